@@ -1,0 +1,24 @@
+//! Bytes on Kafka's wire: primitives, record batches, codecs and the buffer pool.
+//!
+//! ```text
+//!  frame (Bytes) ─▶ Reader ─▶ fields, Str, Bytes (slices of the frame)
+//!  fields, Bytes ─▶ Writer ─▶ WireFrame (one buffer + linked payloads, for a vectored write)
+//! ```
+//!
+//! This crate owns layout and limits. It must not know tasks, time, or what a topic means.
+
+mod error;
+mod reader;
+mod str;
+mod uuid;
+pub mod varint;
+mod writer;
+
+pub use error::{DecodeError, DecodeReason, EncodeError, EncodeReason};
+pub use reader::Reader;
+pub use str::Str;
+pub use uuid::Uuid;
+pub use writer::{FrameMark, WireFrame, Writer};
+
+/// Tagged fields this build has no name for, kept as they came: `(tag, bytes)` in ascending tag order (KIP-482).
+pub type TaggedFields = Vec<(u32, bytes::Bytes)>;

@@ -1,0 +1,374 @@
+//! Reads a message's fields out of a frame. Strings and bytes are slices of it; nothing is copied.
+//!
+//! Every read is checked against what is left, so memory follows the bytes that arrived, never a length they announce.
+
+use bytes::Bytes;
+
+use crate::varint::{self, VarintError};
+use crate::{DecodeError, DecodeReason, Str, TaggedFields, Uuid};
+
+/// A cursor over one frame.
+///
+/// It reads lengths in the classic or in the flexible form (KIP-482), as [`set_flexible`](Self::set_flexible) says.
+/// Each method takes the schema path of the field, for the error.
+///
+/// ```
+/// use bytes::Bytes;
+/// use milena_wire::Reader;
+///
+/// let frame = Bytes::from_static(&[0, 0, 0, 7, 0, 2, b'o', b'k']);
+/// let mut reader = Reader::new(&frame);
+/// assert_eq!(reader.i32("Example.Id")?, 7);
+/// assert_eq!(reader.string("Example.Name")?, "ok");
+/// let error = reader.i16("Example.Missing").unwrap_err();
+/// assert_eq!(error.to_string(), "Example.Missing at byte 8: needs 2 bytes, 0 are left");
+/// # Ok::<(), milena_wire::DecodeError>(())
+/// ```
+#[derive(Debug)]
+pub struct Reader<'a> {
+    frame: &'a Bytes,
+    at: usize,
+    flexible: bool,
+}
+
+/// An element of an announced array gets memory at once only up to this many; the rest as they are read.
+const ELEMENTS_AHEAD_MAX: usize = 1024;
+
+impl<'a> Reader<'a> {
+    /// A reader at the start of `frame`, with classic lengths.
+    pub fn new(frame: &'a Bytes) -> Self {
+        Self { frame, at: 0, flexible: false }
+    }
+
+    /// Whether lengths that follow are in the flexible form.
+    pub fn set_flexible(&mut self, flexible: bool) {
+        self.flexible = flexible;
+    }
+
+    /// Bytes read so far.
+    pub fn offset(&self) -> usize {
+        self.at
+    }
+
+    /// Bytes not read yet.
+    pub fn remaining(&self) -> usize {
+        self.frame.len() - self.at
+    }
+
+    /// Fails unless everything was read.
+    ///
+    /// # Errors
+    /// [`DecodeReason::TrailingBytes`].
+    pub fn finish(&self, field: &'static str) -> Result<(), DecodeError> {
+        match self.remaining() {
+            0 => Ok(()),
+            count => Err(self.error(field, DecodeReason::TrailingBytes(count))),
+        }
+    }
+
+    /// An error for the field at the current position.
+    #[cold]
+    pub fn error(&self, field: &'static str, reason: DecodeReason) -> DecodeError {
+        DecodeError::new(field, self.at, reason)
+    }
+
+    /// Reads a boolean: any byte but zero is true, as in Java.
+    ///
+    /// # Errors
+    /// When no byte is left.
+    pub fn bool(&mut self, field: &'static str) -> Result<bool, DecodeError> {
+        Ok(self.array::<1>(field)? != [0])
+    }
+
+    /// Reads an int8.
+    ///
+    /// # Errors
+    /// When too few bytes are left.
+    pub fn i8(&mut self, field: &'static str) -> Result<i8, DecodeError> {
+        self.array(field).map(i8::from_be_bytes)
+    }
+
+    /// Reads an int16.
+    ///
+    /// # Errors
+    /// When too few bytes are left.
+    pub fn i16(&mut self, field: &'static str) -> Result<i16, DecodeError> {
+        self.array(field).map(i16::from_be_bytes)
+    }
+
+    /// Reads a uint16.
+    ///
+    /// # Errors
+    /// When too few bytes are left.
+    pub fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
+        self.array(field).map(u16::from_be_bytes)
+    }
+
+    /// Reads an int32.
+    ///
+    /// # Errors
+    /// When too few bytes are left.
+    pub fn i32(&mut self, field: &'static str) -> Result<i32, DecodeError> {
+        self.array(field).map(i32::from_be_bytes)
+    }
+
+    /// Reads a uint32.
+    ///
+    /// # Errors
+    /// When too few bytes are left.
+    pub fn u32(&mut self, field: &'static str) -> Result<u32, DecodeError> {
+        self.array(field).map(u32::from_be_bytes)
+    }
+
+    /// Reads an int64.
+    ///
+    /// # Errors
+    /// When too few bytes are left.
+    pub fn i64(&mut self, field: &'static str) -> Result<i64, DecodeError> {
+        self.array(field).map(i64::from_be_bytes)
+    }
+
+    /// Reads a float64.
+    ///
+    /// # Errors
+    /// When too few bytes are left.
+    pub fn f64(&mut self, field: &'static str) -> Result<f64, DecodeError> {
+        self.array(field).map(f64::from_be_bytes)
+    }
+
+    /// Reads a uuid.
+    ///
+    /// # Errors
+    /// When too few bytes are left.
+    pub fn uuid(&mut self, field: &'static str) -> Result<Uuid, DecodeError> {
+        self.array(field).map(Uuid::from_bytes)
+    }
+
+    /// Reads an unsigned varint.
+    ///
+    /// # Errors
+    /// When it is cut off or longer than 32 bits.
+    pub fn unsigned_varint(&mut self, field: &'static str) -> Result<u32, DecodeError> {
+        match varint::get_u32(&self.frame[self.at..]) {
+            Ok((value, length)) => {
+                self.at += length;
+                Ok(value)
+            }
+            Err(VarintError::Truncated) => {
+                let remaining = self.remaining();
+                Err(self.error(field, DecodeReason::Truncated { needed: remaining + 1, remaining }))
+            }
+            Err(VarintError::Overflow) => Err(self.error(field, DecodeReason::VarintOverflow)),
+        }
+    }
+
+    /// Reads a string that must not be null.
+    ///
+    /// # Errors
+    /// When it is null, cut off or not UTF-8.
+    pub fn string(&mut self, field: &'static str) -> Result<Str, DecodeError> {
+        self.nullable_string(field)?.ok_or_else(|| self.error(field, DecodeReason::UnexpectedNull))
+    }
+
+    /// Reads a string or null.
+    ///
+    /// # Errors
+    /// When it is cut off or not UTF-8.
+    pub fn nullable_string(&mut self, field: &'static str) -> Result<Option<Str>, DecodeError> {
+        let length = if self.flexible { self.compact_length(field)? } else { self.short_length(field)? };
+        length.map(|length| self.text(length, field)).transpose()
+    }
+
+    /// Reads a string or null with a 16-bit length, whatever the form of the other lengths (RequestHeader's ClientId).
+    ///
+    /// # Errors
+    /// When it is cut off or not UTF-8.
+    pub fn nullable_string_classic(&mut self, field: &'static str) -> Result<Option<Str>, DecodeError> {
+        let length = self.short_length(field)?;
+        length.map(|length| self.text(length, field)).transpose()
+    }
+
+    /// Reads bytes that must not be null.
+    ///
+    /// # Errors
+    /// When they are null or cut off.
+    pub fn bytes(&mut self, field: &'static str) -> Result<Bytes, DecodeError> {
+        self.nullable_bytes(field)?.ok_or_else(|| self.error(field, DecodeReason::UnexpectedNull))
+    }
+
+    /// Reads bytes or null; also the form of `records`.
+    ///
+    /// # Errors
+    /// When they are cut off.
+    pub fn nullable_bytes(&mut self, field: &'static str) -> Result<Option<Bytes>, DecodeError> {
+        let length = if self.flexible { self.compact_length(field)? } else { self.long_length(field)? };
+        length.map(|length| self.slice(length, field)).transpose()
+    }
+
+    /// Reads an array whose elements take at least `element_bytes_min` bytes each; null is an error.
+    ///
+    /// # Errors
+    /// When it is null, when the bytes that remain cannot hold it, or as `element` fails.
+    pub fn array_of<T>(
+        &mut self,
+        field: &'static str,
+        element_bytes_min: usize,
+        element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        let offset = self.at;
+        self.nullable_array_of(field, element_bytes_min, element)?
+            .ok_or_else(|| DecodeError::new(field, offset, DecodeReason::UnexpectedNull))
+    }
+
+    /// Reads an array or null.
+    ///
+    /// # Errors
+    /// When the bytes that remain cannot hold it, or as `element` fails.
+    pub fn nullable_array_of<T>(
+        &mut self,
+        field: &'static str,
+        element_bytes_min: usize,
+        mut element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<Vec<T>>, DecodeError> {
+        let Some(count) = self.array_length(field, element_bytes_min)? else { return Ok(None) };
+        let mut elements = Vec::with_capacity(count.min(ELEMENTS_AHEAD_MAX));
+        for _ in 0..count {
+            elements.push(element(self)?);
+        }
+        Ok(Some(elements))
+    }
+
+    /// Reads the presence byte of a nullable struct: −1 is null, 1 is there.
+    ///
+    /// # Errors
+    /// When no byte is left or it is another value.
+    pub fn is_present(&mut self, field: &'static str) -> Result<bool, DecodeError> {
+        match self.i8(field)? {
+            -1 => Ok(false),
+            1 => Ok(true),
+            _ => {
+                self.at -= 1;
+                Err(self.error(field, DecodeReason::Invalid("presence byte is neither -1 nor 1")))
+            }
+        }
+    }
+
+    /// Reads the tagged fields at the end of a flexible struct. `known` reads the content of a tag it has a name for
+    /// and answers whether it did; the others are returned.
+    ///
+    /// # Errors
+    /// When tags do not ascend, when a field is longer than what is left or does not fill its announced size, or as
+    /// `known` fails.
+    pub fn tagged_fields(
+        &mut self,
+        field: &'static str,
+        mut known: impl FnMut(&mut Self, u32) -> Result<bool, DecodeError>,
+    ) -> Result<TaggedFields, DecodeError> {
+        let count = self.unsigned_varint(field)? as usize;
+        self.check_count(count, 2, field)?;
+        let mut unknown = TaggedFields::new();
+        let mut previous: Option<u32> = None;
+        for _ in 0..count {
+            let tag = self.unsigned_varint(field)?;
+            if previous.is_some_and(|previous| previous >= tag) {
+                return Err(self.error(field, DecodeReason::Invalid("tags are not in ascending order")));
+            }
+            previous = Some(tag);
+            let size = self.unsigned_varint(field)? as usize;
+            self.check_remaining(size, field)?;
+            let end = self.at + size;
+            if !known(self, tag)? {
+                unknown.push((tag, self.slice(size, field)?));
+            }
+            if self.at != end {
+                return Err(
+                    self.error(field, DecodeReason::Invalid("tagged field does not fill its announced size"))
+                );
+            }
+        }
+        Ok(unknown)
+    }
+
+    /// Takes the next `length` bytes as a slice of the frame.
+    ///
+    /// # Errors
+    /// When fewer are left.
+    pub fn slice(&mut self, length: usize, field: &'static str) -> Result<Bytes, DecodeError> {
+        self.check_remaining(length, field)?;
+        let slice = self.frame.slice(self.at..self.at + length);
+        self.at += length;
+        Ok(slice)
+    }
+
+    fn text(&mut self, length: usize, field: &'static str) -> Result<Str, DecodeError> {
+        let offset = self.at;
+        Str::from_utf8(self.slice(length, field)?)
+            .map_err(|_| DecodeError::new(field, offset, DecodeReason::NotUtf8))
+    }
+
+    fn array_length(
+        &mut self,
+        field: &'static str,
+        element_bytes_min: usize,
+    ) -> Result<Option<usize>, DecodeError> {
+        let count = if self.flexible { self.compact_length(field)? } else { self.long_length(field)? };
+        if let Some(count) = count {
+            self.check_count(count, element_bytes_min, field)?;
+        }
+        Ok(count)
+    }
+
+    fn compact_length(&mut self, field: &'static str) -> Result<Option<usize>, DecodeError> {
+        Ok((self.unsigned_varint(field)? as usize).checked_sub(1))
+    }
+
+    fn short_length(&mut self, field: &'static str) -> Result<Option<usize>, DecodeError> {
+        let length = self.i16(field)?;
+        self.length(i64::from(length), field)
+    }
+
+    fn long_length(&mut self, field: &'static str) -> Result<Option<usize>, DecodeError> {
+        let length = self.i32(field)?;
+        self.length(i64::from(length), field)
+    }
+
+    fn length(&self, length: i64, field: &'static str) -> Result<Option<usize>, DecodeError> {
+        match usize::try_from(length) {
+            Ok(length) => Ok(Some(length)),
+            Err(_) if length == -1 => Ok(None),
+            Err(_) => Err(self.error(field, DecodeReason::NegativeLength(length))),
+        }
+    }
+
+    fn check_remaining(&self, needed: usize, field: &'static str) -> Result<(), DecodeError> {
+        let remaining = self.remaining();
+        if needed > remaining {
+            return Err(self.error(field, DecodeReason::Truncated { needed, remaining }));
+        }
+        Ok(())
+    }
+
+    fn check_count(
+        &self,
+        count: usize,
+        element_bytes_min: usize,
+        field: &'static str,
+    ) -> Result<(), DecodeError> {
+        let limit = self.remaining() / element_bytes_min.max(1);
+        if count > limit {
+            return Err(
+                self.error(field, DecodeReason::TooLarge { announced: count as u64, limit: limit as u64 })
+            );
+        }
+        Ok(())
+    }
+
+    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
+        let remaining = &self.frame[self.at..];
+        let Some(bytes) = remaining.first_chunk::<N>() else {
+            return Err(self.error(field, DecodeReason::Truncated { needed: N, remaining: remaining.len() }));
+        };
+        self.at += N;
+        Ok(*bytes)
+    }
+}

@@ -1,0 +1,527 @@
+//! Writes messages into one growing buffer; payloads are linked, not copied, and go out by vectored write.
+//!
+//! ```text
+//!  head:  [ fields │ fields │ fields ]        links: (at, Bytes), ascending
+//!                  ▲        ▲
+//!                record   record              wire order: head up to a link, the link, head up to the next, …
+//!                batch    batch
+//! ```
+
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
+
+use crate::{EncodeError, EncodeReason, Str, TaggedFields, Uuid, varint};
+
+/// Payloads shorter than this are copied: a slice of its own in the vectored write costs more than the copy.
+const LINK_BYTES_MIN: usize = 512;
+
+/// An encoder for one or more frames.
+///
+/// ```
+/// use milena_wire::Writer;
+///
+/// let mut writer = Writer::new();
+/// let mark = writer.begin_frame();
+/// writer.i32(7);
+/// writer.string(&"ok".into(), "Example.Name")?;
+/// writer.end_frame(mark, "Example")?;
+/// assert_eq!(writer.finish().to_vec(), [0, 0, 0, 8, 0, 0, 0, 7, 0, 2, b'o', b'k']);
+/// # Ok::<(), milena_wire::EncodeError>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Writer {
+    head: Vec<u8>,
+    links: Vec<(usize, Bytes)>,
+    linked_bytes: usize,
+    flexible: bool,
+    // Inside a tagged field everything is copied: its size is only known once it is written, and then moves.
+    in_tagged: bool,
+}
+
+/// Where a frame began; given back to [`Writer::end_frame`].
+#[derive(Debug)]
+#[must_use]
+pub struct FrameMark {
+    head: usize,
+    links: usize,
+    linked_bytes: usize,
+}
+
+impl Writer {
+    /// An empty writer with classic lengths.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty writer that fills `buffer` first, from its start.
+    pub fn with_buffer(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Self { head: buffer, ..Self::default() }
+    }
+
+    /// Whether lengths that follow are in the flexible form (KIP-482).
+    pub fn set_flexible(&mut self, flexible: bool) {
+        self.flexible = flexible;
+    }
+
+    /// Bytes written so far, linked ones included.
+    pub fn len(&self) -> usize {
+        self.head.len() + self.linked_bytes
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Starts a frame: room for its 32-bit size.
+    pub fn begin_frame(&mut self) -> FrameMark {
+        let mark =
+            FrameMark { head: self.head.len(), links: self.links.len(), linked_bytes: self.linked_bytes };
+        self.head.extend_from_slice(&[0; 4]);
+        mark
+    }
+
+    /// Ends a frame: writes its size.
+    ///
+    /// # Errors
+    /// When it is larger than 2 GiB; the frame is then taken back.
+    pub fn end_frame(&mut self, mark: FrameMark, field: &'static str) -> Result<(), EncodeError> {
+        let size = (self.head.len() - mark.head - 4) + (self.linked_bytes - mark.linked_bytes);
+        match i32::try_from(size) {
+            Ok(size) => {
+                self.head[mark.head..mark.head + 4].copy_from_slice(&size.to_be_bytes());
+                Ok(())
+            }
+            Err(_) => {
+                self.cancel_frame(mark);
+                Err(too_long(field, size, i32::MAX as usize))
+            }
+        }
+    }
+
+    /// Takes back everything since `mark`, so that a message that failed half way leaves no trace.
+    #[expect(clippy::needless_pass_by_value, reason = "a mark is used once")]
+    pub fn cancel_frame(&mut self, mark: FrameMark) {
+        self.head.truncate(mark.head);
+        self.links.truncate(mark.links);
+        self.linked_bytes = mark.linked_bytes;
+        self.in_tagged = false;
+    }
+
+    /// What was written, ready to be sent.
+    pub fn finish(self) -> WireFrame {
+        WireFrame {
+            remaining: self.len(),
+            head: self.head,
+            links: self.links,
+            head_at: 0,
+            link_index: 0,
+            link_at: 0,
+        }
+    }
+
+    /// Writes a boolean.
+    pub fn bool(&mut self, value: bool) {
+        self.head.push(u8::from(value));
+    }
+
+    /// Writes an int8.
+    pub fn i8(&mut self, value: i8) {
+        self.head.extend_from_slice(&value.to_be_bytes());
+    }
+
+    /// Writes an int16.
+    pub fn i16(&mut self, value: i16) {
+        self.head.extend_from_slice(&value.to_be_bytes());
+    }
+
+    /// Writes a uint16.
+    pub fn u16(&mut self, value: u16) {
+        self.head.extend_from_slice(&value.to_be_bytes());
+    }
+
+    /// Writes an int32.
+    pub fn i32(&mut self, value: i32) {
+        self.head.extend_from_slice(&value.to_be_bytes());
+    }
+
+    /// Writes a uint32.
+    pub fn u32(&mut self, value: u32) {
+        self.head.extend_from_slice(&value.to_be_bytes());
+    }
+
+    /// Writes an int64.
+    pub fn i64(&mut self, value: i64) {
+        self.head.extend_from_slice(&value.to_be_bytes());
+    }
+
+    /// Writes a float64.
+    pub fn f64(&mut self, value: f64) {
+        self.head.extend_from_slice(&value.to_be_bytes());
+    }
+
+    /// Writes a uuid.
+    pub fn uuid(&mut self, value: Uuid) {
+        self.head.extend_from_slice(value.as_bytes());
+    }
+
+    /// Writes an unsigned varint.
+    pub fn unsigned_varint(&mut self, value: u32) {
+        varint::put_u32(&mut self.head, value);
+    }
+
+    /// Writes a string.
+    ///
+    /// # Errors
+    /// When it is longer than its length field can say (32 767 bytes in both forms: Kafka checks so too).
+    pub fn string(&mut self, value: &Str, field: &'static str) -> Result<(), EncodeError> {
+        self.nullable_string(Some(value), field)
+    }
+
+    /// Writes a string or null.
+    ///
+    /// # Errors
+    /// When it is too long.
+    pub fn nullable_string(&mut self, value: Option<&Str>, field: &'static str) -> Result<(), EncodeError> {
+        if !self.flexible {
+            return self.nullable_string_classic(value, field);
+        }
+        self.compact_length(value.map(Str::len), i16::MAX as usize, field)?;
+        self.head.extend_from_slice(value.map_or(&[], |text| text.as_bytes()));
+        Ok(())
+    }
+
+    /// Writes a string or null with a 16-bit length, whatever the form of the other lengths.
+    ///
+    /// # Errors
+    /// When it is too long.
+    pub fn nullable_string_classic(
+        &mut self,
+        value: Option<&Str>,
+        field: &'static str,
+    ) -> Result<(), EncodeError> {
+        let Some(text) = value else {
+            self.i16(-1);
+            return Ok(());
+        };
+        let length = i16::try_from(text.len()).map_err(|_| too_long(field, text.len(), i16::MAX as usize))?;
+        self.i16(length);
+        self.head.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+
+    /// Writes bytes.
+    ///
+    /// # Errors
+    /// When they are longer than 2 GiB.
+    pub fn bytes(&mut self, value: &Bytes, field: &'static str) -> Result<(), EncodeError> {
+        self.nullable_bytes(Some(value), field)
+    }
+
+    /// Writes bytes or null; also the form of `records`. Long ones are linked.
+    ///
+    /// # Errors
+    /// When they are longer than 2 GiB.
+    pub fn nullable_bytes(&mut self, value: Option<&Bytes>, field: &'static str) -> Result<(), EncodeError> {
+        self.length(value.map(Bytes::len), field)?;
+        if let Some(bytes) = value {
+            self.payload(bytes);
+        }
+        Ok(())
+    }
+
+    /// Writes an array.
+    ///
+    /// # Errors
+    /// As `element` fails.
+    pub fn array_of<T>(
+        &mut self,
+        elements: &[T],
+        field: &'static str,
+        element: impl FnMut(&mut Self, &T) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        self.nullable_array_of(Some(elements), field, element)
+    }
+
+    /// Writes an array or null.
+    ///
+    /// # Errors
+    /// As `element` fails.
+    pub fn nullable_array_of<T>(
+        &mut self,
+        elements: Option<&[T]>,
+        field: &'static str,
+        mut element: impl FnMut(&mut Self, &T) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        self.length(elements.map(<[T]>::len), field)?;
+        elements.unwrap_or_default().iter().try_for_each(|value| element(self, value))
+    }
+
+    /// Writes the presence byte of a nullable struct.
+    pub fn presence(&mut self, present: bool) {
+        self.i8(if present { 1 } else { -1 });
+    }
+
+    /// Starts the tagged fields of a struct: how many `known` ones follow, and the `unknown` ones, which are written
+    /// when all known tags are below theirs (the schema's tags are dense from 0, so they are).
+    ///
+    /// Call [`tagged_field`](Self::tagged_field) for each known one, ascending, then
+    /// [`unknown_tagged_fields`](Self::unknown_tagged_fields).
+    pub fn tagged_fields_count(&mut self, known: usize, unknown: &TaggedFields) {
+        varint::put_u64(&mut self.head, (known + unknown.len()) as u64);
+    }
+
+    /// Writes one tagged field: tag, size, content.
+    ///
+    /// # Errors
+    /// As `content` fails.
+    pub fn tagged_field(
+        &mut self,
+        tag: u32,
+        content: impl FnOnce(&mut Self) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        varint::put_u32(&mut self.head, tag);
+        let start = self.head.len();
+        let outer = std::mem::replace(&mut self.in_tagged, true);
+        let result = content(self);
+        self.in_tagged = outer;
+        result?;
+        // The size comes before the content, and its own length depends on it: write it behind, then rotate.
+        let end = self.head.len();
+        varint::put_u64(&mut self.head, (end - start) as u64);
+        let size_bytes = self.head.len() - end;
+        self.head[start..].rotate_right(size_bytes);
+        Ok(())
+    }
+
+    /// Writes tagged fields that were kept because this build has no name for them.
+    pub fn unknown_tagged_fields(&mut self, fields: &TaggedFields) {
+        for (tag, bytes) in fields {
+            varint::put_u32(&mut self.head, *tag);
+            varint::put_u64(&mut self.head, bytes.len() as u64);
+            self.payload(bytes);
+        }
+    }
+
+    /// Writes bytes without a length; long ones are linked.
+    pub fn payload(&mut self, bytes: &Bytes) {
+        if self.in_tagged || bytes.len() < LINK_BYTES_MIN {
+            self.head.extend_from_slice(bytes);
+        } else {
+            self.links.push((self.head.len(), bytes.clone()));
+            self.linked_bytes += bytes.len();
+        }
+    }
+
+    fn length(&mut self, length: Option<usize>, field: &'static str) -> Result<(), EncodeError> {
+        if self.flexible {
+            return self.compact_length(length, i32::MAX as usize - 1, field);
+        }
+        let announced = match length {
+            None => -1,
+            Some(length) => i32::try_from(length).map_err(|_| too_long(field, length, i32::MAX as usize))?,
+        };
+        self.i32(announced);
+        Ok(())
+    }
+
+    fn compact_length(
+        &mut self,
+        length: Option<usize>,
+        limit: usize,
+        field: &'static str,
+    ) -> Result<(), EncodeError> {
+        match length {
+            Some(length) if length > limit => Err(too_long(field, length, limit)),
+            _ => {
+                varint::put_u64(&mut self.head, length.map_or(0, |length| length as u64 + 1));
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cold]
+fn too_long(field: &'static str, length: usize, limit: usize) -> EncodeError {
+    EncodeError::new(field, EncodeReason::TooLong { length, limit })
+}
+
+/// Encoded frames on their way out: a [`Buf`] whose chunks are the fields' buffer and the linked payloads in turn.
+#[derive(Debug)]
+pub struct WireFrame {
+    head: Vec<u8>,
+    links: Vec<(usize, Bytes)>,
+    head_at: usize,
+    link_index: usize,
+    link_at: usize,
+    remaining: usize,
+}
+
+impl WireFrame {
+    /// Bytes left to send.
+    pub fn len(&self) -> usize {
+        self.remaining
+    }
+
+    /// Whether everything was sent.
+    pub fn is_empty(&self) -> bool {
+        self.remaining == 0
+    }
+
+    /// Everything left, copied into one vector (for tests and for storing, not for sending).
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.remaining);
+        self.for_each_chunk(|chunk| {
+            out.extend_from_slice(chunk);
+            true
+        });
+        out
+    }
+
+    /// The fields' buffer, to be used again once everything was sent.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.head
+    }
+
+    fn for_each_chunk<'a>(&'a self, mut visit: impl FnMut(&'a [u8]) -> bool) {
+        let mut head_at = self.head_at;
+        let mut link_at = self.link_at;
+        for (at, bytes) in &self.links[self.link_index..] {
+            if *at > head_at && !visit(&self.head[head_at..*at]) {
+                return;
+            }
+            head_at = *at;
+            if !visit(&bytes[link_at..]) {
+                return;
+            }
+            link_at = 0;
+        }
+        if self.head.len() > head_at {
+            visit(&self.head[head_at..]);
+        }
+    }
+}
+
+impl Buf for WireFrame {
+    fn remaining(&self) -> usize {
+        self.remaining
+    }
+
+    fn chunk(&self) -> &[u8] {
+        let mut first: &[u8] = &[];
+        self.for_each_chunk(|chunk| {
+            first = chunk;
+            false
+        });
+        first
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut filled = 0;
+        if slices.is_empty() {
+            return 0;
+        }
+        self.for_each_chunk(|chunk| {
+            slices[filled] = IoSlice::new(chunk);
+            filled += 1;
+            filled < slices.len()
+        });
+        filled
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        assert!(count <= self.remaining, "advance past the end of the frame");
+        self.remaining -= count;
+        while count > 0 {
+            let head_end = self.links.get(self.link_index).map_or(self.head.len(), |link| link.0);
+            let in_head = count.min(head_end - self.head_at);
+            self.head_at += in_head;
+            count -= in_head;
+            let Some((_, bytes)) = self.links.get_mut(self.link_index) else { break };
+            if self.head_at < head_end {
+                break;
+            }
+            let in_link = count.min(bytes.len() - self.link_at);
+            self.link_at += in_link;
+            count -= in_link;
+            if self.link_at == bytes.len() {
+                // Sent: its memory goes back as early as it can.
+                *bytes = Bytes::new();
+                self.link_at = 0;
+                self.link_index += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn long(byte: u8, length: usize) -> Bytes {
+        vec![byte; length].into()
+    }
+
+    #[test]
+    fn linked_payloads_come_out_in_place_however_the_writes_fall() {
+        let mut writer = Writer::new();
+        let mark = writer.begin_frame();
+        writer.i16(1);
+        writer.bytes(&long(b'a', 600), "A").expect("fits");
+        writer.bytes(&long(b'b', 700), "B").expect("fits");
+        writer.i8(2);
+        writer.end_frame(mark, "Frame").expect("fits");
+        let whole = writer.finish();
+        let expected = whole.to_vec();
+        assert_eq!(expected.len(), 4 + 2 + 4 + 600 + 4 + 700 + 1);
+        assert_eq!(expected[..4], (expected.len() as i32 - 4).to_be_bytes());
+        for step in [1, 3, 599, 604, 1000, 5000] {
+            let mut writer = Writer::new();
+            writer.payload(&Bytes::copy_from_slice(&expected[..10]));
+            writer.payload(&long(b'a', 600));
+            writer.i32(700);
+            writer.payload(&long(b'b', 700));
+            writer.i8(2);
+            let mut frame = writer.finish();
+            let mut sent = Vec::new();
+            while frame.has_remaining() {
+                let mut slices = [IoSlice::new(&[]); 3];
+                let filled = frame.chunks_vectored(&mut slices);
+                let flat: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect();
+                assert!(flat.starts_with(frame.chunk()));
+                let count = step.min(flat.len());
+                sent.extend_from_slice(&flat[..count]);
+                frame.advance(count);
+            }
+            assert_eq!(sent, expected, "step {step}");
+        }
+    }
+
+    #[test]
+    fn a_cancelled_frame_leaves_no_trace() {
+        let mut writer = Writer::new();
+        writer.i32(1);
+        let mark = writer.begin_frame();
+        writer.payload(&long(0, 1000));
+        writer.cancel_frame(mark);
+        assert_eq!(writer.finish().to_vec(), [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_tagged_field_is_preceded_by_its_size() {
+        let mut writer = Writer::new();
+        writer.set_flexible(true);
+        writer.tagged_fields_count(1, &TaggedFields::new());
+        writer
+            .tagged_field(3, |writer| {
+                writer.payload(&long(9, 600));
+                Ok(())
+            })
+            .expect("fits");
+        let bytes = writer.finish().to_vec();
+        assert_eq!(bytes[..4], [1, 3, 0xd8, 4]);
+        assert_eq!(bytes[4..], [9; 600]);
+    }
+}
