@@ -1,3 +1,40 @@
 //! The project's own commands. `cargo xtask help` lists them.
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::bail;
+use lexopt::Arg;
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+  gen [--check]    write crates/messages/src/gen from Kafka's schemas, or check that it is what would be written
+  help             this text
+";
+
+fn main() -> ExitCode {
+    match run(lexopt::Parser::from_env()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Dispatches on the first word; each command reads the rest.
+fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
+    let word = match args.next()? {
+        Some(Arg::Value(word)) => word.to_string_lossy().into_owned(),
+        Some(Arg::Short('h') | Arg::Long("help")) | None => "help".into(),
+        Some(other) => return Err(other.unexpected().into()),
+    };
+    match word.as_str() {
+        "gen" => xtask::r#gen::run(args),
+        "help" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => bail!("no command {word:?}\n\n{HELP}"),
+    }
+}

@@ -1,0 +1,11 @@
+//! The project's own commands, one module per first word. A library too, so that tests can call them.
+
+pub mod r#gen;
+
+use std::path::PathBuf;
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    let xtask = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().map_or_else(PathBuf::new, PathBuf::from)
+}
