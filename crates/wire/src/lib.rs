@@ -3,11 +3,17 @@
 //! ```text
 //!  frame (Bytes) ─▶ Reader ─▶ fields, Str, Bytes (slices of the frame)
 //!  fields, Bytes ─▶ Writer ─▶ WireFrame (one buffer + linked payloads, for a vectored write)
+//!  records ─▶ batch::BatchBuilder ─▶ SealedBatch ─▶ Bytes ─▶ batch::Batches ─▶ RecordBatch ─▶ records
 //! ```
 //!
 //! This crate owns layout and limits. It must not know tasks, time, or what a topic means.
 
+pub mod batch;
+pub mod codec;
 mod error;
+mod limits;
+mod message_set;
+pub mod pool;
 mod reader;
 mod str;
 mod uuid;
@@ -15,6 +21,7 @@ pub mod varint;
 mod writer;
 
 pub use error::{DecodeError, DecodeReason, EncodeError, EncodeReason};
+pub use limits::Limits;
 pub use reader::Reader;
 pub use str::Str;
 pub use uuid::Uuid;

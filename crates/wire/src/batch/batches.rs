@@ -1,0 +1,189 @@
+//! The batches in a `records` field: found, checked and opened one by one.
+
+use bytes::{Buf, Bytes};
+
+use super::header::{BatchHeader, CRC_FROM, HEADER_BYTES, LENGTH_PREFIX_BYTES, MAGIC_AT};
+use super::records::{Layout, RecordBatch};
+use crate::codec::{Compression, Decompressor};
+use crate::pool::Pool;
+use crate::{DecodeError, DecodeReason, Limits, message_set};
+
+/// The batches of a fetch response's or produce request's `records`, each as it came.
+///
+/// A broker may cut the last batch off (KIP-74); that ends the iteration, and [`partial`](Self::partial) tells. An
+/// error ends it too, since nothing behind it can be found.
+///
+/// ```
+/// use milena_wire::batch::{BatchBuilder, Batches};
+/// use milena_wire::pool::Pool;
+///
+/// let mut builder = BatchBuilder::new(&Pool::default());
+/// builder.append(0, None, Some(b"value"), &[])?;
+/// let whole = builder.seal().into_bytes();
+/// let records = [&whole[..], &whole[..70]].concat();
+///
+/// let mut batches = Batches::new(records.into());
+/// let first = batches.next().expect("one whole batch")?;
+/// assert_eq!(first.bytes(), &whole);
+/// assert!(batches.next().is_none());
+/// assert_eq!(batches.partial().expect("cut off").needed, Some(whole.len()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Batches {
+    rest: Bytes,
+    at: usize,
+    failed: bool,
+}
+
+/// A batch that was cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartialBatch {
+    /// Bytes that are there.
+    pub bytes: usize,
+    /// Bytes that the whole batch has, if its length is there.
+    pub needed: Option<usize>,
+}
+
+impl Batches {
+    /// The batches in `records`.
+    pub fn new(records: Bytes) -> Self {
+        Self { rest: records, at: 0, failed: false }
+    }
+
+    /// What is left once the iteration has ended: the beginning of a batch, or nothing.
+    ///
+    /// When this was the only batch, asking again with a larger `partition_max_bytes` gets it.
+    pub fn partial(&self) -> Option<PartialBatch> {
+        if self.failed || self.rest.is_empty() {
+            return None;
+        }
+        let needed = self.announced().map(|length| length as usize + LENGTH_PREFIX_BYTES);
+        Some(PartialBatch { bytes: self.rest.len(), needed })
+    }
+
+    /// The length field of the next batch, if it is there and not negative.
+    fn announced(&self) -> Option<u32> {
+        let length = i32::from_be_bytes(*self.rest.get(8..)?.first_chunk()?);
+        u32::try_from(length).ok()
+    }
+
+    fn is_cut_off(&self) -> bool {
+        match self.announced() {
+            Some(length) => self.rest.len() < length as usize + LENGTH_PREFIX_BYTES,
+            // Too short to say, or a negative length, which is an error instead.
+            None => self.rest.len() < LENGTH_PREFIX_BYTES,
+        }
+    }
+
+    fn read(&mut self) -> Result<RawBatch, DecodeError> {
+        // A length too small for a batch must be told from one that was cut off.
+        let header = BatchHeader::parse(&self.rest)?;
+        let bytes = self.rest.split_to(header.bytes);
+        self.at += header.bytes;
+        Ok(RawBatch { header, bytes })
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<RawBatch, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed || self.rest.is_empty() || self.is_cut_off() {
+            return None;
+        }
+        let at = self.at;
+        Some(self.read().map_err(|error| {
+            self.failed = true;
+            error.at_base(at)
+        }))
+    }
+}
+
+/// A batch as it came: its header parsed, its records not looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawBatch {
+    /// The header.
+    pub header: BatchHeader,
+    bytes: Bytes,
+}
+
+impl RawBatch {
+    /// The batch that `bytes` begins with.
+    ///
+    /// # Errors
+    /// When no whole batch is there.
+    pub fn parse(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let header = BatchHeader::parse(bytes)?;
+        let remaining = bytes.len();
+        if remaining < header.bytes {
+            let reason = DecodeReason::Truncated { needed: header.bytes, remaining };
+            return Err(DecodeError::new("RecordBatch", 0, reason));
+        }
+        Ok(Self { header, bytes: bytes.slice(..header.bytes) })
+    }
+
+    /// All of its bytes, header included.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Compares the checksum the batch carries with that of its bytes.
+    ///
+    /// # Errors
+    /// [`DecodeReason::ChecksumMismatch`].
+    pub fn check_crc(&self) -> Result<(), DecodeError> {
+        let stored = self.header.crc;
+        let (at, computed) = if self.header.magic == 2 {
+            (MAGIC_AT + 1, crc32c::crc32c(&self.bytes[CRC_FROM..]))
+        } else {
+            (message_set::CRC_AT, message_set::crc(&self.bytes))
+        };
+        if stored == computed {
+            return Ok(());
+        }
+        Err(DecodeError::new("RecordBatch.CRC", at, DecodeReason::ChecksumMismatch { stored, computed }))
+    }
+
+    /// Makes the records readable: shares the bytes when they are not compressed, decompresses them into a buffer from
+    /// `pool` when they are.
+    ///
+    /// The checksum is not looked at: call [`check_crc`](Self::check_crc) first.
+    ///
+    /// # Errors
+    /// When the codec is unknown or not built in, the compressed bytes are malformed, or they hold more than
+    /// [`Limits::decompressed_bytes_max`].
+    pub fn decompress(
+        &self,
+        decompressor: &mut Decompressor,
+        pool: &Pool,
+        limits: &Limits,
+    ) -> Result<RecordBatch, DecodeError> {
+        if self.header.magic < 2 {
+            return message_set::open(self.header, &self.bytes, decompressor, pool, limits);
+        }
+        let compression = self.header.attributes.compression()?;
+        let records = self.bytes.slice(HEADER_BYTES..);
+        if compression == Compression::None {
+            return Ok(RecordBatch::new(self.header, records, Layout::V2 { at: HEADER_BYTES }));
+        }
+        let records = decompress(compression, 2, &records, decompressor, pool, limits)
+            .map_err(|error| error.at_base(HEADER_BYTES))?;
+        Ok(RecordBatch::new(self.header, records, Layout::V2 { at: 0 }))
+    }
+}
+
+/// Decompresses into a pooled buffer, which starts at a few times what arrived and grows with what comes out.
+pub(crate) fn decompress(
+    compression: Compression,
+    magic: i8,
+    compressed: &Bytes,
+    decompressor: &mut Decompressor,
+    pool: &Pool,
+    limits: &Limits,
+) -> Result<Bytes, DecodeError> {
+    let limit = limits.decompressed_bytes_max;
+    let mut buffer = pool.take(compressed.remaining().saturating_mul(4).min(limit));
+    decompressor.decompress(compression, magic, compressed, &mut buffer, limit)?;
+    Ok(buffer.into_bytes())
+}

@@ -1,0 +1,237 @@
+//! Message sets, magic 0 and 1: what Kafka wrote before 0.11 and still serves from old segments. Read, never written.
+//!
+//! ```text
+//!  offset 8 │ size 4 │ crc 4 │ magic 1 │ attributes 1 │ timestamp 8 (magic 1) │ key length 4, key │ value length 4, value
+//! ```
+//!
+//! A compressed message's value is a message set itself, of the same magic. In magic 1 the inner offsets count from 0
+//! and the outer one is the last one's (KIP-31); in magic 0 they are the real ones. When the outer message's timestamp
+//! is the time of the append, it is the inner ones' too (KIP-32).
+
+use bytes::Bytes;
+
+use crate::batch::batches::decompress;
+use crate::batch::header::{batch_bytes, check_offsets, truncated};
+use crate::batch::record::{Headers, Record};
+use crate::batch::records::{Layout, RecordBatch};
+use crate::batch::{Attributes, BatchHeader, NO_TIMESTAMP, TimestampType};
+use crate::codec::{Compression, Decompressor};
+use crate::pool::Pool;
+use crate::{DecodeError, DecodeReason, Limits};
+
+pub(crate) const CRC_AT: usize = 12;
+const CRC_FROM: usize = 16;
+/// Compression and timestamp type; the other bits mean nothing before magic 2.
+const ATTRIBUTES_MASK: i16 = 0b1111;
+
+/// How to read the messages of one set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MessageSet {
+    magic: u8,
+    /// What the offsets of an inner set count from.
+    base_offset: i64,
+    /// The outer message's append time.
+    append_time: Option<i64>,
+    /// Whether the messages lie inside a compressed one.
+    inner: bool,
+}
+
+/// The checksum of a message.
+pub(crate) fn crc(message: &[u8]) -> u32 {
+    crc32fast::hash(&message[CRC_FROM..])
+}
+
+/// A message's header in the terms of a batch's.
+pub(crate) fn parse_header(bytes: &[u8]) -> Result<BatchHeader, DecodeError> {
+    let message = Message::parse_head(bytes)?;
+    check_offsets(message.offset, 0)?;
+    Ok(BatchHeader {
+        base_offset: message.offset,
+        bytes: message.bytes,
+        partition_leader_epoch: None,
+        magic: message.magic,
+        crc: message.crc,
+        attributes: message.attributes,
+        last_offset_delta: 0,
+        base_timestamp: message.timestamp,
+        max_timestamp: message.timestamp,
+        producer: None,
+        record_count: u32::from(message.attributes.compression() == Ok(Compression::None)),
+    })
+}
+
+/// Makes the records of one outer message, `bytes`, readable.
+pub(crate) fn open(
+    header: BatchHeader,
+    bytes: &Bytes,
+    decompressor: &mut Decompressor,
+    pool: &Pool,
+    limits: &Limits,
+) -> Result<RecordBatch, DecodeError> {
+    let compression = header.attributes.compression()?;
+    let mut set = MessageSet { magic: header.magic, base_offset: 0, append_time: None, inner: false };
+    if compression == Compression::None {
+        return Ok(RecordBatch::new(header, bytes.clone(), Layout::MessageSet(set)));
+    }
+    if compression == Compression::Zstd {
+        let reason = DecodeReason::Invalid("zstd needs a record batch (KIP-110)");
+        return Err(DecodeError::new("Message.Attributes", CRC_FROM + 1, reason));
+    }
+    let (_, value) = Message::parse(bytes)?;
+    let value = value
+        .value
+        .ok_or_else(|| DecodeError::new("Message.Value", bytes.len(), DecodeReason::UnexpectedNull))?;
+    let compressed = bytes.slice_ref(value);
+    let records = decompress(compression, header.magic as i8, &compressed, decompressor, pool, limits)?;
+    set.inner = true;
+    set.base_offset = inner_base_offset(&header, &records)?;
+    if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
+        set.append_time = Some(header.max_timestamp);
+    }
+    Ok(RecordBatch::new(header, records, Layout::MessageSet(set)))
+}
+
+/// What has to be added to the inner offsets.
+fn inner_base_offset(header: &BatchHeader, inner: &[u8]) -> Result<i64, DecodeError> {
+    let mut last = None;
+    let mut at = 0;
+    while at < inner.len() {
+        let message = Message::parse_head(&inner[at..]).map_err(|error| error.at_base(at))?;
+        last = Some(message.offset);
+        at = at.saturating_add(message.bytes);
+    }
+    let invalid = |what| DecodeError::new("Message.Offset", 0, DecodeReason::Invalid(what));
+    let last = last.ok_or_else(|| invalid("compressed message holds none"))?;
+    // An outer offset of 0 is also what some librdkafka versions wrote over absolute inner ones.
+    if header.magic == 0 || header.base_offset == 0 {
+        return Ok(0);
+    }
+    match header.base_offset.checked_sub(last) {
+        Some(base) if last >= 0 && base >= 0 => Ok(base),
+        _ => Err(invalid("outer offset is less than the last inner one")),
+    }
+}
+
+impl MessageSet {
+    /// Takes the next message off `rest`.
+    pub(crate) fn read<'a>(&self, rest: &mut &'a [u8]) -> Result<Record<'a>, DecodeError> {
+        let (message, content) = Message::parse(rest)?;
+        self.check(&message, &rest[..message.bytes])?;
+        let offset = self.base_offset.checked_add(message.offset).filter(|offset| *offset >= 0);
+        let offset = offset.ok_or_else(|| {
+            DecodeError::new(
+                "Message.Offset",
+                0,
+                DecodeReason::Invalid("offset is negative or beyond 64 bits"),
+            )
+        })?;
+        *rest = &rest[message.bytes..];
+        let timestamp = self.append_time.unwrap_or(message.timestamp);
+        Ok(Record::new(offset, timestamp, content.key, content.value, Headers::NONE))
+    }
+
+    fn check(&self, message: &Message, bytes: &[u8]) -> Result<(), DecodeError> {
+        if !self.inner {
+            return Ok(());
+        }
+        if message.magic != self.magic {
+            let reason = DecodeReason::Invalid("inner message has another magic than the outer one");
+            return Err(DecodeError::new("Message.Magic", CRC_FROM, reason));
+        }
+        if message.attributes.compression() != Ok(Compression::None) {
+            let reason = DecodeReason::Invalid("inner message is compressed again");
+            return Err(DecodeError::new("Message.Attributes", CRC_FROM + 1, reason));
+        }
+        let (stored, computed) = (message.crc, crc(bytes));
+        if stored != computed {
+            let reason = DecodeReason::ChecksumMismatch { stored, computed };
+            return Err(DecodeError::new("Message.Crc", CRC_AT, reason));
+        }
+        Ok(())
+    }
+}
+
+/// A message's fields before its key.
+struct Message {
+    offset: i64,
+    bytes: usize,
+    crc: u32,
+    magic: u8,
+    attributes: Attributes,
+    timestamp: i64,
+}
+
+struct Content<'a> {
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+}
+
+impl Message {
+    fn parse_head(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut cursor = Cursor { bytes, at: 0 };
+        let offset = i64::from_be_bytes(cursor.array("Message.Offset")?);
+        let size = i32::from_be_bytes(cursor.array("Message.MessageSize")?);
+        let crc = u32::from_be_bytes(cursor.array("Message.Crc")?);
+        let [magic, attributes] = cursor.array("Message.Magic")?;
+        if magic > 1 {
+            let reason = DecodeReason::UnsupportedVersion(i16::from(magic));
+            return Err(DecodeError::new("Message.Magic", CRC_FROM, reason));
+        }
+        let timestamp = match magic {
+            0 => NO_TIMESTAMP,
+            _ => i64::from_be_bytes(cursor.array("Message.Timestamp")?),
+        };
+        // Two length fields follow.
+        let bytes = batch_bytes(size, cursor.at + 8)?;
+        let attributes = Attributes::from_bits(i16::from(attributes) & ATTRIBUTES_MASK);
+        Ok(Self { offset, bytes, crc, magic, attributes, timestamp })
+    }
+
+    /// The head, and key and value, of the whole message at the start of `bytes`.
+    fn parse(bytes: &[u8]) -> Result<(Self, Content<'_>), DecodeError> {
+        let message = Self::parse_head(bytes)?;
+        let whole = bytes.get(..message.bytes).ok_or_else(|| truncated(bytes, message.bytes))?;
+        let head_bytes = if message.magic == 0 { CRC_FROM + 2 } else { CRC_FROM + 10 };
+        let mut cursor = Cursor { bytes: whole, at: head_bytes };
+        let content =
+            Content { key: cursor.nullable("Message.Key")?, value: cursor.nullable("Message.Value")? };
+        match whole.len() - cursor.at {
+            0 => Ok((message, content)),
+            count => Err(DecodeError::new("Message", cursor.at, DecodeReason::TrailingBytes(count))),
+        }
+    }
+}
+
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], DecodeError> {
+        let remaining = self.bytes.len() - self.at;
+        if length > remaining {
+            let reason = DecodeReason::Truncated { needed: length, remaining };
+            return Err(DecodeError::new(field, self.at, reason));
+        }
+        let taken = &self.bytes[self.at..self.at + length];
+        self.at += length;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N, field)?);
+        Ok(array)
+    }
+
+    fn nullable(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, DecodeError> {
+        let at = self.at;
+        let length = i32::from_be_bytes(self.array(field)?);
+        match usize::try_from(length) {
+            Ok(length) => self.take(length, field).map(Some),
+            Err(_) if length == -1 => Ok(None),
+            Err(_) => Err(DecodeError::new(field, at, DecodeReason::NegativeLength(i64::from(length)))),
+        }
+    }
+}
