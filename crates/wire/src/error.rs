@@ -52,6 +52,13 @@ pub enum DecodeReason {
     UnsupportedVersion(i16),
     /// Bytes are left over after the last field.
     TrailingBytes(usize),
+    /// Compressed bytes that hold more than the caller allows.
+    DecompressesPast {
+        /// The most bytes the caller allows.
+        limit: usize,
+    },
+    /// The codec of this name is not built in.
+    CodecNotBuiltIn(&'static str),
 }
 
 impl DecodeError {
@@ -94,11 +101,19 @@ impl fmt::Display for DecodeReason {
             Self::Invalid(what) => f.write_str(what),
             Self::UnsupportedVersion(version) => write!(f, "version {version} is not supported"),
             Self::TrailingBytes(count) => write!(f, "{count} bytes are left after the last field"),
+            Self::DecompressesPast { limit } => {
+                write!(f, "decompresses to more than the limit of {limit} bytes")
+            }
+            Self::CodecNotBuiltIn(codec) => fmt_codec_not_built_in(f, codec),
         }
     }
 }
 
 impl std::error::Error for DecodeError {}
+
+fn fmt_codec_not_built_in(f: &mut fmt::Formatter<'_>, codec: &str) -> fmt::Result {
+    write!(f, "{codec} is not built in: the cargo feature `{codec}` of milena-wire adds it")
+}
 
 /// A value that cannot be written at the chosen version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +141,17 @@ pub enum EncodeReason {
     UnsupportedField(i16),
     /// A version of this message that the schema does not know.
     UnsupportedVersion(i16),
+    /// A setting outside its range.
+    OutOfRange {
+        /// What was asked for.
+        value: i32,
+        /// The least there is.
+        least: i32,
+        /// The most there is.
+        most: i32,
+    },
+    /// The codec of this name is not built in.
+    CodecNotBuiltIn(&'static str),
 }
 
 impl EncodeError {
@@ -148,6 +174,10 @@ impl fmt::Display for EncodeError {
                 write!(f, "is set, but version {version} has no such field")
             }
             EncodeReason::UnsupportedVersion(version) => write!(f, "version {version} is not supported"),
+            EncodeReason::OutOfRange { value, least, most } => {
+                write!(f, "{value} is not between {least} and {most}")
+            }
+            EncodeReason::CodecNotBuiltIn(codec) => fmt_codec_not_built_in(f, codec),
         }
     }
 }

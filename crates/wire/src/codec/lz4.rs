@@ -1,0 +1,234 @@
+//! The LZ4 frame format, over the block codec of `lz4_flex`.
+//!
+//! ```text
+//!  magic | FLG BD [content size] HC | { size | data | [checksum] }* | 0 | [content checksum]
+//! ```
+//!
+//! Read: blocks of every size, linked or independent, compressed or stored; all checksums, verified; frames behind one
+//! another and skippable ones. Bytes behind a whole frame that start no other are ignored, as Java's client does.
+//!
+//! Written: one frame of independent blocks with the content size and without checksums (the batch has its CRC-32C
+//! already). Java's client refuses linked blocks. `lz4_flex` has one compressor, a fast one, which serves all levels:
+//! Kafka's default level 9 means the fast one in Java's client, too.
+
+use lz4_flex::block::{self, CompressTable, DecompressError};
+
+use super::input::Input;
+use super::output::Output;
+use super::xxh32::xxh32;
+use crate::{DecodeError, DecodeReason};
+
+const FRAME_MAGIC: u32 = 0x184d_2204;
+/// The lowest of the sixteen magics of skippable frames.
+const SKIPPABLE_MAGIC: u32 = 0x184d_2a50;
+
+const VERSION: u8 = 0b01 << 6;
+const INDEPENDENT: u8 = 1 << 5;
+const BLOCK_CHECKSUM: u8 = 1 << 4;
+const CONTENT_SIZE: u8 = 1 << 3;
+const CONTENT_CHECKSUM: u8 = 1 << 2;
+
+/// In a block's size: its data is stored as it is.
+const STORED: u32 = 1 << 31;
+
+/// How far back a linked block may refer.
+const WINDOW_BYTES: usize = 64 * 1024;
+
+/// Blocks of 64 KiB: what Java's client writes, so what readers have buffers for.
+const BLOCK_BYTES: usize = 64 * 1024;
+const BLOCK_SIZE_CODE: u8 = 4;
+
+/// A match length grows by at most 255 for each byte of input.
+const EXPANSION_MAX: usize = 255;
+/// The room a block first gets, in multiples of its own size: blocks that compress better than this are tried again
+/// with more. Frames announce blocks of up to 4 MiB, of which a small batch uses little.
+const EXPANSION_LIKELY: usize = 16;
+
+/// A match table and room for one block.
+pub(super) struct Encoder {
+    table: CompressTable,
+    block: Vec<u8>,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self { table: CompressTable::default(), block: vec![0; block::get_maximum_output_size(BLOCK_BYTES)] }
+    }
+}
+
+impl Encoder {
+    /// Appends one frame.
+    pub(super) fn compress(&mut self, input: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&FRAME_MAGIC.to_le_bytes());
+        let descriptor = out.len();
+        out.extend_from_slice(&[VERSION | INDEPENDENT | CONTENT_SIZE, BLOCK_SIZE_CODE << 4]);
+        out.extend_from_slice(&(input.len() as u64).to_le_bytes());
+        out.push(header_checksum(&out[descriptor..]));
+        for block in input.chunks(BLOCK_BYTES) {
+            self.block(block, out);
+        }
+        out.extend_from_slice(&0_u32.to_le_bytes());
+    }
+
+    fn block(&mut self, input: &[u8], out: &mut Vec<u8>) {
+        let compressed = block::compress_into_with_table(input, &mut self.block, &mut self.table)
+            .map_or(input, |bytes| &self.block[..bytes]);
+        if compressed.len() < input.len() {
+            out.extend_from_slice(&(compressed.len() as u32).to_le_bytes());
+            out.extend_from_slice(compressed);
+        } else {
+            out.extend_from_slice(&(input.len() as u32 | STORED).to_le_bytes());
+            out.extend_from_slice(input);
+        }
+    }
+}
+
+/// Appends what the frames of `input` hold. Without `check_header` the header's checksum may be anything: before
+/// magic 2, some clients computed it over the magic as well (KAFKA-3160).
+pub(super) fn decompress(
+    input: &[u8],
+    check_header: bool,
+    output: &mut Output<'_>,
+) -> Result<(), DecodeError> {
+    let mut input = Input::new(input);
+    let mut frames = 0;
+    loop {
+        let mut ahead = input.clone();
+        match ahead.le_u32("lz4.magic") {
+            Ok(FRAME_MAGIC) => {
+                let frame = Frame::read(&mut ahead, check_header, output)?;
+                frame.decompress(&mut ahead, output)?;
+            }
+            Ok(magic) if magic & !0xf == SKIPPABLE_MAGIC => {
+                let bytes = ahead.le_u32("lz4.skippable")?;
+                ahead.take(bytes as usize, "lz4.skippable")?;
+            }
+            _ if frames > 0 => return Ok(()),
+            Ok(_) => return Err(input.error("lz4.magic", DecodeReason::Invalid("no lz4 frame"))),
+            Err(error) => return Err(error),
+        }
+        input = ahead;
+        frames += 1;
+    }
+}
+
+/// What a frame's header says.
+struct Frame {
+    flags: u8,
+    block_bytes_max: usize,
+    content_bytes: Option<usize>,
+    /// Where this frame's content starts in the output.
+    start: usize,
+}
+
+impl Frame {
+    fn read(input: &mut Input<'_>, check_header: bool, output: &mut Output<'_>) -> Result<Self, DecodeError> {
+        let descriptor = input.rest();
+        let invalid = |input: &Input<'_>, what| input.error("lz4.descriptor", DecodeReason::Invalid(what));
+        let [flags, sizes] = input.array("lz4.descriptor")?;
+        if flags & 0b1100_0000 != VERSION {
+            return Err(invalid(input, "not version 1 of the frame format"));
+        }
+        if flags & 0b11 != 0 {
+            return Err(invalid(input, "a dictionary or an unknown flag"));
+        }
+        let block_bytes_max = match sizes {
+            0x40 | 0x50 | 0x60 | 0x70 => 1 << (8 + 2 * (sizes >> 4)),
+            _ => return Err(invalid(input, "a block size that does not exist")),
+        };
+        let size_at = input.offset();
+        let announced =
+            if flags & CONTENT_SIZE != 0 { Some(input.le_u64("lz4.content_size")?) } else { None };
+        let computed = header_checksum(&descriptor[..descriptor.len() - input.rest().len()]);
+        let [stored] = input.array("lz4.header_checksum")?;
+        if check_header && stored != computed {
+            let reason = DecodeReason::ChecksumMismatch { stored: stored.into(), computed: computed.into() };
+            return Err(DecodeError::new("lz4.header_checksum", input.offset() - 1, reason));
+        }
+        let possible = input.rest().len() * EXPANSION_MAX;
+        let content_bytes = announced
+            .map(|bytes| output.check_announced(bytes, possible, "lz4.content_size", size_at))
+            .transpose()?;
+        output.expect(content_bytes.unwrap_or(0));
+        Ok(Self { flags, block_bytes_max, content_bytes, start: output.len() })
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn decompress(&self, input: &mut Input<'_>, output: &mut Output<'_>) -> Result<(), DecodeError> {
+        loop {
+            let size = input.le_u32("lz4.block_size")?;
+            if size == 0 {
+                break;
+            }
+            let at = input.offset();
+            let data = input.take((size & !STORED) as usize, "lz4.block")?;
+            if self.has(BLOCK_CHECKSUM) {
+                input.checksum(xxh32(data), "lz4.block_checksum")?;
+            }
+            if data.len() > self.block_bytes_max {
+                return Err(DecodeError::new("lz4.block", at, DecodeReason::Invalid(BLOCK_TOO_LARGE)));
+            }
+            if size & STORED != 0 {
+                output.extend(data, "lz4.block", at)?;
+            } else {
+                self.block(data, at, output)?;
+            }
+        }
+        self.check_content(input, output)
+    }
+
+    /// Decompresses the block `data`, which starts at `at`.
+    fn block(&self, data: &[u8], at: usize, output: &mut Output<'_>) -> Result<(), DecodeError> {
+        let most = self.block_bytes_max.min(data.len() * EXPANSION_MAX);
+        let known = self.content_bytes.map(|bytes| (bytes + self.start).saturating_sub(output.len()));
+        let mut room_bytes = known.unwrap_or(data.len() * EXPANSION_LIKELY).min(most);
+        loop {
+            let (written, room) = output.split(room_bytes);
+            let available = room.len();
+            let content = &written[self.start..];
+            let result = if self.has(INDEPENDENT) || content.is_empty() {
+                block::decompress_into(data, room)
+            } else {
+                let window = &content[content.len().saturating_sub(WINDOW_BYTES)..];
+                block::decompress_into_with_dict(data, room, window)
+            };
+            match result {
+                Ok(bytes) => {
+                    output.advance(bytes);
+                    return Ok(());
+                }
+                Err(DecompressError::OutputTooSmall { .. }) if available < room_bytes => {
+                    return Err(output.over_limit("lz4.block", at));
+                }
+                Err(DecompressError::OutputTooSmall { .. }) if room_bytes < most => room_bytes = most,
+                Err(DecompressError::OutputTooSmall { .. }) => {
+                    return Err(DecodeError::new("lz4.block", at, DecodeReason::Invalid(BLOCK_TOO_LARGE)));
+                }
+                Err(_) => {
+                    return Err(DecodeError::new("lz4.block", at, DecodeReason::Invalid("not an lz4 block")));
+                }
+            }
+        }
+    }
+
+    fn check_content(&self, input: &mut Input<'_>, output: &Output<'_>) -> Result<(), DecodeError> {
+        let content = &output.written()[self.start..];
+        if self.content_bytes.is_some_and(|bytes| bytes != content.len()) {
+            return Err(input.error("lz4.content_size", DecodeReason::Invalid("not the content's size")));
+        }
+        if self.has(CONTENT_CHECKSUM) {
+            input.checksum(xxh32(content), "lz4.content_checksum")?;
+        }
+        Ok(())
+    }
+}
+
+const BLOCK_TOO_LARGE: &str = "a block larger than its frame announces";
+
+/// The second byte of the hash of the descriptor, without the magic.
+fn header_checksum(descriptor: &[u8]) -> u8 {
+    xxh32(descriptor).to_le_bytes()[1]
+}

@@ -1,0 +1,185 @@
+//! Where a codec writes what it decompresses: a vector that grows with what is produced and never passes its limit.
+//!
+//! A codec asks for room, fills it and says how much it filled. What its input *announces* is only ever a hint, cut
+//! down to what that many bytes could possibly produce, so that a small hostile batch cannot claim a large buffer.
+
+use crate::{DecodeError, DecodeReason};
+
+/// The end of a vector, as somewhere to decompress to.
+#[derive(Debug)]
+pub(crate) struct Output<'a> {
+    buffer: &'a mut Vec<u8>,
+    /// Where this output begins: bytes before it belong to the caller.
+    start: usize,
+    /// Where the next byte goes; `buffer[filled..]` is initialised room, cut off in the end.
+    filled: usize,
+    limit: usize,
+}
+
+/// The first room where nothing better is known.
+const ROOM_BYTES_MIN: usize = 4096;
+
+impl<'a> Output<'a> {
+    /// Output behind the present content of `buffer`, of at most `limit` bytes.
+    pub(crate) fn new(buffer: &'a mut Vec<u8>, limit: usize) -> Self {
+        let start = buffer.len();
+        Self { buffer, start, filled: start, limit }
+    }
+
+    /// Bytes written so far.
+    pub(crate) fn len(&self) -> usize {
+        self.filled - self.start
+    }
+
+    /// Bytes that may still be written.
+    pub(crate) fn remaining(&self) -> usize {
+        self.limit - self.len()
+    }
+
+    /// What was written so far.
+    pub(crate) fn written(&self) -> &[u8] {
+        &self.buffer[self.start..self.filled]
+    }
+
+    /// Takes the memory for `bytes` more (or what the limit leaves) at once.
+    pub(crate) fn expect(&mut self, bytes: usize) {
+        let end = self.filled + bytes.min(self.remaining());
+        if end > self.buffer.capacity() {
+            self.buffer.reserve_exact(end - self.buffer.len());
+        }
+    }
+
+    /// Room for `bytes`, or for what the limit leaves, behind what was written so far.
+    pub(crate) fn room(&mut self, bytes: usize) -> &mut [u8] {
+        self.split(bytes).1
+    }
+
+    /// Room for as much again as was written, so that a codec that cannot know its size takes doubling steps.
+    pub(crate) fn more_room(&mut self) -> &mut [u8] {
+        let free = self.buffer.len() - self.filled;
+        let bytes = if free > 0 { free } else { self.len().max(ROOM_BYTES_MIN) };
+        self.room(bytes)
+    }
+
+    /// What was written so far, and [`room`](Self::room).
+    pub(crate) fn split(&mut self, bytes: usize) -> (&[u8], &mut [u8]) {
+        let end = self.filled + bytes.min(self.remaining());
+        if end > self.buffer.capacity() {
+            // Doubles, but a buffer near its limit does not take twice of it.
+            let doubled = (self.buffer.capacity() * 2).min(self.start + self.limit);
+            self.buffer.reserve_exact(doubled.max(end) - self.buffer.len());
+        }
+        if end > self.buffer.len() {
+            self.buffer.resize(end, 0);
+        }
+        let (written, room) = self.buffer[self.start..end].split_at_mut(self.filled - self.start);
+        (written, room)
+    }
+
+    /// Counts `bytes` of the room as written.
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        self.filled += bytes;
+        assert!(self.filled <= self.buffer.len(), "a codec wrote past its room");
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// When they pass the limit; `field` and `offset` say whose bytes they are.
+    pub(crate) fn extend(
+        &mut self,
+        bytes: &[u8],
+        field: &'static str,
+        offset: usize,
+    ) -> Result<(), DecodeError> {
+        let room = self.room(bytes.len());
+        if room.len() < bytes.len() {
+            return Err(self.over_limit(field, offset));
+        }
+        room.copy_from_slice(bytes);
+        self.advance(bytes.len());
+        Ok(())
+    }
+
+    /// The error for input that holds more than the limit allows.
+    #[cold]
+    pub(crate) fn over_limit(&self, field: &'static str, offset: usize) -> DecodeError {
+        DecodeError::new(field, offset, DecodeReason::DecompressesPast { limit: self.limit })
+    }
+
+    /// Refuses `bytes` more, announced by `field` at `offset`, when the limit or the input that is left cannot hold
+    /// them: `possible` is the most that this input can produce.
+    pub(crate) fn check_announced(
+        &self,
+        bytes: u64,
+        possible: usize,
+        field: &'static str,
+        offset: usize,
+    ) -> Result<usize, DecodeError> {
+        let limit = self.remaining().min(possible);
+        match usize::try_from(bytes) {
+            Ok(bytes) if bytes <= limit => Ok(bytes),
+            Ok(bytes) if bytes <= possible => Err(self.over_limit(field, offset)),
+            _ => {
+                let limit = limit as u64;
+                Err(DecodeError::new(field, offset, DecodeReason::TooLarge { announced: bytes, limit }))
+            }
+        }
+    }
+}
+
+impl Drop for Output<'_> {
+    fn drop(&mut self) {
+        self.buffer.truncate(self.filled);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_double_until_the_limit_and_memory_ends_there() {
+        let mut buffer = b"before".to_vec();
+        let mut output = Output::new(&mut buffer, 50_000);
+        let mut steps = Vec::new();
+        while output.remaining() > 0 {
+            let bytes = output.more_room().len();
+            output.advance(bytes);
+            steps.push(bytes);
+        }
+        assert!(output.more_room().is_empty());
+        assert!(output.extend(&[1], "f", 3).is_err());
+        drop(output);
+        assert_eq!(steps, [4096, 4096, 8192, 16_384, 17_232]);
+        assert_eq!(buffer.len(), 50_006);
+        assert!(buffer.capacity() <= 50_006, "{}", buffer.capacity());
+        assert!(buffer.starts_with(b"before"));
+    }
+
+    #[test]
+    fn only_what_was_written_stays() {
+        let mut buffer = Vec::new();
+        let mut output = Output::new(&mut buffer, 100);
+        output.expect(1_000_000);
+        output.room(50)[..2].copy_from_slice(b"ab");
+        output.advance(2);
+        assert_eq!(output.written(), b"ab");
+        drop(output);
+        assert_eq!(buffer, b"ab");
+        assert_eq!(buffer.capacity(), 100);
+    }
+
+    #[test]
+    fn announcements_are_held_against_the_limit_and_against_the_input() {
+        let mut buffer = Vec::new();
+        let output = Output::new(&mut buffer, 100);
+        assert_eq!(output.check_announced(90, 95, "f", 0), Ok(90));
+        let text = |announced, possible| {
+            output.check_announced(announced, possible, "f", 3).unwrap_err().to_string()
+        };
+        assert_eq!(text(101, 200), "f at byte 3: decompresses to more than the limit of 100 bytes");
+        assert_eq!(text(96, 95), "f at byte 3: announces 96, at most 95 can be here");
+        assert_eq!(text(u64::MAX, 95), "f at byte 3: announces 18446744073709551615, at most 95 can be here");
+    }
+}

@@ -1,0 +1,95 @@
+//! Snappy: the raw format written; raw and xerial framing read.
+//!
+//! ```text
+//!  raw     length varint | elements
+//!  xerial  82 "SNAPPY" 00 | version int32 | compatible int32 | { length int32 | raw }*
+//! ```
+//!
+//! Java writes the framing of its snappy-java library (`xerial`) in chunks of 32 KiB; librdkafka, franz-go and sarama
+//! write the raw format. Every one of them reads both, so we write raw: it saves the chunks' borders.
+
+use snap::raw;
+
+use super::input::Input;
+use super::output::Output;
+use crate::{DecodeError, DecodeReason, EncodeError, EncodeReason};
+
+const FIELD: &str = "snappy";
+
+const XERIAL_MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
+const XERIAL_HEADER_BYTES: usize = 16;
+
+/// A copy element of three bytes stands for at most 64; the preamble is left out.
+const EXPANSION_MAX: usize = 22;
+
+/// A snappy context.
+pub(super) struct Encoder {
+    encoder: raw::Encoder,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self { encoder: raw::Encoder::new() }
+    }
+}
+
+impl Encoder {
+    /// Appends `input` in the raw format.
+    pub(super) fn compress(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let start = out.len();
+        let bound = raw::max_compress_len(input.len());
+        if bound == 0 {
+            let reason = EncodeReason::TooLong { length: input.len(), limit: u32::MAX as usize };
+            return Err(EncodeError::new(FIELD, reason));
+        }
+        out.resize(start + bound, 0);
+        let written = self.encoder.compress(input, &mut out[start..]).unwrap_or_else(|error| {
+            unreachable!("the output has the greatest length that this input compresses to: {error}")
+        });
+        out.truncate(start + written);
+        Ok(())
+    }
+}
+
+/// A snappy context.
+pub(super) struct Decoder {
+    decoder: raw::Decoder,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self { decoder: raw::Decoder::new() }
+    }
+}
+
+impl Decoder {
+    /// Appends what `input` holds, in whichever framing.
+    pub(super) fn decompress(&mut self, input: &[u8], output: &mut Output<'_>) -> Result<(), DecodeError> {
+        if input.starts_with(&XERIAL_MAGIC) { self.xerial(input, output) } else { self.raw(input, 0, output) }
+    }
+
+    fn xerial(&mut self, input: &[u8], output: &mut Output<'_>) -> Result<(), DecodeError> {
+        let mut input = Input::new(input);
+        while !input.rest().is_empty() {
+            // Whole streams behind one another are one stream, as in Java's reader.
+            if input.rest().starts_with(&XERIAL_MAGIC) {
+                input.take(XERIAL_HEADER_BYTES, "snappy.xerial")?;
+                continue;
+            }
+            let length = u32::from_be_bytes(input.array("snappy.xerial")?);
+            let at = input.offset();
+            self.raw(input.take(length as usize, "snappy.xerial")?, at, output)?;
+        }
+        Ok(())
+    }
+
+    /// Decompresses the raw `input` that starts at `base`.
+    fn raw(&mut self, input: &[u8], base: usize, output: &mut Output<'_>) -> Result<(), DecodeError> {
+        let invalid = |what| DecodeError::new(FIELD, base, DecodeReason::Invalid(what));
+        let announced = raw::decompress_len(input).map_err(|_| invalid("no snappy length"))?;
+        let bytes = output.check_announced(announced as u64, input.len() * EXPANSION_MAX, FIELD, base)?;
+        let written = self.decoder.decompress(input, output.room(bytes));
+        output.advance(written.map_err(|_| invalid("not the snappy elements of the announced length"))?);
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+//! zstd (RFC 8878) over libzstd, for those who have a C compiler. What is written and read is as `zstd.rs` says.
+
+use zstd_safe::{CCtx, DCtx};
+
+use super::output::Output;
+use super::zstd_frames::{DecodeFailure, Frames};
+use crate::DecodeError;
+
+/// A libzstd context.
+pub(super) struct Encoder {
+    context: CCtx<'static>,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self { context: CCtx::create() }
+    }
+}
+
+impl Encoder {
+    /// Appends one frame.
+    pub(super) fn compress(&mut self, level: i32, input: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        out.resize(start + zstd_safe::compress_bound(input.len()), 0);
+        let written = self.context.compress(&mut out[start..], input, level).unwrap_or_else(|code| {
+            unreachable!("the output has libzstd's own bound: {}", zstd_safe::get_error_name(code))
+        });
+        out.truncate(start + written);
+    }
+}
+
+/// A libzstd context.
+pub(super) struct Decoder {
+    context: DCtx<'static>,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self { context: DCtx::create() }
+    }
+}
+
+impl Decoder {
+    /// Appends what all frames hold.
+    pub(super) fn decompress(&mut self, input: &[u8], output: &mut Output<'_>) -> Result<(), DecodeError> {
+        let mut frames = Frames::new(input);
+        while let Some(frame) = frames.next()? {
+            frame.decode_into(output, |bytes, room| {
+                self.context.decompress(room, bytes).map_err(|code| match zstd_safe::get_error_name(code) {
+                    "Destination buffer is too small" => DecodeFailure::RoomTooSmall,
+                    "Restored data doesn't match checksum" => DecodeFailure::Checksum,
+                    _ => DecodeFailure::Malformed,
+                })
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,183 @@
+//! Finds the frames of a zstd stream and how much each can hold, from headers alone.
+//!
+//! ```text
+//!  magic | descriptor [window] [dictionary id] [content size] | { header(24): last, type, size | data }* | [checksum]
+//! ```
+//!
+//! Knowing this before decoding, we can give a decoder its whole output at once: no window is kept beside it, and no
+//! memory is taken for sizes that the blocks cannot fill.
+
+use super::input::Input;
+use super::output::Output;
+use crate::{DecodeError, DecodeReason};
+
+/// The largest window a frame may ask for: libzstd's own default, so what other readers read.
+const WINDOW_BYTES_MAX: u64 = 1 << 27;
+
+const FRAME_MAGIC: u32 = 0xfd2f_b528;
+/// The lowest of the sixteen magics of skippable frames.
+const SKIPPABLE_MAGIC: u32 = 0x184d_2a50;
+
+const BLOCK_BYTES_MAX: u64 = 128 * 1024;
+
+/// One frame of content.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Frame<'a> {
+    /// All of it, from magic to checksum.
+    pub(super) bytes: &'a [u8],
+    /// Where it starts.
+    pub(super) at: usize,
+    /// The content size it announces.
+    pub(super) content_bytes: Option<u64>,
+    /// The most that its blocks can hold.
+    pub(super) content_bytes_max: u64,
+}
+
+/// Why a decoder could not decode a frame into the room it was given.
+pub(super) enum DecodeFailure {
+    /// The frame holds more.
+    RoomTooSmall,
+    /// The content differs from the frame's checksum.
+    Checksum,
+    /// The frame is not one.
+    Malformed,
+}
+
+/// The room a frame without a content size first gets, in multiples of its own size; four times as much with each new
+/// attempt.
+const EXPANSION_LIKELY: usize = 16;
+const EXPANSION_STEP: usize = 4;
+
+impl Frame<'_> {
+    /// Appends the content that `decode` reads from the frame's bytes into the room it is given.
+    pub(super) fn decode_into(
+        &self,
+        output: &mut Output<'_>,
+        mut decode: impl FnMut(&[u8], &mut [u8]) -> Result<usize, DecodeFailure>,
+    ) -> Result<(), DecodeError> {
+        let invalid = |what| DecodeError::new("zstd.frame", self.at, DecodeReason::Invalid(what));
+        let most = usize::try_from(self.content_bytes_max).unwrap_or(usize::MAX);
+        let mut room_bytes = match self.content_bytes {
+            Some(announced) => output.check_announced(announced, most, "zstd.content_size", self.at)?,
+            None => most.min(self.bytes.len().saturating_mul(EXPANSION_LIKELY)),
+        };
+        loop {
+            let room = output.room(room_bytes);
+            let available = room.len();
+            match decode(self.bytes, room) {
+                Ok(bytes) => {
+                    output.advance(bytes);
+                    return Ok(());
+                }
+                Err(DecodeFailure::RoomTooSmall) if available < room_bytes => {
+                    return Err(output.over_limit("zstd.frame", self.at));
+                }
+                Err(DecodeFailure::RoomTooSmall) if room_bytes < most && self.content_bytes.is_none() => {
+                    room_bytes = room_bytes.saturating_mul(EXPANSION_STEP).min(most);
+                }
+                Err(DecodeFailure::Checksum) => {
+                    return Err(invalid("content that differs from its checksum"));
+                }
+                Err(_) => return Err(invalid("not a zstd frame")),
+            }
+        }
+    }
+}
+
+/// The frames of `input`, without the skippable ones.
+pub(super) struct Frames<'a> {
+    input: Input<'a>,
+}
+
+impl<'a> Frames<'a> {
+    pub(super) fn new(input: &'a [u8]) -> Self {
+        Self { input: Input::new(input) }
+    }
+
+    /// The next frame, or `None` at the end of the input.
+    pub(super) fn next(&mut self) -> Result<Option<Frame<'a>>, DecodeError> {
+        let input = &mut self.input;
+        while input.offset() == 0 || !input.rest().is_empty() {
+            let (start, at) = (input.clone(), input.offset());
+            match input.le_u32("zstd.magic")? {
+                FRAME_MAGIC => {
+                    let (content_bytes, content_bytes_max) = frame(input)?;
+                    let bytes = &start.rest()[..input.offset() - at];
+                    return Ok(Some(Frame { bytes, at, content_bytes, content_bytes_max }));
+                }
+                magic if magic & !0xf == SKIPPABLE_MAGIC => {
+                    let bytes = input.le_u32("zstd.skippable")?;
+                    input.take(bytes as usize, "zstd.skippable")?;
+                }
+                _ => return Err(start.error("zstd.magic", DecodeReason::Invalid("no zstd frame"))),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Reads the frame whose magic was read: its content size, and the most that its blocks can hold.
+fn frame(input: &mut Input<'_>) -> Result<(Option<u64>, u64), DecodeError> {
+    let [descriptor] = input.array("zstd.descriptor")?;
+    let single_segment = descriptor & (1 << 5) != 0;
+    let has_checksum = descriptor & (1 << 2) != 0;
+    if descriptor & (1 << 3) != 0 || descriptor & 0b11 != 0 {
+        return Err(input.error("zstd.descriptor", DecodeReason::Invalid("a dictionary or an unknown flag")));
+    }
+    let window = if single_segment { None } else { Some(window_bytes(input)?) };
+    let content_bytes = match (descriptor >> 6, single_segment) {
+        (0, false) => None,
+        (0, true) => Some(input.array("zstd.content_size").map(|[byte]| u64::from(byte))?),
+        (1, _) => {
+            Some(input.array("zstd.content_size").map(|bytes| u64::from(u16::from_le_bytes(bytes)) + 256)?)
+        }
+        (2, _) => Some(u64::from(input.le_u32("zstd.content_size")?)),
+        _ => Some(input.le_u64("zstd.content_size")?),
+    };
+    let block_bytes_max = window.or(content_bytes).unwrap_or(0).min(BLOCK_BYTES_MAX);
+    let content_bytes_max = blocks(input, block_bytes_max)?;
+    if has_checksum {
+        input.take(4, "zstd.checksum")?;
+    }
+    Ok((content_bytes, content_bytes_max))
+}
+
+fn window_bytes(input: &mut Input<'_>) -> Result<u64, DecodeError> {
+    let at = input.offset();
+    let [byte] = input.array("zstd.window")?;
+    let base = 1_u64 << (10 + (byte >> 3));
+    let announced = base + base / 8 * u64::from(byte & 0b111);
+    if announced > WINDOW_BYTES_MAX {
+        let reason = DecodeReason::TooLarge { announced, limit: WINDOW_BYTES_MAX };
+        return Err(DecodeError::new("zstd.window", at, reason));
+    }
+    Ok(announced)
+}
+
+/// Walks over a frame's blocks; returns the most that they can hold.
+fn blocks(input: &mut Input<'_>, block_bytes_max: u64) -> Result<u64, DecodeError> {
+    let mut content_bytes_max = 0;
+    loop {
+        let [a, b, c] = input.array("zstd.block")?;
+        let header = u32::from_le_bytes([a, b, c, 0]);
+        let size = header >> 3;
+        let (data, content) = match header >> 1 & 0b11 {
+            0 => (size, u64::from(size)),
+            1 => (1, u64::from(size)),
+            2 => (size, block_bytes_max),
+            _ => {
+                return Err(
+                    input.error("zstd.block", DecodeReason::Invalid("a block type that does not exist"))
+                );
+            }
+        };
+        if u64::from(size) > block_bytes_max {
+            return Err(input.error("zstd.block", DecodeReason::Invalid("a block larger than the window")));
+        }
+        input.take(data as usize, "zstd.block")?;
+        content_bytes_max += content;
+        if header & 1 != 0 {
+            return Ok(content_bytes_max);
+        }
+    }
+}
