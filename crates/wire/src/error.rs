@@ -139,6 +139,8 @@ pub enum EncodeReason {
     UnexpectedNull,
     /// Set to other than its default, at a version that lacks the field, which is not ignorable.
     UnsupportedField(i16),
+    /// An unknown tagged field whose tag is not above those before it.
+    TagOrder(u32),
     /// A version of this message that the schema does not know.
     UnsupportedVersion(i16),
     /// A setting outside its range.
@@ -173,6 +175,7 @@ impl fmt::Display for EncodeError {
             EncodeReason::UnsupportedField(version) => {
                 write!(f, "is set, but version {version} has no such field")
             }
+            EncodeReason::TagOrder(tag) => write!(f, "tag {tag} is not above the tags before it"),
             EncodeReason::UnsupportedVersion(version) => write!(f, "version {version} is not supported"),
             EncodeReason::OutOfRange { value, least, most } => {
                 write!(f, "{value} is not between {least} and {most}")

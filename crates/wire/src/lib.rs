@@ -25,7 +25,7 @@ pub use limits::Limits;
 pub use reader::Reader;
 pub use str::Str;
 pub use uuid::Uuid;
-pub use writer::{FrameMark, WireFrame, Writer};
+pub use writer::{FrameMark, TagsMark, WireFrame, Writer};
 
 /// Tagged fields this build has no name for, kept as they came: `(tag, bytes)` in ascending tag order (KIP-482).
 pub type TaggedFields = Vec<(u32, bytes::Bytes)>;

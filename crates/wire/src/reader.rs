@@ -253,7 +253,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the tagged fields at the end of a flexible struct. `known` reads the content of a tag it has a name for
+    /// Reads the tagged fields at the end of a flexible struct; otherwise there are none. `known` reads the content of a tag it has a name for
     /// and answers whether it did; the others are returned.
     ///
     /// # Errors
@@ -264,6 +264,9 @@ impl<'a> Reader<'a> {
         field: &'static str,
         mut known: impl FnMut(&mut Self, u32) -> Result<bool, DecodeError>,
     ) -> Result<TaggedFields, DecodeError> {
+        if !self.flexible {
+            return Ok(TaggedFields::new());
+        }
         let count = self.unsigned_varint(field)? as usize;
         self.check_count(count, 2, field)?;
         let mut unknown = TaggedFields::new();
@@ -287,6 +290,14 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(unknown)
+    }
+
+    /// Reads the tagged fields of a struct that knows none of them.
+    ///
+    /// # Errors
+    /// As [`tagged_fields`](Self::tagged_fields).
+    pub fn unknown_tagged_fields(&mut self, field: &'static str) -> Result<TaggedFields, DecodeError> {
+        self.tagged_fields(field, |_, _| Ok(false))
     }
 
     /// Takes the next `length` bytes as a slice of the frame.

@@ -48,6 +48,15 @@ pub struct FrameMark {
     linked_bytes: usize,
 }
 
+/// Where a struct's tagged fields began; given back to [`Writer::end_tagged_fields`].
+#[derive(Debug)]
+#[must_use]
+pub struct TagsMark {
+    at: usize,
+    count: usize,
+    tag_min: u32,
+}
+
 impl Writer {
     /// An empty writer with classic lengths.
     pub fn new() -> Self {
@@ -264,13 +273,12 @@ impl Writer {
         self.i8(if present { 1 } else { -1 });
     }
 
-    /// Starts the tagged fields of a struct: how many `known` ones follow, and the `unknown` ones, which are written
-    /// when all known tags are below theirs (the schema's tags are dense from 0, so they are).
-    ///
-    /// Call [`tagged_field`](Self::tagged_field) for each known one, ascending, then
-    /// [`unknown_tagged_fields`](Self::unknown_tagged_fields).
-    pub fn tagged_fields_count(&mut self, known: usize, unknown: &TaggedFields) {
-        varint::put_u64(&mut self.head, (known + unknown.len()) as u64);
+    /// Starts the tagged fields of a flexible struct (KIP-482): [`tagged_field`](Self::tagged_field) for each that is
+    /// set, by ascending tag, then [`end_tagged_fields`](Self::end_tagged_fields).
+    pub fn begin_tagged_fields(&mut self) -> TagsMark {
+        let at = self.head.len();
+        self.head.push(0);
+        TagsMark { at, count: 0, tag_min: 0 }
     }
 
     /// Writes one tagged field: tag, size, content.
@@ -279,9 +287,13 @@ impl Writer {
     /// As `content` fails.
     pub fn tagged_field(
         &mut self,
+        mark: &mut TagsMark,
         tag: u32,
         content: impl FnOnce(&mut Self) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
+        debug_assert!(tag >= mark.tag_min, "tags ascend");
+        mark.count += 1;
+        mark.tag_min = tag + 1;
         varint::put_u32(&mut self.head, tag);
         let start = self.head.len();
         let outer = std::mem::replace(&mut self.in_tagged, true);
@@ -296,13 +308,58 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes tagged fields that were kept because this build has no name for them.
-    pub fn unknown_tagged_fields(&mut self, fields: &TaggedFields) {
-        for (tag, bytes) in fields {
+    /// Ends the tagged fields of a struct with the `unknown` ones, kept as they came.
+    ///
+    /// # Errors
+    /// When their tags do not ascend from above the known ones.
+    #[expect(clippy::needless_pass_by_value, reason = "a mark is used once")]
+    pub fn end_tagged_fields(
+        &mut self,
+        mark: TagsMark,
+        unknown: &TaggedFields,
+        field: &'static str,
+    ) -> Result<(), EncodeError> {
+        let count = mark.count + unknown.len();
+        if count == 0 {
+            return Ok(());
+        }
+        // Nothing since the mark is linked, so its bytes can still move.
+        let end = self.head.len();
+        varint::put_u64(&mut self.head, count as u64);
+        let count_bytes = self.head.len() - end;
+        self.head[mark.at..].rotate_right(count_bytes);
+        self.head.remove(mark.at + count_bytes);
+        let mut tag_min = u64::from(mark.tag_min);
+        for (tag, bytes) in unknown {
+            if u64::from(*tag) < tag_min {
+                return Err(EncodeError::new(field, EncodeReason::TagOrder(*tag)));
+            }
+            tag_min = u64::from(*tag) + 1;
             varint::put_u32(&mut self.head, *tag);
             varint::put_u64(&mut self.head, bytes.len() as u64);
             self.payload(bytes);
         }
+        Ok(())
+    }
+
+    /// Writes the tagged fields of a struct that knows none at `version`; nothing in versions that are not flexible.
+    ///
+    /// # Errors
+    /// When some are set and the version is not flexible, or their tags do not ascend.
+    pub fn unknown_tagged_fields(
+        &mut self,
+        unknown: &TaggedFields,
+        field: &'static str,
+        version: i16,
+    ) -> Result<(), EncodeError> {
+        if self.flexible {
+            let mark = self.begin_tagged_fields();
+            return self.end_tagged_fields(mark, unknown, field);
+        }
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        Err(EncodeError::new(field, EncodeReason::UnsupportedField(version)))
     }
 
     /// Writes bytes without a length; long ones are linked.
@@ -512,16 +569,47 @@ mod tests {
     #[test]
     fn a_tagged_field_is_preceded_by_its_size() {
         let mut writer = Writer::new();
-        writer.set_flexible(true);
-        writer.tagged_fields_count(1, &TaggedFields::new());
+        let mut mark = writer.begin_tagged_fields();
         writer
-            .tagged_field(3, |writer| {
+            .tagged_field(&mut mark, 3, |writer| {
                 writer.payload(&long(9, 600));
                 Ok(())
             })
             .expect("fits");
+        writer.end_tagged_fields(mark, &TaggedFields::new(), "Tags").expect("fits");
         let bytes = writer.finish().to_vec();
         assert_eq!(bytes[..4], [1, 3, 0xd8, 4]);
         assert_eq!(bytes[4..], [9; 600]);
+    }
+
+    #[test]
+    fn unknown_tagged_fields_follow_the_known_ones() {
+        let write = |unknown: &TaggedFields| {
+            let mut writer = Writer::new();
+            let mut mark = writer.begin_tagged_fields();
+            writer.tagged_field(&mut mark, 1, |writer| {
+                writer.i8(7);
+                Ok(())
+            })?;
+            writer.end_tagged_fields(mark, unknown, "Tags")?;
+            Ok::<_, EncodeError>(writer.finish().to_vec())
+        };
+        assert_eq!(write(&vec![(2, Bytes::from_static(b"x"))]), Ok(vec![2, 1, 1, 7, 2, 1, b'x']));
+        let refused = |tag| Err(EncodeError::new("Tags", EncodeReason::TagOrder(tag)));
+        assert_eq!(write(&vec![(1, Bytes::new())]), refused(1));
+        assert_eq!(write(&vec![(3, Bytes::new()), (2, Bytes::new())]), refused(2));
+        let many: TaggedFields = (2..302).map(|tag| (tag, long(1, 600))).collect();
+        let bytes = write(&many).expect("ascending");
+        assert_eq!(bytes[..6], [0xad, 2, 1, 1, 7, 2]);
+        assert_eq!(bytes.len(), 5 + 300 * 602 + 126 + 174 * 2);
+    }
+
+    #[test]
+    fn a_version_without_tagged_fields_refuses_them() {
+        let mut writer = Writer::new();
+        writer.unknown_tagged_fields(&TaggedFields::new(), "Tags", 3).expect("none are set");
+        let error = writer.unknown_tagged_fields(&vec![(0, Bytes::new())], "Tags", 3).unwrap_err();
+        assert_eq!(error, EncodeError::new("Tags", EncodeReason::UnsupportedField(3)));
+        assert!(writer.is_empty());
     }
 }
