@@ -1,0 +1,6 @@
+//! One file per command: its arguments, what it does, what it prints.
+
+pub(crate) mod broker;
+pub(crate) mod consume;
+pub(crate) mod produce;
+pub(crate) mod topics;

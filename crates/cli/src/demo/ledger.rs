@@ -1,0 +1,353 @@
+//! The demo's proof: which records were sent, acknowledged and delivered, and everything wrong with them.
+//!
+//! ```text
+//! producing task ── sent(index, digest) ──▶ ┌────────┐ ◀── delivered(index, digest) ── one Reading per partition
+//! ack            ── acknowledged(index)  ──▶ │ Ledger │
+//!                                            └────────┘ ── audit() ─▶ Findings
+//! ```
+//!
+//! Every record carries its index in the source as a header. Each index has one slot of 24 bytes, written by whoever
+//! learns something about it; there is no lock. What is compared is the digest of key and value as they were handed to
+//! the producer, taken before it saw them. Knows nothing of Kafka beyond partition numbers.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use xxhash_rust::xxh3::Xxh3;
+
+/// One slot for each record of a run.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    slots: Box<[Slot]>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// Of key and value; 0 is "not sent" ([`digest`] never returns it).
+    digest: AtomicU64,
+    sent_us: AtomicU32,
+    /// The partition it was delivered from, plus one; 0 is "not delivered".
+    delivered: AtomicU32,
+    fate: AtomicU8,
+}
+
+const PENDING: u8 = 0;
+const ACKNOWLEDGED: u8 = 1;
+const FAILED: u8 = 2;
+
+impl Ledger {
+    pub(crate) fn new(record_count: usize) -> Self {
+        Self { slots: (0..record_count).map(|_| Slot::default()).collect() }
+    }
+
+    /// Before the record is handed to the producer, at `now_us` of the run.
+    pub(crate) fn sent(&self, index: u32, digest: u64, now_us: u32) {
+        let slot = &self.slots[index as usize];
+        slot.sent_us.store(now_us, Ordering::Relaxed);
+        // Release: whoever is delivered this record sees the time as well.
+        slot.digest.store(digest, Ordering::Release);
+    }
+
+    /// Returns when it was sent.
+    pub(crate) fn acknowledged(&self, index: u32) -> u32 {
+        let slot = &self.slots[index as usize];
+        slot.fate.store(ACKNOWLEDGED, Ordering::Relaxed);
+        slot.sent_us.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn failed(&self, index: u32) {
+        self.slots[index as usize].fate.store(FAILED, Ordering::Relaxed);
+    }
+
+    /// A reader of one partition, from its beginning.
+    pub(crate) fn reading(&self, partition: i32) -> Reading<'_> {
+        Reading { ledger: self, partition, last: None, findings: Findings::default() }
+    }
+
+    /// What only the whole shows, once every reading is over: records missing, and keys that are on two partitions.
+    /// `keys` are the source's keys in order of index.
+    pub(crate) fn audit<'a>(&self, keys: impl Iterator<Item = Option<&'a str>>) -> Findings {
+        let mut findings = Findings::default();
+        let mut homes = HashMap::new();
+        for ((index, slot), key) in self.slots.iter().enumerate().zip(keys) {
+            let index = index as u32;
+            if slot.digest.load(Ordering::Acquire) == 0 {
+                continue;
+            }
+            let Some(partition) = slot.delivered.load(Ordering::Acquire).checked_sub(1) else {
+                match slot.fate.load(Ordering::Acquire) {
+                    ACKNOWLEDGED => findings.add(Fault::Lost, index, None),
+                    PENDING => findings.add(Fault::Unsettled, index, None),
+                    // Neither acknowledged nor delivered: the producer said so.
+                    _ => {}
+                }
+                continue;
+            };
+            let Some(key) = key else { continue };
+            if *homes.entry(key).or_insert(partition) != partition {
+                findings.add(Fault::Strayed, index, Some(partition as i32));
+            }
+        }
+        findings.key_count = homes.len() as u64;
+        findings
+    }
+}
+
+/// The records of one partition as they arrive, in its order.
+pub(crate) struct Reading<'a> {
+    ledger: &'a Ledger,
+    partition: i32,
+    last: Option<u32>,
+    findings: Findings,
+}
+
+impl Reading<'_> {
+    /// Takes note of a record. `index` is what its header says, if it has one. Returns when it was sent, unless it is
+    /// none of ours.
+    pub(crate) fn delivered(&mut self, index: Option<u32>, digest: u64) -> Option<u32> {
+        let slot = index.and_then(|i| self.ledger.slots.get(i as usize));
+        let (Some(index), Some(slot)) = (index, slot) else {
+            self.findings.add(Fault::Foreign, index.unwrap_or(0), Some(self.partition));
+            return None;
+        };
+        if slot.digest.load(Ordering::Acquire) != digest {
+            self.findings.add(Fault::Changed, index, Some(self.partition));
+        }
+        if slot.delivered.swap(self.partition as u32 + 1, Ordering::AcqRel) != 0 {
+            self.findings.add(Fault::Doubled, index, Some(self.partition));
+        } else if self.last.is_some_and(|last| last > index) {
+            self.findings.add(Fault::Reordered, index, Some(self.partition));
+        } else {
+            self.last = Some(index);
+        }
+        self.findings.delivered_count += 1;
+        Some(slot.sent_us.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn findings(self) -> Findings {
+        self.findings
+    }
+}
+
+/// What can be wrong with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Acknowledged and never delivered.
+    Lost,
+    /// Neither acknowledged nor refused, and never delivered.
+    Unsettled,
+    /// Delivered more than once.
+    Doubled,
+    /// Delivered with another key or value than it was sent with.
+    Changed,
+    /// Delivered after a later record of the same partition.
+    Reordered,
+    /// On another partition than an earlier record with its key.
+    Strayed,
+    /// Not one of ours.
+    Foreign,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Lost,
+        Self::Unsettled,
+        Self::Doubled,
+        Self::Changed,
+        Self::Reordered,
+        Self::Strayed,
+        Self::Foreign,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Unsettled => "unsettled",
+            Self::Doubled => "doubled",
+            Self::Changed => "changed",
+            Self::Reordered => "reordered",
+            Self::Strayed => "strayed",
+            Self::Foreign => "foreign",
+        }
+    }
+}
+
+/// Counts of faults, and the first few of each by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Findings {
+    pub(crate) delivered_count: u64,
+    pub(crate) key_count: u64,
+    counts: [u64; Fault::ALL.len()],
+    examples: Vec<Example>,
+}
+
+/// One faulty record.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Example {
+    pub(crate) fault: Fault,
+    pub(crate) index: u32,
+    pub(crate) partition: Option<i32>,
+}
+
+/// Enough to see a pattern in, few enough to read.
+const EXAMPLES_MAX: u64 = 5;
+
+impl Findings {
+    fn add(&mut self, fault: Fault, index: u32, partition: Option<i32>) {
+        if self.counts[fault as usize] < EXAMPLES_MAX {
+            self.examples.push(Example { fault, index, partition });
+        }
+        self.counts[fault as usize] += 1;
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.delivered_count += other.delivered_count;
+        self.key_count += other.key_count;
+        for example in &other.examples {
+            if self.examples(example.fault).count() < EXAMPLES_MAX as usize {
+                self.examples.push(example.clone());
+            }
+        }
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+    }
+
+    pub(crate) fn count(&self, fault: Fault) -> u64 {
+        self.counts[fault as usize]
+    }
+
+    pub(crate) fn examples(&self, fault: Fault) -> impl Iterator<Item = &Example> {
+        self.examples.iter().filter(move |e| e.fault == fault)
+    }
+
+    pub(crate) fn is_clean(&self) -> bool {
+        self.counts.iter().all(|count| *count == 0)
+    }
+}
+
+/// The digest of a record; null and empty differ, and so do `ab`,`c` and `a`,`bc`. Never 0.
+pub(crate) fn digest(key: Option<&[u8]>, value: Option<&[u8]>) -> u64 {
+    let mut hash = Xxh3::new();
+    for part in [key, value] {
+        match part {
+            None => hash.update(&u64::MAX.to_le_bytes()),
+            Some(bytes) => {
+                hash.update(&(bytes.len() as u64).to_le_bytes());
+                hash.update(bytes);
+            }
+        }
+    }
+    hash.digest().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: [Option<&str>; 4] = [Some("a"), Some("b"), Some("a"), None];
+
+    /// Sends four records, acknowledges them, delivers `deliveries` (partition, index) and audits.
+    fn check(deliveries: &[(i32, u32)]) -> Vec<(Fault, u32)> {
+        check_with(deliveries, |index| u64::from(index) + 1)
+    }
+
+    fn check_with(deliveries: &[(i32, u32)], digest: impl Fn(u32) -> u64) -> Vec<(Fault, u32)> {
+        let ledger = Ledger::new(4);
+        for index in 0..4 {
+            ledger.sent(index, u64::from(index) + 1, index * 10);
+            assert_eq!(ledger.acknowledged(index), index * 10);
+        }
+        let mut findings = Findings::default();
+        for partition in 0..2 {
+            let mut reading = ledger.reading(partition);
+            for (_, index) in deliveries.iter().filter(|(p, _)| *p == partition) {
+                reading.delivered(Some(*index), digest(*index));
+            }
+            findings.merge(&reading.findings());
+        }
+        findings.merge(&ledger.audit(KEYS.into_iter()));
+        assert_eq!(findings.delivered_count, deliveries.len() as u64);
+        assert_eq!(findings.is_clean(), findings.examples.is_empty());
+        findings.examples.iter().map(|e| (e.fault, e.index)).collect()
+    }
+
+    #[test]
+    fn once_intact_and_in_order_is_clean() {
+        assert_eq!(check(&[(0, 0), (0, 2), (1, 1), (1, 3)]), []);
+    }
+
+    #[test]
+    fn each_fault_is_found_and_named() {
+        assert_eq!(check(&[(0, 0), (0, 2), (1, 3)]), [(Fault::Lost, 1)]);
+        assert_eq!(check(&[(0, 0), (0, 2), (0, 2), (1, 1), (1, 3)]), [(Fault::Doubled, 2)]);
+        assert_eq!(check(&[(0, 0), (0, 2), (0, 0), (1, 1), (1, 3)]), [(Fault::Doubled, 0)]);
+        assert_eq!(check(&[(0, 2), (0, 0), (1, 1), (1, 3)]), [(Fault::Reordered, 0)]);
+        assert_eq!(check(&[(0, 0), (1, 1), (1, 2), (1, 3)]), [(Fault::Strayed, 2)]);
+        let changed =
+            check_with(&[(0, 0), (0, 2), (1, 1), (1, 3)], |i| if i == 1 { 77 } else { u64::from(i) + 1 });
+        assert_eq!(changed, [(Fault::Changed, 1)]);
+    }
+
+    #[test]
+    fn a_record_of_another_producer_is_foreign() {
+        let ledger = Ledger::new(1);
+        let mut reading = ledger.reading(0);
+        assert_eq!(reading.delivered(None, 1), None);
+        assert_eq!(reading.delivered(Some(1), 1), None);
+        assert_eq!(reading.findings().count(Fault::Foreign), 2);
+    }
+
+    #[test]
+    fn a_record_delivered_before_it_was_sent_is_changed() {
+        let ledger = Ledger::new(1);
+        let mut reading = ledger.reading(0);
+        reading.delivered(Some(0), 5);
+        assert_eq!(reading.findings().count(Fault::Changed), 1);
+    }
+
+    #[test]
+    fn a_refused_record_may_be_missing_and_an_unsettled_one_may_not() {
+        let ledger = Ledger::new(3);
+        ledger.sent(0, 1, 0);
+        ledger.failed(0);
+        ledger.sent(1, 2, 0);
+        // The third was never sent: an interrupted run.
+        let findings = ledger.audit(KEYS.into_iter());
+        assert_eq!((findings.count(Fault::Lost), findings.count(Fault::Unsettled)), (0, 1));
+    }
+
+    #[test]
+    fn examples_stay_few_and_counts_true() {
+        let ledger = Ledger::new(100);
+        let mut findings = Findings::default();
+        for partition in 0..2 {
+            let mut reading = ledger.reading(partition);
+            for _ in 0..50 {
+                reading.delivered(None, 1);
+            }
+            findings.merge(&reading.findings());
+        }
+        assert_eq!(findings.count(Fault::Foreign), 100);
+        assert_eq!(findings.examples(Fault::Foreign).count(), 5);
+    }
+
+    #[test]
+    fn digests_tell_records_apart() {
+        type Bytes = Option<&'static [u8]>;
+        let records: [(Bytes, Bytes); 7] = [
+            (None, None),
+            (Some(b""), None),
+            (None, Some(b"")),
+            (Some(b""), Some(b"")),
+            (Some(b"ab"), Some(b"c")),
+            (Some(b"a"), Some(b"bc")),
+            (None, Some(b"abc")),
+        ];
+        for (i, a) in records.iter().enumerate() {
+            for (j, b) in records.iter().enumerate() {
+                assert_eq!(digest(a.0, a.1) == digest(b.0, b.1), i == j, "{a:?} {b:?}");
+            }
+        }
+    }
+}

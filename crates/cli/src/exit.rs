@@ -1,0 +1,129 @@
+//! How a command ends: the exit codes that scripts may rely on, and the one error type of this crate.
+//!
+//! A [`Failure`] is one sentence for a human (what was tried, what went wrong) with an optional second one
+//! (what to do), and a code for a script. It never carries a backtrace or a chain of causes: the sentence names them.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// The exit codes. Part of the command line's contract: documented in `--help`, tested, never renumbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Something failed that no other code names.
+    Failed = 1,
+    /// The command line or the input was wrong; nothing was done.
+    Usage = 2,
+    /// Some of the work was done and some was not; the message counts both.
+    Partial = 3,
+    /// The topic, partition, offset or file does not exist.
+    NotFound = 4,
+    /// The broker refused who we are or what we may do.
+    Auth = 5,
+    /// No answer in time, or nobody there.
+    Unreachable = 6,
+    /// A check ran and found something wrong.
+    CheckFailed = 7,
+    /// Ctrl-C.
+    Interrupted = 130,
+}
+
+/// The table of `milena --help`.
+pub(crate) const HELP: &str = "\
+Exit codes:
+    0  done
+    1  failed
+    2  wrong usage or wrong input; nothing was done
+    3  partly done; the message counts both parts
+    4  topic, partition, offset or file not found
+    5  authentication or authorization refused
+    6  timeout, or the cluster cannot be reached
+    7  a check failed (demo: a record was lost, doubled, changed or out of order)
+  130  interrupted (Ctrl-C)
+
+Data goes to stdout, everything else to stderr. Progress is drawn on a terminal only; NO_COLOR is respected.";
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::new(Exit::Failed, message)
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Exit::NotFound, message)
+    }
+
+    pub(crate) fn interrupted() -> Self {
+        Self::new(Exit::Interrupted, "interrupted")
+    }
+
+    /// What the reader of the message can do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n  {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_in_the_help() {
+        let codes = [
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Partial,
+            Exit::NotFound,
+            Exit::Auth,
+            Exit::Unreachable,
+            Exit::CheckFailed,
+            Exit::Interrupted,
+        ];
+        for exit in codes {
+            let line = format!("{:>5}  ", exit as u8);
+            assert!(HELP.lines().any(|l| l.starts_with(&line)), "{exit:?} is missing");
+        }
+    }
+
+    #[test]
+    fn a_hint_follows_on_its_own_line() {
+        let failure = Failure::not_found("topic x does not exist").hint("Create it first.");
+        assert_eq!(failure.to_string(), "topic x does not exist\n  Create it first.");
+        assert_eq!(failure.exit(), Exit::NotFound);
+    }
+}

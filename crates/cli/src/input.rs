@@ -1,0 +1,214 @@
+//! Records out of a byte stream: cut at a delimiter, handed on in blocks of whole records.
+//!
+//! ```text
+//! Read ──▶ Cutter (at most one unfinished record and one read) ──▶ Block (whole records, numbered)
+//! ```
+//!
+//! One read gives one block, so a line typed into a terminal or trickling out of `tail -f` leaves at once, and a file
+//! moves in large pieces. Knows nothing of what is in a record.
+
+use std::io::{self, Read};
+
+use memchr::memmem::{self, Finder};
+
+/// How much is read at once.
+const READ_BYTES: usize = 256 * 1024;
+/// Above any broker's `message.max.bytes` that anyone sets; an input without delimiters must not fill the memory.
+const RECORD_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Cuts what a reader gives into [`Block`]s.
+pub(crate) struct Cutter<R> {
+    reader: R,
+    delimiter: Finder<'static>,
+    /// Read and not yet handed on; without a delimiter up to `searched`.
+    pending: Vec<u8>,
+    searched: usize,
+    record_count: u64,
+    is_over: bool,
+}
+
+impl<R: Read> Cutter<R> {
+    /// An empty delimiter cuts nothing: the whole input is one record.
+    pub(crate) fn new(reader: R, delimiter: &[u8]) -> Self {
+        let delimiter = Finder::new(delimiter).into_owned();
+        Self { reader, delimiter, pending: Vec::new(), searched: 0, record_count: 0, is_over: false }
+    }
+
+    /// The next records; `None` at the end of the input.
+    pub(crate) fn next_block(&mut self) -> io::Result<Option<Block>> {
+        while !self.is_over {
+            let filled = self.pending.len();
+            self.pending.resize(filled + READ_BYTES, 0);
+            let read = self.read_some(filled);
+            self.pending.truncate(filled + *read.as_ref().unwrap_or(&0));
+            self.is_over = read? == 0;
+            if let Some(end) = self.last_delimiter() {
+                let rest = self.pending.split_off(end);
+                let bytes = std::mem::replace(&mut self.pending, rest);
+                self.searched = 0;
+                return Ok(Some(self.block(bytes)));
+            }
+            if self.pending.len() > RECORD_BYTES_MAX {
+                let what =
+                    format!("record {} is longer than {RECORD_BYTES_MAX} bytes", self.record_count + 1);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+        }
+        match std::mem::take(&mut self.pending) {
+            bytes if bytes.is_empty() => Ok(None),
+            bytes => Ok(Some(self.block(bytes))),
+        }
+    }
+
+    fn read_some(&mut self, filled: usize) -> io::Result<usize> {
+        loop {
+            match self.reader.read(&mut self.pending[filled..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Where the last whole record ends, its delimiter included.
+    fn last_delimiter(&mut self) -> Option<usize> {
+        let delimiter = self.delimiter.needle();
+        if delimiter.is_empty() {
+            return None;
+        }
+        // The delimiter may have begun in the bytes searched before. Cuts are found from the front, as readers will
+        // find them: with `--` as the delimiter, `---` is a cut and a dash.
+        let from = self.searched.saturating_sub(delimiter.len() - 1);
+        let end = match delimiter {
+            [byte] => memchr::memrchr(*byte, &self.pending[from..]).map(|at| from + at + 1),
+            _ => self.delimiter.find_iter(&self.pending[from..]).last().map(|at| from + at + delimiter.len()),
+        };
+        self.searched = self.pending.len();
+        end
+    }
+
+    fn block(&mut self, bytes: Vec<u8>) -> Block {
+        let block = Block { bytes, delimiter: self.delimiter.clone(), first_number: self.record_count + 1 };
+        self.record_count += block.records().count() as u64;
+        block
+    }
+}
+
+/// Whole records.
+#[derive(Debug)]
+pub(crate) struct Block {
+    bytes: Vec<u8>,
+    delimiter: Finder<'static>,
+    first_number: u64,
+}
+
+impl Block {
+    /// Each record without its delimiter, with its number in the input (from 1).
+    pub(crate) fn records(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let delimiter = self.delimiter.needle();
+        let mut rest = Some(self.bytes.as_slice());
+        let mut number = self.first_number;
+        std::iter::from_fn(move || {
+            let bytes = rest.take().filter(|r| !r.is_empty())?;
+            let at = match delimiter {
+                [] => None,
+                [byte] => memchr::memchr(*byte, bytes),
+                _ => self.delimiter.find(bytes),
+            };
+            let (record, left) = match at {
+                Some(at) => (&bytes[..at], Some(&bytes[at + delimiter.len()..])),
+                None => (bytes, None),
+            };
+            rest = left;
+            number += 1;
+            Some((number - 1, record))
+        })
+    }
+}
+
+/// Cuts a record into key and value at the first delimiter; without one there is no key.
+pub(crate) fn split_key<'a>(record: &'a [u8], delimiter: &[u8]) -> (Option<&'a [u8]>, &'a [u8]) {
+    match memmem::find(record, delimiter) {
+        Some(at) => (Some(&record[..at]), &record[at + delimiter.len()..]),
+        None => (None, record),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Gives its bytes in pieces of the given sizes.
+    struct Trickle<'a> {
+        bytes: &'a [u8],
+        sizes: Vec<usize>,
+    }
+
+    impl Read for Trickle<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            let size = self.sizes.pop().unwrap_or(usize::MAX).clamp(1, buf.len()).min(self.bytes.len());
+            buf[..size].copy_from_slice(&self.bytes[..size]);
+            self.bytes = &self.bytes[size..];
+            Ok(size)
+        }
+    }
+
+    fn cut(input: &[u8], delimiter: &[u8], sizes: Vec<usize>) -> Vec<Vec<u8>> {
+        let mut cutter = Cutter::new(Trickle { bytes: input, sizes }, delimiter);
+        let mut records = Vec::new();
+        while let Some(block) = cutter.next_block().unwrap() {
+            for (number, record) in block.records() {
+                records.push(record.to_vec());
+                assert_eq!(number, records.len() as u64);
+            }
+        }
+        records
+    }
+
+    #[test]
+    fn records_end_at_delimiters() {
+        let table: &[(&str, &str, &[&str])] = &[
+            ("", "\n", &[]),
+            ("\n", "\n", &[""]),
+            ("a", "\n", &["a"]),
+            ("a\n", "\n", &["a"]),
+            ("a\n\nb\n", "\n", &["a", "", "b"]),
+            ("a\r\nb", "\n", &["a\r", "b"]),
+            ("a\nb\n", "", &["a\nb\n"]),
+            ("a--b---c--", "--", &["a", "b", "-c"]),
+        ];
+        for (input, delimiter, expect) in table {
+            let records = cut(input.as_bytes(), delimiter.as_bytes(), vec![]);
+            let expect: Vec<_> = expect.iter().map(|r| r.as_bytes()).collect();
+            assert_eq!(records, expect, "{input:?} at {delimiter:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_does_not_wait_for_the_next() {
+        let mut cutter = Cutter::new(Trickle { bytes: b"one\ntwo\n", sizes: vec![1, 5] }, b"\n");
+        let block = cutter.next_block().unwrap().unwrap();
+        assert_eq!(block.records().collect::<Vec<_>>(), [(1, &b"one"[..])]);
+    }
+
+    #[test]
+    fn keys_end_at_the_first_delimiter() {
+        assert_eq!(split_key(b"k:v:w", b":"), (Some(&b"k"[..]), &b"v:w"[..]));
+        assert_eq!(split_key(b":v", b":"), (Some(&b""[..]), &b"v"[..]));
+        assert_eq!(split_key(b"v", b":"), (None, &b"v"[..]));
+        assert_eq!(split_key(b"k=>v", b"=>"), (Some(&b"k"[..]), &b"v"[..]));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_do_not_matter(input in "[ab\n]{0,60}", long: bool, sizes in prop::collection::vec(1usize..7, 0..60)) {
+            let delimiter = if long { "aa" } else { "\n" };
+            let mut expect: Vec<_> = input.split(delimiter).map(|r| r.as_bytes().to_vec()).collect();
+            if expect.last().is_some_and(Vec::is_empty) {
+                expect.pop();
+            }
+            prop_assert_eq!(cut(input.as_bytes(), delimiter.as_bytes(), sizes), expect);
+        }
+    }
+}

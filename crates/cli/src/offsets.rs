@@ -1,0 +1,277 @@
+//! Where to start and where to stop: `--offset` and `--until` parsed into [`Offsets`], and resolved against what a
+//! partition holds.
+//!
+//! Pure: the clock is an argument, and looking up a time is the caller's business.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// The grammar, for `consume --help`.
+pub(crate) const HELP: &str = "\
+Offsets:
+  beginning, end       the first record, or what comes after the last
+  1000                 this offset
+  -10                  ten before the end of each partition
+  @1700000000000       the first record with this timestamp (ms) or a later one
+  @2023-11-14T22:13Z   the same; @-1h and @-30m are relative to now, @now is now
+  0=100,1=-5,end       per partition; the one without a number is for all others";
+
+/// A place in a partition, before anyone has looked at the partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Point {
+    Beginning,
+    End,
+    At(i64),
+    /// So many offsets before the end.
+    BeforeEnd(i64),
+    /// The first record with this timestamp (milliseconds since the epoch) or a later one.
+    Time(i64),
+}
+
+/// A [`Point`] for every partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Offsets {
+    of_others: Point,
+    by_partition: BTreeMap<i32, Point>,
+}
+
+impl Offsets {
+    pub(crate) fn everywhere(point: Point) -> Self {
+        Self { of_others: point, by_partition: BTreeMap::new() }
+    }
+
+    /// Reads one or several comma-separated points; `default` is for the partitions that none of them is about.
+    pub(crate) fn parse(text: &str, default: Point, now: Timestamp) -> Result<Self, String> {
+        let mut offsets = Self::everywhere(default);
+        let mut others_given = false;
+        for part in text.split(',').map(str::trim) {
+            match part.split_once('=') {
+                Some((partition, point)) => {
+                    let partition = parse_partition(partition)?;
+                    if offsets.by_partition.insert(partition, Point::parse(point, now)?).is_some() {
+                        return Err(format!("partition {partition} is there twice"));
+                    }
+                }
+                None if others_given => {
+                    return Err(format!(
+                        "{part:?} is a second offset for all partitions; write 0={part} for one"
+                    ));
+                }
+                None => {
+                    others_given = true;
+                    offsets.of_others = Point::parse(part, now)?;
+                }
+            }
+        }
+        Ok(offsets)
+    }
+
+    pub(crate) fn of(&self, partition: i32) -> Point {
+        self.by_partition.get(&partition).copied().unwrap_or(self.of_others)
+    }
+
+    /// The partitions that are named.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = i32> {
+        self.by_partition.keys().copied()
+    }
+}
+
+impl Point {
+    fn parse(text: &str, now: Timestamp) -> Result<Self, String> {
+        match text {
+            "beginning" | "earliest" => return Ok(Self::Beginning),
+            "end" | "latest" => return Ok(Self::End),
+            _ => {}
+        }
+        // kcat writes s@ before the time to start at and e@ before the one to stop at.
+        if let Some(time) =
+            text.strip_prefix('@').or_else(|| text.strip_prefix("s@")).or_else(|| text.strip_prefix("e@"))
+        {
+            return parse_time_near(time, now).map(Self::Time);
+        }
+        match (text.strip_prefix('-').map(str::parse::<i64>), text.parse::<i64>()) {
+            (Some(Ok(before)), _) if before >= 0 => Ok(Self::BeforeEnd(before)),
+            (None, Ok(offset)) => Ok(Self::At(offset)),
+            _ => Err(format!(
+                "{text:?} is no offset: it is beginning, end, a number, -N (before the end) or @TIME (as in @-1h)"
+            )),
+        }
+    }
+
+    /// The offset in a partition that holds `beginning..end`; `at_time` is where the looked-up time is, if this is one.
+    ///
+    /// `Err` is the offset that was asked for when the partition does not reach to it.
+    pub(crate) fn resolve(self, beginning: i64, end: i64, at_time: Option<i64>) -> Result<i64, i64> {
+        match self {
+            Self::Beginning => Ok(beginning),
+            Self::End => Ok(end),
+            Self::At(offset) if (beginning..=end).contains(&offset) => Ok(offset),
+            Self::At(offset) => Err(offset),
+            Self::BeforeEnd(count) => Ok(end.saturating_sub(count).max(beginning)),
+            // No record is that late: what comes next is.
+            Self::Time(_) => Ok(at_time.unwrap_or(end)),
+        }
+    }
+}
+
+/// Reads a list of partitions: `0,2,5-7`.
+pub(crate) fn parse_partitions(text: &str) -> Result<Vec<i32>, String> {
+    let mut partitions = Vec::new();
+    for part in text.split(',').map(str::trim) {
+        let (first, last) = match part.split_once('-') {
+            Some((first, last)) => (parse_partition(first)?, parse_partition(last)?),
+            None => (parse_partition(part)?, parse_partition(part)?),
+        };
+        if last < first || last - first >= PARTITIONS_MAX {
+            return Err(format!("{part:?} is no range of partitions"));
+        }
+        partitions.extend(first..=last);
+    }
+    partitions.sort_unstable();
+    partitions.dedup();
+    Ok(partitions)
+}
+
+/// More than any broker serves for one topic; a range beyond it is a typing error.
+const PARTITIONS_MAX: i32 = 1_000_000;
+
+fn parse_partition(text: &str) -> Result<i32, String> {
+    text.parse()
+        .ok()
+        .filter(|p| *p >= 0)
+        .ok_or_else(|| format!("{text:?} is no partition: they count from 0"))
+}
+
+/// A point in time: milliseconds since the epoch, or a date as RFC 3339 has it (seconds may be left out).
+pub(crate) fn parse_time(text: &str) -> Result<i64, String> {
+    if let Ok(millis) = text.parse() {
+        return Ok(millis);
+    }
+    match text.parse::<Timestamp>() {
+        Ok(timestamp) => Ok(timestamp.as_millisecond()),
+        Err(_) => {
+            Err(format!("{text:?} is no time: write milliseconds since the epoch or 2023-11-14T22:13:20Z"))
+        }
+    }
+}
+
+/// [`parse_time`], or `now`, or a duration relative to it: `-1h`, `-1h30m`.
+fn parse_time_near(text: &str, now: Timestamp) -> Result<i64, String> {
+    if text == "now" {
+        return Ok(now.as_millisecond());
+    }
+    let relative = text.starts_with('-') && text.ends_with(|c: char| c.is_ascii_alphabetic());
+    if !relative {
+        return parse_time(text).map_err(|e| format!("{e} or -1h"));
+    }
+    match text.parse::<SignedDuration>() {
+        Ok(duration) => now
+            .checked_add(duration)
+            .map(Timestamp::as_millisecond)
+            .map_err(|_| format!("{text:?} is before the beginning of time")),
+        Err(_) => Err(format!("{text:?} is no duration: write -90s, -5m, -1h30m or -2d as -48h")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        Timestamp::from_millisecond(1_700_000_000_000).unwrap()
+    }
+
+    fn parse(text: &str) -> Result<Offsets, String> {
+        Offsets::parse(text, Point::Beginning, now())
+    }
+
+    #[test]
+    fn points_are_read() {
+        for (text, expect) in [
+            ("beginning", Point::Beginning),
+            ("earliest", Point::Beginning),
+            ("end", Point::End),
+            ("0", Point::At(0)),
+            ("1000", Point::At(1000)),
+            ("-10", Point::BeforeEnd(10)),
+            ("-0", Point::BeforeEnd(0)),
+            ("@1699999999999", Point::Time(1_699_999_999_999)),
+            ("@-1", Point::Time(-1)),
+            ("s@5", Point::Time(5)),
+            ("e@5", Point::Time(5)),
+            ("@now", Point::Time(1_700_000_000_000)),
+            ("@-1h", Point::Time(1_700_000_000_000 - 3_600_000)),
+            ("@-1h30m", Point::Time(1_700_000_000_000 - 5_400_000)),
+            ("@-90s", Point::Time(1_700_000_000_000 - 90_000)),
+            ("@-250ms", Point::Time(1_700_000_000_000 - 250)),
+            ("@2023-11-14T22:13:20Z", Point::Time(1_700_000_000_000)),
+            ("@2023-11-14T22:13Z", Point::Time(1_700_000_000_000 - 20_000)),
+            ("@2023-11-15T00:13:20.5+02:00", Point::Time(1_700_000_000_500)),
+        ] {
+            assert_eq!(parse(text), Ok(Offsets::everywhere(expect)), "{text}");
+        }
+    }
+
+    #[test]
+    fn partitions_have_their_own() {
+        let offsets = parse("0=100, 3=@-1h,end").unwrap();
+        assert_eq!(offsets.of(0), Point::At(100));
+        assert_eq!(offsets.of(3), Point::Time(1_700_000_000_000 - 3_600_000));
+        assert_eq!(offsets.of(7), Point::End);
+        assert_eq!(offsets.partitions().collect::<Vec<_>>(), [0, 3]);
+        assert_eq!(parse("1=-5").unwrap().of(0), Point::Beginning);
+    }
+
+    #[test]
+    fn what_is_no_offset_is_named() {
+        for text in [
+            "",
+            "middle",
+            "1.5",
+            "--5",
+            "@",
+            "@yesterday",
+            "@-1",
+            "@-xh",
+            "x=5",
+            "-1=5",
+            "0=1,0=2",
+            "1,2",
+            "@-1parsec",
+        ] {
+            let result = parse(text);
+            // A bare @-1 is a millisecond before the epoch: odd, but what it says.
+            assert_eq!(result.is_err(), text != "@-1", "{text}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn points_resolve_within_the_partition() {
+        for (point, at_time, expect) in [
+            (Point::Beginning, None, Ok(10)),
+            (Point::End, None, Ok(50)),
+            (Point::At(10), None, Ok(10)),
+            (Point::At(50), None, Ok(50)),
+            (Point::At(9), None, Err(9)),
+            (Point::At(51), None, Err(51)),
+            (Point::BeforeEnd(0), None, Ok(50)),
+            (Point::BeforeEnd(5), None, Ok(45)),
+            (Point::BeforeEnd(41), None, Ok(10)),
+            (Point::BeforeEnd(i64::MAX), None, Ok(10)),
+            (Point::Time(1), Some(17), Ok(17)),
+            (Point::Time(1), None, Ok(50)),
+        ] {
+            assert_eq!(point.resolve(10, 50, at_time), expect, "{point:?}");
+        }
+    }
+
+    #[test]
+    fn partition_lists_are_read() {
+        assert_eq!(parse_partitions("0"), Ok(vec![0]));
+        assert_eq!(parse_partitions("5-7, 0,6"), Ok(vec![0, 5, 6, 7]));
+        for text in ["", "a", "-1", "3-1", "0-2000000", "1,,2"] {
+            assert!(parse_partitions(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! A line that moves, on a terminal; nothing at all elsewhere.
+//!
+//! Drawn on stderr, so that data on stdout stays clean, and only where stderr is a terminal and stdout is not the same
+//! terminal being filled with records.
+
+use std::borrow::Cow;
+use std::io::{IsTerminal as _, stderr};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A progress line; hidden where nobody watches.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    /// So many of a known total.
+    pub(crate) fn of(total: u64) -> Self {
+        Self::new(ProgressBar::with_draw_target(Some(total), target(true)), "{bar:28} {percent:>3}%  {msg}")
+    }
+
+    /// A running count, when `wanted`.
+    pub(crate) fn counting(wanted: bool) -> Self {
+        Self::new(ProgressBar::with_draw_target(None, target(wanted)), "{spinner} {elapsed}  {msg}")
+    }
+
+    fn new(bar: ProgressBar, template: &str) -> Self {
+        // A template that does not parse would be a mistake above; the default style is as good a place to land.
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style.progress_chars("━╸ "));
+        Self { bar }
+    }
+
+    pub(crate) fn is_shown(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
+    pub(crate) fn show(&self, position: u64, message: impl Into<Cow<'static, str>>) {
+        self.bar.set_position(position);
+        self.bar.set_message(message);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// How often it moves.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+fn target(wanted: bool) -> ProgressDrawTarget {
+    if wanted && stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
+}
