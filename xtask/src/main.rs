@@ -9,6 +9,7 @@ const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
   gen [--check]    write crates/messages/src/gen from Kafka's schemas, or check that it is what would be written
+  kafka            real Apache Kafka from Maven Central on loopback: start, status, stop, tool
   help             this text
 ";
 
@@ -31,6 +32,7 @@ fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
     };
     match word.as_str() {
         "gen" => xtask::r#gen::run(args),
+        "kafka" => xtask::kafka::run(args),
         "help" => {
             print!("{HELP}");
             Ok(())

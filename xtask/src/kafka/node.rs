@@ -1,0 +1,244 @@
+//! One broker process: its settings, its storage, its start. Knows nothing of its siblings but their ports.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use super::dist::Dist;
+use super::process;
+
+/// Where a node listens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ports {
+    /// For clients and for the other brokers.
+    pub(super) broker: u16,
+    /// For the controllers' quorum.
+    pub(super) controller: u16,
+}
+
+/// A started broker, tied to us by its standard input: dropped, it dies.
+#[derive(Debug)]
+pub(super) struct Node {
+    child: Child,
+    address: SocketAddr,
+    log: PathBuf,
+    mark: PathBuf,
+}
+
+impl Node {
+    /// Writes the settings of node `index` of a cluster, formats its storage, and starts it.
+    ///
+    /// # Errors
+    /// Java does not start, or cannot format the storage.
+    pub(super) fn start(
+        dist: &Dist,
+        dir: &Path,
+        ports: &[Ports],
+        index: usize,
+        settings: &[String],
+    ) -> anyhow::Result<Self> {
+        let id = index + 1;
+        let config = config_path(dir, id);
+        fs::write(&config, properties(dir, ports, index, settings))?;
+        format(dist, &config)?;
+        let log = dir.join(format!("node-{id}.log"));
+        let out = fs::File::create(&log)?;
+        let child = java(dist, if ports.len() == 1 { "-Xmx1g" } else { "-Xmx512m" })?
+            .args([
+                "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+                "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            ])
+            .args(["Tether", "kafka.Kafka"])
+            .arg(&config)
+            .stdin(Stdio::piped())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .spawn()
+            .context("starting java")?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[index].broker));
+        Ok(Self { child, address, log, mark: config })
+    }
+
+    /// Where clients reach it.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The process id, and the mark on the command line that tells it from a later process with the same id.
+    pub(super) fn identity(&self) -> (u32, &Path) {
+        (self.child.id(), &self.mark)
+    }
+
+    /// Fails with the end of its log when the process has ended.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub(super) fn check_alive(&mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("broker {} ended with {status}:\n{}", self.address, self.log_tail());
+        }
+        Ok(())
+    }
+
+    /// The last lines the broker wrote.
+    pub(super) fn log_tail(&self) -> String {
+        let text = fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
+    }
+
+    /// Lets the process outlive us.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub(super) fn release(&mut self) -> anyhow::Result<()> {
+        let pipe = self.child.stdin.as_mut().context("released already")?;
+        pipe.write_all(b"r").context("the broker is gone")?;
+        self.child.stdin = None;
+        Ok(())
+    }
+
+    /// Ends the process at once: its storage is thrown away anyway.
+    pub(super) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The settings file of node `id`: unique to its cluster, and on the command line of its process.
+pub(super) fn config_path(dir: &Path, id: usize) -> PathBuf {
+    dir.join(format!("node-{id}.properties"))
+}
+
+/// A `java` with the jars of `dist` and the tether on its class path.
+///
+/// # Errors
+/// The tether does not compile.
+pub(super) fn java(dist: &Dist, heap: &str) -> anyhow::Result<Command> {
+    let mut java = Command::new("java");
+    java.arg(heap).arg("-cp").arg(format!("{}:{}", tether()?.display(), dist.classpath()));
+    Ok(java)
+}
+
+/// Finds ports that nobody listens on. Somebody may take one before the broker does: then the start is tried again.
+/// Below 32768, where the ports of outgoing connections begin on Linux.
+///
+/// # Errors
+/// Hundreds of ports in a row are taken.
+pub(super) fn free_ports(brokers: usize) -> anyhow::Result<Vec<Ports>> {
+    let mut held = Vec::new();
+    let mut ports = Vec::new();
+    let seed = std::process::id().wrapping_mul(7919) ^ clock_noise();
+    for step in 0..1000u32 {
+        let port = 20_000 + u16::try_from((seed.wrapping_add(step)) % 12_000)?;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            held.push(listener);
+            ports.push(port);
+        }
+        if ports.len() == brokers * 2 {
+            return Ok(ports.chunks(2).map(|pair| Ports { broker: pair[0], controller: pair[1] }).collect());
+        }
+    }
+    bail!("no free ports between 20000 and 32000")
+}
+
+/// Two starts at once should not look for ports in the same place.
+fn clock_noise() -> u32 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_micros())
+}
+
+/// What differs from Kafka's defaults, and why.
+fn properties(dir: &Path, ports: &[Ports], index: usize, settings: &[String]) -> String {
+    let id = index + 1;
+    let Ports { broker, controller } = ports[index];
+    let replicas = ports.len();
+    let quorum_min = if replicas > 1 { 2 } else { 1 };
+    let voters: Vec<String> = ports
+        .iter()
+        .enumerate()
+        .map(|(i, ports)| format!("{}@127.0.0.1:{}", i + 1, ports.controller))
+        .collect();
+    let voters = voters.join(",");
+    let logs = dir.join(format!("node-{id}"));
+    let logs = logs.display();
+    let mut text = format!(
+        "\
+process.roles=broker,controller
+node.id={id}
+controller.quorum.voters={voters}
+listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{broker}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={logs}
+# A mistyped topic is an error, not a topic.
+auto.create.topics.enable=false
+# A group of one does not wait three seconds for others.
+group.initial.rebalance.delay.ms=0
+# Internal topics as wide and as safe as a cluster of this size needs: creating 50 partitions takes seconds.
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor={replicas}
+transaction.state.log.num.partitions=4
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={quorum_min}
+share.coordinator.state.topic.num.partitions=4
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={quorum_min}
+"
+    );
+    for setting in settings {
+        text += setting;
+        text.push('\n');
+    }
+    text
+}
+
+fn format(dist: &Dist, config: &Path) -> anyhow::Result<()> {
+    let mut command = java(dist, "-Xmx256m")?;
+    command
+        .args(["-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"])
+        .args(["Tether", "kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config"])
+        .arg(config);
+    let output = process::run(command, None, Duration::from_secs(60)).context("formatting storage")?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!("formatting storage failed:\n{}{stderr}", String::from_utf8_lossy(&output.stdout));
+    }
+    Ok(())
+}
+
+/// The folder with `Tether.class`, compiled when it is not there yet.
+fn tether() -> anyhow::Result<PathBuf> {
+    let dir = super::home().join(format!("tether-{TETHER_REVISION}"));
+    if !dir.join("Tether.class").exists() {
+        // Compiled aside and renamed, so that two test programs at once do not read each other's half a class.
+        let work = super::home().join(format!("tether-{}.partial", std::process::id()));
+        fs::create_dir_all(&work)?;
+        let source = work.join("Tether.java");
+        fs::write(&source, include_str!("Tether.java"))?;
+        let mut javac = Command::new("javac");
+        javac.args(["--release", "11", "-d"]).arg(&work).arg(&source);
+        let output = process::run(javac, None, Duration::from_secs(60))?;
+        if !output.status.success() {
+            bail!("Tether.java does not compile: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        if fs::rename(&work, &dir).is_err() {
+            let _ = fs::remove_dir_all(&work);
+        }
+    }
+    Ok(dir)
+}
+
+/// Counted up when Tether.java changes.
+const TETHER_REVISION: u32 = 1;
+
+/// Every cluster is a new one with the same id: sixteen bytes in Kafka's base64.
+const CLUSTER_ID: &str = "TWlsZW5hTWlsZW5hTWlsZQ";
+
+const LOG_TAIL_LINES: usize = 20;
