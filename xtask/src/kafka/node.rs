@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -55,6 +56,8 @@ impl Node {
             ])
             .args(["Tether", "kafka.Kafka"])
             .arg(&config)
+            // Out of reach of the terminal's Ctrl-C, which would end a released cluster too; the tether ends the others.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(out.try_clone()?)
             .stderr(out)
