@@ -9,6 +9,7 @@ const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
   gen [--check]    write crates/messages/src/gen from Kafka's schemas, or check that it is what would be written
+  edges            check that the crates depend on each other as drawn
   kafka            real Apache Kafka from Maven Central on loopback: start, status, stop, tool
   help             this text
 ";
@@ -32,6 +33,7 @@ fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
     };
     match word.as_str() {
         "gen" => xtask::r#gen::run(args),
+        "edges" => xtask::edges::run(args),
         "kafka" => xtask::kafka::run(args),
         "help" => {
             print!("{HELP}");
