@@ -3,6 +3,7 @@
 pub mod edges;
 pub mod r#gen;
 pub mod kafka;
+pub mod oracle;
 
 use std::path::PathBuf;
 

@@ -11,6 +11,7 @@ Usage: cargo xtask COMMAND
   gen [--check]    write crates/messages/src/gen from Kafka's schemas, or check that it is what would be written
   edges            check that the crates depend on each other as drawn
   kafka            real Apache Kafka from Maven Central on loopback: start, status, stop, tool
+  oracle [--check] write crates/messages/tests/golden with Kafka's own encoder, or check likewise
   help             this text
 ";
 
@@ -35,6 +36,7 @@ fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
         "gen" => xtask::r#gen::run(args),
         "edges" => xtask::edges::run(args),
         "kafka" => xtask::kafka::run(args),
+        "oracle" => xtask::oracle::run(args),
         "help" => {
             print!("{HELP}");
             Ok(())

@@ -7,10 +7,10 @@ use anyhow::{Context, Result, ensure};
 
 use super::schema::Schema;
 
-/// A jar of this release from Maven's local repository, fetched on first use.
-pub(crate) fn fetch(artifact: &str, release: &str) -> Result<PathBuf> {
+/// A jar from Maven's local repository, fetched on first use.
+pub(crate) fn fetch(group: &str, artifact: &str, release: &str) -> Result<PathBuf> {
     let jar = repository()?
-        .join("org/apache/kafka")
+        .join(group.replace('.', "/"))
         .join(artifact)
         .join(release)
         .join(format!("{artifact}-{release}.jar"));
@@ -20,7 +20,7 @@ pub(crate) fn fetch(artifact: &str, release: &str) -> Result<PathBuf> {
             "--quiet",
             "dependency:get",
             "-Dtransitive=false",
-            &format!("-Dartifact=org.apache.kafka:{artifact}:{release}"),
+            &format!("-Dartifact={group}:{artifact}:{release}"),
         ]))?;
     }
     ensure!(jar.exists(), "Maven did not leave {}", jar.display());

@@ -30,8 +30,12 @@ use schema::{Kind, Schema};
 /// The release whose schemas the committed code follows.
 pub const RELEASE: &str = "4.4.0";
 
-/// The jars that hold schemas of what clients send, receive and find in internal topics.
-const ARTIFACTS: [&str; 3] = ["kafka-clients", "kafka-group-coordinator", "kafka-transaction-coordinator"];
+/// The jars that hold schemas of what clients send, receive and find in internal topics, and their Java packages.
+const ARTIFACTS: [(&str, &str); 3] = [
+    ("kafka-clients", "org.apache.kafka.common.message"),
+    ("kafka-group-coordinator", "org.apache.kafka.coordinator.group.generated"),
+    ("kafka-transaction-coordinator", "org.apache.kafka.coordinator.transaction.generated"),
+];
 
 /// Payloads that no client reads: KRaft's own control records, and the principal inside a forwarded request.
 const PAYLOADS_LEFT_OUT: [&str; 6] = [
@@ -65,10 +69,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<()> {
 /// # Errors
 /// When the schemas cannot be fetched, read or understood.
 pub fn generate() -> Result<BTreeMap<String, String>> {
-    let mut schemas = Vec::new();
-    for artifact in ARTIFACTS {
-        schemas.extend(jar::schemas(&jar::fetch(artifact, RELEASE)?)?);
-    }
+    let schemas: Vec<Schema> = schemas()?.into_iter().map(|(_, schema)| schema).collect();
     let mut docs = Docs::parse(include_str!("docs.txt"))?;
     let mut files = BTreeMap::new();
     let modules = modules(&schemas)?;
@@ -79,6 +80,33 @@ pub fn generate() -> Result<BTreeMap<String, String>> {
     files.insert("api_key.rs".to_owned(), keys::table(&schemas, RELEASE)?);
     files.insert("mod.rs".to_owned(), index(&modules));
     format(files)
+}
+
+/// The jars that the schemas come from.
+pub(crate) fn jars() -> Result<Vec<PathBuf>> {
+    ARTIFACTS.iter().map(|(artifact, _)| jar::fetch("org.apache.kafka", artifact, RELEASE)).collect()
+}
+
+/// The Java classes of all messages that are generated here.
+pub(crate) fn java_classes() -> Result<Vec<String>> {
+    let all = schemas()?.into_iter().filter(|(_, schema)| is_generated(schema));
+    Ok(all
+        .map(|(package, schema)| match schema.kind {
+            Kind::Request | Kind::Response | Kind::Header => format!("{package}.{}Data", schema.name),
+            Kind::Data | Kind::CoordinatorKey | Kind::CoordinatorValue => {
+                format!("{package}.{}", schema.name)
+            }
+        })
+        .collect())
+}
+
+/// All schemas, with the Java package of their classes.
+fn schemas() -> Result<Vec<(&'static str, Schema)>> {
+    let mut schemas = Vec::new();
+    for (jar, (_, package)) in jars()?.iter().zip(ARTIFACTS) {
+        schemas.extend(jar::schemas(jar)?.into_iter().map(|schema| (package, schema)));
+    }
+    Ok(schemas)
 }
 
 /// Which schemas make a file together: request and response of an API, key and value of a coordinator's record.
@@ -125,6 +153,17 @@ fn index(modules: &[Module]) -> String {
     for module in modules {
         out.push_str(&format!("pub mod {};\n", module.name));
     }
+    out.push_str(
+        "\n/// Hands every message type to a macro, as `callback! { path::to::Message, … }`.\n///\n\
+         /// For code that must treat all alike: tests, fuzzing, tools that dump frames.\n\
+         #[macro_export]\nmacro_rules! for_each_message {\n($callback:ident) => {\n$callback! {\n",
+    );
+    for module in modules {
+        for message in &module.messages {
+            out.push_str(&format!("$crate::{}::{},\n", module.name, message.name));
+        }
+    }
+    out.push_str("}\n};\n}\n");
     out
 }
 

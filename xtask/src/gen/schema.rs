@@ -124,7 +124,7 @@ impl Field {
             tagged,
             tag,
             ignorable: boolean(json, "ignorable")?,
-            default: json.get("default").map(|value| value.as_str().map_or(value.to_string(), String::from)),
+            default: default(json),
             flexible: versions(json, "flexibleVersions")?,
             fields: fields(json)?,
         })
@@ -181,6 +181,18 @@ fn boolean(json: &Value, property: &str) -> Result<bool> {
     }
 }
 
+/// The default as text, for schemas write numbers both bare and quoted.
+///
+/// Null is `"null"`. A bare `null` is no default at all to Kafka's generator, whatever its author meant:
+/// StreamsGroupCurrentMemberAssignmentValue's AssignmentEpochs is empty by default, not null.
+fn default(json: &Value) -> Option<String> {
+    match json.get("default")? {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
 /// Blanks `//` comments, outside strings, to the end of their lines.
 fn without_comments(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -214,6 +226,16 @@ mod tests {
         let text = "// a\n{ \"name\": \"http://x\", // b\n  \"tag\": 1 }";
         let json: Value = serde_json::from_str(&without_comments(text)).unwrap();
         assert_eq!(json, serde_json::json!({ "name": "http://x", "tag": 1 }));
+    }
+
+    #[test]
+    fn a_bare_null_is_no_default() {
+        let check =
+            |json: Value, expect: Option<&str>| assert_eq!(default(&json).as_deref(), expect, "{json}");
+        check(serde_json::json!({ "default": null }), None);
+        check(serde_json::json!({ "default": "null" }), Some("null"));
+        check(serde_json::json!({ "default": -1 }), Some("-1"));
+        check(serde_json::json!({}), None);
     }
 
     #[test]

@@ -103,13 +103,24 @@ impl Message for ConsumerGroupCurrentMemberAssignmentValue {
 }
 
 /// Part of [`ConsumerGroupCurrentMemberAssignmentValue`]: `ConsumerGroupCurrentMemberAssignmentValue.AssignedPartitions`.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TopicPartitions {
     pub topic_id: Uuid,
     pub partitions: Vec<i32>,
     pub assignment_epochs: Option<Vec<i32>>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
+}
+
+impl Default for TopicPartitions {
+    fn default() -> Self {
+        Self {
+            topic_id: Uuid::ZERO,
+            partitions: Vec::new(),
+            assignment_epochs: Some(Vec::new()),
+            unknown_tagged_fields: TaggedFields::new(),
+        }
+    }
 }
 
 impl TopicPartitions {
@@ -124,7 +135,7 @@ impl TopicPartitions {
             },
         )?;
         let mut tags = w.begin_tagged_fields();
-        if self.assignment_epochs.is_some() {
+        if self.assignment_epochs.as_ref().is_none_or(|x| !x.is_empty()) {
             w.tagged_field(&mut tags, 0, |w| {
                 w.nullable_array_of(
                     self.assignment_epochs.as_deref(),
@@ -152,7 +163,7 @@ impl TopicPartitions {
                 4,
                 |r| r.i32("ConsumerGroupCurrentMemberAssignmentValue.AssignedPartitions.Partitions"),
             )?,
-            assignment_epochs: None,
+            assignment_epochs: Some(Vec::new()),
             unknown_tagged_fields: TaggedFields::new(),
         };
         value.unknown_tagged_fields = r.tagged_fields("ConsumerGroupCurrentMemberAssignmentValue.AssignedPartitions", |r, tag| {

@@ -69,7 +69,7 @@ impl Default for ConsumerGroupMemberMetadataValue {
             subscribed_topic_regex: Some(Str::default()),
             rebalance_timeout_ms: -1,
             server_assignor: Some(Str::default()),
-            classic_member_metadata: None,
+            classic_member_metadata: Some(ClassicMemberMetadata::default()),
             unknown_tagged_fields: TaggedFields::new(),
         }
     }
@@ -98,7 +98,7 @@ impl Message for ConsumerGroupMemberMetadataValue {
         w.i32(self.rebalance_timeout_ms);
         w.nullable_string(self.server_assignor.as_ref(), "ConsumerGroupMemberMetadataValue.ServerAssignor")?;
         let mut tags = w.begin_tagged_fields();
-        if self.classic_member_metadata.is_some() {
+        if self.classic_member_metadata != Some(ClassicMemberMetadata::default()) {
             w.tagged_field(&mut tags, 0, |w| {
                 w.presence(self.classic_member_metadata.is_some());
                 if let Some(x) = &self.classic_member_metadata {
@@ -127,7 +127,7 @@ impl Message for ConsumerGroupMemberMetadataValue {
                 .nullable_string("ConsumerGroupMemberMetadataValue.SubscribedTopicRegex")?,
             rebalance_timeout_ms: r.i32("ConsumerGroupMemberMetadataValue.RebalanceTimeoutMs")?,
             server_assignor: r.nullable_string("ConsumerGroupMemberMetadataValue.ServerAssignor")?,
-            classic_member_metadata: None,
+            classic_member_metadata: Some(ClassicMemberMetadata::default()),
             unknown_tagged_fields: TaggedFields::new(),
         };
         value.unknown_tagged_fields = r.tagged_fields("ConsumerGroupMemberMetadataValue", |r, tag| {

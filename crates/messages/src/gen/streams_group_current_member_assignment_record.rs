@@ -135,13 +135,24 @@ impl Message for StreamsGroupCurrentMemberAssignmentValue {
 }
 
 /// Part of [`StreamsGroupCurrentMemberAssignmentValue`]: `StreamsGroupCurrentMemberAssignmentValue.ActiveTasks`.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TaskIds {
     pub subtopology_id: Str,
     pub partitions: Vec<i32>,
     pub assignment_epochs: Option<Vec<i32>>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
+}
+
+impl Default for TaskIds {
+    fn default() -> Self {
+        Self {
+            subtopology_id: Str::default(),
+            partitions: Vec::new(),
+            assignment_epochs: Some(Vec::new()),
+            unknown_tagged_fields: TaggedFields::new(),
+        }
+    }
 }
 
 impl TaskIds {
@@ -156,7 +167,7 @@ impl TaskIds {
             },
         )?;
         let mut tags = w.begin_tagged_fields();
-        if self.assignment_epochs.is_some() {
+        if self.assignment_epochs.as_ref().is_none_or(|x| !x.is_empty()) {
             w.tagged_field(&mut tags, 0, |w| {
                 w.nullable_array_of(
                     self.assignment_epochs.as_deref(),
@@ -184,7 +195,7 @@ impl TaskIds {
                 4,
                 |r| r.i32("StreamsGroupCurrentMemberAssignmentValue.ActiveTasks.Partitions"),
             )?,
-            assignment_epochs: None,
+            assignment_epochs: Some(Vec::new()),
             unknown_tagged_fields: TaggedFields::new(),
         };
         value.unknown_tagged_fields =

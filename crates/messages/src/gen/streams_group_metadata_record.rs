@@ -55,7 +55,7 @@ impl Default for StreamsGroupMetadataValue {
             epoch: 0,
             metadata_hash: 0,
             validated_topology_epoch: -1,
-            last_assignment_configs: None,
+            last_assignment_configs: Some(Vec::new()),
             stored_description_topology_epoch: -1,
             failed_description_topology_epoch: -1,
             unknown_tagged_fields: TaggedFields::new(),
@@ -79,7 +79,7 @@ impl Message for StreamsGroupMetadataValue {
                 Ok(())
             })?;
         }
-        if self.last_assignment_configs.is_some() {
+        if self.last_assignment_configs.as_ref().is_none_or(|x| !x.is_empty()) {
             w.tagged_field(&mut tags, 1, |w| {
                 w.nullable_array_of(
                     self.last_assignment_configs.as_deref(),
@@ -111,7 +111,7 @@ impl Message for StreamsGroupMetadataValue {
             epoch: r.i32("StreamsGroupMetadataValue.Epoch")?,
             metadata_hash: r.i64("StreamsGroupMetadataValue.MetadataHash")?,
             validated_topology_epoch: -1,
-            last_assignment_configs: None,
+            last_assignment_configs: Some(Vec::new()),
             stored_description_topology_epoch: -1,
             failed_description_topology_epoch: -1,
             unknown_tagged_fields: TaggedFields::new(),
