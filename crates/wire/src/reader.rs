@@ -34,6 +34,9 @@ pub struct Reader<'a> {
 /// An element of an announced array gets memory at once only up to this many; the rest as they are read.
 const ELEMENTS_AHEAD_MAX: usize = 1024;
 
+/// The longest string, in bytes.
+const STRING_BYTES_MAX: usize = i16::MAX as usize;
+
 impl<'a> Reader<'a> {
     /// A reader at the start of `frame`, with classic lengths.
     pub fn new(frame: &'a Bytes) -> Self {
@@ -173,9 +176,14 @@ impl<'a> Reader<'a> {
     /// Reads a string or null.
     ///
     /// # Errors
-    /// When it is cut off or not UTF-8.
+    /// When it is cut off, longer than 32 767 bytes or not UTF-8.
     pub fn nullable_string(&mut self, field: &'static str) -> Result<Option<Str>, DecodeError> {
         let length = if self.flexible { self.compact_length(field)? } else { self.short_length(field)? };
+        // Kafka holds compact strings to the classic limit too, and the writer likewise.
+        if let Some(length) = length.filter(|length| *length > STRING_BYTES_MAX) {
+            let reason = DecodeReason::TooLarge { announced: length as u64, limit: STRING_BYTES_MAX as u64 };
+            return Err(self.error(field, reason));
+        }
         length.map(|length| self.text(length, field)).transpose()
     }
 
@@ -381,5 +389,57 @@ impl<'a> Reader<'a> {
         };
         self.at += N;
         Ok(*bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Writer;
+
+    #[test]
+    fn a_string_is_as_long_as_kafka_lets_it_be() {
+        for flexible in [false, true] {
+            let mut writer = Writer::new();
+            writer.set_flexible(flexible);
+            writer.string(&"x".repeat(32_767).into(), "Name").expect("fits");
+            writer.string(&"x".repeat(32_768).into(), "Name").unwrap_err();
+            let frame = writer.finish().to_vec().into();
+            let mut reader = Reader::new(&frame);
+            reader.set_flexible(flexible);
+            assert_eq!(reader.string("Name").map(|text| text.len()), Ok(32_767));
+            reader.finish("Frame").expect("read whole");
+        }
+        let mut long = vec![0x81, 0x80, 2];
+        long.resize(3 + 32_768, b'x');
+        let frame = long.into();
+        let mut reader = Reader::new(&frame);
+        reader.set_flexible(true);
+        let reason = DecodeReason::TooLarge { announced: 32_768, limit: 32_767 };
+        assert_eq!(reader.string("Name"), Err(DecodeError::new("Name", 3, reason)));
+    }
+
+    #[test]
+    fn tagged_fields_are_kept_when_unknown_and_checked_when_known() {
+        let read = |bytes: &'static [u8]| {
+            let frame = Bytes::from_static(bytes);
+            let mut reader = Reader::new(&frame);
+            reader.set_flexible(true);
+            let unknown = reader.tagged_fields("Tags", |reader, tag| match tag {
+                1 => reader.i16("Known").map(|_| true),
+                _ => Ok(false),
+            })?;
+            Ok::<_, DecodeError>(unknown)
+        };
+        assert_eq!(read(&[0]), Ok(vec![]));
+        assert_eq!(read(&[2, 1, 2, 0, 7, 9, 1, b'x']), Ok(vec![(9, Bytes::from_static(b"x"))]));
+        let reason = |bytes| read(bytes).map_err(|error| error.reason);
+        let size = DecodeReason::Invalid("tagged field does not fill its announced size");
+        assert_eq!(reason(&[1, 1, 3, 0, 7, 0]), Err(size.clone()));
+        assert_eq!(reason(&[1, 1, 1, 0, 7]), Err(size));
+        let order = DecodeReason::Invalid("tags are not in ascending order");
+        assert_eq!(reason(&[2, 3, 0, 3, 0]), Err(order));
+        assert_eq!(reason(&[1, 3, 2, 0]), Err(DecodeReason::Truncated { needed: 2, remaining: 1 }));
+        assert_eq!(reason(&[9, 3, 0]), Err(DecodeReason::TooLarge { announced: 9, limit: 1 }));
     }
 }
