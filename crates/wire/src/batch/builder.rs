@@ -5,17 +5,17 @@
 //!  seal   ─▶ [ header + checksum   │ records, compressed or as they are ] ─▶ SealedBatch
 //! ```
 //!
-//! Bench: `append`.
+//! Bench: `wire`, append.
 
 use std::fmt;
 
 use super::header::{Attributes, BatchHeader, HEADER_BYTES, NO_TIMESTAMP};
 use super::sealed::SealedBatch;
 use super::{Header, TimestampType};
+use crate::EncodeError;
 use crate::codec::{Compression, Compressor};
 use crate::pool::{Pool, PooledBuffer};
-use crate::varint::{len_i32, len_i64, put_i32, put_i64};
-use crate::{EncodeError, varint};
+use crate::varint::{self, len_u64, zigzag64};
 
 /// A record batch that still takes records.
 ///
@@ -80,7 +80,13 @@ impl BatchBuilder {
     /// An empty batch with memory from `pool`: [`BYTES_MAX_DEFAULT`](Self::BYTES_MAX_DEFAULT) for the batch and each
     /// record, not transactional, no control records.
     pub fn new(pool: &Pool) -> Self {
-        let mut buffer = pool.take(HEADER_BYTES);
+        Self::with_expected_bytes(pool, HEADER_BYTES)
+    }
+
+    /// [`new`](Self::new) with memory for a batch of about `bytes`, such as the partition's last one took: growing to
+    /// it copies the batch a few times.
+    pub fn with_expected_bytes(pool: &Pool, bytes: usize) -> Self {
+        let mut buffer = pool.take(bytes.clamp(HEADER_BYTES, BYTES_MAX));
         buffer.resize(HEADER_BYTES, 0);
         Self {
             buffer,
@@ -143,30 +149,23 @@ impl BatchBuilder {
         value: Option<&[u8]>,
         headers: &[Header<'_>],
     ) -> Result<u32, AppendError> {
-        let (delta, body) = self.body_bytes(timestamp, key, value, headers);
-        let bytes = record_bytes(body);
-        self.check_room(bytes)?;
         let index = self.record_count;
+        let delta = self.delta(timestamp);
+        let body = body_bytes(delta, index, key, value, headers);
+        let bytes = length_and(body);
+        self.check_room(bytes)?;
+        let end = self.buffer.len() + bytes + WORD;
+        if end > self.buffer.capacity() {
+            self.grow(end);
+        }
+        put_record(&mut self.buffer, body, delta, index, key, value);
+        put_headers(&mut self.buffer, headers);
         if index == 0 {
             self.base_timestamp = timestamp;
             self.max_timestamp = timestamp;
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
-        self.record_count += 1;
-
-        let out = &mut *self.buffer;
-        out.reserve(bytes);
-        put_i32(out, body as i32);
-        out.push(0); // the record's own attributes, of which none are in use
-        put_i64(out, delta);
-        put_i32(out, index as i32);
-        put_nullable(out, key);
-        put_nullable(out, value);
-        put_i32(out, headers.len() as i32);
-        for header in headers {
-            put_nullable(out, Some(header.key));
-            put_nullable(out, header.value);
-        }
+        self.record_count = index + 1;
         Ok(index)
     }
 
@@ -187,7 +186,7 @@ impl BatchBuilder {
         value: Option<&[u8]>,
         headers: &[Header<'_>],
     ) -> usize {
-        record_bytes(self.body_bytes(timestamp, key, value, headers).1)
+        length_and(body_bytes(self.delta(timestamp), self.record_count, key, value, headers))
     }
 
     /// Records appended so far.
@@ -212,9 +211,9 @@ impl BatchBuilder {
 
     /// Closes the batch as it is: writes the header and the checksum.
     pub fn seal(self) -> SealedBatch {
-        let uncompressed_bytes = self.buffer.len();
-        let header = self.header(Compression::None, uncompressed_bytes);
-        SealedBatch::new(self.buffer, header, uncompressed_bytes)
+        let bytes = self.buffer.len();
+        let header = self.header(Compression::None, bytes);
+        SealedBatch::new(self.buffer, header, bytes)
     }
 
     /// Closes the batch and compresses it, `level` being one of [`Compression::levels`] or `None` for its default.
@@ -260,27 +259,14 @@ impl BatchBuilder {
         }
     }
 
-    /// The timestamp's delta, and the bytes behind the record's length field.
-    #[inline]
-    fn body_bytes(
-        &self,
-        timestamp: i64,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        headers: &[Header<'_>],
-    ) -> (i64, usize) {
-        // Wrapping, as the reader's addition wraps: any two timestamps come out as they went in.
-        let delta = if self.record_count == 0 { 0 } else { timestamp.wrapping_sub(self.base_timestamp) };
-        let body = 1
-            + len_i64(delta)
-            + len_i32(self.record_count as i32)
-            + nullable_bytes(key)
-            + nullable_bytes(value)
-            + header_bytes(headers);
-        (delta, body)
+    /// The timestamp as zigzag of its distance from the first one. Wrapping, as the reader's addition wraps: any two
+    /// timestamps come out as they went in.
+    #[inline(always)]
+    fn delta(&self, timestamp: i64) -> u64 {
+        if self.record_count == 0 { 0 } else { zigzag64(timestamp.wrapping_sub(self.base_timestamp)) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn check_room(&self, bytes: usize) -> Result<(), AppendError> {
         if bytes > self.record_bytes_max {
             return Err(AppendError::TooLarge { bytes, limit: self.record_bytes_max });
@@ -289,6 +275,15 @@ impl BatchBuilder {
             return Err(AppendError::Full);
         }
         Ok(())
+    }
+
+    /// Moves to a larger buffer.
+    #[cold]
+    fn grow(&mut self, end: usize) {
+        let doubled = self.buffer.capacity().saturating_mul(2).min(self.bytes_max + WORD);
+        let mut larger = self.buffer.pool().take(end.max(doubled));
+        larger.extend_from_slice(&self.buffer);
+        self.buffer = larger;
     }
 }
 
@@ -305,33 +300,148 @@ impl fmt::Display for AppendError {
 
 impl std::error::Error for AppendError {}
 
-#[inline]
-fn record_bytes(body: usize) -> usize {
-    // Of a body beyond 32 bits only its being too large matters.
-    varint::len_u64((body as u64) << 1) + body
-}
+/// Numbers are written as words, of which only the first bytes count. So there must be room for one word more.
+const WORD: usize = 8;
 
-#[inline]
-fn nullable_bytes(bytes: Option<&[u8]>) -> usize {
-    bytes.map_or(1, |bytes| record_bytes(bytes.len()))
-}
-
-#[inline]
-fn header_bytes(headers: &[Header<'_>]) -> usize {
-    let count = varint::len_u64((headers.len() as u64) << 1);
+/// Bytes behind the length field.
+#[inline(always)]
+fn body_bytes(
+    delta: u64,
+    index: u32,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: &[Header<'_>],
+) -> usize {
+    let numbers = 1 + len_u64(delta) + len_u64(u64::from(index) << 1) + len_u64((headers.len() as u64) << 1);
     // Saturating: many headers may share one huge slice.
-    headers.iter().fold(count, |sum, header| {
+    headers.iter().fold(numbers + nullable_bytes(key) + nullable_bytes(value), |sum, header| {
         sum.saturating_add(nullable_bytes(Some(header.key))).saturating_add(nullable_bytes(header.value))
     })
 }
 
-#[inline]
+/// A length field and the bytes behind it. Of lengths beyond 32 bits only their being too large matters.
+#[inline(always)]
+fn length_and(bytes: usize) -> usize {
+    len_u64((bytes as u64) << 1).saturating_add(bytes)
+}
+
+#[inline(always)]
+fn nullable_bytes(bytes: Option<&[u8]>) -> usize {
+    bytes.map_or(1, |bytes| length_and(bytes.len()))
+}
+
+/// Writes all but the headers. `out` has room.
+#[inline(always)]
+fn put_record(
+    out: &mut Vec<u8>,
+    body: usize,
+    delta: u64,
+    index: u32,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+) {
+    // Behind the length comes a zero byte: the record's own attributes, of which none are in use.
+    let length = Word::default().length(body);
+    if body < 1 << 20 && delta < 1 << 28 {
+        // Three bytes, one and four at most; a length inside is no longer than the outer one, the index never
+        // longer than four.
+        length.byte(0).number(delta).put(out);
+        let index = Word::default().number(u64::from(index) << 1);
+        let value_length = match key {
+            None => index.byte(NULL),
+            Some(key) => {
+                index.length(key.len()).put(out);
+                out.extend_from_slice(key);
+                Word::default()
+            }
+        };
+        match value {
+            None => value_length.byte(NULL).put(out),
+            Some(value) => {
+                value_length.length(value.len()).put(out);
+                out.extend_from_slice(value);
+            }
+        }
+    } else {
+        length.byte(0).put(out);
+        varint::put_u64(out, delta);
+        varint::put_u32(out, index << 1);
+        put_nullable(out, key);
+        put_nullable(out, value);
+    }
+}
+
+#[inline(always)]
+fn put_headers(out: &mut Vec<u8>, headers: &[Header<'_>]) {
+    Word::default().length(headers.len()).put(out);
+    for header in headers {
+        put_nullable(out, Some(header.key));
+        put_nullable(out, header.value);
+    }
+}
+
+#[inline(always)]
 fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     match bytes {
-        None => put_i32(out, -1),
+        None => out.push(NULL),
         Some(bytes) => {
-            put_i32(out, bytes.len() as i32);
+            Word::default().length(bytes.len()).put(out);
             out.extend_from_slice(bytes);
         }
+    }
+}
+
+/// The zigzag varint −1, which in place of a length says null.
+const NULL: u8 = 1;
+
+/// Up to 8 bytes of varints, gathered in a register and written at once: one check of the capacity instead of many.
+#[derive(Clone, Copy, Default)]
+struct Word {
+    bits: u64,
+    bytes: usize,
+}
+
+impl Word {
+    #[inline(always)]
+    fn byte(self, byte: u8) -> Self {
+        Self { bits: self.bits | u64::from(byte) << (8 * self.bytes), bytes: self.bytes + 1 }
+    }
+
+    /// A length of less than 31 bits.
+    #[inline(always)]
+    fn length(self, length: usize) -> Self {
+        self.number((length as u64) << 1)
+    }
+
+    /// An unsigned number of less than 35 bits.
+    #[inline(always)]
+    fn number(self, number: u64) -> Self {
+        let (bits, bytes) = if number < 1 << 7 {
+            (number, 1)
+        } else if number < 1 << 14 {
+            (number & 0x7f | (number & 0x3f80) << 1 | 0x80, 2)
+        } else if number < 1 << 21 {
+            (number & 0x7f | (number & 0x3f80) << 1 | (number & 0x1f_c000) << 2 | 0x8080, 3)
+        } else {
+            spread(number)
+        };
+        Self { bits: self.bits | bits << (8 * self.bytes), bytes: self.bytes + bytes }
+    }
+
+    #[inline(always)]
+    fn put(self, out: &mut Vec<u8>) {
+        let end = out.len() + self.bytes;
+        out.extend_from_slice(&self.bits.to_le_bytes());
+        out.truncate(end);
+    }
+}
+
+/// A varint of 4 or 5 bytes.
+fn spread(number: u64) -> (u64, usize) {
+    let low = number & 0x7f | (number & 0x3f80) << 1 | (number & 0x1f_c000) << 2 | 0x80_8080;
+    let low = low | (number & 0xfe0_0000) << 3;
+    match number >> 28 {
+        0 => (low, 4),
+        high => (low | 0x8000_0000 | high << 32, 5),
     }
 }

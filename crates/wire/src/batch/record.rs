@@ -149,8 +149,91 @@ pub(super) struct Deltas<'a> {
     pub(super) headers: Headers<'a>,
 }
 
-/// Reads a record's fields out of what its length field announced, `cursor`.
+/// Every number before a record's key, at 4 bytes each, and room to read the one after it as a word.
+const HEAD_BYTES: usize = 32;
+
+/// Reads the record at `at` if it is of the usual kind: well formed, every number of at most 28 bits, and not among
+/// the last bytes of the area. Where it ends is returned too. `area_at` is where the area begins in what errors count
+/// from.
+///
+/// Of anything else it says nothing; [`read_body`] then reads the record or tells what is wrong with it. Without
+/// errors to build, and with one load and one check for several numbers, this takes a third of the instructions.
 #[inline(always)]
+pub(super) fn read_usual(area: &[u8], at: usize, area_at: usize) -> Option<(Deltas<'_>, usize)> {
+    let head: &[u8; HEAD_BYTES] = area.get(at..)?.first_chunk()?;
+    let (length, length_bytes) = usual_varint(word(head, 0)?)?;
+    let end = at + length_bytes + not_negative(length)?;
+
+    let deltas = word(head, length_bytes + 1)?;
+    let (timestamp, timestamp_bytes) = usual_varint(deltas)?;
+    let (offset, offset_bytes) = usual_varint(deltas >> (8 * timestamp_bytes))?;
+    let key_at = length_bytes + 1 + timestamp_bytes + offset_bytes;
+
+    let lengths = word(head, key_at)?;
+    let (key, value, value_at) = if lengths as u8 == NULL {
+        (None, lengths >> 8, at + key_at + 1)
+    } else {
+        let (length, length_bytes) = usual_varint(lengths)?;
+        let start = at + key_at + length_bytes;
+        let end = start + not_negative(length)?;
+        (Some(area.get(start..end)?), word(area, end)?, end)
+    };
+    let (value, headers_at) = if value as u8 == NULL {
+        (None, value_at + 1)
+    } else {
+        let (length, length_bytes) = usual_varint(value)?;
+        let start = value_at + length_bytes;
+        let end = start + not_negative(length)?;
+        (Some(area.get(start..end)?), end)
+    };
+
+    let headers = match *area.get(headers_at)? {
+        0 if headers_at + 1 == end => Headers::NONE,
+        count => {
+            let rest = area.get(headers_at + 1..end)?;
+            let remaining = u32::from(count / 2);
+            if count & 0x81 != 0 || remaining == 0 || remaining as usize * 2 > rest.len() {
+                return None;
+            }
+            Headers { cursor: Cursor { rest, end: area_at + end }, remaining }
+        }
+    };
+    let timestamp = i64::from(varint::unzigzag32(timestamp));
+    let offset = not_negative(offset)? as i32;
+    Some((Deltas { timestamp, offset, key, value, headers }, end))
+}
+
+/// The zigzag varint −1, which in place of a length says null.
+const NULL: u8 = 1;
+
+#[inline(always)]
+fn not_negative(zigzag: u32) -> Option<usize> {
+    (zigzag & 1 == 0).then_some((zigzag >> 1) as usize)
+}
+
+#[inline(always)]
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
+/// The varint in the low bytes of `word`, and its length, if that is at most 4.
+#[inline(always)]
+fn usual_varint(word: u64) -> Option<(u32, usize)> {
+    let low = word as u32;
+    if low & 0x80 == 0 {
+        return Some((low & 0x7f, 1));
+    }
+    if low & 0x8000 == 0 {
+        return Some((low & 0x7f | (low & 0x7f00) >> 1, 2));
+    }
+    if low & 0x80_0000 == 0 {
+        return Some((low & 0x7f | (low & 0x7f00) >> 1 | (low & 0x7f_0000) >> 2, 3));
+    }
+    let value = low & 0x7f | (low & 0x7f00) >> 1 | (low & 0x7f_0000) >> 2 | (low & 0x7f00_0000) >> 3;
+    (low & 0x8000_0000 == 0).then_some((value, 4))
+}
+
+/// Reads a record's fields out of what its length field announced, `cursor`.
 pub(super) fn read_body(mut cursor: Cursor<'_>) -> Result<Deltas<'_>, DecodeError> {
     cursor.skip_attributes()?;
     let timestamp = cursor.varlong("Record.TimestampDelta")?;
@@ -158,8 +241,7 @@ pub(super) fn read_body(mut cursor: Cursor<'_>) -> Result<Deltas<'_>, DecodeErro
     let key = cursor.nullable("Record.Key")?;
     let value = cursor.nullable("Record.Value")?;
     let count = cursor.varint("Record.Headers")?;
-    // A header takes two bytes at least; none must leave nothing.
-    let remaining = if count == 0 && cursor.rest.is_empty() { 0 } else { cursor.check_headers(count)? };
+    let remaining = cursor.check_headers(count)?;
     Ok(Deltas { timestamp, offset, key, value, headers: Headers { cursor, remaining } })
 }
 
@@ -175,7 +257,6 @@ impl<'a> Cursor<'a> {
         self.end - self.rest.len()
     }
 
-    #[inline(always)]
     pub(super) fn varint(&mut self, field: &'static str) -> Result<i32, DecodeError> {
         match varint::get_i32(self.rest) {
             Ok((value, length)) => {
@@ -186,7 +267,6 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    #[inline(always)]
     fn varlong(&mut self, field: &'static str) -> Result<i64, DecodeError> {
         match varint::get_i64(self.rest) {
             Ok((value, length)) => {
@@ -198,7 +278,6 @@ impl<'a> Cursor<'a> {
     }
 
     /// The record's own attributes, of which none are in use.
-    #[inline(always)]
     fn skip_attributes(&mut self) -> Result<(), DecodeError> {
         match self.rest.split_first() {
             Some((_, rest)) => {
@@ -210,7 +289,6 @@ impl<'a> Cursor<'a> {
     }
 
     /// Bytes behind their length, where −1 stands for null.
-    #[inline(always)]
     fn nullable(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, DecodeError> {
         let length = self.varint(field)?;
         if length < 0 {
@@ -219,7 +297,6 @@ impl<'a> Cursor<'a> {
         self.take(length as usize, field).map(Some)
     }
 
-    #[inline(always)]
     pub(super) fn take(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], DecodeError> {
         match self.rest.split_at_checked(length) {
             Some((taken, rest)) => {
@@ -230,11 +307,21 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// The body of a record, behind its length.
+    pub(super) fn framed(&mut self) -> Result<Self, DecodeError> {
+        let length = self.varint("Record.Length")?;
+        let length = usize::try_from(length).map_err(|_| self.negative("Record.Length", length))?;
+        let rest = self.take(length, "Record")?;
+        Ok(Self { rest, end: self.at() })
+    }
+
+    /// A header takes two bytes at least; none must leave nothing.
     fn check_headers(&self, count: i32) -> Result<u32, DecodeError> {
         let field = "Record.Headers";
         let limit = self.rest.len() as u64 / 2;
         match u32::try_from(count) {
             Err(_) => Err(self.negative(field, count)),
+            Ok(0) if self.rest.is_empty() => Ok(0),
             Ok(0) => Err(DecodeError::new("Record", self.at(), DecodeReason::TrailingBytes(self.rest.len()))),
             Ok(count) if u64::from(count) > limit => {
                 let reason = DecodeReason::TooLarge { announced: u64::from(count), limit };
@@ -251,7 +338,6 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    #[cold]
     fn varint_error(&self, field: &'static str, error: VarintError) -> DecodeError {
         match error {
             VarintError::Truncated => self.truncated(field, self.rest.len() + 1),
@@ -259,12 +345,10 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    #[cold]
     fn truncated(&self, field: &'static str, needed: usize) -> DecodeError {
         DecodeError::new(field, self.at(), DecodeReason::Truncated { needed, remaining: self.rest.len() })
     }
 
-    #[cold]
     pub(super) fn negative(&self, field: &'static str, length: i32) -> DecodeError {
         DecodeError::new(field, self.at(), DecodeReason::NegativeLength(i64::from(length)))
     }

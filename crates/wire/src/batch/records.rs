@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::header::{BatchHeader, TimestampType};
-use super::record::{Cursor, Record, read_body};
+use super::record::{Cursor, Deltas, Record, read_body, read_usual};
 use crate::message_set::MessageSet;
 use crate::{DecodeError, DecodeReason};
 
@@ -70,20 +70,26 @@ impl RecordBatch {
     #[inline]
     pub fn records(&self) -> Records<'_> {
         let header = &self.header;
-        let append_time = header.attributes.timestamp_type() == TimestampType::LogAppendTime;
-        let (at, message_set) = match &self.layout {
+        let (area_at, message_set) = match &self.layout {
             Layout::V2 { at } => (*at, None),
             Layout::MessageSet(set) => (0, Some(set)),
         };
+        let (base_timestamp, timestamp_mask) = match header.attributes.timestamp_type() {
+            TimestampType::CreateTime => (header.base_timestamp, !0),
+            TimestampType::LogAppendTime => (header.max_timestamp, 0),
+        };
         Records {
-            cursor: Cursor { rest: &self.records, end: at + self.records.len() },
-            index: 0,
-            record_count: header.record_count,
+            area: &self.records,
+            at: 0,
+            // Messages are not announced: they end where their bytes do.
+            remaining: if message_set.is_none() { header.record_count } else { 0 },
             base_offset: header.base_offset,
             last_offset_delta: header.last_offset_delta,
-            base_timestamp: header.base_timestamp,
-            append_time: append_time.then_some(header.max_timestamp),
+            base_timestamp,
+            timestamp_mask,
             next_offset: header.base_offset,
+            index: 0,
+            area_at,
             message_set,
             ended: false,
         }
@@ -155,100 +161,113 @@ impl<'a> IntoIterator for &'a RecordBatch {
 }
 
 /// The records of a [`RecordBatch`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Records<'a> {
-    cursor: Cursor<'a>,
-    index: u32,
-    record_count: u32,
+    area: &'a [u8],
+    at: usize,
+    remaining: u32,
     base_offset: i64,
     last_offset_delta: i32,
     base_timestamp: i64,
-    append_time: Option<i64>,
+    // 0 when the append time stands for all timestamps, and deltas do not count.
+    timestamp_mask: i64,
     // The least offset the next record can have, for the error that names it.
     next_offset: i64,
+    // The next record's.
+    index: u32,
+    // Where the area begins in what errors count from.
+    area_at: usize,
     message_set: Option<&'a MessageSet>,
     ended: bool,
 }
 
-impl<'a> Records<'a> {
+type Item<'a> = Result<Record<'a>, RecordError>;
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Item<'a>;
+
     #[inline(always)]
-    fn read(&mut self) -> Result<Record<'a>, DecodeError> {
-        let length = match self.cursor.varint("Record.Length") {
-            Ok(length) if length >= 0 => length as usize,
-            Ok(length) => return Err(self.end_with(self.cursor.negative("Record.Length", length))),
-            Err(error) => return Err(self.end_with(error)),
-        };
-        let at = self.cursor.at();
-        let body = match self.cursor.take(length, "Record") {
-            Ok(body) => body,
-            Err(error) => return Err(self.end_with(error)),
-        };
-        // The length can be believed, so the next record can be found whatever is wrong with this one.
-        let record = read_body(Cursor { rest: body, end: at + length })?;
-        if record.offset < 0 || record.offset > self.last_offset_delta {
-            let reason = DecodeReason::Invalid("offset is not among the batch's");
-            return Err(DecodeError::new("Record.OffsetDelta", at, reason));
+    fn next(&mut self) -> Option<Item<'a>> {
+        if self.remaining > 0
+            && let Some((deltas, end)) = read_usual(self.area, self.at, self.area_at)
+            && deltas.offset <= self.last_offset_delta
+        {
+            self.at = end;
+            return Some(Ok(self.record(deltas)));
         }
-        let offset = self.base_offset + i64::from(record.offset);
-        let timestamp = match self.append_time {
-            None => self.base_timestamp.wrapping_add(record.timestamp),
-            Some(time) => time,
-        };
-        self.next_offset = offset + 1;
-        Ok(Record::new(offset, timestamp, record.key, record.value, record.headers))
-    }
-
-    #[cold]
-    fn end_with(&mut self, error: DecodeError) -> DecodeError {
-        self.ended = true;
-        error
-    }
-
-    /// After the last record announced: nothing may be left.
-    #[cold]
-    fn finish(&mut self) -> Option<Result<Record<'a>, RecordError>> {
-        if std::mem::replace(&mut self.ended, true) || self.cursor.rest.is_empty() {
-            return None;
-        }
-        let reason = DecodeReason::TrailingBytes(self.cursor.rest.len());
-        let error = DecodeError::new("RecordBatch.Records", self.cursor.at(), reason);
-        Some(Err(RecordError { index: self.index, offset: self.next_offset, error }))
-    }
-
-    #[cold]
-    fn next_message(&mut self, set: &MessageSet) -> Option<Result<Record<'a>, RecordError>> {
-        if self.ended || self.cursor.rest.is_empty() {
-            return None;
-        }
-        let at = self.cursor.at();
-        let result = set.read(&mut self.cursor.rest).map_err(|error| {
-            self.ended = true;
-            RecordError { index: self.index, offset: self.next_offset, error: error.at_base(at) }
-        });
-        self.index += 1;
-        if let Ok(record) = &result {
-            self.next_offset = record.offset.saturating_add(1);
-        }
-        Some(result)
+        // By value, so that a loop keeps its iterator in registers.
+        let (records, item) = self.next_unusual();
+        *self = records;
+        item
     }
 }
 
-impl<'a> Iterator for Records<'a> {
-    type Item = Result<Record<'a>, RecordError>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        if let Some(set) = self.message_set {
-            return self.next_message(set);
-        }
-        if self.index == self.record_count || self.ended {
-            return self.finish();
-        }
-        let index = self.index;
+impl<'a> Records<'a> {
+    #[inline(always)]
+    fn record(&mut self, deltas: Deltas<'a>) -> Record<'a> {
+        let offset = self.base_offset + i64::from(deltas.offset);
+        let timestamp = self.base_timestamp.wrapping_add(deltas.timestamp & self.timestamp_mask);
+        self.next_offset = offset + 1;
+        self.remaining -= 1;
         self.index += 1;
-        match self.read() {
-            Ok(record) => Some(Ok(record)),
-            Err(error) => Some(Err(RecordError { index, offset: self.next_offset, error })),
+        Record::new(offset, timestamp, deltas.key, deltas.value, deltas.headers)
+    }
+
+    /// The end, a message, or a record that is unusual or wrong.
+    #[cold]
+    #[inline(never)]
+    fn next_unusual(mut self) -> (Self, Option<Item<'a>>) {
+        let (index, offset) = (self.index, self.next_offset);
+        let result = if self.ended || (self.remaining == 0 && self.at == self.area.len()) {
+            return (self, None);
+        } else if let Some(set) = self.message_set {
+            self.read_message(set)
+        } else if self.remaining == 0 {
+            self.ended = true;
+            let reason = DecodeReason::TrailingBytes(self.area.len() - self.at);
+            Err(DecodeError::new("RecordBatch.Records", self.area_at + self.at, reason))
+        } else {
+            self.read_record()
+        };
+        (self, Some(result.map_err(|error| RecordError { index, offset, error })))
+    }
+
+    fn read_record(&mut self) -> Result<Record<'a>, DecodeError> {
+        let mut cursor = Cursor { rest: &self.area[self.at..], end: self.area_at + self.area.len() };
+        let body = match cursor.framed() {
+            Ok(body) => body,
+            Err(error) => {
+                self.ended = true;
+                return Err(error);
+            }
+        };
+        // The length can be believed, so the next record can be found whatever is wrong with this one.
+        self.at = self.area.len() - cursor.rest.len();
+        let at = body.at();
+        match read_body(body) {
+            Ok(deltas) if (0..=self.last_offset_delta).contains(&deltas.offset) => Ok(self.record(deltas)),
+            outcome => {
+                self.remaining -= 1;
+                self.index += 1;
+                let reason = DecodeReason::Invalid("offset is not among the batch's");
+                Err(outcome.err().unwrap_or(DecodeError::new("Record.OffsetDelta", at, reason)))
+            }
+        }
+    }
+
+    fn read_message(&mut self, set: &MessageSet) -> Result<Record<'a>, DecodeError> {
+        let mut rest = &self.area[self.at..];
+        match set.read(&mut rest) {
+            Ok(record) => {
+                self.at = self.area.len() - rest.len();
+                self.index += 1;
+                self.next_offset = record.offset.saturating_add(1);
+                Ok(record)
+            }
+            Err(error) => {
+                self.ended = true;
+                Err(error.at_base(self.at))
+            }
         }
     }
 }
