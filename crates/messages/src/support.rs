@@ -1,23 +1,32 @@
 //! What generated code calls besides the reader and the writer.
 
-use milena_wire::{DecodeError, DecodeReason, EncodeError, EncodeReason, Reader};
+use std::ops::RangeInclusive;
 
-use crate::Message;
+use milena_wire::{DecodeError, DecodeReason, EncodeError, EncodeReason, Reader, Writer};
 
 /// Fails when the schema has no such version.
-pub(crate) fn check_decode<M: Message>(r: &Reader<'_>, version: i16) -> Result<(), DecodeError> {
-    if M::VERSIONS.contains(&version) {
+pub(crate) fn check_decode(
+    r: &Reader<'_>,
+    version: i16,
+    versions: RangeInclusive<i16>,
+    name: &'static str,
+) -> Result<(), DecodeError> {
+    if versions.contains(&version) {
         return Ok(());
     }
-    Err(r.error(M::NAME, DecodeReason::UnsupportedVersion(version)))
+    Err(r.error(name, DecodeReason::UnsupportedVersion(version)))
 }
 
 /// Fails when the schema has no such version.
-pub(crate) fn check_encode<M: Message>(version: i16) -> Result<(), EncodeError> {
-    if M::VERSIONS.contains(&version) {
+pub(crate) fn check_encode(
+    version: i16,
+    versions: RangeInclusive<i16>,
+    name: &'static str,
+) -> Result<(), EncodeError> {
+    if versions.contains(&version) {
         return Ok(());
     }
-    Err(EncodeError::new(M::NAME, EncodeReason::UnsupportedVersion(version)))
+    Err(EncodeError::new(name, EncodeReason::UnsupportedVersion(version)))
 }
 
 /// A field is set that `version` lacks and that the receiver must not miss.
@@ -30,4 +39,21 @@ pub(crate) fn unsupported(field: &'static str, version: i16) -> EncodeError {
 #[cold]
 pub(crate) fn null(field: &'static str) -> EncodeError {
     EncodeError::new(field, EncodeReason::UnexpectedNull)
+}
+
+/// Writers of array elements: one function for all arrays of a type.
+macro_rules! elements {
+    ($($method:ident: $kind:ty,)*) => {$(
+        pub(crate) fn $method(w: &mut Writer, value: &$kind, _: &'static str) -> Result<(), EncodeError> {
+            w.$method(*value);
+            Ok(())
+        }
+    )*};
+}
+
+elements! {
+    i8: i8,
+    i16: i16,
+    i32: i32,
+    i64: i64,
 }

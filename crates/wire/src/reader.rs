@@ -215,17 +215,20 @@ impl<'a> Reader<'a> {
 
     /// Reads an array whose elements take at least `element_bytes_min` bytes each; null is an error.
     ///
+    /// `element` gets `field` for its own errors, so that this type's methods can stand for it: `Reader::i32`.
+    ///
     /// # Errors
     /// When it is null, when the bytes that remain cannot hold it, or as `element` fails.
     pub fn array_of<T>(
         &mut self,
         field: &'static str,
         element_bytes_min: usize,
-        element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+        element: impl FnMut(&mut Self, &'static str) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
-        let offset = self.at;
-        self.nullable_array_of(field, element_bytes_min, element)?
-            .ok_or_else(|| DecodeError::new(field, offset, DecodeReason::UnexpectedNull))
+        match self.array_length(field, element_bytes_min)? {
+            Some(count) => self.elements(count, field, element),
+            None => Err(self.error(field, DecodeReason::UnexpectedNull)),
+        }
     }
 
     /// Reads an array or null.
@@ -236,14 +239,25 @@ impl<'a> Reader<'a> {
         &mut self,
         field: &'static str,
         element_bytes_min: usize,
-        mut element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+        element: impl FnMut(&mut Self, &'static str) -> Result<T, DecodeError>,
     ) -> Result<Option<Vec<T>>, DecodeError> {
-        let Some(count) = self.array_length(field, element_bytes_min)? else { return Ok(None) };
+        match self.array_length(field, element_bytes_min)? {
+            Some(count) => self.elements(count, field, element).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn elements<T>(
+        &mut self,
+        count: usize,
+        field: &'static str,
+        mut element: impl FnMut(&mut Self, &'static str) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
         let mut elements = Vec::with_capacity(count.min(ELEMENTS_AHEAD_MAX));
         for _ in 0..count {
-            elements.push(element(self)?);
+            elements.push(element(self, field)?);
         }
-        Ok(Some(elements))
+        Ok(elements)
     }
 
     /// Reads the presence byte of a nullable struct: −1 is null, 1 is there.

@@ -241,7 +241,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes an array.
+    /// Writes an array. `element` gets `field` for its own errors, so that this type's methods can stand for it:
+    /// `Writer::string`.
     ///
     /// # Errors
     /// As `element` fails.
@@ -249,7 +250,7 @@ impl Writer {
         &mut self,
         elements: &[T],
         field: &'static str,
-        element: impl FnMut(&mut Self, &T) -> Result<(), EncodeError>,
+        element: impl FnMut(&mut Self, &T, &'static str) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
         self.nullable_array_of(Some(elements), field, element)
     }
@@ -262,10 +263,13 @@ impl Writer {
         &mut self,
         elements: Option<&[T]>,
         field: &'static str,
-        mut element: impl FnMut(&mut Self, &T) -> Result<(), EncodeError>,
+        mut element: impl FnMut(&mut Self, &T, &'static str) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
         self.length(elements.map(<[T]>::len), field)?;
-        elements.unwrap_or_default().iter().try_for_each(|value| element(self, value))
+        for value in elements.unwrap_or_default() {
+            element(self, value, field)?;
+        }
+        Ok(())
     }
 
     /// Writes the presence byte of a nullable struct.

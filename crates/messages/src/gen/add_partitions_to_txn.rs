@@ -31,10 +31,10 @@ impl Message for AddPartitionsToTxnRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 3);
         if version >= 4 {
-            w.array_of(&self.transactions, "AddPartitionsToTxnRequest.Transactions", |w, x| {
+            w.array_of(&self.transactions, "AddPartitionsToTxnRequest.Transactions", |w, x, _| {
                 x.write(w, version)
             })?;
         } else if !self.transactions.is_empty() {
@@ -59,9 +59,11 @@ impl Message for AddPartitionsToTxnRequest {
             return Err(support::unsupported("AddPartitionsToTxnRequest.V3AndBelowProducerEpoch", version));
         }
         if version <= 3 {
-            w.array_of(&self.v3_and_below_topics, "AddPartitionsToTxnRequest.V3AndBelowTopics", |w, x| {
-                x.write(w, version)
-            })?;
+            w.array_of(
+                &self.v3_and_below_topics,
+                "AddPartitionsToTxnRequest.V3AndBelowTopics",
+                |w, x, _| x.write(w, version),
+            )?;
         } else if !self.v3_and_below_topics.is_empty() {
             return Err(support::unsupported("AddPartitionsToTxnRequest.V3AndBelowTopics", version));
         }
@@ -69,11 +71,11 @@ impl Message for AddPartitionsToTxnRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 3);
         Ok(Self {
             transactions: if version >= 4 {
-                r.array_of("AddPartitionsToTxnRequest.Transactions", 14, |r| {
+                r.array_of("AddPartitionsToTxnRequest.Transactions", 14, |r, _| {
                     AddPartitionsToTxnTransaction::read(r, version)
                 })?
             } else {
@@ -95,7 +97,7 @@ impl Message for AddPartitionsToTxnRequest {
                 0
             },
             v3_and_below_topics: if version <= 3 {
-                r.array_of("AddPartitionsToTxnRequest.V3AndBelowTopics", 3, |r| {
+                r.array_of("AddPartitionsToTxnRequest.V3AndBelowTopics", 3, |r, _| {
                     AddPartitionsToTxnTopic::read(r, version)
                 })?
             } else {
@@ -129,7 +131,7 @@ impl AddPartitionsToTxnTransaction {
         w.i64(self.producer_id);
         w.i16(self.producer_epoch);
         w.bool(self.verify_only);
-        w.array_of(&self.topics, "AddPartitionsToTxnRequest.Transactions.Topics", |w, x| {
+        w.array_of(&self.topics, "AddPartitionsToTxnRequest.Transactions.Topics", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(
@@ -145,7 +147,7 @@ impl AddPartitionsToTxnTransaction {
             producer_id: r.i64("AddPartitionsToTxnRequest.Transactions.ProducerId")?,
             producer_epoch: r.i16("AddPartitionsToTxnRequest.Transactions.ProducerEpoch")?,
             verify_only: r.bool("AddPartitionsToTxnRequest.Transactions.VerifyOnly")?,
-            topics: r.array_of("AddPartitionsToTxnRequest.Transactions.Topics", 3, |r| {
+            topics: r.array_of("AddPartitionsToTxnRequest.Transactions.Topics", 3, |r, _| {
                 AddPartitionsToTxnTopic::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AddPartitionsToTxnRequest.Transactions")?,
@@ -165,10 +167,11 @@ pub struct AddPartitionsToTxnTopic {
 impl AddPartitionsToTxnTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.name, "AddPartitionsToTxnRequest.Transactions.Topics.Name")?;
-        w.array_of(&self.partitions, "AddPartitionsToTxnRequest.Transactions.Topics.Partitions", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(
+            &self.partitions,
+            "AddPartitionsToTxnRequest.Transactions.Topics.Partitions",
+            support::i32,
+        )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
             "AddPartitionsToTxnRequest.Transactions.Topics",
@@ -179,9 +182,11 @@ impl AddPartitionsToTxnTopic {
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string("AddPartitionsToTxnRequest.Transactions.Topics.Name")?,
-            partitions: r.array_of("AddPartitionsToTxnRequest.Transactions.Topics.Partitions", 4, |r| {
-                r.i32("AddPartitionsToTxnRequest.Transactions.Topics.Partitions")
-            })?,
+            partitions: r.array_of(
+                "AddPartitionsToTxnRequest.Transactions.Topics.Partitions",
+                4,
+                Reader::i32,
+            )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("AddPartitionsToTxnRequest.Transactions.Topics")?,
         })
@@ -210,7 +215,7 @@ impl Message for AddPartitionsToTxnResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 3);
         w.i32(self.throttle_time_ms);
         if version >= 4 {
@@ -220,7 +225,7 @@ impl Message for AddPartitionsToTxnResponse {
             w.array_of(
                 &self.results_by_transaction,
                 "AddPartitionsToTxnResponse.ResultsByTransaction",
-                |w, x| x.write(w, version),
+                |w, x, _| x.write(w, version),
             )?;
         } else if !self.results_by_transaction.is_empty() {
             return Err(support::unsupported("AddPartitionsToTxnResponse.ResultsByTransaction", version));
@@ -229,7 +234,7 @@ impl Message for AddPartitionsToTxnResponse {
             w.array_of(
                 &self.results_by_topic_v3_and_below,
                 "AddPartitionsToTxnResponse.ResultsByTopicV3AndBelow",
-                |w, x| x.write(w, version),
+                |w, x, _| x.write(w, version),
             )?;
         } else if !self.results_by_topic_v3_and_below.is_empty() {
             return Err(support::unsupported("AddPartitionsToTxnResponse.ResultsByTopicV3AndBelow", version));
@@ -238,7 +243,7 @@ impl Message for AddPartitionsToTxnResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 3);
         Ok(Self {
             throttle_time_ms: r.i32("AddPartitionsToTxnResponse.ThrottleTimeMs")?,
@@ -248,14 +253,14 @@ impl Message for AddPartitionsToTxnResponse {
                 ErrorCode::NONE
             },
             results_by_transaction: if version >= 4 {
-                r.array_of("AddPartitionsToTxnResponse.ResultsByTransaction", 3, |r| {
+                r.array_of("AddPartitionsToTxnResponse.ResultsByTransaction", 3, |r, _| {
                     AddPartitionsToTxnResult::read(r, version)
                 })?
             } else {
                 Vec::new()
             },
             results_by_topic_v3_and_below: if version <= 3 {
-                r.array_of("AddPartitionsToTxnResponse.ResultsByTopicV3AndBelow", 3, |r| {
+                r.array_of("AddPartitionsToTxnResponse.ResultsByTopicV3AndBelow", 3, |r, _| {
                     AddPartitionsToTxnTopicResult::read(r, version)
                 })?
             } else {
@@ -281,7 +286,7 @@ impl AddPartitionsToTxnResult {
         w.array_of(
             &self.topic_results,
             "AddPartitionsToTxnResponse.ResultsByTransaction.TopicResults",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -296,7 +301,7 @@ impl AddPartitionsToTxnResult {
             topic_results: r.array_of(
                 "AddPartitionsToTxnResponse.ResultsByTransaction.TopicResults",
                 3,
-                |r| AddPartitionsToTxnTopicResult::read(r, version),
+                |r, _| AddPartitionsToTxnTopicResult::read(r, version),
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("AddPartitionsToTxnResponse.ResultsByTransaction")?,
@@ -319,7 +324,7 @@ impl AddPartitionsToTxnTopicResult {
         w.array_of(
             &self.results_by_partition,
             "AddPartitionsToTxnResponse.ResultsByTransaction.TopicResults.ResultsByPartition",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -334,7 +339,7 @@ impl AddPartitionsToTxnTopicResult {
             results_by_partition: r.array_of(
                 "AddPartitionsToTxnResponse.ResultsByTransaction.TopicResults.ResultsByPartition",
                 6,
-                |r| AddPartitionsToTxnPartitionResult::read(r, version),
+                |r, _| AddPartitionsToTxnPartitionResult::read(r, version),
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("AddPartitionsToTxnResponse.ResultsByTransaction.TopicResults")?,

@@ -40,13 +40,13 @@ impl Message for AddRaftVoterRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.nullable_string(self.cluster_id.as_ref(), "AddRaftVoterRequest.ClusterId")?;
         w.i32(self.timeout_ms);
         w.i32(self.voter_id);
         w.uuid(self.voter_directory_id);
-        w.array_of(&self.listeners, "AddRaftVoterRequest.Listeners", |w, x| x.write(w, version))?;
+        w.array_of(&self.listeners, "AddRaftVoterRequest.Listeners", |w, x, _| x.write(w, version))?;
         if version >= 1 {
             w.bool(self.ack_when_committed);
         } else if !self.ack_when_committed {
@@ -56,14 +56,14 @@ impl Message for AddRaftVoterRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             cluster_id: r.nullable_string("AddRaftVoterRequest.ClusterId")?,
             timeout_ms: r.i32("AddRaftVoterRequest.TimeoutMs")?,
             voter_id: r.i32("AddRaftVoterRequest.VoterId")?,
             voter_directory_id: r.uuid("AddRaftVoterRequest.VoterDirectoryId")?,
-            listeners: r.array_of("AddRaftVoterRequest.Listeners", 5, |r| Listener::read(r, version))?,
+            listeners: r.array_of("AddRaftVoterRequest.Listeners", 5, |r, _| Listener::read(r, version))?,
             ack_when_committed: if version >= 1 {
                 r.bool("AddRaftVoterRequest.AckWhenCommitted")?
             } else {
@@ -134,7 +134,7 @@ impl Message for AddRaftVoterResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
@@ -143,7 +143,7 @@ impl Message for AddRaftVoterResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("AddRaftVoterResponse.ThrottleTimeMs")?,

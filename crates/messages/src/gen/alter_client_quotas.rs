@@ -23,18 +23,18 @@ impl Message for AlterClientQuotasRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 1);
-        w.array_of(&self.entries, "AlterClientQuotasRequest.Entries", |w, x| x.write(w, version))?;
+        w.array_of(&self.entries, "AlterClientQuotasRequest.Entries", |w, x, _| x.write(w, version))?;
         w.bool(self.validate_only);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterClientQuotasRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 1);
         Ok(Self {
-            entries: r.array_of("AlterClientQuotasRequest.Entries", 3, |r| {
+            entries: r.array_of("AlterClientQuotasRequest.Entries", 3, |r, _| {
                 AlterClientQuotasRequestEntryData::read(r, version)
             })?,
             validate_only: r.bool("AlterClientQuotasRequest.ValidateOnly")?,
@@ -59,17 +59,17 @@ pub struct AlterClientQuotasRequestEntryData {
 
 impl AlterClientQuotasRequestEntryData {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        w.array_of(&self.entity, "AlterClientQuotasRequest.Entries.Entity", |w, x| x.write(w, version))?;
-        w.array_of(&self.ops, "AlterClientQuotasRequest.Entries.Ops", |w, x| x.write(w, version))?;
+        w.array_of(&self.entity, "AlterClientQuotasRequest.Entries.Entity", |w, x, _| x.write(w, version))?;
+        w.array_of(&self.ops, "AlterClientQuotasRequest.Entries.Ops", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterClientQuotasRequest.Entries", version)
     }
 
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
-            entity: r.array_of("AlterClientQuotasRequest.Entries.Entity", 3, |r| {
+            entity: r.array_of("AlterClientQuotasRequest.Entries.Entity", 3, |r, _| {
                 AlterClientQuotasRequestEntityData::read(r, version)
             })?,
-            ops: r.array_of("AlterClientQuotasRequest.Entries.Ops", 11, |r| OpData::read(r, version))?,
+            ops: r.array_of("AlterClientQuotasRequest.Entries.Ops", 11, |r, _| OpData::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterClientQuotasRequest.Entries")?,
         })
     }
@@ -159,19 +159,19 @@ impl Message for AlterClientQuotasResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 1);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.entries, "AlterClientQuotasResponse.Entries", |w, x| x.write(w, version))?;
+        w.array_of(&self.entries, "AlterClientQuotasResponse.Entries", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterClientQuotasResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 1);
         Ok(Self {
             throttle_time_ms: r.i32("AlterClientQuotasResponse.ThrottleTimeMs")?,
-            entries: r.array_of("AlterClientQuotasResponse.Entries", 5, |r| {
+            entries: r.array_of("AlterClientQuotasResponse.Entries", 5, |r, _| {
                 AlterClientQuotasResponseEntryData::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterClientQuotasResponse")?,
@@ -204,7 +204,7 @@ impl AlterClientQuotasResponseEntryData {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.i16(self.error_code.as_i16());
         w.nullable_string(self.error_message.as_ref(), "AlterClientQuotasResponse.Entries.ErrorMessage")?;
-        w.array_of(&self.entity, "AlterClientQuotasResponse.Entries.Entity", |w, x| x.write(w, version))?;
+        w.array_of(&self.entity, "AlterClientQuotasResponse.Entries.Entity", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterClientQuotasResponse.Entries", version)
     }
 
@@ -212,7 +212,7 @@ impl AlterClientQuotasResponseEntryData {
         Ok(Self {
             error_code: ErrorCode::from_i16(r.i16("AlterClientQuotasResponse.Entries.ErrorCode")?),
             error_message: r.nullable_string("AlterClientQuotasResponse.Entries.ErrorMessage")?,
-            entity: r.array_of("AlterClientQuotasResponse.Entries.Entity", 3, |r| {
+            entity: r.array_of("AlterClientQuotasResponse.Entries.Entity", 3, |r, _| {
                 AlterClientQuotasResponseEntityData::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterClientQuotasResponse.Entries")?,

@@ -23,19 +23,20 @@ impl Message for AlterConfigsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
-        w.array_of(&self.resources, "AlterConfigsRequest.Resources", |w, x| x.write(w, version))?;
+        w.array_of(&self.resources, "AlterConfigsRequest.Resources", |w, x, _| x.write(w, version))?;
         w.bool(self.validate_only);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterConfigsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
-            resources: r
-                .array_of("AlterConfigsRequest.Resources", 4, |r| AlterConfigsResource::read(r, version))?,
+            resources: r.array_of("AlterConfigsRequest.Resources", 4, |r, _| {
+                AlterConfigsResource::read(r, version)
+            })?,
             validate_only: r.bool("AlterConfigsRequest.ValidateOnly")?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterConfigsRequest")?,
         })
@@ -61,7 +62,7 @@ impl AlterConfigsResource {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.i8(self.resource_type);
         w.string(&self.resource_name, "AlterConfigsRequest.Resources.ResourceName")?;
-        w.array_of(&self.configs, "AlterConfigsRequest.Resources.Configs", |w, x| x.write(w, version))?;
+        w.array_of(&self.configs, "AlterConfigsRequest.Resources.Configs", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterConfigsRequest.Resources", version)
     }
 
@@ -69,7 +70,7 @@ impl AlterConfigsResource {
         Ok(Self {
             resource_type: r.i8("AlterConfigsRequest.Resources.ResourceType")?,
             resource_name: r.string("AlterConfigsRequest.Resources.ResourceName")?,
-            configs: r.array_of("AlterConfigsRequest.Resources.Configs", 3, |r| {
+            configs: r.array_of("AlterConfigsRequest.Resources.Configs", 3, |r, _| {
                 AlterableConfig::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterConfigsRequest.Resources")?,
@@ -125,19 +126,19 @@ impl Message for AlterConfigsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.responses, "AlterConfigsResponse.Responses", |w, x| x.write(w, version))?;
+        w.array_of(&self.responses, "AlterConfigsResponse.Responses", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterConfigsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             throttle_time_ms: r.i32("AlterConfigsResponse.ThrottleTimeMs")?,
-            responses: r.array_of("AlterConfigsResponse.Responses", 6, |r| {
+            responses: r.array_of("AlterConfigsResponse.Responses", 6, |r, _| {
                 AlterConfigsResourceResponse::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterConfigsResponse")?,

@@ -34,7 +34,7 @@ impl Message for AlterPartitionReassignmentsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.timeout_ms);
         if version >= 1 {
@@ -45,12 +45,12 @@ impl Message for AlterPartitionReassignmentsRequest {
                 version,
             ));
         }
-        w.array_of(&self.topics, "AlterPartitionReassignmentsRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "AlterPartitionReassignmentsRequest.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterPartitionReassignmentsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             timeout_ms: r.i32("AlterPartitionReassignmentsRequest.TimeoutMs")?,
@@ -59,7 +59,7 @@ impl Message for AlterPartitionReassignmentsRequest {
             } else {
                 true
             },
-            topics: r.array_of("AlterPartitionReassignmentsRequest.Topics", 3, |r| {
+            topics: r.array_of("AlterPartitionReassignmentsRequest.Topics", 3, |r, _| {
                 ReassignableTopic::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterPartitionReassignmentsRequest")?,
@@ -84,7 +84,7 @@ pub struct ReassignableTopic {
 impl ReassignableTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.name, "AlterPartitionReassignmentsRequest.Topics.Name")?;
-        w.array_of(&self.partitions, "AlterPartitionReassignmentsRequest.Topics.Partitions", |w, x| {
+        w.array_of(&self.partitions, "AlterPartitionReassignmentsRequest.Topics.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(
@@ -97,7 +97,7 @@ impl ReassignableTopic {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string("AlterPartitionReassignmentsRequest.Topics.Name")?,
-            partitions: r.array_of("AlterPartitionReassignmentsRequest.Topics.Partitions", 6, |r| {
+            partitions: r.array_of("AlterPartitionReassignmentsRequest.Topics.Partitions", 6, |r, _| {
                 ReassignablePartition::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterPartitionReassignmentsRequest.Topics")?,
@@ -120,10 +120,7 @@ impl ReassignablePartition {
         w.nullable_array_of(
             self.replicas.as_deref(),
             "AlterPartitionReassignmentsRequest.Topics.Partitions.Replicas",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -138,7 +135,7 @@ impl ReassignablePartition {
             replicas: r.nullable_array_of(
                 "AlterPartitionReassignmentsRequest.Topics.Partitions.Replicas",
                 4,
-                |r| r.i32("AlterPartitionReassignmentsRequest.Topics.Partitions.Replicas"),
+                Reader::i32,
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("AlterPartitionReassignmentsRequest.Topics.Partitions")?,
@@ -178,7 +175,7 @@ impl Message for AlterPartitionReassignmentsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         if version >= 1 {
@@ -186,14 +183,14 @@ impl Message for AlterPartitionReassignmentsResponse {
         }
         w.i16(self.error_code.as_i16());
         w.nullable_string(self.error_message.as_ref(), "AlterPartitionReassignmentsResponse.ErrorMessage")?;
-        w.array_of(&self.responses, "AlterPartitionReassignmentsResponse.Responses", |w, x| {
+        w.array_of(&self.responses, "AlterPartitionReassignmentsResponse.Responses", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterPartitionReassignmentsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("AlterPartitionReassignmentsResponse.ThrottleTimeMs")?,
@@ -204,7 +201,7 @@ impl Message for AlterPartitionReassignmentsResponse {
             },
             error_code: ErrorCode::from_i16(r.i16("AlterPartitionReassignmentsResponse.ErrorCode")?),
             error_message: r.nullable_string("AlterPartitionReassignmentsResponse.ErrorMessage")?,
-            responses: r.array_of("AlterPartitionReassignmentsResponse.Responses", 3, |r| {
+            responses: r.array_of("AlterPartitionReassignmentsResponse.Responses", 3, |r, _| {
                 ReassignableTopicResponse::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterPartitionReassignmentsResponse")?,
@@ -224,9 +221,11 @@ pub struct ReassignableTopicResponse {
 impl ReassignableTopicResponse {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.name, "AlterPartitionReassignmentsResponse.Responses.Name")?;
-        w.array_of(&self.partitions, "AlterPartitionReassignmentsResponse.Responses.Partitions", |w, x| {
-            x.write(w, version)
-        })?;
+        w.array_of(
+            &self.partitions,
+            "AlterPartitionReassignmentsResponse.Responses.Partitions",
+            |w, x, _| x.write(w, version),
+        )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
             "AlterPartitionReassignmentsResponse.Responses",
@@ -237,9 +236,11 @@ impl ReassignableTopicResponse {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string("AlterPartitionReassignmentsResponse.Responses.Name")?,
-            partitions: r.array_of("AlterPartitionReassignmentsResponse.Responses.Partitions", 8, |r| {
-                ReassignablePartitionResponse::read(r, version)
-            })?,
+            partitions: r.array_of(
+                "AlterPartitionReassignmentsResponse.Responses.Partitions",
+                8,
+                |r, _| ReassignablePartitionResponse::read(r, version),
+            )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("AlterPartitionReassignmentsResponse.Responses")?,
         })

@@ -22,18 +22,19 @@ impl Message for AlterReplicaLogDirsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
-        w.array_of(&self.dirs, "AlterReplicaLogDirsRequest.Dirs", |w, x| x.write(w, version))?;
+        w.array_of(&self.dirs, "AlterReplicaLogDirsRequest.Dirs", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterReplicaLogDirsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
-            dirs: r
-                .array_of("AlterReplicaLogDirsRequest.Dirs", 3, |r| AlterReplicaLogDir::read(r, version))?,
+            dirs: r.array_of("AlterReplicaLogDirsRequest.Dirs", 3, |r, _| {
+                AlterReplicaLogDir::read(r, version)
+            })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterReplicaLogDirsRequest")?,
         })
     }
@@ -56,14 +57,14 @@ pub struct AlterReplicaLogDir {
 impl AlterReplicaLogDir {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.path, "AlterReplicaLogDirsRequest.Dirs.Path")?;
-        w.array_of(&self.topics, "AlterReplicaLogDirsRequest.Dirs.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "AlterReplicaLogDirsRequest.Dirs.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterReplicaLogDirsRequest.Dirs", version)
     }
 
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             path: r.string("AlterReplicaLogDirsRequest.Dirs.Path")?,
-            topics: r.array_of("AlterReplicaLogDirsRequest.Dirs.Topics", 3, |r| {
+            topics: r.array_of("AlterReplicaLogDirsRequest.Dirs.Topics", 3, |r, _| {
                 AlterReplicaLogDirTopic::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterReplicaLogDirsRequest.Dirs")?,
@@ -83,10 +84,7 @@ pub struct AlterReplicaLogDirTopic {
 impl AlterReplicaLogDirTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.name, "AlterReplicaLogDirsRequest.Dirs.Topics.Name")?;
-        w.array_of(&self.partitions, "AlterReplicaLogDirsRequest.Dirs.Topics.Partitions", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(&self.partitions, "AlterReplicaLogDirsRequest.Dirs.Topics.Partitions", support::i32)?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
             "AlterReplicaLogDirsRequest.Dirs.Topics",
@@ -97,9 +95,7 @@ impl AlterReplicaLogDirTopic {
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string("AlterReplicaLogDirsRequest.Dirs.Topics.Name")?,
-            partitions: r.array_of("AlterReplicaLogDirsRequest.Dirs.Topics.Partitions", 4, |r| {
-                r.i32("AlterReplicaLogDirsRequest.Dirs.Topics.Partitions")
-            })?,
+            partitions: r.array_of("AlterReplicaLogDirsRequest.Dirs.Topics.Partitions", 4, Reader::i32)?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterReplicaLogDirsRequest.Dirs.Topics")?,
         })
     }
@@ -122,19 +118,19 @@ impl Message for AlterReplicaLogDirsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.results, "AlterReplicaLogDirsResponse.Results", |w, x| x.write(w, version))?;
+        w.array_of(&self.results, "AlterReplicaLogDirsResponse.Results", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterReplicaLogDirsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             throttle_time_ms: r.i32("AlterReplicaLogDirsResponse.ThrottleTimeMs")?,
-            results: r.array_of("AlterReplicaLogDirsResponse.Results", 3, |r| {
+            results: r.array_of("AlterReplicaLogDirsResponse.Results", 3, |r, _| {
                 AlterReplicaLogDirTopicResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterReplicaLogDirsResponse")?,
@@ -154,7 +150,7 @@ pub struct AlterReplicaLogDirTopicResult {
 impl AlterReplicaLogDirTopicResult {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.topic_name, "AlterReplicaLogDirsResponse.Results.TopicName")?;
-        w.array_of(&self.partitions, "AlterReplicaLogDirsResponse.Results.Partitions", |w, x| {
+        w.array_of(&self.partitions, "AlterReplicaLogDirsResponse.Results.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterReplicaLogDirsResponse.Results", version)
@@ -163,7 +159,7 @@ impl AlterReplicaLogDirTopicResult {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_name: r.string("AlterReplicaLogDirsResponse.Results.TopicName")?,
-            partitions: r.array_of("AlterReplicaLogDirsResponse.Results.Partitions", 6, |r| {
+            partitions: r.array_of("AlterReplicaLogDirsResponse.Results.Partitions", 6, |r, _| {
                 AlterReplicaLogDirPartitionResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterReplicaLogDirsResponse.Results")?,

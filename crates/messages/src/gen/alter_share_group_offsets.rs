@@ -21,19 +21,19 @@ impl Message for AlterShareGroupOffsetsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.string(&self.group_id, "AlterShareGroupOffsetsRequest.GroupId")?;
-        w.array_of(&self.topics, "AlterShareGroupOffsetsRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "AlterShareGroupOffsetsRequest.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterShareGroupOffsetsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             group_id: r.string("AlterShareGroupOffsetsRequest.GroupId")?,
-            topics: r.array_of("AlterShareGroupOffsetsRequest.Topics", 3, |r| {
+            topics: r.array_of("AlterShareGroupOffsetsRequest.Topics", 3, |r, _| {
                 AlterShareGroupOffsetsRequestTopic::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterShareGroupOffsetsRequest")?,
@@ -58,7 +58,7 @@ pub struct AlterShareGroupOffsetsRequestTopic {
 impl AlterShareGroupOffsetsRequestTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.topic_name, "AlterShareGroupOffsetsRequest.Topics.TopicName")?;
-        w.array_of(&self.partitions, "AlterShareGroupOffsetsRequest.Topics.Partitions", |w, x| {
+        w.array_of(&self.partitions, "AlterShareGroupOffsetsRequest.Topics.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterShareGroupOffsetsRequest.Topics", version)
@@ -67,7 +67,7 @@ impl AlterShareGroupOffsetsRequestTopic {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_name: r.string("AlterShareGroupOffsetsRequest.Topics.TopicName")?,
-            partitions: r.array_of("AlterShareGroupOffsetsRequest.Topics.Partitions", 13, |r| {
+            partitions: r.array_of("AlterShareGroupOffsetsRequest.Topics.Partitions", 13, |r, _| {
                 AlterShareGroupOffsetsRequestPartition::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterShareGroupOffsetsRequest.Topics")?,
@@ -122,23 +122,25 @@ impl Message for AlterShareGroupOffsetsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
         w.nullable_string(self.error_message.as_ref(), "AlterShareGroupOffsetsResponse.ErrorMessage")?;
-        w.array_of(&self.responses, "AlterShareGroupOffsetsResponse.Responses", |w, x| x.write(w, version))?;
+        w.array_of(&self.responses, "AlterShareGroupOffsetsResponse.Responses", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterShareGroupOffsetsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("AlterShareGroupOffsetsResponse.ThrottleTimeMs")?,
             error_code: ErrorCode::from_i16(r.i16("AlterShareGroupOffsetsResponse.ErrorCode")?),
             error_message: r.nullable_string("AlterShareGroupOffsetsResponse.ErrorMessage")?,
-            responses: r.array_of("AlterShareGroupOffsetsResponse.Responses", 19, |r| {
+            responses: r.array_of("AlterShareGroupOffsetsResponse.Responses", 19, |r, _| {
                 AlterShareGroupOffsetsResponseTopic::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterShareGroupOffsetsResponse")?,
@@ -160,7 +162,7 @@ impl AlterShareGroupOffsetsResponseTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.topic_name, "AlterShareGroupOffsetsResponse.Responses.TopicName")?;
         w.uuid(self.topic_id);
-        w.array_of(&self.partitions, "AlterShareGroupOffsetsResponse.Responses.Partitions", |w, x| {
+        w.array_of(&self.partitions, "AlterShareGroupOffsetsResponse.Responses.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(
@@ -174,7 +176,7 @@ impl AlterShareGroupOffsetsResponseTopic {
         Ok(Self {
             topic_name: r.string("AlterShareGroupOffsetsResponse.Responses.TopicName")?,
             topic_id: r.uuid("AlterShareGroupOffsetsResponse.Responses.TopicId")?,
-            partitions: r.array_of("AlterShareGroupOffsetsResponse.Responses.Partitions", 8, |r| {
+            partitions: r.array_of("AlterShareGroupOffsetsResponse.Responses.Partitions", 8, |r, _| {
                 AlterShareGroupOffsetsResponsePartition::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterShareGroupOffsetsResponse.Responses")?,

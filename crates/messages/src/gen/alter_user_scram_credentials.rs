@@ -22,25 +22,25 @@ impl Message for AlterUserScramCredentialsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.deletions, "AlterUserScramCredentialsRequest.Deletions", |w, x| {
+        w.array_of(&self.deletions, "AlterUserScramCredentialsRequest.Deletions", |w, x, _| {
             x.write(w, version)
         })?;
-        w.array_of(&self.upsertions, "AlterUserScramCredentialsRequest.Upsertions", |w, x| {
+        w.array_of(&self.upsertions, "AlterUserScramCredentialsRequest.Upsertions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterUserScramCredentialsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            deletions: r.array_of("AlterUserScramCredentialsRequest.Deletions", 3, |r| {
+            deletions: r.array_of("AlterUserScramCredentialsRequest.Deletions", 3, |r, _| {
                 ScramCredentialDeletion::read(r, version)
             })?,
-            upsertions: r.array_of("AlterUserScramCredentialsRequest.Upsertions", 9, |r| {
+            upsertions: r.array_of("AlterUserScramCredentialsRequest.Upsertions", 9, |r, _| {
                 ScramCredentialUpsertion::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterUserScramCredentialsRequest")?,
@@ -135,19 +135,21 @@ impl Message for AlterUserScramCredentialsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.results, "AlterUserScramCredentialsResponse.Results", |w, x| x.write(w, version))?;
+        w.array_of(&self.results, "AlterUserScramCredentialsResponse.Results", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "AlterUserScramCredentialsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("AlterUserScramCredentialsResponse.ThrottleTimeMs")?,
-            results: r.array_of("AlterUserScramCredentialsResponse.Results", 5, |r| {
+            results: r.array_of("AlterUserScramCredentialsResponse.Results", 5, |r, _| {
                 AlterUserScramCredentialsResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("AlterUserScramCredentialsResponse")?,

@@ -41,7 +41,7 @@ impl Message for ApiVersionsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 3);
         if version >= 3 {
             w.string(&self.client_software_name, "ApiVersionsRequest.ClientSoftwareName")?;
@@ -59,7 +59,7 @@ impl Message for ApiVersionsRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 3);
         Ok(Self {
             client_software_name: if version >= 3 {
@@ -125,10 +125,10 @@ impl Message for ApiVersionsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 3);
         w.i16(self.error_code.as_i16());
-        w.array_of(&self.api_keys, "ApiVersionsResponse.ApiKeys", |w, x| x.write(w, version))?;
+        w.array_of(&self.api_keys, "ApiVersionsResponse.ApiKeys", |w, x, _| x.write(w, version))?;
         if version >= 1 {
             w.i32(self.throttle_time_ms);
         }
@@ -138,7 +138,7 @@ impl Message for ApiVersionsResponse {
         let mut tags = w.begin_tagged_fields();
         if !self.supported_features.is_empty() {
             w.tagged_field(&mut tags, 0, |w| {
-                w.array_of(&self.supported_features, "ApiVersionsResponse.SupportedFeatures", |w, x| {
+                w.array_of(&self.supported_features, "ApiVersionsResponse.SupportedFeatures", |w, x, _| {
                     x.write(w, version)
                 })?;
                 Ok(())
@@ -152,7 +152,7 @@ impl Message for ApiVersionsResponse {
         }
         if !self.finalized_features.is_empty() {
             w.tagged_field(&mut tags, 2, |w| {
-                w.array_of(&self.finalized_features, "ApiVersionsResponse.FinalizedFeatures", |w, x| {
+                w.array_of(&self.finalized_features, "ApiVersionsResponse.FinalizedFeatures", |w, x, _| {
                     x.write(w, version)
                 })?;
                 Ok(())
@@ -168,11 +168,11 @@ impl Message for ApiVersionsResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 3);
         let mut value = Self {
             error_code: ErrorCode::from_i16(r.i16("ApiVersionsResponse.ErrorCode")?),
-            api_keys: r.array_of("ApiVersionsResponse.ApiKeys", 6, |r| ApiVersion::read(r, version))?,
+            api_keys: r.array_of("ApiVersionsResponse.ApiKeys", 6, |r, _| ApiVersion::read(r, version))?,
             throttle_time_ms: if version >= 1 { r.i32("ApiVersionsResponse.ThrottleTimeMs")? } else { 0 },
             supported_features: Vec::new(),
             finalized_features_epoch: -1,
@@ -184,7 +184,7 @@ impl Message for ApiVersionsResponse {
             match tag {
                 0 => {
                     value.supported_features =
-                        r.array_of("ApiVersionsResponse.SupportedFeatures", 6, |r| {
+                        r.array_of("ApiVersionsResponse.SupportedFeatures", 6, |r, _| {
                             SupportedFeatureKey::read(r, version)
                         })?;
                 }
@@ -193,7 +193,7 @@ impl Message for ApiVersionsResponse {
                 }
                 2 => {
                     value.finalized_features =
-                        r.array_of("ApiVersionsResponse.FinalizedFeatures", 6, |r| {
+                        r.array_of("ApiVersionsResponse.FinalizedFeatures", 6, |r, _| {
                             FinalizedFeatureKey::read(r, version)
                         })?;
                 }

@@ -19,7 +19,7 @@ impl Message for ConsumerGroupCurrentMemberAssignmentKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group_id, "ConsumerGroupCurrentMemberAssignmentKey.GroupId")?;
         w.string(&self.member_id, "ConsumerGroupCurrentMemberAssignmentKey.MemberId")?;
@@ -27,7 +27,7 @@ impl Message for ConsumerGroupCurrentMemberAssignmentKey {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
             group_id: r.string("ConsumerGroupCurrentMemberAssignmentKey.GroupId")?,
@@ -58,7 +58,7 @@ impl Message for ConsumerGroupCurrentMemberAssignmentValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.member_epoch);
         w.i32(self.previous_member_epoch);
@@ -66,12 +66,12 @@ impl Message for ConsumerGroupCurrentMemberAssignmentValue {
         w.array_of(
             &self.assigned_partitions,
             "ConsumerGroupCurrentMemberAssignmentValue.AssignedPartitions",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.array_of(
             &self.partitions_pending_revocation,
             "ConsumerGroupCurrentMemberAssignmentValue.PartitionsPendingRevocation",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -81,7 +81,7 @@ impl Message for ConsumerGroupCurrentMemberAssignmentValue {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             member_epoch: r.i32("ConsumerGroupCurrentMemberAssignmentValue.MemberEpoch")?,
@@ -90,12 +90,12 @@ impl Message for ConsumerGroupCurrentMemberAssignmentValue {
             assigned_partitions: r.array_of(
                 "ConsumerGroupCurrentMemberAssignmentValue.AssignedPartitions",
                 18,
-                |r| TopicPartitions::read(r, version),
+                |r, _| TopicPartitions::read(r, version),
             )?,
             partitions_pending_revocation: r.array_of(
                 "ConsumerGroupCurrentMemberAssignmentValue.PartitionsPendingRevocation",
                 18,
-                |r| TopicPartitions::read(r, version),
+                |r, _| TopicPartitions::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("ConsumerGroupCurrentMemberAssignmentValue")?,
         })
@@ -129,10 +129,7 @@ impl TopicPartitions {
         w.array_of(
             &self.partitions,
             "ConsumerGroupCurrentMemberAssignmentValue.AssignedPartitions.Partitions",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         let mut tags = w.begin_tagged_fields();
         if self.assignment_epochs.as_ref().is_none_or(|x| !x.is_empty()) {
@@ -140,10 +137,7 @@ impl TopicPartitions {
                 w.nullable_array_of(
                     self.assignment_epochs.as_deref(),
                     "ConsumerGroupCurrentMemberAssignmentValue.AssignedPartitions.AssignmentEpochs",
-                    |w, x| {
-                        w.i32(*x);
-                        Ok(())
-                    },
+                    support::i32,
                 )?;
                 Ok(())
             })?;
@@ -161,20 +155,25 @@ impl TopicPartitions {
             partitions: r.array_of(
                 "ConsumerGroupCurrentMemberAssignmentValue.AssignedPartitions.Partitions",
                 4,
-                |r| r.i32("ConsumerGroupCurrentMemberAssignmentValue.AssignedPartitions.Partitions"),
+                Reader::i32,
             )?,
             assignment_epochs: Some(Vec::new()),
             unknown_tagged_fields: TaggedFields::new(),
         };
-        value.unknown_tagged_fields = r.tagged_fields("ConsumerGroupCurrentMemberAssignmentValue.AssignedPartitions", |r, tag| {
-match tag {
-0 => {
-value.assignment_epochs = r.nullable_array_of("ConsumerGroupCurrentMemberAssignmentValue.AssignedPartitions.AssignmentEpochs", 4, |r| r.i32("ConsumerGroupCurrentMemberAssignmentValue.AssignedPartitions.AssignmentEpochs"))?;
-}
-_ => return Ok(false),
-}
-Ok(true)
-})?;
+        value.unknown_tagged_fields =
+            r.tagged_fields("ConsumerGroupCurrentMemberAssignmentValue.AssignedPartitions", |r, tag| {
+                match tag {
+                    0 => {
+                        value.assignment_epochs = r.nullable_array_of(
+                            "ConsumerGroupCurrentMemberAssignmentValue.AssignedPartitions.AssignmentEpochs",
+                            4,
+                            Reader::i32,
+                        )?;
+                    }
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            })?;
         Ok(value)
     }
 }

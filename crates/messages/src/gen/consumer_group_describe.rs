@@ -21,22 +21,18 @@ impl Message for ConsumerGroupDescribeRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.group_ids, "ConsumerGroupDescribeRequest.GroupIds", |w, x| {
-            w.string(x, "ConsumerGroupDescribeRequest.GroupIds")
-        })?;
+        w.array_of(&self.group_ids, "ConsumerGroupDescribeRequest.GroupIds", Writer::string)?;
         w.bool(self.include_authorized_operations);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ConsumerGroupDescribeRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            group_ids: r.array_of("ConsumerGroupDescribeRequest.GroupIds", 1, |r| {
-                r.string("ConsumerGroupDescribeRequest.GroupIds")
-            })?,
+            group_ids: r.array_of("ConsumerGroupDescribeRequest.GroupIds", 1, Reader::string)?,
             include_authorized_operations: r
                 .bool("ConsumerGroupDescribeRequest.IncludeAuthorizedOperations")?,
             unknown_tagged_fields: r.unknown_tagged_fields("ConsumerGroupDescribeRequest")?,
@@ -64,20 +60,21 @@ impl Message for ConsumerGroupDescribeResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.groups, "ConsumerGroupDescribeResponse.Groups", |w, x| x.write(w, version))?;
+        w.array_of(&self.groups, "ConsumerGroupDescribeResponse.Groups", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ConsumerGroupDescribeResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("ConsumerGroupDescribeResponse.ThrottleTimeMs")?,
-            groups: r
-                .array_of("ConsumerGroupDescribeResponse.Groups", 20, |r| DescribedGroup::read(r, version))?,
+            groups: r.array_of("ConsumerGroupDescribeResponse.Groups", 20, |r, _| {
+                DescribedGroup::read(r, version)
+            })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ConsumerGroupDescribeResponse")?,
         })
     }
@@ -125,7 +122,7 @@ impl DescribedGroup {
         w.i32(self.group_epoch);
         w.i32(self.assignment_epoch);
         w.string(&self.assignor_name, "ConsumerGroupDescribeResponse.Groups.AssignorName")?;
-        w.array_of(&self.members, "ConsumerGroupDescribeResponse.Groups.Members", |w, x| {
+        w.array_of(&self.members, "ConsumerGroupDescribeResponse.Groups.Members", |w, x, _| {
             x.write(w, version)
         })?;
         w.i32(self.authorized_operations);
@@ -141,8 +138,9 @@ impl DescribedGroup {
             group_epoch: r.i32("ConsumerGroupDescribeResponse.Groups.GroupEpoch")?,
             assignment_epoch: r.i32("ConsumerGroupDescribeResponse.Groups.AssignmentEpoch")?,
             assignor_name: r.string("ConsumerGroupDescribeResponse.Groups.AssignorName")?,
-            members: r
-                .array_of("ConsumerGroupDescribeResponse.Groups.Members", 16, |r| Member::read(r, version))?,
+            members: r.array_of("ConsumerGroupDescribeResponse.Groups.Members", 16, |r, _| {
+                Member::read(r, version)
+            })?,
             authorized_operations: r.i32("ConsumerGroupDescribeResponse.Groups.AuthorizedOperations")?,
             unknown_tagged_fields: r.unknown_tagged_fields("ConsumerGroupDescribeResponse.Groups")?,
         })
@@ -201,7 +199,7 @@ impl Member {
         w.array_of(
             &self.subscribed_topic_names,
             "ConsumerGroupDescribeResponse.Groups.Members.SubscribedTopicNames",
-            |w, x| w.string(x, "ConsumerGroupDescribeResponse.Groups.Members.SubscribedTopicNames"),
+            Writer::string,
         )?;
         w.nullable_string(
             self.subscribed_topic_regex.as_ref(),
@@ -230,7 +228,7 @@ impl Member {
             subscribed_topic_names: r.array_of(
                 "ConsumerGroupDescribeResponse.Groups.Members.SubscribedTopicNames",
                 1,
-                |r| r.string("ConsumerGroupDescribeResponse.Groups.Members.SubscribedTopicNames"),
+                Reader::string,
             )?,
             subscribed_topic_regex: r
                 .nullable_string("ConsumerGroupDescribeResponse.Groups.Members.SubscribedTopicRegex")?,
@@ -259,7 +257,7 @@ impl Assignment {
         w.array_of(
             &self.topic_partitions,
             "ConsumerGroupDescribeResponse.Groups.Members.Assignment.TopicPartitions",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -273,7 +271,7 @@ impl Assignment {
             topic_partitions: r.array_of(
                 "ConsumerGroupDescribeResponse.Groups.Members.Assignment.TopicPartitions",
                 19,
-                |r| TopicPartitions::read(r, version),
+                |r, _| TopicPartitions::read(r, version),
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("ConsumerGroupDescribeResponse.Groups.Members.Assignment")?,
@@ -301,10 +299,7 @@ impl TopicPartitions {
         w.array_of(
             &self.partitions,
             "ConsumerGroupDescribeResponse.Groups.Members.Assignment.TopicPartitions.Partitions",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -323,11 +318,7 @@ impl TopicPartitions {
             partitions: r.array_of(
                 "ConsumerGroupDescribeResponse.Groups.Members.Assignment.TopicPartitions.Partitions",
                 4,
-                |r| {
-                    r.i32(
-                        "ConsumerGroupDescribeResponse.Groups.Members.Assignment.TopicPartitions.Partitions",
-                    )
-                },
+                Reader::i32,
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields(
                 "ConsumerGroupDescribeResponse.Groups.Members.Assignment.TopicPartitions",

@@ -48,7 +48,7 @@ impl Message for ConsumerGroupHeartbeatRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.string(&self.group_id, "ConsumerGroupHeartbeatRequest.GroupId")?;
         w.string(&self.member_id, "ConsumerGroupHeartbeatRequest.MemberId")?;
@@ -59,7 +59,7 @@ impl Message for ConsumerGroupHeartbeatRequest {
         w.nullable_array_of(
             self.subscribed_topic_names.as_deref(),
             "ConsumerGroupHeartbeatRequest.SubscribedTopicNames",
-            |w, x| w.string(x, "ConsumerGroupHeartbeatRequest.SubscribedTopicNames"),
+            Writer::string,
         )?;
         if version >= 1 {
             w.nullable_string(
@@ -73,13 +73,13 @@ impl Message for ConsumerGroupHeartbeatRequest {
         w.nullable_array_of(
             self.topic_partitions.as_deref(),
             "ConsumerGroupHeartbeatRequest.TopicPartitions",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ConsumerGroupHeartbeatRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             group_id: r.string("ConsumerGroupHeartbeatRequest.GroupId")?,
@@ -91,7 +91,7 @@ impl Message for ConsumerGroupHeartbeatRequest {
             subscribed_topic_names: r.nullable_array_of(
                 "ConsumerGroupHeartbeatRequest.SubscribedTopicNames",
                 1,
-                |r| r.string("ConsumerGroupHeartbeatRequest.SubscribedTopicNames"),
+                Reader::string,
             )?,
             subscribed_topic_regex: if version >= 1 {
                 r.nullable_string("ConsumerGroupHeartbeatRequest.SubscribedTopicRegex")?
@@ -102,7 +102,7 @@ impl Message for ConsumerGroupHeartbeatRequest {
             topic_partitions: r.nullable_array_of(
                 "ConsumerGroupHeartbeatRequest.TopicPartitions",
                 18,
-                |r| ConsumerGroupHeartbeatRequestTopicPartitions::read(r, version),
+                |r, _| ConsumerGroupHeartbeatRequestTopicPartitions::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("ConsumerGroupHeartbeatRequest")?,
         })
@@ -126,10 +126,11 @@ pub struct ConsumerGroupHeartbeatRequestTopicPartitions {
 impl ConsumerGroupHeartbeatRequestTopicPartitions {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.uuid(self.topic_id);
-        w.array_of(&self.partitions, "ConsumerGroupHeartbeatRequest.TopicPartitions.Partitions", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(
+            &self.partitions,
+            "ConsumerGroupHeartbeatRequest.TopicPartitions.Partitions",
+            support::i32,
+        )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
             "ConsumerGroupHeartbeatRequest.TopicPartitions",
@@ -140,9 +141,11 @@ impl ConsumerGroupHeartbeatRequestTopicPartitions {
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_id: r.uuid("ConsumerGroupHeartbeatRequest.TopicPartitions.TopicId")?,
-            partitions: r.array_of("ConsumerGroupHeartbeatRequest.TopicPartitions.Partitions", 4, |r| {
-                r.i32("ConsumerGroupHeartbeatRequest.TopicPartitions.Partitions")
-            })?,
+            partitions: r.array_of(
+                "ConsumerGroupHeartbeatRequest.TopicPartitions.Partitions",
+                4,
+                Reader::i32,
+            )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("ConsumerGroupHeartbeatRequest.TopicPartitions")?,
         })
@@ -169,7 +172,7 @@ impl Message for ConsumerGroupHeartbeatResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
@@ -185,7 +188,7 @@ impl Message for ConsumerGroupHeartbeatResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("ConsumerGroupHeartbeatResponse.ThrottleTimeMs")?,
@@ -217,7 +220,7 @@ impl Assignment {
         w.array_of(
             &self.topic_partitions,
             "ConsumerGroupHeartbeatResponse.Assignment.TopicPartitions",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -231,7 +234,7 @@ impl Assignment {
             topic_partitions: r.array_of(
                 "ConsumerGroupHeartbeatResponse.Assignment.TopicPartitions",
                 18,
-                |r| ConsumerGroupHeartbeatResponseTopicPartitions::read(r, version),
+                |r, _| ConsumerGroupHeartbeatResponseTopicPartitions::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("ConsumerGroupHeartbeatResponse.Assignment")?,
         })
@@ -253,10 +256,7 @@ impl ConsumerGroupHeartbeatResponseTopicPartitions {
         w.array_of(
             &self.partitions,
             "ConsumerGroupHeartbeatResponse.Assignment.TopicPartitions.Partitions",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -271,7 +271,7 @@ impl ConsumerGroupHeartbeatResponseTopicPartitions {
             partitions: r.array_of(
                 "ConsumerGroupHeartbeatResponse.Assignment.TopicPartitions.Partitions",
                 4,
-                |r| r.i32("ConsumerGroupHeartbeatResponse.Assignment.TopicPartitions.Partitions"),
+                Reader::i32,
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("ConsumerGroupHeartbeatResponse.Assignment.TopicPartitions")?,

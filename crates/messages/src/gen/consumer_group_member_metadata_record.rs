@@ -20,7 +20,7 @@ impl Message for ConsumerGroupMemberMetadataKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group_id, "ConsumerGroupMemberMetadataKey.GroupId")?;
         w.string(&self.member_id, "ConsumerGroupMemberMetadataKey.MemberId")?;
@@ -28,7 +28,7 @@ impl Message for ConsumerGroupMemberMetadataKey {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
             group_id: r.string("ConsumerGroupMemberMetadataKey.GroupId")?,
@@ -80,7 +80,7 @@ impl Message for ConsumerGroupMemberMetadataValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.nullable_string(self.instance_id.as_ref(), "ConsumerGroupMemberMetadataValue.InstanceId")?;
         w.nullable_string(self.rack_id.as_ref(), "ConsumerGroupMemberMetadataValue.RackId")?;
@@ -89,7 +89,7 @@ impl Message for ConsumerGroupMemberMetadataValue {
         w.array_of(
             &self.subscribed_topic_names,
             "ConsumerGroupMemberMetadataValue.SubscribedTopicNames",
-            |w, x| w.string(x, "ConsumerGroupMemberMetadataValue.SubscribedTopicNames"),
+            Writer::string,
         )?;
         w.nullable_string(
             self.subscribed_topic_regex.as_ref(),
@@ -111,7 +111,7 @@ impl Message for ConsumerGroupMemberMetadataValue {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         let mut value = Self {
             instance_id: r.nullable_string("ConsumerGroupMemberMetadataValue.InstanceId")?,
@@ -121,7 +121,7 @@ impl Message for ConsumerGroupMemberMetadataValue {
             subscribed_topic_names: r.array_of(
                 "ConsumerGroupMemberMetadataValue.SubscribedTopicNames",
                 1,
-                |r| r.string("ConsumerGroupMemberMetadataValue.SubscribedTopicNames"),
+                Reader::string,
             )?,
             subscribed_topic_regex: r
                 .nullable_string("ConsumerGroupMemberMetadataValue.SubscribedTopicRegex")?,
@@ -163,7 +163,7 @@ impl ClassicMemberMetadata {
         w.array_of(
             &self.supported_protocols,
             "ConsumerGroupMemberMetadataValue.ClassicMemberMetadata.SupportedProtocols",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -179,7 +179,7 @@ impl ClassicMemberMetadata {
             supported_protocols: r.array_of(
                 "ConsumerGroupMemberMetadataValue.ClassicMemberMetadata.SupportedProtocols",
                 3,
-                |r| ClassicProtocol::read(r, version),
+                |r, _| ClassicProtocol::read(r, version),
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("ConsumerGroupMemberMetadataValue.ClassicMemberMetadata")?,

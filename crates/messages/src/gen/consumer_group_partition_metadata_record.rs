@@ -18,14 +18,14 @@ impl Message for ConsumerGroupPartitionMetadataKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group_id, "ConsumerGroupPartitionMetadataKey.GroupId")?;
         Ok(())
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self { group_id: r.string("ConsumerGroupPartitionMetadataKey.GroupId")? })
     }
@@ -49,17 +49,19 @@ impl Message for ConsumerGroupPartitionMetadataValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.topics, "ConsumerGroupPartitionMetadataValue.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "ConsumerGroupPartitionMetadataValue.Topics", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ConsumerGroupPartitionMetadataValue", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            topics: r.array_of("ConsumerGroupPartitionMetadataValue.Topics", 23, |r| {
+            topics: r.array_of("ConsumerGroupPartitionMetadataValue.Topics", 23, |r, _| {
                 TopicMetadata::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ConsumerGroupPartitionMetadataValue")?,
@@ -86,7 +88,7 @@ impl TopicMetadata {
         w.array_of(
             &self.partition_metadata,
             "ConsumerGroupPartitionMetadataValue.Topics.PartitionMetadata",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -103,7 +105,7 @@ impl TopicMetadata {
             partition_metadata: r.array_of(
                 "ConsumerGroupPartitionMetadataValue.Topics.PartitionMetadata",
                 6,
-                |r| PartitionMetadata::read(r, version),
+                |r, _| PartitionMetadata::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("ConsumerGroupPartitionMetadataValue.Topics")?,
         })
@@ -125,7 +127,7 @@ impl PartitionMetadata {
         w.array_of(
             &self.racks,
             "ConsumerGroupPartitionMetadataValue.Topics.PartitionMetadata.Racks",
-            |w, x| w.string(x, "ConsumerGroupPartitionMetadataValue.Topics.PartitionMetadata.Racks"),
+            Writer::string,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -140,7 +142,7 @@ impl PartitionMetadata {
             racks: r.array_of(
                 "ConsumerGroupPartitionMetadataValue.Topics.PartitionMetadata.Racks",
                 1,
-                |r| r.string("ConsumerGroupPartitionMetadataValue.Topics.PartitionMetadata.Racks"),
+                Reader::string,
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("ConsumerGroupPartitionMetadataValue.Topics.PartitionMetadata")?,

@@ -19,7 +19,7 @@ impl Message for ConsumerGroupRegularExpressionKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group_id, "ConsumerGroupRegularExpressionKey.GroupId")?;
         w.string(&self.regular_expression, "ConsumerGroupRegularExpressionKey.RegularExpression")?;
@@ -27,7 +27,7 @@ impl Message for ConsumerGroupRegularExpressionKey {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
             group_id: r.string("ConsumerGroupRegularExpressionKey.GroupId")?,
@@ -56,23 +56,19 @@ impl Message for ConsumerGroupRegularExpressionValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.topics, "ConsumerGroupRegularExpressionValue.Topics", |w, x| {
-            w.string(x, "ConsumerGroupRegularExpressionValue.Topics")
-        })?;
+        w.array_of(&self.topics, "ConsumerGroupRegularExpressionValue.Topics", Writer::string)?;
         w.i64(self.version);
         w.i64(self.timestamp);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ConsumerGroupRegularExpressionValue", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            topics: r.array_of("ConsumerGroupRegularExpressionValue.Topics", 1, |r| {
-                r.string("ConsumerGroupRegularExpressionValue.Topics")
-            })?,
+            topics: r.array_of("ConsumerGroupRegularExpressionValue.Topics", 1, Reader::string)?,
             version: r.i64("ConsumerGroupRegularExpressionValue.Version")?,
             timestamp: r.i64("ConsumerGroupRegularExpressionValue.Timestamp")?,
             unknown_tagged_fields: r.unknown_tagged_fields("ConsumerGroupRegularExpressionValue")?,

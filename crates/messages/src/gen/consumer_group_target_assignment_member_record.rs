@@ -19,7 +19,7 @@ impl Message for ConsumerGroupTargetAssignmentMemberKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group_id, "ConsumerGroupTargetAssignmentMemberKey.GroupId")?;
         w.string(&self.member_id, "ConsumerGroupTargetAssignmentMemberKey.MemberId")?;
@@ -27,7 +27,7 @@ impl Message for ConsumerGroupTargetAssignmentMemberKey {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
             group_id: r.string("ConsumerGroupTargetAssignmentMemberKey.GroupId")?,
@@ -54,12 +54,12 @@ impl Message for ConsumerGroupTargetAssignmentMemberValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.array_of(
             &self.topic_partitions,
             "ConsumerGroupTargetAssignmentMemberValue.TopicPartitions",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -69,13 +69,13 @@ impl Message for ConsumerGroupTargetAssignmentMemberValue {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             topic_partitions: r.array_of(
                 "ConsumerGroupTargetAssignmentMemberValue.TopicPartitions",
                 18,
-                |r| TopicPartition::read(r, version),
+                |r, _| TopicPartition::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("ConsumerGroupTargetAssignmentMemberValue")?,
         })
@@ -97,10 +97,7 @@ impl TopicPartition {
         w.array_of(
             &self.partitions,
             "ConsumerGroupTargetAssignmentMemberValue.TopicPartitions.Partitions",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -115,7 +112,7 @@ impl TopicPartition {
             partitions: r.array_of(
                 "ConsumerGroupTargetAssignmentMemberValue.TopicPartitions.Partitions",
                 4,
-                |r| r.i32("ConsumerGroupTargetAssignmentMemberValue.TopicPartitions.Partitions"),
+                Reader::i32,
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("ConsumerGroupTargetAssignmentMemberValue.TopicPartitions")?,

@@ -20,9 +20,9 @@ impl Message for ConsumerProtocolAssignment {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=3;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
-        w.array_of(&self.assigned_partitions, "ConsumerProtocolAssignment.AssignedPartitions", |w, x| {
+        w.array_of(&self.assigned_partitions, "ConsumerProtocolAssignment.AssignedPartitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.nullable_bytes(self.user_data.as_ref(), "ConsumerProtocolAssignment.UserData")?;
@@ -30,10 +30,10 @@ impl Message for ConsumerProtocolAssignment {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
-            assigned_partitions: r.array_of("ConsumerProtocolAssignment.AssignedPartitions", 6, |r| {
+            assigned_partitions: r.array_of("ConsumerProtocolAssignment.AssignedPartitions", 6, |r, _| {
                 TopicPartition::read(r, version)
             })?,
             user_data: r.nullable_bytes("ConsumerProtocolAssignment.UserData")?,
@@ -51,19 +51,22 @@ pub struct TopicPartition {
 impl TopicPartition {
     fn write(&self, w: &mut Writer, _version: i16) -> Result<(), EncodeError> {
         w.string(&self.topic, "ConsumerProtocolAssignment.AssignedPartitions.Topic")?;
-        w.array_of(&self.partitions, "ConsumerProtocolAssignment.AssignedPartitions.Partitions", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(
+            &self.partitions,
+            "ConsumerProtocolAssignment.AssignedPartitions.Partitions",
+            support::i32,
+        )?;
         Ok(())
     }
 
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic: r.string("ConsumerProtocolAssignment.AssignedPartitions.Topic")?,
-            partitions: r.array_of("ConsumerProtocolAssignment.AssignedPartitions.Partitions", 4, |r| {
-                r.i32("ConsumerProtocolAssignment.AssignedPartitions.Partitions")
-            })?,
+            partitions: r.array_of(
+                "ConsumerProtocolAssignment.AssignedPartitions.Partitions",
+                4,
+                Reader::i32,
+            )?,
         })
     }
 }

@@ -38,14 +38,12 @@ impl Message for ConsumerProtocolSubscription {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=3;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
-        w.array_of(&self.topics, "ConsumerProtocolSubscription.Topics", |w, x| {
-            w.string(x, "ConsumerProtocolSubscription.Topics")
-        })?;
+        w.array_of(&self.topics, "ConsumerProtocolSubscription.Topics", Writer::string)?;
         w.nullable_bytes(self.user_data.as_ref(), "ConsumerProtocolSubscription.UserData")?;
         if version >= 1 {
-            w.array_of(&self.owned_partitions, "ConsumerProtocolSubscription.OwnedPartitions", |w, x| {
+            w.array_of(&self.owned_partitions, "ConsumerProtocolSubscription.OwnedPartitions", |w, x, _| {
                 x.write(w, version)
             })?;
         }
@@ -59,15 +57,13 @@ impl Message for ConsumerProtocolSubscription {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
-            topics: r.array_of("ConsumerProtocolSubscription.Topics", 2, |r| {
-                r.string("ConsumerProtocolSubscription.Topics")
-            })?,
+            topics: r.array_of("ConsumerProtocolSubscription.Topics", 2, Reader::string)?,
             user_data: r.nullable_bytes("ConsumerProtocolSubscription.UserData")?,
             owned_partitions: if version >= 1 {
-                r.array_of("ConsumerProtocolSubscription.OwnedPartitions", 6, |r| {
+                r.array_of("ConsumerProtocolSubscription.OwnedPartitions", 6, |r, _| {
                     TopicPartition::read(r, version)
                 })?
             } else {
@@ -97,19 +93,22 @@ pub struct TopicPartition {
 impl TopicPartition {
     fn write(&self, w: &mut Writer, _version: i16) -> Result<(), EncodeError> {
         w.string(&self.topic, "ConsumerProtocolSubscription.OwnedPartitions.Topic")?;
-        w.array_of(&self.partitions, "ConsumerProtocolSubscription.OwnedPartitions.Partitions", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(
+            &self.partitions,
+            "ConsumerProtocolSubscription.OwnedPartitions.Partitions",
+            support::i32,
+        )?;
         Ok(())
     }
 
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic: r.string("ConsumerProtocolSubscription.OwnedPartitions.Topic")?,
-            partitions: r.array_of("ConsumerProtocolSubscription.OwnedPartitions.Partitions", 4, |r| {
-                r.i32("ConsumerProtocolSubscription.OwnedPartitions.Partitions")
-            })?,
+            partitions: r.array_of(
+                "ConsumerProtocolSubscription.OwnedPartitions.Partitions",
+                4,
+                Reader::i32,
+            )?,
         })
     }
 }

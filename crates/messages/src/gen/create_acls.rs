@@ -22,17 +22,17 @@ impl Message for CreateAclsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=3;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
-        w.array_of(&self.creations, "CreateAclsRequest.Creations", |w, x| x.write(w, version))?;
+        w.array_of(&self.creations, "CreateAclsRequest.Creations", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "CreateAclsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
-            creations: r.array_of("CreateAclsRequest.Creations", 8, |r| AclCreation::read(r, version))?,
+            creations: r.array_of("CreateAclsRequest.Creations", 8, |r, _| AclCreation::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("CreateAclsRequest")?,
         })
     }
@@ -115,19 +115,20 @@ impl Message for CreateAclsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=3;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.results, "CreateAclsResponse.Results", |w, x| x.write(w, version))?;
+        w.array_of(&self.results, "CreateAclsResponse.Results", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "CreateAclsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             throttle_time_ms: r.i32("CreateAclsResponse.ThrottleTimeMs")?,
-            results: r.array_of("CreateAclsResponse.Results", 4, |r| AclCreationResult::read(r, version))?,
+            results: r
+                .array_of("CreateAclsResponse.Results", 4, |r, _| AclCreationResult::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("CreateAclsResponse")?,
         })
     }

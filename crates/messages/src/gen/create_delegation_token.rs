@@ -40,7 +40,7 @@ impl Message for CreateDelegationTokenRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=3;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         if version >= 3 {
             w.nullable_string(
@@ -58,13 +58,13 @@ impl Message for CreateDelegationTokenRequest {
         } else if self.owner_principal_name.as_deref() != Some("") {
             return Err(support::unsupported("CreateDelegationTokenRequest.OwnerPrincipalName", version));
         }
-        w.array_of(&self.renewers, "CreateDelegationTokenRequest.Renewers", |w, x| x.write(w, version))?;
+        w.array_of(&self.renewers, "CreateDelegationTokenRequest.Renewers", |w, x, _| x.write(w, version))?;
         w.i64(self.max_lifetime_ms);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "CreateDelegationTokenRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             owner_principal_type: if version >= 3 {
@@ -77,7 +77,7 @@ impl Message for CreateDelegationTokenRequest {
             } else {
                 Some(Str::default())
             },
-            renewers: r.array_of("CreateDelegationTokenRequest.Renewers", 3, |r| {
+            renewers: r.array_of("CreateDelegationTokenRequest.Renewers", 3, |r, _| {
                 CreatableRenewers::read(r, version)
             })?,
             max_lifetime_ms: r.i64("CreateDelegationTokenRequest.MaxLifetimeMs")?,
@@ -144,7 +144,7 @@ impl Message for CreateDelegationTokenResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=3;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.i16(self.error_code.as_i16());
         w.string(&self.principal_type, "CreateDelegationTokenResponse.PrincipalType")?;
@@ -181,7 +181,7 @@ impl Message for CreateDelegationTokenResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             error_code: ErrorCode::from_i16(r.i16("CreateDelegationTokenResponse.ErrorCode")?),

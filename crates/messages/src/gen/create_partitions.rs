@@ -24,20 +24,21 @@ impl Message for CreatePartitionsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=3;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
-        w.array_of(&self.topics, "CreatePartitionsRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "CreatePartitionsRequest.Topics", |w, x, _| x.write(w, version))?;
         w.i32(self.timeout_ms);
         w.bool(self.validate_only);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "CreatePartitionsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
-            topics: r
-                .array_of("CreatePartitionsRequest.Topics", 7, |r| CreatePartitionsTopic::read(r, version))?,
+            topics: r.array_of("CreatePartitionsRequest.Topics", 7, |r, _| {
+                CreatePartitionsTopic::read(r, version)
+            })?,
             timeout_ms: r.i32("CreatePartitionsRequest.TimeoutMs")?,
             validate_only: r.bool("CreatePartitionsRequest.ValidateOnly")?,
             unknown_tagged_fields: r.unknown_tagged_fields("CreatePartitionsRequest")?,
@@ -78,7 +79,7 @@ impl CreatePartitionsTopic {
         w.nullable_array_of(
             self.assignments.as_deref(),
             "CreatePartitionsRequest.Topics.Assignments",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "CreatePartitionsRequest.Topics", version)
     }
@@ -87,7 +88,7 @@ impl CreatePartitionsTopic {
         Ok(Self {
             name: r.string("CreatePartitionsRequest.Topics.Name")?,
             count: r.i32("CreatePartitionsRequest.Topics.Count")?,
-            assignments: r.nullable_array_of("CreatePartitionsRequest.Topics.Assignments", 2, |r| {
+            assignments: r.nullable_array_of("CreatePartitionsRequest.Topics.Assignments", 2, |r, _| {
                 CreatePartitionsAssignment::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("CreatePartitionsRequest.Topics")?,
@@ -105,10 +106,7 @@ pub struct CreatePartitionsAssignment {
 
 impl CreatePartitionsAssignment {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        w.array_of(&self.broker_ids, "CreatePartitionsRequest.Topics.Assignments.BrokerIds", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(&self.broker_ids, "CreatePartitionsRequest.Topics.Assignments.BrokerIds", support::i32)?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
             "CreatePartitionsRequest.Topics.Assignments",
@@ -118,9 +116,7 @@ impl CreatePartitionsAssignment {
 
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
-            broker_ids: r.array_of("CreatePartitionsRequest.Topics.Assignments.BrokerIds", 4, |r| {
-                r.i32("CreatePartitionsRequest.Topics.Assignments.BrokerIds")
-            })?,
+            broker_ids: r.array_of("CreatePartitionsRequest.Topics.Assignments.BrokerIds", 4, Reader::i32)?,
             unknown_tagged_fields: r.unknown_tagged_fields("CreatePartitionsRequest.Topics.Assignments")?,
         })
     }
@@ -143,19 +139,19 @@ impl Message for CreatePartitionsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=3;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.results, "CreatePartitionsResponse.Results", |w, x| x.write(w, version))?;
+        w.array_of(&self.results, "CreatePartitionsResponse.Results", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "CreatePartitionsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             throttle_time_ms: r.i32("CreatePartitionsResponse.ThrottleTimeMs")?,
-            results: r.array_of("CreatePartitionsResponse.Results", 5, |r| {
+            results: r.array_of("CreatePartitionsResponse.Results", 5, |r, _| {
                 CreatePartitionsTopicResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("CreatePartitionsResponse")?,

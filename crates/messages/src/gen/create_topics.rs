@@ -35,19 +35,19 @@ impl Message for CreateTopicsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 2..=7;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 5);
-        w.array_of(&self.topics, "CreateTopicsRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "CreateTopicsRequest.Topics", |w, x, _| x.write(w, version))?;
         w.i32(self.timeout_ms);
         w.bool(self.validate_only);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "CreateTopicsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 5);
         Ok(Self {
-            topics: r.array_of("CreateTopicsRequest.Topics", 10, |r| CreatableTopic::read(r, version))?,
+            topics: r.array_of("CreateTopicsRequest.Topics", 10, |r, _| CreatableTopic::read(r, version))?,
             timeout_ms: r.i32("CreateTopicsRequest.timeoutMs")?,
             validate_only: r.bool("CreateTopicsRequest.validateOnly")?,
             unknown_tagged_fields: r.unknown_tagged_fields("CreateTopicsRequest")?,
@@ -77,8 +77,10 @@ impl CreatableTopic {
         w.string(&self.name, "CreateTopicsRequest.Topics.Name")?;
         w.i32(self.num_partitions);
         w.i16(self.replication_factor);
-        w.array_of(&self.assignments, "CreateTopicsRequest.Topics.Assignments", |w, x| x.write(w, version))?;
-        w.array_of(&self.configs, "CreateTopicsRequest.Topics.Configs", |w, x| x.write(w, version))?;
+        w.array_of(&self.assignments, "CreateTopicsRequest.Topics.Assignments", |w, x, _| {
+            x.write(w, version)
+        })?;
+        w.array_of(&self.configs, "CreateTopicsRequest.Topics.Configs", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "CreateTopicsRequest.Topics", version)
     }
 
@@ -87,10 +89,10 @@ impl CreatableTopic {
             name: r.string("CreateTopicsRequest.Topics.Name")?,
             num_partitions: r.i32("CreateTopicsRequest.Topics.NumPartitions")?,
             replication_factor: r.i16("CreateTopicsRequest.Topics.ReplicationFactor")?,
-            assignments: r.array_of("CreateTopicsRequest.Topics.Assignments", 6, |r| {
+            assignments: r.array_of("CreateTopicsRequest.Topics.Assignments", 6, |r, _| {
                 CreatableReplicaAssignment::read(r, version)
             })?,
-            configs: r.array_of("CreateTopicsRequest.Topics.Configs", 3, |r| {
+            configs: r.array_of("CreateTopicsRequest.Topics.Configs", 3, |r, _| {
                 CreatableTopicConfig::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("CreateTopicsRequest.Topics")?,
@@ -110,10 +112,7 @@ pub struct CreatableReplicaAssignment {
 impl CreatableReplicaAssignment {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.i32(self.partition_index);
-        w.array_of(&self.broker_ids, "CreateTopicsRequest.Topics.Assignments.BrokerIds", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(&self.broker_ids, "CreateTopicsRequest.Topics.Assignments.BrokerIds", support::i32)?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
             "CreateTopicsRequest.Topics.Assignments",
@@ -124,9 +123,7 @@ impl CreatableReplicaAssignment {
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             partition_index: r.i32("CreateTopicsRequest.Topics.Assignments.PartitionIndex")?,
-            broker_ids: r.array_of("CreateTopicsRequest.Topics.Assignments.BrokerIds", 4, |r| {
-                r.i32("CreateTopicsRequest.Topics.Assignments.BrokerIds")
-            })?,
+            broker_ids: r.array_of("CreateTopicsRequest.Topics.Assignments.BrokerIds", 4, Reader::i32)?,
             unknown_tagged_fields: r.unknown_tagged_fields("CreateTopicsRequest.Topics.Assignments")?,
         })
     }
@@ -180,20 +177,20 @@ impl Message for CreateTopicsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 2..=7;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 5);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.topics, "CreateTopicsResponse.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "CreateTopicsResponse.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "CreateTopicsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 5);
         Ok(Self {
             throttle_time_ms: r.i32("CreateTopicsResponse.ThrottleTimeMs")?,
             topics: r
-                .array_of("CreateTopicsResponse.Topics", 6, |r| CreatableTopicResult::read(r, version))?,
+                .array_of("CreateTopicsResponse.Topics", 6, |r, _| CreatableTopicResult::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("CreateTopicsResponse")?,
         })
     }
@@ -250,9 +247,11 @@ impl CreatableTopicResult {
             w.i16(self.replication_factor);
         }
         if version >= 5 {
-            w.nullable_array_of(self.configs.as_deref(), "CreateTopicsResponse.Topics.Configs", |w, x| {
-                x.write(w, version)
-            })?;
+            w.nullable_array_of(
+                self.configs.as_deref(),
+                "CreateTopicsResponse.Topics.Configs",
+                |w, x, _| x.write(w, version),
+            )?;
         }
         if version < 5 {
             return w.unknown_tagged_fields(
@@ -289,7 +288,7 @@ impl CreatableTopicResult {
                 -1
             },
             configs: if version >= 5 {
-                r.nullable_array_of("CreateTopicsResponse.Topics.Configs", 6, |r| {
+                r.nullable_array_of("CreateTopicsResponse.Topics.Configs", 6, |r, _| {
                     CreatableTopicConfigs::read(r, version)
                 })?
             } else {

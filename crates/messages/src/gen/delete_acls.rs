@@ -22,17 +22,17 @@ impl Message for DeleteAclsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=3;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
-        w.array_of(&self.filters, "DeleteAclsRequest.Filters", |w, x| x.write(w, version))?;
+        w.array_of(&self.filters, "DeleteAclsRequest.Filters", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DeleteAclsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
-            filters: r.array_of("DeleteAclsRequest.Filters", 8, |r| DeleteAclsFilter::read(r, version))?,
+            filters: r.array_of("DeleteAclsRequest.Filters", 8, |r, _| DeleteAclsFilter::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("DeleteAclsRequest")?,
         })
     }
@@ -118,19 +118,19 @@ impl Message for DeleteAclsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=3;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.filter_results, "DeleteAclsResponse.FilterResults", |w, x| x.write(w, version))?;
+        w.array_of(&self.filter_results, "DeleteAclsResponse.FilterResults", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DeleteAclsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             throttle_time_ms: r.i32("DeleteAclsResponse.ThrottleTimeMs")?,
-            filter_results: r.array_of("DeleteAclsResponse.FilterResults", 5, |r| {
+            filter_results: r.array_of("DeleteAclsResponse.FilterResults", 5, |r, _| {
                 DeleteAclsFilterResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DeleteAclsResponse")?,
@@ -163,7 +163,7 @@ impl DeleteAclsFilterResult {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.i16(self.error_code.as_i16());
         w.nullable_string(self.error_message.as_ref(), "DeleteAclsResponse.FilterResults.ErrorMessage")?;
-        w.array_of(&self.matching_acls, "DeleteAclsResponse.FilterResults.MatchingAcls", |w, x| {
+        w.array_of(&self.matching_acls, "DeleteAclsResponse.FilterResults.MatchingAcls", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DeleteAclsResponse.FilterResults", version)
@@ -173,7 +173,7 @@ impl DeleteAclsFilterResult {
         Ok(Self {
             error_code: ErrorCode::from_i16(r.i16("DeleteAclsResponse.FilterResults.ErrorCode")?),
             error_message: r.nullable_string("DeleteAclsResponse.FilterResults.ErrorMessage")?,
-            matching_acls: r.array_of("DeleteAclsResponse.FilterResults.MatchingAcls", 11, |r| {
+            matching_acls: r.array_of("DeleteAclsResponse.FilterResults.MatchingAcls", 11, |r, _| {
                 DeleteAclsMatchingAcl::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DeleteAclsResponse.FilterResults")?,

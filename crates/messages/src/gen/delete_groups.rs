@@ -22,21 +22,17 @@ impl Message for DeleteGroupsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=3;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
-        w.array_of(&self.groups_names, "DeleteGroupsRequest.GroupsNames", |w, x| {
-            w.string(x, "DeleteGroupsRequest.GroupsNames")
-        })?;
+        w.array_of(&self.groups_names, "DeleteGroupsRequest.GroupsNames", Writer::string)?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DeleteGroupsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
-            groups_names: r.array_of("DeleteGroupsRequest.GroupsNames", 1, |r| {
-                r.string("DeleteGroupsRequest.GroupsNames")
-            })?,
+            groups_names: r.array_of("DeleteGroupsRequest.GroupsNames", 1, Reader::string)?,
             unknown_tagged_fields: r.unknown_tagged_fields("DeleteGroupsRequest")?,
         })
     }
@@ -64,20 +60,20 @@ impl Message for DeleteGroupsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=3;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.results, "DeleteGroupsResponse.Results", |w, x| x.write(w, version))?;
+        w.array_of(&self.results, "DeleteGroupsResponse.Results", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DeleteGroupsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             throttle_time_ms: r.i32("DeleteGroupsResponse.ThrottleTimeMs")?,
             results: r
-                .array_of("DeleteGroupsResponse.Results", 4, |r| DeletableGroupResult::read(r, version))?,
+                .array_of("DeleteGroupsResponse.Results", 4, |r, _| DeletableGroupResult::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("DeleteGroupsResponse")?,
         })
     }

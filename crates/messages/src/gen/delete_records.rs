@@ -23,18 +23,19 @@ impl Message for DeleteRecordsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
-        w.array_of(&self.topics, "DeleteRecordsRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "DeleteRecordsRequest.Topics", |w, x, _| x.write(w, version))?;
         w.i32(self.timeout_ms);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DeleteRecordsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
-            topics: r.array_of("DeleteRecordsRequest.Topics", 3, |r| DeleteRecordsTopic::read(r, version))?,
+            topics: r
+                .array_of("DeleteRecordsRequest.Topics", 3, |r, _| DeleteRecordsTopic::read(r, version))?,
             timeout_ms: r.i32("DeleteRecordsRequest.TimeoutMs")?,
             unknown_tagged_fields: r.unknown_tagged_fields("DeleteRecordsRequest")?,
         })
@@ -58,14 +59,16 @@ pub struct DeleteRecordsTopic {
 impl DeleteRecordsTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.name, "DeleteRecordsRequest.Topics.Name")?;
-        w.array_of(&self.partitions, "DeleteRecordsRequest.Topics.Partitions", |w, x| x.write(w, version))?;
+        w.array_of(&self.partitions, "DeleteRecordsRequest.Topics.Partitions", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DeleteRecordsRequest.Topics", version)
     }
 
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string("DeleteRecordsRequest.Topics.Name")?,
-            partitions: r.array_of("DeleteRecordsRequest.Topics.Partitions", 12, |r| {
+            partitions: r.array_of("DeleteRecordsRequest.Topics.Partitions", 12, |r, _| {
                 DeleteRecordsPartition::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DeleteRecordsRequest.Topics")?,
@@ -119,19 +122,19 @@ impl Message for DeleteRecordsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.topics, "DeleteRecordsResponse.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "DeleteRecordsResponse.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DeleteRecordsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             throttle_time_ms: r.i32("DeleteRecordsResponse.ThrottleTimeMs")?,
-            topics: r.array_of("DeleteRecordsResponse.Topics", 3, |r| {
+            topics: r.array_of("DeleteRecordsResponse.Topics", 3, |r, _| {
                 DeleteRecordsTopicResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DeleteRecordsResponse")?,
@@ -151,14 +154,16 @@ pub struct DeleteRecordsTopicResult {
 impl DeleteRecordsTopicResult {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.name, "DeleteRecordsResponse.Topics.Name")?;
-        w.array_of(&self.partitions, "DeleteRecordsResponse.Topics.Partitions", |w, x| x.write(w, version))?;
+        w.array_of(&self.partitions, "DeleteRecordsResponse.Topics.Partitions", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DeleteRecordsResponse.Topics", version)
     }
 
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string("DeleteRecordsResponse.Topics.Name")?,
-            partitions: r.array_of("DeleteRecordsResponse.Topics.Partitions", 14, |r| {
+            partitions: r.array_of("DeleteRecordsResponse.Topics.Partitions", 14, |r, _| {
                 DeleteRecordsPartitionResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DeleteRecordsResponse.Topics")?,

@@ -21,19 +21,19 @@ impl Message for DeleteShareGroupOffsetsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.string(&self.group_id, "DeleteShareGroupOffsetsRequest.GroupId")?;
-        w.array_of(&self.topics, "DeleteShareGroupOffsetsRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "DeleteShareGroupOffsetsRequest.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DeleteShareGroupOffsetsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             group_id: r.string("DeleteShareGroupOffsetsRequest.GroupId")?,
-            topics: r.array_of("DeleteShareGroupOffsetsRequest.Topics", 2, |r| {
+            topics: r.array_of("DeleteShareGroupOffsetsRequest.Topics", 2, |r, _| {
                 DeleteShareGroupOffsetsRequestTopic::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DeleteShareGroupOffsetsRequest")?,
@@ -85,23 +85,25 @@ impl Message for DeleteShareGroupOffsetsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
         w.nullable_string(self.error_message.as_ref(), "DeleteShareGroupOffsetsResponse.ErrorMessage")?;
-        w.array_of(&self.responses, "DeleteShareGroupOffsetsResponse.Responses", |w, x| x.write(w, version))?;
+        w.array_of(&self.responses, "DeleteShareGroupOffsetsResponse.Responses", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DeleteShareGroupOffsetsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("DeleteShareGroupOffsetsResponse.ThrottleTimeMs")?,
             error_code: ErrorCode::from_i16(r.i16("DeleteShareGroupOffsetsResponse.ErrorCode")?),
             error_message: r.nullable_string("DeleteShareGroupOffsetsResponse.ErrorMessage")?,
-            responses: r.array_of("DeleteShareGroupOffsetsResponse.Responses", 21, |r| {
+            responses: r.array_of("DeleteShareGroupOffsetsResponse.Responses", 21, |r, _| {
                 DeleteShareGroupOffsetsResponseTopic::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DeleteShareGroupOffsetsResponse")?,

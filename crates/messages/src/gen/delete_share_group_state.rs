@@ -21,20 +21,21 @@ impl Message for DeleteShareGroupStateRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.string(&self.group_id, "DeleteShareGroupStateRequest.GroupId")?;
-        w.array_of(&self.topics, "DeleteShareGroupStateRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "DeleteShareGroupStateRequest.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DeleteShareGroupStateRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             group_id: r.string("DeleteShareGroupStateRequest.GroupId")?,
-            topics: r
-                .array_of("DeleteShareGroupStateRequest.Topics", 18, |r| DeleteStateData::read(r, version))?,
+            topics: r.array_of("DeleteShareGroupStateRequest.Topics", 18, |r, _| {
+                DeleteStateData::read(r, version)
+            })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DeleteShareGroupStateRequest")?,
         })
     }
@@ -57,7 +58,7 @@ pub struct DeleteStateData {
 impl DeleteStateData {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.uuid(self.topic_id);
-        w.array_of(&self.partitions, "DeleteShareGroupStateRequest.Topics.Partitions", |w, x| {
+        w.array_of(&self.partitions, "DeleteShareGroupStateRequest.Topics.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DeleteShareGroupStateRequest.Topics", version)
@@ -66,7 +67,7 @@ impl DeleteStateData {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_id: r.uuid("DeleteShareGroupStateRequest.Topics.TopicId")?,
-            partitions: r.array_of("DeleteShareGroupStateRequest.Topics.Partitions", 5, |r| {
+            partitions: r.array_of("DeleteShareGroupStateRequest.Topics.Partitions", 5, |r, _| {
                 PartitionData::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DeleteShareGroupStateRequest.Topics")?,
@@ -114,17 +115,17 @@ impl Message for DeleteShareGroupStateResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.results, "DeleteShareGroupStateResponse.Results", |w, x| x.write(w, version))?;
+        w.array_of(&self.results, "DeleteShareGroupStateResponse.Results", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DeleteShareGroupStateResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            results: r.array_of("DeleteShareGroupStateResponse.Results", 18, |r| {
+            results: r.array_of("DeleteShareGroupStateResponse.Results", 18, |r, _| {
                 DeleteStateResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DeleteShareGroupStateResponse")?,
@@ -144,7 +145,7 @@ pub struct DeleteStateResult {
 impl DeleteStateResult {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.uuid(self.topic_id);
-        w.array_of(&self.partitions, "DeleteShareGroupStateResponse.Results.Partitions", |w, x| {
+        w.array_of(&self.partitions, "DeleteShareGroupStateResponse.Results.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DeleteShareGroupStateResponse.Results", version)
@@ -153,7 +154,7 @@ impl DeleteStateResult {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_id: r.uuid("DeleteShareGroupStateResponse.Results.TopicId")?,
-            partitions: r.array_of("DeleteShareGroupStateResponse.Results.Partitions", 8, |r| {
+            partitions: r.array_of("DeleteShareGroupStateResponse.Results.Partitions", 8, |r, _| {
                 PartitionResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DeleteShareGroupStateResponse.Results")?,

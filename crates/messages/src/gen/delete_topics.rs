@@ -26,35 +26,31 @@ impl Message for DeleteTopicsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=6;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 4);
         if version >= 6 {
-            w.array_of(&self.topics, "DeleteTopicsRequest.Topics", |w, x| x.write(w, version))?;
+            w.array_of(&self.topics, "DeleteTopicsRequest.Topics", |w, x, _| x.write(w, version))?;
         } else if !self.topics.is_empty() {
             return Err(support::unsupported("DeleteTopicsRequest.Topics", version));
         }
         if version <= 5 {
-            w.array_of(&self.topic_names, "DeleteTopicsRequest.TopicNames", |w, x| {
-                w.string(x, "DeleteTopicsRequest.TopicNames")
-            })?;
+            w.array_of(&self.topic_names, "DeleteTopicsRequest.TopicNames", Writer::string)?;
         }
         w.i32(self.timeout_ms);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DeleteTopicsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 4);
         Ok(Self {
             topics: if version >= 6 {
-                r.array_of("DeleteTopicsRequest.Topics", 18, |r| DeleteTopicState::read(r, version))?
+                r.array_of("DeleteTopicsRequest.Topics", 18, |r, _| DeleteTopicState::read(r, version))?
             } else {
                 Vec::new()
             },
             topic_names: if version <= 5 {
-                r.array_of("DeleteTopicsRequest.TopicNames", 1, |r| {
-                    r.string("DeleteTopicsRequest.TopicNames")
-                })?
+                r.array_of("DeleteTopicsRequest.TopicNames", 1, Reader::string)?
             } else {
                 Vec::new()
             },
@@ -111,20 +107,21 @@ impl Message for DeleteTopicsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=6;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 4);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.responses, "DeleteTopicsResponse.Responses", |w, x| x.write(w, version))?;
+        w.array_of(&self.responses, "DeleteTopicsResponse.Responses", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DeleteTopicsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 4);
         Ok(Self {
             throttle_time_ms: r.i32("DeleteTopicsResponse.ThrottleTimeMs")?,
-            responses: r
-                .array_of("DeleteTopicsResponse.Responses", 4, |r| DeletableTopicResult::read(r, version))?,
+            responses: r.array_of("DeleteTopicsResponse.Responses", 4, |r, _| {
+                DeletableTopicResult::read(r, version)
+            })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DeleteTopicsResponse")?,
         })
     }

@@ -43,7 +43,7 @@ impl Message for DescribeAclsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=3;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.i8(self.resource_type_filter);
         w.nullable_string(self.resource_name_filter.as_ref(), "DescribeAclsRequest.ResourceNameFilter")?;
@@ -56,7 +56,7 @@ impl Message for DescribeAclsRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             resource_type_filter: r.i8("DescribeAclsRequest.ResourceTypeFilter")?,
@@ -107,24 +107,25 @@ impl Message for DescribeAclsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=3;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
         w.nullable_string(self.error_message.as_ref(), "DescribeAclsResponse.ErrorMessage")?;
-        w.array_of(&self.resources, "DescribeAclsResponse.Resources", |w, x| x.write(w, version))?;
+        w.array_of(&self.resources, "DescribeAclsResponse.Resources", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeAclsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             throttle_time_ms: r.i32("DescribeAclsResponse.ThrottleTimeMs")?,
             error_code: ErrorCode::from_i16(r.i16("DescribeAclsResponse.ErrorCode")?),
             error_message: r.nullable_string("DescribeAclsResponse.ErrorMessage")?,
-            resources: r
-                .array_of("DescribeAclsResponse.Resources", 5, |r| DescribeAclsResource::read(r, version))?,
+            resources: r.array_of("DescribeAclsResponse.Resources", 5, |r, _| {
+                DescribeAclsResource::read(r, version)
+            })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeAclsResponse")?,
         })
     }
@@ -158,7 +159,7 @@ impl DescribeAclsResource {
         w.i8(self.resource_type);
         w.string(&self.resource_name, "DescribeAclsResponse.Resources.ResourceName")?;
         w.i8(self.pattern_type);
-        w.array_of(&self.acls, "DescribeAclsResponse.Resources.Acls", |w, x| x.write(w, version))?;
+        w.array_of(&self.acls, "DescribeAclsResponse.Resources.Acls", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeAclsResponse.Resources", version)
     }
 
@@ -167,8 +168,9 @@ impl DescribeAclsResource {
             resource_type: r.i8("DescribeAclsResponse.Resources.ResourceType")?,
             resource_name: r.string("DescribeAclsResponse.Resources.ResourceName")?,
             pattern_type: r.i8("DescribeAclsResponse.Resources.PatternType")?,
-            acls: r
-                .array_of("DescribeAclsResponse.Resources.Acls", 5, |r| AclDescription::read(r, version))?,
+            acls: r.array_of("DescribeAclsResponse.Resources.Acls", 5, |r, _| {
+                AclDescription::read(r, version)
+            })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeAclsResponse.Resources")?,
         })
     }

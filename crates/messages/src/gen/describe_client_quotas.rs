@@ -23,19 +23,22 @@ impl Message for DescribeClientQuotasRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 1);
-        w.array_of(&self.components, "DescribeClientQuotasRequest.Components", |w, x| x.write(w, version))?;
+        w.array_of(&self.components, "DescribeClientQuotasRequest.Components", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.bool(self.strict);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeClientQuotasRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 1);
         Ok(Self {
-            components: r
-                .array_of("DescribeClientQuotasRequest.Components", 4, |r| ComponentData::read(r, version))?,
+            components: r.array_of("DescribeClientQuotasRequest.Components", 4, |r, _| {
+                ComponentData::read(r, version)
+            })?,
             strict: r.bool("DescribeClientQuotasRequest.Strict")?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeClientQuotasRequest")?,
         })
@@ -121,25 +124,25 @@ impl Message for DescribeClientQuotasResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 1);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
         w.nullable_string(self.error_message.as_ref(), "DescribeClientQuotasResponse.ErrorMessage")?;
-        w.nullable_array_of(self.entries.as_deref(), "DescribeClientQuotasResponse.Entries", |w, x| {
+        w.nullable_array_of(self.entries.as_deref(), "DescribeClientQuotasResponse.Entries", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeClientQuotasResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 1);
         Ok(Self {
             throttle_time_ms: r.i32("DescribeClientQuotasResponse.ThrottleTimeMs")?,
             error_code: ErrorCode::from_i16(r.i16("DescribeClientQuotasResponse.ErrorCode")?),
             error_message: r.nullable_string("DescribeClientQuotasResponse.ErrorMessage")?,
-            entries: r.nullable_array_of("DescribeClientQuotasResponse.Entries", 3, |r| {
+            entries: r.nullable_array_of("DescribeClientQuotasResponse.Entries", 3, |r, _| {
                 EntryData::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeClientQuotasResponse")?,
@@ -158,17 +161,21 @@ pub struct EntryData {
 
 impl EntryData {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        w.array_of(&self.entity, "DescribeClientQuotasResponse.Entries.Entity", |w, x| x.write(w, version))?;
-        w.array_of(&self.values, "DescribeClientQuotasResponse.Entries.Values", |w, x| x.write(w, version))?;
+        w.array_of(&self.entity, "DescribeClientQuotasResponse.Entries.Entity", |w, x, _| {
+            x.write(w, version)
+        })?;
+        w.array_of(&self.values, "DescribeClientQuotasResponse.Entries.Values", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeClientQuotasResponse.Entries", version)
     }
 
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
-            entity: r.array_of("DescribeClientQuotasResponse.Entries.Entity", 3, |r| {
+            entity: r.array_of("DescribeClientQuotasResponse.Entries.Entity", 3, |r, _| {
                 EntityData::read(r, version)
             })?,
-            values: r.array_of("DescribeClientQuotasResponse.Entries.Values", 10, |r| {
+            values: r.array_of("DescribeClientQuotasResponse.Entries.Values", 10, |r, _| {
                 ValueData::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeClientQuotasResponse.Entries")?,

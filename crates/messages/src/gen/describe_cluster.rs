@@ -35,7 +35,7 @@ impl Message for DescribeClusterRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.bool(self.include_cluster_authorized_operations);
         if version >= 1 {
@@ -52,7 +52,7 @@ impl Message for DescribeClusterRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             include_cluster_authorized_operations: r
@@ -111,7 +111,7 @@ impl Message for DescribeClusterResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
@@ -123,13 +123,13 @@ impl Message for DescribeClusterResponse {
         }
         w.string(&self.cluster_id, "DescribeClusterResponse.ClusterId")?;
         w.i32(self.controller_id);
-        w.array_of(&self.brokers, "DescribeClusterResponse.Brokers", |w, x| x.write(w, version))?;
+        w.array_of(&self.brokers, "DescribeClusterResponse.Brokers", |w, x, _| x.write(w, version))?;
         w.i32(self.cluster_authorized_operations);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeClusterResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("DescribeClusterResponse.ThrottleTimeMs")?,
@@ -138,7 +138,7 @@ impl Message for DescribeClusterResponse {
             endpoint_type: if version >= 1 { r.i8("DescribeClusterResponse.EndpointType")? } else { 1 },
             cluster_id: r.string("DescribeClusterResponse.ClusterId")?,
             controller_id: r.i32("DescribeClusterResponse.ControllerId")?,
-            brokers: r.array_of("DescribeClusterResponse.Brokers", 11, |r| {
+            brokers: r.array_of("DescribeClusterResponse.Brokers", 11, |r, _| {
                 DescribeClusterBroker::read(r, version)
             })?,
             cluster_authorized_operations: r.i32("DescribeClusterResponse.ClusterAuthorizedOperations")?,

@@ -25,9 +25,9 @@ impl Message for DescribeConfigsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=4;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 4);
-        w.array_of(&self.resources, "DescribeConfigsRequest.Resources", |w, x| x.write(w, version))?;
+        w.array_of(&self.resources, "DescribeConfigsRequest.Resources", |w, x, _| x.write(w, version))?;
         w.bool(self.include_synonyms);
         if version >= 3 {
             w.bool(self.include_documentation);
@@ -38,10 +38,10 @@ impl Message for DescribeConfigsRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 4);
         Ok(Self {
-            resources: r.array_of("DescribeConfigsRequest.Resources", 4, |r| {
+            resources: r.array_of("DescribeConfigsRequest.Resources", 4, |r, _| {
                 DescribeConfigsResource::read(r, version)
             })?,
             include_synonyms: r.bool("DescribeConfigsRequest.IncludeSynonyms")?,
@@ -88,7 +88,7 @@ impl DescribeConfigsResource {
         w.nullable_array_of(
             self.configuration_keys.as_deref(),
             "DescribeConfigsRequest.Resources.ConfigurationKeys",
-            |w, x| w.string(x, "DescribeConfigsRequest.Resources.ConfigurationKeys"),
+            Writer::string,
         )?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeConfigsRequest.Resources", version)
     }
@@ -100,7 +100,7 @@ impl DescribeConfigsResource {
             configuration_keys: r.nullable_array_of(
                 "DescribeConfigsRequest.Resources.ConfigurationKeys",
                 1,
-                |r| r.string("DescribeConfigsRequest.Resources.ConfigurationKeys"),
+                Reader::string,
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeConfigsRequest.Resources")?,
         })
@@ -124,19 +124,19 @@ impl Message for DescribeConfigsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=4;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 4);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.results, "DescribeConfigsResponse.Results", |w, x| x.write(w, version))?;
+        w.array_of(&self.results, "DescribeConfigsResponse.Results", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeConfigsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 4);
         Ok(Self {
             throttle_time_ms: r.i32("DescribeConfigsResponse.ThrottleTimeMs")?,
-            results: r.array_of("DescribeConfigsResponse.Results", 7, |r| {
+            results: r.array_of("DescribeConfigsResponse.Results", 7, |r, _| {
                 DescribeConfigsResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeConfigsResponse")?,
@@ -175,7 +175,7 @@ impl DescribeConfigsResult {
         w.nullable_string(self.error_message.as_ref(), "DescribeConfigsResponse.Results.ErrorMessage")?;
         w.i8(self.resource_type);
         w.string(&self.resource_name, "DescribeConfigsResponse.Results.ResourceName")?;
-        w.array_of(&self.configs, "DescribeConfigsResponse.Results.Configs", |w, x| x.write(w, version))?;
+        w.array_of(&self.configs, "DescribeConfigsResponse.Results.Configs", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeConfigsResponse.Results", version)
     }
 
@@ -185,7 +185,7 @@ impl DescribeConfigsResult {
             error_message: r.nullable_string("DescribeConfigsResponse.Results.ErrorMessage")?,
             resource_type: r.i8("DescribeConfigsResponse.Results.ResourceType")?,
             resource_name: r.string("DescribeConfigsResponse.Results.ResourceName")?,
-            configs: r.array_of("DescribeConfigsResponse.Results.Configs", 9, |r| {
+            configs: r.array_of("DescribeConfigsResponse.Results.Configs", 9, |r, _| {
                 DescribeConfigsResourceResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeConfigsResponse.Results")?,
@@ -233,7 +233,7 @@ impl DescribeConfigsResourceResult {
         w.bool(self.read_only);
         w.i8(self.config_source);
         w.bool(self.is_sensitive);
-        w.array_of(&self.synonyms, "DescribeConfigsResponse.Results.Configs.Synonyms", |w, x| {
+        w.array_of(&self.synonyms, "DescribeConfigsResponse.Results.Configs.Synonyms", |w, x, _| {
             x.write(w, version)
         })?;
         if version >= 3 {
@@ -259,7 +259,7 @@ impl DescribeConfigsResourceResult {
             read_only: r.bool("DescribeConfigsResponse.Results.Configs.ReadOnly")?,
             config_source: r.i8("DescribeConfigsResponse.Results.Configs.ConfigSource")?,
             is_sensitive: r.bool("DescribeConfigsResponse.Results.Configs.IsSensitive")?,
-            synonyms: r.array_of("DescribeConfigsResponse.Results.Configs.Synonyms", 4, |r| {
+            synonyms: r.array_of("DescribeConfigsResponse.Results.Configs.Synonyms", 4, |r, _| {
                 DescribeConfigsSynonym::read(r, version)
             })?,
             config_type: if version >= 3 {

@@ -29,19 +29,19 @@ impl Message for DescribeDelegationTokenRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=3;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
-        w.nullable_array_of(self.owners.as_deref(), "DescribeDelegationTokenRequest.Owners", |w, x| {
+        w.nullable_array_of(self.owners.as_deref(), "DescribeDelegationTokenRequest.Owners", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeDelegationTokenRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
-            owners: r.nullable_array_of("DescribeDelegationTokenRequest.Owners", 3, |r| {
+            owners: r.nullable_array_of("DescribeDelegationTokenRequest.Owners", 3, |r, _| {
                 DescribeDelegationTokenOwner::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeDelegationTokenRequest")?,
@@ -97,20 +97,20 @@ impl Message for DescribeDelegationTokenResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=3;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.i16(self.error_code.as_i16());
-        w.array_of(&self.tokens, "DescribeDelegationTokenResponse.Tokens", |w, x| x.write(w, version))?;
+        w.array_of(&self.tokens, "DescribeDelegationTokenResponse.Tokens", |w, x, _| x.write(w, version))?;
         w.i32(self.throttle_time_ms);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeDelegationTokenResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             error_code: ErrorCode::from_i16(r.i16("DescribeDelegationTokenResponse.ErrorCode")?),
-            tokens: r.array_of("DescribeDelegationTokenResponse.Tokens", 30, |r| {
+            tokens: r.array_of("DescribeDelegationTokenResponse.Tokens", 30, |r, _| {
                 DescribedDelegationToken::read(r, version)
             })?,
             throttle_time_ms: r.i32("DescribeDelegationTokenResponse.ThrottleTimeMs")?,
@@ -169,7 +169,7 @@ impl DescribedDelegationToken {
         w.i64(self.max_timestamp);
         w.string(&self.token_id, "DescribeDelegationTokenResponse.Tokens.TokenId")?;
         w.bytes(&self.hmac, "DescribeDelegationTokenResponse.Tokens.Hmac")?;
-        w.array_of(&self.renewers, "DescribeDelegationTokenResponse.Tokens.Renewers", |w, x| {
+        w.array_of(&self.renewers, "DescribeDelegationTokenResponse.Tokens.Renewers", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(
@@ -198,7 +198,7 @@ impl DescribedDelegationToken {
             max_timestamp: r.i64("DescribeDelegationTokenResponse.Tokens.MaxTimestamp")?,
             token_id: r.string("DescribeDelegationTokenResponse.Tokens.TokenId")?,
             hmac: r.bytes("DescribeDelegationTokenResponse.Tokens.Hmac")?,
-            renewers: r.array_of("DescribeDelegationTokenResponse.Tokens.Renewers", 3, |r| {
+            renewers: r.array_of("DescribeDelegationTokenResponse.Tokens.Renewers", 3, |r, _| {
                 DescribedDelegationTokenRenewer::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeDelegationTokenResponse.Tokens")?,

@@ -25,11 +25,9 @@ impl Message for DescribeGroupsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=6;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 5);
-        w.array_of(&self.groups, "DescribeGroupsRequest.Groups", |w, x| {
-            w.string(x, "DescribeGroupsRequest.Groups")
-        })?;
+        w.array_of(&self.groups, "DescribeGroupsRequest.Groups", Writer::string)?;
         if version >= 3 {
             w.bool(self.include_authorized_operations);
         } else if self.include_authorized_operations {
@@ -39,11 +37,10 @@ impl Message for DescribeGroupsRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 5);
         Ok(Self {
-            groups: r
-                .array_of("DescribeGroupsRequest.Groups", 1, |r| r.string("DescribeGroupsRequest.Groups"))?,
+            groups: r.array_of("DescribeGroupsRequest.Groups", 1, Reader::string)?,
             include_authorized_operations: if version >= 3 {
                 r.bool("DescribeGroupsRequest.IncludeAuthorizedOperations")?
             } else {
@@ -76,21 +73,22 @@ impl Message for DescribeGroupsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=6;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 5);
         if version >= 1 {
             w.i32(self.throttle_time_ms);
         }
-        w.array_of(&self.groups, "DescribeGroupsResponse.Groups", |w, x| x.write(w, version))?;
+        w.array_of(&self.groups, "DescribeGroupsResponse.Groups", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeGroupsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 5);
         Ok(Self {
             throttle_time_ms: if version >= 1 { r.i32("DescribeGroupsResponse.ThrottleTimeMs")? } else { 0 },
-            groups: r.array_of("DescribeGroupsResponse.Groups", 12, |r| DescribedGroup::read(r, version))?,
+            groups: r
+                .array_of("DescribeGroupsResponse.Groups", 12, |r, _| DescribedGroup::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeGroupsResponse")?,
         })
     }
@@ -141,7 +139,7 @@ impl DescribedGroup {
         w.string(&self.group_state, "DescribeGroupsResponse.Groups.GroupState")?;
         w.string(&self.protocol_type, "DescribeGroupsResponse.Groups.ProtocolType")?;
         w.string(&self.protocol_data, "DescribeGroupsResponse.Groups.ProtocolData")?;
-        w.array_of(&self.members, "DescribeGroupsResponse.Groups.Members", |w, x| x.write(w, version))?;
+        w.array_of(&self.members, "DescribeGroupsResponse.Groups.Members", |w, x, _| x.write(w, version))?;
         if version >= 3 {
             w.i32(self.authorized_operations);
         } else if self.authorized_operations != -2147483648 {
@@ -162,7 +160,7 @@ impl DescribedGroup {
             group_state: r.string("DescribeGroupsResponse.Groups.GroupState")?,
             protocol_type: r.string("DescribeGroupsResponse.Groups.ProtocolType")?,
             protocol_data: r.string("DescribeGroupsResponse.Groups.ProtocolData")?,
-            members: r.array_of("DescribeGroupsResponse.Groups.Members", 7, |r| {
+            members: r.array_of("DescribeGroupsResponse.Groups.Members", 7, |r, _| {
                 DescribedGroupMember::read(r, version)
             })?,
             authorized_operations: if version >= 3 {

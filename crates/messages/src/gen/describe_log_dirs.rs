@@ -28,19 +28,19 @@ impl Message for DescribeLogDirsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=5;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
-        w.nullable_array_of(self.topics.as_deref(), "DescribeLogDirsRequest.Topics", |w, x| {
+        w.nullable_array_of(self.topics.as_deref(), "DescribeLogDirsRequest.Topics", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeLogDirsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
-            topics: r.nullable_array_of("DescribeLogDirsRequest.Topics", 3, |r| {
+            topics: r.nullable_array_of("DescribeLogDirsRequest.Topics", 3, |r, _| {
                 DescribableLogDirTopic::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeLogDirsRequest")?,
@@ -65,19 +65,14 @@ pub struct DescribableLogDirTopic {
 impl DescribableLogDirTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.topic, "DescribeLogDirsRequest.Topics.Topic")?;
-        w.array_of(&self.partitions, "DescribeLogDirsRequest.Topics.Partitions", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(&self.partitions, "DescribeLogDirsRequest.Topics.Partitions", support::i32)?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeLogDirsRequest.Topics", version)
     }
 
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic: r.string("DescribeLogDirsRequest.Topics.Topic")?,
-            partitions: r.array_of("DescribeLogDirsRequest.Topics.Partitions", 4, |r| {
-                r.i32("DescribeLogDirsRequest.Topics.Partitions")
-            })?,
+            partitions: r.array_of("DescribeLogDirsRequest.Topics.Partitions", 4, Reader::i32)?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeLogDirsRequest.Topics")?,
         })
     }
@@ -102,18 +97,18 @@ impl Message for DescribeLogDirsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=5;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.i32(self.throttle_time_ms);
         if version >= 3 {
             w.i16(self.error_code.as_i16());
         }
-        w.array_of(&self.results, "DescribeLogDirsResponse.Results", |w, x| x.write(w, version))?;
+        w.array_of(&self.results, "DescribeLogDirsResponse.Results", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeLogDirsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             throttle_time_ms: r.i32("DescribeLogDirsResponse.ThrottleTimeMs")?,
@@ -122,7 +117,7 @@ impl Message for DescribeLogDirsResponse {
             } else {
                 ErrorCode::NONE
             },
-            results: r.array_of("DescribeLogDirsResponse.Results", 5, |r| {
+            results: r.array_of("DescribeLogDirsResponse.Results", 5, |r, _| {
                 DescribeLogDirsResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeLogDirsResponse")?,
@@ -164,7 +159,7 @@ impl DescribeLogDirsResult {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.i16(self.error_code.as_i16());
         w.string(&self.log_dir, "DescribeLogDirsResponse.Results.LogDir")?;
-        w.array_of(&self.topics, "DescribeLogDirsResponse.Results.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "DescribeLogDirsResponse.Results.Topics", |w, x, _| x.write(w, version))?;
         if version >= 4 {
             w.i64(self.total_bytes);
         }
@@ -181,7 +176,7 @@ impl DescribeLogDirsResult {
         Ok(Self {
             error_code: ErrorCode::from_i16(r.i16("DescribeLogDirsResponse.Results.ErrorCode")?),
             log_dir: r.string("DescribeLogDirsResponse.Results.LogDir")?,
-            topics: r.array_of("DescribeLogDirsResponse.Results.Topics", 3, |r| {
+            topics: r.array_of("DescribeLogDirsResponse.Results.Topics", 3, |r, _| {
                 DescribeLogDirsTopic::read(r, version)
             })?,
             total_bytes: if version >= 4 { r.i64("DescribeLogDirsResponse.Results.TotalBytes")? } else { -1 },
@@ -212,7 +207,7 @@ pub struct DescribeLogDirsTopic {
 impl DescribeLogDirsTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.name, "DescribeLogDirsResponse.Results.Topics.Name")?;
-        w.array_of(&self.partitions, "DescribeLogDirsResponse.Results.Topics.Partitions", |w, x| {
+        w.array_of(&self.partitions, "DescribeLogDirsResponse.Results.Topics.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(
@@ -225,7 +220,7 @@ impl DescribeLogDirsTopic {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string("DescribeLogDirsResponse.Results.Topics.Name")?,
-            partitions: r.array_of("DescribeLogDirsResponse.Results.Topics.Partitions", 21, |r| {
+            partitions: r.array_of("DescribeLogDirsResponse.Results.Topics.Partitions", 21, |r, _| {
                 DescribeLogDirsPartition::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeLogDirsResponse.Results.Topics")?,

@@ -20,17 +20,18 @@ impl Message for DescribeProducersRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.topics, "DescribeProducersRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "DescribeProducersRequest.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeProducersRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            topics: r.array_of("DescribeProducersRequest.Topics", 3, |r| TopicRequest::read(r, version))?,
+            topics: r
+                .array_of("DescribeProducersRequest.Topics", 3, |r, _| TopicRequest::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeProducersRequest")?,
         })
     }
@@ -53,19 +54,22 @@ pub struct TopicRequest {
 impl TopicRequest {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.name, "DescribeProducersRequest.Topics.Name")?;
-        w.array_of(&self.partition_indexes, "DescribeProducersRequest.Topics.PartitionIndexes", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(
+            &self.partition_indexes,
+            "DescribeProducersRequest.Topics.PartitionIndexes",
+            support::i32,
+        )?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeProducersRequest.Topics", version)
     }
 
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string("DescribeProducersRequest.Topics.Name")?,
-            partition_indexes: r.array_of("DescribeProducersRequest.Topics.PartitionIndexes", 4, |r| {
-                r.i32("DescribeProducersRequest.Topics.PartitionIndexes")
-            })?,
+            partition_indexes: r.array_of(
+                "DescribeProducersRequest.Topics.PartitionIndexes",
+                4,
+                Reader::i32,
+            )?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeProducersRequest.Topics")?,
         })
     }
@@ -86,19 +90,20 @@ impl Message for DescribeProducersResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.topics, "DescribeProducersResponse.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "DescribeProducersResponse.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeProducersResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("DescribeProducersResponse.ThrottleTimeMs")?,
-            topics: r.array_of("DescribeProducersResponse.Topics", 3, |r| TopicResponse::read(r, version))?,
+            topics: r
+                .array_of("DescribeProducersResponse.Topics", 3, |r, _| TopicResponse::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeProducersResponse")?,
         })
     }
@@ -116,7 +121,7 @@ pub struct TopicResponse {
 impl TopicResponse {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.name, "DescribeProducersResponse.Topics.Name")?;
-        w.array_of(&self.partitions, "DescribeProducersResponse.Topics.Partitions", |w, x| {
+        w.array_of(&self.partitions, "DescribeProducersResponse.Topics.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeProducersResponse.Topics", version)
@@ -125,7 +130,7 @@ impl TopicResponse {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string("DescribeProducersResponse.Topics.Name")?,
-            partitions: r.array_of("DescribeProducersResponse.Topics.Partitions", 9, |r| {
+            partitions: r.array_of("DescribeProducersResponse.Topics.Partitions", 9, |r, _| {
                 PartitionResponse::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeProducersResponse.Topics")?,
@@ -155,7 +160,7 @@ impl PartitionResponse {
         w.array_of(
             &self.active_producers,
             "DescribeProducersResponse.Topics.Partitions.ActiveProducers",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -172,7 +177,7 @@ impl PartitionResponse {
             active_producers: r.array_of(
                 "DescribeProducersResponse.Topics.Partitions.ActiveProducers",
                 37,
-                |r| ProducerState::read(r, version),
+                |r, _| ProducerState::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeProducersResponse.Topics.Partitions")?,
         })

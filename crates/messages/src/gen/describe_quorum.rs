@@ -20,17 +20,17 @@ impl Message for DescribeQuorumRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.topics, "DescribeQuorumRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "DescribeQuorumRequest.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeQuorumRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            topics: r.array_of("DescribeQuorumRequest.Topics", 3, |r| {
+            topics: r.array_of("DescribeQuorumRequest.Topics", 3, |r, _| {
                 DescribeQuorumRequestTopicData::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeQuorumRequest")?,
@@ -55,14 +55,16 @@ pub struct DescribeQuorumRequestTopicData {
 impl DescribeQuorumRequestTopicData {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.topic_name, "DescribeQuorumRequest.Topics.TopicName")?;
-        w.array_of(&self.partitions, "DescribeQuorumRequest.Topics.Partitions", |w, x| x.write(w, version))?;
+        w.array_of(&self.partitions, "DescribeQuorumRequest.Topics.Partitions", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeQuorumRequest.Topics", version)
     }
 
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_name: r.string("DescribeQuorumRequest.Topics.TopicName")?,
-            partitions: r.array_of("DescribeQuorumRequest.Topics.Partitions", 5, |r| {
+            partitions: r.array_of("DescribeQuorumRequest.Topics.Partitions", 5, |r, _| {
                 DescribeQuorumRequestPartitionData::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeQuorumRequest.Topics")?,
@@ -126,15 +128,15 @@ impl Message for DescribeQuorumResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i16(self.error_code.as_i16());
         if version >= 2 {
             w.nullable_string(self.error_message.as_ref(), "DescribeQuorumResponse.ErrorMessage")?;
         }
-        w.array_of(&self.topics, "DescribeQuorumResponse.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "DescribeQuorumResponse.Topics", |w, x, _| x.write(w, version))?;
         if version >= 2 {
-            w.array_of(&self.nodes, "DescribeQuorumResponse.Nodes", |w, x| x.write(w, version))?;
+            w.array_of(&self.nodes, "DescribeQuorumResponse.Nodes", |w, x, _| x.write(w, version))?;
         } else if !self.nodes.is_empty() {
             return Err(support::unsupported("DescribeQuorumResponse.Nodes", version));
         }
@@ -142,7 +144,7 @@ impl Message for DescribeQuorumResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             error_code: ErrorCode::from_i16(r.i16("DescribeQuorumResponse.ErrorCode")?),
@@ -151,11 +153,11 @@ impl Message for DescribeQuorumResponse {
             } else {
                 Some(Str::default())
             },
-            topics: r.array_of("DescribeQuorumResponse.Topics", 3, |r| {
+            topics: r.array_of("DescribeQuorumResponse.Topics", 3, |r, _| {
                 DescribeQuorumResponseTopicData::read(r, version)
             })?,
             nodes: if version >= 2 {
-                r.array_of("DescribeQuorumResponse.Nodes", 6, |r| Node::read(r, version))?
+                r.array_of("DescribeQuorumResponse.Nodes", 6, |r, _| Node::read(r, version))?
             } else {
                 Vec::new()
             },
@@ -176,14 +178,16 @@ pub struct DescribeQuorumResponseTopicData {
 impl DescribeQuorumResponseTopicData {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.topic_name, "DescribeQuorumResponse.Topics.TopicName")?;
-        w.array_of(&self.partitions, "DescribeQuorumResponse.Topics.Partitions", |w, x| x.write(w, version))?;
+        w.array_of(&self.partitions, "DescribeQuorumResponse.Topics.Partitions", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeQuorumResponse.Topics", version)
     }
 
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_name: r.string("DescribeQuorumResponse.Topics.TopicName")?,
-            partitions: r.array_of("DescribeQuorumResponse.Topics.Partitions", 25, |r| {
+            partitions: r.array_of("DescribeQuorumResponse.Topics.Partitions", 25, |r, _| {
                 DescribeQuorumResponsePartitionData::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeQuorumResponse.Topics")?,
@@ -239,9 +243,9 @@ impl DescribeQuorumResponsePartitionData {
         w.array_of(
             &self.current_voters,
             "DescribeQuorumResponse.Topics.Partitions.CurrentVoters",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
-        w.array_of(&self.observers, "DescribeQuorumResponse.Topics.Partitions.Observers", |w, x| {
+        w.array_of(&self.observers, "DescribeQuorumResponse.Topics.Partitions.Observers", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(
@@ -266,9 +270,9 @@ impl DescribeQuorumResponsePartitionData {
             current_voters: r.array_of(
                 "DescribeQuorumResponse.Topics.Partitions.CurrentVoters",
                 13,
-                |r| ReplicaState::read(r, version),
+                |r, _| ReplicaState::read(r, version),
             )?,
-            observers: r.array_of("DescribeQuorumResponse.Topics.Partitions.Observers", 13, |r| {
+            observers: r.array_of("DescribeQuorumResponse.Topics.Partitions.Observers", 13, |r, _| {
                 ReplicaState::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeQuorumResponse.Topics.Partitions")?,
@@ -366,7 +370,7 @@ pub struct Node {
 impl Node {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.i32(self.node_id);
-        w.array_of(&self.listeners, "DescribeQuorumResponse.Nodes.Listeners", |w, x| x.write(w, version))?;
+        w.array_of(&self.listeners, "DescribeQuorumResponse.Nodes.Listeners", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeQuorumResponse.Nodes", version)
     }
 
@@ -374,7 +378,7 @@ impl Node {
         Ok(Self {
             node_id: r.i32("DescribeQuorumResponse.Nodes.NodeId")?,
             listeners: r
-                .array_of("DescribeQuorumResponse.Nodes.Listeners", 5, |r| Listener::read(r, version))?,
+                .array_of("DescribeQuorumResponse.Nodes.Listeners", 5, |r, _| Listener::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeQuorumResponse.Nodes")?,
         })
     }

@@ -20,17 +20,17 @@ impl Message for DescribeShareGroupOffsetsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.groups, "DescribeShareGroupOffsetsRequest.Groups", |w, x| x.write(w, version))?;
+        w.array_of(&self.groups, "DescribeShareGroupOffsetsRequest.Groups", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeShareGroupOffsetsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            groups: r.array_of("DescribeShareGroupOffsetsRequest.Groups", 3, |r| {
+            groups: r.array_of("DescribeShareGroupOffsetsRequest.Groups", 3, |r, _| {
                 DescribeShareGroupOffsetsRequestGroup::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeShareGroupOffsetsRequest")?,
@@ -68,7 +68,7 @@ impl DescribeShareGroupOffsetsRequestGroup {
         w.nullable_array_of(
             self.topics.as_deref(),
             "DescribeShareGroupOffsetsRequest.Groups.Topics",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -80,7 +80,7 @@ impl DescribeShareGroupOffsetsRequestGroup {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             group_id: r.string("DescribeShareGroupOffsetsRequest.Groups.GroupId")?,
-            topics: r.nullable_array_of("DescribeShareGroupOffsetsRequest.Groups.Topics", 3, |r| {
+            topics: r.nullable_array_of("DescribeShareGroupOffsetsRequest.Groups.Topics", 3, |r, _| {
                 DescribeShareGroupOffsetsRequestTopic::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeShareGroupOffsetsRequest.Groups")?,
@@ -100,10 +100,11 @@ pub struct DescribeShareGroupOffsetsRequestTopic {
 impl DescribeShareGroupOffsetsRequestTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.topic_name, "DescribeShareGroupOffsetsRequest.Groups.Topics.TopicName")?;
-        w.array_of(&self.partitions, "DescribeShareGroupOffsetsRequest.Groups.Topics.Partitions", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(
+            &self.partitions,
+            "DescribeShareGroupOffsetsRequest.Groups.Topics.Partitions",
+            support::i32,
+        )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
             "DescribeShareGroupOffsetsRequest.Groups.Topics",
@@ -114,9 +115,11 @@ impl DescribeShareGroupOffsetsRequestTopic {
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_name: r.string("DescribeShareGroupOffsetsRequest.Groups.Topics.TopicName")?,
-            partitions: r.array_of("DescribeShareGroupOffsetsRequest.Groups.Topics.Partitions", 4, |r| {
-                r.i32("DescribeShareGroupOffsetsRequest.Groups.Topics.Partitions")
-            })?,
+            partitions: r.array_of(
+                "DescribeShareGroupOffsetsRequest.Groups.Topics.Partitions",
+                4,
+                Reader::i32,
+            )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("DescribeShareGroupOffsetsRequest.Groups.Topics")?,
         })
@@ -138,19 +141,19 @@ impl Message for DescribeShareGroupOffsetsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.groups, "DescribeShareGroupOffsetsResponse.Groups", |w, x| x.write(w, version))?;
+        w.array_of(&self.groups, "DescribeShareGroupOffsetsResponse.Groups", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeShareGroupOffsetsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("DescribeShareGroupOffsetsResponse.ThrottleTimeMs")?,
-            groups: r.array_of("DescribeShareGroupOffsetsResponse.Groups", 6, |r| {
+            groups: r.array_of("DescribeShareGroupOffsetsResponse.Groups", 6, |r, _| {
                 DescribeShareGroupOffsetsResponseGroup::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeShareGroupOffsetsResponse")?,
@@ -172,7 +175,7 @@ pub struct DescribeShareGroupOffsetsResponseGroup {
 impl DescribeShareGroupOffsetsResponseGroup {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.group_id, "DescribeShareGroupOffsetsResponse.Groups.GroupId")?;
-        w.array_of(&self.topics, "DescribeShareGroupOffsetsResponse.Groups.Topics", |w, x| {
+        w.array_of(&self.topics, "DescribeShareGroupOffsetsResponse.Groups.Topics", |w, x, _| {
             x.write(w, version)
         })?;
         w.i16(self.error_code.as_i16());
@@ -190,7 +193,7 @@ impl DescribeShareGroupOffsetsResponseGroup {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             group_id: r.string("DescribeShareGroupOffsetsResponse.Groups.GroupId")?,
-            topics: r.array_of("DescribeShareGroupOffsetsResponse.Groups.Topics", 19, |r| {
+            topics: r.array_of("DescribeShareGroupOffsetsResponse.Groups.Topics", 19, |r, _| {
                 DescribeShareGroupOffsetsResponseTopic::read(r, version)
             })?,
             error_code: ErrorCode::from_i16(r.i16("DescribeShareGroupOffsetsResponse.Groups.ErrorCode")?),
@@ -217,7 +220,7 @@ impl DescribeShareGroupOffsetsResponseTopic {
         w.array_of(
             &self.partitions,
             "DescribeShareGroupOffsetsResponse.Groups.Topics.Partitions",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -233,7 +236,7 @@ impl DescribeShareGroupOffsetsResponseTopic {
             partitions: r.array_of(
                 "DescribeShareGroupOffsetsResponse.Groups.Topics.Partitions",
                 20,
-                |r| DescribeShareGroupOffsetsResponsePartition::read(r, version),
+                |r, _| DescribeShareGroupOffsetsResponsePartition::read(r, version),
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("DescribeShareGroupOffsetsResponse.Groups.Topics")?,

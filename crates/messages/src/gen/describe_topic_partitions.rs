@@ -33,9 +33,9 @@ impl Message for DescribeTopicPartitionsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.topics, "DescribeTopicPartitionsRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "DescribeTopicPartitionsRequest.Topics", |w, x, _| x.write(w, version))?;
         w.i32(self.response_partition_limit);
         w.presence(self.cursor.is_some());
         if let Some(x) = &self.cursor {
@@ -45,11 +45,12 @@ impl Message for DescribeTopicPartitionsRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            topics: r
-                .array_of("DescribeTopicPartitionsRequest.Topics", 2, |r| TopicRequest::read(r, version))?,
+            topics: r.array_of("DescribeTopicPartitionsRequest.Topics", 2, |r, _| {
+                TopicRequest::read(r, version)
+            })?,
             response_partition_limit: r.i32("DescribeTopicPartitionsRequest.ResponsePartitionLimit")?,
             cursor: if r.is_present("DescribeTopicPartitionsRequest.Cursor")? {
                 Some(DescribeTopicPartitionsRequestCursor::read(r, version)?)
@@ -129,10 +130,10 @@ impl Message for DescribeTopicPartitionsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.topics, "DescribeTopicPartitionsResponse.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "DescribeTopicPartitionsResponse.Topics", |w, x, _| x.write(w, version))?;
         w.presence(self.next_cursor.is_some());
         if let Some(x) = &self.next_cursor {
             x.write(w, version)?;
@@ -141,11 +142,11 @@ impl Message for DescribeTopicPartitionsResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("DescribeTopicPartitionsResponse.ThrottleTimeMs")?,
-            topics: r.array_of("DescribeTopicPartitionsResponse.Topics", 26, |r| {
+            topics: r.array_of("DescribeTopicPartitionsResponse.Topics", 26, |r, _| {
                 DescribeTopicPartitionsResponseTopic::read(r, version)
             })?,
             next_cursor: if r.is_present("DescribeTopicPartitionsResponse.NextCursor")? {
@@ -191,7 +192,7 @@ impl DescribeTopicPartitionsResponseTopic {
         w.nullable_string(self.name.as_ref(), "DescribeTopicPartitionsResponse.Topics.Name")?;
         w.uuid(self.topic_id);
         w.bool(self.is_internal);
-        w.array_of(&self.partitions, "DescribeTopicPartitionsResponse.Topics.Partitions", |w, x| {
+        w.array_of(&self.partitions, "DescribeTopicPartitionsResponse.Topics.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.i32(self.topic_authorized_operations);
@@ -208,7 +209,7 @@ impl DescribeTopicPartitionsResponseTopic {
             name: r.nullable_string("DescribeTopicPartitionsResponse.Topics.Name")?,
             topic_id: r.uuid("DescribeTopicPartitionsResponse.Topics.TopicId")?,
             is_internal: r.bool("DescribeTopicPartitionsResponse.Topics.IsInternal")?,
-            partitions: r.array_of("DescribeTopicPartitionsResponse.Topics.Partitions", 20, |r| {
+            partitions: r.array_of("DescribeTopicPartitionsResponse.Topics.Partitions", 20, |r, _| {
                 DescribeTopicPartitionsResponsePartition::read(r, version)
             })?,
             topic_authorized_operations: r
@@ -260,38 +261,27 @@ impl DescribeTopicPartitionsResponsePartition {
         w.array_of(
             &self.replica_nodes,
             "DescribeTopicPartitionsResponse.Topics.Partitions.ReplicaNodes",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
-        w.array_of(&self.isr_nodes, "DescribeTopicPartitionsResponse.Topics.Partitions.IsrNodes", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(
+            &self.isr_nodes,
+            "DescribeTopicPartitionsResponse.Topics.Partitions.IsrNodes",
+            support::i32,
+        )?;
         w.nullable_array_of(
             self.eligible_leader_replicas.as_deref(),
             "DescribeTopicPartitionsResponse.Topics.Partitions.EligibleLeaderReplicas",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.nullable_array_of(
             self.last_known_elr.as_deref(),
             "DescribeTopicPartitionsResponse.Topics.Partitions.LastKnownElr",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.array_of(
             &self.offline_replicas,
             "DescribeTopicPartitionsResponse.Topics.Partitions.OfflineReplicas",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -311,25 +301,27 @@ impl DescribeTopicPartitionsResponsePartition {
             replica_nodes: r.array_of(
                 "DescribeTopicPartitionsResponse.Topics.Partitions.ReplicaNodes",
                 4,
-                |r| r.i32("DescribeTopicPartitionsResponse.Topics.Partitions.ReplicaNodes"),
+                Reader::i32,
             )?,
-            isr_nodes: r.array_of("DescribeTopicPartitionsResponse.Topics.Partitions.IsrNodes", 4, |r| {
-                r.i32("DescribeTopicPartitionsResponse.Topics.Partitions.IsrNodes")
-            })?,
+            isr_nodes: r.array_of(
+                "DescribeTopicPartitionsResponse.Topics.Partitions.IsrNodes",
+                4,
+                Reader::i32,
+            )?,
             eligible_leader_replicas: r.nullable_array_of(
                 "DescribeTopicPartitionsResponse.Topics.Partitions.EligibleLeaderReplicas",
                 4,
-                |r| r.i32("DescribeTopicPartitionsResponse.Topics.Partitions.EligibleLeaderReplicas"),
+                Reader::i32,
             )?,
             last_known_elr: r.nullable_array_of(
                 "DescribeTopicPartitionsResponse.Topics.Partitions.LastKnownElr",
                 4,
-                |r| r.i32("DescribeTopicPartitionsResponse.Topics.Partitions.LastKnownElr"),
+                Reader::i32,
             )?,
             offline_replicas: r.array_of(
                 "DescribeTopicPartitionsResponse.Topics.Partitions.OfflineReplicas",
                 4,
-                |r| r.i32("DescribeTopicPartitionsResponse.Topics.Partitions.OfflineReplicas"),
+                Reader::i32,
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("DescribeTopicPartitionsResponse.Topics.Partitions")?,

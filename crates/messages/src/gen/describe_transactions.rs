@@ -20,21 +20,21 @@ impl Message for DescribeTransactionsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.transactional_ids, "DescribeTransactionsRequest.TransactionalIds", |w, x| {
-            w.string(x, "DescribeTransactionsRequest.TransactionalIds")
-        })?;
+        w.array_of(&self.transactional_ids, "DescribeTransactionsRequest.TransactionalIds", Writer::string)?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeTransactionsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            transactional_ids: r.array_of("DescribeTransactionsRequest.TransactionalIds", 1, |r| {
-                r.string("DescribeTransactionsRequest.TransactionalIds")
-            })?,
+            transactional_ids: r.array_of(
+                "DescribeTransactionsRequest.TransactionalIds",
+                1,
+                Reader::string,
+            )?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeTransactionsRequest")?,
         })
     }
@@ -60,23 +60,25 @@ impl Message for DescribeTransactionsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.transaction_states, "DescribeTransactionsResponse.TransactionStates", |w, x| {
+        w.array_of(&self.transaction_states, "DescribeTransactionsResponse.TransactionStates", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeTransactionsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("DescribeTransactionsResponse.ThrottleTimeMs")?,
-            transaction_states: r.array_of("DescribeTransactionsResponse.TransactionStates", 28, |r| {
-                TransactionState::read(r, version)
-            })?,
+            transaction_states: r.array_of(
+                "DescribeTransactionsResponse.TransactionStates",
+                28,
+                |r, _| TransactionState::read(r, version),
+            )?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeTransactionsResponse")?,
         })
     }
@@ -106,7 +108,7 @@ impl TransactionState {
         w.i64(self.transaction_start_time_ms);
         w.i64(self.producer_id);
         w.i16(self.producer_epoch);
-        w.array_of(&self.topics, "DescribeTransactionsResponse.TransactionStates.Topics", |w, x| {
+        w.array_of(&self.topics, "DescribeTransactionsResponse.TransactionStates.Topics", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(
@@ -129,7 +131,7 @@ impl TransactionState {
                 .i64("DescribeTransactionsResponse.TransactionStates.TransactionStartTimeMs")?,
             producer_id: r.i64("DescribeTransactionsResponse.TransactionStates.ProducerId")?,
             producer_epoch: r.i16("DescribeTransactionsResponse.TransactionStates.ProducerEpoch")?,
-            topics: r.array_of("DescribeTransactionsResponse.TransactionStates.Topics", 3, |r| {
+            topics: r.array_of("DescribeTransactionsResponse.TransactionStates.Topics", 3, |r, _| {
                 TopicData::read(r, version)
             })?,
             unknown_tagged_fields: r
@@ -153,10 +155,7 @@ impl TopicData {
         w.array_of(
             &self.partitions,
             "DescribeTransactionsResponse.TransactionStates.Topics.Partitions",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -171,7 +170,7 @@ impl TopicData {
             partitions: r.array_of(
                 "DescribeTransactionsResponse.TransactionStates.Topics.Partitions",
                 4,
-                |r| r.i32("DescribeTransactionsResponse.TransactionStates.Topics.Partitions"),
+                Reader::i32,
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("DescribeTransactionsResponse.TransactionStates.Topics")?,

@@ -26,19 +26,21 @@ impl Message for DescribeUserScramCredentialsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.nullable_array_of(self.users.as_deref(), "DescribeUserScramCredentialsRequest.Users", |w, x| {
-            x.write(w, version)
-        })?;
+        w.nullable_array_of(
+            self.users.as_deref(),
+            "DescribeUserScramCredentialsRequest.Users",
+            |w, x, _| x.write(w, version),
+        )?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeUserScramCredentialsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            users: r.nullable_array_of("DescribeUserScramCredentialsRequest.Users", 2, |r| {
+            users: r.nullable_array_of("DescribeUserScramCredentialsRequest.Users", 2, |r, _| {
                 UserName::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeUserScramCredentialsRequest")?,
@@ -106,25 +108,25 @@ impl Message for DescribeUserScramCredentialsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
         w.nullable_string(self.error_message.as_ref(), "DescribeUserScramCredentialsResponse.ErrorMessage")?;
-        w.array_of(&self.results, "DescribeUserScramCredentialsResponse.Results", |w, x| {
+        w.array_of(&self.results, "DescribeUserScramCredentialsResponse.Results", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "DescribeUserScramCredentialsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("DescribeUserScramCredentialsResponse.ThrottleTimeMs")?,
             error_code: ErrorCode::from_i16(r.i16("DescribeUserScramCredentialsResponse.ErrorCode")?),
             error_message: r.nullable_string("DescribeUserScramCredentialsResponse.ErrorMessage")?,
-            results: r.array_of("DescribeUserScramCredentialsResponse.Results", 6, |r| {
+            results: r.array_of("DescribeUserScramCredentialsResponse.Results", 6, |r, _| {
                 DescribeUserScramCredentialsResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeUserScramCredentialsResponse")?,
@@ -166,7 +168,7 @@ impl DescribeUserScramCredentialsResult {
         w.array_of(
             &self.credential_infos,
             "DescribeUserScramCredentialsResponse.Results.CredentialInfos",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -183,7 +185,7 @@ impl DescribeUserScramCredentialsResult {
             credential_infos: r.array_of(
                 "DescribeUserScramCredentialsResponse.Results.CredentialInfos",
                 6,
-                |r| CredentialInfo::read(r, version),
+                |r, _| CredentialInfo::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeUserScramCredentialsResponse.Results")?,
         })

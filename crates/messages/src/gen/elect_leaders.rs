@@ -36,7 +36,7 @@ impl Message for ElectLeadersRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         if version >= 1 {
             w.i8(self.election_type);
@@ -46,18 +46,18 @@ impl Message for ElectLeadersRequest {
         w.nullable_array_of(
             self.topic_partitions.as_deref(),
             "ElectLeadersRequest.TopicPartitions",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.i32(self.timeout_ms);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ElectLeadersRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             election_type: if version >= 1 { r.i8("ElectLeadersRequest.ElectionType")? } else { 0 },
-            topic_partitions: r.nullable_array_of("ElectLeadersRequest.TopicPartitions", 3, |r| {
+            topic_partitions: r.nullable_array_of("ElectLeadersRequest.TopicPartitions", 3, |r, _| {
                 TopicPartitions::read(r, version)
             })?,
             timeout_ms: r.i32("ElectLeadersRequest.TimeoutMs")?,
@@ -83,19 +83,14 @@ pub struct TopicPartitions {
 impl TopicPartitions {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.topic, "ElectLeadersRequest.TopicPartitions.Topic")?;
-        w.array_of(&self.partitions, "ElectLeadersRequest.TopicPartitions.Partitions", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(&self.partitions, "ElectLeadersRequest.TopicPartitions.Partitions", support::i32)?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ElectLeadersRequest.TopicPartitions", version)
     }
 
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic: r.string("ElectLeadersRequest.TopicPartitions.Topic")?,
-            partitions: r.array_of("ElectLeadersRequest.TopicPartitions.Partitions", 4, |r| {
-                r.i32("ElectLeadersRequest.TopicPartitions.Partitions")
-            })?,
+            partitions: r.array_of("ElectLeadersRequest.TopicPartitions.Partitions", 4, Reader::i32)?,
             unknown_tagged_fields: r.unknown_tagged_fields("ElectLeadersRequest.TopicPartitions")?,
         })
     }
@@ -120,7 +115,7 @@ impl Message for ElectLeadersResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.i32(self.throttle_time_ms);
         if version >= 1 {
@@ -128,14 +123,16 @@ impl Message for ElectLeadersResponse {
         } else if self.error_code != ErrorCode::NONE {
             return Err(support::unsupported("ElectLeadersResponse.ErrorCode", version));
         }
-        w.array_of(&self.replica_election_results, "ElectLeadersResponse.ReplicaElectionResults", |w, x| {
-            x.write(w, version)
-        })?;
+        w.array_of(
+            &self.replica_election_results,
+            "ElectLeadersResponse.ReplicaElectionResults",
+            |w, x, _| x.write(w, version),
+        )?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ElectLeadersResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             throttle_time_ms: r.i32("ElectLeadersResponse.ThrottleTimeMs")?,
@@ -144,9 +141,11 @@ impl Message for ElectLeadersResponse {
             } else {
                 ErrorCode::NONE
             },
-            replica_election_results: r.array_of("ElectLeadersResponse.ReplicaElectionResults", 3, |r| {
-                ReplicaElectionResult::read(r, version)
-            })?,
+            replica_election_results: r.array_of(
+                "ElectLeadersResponse.ReplicaElectionResults",
+                3,
+                |r, _| ReplicaElectionResult::read(r, version),
+            )?,
             unknown_tagged_fields: r.unknown_tagged_fields("ElectLeadersResponse")?,
         })
     }
@@ -167,7 +166,7 @@ impl ReplicaElectionResult {
         w.array_of(
             &self.partition_result,
             "ElectLeadersResponse.ReplicaElectionResults.PartitionResult",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -182,7 +181,7 @@ impl ReplicaElectionResult {
             partition_result: r.array_of(
                 "ElectLeadersResponse.ReplicaElectionResults.PartitionResult",
                 8,
-                |r| PartitionResult::read(r, version),
+                |r, _| PartitionResult::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("ElectLeadersResponse.ReplicaElectionResults")?,
         })

@@ -25,7 +25,7 @@ impl Message for EndTxnRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 3);
         w.string(&self.transactional_id, "EndTxnRequest.TransactionalId")?;
         w.i64(self.producer_id);
@@ -35,7 +35,7 @@ impl Message for EndTxnRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 3);
         Ok(Self {
             transactional_id: r.string("EndTxnRequest.TransactionalId")?,
@@ -85,7 +85,7 @@ impl Message for EndTxnResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 3);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
@@ -99,7 +99,7 @@ impl Message for EndTxnResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 3);
         Ok(Self {
             throttle_time_ms: r.i32("EndTxnResponse.ThrottleTimeMs")?,

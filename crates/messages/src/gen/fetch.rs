@@ -61,7 +61,7 @@ impl Message for FetchRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 4..=18;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 12);
         if version <= 14 {
             w.i32(self.replica_id);
@@ -81,9 +81,9 @@ impl Message for FetchRequest {
         if version >= 7 {
             w.i32(self.session_epoch);
         }
-        w.array_of(&self.topics, "FetchRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "FetchRequest.Topics", |w, x, _| x.write(w, version))?;
         if version >= 7 {
-            w.array_of(&self.forgotten_topics_data, "FetchRequest.ForgottenTopicsData", |w, x| {
+            w.array_of(&self.forgotten_topics_data, "FetchRequest.ForgottenTopicsData", |w, x, _| {
                 x.write(w, version)
             })?;
         } else if !self.forgotten_topics_data.is_empty() {
@@ -112,7 +112,7 @@ impl Message for FetchRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 12);
         let mut value = Self {
             cluster_id: None,
@@ -124,9 +124,9 @@ impl Message for FetchRequest {
             isolation_level: r.i8("FetchRequest.IsolationLevel")?,
             session_id: if version >= 7 { r.i32("FetchRequest.SessionId")? } else { 0 },
             session_epoch: if version >= 7 { r.i32("FetchRequest.SessionEpoch")? } else { -1 },
-            topics: r.array_of("FetchRequest.Topics", 3, |r| FetchTopic::read(r, version))?,
+            topics: r.array_of("FetchRequest.Topics", 3, |r, _| FetchTopic::read(r, version))?,
             forgotten_topics_data: if version >= 7 {
-                r.array_of("FetchRequest.ForgottenTopicsData", 3, |r| ForgottenTopic::read(r, version))?
+                r.array_of("FetchRequest.ForgottenTopicsData", 3, |r, _| ForgottenTopic::read(r, version))?
             } else {
                 Vec::new()
             },
@@ -205,7 +205,7 @@ impl FetchTopic {
         if version >= 13 {
             w.uuid(self.topic_id);
         }
-        w.array_of(&self.partitions, "FetchRequest.Topics.Partitions", |w, x| x.write(w, version))?;
+        w.array_of(&self.partitions, "FetchRequest.Topics.Partitions", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "FetchRequest.Topics", version)
     }
 
@@ -214,7 +214,7 @@ impl FetchTopic {
             topic: if version <= 12 { r.string("FetchRequest.Topics.Topic")? } else { Str::default() },
             topic_id: if version >= 13 { r.uuid("FetchRequest.Topics.TopicId")? } else { Uuid::ZERO },
             partitions: r
-                .array_of("FetchRequest.Topics.Partitions", 16, |r| FetchPartition::read(r, version))?,
+                .array_of("FetchRequest.Topics.Partitions", 16, |r, _| FetchPartition::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("FetchRequest.Topics")?,
         })
     }
@@ -356,10 +356,7 @@ impl ForgottenTopic {
         if version >= 13 {
             w.uuid(self.topic_id);
         }
-        w.array_of(&self.partitions, "FetchRequest.ForgottenTopicsData.Partitions", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(&self.partitions, "FetchRequest.ForgottenTopicsData.Partitions", support::i32)?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "FetchRequest.ForgottenTopicsData", version)
     }
 
@@ -375,9 +372,7 @@ impl ForgottenTopic {
             } else {
                 Uuid::ZERO
             },
-            partitions: r.array_of("FetchRequest.ForgottenTopicsData.Partitions", 4, |r| {
-                r.i32("FetchRequest.ForgottenTopicsData.Partitions")
-            })?,
+            partitions: r.array_of("FetchRequest.ForgottenTopicsData.Partitions", 4, Reader::i32)?,
             unknown_tagged_fields: r.unknown_tagged_fields("FetchRequest.ForgottenTopicsData")?,
         })
     }
@@ -406,7 +401,7 @@ impl Message for FetchResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 4..=18;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 12);
         w.i32(self.throttle_time_ms);
         if version >= 7 {
@@ -417,7 +412,7 @@ impl Message for FetchResponse {
         } else if self.session_id != 0 {
             return Err(support::unsupported("FetchResponse.SessionId", version));
         }
-        w.array_of(&self.responses, "FetchResponse.Responses", |w, x| x.write(w, version))?;
+        w.array_of(&self.responses, "FetchResponse.Responses", |w, x, _| x.write(w, version))?;
         if version < 16 && !self.node_endpoints.is_empty() {
             return Err(support::unsupported("FetchResponse.NodeEndpoints", version));
         }
@@ -427,7 +422,9 @@ impl Message for FetchResponse {
         let mut tags = w.begin_tagged_fields();
         if version >= 16 && !self.node_endpoints.is_empty() {
             w.tagged_field(&mut tags, 0, |w| {
-                w.array_of(&self.node_endpoints, "FetchResponse.NodeEndpoints", |w, x| x.write(w, version))?;
+                w.array_of(&self.node_endpoints, "FetchResponse.NodeEndpoints", |w, x, _| {
+                    x.write(w, version)
+                })?;
                 Ok(())
             })?;
         }
@@ -435,7 +432,7 @@ impl Message for FetchResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 12);
         let mut value = Self {
             throttle_time_ms: r.i32("FetchResponse.ThrottleTimeMs")?,
@@ -446,7 +443,7 @@ impl Message for FetchResponse {
             },
             session_id: if version >= 7 { r.i32("FetchResponse.SessionId")? } else { 0 },
             responses: r
-                .array_of("FetchResponse.Responses", 3, |r| FetchableTopicResponse::read(r, version))?,
+                .array_of("FetchResponse.Responses", 3, |r, _| FetchableTopicResponse::read(r, version))?,
             node_endpoints: Vec::new(),
             unknown_tagged_fields: TaggedFields::new(),
         };
@@ -454,7 +451,7 @@ impl Message for FetchResponse {
             match tag {
                 0 if version >= 16 => {
                     value.node_endpoints =
-                        r.array_of("FetchResponse.NodeEndpoints", 11, |r| NodeEndpoint::read(r, version))?;
+                        r.array_of("FetchResponse.NodeEndpoints", 11, |r, _| NodeEndpoint::read(r, version))?;
                 }
                 _ => return Ok(false),
             }
@@ -484,7 +481,7 @@ impl FetchableTopicResponse {
         if version >= 13 {
             w.uuid(self.topic_id);
         }
-        w.array_of(&self.partitions, "FetchResponse.Responses.Partitions", |w, x| x.write(w, version))?;
+        w.array_of(&self.partitions, "FetchResponse.Responses.Partitions", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "FetchResponse.Responses", version)
     }
 
@@ -493,7 +490,7 @@ impl FetchableTopicResponse {
             topic: if version <= 12 { r.string("FetchResponse.Responses.Topic")? } else { Str::default() },
             topic_id: if version >= 13 { r.uuid("FetchResponse.Responses.TopicId")? } else { Uuid::ZERO },
             partitions: r
-                .array_of("FetchResponse.Responses.Partitions", 30, |r| PartitionData::read(r, version))?,
+                .array_of("FetchResponse.Responses.Partitions", 30, |r, _| PartitionData::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("FetchResponse.Responses")?,
         })
     }
@@ -562,7 +559,7 @@ impl PartitionData {
         w.nullable_array_of(
             self.aborted_transactions.as_deref(),
             "FetchResponse.Responses.Partitions.AbortedTransactions",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         if version >= 11 {
             w.i32(self.preferred_read_replica);
@@ -619,7 +616,7 @@ impl PartitionData {
             aborted_transactions: r.nullable_array_of(
                 "FetchResponse.Responses.Partitions.AbortedTransactions",
                 16,
-                |r| AbortedTransaction::read(r, version),
+                |r, _| AbortedTransaction::read(r, version),
             )?,
             preferred_read_replica: if version >= 11 {
                 r.i32("FetchResponse.Responses.Partitions.PreferredReadReplica")?

@@ -27,7 +27,7 @@ impl Message for FindCoordinatorRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=6;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 3);
         if version <= 3 {
             w.string(&self.key, "FindCoordinatorRequest.Key")?;
@@ -40,9 +40,7 @@ impl Message for FindCoordinatorRequest {
             return Err(support::unsupported("FindCoordinatorRequest.KeyType", version));
         }
         if version >= 4 {
-            w.array_of(&self.coordinator_keys, "FindCoordinatorRequest.CoordinatorKeys", |w, x| {
-                w.string(x, "FindCoordinatorRequest.CoordinatorKeys")
-            })?;
+            w.array_of(&self.coordinator_keys, "FindCoordinatorRequest.CoordinatorKeys", Writer::string)?;
         } else if !self.coordinator_keys.is_empty() {
             return Err(support::unsupported("FindCoordinatorRequest.CoordinatorKeys", version));
         }
@@ -50,15 +48,13 @@ impl Message for FindCoordinatorRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 3);
         Ok(Self {
             key: if version <= 3 { r.string("FindCoordinatorRequest.Key")? } else { Str::default() },
             key_type: if version >= 1 { r.i8("FindCoordinatorRequest.KeyType")? } else { 0 },
             coordinator_keys: if version >= 4 {
-                r.array_of("FindCoordinatorRequest.CoordinatorKeys", 1, |r| {
-                    r.string("FindCoordinatorRequest.CoordinatorKeys")
-                })?
+                r.array_of("FindCoordinatorRequest.CoordinatorKeys", 1, Reader::string)?
             } else {
                 Vec::new()
             },
@@ -115,7 +111,7 @@ impl Message for FindCoordinatorResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=6;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 3);
         if version >= 1 {
             w.i32(self.throttle_time_ms);
@@ -144,7 +140,7 @@ impl Message for FindCoordinatorResponse {
             return Err(support::unsupported("FindCoordinatorResponse.Port", version));
         }
         if version >= 4 {
-            w.array_of(&self.coordinators, "FindCoordinatorResponse.Coordinators", |w, x| {
+            w.array_of(&self.coordinators, "FindCoordinatorResponse.Coordinators", |w, x, _| {
                 x.write(w, version)
             })?;
         } else if !self.coordinators.is_empty() {
@@ -154,7 +150,7 @@ impl Message for FindCoordinatorResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 3);
         Ok(Self {
             throttle_time_ms: if version >= 1 { r.i32("FindCoordinatorResponse.ThrottleTimeMs")? } else { 0 },
@@ -172,7 +168,7 @@ impl Message for FindCoordinatorResponse {
             host: if version <= 3 { r.string("FindCoordinatorResponse.Host")? } else { Str::default() },
             port: if version <= 3 { r.i32("FindCoordinatorResponse.Port")? } else { 0 },
             coordinators: if version >= 4 {
-                r.array_of("FindCoordinatorResponse.Coordinators", 14, |r| Coordinator::read(r, version))?
+                r.array_of("FindCoordinatorResponse.Coordinators", 14, |r, _| Coordinator::read(r, version))?
             } else {
                 Vec::new()
             },

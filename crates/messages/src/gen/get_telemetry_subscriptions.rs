@@ -20,14 +20,14 @@ impl Message for GetTelemetrySubscriptionsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.uuid(self.client_instance_id);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "GetTelemetrySubscriptionsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             client_instance_id: r.uuid("GetTelemetrySubscriptionsRequest.ClientInstanceId")?,
@@ -63,7 +63,7 @@ impl Message for GetTelemetrySubscriptionsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
@@ -72,22 +72,21 @@ impl Message for GetTelemetrySubscriptionsResponse {
         w.array_of(
             &self.accepted_compression_types,
             "GetTelemetrySubscriptionsResponse.AcceptedCompressionTypes",
-            |w, x| {
-                w.i8(*x);
-                Ok(())
-            },
+            support::i8,
         )?;
         w.i32(self.push_interval_ms);
         w.i32(self.telemetry_max_bytes);
         w.bool(self.delta_temporality);
-        w.array_of(&self.requested_metrics, "GetTelemetrySubscriptionsResponse.RequestedMetrics", |w, x| {
-            w.string(x, "GetTelemetrySubscriptionsResponse.RequestedMetrics")
-        })?;
+        w.array_of(
+            &self.requested_metrics,
+            "GetTelemetrySubscriptionsResponse.RequestedMetrics",
+            Writer::string,
+        )?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "GetTelemetrySubscriptionsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("GetTelemetrySubscriptionsResponse.ThrottleTimeMs")?,
@@ -97,14 +96,16 @@ impl Message for GetTelemetrySubscriptionsResponse {
             accepted_compression_types: r.array_of(
                 "GetTelemetrySubscriptionsResponse.AcceptedCompressionTypes",
                 1,
-                |r| r.i8("GetTelemetrySubscriptionsResponse.AcceptedCompressionTypes"),
+                Reader::i8,
             )?,
             push_interval_ms: r.i32("GetTelemetrySubscriptionsResponse.PushIntervalMs")?,
             telemetry_max_bytes: r.i32("GetTelemetrySubscriptionsResponse.TelemetryMaxBytes")?,
             delta_temporality: r.bool("GetTelemetrySubscriptionsResponse.DeltaTemporality")?,
-            requested_metrics: r.array_of("GetTelemetrySubscriptionsResponse.RequestedMetrics", 1, |r| {
-                r.string("GetTelemetrySubscriptionsResponse.RequestedMetrics")
-            })?,
+            requested_metrics: r.array_of(
+                "GetTelemetrySubscriptionsResponse.RequestedMetrics",
+                1,
+                Reader::string,
+            )?,
             unknown_tagged_fields: r.unknown_tagged_fields("GetTelemetrySubscriptionsResponse")?,
         })
     }

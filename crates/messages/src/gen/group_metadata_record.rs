@@ -19,14 +19,14 @@ impl Message for GroupMetadataKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group, "GroupMetadataKey.group")?;
         Ok(())
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self { group: r.string("GroupMetadataKey.group")? })
     }
@@ -72,7 +72,7 @@ impl Message for GroupMetadataValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=4;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 4);
         w.string(&self.protocol_type, "GroupMetadataValue.protocolType")?;
         w.i32(self.generation);
@@ -81,12 +81,12 @@ impl Message for GroupMetadataValue {
         if version >= 2 {
             w.i64(self.current_state_timestamp);
         }
-        w.array_of(&self.members, "GroupMetadataValue.members", |w, x| x.write(w, version))?;
+        w.array_of(&self.members, "GroupMetadataValue.members", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "GroupMetadataValue", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 4);
         Ok(Self {
             protocol_type: r.string("GroupMetadataValue.protocolType")?,
@@ -98,7 +98,7 @@ impl Message for GroupMetadataValue {
             } else {
                 -1
             },
-            members: r.array_of("GroupMetadataValue.members", 15, |r| MemberMetadata::read(r, version))?,
+            members: r.array_of("GroupMetadataValue.members", 15, |r, _| MemberMetadata::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("GroupMetadataValue")?,
         })
     }

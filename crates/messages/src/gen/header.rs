@@ -37,7 +37,7 @@ impl Message for RequestHeader {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.i16(self.request_api_key);
         w.i16(self.request_api_version);
@@ -47,7 +47,7 @@ impl Message for RequestHeader {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             request_api_key: r.i16("RequestHeader.RequestApiKey")?,
@@ -74,14 +74,14 @@ impl Message for ResponseHeader {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 1);
         w.i32(self.correlation_id);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ResponseHeader", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 1);
         Ok(Self {
             correlation_id: r.i32("ResponseHeader.CorrelationId")?,

@@ -26,7 +26,7 @@ impl Message for HeartbeatRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=4;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 4);
         w.string(&self.group_id, "HeartbeatRequest.GroupId")?;
         w.i32(self.generation_id);
@@ -40,7 +40,7 @@ impl Message for HeartbeatRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 4);
         Ok(Self {
             group_id: r.string("HeartbeatRequest.GroupId")?,
@@ -78,7 +78,7 @@ impl Message for HeartbeatResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=4;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 4);
         if version >= 1 {
             w.i32(self.throttle_time_ms);
@@ -88,7 +88,7 @@ impl Message for HeartbeatResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 4);
         Ok(Self {
             throttle_time_ms: if version >= 1 { r.i32("HeartbeatResponse.ThrottleTimeMs")? } else { 0 },

@@ -23,18 +23,20 @@ impl Message for IncrementalAlterConfigsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 1);
-        w.array_of(&self.resources, "IncrementalAlterConfigsRequest.Resources", |w, x| x.write(w, version))?;
+        w.array_of(&self.resources, "IncrementalAlterConfigsRequest.Resources", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.bool(self.validate_only);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "IncrementalAlterConfigsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 1);
         Ok(Self {
-            resources: r.array_of("IncrementalAlterConfigsRequest.Resources", 4, |r| {
+            resources: r.array_of("IncrementalAlterConfigsRequest.Resources", 4, |r, _| {
                 AlterConfigsResource::read(r, version)
             })?,
             validate_only: r.bool("IncrementalAlterConfigsRequest.ValidateOnly")?,
@@ -62,7 +64,7 @@ impl AlterConfigsResource {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.i8(self.resource_type);
         w.string(&self.resource_name, "IncrementalAlterConfigsRequest.Resources.ResourceName")?;
-        w.array_of(&self.configs, "IncrementalAlterConfigsRequest.Resources.Configs", |w, x| {
+        w.array_of(&self.configs, "IncrementalAlterConfigsRequest.Resources.Configs", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(
@@ -76,7 +78,7 @@ impl AlterConfigsResource {
         Ok(Self {
             resource_type: r.i8("IncrementalAlterConfigsRequest.Resources.ResourceType")?,
             resource_name: r.string("IncrementalAlterConfigsRequest.Resources.ResourceName")?,
-            configs: r.array_of("IncrementalAlterConfigsRequest.Resources.Configs", 4, |r| {
+            configs: r.array_of("IncrementalAlterConfigsRequest.Resources.Configs", 4, |r, _| {
                 AlterableConfig::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("IncrementalAlterConfigsRequest.Resources")?,
@@ -145,19 +147,21 @@ impl Message for IncrementalAlterConfigsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 1);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.responses, "IncrementalAlterConfigsResponse.Responses", |w, x| x.write(w, version))?;
+        w.array_of(&self.responses, "IncrementalAlterConfigsResponse.Responses", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "IncrementalAlterConfigsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 1);
         Ok(Self {
             throttle_time_ms: r.i32("IncrementalAlterConfigsResponse.ThrottleTimeMs")?,
-            responses: r.array_of("IncrementalAlterConfigsResponse.Responses", 6, |r| {
+            responses: r.array_of("IncrementalAlterConfigsResponse.Responses", 6, |r, _| {
                 AlterConfigsResourceResponse::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("IncrementalAlterConfigsResponse")?,

@@ -45,7 +45,7 @@ impl Message for InitProducerIdRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=6;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.nullable_string(self.transactional_id.as_ref(), "InitProducerIdRequest.TransactionalId")?;
         w.i32(self.transaction_timeout_ms);
@@ -73,7 +73,7 @@ impl Message for InitProducerIdRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             transactional_id: r.nullable_string("InitProducerIdRequest.TransactionalId")?,
@@ -133,7 +133,7 @@ impl Message for InitProducerIdResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=6;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
@@ -153,7 +153,7 @@ impl Message for InitProducerIdResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             throttle_time_ms: r.i32("InitProducerIdResponse.ThrottleTimeMs")?,

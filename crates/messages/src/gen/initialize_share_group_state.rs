@@ -21,19 +21,19 @@ impl Message for InitializeShareGroupStateRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.string(&self.group_id, "InitializeShareGroupStateRequest.GroupId")?;
-        w.array_of(&self.topics, "InitializeShareGroupStateRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "InitializeShareGroupStateRequest.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "InitializeShareGroupStateRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             group_id: r.string("InitializeShareGroupStateRequest.GroupId")?,
-            topics: r.array_of("InitializeShareGroupStateRequest.Topics", 18, |r| {
+            topics: r.array_of("InitializeShareGroupStateRequest.Topics", 18, |r, _| {
                 InitializeStateData::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("InitializeShareGroupStateRequest")?,
@@ -58,7 +58,7 @@ pub struct InitializeStateData {
 impl InitializeStateData {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.uuid(self.topic_id);
-        w.array_of(&self.partitions, "InitializeShareGroupStateRequest.Topics.Partitions", |w, x| {
+        w.array_of(&self.partitions, "InitializeShareGroupStateRequest.Topics.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(
@@ -71,7 +71,7 @@ impl InitializeStateData {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_id: r.uuid("InitializeShareGroupStateRequest.Topics.TopicId")?,
-            partitions: r.array_of("InitializeShareGroupStateRequest.Topics.Partitions", 17, |r| {
+            partitions: r.array_of("InitializeShareGroupStateRequest.Topics.Partitions", 17, |r, _| {
                 PartitionData::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("InitializeShareGroupStateRequest.Topics")?,
@@ -125,17 +125,19 @@ impl Message for InitializeShareGroupStateResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.results, "InitializeShareGroupStateResponse.Results", |w, x| x.write(w, version))?;
+        w.array_of(&self.results, "InitializeShareGroupStateResponse.Results", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "InitializeShareGroupStateResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            results: r.array_of("InitializeShareGroupStateResponse.Results", 18, |r| {
+            results: r.array_of("InitializeShareGroupStateResponse.Results", 18, |r, _| {
                 InitializeStateResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("InitializeShareGroupStateResponse")?,
@@ -155,7 +157,7 @@ pub struct InitializeStateResult {
 impl InitializeStateResult {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.uuid(self.topic_id);
-        w.array_of(&self.partitions, "InitializeShareGroupStateResponse.Results.Partitions", |w, x| {
+        w.array_of(&self.partitions, "InitializeShareGroupStateResponse.Results.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(
@@ -168,7 +170,7 @@ impl InitializeStateResult {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_id: r.uuid("InitializeShareGroupStateResponse.Results.TopicId")?,
-            partitions: r.array_of("InitializeShareGroupStateResponse.Results.Partitions", 8, |r| {
+            partitions: r.array_of("InitializeShareGroupStateResponse.Results.Partitions", 8, |r, _| {
                 PartitionResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("InitializeShareGroupStateResponse.Results")?,

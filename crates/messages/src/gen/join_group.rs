@@ -49,7 +49,7 @@ impl Message for JoinGroupRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=9;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 6);
         w.string(&self.group_id, "JoinGroupRequest.GroupId")?;
         w.i32(self.session_timeout_ms);
@@ -63,7 +63,7 @@ impl Message for JoinGroupRequest {
             return Err(support::unsupported("JoinGroupRequest.GroupInstanceId", version));
         }
         w.string(&self.protocol_type, "JoinGroupRequest.ProtocolType")?;
-        w.array_of(&self.protocols, "JoinGroupRequest.Protocols", |w, x| x.write(w, version))?;
+        w.array_of(&self.protocols, "JoinGroupRequest.Protocols", |w, x, _| x.write(w, version))?;
         if version >= 8 {
             w.nullable_string(self.reason.as_ref(), "JoinGroupRequest.Reason")?;
         }
@@ -71,7 +71,7 @@ impl Message for JoinGroupRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 6);
         Ok(Self {
             group_id: r.string("JoinGroupRequest.GroupId")?,
@@ -88,8 +88,9 @@ impl Message for JoinGroupRequest {
                 None
             },
             protocol_type: r.string("JoinGroupRequest.ProtocolType")?,
-            protocols: r
-                .array_of("JoinGroupRequest.Protocols", 3, |r| JoinGroupRequestProtocol::read(r, version))?,
+            protocols: r.array_of("JoinGroupRequest.Protocols", 3, |r, _| {
+                JoinGroupRequestProtocol::read(r, version)
+            })?,
             reason: if version >= 8 { r.nullable_string("JoinGroupRequest.Reason")? } else { None },
             unknown_tagged_fields: r.unknown_tagged_fields("JoinGroupRequest")?,
         })
@@ -170,7 +171,7 @@ impl Message for JoinGroupResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=9;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 6);
         if version >= 2 {
             w.i32(self.throttle_time_ms);
@@ -191,12 +192,12 @@ impl Message for JoinGroupResponse {
             return Err(support::unsupported("JoinGroupResponse.SkipAssignment", version));
         }
         w.string(&self.member_id, "JoinGroupResponse.MemberId")?;
-        w.array_of(&self.members, "JoinGroupResponse.Members", |w, x| x.write(w, version))?;
+        w.array_of(&self.members, "JoinGroupResponse.Members", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "JoinGroupResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 6);
         Ok(Self {
             throttle_time_ms: if version >= 2 { r.i32("JoinGroupResponse.ThrottleTimeMs")? } else { 0 },
@@ -216,7 +217,7 @@ impl Message for JoinGroupResponse {
             skip_assignment: if version >= 9 { r.bool("JoinGroupResponse.SkipAssignment")? } else { false },
             member_id: r.string("JoinGroupResponse.MemberId")?,
             members: r
-                .array_of("JoinGroupResponse.Members", 4, |r| JoinGroupResponseMember::read(r, version))?,
+                .array_of("JoinGroupResponse.Members", 4, |r, _| JoinGroupResponseMember::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("JoinGroupResponse")?,
         })
     }

@@ -26,7 +26,7 @@ impl Message for LeaveGroupRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 4);
         w.string(&self.group_id, "LeaveGroupRequest.GroupId")?;
         if version <= 2 {
@@ -35,7 +35,7 @@ impl Message for LeaveGroupRequest {
             return Err(support::unsupported("LeaveGroupRequest.MemberId", version));
         }
         if version >= 3 {
-            w.array_of(&self.members, "LeaveGroupRequest.Members", |w, x| x.write(w, version))?;
+            w.array_of(&self.members, "LeaveGroupRequest.Members", |w, x, _| x.write(w, version))?;
         } else if !self.members.is_empty() {
             return Err(support::unsupported("LeaveGroupRequest.Members", version));
         }
@@ -43,13 +43,13 @@ impl Message for LeaveGroupRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 4);
         Ok(Self {
             group_id: r.string("LeaveGroupRequest.GroupId")?,
             member_id: if version <= 2 { r.string("LeaveGroupRequest.MemberId")? } else { Str::default() },
             members: if version >= 3 {
-                r.array_of("LeaveGroupRequest.Members", 3, |r| MemberIdentity::read(r, version))?
+                r.array_of("LeaveGroupRequest.Members", 3, |r, _| MemberIdentity::read(r, version))?
             } else {
                 Vec::new()
             },
@@ -113,14 +113,14 @@ impl Message for LeaveGroupResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 4);
         if version >= 1 {
             w.i32(self.throttle_time_ms);
         }
         w.i16(self.error_code.as_i16());
         if version >= 3 {
-            w.array_of(&self.members, "LeaveGroupResponse.Members", |w, x| x.write(w, version))?;
+            w.array_of(&self.members, "LeaveGroupResponse.Members", |w, x, _| x.write(w, version))?;
         } else if !self.members.is_empty() {
             return Err(support::unsupported("LeaveGroupResponse.Members", version));
         }
@@ -128,13 +128,13 @@ impl Message for LeaveGroupResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 4);
         Ok(Self {
             throttle_time_ms: if version >= 1 { r.i32("LeaveGroupResponse.ThrottleTimeMs")? } else { 0 },
             error_code: ErrorCode::from_i16(r.i16("LeaveGroupResponse.ErrorCode")?),
             members: if version >= 3 {
-                r.array_of("LeaveGroupResponse.Members", 5, |r| MemberResponse::read(r, version))?
+                r.array_of("LeaveGroupResponse.Members", 5, |r, _| MemberResponse::read(r, version))?
             } else {
                 Vec::new()
             },

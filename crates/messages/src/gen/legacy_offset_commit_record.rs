@@ -20,7 +20,7 @@ impl Message for LegacyOffsetCommitKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group, "LegacyOffsetCommitKey.group")?;
         w.string(&self.topic, "LegacyOffsetCommitKey.topic")?;
@@ -29,7 +29,7 @@ impl Message for LegacyOffsetCommitKey {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
             group: r.string("LegacyOffsetCommitKey.group")?,
@@ -57,7 +57,7 @@ impl Message for LegacyOffsetCommitValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.i64(self.offset);
         w.string(&self.metadata, "LegacyOffsetCommitValue.metadata")?;
@@ -66,7 +66,7 @@ impl Message for LegacyOffsetCommitValue {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
             offset: r.i64("LegacyOffsetCommitValue.offset")?,

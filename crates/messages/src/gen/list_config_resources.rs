@@ -21,13 +21,10 @@ impl Message for ListConfigResourcesRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         if version >= 1 {
-            w.array_of(&self.resource_types, "ListConfigResourcesRequest.ResourceTypes", |w, x| {
-                w.i8(*x);
-                Ok(())
-            })?;
+            w.array_of(&self.resource_types, "ListConfigResourcesRequest.ResourceTypes", support::i8)?;
         } else if !self.resource_types.is_empty() {
             return Err(support::unsupported("ListConfigResourcesRequest.ResourceTypes", version));
         }
@@ -35,13 +32,11 @@ impl Message for ListConfigResourcesRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             resource_types: if version >= 1 {
-                r.array_of("ListConfigResourcesRequest.ResourceTypes", 1, |r| {
-                    r.i8("ListConfigResourcesRequest.ResourceTypes")
-                })?
+                r.array_of("ListConfigResourcesRequest.ResourceTypes", 1, Reader::i8)?
             } else {
                 Vec::new()
             },
@@ -71,23 +66,23 @@ impl Message for ListConfigResourcesResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
-        w.array_of(&self.config_resources, "ListConfigResourcesResponse.ConfigResources", |w, x| {
+        w.array_of(&self.config_resources, "ListConfigResourcesResponse.ConfigResources", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ListConfigResourcesResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("ListConfigResourcesResponse.ThrottleTimeMs")?,
             error_code: ErrorCode::from_i16(r.i16("ListConfigResourcesResponse.ErrorCode")?),
-            config_resources: r.array_of("ListConfigResourcesResponse.ConfigResources", 2, |r| {
+            config_resources: r.array_of("ListConfigResourcesResponse.ConfigResources", 2, |r, _| {
                 ConfigResource::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ListConfigResourcesResponse")?,

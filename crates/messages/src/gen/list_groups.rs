@@ -25,19 +25,15 @@ impl Message for ListGroupsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 3);
         if version >= 4 {
-            w.array_of(&self.states_filter, "ListGroupsRequest.StatesFilter", |w, x| {
-                w.string(x, "ListGroupsRequest.StatesFilter")
-            })?;
+            w.array_of(&self.states_filter, "ListGroupsRequest.StatesFilter", Writer::string)?;
         } else if !self.states_filter.is_empty() {
             return Err(support::unsupported("ListGroupsRequest.StatesFilter", version));
         }
         if version >= 5 {
-            w.array_of(&self.types_filter, "ListGroupsRequest.TypesFilter", |w, x| {
-                w.string(x, "ListGroupsRequest.TypesFilter")
-            })?;
+            w.array_of(&self.types_filter, "ListGroupsRequest.TypesFilter", Writer::string)?;
         } else if !self.types_filter.is_empty() {
             return Err(support::unsupported("ListGroupsRequest.TypesFilter", version));
         }
@@ -45,18 +41,16 @@ impl Message for ListGroupsRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 3);
         Ok(Self {
             states_filter: if version >= 4 {
-                r.array_of("ListGroupsRequest.StatesFilter", 1, |r| {
-                    r.string("ListGroupsRequest.StatesFilter")
-                })?
+                r.array_of("ListGroupsRequest.StatesFilter", 1, Reader::string)?
             } else {
                 Vec::new()
             },
             types_filter: if version >= 5 {
-                r.array_of("ListGroupsRequest.TypesFilter", 1, |r| r.string("ListGroupsRequest.TypesFilter"))?
+                r.array_of("ListGroupsRequest.TypesFilter", 1, Reader::string)?
             } else {
                 Vec::new()
             },
@@ -88,23 +82,23 @@ impl Message for ListGroupsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 3);
         if version >= 1 {
             w.i32(self.throttle_time_ms);
         }
         w.i16(self.error_code.as_i16());
-        w.array_of(&self.groups, "ListGroupsResponse.Groups", |w, x| x.write(w, version))?;
+        w.array_of(&self.groups, "ListGroupsResponse.Groups", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ListGroupsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 3);
         Ok(Self {
             throttle_time_ms: if version >= 1 { r.i32("ListGroupsResponse.ThrottleTimeMs")? } else { 0 },
             error_code: ErrorCode::from_i16(r.i16("ListGroupsResponse.ErrorCode")?),
-            groups: r.array_of("ListGroupsResponse.Groups", 3, |r| ListedGroup::read(r, version))?,
+            groups: r.array_of("ListGroupsResponse.Groups", 3, |r, _| ListedGroup::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("ListGroupsResponse")?,
         })
     }

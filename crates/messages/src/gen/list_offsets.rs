@@ -27,7 +27,7 @@ impl Message for ListOffsetsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=11;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 6);
         w.i32(self.replica_id);
         if version >= 2 {
@@ -35,7 +35,7 @@ impl Message for ListOffsetsRequest {
         } else if self.isolation_level != 0 {
             return Err(support::unsupported("ListOffsetsRequest.IsolationLevel", version));
         }
-        w.array_of(&self.topics, "ListOffsetsRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "ListOffsetsRequest.Topics", |w, x, _| x.write(w, version))?;
         if version >= 10 {
             w.i32(self.timeout_ms);
         }
@@ -43,12 +43,12 @@ impl Message for ListOffsetsRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 6);
         Ok(Self {
             replica_id: r.i32("ListOffsetsRequest.ReplicaId")?,
             isolation_level: if version >= 2 { r.i8("ListOffsetsRequest.IsolationLevel")? } else { 0 },
-            topics: r.array_of("ListOffsetsRequest.Topics", 3, |r| ListOffsetsTopic::read(r, version))?,
+            topics: r.array_of("ListOffsetsRequest.Topics", 3, |r, _| ListOffsetsTopic::read(r, version))?,
             timeout_ms: if version >= 10 { r.i32("ListOffsetsRequest.TimeoutMs")? } else { 0 },
             unknown_tagged_fields: r.unknown_tagged_fields("ListOffsetsRequest")?,
         })
@@ -72,14 +72,14 @@ pub struct ListOffsetsTopic {
 impl ListOffsetsTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.name, "ListOffsetsRequest.Topics.Name")?;
-        w.array_of(&self.partitions, "ListOffsetsRequest.Topics.Partitions", |w, x| x.write(w, version))?;
+        w.array_of(&self.partitions, "ListOffsetsRequest.Topics.Partitions", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ListOffsetsRequest.Topics", version)
     }
 
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string("ListOffsetsRequest.Topics.Name")?,
-            partitions: r.array_of("ListOffsetsRequest.Topics.Partitions", 12, |r| {
+            partitions: r.array_of("ListOffsetsRequest.Topics.Partitions", 12, |r, _| {
                 ListOffsetsPartition::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ListOffsetsRequest.Topics")?,
@@ -150,22 +150,23 @@ impl Message for ListOffsetsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=11;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 6);
         if version >= 2 {
             w.i32(self.throttle_time_ms);
         }
-        w.array_of(&self.topics, "ListOffsetsResponse.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "ListOffsetsResponse.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ListOffsetsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 6);
         Ok(Self {
             throttle_time_ms: if version >= 2 { r.i32("ListOffsetsResponse.ThrottleTimeMs")? } else { 0 },
-            topics: r
-                .array_of("ListOffsetsResponse.Topics", 3, |r| ListOffsetsTopicResponse::read(r, version))?,
+            topics: r.array_of("ListOffsetsResponse.Topics", 3, |r, _| {
+                ListOffsetsTopicResponse::read(r, version)
+            })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ListOffsetsResponse")?,
         })
     }
@@ -183,14 +184,14 @@ pub struct ListOffsetsTopicResponse {
 impl ListOffsetsTopicResponse {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.name, "ListOffsetsResponse.Topics.Name")?;
-        w.array_of(&self.partitions, "ListOffsetsResponse.Topics.Partitions", |w, x| x.write(w, version))?;
+        w.array_of(&self.partitions, "ListOffsetsResponse.Topics.Partitions", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ListOffsetsResponse.Topics", version)
     }
 
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string("ListOffsetsResponse.Topics.Name")?,
-            partitions: r.array_of("ListOffsetsResponse.Topics.Partitions", 22, |r| {
+            partitions: r.array_of("ListOffsetsResponse.Topics.Partitions", 22, |r, _| {
                 ListOffsetsPartitionResponse::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ListOffsetsResponse.Topics")?,

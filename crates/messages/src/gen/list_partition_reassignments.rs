@@ -27,21 +27,23 @@ impl Message for ListPartitionReassignmentsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.timeout_ms);
-        w.nullable_array_of(self.topics.as_deref(), "ListPartitionReassignmentsRequest.Topics", |w, x| {
-            x.write(w, version)
-        })?;
+        w.nullable_array_of(
+            self.topics.as_deref(),
+            "ListPartitionReassignmentsRequest.Topics",
+            |w, x, _| x.write(w, version),
+        )?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ListPartitionReassignmentsRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             timeout_ms: r.i32("ListPartitionReassignmentsRequest.TimeoutMs")?,
-            topics: r.nullable_array_of("ListPartitionReassignmentsRequest.Topics", 3, |r| {
+            topics: r.nullable_array_of("ListPartitionReassignmentsRequest.Topics", 3, |r, _| {
                 ListPartitionReassignmentsTopics::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ListPartitionReassignmentsRequest")?,
@@ -69,10 +71,7 @@ impl ListPartitionReassignmentsTopics {
         w.array_of(
             &self.partition_indexes,
             "ListPartitionReassignmentsRequest.Topics.PartitionIndexes",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -87,7 +86,7 @@ impl ListPartitionReassignmentsTopics {
             partition_indexes: r.array_of(
                 "ListPartitionReassignmentsRequest.Topics.PartitionIndexes",
                 4,
-                |r| r.i32("ListPartitionReassignmentsRequest.Topics.PartitionIndexes"),
+                Reader::i32,
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("ListPartitionReassignmentsRequest.Topics")?,
         })
@@ -123,23 +122,23 @@ impl Message for ListPartitionReassignmentsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
         w.nullable_string(self.error_message.as_ref(), "ListPartitionReassignmentsResponse.ErrorMessage")?;
-        w.array_of(&self.topics, "ListPartitionReassignmentsResponse.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "ListPartitionReassignmentsResponse.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ListPartitionReassignmentsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("ListPartitionReassignmentsResponse.ThrottleTimeMs")?,
             error_code: ErrorCode::from_i16(r.i16("ListPartitionReassignmentsResponse.ErrorCode")?),
             error_message: r.nullable_string("ListPartitionReassignmentsResponse.ErrorMessage")?,
-            topics: r.array_of("ListPartitionReassignmentsResponse.Topics", 3, |r| {
+            topics: r.array_of("ListPartitionReassignmentsResponse.Topics", 3, |r, _| {
                 OngoingTopicReassignment::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ListPartitionReassignmentsResponse")?,
@@ -159,7 +158,7 @@ pub struct OngoingTopicReassignment {
 impl OngoingTopicReassignment {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.name, "ListPartitionReassignmentsResponse.Topics.Name")?;
-        w.array_of(&self.partitions, "ListPartitionReassignmentsResponse.Topics.Partitions", |w, x| {
+        w.array_of(&self.partitions, "ListPartitionReassignmentsResponse.Topics.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(
@@ -172,7 +171,7 @@ impl OngoingTopicReassignment {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string("ListPartitionReassignmentsResponse.Topics.Name")?,
-            partitions: r.array_of("ListPartitionReassignmentsResponse.Topics.Partitions", 8, |r| {
+            partitions: r.array_of("ListPartitionReassignmentsResponse.Topics.Partitions", 8, |r, _| {
                 OngoingPartitionReassignment::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ListPartitionReassignmentsResponse.Topics")?,
@@ -197,26 +196,17 @@ impl OngoingPartitionReassignment {
         w.array_of(
             &self.replicas,
             "ListPartitionReassignmentsResponse.Topics.Partitions.Replicas",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.array_of(
             &self.adding_replicas,
             "ListPartitionReassignmentsResponse.Topics.Partitions.AddingReplicas",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.array_of(
             &self.removing_replicas,
             "ListPartitionReassignmentsResponse.Topics.Partitions.RemovingReplicas",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -231,17 +221,17 @@ impl OngoingPartitionReassignment {
             replicas: r.array_of(
                 "ListPartitionReassignmentsResponse.Topics.Partitions.Replicas",
                 4,
-                |r| r.i32("ListPartitionReassignmentsResponse.Topics.Partitions.Replicas"),
+                Reader::i32,
             )?,
             adding_replicas: r.array_of(
                 "ListPartitionReassignmentsResponse.Topics.Partitions.AddingReplicas",
                 4,
-                |r| r.i32("ListPartitionReassignmentsResponse.Topics.Partitions.AddingReplicas"),
+                Reader::i32,
             )?,
             removing_replicas: r.array_of(
                 "ListPartitionReassignmentsResponse.Topics.Partitions.RemovingReplicas",
                 4,
-                |r| r.i32("ListPartitionReassignmentsResponse.Topics.Partitions.RemovingReplicas"),
+                Reader::i32,
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("ListPartitionReassignmentsResponse.Topics.Partitions")?,

@@ -37,15 +37,10 @@ impl Message for ListTransactionsRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.state_filters, "ListTransactionsRequest.StateFilters", |w, x| {
-            w.string(x, "ListTransactionsRequest.StateFilters")
-        })?;
-        w.array_of(&self.producer_id_filters, "ListTransactionsRequest.ProducerIdFilters", |w, x| {
-            w.i64(*x);
-            Ok(())
-        })?;
+        w.array_of(&self.state_filters, "ListTransactionsRequest.StateFilters", Writer::string)?;
+        w.array_of(&self.producer_id_filters, "ListTransactionsRequest.ProducerIdFilters", support::i64)?;
         if version >= 1 {
             w.i64(self.duration_filter);
         } else if self.duration_filter != -1 {
@@ -63,15 +58,11 @@ impl Message for ListTransactionsRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            state_filters: r.array_of("ListTransactionsRequest.StateFilters", 1, |r| {
-                r.string("ListTransactionsRequest.StateFilters")
-            })?,
-            producer_id_filters: r.array_of("ListTransactionsRequest.ProducerIdFilters", 8, |r| {
-                r.i64("ListTransactionsRequest.ProducerIdFilters")
-            })?,
+            state_filters: r.array_of("ListTransactionsRequest.StateFilters", 1, Reader::string)?,
+            producer_id_filters: r.array_of("ListTransactionsRequest.ProducerIdFilters", 8, Reader::i64)?,
             duration_filter: if version >= 1 { r.i64("ListTransactionsRequest.DurationFilter")? } else { -1 },
             transactional_id_pattern: if version >= 2 {
                 r.nullable_string("ListTransactionsRequest.TransactionalIdPattern")?
@@ -105,29 +96,33 @@ impl Message for ListTransactionsResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
-        w.array_of(&self.unknown_state_filters, "ListTransactionsResponse.UnknownStateFilters", |w, x| {
-            w.string(x, "ListTransactionsResponse.UnknownStateFilters")
-        })?;
-        w.array_of(&self.transaction_states, "ListTransactionsResponse.TransactionStates", |w, x| {
+        w.array_of(
+            &self.unknown_state_filters,
+            "ListTransactionsResponse.UnknownStateFilters",
+            Writer::string,
+        )?;
+        w.array_of(&self.transaction_states, "ListTransactionsResponse.TransactionStates", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ListTransactionsResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("ListTransactionsResponse.ThrottleTimeMs")?,
             error_code: ErrorCode::from_i16(r.i16("ListTransactionsResponse.ErrorCode")?),
-            unknown_state_filters: r.array_of("ListTransactionsResponse.UnknownStateFilters", 1, |r| {
-                r.string("ListTransactionsResponse.UnknownStateFilters")
-            })?,
-            transaction_states: r.array_of("ListTransactionsResponse.TransactionStates", 11, |r| {
+            unknown_state_filters: r.array_of(
+                "ListTransactionsResponse.UnknownStateFilters",
+                1,
+                Reader::string,
+            )?,
+            transaction_states: r.array_of("ListTransactionsResponse.TransactionStates", 11, |r, _| {
                 TransactionState::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ListTransactionsResponse")?,

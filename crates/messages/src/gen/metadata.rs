@@ -41,12 +41,12 @@ impl Message for MetadataRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=13;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 9);
         if version < 1 && self.topics.is_none() {
             return Err(support::null("MetadataRequest.Topics"));
         }
-        w.nullable_array_of(self.topics.as_deref(), "MetadataRequest.Topics", |w, x| x.write(w, version))?;
+        w.nullable_array_of(self.topics.as_deref(), "MetadataRequest.Topics", |w, x, _| x.write(w, version))?;
         if version >= 4 {
             w.bool(self.allow_auto_topic_creation);
         } else if !self.allow_auto_topic_creation {
@@ -66,13 +66,15 @@ impl Message for MetadataRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 9);
         Ok(Self {
             topics: if version >= 1 {
-                r.nullable_array_of("MetadataRequest.Topics", 2, |r| MetadataRequestTopic::read(r, version))?
+                r.nullable_array_of("MetadataRequest.Topics", 2, |r, _| {
+                    MetadataRequestTopic::read(r, version)
+                })?
             } else {
-                Some(r.array_of("MetadataRequest.Topics", 2, |r| MetadataRequestTopic::read(r, version))?)
+                Some(r.array_of("MetadataRequest.Topics", 2, |r, _| MetadataRequestTopic::read(r, version))?)
             },
             allow_auto_topic_creation: if version >= 4 {
                 r.bool("MetadataRequest.AllowAutoTopicCreation")?
@@ -182,19 +184,19 @@ impl Message for MetadataResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=13;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 9);
         if version >= 3 {
             w.i32(self.throttle_time_ms);
         }
-        w.array_of(&self.brokers, "MetadataResponse.Brokers", |w, x| x.write(w, version))?;
+        w.array_of(&self.brokers, "MetadataResponse.Brokers", |w, x, _| x.write(w, version))?;
         if version >= 2 {
             w.nullable_string(self.cluster_id.as_ref(), "MetadataResponse.ClusterId")?;
         }
         if version >= 1 {
             w.i32(self.controller_id);
         }
-        w.array_of(&self.topics, "MetadataResponse.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "MetadataResponse.Topics", |w, x, _| x.write(w, version))?;
         if (8..=10).contains(&version) {
             w.i32(self.cluster_authorized_operations);
         } else if self.cluster_authorized_operations != -2147483648 {
@@ -207,15 +209,16 @@ impl Message for MetadataResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 9);
         Ok(Self {
             throttle_time_ms: if version >= 3 { r.i32("MetadataResponse.ThrottleTimeMs")? } else { 0 },
             brokers: r
-                .array_of("MetadataResponse.Brokers", 10, |r| MetadataResponseBroker::read(r, version))?,
+                .array_of("MetadataResponse.Brokers", 10, |r, _| MetadataResponseBroker::read(r, version))?,
             cluster_id: if version >= 2 { r.nullable_string("MetadataResponse.ClusterId")? } else { None },
             controller_id: if version >= 1 { r.i32("MetadataResponse.ControllerId")? } else { -1 },
-            topics: r.array_of("MetadataResponse.Topics", 8, |r| MetadataResponseTopic::read(r, version))?,
+            topics: r
+                .array_of("MetadataResponse.Topics", 8, |r, _| MetadataResponseTopic::read(r, version))?,
             cluster_authorized_operations: if (8..=10).contains(&version) {
                 r.i32("MetadataResponse.ClusterAuthorizedOperations")?
             } else {
@@ -309,7 +312,7 @@ impl MetadataResponseTopic {
         if version >= 1 {
             w.bool(self.is_internal);
         }
-        w.array_of(&self.partitions, "MetadataResponse.Topics.Partitions", |w, x| x.write(w, version))?;
+        w.array_of(&self.partitions, "MetadataResponse.Topics.Partitions", |w, x, _| x.write(w, version))?;
         if version >= 8 {
             w.i32(self.topic_authorized_operations);
         } else if self.topic_authorized_operations != -2147483648 {
@@ -328,7 +331,7 @@ impl MetadataResponseTopic {
             },
             topic_id: if version >= 10 { r.uuid("MetadataResponse.Topics.TopicId")? } else { Uuid::ZERO },
             is_internal: if version >= 1 { r.bool("MetadataResponse.Topics.IsInternal")? } else { false },
-            partitions: r.array_of("MetadataResponse.Topics.Partitions", 18, |r| {
+            partitions: r.array_of("MetadataResponse.Topics.Partitions", 18, |r, _| {
                 MetadataResponsePartition::read(r, version)
             })?,
             topic_authorized_operations: if version >= 8 {
@@ -380,22 +383,13 @@ impl MetadataResponsePartition {
         if version >= 7 {
             w.i32(self.leader_epoch);
         }
-        w.array_of(&self.replica_nodes, "MetadataResponse.Topics.Partitions.ReplicaNodes", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
-        w.array_of(&self.isr_nodes, "MetadataResponse.Topics.Partitions.IsrNodes", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(&self.replica_nodes, "MetadataResponse.Topics.Partitions.ReplicaNodes", support::i32)?;
+        w.array_of(&self.isr_nodes, "MetadataResponse.Topics.Partitions.IsrNodes", support::i32)?;
         if version >= 5 {
             w.array_of(
                 &self.offline_replicas,
                 "MetadataResponse.Topics.Partitions.OfflineReplicas",
-                |w, x| {
-                    w.i32(*x);
-                    Ok(())
-                },
+                support::i32,
             )?;
         }
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "MetadataResponse.Topics.Partitions", version)
@@ -411,16 +405,10 @@ impl MetadataResponsePartition {
             } else {
                 -1
             },
-            replica_nodes: r.array_of("MetadataResponse.Topics.Partitions.ReplicaNodes", 4, |r| {
-                r.i32("MetadataResponse.Topics.Partitions.ReplicaNodes")
-            })?,
-            isr_nodes: r.array_of("MetadataResponse.Topics.Partitions.IsrNodes", 4, |r| {
-                r.i32("MetadataResponse.Topics.Partitions.IsrNodes")
-            })?,
+            replica_nodes: r.array_of("MetadataResponse.Topics.Partitions.ReplicaNodes", 4, Reader::i32)?,
+            isr_nodes: r.array_of("MetadataResponse.Topics.Partitions.IsrNodes", 4, Reader::i32)?,
             offline_replicas: if version >= 5 {
-                r.array_of("MetadataResponse.Topics.Partitions.OfflineReplicas", 4, |r| {
-                    r.i32("MetadataResponse.Topics.Partitions.OfflineReplicas")
-                })?
+                r.array_of("MetadataResponse.Topics.Partitions.OfflineReplicas", 4, Reader::i32)?
             } else {
                 Vec::new()
             },

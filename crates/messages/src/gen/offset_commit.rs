@@ -43,7 +43,7 @@ impl Message for OffsetCommitRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 2..=10;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 8);
         w.string(&self.group_id, "OffsetCommitRequest.GroupId")?;
         w.i32(self.generation_id_or_member_epoch);
@@ -56,12 +56,12 @@ impl Message for OffsetCommitRequest {
         if version <= 4 {
             w.i64(self.retention_time_ms);
         }
-        w.array_of(&self.topics, "OffsetCommitRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "OffsetCommitRequest.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "OffsetCommitRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 8);
         Ok(Self {
             group_id: r.string("OffsetCommitRequest.GroupId")?,
@@ -73,8 +73,9 @@ impl Message for OffsetCommitRequest {
                 None
             },
             retention_time_ms: if version <= 4 { r.i64("OffsetCommitRequest.RetentionTimeMs")? } else { -1 },
-            topics: r
-                .array_of("OffsetCommitRequest.Topics", 3, |r| OffsetCommitRequestTopic::read(r, version))?,
+            topics: r.array_of("OffsetCommitRequest.Topics", 3, |r, _| {
+                OffsetCommitRequestTopic::read(r, version)
+            })?,
             unknown_tagged_fields: r.unknown_tagged_fields("OffsetCommitRequest")?,
         })
     }
@@ -105,7 +106,7 @@ impl OffsetCommitRequestTopic {
         if version >= 10 {
             w.uuid(self.topic_id);
         }
-        w.array_of(&self.partitions, "OffsetCommitRequest.Topics.Partitions", |w, x| x.write(w, version))?;
+        w.array_of(&self.partitions, "OffsetCommitRequest.Topics.Partitions", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "OffsetCommitRequest.Topics", version)
     }
 
@@ -113,7 +114,7 @@ impl OffsetCommitRequestTopic {
         Ok(Self {
             name: if version <= 9 { r.string("OffsetCommitRequest.Topics.Name")? } else { Str::default() },
             topic_id: if version >= 10 { r.uuid("OffsetCommitRequest.Topics.TopicId")? } else { Uuid::ZERO },
-            partitions: r.array_of("OffsetCommitRequest.Topics.Partitions", 14, |r| {
+            partitions: r.array_of("OffsetCommitRequest.Topics.Partitions", 14, |r, _| {
                 OffsetCommitRequestPartition::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("OffsetCommitRequest.Topics")?,
@@ -192,21 +193,21 @@ impl Message for OffsetCommitResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 2..=10;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 8);
         if version >= 3 {
             w.i32(self.throttle_time_ms);
         }
-        w.array_of(&self.topics, "OffsetCommitResponse.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "OffsetCommitResponse.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "OffsetCommitResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 8);
         Ok(Self {
             throttle_time_ms: if version >= 3 { r.i32("OffsetCommitResponse.ThrottleTimeMs")? } else { 0 },
-            topics: r.array_of("OffsetCommitResponse.Topics", 3, |r| {
+            topics: r.array_of("OffsetCommitResponse.Topics", 3, |r, _| {
                 OffsetCommitResponseTopic::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("OffsetCommitResponse")?,
@@ -234,7 +235,9 @@ impl OffsetCommitResponseTopic {
         if version >= 10 {
             w.uuid(self.topic_id);
         }
-        w.array_of(&self.partitions, "OffsetCommitResponse.Topics.Partitions", |w, x| x.write(w, version))?;
+        w.array_of(&self.partitions, "OffsetCommitResponse.Topics.Partitions", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "OffsetCommitResponse.Topics", version)
     }
 
@@ -242,7 +245,7 @@ impl OffsetCommitResponseTopic {
         Ok(Self {
             name: if version <= 9 { r.string("OffsetCommitResponse.Topics.Name")? } else { Str::default() },
             topic_id: if version >= 10 { r.uuid("OffsetCommitResponse.Topics.TopicId")? } else { Uuid::ZERO },
-            partitions: r.array_of("OffsetCommitResponse.Topics.Partitions", 6, |r| {
+            partitions: r.array_of("OffsetCommitResponse.Topics.Partitions", 6, |r, _| {
                 OffsetCommitResponsePartition::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("OffsetCommitResponse.Topics")?,

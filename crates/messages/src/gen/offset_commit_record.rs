@@ -20,7 +20,7 @@ impl Message for OffsetCommitKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group, "OffsetCommitKey.group")?;
         w.string(&self.topic, "OffsetCommitKey.topic")?;
@@ -29,7 +29,7 @@ impl Message for OffsetCommitKey {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
             group: r.string("OffsetCommitKey.group")?,
@@ -81,7 +81,7 @@ impl Message for OffsetCommitValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=4;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 4);
         w.i64(self.offset);
         if version >= 3 {
@@ -106,7 +106,7 @@ impl Message for OffsetCommitValue {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 4);
         let mut value = Self {
             offset: r.i64("OffsetCommitValue.offset")?,

@@ -19,20 +19,21 @@ impl Message for OffsetDeleteRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group_id, "OffsetDeleteRequest.GroupId")?;
-        w.array_of(&self.topics, "OffsetDeleteRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "OffsetDeleteRequest.Topics", |w, x, _| x.write(w, version))?;
         Ok(())
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
             group_id: r.string("OffsetDeleteRequest.GroupId")?,
-            topics: r
-                .array_of("OffsetDeleteRequest.Topics", 6, |r| OffsetDeleteRequestTopic::read(r, version))?,
+            topics: r.array_of("OffsetDeleteRequest.Topics", 6, |r, _| {
+                OffsetDeleteRequestTopic::read(r, version)
+            })?,
         })
     }
 }
@@ -52,14 +53,14 @@ pub struct OffsetDeleteRequestTopic {
 impl OffsetDeleteRequestTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.name, "OffsetDeleteRequest.Topics.Name")?;
-        w.array_of(&self.partitions, "OffsetDeleteRequest.Topics.Partitions", |w, x| x.write(w, version))?;
+        w.array_of(&self.partitions, "OffsetDeleteRequest.Topics.Partitions", |w, x, _| x.write(w, version))?;
         Ok(())
     }
 
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string("OffsetDeleteRequest.Topics.Name")?,
-            partitions: r.array_of("OffsetDeleteRequest.Topics.Partitions", 4, |r| {
+            partitions: r.array_of("OffsetDeleteRequest.Topics.Partitions", 4, |r, _| {
                 OffsetDeleteRequestPartition::read(r, version)
             })?,
         })
@@ -97,21 +98,21 @@ impl Message for OffsetDeleteResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.i16(self.error_code.as_i16());
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.topics, "OffsetDeleteResponse.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "OffsetDeleteResponse.Topics", |w, x, _| x.write(w, version))?;
         Ok(())
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
             error_code: ErrorCode::from_i16(r.i16("OffsetDeleteResponse.ErrorCode")?),
             throttle_time_ms: r.i32("OffsetDeleteResponse.ThrottleTimeMs")?,
-            topics: r.array_of("OffsetDeleteResponse.Topics", 6, |r| {
+            topics: r.array_of("OffsetDeleteResponse.Topics", 6, |r, _| {
                 OffsetDeleteResponseTopic::read(r, version)
             })?,
         })
@@ -128,14 +129,16 @@ pub struct OffsetDeleteResponseTopic {
 impl OffsetDeleteResponseTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.name, "OffsetDeleteResponse.Topics.Name")?;
-        w.array_of(&self.partitions, "OffsetDeleteResponse.Topics.Partitions", |w, x| x.write(w, version))?;
+        w.array_of(&self.partitions, "OffsetDeleteResponse.Topics.Partitions", |w, x, _| {
+            x.write(w, version)
+        })?;
         Ok(())
     }
 
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string("OffsetDeleteResponse.Topics.Name")?,
-            partitions: r.array_of("OffsetDeleteResponse.Topics.Partitions", 6, |r| {
+            partitions: r.array_of("OffsetDeleteResponse.Topics.Partitions", 6, |r, _| {
                 OffsetDeleteResponsePartition::read(r, version)
             })?,
         })

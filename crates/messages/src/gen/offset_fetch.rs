@@ -41,7 +41,7 @@ impl Message for OffsetFetchRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=10;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 6);
         if version <= 7 {
             w.string(&self.group_id, "OffsetFetchRequest.GroupId")?;
@@ -52,14 +52,14 @@ impl Message for OffsetFetchRequest {
             if version < 2 && self.topics.is_none() {
                 return Err(support::null("OffsetFetchRequest.Topics"));
             }
-            w.nullable_array_of(self.topics.as_deref(), "OffsetFetchRequest.Topics", |w, x| {
+            w.nullable_array_of(self.topics.as_deref(), "OffsetFetchRequest.Topics", |w, x, _| {
                 x.write(w, version)
             })?;
         } else if self.topics.as_ref().is_none_or(|x| !x.is_empty()) {
             return Err(support::unsupported("OffsetFetchRequest.Topics", version));
         }
         if version >= 8 {
-            w.array_of(&self.groups, "OffsetFetchRequest.Groups", |w, x| x.write(w, version))?;
+            w.array_of(&self.groups, "OffsetFetchRequest.Groups", |w, x, _| x.write(w, version))?;
         } else if !self.groups.is_empty() {
             return Err(support::unsupported("OffsetFetchRequest.Groups", version));
         }
@@ -72,17 +72,17 @@ impl Message for OffsetFetchRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 6);
         Ok(Self {
             group_id: if version <= 7 { r.string("OffsetFetchRequest.GroupId")? } else { Str::default() },
             topics: if version <= 7 {
                 if version >= 2 {
-                    r.nullable_array_of("OffsetFetchRequest.Topics", 3, |r| {
+                    r.nullable_array_of("OffsetFetchRequest.Topics", 3, |r, _| {
                         OffsetFetchRequestTopic::read(r, version)
                     })?
                 } else {
-                    Some(r.array_of("OffsetFetchRequest.Topics", 3, |r| {
+                    Some(r.array_of("OffsetFetchRequest.Topics", 3, |r, _| {
                         OffsetFetchRequestTopic::read(r, version)
                     })?)
                 }
@@ -90,7 +90,7 @@ impl Message for OffsetFetchRequest {
                 Some(Vec::new())
             },
             groups: if version >= 8 {
-                r.array_of("OffsetFetchRequest.Groups", 3, |r| OffsetFetchRequestGroup::read(r, version))?
+                r.array_of("OffsetFetchRequest.Groups", 3, |r, _| OffsetFetchRequestGroup::read(r, version))?
             } else {
                 Vec::new()
             },
@@ -117,19 +117,14 @@ pub struct OffsetFetchRequestTopic {
 impl OffsetFetchRequestTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.name, "OffsetFetchRequest.Topics.Name")?;
-        w.array_of(&self.partition_indexes, "OffsetFetchRequest.Topics.PartitionIndexes", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(&self.partition_indexes, "OffsetFetchRequest.Topics.PartitionIndexes", support::i32)?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "OffsetFetchRequest.Topics", version)
     }
 
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string("OffsetFetchRequest.Topics.Name")?,
-            partition_indexes: r.array_of("OffsetFetchRequest.Topics.PartitionIndexes", 4, |r| {
-                r.i32("OffsetFetchRequest.Topics.PartitionIndexes")
-            })?,
+            partition_indexes: r.array_of("OffsetFetchRequest.Topics.PartitionIndexes", 4, Reader::i32)?,
             unknown_tagged_fields: r.unknown_tagged_fields("OffsetFetchRequest.Topics")?,
         })
     }
@@ -169,7 +164,7 @@ impl OffsetFetchRequestGroup {
         if version >= 9 {
             w.i32(self.member_epoch);
         }
-        w.nullable_array_of(self.topics.as_deref(), "OffsetFetchRequest.Groups.Topics", |w, x| {
+        w.nullable_array_of(self.topics.as_deref(), "OffsetFetchRequest.Groups.Topics", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "OffsetFetchRequest.Groups", version)
@@ -184,7 +179,7 @@ impl OffsetFetchRequestGroup {
                 None
             },
             member_epoch: if version >= 9 { r.i32("OffsetFetchRequest.Groups.MemberEpoch")? } else { -1 },
-            topics: r.nullable_array_of("OffsetFetchRequest.Groups.Topics", 3, |r| {
+            topics: r.nullable_array_of("OffsetFetchRequest.Groups.Topics", 3, |r, _| {
                 OffsetFetchRequestTopics::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("OffsetFetchRequest.Groups")?,
@@ -212,10 +207,11 @@ impl OffsetFetchRequestTopics {
         if version >= 10 {
             w.uuid(self.topic_id);
         }
-        w.array_of(&self.partition_indexes, "OffsetFetchRequest.Groups.Topics.PartitionIndexes", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(
+            &self.partition_indexes,
+            "OffsetFetchRequest.Groups.Topics.PartitionIndexes",
+            support::i32,
+        )?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "OffsetFetchRequest.Groups.Topics", version)
     }
 
@@ -231,9 +227,11 @@ impl OffsetFetchRequestTopics {
             } else {
                 Uuid::ZERO
             },
-            partition_indexes: r.array_of("OffsetFetchRequest.Groups.Topics.PartitionIndexes", 4, |r| {
-                r.i32("OffsetFetchRequest.Groups.Topics.PartitionIndexes")
-            })?,
+            partition_indexes: r.array_of(
+                "OffsetFetchRequest.Groups.Topics.PartitionIndexes",
+                4,
+                Reader::i32,
+            )?,
             unknown_tagged_fields: r.unknown_tagged_fields("OffsetFetchRequest.Groups.Topics")?,
         })
     }
@@ -261,13 +259,13 @@ impl Message for OffsetFetchResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=10;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 6);
         if version >= 3 {
             w.i32(self.throttle_time_ms);
         }
         if version <= 7 {
-            w.array_of(&self.topics, "OffsetFetchResponse.Topics", |w, x| x.write(w, version))?;
+            w.array_of(&self.topics, "OffsetFetchResponse.Topics", |w, x, _| x.write(w, version))?;
         } else if !self.topics.is_empty() {
             return Err(support::unsupported("OffsetFetchResponse.Topics", version));
         }
@@ -275,7 +273,7 @@ impl Message for OffsetFetchResponse {
             w.i16(self.error_code.as_i16());
         }
         if version >= 8 {
-            w.array_of(&self.groups, "OffsetFetchResponse.Groups", |w, x| x.write(w, version))?;
+            w.array_of(&self.groups, "OffsetFetchResponse.Groups", |w, x, _| x.write(w, version))?;
         } else if !self.groups.is_empty() {
             return Err(support::unsupported("OffsetFetchResponse.Groups", version));
         }
@@ -283,12 +281,14 @@ impl Message for OffsetFetchResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 6);
         Ok(Self {
             throttle_time_ms: if version >= 3 { r.i32("OffsetFetchResponse.ThrottleTimeMs")? } else { 0 },
             topics: if version <= 7 {
-                r.array_of("OffsetFetchResponse.Topics", 3, |r| OffsetFetchResponseTopic::read(r, version))?
+                r.array_of("OffsetFetchResponse.Topics", 3, |r, _| {
+                    OffsetFetchResponseTopic::read(r, version)
+                })?
             } else {
                 Vec::new()
             },
@@ -298,7 +298,9 @@ impl Message for OffsetFetchResponse {
                 ErrorCode::NONE
             },
             groups: if version >= 8 {
-                r.array_of("OffsetFetchResponse.Groups", 5, |r| OffsetFetchResponseGroup::read(r, version))?
+                r.array_of("OffsetFetchResponse.Groups", 5, |r, _| {
+                    OffsetFetchResponseGroup::read(r, version)
+                })?
             } else {
                 Vec::new()
             },
@@ -319,14 +321,14 @@ pub struct OffsetFetchResponseTopic {
 impl OffsetFetchResponseTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.name, "OffsetFetchResponse.Topics.Name")?;
-        w.array_of(&self.partitions, "OffsetFetchResponse.Topics.Partitions", |w, x| x.write(w, version))?;
+        w.array_of(&self.partitions, "OffsetFetchResponse.Topics.Partitions", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "OffsetFetchResponse.Topics", version)
     }
 
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string("OffsetFetchResponse.Topics.Name")?,
-            partitions: r.array_of("OffsetFetchResponse.Topics.Partitions", 16, |r| {
+            partitions: r.array_of("OffsetFetchResponse.Topics.Partitions", 16, |r, _| {
                 OffsetFetchResponsePartition::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("OffsetFetchResponse.Topics")?,
@@ -401,7 +403,7 @@ pub struct OffsetFetchResponseGroup {
 impl OffsetFetchResponseGroup {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.group_id, "OffsetFetchResponse.Groups.GroupId")?;
-        w.array_of(&self.topics, "OffsetFetchResponse.Groups.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "OffsetFetchResponse.Groups.Topics", |w, x, _| x.write(w, version))?;
         w.i16(self.error_code.as_i16());
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "OffsetFetchResponse.Groups", version)
     }
@@ -409,7 +411,7 @@ impl OffsetFetchResponseGroup {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             group_id: r.string("OffsetFetchResponse.Groups.GroupId")?,
-            topics: r.array_of("OffsetFetchResponse.Groups.Topics", 3, |r| {
+            topics: r.array_of("OffsetFetchResponse.Groups.Topics", 3, |r, _| {
                 OffsetFetchResponseTopics::read(r, version)
             })?,
             error_code: ErrorCode::from_i16(r.i16("OffsetFetchResponse.Groups.ErrorCode")?),
@@ -438,7 +440,7 @@ impl OffsetFetchResponseTopics {
         if version >= 10 {
             w.uuid(self.topic_id);
         }
-        w.array_of(&self.partitions, "OffsetFetchResponse.Groups.Topics.Partitions", |w, x| {
+        w.array_of(&self.partitions, "OffsetFetchResponse.Groups.Topics.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "OffsetFetchResponse.Groups.Topics", version)
@@ -456,7 +458,7 @@ impl OffsetFetchResponseTopics {
             } else {
                 Uuid::ZERO
             },
-            partitions: r.array_of("OffsetFetchResponse.Groups.Topics.Partitions", 20, |r| {
+            partitions: r.array_of("OffsetFetchResponse.Groups.Topics.Partitions", 20, |r, _| {
                 OffsetFetchResponsePartitions::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("OffsetFetchResponse.Groups.Topics")?,

@@ -30,21 +30,21 @@ impl Message for OffsetForLeaderEpochRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 2..=4;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 4);
         if version >= 3 {
             w.i32(self.replica_id);
         }
-        w.array_of(&self.topics, "OffsetForLeaderEpochRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "OffsetForLeaderEpochRequest.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "OffsetForLeaderEpochRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 4);
         Ok(Self {
             replica_id: if version >= 3 { r.i32("OffsetForLeaderEpochRequest.ReplicaId")? } else { -2 },
-            topics: r.array_of("OffsetForLeaderEpochRequest.Topics", 3, |r| {
+            topics: r.array_of("OffsetForLeaderEpochRequest.Topics", 3, |r, _| {
                 OffsetForLeaderTopic::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("OffsetForLeaderEpochRequest")?,
@@ -69,7 +69,7 @@ pub struct OffsetForLeaderTopic {
 impl OffsetForLeaderTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.topic, "OffsetForLeaderEpochRequest.Topics.Topic")?;
-        w.array_of(&self.partitions, "OffsetForLeaderEpochRequest.Topics.Partitions", |w, x| {
+        w.array_of(&self.partitions, "OffsetForLeaderEpochRequest.Topics.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "OffsetForLeaderEpochRequest.Topics", version)
@@ -78,7 +78,7 @@ impl OffsetForLeaderTopic {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic: r.string("OffsetForLeaderEpochRequest.Topics.Topic")?,
-            partitions: r.array_of("OffsetForLeaderEpochRequest.Topics.Partitions", 12, |r| {
+            partitions: r.array_of("OffsetForLeaderEpochRequest.Topics.Partitions", 12, |r, _| {
                 OffsetForLeaderPartition::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("OffsetForLeaderEpochRequest.Topics")?,
@@ -148,19 +148,19 @@ impl Message for OffsetForLeaderEpochResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 2..=4;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 4);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.topics, "OffsetForLeaderEpochResponse.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "OffsetForLeaderEpochResponse.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "OffsetForLeaderEpochResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 4);
         Ok(Self {
             throttle_time_ms: r.i32("OffsetForLeaderEpochResponse.ThrottleTimeMs")?,
-            topics: r.array_of("OffsetForLeaderEpochResponse.Topics", 3, |r| {
+            topics: r.array_of("OffsetForLeaderEpochResponse.Topics", 3, |r, _| {
                 OffsetForLeaderTopicResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("OffsetForLeaderEpochResponse")?,
@@ -180,7 +180,7 @@ pub struct OffsetForLeaderTopicResult {
 impl OffsetForLeaderTopicResult {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.topic, "OffsetForLeaderEpochResponse.Topics.Topic")?;
-        w.array_of(&self.partitions, "OffsetForLeaderEpochResponse.Topics.Partitions", |w, x| {
+        w.array_of(&self.partitions, "OffsetForLeaderEpochResponse.Topics.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "OffsetForLeaderEpochResponse.Topics", version)
@@ -189,7 +189,7 @@ impl OffsetForLeaderTopicResult {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic: r.string("OffsetForLeaderEpochResponse.Topics.Topic")?,
-            partitions: r.array_of("OffsetForLeaderEpochResponse.Topics.Partitions", 18, |r| {
+            partitions: r.array_of("OffsetForLeaderEpochResponse.Topics.Partitions", 18, |r, _| {
                 EpochEndOffset::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("OffsetForLeaderEpochResponse.Topics")?,

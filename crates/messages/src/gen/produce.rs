@@ -26,23 +26,24 @@ impl Message for ProduceRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 3..=13;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 9);
         w.nullable_string(self.transactional_id.as_ref(), "ProduceRequest.TransactionalId")?;
         w.i16(self.acks);
         w.i32(self.timeout_ms);
-        w.array_of(&self.topic_data, "ProduceRequest.TopicData", |w, x| x.write(w, version))?;
+        w.array_of(&self.topic_data, "ProduceRequest.TopicData", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ProduceRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 9);
         Ok(Self {
             transactional_id: r.nullable_string("ProduceRequest.TransactionalId")?,
             acks: r.i16("ProduceRequest.Acks")?,
             timeout_ms: r.i32("ProduceRequest.TimeoutMs")?,
-            topic_data: r.array_of("ProduceRequest.TopicData", 3, |r| TopicProduceData::read(r, version))?,
+            topic_data: r
+                .array_of("ProduceRequest.TopicData", 3, |r, _| TopicProduceData::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("ProduceRequest")?,
         })
     }
@@ -73,7 +74,7 @@ impl TopicProduceData {
         if version >= 13 {
             w.uuid(self.topic_id);
         }
-        w.array_of(&self.partition_data, "ProduceRequest.TopicData.PartitionData", |w, x| {
+        w.array_of(&self.partition_data, "ProduceRequest.TopicData.PartitionData", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ProduceRequest.TopicData", version)
@@ -83,7 +84,7 @@ impl TopicProduceData {
         Ok(Self {
             name: if version <= 12 { r.string("ProduceRequest.TopicData.Name")? } else { Str::default() },
             topic_id: if version >= 13 { r.uuid("ProduceRequest.TopicData.TopicId")? } else { Uuid::ZERO },
-            partition_data: r.array_of("ProduceRequest.TopicData.PartitionData", 6, |r| {
+            partition_data: r.array_of("ProduceRequest.TopicData.PartitionData", 6, |r, _| {
                 PartitionProduceData::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ProduceRequest.TopicData")?,
@@ -139,9 +140,9 @@ impl Message for ProduceResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 3..=13;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 9);
-        w.array_of(&self.responses, "ProduceResponse.Responses", |w, x| x.write(w, version))?;
+        w.array_of(&self.responses, "ProduceResponse.Responses", |w, x, _| x.write(w, version))?;
         w.i32(self.throttle_time_ms);
         if version < 10 && !self.node_endpoints.is_empty() {
             return Err(support::unsupported("ProduceResponse.NodeEndpoints", version));
@@ -152,7 +153,7 @@ impl Message for ProduceResponse {
         let mut tags = w.begin_tagged_fields();
         if version >= 10 && !self.node_endpoints.is_empty() {
             w.tagged_field(&mut tags, 0, |w| {
-                w.array_of(&self.node_endpoints, "ProduceResponse.NodeEndpoints", |w, x| {
+                w.array_of(&self.node_endpoints, "ProduceResponse.NodeEndpoints", |w, x, _| {
                     x.write(w, version)
                 })?;
                 Ok(())
@@ -162,11 +163,11 @@ impl Message for ProduceResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 9);
         let mut value = Self {
             responses: r
-                .array_of("ProduceResponse.Responses", 3, |r| TopicProduceResponse::read(r, version))?,
+                .array_of("ProduceResponse.Responses", 3, |r, _| TopicProduceResponse::read(r, version))?,
             throttle_time_ms: r.i32("ProduceResponse.ThrottleTimeMs")?,
             node_endpoints: Vec::new(),
             unknown_tagged_fields: TaggedFields::new(),
@@ -174,8 +175,9 @@ impl Message for ProduceResponse {
         value.unknown_tagged_fields = r.tagged_fields("ProduceResponse", |r, tag| {
             match tag {
                 0 if version >= 10 => {
-                    value.node_endpoints =
-                        r.array_of("ProduceResponse.NodeEndpoints", 11, |r| NodeEndpoint::read(r, version))?;
+                    value.node_endpoints = r.array_of("ProduceResponse.NodeEndpoints", 11, |r, _| {
+                        NodeEndpoint::read(r, version)
+                    })?;
                 }
                 _ => return Ok(false),
             }
@@ -205,7 +207,7 @@ impl TopicProduceResponse {
         if version >= 13 {
             w.uuid(self.topic_id);
         }
-        w.array_of(&self.partition_responses, "ProduceResponse.Responses.PartitionResponses", |w, x| {
+        w.array_of(&self.partition_responses, "ProduceResponse.Responses.PartitionResponses", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ProduceResponse.Responses", version)
@@ -215,7 +217,7 @@ impl TopicProduceResponse {
         Ok(Self {
             name: if version <= 12 { r.string("ProduceResponse.Responses.Name")? } else { Str::default() },
             topic_id: if version >= 13 { r.uuid("ProduceResponse.Responses.TopicId")? } else { Uuid::ZERO },
-            partition_responses: r.array_of("ProduceResponse.Responses.PartitionResponses", 22, |r| {
+            partition_responses: r.array_of("ProduceResponse.Responses.PartitionResponses", 22, |r, _| {
                 PartitionProduceResponse::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ProduceResponse.Responses")?,
@@ -271,7 +273,7 @@ impl PartitionProduceResponse {
             w.array_of(
                 &self.record_errors,
                 "ProduceResponse.Responses.PartitionResponses.RecordErrors",
-                |w, x| x.write(w, version),
+                |w, x, _| x.write(w, version),
             )?;
         }
         if version >= 8 {
@@ -315,7 +317,7 @@ impl PartitionProduceResponse {
                 -1
             },
             record_errors: if version >= 8 {
-                r.array_of("ProduceResponse.Responses.PartitionResponses.RecordErrors", 6, |r| {
+                r.array_of("ProduceResponse.Responses.PartitionResponses.RecordErrors", 6, |r, _| {
                     BatchIndexAndErrorMessage::read(r, version)
                 })?
             } else {

@@ -21,20 +21,20 @@ impl Message for ReadShareGroupStateRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.string(&self.group_id, "ReadShareGroupStateRequest.GroupId")?;
-        w.array_of(&self.topics, "ReadShareGroupStateRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "ReadShareGroupStateRequest.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ReadShareGroupStateRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             group_id: r.string("ReadShareGroupStateRequest.GroupId")?,
             topics: r
-                .array_of("ReadShareGroupStateRequest.Topics", 18, |r| ReadStateData::read(r, version))?,
+                .array_of("ReadShareGroupStateRequest.Topics", 18, |r, _| ReadStateData::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("ReadShareGroupStateRequest")?,
         })
     }
@@ -57,7 +57,7 @@ pub struct ReadStateData {
 impl ReadStateData {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.uuid(self.topic_id);
-        w.array_of(&self.partitions, "ReadShareGroupStateRequest.Topics.Partitions", |w, x| {
+        w.array_of(&self.partitions, "ReadShareGroupStateRequest.Topics.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ReadShareGroupStateRequest.Topics", version)
@@ -66,7 +66,7 @@ impl ReadStateData {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_id: r.uuid("ReadShareGroupStateRequest.Topics.TopicId")?,
-            partitions: r.array_of("ReadShareGroupStateRequest.Topics.Partitions", 9, |r| {
+            partitions: r.array_of("ReadShareGroupStateRequest.Topics.Partitions", 9, |r, _| {
                 PartitionData::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ReadShareGroupStateRequest.Topics")?,
@@ -116,18 +116,19 @@ impl Message for ReadShareGroupStateResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.results, "ReadShareGroupStateResponse.Results", |w, x| x.write(w, version))?;
+        w.array_of(&self.results, "ReadShareGroupStateResponse.Results", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ReadShareGroupStateResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            results: r
-                .array_of("ReadShareGroupStateResponse.Results", 18, |r| ReadStateResult::read(r, version))?,
+            results: r.array_of("ReadShareGroupStateResponse.Results", 18, |r, _| {
+                ReadStateResult::read(r, version)
+            })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ReadShareGroupStateResponse")?,
         })
     }
@@ -145,7 +146,7 @@ pub struct ReadStateResult {
 impl ReadStateResult {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.uuid(self.topic_id);
-        w.array_of(&self.partitions, "ReadShareGroupStateResponse.Results.Partitions", |w, x| {
+        w.array_of(&self.partitions, "ReadShareGroupStateResponse.Results.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ReadShareGroupStateResponse.Results", version)
@@ -154,7 +155,7 @@ impl ReadStateResult {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_id: r.uuid("ReadShareGroupStateResponse.Results.TopicId")?,
-            partitions: r.array_of("ReadShareGroupStateResponse.Results.Partitions", 21, |r| {
+            partitions: r.array_of("ReadShareGroupStateResponse.Results.Partitions", 21, |r, _| {
                 PartitionResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ReadShareGroupStateResponse.Results")?,
@@ -188,7 +189,7 @@ impl PartitionResult {
         w.array_of(
             &self.state_batches,
             "ReadShareGroupStateResponse.Results.Partitions.StateBatches",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -210,7 +211,7 @@ impl PartitionResult {
             state_batches: r.array_of(
                 "ReadShareGroupStateResponse.Results.Partitions.StateBatches",
                 20,
-                |r| StateBatch::read(r, version),
+                |r, _| StateBatch::read(r, version),
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("ReadShareGroupStateResponse.Results.Partitions")?,

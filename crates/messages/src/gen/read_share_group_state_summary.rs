@@ -21,19 +21,19 @@ impl Message for ReadShareGroupStateSummaryRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.string(&self.group_id, "ReadShareGroupStateSummaryRequest.GroupId")?;
-        w.array_of(&self.topics, "ReadShareGroupStateSummaryRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "ReadShareGroupStateSummaryRequest.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ReadShareGroupStateSummaryRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             group_id: r.string("ReadShareGroupStateSummaryRequest.GroupId")?,
-            topics: r.array_of("ReadShareGroupStateSummaryRequest.Topics", 18, |r| {
+            topics: r.array_of("ReadShareGroupStateSummaryRequest.Topics", 18, |r, _| {
                 ReadStateSummaryData::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ReadShareGroupStateSummaryRequest")?,
@@ -58,7 +58,7 @@ pub struct ReadStateSummaryData {
 impl ReadStateSummaryData {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.uuid(self.topic_id);
-        w.array_of(&self.partitions, "ReadShareGroupStateSummaryRequest.Topics.Partitions", |w, x| {
+        w.array_of(&self.partitions, "ReadShareGroupStateSummaryRequest.Topics.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(
@@ -71,7 +71,7 @@ impl ReadStateSummaryData {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_id: r.uuid("ReadShareGroupStateSummaryRequest.Topics.TopicId")?,
-            partitions: r.array_of("ReadShareGroupStateSummaryRequest.Topics.Partitions", 9, |r| {
+            partitions: r.array_of("ReadShareGroupStateSummaryRequest.Topics.Partitions", 9, |r, _| {
                 PartitionData::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ReadShareGroupStateSummaryRequest.Topics")?,
@@ -122,17 +122,19 @@ impl Message for ReadShareGroupStateSummaryResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.results, "ReadShareGroupStateSummaryResponse.Results", |w, x| x.write(w, version))?;
+        w.array_of(&self.results, "ReadShareGroupStateSummaryResponse.Results", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ReadShareGroupStateSummaryResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            results: r.array_of("ReadShareGroupStateSummaryResponse.Results", 18, |r| {
+            results: r.array_of("ReadShareGroupStateSummaryResponse.Results", 18, |r, _| {
                 ReadStateSummaryResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ReadShareGroupStateSummaryResponse")?,
@@ -152,7 +154,7 @@ pub struct ReadStateSummaryResult {
 impl ReadStateSummaryResult {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.uuid(self.topic_id);
-        w.array_of(&self.partitions, "ReadShareGroupStateSummaryResponse.Results.Partitions", |w, x| {
+        w.array_of(&self.partitions, "ReadShareGroupStateSummaryResponse.Results.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(
@@ -165,7 +167,7 @@ impl ReadStateSummaryResult {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_id: r.uuid("ReadShareGroupStateSummaryResponse.Results.TopicId")?,
-            partitions: r.array_of("ReadShareGroupStateSummaryResponse.Results.Partitions", 24, |r| {
+            partitions: r.array_of("ReadShareGroupStateSummaryResponse.Results.Partitions", 24, |r, _| {
                 PartitionResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ReadShareGroupStateSummaryResponse.Results")?,

@@ -33,7 +33,7 @@ impl Message for RemoveRaftVoterRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.nullable_string(self.cluster_id.as_ref(), "RemoveRaftVoterRequest.ClusterId")?;
         w.i32(self.voter_id);
@@ -42,7 +42,7 @@ impl Message for RemoveRaftVoterRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             cluster_id: r.nullable_string("RemoveRaftVoterRequest.ClusterId")?,
@@ -85,7 +85,7 @@ impl Message for RemoveRaftVoterResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
@@ -94,7 +94,7 @@ impl Message for RemoveRaftVoterResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("RemoveRaftVoterResponse.ThrottleTimeMs")?,

@@ -24,7 +24,7 @@ impl Message for RenewDelegationTokenRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.bytes(&self.hmac, "RenewDelegationTokenRequest.Hmac")?;
         w.i64(self.renew_period_ms);
@@ -32,7 +32,7 @@ impl Message for RenewDelegationTokenRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             hmac: r.bytes("RenewDelegationTokenRequest.Hmac")?,
@@ -65,7 +65,7 @@ impl Message for RenewDelegationTokenResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.i16(self.error_code.as_i16());
         w.i64(self.expiry_timestamp_ms);
@@ -74,7 +74,7 @@ impl Message for RenewDelegationTokenResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             error_code: ErrorCode::from_i16(r.i16("RenewDelegationTokenResponse.ErrorCode")?),

@@ -23,14 +23,14 @@ impl Message for SaslAuthenticateRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.bytes(&self.auth_bytes, "SaslAuthenticateRequest.AuthBytes")?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "SaslAuthenticateRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             auth_bytes: r.bytes("SaslAuthenticateRequest.AuthBytes")?,
@@ -75,7 +75,7 @@ impl Message for SaslAuthenticateResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 2);
         w.i16(self.error_code.as_i16());
         w.nullable_string(self.error_message.as_ref(), "SaslAuthenticateResponse.ErrorMessage")?;
@@ -87,7 +87,7 @@ impl Message for SaslAuthenticateResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 2);
         Ok(Self {
             error_code: ErrorCode::from_i16(r.i16("SaslAuthenticateResponse.ErrorCode")?),

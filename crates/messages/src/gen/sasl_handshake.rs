@@ -18,14 +18,14 @@ impl Message for SaslHandshakeRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.mechanism, "SaslHandshakeRequest.Mechanism")?;
         Ok(())
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self { mechanism: r.string("SaslHandshakeRequest.Mechanism")? })
     }
@@ -48,23 +48,19 @@ impl Message for SaslHandshakeResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.i16(self.error_code.as_i16());
-        w.array_of(&self.mechanisms, "SaslHandshakeResponse.Mechanisms", |w, x| {
-            w.string(x, "SaslHandshakeResponse.Mechanisms")
-        })?;
+        w.array_of(&self.mechanisms, "SaslHandshakeResponse.Mechanisms", Writer::string)?;
         Ok(())
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
             error_code: ErrorCode::from_i16(r.i16("SaslHandshakeResponse.ErrorCode")?),
-            mechanisms: r.array_of("SaslHandshakeResponse.Mechanisms", 2, |r| {
-                r.string("SaslHandshakeResponse.Mechanisms")
-            })?,
+            mechanisms: r.array_of("SaslHandshakeResponse.Mechanisms", 2, Reader::string)?,
         })
     }
 }

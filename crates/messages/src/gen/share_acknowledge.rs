@@ -38,7 +38,7 @@ impl Message for ShareAcknowledgeRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.nullable_string(self.group_id.as_ref(), "ShareAcknowledgeRequest.GroupId")?;
         w.nullable_string(self.member_id.as_ref(), "ShareAcknowledgeRequest.MemberId")?;
@@ -48,12 +48,12 @@ impl Message for ShareAcknowledgeRequest {
         } else if self.is_renew_ack {
             return Err(support::unsupported("ShareAcknowledgeRequest.IsRenewAck", version));
         }
-        w.array_of(&self.topics, "ShareAcknowledgeRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "ShareAcknowledgeRequest.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ShareAcknowledgeRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             group_id: r.nullable_string("ShareAcknowledgeRequest.GroupId")?,
@@ -61,7 +61,7 @@ impl Message for ShareAcknowledgeRequest {
             share_session_epoch: r.i32("ShareAcknowledgeRequest.ShareSessionEpoch")?,
             is_renew_ack: if version >= 2 { r.bool("ShareAcknowledgeRequest.IsRenewAck")? } else { false },
             topics: r
-                .array_of("ShareAcknowledgeRequest.Topics", 18, |r| AcknowledgeTopic::read(r, version))?,
+                .array_of("ShareAcknowledgeRequest.Topics", 18, |r, _| AcknowledgeTopic::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareAcknowledgeRequest")?,
         })
     }
@@ -84,7 +84,7 @@ pub struct AcknowledgeTopic {
 impl AcknowledgeTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.uuid(self.topic_id);
-        w.array_of(&self.partitions, "ShareAcknowledgeRequest.Topics.Partitions", |w, x| {
+        w.array_of(&self.partitions, "ShareAcknowledgeRequest.Topics.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ShareAcknowledgeRequest.Topics", version)
@@ -93,7 +93,7 @@ impl AcknowledgeTopic {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_id: r.uuid("ShareAcknowledgeRequest.Topics.TopicId")?,
-            partitions: r.array_of("ShareAcknowledgeRequest.Topics.Partitions", 6, |r| {
+            partitions: r.array_of("ShareAcknowledgeRequest.Topics.Partitions", 6, |r, _| {
                 AcknowledgePartition::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareAcknowledgeRequest.Topics")?,
@@ -116,7 +116,7 @@ impl AcknowledgePartition {
         w.array_of(
             &self.acknowledgement_batches,
             "ShareAcknowledgeRequest.Topics.Partitions.AcknowledgementBatches",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -131,7 +131,7 @@ impl AcknowledgePartition {
             acknowledgement_batches: r.array_of(
                 "ShareAcknowledgeRequest.Topics.Partitions.AcknowledgementBatches",
                 18,
-                |r| AcknowledgementBatch::read(r, version),
+                |r, _| AcknowledgementBatch::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareAcknowledgeRequest.Topics.Partitions")?,
         })
@@ -155,10 +155,7 @@ impl AcknowledgementBatch {
         w.array_of(
             &self.acknowledge_types,
             "ShareAcknowledgeRequest.Topics.Partitions.AcknowledgementBatches.AcknowledgeTypes",
-            |w, x| {
-                w.i8(*x);
-                Ok(())
-            },
+            support::i8,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -176,7 +173,7 @@ impl AcknowledgementBatch {
             acknowledge_types: r.array_of(
                 "ShareAcknowledgeRequest.Topics.Partitions.AcknowledgementBatches.AcknowledgeTypes",
                 1,
-                |r| r.i8("ShareAcknowledgeRequest.Topics.Partitions.AcknowledgementBatches.AcknowledgeTypes"),
+                Reader::i8,
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("ShareAcknowledgeRequest.Topics.Partitions.AcknowledgementBatches")?,
@@ -204,7 +201,7 @@ impl Message for ShareAcknowledgeResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
@@ -212,15 +209,15 @@ impl Message for ShareAcknowledgeResponse {
         if version >= 2 {
             w.i32(self.acquisition_lock_timeout_ms);
         }
-        w.array_of(&self.responses, "ShareAcknowledgeResponse.Responses", |w, x| x.write(w, version))?;
-        w.array_of(&self.node_endpoints, "ShareAcknowledgeResponse.NodeEndpoints", |w, x| {
+        w.array_of(&self.responses, "ShareAcknowledgeResponse.Responses", |w, x, _| x.write(w, version))?;
+        w.array_of(&self.node_endpoints, "ShareAcknowledgeResponse.NodeEndpoints", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ShareAcknowledgeResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("ShareAcknowledgeResponse.ThrottleTimeMs")?,
@@ -231,11 +228,12 @@ impl Message for ShareAcknowledgeResponse {
             } else {
                 0
             },
-            responses: r.array_of("ShareAcknowledgeResponse.Responses", 18, |r| {
+            responses: r.array_of("ShareAcknowledgeResponse.Responses", 18, |r, _| {
                 ShareAcknowledgeTopicResponse::read(r, version)
             })?,
-            node_endpoints: r
-                .array_of("ShareAcknowledgeResponse.NodeEndpoints", 11, |r| NodeEndpoint::read(r, version))?,
+            node_endpoints: r.array_of("ShareAcknowledgeResponse.NodeEndpoints", 11, |r, _| {
+                NodeEndpoint::read(r, version)
+            })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareAcknowledgeResponse")?,
         })
     }
@@ -253,7 +251,7 @@ pub struct ShareAcknowledgeTopicResponse {
 impl ShareAcknowledgeTopicResponse {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.uuid(self.topic_id);
-        w.array_of(&self.partitions, "ShareAcknowledgeResponse.Responses.Partitions", |w, x| {
+        w.array_of(&self.partitions, "ShareAcknowledgeResponse.Responses.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ShareAcknowledgeResponse.Responses", version)
@@ -262,7 +260,7 @@ impl ShareAcknowledgeTopicResponse {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_id: r.uuid("ShareAcknowledgeResponse.Responses.TopicId")?,
-            partitions: r.array_of("ShareAcknowledgeResponse.Responses.Partitions", 17, |r| {
+            partitions: r.array_of("ShareAcknowledgeResponse.Responses.Partitions", 17, |r, _| {
                 PartitionData::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareAcknowledgeResponse.Responses")?,

@@ -54,7 +54,7 @@ impl Message for ShareFetchRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.nullable_string(self.group_id.as_ref(), "ShareFetchRequest.GroupId")?;
         w.nullable_string(self.member_id.as_ref(), "ShareFetchRequest.MemberId")?;
@@ -72,15 +72,15 @@ impl Message for ShareFetchRequest {
         } else if self.is_renew_ack {
             return Err(support::unsupported("ShareFetchRequest.IsRenewAck", version));
         }
-        w.array_of(&self.topics, "ShareFetchRequest.Topics", |w, x| x.write(w, version))?;
-        w.array_of(&self.forgotten_topics_data, "ShareFetchRequest.ForgottenTopicsData", |w, x| {
+        w.array_of(&self.topics, "ShareFetchRequest.Topics", |w, x, _| x.write(w, version))?;
+        w.array_of(&self.forgotten_topics_data, "ShareFetchRequest.ForgottenTopicsData", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ShareFetchRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             group_id: r.nullable_string("ShareFetchRequest.GroupId")?,
@@ -93,8 +93,8 @@ impl Message for ShareFetchRequest {
             batch_size: r.i32("ShareFetchRequest.BatchSize")?,
             share_acquire_mode: if version >= 2 { r.i8("ShareFetchRequest.ShareAcquireMode")? } else { 0 },
             is_renew_ack: if version >= 2 { r.bool("ShareFetchRequest.IsRenewAck")? } else { false },
-            topics: r.array_of("ShareFetchRequest.Topics", 18, |r| FetchTopic::read(r, version))?,
-            forgotten_topics_data: r.array_of("ShareFetchRequest.ForgottenTopicsData", 18, |r| {
+            topics: r.array_of("ShareFetchRequest.Topics", 18, |r, _| FetchTopic::read(r, version))?,
+            forgotten_topics_data: r.array_of("ShareFetchRequest.ForgottenTopicsData", 18, |r, _| {
                 ForgottenTopic::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareFetchRequest")?,
@@ -119,15 +119,16 @@ pub struct FetchTopic {
 impl FetchTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.uuid(self.topic_id);
-        w.array_of(&self.partitions, "ShareFetchRequest.Topics.Partitions", |w, x| x.write(w, version))?;
+        w.array_of(&self.partitions, "ShareFetchRequest.Topics.Partitions", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ShareFetchRequest.Topics", version)
     }
 
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_id: r.uuid("ShareFetchRequest.Topics.TopicId")?,
-            partitions: r
-                .array_of("ShareFetchRequest.Topics.Partitions", 6, |r| FetchPartition::read(r, version))?,
+            partitions: r.array_of("ShareFetchRequest.Topics.Partitions", 6, |r, _| {
+                FetchPartition::read(r, version)
+            })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareFetchRequest.Topics")?,
         })
     }
@@ -148,7 +149,7 @@ impl FetchPartition {
         w.array_of(
             &self.acknowledgement_batches,
             "ShareFetchRequest.Topics.Partitions.AcknowledgementBatches",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ShareFetchRequest.Topics.Partitions", version)
     }
@@ -159,7 +160,7 @@ impl FetchPartition {
             acknowledgement_batches: r.array_of(
                 "ShareFetchRequest.Topics.Partitions.AcknowledgementBatches",
                 18,
-                |r| AcknowledgementBatch::read(r, version),
+                |r, _| AcknowledgementBatch::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareFetchRequest.Topics.Partitions")?,
         })
@@ -183,10 +184,7 @@ impl AcknowledgementBatch {
         w.array_of(
             &self.acknowledge_types,
             "ShareFetchRequest.Topics.Partitions.AcknowledgementBatches.AcknowledgeTypes",
-            |w, x| {
-                w.i8(*x);
-                Ok(())
-            },
+            support::i8,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -202,7 +200,7 @@ impl AcknowledgementBatch {
             acknowledge_types: r.array_of(
                 "ShareFetchRequest.Topics.Partitions.AcknowledgementBatches.AcknowledgeTypes",
                 1,
-                |r| r.i8("ShareFetchRequest.Topics.Partitions.AcknowledgementBatches.AcknowledgeTypes"),
+                Reader::i8,
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("ShareFetchRequest.Topics.Partitions.AcknowledgementBatches")?,
@@ -222,19 +220,14 @@ pub struct ForgottenTopic {
 impl ForgottenTopic {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.uuid(self.topic_id);
-        w.array_of(&self.partitions, "ShareFetchRequest.ForgottenTopicsData.Partitions", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(&self.partitions, "ShareFetchRequest.ForgottenTopicsData.Partitions", support::i32)?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ShareFetchRequest.ForgottenTopicsData", version)
     }
 
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_id: r.uuid("ShareFetchRequest.ForgottenTopicsData.TopicId")?,
-            partitions: r.array_of("ShareFetchRequest.ForgottenTopicsData.Partitions", 4, |r| {
-                r.i32("ShareFetchRequest.ForgottenTopicsData.Partitions")
-            })?,
+            partitions: r.array_of("ShareFetchRequest.ForgottenTopicsData.Partitions", 4, Reader::i32)?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareFetchRequest.ForgottenTopicsData")?,
         })
     }
@@ -259,30 +252,30 @@ impl Message for ShareFetchResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
         w.nullable_string(self.error_message.as_ref(), "ShareFetchResponse.ErrorMessage")?;
         w.i32(self.acquisition_lock_timeout_ms);
-        w.array_of(&self.responses, "ShareFetchResponse.Responses", |w, x| x.write(w, version))?;
-        w.array_of(&self.node_endpoints, "ShareFetchResponse.NodeEndpoints", |w, x| x.write(w, version))?;
+        w.array_of(&self.responses, "ShareFetchResponse.Responses", |w, x, _| x.write(w, version))?;
+        w.array_of(&self.node_endpoints, "ShareFetchResponse.NodeEndpoints", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ShareFetchResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("ShareFetchResponse.ThrottleTimeMs")?,
             error_code: ErrorCode::from_i16(r.i16("ShareFetchResponse.ErrorCode")?),
             error_message: r.nullable_string("ShareFetchResponse.ErrorMessage")?,
             acquisition_lock_timeout_ms: r.i32("ShareFetchResponse.AcquisitionLockTimeoutMs")?,
-            responses: r.array_of("ShareFetchResponse.Responses", 18, |r| {
+            responses: r.array_of("ShareFetchResponse.Responses", 18, |r, _| {
                 ShareFetchableTopicResponse::read(r, version)
             })?,
             node_endpoints: r
-                .array_of("ShareFetchResponse.NodeEndpoints", 11, |r| NodeEndpoint::read(r, version))?,
+                .array_of("ShareFetchResponse.NodeEndpoints", 11, |r, _| NodeEndpoint::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareFetchResponse")?,
         })
     }
@@ -300,14 +293,16 @@ pub struct ShareFetchableTopicResponse {
 impl ShareFetchableTopicResponse {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.uuid(self.topic_id);
-        w.array_of(&self.partitions, "ShareFetchResponse.Responses.Partitions", |w, x| x.write(w, version))?;
+        w.array_of(&self.partitions, "ShareFetchResponse.Responses.Partitions", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ShareFetchResponse.Responses", version)
     }
 
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_id: r.uuid("ShareFetchResponse.Responses.TopicId")?,
-            partitions: r.array_of("ShareFetchResponse.Responses.Partitions", 22, |r| {
+            partitions: r.array_of("ShareFetchResponse.Responses.Partitions", 22, |r, _| {
                 PartitionData::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareFetchResponse.Responses")?,
@@ -348,7 +343,7 @@ impl PartitionData {
         w.array_of(
             &self.acquired_records,
             "ShareFetchResponse.Responses.Partitions.AcquiredRecords",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -372,7 +367,7 @@ impl PartitionData {
             acquired_records: r.array_of(
                 "ShareFetchResponse.Responses.Partitions.AcquiredRecords",
                 19,
-                |r| AcquiredRecords::read(r, version),
+                |r, _| AcquiredRecords::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareFetchResponse.Responses.Partitions")?,
         })

@@ -19,7 +19,7 @@ impl Message for ShareGroupCurrentMemberAssignmentKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group_id, "ShareGroupCurrentMemberAssignmentKey.GroupId")?;
         w.string(&self.member_id, "ShareGroupCurrentMemberAssignmentKey.MemberId")?;
@@ -27,7 +27,7 @@ impl Message for ShareGroupCurrentMemberAssignmentKey {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
             group_id: r.string("ShareGroupCurrentMemberAssignmentKey.GroupId")?,
@@ -57,7 +57,7 @@ impl Message for ShareGroupCurrentMemberAssignmentValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.member_epoch);
         w.i32(self.previous_member_epoch);
@@ -65,7 +65,7 @@ impl Message for ShareGroupCurrentMemberAssignmentValue {
         w.array_of(
             &self.assigned_partitions,
             "ShareGroupCurrentMemberAssignmentValue.AssignedPartitions",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -75,7 +75,7 @@ impl Message for ShareGroupCurrentMemberAssignmentValue {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             member_epoch: r.i32("ShareGroupCurrentMemberAssignmentValue.MemberEpoch")?,
@@ -84,7 +84,7 @@ impl Message for ShareGroupCurrentMemberAssignmentValue {
             assigned_partitions: r.array_of(
                 "ShareGroupCurrentMemberAssignmentValue.AssignedPartitions",
                 18,
-                |r| TopicPartitions::read(r, version),
+                |r, _| TopicPartitions::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareGroupCurrentMemberAssignmentValue")?,
         })
@@ -106,10 +106,7 @@ impl TopicPartitions {
         w.array_of(
             &self.partitions,
             "ShareGroupCurrentMemberAssignmentValue.AssignedPartitions.Partitions",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -124,7 +121,7 @@ impl TopicPartitions {
             partitions: r.array_of(
                 "ShareGroupCurrentMemberAssignmentValue.AssignedPartitions.Partitions",
                 4,
-                |r| r.i32("ShareGroupCurrentMemberAssignmentValue.AssignedPartitions.Partitions"),
+                Reader::i32,
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("ShareGroupCurrentMemberAssignmentValue.AssignedPartitions")?,

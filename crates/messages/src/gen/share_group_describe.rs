@@ -21,22 +21,18 @@ impl Message for ShareGroupDescribeRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.group_ids, "ShareGroupDescribeRequest.GroupIds", |w, x| {
-            w.string(x, "ShareGroupDescribeRequest.GroupIds")
-        })?;
+        w.array_of(&self.group_ids, "ShareGroupDescribeRequest.GroupIds", Writer::string)?;
         w.bool(self.include_authorized_operations);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ShareGroupDescribeRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            group_ids: r.array_of("ShareGroupDescribeRequest.GroupIds", 1, |r| {
-                r.string("ShareGroupDescribeRequest.GroupIds")
-            })?,
+            group_ids: r.array_of("ShareGroupDescribeRequest.GroupIds", 1, Reader::string)?,
             include_authorized_operations: r.bool("ShareGroupDescribeRequest.IncludeAuthorizedOperations")?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareGroupDescribeRequest")?,
         })
@@ -63,20 +59,20 @@ impl Message for ShareGroupDescribeResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.groups, "ShareGroupDescribeResponse.Groups", |w, x| x.write(w, version))?;
+        w.array_of(&self.groups, "ShareGroupDescribeResponse.Groups", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ShareGroupDescribeResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("ShareGroupDescribeResponse.ThrottleTimeMs")?,
             groups: r
-                .array_of("ShareGroupDescribeResponse.Groups", 20, |r| DescribedGroup::read(r, version))?,
+                .array_of("ShareGroupDescribeResponse.Groups", 20, |r, _| DescribedGroup::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareGroupDescribeResponse")?,
         })
     }
@@ -124,7 +120,9 @@ impl DescribedGroup {
         w.i32(self.group_epoch);
         w.i32(self.assignment_epoch);
         w.string(&self.assignor_name, "ShareGroupDescribeResponse.Groups.AssignorName")?;
-        w.array_of(&self.members, "ShareGroupDescribeResponse.Groups.Members", |w, x| x.write(w, version))?;
+        w.array_of(&self.members, "ShareGroupDescribeResponse.Groups.Members", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.i32(self.authorized_operations);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ShareGroupDescribeResponse.Groups", version)
     }
@@ -139,7 +137,7 @@ impl DescribedGroup {
             assignment_epoch: r.i32("ShareGroupDescribeResponse.Groups.AssignmentEpoch")?,
             assignor_name: r.string("ShareGroupDescribeResponse.Groups.AssignorName")?,
             members: r
-                .array_of("ShareGroupDescribeResponse.Groups.Members", 12, |r| Member::read(r, version))?,
+                .array_of("ShareGroupDescribeResponse.Groups.Members", 12, |r, _| Member::read(r, version))?,
             authorized_operations: r.i32("ShareGroupDescribeResponse.Groups.AuthorizedOperations")?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareGroupDescribeResponse.Groups")?,
         })
@@ -170,7 +168,7 @@ impl Member {
         w.array_of(
             &self.subscribed_topic_names,
             "ShareGroupDescribeResponse.Groups.Members.SubscribedTopicNames",
-            |w, x| w.string(x, "ShareGroupDescribeResponse.Groups.Members.SubscribedTopicNames"),
+            Writer::string,
         )?;
         self.assignment.write(w, version)?;
         w.unknown_tagged_fields(
@@ -190,7 +188,7 @@ impl Member {
             subscribed_topic_names: r.array_of(
                 "ShareGroupDescribeResponse.Groups.Members.SubscribedTopicNames",
                 1,
-                |r| r.string("ShareGroupDescribeResponse.Groups.Members.SubscribedTopicNames"),
+                Reader::string,
             )?,
             assignment: Assignment::read(r, version)?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareGroupDescribeResponse.Groups.Members")?,
@@ -211,7 +209,7 @@ impl Assignment {
         w.array_of(
             &self.topic_partitions,
             "ShareGroupDescribeResponse.Groups.Members.Assignment.TopicPartitions",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -225,7 +223,7 @@ impl Assignment {
             topic_partitions: r.array_of(
                 "ShareGroupDescribeResponse.Groups.Members.Assignment.TopicPartitions",
                 19,
-                |r| TopicPartitions::read(r, version),
+                |r, _| TopicPartitions::read(r, version),
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("ShareGroupDescribeResponse.Groups.Members.Assignment")?,
@@ -253,10 +251,7 @@ impl TopicPartitions {
         w.array_of(
             &self.partitions,
             "ShareGroupDescribeResponse.Groups.Members.Assignment.TopicPartitions.Partitions",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -274,7 +269,7 @@ impl TopicPartitions {
             partitions: r.array_of(
                 "ShareGroupDescribeResponse.Groups.Members.Assignment.TopicPartitions.Partitions",
                 4,
-                |r| r.i32("ShareGroupDescribeResponse.Groups.Members.Assignment.TopicPartitions.Partitions"),
+                Reader::i32,
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields(
                 "ShareGroupDescribeResponse.Groups.Members.Assignment.TopicPartitions",

@@ -24,7 +24,7 @@ impl Message for ShareGroupHeartbeatRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.string(&self.group_id, "ShareGroupHeartbeatRequest.GroupId")?;
         w.string(&self.member_id, "ShareGroupHeartbeatRequest.MemberId")?;
@@ -33,13 +33,13 @@ impl Message for ShareGroupHeartbeatRequest {
         w.nullable_array_of(
             self.subscribed_topic_names.as_deref(),
             "ShareGroupHeartbeatRequest.SubscribedTopicNames",
-            |w, x| w.string(x, "ShareGroupHeartbeatRequest.SubscribedTopicNames"),
+            Writer::string,
         )?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ShareGroupHeartbeatRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             group_id: r.string("ShareGroupHeartbeatRequest.GroupId")?,
@@ -49,7 +49,7 @@ impl Message for ShareGroupHeartbeatRequest {
             subscribed_topic_names: r.nullable_array_of(
                 "ShareGroupHeartbeatRequest.SubscribedTopicNames",
                 1,
-                |r| r.string("ShareGroupHeartbeatRequest.SubscribedTopicNames"),
+                Reader::string,
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareGroupHeartbeatRequest")?,
         })
@@ -81,7 +81,7 @@ impl Message for ShareGroupHeartbeatResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
@@ -97,7 +97,7 @@ impl Message for ShareGroupHeartbeatResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("ShareGroupHeartbeatResponse.ThrottleTimeMs")?,
@@ -129,7 +129,7 @@ impl Assignment {
         w.array_of(
             &self.topic_partitions,
             "ShareGroupHeartbeatResponse.Assignment.TopicPartitions",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -143,7 +143,7 @@ impl Assignment {
             topic_partitions: r.array_of(
                 "ShareGroupHeartbeatResponse.Assignment.TopicPartitions",
                 18,
-                |r| TopicPartitions::read(r, version),
+                |r, _| TopicPartitions::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareGroupHeartbeatResponse.Assignment")?,
         })
@@ -165,10 +165,7 @@ impl TopicPartitions {
         w.array_of(
             &self.partitions,
             "ShareGroupHeartbeatResponse.Assignment.TopicPartitions.Partitions",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -183,7 +180,7 @@ impl TopicPartitions {
             partitions: r.array_of(
                 "ShareGroupHeartbeatResponse.Assignment.TopicPartitions.Partitions",
                 4,
-                |r| r.i32("ShareGroupHeartbeatResponse.Assignment.TopicPartitions.Partitions"),
+                Reader::i32,
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("ShareGroupHeartbeatResponse.Assignment.TopicPartitions")?,

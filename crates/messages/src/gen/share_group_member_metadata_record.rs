@@ -19,7 +19,7 @@ impl Message for ShareGroupMemberMetadataKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group_id, "ShareGroupMemberMetadataKey.GroupId")?;
         w.string(&self.member_id, "ShareGroupMemberMetadataKey.MemberId")?;
@@ -27,7 +27,7 @@ impl Message for ShareGroupMemberMetadataKey {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
             group_id: r.string("ShareGroupMemberMetadataKey.GroupId")?,
@@ -69,7 +69,7 @@ impl Message for ShareGroupMemberMetadataValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.nullable_string(self.rack_id.as_ref(), "ShareGroupMemberMetadataValue.RackId")?;
         w.string(&self.client_id, "ShareGroupMemberMetadataValue.ClientId")?;
@@ -77,13 +77,13 @@ impl Message for ShareGroupMemberMetadataValue {
         w.array_of(
             &self.subscribed_topic_names,
             "ShareGroupMemberMetadataValue.SubscribedTopicNames",
-            |w, x| w.string(x, "ShareGroupMemberMetadataValue.SubscribedTopicNames"),
+            Writer::string,
         )?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ShareGroupMemberMetadataValue", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             rack_id: r.nullable_string("ShareGroupMemberMetadataValue.RackId")?,
@@ -92,7 +92,7 @@ impl Message for ShareGroupMemberMetadataValue {
             subscribed_topic_names: r.array_of(
                 "ShareGroupMemberMetadataValue.SubscribedTopicNames",
                 1,
-                |r| r.string("ShareGroupMemberMetadataValue.SubscribedTopicNames"),
+                Reader::string,
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareGroupMemberMetadataValue")?,
         })

@@ -18,14 +18,14 @@ impl Message for ShareGroupStatePartitionMetadataKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group_id, "ShareGroupStatePartitionMetadataKey.GroupId")?;
         Ok(())
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self { group_id: r.string("ShareGroupStatePartitionMetadataKey.GroupId")? })
     }
@@ -51,41 +51,45 @@ impl Message for ShareGroupStatePartitionMetadataValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.array_of(
             &self.initializing_topics,
             "ShareGroupStatePartitionMetadataValue.InitializingTopics",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.array_of(
             &self.initialized_topics,
             "ShareGroupStatePartitionMetadataValue.InitializedTopics",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
-        w.array_of(&self.deleting_topics, "ShareGroupStatePartitionMetadataValue.DeletingTopics", |w, x| {
-            x.write(w, version)
-        })?;
+        w.array_of(
+            &self.deleting_topics,
+            "ShareGroupStatePartitionMetadataValue.DeletingTopics",
+            |w, x, _| x.write(w, version),
+        )?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ShareGroupStatePartitionMetadataValue", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             initializing_topics: r.array_of(
                 "ShareGroupStatePartitionMetadataValue.InitializingTopics",
                 19,
-                |r| TopicPartitionsInfo::read(r, version),
+                |r, _| TopicPartitionsInfo::read(r, version),
             )?,
             initialized_topics: r.array_of(
                 "ShareGroupStatePartitionMetadataValue.InitializedTopics",
                 19,
-                |r| TopicPartitionsInfo::read(r, version),
+                |r, _| TopicPartitionsInfo::read(r, version),
             )?,
-            deleting_topics: r.array_of("ShareGroupStatePartitionMetadataValue.DeletingTopics", 18, |r| {
-                TopicInfo::read(r, version)
-            })?,
+            deleting_topics: r.array_of(
+                "ShareGroupStatePartitionMetadataValue.DeletingTopics",
+                18,
+                |r, _| TopicInfo::read(r, version),
+            )?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareGroupStatePartitionMetadataValue")?,
         })
     }
@@ -108,10 +112,7 @@ impl TopicPartitionsInfo {
         w.array_of(
             &self.partitions,
             "ShareGroupStatePartitionMetadataValue.InitializingTopics.Partitions",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -127,7 +128,7 @@ impl TopicPartitionsInfo {
             partitions: r.array_of(
                 "ShareGroupStatePartitionMetadataValue.InitializingTopics.Partitions",
                 4,
-                |r| r.i32("ShareGroupStatePartitionMetadataValue.InitializingTopics.Partitions"),
+                Reader::i32,
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("ShareGroupStatePartitionMetadataValue.InitializingTopics")?,

@@ -19,7 +19,7 @@ impl Message for ShareGroupTargetAssignmentMemberKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group_id, "ShareGroupTargetAssignmentMemberKey.GroupId")?;
         w.string(&self.member_id, "ShareGroupTargetAssignmentMemberKey.MemberId")?;
@@ -27,7 +27,7 @@ impl Message for ShareGroupTargetAssignmentMemberKey {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
             group_id: r.string("ShareGroupTargetAssignmentMemberKey.GroupId")?,
@@ -54,24 +54,24 @@ impl Message for ShareGroupTargetAssignmentMemberValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.array_of(
             &self.topic_partitions,
             "ShareGroupTargetAssignmentMemberValue.TopicPartitions",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "ShareGroupTargetAssignmentMemberValue", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             topic_partitions: r.array_of(
                 "ShareGroupTargetAssignmentMemberValue.TopicPartitions",
                 18,
-                |r| TopicPartition::read(r, version),
+                |r, _| TopicPartition::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("ShareGroupTargetAssignmentMemberValue")?,
         })
@@ -93,10 +93,7 @@ impl TopicPartition {
         w.array_of(
             &self.partitions,
             "ShareGroupTargetAssignmentMemberValue.TopicPartitions.Partitions",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -111,7 +108,7 @@ impl TopicPartition {
             partitions: r.array_of(
                 "ShareGroupTargetAssignmentMemberValue.TopicPartitions.Partitions",
                 4,
-                |r| r.i32("ShareGroupTargetAssignmentMemberValue.TopicPartitions.Partitions"),
+                Reader::i32,
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("ShareGroupTargetAssignmentMemberValue.TopicPartitions")?,

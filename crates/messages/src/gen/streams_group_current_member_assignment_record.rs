@@ -19,7 +19,7 @@ impl Message for StreamsGroupCurrentMemberAssignmentKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group_id, "StreamsGroupCurrentMemberAssignmentKey.GroupId")?;
         w.string(&self.member_id, "StreamsGroupCurrentMemberAssignmentKey.MemberId")?;
@@ -27,7 +27,7 @@ impl Message for StreamsGroupCurrentMemberAssignmentKey {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
             group_id: r.string("StreamsGroupCurrentMemberAssignmentKey.GroupId")?,
@@ -62,34 +62,36 @@ impl Message for StreamsGroupCurrentMemberAssignmentValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.member_epoch);
         w.i32(self.previous_member_epoch);
         w.i8(self.state);
-        w.array_of(&self.active_tasks, "StreamsGroupCurrentMemberAssignmentValue.ActiveTasks", |w, x| {
+        w.array_of(&self.active_tasks, "StreamsGroupCurrentMemberAssignmentValue.ActiveTasks", |w, x, _| {
             x.write(w, version)
         })?;
-        w.array_of(&self.standby_tasks, "StreamsGroupCurrentMemberAssignmentValue.StandbyTasks", |w, x| {
-            x.write(w, version)
-        })?;
-        w.array_of(&self.warmup_tasks, "StreamsGroupCurrentMemberAssignmentValue.WarmupTasks", |w, x| {
+        w.array_of(
+            &self.standby_tasks,
+            "StreamsGroupCurrentMemberAssignmentValue.StandbyTasks",
+            |w, x, _| x.write(w, version),
+        )?;
+        w.array_of(&self.warmup_tasks, "StreamsGroupCurrentMemberAssignmentValue.WarmupTasks", |w, x, _| {
             x.write(w, version)
         })?;
         w.array_of(
             &self.active_tasks_pending_revocation,
             "StreamsGroupCurrentMemberAssignmentValue.ActiveTasksPendingRevocation",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.array_of(
             &self.standby_tasks_pending_revocation,
             "StreamsGroupCurrentMemberAssignmentValue.StandbyTasksPendingRevocation",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.array_of(
             &self.warmup_tasks_pending_revocation,
             "StreamsGroupCurrentMemberAssignmentValue.WarmupTasksPendingRevocation",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -99,35 +101,37 @@ impl Message for StreamsGroupCurrentMemberAssignmentValue {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             member_epoch: r.i32("StreamsGroupCurrentMemberAssignmentValue.MemberEpoch")?,
             previous_member_epoch: r.i32("StreamsGroupCurrentMemberAssignmentValue.PreviousMemberEpoch")?,
             state: r.i8("StreamsGroupCurrentMemberAssignmentValue.State")?,
-            active_tasks: r.array_of("StreamsGroupCurrentMemberAssignmentValue.ActiveTasks", 3, |r| {
+            active_tasks: r.array_of("StreamsGroupCurrentMemberAssignmentValue.ActiveTasks", 3, |r, _| {
                 TaskIds::read(r, version)
             })?,
-            standby_tasks: r.array_of("StreamsGroupCurrentMemberAssignmentValue.StandbyTasks", 3, |r| {
-                TaskIds::read(r, version)
-            })?,
-            warmup_tasks: r.array_of("StreamsGroupCurrentMemberAssignmentValue.WarmupTasks", 3, |r| {
+            standby_tasks: r.array_of(
+                "StreamsGroupCurrentMemberAssignmentValue.StandbyTasks",
+                3,
+                |r, _| TaskIds::read(r, version),
+            )?,
+            warmup_tasks: r.array_of("StreamsGroupCurrentMemberAssignmentValue.WarmupTasks", 3, |r, _| {
                 TaskIds::read(r, version)
             })?,
             active_tasks_pending_revocation: r.array_of(
                 "StreamsGroupCurrentMemberAssignmentValue.ActiveTasksPendingRevocation",
                 3,
-                |r| TaskIds::read(r, version),
+                |r, _| TaskIds::read(r, version),
             )?,
             standby_tasks_pending_revocation: r.array_of(
                 "StreamsGroupCurrentMemberAssignmentValue.StandbyTasksPendingRevocation",
                 3,
-                |r| TaskIds::read(r, version),
+                |r, _| TaskIds::read(r, version),
             )?,
             warmup_tasks_pending_revocation: r.array_of(
                 "StreamsGroupCurrentMemberAssignmentValue.WarmupTasksPendingRevocation",
                 3,
-                |r| TaskIds::read(r, version),
+                |r, _| TaskIds::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("StreamsGroupCurrentMemberAssignmentValue")?,
         })
@@ -161,10 +165,7 @@ impl TaskIds {
         w.array_of(
             &self.partitions,
             "StreamsGroupCurrentMemberAssignmentValue.ActiveTasks.Partitions",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         let mut tags = w.begin_tagged_fields();
         if self.assignment_epochs.as_ref().is_none_or(|x| !x.is_empty()) {
@@ -172,10 +173,7 @@ impl TaskIds {
                 w.nullable_array_of(
                     self.assignment_epochs.as_deref(),
                     "StreamsGroupCurrentMemberAssignmentValue.ActiveTasks.AssignmentEpochs",
-                    |w, x| {
-                        w.i32(*x);
-                        Ok(())
-                    },
+                    support::i32,
                 )?;
                 Ok(())
             })?;
@@ -193,7 +191,7 @@ impl TaskIds {
             partitions: r.array_of(
                 "StreamsGroupCurrentMemberAssignmentValue.ActiveTasks.Partitions",
                 4,
-                |r| r.i32("StreamsGroupCurrentMemberAssignmentValue.ActiveTasks.Partitions"),
+                Reader::i32,
             )?,
             assignment_epochs: Some(Vec::new()),
             unknown_tagged_fields: TaggedFields::new(),
@@ -205,9 +203,7 @@ impl TaskIds {
                         value.assignment_epochs = r.nullable_array_of(
                             "StreamsGroupCurrentMemberAssignmentValue.ActiveTasks.AssignmentEpochs",
                             4,
-                            |r| {
-                                r.i32("StreamsGroupCurrentMemberAssignmentValue.ActiveTasks.AssignmentEpochs")
-                            },
+                            Reader::i32,
                         )?;
                     }
                     _ => return Ok(false),

@@ -23,11 +23,9 @@ impl Message for StreamsGroupDescribeRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.group_ids, "StreamsGroupDescribeRequest.GroupIds", |w, x| {
-            w.string(x, "StreamsGroupDescribeRequest.GroupIds")
-        })?;
+        w.array_of(&self.group_ids, "StreamsGroupDescribeRequest.GroupIds", Writer::string)?;
         w.bool(self.include_authorized_operations);
         if version >= 1 {
             w.bool(self.include_topology_description);
@@ -41,12 +39,10 @@ impl Message for StreamsGroupDescribeRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            group_ids: r.array_of("StreamsGroupDescribeRequest.GroupIds", 1, |r| {
-                r.string("StreamsGroupDescribeRequest.GroupIds")
-            })?,
+            group_ids: r.array_of("StreamsGroupDescribeRequest.GroupIds", 1, Reader::string)?,
             include_authorized_operations: r
                 .bool("StreamsGroupDescribeRequest.IncludeAuthorizedOperations")?,
             include_topology_description: if version >= 1 {
@@ -79,20 +75,21 @@ impl Message for StreamsGroupDescribeResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.groups, "StreamsGroupDescribeResponse.Groups", |w, x| x.write(w, version))?;
+        w.array_of(&self.groups, "StreamsGroupDescribeResponse.Groups", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "StreamsGroupDescribeResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("StreamsGroupDescribeResponse.ThrottleTimeMs")?,
-            groups: r
-                .array_of("StreamsGroupDescribeResponse.Groups", 20, |r| DescribedGroup::read(r, version))?,
+            groups: r.array_of("StreamsGroupDescribeResponse.Groups", 20, |r, _| {
+                DescribedGroup::read(r, version)
+            })?,
             unknown_tagged_fields: r.unknown_tagged_fields("StreamsGroupDescribeResponse")?,
         })
     }
@@ -152,7 +149,9 @@ impl DescribedGroup {
         if let Some(x) = &self.topology {
             x.write(w, version)?;
         }
-        w.array_of(&self.members, "StreamsGroupDescribeResponse.Groups.Members", |w, x| x.write(w, version))?;
+        w.array_of(&self.members, "StreamsGroupDescribeResponse.Groups.Members", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.i32(self.authorized_operations);
         if version >= 1 {
             w.presence(self.topology_description.is_some());
@@ -195,8 +194,9 @@ impl DescribedGroup {
             } else {
                 None
             },
-            members: r
-                .array_of("StreamsGroupDescribeResponse.Groups.Members", 28, |r| Member::read(r, version))?,
+            members: r.array_of("StreamsGroupDescribeResponse.Groups.Members", 28, |r, _| {
+                Member::read(r, version)
+            })?,
             authorized_operations: r.i32("StreamsGroupDescribeResponse.Groups.AuthorizedOperations")?,
             topology_description: if version >= 1 {
                 if r.is_present("StreamsGroupDescribeResponse.Groups.TopologyDescription")? {
@@ -237,7 +237,7 @@ impl Topology {
         w.nullable_array_of(
             self.subtopologies.as_deref(),
             "StreamsGroupDescribeResponse.Groups.Topology.Subtopologies",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -252,7 +252,7 @@ impl Topology {
             subtopologies: r.nullable_array_of(
                 "StreamsGroupDescribeResponse.Groups.Topology.Subtopologies",
                 6,
-                |r| Subtopology::read(r, version),
+                |r, _| Subtopology::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("StreamsGroupDescribeResponse.Groups.Topology")?,
         })
@@ -280,27 +280,22 @@ impl Subtopology {
         w.array_of(
             &self.source_topics,
             "StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.SourceTopics",
-            |w, x| w.string(x, "StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.SourceTopics"),
+            Writer::string,
         )?;
         w.array_of(
             &self.repartition_sink_topics,
             "StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.RepartitionSinkTopics",
-            |w, x| {
-                w.string(
-                    x,
-                    "StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.RepartitionSinkTopics",
-                )
-            },
+            Writer::string,
         )?;
         w.array_of(
             &self.state_changelog_topics,
             "StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.StateChangelogTopics",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.array_of(
             &self.repartition_source_topics,
             "StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.RepartitionSourceTopics",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -316,26 +311,22 @@ impl Subtopology {
             source_topics: r.array_of(
                 "StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.SourceTopics",
                 1,
-                |r| r.string("StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.SourceTopics"),
+                Reader::string,
             )?,
             repartition_sink_topics: r.array_of(
                 "StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.RepartitionSinkTopics",
                 1,
-                |r| {
-                    r.string(
-                        "StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.RepartitionSinkTopics",
-                    )
-                },
+                Reader::string,
             )?,
             state_changelog_topics: r.array_of(
                 "StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.StateChangelogTopics",
                 9,
-                |r| TopicInfo::read(r, version),
+                |r, _| TopicInfo::read(r, version),
             )?,
             repartition_source_topics: r.array_of(
                 "StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.RepartitionSourceTopics",
                 9,
-                |r| TopicInfo::read(r, version),
+                |r, _| TopicInfo::read(r, version),
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("StreamsGroupDescribeResponse.Groups.Topology.Subtopologies")?,
@@ -365,7 +356,7 @@ impl TopicInfo {
         w.array_of(
             &self.topic_configs,
             "StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.StateChangelogTopics.TopicConfigs",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -379,7 +370,7 @@ impl TopicInfo {
 name: r.string("StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.StateChangelogTopics.Name")?,
 partitions: r.i32("StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.StateChangelogTopics.Partitions")?,
 replication_factor: r.i16("StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.StateChangelogTopics.ReplicationFactor")?,
-topic_configs: r.array_of("StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.StateChangelogTopics.TopicConfigs", 3, |r| KeyValue::read(r, version))?,
+topic_configs: r.array_of("StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.StateChangelogTopics.TopicConfigs", 3, |r, _| KeyValue::read(r, version))?,
 unknown_tagged_fields: r.unknown_tagged_fields("StreamsGroupDescribeResponse.Groups.Topology.Subtopologies.StateChangelogTopics")?,
 })
     }
@@ -453,16 +444,20 @@ impl Member {
         if let Some(x) = &self.user_endpoint {
             x.write(w, version)?;
         }
-        w.array_of(&self.client_tags, "StreamsGroupDescribeResponse.Groups.Members.ClientTags", |w, x| {
-            x.write(w, version)
-        })?;
-        w.array_of(&self.task_offsets, "StreamsGroupDescribeResponse.Groups.Members.TaskOffsets", |w, x| {
-            x.write(w, version)
-        })?;
+        w.array_of(
+            &self.client_tags,
+            "StreamsGroupDescribeResponse.Groups.Members.ClientTags",
+            |w, x, _| x.write(w, version),
+        )?;
+        w.array_of(
+            &self.task_offsets,
+            "StreamsGroupDescribeResponse.Groups.Members.TaskOffsets",
+            |w, x, _| x.write(w, version),
+        )?;
         w.array_of(
             &self.task_end_offsets,
             "StreamsGroupDescribeResponse.Groups.Members.TaskEndOffsets",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         self.assignment.write(w, version)?;
         self.target_assignment.write(w, version)?;
@@ -489,16 +484,20 @@ impl Member {
             } else {
                 None
             },
-            client_tags: r.array_of("StreamsGroupDescribeResponse.Groups.Members.ClientTags", 3, |r| {
-                KeyValue::read(r, version)
-            })?,
-            task_offsets: r.array_of("StreamsGroupDescribeResponse.Groups.Members.TaskOffsets", 14, |r| {
-                TaskOffset::read(r, version)
-            })?,
+            client_tags: r.array_of(
+                "StreamsGroupDescribeResponse.Groups.Members.ClientTags",
+                3,
+                |r, _| KeyValue::read(r, version),
+            )?,
+            task_offsets: r.array_of(
+                "StreamsGroupDescribeResponse.Groups.Members.TaskOffsets",
+                14,
+                |r, _| TaskOffset::read(r, version),
+            )?,
             task_end_offsets: r.array_of(
                 "StreamsGroupDescribeResponse.Groups.Members.TaskEndOffsets",
                 14,
-                |r| TaskOffset::read(r, version),
+                |r, _| TaskOffset::read(r, version),
             )?,
             assignment: Assignment::read(r, version)?,
             target_assignment: Assignment::read(r, version)?,
@@ -590,17 +589,17 @@ impl Assignment {
         w.array_of(
             &self.active_tasks,
             "StreamsGroupDescribeResponse.Groups.Members.Assignment.ActiveTasks",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.array_of(
             &self.standby_tasks,
             "StreamsGroupDescribeResponse.Groups.Members.Assignment.StandbyTasks",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.array_of(
             &self.warmup_tasks,
             "StreamsGroupDescribeResponse.Groups.Members.Assignment.WarmupTasks",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -614,17 +613,17 @@ impl Assignment {
             active_tasks: r.array_of(
                 "StreamsGroupDescribeResponse.Groups.Members.Assignment.ActiveTasks",
                 3,
-                |r| TaskIds::read(r, version),
+                |r, _| TaskIds::read(r, version),
             )?,
             standby_tasks: r.array_of(
                 "StreamsGroupDescribeResponse.Groups.Members.Assignment.StandbyTasks",
                 3,
-                |r| TaskIds::read(r, version),
+                |r, _| TaskIds::read(r, version),
             )?,
             warmup_tasks: r.array_of(
                 "StreamsGroupDescribeResponse.Groups.Members.Assignment.WarmupTasks",
                 3,
-                |r| TaskIds::read(r, version),
+                |r, _| TaskIds::read(r, version),
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("StreamsGroupDescribeResponse.Groups.Members.Assignment")?,
@@ -650,10 +649,7 @@ impl TaskIds {
         w.array_of(
             &self.partitions,
             "StreamsGroupDescribeResponse.Groups.Members.Assignment.ActiveTasks.Partitions",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -669,7 +665,7 @@ impl TaskIds {
             partitions: r.array_of(
                 "StreamsGroupDescribeResponse.Groups.Members.Assignment.ActiveTasks.Partitions",
                 4,
-                |r| r.i32("StreamsGroupDescribeResponse.Groups.Members.Assignment.ActiveTasks.Partitions"),
+                Reader::i32,
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields(
                 "StreamsGroupDescribeResponse.Groups.Members.Assignment.ActiveTasks",
@@ -692,12 +688,12 @@ impl TopologyDescription {
         w.array_of(
             &self.subtopologies,
             "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.array_of(
             &self.global_stores,
             "StreamsGroupDescribeResponse.Groups.TopologyDescription.GlobalStores",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -711,12 +707,12 @@ impl TopologyDescription {
             subtopologies: r.array_of(
                 "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies",
                 3,
-                |r| TopologyDescriptionSubtopology::read(r, version),
+                |r, _| TopologyDescriptionSubtopology::read(r, version),
             )?,
             global_stores: r.array_of(
                 "StreamsGroupDescribeResponse.Groups.TopologyDescription.GlobalStores",
                 15,
-                |r| TopologyDescriptionGlobalStore::read(r, version),
+                |r, _| TopologyDescriptionGlobalStore::read(r, version),
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("StreamsGroupDescribeResponse.Groups.TopologyDescription")?,
@@ -742,7 +738,7 @@ impl TopologyDescriptionSubtopology {
         w.array_of(
             &self.nodes,
             "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -759,7 +755,7 @@ impl TopologyDescriptionSubtopology {
             nodes: r.array_of(
                 "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes",
                 7,
-                |r| TopologyDescriptionNode::read(r, version),
+                |r, _| TopologyDescriptionNode::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields(
                 "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies",
@@ -788,7 +784,11 @@ impl TopologyDescriptionNode {
             "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.Name",
         )?;
         w.i8(self.node_type);
-        w.array_of(&self.source_topics, "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.SourceTopics", |w, x| w.string(x, "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.SourceTopics"))?;
+        w.array_of(
+            &self.source_topics,
+            "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.SourceTopics",
+            Writer::string,
+        )?;
         w.nullable_string(
             self.sink_topic.as_ref(),
             "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.SinkTopic",
@@ -796,22 +796,12 @@ impl TopologyDescriptionNode {
         w.array_of(
             &self.stores,
             "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.Stores",
-            |w, x| {
-                w.string(
-                    x,
-                    "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.Stores",
-                )
-            },
+            Writer::string,
         )?;
         w.array_of(
             &self.successors,
             "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.Successors",
-            |w, x| {
-                w.string(
-                    x,
-                    "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.Successors",
-                )
-            },
+            Writer::string,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -822,14 +812,32 @@ impl TopologyDescriptionNode {
 
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
-name: r.string("StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.Name")?,
-node_type: r.i8("StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.NodeType")?,
-source_topics: r.array_of("StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.SourceTopics", 1, |r| r.string("StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.SourceTopics"))?,
-sink_topic: r.nullable_string("StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.SinkTopic")?,
-stores: r.array_of("StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.Stores", 1, |r| r.string("StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.Stores"))?,
-successors: r.array_of("StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.Successors", 1, |r| r.string("StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.Successors"))?,
-unknown_tagged_fields: r.unknown_tagged_fields("StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes")?,
-})
+            name: r
+                .string("StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.Name")?,
+            node_type: r
+                .i8("StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.NodeType")?,
+            source_topics: r.array_of(
+                "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.SourceTopics",
+                1,
+                Reader::string,
+            )?,
+            sink_topic: r.nullable_string(
+                "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.SinkTopic",
+            )?,
+            stores: r.array_of(
+                "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.Stores",
+                1,
+                Reader::string,
+            )?,
+            successors: r.array_of(
+                "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes.Successors",
+                1,
+                Reader::string,
+            )?,
+            unknown_tagged_fields: r.unknown_tagged_fields(
+                "StreamsGroupDescribeResponse.Groups.TopologyDescription.Subtopologies.Nodes",
+            )?,
+        })
     }
 }
 

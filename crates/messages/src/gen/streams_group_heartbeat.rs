@@ -61,7 +61,7 @@ impl Message for StreamsGroupHeartbeatRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.string(&self.group_id, "StreamsGroupHeartbeatRequest.GroupId")?;
         w.string(&self.member_id, "StreamsGroupHeartbeatRequest.MemberId")?;
@@ -77,17 +77,17 @@ impl Message for StreamsGroupHeartbeatRequest {
         w.nullable_array_of(
             self.active_tasks.as_deref(),
             "StreamsGroupHeartbeatRequest.ActiveTasks",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.nullable_array_of(
             self.standby_tasks.as_deref(),
             "StreamsGroupHeartbeatRequest.StandbyTasks",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.nullable_array_of(
             self.warmup_tasks.as_deref(),
             "StreamsGroupHeartbeatRequest.WarmupTasks",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.nullable_string(self.process_id.as_ref(), "StreamsGroupHeartbeatRequest.ProcessId")?;
         w.presence(self.user_endpoint.is_some());
@@ -97,24 +97,24 @@ impl Message for StreamsGroupHeartbeatRequest {
         w.nullable_array_of(
             self.client_tags.as_deref(),
             "StreamsGroupHeartbeatRequest.ClientTags",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.nullable_array_of(
             self.task_offsets.as_deref(),
             "StreamsGroupHeartbeatRequest.TaskOffsets",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.nullable_array_of(
             self.task_end_offsets.as_deref(),
             "StreamsGroupHeartbeatRequest.TaskEndOffsets",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.bool(self.shutdown_application);
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "StreamsGroupHeartbeatRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             group_id: r.string("StreamsGroupHeartbeatRequest.GroupId")?,
@@ -129,13 +129,13 @@ impl Message for StreamsGroupHeartbeatRequest {
             } else {
                 None
             },
-            active_tasks: r.nullable_array_of("StreamsGroupHeartbeatRequest.ActiveTasks", 3, |r| {
+            active_tasks: r.nullable_array_of("StreamsGroupHeartbeatRequest.ActiveTasks", 3, |r, _| {
                 StreamsGroupHeartbeatRequestTaskIds::read(r, version)
             })?,
-            standby_tasks: r.nullable_array_of("StreamsGroupHeartbeatRequest.StandbyTasks", 3, |r| {
+            standby_tasks: r.nullable_array_of("StreamsGroupHeartbeatRequest.StandbyTasks", 3, |r, _| {
                 StreamsGroupHeartbeatRequestTaskIds::read(r, version)
             })?,
-            warmup_tasks: r.nullable_array_of("StreamsGroupHeartbeatRequest.WarmupTasks", 3, |r| {
+            warmup_tasks: r.nullable_array_of("StreamsGroupHeartbeatRequest.WarmupTasks", 3, |r, _| {
                 StreamsGroupHeartbeatRequestTaskIds::read(r, version)
             })?,
             process_id: r.nullable_string("StreamsGroupHeartbeatRequest.ProcessId")?,
@@ -144,16 +144,16 @@ impl Message for StreamsGroupHeartbeatRequest {
             } else {
                 None
             },
-            client_tags: r.nullable_array_of("StreamsGroupHeartbeatRequest.ClientTags", 3, |r| {
+            client_tags: r.nullable_array_of("StreamsGroupHeartbeatRequest.ClientTags", 3, |r, _| {
                 KeyValue::read(r, version)
             })?,
-            task_offsets: r.nullable_array_of("StreamsGroupHeartbeatRequest.TaskOffsets", 14, |r| {
+            task_offsets: r.nullable_array_of("StreamsGroupHeartbeatRequest.TaskOffsets", 14, |r, _| {
                 TaskOffset::read(r, version)
             })?,
             task_end_offsets: r.nullable_array_of(
                 "StreamsGroupHeartbeatRequest.TaskEndOffsets",
                 14,
-                |r| TaskOffset::read(r, version),
+                |r, _| TaskOffset::read(r, version),
             )?,
             shutdown_application: r.bool("StreamsGroupHeartbeatRequest.ShutdownApplication")?,
             unknown_tagged_fields: r.unknown_tagged_fields("StreamsGroupHeartbeatRequest")?,
@@ -178,7 +178,7 @@ pub struct Topology {
 impl Topology {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.i32(self.epoch);
-        w.array_of(&self.subtopologies, "StreamsGroupHeartbeatRequest.Topology.Subtopologies", |w, x| {
+        w.array_of(&self.subtopologies, "StreamsGroupHeartbeatRequest.Topology.Subtopologies", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "StreamsGroupHeartbeatRequest.Topology", version)
@@ -187,7 +187,7 @@ impl Topology {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             epoch: r.i32("StreamsGroupHeartbeatRequest.Topology.Epoch")?,
-            subtopologies: r.array_of("StreamsGroupHeartbeatRequest.Topology.Subtopologies", 8, |r| {
+            subtopologies: r.array_of("StreamsGroupHeartbeatRequest.Topology.Subtopologies", 8, |r, _| {
                 Subtopology::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("StreamsGroupHeartbeatRequest.Topology")?,
@@ -215,32 +215,32 @@ impl Subtopology {
         w.array_of(
             &self.source_topics,
             "StreamsGroupHeartbeatRequest.Topology.Subtopologies.SourceTopics",
-            |w, x| w.string(x, "StreamsGroupHeartbeatRequest.Topology.Subtopologies.SourceTopics"),
+            Writer::string,
         )?;
         w.array_of(
             &self.source_topic_regex,
             "StreamsGroupHeartbeatRequest.Topology.Subtopologies.SourceTopicRegex",
-            |w, x| w.string(x, "StreamsGroupHeartbeatRequest.Topology.Subtopologies.SourceTopicRegex"),
+            Writer::string,
         )?;
         w.array_of(
             &self.state_changelog_topics,
             "StreamsGroupHeartbeatRequest.Topology.Subtopologies.StateChangelogTopics",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.array_of(
             &self.repartition_sink_topics,
             "StreamsGroupHeartbeatRequest.Topology.Subtopologies.RepartitionSinkTopics",
-            |w, x| w.string(x, "StreamsGroupHeartbeatRequest.Topology.Subtopologies.RepartitionSinkTopics"),
+            Writer::string,
         )?;
         w.array_of(
             &self.repartition_source_topics,
             "StreamsGroupHeartbeatRequest.Topology.Subtopologies.RepartitionSourceTopics",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.array_of(
             &self.copartition_groups,
             "StreamsGroupHeartbeatRequest.Topology.Subtopologies.CopartitionGroups",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -255,32 +255,32 @@ impl Subtopology {
             source_topics: r.array_of(
                 "StreamsGroupHeartbeatRequest.Topology.Subtopologies.SourceTopics",
                 1,
-                |r| r.string("StreamsGroupHeartbeatRequest.Topology.Subtopologies.SourceTopics"),
+                Reader::string,
             )?,
             source_topic_regex: r.array_of(
                 "StreamsGroupHeartbeatRequest.Topology.Subtopologies.SourceTopicRegex",
                 1,
-                |r| r.string("StreamsGroupHeartbeatRequest.Topology.Subtopologies.SourceTopicRegex"),
+                Reader::string,
             )?,
             state_changelog_topics: r.array_of(
                 "StreamsGroupHeartbeatRequest.Topology.Subtopologies.StateChangelogTopics",
                 9,
-                |r| TopicInfo::read(r, version),
+                |r, _| TopicInfo::read(r, version),
             )?,
             repartition_sink_topics: r.array_of(
                 "StreamsGroupHeartbeatRequest.Topology.Subtopologies.RepartitionSinkTopics",
                 1,
-                |r| r.string("StreamsGroupHeartbeatRequest.Topology.Subtopologies.RepartitionSinkTopics"),
+                Reader::string,
             )?,
             repartition_source_topics: r.array_of(
                 "StreamsGroupHeartbeatRequest.Topology.Subtopologies.RepartitionSourceTopics",
                 9,
-                |r| TopicInfo::read(r, version),
+                |r, _| TopicInfo::read(r, version),
             )?,
             copartition_groups: r.array_of(
                 "StreamsGroupHeartbeatRequest.Topology.Subtopologies.CopartitionGroups",
                 4,
-                |r| CopartitionGroup::read(r, version),
+                |r, _| CopartitionGroup::read(r, version),
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("StreamsGroupHeartbeatRequest.Topology.Subtopologies")?,
@@ -310,7 +310,7 @@ impl TopicInfo {
         w.array_of(
             &self.topic_configs,
             "StreamsGroupHeartbeatRequest.Topology.Subtopologies.StateChangelogTopics.TopicConfigs",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -331,7 +331,7 @@ impl TopicInfo {
             topic_configs: r.array_of(
                 "StreamsGroupHeartbeatRequest.Topology.Subtopologies.StateChangelogTopics.TopicConfigs",
                 3,
-                |r| KeyValue::read(r, version),
+                |r, _| KeyValue::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields(
                 "StreamsGroupHeartbeatRequest.Topology.Subtopologies.StateChangelogTopics",
@@ -396,26 +396,17 @@ impl CopartitionGroup {
         w.array_of(
             &self.source_topics,
             "StreamsGroupHeartbeatRequest.Topology.Subtopologies.CopartitionGroups.SourceTopics",
-            |w, x| {
-                w.i16(*x);
-                Ok(())
-            },
+            support::i16,
         )?;
         w.array_of(
             &self.source_topic_regex,
             "StreamsGroupHeartbeatRequest.Topology.Subtopologies.CopartitionGroups.SourceTopicRegex",
-            |w, x| {
-                w.i16(*x);
-                Ok(())
-            },
+            support::i16,
         )?;
         w.array_of(
             &self.repartition_source_topics,
             "StreamsGroupHeartbeatRequest.Topology.Subtopologies.CopartitionGroups.RepartitionSourceTopics",
-            |w, x| {
-                w.i16(*x);
-                Ok(())
-            },
+            support::i16,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -426,9 +417,9 @@ impl CopartitionGroup {
 
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
-source_topics: r.array_of("StreamsGroupHeartbeatRequest.Topology.Subtopologies.CopartitionGroups.SourceTopics", 2, |r| r.i16("StreamsGroupHeartbeatRequest.Topology.Subtopologies.CopartitionGroups.SourceTopics"))?,
-source_topic_regex: r.array_of("StreamsGroupHeartbeatRequest.Topology.Subtopologies.CopartitionGroups.SourceTopicRegex", 2, |r| r.i16("StreamsGroupHeartbeatRequest.Topology.Subtopologies.CopartitionGroups.SourceTopicRegex"))?,
-repartition_source_topics: r.array_of("StreamsGroupHeartbeatRequest.Topology.Subtopologies.CopartitionGroups.RepartitionSourceTopics", 2, |r| r.i16("StreamsGroupHeartbeatRequest.Topology.Subtopologies.CopartitionGroups.RepartitionSourceTopics"))?,
+source_topics: r.array_of("StreamsGroupHeartbeatRequest.Topology.Subtopologies.CopartitionGroups.SourceTopics", 2, Reader::i16)?,
+source_topic_regex: r.array_of("StreamsGroupHeartbeatRequest.Topology.Subtopologies.CopartitionGroups.SourceTopicRegex", 2, Reader::i16)?,
+repartition_source_topics: r.array_of("StreamsGroupHeartbeatRequest.Topology.Subtopologies.CopartitionGroups.RepartitionSourceTopics", 2, Reader::i16)?,
 unknown_tagged_fields: r.unknown_tagged_fields("StreamsGroupHeartbeatRequest.Topology.Subtopologies.CopartitionGroups")?,
 })
     }
@@ -446,10 +437,7 @@ pub struct StreamsGroupHeartbeatRequestTaskIds {
 impl StreamsGroupHeartbeatRequestTaskIds {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.subtopology_id, "StreamsGroupHeartbeatRequest.ActiveTasks.SubtopologyId")?;
-        w.array_of(&self.partitions, "StreamsGroupHeartbeatRequest.ActiveTasks.Partitions", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(&self.partitions, "StreamsGroupHeartbeatRequest.ActiveTasks.Partitions", support::i32)?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
             "StreamsGroupHeartbeatRequest.ActiveTasks",
@@ -460,9 +448,7 @@ impl StreamsGroupHeartbeatRequestTaskIds {
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             subtopology_id: r.string("StreamsGroupHeartbeatRequest.ActiveTasks.SubtopologyId")?,
-            partitions: r.array_of("StreamsGroupHeartbeatRequest.ActiveTasks.Partitions", 4, |r| {
-                r.i32("StreamsGroupHeartbeatRequest.ActiveTasks.Partitions")
-            })?,
+            partitions: r.array_of("StreamsGroupHeartbeatRequest.ActiveTasks.Partitions", 4, Reader::i32)?,
             unknown_tagged_fields: r.unknown_tagged_fields("StreamsGroupHeartbeatRequest.ActiveTasks")?,
         })
     }
@@ -585,7 +571,7 @@ impl Message for StreamsGroupHeartbeatResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
@@ -605,23 +591,23 @@ impl Message for StreamsGroupHeartbeatResponse {
         if version >= 1 {
             w.i64(self.acceptable_recovery_lag);
         }
-        w.nullable_array_of(self.status.as_deref(), "StreamsGroupHeartbeatResponse.Status", |w, x| {
+        w.nullable_array_of(self.status.as_deref(), "StreamsGroupHeartbeatResponse.Status", |w, x, _| {
             x.write(w, version)
         })?;
         w.nullable_array_of(
             self.active_tasks.as_deref(),
             "StreamsGroupHeartbeatResponse.ActiveTasks",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.nullable_array_of(
             self.standby_tasks.as_deref(),
             "StreamsGroupHeartbeatResponse.StandbyTasks",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.nullable_array_of(
             self.warmup_tasks.as_deref(),
             "StreamsGroupHeartbeatResponse.WarmupTasks",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         if version >= 1 {
             w.bool(self.topology_description_required);
@@ -635,13 +621,13 @@ impl Message for StreamsGroupHeartbeatResponse {
         w.nullable_array_of(
             self.partitions_by_user_endpoint.as_deref(),
             "StreamsGroupHeartbeatResponse.PartitionsByUserEndpoint",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "StreamsGroupHeartbeatResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("StreamsGroupHeartbeatResponse.ThrottleTimeMs")?,
@@ -661,15 +647,16 @@ impl Message for StreamsGroupHeartbeatResponse {
             } else {
                 -1
             },
-            status: r
-                .nullable_array_of("StreamsGroupHeartbeatResponse.Status", 3, |r| Status::read(r, version))?,
-            active_tasks: r.nullable_array_of("StreamsGroupHeartbeatResponse.ActiveTasks", 3, |r| {
+            status: r.nullable_array_of("StreamsGroupHeartbeatResponse.Status", 3, |r, _| {
+                Status::read(r, version)
+            })?,
+            active_tasks: r.nullable_array_of("StreamsGroupHeartbeatResponse.ActiveTasks", 3, |r, _| {
                 StreamsGroupHeartbeatResponseTaskIds::read(r, version)
             })?,
-            standby_tasks: r.nullable_array_of("StreamsGroupHeartbeatResponse.StandbyTasks", 3, |r| {
+            standby_tasks: r.nullable_array_of("StreamsGroupHeartbeatResponse.StandbyTasks", 3, |r, _| {
                 StreamsGroupHeartbeatResponseTaskIds::read(r, version)
             })?,
-            warmup_tasks: r.nullable_array_of("StreamsGroupHeartbeatResponse.WarmupTasks", 3, |r| {
+            warmup_tasks: r.nullable_array_of("StreamsGroupHeartbeatResponse.WarmupTasks", 3, |r, _| {
                 StreamsGroupHeartbeatResponseTaskIds::read(r, version)
             })?,
             topology_description_required: if version >= 1 {
@@ -681,7 +668,7 @@ impl Message for StreamsGroupHeartbeatResponse {
             partitions_by_user_endpoint: r.nullable_array_of(
                 "StreamsGroupHeartbeatResponse.PartitionsByUserEndpoint",
                 7,
-                |r| EndpointToPartitions::read(r, version),
+                |r, _| EndpointToPartitions::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("StreamsGroupHeartbeatResponse")?,
         })
@@ -725,10 +712,7 @@ pub struct StreamsGroupHeartbeatResponseTaskIds {
 impl StreamsGroupHeartbeatResponseTaskIds {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.subtopology_id, "StreamsGroupHeartbeatResponse.ActiveTasks.SubtopologyId")?;
-        w.array_of(&self.partitions, "StreamsGroupHeartbeatResponse.ActiveTasks.Partitions", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(&self.partitions, "StreamsGroupHeartbeatResponse.ActiveTasks.Partitions", support::i32)?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
             "StreamsGroupHeartbeatResponse.ActiveTasks",
@@ -739,9 +723,7 @@ impl StreamsGroupHeartbeatResponseTaskIds {
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             subtopology_id: r.string("StreamsGroupHeartbeatResponse.ActiveTasks.SubtopologyId")?,
-            partitions: r.array_of("StreamsGroupHeartbeatResponse.ActiveTasks.Partitions", 4, |r| {
-                r.i32("StreamsGroupHeartbeatResponse.ActiveTasks.Partitions")
-            })?,
+            partitions: r.array_of("StreamsGroupHeartbeatResponse.ActiveTasks.Partitions", 4, Reader::i32)?,
             unknown_tagged_fields: r.unknown_tagged_fields("StreamsGroupHeartbeatResponse.ActiveTasks")?,
         })
     }
@@ -763,12 +745,12 @@ impl EndpointToPartitions {
         w.array_of(
             &self.active_partitions,
             "StreamsGroupHeartbeatResponse.PartitionsByUserEndpoint.ActivePartitions",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.array_of(
             &self.standby_partitions,
             "StreamsGroupHeartbeatResponse.PartitionsByUserEndpoint.StandbyPartitions",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -783,12 +765,12 @@ impl EndpointToPartitions {
             active_partitions: r.array_of(
                 "StreamsGroupHeartbeatResponse.PartitionsByUserEndpoint.ActivePartitions",
                 3,
-                |r| TopicPartition::read(r, version),
+                |r, _| TopicPartition::read(r, version),
             )?,
             standby_partitions: r.array_of(
                 "StreamsGroupHeartbeatResponse.PartitionsByUserEndpoint.StandbyPartitions",
                 3,
-                |r| TopicPartition::read(r, version),
+                |r, _| TopicPartition::read(r, version),
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("StreamsGroupHeartbeatResponse.PartitionsByUserEndpoint")?,
@@ -845,10 +827,7 @@ impl TopicPartition {
         w.array_of(
             &self.partitions,
             "StreamsGroupHeartbeatResponse.PartitionsByUserEndpoint.ActivePartitions.Partitions",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -864,11 +843,7 @@ impl TopicPartition {
             partitions: r.array_of(
                 "StreamsGroupHeartbeatResponse.PartitionsByUserEndpoint.ActivePartitions.Partitions",
                 4,
-                |r| {
-                    r.i32(
-                        "StreamsGroupHeartbeatResponse.PartitionsByUserEndpoint.ActivePartitions.Partitions",
-                    )
-                },
+                Reader::i32,
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields(
                 "StreamsGroupHeartbeatResponse.PartitionsByUserEndpoint.ActivePartitions",

@@ -19,7 +19,7 @@ impl Message for StreamsGroupMemberMetadataKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group_id, "StreamsGroupMemberMetadataKey.GroupId")?;
         w.string(&self.member_id, "StreamsGroupMemberMetadataKey.MemberId")?;
@@ -27,7 +27,7 @@ impl Message for StreamsGroupMemberMetadataKey {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
             group_id: r.string("StreamsGroupMemberMetadataKey.GroupId")?,
@@ -79,7 +79,7 @@ impl Message for StreamsGroupMemberMetadataValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.nullable_string(self.instance_id.as_ref(), "StreamsGroupMemberMetadataValue.InstanceId")?;
         w.nullable_string(self.rack_id.as_ref(), "StreamsGroupMemberMetadataValue.RackId")?;
@@ -92,14 +92,14 @@ impl Message for StreamsGroupMemberMetadataValue {
         if let Some(x) = &self.user_endpoint {
             x.write(w, version)?;
         }
-        w.array_of(&self.client_tags, "StreamsGroupMemberMetadataValue.ClientTags", |w, x| {
+        w.array_of(&self.client_tags, "StreamsGroupMemberMetadataValue.ClientTags", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "StreamsGroupMemberMetadataValue", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             instance_id: r.nullable_string("StreamsGroupMemberMetadataValue.InstanceId")?,
@@ -114,8 +114,9 @@ impl Message for StreamsGroupMemberMetadataValue {
             } else {
                 None
             },
-            client_tags: r
-                .array_of("StreamsGroupMemberMetadataValue.ClientTags", 3, |r| KeyValue::read(r, version))?,
+            client_tags: r.array_of("StreamsGroupMemberMetadataValue.ClientTags", 3, |r, _| {
+                KeyValue::read(r, version)
+            })?,
             unknown_tagged_fields: r.unknown_tagged_fields("StreamsGroupMemberMetadataValue")?,
         })
     }

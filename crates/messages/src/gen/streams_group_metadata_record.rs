@@ -18,14 +18,14 @@ impl Message for StreamsGroupMetadataKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group_id, "StreamsGroupMetadataKey.GroupId")?;
         Ok(())
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self { group_id: r.string("StreamsGroupMetadataKey.GroupId")? })
     }
@@ -68,7 +68,7 @@ impl Message for StreamsGroupMetadataValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.epoch);
         w.i64(self.metadata_hash);
@@ -84,7 +84,7 @@ impl Message for StreamsGroupMetadataValue {
                 w.nullable_array_of(
                     self.last_assignment_configs.as_deref(),
                     "StreamsGroupMetadataValue.LastAssignmentConfigs",
-                    |w, x| x.write(w, version),
+                    |w, x, _| x.write(w, version),
                 )?;
                 Ok(())
             })?;
@@ -105,7 +105,7 @@ impl Message for StreamsGroupMetadataValue {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         let mut value = Self {
             epoch: r.i32("StreamsGroupMetadataValue.Epoch")?,
@@ -124,7 +124,7 @@ impl Message for StreamsGroupMetadataValue {
                 }
                 1 => {
                     value.last_assignment_configs =
-                        r.nullable_array_of("StreamsGroupMetadataValue.LastAssignmentConfigs", 3, |r| {
+                        r.nullable_array_of("StreamsGroupMetadataValue.LastAssignmentConfigs", 3, |r, _| {
                             LastAssignmentConfig::read(r, version)
                         })?;
                 }

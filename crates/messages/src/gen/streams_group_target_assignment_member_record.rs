@@ -19,7 +19,7 @@ impl Message for StreamsGroupTargetAssignmentMemberKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group_id, "StreamsGroupTargetAssignmentMemberKey.GroupId")?;
         w.string(&self.member_id, "StreamsGroupTargetAssignmentMemberKey.MemberId")?;
@@ -27,7 +27,7 @@ impl Message for StreamsGroupTargetAssignmentMemberKey {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self {
             group_id: r.string("StreamsGroupTargetAssignmentMemberKey.GroupId")?,
@@ -56,15 +56,17 @@ impl Message for StreamsGroupTargetAssignmentMemberValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.active_tasks, "StreamsGroupTargetAssignmentMemberValue.ActiveTasks", |w, x| {
+        w.array_of(&self.active_tasks, "StreamsGroupTargetAssignmentMemberValue.ActiveTasks", |w, x, _| {
             x.write(w, version)
         })?;
-        w.array_of(&self.standby_tasks, "StreamsGroupTargetAssignmentMemberValue.StandbyTasks", |w, x| {
-            x.write(w, version)
-        })?;
-        w.array_of(&self.warmup_tasks, "StreamsGroupTargetAssignmentMemberValue.WarmupTasks", |w, x| {
+        w.array_of(
+            &self.standby_tasks,
+            "StreamsGroupTargetAssignmentMemberValue.StandbyTasks",
+            |w, x, _| x.write(w, version),
+        )?;
+        w.array_of(&self.warmup_tasks, "StreamsGroupTargetAssignmentMemberValue.WarmupTasks", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(
@@ -75,16 +77,18 @@ impl Message for StreamsGroupTargetAssignmentMemberValue {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            active_tasks: r.array_of("StreamsGroupTargetAssignmentMemberValue.ActiveTasks", 3, |r| {
+            active_tasks: r.array_of("StreamsGroupTargetAssignmentMemberValue.ActiveTasks", 3, |r, _| {
                 TaskIds::read(r, version)
             })?,
-            standby_tasks: r.array_of("StreamsGroupTargetAssignmentMemberValue.StandbyTasks", 3, |r| {
-                TaskIds::read(r, version)
-            })?,
-            warmup_tasks: r.array_of("StreamsGroupTargetAssignmentMemberValue.WarmupTasks", 3, |r| {
+            standby_tasks: r.array_of(
+                "StreamsGroupTargetAssignmentMemberValue.StandbyTasks",
+                3,
+                |r, _| TaskIds::read(r, version),
+            )?,
+            warmup_tasks: r.array_of("StreamsGroupTargetAssignmentMemberValue.WarmupTasks", 3, |r, _| {
                 TaskIds::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("StreamsGroupTargetAssignmentMemberValue")?,
@@ -107,10 +111,7 @@ impl TaskIds {
         w.array_of(
             &self.partitions,
             "StreamsGroupTargetAssignmentMemberValue.ActiveTasks.Partitions",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -125,7 +126,7 @@ impl TaskIds {
             partitions: r.array_of(
                 "StreamsGroupTargetAssignmentMemberValue.ActiveTasks.Partitions",
                 4,
-                |r| r.i32("StreamsGroupTargetAssignmentMemberValue.ActiveTasks.Partitions"),
+                Reader::i32,
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("StreamsGroupTargetAssignmentMemberValue.ActiveTasks")?,

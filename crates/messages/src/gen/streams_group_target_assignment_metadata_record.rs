@@ -18,14 +18,14 @@ impl Message for StreamsGroupTargetAssignmentMetadataKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group_id, "StreamsGroupTargetAssignmentMetadataKey.GroupId")?;
         Ok(())
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self { group_id: r.string("StreamsGroupTargetAssignmentMetadataKey.GroupId")? })
     }
@@ -50,7 +50,7 @@ impl Message for StreamsGroupTargetAssignmentMetadataValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.assignment_epoch);
         let mut tags = w.begin_tagged_fields();
@@ -64,7 +64,7 @@ impl Message for StreamsGroupTargetAssignmentMetadataValue {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         let mut value = Self {
             assignment_epoch: r.i32("StreamsGroupTargetAssignmentMetadataValue.AssignmentEpoch")?,

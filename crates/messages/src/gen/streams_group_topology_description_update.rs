@@ -23,7 +23,7 @@ impl Message for StreamsGroupTopologyDescriptionUpdateRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.string(&self.group_id, "StreamsGroupTopologyDescriptionUpdateRequest.GroupId")?;
         w.string(&self.member_id, "StreamsGroupTopologyDescriptionUpdateRequest.MemberId")?;
@@ -37,7 +37,7 @@ impl Message for StreamsGroupTopologyDescriptionUpdateRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             group_id: r.string("StreamsGroupTopologyDescriptionUpdateRequest.GroupId")?,
@@ -68,12 +68,12 @@ impl TopologyDescription {
         w.array_of(
             &self.subtopologies,
             "StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.array_of(
             &self.global_stores,
             "StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.GlobalStores",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -87,12 +87,12 @@ impl TopologyDescription {
             subtopologies: r.array_of(
                 "StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies",
                 3,
-                |r| TopologyDescriptionSubtopology::read(r, version),
+                |r, _| TopologyDescriptionSubtopology::read(r, version),
             )?,
             global_stores: r.array_of(
                 "StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.GlobalStores",
                 15,
-                |r| TopologyDescriptionGlobalStore::read(r, version),
+                |r, _| TopologyDescriptionGlobalStore::read(r, version),
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription")?,
@@ -118,7 +118,7 @@ impl TopologyDescriptionSubtopology {
         w.array_of(
             &self.nodes,
             "StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -130,7 +130,7 @@ impl TopologyDescriptionSubtopology {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
 subtopology_id: r.string("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.SubtopologyId")?,
-nodes: r.array_of("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes", 7, |r| TopologyDescriptionNode::read(r, version))?,
+nodes: r.array_of("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes", 7, |r, _| TopologyDescriptionNode::read(r, version))?,
 unknown_tagged_fields: r.unknown_tagged_fields("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies")?,
 })
     }
@@ -156,13 +156,21 @@ impl TopologyDescriptionNode {
             "StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.Name",
         )?;
         w.i8(self.node_type);
-        w.array_of(&self.source_topics, "StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.SourceTopics", |w, x| w.string(x, "StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.SourceTopics"))?;
+        w.array_of(&self.source_topics, "StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.SourceTopics", Writer::string)?;
         w.nullable_string(
             self.sink_topic.as_ref(),
             "StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.SinkTopic",
         )?;
-        w.array_of(&self.stores, "StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.Stores", |w, x| w.string(x, "StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.Stores"))?;
-        w.array_of(&self.successors, "StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.Successors", |w, x| w.string(x, "StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.Successors"))?;
+        w.array_of(
+            &self.stores,
+            "StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.Stores",
+            Writer::string,
+        )?;
+        w.array_of(
+            &self.successors,
+            "StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.Successors",
+            Writer::string,
+        )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
             "StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes",
@@ -174,10 +182,10 @@ impl TopologyDescriptionNode {
         Ok(Self {
 name: r.string("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.Name")?,
 node_type: r.i8("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.NodeType")?,
-source_topics: r.array_of("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.SourceTopics", 1, |r| r.string("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.SourceTopics"))?,
+source_topics: r.array_of("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.SourceTopics", 1, Reader::string)?,
 sink_topic: r.nullable_string("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.SinkTopic")?,
-stores: r.array_of("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.Stores", 1, |r| r.string("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.Stores"))?,
-successors: r.array_of("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.Successors", 1, |r| r.string("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.Successors"))?,
+stores: r.array_of("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.Stores", 1, Reader::string)?,
+successors: r.array_of("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes.Successors", 1, Reader::string)?,
 unknown_tagged_fields: r.unknown_tagged_fields("StreamsGroupTopologyDescriptionUpdateRequest.TopologyDescription.Subtopologies.Nodes")?,
 })
     }
@@ -230,7 +238,7 @@ impl Message for StreamsGroupTopologyDescriptionUpdateResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
@@ -246,7 +254,7 @@ impl Message for StreamsGroupTopologyDescriptionUpdateResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("StreamsGroupTopologyDescriptionUpdateResponse.ThrottleTimeMs")?,

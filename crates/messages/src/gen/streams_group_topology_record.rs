@@ -18,14 +18,14 @@ impl Message for StreamsGroupTopologyKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.group_id, "StreamsGroupTopologyKey.GroupId")?;
         Ok(())
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self { group_id: r.string("StreamsGroupTopologyKey.GroupId")? })
     }
@@ -50,22 +50,23 @@ impl Message for StreamsGroupTopologyValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.epoch);
-        w.array_of(&self.subtopologies, "StreamsGroupTopologyValue.Subtopologies", |w, x| {
+        w.array_of(&self.subtopologies, "StreamsGroupTopologyValue.Subtopologies", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "StreamsGroupTopologyValue", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             epoch: r.i32("StreamsGroupTopologyValue.Epoch")?,
-            subtopologies: r
-                .array_of("StreamsGroupTopologyValue.Subtopologies", 8, |r| Subtopology::read(r, version))?,
+            subtopologies: r.array_of("StreamsGroupTopologyValue.Subtopologies", 8, |r, _| {
+                Subtopology::read(r, version)
+            })?,
             unknown_tagged_fields: r.unknown_tagged_fields("StreamsGroupTopologyValue")?,
         })
     }
@@ -88,33 +89,35 @@ pub struct Subtopology {
 impl Subtopology {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.subtopology_id, "StreamsGroupTopologyValue.Subtopologies.SubtopologyId")?;
-        w.array_of(&self.source_topics, "StreamsGroupTopologyValue.Subtopologies.SourceTopics", |w, x| {
-            w.string(x, "StreamsGroupTopologyValue.Subtopologies.SourceTopics")
-        })?;
+        w.array_of(
+            &self.source_topics,
+            "StreamsGroupTopologyValue.Subtopologies.SourceTopics",
+            Writer::string,
+        )?;
         w.array_of(
             &self.source_topic_regex,
             "StreamsGroupTopologyValue.Subtopologies.SourceTopicRegex",
-            |w, x| w.string(x, "StreamsGroupTopologyValue.Subtopologies.SourceTopicRegex"),
+            Writer::string,
         )?;
         w.array_of(
             &self.state_changelog_topics,
             "StreamsGroupTopologyValue.Subtopologies.StateChangelogTopics",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.array_of(
             &self.repartition_sink_topics,
             "StreamsGroupTopologyValue.Subtopologies.RepartitionSinkTopics",
-            |w, x| w.string(x, "StreamsGroupTopologyValue.Subtopologies.RepartitionSinkTopics"),
+            Writer::string,
         )?;
         w.array_of(
             &self.repartition_source_topics,
             "StreamsGroupTopologyValue.Subtopologies.RepartitionSourceTopics",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.array_of(
             &self.copartition_groups,
             "StreamsGroupTopologyValue.Subtopologies.CopartitionGroups",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -126,33 +129,35 @@ impl Subtopology {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             subtopology_id: r.string("StreamsGroupTopologyValue.Subtopologies.SubtopologyId")?,
-            source_topics: r.array_of("StreamsGroupTopologyValue.Subtopologies.SourceTopics", 1, |r| {
-                r.string("StreamsGroupTopologyValue.Subtopologies.SourceTopics")
-            })?,
+            source_topics: r.array_of(
+                "StreamsGroupTopologyValue.Subtopologies.SourceTopics",
+                1,
+                Reader::string,
+            )?,
             source_topic_regex: r.array_of(
                 "StreamsGroupTopologyValue.Subtopologies.SourceTopicRegex",
                 1,
-                |r| r.string("StreamsGroupTopologyValue.Subtopologies.SourceTopicRegex"),
+                Reader::string,
             )?,
             state_changelog_topics: r.array_of(
                 "StreamsGroupTopologyValue.Subtopologies.StateChangelogTopics",
                 9,
-                |r| TopicInfo::read(r, version),
+                |r, _| TopicInfo::read(r, version),
             )?,
             repartition_sink_topics: r.array_of(
                 "StreamsGroupTopologyValue.Subtopologies.RepartitionSinkTopics",
                 1,
-                |r| r.string("StreamsGroupTopologyValue.Subtopologies.RepartitionSinkTopics"),
+                Reader::string,
             )?,
             repartition_source_topics: r.array_of(
                 "StreamsGroupTopologyValue.Subtopologies.RepartitionSourceTopics",
                 9,
-                |r| TopicInfo::read(r, version),
+                |r, _| TopicInfo::read(r, version),
             )?,
             copartition_groups: r.array_of(
                 "StreamsGroupTopologyValue.Subtopologies.CopartitionGroups",
                 4,
-                |r| CopartitionGroup::read(r, version),
+                |r, _| CopartitionGroup::read(r, version),
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("StreamsGroupTopologyValue.Subtopologies")?,
         })
@@ -178,7 +183,7 @@ impl TopicInfo {
         w.array_of(
             &self.topic_configs,
             "StreamsGroupTopologyValue.Subtopologies.StateChangelogTopics.TopicConfigs",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -196,7 +201,7 @@ impl TopicInfo {
             topic_configs: r.array_of(
                 "StreamsGroupTopologyValue.Subtopologies.StateChangelogTopics.TopicConfigs",
                 3,
-                |r| TopicConfig::read(r, version),
+                |r, _| TopicConfig::read(r, version),
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("StreamsGroupTopologyValue.Subtopologies.StateChangelogTopics")?,
@@ -254,26 +259,17 @@ impl CopartitionGroup {
         w.array_of(
             &self.source_topics,
             "StreamsGroupTopologyValue.Subtopologies.CopartitionGroups.SourceTopics",
-            |w, x| {
-                w.i16(*x);
-                Ok(())
-            },
+            support::i16,
         )?;
         w.array_of(
             &self.source_topic_regex,
             "StreamsGroupTopologyValue.Subtopologies.CopartitionGroups.SourceTopicRegex",
-            |w, x| {
-                w.i16(*x);
-                Ok(())
-            },
+            support::i16,
         )?;
         w.array_of(
             &self.repartition_source_topics,
             "StreamsGroupTopologyValue.Subtopologies.CopartitionGroups.RepartitionSourceTopics",
-            |w, x| {
-                w.i16(*x);
-                Ok(())
-            },
+            support::i16,
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -287,19 +283,17 @@ impl CopartitionGroup {
             source_topics: r.array_of(
                 "StreamsGroupTopologyValue.Subtopologies.CopartitionGroups.SourceTopics",
                 2,
-                |r| r.i16("StreamsGroupTopologyValue.Subtopologies.CopartitionGroups.SourceTopics"),
+                Reader::i16,
             )?,
             source_topic_regex: r.array_of(
                 "StreamsGroupTopologyValue.Subtopologies.CopartitionGroups.SourceTopicRegex",
                 2,
-                |r| r.i16("StreamsGroupTopologyValue.Subtopologies.CopartitionGroups.SourceTopicRegex"),
+                Reader::i16,
             )?,
             repartition_source_topics: r.array_of(
                 "StreamsGroupTopologyValue.Subtopologies.CopartitionGroups.RepartitionSourceTopics",
                 2,
-                |r| {
-                    r.i16("StreamsGroupTopologyValue.Subtopologies.CopartitionGroups.RepartitionSourceTopics")
-                },
+                Reader::i16,
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("StreamsGroupTopologyValue.Subtopologies.CopartitionGroups")?,

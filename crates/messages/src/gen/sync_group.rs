@@ -32,7 +32,7 @@ impl Message for SyncGroupRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 4);
         w.string(&self.group_id, "SyncGroupRequest.GroupId")?;
         w.i32(self.generation_id);
@@ -48,12 +48,12 @@ impl Message for SyncGroupRequest {
         if version >= 5 {
             w.nullable_string(self.protocol_name.as_ref(), "SyncGroupRequest.ProtocolName")?;
         }
-        w.array_of(&self.assignments, "SyncGroupRequest.Assignments", |w, x| x.write(w, version))?;
+        w.array_of(&self.assignments, "SyncGroupRequest.Assignments", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "SyncGroupRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 4);
         Ok(Self {
             group_id: r.string("SyncGroupRequest.GroupId")?,
@@ -74,7 +74,7 @@ impl Message for SyncGroupRequest {
             } else {
                 None
             },
-            assignments: r.array_of("SyncGroupRequest.Assignments", 3, |r| {
+            assignments: r.array_of("SyncGroupRequest.Assignments", 3, |r, _| {
                 SyncGroupRequestAssignment::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("SyncGroupRequest")?,
@@ -134,7 +134,7 @@ impl Message for SyncGroupResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 4);
         if version >= 1 {
             w.i32(self.throttle_time_ms);
@@ -151,7 +151,7 @@ impl Message for SyncGroupResponse {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 4);
         Ok(Self {
             throttle_time_ms: if version >= 1 { r.i32("SyncGroupResponse.ThrottleTimeMs")? } else { 0 },

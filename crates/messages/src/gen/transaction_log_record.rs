@@ -18,14 +18,14 @@ impl Message for TransactionLogKey {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(false);
         w.string(&self.transactional_id, "TransactionLogKey.TransactionalId")?;
         Ok(())
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(false);
         Ok(Self { transactional_id: r.string("TransactionLogKey.TransactionalId")? })
     }
@@ -84,7 +84,7 @@ impl Message for TransactionLogValue {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 1);
         w.i64(self.producer_id);
         if version < 1 && self.previous_producer_id != -1 {
@@ -102,7 +102,7 @@ impl Message for TransactionLogValue {
         w.nullable_array_of(
             self.transaction_partitions.as_deref(),
             "TransactionLogValue.TransactionPartitions",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.i64(self.transaction_last_update_timestamp_ms);
         w.i64(self.transaction_start_timestamp_ms);
@@ -141,7 +141,7 @@ impl Message for TransactionLogValue {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 1);
         let mut value = Self {
             producer_id: r.i64("TransactionLogValue.ProducerId")?,
@@ -154,7 +154,7 @@ impl Message for TransactionLogValue {
             transaction_partitions: r.nullable_array_of(
                 "TransactionLogValue.TransactionPartitions",
                 3,
-                |r| PartitionsSchema::read(r, version),
+                |r, _| PartitionsSchema::read(r, version),
             )?,
             transaction_last_update_timestamp_ms: r
                 .i64("TransactionLogValue.TransactionLastUpdateTimestampMs")?,
@@ -197,10 +197,11 @@ pub struct PartitionsSchema {
 impl PartitionsSchema {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.topic, "TransactionLogValue.TransactionPartitions.Topic")?;
-        w.array_of(&self.partition_ids, "TransactionLogValue.TransactionPartitions.PartitionIds", |w, x| {
-            w.i32(*x);
-            Ok(())
-        })?;
+        w.array_of(
+            &self.partition_ids,
+            "TransactionLogValue.TransactionPartitions.PartitionIds",
+            support::i32,
+        )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
             "TransactionLogValue.TransactionPartitions",
@@ -211,9 +212,11 @@ impl PartitionsSchema {
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic: r.string("TransactionLogValue.TransactionPartitions.Topic")?,
-            partition_ids: r.array_of("TransactionLogValue.TransactionPartitions.PartitionIds", 4, |r| {
-                r.i32("TransactionLogValue.TransactionPartitions.PartitionIds")
-            })?,
+            partition_ids: r.array_of(
+                "TransactionLogValue.TransactionPartitions.PartitionIds",
+                4,
+                Reader::i32,
+            )?,
             unknown_tagged_fields: r.unknown_tagged_fields("TransactionLogValue.TransactionPartitions")?,
         })
     }

@@ -48,7 +48,7 @@ impl Message for TxnOffsetCommitRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=6;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 3);
         w.string(&self.transactional_id, "TxnOffsetCommitRequest.TransactionalId")?;
         w.string(&self.group_id, "TxnOffsetCommitRequest.GroupId")?;
@@ -69,12 +69,12 @@ impl Message for TxnOffsetCommitRequest {
         } else if self.group_instance_id.is_some() {
             return Err(support::unsupported("TxnOffsetCommitRequest.GroupInstanceId", version));
         }
-        w.array_of(&self.topics, "TxnOffsetCommitRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "TxnOffsetCommitRequest.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "TxnOffsetCommitRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 3);
         Ok(Self {
             transactional_id: r.string("TxnOffsetCommitRequest.TransactionalId")?,
@@ -96,7 +96,7 @@ impl Message for TxnOffsetCommitRequest {
             } else {
                 None
             },
-            topics: r.array_of("TxnOffsetCommitRequest.Topics", 3, |r| {
+            topics: r.array_of("TxnOffsetCommitRequest.Topics", 3, |r, _| {
                 TxnOffsetCommitRequestTopic::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("TxnOffsetCommitRequest")?,
@@ -129,7 +129,9 @@ impl TxnOffsetCommitRequestTopic {
         if version >= 6 {
             w.uuid(self.topic_id);
         }
-        w.array_of(&self.partitions, "TxnOffsetCommitRequest.Topics.Partitions", |w, x| x.write(w, version))?;
+        w.array_of(&self.partitions, "TxnOffsetCommitRequest.Topics.Partitions", |w, x, _| {
+            x.write(w, version)
+        })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "TxnOffsetCommitRequest.Topics", version)
     }
 
@@ -141,7 +143,7 @@ impl TxnOffsetCommitRequestTopic {
             } else {
                 Uuid::ZERO
             },
-            partitions: r.array_of("TxnOffsetCommitRequest.Topics.Partitions", 14, |r| {
+            partitions: r.array_of("TxnOffsetCommitRequest.Topics.Partitions", 14, |r, _| {
                 TxnOffsetCommitRequestPartition::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("TxnOffsetCommitRequest.Topics")?,
@@ -224,19 +226,19 @@ impl Message for TxnOffsetCommitResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=6;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(version >= 3);
         w.i32(self.throttle_time_ms);
-        w.array_of(&self.topics, "TxnOffsetCommitResponse.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "TxnOffsetCommitResponse.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "TxnOffsetCommitResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(version >= 3);
         Ok(Self {
             throttle_time_ms: r.i32("TxnOffsetCommitResponse.ThrottleTimeMs")?,
-            topics: r.array_of("TxnOffsetCommitResponse.Topics", 3, |r| {
+            topics: r.array_of("TxnOffsetCommitResponse.Topics", 3, |r, _| {
                 TxnOffsetCommitResponseTopic::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("TxnOffsetCommitResponse")?,
@@ -264,7 +266,7 @@ impl TxnOffsetCommitResponseTopic {
         if version >= 6 {
             w.uuid(self.topic_id);
         }
-        w.array_of(&self.partitions, "TxnOffsetCommitResponse.Topics.Partitions", |w, x| {
+        w.array_of(&self.partitions, "TxnOffsetCommitResponse.Topics.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "TxnOffsetCommitResponse.Topics", version)
@@ -282,7 +284,7 @@ impl TxnOffsetCommitResponseTopic {
             } else {
                 Uuid::ZERO
             },
-            partitions: r.array_of("TxnOffsetCommitResponse.Topics.Partitions", 6, |r| {
+            partitions: r.array_of("TxnOffsetCommitResponse.Topics.Partitions", 6, |r, _| {
                 TxnOffsetCommitResponsePartition::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("TxnOffsetCommitResponse.Topics")?,

@@ -34,10 +34,10 @@ impl Message for UpdateFeaturesRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.timeout_ms);
-        w.array_of(&self.feature_updates, "UpdateFeaturesRequest.FeatureUpdates", |w, x| {
+        w.array_of(&self.feature_updates, "UpdateFeaturesRequest.FeatureUpdates", |w, x, _| {
             x.write(w, version)
         })?;
         if version >= 1 {
@@ -49,11 +49,11 @@ impl Message for UpdateFeaturesRequest {
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             timeout_ms: r.i32("UpdateFeaturesRequest.timeoutMs")?,
-            feature_updates: r.array_of("UpdateFeaturesRequest.FeatureUpdates", 5, |r| {
+            feature_updates: r.array_of("UpdateFeaturesRequest.FeatureUpdates", 5, |r, _| {
                 FeatureUpdateKey::read(r, version)
             })?,
             validate_only: if version >= 1 { r.bool("UpdateFeaturesRequest.ValidateOnly")? } else { false },
@@ -158,26 +158,28 @@ impl Message for UpdateFeaturesResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.i32(self.throttle_time_ms);
         w.i16(self.error_code.as_i16());
         w.nullable_string(self.error_message.as_ref(), "UpdateFeaturesResponse.ErrorMessage")?;
         if version <= 1 {
-            w.array_of(&self.results, "UpdateFeaturesResponse.Results", |w, x| x.write(w, version))?;
+            w.array_of(&self.results, "UpdateFeaturesResponse.Results", |w, x, _| x.write(w, version))?;
         }
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "UpdateFeaturesResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             throttle_time_ms: r.i32("UpdateFeaturesResponse.ThrottleTimeMs")?,
             error_code: ErrorCode::from_i16(r.i16("UpdateFeaturesResponse.ErrorCode")?),
             error_message: r.nullable_string("UpdateFeaturesResponse.ErrorMessage")?,
             results: if version <= 1 {
-                r.array_of("UpdateFeaturesResponse.Results", 5, |r| UpdatableFeatureResult::read(r, version))?
+                r.array_of("UpdateFeaturesResponse.Results", 5, |r, _| {
+                    UpdatableFeatureResult::read(r, version)
+                })?
             } else {
                 Vec::new()
             },

@@ -21,20 +21,21 @@ impl Message for WriteShareGroupStateRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
         w.string(&self.group_id, "WriteShareGroupStateRequest.GroupId")?;
-        w.array_of(&self.topics, "WriteShareGroupStateRequest.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "WriteShareGroupStateRequest.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "WriteShareGroupStateRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             group_id: r.string("WriteShareGroupStateRequest.GroupId")?,
-            topics: r
-                .array_of("WriteShareGroupStateRequest.Topics", 18, |r| WriteStateData::read(r, version))?,
+            topics: r.array_of("WriteShareGroupStateRequest.Topics", 18, |r, _| {
+                WriteStateData::read(r, version)
+            })?,
             unknown_tagged_fields: r.unknown_tagged_fields("WriteShareGroupStateRequest")?,
         })
     }
@@ -57,7 +58,7 @@ pub struct WriteStateData {
 impl WriteStateData {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.uuid(self.topic_id);
-        w.array_of(&self.partitions, "WriteShareGroupStateRequest.Topics.Partitions", |w, x| {
+        w.array_of(&self.partitions, "WriteShareGroupStateRequest.Topics.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "WriteShareGroupStateRequest.Topics", version)
@@ -66,7 +67,7 @@ impl WriteStateData {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_id: r.uuid("WriteShareGroupStateRequest.Topics.TopicId")?,
-            partitions: r.array_of("WriteShareGroupStateRequest.Topics.Partitions", 22, |r| {
+            partitions: r.array_of("WriteShareGroupStateRequest.Topics.Partitions", 22, |r, _| {
                 PartitionData::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("WriteShareGroupStateRequest.Topics")?,
@@ -114,7 +115,7 @@ impl PartitionData {
         w.array_of(
             &self.state_batches,
             "WriteShareGroupStateRequest.Topics.Partitions.StateBatches",
-            |w, x| x.write(w, version),
+            |w, x, _| x.write(w, version),
         )?;
         w.unknown_tagged_fields(
             &self.unknown_tagged_fields,
@@ -137,7 +138,7 @@ impl PartitionData {
             state_batches: r.array_of(
                 "WriteShareGroupStateRequest.Topics.Partitions.StateBatches",
                 20,
-                |r| StateBatch::read(r, version),
+                |r, _| StateBatch::read(r, version),
             )?,
             unknown_tagged_fields: r
                 .unknown_tagged_fields("WriteShareGroupStateRequest.Topics.Partitions")?,
@@ -196,17 +197,17 @@ impl Message for WriteShareGroupStateResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.results, "WriteShareGroupStateResponse.Results", |w, x| x.write(w, version))?;
+        w.array_of(&self.results, "WriteShareGroupStateResponse.Results", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "WriteShareGroupStateResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            results: r.array_of("WriteShareGroupStateResponse.Results", 18, |r| {
+            results: r.array_of("WriteShareGroupStateResponse.Results", 18, |r, _| {
                 WriteStateResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("WriteShareGroupStateResponse")?,
@@ -226,7 +227,7 @@ pub struct WriteStateResult {
 impl WriteStateResult {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.uuid(self.topic_id);
-        w.array_of(&self.partitions, "WriteShareGroupStateResponse.Results.Partitions", |w, x| {
+        w.array_of(&self.partitions, "WriteShareGroupStateResponse.Results.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "WriteShareGroupStateResponse.Results", version)
@@ -235,7 +236,7 @@ impl WriteStateResult {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_id: r.uuid("WriteShareGroupStateResponse.Results.TopicId")?,
-            partitions: r.array_of("WriteShareGroupStateResponse.Results.Partitions", 8, |r| {
+            partitions: r.array_of("WriteShareGroupStateResponse.Results.Partitions", 8, |r, _| {
                 PartitionResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("WriteShareGroupStateResponse.Results")?,

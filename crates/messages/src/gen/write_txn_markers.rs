@@ -20,18 +20,18 @@ impl Message for WriteTxnMarkersRequest {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.markers, "WriteTxnMarkersRequest.Markers", |w, x| x.write(w, version))?;
+        w.array_of(&self.markers, "WriteTxnMarkersRequest.Markers", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "WriteTxnMarkersRequest", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
             markers: r
-                .array_of("WriteTxnMarkersRequest.Markers", 17, |r| WritableTxnMarker::read(r, version))?,
+                .array_of("WriteTxnMarkersRequest.Markers", 17, |r, _| WritableTxnMarker::read(r, version))?,
             unknown_tagged_fields: r.unknown_tagged_fields("WriteTxnMarkersRequest")?,
         })
     }
@@ -61,7 +61,7 @@ impl WritableTxnMarker {
         w.i64(self.producer_id);
         w.i16(self.producer_epoch);
         w.bool(self.transaction_result);
-        w.array_of(&self.topics, "WriteTxnMarkersRequest.Markers.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "WriteTxnMarkersRequest.Markers.Topics", |w, x, _| x.write(w, version))?;
         w.i32(self.coordinator_epoch);
         if version >= 2 {
             w.i8(self.transaction_version);
@@ -74,7 +74,7 @@ impl WritableTxnMarker {
             producer_id: r.i64("WriteTxnMarkersRequest.Markers.ProducerId")?,
             producer_epoch: r.i16("WriteTxnMarkersRequest.Markers.ProducerEpoch")?,
             transaction_result: r.bool("WriteTxnMarkersRequest.Markers.TransactionResult")?,
-            topics: r.array_of("WriteTxnMarkersRequest.Markers.Topics", 3, |r| {
+            topics: r.array_of("WriteTxnMarkersRequest.Markers.Topics", 3, |r, _| {
                 WritableTxnMarkerTopic::read(r, version)
             })?,
             coordinator_epoch: r.i32("WriteTxnMarkersRequest.Markers.CoordinatorEpoch")?,
@@ -103,10 +103,7 @@ impl WritableTxnMarkerTopic {
         w.array_of(
             &self.partition_indexes,
             "WriteTxnMarkersRequest.Markers.Topics.PartitionIndexes",
-            |w, x| {
-                w.i32(*x);
-                Ok(())
-            },
+            support::i32,
         )?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "WriteTxnMarkersRequest.Markers.Topics", version)
     }
@@ -117,7 +114,7 @@ impl WritableTxnMarkerTopic {
             partition_indexes: r.array_of(
                 "WriteTxnMarkersRequest.Markers.Topics.PartitionIndexes",
                 4,
-                |r| r.i32("WriteTxnMarkersRequest.Markers.Topics.PartitionIndexes"),
+                Reader::i32,
             )?,
             unknown_tagged_fields: r.unknown_tagged_fields("WriteTxnMarkersRequest.Markers.Topics")?,
         })
@@ -137,17 +134,17 @@ impl Message for WriteTxnMarkersResponse {
     const VERSIONS: std::ops::RangeInclusive<i16> = 1..=2;
 
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
-        support::check_encode::<Self>(version)?;
+        support::check_encode(version, Self::VERSIONS, Self::NAME)?;
         w.set_flexible(true);
-        w.array_of(&self.markers, "WriteTxnMarkersResponse.Markers", |w, x| x.write(w, version))?;
+        w.array_of(&self.markers, "WriteTxnMarkersResponse.Markers", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "WriteTxnMarkersResponse", version)
     }
 
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
-        support::check_decode::<Self>(r, version)?;
+        support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;
         r.set_flexible(true);
         Ok(Self {
-            markers: r.array_of("WriteTxnMarkersResponse.Markers", 10, |r| {
+            markers: r.array_of("WriteTxnMarkersResponse.Markers", 10, |r, _| {
                 WritableTxnMarkerResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("WriteTxnMarkersResponse")?,
@@ -167,14 +164,14 @@ pub struct WritableTxnMarkerResult {
 impl WritableTxnMarkerResult {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.i64(self.producer_id);
-        w.array_of(&self.topics, "WriteTxnMarkersResponse.Markers.Topics", |w, x| x.write(w, version))?;
+        w.array_of(&self.topics, "WriteTxnMarkersResponse.Markers.Topics", |w, x, _| x.write(w, version))?;
         w.unknown_tagged_fields(&self.unknown_tagged_fields, "WriteTxnMarkersResponse.Markers", version)
     }
 
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             producer_id: r.i64("WriteTxnMarkersResponse.Markers.ProducerId")?,
-            topics: r.array_of("WriteTxnMarkersResponse.Markers.Topics", 3, |r| {
+            topics: r.array_of("WriteTxnMarkersResponse.Markers.Topics", 3, |r, _| {
                 WritableTxnMarkerTopicResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("WriteTxnMarkersResponse.Markers")?,
@@ -194,7 +191,7 @@ pub struct WritableTxnMarkerTopicResult {
 impl WritableTxnMarkerTopicResult {
     fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
         w.string(&self.name, "WriteTxnMarkersResponse.Markers.Topics.Name")?;
-        w.array_of(&self.partitions, "WriteTxnMarkersResponse.Markers.Topics.Partitions", |w, x| {
+        w.array_of(&self.partitions, "WriteTxnMarkersResponse.Markers.Topics.Partitions", |w, x, _| {
             x.write(w, version)
         })?;
         w.unknown_tagged_fields(
@@ -207,7 +204,7 @@ impl WritableTxnMarkerTopicResult {
     fn read(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         Ok(Self {
             name: r.string("WriteTxnMarkersResponse.Markers.Topics.Name")?,
-            partitions: r.array_of("WriteTxnMarkersResponse.Markers.Topics.Partitions", 7, |r| {
+            partitions: r.array_of("WriteTxnMarkersResponse.Markers.Topics.Partitions", 7, |r, _| {
                 WritableTxnMarkerPartitionResult::read(r, version)
             })?,
             unknown_tagged_fields: r.unknown_tagged_fields("WriteTxnMarkersResponse.Markers.Topics")?,

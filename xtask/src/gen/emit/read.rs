@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::{default_value, has_word};
 use crate::r#gen::model::{Field, Message, Struct, Type};
@@ -14,7 +14,7 @@ pub(super) fn message_function(out: &mut String, message: &Message, part: &Struc
     let _ = writeln!(
         out,
         "\nfn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {{\n\
-         support::check_decode::<Self>(r, version)?;\nr.set_flexible({flexible});\n{}}}",
+         support::check_decode(r, version, Self::VERSIONS, Self::NAME)?;\nr.set_flexible({flexible});\n{}}}",
         body(message, part)?
     );
     Ok(())
@@ -89,15 +89,12 @@ fn value(message: &Message, field: &Field, null: bool) -> Result<String> {
     Ok(match &field.kind {
         Type::Struct(name) if field.is_array => {
             let min = message.wire_bytes_min(message.part(name)?, field.present)?;
-            format!("r.{maybe}array_of(\"{path}\", {min}, |r| {name}::read(r, version))?")
+            format!("r.{maybe}array_of(\"{path}\", {min}, |r, _| {name}::read(r, version))?")
         }
         kind if field.is_array => {
             let flexible = !field.present.and(message.flexible).is_empty();
             let min = kind.wire_bytes_min(flexible);
-            let element = plain(kind, path);
-            // A closure that ends in `?` would only wrap what it has.
-            let element = element.strip_suffix('?').map_or(format!("Ok({element})"), String::from);
-            format!("r.{maybe}array_of(\"{path}\", {min}, |r| {element})?")
+            format!("r.{maybe}array_of(\"{path}\", {min}, {})?", element(kind)?)
         }
         Type::Struct(name) if null => {
             format!("if r.is_present(\"{path}\")? {{ Some({name}::read(r, version)?) }} else {{ None }}")
@@ -110,23 +107,37 @@ fn value(message: &Message, field: &Field, null: bool) -> Result<String> {
     })
 }
 
+/// What reads an element of a plain type: one function for all arrays of it, so that little is compiled.
+fn element(kind: &Type) -> Result<String> {
+    Ok(match kind {
+        Type::ErrorCode => bail!("an array of error codes"),
+        kind => format!("Reader::{}", method(kind)),
+    })
+}
+
 fn plain(kind: &Type, path: &str) -> String {
-    let method = match kind {
+    match kind {
+        Type::ErrorCode => format!("ErrorCode::from_i16(r.i16(\"{path}\")?)"),
+        kind => format!("r.{}(\"{path}\")?", method(kind)),
+    }
+}
+
+/// The method of reader and writer that carries a plain type.
+pub(super) fn method(kind: &Type) -> &'static str {
+    match kind {
         Type::Bool => "bool",
         Type::I8 => "i8",
-        Type::I16 => "i16",
+        Type::I16 | Type::ErrorCode => "i16",
         Type::U16 => "u16",
         Type::I32 => "i32",
         Type::U32 => "u32",
         Type::I64 => "i64",
         Type::F64 => "f64",
         Type::Uuid => "uuid",
-        Type::ErrorCode => return format!("ErrorCode::from_i16(r.i16(\"{path}\")?)"),
         Type::String => "string",
         Type::Bytes | Type::Records => "bytes",
-        Type::Struct(name) => return format!("{name}::read(r, version)?"),
-    };
-    format!("r.{method}(\"{path}\")?")
+        Type::Struct(_) => unreachable!("structs read and write themselves"),
+    }
 }
 
 fn tagged_fields(out: &mut String, message: &Message, part: &Struct) -> Result<()> {

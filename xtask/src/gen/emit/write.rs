@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Result, ensure};
 
-use super::read::flexible_condition;
+use super::read::{flexible_condition, method};
 use super::{default_value, has_word};
 use crate::r#gen::model::{Field, Message, Struct, Type};
 
@@ -14,7 +14,7 @@ pub(super) fn message_function(out: &mut String, message: &Message, part: &Struc
     let _ = writeln!(
         out,
         "\nfn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {{\n\
-         support::check_encode::<Self>(version)?;\nw.set_flexible({flexible});\n{}}}",
+         support::check_encode(version, Self::VERSIONS, Self::NAME)?;\nw.set_flexible({flexible});\n{}}}",
         body(message, part)?
     );
     Ok(())
@@ -95,7 +95,7 @@ fn statements(field: &Field) -> String {
     let _ = match &field.kind {
         kind if field.is_array => {
             let elements = if null { format!("self.{name}.as_deref()") } else { format!("&self.{name}") };
-            writeln!(out, "w.{maybe}array_of({elements}, \"{path}\", |w, x| {})?;", element(kind, path))
+            writeln!(out, "w.{maybe}array_of({elements}, \"{path}\", {})?;", element(kind))
         }
         Type::Struct(_) if null => writeln!(
             out,
@@ -115,31 +115,20 @@ fn statements(field: &Field) -> String {
     out
 }
 
-fn element(kind: &Type, path: &str) -> String {
+/// What writes an element: one function for all arrays of a plain type, so that little is compiled.
+fn element(kind: &Type) -> String {
     match kind {
-        Type::Struct(_) => "x.write(w, version)".to_owned(),
-        Type::String => format!("w.string(x, \"{path}\")"),
-        Type::Bytes | Type::Records => format!("w.bytes(x, \"{path}\")"),
-        Type::ErrorCode => format!("{{ {}; Ok(()) }}", plain(kind, "x")),
-        _ => format!("{{ {}; Ok(()) }}", plain(kind, "*x")),
+        Type::Struct(_) => "|w, x, _| x.write(w, version)".to_owned(),
+        Type::String | Type::Bytes | Type::Records => format!("Writer::{}", method(kind)),
+        kind => format!("support::{}", method(kind)),
     }
 }
 
 fn plain(kind: &Type, value: &str) -> String {
-    let method = match kind {
-        Type::Bool => "bool",
-        Type::I8 => "i8",
-        Type::I16 => "i16",
-        Type::U16 => "u16",
-        Type::I32 => "i32",
-        Type::U32 => "u32",
-        Type::I64 => "i64",
-        Type::F64 => "f64",
-        Type::Uuid => "uuid",
-        Type::ErrorCode => return format!("w.i16({value}.as_i16())"),
-        Type::String | Type::Bytes | Type::Records | Type::Struct(_) => unreachable!("not a plain value"),
-    };
-    format!("w.{method}({value})")
+    match kind {
+        Type::ErrorCode => format!("w.i16({value}.as_i16())"),
+        kind => format!("w.{}({value})", method(kind)),
+    }
 }
 
 /// Tagged fields go out when they differ from their default, in the order of their tags.
