@@ -68,11 +68,7 @@ fn emit_struct(
     docs: &mut Docs,
 ) -> Result<()> {
     if is_root {
-        let _ = writeln!(out, "/// Kafka's `{}`, versions {}.", message.name, message.valid);
-        if !message.flexible.is_empty() && message.flexible != message.valid {
-            let _ = writeln!(out, "///\n/// Flexible from version {} (KIP-482).", message.flexible.low);
-        }
-        emit_paragraph(out, docs.message(&message.name));
+        emit_message_doc(out, message, docs.message(&message.name));
     } else {
         let _ = writeln!(out, "/// Part of [`{}`]: `{}`.", message.name, part.path);
     }
@@ -81,9 +77,7 @@ fn emit_struct(
     for field in &part.fields {
         let sentences = docs.field(&field.path).into_iter().map(str::to_owned);
         let doc: Vec<String> = sentences.chain(version_notes(field, part.reach)).collect();
-        if !doc.is_empty() {
-            let _ = writeln!(out, "/// {}", doc.join(" "));
-        }
+        emit_doc(out, &doc.join(" "));
         let _ = writeln!(out, "pub {}: {},", field.rust, rust_type(field));
     }
     if part.keeps_unknown_tags {
@@ -94,9 +88,37 @@ fn emit_struct(
     Ok(())
 }
 
-fn emit_paragraph(out: &mut String, sentence: Option<&str>) {
+fn emit_message_doc(out: &mut String, message: &Message, sentence: Option<&str>) {
     if let Some(sentence) = sentence {
-        let _ = writeln!(out, "///\n/// {sentence}");
+        emit_doc(out, sentence);
+        out.push_str("///\n");
+    }
+    let flexible = if message.flexible.is_empty() {
+        ""
+    } else if message.flexible == message.valid {
+        ", flexible (KIP-482)"
+    } else {
+        &format!(", flexible from {} (KIP-482)", message.flexible.low)
+    };
+    let _ = writeln!(out, "/// Kafka's `{}`, versions {}{flexible}.", message.name, message.valid);
+}
+
+/// Writes a doc comment, filled to the project's width; rustfmt leaves comments alone.
+fn emit_doc(out: &mut String, text: &str) {
+    const WIDTH: usize = 100;
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            let _ = writeln!(out, "/// {line}");
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    if !line.is_empty() {
+        let _ = writeln!(out, "/// {line}");
     }
 }
 

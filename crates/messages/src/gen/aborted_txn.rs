@@ -7,12 +7,15 @@ use milena_wire::{DecodeError, EncodeError, Reader, Writer};
 use crate::Message;
 use crate::support;
 
+/// An entry of a segment's index of aborted transactions, behind a version (int16).
+///
 /// Kafka's `AbortedTxn`, versions 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AbortedTxn {
     pub producer_id: i64,
     pub first_offset: i64,
     pub last_offset: i64,
+    /// First offset of the earliest open transaction, or the high watermark when there is none.
     pub last_stable_offset: i64,
 }
 

@@ -7,11 +7,10 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `AddOffsetsToTxnRequest`, versions 0-4.
-///
-/// Flexible from version 3 (KIP-482).
+/// Kafka's `AddOffsetsToTxnRequest`, versions 0-4, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AddOffsetsToTxnRequest {
+    /// The name under which a producer's transactions continue across restarts.
     pub transactional_id: Str,
     pub producer_id: i64,
     pub producer_epoch: i16,
@@ -52,12 +51,11 @@ impl Request for AddOffsetsToTxnRequest {
     type Response = AddOffsetsToTxnResponse;
 }
 
-/// Kafka's `AddOffsetsToTxnResponse`, versions 0-4.
-///
-/// Flexible from version 3 (KIP-482).
+/// Kafka's `AddOffsetsToTxnResponse`, versions 0-4, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AddOffsetsToTxnResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     /// Fields of newer releases, kept as they came.

@@ -7,9 +7,9 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `AddPartitionsToTxnRequest`, versions 0-5.
+/// Adds partitions to a transaction; from version 4 among brokers only (KIP-890).
 ///
-/// Flexible from version 3 (KIP-482).
+/// Kafka's `AddPartitionsToTxnRequest`, versions 0-5, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AddPartitionsToTxnRequest {
     /// Versions 4+; must have its default in others.
@@ -116,9 +116,11 @@ impl Request for AddPartitionsToTxnRequest {
 /// Part of [`AddPartitionsToTxnRequest`]: `AddPartitionsToTxnRequest.Transactions`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AddPartitionsToTxnTransaction {
+    /// The name under which a producer's transactions continue across restarts.
     pub transactional_id: Str,
     pub producer_id: i64,
     pub producer_epoch: i16,
+    /// Whether to ask only if the partitions are part of it.
     pub verify_only: bool,
     pub topics: Vec<AddPartitionsToTxnTopic>,
     /// Fields of newer releases, kept as they came.
@@ -193,12 +195,11 @@ impl AddPartitionsToTxnTopic {
     }
 }
 
-/// Kafka's `AddPartitionsToTxnResponse`, versions 0-5.
-///
-/// Flexible from version 3 (KIP-482).
+/// Kafka's `AddPartitionsToTxnResponse`, versions 0-5, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AddPartitionsToTxnResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     /// Versions 4+.
     pub error_code: ErrorCode,
@@ -274,6 +275,7 @@ impl Message for AddPartitionsToTxnResponse {
 /// Part of [`AddPartitionsToTxnResponse`]: `AddPartitionsToTxnResponse.ResultsByTransaction`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AddPartitionsToTxnResult {
+    /// The name under which a producer's transactions continue across restarts.
     pub transactional_id: Str,
     pub topic_results: Vec<AddPartitionsToTxnTopicResult>,
     /// Fields of newer releases, kept as they came.

@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `AddRaftVoterRequest`, versions 0-1.
+/// Kafka's `AddRaftVoterRequest`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct AddRaftVoterRequest {
     pub cluster_id: Option<Str>,
@@ -107,10 +107,11 @@ impl Listener {
     }
 }
 
-/// Kafka's `AddRaftVoterResponse`, versions 0-1.
+/// Kafka's `AddRaftVoterResponse`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct AddRaftVoterResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,

@@ -7,9 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `AlterClientQuotasRequest`, versions 0-1.
-///
-/// Flexible from version 1 (KIP-482).
+/// Kafka's `AlterClientQuotasRequest`, versions 0-1, flexible from 1 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlterClientQuotasRequest {
     pub entries: Vec<AlterClientQuotasRequestEntryData>,
@@ -79,6 +77,7 @@ impl AlterClientQuotasRequestEntryData {
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlterClientQuotasRequestEntityData {
     pub entity_type: Str,
+    /// Null for the default entity.
     pub entity_name: Option<Str>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -142,12 +141,11 @@ impl OpData {
     }
 }
 
-/// Kafka's `AlterClientQuotasResponse`, versions 0-1.
-///
-/// Flexible from version 1 (KIP-482).
+/// Kafka's `AlterClientQuotasResponse`, versions 0-1, flexible from 1 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlterClientQuotasResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub entries: Vec<AlterClientQuotasResponseEntryData>,
     /// Fields of newer releases, kept as they came.

@@ -7,9 +7,9 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `AlterConfigsRequest`, versions 0-2.
+/// Replaces all settings of a resource; IncrementalAlterConfigs changes single ones.
 ///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `AlterConfigsRequest`, versions 0-2, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlterConfigsRequest {
     pub resources: Vec<AlterConfigsResource>,
@@ -51,6 +51,8 @@ impl Request for AlterConfigsRequest {
 /// Part of [`AlterConfigsRequest`]: `AlterConfigsRequest.Resources`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlterConfigsResource {
+    /// Which kind of thing: for settings 2 topic, 4 broker, 8 broker logger, 16 client metrics, 32 group;
+    /// ACLs number them otherwise.
     pub resource_type: i8,
     pub resource_name: Str,
     pub configs: Vec<AlterableConfig>,
@@ -109,12 +111,11 @@ impl AlterableConfig {
     }
 }
 
-/// Kafka's `AlterConfigsResponse`, versions 0-2.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `AlterConfigsResponse`, versions 0-2, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlterConfigsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub responses: Vec<AlterConfigsResourceResponse>,
     /// Fields of newer releases, kept as they came.
@@ -151,6 +152,8 @@ impl Message for AlterConfigsResponse {
 pub struct AlterConfigsResourceResponse {
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,
+    /// Which kind of thing: for settings 2 topic, 4 broker, 8 broker logger, 16 client metrics, 32 group;
+    /// ACLs number them otherwise.
     pub resource_type: i8,
     pub resource_name: Str,
     /// Fields of newer releases, kept as they came.

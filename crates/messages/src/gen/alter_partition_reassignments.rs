@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `AlterPartitionReassignmentsRequest`, versions 0-1.
+/// Kafka's `AlterPartitionReassignmentsRequest`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlterPartitionReassignmentsRequest {
     pub timeout_ms: i32,
@@ -109,6 +109,7 @@ impl ReassignableTopic {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReassignablePartition {
     pub partition_index: i32,
+    /// Where the replicas are to be; null cancels a reassignment.
     pub replicas: Option<Vec<i32>>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -143,10 +144,11 @@ impl ReassignablePartition {
     }
 }
 
-/// Kafka's `AlterPartitionReassignmentsResponse`, versions 0-1.
+/// Kafka's `AlterPartitionReassignmentsResponse`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlterPartitionReassignmentsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     /// Versions 1+.
     pub allow_replication_factor_change: bool,

@@ -7,9 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `AlterReplicaLogDirsRequest`, versions 1-2.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `AlterReplicaLogDirsRequest`, versions 1-2, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlterReplicaLogDirsRequest {
     pub dirs: Vec<AlterReplicaLogDir>,
@@ -101,12 +99,11 @@ impl AlterReplicaLogDirTopic {
     }
 }
 
-/// Kafka's `AlterReplicaLogDirsResponse`, versions 1-2.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `AlterReplicaLogDirsResponse`, versions 1-2, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlterReplicaLogDirsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub results: Vec<AlterReplicaLogDirTopicResult>,
     /// Fields of newer releases, kept as they came.

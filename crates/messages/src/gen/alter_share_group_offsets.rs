@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `AlterShareGroupOffsetsRequest`, versions 0.
+/// Kafka's `AlterShareGroupOffsetsRequest`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlterShareGroupOffsetsRequest {
     pub group_id: Str,
@@ -105,10 +105,11 @@ impl AlterShareGroupOffsetsRequestPartition {
     }
 }
 
-/// Kafka's `AlterShareGroupOffsetsResponse`, versions 0.
+/// Kafka's `AlterShareGroupOffsetsResponse`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlterShareGroupOffsetsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,

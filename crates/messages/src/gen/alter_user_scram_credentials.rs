@@ -8,7 +8,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `AlterUserScramCredentialsRequest`, versions 0.
+/// Kafka's `AlterUserScramCredentialsRequest`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlterUserScramCredentialsRequest {
     pub deletions: Vec<ScramCredentialDeletion>,
@@ -86,9 +86,11 @@ impl ScramCredentialDeletion {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ScramCredentialUpsertion {
     pub name: Str,
+    /// 1 SCRAM-SHA-256, 2 SCRAM-SHA-512.
     pub mechanism: i8,
     pub iterations: i32,
     pub salt: Bytes,
+    /// Hi(password, salt, iterations) of RFC 5802: the broker never sees the password.
     pub salted_password: Bytes,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -120,10 +122,11 @@ impl ScramCredentialUpsertion {
     }
 }
 
-/// Kafka's `AlterUserScramCredentialsResponse`, versions 0.
+/// Kafka's `AlterUserScramCredentialsResponse`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlterUserScramCredentialsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub results: Vec<AlterUserScramCredentialsResult>,
     /// Fields of newer releases, kept as they came.

@@ -7,12 +7,12 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ApiVersionsRequest`, versions 0-5.
+/// The first request on a connection. A broker that lacks the version answers in version 0 (KIP-511).
 ///
-/// Flexible from version 3 (KIP-482).
+/// Kafka's `ApiVersionsRequest`, versions 0-5, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiVersionsRequest {
-    /// Versions 3+.
+    /// Letters, digits, `-` and `.`, as brokers count clients by it (KIP-511). Versions 3+.
     pub client_software_name: Str,
     /// Versions 3+.
     pub client_software_version: Str,
@@ -84,22 +84,21 @@ impl Request for ApiVersionsRequest {
     type Response = ApiVersionsResponse;
 }
 
-/// Kafka's `ApiVersionsResponse`, versions 0-5.
-///
-/// Flexible from version 3 (KIP-482).
+/// Kafka's `ApiVersionsResponse`, versions 0-5, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiVersionsResponse {
     pub error_code: ErrorCode,
     pub api_keys: Vec<ApiVersion>,
-    /// How long the broker delays the next request of this connection, for a quota (ms). Versions 1+.
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too. Versions 1+.
     pub throttle_time_ms: i32,
     /// Versions 3+.
     pub supported_features: Vec<SupportedFeatureKey>,
-    /// Versions 3+.
+    /// Rises with every change; -1 if unknown. Versions 3+.
     pub finalized_features_epoch: i64,
     /// Versions 3+.
     pub finalized_features: Vec<FinalizedFeatureKey>,
-    /// Versions 3+.
+    /// Left of the migration away from ZooKeeper. Versions 3+.
     pub zk_migration_ready: bool,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

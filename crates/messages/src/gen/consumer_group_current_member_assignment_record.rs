@@ -41,7 +41,7 @@ impl ConsumerGroupCurrentMemberAssignmentKey {
     pub const RECORD_TYPE: i16 = 8;
 }
 
-/// Kafka's `ConsumerGroupCurrentMemberAssignmentValue`, versions 0.
+/// Kafka's `ConsumerGroupCurrentMemberAssignmentValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupCurrentMemberAssignmentValue {
     pub member_epoch: i32,

@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ConsumerGroupDescribeRequest`, versions 0-1.
+/// Kafka's `ConsumerGroupDescribeRequest`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupDescribeRequest {
     pub group_ids: Vec<Str>,
@@ -45,10 +45,11 @@ impl Request for ConsumerGroupDescribeRequest {
     type Response = ConsumerGroupDescribeResponse;
 }
 
-/// Kafka's `ConsumerGroupDescribeResponse`, versions 0-1.
+/// Kafka's `ConsumerGroupDescribeResponse`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupDescribeResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub groups: Vec<DescribedGroup>,
     /// Fields of newer releases, kept as they came.
@@ -91,6 +92,7 @@ pub struct DescribedGroup {
     pub assignment_epoch: i32,
     pub assignor_name: Str,
     pub members: Vec<Member>,
+    /// Bit set of ACL operations the caller may do; `i32::MIN` when it was not asked for.
     pub authorized_operations: i32,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

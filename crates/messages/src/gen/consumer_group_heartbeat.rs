@@ -7,19 +7,27 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ConsumerGroupHeartbeatRequest`, versions 0-1.
+/// Joins, stays in and leaves a group whose coordinator assigns (KIP-848).
+///
+/// Kafka's `ConsumerGroupHeartbeatRequest`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConsumerGroupHeartbeatRequest {
     pub group_id: Str,
+    /// Chosen by the member from version 1, for its lifetime.
     pub member_id: Str,
+    /// 0 joins, -1 leaves, -2 leaves as a static member that comes back; otherwise the last one received.
     pub member_epoch: i32,
     pub instance_id: Option<Str>,
     pub rack_id: Option<Str>,
+    /// How long it may take to give partitions up (ms); -1 if unchanged.
     pub rebalance_timeout_ms: i32,
+    /// Null if unchanged.
     pub subscribed_topic_names: Option<Vec<Str>>,
-    /// Versions 1+; must have its default in others.
+    /// RE2 syntax; null if unchanged. Versions 1+; must have its default in others.
     pub subscribed_topic_regex: Option<Str>,
+    /// Null for the group's choice, or if unchanged.
     pub server_assignor: Option<Str>,
+    /// What the member owns now; null if unchanged.
     pub topic_partitions: Option<Vec<ConsumerGroupHeartbeatRequestTopicPartitions>>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -152,16 +160,20 @@ impl ConsumerGroupHeartbeatRequestTopicPartitions {
     }
 }
 
-/// Kafka's `ConsumerGroupHeartbeatResponse`, versions 0-1.
+/// Kafka's `ConsumerGroupHeartbeatResponse`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupHeartbeatResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,
     pub member_id: Option<Str>,
+    /// For the next heartbeat, and for commits.
     pub member_epoch: i32,
+    /// When to send the next heartbeat (ms).
     pub heartbeat_interval_ms: i32,
+    /// What the member is to own: it gives up the rest first. Null if unchanged.
     pub assignment: Option<Assignment>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

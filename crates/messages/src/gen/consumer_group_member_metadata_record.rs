@@ -42,7 +42,7 @@ impl ConsumerGroupMemberMetadataKey {
     pub const RECORD_TYPE: i16 = 5;
 }
 
-/// Kafka's `ConsumerGroupMemberMetadataValue`, versions 0.
+/// Kafka's `ConsumerGroupMemberMetadataValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConsumerGroupMemberMetadataValue {
     pub instance_id: Option<Str>,

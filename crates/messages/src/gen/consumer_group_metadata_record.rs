@@ -36,7 +36,7 @@ impl ConsumerGroupMetadataKey {
     pub const RECORD_TYPE: i16 = 3;
 }
 
-/// Kafka's `ConsumerGroupMetadataValue`, versions 0.
+/// Kafka's `ConsumerGroupMetadataValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupMetadataValue {
     pub epoch: i32,

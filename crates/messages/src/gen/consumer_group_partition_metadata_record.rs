@@ -36,7 +36,7 @@ impl ConsumerGroupPartitionMetadataKey {
     pub const RECORD_TYPE: i16 = 4;
 }
 
-/// Kafka's `ConsumerGroupPartitionMetadataValue`, versions 0.
+/// Kafka's `ConsumerGroupPartitionMetadataValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupPartitionMetadataValue {
     pub topics: Vec<TopicMetadata>,

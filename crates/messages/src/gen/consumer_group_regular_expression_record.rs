@@ -41,7 +41,7 @@ impl ConsumerGroupRegularExpressionKey {
     pub const RECORD_TYPE: i16 = 16;
 }
 
-/// Kafka's `ConsumerGroupRegularExpressionValue`, versions 0.
+/// Kafka's `ConsumerGroupRegularExpressionValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupRegularExpressionValue {
     pub topics: Vec<Str>,

@@ -41,7 +41,7 @@ impl ConsumerGroupTargetAssignmentMemberKey {
     pub const RECORD_TYPE: i16 = 7;
 }
 
-/// Kafka's `ConsumerGroupTargetAssignmentMemberValue`, versions 0.
+/// Kafka's `ConsumerGroupTargetAssignmentMemberValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupTargetAssignmentMemberValue {
     pub topic_partitions: Vec<TopicPartition>,

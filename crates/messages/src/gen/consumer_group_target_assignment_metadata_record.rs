@@ -36,7 +36,7 @@ impl ConsumerGroupTargetAssignmentMetadataKey {
     pub const RECORD_TYPE: i16 = 6;
 }
 
-/// Kafka's `ConsumerGroupTargetAssignmentMetadataValue`, versions 0.
+/// Kafka's `ConsumerGroupTargetAssignmentMetadataValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupTargetAssignmentMetadataValue {
     pub assignment_epoch: i32,

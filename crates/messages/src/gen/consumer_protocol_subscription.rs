@@ -8,14 +8,16 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, Writer};
 use crate::Message;
 use crate::support;
 
+/// What a consumer tells its classic group: the metadata of `consumer` protocols.
+///
 /// Kafka's `ConsumerProtocolSubscription`, versions 0-3.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConsumerProtocolSubscription {
     pub topics: Vec<Str>,
     pub user_data: Option<Bytes>,
-    /// Versions 1+.
+    /// What it owns, for cooperative rebalancing (KIP-429). Versions 1+.
     pub owned_partitions: Vec<TopicPartition>,
-    /// Versions 2+.
+    /// In which generation it came to own that; -1 if unknown. Versions 2+.
     pub generation_id: i32,
     /// Versions 3+.
     pub rack_id: Option<Str>,

@@ -7,9 +7,12 @@ use milena_wire::{DecodeError, EncodeError, Reader, Writer};
 use crate::Message;
 use crate::support;
 
+/// The key of a control record, behind a version (int16).
+///
 /// Kafka's `ControlRecordTypeSchema`, versions 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ControlRecordTypeSchema {
+    /// 0 abort, 1 commit; from 2 on KRaft's own.
     pub r#type: i16,
 }
 

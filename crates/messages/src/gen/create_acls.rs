@@ -7,9 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `CreateAclsRequest`, versions 1-3.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `CreateAclsRequest`, versions 1-3, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CreateAclsRequest {
     pub creations: Vec<AclCreation>,
@@ -46,12 +44,17 @@ impl Request for CreateAclsRequest {
 /// Part of [`CreateAclsRequest`]: `CreateAclsRequest.Creations`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AclCreation {
+    /// Which kind of thing: for settings 2 topic, 4 broker, 8 broker logger, 16 client metrics, 32 group;
+    /// ACLs number them otherwise.
     pub resource_type: i8,
     pub resource_name: Str,
+    /// 3 literal, 4 prefix (KIP-290).
     pub resource_pattern_type: i8,
     pub principal: Str,
+    /// `*` for every host.
     pub host: Str,
     pub operation: i8,
+    /// 2 deny, 3 allow.
     pub permission_type: i8,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -98,12 +101,11 @@ impl AclCreation {
     }
 }
 
-/// Kafka's `CreateAclsResponse`, versions 1-3.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `CreateAclsResponse`, versions 1-3, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CreateAclsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub results: Vec<AclCreationResult>,
     /// Fields of newer releases, kept as they came.

@@ -8,9 +8,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `CreateDelegationTokenRequest`, versions 1-3.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `CreateDelegationTokenRequest`, versions 1-3, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreateDelegationTokenRequest {
     /// Versions 3+; must have its default in others.
@@ -18,6 +16,7 @@ pub struct CreateDelegationTokenRequest {
     /// Versions 3+; must have its default in others.
     pub owner_principal_name: Option<Str>,
     pub renewers: Vec<CreatableRenewers>,
+    /// How long the token may be renewed at most (ms); -1 for the broker's setting.
     pub max_lifetime_ms: i64,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -116,9 +115,7 @@ impl CreatableRenewers {
     }
 }
 
-/// Kafka's `CreateDelegationTokenResponse`, versions 1-3.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `CreateDelegationTokenResponse`, versions 1-3, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CreateDelegationTokenResponse {
     pub error_code: ErrorCode,
@@ -133,7 +130,8 @@ pub struct CreateDelegationTokenResponse {
     pub max_timestamp_ms: i64,
     pub token_id: Str,
     pub hmac: Bytes,
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

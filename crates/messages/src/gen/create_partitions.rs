@@ -7,9 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `CreatePartitionsRequest`, versions 0-3.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `CreatePartitionsRequest`, versions 0-3, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CreatePartitionsRequest {
     pub topics: Vec<CreatePartitionsTopic>,
@@ -55,7 +53,9 @@ impl Request for CreatePartitionsRequest {
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreatePartitionsTopic {
     pub name: Str,
+    /// How many there are to be, those that exist included.
     pub count: i32,
+    /// For the new ones; null to let the controller place replicas.
     pub assignments: Option<Vec<CreatePartitionsAssignment>>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -122,12 +122,11 @@ impl CreatePartitionsAssignment {
     }
 }
 
-/// Kafka's `CreatePartitionsResponse`, versions 0-3.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `CreatePartitionsResponse`, versions 0-3, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CreatePartitionsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub results: Vec<CreatePartitionsTopicResult>,
     /// Fields of newer releases, kept as they came.

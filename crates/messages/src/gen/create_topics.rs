@@ -7,13 +7,13 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `CreateTopicsRequest`, versions 2-7.
-///
-/// Flexible from version 5 (KIP-482).
+/// Kafka's `CreateTopicsRequest`, versions 2-7, flexible from 5 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreateTopicsRequest {
     pub topics: Vec<CreatableTopic>,
+    /// How long the controller may take (ms).
     pub timeout_ms: i32,
+    /// Whether to check and change nothing.
     pub validate_only: bool,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -64,8 +64,11 @@ impl Request for CreateTopicsRequest {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CreatableTopic {
     pub name: Str,
+    /// -1 for the broker's default, or with assignments of its own.
     pub num_partitions: i32,
+    /// -1 for the broker's default, or with assignments of its own.
     pub replication_factor: i16,
+    /// Empty to let the controller place replicas.
     pub assignments: Vec<CreatableReplicaAssignment>,
     pub configs: Vec<CreatableTopicConfig>,
     /// Fields of newer releases, kept as they came.
@@ -160,12 +163,11 @@ impl CreatableTopicConfig {
     }
 }
 
-/// Kafka's `CreateTopicsResponse`, versions 2-7.
-///
-/// Flexible from version 5 (KIP-482).
+/// Kafka's `CreateTopicsResponse`, versions 2-7, flexible from 5 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CreateTopicsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub topics: Vec<CreatableTopicResult>,
     /// Fields of newer releases, kept as they came.
@@ -204,13 +206,13 @@ pub struct CreatableTopicResult {
     pub topic_id: Uuid,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,
-    /// Versions 5+.
+    /// Why `configs` is missing. Versions 5+.
     pub topic_config_error_code: ErrorCode,
     /// Versions 5+.
     pub num_partitions: i32,
     /// Versions 5+.
     pub replication_factor: i16,
-    /// Versions 5+.
+    /// The topic's settings (KIP-525); null when they may not be seen. Versions 5+.
     pub configs: Option<Vec<CreatableTopicConfigs>>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -316,6 +318,8 @@ pub struct CreatableTopicConfigs {
     pub name: Str,
     pub value: Option<Str>,
     pub read_only: bool,
+    /// 1 set on the topic, 2 on this broker, 3 on all brokers, 4 in the broker's file, 5 the default, 6 on
+    /// the broker's logger, 7 on the client metrics subscription, 8 on the group.
     pub config_source: i8,
     pub is_sensitive: bool,
     /// Fields of newer releases, kept as they came.

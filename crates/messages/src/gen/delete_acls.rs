@@ -7,9 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DeleteAclsRequest`, versions 1-3.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `DeleteAclsRequest`, versions 1-3, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeleteAclsRequest {
     pub filters: Vec<DeleteAclsFilter>,
@@ -48,6 +46,7 @@ impl Request for DeleteAclsRequest {
 pub struct DeleteAclsFilter {
     pub resource_type_filter: i8,
     pub resource_name_filter: Option<Str>,
+    /// 1 any, 2 all that match, 3 literal, 4 prefix (KIP-290).
     pub pattern_type_filter: i8,
     pub principal_filter: Option<Str>,
     pub host_filter: Option<Str>,
@@ -101,12 +100,11 @@ impl DeleteAclsFilter {
     }
 }
 
-/// Kafka's `DeleteAclsResponse`, versions 1-3.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `DeleteAclsResponse`, versions 1-3, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeleteAclsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub filter_results: Vec<DeleteAclsFilterResult>,
     /// Fields of newer releases, kept as they came.
@@ -186,6 +184,8 @@ impl DeleteAclsFilterResult {
 pub struct DeleteAclsMatchingAcl {
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,
+    /// Which kind of thing: for settings 2 topic, 4 broker, 8 broker logger, 16 client metrics, 32 group;
+    /// ACLs number them otherwise.
     pub resource_type: i8,
     pub resource_name: Str,
     pub pattern_type: i8,

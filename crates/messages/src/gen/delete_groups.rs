@@ -7,9 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DeleteGroupsRequest`, versions 0-3.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `DeleteGroupsRequest`, versions 0-3, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeleteGroupsRequest {
     pub groups_names: Vec<Str>,
@@ -43,12 +41,11 @@ impl Request for DeleteGroupsRequest {
     type Response = DeleteGroupsResponse;
 }
 
-/// Kafka's `DeleteGroupsResponse`, versions 0-3.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `DeleteGroupsResponse`, versions 0-3, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeleteGroupsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub results: Vec<DeletableGroupResult>,
     /// Fields of newer releases, kept as they came.

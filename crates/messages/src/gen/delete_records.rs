@@ -7,9 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DeleteRecordsRequest`, versions 0-2.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `DeleteRecordsRequest`, versions 0-2, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeleteRecordsRequest {
     pub topics: Vec<DeleteRecordsTopic>,
@@ -80,6 +78,7 @@ impl DeleteRecordsTopic {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeleteRecordsPartition {
     pub partition_index: i32,
+    /// First offset to keep; -1 deletes up to the high watermark.
     pub offset: i64,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -105,12 +104,11 @@ impl DeleteRecordsPartition {
     }
 }
 
-/// Kafka's `DeleteRecordsResponse`, versions 0-2.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `DeleteRecordsResponse`, versions 0-2, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeleteRecordsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub topics: Vec<DeleteRecordsTopicResult>,
     /// Fields of newer releases, kept as they came.
@@ -175,6 +173,7 @@ impl DeleteRecordsTopicResult {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeleteRecordsPartitionResult {
     pub partition_index: i32,
+    /// First offset that any replica still has; -1 with an error.
     pub low_watermark: i64,
     pub error_code: ErrorCode,
     /// Fields of newer releases, kept as they came.

@@ -7,9 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DeleteTopicsRequest`, versions 1-6.
-///
-/// Flexible from version 4 (KIP-482).
+/// Kafka's `DeleteTopicsRequest`, versions 1-6, flexible from 4 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeleteTopicsRequest {
     /// Versions 6+; must have its default in others.
@@ -68,7 +66,9 @@ impl Request for DeleteTopicsRequest {
 /// Part of [`DeleteTopicsRequest`]: `DeleteTopicsRequest.Topics`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeleteTopicState {
+    /// Null when the topic is given by id.
     pub name: Option<Str>,
+    /// All zero when the topic is given by name.
     pub topic_id: Uuid,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -90,12 +90,11 @@ impl DeleteTopicState {
     }
 }
 
-/// Kafka's `DeleteTopicsResponse`, versions 1-6.
-///
-/// Flexible from version 4 (KIP-482).
+/// Kafka's `DeleteTopicsResponse`, versions 1-6, flexible from 4 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeleteTopicsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub responses: Vec<DeletableTopicResult>,
     /// Fields of newer releases, kept as they came.

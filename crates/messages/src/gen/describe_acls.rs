@@ -7,13 +7,12 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DescribeAclsRequest`, versions 1-3.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `DescribeAclsRequest`, versions 1-3, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeAclsRequest {
     pub resource_type_filter: i8,
     pub resource_name_filter: Option<Str>,
+    /// 1 any, 2 all that match, 3 literal, 4 prefix (KIP-290).
     pub pattern_type_filter: i8,
     pub principal_filter: Option<Str>,
     pub host_filter: Option<Str>,
@@ -76,12 +75,11 @@ impl Request for DescribeAclsRequest {
     type Response = DescribeAclsResponse;
 }
 
-/// Kafka's `DescribeAclsResponse`, versions 1-3.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `DescribeAclsResponse`, versions 1-3, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeAclsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,
@@ -134,6 +132,8 @@ impl Message for DescribeAclsResponse {
 /// Part of [`DescribeAclsResponse`]: `DescribeAclsResponse.Resources`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeAclsResource {
+    /// Which kind of thing: for settings 2 topic, 4 broker, 8 broker logger, 16 client metrics, 32 group;
+    /// ACLs number them otherwise.
     pub resource_type: i8,
     pub resource_name: Str,
     pub pattern_type: i8,

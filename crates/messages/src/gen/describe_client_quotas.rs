@@ -7,9 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DescribeClientQuotasRequest`, versions 0-1.
-///
-/// Flexible from version 1 (KIP-482).
+/// Kafka's `DescribeClientQuotasRequest`, versions 0-1, flexible from 1 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeClientQuotasRequest {
     pub components: Vec<ComponentData>,
@@ -54,6 +52,7 @@ impl Request for DescribeClientQuotasRequest {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ComponentData {
     pub entity_type: Str,
+    /// 0 exactly `match`, 1 the default entity, 2 any that is named.
     pub match_type: i8,
     pub r#match: Option<Str>,
     /// Fields of newer releases, kept as they came.
@@ -93,12 +92,11 @@ impl ComponentData {
     }
 }
 
-/// Kafka's `DescribeClientQuotasResponse`, versions 0-1.
-///
-/// Flexible from version 1 (KIP-482).
+/// Kafka's `DescribeClientQuotasResponse`, versions 0-1, flexible from 1 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeClientQuotasResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,

@@ -7,11 +7,11 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DescribeClusterRequest`, versions 0-2.
+/// Kafka's `DescribeClusterRequest`, versions 0-2, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeClusterRequest {
     pub include_cluster_authorized_operations: bool,
-    /// Versions 1+; must have its default in others.
+    /// 1 brokers, 2 controllers (KIP-919). Versions 1+; must have its default in others.
     pub endpoint_type: i8,
     /// Versions 2+; must have its default in others.
     pub include_fenced_brokers: bool,
@@ -73,18 +73,21 @@ impl Request for DescribeClusterRequest {
     type Response = DescribeClusterResponse;
 }
 
-/// Kafka's `DescribeClusterResponse`, versions 0-2.
+/// Kafka's `DescribeClusterResponse`, versions 0-2, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeClusterResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,
-    /// Versions 1+; must have its default in others.
+    /// 1 brokers, 2 controllers (KIP-919). Versions 1+; must have its default in others.
     pub endpoint_type: i8,
     pub cluster_id: Str,
+    /// -1 if unknown.
     pub controller_id: i32,
     pub brokers: Vec<DescribeClusterBroker>,
+    /// Bit set of ACL operations the caller may do; `i32::MIN` when it was not asked for.
     pub cluster_authorized_operations: i32,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -7,9 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DescribeConfigsRequest`, versions 1-4.
-///
-/// Flexible from version 4 (KIP-482).
+/// Kafka's `DescribeConfigsRequest`, versions 1-4, flexible from 4 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeConfigsRequest {
     pub resources: Vec<DescribeConfigsResource>,
@@ -63,8 +61,11 @@ impl Request for DescribeConfigsRequest {
 /// Part of [`DescribeConfigsRequest`]: `DescribeConfigsRequest.Resources`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeConfigsResource {
+    /// Which kind of thing: for settings 2 topic, 4 broker, 8 broker logger, 16 client metrics, 32 group;
+    /// ACLs number them otherwise.
     pub resource_type: i8,
     pub resource_name: Str,
+    /// Null asks for all.
     pub configuration_keys: Option<Vec<Str>>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -107,12 +108,11 @@ impl DescribeConfigsResource {
     }
 }
 
-/// Kafka's `DescribeConfigsResponse`, versions 1-4.
-///
-/// Flexible from version 4 (KIP-482).
+/// Kafka's `DescribeConfigsResponse`, versions 1-4, flexible from 4 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeConfigsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub results: Vec<DescribeConfigsResult>,
     /// Fields of newer releases, kept as they came.
@@ -149,6 +149,8 @@ impl Message for DescribeConfigsResponse {
 pub struct DescribeConfigsResult {
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,
+    /// Which kind of thing: for settings 2 topic, 4 broker, 8 broker logger, 16 client metrics, 32 group;
+    /// ACLs number them otherwise.
     pub resource_type: i8,
     pub resource_name: Str,
     pub configs: Vec<DescribeConfigsResourceResult>,
@@ -197,11 +199,15 @@ impl DescribeConfigsResult {
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeConfigsResourceResult {
     pub name: Str,
+    /// Null when it is sensitive.
     pub value: Option<Str>,
     pub read_only: bool,
+    /// 1 set on the topic, 2 on this broker, 3 on all brokers, 4 in the broker's file, 5 the default, 6 on
+    /// the broker's logger, 7 on the client metrics subscription, 8 on the group.
     pub config_source: i8,
     pub is_sensitive: bool,
     pub synonyms: Vec<DescribeConfigsSynonym>,
+    /// 1 boolean, 2 string, 3 int, 4 short, 5 long, 6 double, 7 list, 8 class, 9 password; 0 if unknown.
     /// Versions 3+.
     pub config_type: i8,
     /// Versions 3+.
@@ -282,6 +288,7 @@ impl DescribeConfigsResourceResult {
 pub struct DescribeConfigsSynonym {
     pub name: Str,
     pub value: Option<Str>,
+    /// As `config_source`.
     pub source: i8,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -8,9 +8,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DescribeDelegationTokenRequest`, versions 1-3.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `DescribeDelegationTokenRequest`, versions 1-3, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeDelegationTokenRequest {
     pub owners: Option<Vec<DescribeDelegationTokenOwner>>,
@@ -79,14 +77,13 @@ impl DescribeDelegationTokenOwner {
     }
 }
 
-/// Kafka's `DescribeDelegationTokenResponse`, versions 1-3.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `DescribeDelegationTokenResponse`, versions 1-3, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeDelegationTokenResponse {
     pub error_code: ErrorCode,
     pub tokens: Vec<DescribedDelegationToken>,
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

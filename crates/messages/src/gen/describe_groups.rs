@@ -8,9 +8,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DescribeGroupsRequest`, versions 0-6.
-///
-/// Flexible from version 5 (KIP-482).
+/// Kafka's `DescribeGroupsRequest`, versions 0-6, flexible from 5 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeGroupsRequest {
     pub groups: Vec<Str>,
@@ -56,12 +54,11 @@ impl Request for DescribeGroupsRequest {
     type Response = DescribeGroupsResponse;
 }
 
-/// Kafka's `DescribeGroupsResponse`, versions 0-6.
-///
-/// Flexible from version 5 (KIP-482).
+/// Kafka's `DescribeGroupsResponse`, versions 0-6, flexible from 5 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeGroupsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms). Versions 1+.
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too. Versions 1+.
     pub throttle_time_ms: i32,
     pub groups: Vec<DescribedGroup>,
     /// Fields of newer releases, kept as they came.
@@ -105,7 +102,8 @@ pub struct DescribedGroup {
     pub protocol_type: Str,
     pub protocol_data: Str,
     pub members: Vec<DescribedGroupMember>,
-    /// Versions 3+; must have its default in others.
+    /// Bit set of ACL operations the caller may do; `i32::MIN` when it was not asked for. Versions 3+; must
+    /// have its default in others.
     pub authorized_operations: i32,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -177,7 +175,7 @@ impl DescribedGroup {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribedGroupMember {
     pub member_id: Str,
-    /// Versions 4+.
+    /// Name of a static member (KIP-345); null for dynamic ones. Versions 4+.
     pub group_instance_id: Option<Str>,
     pub client_id: Str,
     pub client_host: Str,

@@ -7,11 +7,10 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DescribeLogDirsRequest`, versions 1-5.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `DescribeLogDirsRequest`, versions 1-5, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeLogDirsRequest {
+    /// Null asks for all.
     pub topics: Option<Vec<DescribableLogDirTopic>>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -78,12 +77,11 @@ impl DescribableLogDirTopic {
     }
 }
 
-/// Kafka's `DescribeLogDirsResponse`, versions 1-5.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `DescribeLogDirsResponse`, versions 1-5, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeLogDirsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     /// Versions 3+.
     pub error_code: ErrorCode,
@@ -131,9 +129,9 @@ pub struct DescribeLogDirsResult {
     pub error_code: ErrorCode,
     pub log_dir: Str,
     pub topics: Vec<DescribeLogDirsTopic>,
-    /// Versions 4+.
+    /// Of the volume; -1 if unknown (KIP-827). Versions 4+.
     pub total_bytes: i64,
-    /// Versions 4+.
+    /// Of the volume; -1 if unknown (KIP-827). Versions 4+.
     pub usable_bytes: i64,
     /// Versions 5+.
     pub is_cordoned: bool,

@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DescribeProducersRequest`, versions 0.
+/// Kafka's `DescribeProducersRequest`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeProducersRequest {
     pub topics: Vec<TopicRequest>,
@@ -75,10 +75,11 @@ impl TopicRequest {
     }
 }
 
-/// Kafka's `DescribeProducersResponse`, versions 0.
+/// Kafka's `DescribeProducersResponse`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeProducersResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub topics: Vec<TopicResponse>,
     /// Fields of newer releases, kept as they came.
@@ -189,9 +190,12 @@ impl PartitionResponse {
 pub struct ProducerState {
     pub producer_id: i64,
     pub producer_epoch: i32,
+    /// Of its last batch; -1 if unknown.
     pub last_sequence: i32,
+    /// Of its last batch; -1 if unknown.
     pub last_timestamp: i64,
     pub coordinator_epoch: i32,
+    /// -1 if no transaction is open.
     pub current_txn_start_offset: i64,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DescribeQuorumRequest`, versions 0-2.
+/// Kafka's `DescribeQuorumRequest`, versions 0-2, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeQuorumRequest {
     pub topics: Vec<DescribeQuorumRequestTopicData>,
@@ -98,7 +98,7 @@ impl DescribeQuorumRequestPartitionData {
     }
 }
 
-/// Kafka's `DescribeQuorumResponse`, versions 0-2.
+/// Kafka's `DescribeQuorumResponse`, versions 0-2, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeQuorumResponse {
     pub error_code: ErrorCode,
@@ -284,7 +284,8 @@ impl DescribeQuorumResponsePartitionData {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplicaState {
     pub replica_id: i32,
-    /// Versions 2+; must have its default in others.
+    /// The log directory of a KRaft voter; all zero from clients. Versions 2+; must have its default in
+    /// others.
     pub replica_directory_id: Uuid,
     pub log_end_offset: i64,
     /// Versions 1+.

@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DescribeShareGroupOffsetsRequest`, versions 0-1.
+/// Kafka's `DescribeShareGroupOffsetsRequest`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeShareGroupOffsetsRequest {
     pub groups: Vec<DescribeShareGroupOffsetsRequestGroup>,
@@ -126,10 +126,11 @@ impl DescribeShareGroupOffsetsRequestTopic {
     }
 }
 
-/// Kafka's `DescribeShareGroupOffsetsResponse`, versions 0-1.
+/// Kafka's `DescribeShareGroupOffsetsResponse`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeShareGroupOffsetsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub groups: Vec<DescribeShareGroupOffsetsResponseGroup>,
     /// Fields of newer releases, kept as they came.

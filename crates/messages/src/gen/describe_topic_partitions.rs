@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DescribeTopicPartitionsRequest`, versions 0.
+/// Kafka's `DescribeTopicPartitionsRequest`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeTopicPartitionsRequest {
     pub topics: Vec<TopicRequest>,
@@ -114,12 +114,14 @@ impl DescribeTopicPartitionsRequestCursor {
     }
 }
 
-/// Kafka's `DescribeTopicPartitionsResponse`, versions 0.
+/// Kafka's `DescribeTopicPartitionsResponse`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeTopicPartitionsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub topics: Vec<DescribeTopicPartitionsResponseTopic>,
+    /// Where to go on; null at the end (KIP-966).
     pub next_cursor: Option<DescribeTopicPartitionsResponseCursor>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -167,6 +169,7 @@ pub struct DescribeTopicPartitionsResponseTopic {
     pub topic_id: Uuid,
     pub is_internal: bool,
     pub partitions: Vec<DescribeTopicPartitionsResponsePartition>,
+    /// Bit set of ACL operations the caller may do; `i32::MIN` when it was not asked for.
     pub topic_authorized_operations: i32,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DescribeTransactionsRequest`, versions 0.
+/// Kafka's `DescribeTransactionsRequest`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeTransactionsRequest {
     pub transactional_ids: Vec<Str>,
@@ -45,10 +45,11 @@ impl Request for DescribeTransactionsRequest {
     type Response = DescribeTransactionsResponse;
 }
 
-/// Kafka's `DescribeTransactionsResponse`, versions 0.
+/// Kafka's `DescribeTransactionsResponse`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeTransactionsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub transaction_states: Vec<TransactionState>,
     /// Fields of newer releases, kept as they came.
@@ -88,9 +89,11 @@ impl Message for DescribeTransactionsResponse {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TransactionState {
     pub error_code: ErrorCode,
+    /// The name under which a producer's transactions continue across restarts.
     pub transactional_id: Str,
     pub transaction_state: Str,
     pub transaction_timeout_ms: i32,
+    /// Milliseconds since the epoch; -1 if none is open.
     pub transaction_start_time_ms: i64,
     pub producer_id: i64,
     pub producer_epoch: i16,

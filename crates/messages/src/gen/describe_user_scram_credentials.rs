@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DescribeUserScramCredentialsRequest`, versions 0.
+/// Kafka's `DescribeUserScramCredentialsRequest`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeUserScramCredentialsRequest {
     pub users: Option<Vec<UserName>>,
@@ -79,10 +79,11 @@ impl UserName {
     }
 }
 
-/// Kafka's `DescribeUserScramCredentialsResponse`, versions 0.
+/// Kafka's `DescribeUserScramCredentialsResponse`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeUserScramCredentialsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,

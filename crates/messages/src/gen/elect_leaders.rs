@@ -7,13 +7,13 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ElectLeadersRequest`, versions 0-2.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `ElectLeadersRequest`, versions 0-2, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ElectLeadersRequest {
-    /// Versions 1+; must have its default in others.
+    /// 0 preferred leader, 1 any replica, even one out of sync (KIP-460). Versions 1+; must have its
+    /// default in others.
     pub election_type: i8,
+    /// Null for all.
     pub topic_partitions: Option<Vec<TopicPartitions>>,
     pub timeout_ms: i32,
     /// Fields of newer releases, kept as they came.
@@ -96,12 +96,11 @@ impl TopicPartitions {
     }
 }
 
-/// Kafka's `ElectLeadersResponse`, versions 0-2.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `ElectLeadersResponse`, versions 0-2, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ElectLeadersResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     /// Versions 1+; must have its default in others.
     pub error_code: ErrorCode,

@@ -7,14 +7,16 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `EndTxnRequest`, versions 0-5.
+/// Commits or aborts. From version 5 the answer raises the producer's epoch (KIP-890).
 ///
-/// Flexible from version 3 (KIP-482).
+/// Kafka's `EndTxnRequest`, versions 0-5, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EndTxnRequest {
+    /// The name under which a producer's transactions continue across restarts.
     pub transactional_id: Str,
     pub producer_id: i64,
     pub producer_epoch: i16,
+    /// Commit when true, abort when false.
     pub committed: bool,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -52,17 +54,16 @@ impl Request for EndTxnRequest {
     type Response = EndTxnResponse;
 }
 
-/// Kafka's `EndTxnResponse`, versions 0-5.
-///
-/// Flexible from version 3 (KIP-482).
+/// Kafka's `EndTxnResponse`, versions 0-5, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct EndTxnResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
-    /// Versions 5+.
+    /// For the next transaction; -1 with an error. Versions 5+.
     pub producer_id: i64,
-    /// Versions 5+.
+    /// For the next transaction; -1 with an error. Versions 5+.
     pub producer_epoch: i16,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

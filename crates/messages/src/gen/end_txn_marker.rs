@@ -7,6 +7,8 @@ use milena_wire::{DecodeError, EncodeError, Reader, Writer};
 use crate::Message;
 use crate::support;
 
+/// The value of the control record that ends a transaction.
+///
 /// Kafka's `EndTxnMarker`, versions 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EndTxnMarker {

@@ -8,9 +8,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ExpireDelegationTokenRequest`, versions 1-2.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `ExpireDelegationTokenRequest`, versions 1-2, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ExpireDelegationTokenRequest {
     pub hmac: Bytes,
@@ -47,14 +45,13 @@ impl Request for ExpireDelegationTokenRequest {
     type Response = ExpireDelegationTokenResponse;
 }
 
-/// Kafka's `ExpireDelegationTokenResponse`, versions 1-2.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `ExpireDelegationTokenResponse`, versions 1-2, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ExpireDelegationTokenResponse {
     pub error_code: ErrorCode,
     pub expiry_timestamp_ms: i64,
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

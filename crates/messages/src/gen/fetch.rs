@@ -8,29 +8,38 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `FetchRequest`, versions 4-18.
+/// Reads record batches; within an incremental session (KIP-227) it lists only what changed since the
+/// last one. From version 13 topics are named by id (KIP-516).
 ///
-/// Flexible from version 12 (KIP-482).
+/// Kafka's `FetchRequest`, versions 4-18, flexible from 12 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct FetchRequest {
-    /// Versions 12+.
+    /// Checked by KRaft voters; clients leave it null. Versions 12+.
     pub cluster_id: Option<Str>,
-    /// Versions 4-14; must have its default in others.
+    /// A follower's broker id; -1 from consumers. Versions 4-14; must have its default in others.
     pub replica_id: i32,
-    /// Versions 15+; must have its default in others.
+    /// A follower's id and epoch (KIP-903); consumers leave it. Versions 15+; must have its default in
+    /// others.
     pub replica_state: ReplicaState,
+    /// How long the broker may wait for `min_bytes` (ms).
     pub max_wait_ms: i32,
+    /// The broker answers as soon as it has this much.
     pub min_bytes: i32,
+    /// Limit of the whole response; the first batch is sent even when it alone is larger (KIP-74).
     pub max_bytes: i32,
+    /// 0 reads everything up to the high watermark, 1 only what is committed, up to the last stable offset.
     pub isolation_level: i8,
-    /// Versions 7+.
+    /// 0 outside a session and when asking for one. Versions 7+.
     pub session_id: i32,
-    /// Versions 7+.
+    /// 0 asks for a new session, -1 ends it or asks for none; otherwise it counts the session's requests
+    /// from 1. Versions 7+.
     pub session_epoch: i32,
+    /// Partitions to read, in the order in which the response is filled; in a session, those that are new
+    /// or changed.
     pub topics: Vec<FetchTopic>,
-    /// Versions 7+; must have its default in others.
+    /// Partitions that leave the session. Versions 7+; must have its default in others.
     pub forgotten_topics_data: Vec<ForgottenTopic>,
-    /// Versions 11+.
+    /// Where the consumer is, so that it may be sent to a follower nearby (KIP-392). Versions 11+.
     pub rack_id: Str,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -224,17 +233,21 @@ impl FetchTopic {
 #[derive(Debug, Clone, PartialEq)]
 pub struct FetchPartition {
     pub partition: i32,
-    /// Versions 9+.
+    /// Leader epoch the client believes in: an older one is fenced, a newer one is not known yet (KIP-320);
+    /// -1 skips the check. Versions 9+.
     pub current_leader_epoch: i32,
+    /// The position: offset of the first record wanted.
     pub fetch_offset: i64,
-    /// Versions 12+; must have its default in others.
+    /// Leader epoch of the last record read, so that the broker notices divergence (KIP-595); -1 to skip
+    /// that. Versions 12+; must have its default in others.
     pub last_fetched_epoch: i32,
-    /// Versions 5+.
+    /// A follower's own; -1 from consumers. Versions 5+.
     pub log_start_offset: i64,
+    /// Limit for this partition; one batch is sent even when it is larger.
     pub partition_max_bytes: i32,
-    /// Versions 17+.
+    /// The log directory of a KRaft voter; all zero from clients. Versions 17+.
     pub replica_directory_id: Uuid,
-    /// Versions 18+.
+    /// A follower's own (KIP-1166); clients leave it. Versions 18+.
     pub high_watermark: i64,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -378,19 +391,20 @@ impl ForgottenTopic {
     }
 }
 
-/// Kafka's `FetchResponse`, versions 4-18.
-///
-/// Flexible from version 12 (KIP-482).
+/// Kafka's `FetchResponse`, versions 4-18, flexible from 12 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FetchResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
-    /// Versions 7+.
+    /// About the session; partitions carry their own. Versions 7+.
     pub error_code: ErrorCode,
-    /// Versions 7+; must have its default in others.
+    /// 0 when the broker granted no session. Versions 7+; must have its default in others.
     pub session_id: i32,
+    /// In a session, only partitions with news.
     pub responses: Vec<FetchableTopicResponse>,
-    /// Versions 16+; must have its default in others.
+    /// Addresses of the leaders that `current_leader` names (KIP-951). Versions 16+; must have its default
+    /// in others.
     pub node_endpoints: Vec<NodeEndpoint>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -501,19 +515,28 @@ impl FetchableTopicResponse {
 pub struct PartitionData {
     pub partition_index: i32,
     pub error_code: ErrorCode,
+    /// Offset behind the last record that is safely replicated; -1 if unknown.
     pub high_watermark: i64,
+    /// First offset of the earliest open transaction, or the high watermark when there is none; -1 if
+    /// unknown.
     pub last_stable_offset: i64,
-    /// Versions 5+.
+    /// First offset the log still holds; -1 if unknown. Versions 5+.
     pub log_start_offset: i64,
-    /// Versions 12+; must have its default in others.
+    /// Where the broker's log departs from the epoch and offset in the request (KIP-595); both -1
+    /// otherwise. Versions 12+; must have its default in others.
     pub diverging_epoch: EpochEndOffset,
-    /// Versions 12+; must have its default in others.
+    /// Sent with NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH (KIP-951). Versions 12+; must have its
+    /// default in others.
     pub current_leader: LeaderIdAndEpoch,
-    /// Versions 12+; must have its default in others.
+    /// KRaft's metadata log only. Versions 12+; must have its default in others.
     pub snapshot_id: SnapshotId,
+    /// Aborted transactions that overlap the records, for readers of committed records to leave out; null
+    /// or empty if none.
     pub aborted_transactions: Option<Vec<AbortedTransaction>>,
-    /// Versions 11+; must have its default in others.
+    /// The follower to read from instead (KIP-392); -1 for this broker. Versions 11+; must have its default
+    /// in others.
     pub preferred_read_replica: i32,
+    /// Whole record batches, the last perhaps cut off.
     pub records: Option<Bytes>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -757,6 +780,7 @@ impl SnapshotId {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AbortedTransaction {
     pub producer_id: i64,
+    /// Of the producer's records, those from here to its abort marker are void.
     pub first_offset: i64,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -7,14 +7,16 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `FindCoordinatorRequest`, versions 0-6.
+/// Asks which broker coordinates a group or a transactional id; from version 4 several at once
+/// (KIP-699).
 ///
-/// Flexible from version 3 (KIP-482).
+/// Kafka's `FindCoordinatorRequest`, versions 0-6, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FindCoordinatorRequest {
-    /// Versions 0-3; must have its default in others.
+    /// A group id or transactional id. Versions 0-3; must have its default in others.
     pub key: Str,
-    /// Versions 1+; must have its default in others.
+    /// 0 group, 1 transactional id, 2 share group's partition (`group:topic-id:partition`). Versions 1+;
+    /// must have its default in others.
     pub key_type: i8,
     /// Versions 4+; must have its default in others.
     pub coordinator_keys: Vec<Str>,
@@ -68,12 +70,11 @@ impl Request for FindCoordinatorRequest {
     type Response = FindCoordinatorResponse;
 }
 
-/// Kafka's `FindCoordinatorResponse`, versions 0-6.
-///
-/// Flexible from version 3 (KIP-482).
+/// Kafka's `FindCoordinatorResponse`, versions 0-6, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct FindCoordinatorResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms). Versions 1+.
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too. Versions 1+.
     pub throttle_time_ms: i32,
     /// Versions 0-3; must have its default in others.
     pub error_code: ErrorCode,

@@ -7,9 +7,10 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `GetTelemetrySubscriptionsRequest`, versions 0.
+/// Kafka's `GetTelemetrySubscriptionsRequest`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GetTelemetrySubscriptionsRequest {
+    /// All zero at first: the broker then gives one (KIP-714).
     pub client_instance_id: Uuid,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -41,15 +42,17 @@ impl Request for GetTelemetrySubscriptionsRequest {
     type Response = GetTelemetrySubscriptionsResponse;
 }
 
-/// Kafka's `GetTelemetrySubscriptionsResponse`, versions 0.
+/// Kafka's `GetTelemetrySubscriptionsResponse`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GetTelemetrySubscriptionsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub client_instance_id: Uuid,
     pub subscription_id: i32,
     pub accepted_compression_types: Vec<i8>,
+    /// How often to push (ms).
     pub push_interval_ms: i32,
     pub telemetry_max_bytes: i32,
     pub delta_temporality: bool,

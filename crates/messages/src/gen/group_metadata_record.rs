@@ -37,9 +37,7 @@ impl GroupMetadataKey {
     pub const RECORD_TYPE: i16 = 2;
 }
 
-/// Kafka's `GroupMetadataValue`, versions 0-4.
-///
-/// Flexible from version 4 (KIP-482).
+/// Kafka's `GroupMetadataValue`, versions 0-4, flexible from 4 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupMetadataValue {
     pub protocol_type: Str,

@@ -7,9 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::Message;
 use crate::support;
 
-/// Kafka's `RequestHeader`, versions 1-2.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `RequestHeader`, versions 1-2, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequestHeader {
     pub request_api_key: i16,
@@ -59,9 +57,7 @@ impl Message for RequestHeader {
     }
 }
 
-/// Kafka's `ResponseHeader`, versions 0-1.
-///
-/// Flexible from version 1 (KIP-482).
+/// Kafka's `ResponseHeader`, versions 0-1, flexible from 1 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ResponseHeader {
     pub correlation_id: i32,

@@ -7,15 +7,14 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `HeartbeatRequest`, versions 0-4.
-///
-/// Flexible from version 4 (KIP-482).
+/// Kafka's `HeartbeatRequest`, versions 0-4, flexible from 4 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HeartbeatRequest {
     pub group_id: Str,
     pub generation_id: i32,
     pub member_id: Str,
-    /// Versions 3+; must have its default in others.
+    /// Name of a static member (KIP-345); null for dynamic ones. Versions 3+; must have its default in
+    /// others.
     pub group_instance_id: Option<Str>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -61,12 +60,11 @@ impl Request for HeartbeatRequest {
     type Response = HeartbeatResponse;
 }
 
-/// Kafka's `HeartbeatResponse`, versions 0-4.
-///
-/// Flexible from version 4 (KIP-482).
+/// Kafka's `HeartbeatResponse`, versions 0-4, flexible from 4 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HeartbeatResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms). Versions 1+.
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too. Versions 1+.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     /// Fields of newer releases, kept as they came.

@@ -7,9 +7,9 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `IncrementalAlterConfigsRequest`, versions 0-1.
+/// Changes single settings (KIP-339).
 ///
-/// Flexible from version 1 (KIP-482).
+/// Kafka's `IncrementalAlterConfigsRequest`, versions 0-1, flexible from 1 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct IncrementalAlterConfigsRequest {
     pub resources: Vec<AlterConfigsResource>,
@@ -53,6 +53,8 @@ impl Request for IncrementalAlterConfigsRequest {
 /// Part of [`IncrementalAlterConfigsRequest`]: `IncrementalAlterConfigsRequest.Resources`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlterConfigsResource {
+    /// Which kind of thing: for settings 2 topic, 4 broker, 8 broker logger, 16 client metrics, 32 group;
+    /// ACLs number them otherwise.
     pub resource_type: i8,
     pub resource_name: Str,
     pub configs: Vec<AlterableConfig>,
@@ -90,6 +92,7 @@ impl AlterConfigsResource {
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlterableConfig {
     pub name: Str,
+    /// 0 set, 1 delete, 2 append to a list, 3 take from a list.
     pub config_operation: i8,
     pub value: Option<Str>,
     /// Fields of newer releases, kept as they came.
@@ -130,12 +133,11 @@ impl AlterableConfig {
     }
 }
 
-/// Kafka's `IncrementalAlterConfigsResponse`, versions 0-1.
-///
-/// Flexible from version 1 (KIP-482).
+/// Kafka's `IncrementalAlterConfigsResponse`, versions 0-1, flexible from 1 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct IncrementalAlterConfigsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub responses: Vec<AlterConfigsResourceResponse>,
     /// Fields of newer releases, kept as they came.
@@ -174,6 +176,8 @@ impl Message for IncrementalAlterConfigsResponse {
 pub struct AlterConfigsResourceResponse {
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,
+    /// Which kind of thing: for settings 2 topic, 4 broker, 8 broker logger, 16 client metrics, 32 group;
+    /// ACLs number them otherwise.
     pub resource_type: i8,
     pub resource_name: Str,
     /// Fields of newer releases, kept as they came.

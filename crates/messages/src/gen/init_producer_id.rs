@@ -7,20 +7,25 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `InitProducerIdRequest`, versions 0-6.
+/// Gets a producer id, and with a transactional id fences older producers of that name.
 ///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `InitProducerIdRequest`, versions 0-6, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct InitProducerIdRequest {
+    /// Null for a producer that is idempotent only.
     pub transactional_id: Option<Str>,
+    /// After this the coordinator aborts (ms).
     pub transaction_timeout_ms: i32,
-    /// Versions 3+; must have its default in others.
+    /// -1, or the id to keep while its epoch is raised (KIP-360). Versions 3+; must have its default in
+    /// others.
     pub producer_id: i64,
-    /// Versions 3+; must have its default in others.
+    /// -1, or the epoch of that id. Versions 3+; must have its default in others.
     pub producer_epoch: i16,
-    /// Versions 6+; must have its default in others.
+    /// Whether the transaction is part of a two-phase commit, without a timeout (KIP-939). Versions 6+;
+    /// must have its default in others.
     pub enable2_pc: bool,
-    /// Versions 6+; must have its default in others.
+    /// Whether a prepared transaction is left open rather than aborted (KIP-939). Versions 6+; must have
+    /// its default in others.
     pub keep_prepared_txn: bool,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -96,19 +101,20 @@ impl Request for InitProducerIdRequest {
     type Response = InitProducerIdResponse;
 }
 
-/// Kafka's `InitProducerIdResponse`, versions 0-6.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `InitProducerIdResponse`, versions 0-6, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct InitProducerIdResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub producer_id: i64,
     pub producer_epoch: i16,
-    /// Versions 6+; must have its default in others.
+    /// Producer id of the transaction that was left open; -1 if none. Versions 6+; must have its default in
+    /// others.
     pub ongoing_txn_producer_id: i64,
-    /// Versions 6+; must have its default in others.
+    /// Epoch of the transaction that was left open; -1 if none. Versions 6+; must have its default in
+    /// others.
     pub ongoing_txn_producer_epoch: i16,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -8,21 +8,26 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `JoinGroupRequest`, versions 0-9.
+/// Joins a classic group; the answer comes when all members have joined.
 ///
-/// Flexible from version 6 (KIP-482).
+/// Kafka's `JoinGroupRequest`, versions 0-9, flexible from 6 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct JoinGroupRequest {
     pub group_id: Str,
+    /// Without a heartbeat for this long the member is out (ms).
     pub session_timeout_ms: i32,
-    /// Versions 1+.
+    /// How long members have to join again in a rebalance (ms). Versions 1+.
     pub rebalance_timeout_ms: i32,
+    /// Empty at first; then what MEMBER_ID_REQUIRED brought (KIP-394).
     pub member_id: Str,
-    /// Versions 5+; must have its default in others.
+    /// Name of a static member (KIP-345); null for dynamic ones. Versions 5+; must have its default in
+    /// others.
     pub group_instance_id: Option<Str>,
+    /// `consumer` for consumers.
     pub protocol_type: Str,
+    /// The assignors that the member offers, best first.
     pub protocols: Vec<JoinGroupRequestProtocol>,
-    /// Versions 8+.
+    /// Why it joins again, for the coordinator's log (KIP-800). Versions 8+.
     pub reason: Option<Str>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -106,6 +111,7 @@ impl Request for JoinGroupRequest {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct JoinGroupRequestProtocol {
     pub name: Str,
+    /// For consumers a version (int16) and a ConsumerProtocolSubscription.
     pub metadata: Bytes,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -127,23 +133,26 @@ impl JoinGroupRequestProtocol {
     }
 }
 
-/// Kafka's `JoinGroupResponse`, versions 0-9.
-///
-/// Flexible from version 6 (KIP-482).
+/// Kafka's `JoinGroupResponse`, versions 0-9, flexible from 6 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct JoinGroupResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms). Versions 2+.
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too. Versions 2+.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
+    /// Counts rebalances; -1 with an error.
     pub generation_id: i32,
     /// Versions 7+.
     pub protocol_type: Option<Str>,
     /// Null only in versions 7+.
     pub protocol_name: Option<Str>,
+    /// Member id of the one who assigns.
     pub leader: Str,
-    /// Versions 9+; must have its default in others.
+    /// Whether the leader, back after a restart, must not assign anew (KIP-814). Versions 9+; must have its
+    /// default in others.
     pub skip_assignment: bool,
     pub member_id: Str,
+    /// Filled for the leader only.
     pub members: Vec<JoinGroupResponseMember>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -227,7 +236,7 @@ impl Message for JoinGroupResponse {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct JoinGroupResponseMember {
     pub member_id: Str,
-    /// Versions 5+.
+    /// Name of a static member (KIP-345); null for dynamic ones. Versions 5+.
     pub group_instance_id: Option<Str>,
     pub metadata: Bytes,
     /// Fields of newer releases, kept as they came.

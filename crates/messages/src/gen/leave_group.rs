@@ -7,9 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `LeaveGroupRequest`, versions 0-5.
-///
-/// Flexible from version 4 (KIP-482).
+/// Kafka's `LeaveGroupRequest`, versions 0-5, flexible from 4 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LeaveGroupRequest {
     pub group_id: Str,
@@ -67,6 +65,7 @@ impl Request for LeaveGroupRequest {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MemberIdentity {
     pub member_id: Str,
+    /// Name of a static member (KIP-345); null for dynamic ones.
     pub group_instance_id: Option<Str>,
     /// Versions 5+.
     pub reason: Option<Str>,
@@ -94,12 +93,11 @@ impl MemberIdentity {
     }
 }
 
-/// Kafka's `LeaveGroupResponse`, versions 0-5.
-///
-/// Flexible from version 4 (KIP-482).
+/// Kafka's `LeaveGroupResponse`, versions 0-5, flexible from 4 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LeaveGroupResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms). Versions 1+.
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too. Versions 1+.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     /// Versions 3+; must have its default in others.
@@ -147,6 +145,7 @@ impl Message for LeaveGroupResponse {
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemberResponse {
     pub member_id: Str,
+    /// Name of a static member (KIP-345); null for dynamic ones.
     pub group_instance_id: Option<Str>,
     pub error_code: ErrorCode,
     /// Fields of newer releases, kept as they came.

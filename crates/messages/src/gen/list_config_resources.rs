@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ListConfigResourcesRequest`, versions 0-1.
+/// Kafka's `ListConfigResourcesRequest`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListConfigResourcesRequest {
     /// Versions 1+; must have its default in others.
@@ -50,10 +50,11 @@ impl Request for ListConfigResourcesRequest {
     type Response = ListConfigResourcesResponse;
 }
 
-/// Kafka's `ListConfigResourcesResponse`, versions 0-1.
+/// Kafka's `ListConfigResourcesResponse`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListConfigResourcesResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub config_resources: Vec<ConfigResource>,
@@ -94,7 +95,8 @@ impl Message for ListConfigResourcesResponse {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConfigResource {
     pub resource_name: Str,
-    /// Versions 1+.
+    /// Which kind of thing: for settings 2 topic, 4 broker, 8 broker logger, 16 client metrics, 32 group;
+    /// ACLs number them otherwise. Versions 1+.
     pub resource_type: i8,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -7,9 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ListGroupsRequest`, versions 0-5.
-///
-/// Flexible from version 3 (KIP-482).
+/// Kafka's `ListGroupsRequest`, versions 0-5, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListGroupsRequest {
     /// Versions 4+; must have its default in others.
@@ -64,12 +62,11 @@ impl Request for ListGroupsRequest {
     type Response = ListGroupsResponse;
 }
 
-/// Kafka's `ListGroupsResponse`, versions 0-5.
-///
-/// Flexible from version 3 (KIP-482).
+/// Kafka's `ListGroupsResponse`, versions 0-5, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListGroupsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms). Versions 1+.
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too. Versions 1+.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub groups: Vec<ListedGroup>,

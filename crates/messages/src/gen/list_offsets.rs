@@ -7,16 +7,18 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ListOffsetsRequest`, versions 1-11.
+/// Finds offsets by time, or the ends of a log.
 ///
-/// Flexible from version 6 (KIP-482).
+/// Kafka's `ListOffsetsRequest`, versions 1-11, flexible from 6 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListOffsetsRequest {
+    /// -1 from consumers, who get no offset above the high watermark.
     pub replica_id: i32,
+    /// 0 reads everything up to the high watermark, 1 only what is committed, up to the last stable offset.
     /// Versions 2+; must have its default in others.
     pub isolation_level: i8,
     pub topics: Vec<ListOffsetsTopic>,
-    /// Versions 10+.
+    /// How long the broker may look in remote storage (ms). Versions 10+.
     pub timeout_ms: i32,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -91,8 +93,13 @@ impl ListOffsetsTopic {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListOffsetsPartition {
     pub partition_index: i32,
-    /// Versions 4+.
+    /// Leader epoch the client believes in: an older one is fenced, a newer one is not known yet (KIP-320);
+    /// -1 skips the check. Versions 4+.
     pub current_leader_epoch: i32,
+    /// Milliseconds since the epoch, for the first record at or after it; -1 the end of the log, -2 its
+    /// start, -3 the record of the greatest timestamp (KIP-734), -4 the start of the local log (KIP-405),
+    /// -5 the last offset in remote storage (KIP-1005), -6 the first offset still to be moved there
+    /// (KIP-1023).
     pub timestamp: i64,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -133,12 +140,11 @@ impl ListOffsetsPartition {
     }
 }
 
-/// Kafka's `ListOffsetsResponse`, versions 1-11.
-///
-/// Flexible from version 6 (KIP-482).
+/// Kafka's `ListOffsetsResponse`, versions 1-11, flexible from 6 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListOffsetsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms). Versions 2+.
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too. Versions 2+.
     pub throttle_time_ms: i32,
     pub topics: Vec<ListOffsetsTopicResponse>,
     /// Fields of newer releases, kept as they came.
@@ -204,9 +210,11 @@ impl ListOffsetsTopicResponse {
 pub struct ListOffsetsPartitionResponse {
     pub partition_index: i32,
     pub error_code: ErrorCode,
+    /// That of the record found; -1 if none was, and for the ends of the log.
     pub timestamp: i64,
+    /// -1 when no record matches.
     pub offset: i64,
-    /// Versions 4+; must have its default in others.
+    /// Leader epoch of the record found; -1 if unknown. Versions 4+; must have its default in others.
     pub leader_epoch: i32,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

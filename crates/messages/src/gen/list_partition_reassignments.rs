@@ -7,10 +7,11 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ListPartitionReassignmentsRequest`, versions 0.
+/// Kafka's `ListPartitionReassignmentsRequest`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListPartitionReassignmentsRequest {
     pub timeout_ms: i32,
+    /// Null asks for all.
     pub topics: Option<Vec<ListPartitionReassignmentsTopics>>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -93,10 +94,11 @@ impl ListPartitionReassignmentsTopics {
     }
 }
 
-/// Kafka's `ListPartitionReassignmentsResponse`, versions 0.
+/// Kafka's `ListPartitionReassignmentsResponse`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListPartitionReassignmentsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,

@@ -7,12 +7,12 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ListTransactionsRequest`, versions 0-2.
+/// Kafka's `ListTransactionsRequest`, versions 0-2, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListTransactionsRequest {
     pub state_filters: Vec<Str>,
     pub producer_id_filters: Vec<i64>,
-    /// Versions 1+; must have its default in others.
+    /// Only those open for longer (ms); -1 for all. Versions 1+; must have its default in others.
     pub duration_filter: i64,
     /// Versions 2+; must have its default in others.
     pub transactional_id_pattern: Option<Str>,
@@ -79,10 +79,11 @@ impl Request for ListTransactionsRequest {
     type Response = ListTransactionsResponse;
 }
 
-/// Kafka's `ListTransactionsResponse`, versions 0-2.
+/// Kafka's `ListTransactionsResponse`, versions 0-2, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListTransactionsResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub unknown_state_filters: Vec<Str>,
@@ -133,6 +134,7 @@ impl Message for ListTransactionsResponse {
 /// Part of [`ListTransactionsResponse`]: `ListTransactionsResponse.TransactionStates`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TransactionState {
+    /// The name under which a producer's transactions continue across restarts.
     pub transactional_id: Str,
     pub producer_id: i64,
     pub transaction_state: Str,

@@ -7,14 +7,15 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `MetadataRequest`, versions 0-13.
+/// Asks for brokers, topics, partitions and their leaders.
 ///
-/// Flexible from version 9 (KIP-482).
+/// Kafka's `MetadataRequest`, versions 0-13, flexible from 9 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetadataRequest {
-    /// Null only in versions 1+.
+    /// Null asks for all topics, an empty array for none (version 0: for all). Null only in versions 1+.
     pub topics: Option<Vec<MetadataRequestTopic>>,
-    /// Versions 4+; must have its default in others.
+    /// Whether asking for a topic may create it; brokers have a switch of their own. Versions 4+; must have
+    /// its default in others.
     pub allow_auto_topic_creation: bool,
     /// Versions 8-10; must have its default in others.
     pub include_cluster_authorized_operations: bool,
@@ -104,9 +105,9 @@ impl Request for MetadataRequest {
 /// Part of [`MetadataRequest`]: `MetadataRequest.Topics`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetadataRequestTopic {
-    /// Versions 10+.
+    /// All zero when the topic is given by name. Versions 10+.
     pub topic_id: Uuid,
-    /// Null only in versions 10+.
+    /// Null when the topic is given by id. Null only in versions 10+.
     pub name: Option<Str>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -143,22 +144,23 @@ impl MetadataRequestTopic {
     }
 }
 
-/// Kafka's `MetadataResponse`, versions 0-13.
-///
-/// Flexible from version 9 (KIP-482).
+/// Kafka's `MetadataResponse`, versions 0-13, flexible from 9 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetadataResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms). Versions 3+.
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too. Versions 3+.
     pub throttle_time_ms: i32,
     pub brokers: Vec<MetadataResponseBroker>,
     /// Versions 2+.
     pub cluster_id: Option<Str>,
-    /// Versions 1+.
+    /// The broker to send requests for the controller to; -1 if unknown. Versions 1+.
     pub controller_id: i32,
     pub topics: Vec<MetadataResponseTopic>,
-    /// Versions 8-10; must have its default in others.
+    /// Bit set of ACL operations the caller may do; `i32::MIN` when it was not asked for. Versions 8-10;
+    /// must have its default in others.
     pub cluster_authorized_operations: i32,
-    /// Versions 13+.
+    /// REBOOTSTRAP_REQUIRED asks the client to start again from its bootstrap servers (KIP-1102). Versions
+    /// 13+.
     pub error_code: ErrorCode,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -272,14 +274,15 @@ impl MetadataResponseBroker {
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetadataResponseTopic {
     pub error_code: ErrorCode,
-    /// Null only in versions 12+.
+    /// Null when an unknown topic was asked for by id. Null only in versions 12+.
     pub name: Option<Str>,
     /// Versions 10+.
     pub topic_id: Uuid,
-    /// Versions 1+.
+    /// Whether Kafka keeps its own state there. Versions 1+.
     pub is_internal: bool,
     pub partitions: Vec<MetadataResponsePartition>,
-    /// Versions 8+; must have its default in others.
+    /// Bit set of ACL operations the caller may do; `i32::MIN` when it was not asked for. Versions 8+; must
+    /// have its default in others.
     pub topic_authorized_operations: i32,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -349,8 +352,9 @@ impl MetadataResponseTopic {
 pub struct MetadataResponsePartition {
     pub error_code: ErrorCode,
     pub partition_index: i32,
+    /// -1 when there is none.
     pub leader_id: i32,
-    /// Versions 7+.
+    /// Counts leader elections; -1 if unknown. Versions 7+.
     pub leader_epoch: i32,
     pub replica_nodes: Vec<i32>,
     pub isr_nodes: Vec<i32>,

@@ -7,17 +7,19 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `OffsetCommitRequest`, versions 2-10.
+/// Stores positions of a group. From version 10 topics are named by id.
 ///
-/// Flexible from version 8 (KIP-482).
+/// Kafka's `OffsetCommitRequest`, versions 2-10, flexible from 8 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct OffsetCommitRequest {
     pub group_id: Str,
+    /// Generation (classic groups) or member epoch (KIP-848); -1 from outside any group.
     pub generation_id_or_member_epoch: i32,
     pub member_id: Str,
-    /// Versions 7+; must have its default in others.
+    /// Name of a static member (KIP-345); null for dynamic ones. Versions 7+; must have its default in
+    /// others.
     pub group_instance_id: Option<Str>,
-    /// Versions 2-4.
+    /// How long to keep the offsets (ms); -1 for the broker's setting. Versions 2-4.
     pub retention_time_ms: i64,
     pub topics: Vec<OffsetCommitRequestTopic>,
     /// Fields of newer releases, kept as they came.
@@ -126,7 +128,9 @@ impl OffsetCommitRequestTopic {
 #[derive(Debug, Clone, PartialEq)]
 pub struct OffsetCommitRequestPartition {
     pub partition_index: i32,
+    /// The next offset to read, one above the last record processed.
     pub committed_offset: i64,
+    /// Leader epoch of the last record before the committed offset, for truncation checks; -1 if unknown.
     /// Versions 6+.
     pub committed_leader_epoch: i32,
     pub committed_metadata: Option<Str>,
@@ -176,12 +180,11 @@ impl OffsetCommitRequestPartition {
     }
 }
 
-/// Kafka's `OffsetCommitResponse`, versions 2-10.
-///
-/// Flexible from version 8 (KIP-482).
+/// Kafka's `OffsetCommitResponse`, versions 2-10, flexible from 8 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OffsetCommitResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms). Versions 3+.
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too. Versions 3+.
     pub throttle_time_ms: i32,
     pub topics: Vec<OffsetCommitResponseTopic>,
     /// Fields of newer releases, kept as they came.

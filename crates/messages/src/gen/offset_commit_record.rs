@@ -44,9 +44,7 @@ impl OffsetCommitKey {
     pub const RECORD_TYPE: i16 = 1;
 }
 
-/// Kafka's `OffsetCommitValue`, versions 0-4.
-///
-/// Flexible from version 4 (KIP-482).
+/// Kafka's `OffsetCommitValue`, versions 0-4, flexible from 4 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct OffsetCommitValue {
     pub offset: i64,
@@ -54,7 +52,7 @@ pub struct OffsetCommitValue {
     pub leader_epoch: i32,
     pub metadata: Str,
     pub commit_timestamp: i64,
-    /// Versions 1.
+    /// Milliseconds since the epoch; -1 if it follows the broker's setting. Versions 1.
     pub expire_timestamp: i64,
     /// Versions 4+.
     pub topic_id: Uuid,

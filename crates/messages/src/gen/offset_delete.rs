@@ -88,7 +88,8 @@ impl OffsetDeleteRequestPartition {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OffsetDeleteResponse {
     pub error_code: ErrorCode,
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub topics: Vec<OffsetDeleteResponseTopic>,
 }

@@ -7,18 +7,19 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `OffsetFetchRequest`, versions 1-10.
+/// Reads committed offsets; from version 8 of several groups, from 10 with topics by id.
 ///
-/// Flexible from version 6 (KIP-482).
+/// Kafka's `OffsetFetchRequest`, versions 1-10, flexible from 6 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct OffsetFetchRequest {
     /// Versions 1-7; must have its default in others.
     pub group_id: Str,
-    /// Versions 1-7; must have its default in others. Null only in versions 2-7.
+    /// Null asks for all. Versions 1-7; must have its default in others. Null only in versions 2-7.
     pub topics: Option<Vec<OffsetFetchRequestTopic>>,
     /// Versions 8+; must have its default in others.
     pub groups: Vec<OffsetFetchRequestGroup>,
-    /// Versions 7+; must have its default in others.
+    /// Whether offsets of open transactions are an error, UNSTABLE_OFFSET_COMMIT (KIP-447). Versions 7+;
+    /// must have its default in others.
     pub require_stable: bool,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -138,6 +139,7 @@ pub struct OffsetFetchRequestGroup {
     pub member_id: Option<Str>,
     /// Versions 9+.
     pub member_epoch: i32,
+    /// Null asks for all.
     pub topics: Option<Vec<OffsetFetchRequestTopics>>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -237,12 +239,11 @@ impl OffsetFetchRequestTopics {
     }
 }
 
-/// Kafka's `OffsetFetchResponse`, versions 1-10.
-///
-/// Flexible from version 6 (KIP-482).
+/// Kafka's `OffsetFetchResponse`, versions 1-10, flexible from 6 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OffsetFetchResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms). Versions 3+.
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too. Versions 3+.
     pub throttle_time_ms: i32,
     /// Versions 1-7; must have its default in others.
     pub topics: Vec<OffsetFetchResponseTopic>,
@@ -340,7 +341,9 @@ impl OffsetFetchResponseTopic {
 #[derive(Debug, Clone, PartialEq)]
 pub struct OffsetFetchResponsePartition {
     pub partition_index: i32,
+    /// -1 when nothing is committed.
     pub committed_offset: i64,
+    /// Leader epoch of the last record before the committed offset, for truncation checks; -1 if unknown.
     /// Versions 5+.
     pub committed_leader_epoch: i32,
     pub metadata: Option<Str>,
@@ -470,7 +473,9 @@ impl OffsetFetchResponseTopics {
 #[derive(Debug, Clone, PartialEq)]
 pub struct OffsetFetchResponsePartitions {
     pub partition_index: i32,
+    /// -1 when nothing is committed.
     pub committed_offset: i64,
+    /// Leader epoch of the last record before the committed offset, for truncation checks; -1 if unknown.
     pub committed_leader_epoch: i32,
     pub metadata: Option<Str>,
     pub error_code: ErrorCode,

@@ -7,12 +7,12 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `OffsetForLeaderEpochRequest`, versions 2-4.
+/// Asks where a leader epoch ended, to find out whether the log was truncated (KIP-320).
 ///
-/// Flexible from version 4 (KIP-482).
+/// Kafka's `OffsetForLeaderEpochRequest`, versions 2-4, flexible from 4 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct OffsetForLeaderEpochRequest {
-    /// Versions 3+.
+    /// -1 from consumers, -2 from tools. Versions 3+.
     pub replica_id: i32,
     pub topics: Vec<OffsetForLeaderTopic>,
     /// Fields of newer releases, kept as they came.
@@ -90,7 +90,10 @@ impl OffsetForLeaderTopic {
 #[derive(Debug, Clone, PartialEq)]
 pub struct OffsetForLeaderPartition {
     pub partition: i32,
+    /// Leader epoch the client believes in: an older one is fenced, a newer one is not known yet (KIP-320);
+    /// -1 skips the check.
     pub current_leader_epoch: i32,
+    /// The epoch whose end is wanted.
     pub leader_epoch: i32,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -131,12 +134,11 @@ impl OffsetForLeaderPartition {
     }
 }
 
-/// Kafka's `OffsetForLeaderEpochResponse`, versions 2-4.
-///
-/// Flexible from version 4 (KIP-482).
+/// Kafka's `OffsetForLeaderEpochResponse`, versions 2-4, flexible from 4 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OffsetForLeaderEpochResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub topics: Vec<OffsetForLeaderTopicResult>,
     /// Fields of newer releases, kept as they came.
@@ -202,7 +204,9 @@ impl OffsetForLeaderTopicResult {
 pub struct EpochEndOffset {
     pub error_code: ErrorCode,
     pub partition: i32,
+    /// The greatest epoch up to the one asked for; -1 if there is none.
     pub leader_epoch: i32,
+    /// The offset behind that epoch's last record; -1 if there is none.
     pub end_offset: i64,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -8,13 +8,17 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ProduceRequest`, versions 3-13.
+/// Appends record batches. From version 12 the broker adds partitions to the transaction itself
+/// (KIP-890), from 13 topics are named by id (KIP-516).
 ///
-/// Flexible from version 9 (KIP-482).
+/// Kafka's `ProduceRequest`, versions 3-13, flexible from 9 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProduceRequest {
+    /// Null outside transactions.
     pub transactional_id: Option<Str>,
+    /// 0 wants no answer at all, 1 the leader's, -1 that of all in-sync replicas.
     pub acks: i16,
+    /// How long the leader waits for replicas (ms).
     pub timeout_ms: i32,
     pub topic_data: Vec<TopicProduceData>,
     /// Fields of newer releases, kept as they came.
@@ -96,6 +100,7 @@ impl TopicProduceData {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PartitionProduceData {
     pub index: i32,
+    /// Exactly one record batch.
     pub records: Option<Bytes>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -121,15 +126,15 @@ impl PartitionProduceData {
     }
 }
 
-/// Kafka's `ProduceResponse`, versions 3-13.
-///
-/// Flexible from version 9 (KIP-482).
+/// Kafka's `ProduceResponse`, versions 3-13, flexible from 9 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProduceResponse {
     pub responses: Vec<TopicProduceResponse>,
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
-    /// Versions 10+; must have its default in others.
+    /// Addresses of the leaders that `current_leader` names (KIP-951). Versions 10+; must have its default
+    /// in others.
     pub node_endpoints: Vec<NodeEndpoint>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -230,15 +235,18 @@ impl TopicProduceResponse {
 pub struct PartitionProduceResponse {
     pub index: i32,
     pub error_code: ErrorCode,
+    /// Offset of the batch's first record; -1 when nothing was written, or when the broker recognised a
+    /// duplicate too old to say.
     pub base_offset: i64,
+    /// When the broker appended it, for topics with LogAppendTime (ms since the epoch); -1 otherwise.
     pub log_append_time_ms: i64,
-    /// Versions 5+.
+    /// First offset the log still holds; -1 if unknown. Versions 5+.
     pub log_start_offset: i64,
-    /// Versions 8+.
+    /// The records because of which the whole batch was refused (KIP-467). Versions 8+.
     pub record_errors: Vec<BatchIndexAndErrorMessage>,
     /// Versions 8+.
     pub error_message: Option<Str>,
-    /// Versions 10+; must have its default in others.
+    /// Sent with NOT_LEADER_OR_FOLLOWER (KIP-951). Versions 10+; must have its default in others.
     pub current_leader: LeaderIdAndEpoch,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -348,6 +356,7 @@ impl PartitionProduceResponse {
 /// Part of [`ProduceResponse`]: `ProduceResponse.Responses.PartitionResponses.RecordErrors`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct BatchIndexAndErrorMessage {
+    /// Index of the record in the batch, from 0.
     pub batch_index: i32,
     pub batch_index_error_message: Option<Str>,
     /// Fields of newer releases, kept as they came.

@@ -8,13 +8,15 @@ use milena_wire::{DecodeError, EncodeError, Reader, TaggedFields, Uuid, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `PushTelemetryRequest`, versions 0.
+/// Kafka's `PushTelemetryRequest`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PushTelemetryRequest {
     pub client_instance_id: Uuid,
     pub subscription_id: i32,
+    /// Whether this is the last push.
     pub terminating: bool,
     pub compression_type: i8,
+    /// OTLP `MetricsData`, compressed as `compression_type` says.
     pub metrics: Bytes,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -54,10 +56,11 @@ impl Request for PushTelemetryRequest {
     type Response = PushTelemetryResponse;
 }
 
-/// Kafka's `PushTelemetryResponse`, versions 0.
+/// Kafka's `PushTelemetryResponse`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PushTelemetryResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     /// Fields of newer releases, kept as they came.

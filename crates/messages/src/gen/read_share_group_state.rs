@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ReadShareGroupStateRequest`, versions 0.
+/// Kafka's `ReadShareGroupStateRequest`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReadShareGroupStateRequest {
     pub group_id: Str,
@@ -103,7 +103,7 @@ impl PartitionData {
     }
 }
 
-/// Kafka's `ReadShareGroupStateResponse`, versions 0.
+/// Kafka's `ReadShareGroupStateResponse`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReadShareGroupStateResponse {
     pub results: Vec<ReadStateResult>,
@@ -225,6 +225,7 @@ pub struct StateBatch {
     pub first_offset: i64,
     pub last_offset: i64,
     pub delivery_state: i8,
+    /// How often these records have been handed out, this time included.
     pub delivery_count: i16,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ReadShareGroupStateSummaryRequest`, versions 0-1.
+/// Kafka's `ReadShareGroupStateSummaryRequest`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReadShareGroupStateSummaryRequest {
     pub group_id: Str,
@@ -109,7 +109,7 @@ impl PartitionData {
     }
 }
 
-/// Kafka's `ReadShareGroupStateSummaryResponse`, versions 0-1.
+/// Kafka's `ReadShareGroupStateSummaryResponse`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReadShareGroupStateSummaryResponse {
     pub results: Vec<ReadStateSummaryResult>,

@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `RemoveRaftVoterRequest`, versions 0.
+/// Kafka's `RemoveRaftVoterRequest`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoveRaftVoterRequest {
     pub cluster_id: Option<Str>,
@@ -58,10 +58,11 @@ impl Request for RemoveRaftVoterRequest {
     type Response = RemoveRaftVoterResponse;
 }
 
-/// Kafka's `RemoveRaftVoterResponse`, versions 0.
+/// Kafka's `RemoveRaftVoterResponse`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoveRaftVoterResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,

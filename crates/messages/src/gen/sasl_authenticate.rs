@@ -8,11 +8,10 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `SaslAuthenticateRequest`, versions 0-2.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `SaslAuthenticateRequest`, versions 0-2, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SaslAuthenticateRequest {
+    /// The mechanism's own token.
     pub auth_bytes: Bytes,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -44,15 +43,13 @@ impl Request for SaslAuthenticateRequest {
     type Response = SaslAuthenticateResponse;
 }
 
-/// Kafka's `SaslAuthenticateResponse`, versions 0-2.
-///
-/// Flexible from version 2 (KIP-482).
+/// Kafka's `SaslAuthenticateResponse`, versions 0-2, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct SaslAuthenticateResponse {
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,
     pub auth_bytes: Bytes,
-    /// Versions 1+.
+    /// After this the client authenticates again (KIP-368, ms); 0 for never. Versions 1+.
     pub session_lifetime_ms: i64,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

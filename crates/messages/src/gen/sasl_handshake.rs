@@ -7,6 +7,8 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
+/// Chooses a mechanism; after version 1 tokens travel in SaslAuthenticate, after version 0 bare.
+///
 /// Kafka's `SaslHandshakeRequest`, versions 0-1.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SaslHandshakeRequest {
@@ -40,6 +42,7 @@ impl Request for SaslHandshakeRequest {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SaslHandshakeResponse {
     pub error_code: ErrorCode,
+    /// What the broker has enabled.
     pub mechanisms: Vec<Str>,
 }
 

@@ -7,11 +7,12 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ShareAcknowledgeRequest`, versions 1-2.
+/// Kafka's `ShareAcknowledgeRequest`, versions 1-2, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShareAcknowledgeRequest {
     pub group_id: Option<Str>,
     pub member_id: Option<Str>,
+    /// 0 opens a share session, -1 closes it; in between it counts requests.
     pub share_session_epoch: i32,
     /// Versions 2+; must have its default in others.
     pub is_renew_ack: bool,
@@ -143,6 +144,7 @@ impl AcknowledgePartition {
 pub struct AcknowledgementBatch {
     pub first_offset: i64,
     pub last_offset: i64,
+    /// One per record, or one for all of them: 0 gap, 1 accept, 2 release, 3 reject, 4 renew.
     pub acknowledge_types: Vec<i8>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -181,16 +183,18 @@ impl AcknowledgementBatch {
     }
 }
 
-/// Kafka's `ShareAcknowledgeResponse`, versions 1-2.
+/// Kafka's `ShareAcknowledgeResponse`, versions 1-2, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareAcknowledgeResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,
     /// Versions 2+.
     pub acquisition_lock_timeout_ms: i32,
     pub responses: Vec<ShareAcknowledgeTopicResponse>,
+    /// Addresses of the leaders that `current_leader` names (KIP-951).
     pub node_endpoints: Vec<NodeEndpoint>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -8,11 +8,14 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ShareFetchRequest`, versions 1-2.
+/// Acquires records of a share group, and acknowledges those of before (KIP-932).
+///
+/// Kafka's `ShareFetchRequest`, versions 1-2, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShareFetchRequest {
     pub group_id: Option<Str>,
     pub member_id: Option<Str>,
+    /// 0 opens a share session, -1 closes it; in between it counts requests.
     pub share_session_epoch: i32,
     pub max_wait_ms: i32,
     pub min_bytes: i32,
@@ -172,6 +175,7 @@ impl FetchPartition {
 pub struct AcknowledgementBatch {
     pub first_offset: i64,
     pub last_offset: i64,
+    /// One per record, or one for all of them: 0 gap, 1 accept, 2 release, 3 reject, 4 renew.
     pub acknowledge_types: Vec<i8>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -233,15 +237,18 @@ impl ForgottenTopic {
     }
 }
 
-/// Kafka's `ShareFetchResponse`, versions 1-2.
+/// Kafka's `ShareFetchResponse`, versions 1-2, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareFetchResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,
+    /// How long the records are this member's (ms).
     pub acquisition_lock_timeout_ms: i32,
     pub responses: Vec<ShareFetchableTopicResponse>,
+    /// Addresses of the leaders that `current_leader` names (KIP-951).
     pub node_endpoints: Vec<NodeEndpoint>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -409,6 +416,7 @@ impl LeaderIdAndEpoch {
 pub struct AcquiredRecords {
     pub first_offset: i64,
     pub last_offset: i64,
+    /// How often these records have been handed out, this time included.
     pub delivery_count: i16,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -41,7 +41,7 @@ impl ShareGroupCurrentMemberAssignmentKey {
     pub const RECORD_TYPE: i16 = 14;
 }
 
-/// Kafka's `ShareGroupCurrentMemberAssignmentValue`, versions 0.
+/// Kafka's `ShareGroupCurrentMemberAssignmentValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupCurrentMemberAssignmentValue {
     pub member_epoch: i32,

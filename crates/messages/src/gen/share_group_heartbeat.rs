@@ -7,11 +7,12 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ShareGroupHeartbeatRequest`, versions 1.
+/// Kafka's `ShareGroupHeartbeatRequest`, versions 1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupHeartbeatRequest {
     pub group_id: Str,
     pub member_id: Str,
+    /// 0 joins, -1 leaves; otherwise the last one received.
     pub member_epoch: i32,
     pub rack_id: Option<Str>,
     pub subscribed_topic_names: Option<Vec<Str>>,
@@ -61,10 +62,11 @@ impl Request for ShareGroupHeartbeatRequest {
     type Response = ShareGroupHeartbeatResponse;
 }
 
-/// Kafka's `ShareGroupHeartbeatResponse`, versions 1.
+/// Kafka's `ShareGroupHeartbeatResponse`, versions 1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupHeartbeatResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,

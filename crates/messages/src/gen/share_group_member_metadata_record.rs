@@ -41,7 +41,7 @@ impl ShareGroupMemberMetadataKey {
     pub const RECORD_TYPE: i16 = 10;
 }
 
-/// Kafka's `ShareGroupMemberMetadataValue`, versions 0.
+/// Kafka's `ShareGroupMemberMetadataValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShareGroupMemberMetadataValue {
     pub rack_id: Option<Str>,

@@ -36,7 +36,7 @@ impl ShareGroupMetadataKey {
     pub const RECORD_TYPE: i16 = 11;
 }
 
-/// Kafka's `ShareGroupMetadataValue`, versions 0.
+/// Kafka's `ShareGroupMetadataValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupMetadataValue {
     pub epoch: i32,

@@ -36,7 +36,7 @@ impl ShareGroupStatePartitionMetadataKey {
     pub const RECORD_TYPE: i16 = 15;
 }
 
-/// Kafka's `ShareGroupStatePartitionMetadataValue`, versions 0.
+/// Kafka's `ShareGroupStatePartitionMetadataValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupStatePartitionMetadataValue {
     pub initializing_topics: Vec<TopicPartitionsInfo>,

@@ -41,7 +41,7 @@ impl ShareGroupTargetAssignmentMemberKey {
     pub const RECORD_TYPE: i16 = 13;
 }
 
-/// Kafka's `ShareGroupTargetAssignmentMemberValue`, versions 0.
+/// Kafka's `ShareGroupTargetAssignmentMemberValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupTargetAssignmentMemberValue {
     pub topic_partitions: Vec<TopicPartition>,

@@ -36,7 +36,7 @@ impl ShareGroupTargetAssignmentMetadataKey {
     pub const RECORD_TYPE: i16 = 12;
 }
 
-/// Kafka's `ShareGroupTargetAssignmentMetadataValue`, versions 0.
+/// Kafka's `ShareGroupTargetAssignmentMetadataValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupTargetAssignmentMetadataValue {
     pub assignment_epoch: i32,

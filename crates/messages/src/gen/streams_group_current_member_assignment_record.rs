@@ -41,7 +41,7 @@ impl StreamsGroupCurrentMemberAssignmentKey {
     pub const RECORD_TYPE: i16 = 22;
 }
 
-/// Kafka's `StreamsGroupCurrentMemberAssignmentValue`, versions 0.
+/// Kafka's `StreamsGroupCurrentMemberAssignmentValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupCurrentMemberAssignmentValue {
     pub member_epoch: i32,

@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `StreamsGroupDescribeRequest`, versions 0-1.
+/// Kafka's `StreamsGroupDescribeRequest`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupDescribeRequest {
     pub group_ids: Vec<Str>,
@@ -60,10 +60,11 @@ impl Request for StreamsGroupDescribeRequest {
     type Response = StreamsGroupDescribeResponse;
 }
 
-/// Kafka's `StreamsGroupDescribeResponse`, versions 0-1.
+/// Kafka's `StreamsGroupDescribeResponse`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupDescribeResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub groups: Vec<DescribedGroup>,
     /// Fields of newer releases, kept as they came.
@@ -106,6 +107,7 @@ pub struct DescribedGroup {
     pub assignment_epoch: i32,
     pub topology: Option<Topology>,
     pub members: Vec<Member>,
+    /// Bit set of ACL operations the caller may do; `i32::MIN` when it was not asked for.
     pub authorized_operations: i32,
     /// Versions 1+; must have its default in others.
     pub topology_description: Option<TopologyDescription>,

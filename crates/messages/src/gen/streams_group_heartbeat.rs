@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `StreamsGroupHeartbeatRequest`, versions 0-1.
+/// Kafka's `StreamsGroupHeartbeatRequest`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamsGroupHeartbeatRequest {
     pub group_id: Str,
@@ -515,10 +515,11 @@ impl TaskOffset {
     }
 }
 
-/// Kafka's `StreamsGroupHeartbeatResponse`, versions 0-1.
+/// Kafka's `StreamsGroupHeartbeatResponse`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamsGroupHeartbeatResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,

@@ -41,7 +41,7 @@ impl StreamsGroupMemberMetadataKey {
     pub const RECORD_TYPE: i16 = 19;
 }
 
-/// Kafka's `StreamsGroupMemberMetadataValue`, versions 0.
+/// Kafka's `StreamsGroupMemberMetadataValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamsGroupMemberMetadataValue {
     pub instance_id: Option<Str>,

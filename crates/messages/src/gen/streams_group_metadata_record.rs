@@ -36,7 +36,7 @@ impl StreamsGroupMetadataKey {
     pub const RECORD_TYPE: i16 = 17;
 }
 
-/// Kafka's `StreamsGroupMetadataValue`, versions 0.
+/// Kafka's `StreamsGroupMetadataValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamsGroupMetadataValue {
     pub epoch: i32,

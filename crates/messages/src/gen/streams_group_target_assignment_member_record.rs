@@ -41,7 +41,7 @@ impl StreamsGroupTargetAssignmentMemberKey {
     pub const RECORD_TYPE: i16 = 21;
 }
 
-/// Kafka's `StreamsGroupTargetAssignmentMemberValue`, versions 0.
+/// Kafka's `StreamsGroupTargetAssignmentMemberValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupTargetAssignmentMemberValue {
     pub active_tasks: Vec<TaskIds>,

@@ -36,7 +36,7 @@ impl StreamsGroupTargetAssignmentMetadataKey {
     pub const RECORD_TYPE: i16 = 20;
 }
 
-/// Kafka's `StreamsGroupTargetAssignmentMetadataValue`, versions 0.
+/// Kafka's `StreamsGroupTargetAssignmentMetadataValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupTargetAssignmentMetadataValue {
     pub assignment_epoch: i32,

@@ -36,7 +36,7 @@ impl StreamsGroupTopologyKey {
     pub const RECORD_TYPE: i16 = 23;
 }
 
-/// Kafka's `StreamsGroupTopologyValue`, versions 0.
+/// Kafka's `StreamsGroupTopologyValue`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupTopologyValue {
     pub epoch: i32,

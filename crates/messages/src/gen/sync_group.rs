@@ -8,20 +8,22 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `SyncGroupRequest`, versions 0-5.
+/// Brings the leader's assignments in, and the member's own out.
 ///
-/// Flexible from version 4 (KIP-482).
+/// Kafka's `SyncGroupRequest`, versions 0-5, flexible from 4 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SyncGroupRequest {
     pub group_id: Str,
     pub generation_id: i32,
     pub member_id: Str,
-    /// Versions 3+; must have its default in others.
+    /// Name of a static member (KIP-345); null for dynamic ones. Versions 3+; must have its default in
+    /// others.
     pub group_instance_id: Option<Str>,
     /// Versions 5+.
     pub protocol_type: Option<Str>,
     /// Versions 5+.
     pub protocol_name: Option<Str>,
+    /// Filled by the leader only.
     pub assignments: Vec<SyncGroupRequestAssignment>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -91,6 +93,7 @@ impl Request for SyncGroupRequest {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SyncGroupRequestAssignment {
     pub member_id: Str,
+    /// For consumers a version (int16) and a ConsumerProtocolAssignment.
     pub assignment: Bytes,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -112,18 +115,18 @@ impl SyncGroupRequestAssignment {
     }
 }
 
-/// Kafka's `SyncGroupResponse`, versions 0-5.
-///
-/// Flexible from version 4 (KIP-482).
+/// Kafka's `SyncGroupResponse`, versions 0-5, flexible from 4 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SyncGroupResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms). Versions 1+.
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too. Versions 1+.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     /// Versions 5+.
     pub protocol_type: Option<Str>,
     /// Versions 5+.
     pub protocol_name: Option<Str>,
+    /// For consumers a version (int16) and a ConsumerProtocolAssignment; may be empty.
     pub assignment: Bytes,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

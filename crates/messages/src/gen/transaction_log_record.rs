@@ -10,6 +10,7 @@ use crate::support;
 /// Kafka's `TransactionLogKey`, versions 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TransactionLogKey {
+    /// The name under which a producer's transactions continue across restarts.
     pub transactional_id: Str,
 }
 
@@ -36,9 +37,7 @@ impl TransactionLogKey {
     pub const RECORD_TYPE: i16 = 0;
 }
 
-/// Kafka's `TransactionLogValue`, versions 0-1.
-///
-/// Flexible from version 1 (KIP-482).
+/// Kafka's `TransactionLogValue`, versions 0-1, flexible from 1 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct TransactionLogValue {
     pub producer_id: i64,
@@ -49,7 +48,10 @@ pub struct TransactionLogValue {
     pub producer_epoch: i16,
     /// Versions 1+; must have its default in others.
     pub next_producer_epoch: i16,
+    /// After this the coordinator aborts (ms).
     pub transaction_timeout_ms: i32,
+    /// 0 empty, 1 ongoing, 2 preparing commit, 3 preparing abort, 4 committed, 5 aborted, 6 dead, 7
+    /// preparing an epoch fence.
     pub transaction_status: i8,
     pub transaction_partitions: Option<Vec<PartitionsSchema>>,
     pub transaction_last_update_timestamp_ms: i64,

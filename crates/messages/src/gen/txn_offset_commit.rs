@@ -7,20 +7,23 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `TxnOffsetCommitRequest`, versions 0-6.
+/// Stores a group's offsets as part of a transaction; AddOffsetsToTxn comes first up to version 4.
 ///
-/// Flexible from version 3 (KIP-482).
+/// Kafka's `TxnOffsetCommitRequest`, versions 0-6, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct TxnOffsetCommitRequest {
+    /// The name under which a producer's transactions continue across restarts.
     pub transactional_id: Str,
     pub group_id: Str,
     pub producer_id: i64,
     pub producer_epoch: i16,
-    /// Versions 3+; must have its default in others.
+    /// Generation (classic groups) or member epoch (KIP-848); -1 from outside any group. Versions 3+; must
+    /// have its default in others.
     pub generation_id_or_member_epoch: i32,
     /// Versions 3+; must have its default in others.
     pub member_id: Str,
-    /// Versions 3+; must have its default in others.
+    /// Name of a static member (KIP-345); null for dynamic ones. Versions 3+; must have its default in
+    /// others.
     pub group_instance_id: Option<Str>,
     pub topics: Vec<TxnOffsetCommitRequestTopic>,
     /// Fields of newer releases, kept as they came.
@@ -156,6 +159,7 @@ impl TxnOffsetCommitRequestTopic {
 pub struct TxnOffsetCommitRequestPartition {
     pub partition_index: i32,
     pub committed_offset: i64,
+    /// Leader epoch of the last record before the committed offset, for truncation checks; -1 if unknown.
     /// Versions 2+.
     pub committed_leader_epoch: i32,
     pub committed_metadata: Option<Str>,
@@ -209,12 +213,11 @@ impl TxnOffsetCommitRequestPartition {
     }
 }
 
-/// Kafka's `TxnOffsetCommitResponse`, versions 0-6.
-///
-/// Flexible from version 3 (KIP-482).
+/// Kafka's `TxnOffsetCommitResponse`, versions 0-6, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TxnOffsetCommitResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub topics: Vec<TxnOffsetCommitResponseTopic>,
     /// Fields of newer releases, kept as they came.

@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `UnregisterControllerRequest`, versions 0.
+/// Kafka's `UnregisterControllerRequest`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct UnregisterControllerRequest {
     pub controller_id: i32,
@@ -41,10 +41,11 @@ impl Request for UnregisterControllerRequest {
     type Response = UnregisterControllerResponse;
 }
 
-/// Kafka's `UnregisterControllerResponse`, versions 0.
+/// Kafka's `UnregisterControllerResponse`, versions 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnregisterControllerResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,

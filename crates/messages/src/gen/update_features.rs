@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `UpdateFeaturesRequest`, versions 0-2.
+/// Kafka's `UpdateFeaturesRequest`, versions 0-2, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpdateFeaturesRequest {
     pub timeout_ms: i32,
@@ -74,7 +74,8 @@ pub struct FeatureUpdateKey {
     pub max_version_level: i16,
     /// Versions 0; must have its default in others.
     pub allow_downgrade: bool,
-    /// Versions 1+; must have its default in others.
+    /// 1 upgrade, 2 safe downgrade, 3 unsafe downgrade (KIP-584). Versions 1+; must have its default in
+    /// others.
     pub upgrade_type: i8,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -128,10 +129,11 @@ impl FeatureUpdateKey {
     }
 }
 
-/// Kafka's `UpdateFeaturesResponse`, versions 0-2.
+/// Kafka's `UpdateFeaturesResponse`, versions 0-2, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpdateFeaturesResponse {
-    /// How long the broker delays the next request of this connection, for a quota (ms).
+    /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
+    /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,

@@ -7,7 +7,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `WriteShareGroupStateRequest`, versions 0-1.
+/// Kafka's `WriteShareGroupStateRequest`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct WriteShareGroupStateRequest {
     pub group_id: Str,
@@ -152,6 +152,7 @@ pub struct StateBatch {
     pub first_offset: i64,
     pub last_offset: i64,
     pub delivery_state: i8,
+    /// How often these records have been handed out, this time included.
     pub delivery_count: i16,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -184,7 +185,7 @@ impl StateBatch {
     }
 }
 
-/// Kafka's `WriteShareGroupStateResponse`, versions 0-1.
+/// Kafka's `WriteShareGroupStateResponse`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct WriteShareGroupStateResponse {
     pub results: Vec<WriteStateResult>,

@@ -7,7 +7,9 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `WriteTxnMarkersRequest`, versions 1-2.
+/// What a coordinator tells partition leaders at a transaction's end.
+///
+/// Kafka's `WriteTxnMarkersRequest`, versions 1-2, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct WriteTxnMarkersRequest {
     pub markers: Vec<WritableTxnMarker>,
@@ -47,6 +49,7 @@ impl Request for WriteTxnMarkersRequest {
 pub struct WritableTxnMarker {
     pub producer_id: i64,
     pub producer_epoch: i16,
+    /// Commit when true, abort when false.
     pub transaction_result: bool,
     pub topics: Vec<WritableTxnMarkerTopic>,
     pub coordinator_epoch: i32,
@@ -121,7 +124,7 @@ impl WritableTxnMarkerTopic {
     }
 }
 
-/// Kafka's `WriteTxnMarkersResponse`, versions 1-2.
+/// Kafka's `WriteTxnMarkersResponse`, versions 1-2, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct WriteTxnMarkersResponse {
     pub markers: Vec<WritableTxnMarkerResult>,
