@@ -254,7 +254,11 @@ impl<'a> Reader<'a> {
         mut element: impl FnMut(&mut Self, &'static str) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
         let mut elements = Vec::with_capacity(count.min(ELEMENTS_AHEAD_MAX));
-        for _ in 0..count {
+        while elements.len() < count {
+            if elements.len() == elements.capacity() {
+                // By doubling, but never past the end: an array holds no more than it needs.
+                elements.reserve_exact(elements.len().min(count - elements.len()));
+            }
             elements.push(element(self, field)?);
         }
         Ok(elements)
