@@ -234,10 +234,15 @@ fn usual_varint(word: u64) -> Option<(u32, usize)> {
 }
 
 /// Reads a record's fields out of what its length field announced, `cursor`.
-pub(super) fn read_body(mut cursor: Cursor<'_>) -> Result<Deltas<'_>, DecodeError> {
+pub(super) fn read_body(mut cursor: Cursor<'_>, last_offset_delta: i32) -> Result<Deltas<'_>, DecodeError> {
     cursor.skip_attributes()?;
     let timestamp = cursor.varlong("Record.TimestampDelta")?;
+    let at = cursor.at();
     let offset = cursor.varint("Record.OffsetDelta")?;
+    if !(0..=last_offset_delta).contains(&offset) {
+        let reason = DecodeReason::Invalid("offset is not among the batch's");
+        return Err(DecodeError::new("Record.OffsetDelta", at, reason));
+    }
     let key = cursor.nullable("Record.Key")?;
     let value = cursor.nullable("Record.Value")?;
     let count = cursor.varint("Record.Headers")?;

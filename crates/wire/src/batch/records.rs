@@ -243,14 +243,12 @@ impl<'a> Records<'a> {
         };
         // The length can be believed, so the next record can be found whatever is wrong with this one.
         self.at = self.area.len() - cursor.rest.len();
-        let at = body.at();
-        match read_body(body) {
-            Ok(deltas) if (0..=self.last_offset_delta).contains(&deltas.offset) => Ok(self.record(deltas)),
-            outcome => {
+        match read_body(body, self.last_offset_delta) {
+            Ok(deltas) => Ok(self.record(deltas)),
+            Err(error) => {
                 self.remaining -= 1;
                 self.index += 1;
-                let reason = DecodeReason::Invalid("offset is not among the batch's");
-                Err(outcome.err().unwrap_or(DecodeError::new("Record.OffsetDelta", at, reason)))
+                Err(error)
             }
         }
     }
