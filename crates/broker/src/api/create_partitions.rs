@@ -1,0 +1,69 @@
+//! CreatePartitions (37): more partitions for topics. KIP-195.
+
+use milena_messages::ErrorCode;
+use milena_messages::create_partitions::{
+    CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic, CreatePartitionsTopicResult,
+};
+
+use super::Call;
+use super::create_topics::{Denial, PARTITIONS_MAX, check_replicas};
+use crate::state::State;
+
+pub(super) fn handle(call: &Call<'_>, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+    let mut state = call.machine.state_mut();
+    let results = request.topics.iter().map(|wanted| {
+        let outcome = add(&mut state, wanted, request.validate_only);
+        let (error_code, error_message) = match outcome {
+            Ok(()) => (ErrorCode::NONE, None),
+            Err((code, reason)) => (code, Some(reason.into())),
+        };
+        let name = wanted.name.clone();
+        CreatePartitionsTopicResult { name, error_code, error_message, ..Default::default() }
+    });
+    CreatePartitionsResponse { results: results.collect(), ..Default::default() }
+}
+
+fn add(state: &mut State, wanted: &CreatePartitionsTopic, validate_only: bool) -> Result<(), Denial> {
+    let Some(topic) = state.topic(&wanted.name).cloned() else {
+        return Err((
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            "This server does not host this topic.".to_owned(),
+        ));
+    };
+    let current = topic.partitions.len() as i32;
+    if wanted.count <= current || wanted.count > PARTITIONS_MAX {
+        let reason = format!(
+            "The topic {} currently has {current} partition(s); {} would not be an increase within the limit of \
+             {PARTITIONS_MAX}.",
+            wanted.name, wanted.count
+        );
+        return Err((ErrorCode::INVALID_PARTITIONS, reason));
+    }
+    let added = wanted.count - current;
+    let assignment = match &wanted.assignments {
+        Some(assignments) if assignments.len() != added as usize => {
+            let reason = format!(
+                "Attempted to add {added} additional partition(s), but {} assignment(s) were specified.",
+                assignments.len()
+            );
+            return Err((ErrorCode::INVALID_REPLICA_ASSIGNMENT, reason));
+        }
+        Some(assignments) => {
+            let assignment: Vec<Vec<i32>> =
+                assignments.iter().map(|assignment| assignment.broker_ids.clone()).collect();
+            check_replicas(state, &assignment)?;
+            assignment
+        }
+        None => {
+            let replication = topic.partitions[0].lock().placement().replicas.len();
+            let nodes = state.live_nodes().count();
+            state.assignment(added, replication.min(nodes))
+        }
+    };
+    if validate_only {
+        return Ok(());
+    }
+    state
+        .add_partitions(&wanted.name, assignment)
+        .map_err(|error| (ErrorCode::KAFKA_STORAGE_ERROR, error.to_string()))
+}

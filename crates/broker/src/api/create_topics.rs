@@ -1,0 +1,198 @@
+//! CreateTopics (19). KIP-464 (default partitions and replication), KIP-525 (configs in the response), KIP-516 (ids).
+
+use std::collections::HashMap;
+
+use milena_messages::ErrorCode;
+use milena_messages::create_topics::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfigs, CreatableTopicResult,
+    CreateTopicsRequest, CreateTopicsResponse,
+};
+use milena_wire::{Str, Uuid};
+
+use super::Call;
+use super::describe_configs::topic_value;
+use crate::configs::{self, Overrides};
+use crate::state::State;
+use crate::topic;
+
+/// Partitions that one topic may have: each costs memory, and on disk a file handle.
+pub(super) const PARTITIONS_MAX: i32 = 100_000;
+
+/// A code and a sentence, as admin responses carry them.
+pub(super) type Denial = (ErrorCode, String);
+
+/// A topic that may be created.
+struct Plan {
+    overrides: Overrides,
+    /// The replicas of each partition, the preferred leader first.
+    assignment: Vec<Vec<i32>>,
+}
+
+pub(super) fn handle(call: &Call<'_>, request: CreateTopicsRequest) -> CreateTopicsResponse {
+    let mut named: HashMap<&str, usize> = HashMap::new();
+    for topic in &request.topics {
+        *named.entry(topic.name.as_str()).or_default() += 1;
+    }
+    let mut state = call.machine.state_mut();
+    let mut results = Vec::with_capacity(named.len());
+    for wanted in &request.topics {
+        // A topic that is named twice is answered once, as in Kafka.
+        let created = match named.remove(wanted.name.as_str()) {
+            None => continue,
+            Some(1) => create(call, &mut state, wanted, request.validate_only),
+            Some(_) => Err((ErrorCode::INVALID_REQUEST, "Duplicate topic name.".to_owned())),
+        };
+        results.push(created.unwrap_or_else(|denial| denied(wanted, denial)));
+    }
+    CreateTopicsResponse { topics: results, ..Default::default() }
+}
+
+fn create(
+    call: &Call<'_>,
+    state: &mut State,
+    wanted: &CreatableTopic,
+    validate_only: bool,
+) -> Result<CreatableTopicResult, Denial> {
+    let plan = plan(call, state, wanted)?;
+    let (partitions, replication) = (plan.assignment.len(), plan.assignment[0].len());
+    let configs = describe(call, &plan.overrides);
+    let topic_id = if validate_only {
+        Uuid::ZERO
+    } else {
+        let created = state.create_topic(&wanted.name, plan.overrides, plan.assignment);
+        created.map_err(|error| (ErrorCode::KAFKA_STORAGE_ERROR, error.to_string()))?.id
+    };
+    Ok(CreatableTopicResult {
+        name: wanted.name.clone(),
+        topic_id,
+        num_partitions: partitions as i32,
+        replication_factor: replication as i16,
+        configs: Some(configs),
+        ..Default::default()
+    })
+}
+
+fn plan(call: &Call<'_>, state: &mut State, wanted: &CreatableTopic) -> Result<Plan, Denial> {
+    topic::check_name(&wanted.name).map_err(|reason| (ErrorCode::INVALID_TOPIC_EXCEPTION, reason))?;
+    if state.topic(&wanted.name).is_some() {
+        return Err((ErrorCode::TOPIC_ALREADY_EXISTS, format!("Topic '{}' already exists.", wanted.name)));
+    }
+    if let Some(other) = state.topics().find(|other| topic::collide(&other.name, &wanted.name)) {
+        let reason = format!("Topic '{}' collides with existing topic: {}", wanted.name, other.name);
+        return Err((ErrorCode::INVALID_TOPIC_EXCEPTION, reason));
+    }
+    let configs = wanted.configs.iter().map(|config| (&config.name, config.value.as_ref()));
+    let overrides = configs::check(configs).map_err(|reason| (ErrorCode::INVALID_CONFIG, reason))?;
+    let assignment =
+        if wanted.assignments.is_empty() { assign(call, state, wanted)? } else { assigned(state, wanted)? };
+    Ok(Plan { overrides, assignment })
+}
+
+/// Our own assignment; −1 asks for the broker's defaults.
+fn assign(call: &Call<'_>, state: &mut State, wanted: &CreatableTopic) -> Result<Vec<Vec<i32>>, Denial> {
+    let settings = &call.machine.settings;
+    let or_default = |asked: i32, default: i32| if asked == -1 { default } else { asked };
+    let partitions = or_default(wanted.num_partitions, settings.partitions_default);
+    let replication =
+        or_default(i32::from(wanted.replication_factor), i32::from(settings.replication_default));
+    if partitions < 1 {
+        let reason = "Number of partitions was set to an invalid non-positive value.";
+        return Err((ErrorCode::INVALID_PARTITIONS, reason.to_owned()));
+    }
+    if partitions > PARTITIONS_MAX {
+        let reason = format!("A topic can have at most {PARTITIONS_MAX} partitions.");
+        return Err((ErrorCode::INVALID_PARTITIONS, reason));
+    }
+    if replication < 1 {
+        let reason = "Replication factor must be larger than 0, or -1 to use the default value.";
+        return Err((ErrorCode::INVALID_REPLICATION_FACTOR, reason.to_owned()));
+    }
+    let nodes = state.live_nodes().count();
+    if replication as usize > nodes {
+        let reason = format!(
+            "Unable to replicate the partition {replication} time(s): The target replication factor of \
+             {replication} cannot be reached because only {nodes} broker(s) are registered."
+        );
+        return Err((ErrorCode::INVALID_REPLICATION_FACTOR, reason));
+    }
+    Ok(state.assignment(partitions, replication as usize))
+}
+
+/// The client's assignment: every partition from 0 on.
+fn assigned(state: &State, wanted: &CreatableTopic) -> Result<Vec<Vec<i32>>, Denial> {
+    if wanted.num_partitions != -1 || wanted.replication_factor != -1 {
+        let reason = "A manual partition assignment was specified, but numPartitions or replicationFactor was \
+                      not set to -1.";
+        return Err((ErrorCode::INVALID_REQUEST, reason.to_owned()));
+    }
+    let mut partitions: Vec<&CreatableReplicaAssignment> = wanted.assignments.iter().collect();
+    partitions.sort_by_key(|partition| partition.partition_index);
+    if partitions.iter().zip(0..).any(|(partition, index)| partition.partition_index != index) {
+        let reason = "partitions should be a consecutive 0-based integer sequence";
+        return Err((ErrorCode::INVALID_REPLICA_ASSIGNMENT, reason.to_owned()));
+    }
+    let assignment: Vec<Vec<i32>> =
+        partitions.into_iter().map(|partition| partition.broker_ids.clone()).collect();
+    check_replicas(state, &assignment)?;
+    Ok(assignment)
+}
+
+/// A client's assignment: at least one replica, all partitions alike, no node twice, all known, one of them up.
+pub(super) fn check_replicas(state: &State, assignment: &[Vec<i32>]) -> Result<(), Denial> {
+    let check = |replicas: &[i32]| {
+        if replicas.is_empty() {
+            return Err("The manual partition assignment includes an empty replica list.".to_owned());
+        }
+        if replicas.len() != assignment[0].len() {
+            return Err("All partitions must have the same number of replicas.".to_owned());
+        }
+        for (index, node) in replicas.iter().enumerate() {
+            if !state.nodes.contains_key(node) {
+                return Err(format!(
+                    "The manual partition assignment includes broker {node}, but no such broker is registered."
+                ));
+            }
+            if replicas[..index].contains(node) {
+                return Err(format!(
+                    "The manual partition assignment includes the broker {node} more than once."
+                ));
+            }
+        }
+        if state.offline(replicas).len() == replicas.len() {
+            return Err(
+                "All brokers specified in the manual partition assignment are fenced or in controlled \
+                        shutdown."
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    };
+    let checked = assignment.iter().try_for_each(|replicas| check(replicas));
+    checked.map_err(|reason| (ErrorCode::INVALID_REPLICA_ASSIGNMENT, reason))
+}
+
+/// Every config of the topic that is to be (KIP-525).
+fn describe(call: &Call<'_>, overrides: &Overrides) -> Vec<CreatableTopicConfigs> {
+    let effective = |definition: &configs::Definition| {
+        let value = topic_value(call, definition, overrides);
+        CreatableTopicConfigs {
+            name: Str::from_static(definition.name),
+            value: Some(value.text),
+            config_source: value.source,
+            ..Default::default()
+        }
+    };
+    configs::TOPIC.iter().map(effective).collect()
+}
+
+fn denied(wanted: &CreatableTopic, (error_code, message): Denial) -> CreatableTopicResult {
+    CreatableTopicResult {
+        name: wanted.name.clone(),
+        error_code,
+        error_message: Some(message.into()),
+        num_partitions: -1,
+        replication_factor: -1,
+        configs: Some(Vec::new()),
+        ..Default::default()
+    }
+}

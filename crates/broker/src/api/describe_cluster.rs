@@ -1,0 +1,39 @@
+//! DescribeCluster (60): the cluster's id, controller and nodes. KIP-700, KIP-919 (endpoint types), KIP-1073 (fenced
+//! brokers).
+
+use milena_messages::ErrorCode;
+use milena_messages::describe_cluster::{
+    DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
+};
+
+use super::Call;
+use super::metadata::{CLUSTER_OPERATIONS, OPERATIONS_OMITTED};
+
+const ENDPOINT_BROKERS: i8 = 1;
+
+pub(super) fn handle(call: &Call<'_>, request: DescribeClusterRequest) -> DescribeClusterResponse {
+    if request.endpoint_type != ENDPOINT_BROKERS {
+        return DescribeClusterResponse {
+            error_code: ErrorCode::MISMATCHED_ENDPOINT_TYPE,
+            error_message: Some("This address is a broker's, not a controller's.".into()),
+            ..Default::default()
+        };
+    }
+    let state = call.machine.state();
+    let listed = state.nodes.values().filter(|node| node.is_up || request.include_fenced_brokers);
+    let brokers = listed.map(|node| DescribeClusterBroker {
+        broker_id: node.id,
+        host: node.host.clone(),
+        port: i32::from(node.port),
+        is_fenced: !node.is_up,
+        ..Default::default()
+    });
+    let asked = request.include_cluster_authorized_operations;
+    DescribeClusterResponse {
+        cluster_id: state.cluster_id.clone(),
+        controller_id: state.controller().unwrap_or(-1),
+        brokers: brokers.collect(),
+        cluster_authorized_operations: if asked { CLUSTER_OPERATIONS } else { OPERATIONS_OMITTED },
+        ..Default::default()
+    }
+}

@@ -1,0 +1,146 @@
+//! DescribeConfigs (32). KIP-133, KIP-226 (synonyms), KIP-569 (types and documentation).
+
+use milena_messages::ErrorCode;
+use milena_messages::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
+    DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use milena_wire::Str;
+
+use super::Call;
+use crate::configs::{self, Definition, Kind, Overrides};
+
+const RESOURCE_TOPIC: i8 = 2;
+const RESOURCE_BROKER: i8 = 4;
+
+const SOURCE_TOPIC: i8 = 1;
+const SOURCE_STATIC_BROKER: i8 = 4;
+const SOURCE_DEFAULT: i8 = 5;
+
+/// A config's value, and DescribeConfigs' number for where it comes from.
+pub(super) struct Value {
+    pub(super) text: Str,
+    pub(super) source: i8,
+}
+
+pub(super) fn handle(call: &Call<'_>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+    let results = request.resources.into_iter().map(|resource| {
+        let described = describe(call, &resource, request.include_synonyms);
+        let (error_code, error_message, configs) = match described {
+            Ok(configs) => (ErrorCode::NONE, None, configs),
+            Err((code, reason)) => (code, Some(Str::from(reason)), Vec::new()),
+        };
+        DescribeConfigsResult {
+            error_code,
+            error_message,
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name,
+            configs,
+            ..Default::default()
+        }
+    });
+    DescribeConfigsResponse { results: results.collect(), ..Default::default() }
+}
+
+/// What a topic with these configs of its own has for one of them.
+pub(super) fn topic_value(call: &Call<'_>, definition: &Definition, overrides: &Overrides) -> Value {
+    if let Some(text) = overrides.get(definition.name) {
+        return Value { text: Str::from(text.as_str()), source: SOURCE_TOPIC };
+    }
+    let settings = &call.machine.settings;
+    let of_broker = match definition.name {
+        "max.message.bytes" => settings.batch_bytes_max.to_string(),
+        "segment.bytes" => settings.segment_bytes.to_string(),
+        _ => definition.default.to_owned(),
+    };
+    let source = if of_broker == definition.default { SOURCE_DEFAULT } else { SOURCE_STATIC_BROKER };
+    Value { text: of_broker.into(), source }
+}
+
+type Described = Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)>;
+
+fn describe(call: &Call<'_>, resource: &DescribeConfigsResource, synonyms: bool) -> Described {
+    let keys = resource.configuration_keys.as_ref();
+    // Null asks for all, and so does an empty list.
+    let is_wanted =
+        |name: &str| keys.is_none_or(|keys| keys.is_empty() || keys.iter().any(|key| key == name));
+    match resource.resource_type {
+        RESOURCE_TOPIC => describe_topic(call, &resource.resource_name, is_wanted, synonyms),
+        RESOURCE_BROKER => describe_broker(call, &resource.resource_name, is_wanted),
+        other => Err((ErrorCode::INVALID_REQUEST, format!("Resource type {other} is not supported."))),
+    }
+}
+
+fn describe_topic(
+    call: &Call<'_>,
+    name: &str,
+    is_wanted: impl Fn(&str) -> bool,
+    synonyms: bool,
+) -> Described {
+    crate::topic::check_name(name).map_err(|reason| (ErrorCode::INVALID_TOPIC_EXCEPTION, reason))?;
+    let topic = call.machine.state().topic(name).cloned();
+    let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    let topic = topic.ok_or_else(|| (unknown, unknown.description().to_owned()))?;
+    let wanted = configs::TOPIC.iter().filter(|definition| is_wanted(definition.name));
+    Ok(wanted
+        .map(|definition| {
+            let value = topic_value(call, definition, &topic.overrides);
+            let synonym = |value: &Value| DescribeConfigsSynonym {
+                name: Str::from_static(definition.name),
+                value: Some(value.text.clone()),
+                source: value.source,
+                ..Default::default()
+            };
+            let mut chain = Vec::new();
+            if synonyms {
+                chain.push(synonym(&value));
+                if value.source == SOURCE_TOPIC {
+                    chain.push(synonym(&topic_value(call, definition, &Overrides::new())));
+                }
+            }
+            DescribeConfigsResourceResult {
+                synonyms: chain,
+                ..result(definition.name, definition.kind, value)
+            }
+        })
+        .collect())
+}
+
+fn describe_broker(call: &Call<'_>, name: &str, is_wanted: impl Fn(&str) -> bool) -> Described {
+    let known = name.parse().is_ok_and(|node: i32| call.machine.state().nodes.contains_key(&node));
+    // The empty name asks for what was set dynamically for all brokers: nothing, here.
+    if name.is_empty() {
+        return Ok(Vec::new());
+    }
+    if !known {
+        return Err((ErrorCode::INVALID_REQUEST, format!("There is no broker {name} in this cluster.")));
+    }
+    let settings = &call.machine.settings;
+    let all = [
+        ("auto.create.topics.enable", Kind::Bool, settings.auto_create_topics.to_string()),
+        ("broker.id", Kind::Int, name.to_owned()),
+        ("default.replication.factor", Kind::Int, settings.replication_default.to_string()),
+        ("fetch.max.bytes", Kind::Int, settings.fetch_bytes_max.to_string()),
+        ("log.segment.bytes", Kind::Int, settings.segment_bytes.to_string()),
+        ("max.incremental.fetch.session.cache.slots", Kind::Int, settings.fetch_sessions_max.to_string()),
+        ("message.max.bytes", Kind::Int, settings.batch_bytes_max.to_string()),
+        ("num.partitions", Kind::Int, settings.partitions_default.to_string()),
+    ];
+    let wanted = all.into_iter().filter(|(name, ..)| is_wanted(name));
+    Ok(wanted
+        .map(|(name, kind, text)| {
+            let value = Value { text: text.into(), source: SOURCE_STATIC_BROKER };
+            DescribeConfigsResourceResult { read_only: true, ..result(name, kind, value) }
+        })
+        .collect())
+}
+
+fn result(name: &'static str, kind: Kind, value: Value) -> DescribeConfigsResourceResult {
+    DescribeConfigsResourceResult {
+        name: Str::from_static(name),
+        value: Some(value.text),
+        config_source: value.source,
+        config_type: kind.number(),
+        ..Default::default()
+    }
+}

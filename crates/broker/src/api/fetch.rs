@@ -1,0 +1,269 @@
+//! Fetch (1). KIP-74 (limits), KIP-227 (sessions), KIP-320 (epochs), KIP-516 (topic ids), KIP-595 (diverging epochs),
+//! KIP-951 (who leads instead).
+//!
+//! ```text
+//!  request ─▶ plan (sessions) ─▶ pass over the partitions ─▶ enough, or an error? ─▶ response
+//!                                      ▲                            │ no
+//!                                      └── resume ◀── ParkedFetch ◀─┘  a waiter at every partition
+//! ```
+//!
+//! A parked fetch keeps positions only: no frame, no records, no lock.
+
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use milena_messages::ErrorCode;
+use milena_messages::fetch::{
+    EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData,
+};
+use milena_wire::{Str, Uuid};
+
+use super::{Call, Outcome};
+use crate::machine::Refused;
+use crate::partition::{Partition, PartitionState};
+use crate::sessions::{Plan, Session, TopicKey, Wanted};
+use crate::waiter::Waiter;
+
+/// A fetch that found too little, and whom it waits for.
+#[derive(Debug)]
+pub(crate) struct ParkedFetch {
+    session: Arc<Mutex<Session>>,
+    is_full: bool,
+    limits: Limits,
+    deadline: Instant,
+    waiter: Arc<Waiter>,
+}
+
+/// What the request asks for as a whole.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    bytes_min: usize,
+    bytes_max: usize,
+    read_committed: bool,
+}
+
+/// What one look at all partitions brought.
+#[derive(Debug, Default)]
+struct Pass {
+    /// Where in the session, and what there is.
+    found: Vec<(usize, PartitionData)>,
+    bytes: usize,
+    /// An error or a divergence, which are not waited with.
+    is_urgent: bool,
+}
+
+pub(super) fn respond(call: &Call<'_>, request: &FetchRequest) -> Result<Outcome, Refused> {
+    let version = call.envelope.version;
+    let plan = call.machine.sessions(call.envelope.node).plan(request, version, call.now.instant);
+    let Plan { session, is_full } = match plan {
+        Ok(plan) => plan,
+        Err(error_code) => {
+            let response = FetchResponse { error_code, ..Default::default() };
+            return Ok(Outcome::Answered(call.envelope.answer(&response)?));
+        }
+    };
+    let limits = Limits {
+        bytes_min: request.min_bytes.max(0) as usize,
+        bytes_max: (request.max_bytes.max(0) as usize).min(call.machine.settings.fetch_bytes_max),
+        read_committed: request.isolation_level == 1,
+    };
+    let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
+    answer_or_park(call, session, is_full, limits, call.now.instant + wait)
+}
+
+/// Answers a fetch that was woken or whose time is up; parks it again when it was woken for too little.
+pub(crate) fn resume(call: &Call<'_>, parked: ParkedFetch) -> Result<Outcome, Refused> {
+    answer_or_park(call, parked.session, parked.is_full, parked.limits, parked.deadline)
+}
+
+impl ParkedFetch {
+    pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.waiter.poll(context)
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+}
+
+fn answer_or_park(
+    call: &Call<'_>,
+    shared: Arc<Mutex<Session>>,
+    is_full: bool,
+    limits: Limits,
+    deadline: Instant,
+) -> Result<Outcome, Refused> {
+    let mut session = crate::lock(&shared);
+    let pass = look(call, &mut session, is_full, limits);
+    let is_due = call.now.instant >= deadline || session.wanted.is_empty();
+    if is_due || pass.is_urgent || pass.bytes >= limits.bytes_min {
+        let response = respond_with(call, &mut session, pass);
+        return Ok(Outcome::Answered(call.envelope.answer(&response)?));
+    }
+    let waiter = Waiter::new((limits.bytes_min - pass.bytes) as i64);
+    for wanted in &session.wanted {
+        let Some(partition) = wanted.partition.upgrade() else { continue };
+        let mut state = partition.lock();
+        state.add_waiter(&waiter);
+        if state.changes() != wanted.seen_changes {
+            // Something came between the look and now.
+            waiter.wake();
+        }
+    }
+    drop(session);
+    Ok(Outcome::Parked(ParkedFetch { session: shared, is_full, limits, deadline, waiter }))
+}
+
+/// Looks at every partition once, the one after the last that had records first.
+fn look(call: &Call<'_>, session: &mut Session, is_full: bool, limits: Limits) -> Pass {
+    let mut pass = Pass::default();
+    let count = session.wanted.len();
+    for step in 0..count {
+        let at = (session.start + step) % count;
+        let wanted = &mut session.wanted[at];
+        let data = read(call, wanted, limits, pass.bytes);
+        pass.bytes += data.records.as_ref().map_or(0, Bytes::len);
+        pass.is_urgent |= !data.error_code.is_none() || data.diverging_epoch.epoch >= 0;
+        if is_full || wanted.is_news(&data) {
+            pass.found.push((at, data));
+        }
+    }
+    pass
+}
+
+/// One partition's part of the response, after `bytes` of records from others.
+fn read(call: &Call<'_>, wanted: &mut Wanted, limits: Limits, bytes: usize) -> PartitionData {
+    let partition = match find(call, wanted) {
+        Ok(partition) => partition,
+        Err(code) => return failed(wanted.index, code),
+    };
+    let mut state = partition.lock();
+    wanted.seen_changes = state.changes();
+    match read_records(call, &mut state, wanted, limits, bytes) {
+        Ok(data) => data,
+        Err(code) => {
+            let mut data = failed(wanted.index, code);
+            if matches!(code, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH) {
+                let placement = state.placement();
+                data.current_leader = LeaderIdAndEpoch {
+                    leader_id: placement.leader.unwrap_or(-1),
+                    leader_epoch: placement.leader_epoch,
+                    ..Default::default()
+                };
+            }
+            data
+        }
+    }
+}
+
+fn read_records(
+    call: &Call<'_>,
+    state: &mut PartitionState,
+    wanted: &Wanted,
+    limits: Limits,
+    bytes: usize,
+) -> Result<PartitionData, ErrorCode> {
+    state.check_leader(call.envelope.node, wanted.current_epoch)?;
+    let mut data = PartitionData {
+        partition_index: wanted.index,
+        high_watermark: state.log_end(),
+        last_stable_offset: state.log_end(),
+        log_start_offset: state.log_start(),
+        aborted_transactions: limits.read_committed.then(Vec::new),
+        records: Some(Bytes::new()),
+        ..Default::default()
+    };
+    if let Some(last_epoch) = wanted.last_fetched_epoch {
+        let end = state.epochs().end_of(last_epoch, state.log_end());
+        let (epoch, end_offset) = end.ok_or(ErrorCode::OFFSET_OUT_OF_RANGE)?;
+        if end_offset < wanted.fetch_offset || epoch < last_epoch {
+            data.diverging_epoch = EpochEndOffset { epoch, end_offset, ..Default::default() };
+            return Ok(data);
+        }
+    }
+    let room = limits.bytes_max.saturating_sub(bytes);
+    // The first batch of the whole response is sent whatever its size, or a consumer would never get past it (KIP-74).
+    data.records = Some(state.read(wanted.fetch_offset, wanted.bytes_max.min(room), bytes == 0)?);
+    Ok(data)
+}
+
+fn find(call: &Call<'_>, wanted: &mut Wanted) -> Result<Arc<Partition>, ErrorCode> {
+    if let Some(partition) = wanted.partition.upgrade()
+        && !partition.lock().is_deleted()
+    {
+        return Ok(partition);
+    }
+    let state = call.machine.state();
+    let (topic, unknown) = match &wanted.topic {
+        TopicKey::Name(name) => (state.topic(name), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        TopicKey::Id(id) => (state.topic_by_id(*id), ErrorCode::UNKNOWN_TOPIC_ID),
+    };
+    let topic = topic.ok_or(unknown)?;
+    let partition = topic.partition(wanted.index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    wanted.partition = Arc::downgrade(partition);
+    Ok(Arc::clone(partition))
+}
+
+fn failed(partition_index: i32, error_code: ErrorCode) -> PartitionData {
+    PartitionData {
+        partition_index,
+        error_code,
+        high_watermark: -1,
+        records: Some(Bytes::new()),
+        ..Default::default()
+    }
+}
+
+/// The response; the session remembers what its client is told, and whose turn it is next.
+fn respond_with(call: &Call<'_>, session: &mut Session, pass: Pass) -> FetchResponse {
+    let mut responses: Vec<FetchableTopicResponse> = Vec::new();
+    let mut leaders = Vec::new();
+    for (at, data) in pass.found {
+        let wanted = &mut session.wanted[at];
+        wanted.tell(&data);
+        if data.records.as_ref().is_some_and(|records| !records.is_empty()) {
+            session.start = at + 1;
+        }
+        leaders.push(data.current_leader.leader_id);
+        let (topic, topic_id) = match &wanted.topic {
+            TopicKey::Name(name) => (name.clone(), Uuid::ZERO),
+            TopicKey::Id(id) => (Str::default(), *id),
+        };
+        match responses.last_mut() {
+            Some(last) if last.topic == topic && last.topic_id == topic_id => last.partitions.push(data),
+            _ => {
+                let partitions = vec![data];
+                responses.push(FetchableTopicResponse { topic, topic_id, partitions, ..Default::default() });
+            }
+        }
+    }
+    FetchResponse {
+        session_id: session.id,
+        responses,
+        node_endpoints: endpoints(call, leaders),
+        ..Default::default()
+    }
+}
+
+/// Where the leaders are that the response names (KIP-951).
+fn endpoints(call: &Call<'_>, mut leaders: Vec<i32>) -> Vec<NodeEndpoint> {
+    leaders.retain(|&id| id >= 0);
+    leaders.sort_unstable();
+    leaders.dedup();
+    if leaders.is_empty() {
+        return Vec::new();
+    }
+    let state = call.machine.state();
+    let nodes = leaders.into_iter().filter_map(|id| state.nodes.get(&id));
+    nodes
+        .map(|node| NodeEndpoint {
+            node_id: node.id,
+            host: node.host.clone(),
+            port: i32::from(node.port),
+            ..Default::default()
+        })
+        .collect()
+}

@@ -1,0 +1,65 @@
+//! FindCoordinator (10): which node coordinates a group or a transactional id. KIP-699 (several keys at once).
+//!
+//! Groups and transactions are not served yet; their coordinators are found all the same, so that a client learns the
+//! truth from the API that is missing instead of looking for a coordinator for ever.
+
+use milena_messages::ErrorCode;
+use milena_messages::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
+use milena_wire::Str;
+
+use super::Call;
+use crate::state::{Node, State};
+
+/// Groups are 0, transactional ids 1; 2 is for share groups, which are not served.
+const KEY_TYPE_MAX: i8 = 1;
+
+pub(super) fn handle(call: &Call<'_>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+    let state = call.machine.state();
+    if call.envelope.version >= 4 {
+        let find = |key| coordinator(&state, request.key_type, key);
+        let coordinators = request.coordinator_keys.into_iter().map(find).collect();
+        return FindCoordinatorResponse { coordinators, ..Default::default() };
+    }
+    let found = coordinator(&state, request.key_type, request.key);
+    FindCoordinatorResponse {
+        error_code: found.error_code,
+        error_message: found.error_message,
+        node_id: found.node_id,
+        host: found.host,
+        port: found.port,
+        ..Default::default()
+    }
+}
+
+fn coordinator(state: &State, key_type: i8, key: Str) -> Coordinator {
+    let denied = |key, error_code: ErrorCode| Coordinator {
+        key,
+        node_id: -1,
+        port: -1,
+        error_code,
+        error_message: Some(Str::from_static(error_code.description())),
+        ..Default::default()
+    };
+    if !(0..=KEY_TYPE_MAX).contains(&key_type) {
+        return denied(key, ErrorCode::INVALID_REQUEST);
+    }
+    let nodes: Vec<&Node> = state.live_nodes().collect();
+    let Some(node) = nodes.get(spread(&key) % nodes.len().max(1)) else {
+        return denied(key, ErrorCode::COORDINATOR_NOT_AVAILABLE);
+    };
+    Coordinator {
+        key,
+        node_id: node.id,
+        host: node.host.clone(),
+        port: i32::from(node.port),
+        error_message: Some(Str::default()),
+        ..Default::default()
+    }
+}
+
+/// Java's `String.hashCode`, by which Kafka spreads groups over the partitions of its offsets topic.
+fn spread(key: &str) -> usize {
+    let hash =
+        key.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    (hash & i32::MAX) as usize
+}

@@ -1,0 +1,33 @@
+//! InitProducerId (22): ids for idempotent producers. KIP-98, KIP-360.
+//!
+//! Transactions are not served yet, and say so: a code that clients do not retry.
+
+use milena_messages::ErrorCode;
+use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+
+use super::Call;
+
+pub(super) fn handle(call: &Call<'_>, request: InitProducerIdRequest) -> InitProducerIdResponse {
+    let denied = |error_code| InitProducerIdResponse {
+        error_code,
+        producer_id: -1,
+        producer_epoch: -1,
+        ..Default::default()
+    };
+    match &request.transactional_id {
+        Some(id) if id.is_empty() => return denied(ErrorCode::INVALID_REQUEST),
+        Some(id) => {
+            tracing::warn!(transactional_id = %id, "transactions are not supported by this broker yet");
+            return denied(ErrorCode::UNSUPPORTED_VERSION);
+        }
+        None => {}
+    }
+    // Without a transactional id there is nothing to resume, whatever id the request names (KIP-360): a new one.
+    match call.machine.state_mut().new_producer_id() {
+        Ok(producer_id) => InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() },
+        Err(error) => {
+            tracing::error!(%error, "cannot reserve producer ids");
+            denied(ErrorCode::KAFKA_STORAGE_ERROR)
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! ListOffsets (2): offsets by time, and the special times. KIP-79, KIP-734 (greatest timestamp), KIP-320 (epochs),
+//! KIP-405, KIP-1005 and KIP-1023 (tiers, of which there is one here: all of the log is local).
+
+use bytes::Bytes;
+use milena_messages::ErrorCode;
+use milena_messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+};
+use milena_wire::batch::{RawBatch, TimestampType};
+use milena_wire::codec::Decompressor;
+use milena_wire::pool::Pool;
+use milena_wire::{DecodeError, Limits};
+
+use super::Call;
+use crate::topic::Topic;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// What was found: the record's timestamp, unless it is a special time's, and its offset.
+type Found = (i64, i64);
+
+pub(super) fn handle(call: &Call<'_>, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let topics = request.topics.into_iter().map(|wanted| {
+        let topic = call.machine.state().topic(&wanted.name).cloned();
+        let partitions = wanted.partitions.iter().map(|partition| answer(call, topic.as_deref(), partition));
+        let partitions = partitions.collect();
+        ListOffsetsTopicResponse { name: wanted.name, partitions, ..Default::default() }
+    });
+    ListOffsetsResponse { topics: topics.collect(), ..Default::default() }
+}
+
+fn answer(
+    call: &Call<'_>,
+    topic: Option<&Topic>,
+    wanted: &ListOffsetsPartition,
+) -> ListOffsetsPartitionResponse {
+    let (error_code, found) = match look_up(call, topic, wanted) {
+        Ok(found) => (ErrorCode::NONE, found),
+        Err(code) => (code, None),
+    };
+    let (timestamp, offset, leader_epoch) =
+        found.map_or((-1, -1, -1), |((timestamp, offset), epoch)| (timestamp, offset, epoch.unwrap_or(-1)));
+    ListOffsetsPartitionResponse {
+        partition_index: wanted.partition_index,
+        error_code,
+        timestamp,
+        offset,
+        leader_epoch,
+        ..Default::default()
+    }
+}
+
+fn look_up(
+    call: &Call<'_>,
+    topic: Option<&Topic>,
+    wanted: &ListOffsetsPartition,
+) -> Result<Option<(Found, Option<i32>)>, ErrorCode> {
+    let partition = topic.and_then(|topic| topic.partition(wanted.partition_index));
+    let partition = partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let mut state = partition.lock();
+    let current = (wanted.current_leader_epoch >= 0).then_some(wanted.current_leader_epoch);
+    state.check_leader(call.envelope.node, current)?;
+    let batch = match wanted.timestamp {
+        LATEST => return Ok(Some(((-1, state.log_end()), state.epochs().latest()))),
+        EARLIEST | EARLIEST_LOCAL | EARLIEST_PENDING_UPLOAD => {
+            let start = state.log_start();
+            return Ok(Some(((-1, start), state.epochs().of_offset(start))));
+        }
+        LATEST_TIERED => None,
+        MAX_TIMESTAMP => match state.max_timestamp() {
+            Some(timestamp) => state.batch_by_time(timestamp)?,
+            None => None,
+        },
+        timestamp if timestamp >= 0 => state.batch_by_time(timestamp)?,
+        _ => return Err(ErrorCode::UNSUPPORTED_VERSION),
+    };
+    // Decompressing may take long: not while the partition waits.
+    drop(state);
+    let Some(batch) = batch else { return Ok(None) };
+    let found = record_by_time(&batch, wanted.timestamp).map_err(|error| {
+        tracing::warn!(%error, "cannot look into a stored batch");
+        ErrorCode::CORRUPT_MESSAGE
+    })?;
+    Ok(Some((found, partition.lock().epochs().of_offset(found.1))))
+}
+
+/// The first record in the batch that reaches `timestamp`, or its greatest.
+fn record_by_time(batch: &Bytes, timestamp: i64) -> Result<Found, DecodeError> {
+    let raw = RawBatch::parse(batch)?;
+    let header = raw.header;
+    let timestamp = if timestamp == MAX_TIMESTAMP { header.max_timestamp } else { timestamp };
+    if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
+        return Ok((header.max_timestamp, header.base_offset));
+    }
+    let records = raw.decompress(&mut Decompressor::new(), &Pool::default(), &Limits::default())?;
+    for record in &records {
+        let record = record.map_err(|error| error.error)?;
+        if record.timestamp >= timestamp {
+            return Ok((record.timestamp, record.offset));
+        }
+    }
+    // The header promises a greater timestamp than any record has: the producer's mistake, and harmless.
+    Ok((header.max_timestamp, header.last_offset()))
+}

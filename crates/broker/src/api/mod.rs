@@ -1,0 +1,103 @@
+//! One file per API: what it answers. Here: which there are, and how a request finds its file.
+//!
+//! A handler is a function from a decoded request to a response. It must not know frames or connections.
+
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "handlers have one shape, whether they consume their request or not"
+)]
+
+pub(crate) mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_topic_partitions;
+pub(crate) mod fetch;
+mod find_coordinator;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
+
+use milena_messages::{ApiKey, Message, Request};
+use milena_wire::{Reader, WireFrame};
+
+use crate::machine::{Envelope, Machine, Now, Refused};
+use fetch::ParkedFetch;
+
+/// One request being handled.
+pub(crate) struct Call<'a> {
+    pub(crate) machine: &'a Machine,
+    pub(crate) envelope: Envelope,
+    pub(crate) now: Now,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Answered(WireFrame),
+    Silent,
+    Parked(ParkedFetch),
+}
+
+/// Every API that is served, in all its stable versions. Nothing else is advertised.
+pub(crate) const SERVED: &[ApiKey] = &[
+    ApiKey::Produce,
+    ApiKey::Fetch,
+    ApiKey::ListOffsets,
+    ApiKey::Metadata,
+    ApiKey::FindCoordinator,
+    ApiKey::ApiVersions,
+    ApiKey::CreateTopics,
+    ApiKey::DeleteTopics,
+    ApiKey::InitProducerId,
+    ApiKey::OffsetForLeaderEpoch,
+    ApiKey::DescribeConfigs,
+    ApiKey::CreatePartitions,
+    ApiKey::DescribeCluster,
+    ApiKey::DescribeTopicPartitions,
+];
+
+/// Whether a version of an API is served.
+pub(crate) fn serves(key: ApiKey, version: i16) -> bool {
+    SERVED.contains(&key) && key.versions().contains(&version)
+}
+
+/// Decodes the request behind the header, handles it, encodes the response.
+pub(crate) fn dispatch(call: &Call<'_>, reader: &mut Reader<'_>) -> Result<Outcome, Refused> {
+    match call.envelope.key {
+        ApiKey::Produce => produce::respond(call, &decode(call, reader)?),
+        ApiKey::Fetch => fetch::respond(call, &decode(call, reader)?),
+        ApiKey::ListOffsets => answer(call, reader, list_offsets::handle),
+        ApiKey::Metadata => answer(call, reader, metadata::handle),
+        ApiKey::FindCoordinator => answer(call, reader, find_coordinator::handle),
+        ApiKey::ApiVersions => answer(call, reader, api_versions::handle),
+        ApiKey::CreateTopics => answer(call, reader, create_topics::handle),
+        ApiKey::DeleteTopics => answer(call, reader, delete_topics::handle),
+        ApiKey::InitProducerId => answer(call, reader, init_producer_id::handle),
+        ApiKey::OffsetForLeaderEpoch => answer(call, reader, offset_for_leader_epoch::handle),
+        ApiKey::DescribeConfigs => answer(call, reader, describe_configs::handle),
+        ApiKey::CreatePartitions => answer(call, reader, create_partitions::handle),
+        ApiKey::DescribeCluster => answer(call, reader, describe_cluster::handle),
+        ApiKey::DescribeTopicPartitions => answer(call, reader, describe_topic_partitions::handle),
+        key => unreachable!("{key} is not in SERVED, which was checked"),
+    }
+}
+
+fn answer<R: Request>(
+    call: &Call<'_>,
+    reader: &mut Reader<'_>,
+    handle: impl FnOnce(&Call<'_>, R) -> R::Response,
+) -> Result<Outcome, Refused> {
+    let request = decode(call, reader)?;
+    Ok(Outcome::Answered(call.envelope.answer(&handle(call, request))?))
+}
+
+fn decode<M: Message>(call: &Call<'_>, reader: &mut Reader<'_>) -> Result<M, Refused> {
+    let request = M::decode(reader, call.envelope.version)?;
+    reader.finish(M::NAME)?;
+    Ok(request)
+}

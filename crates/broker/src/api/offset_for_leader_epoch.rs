@@ -1,0 +1,40 @@
+//! OffsetForLeaderEpoch (23): where an epoch ends, so that a client notices that its log was cut off. KIP-101, KIP-320.
+
+use milena_messages::ErrorCode;
+use milena_messages::offset_for_leader_epoch::{
+    EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
+    OffsetForLeaderTopicResult,
+};
+
+use super::Call;
+use crate::topic::Topic;
+
+pub(super) fn handle(call: &Call<'_>, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
+    let topics = request.topics.into_iter().map(|wanted| {
+        let topic = call.machine.state().topic(&wanted.topic).cloned();
+        let partitions = wanted.partitions.iter().map(|partition| end_of(call, topic.as_deref(), partition));
+        let partitions = partitions.collect();
+        OffsetForLeaderTopicResult { topic: wanted.topic, partitions, ..Default::default() }
+    });
+    OffsetForLeaderEpochResponse { topics: topics.collect(), ..Default::default() }
+}
+
+fn end_of(call: &Call<'_>, topic: Option<&Topic>, wanted: &OffsetForLeaderPartition) -> EpochEndOffset {
+    let found = look_up(call, topic, wanted);
+    let (error_code, end) = found.map_or_else(|code| (code, None), |end| (ErrorCode::NONE, end));
+    // An epoch nobody knows has neither: −1 and −1.
+    let (leader_epoch, end_offset) = end.unwrap_or((-1, -1));
+    EpochEndOffset { error_code, partition: wanted.partition, leader_epoch, end_offset, ..Default::default() }
+}
+
+fn look_up(
+    call: &Call<'_>,
+    topic: Option<&Topic>,
+    wanted: &OffsetForLeaderPartition,
+) -> Result<Option<(i32, i64)>, ErrorCode> {
+    let partition = topic.and_then(|topic| topic.partition(wanted.partition));
+    let state = partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?.lock();
+    let current = (wanted.current_leader_epoch >= 0).then_some(wanted.current_leader_epoch);
+    state.check_leader(call.envelope.node, current)?;
+    Ok(state.epochs().end_of(wanted.leader_epoch, state.log_end()))
+}

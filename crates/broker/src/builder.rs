@@ -1,0 +1,276 @@
+//! Settings of an embedded cluster, and how it starts.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use milena_wire::Str;
+
+use crate::cluster::Cluster;
+use crate::error::Error;
+use crate::machine::{Machine, MachineSettings};
+use crate::server::ServerLimits;
+use crate::state::Node;
+use crate::storage::Storage;
+
+/// An embedded Kafka broker: see [`Broker::builder`].
+#[derive(Debug)]
+pub struct Broker;
+
+/// Settings of a cluster that is to be. Every method has a default that needs no call.
+#[derive(Debug, Clone)]
+#[must_use = "nothing runs before `start`"]
+pub struct Builder {
+    nodes: u16,
+    host: IpAddr,
+    advertised_host: Option<String>,
+    first_port: u16,
+    data_dir: Option<PathBuf>,
+    limits: ServerLimits,
+    machine: MachineSettings,
+    seed: Option<u64>,
+}
+
+/// What a fetch from disk may bring at once. Less than in memory, because it is read into memory before it is sent.
+const DISK_FETCH_BYTES_MAX: usize = 8 << 20;
+
+impl Broker {
+    /// A builder with the defaults: one node, in memory, on a free port of the loopback interface.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), milena_broker::Error> {
+    /// let cluster = milena_broker::Broker::builder().nodes(3).start().await?;
+    /// println!("bootstrap servers: {}", cluster.bootstrap());
+    /// cluster.shutdown().await
+    /// # }
+    /// ```
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            advertised_host: None,
+            first_port: 0,
+            data_dir: None,
+            limits: ServerLimits {
+                request_bytes_max: 100 << 20,
+                buffer_bytes_max: 256 << 20,
+                connections_max: 4096,
+                idle_timeout: Duration::from_secs(600),
+                stall_timeout: Duration::from_secs(30),
+                read_bytes_max: None,
+            },
+            machine: MachineSettings {
+                partitions_default: 1,
+                replication_default: 1,
+                auto_create_topics: true,
+                batch_bytes_max: 1_048_588,
+                segment_bytes: 1 << 30,
+                fetch_bytes_max: 55 << 20,
+                fetch_sessions_max: 1000,
+                seed: 0,
+            },
+            seed: None,
+        }
+    }
+}
+
+impl Builder {
+    /// How many nodes the cluster has, each with a port of its own; their ids are 1, 2, and so on. Default 1.
+    pub fn nodes(mut self, nodes: u16) -> Self {
+        self.nodes = nodes.max(1);
+        self
+    }
+
+    /// The address to listen on. Default 127.0.0.1. The broker has no authentication: any other address lets everyone
+    /// who reaches it read, write and delete everything.
+    pub fn host(mut self, host: IpAddr) -> Self {
+        self.host = host;
+        self
+    }
+
+    /// The host name that clients are told to connect to. Default: the address listened on.
+    pub fn advertised_host(mut self, host: impl Into<String>) -> Self {
+        self.advertised_host = Some(host.into());
+        self
+    }
+
+    /// The port of node 1; the others follow it. Default 0: free ports, chosen by the system.
+    pub fn port(mut self, first: u16) -> Self {
+        self.first_port = first;
+        self
+    }
+
+    /// Keeps everything in this directory, in Kafka's segment format, across restarts. Default: in memory.
+    ///
+    /// An acknowledged record survives `kill -9` of the process. It is in the system's page cache, not on the platter:
+    /// a power cut may take the last of it, as with Kafka's own defaults.
+    pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(dir.into());
+        self
+    }
+
+    /// Partitions of a topic that does not say (`num.partitions`). Default 1.
+    pub fn default_partitions(mut self, partitions: i32) -> Self {
+        self.machine.partitions_default = partitions.max(1);
+        self
+    }
+
+    /// Replicas of a topic that does not say (`default.replication.factor`). Default 1.
+    ///
+    /// All nodes are one process and a partition has one log, which all its replicas are: replication costs nothing
+    /// here, is instant, and protects from nothing but [`Cluster::stop_node`].
+    pub fn default_replication(mut self, factor: i16) -> Self {
+        self.machine.replication_default = factor.max(1);
+        self
+    }
+
+    /// Whether asking for a topic's metadata creates it (`auto.create.topics.enable`). Default true.
+    pub fn auto_create_topics(mut self, create: bool) -> Self {
+        self.machine.auto_create_topics = create;
+        self
+    }
+
+    /// The largest record batch, as it is on the wire (`message.max.bytes`). Default 1 048 588 bytes.
+    pub fn batch_bytes_max(mut self, bytes: usize) -> Self {
+        self.machine.batch_bytes_max = bytes;
+        self
+    }
+
+    /// When a segment file is full (`log.segment.bytes`). Default 1 GiB.
+    pub fn segment_bytes(mut self, bytes: u32) -> Self {
+        self.machine.segment_bytes = u64::from(bytes.clamp(1, i32::MAX as u32));
+        self
+    }
+
+    /// The largest request (`socket.request.max.bytes`). Default 100 MiB. Memory for one is taken as it arrives.
+    pub fn request_bytes_max(mut self, bytes: usize) -> Self {
+        self.limits.request_bytes_max = bytes.min(i32::MAX as usize);
+        self
+    }
+
+    /// The most that one fetch is answered with, but for a first batch that is larger (`fetch.max.bytes`). Default
+    /// 55 MiB, and 8 MiB with [`data_dir`](Self::data_dir).
+    pub fn fetch_bytes_max(mut self, bytes: usize) -> Self {
+        self.machine.fetch_bytes_max = bytes.min(i32::MAX as usize);
+        self
+    }
+
+    /// Memory for all requests that are arriving and all responses that are leaving, beyond 16 KiB of each connection.
+    /// Default 256 MiB. When it is used up, the connections that have stalled longest are closed.
+    pub fn buffer_bytes_max(mut self, bytes: usize) -> Self {
+        self.limits.buffer_bytes_max = bytes;
+        self
+    }
+
+    /// Connections at a time; more are closed at once. Default 4096.
+    pub fn connections_max(mut self, connections: usize) -> Self {
+        self.limits.connections_max = connections;
+        self
+    }
+
+    /// How long a connection may ask for nothing (`connections.max.idle.ms`). Default 10 minutes.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.idle_timeout = timeout;
+        self
+    }
+
+    /// How long a request may take to arrive and a response to be read, or 16 KiB of either. Default 30 seconds: no
+    /// Kafka client waits longer for an answer.
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.stall_timeout = timeout;
+        self
+    }
+
+    /// Where topic ids, cluster id and session ids come from. Default: different every time.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Starts the cluster on the tokio runtime this is called in.
+    ///
+    /// # Errors
+    /// When a port cannot be bound, when the data directory cannot be used or is used by another broker, and when what
+    /// is stored there is damaged ([`Error::is_damaged`]).
+    ///
+    /// # Cancel safety
+    /// Cancelled, nothing runs.
+    pub async fn start(self) -> Result<Cluster, Error> {
+        Cluster::start(self).await
+    }
+
+    /// The cluster as a machine, without sockets: its nodes are `node-1:9092` and so on.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), but for the ports.
+    pub fn machine(self) -> Result<Machine, Error> {
+        let node = |id| (id, Str::from(format!("node-{id}")), 9092);
+        let nodes = self.node_ids().map(node).collect();
+        self.machine_of(nodes)
+    }
+
+    /// The machine for nodes at these addresses.
+    pub(crate) fn machine_of(mut self, addresses: Vec<(i32, Str, u16)>) -> Result<Machine, Error> {
+        self.apply_disk_defaults();
+        self.machine.seed = self.seed.unwrap_or_else(|| RandomState::new().hash_one(std::process::id()));
+        let storage = self.data_dir.as_deref().map(Storage::open).transpose()?;
+        let node = |(id, host, port)| Node { id, host, port, is_up: true };
+        Machine::new(self.machine, addresses.into_iter().map(node).collect(), storage)
+    }
+
+    pub(crate) fn node_ids(&self) -> impl Iterator<Item = i32> + use<> {
+        1..=i32::from(self.nodes)
+    }
+
+    /// Where a node is to listen.
+    pub(crate) fn address(&self, node: i32) -> SocketAddr {
+        let port = match self.first_port {
+            0 => 0,
+            first => first.saturating_add((node - 1) as u16),
+        };
+        SocketAddr::new(self.host, port)
+    }
+
+    /// What clients are told of a node that listens there.
+    pub(crate) fn advertised(&self, listening: SocketAddr) -> Str {
+        self.advertised_host.as_deref().map_or_else(|| Str::from(listening.ip().to_string()), Str::from)
+    }
+
+    pub(crate) fn limits(&mut self) -> ServerLimits {
+        self.apply_disk_defaults();
+        self.limits
+    }
+
+    fn apply_disk_defaults(&mut self) {
+        if self.data_dir.is_some() {
+            self.machine.fetch_bytes_max = self.machine.fetch_bytes_max.min(DISK_FETCH_BYTES_MAX);
+            self.limits.read_bytes_max = Some(self.machine.fetch_bytes_max);
+        }
+    }
+}
+
+impl Cluster {
+    async fn start(mut builder: Builder) -> Result<Self, Error> {
+        let mut listeners = Vec::new();
+        let mut addresses = Vec::new();
+        for node in builder.node_ids() {
+            let wanted = builder.address(node);
+            let failed = |error| Error::io(format!("cannot listen on {wanted}"), error);
+            let listener = crate::server::bind(wanted).await.map_err(failed)?;
+            let bound = listener.local_addr().map_err(failed)?;
+            addresses.push((node, builder.advertised(bound), bound.port()));
+            listeners.push((node, bound, listener));
+        }
+        let limits = builder.limits();
+        let machine = builder.machine_of(addresses)?;
+        Ok(Self::run(Arc::new(crate::server::Shared::new(machine, limits)), listeners))
+    }
+}

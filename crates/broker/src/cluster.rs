@@ -1,0 +1,179 @@
+//! The handle of a running cluster: where it is, commands for tests, how it stops.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use tokio::net::TcpListener;
+
+use crate::error::Error;
+use crate::server::{self, NodeServer, Shared};
+
+/// A running cluster. Dropping it closes its ports; [`shutdown`](Self::shutdown) also makes its data durable.
+#[derive(Debug)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+    bootstrap: String,
+    nodes: BTreeMap<i32, SocketAddr>,
+    running: Mutex<BTreeMap<i32, NodeServer>>,
+}
+
+/// Counters of a cluster, all since it started but for the first three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Connections that are open now.
+    pub connections: usize,
+    /// Bytes held now for requests that are arriving and responses that are leaving, beyond what is free.
+    pub buffered_bytes: usize,
+    /// Bytes that all logs hold now, each counted once however many replicas it has.
+    pub log_bytes: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Requests handled.
+    pub requests: u64,
+    /// Connections closed because of bytes that are no request.
+    pub malformed: u64,
+    /// Connections closed because the peer spoke another protocol, such as HTTP or TLS.
+    pub strangers: u64,
+    /// Connections closed because a request came, or a response was read, too slowly.
+    pub timed_out: u64,
+    /// Connections closed because they had stalled while others needed memory.
+    pub shed: u64,
+    /// Connections closed at once because there were too many.
+    pub refused: u64,
+}
+
+impl Cluster {
+    pub(crate) fn run(shared: Arc<Shared>, listeners: Vec<(i32, SocketAddr, TcpListener)>) -> Self {
+        let bootstrap = {
+            let state = shared.machine.state();
+            let addresses = state.nodes.values().map(|node| match node.host.contains(':') {
+                true => format!("[{}]:{}", node.host, node.port),
+                false => format!("{}:{}", node.host, node.port),
+            });
+            addresses.collect::<Vec<_>>().join(",")
+        };
+        let nodes = listeners.iter().map(|&(node, address, _)| (node, address)).collect();
+        let start = |(node, _, listener)| (node, NodeServer::start(node, listener, Arc::clone(&shared)));
+        let running = Mutex::new(listeners.into_iter().map(start).collect());
+        Self { shared, bootstrap, nodes, running }
+    }
+
+    /// What clients take as `bootstrap.servers`: `host:port` of every node, separated by commas.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// Where each node listens, by id, whether it is up or not.
+    pub fn addresses(&self) -> &BTreeMap<i32, SocketAddr> {
+        &self.nodes
+    }
+
+    /// Creates a topic, with the cluster's default replication factor.
+    ///
+    /// # Errors
+    /// When the name is not allowed or taken, when `partitions` is not positive, and as the disk fails.
+    pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), Error> {
+        crate::topic::check_name(name).map_err(Error::refused)?;
+        if partitions < 1 {
+            return Err(Error::refused(format!("a topic cannot have {partitions} partitions")));
+        }
+        let replication = self.shared.machine.settings.replication_default as usize;
+        let mut state = self.shared.machine.state_mut();
+        if state.topics().any(|topic| crate::topic::collide(&topic.name, name)) {
+            return Err(Error::refused(format!("topic {name} exists, or one that differs in . and _ only")));
+        }
+        let replication = replication.min(state.live_nodes().count());
+        let assignment = state.assignment(partitions, replication);
+        state.create_topic(name, Default::default(), assignment).map(drop)
+    }
+
+    /// The node that leads a partition; `None` when the partition does not exist or has no leader.
+    pub fn leader(&self, topic: &str, partition: i32) -> Option<i32> {
+        let state = self.shared.machine.state();
+        state.topic(topic)?.partition(partition)?.lock().placement().leader
+    }
+
+    /// Makes `node` the leader of a partition, in a new leader epoch. Every replica is in sync, so nothing is lost.
+    ///
+    /// # Errors
+    /// When there is no such partition, when the node holds no replica of it or is down, and as the disk fails.
+    pub fn move_leader(&self, topic: &str, partition: i32, node: i32) -> Result<(), Error> {
+        self.shared.machine.state_mut().move_leader(topic, partition, node)
+    }
+
+    /// Takes a node down: its connections break, its port is closed, its partitions get other leaders if they have
+    /// other replicas.
+    ///
+    /// # Errors
+    /// When there is no such node, and as the disk fails. A node that is down stays down.
+    ///
+    /// # Cancel safety
+    /// Cancelled, the node may be down while its partitions still name it as their leader; call it again.
+    pub async fn stop_node(&self, node: i32) -> Result<(), Error> {
+        let running = crate::lock(&self.running).remove(&node);
+        if let Some(running) = running {
+            running.stop().await;
+        }
+        self.shared.machine.state_mut().set_up(node, false)
+    }
+
+    /// Brings a node back, on the port it had.
+    ///
+    /// # Errors
+    /// When there is no such node, when its port is taken by now, and as the disk fails. A node that is up stays up.
+    ///
+    /// # Cancel safety
+    /// Cancelled, the node stays down.
+    pub async fn start_node(&self, node: i32) -> Result<(), Error> {
+        let Some(&address) = self.nodes.get(&node) else {
+            return Err(Error::refused(format!("there is no node {node}")));
+        };
+        if crate::lock(&self.running).contains_key(&node) {
+            return Ok(());
+        }
+        let failed = |error| Error::io(format!("cannot listen on {address}"), error);
+        let listener = server::bind(address).await.map_err(failed)?;
+        self.shared.machine.state_mut().set_up(node, true)?;
+        let server = NodeServer::start(node, listener, Arc::clone(&self.shared));
+        crate::lock(&self.running).insert(node, server);
+        Ok(())
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        let shared = &self.shared;
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            connections: shared.connections.load(Ordering::Relaxed),
+            buffered_bytes: shared.budget.held(),
+            log_bytes: shared.machine.state().log_bytes(),
+            accepted: count(&shared.accepted),
+            requests: count(&shared.requests),
+            malformed: count(&shared.hangups.malformed),
+            strangers: count(&shared.hangups.strangers),
+            timed_out: count(&shared.hangups.timed_out),
+            shed: count(&shared.hangups.shed),
+            refused: count(&shared.hangups.full),
+        }
+    }
+
+    /// Ends all connections, closes all ports, and makes everything on disk durable, so that the next start is quick.
+    ///
+    /// # Errors
+    /// As the disk fails.
+    ///
+    /// # Cancel safety
+    /// Cancelled, the cluster is dropped: see [`Cluster`].
+    pub async fn shutdown(self) -> Result<(), Error> {
+        let running = std::mem::take(&mut *crate::lock(&self.running));
+        for server in running.into_values() {
+            server.stop().await;
+        }
+        let shared = Arc::clone(&self.shared);
+        let flushed = tokio::task::spawn_blocking(move || shared.machine.state().flush());
+        flushed.await.unwrap_or_else(|_| Err(Error::refused("the flush was cancelled")))
+    }
+}

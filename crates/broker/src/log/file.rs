@@ -1,0 +1,82 @@
+//! Positioned reads and writes, and files replaced whole.
+//!
+//! Nothing here moves a cursor, so one handle serves readers and the writer alike.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+/// Reads up to `buffer.len()` bytes at `position`; fewer only at the end of the file.
+pub(crate) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match read_some(file, &mut buffer[filled..], position + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Writes all of `bytes` at `position`.
+pub(crate) fn write_at(file: &File, mut bytes: &[u8], mut position: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match write_some(file, bytes, position) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = &bytes[count..];
+                position += count as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn read_some(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, position)
+}
+
+#[cfg(unix)]
+fn write_some(file: &File, bytes: &[u8], position: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::write_at(file, bytes, position)
+}
+
+#[cfg(windows)]
+fn read_some(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, position)
+}
+
+#[cfg(windows)]
+fn write_some(file: &File, bytes: &[u8], position: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_write(file, bytes, position)
+}
+
+/// Replaces the file at `path` so that a crash at any moment leaves the old content or the new, never a mixture:
+/// write beside it, sync, rename, sync the directory.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let beside = path.with_added_extension("tmp");
+    let mut file = File::create(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&beside, path)?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Replaces a file that is derived from others: whole for whoever reads it, but a power cut may lose it.
+pub(crate) fn replace_derived(path: &Path, content: &[u8]) -> io::Result<()> {
+    let beside = path.with_added_extension("tmp");
+    fs::write(&beside, content)?;
+    fs::rename(&beside, path)
+}
+
+/// Makes renames and new names in a directory durable.
+pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
+    // Windows has no such thing and refuses to open a directory as a file.
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+}

@@ -1,0 +1,104 @@
+//! The sparse indexes beside a segment: offset → position, and time → offset, in Kafka's files' own form.
+//!
+//! Both are derived from the segment and rebuilt whenever it is opened. The files are written for Kafka's tools when a
+//! segment is rolled or closed; nothing here reads them.
+
+use std::io;
+use std::path::Path;
+
+use super::file;
+
+/// Bytes of log between two entries (`index.interval.bytes`).
+pub(super) const INDEX_INTERVAL_BYTES: u64 = 4096;
+
+/// An entry for about every 4 KiB of a segment.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    /// A batch's last offset, relative to the segment's base, and where the batch starts.
+    offsets: Vec<(u32, u32)>,
+    /// The greatest timestamp so far, and the relative last offset of the batch that brought it. Both ascend.
+    times: Vec<(i64, u32)>,
+    /// Where the log was when the last entry was made.
+    indexed_to: u64,
+    max_timestamp: Option<(i64, u32)>,
+}
+
+impl Index {
+    /// Notes a batch that starts at `position`.
+    pub(super) fn note(&mut self, last_offset: u32, timestamp: i64, position: u64) {
+        if self.max_timestamp.is_none_or(|(max, _)| timestamp > max) {
+            self.max_timestamp = Some((timestamp, last_offset));
+        }
+        if position - self.indexed_to > INDEX_INTERVAL_BYTES {
+            self.indexed_to = position;
+            self.offsets.push((last_offset, position as u32));
+            self.note_time();
+        }
+    }
+
+    /// A position at or before the batch that holds the relative `offset`.
+    pub(super) fn position_before(&self, offset: u32) -> u64 {
+        let after = self.offsets.partition_point(|&(last_offset, _)| last_offset <= offset);
+        after.checked_sub(1).map_or(0, |index| u64::from(self.offsets[index].1))
+    }
+
+    /// A position at or before the first batch whose greatest timestamp reaches `timestamp`.
+    pub(super) fn position_before_time(&self, timestamp: i64) -> u64 {
+        let after = self.times.partition_point(|&(time, _)| time < timestamp);
+        after.checked_sub(1).map_or(0, |index| self.position_before(self.times[index].1))
+    }
+
+    pub(super) fn max_timestamp(&self) -> Option<i64> {
+        self.max_timestamp.map(|(timestamp, _)| timestamp)
+    }
+
+    /// Writes `<base>.index` and `<base>.timeindex` next to the segment at `log_path`. A crash may lose them.
+    pub(super) fn write_files(&mut self, log_path: &Path) -> io::Result<()> {
+        self.note_time();
+        let mut bytes = Vec::with_capacity(self.offsets.len() * 8);
+        for (offset, position) in &self.offsets {
+            bytes.extend_from_slice(&offset.to_be_bytes());
+            bytes.extend_from_slice(&position.to_be_bytes());
+        }
+        file::replace_derived(&log_path.with_extension("index"), &bytes)?;
+        bytes.clear();
+        for (timestamp, offset) in &self.times {
+            bytes.extend_from_slice(&timestamp.to_be_bytes());
+            bytes.extend_from_slice(&offset.to_be_bytes());
+        }
+        file::replace_derived(&log_path.with_extension("timeindex"), &bytes)
+    }
+
+    fn note_time(&mut self) {
+        if let Some((timestamp, offset)) = self.max_timestamp
+            && self.times.last().is_none_or(|&(time, _)| timestamp > time)
+        {
+            self.times.push((timestamp, offset));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lookups_never_land_behind_what_they_look_for() {
+        let mut index = Index::default();
+        let batches: Vec<(u32, i64, u64)> = (0..500)
+            .map(|n| (n * 3 + 2, 1000 + i64::from(n * 37 % 101) + i64::from(n), u64::from(n) * 700))
+            .collect();
+        for &(last_offset, timestamp, position) in &batches {
+            index.note(last_offset, timestamp, position);
+        }
+        for &(last_offset, timestamp, position) in &batches {
+            for offset in last_offset - 2..=last_offset {
+                let found = index.position_before(offset);
+                assert!(found <= position && position - found <= INDEX_INTERVAL_BYTES + 1400, "{offset}");
+            }
+            let first = batches.iter().find(|batch| batch.1 >= timestamp).expect("itself");
+            assert!(index.position_before_time(timestamp) <= first.2, "time {timestamp}");
+        }
+        assert_eq!(index.max_timestamp(), batches.iter().map(|batch| batch.1).max());
+    }
+}

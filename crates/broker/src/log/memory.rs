@@ -1,0 +1,233 @@
+//! A log in memory: batches copied once into runs of contiguous bytes, read as slices of them.
+//!
+//! ```text
+//!  runs:    [ batch batch batch ][ batch ][ batch batch ░░░░ ]   the last run is open: it grows until someone reads it
+//!  batches:   ▲     ▲     ▲        ▲        ▲     ▲              one small entry each
+//! ```
+//!
+//! Copying on append keeps large request frames from being pinned by the little of them that is kept. Reading seals
+//! the open run (a split of its buffer, no copy), so that a consumer at the end of the log gets all that came since
+//! its last fetch as one slice, and the producer goes on in the rest of the same buffer.
+
+use bytes::{Bytes, BytesMut};
+
+use super::Entry;
+
+/// Capacity of a log's first buffer: most topics of a test hold less.
+const CHUNK_BYTES_FIRST: usize = 16 * 1024;
+
+/// Capacity that buffers grow to, doubling.
+const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A slice shorter than this is not worth a response of its own: following runs are joined to it by copying.
+const JOIN_BELOW_BYTES: usize = 64 * 1024;
+
+#[derive(Debug, Clone, Copy)]
+struct Batch {
+    last_offset: i64,
+    max_timestamp: i64,
+    run: u32,
+    start: u32,
+    bytes: u32,
+}
+
+impl Batch {
+    fn end(&self) -> usize {
+        self.start as usize + self.bytes as usize
+    }
+}
+
+/// A partition's batches in memory.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryLog {
+    sealed: Vec<Bytes>,
+    open: BytesMut,
+    batches: Vec<Batch>,
+    max_timestamp: Option<i64>,
+    bytes: u64,
+    chunk_bytes: usize,
+}
+
+impl MemoryLog {
+    pub(super) fn end(&self) -> i64 {
+        self.batches.last().map_or(0, |batch| batch.last_offset + 1)
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn max_timestamp(&self) -> Option<i64> {
+        self.max_timestamp
+    }
+
+    pub(super) fn append(&mut self, entry: &Entry<'_>) {
+        let bytes = entry.head.len() + entry.records.len();
+        if self.open.capacity() - self.open.len() < bytes {
+            self.seal();
+            self.chunk_bytes = (self.chunk_bytes * 2).clamp(CHUNK_BYTES_FIRST, CHUNK_BYTES_MAX);
+            self.open = BytesMut::with_capacity(self.chunk_bytes.max(bytes));
+        }
+        self.batches.push(Batch {
+            last_offset: entry.header.last_offset(),
+            max_timestamp: entry.header.max_timestamp,
+            run: self.sealed.len() as u32,
+            start: self.open.len() as u32,
+            bytes: bytes as u32,
+        });
+        self.open.extend_from_slice(&entry.head);
+        self.open.extend_from_slice(entry.records);
+        self.max_timestamp = self.max_timestamp.max(Some(entry.header.max_timestamp));
+        self.bytes += bytes as u64;
+    }
+
+    pub(super) fn read(&mut self, offset: i64, bytes_max: usize, at_least_one: bool) -> Bytes {
+        let first = self.batches.partition_point(|batch| batch.last_offset < offset);
+        let slice = self.slice(first, bytes_max, at_least_one);
+        let next = first + self.count_in(first, slice.len());
+        if slice.is_empty() || slice.len() >= JOIN_BELOW_BYTES || next == self.batches.len() {
+            return slice;
+        }
+        self.join(slice, next, bytes_max)
+    }
+
+    pub(super) fn batch_by_time(&mut self, timestamp: i64) -> Option<Bytes> {
+        // Timestamps need not ascend, and this is asked rarely: a scan over small entries.
+        let index = self.batches.iter().position(|batch| batch.max_timestamp >= timestamp)?;
+        Some(self.slice(index, 0, true))
+    }
+
+    /// Batches from `first` on, as far as they are contiguous.
+    fn slice(&mut self, first: usize, bytes_max: usize, at_least_one: bool) -> Bytes {
+        let Some(&batch) = self.batches.get(first) else { return Bytes::new() };
+        if batch.run as usize == self.sealed.len() {
+            self.seal();
+        }
+        let end_max = (batch.start as usize).saturating_add(bytes_max);
+        let fits = |other: &Batch| other.run == batch.run && other.end() <= end_max;
+        let count = self.batches[first..].partition_point(fits).max(usize::from(at_least_one));
+        match count.checked_sub(1) {
+            None => Bytes::new(),
+            Some(last) => {
+                self.sealed[batch.run as usize].slice(batch.start as usize..self.batches[first + last].end())
+            }
+        }
+    }
+
+    /// How many batches from `first` on, all in one run, make up `bytes`.
+    fn count_in(&self, first: usize, bytes: usize) -> usize {
+        let Some(batch) = self.batches.get(first) else { return 0 };
+        let end = batch.start as usize + bytes;
+        self.batches[first..].partition_point(|other| other.run == batch.run && other.end() <= end)
+    }
+
+    fn join(&mut self, slice: Bytes, mut next: usize, bytes_max: usize) -> Bytes {
+        let mut joined = BytesMut::from(slice);
+        while joined.len() < JOIN_BELOW_BYTES {
+            let room = bytes_max.saturating_sub(joined.len()).min(JOIN_BELOW_BYTES);
+            let more = self.slice(next, room, false);
+            if more.is_empty() {
+                break;
+            }
+            next += self.count_in(next, more.len());
+            joined.extend_from_slice(&more);
+        }
+        joined.freeze()
+    }
+
+    /// Makes the open run readable; what is left of its buffer becomes the next one.
+    fn seal(&mut self) {
+        if !self.open.is_empty() {
+            self.sealed.push(self.open.split().freeze());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{batch, entry};
+    use super::*;
+
+    /// A log of ten-record batches, each of `bytes`, and the same bytes end to end.
+    fn log(count: i64, bytes: usize) -> (MemoryLog, Vec<u8>) {
+        let (mut log, mut all) = (MemoryLog::default(), Vec::new());
+        for index in 0..count {
+            let raw = batch(index * 10, 10, bytes, index);
+            log.append(&entry(&raw));
+            all.extend_from_slice(&raw);
+        }
+        (log, all)
+    }
+
+    #[test]
+    fn a_read_is_whole_batches_from_the_one_that_holds_the_offset() {
+        let (mut log, all) = log(20, 100);
+        assert_eq!(log.end(), 200);
+        let table = [
+            (0, 100, true, 0..100),
+            (9, 199, true, 0..100),
+            (10, 250, true, 100..300),
+            (15, 99, true, 100..200),
+            (15, 99, false, 0..0),
+            (199, 9999, true, 1900..2000),
+            (200, 9999, true, 0..0),
+            (0, 9999, true, 0..2000),
+        ];
+        for (offset, bytes_max, at_least_one, expected) in table {
+            assert_eq!(log.read(offset, bytes_max, at_least_one), all[expected], "{offset} {bytes_max}");
+        }
+    }
+
+    #[test]
+    fn a_reader_at_the_end_gets_what_came_since_without_a_copy() {
+        let (mut log, mut all) = log(5, 1000);
+        let first = log.read(0, usize::MAX, true);
+        assert_eq!(first, all);
+        for index in 5..9 {
+            let raw = batch(index * 10, 10, 1000, 0);
+            log.append(&entry(&raw));
+            all.extend_from_slice(&raw);
+        }
+        let second = log.read(50, usize::MAX, true);
+        assert_eq!(second, all[5000..]);
+        assert_eq!(second.as_ptr() as usize, first.as_ptr() as usize + 5000, "the same buffer");
+    }
+
+    #[test]
+    fn runs_cut_short_by_readers_are_joined_for_the_next_one() {
+        let (mut log, mut all) = (MemoryLog::default(), Vec::new());
+        for index in 0..100 {
+            let raw = batch(index * 10, 10, 1000, 0);
+            log.append(&entry(&raw));
+            log.read(index * 10, usize::MAX, true);
+            all.extend_from_slice(&raw);
+        }
+        assert_eq!(log.read(0, usize::MAX, true), all[..66_000]);
+        assert_eq!(log.read(100, 5500, true), all[10_000..15_000]);
+        assert_eq!(log.read(995, 5500, true), all[99_000..]);
+    }
+
+    #[test]
+    fn every_batch_is_found_whatever_its_size() {
+        let (mut log, mut all, mut starts) = (MemoryLog::default(), Vec::new(), Vec::new());
+        for index in 0..200_i64 {
+            let raw = batch(index, 1, 61 + (index as usize * 7919) % 50_000, 0);
+            log.append(&entry(&raw));
+            starts.push(all.len());
+            all.extend_from_slice(&raw);
+        }
+        for (offset, &start) in starts.iter().enumerate() {
+            let read = log.read(offset as i64, 150_000, true);
+            assert!(!read.is_empty() && read.len() <= 150_000);
+            assert_eq!(read, all[start..start + read.len()], "offset {offset}");
+        }
+    }
+
+    #[test]
+    fn time_finds_the_first_batch_that_reaches_it() {
+        let (mut log, all) = log(20, 100);
+        assert_eq!(log.batch_by_time(7), Some(Bytes::copy_from_slice(&all[700..800])));
+        assert_eq!(log.batch_by_time(20), None);
+        assert_eq!(log.max_timestamp(), Some(19));
+    }
+}

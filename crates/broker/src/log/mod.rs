@@ -1,0 +1,169 @@
+//! A partition's log: record batches by offset, in memory or in segment files.
+//!
+//! ```text
+//!  Entry (stamped header + records) ─▶ append ─▶ memory: runs of contiguous batches
+//!                                             └▶ disk:   00000000000000000000.log .index .timeindex
+//!  read(offset, bytes) ─▶ whole batches, one contiguous slice
+//! ```
+//!
+//! It owns offsets and bytes. It must not know requests, producers, leaders or time; what it is given is valid.
+
+mod disk;
+pub(crate) mod epoch_checkpoint;
+pub(crate) mod file;
+mod index;
+mod memory;
+mod segment;
+
+use std::io;
+
+use bytes::Bytes;
+use milena_wire::batch::{BatchHeader, HEADER_BYTES};
+
+pub(crate) use disk::{DiskLog, OpenError};
+pub(crate) use memory::MemoryLog;
+
+/// A batch on its way into the log: its header with offset, epoch and time already stamped, and its records.
+#[derive(Debug)]
+pub(crate) struct Entry<'a> {
+    /// What `head` says.
+    pub(crate) header: BatchHeader,
+    /// The header's bytes, stamped.
+    pub(crate) head: [u8; HEADER_BYTES],
+    /// Everything after the header.
+    pub(crate) records: &'a [u8],
+}
+
+/// Where a log's batches are kept.
+#[derive(Debug)]
+pub(crate) enum Log {
+    Memory(MemoryLog),
+    Disk(DiskLog),
+}
+
+impl Log {
+    /// The offset of the first record there is or will be.
+    pub(crate) fn start(&self) -> i64 {
+        match self {
+            Self::Memory(_) => 0,
+            Self::Disk(log) => log.start(),
+        }
+    }
+
+    /// The offset that the next record will get.
+    pub(crate) fn end(&self) -> i64 {
+        match self {
+            Self::Memory(log) => log.end(),
+            Self::Disk(log) => log.end(),
+        }
+    }
+
+    /// Appends a batch whose base offset is [`end`](Self::end).
+    ///
+    /// # Errors
+    /// As the disk fails; the log is then as it was before.
+    pub(crate) fn append(&mut self, entry: &Entry<'_>) -> io::Result<()> {
+        debug_assert_eq!(entry.header.base_offset, self.end(), "offsets leave no gap");
+        match self {
+            Self::Memory(log) => {
+                log.append(entry);
+                Ok(())
+            }
+            Self::Disk(log) => log.append(entry),
+        }
+    }
+
+    /// Whole batches from the one that holds `offset` on, at most `bytes_max` of them, but at least one when
+    /// `at_least_one` and there is one (KIP-74). Empty at the end.
+    ///
+    /// # Errors
+    /// As the disk fails.
+    pub(crate) fn read(&mut self, offset: i64, bytes_max: usize, at_least_one: bool) -> io::Result<Bytes> {
+        match self {
+            Self::Memory(log) => Ok(log.read(offset, bytes_max, at_least_one)),
+            Self::Disk(log) => log.read(offset, bytes_max, at_least_one),
+        }
+    }
+
+    /// The first batch whose greatest timestamp is at least `timestamp`.
+    ///
+    /// # Errors
+    /// As the disk fails.
+    pub(crate) fn batch_by_time(&mut self, timestamp: i64) -> io::Result<Option<Bytes>> {
+        match self {
+            Self::Memory(log) => Ok(log.batch_by_time(timestamp)),
+            Self::Disk(log) => log.batch_by_time(timestamp),
+        }
+    }
+
+    /// The greatest timestamp there is.
+    pub(crate) fn max_timestamp(&self) -> Option<i64> {
+        match self {
+            Self::Memory(log) => log.max_timestamp(),
+            Self::Disk(log) => log.max_timestamp(),
+        }
+    }
+
+    /// Bytes stored.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Memory(log) => log.bytes(),
+            Self::Disk(log) => log.bytes(),
+        }
+    }
+}
+
+/// How many of the bytes, which start at a batch, are whole batches within `bytes_max`; the first always counts when
+/// `at_least_one` and it is whole.
+fn whole_batches(bytes: &[u8], bytes_max: usize, at_least_one: bool) -> usize {
+    let mut end = 0;
+    while let Some(size) = batch_bytes_at(&bytes[end..]) {
+        let next = end + size;
+        if next > bytes.len() || next > bytes_max && !(at_least_one && end == 0) {
+            break;
+        }
+        end = next;
+    }
+    end
+}
+
+/// The size of the batch that starts `bytes`, from its length field. The log holds only what passed validation.
+fn batch_bytes_at(bytes: &[u8]) -> Option<usize> {
+    let length: [u8; 4] = bytes.get(8..12)?.try_into().ok()?;
+    Some(i32::from_be_bytes(length) as usize + 12)
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Batches for log tests: valid headers, records that nobody reads.
+
+    use super::{BatchHeader, HEADER_BYTES};
+
+    /// A batch of `count` records in `bytes` bytes at `base_offset`, with a correct checksum.
+    pub(crate) fn batch(base_offset: i64, count: i32, bytes: usize, timestamp: i64) -> Vec<u8> {
+        let mut raw = vec![0_u8; bytes.max(HEADER_BYTES)];
+        for (index, byte) in raw.iter_mut().enumerate().skip(HEADER_BYTES) {
+            *byte = (base_offset as u8).wrapping_add(index as u8);
+        }
+        let length = (raw.len() - 12) as i32;
+        raw[0..8].copy_from_slice(&base_offset.to_be_bytes());
+        raw[8..12].copy_from_slice(&length.to_be_bytes());
+        raw[16] = 2;
+        raw[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+        raw[27..35].copy_from_slice(&timestamp.to_be_bytes());
+        raw[35..43].copy_from_slice(&timestamp.to_be_bytes());
+        raw[43..51].copy_from_slice(&(-1_i64).to_be_bytes());
+        raw[51..57].copy_from_slice(&[0xff; 6]);
+        raw[57..61].copy_from_slice(&count.to_be_bytes());
+        let crc = crc32c::crc32c(&raw[21..]);
+        raw[17..21].copy_from_slice(&crc.to_be_bytes());
+        raw
+    }
+
+    /// The same bytes as the log takes them.
+    pub(crate) fn entry(raw: &[u8]) -> super::Entry<'_> {
+        let head: [u8; HEADER_BYTES] = *raw.first_chunk().expect("a header");
+        let header = BatchHeader::parse(&head).expect("valid");
+        super::Entry { header, head, records: &raw[HEADER_BYTES..] }
+    }
+}

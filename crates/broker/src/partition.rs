@@ -1,0 +1,278 @@
+//! One partition: its leader, its log, what it knows of producers, and who waits for it.
+//!
+//! ```text
+//!  Produce ─▶ append: sequence check ─▶ log ─▶ producers, waiters
+//!  Fetch   ─▶ read:   leader, epoch and offset checks ─▶ batches
+//! ```
+//!
+//! All nodes live in one process, so all replicas of a partition are the same log: replication is instant, the high
+//! watermark is the log's end, and moving the leader is changing a number. It must not know requests or sockets.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use milena_messages::ErrorCode;
+
+use crate::check::Checked;
+use crate::epochs::Epochs;
+use crate::log::{DiskLog, Log, MemoryLog, OpenError, epoch_checkpoint};
+use crate::producers::{Producers, Refused, Stamp, Verdict};
+use crate::waiter::{Waiter, Waiters};
+
+/// A partition, shared by the nodes of the cluster.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) index: i32,
+    state: Mutex<PartitionState>,
+}
+
+/// Who serves a partition. `leader` is `None` while all its replicas are down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Placement {
+    pub(crate) leader: Option<i32>,
+    pub(crate) leader_epoch: i32,
+    pub(crate) replicas: Vec<i32>,
+    pub(crate) isr: Vec<i32>,
+}
+
+/// Everything about a partition that changes.
+#[derive(Debug)]
+pub(crate) struct PartitionState {
+    placement: Placement,
+    log: Log,
+    epochs: Epochs,
+    producers: Producers,
+    waiters: Waiters,
+    /// Counts what a parked fetch must look at again.
+    changes: u64,
+    is_deleted: bool,
+}
+
+/// Where a batch went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Appended {
+    pub(crate) base_offset: i64,
+    /// −1 unless the topic stamps its own time.
+    pub(crate) append_time: i64,
+}
+
+/// Why a partition does not serve a request: the code, and nothing else to say.
+pub(crate) type Denied = ErrorCode;
+
+impl Partition {
+    /// A new partition whose log is in memory.
+    pub(crate) fn in_memory(index: i32, placement: Placement) -> Self {
+        let log = Log::Memory(MemoryLog::default());
+        Self::new(index, placement, log, Epochs::default(), Producers::default())
+    }
+
+    /// A new partition whose log is created in `dir`.
+    pub(crate) fn create(
+        index: i32,
+        placement: Placement,
+        dir: &Path,
+        segment_bytes: u64,
+    ) -> io::Result<Self> {
+        let log = Log::Disk(DiskLog::create(dir, segment_bytes)?);
+        Ok(Self::new(index, placement, log, Epochs::default(), Producers::default()))
+    }
+
+    /// A partition recovered from `dir`; see [`DiskLog::open`].
+    ///
+    /// A new leader epoch begins, as it does when a Kafka broker restarts: what a power cut took from the log's end
+    /// must not be continued under the same one (KIP-320).
+    pub(crate) fn open(
+        index: i32,
+        mut placement: Placement,
+        dir: &Path,
+        segment_bytes: u64,
+        recovery_point: i64,
+    ) -> Result<Self, OpenError> {
+        let (mut epochs, mut producers) = (Epochs::default(), Producers::default());
+        let log = DiskLog::open(dir, segment_bytes, recovery_point, &mut |header| {
+            if let Some(epoch) = header.partition_leader_epoch {
+                epochs.begin(epoch, header.base_offset);
+            }
+            if let Some(stamp) = Stamp::of(header) {
+                producers.record(&stamp, header.base_offset, -1);
+            }
+        })?;
+        // Epochs that wrote nothing are only in the file.
+        for (epoch, start) in epoch_checkpoint::read(dir) {
+            if start == log.end() {
+                epochs.begin(epoch, start);
+            }
+        }
+        placement.leader_epoch += 1;
+        Ok(Self::new(index, placement, Log::Disk(log), epochs, producers))
+    }
+
+    fn new(index: i32, placement: Placement, log: Log, epochs: Epochs, producers: Producers) -> Self {
+        let mut state = PartitionState {
+            placement,
+            log,
+            epochs,
+            producers,
+            waiters: Waiters::default(),
+            changes: 0,
+            is_deleted: false,
+        };
+        state.begin_epoch();
+        Self { index, state: Mutex::new(state) }
+    }
+
+    /// Its state. A panic while it was held left it whole: changes are made after what may fail.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, PartitionState> {
+        crate::lock(&self.state)
+    }
+}
+
+impl PartitionState {
+    pub(crate) fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    pub(crate) fn log_start(&self) -> i64 {
+        self.log.start()
+    }
+
+    /// The log's end, which is the high watermark and the last stable offset too.
+    pub(crate) fn log_end(&self) -> i64 {
+        self.log.end()
+    }
+
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log.bytes()
+    }
+
+    pub(crate) fn epochs(&self) -> &Epochs {
+        &self.epochs
+    }
+
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Whether `node` may serve a request that believes in `current_epoch` (KIP-320).
+    pub(crate) fn check_leader(&self, node: i32, current_epoch: Option<i32>) -> Result<(), Denied> {
+        let epoch = self.placement.leader_epoch;
+        match current_epoch {
+            _ if self.is_deleted => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+            Some(current) if current < epoch => Err(ErrorCode::FENCED_LEADER_EPOCH),
+            Some(current) if current > epoch => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
+            _ if self.placement.leader != Some(node) => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+            _ => Ok(()),
+        }
+    }
+
+    /// Appends a batch, unless its producer's sequence says otherwise.
+    pub(crate) fn append(
+        &mut self,
+        batch: &Checked<'_>,
+        append_time: Option<i64>,
+    ) -> Result<Appended, Denied> {
+        if let Some(stamp) = batch.stamp() {
+            match self.producers.check(stamp) {
+                Ok(Verdict::Fresh) => {}
+                Ok(Verdict::Duplicate { base_offset, append_time }) => {
+                    return Ok(Appended { base_offset, append_time });
+                }
+                Err(Refused::OutOfOrder) => return Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER),
+                Err(Refused::StaleEpoch) => return Err(ErrorCode::INVALID_PRODUCER_EPOCH),
+            }
+        }
+        let entry = batch.entry(self.log.end(), self.placement.leader_epoch, append_time);
+        self.log.append(&entry).map_err(|error| storage_error(&error))?;
+        let base_offset = entry.header.base_offset;
+        let append_time = append_time.unwrap_or(-1);
+        if let Some(stamp) = batch.stamp() {
+            self.producers.record(stamp, base_offset, append_time);
+        }
+        self.changes += 1;
+        self.waiters.appended(batch.bytes());
+        Ok(Appended { base_offset, append_time })
+    }
+
+    /// Batches from `offset` on; see [`Log::read`].
+    pub(crate) fn read(
+        &mut self,
+        offset: i64,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<Bytes, Denied> {
+        if offset < self.log.start() || offset > self.log.end() {
+            return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+        }
+        self.log.read(offset, bytes_max, at_least_one).map_err(|error| storage_error(&error))
+    }
+
+    /// The first batch whose greatest timestamp is at least `timestamp`.
+    pub(crate) fn batch_by_time(&mut self, timestamp: i64) -> Result<Option<Bytes>, Denied> {
+        self.log.batch_by_time(timestamp).map_err(|error| storage_error(&error))
+    }
+
+    /// The greatest timestamp of any record.
+    pub(crate) fn max_timestamp(&self) -> Option<i64> {
+        self.log.max_timestamp()
+    }
+
+    /// Has `waiter` told of what happens here from now on.
+    pub(crate) fn add_waiter(&mut self, waiter: &Arc<Waiter>) {
+        self.waiters.add(waiter);
+    }
+
+    /// Gives the partition to `leader`, in a new epoch, with these replicas in sync.
+    pub(crate) fn lead(&mut self, leader: Option<i32>, isr: Vec<i32>) {
+        self.placement.leader = leader;
+        self.placement.isr = isr;
+        self.placement.leader_epoch += 1;
+        self.begin_epoch();
+        self.changes += 1;
+        self.waiters.wake_all();
+    }
+
+    /// Changes which replicas are in sync, under the same leader.
+    pub(crate) fn set_isr(&mut self, isr: Vec<i32>) {
+        self.placement.isr = isr;
+    }
+
+    /// The topic was deleted: from now on nobody is served.
+    pub(crate) fn delete(&mut self) {
+        self.is_deleted = true;
+        self.changes += 1;
+        self.waiters.wake_all();
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.is_deleted
+    }
+
+    /// Makes everything durable; answers the log's end, the new recovery point, when the log is on disk.
+    pub(crate) fn flush(&mut self) -> io::Result<Option<i64>> {
+        match &mut self.log {
+            Log::Memory(_) => Ok(None),
+            Log::Disk(log) => {
+                log.flush()?;
+                Ok(Some(log.end()))
+            }
+        }
+    }
+
+    fn begin_epoch(&mut self) {
+        let is_news = self.epochs.begin(self.placement.leader_epoch, self.log.end());
+        if let (true, Log::Disk(log)) = (is_news, &self.log)
+            && let Err(error) = epoch_checkpoint::write(log.dir(), self.epochs.entries())
+        {
+            // Not needed for correctness: recovery reads epochs out of the batches.
+            tracing::warn!(dir = %log.dir().display(), %error, "cannot write the leader epoch checkpoint");
+        }
+    }
+}
+
+#[cold]
+fn storage_error(error: &io::Error) -> ErrorCode {
+    tracing::error!(%error, "storage failed");
+    ErrorCode::KAFKA_STORAGE_ERROR
+}

@@ -1,0 +1,204 @@
+//! One connection: a request in, its answer out, in order, one at a time, as Kafka does it.
+//!
+//! ```text
+//!  read ─▶ frame ─▶ handle ─▶ write ─▶ read …
+//!                      └▶ parked: until bytes, deadline, or the client hangs up
+//! ```
+//!
+//! Nothing is read while a request is being answered, so a client that does not read its answers stops sending by
+//! itself (TCP does that), and never has more than one answer in memory.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::{Buf, Bytes};
+use milena_wire::WireFrame;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::ServerLimits;
+use super::budget::Lease;
+use super::hangup::{HTTP_ANSWER, Hangup};
+use super::intake::Intake;
+use super::listener::Shared;
+use crate::machine::{Answer, Now, Parked};
+
+/// How long a connection keeps a large buffer for the next request.
+const BUFFER_KEPT: Duration = Duration::from_millis(500);
+
+/// A client's connection to a node.
+pub(super) struct Connection {
+    node: i32,
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    intake: Intake,
+    lease: Lease,
+}
+
+impl Connection {
+    pub(super) fn new(node: i32, stream: TcpStream, shared: Arc<Shared>) -> Self {
+        let intake = Intake::new(shared.limits.request_bytes_max);
+        let lease = shared.budget.lease();
+        Self { node, stream, shared, intake, lease }
+    }
+
+    /// Serves the connection until it ends; answers why it did.
+    pub(super) async fn serve(mut self) -> Hangup {
+        // Requests and answers are written whole: waiting to fill packets only delays them.
+        if let Err(error) = self.stream.set_nodelay(true) {
+            return error.into();
+        }
+        let shed = self.lease.shed();
+        let served = async {
+            loop {
+                if let Err(reason) = self.serve_one().await {
+                    break (self, reason);
+                }
+            }
+        };
+        let (mut connection, reason) = tokio::select! {
+            ended = served => ended,
+            () = shed => return Hangup::Shed,
+        };
+        if matches!(reason, Hangup::Stranger(protocol) if protocol.starts_with("HTTP")) {
+            let _ = timeout(Duration::from_secs(1), connection.stream.write_all(HTTP_ANSWER)).await;
+        }
+        reason
+    }
+
+    async fn serve_one(&mut self) -> Result<(), Hangup> {
+        let frame = self.read_frame().await?;
+        // Fetches from disk are read into memory before they are sent.
+        if let Some(bytes) = self.limits().read_bytes_max.filter(|_| is_fetch(&frame)) {
+            self.lease.hold(self.intake.allocated() + bytes).await;
+        }
+        let answer = self.shared.machine.handle(self.node, &frame, now());
+        drop(frame);
+        self.shared.count_request();
+        let mut answer = answer.map_err(Hangup::Refused)?;
+        loop {
+            match answer {
+                Answer::Now(frame) => return self.write(frame).await,
+                Answer::Nothing => return Ok(()),
+                Answer::Later(parked) => answer = self.wait(parked).await?,
+            }
+        }
+    }
+
+    /// Waits with a parked fetch, holding no more memory than an idle connection.
+    async fn wait(&mut self, parked: Parked) -> Result<Answer, Hangup> {
+        self.intake.shrink();
+        self.lease.hold(self.intake.allocated()).await;
+        let deadline = parked.deadline().into();
+        tokio::select! {
+            _ = timeout_at(deadline, poll_fn(|context| parked.poll(context))) => {}
+            reason = hung_up(&self.stream) => return Err(reason),
+        }
+        if let Some(bytes) = self.limits().read_bytes_max {
+            self.lease.hold(self.intake.allocated() + bytes).await;
+        }
+        self.shared.machine.resume(parked, now()).map_err(Hangup::Refused)
+    }
+
+    async fn read_frame(&mut self) -> Result<Bytes, Hangup> {
+        let started = Instant::now();
+        let mut deadline = started + self.limits().idle_timeout;
+        let mut is_idle = self.intake.pending() == 0;
+        if !is_idle {
+            deadline = started + self.limits().stall_timeout;
+        }
+        loop {
+            if let Some(frame) = self.intake.next_frame()? {
+                self.lease.mark();
+                return Ok(frame);
+            }
+            self.make_room().await;
+            let read = if is_idle && self.intake.is_oversized() {
+                match timeout(BUFFER_KEPT, self.stream.read_buf(self.intake.buffer())).await {
+                    Ok(read) => Ok(read),
+                    Err(_) => {
+                        self.intake.shrink();
+                        self.lease.hold(0).await;
+                        continue;
+                    }
+                }
+            } else {
+                timeout_at(deadline, self.stream.read_buf(self.intake.buffer())).await
+            };
+            let pending = self.intake.pending();
+            match read {
+                Ok(Ok(0)) if pending == 0 => return Err(Hangup::Done),
+                Ok(Ok(0)) => return Err(Hangup::CutOff { bytes: pending }),
+                Ok(Ok(bytes)) => {
+                    let is_progress = self.lease.moved(bytes);
+                    if is_idle || is_progress {
+                        deadline = Instant::now() + self.limits().stall_timeout;
+                    }
+                    is_idle = false;
+                }
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) if is_idle => return Err(Hangup::Idle),
+                Err(_) => return Err(Hangup::SlowRequest { bytes: pending }),
+            }
+        }
+    }
+
+    async fn make_room(&mut self) {
+        if self.intake.has_room() {
+            return;
+        }
+        let wanted = self.intake.wanted();
+        self.lease.hold(wanted.max(self.intake.allocated())).await;
+        self.intake.grow(wanted);
+        self.lease.hold(self.intake.allocated()).await;
+    }
+
+    async fn write(&mut self, mut frame: WireFrame) -> Result<(), Hangup> {
+        if self.limits().read_bytes_max.is_some() {
+            self.lease.hold(self.intake.allocated() + frame.len()).await;
+        }
+        let stall_timeout = self.limits().stall_timeout;
+        let mut deadline = Instant::now() + stall_timeout;
+        while frame.has_remaining() {
+            match timeout_at(deadline, self.stream.write_buf(&mut frame)).await {
+                Ok(Ok(0)) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                Ok(Ok(bytes)) => {
+                    if self.lease.moved(bytes) {
+                        deadline = Instant::now() + stall_timeout;
+                    }
+                }
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => return Err(Hangup::SlowReader { bytes: frame.remaining() }),
+            }
+        }
+        self.lease.mark();
+        self.lease.hold(self.intake.allocated()).await;
+        Ok(())
+    }
+
+    fn limits(&self) -> &ServerLimits {
+        &self.shared.limits
+    }
+}
+
+/// Ends when the client hangs up; never while it has sent more, which is for later.
+async fn hung_up(stream: &TcpStream) -> Hangup {
+    match stream.peek(&mut [0]).await {
+        Ok(0) => Hangup::Done,
+        Ok(_) => std::future::pending().await,
+        Err(error) => error.into(),
+    }
+}
+
+/// Fetch is API key 1: the only request whose answer is read from disk.
+fn is_fetch(frame: &Bytes) -> bool {
+    frame.starts_with(&[0, 1])
+}
+
+fn now() -> Now {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { instant: Instant::now().into_std(), unix_ms: since_1970.as_millis() as i64 }
+}

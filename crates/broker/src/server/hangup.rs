@@ -1,0 +1,120 @@
+//! Why connections ended, told and counted; and what a peer speaks that does not speak Kafka.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::machine::Refused;
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(crate) enum Hangup {
+    /// The peer closed it between two requests.
+    Done,
+    /// The peer closed it within a request.
+    CutOff { bytes: usize },
+    /// It failed.
+    Io(io::Error),
+    /// Something else than Kafka's protocol.
+    Stranger(&'static str),
+    /// A frame whose size cannot be.
+    FrameSize(i32),
+    /// A request that cannot be answered.
+    Refused(Refused),
+    /// Nothing was asked for too long.
+    Idle,
+    /// A request did not arrive whole in time.
+    SlowRequest { bytes: usize },
+    /// A response was not read in time.
+    SlowReader { bytes: usize },
+    /// Memory was short, and this connection had held some longest without progress.
+    Shed,
+    /// Too many connections.
+    Full,
+}
+
+/// How many connections ended for a reason that is worth counting.
+#[derive(Debug, Default)]
+pub(crate) struct Hangups {
+    pub(crate) malformed: AtomicU64,
+    pub(crate) strangers: AtomicU64,
+    pub(crate) timed_out: AtomicU64,
+    pub(crate) shed: AtomicU64,
+    pub(crate) full: AtomicU64,
+}
+
+impl Hangups {
+    /// Counts it, and tells the log.
+    pub(crate) fn note(&self, node: i32, peer: &dyn fmt::Display, reason: &Hangup) {
+        let count = |counter: &AtomicU64| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        };
+        match reason {
+            Hangup::Done | Hangup::Idle => {
+                tracing::debug!(node, %peer, %reason, "connection closed");
+                return;
+            }
+            Hangup::CutOff { .. } | Hangup::Io(_) => {
+                tracing::debug!(node, %peer, %reason, "connection lost");
+                return;
+            }
+            Hangup::Stranger(_) => count(&self.strangers),
+            Hangup::FrameSize(_) | Hangup::Refused(_) => count(&self.malformed),
+            Hangup::SlowRequest { .. } | Hangup::SlowReader { .. } => count(&self.timed_out),
+            Hangup::Shed => count(&self.shed),
+            Hangup::Full => count(&self.full),
+        }
+        tracing::warn!(node, %peer, %reason, "connection closed");
+    }
+}
+
+impl fmt::Display for Hangup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("closed by the client"),
+            Self::CutOff { bytes } => write!(f, "closed by the client after {bytes} bytes of a request"),
+            Self::Io(error) => error.fmt(f),
+            Self::Stranger(protocol) => write!(f, "the peer speaks {protocol}, not Kafka's protocol"),
+            Self::FrameSize(size) => write!(f, "a frame announces {size} bytes"),
+            Self::Refused(refused) => refused.fmt(f),
+            Self::Idle => f.write_str("nothing was asked for too long"),
+            Self::SlowRequest { bytes } => write!(f, "a request stalled after {bytes} bytes"),
+            Self::SlowReader { bytes } => write!(f, "the client left {bytes} bytes of a response unread"),
+            Self::Shed => f.write_str("stalled while others needed the memory it held"),
+            Self::Full => f.write_str("too many connections"),
+        }
+    }
+}
+
+impl From<io::Error> for Hangup {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// What a peer speaks whose first bytes are none of Kafka's, as far as it can be told.
+pub(super) fn recognise(first: [u8; 4]) -> Option<&'static str> {
+    match &first {
+        [0x16, 0x03, ..] => Some("TLS"),
+        b"GET " | b"POST" | b"PUT " | b"HEAD" | b"DELE" | b"OPTI" | b"PATC" | b"CONN" => Some("HTTP"),
+        b"PRI " => Some("HTTP/2"),
+        b"SSH-" => Some("SSH"),
+        _ => None,
+    }
+}
+
+/// What a person who points a browser or `curl` at a broker should read.
+pub(super) const HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
+    Content-Type: text/plain\r\nContent-Length: 45\r\n\r\nThis port speaks Kafka's protocol, not HTTP.\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_http_answer_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(HTTP_ANSWER).expect("ASCII");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a body");
+        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());
+    }
+}

@@ -1,0 +1,134 @@
+//! One node's port: it accepts connections, keeps their number in bounds, and ends them all when the node stops.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::connection::Connection;
+use super::hangup::Hangup;
+use super::{Budget, Hangups, ServerLimits};
+use crate::machine::Machine;
+
+/// After a failed accept: most often the process is out of file descriptors, and trying at once only burns time.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
+/// What all connections of a cluster share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) machine: Machine,
+    pub(crate) limits: ServerLimits,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) hangups: Hangups,
+    pub(crate) connections: AtomicUsize,
+    pub(crate) accepted: AtomicU64,
+    pub(crate) requests: AtomicU64,
+}
+
+/// A node that listens. Dropping it ends its connections soon; [`stop`](Self::stop) waits until they have.
+#[derive(Debug)]
+pub(crate) struct NodeServer {
+    stop: watch::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl NodeServer {
+    /// Serves `node` on `listener`, on the runtime this is called in.
+    pub(crate) fn start(node: i32, listener: TcpListener, shared: Arc<Shared>) -> Self {
+        let (stop, stopped) = watch::channel(());
+        let task = tokio::spawn(serve(node, listener, shared, stopped));
+        Self { stop, task }
+    }
+
+    /// Closes the port and all connections.
+    pub(crate) async fn stop(self) {
+        drop(self.stop);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "a node's task failed");
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(machine: Machine, limits: ServerLimits) -> Self {
+        Self {
+            machine,
+            limits,
+            budget: Budget::new(limits.buffer_bytes_max),
+            hangups: Hangups::default(),
+            connections: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn count_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn serve(node: i32, listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<()>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => accept(node, stream, peer, &shared, &mut connections),
+                Err(error) => {
+                    tracing::warn!(node, %error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+            // Nothing is ever sent: the channel closes.
+            _ = stopped.changed() => break,
+        }
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+fn accept(
+    node: i32,
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: &Arc<Shared>,
+    connections: &mut JoinSet<()>,
+) {
+    let slot = match Slot::take(shared) {
+        Ok(slot) => slot,
+        Err(reason) => return shared.hangups.note(node, &peer, &reason),
+    };
+    let connection = Connection::new(node, stream, Arc::clone(shared));
+    connections.spawn(async move {
+        let reason = connection.serve().await;
+        slot.0.hangups.note(node, &peer, &reason);
+    });
+}
+
+/// One of the connections that there may be; given back on drop, also when the task is cancelled.
+struct Slot(Arc<Shared>);
+
+impl Slot {
+    fn take(shared: &Arc<Shared>) -> Result<Self, Hangup> {
+        shared.accepted.fetch_add(1, Ordering::Relaxed);
+        let slot = Self(Arc::clone(shared));
+        let before = shared.connections.fetch_add(1, Ordering::Relaxed);
+        if before < shared.limits.connections_max { Ok(slot) } else { Err(Hangup::Full) }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Binds a node's port.
+pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}

@@ -1,0 +1,341 @@
+//! What the cluster is: its nodes, its topics, who leads what, which ids were given out.
+//!
+//! ```text
+//!  State ─▶ nodes, topics by name and id ─▶ Arc<Topic> ─▶ Arc<Partition> (locked one by one)
+//!    └─ every change is saved by storage before it is answered
+//! ```
+//!
+//! Held under one read-write lock by the machine: requests read, commands write. It must not know requests.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use milena_wire::{Str, Uuid};
+
+use crate::configs::{Overrides, TopicRules};
+use crate::error::Error;
+use crate::partition::{Partition, Placement};
+use crate::random::Random;
+use crate::storage::Storage;
+use crate::topic::Topic;
+
+/// The cluster, as all its nodes see it at once.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) cluster_id: Str,
+    pub(crate) nodes: BTreeMap<i32, Node>,
+    topics: BTreeMap<Str, Arc<Topic>>,
+    by_id: HashMap<Uuid, Arc<Topic>>,
+    /// The next producer id to give out, and the first that is not reserved on disk yet.
+    next_producer_id: i64,
+    reserved_producer_id: i64,
+    random: Random,
+    next_assignment: usize,
+    defaults: Defaults,
+    storage: Option<Storage>,
+}
+
+/// A node of the cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) id: i32,
+    pub(crate) host: Str,
+    pub(crate) port: u16,
+    pub(crate) is_up: bool,
+}
+
+/// What topics are unless they say otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Defaults {
+    pub(crate) batch_bytes_max: usize,
+    pub(crate) segment_bytes: u64,
+}
+
+/// Producer ids reserved on disk at a time: a crash skips what is left of them, and never gives one out twice.
+const PRODUCER_ID_BLOCK: i64 = 1000;
+
+impl State {
+    /// The state in `storage`, or a new one.
+    pub(crate) fn open(
+        nodes: Vec<Node>,
+        defaults: Defaults,
+        mut random: Random,
+        storage: Option<Storage>,
+    ) -> Result<Self, Error> {
+        let cluster_id = Str::from(random.uuid().to_string());
+        let mut state = Self {
+            cluster_id,
+            nodes: nodes.into_iter().map(|node| (node.id, node)).collect(),
+            topics: BTreeMap::new(),
+            by_id: HashMap::new(),
+            next_producer_id: 0,
+            reserved_producer_id: 0,
+            random,
+            next_assignment: 0,
+            defaults,
+            storage,
+        };
+        state.load()?;
+        state.settle_leaders();
+        state.save()?;
+        Ok(state)
+    }
+
+    fn load(&mut self) -> Result<(), Error> {
+        // Taken out while the rest of the state is filled from it.
+        let Some(storage) = self.storage.take() else { return Ok(()) };
+        let loaded = self.load_from(&storage);
+        self.storage = Some(storage);
+        loaded
+    }
+
+    fn load_from(&mut self, storage: &Storage) -> Result<(), Error> {
+        let Some(catalog) = storage.load()? else { return Ok(()) };
+        self.cluster_id = catalog.cluster_id;
+        self.next_producer_id = catalog.next_producer_id;
+        self.reserved_producer_id = catalog.next_producer_id;
+        let recovery = storage.recovery_points();
+        for stored in catalog.topics {
+            let rules = self.rules(&stored.overrides);
+            let mut partitions = Vec::with_capacity(stored.placements.len());
+            for (index, placement) in stored.placements.into_iter().enumerate() {
+                let index = index as i32;
+                let dir = storage.partition_dir(&stored.name, index);
+                let point = recovery.get(&(stored.name.to_string(), index)).copied().unwrap_or(0);
+                let partition = Partition::open(index, placement, &dir, rules.segment_bytes, point);
+                partitions.push(Arc::new(partition.map_err(|error| Error::open(&dir, error))?));
+            }
+            let overrides = stored.overrides;
+            self.insert(Topic { name: stored.name, id: stored.id, overrides, rules, partitions });
+        }
+        storage.remove_strays(|name, id| self.topics.get(name).is_some_and(|topic| topic.id == id))
+    }
+
+    pub(crate) fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.topics.get(name)
+    }
+
+    pub(crate) fn topic_by_id(&self, id: Uuid) -> Option<&Arc<Topic>> {
+        self.by_id.get(&id)
+    }
+
+    /// All topics, by name.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.topics.values()
+    }
+
+    /// All topics whose name is at least `name`, by name.
+    pub(crate) fn topics_from(&self, name: &str) -> impl Iterator<Item = &Arc<Topic>> {
+        let range = (std::ops::Bound::Included(name), std::ops::Bound::Unbounded);
+        self.topics.range::<str, _>(range).map(|(_, topic)| topic)
+    }
+
+    pub(crate) fn live_nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values().filter(|node| node.is_up)
+    }
+
+    /// Those of the nodes that are not up.
+    pub(crate) fn offline(&self, nodes: &[i32]) -> Vec<i32> {
+        let is_up = |node: &i32| self.nodes.get(node).is_some_and(|node| node.is_up);
+        nodes.iter().copied().filter(|node| !is_up(node)).collect()
+    }
+
+    /// The node that clients are told is the controller. All of them obey commands.
+    pub(crate) fn controller(&self) -> Option<i32> {
+        self.live_nodes().next().map(|node| node.id)
+    }
+
+    /// What a topic with these configs is bound to.
+    pub(crate) fn rules(&self, overrides: &Overrides) -> TopicRules {
+        TopicRules::new(overrides, self.defaults.batch_bytes_max, self.defaults.segment_bytes)
+    }
+
+    /// An assignment for a new topic: leaders go round the nodes that are up.
+    pub(crate) fn assignment(&mut self, count: i32, replication: usize) -> Vec<Vec<i32>> {
+        let nodes: Vec<i32> = self.live_nodes().map(|node| node.id).collect();
+        let assignment = crate::topic::assign(&nodes, count, replication, self.next_assignment);
+        self.next_assignment = (self.next_assignment + count as usize) % nodes.len().max(1);
+        assignment
+    }
+
+    /// Creates a topic that was found valid, with these replicas per partition, the preferred leader first.
+    pub(crate) fn create_topic(
+        &mut self,
+        name: &str,
+        overrides: Overrides,
+        assignment: Vec<Vec<i32>>,
+    ) -> Result<Arc<Topic>, Error> {
+        let id = self.random.uuid();
+        let rules = self.rules(&overrides);
+        let partitions = self.make_partitions(name, id, rules, 0, assignment)?;
+        let unheard: Vec<&str> = overrides
+            .keys()
+            .map(String::as_str)
+            .filter(|name| crate::configs::definition(name).is_some_and(|config| !config.is_honoured))
+            .collect();
+        if !unheard.is_empty() {
+            tracing::info!(topic = name, configs = ?unheard, "configs are kept and described, but change nothing here");
+        }
+        let topic = self.insert(Topic { name: Str::from(name), id, overrides, rules, partitions });
+        if let Err(error) = self.save() {
+            self.remove(&topic);
+            return Err(error);
+        }
+        Ok(topic)
+    }
+
+    /// Adds partitions to a topic, one for each element of the assignment.
+    pub(crate) fn add_partitions(&mut self, name: &str, assignment: Vec<Vec<i32>>) -> Result<(), Error> {
+        let Some(old) = self.topics.get(name).cloned() else {
+            return Err(Error::refused(format!("topic {name} does not exist")));
+        };
+        let first = old.partitions.len() as i32;
+        let mut partitions = old.partitions.clone();
+        partitions.extend(self.make_partitions(name, old.id, old.rules, first, assignment)?);
+        let overrides = old.overrides.clone();
+        self.insert(Topic { name: old.name.clone(), id: old.id, overrides, rules: old.rules, partitions });
+        self.save().inspect_err(|_| {
+            self.topics.insert(old.name.clone(), Arc::clone(&old));
+            self.by_id.insert(old.id, old);
+        })
+    }
+
+    /// Deletes a topic. Its files are gone from their place when this returns, and from the disk soon after.
+    pub(crate) fn delete_topic(&mut self, topic: &Arc<Topic>) -> Result<(), Error> {
+        self.remove(topic);
+        if let Err(error) = self.save() {
+            self.topics.insert(topic.name.clone(), Arc::clone(topic));
+            self.by_id.insert(topic.id, Arc::clone(topic));
+            return Err(error);
+        }
+        topic.partitions.iter().for_each(|partition| partition.lock().delete());
+        if let Some(storage) = &self.storage {
+            storage.discard(topic);
+        }
+        Ok(())
+    }
+
+    /// A producer id that nobody had.
+    pub(crate) fn new_producer_id(&mut self) -> Result<i64, Error> {
+        if self.next_producer_id >= self.reserved_producer_id {
+            self.reserved_producer_id = self.next_producer_id + PRODUCER_ID_BLOCK;
+            self.save().inspect_err(|_| self.reserved_producer_id = self.next_producer_id)?;
+        }
+        self.next_producer_id += 1;
+        Ok(self.next_producer_id - 1)
+    }
+
+    /// Moves a partition's leadership to one of its replicas that is up.
+    pub(crate) fn move_leader(&mut self, topic: &str, partition: i32, node: i32) -> Result<(), Error> {
+        let found = self.topics.get(topic).and_then(|topic| topic.partition(partition));
+        let Some(found) = found.cloned() else {
+            return Err(Error::refused(format!("there is no partition {topic}-{partition}")));
+        };
+        if !self.nodes.get(&node).is_some_and(|node| node.is_up) {
+            return Err(Error::refused(format!("node {node} is not up")));
+        }
+        {
+            let mut state = found.lock();
+            let placement = state.placement();
+            if !placement.replicas.contains(&node) {
+                let replicas = &placement.replicas;
+                return Err(Error::refused(format!(
+                    "node {node} holds no replica of {topic}-{partition}: {replicas:?} do"
+                )));
+            }
+            let isr = placement.isr.clone();
+            state.lead(Some(node), isr);
+        }
+        self.save()
+    }
+
+    /// Takes a node up or down, and moves leaders off what is down and onto what came back.
+    pub(crate) fn set_up(&mut self, node: i32, is_up: bool) -> Result<(), Error> {
+        match self.nodes.get_mut(&node) {
+            Some(node) => node.is_up = is_up,
+            None => return Err(Error::refused(format!("there is no node {node}"))),
+        }
+        self.settle_leaders();
+        self.save()
+    }
+
+    /// Bytes in all logs.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
+        partitions.map(|partition| partition.lock().log_bytes()).sum()
+    }
+
+    /// Makes the log of every partition durable, so that the next start need not check it.
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        let Some(storage) = &self.storage else { return Ok(()) };
+        let mut points = Vec::new();
+        for topic in self.topics.values() {
+            for partition in &topic.partitions {
+                let flushed = partition.lock().flush();
+                let what = || format!("cannot flush {}-{}", topic.name, partition.index);
+                let point = flushed.map_err(|error| Error::io(what(), error))?;
+                points.extend(point.map(|point| (topic.name.clone(), partition.index, point)));
+            }
+        }
+        storage.save_recovery_points(&points)
+    }
+
+    /// Gives every partition a leader that is up, if it has a replica that is.
+    fn settle_leaders(&mut self) {
+        let up: Vec<i32> = self.live_nodes().map(|node| node.id).collect();
+        for partition in self.topics.values().flat_map(|topic| &topic.partitions) {
+            let mut state = partition.lock();
+            let placement = state.placement();
+            let isr: Vec<i32> =
+                placement.replicas.iter().copied().filter(|replica| up.contains(replica)).collect();
+            let leader = placement.leader.filter(|leader| isr.contains(leader)).or(isr.first().copied());
+            if leader != placement.leader {
+                // Kafka, too, leaves the last replica in sync in the list when it goes.
+                let isr = if isr.is_empty() { placement.isr.clone() } else { isr };
+                state.lead(leader, isr);
+            } else if isr != placement.isr && !isr.is_empty() {
+                state.set_isr(isr);
+            }
+        }
+    }
+
+    fn make_partitions(
+        &self,
+        name: &str,
+        id: Uuid,
+        rules: TopicRules,
+        first: i32,
+        assignment: Vec<Vec<i32>>,
+    ) -> Result<Vec<Arc<Partition>>, Error> {
+        let is_up = |node: &i32| self.nodes.get(node).is_some_and(|node| node.is_up);
+        let mut partitions = Vec::with_capacity(assignment.len());
+        for (index, replicas) in (first..).zip(assignment) {
+            let isr: Vec<i32> = replicas.iter().copied().filter(is_up).collect();
+            let placement = Placement { leader: isr.first().copied(), leader_epoch: 0, replicas, isr };
+            let partition = match &self.storage {
+                None => Partition::in_memory(index, placement),
+                Some(storage) => storage.create_partition(name, id, index, placement, rules.segment_bytes)?,
+            };
+            partitions.push(Arc::new(partition));
+        }
+        self.storage.as_ref().map_or(Ok(()), Storage::sync)?;
+        Ok(partitions)
+    }
+
+    fn insert(&mut self, topic: Topic) -> Arc<Topic> {
+        let topic = Arc::new(topic);
+        self.topics.insert(topic.name.clone(), Arc::clone(&topic));
+        self.by_id.insert(topic.id, Arc::clone(&topic));
+        topic
+    }
+
+    fn remove(&mut self, topic: &Topic) {
+        self.topics.remove(topic.name.as_str());
+        self.by_id.remove(&topic.id);
+    }
+
+    fn save(&self) -> Result<(), Error> {
+        let Some(storage) = &self.storage else { return Ok(()) };
+        storage.save(&self.cluster_id, self.reserved_producer_id, self.topics.values())
+    }
+}

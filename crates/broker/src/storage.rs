@@ -1,0 +1,172 @@
+//! The data directory: the cluster's catalogue, a directory for each partition, and who may use it.
+//!
+//! ```text
+//!  data/  milena.catalog                        cluster id, producer ids, topics, placements; replaced whole
+//!         recovery-point-offset-checkpoint      offsets that were durable at the last clean stop (Kafka's form)
+//!         .lock                                 held while a broker runs
+//!         orders-0/                             see log/disk.rs
+//! ```
+//!
+//! Kafka's own tools read the partitions. Kafka's own broker must not be started on it, nor this one on Kafka's.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use milena_wire::{Str, Uuid};
+
+use crate::catalog::{self, Catalog};
+use crate::error::Error;
+use crate::log::file;
+use crate::partition::{Partition, Placement};
+use crate::topic::Topic;
+
+const CATALOG: &str = "milena.catalog";
+const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
+const PARTITION_METADATA: &str = "partition.metadata";
+const DISCARDED: &str = "-delete";
+
+/// A data directory that is ours alone while this exists.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Storage {
+    /// Takes possession of `dir`, creating it.
+    pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
+        let failed = |error| Error::io(format!("cannot use the data directory {}", dir.display()), error);
+        fs::create_dir_all(dir).map_err(failed)?;
+        if dir.join("meta.properties").exists() {
+            return Err(Error::refused(format!(
+                "{} belongs to Apache Kafka; this broker needs a directory of its own",
+                dir.display()
+            )));
+        }
+        let lock = File::create(dir.join(".lock")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::refused(format!("another broker uses the data directory {}", dir.display())))
+            }
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    /// The directory of a partition.
+    pub(crate) fn partition_dir(&self, topic: &str, index: i32) -> PathBuf {
+        self.dir.join(format!("{topic}-{index}"))
+    }
+
+    /// What was saved last, if anything ever was.
+    pub(crate) fn load(&self) -> Result<Option<Catalog>, Error> {
+        let path = self.dir.join(CATALOG);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io(format!("cannot read {}", path.display()), error)),
+        };
+        catalog::parse(&text).map(Some).map_err(|reason| Error::damaged(&path, reason))
+    }
+
+    /// Saves the catalogue: when this returns, a crash does not undo it.
+    pub(crate) fn save<'a>(
+        &self,
+        cluster_id: &Str,
+        next_producer_id: i64,
+        topics: impl Iterator<Item = &'a Arc<Topic>>,
+    ) -> Result<(), Error> {
+        let text = catalog::write(cluster_id, next_producer_id, topics);
+        self.replace(CATALOG, &text)
+    }
+
+    /// Creates a partition and its directory. What a crash left there of an earlier attempt is removed.
+    pub(crate) fn create_partition(
+        &self,
+        topic: &str,
+        id: Uuid,
+        index: i32,
+        placement: Placement,
+        segment_bytes: u64,
+    ) -> Result<Partition, Error> {
+        let dir = self.partition_dir(topic, index);
+        let create = || {
+            if dir.exists() {
+                fs::remove_dir_all(&dir)?;
+            }
+            let partition = Partition::create(index, placement, &dir, segment_bytes)?;
+            fs::write(dir.join(PARTITION_METADATA), format!("version: 0\ntopic_id: {id}"))?;
+            Ok(partition)
+        };
+        create().map_err(|error| Error::io(format!("cannot create {}", dir.display()), error))
+    }
+
+    /// Makes the names of new partitions' directories durable, before the catalogue counts on them.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        let failed = |error| Error::io(format!("cannot sync {}", self.dir.display()), error);
+        file::sync_dir(&self.dir).map_err(failed)
+    }
+
+    /// Takes a deleted topic's directories away. What cannot be removed now is removed at the next start.
+    pub(crate) fn discard(&self, topic: &Topic) {
+        for partition in &topic.partitions {
+            let dir = self.partition_dir(&topic.name, partition.index);
+            let aside = dir.with_added_extension(format!("{}{DISCARDED}", topic.id));
+            if let Err(error) = fs::rename(&dir, &aside).and_then(|()| fs::remove_dir_all(&aside)) {
+                tracing::warn!(dir = %dir.display(), %error, "cannot remove a deleted partition's files yet");
+            }
+        }
+    }
+
+    /// Removes partitions that no topic owns: a crash came between creating or deleting them and the catalogue.
+    pub(crate) fn remove_strays(&self, is_known: impl Fn(&str, Uuid) -> bool) -> Result<(), Error> {
+        let failed = |error| Error::io(format!("cannot tidy {}", self.dir.display()), error);
+        for entry in fs::read_dir(&self.dir).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let Some(id) = partition_owner(&path) else { continue };
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let topic = name.rsplit_once('-').map_or(name, |(topic, _)| topic);
+            if name.ends_with(DISCARDED) || !is_known(topic, id) {
+                tracing::warn!(dir = %path.display(), "removed a partition that belongs to no topic");
+                fs::remove_dir_all(&path).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Offsets below which each partition's log is known to be durable.
+    pub(crate) fn recovery_points(&self) -> HashMap<(String, i32), i64> {
+        let text = fs::read_to_string(self.dir.join(RECOVERY_POINTS)).unwrap_or_default();
+        let entry = |line: &str| {
+            let mut words = line.split(' ');
+            let topic = words.next()?.to_owned();
+            Some(((topic, words.next()?.parse().ok()?), words.next()?.parse().ok()?))
+        };
+        text.lines().skip(2).map_while(entry).collect()
+    }
+
+    /// Saves those offsets.
+    pub(crate) fn save_recovery_points(&self, points: &[(Str, i32, i64)]) -> Result<(), Error> {
+        let mut text = format!("0\n{}\n", points.len());
+        for (topic, index, offset) in points {
+            let _ = writeln!(text, "{topic} {index} {offset}");
+        }
+        self.replace(RECOVERY_POINTS, &text)
+    }
+
+    fn replace(&self, name: &str, text: &str) -> Result<(), Error> {
+        let path = self.dir.join(name);
+        file::replace(&path, text.as_bytes())
+            .map_err(|error| Error::io(format!("cannot write {}", path.display()), error))
+    }
+}
+
+/// The topic id in a partition's directory; `None` when the path is no such directory.
+fn partition_owner(path: &Path) -> Option<Uuid> {
+    let text = fs::read_to_string(path.join(PARTITION_METADATA)).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("topic_id: "))?.parse().ok()
+}
