@@ -10,8 +10,8 @@ use std::process::Command;
 use anyhow::Result;
 use lexopt::Arg;
 
-use crate::r#gen;
 use crate::r#gen::jar;
+use crate::r#gen::sources::{self, Sources};
 
 /// Writes the golden files, or with `--check` compares them.
 ///
@@ -29,7 +29,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<()> {
 }
 
 fn write_or_check(mode: &str) -> Result<()> {
-    let mut jars = r#gen::jars()?;
+    let mut jars = sources::jars()?;
     // Kafka's client logs through it, and nothing of it is wanted here.
     jars.push(jar::fetch("org.slf4j", "slf4j-nop", "1.7.36")?);
     jars.push(jar::fetch("org.slf4j", "slf4j-api", "1.7.36")?);
@@ -42,7 +42,7 @@ fn write_or_check(mode: &str) -> Result<()> {
     let mut java = Command::new("java");
     java.arg("-cp").arg(&class_path).arg("Oracle");
     java.arg(crate::root().join("crates/messages/tests/golden")).arg(mode);
-    jar::run(java.args(r#gen::java_classes()?))?;
+    jar::run(java.args(Sources::read()?.java_classes()))?;
     std::fs::remove_dir_all(classes)?;
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! What generated code calls besides the reader and the writer.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
+use bytes::Bytes;
 use milena_wire::{DecodeError, DecodeReason, EncodeError, EncodeReason, Reader, Writer};
 
 /// Fails when the schema has no such version.
@@ -39,6 +41,18 @@ pub(crate) fn unsupported(field: &'static str, version: i16) -> EncodeError {
 #[cold]
 pub(crate) fn null(field: &'static str) -> EncodeError {
     EncodeError::new(field, EncodeReason::UnexpectedNull)
+}
+
+/// Bytes that debug output shows the length of and nothing else.
+pub(crate) struct Opaque<'a>(pub(crate) Option<&'a Bytes>);
+
+impl fmt::Debug for Opaque<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(bytes) => write!(f, "{} bytes", bytes.len()),
+            None => f.write_str("null"),
+        }
+    }
 }
 
 /// Writers of array elements: one function for all arrays of a type.

@@ -14,6 +14,7 @@ mod keys;
 mod model;
 mod names;
 mod schema;
+pub(crate) mod sources;
 mod versions;
 
 use std::collections::BTreeMap;
@@ -25,27 +26,7 @@ use lexopt::Arg;
 
 use docs::Docs;
 use model::Module;
-use schema::{Kind, Schema};
-
-/// The release whose schemas the committed code follows.
-pub const RELEASE: &str = "4.4.0";
-
-/// The jars that hold schemas of what clients send, receive and find in internal topics, and their Java packages.
-const ARTIFACTS: [(&str, &str); 3] = [
-    ("kafka-clients", "org.apache.kafka.common.message"),
-    ("kafka-group-coordinator", "org.apache.kafka.coordinator.group.generated"),
-    ("kafka-transaction-coordinator", "org.apache.kafka.coordinator.transaction.generated"),
-];
-
-/// Payloads that no client reads: KRaft's own control records, and the principal inside a forwarded request.
-const PAYLOADS_LEFT_OUT: [&str; 6] = [
-    "DefaultPrincipalData",
-    "KRaftVersionRecord",
-    "LeaderChangeMessage",
-    "SnapshotFooterRecord",
-    "SnapshotHeaderRecord",
-    "VotersRecord",
-];
+use sources::{RELEASE, Sources};
 
 /// Writes the generated files, or with `--check` compares them with what is committed.
 ///
@@ -65,81 +46,19 @@ pub fn run(mut args: lexopt::Parser) -> Result<()> {
 }
 
 /// The generated files, formatted, by name.
-///
-/// # Errors
-/// When the schemas cannot be fetched, read or understood.
-pub fn generate() -> Result<BTreeMap<String, String>> {
-    let schemas: Vec<Schema> = schemas()?.into_iter().map(|(_, schema)| schema).collect();
+fn generate() -> Result<BTreeMap<String, String>> {
+    let sources = Sources::read()?;
     let mut docs = Docs::parse(include_str!("docs.txt"))?;
     let mut files = BTreeMap::new();
-    let modules = modules(&schemas)?;
+    let modules = sources.modules()?;
     for module in &modules {
-        files.insert(format!("{}.rs", module.name), emit::module(module, RELEASE, &mut docs)?);
+        files.insert(format!("{}.rs", module.name), emit::module(module, &mut docs)?);
     }
     docs.check_all_used()?;
-    files.insert("api_key.rs".to_owned(), keys::table(&schemas, RELEASE)?);
+    emit::check_secrets(&modules)?;
+    files.insert("api_key.rs".to_owned(), keys::table(&sources)?);
     files.insert("mod.rs".to_owned(), index(&modules));
-    format(files)
-}
-
-/// The jars that the schemas come from.
-pub(crate) fn jars() -> Result<Vec<PathBuf>> {
-    ARTIFACTS.iter().map(|(artifact, _)| jar::fetch("org.apache.kafka", artifact, RELEASE)).collect()
-}
-
-/// The Java classes of all messages that are generated here.
-pub(crate) fn java_classes() -> Result<Vec<String>> {
-    let all = schemas()?.into_iter().filter(|(_, schema)| is_generated(schema));
-    Ok(all
-        .map(|(package, schema)| match schema.kind {
-            Kind::Request | Kind::Response | Kind::Header => format!("{package}.{}Data", schema.name),
-            Kind::Data | Kind::CoordinatorKey | Kind::CoordinatorValue => {
-                format!("{package}.{}", schema.name)
-            }
-        })
-        .collect())
-}
-
-/// All schemas, with the Java package of their classes.
-fn schemas() -> Result<Vec<(&'static str, Schema)>> {
-    let mut schemas = Vec::new();
-    for (jar, (_, package)) in jars()?.iter().zip(ARTIFACTS) {
-        schemas.extend(jar::schemas(jar)?.into_iter().map(|schema| (package, schema)));
-    }
-    Ok(schemas)
-}
-
-/// Which schemas make a file together: request and response of an API, key and value of a coordinator's record.
-fn modules(schemas: &[Schema]) -> Result<Vec<Module>> {
-    let mut groups: BTreeMap<String, Vec<&Schema>> = BTreeMap::new();
-    for schema in schemas.iter().filter(|schema| is_generated(schema)) {
-        groups.entry(module_name(schema)).or_default().push(schema);
-    }
-    groups.iter().map(|(name, schemas)| Module::resolve(name, schemas)).collect()
-}
-
-fn is_generated(schema: &Schema) -> bool {
-    let removed = schema.valid.is_empty();
-    match schema.kind {
-        Kind::Request => !removed && keys::is_for_clients(schema),
-        // A response has the listeners of its request, which alone names them.
-        Kind::Response => !removed && !keys::CONTROLLER_ONLY.contains(&names::api(&schema.name)),
-        Kind::Data => !PAYLOADS_LEFT_OUT.contains(&schema.name.as_str()),
-        Kind::Header | Kind::CoordinatorKey | Kind::CoordinatorValue => true,
-    }
-}
-
-fn module_name(schema: &Schema) -> String {
-    let name = schema.name.as_str();
-    match schema.kind {
-        Kind::Request | Kind::Response => names::snake(names::api(name)),
-        Kind::Header => "header".to_owned(),
-        Kind::Data => names::snake(name),
-        Kind::CoordinatorKey | Kind::CoordinatorValue => {
-            let record = name.trim_end_matches("Key").trim_end_matches("Value");
-            format!("{}_record", names::snake(record))
-        }
-    }
+    format(&files)
 }
 
 fn index(modules: &[Module]) -> String {
@@ -168,29 +87,23 @@ fn index(modules: &[Module]) -> String {
 }
 
 /// Formats with the project's own rustfmt settings.
-fn format(files: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+fn format(files: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
     let directory = jar::scratch()?;
-    let mut rustfmt = Command::new("rustfmt");
-    rustfmt.args(["--edition", "2024", "--config-path"]).arg(crate::root());
-    rustfmt.args(["--config", "skip_children=true"]);
-    let mut paths = Vec::new();
-    for (name, text) in &files {
-        let path = directory.join(name);
-        std::fs::write(&path, text)?;
-        paths.push(path);
+    for (name, text) in files {
+        std::fs::write(directory.join(name), text)?;
     }
     // The index names the others as its modules, so formatting it formats all.
-    jar::run(rustfmt.args(&paths))?;
-    let formatted =
-        files.into_keys().zip(&paths).map(|(name, path)| Ok((name, std::fs::read_to_string(path)?)));
-    let formatted = formatted.collect();
+    let mut rustfmt = Command::new("rustfmt");
+    rustfmt.args(["--edition", "2024", "--config-path"]).arg(crate::root());
+    jar::run(rustfmt.arg(directory.join("mod.rs")))?;
+    let formatted = read(&directory);
     std::fs::remove_dir_all(&directory)?;
     formatted
 }
 
 fn write(files: &BTreeMap<String, String>, target: &Path) -> Result<()> {
     std::fs::create_dir_all(target)?;
-    for stale in committed(target)?.keys().filter(|name| !files.contains_key(*name)) {
+    for stale in read(target)?.keys().filter(|name| !files.contains_key(*name)) {
         std::fs::remove_file(target.join(stale))?;
     }
     for (name, text) in files {
@@ -202,11 +115,8 @@ fn write(files: &BTreeMap<String, String>, target: &Path) -> Result<()> {
 }
 
 /// Fails with the names of files that differ from what is committed.
-///
-/// # Errors
-/// When there are any.
-pub fn compare(files: &BTreeMap<String, String>, target: &Path) -> Result<()> {
-    let committed = committed(target)?;
+fn compare(files: &BTreeMap<String, String>, target: &Path) -> Result<()> {
+    let committed = read(target)?;
     let mut differing: Vec<&String> = files
         .iter()
         .filter(|(name, text)| committed.get(*name) != Some(*text))
@@ -219,7 +129,8 @@ pub fn compare(files: &BTreeMap<String, String>, target: &Path) -> Result<()> {
     Ok(())
 }
 
-fn committed(target: &Path) -> Result<BTreeMap<String, String>> {
+/// The files in a directory, by name.
+fn read(target: &Path) -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(target).with_context(|| target.display().to_string())? {
         let path: PathBuf = entry?.path();

@@ -323,3 +323,83 @@ fn check_tags(part: &Struct) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Resolves one data schema with these fields, flexible from version 2.
+    fn resolve(fields: &str) -> Result<Module> {
+        let text = format!(
+            r#"{{ "name": "X", "type": "data", "validVersions": "1-3", "flexibleVersions": "2+", "fields": [{fields}] }}"#
+        );
+        Module::resolve("x", &[&Schema::parse(&text)?])
+    }
+
+    fn check_refused(fields: &str, reason: &str) {
+        let error = format!("{:#}", resolve(fields).expect_err("is refused"));
+        assert!(error.contains(reason), "{error}");
+    }
+
+    #[test]
+    fn versions_are_cut_to_what_can_be_met() {
+        let module = resolve(
+            r#"{ "name": "Gone", "type": "int8", "versions": "0" },
+               { "name": "Parts", "type": "[]Part", "versions": "2+", "nullableVersions": "0-2", "fields": [
+                 { "name": "Id", "type": "int32", "versions": "0+" } ] }"#,
+        )
+        .unwrap();
+        let structs = &module.messages[0].structs;
+        assert_eq!(structs[0].fields.len(), 1, "a field without a version left is no field");
+        assert_eq!(structs[0].fields[0].nullable, Versions { low: 2, high: 2 });
+        assert_eq!(structs[1].reach, Versions { low: 2, high: 3 });
+        assert_eq!(structs[1].fields[0].present, structs[1].reach);
+        assert_eq!(structs[1].fields[0].path, "X.Parts.Id");
+    }
+
+    #[test]
+    fn the_smallest_element_is_that_of_the_version_where_it_is_smallest() {
+        let module = resolve(
+            r#"{ "name": "Parts", "type": "[]Part", "versions": "1+", "fields": [
+                 { "name": "Name", "type": "string", "versions": "1+" },
+                 { "name": "Ids", "type": "[]int64", "versions": "1-2" },
+                 { "name": "Tagged", "type": "int64", "versions": "2+", "taggedVersions": "2+", "tag": 0 } ] }"#,
+        )
+        .unwrap();
+        let message = &module.messages[0];
+        let bytes = |low, high| message.wire_bytes_min(&message.structs[1], Versions { low, high }).unwrap();
+        assert_eq!(bytes(1, 1), 2 + 4, "classic lengths");
+        assert_eq!(bytes(2, 2), 1 + 1 + 1, "compact lengths, and the count of tagged fields");
+        assert_eq!(bytes(1, 3), 1 + 1, "version 3 has no ids");
+    }
+
+    #[test]
+    fn structs_of_one_name_get_their_message_in_front() {
+        let schema = |name: &str, kind: &str| {
+            let text = format!(
+                r#"{{ "name": "{name}", "type": "{kind}", "validVersions": "0", "flexibleVersions": "none", "fields": [
+                    {{ "name": "Parts", "type": "[]Part", "versions": "0+", "fields": [] }} ] }}"#
+            );
+            Schema::parse(&text).unwrap()
+        };
+        let (request, response) = (schema("ARequest", "request"), schema("AResponse", "response"));
+        let module = Module::resolve("a", &[&request, &response]).unwrap();
+        let names: Vec<&str> =
+            module.messages.iter().map(|message| message.structs[1].rust.as_str()).collect();
+        assert_eq!(names, ["ARequestPart", "AResponsePart"]);
+    }
+
+    #[test]
+    fn what_was_never_seen_is_refused() {
+        check_refused(
+            r#"{ "name": "A", "type": "int8", "versions": "2+", "taggedVersions": "2+", "tag": 1 }"#,
+            "tags [1] at 2",
+        );
+        check_refused(
+            r#"{ "name": "A", "type": "int8", "versions": "1+", "taggedVersions": "1+", "tag": 0 }"#,
+            "tagged at a version that is not flexible",
+        );
+        check_refused(r#"{ "name": "A", "type": "int128", "versions": "1+" }"#, "unknown type");
+        check_refused(r#"{ "name": "A", "type": "Part", "versions": "1+" }"#, "Part is not defined once");
+    }
+}

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
 
-use super::{default_value, has_word};
+use super::{default_value, version_parameter};
 use crate::r#gen::model::{Field, Message, Struct, Type};
 use crate::r#gen::versions::Versions;
 
@@ -23,7 +23,7 @@ pub(super) fn message_function(out: &mut String, message: &Message, part: &Struc
 /// A part's `read`.
 pub(super) fn function(out: &mut String, message: &Message, part: &Struct) -> Result<()> {
     let body = body(message, part)?;
-    let version = if has_word(&body, "version") { "version" } else { "_version" };
+    let version = version_parameter(&body);
     let _ = writeln!(
         out,
         "\nfn read(r: &mut Reader<'_>, {version}: i16) -> Result<Self, DecodeError> {{\n{body}}}"

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::{Result, ensure};
 
 use super::read::{flexible_condition, method};
-use super::{default_value, has_word};
+use super::{default_value, version_parameter};
 use crate::r#gen::model::{Field, Message, Struct, Type};
 
 /// `Message::encode`.
@@ -23,7 +23,7 @@ pub(super) fn message_function(out: &mut String, message: &Message, part: &Struc
 /// A part's `write`.
 pub(super) fn function(out: &mut String, message: &Message, part: &Struct) -> Result<()> {
     let body = body(message, part)?;
-    let version = if has_word(&body, "version") { "version" } else { "_version" };
+    let version = version_parameter(&body);
     let _ = writeln!(
         out,
         "fn write(&self, w: &mut Writer, {version}: i16) -> Result<(), EncodeError> {{\n{body}}}"
