@@ -74,6 +74,12 @@ impl Dist {
     }
 }
 
+/// The program that is missing here and without which no Kafka starts, if there is one.
+#[must_use]
+pub fn missing_program() -> Option<&'static str> {
+    ["java", "javac", "mvn"].into_iter().find(|program| !process::is_installed(program))
+}
+
 fn tools_version(version: &str) -> &str {
     TOOLS_ELSEWHERE.iter().find(|(gap, _)| *gap == version).map_or(version, |(_, instead)| *instead)
 }

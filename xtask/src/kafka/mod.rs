@@ -18,7 +18,7 @@ use anyhow::{bail, ensure};
 use lexopt::{Arg, ValueExt as _};
 
 pub use cluster::Cluster;
-pub use dist::{Dist, NEWEST};
+pub use dist::{Dist, NEWEST, missing_program};
 pub use tool::Tool;
 
 use state::State;
@@ -32,8 +32,8 @@ Usage: cargo xtask kafka start [--brokers 1|3] [--version V] [--name N] [--set N
 
 start   fetches Apache Kafka (4.4.0 unless told otherwise) with Maven, starts it on free ports of the loopback
         interface, waits until every broker serves, and prints the bootstrap addresses as its last line.
-        --set adds a broker setting. Topics are not created by being mentioned: --set auto.create.topics.enable=true
-        if you want that.
+        --set adds a broker setting. What differs from Kafka's defaults: no record is deleted for its age, and topics
+        are not created by being mentioned (--set auto.create.topics.enable=true if you want that).
 status  lists clusters and says where they listen; fails when there is none of that name.
 stop    ends a cluster's processes and removes its data.
 tool    runs one of Kafka's own tools by the name of its script, such as kafka-topics.

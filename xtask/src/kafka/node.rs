@@ -182,6 +182,8 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={logs}
 # A mistyped topic is an error, not a topic.
 auto.create.topics.enable=false
+# Records of other years stay: Kafka looks 30 s after its start, and a test would lose them once in a while.
+log.retention.ms=-1
 # A group of one does not wait three seconds for others.
 group.initial.rebalance.delay.ms=0
 # Internal topics as wide and as safe as a cluster of this size needs: creating 50 partitions takes seconds.

@@ -76,6 +76,13 @@ fn wait(child: &mut Child, deadline: Duration) -> anyhow::Result<std::process::E
     }
 }
 
+/// Whether `program` is found on the path.
+#[must_use]
+pub fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
 /// Whether `pid` is a live process whose command line has `mark` in it. The mark is the path of a file that only our
 /// processes are started with: process ids are used again, such a path is not.
 #[must_use]
@@ -135,6 +142,12 @@ mod tests {
     fn a_program_that_does_not_exist_is_named() {
         let error = run(Command::new("no-such-program"), None, Duration::from_secs(1)).unwrap_err();
         assert!(error.to_string().contains("no-such-program"), "{error}");
+    }
+
+    #[test]
+    fn programs_are_found_on_the_path() {
+        assert!(is_installed("sh"));
+        assert!(!is_installed("no-such-program"));
     }
 
     #[test]

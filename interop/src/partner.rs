@@ -1,0 +1,194 @@
+//! Clients of other projects as test partners: small programs in `java/` and `go/`, built once, that produce what they
+//! read as lines, write what they consume as lines, and walk a topic's life. `letter` has the lines.
+//!
+//! - `produce BOOTSTRAP TOPIC CODEC` writes, for each letter in order, `partition <tab> offset`.
+//! - `consume BOOTSTRAP TOPIC PARTITIONS COUNT` reads assigned partitions from their beginning until it has seen COUNT
+//!   records, then writes `end <tab> partition <tab> offset` for each partition.
+//! - `admin BOOTSTRAP TOPIC` writes what each step was answered.
+//!
+//! Every partner uses its library's defaults where they matter: all three produce idempotently with acks=all.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use xtask::kafka::{Dist, NEWEST, process};
+
+use crate::letter::{Letter, Received};
+
+/// A client of another project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partner {
+    /// Apache Kafka's own, of the newest release.
+    Java,
+    /// Java's of Kafka 3.9.
+    OldJava,
+    /// github.com/twmb/franz-go.
+    FranzGo,
+    /// librdkafka, through confluent-kafka-go, which brings it along as a static library.
+    Librdkafka,
+}
+
+/// What a partner consumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consumed {
+    /// The records, in the order they came.
+    pub received: Vec<Received>,
+    /// The end offset of each partition.
+    pub ends: Vec<i64>,
+}
+
+impl Partner {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Java, Self::OldJava, Self::FranzGo, Self::Librdkafka];
+
+    /// Whether its language is installed here; says so and skips when it is not (`real::skip`).
+    #[must_use]
+    pub fn is_here(self) -> bool {
+        let programs: &[&str] = match self {
+            Self::Java | Self::OldJava => &["java", "javac", "mvn"],
+            Self::FranzGo => &["go"],
+            Self::Librdkafka => &["go", "cc"],
+        };
+        let missing = programs.iter().find(|program| !process::is_installed(program));
+        if let Some(program) = missing {
+            crate::real::skip(&format!("{self:?} is no partner here: {program} is not installed"));
+        }
+        missing.is_none()
+    }
+
+    /// Produces `letters`, each to its own partition: where each of them came to lie.
+    ///
+    /// # Errors
+    /// The partner failed; the error has what it said.
+    pub fn produce(
+        self,
+        bootstrap: &str,
+        topic: &str,
+        codec: &str,
+        letters: &[Letter],
+    ) -> anyhow::Result<Vec<(i32, i64)>> {
+        let lines: String = letters.iter().map(Letter::to_line).collect();
+        let said = self.run(&["produce", bootstrap, topic, codec], Some(lines.as_bytes()))?;
+        said.lines()
+            .map(|line| {
+                let (partition, offset) =
+                    line.split_once('\t').with_context(|| format!("no offset: {line:?}"))?;
+                Ok((partition.parse()?, offset.parse()?))
+            })
+            .collect()
+    }
+
+    /// Consumes `partitions` partitions from their beginnings until `count` records came.
+    ///
+    /// # Errors
+    /// The partner failed, or did not see that many; the error has what it said.
+    pub fn consume(
+        self,
+        bootstrap: &str,
+        topic: &str,
+        partitions: usize,
+        count: usize,
+    ) -> anyhow::Result<Consumed> {
+        let said =
+            self.run(&["consume", bootstrap, topic, &partitions.to_string(), &count.to_string()], None)?;
+        let (mut received, mut ends) = (Vec::new(), Vec::new());
+        for line in said.lines() {
+            match line.strip_prefix("end\t").and_then(|rest| rest.split_once('\t')) {
+                Some((_, offset)) => ends.push(offset.parse()?),
+                None => received.push(Received::from_line(line)?),
+            }
+        }
+        Ok(Consumed { received, ends })
+    }
+
+    /// Creates, describes and deletes `topic`: what each step was answered.
+    ///
+    /// # Errors
+    /// The partner failed; the error has what it said.
+    pub fn admin(self, bootstrap: &str, topic: &str) -> anyhow::Result<Vec<(String, String)>> {
+        let said = self.run(&["admin", bootstrap, topic], None)?;
+        let pair =
+            |line: &str| line.split_once('\t').map(|(step, answer)| (step.to_owned(), answer.to_owned()));
+        said.lines().map(|line| pair(line).with_context(|| format!("no answer: {line:?}"))).collect()
+    }
+
+    fn run(self, args: &[&str], stdin: Option<&[u8]>) -> anyhow::Result<String> {
+        let mut command = self.command()?;
+        command.args(args);
+        // Everything a partner does has a deadline of its own of 30 s; this one is for a partner that hangs.
+        let output = process::run(command, stdin, Duration::from_secs(90))?;
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "{self:?} {}: {}\n{out}{err}", args[0], output.status);
+        Ok(out.into_owned())
+    }
+
+    fn command(self) -> anyhow::Result<Command> {
+        let version = match self {
+            Self::Java => NEWEST,
+            Self::OldJava => crate::real::OLD,
+            Self::FranzGo => return Ok(Command::new(go_programs()?.join("franz"))),
+            Self::Librdkafka => return Ok(Command::new(go_programs()?.join("rdkafka"))),
+        };
+        let dist = Dist::broker(version)?;
+        let mut java = Command::new("java");
+        java.arg("-cp").arg(format!("{}:{}", java_program()?.display(), dist.classpath()));
+        java.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
+        java.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "Partner"]);
+        Ok(java)
+    }
+}
+
+/// The folder with `Partner.class`.
+fn java_program() -> anyhow::Result<&'static PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    built(&BUILT, || {
+        let dist = Dist::broker(NEWEST)?;
+        let mut javac = Command::new("javac");
+        javac
+            .args(["-Xlint:all", "-Werror", "--release", "17", "-cp", &dist.classpath(), "-d"])
+            .arg(programs());
+        javac.arg(xtask::root().join("interop/java/Partner.java"));
+        run_build(javac)
+    })
+}
+
+/// The folder with the Go programs.
+fn go_programs() -> anyhow::Result<&'static PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    built(&BUILT, || {
+        let mut go = Command::new("go");
+        go.current_dir(xtask::root().join("interop/go")).args(["build", "-o"]).arg(programs());
+        go.args(["./franz", "./rdkafka"]);
+        run_build(go)
+    })
+}
+
+/// Builds once for the whole test program; a failure is everybody's.
+fn built(
+    cell: &'static OnceLock<Result<PathBuf, String>>,
+    build: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<&'static PathBuf> {
+    let result = cell.get_or_init(|| {
+        let done = fs::create_dir_all(programs()).map_err(anyhow::Error::from).and_then(|()| build());
+        done.map(|()| programs()).map_err(|error| format!("{error:#}"))
+    });
+    result.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn run_build(command: Command) -> anyhow::Result<()> {
+    // The first build compiles 200 000 lines of Go and downloads librdkafka: a minute on this kind of machine.
+    let output = process::run(command, None, Duration::from_secs(600))?;
+    if !output.status.success() {
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        bail!("a partner does not build: {}\n{out}{err}", output.status);
+    }
+    Ok(())
+}
+
+fn programs() -> PathBuf {
+    xtask::root().join("target/interop")
+}

@@ -1,0 +1,5 @@
+//! Milena beside what others have made. One test program, so that each Kafka cluster is started once.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod partners;

@@ -1,0 +1,89 @@
+//! Clients of other projects and wire's own batches, through a broker: what one writes the other reads, byte for byte.
+
+use milena_interop::letter::{self, Received};
+use milena_interop::partner::Partner;
+use milena_interop::raw::{self, Raw};
+use milena_interop::real;
+use milena_messages::ErrorCode;
+use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use milena_messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use milena_wire::codec::Compression;
+
+const CODECS: [(&str, Compression); 5] = [
+    ("none", Compression::None),
+    ("gzip", Compression::Gzip),
+    ("snappy", Compression::Snappy),
+    ("lz4", Compression::Lz4),
+    ("zstd", Compression::Zstd),
+];
+
+/// What lies in partition 0 to 2 of `topic`, and with which codecs.
+fn fetch(raw: &mut Raw, topic: &str) -> (Vec<Received>, Vec<Compression>) {
+    let (mut received, mut codecs) = (Vec::new(), Vec::new());
+    for partition in 0..3 {
+        let partitions =
+            vec![FetchPartition { partition, partition_max_bytes: 8 << 20, ..Default::default() }];
+        let topics = vec![FetchTopic { topic: topic.into(), partitions, ..Default::default() }];
+        let request = FetchRequest { max_wait_ms: 100, topics, ..Default::default() };
+        let response = raw.call(&request, 12).unwrap();
+        let answer = &response.responses[0].partitions[0];
+        assert_eq!(answer.error_code, ErrorCode::NONE, "partition {partition} of {topic}");
+        let (letters, compressions) = raw::letters(partition, answer.records.as_ref().unwrap()).unwrap();
+        received.extend(letters);
+        codecs.extend(compressions);
+    }
+    (received, codecs)
+}
+
+/// Every partner's records, in every codec, are read by wire and by another partner; wire's records by every partner.
+fn exchange(bootstrap: &str, partners: &[Partner], name: &str) {
+    let letters = letter::awkward();
+    let mut raw = Raw::connect(bootstrap).unwrap();
+    for partner in partners.iter().copied().filter(|partner| partner.is_here()) {
+        for (codec, compression) in CODECS {
+            let what = format!("{partner:?} produces {codec}");
+            let topic = format!("{name}-{partner:?}-{codec}");
+            raw.create_topic(&topic, 3).unwrap();
+            let placed = partner.produce(bootstrap, &topic, codec, &letters).unwrap();
+            assert_eq!(placed.len(), letters.len(), "{what}");
+            let (received, codecs) = fetch(&mut raw, &topic);
+            letter::assert_same(&what, &letters, &received);
+            assert!(codecs.contains(&compression), "{what}: {codecs:?}");
+        }
+    }
+    // One topic for each codec, each partition in one batch, read by everybody.
+    for (codec, compression) in CODECS {
+        let topic = format!("{name}-wire-{codec}");
+        raw.create_topic(&topic, 3).unwrap();
+        for partition in 0..3 {
+            let records = raw::batch(&letter::of_partition(&letters, partition), compression).unwrap();
+            let data =
+                PartitionProduceData { index: partition, records: Some(records), ..Default::default() };
+            let data = vec![TopicProduceData {
+                name: topic.as_str().into(),
+                partition_data: vec![data],
+                ..Default::default()
+            }];
+            let request =
+                ProduceRequest { acks: -1, timeout_ms: 10_000, topic_data: data, ..Default::default() };
+            let response = raw.call(&request, 9).unwrap();
+            let answer = &response.responses[0].partition_responses[0];
+            assert_eq!(answer.error_code, ErrorCode::NONE, "wire produces {codec}: {answer:?}");
+        }
+        for partner in partners.iter().copied().filter(|partner| partner.is_here()) {
+            let what = format!("{partner:?} consumes {codec}");
+            let consumed = partner.consume(bootstrap, &topic, 3, letters.len()).unwrap();
+            letter::assert_same(&what, &letters, &consumed.received);
+            let ends: Vec<i64> =
+                (0..3).map(|partition| letter::of_partition(&letters, partition).len() as i64).collect();
+            assert_eq!(consumed.ends, ends, "{what}: end offsets");
+        }
+    }
+}
+
+/// The judge of the tests in this folder: what they ask of the embedded broker, real Kafka passes.
+#[test]
+fn real_kafka_serves_every_partner() {
+    let Some(kafka) = real::kafka() else { return };
+    exchange(&kafka.bootstrap(), &Partner::ALL, "exchange");
+}
