@@ -20,9 +20,10 @@
 //! - Tagged fields that this release has no name for are kept and written back (KIP-482).
 //! - Strings, bytes and records are slices of the frame they were decoded from, and keep it alive.
 //!
-//! **Versions.** The schemas are those of Apache Kafka 4.4.0. Its oldest versions are the baseline of KIP-896, the
-//! oldest that brokers from 2.1 on speak, so no schema of an older release is needed. Left out: the APIs that only
-//! brokers and controllers speak among themselves ([`ApiKey`] still names them) and KRaft's own control records.
+//! **Versions.** The schemas are those of Apache Kafka 4.4.0. They begin with the baseline of KIP-896, which brokers
+//! from 2.1 on speak in every client API (a test compares), so no schema of an older release is needed. Left out: the
+//! APIs that only brokers and controllers speak among themselves ([`ApiKey`] still names them) and KRaft's own control
+//! records.
 //!
 //! This crate must not know retries or policy.
 

@@ -48,3 +48,20 @@ fn error_codes_have_kafkas_names_and_retriability() {
     codes.sort_unstable();
     assert_eq!(codes, ErrorCode::ALL);
 }
+
+/// KIP-896 made what brokers of 2.1 speak the baseline of Kafka 4, and so of these schemas: older schemas are not needed.
+///
+/// `kafka-2.1.txt` is what `ApiKeys` of Kafka 2.1.0's client says: key, name, latest version (the oldest is 0).
+#[test]
+fn a_broker_of_2_1_shares_a_version_of_every_api() {
+    for line in include_str!("kafka-2.1.txt").lines() {
+        let [key, name, latest] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let key = ApiKey::from_i16(number(key)).expect("keys are never removed");
+        assert_eq!(key.name(), name);
+        let is_retired = key.versions().is_empty();
+        // Coordinators send WriteTxnMarkers to brokers; clients never do.
+        if !is_retired && key != ApiKey::WriteTxnMarkers {
+            assert!(key.versions().start() <= &number(latest), "{key}");
+        }
+    }
+}
