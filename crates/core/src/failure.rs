@@ -1,0 +1,265 @@
+//! Why a request, a batch or a partition failed, in terms of the protocol. Cheap to clone: one cause fails many.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use milena_messages::ErrorCode;
+
+/// What went wrong.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Failure {
+    /// A broker answered with an error.
+    Answer {
+        /// The broker's code.
+        code: ErrorCode,
+        /// The broker's own words, if it sent any.
+        message: Option<Arc<str>>,
+    },
+    /// No connection could be made; nothing was sent.
+    Unreachable {
+        /// `host:port`, and the broker's id when it is known.
+        peer: Arc<str>,
+        /// What happened.
+        reason: Arc<str>,
+    },
+    /// The connection was lost or given up with the request on it.
+    Lost {
+        /// `host:port`, and the broker's id when it is known.
+        peer: Arc<str>,
+        /// What happened.
+        reason: Arc<str>,
+        /// Whether the request was handed to the network, so that the broker may have acted on it.
+        sent: bool,
+    },
+    /// No answer came within the deadline.
+    TimedOut {
+        /// Who did not answer.
+        peer: Arc<str>,
+        /// How long we waited.
+        after: Duration,
+        /// Whether the request was handed to the network.
+        sent: bool,
+    },
+    /// What the peer sent does not follow the protocol.
+    Malformed {
+        /// Who sent it.
+        peer: Arc<str>,
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
+    /// Broker and client have no version of a request in common.
+    NoCommonVersion {
+        /// Whose versions.
+        peer: Arc<str>,
+        /// The request, and both ranges.
+        reason: Arc<str>,
+    },
+    /// The caller asked for what cannot be.
+    Caller(Arc<str>),
+    /// A record stayed undelivered for its whole delivery timeout.
+    Undelivered {
+        /// The timeout.
+        after: Duration,
+        /// What went wrong last, if anything did.
+        last: Option<Box<Failure>>,
+    },
+    /// The broker's idea of the producer's sequence differs from ours, and an earlier attempt may have been appended.
+    SequenceLost {
+        /// The broker's answer that showed it.
+        code: Option<ErrorCode>,
+    },
+    /// The metadata knows no such topic or partition, or no leader for it.
+    NoRoute(Arc<str>),
+    /// The client, producer or consumer was closed.
+    Closed,
+}
+
+impl Failure {
+    /// An answer with `code` and the broker's message.
+    pub fn answer(code: ErrorCode, message: Option<&str>) -> Self {
+        Self::Answer { code, message: message.filter(|text| !text.is_empty()).map(Arc::from) }
+    }
+
+    /// One failure out of several attempts at the same thing.
+    pub fn all(mut failures: Vec<Self>) -> Self {
+        match failures.len() {
+            0 => Self::NoRoute(Arc::from("nobody to ask is known")),
+            1 => failures.remove(0),
+            _ => {
+                let reasons: Vec<_> = failures.iter().map(ToString::to_string).collect();
+                Self::Unreachable { peer: Arc::from("any of them"), reason: reasons.join("; ").into() }
+            }
+        }
+    }
+
+    /// The broker's code, where one was the cause.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Answer { code, .. } => Some(*code),
+            Self::SequenceLost { code } => *code,
+            Self::Undelivered { last, .. } => last.as_ref().and_then(|last| last.code()),
+            _ => None,
+        }
+    }
+
+    /// Whether the request may have reached the broker, although no good answer came back.
+    pub fn may_have_acted(&self) -> bool {
+        match self {
+            Self::Lost { sent, .. } | Self::TimedOut { sent, .. } => *sent,
+            Self::Malformed { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The same, for a request that had or had not been handed to the network.
+    #[must_use]
+    pub fn with_sent(mut self, is_sent: bool) -> Self {
+        match &mut self {
+            Self::Lost { sent, .. } | Self::TimedOut { sent, .. } => *sent = is_sent,
+            _ => {}
+        }
+        self
+    }
+
+    /// Whether trying the same again later can succeed.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Answer { code, .. } => code.is_retriable(),
+            Self::Unreachable { .. } | Self::Lost { .. } | Self::TimedOut { .. } | Self::NoRoute(_) => true,
+            Self::Undelivered { last, .. } => last.as_ref().is_none_or(|last| last.is_retriable()),
+            _ => false,
+        }
+    }
+
+    /// Whether another instance has taken over.
+    pub fn is_fenced(&self) -> bool {
+        matches!(
+            self.code(),
+            Some(ErrorCode::PRODUCER_FENCED | ErrorCode::FENCED_INSTANCE_ID | ErrorCode::FENCED_MEMBER_EPOCH)
+        )
+    }
+
+    /// Whether whoever met it can do nothing more.
+    pub fn is_fatal(&self) -> bool {
+        let refused = matches!(
+            self.code(),
+            Some(
+                ErrorCode::CLUSTER_AUTHORIZATION_FAILED
+                    | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+                    | ErrorCode::SASL_AUTHENTICATION_FAILED
+                    | ErrorCode::UNSUPPORTED_SASL_MECHANISM
+            )
+        );
+        refused || self.is_fenced() || matches!(self, Self::Closed)
+    }
+
+    /// Whether a transaction in which it happened can only be aborted: anything that is not an invitation to retry.
+    pub fn requires_abort(&self) -> bool {
+        !self.is_fatal() && !self.is_retriable()
+    }
+
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Unreachable { .. } | Self::Lost { .. } | Self::TimedOut { .. } => Fault::Network,
+            Self::Undelivered { last, .. } => last.as_ref().map_or(Fault::Network, |last| last.fault()),
+            Self::Malformed { .. }
+            | Self::NoCommonVersion { .. }
+            | Self::SequenceLost { .. }
+            | Self::NoRoute(_) => Fault::Broker,
+            Self::Caller(_) | Self::Closed => Fault::Caller,
+            Self::Answer { code, .. } => match *code {
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+                | ErrorCode::TOPIC_ALREADY_EXISTS
+                | ErrorCode::TOPIC_AUTHORIZATION_FAILED
+                | ErrorCode::GROUP_AUTHORIZATION_FAILED
+                | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
+                | ErrorCode::OFFSET_OUT_OF_RANGE
+                | ErrorCode::MESSAGE_TOO_LARGE
+                | ErrorCode::RECORD_LIST_TOO_LARGE
+                | ErrorCode::INVALID_RECORD
+                | ErrorCode::INVALID_TIMESTAMP
+                | ErrorCode::INVALID_TOPIC_EXCEPTION
+                | ErrorCode::INVALID_PARTITIONS
+                | ErrorCode::INVALID_REPLICATION_FACTOR
+                | ErrorCode::INVALID_REPLICA_ASSIGNMENT
+                | ErrorCode::INVALID_CONFIG
+                | ErrorCode::INVALID_REQUEST
+                | ErrorCode::POLICY_VIOLATION => Fault::Caller,
+                _ => Fault::Broker,
+            },
+        }
+    }
+
+    /// What to do about it, where there is something to say beyond what happened.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Undelivered { last: Some(last), .. } => return last.advice(),
+            Self::SequenceLost { .. } => {
+                return Some("compare with what the topic holds before sending it again");
+            }
+            Self::NoCommonVersion { .. } => return Some("brokers from Kafka 2.1 on are supported"),
+            _ => {}
+        }
+        Some(match self.code()? {
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => "create the topic, or check its name",
+            ErrorCode::TOPIC_AUTHORIZATION_FAILED
+            | ErrorCode::GROUP_AUTHORIZATION_FAILED
+            | ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
+                "an administrator must grant this principal the right"
+            }
+            ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => {
+                "lower batch_bytes_max, or raise the topic's max.message.bytes"
+            }
+            ErrorCode::OFFSET_OUT_OF_RANGE => {
+                "the records there were deleted or never written: seek to another position, or set a reset policy"
+            }
+            ErrorCode::NOT_ENOUGH_REPLICAS | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND => {
+                "brokers are down, or min.insync.replicas is above the replication factor"
+            }
+            ErrorCode::INVALID_REPLICATION_FACTOR => {
+                "the cluster has fewer brokers than replicas were asked for"
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// Whose fault a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The caller asked for what cannot be.
+    Caller,
+    /// A broker refuses, or does not follow the protocol.
+    Broker,
+    /// Something between us and the broker.
+    Network,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answer { code, message: Some(message) } => write!(f, "{}: {message}", code.name()),
+            Self::Answer { code, message: None } => write!(f, "{}: {}", code.name(), code.description()),
+            Self::Unreachable { peer, reason } => write!(f, "cannot reach {peer}: {reason}"),
+            Self::Lost { peer, reason, .. } => write!(f, "lost the connection to {peer}: {reason}"),
+            Self::TimedOut { peer, after, .. } => write!(f, "{peer} did not answer within {after:?}"),
+            Self::Malformed { peer, reason } => write!(f, "{peer} does not follow the Kafka protocol: {reason}"),
+            Self::NoCommonVersion { peer, reason } => write!(f, "{peer}: {reason}"),
+            Self::Caller(reason) => f.write_str(reason),
+            Self::Undelivered { after, last: Some(last) } => {
+                write!(f, "not delivered within {after:?}; the last attempt: {last}")
+            }
+            Self::Undelivered { after, last: None } => write!(f, "not delivered within {after:?}"),
+            Self::SequenceLost { .. } => f.write_str(
+                "the broker lost track of this producer's sequence, so sending again could write the record twice",
+            ),
+            Self::NoRoute(reason) => f.write_str(reason),
+            Self::Closed => f.write_str("closed"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}

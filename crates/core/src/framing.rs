@@ -1,0 +1,103 @@
+//! The four bytes in front of every response: how long it is, or what else the peer speaks.
+
+use std::fmt;
+
+/// Reads the size of the next frame out of the first bytes of it.
+///
+/// ```
+/// use milena_core::framing::{FramingError, frame_bytes};
+///
+/// assert_eq!(frame_bytes([0, 0, 1, 0], 1 << 20), Ok(256));
+/// assert_eq!(frame_bytes(*b"HTTP", 1 << 20), Err(FramingError::Http));
+/// ```
+///
+/// # Errors
+/// When no Kafka broker within the limit would have sent these bytes. The connection cannot be read any further.
+pub fn frame_bytes(head: [u8; 4], limit: usize) -> Result<usize, FramingError> {
+    let size = i32::from_be_bytes(head);
+    match usize::try_from(size) {
+        // Shorter than a correlation id: nothing can follow from it.
+        Ok(bytes) if bytes < 4 => Err(FramingError::TooShort(bytes)),
+        Ok(bytes) if bytes <= limit => Ok(bytes),
+        Ok(_) | Err(_) => Err(diagnose(head, size, limit)),
+    }
+}
+
+/// Read as a size, what other protocols start with is far above any sensible limit (a TLS alert is 352 MB, which
+/// KAFKA-4493 allocated), so their first bytes need no place in the fast path.
+fn diagnose(head: [u8; 4], size: i32, limit: usize) -> FramingError {
+    match head {
+        // TLS records: content type (alert, handshake), version 3.x.
+        [21 | 22, 3, 0..=4, _] => FramingError::Tls,
+        [b'H', b'T', b'T', b'P'] => FramingError::Http,
+        [b'S', b'S', b'H', b'-'] => FramingError::Ssh,
+        _ if size < 0 => FramingError::Negative(size),
+        _ => FramingError::TooLarge { announced: size as usize, limit },
+    }
+}
+
+/// Why bytes are not the start of a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FramingError {
+    /// A TLS record: the listener wants TLS and this connection is in plain text.
+    Tls,
+    /// An HTTP answer.
+    Http,
+    /// An SSH banner.
+    Ssh,
+    /// A negative size.
+    Negative(i32),
+    /// A size that holds no correlation id.
+    TooShort(usize),
+    /// A size above the limit.
+    TooLarge {
+        /// What the peer announced.
+        announced: usize,
+        /// What is allowed.
+        limit: usize,
+    },
+}
+
+impl fmt::Display for FramingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tls => {
+                f.write_str("the peer speaks TLS on this port, and the client was told to use plain text")
+            }
+            Self::Http => f.write_str("the peer speaks HTTP: this is not a Kafka port"),
+            Self::Ssh => f.write_str("the peer speaks SSH: this is not a Kafka port"),
+            Self::Negative(size) => {
+                write!(f, "the peer announced a response of {size} bytes: it does not speak Kafka")
+            }
+            Self::TooShort(bytes) => {
+                write!(f, "the peer announced a response of {bytes} bytes, which holds no correlation id")
+            }
+            Self::TooLarge { announced, limit } => write!(
+                f,
+                "the peer announced a response of {announced} bytes, above the limit of {limit} \
+                 (response_bytes_max): it does not speak Kafka, or the limit is too low"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_what_the_peer_speaks() {
+        let limit = 100 << 20;
+        let check = |head: [u8; 4], expected| assert_eq!(frame_bytes(head, limit), expected, "{head:?}");
+        check([0, 0, 0, 4], Ok(4));
+        check((100i32 << 20).to_be_bytes(), Ok(limit));
+        check([21, 3, 1, 0], Err(FramingError::Tls));
+        check([21, 3, 3, 0], Err(FramingError::Tls));
+        check([22, 3, 3, 0], Err(FramingError::Tls));
+        check(*b"HTTP", Err(FramingError::Http));
+        check(*b"SSH-", Err(FramingError::Ssh));
+        check([0; 4], Err(FramingError::TooShort(0)));
+        check([0xff; 4], Err(FramingError::Negative(-1)));
+        check([0x7f, 0xff, 0xff, 0xff], Err(FramingError::TooLarge { announced: i32::MAX as usize, limit }));
+    }
+}

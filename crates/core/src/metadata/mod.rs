@@ -1,0 +1,307 @@
+//! What we know of the cluster: brokers, topics, leaders. A snapshot never changes; a newer one replaces it.
+//!
+//! ```text
+//!  MetadataResponse ─▶ merge ─▶ Snapshot (Arc) ─▶ routing, producers, consumers
+//!  leader hints (KIP-951) ─┘         ▲
+//!                       Refresh ─────┘ when to ask again, for which topics
+//! ```
+//!
+//! Everything is copied out of the response, so that a snapshot keeps no frame alive.
+
+mod refresh;
+mod route;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use milena_messages::ErrorCode;
+use milena_messages::metadata::{MetadataResponse, MetadataResponsePartition, MetadataResponseTopic};
+use milena_wire::Uuid;
+
+pub use self::refresh::{Ask, Refresh, RefreshSettings};
+pub use self::route::Destination;
+use crate::{BrokerId, Failure, LeaderEpoch};
+
+/// The cluster as it was last seen.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The cluster's id.
+    pub cluster_id: Option<Arc<str>>,
+    /// The broker that takes topic creation and the like.
+    pub controller: Option<BrokerId>,
+    /// The brokers that are up.
+    pub brokers: BTreeMap<BrokerId, Broker>,
+    /// The topics that were asked for; those that could not be described, with the reason.
+    pub topics: BTreeMap<Arc<str>, Result<Arc<Topic>, ErrorCode>>,
+    /// Counts the snapshots.
+    pub generation: u64,
+}
+
+/// A broker and where it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    /// Its id.
+    pub id: BrokerId,
+    /// The host it advertises.
+    pub host: Arc<str>,
+    /// The port it advertises.
+    pub port: u16,
+    /// Its rack.
+    pub rack: Option<Arc<str>>,
+}
+
+/// A topic and its partitions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Topic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its id, unless the broker is too old to have any (before 2.8). A topic made anew has another.
+    pub id: Option<Uuid>,
+    /// Whether it is one of Kafka's own.
+    pub is_internal: bool,
+    /// Its partitions, by index, ascending.
+    pub partitions: Vec<Partition>,
+}
+
+/// A partition and who has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// Its index.
+    pub index: i32,
+    /// The broker that leads it, if any does.
+    pub leader: Option<BrokerId>,
+    /// The leader's epoch, if the broker is new enough to say (2.1).
+    pub leader_epoch: Option<LeaderEpoch>,
+    /// Brokers that have a replica.
+    pub replicas: Vec<BrokerId>,
+    /// Replicas that are in sync.
+    pub isr: Vec<BrokerId>,
+    /// Replicas that are offline.
+    pub offline: Vec<BrokerId>,
+    /// Why it has no leader, as the broker says it.
+    pub error: Option<ErrorCode>,
+    /// How often in a row a lower leader epoch was reported.
+    stale_reports: u8,
+}
+
+/// Why a topic cannot be used at present.
+#[derive(Debug, Clone)]
+pub struct Unavailable {
+    /// Why.
+    pub failure: Failure,
+    /// Whether looking again is in vain.
+    pub is_final: bool,
+    /// Whether no broker knows it, so that it may just have been created, or not exist.
+    pub is_unknown: bool,
+}
+
+/// A leader that a response named beside its error (KIP-951).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaderHint {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// Its leader.
+    pub leader: BrokerId,
+    /// The leader's epoch.
+    pub epoch: LeaderEpoch,
+    /// Where the leader listens.
+    pub endpoint: Option<(Arc<str>, i32)>,
+}
+
+/// A leader epoch that went backwards is believed when so many reports agree: after an unclean change of controller
+/// the lower one may be the truth (franz-go 12eaa1e, librdkafka #4680).
+const STALE_REPORTS_MAX: u8 = 5;
+
+impl Snapshot {
+    /// The snapshot after `response`. Topics that it says nothing of stay as they were.
+    ///
+    /// With `all_topics` the response describes the whole cluster, so other topics are gone.
+    #[must_use]
+    pub fn merge(&self, response: &MetadataResponse, all_topics: bool) -> Self {
+        let mut topics = if all_topics { BTreeMap::new() } else { self.topics.clone() };
+        for topic in &response.topics {
+            let Some(name) = topic.name.as_deref() else { continue };
+            let known = self.topics.get(name).and_then(|known| known.as_ref().ok());
+            topics.insert(Arc::from(name), merge_topic(name, topic, known));
+        }
+        let brokers: BTreeMap<_, _> = response.brokers.iter().filter_map(broker).collect();
+        Self {
+            cluster_id: response.cluster_id.as_deref().map(Arc::from).or_else(|| self.cluster_id.clone()),
+            controller: BrokerId::known(response.controller_id),
+            // A broker that is starting knows nobody yet; what we knew is better.
+            brokers: if brokers.is_empty() { self.brokers.clone() } else { brokers },
+            topics,
+            generation: self.generation + 1,
+        }
+    }
+
+    /// The snapshot after hints; the same as before if they tell nothing new.
+    #[must_use]
+    pub fn with_hints(&self, hints: &[LeaderHint]) -> Option<Self> {
+        let mut next = None;
+        for hint in hints {
+            let snapshot = next.as_ref().unwrap_or(self);
+            let Some(Ok(topic)) = snapshot.topics.get(&hint.topic) else { continue };
+            let Some(index) = topic.position(hint.partition) else { continue };
+            if topic.partitions[index].leader_epoch >= Some(hint.epoch) {
+                continue;
+            }
+            let reachable = snapshot.brokers.contains_key(&hint.leader) || hint.endpoint.is_some();
+            if !reachable {
+                continue;
+            }
+            let mut topic = Topic::clone(topic);
+            topic.partitions[index].leader = Some(hint.leader);
+            topic.partitions[index].leader_epoch = Some(hint.epoch);
+            let snapshot =
+                next.get_or_insert_with(|| Self { generation: self.generation + 1, ..self.clone() });
+            snapshot.topics.insert(Arc::clone(&hint.topic), Ok(Arc::new(topic)));
+            if let Some((host, port)) = &hint.endpoint
+                && let Ok(port) = u16::try_from(*port)
+            {
+                let rack = snapshot.brokers.get(&hint.leader).and_then(|broker| broker.rack.clone());
+                let broker = Broker { id: hint.leader, host: Arc::clone(host), port, rack };
+                snapshot.brokers.insert(hint.leader, broker);
+            }
+        }
+        next
+    }
+
+    /// A topic.
+    ///
+    /// # Errors
+    /// When it is not known, or the broker could not describe it.
+    pub fn topic(&self, name: &str) -> Result<&Arc<Topic>, Failure> {
+        match self.topics.get(name) {
+            Some(Ok(topic)) => Ok(topic),
+            Some(Err(code)) => Err(Failure::answer(*code, None)),
+            None => Err(Failure::NoRoute(format!("topic {name:?} was not looked up yet").into())),
+        }
+    }
+
+    /// A topic that has partitions, or what stands in the way.
+    ///
+    /// # Errors
+    /// When it is not known, could not be described, or is about to be created.
+    pub fn topic_state(&self, name: &str) -> Result<Arc<Topic>, Unavailable> {
+        match self.topics.get(name) {
+            Some(Ok(topic)) if !topic.partitions.is_empty() => Ok(Arc::clone(topic)),
+            Some(Err(code)) => Err(Unavailable {
+                failure: Failure::answer(*code, None),
+                is_final: !code.is_retriable(),
+                is_unknown: matches!(
+                    *code,
+                    ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID
+                ),
+            }),
+            Some(Ok(_)) | None => Err(Unavailable {
+                failure: Failure::NoRoute(format!("no broker has described topic {name:?} yet").into()),
+                is_final: false,
+                is_unknown: false,
+            }),
+        }
+    }
+
+    /// A partition and its topic.
+    ///
+    /// # Errors
+    /// When either is not known.
+    pub fn partition(&self, topic: &str, index: i32) -> Result<(&Arc<Topic>, &Partition), Failure> {
+        let topic = self.topic(topic)?;
+        let position = topic.position(index).ok_or_else(|| {
+            let count = topic.partitions.len();
+            Failure::NoRoute(
+                format!("topic {:?} has {count} partitions and no partition {index}", topic.name).into(),
+            )
+        })?;
+        Ok((topic, &topic.partitions[position]))
+    }
+
+    /// Whether `name` is described and all its partitions have a leader that is up.
+    pub fn is_routable(&self, name: &str) -> bool {
+        self.topic(name).is_ok_and(|topic| {
+            !topic.partitions.is_empty()
+                && topic.partitions.iter().all(|partition| {
+                    partition.leader.is_some_and(|leader| self.brokers.contains_key(&leader))
+                })
+        })
+    }
+}
+
+impl Topic {
+    /// Where the partition is in `partitions`; they count up from zero, but nothing depends on it.
+    fn position(&self, index: i32) -> Option<usize> {
+        let guess = usize::try_from(index).ok()?;
+        if self.partitions.get(guess).is_some_and(|partition| partition.index == index) {
+            return Some(guess);
+        }
+        self.partitions.binary_search_by_key(&index, |partition| partition.index).ok()
+    }
+}
+
+fn broker(broker: &milena_messages::metadata::MetadataResponseBroker) -> Option<(BrokerId, Broker)> {
+    let id = BrokerId::known(broker.node_id)?;
+    let port = u16::try_from(broker.port).ok()?;
+    let rack = broker.rack.as_deref().map(Arc::from);
+    Some((id, Broker { id, host: Arc::from(&*broker.host), port, rack }))
+}
+
+fn merge_topic(
+    name: &str,
+    topic: &MetadataResponseTopic,
+    known: Option<&Arc<Topic>>,
+) -> Result<Arc<Topic>, ErrorCode> {
+    if topic.error_code != ErrorCode::NONE && topic.partitions.is_empty() {
+        return Err(topic.error_code);
+    }
+    let id = (topic.topic_id != Uuid::default()).then_some(topic.topic_id);
+    // A topic made anew starts its epochs anew.
+    let known = known.filter(|known| known.id == id || known.id.is_none() || id.is_none());
+    let mut partitions: Vec<_> = topic
+        .partitions
+        .iter()
+        .filter(|partition| partition.partition_index >= 0)
+        .map(|partition| {
+            merge_partition(
+                partition,
+                known.and_then(|known| {
+                    known.position(partition.partition_index).map(|at| &known.partitions[at])
+                }),
+            )
+        })
+        .collect();
+    partitions.sort_by_key(|partition| partition.index);
+    partitions.dedup_by_key(|partition| partition.index);
+    let name = known.map_or_else(|| Arc::from(name), |known| Arc::clone(&known.name));
+    Ok(Arc::new(Topic { name, id, is_internal: topic.is_internal, partitions }))
+}
+
+fn merge_partition(partition: &MetadataResponsePartition, known: Option<&Partition>) -> Partition {
+    let ids = |ids: &[i32]| ids.iter().copied().filter_map(BrokerId::known).collect::<Vec<_>>();
+    let mut merged = Partition {
+        index: partition.partition_index,
+        leader: BrokerId::known(partition.leader_id),
+        leader_epoch: LeaderEpoch::known(partition.leader_epoch),
+        replicas: ids(&partition.replica_nodes),
+        isr: ids(&partition.isr_nodes),
+        offline: ids(&partition.offline_replicas),
+        error: (partition.error_code != ErrorCode::NONE).then_some(partition.error_code),
+        stale_reports: 0,
+    };
+    if let Some(known) = known
+        && merged.leader_epoch.is_some()
+        && merged.leader_epoch < known.leader_epoch
+        && known.stale_reports + 1 < STALE_REPORTS_MAX
+    {
+        // The broker we asked has not heard of the change yet.
+        merged.leader = known.leader;
+        merged.leader_epoch = known.leader_epoch;
+        merged.stale_reports = known.stale_reports + 1;
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,406 @@
+//! How batches move: from the lists of a sink into flight, back after a failure, and out when they are settled.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use milena_messages::produce::{
+    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
+};
+
+use super::partition::{Closed, Flight, Listed, Partition};
+use super::sink::Sink;
+use super::verdict::{Verdict, verdict};
+use super::{
+    FlushId, Flushes, Identity, Outcome, Producer, Request, RequestId, SealedBatch, Settled, Slot, Timer,
+};
+use crate::metadata::LeaderHint;
+use crate::{BrokerId, Failure, Instant, LeaderEpoch, ProducerIdentity};
+
+impl<B: SealedBatch> Producer<B> {
+    pub(super) fn at(&mut self, slot: Slot) -> &mut Partition<B> {
+        &mut self.partitions[slot.0 as usize]
+    }
+
+    pub(super) fn sink(&mut self, broker: BrokerId) -> &mut Sink {
+        self.sinks.entry(broker).or_default()
+    }
+
+    /// Something may have become possible for `slot`.
+    pub(super) fn stir(&mut self, slot: Slot) {
+        let partition = self.at(slot);
+        let Some(leader) = partition.leader.filter(|_| partition.has_data()) else { return };
+        if partition.listed == Listed::No {
+            partition.listed = Listed::Waiting;
+            self.sink(leader).waiting.push_back(slot);
+        }
+        self.stirred.insert(leader);
+    }
+
+    pub(super) fn stir_all(&mut self) {
+        for index in 0..self.partitions.len() {
+            self.stir(Slot(index as u32));
+        }
+    }
+
+    /// Looks at what waits in each stirred sink: what can go becomes ready, what should be closed is asked for, what
+    /// may grow stays, and what is blocked leaves the list until something stirs it.
+    pub(super) fn sort_stirred(&mut self, now: Instant) {
+        if matches!(self.identity, Identity::Wanted | Identity::Asked) {
+            return;
+        }
+        let Self { stirred, sinks, partitions, closes, settings, .. } = self;
+        stirred.retain(|broker| {
+            let Some(sink) = sinks.get_mut(broker).filter(|sink| sink.is_open(settings.in_flight_max, now))
+            else {
+                return false;
+            };
+            let is_idle = sink.is_idle();
+            for _ in 0..sink.waiting.len() {
+                let Some(slot) = sink.waiting.pop_front() else { break };
+                let partition = &mut partitions[slot.0 as usize];
+                if partition.leader != Some(*broker) || partition.listed != Listed::Waiting {
+                    continue;
+                }
+                partition.listed = Listed::No;
+                if !partition.may_fly(*broker, flights_max(settings), now) {
+                    continue;
+                }
+                if partition.has_sealed() {
+                    partition.listed = Listed::Ready;
+                    sink.ready.push_back(slot);
+                } else if let Some(open) = partition.opens.front().filter(|_| partition.queue.is_empty()) {
+                    if is_idle || partition.flushing || open.since + settings.linger <= now {
+                        closes.push_back(slot);
+                    } else {
+                        partition.listed = Listed::Waiting;
+                        sink.waiting.push_back(slot);
+                    }
+                }
+            }
+            !sink.ready.is_empty()
+        });
+    }
+
+    /// Takes the oldest batch of `slot` into flight: the bytes to send.
+    pub(super) fn launch(&mut self, slot: Slot, id: RequestId, broker: BrokerId) -> Option<Bytes> {
+        let identity = match self.identity {
+            Identity::Known(identity) => Some(identity),
+            _ => None,
+        };
+        let partition = self.at(slot);
+        let mut closed = partition.queue.pop_front()?;
+        let mut batch = closed.batch.take()?;
+        let count = batch.record_count();
+        let stamp = identity.map(|current| partition.assign(&mut closed, count, current));
+        let bytes = batch.stamped(stamp);
+        closed.batch = Some(batch);
+        partition.flights.push_back(Flight { request: id.0, broker, closed: Some(closed), returned: false });
+        Some(bytes)
+    }
+
+    pub(super) fn end_request(&mut self, id: RequestId) -> Option<Request> {
+        let request = self.requests.remove(&id)?;
+        self.sink(request.broker).in_flight -= 1;
+        self.stirred.insert(request.broker);
+        Some(request)
+    }
+
+    pub(super) fn handle_answer(
+        &mut self,
+        slot: Slot,
+        id: RequestId,
+        answer: &PartitionProduceResponse,
+        now: Instant,
+    ) {
+        let failure = || Failure::answer(answer.error_code, answer.error_message.as_deref());
+        match verdict(answer.error_code) {
+            Verdict::Written => {
+                let outcome = Outcome::Written {
+                    base_offset: (answer.base_offset >= 0).then_some(answer.base_offset),
+                    log_append_time_ms: (answer.log_append_time_ms >= 0).then_some(answer.log_append_time_ms),
+                };
+                self.settle_flight(slot, id, outcome);
+            }
+            Verdict::WrittenBefore => {
+                let outcome = Outcome::Written { base_offset: None, log_append_time_ms: None };
+                self.settle_flight(slot, id, outcome);
+            }
+            Verdict::Again { moved } => {
+                self.metadata_wanted |= moved;
+                self.handle_landed(slot, id, &failure(), false, now);
+            }
+            Verdict::AgainUncertain => self.handle_landed(slot, id, &failure(), true, now),
+            Verdict::Gap => {
+                // For any but the oldest it only means that the one before it failed; that one will be sent first.
+                let partition = self.at(slot);
+                if partition.flights.front().is_some_and(|oldest| oldest.request == id.0) {
+                    partition.note_gap();
+                }
+                self.handle_landed(slot, id, &failure(), false, now);
+            }
+            Verdict::Refused => {
+                let records = answer.record_errors.iter().map(|record| {
+                    (record.batch_index, record.batch_index_error_message.as_deref().map(Arc::from))
+                });
+                self.refuse(slot, id, failure(), false, records.collect());
+            }
+            Verdict::RefusedUncertain => self.refuse(slot, id, failure(), true, Vec::new()),
+        }
+    }
+
+    /// The batch in flight to `slot` with request `id` came back without success; it will be sent again.
+    pub(super) fn handle_landed(
+        &mut self,
+        slot: Slot,
+        id: RequestId,
+        failure: &Failure,
+        uncertain: bool,
+        now: Instant,
+    ) {
+        let backoff = self.settings.backoff;
+        let partition = &mut self.partitions[slot.0 as usize];
+        let Some(flight) = partition.flights.iter_mut().find(|flight| flight.request == id.0) else { return };
+        flight.returned = true;
+        if let Some(closed) = &mut flight.closed {
+            closed.uncertain |= uncertain;
+            closed.last_failure = Some(failure.clone());
+        }
+        if partition.retry.is_ready(now) {
+            let again = partition.retry.failed(now, &backoff, &mut self.rng);
+            self.timers.push(Reverse((again, Timer::Slot(slot))));
+        }
+    }
+
+    /// The batch in flight to `slot` with request `id` is settled as written.
+    pub(super) fn settle_flight(&mut self, slot: Slot, id: RequestId, outcome: Outcome) {
+        let partition = self.at(slot);
+        let Some(index) = partition.flights.iter().position(|flight| flight.request == id.0) else { return };
+        partition.prove();
+        partition.retry.succeeded();
+        if let Some(closed) = partition.flights.remove(index).and_then(|flight| flight.closed) {
+            self.settle(slot, closed, outcome);
+        }
+    }
+
+    /// The batch in flight to `slot` with request `id` is given up.
+    pub(super) fn refuse(
+        &mut self,
+        slot: Slot,
+        id: RequestId,
+        failure: Failure,
+        uncertain: bool,
+        records: Vec<(i32, Option<Arc<str>>)>,
+    ) {
+        let partition = self.at(slot);
+        let Some(index) = partition.flights.iter().position(|flight| flight.request == id.0) else { return };
+        partition.note_gap();
+        if let Some(closed) = partition.flights.remove(index).and_then(|flight| flight.closed) {
+            let maybe_written = uncertain || closed.uncertain;
+            self.settle(slot, closed, Outcome::Failed { failure, maybe_written, records });
+        }
+    }
+
+    pub(super) fn land_all(&mut self, slots: &[Slot], now: Instant) {
+        for slot in slots {
+            self.land(*slot, now);
+        }
+    }
+
+    /// After something of `slot` landed or changed: gathers what came back, closes a gap, and goes on.
+    pub(super) fn land(&mut self, slot: Slot, now: Instant) {
+        self.at(slot).gather_returned();
+        if self.at(slot).has_gap() && self.at(slot).flights.is_empty() {
+            self.close_gap(slot);
+        }
+        self.expire(slot, now);
+        self.stir(slot);
+    }
+
+    /// Starts the partition's sequences at zero under a higher epoch (KIP-360).
+    fn close_gap(&mut self, slot: Slot) {
+        let old = self.at(slot).identity();
+        let doubtful = self.at(slot).restart_sequences();
+        for closed in doubtful {
+            let code = closed.last_failure.as_ref().and_then(Failure::code);
+            self.settle(slot, closed, failed(Failure::SequenceLost { code }, true));
+        }
+        if let (Identity::Known(current), Some(old)) = (self.identity, old)
+            && current == old
+        {
+            self.identity = match current.epoch.checked_add(1) {
+                Some(epoch) => Identity::Known(ProducerIdentity { epoch, ..current }),
+                // The epochs of this id are used up.
+                None => Identity::Wanted,
+            };
+        }
+    }
+
+    pub(super) fn settle(&mut self, slot: Slot, closed: Closed<B>, outcome: Outcome) {
+        self.flushes.leave(closed.generation);
+        // A batch that is still being sealed is settled when it comes: `handle_sealed`.
+        if let Some(batch) = closed.batch {
+            self.settled.push_back(Settled { slot, batch, outcome });
+        }
+    }
+
+    /// Settles what has outlived its delivery timeout.
+    pub(super) fn expire(&mut self, slot: Slot, now: Instant) {
+        let timeout = self.settings.delivery_timeout;
+        let partition = self.at(slot);
+        if partition.deadline(timeout).is_none_or(|deadline| deadline > now) {
+            return self.arm_deadline(slot);
+        }
+        let unrouted = partition.unrouted.as_ref().map(|(_, failure)| failure.clone());
+        let mut expired = Vec::new();
+        for flight in &mut partition.flights {
+            // What becomes of it on the broker still matters for the sequences behind it: its place stays.
+            if let Some(mut closed) = flight.closed.take_if(|closed| closed.opened + timeout <= now) {
+                closed.uncertain |= !flight.returned;
+                expired.push(closed);
+            }
+        }
+        let mut gap = false;
+        while let Some(closed) = partition.queue.pop_front_if(|closed| closed.opened + timeout <= now) {
+            gap |= closed.sequence.is_some();
+            expired.push(closed);
+        }
+        if gap {
+            partition.note_gap();
+        }
+        let close = partition.opens.front().is_some_and(|open| open.since + timeout <= now);
+        if close {
+            // Closed only to be settled: the accumulator holds it.
+            self.closes.push_back(slot);
+        }
+        for closed in expired {
+            let last = closed.last_failure.clone().or(unrouted.clone()).map(Box::new);
+            let maybe_written = closed.uncertain;
+            self.settle(slot, closed, failed(Failure::Undelivered { after: timeout, last }, maybe_written));
+        }
+        if self.at(slot).has_gap() && self.at(slot).flights.is_empty() {
+            self.close_gap(slot);
+        }
+        self.arm_deadline(slot);
+    }
+
+    /// One timer per partition, for its oldest record.
+    pub(super) fn arm_deadline(&mut self, slot: Slot) {
+        let timeout = self.settings.delivery_timeout;
+        let partition = self.at(slot);
+        let deadline = partition.deadline(timeout);
+        if deadline.is_none() || partition.deadline_armed.is_some_and(|armed| Some(armed) <= deadline) {
+            return;
+        }
+        partition.deadline_armed = deadline;
+        if let Some(deadline) = deadline {
+            self.timers.push(Reverse((deadline, Timer::Slot(slot))));
+        }
+    }
+
+    /// Fails everything that is not in flight, and asks for what is still open.
+    pub(super) fn fail_queued(&mut self, failure: &Failure) {
+        for index in 0..self.partitions.len() {
+            let slot = Slot(index as u32);
+            if !self.partitions[index].opens.is_empty() {
+                self.closes.push_back(slot);
+            }
+            while let Some(closed) = self.partitions[index].queue.pop_front() {
+                let uncertain = closed.uncertain;
+                if closed.sequence.is_some() {
+                    self.partitions[index].note_gap();
+                }
+                self.settle(slot, closed, failed(failure.clone(), uncertain));
+            }
+        }
+    }
+
+    /// Keeps a failure that holds everything up, for those whose delivery timeout ends meanwhile.
+    pub(super) fn remember(&mut self, failure: &Failure) {
+        for partition in &mut self.partitions {
+            for closed in &mut partition.queue {
+                closed.last_failure = Some(failure.clone());
+            }
+        }
+    }
+
+    /// Leaders that the answer names (KIP-951, ProduceResponse v10+).
+    pub(super) fn hint_leaders(&mut self, response: &ProduceResponse) {
+        for topic in &response.responses {
+            for answer in &topic.partition_responses {
+                let (leader, epoch) = (answer.current_leader.leader_id, answer.current_leader.leader_epoch);
+                let (Some(leader), Some(epoch)) = (BrokerId::known(leader), LeaderEpoch::known(epoch)) else {
+                    continue;
+                };
+                let known = self.partitions.iter().find(|known| {
+                    known.index == answer.index
+                        && (topic.name == known.topic_name || Some(topic.topic_id) == known.topic_id)
+                });
+                let Some(known) = known else { continue };
+                let endpoint = response.node_endpoints.iter().find(|node| node.node_id == leader.0);
+                self.hints.push(LeaderHint {
+                    topic: Arc::clone(&known.topic),
+                    partition: answer.index,
+                    leader,
+                    epoch,
+                    endpoint: endpoint.map(|node| (Arc::from(&*node.host), node.port)),
+                });
+            }
+        }
+    }
+}
+
+/// Without idempotence a retry could be overtaken by the next batch, so only one is in flight per partition.
+pub(super) fn flights_max(settings: &super::Settings) -> usize {
+    if settings.idempotent { settings.in_flight_max } else { 1 }
+}
+
+pub(super) fn failed(failure: Failure, maybe_written: bool) -> Outcome {
+    Outcome::Failed { failure, maybe_written, records: Vec::new() }
+}
+
+pub(super) fn add_partition<B>(request: &mut ProduceRequest, partition: &Partition<B>, records: Bytes) {
+    let data = PartitionProduceData { index: partition.index, records: Some(records), ..Default::default() };
+    match request.topic_data.iter_mut().rev().find(|topic| topic.name == partition.topic_name) {
+        Some(topic) => topic.partition_data.push(data),
+        None => request.topic_data.push(TopicProduceData {
+            name: partition.topic_name.clone(),
+            topic_id: partition.topic_id.unwrap_or_default(),
+            partition_data: vec![data],
+            ..Default::default()
+        }),
+    }
+}
+
+impl Flushes {
+    /// A batch begins: its generation.
+    pub(super) fn enter(&mut self) -> u64 {
+        if let Some(count) = self.outstanding.back_mut() {
+            *count += 1;
+        }
+        self.first + self.outstanding.len() as u64 - 1
+    }
+
+    /// A batch of `generation` is done with.
+    pub(super) fn leave(&mut self, generation: u64) {
+        if let Some(count) = self.outstanding.get_mut((generation - self.first) as usize) {
+            *count -= 1;
+        }
+    }
+
+    pub(super) fn end_generation(&mut self) -> FlushId {
+        self.outstanding.push_back(0);
+        FlushId(self.first + self.outstanding.len() as u64 - 2)
+    }
+
+    /// The latest generation that is ended and has nothing outstanding, nor has any before it; told once.
+    pub(super) fn completed(&mut self) -> Option<FlushId> {
+        let mut completed = None;
+        while self.outstanding.len() > 1 && self.outstanding.front() == Some(&0) {
+            self.outstanding.pop_front();
+            completed = Some(FlushId(self.first));
+            self.first += 1;
+        }
+        completed
+    }
+}

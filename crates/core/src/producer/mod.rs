@@ -1,0 +1,598 @@
+//! The idempotent producer's decisions: which batch goes to which broker, when, under which sequence, and what became
+//! of it.
+//!
+//! ```text
+//!  accumulator ── opened ──▶ ┌──────────┐ ── close, please ──▶ accumulator
+//!  sealer ────── sealed ───▶ │ Producer │ ── transmit ───────▶ connections
+//!  connections ─ response ─▶ │          │ ── settled ────────▶ whoever waits for the batch
+//!  metadata ───── leader ──▶ └──────────┘ ── flushed ────────▶ whoever flushes
+//! ```
+//!
+//! After any `handle_*`, drain every `poll_*`. The rules it keeps:
+//! - A batch keeps its sequence from its first transmission until it is settled, so the broker recognises a retry.
+//! - Batches of a partition are transmitted in order; after a failure nothing more is sent until everything in flight
+//!   has landed, and then all of it again in order.
+//! - A sequence that was given out is never given to another batch. Where one is missing for good, the partition
+//!   starts at zero under a higher epoch (KIP-360), and what may have been appended under the old one is reported as
+//!   such, not sent again.
+//! - The delivery timeout bounds every record, whatever happens around it, and says whether it may have been written.
+
+mod flow;
+mod partition;
+mod sink;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use milena_messages::init_producer_id::InitProducerIdResponse;
+use milena_messages::produce::{ProduceRequest, ProduceResponse};
+use milena_messages::{ErrorCode, Message as _};
+
+use self::flow::{add_partition, failed, flights_max};
+use self::partition::{Closed, Listed, Open, Partition};
+use self::sink::Sink;
+use crate::metadata::{LeaderHint, Snapshot};
+use crate::{Backoff, BrokerId, Failure, Instant, ProducerId, ProducerIdentity, Rng};
+
+/// The last version of ProduceRequest that names topics by name; later ones use ids (KIP-516).
+const PRODUCE_BY_NAME: i16 = 12;
+
+/// What the machine needs to know of a sealed batch.
+pub trait SealedBatch {
+    /// How many records it holds; sequences count records.
+    fn record_count(&self) -> i32;
+    /// Its size on the wire.
+    fn bytes(&self) -> usize;
+    /// Its bytes, carrying this identity and base sequence, or none when the producer is not idempotent.
+    fn stamped(&mut self, identity: Option<(ProducerIdentity, i32)>) -> Bytes;
+}
+
+/// Who must have the records before a broker acknowledges them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Acks {
+    /// Nobody: the broker never answers. A record counts as sent once it was handed to the network, and may be lost.
+    None,
+    /// The leader alone: lost if it fails before others have copied.
+    Leader,
+    /// All in-sync replicas.
+    #[default]
+    All,
+}
+
+/// How the producer decides.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Who must have the records.
+    pub acks: Acks,
+    /// Whether batches carry a producer id and sequences, so that retries are written once and in order.
+    pub idempotent: bool,
+    /// How long an open batch waits for more records while its broker is busy.
+    pub linger: Duration,
+    /// How long a record may take from the first append to its batch until it is settled.
+    pub delivery_timeout: Duration,
+    /// How long one request may take; also what the broker is told to wait for replicas.
+    pub request_timeout: Duration,
+    /// A request is not filled beyond this many bytes of batches, unless one batch alone is larger.
+    pub request_bytes_max: usize,
+    /// Requests in flight to one broker. Kafka's brokers remember five batches per producer and partition.
+    pub in_flight_max: usize,
+    /// Between attempts.
+    pub backoff: Backoff,
+}
+
+/// Names a partition within the producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u32);
+
+/// Names a batch that was closed and is being sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    slot: Slot,
+    number: u64,
+    sink: Option<BrokerId>,
+}
+
+/// Names a request in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// Names a flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlushId(u64);
+
+/// A request to send.
+#[derive(Debug)]
+pub struct Transmit {
+    /// To be handed back with the answer.
+    pub id: RequestId,
+    /// The broker.
+    pub broker: BrokerId,
+    /// The request.
+    pub request: ProduceRequest,
+    /// The latest version that can carry it: v13 names topics by id, which older metadata lacks.
+    pub version_max: i16,
+    /// Whether an answer comes at all (`acks=0` has none).
+    pub is_answered: bool,
+    /// When to give up waiting.
+    pub deadline: Instant,
+}
+
+/// A batch that is done with.
+#[derive(Debug)]
+pub struct Settled<B> {
+    /// Its partition.
+    pub slot: Slot,
+    /// The batch itself, back from the machine.
+    pub batch: B,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// The broker has it.
+    Written {
+        /// The offset of its first record; none when the broker did not say (`acks=0`, or a duplicate of long ago).
+        base_offset: Option<i64>,
+        /// The broker's time of append, for topics that use it.
+        log_append_time_ms: Option<i64>,
+    },
+    /// It is given up.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// Whether it may have been written all the same.
+        maybe_written: bool,
+        /// The records at fault within the batch, where the broker names them (KIP-467).
+        records: Vec<(i32, Option<Arc<str>>)>,
+    },
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Producer<B> {
+    settings: Settings,
+    rng: Rng,
+    identity: Identity,
+    partitions: Vec<Partition<B>>,
+    sinks: BTreeMap<BrokerId, Sink>,
+    /// Sinks in which something may have become possible.
+    stirred: BTreeSet<BrokerId>,
+    requests: BTreeMap<RequestId, Request>,
+    timers: BinaryHeap<Reverse<(Instant, Timer)>>,
+    closes: VecDeque<Slot>,
+    settled: VecDeque<Settled<B>>,
+    hints: Vec<LeaderHint>,
+    metadata_wanted: bool,
+    flushes: Flushes,
+    next_request: u64,
+    next_ticket: u64,
+    /// Why everything is given up, once it is.
+    ended: Option<Failure>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Identity {
+    /// Not idempotent.
+    Unused,
+    Wanted,
+    /// Asked for, or waiting to be asked for again.
+    Asked,
+    Known(ProducerIdentity),
+}
+
+#[derive(Debug)]
+struct Request {
+    broker: BrokerId,
+    slots: Vec<Slot>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Slot(Slot),
+    Sink(BrokerId),
+    Identity,
+}
+
+/// Batches outstanding by generation; a flush ends one.
+#[derive(Debug, Default)]
+struct Flushes {
+    /// The generation of the first element.
+    first: u64,
+    outstanding: VecDeque<usize>,
+}
+
+impl<B: SealedBatch> Producer<B> {
+    /// A producer without partitions.
+    pub fn new(settings: Settings, rng: Rng) -> Self {
+        let identity = if settings.idempotent { Identity::Wanted } else { Identity::Unused };
+        Self {
+            settings,
+            rng,
+            identity,
+            partitions: Vec::new(),
+            sinks: BTreeMap::new(),
+            stirred: BTreeSet::new(),
+            requests: BTreeMap::new(),
+            timers: BinaryHeap::new(),
+            closes: VecDeque::new(),
+            settled: VecDeque::new(),
+            hints: Vec::new(),
+            metadata_wanted: false,
+            flushes: Flushes { first: 0, outstanding: VecDeque::from([0]) },
+            next_request: 0,
+            next_ticket: 0,
+            ended: None,
+        }
+    }
+
+    /// Adds a partition. [`handle_metadata`](Self::handle_metadata) says who leads it.
+    pub fn register(&mut self, topic: Arc<str>, index: i32) -> Slot {
+        let slot = Slot(self.partitions.len() as u32);
+        self.partitions.push(Partition::new(topic, index));
+        slot
+    }
+
+    /// The accumulator opened a batch for `slot`.
+    pub fn handle_opened(&mut self, slot: Slot, now: Instant) {
+        let generation = self.flushes.enter();
+        self.at(slot).opens.push_back(Open { since: now, generation });
+        self.timers.push(Reverse((now + self.settings.linger, Timer::Slot(slot))));
+        self.arm_deadline(slot);
+        self.stir(slot);
+    }
+
+    /// The accumulator's oldest open batch of `slot` was closed, and will be sealed.
+    pub fn handle_closed(&mut self, slot: Slot, now: Instant) -> Ticket {
+        let number = self.next_ticket;
+        self.next_ticket += 1;
+        let open = match self.at(slot).opens.pop_front() {
+            Some(open) => open,
+            // Closed before we heard that it was opened.
+            None => Open { since: now, generation: self.flushes.enter() },
+        };
+        let partition = self.at(slot);
+        partition.queue.push_back(Closed {
+            ticket: number,
+            opened: open.since,
+            generation: open.generation,
+            batch: None,
+            sequence: None,
+            uncertain: false,
+            last_failure: None,
+        });
+        let sink = partition.leader;
+        if let Some(leader) = sink {
+            self.sink(leader).sealing += 1;
+        }
+        self.arm_deadline(slot);
+        Ticket { slot, number, sink }
+    }
+
+    /// The accumulator has nothing open for `slot`.
+    pub fn handle_emptied(&mut self, slot: Slot) {
+        self.at(slot).flushing = false;
+        while let Some(open) = self.at(slot).opens.pop_front() {
+            self.flushes.leave(open.generation);
+        }
+    }
+
+    /// The batch of `ticket` is ready.
+    pub fn handle_sealed(&mut self, ticket: Ticket, batch: B) {
+        let Ticket { slot, number, sink } = ticket;
+        if let Some(broker) = sink {
+            self.sink(broker).sealing -= 1;
+            self.stirred.insert(broker);
+        }
+        match self.at(slot).queue.iter_mut().find(|closed| closed.ticket == number) {
+            Some(closed) => closed.batch = Some(batch),
+            // It was given up meanwhile.
+            None => {
+                let timeout = Failure::Undelivered { after: self.settings.delivery_timeout, last: None };
+                let failure = self.ended.clone().unwrap_or(timeout);
+                self.settled.push_back(Settled { slot, batch, outcome: failed(failure, false) });
+            }
+        }
+        self.stir(slot);
+    }
+
+    /// The cluster looks like this now.
+    pub fn handle_metadata(&mut self, snapshot: &Snapshot, now: Instant) {
+        for index in 0..self.partitions.len() {
+            let slot = Slot(index as u32);
+            self.route(slot, snapshot, now);
+        }
+    }
+
+    fn route(&mut self, slot: Slot, snapshot: &Snapshot, now: Instant) {
+        let partition = &mut self.partitions[slot.0 as usize];
+        let found = snapshot.partition(&partition.topic, partition.index);
+        let (leader, epoch) = match &found {
+            Ok((_, found)) => (found.leader, found.leader_epoch),
+            Err(_) => (None, None),
+        };
+        partition.unrouted = match found {
+            Ok((topic, _)) => {
+                // KIP-516: the topic was deleted and made anew; its log knows nothing of our sequences.
+                if partition.topic_id.is_some() && topic.id.is_some() && partition.topic_id != topic.id {
+                    partition.note_gap();
+                }
+                partition.topic_id = topic.id.or(partition.topic_id);
+                None
+            }
+            Err(failure) => Some((partition.unrouted.take().map_or(now, |(since, _)| since), failure)),
+        };
+        let changed = partition.leader != leader || epoch > partition.leader_epoch;
+        partition.leader = leader;
+        partition.leader_epoch = epoch.or(partition.leader_epoch);
+        if changed {
+            partition.retry.hurry();
+        }
+        if changed || partition.has_gap() {
+            partition.listed = Listed::No;
+            self.land(slot, now);
+        }
+    }
+
+    /// The answer to [`poll_identity`](Self::poll_identity)'s question.
+    pub fn handle_identity(&mut self, answer: Result<InitProducerIdResponse, Failure>, now: Instant) {
+        let known = answer.and_then(|response| match response.error_code {
+            ErrorCode::NONE => ProducerId::known(response.producer_id)
+                .map(|id| ProducerIdentity { id, epoch: response.producer_epoch })
+                .ok_or_else(|| {
+                    Failure::answer(ErrorCode::UNKNOWN_SERVER_ERROR, Some("no producer id in the answer"))
+                }),
+            code => Err(Failure::answer(code, None)),
+        });
+        match known {
+            Ok(identity) => {
+                self.identity = Identity::Known(identity);
+                self.stir_all();
+            }
+            Err(failure) => {
+                let delay = self.rng.jitter(self.settings.backoff.min);
+                self.timers.push(Reverse((now + delay, Timer::Identity)));
+                if failure.is_retriable() {
+                    self.remember(&failure);
+                } else {
+                    self.fail_queued(&failure);
+                }
+            }
+        }
+    }
+
+    /// An answer came.
+    pub fn handle_response(&mut self, id: RequestId, response: &ProduceResponse, now: Instant) {
+        let Some(request) = self.end_request(id) else { return };
+        let throttle = Duration::from_millis(u64::try_from(response.throttle_time_ms).unwrap_or(0));
+        let answers = response
+            .responses
+            .iter()
+            .flat_map(|topic| topic.partition_responses.iter().map(move |partition| (topic, partition)));
+        let mut missing = request.slots.clone();
+        for (topic, answer) in answers {
+            let found = missing.iter().position(|slot| {
+                let partition = &self.partitions[slot.0 as usize];
+                partition.index == answer.index
+                    && (topic.name == partition.topic_name
+                        || (topic.name.is_empty() && Some(topic.topic_id) == partition.topic_id))
+            });
+            // What we did not ask for, or is answered twice, is ignored.
+            let Some(found) = found else { continue };
+            let slot = missing.remove(found);
+            self.handle_answer(slot, id, answer, now);
+        }
+        for slot in missing {
+            let reason = Arc::from("the answer says nothing of a partition of the request");
+            self.handle_landed(
+                slot,
+                id,
+                &Failure::Malformed { peer: Arc::from("broker"), reason },
+                true,
+                now,
+            );
+        }
+        let sink = self.sink(request.broker);
+        sink.retry.succeeded();
+        sink.mute(now, throttle);
+        if let Some(until) = sink.muted_until {
+            self.timers.push(Reverse((until, Timer::Sink(request.broker))));
+        }
+        self.hint_leaders(response);
+        self.land_all(&request.slots, now);
+    }
+
+    /// A request that gets no answer (`acks=0`) was handed to the network.
+    pub fn handle_written(&mut self, id: RequestId, now: Instant) {
+        let Some(request) = self.end_request(id) else { return };
+        for slot in &request.slots {
+            let outcome = Outcome::Written { base_offset: None, log_append_time_ms: None };
+            self.settle_flight(*slot, id, outcome);
+        }
+        self.land_all(&request.slots, now);
+    }
+
+    /// A request failed without an answer.
+    pub fn handle_lost(&mut self, id: RequestId, failure: &Failure, now: Instant) {
+        let Some(request) = self.end_request(id) else { return };
+        let uncertain = failure.may_have_acted();
+        for slot in &request.slots {
+            if failure.is_retriable() || matches!(failure, Failure::Malformed { .. }) {
+                self.handle_landed(*slot, id, failure, uncertain, now);
+            } else {
+                self.refuse(*slot, id, failure.clone(), uncertain, Vec::new());
+            }
+        }
+        let backoff = self.settings.backoff;
+        let sink = self.sinks.entry(request.broker).or_default();
+        let again = sink.retry.failed(now, &backoff, &mut self.rng);
+        self.timers.push(Reverse((again, Timer::Sink(request.broker))));
+        self.metadata_wanted = true;
+        self.land_all(&request.slots, now);
+    }
+
+    /// Everything appended before this call is to be sent without waiting for linger.
+    pub fn handle_flush(&mut self) -> FlushId {
+        let id = self.flushes.end_generation();
+        for index in 0..self.partitions.len() {
+            if !self.partitions[index].opens.is_empty() {
+                self.partitions[index].flushing = true;
+                self.stir(Slot(index as u32));
+            }
+        }
+        id
+    }
+
+    /// Gives everything up: what is not settled fails now, and so does what still comes.
+    pub fn handle_close(&mut self, failure: &Failure) {
+        self.ended = Some(failure.clone());
+        for index in 0..self.partitions.len() {
+            while let Some(flight) = self.partitions[index].flights.pop_front() {
+                if let Some(closed) = flight.closed {
+                    let maybe_written = closed.uncertain || !flight.returned;
+                    self.settle(Slot(index as u32), closed, failed(failure.clone(), maybe_written));
+                }
+            }
+        }
+        self.fail_queued(failure);
+    }
+
+    /// Which partition's open batch to close now. The driver then calls [`handle_closed`](Self::handle_closed) for each
+    /// batch it closed, and [`handle_emptied`](Self::handle_emptied) when none is left open.
+    pub fn poll_close(&mut self, now: Instant) -> Option<Slot> {
+        self.sort_stirred(now);
+        self.closes.pop_front()
+    }
+
+    /// The next request to send.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        self.sort_stirred(now);
+        let broker = *self
+            .stirred
+            .iter()
+            .find(|broker| self.sinks.get(broker).is_some_and(|sink| !sink.ready.is_empty()))?;
+        let mut slots = Vec::new();
+        let mut request = ProduceRequest {
+            acks: match self.settings.acks {
+                Acks::None => 0,
+                Acks::Leader => 1,
+                Acks::All => -1,
+            },
+            timeout_ms: i32::try_from(self.settings.request_timeout.as_millis()).unwrap_or(i32::MAX),
+            ..ProduceRequest::default()
+        };
+        let id = RequestId(self.next_request);
+        let flights_max = flights_max(&self.settings);
+        let (mut bytes, mut has_ids) = (0, true);
+        while let Some(slot) = self.sink(broker).ready.pop_front() {
+            self.at(slot).listed = Listed::No;
+            if !self.at(slot).may_fly(broker, flights_max, now) || !self.at(slot).has_sealed() {
+                continue;
+            }
+            let size = self
+                .at(slot)
+                .queue
+                .front()
+                .and_then(|closed| closed.batch.as_ref())
+                .map_or(0, SealedBatch::bytes);
+            if bytes > 0 && bytes + size > self.settings.request_bytes_max {
+                self.at(slot).listed = Listed::Ready;
+                self.sink(broker).ready.push_front(slot);
+                break;
+            }
+            let Some(records) = self.launch(slot, id, broker) else { continue };
+            bytes += size;
+            has_ids &= self.at(slot).topic_id.is_some();
+            add_partition(&mut request, self.at(slot), records);
+            slots.push(slot);
+        }
+        if slots.is_empty() {
+            return self.poll_transmit(now);
+        }
+        self.next_request += 1;
+        for slot in &slots {
+            // More may be waiting behind, for the next request.
+            self.stir(*slot);
+        }
+        self.sink(broker).in_flight += 1;
+        self.requests.insert(id, Request { broker, slots });
+        let latest = *ProduceRequest::VERSIONS.end();
+        Some(Transmit {
+            id,
+            broker,
+            request,
+            version_max: if has_ids { latest } else { latest.min(PRODUCE_BY_NAME) },
+            is_answered: self.settings.acks != Acks::None,
+            deadline: now + self.settings.request_timeout,
+        })
+    }
+
+    /// Whether a producer id is to be asked for.
+    pub fn poll_identity(&mut self) -> bool {
+        let wanted = self.identity == Identity::Wanted && self.partitions.iter().any(Partition::has_data);
+        if wanted {
+            self.identity = Identity::Asked;
+        }
+        wanted
+    }
+
+    /// A batch that is done with.
+    pub fn poll_settled(&mut self) -> Option<Settled<B>> {
+        self.settled.pop_front()
+    }
+
+    /// Up to where flushes are complete: every [`FlushId`] not above it.
+    pub fn poll_flushed(&mut self) -> Option<FlushId> {
+        self.flushes.completed()
+    }
+
+    /// Whether the metadata looks outdated.
+    pub fn poll_metadata_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.metadata_wanted)
+    }
+
+    /// New leaders that answers named (KIP-951), to be merged into the metadata.
+    pub fn poll_hints(&mut self) -> Vec<LeaderHint> {
+        std::mem::take(&mut self.hints)
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout).
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(Reverse((at, timer))) = self.timers.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            match timer {
+                Timer::Slot(slot) => {
+                    let partition = self.at(slot);
+                    partition.deadline_armed = partition.deadline_armed.filter(|armed| *armed > now);
+                    self.expire(slot, now);
+                    self.stir(slot);
+                }
+                Timer::Sink(broker) => {
+                    self.stirred.insert(broker);
+                }
+                Timer::Identity if self.identity == Identity::Asked => self.identity = Identity::Wanted,
+                Timer::Identity => {}
+            }
+        }
+    }
+
+    /// Batches not settled yet: open, closed or in flight.
+    pub fn outstanding(&self) -> usize {
+        self.flushes.outstanding.iter().sum()
+    }
+}

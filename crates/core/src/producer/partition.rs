@@ -1,0 +1,234 @@
+//! One partition's batches: open in the accumulator, closed and waiting, in flight.
+//!
+//! ```text
+//!  opens ─▶ queue ─▶ flights ─▶ settled
+//!             ▲         │
+//!             └─────────┘ landed without success: back to the front, in sequence order, once all have landed
+//! ```
+//!
+//! It must not know brokers beyond their ids, nor when a request goes out: [`Producer`](super::Producer) decides that.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use milena_wire::{Str, Uuid};
+
+use crate::backoff::Retry;
+use crate::{BrokerId, Failure, Instant, LeaderEpoch, ProducerIdentity};
+
+/// A batch open in the accumulator.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Open {
+    pub since: Instant,
+    pub generation: u64,
+}
+
+/// A closed batch that is not in flight. `batch` is none while it is being sealed.
+#[derive(Debug)]
+pub(super) struct Closed<B> {
+    pub ticket: u64,
+    pub opened: Instant,
+    pub generation: u64,
+    pub batch: Option<B>,
+    /// Given at the first transmission, and kept for every retry: that is what makes a retry recognisable.
+    pub sequence: Option<i32>,
+    /// An earlier attempt may have been appended without our hearing of it.
+    pub uncertain: bool,
+    pub last_failure: Option<Failure>,
+}
+
+/// A batch in flight. `batch` is none when its delivery timeout was reported meanwhile; the place is kept, because the
+/// sequences behind it depend on what became of it.
+#[derive(Debug)]
+pub(super) struct Flight<B> {
+    pub request: u64,
+    pub broker: BrokerId,
+    pub closed: Option<Closed<B>>,
+    /// It landed without success and waits for those behind it, so that all are sent again in order.
+    pub returned: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Partition<B> {
+    pub topic: Arc<str>,
+    pub topic_name: Str,
+    pub index: i32,
+    pub topic_id: Option<Uuid>,
+    pub leader: Option<BrokerId>,
+    pub leader_epoch: Option<LeaderEpoch>,
+    /// How long routing has had no place for this partition, and why.
+    pub unrouted: Option<(Instant, Failure)>,
+    pub opens: VecDeque<Open>,
+    pub queue: VecDeque<Closed<B>>,
+    pub flights: VecDeque<Flight<B>>,
+    pub retry: Retry,
+    pub flushing: bool,
+    pub listed: Listed,
+    pub deadline_armed: Option<Instant>,
+    sequences: Sequences,
+}
+
+/// Where the partition is in its sink's lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listed {
+    No,
+    Waiting,
+    Ready,
+}
+
+/// The idempotence of one partition: sequences count up from zero under one identity.
+#[derive(Debug, Default)]
+struct Sequences {
+    identity: Option<ProducerIdentity>,
+    next: i32,
+    /// The broker accepted a batch under this identity. Until then it accepts any first sequence, so only one batch
+    /// may be in flight: two could be appended the wrong way round (franz-go #223).
+    proven: bool,
+    /// A batch that has a sequence will never be appended, or nobody knows: what follows needs a new identity.
+    gap: bool,
+}
+
+impl<B> Partition<B> {
+    pub(super) fn new(topic: Arc<str>, index: i32) -> Self {
+        Self {
+            topic_name: Str::from(&*topic),
+            topic,
+            index,
+            topic_id: None,
+            leader: None,
+            leader_epoch: None,
+            unrouted: None,
+            opens: VecDeque::new(),
+            queue: VecDeque::new(),
+            flights: VecDeque::new(),
+            retry: Retry::default(),
+            flushing: false,
+            listed: Listed::No,
+            deadline_armed: None,
+            sequences: Sequences::default(),
+        }
+    }
+
+    /// Whether one more batch may fly to `broker` now, if there is one.
+    pub(super) fn may_fly(&self, broker: BrokerId, limit: usize, now: Instant) -> bool {
+        let limit = if self.sequences.proven { limit } else { 1 };
+        self.leader == Some(broker)
+            && self.retry.is_ready(now)
+            && !self.sequences.gap
+            && self.flights.len() < limit
+            // In flight to another broker: the old leader's answer comes first, or order is lost (KAFKA-3197).
+            && self.flights.iter().all(|flight| flight.broker == broker && !flight.returned)
+    }
+
+    /// Whether the oldest closed batch is sealed.
+    pub(super) fn has_sealed(&self) -> bool {
+        self.queue.front().is_some_and(|closed| closed.batch.is_some())
+    }
+
+    pub(super) fn has_data(&self) -> bool {
+        !self.opens.is_empty() || !self.queue.is_empty()
+    }
+
+    /// When the oldest record's delivery timeout ends.
+    pub(super) fn deadline(&self, delivery_timeout: Duration) -> Option<Instant> {
+        let queued = self.queue.front().map(|closed| closed.opened);
+        let flying =
+            self.flights.iter().find_map(|flight| flight.closed.as_ref()).map(|closed| closed.opened);
+        let open = self.opens.front().map(|open| open.since);
+        [flying, queued, open].into_iter().flatten().min().map(|opened| opened + delivery_timeout)
+    }
+
+    /// The identity and sequence the next batch goes out with. `current` is the producer's identity; the partition
+    /// takes it over when no batch depends on the one it had.
+    pub(super) fn assign(
+        &mut self,
+        closed: &mut Closed<B>,
+        count: i32,
+        current: ProducerIdentity,
+    ) -> (ProducerIdentity, i32) {
+        let depends = !self.flights.is_empty() || closed.sequence.is_some();
+        match self.sequences.identity {
+            Some(identity) if depends || identity == current => (identity, self.sequence_of(closed, count)),
+            _ => {
+                self.sequences = Sequences { identity: Some(current), ..Sequences::default() };
+                (current, self.sequence_of(closed, count))
+            }
+        }
+    }
+
+    fn sequence_of(&mut self, closed: &mut Closed<B>, count: i32) -> i32 {
+        *closed.sequence.get_or_insert_with(|| {
+            let sequence = self.sequences.next;
+            self.sequences.next = sequence_after(sequence, count);
+            sequence
+        })
+    }
+
+    /// A batch was accepted.
+    pub(super) fn prove(&mut self) {
+        self.sequences.proven = true;
+    }
+
+    /// A batch with a sequence leaves without being known to be written, or the broker counts differently.
+    pub(super) fn note_gap(&mut self) {
+        self.sequences.gap |= self.sequences.identity.is_some();
+    }
+
+    pub(super) fn has_gap(&self) -> bool {
+        self.sequences.gap
+    }
+
+    pub(super) fn identity(&self) -> Option<ProducerIdentity> {
+        self.sequences.identity
+    }
+
+    /// Puts what landed without success back, oldest first, once nothing is left in the air.
+    pub(super) fn gather_returned(&mut self) {
+        if self.flights.iter().any(|flight| !flight.returned) {
+            return;
+        }
+        while let Some(flight) = self.flights.pop_back() {
+            match flight.closed {
+                Some(closed) => self.queue.push_front(closed),
+                // It timed out in flight, was reported, and did not arrive: its sequence is missing.
+                None => self.note_gap(),
+            }
+        }
+    }
+
+    /// Starts sequences anew under an identity that is still to come. Batches that may have been appended cannot be
+    /// sent under it, because the broker would not recognise them: they are taken out and given back.
+    pub(super) fn restart_sequences(&mut self) -> Vec<Closed<B>> {
+        self.sequences = Sequences::default();
+        let mut doubtful = Vec::new();
+        let mut kept = VecDeque::with_capacity(self.queue.len());
+        for mut closed in self.queue.drain(..) {
+            if closed.sequence.is_some() && closed.uncertain {
+                doubtful.push(closed);
+            } else {
+                closed.sequence = None;
+                kept.push_back(closed);
+            }
+        }
+        self.queue = kept;
+        doubtful
+    }
+}
+
+/// Sequences are 31 bits and wrap to zero.
+fn sequence_after(sequence: i32, count: i32) -> i32 {
+    sequence.wrapping_add(count) & i32::MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sequence_after;
+
+    #[test]
+    fn sequences_wrap_to_zero_as_the_brokers_do() {
+        assert_eq!(sequence_after(0, 10), 10);
+        assert_eq!(sequence_after(i32::MAX, 1), 0);
+        assert_eq!(sequence_after(i32::MAX - 1, 5), 3);
+    }
+}

@@ -1,0 +1,45 @@
+//! One broker as the producer sees it: what waits to go there, and whether anything may go now.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::Slot;
+use crate::Instant;
+use crate::backoff::Retry;
+
+/// No broker's throttle holds longer than this, however large the number it sends (KIP-219 sets no bound).
+const THROTTLE_MAX: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Default)]
+pub(super) struct Sink {
+    /// Requests sent and not answered.
+    pub in_flight: usize,
+    /// Batches on their way here that are being sealed: the broker is about to be busy, so others may grow.
+    pub sealing: usize,
+    /// Partitions with something to send or to close, to be looked at.
+    pub waiting: VecDeque<Slot>,
+    /// Partitions whose oldest batch can go out with the next request.
+    pub ready: VecDeque<Slot>,
+    /// Failures of the connection.
+    pub retry: Retry,
+    pub muted_until: Option<Instant>,
+}
+
+impl Sink {
+    /// Whether a request may be sent at `now`.
+    pub(super) fn is_open(&self, in_flight_max: usize, now: Instant) -> bool {
+        self.in_flight < in_flight_max
+            && self.retry.is_ready(now)
+            && self.muted_until.is_none_or(|until| until <= now)
+    }
+
+    /// Whether nothing is going on: then an open batch gains nothing by waiting.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight == 0 && self.sealing == 0
+    }
+
+    /// The broker asks to be left alone (KIP-219).
+    pub(super) fn mute(&mut self, now: Instant, throttle: Duration) {
+        self.muted_until = (throttle > Duration::ZERO).then(|| now + throttle.min(THROTTLE_MAX));
+    }
+}

@@ -1,0 +1,233 @@
+//! What the answer to a fetch brings: batches whose headers are read and nothing more, errors per partition.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use milena_messages::ErrorCode;
+use milena_messages::fetch::{FetchResponse, PartitionData};
+use milena_wire::batch::Batches;
+
+use super::aborted::Aborted;
+use super::session::Member;
+use super::verdict::{Verdict, verdict};
+use super::{Event, Lane, Position, Slot, Source, State, THROTTLE_MAX};
+use crate::metadata::LeaderHint;
+use crate::{BrokerId, Failure, Instant, LeaderEpoch};
+
+impl Source {
+    /// The answer to fetch `number` of `broker`.
+    pub fn handle_fetched(
+        &mut self,
+        broker: BrokerId,
+        number: u64,
+        answer: Result<FetchResponse, Failure>,
+        now: Instant,
+    ) {
+        let Some(lane) = self.lanes.get_mut(&broker) else { return };
+        let Some(in_flight) = lane.in_flight.take_if(|in_flight| in_flight.number == number) else { return };
+        let response = match answer {
+            Ok(response) => response,
+            Err(failure) => {
+                lane.session.reset(&in_flight.sent);
+                return self.handle_lane_failure(broker, &failure, now);
+            }
+        };
+        lane.mute(response.throttle_time_ms, now);
+        if response.error_code != ErrorCode::NONE {
+            // FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH and their like: a full request puts it right.
+            lane.session.reset(&in_flight.sent);
+            if lane.retry.failures() > 0 {
+                lane.retry.failed(now, &self.settings.backoff, &mut self.rng);
+            } else {
+                // Once is normal, when the broker needed the room; at once again, and then with patience.
+                lane.retry.failed(
+                    now,
+                    &crate::Backoff { min: Duration::ZERO, max: Duration::ZERO },
+                    &mut self.rng,
+                );
+            }
+            return;
+        }
+        lane.retry.succeeded();
+        lane.session.commit(&in_flight.sent, response.session_id);
+        self.handle_partitions(broker, &response, now);
+        self.hint_leaders(&response);
+    }
+
+    fn handle_partitions(&mut self, broker: BrokerId, response: &FetchResponse, now: Instant) {
+        for topic in &response.responses {
+            for data in &topic.partitions {
+                let Some(lane) = self.lanes.get(&broker) else { return };
+                let slot =
+                    lane.session.find(&self.partitions, &topic.topic, topic.topic_id, data.partition_index);
+                // What nobody asked for is ignored.
+                let Some((slot, member)) = slot.and_then(|slot| Some((slot, lane.session.member(slot)?)))
+                else {
+                    continue;
+                };
+                let partition = self.at(slot);
+                // Sought, moved or answered already since it was asked: an answer to another question.
+                if partition.epoch == member.epoch
+                    && partition.state == (State::Fetching { next: member.offset })
+                {
+                    self.handle_partition(slot, member, data, now);
+                }
+                self.touch(slot);
+            }
+        }
+    }
+
+    fn handle_partition(&mut self, slot: Slot, member: Member, data: &PartitionData, now: Instant) {
+        match verdict(data.error_code) {
+            Verdict::Fetched => self.take_batches(slot, member, data, now),
+            Verdict::OutOfRange => self.handle_out_of_range(slot, data.error_code),
+            Verdict::Again | Verdict::Stop => {
+                self.handle_partition_failure(slot, Failure::answer(data.error_code, None), now);
+            }
+        }
+    }
+
+    fn handle_out_of_range(&mut self, slot: Slot, code: ErrorCode) {
+        let clamp = std::mem::take(&mut self.at(slot).clamp);
+        let reset = if clamp { Some(Position::Earliest) } else { self.settings.reset };
+        match reset {
+            Some(position) => {
+                self.at(slot).state = State::Unresolved { position, asked: false };
+                self.unresolved.insert(slot);
+            }
+            None => self.stop(slot, Failure::answer(code, None)),
+        }
+    }
+
+    /// Reads the headers of what came, and hands the batches on.
+    fn take_batches(&mut self, slot: Slot, member: Member, data: &PartitionData, now: Instant) {
+        let Some(records) = data.records.clone().filter(|records| !records.is_empty()) else {
+            self.at(slot).retry.succeeded();
+            return;
+        };
+        let mut batches = Batches::new(records);
+        let mut aborted =
+            self.settings.read_committed.then(|| Aborted::new(data.aborted_transactions.as_deref()));
+        let mut next = member.offset;
+        for batch in &mut batches {
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    self.advance(slot, next);
+                    let reason =
+                        format!("a record batch at or behind offset {next} cannot be read: {error}").into();
+                    return self.stop(slot, Failure::Malformed { peer: Arc::from("the broker"), reason });
+                }
+            };
+            let header = batch.header;
+            let end =
+                header.base_offset.saturating_add(i64::from(header.last_offset_delta)).saturating_add(1);
+            // Whole batches come, the first may begin before the position; one that also ends before it is old.
+            if end <= next {
+                continue;
+            }
+            let from = std::mem::replace(&mut next, end);
+            if aborted.as_mut().is_some_and(|aborted| aborted.covers(&batch, end)) {
+                continue;
+            }
+            // Control batches are the brokers' own, and one that compaction emptied has nothing to show.
+            if header.attributes.is_control() || (header.magic == 2 && header.record_count == 0) {
+                continue;
+            }
+            let (bytes, epoch) = (batch.bytes().len(), member.epoch);
+            self.events.push_back(Event::Batch {
+                slot,
+                epoch,
+                batch,
+                from,
+                high_watermark: data.high_watermark,
+            });
+            self.at(slot).buffered_bytes += bytes;
+        }
+        if next == member.offset {
+            let needed = batches.partial().and_then(|partial| partial.needed);
+            return self.handle_no_progress(slot, needed, now);
+        }
+        self.advance(slot, next);
+        let buffer_bytes_max = self.settings.buffer_bytes_max;
+        let partition = self.at(slot);
+        partition.retry.succeeded();
+        partition.clamp = false;
+        partition.is_full = partition.buffered_bytes >= buffer_bytes_max;
+    }
+
+    fn advance(&mut self, slot: Slot, next: i64) {
+        self.at(slot).state = State::Fetching { next };
+    }
+
+    /// Bytes came, and no batch that could be used. Brokers send a first batch whole whatever its size (KIP-74), so
+    /// this is not normal: never in a hot loop.
+    fn handle_no_progress(&mut self, slot: Slot, needed: Option<usize>, now: Instant) {
+        let partition_bytes_max = self.settings.partition_bytes_max;
+        match needed.filter(|needed| *needed > partition_bytes_max) {
+            Some(needed) => {
+                let why = format!(
+                    "the next record batch takes {needed} bytes and the broker sends only {partition_bytes_max}: \
+                     raise fetch_partition_bytes_max"
+                );
+                self.stop(slot, Failure::Caller(why.into()));
+            }
+            None => {
+                let backoff = self.settings.backoff;
+                let partition = &mut self.partitions[slot.0 as usize];
+                partition.retry.failed(now, &backoff, &mut self.rng);
+            }
+        }
+    }
+
+    fn handle_lane_failure(&mut self, broker: BrokerId, failure: &Failure, now: Instant) {
+        let backoff = self.settings.backoff;
+        if let Some(lane) = self.lanes.get_mut(&broker) {
+            lane.retry.failed(now, &backoff, &mut self.rng);
+        }
+        self.metadata_wanted = true;
+        if failure.is_retriable() || matches!(failure, Failure::Malformed { .. }) {
+            return;
+        }
+        // No version in common and the like: asking again is in vain.
+        for index in 0..self.partitions.len() {
+            if self.partitions[index].leader == Some(broker) && self.partitions[index].state != State::Stopped
+            {
+                self.stop(Slot(index as u32), failure.clone());
+            }
+        }
+    }
+
+    /// Leaders that the answer names (KIP-951, FetchResponse v16+).
+    fn hint_leaders(&mut self, response: &FetchResponse) {
+        for topic in &response.responses {
+            for data in &topic.partitions {
+                let (leader, epoch) = (data.current_leader.leader_id, data.current_leader.leader_epoch);
+                let (Some(leader), Some(epoch)) = (BrokerId::known(leader), LeaderEpoch::known(epoch)) else {
+                    continue;
+                };
+                let known = self.partitions.iter().find(|known| {
+                    known.index == data.partition_index
+                        && (topic.topic == known.topic_name || Some(topic.topic_id) == known.topic_id)
+                });
+                let Some(known) = known else { continue };
+                let endpoint = response.node_endpoints.iter().find(|node| node.node_id == leader.0);
+                self.hints.push(LeaderHint {
+                    topic: Arc::clone(&known.topic),
+                    partition: data.partition_index,
+                    leader,
+                    epoch,
+                    endpoint: endpoint.map(|node| (Arc::from(&*node.host), node.port)),
+                });
+            }
+        }
+    }
+}
+
+impl Lane {
+    /// The broker asks to be left alone (KIP-219).
+    fn mute(&mut self, throttle_time_ms: i32, now: Instant) {
+        let throttle = Duration::from_millis(u64::try_from(throttle_time_ms).unwrap_or(0)).min(THROTTLE_MAX);
+        self.muted_until = (throttle > Duration::ZERO).then(|| now + throttle);
+    }
+}

@@ -1,0 +1,505 @@
+//! Reading assigned partitions: positions, what to fetch from whom, and what an answer means.
+//!
+//! ```text
+//!  assign, seek, pause ─▶ ┌────────┐ ── list offsets, fetch ─▶ connections
+//!  metadata ────────────▶ │ Source │ ◀─ answers ───────────────┘
+//!  dropped (bytes) ─────▶ └────────┘ ── batches, still compressed ─▶ per-partition queues
+//! ```
+//!
+//! The rules it keeps:
+//! - The next fetch can go out as soon as the batch headers of the last answer were read; nothing waits for decoding.
+//! - Fetches are incremental (KIP-227): a request names only the partitions that changed since the last one.
+//! - An assignment, a seek or a move touches only its own partition: its epoch fences answers to older questions.
+//! - A paused partition, or one whose buffer is full, is left out of the next fetch; what was fetched of it stays.
+//! - Positions advance by batch: past compacted gaps and control batches, and never past a batch that was not whole.
+
+mod aborted;
+mod answer;
+mod partition;
+mod session;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use milena_messages::fetch::FetchRequest;
+use milena_messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
+};
+use milena_wire::batch::RawBatch;
+
+use self::partition::{Partition, State};
+use self::session::Session;
+use self::verdict::{Verdict, verdict};
+use crate::backoff::Retry;
+use crate::metadata::{LeaderHint, Snapshot};
+use crate::{Backoff, BrokerId, Failure, Instant, Rng};
+
+/// How the source decides.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// One response.
+    pub fetch_bytes_max: usize,
+    /// One partition's part of a response.
+    pub partition_bytes_max: usize,
+    /// A broker that has fewer bytes waits for more.
+    pub fetch_bytes_min: usize,
+    /// How long a broker waits when it has none.
+    pub fetch_wait: Duration,
+    /// A partition that has more than this buffered is not fetched until half of it was taken.
+    pub buffer_bytes_max: usize,
+    /// Where to go when a position does not exist any more.
+    pub reset: Option<Position>,
+    /// Whether records of open and aborted transactions are held back.
+    pub read_committed: bool,
+    /// How long one request may take, beyond what it waits by order.
+    pub request_timeout: Duration,
+    /// Between attempts.
+    pub backoff: Backoff,
+}
+
+/// Where to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// At this offset.
+    Offset(i64),
+    /// At the first record there is.
+    Earliest,
+    /// Behind the last record there is.
+    Latest,
+    /// So many records before the end, or at the first one if there are fewer.
+    BeforeEnd(i64),
+    /// At the first record whose timestamp is at or after this, in milliseconds since the epoch; behind the last one
+    /// if none is.
+    TimestampMs(i64),
+}
+
+/// Names a partition within the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u32);
+
+/// Counts the changes of a partition's assignment and position; answers to older questions do not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Epoch(pub u32);
+
+/// A fetch to send.
+#[derive(Debug)]
+pub struct Fetch {
+    /// The broker.
+    pub broker: BrokerId,
+    /// To be handed back with the answer.
+    pub number: u64,
+    /// The request.
+    pub request: FetchRequest,
+    /// The latest version that can carry it: v13 names topics by id, which older metadata lacks.
+    pub version_max: i16,
+    /// When to give up waiting.
+    pub deadline: Instant,
+}
+
+/// A question for offsets to send.
+#[derive(Debug)]
+pub struct Lookup {
+    /// The broker.
+    pub broker: BrokerId,
+    /// To be handed back with the answer.
+    pub number: u64,
+    /// The request.
+    pub request: ListOffsetsRequest,
+    /// When to give up waiting.
+    pub deadline: Instant,
+}
+
+/// What the application is to get.
+#[derive(Debug)]
+pub enum Event {
+    /// A batch, as it came.
+    Batch {
+        /// Its partition.
+        slot: Slot,
+        /// Where the partition stood when it was asked for.
+        epoch: Epoch,
+        /// The batch.
+        batch: RawBatch,
+        /// Records before this offset were asked for by nobody: a batch comes whole.
+        from: i64,
+        /// Where the partition ended when the answer was made.
+        high_watermark: i64,
+    },
+    /// The partition's first position is known.
+    Positioned {
+        /// The partition.
+        slot: Slot,
+        /// Where the partition stood when it was asked for.
+        epoch: Epoch,
+        /// The offset.
+        offset: i64,
+    },
+    /// The partition stops here until it is sought or assigned anew.
+    Stopped {
+        /// The partition.
+        slot: Slot,
+        /// Where the partition stood.
+        epoch: Epoch,
+        /// The offset that cannot be read.
+        offset: Option<i64>,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Source {
+    settings: Settings,
+    rng: Rng,
+    partitions: Vec<Partition>,
+    lanes: BTreeMap<BrokerId, Lane>,
+    /// Partitions whose position is still to be looked up.
+    unresolved: BTreeSet<Slot>,
+    lookups: BTreeMap<u64, Vec<(Slot, Epoch)>>,
+    events: VecDeque<Event>,
+    hints: Vec<LeaderHint>,
+    metadata_wanted: bool,
+    next_number: u64,
+}
+
+/// One broker: its session and the fetch in flight.
+#[derive(Debug, Default)]
+struct Lane {
+    session: Session,
+    in_flight: Option<InFlight>,
+    retry: Retry,
+    muted_until: Option<Instant>,
+}
+
+/// A fetch in flight, and what was asked of each partition named in it.
+#[derive(Debug)]
+struct InFlight {
+    number: u64,
+    sent: session::Sent,
+}
+
+/// The last version of FetchRequest that names topics by name; later ones use ids (KIP-516).
+const FETCH_BY_NAME: i16 = 12;
+/// No broker's throttle holds longer than this.
+const THROTTLE_MAX: Duration = Duration::from_secs(60);
+
+impl Source {
+    /// A source without partitions.
+    pub fn new(settings: Settings, rng: Rng) -> Self {
+        Self {
+            settings,
+            rng,
+            partitions: Vec::new(),
+            lanes: BTreeMap::new(),
+            unresolved: BTreeSet::new(),
+            lookups: BTreeMap::new(),
+            events: VecDeque::new(),
+            hints: Vec::new(),
+            metadata_wanted: false,
+            next_number: 0,
+        }
+    }
+
+    /// Adds a partition, to be read from `position`. [`handle_metadata`](Self::handle_metadata) says who leads it.
+    pub fn assign(&mut self, topic: Arc<str>, index: i32, position: Position) -> Slot {
+        let slot = Slot(self.partitions.len() as u32);
+        self.partitions.push(Partition::new(topic, index));
+        self.seek(slot, Epoch::default(), position);
+        slot
+    }
+
+    /// Reads `slot` from `position`; answers to what was asked before `epoch` do not count.
+    pub fn seek(&mut self, slot: Slot, epoch: Epoch, position: Position) {
+        let partition = self.at(slot);
+        partition.epoch = epoch;
+        partition.retry = Retry::default();
+        partition.buffered_bytes = 0;
+        partition.is_full = false;
+        partition.state = match position {
+            Position::Offset(offset) => State::Fetching { next: offset.max(0) },
+            other => State::Unresolved { position: other, asked: false },
+        };
+        match position {
+            Position::Offset(_) => drop(self.unresolved.remove(&slot)),
+            _ => drop(self.unresolved.insert(slot)),
+        }
+        self.touch(slot);
+    }
+
+    /// Reads `slot` no more.
+    pub fn unassign(&mut self, slot: Slot, epoch: Epoch) {
+        let partition = self.at(slot);
+        partition.epoch = epoch;
+        partition.state = State::Stopped;
+        self.unresolved.remove(&slot);
+        self.touch(slot);
+    }
+
+    /// Fetches `slot` no more, or again. What was fetched is not concerned.
+    pub fn set_paused(&mut self, slot: Slot, is_paused: bool) {
+        self.at(slot).is_paused = is_paused;
+        self.touch(slot);
+    }
+
+    /// The application took `bytes` of `slot` out of its buffer.
+    pub fn handle_taken(&mut self, slot: Slot, epoch: Epoch, bytes: usize) {
+        let low = self.settings.buffer_bytes_max / 2;
+        let partition = self.at(slot);
+        if partition.epoch != epoch {
+            return;
+        }
+        partition.buffered_bytes = partition.buffered_bytes.saturating_sub(bytes);
+        if partition.is_full && partition.buffered_bytes <= low {
+            partition.is_full = false;
+            self.touch(slot);
+        }
+    }
+
+    /// The cluster looks like this now.
+    pub fn handle_metadata(&mut self, snapshot: &Snapshot) {
+        for index in 0..self.partitions.len() {
+            let partition = &mut self.partitions[index];
+            let (leader, epoch, id) = match snapshot.partition(&partition.topic, partition.index) {
+                Ok((topic, found)) => (found.leader, found.leader_epoch, topic.id),
+                Err(_) => (None, None, None),
+            };
+            if partition.leader == leader
+                && partition.leader_epoch >= epoch
+                && partition.topic_id == id.or(partition.topic_id)
+            {
+                continue;
+            }
+            let old = std::mem::replace(&mut partition.leader, leader);
+            partition.leader_epoch = epoch.or(partition.leader_epoch);
+            partition.topic_id = id.or(partition.topic_id);
+            partition.retry.hurry();
+            let slot = Slot(index as u32);
+            if let Some(lane) = old.and_then(|old| self.lanes.get_mut(&old)) {
+                lane.session.touch(slot);
+            }
+            self.touch(slot);
+        }
+    }
+
+    /// The answer to a fetch.
+    pub fn handle_lookup(&mut self, number: u64, answer: Result<ListOffsetsResponse, Failure>, now: Instant) {
+        let Some(asked) = self.lookups.remove(&number) else { return };
+        let (response, failure) = match answer {
+            Ok(response) => (response, None),
+            Err(failure) => (ListOffsetsResponse::default(), Some(failure)),
+        };
+        for (slot, epoch) in asked {
+            if self.at(slot).epoch != epoch {
+                continue;
+            }
+            let partition = self.at(slot);
+            let topic = response.topics.iter().find(|topic| *topic.name == *partition.topic);
+            let found = topic.and_then(|topic| {
+                topic.partitions.iter().find(|found| found.partition_index == partition.index)
+            });
+            let outcome = match (found, &failure) {
+                (Some(found), _) => {
+                    found.error_code.ok().map(|()| found.offset).map_err(|code| Failure::answer(code, None))
+                }
+                (None, Some(failure)) => Err(failure.clone()),
+                (None, None) => {
+                    Err(Failure::NoRoute("the broker's answer does not mention the partition".into()))
+                }
+            };
+            self.resolve(slot, outcome, now);
+        }
+    }
+
+    fn resolve(&mut self, slot: Slot, outcome: Result<i64, Failure>, now: Instant) {
+        let State::Unresolved { position, .. } = self.at(slot).state else { return };
+        match outcome {
+            // No record is that late: the end it is.
+            Ok(offset) if offset < 0 => {
+                let position =
+                    if position == Position::Latest { Position::Earliest } else { Position::Latest };
+                self.at(slot).state = State::Unresolved { position, asked: false };
+            }
+            Ok(offset) => {
+                let offset = match position {
+                    Position::BeforeEnd(count) => offset.saturating_sub(count.max(0)).max(0),
+                    _ => offset,
+                };
+                let clamp = matches!(position, Position::BeforeEnd(_));
+                let partition = self.at(slot);
+                partition.state = State::Fetching { next: offset };
+                partition.clamp = clamp;
+                partition.retry.succeeded();
+                let epoch = partition.epoch;
+                self.unresolved.remove(&slot);
+                self.events.push_back(Event::Positioned { slot, epoch, offset });
+                self.touch(slot);
+            }
+            Err(failure) => {
+                self.at(slot).state = State::Unresolved { position, asked: false };
+                self.handle_partition_failure(slot, failure, now);
+            }
+        }
+    }
+
+    /// A partition cannot be read now: later, or not at all.
+    fn handle_partition_failure(&mut self, slot: Slot, failure: Failure, now: Instant) {
+        let is_temporary = match &failure {
+            Failure::Answer { code, .. } => !matches!(verdict(*code), Verdict::Stop | Verdict::OutOfRange),
+            other => other.is_retriable() || matches!(other, Failure::Malformed { .. }),
+        };
+        if !is_temporary {
+            return self.stop(slot, failure);
+        }
+        self.metadata_wanted = true;
+        let backoff = self.settings.backoff;
+        let partition = &mut self.partitions[slot.0 as usize];
+        partition.retry.failed(now, &backoff, &mut self.rng);
+        self.touch(slot);
+    }
+
+    /// A partition cannot be read: the application must decide.
+    fn stop(&mut self, slot: Slot, failure: Failure) {
+        let partition = self.at(slot);
+        let offset = partition.position();
+        partition.state = State::Stopped;
+        let epoch = partition.epoch;
+        self.unresolved.remove(&slot);
+        self.events.push_back(Event::Stopped { slot, epoch, offset, failure });
+        self.touch(slot);
+    }
+
+    /// The next question for offsets to send.
+    pub fn poll_lookup(&mut self, now: Instant) -> Option<Lookup> {
+        let is_due = |partition: &Partition| {
+            matches!(partition.state, State::Unresolved { asked: false, .. }) && partition.retry.is_ready(now)
+        };
+        let broker = self.unresolved.iter().find_map(|slot| {
+            let partition = &self.partitions[slot.0 as usize];
+            partition.leader.filter(|_| is_due(partition))
+        })?;
+        let mut topics: BTreeMap<Arc<str>, Vec<ListOffsetsPartition>> = BTreeMap::new();
+        let mut asked = Vec::new();
+        for slot in &self.unresolved {
+            let partition = &mut self.partitions[slot.0 as usize];
+            let State::Unresolved { position, asked: false } = partition.state else { continue };
+            if partition.leader != Some(broker) || !partition.retry.is_ready(now) {
+                continue;
+            }
+            partition.state = State::Unresolved { position, asked: true };
+            topics.entry(Arc::clone(&partition.topic)).or_default().push(ListOffsetsPartition {
+                partition_index: partition.index,
+                current_leader_epoch: partition.leader_epoch.map_or(-1, |epoch| epoch.0),
+                timestamp: timestamp_of(position),
+                ..Default::default()
+            });
+            asked.push((*slot, partition.epoch));
+        }
+        let topics = topics.into_iter().map(|(name, partitions)| ListOffsetsTopic {
+            name: (&*name).into(),
+            partitions,
+            ..Default::default()
+        });
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            isolation_level: i8::from(self.settings.read_committed),
+            topics: topics.collect(),
+            ..Default::default()
+        };
+        let number = self.number();
+        self.lookups.insert(number, asked);
+        Some(Lookup { broker, number, request, deadline: now + self.settings.request_timeout })
+    }
+
+    /// The next fetch to send. `bytes_max` is what there is room for; a fetch needs some.
+    pub fn poll_fetch(&mut self, now: Instant, bytes_max: usize) -> Option<Fetch> {
+        if bytes_max == 0 {
+            return None;
+        }
+        let Self { lanes, partitions, settings, .. } = self;
+        let (broker, sent, mut request, has_ids) = lanes.iter_mut().find_map(|(broker, lane)| {
+            if lane.in_flight.is_some()
+                || !lane.retry.is_ready(now)
+                || lane.muted_until.is_some_and(|until| until > now)
+            {
+                return None;
+            }
+            let (sent, request, has_ids) = lane.session.request(*broker, partitions, settings, now)?;
+            Some((*broker, sent, request, has_ids))
+        })?;
+        let size = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
+        request.replica_id = -1;
+        request.max_wait_ms = i32::try_from(settings.fetch_wait.as_millis()).unwrap_or(i32::MAX);
+        request.min_bytes = size(settings.fetch_bytes_min);
+        request.max_bytes = size(settings.fetch_bytes_max.min(bytes_max));
+        request.isolation_level = i8::from(settings.read_committed);
+        let deadline = now + settings.request_timeout + settings.fetch_wait;
+        let number = self.number();
+        if let Some(lane) = self.lanes.get_mut(&broker) {
+            lane.in_flight = Some(InFlight { number, sent });
+        }
+        let latest = *<FetchRequest as milena_messages::Message>::VERSIONS.end();
+        let version_max = if has_ids { latest } else { latest.min(FETCH_BY_NAME) };
+        Some(Fetch { broker, number, request, version_max, deadline })
+    }
+
+    /// What the application is to get.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Whether the metadata looks outdated.
+    pub fn poll_metadata_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.metadata_wanted)
+    }
+
+    /// New leaders that answers named (KIP-951).
+    pub fn poll_hints(&mut self) -> Vec<LeaderHint> {
+        std::mem::take(&mut self.hints)
+    }
+
+    /// When something may become possible that is not now.
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let lanes = self.lanes.values().flat_map(|lane| [lane.retry.not_before(), lane.muted_until]);
+        // Only those that failed wait, and they are few.
+        let partitions = self.lanes.values().flat_map(|lane| lane.session.delayed(&self.partitions));
+        let unresolved =
+            self.unresolved.iter().map(|slot| self.partitions[slot.0 as usize].retry.not_before());
+        lanes.chain(partitions).chain(unresolved).flatten().filter(|at| *at > now).min()
+    }
+
+    /// Whether nothing is under way and nothing is buffered, so that nothing would ever come.
+    pub fn is_starved(&self) -> bool {
+        self.lanes.values().all(|lane| lane.in_flight.is_none())
+            && self.partitions.iter().all(|partition| partition.buffered_bytes == 0)
+    }
+
+    fn at(&mut self, slot: Slot) -> &mut Partition {
+        &mut self.partitions[slot.0 as usize]
+    }
+
+    /// What is wanted of `slot` may have changed.
+    fn touch(&mut self, slot: Slot) {
+        if let Some(leader) = self.at(slot).leader {
+            self.lanes.entry(leader).or_default().session.touch(slot);
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+}
+
+/// ListOffsetsRequest.Topics.Partitions.Timestamp: negative ones have meanings of their own.
+fn timestamp_of(position: Position) -> i64 {
+    match position {
+        Position::Earliest => -2,
+        Position::Latest | Position::BeforeEnd(_) | Position::Offset(_) => -1,
+        Position::TimestampMs(at) => at.max(0),
+    }
+}

@@ -1,0 +1,74 @@
+//! One partition being read: where, from whom, and whether it may be fetched.
+
+use std::sync::Arc;
+
+use milena_wire::{Str, Uuid};
+
+use super::{Epoch, Position};
+use crate::backoff::Retry;
+use crate::{BrokerId, Instant, LeaderEpoch};
+
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub topic: Arc<str>,
+    pub topic_name: Str,
+    pub topic_id: Option<Uuid>,
+    pub index: i32,
+    pub epoch: Epoch,
+    pub state: State,
+    pub leader: Option<BrokerId>,
+    pub leader_epoch: Option<LeaderEpoch>,
+    pub is_paused: bool,
+    /// Too much of it is buffered.
+    pub is_full: bool,
+    pub buffered_bytes: usize,
+    /// The position was counted back from the end and may lie before the first record: that is not an error then.
+    pub clamp: bool,
+    pub retry: Retry,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// The offset is to be looked up.
+    Unresolved { position: Position, asked: bool },
+    /// Read from `next` on.
+    Fetching { next: i64 },
+    /// Not read.
+    Stopped,
+}
+
+impl Partition {
+    pub(super) fn new(topic: Arc<str>, index: i32) -> Self {
+        Self {
+            topic_name: Str::from(&*topic),
+            topic,
+            topic_id: None,
+            index,
+            epoch: Epoch::default(),
+            state: State::Stopped,
+            leader: None,
+            leader_epoch: None,
+            is_paused: false,
+            is_full: false,
+            buffered_bytes: 0,
+            clamp: false,
+            retry: Retry::default(),
+        }
+    }
+
+    /// The offset to fetch from `broker` now, if it is to be fetched there.
+    pub(super) fn wanted(&self, broker: BrokerId, now: Instant) -> Option<i64> {
+        let State::Fetching { next } = self.state else { return None };
+        let may = self.leader == Some(broker) && !self.is_paused && !self.is_full && self.retry.is_ready(now);
+        may.then_some(next)
+    }
+
+    /// The offset it stands at, if that is known.
+    pub(super) fn position(&self) -> Option<i64> {
+        match self.state {
+            State::Fetching { next } => Some(next),
+            State::Unresolved { position: Position::Offset(offset), .. } => Some(offset),
+            _ => None,
+        }
+    }
+}

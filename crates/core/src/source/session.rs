@@ -1,0 +1,185 @@
+//! An incremental fetch session (KIP-227): the broker remembers what is wanted, and we remember what it remembers.
+//!
+//! The memory is only changed when an answer proves that the broker heard us. After anything else the session begins
+//! anew with a full request.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic};
+use milena_wire::{Str, Uuid};
+
+use super::partition::Partition;
+use super::{Epoch, Settings, Slot};
+use crate::{BrokerId, Instant};
+
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    id: i32,
+    /// The epoch of the next request; 0 asks for a new session.
+    epoch: i32,
+    /// What the broker believes we want.
+    members: BTreeMap<Slot, Member>,
+    /// Partitions for which that may not be true any more.
+    touched: BTreeSet<Slot>,
+}
+
+/// What was last told of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Member {
+    pub offset: i64,
+    pub epoch: Epoch,
+    leader_epoch: i32,
+    topic_id: Uuid,
+}
+
+/// What a request tells the broker, to be remembered when it is answered.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    named: Vec<(Slot, Member)>,
+    forgotten: Vec<Slot>,
+}
+
+impl Session {
+    /// What is wanted of `slot` may have changed.
+    pub(super) fn touch(&mut self, slot: Slot) {
+        self.touched.insert(slot);
+    }
+
+    /// The next request, unless nothing is wanted. Also tells whether all its topics have ids.
+    pub(super) fn request(
+        &mut self,
+        broker: BrokerId,
+        partitions: &[Partition],
+        settings: &Settings,
+        now: Instant,
+    ) -> Option<(Sent, FetchRequest, bool)> {
+        if self.epoch == 0 {
+            self.touched.extend(std::mem::take(&mut self.members).into_keys());
+        }
+        let mut sent = Sent::default();
+        let mut request =
+            FetchRequest { session_id: self.id, session_epoch: self.epoch, ..Default::default() };
+        let mut has_ids = true;
+        self.touched.retain(|slot| {
+            let partition = &partitions[slot.0 as usize];
+            let known = self.members.get(slot);
+            match partition.wanted(broker, now) {
+                Some(offset) => {
+                    let member = Member {
+                        offset,
+                        epoch: partition.epoch,
+                        leader_epoch: partition.leader_epoch.map_or(-1, |epoch| epoch.0),
+                        topic_id: partition.topic_id.unwrap_or_default(),
+                    };
+                    if known != Some(&member) {
+                        name(&mut request, partition, &member, settings);
+                        sent.named.push((*slot, member));
+                    }
+                }
+                None if known.is_some() => {
+                    forget(&mut request, partition);
+                    sent.forgotten.push(*slot);
+                }
+                None => {}
+            }
+            // One that waits out a backoff is looked at again when it may be wanted.
+            !partition.retry.is_ready(now) && partition.leader == Some(broker)
+        });
+        let remaining = self.members.len()
+            + sent.named.iter().filter(|(slot, _)| !self.members.contains_key(slot)).count();
+        if remaining == sent.forgotten.len() {
+            // Nothing is wanted: what the broker remembers can stay, it costs nothing.
+            self.touched.extend(sent.forgotten);
+            return None;
+        }
+        for (slot, _) in &sent.named {
+            has_ids &= partitions[slot.0 as usize].topic_id.is_some();
+        }
+        has_ids &= self.members.values().all(|member| member.topic_id != Uuid::default());
+        Some((sent, request, has_ids))
+    }
+
+    /// The request was answered: the broker knows what we told it.
+    pub(super) fn commit(&mut self, sent: &Sent, session_id: i32) {
+        if self.epoch == 0 {
+            self.members.clear();
+        }
+        for slot in &sent.forgotten {
+            self.members.remove(slot);
+        }
+        self.members.extend(sent.named.iter().copied());
+        self.id = session_id;
+        // 0 is no session: the broker has no room, and every request is a full one.
+        self.epoch = match (session_id, self.epoch) {
+            (0, _) => 0,
+            (_, i32::MAX) => 1,
+            (_, epoch) => epoch + 1,
+        };
+    }
+
+    /// The broker does not know the session, or nobody knows what it knows: begin anew.
+    pub(super) fn reset(&mut self, sent: &Sent) {
+        self.id = 0;
+        self.epoch = 0;
+        self.touched.extend(std::mem::take(&mut self.members).into_keys());
+        self.touched.extend(sent.named.iter().map(|(slot, _)| *slot));
+    }
+
+    /// What the answered request asked of `slot`.
+    pub(super) fn member(&self, slot: Slot) -> Option<Member> {
+        self.members.get(&slot).copied()
+    }
+
+    /// The slot of a partition that an answer names.
+    pub(super) fn find(&self, partitions: &[Partition], topic: &Str, id: Uuid, index: i32) -> Option<Slot> {
+        self.members.keys().copied().find(|slot| {
+            let partition = &partitions[slot.0 as usize];
+            partition.index == index
+                && (if topic.is_empty() {
+                    partition.topic_id == Some(id)
+                } else {
+                    partition.topic_name == *topic
+                })
+        })
+    }
+
+    /// When the partitions that wait out a backoff may be wanted again.
+    pub(super) fn delayed<'a>(
+        &'a self,
+        partitions: &'a [Partition],
+    ) -> impl Iterator<Item = Option<Instant>> + 'a {
+        self.touched.iter().map(|slot| partitions[slot.0 as usize].retry.not_before())
+    }
+}
+
+fn name(request: &mut FetchRequest, partition: &Partition, member: &Member, settings: &Settings) {
+    let wanted = FetchPartition {
+        partition: partition.index,
+        current_leader_epoch: member.leader_epoch,
+        fetch_offset: member.offset,
+        log_start_offset: -1,
+        partition_max_bytes: i32::try_from(settings.partition_bytes_max).unwrap_or(i32::MAX),
+        ..Default::default()
+    };
+    match request.topics.last_mut().filter(|topic| topic.topic == partition.topic_name) {
+        Some(topic) => topic.partitions.push(wanted),
+        None => request.topics.push(FetchTopic {
+            topic: partition.topic_name.clone(),
+            topic_id: partition.topic_id.unwrap_or_default(),
+            partitions: vec![wanted],
+            ..Default::default()
+        }),
+    }
+}
+
+fn forget(request: &mut FetchRequest, partition: &Partition) {
+    match request.forgotten_topics_data.last_mut().filter(|topic| topic.topic == partition.topic_name) {
+        Some(topic) => topic.partitions.push(partition.index),
+        None => request.forgotten_topics_data.push(ForgottenTopic {
+            topic: partition.topic_name.clone(),
+            topic_id: partition.topic_id.unwrap_or_default(),
+            partitions: vec![partition.index],
+            ..Default::default()
+        }),
+    }
+}

@@ -1,0 +1,55 @@
+//! Monotonic time as an argument: core never reads a clock, so a test or a simulator decides what time it is.
+
+use std::ops::{Add, AddAssign, Sub};
+use std::time::Duration;
+
+/// A point in monotonic time: nanoseconds since an origin that the driver chose once.
+///
+/// ```
+/// use std::time::Duration;
+/// use milena_core::Instant;
+///
+/// let later = Instant::ORIGIN + Duration::from_millis(5);
+/// assert_eq!(later - Instant::ORIGIN, Duration::from_millis(5));
+/// assert_eq!(Instant::ORIGIN - later, Duration::ZERO);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// Where time starts.
+    pub const ORIGIN: Self = Self(0);
+    /// Later than anything that happens.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// The instant this long after the origin; what does not fit (584 years) is [`NEVER`](Self::NEVER).
+    pub fn after_origin(elapsed: Duration) -> Self {
+        Self(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// How long after the origin this is.
+    pub fn since_origin(self) -> Duration {
+        Duration::from_nanos(self.0)
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl AddAssign<Duration> for Instant {
+    fn add_assign(&mut self, duration: Duration) {
+        *self = *self + duration;
+    }
+}
+
+/// The time between two instants; zero when the right one is the later.
+impl Sub for Instant {
+    type Output = Duration;
+    fn sub(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}

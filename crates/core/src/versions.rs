@@ -1,0 +1,103 @@
+//! Which version of each request a connection uses: the newest that both sides know.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use milena_messages::api_versions::ApiVersion;
+use milena_messages::{ApiKey, Request};
+
+/// The versions that the broker at the other end of one connection speaks. They belong to the connection, not to the
+/// broker: after a rolling upgrade the same broker speaks others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BrokerVersions(BTreeMap<i16, (i16, i16)>);
+
+/// Client and broker have no version of a request in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoCommonVersion {
+    /// The request.
+    pub api: ApiKey,
+    /// What we speak.
+    pub ours: RangeInclusive<i16>,
+    /// What the broker speaks, if it knows the request at all.
+    pub theirs: Option<RangeInclusive<i16>>,
+}
+
+impl BrokerVersions {
+    /// From the broker's answer. A range that is upside down counts as not there.
+    pub fn new(ranges: &[ApiVersion]) -> Self {
+        let ranges = ranges.iter().filter(|range| range.min_version <= range.max_version);
+        Self(ranges.map(|range| (range.api_key, (range.min_version, range.max_version))).collect())
+    }
+
+    /// The newest version of `R` that both sides speak, and that is not above `version_max`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn choose<R: Request>(&self, version_max: i16) -> Result<i16, NoCommonVersion> {
+        let (start, end) = (*R::VERSIONS.start(), (*R::VERSIONS.end()).min(version_max));
+        let theirs = self.range(R::KEY);
+        let common = theirs.as_ref().and_then(|theirs| {
+            let newest = end.min(*theirs.end());
+            (newest >= start && newest >= *theirs.start()).then_some(newest)
+        });
+        common.ok_or(NoCommonVersion { api: R::KEY, ours: start..=end, theirs })
+    }
+
+    /// What the broker speaks of `api`.
+    pub fn range(&self, api: ApiKey) -> Option<RangeInclusive<i16>> {
+        self.0.get(&api.as_i16()).map(|(min, max)| *min..=*max)
+    }
+}
+
+impl fmt::Display for NoCommonVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let api = self.api.name();
+        match &self.theirs {
+            None => write!(f, "the broker does not know {api} requests"),
+            Some(theirs) => write!(
+                f,
+                "no version of {api} in common: this client speaks {} to {}, the broker {} to {}",
+                self.ours.start(),
+                self.ours.end(),
+                theirs.start(),
+                theirs.end()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for NoCommonVersion {}
+
+#[cfg(test)]
+mod tests {
+    use milena_messages::metadata::MetadataRequest;
+
+    use super::*;
+
+    #[test]
+    fn the_newest_common_version_is_chosen() {
+        let (min, max) = (*MetadataRequest::KEY.versions().start(), *MetadataRequest::KEY.versions().end());
+        let check = |theirs: Option<(i16, i16)>, version_max, expected: Option<i16>| {
+            let ranges = theirs.map(|(min_version, max_version)| ApiVersion {
+                api_key: MetadataRequest::KEY.as_i16(),
+                min_version,
+                max_version,
+                ..Default::default()
+            });
+            let versions = BrokerVersions::new(ranges.as_slice());
+            assert_eq!(
+                versions.choose::<MetadataRequest>(version_max).ok(),
+                expected,
+                "{theirs:?} {version_max}"
+            );
+        };
+        check(Some((0, max + 3)), i16::MAX, Some(max));
+        check(Some((0, max - 1)), i16::MAX, Some(max - 1));
+        check(Some((0, max)), max - 2, Some(max - 2));
+        check(Some((max, max + 1)), max - 1, None);
+        check(Some((max + 1, max + 2)), i16::MAX, None);
+        check(Some((max, min)), i16::MAX, None);
+        check(None, i16::MAX, None);
+    }
+}
