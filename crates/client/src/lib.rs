@@ -1,1 +1,60 @@
-//! Milena: client.
+//! Milena: a Kafka client whose unit is the record batch.
+//!
+//! ```no_run
+//! use milena::{Client, Position, Record};
+//!
+//! # async fn example() -> Result<(), milena::Error> {
+//! let client = Client::connect("localhost:9092").await?;
+//!
+//! let producer = client.producer().build().await?;
+//! let receipt = producer.send(Record::to("orders").key("42").value("created")).await?;
+//! println!("partition {}, offset {:?}", receipt.partition(), receipt.offset());
+//!
+//! let mut consumer = client.consumer_direct().assign([("orders", 0)], Position::Earliest).build().await?;
+//! while let Some(batch) = consumer.next().await? {
+//!     for record in &batch {
+//!         println!("{:?} = {:?}", record.key(), record.value());
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - A [`Client`] knows the cluster. [`Producer`]s, [`Consumer`]s and [`Admin`] come from it and share it.
+//! - Everything has a deadline, every future may be dropped, and every [`Error`] says whether something may have been
+//!   written.
+
+mod address;
+mod admin;
+mod budget;
+mod client;
+mod clock;
+mod connect;
+mod connection;
+mod consumer;
+mod control;
+mod error;
+mod producer;
+mod record;
+mod settings;
+
+pub use address::Address;
+pub use admin::{
+    Admin, BrokerDescription, ClusterDescription, ConfigEntry, ConfigResource, NewTopic, OffsetAt,
+    PartitionDescription, TopicDescription,
+};
+pub use client::{Client, ClientBuilder};
+pub use connect::{Connect, Connecting, Stream, Tcp};
+pub use consumer::{Batch, Consumer, ConsumerBuilder, Position, RecordViews};
+pub use error::{Error, Fault};
+pub use producer::{Delivery, Producer, ProducerBuilder, Receipt};
+pub use record::{Header, OwnedRecord, Record, RecordView};
+pub use settings::{
+    Acks, ClientSettings, Compression, ConsumerSettings, Isolation, ProducerSettings, Reset, SETTINGS,
+    SettingDoc, Unit,
+};
+
+/// What a program that produces and consumes needs.
+pub mod prelude {
+    pub use crate::{Client, Consumer, Error, Position, Producer, Record};
+}

@@ -1,0 +1,58 @@
+//! Questions and orders that concern the cluster: one request, one answer, each a plain function.
+
+mod cluster;
+mod configs;
+mod offsets;
+mod topics;
+
+use std::time::Duration;
+
+use milena_core::{Failure, Instant};
+use milena_messages::ErrorCode;
+use milena_wire::Str;
+
+pub use self::cluster::{BrokerDescription, ClusterDescription, PartitionDescription, TopicDescription};
+pub use self::configs::{ConfigEntry, ConfigResource};
+pub use self::offsets::OffsetAt;
+pub use self::topics::NewTopic;
+use crate::{Client, Error};
+
+/// Topics, configurations, offsets. Cheap to clone.
+///
+/// # Cancel safety
+/// Dropping the future of a question is harmless. Dropping the future of an order leaves open whether it was carried
+/// out.
+#[derive(Clone)]
+pub struct Admin {
+    client: Client,
+    timeout: Duration,
+}
+
+/// How long an admin call may take unless [`Admin::timeout`] says otherwise.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+impl Admin {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, timeout: TIMEOUT_DEFAULT }
+    }
+
+    /// Sets how long each call may take, attempts and all. Default 30 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    fn deadline(&self) -> Instant {
+        self.client.0.clock.after(self.timeout)
+    }
+
+    fn timeout_ms(&self) -> i32 {
+        i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX)
+    }
+}
+
+/// A code and a message of a response as a result.
+fn checked(doing: impl FnOnce() -> String, code: ErrorCode, message: Option<&Str>) -> Result<(), Error> {
+    code.ok().map_err(|code| Error::new(doing(), Failure::answer(code, message.map(|message| &**message))))
+}

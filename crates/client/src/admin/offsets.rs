@@ -1,0 +1,121 @@
+//! Offsets looked up by position or time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use milena_core::metadata::Destination;
+use milena_core::{BrokerId, Failure, Instant};
+use milena_messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+
+use super::Admin;
+use crate::Error;
+
+/// Which offset of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetAt {
+    /// Of the first record there is.
+    Earliest,
+    /// Behind the last record that a consumer may see.
+    Latest,
+    /// Of the first record whose timestamp is at or after this, in milliseconds since the epoch.
+    TimestampMs(i64),
+}
+
+/// One partition's result: the offset, or none when no record is that late.
+type Found = ((String, i32), Result<Option<i64>, Error>);
+
+impl OffsetAt {
+    /// ListOffsetsRequest.Topics.Partitions.Timestamp: negative ones have meanings of their own.
+    pub(crate) fn timestamp(self) -> i64 {
+        match self {
+            Self::Earliest => -2,
+            Self::Latest => -1,
+            Self::TimestampMs(at) => at.max(0),
+        }
+    }
+}
+
+impl Admin {
+    /// Looks offsets up, one result per partition, in the order given. Each leader is asked once, all at a time.
+    ///
+    /// # Errors
+    /// When a topic is not known. What fails for one partition is in its result.
+    ///
+    /// # Cancel safety
+    /// See [`Admin`].
+    pub async fn list_offsets<T: AsRef<str>>(
+        &self,
+        partitions: impl IntoIterator<Item = (T, i32)>,
+        at: OffsetAt,
+    ) -> Result<Vec<Found>, Error> {
+        let deadline = self.deadline();
+        let partitions: Vec<(String, i32)> =
+            partitions.into_iter().map(|(topic, partition)| (topic.as_ref().to_owned(), partition)).collect();
+        let mut results: Vec<Option<Result<Option<i64>, Error>>> = partitions.iter().map(|_| None).collect();
+        let mut by_leader: BTreeMap<BrokerId, Vec<usize>> = BTreeMap::new();
+        for (index, (topic, partition)) in partitions.iter().enumerate() {
+            match self.leader(topic, *partition, deadline).await {
+                Ok(leader) => by_leader.entry(leader).or_default().push(index),
+                Err(failure) => results[index] = Some(Err(offset_error(topic, *partition, failure))),
+            }
+        }
+        let mut asked = tokio::task::JoinSet::new();
+        for (leader, indexes) in by_leader {
+            let (client, request) = (self.client.clone(), request(&partitions, &indexes, at));
+            asked.spawn(async move {
+                (indexes, client.ask_again(&Destination::Broker(leader), &request, deadline).await)
+            });
+        }
+        while let Some(Ok((indexes, answer))) = asked.join_next().await {
+            for index in indexes {
+                let (topic, partition) = &partitions[index];
+                let found = answer.as_ref().map_err(Clone::clone).and_then(|answer| {
+                    let topic = answer.topics.iter().find(|found| found.name == topic.as_str());
+                    let found = topic.and_then(|topic| {
+                        topic.partitions.iter().find(|found| found.partition_index == *partition)
+                    });
+                    let found = found
+                        .ok_or_else(|| Failure::NoRoute("the broker's answer does not mention it".into()))?;
+                    found.error_code.ok().map_err(|code| Failure::answer(code, None))?;
+                    Ok((found.offset >= 0).then_some(found.offset))
+                });
+                results[index] = Some(found.map_err(|failure| offset_error(topic, *partition, failure)));
+            }
+        }
+        let lost = || Err(Error::new("looking up offsets", Failure::Closed));
+        Ok(partitions
+            .into_iter()
+            .zip(results)
+            .map(|(partition, found)| (partition, found.unwrap_or_else(lost)))
+            .collect())
+    }
+
+    async fn leader(&self, topic: &str, partition: i32, deadline: Instant) -> Result<BrokerId, Failure> {
+        self.client.topic(topic, deadline).await?;
+        let destination = Destination::Leader { topic: Arc::from(topic), partition };
+        let leader = self.client.snapshot().route(&destination)?;
+        leader.ok_or_else(|| Failure::NoRoute("the partition has no leader at present".into()))
+    }
+}
+
+fn offset_error(topic: &str, partition: i32, failure: Failure) -> Error {
+    Error::new(format!("looking up an offset of partition {partition} of topic {topic:?}"), failure)
+}
+
+fn request(partitions: &[(String, i32)], indexes: &[usize], at: OffsetAt) -> ListOffsetsRequest {
+    let mut topics: BTreeMap<&str, Vec<ListOffsetsPartition>> = BTreeMap::new();
+    for index in indexes {
+        let (topic, partition) = &partitions[*index];
+        topics.entry(topic).or_default().push(ListOffsetsPartition {
+            partition_index: *partition,
+            timestamp: at.timestamp(),
+            ..Default::default()
+        });
+    }
+    let topics = topics.into_iter().map(|(name, partitions)| ListOffsetsTopic {
+        name: name.into(),
+        partitions,
+        ..Default::default()
+    });
+    ListOffsetsRequest { replica_id: -1, topics: topics.collect(), ..Default::default() }
+}

@@ -1,0 +1,158 @@
+//! Topics made and deleted.
+
+use std::collections::BTreeMap;
+
+use milena_core::metadata::Destination;
+use milena_messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
+use milena_messages::delete_topics::DeleteTopicsRequest;
+
+use super::{Admin, checked};
+use crate::Error;
+
+/// A topic to be made.
+///
+/// ```
+/// let topic = milena::NewTopic::new("orders").partitions(6).replication(3).config("cleanup.policy", "compact");
+/// # let _ = topic;
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a topic is made by Admin::create_topics"]
+pub struct NewTopic {
+    name: String,
+    partitions: i32,
+    replication: i16,
+    configs: BTreeMap<String, String>,
+}
+
+/// The broker's own default (KIP-464).
+const BROKER_DEFAULT: i16 = -1;
+/// DeleteTopicsRequest v6 has another shape, so that topics can be named by id; we name them by name.
+const DELETE_BY_NAME: i16 = 5;
+
+impl NewTopic {
+    /// A topic with as many partitions and replicas as the brokers make by default.
+    pub fn new(name: impl Into<String>) -> Self {
+        let (partitions, replication) = (i32::from(BROKER_DEFAULT), BROKER_DEFAULT);
+        Self { name: name.into(), partitions, replication, configs: BTreeMap::new() }
+    }
+
+    /// Sets the number of partitions.
+    pub fn partitions(mut self, count: i32) -> Self {
+        self.partitions = count;
+        self
+    }
+
+    /// Sets the number of replicas of each partition.
+    pub fn replication(mut self, count: i16) -> Self {
+        self.replication = count;
+        self
+    }
+
+    /// Sets a topic configuration, such as `retention.ms`.
+    pub fn config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.configs.insert(name.into(), value.into());
+        self
+    }
+
+    fn to_request(&self) -> CreatableTopic {
+        let config = |(name, value): (&String, &String)| CreatableTopicConfig {
+            name: name.as_str().into(),
+            value: Some(value.as_str().into()),
+            ..Default::default()
+        };
+        CreatableTopic {
+            name: self.name.as_str().into(),
+            num_partitions: self.partitions,
+            replication_factor: self.replication,
+            configs: self.configs.iter().map(config).collect(),
+            ..Default::default()
+        }
+    }
+}
+
+impl Admin {
+    /// Makes one topic, and waits until it can be used.
+    ///
+    /// # Errors
+    /// As [`create_topics`](Self::create_topics), and when this topic was refused.
+    ///
+    /// # Cancel safety
+    /// See [`Admin`].
+    pub async fn create_topic(&self, topic: NewTopic) -> Result<(), Error> {
+        let (_, made) = self.create_topics([topic]).await?.remove(0);
+        made
+    }
+
+    /// Makes topics, and waits until those that were made can be used. One result per topic, in the order given.
+    ///
+    /// # Errors
+    /// When the request as a whole failed. [`Error::maybe_written`] tells whether topics may have been made all the
+    /// same.
+    ///
+    /// # Cancel safety
+    /// See [`Admin`].
+    pub async fn create_topics(
+        &self,
+        topics: impl IntoIterator<Item = NewTopic>,
+    ) -> Result<Vec<(String, Result<(), Error>)>, Error> {
+        let topics: Vec<_> = topics.into_iter().collect();
+        let request = CreateTopicsRequest {
+            topics: topics.iter().map(NewTopic::to_request).collect(),
+            timeout_ms: self.timeout_ms(),
+            ..Default::default()
+        };
+        let deadline = self.deadline();
+        let response = self.client.ask(&Destination::Controller, request, deadline).await;
+        let response = response.map_err(|failure| Error::new("creating topics", failure))?;
+        let mut results = Vec::with_capacity(topics.len());
+        for topic in topics {
+            let doing = || format!("creating topic {:?}", topic.name);
+            let answer = response.topics.iter().find(|answer| answer.name == topic.name.as_str());
+            let mut made = match answer {
+                Some(answer) => checked(doing, answer.error_code, answer.error_message.as_ref()),
+                None => Err(Error::caller(doing(), "the broker's answer does not mention it")),
+            };
+            if made.is_ok() {
+                // Brokers learn of it one after another; whoever uses it next should not find it missing.
+                let wait = self.client.topic(&topic.name, deadline).await;
+                made = wait.map(drop).map_err(|failure| Error::with_maybe_written(doing(), failure, true));
+            }
+            results.push((topic.name, made));
+        }
+        Ok(results)
+    }
+
+    /// Deletes topics with all their records. One result per topic, in the order given.
+    ///
+    /// # Errors
+    /// When the request as a whole failed. [`Error::maybe_written`] tells whether topics may have been deleted all the
+    /// same.
+    ///
+    /// # Cancel safety
+    /// See [`Admin`].
+    pub async fn delete_topics<T: AsRef<str>>(
+        &self,
+        names: impl IntoIterator<Item = T>,
+    ) -> Result<Vec<(String, Result<(), Error>)>, Error> {
+        let names: Vec<String> = names.into_iter().map(|name| name.as_ref().to_owned()).collect();
+        let request = DeleteTopicsRequest {
+            topic_names: names.iter().map(|name| name.as_str().into()).collect(),
+            timeout_ms: self.timeout_ms(),
+            ..Default::default()
+        };
+        let response =
+            self.client.ask_up_to(DELETE_BY_NAME, &Destination::Controller, request, self.deadline()).await;
+        let response = response.map_err(|failure| Error::new("deleting topics", failure))?;
+        let result = |name: String| {
+            let doing = || format!("deleting topic {name:?}");
+            let answer =
+                response.responses.iter().find(|answer| answer.name.as_deref() == Some(name.as_str()));
+            let deleted = match answer {
+                Some(answer) => checked(doing, answer.error_code, answer.error_message.as_ref()),
+                None => Err(Error::caller(doing(), "the broker's answer does not mention it")),
+            };
+            (name, deleted)
+        };
+        Ok(names.into_iter().map(result).collect())
+    }
+}

@@ -1,0 +1,415 @@
+//! The handle everything else comes from.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use milena_core::backoff::Backoff;
+use milena_core::metadata::{Destination, LeaderHint, Snapshot, Topic};
+use milena_core::{BrokerId, Failure, Instant, Rng};
+use milena_messages::Request;
+use milena_wire::Str;
+use milena_wire::pool::{BufferPool, Pool};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout_at;
+
+use crate::budget::Budget;
+use crate::clock::Clock;
+use crate::connect::{Connect, Connector, Tcp};
+use crate::connection::{Call, Link, LinkSettings, Links, Reply, Typed};
+use crate::control::{Control, Event};
+use crate::settings::{self, ClientSettings, Settings};
+use crate::{Address, Admin, ConsumerBuilder, Error, ProducerBuilder};
+
+/// A cluster, known. Cheap to clone; clones share everything.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), milena::Error> {
+/// let client = milena::Client::connect("localhost:9092").await?;
+/// for topic in client.admin().topics().await? {
+///     println!("{}: {} partitions", topic.name, topic.partitions.len());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client(pub(crate) Arc<Shared>);
+
+/// What a client, its producers and its consumers share.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) clock: Clock,
+    pub(crate) pool: Pool,
+    pub(crate) link_settings: LinkSettings,
+    pub(crate) produce_budget: Budget,
+    pub(crate) fetch_budget: Budget,
+    links: Arc<Links>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    events: mpsc::Sender<Event>,
+    rng: Mutex<Rng>,
+}
+
+/// Sets a client up; see [`Client::builder`].
+#[must_use = "a builder does nothing until it connects"]
+pub struct ClientBuilder {
+    settings: Settings,
+    connector: Connector,
+    pool: Pool,
+    seed: Option<u64>,
+    mistake: Option<Error>,
+}
+
+/// Attempts at a request that is safe to repeat, before its failure is told.
+const ATTEMPTS_MAX: u32 = 5;
+/// Things the control task has not looked at yet. Who finds it full waits, or tells it the same again soon.
+const EVENTS: usize = 1024;
+
+impl Client {
+    /// Connects to the cluster that one of `bootstrap` (`host:port,host:port`) belongs to, with default settings.
+    ///
+    /// # Errors
+    /// When none of them answers as a Kafka broker does: the error says for each why.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the connection; nothing is left behind.
+    pub async fn connect(bootstrap: &str) -> Result<Self, Error> {
+        Self::builder().bootstrap(bootstrap).connect().await
+    }
+
+    /// Sets a client up.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), milena::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let client = milena::Client::builder()
+    ///     .bootstrap("kafka-1:9092,kafka-2:9092")
+    ///     .client_id("billing")
+    ///     .request_timeout(Duration::from_secs(10))
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder {
+            settings: Settings::default(),
+            connector: Arc::new(Tcp),
+            pool: Pool::default(),
+            seed: None,
+            mistake: None,
+        }
+    }
+
+    /// Sets a client up from properties, named as Java, librdkafka or this crate ([`SETTINGS`](crate::SETTINGS)) name
+    /// them. Those for producers and consumers become the defaults of this client's.
+    ///
+    /// ```
+    /// let error = milena::Client::from_properties([("linger.mss", "5")]).err().unwrap();
+    /// assert!(error.to_string().contains("did you mean \"linger.ms\""));
+    /// ```
+    ///
+    /// # Errors
+    /// When a name is unknown or a value cannot be read.
+    pub fn from_properties<K: AsRef<str>, V: AsRef<str>>(
+        properties: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<ClientBuilder, Error> {
+        let mut builder = Self::builder();
+        for (name, value) in properties {
+            settings::apply(&mut builder.settings, name.as_ref(), value.as_ref())?;
+        }
+        Ok(builder)
+    }
+
+    /// Sets a producer up.
+    pub fn producer(&self) -> ProducerBuilder {
+        ProducerBuilder::new(self.clone())
+    }
+
+    /// Sets a consumer up that reads the partitions it is given, without a group and without commits.
+    pub fn consumer_direct(&self) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.clone())
+    }
+
+    /// Topics, configurations, offsets: questions and orders that concern the cluster.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.clone())
+    }
+
+    /// What is in use of the buffers.
+    pub fn pool_stats(&self) -> milena_wire::pool::PoolStats {
+        self.0.pool.stats()
+    }
+
+    /// The cluster as it was last seen.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.0.snapshot.borrow())
+    }
+
+    pub(crate) fn watch_snapshot(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.0.snapshot.clone()
+    }
+
+    /// Something does not fit the metadata. Told again soon if it is not heard now.
+    pub(crate) fn metadata_is_outdated(&self) {
+        let _ = self.0.events.try_send(Event::Outdated);
+    }
+
+    pub(crate) fn learn_leaders(&self, hints: Vec<LeaderHint>) {
+        if !hints.is_empty() {
+            let _ = self.0.events.try_send(Event::Hints(hints));
+        }
+    }
+
+    /// A generator of its own, seeded by the client's.
+    pub(crate) fn rng(&self) -> Rng {
+        Rng::seeded(self.0.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64())
+    }
+
+    /// Connections for a role of their own: what is slow on one must not hold up another.
+    pub(crate) fn new_links(&self) -> Links {
+        Links::new(self.0.link_settings.clone(), self.rng())
+    }
+
+    pub(crate) fn retry_backoff(&self) -> Backoff {
+        let settings = &self.0.settings.client;
+        Backoff { min: settings.retry_backoff, max: settings.retry_backoff_max }
+    }
+
+    /// `name` with its partitions, looked up if need be. A topic that nobody knows is waited for a moment.
+    ///
+    /// # Cancel safety
+    /// A lookup that was begun goes on for others; nothing else is left behind.
+    pub(crate) async fn topic(&self, name: &str, deadline: Instant) -> Result<Arc<Topic>, Failure> {
+        if let Ok(topic) = self.snapshot().topic_state(name) {
+            return Ok(topic);
+        }
+        let mut snapshot = self.watch_snapshot();
+        let name: Arc<str> = Arc::from(name);
+        let since = self.0.clock.now();
+        self.tell(Event::Topic(Arc::clone(&name))).await?;
+        let unknown_until = deadline.min(since + self.0.settings.client.unknown_topic_wait);
+        loop {
+            let state = {
+                let current = snapshot.borrow_and_update();
+                current.topic_state(&name)
+            };
+            let (until, failure) = match state {
+                Ok(topic) => return Ok(topic),
+                Err(state) if state.is_final => {
+                    self.tell(Event::Forget(name)).await?;
+                    return Err(state.failure);
+                }
+                Err(state) if state.is_unknown => (unknown_until, state.failure),
+                Err(state) => (deadline, state.failure),
+            };
+            match timeout_at(self.0.clock.timer(until), snapshot.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Failure::Closed),
+                Err(_) => {
+                    self.tell(Event::Forget(name)).await?;
+                    return Err(failure);
+                }
+            }
+        }
+    }
+
+    async fn tell(&self, event: Event) -> Result<(), Failure> {
+        self.0.events.send(event).await.map_err(|_| Failure::Closed)
+    }
+
+    /// One request to one broker, and its answer.
+    ///
+    /// # Cancel safety
+    /// The request may have been sent and acted upon; its answer is thrown away when it comes.
+    pub(crate) async fn ask<R: Request + Send + Sync + 'static>(
+        &self,
+        destination: &Destination,
+        request: R,
+        deadline: Instant,
+    ) -> Result<R::Response, Failure> {
+        self.ask_up_to(i16::MAX, destination, request, deadline).await
+    }
+
+    /// As [`ask`](Self::ask), for a request that cannot be written at versions above `version_max`.
+    pub(crate) async fn ask_up_to<R: Request + Send + Sync + 'static>(
+        &self,
+        version_max: i16,
+        destination: &Destination,
+        request: R,
+        deadline: Instant,
+    ) -> Result<R::Response, Failure> {
+        let snapshot = self.snapshot();
+        let broker = snapshot.route(destination)?.or_else(|| self.any_broker(&snapshot));
+        let broker = broker.ok_or_else(|| Failure::NoRoute(Arc::from("no broker is known")))?;
+        let link = self.0.links.to(&address_of(&snapshot, broker)?);
+        let deadline = deadline.min(self.0.clock.after(self.0.settings.client.request_timeout));
+        ask_on(&link, self.0.clock, Typed { request, version_max }, deadline).await
+    }
+
+    /// As [`ask`](Self::ask), for a request that may be repeated: a few attempts, with backoff.
+    pub(crate) async fn ask_again<R: Request + Clone + Send + Sync + 'static>(
+        &self,
+        destination: &Destination,
+        request: &R,
+        deadline: Instant,
+    ) -> Result<R::Response, Failure> {
+        let backoff = self.retry_backoff();
+        let mut rng = self.rng();
+        for attempt in 1.. {
+            let failure = match self.ask(destination, request.clone(), deadline).await {
+                Err(failure) if failure.is_retriable() && attempt < ATTEMPTS_MAX => failure,
+                outcome => return outcome,
+            };
+            self.metadata_is_outdated();
+            let again = self.0.clock.after(backoff.delay(attempt, &mut rng));
+            if again >= deadline {
+                return Err(failure);
+            }
+            tokio::time::sleep_until(self.0.clock.timer(again)).await;
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    fn any_broker(&self, snapshot: &Snapshot) -> Option<BrokerId> {
+        let index =
+            self.0.rng.lock().unwrap_or_else(PoisonError::into_inner).below(snapshot.brokers.len() as u32);
+        snapshot.brokers.keys().nth(index as usize).copied()
+    }
+}
+
+/// Where `broker` listens.
+pub(crate) fn address_of(snapshot: &Snapshot, broker: BrokerId) -> Result<Address, Failure> {
+    let found = snapshot.brokers.get(&broker);
+    let found = found.ok_or_else(|| Failure::NoRoute(format!("broker {broker} is not up").into()))?;
+    Ok(Address::new(Arc::clone(&found.host), found.port))
+}
+
+/// One request on one link.
+pub(crate) async fn ask_on<R: Request + Send + Sync + 'static>(
+    link: &Link,
+    clock: Clock,
+    request: Typed<R>,
+    deadline: Instant,
+) -> Result<R::Response, Failure> {
+    let (reply, outcome) = Reply::channel();
+    let timeout = deadline - clock.now();
+    link.send(Call::new(request, deadline, timeout, reply));
+    match timeout_at(clock.timer(deadline), outcome).await {
+        Ok(outcome) => outcome.unwrap_or(Err(Failure::Closed))?.decode(),
+        Err(_) => Err(Failure::TimedOut { peer: Arc::from("the broker"), after: timeout, sent: true }),
+    }
+}
+
+impl ClientBuilder {
+    /// Sets the brokers to ask first: `host:port,host:port`.
+    pub fn bootstrap(mut self, bootstrap: &str) -> Self {
+        match Address::parse_list(bootstrap) {
+            Ok(addresses) if addresses.is_empty() => {
+                self.mistake = Some(Error::caller("setting the bootstrap servers", "the list is empty"));
+            }
+            Ok(addresses) => self.settings.client.bootstrap = addresses,
+            Err(error) => self.mistake = Some(error),
+        }
+        self
+    }
+
+    /// Sets the name that brokers log and meter this client by.
+    pub fn client_id(mut self, client_id: &str) -> Self {
+        self.settings.client.client_id = client_id.into();
+        self
+    }
+
+    /// Sets how long one request may take. Default 30 s.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.client.request_timeout = timeout;
+        self
+    }
+
+    /// Sets how long connecting and the first exchange may take. Default 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.client.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets the memory that may grow with traffic, in bytes. Default 64 MiB: half for producing, half for consuming.
+    pub fn memory_bytes_max(mut self, bytes: usize) -> Self {
+        self.settings.client.memory_bytes_max = bytes;
+        self
+    }
+
+    /// Sets anything else.
+    pub fn settings(mut self, change: impl FnOnce(&mut ClientSettings)) -> Self {
+        change(&mut self.settings.client);
+        self
+    }
+
+    /// Sets how connections are made. Default [`Tcp`].
+    pub fn connector(mut self, connector: impl Connect + 'static) -> Self {
+        self.connector = Arc::new(connector);
+        self
+    }
+
+    /// Sets where buffers come from. Default: pooled in size classes.
+    pub fn buffer_pool(mut self, pool: impl BufferPool + 'static) -> Self {
+        self.pool = Pool::new(pool);
+        self
+    }
+
+    /// Makes the client's own randomness (jitter, choice of brokers and partitions) follow from `seed`.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// When a setting is wrong, or no bootstrap server answers as a Kafka broker does.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the connection; nothing is left behind.
+    pub async fn connect(self) -> Result<Client, Error> {
+        if let Some(mistake) = self.mistake {
+            return Err(mistake);
+        }
+        let settings = self.settings;
+        let of_client = &settings.client;
+        // The seed of a hash map is the randomness that std has to offer.
+        let mut rng = Rng::seeded(self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish()));
+        let clock = Clock::start();
+        let link_settings = LinkSettings {
+            connector: self.connector,
+            clock,
+            pool: self.pool.clone(),
+            client_id: Str::from(&*of_client.client_id),
+            connect_timeout: of_client.connect_timeout,
+            backoff: Backoff { min: of_client.reconnect_backoff, max: of_client.reconnect_backoff_max },
+            frame_bytes_max: of_client.response_bytes_max,
+        };
+        let links = Arc::new(Links::new(link_settings.clone(), Rng::seeded(rng.next_u64())));
+        let control = Control::new(of_client.clone(), clock, Arc::clone(&links), Rng::seeded(rng.next_u64()));
+        let bootstrap = of_client.bootstrap.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let first = control
+            .bootstrap()
+            .await
+            .map_err(|failure| Error::new(format!("connecting to {bootstrap}"), failure))?;
+
+        let (publish, snapshot) = watch::channel(Arc::new(first));
+        let (events, inbox) = mpsc::channel(EVENTS);
+        tokio::spawn(control.run(publish, inbox));
+        let half = of_client.memory_bytes_max / 2;
+        Ok(Client(Arc::new(Shared {
+            produce_budget: Budget::new(settings.producer.memory_bytes_max.unwrap_or(half)),
+            fetch_budget: Budget::new(settings.consumer.memory_bytes_max.unwrap_or(half)),
+            clock,
+            pool: self.pool,
+            link_settings,
+            links,
+            snapshot,
+            events,
+            rng: Mutex::new(rng),
+            settings,
+        })))
+    }
+}

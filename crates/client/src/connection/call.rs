@@ -1,0 +1,176 @@
+//! A request on its way and the promise to answer it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use milena_core::{BrokerVersions, Failure, Instant, NoCommonVersion};
+use milena_messages::header::RequestHeader;
+use milena_messages::{ApiKey, Message, Request};
+use milena_wire::{EncodeError, Reader, Str, Writer};
+use tokio::sync::oneshot;
+
+/// A request for one broker. The version is chosen when a connection is there, because versions belong to it.
+pub(crate) struct Call {
+    pub(super) request: Box<dyn AnyRequest>,
+    pub(super) deadline: Instant,
+    pub(super) timeout: Duration,
+    /// The broker answers nothing to `acks=0`; the reply then comes when everything was written.
+    pub(super) is_answered: bool,
+    /// What the caller has room for. An answer may be longer, but gets its memory only as it arrives.
+    pub(super) answer_bytes_expected: usize,
+    pub(super) reply: Reply,
+}
+
+/// Where the outcome goes. Dropped without one, it says that the connection is gone: no caller waits forever.
+pub(crate) struct Reply(Option<OnOutcome>);
+
+type OnOutcome = Box<dyn FnOnce(Result<Answer, Failure>) + Send>;
+
+/// A response, decoded only as far as to know whose it is.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The frame behind its header.
+    pub(crate) body: Bytes,
+    pub(crate) version: i16,
+    pub(crate) peer: Arc<str>,
+}
+
+/// What a connection needs to know of a request.
+pub(super) trait AnyRequest: Send + Sync {
+    fn api(&self) -> ApiKey;
+    fn choose(&self, versions: &BrokerVersions) -> Result<i16, NoCommonVersion>;
+    fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError>;
+}
+
+/// A request of a known type, and the newest version that can carry it.
+pub(crate) struct Typed<R> {
+    pub(crate) request: R,
+    pub(crate) version_max: i16,
+}
+
+impl<R: Request + Send + Sync> AnyRequest for Typed<R> {
+    fn api(&self) -> ApiKey {
+        R::KEY
+    }
+
+    fn choose(&self, versions: &BrokerVersions) -> Result<i16, NoCommonVersion> {
+        versions.choose::<R>(self.version_max)
+    }
+
+    fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        self.request.encode(writer, version)
+    }
+}
+
+/// An answer is given this much memory at once if it announces more; the rest as it arrives.
+const ANSWER_BYTES_AT_ONCE: usize = 64 << 10;
+
+impl Call {
+    pub(crate) fn new<R: Request + Send + Sync + 'static>(
+        request: Typed<R>,
+        deadline: Instant,
+        timeout: Duration,
+        reply: Reply,
+    ) -> Self {
+        let request = Box::new(request);
+        Self {
+            request,
+            deadline,
+            timeout,
+            is_answered: true,
+            answer_bytes_expected: ANSWER_BYTES_AT_ONCE,
+            reply,
+        }
+    }
+
+    /// The broker will not answer.
+    pub(crate) fn unanswered(self) -> Self {
+        Self { is_answered: false, ..self }
+    }
+
+    /// There is nobody to send it to.
+    pub(crate) fn refuse(self, failure: Failure) {
+        self.reply.send(Err(failure));
+    }
+
+    /// The caller has room for that much.
+    pub(crate) fn expecting(self, bytes: usize) -> Self {
+        Self { answer_bytes_expected: bytes.max(ANSWER_BYTES_AT_ONCE), ..self }
+    }
+}
+
+impl Reply {
+    pub(crate) fn to(reply: impl FnOnce(Result<Answer, Failure>) + Send + 'static) -> Self {
+        Self(Some(Box::new(reply)))
+    }
+
+    pub(crate) fn channel() -> (Self, oneshot::Receiver<Result<Answer, Failure>>) {
+        let (sender, receiver) = oneshot::channel();
+        // A caller who has gone away wants no answer.
+        (Self::to(move |outcome| drop(sender.send(outcome))), receiver)
+    }
+
+    pub(super) fn send(mut self, outcome: Result<Answer, Failure>) {
+        if let Some(reply) = self.0.take() {
+            reply(outcome);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(reply) = self.0.take() {
+            let reason = Arc::from("its task ended");
+            reply(Err(Failure::Lost { peer: Arc::from("the connection"), reason, sent: true }));
+        }
+    }
+}
+
+impl Answer {
+    /// Decodes the response.
+    pub(crate) fn decode<M: Message>(&self) -> Result<M, Failure> {
+        let mut reader = Reader::new(&self.body);
+        let decoded =
+            M::decode(&mut reader, self.version).and_then(|message| reader.finish(M::NAME).map(|()| message));
+        decoded.map_err(|error| Failure::Malformed {
+            peer: Arc::clone(&self.peer),
+            reason: format!("its answer does not decode: {error}").into(),
+        })
+    }
+}
+
+/// Encodes a request as a frame; the writer is as before when that fails.
+pub(super) fn encode_frame(
+    writer: &mut Writer,
+    header: &RequestHeader,
+    request: &dyn AnyRequest,
+    version: i16,
+) -> Result<(), EncodeError> {
+    let mark = writer.begin_frame();
+    let header_version = request.api().request_header_version(version);
+    let encoded = header.encode(writer, header_version).and_then(|()| request.encode(writer, version));
+    match encoded {
+        Ok(()) => writer.end_frame(mark, request.api().name()),
+        Err(error) => {
+            writer.cancel_frame(mark);
+            Err(error)
+        }
+    }
+}
+
+/// The header of a request.
+pub(super) fn request_header(
+    api: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    client_id: &Str,
+) -> RequestHeader {
+    RequestHeader {
+        request_api_key: api.as_i16(),
+        request_api_version: version,
+        correlation_id,
+        client_id: Some(client_id.clone()),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,207 @@
+//! Frames out of a byte stream, in memory that follows what arrived.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{BufMut, Bytes};
+use milena_core::framing::{self, FramingError};
+use milena_wire::pool::{Pool, PooledBuffer};
+use tokio::io::AsyncReadExt;
+
+use crate::connect::Stream;
+
+/// Reads frames. Small ones come out of one staging buffer, many per read; a large one is read straight into memory of
+/// its own, which is taken from the pool as its bytes arrive.
+#[derive(Debug)]
+pub(super) struct Frames {
+    pool: Pool,
+    frame_bytes_max: usize,
+    staged: Vec<u8>,
+    /// Where the unread part of `staged` begins.
+    at: usize,
+    large: Option<Large>,
+}
+
+/// A frame that did not fit the staging buffer.
+#[derive(Debug)]
+struct Large {
+    buffer: PooledBuffer,
+    bytes: usize,
+}
+
+/// Why no more frames come.
+#[derive(Debug)]
+pub(super) enum FramesError {
+    /// The peer closed the connection between two frames.
+    Closed,
+    /// The peer closed the connection within a frame.
+    Truncated {
+        bytes: usize,
+        needed: usize,
+    },
+    Io(io::Error),
+    Framing(FramingError),
+}
+
+/// One read brings this much at most while frames are small.
+const STAGING_BYTES: usize = 16 << 10;
+/// A frame whose memory is not there yet grows by this factor: little is copied, and little is held ahead.
+const GROWTH: usize = 4;
+
+impl Frames {
+    pub(super) fn new(pool: Pool, frame_bytes_max: usize) -> Self {
+        Self { pool, frame_bytes_max, staged: Vec::new(), at: 0, large: None }
+    }
+
+    /// The next frame, without its size. A frame larger than `expected` gets its memory only as it arrives.
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut dyn Stream,
+        expected: usize,
+    ) -> Poll<Result<Bytes, FramesError>> {
+        loop {
+            if let Some(large) = &mut self.large {
+                ready!(large.poll_fill(cx, stream))?;
+                if let Some(large) = self.large.take() {
+                    return Poll::Ready(Ok(large.buffer.into_bytes()));
+                }
+            }
+            if let Some(frame) = self.next_staged(expected).map_err(FramesError::Framing)? {
+                return Poll::Ready(Ok(frame));
+            }
+            if self.large.is_none() {
+                ready!(self.poll_stage(cx, stream))?;
+            }
+        }
+    }
+
+    /// A frame that is staged whole, or the beginning of a large one.
+    fn next_staged(&mut self, expected: usize) -> Result<Option<Bytes>, FramingError> {
+        let rest = &self.staged[self.at..];
+        let Some((head, body)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+        let bytes = framing::frame_bytes(*head, self.frame_bytes_max)?;
+        if let Some(frame) = body.get(..bytes) {
+            // Copied, so that what is kept of it keeps no more than itself.
+            let frame = Bytes::copy_from_slice(frame);
+            self.at += 4 + bytes;
+            return Ok(Some(frame));
+        }
+        if bytes + 4 > STAGING_BYTES {
+            let mut buffer = self.pool.take(bytes.min(expected.max(STAGING_BYTES)));
+            buffer.extend_from_slice(body);
+            self.large = Some(Large { buffer, bytes });
+            self.staged.clear();
+            self.at = 0;
+        }
+        Ok(None)
+    }
+
+    fn poll_stage(&mut self, cx: &mut Context<'_>, stream: &mut dyn Stream) -> Poll<Result<(), FramesError>> {
+        self.staged.drain(..self.at);
+        self.at = 0;
+        self.staged.reserve_exact(STAGING_BYTES - self.staged.len());
+        let room = STAGING_BYTES - self.staged.len();
+        let read = ready!(poll_read(cx, stream, &mut self.staged, room)).map_err(FramesError::Io)?;
+        Poll::Ready(match (read, self.staged.len()) {
+            (0, 0) => Err(FramesError::Closed),
+            (0, bytes) => Err(FramesError::Truncated { bytes, needed: self.needed() }),
+            _ => Ok(()),
+        })
+    }
+
+    /// What the staged beginning of a frame announces, its size included.
+    fn needed(&self) -> usize {
+        let head = self.staged.first_chunk().map(|head| i32::from_be_bytes(*head));
+        head.and_then(|bytes| usize::try_from(bytes).ok()).map_or(4, |bytes| bytes + 4)
+    }
+}
+
+impl Large {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, stream: &mut dyn Stream) -> Poll<Result<(), FramesError>> {
+        while self.buffer.len() < self.bytes {
+            let have = self.buffer.len();
+            if have == self.buffer.capacity() {
+                self.grow();
+            }
+            let room = (self.buffer.capacity() - have).min(self.bytes - have);
+            if ready!(poll_read(cx, stream, &mut self.buffer, room)).map_err(FramesError::Io)? == 0 {
+                return Poll::Ready(Err(FramesError::Truncated { bytes: have + 4, needed: self.bytes + 4 }));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn grow(&mut self) {
+        let bytes = self.buffer.len().saturating_mul(GROWTH).min(self.bytes);
+        let mut larger = self.buffer.pool().take(bytes);
+        larger.extend_from_slice(&self.buffer);
+        self.buffer = larger;
+    }
+}
+
+/// Reads up to `room` bytes behind what `buffer` holds.
+fn poll_read(
+    cx: &mut Context<'_>,
+    stream: &mut dyn Stream,
+    buffer: &mut Vec<u8>,
+    room: usize,
+) -> Poll<io::Result<usize>> {
+    let mut limited = buffer.limit(room);
+    // The future holds no state of its own, so making one per poll loses nothing.
+    pin!(stream.read_buf(&mut limited)).poll(cx)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    async fn next(frames: &mut Frames, stream: &mut dyn Stream) -> Result<Bytes, FramesError> {
+        poll_fn(|cx| frames.poll_next(cx, stream, 0)).await
+    }
+
+    #[tokio::test]
+    async fn frames_come_out_however_they_are_cut() {
+        let sizes = [4usize, 5, 100, STAGING_BYTES - 4, STAGING_BYTES - 3, 100_000, 4, 1_000_000];
+        for segment in [1usize, 3, 4096, 70_000] {
+            let (mut ours, mut theirs) = tokio::io::duplex(segment);
+            let writer = tokio::spawn(async move {
+                for (index, size) in sizes.into_iter().enumerate() {
+                    theirs.write_i32(size as i32).await.expect("written");
+                    theirs.write_all(&vec![index as u8; size]).await.expect("written");
+                }
+            });
+            let mut frames = Frames::new(Pool::default(), 10 << 20);
+            // A byte at a time is slow; the small frames show it.
+            let count = if segment < 10 { 5 } else { sizes.len() };
+            for (index, size) in sizes.into_iter().enumerate().take(count) {
+                let frame = next(&mut frames, &mut ours).await.expect("a frame");
+                assert_eq!(frame.len(), size, "frame {index}");
+                assert!(frame.iter().all(|byte| usize::from(*byte) == index), "frame {index}");
+            }
+            writer.abort();
+        }
+    }
+
+    #[tokio::test]
+    async fn memory_follows_what_arrives_not_what_is_announced() {
+        let pool = Pool::default();
+        let (mut ours, mut theirs) = tokio::io::duplex(1 << 20);
+        theirs.write_i32(99 << 20).await.expect("written");
+        theirs.write_all(&[0; 100_000]).await.expect("written");
+        let mut frames = Frames::new(pool.clone(), 100 << 20);
+        let waited =
+            tokio::time::timeout(std::time::Duration::from_millis(50), next(&mut frames, &mut ours)).await;
+        assert!(waited.is_err(), "the frame is not complete");
+        assert!(pool.stats().bytes_out <= 100_000 * GROWTH * 2, "{:?}", pool.stats());
+        drop(theirs);
+        let error = next(&mut frames, &mut ours).await.expect_err("cut off");
+        assert!(matches!(error, FramesError::Truncated { bytes: 100_004, .. }), "{error:?}");
+    }
+}

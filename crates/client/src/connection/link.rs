@@ -1,0 +1,176 @@
+//! The way to one broker for one role: connects when there is something to send, and again after a loss, but never
+//! faster than the backoff allows.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use milena_core::backoff::Retry;
+use milena_core::{Backoff, Failure, Rng};
+use milena_wire::Str;
+use milena_wire::pool::Pool;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::call::Call;
+use super::stream::{Connection, End};
+use crate::Address;
+use crate::clock::{Clock, sleep_until};
+use crate::connect::Connector;
+
+/// What all links of a client share.
+#[derive(Clone)]
+pub(crate) struct LinkSettings {
+    pub(crate) connector: Connector,
+    pub(crate) clock: Clock,
+    pub(crate) pool: Pool,
+    pub(crate) client_id: Str,
+    /// For connecting and the handshake together (KIP-601).
+    pub(crate) connect_timeout: Duration,
+    pub(crate) backoff: Backoff,
+    pub(crate) frame_bytes_max: usize,
+}
+
+/// A handle to the task that keeps the way to one broker. The task ends when the last handle is dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    calls: mpsc::Sender<Call>,
+}
+
+/// Calls that wait for a connection. Beyond it callers are told so at once; each has few under way.
+const QUEUE: usize = 256;
+
+impl Link {
+    fn open(settings: LinkSettings, address: Address, rng: Rng) -> Self {
+        let (sender, calls) = mpsc::channel(QUEUE);
+        let peer = Arc::from(address.to_string());
+        tokio::spawn(Task { settings, address, peer, calls, retry: Retry::default(), rng }.run());
+        Self { calls: sender }
+    }
+
+    /// Hands `call` over. Its reply tells what becomes of it.
+    pub(crate) fn send(&self, call: Call) {
+        let (call, reason) = match self.calls.try_send(call) {
+            Ok(()) => return,
+            Err(mpsc::error::TrySendError::Full(call)) => (call, "too many requests are waiting for it"),
+            Err(mpsc::error::TrySendError::Closed(call)) => (call, "its task has ended"),
+        };
+        let failure = Failure::Unreachable { peer: Arc::from("the broker"), reason: Arc::from(reason) };
+        call.reply.send(Err(failure));
+    }
+}
+
+struct Task {
+    settings: LinkSettings,
+    address: Address,
+    peer: Arc<str>,
+    calls: mpsc::Receiver<Call>,
+    retry: Retry,
+    rng: Rng,
+}
+
+impl Task {
+    async fn run(mut self) {
+        // Nothing to send, no connection.
+        while let Some(first) = self.calls.recv().await {
+            if let Some(at) = self.retry.not_before() {
+                sleep_until(self.settings.clock, Some(at)).await;
+            }
+            match self.connect().await {
+                Ok(connection) => self.serve(connection, first).await,
+                Err(failure) => {
+                    self.note_failure();
+                    self.refuse(first, &failure);
+                }
+            }
+        }
+    }
+
+    async fn serve(&mut self, connection: Connection, first: Call) {
+        let since = self.settings.clock.now();
+        match connection.run(first, &mut self.calls).await {
+            End::Released | End::Idle => self.retry.succeeded(),
+            End::Broken => {
+                // One that worked for a while is no sign that the next one will not.
+                if self.settings.clock.now() - since > self.settings.backoff.max {
+                    self.retry.succeeded();
+                }
+                self.note_failure();
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, Failure> {
+        let settings = &self.settings;
+        let unreachable =
+            |reason: String| Failure::Unreachable { peer: Arc::clone(&self.peer), reason: reason.into() };
+        let connecting = async {
+            let stream = settings
+                .connector
+                .connect(&self.address)
+                .await
+                .map_err(|error| unreachable(error.to_string()))?;
+            let (peer, client_id) = (Arc::clone(&self.peer), settings.client_id.clone());
+            let pool = settings.pool.clone();
+            let opened =
+                Connection::open(stream, peer, client_id, settings.clock, pool, settings.frame_bytes_max)
+                    .await;
+            opened.map_err(|failure| match failure {
+                Failure::Lost { reason, .. } => unreachable(format!(
+                    "{reason} before it answered the first request: it may expect TLS or SASL, or not be a Kafka broker"
+                )),
+                other => other,
+            })
+        };
+        match timeout(settings.connect_timeout, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => Err(Failure::TimedOut {
+                peer: Arc::clone(&self.peer),
+                after: settings.connect_timeout,
+                sent: false,
+            }),
+        }
+    }
+
+    fn note_failure(&mut self) {
+        self.retry.failed(self.settings.clock.now(), &self.settings.backoff, &mut self.rng);
+    }
+
+    /// Whoever waits for this connection learns why there is none.
+    fn refuse(&mut self, first: Call, failure: &Failure) {
+        first.reply.send(Err(failure.clone().with_sent(false)));
+        while let Ok(call) = self.calls.try_recv() {
+            call.reply.send(Err(failure.clone().with_sent(false)));
+        }
+    }
+}
+
+/// The links of one role, by address.
+pub(crate) struct Links {
+    settings: LinkSettings,
+    open: Mutex<(HashMap<Address, Link>, Rng)>,
+}
+
+impl Links {
+    pub(crate) fn new(settings: LinkSettings, rng: Rng) -> Self {
+        Self { settings, open: Mutex::new((HashMap::new(), rng)) }
+    }
+
+    /// The link to `address`. Opens no connection yet.
+    pub(crate) fn to(&self, address: &Address) -> Link {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let (links, rng) = &mut *open;
+        if let Some(link) = links.get(address) {
+            return link.clone();
+        }
+        let link = Link::open(self.settings.clone(), address.clone(), Rng::seeded(rng.next_u64()));
+        links.insert(address.clone(), link.clone());
+        link
+    }
+
+    /// Lets go of links to addresses nobody listens on any more.
+    pub(crate) fn retain(&self, is_current: impl Fn(&Address) -> bool) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.0.retain(|address, _| is_current(address));
+    }
+}

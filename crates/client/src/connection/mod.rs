@@ -1,0 +1,17 @@
+//! One connection to one broker, and what it takes to get one.
+//!
+//! ```text
+//!  callers ─ Call ─▶ Link (queue, reconnect, backoff) ─▶ Connection ─ vectored writes ═▶ broker
+//!                                                            │
+//!  callers ◀─ Answer (frame, version) ◀── InFlight ◀── Frames ◀═══ responses, in order ═╝
+//! ```
+//!
+//! It must not know what a request means: a [`Call`] encodes itself, and whoever made it decodes the answer.
+
+mod call;
+mod frames;
+mod link;
+mod stream;
+
+pub(crate) use self::call::{Answer, Call, Reply, Typed};
+pub(crate) use self::link::{Link, LinkSettings, Links};

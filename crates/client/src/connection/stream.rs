@@ -1,0 +1,326 @@
+//! An established connection: requests go out as they come, responses come back in order, all in one task.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use milena_core::{BrokerVersions, CorrelationId, Failure, Handshake, InFlight, Instant, Step};
+use milena_messages::header::ResponseHeader;
+use milena_messages::{ApiKey, Message};
+use milena_wire::pool::Pool;
+use milena_wire::{Reader, Str, WireFrame, Writer};
+use tokio::sync::mpsc;
+
+use super::call::{Answer, AnyRequest, Call, Reply, Typed, encode_frame, request_header};
+use super::frames::{Frames, FramesError};
+use crate::clock::{Clock, sleep_until};
+use crate::connect::Stream;
+
+/// A connection whose peer's versions are known.
+pub(super) struct Connection {
+    stream: Box<dyn Stream>,
+    frames: Frames,
+    peer: Arc<str>,
+    client_id: Str,
+    clock: Clock,
+    versions: BrokerVersions,
+    in_flight: InFlight<Pending>,
+    outgoing: VecDeque<Outgoing>,
+}
+
+/// A request whose response is to come.
+struct Pending {
+    api: ApiKey,
+    version: i16,
+    timeout: Duration,
+    answer_bytes_expected: usize,
+    reply: Reply,
+}
+
+/// A frame being written.
+struct Outgoing {
+    frame: WireFrame,
+    /// For a request that gets no response: whom to tell when it is written.
+    unanswered: Option<(i16, Reply)>,
+}
+
+/// Why a connection ended.
+pub(super) enum End {
+    /// Nobody needs it any more.
+    Released,
+    /// The peer closed it while nothing was under way.
+    Idle,
+    /// It broke. Everything in flight has been told.
+    Broken,
+}
+
+/// So many requests may wait for responses on one connection. A broker works on one at a time.
+const IN_FLIGHT_MAX: usize = 128;
+/// Slices handed to one vectored write; Linux takes 1024.
+const SLICES: usize = 64;
+
+impl Connection {
+    /// Learns the peer's versions. The caller bounds the time.
+    pub(super) async fn open(
+        stream: Box<dyn Stream>,
+        peer: Arc<str>,
+        client_id: Str,
+        clock: Clock,
+        pool: Pool,
+        frame_bytes_max: usize,
+    ) -> Result<Self, Failure> {
+        let mut connection = Self {
+            stream,
+            frames: Frames::new(pool, frame_bytes_max),
+            peer,
+            client_id,
+            clock,
+            versions: BrokerVersions::default(),
+            in_flight: InFlight::new(),
+            outgoing: VecDeque::new(),
+        };
+        let mut handshake = Handshake::new();
+        loop {
+            let (request, version) = handshake.request();
+            let body = connection.exchange(&Typed { request, version_max: version }, version).await?;
+            if let Step::Done(versions) = handshake.handle_response(&connection.peer, &body)? {
+                connection.versions = versions;
+                return Ok(connection);
+            }
+        }
+    }
+
+    /// Sends one request and waits for its response, with nothing else under way.
+    async fn exchange(&mut self, request: &dyn AnyRequest, version: i16) -> Result<Bytes, Failure> {
+        let frame = self.encode(request, version)?;
+        self.outgoing.push_back(Outgoing { frame, unanswered: None });
+        let (reply, response) = Reply::channel();
+        let api = request.api();
+        let pending = Pending { api, version, timeout: Duration::ZERO, answer_bytes_expected: 0, reply };
+        self.in_flight.push(pending, Instant::NEVER);
+        let outcome = poll_fn(|cx| {
+            if let Poll::Ready(Err(failure)) = self.poll_write(cx) {
+                return Poll::Ready(Err(failure));
+            }
+            self.poll_read(cx)
+        });
+        outcome.await?;
+        response.await.unwrap_or(Err(Failure::Closed)).map(|answer| answer.body)
+    }
+
+    /// Serves `first` and then `calls` until the connection ends or nobody can call any more.
+    pub(super) async fn run(mut self, first: Call, calls: &mut mpsc::Receiver<Call>) -> End {
+        self.start(first);
+        let end = loop {
+            let (clock, deadline) = (self.clock, self.in_flight.poll_timeout());
+            tokio::select! {
+                end = poll_fn(|cx| self.poll(cx, calls)) => match end {
+                    Some(end) => break end,
+                    // The earliest deadline may have changed.
+                    None => continue,
+                },
+                () = sleep_until(clock, deadline) => {
+                    if let Some(failure) = self.overdue() {
+                        break Err(failure);
+                    }
+                }
+            }
+        };
+        match end {
+            Ok(end) => end,
+            Err(failure) => {
+                self.fail_all(&failure);
+                End::Broken
+            }
+        }
+    }
+
+    /// Does everything that can be done now. Ready with none when a request went out or was answered.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        calls: &mut mpsc::Receiver<Call>,
+    ) -> Poll<Option<Result<End, Failure>>> {
+        let mut progress = false;
+        while self.in_flight.len() < IN_FLIGHT_MAX && self.outgoing.len() < IN_FLIGHT_MAX {
+            match calls.poll_recv(cx) {
+                Poll::Ready(Some(call)) => {
+                    progress = true;
+                    self.start(call);
+                }
+                Poll::Ready(None) if self.in_flight.is_empty() && self.outgoing.is_empty() => {
+                    return Poll::Ready(Some(Ok(End::Released)));
+                }
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        if let Poll::Ready(Err(failure)) = self.poll_write(cx) {
+            return Poll::Ready(Some(Err(failure)));
+        }
+        loop {
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(())) => progress = true,
+                Poll::Ready(Err(failure)) if self.in_flight.is_empty() && self.outgoing.is_empty() => {
+                    // Closing an idle connection is the broker's right (connections.max.idle.ms).
+                    let is_idle = matches!(&failure, Failure::Lost { .. });
+                    return Poll::Ready(Some(if is_idle { Ok(End::Idle) } else { Err(failure) }));
+                }
+                Poll::Ready(Err(failure)) => return Poll::Ready(Some(Err(failure))),
+                Poll::Pending => break,
+            }
+        }
+        if progress { Poll::Ready(None) } else { Poll::Pending }
+    }
+
+    /// Encodes a call and queues it for writing, or fails it.
+    fn start(&mut self, call: Call) {
+        if call.deadline <= self.clock.now() {
+            let (peer, after) = (Arc::clone(&self.peer), call.timeout);
+            return call.reply.send(Err(Failure::TimedOut { peer, after, sent: false }));
+        }
+        let encoded = call.request.choose(&self.versions).map_err(|error| Failure::NoCommonVersion {
+            peer: Arc::clone(&self.peer),
+            reason: error.to_string().into(),
+        });
+        let encoded = encoded.and_then(|version| Ok((version, self.encode(&*call.request, version)?)));
+        let (version, frame) = match encoded {
+            Ok(encoded) => encoded,
+            Err(failure) => return call.reply.send(Err(failure)),
+        };
+        if call.is_answered {
+            let pending = Pending {
+                api: call.request.api(),
+                version,
+                timeout: call.timeout,
+                answer_bytes_expected: call.answer_bytes_expected,
+                reply: call.reply,
+            };
+            self.in_flight.push(pending, call.deadline);
+            self.outgoing.push_back(Outgoing { frame, unanswered: None });
+        } else {
+            self.outgoing.push_back(Outgoing { frame, unanswered: Some((version, call.reply)) });
+        }
+    }
+
+    fn encode(&self, request: &dyn AnyRequest, version: i16) -> Result<WireFrame, Failure> {
+        let correlation = self.in_flight.next_correlation();
+        let header = request_header(request.api(), version, correlation.0, &self.client_id);
+        let mut writer = Writer::new();
+        encode_frame(&mut writer, &header, request, version)
+            .map_err(|error| Failure::Caller(format!("the request cannot be encoded: {error}").into()))?;
+        Ok(writer.finish())
+    }
+
+    /// Writes until everything is out or the socket is full.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        while !self.outgoing.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut filled = 0;
+            for outgoing in &self.outgoing {
+                if filled == SLICES {
+                    break;
+                }
+                filled += outgoing.frame.chunks_vectored(&mut slices[filled..]);
+            }
+            let stream = Pin::new(&mut *self.stream);
+            let written = match ready!(stream.poll_write_vectored(cx, &slices[..filled])) {
+                Ok(0) => return Poll::Ready(Err(self.lost("it takes no more bytes"))),
+                Ok(written) => written,
+                Err(error) => return Poll::Ready(Err(self.lost(&error.to_string()))),
+            };
+            self.advance(written);
+        }
+        // A transport that buffers must be told; TCP does nothing here.
+        match ready!(Pin::new(&mut *self.stream).poll_flush(cx)) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(self.lost(&error.to_string()))),
+        }
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        while let Some(first) = self.outgoing.front_mut() {
+            let part = written.min(first.frame.len());
+            first.frame.advance(part);
+            written -= part;
+            if !first.frame.is_empty() {
+                return;
+            }
+            let unanswered = self.outgoing.pop_front().and_then(|outgoing| outgoing.unanswered);
+            if let Some((version, reply)) = unanswered {
+                reply.send(Ok(Answer { body: Bytes::new(), version, peer: Arc::clone(&self.peer) }));
+            }
+        }
+    }
+
+    /// Reads one response and hands it over.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let expected = self.in_flight.front().map_or(0, |pending| pending.answer_bytes_expected);
+        let frame = ready!(self.frames.poll_next(cx, &mut *self.stream, expected));
+        Poll::Ready(frame.map_err(|error| self.frames_failure(error)).and_then(|frame| self.dispatch(&frame)))
+    }
+
+    fn dispatch(&mut self, frame: &Bytes) -> Result<(), Failure> {
+        let malformed =
+            |reason: String| Failure::Malformed { peer: Arc::clone(&self.peer), reason: reason.into() };
+        let mut reader = Reader::new(frame);
+        let correlation =
+            reader.i32("ResponseHeader.CorrelationId").map_err(|error| malformed(error.to_string()))?;
+        let pending = self.in_flight.pop(CorrelationId(correlation)).map_err(|unexpected| {
+            malformed(format!("{unexpected}; it does not speak Kafka, or answers were mixed up"))
+        })?;
+        let mut reader = Reader::new(frame);
+        let header =
+            ResponseHeader::decode(&mut reader, pending.api.response_header_version(pending.version));
+        if let Err(error) = header {
+            let failure = malformed(error.to_string());
+            pending.reply.send(Err(failure.clone()));
+            return Err(failure);
+        }
+        let body = frame.slice(reader.offset()..);
+        let peer = Arc::clone(&self.peer);
+        pending.reply.send(Ok(Answer { body, version: pending.version, peer }));
+        Ok(())
+    }
+
+    /// A response is overdue: as they come in order, the connection is of no more use.
+    fn overdue(&self) -> Option<Failure> {
+        let pending = self.in_flight.overdue(self.clock.now())?;
+        Some(Failure::TimedOut { peer: Arc::clone(&self.peer), after: pending.timeout, sent: true })
+    }
+
+    /// Tells everyone the cause. What was not written completely cannot have been acted upon.
+    fn fail_all(&mut self, failure: &Failure) {
+        let unwritten = self.outgoing.iter().filter(|outgoing| outgoing.unanswered.is_none()).count();
+        let written = self.in_flight.len().saturating_sub(unwritten);
+        for (index, pending) in self.in_flight.drain().enumerate() {
+            pending.reply.send(Err(failure.clone().with_sent(index < written)));
+        }
+        for (_, reply) in self.outgoing.drain(..).filter_map(|outgoing| outgoing.unanswered) {
+            reply.send(Err(failure.clone().with_sent(false)));
+        }
+    }
+
+    #[cold]
+    fn lost(&self, reason: &str) -> Failure {
+        Failure::Lost { peer: Arc::clone(&self.peer), reason: reason.into(), sent: true }
+    }
+
+    #[cold]
+    fn frames_failure(&self, error: FramesError) -> Failure {
+        let reason = match error {
+            FramesError::Closed => return self.lost("the broker closed it"),
+            FramesError::Io(error) => return self.lost(&error.to_string()),
+            FramesError::Truncated { bytes, needed } => {
+                return self
+                    .lost(&format!("the broker closed it after {bytes} of a response's {needed} bytes"));
+            }
+            FramesError::Framing(error) => error.to_string(),
+        };
+        Failure::Malformed { peer: Arc::clone(&self.peer), reason: reason.into() }
+    }
+}

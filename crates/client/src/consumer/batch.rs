@@ -1,0 +1,185 @@
+//! A batch as the application gets it: records that are views into one buffer.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use milena_core::Failure;
+use milena_wire::batch::{RecordBatch, RecordError, Records};
+
+use super::queue::{Frame, Queue};
+use crate::budget::Reservation;
+use crate::{Error, RecordView};
+
+/// One partition's run of records: the unit in which records are fetched, delivered and kept.
+///
+/// Iterating borrows from the batch's one buffer and allocates nothing. The buffer lives as long as the batch and
+/// counts against the client's memory until then: copy out what is kept for long ([`RecordView::to_owned`]).
+///
+/// ```no_run
+/// # fn example(batch: milena::Batch) {
+/// println!("{} {} from {}", batch.topic(), batch.partition(), batch.first_offset());
+/// for record in &batch {
+///     println!("{}: {:?} = {:?}", record.offset(), record.key(), record.value());
+/// }
+/// # }
+/// ```
+pub struct Batch {
+    pub(super) queue: Arc<Queue>,
+    pub(super) records: RecordBatch,
+    /// Records before it were not asked for.
+    pub(super) from: i64,
+    pub(super) high_watermark: i64,
+    pub(super) unreadable: Arc<Unreadable>,
+    /// The frame that an uncompressed batch is part of.
+    pub(super) _frame: Option<Arc<Frame>>,
+    /// The buffer that a compressed batch was read into.
+    pub(super) _decompressed: Option<Reservation>,
+}
+
+/// Records that an iteration met and could not read; the consumer's next call tells.
+#[derive(Default)]
+pub(super) struct Unreadable(Mutex<Vec<(Arc<Queue>, RecordError)>>);
+
+impl Unreadable {
+    fn note(&self, queue: &Arc<Queue>, error: RecordError) {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known =
+            noted.iter().any(|(known, other)| Arc::ptr_eq(known, queue) && other.offset == error.offset);
+        if !is_known {
+            noted.push((Arc::clone(queue), error));
+        }
+    }
+
+    pub(super) fn take(&self) -> Option<(Arc<Queue>, RecordError)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+}
+
+impl Batch {
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        &self.queue.topic
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> i32 {
+        self.queue.partition
+    }
+
+    /// The offset of the first record, or where it would be: compaction leaves gaps.
+    pub fn first_offset(&self) -> i64 {
+        self.from.max(self.records.header().base_offset)
+    }
+
+    /// The offset behind the last record: where reading goes on.
+    pub fn next_offset(&self) -> i64 {
+        end_of(&self.records)
+    }
+
+    /// Where the partition ended when this was fetched: the offset that the next record written gets.
+    pub fn high_watermark(&self) -> i64 {
+        self.high_watermark
+    }
+
+    /// How many records there are at most; compaction, or a start within the batch, leaves fewer.
+    pub fn record_count_max(&self) -> u64 {
+        u64::try_from(self.next_offset() - self.first_offset()).unwrap_or(0)
+    }
+
+    /// Bytes of the records, decompressed.
+    pub fn bytes(&self) -> usize {
+        self.records.records_bytes()
+    }
+
+    /// The epoch of the leader that appended the batch.
+    pub fn leader_epoch(&self) -> Option<i32> {
+        self.records.header().partition_leader_epoch
+    }
+
+    /// The records, in order.
+    ///
+    /// Ends at a record that cannot be read, which only a faulty producer makes; [`Consumer::next`] then reports it and
+    /// the partition stands there. [`try_iter`](Self::try_iter) shows the error in its place.
+    ///
+    /// [`Consumer::next`]: crate::Consumer::next
+    pub fn iter(&self) -> RecordViews<'_> {
+        RecordViews { batch: self, records: self.records.records() }
+    }
+
+    /// The records, in order, with the error for one that cannot be read in its place.
+    pub fn try_iter(&self) -> impl Iterator<Item = Result<RecordView<'_>, Error>> {
+        self.records
+            .records_from(self.from)
+            .map(|record| record.map(RecordView).map_err(|error| unreadable(&self.queue, &error)))
+    }
+}
+
+pub(super) fn end_of(records: &RecordBatch) -> i64 {
+    let header = records.header();
+    header.base_offset + i64::from(header.last_offset_delta) + 1
+}
+
+pub(super) fn unreadable(queue: &Queue, error: &RecordError) -> Error {
+    let doing = format!(
+        "reading partition {} of topic {:?} at offset {}",
+        queue.partition, queue.topic, error.offset
+    );
+    let reason = error.error.to_string().into();
+    Error::with_maybe_written(
+        doing,
+        Failure::Malformed { peer: Arc::from("the record's producer"), reason },
+        false,
+    )
+}
+
+/// The records of a [`Batch`].
+#[derive(Clone)]
+pub struct RecordViews<'a> {
+    batch: &'a Batch,
+    records: Records<'a>,
+}
+
+impl<'a> Iterator for RecordViews<'a> {
+    type Item = RecordView<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<RecordView<'a>> {
+        loop {
+            match self.records.next()? {
+                Ok(record) if record.offset < self.batch.from => {}
+                Ok(record) => return Some(RecordView(record)),
+                Err(error) => {
+                    self.batch.unreadable.note(&self.batch.queue, error);
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = RecordView<'a>;
+    type IntoIter = RecordViews<'a>;
+
+    #[inline]
+    fn into_iter(self) -> RecordViews<'a> {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("topic", &self.topic())
+            .field("partition", &self.partition())
+            .field("first_offset", &self.first_offset())
+            .field("next_offset", &self.next_offset())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RecordViews<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RecordViews").field(&self.batch).finish()
+    }
+}

@@ -1,0 +1,259 @@
+//! The consumer's task: carries events between queues, machine and connections, and decides nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use milena_core::metadata::Snapshot;
+use milena_core::source::{Epoch, Event, Fetch, Lookup, Position, Slot, Source};
+use milena_core::{BrokerId, Failure, Instant};
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::queue::{Frame, Queue, Queued, Ready};
+use crate::budget::Reservation;
+use crate::client::address_of;
+use crate::clock::sleep_until;
+use crate::connection::{Answer, Call, Links, Reply, Typed};
+use crate::{Client, Error};
+
+/// What the consumer tells the driver.
+pub(super) enum Command {
+    Assign { queue: Arc<Queue>, position: Position },
+    Seek { slot: Slot, epoch: Epoch, position: Position },
+    Unassign { slot: Slot, epoch: Epoch },
+    Pause { slot: Slot, is_paused: bool },
+    Taken { slot: Slot, epoch: Epoch, bytes: usize },
+    Released,
+}
+
+/// Where the consumer leaves commands: a few per batch at most.
+#[derive(Default)]
+pub(super) struct Commands {
+    queue: Mutex<Vec<Command>>,
+    /// Also told when memory was freed.
+    pub(super) arrived: Arc<Notify>,
+}
+
+impl Commands {
+    pub(super) fn push(&self, command: Command) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        self.arrived.notify_one();
+    }
+
+    fn take(&self) -> Vec<Command> {
+        std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+enum Landed {
+    Fetch { broker: BrokerId, number: u64, outcome: Result<Answer, Failure>, reservation: Reservation },
+    Lookup { number: u64, outcome: Result<Answer, Failure> },
+}
+
+pub(super) struct Driver {
+    client: Client,
+    source: Source,
+    commands: Arc<Commands>,
+    ready: Arc<Ready>,
+    queues: Vec<Arc<Queue>>,
+    fetch_links: Links,
+    /// A fetch waits at the broker for records, and what else is asked must not wait behind it.
+    lookup_links: Links,
+    landed: mpsc::UnboundedReceiver<Landed>,
+    land: mpsc::UnboundedSender<Landed>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    fetch_bytes_max: usize,
+}
+
+/// No fetch asks for less than this while others hold the memory.
+const FETCH_BYTES_MIN: usize = 64 << 10;
+
+impl Driver {
+    pub(super) fn new(
+        client: Client,
+        source: Source,
+        commands: Arc<Commands>,
+        ready: Arc<Ready>,
+        fetch_bytes_max: usize,
+    ) -> Self {
+        // Bounded by the machine: one fetch per broker, one lookup per partition.
+        let (land, landed) = mpsc::unbounded_channel();
+        Self {
+            fetch_links: client.new_links(),
+            lookup_links: client.new_links(),
+            snapshot: client.watch_snapshot(),
+            client,
+            source,
+            commands,
+            ready,
+            queues: Vec::new(),
+            landed,
+            land,
+            fetch_bytes_max,
+        }
+    }
+
+    /// Runs until the consumer is gone.
+    pub(super) async fn run(mut self) {
+        let arrived = Arc::clone(&self.commands.arrived);
+        loop {
+            let wake = self.source.poll_timeout(self.now());
+            tokio::select! {
+                () = arrived.notified() => {}
+                Some(landed) = self.landed.recv() => self.handle_landed(landed),
+                Ok(()) = self.snapshot.changed() => self.handle_metadata(),
+                () = sleep_until(self.client.0.clock, wake) => {}
+            }
+            while let Ok(landed) = self.landed.try_recv() {
+                self.handle_landed(landed);
+            }
+            for command in self.commands.take() {
+                if self.handle_command(command) {
+                    return;
+                }
+            }
+            self.act();
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.client.0.clock.now()
+    }
+
+    /// Answers whether that was the end.
+    fn handle_command(&mut self, command: Command) -> bool {
+        match command {
+            Command::Assign { queue, position } => {
+                let slot = self.source.assign(Arc::clone(&queue.topic), queue.partition, position);
+                debug_assert_eq!(slot, queue.slot, "slots are given out in the order of assignment");
+                self.queues.push(queue);
+                let snapshot = self.client.snapshot();
+                self.source.handle_metadata(&snapshot);
+            }
+            Command::Seek { slot, epoch, position } => self.source.seek(slot, epoch, position),
+            Command::Unassign { slot, epoch } => self.source.unassign(slot, epoch),
+            Command::Pause { slot, is_paused } => self.source.set_paused(slot, is_paused),
+            Command::Taken { slot, epoch, bytes } => self.source.handle_taken(slot, epoch, bytes),
+            Command::Released => return true,
+        }
+        false
+    }
+
+    fn handle_metadata(&mut self) {
+        let snapshot = Arc::clone(&self.snapshot.borrow_and_update());
+        self.source.handle_metadata(&snapshot);
+        let is_current = |address: &crate::Address| {
+            snapshot
+                .brokers
+                .values()
+                .any(|broker| (&*broker.host, broker.port) == (address.host(), address.port()))
+        };
+        self.fetch_links.retain(is_current);
+        self.lookup_links.retain(is_current);
+    }
+
+    fn handle_landed(&mut self, landed: Landed) {
+        let now = self.now();
+        match landed {
+            Landed::Lookup { number, outcome } => {
+                let answer = outcome.and_then(|answer| answer.decode());
+                self.source.handle_lookup(number, answer, now);
+            }
+            Landed::Fetch { broker, number, outcome, mut reservation } => {
+                let bytes = outcome.as_ref().map_or(0, |answer| answer.body.len());
+                reservation.resize(bytes);
+                let answer = outcome.and_then(|answer| answer.decode());
+                self.source.handle_fetched(broker, number, answer, now);
+                let freed = Arc::clone(&self.commands.arrived);
+                let frame = Arc::new(Frame { reservation: Some(reservation), freed });
+                self.deliver(Some(&frame));
+            }
+        }
+    }
+
+    /// Hands on what the machine has for the application. Batches all come from `frame`.
+    fn deliver(&mut self, frame: Option<&Arc<Frame>>) {
+        while let Some(event) = self.source.poll_event() {
+            match event {
+                Event::Batch { slot, epoch, batch, from, high_watermark } => {
+                    let Some(frame) = frame else { continue };
+                    let queued = Queued { batch, from, high_watermark, frame: Arc::clone(frame) };
+                    self.with_queue(slot, epoch, |inner| inner.batches.push_back(queued));
+                }
+                Event::Positioned { slot, epoch, offset } => {
+                    self.with_queue(slot, epoch, |inner| inner.position = Some(offset));
+                }
+                Event::Stopped { slot, epoch, offset, failure } => {
+                    let queue = &self.queues[slot.0 as usize];
+                    let at = offset.map_or_else(String::new, |offset| format!(" at offset {offset}"));
+                    let doing =
+                        format!("reading partition {} of topic {:?}{at}", queue.partition, queue.topic);
+                    let error = Error::with_maybe_written(doing, failure, false);
+                    self.with_queue(slot, epoch, |inner| inner.stopped = Some(error));
+                }
+            }
+        }
+    }
+
+    /// Changes a partition's queue, unless it was sought meanwhile.
+    fn with_queue(&self, slot: Slot, epoch: Epoch, change: impl FnOnce(&mut super::queue::Inner)) {
+        let queue = &self.queues[slot.0 as usize];
+        let mut inner = queue.inner();
+        if inner.epoch == epoch {
+            change(&mut inner);
+            drop(inner);
+            self.ready.list(queue);
+        }
+    }
+
+    fn act(&mut self) {
+        let now = self.now();
+        self.deliver(None);
+        while let Some(lookup) = self.source.poll_lookup(now) {
+            self.look_up(lookup);
+        }
+        loop {
+            let room = self.room();
+            let Some(fetch) = self.source.poll_fetch(now, room) else { break };
+            self.fetch(fetch);
+        }
+        if self.source.poll_metadata_wanted() {
+            self.client.metadata_is_outdated();
+        }
+        self.client.learn_leaders(self.source.poll_hints());
+    }
+
+    /// What one more fetch may bring: an even share for each broker. With nothing under way and nothing buffered there
+    /// is always some, whatever the application holds, or nothing would move any more.
+    fn room(&self) -> usize {
+        let budget = &self.client.0.fetch_budget;
+        let brokers = self.snapshot.borrow().brokers.len();
+        let share = (budget.bytes_max() / (brokers + 1))
+            .clamp(FETCH_BYTES_MIN, self.fetch_bytes_max.max(FETCH_BYTES_MIN));
+        if budget.available() >= share || self.source.is_starved() { share } else { 0 }
+    }
+
+    fn fetch(&self, fetch: Fetch) {
+        let Fetch { broker, number, request, version_max, deadline } = fetch;
+        let bytes = usize::try_from(request.max_bytes).unwrap_or(0);
+        let reservation = self.client.0.fetch_budget.reserve_beyond(bytes);
+        let land = self.land.clone();
+        let reply =
+            Reply::to(move |outcome| drop(land.send(Landed::Fetch { broker, number, outcome, reservation })));
+        let call = Call::new(Typed { request, version_max }, deadline, deadline - self.now(), reply);
+        match address_of(&self.client.snapshot(), broker) {
+            Ok(address) => self.fetch_links.to(&address).send(call.expecting(bytes)),
+            Err(failure) => call.refuse(failure),
+        }
+    }
+
+    fn look_up(&self, lookup: Lookup) {
+        let Lookup { broker, number, request, deadline } = lookup;
+        let land = self.land.clone();
+        let reply = Reply::to(move |outcome| drop(land.send(Landed::Lookup { number, outcome })));
+        let call =
+            Call::new(Typed { request, version_max: i16::MAX }, deadline, deadline - self.now(), reply);
+        match address_of(&self.client.snapshot(), broker) {
+            Ok(address) => self.lookup_links.to(&address).send(call),
+            Err(failure) => call.refuse(failure),
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! The consumer's handle: batches out, positions in.
+//!
+//! ```text
+//!  Consumer::next ◀─ decompress, check ◀─ Queue per partition ◀─ Driver (core::Source) ◀─ connections
+//!  seek, pause, assign ─────────────────────────────────────────▶ Driver
+//! ```
+
+mod batch;
+mod driver;
+mod queue;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use milena_core::Failure;
+use milena_core::backoff::Backoff;
+use milena_core::source::{Epoch, Settings as MachineSettings, Slot, Source};
+use milena_wire::codec::{Compression, Decompressor};
+use milena_wire::{DecodeError, Limits};
+
+pub use milena_core::source::Position;
+
+pub use self::batch::{Batch, RecordViews};
+use self::batch::{Unreadable, unreadable};
+use self::driver::{Command, Commands, Driver};
+use self::queue::{Next, Queue, Queued, Ready};
+use crate::settings::{ConsumerSettings, Isolation, Reset};
+use crate::{Client, Error};
+
+/// Reads the partitions it is given.
+///
+/// Records come in batches, one partition's run at a time; partitions take turns. While the application works on one
+/// batch the next ones are fetched, up to the memory the client may use.
+///
+/// ```no_run
+/// # async fn example(client: milena::Client) -> Result<(), milena::Error> {
+/// use milena::Position;
+///
+/// let mut consumer =
+///     client.consumer_direct().assign([("orders", 0), ("orders", 1)], Position::Earliest).build().await?;
+/// while let Some(batch) = consumer.next().await? {
+///     for record in &batch {
+///         println!("{:?}", record.value());
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Consumer {
+    client: Client,
+    settings: ConsumerSettings,
+    commands: Arc<Commands>,
+    ready: Arc<Ready>,
+    unreadable: Arc<Unreadable>,
+    decompressor: Decompressor,
+    assigned: Mutex<Assigned>,
+}
+
+#[derive(Default)]
+struct Assigned {
+    queues: BTreeMap<(Arc<str>, i32), Arc<Queue>>,
+    next_slot: u32,
+}
+
+/// Sets a consumer up; see [`Client::consumer_direct`].
+#[must_use = "a builder does nothing until it builds"]
+pub struct ConsumerBuilder {
+    client: Client,
+    settings: ConsumerSettings,
+    assignments: Vec<(String, i32, Position)>,
+}
+
+impl Consumer {
+    /// The next batch, of any partition that is not paused. Waits until there is one; none when nothing is assigned.
+    ///
+    /// # Errors
+    /// When a partition cannot be read on: it stops where it stands, the others go on with the next call, and
+    /// [`seek`](Self::seek) or [`assign`](Self::assign) starts it again.
+    ///
+    /// # Cancel safety
+    /// Dropped, it has taken nothing: the next call returns the batch.
+    pub async fn next(&mut self) -> Result<Option<Batch>, Error> {
+        loop {
+            // Registered before looking, so that what arrives in between is not missed.
+            let ready = Arc::clone(&self.ready);
+            let mut arrived = std::pin::pin!(ready.arrived.notified());
+            arrived.as_mut().enable();
+            if let Some(batch) = self.try_next()? {
+                return Ok(Some(batch));
+            }
+            if self.assigned().queues.is_empty() {
+                return Ok(None);
+            }
+            arrived.await;
+        }
+    }
+
+    /// The next batch if one is there.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn try_next(&mut self) -> Result<Option<Batch>, Error> {
+        if let Some((queue, error)) = self.unreadable.take() {
+            self.stop(&queue, error.offset);
+            return Err(unreadable(&queue, &error));
+        }
+        match self.ready.next() {
+            Next::Batch(queue, epoch, queued) => self.open(&queue, epoch, queued).map(Some),
+            Next::Stopped(error) => Err(error),
+            Next::Nothing => Ok(None),
+        }
+    }
+
+    /// Checks and decompresses a batch.
+    fn open(&mut self, queue: &Arc<Queue>, epoch: Epoch, queued: Queued) -> Result<Batch, Error> {
+        let Queued { batch, from, high_watermark, frame } = queued;
+        let bytes = batch.bytes().len();
+        self.commands.push(Command::Taken { slot: queue.slot, epoch, bytes });
+        let checked = if self.settings.check_crcs { batch.check_crc() } else { Ok(()) };
+        let limits = Limits { decompressed_bytes_max: self.client.0.settings.client.decompressed_bytes_max };
+        let records =
+            checked.and_then(|()| batch.decompress(&mut self.decompressor, &self.client.0.pool, &limits));
+        let records = match records {
+            Ok(records) => records,
+            Err(error) => {
+                self.stop(queue, from);
+                return Err(batch_error(queue, from, &error));
+            }
+        };
+        let is_compressed =
+            batch.header.attributes.compression().is_ok_and(|codec| codec != Compression::None);
+        let (frame, decompressed) = if is_compressed {
+            // The frame is not needed any more; the buffer is, whether or not there is room for it.
+            drop(frame);
+            (None, Some(self.client.0.fetch_budget.reserve_beyond(records.records_bytes())))
+        } else {
+            (Some(frame), None)
+        };
+        let mut inner = queue.inner();
+        if inner.epoch == epoch {
+            inner.position = Some(batch::end_of(&records));
+        }
+        drop(inner);
+        Ok(Batch {
+            queue: Arc::clone(queue),
+            records,
+            from,
+            high_watermark,
+            unreadable: Arc::clone(&self.unreadable),
+            _frame: frame,
+            _decompressed: decompressed,
+        })
+    }
+
+    /// The partition stands at `offset` until it is sought.
+    fn stop(&self, queue: &Queue, offset: i64) {
+        let epoch = queue.restart(Some(offset));
+        self.commands.push(Command::Unassign { slot: queue.slot, epoch });
+    }
+
+    /// Reads these partitions too, from `position`. Those already assigned are sought there.
+    ///
+    /// # Errors
+    /// When a topic or partition does not exist. Nothing was assigned then.
+    ///
+    /// # Cancel safety
+    /// Dropped, nothing was assigned.
+    pub async fn assign<T: AsRef<str>>(
+        &self,
+        partitions: impl IntoIterator<Item = (T, i32)>,
+        position: Position,
+    ) -> Result<(), Error> {
+        let partitions: Vec<(String, i32)> =
+            partitions.into_iter().map(|(topic, partition)| (topic.as_ref().to_owned(), partition)).collect();
+        let deadline = self.client.0.clock.after(self.client.0.settings.client.request_timeout);
+        let mut found = Vec::with_capacity(partitions.len());
+        for (topic, partition) in partitions {
+            let doing = || format!("assigning partition {partition} of topic {topic:?}");
+            let known = self.client.topic(&topic, deadline).await;
+            let known = known.map_err(|failure| Error::with_maybe_written(doing(), failure, false))?;
+            if !known.partitions.iter().any(|known| known.index == partition) {
+                let count = known.partitions.len();
+                return Err(Error::caller(
+                    doing(),
+                    format!("the topic has {count} partitions, counted from 0"),
+                ));
+            }
+            found.push((Arc::clone(&known.name), partition));
+        }
+        for (topic, partition) in found {
+            self.assign_one(topic, partition, position);
+        }
+        Ok(())
+    }
+
+    fn assign_one(&self, topic: Arc<str>, partition: i32, position: Position) {
+        let mut assigned = self.assigned();
+        if let Some(queue) = assigned.queues.get(&(Arc::clone(&topic), partition)) {
+            return self.restart(queue, position);
+        }
+        let slot = Slot(assigned.next_slot);
+        assigned.next_slot += 1;
+        let queue = Arc::new(Queue::new(slot, Arc::clone(&topic), partition, known_offset(position)));
+        assigned.queues.insert((topic, partition), Arc::clone(&queue));
+        self.commands.push(Command::Assign { queue, position });
+    }
+
+    fn restart(&self, queue: &Queue, position: Position) {
+        let epoch = queue.restart(known_offset(position));
+        self.commands.push(Command::Seek { slot: queue.slot, epoch, position });
+    }
+
+    /// Reads these partitions no more. What was fetched of them is dropped.
+    pub fn unassign<T: AsRef<str>>(&self, partitions: impl IntoIterator<Item = (T, i32)>) {
+        let mut assigned = self.assigned();
+        for (topic, partition) in partitions {
+            if let Some(queue) = assigned.queues.remove(&(Arc::from(topic.as_ref()), partition)) {
+                let epoch = queue.restart(None);
+                self.commands.push(Command::Unassign { slot: queue.slot, epoch });
+            }
+        }
+        // Whoever waits for the next batch may have nothing to wait for any more.
+        self.ready.arrived.notify_one();
+    }
+
+    /// Goes on from `position`. No record fetched before is delivered after this returns.
+    ///
+    /// # Errors
+    /// When the partition is not assigned.
+    pub fn seek(&self, topic: &str, partition: i32, position: Position) -> Result<(), Error> {
+        let queue = self.queue(topic, partition, "seeking in")?;
+        self.restart(&queue, position);
+        Ok(())
+    }
+
+    /// Delivers nothing of the partition until [`resume`](Self::resume). What was fetched of it stays.
+    ///
+    /// # Errors
+    /// When the partition is not assigned.
+    pub fn pause(&self, topic: &str, partition: i32) -> Result<(), Error> {
+        self.set_paused(topic, partition, true)
+    }
+
+    /// Delivers the partition again, from what was fetched first.
+    ///
+    /// # Errors
+    /// When the partition is not assigned.
+    pub fn resume(&self, topic: &str, partition: i32) -> Result<(), Error> {
+        self.set_paused(topic, partition, false)
+    }
+
+    fn set_paused(&self, topic: &str, partition: i32, is_paused: bool) -> Result<(), Error> {
+        let queue = self.queue(topic, partition, if is_paused { "pausing" } else { "resuming" })?;
+        if queue.set_paused(is_paused) {
+            self.commands.push(Command::Pause { slot: queue.slot, is_paused });
+            self.ready.list(&queue);
+        }
+        Ok(())
+    }
+
+    /// The offset behind the last batch delivered. None while it is being looked up, or when the partition is not
+    /// assigned.
+    pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.queue(topic, partition, "").ok().and_then(|queue| queue.inner().position)
+    }
+
+    /// The partitions that are assigned.
+    pub fn assignment(&self) -> Vec<(String, i32)> {
+        self.assigned().queues.keys().map(|(topic, partition)| (topic.to_string(), *partition)).collect()
+    }
+
+    fn queue(&self, topic: &str, partition: i32, doing: &str) -> Result<Arc<Queue>, Error> {
+        let found = self.assigned().queues.get(&(Arc::from(topic), partition)).cloned();
+        found.ok_or_else(|| {
+            let doing = format!("{doing} partition {partition} of topic {topic:?}");
+            Error::caller(doing, "it is not assigned to this consumer")
+        })
+    }
+
+    fn assigned(&self) -> MutexGuard<'_, Assigned> {
+        self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.commands.push(Command::Released);
+    }
+}
+
+fn known_offset(position: Position) -> Option<i64> {
+    match position {
+        Position::Offset(offset) => Some(offset),
+        _ => None,
+    }
+}
+
+fn batch_error(queue: &Queue, offset: i64, error: &DecodeError) -> Error {
+    let doing =
+        format!("reading partition {} of topic {:?} at offset {offset}", queue.partition, queue.topic);
+    let reason = error.to_string().into();
+    Error::with_maybe_written(
+        doing,
+        Failure::Malformed { peer: Arc::from("the stored batch"), reason },
+        false,
+    )
+}
+
+impl ConsumerBuilder {
+    pub(crate) fn new(client: Client) -> Self {
+        let settings = client.0.settings.consumer.clone();
+        Self { client, settings, assignments: Vec::new() }
+    }
+
+    /// Adds partitions to be read from `position`.
+    pub fn assign<T: AsRef<str>>(
+        mut self,
+        partitions: impl IntoIterator<Item = (T, i32)>,
+        position: Position,
+    ) -> Self {
+        let partitions = partitions.into_iter();
+        self.assignments
+            .extend(partitions.map(|(topic, partition)| (topic.as_ref().to_owned(), partition, position)));
+        self
+    }
+
+    /// Sets where to go when a position does not exist any more. Default [`Reset::Fail`].
+    pub fn reset(mut self, reset: Reset) -> Self {
+        self.settings.reset = reset;
+        self
+    }
+
+    /// Sets which records of transactions are seen. Default [`Isolation::ReadUncommitted`].
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.settings.isolation = isolation;
+        self
+    }
+
+    /// Sets how long a broker waits for records when it has none. Default 500 ms.
+    pub fn fetch_wait(mut self, wait: Duration) -> Self {
+        self.settings.fetch_wait = wait;
+        self
+    }
+
+    /// Sets anything else.
+    pub fn settings(mut self, change: impl FnOnce(&mut ConsumerSettings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// Starts the consumer.
+    ///
+    /// # Errors
+    /// When a topic or partition does not exist.
+    ///
+    /// # Cancel safety
+    /// Dropped, nothing is left behind.
+    pub async fn build(self) -> Result<Consumer, Error> {
+        let Self { client, settings, assignments } = self;
+        let of_client = &client.0.settings.client;
+        let machine = MachineSettings {
+            fetch_bytes_max: settings.fetch_bytes_max,
+            partition_bytes_max: settings.fetch_partition_bytes_max,
+            fetch_bytes_min: settings.fetch_bytes_min,
+            fetch_wait: settings.fetch_wait,
+            buffer_bytes_max: settings.fetch_partition_bytes_max,
+            reset: match settings.reset {
+                Reset::Fail => None,
+                Reset::Earliest => Some(Position::Earliest),
+                Reset::Latest => Some(Position::Latest),
+            },
+            read_committed: settings.isolation == Isolation::ReadCommitted,
+            request_timeout: of_client.request_timeout,
+            backoff: Backoff { min: of_client.retry_backoff, max: of_client.retry_backoff_max },
+        };
+        let (commands, ready) = (Arc::<Commands>::default(), Arc::<Ready>::default());
+        let source = Source::new(machine, client.rng());
+        let driver = Driver::new(
+            client.clone(),
+            source,
+            Arc::clone(&commands),
+            Arc::clone(&ready),
+            settings.fetch_bytes_max,
+        );
+        tokio::spawn(driver.run());
+        let consumer = Consumer {
+            client,
+            settings,
+            commands,
+            ready,
+            unreadable: Arc::default(),
+            decompressor: Decompressor::new(),
+            assigned: Mutex::default(),
+        };
+        for (topic, partition, position) in assignments {
+            consumer.assign([(topic, partition)], position).await?;
+        }
+        Ok(consumer)
+    }
+}

@@ -1,0 +1,152 @@
+//! Per partition, the batches that were fetched and not taken yet, still compressed; and the list of partitions that
+//! have some.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use milena_core::source::{Epoch, Slot};
+use milena_wire::batch::RawBatch;
+use tokio::sync::Notify;
+
+use crate::Error;
+use crate::budget::Reservation;
+
+/// One partition's place.
+pub(super) struct Queue {
+    pub(super) slot: Slot,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    is_paused: AtomicBool,
+    inner: Mutex<Inner>,
+}
+
+/// What the driver fills and the consumer empties, under one lock held for one batch.
+pub(super) struct Inner {
+    pub(super) epoch: Epoch,
+    pub(super) batches: VecDeque<Queued>,
+    /// The offset behind what was delivered.
+    pub(super) position: Option<i64>,
+    /// Why it stops here, to be told once.
+    pub(super) stopped: Option<Error>,
+    /// Whether it is in the list of those that have something.
+    is_listed: bool,
+}
+
+/// A fetched batch.
+pub(super) struct Queued {
+    pub(super) batch: RawBatch,
+    pub(super) from: i64,
+    pub(super) high_watermark: i64,
+    pub(super) frame: Arc<Frame>,
+}
+
+/// A fetch response's memory: held until its last batch is dropped.
+pub(super) struct Frame {
+    pub(super) reservation: Option<Reservation>,
+    pub(super) freed: Arc<Notify>,
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        drop(self.reservation.take());
+        self.freed.notify_one();
+    }
+}
+
+/// Partitions that have something to deliver, in the order in which they are served.
+#[derive(Default)]
+pub(super) struct Ready {
+    queues: Mutex<VecDeque<Arc<Queue>>>,
+    pub(super) arrived: Notify,
+}
+
+/// What the consumer gets next.
+pub(super) enum Next {
+    Batch(Arc<Queue>, Epoch, Queued),
+    Stopped(Error),
+    Nothing,
+}
+
+impl Queue {
+    pub(super) fn new(slot: Slot, topic: Arc<str>, partition: i32, position: Option<i64>) -> Self {
+        let inner = Inner {
+            epoch: Epoch::default(),
+            batches: VecDeque::new(),
+            position,
+            stopped: None,
+            is_listed: false,
+        };
+        Self { slot, topic, partition, is_paused: AtomicBool::new(false), inner: Mutex::new(inner) }
+    }
+
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Relaxed)
+    }
+
+    /// Answers whether that is a change.
+    pub(super) fn set_paused(&self, is_paused: bool) -> bool {
+        self.is_paused.swap(is_paused, Ordering::Relaxed) != is_paused
+    }
+
+    /// Drops what was fetched and begins a new epoch at `position`.
+    pub(super) fn restart(&self, position: Option<i64>) -> Epoch {
+        let mut inner = self.inner();
+        inner.epoch = Epoch(inner.epoch.0.wrapping_add(1));
+        inner.position = position;
+        inner.stopped = None;
+        let dropped = std::mem::take(&mut inner.batches);
+        let epoch = inner.epoch;
+        drop(inner);
+        // Outside the lock: freeing memory wakes others.
+        drop(dropped);
+        epoch
+    }
+}
+
+impl Ready {
+    /// `queue` may have something to deliver: it gets in line, if it is not.
+    pub(super) fn list(&self, queue: &Arc<Queue>) {
+        let mut inner = queue.inner();
+        let has_something = !inner.batches.is_empty() || inner.stopped.is_some();
+        if inner.is_listed || queue.is_paused() || !has_something {
+            return;
+        }
+        inner.is_listed = true;
+        drop(inner);
+        self.queues().push_back(Arc::clone(queue));
+        self.arrived.notify_one();
+    }
+
+    /// The next thing to deliver. Partitions take turns, a batch each.
+    pub(super) fn next(&self) -> Next {
+        loop {
+            let Some(queue) = self.queues().pop_front() else { return Next::Nothing };
+            let mut inner = queue.inner();
+            inner.is_listed = false;
+            if queue.is_paused() {
+                // What it has stays; resuming lists it again.
+                continue;
+            }
+            let epoch = inner.epoch;
+            let batch = inner.batches.pop_front();
+            let stopped = if batch.is_none() { inner.stopped.take() } else { None };
+            drop(inner);
+            self.list(&queue);
+            if let Some(batch) = batch {
+                return Next::Batch(queue, epoch, batch);
+            }
+            if let Some(error) = stopped {
+                return Next::Stopped(error);
+            }
+        }
+    }
+
+    fn queues(&self) -> MutexGuard<'_, VecDeque<Arc<Queue>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

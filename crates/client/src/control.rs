@@ -1,0 +1,167 @@
+//! The control task, one per client: keeps the metadata fresh and publishes each snapshot.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use milena_core::backoff::Backoff;
+use milena_core::metadata::{LeaderHint, Refresh, RefreshSettings, Snapshot};
+use milena_core::{Failure, Rng};
+use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use tokio::sync::{mpsc, watch};
+
+use crate::Address;
+use crate::client::ask_on;
+use crate::clock::{Clock, sleep_until};
+use crate::connection::{Links, Typed};
+use crate::settings::ClientSettings;
+
+/// What the control task is told.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Someone needs this topic.
+    Topic(Arc<str>),
+    /// Nobody waits for this topic any more.
+    Forget(Arc<str>),
+    /// Someone met an answer that does not fit the metadata.
+    Outdated,
+    /// Answers named new leaders.
+    Hints(Vec<LeaderHint>),
+}
+
+pub(crate) struct Control {
+    settings: ClientSettings,
+    clock: Clock,
+    links: Arc<Links>,
+    rng: Rng,
+}
+
+type Asking = Pin<Box<dyn Future<Output = Result<MetadataResponse, Failure>> + Send>>;
+
+impl Control {
+    pub(crate) fn new(settings: ClientSettings, clock: Clock, links: Arc<Links>, rng: Rng) -> Self {
+        Self { settings, clock, links, rng }
+    }
+
+    /// The first snapshot: every bootstrap server is tried once.
+    pub(crate) async fn bootstrap(&self) -> Result<Snapshot, Failure> {
+        let response = self.ask(self.settings.bootstrap.clone(), &[]).await?;
+        Ok(Snapshot::default().merge(&response, false))
+    }
+
+    /// Runs until nobody can tell it anything any more.
+    pub(crate) async fn run(
+        mut self,
+        publish: watch::Sender<Arc<Snapshot>>,
+        mut events: mpsc::Receiver<Event>,
+    ) {
+        let settings = RefreshSettings {
+            age_max: self.settings.metadata_age_max,
+            backoff: Backoff { min: self.settings.retry_backoff, max: self.settings.retry_backoff_max },
+        };
+        let mut refresh = Refresh::new(settings, Rng::seeded(self.rng.next_u64()), self.clock.now());
+        let mut asking: Option<Asking> = None;
+        loop {
+            if let Some(ask) = refresh.poll_ask(self.clock.now()) {
+                asking = Some(self.begin(&publish.borrow(), ask.topics));
+            }
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(Event::Topic(topic)) => refresh.handle_topic(&topic),
+                    Some(Event::Forget(topic)) => refresh.handle_forgotten(&topic),
+                    Some(Event::Outdated) => refresh.handle_outdated(),
+                    Some(Event::Hints(hints)) => {
+                        let next = publish.borrow().with_hints(&hints);
+                        if let Some(next) = next {
+                            publish.send_replace(Arc::new(next));
+                        }
+                    }
+                    None => return,
+                },
+                outcome = answered(&mut asking) => {
+                    asking = None;
+                    match outcome {
+                        Ok(response) => {
+                            let next = publish.borrow().merge(&response, false);
+                            refresh.handle_answer(&next, self.clock.now());
+                            self.forget_links(&next);
+                            publish.send_replace(Arc::new(next));
+                        }
+                        Err(_) => refresh.handle_failure(self.clock.now()),
+                    }
+                }
+                () = sleep_until(self.clock, refresh.poll_timeout()) => {}
+            }
+        }
+    }
+
+    fn begin(&mut self, snapshot: &Snapshot, topics: Vec<Arc<str>>) -> Asking {
+        let mut addresses: Vec<_> = snapshot
+            .brokers
+            .values()
+            .map(|broker| Address::new(Arc::clone(&broker.host), broker.port))
+            .collect();
+        let start = self.rng.below(addresses.len() as u32) as usize;
+        addresses.rotate_left(start);
+        // When all known brokers are gone, the bootstrap servers may know others (KIP-899).
+        addresses.extend(
+            self.settings
+                .bootstrap
+                .iter()
+                .filter(|address| !addresses.contains(address))
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
+        let control = Self {
+            settings: self.settings.clone(),
+            clock: self.clock,
+            links: Arc::clone(&self.links),
+            rng: self.rng.clone(),
+        };
+        Box::pin(async move { control.ask(addresses, &topics).await })
+    }
+
+    /// Asks one after another until one answers.
+    async fn ask(&self, addresses: Vec<Address>, topics: &[Arc<str>]) -> Result<MetadataResponse, Failure> {
+        let mut failures = Vec::new();
+        for address in addresses {
+            let topics = topics
+                .iter()
+                .map(|topic| MetadataRequestTopic { name: Some((&**topic).into()), ..Default::default() });
+            let request = MetadataRequest {
+                topics: Some(topics.collect()),
+                allow_auto_topic_creation: self.settings.auto_create_topics,
+                ..Default::default()
+            };
+            let limit = self.settings.connect_timeout.min(self.settings.request_timeout);
+            match ask_on(
+                &self.links.to(&address),
+                self.clock,
+                Typed { request, version_max: i16::MAX },
+                self.clock.after(limit),
+            )
+            .await
+            {
+                Ok(response) => return Ok(response),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        Err(Failure::all(failures))
+    }
+
+    /// Keeps the ways to brokers that are up and to the bootstrap servers.
+    fn forget_links(&self, snapshot: &Snapshot) {
+        self.links.retain(|address| {
+            let is_up = |broker: &milena_core::metadata::Broker| {
+                (&*broker.host, broker.port) == (address.host(), address.port())
+            };
+            self.settings.bootstrap.contains(address) || snapshot.brokers.values().any(is_up)
+        });
+    }
+}
+
+async fn answered(asking: &mut Option<Asking>) -> Result<MetadataResponse, Failure> {
+    match asking {
+        Some(asking) => asking.as_mut().await,
+        None => std::future::pending().await,
+    }
+}

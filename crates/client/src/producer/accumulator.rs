@@ -1,0 +1,241 @@
+//! The only place that producing callers share: per partition, a small mutex around the open batch, held for one append
+//! or one drain.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use milena_core::Rng;
+use milena_core::producer::Slot;
+use milena_wire::batch::{AppendError, BatchBuilder, Header};
+use milena_wire::pool::Pool;
+
+use super::delivery::BatchState;
+use crate::Record;
+use crate::budget::{Budget, Reservation};
+
+/// One partition's open batch, and those that were filled and not taken yet.
+pub(super) struct Accumulator {
+    pub(super) slot: Slot,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    sticky: Arc<Sticky>,
+    batches: Mutex<Batches>,
+}
+
+#[derive(Default)]
+struct Batches {
+    open: Option<OpenBatch>,
+    filled: Vec<OpenBatch>,
+}
+
+/// A batch that takes records.
+pub(super) struct OpenBatch {
+    pub(super) builder: BatchBuilder,
+    pub(super) state: Arc<BatchState>,
+    pub(super) reservation: Reservation,
+    /// Records whose sender waits for no delivery.
+    pub(super) posted: u32,
+}
+
+/// Where batches get their memory, and how large they may become.
+pub(super) struct BatchSettings {
+    pub(super) pool: Pool,
+    pub(super) budget: Budget,
+    pub(super) bytes_max: usize,
+    /// A record alone may be as large as a request.
+    pub(super) record_bytes_max: usize,
+}
+
+/// What became of an append.
+pub(super) enum Appended<T> {
+    /// It is in the open batch. `opened`: it is the first one there. `filled`: a batch was filled before it.
+    Done { result: T, opened: bool, filled: bool },
+    /// The batch of an unkeyed record was filled: it goes to another partition.
+    Elsewhere,
+    /// Memory is to be reserved first.
+    NoRoom,
+    /// No batch takes it.
+    TooLarge { bytes: usize, limit: usize },
+}
+
+/// The least that is reserved for a batch.
+const RESERVED_BYTES_MIN: usize = 1024;
+
+impl Accumulator {
+    pub(super) fn new(slot: Slot, topic: Arc<str>, partition: i32, sticky: Arc<Sticky>) -> Self {
+        Self { slot, topic, partition, sticky, batches: Mutex::default() }
+    }
+
+    /// Encodes `record` into the open batch. `room` is memory that was waited for. `result` makes what the caller wants
+    /// of the batch and the record's index.
+    ///
+    /// Bench: `enqueue`.
+    pub(super) fn append<T>(
+        &self,
+        record: &Record<'_>,
+        timestamp_ms: i64,
+        settings: &BatchSettings,
+        room: &mut Option<Reservation>,
+        result: impl FnOnce(&mut OpenBatch, u32) -> T,
+    ) -> Appended<T> {
+        let headers = record.headers.as_slice();
+        let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut filled = false;
+        loop {
+            let opened = batches.open.is_none();
+            if opened {
+                match self.open(settings, room) {
+                    Some(batch) => batches.open = Some(batch),
+                    None => return Appended::NoRoom,
+                }
+            }
+            let Some(batch) = &mut batches.open else { return Appended::Elsewhere };
+            // The check is only needed where the record might not fit what is reserved; its bytes are an upper bound.
+            let bytes_max = batch.builder.bytes().saturating_add(bytes_at_most(record, headers));
+            if bytes_max > batch.reservation.bytes() && !batch.grow(record, timestamp_ms, room) {
+                if opened {
+                    batches.open = None;
+                }
+                return Appended::NoRoom;
+            }
+            match batch.builder.append(timestamp_ms, record.key, record.value, headers) {
+                Ok(index) => return Appended::Done { result: result(batch, index), opened, filled },
+                Err(AppendError::TooLarge { bytes, limit }) => {
+                    if opened {
+                        batches.open = None;
+                    }
+                    return Appended::TooLarge { bytes, limit };
+                }
+                Err(AppendError::Full) => {
+                    let full = batches.open.take();
+                    batches.filled.extend(full);
+                    filled = true;
+                    let was_sticky = self.sticky.leave(self.partition);
+                    if was_sticky && record.key.is_none() && record.partition.is_none() {
+                        return Appended::Elsewhere;
+                    }
+                }
+            }
+        }
+    }
+
+    fn open(&self, settings: &BatchSettings, room: &mut Option<Reservation>) -> Option<OpenBatch> {
+        let reservation = room.take().or_else(|| settings.budget.try_reserve(RESERVED_BYTES_MIN))?;
+        let builder = BatchBuilder::new(&settings.pool)
+            .bytes_max(settings.bytes_max)
+            .record_bytes_max(settings.record_bytes_max);
+        Some(OpenBatch {
+            builder,
+            state: Arc::new(BatchState::new(Arc::clone(&self.topic), self.partition)),
+            reservation,
+            posted: 0,
+        })
+    }
+
+    /// Takes the batches that are to be sealed, oldest first: those filled, and the open one too with `close`. Answers
+    /// whether none is left open.
+    pub(super) fn take(&self, close: bool, taken: &mut Vec<OpenBatch>) -> bool {
+        let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.append(&mut batches.filled);
+        if close && let Some(open) = batches.open.take() {
+            self.sticky.leave(self.partition);
+            taken.push(open);
+        }
+        batches.open.is_none()
+    }
+}
+
+impl OpenBatch {
+    /// Reserves what the batch's buffer will have grown to with `record`: buffers double. False if there is no room.
+    #[cold]
+    fn grow(&mut self, record: &Record<'_>, timestamp_ms: i64, room: &mut Option<Reservation>) -> bool {
+        let headers = record.headers.as_slice();
+        let bytes = self.builder.bytes()
+            + self.builder.encoded_bytes(timestamp_ms, record.key, record.value, headers);
+        if let Some(room) = room.take() {
+            self.reservation.merge(room);
+        }
+        if bytes <= self.reservation.bytes() {
+            return true;
+        }
+        let wanted = bytes.next_power_of_two().max(RESERVED_BYTES_MIN);
+        let missing = wanted.saturating_sub(self.reservation.bytes());
+        self.reservation.try_grow(missing)
+    }
+}
+
+/// An upper bound of a record's encoded size, cheap to tell.
+fn bytes_at_most(record: &Record<'_>, headers: &[Header<'_>]) -> usize {
+    let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+    // Length, attributes, timestamp and offset deltas, two lengths, header count: at most 10 + 1 + 10 + 5 + 5 + 5 + 5;
+    // and two lengths per header.
+    let fixed = 41 + length(record.key) + length(record.value);
+    headers.iter().fold(fixed, |sum, header| {
+        sum.saturating_add(10).saturating_add(header.key.len()).saturating_add(length(header.value))
+    })
+}
+
+/// The partition that a topic's unkeyed records go to until its batch is closed (KIP-480).
+pub(super) struct Sticky {
+    current: AtomicU32,
+    count: AtomicU32,
+    turns: AtomicU64,
+}
+
+impl Sticky {
+    pub(super) fn new(seed: u64, count: u32) -> Self {
+        let sticky =
+            Self { current: AtomicU32::new(0), count: AtomicU32::new(count), turns: AtomicU64::new(seed) };
+        sticky.turn();
+        sticky
+    }
+
+    pub(super) fn current(&self) -> u32 {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_count(&self, count: u32) {
+        self.count.store(count, Ordering::Relaxed);
+    }
+
+    /// The batch of `partition` was closed. Answers whether it was the current one, so that another is now.
+    fn leave(&self, partition: i32) -> bool {
+        let was_current = u32::try_from(partition) == Ok(self.current());
+        if was_current {
+            self.turn();
+        }
+        was_current
+    }
+
+    /// Goes to another partition, by chance.
+    fn turn(&self) {
+        let count = self.count.load(Ordering::Relaxed);
+        let chance = Rng::seeded(self.turns.fetch_add(1, Ordering::Relaxed)).below(count.saturating_sub(1));
+        let current = self.current();
+        // Any but the current one.
+        let next = if chance >= current && count > 1 { chance + 1 } else { chance };
+        self.current.store(next.min(count.saturating_sub(1)), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sticky_partition_changes_and_reaches_all() {
+        let sticky = Sticky::new(1, 5);
+        let mut seen = [0; 5];
+        for _ in 0..1000 {
+            let before = sticky.current();
+            assert!(sticky.leave(before as i32));
+            assert_ne!(sticky.current(), before);
+            assert!(!sticky.leave(before as i32));
+            seen[sticky.current() as usize] += 1;
+        }
+        assert!(seen.iter().all(|count| (150..=250).contains(count)), "{seen:?}");
+        let lonely = Sticky::new(1, 1);
+        assert!(lonely.leave(0));
+        assert_eq!(lonely.current(), 0);
+    }
+}

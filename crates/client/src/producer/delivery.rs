@@ -1,0 +1,197 @@
+//! What became of a record: one settlement per batch, shared by all who wait for one of its records.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use milena_core::Failure;
+use milena_core::producer::Outcome;
+
+use crate::Error;
+
+/// Where and as what a record was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    topic: Arc<str>,
+    partition: i32,
+    offset: Option<i64>,
+    timestamp_ms: i64,
+}
+
+impl Receipt {
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// The record's offset. None where the broker does not say: with `acks=0`, and in the rare case that a repeated
+    /// request finds the batch written, but so long ago that its offset is forgotten.
+    pub fn offset(&self) -> Option<i64> {
+        self.offset
+    }
+
+    /// The record's timestamp, in milliseconds since the epoch: the broker's where the topic uses the time of the
+    /// append, the record's own otherwise.
+    pub fn timestamp_ms(&self) -> i64 {
+        self.timestamp_ms
+    }
+}
+
+/// A record on its way: resolves when it was written, or given up.
+///
+/// A delivery is its batch and an index; there is nothing else per record. It resolves within the producer's
+/// `delivery_timeout`, whatever happens.
+///
+/// # Cancel safety
+/// Dropping it changes nothing for the record.
+#[must_use = "the record is sent all the same, but nobody learns if it fails; `post` says so more cheaply"]
+pub struct Delivery {
+    batch: Arc<BatchState>,
+    index: u32,
+    timestamp_ms: i64,
+    /// Our place among those who wait.
+    place: Option<usize>,
+}
+
+/// What all deliveries of a batch share.
+pub(super) struct BatchState {
+    topic: Arc<str>,
+    partition: i32,
+    settlement: OnceLock<Settlement>,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+enum Settlement {
+    Written { base_offset: Option<i64>, log_append_time_ms: Option<i64> },
+    Failed { error: Error, at_fault: Vec<(i32, Error)> },
+}
+
+impl BatchState {
+    pub(super) fn new(topic: Arc<str>, partition: i32) -> Self {
+        Self { topic, partition, settlement: OnceLock::new(), waiting: Mutex::new(Vec::new()) }
+    }
+
+    /// Settles the batch; the error, if it failed. The first settlement counts.
+    pub(super) fn settle(&self, outcome: Outcome) -> Option<Error> {
+        let settlement = match outcome {
+            Outcome::Written { base_offset, log_append_time_ms } => {
+                Settlement::Written { base_offset, log_append_time_ms }
+            }
+            Outcome::Failed { failure, maybe_written, records } => {
+                self.failed(&failure, maybe_written, records)
+            }
+        };
+        let error = match &settlement {
+            Settlement::Failed { error, .. } => Some(error.clone()),
+            Settlement::Written { .. } => None,
+        };
+        let _ = self.settlement.set(settlement);
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        waiting.into_iter().for_each(Waker::wake);
+        error
+    }
+
+    fn failed(
+        &self,
+        failure: &Failure,
+        maybe_written: bool,
+        records: Vec<(i32, Option<Arc<str>>)>,
+    ) -> Settlement {
+        let doing = format!("writing to partition {} of topic {:?}", self.partition, self.topic);
+        let at_fault: Vec<_> = records
+            .into_iter()
+            .map(|(index, message)| {
+                let own = message
+                    .and_then(|message| failure.code().map(|code| Failure::answer(code, Some(&message))));
+                (
+                    index,
+                    Error::with_maybe_written(doing.as_str(), own.unwrap_or_else(|| failure.clone()), false),
+                )
+            })
+            .collect();
+        // KIP-467: the whole batch is refused for the sake of some records.
+        let doing =
+            if at_fault.is_empty() { doing } else { format!("{doing}, in one batch with records at fault") };
+        Settlement::Failed {
+            error: Error::with_maybe_written(doing, failure.clone(), maybe_written),
+            at_fault,
+        }
+    }
+
+    fn receipt(&self, index: u32, timestamp_ms: i64) -> Option<Result<Receipt, Error>> {
+        Some(match self.settlement.get()? {
+            Settlement::Written { base_offset, log_append_time_ms } => Ok(Receipt {
+                topic: Arc::clone(&self.topic),
+                partition: self.partition,
+                offset: base_offset.map(|base| base + i64::from(index)),
+                timestamp_ms: log_append_time_ms.unwrap_or(timestamp_ms),
+            }),
+            Settlement::Failed { error, at_fault } => {
+                let own = at_fault.iter().find(|(at, _)| i64::from(*at) == i64::from(index));
+                Err(own.map_or(error, |(_, error)| error).clone())
+            }
+        })
+    }
+}
+
+impl Delivery {
+    pub(super) fn new(batch: Arc<BatchState>, index: u32, timestamp_ms: i64) -> Self {
+        Self { batch, index, timestamp_ms, place: None }
+    }
+
+    /// The partition the record goes to.
+    pub fn partition(&self) -> i32 {
+        self.batch.partition
+    }
+
+    /// Whether the record is settled, so that awaiting it returns at once.
+    pub fn is_settled(&self) -> bool {
+        self.batch.settlement.get().is_some()
+    }
+}
+
+impl Future for Delivery {
+    type Output = Result<Receipt, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(receipt) = self.batch.receipt(self.index, self.timestamp_ms) {
+            return Poll::Ready(receipt);
+        }
+        let place = {
+            let mut waiting = self.batch.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            // Settled since we looked: whoever settles sets the outcome before it takes this lock.
+            if let Some(receipt) = self.batch.receipt(self.index, self.timestamp_ms) {
+                return Poll::Ready(receipt);
+            }
+            match self.place {
+                Some(place) => {
+                    waiting[place].clone_from(cx.waker());
+                    place
+                }
+                None => {
+                    waiting.push(cx.waker().clone());
+                    waiting.len() - 1
+                }
+            }
+        };
+        self.place = Some(place);
+        Poll::Pending
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("topic", &self.batch.topic)
+            .field("partition", &self.batch.partition)
+            .field("is_settled", &self.is_settled())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,320 @@
+//! The producer's task: carries events between accumulators, machine and connections, and decides nothing.
+//!
+//! ```text
+//!  inbox (opened, filled, flush) ─┐                    ┌─▶ close: take from accumulators ─▶ Sealer
+//!  sealed ────────────────────────┼─▶ core::Producer ──┼─▶ transmit ─▶ Links
+//!  landed (answers) ──────────────┤                    ├─▶ settled ─▶ BatchState, deliveries
+//!  metadata, time ────────────────┘                    └─▶ flushed
+//! ```
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use milena_core::metadata::{Destination, Snapshot};
+use milena_core::producer::{FlushId, Producer as Machine, RequestId, Settled, Ticket, Transmit};
+use milena_core::{Failure, Instant};
+use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::accumulator::{Accumulator, OpenBatch};
+use super::seal::{Parcel, Sealer};
+use super::topics::Topics;
+use crate::client::address_of;
+use crate::clock::sleep_until;
+use crate::connection::{Answer, Call, Links, Reply, Typed};
+use crate::{Client, Error};
+
+/// What handles tell the driver.
+pub(super) enum Event {
+    /// Partitions that are new, in the order of their slots.
+    Register(Vec<Arc<Accumulator>>),
+    /// A batch was opened in this accumulator.
+    Opened(u32),
+    /// A batch was filled in this accumulator.
+    Filled(u32),
+    Flush(oneshot::Sender<()>),
+    /// Nobody can produce any more.
+    Released,
+}
+
+/// Where handles leave events. They come once per batch, so a mutex is cheap.
+#[derive(Default)]
+pub(super) struct Inbox {
+    events: Mutex<Vec<Event>>,
+    arrived: Notify,
+}
+
+impl Inbox {
+    pub(super) fn push(&self, event: Event) {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        self.arrived.notify_one();
+    }
+
+    fn take(&self, events: &mut Vec<Event>) {
+        std::mem::swap(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner), events);
+    }
+}
+
+/// Failures of records whose senders wait for no delivery; [`flush`](super::Producer::flush) tells.
+#[derive(Default)]
+pub(super) struct PostFailures(Mutex<Option<(u64, Error)>>);
+
+impl PostFailures {
+    fn note(&self, records: u32, error: Error) {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, _) = failures.get_or_insert((0, error));
+        *count += u64::from(records);
+    }
+
+    /// How many there were since the last call, and the first one's error.
+    pub(super) fn take(&self) -> Option<(u64, Error)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+type Landed = (RequestId, Result<Answer, Failure>);
+type AskingIdentity = Pin<Box<dyn Future<Output = Result<InitProducerIdResponse, Failure>> + Send>>;
+
+pub(super) struct Driver {
+    pub(super) client: Client,
+    pub(super) machine: Machine<Parcel>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) topics: Arc<Topics>,
+    pub(super) failures: Arc<PostFailures>,
+    pub(super) sealer: Sealer,
+    pub(super) sealed: mpsc::UnboundedReceiver<(Ticket, Parcel)>,
+    pub(super) links: Links,
+    accumulators: Vec<Arc<Accumulator>>,
+    landed: mpsc::UnboundedReceiver<Landed>,
+    land: mpsc::UnboundedSender<Landed>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    asking: Option<AskingIdentity>,
+    flushing: Vec<(FlushId, oneshot::Sender<()>)>,
+    is_released: bool,
+    events: Vec<Event>,
+    taken: Vec<OpenBatch>,
+}
+
+/// A driver's parts that its producer knows as well.
+pub(super) struct Parts {
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) topics: Arc<Topics>,
+    pub(super) failures: Arc<PostFailures>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        client: Client,
+        machine: Machine<Parcel>,
+        parts: &Parts,
+        sealer: Sealer,
+        sealed: mpsc::UnboundedReceiver<(Ticket, Parcel)>,
+    ) -> Self {
+        // Answers in flight are bounded by the machine, and nothing else comes through here.
+        let (land, landed) = mpsc::unbounded_channel();
+        Self {
+            links: client.new_links(),
+            snapshot: client.watch_snapshot(),
+            client,
+            machine,
+            inbox: Arc::clone(&parts.inbox),
+            topics: Arc::clone(&parts.topics),
+            failures: Arc::clone(&parts.failures),
+            sealer,
+            sealed,
+            accumulators: Vec::new(),
+            landed,
+            land,
+            asking: None,
+            flushing: Vec::new(),
+            is_released: false,
+            events: Vec::new(),
+            taken: Vec::new(),
+        }
+    }
+
+    /// Runs until nobody can produce any more and everything is settled.
+    pub(super) async fn run(mut self) {
+        while !(self.is_released && self.machine.outstanding() == 0) {
+            let wake = self.machine.poll_timeout();
+            tokio::select! {
+                () = self.inbox.arrived.notified() => {}
+                Some(landed) = self.landed.recv() => self.handle_landed(landed),
+                Some(sealed) = self.sealed.recv() => self.handle_sealed(sealed),
+                Ok(()) = self.snapshot.changed() => self.handle_metadata(),
+                answer = answered(&mut self.asking) => {
+                    self.asking = None;
+                    self.machine.handle_identity(answer, self.now());
+                }
+                () = sleep_until(self.client.0.clock, wake) => {}
+            }
+            // Everything that is ready goes in before anything is decided.
+            while let Ok(landed) = self.landed.try_recv() {
+                self.handle_landed(landed);
+            }
+            while let Ok(sealed) = self.sealed.try_recv() {
+                self.handle_sealed(sealed);
+            }
+            self.handle_events();
+            self.machine.handle_timeout(self.now());
+            self.act();
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.client.0.clock.now()
+    }
+
+    fn handle_events(&mut self) {
+        let mut events = std::mem::take(&mut self.events);
+        self.inbox.take(&mut events);
+        let now = self.now();
+        for event in events.drain(..) {
+            match event {
+                Event::Register(added) => self.register(added),
+                Event::Opened(slot) => {
+                    self.machine.handle_opened(self.accumulators[slot as usize].slot, now);
+                }
+                Event::Filled(slot) => self.collect(slot as usize, false),
+                Event::Flush(done) => self.flushing.push((self.machine.handle_flush(), done)),
+                Event::Released => self.is_released = true,
+            }
+        }
+        self.events = events;
+    }
+
+    fn register(&mut self, added: Vec<Arc<Accumulator>>) {
+        for accumulator in added {
+            let slot = self.machine.register(Arc::clone(&accumulator.topic), accumulator.partition);
+            debug_assert_eq!(slot, accumulator.slot, "slots are given out in the order of registration");
+            self.accumulators.push(accumulator);
+        }
+        let snapshot = self.client.snapshot();
+        self.machine.handle_metadata(&snapshot, self.now());
+    }
+
+    /// Takes what is closed in an accumulator to be sealed, the open batch too with `close`.
+    fn collect(&mut self, index: usize, close: bool) {
+        let slot = self.accumulators[index].slot;
+        let mut taken = std::mem::take(&mut self.taken);
+        let is_emptied = self.accumulators[index].take(close, &mut taken);
+        let now = self.now();
+        for batch in taken.drain(..) {
+            let ticket = self.machine.handle_closed(slot, now);
+            if let Some((ticket, parcel)) = self.sealer.seal(ticket, batch) {
+                self.machine.handle_sealed(ticket, parcel);
+            }
+        }
+        self.taken = taken;
+        if is_emptied && close {
+            self.machine.handle_emptied(slot);
+        }
+    }
+
+    fn handle_sealed(&mut self, (ticket, parcel): (Ticket, Parcel)) {
+        self.sealer.finished();
+        self.machine.handle_sealed(ticket, parcel);
+    }
+
+    fn handle_landed(&mut self, (id, outcome): Landed) {
+        let now = self.now();
+        // `acks=0`: there is nothing to decode, it was written.
+        let decoded = match outcome {
+            Ok(answer) if answer.body.is_empty() => return self.machine.handle_written(id, now),
+            Ok(answer) => answer.decode(),
+            Err(failure) => Err(failure),
+        };
+        match decoded {
+            Ok(response) => self.machine.handle_response(id, &response, now),
+            Err(failure) => self.machine.handle_lost(id, &failure, now),
+        }
+    }
+
+    fn handle_metadata(&mut self) {
+        let snapshot = Arc::clone(&self.snapshot.borrow_and_update());
+        for name in self.topics.names() {
+            if let Ok(topic) = snapshot.topic(&name) {
+                self.topics.learn(topic, |added| {
+                    if !added.is_empty() {
+                        self.inbox.push(Event::Register(added));
+                    }
+                });
+            }
+        }
+        self.machine.handle_metadata(&snapshot, self.now());
+        self.links.retain(|address| {
+            snapshot
+                .brokers
+                .values()
+                .any(|broker| (&*broker.host, broker.port) == (address.host(), address.port()))
+        });
+    }
+
+    /// Does what the machine says until it says nothing more.
+    fn act(&mut self) {
+        loop {
+            let now = self.now();
+            while let Some(slot) = self.machine.poll_close(now) {
+                self.collect(slot.0 as usize, true);
+            }
+            match self.machine.poll_transmit(now) {
+                Some(transmit) => self.transmit(transmit),
+                None => break,
+            }
+        }
+        if self.asking.is_none() && self.machine.poll_identity() {
+            self.asking = Some(self.ask_identity());
+        }
+        while let Some(settled) = self.machine.poll_settled() {
+            self.settle(settled);
+        }
+        if let Some(upto) = self.machine.poll_flushed() {
+            for (_, done) in self.flushing.extract_if(.., |(id, _)| *id <= upto) {
+                // Whoever flushed may have gone away.
+                let _ = done.send(());
+            }
+        }
+        if self.machine.poll_metadata_wanted() {
+            self.client.metadata_is_outdated();
+        }
+        self.client.learn_leaders(self.machine.poll_hints());
+    }
+
+    fn transmit(&mut self, transmit: Transmit) {
+        let Transmit { id, broker, request, version_max, is_answered, deadline } = transmit;
+        let land = self.land.clone();
+        let reply = Reply::to(move |outcome| drop(land.send((id, outcome))));
+        let timeout = deadline - self.now();
+        let call = Call::new(Typed { request, version_max }, deadline, timeout, reply);
+        let call = if is_answered { call } else { call.unanswered() };
+        match address_of(&self.client.snapshot(), broker) {
+            Ok(address) => self.links.to(&address).send(call),
+            Err(failure) => call.refuse(failure),
+        }
+    }
+
+    fn ask_identity(&self) -> AskingIdentity {
+        let client = self.client.clone();
+        Box::pin(async move {
+            let request = InitProducerIdRequest { transaction_timeout_ms: i32::MAX, ..Default::default() };
+            let deadline = client.0.clock.after(client.0.settings.client.request_timeout);
+            client.ask(&Destination::Any, request, deadline).await
+        })
+    }
+
+    fn settle(&self, settled: Settled<Parcel>) {
+        let Settled { batch, outcome, .. } = settled;
+        if let Some(error) = batch.state.settle(outcome)
+            && batch.posted > 0
+        {
+            self.failures.note(batch.posted, error);
+        }
+    }
+}
+
+async fn answered(asking: &mut Option<AskingIdentity>) -> Result<InitProducerIdResponse, Failure> {
+    match asking {
+        Some(asking) => asking.as_mut().await,
+        None => std::future::pending().await,
+    }
+}

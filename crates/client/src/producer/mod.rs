@@ -1,0 +1,414 @@
+//! The producer's handle: records in, deliveries out.
+//!
+//! ```text
+//!  send, enqueue, post ─▶ Topics (partition) ─▶ Accumulator (open batch) ─▶ Driver ─▶ connections
+//!  Delivery (batch, index) ◀──────────── one settlement per batch ◀──────────┘
+//! ```
+
+mod accumulator;
+mod delivery;
+mod driver;
+mod seal;
+mod topics;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use milena_core::backoff::Backoff;
+use milena_core::producer::{Producer as Machine, Settings as MachineSettings};
+use milena_core::{Failure, Instant};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout_at;
+
+use self::accumulator::{Appended, BatchSettings, OpenBatch};
+pub use self::delivery::{Delivery, Receipt};
+use self::driver::{Driver, Event, Parts};
+use self::seal::Sealer;
+use self::topics::Topics;
+use crate::budget::Reservation;
+use crate::record::millis_since_epoch;
+use crate::settings::{Acks, Compression, ProducerSettings};
+use crate::{Client, Error, Record};
+
+/// Writes records. Cheap to clone; clones share everything.
+///
+/// By default every record is written once, in the order of the calls per partition, and to all in-sync replicas before
+/// it counts as written. Batches form by themselves: a record leaves at once while its broker is idle, and together
+/// with others while it is busy.
+///
+/// When the last clone is dropped, what was taken is still sent as long as the runtime runs; [`flush`](Self::flush)
+/// first where the program is about to end.
+///
+/// ```no_run
+/// # async fn example(client: milena::Client) -> Result<(), milena::Error> {
+/// use milena::Record;
+///
+/// let producer = client.producer().build().await?;
+/// let receipt = producer.send(Record::to("orders").key("42").value("created")).await?;
+/// println!("written to partition {}", receipt.partition());
+///
+/// let delivery = producer.enqueue(Record::to("orders").key("42").value("paid")).await?;
+/// delivery.await?;
+///
+/// for id in 0..1_000_000 {
+///     producer.post(Record::to("clicks").value(&format!("{id}"))).await?;
+/// }
+/// producer.flush().await?; // tells if any of them was not written
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Producer(Arc<Shared>);
+
+struct Shared {
+    client: Client,
+    parts: Parts,
+    batches: BatchSettings,
+    enqueue_timeout: Duration,
+    is_closed: AtomicBool,
+}
+
+/// Sets a producer up; see [`Client::producer`].
+#[must_use = "a builder does nothing until it builds"]
+pub struct ProducerBuilder {
+    client: Client,
+    settings: ProducerSettings,
+    idempotence_asked: bool,
+}
+
+impl Producer {
+    /// Writes a record and waits until it is written.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue), and when the record was not acknowledged in time; then
+    /// [`Error::maybe_written`] tells whether it may have been written all the same.
+    ///
+    /// # Cancel safety
+    /// Dropped before the record has a place, nothing was taken. Dropped later, the record is sent all the same.
+    pub async fn send(&self, record: Record<'_>) -> Result<Receipt, Error> {
+        self.enqueue(record).await?.await
+    }
+
+    /// Takes a record, waiting only for room. The delivery tells what becomes of it.
+    ///
+    /// Records of one partition are written in the order in which these calls return.
+    ///
+    /// # Errors
+    /// When the topic or partition does not exist, the record is larger than a batch may be, there is no room in time,
+    /// or the producer was closed. Nothing was written then.
+    ///
+    /// # Cancel safety
+    /// Dropped before it returns, nothing was taken.
+    pub async fn enqueue(&self, record: Record<'_>) -> Result<Delivery, Error> {
+        let timestamp_ms = timestamp(&record);
+        let take = |batch: &mut OpenBatch, index| (Arc::clone(&batch.state), index);
+        let (state, index) = match self.append_now(&record, timestamp_ms, &mut None, take) {
+            Some(taken) => taken?,
+            None => self.append(&record, timestamp_ms, take).await?,
+        };
+        Ok(Delivery::new(state, index, timestamp_ms))
+    }
+
+    /// Takes a record whose single delivery nobody waits for: the cheapest way. If it fails,
+    /// [`flush`](Self::flush) says so.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    ///
+    /// # Cancel safety
+    /// Dropped before it returns, nothing was taken.
+    pub async fn post(&self, record: Record<'_>) -> Result<(), Error> {
+        let timestamp_ms = timestamp(&record);
+        let take = |batch: &mut OpenBatch, _| batch.posted += 1;
+        match self.append_now(&record, timestamp_ms, &mut None, take) {
+            Some(taken) => taken,
+            None => self.append(&record, timestamp_ms, take).await,
+        }
+    }
+
+    /// Sends everything taken before this call without waiting for linger, and waits until it is settled.
+    ///
+    /// # Errors
+    /// When records that were [posted](Self::post) since the last flush were not written: how many, and why the first.
+    /// What became of enqueued records their deliveries tell.
+    ///
+    /// # Cancel safety
+    /// Dropped, the records are sent all the same, and failures are kept for the next flush.
+    pub async fn flush(&self) -> Result<(), Error> {
+        let (done, flushed) = oneshot::channel();
+        self.0.parts.inbox.push(Event::Flush(done));
+        flushed.await.map_err(|_| Error::new("flushing", Failure::Closed))?;
+        match self.0.parts.failures.take() {
+            None => Ok(()),
+            Some((count, first)) => {
+                let doing =
+                    format!("flushing: {count} posted records were not written, the first in {first}");
+                Err(Error::with_maybe_written(doing, first.failure().clone(), first.maybe_written()))
+            }
+        }
+    }
+
+    /// Takes nothing more, from this or any clone, and flushes.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    ///
+    /// # Cancel safety
+    /// Dropped, the producer is closed all the same.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.0.is_closed.store(true, Ordering::Release);
+        self.flush().await
+    }
+
+    /// Appends without waiting; none when something has to be waited for.
+    fn append_now<T>(
+        &self,
+        record: &Record<'_>,
+        timestamp_ms: i64,
+        room: &mut Option<Reservation>,
+        mut take: impl FnMut(&mut OpenBatch, u32) -> T,
+    ) -> Option<Result<T, Error>> {
+        if self.0.is_closed.load(Ordering::Acquire) {
+            return Some(Err(Error::new(doing(record), Failure::Closed)));
+        }
+        loop {
+            let appended: Option<Result<Appended<T>, ()>> = self.0.parts.topics.with(record.topic, |topic| {
+                let accumulator = topic.accumulator(record).map_err(drop)?;
+                let appended = accumulator.append(record, timestamp_ms, &self.0.batches, room, &mut take);
+                self.tell(accumulator.slot.0, &appended);
+                Ok(appended)
+            });
+            return match appended? {
+                Ok(Appended::Done { result, .. }) => Some(Ok(result)),
+                Ok(Appended::Elsewhere) => continue,
+                Ok(Appended::NoRoom) => None,
+                Ok(Appended::TooLarge { bytes, limit }) => Some(Err(too_large(record, bytes, limit))),
+                // It may have grown since we looked.
+                Err(()) => None,
+            };
+        }
+    }
+
+    /// Tells the driver of batches opened and filled.
+    fn tell<T>(&self, slot: u32, appended: &Appended<T>) {
+        let (opened, filled) = match appended {
+            Appended::Done { opened, filled, .. } => (*opened, *filled),
+            // These may come after a batch was filled; asking in vain costs little.
+            Appended::Elsewhere | Appended::NoRoom | Appended::TooLarge { .. } => (false, true),
+        };
+        if filled {
+            self.0.parts.inbox.push(Event::Filled(slot));
+        }
+        if opened {
+            self.0.parts.inbox.push(Event::Opened(slot));
+        }
+    }
+
+    /// Appends, waiting for the topic and for room.
+    #[cold]
+    async fn append<T>(
+        &self,
+        record: &Record<'_>,
+        timestamp_ms: i64,
+        mut take: impl FnMut(&mut OpenBatch, u32) -> T,
+    ) -> Result<T, Error> {
+        let deadline = self.0.client.0.clock.after(self.0.enqueue_timeout);
+        self.learn(record, deadline).await?;
+        let mut room = None;
+        loop {
+            if let Some(appended) = self.append_now(record, timestamp_ms, &mut room, &mut take) {
+                return appended;
+            }
+            let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+            let wanted = (bytes + ROOM_BYTES_MIN).next_power_of_two();
+            // What is there already is not reserved twice.
+            drop(room.take());
+            let reserve = self.0.batches.budget.reserve(wanted);
+            match timeout_at(self.0.client.0.clock.timer(deadline), reserve).await {
+                Ok(reserved) => room = Some(reserved),
+                Err(_) => {
+                    let failure = Failure::Undelivered { after: self.0.enqueue_timeout, last: None };
+                    let doing = format!("{}: waiting for room in the producer's memory", doing(record));
+                    return Err(Error::with_maybe_written(doing, failure, false));
+                }
+            }
+        }
+    }
+
+    /// Makes the record's topic and partition known.
+    async fn learn(&self, record: &Record<'_>, deadline: Instant) -> Result<(), Error> {
+        let known = self.0.parts.topics.with(record.topic, |topic| topic.accumulator(record).map(drop));
+        if known == Some(Ok(())) {
+            return Ok(());
+        }
+        let failed = |failure| Error::with_maybe_written(doing(record), failure, false);
+        let topic = self.0.client.topic(record.topic, deadline).await.map_err(failed)?;
+        let register = |added| self.0.parts.inbox.push(Event::Register(added));
+        self.0.parts.topics.learn(&topic, register);
+        match self.0.parts.topics.with(record.topic, |topic| topic.accumulator(record).map(drop)) {
+            Some(Err(count)) => {
+                let why = format!("the topic has {count} partitions, counted from 0");
+                Err(Error::caller(doing(record), why))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is waited for at least, so that a full budget is not handed out by the crumb.
+const ROOM_BYTES_MIN: usize = 4096;
+
+fn timestamp(record: &Record<'_>) -> i64 {
+    record.timestamp_ms.unwrap_or_else(|| millis_since_epoch(SystemTime::now()))
+}
+
+#[cold]
+fn doing(record: &Record<'_>) -> String {
+    match record.partition {
+        Some(partition) => format!("writing to partition {partition} of topic {:?}", record.topic),
+        None => format!("writing to topic {:?}", record.topic),
+    }
+}
+
+#[cold]
+fn too_large(record: &Record<'_>, bytes: usize, limit: usize) -> Error {
+    let why = format!(
+        "the record takes {bytes} bytes, above the limit of {limit} (batch_bytes_max); nothing was sent"
+    );
+    Error::caller(doing(record), why)
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.parts.inbox.push(Event::Released);
+    }
+}
+
+impl ProducerBuilder {
+    pub(crate) fn new(client: Client) -> Self {
+        let settings = client.0.settings.producer.clone();
+        Self { client, settings, idempotence_asked: false }
+    }
+
+    /// Sets who must have a record before it counts as written. Default [`Acks::All`]. With less, records are not
+    /// written idempotently.
+    pub fn acks(mut self, acks: Acks) -> Self {
+        self.settings.acks = acks;
+        self
+    }
+
+    /// Sets whether retries are written once and in order. Default true.
+    pub fn idempotence(mut self, idempotence: bool) -> Self {
+        self.settings.idempotence = idempotence;
+        self.idempotence_asked = idempotence;
+        self
+    }
+
+    /// Sets how long a batch waits for more records while its broker is busy. Default 5 ms.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.settings.linger = linger;
+        self
+    }
+
+    /// Sets how large a batch may become, in bytes before compression. Default 1 000 000.
+    pub fn batch_bytes_max(mut self, bytes: usize) -> Self {
+        self.settings.batch_bytes_max = bytes;
+        self
+    }
+
+    /// Sets how batches are compressed. Default none.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.settings.compression = compression;
+        self
+    }
+
+    /// Sets how long a record may take until it is written or given up. Default 2 min.
+    pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.delivery_timeout = timeout;
+        self
+    }
+
+    /// Sets anything else.
+    pub fn settings(mut self, change: impl FnOnce(&mut ProducerSettings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// Starts the producer. Asks no broker anything yet.
+    ///
+    /// # Errors
+    /// When settings contradict each other.
+    ///
+    /// # Cancel safety
+    /// Does not wait for anything.
+    #[expect(clippy::unused_async, reason = "transactional producers will ask their coordinator here")]
+    pub async fn build(self) -> Result<Producer, Error> {
+        let Self { client, settings, idempotence_asked } = self;
+        let idempotent = settings.idempotence && settings.acks == Acks::All;
+        check(&settings, idempotence_asked)?;
+        let machine = MachineSettings {
+            acks: settings.acks,
+            idempotent,
+            linger: settings.linger,
+            delivery_timeout: settings.delivery_timeout,
+            request_timeout: client.0.settings.client.request_timeout.min(settings.delivery_timeout),
+            request_bytes_max: settings.request_bytes_max,
+            in_flight_max: settings.in_flight_max.max(1),
+            backoff: Backoff {
+                min: client.0.settings.client.retry_backoff,
+                max: client.0.settings.client.retry_backoff_max,
+            },
+        };
+        let parts = Parts {
+            inbox: Arc::default(),
+            topics: Arc::new(Topics::new(client.rng())),
+            failures: Arc::default(),
+        };
+        // Batches being sealed are bounded by the memory budget.
+        let (done, sealed) = mpsc::unbounded_channel();
+        let sealer = Sealer::new(settings.compression, settings.compression_level, done);
+        let machine = Machine::new(machine, client.rng());
+        tokio::spawn(Driver::new(client.clone(), machine, &parts, sealer, sealed).run());
+        let batches = BatchSettings {
+            pool: client.0.pool.clone(),
+            budget: client.0.produce_budget.clone(),
+            bytes_max: settings.batch_bytes_max,
+            record_bytes_max: settings.batch_bytes_max,
+        };
+        let enqueue_timeout = settings.enqueue_timeout;
+        Ok(Producer(Arc::new(Shared {
+            client,
+            parts,
+            batches,
+            enqueue_timeout,
+            is_closed: AtomicBool::new(false),
+        })))
+    }
+}
+
+fn check(settings: &ProducerSettings, idempotence_asked: bool) -> Result<(), Error> {
+    let wrong = |why: String| Err(Error::caller("setting a producer up", why));
+    if idempotence_asked && settings.acks != Acks::All {
+        return wrong(
+            "idempotence needs acks=all: a leader that fails could forget what it acknowledged".into(),
+        );
+    }
+    if settings.idempotence && settings.acks == Acks::All && settings.in_flight_max > 5 {
+        return wrong(
+            "with idempotence, in_flight_max is 5 at most: brokers remember five batches (KIP-98)".into(),
+        );
+    }
+    if !settings.compression.is_built_in() {
+        return wrong(format!("this build has no codec for {}", settings.compression));
+    }
+    if let Some(level) = settings.compression_level {
+        return match settings.compression.levels() {
+            Some(levels) if levels.contains(&level) => Ok(()),
+            Some(levels) => wrong(format!("{} has levels {levels:?}, not {level}", settings.compression)),
+            None if settings.compression == Compression::None => Ok(()),
+            None => wrong(format!("{} has no levels", settings.compression)),
+        };
+    }
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! Records: as the caller hands them in (borrowed), as a batch shows them (borrowed), and copied out (owned).
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use milena_wire::batch::Header;
+
+/// A record to be produced. It borrows everything: what is sent is encoded before the call returns.
+///
+/// ```
+/// use milena::Record;
+///
+/// let order = serde_like_bytes();
+/// let record = Record::to("orders").key("42").value(&order).header("trace", "7f");
+/// # let _ = record;
+/// # fn serde_like_bytes() -> Vec<u8> { b"{}".to_vec() }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a record does nothing until a producer takes it"]
+pub struct Record<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) partition: Option<i32>,
+    pub(crate) timestamp_ms: Option<i64>,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) headers: Headers<'a>,
+}
+
+/// A record's headers on the way in: a few in place, many in a vector, or a slice the caller has anyway.
+#[derive(Debug, Clone)]
+pub(crate) enum Headers<'a> {
+    Inline([Header<'a>; INLINE], u8),
+    Many(Vec<Header<'a>>),
+    Slice(&'a [Header<'a>]),
+}
+
+/// So many headers cost no allocation; records with tracing and a content type have two or three.
+const INLINE: usize = 4;
+const NO_HEADER: Header<'static> = Header { key: &[], value: None };
+
+impl<'a> Record<'a> {
+    /// A record for `topic`, with no key, no value (a tombstone) and no headers.
+    pub fn to(topic: &'a str) -> Self {
+        Self {
+            topic,
+            partition: None,
+            timestamp_ms: None,
+            key: None,
+            value: None,
+            headers: Headers::Inline([NO_HEADER; INLINE], 0),
+        }
+    }
+
+    /// Sets the key. Records of equal keys go to the same partition, the one that Java's client would choose.
+    pub fn key<K: AsRef<[u8]> + ?Sized>(self, key: &'a K) -> Self {
+        self.key_or_null(Some(key.as_ref()))
+    }
+
+    /// Sets the key, or none.
+    pub fn key_or_null(mut self, key: Option<&'a [u8]>) -> Self {
+        self.key = key;
+        self
+    }
+
+    /// Sets the value.
+    pub fn value<V: AsRef<[u8]> + ?Sized>(self, value: &'a V) -> Self {
+        self.value_or_null(Some(value.as_ref()))
+    }
+
+    /// Sets the value, or none: a tombstone, which is another thing than an empty value.
+    pub fn value_or_null(mut self, value: Option<&'a [u8]>) -> Self {
+        self.value = value;
+        self
+    }
+
+    /// Adds a header. Names may repeat; the order is kept.
+    pub fn header<V: AsRef<[u8]> + ?Sized>(self, name: &'a str, value: &'a V) -> Self {
+        self.header_or_null(name, Some(value.as_ref()))
+    }
+
+    /// Adds a header whose value may be null, which is another thing than empty.
+    pub fn header_or_null(mut self, name: &'a str, value: Option<&'a [u8]>) -> Self {
+        self.headers.push(Header::new(name, value));
+        self
+    }
+
+    /// Sets all headers at once, replacing those added before.
+    pub fn headers(mut self, headers: &'a [Header<'a>]) -> Self {
+        self.headers = Headers::Slice(headers);
+        self
+    }
+
+    /// Sets the partition, instead of the key's or the producer's choice.
+    pub fn partition(mut self, partition: i32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
+    /// Sets the time of the event. Default: the time of the call.
+    pub fn timestamp(self, at: SystemTime) -> Self {
+        self.timestamp_ms(millis_since_epoch(at))
+    }
+
+    /// Sets the time of the event in milliseconds since the epoch.
+    pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
+        self.timestamp_ms = Some(timestamp_ms);
+        self
+    }
+}
+
+impl<'a> Headers<'a> {
+    pub(crate) fn as_slice(&self) -> &[Header<'a>] {
+        match self {
+            Self::Inline(headers, count) => &headers[..usize::from(*count)],
+            Self::Many(headers) => headers,
+            Self::Slice(headers) => headers,
+        }
+    }
+
+    fn push(&mut self, header: Header<'a>) {
+        match self {
+            Self::Inline(headers, count) if usize::from(*count) < INLINE => {
+                headers[usize::from(*count)] = header;
+                *count += 1;
+            }
+            Self::Many(headers) => headers.push(header),
+            Self::Inline(..) | Self::Slice(_) => {
+                let mut headers = self.as_slice().to_vec();
+                headers.push(header);
+                *self = Self::Many(headers);
+            }
+        }
+    }
+}
+
+/// A consumed record, borrowed from its [`Batch`](crate::Batch).
+#[derive(Debug, Clone)]
+pub struct RecordView<'a>(pub(crate) milena_wire::batch::Record<'a>);
+
+impl<'a> RecordView<'a> {
+    /// Its offset in the partition.
+    #[inline]
+    pub fn offset(&self) -> i64 {
+        self.0.offset
+    }
+
+    /// Its timestamp in milliseconds since the epoch; none when it has none. The topic says whether it is the
+    /// producer's time or the time of the append.
+    #[inline]
+    pub fn timestamp_ms(&self) -> Option<i64> {
+        (self.0.timestamp >= 0).then_some(self.0.timestamp)
+    }
+
+    /// Its timestamp.
+    pub fn timestamp(&self) -> Option<SystemTime> {
+        self.timestamp_ms().map(|ms| UNIX_EPOCH + Duration::from_millis(ms.unsigned_abs()))
+    }
+
+    /// The key; null and empty are different keys.
+    #[inline]
+    pub fn key(&self) -> Option<&'a [u8]> {
+        self.0.key
+    }
+
+    /// The value; null is a tombstone, empty is not.
+    #[inline]
+    pub fn value(&self) -> Option<&'a [u8]> {
+        self.0.value
+    }
+
+    /// The headers, in order, parsed while iterating. Ends at one that cannot be read.
+    pub fn headers(&self) -> impl Iterator<Item = Header<'a>> + use<'a> {
+        self.0.headers().map_while(Result::ok)
+    }
+
+    /// The value of the first header of that name: null inside when the header has no value.
+    pub fn header(&self, name: &str) -> Option<Option<&'a [u8]>> {
+        self.headers().find(|header| header.key == name.as_bytes()).map(|header| header.value)
+    }
+
+    /// A copy that keeps nothing of the batch alive.
+    pub fn to_owned(&self) -> OwnedRecord {
+        OwnedRecord {
+            offset: self.offset(),
+            timestamp_ms: self.timestamp_ms(),
+            key: self.key().map(<[u8]>::to_vec),
+            value: self.value().map(<[u8]>::to_vec),
+            headers: self
+                .headers()
+                .map(|header| (header.key.to_vec(), header.value.map(<[u8]>::to_vec)))
+                .collect(),
+        }
+    }
+}
+
+/// A record copied out of its batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedRecord {
+    /// Its offset in the partition.
+    pub offset: i64,
+    /// Milliseconds since the epoch.
+    pub timestamp_ms: Option<i64>,
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// The value.
+    pub value: Option<Vec<u8>>,
+    /// Names and values, in order. Names should be UTF-8, and brokers do not check.
+    pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+/// Milliseconds since the epoch, negative before it.
+pub(crate) fn millis_since_epoch(at: SystemTime) -> i64 {
+    let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    match at.duration_since(UNIX_EPOCH) {
+        Ok(since) => millis(since),
+        Err(before) => -millis(before.duration()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_keep_order_however_many() {
+        for count in [0, 1, INLINE, INLINE + 1, 40] {
+            let names: Vec<String> = (0..count).map(|index| index.to_string()).collect();
+            let record = names.iter().fold(Record::to("t"), |record, name| record.header(name, name));
+            let seen: Vec<_> = record.headers.as_slice().iter().map(Header::name).collect();
+            assert_eq!(seen, names.iter().map(|name| Some(name.as_str())).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn times_before_the_epoch_are_negative() {
+        assert_eq!(millis_since_epoch(UNIX_EPOCH - Duration::from_millis(5)), -5);
+        assert_eq!(millis_since_epoch(UNIX_EPOCH + Duration::from_millis(5)), 5);
+    }
+}
