@@ -88,10 +88,17 @@ impl Pool {
     ///
     /// This reserves memory, so `bytes_min` must never be a length that the other side merely announced.
     pub fn take(&self, bytes_min: usize) -> PooledBuffer {
+        let mut buffer = self.take_uncleared(bytes_min);
+        buffer.clear();
+        buffer
+    }
+
+    /// [`take`](Self::take), but with what its former user left in it: for codecs, which overwrite memory and then need
+    /// not clear it first.
+    pub(crate) fn take_uncleared(&self, bytes_min: usize) -> PooledBuffer {
         let shared = &self.shared;
-        let memory = if let Some(mut memory) = shared.buffers.take(bytes_min) {
+        let memory = if let Some(memory) = shared.buffers.take(bytes_min) {
             shared.hits.fetch_add(1, Ordering::Relaxed);
-            memory.clear();
             memory
         } else {
             shared.misses.fetch_add(1, Ordering::Relaxed);

@@ -183,7 +183,7 @@ pub(crate) fn decompress(
     limits: &Limits,
 ) -> Result<Bytes, DecodeError> {
     let limit = limits.decompressed_bytes_max;
-    let mut buffer = pool.take(compressed.remaining().saturating_mul(4).min(limit));
+    let mut buffer = pool.take_uncleared(compressed.remaining().saturating_mul(4).min(limit));
     decompressor.decompress(compression, magic, compressed, &mut buffer, limit)?;
     Ok(buffer.into_bytes())
 }

@@ -131,13 +131,13 @@ impl Decompressor {
         Self::default()
     }
 
-    /// Appends `input`, decompressed, to `out`: at most `limit` bytes.
+    /// Replaces the content of `out` with `input`, decompressed: at most `limit` bytes.
     ///
     /// `magic` is that of the batch, or of the message for a message set: before 2, lz4 frames have a header checksum
     /// that clients computed in two ways, and it is not checked (KAFKA-3160).
     ///
-    /// `out` grows with what is produced, whatever the input announces. Its capacity is used first, so a buffer of the
-    /// right size costs no allocation.
+    /// `out` grows with what is produced, whatever the input announces. Its memory is used first, and that of its
+    /// present content need not even be cleared: a buffer used before is the best one.
     ///
     /// # Errors
     /// When `input` is malformed, holds more than `limit` bytes, or its codec is not built in. `out` then holds what

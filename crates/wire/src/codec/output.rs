@@ -5,13 +5,14 @@
 
 use crate::{DecodeError, DecodeReason};
 
-/// The end of a vector, as somewhere to decompress to.
+/// A vector, as somewhere to decompress to.
+///
+/// Safe Rust writes only to initialised memory, and initialising it costs a tenth of what lz4 does. So the vector's
+/// length is how far it is initialised, by this or by its former use, and only in the end how much was written.
 #[derive(Debug)]
 pub(crate) struct Output<'a> {
     buffer: &'a mut Vec<u8>,
-    /// Where this output begins: bytes before it belong to the caller.
-    start: usize,
-    /// Where the next byte goes; `buffer[filled..]` is initialised room, cut off in the end.
+    /// Where the next byte goes; `buffer[filled..]` is room.
     filled: usize,
     limit: usize,
 }
@@ -20,15 +21,14 @@ pub(crate) struct Output<'a> {
 const ROOM_BYTES_MIN: usize = 4096;
 
 impl<'a> Output<'a> {
-    /// Output behind the present content of `buffer`, of at most `limit` bytes.
+    /// Output of at most `limit` bytes in place of the content of `buffer`.
     pub(crate) fn new(buffer: &'a mut Vec<u8>, limit: usize) -> Self {
-        let start = buffer.len();
-        Self { buffer, start, filled: start, limit }
+        Self { buffer, filled: 0, limit }
     }
 
     /// Bytes written so far.
     pub(crate) fn len(&self) -> usize {
-        self.filled - self.start
+        self.filled
     }
 
     /// Bytes that may still be written.
@@ -38,7 +38,7 @@ impl<'a> Output<'a> {
 
     /// What was written so far.
     pub(crate) fn written(&self) -> &[u8] {
-        &self.buffer[self.start..self.filled]
+        &self.buffer[..self.filled]
     }
 
     /// Takes the memory for `bytes` more (or what the limit leaves) at once.
@@ -66,13 +66,13 @@ impl<'a> Output<'a> {
         let end = self.filled + bytes.min(self.remaining());
         if end > self.buffer.capacity() {
             // Doubles, but a buffer near its limit does not take twice of it.
-            let doubled = (self.buffer.capacity() * 2).min(self.start + self.limit);
+            let doubled = (self.buffer.capacity() * 2).min(self.limit);
             self.buffer.reserve_exact(doubled.max(end) - self.buffer.len());
         }
         if end > self.buffer.len() {
             self.buffer.resize(end, 0);
         }
-        let (written, room) = self.buffer[self.start..end].split_at_mut(self.filled - self.start);
+        let (written, room) = self.buffer[..end].split_at_mut(self.filled);
         (written, room)
     }
 
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn steps_double_until_the_limit_and_memory_ends_there() {
-        let mut buffer = b"before".to_vec();
+        let mut buffer = Vec::new();
         let mut output = Output::new(&mut buffer, 50_000);
         let mut steps = Vec::new();
         while output.remaining() > 0 {
@@ -152,14 +152,12 @@ mod tests {
         assert!(output.extend(&[1], "f", 3).is_err());
         drop(output);
         assert_eq!(steps, [4096, 4096, 8192, 16_384, 17_232]);
-        assert_eq!(buffer.len(), 50_006);
-        assert!(buffer.capacity() <= 50_006, "{}", buffer.capacity());
-        assert!(buffer.starts_with(b"before"));
+        assert_eq!((buffer.len(), buffer.capacity()), (50_000, 50_000));
     }
 
     #[test]
     fn only_what_was_written_stays() {
-        let mut buffer = Vec::new();
+        let mut buffer = b"before".to_vec();
         let mut output = Output::new(&mut buffer, 100);
         output.expect(1_000_000);
         output.room(50)[..2].copy_from_slice(b"ab");

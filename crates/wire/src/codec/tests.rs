@@ -51,16 +51,15 @@ fn compressed(compression: Compression, level: Option<i32>, input: &[u8]) -> Vec
 }
 
 #[test]
-fn what_was_compressed_comes_back_behind_what_was_there() {
+fn what_was_compressed_behind_a_header_comes_back_in_place_of_what_was_there() {
     let (mut compressor, mut decompressor) = (Compressor::new(), Decompressor::new());
     for compression in built_in() {
         for input in inputs() {
-            let (mut compressed, mut restored) = (b"header".to_vec(), b"before".to_vec());
+            let (mut compressed, mut restored) = (b"header".to_vec(), b"before".repeat(1000));
             compressor.compress(compression, None, &input, &mut compressed).unwrap();
             decompressor.decompress(compression, 2, &compressed[6..], &mut restored, input.len()).unwrap();
             assert_eq!(&compressed[..6], b"header");
-            assert_eq!(&restored[..6], b"before");
-            assert!(restored[6..] == input, "{compression}, {} bytes", input.len());
+            assert!(restored == input, "{compression}, {} bytes", input.len());
         }
     }
 }
