@@ -1,34 +1,23 @@
 //! What decoding holds follows the bytes that arrived, never what they announce.
-//!
-//! One test in a program of its own: it watches the whole program's memory.
 
+use allocation_counter::measure;
 use bytes::Bytes;
 use milena_messages::list_groups::{ListGroupsResponse, ListedGroup};
 use milena_messages::{Message, for_each_message};
 use milena_wire::{Reader, Writer};
-use peak_alloc::PeakAlloc;
-
-#[global_allocator]
-static MEMORY: PeakAlloc = PeakAlloc;
 
 /// The most that a byte on the wire becomes in memory: a group in ListGroups takes 152 bytes here and at least 3 there,
 /// and while an array grows it is there twice.
 const BYTES_PER_BYTE: usize = 2 * 152 / 3;
 
-/// Peak memory of decoding `content`, above what was held before, and whether it decoded.
-fn peak<M: Message>(content: &Bytes, version: i16) -> (usize, bool) {
-    MEMORY.reset_peak_usage();
-    let before = MEMORY.current_usage();
-    let decoded = M::decode(&mut Reader::new(content), version).is_ok();
-    (MEMORY.peak_usage() - before, decoded)
-}
-
+/// Decodes, watching how much memory is held at a time; whether it was a message.
 fn check<M: Message>(content: Vec<u8>, version: i16) -> bool {
     let content = Bytes::from(content);
-    let (peak, decoded) = peak::<M>(&content, version);
-    let limit = BYTES_PER_BYTE * content.len();
-    assert!(peak <= limit, "{} {version}: {peak} bytes for {}", M::NAME, content.len());
-    decoded
+    let mut is_message = false;
+    let held = measure(|| is_message = M::decode(&mut Reader::new(&content), version).is_ok());
+    let limit = (BYTES_PER_BYTE * content.len()) as u64;
+    assert!(held.bytes_max <= limit, "{} {version}: {} bytes for {}", M::NAME, held.bytes_max, content.len());
+    is_message
 }
 
 /// All bytes alike: every length field announces what `byte` makes of it.

@@ -258,7 +258,8 @@ impl<'a> Parts<'a> {
             };
             let path = format!("{path}.{}", field.name);
             let reach = match self.found.get_mut(&field.type_name) {
-                Some((_, reach, _)) if field.fields.is_none() => {
+                // A common struct, met again.
+                Some((known, reach, _)) if std::ptr::eq(*known, own.as_slice()) => {
                     *reach = Versions { low: reach.low.min(present.low), high: reach.high.max(present.high) };
                     *reach
                 }
