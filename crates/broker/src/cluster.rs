@@ -101,7 +101,7 @@ impl Cluster {
     /// # Errors
     /// When there is no such partition, when the node holds no replica of it or is down, and as the disk fails.
     pub fn move_leader(&self, topic: &str, partition: i32, node: i32) -> Result<(), Error> {
-        self.shared.machine.state_mut().move_leader(topic, partition, node)
+        self.shared.machine.move_leader(topic, partition, node)
     }
 
     /// Takes a node down: its connections break, its port is closed, its partitions get other leaders if they have

@@ -151,6 +151,14 @@ impl Machine {
         Ok(Answer::new(envelope, api::fetch::resume(&call, fetch)?))
     }
 
+    /// Makes `node` the leader of a partition, in a new leader epoch.
+    ///
+    /// # Errors
+    /// When there is no such partition, when the node holds no replica of it or is down, and as the disk fails.
+    pub fn move_leader(&self, topic: &str, partition: i32, node: i32) -> Result<(), Error> {
+        self.state_mut().move_leader(topic, partition, node)
+    }
+
     pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }

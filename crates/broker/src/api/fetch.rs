@@ -55,6 +55,10 @@ struct Pass {
     is_urgent: bool,
 }
 
+/// The first version with a place for who leads instead, and the first with one for where that is.
+const LEADERS_FROM: i16 = 12;
+const ENDPOINTS_FROM: i16 = 16;
+
 pub(super) fn respond(call: &Call<'_>, request: &FetchRequest) -> Result<Outcome, Refused> {
     let version = call.envelope.version;
     let plan = call.machine.sessions(call.envelope.node).plan(request, version, call.now.instant);
@@ -146,7 +150,8 @@ fn read(call: &Call<'_>, wanted: &mut Wanted, limits: Limits, bytes: usize) -> P
         Ok(data) => data,
         Err(code) => {
             let mut data = failed(wanted.index, code);
-            if matches!(code, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH) {
+            let moved = matches!(code, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH);
+            if moved && call.envelope.version >= LEADERS_FROM {
                 let placement = state.placement();
                 data.current_leader = LeaderIdAndEpoch {
                     leader_id: placement.leader.unwrap_or(-1),
@@ -253,7 +258,7 @@ fn endpoints(call: &Call<'_>, mut leaders: Vec<i32>) -> Vec<NodeEndpoint> {
     leaders.retain(|&id| id >= 0);
     leaders.sort_unstable();
     leaders.dedup();
-    if leaders.is_empty() {
+    if leaders.is_empty() || call.envelope.version < ENDPOINTS_FROM {
         return Vec::new();
     }
     let state = call.machine.state();

@@ -44,8 +44,9 @@ fn answer(
         Ok(found) => (ErrorCode::NONE, found),
         Err(code) => (code, None),
     };
-    let (timestamp, offset, leader_epoch) =
-        found.map_or((-1, -1, -1), |((timestamp, offset), epoch)| (timestamp, offset, epoch.unwrap_or(-1)));
+    let ((timestamp, offset), leader_epoch) = found.unwrap_or(((-1, -1), None));
+    // Versions before 4 have no place for an epoch.
+    let leader_epoch = leader_epoch.filter(|_| call.envelope.version >= 4).unwrap_or(-1);
     ListOffsetsPartitionResponse {
         partition_index: wanted.partition_index,
         error_code,

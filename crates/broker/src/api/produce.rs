@@ -18,6 +18,9 @@ use crate::machine::Refused;
 use crate::partition::Appended;
 use crate::topic::Topic;
 
+/// The first version with a place for who leads instead.
+const LEADERS_FROM: i16 = 10;
+
 pub(super) fn respond(call: &Call<'_>, request: &ProduceRequest) -> Result<Outcome, Refused> {
     let denied = deny_all(request);
     let topics = request.topic_data.iter().map(|data| append_topic(call, data, denied));
@@ -91,7 +94,7 @@ fn append(call: &Call<'_>, topic: &Arc<Topic>, data: &PartitionProduceData) -> P
             log_start_offset: state.log_start(),
             ..Default::default()
         },
-        Err(code) if code == ErrorCode::NOT_LEADER_OR_FOLLOWER => {
+        Err(code) if code == ErrorCode::NOT_LEADER_OR_FOLLOWER && call.envelope.version >= LEADERS_FROM => {
             let placement = state.placement();
             let leader_id = placement.leader.unwrap_or(-1);
             let leader =

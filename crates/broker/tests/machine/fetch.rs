@@ -1,0 +1,160 @@
+//! What a consumer sees: limits, waiting, epochs.
+
+use std::time::Duration;
+
+use milena_messages::ErrorCode;
+use milena_messages::fetch::{FetchRequest, FetchResponse};
+
+use crate::rig::{FETCH, Outcome, Rig, base_offsets, batch, fetch, is_due};
+
+/// A topic of three partitions, ten batches of 1000-byte records in each.
+fn filled() -> Rig {
+    let rig = Rig::new(1);
+    rig.create("t", 3, &[]);
+    let value = "x".repeat(1000);
+    for index in 0..3 {
+        for _ in 0..10 {
+            rig.produce("t", index, batch(&[&value], None));
+        }
+    }
+    rig
+}
+
+fn counts(response: &FetchResponse) -> Vec<usize> {
+    response.responses[0].partitions.iter().map(|data| base_offsets(data).len()).collect()
+}
+
+#[test]
+fn the_limits_of_partition_and_response_hold_and_the_first_batch_always_comes() {
+    let rig = filled();
+    let ask = |partition_max: i32, max: i32| {
+        let mut request = fetch("t", &[(0, 0), (1, 0), (2, 9)]);
+        request.max_bytes = max;
+        request.topics[0].partitions.iter_mut().for_each(|p| p.partition_max_bytes = partition_max);
+        counts(&rig.ask(1, FETCH, &request))
+    };
+    assert_eq!(ask(1 << 20, 1 << 20), [10, 10, 1]);
+    assert_eq!(ask(3500, 1 << 20), [3, 3, 1], "a batch has 1071 bytes");
+    assert_eq!(ask(1 << 20, 12_000), [10, 1, 0]);
+    assert_eq!(ask(3500, 5500), [3, 2, 0]);
+    assert_eq!(ask(1, 1 << 20), [1, 0, 0], "the first batch of all comes whatever its size (KIP-74)");
+    assert_eq!(ask(0, 0), [1, 0, 0]);
+    assert_eq!(ask(-1, -1), [1, 0, 0]);
+}
+
+#[test]
+fn the_broker_has_a_limit_of_its_own() {
+    let rig = Rig::with(milena_broker::Broker::builder().fetch_bytes_max(2500));
+    rig.create("t", 1, &[]);
+    for _ in 0..10 {
+        rig.produce("t", 0, batch(&[&"x".repeat(1000)], None));
+    }
+    assert_eq!(base_offsets(&rig.fetch("t", 0, 3)), [3, 4]);
+}
+
+fn waiting(offset: i64, bytes_min: i32, wait_ms: i32) -> FetchRequest {
+    FetchRequest { min_bytes: bytes_min, max_wait_ms: wait_ms, ..fetch("t", &[(0, offset), (1, 10)]) }
+}
+
+#[test]
+fn a_fetch_waits_until_enough_was_appended_anywhere() {
+    let mut rig = filled();
+    let Ok(Outcome::Parked(parked)) = rig.try_send(1, FETCH, &waiting(10, 2000, 500)) else {
+        panic!("nothing is there to answer with");
+    };
+    assert_eq!(parked.deadline(), rig.now.instant + Duration::from_millis(500));
+    assert!(!is_due(&parked));
+    rig.produce("t", 0, batch(&[&"x".repeat(1000)], None));
+    rig.produce("t", 2, batch(&[&"x".repeat(5000)], None));
+    assert!(!is_due(&parked), "1071 of 2000 bytes; partition 2 was not asked for");
+    rig.produce("t", 1, batch(&[&"x".repeat(1000)], None));
+    assert!(is_due(&parked));
+    rig.pass(Duration::from_millis(100));
+    let Outcome::Answered(response) = rig.resume::<FetchRequest>(FETCH, parked) else {
+        panic!("it has enough");
+    };
+    assert_eq!(counts(&response), [1, 1]);
+}
+
+#[test]
+fn at_the_deadline_a_fetch_is_answered_with_what_there_is() {
+    let mut rig = filled();
+    let Ok(Outcome::Parked(parked)) = rig.try_send(1, FETCH, &waiting(9, 5000, 500)) else {
+        panic!("one batch is too little");
+    };
+    // Woken too early, by whatever cause, it parks again with the same deadline.
+    rig.pass(Duration::from_millis(499));
+    let deadline = parked.deadline();
+    let Outcome::Parked(parked) = rig.resume::<FetchRequest>(FETCH, parked) else {
+        panic!("too early");
+    };
+    assert_eq!(parked.deadline(), deadline);
+    rig.pass(Duration::from_millis(1));
+    let Outcome::Answered(response) = rig.resume::<FetchRequest>(FETCH, parked) else {
+        panic!("time is up");
+    };
+    assert_eq!(counts(&response), [1, 0]);
+}
+
+#[test]
+fn errors_and_little_wishes_do_not_wait() {
+    let rig = filled();
+    for request in [waiting(10, 0, 500), waiting(10, 1, 0), waiting(99, 1, 500), waiting(9, 1, 500)] {
+        assert!(matches!(rig.try_send(1, FETCH, &request), Ok(Outcome::Answered(_))), "{request:?}");
+    }
+    let nothing = FetchRequest { topics: Vec::new(), ..waiting(0, 1, 500) };
+    assert!(rig.ask(1, FETCH, &nothing).responses.is_empty());
+}
+
+#[test]
+fn deleting_the_topic_wakes_who_waits_on_it() {
+    use milena_messages::delete_topics::DeleteTopicsRequest;
+    let rig = filled();
+    let Ok(Outcome::Parked(parked)) = rig.try_send(1, FETCH, &waiting(10, 1, 500)) else {
+        panic!("nothing is there to answer with");
+    };
+    rig.ask(1, 5, &DeleteTopicsRequest { topic_names: vec!["t".into()], ..Default::default() });
+    assert!(is_due(&parked));
+    let Outcome::Answered(response) = rig.resume::<FetchRequest>(FETCH, parked) else {
+        panic!("an error does not wait");
+    };
+    let codes: Vec<_> = response.responses[0].partitions.iter().map(|data| data.error_code).collect();
+    assert_eq!(codes, [ErrorCode::UNKNOWN_TOPIC_OR_PARTITION; 2]);
+}
+
+#[test]
+fn offsets_outside_the_log_and_other_epochs_are_refused() {
+    let rig = filled();
+    let ask = |offset: i64, epoch: i32| {
+        let mut request = fetch("t", &[(0, offset)]);
+        request.topics[0].partitions[0].current_leader_epoch = epoch;
+        rig.ask(1, FETCH, &request).responses[0].partitions[0].error_code
+    };
+    let table = [
+        (10, -1, ErrorCode::NONE),
+        (10, 0, ErrorCode::NONE),
+        (10, 1, ErrorCode::UNKNOWN_LEADER_EPOCH),
+        (11, -1, ErrorCode::OFFSET_OUT_OF_RANGE),
+        (-1, -1, ErrorCode::OFFSET_OUT_OF_RANGE),
+        (i64::MAX, -1, ErrorCode::OFFSET_OUT_OF_RANGE),
+        (i64::MIN, -1, ErrorCode::OFFSET_OUT_OF_RANGE),
+    ];
+    for (offset, epoch, expected) in table {
+        assert_eq!(ask(offset, epoch), expected, "offset {offset}, epoch {epoch}");
+    }
+}
+
+#[test]
+fn topics_can_be_fetched_by_id_and_unknown_ids_are_told() {
+    use milena_messages::metadata::MetadataRequest;
+    let rig = filled();
+    let id = rig.ask(1, 13, &MetadataRequest { topics: None, ..Default::default() }).topics[0].topic_id;
+    let mut request = fetch("ignored", &[(0, 0)]);
+    request.topics[0].topic_id = id;
+    let response = rig.ask(1, 17, &request);
+    assert_eq!(response.responses[0].topic_id, id);
+    assert_eq!(base_offsets(&response.responses[0].partitions[0]).len(), 10);
+    request.topics[0].topic_id = milena_wire::Uuid::from_bytes([1; 16]);
+    let response = rig.ask(1, 17, &request);
+    assert_eq!(response.responses[0].partitions[0].error_code, ErrorCode::UNKNOWN_TOPIC_ID);
+}

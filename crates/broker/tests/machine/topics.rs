@@ -1,0 +1,257 @@
+//! Creating, growing, describing and deleting topics.
+
+use milena_broker::Broker;
+use milena_messages::ErrorCode;
+use milena_messages::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
+use milena_messages::create_topics::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreatableTopicResult,
+    CreateTopicsRequest,
+};
+use milena_messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
+use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use milena_messages::describe_topic_partitions::{
+    DescribeTopicPartitionsRequest, DescribeTopicPartitionsRequestCursor, TopicRequest,
+};
+use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponseTopic};
+
+use crate::rig::{Rig, batch};
+
+fn topic(name: &str, num_partitions: i32, replication_factor: i16) -> CreatableTopic {
+    CreatableTopic { name: name.into(), num_partitions, replication_factor, ..Default::default() }
+}
+
+fn create(rig: &Rig, topics: Vec<CreatableTopic>, validate_only: bool) -> Vec<CreatableTopicResult> {
+    rig.ask(1, 7, &CreateTopicsRequest { topics, validate_only, ..Default::default() }).topics
+}
+
+fn metadata(rig: &Rig, name: &str) -> MetadataResponseTopic {
+    let topics = Some(vec![MetadataRequestTopic { name: Some(name.into()), ..Default::default() }]);
+    let request = MetadataRequest { topics, allow_auto_topic_creation: false, ..Default::default() };
+    rig.ask(1, 12, &request).topics.remove(0)
+}
+
+#[test]
+fn what_cannot_be_created_is_refused_as_kafka_refuses_it() {
+    let rig = Rig::new(3);
+    create(&rig, vec![topic("taken", 1, 1), topic("a.b", 1, 1)], false);
+    let assigned = |assignments: &[(i32, &[i32])]| CreatableTopic {
+        assignments: assignments
+            .iter()
+            .map(|(index, nodes)| CreatableReplicaAssignment {
+                partition_index: *index,
+                broker_ids: nodes.to_vec(),
+                ..Default::default()
+            })
+            .collect(),
+        ..topic("t", -1, -1)
+    };
+    let configured = |name: &str, value: &str| CreatableTopic {
+        configs: vec![CreatableTopicConfig {
+            name: name.into(),
+            value: Some(value.into()),
+            ..Default::default()
+        }],
+        ..topic("t", 1, 1)
+    };
+    let with_count = CreatableTopic { num_partitions: 1, ..assigned(&[(0, &[1])]) };
+    let table = [
+        (topic("", 1, 1), ErrorCode::INVALID_TOPIC_EXCEPTION),
+        (topic("a/b", 1, 1), ErrorCode::INVALID_TOPIC_EXCEPTION),
+        (topic("a_b", 1, 1), ErrorCode::INVALID_TOPIC_EXCEPTION),
+        (topic("taken", 1, 1), ErrorCode::TOPIC_ALREADY_EXISTS),
+        (topic("t", 0, 1), ErrorCode::INVALID_PARTITIONS),
+        (topic("t", -2, 1), ErrorCode::INVALID_PARTITIONS),
+        (topic("t", i32::MAX, 1), ErrorCode::INVALID_PARTITIONS),
+        (topic("t", 1, 0), ErrorCode::INVALID_REPLICATION_FACTOR),
+        (topic("t", 1, 4), ErrorCode::INVALID_REPLICATION_FACTOR),
+        (assigned(&[(1, &[1])]), ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+        (assigned(&[(0, &[1]), (0, &[2])]), ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+        (assigned(&[(0, &[])]), ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+        (assigned(&[(0, &[1, 1])]), ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+        (assigned(&[(0, &[9])]), ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+        (assigned(&[(0, &[1]), (1, &[1, 2])]), ErrorCode::INVALID_REPLICA_ASSIGNMENT),
+        (with_count, ErrorCode::INVALID_REQUEST),
+        (configured("no.such", "1"), ErrorCode::INVALID_CONFIG),
+        (configured("segment.bytes", "many"), ErrorCode::INVALID_CONFIG),
+    ];
+    for (wanted, expected) in table {
+        let result = create(&rig, vec![wanted.clone()], false).remove(0);
+        assert_eq!(result.error_code, expected, "{wanted:?}");
+        assert!(result.error_message.is_some());
+    }
+    let twice = create(&rig, vec![topic("t", 1, 1), topic("t", 1, 1)], false);
+    assert_eq!((twice.len(), twice[0].error_code), (1, ErrorCode::INVALID_REQUEST));
+    assert_eq!(metadata(&rig, "t").error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+}
+
+#[test]
+fn a_created_topic_is_spread_over_the_nodes_and_described() {
+    let rig = Rig::new(3);
+    let result = create(&rig, vec![topic("t", 3, 2)], false).remove(0);
+    assert_eq!((result.num_partitions, result.replication_factor), (3, 2));
+    assert!(result.configs.expect("configs").iter().any(|config| config.name == "segment.bytes"));
+    let found = metadata(&rig, "t");
+    assert_eq!(found.topic_id, result.topic_id);
+    let mut leaders: Vec<i32> = found.partitions.iter().map(|partition| partition.leader_id).collect();
+    leaders.sort_unstable();
+    assert_eq!(leaders, [1, 2, 3]);
+    for partition in &found.partitions {
+        assert_eq!((partition.replica_nodes.len(), &partition.isr_nodes), (2, &partition.replica_nodes));
+    }
+}
+
+#[test]
+fn an_assignment_is_followed_and_validation_creates_nothing() {
+    let rig = Rig::new(3);
+    let assignment = |partition_index, nodes: &[i32]| CreatableReplicaAssignment {
+        partition_index,
+        broker_ids: nodes.to_vec(),
+        ..Default::default()
+    };
+    let wanted = CreatableTopic {
+        assignments: vec![assignment(1, &[2, 3]), assignment(0, &[3, 1])],
+        ..topic("t", -1, -1)
+    };
+    let result = create(&rig, vec![wanted.clone()], true).remove(0);
+    assert_eq!((result.error_code, result.num_partitions), (ErrorCode::NONE, 2));
+    assert!(result.topic_id.is_zero());
+    assert_eq!(metadata(&rig, "t").error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    create(&rig, vec![wanted], false);
+    let replicas: Vec<_> =
+        metadata(&rig, "t").partitions.into_iter().map(|partition| partition.replica_nodes).collect();
+    assert_eq!(replicas, [[3, 1], [2, 3]]);
+}
+
+#[test]
+fn asking_for_metadata_creates_topics_when_both_sides_allow_it() {
+    let ask = |rig: &Rig, name: &str, allow_auto_topic_creation| {
+        let topics = Some(vec![MetadataRequestTopic { name: Some(name.into()), ..Default::default() }]);
+        let request = MetadataRequest { topics, allow_auto_topic_creation, ..Default::default() };
+        let topic = rig.ask(1, 12, &request).topics.remove(0);
+        (topic.error_code, topic.partitions.len())
+    };
+    let rig = Rig::with(Broker::builder().default_partitions(4));
+    let unknown = (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, 0);
+    assert_eq!(ask(&rig, "t", false), unknown);
+    assert_eq!(ask(&rig, "t", true), (ErrorCode::NONE, 4));
+    assert_eq!(ask(&rig, "t", false), (ErrorCode::NONE, 4));
+    assert_eq!(ask(&rig, "a/b", true), (ErrorCode::INVALID_TOPIC_EXCEPTION, 0));
+    let rig = Rig::with(Broker::builder().auto_create_topics(false));
+    assert_eq!(ask(&rig, "t", true), unknown);
+}
+
+#[test]
+fn a_topic_that_is_deleted_and_made_again_has_a_new_id_and_no_records() {
+    let rig = Rig::new(1);
+    rig.create("t", 1, &[]);
+    rig.produce("t", 0, batch(&["a"], None));
+    let old = metadata(&rig, "t").topic_id;
+    let by_id = DeleteTopicState { name: None, topic_id: old, ..Default::default() };
+    let request = DeleteTopicsRequest { topics: vec![by_id], ..Default::default() };
+    let result = rig.ask(1, 6, &request).responses.remove(0);
+    assert_eq!((result.error_code, result.name.as_deref()), (ErrorCode::NONE, Some("t")));
+    assert_eq!(rig.ask(1, 6, &request).responses[0].error_code, ErrorCode::UNKNOWN_TOPIC_ID);
+    rig.create("t", 1, &[]);
+    assert_ne!(metadata(&rig, "t").topic_id, old);
+    assert_eq!(rig.fetch("t", 0, 0).high_watermark, 0);
+}
+
+#[test]
+fn partitions_are_added_behind_the_old_ones_which_keep_their_records() {
+    let rig = Rig::new(1);
+    rig.create("t", 2, &[]);
+    rig.produce("t", 1, batch(&["a"], None));
+    let grow = |count, validate_only| {
+        let topic =
+            CreatePartitionsTopic { name: "t".into(), count, assignments: None, ..Default::default() };
+        let request = CreatePartitionsRequest { topics: vec![topic], validate_only, ..Default::default() };
+        rig.ask(1, 3, &request).results.remove(0).error_code
+    };
+    assert_eq!(grow(2, false), ErrorCode::INVALID_PARTITIONS);
+    assert_eq!(grow(5, true), ErrorCode::NONE);
+    assert_eq!(metadata(&rig, "t").partitions.len(), 2);
+    assert_eq!(grow(5, false), ErrorCode::NONE);
+    assert_eq!(metadata(&rig, "t").partitions.len(), 5);
+    assert_eq!(rig.fetch("t", 1, 0).high_watermark, 1);
+    assert_eq!(rig.produce("t", 4, batch(&["b"], None)).error_code, ErrorCode::NONE);
+}
+
+#[test]
+fn configs_say_where_they_come_from() {
+    let rig = Rig::with(Broker::builder().batch_bytes_max(5000));
+    rig.create("t", 1, &[("retention.ms", "1000")]);
+    let describe = |resource_type, name: &str, keys: &[&str]| {
+        let resource = DescribeConfigsResource {
+            resource_type,
+            resource_name: name.into(),
+            configuration_keys: Some(keys.iter().map(|&key| key.into()).collect()),
+            ..Default::default()
+        };
+        let request = DescribeConfigsRequest {
+            resources: vec![resource],
+            include_synonyms: true,
+            ..Default::default()
+        };
+        rig.ask(1, 4, &request).results.remove(0)
+    };
+    let result = describe(2, "t", &["retention.ms", "max.message.bytes", "segment.ms"]);
+    let found: Vec<_> = result
+        .configs
+        .iter()
+        .map(|config| (config.name.as_str(), config.value.as_deref(), config.config_source))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("max.message.bytes", Some("5000"), 4),
+            ("retention.ms", Some("1000"), 1),
+            ("segment.ms", Some("604800000"), 5),
+        ]
+    );
+    assert_eq!(result.configs[1].synonyms.len(), 2);
+    assert!(describe(2, "t", &[]).configs.len() > 30, "no keys ask for all");
+    assert_eq!(describe(2, "gone", &[]).error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    assert_eq!(describe(4, "1", &["broker.id"]).configs[0].value.as_deref(), Some("1"));
+    assert_eq!(describe(4, "9", &[]).error_code, ErrorCode::INVALID_REQUEST);
+}
+
+#[test]
+fn topics_are_described_page_by_page() {
+    let rig = Rig::new(1);
+    for name in ["a", "b", "c"] {
+        rig.create(name, 3, &[]);
+    }
+    let mut cursor = None;
+    let mut pages = Vec::new();
+    loop {
+        let request = DescribeTopicPartitionsRequest {
+            topics: ["c", "a", "b", "gone"]
+                .map(|name| TopicRequest { name: name.into(), ..Default::default() })
+                .into(),
+            response_partition_limit: 4,
+            cursor,
+            ..Default::default()
+        };
+        let response = rig.ask(1, 0, &request);
+        pages.push(
+            response
+                .topics
+                .iter()
+                .map(|topic| (topic.name.clone().expect("a name").to_string(), topic.partitions.len()))
+                .collect::<Vec<_>>(),
+        );
+        let Some(next) = response.next_cursor else { break };
+        cursor = Some(DescribeTopicPartitionsRequestCursor {
+            topic_name: next.topic_name,
+            partition_index: next.partition_index,
+            ..Default::default()
+        });
+    }
+    let page = |topics: &[(&str, usize)]| -> Vec<(String, usize)> {
+        topics.iter().map(|&(name, count)| (name.to_owned(), count)).collect()
+    };
+    assert_eq!(
+        pages,
+        [page(&[("a", 3), ("b", 1)]), page(&[("b", 2), ("c", 2)]), page(&[("c", 1), ("gone", 0)])]
+    );
+}

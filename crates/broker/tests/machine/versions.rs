@@ -1,0 +1,157 @@
+//! Every version that is advertised is answered, and nothing else is advertised.
+
+use milena_messages::api_versions::ApiVersionsRequest;
+use milena_messages::create_partitions::CreatePartitionsRequest;
+use milena_messages::create_topics::CreateTopicsRequest;
+use milena_messages::delete_topics::DeleteTopicsRequest;
+use milena_messages::describe_cluster::DescribeClusterRequest;
+use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use milena_messages::describe_topic_partitions::DescribeTopicPartitionsRequest;
+use milena_messages::find_coordinator::FindCoordinatorRequest;
+use milena_messages::init_producer_id::InitProducerIdRequest;
+use milena_messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use milena_messages::metadata::MetadataRequest;
+use milena_messages::offset_for_leader_epoch::{
+    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
+use milena_messages::{ApiKey, ErrorCode, Request};
+use milena_wire::{Str, Uuid};
+
+use crate::rig::{Outcome, Rig, batch, fetch, frame, produce};
+
+fn api_versions() -> ApiVersionsRequest {
+    ApiVersionsRequest {
+        client_software_name: "rig".into(),
+        client_software_version: "1.0".into(),
+        ..Default::default()
+    }
+}
+
+fn advertised(rig: &Rig, key: ApiKey) -> std::ops::RangeInclusive<i16> {
+    let response = rig.ask(1, 4, &api_versions());
+    let found = response.api_keys.iter().find(|api| api.api_key == key.as_i16()).expect("advertised");
+    found.min_version..=found.max_version
+}
+
+/// Every advertised version of an API is answered.
+fn check<R: Request>(rig: &Rig, request: impl Fn(i16) -> R) {
+    for version in advertised(rig, R::KEY) {
+        if R::KEY == ApiKey::Produce && version < 3 {
+            continue; // listed for librdkafka's sake only
+        }
+        let outcome = rig.try_send(1, version, &request(version));
+        assert!(matches!(outcome, Ok(Outcome::Answered(_))), "{} version {version}", R::NAME);
+    }
+}
+
+#[test]
+fn every_advertised_version_is_answered() {
+    let rig = Rig::new(1);
+    rig.create("t", 1, &[]);
+    let id = rig.ask(1, 13, &MetadataRequest { topics: None, ..Default::default() }).topics[0].topic_id;
+    check(&rig, |_| api_versions());
+    check(&rig, |version| MetadataRequest {
+        topics: if version == 0 { Some(Vec::new()) } else { None },
+        ..Default::default()
+    });
+    check(&rig, |version| {
+        let mut request = produce("t", 0, Some(batch(&["a"], None)), 1);
+        request.topic_data[0].topic_id = if version >= 13 { id } else { Uuid::ZERO };
+        request
+    });
+    check(&rig, |version| {
+        let mut request = fetch("t", &[(0, 0)]);
+        request.topics[0].topic_id = if version >= 13 { id } else { Uuid::ZERO };
+        request
+    });
+    check(&rig, |_| ListOffsetsRequest {
+        topics: vec![ListOffsetsTopic {
+            name: "t".into(),
+            partitions: vec![ListOffsetsPartition { timestamp: -1, ..Default::default() }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    });
+    check(&rig, |_| OffsetForLeaderEpochRequest {
+        topics: vec![OffsetForLeaderTopic {
+            topic: "t".into(),
+            partitions: vec![OffsetForLeaderPartition::default()],
+            ..Default::default()
+        }],
+        ..Default::default()
+    });
+    check(&rig, |version| FindCoordinatorRequest {
+        key: if version < 4 { "group".into() } else { Str::default() },
+        coordinator_keys: if version < 4 { Vec::new() } else { vec!["group".into()] },
+        ..Default::default()
+    });
+    check(&rig, |_| InitProducerIdRequest { transactional_id: None, ..Default::default() });
+    check(&rig, |_| CreateTopicsRequest::default());
+    check(&rig, |_| DeleteTopicsRequest::default());
+    check(&rig, |_| CreatePartitionsRequest::default());
+    check(&rig, |_| DescribeConfigsRequest {
+        resources: vec![DescribeConfigsResource {
+            resource_type: 2,
+            resource_name: "t".into(),
+            configuration_keys: None,
+            ..Default::default()
+        }],
+        ..Default::default()
+    });
+    check(&rig, |_| DescribeClusterRequest::default());
+    check(&rig, |_| DescribeTopicPartitionsRequest::default());
+    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 14, "all of them are checked above");
+}
+
+#[test]
+fn an_unknown_version_of_api_versions_is_answered_with_version_0() {
+    let rig = Rig::new(1);
+    for version in [6, 99, i16::MAX, -1] {
+        let mut raw = frame(0, &ApiVersionsRequest::default()).to_vec();
+        raw[2..4].copy_from_slice(&version.to_be_bytes());
+        let answer = rig.machine.handle(1, &raw.into(), rig.now).expect("answered");
+        let milena_broker::Answer::Now(answer) = answer else { panic!("answered at once") };
+        let answer = answer.to_vec();
+        assert_eq!(answer[8..10], ErrorCode::UNSUPPORTED_VERSION.as_i16().to_be_bytes());
+        assert_eq!(answer[10..14], [0, 0, 0, 1], "one API: this one");
+        assert_eq!(answer[14..20], [0, 18, 0, 0, 0, 5]);
+    }
+}
+
+#[test]
+fn other_requests_that_are_not_understood_are_refused() {
+    let rig = Rig::new(1);
+    let valid = frame(12, &MetadataRequest::default());
+    let changed = |at: usize, bytes: [u8; 2]| {
+        let mut raw = valid.to_vec();
+        raw[at..at + 2].copy_from_slice(&bytes);
+        raw
+    };
+    let table: [(&str, Vec<u8>); 7] = [
+        ("empty", Vec::new()),
+        ("cut in the header", valid[..9].to_vec()),
+        ("cut in the body", valid[..valid.len() - 1].to_vec()),
+        ("bytes behind it", [&valid[..], &[0]].concat()),
+        ("an unknown key", changed(0, [0x7f, 0xff])),
+        ("a key that is not served", changed(0, [0, 4])),
+        ("an unknown version", changed(2, [0, 99])),
+    ];
+    for (what, raw) in table {
+        assert!(rig.machine.handle(1, &raw.into(), rig.now).is_err(), "{what}");
+    }
+}
+
+#[test]
+fn a_client_that_meant_another_cluster_or_node_is_sent_back() {
+    let rig = Rig::new(2);
+    let cluster_id = rig.ask(1, 12, &MetadataRequest::default()).cluster_id;
+    let code = |cluster_id: Option<Str>, node_id| {
+        rig.ask(1, 5, &ApiVersionsRequest { cluster_id, node_id, ..api_versions() }).error_code
+    };
+    assert_eq!(code(cluster_id.clone(), 1), ErrorCode::NONE);
+    assert_eq!(code(None, -1), ErrorCode::NONE);
+    assert_eq!(code(cluster_id, 2), ErrorCode::REBOOTSTRAP_REQUIRED);
+    assert_eq!(code(Some("other".into()), 1), ErrorCode::REBOOTSTRAP_REQUIRED);
+    let nameless = ApiVersionsRequest { client_software_name: "".into(), ..api_versions() };
+    assert_eq!(rig.ask(1, 3, &nameless).error_code, ErrorCode::INVALID_REQUEST);
+}
