@@ -56,7 +56,12 @@ impl Admin {
             // Only the broker itself knows all of its own.
             ConfigResource::Broker(id) => (BROKER, id.to_string().into(), Destination::Broker(BrokerId(*id))),
         };
-        let wanted = DescribeConfigsResource { resource_type, resource_name, ..Default::default() };
+        let wanted = DescribeConfigsResource {
+            resource_type,
+            resource_name,
+            configuration_keys: None,
+            ..Default::default()
+        };
         let request = DescribeConfigsRequest { resources: vec![wanted], ..Default::default() };
         let response = self.client.ask_again(&destination, &request, self.deadline()).await;
         let mut response = response.map_err(|failure| Error::new(doing(), failure))?;

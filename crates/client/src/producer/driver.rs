@@ -296,7 +296,11 @@ impl Driver {
     fn ask_identity(&self) -> AskingIdentity {
         let client = self.client.clone();
         Box::pin(async move {
-            let request = InitProducerIdRequest { transaction_timeout_ms: i32::MAX, ..Default::default() };
+            let request = InitProducerIdRequest {
+                transactional_id: None,
+                transaction_timeout_ms: i32::MAX,
+                ..Default::default()
+            };
             let deadline = client.0.clock.after(client.0.settings.client.request_timeout);
             client.ask(&Destination::Any, request, deadline).await
         })
