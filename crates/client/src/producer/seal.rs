@@ -1,7 +1,8 @@
 //! Closed batches made ready to send: checksummed here, compressed on other threads, with contexts that are used again.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use milena_core::ProducerIdentity;
@@ -39,11 +40,16 @@ impl SealedBatch for Parcel {
     }
 }
 
+thread_local! {
+    /// Contexts stay with the thread: zstd's cannot go to another. The runtime ends threads that have long been idle,
+    /// and their contexts with them.
+    static COMPRESSOR: RefCell<Compressor> = RefCell::default();
+}
+
 /// Seals batches, a few at a time.
 pub(super) struct Sealer {
     compression: Compression,
     level: Option<i32>,
-    idle: Arc<Mutex<Vec<Compressor>>>,
     waiting: VecDeque<(Ticket, OpenBatch)>,
     running: usize,
     running_max: usize,
@@ -57,15 +63,7 @@ impl Sealer {
         done: mpsc::UnboundedSender<(Ticket, Parcel)>,
     ) -> Self {
         let running_max = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            compression,
-            level,
-            idle: Arc::default(),
-            waiting: VecDeque::new(),
-            running: 0,
-            running_max,
-            done,
-        }
+        Self { compression, level, waiting: VecDeque::new(), running: 0, running_max, done }
     }
 
     /// The parcel, if it costs no more than a checksum; otherwise it comes through the channel.
@@ -89,12 +87,11 @@ impl Sealer {
             let Some((ticket, batch)) = self.waiting.pop_front() else { return };
             self.running += 1;
             let (compression, level) = (self.compression, self.level);
-            let (idle, done) = (Arc::clone(&self.idle), self.done.clone());
+            let done = self.done.clone();
             tokio::task::spawn_blocking(move || {
-                let pooled = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let mut compressor = pooled.unwrap_or_default();
-                let sealed = parcel(batch, |builder| compress(builder, &mut compressor, compression, level));
-                idle.lock().unwrap_or_else(PoisonError::into_inner).push(compressor);
+                let sealed = COMPRESSOR.with_borrow_mut(|compressor| {
+                    parcel(batch, |builder| compress(builder, compressor, compression, level))
+                });
                 // A producer that is gone wants nothing any more.
                 drop(done.send((ticket, sealed)));
             });
