@@ -5,6 +5,7 @@
 //!  letters ─▶ Partner (Java, franz-go, librdkafka) or Raw ─▶ real Kafka or the embedded broker ─▶ another of them ─▶ letters
 //! ```
 
+pub mod embedded;
 pub mod letter;
 pub mod partner;
 pub mod raw;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use milena_messages::create_topics::{CreatableTopic, CreateTopicsRequest};
+use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic, PartitionData};
 use milena_messages::header::{RequestHeader, ResponseHeader};
 use milena_messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use milena_messages::{ErrorCode, Message as _, Request};
@@ -115,6 +116,24 @@ impl Raw {
             thread::sleep(Duration::from_millis(10));
         }
         Ok(())
+    }
+
+    /// Asks for what lies in one partition from `offset` on.
+    ///
+    /// # Errors
+    /// As [`Raw::call`]; the broker's error code is in the answer.
+    pub fn fetch(&mut self, topic: &str, partition: i32, offset: i64) -> anyhow::Result<PartitionData> {
+        let wanted = FetchPartition {
+            partition,
+            fetch_offset: offset,
+            partition_max_bytes: 8 << 20,
+            ..Default::default()
+        };
+        let topics = vec![FetchTopic { topic: topic.into(), partitions: vec![wanted], ..Default::default() }];
+        let request = FetchRequest { max_wait_ms: 100, min_bytes: 1, topics, ..Default::default() };
+        let mut response = self.call(&request, 12)?;
+        let mut topic = response.responses.pop().context("no topic in the answer")?;
+        topic.partitions.pop().context("no partition in the answer")
     }
 
     fn has_leaders(&mut self, topic: &str, partitions: i32) -> anyhow::Result<bool> {

@@ -1,11 +1,11 @@
 //! Clients of other projects and wire's own batches, through a broker: what one writes the other reads, byte for byte.
 
+use milena_interop::embedded::Embedded;
 use milena_interop::letter::{self, Received};
 use milena_interop::partner::Partner;
 use milena_interop::raw::{self, Raw};
 use milena_interop::real;
 use milena_messages::ErrorCode;
-use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use milena_messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use milena_wire::codec::Compression;
 
@@ -21,16 +21,17 @@ const CODECS: [(&str, Compression); 5] = [
 fn fetch(raw: &mut Raw, topic: &str) -> (Vec<Received>, Vec<Compression>) {
     let (mut received, mut codecs) = (Vec::new(), Vec::new());
     for partition in 0..3 {
-        let partitions =
-            vec![FetchPartition { partition, partition_max_bytes: 8 << 20, ..Default::default() }];
-        let topics = vec![FetchTopic { topic: topic.into(), partitions, ..Default::default() }];
-        let request = FetchRequest { max_wait_ms: 100, topics, ..Default::default() };
-        let response = raw.call(&request, 12).unwrap();
-        let answer = &response.responses[0].partitions[0];
-        assert_eq!(answer.error_code, ErrorCode::NONE, "partition {partition} of {topic}");
-        let (letters, compressions) = raw::letters(partition, answer.records.as_ref().unwrap()).unwrap();
-        received.extend(letters);
-        codecs.extend(compressions);
+        let (mut at, mut end) = (0, 1);
+        while at < end {
+            let answer = raw.fetch(topic, partition, at).unwrap();
+            assert_eq!(answer.error_code, ErrorCode::NONE, "partition {partition} of {topic}");
+            let (letters, compressions) = raw::letters(partition, answer.records.as_ref().unwrap()).unwrap();
+            let last =
+                letters.last().unwrap_or_else(|| panic!("{topic}-{partition} has nothing at {at} of {end}"));
+            (at, end) = (last.offset + 1, answer.high_watermark);
+            received.extend(letters);
+            codecs.extend(compressions);
+        }
     }
     (received, codecs)
 }
@@ -86,4 +87,10 @@ fn exchange(bootstrap: &str, partners: &[Partner], name: &str) {
 fn real_kafka_serves_every_partner() {
     let Some(kafka) = real::kafka() else { return };
     exchange(&kafka.bootstrap(), &Partner::ALL, "exchange");
+}
+
+#[test]
+fn the_embedded_broker_serves_every_partner() {
+    let broker = Embedded::start(1);
+    exchange(broker.bootstrap(), &Partner::ALL, "exchange");
 }

@@ -106,7 +106,7 @@ impl Tool {
         stdin: Option<&[u8]>,
     ) -> anyhow::Result<Output> {
         let mut command = self.command(version, stdin.is_none())?;
-        command.args(["--bootstrap-server", bootstrap]).args(args);
+        command.args(args).args(["--bootstrap-server", bootstrap]);
         process::run(command, stdin, Duration::from_secs(60))
     }
 

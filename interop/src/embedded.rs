@@ -1,0 +1,50 @@
+//! The embedded broker for tests that do not run on tokio themselves. Lives as long as its handle.
+
+use milena_broker::{Broker, Builder, Cluster};
+use tokio::runtime::Runtime;
+
+/// A running embedded cluster.
+#[derive(Debug)]
+pub struct Embedded {
+    cluster: Option<Cluster>,
+    runtime: Runtime,
+}
+
+impl Embedded {
+    /// A cluster of `nodes` nodes in memory.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn start(nodes: u16) -> Self {
+        Self::build(Broker::builder().nodes(nodes))
+    }
+
+    /// A cluster as `builder` has it.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn build(builder: Builder) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.unwrap_or_else(|error| panic!("tokio does not start: {error}"));
+        let cluster = runtime.block_on(builder.start());
+        let cluster = cluster.unwrap_or_else(|error| panic!("the embedded broker does not start: {error}"));
+        Self { cluster: Some(cluster), runtime }
+    }
+
+    /// Its addresses, as clients take them.
+    #[must_use]
+    pub fn bootstrap(&self) -> &str {
+        self.cluster.as_ref().map_or("", Cluster::bootstrap)
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        if let Some(cluster) = self.cluster.take() {
+            // A test that fails has said why already.
+            let _ = self.runtime.block_on(cluster.shutdown());
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! A topic's life, walked with Kafka's own command line tools and with every partner's admin client: the embedded broker
+//! answers what real Kafka answers.
+
+use milena_interop::embedded::Embedded;
+use milena_interop::partner::Partner;
+use milena_interop::real;
+use xtask::kafka::{NEWEST, Tool};
+
+/// A topic's life in Kafka's tools: each step, and what is fed to it.
+const STEPS: &[(Tool, &str, &str)] = &[
+    (Tool::Topics, "--create --topic letters --partitions 3 --config retention.ms=3600000", ""),
+    (Tool::Topics, "--create --topic letters --partitions 3", ""),
+    (Tool::Topics, "--create --topic letters --if-not-exists", ""),
+    (Tool::Topics, "--create --topic bad/name", ""),
+    (Tool::Topics, "--create --topic many --replication-factor 9", ""),
+    (Tool::Topics, "--describe --topic letters", ""),
+    (Tool::Topics, "--describe --topic nowhere", ""),
+    (Tool::Topics, "--alter --topic letters --partitions 4", ""),
+    (Tool::Topics, "--alter --topic letters --partitions 2", ""),
+    (Tool::Configs, "--describe --entity-type topics --entity-name letters", ""),
+    (
+        Tool::ConsoleProducer,
+        "--topic letters --reader-property parse.key=true --reader-property key.separator=:",
+        "k1:one\nk2:two\nk3:three\n",
+    ),
+    (Tool::GetOffsets, "--topic letters --time latest", ""),
+    (Tool::GetOffsets, "--topic letters --time earliest", ""),
+    (
+        Tool::ConsoleConsumer,
+        "--topic letters --partition 1 --offset earliest --max-messages 2 --formatter-property print.key=true",
+        "",
+    ),
+    (Tool::Topics, "--delete --topic letters", ""),
+    (Tool::Topics, "--delete --topic letters", ""),
+    (Tool::Topics, "--describe --topic letters", ""),
+];
+
+/// What the tools said, step by step.
+fn transcript(bootstrap: &str) -> Vec<String> {
+    let mut said = Vec::new();
+    for (tool, args, stdin) in STEPS {
+        let args: Vec<&str> = args.split_whitespace().collect();
+        let stdin = (!stdin.is_empty()).then_some(stdin.as_bytes());
+        let output = tool.run(NEWEST, bootstrap, &args, stdin).unwrap();
+        said.push(format!("--- {tool:?} {}: {}", args.join(" "), output.status));
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        said.extend(text.lines().filter_map(comparable));
+    }
+    said
+}
+
+/// A line without what differs between two clusters, or between a setting's default and the test cluster's: topic ids,
+/// where a setting comes from, the words (but not the class) of an error.
+fn comparable(line: &str) -> Option<String> {
+    if line.is_empty() || line.starts_with("\tat ") || line.starts_with("Error while executing") {
+        return None;
+    }
+    if let Some((_, error)) = line.split_once("[main] ERROR ") {
+        let class = error.split([' ', ':']).find(|word| word.contains("Exception"));
+        return Some(format!("error: {}", class.unwrap_or(error)));
+    }
+    if line.starts_with("Topic: ") {
+        let fields =
+            line.split('\t').filter(|field| !field.starts_with("TopicId") && !field.starts_with("Configs"));
+        return Some(fields.collect::<Vec<_>>().join("\t"));
+    }
+    Some(line.split(" synonyms=").next().unwrap_or(line).to_owned())
+}
+
+#[test]
+fn kafkas_tools_walk_a_topics_life() {
+    let Some(kafka) = real::kafka() else { return };
+    let embedded = Embedded::start(1);
+    let real = transcript(&kafka.bootstrap());
+    assert!(real.iter().any(|line| line == "k1\tone"), "the steps do what they say: {real:#?}");
+    assert_eq!(transcript(embedded.bootstrap()), real);
+}
+
+/// What the embedded broker advertises, it advertises in the versions that real Kafka does.
+#[test]
+fn advertised_versions_are_kafkas() {
+    let Some(kafka) = real::kafka() else { return };
+    let embedded = Embedded::start(1);
+    let versions = |bootstrap: &str| -> Vec<String> {
+        let output = Tool::BrokerApiVersions.run(NEWEST, bootstrap, &[], None).unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let known = text.lines().filter(|line| line.contains("usable"));
+        known.map(|line| line.trim_end_matches(',').to_owned()).collect()
+    };
+    let (ours, real) = (versions(embedded.bootstrap()), versions(&kafka.bootstrap()));
+    assert!(ours.len() > 10, "{ours:#?}");
+    for line in ours {
+        assert!(real.contains(&line), "real Kafka does not say {line:?}: {real:#?}");
+    }
+}
+
+/// Partners speak other dialects than the tools: versions, order and number of requests differ.
+#[test]
+fn every_partner_walks_a_topics_life() {
+    let Some(kafka) = real::kafka() else { return };
+    let embedded = Embedded::start(1);
+    for partner in Partner::ALL.into_iter().filter(|partner| partner.is_here()) {
+        let topic = format!("life-{partner:?}");
+        let real = partner.admin(&kafka.bootstrap(), &topic).unwrap();
+        assert!(real.contains(&("create".into(), "ok".into())), "{partner:?}: {real:?}");
+        assert_eq!(partner.admin(embedded.bootstrap(), &topic).unwrap(), real, "{partner:?}");
+    }
+}
