@@ -84,8 +84,9 @@ impl Value {
                     |reader: &mut Reader<'_>, _field: &'static str| Self::read(reader, kind / 16, depth + 1);
                 Self::Array(reader.nullable_array_of("Fuzz.Array", 1, element)?)
             }
-            13 | 14 => Self::Present(reader.is_present("Fuzz.Present")?),
-            _ => Self::Tags(reader.tagged_fields("Fuzz.Tags", |_, _| Ok(false))?),
+            // Elements of an array take a byte at least, which classic tagged fields do not.
+            15 if depth == 0 => Self::Tags(reader.tagged_fields("Fuzz.Tags", |_, _| Ok(false))?),
+            _ => Self::Present(reader.is_present("Fuzz.Present")?),
         })
     }
 

@@ -111,7 +111,7 @@ impl RecordBatch {
     }
 
     /// Reads everything, as a broker does before it appends a produced batch: every record and header is well formed,
-    /// there are as many as announced, and their offsets count up from the base offset without a gap.
+    /// there are as many as announced and one at least, and their offsets count up from the base offset without a gap.
     ///
     /// # Errors
     /// For the first record that is wrong.
