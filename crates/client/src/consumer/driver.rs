@@ -221,14 +221,20 @@ impl Driver {
         self.client.learn_leaders(self.source.poll_hints());
     }
 
-    /// What one more fetch may bring: an even share for each broker. With nothing under way and nothing buffered there
-    /// is always some, whatever the application holds, or nothing would move any more.
+    /// What one more fetch may bring: an even share for each broker, and at most half of what is left, so that other
+    /// consumers of this client find some too: a fetch that waits for records holds its room for as long. With nothing
+    /// under way and nothing buffered there is always some, whatever the application holds, or nothing would move any
+    /// more.
     fn room(&self) -> usize {
         let budget = &self.client.0.fetch_budget;
         let brokers = self.snapshot.borrow().brokers.len();
         let share = (budget.bytes_max() / (brokers + 1))
             .clamp(FETCH_BYTES_MIN, self.fetch_bytes_max.max(FETCH_BYTES_MIN));
-        if budget.available() >= share || self.source.is_starved() { share } else { 0 }
+        match share.min(budget.available() / 2) {
+            room if room >= FETCH_BYTES_MIN => room,
+            _ if self.source.is_starved() => share,
+            _ => 0,
+        }
     }
 
     fn fetch(&self, fetch: Fetch) {

@@ -383,7 +383,6 @@ impl ConsumerBuilder {
             Arc::clone(&ready),
             settings.fetch_bytes_max,
         );
-        tokio::spawn(driver.run());
         let consumer = Consumer {
             client,
             settings,
@@ -396,6 +395,9 @@ impl ConsumerBuilder {
         for (topic, partition, position) in assignments {
             consumer.assign([(topic, partition)], position).await?;
         }
+        // Not before everything is assigned: the first fetch would be a long poll for the first partition alone, and
+        // the others would wait it out.
+        tokio::spawn(driver.run());
         Ok(consumer)
     }
 }
