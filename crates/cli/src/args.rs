@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use milena::{Client, ClientBuilder};
 
 use crate::commands::{broker, consume, produce, topics};
+use crate::exit::Failure;
 use crate::{demo, exit};
 
 /// Kafka from the command line, with a broker inside.
@@ -40,9 +42,9 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct Cluster {
-    /// Where to reach the cluster, HOST:PORT[,HOST:PORT...]
-    #[arg(short, long, value_name = "HOST:PORT", env = "MILENA_BOOTSTRAP", default_value = "localhost:9092")]
-    pub(crate) bootstrap: String,
+    /// Where to reach the cluster, HOST:PORT[,HOST:PORT...]; localhost:9092 otherwise
+    #[arg(short, long, value_name = "HOST:PORT", env = "MILENA_BOOTSTRAP")]
+    pub(crate) bootstrap: Option<String>,
 
     /// A client setting by its Java or librdkafka name, repeatable: -X client.id=me
     #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", value_parser = property)]
@@ -51,6 +53,23 @@ pub(crate) struct Cluster {
     /// Give up when the cluster does not answer for so long, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) timeout: Duration,
+}
+
+impl Cluster {
+    /// Connects.
+    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        let mut builder = client_from(&self.properties)?.connect_timeout(self.timeout);
+        if let Some(bootstrap) = &self.bootstrap {
+            builder = builder.bootstrap(bootstrap);
+        }
+        Ok(builder.connect().await?)
+    }
+}
+
+/// A client with these settings.
+pub(crate) fn client_from(properties: &[(String, String)]) -> Result<ClientBuilder, Failure> {
+    let properties = properties.iter().map(|(name, value)| (name, value));
+    Client::from_properties(properties).map_err(|error| Failure::usage(error.to_string()))
 }
 
 pub(crate) fn property(text: &str) -> Result<(String, String), String> {

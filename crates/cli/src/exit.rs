@@ -73,13 +73,30 @@ impl Failure {
         Self::new(Exit::NotFound, message)
     }
 
+    /// Ended by Ctrl-C; whoever pressed it knows, so there is nothing to say.
     pub(crate) fn interrupted() -> Self {
-        Self::new(Exit::Interrupted, "interrupted")
+        Self::new(Exit::Interrupted, "")
+    }
+
+    /// Whether the exit code says it all.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.message.is_empty() && self.hint.is_none()
     }
 
     /// What the reader of the message can do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same, said of a place in the input.
+    pub(crate) fn at(mut self, place: &str) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
+    pub(crate) fn with_exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
         self
     }
 
@@ -90,11 +107,24 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
         match &self.hint {
-            Some(hint) => write!(f, "\n  {hint}"),
-            None => Ok(()),
+            Some(hint) if self.message.is_empty() => f.write_str(hint),
+            Some(hint) => write!(f, "{}\n  {hint}", self.message),
+            None => f.write_str(&self.message),
         }
+    }
+}
+
+impl From<milena::Error> for Failure {
+    /// The client's own sentence, with the code that fits its cause.
+    fn from(error: milena::Error) -> Self {
+        let exit = match error.code_name() {
+            Some("UNKNOWN_TOPIC_OR_PARTITION" | "UNKNOWN_TOPIC_ID" | "OFFSET_OUT_OF_RANGE") => Exit::NotFound,
+            Some(name) if name.ends_with("AUTHORIZATION_FAILED") || name.contains("SASL") => Exit::Auth,
+            _ if error.fault() == milena::Fault::Network => Exit::Unreachable,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error.to_string())
     }
 }
 

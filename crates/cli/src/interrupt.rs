@@ -35,10 +35,6 @@ impl Interrupt {
             std::future::pending::<()>().await;
         }
     }
-
-    pub(crate) fn is_asked(&self) -> bool {
-        *self.asked.borrow()
-    }
 }
 
 /// The signals that ask; opened once, so that none between two waits is missed.

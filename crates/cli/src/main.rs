@@ -3,7 +3,6 @@
 //! The crate is a set of thin commands over pure parts: what is parsed, formatted, verified and reported lives in
 //! modules that do no I/O ([`offsets`], [`format`], [`json`], `demo::ledger`), and the commands only connect them to
 //! the client. Nothing here knows the protocol.
-#![allow(dead_code)]
 
 mod args;
 mod commands;
@@ -18,11 +17,49 @@ mod memory;
 mod offsets;
 mod output;
 mod progress;
+mod recipe;
 mod units;
 mod view;
 
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
 use clap::Parser as _;
 
-fn main() {
-    let _ = args::Cli::parse();
+use crate::args::{Cli, Command};
+use crate::exit::Failure;
+use crate::interrupt::Interrupt;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            const ERROR: Style = AnsiColor::Red.on_default().bold();
+            if !failure.is_silent() {
+                anstream::eprintln!("{ERROR}error:{ERROR:#} {failure}");
+            }
+            failure.exit().into()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
+    let ended = runtime.block_on(async {
+        let interrupt = Interrupt::listen()?;
+        match command {
+            Command::Demo(args) => demo::run(&args, &interrupt).await,
+            Command::Broker(args) => commands::broker::run(&args, &interrupt).await,
+            Command::Topics(args) => commands::topics::run(args, &interrupt).await,
+            Command::Produce(args) => commands::produce::run(&args, &interrupt).await,
+            Command::Consume(args) => commands::consume::run(&args, &interrupt).await,
+        }
+    });
+    // A thread may still be waiting for input from a terminal; nothing is owed to it.
+    runtime.shutdown_background();
+    ended
 }

@@ -71,6 +71,12 @@ impl Offsets {
         self.by_partition.get(&partition).copied().unwrap_or(self.of_others)
     }
 
+    /// Whether any of them is a time after `now`.
+    pub(crate) fn is_after(&self, now: Timestamp) -> bool {
+        let later = |point: &Point| matches!(point, Point::Time(ms) if *ms > now.as_millisecond());
+        later(&self.of_others) || self.by_partition.values().any(later)
+    }
+
     /// The partitions that are named.
     pub(crate) fn partitions(&self) -> impl Iterator<Item = i32> {
         self.by_partition.keys().copied()

@@ -1,6 +1,13 @@
 //! `milena broker`: the embedded broker in the foreground.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
+
+use milena_broker::Broker;
+
+use crate::exit::{Exit, Failure};
+use crate::interrupt::Interrupt;
+use crate::output::{Reader, print};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -9,7 +16,7 @@ Examples:
   milena broker --data-dir ./data --topic orders:12 on disk, with a topic of 12 partitions
 
 The first line on stdout is the bootstrap address; it comes when the broker takes connections.
-For development and tests: it has no replication to speak of, and listens on loopback unless told otherwise.";
+For development and tests, without authentication; all nodes are this one process.";
 
 /// Serves the Kafka protocol until Ctrl-C.
 #[derive(Debug, clap::Args)]
@@ -25,39 +32,68 @@ pub(crate) struct Args {
 
     /// The address to listen on; others than loopback can be reached by anyone on the network
     #[arg(long, default_value = "127.0.0.1")]
-    pub(crate) host: std::net::IpAddr,
+    pub(crate) host: IpAddr,
 
     /// Keep records here, in Kafka's own segment format; in memory otherwise
     #[arg(short, long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 
-    /// Create a topic, repeatable
-    #[arg(short, long = "topic", value_name = "NAME[:PARTITIONS[:REPLICAS]]", value_parser = topic)]
+    /// Create a topic unless it is there, repeatable; one partition when not said
+    #[arg(short, long = "topic", value_name = "NAME[:PARTITIONS]", value_parser = topic)]
     pub(crate) topics: Vec<Topic>,
 }
 
 /// A topic to start with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Topic {
-    pub(crate) name: String,
-    pub(crate) partitions: i32,
-    /// As many as there are nodes, up to three, when not said.
-    pub(crate) replicas: Option<i16>,
+    name: String,
+    partitions: i32,
 }
 
 fn topic(text: &str) -> Result<Topic, String> {
-    let wrong = || format!("{text:?} is no topic: write NAME, NAME:PARTITIONS or NAME:PARTITIONS:REPLICAS");
-    let mut parts = text.split(':');
-    let name = parts.next().filter(|n| !n.is_empty()).ok_or_else(wrong)?.to_owned();
-    let mut number = || -> Result<Option<i32>, String> {
-        parts.next().map(|n| n.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)).transpose()
-    };
-    let partitions = number()?.unwrap_or(1);
-    let replicas = number()?.map(i16::try_from).transpose().map_err(|_| wrong())?;
-    if parts.next().is_some() {
-        return Err(wrong());
+    let (name, partitions) = text.split_once(':').unwrap_or((text, "1"));
+    match partitions.parse() {
+        Ok(partitions) if partitions > 0 && !name.is_empty() => Ok(Topic { name: name.into(), partitions }),
+        _ => Err("write NAME or NAME:PARTITIONS, as in orders:12".into()),
     }
-    Ok(Topic { name, partitions, replicas })
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failure> {
+    let mut builder = Broker::builder()
+        .nodes(args.nodes)
+        .port(args.port)
+        .host(args.host)
+        .default_replication(args.nodes.min(REPLICAS_MAX) as i16);
+    if let Some(dir) = &args.data_dir {
+        builder = builder.data_dir(dir);
+    }
+    let cluster = builder.start().await.map_err(|error| start_failure(&error, args))?;
+    for Topic { name, partitions } in &args.topics {
+        // On disk it may be there from the last time.
+        if cluster.leader(name, 0).is_none() {
+            cluster.create_topic(name, *partitions).map_err(|error| Failure::failed(error.to_string()))?;
+        }
+    }
+    // Whoever started us and does not read the line knows the port, or does not care.
+    let (Reader::Listening | Reader::Gone) = print(&format!("{}\n", cluster.bootstrap()))?;
+    interrupt.asked().await;
+    cluster.shutdown().await.map_err(|error| Failure::failed(error.to_string()))
+}
+
+/// As many replicas as Kafka's own defaults for what matters; more would protect from nothing here.
+const REPLICAS_MAX: u16 = 3;
+
+fn start_failure(error: &milena_broker::Error, args: &Args) -> Failure {
+    let failure = Failure::new(Exit::Failed, format!("the broker cannot start: {error}"));
+    if error.is_damaged() {
+        return failure
+            .hint("Nothing was changed on disk. Choose another --data-dir, or move the damaged file away.");
+    }
+    if args.port != 0 && error.is_io() {
+        return failure.hint("If the port is taken, --port 0 takes a free one.");
+    }
+    failure
 }
 
 #[cfg(test)]
@@ -66,11 +102,10 @@ mod tests {
 
     #[test]
     fn topics_are_read() {
-        let expect = |name: &str, partitions, replicas| Ok(Topic { name: name.into(), partitions, replicas });
-        assert_eq!(topic("a"), expect("a", 1, None));
-        assert_eq!(topic("a:12"), expect("a", 12, None));
-        assert_eq!(topic("a:12:3"), expect("a", 12, Some(3)));
-        for text in ["", ":1", "a:", "a:0", "a:-1", "a:x", "a:1:0", "a:1:99999", "a:1:1:1"] {
+        let expect = |name: &str, partitions| Ok(Topic { name: name.into(), partitions });
+        assert_eq!(topic("a"), expect("a", 1));
+        assert_eq!(topic("a:12"), expect("a", 12));
+        for text in ["", ":1", "a:", "a:0", "a:-1", "a:x", "a:1:1"] {
             assert!(topic(text).is_err(), "{text}");
         }
     }

@@ -1,6 +1,22 @@
 //! `milena consume`: records in, bytes out.
 
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _};
+
+use jiff::Timestamp;
+use milena::{Admin, Batch, Client, Consumer, OffsetAt, Position};
+
 use crate::args::Cluster;
+use crate::commands::topics::describe_topic;
+use crate::escape::unescape;
+use crate::exit::Failure;
+use crate::format::Format;
+use crate::interrupt::Interrupt;
+use crate::offsets::{Offsets, Point, parse_partitions};
+use crate::output::{Output, Reader};
+use crate::progress::{Progress, TICK};
+use crate::units::Count;
+use crate::view::View;
 use crate::{format, json, offsets};
 
 const EXAMPLES: &str = "\
@@ -68,4 +84,263 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     pub(crate) cluster: Cluster,
+}
+
+/// What to write, where to start, where to stop: the arguments, understood.
+struct Plan {
+    form: Form,
+    partitions: Option<Vec<i32>>,
+    start: Offsets,
+    stop: Option<Offsets>,
+    count_max: u64,
+}
+
+enum Form {
+    Text(Format),
+    JsonLines,
+}
+
+impl Args {
+    fn plan(&self) -> Result<Plan, String> {
+        let now = Timestamp::now();
+        let null = match (&self.null, self.null_is_null) {
+            (Some(marker), _) => unescape(marker)?,
+            (None, true) => b"NULL".to_vec(),
+            (None, false) => Vec::new(),
+        };
+        let form = match &self.format {
+            _ if self.json => Form::JsonLines,
+            Some(format) => Form::Text(Format::parse(format, null)?),
+            None => {
+                let key_delimiter = self.key_delimiter.as_deref().map(unescape).transpose()?;
+                Form::Text(Format::delimited(key_delimiter, unescape(&self.delimiter)?, null))
+            }
+        };
+        let stop = match (&self.until, self.exit_at_end) {
+            (Some(until), _) => Some(Offsets::parse(until, Point::End, now)?),
+            (None, true) => Some(Offsets::everywhere(Point::End)),
+            (None, false) => None,
+        };
+        if stop.as_ref().is_some_and(|stop| stop.is_after(now)) {
+            return Err(
+                "--until is about records that are there already: it takes no time in the future".into()
+            );
+        }
+        Ok(Plan {
+            form,
+            partitions: self.partitions.as_deref().map(parse_partitions).transpose()?,
+            start: Offsets::parse(&self.offset, Point::Beginning, now)?,
+            stop,
+            count_max: self.count.unwrap_or(u64::MAX),
+        })
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failure> {
+    let plan = args.plan().map_err(Failure::usage)?;
+    let mut output = Output::new();
+    let ended = tokio::select! {
+        ended = consume(args, &plan, &mut output) => ended,
+        () = interrupt.asked() => Err(Failure::interrupted()),
+    };
+    // Whatever ended it: what was read is written.
+    let (Reader::Listening | Reader::Gone) = output.flush()?;
+    ended
+}
+
+async fn consume(args: &Args, plan: &Plan, output: &mut Output) -> Result<(), Failure> {
+    let client = args.cluster.connect().await?;
+    let spans = Spans::look_up(&client, args, plan).await?;
+    let mut reading = Reading { output, form: &plan.form, spans, left: plan.count_max };
+    if reading.is_over() {
+        return Ok(());
+    }
+    let mut builder = client.consumer_direct();
+    for (partition, span) in &reading.spans.unfinished {
+        builder = builder.assign([(&args.topic, *partition)], Position::Offset(span.start));
+    }
+    let mut consumer = builder.build().await?;
+    // Records on the same terminal would tear a progress line apart.
+    let progress = Progress::counting(!io::stdout().is_terminal());
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        let batch = tokio::select! {
+            batch = consumer.next() => batch?,
+            _ = tick.tick() => {
+                let count = plan.count_max - reading.left;
+                progress.show(count, format!("{} records", Count(count)));
+                continue;
+            }
+        };
+        let Some(batch) = batch else { return Ok(()) };
+        if reading.take(&batch, &consumer)? == Reader::Gone || reading.is_over() {
+            return Ok(());
+        }
+        // Written when there is nothing more at hand: at once when records trickle, in large pieces when they flow.
+        drop(batch);
+        while let Some(batch) = consumer.try_next()? {
+            if reading.take(&batch, &consumer)? == Reader::Gone || reading.is_over() {
+                return Ok(());
+            }
+        }
+        if reading.output.flush()? == Reader::Gone {
+            return Ok(());
+        }
+    }
+}
+
+/// The part of a partition that is to be read.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: i64,
+    /// This offset is not read; none when there is no end to it.
+    stop: Option<i64>,
+}
+
+/// What is still to be read, by partition.
+struct Spans {
+    unfinished: BTreeMap<i32, Span>,
+}
+
+impl Spans {
+    async fn look_up(client: &Client, args: &Args, plan: &Plan) -> Result<Self, Failure> {
+        let topic = describe_topic(client, &args.topic, args.cluster.timeout).await?;
+        let there: Vec<i32> = topic.partitions.iter().map(|p| p.index).collect();
+        let wanted = plan.partitions.clone().unwrap_or_else(|| there.clone());
+        let named = plan.start.partitions().chain(plan.stop.iter().flat_map(Offsets::partitions));
+        if let Some(unknown) = wanted.iter().copied().chain(named).find(|p| !there.contains(p)) {
+            let message = format!("topic {:?} has no partition {unknown}", args.topic);
+            return Err(Failure::not_found(message).hint(format!("It has {}, counted from 0.", there.len())));
+        }
+        let lookup = Lookup::new(client, args, &wanted).await?;
+        let starts = lookup.resolve(&plan.start).await?;
+        let stops = match &plan.stop {
+            Some(stop) => Some(lookup.resolve(stop).await?),
+            None => None,
+        };
+        let span = |partition: i32| {
+            let stop = stops.as_ref().and_then(|stops| stops.get(&partition).copied());
+            (partition, Span { start: starts[&partition], stop })
+        };
+        let is_worth_reading = |span: &Span| span.stop.is_none_or(|stop| span.start < stop);
+        let unfinished = wanted.into_iter().map(span).filter(|(_, span)| is_worth_reading(span)).collect();
+        Ok(Self { unfinished })
+    }
+}
+
+/// Looks up offsets in partitions whose bounds it knows.
+struct Lookup<'a> {
+    admin: Admin,
+    topic: &'a str,
+    /// Beginning and end of each.
+    bounds: BTreeMap<i32, (i64, i64)>,
+}
+
+impl<'a> Lookup<'a> {
+    async fn new(client: &Client, args: &'a Args, partitions: &[i32]) -> Result<Self, Failure> {
+        let admin = client.admin().timeout(args.cluster.timeout);
+        let mut lookup = Self { admin, topic: &args.topic, bounds: BTreeMap::new() };
+        let beginnings = lookup.ask(partitions, OffsetAt::Earliest).await?;
+        let ends = lookup.ask(partitions, OffsetAt::Latest).await?;
+        let bounds = partitions.iter().map(|p| (*p, (beginnings[p].unwrap_or(0), ends[p].unwrap_or(0))));
+        lookup.bounds = bounds.collect();
+        Ok(lookup)
+    }
+
+    async fn ask(&self, partitions: &[i32], at: OffsetAt) -> Result<BTreeMap<i32, Option<i64>>, Failure> {
+        let found = self.admin.list_offsets(partitions.iter().map(|p| (self.topic, *p)), at).await?;
+        found.into_iter().map(|((_, partition), offset)| Ok((partition, offset?))).collect()
+    }
+
+    /// The offset of each partition's point. Each time is asked for once, for all its partitions together.
+    async fn resolve(&self, points: &Offsets) -> Result<BTreeMap<i32, i64>, Failure> {
+        let mut by_time: BTreeMap<i64, Vec<i32>> = BTreeMap::new();
+        for partition in self.bounds.keys() {
+            if let Point::Time(ms) = points.of(*partition) {
+                by_time.entry(ms).or_default().push(*partition);
+            }
+        }
+        let mut at_time = BTreeMap::new();
+        for (ms, partitions) in by_time {
+            at_time.extend(self.ask(&partitions, OffsetAt::TimestampMs(ms)).await?);
+        }
+        let resolve = |(partition, (beginning, end)): (&i32, &(i64, i64))| {
+            let at_time = at_time.get(partition).copied().flatten();
+            let resolved = points.of(*partition).resolve(*beginning, *end, at_time);
+            resolved.map(|offset| (*partition, offset)).map_err(|offset| {
+                let message =
+                    format!("offset {offset} is not in partition {partition} of topic {:?}", self.topic);
+                Failure::not_found(message)
+                    .hint(format!("It holds {beginning} to {end}; -p chooses partitions."))
+            })
+        };
+        self.bounds.iter().map(resolve).collect()
+    }
+}
+
+/// Batches on their way to the output.
+struct Reading<'a> {
+    output: &'a mut Output,
+    form: &'a Form,
+    spans: Spans,
+    /// Records still wanted.
+    left: u64,
+}
+
+impl Reading<'_> {
+    fn is_over(&self) -> bool {
+        self.left == 0 || self.spans.unfinished.is_empty()
+    }
+
+    /// Appends the batch's records, as far as they are wanted.
+    fn take(&mut self, batch: &Batch, consumer: &Consumer) -> Result<Reader, Failure> {
+        let Some(Span { stop, .. }) = self.spans.unfinished.get(&batch.partition()).copied() else {
+            return Ok(Reader::Listening);
+        };
+        let mut headers = Vec::new();
+        for record in batch {
+            if self.left == 0 || stop.is_some_and(|stop| record.offset() >= stop) {
+                break;
+            }
+            self.left -= 1;
+            headers.clear();
+            if self.form.wants_headers() {
+                headers.extend(record.headers().map(|header| (header.key, header.value)));
+            }
+            self.form.write(
+                &View {
+                    topic: batch.topic(),
+                    partition: batch.partition(),
+                    offset: record.offset(),
+                    timestamp: record.timestamp_ms().unwrap_or(-1),
+                    key: record.key(),
+                    value: record.value(),
+                    headers: &headers,
+                },
+                self.output.buffer(),
+            );
+        }
+        if stop.is_some_and(|stop| batch.next_offset() >= stop) {
+            self.spans.unfinished.remove(&batch.partition());
+            consumer.unassign([(batch.topic(), batch.partition())]);
+        }
+        self.output.flush_when_full()
+    }
+}
+
+impl Form {
+    fn wants_headers(&self) -> bool {
+        match self {
+            Self::Text(format) => format.wants_headers(),
+            Self::JsonLines => true,
+        }
+    }
+
+    fn write(&self, record: &View<'_>, out: &mut Vec<u8>) {
+        match self {
+            Self::Text(format) => format.write(record, out),
+            Self::JsonLines => json::write_line(record, out),
+        }
+    }
 }

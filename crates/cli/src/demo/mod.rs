@@ -1,14 +1,33 @@
 //! `milena demo`: real records through a cluster and back, every one of them checked.
+//!
+//! This file sets the stage (data, cluster, topic), lets [`run`] play, tells what is going on, and cleans up whatever
+//! happens.
 
 mod flights;
 mod latency;
 mod ledger;
 mod report;
+mod run;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::args::{property, seconds};
+use clap::ValueEnum as _;
+use milena::{Client, NewTopic};
+use milena_broker::{Broker, Cluster};
+
+use self::flights::Flights;
+use self::report::{Report, fault_counts};
+use self::run::{Outcome, Run, transfer};
+use crate::args::{client_from, property, seconds};
 use crate::commands::produce::Codec;
+use crate::exit::{Exit, Failure};
+use crate::interrupt::Interrupt;
+use crate::memory;
+use crate::output::{Reader, print};
+use crate::progress::{Progress, TICK};
+use crate::units::Count;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,7 +61,7 @@ pub(crate) struct Args {
     pub(crate) data: Option<PathBuf>,
 
     /// Send so many records a second; as many as possible otherwise
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rate: Option<u32>,
 
     /// Leave the topic behind
@@ -59,5 +78,210 @@ pub(crate) struct Args {
 
     /// Fail when nothing moves for so long, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
-    pub(crate) timeout: std::time::Duration,
+    pub(crate) timeout: Duration,
+}
+
+/// Nodes of the embedded cluster.
+const NODES: u16 = 3;
+/// As many replicas as there are brokers, up to what people run in production.
+const REPLICAS_MAX: usize = 3;
+
+/// Runs the command.
+pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failure> {
+    let data = args.data.clone();
+    let flights = tokio::task::spawn_blocking(move || Flights::open(data.as_deref()))
+        .await
+        .map_err(|e| Failure::failed(e.to_string()))??;
+    let stage = tokio::select! {
+        stage = Stage::set(args) => stage?,
+        () = interrupt.asked() => return Err(Failure::interrupted()),
+    };
+    let records = Run::new(stage.topic.clone(), args.partitions, flights, args.records, args.rate);
+    let ended = play(args, &stage, &Arc::new(records), interrupt).await;
+    let cleared = stage.clear(args.keep).await;
+    ended.and(cleared)
+}
+
+/// Everything a run needs to exist.
+struct Stage {
+    embedded: Option<Cluster>,
+    client: Client,
+    /// Where records go, in words.
+    cluster: String,
+    topic: String,
+    replicas: i16,
+}
+
+impl Stage {
+    async fn set(args: &Args) -> Result<Self, Failure> {
+        let embedded = match args.bootstrap {
+            Some(_) => None,
+            None => Some(start_cluster().await?),
+        };
+        let bootstrap =
+            args.bootstrap.as_deref().or(embedded.as_ref().map(Cluster::bootstrap)).unwrap_or_default();
+        let client = client_from(&args.properties)?.bootstrap(bootstrap).connect().await?;
+        let nodes = client.admin().describe_cluster().await?.brokers.len();
+        let kind = if embedded.is_some() { "embedded" } else { "existing" };
+        let cluster = format!("{kind} cluster of {nodes} at {bootstrap}");
+        let replicas = nodes.clamp(1, REPLICAS_MAX) as i16;
+        let topic = topic_name();
+        let new = NewTopic::new(&topic).partitions(args.partitions).replication(replicas);
+        client.admin().create_topic(new).await?;
+        Ok(Self { embedded, client, cluster, topic, replicas })
+    }
+
+    /// Leaves nothing behind.
+    async fn clear(self, keep: bool) -> Result<(), Failure> {
+        let deleted = match keep {
+            false => self.client.admin().timeout(CLEAR_TIMEOUT).delete_topics([&self.topic]).await,
+            true => Ok(Vec::new()),
+        };
+        if let Some(cluster) = self.embedded {
+            return cluster.shutdown().await.map_err(|e| Failure::failed(e.to_string()));
+        }
+        for (_, deleted) in deleted? {
+            deleted?;
+        }
+        Ok(())
+    }
+}
+
+/// Deleting a topic is worth so much waiting.
+const CLEAR_TIMEOUT: Duration = Duration::from_secs(10);
+
+async fn start_cluster() -> Result<Cluster, Failure> {
+    let builder = Broker::builder().nodes(NODES).default_replication(NODES as i16);
+    builder.start().await.map_err(|e| Failure::failed(format!("the embedded cluster cannot start: {e}")))
+}
+
+/// A name that no other demo has.
+fn topic_name() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("milena-demo-{:x}-{:x}", now.as_micros(), std::process::id())
+}
+
+/// Runs, watches, reports.
+async fn play(args: &Args, stage: &Stage, run: &Arc<Run>, interrupt: &Interrupt) -> Result<(), Failure> {
+    let producer = stage.client.producer().compression(args.compression.into()).build().await?;
+    if !args.json {
+        let records = format!("{} records from {}", Count(run.record_count.into()), run.flights.origin());
+        let codec = args.compression_name();
+        let where_to = format!("{} partitions, {} replicas, {codec}", args.partitions, stage.replicas);
+        say(&format!("{records} to an {} ({where_to})\n", stage.cluster))?;
+    }
+    let memory_before = memory::resident();
+    let outcome = tokio::select! {
+        outcome = transfer(run, &stage.client, producer) => outcome?,
+        failure = watch(args, run) => return Err(failure),
+        () = interrupt.asked() => return Err(Failure::interrupted()),
+    };
+    let report = report(args, stage, run, outcome, memory_before);
+    let text = if args.json {
+        serde_json::to_string(&report).map_err(|e| Failure::failed(e.to_string()))?
+    } else {
+        report.to_string()
+    };
+    say(&(text + "\n"))?;
+    if report.verified {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::CheckFailed,
+        "not every record arrived once, intact and in order; the report names them",
+    ))
+}
+
+fn say(text: &str) -> Result<(), Failure> {
+    // Whoever reads no more still wants to know how it ends: by the exit code.
+    let (Reader::Listening | Reader::Gone) = print(text)?;
+    Ok(())
+}
+
+/// Shows what is going on until nothing is; the failure says that nothing moves any more.
+async fn watch(args: &Args, run: &Run) -> Failure {
+    let progress = Progress::of(run.record_count.into());
+    let lines = !progress.is_shown() && !args.json;
+    let interval = if lines { LINE_INTERVAL } else { TICK };
+    let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
+    let mut earlier = run.snapshot();
+    let (mut moved, mut moved_at) = (run.movement(), Instant::now());
+    loop {
+        tick.tick().await;
+        let now = run.snapshot();
+        if lines {
+            if let Err(failure) = say(&format!("{:>5.1} s  {}\n", now.time.as_secs_f64(), now.line(&earlier)))
+            {
+                return failure;
+            }
+            earlier = now;
+        } else {
+            progress.show(now.delivered_count, now.line(&earlier));
+            if now.time.saturating_sub(earlier.time) >= LINE_INTERVAL {
+                earlier = now;
+            }
+        }
+        match run.movement() {
+            same if same == moved && moved_at.elapsed() >= args.timeout => {
+                let [acknowledged, delivered] = [now.acknowledged_count, now.delivered_count].map(Count);
+                let message = format!("nothing moved for {:?}", args.timeout);
+                return Failure::new(Exit::Unreachable, message).hint(format!(
+                    "Acknowledged {acknowledged}, delivered {delivered} of {}.",
+                    Count(now.record_count)
+                ));
+            }
+            same if same == moved => {}
+            now => (moved, moved_at) = (now, Instant::now()),
+        }
+    }
+}
+
+/// How often a line is printed where there is no terminal, and over what time rates are taken on one.
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
+
+fn report(
+    args: &Args,
+    stage: &Stage,
+    run: &Run,
+    outcome: Outcome,
+    memory_before: Option<memory::Resident>,
+) -> Report {
+    let end = run.snapshot();
+    let describe = |index: u32| {
+        let row = run.flights.cycle().nth(index as usize % run.flights.row_count());
+        let key = row.and_then(|row| run.flights.key(row)).unwrap_or("null");
+        format!("record {index} (key {key})")
+    };
+    let Outcome { findings, sent_bytes, failed_count, first_failure, produce_time, consume_time } = outcome;
+    let all_there = end.acknowledged_count == end.record_count && end.delivered_count == end.record_count;
+    Report {
+        topic: stage.topic.clone(),
+        cluster: stage.cluster.clone(),
+        partitions: args.partitions.unsigned_abs(),
+        replicas: stage.replicas,
+        compression: args.compression_name(),
+        origin: run.flights.origin().to_owned(),
+        record_count: end.record_count,
+        record_bytes: sent_bytes,
+        acknowledged_count: end.acknowledged_count,
+        failed_count,
+        first_failure,
+        delivered_count: end.delivered_count,
+        delivered_bytes: end.delivered_bytes,
+        produce_seconds: produce_time.as_secs_f64(),
+        consume_seconds: consume_time.as_secs_f64(),
+        send_to_ack: end.to_ack,
+        send_to_delivery: end.to_delivery,
+        memory_before_bytes: memory_before.map(|m| m.now),
+        memory_peak_bytes: end.memory.map(|m| m.peak),
+        key_count: findings.key_count,
+        verified: findings.is_clean() && all_there,
+        faults: fault_counts(&findings, describe),
+    }
+}
+
+impl Args {
+    fn compression_name(&self) -> String {
+        self.compression.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }

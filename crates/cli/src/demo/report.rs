@@ -11,7 +11,7 @@ use crate::memory::Resident;
 use crate::units::{Bytes, Count, Micros, per_second};
 
 /// Where a run stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Snapshot {
     pub(crate) time: Duration,
     pub(crate) record_count: u64,
@@ -63,7 +63,9 @@ pub(crate) struct Report {
     pub(crate) failed_count: u64,
     /// Why the first of them failed.
     pub(crate) first_failure: Option<String>,
+    /// Every delivery counts, also a second one of the same record.
     pub(crate) delivered_count: u64,
+    pub(crate) delivered_bytes: u64,
     pub(crate) produce_seconds: f64,
     pub(crate) consume_seconds: f64,
     pub(crate) send_to_ack: Percentiles,
@@ -106,10 +108,6 @@ pub(crate) fn fault_counts(findings: &Findings, describe: impl Fn(u32) -> String
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rates = |count: u64, bytes: u64, seconds: f64| {
-            let time = Duration::from_secs_f64(seconds);
-            format!("in {seconds:.2} s   {}/s   {}B/s", per_second(count, time), per_second(bytes, time))
-        };
         writeln!(
             f,
             "records      {} ({}) from {}",
@@ -117,10 +115,10 @@ impl fmt::Display for Report {
             Bytes(self.record_bytes),
             self.origin
         )?;
-        let rate = rates(self.acknowledged_count, self.record_bytes, self.produce_seconds);
-        writeln!(f, "acknowledged {} {rate}", Count(self.acknowledged_count))?;
-        let rate = rates(self.delivered_count, self.record_bytes, self.consume_seconds);
-        writeln!(f, "delivered    {} {rate}", Count(self.delivered_count))?;
+        // Bytes are counted as they are handed in, so they are a rate of acknowledgement only when none failed.
+        let acknowledged_bytes = (self.failed_count == 0).then_some(self.record_bytes);
+        write_rate(f, "acknowledged", self.acknowledged_count, acknowledged_bytes, self.produce_seconds)?;
+        write_rate(f, "delivered", self.delivered_count, Some(self.delivered_bytes), self.consume_seconds)?;
         writeln!(f, "latency          {:>9} {:>9} {:>9} {:>9} {:>9}", "p50", "p90", "p99", "p99.9", "max")?;
         write_latency(f, "send → ack", self.send_to_ack)?;
         write_latency(f, "send → delivery", self.send_to_delivery)?;
@@ -152,7 +150,117 @@ impl Report {
     }
 }
 
+fn write_rate(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    count: u64,
+    bytes: Option<u64>,
+    seconds: f64,
+) -> fmt::Result {
+    let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    write!(f, "{name:<12} {} in {seconds:.2} s   {}/s", Count(count), per_second(count, time))?;
+    if let Some(bytes) = bytes {
+        write!(f, "   {}B/s", per_second(bytes, time))?;
+    }
+    writeln!(f)
+}
+
 fn write_latency(f: &mut fmt::Formatter<'_>, name: &str, p: Percentiles) -> fmt::Result {
     let [p50, p90, p99, p999, max] = [p.p50_us, p.p90_us, p.p99_us, p.p999_us, p.max_us].map(Micros);
     writeln!(f, "  {name:<15}{p50:>9} {p90:>9} {p99:>9} {p999:>9} {max:>9}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let p =
+            Percentiles { p50_us: 3140, p90_us: 9000, p99_us: 12_300, p999_us: 20_000, max_us: 1_500_000 };
+        Report {
+            topic: "milena-demo-1".into(),
+            cluster: "an embedded cluster of 3 nodes".into(),
+            partitions: 12,
+            replicas: 3,
+            compression: "lz4".into(),
+            origin: "the built-in sample".into(),
+            record_count: 336_776,
+            record_bytes: 118_200_000,
+            acknowledged_count: 336_776,
+            failed_count: 0,
+            first_failure: None,
+            delivered_count: 336_776,
+            delivered_bytes: 118_200_000,
+            produce_seconds: 0.9,
+            consume_seconds: 1.0,
+            send_to_ack: p,
+            send_to_delivery: p,
+            memory_before_bytes: Some(21_000_000),
+            memory_peak_bytes: Some(143_000_000),
+            key_count: 4043,
+            faults: Vec::new(),
+            verified: true,
+        }
+    }
+
+    #[test]
+    fn a_good_run_reads_well() {
+        let expect = "\
+records      336 776 (118 MB) from the built-in sample
+acknowledged 336 776 in 0.90 s   374 k/s   131 MB/s
+delivered    336 776 in 1.00 s   337 k/s   118 MB/s
+latency                p50       p90       p99     p99.9       max
+  send → ack       3.14 ms   9.00 ms   12.3 ms   20.0 ms    1.50 s
+  send → delivery  3.14 ms   9.00 ms   12.3 ms   20.0 ms    1.50 s
+memory       143 MB at most, 21.0 MB before the first record
+verified     every record once, intact, in order for each of 4 043 keys";
+        assert_eq!(report().to_string(), expect);
+    }
+
+    #[test]
+    fn a_bad_run_names_what_is_wrong() {
+        let faults = vec![FaultCount {
+            fault: "lost",
+            count: 2,
+            examples: vec!["record 7".into(), "record 9".into()],
+        }];
+        let first_failure = Some("too large".into());
+        let report = Report { verified: false, failed_count: 1, first_failure, faults, ..report() };
+        let text = report.to_string();
+        let verdict = &text[text.find("NOT").unwrap()..];
+        assert_eq!(
+            verdict,
+            "NOT VERIFIED\n  failed     1   the first: too large\n  lost       2   record 7; record 9"
+        );
+        assert!(!text.contains("131 MB/s"), "no byte rate for what was not all acknowledged");
+    }
+
+    #[test]
+    fn a_line_tells_what_happened_since_the_last() {
+        let start = Snapshot {
+            time: Duration::ZERO,
+            record_count: 100_000,
+            acknowledged_count: 0,
+            delivered_count: 0,
+            delivered_bytes: 0,
+            to_ack: Percentiles::default(),
+            to_delivery: Percentiles::default(),
+            memory: None,
+        };
+        let memory = Some(Resident { now: 84_000_000, peak: 90_000_000 });
+        let later = Snapshot {
+            time: Duration::from_millis(500),
+            acknowledged_count: 50_000,
+            delivered_count: 40_000,
+            delivered_bytes: 14_000_000,
+            to_ack: Percentiles { p50_us: 900, p99_us: 3140, ..Percentiles::default() },
+            memory,
+            ..start
+        };
+        assert_eq!(
+            later.line(&start),
+            "acknowledged 50 000 (100 k/s) · delivered 40 000 (80.0 k/s, 28.0 MB/s) · \
+             p50/p99 ack 900 µs/3.14 ms · delivery 0 µs/0 µs · 84.0 MB"
+        );
+    }
 }

@@ -1,0 +1,127 @@
+//! How a piece of input becomes a record to be produced: the flags of `milena produce`, applied.
+
+use std::borrow::Cow;
+
+use crate::input::split_key;
+use crate::json::{Header, Line, Payload};
+
+/// What is the same for every record of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Recipe {
+    /// Every piece is a JSON object.
+    pub(crate) json: bool,
+    /// A JSON line's partition is not obeyed.
+    pub(crate) repartition: bool,
+    pub(crate) key_delimiter: Option<Vec<u8>>,
+    /// For records without a key of their own.
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Keys and values that equal it are null.
+    pub(crate) null: Option<Vec<u8>>,
+    pub(crate) partition: Option<i32>,
+}
+
+impl Recipe {
+    /// The record in `piece`; nothing in a blank line between JSON lines.
+    pub(crate) fn apply<'a>(&'a self, piece: &'a [u8]) -> Result<Option<Line<'a>>, String> {
+        let mut line = if self.json {
+            if piece.iter().all(u8::is_ascii_whitespace) {
+                return Ok(None);
+            }
+            let mut line = Line::parse(piece)?;
+            if self.repartition {
+                line.partition = None;
+            }
+            line
+        } else {
+            self.text(piece)
+        };
+        if line.key.is_none() {
+            line.key = self.key.as_deref().map(Cow::Borrowed);
+        }
+        line.partition = self.partition.or(line.partition);
+        let ours = |(name, value): &'a (Vec<u8>, Option<Vec<u8>>)| -> Header<'a> {
+            (Cow::Borrowed(name.as_slice()), value.as_deref().map(Cow::Borrowed))
+        };
+        line.headers.extend(self.headers.iter().map(ours));
+        Ok(Some(line))
+    }
+
+    fn text<'a>(&self, piece: &'a [u8]) -> Line<'a> {
+        let (key, value) = match &self.key_delimiter {
+            Some(delimiter) => split_key(piece, delimiter),
+            None => (None, piece),
+        };
+        let or_null = |bytes: &'a [u8]| -> Payload<'a> {
+            if self.null.as_deref() == Some(bytes) { None } else { Some(Cow::Borrowed(bytes)) }
+        };
+        Line {
+            key: key.and_then(or_null),
+            value: or_null(value),
+            headers: Vec::new(),
+            partition: None,
+            timestamp: None,
+        }
+    }
+}
+
+/// Reads `NAME=VALUE`; without `=` the value is null.
+pub(crate) fn parse_header(text: &str) -> (Vec<u8>, Option<Vec<u8>>) {
+    match text.split_once('=') {
+        Some((name, value)) => (name.into(), Some(value.into())),
+        None => (text.into(), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(recipe: &Recipe, piece: &str, key: Option<&str>, value: Option<&str>) {
+        let line = recipe.apply(piece.as_bytes()).unwrap().unwrap();
+        let text = |bytes: &Payload<'_>| bytes.as_ref().map(|b| String::from_utf8(b.to_vec()).unwrap());
+        assert_eq!((text(&line.key).as_deref(), text(&line.value).as_deref()), (key, value), "{piece:?}");
+    }
+
+    #[test]
+    fn keys_are_cut_off_and_markers_become_null() {
+        let plain = Recipe::default();
+        check(&plain, "k:v", None, Some("k:v"));
+        check(&plain, "", None, Some(""));
+        let keyed =
+            Recipe { key_delimiter: Some(b":".to_vec()), null: Some(b"".to_vec()), ..Recipe::default() };
+        check(&keyed, "k:v:w", Some("k"), Some("v:w"));
+        check(&keyed, ":v", None, Some("v"));
+        check(&keyed, "k:", Some("k"), None);
+        check(&keyed, "v", None, Some("v"));
+        let fixed =
+            Recipe { key: Some(b"f".to_vec()), key_delimiter: Some(b":".to_vec()), ..Recipe::default() };
+        check(&fixed, "k:v", Some("k"), Some("v"));
+        check(&fixed, "v", Some("f"), Some("v"));
+    }
+
+    #[test]
+    fn flags_add_to_json_lines() {
+        let recipe = Recipe {
+            json: true,
+            headers: vec![parse_header("b=2=3"), parse_header("c")],
+            partition: Some(7),
+            ..Recipe::default()
+        };
+        let piece = br#"{"value":"v","partition":1,"headers":[{"key":"a","value":"1"}]}"#;
+        let line = recipe.apply(piece).unwrap().unwrap();
+        let headers: Vec<_> = line.headers.iter().map(|(k, v)| (&k[..], v.as_deref())).collect();
+        assert_eq!(headers, [(&b"a"[..], Some(&b"1"[..])), (b"b", Some(b"2=3")), (b"c", None)]);
+        assert_eq!(line.partition, Some(7));
+        let recipe = Recipe { json: true, repartition: true, ..Recipe::default() };
+        assert_eq!(recipe.apply(piece).unwrap().unwrap().partition, None);
+    }
+
+    #[test]
+    fn blank_lines_are_records_in_text_and_nothing_in_json() {
+        let json = Recipe { json: true, ..Recipe::default() };
+        assert_eq!(json.apply(b" \r"), Ok(None));
+        assert!(json.apply(b"x").is_err());
+        check(&Recipe::default(), " ", None, Some(" "));
+    }
+}

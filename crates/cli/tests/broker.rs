@@ -1,0 +1,72 @@
+//! `milena broker` and `milena topics`, as processes.
+
+mod harness;
+
+use harness::{Cluster, assert_fails};
+
+#[test]
+fn acknowledged_records_survive_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["--data-dir", dir.path().to_str().unwrap()];
+    let lines: String = (0..10_000).map(|i| format!("key {i}:value {i}\n")).collect();
+    let cluster = Cluster::start(&[&args[..], &["--topic", "t:3"]].concat());
+    cluster.ok(&["produce", "t", "-K:", "-z", "lz4"], lines.as_str());
+    cluster.kill();
+
+    let cluster = Cluster::start(&args);
+    let read = String::from_utf8(cluster.ok(&["consume", "t", "-e", "-K:"], "")).unwrap();
+    let mut expect: Vec<_> = lines.lines().collect();
+    let mut found: Vec<_> = read.lines().collect();
+    expect.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, expect);
+    // And it goes on where it was.
+    cluster.ok(&["produce", "t", "-p", "0"], "after\n");
+    assert_eq!(cluster.ok(&["consume", "t", "-p", "0", "-o", "-1", "-e"], ""), b"after\n");
+}
+
+#[test]
+fn ctrl_c_stops_a_broker_cleanly() {
+    let cluster = Cluster::start(&["--nodes", "3", "--topic", "t"]);
+    assert_eq!(cluster.bootstrap.split(',').count(), 3);
+    cluster.interrupt();
+    let run = cluster.wait();
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn topics_are_made_described_and_unmade() {
+    let cluster = Cluster::start(&["--nodes", "3"]);
+    let ok = |args: &[&str]| String::from_utf8(cluster.ok(args, "")).unwrap();
+    ok(&["topics", "create", "orders", "-p", "4", "-r", "3", "-c", "retention.ms=3600000"]);
+    ok(&["topics", "create", "payments"]);
+    cluster.ok(&["produce", "orders", "-p", "2"], "a\nb\n");
+
+    let names: Vec<_> =
+        ok(&["topics", "list"]).lines().map(|l| l.split_whitespace().next().unwrap().to_owned()).collect();
+    assert_eq!(names, ["orders", "payments"]);
+    let listed: Vec<serde_json::Value> =
+        ok(&["topics", "list", "--json"]).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!((&listed[0]["topic"], &listed[0]["partition_count"]), (&"orders".into(), &4.into()));
+
+    let described: serde_json::Value =
+        serde_json::from_str(&ok(&["topics", "describe", "orders", "--json"])).unwrap();
+    assert_eq!(described["configs"]["retention.ms"]["value"], "3600000");
+    let partitions = described["partitions"].as_array().unwrap();
+    assert_eq!(partitions.len(), 4);
+    assert_eq!(partitions[2]["end_offset"], 2);
+    assert!(partitions.iter().all(|p| p["replicas"].as_array().unwrap().len() == 3));
+    let text = ok(&["topics", "describe", "orders"]);
+    assert!(text.contains("retention.ms=3600000"), "{text}");
+
+    assert_fails(&cluster.run(&["topics", "create", "orders"], ""), 1, "orders");
+    ok(&["topics", "create", "orders", "--if-not-exists"]);
+    assert_fails(&cluster.run(&["topics", "create", "not/valid"], ""), 1, "not/valid");
+    // One of two: the exit code says partly, and the message which.
+    let run = cluster.run(&["topics", "delete", "nowhere", "payments"], "");
+    assert_eq!(run.code, Some(3), "{}", run.stderr);
+    assert!(run.stderr.contains("nowhere"), "{}", run.stderr);
+    ok(&["topics", "delete", "orders"]);
+    ok(&["topics", "delete", "orders", "--if-exists"]);
+    assert_eq!(ok(&["topics", "list"]), "");
+}

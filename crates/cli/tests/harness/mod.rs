@@ -1,0 +1,170 @@
+//! Runs the binary as a user would: as a process, with pipes, against a broker that is another such process.
+//!
+//! Nothing here waits without a deadline, and every process is ended by the value that owns it.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "tests; clippy's own exception ends at test functions")]
+
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes on a busy machine.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// `milena broker` on free ports; killed when dropped.
+pub struct Cluster {
+    process: Process,
+    pub bootstrap: String,
+}
+
+impl Cluster {
+    pub fn start(args: &[&str]) -> Self {
+        let mut all = vec!["broker", "--port", "0"];
+        all.extend(args);
+        let mut process = Process::spawn(&all, "");
+        let bootstrap = process.stdout_line();
+        assert!(bootstrap.contains(':'), "{bootstrap:?} is no address");
+        Self { process, bootstrap }
+    }
+
+    /// As `kill -9` does it: nothing is flushed, nobody is told.
+    pub fn kill(mut self) {
+        self.process.child.kill().unwrap();
+        self.process.child.wait().unwrap();
+    }
+
+    pub fn interrupt(&self) {
+        self.process.interrupt();
+    }
+
+    pub fn wait(self) -> Run {
+        self.process.wait()
+    }
+
+    /// A command against this cluster.
+    pub fn run(&self, args: &[&str], stdin: impl Into<Vec<u8>>) -> Run {
+        self.spawn(args, stdin).wait()
+    }
+
+    /// The same, expecting success.
+    pub fn ok(&self, args: &[&str], stdin: impl Into<Vec<u8>>) -> Vec<u8> {
+        let run = self.run(args, stdin);
+        assert_eq!(run.code, Some(0), "milena {args:?}: {}", run.stderr);
+        run.stdout
+    }
+
+    pub fn spawn(&self, args: &[&str], stdin: impl Into<Vec<u8>>) -> Process {
+        let mut all = args.to_vec();
+        all.extend(["--bootstrap", &self.bootstrap]);
+        Process::spawn(&all, stdin)
+    }
+}
+
+/// A running `milena`; killed when dropped.
+pub struct Process {
+    child: Child,
+    args: String,
+    stdout: Option<BufReader<ChildStdout>>,
+}
+
+/// A `milena` that has ended.
+#[derive(Debug)]
+pub struct Run {
+    pub code: Option<i32>,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Process {
+    pub fn spawn(args: &[&str], stdin: impl Into<Vec<u8>>) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_milena"))
+            .args(args)
+            .env_remove("MILENA_BOOTSTRAP")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut to, bytes) = (child.stdin.take().unwrap(), stdin.into());
+        // A command that does not read its input closes the pipe, which is no concern of ours.
+        thread::spawn(move || drop(to.write_all(&bytes)));
+        let stdout = child.stdout.take().map(BufReader::new);
+        Self { child, args: args.join(" "), stdout }
+    }
+
+    /// The next line on stdout, without its line feed.
+    pub fn stdout_line(&mut self) -> String {
+        let mut stdout = self.stdout.take().unwrap();
+        let (send, receive) = mpsc::channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            let read = stdout.read_line(&mut line);
+            drop(send.send((read.map(|_| line), stdout)));
+        });
+        let Ok((line, stdout)) = receive.recv_timeout(DEADLINE) else {
+            panic!("milena {}: no line on stdout within {DEADLINE:?}", self.args);
+        };
+        self.stdout = Some(stdout);
+        line.unwrap().trim_end().to_owned()
+    }
+
+    /// Closes our end of its stdout, as `head` does when it has seen enough.
+    pub fn close_stdout(&mut self) {
+        self.stdout = None;
+    }
+
+    pub fn interrupt(&self) {
+        let killed = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+    }
+
+    pub fn wait(mut self) -> Run {
+        let stdout = read_to_end(self.stdout.take());
+        let stderr = read_to_end(self.child.stderr.take());
+        let until = Instant::now() + DEADLINE;
+        let mut bytes = [stdout, stderr].map(|pipe| {
+            let left = until.saturating_duration_since(Instant::now());
+            let read = pipe.recv_timeout(left);
+            read.unwrap_or_else(|_| panic!("milena {}: still running after {DEADLINE:?}", self.args))
+        });
+        let stderr = String::from_utf8(std::mem::take(&mut bytes[1])).unwrap();
+        let stdout = std::mem::take(&mut bytes[0]);
+        Run { code: self.child.wait().unwrap().code(), stdout, stderr }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Errors when it has ended already, which is what we want.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn read_to_end(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            drop(pipe.read_to_end(&mut bytes));
+        }
+        drop(send.send(bytes));
+    });
+    receive
+}
+
+/// Runs `milena` without a cluster.
+pub fn milena(args: &[&str]) -> Run {
+    Process::spawn(args, "").wait()
+}
+
+/// `run` failed with `code`, said `says` on stderr in few lines, and wrote nothing to stdout.
+#[track_caller]
+pub fn assert_fails(run: &Run, code: i32, says: &str) {
+    assert_eq!(run.code, Some(code), "{}", run.stderr);
+    assert!(run.stderr.contains(says), "{says:?} is not in: {}", run.stderr);
+    assert!(run.stdout.is_empty(), "{:?}", String::from_utf8_lossy(&run.stdout));
+    assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+}

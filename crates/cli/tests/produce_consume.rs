@@ -1,0 +1,172 @@
+//! Records through the binary and back: what goes in comes out.
+
+mod harness;
+
+use harness::{Cluster, assert_fails};
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).expect("text")
+}
+
+#[test]
+fn lines_come_back_as_lines() {
+    let cluster = Cluster::start(&["--topic", "t"]);
+    let produced = cluster.run(&["produce", "t"], "one\n\nthree\r\nfour");
+    assert_eq!((produced.code, produced.stderr.as_str()), (Some(0), "4 records acknowledged\n"));
+    assert!(produced.stdout.is_empty());
+    assert_eq!(text(cluster.ok(&["consume", "t", "-e"], "")), "one\n\nthree\r\nfour\n");
+    assert_eq!(text(cluster.ok(&["consume", "t", "-e", "-D", r"\0"], "")), "one\0\0three\r\0four\0");
+}
+
+#[test]
+fn keys_headers_and_nulls_are_kept_apart() {
+    let cluster = Cluster::start(&["--topic", "t"]);
+    let args = ["produce", "t", "-K", ":", "-H", "h=1", "-H", "empty=", "-H", "null", "--null", "~", "-q"];
+    let produced = cluster.run(&args, "k:v\nno key\n:empty key\nempty value:\n~:~\na:b:c\n");
+    assert_eq!((produced.code, produced.stderr.as_str()), (Some(0), ""));
+    let format = r"%K %k|%S %s|%h\n";
+    let lines = text(cluster.ok(&["consume", "t", "-e", "-f", format, "--null", "~"], ""));
+    let expect =
+        ["1 k|1 v|", "-1 ~|6 no key|", "0 |9 empty key|", "11 empty value|0 |", "-1 ~|-1 ~|", "1 a|3 b:c|"]
+            .map(|line| format!("{line}h=1,empty=,null=~\n"))
+            .concat();
+    assert_eq!(lines, expect);
+}
+
+#[test]
+fn json_lines_make_the_round_trip() {
+    let cluster = Cluster::start(&["--topic", "a:3", "--topic", "b:3"]);
+    let input = [
+        r#"{"partition":0,"timestamp":1700000000000,"key":"k","value":"v"}"#,
+        r#"{"partition":1,"timestamp":1700000000001,"key":null,"value":null}"#,
+        r#"{"partition":2,"timestamp":1700000000002,"key":"","value":""}"#,
+        r#"{"partition":2,"timestamp":1700000000003,"key_base64":"/wD/","value_base64":"gA=="}"#,
+        r#"{"partition":0,"timestamp":1700000000004,"key":"quote\"\n","value":"é\u0000","headers":[{"key":"h","value":"1"},{"key":"h","value":null},{"key":"","value_base64":"/w=="}]}"#,
+    ]
+    .join("\n");
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        cluster.ok(&["produce", "a", "--json", "-z", codec], input.as_str());
+    }
+    let read = |topic| {
+        let mut lines: Vec<_> =
+            text(cluster.ok(&["consume", topic, "-e", "--json"], "")).lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let a = read("a");
+    assert_eq!(a.len(), 25);
+    let first = r#"{"topic":"a","partition":0,"offset":0,"timestamp":1700000000000,"key":"k","value":"v"}"#;
+    assert_eq!(a[0], first);
+    cluster.ok(&["produce", "b", "--json"], cluster.ok(&["consume", "a", "-e", "--json"], ""));
+    let b: Vec<_> = read("b").iter().map(|line| line.replace(r#""topic":"b""#, r#""topic":"a""#)).collect();
+    assert_eq!(a, b);
+}
+
+#[test]
+fn a_wrong_json_line_is_named_and_what_was_before_it_is_counted() {
+    let cluster = Cluster::start(&["--topic", "t"]);
+    let run = cluster.run(
+        &["produce", "t", "--json"],
+        "{\"value\":\"1\"}\n{\"value\":\"2\"}\n{\"vale\":\"3\"}\n{\"value\":\"4\"}\n",
+    );
+    assert_fails(&run, 3, "line 3: unknown field `vale`");
+    assert!(run.stderr.contains("2 records acknowledged"), "{}", run.stderr);
+    assert_eq!(text(cluster.ok(&["consume", "t", "-e"], "")), "1\n2\n");
+    let run = cluster.run(&["produce", "t", "--json"], "{}\n");
+    assert_fails(&run, 2, "line 1: value is missing");
+}
+
+#[test]
+fn offsets_by_number_and_relative() {
+    let cluster = Cluster::start(&["--topic", "t:2"]);
+    let lines: String = (0..10).map(|i| format!("{i}\n")).collect();
+    for partition in ["0", "1"] {
+        cluster.ok(&["produce", "t", "-p", partition], lines.as_str());
+    }
+    let read = |args: &[&str]| {
+        let mut all = vec!["consume", "t", "-f", "%p:%s "];
+        all.extend(args);
+        let mut records: Vec<_> = text(cluster.ok(&all, "")).split_whitespace().map(str::to_owned).collect();
+        records.sort();
+        records.join(" ")
+    };
+    assert_eq!(read(&["-e", "-o", "8"]), "0:8 0:9 1:8 1:9");
+    assert_eq!(read(&["-e", "-o", "-1"]), "0:9 1:9");
+    assert_eq!(read(&["-e", "-o", "-99", "-p", "1"]).split(' ').count(), 10);
+    assert_eq!(read(&["-e", "-o", "0=9,1=-2"]), "0:9 1:8 1:9");
+    assert_eq!(read(&["-e", "-o", "end"]), "");
+    assert_eq!(read(&["-e", "-o", "10"]), "");
+    assert_eq!(read(&["-o", "3", "--until", "5"]), "0:3 0:4 1:3 1:4");
+    assert_eq!(read(&["-o", "3", "--to", "0=4,1=-6"]), "0:3 1:3");
+    assert_eq!(read(&["-p", "0", "-c", "3"]), "0:0 0:1 0:2");
+    assert_eq!(read(&["-c", "0"]), "");
+    assert_fails(&cluster.run(&["consume", "t", "-o", "11", "-e"], ""), 4, "offset 11");
+    assert_fails(&cluster.run(&["consume", "t", "-p", "2", "-e"], ""), 4, "partition 2");
+    assert_fails(&cluster.run(&["consume", "t", "-o", "5=0", "-e"], ""), 4, "partition 5");
+}
+
+#[test]
+fn offsets_by_time() {
+    let cluster = Cluster::start(&["--topic", "t"]);
+    let lines: String = (0..10)
+        .map(|i| format!("{{\"value\":\"{i}\",\"timestamp\":{}}}\n", 1_700_000_000_000_i64 + i * 1000))
+        .collect();
+    cluster.ok(&["produce", "t", "--json"], lines);
+    let read = |args: &[&str]| {
+        let mut all = vec!["consume", "t", "-f", "%s"];
+        all.extend(args);
+        text(cluster.ok(&all, ""))
+    };
+    assert_eq!(read(&["-e", "-o", "@1700000007000"]), "789");
+    assert_eq!(read(&["-e", "-o", "@1700000006001"]), "789");
+    assert_eq!(read(&["-e", "-o", "@2023-11-14T22:13:28Z"]), "89");
+    assert_eq!(read(&["-e", "-o", "@1800000000000"]), "");
+    assert_eq!(read(&["-e", "-o", "@-1h"]), "");
+    assert_eq!(read(&["-o", "@1700000003000", "--until", "@1700000005000"]), "34");
+    assert_eq!(read(&["--until", "@now"]), "0123456789");
+}
+
+#[test]
+fn what_comes_later_is_read_as_it_comes() {
+    let cluster = Cluster::start(&["--topic", "t:2"]);
+    let mut consumer = cluster.spawn(&["consume", "t"], "");
+    for i in 0..3 {
+        cluster.ok(&["produce", "t"], format!("line {i}\n"));
+        assert_eq!(consumer.stdout_line(), format!("line {i}"));
+    }
+    consumer.interrupt();
+    let run = consumer.wait();
+    assert_eq!((run.code, run.stderr.as_str()), (Some(130), ""));
+}
+
+#[test]
+fn a_closed_pipe_ends_well_and_quietly() {
+    let cluster = Cluster::start(&["--topic", "t"]);
+    // More than a pipe and our own buffer hold.
+    let lines: String = (0..100_000).map(|i| format!("line {i}\n")).collect();
+    cluster.ok(&["produce", "t"], lines);
+    let mut consumer = cluster.spawn(&["consume", "t"], "");
+    assert_eq!(consumer.stdout_line(), "line 0");
+    consumer.close_stdout();
+    let run = consumer.wait();
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn keys_choose_partitions_as_the_java_client_does() {
+    let cluster = Cluster::start(&["--topic", "t:3"]);
+    // murmur2 of these keys, modulo 3, as org.apache.kafka.common.utils.Utils computes them.
+    cluster.ok(&["produce", "t", "-K:"], "21:a\nfoobar:b\na-little-bit-long-string:c\n");
+    let mut lines: Vec<_> =
+        text(cluster.ok(&["consume", "t", "-e", "-f", r"%k %p\n"], "")).lines().map(str::to_owned).collect();
+    lines.sort();
+    let partition = |murmur2: i32| (murmur2 & 0x7fff_ffff) % 3;
+    assert_eq!(
+        lines,
+        [
+            format!("21 {}", partition(-973_932_308)),
+            format!("a-little-bit-long-string {}", partition(-985_981_536)),
+            format!("foobar {}", partition(-790_332_482)),
+        ]
+    );
+}
