@@ -11,7 +11,7 @@ Usage: cargo xtask COMMAND
   gen [--check]    write crates/messages/src/gen from Kafka's schemas, or check that it is what would be written
   edges            check that the crates depend on each other as drawn
   kafka            real Apache Kafka from Maven Central on loopback: start, status, stop, tool
-  oracle [--check] write crates/messages/tests/golden with Kafka's own encoder, or check likewise
+  oracle [--check] write the golden messages and batches with Kafka's own encoder, or check likewise
   help             this text
 ";
 

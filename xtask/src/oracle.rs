@@ -1,7 +1,8 @@
-//! `cargo xtask oracle`: golden messages from Kafka's own encoder, for the tests of `milena-messages`.
+//! `cargo xtask oracle`: golden messages and batches from Kafka's own encoder, for the tests of `milena-messages` and
+//! `milena-wire`.
 //!
-//! `xtask/oracle/Oracle.java` is compiled against the jars that the schemas come from. With `--check` it compares what it
-//! writes with what is committed.
+//! The programs in `xtask/oracle` are compiled against the jars that the schemas come from. With `--check` they compare
+//! what they write with what is committed.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -37,12 +38,15 @@ fn write_or_check(mode: &str) -> Result<()> {
     let mut class_path: Vec<PathBuf> = jars;
     class_path.push(classes.clone());
     let class_path: OsString = std::env::join_paths(class_path)?;
-    let source = crate::root().join("xtask/oracle/Oracle.java");
-    jar::run(Command::new("javac").arg("-d").arg(&classes).arg("-cp").arg(&class_path).arg(source))?;
-    let mut java = Command::new("java");
-    java.arg("-cp").arg(&class_path).arg("Oracle");
-    java.arg(crate::root().join("crates/messages/tests/golden")).arg(mode);
-    jar::run(java.args(Sources::read()?.java_classes()))?;
+    let sources = ["Oracle", "Batches"].map(|name| crate::root().join(format!("xtask/oracle/{name}.java")));
+    jar::run(Command::new("javac").arg("-d").arg(&classes).arg("-cp").arg(&class_path).args(sources))?;
+    let java = |program: &str, folder: &str| {
+        let mut java = Command::new("java");
+        java.arg("-cp").arg(&class_path).arg(program).arg(crate::root().join(folder)).arg(mode);
+        java
+    };
+    jar::run(java("Oracle", "crates/messages/tests/golden").args(Sources::read()?.java_classes()))?;
+    jar::run(&mut java("Batches", "crates/wire/tests/java"))?;
     std::fs::remove_dir_all(classes)?;
     Ok(())
 }

@@ -31,6 +31,6 @@ fn generated_code_is_what_the_generator_writes() {
 }
 
 #[test]
-fn golden_messages_are_what_kafka_writes() {
+fn golden_messages_and_batches_are_what_kafka_writes() {
     check("oracle");
 }
