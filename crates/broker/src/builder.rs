@@ -33,9 +33,6 @@ pub struct Builder {
     seed: Option<u64>,
 }
 
-/// What a fetch from disk may bring at once. Less than in memory, because it is read into memory before it is sent.
-const DISK_FETCH_BYTES_MAX: usize = 8 << 20;
-
 impl Broker {
     /// A builder with the defaults: one node, in memory, on a free port of the loopback interface.
     ///
@@ -65,7 +62,7 @@ impl Default for Builder {
                 connections_max: 4096,
                 idle_timeout: Duration::from_secs(600),
                 stall_timeout: Duration::from_secs(30),
-                read_bytes_max: None,
+                disk_fetch_bytes: 0,
             },
             machine: MachineSettings {
                 partitions_default: 1,
@@ -157,14 +154,16 @@ impl Builder {
     }
 
     /// The most that one fetch is answered with, but for a first batch that is larger (`fetch.max.bytes`). Default
-    /// 55 MiB, and 8 MiB with [`data_dir`](Self::data_dir).
+    /// 55 MiB. With [`data_dir`](Self::data_dir) it is at most [`batch_bytes_max`](Self::batch_bytes_max), because it is
+    /// read into memory before it is sent.
     pub fn fetch_bytes_max(mut self, bytes: usize) -> Self {
         self.machine.fetch_bytes_max = bytes.min(i32::MAX as usize);
         self
     }
 
     /// Memory for all requests that are arriving and all responses that are leaving, beyond 16 KiB of each connection.
-    /// Default 256 MiB. When it is used up, the connections that have stalled longest are closed.
+    /// Default 256 MiB. When it is used up, connections give way that announce far more than others bring, or have
+    /// stalled longest: they are closed.
     pub fn buffer_bytes_max(mut self, bytes: usize) -> Self {
         self.limits.buffer_bytes_max = bytes;
         self
@@ -219,7 +218,6 @@ impl Builder {
 
     /// The machine for nodes at these addresses.
     pub(crate) fn machine_of(mut self, addresses: Vec<(i32, Str, u16)>) -> Result<Machine, Error> {
-        self.apply_disk_defaults();
         self.machine.seed = self.seed.unwrap_or_else(|| RandomState::new().hash_one(std::process::id()));
         let storage = self.data_dir.as_deref().map(Storage::open).transpose()?;
         let node = |(id, host, port)| Node { id, host, port, is_up: true };
@@ -244,21 +242,14 @@ impl Builder {
         self.advertised_host.as_deref().map_or_else(|| Str::from(listening.ip().to_string()), Str::from)
     }
 
-    pub(crate) fn limits(&mut self) -> ServerLimits {
-        self.apply_disk_defaults();
-        self.limits
-    }
-
-    fn apply_disk_defaults(&mut self) {
-        if self.data_dir.is_some() {
-            self.machine.fetch_bytes_max = self.machine.fetch_bytes_max.min(DISK_FETCH_BYTES_MAX);
-            self.limits.read_bytes_max = Some(self.machine.fetch_bytes_max);
-        }
+    pub(crate) fn limits(&self) -> ServerLimits {
+        let disk_fetch_bytes = self.data_dir.as_ref().map_or(0, |_| self.machine.batch_bytes_max.max(1));
+        ServerLimits { disk_fetch_bytes, ..self.limits }
     }
 }
 
 impl Cluster {
-    async fn start(mut builder: Builder) -> Result<Self, Error> {
+    async fn start(builder: Builder) -> Result<Self, Error> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for node in builder.node_ids() {

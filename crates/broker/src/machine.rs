@@ -118,11 +118,18 @@ impl Machine {
         Ok(Self { settings, state: RwLock::new(state), sessions })
     }
 
-    /// Handles one request that came to `node`: a frame without its size.
+    /// Handles one request that came to `node`: a frame without its size. A fetch is answered with at most
+    /// `fetch_bytes_max` bytes of records, but for a first batch that is larger; the settings' limit holds too.
     ///
     /// # Errors
     /// When it is not a request this broker understands. Kafka closes the connection then, and so must the caller.
-    pub fn handle(&self, node: i32, frame: &Bytes, now: Now) -> Result<Answer, Refused> {
+    pub fn handle(
+        &self,
+        node: i32,
+        frame: &Bytes,
+        now: Now,
+        fetch_bytes_max: usize,
+    ) -> Result<Answer, Refused> {
         let mut reader = Reader::new(frame);
         let envelope = Envelope::read(node, frame)?;
         let is_served = api::serves(envelope.key, envelope.version);
@@ -137,7 +144,7 @@ impl Machine {
         }
         let header_version = envelope.key.request_header_version(envelope.version);
         RequestHeader::decode(&mut reader, header_version)?;
-        let call = Call { machine: self, envelope, now };
+        let call = Call { machine: self, envelope, now, fetch_bytes_max };
         Ok(Answer::new(envelope, api::dispatch(&call, &mut reader)?))
     }
 
@@ -145,9 +152,9 @@ impl Machine {
     ///
     /// # Errors
     /// When the answer cannot be written; the connection is to be closed.
-    pub fn resume(&self, parked: Parked, now: Now) -> Result<Answer, Refused> {
+    pub fn resume(&self, parked: Parked, now: Now, fetch_bytes_max: usize) -> Result<Answer, Refused> {
         let Parked { envelope, fetch } = parked;
-        let call = Call { machine: self, envelope, now };
+        let call = Call { machine: self, envelope, now, fetch_bytes_max };
         Ok(Answer::new(envelope, api::fetch::resume(&call, fetch)?))
     }
 

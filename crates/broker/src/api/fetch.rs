@@ -71,7 +71,7 @@ pub(super) fn respond(call: &Call<'_>, request: &FetchRequest) -> Result<Outcome
     };
     let limits = Limits {
         bytes_min: request.min_bytes.max(0) as usize,
-        bytes_max: (request.max_bytes.max(0) as usize).min(call.machine.settings.fetch_bytes_max),
+        bytes_max: request.max_bytes.max(0) as usize,
         read_committed: request.isolation_level == 1,
     };
     let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
@@ -189,7 +189,8 @@ fn read_records(
             return Ok(data);
         }
     }
-    let room = limits.bytes_max.saturating_sub(bytes);
+    let bytes_max = limits.bytes_max.min(call.machine.settings.fetch_bytes_max).min(call.fetch_bytes_max);
+    let room = bytes_max.saturating_sub(bytes);
     // The first batch of the whole response is sent whatever its size, or a consumer would never get past it (KIP-74).
     data.records = Some(state.read(wanted.fetch_offset, wanted.bytes_max.min(room), bytes == 0)?);
     Ok(data)

@@ -33,6 +33,8 @@ pub(crate) struct Call<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) envelope: Envelope,
     pub(crate) now: Now,
+    /// What memory there is for the records of a fetch.
+    pub(crate) fetch_bytes_max: usize,
 }
 
 /// What became of it.

@@ -21,8 +21,11 @@ use super::PROGRESS_BYTES;
 /// Held for free by every connection, so that small requests never wait: their number is what bounds them.
 pub(super) const FREE_BYTES: usize = 16 * 1024;
 
-/// A holder that made progress within this is not shed.
-const STALL: Duration = Duration::from_secs(1);
+/// Whoever claims this many times more than we do gives way to us: a peer that announces 99 MB to one that brings 1.
+const LARGER: usize = 2;
+
+/// A holder that made progress within this gives way to none but a smaller one.
+const STALL: Duration = Duration::from_millis(500);
 
 /// How long to wait for room before looking for someone to shed again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -39,8 +42,21 @@ pub(crate) struct Budget {
 #[derive(Debug, Default)]
 struct State {
     held: usize,
-    holders: HashMap<u64, Arc<Holder>>,
+    leases: usize,
+    holders: HashMap<u64, Held>,
+    /// Bytes of those that were shed and have not let go yet.
+    condemned: usize,
     next_id: u64,
+}
+
+/// What a lease holds, and who that is.
+#[derive(Debug)]
+struct Held {
+    bytes: usize,
+    /// What it will need in all, by its own word.
+    claim: usize,
+    is_condemned: bool,
+    holder: Arc<Holder>,
 }
 
 #[derive(Debug)]
@@ -77,6 +93,7 @@ impl Budget {
         let mut state = crate::lock(&self.state);
         let id = state.next_id;
         state.next_id += 1;
+        state.leases += 1;
         drop(state);
         Lease { budget: Arc::clone(self), id, holder, held: 0, moved: 0 }
     }
@@ -85,32 +102,68 @@ impl Budget {
         self.started.elapsed().as_millis() as u64
     }
 
-    /// Takes `bytes` for `lease`, or sheds the one that has stalled longest and answers no.
-    fn take(&self, lease: &Lease, bytes: usize) -> bool {
+    /// Takes `bytes` for `lease`, or sheds who has stalled longest and answers no.
+    fn take(&self, lease: &Lease, bytes: usize, claim: usize) -> bool {
         let mut state = crate::lock(&self.state);
-        if state.held + bytes <= self.bytes_max || state.held == lease.held {
-            // A single request may be larger than the whole budget.
+        if state.holders.get(&lease.id).is_some_and(|held| held.is_condemned) {
+            return false;
+        }
+        let share = self.share(&state);
+        let fits = |held: usize| {
+            let total = held + bytes;
+            let is_within_share = lease.held + bytes <= share && total <= self.bytes_max;
+            // Alone, a single request may be larger than the whole budget.
+            held == lease.held || total <= self.bytes_max / 2 || is_within_share
+        };
+        if fits(state.held) {
             state.held += bytes;
-            state.holders.entry(lease.id).or_insert_with(|| Arc::clone(&lease.holder));
+            let holder = || Held { bytes: 0, claim, is_condemned: false, holder: Arc::clone(&lease.holder) };
+            let held = state.holders.entry(lease.id).or_insert_with(holder);
+            held.bytes += bytes;
+            held.claim = claim;
             return true;
         }
-        let stalled_since = |holder: &Holder| holder.progress_ms.load(Ordering::Relaxed);
-        let others = state.holders.iter().filter(|(id, _)| **id != lease.id);
-        let oldest = others.min_by_key(|(_, holder)| stalled_since(holder)).map(|(&id, _)| id);
-        if let Some(id) = oldest
-            && stalled_since(&state.holders[&id]) + STALL.as_millis() as u64 <= self.now_ms()
-            && let Some(holder) = state.holders.remove(&id)
-        {
-            holder.shed.notify_one();
+        // Nobody is shed for room that is about to be free.
+        if !fits(state.held - state.condemned) {
+            self.shed_one(&mut state, lease.id, claim);
         }
         false
     }
 
-    fn give_back(&self, id: u64, bytes: usize, is_last: bool) {
+    /// Condemns one holder to make room for `spared`.
+    fn shed_one(&self, state: &mut State, spared: u64, claim: usize) {
+        let stalled_before = self.now_ms().checked_sub(STALL.as_millis() as u64);
+        let progress = |held: &Held| held.holder.progress_ms.load(Ordering::Relaxed);
+        let is_stalled = |held: &Held| stalled_before.is_some_and(|before| progress(held) <= before);
+        let others = || state.holders.iter().filter(|(id, held)| **id != spared && !held.is_condemned);
+        let largest = others().max_by_key(|(_, held)| held.claim);
+        let largest = largest.filter(|(_, held)| held.claim / LARGER >= claim);
+        let oldest = others().filter(|(_, held)| is_stalled(held)).min_by_key(|(_, held)| progress(held));
+        let Some(id) = largest.or(oldest).map(|(&id, _)| id) else { return };
+        if let Some(victim) = state.holders.get_mut(&id) {
+            victim.is_condemned = true;
+            victim.holder.shed.notify_one();
+            state.condemned += victim.bytes;
+        }
+    }
+
+    /// What each lease may hold when the first half of the budget is gone.
+    fn share(&self, state: &State) -> usize {
+        self.bytes_max / 2 / state.leases.max(1)
+    }
+
+    fn give_back(&self, id: u64, bytes: usize) {
         let mut state = crate::lock(&self.state);
         state.held -= bytes;
-        if is_last {
-            state.holders.remove(&id);
+        if let Some(held) = state.holders.get_mut(&id) {
+            held.bytes -= bytes;
+            let (is_condemned, is_last) = (held.is_condemned, held.bytes == 0);
+            if is_condemned {
+                state.condemned -= bytes;
+            }
+            if is_last {
+                state.holders.remove(&id);
+            }
         }
         drop(state);
         self.freed.notify_waiters();
@@ -118,11 +171,12 @@ impl Budget {
 }
 
 impl Lease {
-    /// Holds `bytes` in all from now on, beyond those that are free; waits for room when it takes more.
+    /// Holds `bytes` in all from now on, beyond those that are free; waits for room when it takes more. `claim` is what
+    /// it will come to, as far as is known.
     ///
     /// # Cancel safety
     /// Cancelled, it holds what it held.
-    pub(super) async fn hold(&mut self, bytes: usize) {
+    pub(super) async fn hold(&mut self, bytes: usize, claim: usize) {
         let bytes = bytes.saturating_sub(FREE_BYTES);
         if bytes <= self.held {
             self.release_to(bytes);
@@ -131,7 +185,7 @@ impl Lease {
         let more = bytes - self.held;
         loop {
             let freed = self.budget.freed.notified();
-            if self.budget.take(self, more) {
+            if self.budget.take(self, more, claim) {
                 self.held = bytes;
                 return;
             }
@@ -163,7 +217,7 @@ impl Lease {
 
     fn release_to(&mut self, bytes: usize) {
         if self.held > bytes {
-            self.budget.give_back(self.id, self.held - bytes, bytes == 0);
+            self.budget.give_back(self.id, self.held - bytes);
             self.held = bytes;
         }
     }
@@ -172,6 +226,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.release_to(0);
+        crate::lock(&self.budget.state).leases -= 1;
     }
 }
 
@@ -183,46 +238,82 @@ mod tests {
 
     async fn lease(budget: &Arc<Budget>, bytes: usize) -> Lease {
         let mut lease = budget.lease();
-        lease.hold(bytes + FREE_BYTES).await;
+        lease.hold(bytes + FREE_BYTES, bytes).await;
         lease
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_one_that_stalled_longest_is_shed_for_the_one_that_needs_room() {
-        let budget = Budget::new(3 * MIB);
+    async fn the_one_that_stalled_longest_is_shed_for_the_one_that_needs_room_and_no_other() {
+        let budget = Budget::new(6 * MIB);
         let first = lease(&budget, MIB).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let mut second = lease(&budget, MIB).await;
-        let mut third = lease(&budget, MIB).await;
+        let (second, third) = (lease(&budget, MIB).await, lease(&budget, MIB).await);
         tokio::time::sleep(Duration::from_secs(10)).await;
-        assert!(second.moved(PROGRESS_BYTES) && third.moved(PROGRESS_BYTES) && !third.moved(1));
-        let shed = first.shed();
+        let (shed, not_shed) = (first.shed(), second.shed());
         let victim = tokio::spawn(async move {
             shed.await;
+            // Slow to let go: the newcomer asks several times meanwhile.
+            tokio::time::sleep(RETRY * 10).await;
             drop(first);
         });
         let newcomer = lease(&budget, MIB).await;
         victim.await.expect("shed");
+        assert!(tokio::time::timeout(RETRY, not_shed).await.is_err(), "one was enough");
         assert_eq!(budget.held(), 3 * MIB);
         drop((second, third, newcomer));
         assert_eq!(budget.held(), 0);
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_even_share_is_there_when_the_first_half_is_gone() {
+        let budget = Budget::new(8 * MIB);
+        let greedy = lease(&budget, 4 * MIB).await;
+        let mut idle = Vec::new();
+        idle.resize_with(98, || budget.lease());
+        let mut modest = budget.lease();
+        let at_once = tokio::time::timeout(Duration::ZERO, modest.hold(FREE_BYTES + 4 * MIB / 100, 4 * MIB));
+        at_once.await.expect("its share is there");
+        drop((greedy, idle));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_one_that_announced_most_gives_way_at_once() {
+        let budget = Budget::new(2 * MIB);
+        let mut huge = budget.lease();
+        huge.hold(MIB + FREE_BYTES, 99 * MIB).await;
+        let started = Instant::now();
+        let shed = huge.shed();
+        tokio::spawn(async move {
+            shed.await;
+            drop(huge);
+        });
+        lease(&budget, MIB).await;
+        assert!(started.elapsed() < STALL);
+    }
+
+    #[test]
+    fn progress_is_more_than_a_byte_now_and_then() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let _context = runtime.enter();
+        let mut lease = Budget::new(MIB).lease();
+        assert!(!lease.moved(1) && !lease.moved(PROGRESS_BYTES - 2) && lease.moved(1) && !lease.moved(1));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn nobody_is_shed_who_makes_progress() {
-        let budget = Budget::new(MIB);
+        let budget = Budget::new(2 * MIB);
         let mut busy = lease(&budget, MIB).await;
         let shed = busy.shed();
         tokio::pin!(shed);
         let mut newcomer = budget.lease();
-        let waiting = newcomer.hold(MIB);
+        let waiting = newcomer.hold(MIB, MIB);
         tokio::pin!(waiting);
         for _ in 0..100 {
             busy.mark();
             tokio::select! {
                 () = &mut shed => panic!("shed while busy"),
                 () = &mut waiting => panic!("there was no room"),
-                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                () = tokio::time::sleep(STALL / 2) => {}
             }
         }
         drop(busy);
@@ -234,7 +325,7 @@ mod tests {
         let budget = Budget::new(MIB);
         let huge = lease(&budget, 9 * MIB).await;
         let mut small = budget.lease();
-        small.hold(FREE_BYTES).await;
+        small.hold(FREE_BYTES, 0).await;
         assert_eq!(budget.held(), 9 * MIB);
         drop((huge, small));
     }

@@ -71,11 +71,8 @@ impl Connection {
 
     async fn serve_one(&mut self) -> Result<(), Hangup> {
         let frame = self.read_frame().await?;
-        // Fetches from disk are read into memory before they are sent.
-        if let Some(bytes) = self.limits().read_bytes_max.filter(|_| is_fetch(&frame)) {
-            self.lease.hold(self.intake.allocated() + bytes).await;
-        }
-        let answer = self.shared.machine.handle(self.node, &frame, now());
+        let fetch_bytes_max = if is_fetch(&frame) { self.reserve_fetch().await } else { 0 };
+        let answer = self.shared.machine.handle(self.node, &frame, now(), fetch_bytes_max);
         drop(frame);
         self.shared.count_request();
         let mut answer = answer.map_err(Hangup::Refused)?;
@@ -91,16 +88,24 @@ impl Connection {
     /// Waits with a parked fetch, holding no more memory than an idle connection.
     async fn wait(&mut self, parked: Parked) -> Result<Answer, Hangup> {
         self.intake.shrink();
-        self.lease.hold(self.intake.allocated()).await;
+        self.lease.hold(self.intake.allocated(), 0).await;
         let deadline = parked.deadline().into();
         tokio::select! {
             _ = timeout_at(deadline, poll_fn(|context| parked.poll(context))) => {}
             reason = hung_up(&self.stream) => return Err(reason),
         }
-        if let Some(bytes) = self.limits().read_bytes_max {
-            self.lease.hold(self.intake.allocated() + bytes).await;
+        let fetch_bytes_max = self.reserve_fetch().await;
+        self.shared.machine.resume(parked, now(), fetch_bytes_max).map_err(Hangup::Refused)
+    }
+
+    /// Reserves memory for what a fetch may bring, which is read from disk before it is sent. Answers how much it is.
+    async fn reserve_fetch(&mut self) -> usize {
+        if self.limits().disk_fetch_bytes == 0 {
+            return usize::MAX;
         }
-        self.shared.machine.resume(parked, now()).map_err(Hangup::Refused)
+        let bytes = self.limits().disk_fetch_bytes;
+        self.lease.hold(self.intake.allocated() + bytes, bytes).await;
+        bytes
     }
 
     async fn read_frame(&mut self) -> Result<Bytes, Hangup> {
@@ -121,7 +126,7 @@ impl Connection {
                     Ok(read) => Ok(read),
                     Err(_) => {
                         self.intake.shrink();
-                        self.lease.hold(0).await;
+                        self.lease.hold(0, 0).await;
                         continue;
                     }
                 }
@@ -151,14 +156,15 @@ impl Connection {
             return;
         }
         let wanted = self.intake.wanted();
-        self.lease.hold(wanted.max(self.intake.allocated())).await;
+        let claim = self.intake.announced();
+        self.lease.hold(wanted.max(self.intake.allocated()), claim).await;
         self.intake.grow(wanted);
-        self.lease.hold(self.intake.allocated()).await;
+        self.lease.hold(self.intake.allocated(), claim).await;
     }
 
     async fn write(&mut self, mut frame: WireFrame) -> Result<(), Hangup> {
-        if self.limits().read_bytes_max.is_some() {
-            self.lease.hold(self.intake.allocated() + frame.len()).await;
+        if self.limits().disk_fetch_bytes > 0 {
+            self.lease.hold(self.intake.allocated() + frame.len(), frame.len()).await;
         }
         let stall_timeout = self.limits().stall_timeout;
         let mut deadline = Instant::now() + stall_timeout;
@@ -175,7 +181,7 @@ impl Connection {
             }
         }
         self.lease.mark();
-        self.lease.hold(self.intake.allocated()).await;
+        self.lease.hold(self.intake.allocated(), 0).await;
         Ok(())
     }
 

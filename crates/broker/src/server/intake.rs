@@ -61,6 +61,11 @@ impl Intake {
         }
     }
 
+    /// What the frame that is arriving says it takes, once it has said so.
+    pub(super) fn announced(&self) -> usize {
+        self.frame_size().ok().flatten().unwrap_or_default()
+    }
+
     /// Memory it holds.
     pub(super) fn allocated(&self) -> usize {
         self.allocated

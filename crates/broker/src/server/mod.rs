@@ -32,8 +32,9 @@ pub(crate) struct ServerLimits {
     pub(crate) idle_timeout: Duration,
     /// A frame must come or go whole within this, or move [`PROGRESS_BYTES`] each time.
     pub(crate) stall_timeout: Duration,
-    /// Whether responses of this many bytes are read into memory before they are sent (logs on disk).
-    pub(crate) read_bytes_max: Option<usize>,
+    /// What one fetch may bring when logs are on disk, because it is read into memory before it is sent; 0 when logs are
+    /// in memory, and a fetch brings slices of them.
+    pub(crate) disk_fetch_bytes: usize,
 }
 
 /// Less than this is no progress: a peer that sends a byte a second is stalled.

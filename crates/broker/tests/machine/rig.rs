@@ -53,7 +53,7 @@ impl Rig {
         version: i16,
         request: &R,
     ) -> Result<Outcome<R::Response>, Refused> {
-        let answer = self.machine.handle(node, &frame(version, request), self.now)?;
+        let answer = self.machine.handle(node, &frame(version, request), self.now, usize::MAX)?;
         Ok(Self::outcome::<R>(version, answer))
     }
 
@@ -67,7 +67,7 @@ impl Rig {
     }
 
     pub(crate) fn resume<R: Request>(&self, version: i16, parked: Parked) -> Outcome<R::Response> {
-        let answer = self.machine.resume(parked, self.now).expect("encodes");
+        let answer = self.machine.resume(parked, self.now, usize::MAX).expect("encodes");
         Self::outcome::<R>(version, answer)
     }
 

@@ -109,7 +109,7 @@ fn an_unknown_version_of_api_versions_is_answered_with_version_0() {
     for version in [6, 99, i16::MAX, -1] {
         let mut raw = frame(0, &ApiVersionsRequest::default()).to_vec();
         raw[2..4].copy_from_slice(&version.to_be_bytes());
-        let answer = rig.machine.handle(1, &raw.into(), rig.now).expect("answered");
+        let answer = rig.machine.handle(1, &raw.into(), rig.now, usize::MAX).expect("answered");
         let milena_broker::Answer::Now(answer) = answer else { panic!("answered at once") };
         let answer = answer.to_vec();
         assert_eq!(answer[8..10], ErrorCode::UNSUPPORTED_VERSION.as_i16().to_be_bytes());
@@ -137,7 +137,7 @@ fn other_requests_that_are_not_understood_are_refused() {
         ("an unknown version", changed(2, [0, 99])),
     ];
     for (what, raw) in table {
-        assert!(rig.machine.handle(1, &raw.into(), rig.now).is_err(), "{what}");
+        assert!(rig.machine.handle(1, &raw.into(), rig.now, usize::MAX).is_err(), "{what}");
     }
 }
 

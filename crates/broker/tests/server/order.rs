@@ -1,0 +1,69 @@
+//! What a connection promises: answers in order, one request at a time, and others are not kept waiting.
+
+use std::time::{Duration, Instant};
+
+use milena_broker::Broker;
+use milena_messages::fetch::FetchRequest;
+use milena_messages::metadata::MetadataRequest;
+use milena_messages::produce::ProduceRequest;
+
+use crate::client::{Client, FETCH, PRODUCE, batch, eventually, fetch, outcome, produce, start};
+
+#[tokio::test]
+async fn a_parked_fetch_holds_back_its_own_connection_only() {
+    let cluster = start(Broker::builder()).await;
+    cluster.create_topic("t", 1).expect("created");
+    let (mut waiting, mut other) = (Client::of(&cluster).await, Client::of(&cluster).await);
+    let parked = FetchRequest { min_bytes: 1, max_wait_ms: 60_000, ..fetch("t", 0, 0) };
+    waiting.send(1, FETCH, &parked).await;
+    waiting.send(2, 12, &MetadataRequest::default()).await;
+    other.ask(12, &MetadataRequest::default()).await;
+    other.produce("t", 0, b"value").await;
+    let (first, response) = waiting.receive::<FetchRequest>(FETCH).await;
+    assert!(response.responses[0].partitions[0].records.as_ref().is_some_and(|records| !records.is_empty()));
+    let (second, _) = waiting.receive::<MetadataRequest>(12).await;
+    assert_eq!((first, second), (1, 2));
+}
+
+#[tokio::test]
+async fn a_fetch_is_answered_when_its_time_is_up() {
+    let cluster = start(Broker::builder()).await;
+    cluster.create_topic("t", 1).expect("created");
+    let mut client = Client::of(&cluster).await;
+    let started = Instant::now();
+    client.ask(FETCH, &FetchRequest { min_bytes: 1, max_wait_ms: 50, ..fetch("t", 0, 0) }).await;
+    assert!(started.elapsed() >= Duration::from_millis(50));
+}
+
+#[tokio::test]
+async fn requests_sent_together_are_answered_in_order() {
+    let cluster = start(Broker::builder()).await;
+    cluster.create_topic("t", 1).expect("created");
+    let mut client = Client::of(&cluster).await;
+    let mut all = Vec::new();
+    for id in 0..500 {
+        let value = vec![7; (id as usize * 37) % 3000];
+        all.extend(crate::client::frame(id, PRODUCE, &produce("t", 0, batch(&value))));
+    }
+    // In pieces that respect no border.
+    for piece in all.chunks(10_007) {
+        client.send_bytes(piece).await;
+    }
+    for id in 0..500 {
+        let (correlation_id, response) = client.receive::<ProduceRequest>(PRODUCE).await;
+        assert_eq!((correlation_id, outcome(&response).1), (id, i64::from(id)));
+    }
+}
+
+#[tokio::test]
+async fn who_hangs_up_while_waiting_is_forgotten() {
+    let cluster = start(Broker::builder()).await;
+    cluster.create_topic("t", 1).expect("created");
+    for _ in 0..20 {
+        let mut client = Client::of(&cluster).await;
+        let parked = FetchRequest { min_bytes: 1, max_wait_ms: i32::MAX, ..fetch("t", 0, 0) };
+        client.send(1, FETCH, &parked).await;
+        eventually("the fetch is handled", || cluster.stats().requests > 0).await;
+    }
+    eventually("no connection is left", || cluster.stats().connections == 0).await;
+}
