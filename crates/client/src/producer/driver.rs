@@ -202,7 +202,7 @@ impl Driver {
         for batch in taken.drain(..) {
             let ticket = self.machine.handle_closed(slot, now);
             if let Some((ticket, parcel)) = self.sealer.seal(ticket, batch) {
-                self.machine.handle_sealed(ticket, parcel);
+                self.machine.handle_sealed(ticket, parcel, now);
             }
         }
         self.taken = taken;
@@ -213,7 +213,7 @@ impl Driver {
 
     fn handle_sealed(&mut self, (ticket, parcel): (Ticket, Parcel)) {
         self.sealer.finished();
-        self.machine.handle_sealed(ticket, parcel);
+        self.machine.handle_sealed(ticket, parcel, self.now());
     }
 
     fn handle_landed(&mut self, (id, outcome): Landed) {

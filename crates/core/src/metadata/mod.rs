@@ -304,4 +304,4 @@ fn merge_partition(partition: &MetadataResponsePartition, known: Option<&Partiti
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

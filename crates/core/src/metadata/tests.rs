@@ -1,1 +1,114 @@
+//! Merging and routing, and snapshots for other modules' tests.
 
+use milena_messages::metadata::MetadataResponseBroker;
+
+use super::*;
+
+/// A cluster of brokers 0 to 3 in which partition `n` of `topic` has the `n`th leader and epoch.
+pub(crate) fn snapshot(topic: &str, leaders: &[(i32, i32)]) -> Snapshot {
+    Snapshot::default().merge(&response(topic, leaders), false)
+}
+
+fn response(topic: &str, leaders: &[(i32, i32)]) -> MetadataResponse {
+    let broker =
+        |node_id| MetadataResponseBroker { node_id, host: "b".into(), port: 9092, ..Default::default() };
+    let partition = |(index, (leader_id, leader_epoch)): (usize, &(i32, i32))| MetadataResponsePartition {
+        partition_index: index as i32,
+        leader_id: *leader_id,
+        leader_epoch: *leader_epoch,
+        ..Default::default()
+    };
+    let topic = MetadataResponseTopic {
+        name: Some(topic.into()),
+        partitions: leaders.iter().enumerate().map(partition).collect(),
+        ..Default::default()
+    };
+    MetadataResponse { brokers: (0..4).map(broker).collect(), topics: vec![topic], ..Default::default() }
+}
+
+pub(crate) fn set_topic_id(snapshot: &mut Snapshot, topic: &str, id: u8) {
+    let Some(Ok(topic)) = snapshot.topics.get_mut(topic) else { panic!("no such topic") };
+    Arc::make_mut(topic).id = Some(Uuid::from_bytes([id; 16]));
+}
+
+fn leader(snapshot: &Snapshot) -> (i32, i32) {
+    let (_, partition) = snapshot.partition("t", 0).expect("known");
+    (partition.leader.map_or(-1, |leader| leader.0), partition.leader_epoch.map_or(-1, |epoch| epoch.0))
+}
+
+#[test]
+fn a_lower_leader_epoch_is_believed_only_after_several_agree() {
+    let mut seen = snapshot("t", &[(1, 5)]);
+    for _ in 0..STALE_REPORTS_MAX - 1 {
+        seen = seen.merge(&response("t", &[(2, 4)]), false);
+        assert_eq!(leader(&seen), (1, 5));
+    }
+    seen = seen.merge(&response("t", &[(2, 4)]), false);
+    assert_eq!(leader(&seen), (2, 4));
+    // A report that fits starts the count anew.
+    seen = seen.merge(&response("t", &[(3, 6)]), false).merge(&response("t", &[(2, 4)]), false);
+    assert_eq!(leader(&seen.merge(&response("t", &[(3, 6)]), false)), (3, 6));
+}
+
+#[test]
+fn a_topic_made_anew_starts_its_epochs_anew() {
+    let mut old = snapshot("t", &[(1, 5)]);
+    set_topic_id(&mut old, "t", 1);
+    let mut anew = response("t", &[(2, 0)]);
+    anew.topics[0].topic_id = Uuid::from_bytes([2; 16]);
+    assert_eq!(leader(&old.merge(&anew, false)), (2, 0));
+}
+
+#[test]
+fn what_a_response_does_not_mention_stays() {
+    let both = snapshot("t", &[(1, 0)]).merge(&response("u", &[(2, 0)]), false);
+    assert!(both.is_routable("t") && both.is_routable("u"));
+    let only = both.merge(&response("u", &[(2, 0)]), true);
+    assert!(!only.is_routable("t"));
+    let starting = both.merge(&MetadataResponse::default(), false);
+    assert_eq!(starting.brokers.len(), 4, "a broker that is starting knows nobody yet");
+}
+
+#[test]
+fn a_hint_counts_when_it_is_newer_and_the_leader_can_be_reached() {
+    let seen = snapshot("t", &[(1, 5)]);
+    let hint = |leader, epoch, port: Option<i32>| LeaderHint {
+        topic: Arc::from("t"),
+        partition: 0,
+        leader: BrokerId(leader),
+        epoch: LeaderEpoch(epoch),
+        endpoint: port.map(|port| (Arc::from("c"), port)),
+    };
+    assert!(seen.with_hints(&[hint(2, 5, None)]).is_none(), "not newer");
+    assert!(seen.with_hints(&[hint(9, 6, None)]).is_none(), "nobody knows where it is");
+    assert_eq!(leader(&seen.with_hints(&[hint(2, 6, None)]).expect("newer")), (2, 6));
+    let moved = seen.with_hints(&[hint(9, 6, Some(1))]).expect("newer, and it says where");
+    assert_eq!(moved.brokers[&BrokerId(9)].port, 1);
+}
+
+#[test]
+fn routes_name_what_is_missing() {
+    let seen = snapshot("t", &[(1, 0), (-1, 0), (7, 0)]);
+    let check = |partition, expected: Result<Option<BrokerId>, &str>| {
+        let route = seen.route(&Destination::Leader { topic: Arc::from("t"), partition });
+        assert_eq!(route.map_err(|failure| failure.to_string()), expected.map_err(str::to_owned));
+    };
+    check(0, Ok(Some(BrokerId(1))));
+    check(1, Err("partition 1 of topic \"t\" has no leader at present"));
+    check(2, Err("broker 7 is not up"));
+    check(3, Err("topic \"t\" has 3 partitions and no partition 3"));
+    assert_eq!(seen.route(&Destination::Any).expect("any"), None);
+    assert!(seen.route(&Destination::Controller).is_err());
+}
+
+#[test]
+fn a_snapshot_keeps_no_frame_alive() {
+    let frame = bytes::Bytes::from(vec![b'x'; 100]);
+    let name = milena_wire::Str::from_utf8(frame.clone()).expect("text");
+    let mut response = response("t", &[(1, 0)]);
+    response.topics[0].name = Some(name.clone());
+    response.cluster_id = Some(name);
+    let seen = Snapshot::default().merge(&response, false);
+    drop(response);
+    assert!(frame.is_unique() && seen.cluster_id.is_some());
+}

@@ -249,7 +249,7 @@ impl<B: SealedBatch> Producer<B> {
         let timeout = self.settings.delivery_timeout;
         let partition = self.at(slot);
         if partition.deadline(timeout).is_none_or(|deadline| deadline > now) {
-            return self.arm_deadline(slot);
+            return self.arm_deadline(slot, now);
         }
         let unrouted = partition.unrouted.as_ref().map(|(_, failure)| failure.clone());
         let mut expired = Vec::new();
@@ -281,14 +281,15 @@ impl<B: SealedBatch> Producer<B> {
         if self.at(slot).has_gap() && self.at(slot).flights.is_empty() {
             self.close_gap(slot);
         }
-        self.arm_deadline(slot);
+        self.arm_deadline(slot, now);
     }
 
     /// One timer per partition, for its oldest record.
-    pub(super) fn arm_deadline(&mut self, slot: Slot) {
+    pub(super) fn arm_deadline(&mut self, slot: Slot, now: Instant) {
         let timeout = self.settings.delivery_timeout;
         let partition = self.at(slot);
-        let deadline = partition.deadline(timeout);
+        // What is overdue was asked for, and expires when it comes.
+        let deadline = partition.deadline(timeout).filter(|deadline| *deadline > now);
         if deadline.is_none() || partition.deadline_armed.is_some_and(|armed| Some(armed) <= deadline) {
             return;
         }

@@ -245,7 +245,7 @@ impl<B: SealedBatch> Producer<B> {
         let generation = self.flushes.enter();
         self.at(slot).opens.push_back(Open { since: now, generation });
         self.timers.push(Reverse((now + self.settings.linger, Timer::Slot(slot))));
-        self.arm_deadline(slot);
+        self.arm_deadline(slot, now);
         self.stir(slot);
     }
 
@@ -258,6 +258,11 @@ impl<B: SealedBatch> Producer<B> {
             // Closed before we heard that it was opened.
             None => Open { since: now, generation: self.flushes.enter() },
         };
+        if self.ended.is_some() {
+            // Sealed only to be given back.
+            self.flushes.leave(open.generation);
+            return Ticket { slot, number, sink: None };
+        }
         let partition = self.at(slot);
         partition.queue.push_back(Closed {
             ticket: number,
@@ -272,7 +277,7 @@ impl<B: SealedBatch> Producer<B> {
         if let Some(leader) = sink {
             self.sink(leader).sealing += 1;
         }
-        self.arm_deadline(slot);
+        self.arm_deadline(slot, now);
         Ticket { slot, number, sink }
     }
 
@@ -285,7 +290,7 @@ impl<B: SealedBatch> Producer<B> {
     }
 
     /// The batch of `ticket` is ready.
-    pub fn handle_sealed(&mut self, ticket: Ticket, batch: B) {
+    pub fn handle_sealed(&mut self, ticket: Ticket, batch: B, now: Instant) {
         let Ticket { slot, number, sink } = ticket;
         if let Some(broker) = sink {
             self.sink(broker).sealing -= 1;
@@ -300,6 +305,7 @@ impl<B: SealedBatch> Producer<B> {
                 self.settled.push_back(Settled { slot, batch, outcome: failed(failure, false) });
             }
         }
+        self.expire(slot, now);
         self.stir(slot);
     }
 

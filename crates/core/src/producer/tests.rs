@@ -1,1 +1,617 @@
+//! The producer machine on virtual time: what a caller notices of each answer, and years of faults by seed.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use milena_messages::ErrorCode;
+use milena_messages::init_producer_id::InitProducerIdResponse;
+use milena_messages::produce::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+
+use super::{Acks, Outcome, Producer, RequestId, SealedBatch, Settings, Slot, Transmit};
+use crate::metadata::tests::snapshot;
+use crate::{Backoff, BrokerId, Failure, Instant, ProducerIdentity, Rng};
+
+mod simulation;
+
+/// A batch that is its number, its size and how it was stamped.
+#[derive(Debug, Clone)]
+pub(super) struct Fake {
+    pub number: u32,
+    pub records: i32,
+}
+
+impl SealedBatch for Fake {
+    fn record_count(&self) -> i32 {
+        self.records
+    }
+
+    fn bytes(&self) -> usize {
+        100
+    }
+
+    fn stamped(&mut self, identity: Option<(ProducerIdentity, i32)>) -> Bytes {
+        let (id, epoch, sequence) =
+            identity.map_or((-1, -1, -1), |(identity, sequence)| (identity.id.0, identity.epoch, sequence));
+        let stamp = Stamp { number: self.number, records: self.records, id, epoch, sequence };
+        stamp.to_bytes()
+    }
+}
+
+/// What a fake batch says on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub number: u32,
+    pub records: i32,
+    pub id: i64,
+    pub epoch: i16,
+    pub sequence: i32,
+}
+
+impl Stamp {
+    fn to_bytes(self) -> Bytes {
+        let mut bytes = Vec::new();
+        bytes.extend(self.number.to_be_bytes());
+        bytes.extend(self.records.to_be_bytes());
+        bytes.extend(self.id.to_be_bytes());
+        bytes.extend(self.epoch.to_be_bytes());
+        bytes.extend(self.sequence.to_be_bytes());
+        bytes.into()
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+        let part = |range: std::ops::Range<usize>| &bytes[range];
+        Self {
+            number: u32::from_be_bytes(part(0..4).try_into().expect("4")),
+            records: i32::from_be_bytes(part(4..8).try_into().expect("4")),
+            id: i64::from_be_bytes(part(8..16).try_into().expect("8")),
+            epoch: i16::from_be_bytes(part(16..18).try_into().expect("2")),
+            sequence: i32::from_be_bytes(part(18..22).try_into().expect("4")),
+        }
+    }
+}
+
+pub(super) fn settings() -> Settings {
+    Settings {
+        acks: Acks::All,
+        idempotent: true,
+        linger: Duration::from_millis(5),
+        delivery_timeout: Duration::from_secs(10),
+        request_timeout: Duration::from_secs(3),
+        request_bytes_max: 1 << 20,
+        in_flight_max: 5,
+        backoff: Backoff { min: Duration::from_millis(100), max: Duration::from_secs(1) },
+    }
+}
+
+/// The machine with two partitions led by broker 1, and what came out of it.
+struct Lab {
+    machine: Producer<Fake>,
+    now: Instant,
+    /// Open batches by slot, as the accumulator would hold them: so many records each.
+    open: Vec<Vec<Fake>>,
+    sent: Vec<Transmit>,
+    settled: Vec<(u32, Outcome)>,
+    next: u32,
+}
+
+impl Lab {
+    fn new(settings: Settings) -> Self {
+        let mut machine = Producer::new(settings, Rng::seeded(1));
+        for index in 0..2 {
+            machine.register(Arc::from("t"), index);
+        }
+        let mut lab = Self {
+            machine,
+            now: Instant::ORIGIN,
+            open: vec![vec![], vec![]],
+            sent: vec![],
+            settled: vec![],
+            next: 0,
+        };
+        lab.lead([(1, 0), (1, 0)]);
+        lab
+    }
+
+    /// As [`new`](Self::new), with a producer id.
+    fn identified(settings: Settings) -> Self {
+        let mut lab = Self::new(settings);
+        lab.append(0);
+        assert!(lab.machine.poll_identity());
+        lab.identify(7, 0);
+        lab.answer(0, ErrorCode::NONE);
+        lab.sent.clear();
+        lab.settled.clear();
+        lab
+    }
+
+    fn identify(&mut self, producer_id: i64, producer_epoch: i16) {
+        let answer = InitProducerIdResponse { producer_id, producer_epoch, ..Default::default() };
+        self.machine.handle_identity(Ok(answer), self.now);
+        self.turn();
+    }
+
+    /// Sets leader and epoch of each partition.
+    fn lead(&mut self, leaders: [(i32, i32); 2]) {
+        self.machine.handle_metadata(&snapshot("t", &leaders), self.now);
+        self.turn();
+    }
+
+    /// Appends one record to a new batch of `slot`, or to the open one.
+    fn append(&mut self, slot: u32) -> u32 {
+        let number = self.next;
+        if self.open[slot as usize].is_empty() {
+            self.next += 1;
+            self.open[slot as usize].push(Fake { number, records: 1 });
+            self.machine.handle_opened(Slot(slot), self.now);
+        } else {
+            self.open[slot as usize][0].records += 1;
+        }
+        self.turn();
+        number
+    }
+
+    /// A batch of `slot` that is full at once.
+    fn fill(&mut self, slot: u32) -> u32 {
+        let number = self.next;
+        self.next += 1;
+        self.machine.handle_opened(Slot(slot), self.now);
+        let ticket = self.machine.handle_closed(Slot(slot), self.now);
+        self.machine.handle_sealed(ticket, Fake { number, records: 10 }, self.now);
+        self.turn();
+        number
+    }
+
+    fn wait(&mut self, ms: u64) {
+        let until = self.now + Duration::from_millis(ms);
+        while let Some(at) = self.machine.poll_timeout().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            self.machine.handle_timeout(self.now);
+            self.turn();
+        }
+        self.now = until;
+        self.turn();
+    }
+
+    fn turn(&mut self) {
+        loop {
+            while let Some(slot) = self.machine.poll_close(self.now) {
+                for fake in std::mem::take(&mut self.open[slot.0 as usize]) {
+                    let ticket = self.machine.handle_closed(slot, self.now);
+                    self.machine.handle_sealed(ticket, fake, self.now);
+                }
+                self.machine.handle_emptied(slot);
+            }
+            match self.machine.poll_transmit(self.now) {
+                Some(transmit) => self.sent.push(transmit),
+                None => break,
+            }
+        }
+        while let Some(settled) = self.machine.poll_settled() {
+            self.settled.push((settled.batch.number, settled.outcome));
+        }
+    }
+
+    /// What each request sent carries.
+    fn stamps(&self) -> Vec<Vec<Stamp>> {
+        self.sent.iter().map(stamps).collect()
+    }
+
+    fn answer(&mut self, index: usize, code: ErrorCode) {
+        let (id, response) = answer(&self.sent[index], |_| code);
+        self.machine.handle_response(id, &response, self.now);
+        self.turn();
+    }
+
+    fn lose(&mut self, index: usize) {
+        let failure = Failure::Lost { peer: "b:1".into(), reason: "cut".into(), sent: true };
+        self.machine.handle_lost(self.sent[index].id, &failure, self.now);
+        self.turn();
+    }
+
+    /// The numbers of the batches settled so far, with `w` for written, `f` for failed, `?` for maybe written.
+    fn outcomes(&self) -> String {
+        let text = |(number, outcome): &(u32, Outcome)| match outcome {
+            Outcome::Written { .. } => format!("{number}w"),
+            Outcome::Failed { maybe_written: false, .. } => format!("{number}f"),
+            Outcome::Failed { maybe_written: true, .. } => format!("{number}?"),
+        };
+        self.settled.iter().map(text).collect::<Vec<_>>().join(" ")
+    }
+}
+
+pub(super) fn stamps(transmit: &Transmit) -> Vec<Stamp> {
+    let partitions = transmit.request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    partitions.map(|partition| Stamp::from_bytes(partition.records.as_deref().expect("records"))).collect()
+}
+
+/// An answer to all partitions of a request.
+pub(super) fn answer(
+    transmit: &Transmit,
+    mut code: impl FnMut(i32) -> ErrorCode,
+) -> (RequestId, ProduceResponse) {
+    let topic = |topic: &milena_messages::produce::TopicProduceData| TopicProduceResponse {
+        name: topic.name.clone(),
+        partition_responses: topic
+            .partition_data
+            .iter()
+            .map(|partition| PartitionProduceResponse {
+                index: partition.index,
+                error_code: code(partition.index),
+                base_offset: 0,
+                ..Default::default()
+            })
+            .collect(),
+        ..Default::default()
+    };
+    let responses = transmit.request.topic_data.iter().map(topic).collect();
+    (transmit.id, ProduceResponse { responses, ..Default::default() })
+}
+
+#[test]
+fn a_lone_record_leaves_at_once_and_the_next_ones_gather_while_it_flies() {
+    let mut lab = Lab::identified(settings());
+    lab.append(0);
+    assert_eq!(lab.sent.len(), 1, "the broker is idle");
+    for _ in 0..3 {
+        lab.append(0);
+        lab.append(1);
+    }
+    assert_eq!(lab.sent.len(), 1, "the broker is busy and linger not over");
+    lab.answer(0, ErrorCode::NONE);
+    let stamps = lab.stamps();
+    assert_eq!(stamps.len(), 2, "one request for both partitions");
+    assert_eq!(stamps[1].iter().map(|stamp| stamp.records).collect::<Vec<_>>(), [3, 3]);
+}
+
+#[test]
+fn linger_ends_although_the_broker_is_busy() {
+    let mut lab = Lab::identified(settings());
+    lab.append(0);
+    lab.append(0);
+    lab.wait(4);
+    assert_eq!(lab.sent.len(), 1);
+    lab.wait(1);
+    assert_eq!(lab.sent.len(), 2);
+}
+
+#[test]
+fn five_requests_fly_and_no_more() {
+    let mut lab = Lab::identified(settings());
+    for _ in 0..8 {
+        lab.fill(0);
+    }
+    assert_eq!(lab.sent.len(), 5);
+    let sequences: Vec<_> = lab.stamps().iter().map(|stamps| stamps[0].sequence).collect();
+    assert_eq!(sequences, [1, 11, 21, 31, 41]);
+    lab.answer(0, ErrorCode::NONE);
+    assert_eq!(lab.sent.len(), 6);
+}
+
+#[test]
+fn one_request_flies_until_the_broker_has_accepted_a_first_sequence() {
+    let mut lab = Lab::new(settings());
+    lab.fill(0);
+    lab.fill(0);
+    assert!(lab.sent.is_empty() && lab.machine.poll_identity(), "no producer id yet");
+    lab.identify(7, 0);
+    assert_eq!(lab.sent.len(), 1);
+    lab.answer(0, ErrorCode::NONE);
+    assert_eq!(lab.sent.len(), 2);
+    assert_eq!(lab.outcomes(), "0w");
+}
+
+#[test]
+fn without_idempotence_one_batch_of_a_partition_flies_so_that_order_holds() {
+    let mut lab = Lab::new(Settings { idempotent: false, ..settings() });
+    for _ in 0..3 {
+        lab.fill(0);
+        lab.fill(1);
+    }
+    assert_eq!(lab.sent.len(), 2);
+    assert!(lab.stamps().iter().flatten().all(|stamp| stamp.id == -1 && stamp.sequence == -1));
+    lab.lose(0);
+    lab.answer(1, ErrorCode::NONE);
+    lab.wait(1000);
+    let numbers: Vec<_> = lab.stamps().iter().flatten().map(|stamp| stamp.number).collect();
+    assert_eq!(numbers.iter().filter(|number| **number == 0).count(), 2, "sent again: {numbers:?}");
+}
+
+/// Each answer, what becomes of the batch, and whether it is sent again.
+#[test]
+fn what_each_answer_does() {
+    let check = |code: ErrorCode, expected: &str, resent: bool| {
+        let mut lab = Lab::identified(settings());
+        lab.fill(0);
+        lab.answer(0, code);
+        lab.wait(500);
+        assert_eq!(lab.outcomes(), expected, "{code}");
+        assert_eq!(lab.sent.len(), if resent { 2 } else { 1 }, "{code}");
+        if resent {
+            lab.answer(1, ErrorCode::NONE);
+            assert_eq!(lab.outcomes(), "1w", "{code}");
+        }
+        // Whatever happened, the next batch gets through.
+        lab.wait(500);
+        lab.fill(0);
+        lab.answer(lab.sent.len() - 1, ErrorCode::NONE);
+        assert!(lab.outcomes().ends_with("2w"), "{code}: {}", lab.outcomes());
+    };
+    check(ErrorCode::NONE, "1w", false);
+    check(ErrorCode::DUPLICATE_SEQUENCE_NUMBER, "1w", false);
+    check(ErrorCode::NOT_LEADER_OR_FOLLOWER, "", true);
+    check(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "", true);
+    check(ErrorCode::NOT_ENOUGH_REPLICAS, "", true);
+    check(ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND, "", true);
+    check(ErrorCode::REQUEST_TIMED_OUT, "", true);
+    check(ErrorCode::CORRUPT_MESSAGE, "", true);
+    check(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, "", true);
+    check(ErrorCode::UNKNOWN_PRODUCER_ID, "", true);
+    check(ErrorCode::INVALID_PRODUCER_EPOCH, "", true);
+    check(ErrorCode::MESSAGE_TOO_LARGE, "1f", false);
+    check(ErrorCode::INVALID_RECORD, "1f", false);
+    check(ErrorCode::TOPIC_AUTHORIZATION_FAILED, "1f", false);
+    check(ErrorCode::UNKNOWN_SERVER_ERROR, "1?", false);
+    check(ErrorCode::from_i16(32_000), "1f", false);
+}
+
+#[test]
+fn a_retry_keeps_its_sequence_and_the_broker_is_asked_about_leaders() {
+    let mut lab = Lab::identified(settings());
+    lab.fill(0);
+    lab.lose(0);
+    assert!(lab.machine.poll_metadata_wanted());
+    assert_eq!(lab.sent.len(), 1, "not before the backoff is over");
+    lab.wait(200);
+    let stamps = lab.stamps();
+    assert_eq!(stamps[0], stamps[1]);
+}
+
+#[test]
+fn after_a_failure_everything_in_flight_lands_before_it_is_sent_again_in_order() {
+    let mut lab = Lab::identified(settings());
+    for _ in 0..4 {
+        lab.fill(0);
+    }
+    lab.answer(0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    lab.wait(500);
+    assert_eq!(lab.sent.len(), 4, "three are still in flight");
+    for index in 1..4 {
+        lab.answer(index, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    }
+    lab.lead([(2, 1), (1, 0)]);
+    let before = lab.stamps();
+    lab.wait(1);
+    let resent: Vec<_> = lab.stamps()[4..].iter().flatten().copied().collect();
+    assert_eq!(resent, before[..4].iter().flatten().copied().collect::<Vec<_>>());
+    assert!(lab.sent[4..].iter().all(|sent| sent.broker == BrokerId(2)));
+}
+
+#[test]
+fn nothing_goes_to_a_new_leader_before_the_old_one_has_answered() {
+    let mut lab = Lab::identified(settings());
+    lab.fill(0);
+    lab.lead([(2, 1), (1, 0)]);
+    lab.fill(0);
+    lab.wait(100);
+    assert_eq!(lab.sent.len(), 1);
+    lab.answer(0, ErrorCode::NONE);
+    assert_eq!(lab.sent.len(), 2);
+    assert_eq!(lab.sent[1].broker, BrokerId(2));
+}
+
+#[test]
+fn a_new_leader_ends_the_backoff() {
+    let mut lab = Lab::identified(settings());
+    lab.fill(0);
+    lab.answer(0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    lab.lead([(2, 1), (1, 0)]);
+    assert_eq!(lab.sent.len(), 2);
+    assert_eq!(lab.sent[1].broker, BrokerId(2));
+}
+
+#[test]
+fn a_missing_sequence_starts_the_partition_at_zero_under_a_higher_epoch() {
+    let mut lab = Lab::identified(settings());
+    lab.fill(1);
+    lab.answer(0, ErrorCode::NONE);
+    for _ in 0..3 {
+        lab.fill(0);
+    }
+    // The first is refused for good; the broker then lacks its sequence and refuses the others.
+    lab.answer(1, ErrorCode::INVALID_RECORD);
+    lab.answer(2, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    lab.answer(3, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    lab.wait(500);
+    let resent = lab.stamps()[4][0];
+    assert_eq!((resent.epoch, resent.sequence, resent.number), (1, 0, 3));
+    lab.answer(4, ErrorCode::NONE);
+    let resent = lab.stamps()[5][0];
+    assert_eq!((resent.epoch, resent.sequence, resent.number), (1, 10, 4));
+    lab.answer(5, ErrorCode::NONE);
+    assert_eq!(lab.outcomes(), "1w 2f 3w 4w");
+    // The other partition follows when nothing of it depends on the old epoch.
+    lab.fill(1);
+    let other = lab.stamps()[6][0];
+    assert_eq!((other.epoch, other.sequence), (1, 0));
+}
+
+#[test]
+fn what_may_have_been_appended_is_never_sent_under_another_epoch() {
+    let mut lab = Lab::identified(settings());
+    lab.fill(0);
+    lab.fill(0);
+    lab.lose(0);
+    lab.lose(1);
+    lab.wait(500);
+    // The broker has lost the producer's state: it cannot tell whether it has the batch.
+    lab.answer(2, ErrorCode::UNKNOWN_PRODUCER_ID);
+    lab.answer(3, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    assert_eq!(lab.outcomes(), "1? 2?");
+    lab.fill(0);
+    lab.wait(500);
+    let last = *lab.stamps().last().and_then(|stamps| stamps.first()).expect("sent");
+    assert_eq!((last.epoch, last.sequence, last.number), (1, 0, 3));
+}
+
+#[test]
+fn the_delivery_timeout_ends_every_wait_and_tells_the_truth() {
+    // Never sent: no leader.
+    let mut lab = Lab::identified(settings());
+    lab.lead([(-1, 1), (1, 0)]);
+    lab.append(0);
+    lab.wait(9_999);
+    assert_eq!(lab.outcomes(), "");
+    lab.wait(1);
+    assert_eq!(lab.outcomes(), "1f");
+
+    // In flight, never answered.
+    let mut lab = Lab::identified(settings());
+    lab.fill(0);
+    lab.wait(10_000);
+    assert_eq!(lab.outcomes(), "1?");
+
+    // Answered, certainly not written, and not again in time.
+    let mut lab = Lab::identified(settings());
+    lab.fill(0);
+    lab.answer(0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    lab.lead([(-1, 1), (1, 0)]);
+    lab.wait(10_000);
+    assert_eq!(lab.outcomes(), "1f");
+
+    // Without a producer id.
+    let mut lab = Lab::new(settings());
+    lab.append(0);
+    lab.wait(10_000);
+    assert_eq!(lab.outcomes(), "0f");
+}
+
+#[test]
+fn a_sequence_that_timed_out_in_flight_is_not_given_to_the_next_batch() {
+    for (answer, sequence_after, epoch_after) in [
+        // It arrived after all: sequences go on.
+        (Some(ErrorCode::NONE), 11, 0),
+        // It did not: a new epoch.
+        (Some(ErrorCode::NOT_LEADER_OR_FOLLOWER), 0, 1),
+        (None, 0, 1),
+    ] {
+        let mut lab = Lab::identified(Settings { in_flight_max: 1, ..settings() });
+        lab.fill(0);
+        lab.wait(10_000);
+        assert_eq!(lab.outcomes(), "1?");
+        lab.fill(0);
+        match answer {
+            Some(code) => lab.answer(0, code),
+            None => lab.lose(0),
+        }
+        lab.wait(2_000);
+        let next = lab.stamps().iter().flatten().find(|stamp| stamp.number == 2).copied().expect("sent");
+        assert_eq!((next.sequence, next.epoch), (sequence_after, epoch_after), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_topic_made_anew_gets_sequences_of_its_own() {
+    let mut lab = Lab::identified(settings());
+    let mut anew = snapshot("t", &[(1, 0), (1, 0)]);
+    crate::metadata::tests::set_topic_id(&mut anew, "t", 1);
+    lab.machine.handle_metadata(&anew, lab.now);
+    lab.fill(0);
+    lab.answer(0, ErrorCode::NONE);
+    crate::metadata::tests::set_topic_id(&mut anew, "t", 2);
+    lab.machine.handle_metadata(&anew, lab.now);
+    lab.fill(0);
+    let stamp = lab.stamps()[1][0];
+    assert_eq!((stamp.epoch, stamp.sequence), (1, 0));
+}
+
+#[test]
+fn a_flush_sends_at_once_and_waits_for_what_came_before_it_only() {
+    let mut lab = Lab::identified(settings());
+    lab.append(0);
+    lab.append(1);
+    assert_eq!(lab.sent.len(), 1, "the second partition gathers");
+    let flush = lab.machine.handle_flush();
+    lab.turn();
+    assert_eq!(lab.sent.len(), 2);
+    lab.fill(0);
+    lab.answer(0, ErrorCode::NONE);
+    assert_eq!(lab.machine.poll_flushed(), None);
+    lab.answer(1, ErrorCode::NONE);
+    assert_eq!(lab.machine.poll_flushed(), Some(flush));
+    assert_eq!(lab.machine.outstanding(), 1);
+}
+
+#[test]
+fn a_flush_of_nothing_is_complete_at_once() {
+    let mut lab = Lab::new(settings());
+    let flush = lab.machine.handle_flush();
+    assert_eq!(lab.machine.poll_flushed(), Some(flush));
+}
+
+#[test]
+fn the_throttle_mutes_its_broker_and_no_longer_than_a_minute() {
+    let mut lab = Lab::identified(Settings { delivery_timeout: Duration::from_secs(300), ..settings() });
+    lab.fill(0);
+    let (id, mut response) = answer(&lab.sent[0], |_| ErrorCode::NONE);
+    response.throttle_time_ms = i32::MAX;
+    lab.machine.handle_response(id, &response, lab.now);
+    lab.fill(0);
+    lab.wait(59_999);
+    assert_eq!(lab.sent.len(), 1);
+    lab.wait(1);
+    assert_eq!(lab.sent.len(), 2);
+}
+
+#[test]
+fn an_answer_that_omits_a_partition_leaves_nobody_waiting() {
+    let mut lab = Lab::identified(settings());
+    lab.fill(0);
+    let id = lab.sent[0].id;
+    lab.machine.handle_response(id, &ProduceResponse::default(), lab.now);
+    lab.wait(500);
+    assert_eq!(lab.sent.len(), 2);
+    lab.answer(1, ErrorCode::NONE);
+    assert_eq!(lab.outcomes(), "1w");
+}
+
+#[test]
+fn a_refused_producer_id_fails_what_waits_for_it() {
+    let mut lab = Lab::new(settings());
+    lab.append(0);
+    assert!(lab.machine.poll_identity());
+    let error_code = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
+    let refused = InitProducerIdResponse { error_code, ..Default::default() };
+    lab.machine.handle_identity(Ok(refused.clone()), lab.now);
+    lab.turn();
+    lab.wait(500);
+    assert!(lab.machine.poll_identity(), "it may be granted later");
+    lab.machine.handle_identity(Ok(refused), lab.now);
+    lab.turn();
+    assert_eq!(lab.outcomes(), "0f");
+}
+
+#[test]
+fn closing_fails_everything_and_says_what_may_have_been_written() {
+    let mut lab = Lab::identified(settings());
+    lab.fill(0);
+    lab.fill(1);
+    lab.answer(1, ErrorCode::NOT_ENOUGH_REPLICAS);
+    lab.append(0);
+    lab.machine.handle_close(&Failure::Closed);
+    lab.turn();
+    let mut outcomes: Vec<_> = lab.outcomes().split(' ').map(str::to_owned).collect();
+    outcomes.sort();
+    assert_eq!(outcomes, ["1?", "2f", "3f"]);
+    assert_eq!(lab.machine.outstanding(), 0);
+}
+
+#[test]
+fn without_acks_a_batch_is_done_when_it_is_written() {
+    let mut lab = Lab::new(Settings { acks: Acks::None, idempotent: false, ..settings() });
+    lab.fill(0);
+    assert!(!lab.sent[0].is_answered);
+    lab.machine.handle_written(lab.sent[0].id, lab.now);
+    lab.turn();
+    assert_eq!(lab.outcomes(), "0w");
+}
