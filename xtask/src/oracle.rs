@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::Result;
 use lexopt::Arg;
 
-use crate::r#gen::jar;
+use crate::r#gen::jar::{self, Scratch};
 use crate::r#gen::sources::{self, Sources};
 
 /// Writes the golden files, or with `--check` compares them.
@@ -34,19 +34,17 @@ fn write_or_check(mode: &str) -> Result<()> {
     // Kafka's client logs through it, and nothing of it is wanted here.
     jars.push(jar::fetch("org.slf4j", "slf4j-nop", "1.7.36")?);
     jars.push(jar::fetch("org.slf4j", "slf4j-api", "1.7.36")?);
-    let classes = jar::scratch()?;
+    let classes = Scratch::new()?;
     let mut class_path: Vec<PathBuf> = jars;
-    class_path.push(classes.clone());
+    class_path.push(classes.path().to_owned());
     let class_path: OsString = std::env::join_paths(class_path)?;
     let sources = ["Oracle", "Batches"].map(|name| crate::root().join(format!("xtask/oracle/{name}.java")));
-    jar::run(Command::new("javac").arg("-d").arg(&classes).arg("-cp").arg(&class_path).args(sources))?;
+    jar::run(Command::new("javac").arg("-d").arg(classes.path()).arg("-cp").arg(&class_path).args(sources))?;
     let java = |program: &str, folder: &str| {
         let mut java = Command::new("java");
         java.arg("-cp").arg(&class_path).arg(program).arg(crate::root().join(folder)).arg(mode);
         java
     };
     jar::run(java("Oracle", "crates/messages/tests/golden").args(Sources::read()?.java_classes()))?;
-    jar::run(&mut java("Batches", "crates/wire/tests/java"))?;
-    std::fs::remove_dir_all(classes)?;
-    Ok(())
+    jar::run(&mut java("Batches", "crates/wire/tests/java"))
 }

@@ -25,6 +25,7 @@ use anyhow::{Context, Result, bail};
 use lexopt::Arg;
 
 use docs::Docs;
+use jar::Scratch;
 use model::Module;
 use sources::{RELEASE, Sources};
 
@@ -88,17 +89,15 @@ fn index(modules: &[Module]) -> String {
 
 /// Formats with the project's own rustfmt settings.
 fn format(files: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
-    let directory = jar::scratch()?;
+    let directory = Scratch::new()?;
     for (name, text) in files {
-        std::fs::write(directory.join(name), text)?;
+        std::fs::write(directory.path().join(name), text)?;
     }
     // The index names the others as its modules, so formatting it formats all.
     let mut rustfmt = Command::new("rustfmt");
     rustfmt.args(["--edition", "2024", "--config-path"]).arg(crate::root());
-    jar::run(rustfmt.arg(directory.join("mod.rs")))?;
-    let formatted = read(&directory);
-    std::fs::remove_dir_all(&directory)?;
-    formatted
+    jar::run(rustfmt.arg(directory.path().join("mod.rs")))?;
+    read(directory.path())
 }
 
 fn write(files: &BTreeMap<String, String>, target: &Path) -> Result<()> {
