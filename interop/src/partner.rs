@@ -30,6 +30,8 @@ pub enum Partner {
     FranzGo,
     /// librdkafka, through confluent-kafka-go, which brings it along as a static library.
     Librdkafka,
+    /// github.com/IBM/sarama; it only produces.
+    Sarama,
 }
 
 /// What a partner consumed.
@@ -42,7 +44,7 @@ pub struct Consumed {
 }
 
 impl Partner {
-    /// All of them.
+    /// All that can do everything.
     pub const ALL: [Self; 4] = [Self::Java, Self::OldJava, Self::FranzGo, Self::Librdkafka];
 
     /// Whether its language is installed here; says so and skips when it is not (`real::skip`).
@@ -50,7 +52,7 @@ impl Partner {
     pub fn is_here(self) -> bool {
         let programs: &[&str] = match self {
             Self::Java | Self::OldJava => &["java", "javac", "mvn"],
-            Self::FranzGo => &["go"],
+            Self::FranzGo | Self::Sarama => &["go"],
             Self::Librdkafka => &["go", "cc"],
         };
         let missing = programs.iter().find(|program| !process::is_installed(program));
@@ -132,18 +134,27 @@ impl Partner {
             Self::OldJava => crate::real::OLD,
             Self::FranzGo => return Ok(Command::new(go_programs()?.join("franz"))),
             Self::Librdkafka => return Ok(Command::new(go_programs()?.join("rdkafka"))),
+            Self::Sarama => return Ok(Command::new(go_programs()?.join("sarama"))),
         };
-        let dist = Dist::broker(version)?;
-        let mut java = Command::new("java");
-        java.arg("-cp").arg(format!("{}:{}", java_program()?.display(), dist.classpath()));
-        java.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
-        java.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "Partner"]);
-        Ok(java)
+        java("Partner", version)
     }
 }
 
-/// The folder with `Partner.class`.
-fn java_program() -> anyhow::Result<&'static PathBuf> {
+/// One of the programs in `java/`, to be run with the jars of that release of Kafka.
+///
+/// # Errors
+/// It does not build, or the jars are not to be had.
+pub fn java(program: &str, version: &str) -> anyhow::Result<Command> {
+    let dist = Dist::broker(version)?;
+    let mut java = Command::new("java");
+    java.arg("-cp").arg(format!("{}:{}", java_programs()?.display(), dist.classpath()));
+    java.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
+    java.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", program]);
+    Ok(java)
+}
+
+/// The folder with the Java programs.
+fn java_programs() -> anyhow::Result<&'static PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     built(&BUILT, || {
         let dist = Dist::broker(NEWEST)?;
@@ -151,7 +162,9 @@ fn java_program() -> anyhow::Result<&'static PathBuf> {
         javac
             .args(["-Xlint:all", "-Werror", "--release", "17", "-cp", &dist.classpath(), "-d"])
             .arg(programs());
-        javac.arg(xtask::root().join("interop/java/Partner.java"));
+        for program in ["Partner", "MessageSets"] {
+            javac.arg(xtask::root().join(format!("interop/java/{program}.java")));
+        }
         run_build(javac)
     })
 }
@@ -162,7 +175,7 @@ fn go_programs() -> anyhow::Result<&'static PathBuf> {
     built(&BUILT, || {
         let mut go = Command::new("go");
         go.current_dir(xtask::root().join("interop/go")).args(["build", "-o"]).arg(programs());
-        go.args(["./franz", "./rdkafka"]);
+        go.args(["./franz", "./rdkafka", "./sarama"]);
         run_build(go)
     })
 }

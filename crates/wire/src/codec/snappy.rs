@@ -5,8 +5,8 @@
 //!  xerial  82 "SNAPPY" 00 | version int32 | compatible int32 | { length int32 | raw }*
 //! ```
 //!
-//! Java writes the framing of its snappy-java library (`xerial`) in chunks of 32 KiB; librdkafka, franz-go and sarama
-//! write the raw format. Every one of them reads both, so we write raw: it saves the chunks' borders.
+//! Java writes the framing of its snappy-java library (`xerial`) in chunks of 32 KiB, as does sarama; librdkafka and
+//! franz-go write the raw format. All of them read both, so we write raw: it saves the chunks' borders.
 
 use snap::raw;
 

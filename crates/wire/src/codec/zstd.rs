@@ -3,7 +3,10 @@
 //! Written: one frame with its content size and without a checksum (the batch has its CRC-32C already). Read: frames
 //! with and without content size or checksum, several and skippable ones, windows up to 128 MiB.
 
-use structured_zstd::decoding::errors::FrameDecoderError;
+use structured_zstd::decoding::errors::{
+    DecodeBlockContentError, DecodeBufferError, DecompressBlockError, ExecuteSequencesError,
+    FrameDecoderError,
+};
 use structured_zstd::decoding::{ContentChecksum, FrameDecoder};
 use structured_zstd::encoding::{CompressionLevel, FrameCompressor};
 
@@ -61,13 +64,30 @@ impl Decoder {
     pub(super) fn decompress(&mut self, input: &[u8], output: &mut Output<'_>) -> Result<(), DecodeError> {
         let mut frames = Frames::new(input);
         while let Some(frame) = frames.next()? {
-            frame.decode_into(output, |bytes, room| match self.decoder.decode_all(bytes, room) {
-                Ok(bytes) => Ok(bytes),
-                Err(FrameDecoderError::TargetTooSmall) => Err(DecodeFailure::RoomTooSmall),
-                Err(FrameDecoderError::ChecksumMismatch { .. }) => Err(DecodeFailure::Checksum),
-                Err(_) => Err(DecodeFailure::Malformed),
+            frame.decode_into(output, |bytes, room| {
+                self.decoder.decode_all(bytes, room).map_err(|error| match error {
+                    FrameDecoderError::ChecksumMismatch { .. } => DecodeFailure::Checksum,
+                    error if is_out_of_room(&error) => DecodeFailure::RoomTooSmall,
+                    _ => DecodeFailure::Malformed,
+                })
             })?;
         }
         Ok(())
+    }
+}
+
+/// The room's end is met in different places, and each has an error of its own.
+fn is_out_of_room(error: &FrameDecoderError) -> bool {
+    use DecodeBlockContentError::DecompressBlockError as Decompress;
+    use DecompressBlockError::ExecuteSequencesError as Execute;
+
+    match error {
+        FrameDecoderError::TargetTooSmall => true,
+        FrameDecoderError::FailedToReadBlockBody(Decompress(Execute(error))) => matches!(
+            error,
+            ExecuteSequencesError::OutputBufferOverflow { .. }
+                | ExecuteSequencesError::DecodebufferError(DecodeBufferError::OutputBufferOverflow { .. })
+        ),
+        _ => false,
     }
 }

@@ -43,10 +43,8 @@ pub(super) enum DecodeFailure {
     Malformed,
 }
 
-/// The room a frame without a content size first gets, in multiples of its own size; four times as much with each new
-/// attempt.
+/// The room a frame without a content size first gets, in multiples of its own size; then all that its blocks can hold.
 const EXPANSION_LIKELY: usize = 16;
-const EXPANSION_STEP: usize = 4;
 
 impl Frame<'_> {
     /// Appends the content that `decode` reads from the frame's bytes into the room it is given.
@@ -72,8 +70,9 @@ impl Frame<'_> {
                 Err(DecodeFailure::RoomTooSmall) if available < room_bytes => {
                     return Err(output.over_limit("zstd.frame", self.at));
                 }
-                Err(DecodeFailure::RoomTooSmall) if room_bytes < most && self.content_bytes.is_none() => {
-                    room_bytes = room_bytes.saturating_mul(EXPANSION_STEP).min(most);
+                // Whatever went wrong: a decoder may not know that room is what it lacks.
+                Err(_) if self.content_bytes.is_none() && available == room_bytes && room_bytes < most => {
+                    room_bytes = most;
                 }
                 Err(DecodeFailure::Checksum) => {
                     return Err(invalid("content that differs from its checksum"));
