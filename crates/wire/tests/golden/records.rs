@@ -16,11 +16,13 @@ pub(crate) struct GoldenRecord {
     pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
+type HeaderRef<'a> = (&'a str, Option<&'a [u8]>);
+
 /// Every kind of key, value and header; with `large`, also a value that fills several blocks of every codec.
 pub(crate) fn records(large: bool) -> Vec<GoldenRecord> {
     let keys: [Option<&[u8]>; 4] = [None, Some(b""), Some(b"N14228"), Some(&[0, 255, 10])];
     let values: [Option<&[u8]>; 4] = [None, Some(b""), Some("Мілено".as_bytes()), Some(&[7; 300])];
-    let headers: [&[(&str, Option<&[u8]>)]; 4] = [
+    let headers: [&[HeaderRef<'_>]; 4] = [
         &[],
         &[("null", None), ("empty", Some(b""))],
         &[("same", Some(&[1])), ("same", Some(&[2]))],
