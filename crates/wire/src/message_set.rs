@@ -11,7 +11,7 @@
 use bytes::Bytes;
 
 use crate::batch::batches::decompress;
-use crate::batch::header::{batch_bytes, check_offsets, truncated};
+use crate::batch::header::{batch_bytes, check_offset, truncated};
 use crate::batch::record::{Headers, Record};
 use crate::batch::records::{Layout, RecordBatch};
 use crate::batch::{Attributes, BatchHeader, NO_TIMESTAMP, TimestampType};
@@ -44,7 +44,7 @@ pub(crate) fn crc(message: &[u8]) -> u32 {
 /// A message's header in the terms of a batch's.
 pub(crate) fn parse_header(bytes: &[u8]) -> Result<BatchHeader, DecodeError> {
     let message = Message::parse_head(bytes)?;
-    check_offsets(message.offset, 0)?;
+    check_offset(message.offset, "Message.Offset")?;
     Ok(BatchHeader {
         base_offset: message.offset,
         bytes: message.bytes,
@@ -117,14 +117,10 @@ impl MessageSet {
     pub(crate) fn read<'a>(&self, rest: &mut &'a [u8]) -> Result<Record<'a>, DecodeError> {
         let (message, content) = Message::parse(rest)?;
         self.check(&message, &rest[..message.bytes])?;
-        let offset = self.base_offset.checked_add(message.offset).filter(|offset| *offset >= 0);
-        let offset = offset.ok_or_else(|| {
-            DecodeError::new(
-                "Message.Offset",
-                0,
-                DecodeReason::Invalid("offset is negative or beyond 64 bits"),
-            )
-        })?;
+        // Not below zero or beyond 64 bits, neither in itself nor with its base.
+        check_offset(message.offset, "Message.Offset")?;
+        let offset = self.base_offset.saturating_add(message.offset);
+        check_offset(offset, "Message.Offset")?;
         *rest = &rest[message.bytes..];
         let timestamp = self.append_time.unwrap_or(message.timestamp);
         Ok(Record::new(offset, timestamp, content.key, content.value, Headers::NONE))
@@ -182,7 +178,7 @@ impl Message {
             _ => i64::from_be_bytes(cursor.array("Message.Timestamp")?),
         };
         // Two length fields follow.
-        let bytes = batch_bytes(size, cursor.at + 8)?;
+        let bytes = batch_bytes(size, cursor.at + 8, "Message.MessageSize")?;
         let attributes = Attributes::from_bits(i16::from(attributes) & ATTRIBUTES_MASK);
         Ok(Self { offset, bytes, crc, magic, attributes, timestamp })
     }

@@ -155,7 +155,8 @@ impl PooledBuffer {
         &self.pool
     }
 
-    fn recount(&mut self) {
+    /// Counts the capacity as it is now.
+    pub(crate) fn recount(&mut self) {
         let counted = std::mem::replace(&mut self.counted, self.memory.capacity());
         let bytes_out = &self.pool.shared.bytes_out;
         // Wrapping: the difference may be negative.

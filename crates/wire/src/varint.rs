@@ -1,6 +1,6 @@
 //! Variable-length integers: unsigned LEB128, and zigzag for the signed ones (protobuf's forms, as Kafka uses them).
 //!
-//! Benches: `wire/batch_append`, `wire/batch_read`.
+//! Bench: `wire`.
 
 /// A variable-length integer that could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -312,6 +312,8 @@ fn offsets_follow_the_base_offset_and_survive_compaction() {
     assert_eq!((batch.header().last_offset(), batch.header().next_offset()), (109, 110));
     let from = batch.records_from(102).map(|record| record.unwrap().offset).collect::<Vec<_>>();
     assert_eq!(from, [102]);
+    assert_eq!(batch.records_from(103).count(), 0);
+    assert_eq!(batch.records_from(-1).count(), 3);
     // As a producer's it would be wrong: offsets must be dense.
     assert_eq!(batch.verify().unwrap_err().error.field, "RecordBatch.LastOffsetDelta");
 
@@ -366,18 +368,18 @@ fn headers_that_cannot_be_are_refused() {
         let error = Batches::new(bytes.into()).next().expect("an error, not an end").unwrap_err();
         assert_eq!(error.to_string(), message);
     };
-    check(0, &(-1_i64).to_be_bytes(), "RecordBatch.BaseOffset at byte 0: negative offset");
     check(
         0,
-        &i64::MAX.to_be_bytes(),
+        &(-1_i64).to_be_bytes(),
+        "RecordBatch.BaseOffset at byte 0: offset is negative or the last that 64 bits have",
+    );
+    check(
+        0,
+        &(i64::MAX - 1).to_be_bytes(),
         "RecordBatch.LastOffsetDelta at byte 23: last offset is before the base offset or beyond 64 bits",
     );
     check(8, &(-1_i32).to_be_bytes(), "RecordBatch.BatchLength at byte 8: negative length -1");
-    check(
-        8,
-        &48_i32.to_be_bytes(),
-        "RecordBatch.BatchLength at byte 8: batch length is less than a batch takes",
-    );
+    check(8, &48_i32.to_be_bytes(), "RecordBatch.BatchLength at byte 8: less than the fixed fields take");
     check(8, &i32::MIN.to_be_bytes(), "RecordBatch.BatchLength at byte 8: negative length -2147483648");
     check(16, &[3], "RecordBatch.Magic at byte 16: version 3 is not supported");
     check(57, &(-2_i32).to_be_bytes(), "RecordBatch.RecordCount at byte 57: negative length -2");
@@ -458,7 +460,8 @@ fn one_poison_record_is_named_and_the_others_are_read() {
         // 61 bytes of header, 7 of the first record, 1 of the length.
         let expected =
             DecodeError::new(Box::leak(field.to_owned().into_boxed_str()), HEADER_BYTES + 8 + at, reason);
-        assert_eq!(error, RecordError { index: 1, offset: 1, error: expected }, "{body:?}");
+        let expected = RecordError { index: 1, offset: 1, resume_offset: 2, error: expected };
+        assert_eq!(error, expected, "{body:?}");
         assert_eq!(outcomes[0], Ok(0));
         assert_eq!(outcomes[2..], [2, 3, 4, 5, 6, 7, 8].map(Ok), "{body:?}");
         assert_eq!(batch.verify().unwrap_err(), error);
@@ -504,8 +507,28 @@ fn a_length_that_cannot_be_believed_ends_the_batch() {
         let outcomes = outcomes(&around(poison));
         assert_eq!(outcomes.len(), 2, "{poison:?}");
         let error = outcomes[1].clone().unwrap_err();
-        assert_eq!((error.index, error.offset, error.error.field, error.error.reason), (1, 1, field, reason));
+        assert_eq!((error.index, error.offset, error.resume_offset), (1, 1, 9), "{poison:?}");
+        assert_eq!((error.error.field, error.error.reason), (field, reason));
     }
+}
+
+#[test]
+fn a_reader_gets_past_poison_by_its_resume_offset() {
+    // The key is cut off; the offset in front of it, 5, is readable, as compaction leaves it.
+    let batch = around(&framed(&[0, 0, 10, 20, b'k', b'k']));
+    let error = outcomes(&batch)[1].clone().unwrap_err();
+    assert_eq!((error.index, error.offset, error.resume_offset), (1, 5, 6));
+    let from = |offset| batch.records_from(offset).map(|record| record.map(|record| record.offset)).collect();
+    let outcomes: Vec<_> = from(error.resume_offset);
+    assert_eq!(outcomes, [Ok(6), Ok(7), Ok(8)]);
+    // Whoever has not been there yet meets it.
+    let outcomes: Vec<_> = from(5);
+    assert_eq!(outcomes[0], Err(error));
+
+    // Nothing behind a wrong length can be found: the error stands however far the reader wants to go.
+    let batch = around(&[1]);
+    let error = batch.records_from(4).next().unwrap().unwrap_err();
+    assert_eq!((error.offset, error.resume_offset), (1, batch.header().next_offset()));
 }
 
 #[test]

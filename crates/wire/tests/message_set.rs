@@ -252,9 +252,9 @@ fn lengths_that_cannot_be_are_refused() {
         };
         assert_eq!(error.field, field, "{error}");
     };
-    check(8, &(-1_i32).to_be_bytes(), "RecordBatch.BatchLength");
-    check(8, &21_i32.to_be_bytes(), "RecordBatch.BatchLength");
-    check(0, &(-5_i64).to_be_bytes(), "RecordBatch.BaseOffset");
+    check(8, &(-1_i32).to_be_bytes(), "Message.MessageSize");
+    check(8, &21_i32.to_be_bytes(), "Message.MessageSize");
+    check(0, &(-5_i64).to_be_bytes(), "Message.Offset");
     check(26, &(-2_i32).to_be_bytes(), "Message.Key");
     check(26, &i32::MAX.to_be_bytes(), "Message.Key");
     check(30, &(-2_i32).to_be_bytes(), "Message.Value");

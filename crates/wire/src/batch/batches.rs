@@ -1,6 +1,8 @@
 //! The batches in a `records` field: found, checked and opened one by one.
 
-use bytes::{Buf, Bytes};
+use std::fmt;
+
+use bytes::Bytes;
 
 use super::header::{BatchHeader, CRC_FROM, HEADER_BYTES, LENGTH_PREFIX_BYTES, MAGIC_AT};
 use super::records::{Layout, RecordBatch};
@@ -29,7 +31,7 @@ use crate::{DecodeError, DecodeReason, Limits, message_set};
 /// assert_eq!(batches.partial().expect("cut off").needed, Some(whole.len()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Batches {
     rest: Bytes,
     at: usize,
@@ -100,8 +102,14 @@ impl Iterator for Batches {
     }
 }
 
+impl fmt::Debug for Batches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Batches(at byte {}, {} left)", self.at, self.rest.len())
+    }
+}
+
 /// A batch as it came: its header parsed, its records not looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RawBatch {
     /// The header.
     pub header: BatchHeader,
@@ -173,6 +181,12 @@ impl RawBatch {
     }
 }
 
+impl fmt::Debug for RawBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawBatch").field("header", &self.header).finish_non_exhaustive()
+    }
+}
+
 /// Decompresses into a pooled buffer, which starts at a few times what arrived and grows with what comes out.
 pub(crate) fn decompress(
     compression: Compression,
@@ -183,7 +197,7 @@ pub(crate) fn decompress(
     limits: &Limits,
 ) -> Result<Bytes, DecodeError> {
     let limit = limits.decompressed_bytes_max;
-    let mut buffer = pool.take_uncleared(compressed.remaining().saturating_mul(4).min(limit));
+    let mut buffer = pool.take_uncleared(compressed.len().saturating_mul(4).min(limit));
     decompressor.decompress(compression, magic, compressed, &mut buffer, limit)?;
     Ok(buffer.into_bytes())
 }

@@ -204,6 +204,11 @@ impl BatchBuilder {
         self.buffer.len()
     }
 
+    /// Bytes of memory the batch occupies, [`bytes`](Self::bytes) or more.
+    pub fn memory_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// The greatest timestamp appended, or [`NO_TIMESTAMP`].
     pub fn max_timestamp(&self) -> i64 {
         self.max_timestamp

@@ -212,7 +212,7 @@ impl BatchHeader {
         check_offsets(base_offset, last_offset_delta)?;
         Ok(Self {
             base_offset,
-            bytes: batch_bytes(i32::from_be_bytes(field(raw, 8)), HEADER_BYTES)?,
+            bytes: batch_bytes(i32::from_be_bytes(field(raw, 8)), HEADER_BYTES, "RecordBatch.BatchLength")?,
             partition_leader_epoch: not_negative(i32::from_be_bytes(field(raw, 12))),
             magic: 2,
             crc: u32::from_be_bytes(field(raw, 17)),
@@ -228,15 +228,14 @@ impl BatchHeader {
         })
     }
 
-    /// The last offset the batch was written with.
+    /// The last offset the batch was written with. `parse` made sure that it, and the one behind it, do not overflow.
     pub const fn last_offset(&self) -> i64 {
-        // `parse` made sure that it does not overflow.
         self.base_offset + self.last_offset_delta as i64
     }
 
     /// The offset to read from after this batch: compacted away or not, its own offsets are done with.
     pub const fn next_offset(&self) -> i64 {
-        self.last_offset().saturating_add(1)
+        self.last_offset() + 1
     }
 
     /// Whether it holds control records.
@@ -276,32 +275,30 @@ impl BatchHeader {
 pub(crate) const MAGIC_AT: usize = 16;
 
 /// The size of the whole batch from its length field, which counts all but itself and the offset before it.
-pub(crate) fn batch_bytes(length: i32, bytes_min: usize) -> Result<usize, DecodeError> {
-    match usize::try_from(length) {
-        Ok(length) if length + LENGTH_PREFIX_BYTES >= bytes_min => Ok(length + LENGTH_PREFIX_BYTES),
-        Ok(_) => Err(DecodeError::new(
-            "RecordBatch.BatchLength",
-            8,
-            DecodeReason::Invalid("batch length is less than a batch takes"),
-        )),
-        Err(_) => Err(DecodeError::new(
-            "RecordBatch.BatchLength",
-            8,
-            DecodeReason::NegativeLength(i64::from(length)),
-        )),
-    }
+pub(crate) fn batch_bytes(length: i32, bytes_min: usize, field: &'static str) -> Result<usize, DecodeError> {
+    let reason = match usize::try_from(length) {
+        Ok(length) if length + LENGTH_PREFIX_BYTES >= bytes_min => return Ok(length + LENGTH_PREFIX_BYTES),
+        Ok(_) => DecodeReason::Invalid("less than the fixed fields take"),
+        Err(_) => DecodeReason::NegativeLength(i64::from(length)),
+    };
+    Err(DecodeError::new(field, 8, reason))
 }
 
-pub(crate) fn check_offsets(base_offset: i64, last_offset_delta: i32) -> Result<(), DecodeError> {
-    if base_offset < 0 {
-        let reason = DecodeReason::Invalid("negative offset");
-        return Err(DecodeError::new("RecordBatch.BaseOffset", 0, reason));
-    }
-    if last_offset_delta < 0 || base_offset.checked_add(i64::from(last_offset_delta)).is_none() {
+fn check_offsets(base_offset: i64, last_offset_delta: i32) -> Result<(), DecodeError> {
+    check_offset(base_offset, "RecordBatch.BaseOffset")?;
+    if last_offset_delta < 0 || base_offset >= i64::MAX - i64::from(last_offset_delta) {
         let reason = DecodeReason::Invalid("last offset is before the base offset or beyond 64 bits");
         return Err(DecodeError::new("RecordBatch.LastOffsetDelta", 23, reason));
     }
     Ok(())
+}
+
+/// There must be an offset behind it, to read on from.
+pub(crate) fn check_offset(offset: i64, field: &'static str) -> Result<(), DecodeError> {
+    if (0..i64::MAX).contains(&offset) {
+        return Ok(());
+    }
+    Err(DecodeError::new(field, 0, DecodeReason::Invalid("offset is negative or the last that 64 bits have")))
 }
 
 pub(crate) fn truncated(bytes: &[u8], needed: usize) -> DecodeError {

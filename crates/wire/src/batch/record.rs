@@ -7,6 +7,8 @@
 //!
 //! Bench: `read`.
 
+use std::fmt;
+
 use crate::varint::{self, VarintError};
 use crate::{DecodeError, DecodeReason};
 
@@ -45,7 +47,7 @@ pub struct Header<'a> {
 /// A record's headers, read while iterating, in the order they were written; a name may come more than once.
 ///
 /// Ends after the first error.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Headers<'a> {
     cursor: Cursor<'a>,
     remaining: u32,
@@ -119,6 +121,12 @@ impl<'a> Headers<'a> {
             cursor.finish("Record")?;
         }
         Ok(Header { key, value })
+    }
+}
+
+impl fmt::Debug for Headers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
     }
 }
 
@@ -248,6 +256,14 @@ pub(super) fn read_body(mut cursor: Cursor<'_>, last_offset_delta: i32) -> Resul
     let count = cursor.varint("Record.Headers")?;
     let remaining = cursor.check_headers(count)?;
     Ok(Deltas { timestamp, offset, key, value, headers: Headers { cursor, remaining } })
+}
+
+/// The offset of a record that [`read_body`] refused, if that is readable.
+pub(super) fn read_offset(mut cursor: Cursor<'_>, last_offset_delta: i32) -> Option<i32> {
+    cursor.skip_attributes().ok()?;
+    cursor.varlong("Record.TimestampDelta").ok()?;
+    let offset = cursor.varint("Record.OffsetDelta").ok()?;
+    (0..=last_offset_delta).contains(&offset).then_some(offset)
 }
 
 /// Bytes being read, and where they end in what the reader was given.

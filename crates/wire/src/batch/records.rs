@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::header::{BatchHeader, TimestampType};
-use super::record::{Cursor, Deltas, Record, read_body, read_usual};
+use super::record::{Cursor, Deltas, Record, read_body, read_offset, read_usual};
 use crate::message_set::MessageSet;
 use crate::{DecodeError, DecodeReason};
 
@@ -13,7 +13,7 @@ use crate::{DecodeError, DecodeReason};
 ///
 /// It holds their memory: the frame they came in, or a pooled buffer when they were compressed. Iterating borrows from
 /// it and allocates nothing.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RecordBatch {
     header: BatchHeader,
     records: Bytes,
@@ -35,6 +35,9 @@ pub struct RecordError {
     pub index: u32,
     /// Its offset; when not even that can be read, the first it can have.
     pub offset: i64,
+    /// Where to read on so as to leave out what cannot be read: behind this record, or behind the batch when nothing
+    /// after it can be found either.
+    pub resume_offset: i64,
     /// What is wrong. Offsets of bytes count from the start of the batch, or of its decompressed records.
     pub error: DecodeError,
 }
@@ -69,6 +72,14 @@ impl RecordBatch {
     /// length can be believed.
     #[inline]
     pub fn records(&self) -> Records<'_> {
+        self.records_from(i64::MIN)
+    }
+
+    /// The records from `offset` on: a fetch answers with whole batches, whose first records may lie before the offset
+    /// asked for. A record before it that cannot be read is left out too, unless those behind it cannot be found
+    /// either.
+    #[inline]
+    pub fn records_from(&self, offset: i64) -> Records<'_> {
         let header = &self.header;
         let (area_at, message_set) = match &self.layout {
             Layout::V2 { at } => (*at, None),
@@ -89,16 +100,11 @@ impl RecordBatch {
             timestamp_mask,
             next_offset: header.base_offset,
             index: 0,
+            from: offset,
             area_at,
             message_set,
             ended: false,
         }
-    }
-
-    /// The records from `offset` on: a fetch answers with whole batches, whose first records may lie before the offset
-    /// asked for.
-    pub fn records_from(&self, offset: i64) -> impl Iterator<Item = Result<Record<'_>, RecordError>> {
-        self.records().skip_while(move |record| record.as_ref().is_ok_and(|record| record.offset < offset))
     }
 
     /// A key or value of one of this batch's records as [`Bytes`] that share the batch's memory and keep all of it
@@ -124,7 +130,8 @@ impl RecordBatch {
         for record in self.records() {
             let record = record?;
             let index = contents.record_count;
-            let wrong = |error| RecordError { index, offset: record.offset, error };
+            let offset = record.offset;
+            let wrong = |error| RecordError { index, offset, resume_offset: offset + 1, error };
             if record.offset != self.header.base_offset + i64::from(index) {
                 let reason = DecodeReason::Invalid("offsets of a produced batch must count up by one");
                 return Err(wrong(DecodeError::new("Record.OffsetDelta", 0, reason)));
@@ -146,7 +153,19 @@ impl RecordBatch {
         }
         let reason = DecodeReason::Invalid("last offset delta is not that of the last record");
         let error = DecodeError::new("RecordBatch.LastOffsetDelta", 23, reason);
-        Err(RecordError { index: contents.record_count, offset: self.header.base_offset + count, error })
+        Err(RecordError {
+            index: contents.record_count,
+            offset: self.header.base_offset + count,
+            resume_offset: self.header.next_offset(),
+            error,
+        })
+    }
+}
+
+impl fmt::Debug for RecordBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.records.len();
+        f.debug_struct("RecordBatch").field("header", &self.header).field("records_bytes", &bytes).finish()
     }
 }
 
@@ -161,7 +180,7 @@ impl<'a> IntoIterator for &'a RecordBatch {
 }
 
 /// The records of a [`RecordBatch`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct Records<'a> {
     area: &'a [u8],
     at: usize,
@@ -175,10 +194,18 @@ pub struct Records<'a> {
     next_offset: i64,
     // The next record's.
     index: u32,
+    // Records before it are not asked for.
+    from: i64,
     // Where the area begins in what errors count from.
     area_at: usize,
     message_set: Option<&'a MessageSet>,
     ended: bool,
+}
+
+impl fmt::Debug for Records<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Records({} read, at byte {} of {})", self.index, self.at, self.area.len())
+    }
 }
 
 type Item<'a> = Result<Record<'a>, RecordError>;
@@ -188,15 +215,18 @@ impl<'a> Iterator for Records<'a> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Item<'a>> {
-        if self.remaining > 0
+        while self.remaining > 0
             && let Some((deltas, end)) = read_usual(self.area, self.at, self.area_at)
             && deltas.offset <= self.last_offset_delta
         {
             self.at = end;
-            return Some(Ok(self.record(deltas)));
+            let record = self.record(deltas);
+            if record.offset >= self.from {
+                return Some(Ok(record));
+            }
         }
         // By value, so that a loop keeps its iterator in registers.
-        let (records, item) = self.next_unusual();
+        let (records, item) = self.clone().next_unusual();
         *self = records;
         item
     }
@@ -217,43 +247,70 @@ impl<'a> Records<'a> {
     #[cold]
     #[inline(never)]
     fn next_unusual(mut self) -> (Self, Option<Item<'a>>) {
-        let (index, offset) = (self.index, self.next_offset);
-        let result = if self.ended || (self.remaining == 0 && self.at == self.area.len()) {
-            return (self, None);
-        } else if let Some(set) = self.message_set {
-            self.read_message(set)
-        } else if self.remaining == 0 {
-            self.ended = true;
-            let reason = DecodeReason::TrailingBytes(self.area.len() - self.at);
-            Err(DecodeError::new("RecordBatch.Records", self.area_at + self.at, reason))
-        } else {
-            self.read_record()
-        };
-        (self, Some(result.map_err(|error| RecordError { index, offset, error })))
+        loop {
+            let item = self.read_any();
+            let is_before = match &item {
+                Some(Ok(record)) => record.offset < self.from,
+                Some(Err(error)) => error.offset < self.from && !self.ended,
+                None => false,
+            };
+            if !is_before {
+                return (self, item);
+            }
+        }
     }
 
-    fn read_record(&mut self) -> Result<Record<'a>, DecodeError> {
+    fn read_any(&mut self) -> Option<Item<'a>> {
+        if self.ended || (self.remaining == 0 && self.at == self.area.len()) {
+            return None;
+        }
+        let (index, offset) = (self.index, self.next_offset);
+        Some(match self.message_set {
+            Some(set) => self.read_message(set),
+            None if self.remaining == 0 => {
+                let reason = DecodeReason::TrailingBytes(self.area.len() - self.at);
+                let error = DecodeError::new("RecordBatch.Records", self.area_at + self.at, reason);
+                Err(self.end(index, offset, error))
+            }
+            None => self.read_record(),
+        })
+    }
+
+    fn read_record(&mut self) -> Item<'a> {
+        let (index, offset) = (self.index, self.next_offset);
         let mut cursor = Cursor { rest: &self.area[self.at..], end: self.area_at + self.area.len() };
         let body = match cursor.framed() {
             Ok(body) => body,
-            Err(error) => {
-                self.ended = true;
-                return Err(error);
-            }
+            Err(error) => return Err(self.end(index, offset, error)),
         };
         // The length can be believed, so the next record can be found whatever is wrong with this one.
         self.at = self.area.len() - cursor.rest.len();
         match read_body(body, self.last_offset_delta) {
             Ok(deltas) => Ok(self.record(deltas)),
             Err(error) => {
+                let known = read_offset(body, self.last_offset_delta)
+                    .map(|delta| self.base_offset + i64::from(delta));
+                let offset = known.unwrap_or(offset);
+                self.next_offset = offset.saturating_add(1);
                 self.remaining -= 1;
                 self.index += 1;
-                Err(error)
+                Err(RecordError { index, offset, resume_offset: self.next_offset, error })
             }
         }
     }
 
-    fn read_message(&mut self, set: &MessageSet) -> Result<Record<'a>, DecodeError> {
+    /// An error behind which no record can be found.
+    fn end(&mut self, index: u32, offset: i64, error: DecodeError) -> RecordError {
+        self.ended = true;
+        RecordError { index, offset, resume_offset: self.end_offset(), error }
+    }
+
+    fn end_offset(&self) -> i64 {
+        self.base_offset.saturating_add(i64::from(self.last_offset_delta)).saturating_add(1)
+    }
+
+    fn read_message(&mut self, set: &MessageSet) -> Item<'a> {
+        let (index, offset) = (self.index, self.next_offset);
         let mut rest = &self.area[self.at..];
         match set.read(&mut rest) {
             Ok(record) => {
@@ -262,10 +319,7 @@ impl<'a> Records<'a> {
                 self.next_offset = record.offset.saturating_add(1);
                 Ok(record)
             }
-            Err(error) => {
-                self.ended = true;
-                Err(error.at_base(self.at))
-            }
+            Err(error) => Err(self.end(index, offset, error.at_base(self.at))),
         }
     }
 }

@@ -52,6 +52,8 @@ impl SealedBatch {
         let mut batch = BatchMut::over(&mut buffer, header);
         batch.compute_crc();
         header = *batch.header();
+        // Compressing may have made it grow.
+        buffer.recount();
         Self { buffer: Arc::new(buffer), header, uncompressed_bytes }
     }
 
