@@ -12,6 +12,7 @@ use milena_messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic, PartitionData};
 use milena_messages::header::{RequestHeader, ResponseHeader};
 use milena_messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use milena_messages::{ErrorCode, Message as _, Request};
 use milena_wire::batch::{BatchBuilder, Batches, Header};
 use milena_wire::codec::{Compression, Compressor, Decompressor};
@@ -136,7 +137,15 @@ impl Raw {
         topic.partitions.pop().context("no partition in the answer")
     }
 
+    /// Whether every partition has a leader; with a single broker, whether that one knows it is.
     fn has_leaders(&mut self, topic: &str, partitions: i32) -> anyhow::Result<bool> {
+        let wanted = MetadataRequestTopic { name: Some(topic.into()), ..Default::default() };
+        let metadata = self.call(&MetadataRequest { topics: Some(vec![wanted]), ..Default::default() }, 7)?;
+        let mut all = metadata.topics.iter().flat_map(|topic| &topic.partitions);
+        if metadata.brokers.len() > 1 {
+            let error = metadata.topics.first().context("no topic in the answer")?.error_code;
+            return Ok(error == ErrorCode::NONE && all.all(|partition| partition.leader_id >= 0));
+        }
         let latest =
             |partition_index| ListOffsetsPartition { partition_index, timestamp: -1, ..Default::default() };
         let topic = ListOffsetsTopic {

@@ -3,4 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod admin;
+mod client;
+mod console;
 mod partners;
+mod programs;

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -40,7 +41,7 @@ func produce(ctx context.Context, bootstrap, topic, codec string) {
 		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 	}
 	client, err := kgo.NewClient(
-		kgo.SeedBrokers(bootstrap),
+		kgo.SeedBrokers(strings.Split(bootstrap, ",")...),
 		kgo.ProducerBatchCompression(codecs[codec]),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(20*time.Millisecond),
@@ -73,7 +74,7 @@ func consume(ctx context.Context, bootstrap, topic string, partitions, count int
 		offsets[int32(partition)] = kgo.NewOffset().AtStart()
 	}
 	client, err := kgo.NewClient(
-		kgo.SeedBrokers(bootstrap),
+		kgo.SeedBrokers(strings.Split(bootstrap, ",")...),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: offsets}),
 	)
 	lines.Check(err)
@@ -102,7 +103,7 @@ func consume(ctx context.Context, bootstrap, topic string, partitions, count int
 
 // admin walks a topic's life; each line says what the broker answered.
 func admin(ctx context.Context, bootstrap, topic string) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(bootstrap))
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(bootstrap, ",")...))
 	lines.Check(err)
 	defer client.Close()
 	adm := kadm.NewClient(client)
