@@ -11,8 +11,8 @@ use milena_wire::pool::Pool;
 
 use crate::figures::{Contestant, compare};
 
-/// About ten seconds in all.
-pub(crate) const ROUNDS: usize = 101;
+/// A few seconds in all.
+pub(crate) const ROUNDS: usize = 501;
 
 /// The batch a producer in a hurry sends.
 const BATCH_BYTES: usize = 1 << 20;
