@@ -213,6 +213,6 @@ async fn after_a_clean_stop_damage_is_an_error_and_after_a_crash_it_is_cut_off()
     assert_eq!(run.fetch(0, 0).high_watermark, 4);
     drop(run);
     tear();
-    let error = builder().machine().err().expect("refused");
+    let error = builder().machine().expect_err("refused");
     assert!(error.is_damaged() && error.to_string().contains("00000000000000000000.log"), "{error}");
 }
