@@ -59,6 +59,8 @@ pub struct ClientBuilder {
     mistake: Option<Error>,
 }
 
+/// How long a connection may take to say that a deadline has passed.
+const GRACE: Duration = Duration::from_millis(100);
 /// Attempts at a request that is safe to repeat, before its failure is told.
 const ATTEMPTS_MAX: u32 = 5;
 /// Things the control task has not looked at yet. Who finds it full waits, or tells it the same again soon.
@@ -293,11 +295,13 @@ pub(crate) async fn ask_on<R: Request + Send + Sync + 'static>(
     deadline: Instant,
 ) -> Result<R::Response, Failure> {
     let (reply, outcome) = Reply::channel();
-    let timeout = deadline - clock.now();
+    // To the millisecond, as it was asked for.
+    let timeout = Duration::from_millis((deadline - clock.now()).as_micros().div_ceil(1000) as u64);
     link.send(Call::new(request, deadline, timeout, reply));
-    match timeout_at(clock.timer(deadline), outcome).await {
+    // The connection watches the deadline too and knows better what happened; this is for when there is none yet.
+    match timeout_at(clock.timer(deadline + GRACE), outcome).await {
         Ok(outcome) => outcome.unwrap_or(Err(Failure::Closed))?.decode(),
-        Err(_) => Err(Failure::TimedOut { peer: Arc::from("the broker"), after: timeout, sent: true }),
+        Err(_) => Err(Failure::TimedOut { peer: link.peer(), after: timeout, sent: true }),
     }
 }
 
@@ -393,7 +397,7 @@ impl ClientBuilder {
         let first = control
             .bootstrap()
             .await
-            .map_err(|failure| Error::new(format!("connecting to {bootstrap}"), failure))?;
+            .map_err(|failure| Error::harmless(format!("connecting to {bootstrap}"), failure))?;
 
         let (publish, snapshot) = watch::channel(Arc::new(first));
         let (events, inbox) = mpsc::channel(EVENTS);

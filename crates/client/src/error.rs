@@ -35,6 +35,11 @@ impl Error {
         Self(Arc::new(Inner { doing: doing.into(), failure, maybe_written }))
     }
 
+    /// A question failed, or an order before it was given: nothing was changed.
+    pub(crate) fn harmless(doing: impl Into<Box<str>>, failure: Failure) -> Self {
+        Self::with_maybe_written(doing, failure, false)
+    }
+
     /// The caller asked for what cannot be.
     pub(crate) fn caller(doing: impl Into<Box<str>>, why: impl Into<String>) -> Self {
         Self::new(doing, Failure::Caller(Arc::from(why.into())))

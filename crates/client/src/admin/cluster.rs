@@ -75,7 +75,7 @@ impl Admin {
         let seen = self
             .look(Some(Vec::new()))
             .await
-            .map_err(|failure| Error::new("describing the cluster", failure))?;
+            .map_err(|failure| Error::harmless("describing the cluster", failure))?;
         Ok(ClusterDescription {
             cluster_id: seen.cluster_id.as_deref().map(str::to_owned),
             controller: seen.controller.map(|controller| controller.0),
@@ -91,7 +91,7 @@ impl Admin {
     /// # Cancel safety
     /// See [`Admin`].
     pub async fn topics(&self) -> Result<Vec<TopicDescription>, Error> {
-        let seen = self.look(None).await.map_err(|failure| Error::new("listing topics", failure))?;
+        let seen = self.look(None).await.map_err(|failure| Error::harmless("listing topics", failure))?;
         Ok(seen.topics.values().filter_map(|topic| topic.as_ref().ok()).map(TopicDescription::from).collect())
     }
 
@@ -109,11 +109,11 @@ impl Admin {
         let names: Vec<String> = names.into_iter().map(|name| name.as_ref().to_owned()).collect();
         let asked = names.iter().map(|name| Arc::from(name.as_str())).collect();
         let seen =
-            self.look(Some(asked)).await.map_err(|failure| Error::new("describing topics", failure))?;
+            self.look(Some(asked)).await.map_err(|failure| Error::harmless("describing topics", failure))?;
         let result = |name: String| {
             let described = seen.topic(&name).map(TopicDescription::from);
             let described =
-                described.map_err(|failure| Error::new(format!("describing topic {name:?}"), failure));
+                described.map_err(|failure| Error::harmless(format!("describing topic {name:?}"), failure));
             (name, described)
         };
         Ok(names.into_iter().map(result).collect())

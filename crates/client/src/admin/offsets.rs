@@ -82,7 +82,7 @@ impl Admin {
                 results[index] = Some(found.map_err(|failure| offset_error(topic, *partition, failure)));
             }
         }
-        let lost = || Err(Error::new("looking up offsets", Failure::Closed));
+        let lost = || Err(Error::harmless("looking up offsets", Failure::Closed));
         Ok(partitions
             .into_iter()
             .zip(results)
@@ -99,7 +99,7 @@ impl Admin {
 }
 
 fn offset_error(topic: &str, partition: i32, failure: Failure) -> Error {
-    Error::new(format!("looking up an offset of partition {partition} of topic {topic:?}"), failure)
+    Error::harmless(format!("looking up an offset of partition {partition} of topic {topic:?}"), failure)
 }
 
 fn request(partitions: &[(String, i32)], indexes: &[usize], at: OffsetAt) -> ListOffsetsRequest {

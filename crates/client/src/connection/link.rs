@@ -35,6 +35,7 @@ pub(crate) struct LinkSettings {
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     calls: mpsc::Sender<Call>,
+    peer: Arc<str>,
 }
 
 /// Calls that wait for a connection. Beyond it callers are told so at once; each has few under way.
@@ -43,9 +44,15 @@ const QUEUE: usize = 256;
 impl Link {
     fn open(settings: LinkSettings, address: Address, rng: Rng) -> Self {
         let (sender, calls) = mpsc::channel(QUEUE);
-        let peer = Arc::from(address.to_string());
+        let peer: Arc<str> = Arc::from(address.to_string());
+        let link = Self { calls: sender, peer: Arc::clone(&peer) };
         tokio::spawn(Task { settings, address, peer, calls, retry: Retry::default(), rng }.run());
-        Self { calls: sender }
+        link
+    }
+
+    /// Whom it leads to.
+    pub(crate) fn peer(&self) -> Arc<str> {
+        Arc::clone(&self.peer)
     }
 
     /// Hands `call` over. Its reply tells what becomes of it.
@@ -55,7 +62,7 @@ impl Link {
             Err(mpsc::error::TrySendError::Full(call)) => (call, "too many requests are waiting for it"),
             Err(mpsc::error::TrySendError::Closed(call)) => (call, "its task has ended"),
         };
-        let failure = Failure::Unreachable { peer: Arc::from("the broker"), reason: Arc::from(reason) };
+        let failure = Failure::Unreachable { peer: self.peer(), reason: Arc::from(reason) };
         call.reply.send(Err(failure));
     }
 }

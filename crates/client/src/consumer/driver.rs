@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use milena_core::metadata::Snapshot;
-use milena_core::source::{Epoch, Event, Fetch, Lookup, Position, Slot, Source};
-use milena_core::{BrokerId, Failure, Instant};
+use milena_core::source::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, Slot, Source};
+use milena_core::{Failure, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::queue::{Frame, Queue, Queued, Ready};
@@ -44,7 +44,7 @@ impl Commands {
 }
 
 enum Landed {
-    Fetch { broker: BrokerId, number: u64, outcome: Result<Answer, Failure>, reservation: Reservation },
+    Fetch { lane: LaneId, number: u64, outcome: Result<Answer, Failure>, reservation: Reservation },
     Lookup { number: u64, outcome: Result<Answer, Failure> },
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Driver {
     commands: Arc<Commands>,
     ready: Arc<Ready>,
     queues: Vec<Arc<Queue>>,
-    fetch_links: Links,
+    fetch_links: [Links; LANES as usize],
     /// A fetch waits at the broker for records, and what else is asked must not wait behind it.
     lookup_links: Links,
     landed: mpsc::UnboundedReceiver<Landed>,
@@ -77,7 +77,7 @@ impl Driver {
         // Bounded by the machine: one fetch per broker, one lookup per partition.
         let (land, landed) = mpsc::unbounded_channel();
         Self {
-            fetch_links: client.new_links(),
+            fetch_links: std::array::from_fn(|_| client.new_links()),
             lookup_links: client.new_links(),
             snapshot: client.watch_snapshot(),
             client,
@@ -146,7 +146,7 @@ impl Driver {
                 .values()
                 .any(|broker| (&*broker.host, broker.port) == (address.host(), address.port()))
         };
-        self.fetch_links.retain(is_current);
+        self.fetch_links.iter().for_each(|links| links.retain(is_current));
         self.lookup_links.retain(is_current);
     }
 
@@ -157,11 +157,11 @@ impl Driver {
                 let answer = outcome.and_then(|answer| answer.decode());
                 self.source.handle_lookup(number, answer, now);
             }
-            Landed::Fetch { broker, number, outcome, mut reservation } => {
+            Landed::Fetch { lane, number, outcome, mut reservation } => {
                 let bytes = outcome.as_ref().map_or(0, |answer| answer.body.len());
                 reservation.resize(bytes);
                 let answer = outcome.and_then(|answer| answer.decode());
-                self.source.handle_fetched(broker, number, answer, now);
+                self.source.handle_fetched(lane, number, answer, now);
                 let freed = Arc::clone(&self.commands.arrived);
                 let frame = Arc::new(Frame { reservation: Some(reservation), freed });
                 self.deliver(Some(&frame));
@@ -238,15 +238,15 @@ impl Driver {
     }
 
     fn fetch(&self, fetch: Fetch) {
-        let Fetch { broker, number, request, version_max, deadline } = fetch;
+        let Fetch { lane, number, request, version_max, deadline } = fetch;
         let bytes = usize::try_from(request.max_bytes).unwrap_or(0);
         let reservation = self.client.0.fetch_budget.reserve_beyond(bytes);
         let land = self.land.clone();
         let reply =
-            Reply::to(move |outcome| drop(land.send(Landed::Fetch { broker, number, outcome, reservation })));
+            Reply::to(move |outcome| drop(land.send(Landed::Fetch { lane, number, outcome, reservation })));
         let call = Call::new(Typed { request, version_max }, deadline, deadline - self.now(), reply);
-        match address_of(&self.client.snapshot(), broker) {
-            Ok(address) => self.fetch_links.to(&address).send(call.expecting(bytes)),
+        match address_of(&self.client.snapshot(), lane.broker) {
+            Ok(address) => self.fetch_links[usize::from(lane.lane)].to(&address).send(call.expecting(bytes)),
             Err(failure) => call.refuse(failure),
         }
     }

@@ -230,7 +230,7 @@ impl Producer {
                 Err(_) => {
                     let failure = Failure::Undelivered { after: self.0.enqueue_timeout, last: None };
                     let doing = format!("{}: waiting for room in the producer's memory", doing(record));
-                    return Err(Error::with_maybe_written(doing, failure, false));
+                    return Err(Error::harmless(doing, failure));
                 }
             }
         }

@@ -10,26 +10,26 @@ use milena_wire::batch::Batches;
 use super::aborted::Aborted;
 use super::session::Member;
 use super::verdict::{Verdict, verdict};
-use super::{Event, Lane, Position, Slot, Source, State, THROTTLE_MAX};
+use super::{Event, Lane, LaneId, Partition, Position, Slot, Source, State, THROTTLE_MAX};
 use crate::metadata::LeaderHint;
 use crate::{BrokerId, Failure, Instant, LeaderEpoch};
 
 impl Source {
-    /// The answer to fetch `number` of `broker`.
+    /// The answer to fetch `number` of `lane`.
     pub fn handle_fetched(
         &mut self,
-        broker: BrokerId,
+        id: LaneId,
         number: u64,
         answer: Result<FetchResponse, Failure>,
         now: Instant,
     ) {
-        let Some(lane) = self.lanes.get_mut(&broker) else { return };
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
         let Some(in_flight) = lane.in_flight.take_if(|in_flight| in_flight.number == number) else { return };
         let response = match answer {
             Ok(response) => response,
             Err(failure) => {
                 lane.session.reset(&in_flight.sent);
-                return self.handle_lane_failure(broker, &failure, now);
+                return self.handle_lane_failure(id, &failure, now);
             }
         };
         lane.mute(response.throttle_time_ms, now);
@@ -50,14 +50,14 @@ impl Source {
         }
         lane.retry.succeeded();
         lane.session.commit(&in_flight.sent, response.session_id);
-        self.handle_partitions(broker, &response, now);
+        self.handle_partitions(id, &response, now);
         self.hint_leaders(&response);
     }
 
-    fn handle_partitions(&mut self, broker: BrokerId, response: &FetchResponse, now: Instant) {
+    fn handle_partitions(&mut self, id: LaneId, response: &FetchResponse, now: Instant) {
         for topic in &response.responses {
             for data in &topic.partitions {
-                let Some(lane) = self.lanes.get(&broker) else { return };
+                let Some(lane) = self.lanes.get(&id) else { return };
                 let slot =
                     lane.session.find(&self.partitions, &topic.topic, topic.topic_id, data.partition_index);
                 // What nobody asked for is ignored.
@@ -180,9 +180,9 @@ impl Source {
         }
     }
 
-    fn handle_lane_failure(&mut self, broker: BrokerId, failure: &Failure, now: Instant) {
+    fn handle_lane_failure(&mut self, id: LaneId, failure: &Failure, now: Instant) {
         let backoff = self.settings.backoff;
-        if let Some(lane) = self.lanes.get_mut(&broker) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
             lane.retry.failed(now, &backoff, &mut self.rng);
         }
         self.metadata_wanted = true;
@@ -191,7 +191,8 @@ impl Source {
         }
         // No version in common and the like: asking again is in vain.
         for index in 0..self.partitions.len() {
-            if self.partitions[index].leader == Some(broker) && self.partitions[index].state != State::Stopped
+            if self.partitions[index].leader == Some(id.broker)
+                && self.partitions[index].state != State::Stopped
             {
                 self.stop(Slot(index as u32), failure.clone());
             }
@@ -225,6 +226,15 @@ impl Source {
 }
 
 impl Lane {
+    /// Whether the fetch in flight asks for what `partition` wants.
+    pub(super) fn covers(&self, slot: Slot, partition: &Partition) -> bool {
+        let Some(in_flight) = &self.in_flight else { return false };
+        let member = in_flight.sent.says(slot).unwrap_or_else(|| self.session.member(slot));
+        member.is_some_and(|member| {
+            member.epoch == partition.epoch && partition.state == (State::Fetching { next: member.offset })
+        })
+    }
+
     /// The broker asks to be left alone (KIP-219).
     fn mute(&mut self, throttle_time_ms: i32, now: Instant) {
         let throttle = Duration::from_millis(u64::try_from(throttle_time_ms).unwrap_or(0)).min(THROTTLE_MAX);

@@ -88,8 +88,8 @@ pub struct Epoch(pub u32);
 /// A fetch to send.
 #[derive(Debug)]
 pub struct Fetch {
-    /// The broker.
-    pub broker: BrokerId,
+    /// The broker, and which connection to it.
+    pub lane: LaneId,
     /// To be handed back with the answer.
     pub number: u64,
     /// The request.
@@ -157,7 +157,7 @@ pub struct Source {
     settings: Settings,
     rng: Rng,
     partitions: Vec<Partition>,
-    lanes: BTreeMap<BrokerId, Lane>,
+    lanes: BTreeMap<LaneId, Lane>,
     /// Partitions whose position is still to be looked up.
     unresolved: BTreeSet<Slot>,
     lookups: BTreeMap<u64, Vec<(Slot, Epoch)>>,
@@ -167,7 +167,20 @@ pub struct Source {
     next_number: u64,
 }
 
-/// One broker: its session and the fetch in flight.
+/// One of the ways to a broker. A broker holds a fetch back while it has no records for it; whatever becomes wanted
+/// meanwhile takes another way, so that a seek or a resumed partition does not wait for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LaneId {
+    /// The broker.
+    pub broker: BrokerId,
+    /// Which of its lanes, below [`LANES`].
+    pub lane: u8,
+}
+
+/// Lanes per broker: each is a connection of its own.
+pub const LANES: u8 = 2;
+
+/// A lane's session and the fetch in flight.
 #[derive(Debug, Default)]
 struct Lane {
     session: Session,
@@ -228,7 +241,7 @@ impl Source {
             Position::Offset(_) => drop(self.unresolved.remove(&slot)),
             _ => drop(self.unresolved.insert(slot)),
         }
-        self.touch(slot);
+        self.hasten(slot);
     }
 
     /// Reads `slot` no more.
@@ -243,7 +256,7 @@ impl Source {
     /// Fetches `slot` no more, or again. What was fetched is not concerned.
     pub fn set_paused(&mut self, slot: Slot, is_paused: bool) {
         self.at(slot).is_paused = is_paused;
-        self.touch(slot);
+        self.hasten(slot);
     }
 
     /// The application took `bytes` of `slot` out of its buffer.
@@ -256,7 +269,7 @@ impl Source {
         partition.buffered_bytes = partition.buffered_bytes.saturating_sub(bytes);
         if partition.is_full && partition.buffered_bytes <= low {
             partition.is_full = false;
-            self.touch(slot);
+            self.hasten(slot);
         }
     }
 
@@ -274,7 +287,8 @@ impl Source {
             {
                 continue;
             }
-            let old = std::mem::replace(&mut partition.leader, leader);
+            let old = partition.lane();
+            partition.leader = leader;
             partition.leader_epoch = epoch.or(partition.leader_epoch);
             partition.topic_id = id.or(partition.topic_id);
             partition.retry.hurry();
@@ -282,7 +296,7 @@ impl Source {
             if let Some(lane) = old.and_then(|old| self.lanes.get_mut(&old)) {
                 lane.session.touch(slot);
             }
-            self.touch(slot);
+            self.hasten(slot);
         }
     }
 
@@ -337,7 +351,7 @@ impl Source {
                 let epoch = partition.epoch;
                 self.unresolved.remove(&slot);
                 self.events.push_back(Event::Positioned { slot, epoch, offset });
-                self.touch(slot);
+                self.hasten(slot);
             }
             Err(failure) => {
                 self.at(slot).state = State::Unresolved { position, asked: false };
@@ -421,15 +435,15 @@ impl Source {
             return None;
         }
         let Self { lanes, partitions, settings, .. } = self;
-        let (broker, sent, mut request, has_ids) = lanes.iter_mut().find_map(|(broker, lane)| {
+        let (id, sent, mut request, has_ids) = lanes.iter_mut().find_map(|(id, lane)| {
             if lane.in_flight.is_some()
                 || !lane.retry.is_ready(now)
                 || lane.muted_until.is_some_and(|until| until > now)
             {
                 return None;
             }
-            let (sent, request, has_ids) = lane.session.request(*broker, partitions, settings, now)?;
-            Some((*broker, sent, request, has_ids))
+            let (sent, request, has_ids) = lane.session.request(*id, partitions, settings, now)?;
+            Some((*id, sent, request, has_ids))
         })?;
         let size = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
         request.replica_id = -1;
@@ -439,12 +453,12 @@ impl Source {
         request.isolation_level = i8::from(settings.read_committed);
         let deadline = now + settings.request_timeout + settings.fetch_wait;
         let number = self.number();
-        if let Some(lane) = self.lanes.get_mut(&broker) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
             lane.in_flight = Some(InFlight { number, sent });
         }
         let latest = *<FetchRequest as milena_messages::Message>::VERSIONS.end();
         let version_max = if has_ids { latest } else { latest.min(FETCH_BY_NAME) };
-        Some(Fetch { broker, number, request, version_max, deadline })
+        Some(Fetch { lane: id, number, request, version_max, deadline })
     }
 
     /// What the application is to get.
@@ -484,8 +498,25 @@ impl Source {
 
     /// What is wanted of `slot` may have changed.
     fn touch(&mut self, slot: Slot) {
-        if let Some(leader) = self.at(slot).leader {
-            self.lanes.entry(leader).or_default().session.touch(slot);
+        if let Some(lane) = self.at(slot).lane() {
+            self.lanes.entry(lane).or_default().session.touch(slot);
+        }
+    }
+
+    /// As [`touch`](Self::touch), and if its lane is busy with a fetch that says nothing of it, `slot` takes another.
+    fn hasten(&mut self, slot: Slot) {
+        self.touch(slot);
+        let Some(id) = self.at(slot).lane() else { return };
+        let partition = &self.partitions[slot.0 as usize];
+        if self.lanes.get(&id).is_none_or(|lane| lane.in_flight.is_none() || lane.covers(slot, partition)) {
+            return;
+        }
+        let is_idle = |lane: &u8| {
+            self.lanes.get(&LaneId { lane: *lane, ..id }).is_none_or(|lane| lane.in_flight.is_none())
+        };
+        if let Some(lane) = (0..LANES).find(is_idle) {
+            self.at(slot).lane = lane;
+            self.touch(slot);
         }
     }
 

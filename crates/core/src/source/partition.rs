@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use milena_wire::{Str, Uuid};
 
-use super::{Epoch, Position};
+use super::{Epoch, LaneId, Position};
 use crate::backoff::Retry;
 use crate::{BrokerId, Instant, LeaderEpoch};
 
@@ -18,6 +18,8 @@ pub(super) struct Partition {
     pub state: State,
     pub leader: Option<BrokerId>,
     pub leader_epoch: Option<LeaderEpoch>,
+    /// Which of the leader's lanes it is fetched by.
+    pub lane: u8,
     pub is_paused: bool,
     /// Too much of it is buffered.
     pub is_full: bool,
@@ -48,6 +50,7 @@ impl Partition {
             state: State::Stopped,
             leader: None,
             leader_epoch: None,
+            lane: 0,
             is_paused: false,
             is_full: false,
             buffered_bytes: 0,
@@ -56,10 +59,15 @@ impl Partition {
         }
     }
 
-    /// The offset to fetch from `broker` now, if it is to be fetched there.
-    pub(super) fn wanted(&self, broker: BrokerId, now: Instant) -> Option<i64> {
+    /// The way it is fetched, if it has a leader.
+    pub(super) fn lane(&self) -> Option<LaneId> {
+        self.leader.map(|broker| LaneId { broker, lane: self.lane })
+    }
+
+    /// The offset to fetch by `lane` now, if it is to be fetched that way.
+    pub(super) fn wanted(&self, lane: LaneId, now: Instant) -> Option<i64> {
         let State::Fetching { next } = self.state else { return None };
-        let may = self.leader == Some(broker) && !self.is_paused && !self.is_full && self.retry.is_ready(now);
+        let may = self.lane() == Some(lane) && !self.is_paused && !self.is_full && self.retry.is_ready(now);
         may.then_some(next)
     }
 

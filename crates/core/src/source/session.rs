@@ -9,8 +9,8 @@ use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic, Forgotten
 use milena_wire::{Str, Uuid};
 
 use super::partition::Partition;
-use super::{Epoch, Settings, Slot};
-use crate::{BrokerId, Instant};
+use super::{Epoch, LaneId, Settings, Slot};
+use crate::Instant;
 
 #[derive(Debug, Default)]
 pub(super) struct Session {
@@ -39,6 +39,14 @@ pub(super) struct Sent {
     forgotten: Vec<Slot>,
 }
 
+impl Sent {
+    /// What the request says of `slot`: a member, that it is forgotten (none inside), or nothing.
+    pub(super) fn says(&self, slot: Slot) -> Option<Option<Member>> {
+        let named = self.named.iter().find(|(named, _)| *named == slot).map(|(_, member)| Some(*member));
+        named.or_else(|| self.forgotten.contains(&slot).then_some(None))
+    }
+}
+
 impl Session {
     /// What is wanted of `slot` may have changed.
     pub(super) fn touch(&mut self, slot: Slot) {
@@ -48,7 +56,7 @@ impl Session {
     /// The next request, unless nothing is wanted. Also tells whether all its topics have ids.
     pub(super) fn request(
         &mut self,
-        broker: BrokerId,
+        lane: LaneId,
         partitions: &[Partition],
         settings: &Settings,
         now: Instant,
@@ -63,7 +71,7 @@ impl Session {
         self.touched.retain(|slot| {
             let partition = &partitions[slot.0 as usize];
             let known = self.members.get(slot);
-            match partition.wanted(broker, now) {
+            match partition.wanted(lane, now) {
                 Some(offset) => {
                     let member = Member {
                         offset,
@@ -83,7 +91,7 @@ impl Session {
                 None => {}
             }
             // One that waits out a backoff is looked at again when it may be wanted.
-            !partition.retry.is_ready(now) && partition.leader == Some(broker)
+            !partition.retry.is_ready(now) && partition.lane() == Some(lane)
         });
         let remaining = self.members.len()
             + sent.named.iter().filter(|(slot, _)| !self.members.contains_key(slot)).count();

@@ -26,9 +26,11 @@ struct Log {
     leader: u32,
     leader_epoch: i32,
     batches: Vec<u32>,
-    /// Id, epoch, and the last five batches: first and last sequence.
-    producer: Option<(i64, i16, VecDeque<(i32, i32)>)>,
+    producer: Option<Known>,
 }
+
+/// Id, epoch, and the last five batches: first and last sequence.
+type Known = (i64, i16, VecDeque<(i32, i32)>);
 
 impl Log {
     /// As `ProducerStateManager` and `ProducerAppendInfo` of Apache Kafka do.
@@ -386,10 +388,10 @@ impl World {
     }
 }
 
-/// More with `MILENA_SEEDS=100000`.
+/// More with `MILENA_SEEDS=100000` when it is compiled.
 #[test]
 fn whatever_the_network_does_acknowledged_means_written_once_in_order() {
-    let seeds = std::env::var("MILENA_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(300);
+    let seeds = option_env!("MILENA_SEEDS").and_then(|seeds| seeds.parse().ok()).unwrap_or(300);
     for seed in 0..seeds {
         World::new(seed).run(seed);
     }

@@ -1,0 +1,214 @@
+//! Peers that break the protocol, or never spoke it: the client names the cause soon, does not connect again and again,
+//! and holds memory for what arrived.
+
+mod peer;
+
+use std::time::{Duration, Instant};
+
+use milena::{Client, Error, Fault, Position, Record};
+use milena_messages::{ApiKey, ErrorCode};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use self::peer::{Behaviour, Peer};
+
+const SOON: Duration = Duration::from_secs(1);
+
+async fn connect(peer: &Peer) -> Result<Client, Error> {
+    let connecting = Client::builder().bootstrap(&peer.address()).connect();
+    timeout(SOON, connecting).await.expect("the cause is named within a second")
+}
+
+/// What a client says of a peer that behaves like this from the first byte on.
+async fn check(behaviour: Behaviour, expected: &str) {
+    let peer = Peer::start(behaviour).await;
+    let error = connect(&peer).await.err().expect("no Kafka broker");
+    let text = error.to_string();
+    assert!(text.contains(expected), "{text}");
+    assert!(text.contains(&peer.address()), "it says where: {text}");
+    // Long enough for a storm to show.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(peer.connections(), 1, "one attempt: {text}");
+}
+
+#[tokio::test]
+async fn what_other_protocols_answer_is_recognised() {
+    check(Behaviour::Bytes(&[21, 3, 1, 0, 2, 2, 40]), "speaks TLS").await;
+    check(Behaviour::Bytes(&[21, 3, 3, 0, 2, 2, 40]), "speaks TLS").await;
+    check(Behaviour::Bytes(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "speaks HTTP").await;
+    check(Behaviour::Bytes(b"SSH-2.0-OpenSSH_9.6\r\n"), "speaks SSH").await;
+}
+
+#[tokio::test]
+async fn sizes_that_cannot_be() {
+    check(Behaviour::Bytes(&[0x7f, 0xff, 0xff, 0xff]), "2147483647 bytes, above the limit").await;
+    check(Behaviour::Bytes(&[0x80, 0, 0, 0]), "-2147483648 bytes").await;
+    check(Behaviour::Bytes(&[0, 0, 0, 0]), "holds no correlation id").await;
+}
+
+#[tokio::test]
+async fn answers_that_are_none() {
+    check(Behaviour::Bytes(&[0, 0, 0, 4, 0, 0, 0, 99]), "correlation id 99").await;
+    check(Behaviour::Bytes(&[0, 0, 0, 4, 0, 0, 0, 0]), "does not decode").await;
+    // An array of 2 147 483 646 elements in a frame of 13 bytes.
+    let lie = [0, 0, 0, 13, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x07, 0, 0];
+    check(Behaviour::Bytes(Vec::leak(lie.to_vec())), "does not decode").await;
+    // A frame cut off.
+    check(Behaviour::BytesAndClose(&[0, 0, 0, 100, 0, 0, 0, 0]), "8 of a response's 104 bytes").await;
+    check(Behaviour::BytesAndClose(&[]), "it may expect TLS or SASL").await;
+}
+
+#[tokio::test]
+async fn random_bytes_are_an_error_and_nothing_worse() {
+    let mut seed = 7u64;
+    for _ in 0..200 {
+        let mut bytes = Vec::new();
+        for _ in 0..40 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            bytes.extend((seed >> 16).to_be_bytes());
+        }
+        // Half of them as the body of a frame that would be in order.
+        if seed.is_multiple_of(2) {
+            bytes.splice(..8, [0, 0, 1, 56, 0, 0, 0, 0]);
+        }
+        let peer = Peer::start(Behaviour::BytesAndClose(Vec::leak(bytes))).await;
+        let error = connect(&peer).await.err().expect("no Kafka broker");
+        assert_ne!(error.fault(), Fault::Caller, "{error}");
+        assert!(!error.maybe_written() || error.to_string().contains("Kafka protocol"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn memory_is_held_for_what_arrived() {
+    let peer = Peer::start(Behaviour::Bytes(&[0x05, 0xe6, 0x9e, 0xc0, 0, 0, 0, 0])).await;
+    let (_, grown) = allocation_of(async {
+        let connecting = Client::builder()
+            .bootstrap(&peer.address())
+            .connect_timeout(Duration::from_millis(200))
+            .connect();
+        let error = connecting.await.err().expect("99 MB never come");
+        assert!(error.to_string().contains("did not answer within 200ms"), "{error}");
+    })
+    .await;
+    assert!(grown < 1 << 20, "{grown} bytes for an announcement of 99 MB");
+}
+
+/// The most that was allocated at a time while `future` ran, on this thread.
+async fn allocation_of<T>(future: impl Future<Output = T>) -> (T, u64) {
+    let mut future = Box::pin(future);
+    let (mut max, mut current) = (0i64, 0i64);
+    let output = std::future::poll_fn(|cx| {
+        let mut poll = None;
+        let info = allocation_counter::measure(|| poll = Some(future.as_mut().poll(cx)));
+        max = max.max(current + i64::try_from(info.bytes_max).expect("fits"));
+        current += info.bytes_current;
+        poll.expect("polled")
+    })
+    .await;
+    (output, max.unsigned_abs())
+}
+
+#[tokio::test]
+async fn a_silent_peer_is_given_up_at_the_deadline() {
+    let peer = Peer::start(Behaviour::Silent).await;
+    let began = Instant::now();
+    let connecting =
+        Client::builder().bootstrap(&peer.address()).connect_timeout(Duration::from_millis(300)).connect();
+    let error = connecting.await.err().expect("silent");
+    assert!(error.to_string().contains("did not answer within 300ms"), "{error}");
+    assert!((300..900).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    assert!(error.is_retriable() && error.fault() == Fault::Network);
+}
+
+#[tokio::test]
+async fn a_port_nobody_listens_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("bound").to_string();
+    drop(listener);
+    let connecting = Client::connect(&address);
+    let error = timeout(SOON, connecting).await.expect("within a second").err().expect("nobody there");
+    assert!(error.to_string().contains(&address) && error.to_string().contains("refused"), "{error}");
+}
+
+#[tokio::test]
+async fn of_several_bootstrap_servers_one_good_one_is_enough_and_all_bad_ones_are_named() {
+    let (http, broker) =
+        (Peer::start(Behaviour::Bytes(b"HTTP/1.1 400")).await, Peer::start(Behaviour::Broker).await);
+    let both = format!("{},{}", http.address(), broker.address());
+    timeout(SOON, Client::connect(&both)).await.expect("in time").expect("one of them is a broker");
+    let twice = format!("{},{}", http.address(), "127.0.0.1:1");
+    let error = Client::connect(&twice).await.err().expect("none is");
+    assert!(error.to_string().contains("HTTP") && error.to_string().contains("refused"), "{error}");
+}
+
+/// A broker in every other respect, that answers produce requests like this.
+async fn produce_to(behaviour: Behaviour) -> (Error, usize) {
+    let peer = Peer::start(behaviour).await;
+    let client = connect(&peer).await.expect("speaks Kafka so far");
+    let producer =
+        client.producer().delivery_timeout(Duration::from_millis(700)).build().await.expect("built");
+    let sending = timeout(Duration::from_secs(2), producer.send(Record::to("t").value("v")));
+    let error = sending.await.expect("in time").expect_err("never acknowledged");
+    (error, peer.connections())
+}
+
+#[tokio::test]
+async fn a_broker_that_turns_hostile_later_costs_the_delivery_timeout_and_few_connections() {
+    let check = |(error, connections): (Error, usize), expected: &str| {
+        let text = error.to_string();
+        assert!(text.contains(expected), "{text}");
+        assert!(text.contains("partition 0 of topic \"t\""), "{text}");
+        assert!(error.maybe_written(), "the request went out: {text}");
+        assert!(connections <= 8, "{connections} connections in 0.7 s");
+    };
+    let bytes = |bytes| Behaviour::BrokerBut(ApiKey::Produce, bytes);
+    check(produce_to(bytes(&[0x7f, 0xff, 0xff, 0xff])).await, "above the limit");
+    check(produce_to(bytes(&[0, 0, 0, 4, 9, 9, 9, 9])).await, "correlation id");
+    check(produce_to(bytes(&[])).await, "not delivered within 700ms");
+    check(produce_to(Behaviour::BrokerThatCloses(ApiKey::Produce)).await, "closed it");
+}
+
+#[tokio::test]
+async fn a_broker_that_closes_every_fetch_is_not_stormed() {
+    let peer = Peer::start(Behaviour::BrokerThatCloses(ApiKey::Fetch)).await;
+    let client = connect(&peer).await.expect("speaks Kafka so far");
+    let building = client.consumer_direct().assign([("t", 0)], Position::Offset(0)).build();
+    let mut consumer = building.await.expect("built");
+    assert!(timeout(SOON, consumer.next()).await.is_err(), "there is nothing to read, and that is no error");
+    assert!(peer.connections() <= 12, "{} connections in a second", peer.connections());
+}
+
+#[tokio::test]
+async fn an_unknown_answer_poisons_everything_in_flight_and_the_next_connection_works() {
+    let peer = Peer::start(Behaviour::BrokerOnceBut(ApiKey::Produce, &[0, 0, 0, 4, 9, 9, 9, 9])).await;
+    let client = connect(&peer).await.expect("speaks Kafka so far");
+    let producer = client.producer().build().await.expect("built");
+    let receipt =
+        timeout(Duration::from_secs(3), producer.send(Record::to("t").value("v"))).await.expect("in time");
+    assert_eq!(receipt.expect("written by the second attempt").partition(), 0);
+}
+
+#[tokio::test]
+async fn a_broker_without_a_common_version_is_told_apart() {
+    let peer = Peer::start(Behaviour::BrokerFromTheFuture).await;
+    let error = connect(&peer).await.err().expect("nothing in common");
+    let text = error.to_string();
+    assert!(
+        text.contains("no version of Metadata in common") && text.contains("the broker 90 to 99"),
+        "{text}"
+    );
+    assert!(!error.is_retriable());
+}
+
+#[tokio::test]
+async fn a_topic_that_does_not_exist_is_named_within_a_second() {
+    let peer = Peer::start(Behaviour::Broker).await;
+    let client = connect(&peer).await.expect("connected");
+    let producer = client.producer().build().await.expect("built");
+    let error = timeout(SOON, producer.send(Record::to("nowhere")))
+        .await
+        .expect("within a second")
+        .expect_err("unknown");
+    assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.as_i16()));
+    assert!(error.to_string().contains("\"nowhere\"") && !error.maybe_written(), "{error}");
+}

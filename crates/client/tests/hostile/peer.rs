@@ -1,0 +1,196 @@
+//! Fake peers: scripted bytes, or a one-topic broker that misbehaves at one request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use milena_messages::api_versions::{ApiVersion, ApiVersionsResponse};
+use milena_messages::fetch::FetchResponse;
+use milena_messages::header::{RequestHeader, ResponseHeader};
+use milena_messages::init_producer_id::InitProducerIdResponse;
+use milena_messages::metadata::{
+    MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
+    MetadataResponseTopic,
+};
+use milena_messages::produce::{
+    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
+};
+use milena_messages::{ApiKey, ErrorCode, Message};
+use milena_wire::{Reader, Writer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// How a peer behaves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Behaviour {
+    /// Answers the first request with these bytes and keeps the connection open.
+    Bytes(&'static [u8]),
+    /// Answers the first request with these bytes and closes the connection.
+    BytesAndClose(&'static [u8]),
+    /// Accepts, and says nothing.
+    Silent,
+    /// A broker with topic `t` of one partition that stores nothing.
+    Broker,
+    /// The same, which answers these requests with bytes of its own.
+    BrokerBut(ApiKey, &'static [u8]),
+    /// The same, the first time only.
+    BrokerOnceBut(ApiKey, &'static [u8]),
+    /// The same, which closes the connection upon these requests.
+    BrokerThatCloses(ApiKey),
+    /// A broker that speaks versions 90 to 99 of everything but ApiVersions.
+    BrokerFromTheFuture,
+}
+
+/// A peer that listens. Dropped, it is gone with all its connections.
+pub(crate) struct Peer {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Peer {
+    pub(crate) async fn start(behaviour: Behaviour) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("bound");
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let task = tokio::spawn(async move {
+            let mut served = tokio::task::JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.expect("accepted");
+                count.fetch_add(1, Ordering::Relaxed);
+                let is_over = Arc::clone(&is_over);
+                served.spawn(async move { drop(serve(stream, behaviour, address, &is_over).await) });
+            }
+        });
+        Self { address, connections, task }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Connections accepted so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(
+    mut stream: TcpStream,
+    behaviour: Behaviour,
+    address: SocketAddr,
+    is_over: &AtomicBool,
+) -> std::io::Result<()> {
+    loop {
+        let size = stream.read_i32().await?;
+        let mut frame = vec![0; size as usize];
+        stream.read_exact(&mut frame).await?;
+        let frame = Bytes::from(frame);
+        let key = ApiKey::from_i16(i16::from_be_bytes([frame[0], frame[1]])).expect("a known request");
+        match behaviour {
+            Behaviour::Silent => {}
+            Behaviour::Bytes(bytes) => stream.write_all(bytes).await?,
+            Behaviour::BytesAndClose(bytes) => return stream.write_all(bytes).await,
+            Behaviour::BrokerBut(hostile, bytes) if hostile == key => stream.write_all(bytes).await?,
+            Behaviour::BrokerOnceBut(hostile, bytes)
+                if hostile == key && !is_over.swap(true, Ordering::Relaxed) =>
+            {
+                stream.write_all(bytes).await?;
+            }
+            Behaviour::BrokerThatCloses(hostile) if hostile == key => return Ok(()),
+            _ => stream.write_all(&answer(&frame, key, behaviour, address)).await?,
+        }
+    }
+}
+
+/// What a broker answers.
+fn answer(frame: &Bytes, key: ApiKey, behaviour: Behaviour, address: SocketAddr) -> Vec<u8> {
+    let version = i16::from_be_bytes([frame[2], frame[3]]);
+    let mut reader = Reader::new(frame);
+    let header = RequestHeader::decode(&mut reader, key.request_header_version(version)).expect("a header");
+    let mut writer = Writer::new();
+    let mark = writer.begin_frame();
+    let head = ResponseHeader { correlation_id: header.correlation_id, ..Default::default() };
+    head.encode(&mut writer, key.response_header_version(version)).expect("encodes");
+    let encoded = match key {
+        ApiKey::ApiVersions => versions(behaviour).encode(&mut writer, version),
+        ApiKey::Metadata => {
+            let request = MetadataRequest::decode(&mut reader, version).expect("decodes");
+            metadata(&request, address).encode(&mut writer, version)
+        }
+        ApiKey::InitProducerId => {
+            InitProducerIdResponse { producer_id: 1, ..Default::default() }.encode(&mut writer, version)
+        }
+        ApiKey::Produce => {
+            let request = ProduceRequest::decode(&mut reader, version).expect("decodes");
+            produced(&request).encode(&mut writer, version)
+        }
+        ApiKey::Fetch => FetchResponse::default().encode(&mut writer, version),
+        other => panic!("{other:?} is not expected here"),
+    };
+    encoded.expect("encodes");
+    writer.end_frame(mark, "Response").expect("encodes");
+    writer.finish().to_vec()
+}
+
+fn versions(behaviour: Behaviour) -> ApiVersionsResponse {
+    let keys =
+        [ApiKey::ApiVersions, ApiKey::Metadata, ApiKey::InitProducerId, ApiKey::Produce, ApiKey::Fetch];
+    let range = |key: ApiKey| {
+        let is_future = matches!(behaviour, Behaviour::BrokerFromTheFuture) && key != ApiKey::ApiVersions;
+        let (min_version, max_version) =
+            if is_future { (90, 99) } else { (*key.versions().start(), *key.versions().end()) };
+        ApiVersion { api_key: key.as_i16(), min_version, max_version, ..Default::default() }
+    };
+    ApiVersionsResponse { api_keys: keys.map(range).to_vec(), ..Default::default() }
+}
+
+fn metadata(request: &MetadataRequest, address: SocketAddr) -> MetadataResponse {
+    let node = MetadataResponseBroker {
+        node_id: 1,
+        host: address.ip().to_string().into(),
+        port: i32::from(address.port()),
+        ..Default::default()
+    };
+    let topic = |name: &str| {
+        let partition = MetadataResponsePartition { leader_id: 1, leader_epoch: 0, ..Default::default() };
+        let is_known = name == "t";
+        MetadataResponseTopic {
+            error_code: if is_known { ErrorCode::NONE } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION },
+            name: Some(name.into()),
+            partitions: if is_known { vec![partition] } else { Vec::new() },
+            ..Default::default()
+        }
+    };
+    let asked = request.topics.iter().flatten().filter_map(|topic| topic.name.as_deref());
+    MetadataResponse {
+        brokers: vec![node],
+        controller_id: 1,
+        topics: asked.map(topic).collect(),
+        ..Default::default()
+    }
+}
+
+fn produced(request: &ProduceRequest) -> ProduceResponse {
+    let topic = |topic: &TopicProduceData| TopicProduceResponse {
+        name: topic.name.clone(),
+        topic_id: topic.topic_id,
+        partition_responses: topic
+            .partition_data
+            .iter()
+            .map(|partition| PartitionProduceResponse { index: partition.index, ..Default::default() })
+            .collect(),
+        ..Default::default()
+    };
+    ProduceResponse { responses: request.topic_data.iter().map(topic).collect(), ..Default::default() }
+}
