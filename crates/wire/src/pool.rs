@@ -18,6 +18,32 @@ use bytes::Bytes;
 /// Where buffers are kept between uses. [`SizeClasses`] is the default one; implement this to bring your own.
 ///
 /// Calls come once per frame or batch, from any thread, and must not block for long.
+///
+/// ```
+/// use milena_wire::pool::{BufferPool, Pool};
+/// use std::sync::Mutex;
+///
+/// /// Keeps the last buffer.
+/// #[derive(Default)]
+/// struct One(Mutex<Option<Vec<u8>>>);
+///
+/// impl BufferPool for One {
+///     fn take(&self, bytes_min: usize) -> Option<Vec<u8>> {
+///         self.0.lock().ok()?.take_if(|buffer| buffer.capacity() >= bytes_min)
+///     }
+///
+///     fn give(&self, buffer: Vec<u8>) {
+///         if let Ok(mut kept) = self.0.lock() {
+///             *kept = Some(buffer);
+///         }
+///     }
+/// }
+///
+/// let pool = Pool::new(One::default());
+/// drop(pool.take(5000));
+/// pool.take(3000);
+/// assert_eq!(pool.stats().hits, 1);
+/// ```
 pub trait BufferPool: Send + Sync {
     /// A kept buffer whose capacity is `bytes_min` or more, or none, upon which the [`Pool`] allocates one.
     fn take(&self, bytes_min: usize) -> Option<Vec<u8>>;

@@ -8,6 +8,12 @@
 //! | librdkafka | 64 KiB | none | raw | no |
 //! | sarama | 64 KiB | content | xerial | yes, and a checksum |
 
+#![cfg(all(
+    feature = "gzip",
+    feature = "snappy",
+    feature = "lz4",
+    any(feature = "zstd", feature = "zstd-c")
+))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 #[path = "golden/records.rs"]

@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask oracle` makes the file; `xtask/oracle/Batches.java` tells its layout.
 
+#![cfg(feature = "gzip")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::{Buf, Bytes};

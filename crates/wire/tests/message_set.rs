@@ -1,5 +1,6 @@
 //! Message sets of magic 0 and 1, as brokers before 0.11 wrote them and old segments still hold them.
 
+#![cfg(feature = "gzip")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;

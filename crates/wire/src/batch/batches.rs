@@ -109,6 +109,22 @@ impl fmt::Debug for Batches {
 }
 
 /// A batch as it came: its header parsed, its records not looked at.
+///
+/// ```
+/// use milena_wire::batch::{BatchBuilder, RawBatch};
+/// use milena_wire::pool::Pool;
+/// # let mut builder = BatchBuilder::new(&Pool::default());
+/// # builder.append(0, None, Some(b"value"), &[])?;
+///
+/// let mut bytes = builder.seal().into_bytes().to_vec();
+/// let raw = RawBatch::parse(&bytes.clone().into())?;
+/// raw.check_crc()?;
+///
+/// *bytes.last_mut().expect("is not empty") ^= 1;
+/// let error = RawBatch::parse(&bytes.into())?.check_crc().unwrap_err();
+/// assert!(error.to_string().starts_with("RecordBatch.CRC at byte 17: checksum mismatch"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawBatch {
     /// The header.

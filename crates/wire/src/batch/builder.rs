@@ -57,6 +57,17 @@ pub struct BatchBuilder {
 }
 
 /// Why a record was not appended; the batch is as it was.
+///
+/// ```
+/// use milena_wire::batch::{AppendError, BatchBuilder};
+/// use milena_wire::pool::Pool;
+///
+/// let mut builder = BatchBuilder::new(&Pool::default()).bytes_max(100).record_bytes_max(1000);
+/// builder.append(0, None, Some(&[0; 50]), &[])?;
+/// assert_eq!(builder.append(0, None, Some(&[0; 50]), &[]), Err(AppendError::Full));
+/// assert!(matches!(builder.append(0, None, Some(&[0; 1000]), &[]), Err(AppendError::TooLarge { limit: 1000, .. })));
+/// # Ok::<(), AppendError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppendError {
     /// The batch has no room left for it: seal this one and append to a new one.

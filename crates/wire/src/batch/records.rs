@@ -13,6 +13,28 @@ use crate::{DecodeError, DecodeReason};
 ///
 /// It holds their memory: the frame they came in, or a pooled buffer when they were compressed. Iterating borrows from
 /// it and allocates nothing.
+///
+/// ```
+/// # use milena_wire::{Limits, batch::{BatchBuilder, RawBatch}, codec::Decompressor, pool::Pool};
+/// # let pool = Pool::default();
+/// # let mut builder = BatchBuilder::new(&pool);
+/// # for value in [b"first", b"other", b"third"] {
+/// #     builder.append(1_700_000_000_000, None, Some(value), &[])?;
+/// # }
+/// # let raw = RawBatch::parse(&builder.seal().into_bytes())?;
+/// let batch = raw.decompress(&mut Decompressor::new(), &pool, &Limits::default())?;
+/// let mut kept = Vec::new();
+/// for record in batch.records_from(1) {
+///     match record {
+///         Ok(record) => kept.push(batch.share(record.value.unwrap_or_default())),
+///         // One poison record: the others can still be read.
+///         Err(error) => eprintln!("{error}, going on at {}", error.resume_offset),
+///     }
+/// }
+/// drop(batch);
+/// assert_eq!(kept, ["other", "third"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct RecordBatch {
     header: BatchHeader,
@@ -118,6 +140,19 @@ impl RecordBatch {
 
     /// Reads everything, as a broker does before it appends a produced batch: every record and header is well formed,
     /// there are as many as announced and one at least, and their offsets count up from the base offset without a gap.
+    ///
+    /// ```
+    /// # use milena_wire::{Limits, batch::{BatchBuilder, RawBatch}, codec::Decompressor, pool::Pool};
+    /// # let pool = Pool::default();
+    /// # let mut builder = BatchBuilder::new(&pool);
+    /// # builder.append(5, None, None, &[])?;
+    /// # builder.append(9, None, None, &[])?;
+    /// # let raw = RawBatch::parse(&builder.seal().into_bytes())?;
+    /// raw.check_crc()?;
+    /// let contents = raw.decompress(&mut Decompressor::new(), &pool, &Limits::default())?.verify()?;
+    /// assert_eq!((contents.record_count, contents.max_timestamp, contents.max_timestamp_offset), (2, 9, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// For the first record that is wrong.
