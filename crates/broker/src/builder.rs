@@ -1,7 +1,7 @@
 //! Settings of an embedded cluster, and how it starts.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +93,8 @@ impl Builder {
         self
     }
 
-    /// The host name that clients are told to connect to. Default: the address listened on.
+    /// The host name that clients are told to connect to. Default: the address listened on, and 127.0.0.1 or ::1 when
+    /// that is all of them, which only clients on this machine can use.
     pub fn advertised_host(mut self, host: impl Into<String>) -> Self {
         self.advertised_host = Some(host.into());
         self
@@ -239,7 +240,15 @@ impl Builder {
 
     /// What clients are told of a node that listens there.
     pub(crate) fn advertised(&self, listening: SocketAddr) -> Str {
-        self.advertised_host.as_deref().map_or_else(|| Str::from(listening.ip().to_string()), Str::from)
+        if let Some(host) = &self.advertised_host {
+            return Str::from(host.as_str());
+        }
+        let ip = match listening.ip() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ip => ip,
+        };
+        Str::from(ip.to_string())
     }
 
     pub(crate) fn limits(&self) -> ServerLimits {
@@ -250,6 +259,9 @@ impl Builder {
 
 impl Cluster {
     async fn start(builder: Builder) -> Result<Self, Error> {
+        if !builder.host.is_loopback() {
+            tracing::warn!(host = %builder.host, "whoever reaches this address can read, write and delete everything");
+        }
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for node in builder.node_ids() {

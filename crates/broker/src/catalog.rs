@@ -79,7 +79,11 @@ pub(crate) fn parse(text: &str) -> Result<Catalog, String> {
     let mut catalog = Catalog { cluster_id: Str::default(), next_producer_id: 0, topics: Vec::new() };
     for (number, line) in lines.enumerate() {
         if line == "end" {
-            return Ok(catalog);
+            let is_empty = |topic: &&StoredTopic| topic.placements.is_empty();
+            return match catalog.topics.iter().find(is_empty) {
+                None => Ok(catalog),
+                Some(topic) => Err(format!("topic {} has no partitions", topic.name)),
+            };
         }
         parse_line(&mut catalog, line).ok_or_else(|| format!("line {} is not understood", number + 2))?;
     }

@@ -108,6 +108,7 @@ impl State {
             let overrides = stored.overrides;
             self.insert(Topic { name: stored.name, id: stored.id, overrides, rules, partitions });
         }
+        storage.clear_recovery_points()?;
         storage.remove_strays(|name, id| self.topics.get(name).is_some_and(|topic| topic.id == id))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  data/  milena.catalog                        cluster id, producer ids, topics, placements; replaced whole
-//!         recovery-point-offset-checkpoint      offsets that were durable at the last clean stop (Kafka's form)
+//!         recovery-point-offset-checkpoint      offsets that are durable, from a clean stop to the next start
 //!         .lock                                 held while a broker runs
 //!         orders-0/                             see log/disk.rs
 //! ```
@@ -147,6 +147,17 @@ impl Storage {
             Some(((topic, words.next()?.parse().ok()?), words.next()?.parse().ok()?))
         };
         text.lines().skip(2).map_while(entry).collect()
+    }
+
+    /// Forgets those offsets: from here on logs grow, and topics are made again under names that had one.
+    pub(crate) fn clear_recovery_points(&self) -> Result<(), Error> {
+        let path = self.dir.join(RECOVERY_POINTS);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io(format!("cannot remove {}", path.display()), error))
+            }
+            _ => self.sync(),
+        }
     }
 
     /// Saves those offsets.

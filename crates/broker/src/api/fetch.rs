@@ -9,7 +9,7 @@
 //!
 //! A parked fetch keeps positions only: no frame, no records, no lock.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -140,28 +140,34 @@ fn look(call: &Call<'_>, session: &mut Session, is_full: bool, limits: Limits) -
 
 /// One partition's part of the response, after `bytes` of records from others.
 fn read(call: &Call<'_>, wanted: &mut Wanted, limits: Limits, bytes: usize) -> PartitionData {
-    let partition = match find(call, wanted) {
-        Ok(partition) => partition,
-        Err(code) => return failed(wanted.index, code),
-    };
-    let mut state = partition.lock();
-    wanted.seen_changes = state.changes();
-    match read_records(call, &mut state, wanted, limits, bytes) {
-        Ok(data) => data,
-        Err(code) => {
-            let mut data = failed(wanted.index, code);
-            let moved = matches!(code, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH);
-            if moved && call.envelope.version >= LEADERS_FROM {
-                let placement = state.placement();
-                data.current_leader = LeaderIdAndEpoch {
-                    leader_id: placement.leader.unwrap_or(-1),
-                    leader_epoch: placement.leader_epoch,
-                    ..Default::default()
-                };
-            }
-            data
+    let known = wanted.partition.upgrade().map_or_else(|| find(call, wanted), Ok);
+    match known {
+        Ok(partition) => {
+            let mut state = partition.lock();
+            wanted.seen_changes = state.changes();
+            let read = read_records(call, &mut state, wanted, limits, bytes);
+            read.unwrap_or_else(|code| denied(call, &state, wanted, code))
         }
+        Err(code) => failed(wanted.index, code),
     }
+}
+
+fn denied(call: &Call<'_>, state: &PartitionState, wanted: &mut Wanted, code: ErrorCode) -> PartitionData {
+    if state.is_deleted() {
+        // The topic may be made again: look for it next time.
+        wanted.partition = Weak::new();
+    }
+    let mut data = failed(wanted.index, code);
+    let moved = matches!(code, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH);
+    if moved && call.envelope.version >= LEADERS_FROM {
+        let placement = state.placement();
+        data.current_leader = LeaderIdAndEpoch {
+            leader_id: placement.leader.unwrap_or(-1),
+            leader_epoch: placement.leader_epoch,
+            ..Default::default()
+        };
+    }
+    data
 }
 
 fn read_records(
@@ -197,11 +203,6 @@ fn read_records(
 }
 
 fn find(call: &Call<'_>, wanted: &mut Wanted) -> Result<Arc<Partition>, ErrorCode> {
-    if let Some(partition) = wanted.partition.upgrade()
-        && !partition.lock().is_deleted()
-    {
-        return Ok(partition);
-    }
     let state = call.machine.state();
     let (topic, unknown) = match &wanted.topic {
         TopicKey::Name(name) => (state.topic(name), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),

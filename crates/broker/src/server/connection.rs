@@ -71,14 +71,15 @@ impl Connection {
 
     async fn serve_one(&mut self) -> Result<(), Hangup> {
         let frame = self.read_frame().await?;
-        let fetch_bytes_max = if is_fetch(&frame) { self.reserve_fetch().await } else { 0 };
+        let is_fetch = is_fetch(&frame);
+        let fetch_bytes_max = if is_fetch { self.reserve_fetch().await } else { 0 };
         let answer = self.shared.machine.handle(self.node, &frame, now(), fetch_bytes_max);
         drop(frame);
         self.shared.count_request();
         let mut answer = answer.map_err(Hangup::Refused)?;
         loop {
             match answer {
-                Answer::Now(frame) => return self.write(frame).await,
+                Answer::Now(frame) => return self.write(frame, is_fetch).await,
                 Answer::Nothing => return Ok(()),
                 Answer::Later(parked) => answer = self.wait(parked).await?,
             }
@@ -93,6 +94,8 @@ impl Connection {
         tokio::select! {
             _ = timeout_at(deadline, poll_fn(|context| parked.poll(context))) => {}
             reason = hung_up(&self.stream) => return Err(reason),
+            // `max_wait_ms` may be weeks, and a peer that vanished does not say so.
+            () = tokio::time::sleep(self.limits().idle_timeout) => return Err(Hangup::Idle),
         }
         let fetch_bytes_max = self.reserve_fetch().await;
         self.shared.machine.resume(parked, now(), fetch_bytes_max).map_err(Hangup::Refused)
@@ -162,8 +165,9 @@ impl Connection {
         self.lease.hold(self.intake.allocated(), claim).await;
     }
 
-    async fn write(&mut self, mut frame: WireFrame) -> Result<(), Hangup> {
-        if self.limits().disk_fetch_bytes > 0 {
+    async fn write(&mut self, mut frame: WireFrame, is_fetch: bool) -> Result<(), Hangup> {
+        // Records from a log in memory are slices of it, which cost nothing.
+        if !is_fetch || self.limits().disk_fetch_bytes > 0 {
             self.lease.hold(self.intake.allocated() + frame.len(), frame.len()).await;
         }
         let stall_timeout = self.limits().stall_timeout;

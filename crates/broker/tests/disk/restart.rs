@@ -209,10 +209,33 @@ async fn after_a_clean_stop_damage_is_an_error_and_after_a_crash_it_is_cut_off()
     tear();
     let cluster = builder().start().await.expect("the torn tail is cut off");
     cluster.shutdown().await.expect("flushed");
+    let whole = fs::read(&log).expect("read");
+    tear();
+    for _ in 0..2 {
+        let error = builder().machine().expect_err("refused, however often it is tried");
+        assert!(error.is_damaged() && error.to_string().contains("00000000000000000000.log"), "{error}");
+    }
+    fs::write(&log, whole).expect("put back");
     let run = Run(builder().machine().expect("starts"));
     assert_eq!(run.fetch(0, 0).high_watermark, 4);
+}
+
+#[tokio::test]
+async fn a_topic_made_again_after_a_clean_stop_owes_nothing_to_the_old_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let builder = || Broker::builder().data_dir(dir.path());
+    let run = Run(builder().machine().expect("starts"));
+    run.metadata("t");
+    for sequence in 0..5 {
+        run.produce(0, sequence);
+    }
     drop(run);
-    tear();
-    let error = builder().machine().expect_err("refused");
-    assert!(error.is_damaged() && error.to_string().contains("00000000000000000000.log"), "{error}");
+    builder().start().await.expect("starts").shutdown().await.expect("flushed");
+    let run = Run(builder().machine().expect("starts"));
+    run.ask(5, &DeleteTopicsRequest { topic_names: vec!["t".into()], ..Default::default() });
+    run.metadata("t");
+    assert_eq!(run.produce(0, 0), (ErrorCode::NONE, 0));
+    drop(run);
+    let run = Run(builder().machine().expect("a shorter log is no damage"));
+    assert_eq!(run.fetch(0, 0).high_watermark, 1);
 }

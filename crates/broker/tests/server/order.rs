@@ -67,3 +67,16 @@ async fn who_hangs_up_while_waiting_is_forgotten() {
     }
     eventually("no connection is left", || cluster.stats().connections == 0).await;
 }
+
+#[tokio::test]
+async fn a_wait_of_weeks_ends_with_the_idle_timeout() {
+    let cluster = start(Broker::builder().idle_timeout(Duration::from_millis(200))).await;
+    cluster.create_topic("t", 1).expect("created");
+    let mut client = Client::of(&cluster).await;
+    let parked = FetchRequest { min_bytes: 1, max_wait_ms: i32::MAX, ..fetch("t", 0, 0) };
+    // A second request hides the end of the stream from a broker that looks for it.
+    client.send(1, FETCH, &parked).await;
+    client.send(2, FETCH, &parked).await;
+    assert!(client.read_to_end().await.is_empty());
+    eventually("no connection is left", || cluster.stats().connections == 0).await;
+}
