@@ -107,7 +107,7 @@ fn emit_message_doc(out: &mut String, message: &Message, sentence: Option<&str>)
     } else {
         &format!(", flexible from {} (KIP-482)", message.flexible.low)
     };
-    let _ = writeln!(out, "/// Kafka's `{}`, versions {}{flexible}.", message.name, message.valid);
+    let _ = writeln!(out, "/// Kafka's `{}`, {}{flexible}.", message.name, message.valid.spelled());
 }
 
 /// Writes a doc comment, filled to the project's width; rustfmt leaves comments alone.
@@ -134,10 +134,10 @@ fn version_notes(field: &Field, reach: Versions) -> Vec<String> {
     let mut notes = Vec::new();
     if field.present != reach {
         let others = if field.ignorable { "" } else { "; must have its default in others" };
-        notes.push(format!("Versions {}{others}.", bounded(field.present, reach)));
+        notes.push(format!("In {}{others}.", bounded(field.present, reach).spelled()));
     }
     if field.is_nullable() && field.nullable != field.present {
-        notes.push(format!("Null only in versions {}.", bounded(field.nullable, reach)));
+        notes.push(format!("Null only in {}.", bounded(field.nullable, reach).spelled()));
     }
     notes
 }

@@ -60,8 +60,8 @@ fn note(schema: &Schema) -> String {
     if schema.valid.is_empty() {
         "Retired: no version is left.".to_owned()
     } else if is_for_clients(schema) {
-        format!("Versions {}.", stable(schema))
+        format!("In {}.", stable(schema).spelled())
     } else {
-        format!("Versions {}, among brokers and controllers.", stable(schema))
+        format!("In {}, among brokers and controllers.", stable(schema).spelled())
     }
 }

@@ -74,6 +74,11 @@ impl Versions {
             (false, false) => Some(format!("!({}..={}).contains(&version)", self.low, self.high)),
         }
     }
+
+    /// For sentences: `version 3`, `versions 0-4`.
+    pub(crate) fn spelled(self) -> String {
+        format!("version{} {self}", if self.low == self.high { "" } else { "s" })
+    }
 }
 
 impl fmt::Display for Versions {

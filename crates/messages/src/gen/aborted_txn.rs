@@ -11,7 +11,7 @@ use crate::support;
 
 /// An entry of a segment's index of aborted transactions, behind a version (int16).
 ///
-/// Kafka's `AbortedTxn`, versions 0.
+/// Kafka's `AbortedTxn`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AbortedTxn {
     pub producer_id: i64,

@@ -14,15 +14,15 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 /// Kafka's `AddPartitionsToTxnRequest`, versions 0-5, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AddPartitionsToTxnRequest {
-    /// Versions 4+; must have its default in others.
+    /// In versions 4+; must have its default in others.
     pub transactions: Vec<AddPartitionsToTxnTransaction>,
-    /// Versions 0-3; must have its default in others.
+    /// In versions 0-3; must have its default in others.
     pub v3_and_below_transactional_id: Str,
-    /// Versions 0-3; must have its default in others.
+    /// In versions 0-3; must have its default in others.
     pub v3_and_below_producer_id: i64,
-    /// Versions 0-3; must have its default in others.
+    /// In versions 0-3; must have its default in others.
     pub v3_and_below_producer_epoch: i16,
-    /// Versions 0-3; must have its default in others.
+    /// In versions 0-3; must have its default in others.
     pub v3_and_below_topics: Vec<AddPartitionsToTxnTopic>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -203,11 +203,11 @@ pub struct AddPartitionsToTxnResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
     /// too.
     pub throttle_time_ms: i32,
-    /// Versions 4+.
+    /// In versions 4+.
     pub error_code: ErrorCode,
-    /// Versions 4+; must have its default in others.
+    /// In versions 4+; must have its default in others.
     pub results_by_transaction: Vec<AddPartitionsToTxnResult>,
-    /// Versions 0-3; must have its default in others.
+    /// In versions 0-3; must have its default in others.
     pub results_by_topic_v3_and_below: Vec<AddPartitionsToTxnTopicResult>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -17,7 +17,7 @@ pub struct AddRaftVoterRequest {
     pub voter_id: i32,
     pub voter_directory_id: Uuid,
     pub listeners: Vec<Listener>,
-    /// Versions 1+; must have its default in others.
+    /// In versions 1+; must have its default in others.
     pub ack_when_committed: bool,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -13,7 +13,7 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlterPartitionReassignmentsRequest {
     pub timeout_ms: i32,
-    /// Versions 1+; must have its default in others.
+    /// In versions 1+; must have its default in others.
     pub allow_replication_factor_change: bool,
     pub topics: Vec<ReassignableTopic>,
     /// Fields of newer releases, kept as they came.
@@ -152,7 +152,7 @@ pub struct AlterPartitionReassignmentsResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
     /// too.
     pub throttle_time_ms: i32,
-    /// Versions 1+.
+    /// In versions 1+.
     pub allow_replication_factor_change: bool,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,

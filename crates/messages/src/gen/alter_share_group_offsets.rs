@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `AlterShareGroupOffsetsRequest`, versions 0, flexible (KIP-482).
+/// Kafka's `AlterShareGroupOffsetsRequest`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlterShareGroupOffsetsRequest {
     pub group_id: Str,
@@ -107,7 +107,7 @@ impl AlterShareGroupOffsetsRequestPartition {
     }
 }
 
-/// Kafka's `AlterShareGroupOffsetsResponse`, versions 0, flexible (KIP-482).
+/// Kafka's `AlterShareGroupOffsetsResponse`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlterShareGroupOffsetsResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back

@@ -11,7 +11,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `AlterUserScramCredentialsRequest`, versions 0, flexible (KIP-482).
+/// Kafka's `AlterUserScramCredentialsRequest`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlterUserScramCredentialsRequest {
     pub deletions: Vec<ScramCredentialDeletion>,
@@ -138,7 +138,7 @@ impl ScramCredentialUpsertion {
     }
 }
 
-/// Kafka's `AlterUserScramCredentialsResponse`, versions 0, flexible (KIP-482).
+/// Kafka's `AlterUserScramCredentialsResponse`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AlterUserScramCredentialsResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back

@@ -12,13 +12,13 @@ use crate::api_key::ApiKeyFacts;
 #[non_exhaustive]
 #[repr(i16)]
 pub enum ApiKey {
-    /// Versions 3-13.
+    /// In versions 3-13.
     Produce = 0,
-    /// Versions 4-18.
+    /// In versions 4-18.
     Fetch = 1,
-    /// Versions 1-11.
+    /// In versions 1-11.
     ListOffsets = 2,
-    /// Versions 0-13.
+    /// In versions 0-13.
     Metadata = 3,
     /// Retired: no version is left.
     LeaderAndIsr = 4,
@@ -28,179 +28,179 @@ pub enum ApiKey {
     UpdateMetadata = 6,
     /// Retired: no version is left.
     ControlledShutdown = 7,
-    /// Versions 2-10.
+    /// In versions 2-10.
     OffsetCommit = 8,
-    /// Versions 1-10.
+    /// In versions 1-10.
     OffsetFetch = 9,
-    /// Versions 0-6.
+    /// In versions 0-6.
     FindCoordinator = 10,
-    /// Versions 0-9.
+    /// In versions 0-9.
     JoinGroup = 11,
-    /// Versions 0-4.
+    /// In versions 0-4.
     Heartbeat = 12,
-    /// Versions 0-5.
+    /// In versions 0-5.
     LeaveGroup = 13,
-    /// Versions 0-5.
+    /// In versions 0-5.
     SyncGroup = 14,
-    /// Versions 0-6.
+    /// In versions 0-6.
     DescribeGroups = 15,
-    /// Versions 0-5.
+    /// In versions 0-5.
     ListGroups = 16,
-    /// Versions 0-1.
+    /// In versions 0-1.
     SaslHandshake = 17,
-    /// Versions 0-5.
+    /// In versions 0-5.
     ApiVersions = 18,
-    /// Versions 2-7.
+    /// In versions 2-7.
     CreateTopics = 19,
-    /// Versions 1-6.
+    /// In versions 1-6.
     DeleteTopics = 20,
-    /// Versions 0-2.
+    /// In versions 0-2.
     DeleteRecords = 21,
-    /// Versions 0-5.
+    /// In versions 0-5.
     InitProducerId = 22,
-    /// Versions 2-4.
+    /// In versions 2-4.
     OffsetForLeaderEpoch = 23,
-    /// Versions 0-5.
+    /// In versions 0-5.
     AddPartitionsToTxn = 24,
-    /// Versions 0-4.
+    /// In versions 0-4.
     AddOffsetsToTxn = 25,
-    /// Versions 0-5.
+    /// In versions 0-5.
     EndTxn = 26,
-    /// Versions 1-2.
+    /// In versions 1-2.
     WriteTxnMarkers = 27,
-    /// Versions 0-6.
+    /// In versions 0-6.
     TxnOffsetCommit = 28,
-    /// Versions 1-3.
+    /// In versions 1-3.
     DescribeAcls = 29,
-    /// Versions 1-3.
+    /// In versions 1-3.
     CreateAcls = 30,
-    /// Versions 1-3.
+    /// In versions 1-3.
     DeleteAcls = 31,
-    /// Versions 1-4.
+    /// In versions 1-4.
     DescribeConfigs = 32,
-    /// Versions 0-2.
+    /// In versions 0-2.
     AlterConfigs = 33,
-    /// Versions 1-2.
+    /// In versions 1-2.
     AlterReplicaLogDirs = 34,
-    /// Versions 1-5.
+    /// In versions 1-5.
     DescribeLogDirs = 35,
-    /// Versions 0-2.
+    /// In versions 0-2.
     SaslAuthenticate = 36,
-    /// Versions 0-3.
+    /// In versions 0-3.
     CreatePartitions = 37,
-    /// Versions 1-3.
+    /// In versions 1-3.
     CreateDelegationToken = 38,
-    /// Versions 1-2.
+    /// In versions 1-2.
     RenewDelegationToken = 39,
-    /// Versions 1-2.
+    /// In versions 1-2.
     ExpireDelegationToken = 40,
-    /// Versions 1-3.
+    /// In versions 1-3.
     DescribeDelegationToken = 41,
-    /// Versions 0-3.
+    /// In versions 0-3.
     DeleteGroups = 42,
-    /// Versions 0-2.
+    /// In versions 0-2.
     ElectLeaders = 43,
-    /// Versions 0-1.
+    /// In versions 0-1.
     IncrementalAlterConfigs = 44,
-    /// Versions 0-1.
+    /// In versions 0-1.
     AlterPartitionReassignments = 45,
-    /// Versions 0.
+    /// In version 0.
     ListPartitionReassignments = 46,
-    /// Versions 0.
+    /// In version 0.
     OffsetDelete = 47,
-    /// Versions 0-1.
+    /// In versions 0-1.
     DescribeClientQuotas = 48,
-    /// Versions 0-1.
+    /// In versions 0-1.
     AlterClientQuotas = 49,
-    /// Versions 0.
+    /// In version 0.
     DescribeUserScramCredentials = 50,
-    /// Versions 0.
+    /// In version 0.
     AlterUserScramCredentials = 51,
-    /// Versions 0-2, among brokers and controllers.
+    /// In versions 0-2, among brokers and controllers.
     Vote = 52,
-    /// Versions 0-1, among brokers and controllers.
+    /// In versions 0-1, among brokers and controllers.
     BeginQuorumEpoch = 53,
-    /// Versions 0-1, among brokers and controllers.
+    /// In versions 0-1, among brokers and controllers.
     EndQuorumEpoch = 54,
-    /// Versions 0-2.
+    /// In versions 0-2.
     DescribeQuorum = 55,
-    /// Versions 2-3, among brokers and controllers.
+    /// In versions 2-3, among brokers and controllers.
     AlterPartition = 56,
-    /// Versions 0-2.
+    /// In versions 0-2.
     UpdateFeatures = 57,
-    /// Versions 0, among brokers and controllers.
+    /// In version 0, among brokers and controllers.
     Envelope = 58,
-    /// Versions 0-1, among brokers and controllers.
+    /// In versions 0-1, among brokers and controllers.
     FetchSnapshot = 59,
-    /// Versions 0-2.
+    /// In versions 0-2.
     DescribeCluster = 60,
-    /// Versions 0.
+    /// In version 0.
     DescribeProducers = 61,
-    /// Versions 0-4, among brokers and controllers.
+    /// In versions 0-4, among brokers and controllers.
     BrokerRegistration = 62,
-    /// Versions 0-2, among brokers and controllers.
+    /// In versions 0-2, among brokers and controllers.
     BrokerHeartbeat = 63,
-    /// Versions 0.
+    /// In version 0.
     UnregisterBroker = 64,
-    /// Versions 0.
+    /// In version 0.
     DescribeTransactions = 65,
-    /// Versions 0-2.
+    /// In versions 0-2.
     ListTransactions = 66,
-    /// Versions 0, among brokers and controllers.
+    /// In version 0, among brokers and controllers.
     AllocateProducerIds = 67,
-    /// Versions 0-1.
+    /// In versions 0-1.
     ConsumerGroupHeartbeat = 68,
-    /// Versions 0-1.
+    /// In versions 0-1.
     ConsumerGroupDescribe = 69,
-    /// Versions 0, among brokers and controllers.
+    /// In version 0, among brokers and controllers.
     ControllerRegistration = 70,
-    /// Versions 0.
+    /// In version 0.
     GetTelemetrySubscriptions = 71,
-    /// Versions 0.
+    /// In version 0.
     PushTelemetry = 72,
-    /// Versions 0, among brokers and controllers.
+    /// In version 0, among brokers and controllers.
     AssignReplicasToDirs = 73,
-    /// Versions 0-1.
+    /// In versions 0-1.
     ListConfigResources = 74,
-    /// Versions 0.
+    /// In version 0.
     DescribeTopicPartitions = 75,
-    /// Versions 1.
+    /// In version 1.
     ShareGroupHeartbeat = 76,
-    /// Versions 1.
+    /// In version 1.
     ShareGroupDescribe = 77,
-    /// Versions 1-2.
+    /// In versions 1-2.
     ShareFetch = 78,
-    /// Versions 1-2.
+    /// In versions 1-2.
     ShareAcknowledge = 79,
-    /// Versions 0-1.
+    /// In versions 0-1.
     AddRaftVoter = 80,
-    /// Versions 0.
+    /// In version 0.
     RemoveRaftVoter = 81,
-    /// Versions 0, among brokers and controllers.
+    /// In version 0, among brokers and controllers.
     UpdateRaftVoter = 82,
-    /// Versions 0.
+    /// In version 0.
     InitializeShareGroupState = 83,
-    /// Versions 0.
+    /// In version 0.
     ReadShareGroupState = 84,
-    /// Versions 0-1.
+    /// In versions 0-1.
     WriteShareGroupState = 85,
-    /// Versions 0.
+    /// In version 0.
     DeleteShareGroupState = 86,
-    /// Versions 0-1.
+    /// In versions 0-1.
     ReadShareGroupStateSummary = 87,
-    /// Versions 0-1.
+    /// In versions 0-1.
     StreamsGroupHeartbeat = 88,
-    /// Versions 0-1.
+    /// In versions 0-1.
     StreamsGroupDescribe = 89,
-    /// Versions 0-1.
+    /// In versions 0-1.
     DescribeShareGroupOffsets = 90,
-    /// Versions 0.
+    /// In version 0.
     AlterShareGroupOffsets = 91,
-    /// Versions 0.
+    /// In version 0.
     DeleteShareGroupOffsets = 92,
-    /// Versions 0.
+    /// In version 0.
     StreamsGroupTopologyDescriptionUpdate = 93,
-    /// Versions 0.
+    /// In version 0.
     UnregisterController = 94,
 }
 

@@ -14,13 +14,13 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 /// Kafka's `ApiVersionsRequest`, versions 0-5, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiVersionsRequest {
-    /// Letters, digits, `-` and `.`, as brokers count clients by it (KIP-511). Versions 3+.
+    /// Letters, digits, `-` and `.`, as brokers count clients by it (KIP-511). In versions 3+.
     pub client_software_name: Str,
-    /// Versions 3+.
+    /// In versions 3+.
     pub client_software_version: Str,
-    /// Versions 5+.
+    /// In versions 5+.
     pub cluster_id: Option<Str>,
-    /// Versions 5+.
+    /// In versions 5+.
     pub node_id: i32,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -92,15 +92,15 @@ pub struct ApiVersionsResponse {
     pub error_code: ErrorCode,
     pub api_keys: Vec<ApiVersion>,
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
-    /// too. Versions 1+.
+    /// too. In versions 1+.
     pub throttle_time_ms: i32,
-    /// Versions 3+.
+    /// In versions 3+.
     pub supported_features: Vec<SupportedFeatureKey>,
-    /// Rises with every change; -1 if unknown. Versions 3+.
+    /// Rises with every change; -1 if unknown. In versions 3+.
     pub finalized_features_epoch: i64,
-    /// Versions 3+.
+    /// In versions 3+.
     pub finalized_features: Vec<FinalizedFeatureKey>,
-    /// Left of the migration away from ZooKeeper. Versions 3+.
+    /// Left of the migration away from ZooKeeper. In versions 3+.
     pub zk_migration_ready: bool,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::Message;
 use crate::support;
 
-/// Kafka's `ConsumerGroupCurrentMemberAssignmentKey`, versions 0.
+/// Kafka's `ConsumerGroupCurrentMemberAssignmentKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupCurrentMemberAssignmentKey {
     pub group_id: Str,
@@ -43,7 +43,7 @@ impl ConsumerGroupCurrentMemberAssignmentKey {
     pub const RECORD_TYPE: i16 = 8;
 }
 
-/// Kafka's `ConsumerGroupCurrentMemberAssignmentValue`, versions 0, flexible (KIP-482).
+/// Kafka's `ConsumerGroupCurrentMemberAssignmentValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupCurrentMemberAssignmentValue {
     pub member_epoch: i32,

@@ -164,7 +164,7 @@ pub struct Member {
     pub subscribed_topic_regex: Option<Str>,
     pub assignment: Assignment,
     pub target_assignment: Assignment,
-    /// Versions 1+.
+    /// In versions 1+.
     pub member_type: i8,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -25,7 +25,7 @@ pub struct ConsumerGroupHeartbeatRequest {
     pub rebalance_timeout_ms: i32,
     /// Null if unchanged.
     pub subscribed_topic_names: Option<Vec<Str>>,
-    /// RE2 syntax; null if unchanged. Versions 1+; must have its default in others.
+    /// RE2 syntax; null if unchanged. In versions 1+; must have its default in others.
     pub subscribed_topic_regex: Option<Str>,
     /// Null for the group's choice, or if unchanged.
     pub server_assignor: Option<Str>,

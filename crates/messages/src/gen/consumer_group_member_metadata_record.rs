@@ -10,7 +10,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::Message;
 use crate::support;
 
-/// Kafka's `ConsumerGroupMemberMetadataKey`, versions 0.
+/// Kafka's `ConsumerGroupMemberMetadataKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupMemberMetadataKey {
     pub group_id: Str,
@@ -44,7 +44,7 @@ impl ConsumerGroupMemberMetadataKey {
     pub const RECORD_TYPE: i16 = 5;
 }
 
-/// Kafka's `ConsumerGroupMemberMetadataValue`, versions 0, flexible (KIP-482).
+/// Kafka's `ConsumerGroupMemberMetadataValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConsumerGroupMemberMetadataValue {
     pub instance_id: Option<Str>,

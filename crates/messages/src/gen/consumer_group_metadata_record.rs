@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::Message;
 use crate::support;
 
-/// Kafka's `ConsumerGroupMetadataKey`, versions 0.
+/// Kafka's `ConsumerGroupMetadataKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupMetadataKey {
     pub group_id: Str,
@@ -38,7 +38,7 @@ impl ConsumerGroupMetadataKey {
     pub const RECORD_TYPE: i16 = 3;
 }
 
-/// Kafka's `ConsumerGroupMetadataValue`, versions 0, flexible (KIP-482).
+/// Kafka's `ConsumerGroupMetadataValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupMetadataValue {
     pub epoch: i32,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::Message;
 use crate::support;
 
-/// Kafka's `ConsumerGroupPartitionMetadataKey`, versions 0.
+/// Kafka's `ConsumerGroupPartitionMetadataKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupPartitionMetadataKey {
     pub group_id: Str,
@@ -38,7 +38,7 @@ impl ConsumerGroupPartitionMetadataKey {
     pub const RECORD_TYPE: i16 = 4;
 }
 
-/// Kafka's `ConsumerGroupPartitionMetadataValue`, versions 0, flexible (KIP-482).
+/// Kafka's `ConsumerGroupPartitionMetadataValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupPartitionMetadataValue {
     pub topics: Vec<TopicMetadata>,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::Message;
 use crate::support;
 
-/// Kafka's `ConsumerGroupRegularExpressionKey`, versions 0.
+/// Kafka's `ConsumerGroupRegularExpressionKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupRegularExpressionKey {
     pub group_id: Str,
@@ -43,7 +43,7 @@ impl ConsumerGroupRegularExpressionKey {
     pub const RECORD_TYPE: i16 = 16;
 }
 
-/// Kafka's `ConsumerGroupRegularExpressionValue`, versions 0, flexible (KIP-482).
+/// Kafka's `ConsumerGroupRegularExpressionValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupRegularExpressionValue {
     pub topics: Vec<Str>,

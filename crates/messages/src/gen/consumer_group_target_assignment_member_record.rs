@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::Message;
 use crate::support;
 
-/// Kafka's `ConsumerGroupTargetAssignmentMemberKey`, versions 0.
+/// Kafka's `ConsumerGroupTargetAssignmentMemberKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupTargetAssignmentMemberKey {
     pub group_id: Str,
@@ -43,7 +43,7 @@ impl ConsumerGroupTargetAssignmentMemberKey {
     pub const RECORD_TYPE: i16 = 7;
 }
 
-/// Kafka's `ConsumerGroupTargetAssignmentMemberValue`, versions 0, flexible (KIP-482).
+/// Kafka's `ConsumerGroupTargetAssignmentMemberValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupTargetAssignmentMemberValue {
     pub topic_partitions: Vec<TopicPartition>,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::Message;
 use crate::support;
 
-/// Kafka's `ConsumerGroupTargetAssignmentMetadataKey`, versions 0.
+/// Kafka's `ConsumerGroupTargetAssignmentMetadataKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupTargetAssignmentMetadataKey {
     pub group_id: Str,
@@ -38,7 +38,7 @@ impl ConsumerGroupTargetAssignmentMetadataKey {
     pub const RECORD_TYPE: i16 = 6;
 }
 
-/// Kafka's `ConsumerGroupTargetAssignmentMetadataValue`, versions 0, flexible (KIP-482).
+/// Kafka's `ConsumerGroupTargetAssignmentMetadataValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConsumerGroupTargetAssignmentMetadataValue {
     pub assignment_epoch: i32,

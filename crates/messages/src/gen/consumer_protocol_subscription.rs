@@ -17,11 +17,11 @@ use crate::support;
 pub struct ConsumerProtocolSubscription {
     pub topics: Vec<Str>,
     pub user_data: Option<Bytes>,
-    /// What it owns, for cooperative rebalancing (KIP-429). Versions 1+.
+    /// What it owns, for cooperative rebalancing (KIP-429). In versions 1+.
     pub owned_partitions: Vec<TopicPartition>,
-    /// In which generation it came to own that; -1 if unknown. Versions 2+.
+    /// In which generation it came to own that; -1 if unknown. In versions 2+.
     pub generation_id: i32,
-    /// Versions 3+.
+    /// In versions 3+.
     pub rack_id: Option<Str>,
 }
 

@@ -11,7 +11,7 @@ use crate::support;
 
 /// The key of a control record, behind a version (int16).
 ///
-/// Kafka's `ControlRecordTypeSchema`, versions 0.
+/// Kafka's `ControlRecordTypeSchema`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ControlRecordTypeSchema {
     /// 0 abort, 1 commit; from 2 on KRaft's own.

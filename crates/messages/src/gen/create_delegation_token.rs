@@ -14,9 +14,9 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 /// Kafka's `CreateDelegationTokenRequest`, versions 1-3, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreateDelegationTokenRequest {
-    /// Versions 3+; must have its default in others.
+    /// In versions 3+; must have its default in others.
     pub owner_principal_type: Option<Str>,
-    /// Versions 3+; must have its default in others.
+    /// In versions 3+; must have its default in others.
     pub owner_principal_name: Option<Str>,
     pub renewers: Vec<CreatableRenewers>,
     /// How long the token may be renewed at most (ms); -1 for the broker's setting.
@@ -124,9 +124,9 @@ pub struct CreateDelegationTokenResponse {
     pub error_code: ErrorCode,
     pub principal_type: Str,
     pub principal_name: Str,
-    /// Versions 3+; must have its default in others.
+    /// In versions 3+; must have its default in others.
     pub token_requester_principal_type: Str,
-    /// Versions 3+; must have its default in others.
+    /// In versions 3+; must have its default in others.
     pub token_requester_principal_name: Str,
     pub issue_timestamp_ms: i64,
     pub expiry_timestamp_ms: i64,

@@ -204,17 +204,17 @@ impl Message for CreateTopicsResponse {
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreatableTopicResult {
     pub name: Str,
-    /// Versions 7+.
+    /// In versions 7+.
     pub topic_id: Uuid,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,
-    /// Why `configs` is missing. Versions 5+.
+    /// Why `configs` is missing. In versions 5+.
     pub topic_config_error_code: ErrorCode,
-    /// Versions 5+.
+    /// In versions 5+.
     pub num_partitions: i32,
-    /// Versions 5+.
+    /// In versions 5+.
     pub replication_factor: i16,
-    /// The topic's settings (KIP-525); null when they may not be seen. Versions 5+.
+    /// The topic's settings (KIP-525); null when they may not be seen. In versions 5+.
     pub configs: Option<Vec<CreatableTopicConfigs>>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

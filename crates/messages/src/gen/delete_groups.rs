@@ -83,7 +83,7 @@ impl Message for DeleteGroupsResponse {
 pub struct DeletableGroupResult {
     pub group_id: Str,
     pub error_code: ErrorCode,
-    /// Versions 3+.
+    /// In versions 3+.
     pub error_message: Option<Str>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

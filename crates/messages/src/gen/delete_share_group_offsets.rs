@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DeleteShareGroupOffsetsRequest`, versions 0, flexible (KIP-482).
+/// Kafka's `DeleteShareGroupOffsetsRequest`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeleteShareGroupOffsetsRequest {
     pub group_id: Str,
@@ -70,7 +70,7 @@ impl DeleteShareGroupOffsetsRequestTopic {
     }
 }
 
-/// Kafka's `DeleteShareGroupOffsetsResponse`, versions 0, flexible (KIP-482).
+/// Kafka's `DeleteShareGroupOffsetsResponse`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeleteShareGroupOffsetsResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DeleteShareGroupStateRequest`, versions 0, flexible (KIP-482).
+/// Kafka's `DeleteShareGroupStateRequest`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeleteShareGroupStateRequest {
     pub group_id: Str,
@@ -104,7 +104,7 @@ impl PartitionData {
     }
 }
 
-/// Kafka's `DeleteShareGroupStateResponse`, versions 0, flexible (KIP-482).
+/// Kafka's `DeleteShareGroupStateResponse`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeleteShareGroupStateResponse {
     pub results: Vec<DeleteStateResult>,

@@ -12,9 +12,9 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 /// Kafka's `DeleteTopicsRequest`, versions 1-6, flexible from 4 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeleteTopicsRequest {
-    /// Versions 6+; must have its default in others.
+    /// In versions 6+; must have its default in others.
     pub topics: Vec<DeleteTopicState>,
-    /// Versions 1-5.
+    /// In versions 1-5.
     pub topic_names: Vec<Str>,
     pub timeout_ms: i32,
     /// Fields of newer releases, kept as they came.
@@ -133,10 +133,10 @@ impl Message for DeleteTopicsResponse {
 pub struct DeletableTopicResult {
     /// Null only in versions 6+.
     pub name: Option<Str>,
-    /// Versions 6+.
+    /// In versions 6+.
     pub topic_id: Uuid,
     pub error_code: ErrorCode,
-    /// Versions 5+.
+    /// In versions 5+.
     pub error_message: Option<Str>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

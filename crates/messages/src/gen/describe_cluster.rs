@@ -13,9 +13,9 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeClusterRequest {
     pub include_cluster_authorized_operations: bool,
-    /// 1 brokers, 2 controllers (KIP-919). Versions 1+; must have its default in others.
+    /// 1 brokers, 2 controllers (KIP-919). In versions 1+; must have its default in others.
     pub endpoint_type: i8,
-    /// Versions 2+; must have its default in others.
+    /// In versions 2+; must have its default in others.
     pub include_fenced_brokers: bool,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -83,7 +83,7 @@ pub struct DescribeClusterResponse {
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,
-    /// 1 brokers, 2 controllers (KIP-919). Versions 1+; must have its default in others.
+    /// 1 brokers, 2 controllers (KIP-919). In versions 1+; must have its default in others.
     pub endpoint_type: i8,
     pub cluster_id: Str,
     /// -1 if unknown.
@@ -159,7 +159,7 @@ pub struct DescribeClusterBroker {
     pub host: Str,
     pub port: i32,
     pub rack: Option<Str>,
-    /// Versions 2+; must have its default in others.
+    /// In versions 2+; must have its default in others.
     pub is_fenced: bool,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -14,7 +14,7 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 pub struct DescribeConfigsRequest {
     pub resources: Vec<DescribeConfigsResource>,
     pub include_synonyms: bool,
-    /// Versions 3+; must have its default in others.
+    /// In versions 3+; must have its default in others.
     pub include_documentation: bool,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -209,10 +209,10 @@ pub struct DescribeConfigsResourceResult {
     pub config_source: i8,
     pub is_sensitive: bool,
     pub synonyms: Vec<DescribeConfigsSynonym>,
-    /// 1 boolean, 2 string, 3 int, 4 short, 5 long, 6 double, 7 list, 8 class, 9 password; 0 if unknown.
-    /// Versions 3+.
+    /// 1 boolean, 2 string, 3 int, 4 short, 5 long, 6 double, 7 list, 8 class, 9 password; 0 if unknown. In
+    /// versions 3+.
     pub config_type: i8,
-    /// Versions 3+.
+    /// In versions 3+.
     pub documentation: Option<Str>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

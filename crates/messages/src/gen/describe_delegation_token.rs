@@ -124,9 +124,9 @@ impl Message for DescribeDelegationTokenResponse {
 pub struct DescribedDelegationToken {
     pub principal_type: Str,
     pub principal_name: Str,
-    /// Versions 3+; must have its default in others.
+    /// In versions 3+; must have its default in others.
     pub token_requester_principal_type: Str,
-    /// Versions 3+; must have its default in others.
+    /// In versions 3+; must have its default in others.
     pub token_requester_principal_name: Str,
     pub issue_timestamp: i64,
     pub expiry_timestamp: i64,

@@ -14,7 +14,7 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeGroupsRequest {
     pub groups: Vec<Str>,
-    /// Versions 3+; must have its default in others.
+    /// In versions 3+; must have its default in others.
     pub include_authorized_operations: bool,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -60,7 +60,7 @@ impl Request for DescribeGroupsRequest {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeGroupsResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
-    /// too. Versions 1+.
+    /// too. In versions 1+.
     pub throttle_time_ms: i32,
     pub groups: Vec<DescribedGroup>,
     /// Fields of newer releases, kept as they came.
@@ -97,15 +97,15 @@ impl Message for DescribeGroupsResponse {
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribedGroup {
     pub error_code: ErrorCode,
-    /// Versions 6+; must have its default in others.
+    /// In versions 6+; must have its default in others.
     pub error_message: Option<Str>,
     pub group_id: Str,
     pub group_state: Str,
     pub protocol_type: Str,
     pub protocol_data: Str,
     pub members: Vec<DescribedGroupMember>,
-    /// Bit set of ACL operations the caller may do; `i32::MIN` when it was not asked for. Versions 3+; must
-    /// have its default in others.
+    /// Bit set of ACL operations the caller may do; `i32::MIN` when it was not asked for. In versions 3+;
+    /// must have its default in others.
     pub authorized_operations: i32,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -177,7 +177,7 @@ impl DescribedGroup {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribedGroupMember {
     pub member_id: Str,
-    /// Name of a static member (KIP-345); null for dynamic ones. Versions 4+.
+    /// Name of a static member (KIP-345); null for dynamic ones. In versions 4+.
     pub group_instance_id: Option<Str>,
     pub client_id: Str,
     pub client_host: Str,

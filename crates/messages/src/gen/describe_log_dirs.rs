@@ -85,7 +85,7 @@ pub struct DescribeLogDirsResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
     /// too.
     pub throttle_time_ms: i32,
-    /// Versions 3+.
+    /// In versions 3+.
     pub error_code: ErrorCode,
     pub results: Vec<DescribeLogDirsResult>,
     /// Fields of newer releases, kept as they came.
@@ -131,11 +131,11 @@ pub struct DescribeLogDirsResult {
     pub error_code: ErrorCode,
     pub log_dir: Str,
     pub topics: Vec<DescribeLogDirsTopic>,
-    /// Of the volume; -1 if unknown (KIP-827). Versions 4+.
+    /// Of the volume; -1 if unknown (KIP-827). In versions 4+.
     pub total_bytes: i64,
-    /// Of the volume; -1 if unknown (KIP-827). Versions 4+.
+    /// Of the volume; -1 if unknown (KIP-827). In versions 4+.
     pub usable_bytes: i64,
-    /// Versions 5+.
+    /// In versions 5+.
     pub is_cordoned: bool,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DescribeProducersRequest`, versions 0, flexible (KIP-482).
+/// Kafka's `DescribeProducersRequest`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeProducersRequest {
     pub topics: Vec<TopicRequest>,
@@ -77,7 +77,7 @@ impl TopicRequest {
     }
 }
 
-/// Kafka's `DescribeProducersResponse`, versions 0, flexible (KIP-482).
+/// Kafka's `DescribeProducersResponse`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeProducersResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back

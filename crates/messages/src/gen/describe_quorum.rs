@@ -104,10 +104,10 @@ impl DescribeQuorumRequestPartitionData {
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeQuorumResponse {
     pub error_code: ErrorCode,
-    /// Versions 2+.
+    /// In versions 2+.
     pub error_message: Option<Str>,
     pub topics: Vec<DescribeQuorumResponseTopicData>,
-    /// Versions 2+; must have its default in others.
+    /// In versions 2+; must have its default in others.
     pub nodes: Vec<Node>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -202,7 +202,7 @@ impl DescribeQuorumResponseTopicData {
 pub struct DescribeQuorumResponsePartitionData {
     pub partition_index: i32,
     pub error_code: ErrorCode,
-    /// Versions 2+.
+    /// In versions 2+.
     pub error_message: Option<Str>,
     pub leader_id: i32,
     pub leader_epoch: i32,
@@ -286,13 +286,13 @@ impl DescribeQuorumResponsePartitionData {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplicaState {
     pub replica_id: i32,
-    /// The log directory of a KRaft voter; all zero from clients. Versions 2+; must have its default in
+    /// The log directory of a KRaft voter; all zero from clients. In versions 2+; must have its default in
     /// others.
     pub replica_directory_id: Uuid,
     pub log_end_offset: i64,
-    /// Versions 1+.
+    /// In versions 1+.
     pub last_fetch_timestamp: i64,
-    /// Versions 1+.
+    /// In versions 1+.
     pub last_caught_up_timestamp: i64,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -253,7 +253,7 @@ pub struct DescribeShareGroupOffsetsResponsePartition {
     pub partition_index: i32,
     pub start_offset: i64,
     pub leader_epoch: i32,
-    /// Versions 1+.
+    /// In versions 1+.
     pub lag: i64,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DescribeTopicPartitionsRequest`, versions 0, flexible (KIP-482).
+/// Kafka's `DescribeTopicPartitionsRequest`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeTopicPartitionsRequest {
     pub topics: Vec<TopicRequest>,
@@ -116,7 +116,7 @@ impl DescribeTopicPartitionsRequestCursor {
     }
 }
 
-/// Kafka's `DescribeTopicPartitionsResponse`, versions 0, flexible (KIP-482).
+/// Kafka's `DescribeTopicPartitionsResponse`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeTopicPartitionsResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DescribeTransactionsRequest`, versions 0, flexible (KIP-482).
+/// Kafka's `DescribeTransactionsRequest`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeTransactionsRequest {
     pub transactional_ids: Vec<Str>,
@@ -47,7 +47,7 @@ impl Request for DescribeTransactionsRequest {
     type Response = DescribeTransactionsResponse;
 }
 
-/// Kafka's `DescribeTransactionsResponse`, versions 0, flexible (KIP-482).
+/// Kafka's `DescribeTransactionsResponse`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DescribeTransactionsResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back

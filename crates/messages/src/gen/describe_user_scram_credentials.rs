@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `DescribeUserScramCredentialsRequest`, versions 0, flexible (KIP-482).
+/// Kafka's `DescribeUserScramCredentialsRequest`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeUserScramCredentialsRequest {
     pub users: Option<Vec<UserName>>,
@@ -81,7 +81,7 @@ impl UserName {
     }
 }
 
-/// Kafka's `DescribeUserScramCredentialsResponse`, versions 0, flexible (KIP-482).
+/// Kafka's `DescribeUserScramCredentialsResponse`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DescribeUserScramCredentialsResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back

@@ -12,7 +12,7 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 /// Kafka's `ElectLeadersRequest`, versions 0-2, flexible from 2 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ElectLeadersRequest {
-    /// 0 preferred leader, 1 any replica, even one out of sync (KIP-460). Versions 1+; must have its
+    /// 0 preferred leader, 1 any replica, even one out of sync (KIP-460). In versions 1+; must have its
     /// default in others.
     pub election_type: i8,
     /// Null for all.
@@ -104,7 +104,7 @@ pub struct ElectLeadersResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
     /// too.
     pub throttle_time_ms: i32,
-    /// Versions 1+; must have its default in others.
+    /// In versions 1+; must have its default in others.
     pub error_code: ErrorCode,
     pub replica_election_results: Vec<ReplicaElectionResult>,
     /// Fields of newer releases, kept as they came.

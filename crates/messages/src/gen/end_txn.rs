@@ -63,9 +63,9 @@ pub struct EndTxnResponse {
     /// too.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
-    /// For the next transaction; -1 with an error. Versions 5+.
+    /// For the next transaction; -1 with an error. In versions 5+.
     pub producer_id: i64,
-    /// For the next transaction; -1 with an error. Versions 5+.
+    /// For the next transaction; -1 with an error. In versions 5+.
     pub producer_epoch: i16,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

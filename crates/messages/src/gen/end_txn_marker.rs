@@ -11,7 +11,7 @@ use crate::support;
 
 /// The value of the control record that ends a transaction.
 ///
-/// Kafka's `EndTxnMarker`, versions 0.
+/// Kafka's `EndTxnMarker`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EndTxnMarker {
     pub coordinator_epoch: i32,

@@ -17,11 +17,11 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 /// Kafka's `FetchRequest`, versions 4-18, flexible from 12 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct FetchRequest {
-    /// Checked by KRaft voters; clients leave it null. Versions 12+.
+    /// Checked by KRaft voters; clients leave it null. In versions 12+.
     pub cluster_id: Option<Str>,
-    /// A follower's broker id; -1 from consumers. Versions 4-14; must have its default in others.
+    /// A follower's broker id; -1 from consumers. In versions 4-14; must have its default in others.
     pub replica_id: i32,
-    /// A follower's id and epoch (KIP-903); consumers leave it. Versions 15+; must have its default in
+    /// A follower's id and epoch (KIP-903); consumers leave it. In versions 15+; must have its default in
     /// others.
     pub replica_state: ReplicaState,
     /// How long the broker may wait for `min_bytes` (ms).
@@ -32,17 +32,17 @@ pub struct FetchRequest {
     pub max_bytes: i32,
     /// 0 reads everything up to the high watermark, 1 only what is committed, up to the last stable offset.
     pub isolation_level: i8,
-    /// 0 outside a session and when asking for one. Versions 7+.
+    /// 0 outside a session and when asking for one. In versions 7+.
     pub session_id: i32,
     /// 0 asks for a new session, -1 ends it or asks for none; otherwise it counts the session's requests
-    /// from 1. Versions 7+.
+    /// from 1. In versions 7+.
     pub session_epoch: i32,
     /// Partitions to read, in the order in which the response is filled; in a session, those that are new
     /// or changed.
     pub topics: Vec<FetchTopic>,
-    /// Partitions that leave the session. Versions 7+; must have its default in others.
+    /// Partitions that leave the session. In versions 7+; must have its default in others.
     pub forgotten_topics_data: Vec<ForgottenTopic>,
-    /// Where the consumer is, so that it may be sent to a follower nearby (KIP-392). Versions 11+.
+    /// Where the consumer is, so that it may be sent to a follower nearby (KIP-392). In versions 11+.
     pub rack_id: Str,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -200,9 +200,9 @@ impl ReplicaState {
 /// Part of [`FetchRequest`]: `FetchRequest.Topics`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FetchTopic {
-    /// Versions 4-12.
+    /// In versions 4-12.
     pub topic: Str,
-    /// Versions 13+.
+    /// In versions 13+.
     pub topic_id: Uuid,
     pub partitions: Vec<FetchPartition>,
     /// Fields of newer releases, kept as they came.
@@ -237,20 +237,20 @@ impl FetchTopic {
 pub struct FetchPartition {
     pub partition: i32,
     /// Leader epoch the client believes in: an older one is fenced, a newer one is not known yet (KIP-320);
-    /// -1 skips the check. Versions 9+.
+    /// -1 skips the check. In versions 9+.
     pub current_leader_epoch: i32,
     /// The position: offset of the first record wanted.
     pub fetch_offset: i64,
     /// Leader epoch of the last record read, so that the broker notices divergence (KIP-595); -1 to skip
-    /// that. Versions 12+; must have its default in others.
+    /// that. In versions 12+; must have its default in others.
     pub last_fetched_epoch: i32,
-    /// A follower's own; -1 from consumers. Versions 5+.
+    /// A follower's own; -1 from consumers. In versions 5+.
     pub log_start_offset: i64,
     /// Limit for this partition; one batch is sent even when it is larger.
     pub partition_max_bytes: i32,
-    /// The log directory of a KRaft voter; all zero from clients. Versions 17+.
+    /// The log directory of a KRaft voter; all zero from clients. In versions 17+.
     pub replica_directory_id: Uuid,
-    /// A follower's own (KIP-1166); clients leave it. Versions 18+.
+    /// A follower's own (KIP-1166); clients leave it. In versions 18+.
     pub high_watermark: i64,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -355,9 +355,9 @@ impl FetchPartition {
 /// Part of [`FetchRequest`]: `FetchRequest.ForgottenTopicsData`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ForgottenTopic {
-    /// Versions 7-12.
+    /// In versions 7-12.
     pub topic: Str,
-    /// Versions 13+.
+    /// In versions 13+.
     pub topic_id: Uuid,
     pub partitions: Vec<i32>,
     /// Fields of newer releases, kept as they came.
@@ -400,14 +400,14 @@ pub struct FetchResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
     /// too.
     pub throttle_time_ms: i32,
-    /// About the session; partitions carry their own. Versions 7+.
+    /// About the session; partitions carry their own. In versions 7+.
     pub error_code: ErrorCode,
-    /// 0 when the broker granted no session. Versions 7+; must have its default in others.
+    /// 0 when the broker granted no session. In versions 7+; must have its default in others.
     pub session_id: i32,
     /// In a session, only partitions with news.
     pub responses: Vec<FetchableTopicResponse>,
-    /// Addresses of the leaders that `current_leader` names (KIP-951). Versions 16+; must have its default
-    /// in others.
+    /// Addresses of the leaders that `current_leader` names (KIP-951). In versions 16+; must have its
+    /// default in others.
     pub node_endpoints: Vec<NodeEndpoint>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -481,9 +481,9 @@ impl Message for FetchResponse {
 /// Part of [`FetchResponse`]: `FetchResponse.Responses`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FetchableTopicResponse {
-    /// Versions 4-12.
+    /// In versions 4-12.
     pub topic: Str,
-    /// Versions 13+.
+    /// In versions 13+.
     pub topic_id: Uuid,
     pub partitions: Vec<PartitionData>,
     /// Fields of newer releases, kept as they came.
@@ -523,21 +523,21 @@ pub struct PartitionData {
     /// First offset of the earliest open transaction, or the high watermark when there is none; -1 if
     /// unknown.
     pub last_stable_offset: i64,
-    /// First offset the log still holds; -1 if unknown. Versions 5+.
+    /// First offset the log still holds; -1 if unknown. In versions 5+.
     pub log_start_offset: i64,
     /// Where the broker's log departs from the epoch and offset in the request (KIP-595); both -1
-    /// otherwise. Versions 12+; must have its default in others.
+    /// otherwise. In versions 12+; must have its default in others.
     pub diverging_epoch: EpochEndOffset,
-    /// Sent with NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH (KIP-951). Versions 12+; must have its
+    /// Sent with NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH (KIP-951). In versions 12+; must have its
     /// default in others.
     pub current_leader: LeaderIdAndEpoch,
-    /// KRaft's metadata log only. Versions 12+; must have its default in others.
+    /// KRaft's metadata log only. In versions 12+; must have its default in others.
     pub snapshot_id: SnapshotId,
     /// Aborted transactions that overlap the records, for readers of committed records to leave out; null
     /// or empty if none.
     pub aborted_transactions: Option<Vec<AbortedTransaction>>,
-    /// The follower to read from instead (KIP-392); -1 for this broker. Versions 11+; must have its default
-    /// in others.
+    /// The follower to read from instead (KIP-392); -1 for this broker. In versions 11+; must have its
+    /// default in others.
     pub preferred_read_replica: i32,
     /// Whole record batches, the last perhaps cut off.
     pub records: Option<Bytes>,

@@ -15,12 +15,12 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 /// Kafka's `FindCoordinatorRequest`, versions 0-6, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FindCoordinatorRequest {
-    /// A group id or transactional id. Versions 0-3; must have its default in others.
+    /// A group id or transactional id. In versions 0-3; must have its default in others.
     pub key: Str,
-    /// 0 group, 1 transactional id, 2 share group's partition (`group:topic-id:partition`). Versions 1+;
+    /// 0 group, 1 transactional id, 2 share group's partition (`group:topic-id:partition`). In versions 1+;
     /// must have its default in others.
     pub key_type: i8,
-    /// Versions 4+; must have its default in others.
+    /// In versions 4+; must have its default in others.
     pub coordinator_keys: Vec<Str>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -76,19 +76,19 @@ impl Request for FindCoordinatorRequest {
 #[derive(Debug, Clone, PartialEq)]
 pub struct FindCoordinatorResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
-    /// too. Versions 1+.
+    /// too. In versions 1+.
     pub throttle_time_ms: i32,
-    /// Versions 0-3; must have its default in others.
+    /// In versions 0-3; must have its default in others.
     pub error_code: ErrorCode,
-    /// Versions 1-3.
+    /// In versions 1-3.
     pub error_message: Option<Str>,
-    /// Versions 0-3; must have its default in others.
+    /// In versions 0-3; must have its default in others.
     pub node_id: i32,
-    /// Versions 0-3; must have its default in others.
+    /// In versions 0-3; must have its default in others.
     pub host: Str,
-    /// Versions 0-3; must have its default in others.
+    /// In versions 0-3; must have its default in others.
     pub port: i32,
-    /// Versions 4+; must have its default in others.
+    /// In versions 4+; must have its default in others.
     pub coordinators: Vec<Coordinator>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

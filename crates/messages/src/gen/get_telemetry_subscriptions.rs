@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `GetTelemetrySubscriptionsRequest`, versions 0, flexible (KIP-482).
+/// Kafka's `GetTelemetrySubscriptionsRequest`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GetTelemetrySubscriptionsRequest {
     /// All zero at first: the broker then gives one (KIP-714).
@@ -44,7 +44,7 @@ impl Request for GetTelemetrySubscriptionsRequest {
     type Response = GetTelemetrySubscriptionsResponse;
 }
 
-/// Kafka's `GetTelemetrySubscriptionsResponse`, versions 0, flexible (KIP-482).
+/// Kafka's `GetTelemetrySubscriptionsResponse`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GetTelemetrySubscriptionsResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back

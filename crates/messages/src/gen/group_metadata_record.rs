@@ -10,7 +10,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::Message;
 use crate::support;
 
-/// Kafka's `GroupMetadataKey`, versions 0.
+/// Kafka's `GroupMetadataKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GroupMetadataKey {
     pub group: Str,
@@ -46,7 +46,7 @@ pub struct GroupMetadataValue {
     pub generation: i32,
     pub protocol: Option<Str>,
     pub leader: Option<Str>,
-    /// Versions 2+.
+    /// In versions 2+.
     pub current_state_timestamp: i64,
     pub members: Vec<MemberMetadata>,
     /// Fields of newer releases, kept as they came.
@@ -108,11 +108,11 @@ impl Message for GroupMetadataValue {
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemberMetadata {
     pub member_id: Str,
-    /// Versions 3+.
+    /// In versions 3+.
     pub group_instance_id: Option<Str>,
     pub client_id: Str,
     pub client_host: Str,
-    /// Versions 1+.
+    /// In versions 1+.
     pub rebalance_timeout: i32,
     pub session_timeout: i32,
     pub subscription: Bytes,

@@ -15,7 +15,7 @@ pub struct HeartbeatRequest {
     pub group_id: Str,
     pub generation_id: i32,
     pub member_id: Str,
-    /// Name of a static member (KIP-345); null for dynamic ones. Versions 3+; must have its default in
+    /// Name of a static member (KIP-345); null for dynamic ones. In versions 3+; must have its default in
     /// others.
     pub group_instance_id: Option<Str>,
     /// Fields of newer releases, kept as they came.
@@ -66,7 +66,7 @@ impl Request for HeartbeatRequest {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HeartbeatResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
-    /// too. Versions 1+.
+    /// too. In versions 1+.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     /// Fields of newer releases, kept as they came.

@@ -18,15 +18,15 @@ pub struct InitProducerIdRequest {
     pub transactional_id: Option<Str>,
     /// After this the coordinator aborts (ms).
     pub transaction_timeout_ms: i32,
-    /// -1, or the id to keep while its epoch is raised (KIP-360). Versions 3+; must have its default in
+    /// -1, or the id to keep while its epoch is raised (KIP-360). In versions 3+; must have its default in
     /// others.
     pub producer_id: i64,
-    /// -1, or the epoch of that id. Versions 3+; must have its default in others.
+    /// -1, or the epoch of that id. In versions 3+; must have its default in others.
     pub producer_epoch: i16,
-    /// Whether the transaction is part of a two-phase commit, without a timeout (KIP-939). Versions 6+;
+    /// Whether the transaction is part of a two-phase commit, without a timeout (KIP-939). In versions 6+;
     /// must have its default in others.
     pub enable2_pc: bool,
-    /// Whether a prepared transaction is left open rather than aborted (KIP-939). Versions 6+; must have
+    /// Whether a prepared transaction is left open rather than aborted (KIP-939). In versions 6+; must have
     /// its default in others.
     pub keep_prepared_txn: bool,
     /// Fields of newer releases, kept as they came.
@@ -112,10 +112,10 @@ pub struct InitProducerIdResponse {
     pub error_code: ErrorCode,
     pub producer_id: i64,
     pub producer_epoch: i16,
-    /// Producer id of the transaction that was left open; -1 if none. Versions 6+; must have its default in
-    /// others.
+    /// Producer id of the transaction that was left open; -1 if none. In versions 6+; must have its default
+    /// in others.
     pub ongoing_txn_producer_id: i64,
-    /// Epoch of the transaction that was left open; -1 if none. Versions 6+; must have its default in
+    /// Epoch of the transaction that was left open; -1 if none. In versions 6+; must have its default in
     /// others.
     pub ongoing_txn_producer_epoch: i16,
     /// Fields of newer releases, kept as they came.

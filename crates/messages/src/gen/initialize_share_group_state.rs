@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `InitializeShareGroupStateRequest`, versions 0, flexible (KIP-482).
+/// Kafka's `InitializeShareGroupStateRequest`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct InitializeShareGroupStateRequest {
     pub group_id: Str,
@@ -114,7 +114,7 @@ impl PartitionData {
     }
 }
 
-/// Kafka's `InitializeShareGroupStateResponse`, versions 0, flexible (KIP-482).
+/// Kafka's `InitializeShareGroupStateResponse`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct InitializeShareGroupStateResponse {
     pub results: Vec<InitializeStateResult>,

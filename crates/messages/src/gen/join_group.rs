@@ -18,18 +18,18 @@ pub struct JoinGroupRequest {
     pub group_id: Str,
     /// Without a heartbeat for this long the member is out (ms).
     pub session_timeout_ms: i32,
-    /// How long members have to join again in a rebalance (ms). Versions 1+.
+    /// How long members have to join again in a rebalance (ms). In versions 1+.
     pub rebalance_timeout_ms: i32,
     /// Empty at first; then what MEMBER_ID_REQUIRED brought (KIP-394).
     pub member_id: Str,
-    /// Name of a static member (KIP-345); null for dynamic ones. Versions 5+; must have its default in
+    /// Name of a static member (KIP-345); null for dynamic ones. In versions 5+; must have its default in
     /// others.
     pub group_instance_id: Option<Str>,
     /// `consumer` for consumers.
     pub protocol_type: Str,
     /// The assignors that the member offers, best first.
     pub protocols: Vec<JoinGroupRequestProtocol>,
-    /// Why it joins again, for the coordinator's log (KIP-800). Versions 8+.
+    /// Why it joins again, for the coordinator's log (KIP-800). In versions 8+.
     pub reason: Option<Str>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -139,19 +139,19 @@ impl JoinGroupRequestProtocol {
 #[derive(Debug, Clone, PartialEq)]
 pub struct JoinGroupResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
-    /// too. Versions 2+.
+    /// too. In versions 2+.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     /// Counts rebalances; -1 with an error.
     pub generation_id: i32,
-    /// Versions 7+.
+    /// In versions 7+.
     pub protocol_type: Option<Str>,
     /// Null only in versions 7+.
     pub protocol_name: Option<Str>,
     /// Member id of the one who assigns.
     pub leader: Str,
-    /// Whether the leader, back after a restart, must not assign anew (KIP-814). Versions 9+; must have its
-    /// default in others.
+    /// Whether the leader, back after a restart, must not assign anew (KIP-814). In versions 9+; must have
+    /// its default in others.
     pub skip_assignment: bool,
     pub member_id: Str,
     /// Filled for the leader only.
@@ -238,7 +238,7 @@ impl Message for JoinGroupResponse {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct JoinGroupResponseMember {
     pub member_id: Str,
-    /// Name of a static member (KIP-345); null for dynamic ones. Versions 5+.
+    /// Name of a static member (KIP-345); null for dynamic ones. In versions 5+.
     pub group_instance_id: Option<Str>,
     pub metadata: Bytes,
     /// Fields of newer releases, kept as they came.

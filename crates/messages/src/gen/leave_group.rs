@@ -13,9 +13,9 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LeaveGroupRequest {
     pub group_id: Str,
-    /// Versions 0-2; must have its default in others.
+    /// In versions 0-2; must have its default in others.
     pub member_id: Str,
-    /// Versions 3+; must have its default in others.
+    /// In versions 3+; must have its default in others.
     pub members: Vec<MemberIdentity>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -69,7 +69,7 @@ pub struct MemberIdentity {
     pub member_id: Str,
     /// Name of a static member (KIP-345); null for dynamic ones.
     pub group_instance_id: Option<Str>,
-    /// Versions 5+.
+    /// In versions 5+.
     pub reason: Option<Str>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -99,10 +99,10 @@ impl MemberIdentity {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LeaveGroupResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
-    /// too. Versions 1+.
+    /// too. In versions 1+.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
-    /// Versions 3+; must have its default in others.
+    /// In versions 3+; must have its default in others.
     pub members: Vec<MemberResponse>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

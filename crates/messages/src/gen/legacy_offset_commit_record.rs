@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, Writer};
 use crate::Message;
 use crate::support;
 
-/// Kafka's `LegacyOffsetCommitKey`, versions 0.
+/// Kafka's `LegacyOffsetCommitKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LegacyOffsetCommitKey {
     pub group: Str,
@@ -46,7 +46,7 @@ impl LegacyOffsetCommitKey {
     pub const RECORD_TYPE: i16 = 0;
 }
 
-/// Kafka's `LegacyOffsetCommitValue`, versions 0.
+/// Kafka's `LegacyOffsetCommitValue`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LegacyOffsetCommitValue {
     pub offset: i64,

@@ -12,7 +12,7 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 /// Kafka's `ListConfigResourcesRequest`, versions 0-1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListConfigResourcesRequest {
-    /// Versions 1+; must have its default in others.
+    /// In versions 1+; must have its default in others.
     pub resource_types: Vec<i8>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -98,7 +98,7 @@ impl Message for ListConfigResourcesResponse {
 pub struct ConfigResource {
     pub resource_name: Str,
     /// Which kind of thing: for settings 2 topic, 4 broker, 8 broker logger, 16 client metrics, 32 group;
-    /// ACLs number them otherwise. Versions 1+.
+    /// ACLs number them otherwise. In versions 1+.
     pub resource_type: i8,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

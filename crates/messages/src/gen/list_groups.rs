@@ -12,9 +12,9 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 /// Kafka's `ListGroupsRequest`, versions 0-5, flexible from 3 (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListGroupsRequest {
-    /// Versions 4+; must have its default in others.
+    /// In versions 4+; must have its default in others.
     pub states_filter: Vec<Str>,
-    /// Versions 5+; must have its default in others.
+    /// In versions 5+; must have its default in others.
     pub types_filter: Vec<Str>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -68,7 +68,7 @@ impl Request for ListGroupsRequest {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListGroupsResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
-    /// too. Versions 1+.
+    /// too. In versions 1+.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub groups: Vec<ListedGroup>,
@@ -108,9 +108,9 @@ impl Message for ListGroupsResponse {
 pub struct ListedGroup {
     pub group_id: Str,
     pub protocol_type: Str,
-    /// Versions 4+.
+    /// In versions 4+.
     pub group_state: Str,
-    /// Versions 5+.
+    /// In versions 5+.
     pub group_type: Str,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -17,10 +17,10 @@ pub struct ListOffsetsRequest {
     /// -1 from consumers, who get no offset above the high watermark.
     pub replica_id: i32,
     /// 0 reads everything up to the high watermark, 1 only what is committed, up to the last stable offset.
-    /// Versions 2+; must have its default in others.
+    /// In versions 2+; must have its default in others.
     pub isolation_level: i8,
     pub topics: Vec<ListOffsetsTopic>,
-    /// How long the broker may look in remote storage (ms). Versions 10+.
+    /// How long the broker may look in remote storage (ms). In versions 10+.
     pub timeout_ms: i32,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -96,7 +96,7 @@ impl ListOffsetsTopic {
 pub struct ListOffsetsPartition {
     pub partition_index: i32,
     /// Leader epoch the client believes in: an older one is fenced, a newer one is not known yet (KIP-320);
-    /// -1 skips the check. Versions 4+.
+    /// -1 skips the check. In versions 4+.
     pub current_leader_epoch: i32,
     /// Milliseconds since the epoch, for the first record at or after it; -1 the end of the log, -2 its
     /// start, -3 the record of the greatest timestamp (KIP-734), -4 the start of the local log (KIP-405),
@@ -146,7 +146,7 @@ impl ListOffsetsPartition {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListOffsetsResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
-    /// too. Versions 2+.
+    /// too. In versions 2+.
     pub throttle_time_ms: i32,
     pub topics: Vec<ListOffsetsTopicResponse>,
     /// Fields of newer releases, kept as they came.
@@ -216,7 +216,7 @@ pub struct ListOffsetsPartitionResponse {
     pub timestamp: i64,
     /// -1 when no record matches.
     pub offset: i64,
-    /// Leader epoch of the record found; -1 if unknown. Versions 4+; must have its default in others.
+    /// Leader epoch of the record found; -1 if unknown. In versions 4+; must have its default in others.
     pub leader_epoch: i32,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ListPartitionReassignmentsRequest`, versions 0, flexible (KIP-482).
+/// Kafka's `ListPartitionReassignmentsRequest`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListPartitionReassignmentsRequest {
     pub timeout_ms: i32,
@@ -96,7 +96,7 @@ impl ListPartitionReassignmentsTopics {
     }
 }
 
-/// Kafka's `ListPartitionReassignmentsResponse`, versions 0, flexible (KIP-482).
+/// Kafka's `ListPartitionReassignmentsResponse`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListPartitionReassignmentsResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back

@@ -14,9 +14,9 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 pub struct ListTransactionsRequest {
     pub state_filters: Vec<Str>,
     pub producer_id_filters: Vec<i64>,
-    /// Only those open for longer (ms); -1 for all. Versions 1+; must have its default in others.
+    /// Only those open for longer (ms); -1 for all. In versions 1+; must have its default in others.
     pub duration_filter: i64,
-    /// Versions 2+; must have its default in others.
+    /// In versions 2+; must have its default in others.
     pub transactional_id_pattern: Option<Str>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -16,12 +16,12 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 pub struct MetadataRequest {
     /// Null asks for all topics, an empty array for none (version 0: for all). Null only in versions 1+.
     pub topics: Option<Vec<MetadataRequestTopic>>,
-    /// Whether asking for a topic may create it; brokers have a switch of their own. Versions 4+; must have
-    /// its default in others.
+    /// Whether asking for a topic may create it; brokers have a switch of their own. In versions 4+; must
+    /// have its default in others.
     pub allow_auto_topic_creation: bool,
-    /// Versions 8-10; must have its default in others.
+    /// In versions 8-10; must have its default in others.
     pub include_cluster_authorized_operations: bool,
-    /// Versions 8+; must have its default in others.
+    /// In versions 8+; must have its default in others.
     pub include_topic_authorized_operations: bool,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -107,7 +107,7 @@ impl Request for MetadataRequest {
 /// Part of [`MetadataRequest`]: `MetadataRequest.Topics`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetadataRequestTopic {
-    /// All zero when the topic is given by name. Versions 10+.
+    /// All zero when the topic is given by name. In versions 10+.
     pub topic_id: Uuid,
     /// Null when the topic is given by id. Null only in versions 10+.
     pub name: Option<Str>,
@@ -150,19 +150,19 @@ impl MetadataRequestTopic {
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetadataResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
-    /// too. Versions 3+.
+    /// too. In versions 3+.
     pub throttle_time_ms: i32,
     pub brokers: Vec<MetadataResponseBroker>,
-    /// Versions 2+.
+    /// In versions 2+.
     pub cluster_id: Option<Str>,
-    /// The broker to send requests for the controller to; -1 if unknown. Versions 1+.
+    /// The broker to send requests for the controller to; -1 if unknown. In versions 1+.
     pub controller_id: i32,
     pub topics: Vec<MetadataResponseTopic>,
-    /// Bit set of ACL operations the caller may do; `i32::MIN` when it was not asked for. Versions 8-10;
+    /// Bit set of ACL operations the caller may do; `i32::MIN` when it was not asked for. In versions 8-10;
     /// must have its default in others.
     pub cluster_authorized_operations: i32,
-    /// REBOOTSTRAP_REQUIRED asks the client to start again from its bootstrap servers (KIP-1102). Versions
-    /// 13+.
+    /// REBOOTSTRAP_REQUIRED asks the client to start again from its bootstrap servers (KIP-1102). In
+    /// versions 13+.
     pub error_code: ErrorCode,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -244,7 +244,7 @@ pub struct MetadataResponseBroker {
     pub node_id: i32,
     pub host: Str,
     pub port: i32,
-    /// Versions 1+.
+    /// In versions 1+.
     pub rack: Option<Str>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -278,13 +278,13 @@ pub struct MetadataResponseTopic {
     pub error_code: ErrorCode,
     /// Null when an unknown topic was asked for by id. Null only in versions 12+.
     pub name: Option<Str>,
-    /// Versions 10+.
+    /// In versions 10+.
     pub topic_id: Uuid,
-    /// Whether Kafka keeps its own state there. Versions 1+.
+    /// Whether Kafka keeps its own state there. In versions 1+.
     pub is_internal: bool,
     pub partitions: Vec<MetadataResponsePartition>,
-    /// Bit set of ACL operations the caller may do; `i32::MIN` when it was not asked for. Versions 8+; must
-    /// have its default in others.
+    /// Bit set of ACL operations the caller may do; `i32::MIN` when it was not asked for. In versions 8+;
+    /// must have its default in others.
     pub topic_authorized_operations: i32,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -356,11 +356,11 @@ pub struct MetadataResponsePartition {
     pub partition_index: i32,
     /// -1 when there is none.
     pub leader_id: i32,
-    /// Counts leader elections; -1 if unknown. Versions 7+.
+    /// Counts leader elections; -1 if unknown. In versions 7+.
     pub leader_epoch: i32,
     pub replica_nodes: Vec<i32>,
     pub isr_nodes: Vec<i32>,
-    /// Versions 5+.
+    /// In versions 5+.
     pub offline_replicas: Vec<i32>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -18,10 +18,10 @@ pub struct OffsetCommitRequest {
     /// Generation (classic groups) or member epoch (KIP-848); -1 from outside any group.
     pub generation_id_or_member_epoch: i32,
     pub member_id: Str,
-    /// Name of a static member (KIP-345); null for dynamic ones. Versions 7+; must have its default in
+    /// Name of a static member (KIP-345); null for dynamic ones. In versions 7+; must have its default in
     /// others.
     pub group_instance_id: Option<Str>,
-    /// How long to keep the offsets (ms); -1 for the broker's setting. Versions 2-4.
+    /// How long to keep the offsets (ms); -1 for the broker's setting. In versions 2-4.
     pub retention_time_ms: i64,
     pub topics: Vec<OffsetCommitRequestTopic>,
     /// Fields of newer releases, kept as they came.
@@ -93,9 +93,9 @@ impl Request for OffsetCommitRequest {
 /// Part of [`OffsetCommitRequest`]: `OffsetCommitRequest.Topics`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OffsetCommitRequestTopic {
-    /// Versions 2-9.
+    /// In versions 2-9.
     pub name: Str,
-    /// Versions 10+.
+    /// In versions 10+.
     pub topic_id: Uuid,
     pub partitions: Vec<OffsetCommitRequestPartition>,
     /// Fields of newer releases, kept as they came.
@@ -133,7 +133,7 @@ pub struct OffsetCommitRequestPartition {
     /// The next offset to read, one above the last record processed.
     pub committed_offset: i64,
     /// Leader epoch of the last record before the committed offset, for truncation checks; -1 if unknown.
-    /// Versions 6+.
+    /// In versions 6+.
     pub committed_leader_epoch: i32,
     pub committed_metadata: Option<Str>,
     /// Fields of newer releases, kept as they came.
@@ -186,7 +186,7 @@ impl OffsetCommitRequestPartition {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OffsetCommitResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
-    /// too. Versions 3+.
+    /// too. In versions 3+.
     pub throttle_time_ms: i32,
     pub topics: Vec<OffsetCommitResponseTopic>,
     /// Fields of newer releases, kept as they came.
@@ -223,9 +223,9 @@ impl Message for OffsetCommitResponse {
 /// Part of [`OffsetCommitResponse`]: `OffsetCommitResponse.Topics`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OffsetCommitResponseTopic {
-    /// Versions 2-9.
+    /// In versions 2-9.
     pub name: Str,
-    /// Versions 10+.
+    /// In versions 10+.
     pub topic_id: Uuid,
     pub partitions: Vec<OffsetCommitResponsePartition>,
     /// Fields of newer releases, kept as they came.

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::Message;
 use crate::support;
 
-/// Kafka's `OffsetCommitKey`, versions 0.
+/// Kafka's `OffsetCommitKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OffsetCommitKey {
     pub group: Str,
@@ -50,13 +50,13 @@ impl OffsetCommitKey {
 #[derive(Debug, Clone, PartialEq)]
 pub struct OffsetCommitValue {
     pub offset: i64,
-    /// Versions 3+.
+    /// In versions 3+.
     pub leader_epoch: i32,
     pub metadata: Str,
     pub commit_timestamp: i64,
-    /// Milliseconds since the epoch; -1 if it follows the broker's setting. Versions 1.
+    /// Milliseconds since the epoch; -1 if it follows the broker's setting. In version 1.
     pub expire_timestamp: i64,
-    /// Versions 4+.
+    /// In versions 4+.
     pub topic_id: Uuid,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

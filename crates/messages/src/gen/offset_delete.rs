@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `OffsetDeleteRequest`, versions 0.
+/// Kafka's `OffsetDeleteRequest`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OffsetDeleteRequest {
     pub group_id: Str,
@@ -86,7 +86,7 @@ impl OffsetDeleteRequestPartition {
     }
 }
 
-/// Kafka's `OffsetDeleteResponse`, versions 0.
+/// Kafka's `OffsetDeleteResponse`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OffsetDeleteResponse {
     pub error_code: ErrorCode,

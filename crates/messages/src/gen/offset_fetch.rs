@@ -14,13 +14,13 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 /// Kafka's `OffsetFetchRequest`, versions 1-10, flexible from 6 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct OffsetFetchRequest {
-    /// Versions 1-7; must have its default in others.
+    /// In versions 1-7; must have its default in others.
     pub group_id: Str,
-    /// Null asks for all. Versions 1-7; must have its default in others. Null only in versions 2-7.
+    /// Null asks for all. In versions 1-7; must have its default in others. Null only in versions 2-7.
     pub topics: Option<Vec<OffsetFetchRequestTopic>>,
-    /// Versions 8+; must have its default in others.
+    /// In versions 8+; must have its default in others.
     pub groups: Vec<OffsetFetchRequestGroup>,
-    /// Whether offsets of open transactions are an error, UNSTABLE_OFFSET_COMMIT (KIP-447). Versions 7+;
+    /// Whether offsets of open transactions are an error, UNSTABLE_OFFSET_COMMIT (KIP-447). In versions 7+;
     /// must have its default in others.
     pub require_stable: bool,
     /// Fields of newer releases, kept as they came.
@@ -137,9 +137,9 @@ impl OffsetFetchRequestTopic {
 #[derive(Debug, Clone, PartialEq)]
 pub struct OffsetFetchRequestGroup {
     pub group_id: Str,
-    /// Versions 9+.
+    /// In versions 9+.
     pub member_id: Option<Str>,
-    /// Versions 9+.
+    /// In versions 9+.
     pub member_epoch: i32,
     /// Null asks for all.
     pub topics: Option<Vec<OffsetFetchRequestTopics>>,
@@ -194,9 +194,9 @@ impl OffsetFetchRequestGroup {
 /// Part of [`OffsetFetchRequest`]: `OffsetFetchRequest.Groups.Topics`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OffsetFetchRequestTopics {
-    /// Versions 8-9.
+    /// In versions 8-9.
     pub name: Str,
-    /// Versions 10+.
+    /// In versions 10+.
     pub topic_id: Uuid,
     pub partition_indexes: Vec<i32>,
     /// Fields of newer releases, kept as they came.
@@ -245,13 +245,13 @@ impl OffsetFetchRequestTopics {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OffsetFetchResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
-    /// too. Versions 3+.
+    /// too. In versions 3+.
     pub throttle_time_ms: i32,
-    /// Versions 1-7; must have its default in others.
+    /// In versions 1-7; must have its default in others.
     pub topics: Vec<OffsetFetchResponseTopic>,
-    /// Versions 2-7.
+    /// In versions 2-7.
     pub error_code: ErrorCode,
-    /// Versions 8+; must have its default in others.
+    /// In versions 8+; must have its default in others.
     pub groups: Vec<OffsetFetchResponseGroup>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -346,7 +346,7 @@ pub struct OffsetFetchResponsePartition {
     /// -1 when nothing is committed.
     pub committed_offset: i64,
     /// Leader epoch of the last record before the committed offset, for truncation checks; -1 if unknown.
-    /// Versions 5+.
+    /// In versions 5+.
     pub committed_leader_epoch: i32,
     pub metadata: Option<Str>,
     pub error_code: ErrorCode,
@@ -428,9 +428,9 @@ impl OffsetFetchResponseGroup {
 /// Part of [`OffsetFetchResponse`]: `OffsetFetchResponse.Groups.Topics`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OffsetFetchResponseTopics {
-    /// Versions 8-9.
+    /// In versions 8-9.
     pub name: Str,
-    /// Versions 10+.
+    /// In versions 10+.
     pub topic_id: Uuid,
     pub partitions: Vec<OffsetFetchResponsePartitions>,
     /// Fields of newer releases, kept as they came.

@@ -14,7 +14,7 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 /// Kafka's `OffsetForLeaderEpochRequest`, versions 2-4, flexible from 4 (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct OffsetForLeaderEpochRequest {
-    /// -1 from consumers, -2 from tools. Versions 3+.
+    /// -1 from consumers, -2 from tools. In versions 3+.
     pub replica_id: i32,
     pub topics: Vec<OffsetForLeaderTopic>,
     /// Fields of newer releases, kept as they came.

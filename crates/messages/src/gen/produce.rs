@@ -64,9 +64,9 @@ impl Request for ProduceRequest {
 /// Part of [`ProduceRequest`]: `ProduceRequest.TopicData`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TopicProduceData {
-    /// Versions 3-12.
+    /// In versions 3-12.
     pub name: Str,
-    /// Versions 13+.
+    /// In versions 13+.
     pub topic_id: Uuid,
     pub partition_data: Vec<PartitionProduceData>,
     /// Fields of newer releases, kept as they came.
@@ -146,8 +146,8 @@ pub struct ProduceResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
     /// too.
     pub throttle_time_ms: i32,
-    /// Addresses of the leaders that `current_leader` names (KIP-951). Versions 10+; must have its default
-    /// in others.
+    /// Addresses of the leaders that `current_leader` names (KIP-951). In versions 10+; must have its
+    /// default in others.
     pub node_endpoints: Vec<NodeEndpoint>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -208,9 +208,9 @@ impl Message for ProduceResponse {
 /// Part of [`ProduceResponse`]: `ProduceResponse.Responses`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TopicProduceResponse {
-    /// Versions 3-12.
+    /// In versions 3-12.
     pub name: Str,
-    /// Versions 13+.
+    /// In versions 13+.
     pub topic_id: Uuid,
     pub partition_responses: Vec<PartitionProduceResponse>,
     /// Fields of newer releases, kept as they came.
@@ -253,13 +253,13 @@ pub struct PartitionProduceResponse {
     pub base_offset: i64,
     /// When the broker appended it, for topics with LogAppendTime (ms since the epoch); -1 otherwise.
     pub log_append_time_ms: i64,
-    /// First offset the log still holds; -1 if unknown. Versions 5+.
+    /// First offset the log still holds; -1 if unknown. In versions 5+.
     pub log_start_offset: i64,
-    /// The records because of which the whole batch was refused (KIP-467). Versions 8+.
+    /// The records because of which the whole batch was refused (KIP-467). In versions 8+.
     pub record_errors: Vec<BatchIndexAndErrorMessage>,
-    /// Versions 8+.
+    /// In versions 8+.
     pub error_message: Option<Str>,
-    /// Sent with NOT_LEADER_OR_FOLLOWER (KIP-951). Versions 10+; must have its default in others.
+    /// Sent with NOT_LEADER_OR_FOLLOWER (KIP-951). In versions 10+; must have its default in others.
     pub current_leader: LeaderIdAndEpoch,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -10,7 +10,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, TaggedFields, Uuid, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `PushTelemetryRequest`, versions 0, flexible (KIP-482).
+/// Kafka's `PushTelemetryRequest`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PushTelemetryRequest {
     pub client_instance_id: Uuid,
@@ -58,7 +58,7 @@ impl Request for PushTelemetryRequest {
     type Response = PushTelemetryResponse;
 }
 
-/// Kafka's `PushTelemetryResponse`, versions 0, flexible (KIP-482).
+/// Kafka's `PushTelemetryResponse`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PushTelemetryResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ReadShareGroupStateRequest`, versions 0, flexible (KIP-482).
+/// Kafka's `ReadShareGroupStateRequest`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReadShareGroupStateRequest {
     pub group_id: Str,
@@ -105,7 +105,7 @@ impl PartitionData {
     }
 }
 
-/// Kafka's `ReadShareGroupStateResponse`, versions 0, flexible (KIP-482).
+/// Kafka's `ReadShareGroupStateResponse`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReadShareGroupStateResponse {
     pub results: Vec<ReadStateResult>,

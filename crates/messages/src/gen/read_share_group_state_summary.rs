@@ -186,7 +186,7 @@ pub struct PartitionResult {
     pub state_epoch: i32,
     pub leader_epoch: i32,
     pub start_offset: i64,
-    /// Versions 1+.
+    /// In versions 1+.
     pub delivery_complete_count: i32,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `RemoveRaftVoterRequest`, versions 0, flexible (KIP-482).
+/// Kafka's `RemoveRaftVoterRequest`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoveRaftVoterRequest {
     pub cluster_id: Option<Str>,
@@ -60,7 +60,7 @@ impl Request for RemoveRaftVoterRequest {
     type Response = RemoveRaftVoterResponse;
 }
 
-/// Kafka's `RemoveRaftVoterResponse`, versions 0, flexible (KIP-482).
+/// Kafka's `RemoveRaftVoterResponse`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoveRaftVoterResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back

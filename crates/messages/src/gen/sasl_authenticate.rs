@@ -61,7 +61,7 @@ pub struct SaslAuthenticateResponse {
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,
     pub auth_bytes: Bytes,
-    /// After this the client authenticates again (KIP-368, ms); 0 for never. Versions 1+.
+    /// After this the client authenticates again (KIP-368, ms); 0 for never. In versions 1+.
     pub session_lifetime_ms: i64,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

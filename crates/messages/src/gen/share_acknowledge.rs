@@ -16,7 +16,7 @@ pub struct ShareAcknowledgeRequest {
     pub member_id: Option<Str>,
     /// 0 opens a share session, -1 closes it; in between it counts requests.
     pub share_session_epoch: i32,
-    /// Versions 2+; must have its default in others.
+    /// In versions 2+; must have its default in others.
     pub is_renew_ack: bool,
     pub topics: Vec<AcknowledgeTopic>,
     /// Fields of newer releases, kept as they came.
@@ -193,7 +193,7 @@ pub struct ShareAcknowledgeResponse {
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,
-    /// Versions 2+.
+    /// In versions 2+.
     pub acquisition_lock_timeout_ms: i32,
     pub responses: Vec<ShareAcknowledgeTopicResponse>,
     /// Addresses of the leaders that `current_leader` names (KIP-951).

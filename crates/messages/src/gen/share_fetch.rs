@@ -25,9 +25,9 @@ pub struct ShareFetchRequest {
     pub max_bytes: i32,
     pub max_records: i32,
     pub batch_size: i32,
-    /// Versions 2+.
+    /// In versions 2+.
     pub share_acquire_mode: i8,
-    /// Versions 2+; must have its default in others.
+    /// In versions 2+; must have its default in others.
     pub is_renew_ack: bool,
     pub topics: Vec<FetchTopic>,
     pub forgotten_topics_data: Vec<ForgottenTopic>,

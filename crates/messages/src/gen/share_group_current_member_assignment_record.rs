@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::Message;
 use crate::support;
 
-/// Kafka's `ShareGroupCurrentMemberAssignmentKey`, versions 0.
+/// Kafka's `ShareGroupCurrentMemberAssignmentKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupCurrentMemberAssignmentKey {
     pub group_id: Str,
@@ -43,7 +43,7 @@ impl ShareGroupCurrentMemberAssignmentKey {
     pub const RECORD_TYPE: i16 = 14;
 }
 
-/// Kafka's `ShareGroupCurrentMemberAssignmentValue`, versions 0, flexible (KIP-482).
+/// Kafka's `ShareGroupCurrentMemberAssignmentValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupCurrentMemberAssignmentValue {
     pub member_epoch: i32,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ShareGroupDescribeRequest`, versions 1, flexible (KIP-482).
+/// Kafka's `ShareGroupDescribeRequest`, version 1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupDescribeRequest {
     pub group_ids: Vec<Str>,
@@ -46,7 +46,7 @@ impl Request for ShareGroupDescribeRequest {
     type Response = ShareGroupDescribeResponse;
 }
 
-/// Kafka's `ShareGroupDescribeResponse`, versions 1, flexible (KIP-482).
+/// Kafka's `ShareGroupDescribeResponse`, version 1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupDescribeResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `ShareGroupHeartbeatRequest`, versions 1, flexible (KIP-482).
+/// Kafka's `ShareGroupHeartbeatRequest`, version 1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupHeartbeatRequest {
     pub group_id: Str,
@@ -64,7 +64,7 @@ impl Request for ShareGroupHeartbeatRequest {
     type Response = ShareGroupHeartbeatResponse;
 }
 
-/// Kafka's `ShareGroupHeartbeatResponse`, versions 1, flexible (KIP-482).
+/// Kafka's `ShareGroupHeartbeatResponse`, version 1, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupHeartbeatResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back

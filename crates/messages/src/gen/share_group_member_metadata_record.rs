@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::Message;
 use crate::support;
 
-/// Kafka's `ShareGroupMemberMetadataKey`, versions 0.
+/// Kafka's `ShareGroupMemberMetadataKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupMemberMetadataKey {
     pub group_id: Str,
@@ -43,7 +43,7 @@ impl ShareGroupMemberMetadataKey {
     pub const RECORD_TYPE: i16 = 10;
 }
 
-/// Kafka's `ShareGroupMemberMetadataValue`, versions 0, flexible (KIP-482).
+/// Kafka's `ShareGroupMemberMetadataValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShareGroupMemberMetadataValue {
     pub rack_id: Option<Str>,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::Message;
 use crate::support;
 
-/// Kafka's `ShareGroupMetadataKey`, versions 0.
+/// Kafka's `ShareGroupMetadataKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupMetadataKey {
     pub group_id: Str,
@@ -38,7 +38,7 @@ impl ShareGroupMetadataKey {
     pub const RECORD_TYPE: i16 = 11;
 }
 
-/// Kafka's `ShareGroupMetadataValue`, versions 0, flexible (KIP-482).
+/// Kafka's `ShareGroupMetadataValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupMetadataValue {
     pub epoch: i32,

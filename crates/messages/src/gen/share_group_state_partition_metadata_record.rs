@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::Message;
 use crate::support;
 
-/// Kafka's `ShareGroupStatePartitionMetadataKey`, versions 0.
+/// Kafka's `ShareGroupStatePartitionMetadataKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupStatePartitionMetadataKey {
     pub group_id: Str,
@@ -38,7 +38,7 @@ impl ShareGroupStatePartitionMetadataKey {
     pub const RECORD_TYPE: i16 = 15;
 }
 
-/// Kafka's `ShareGroupStatePartitionMetadataValue`, versions 0, flexible (KIP-482).
+/// Kafka's `ShareGroupStatePartitionMetadataValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupStatePartitionMetadataValue {
     pub initializing_topics: Vec<TopicPartitionsInfo>,

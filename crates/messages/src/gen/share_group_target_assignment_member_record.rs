@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Uuid, Wri
 use crate::Message;
 use crate::support;
 
-/// Kafka's `ShareGroupTargetAssignmentMemberKey`, versions 0.
+/// Kafka's `ShareGroupTargetAssignmentMemberKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupTargetAssignmentMemberKey {
     pub group_id: Str,
@@ -43,7 +43,7 @@ impl ShareGroupTargetAssignmentMemberKey {
     pub const RECORD_TYPE: i16 = 13;
 }
 
-/// Kafka's `ShareGroupTargetAssignmentMemberValue`, versions 0, flexible (KIP-482).
+/// Kafka's `ShareGroupTargetAssignmentMemberValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupTargetAssignmentMemberValue {
     pub topic_partitions: Vec<TopicPartition>,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::Message;
 use crate::support;
 
-/// Kafka's `ShareGroupTargetAssignmentMetadataKey`, versions 0.
+/// Kafka's `ShareGroupTargetAssignmentMetadataKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupTargetAssignmentMetadataKey {
     pub group_id: Str,
@@ -38,7 +38,7 @@ impl ShareGroupTargetAssignmentMetadataKey {
     pub const RECORD_TYPE: i16 = 12;
 }
 
-/// Kafka's `ShareGroupTargetAssignmentMetadataValue`, versions 0, flexible (KIP-482).
+/// Kafka's `ShareGroupTargetAssignmentMetadataValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShareGroupTargetAssignmentMetadataValue {
     pub assignment_epoch: i32,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::Message;
 use crate::support;
 
-/// Kafka's `StreamsGroupCurrentMemberAssignmentKey`, versions 0.
+/// Kafka's `StreamsGroupCurrentMemberAssignmentKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupCurrentMemberAssignmentKey {
     pub group_id: Str,
@@ -43,7 +43,7 @@ impl StreamsGroupCurrentMemberAssignmentKey {
     pub const RECORD_TYPE: i16 = 22;
 }
 
-/// Kafka's `StreamsGroupCurrentMemberAssignmentValue`, versions 0, flexible (KIP-482).
+/// Kafka's `StreamsGroupCurrentMemberAssignmentValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupCurrentMemberAssignmentValue {
     pub member_epoch: i32,

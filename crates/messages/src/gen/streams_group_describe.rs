@@ -14,7 +14,7 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 pub struct StreamsGroupDescribeRequest {
     pub group_ids: Vec<Str>,
     pub include_authorized_operations: bool,
-    /// Versions 1+; must have its default in others.
+    /// In versions 1+; must have its default in others.
     pub include_topology_description: bool,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -111,11 +111,11 @@ pub struct DescribedGroup {
     pub members: Vec<Member>,
     /// Bit set of ACL operations the caller may do; `i32::MIN` when it was not asked for.
     pub authorized_operations: i32,
-    /// Versions 1+; must have its default in others.
+    /// In versions 1+; must have its default in others.
     pub topology_description: Option<TopologyDescription>,
-    /// Versions 1+; must have its default in others.
+    /// In versions 1+; must have its default in others.
     pub topology_description_status: i8,
-    /// Versions 1+.
+    /// In versions 1+.
     pub assignor_name: Option<Str>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

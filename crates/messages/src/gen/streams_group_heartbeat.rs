@@ -528,16 +528,16 @@ pub struct StreamsGroupHeartbeatResponse {
     pub member_id: Str,
     pub member_epoch: i32,
     pub heartbeat_interval_ms: i32,
-    /// Versions 0; must have its default in others.
+    /// In version 0; must have its default in others.
     pub acceptable_recovery_lag_legacy: i32,
     pub task_offset_interval_ms: i32,
-    /// Versions 1+.
+    /// In versions 1+.
     pub acceptable_recovery_lag: i64,
     pub status: Option<Vec<Status>>,
     pub active_tasks: Option<Vec<StreamsGroupHeartbeatResponseTaskIds>>,
     pub standby_tasks: Option<Vec<StreamsGroupHeartbeatResponseTaskIds>>,
     pub warmup_tasks: Option<Vec<StreamsGroupHeartbeatResponseTaskIds>>,
-    /// Versions 1+; must have its default in others.
+    /// In versions 1+; must have its default in others.
     pub topology_description_required: bool,
     pub endpoint_information_epoch: i32,
     pub partitions_by_user_endpoint: Option<Vec<EndpointToPartitions>>,

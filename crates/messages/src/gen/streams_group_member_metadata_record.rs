@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::Message;
 use crate::support;
 
-/// Kafka's `StreamsGroupMemberMetadataKey`, versions 0.
+/// Kafka's `StreamsGroupMemberMetadataKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupMemberMetadataKey {
     pub group_id: Str,
@@ -43,7 +43,7 @@ impl StreamsGroupMemberMetadataKey {
     pub const RECORD_TYPE: i16 = 19;
 }
 
-/// Kafka's `StreamsGroupMemberMetadataValue`, versions 0, flexible (KIP-482).
+/// Kafka's `StreamsGroupMemberMetadataValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamsGroupMemberMetadataValue {
     pub instance_id: Option<Str>,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::Message;
 use crate::support;
 
-/// Kafka's `StreamsGroupMetadataKey`, versions 0.
+/// Kafka's `StreamsGroupMetadataKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupMetadataKey {
     pub group_id: Str,
@@ -38,7 +38,7 @@ impl StreamsGroupMetadataKey {
     pub const RECORD_TYPE: i16 = 17;
 }
 
-/// Kafka's `StreamsGroupMetadataValue`, versions 0, flexible (KIP-482).
+/// Kafka's `StreamsGroupMetadataValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamsGroupMetadataValue {
     pub epoch: i32,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::Message;
 use crate::support;
 
-/// Kafka's `StreamsGroupTargetAssignmentMemberKey`, versions 0.
+/// Kafka's `StreamsGroupTargetAssignmentMemberKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupTargetAssignmentMemberKey {
     pub group_id: Str,
@@ -43,7 +43,7 @@ impl StreamsGroupTargetAssignmentMemberKey {
     pub const RECORD_TYPE: i16 = 21;
 }
 
-/// Kafka's `StreamsGroupTargetAssignmentMemberValue`, versions 0, flexible (KIP-482).
+/// Kafka's `StreamsGroupTargetAssignmentMemberValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupTargetAssignmentMemberValue {
     pub active_tasks: Vec<TaskIds>,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::Message;
 use crate::support;
 
-/// Kafka's `StreamsGroupTargetAssignmentMetadataKey`, versions 0.
+/// Kafka's `StreamsGroupTargetAssignmentMetadataKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupTargetAssignmentMetadataKey {
     pub group_id: Str,
@@ -38,7 +38,7 @@ impl StreamsGroupTargetAssignmentMetadataKey {
     pub const RECORD_TYPE: i16 = 20;
 }
 
-/// Kafka's `StreamsGroupTargetAssignmentMetadataValue`, versions 0, flexible (KIP-482).
+/// Kafka's `StreamsGroupTargetAssignmentMetadataValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupTargetAssignmentMetadataValue {
     pub assignment_epoch: i32,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `StreamsGroupTopologyDescriptionUpdateRequest`, versions 0, flexible (KIP-482).
+/// Kafka's `StreamsGroupTopologyDescriptionUpdateRequest`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupTopologyDescriptionUpdateRequest {
     pub group_id: Str,
@@ -224,7 +224,7 @@ impl TopologyDescriptionGlobalStore {
     }
 }
 
-/// Kafka's `StreamsGroupTopologyDescriptionUpdateResponse`, versions 0, flexible (KIP-482).
+/// Kafka's `StreamsGroupTopologyDescriptionUpdateResponse`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupTopologyDescriptionUpdateResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::Message;
 use crate::support;
 
-/// Kafka's `StreamsGroupTopologyKey`, versions 0.
+/// Kafka's `StreamsGroupTopologyKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupTopologyKey {
     pub group_id: Str,
@@ -38,7 +38,7 @@ impl StreamsGroupTopologyKey {
     pub const RECORD_TYPE: i16 = 23;
 }
 
-/// Kafka's `StreamsGroupTopologyValue`, versions 0, flexible (KIP-482).
+/// Kafka's `StreamsGroupTopologyValue`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StreamsGroupTopologyValue {
     pub epoch: i32,

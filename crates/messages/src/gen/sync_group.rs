@@ -18,12 +18,12 @@ pub struct SyncGroupRequest {
     pub group_id: Str,
     pub generation_id: i32,
     pub member_id: Str,
-    /// Name of a static member (KIP-345); null for dynamic ones. Versions 3+; must have its default in
+    /// Name of a static member (KIP-345); null for dynamic ones. In versions 3+; must have its default in
     /// others.
     pub group_instance_id: Option<Str>,
-    /// Versions 5+.
+    /// In versions 5+.
     pub protocol_type: Option<Str>,
-    /// Versions 5+.
+    /// In versions 5+.
     pub protocol_name: Option<Str>,
     /// Filled by the leader only.
     pub assignments: Vec<SyncGroupRequestAssignment>,
@@ -121,12 +121,12 @@ impl SyncGroupRequestAssignment {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SyncGroupResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back
-    /// too. Versions 1+.
+    /// too. In versions 1+.
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
-    /// Versions 5+.
+    /// In versions 5+.
     pub protocol_type: Option<Str>,
-    /// Versions 5+.
+    /// In versions 5+.
     pub protocol_name: Option<Str>,
     /// For consumers a version (int16) and a ConsumerProtocolAssignment; may be empty.
     pub assignment: Bytes,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::Message;
 use crate::support;
 
-/// Kafka's `TransactionLogKey`, versions 0.
+/// Kafka's `TransactionLogKey`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TransactionLogKey {
     /// The name under which a producer's transactions continue across restarts.
@@ -43,12 +43,12 @@ impl TransactionLogKey {
 #[derive(Debug, Clone, PartialEq)]
 pub struct TransactionLogValue {
     pub producer_id: i64,
-    /// Versions 1+; must have its default in others.
+    /// In versions 1+; must have its default in others.
     pub previous_producer_id: i64,
-    /// Versions 1+; must have its default in others.
+    /// In versions 1+; must have its default in others.
     pub next_producer_id: i64,
     pub producer_epoch: i16,
-    /// Versions 1+; must have its default in others.
+    /// In versions 1+; must have its default in others.
     pub next_producer_epoch: i16,
     /// After this the coordinator aborts (ms).
     pub transaction_timeout_ms: i32,
@@ -58,7 +58,7 @@ pub struct TransactionLogValue {
     pub transaction_partitions: Option<Vec<PartitionsSchema>>,
     pub transaction_last_update_timestamp_ms: i64,
     pub transaction_start_timestamp_ms: i64,
-    /// Versions 1+; must have its default in others.
+    /// In versions 1+; must have its default in others.
     pub client_transaction_version: i16,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -19,12 +19,12 @@ pub struct TxnOffsetCommitRequest {
     pub group_id: Str,
     pub producer_id: i64,
     pub producer_epoch: i16,
-    /// Generation (classic groups) or member epoch (KIP-848); -1 from outside any group. Versions 3+; must
-    /// have its default in others.
+    /// Generation (classic groups) or member epoch (KIP-848); -1 from outside any group. In versions 3+;
+    /// must have its default in others.
     pub generation_id_or_member_epoch: i32,
-    /// Versions 3+; must have its default in others.
+    /// In versions 3+; must have its default in others.
     pub member_id: Str,
-    /// Name of a static member (KIP-345); null for dynamic ones. Versions 3+; must have its default in
+    /// Name of a static member (KIP-345); null for dynamic ones. In versions 3+; must have its default in
     /// others.
     pub group_instance_id: Option<Str>,
     pub topics: Vec<TxnOffsetCommitRequestTopic>,
@@ -117,9 +117,9 @@ impl Request for TxnOffsetCommitRequest {
 /// Part of [`TxnOffsetCommitRequest`]: `TxnOffsetCommitRequest.Topics`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TxnOffsetCommitRequestTopic {
-    /// Versions 0-5.
+    /// In versions 0-5.
     pub name: Str,
-    /// Versions 6+.
+    /// In versions 6+.
     pub topic_id: Uuid,
     pub partitions: Vec<TxnOffsetCommitRequestPartition>,
     /// Fields of newer releases, kept as they came.
@@ -162,7 +162,7 @@ pub struct TxnOffsetCommitRequestPartition {
     pub partition_index: i32,
     pub committed_offset: i64,
     /// Leader epoch of the last record before the committed offset, for truncation checks; -1 if unknown.
-    /// Versions 2+.
+    /// In versions 2+.
     pub committed_leader_epoch: i32,
     pub committed_metadata: Option<Str>,
     /// Fields of newer releases, kept as they came.
@@ -254,9 +254,9 @@ impl Message for TxnOffsetCommitResponse {
 /// Part of [`TxnOffsetCommitResponse`]: `TxnOffsetCommitResponse.Topics`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TxnOffsetCommitResponseTopic {
-    /// Versions 0-5.
+    /// In versions 0-5.
     pub name: Str,
-    /// Versions 6+.
+    /// In versions 6+.
     pub topic_id: Uuid,
     pub partitions: Vec<TxnOffsetCommitResponsePartition>,
     /// Fields of newer releases, kept as they came.

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `UnregisterBrokerRequest`, versions 0, flexible (KIP-482).
+/// Kafka's `UnregisterBrokerRequest`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct UnregisterBrokerRequest {
     pub broker_id: i32,
@@ -43,7 +43,7 @@ impl Request for UnregisterBrokerRequest {
     type Response = UnregisterBrokerResponse;
 }
 
-/// Kafka's `UnregisterBrokerResponse`, versions 0, flexible (KIP-482).
+/// Kafka's `UnregisterBrokerResponse`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnregisterBrokerResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// Kafka's `UnregisterControllerRequest`, versions 0, flexible (KIP-482).
+/// Kafka's `UnregisterControllerRequest`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct UnregisterControllerRequest {
     pub controller_id: i32,
@@ -43,7 +43,7 @@ impl Request for UnregisterControllerRequest {
     type Response = UnregisterControllerResponse;
 }
 
-/// Kafka's `UnregisterControllerResponse`, versions 0, flexible (KIP-482).
+/// Kafka's `UnregisterControllerResponse`, version 0, flexible (KIP-482).
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnregisterControllerResponse {
     /// How long the broker delays this connection for a quota (ms); since KIP-219 the client holds back

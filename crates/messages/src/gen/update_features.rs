@@ -14,7 +14,7 @@ use crate::{ApiKey, ErrorCode, Message, Request};
 pub struct UpdateFeaturesRequest {
     pub timeout_ms: i32,
     pub feature_updates: Vec<FeatureUpdateKey>,
-    /// Versions 1+; must have its default in others.
+    /// In versions 1+; must have its default in others.
     pub validate_only: bool,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
@@ -74,9 +74,9 @@ impl Request for UpdateFeaturesRequest {
 pub struct FeatureUpdateKey {
     pub feature: Str,
     pub max_version_level: i16,
-    /// Versions 0; must have its default in others.
+    /// In version 0; must have its default in others.
     pub allow_downgrade: bool,
-    /// 1 upgrade, 2 safe downgrade, 3 unsafe downgrade (KIP-584). Versions 1+; must have its default in
+    /// 1 upgrade, 2 safe downgrade, 3 unsafe downgrade (KIP-584). In versions 1+; must have its default in
     /// others.
     pub upgrade_type: i8,
     /// Fields of newer releases, kept as they came.
@@ -139,7 +139,7 @@ pub struct UpdateFeaturesResponse {
     pub throttle_time_ms: i32,
     pub error_code: ErrorCode,
     pub error_message: Option<Str>,
-    /// Versions 0-1.
+    /// In versions 0-1.
     pub results: Vec<UpdatableFeatureResult>,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -84,7 +84,7 @@ pub struct PartitionData {
     pub state_epoch: i32,
     pub leader_epoch: i32,
     pub start_offset: i64,
-    /// Versions 1+.
+    /// In versions 1+.
     pub delivery_complete_count: i32,
     pub state_batches: Vec<StateBatch>,
     /// Fields of newer releases, kept as they came.

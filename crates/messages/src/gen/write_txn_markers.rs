@@ -55,7 +55,7 @@ pub struct WritableTxnMarker {
     pub transaction_result: bool,
     pub topics: Vec<WritableTxnMarkerTopic>,
     pub coordinator_epoch: i32,
-    /// Versions 2+.
+    /// In versions 2+.
     pub transaction_version: i8,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,
