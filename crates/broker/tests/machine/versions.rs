@@ -127,11 +127,10 @@ fn other_requests_that_are_not_understood_are_refused() {
         raw[at..at + 2].copy_from_slice(&bytes);
         raw
     };
-    let table: [(&str, Vec<u8>); 7] = [
+    let table: [(&str, Vec<u8>); 6] = [
         ("empty", Vec::new()),
         ("cut in the header", valid[..9].to_vec()),
         ("cut in the body", valid[..valid.len() - 1].to_vec()),
-        ("bytes behind it", [&valid[..], &[0]].concat()),
         ("an unknown key", changed(0, [0x7f, 0xff])),
         ("a key that is not served", changed(0, [0, 4])),
         ("an unknown version", changed(2, [0, 99])),
@@ -139,6 +138,9 @@ fn other_requests_that_are_not_understood_are_refused() {
     for (what, raw) in table {
         assert!(rig.machine.handle(1, &raw.into(), rig.now, usize::MAX).is_err(), "{what}");
     }
+    let longer = [&valid[..], &[0; 3]].concat();
+    let answer = rig.machine.handle(1, &longer.into(), rig.now, usize::MAX);
+    assert!(answer.is_ok(), "librdkafka 2.11 sends more than it means, and Kafka looks away");
 }
 
 #[test]
