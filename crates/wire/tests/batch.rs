@@ -254,6 +254,23 @@ fn stamps_and_edits_keep_the_checksum_right() {
 }
 
 #[test]
+fn a_stamp_copies_the_batch_only_while_someone_holds_it() {
+    let pool = Pool::default();
+    let mut builder = BatchBuilder::new(&pool);
+    builder.append(0, None, Some(b"value"), &[]).unwrap();
+    let mut sealed = builder.seal();
+    let buffers_taken = || pool.stats().hits + pool.stats().misses;
+    sealed.stamp(4001, 0, 0);
+    assert_eq!(buffers_taken(), 1);
+    let in_flight = sealed.bytes();
+    sealed.stamp(4001, 1, 0);
+    assert_eq!(buffers_taken(), 2);
+    drop(in_flight);
+    sealed.stamp(4001, 2, 0);
+    assert_eq!(buffers_taken(), 2);
+}
+
+#[test]
 fn a_wrong_checksum_stays_wrong_when_the_header_changes() {
     let mut bytes = numbered(3);
     *bytes.last_mut().unwrap() ^= 1;
@@ -324,6 +341,15 @@ fn offsets_follow_the_base_offset_and_survive_compaction() {
     header_only = with(header_only, 8, &(HEADER_BYTES as i32 - 12).to_be_bytes());
     let batch = open(header_only);
     assert_eq!((outcomes(&batch).len(), batch.header().next_offset()), (0, 110));
+}
+
+#[test]
+fn reading_starts_at_any_offset_of_a_batch() {
+    let batch = open(numbered(100));
+    for from in 0..=100 {
+        let offsets: Vec<_> = batch.records_from(from).map(|record| record.unwrap().offset).collect();
+        assert_eq!(offsets, (from..100).collect::<Vec<_>>());
+    }
 }
 
 #[test]
