@@ -1,6 +1,5 @@
 //! What the tests in `tests/` share: real Kafka, clients of other projects as partners, a raw connection, and letters,
-//! the records that go to and fro. Only `ours` knows Milena's client: the rest
-//! judges it.
+//! the records that go to and fro. Only `ours` knows Milena's client: the rest judges it.
 //!
 //! ```text
 //!  letters ─▶ Partner (Java, franz-go, librdkafka) or Raw ─▶ real Kafka or the embedded broker ─▶ another of them ─▶ letters
