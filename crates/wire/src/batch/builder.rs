@@ -358,9 +358,9 @@ fn put_record(
 ) {
     // Behind the length comes a zero byte: the record's own attributes, of which none are in use.
     let length = Word::default().length(body);
-    if body < 1 << 20 && delta < 1 << 28 {
-        // Three bytes, one and four at most; a length inside is no longer than the outer one, the index never
-        // longer than four.
+    if body < 1 << 20 && delta < 1 << 28 && index < 1 << 27 {
+        // Three bytes, one, and four at most; then four at most, one, and three: a length inside is no longer than the
+        // outer one.
         length.byte(0).number(delta).put(out);
         let index = Word::default().number(u64::from(index) << 1);
         let value_length = match key {

@@ -138,8 +138,9 @@ impl RecordBatch {
         self.records.slice_ref(slice)
     }
 
-    /// Reads everything, as a broker does before it appends a produced batch: every record and header is well formed,
-    /// there are as many as announced and one at least, and their offsets count up from the base offset without a gap.
+    /// Reads everything, as a broker does before it appends a produced batch of magic 2: every record and header is well
+    /// formed, there are as many as announced and one at least, and their offsets count up from the base offset without
+    /// a gap.
     ///
     /// ```
     /// # use milena_wire::{Limits, batch::{BatchBuilder, RawBatch}, codec::Decompressor, pool::Pool};
