@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use milena::{Client, ClientBuilder};
 
 use crate::commands::{broker, consume, produce, topics};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::{demo, exit};
 
 /// Kafka from the command line, with a broker inside.
@@ -50,7 +50,7 @@ pub(crate) struct Cluster {
     #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", value_parser = property)]
     pub(crate) properties: Vec<(String, String)>,
 
-    /// Give up when the cluster does not answer for so long, in seconds
+    /// Give up when connecting, or a question about topics, takes so many seconds
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) timeout: Duration,
 }
@@ -62,7 +62,15 @@ impl Cluster {
         if let Some(bootstrap) = &self.bootstrap {
             builder = builder.bootstrap(bootstrap);
         }
-        Ok(builder.connect().await?)
+        builder.connect().await.map_err(|error| {
+            let failure = Failure::from(error);
+            match failure.exit() {
+                Exit::Unreachable => {
+                    failure.hint("-b names another cluster; `milena broker` starts one here.")
+                }
+                _ => failure,
+            }
+        })
     }
 }
 

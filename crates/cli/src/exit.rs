@@ -121,6 +121,7 @@ impl From<milena::Error> for Failure {
         let exit = match error.code_name() {
             Some("UNKNOWN_TOPIC_OR_PARTITION" | "UNKNOWN_TOPIC_ID" | "OFFSET_OUT_OF_RANGE") => Exit::NotFound,
             Some(name) if name.ends_with("AUTHORIZATION_FAILED") || name.contains("SASL") => Exit::Auth,
+            None if error.fault() == milena::Fault::Caller => Exit::Usage,
             _ if error.fault() == milena::Fault::Network => Exit::Unreachable,
             _ => Exit::Failed,
         };

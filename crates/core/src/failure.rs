@@ -241,8 +241,11 @@ pub enum Fault {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Answer { code, message: Some(message) } => write!(f, "{}: {message}", code.name()),
-            Self::Answer { code, message: None } => write!(f, "{}: {}", code.name(), code.description()),
+            // Both may be sentences with a full stop, and the sentence goes on.
+            Self::Answer { code, message } => {
+                let words = message.as_deref().unwrap_or(code.description()).trim_end_matches('.');
+                write!(f, "{}: {words}", code.name())
+            }
             Self::Unreachable { peer, reason } => write!(f, "cannot reach {peer}: {reason}"),
             Self::Lost { peer, reason, .. } => write!(f, "lost the connection to {peer}: {reason}"),
             Self::TimedOut { peer, after, .. } => write!(f, "{peer} did not answer within {after:?}"),

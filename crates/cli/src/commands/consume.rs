@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use milena::{Admin, Batch, Client, Consumer, OffsetAt, Position};
 
 use crate::args::Cluster;
-use crate::commands::topics::describe_topic;
+use crate::commands::topics::{check_partitions, describe_topic};
 use crate::escape::unescape;
 use crate::exit::Failure;
 use crate::format::Format;
@@ -206,13 +206,10 @@ struct Spans {
 impl Spans {
     async fn look_up(client: &Client, args: &Args, plan: &Plan) -> Result<Self, Failure> {
         let topic = describe_topic(client, &args.topic, args.cluster.timeout).await?;
-        let there: Vec<i32> = topic.partitions.iter().map(|p| p.index).collect();
-        let wanted = plan.partitions.clone().unwrap_or_else(|| there.clone());
+        let all = || topic.partitions.iter().map(|p| p.index).collect();
+        let wanted: Vec<i32> = plan.partitions.clone().unwrap_or_else(all);
         let named = plan.start.partitions().chain(plan.stop.iter().flat_map(Offsets::partitions));
-        if let Some(unknown) = wanted.iter().copied().chain(named).find(|p| !there.contains(p)) {
-            let message = format!("topic {:?} has no partition {unknown}", args.topic);
-            return Err(Failure::not_found(message).hint(format!("It has {}, counted from 0.", there.len())));
-        }
+        check_partitions(&topic, wanted.iter().copied().chain(named))?;
         let lookup = Lookup::new(client, args, &wanted).await?;
         let starts = lookup.resolve(&plan.start).await?;
         let stops = match &plan.stop {

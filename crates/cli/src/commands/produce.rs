@@ -12,7 +12,7 @@ use milena::{Acks, Compression, Delivery, Header, Producer, Record};
 use tokio::sync::mpsc;
 
 use crate::args::Cluster;
-use crate::commands::topics::describe_topic;
+use crate::commands::topics::{check_partitions, describe_topic};
 use crate::escape::unescape;
 use crate::exit::{Exit, Failure};
 use crate::input::{Block, Cutter};
@@ -166,7 +166,8 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
     let input = args.open()?;
     let client = args.cluster.connect().await?;
     // Told before the first line is read, and not only once there is one.
-    describe_topic(&client, &args.topic, args.cluster.timeout).await?;
+    let topic = describe_topic(&client, &args.topic, args.cluster.timeout).await?;
+    check_partitions(&topic, args.partition)?;
     let mut producer = client.producer();
     if let Some(codec) = args.compression {
         producer = producer.compression(codec.into());

@@ -143,6 +143,21 @@ pub(crate) async fn describe_topic(
     }
 }
 
+/// Fails where one of `partitions` does not exist.
+pub(crate) fn check_partitions(
+    topic: &TopicDescription,
+    partitions: impl IntoIterator<Item = i32>,
+) -> Result<(), Failure> {
+    let is_unknown = |partition: &i32| !topic.partitions.iter().any(|p| p.index == *partition);
+    match partitions.into_iter().find(is_unknown) {
+        Some(unknown) => {
+            Err(Failure::not_found(format!("topic {:?} has no partition {unknown}", topic.name))
+                .hint(format!("It has {}, counted from 0.", topic.partitions.len())))
+        }
+        None => Ok(()),
+    }
+}
+
 fn new_topic(
     name: String,
     partitions: Option<i32>,

@@ -122,8 +122,9 @@ impl Stage {
             args.bootstrap.as_deref().or(embedded.as_ref().map(Cluster::bootstrap)).unwrap_or_default();
         let client = client_from(&args.properties)?.bootstrap(bootstrap).connect().await?;
         let nodes = client.admin().describe_cluster().await?.brokers.len();
-        let kind = if embedded.is_some() { "embedded" } else { "existing" };
-        let cluster = format!("{kind} cluster of {nodes} at {bootstrap}");
+        let kind = if embedded.is_some() { "an embedded cluster" } else { "the cluster" };
+        let nodes_are = if nodes == 1 { "node" } else { "nodes" };
+        let cluster = format!("{kind} of {nodes} {nodes_are} at {bootstrap}");
         let replicas = nodes.clamp(1, REPLICAS_MAX) as i16;
         let topic = topic_name();
         let new = NewTopic::new(&topic).partitions(args.partitions).replication(replicas);
@@ -167,8 +168,9 @@ async fn play(args: &Args, stage: &Stage, run: &Arc<Run>, interrupt: &Interrupt)
     if !args.json {
         let records = format!("{} records from {}", Count(run.record_count.into()), run.flights.origin());
         let codec = args.compression_name();
-        let where_to = format!("{} partitions, {} replicas, {codec}", args.partitions, stage.replicas);
-        say(&format!("{records} to an {} ({where_to})\n", stage.cluster))?;
+        let topic =
+            format!("partitions {}, replicas {}, compression {codec}", args.partitions, stage.replicas);
+        say(&format!("{records}\nto {}\n{topic}\n", stage.cluster))?;
     }
     let memory_before = memory::resident();
     let outcome = tokio::select! {

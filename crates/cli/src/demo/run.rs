@@ -248,6 +248,10 @@ async fn settle(run: Arc<Run>, mut deliveries: mpsc::UnboundedReceiver<(u32, Del
     let mut first_failure = None;
     while deliveries.recv_many(&mut taken, TAKEN_MAX).await > 0 {
         for (index, delivery) in taken.drain(..) {
+            if !delivery.is_settled() {
+                // It takes a while: what is known is told first.
+                acknowledged(&run, &mut latencies_us);
+            }
             match delivery.await {
                 Ok(_) => {
                     let sent_us = run.ledger.acknowledged(index);
@@ -260,11 +264,15 @@ async fn settle(run: Arc<Run>, mut deliveries: mpsc::UnboundedReceiver<(u32, Del
                 }
             }
         }
-        run.last_ack_us.fetch_max(run.now_us().into(), Ordering::Relaxed);
-        run.acknowledged_count.fetch_add(latencies_us.len() as u64, Ordering::Relaxed);
-        run.to_ack.record(latencies_us.drain(..));
+        acknowledged(&run, &mut latencies_us);
     }
     first_failure
+}
+
+fn acknowledged(run: &Run, latencies_us: &mut Vec<u32>) {
+    run.last_ack_us.fetch_max(run.now_us().into(), Ordering::Relaxed);
+    run.acknowledged_count.fetch_add(latencies_us.len() as u64, Ordering::Relaxed);
+    run.to_ack.record(latencies_us.drain(..));
 }
 
 /// Reads some partitions to their ends, and notes what arrives.
