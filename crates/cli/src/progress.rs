@@ -17,12 +17,15 @@ pub(crate) struct Progress {
 impl Progress {
     /// So many of a known total.
     pub(crate) fn of(total: u64) -> Self {
-        Self::new(ProgressBar::with_draw_target(Some(total), target(true)), "{bar:28} {percent:>3}%  {msg}")
+        Self::new(
+            ProgressBar::with_draw_target(Some(total), target(true)),
+            "{bar:20} {percent:>3}%  {wide_msg}",
+        )
     }
 
     /// A running count, when `wanted`.
     pub(crate) fn counting(wanted: bool) -> Self {
-        Self::new(ProgressBar::with_draw_target(None, target(wanted)), "{spinner} {elapsed}  {msg}")
+        Self::new(ProgressBar::with_draw_target(None, target(wanted)), "{spinner} {elapsed}  {wide_msg}")
     }
 
     fn new(bar: ProgressBar, template: &str) -> Self {
@@ -37,8 +40,9 @@ impl Progress {
     }
 
     pub(crate) fn show(&self, position: u64, message: impl Into<Cow<'static, str>>) {
-        self.bar.set_position(position);
+        // Either draws; drawn too soon after another, the second waits for the next time.
         self.bar.set_message(message);
+        self.bar.set_position(position);
     }
 }
 

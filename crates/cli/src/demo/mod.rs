@@ -218,7 +218,7 @@ async fn watch(args: &Args, run: &Run) -> Failure {
             }
             earlier = now;
         } else {
-            progress.show(now.delivered_count, now.line(&earlier));
+            progress.show(now.delivered_count, now.short(&earlier));
             if now.time.saturating_sub(earlier.time) >= LINE_INTERVAL {
                 earlier = now;
             }

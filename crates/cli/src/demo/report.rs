@@ -24,7 +24,23 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// What has happened since `earlier`, in one line.
+    /// What has happened since `earlier`, beside a bar on a terminal of 80 columns.
+    pub(crate) fn short(&self, earlier: &Self) -> String {
+        let time = self.time.saturating_sub(earlier.time);
+        let delivered = per_second(self.delivered_count - earlier.delivered_count, time);
+        let mut text = format!(
+            "{delivered}/s  p99 ack {} delivery {}",
+            Micros(self.to_ack.p99_us),
+            Micros(self.to_delivery.p99_us)
+        );
+        if let Some(memory) = self.memory {
+            // Writing into a String cannot fail.
+            let _ = write!(text, "  {}", Bytes(memory.now));
+        }
+        text
+    }
+
+    /// The same at length, for a line of its own.
     pub(crate) fn line(&self, earlier: &Self) -> String {
         let time = self.time.saturating_sub(earlier.time);
         let acknowledged = per_second(self.acknowledged_count - earlier.acknowledged_count, time);
@@ -262,5 +278,6 @@ verified     every record once, intact, in order for each of 4 043 keys";
             "acknowledged 50 000 (100 k/s) · delivered 40 000 (80.0 k/s, 28.0 MB/s) · \
              p50/p99 ack 900 µs/3.14 ms · delivery 0 µs/0 µs · 84.0 MB"
         );
+        assert_eq!(later.short(&start), "80.0 k/s  p99 ack 3.14 ms delivery 0 µs  84.0 MB");
     }
 }
