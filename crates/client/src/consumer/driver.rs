@@ -175,8 +175,15 @@ impl Driver {
             match event {
                 Event::Batch { slot, epoch, batch, from, high_watermark } => {
                     let Some(frame) = frame else { continue };
-                    let queued = Queued { batch, from, high_watermark, frame: Arc::clone(frame) };
+                    let queued =
+                        Queued { batch, from, passed: None, high_watermark, frame: Arc::clone(frame) };
                     self.with_queue(slot, epoch, |inner| inner.batches.push_back(queued));
+                }
+                Event::Passed { slot, epoch, offset } => {
+                    self.with_queue(slot, epoch, |inner| match inner.batches.back_mut() {
+                        Some(last) => last.passed = Some(offset),
+                        None => inner.position = Some(offset),
+                    });
                 }
                 Event::Positioned { slot, epoch, offset } => {
                     self.with_queue(slot, epoch, |inner| inner.position = Some(offset));

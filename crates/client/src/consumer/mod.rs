@@ -114,7 +114,7 @@ impl Consumer {
 
     /// Checks and decompresses a batch.
     fn open(&mut self, queue: &Arc<Queue>, epoch: Epoch, queued: Queued) -> Result<Batch, Error> {
-        let Queued { batch, from, high_watermark, frame } = queued;
+        let Queued { batch, from, passed, high_watermark, frame } = queued;
         let bytes = batch.bytes().len();
         self.commands.push(Command::Taken { slot: queue.slot, epoch, bytes });
         let checked = if self.settings.check_crcs { batch.check_crc() } else { Ok(()) };
@@ -139,7 +139,7 @@ impl Consumer {
         };
         let mut inner = queue.inner();
         if inner.epoch == epoch {
-            inner.position = Some(batch::end_of(&records));
+            inner.position = Some(passed.unwrap_or_else(|| batch::end_of(&records)));
         }
         drop(inner);
         Ok(Batch {
@@ -259,7 +259,8 @@ impl Consumer {
         Ok(())
     }
 
-    /// The offset behind the last batch delivered. None while it is being looked up, or when the partition is not
+    /// The offset behind the last batch delivered, and behind what follows it and is shown to nobody: markers of
+    /// transactions, records of aborted ones. None while it is being looked up, or when the partition is not
     /// assigned.
     pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
         self.queue(topic, partition, "").ok().and_then(|queue| queue.inner().position)

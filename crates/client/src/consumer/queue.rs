@@ -37,6 +37,8 @@ pub(super) struct Inner {
 pub(super) struct Queued {
     pub(super) batch: RawBatch,
     pub(super) from: i64,
+    /// Behind it and behind what follows it and is shown to nobody, if something does.
+    pub(super) passed: Option<i64>,
     pub(super) high_watermark: i64,
     pub(super) frame: Arc<Frame>,
 }

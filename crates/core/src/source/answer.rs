@@ -109,6 +109,7 @@ impl Source {
         let mut aborted =
             self.settings.read_committed.then(|| Aborted::new(data.aborted_transactions.as_deref()));
         let mut next = member.offset;
+        let mut shown = next;
         for batch in &mut batches {
             let batch = match batch {
                 Ok(batch) => batch,
@@ -143,12 +144,17 @@ impl Source {
                 high_watermark: data.high_watermark,
             });
             self.at(slot).buffered_bytes += bytes;
+            shown = next;
         }
         if next == member.offset {
             let needed = batches.partial().and_then(|partial| partial.needed);
             return self.handle_no_progress(slot, needed, now);
         }
         self.advance(slot, next);
+        if shown < next {
+            // Whoever reads to an end offset would wait for ever behind the marker of the last transaction.
+            self.events.push_back(Event::Passed { slot, epoch: member.epoch, offset: next });
+        }
         let buffer_bytes_max = self.settings.buffer_bytes_max;
         let partition = self.at(slot);
         partition.retry.succeeded();
@@ -239,5 +245,69 @@ impl Lane {
     fn mute(&mut self, throttle_time_ms: i32, now: Instant) {
         let throttle = Duration::from_millis(u64::try_from(throttle_time_ms).unwrap_or(0)).min(THROTTLE_MAX);
         self.muted_until = (throttle > Duration::ZERO).then(|| now + throttle);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use milena_messages::fetch::FetchableTopicResponse;
+    use milena_wire::batch::{BatchBuilder, ControlRecord, end_transaction};
+    use milena_wire::pool::Pool;
+
+    use super::super::Settings;
+    use super::*;
+    use crate::metadata::tests::snapshot;
+    use crate::{Backoff, Rng};
+
+    const SETTINGS: Settings = Settings {
+        fetch_bytes_max: 1 << 20,
+        partition_bytes_max: 1 << 20,
+        fetch_bytes_min: 1,
+        fetch_wait: Duration::from_millis(500),
+        buffer_bytes_max: 1 << 20,
+        reset: None,
+        read_committed: false,
+        request_timeout: Duration::from_secs(30),
+        backoff: Backoff { min: Duration::from_millis(100), max: Duration::from_secs(1) },
+    };
+
+    fn at(base_offset: i64, batch: &[u8]) -> Vec<u8> {
+        [&base_offset.to_be_bytes(), &batch[8..]].concat()
+    }
+
+    #[test]
+    fn what_is_shown_to_nobody_is_passed() {
+        let pool = Pool::default();
+        let mut records = BatchBuilder::new(&pool);
+        records.append(0, None, Some(b"record"), &[]).expect("room");
+        let records = at(0, &records.seal().into_bytes());
+        let marker = at(
+            1,
+            &end_transaction(&pool, ControlRecord::Commit { coordinator_epoch: 0 }, 0, 1, 0).into_bytes(),
+        );
+        let check = |from: i64, bytes: Vec<u8>, expected: &[&str]| {
+            let mut source = Source::new(SETTINGS, Rng::seeded(1));
+            source.assign("t".into(), 0, Position::Offset(from));
+            source.handle_metadata(&snapshot("t", &[(1, 0)]));
+            let fetch = source.poll_fetch(Instant::ORIGIN, 1 << 20).expect("a fetch");
+            let partition =
+                PartitionData { records: Some(bytes.into()), high_watermark: 2, ..Default::default() };
+            let topic = FetchableTopicResponse {
+                topic: "t".into(),
+                partitions: vec![partition],
+                ..Default::default()
+            };
+            let answer = FetchResponse { responses: vec![topic], ..Default::default() };
+            source.handle_fetched(fetch.lane, fetch.number, Ok(answer), Instant::ORIGIN);
+            let events = std::iter::from_fn(|| source.poll_event()).map(|event| match event {
+                Event::Batch { from, .. } => format!("batch from {from}"),
+                Event::Passed { offset, .. } => format!("passed to {offset}"),
+                other => format!("{other:?}"),
+            });
+            assert_eq!(events.collect::<Vec<_>>(), expected);
+        };
+        check(0, records.clone(), &["batch from 0"]);
+        check(0, [records, marker.clone()].concat(), &["batch from 0", "passed to 2"]);
+        check(1, marker, &["passed to 2"]);
     }
 }

@@ -129,6 +129,16 @@ pub enum Event {
         /// Where the partition ended when the answer was made.
         high_watermark: i64,
     },
+    /// What follows the last batch is shown to nobody (control batches, aborted transactions, emptied batches): reading
+    /// goes on behind it.
+    Passed {
+        /// The partition.
+        slot: Slot,
+        /// Where the partition stood when it was asked for.
+        epoch: Epoch,
+        /// The offset behind it.
+        offset: i64,
+    },
     /// The partition's first position is known.
     Positioned {
         /// The partition.
