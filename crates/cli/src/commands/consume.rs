@@ -170,6 +170,10 @@ async fn consume(args: &Args, plan: &Plan, output: &mut Output) -> Result<(), Fa
             _ = tick.tick() => {
                 let count = plan.count_max - reading.left;
                 progress.show(count, format!("{} records", Count(count)));
+                reading.pass(&args.topic, &consumer);
+                if reading.is_over() {
+                    return Ok(());
+                }
                 continue;
             }
         };
@@ -323,6 +327,14 @@ impl Reading<'_> {
             consumer.unassign([(batch.topic(), batch.partition())]);
         }
         self.output.flush_when_full()
+    }
+
+    /// Finishes partitions whose last offsets hold no records: those of transaction markers, for example.
+    fn pass(&mut self, topic: &str, consumer: &Consumer) {
+        self.spans.unfinished.retain(|partition, span| {
+            let position = consumer.position(topic, *partition);
+            position.is_none() || span.stop.is_none_or(|stop| position < Some(stop))
+        });
     }
 }
 
