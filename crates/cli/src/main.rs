@@ -1,7 +1,7 @@
 //! The `milena` binary: reads the command line, runs one command, ends with its exit code.
 //!
 //! The crate is a set of thin commands over pure parts: what is parsed, formatted, verified and reported lives in
-//! modules that do no I/O ([`offsets`], [`format`], [`json`], `demo::ledger`), and the commands only connect them to
+//! modules that do no I/O ([`offsets`], [`mod@format`], [`json`], `demo::ledger`), and the commands only connect them to
 //! the client. Nothing here knows the protocol.
 
 mod args;

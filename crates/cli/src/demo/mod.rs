@@ -1,6 +1,6 @@
 //! `milena demo`: real records through a cluster and back, every one of them checked.
 //!
-//! This file sets the stage (data, cluster, topic), lets [`run`] play, tells what is going on, and cleans up whatever
+//! This file sets the stage (data, cluster, topic), lets [`mod@run`] play, tells what is going on, and cleans up whatever
 //! happens.
 
 mod flights;

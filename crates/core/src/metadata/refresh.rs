@@ -25,7 +25,7 @@ pub struct Ask {
     pub topics: Vec<Arc<str>>,
 }
 
-/// See the [module](self).
+/// See the module's documentation.
 #[derive(Debug)]
 pub struct Refresh {
     settings: RefreshSettings,
