@@ -38,7 +38,10 @@ async fn records_cost_no_allocations() {
     let ((), count) = allocations(async {
         for index in 0..RECORDS {
             let key = (index as u64).to_be_bytes();
-            producer.post(Record::to("t").key(&key).value(&value).header("h", "1").header("i", "2")).await.expect("taken");
+            producer
+                .post(Record::to("t").key(&key).value(&value).header("h", "1").header("i", "2"))
+                .await
+                .expect("taken");
         }
     })
     .await;
@@ -55,7 +58,8 @@ async fn records_cost_no_allocations() {
     producer.flush().await.expect("flushed");
 
     let assigned = (0..6).map(|partition| ("t", partition));
-    let mut consumer = client.consumer_direct().assign(assigned, Position::Earliest).build().await.expect("built");
+    let mut consumer =
+        client.consumer_direct().assign(assigned, Position::Earliest).build().await.expect("built");
     let (mut bytes, mut seen, mut count) = (0, 0, 0);
     while seen < 2 * RECORDS {
         let (batch, of_next) = allocations(consumer.next()).await;

@@ -1,1 +1,430 @@
+//! The source machine on virtual time: what each answer brings, and sessions against a broker that keeps them as Kafka
+//! does, by seed.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use milena_messages::ErrorCode;
+use milena_messages::fetch::{AbortedTransaction, FetchResponse, FetchableTopicResponse, PartitionData};
+use milena_messages::list_offsets::{
+    ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
+};
+use milena_wire::batch::ControlRecord;
+use milena_wire::batch::{BatchBuilder, BatchMut, end_transaction};
+use milena_wire::pool::Pool;
+
+use super::{Epoch, Event, Fetch, Lookup, Position, Settings, Slot, Source};
+use crate::metadata::tests::snapshot;
+use crate::{Backoff, Failure, Instant, Rng};
+
+mod simulation;
+
+fn settings() -> Settings {
+    Settings {
+        fetch_bytes_max: 1 << 20,
+        partition_bytes_max: 10_000,
+        fetch_bytes_min: 1,
+        fetch_wait: Duration::from_millis(500),
+        buffer_bytes_max: 10_000,
+        reset: None,
+        read_committed: false,
+        request_timeout: Duration::from_secs(3),
+        backoff: Backoff { min: Duration::from_millis(100), max: Duration::from_secs(1) },
+    }
+}
+
+/// A batch of `count` records from offset `base` on.
+fn batch(base: i64, count: i64) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(&Pool::unpooled());
+    for offset in base..base + count {
+        builder.append(offset, None, Some(&offset.to_be_bytes()), &[]).expect("fits");
+    }
+    placed(&builder.seal().into_bytes(), base)
+}
+
+fn placed(bytes: &[u8], base: i64) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    BatchMut::new(&mut bytes).expect("a batch").set_base_offset(base);
+    bytes
+}
+
+fn transactional(base: i64, count: i64, producer: i64) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(&Pool::unpooled()).transactional(true);
+    for _ in 0..count {
+        builder.append(0, None, None, &[]).expect("fits");
+    }
+    let mut sealed = builder.seal();
+    sealed.stamp(producer, 0, 0);
+    placed(&sealed.into_bytes(), base)
+}
+
+fn marker(base: i64, producer: i64, is_abort: bool) -> Vec<u8> {
+    let marker = if is_abort {
+        ControlRecord::Abort { coordinator_epoch: 0 }
+    } else {
+        ControlRecord::Commit { coordinator_epoch: 0 }
+    };
+    placed(&end_transaction(&Pool::unpooled(), marker, 0, producer, 0).into_bytes(), base)
+}
+
+fn data(partition_index: i32, records: Vec<u8>) -> PartitionData {
+    let records = Some(Bytes::from(records));
+    PartitionData { partition_index, high_watermark: 1000, records, ..Default::default() }
+}
+
+fn refused(partition_index: i32, error_code: ErrorCode) -> PartitionData {
+    PartitionData { partition_index, error_code, ..Default::default() }
+}
+
+fn response(session_id: i32, partitions: Vec<PartitionData>) -> FetchResponse {
+    let topic = FetchableTopicResponse { topic: "t".into(), partitions, ..Default::default() };
+    FetchResponse { session_id, responses: vec![topic], ..Default::default() }
+}
+
+/// What a fetch names: partition and offset; and the partitions it forgets.
+fn named(fetch: &Fetch) -> (Vec<(i32, i64)>, Vec<i32>) {
+    let partitions = fetch.request.topics.iter().flat_map(|topic| &topic.partitions);
+    let forgotten = fetch.request.forgotten_topics_data.iter().flat_map(|topic| topic.partitions.clone());
+    (partitions.map(|partition| (partition.partition, partition.fetch_offset)).collect(), forgotten.collect())
+}
+
+/// A source of two partitions led by broker 1.
+struct Lab {
+    source: Source,
+    now: Instant,
+}
+
+const ROOM: usize = 1 << 20;
+
+impl Lab {
+    fn new(settings: Settings, position: Position) -> Self {
+        let mut source = Source::new(settings, Rng::seeded(1));
+        source.assign(Arc::from("t"), 0, position);
+        source.assign(Arc::from("t"), 1, position);
+        source.handle_metadata(&snapshot("t", &[(1, 0), (1, 0)]));
+        Self { source, now: Instant::ORIGIN }
+    }
+
+    fn fetch(&mut self) -> Fetch {
+        self.source.poll_fetch(self.now, ROOM).expect("a fetch")
+    }
+
+    fn answer(&mut self, fetch: &Fetch, response: FetchResponse) -> Vec<String> {
+        self.source.handle_fetched(fetch.lane, fetch.number, Ok(response), self.now);
+        self.events()
+    }
+
+    /// What the application gets: partition, offsets asked for and reached; or why it stops.
+    fn events(&mut self) -> Vec<String> {
+        let mut events = Vec::new();
+        while let Some(event) = self.source.poll_event() {
+            events.push(match event {
+                Event::Batch { slot, batch, from, .. } => {
+                    let end = batch.header.base_offset + i64::from(batch.header.last_offset_delta) + 1;
+                    format!("{}:{from}..{end}", slot.0)
+                }
+                Event::Positioned { slot, offset, .. } => format!("{} at {offset}", slot.0),
+                Event::Stopped { slot, offset, failure, .. } => {
+                    let why =
+                        failure.code().map_or_else(|| failure.to_string(), |code| code.name().to_owned());
+                    format!("{} stopped at {}: {why}", slot.0, offset.unwrap_or(-1))
+                }
+            });
+        }
+        events
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.now += Duration::from_millis(ms);
+    }
+}
+
+fn found(lookup: &Lookup, offset: impl Fn(i32, i64) -> i64) -> ListOffsetsResponse {
+    let topics = lookup.request.topics.iter().map(|topic| ListOffsetsTopicResponse {
+        name: topic.name.clone(),
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|partition| ListOffsetsPartitionResponse {
+                partition_index: partition.partition_index,
+                offset: offset(partition.partition_index, partition.timestamp),
+                ..Default::default()
+            })
+            .collect(),
+        ..Default::default()
+    });
+    ListOffsetsResponse { topics: topics.collect(), ..Default::default() }
+}
+
+#[test]
+fn the_first_fetch_names_all_and_the_next_only_what_changed() {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    let first = lab.fetch();
+    assert_eq!(named(&first), (vec![(0, 0), (1, 0)], vec![]));
+    assert_eq!((first.request.session_id, first.request.session_epoch), (0, 0));
+    assert!(lab.source.poll_fetch(lab.now, ROOM).is_none(), "one is under way");
+    assert_eq!(lab.answer(&first, response(7, vec![data(0, batch(0, 3))])), ["0:0..3"]);
+    let second = lab.fetch();
+    assert_eq!(named(&second), (vec![(0, 3)], vec![]));
+    assert_eq!((second.request.session_id, second.request.session_epoch), (7, 1));
+    lab.answer(&second, response(7, vec![]));
+    let third = lab.fetch();
+    assert_eq!(named(&third), (vec![], vec![]));
+    assert_eq!(third.request.session_epoch, 2);
+}
+
+#[test]
+fn a_session_that_is_lost_begins_anew_with_everything() {
+    for is_answered in [true, false] {
+        let mut lab = Lab::new(settings(), Position::Offset(0));
+        let first = lab.fetch();
+        lab.answer(&first, response(7, vec![data(0, batch(0, 3))]));
+        let second = lab.fetch();
+        if is_answered {
+            let error_code = ErrorCode::FETCH_SESSION_ID_NOT_FOUND;
+            lab.answer(&second, FetchResponse { error_code, ..Default::default() });
+        } else {
+            let failure = Failure::Lost { peer: "b".into(), reason: "cut".into(), sent: true };
+            lab.source.handle_fetched(second.lane, second.number, Err(failure), lab.now);
+            assert!(lab.source.poll_fetch(lab.now, ROOM).is_none(), "not at once");
+            lab.wait(200);
+        }
+        let third = lab.fetch();
+        assert_eq!(named(&third), (vec![(0, 3), (1, 0)], vec![]));
+        assert_eq!((third.request.session_id, third.request.session_epoch), (0, 0));
+    }
+}
+
+#[test]
+fn a_broker_without_room_for_sessions_is_told_everything_every_time() {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    for _ in 0..3 {
+        let fetch = lab.fetch();
+        assert_eq!(named(&fetch).0.len(), 2);
+        lab.answer(&fetch, response(0, vec![]));
+    }
+}
+
+#[test]
+fn a_paused_partition_is_forgotten_and_named_again() {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    let first = lab.fetch();
+    lab.answer(&first, response(7, vec![]));
+    lab.source.set_paused(Slot(0), true);
+    let second = lab.fetch();
+    assert_eq!(named(&second), (vec![], vec![0]));
+    lab.source.set_paused(Slot(0), false);
+    // The broker holds the second fetch back; the other lane does not wait for it.
+    let third = lab.fetch();
+    assert_ne!(third.lane, second.lane);
+    assert_eq!(named(&third), (vec![(0, 0)], vec![]));
+    assert_eq!(lab.answer(&third, response(8, vec![data(0, batch(0, 3))])), ["0:0..3"]);
+}
+
+#[test]
+fn a_full_buffer_stops_its_partition_until_half_of_it_was_taken() {
+    let mut lab = Lab::new(Settings { buffer_bytes_max: 200, ..settings() }, Position::Offset(0));
+    let first = lab.fetch();
+    let large = batch(0, 10);
+    let bytes = large.len();
+    assert!(bytes > 200);
+    lab.answer(&first, response(7, vec![data(0, large)]));
+    let second = lab.fetch();
+    assert_eq!(named(&second), (vec![], vec![0]));
+    lab.answer(&second, response(7, vec![]));
+    lab.source.handle_taken(Slot(0), Epoch::default(), bytes - 101);
+    assert_eq!(named(&lab.fetch()), (vec![], vec![]));
+    lab.source.handle_taken(Slot(0), Epoch::default(), 1);
+    assert_eq!(named(&lab.fetch()), (vec![(0, 10)], vec![]));
+}
+
+#[test]
+fn an_answer_to_an_older_question_does_not_count() {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    let first = lab.fetch();
+    lab.source.seek(Slot(0), Epoch(1), Position::Offset(50));
+    assert_eq!(lab.answer(&first, response(7, vec![data(0, batch(0, 3)), data(1, batch(0, 3))])), ["1:0..3"]);
+    // The same offset again, by another way: the first answer counts.
+    lab.source.seek(Slot(1), Epoch(1), Position::Offset(0));
+    let fetches: Vec<_> = std::iter::from_fn(|| lab.source.poll_fetch(lab.now, ROOM)).collect();
+    let all: Vec<_> = fetches.iter().flat_map(|fetch| named(fetch).0).collect();
+    assert!(all.contains(&(0, 50)) && all.contains(&(1, 0)), "{all:?}");
+}
+
+#[test]
+fn gaps_markers_empty_and_old_batches_move_the_position_and_show_nothing() {
+    let check = |records: Vec<Vec<u8>>, expected: &[&str], next: i64| {
+        let mut lab = Lab::new(settings(), Position::Offset(5));
+        let first = lab.fetch();
+        let events = lab.answer(&first, response(7, vec![data(0, records.concat())]));
+        assert_eq!(events, expected);
+        let (named, _) = named(&lab.fetch());
+        assert_eq!(named, [(0, next)], "{expected:?}");
+    };
+    check(vec![batch(3, 5)], &["0:5..8"], 8);
+    check(vec![batch(0, 3), batch(3, 5)], &["0:5..8"], 8);
+    check(vec![batch(20, 2)], &["0:5..22"], 22);
+    check(vec![marker(5, 1, true), batch(6, 1)], &["0:6..7"], 7);
+    check(vec![marker(5, 1, false)], &[], 6);
+    // Cut off: the rest comes with the next fetch.
+    check(vec![batch(5, 2), batch(7, 9)[..80].to_vec()], &["0:5..7"], 7);
+}
+
+#[test]
+fn a_batch_that_never_comes_whole_is_told_and_not_asked_for_in_a_loop() {
+    let mut lab = Lab::new(Settings { partition_bytes_max: 100, ..settings() }, Position::Offset(5));
+    let first = lab.fetch();
+    let events = lab.answer(&first, response(7, vec![data(0, batch(5, 20)[..100].to_vec())]));
+    assert_eq!(events.len(), 1);
+    assert!(events[0].contains("raise fetch_partition_bytes_max"), "{events:?}");
+    // Old batches only: no progress, so not at once.
+    let second = lab.fetch();
+    lab.answer(&second, response(7, vec![data(1, batch(0, 2))]));
+    assert!(lab.source.poll_fetch(lab.now, ROOM).is_none());
+    lab.wait(200);
+    assert_eq!(named(&lab.fetch()), (vec![], vec![]), "the broker still knows what is wanted");
+}
+
+#[test]
+fn bytes_that_are_no_batch_stop_the_partition_where_it_stands() {
+    let mut lab = Lab::new(settings(), Position::Offset(5));
+    let first = lab.fetch();
+    let mut garbage = batch(7, 1);
+    garbage[16] = 9;
+    let events = lab.answer(&first, response(7, vec![data(0, [batch(5, 2), garbage].concat())]));
+    assert_eq!(events[0], "0:5..7");
+    assert!(events[1].starts_with("0 stopped at 7"), "{events:?}");
+}
+
+#[test]
+fn what_nobody_asked_for_is_ignored() {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    let first = lab.fetch();
+    let twice = vec![data(0, batch(0, 3)), data(0, batch(0, 3)), data(9, batch(0, 3)), data(-1, batch(0, 3))];
+    assert_eq!(lab.answer(&first, response(7, twice)), ["0:0..3"]);
+    let mut other = response(7, vec![data(0, batch(3, 1))]);
+    other.responses[0].topic = "other".into();
+    let second = lab.fetch();
+    assert!(lab.answer(&second, other).is_empty());
+}
+
+/// Each error: what the application hears, and where the partition stands later.
+#[test]
+fn what_each_error_does() {
+    let check = |code: ErrorCode, reset, expected: &[&str], again: bool| {
+        let mut lab = Lab::new(Settings { reset, ..settings() }, Position::Offset(5));
+        let first = lab.fetch();
+        assert_eq!(lab.answer(&first, response(7, vec![refused(0, code)])), expected, "{code}");
+        let second = lab.fetch();
+        assert_eq!(named(&second), (vec![], vec![0]), "{code}: not at once");
+        lab.answer(&second, response(7, vec![]));
+        lab.wait(500);
+        let third = lab.fetch();
+        assert_eq!(named(&third).0.contains(&(0, 5)), again, "{code}");
+    };
+    check(ErrorCode::NOT_LEADER_OR_FOLLOWER, None, &[], true);
+    check(ErrorCode::FENCED_LEADER_EPOCH, None, &[], true);
+    check(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None, &[], true);
+    check(ErrorCode::UNKNOWN_SERVER_ERROR, None, &[], true);
+    check(ErrorCode::OFFSET_OUT_OF_RANGE, None, &["0 stopped at 5: OFFSET_OUT_OF_RANGE"], false);
+    check(ErrorCode::OFFSET_OUT_OF_RANGE, Some(Position::Earliest), &[], false);
+    check(
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED,
+        None,
+        &["0 stopped at 5: TOPIC_AUTHORIZATION_FAILED"],
+        false,
+    );
+    check(ErrorCode::CORRUPT_MESSAGE, None, &["0 stopped at 5: CORRUPT_MESSAGE"], false);
+}
+
+#[test]
+fn positions_are_looked_up_at_the_leader() {
+    let check = |position, expected_timestamp, offset: i64, expected: &str| {
+        let mut lab = Lab::new(settings(), position);
+        assert!(lab.source.poll_fetch(lab.now, ROOM).is_none());
+        let lookup = lab.source.poll_lookup(lab.now).expect("a question");
+        assert!(lab.source.poll_lookup(lab.now).is_none(), "one question for both partitions");
+        assert_eq!(lookup.request.topics[0].partitions[1].timestamp, expected_timestamp);
+        let answer = found(&lookup, |_, _| offset);
+        lab.source.handle_lookup(lookup.number, Ok(answer), lab.now);
+        assert_eq!(lab.events().first().map(String::as_str), Some(expected));
+    };
+    check(Position::Earliest, -2, 3, "0 at 3");
+    check(Position::Latest, -1, 30, "0 at 30");
+    check(Position::BeforeEnd(10), -1, 30, "0 at 20");
+    check(Position::BeforeEnd(100), -1, 30, "0 at 0");
+    check(Position::TimestampMs(1234), 1234, 17, "0 at 17");
+}
+
+#[test]
+fn a_time_after_the_last_record_is_the_end() {
+    let mut lab = Lab::new(settings(), Position::TimestampMs(1234));
+    for (offset, expected) in [(-1, &[][..]), (30, &["0 at 30", "1 at 30"][..])] {
+        let lookup = lab.source.poll_lookup(lab.now).expect("a question");
+        lab.source.handle_lookup(lookup.number, Ok(found(&lookup, |_, _| offset)), lab.now);
+        assert_eq!(lab.events(), expected);
+    }
+}
+
+#[test]
+fn a_lookup_that_fails_is_repeated_later() {
+    let mut lab = Lab::new(settings(), Position::Earliest);
+    let lookup = lab.source.poll_lookup(lab.now).expect("a question");
+    let failure = Failure::Lost { peer: "b".into(), reason: "cut".into(), sent: true };
+    lab.source.handle_lookup(lookup.number, Err(failure), lab.now);
+    assert!(lab.source.poll_metadata_wanted());
+    assert!(lab.source.poll_lookup(lab.now).is_none());
+    let at = lab.source.poll_timeout(lab.now).expect("a time to come back");
+    assert!(
+        lab.source.poll_lookup(at).is_some()
+            || lab.source.poll_lookup(at + Duration::from_millis(50)).is_some()
+    );
+}
+
+#[test]
+fn a_partition_that_moves_is_fetched_from_its_new_leader() {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    let first = lab.fetch();
+    lab.answer(&first, response(7, vec![data(0, batch(0, 3))]));
+    lab.source.handle_metadata(&snapshot("t", &[(2, 1), (1, 0)]));
+    let fetches: Vec<_> = std::iter::from_fn(|| lab.source.poll_fetch(lab.now, ROOM)).collect();
+    let of = |broker| fetches.iter().find(|fetch| fetch.lane.broker.0 == broker).map(named);
+    assert_eq!(of(1), Some((vec![], vec![0])));
+    assert_eq!(of(2), Some((vec![(0, 3)], vec![])));
+}
+
+#[test]
+fn records_of_aborted_transactions_are_seen_only_by_those_who_want_them() {
+    let records = || {
+        [
+            transactional(0, 2, 10), // aborted
+            batch(2, 1),
+            transactional(3, 1, 11), // committed
+            marker(4, 10, true),
+            transactional(5, 1, 10), // committed: another transaction of the same producer
+            marker(6, 11, false),
+            marker(7, 10, false),
+            transactional(8, 1, 11), // aborted
+            marker(9, 11, true),
+        ]
+        .concat()
+    };
+    // Not every broker sends them in order.
+    let aborted = [(11, 8), (10, 0)].map(|(producer_id, first_offset)| AbortedTransaction {
+        producer_id,
+        first_offset,
+        ..Default::default()
+    });
+    let check = |read_committed, expected: &[&str]| {
+        let mut lab = Lab::new(Settings { read_committed, ..settings() }, Position::Offset(0));
+        let first = lab.fetch();
+        assert_eq!(first.request.isolation_level, i8::from(read_committed));
+        let mut data = data(0, records());
+        data.aborted_transactions = Some(aborted.to_vec());
+        assert_eq!(lab.answer(&first, response(7, vec![data])), expected);
+        assert_eq!(named(&lab.fetch()), (vec![(0, 10)], vec![]));
+    };
+    check(true, &["0:2..3", "0:3..4", "0:5..6"]);
+    check(false, &["0:0..2", "0:2..3", "0:3..4", "0:5..6", "0:8..9"]);
+}
