@@ -124,6 +124,7 @@ impl Lab {
                     let end = batch.header.base_offset + i64::from(batch.header.last_offset_delta) + 1;
                     format!("{}:{from}..{end}", slot.0)
                 }
+                Event::Passed { slot, offset, .. } => format!("{} passed to {offset}", slot.0),
                 Event::Positioned { slot, offset, .. } => format!("{} at {offset}", slot.0),
                 Event::Stopped { slot, offset, failure, .. } => {
                     let why =
@@ -266,7 +267,7 @@ fn gaps_markers_empty_and_old_batches_move_the_position_and_show_nothing() {
     check(vec![batch(0, 3), batch(3, 5)], &["0:5..8"], 8);
     check(vec![batch(20, 2)], &["0:5..22"], 22);
     check(vec![marker(5, 1, true), batch(6, 1)], &["0:6..7"], 7);
-    check(vec![marker(5, 1, false)], &[], 6);
+    check(vec![marker(5, 1, false)], &["0 passed to 6"], 6);
     // Cut off: the rest comes with the next fetch.
     check(vec![batch(5, 2), batch(7, 9)[..80].to_vec()], &["0:5..7"], 7);
 }
@@ -425,6 +426,6 @@ fn records_of_aborted_transactions_are_seen_only_by_those_who_want_them() {
         assert_eq!(lab.answer(&first, response(7, vec![data])), expected);
         assert_eq!(named(&lab.fetch()), (vec![(0, 10)], vec![]));
     };
-    check(true, &["0:2..3", "0:3..4", "0:5..6"]);
-    check(false, &["0:0..2", "0:2..3", "0:3..4", "0:5..6", "0:8..9"]);
+    check(true, &["0:2..3", "0:3..4", "0:5..6", "0 passed to 10"]);
+    check(false, &["0:0..2", "0:2..3", "0:3..4", "0:5..6", "0:8..9", "0 passed to 10"]);
 }
