@@ -9,6 +9,10 @@ use std::path::Path;
 mod batch;
 #[path = "../../../fuzz/bodies/batch_build.rs"]
 mod batch_build;
+#[path = "../../../fuzz/bodies/compress.rs"]
+mod compress;
+#[path = "../../../fuzz/bodies/decompress.rs"]
+mod decompress;
 #[path = "../../../fuzz/bodies/message_set.rs"]
 mod message_set;
 #[path = "../../../fuzz/bodies/primitives.rs"]
@@ -35,6 +39,16 @@ fn batch_inputs() {
 #[test]
 fn batch_build_inputs() {
     replay("batch_build", batch_build::run);
+}
+
+#[test]
+fn compress_inputs() {
+    replay("compress", compress::run);
+}
+
+#[test]
+fn decompress_inputs() {
+    replay("decompress", decompress::run);
 }
 
 #[test]
