@@ -23,9 +23,12 @@ use crate::{Address, Admin, ConsumerBuilder, Error, ProducerBuilder};
 
 /// A cluster, known. Cheap to clone; clones share everything.
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), milena::Error> {
-/// let client = milena::Client::connect("localhost:9092").await?;
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = milena_broker::Broker::builder().start().await?;
+/// # cluster.create_topic("orders", 2)?;
+/// # let bootstrap = cluster.bootstrap();
+/// let client = milena::Client::connect(bootstrap).await?; // "localhost:9092"
 /// for topic in client.admin().topics().await? {
 ///     println!("{}: {} partitions", topic.name, topic.partitions.len());
 /// }
@@ -80,12 +83,15 @@ impl Client {
 
     /// Sets a client up.
     ///
-    /// ```no_run
-    /// # async fn example() -> Result<(), milena::Error> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().start().await?;
+    /// # cluster.create_topic("orders", 2)?;
+    /// # let bootstrap = cluster.bootstrap();
     /// use std::time::Duration;
     ///
     /// let client = milena::Client::builder()
-    ///     .bootstrap("kafka-1:9092,kafka-2:9092")
+    ///     .bootstrap(bootstrap) // "kafka-1:9092,kafka-2:9092"
     ///     .client_id("billing")
     ///     .request_timeout(Duration::from_secs(10))
     ///     .connect()

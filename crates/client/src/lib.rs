@@ -1,20 +1,25 @@
 //! Milena: a Kafka client whose unit is the record batch.
 //!
-//! ```no_run
+//! ```
 //! use milena::{Client, Position, Record};
 //!
-//! # async fn example() -> Result<(), milena::Error> {
-//! let client = Client::connect("localhost:9092").await?;
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let cluster = milena_broker::Broker::builder().start().await?;
+//! # cluster.create_topic("orders", 2)?;
+//! # let bootstrap = cluster.bootstrap();
+//! let client = Client::connect(bootstrap).await?; // "localhost:9092"
 //!
 //! let producer = client.producer().build().await?;
 //! let receipt = producer.send(Record::to("orders").key("42").value("created")).await?;
 //! println!("partition {}, offset {:?}", receipt.partition(), receipt.offset());
 //!
-//! let mut consumer = client.consumer_direct().assign([("orders", 0)], Position::Earliest).build().await?;
+//! let partition = ("orders", receipt.partition());
+//! let mut consumer = client.consumer_direct().assign([partition], Position::Earliest).build().await?;
 //! while let Some(batch) = consumer.next().await? {
 //!     for record in &batch {
-//!         println!("{:?} = {:?}", record.key(), record.value());
+//!         assert_eq!((record.key(), record.value()), (Some(&b"42"[..]), Some(&b"created"[..])));
 //!     }
+//!     # break;
 //! }
 //! # Ok(())
 //! # }

@@ -9,10 +9,9 @@ pub use milena_wire::batch::Header;
 /// ```
 /// use milena::Record;
 ///
-/// let order = serde_like_bytes();
+/// let order = vec![1, 2, 3];
 /// let record = Record::to("orders").key("42").value(&order).header("trace", "7f");
 /// # let _ = record;
-/// # fn serde_like_bytes() -> Vec<u8> { b"{}".to_vec() }
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "a record does nothing until a producer takes it"]

@@ -15,12 +15,19 @@ use crate::{Error, RecordView};
 /// Iterating borrows from the batch's one buffer and allocates nothing. The buffer lives as long as the batch and
 /// counts against the client's memory until then: copy out what is kept for long ([`RecordView::to_owned`]).
 ///
-/// ```no_run
-/// # fn example(batch: milena::Batch) {
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = milena_broker::Broker::builder().start().await?;
+/// # cluster.create_topic("orders", 2)?;
+/// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+/// # client.producer().build().await?.send(milena::Record::to("orders").partition(0).value("created")).await?;
+/// # let position = milena::Position::Earliest;
+/// # let mut consumer = client.consumer_direct().assign([("orders", 0)], position).build().await?;
+/// # let batch = consumer.next().await?.expect("a partition is assigned");
 /// println!("{} {} from {}", batch.topic(), batch.partition(), batch.first_offset());
-/// for record in &batch {
-///     println!("{}: {:?} = {:?}", record.offset(), record.key(), record.value());
-/// }
+/// let kept: Vec<_> = batch.iter().map(|record| record.to_owned()).collect();
+/// assert_eq!(kept[0].value.as_deref(), Some(&b"created"[..]));
+/// # Ok(())
 /// # }
 /// ```
 pub struct Batch {

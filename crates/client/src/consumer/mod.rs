@@ -33,17 +33,26 @@ use crate::{Client, Error};
 /// Records come in batches, one partition's run at a time; partitions take turns. While the application works on one
 /// batch the next ones are fetched, up to the memory the client may use.
 ///
-/// ```no_run
-/// # async fn example(client: milena::Client) -> Result<(), milena::Error> {
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = milena_broker::Broker::builder().start().await?;
+/// # cluster.create_topic("orders", 2)?;
+/// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+/// # client.producer().build().await?.send(milena::Record::to("orders").partition(1).value("created")).await?;
 /// use milena::Position;
 ///
 /// let mut consumer =
 ///     client.consumer_direct().assign([("orders", 0), ("orders", 1)], Position::Earliest).build().await?;
 /// while let Some(batch) = consumer.next().await? {
 ///     for record in &batch {
-///         println!("{:?}", record.value());
+///         println!("{}: {:?}", record.offset(), record.value());
 ///     }
+///     # break;
 /// }
+/// assert_eq!(consumer.position("orders", 1), Some(1));
+///
+/// let error = consumer.seek("orders", 7, Position::Earliest).unwrap_err();
+/// assert!(error.to_string().contains("it is not assigned to this consumer"));
 /// # Ok(())
 /// # }
 /// ```

@@ -72,7 +72,13 @@ impl PostFailures {
     }
 }
 
-type Landed = (RequestId, Result<Answer, Failure>);
+/// What became of a request.
+struct Landed {
+    id: RequestId,
+    /// Whether the broker answers it at all; if not, the outcome only tells that it was written.
+    is_answered: bool,
+    outcome: Result<Answer, Failure>,
+}
 type AskingIdentity = Pin<Box<dyn Future<Output = Result<InitProducerIdResponse, Failure>> + Send>>;
 
 pub(super) struct Driver {
@@ -216,11 +222,11 @@ impl Driver {
         self.machine.handle_sealed(ticket, parcel, self.now());
     }
 
-    fn handle_landed(&mut self, (id, outcome): Landed) {
+    fn handle_landed(&mut self, landed: Landed) {
+        let Landed { id, is_answered, outcome } = landed;
         let now = self.now();
-        // `acks=0`: there is nothing to decode, it was written.
         let decoded = match outcome {
-            Ok(answer) if answer.body.is_empty() => return self.machine.handle_written(id, now),
+            Ok(_) if !is_answered => return self.machine.handle_written(id, now),
             Ok(answer) => answer.decode(),
             Err(failure) => Err(failure),
         };
@@ -283,7 +289,7 @@ impl Driver {
     fn transmit(&mut self, transmit: Transmit) {
         let Transmit { id, broker, request, version_max, is_answered, deadline } = transmit;
         let land = self.land.clone();
-        let reply = Reply::to(move |outcome| drop(land.send((id, outcome))));
+        let reply = Reply::to(move |outcome| drop(land.send(Landed { id, is_answered, outcome })));
         let timeout = deadline - self.now();
         let call = Call::new(Typed { request, version_max }, deadline, timeout, reply);
         let call = if is_answered { call } else { call.unanswered() };

@@ -40,8 +40,12 @@ use crate::{Client, Error, Record};
 /// When the last clone is dropped, what was taken is still sent as long as the runtime runs; [`flush`](Self::flush)
 /// first where the program is about to end.
 ///
-/// ```no_run
-/// # async fn example(client: milena::Client) -> Result<(), milena::Error> {
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = milena_broker::Broker::builder().start().await?;
+/// # cluster.create_topic("orders", 2)?;
+/// # cluster.create_topic("clicks", 6)?;
+/// # let client = milena::Client::connect(cluster.bootstrap()).await?;
 /// use milena::Record;
 ///
 /// let producer = client.producer().build().await?;
@@ -51,10 +55,14 @@ use crate::{Client, Error, Record};
 /// let delivery = producer.enqueue(Record::to("orders").key("42").value("paid")).await?;
 /// delivery.await?;
 ///
-/// for id in 0..1_000_000 {
+/// for id in 0..1_000 {
 ///     producer.post(Record::to("clicks").value(&format!("{id}"))).await?;
 /// }
 /// producer.flush().await?; // tells if any of them was not written
+///
+/// let error = producer.send(Record::to("ordesr").value("created")).await.unwrap_err();
+/// assert_eq!(error.code_name(), Some("UNKNOWN_TOPIC_OR_PARTITION"));
+/// assert!(!error.maybe_written());
 /// # Ok(())
 /// # }
 /// ```

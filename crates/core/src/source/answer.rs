@@ -58,8 +58,7 @@ impl Source {
         for topic in &response.responses {
             for data in &topic.partitions {
                 let Some(lane) = self.lanes.get(&id) else { return };
-                let slot =
-                    lane.session.find(&self.partitions, &topic.topic, topic.topic_id, data.partition_index);
+                let slot = self.names.find(&topic.topic, topic.topic_id, data.partition_index);
                 // What nobody asked for is ignored.
                 let Some((slot, member)) = slot.and_then(|slot| Some((slot, lane.session.member(slot)?)))
                 else {

@@ -29,6 +29,7 @@ use milena_messages::fetch::FetchRequest;
 use milena_messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
 };
+use milena_wire::Uuid;
 use milena_wire::batch::RawBatch;
 
 use self::partition::{Partition, State};
@@ -167,6 +168,7 @@ pub struct Source {
     settings: Settings,
     rng: Rng,
     partitions: Vec<Partition>,
+    names: Names,
     lanes: BTreeMap<LaneId, Lane>,
     /// Partitions whose position is still to be looked up.
     unresolved: BTreeSet<Slot>,
@@ -189,6 +191,21 @@ pub struct LaneId {
 
 /// Lanes per broker: each is a connection of its own.
 pub const LANES: u8 = 2;
+
+/// Partitions by the names that answers have for them.
+#[derive(Debug, Default)]
+struct Names {
+    by_name: BTreeMap<Arc<str>, BTreeMap<i32, Slot>>,
+    by_id: BTreeMap<Uuid, Arc<str>>,
+}
+
+impl Names {
+    /// The partition; versions that name topics by id leave the name empty.
+    fn find(&self, topic: &str, id: Uuid, index: i32) -> Option<Slot> {
+        let topic = if topic.is_empty() { self.by_id.get(&id)? } else { topic };
+        self.by_name.get(topic)?.get(&index).copied()
+    }
+}
 
 /// A lane's session and the fetch in flight.
 #[derive(Debug, Default)]
@@ -218,6 +235,7 @@ impl Source {
             settings,
             rng,
             partitions: Vec::new(),
+            names: Names::default(),
             lanes: BTreeMap::new(),
             unresolved: BTreeSet::new(),
             lookups: BTreeMap::new(),
@@ -231,6 +249,7 @@ impl Source {
     /// Adds a partition, to be read from `position`. [`handle_metadata`](Self::handle_metadata) says who leads it.
     pub fn assign(&mut self, topic: Arc<str>, index: i32, position: Position) -> Slot {
         let slot = Slot(self.partitions.len() as u32);
+        self.names.by_name.entry(Arc::clone(&topic)).or_default().insert(index, slot);
         self.partitions.push(Partition::new(topic, index));
         self.seek(slot, Epoch::default(), position);
         slot
@@ -301,6 +320,9 @@ impl Source {
             partition.leader = leader;
             partition.leader_epoch = epoch.or(partition.leader_epoch);
             partition.topic_id = id.or(partition.topic_id);
+            if let Some(id) = id {
+                self.names.by_id.insert(id, Arc::clone(&partition.topic));
+            }
             partition.retry.hurry();
             let slot = Slot(index as u32);
             if let Some(lane) = old.and_then(|old| self.lanes.get_mut(&old)) {

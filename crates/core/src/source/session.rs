@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic};
-use milena_wire::{Str, Uuid};
+use milena_wire::Uuid;
 
 use super::partition::Partition;
 use super::{Epoch, LaneId, Settings, Slot};
@@ -19,6 +19,8 @@ pub(super) struct Session {
     epoch: i32,
     /// What the broker believes we want.
     members: BTreeMap<Slot, Member>,
+    /// How many of them have no topic id.
+    without_id: usize,
     /// Partitions for which that may not be true any more.
     touched: BTreeSet<Slot>,
 }
@@ -62,7 +64,7 @@ impl Session {
         now: Instant,
     ) -> Option<(Sent, FetchRequest, bool)> {
         if self.epoch == 0 {
-            self.touched.extend(std::mem::take(&mut self.members).into_keys());
+            self.clear();
         }
         let mut sent = Sent::default();
         let mut request =
@@ -103,19 +105,18 @@ impl Session {
         for (slot, _) in &sent.named {
             has_ids &= partitions[slot.0 as usize].topic_id.is_some();
         }
-        has_ids &= self.members.values().all(|member| member.topic_id != Uuid::default());
+        has_ids &= self.without_id == 0;
         Some((sent, request, has_ids))
     }
 
     /// The request was answered: the broker knows what we told it.
     pub(super) fn commit(&mut self, sent: &Sent, session_id: i32) {
-        if self.epoch == 0 {
-            self.members.clear();
-        }
         for slot in &sent.forgotten {
-            self.members.remove(slot);
+            self.replace(*slot, None);
         }
-        self.members.extend(sent.named.iter().copied());
+        for (slot, member) in &sent.named {
+            self.replace(*slot, Some(*member));
+        }
         self.id = session_id;
         // 0 is no session: the broker has no room, and every request is a full one.
         self.epoch = match (session_id, self.epoch) {
@@ -129,26 +130,29 @@ impl Session {
     pub(super) fn reset(&mut self, sent: &Sent) {
         self.id = 0;
         self.epoch = 0;
-        self.touched.extend(std::mem::take(&mut self.members).into_keys());
+        self.clear();
         self.touched.extend(sent.named.iter().map(|(slot, _)| *slot));
+    }
+
+    /// Remembers nothing of what the broker was told.
+    fn clear(&mut self) {
+        self.touched.extend(std::mem::take(&mut self.members).into_keys());
+        self.without_id = 0;
+    }
+
+    fn replace(&mut self, slot: Slot, member: Option<Member>) {
+        let has_no_id = |member: &Member| usize::from(member.topic_id == Uuid::default());
+        self.without_id += member.as_ref().map_or(0, has_no_id);
+        let old = match member {
+            Some(member) => self.members.insert(slot, member),
+            None => self.members.remove(&slot),
+        };
+        self.without_id -= old.as_ref().map_or(0, has_no_id);
     }
 
     /// What the answered request asked of `slot`.
     pub(super) fn member(&self, slot: Slot) -> Option<Member> {
         self.members.get(&slot).copied()
-    }
-
-    /// The slot of a partition that an answer names.
-    pub(super) fn find(&self, partitions: &[Partition], topic: &Str, id: Uuid, index: i32) -> Option<Slot> {
-        self.members.keys().copied().find(|slot| {
-            let partition = &partitions[slot.0 as usize];
-            partition.index == index
-                && (if topic.is_empty() {
-                    partition.topic_id == Some(id)
-                } else {
-                    partition.topic_name == *topic
-                })
-        })
     }
 
     /// When the partitions that wait out a backoff may be wanted again.
