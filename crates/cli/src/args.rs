@@ -50,7 +50,7 @@ pub(crate) struct Cluster {
     #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", value_parser = property)]
     pub(crate) properties: Vec<(String, String)>,
 
-    /// Give up when connecting, or a question about topics, takes so many seconds
+    /// Give up when the cluster leaves a question unanswered for so many seconds
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) timeout: Duration,
 }

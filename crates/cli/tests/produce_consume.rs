@@ -140,6 +140,37 @@ fn what_comes_later_is_read_as_it_comes() {
 }
 
 #[test]
+fn what_is_typed_leaves_at_once_and_ctrl_c_tells_how_much_did() {
+    let cluster = Cluster::start(&["--topic", "t"]);
+    let mut consumer = cluster.spawn(&["consume", "t"], "");
+    let mut producer = cluster.spawn_open(&["produce", "t"]);
+    for line in ["one", "two"] {
+        producer.write(&format!("{line}\nhalf of the next"));
+        producer.write("\n");
+        assert_eq!(consumer.stdout_line(), line);
+        assert_eq!(consumer.stdout_line(), "half of the next");
+    }
+    producer.interrupt();
+    let run = producer.wait();
+    assert_eq!(run.code, Some(130));
+    assert_eq!(run.stderr, "error: interrupted: 4 records acknowledged; the rest was not sent\n");
+}
+
+#[test]
+fn records_that_cannot_be_written_are_counted_and_named() {
+    let cluster = Cluster::start(&["--topic", "t:2"]);
+    let large = "x".repeat(2_000_000);
+    let run = cluster.run(&["produce", "t"], format!("one\ntwo\n{large}\nfour\n"));
+    assert_fails(&run, 3, "line 3: ");
+    assert!(run.stderr.contains("2 records acknowledged; the rest was not sent"), "{}", run.stderr);
+    assert_fails(&cluster.run(&["produce", "t"], large), 2, "line 1: ");
+    let run =
+        cluster.run(&["produce", "t", "--json"], "{\"value\":\"1\"}\n{\"value\":\"2\",\"partition\":2}\n");
+    assert_fails(&run, 3, "line 2: ");
+    assert_fails(&cluster.run(&["produce", "t", "-p", "2"], "x"), 4, "partition 2");
+}
+
+#[test]
 fn a_closed_pipe_ends_well_and_quietly() {
     let cluster = Cluster::start(&["--topic", "t"]);
     // More than a pipe and our own buffer hold.

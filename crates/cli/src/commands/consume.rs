@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use milena::{Admin, Batch, Client, Consumer, OffsetAt, Position};
@@ -9,7 +10,7 @@ use milena::{Admin, Batch, Client, Consumer, OffsetAt, Position};
 use crate::args::Cluster;
 use crate::commands::topics::{check_partitions, describe_topic};
 use crate::escape::unescape;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::format::Format;
 use crate::interrupt::Interrupt;
 use crate::offsets::{Offsets, Point, parse_partitions};
@@ -164,6 +165,7 @@ async fn consume(args: &Args, plan: &Plan, output: &mut Output) -> Result<(), Fa
     // Records on the same terminal would tear a progress line apart.
     let progress = Progress::counting(!io::stdout().is_terminal());
     let mut tick = tokio::time::interval(TICK);
+    let mut arrived_at = Instant::now();
     loop {
         let batch = tokio::select! {
             batch = consumer.next() => batch?,
@@ -174,10 +176,14 @@ async fn consume(args: &Args, plan: &Plan, output: &mut Output) -> Result<(), Fa
                 if reading.is_over() {
                     return Ok(());
                 }
+                if arrived_at.elapsed() >= args.cluster.timeout {
+                    reading.check_stall(args.cluster.timeout)?;
+                }
                 continue;
             }
         };
         let Some(batch) = batch else { return Ok(()) };
+        arrived_at = Instant::now();
         if reading.take(&batch, &consumer)? == Reader::Gone || reading.is_over() {
             return Ok(());
         }
@@ -327,6 +333,17 @@ impl Reading<'_> {
             consumer.unassign([(batch.topic(), batch.partition())]);
         }
         self.output.flush_when_full()
+    }
+
+    /// Nothing came for so long. That is normal for who waits for new records, and not where all is there to be read.
+    fn check_stall(&self, time: Duration) -> Result<(), Failure> {
+        if self.spans.unfinished.values().any(|span| span.stop.is_none()) {
+            return Ok(());
+        }
+        let partitions: Vec<String> = self.spans.unfinished.keys().map(ToString::to_string).collect();
+        let message = format!("nothing came for {time:?}, and there is more to read");
+        Err(Failure::new(Exit::Unreachable, message)
+            .hint(format!("Not read to the end: partition {}.", partitions.join(", "))))
     }
 
     /// Finishes partitions whose last offsets hold no records: those of transaction markers, for example.

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _, Read};
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use milena::{Acks, Compression, Delivery, Header, Producer, Record};
@@ -187,9 +188,15 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
             block = blocks.recv() => match block {
                 None => break None,
                 Some(Err(error)) => break Some(Failure::failed(format!("cannot read the input: {error}"))),
-                Some(Ok(block)) => if let Err(failure) = sending.send(&block, &recipe).await {
-                    break Some(failure);
-                },
+                Some(Ok(block)) => {
+                    let sent = tokio::select! {
+                        sent = sending.send(&block, &recipe) => sent,
+                        () = interrupt.asked() => Err(Failure::interrupted()),
+                    };
+                    if let Err(failure) = sent {
+                        break Some(failure);
+                    }
+                }
             },
             _ = tick.tick() => {
                 sending.settle_what_is_done().await;
@@ -201,10 +208,17 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
             break Some(failure);
         }
     };
-    sending.settle_all().await;
+    let is_interrupted = stopped.as_ref().is_some_and(|failure| failure.exit() == Exit::Interrupted);
+    let patience = if is_interrupted { INTERRUPTED_PATIENCE } else { Duration::MAX };
+    if tokio::time::timeout(patience, sending.settle_all()).await.is_err() {
+        sending.give_up();
+    }
     drop(progress);
     sending.tally.verdict(stopped, args.quiet)
 }
+
+/// Who presses Ctrl-C wants to know how much was written, but not at any price.
+const INTERRUPTED_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reads on a thread of its own: a read from a pipe or a terminal cannot be taken back.
 fn blocks(input: Box<dyn Read + Send>, delimiter: Vec<u8>) -> mpsc::Receiver<io::Result<Block>> {
@@ -231,8 +245,10 @@ struct Sending<'a> {
     tally: Tally,
 }
 
-/// A block is looked over for settled records whenever this many wait: often enough to hold few, too rarely to cost.
-const PENDING_MAX: usize = 10_000;
+/// So many records may be on their way: 10 MB of deliveries at most, and more records than a round trip takes.
+const PENDING_MAX: usize = 200_000;
+/// Every so many records those settled by now are taken out: often enough to hold few, too rarely to cost.
+const LOOK_EVERY: usize = 10_000;
 
 impl Sending<'_> {
     /// Sends a block's records. `Err` is about a record that cannot be sent; those before it are on their way.
@@ -251,8 +267,11 @@ impl Sending<'_> {
             record = line.timestamp.into_iter().fold(record, Record::timestamp_ms);
             let delivery = self.producer.enqueue(record).await.map_err(|error| at_line(number, error))?;
             self.pending.push_back((number, delivery));
-            if self.pending.len() >= PENDING_MAX {
+            if self.pending.len().is_multiple_of(LOOK_EVERY) {
                 self.settle_what_is_done().await;
+            }
+            if self.pending.len() >= PENDING_MAX {
+                self.settle_first().await;
             }
         }
         Ok(())
@@ -274,12 +293,21 @@ impl Sending<'_> {
         }
     }
 
+    /// Nobody will know what becomes of what is still on its way.
+    fn give_up(&mut self) {
+        let unknown = self.pending.drain(..).len() as u64;
+        self.tally.failed += unknown;
+        self.tally.maybe_written += unknown;
+    }
+
     async fn settle_first(&mut self) {
-        if let Some((number, delivery)) = self.pending.pop_front() {
-            match delivery.await {
-                Ok(_) => self.tally.acknowledged += 1,
-                Err(error) => self.tally.failed(number, error),
-            }
+        // Taken out once it is settled: whoever drops this future forgets nothing.
+        let Some((number, delivery)) = self.pending.front_mut() else { return };
+        let (number, outcome) = (*number, delivery.await);
+        self.pending.pop_front();
+        match outcome {
+            Ok(_) => self.tally.acknowledged += 1,
+            Err(error) => self.tally.failed(number, error),
         }
     }
 }
@@ -315,12 +343,18 @@ impl Tally {
             }
             return Ok(());
         };
-        let exit = failure.exit();
-        if self.acknowledged + self.maybe_written == 0 {
+        if self.acknowledged + self.failed == 0 {
             return Err(failure);
         }
-        let exit = if exit == Exit::Interrupted { exit } else { Exit::Partial };
-        Err(failure.with_exit(exit).hint(format!("{self}; the rest was not sent")))
+        if failure.exit() == Exit::Interrupted {
+            return Err(Failure::new(
+                Exit::Interrupted,
+                format!("interrupted: {self}; the rest was not sent"),
+            ));
+        }
+        // With nothing written the cause alone decides the code.
+        let exit = if self.acknowledged + self.maybe_written == 0 { failure.exit() } else { Exit::Partial };
+        Err(failure.with_exit(exit).hint(format!("{self}; the rest was not sent.")))
     }
 }
 

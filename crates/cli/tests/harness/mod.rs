@@ -56,9 +56,14 @@ impl Cluster {
     }
 
     pub fn spawn(&self, args: &[&str], stdin: impl Into<Vec<u8>>) -> Process {
-        let mut all = args.to_vec();
-        all.extend(["--bootstrap", &self.bootstrap]);
-        Process::spawn(&all, stdin)
+        let mut process = self.spawn_open(args);
+        process.write_and_close(stdin.into());
+        process
+    }
+
+    /// The same with its stdin open: [`Process::write`] goes there.
+    pub fn spawn_open(&self, args: &[&str]) -> Process {
+        Process::spawn_open(&[args, &["--bootstrap", &self.bootstrap]].concat())
     }
 }
 
@@ -79,6 +84,12 @@ pub struct Run {
 
 impl Process {
     pub fn spawn(args: &[&str], stdin: impl Into<Vec<u8>>) -> Self {
+        let mut process = Self::spawn_open(args);
+        process.write_and_close(stdin.into());
+        process
+    }
+
+    pub fn spawn_open(args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_milena"))
             .args(args)
             .env_remove("MILENA_BOOTSTRAP")
@@ -87,11 +98,20 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let (mut to, bytes) = (child.stdin.take().unwrap(), stdin.into());
-        // A command that does not read its input closes the pipe, which is no concern of ours.
-        thread::spawn(move || drop(to.write_all(&bytes)));
         let stdout = child.stdout.take().map(BufReader::new);
         Self { child, args: args.join(" "), stdout }
+    }
+
+    fn write_and_close(&mut self, bytes: Vec<u8>) {
+        let mut stdin = self.child.stdin.take().unwrap();
+        // A command that does not read its input closes the pipe, which is no concern of ours.
+        thread::spawn(move || drop(stdin.write_all(&bytes)));
+    }
+
+    pub fn write(&mut self, text: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin.write_all(text.as_bytes()).unwrap();
+        stdin.flush().unwrap();
     }
 
     /// The next line on stdout, without its line feed.
