@@ -43,10 +43,10 @@ impl Encoder {
     }
 
     fn start(&mut self, level: i32) {
-        if self.level == level {
-            self.deflate.reset();
-        } else {
-            *self = Self { deflate: Deflate::new(level, false, WINDOW_BITS), level };
+        self.deflate.reset();
+        if self.level != level {
+            self.deflate.set_level(level).expect("nothing is pending, and the level is one of gzip's");
+            self.level = level;
         }
     }
 

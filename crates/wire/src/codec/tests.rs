@@ -81,15 +81,31 @@ fn one_byte_less_than_needed_is_over_the_limit() {
 }
 
 #[test]
-fn every_level_is_read_back() {
+fn every_level_is_read_back_and_a_context_keeps_nothing_of_the_one_before() {
     let input = flights(100_000);
+    let mut compressor = Compressor::new();
     for compression in built_in() {
         // Kafka takes more negative levels of zstd than anyone would wait for here.
-        for level in compression.levels().into_iter().flatten().filter(|level| *level >= -7) {
-            let mut out = Vec::new();
-            let compressed = compressed(compression, Some(level), &input);
-            Decompressor::new().decompress(compression, 2, &compressed, &mut out, input.len()).unwrap();
+        let levels: Vec<i32> =
+            compression.levels().into_iter().flatten().filter(|level| *level >= -7).collect();
+        // Up and down again.
+        for level in levels.iter().chain(levels.iter().rev()) {
+            let (mut kept, mut out) = (Vec::new(), Vec::new());
+            compressor.compress(compression, Some(*level), &input, &mut kept).unwrap();
+            assert!(kept == compressed(compression, Some(*level), &input), "{compression} at level {level}");
+            Decompressor::new().decompress(compression, 2, &kept, &mut out, input.len()).unwrap();
             assert!(out == input, "{compression} at level {level}");
+        }
+    }
+}
+
+#[test]
+fn higher_levels_compress_better() {
+    let input = flights(100_000);
+    for (compression, low, high) in [(Compression::Gzip, 1, 9), (Compression::Zstd, -5, 19)] {
+        if compression.is_built_in() {
+            let bytes = |level| compressed(compression, Some(level), &input).len();
+            assert!(bytes(high) < bytes(low), "{compression}");
         }
     }
 }

@@ -24,7 +24,9 @@ pub(super) struct Encoder {
 impl Default for Encoder {
     fn default() -> Self {
         let level = 3;
-        Self { compressor: compressor(level), level, frame: Vec::new() }
+        let mut compressor = FrameCompressor::new(CompressionLevel::from_level(level));
+        compressor.set_content_checksum(false);
+        Self { compressor, level, frame: Vec::new() }
     }
 }
 
@@ -32,18 +34,12 @@ impl Encoder {
     /// Appends one frame.
     pub(super) fn compress(&mut self, level: i32, input: &[u8], out: &mut Vec<u8>) {
         if self.level != level {
-            self.compressor = compressor(level);
+            self.compressor.set_compression_level(CompressionLevel::from_level(level));
             self.level = level;
         }
         self.compressor.compress_independent_frame_into(input, &mut self.frame);
         out.extend_from_slice(&self.frame);
     }
-}
-
-fn compressor(level: i32) -> FrameCompressor {
-    let mut compressor = FrameCompressor::new(CompressionLevel::from_level(level));
-    compressor.set_content_checksum(false);
-    compressor
 }
 
 /// Decoding tables.
