@@ -4,6 +4,7 @@
 
 mod admin;
 mod client;
+mod conformance;
 mod console;
 mod partners;
 mod programs;

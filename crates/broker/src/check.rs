@@ -38,6 +38,8 @@ pub(crate) struct Rules {
 pub(crate) struct Rejected {
     pub(crate) code: ErrorCode,
     pub(crate) message: Cow<'static, str>,
+    /// Whether Kafka notices it only in the log, and then tells where that starts.
+    pub(crate) is_of_log: bool,
 }
 
 /// Judges the `records` of one partition of a Produce request, which must be exactly one batch (Produce v3+).
@@ -58,6 +60,7 @@ pub(crate) fn check(records: Option<&Bytes>, rules: Rules) -> Result<Checked<'_>
                 header.bytes, rules.batch_bytes_max
             )
             .into(),
+            is_of_log: false,
         });
     }
     if header.bytes > bytes.len() {
@@ -79,22 +82,23 @@ pub(crate) fn check(records: Option<&Bytes>, rules: Rules) -> Result<Checked<'_>
 
 fn check_header(header: &BatchHeader, rules: Rules) -> Result<(), Rejected> {
     if header.is_control() {
-        return Err(invalid("clients may not write control records"));
+        return Err(inconsistent("clients may not write control records"));
     }
     if header.is_transactional() {
         let message = "transactions are not supported by this broker yet".into();
-        return Err(Rejected { code: ErrorCode::INVALID_TXN_STATE, message });
+        return Err(Rejected { code: ErrorCode::INVALID_TXN_STATE, message, is_of_log: false });
     }
     if header.record_count == 0 || i64::from(header.record_count) != i64::from(header.last_offset_delta) + 1 {
-        return Err(invalid("the record count and the last offset delta do not agree"));
+        return Err(inconsistent("the record count and the last offset delta do not agree"));
     }
     if header.producer.is_some_and(|producer| producer.base_sequence.is_none() || producer.producer_epoch < 0)
     {
-        return Err(invalid("a batch with a producer id needs an epoch and a sequence"));
+        return Err(inconsistent("a batch with a producer id needs an epoch and a sequence"));
     }
     let unsupported = |message: &'static str| Rejected {
         code: ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
         message: message.into(),
+        is_of_log: false,
     };
     match header.attributes.compression() {
         Err(_) => return Err(unsupported("unknown compression codec")),
@@ -104,7 +108,7 @@ fn check_header(header: &BatchHeader, rules: Rules) -> Result<(), Rejected> {
     if header.max_timestamp > rules.timestamp_max {
         let message =
             "a timestamp is further in the future than message.timestamp.after.max.ms allows".into();
-        return Err(Rejected { code: ErrorCode::INVALID_TIMESTAMP, message });
+        return Err(Rejected { code: ErrorCode::INVALID_TIMESTAMP, message, is_of_log: true });
     }
     Ok(())
 }
@@ -113,15 +117,15 @@ fn check_header(header: &BatchHeader, rules: Rules) -> Result<(), Rejected> {
 fn check_lengths(mut records: &[u8], count: u32) -> Result<(), Rejected> {
     for _ in 0..count {
         let Ok((length, prefix)) = varint::get_i32(records) else {
-            return Err(invalid("a record's length cannot be read"));
+            return Err(inconsistent("a record's length cannot be read"));
         };
         let end = usize::try_from(length).ok().and_then(|length| length.checked_add(prefix));
         let Some(rest) = end.and_then(|end| records.get(end..)) else {
-            return Err(invalid("a record is longer than its batch"));
+            return Err(inconsistent("a record is longer than its batch"));
         };
         records = rest;
     }
-    if records.is_empty() { Ok(()) } else { Err(invalid("bytes are left after the last record")) }
+    if records.is_empty() { Ok(()) } else { Err(inconsistent("bytes are left after the last record")) }
 }
 
 impl<'a> Checked<'a> {
@@ -161,10 +165,15 @@ const CRC_FROM: usize = 21;
 
 #[cold]
 fn invalid(message: &'static str) -> Rejected {
-    Rejected { code: ErrorCode::INVALID_RECORD, message: message.into() }
+    Rejected { code: ErrorCode::INVALID_RECORD, message: message.into(), is_of_log: false }
+}
+
+#[cold]
+fn inconsistent(message: &'static str) -> Rejected {
+    Rejected { is_of_log: true, ..invalid(message) }
 }
 
 #[cold]
 fn corrupt(message: String) -> Rejected {
-    Rejected { code: ErrorCode::CORRUPT_MESSAGE, message: message.into() }
+    Rejected { code: ErrorCode::CORRUPT_MESSAGE, message: message.into(), is_of_log: false }
 }

@@ -33,6 +33,9 @@ impl Epochs {
 
     /// Where the largest epoch not above `requested` ends: `(epoch, end offset)`; `None` when nothing is known of it.
     pub(crate) fn end_of(&self, requested: i32, log_end: i64) -> Option<(i32, i64)> {
+        if requested < 0 {
+            return None;
+        }
         if self.latest() == Some(requested) {
             return Some((requested, log_end));
         }

@@ -96,7 +96,7 @@ impl Partition {
                 epochs.begin(epoch, header.base_offset);
             }
             if let Some(stamp) = Stamp::of(header) {
-                producers.record(&stamp, header.base_offset, -1);
+                producers.record(&stamp, header.base_offset, header.max_timestamp);
             }
         })?;
         // Epochs that wrote nothing are only in the file.
@@ -176,8 +176,9 @@ impl PartitionState {
         if let Some(stamp) = batch.stamp() {
             match self.producers.check(stamp) {
                 Ok(Verdict::Fresh) => {}
-                Ok(Verdict::Duplicate { base_offset, append_time }) => {
-                    return Ok(Appended { base_offset, append_time });
+                // Kafka tells the stored batch's time here, whichever kind of time that is.
+                Ok(Verdict::Duplicate { base_offset, max_timestamp }) => {
+                    return Ok(Appended { base_offset, append_time: max_timestamp });
                 }
                 Err(Refused::OutOfOrder) => return Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER),
                 Err(Refused::StaleEpoch) => return Err(ErrorCode::INVALID_PRODUCER_EPOCH),
@@ -188,7 +189,7 @@ impl PartitionState {
         let base_offset = entry.header.base_offset;
         let append_time = append_time.unwrap_or(-1);
         if let Some(stamp) = batch.stamp() {
-            self.producers.record(stamp, base_offset, append_time);
+            self.producers.record(stamp, base_offset, entry.header.max_timestamp);
         }
         self.changes += 1;
         self.waiters.appended(batch.bytes());

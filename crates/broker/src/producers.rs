@@ -35,7 +35,7 @@ pub(crate) enum Verdict {
     /// To be appended.
     Fresh,
     /// Already in the log, from this offset on; answered as a success.
-    Duplicate { base_offset: i64, append_time: i64 },
+    Duplicate { base_offset: i64, max_timestamp: i64 },
 }
 
 /// Why a batch is refused.
@@ -52,7 +52,7 @@ struct Kept {
     base_sequence: i32,
     last_sequence: i32,
     base_offset: i64,
-    append_time: i64,
+    max_timestamp: i64,
 }
 
 #[derive(Debug)]
@@ -85,7 +85,10 @@ impl Producers {
         let same =
             |kept: &&Kept| kept.base_sequence == stamp.base_sequence && kept.last_sequence == last_sequence;
         if let Some(kept) = producer.batches.iter().find(same) {
-            return Ok(Verdict::Duplicate { base_offset: kept.base_offset, append_time: kept.append_time });
+            return Ok(Verdict::Duplicate {
+                base_offset: kept.base_offset,
+                max_timestamp: kept.max_timestamp,
+            });
         }
         match producer.batches.back() {
             Some(newest) if stamp.base_sequence != following(newest.last_sequence, 1) => {
@@ -95,8 +98,8 @@ impl Producers {
         }
     }
 
-    /// Remembers a batch that is in the log now. `append_time` is −1 unless the topic stamps its own time.
-    pub(crate) fn record(&mut self, stamp: &Stamp, base_offset: i64, append_time: i64) {
+    /// Remembers a batch that is in the log now.
+    pub(crate) fn record(&mut self, stamp: &Stamp, base_offset: i64, max_timestamp: i64) {
         if self.by_id.len() >= PRODUCERS_MAX && !self.by_id.contains_key(&stamp.producer_id) {
             self.forget_oldest();
         }
@@ -116,7 +119,7 @@ impl Producers {
             base_sequence: stamp.base_sequence,
             last_sequence: stamp.last_sequence(),
             base_offset,
-            append_time,
+            max_timestamp,
         });
         producer.last_offset = base_offset + i64::from(stamp.last_offset_delta);
     }
@@ -170,7 +173,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_batch_gets_kafkas_verdict() {
-        let duplicate = |base_offset| Ok(Verdict::Duplicate { base_offset, append_time: -1 });
+        let duplicate = |base_offset| Ok(Verdict::Duplicate { base_offset, max_timestamp: -1 });
         let table = [
             ("the next one", stamp(3, 10, 5), Ok(Verdict::Fresh)),
             ("the newest again", stamp(3, 8, 2), duplicate(108)),
@@ -200,7 +203,7 @@ mod tests {
         assert_eq!(producers.check(&stamp(3, 0, 2)), Err(Refused::OutOfOrder));
         assert_eq!(
             producers.check(&stamp(3, 2, 2)),
-            Ok(Verdict::Duplicate { base_offset: 102, append_time: -1 })
+            Ok(Verdict::Duplicate { base_offset: 102, max_timestamp: -1 })
         );
     }
 

@@ -111,8 +111,7 @@ impl Sessions {
         let mut session = Session::default();
         session.update(request, version);
         let count = session.wanted.len();
-        let wants_session = request.session_epoch == 0 && count > 0;
-        if wants_session && self.make_room(count, now) {
+        if request.session_epoch == 0 && self.make_room(count, now) {
             session.id = self.new_id();
             session.epoch = 1;
         }

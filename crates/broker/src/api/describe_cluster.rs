@@ -10,12 +10,17 @@ use super::Call;
 use super::metadata::{CLUSTER_OPERATIONS, OPERATIONS_OMITTED};
 
 const ENDPOINT_BROKERS: i8 = 1;
+const ENDPOINT_CONTROLLERS: i8 = 2;
 
 pub(super) fn handle(call: &Call<'_>, request: DescribeClusterRequest) -> DescribeClusterResponse {
     if request.endpoint_type != ENDPOINT_BROKERS {
+        let error_code = match request.endpoint_type {
+            ENDPOINT_CONTROLLERS => ErrorCode::MISMATCHED_ENDPOINT_TYPE,
+            _ => ErrorCode::UNSUPPORTED_ENDPOINT_TYPE,
+        };
         return DescribeClusterResponse {
-            error_code: ErrorCode::MISMATCHED_ENDPOINT_TYPE,
-            error_message: Some("This address is a broker's, not a controller's.".into()),
+            error_code,
+            error_message: Some("This address is a broker's.".into()),
             ..Default::default()
         };
     }

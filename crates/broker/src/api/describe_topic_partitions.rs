@@ -64,6 +64,7 @@ fn describe(state: &State, name: &Str, first: usize, count: usize) -> DescribeTo
         return DescribeTopicPartitionsResponseTopic {
             error_code: if invalid { ErrorCode::INVALID_TOPIC_EXCEPTION } else { unknown },
             name: Some(name.clone()),
+            topic_authorized_operations: TOPIC_OPERATIONS,
             ..Default::default()
         };
     };

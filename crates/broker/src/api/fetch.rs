@@ -104,7 +104,7 @@ fn answer_or_park(
     let pass = look(call, &mut session, is_full, limits);
     let is_due = call.now.instant >= deadline || session.wanted.is_empty();
     if is_due || pass.is_urgent || pass.bytes >= limits.bytes_min {
-        let response = respond_with(call, &mut session, pass);
+        let response = respond_with(call, &mut session, is_full, pass);
         return Ok(Outcome::Answered(call.envelope.answer(&response)?));
     }
     let waiter = Waiter::new((limits.bytes_min - pass.bytes) as i64);
@@ -157,7 +157,8 @@ fn denied(call: &Call<'_>, state: &PartitionState, wanted: &mut Wanted, code: Er
         // The topic may be made again: look for it next time.
         wanted.partition = Weak::new();
     }
-    let mut data = failed(wanted.index, code);
+    // Kafka has null here once a log was asked, and an empty list before.
+    let mut data = PartitionData { aborted_transactions: None, ..failed(wanted.index, code) };
     let moved = matches!(code, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH);
     if moved && call.envelope.version >= LEADERS_FROM {
         let placement = state.placement();
@@ -225,13 +226,13 @@ fn failed(partition_index: i32, error_code: ErrorCode) -> PartitionData {
 }
 
 /// The response; the session remembers what its client is told, and whose turn it is next.
-fn respond_with(call: &Call<'_>, session: &mut Session, pass: Pass) -> FetchResponse {
+fn respond_with(call: &Call<'_>, session: &mut Session, is_full: bool, pass: Pass) -> FetchResponse {
     let mut responses: Vec<FetchableTopicResponse> = Vec::new();
     let mut leaders = Vec::new();
     for (at, data) in pass.found {
         let wanted = &mut session.wanted[at];
         wanted.tell(&data);
-        if data.records.as_ref().is_some_and(|records| !records.is_empty()) {
+        if !is_full && data.records.as_ref().is_some_and(|records| !records.is_empty()) {
             session.start = at + 1;
         }
         leaders.push(data.current_leader.leader_id);

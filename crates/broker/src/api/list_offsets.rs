@@ -62,6 +62,17 @@ fn look_up(
     topic: Option<&Topic>,
     wanted: &ListOffsetsPartition,
 ) -> Result<Option<(Found, Option<i32>)>, ErrorCode> {
+    let since = match wanted.timestamp {
+        MAX_TIMESTAMP => 7,
+        EARLIEST_LOCAL => 8,
+        LATEST_TIERED => 9,
+        EARLIEST_PENDING_UPLOAD => 11,
+        EARLIEST | LATEST | 0.. => 1,
+        _ => i16::MAX,
+    };
+    if call.envelope.version < since {
+        return Err(ErrorCode::UNSUPPORTED_VERSION);
+    }
     let partition = topic.and_then(|topic| topic.partition(wanted.partition_index));
     let partition = partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     let mut state = partition.lock();
@@ -69,17 +80,16 @@ fn look_up(
     state.check_leader(call.envelope.node, current)?;
     let batch = match wanted.timestamp {
         LATEST => return Ok(Some(((-1, state.log_end()), state.epochs().latest()))),
-        EARLIEST | EARLIEST_LOCAL | EARLIEST_PENDING_UPLOAD => {
+        EARLIEST | EARLIEST_LOCAL => {
             let start = state.log_start();
             return Ok(Some(((-1, start), state.epochs().of_offset(start))));
         }
-        LATEST_TIERED => None,
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => None,
         MAX_TIMESTAMP => match state.max_timestamp() {
             Some(timestamp) => state.batch_by_time(timestamp)?,
             None => None,
         },
-        timestamp if timestamp >= 0 => state.batch_by_time(timestamp)?,
-        _ => return Err(ErrorCode::UNSUPPORTED_VERSION),
+        timestamp => state.batch_by_time(timestamp)?,
     };
     // Decompressing may take long: not while the partition waits.
     drop(state);

@@ -35,8 +35,9 @@ pub(super) fn handle(call: &Call<'_>, request: MetadataRequest) -> MetadataRespo
         None => state.topics().map(|topic| describe(&state, topic)).collect(),
     };
     if request.include_topic_authorized_operations {
-        let found = topics.iter_mut().filter(|topic| topic.error_code.is_none());
-        found.for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
+        // Of a topic that does not exist, too; but not of an id that nobody has.
+        let named = topics.iter_mut().filter(|topic| topic.name.is_some());
+        named.for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
     }
     let brokers = state.live_nodes().map(|node| MetadataResponseBroker {
         node_id: node.id,

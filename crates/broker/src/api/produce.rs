@@ -81,7 +81,11 @@ fn append(call: &Call<'_>, topic: &Arc<Topic>, data: &PartitionProduceData) -> P
     // The checksum is the expensive part, and needs no lock.
     let batch = match check::check(data.records.as_ref(), rules) {
         Ok(batch) => batch,
-        Err(Rejected { code, message }) => return failed(data.index, code, Some(message.as_ref().into())),
+        Err(Rejected { code, message, is_of_log }) => {
+            let log_start_offset = if is_of_log { partition.lock().log_start() } else { -1 };
+            let failed = failed(data.index, code, Some(message.as_ref().into()));
+            return PartitionProduceResponse { log_start_offset, ..failed };
+        }
     };
     let mut state = partition.lock();
     let appended =
@@ -100,6 +104,10 @@ fn append(call: &Call<'_>, topic: &Arc<Topic>, data: &PartitionProduceData) -> P
             let leader =
                 LeaderIdAndEpoch { leader_id, leader_epoch: placement.leader_epoch, ..Default::default() };
             PartitionProduceResponse { current_leader: leader, ..failed(data.index, code, None) }
+        }
+        Err(code @ (ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER | ErrorCode::INVALID_PRODUCER_EPOCH)) => {
+            let log_start_offset = state.log_start();
+            PartitionProduceResponse { log_start_offset, ..failed(data.index, code, None) }
         }
         Err(code) => failed(data.index, code, None),
     }

@@ -72,7 +72,8 @@ async fn when_memory_is_short_the_largest_claims_give_way() {
         });
         strangers.push(task);
     }
-    eventually("memory is short", || cluster.stats().buffered_bytes > 7 * MIB).await;
+    // Half of it is for whoever comes first; what of the other half is taken depends on who came when.
+    eventually("memory is short", || cluster.stats().buffered_bytes > 3 * MIB).await;
     good_client_is_served(&cluster, 20).await;
     let stats = cluster.stats();
     assert!(stats.buffered_bytes <= 8 * MIB, "{stats:?}");
