@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use milena_messages::ApiKey;
 
+#[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../../crates/messages/tests/golden/codec.rs"]
 mod codec;
 use codec::Codec;
