@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use milena_core::backoff::Backoff;
-use milena_core::metadata::{Destination, LeaderHint, Snapshot, Topic};
+use milena_core::metadata::{
+    Broker, COORDINATOR_BY_KEY, Coordinated, Destination, LeaderHint, Snapshot, Topic,
+};
 use milena_core::{BrokerId, Failure, Instant, Rng};
 use milena_messages::Request;
 use milena_wire::Str;
@@ -272,6 +274,33 @@ impl Client {
             self.metadata_is_outdated();
             let again = self.0.clock.after(backoff.delay(attempt, &mut rng));
             if again >= deadline {
+                return Err(failure);
+            }
+            tokio::time::sleep_until(self.0.clock.timer(again)).await;
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// The coordinator of a group or a transactional producer, asked for until there is one: the first group of a
+    /// cluster waits for a topic to be made.
+    pub(crate) async fn find_coordinator(
+        &self,
+        of: Coordinated,
+        deadline: Instant,
+    ) -> Result<Broker, Failure> {
+        let backoff = self.retry_backoff();
+        let mut rng = self.rng();
+        for attempt in 1.. {
+            let asked = self.ask_up_to(COORDINATOR_BY_KEY, &Destination::Any, of.request(), deadline).await;
+            let failure = match asked.and_then(|response| Coordinated::coordinator(&response)) {
+                Ok(broker) => {
+                    self.tell(Event::Coordinator(of, broker.clone())).await?;
+                    return Ok(broker);
+                }
+                Err(failure) => failure,
+            };
+            let again = self.0.clock.after(backoff.delay(attempt, &mut rng));
+            if !failure.is_retriable() || again >= deadline {
                 return Err(failure);
             }
             tokio::time::sleep_until(self.0.clock.timer(again)).await;

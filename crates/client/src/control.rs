@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use milena_core::backoff::Backoff;
-use milena_core::metadata::{LeaderHint, Refresh, RefreshSettings, Snapshot};
+use milena_core::metadata::{Broker, Coordinated, LeaderHint, Refresh, RefreshSettings, Snapshot};
 use milena_core::{Failure, Rng};
 use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use tokio::sync::{mpsc, watch};
@@ -26,6 +26,8 @@ pub(crate) enum Event {
     Outdated,
     /// Answers named new leaders.
     Hints(Vec<LeaderHint>),
+    /// A coordinator was found.
+    Coordinator(Coordinated, Broker),
 }
 
 pub(crate) struct Control {
@@ -74,6 +76,10 @@ impl Control {
                         if let Some(next) = next {
                             publish.send_replace(Arc::new(next));
                         }
+                    }
+                    Some(Event::Coordinator(of, broker)) => {
+                        let next = publish.borrow().with_coordinator(of, Some(broker));
+                        publish.send_replace(Arc::new(next));
                     }
                     None => return,
                 },
@@ -151,9 +157,7 @@ impl Control {
     /// Keeps the ways to brokers that are up and to the bootstrap servers.
     fn forget_links(&self, snapshot: &Snapshot) {
         self.links.retain(|address| {
-            let is_up = |broker: &milena_core::metadata::Broker| {
-                (&*broker.host, broker.port) == (address.host(), address.port())
-            };
+            let is_up = |broker: &Broker| (&*broker.host, broker.port) == (address.host(), address.port());
             self.settings.bootstrap.contains(address) || snapshot.brokers.values().any(is_up)
         });
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use milena_core::metadata::{Broker, Destination, Partition, Snapshot, Topic};
+use milena_core::metadata::{Broker, Coordinated, Destination, Partition, Snapshot, Topic};
 use milena_core::{BrokerId, Failure};
 use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic};
 
@@ -81,6 +81,37 @@ impl Admin {
             controller: seen.controller.map(|controller| controller.0),
             brokers: seen.brokers.values().map(BrokerDescription::from).collect(),
         })
+    }
+
+    /// The broker that coordinates a consumer group. The group need not exist.
+    ///
+    /// # Errors
+    /// When there is none in time, or the group may not be seen.
+    ///
+    /// # Cancel safety
+    /// See [`Admin`].
+    pub async fn group_coordinator(&self, group: &str) -> Result<BrokerDescription, Error> {
+        let found = self.client.find_coordinator(Coordinated::Group(Arc::from(group)), self.deadline()).await;
+        let doing = || format!("looking for the coordinator of group {group:?}");
+        found
+            .map(|broker| BrokerDescription::from(&broker))
+            .map_err(|failure| Error::harmless(doing(), failure))
+    }
+
+    /// The broker that coordinates a transactional producer. The producer need not exist.
+    ///
+    /// # Errors
+    /// When there is none in time, or the producer may not be seen.
+    ///
+    /// # Cancel safety
+    /// See [`Admin`].
+    pub async fn transaction_coordinator(&self, id: &str) -> Result<BrokerDescription, Error> {
+        let found =
+            self.client.find_coordinator(Coordinated::Transaction(Arc::from(id)), self.deadline()).await;
+        let doing = || format!("looking for the coordinator of transactional producer {id:?}");
+        found
+            .map(|broker| BrokerDescription::from(&broker))
+            .map_err(|failure| Error::harmless(doing(), failure))
     }
 
     /// All topics, by name.

@@ -61,6 +61,8 @@ pub(super) struct Driver {
     land: mpsc::UnboundedSender<Landed>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     fetch_bytes_max: usize,
+    /// Partitions were assigned whose leaders the machine does not know yet.
+    is_unrouted: bool,
 }
 
 /// No fetch asks for less than this while others hold the memory.
@@ -88,6 +90,7 @@ impl Driver {
             landed,
             land,
             fetch_bytes_max,
+            is_unrouted: false,
         }
     }
 
@@ -125,8 +128,7 @@ impl Driver {
                 let slot = self.source.assign(Arc::clone(&queue.topic), queue.partition, position);
                 debug_assert_eq!(slot, queue.slot, "slots are given out in the order of assignment");
                 self.queues.push(queue);
-                let snapshot = self.client.snapshot();
-                self.source.handle_metadata(&snapshot);
+                self.is_unrouted = true;
             }
             Command::Seek { slot, epoch, position } => self.source.seek(slot, epoch, position),
             Command::Unassign { slot, epoch } => self.source.unassign(slot, epoch),
@@ -213,6 +215,10 @@ impl Driver {
 
     fn act(&mut self) {
         let now = self.now();
+        if std::mem::take(&mut self.is_unrouted) {
+            let snapshot = self.client.snapshot();
+            self.source.handle_metadata(&snapshot);
+        }
         self.deliver(None);
         while let Some(lookup) = self.source.poll_lookup(now) {
             self.look_up(lookup);

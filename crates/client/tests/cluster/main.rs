@@ -284,7 +284,10 @@ async fn admin_makes_describes_and_deletes() {
     let topics = admin.topics().await.expect("listed");
     assert_eq!((topics.len(), topics[0].name.as_str(), topics[0].partitions.len()), (1, "a", 4));
     assert_eq!(topics[0].partitions[0].replicas.len(), 3);
-    assert_eq!(admin.describe_cluster().await.expect("described").brokers.len(), 3);
+    let brokers = admin.describe_cluster().await.expect("described").brokers;
+    assert_eq!(brokers.len(), 3);
+    assert!(brokers.contains(&admin.group_coordinator("g").await.expect("found")));
+    assert!(brokers.contains(&admin.transaction_coordinator("x").await.expect("found")));
     let configs = admin.describe_configs(&ConfigResource::Topic("a".into())).await.expect("described");
     let retention = configs.iter().find(|entry| entry.name == "retention.ms").expect("there");
     assert_eq!((retention.value.as_deref(), retention.is_default), (Some("1000"), false));

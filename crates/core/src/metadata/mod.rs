@@ -19,7 +19,7 @@ use milena_messages::metadata::{MetadataResponse, MetadataResponsePartition, Met
 use milena_wire::Uuid;
 
 pub use self::refresh::{Ask, Refresh, RefreshSettings};
-pub use self::route::Destination;
+pub use self::route::{COORDINATOR_BY_KEY, Coordinated, Destination};
 use crate::{BrokerId, Failure, LeaderEpoch};
 
 /// The cluster as it was last seen.
@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub brokers: BTreeMap<BrokerId, Broker>,
     /// The topics that were asked for; those that could not be described, with the reason.
     pub topics: BTreeMap<Arc<str>, Result<Arc<Topic>, ErrorCode>>,
+    /// The coordinators that were looked up.
+    pub coordinators: BTreeMap<Coordinated, BrokerId>,
     /// Counts the snapshots.
     pub generation: u64,
 }
@@ -127,12 +129,16 @@ impl Snapshot {
             topics.insert(Arc::from(name), merge_topic(name, topic, known));
         }
         let brokers: BTreeMap<_, _> = response.brokers.iter().filter_map(broker).collect();
+        // A broker that is starting knows nobody yet; what we knew is better.
+        let brokers = if brokers.is_empty() { self.brokers.clone() } else { brokers };
+        let mut coordinators = self.coordinators.clone();
+        coordinators.retain(|_, coordinator| brokers.contains_key(coordinator));
         Self {
             cluster_id: response.cluster_id.as_deref().map(Arc::from).or_else(|| self.cluster_id.clone()),
             controller: BrokerId::known(response.controller_id),
-            // A broker that is starting knows nobody yet; what we knew is better.
-            brokers: if brokers.is_empty() { self.brokers.clone() } else { brokers },
+            brokers,
             topics,
+            coordinators,
             generation: self.generation + 1,
         }
     }
@@ -165,6 +171,20 @@ impl Snapshot {
                 let broker = Broker { id: hint.leader, host: Arc::clone(host), port, rack };
                 snapshot.brokers.insert(hint.leader, broker);
             }
+        }
+        next
+    }
+
+    /// The snapshot after a coordinator was found, or found to have moved.
+    #[must_use]
+    pub fn with_coordinator(&self, of: Coordinated, coordinator: Option<Broker>) -> Self {
+        let mut next = Self { generation: self.generation + 1, ..self.clone() };
+        match coordinator {
+            Some(broker) => {
+                next.coordinators.insert(of, broker.id);
+                next.brokers.entry(broker.id).or_insert(broker);
+            }
+            None => drop(next.coordinators.remove(&of)),
         }
         next
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Snapshot;
+use milena_messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
+
+use super::{Broker, Snapshot};
 use crate::{BrokerId, Failure};
 
 /// Whom a request is for.
@@ -21,7 +23,44 @@ pub enum Destination {
         /// The partition.
         partition: i32,
     },
+    /// The coordinator of a group or a transactional producer.
+    Coordinator(Coordinated),
 }
+
+/// What has a coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Coordinated {
+    /// A consumer group, by id.
+    Group(Arc<str>),
+    /// A transactional producer, by id.
+    Transaction(Arc<str>),
+}
+
+impl Coordinated {
+    /// The request that asks for the coordinator, in versions up to [`COORDINATOR_BY_KEY`].
+    pub fn request(&self) -> FindCoordinatorRequest {
+        let (key_type, key) = match self {
+            Self::Group(id) => (0, id),
+            Self::Transaction(id) => (1, id),
+        };
+        FindCoordinatorRequest { key: (&**key).into(), key_type, ..Default::default() }
+    }
+
+    /// The coordinator that an answer names.
+    ///
+    /// # Errors
+    /// When there is none, at present or at all.
+    pub fn coordinator(response: &FindCoordinatorResponse) -> Result<Broker, Failure> {
+        response.error_code.ok().map_err(|code| Failure::answer(code, response.error_message.as_deref()))?;
+        let nowhere = || Failure::NoRoute("the broker names no coordinator".into());
+        let id = BrokerId::known(response.node_id).ok_or_else(nowhere)?;
+        let port = u16::try_from(response.port).map_err(|_| nowhere())?;
+        Ok(Broker { id, host: Arc::from(&*response.host), port, rack: None })
+    }
+}
+
+/// The last version of FindCoordinatorRequest that asks for one coordinator; later ones ask for many.
+pub const COORDINATOR_BY_KEY: i16 = 3;
 
 impl Snapshot {
     /// The broker for `destination`; none when any will do.
@@ -35,6 +74,10 @@ impl Snapshot {
             Destination::Controller => self
                 .controller
                 .ok_or_else(|| Failure::NoRoute("the cluster has no controller at present".into()))?,
+            Destination::Coordinator(of) => *self
+                .coordinators
+                .get(of)
+                .ok_or_else(|| Failure::NoRoute("the coordinator was not looked up yet".into()))?,
             Destination::Leader { topic, partition } => {
                 let (_, found) = self.partition(topic, *partition)?;
                 found.leader.ok_or_else(|| {

@@ -102,6 +102,32 @@ fn routes_name_what_is_missing() {
 }
 
 #[test]
+fn a_coordinator_is_known_until_it_moves_or_goes() {
+    let of = Coordinated::Group(Arc::from("g"));
+    let route = |seen: &Snapshot| seen.route(&Destination::Coordinator(of.clone())).ok().flatten();
+    let answer = |error_code, node_id| milena_messages::find_coordinator::FindCoordinatorResponse {
+        error_code,
+        node_id,
+        host: "c".into(),
+        port: 1,
+        ..Default::default()
+    };
+    let found = Coordinated::coordinator(&answer(ErrorCode::NONE, 2)).expect("found");
+    let seen = snapshot("t", &[(1, 0)]);
+    assert_eq!(route(&seen), None);
+    let seen = seen.with_coordinator(of.clone(), Some(found));
+    assert_eq!(route(&seen), Some(BrokerId(2)));
+    assert_eq!(seen.brokers[&BrokerId(2)].host, "b".into(), "metadata knows better where it listens");
+    assert_eq!(route(&seen.with_coordinator(of.clone(), None)), None);
+    let mut without = response("t", &[(1, 0)]);
+    without.brokers.retain(|broker| broker.node_id != 2);
+    assert_eq!(route(&seen.merge(&without, false)), None);
+    let refused =
+        Coordinated::coordinator(&answer(ErrorCode::COORDINATOR_NOT_AVAILABLE, -1)).expect_err("none yet");
+    assert!(refused.is_retriable());
+}
+
+#[test]
 fn a_snapshot_keeps_no_frame_alive() {
     let frame = bytes::Bytes::from(vec![b'x'; 100]);
     let name = milena_wire::Str::from_utf8(frame.clone()).expect("text");
