@@ -42,3 +42,33 @@ fn an_interrupted_demo_says_so_and_cleans_up() {
     assert_eq!(run.code, Some(130), "{}", run.stderr);
     assert_eq!(cluster.ok(&["topics", "list"], ""), b"");
 }
+
+#[test]
+fn a_demo_finds_what_others_did_to_its_records() {
+    let cluster = Cluster::start(&[]);
+    let mut demo = cluster.spawn(&["demo", "-n", "6000", "--rate", "2000", "-p", "1"], "");
+    // Three lines of introduction, and the first of progress: there are records by now.
+    for _ in 0..4 {
+        demo.stdout_line();
+    }
+    let topic = String::from_utf8(cluster.ok(&["topics", "list"], "")).unwrap();
+    let topic = topic.split(' ').next().unwrap();
+    // One of its records again, another with another value, and one that is not its own.
+    let records = String::from_utf8(cluster.ok(&["consume", topic, "-c", "2", "--json"], "")).unwrap();
+    let (again, changed) = records.trim_end().split_once('\n').unwrap();
+    let changed = changed.replace("2013", "2014");
+    cluster.ok(&["produce", topic, "--json"], format!("{again}\n{changed}\n{{\"value\":\"stranger\"}}\n"));
+
+    let run = demo.wait();
+    let report = String::from_utf8(run.stdout).unwrap();
+    assert_eq!(run.code, Some(7), "{report}");
+    assert!(run.stderr.contains("not every record arrived once, intact and in order"), "{}", run.stderr);
+    let verdict = &report[report.find("NOT VERIFIED").expect("a verdict")..];
+    for (fault, count) in [("doubled", 2), ("changed", 1), ("foreign", 1)] {
+        assert!(verdict.contains(&format!("\n  {fault:<10} {count}   record ")), "{fault}: {verdict}");
+    }
+    assert!(verdict.contains("record 0 (key N14228), partition 0"), "{verdict}");
+    for fault in ["lost", "unsettled", "reordered", "strayed", "failed"] {
+        assert!(!verdict.contains(fault), "{verdict}");
+    }
+}

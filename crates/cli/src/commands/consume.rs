@@ -343,7 +343,7 @@ impl Reading<'_> {
         let partitions: Vec<String> = self.spans.unfinished.keys().map(ToString::to_string).collect();
         let message = format!("nothing came for {time:?}, and there is more to read");
         Err(Failure::new(Exit::Unreachable, message)
-            .hint(format!("Not read to the end: partition {}.", partitions.join(", "))))
+            .hint(format!("Not read to the end: partitions {}.", partitions.join(", "))))
     }
 
     /// Finishes partitions whose last offsets hold no records: those of transaction markers, for example.

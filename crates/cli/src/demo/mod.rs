@@ -98,7 +98,7 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
     };
     let records = Run::new(stage.topic.clone(), args.partitions, flights, args.records, args.rate);
     let ended = play(args, &stage, &Arc::new(records), interrupt).await;
-    let cleared = stage.clear(args.keep).await;
+    let cleared = stage.clear(args).await;
     ended.and(cleared)
 }
 
@@ -133,9 +133,10 @@ impl Stage {
     }
 
     /// Leaves nothing behind.
-    async fn clear(self, keep: bool) -> Result<(), Failure> {
-        let deleted = match keep {
-            false => self.client.admin().timeout(CLEAR_TIMEOUT).delete_topics([&self.topic]).await,
+    async fn clear(self, args: &Args) -> Result<(), Failure> {
+        let admin = self.client.admin().timeout(args.timeout.min(CLEAR_TIMEOUT));
+        let deleted = match args.keep {
+            false => admin.delete_topics([&self.topic]).await,
             true => Ok(Vec::new()),
         };
         if let Some(cluster) = self.embedded {
