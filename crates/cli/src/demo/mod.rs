@@ -122,9 +122,9 @@ impl Stage {
             args.bootstrap.as_deref().or(embedded.as_ref().map(Cluster::bootstrap)).unwrap_or_default();
         let client = client_from(&args.properties)?.bootstrap(bootstrap).connect().await?;
         let nodes = client.admin().describe_cluster().await?.brokers.len();
-        let kind = if embedded.is_some() { "an embedded cluster" } else { "the cluster" };
+        let kind = if embedded.is_some() { "embedded, " } else { "" };
         let nodes_are = if nodes == 1 { "node" } else { "nodes" };
-        let cluster = format!("{kind} of {nodes} {nodes_are} at {bootstrap}");
+        let cluster = format!("{kind}{nodes} {nodes_are} at {bootstrap}");
         let replicas = nodes.clamp(1, REPLICAS_MAX) as i16;
         let topic = topic_name();
         let new = NewTopic::new(&topic).partitions(args.partitions).replication(replicas);
@@ -167,11 +167,12 @@ fn topic_name() -> String {
 async fn play(args: &Args, stage: &Stage, run: &Arc<Run>, interrupt: &Interrupt) -> Result<(), Failure> {
     let producer = stage.client.producer().compression(args.compression.into()).build().await?;
     if !args.json {
-        let records = format!("{} records from {}", Count(run.record_count.into()), run.flights.origin());
         let codec = args.compression_name();
-        let topic =
-            format!("partitions {}, replicas {}, compression {codec}", args.partitions, stage.replicas);
-        say(&format!("{records}\nto {}\n{topic}\n", stage.cluster))?;
+        say(&format!("cluster      {}\n", stage.cluster))?;
+        say(&format!(
+            "topic        {} partitions, {} replicas, compression {codec}\n",
+            args.partitions, stage.replicas
+        ))?;
     }
     let memory_before = memory::resident();
     let outcome = tokio::select! {

@@ -195,7 +195,7 @@ mod tests {
             Percentiles { p50_us: 3140, p90_us: 9000, p99_us: 12_300, p999_us: 20_000, max_us: 1_500_000 };
         Report {
             topic: "milena-demo-1".into(),
-            cluster: "an embedded cluster of 3 nodes".into(),
+            cluster: "embedded, 3 nodes at 127.0.0.1:9092".into(),
             partitions: 12,
             replicas: 3,
             compression: "lz4".into(),
