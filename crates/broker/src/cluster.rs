@@ -85,6 +85,9 @@ impl Cluster {
         if state.topics().any(|topic| crate::topic::collide(&topic.name, name)) {
             return Err(Error::refused(format!("topic {name} exists, or one that differs in . and _ only")));
         }
+        if !state.has_room(partitions as usize) {
+            return Err(Error::refused(format!("{partitions} partitions more are too many")));
+        }
         let replication = replication.min(state.live_nodes().count());
         let assignment = state.assignment(partitions, replication);
         state.create_topic(name, Default::default(), assignment).map(drop)

@@ -51,6 +51,10 @@ pub(crate) struct Defaults {
     pub(crate) segment_bytes: u64,
 }
 
+/// Partitions of all topics: each costs memory, and on disk a file handle, and a request of fifty bytes can ask for any
+/// number of them.
+pub(crate) const PARTITIONS_MAX: usize = 100_000;
+
 /// Producer ids reserved on disk at a time: a crash skips what is left of them, and never gives one out twice.
 const PRODUCER_ID_BLOCK: i64 = 1000;
 
@@ -149,6 +153,12 @@ impl State {
     /// What a topic with these configs is bound to.
     pub(crate) fn rules(&self, overrides: &Overrides) -> TopicRules {
         TopicRules::new(overrides, self.defaults.batch_bytes_max, self.defaults.segment_bytes)
+    }
+
+    /// Whether this many more partitions may be made.
+    pub(crate) fn has_room(&self, count: usize) -> bool {
+        let held: usize = self.topics.values().map(|topic| topic.partitions.len()).sum();
+        held + count <= PARTITIONS_MAX
     }
 
     /// An assignment for a new topic: leaders go round the nodes that are up.

@@ -6,7 +6,7 @@ use milena_messages::create_partitions::{
 };
 
 use super::Call;
-use super::create_topics::{Denial, PARTITIONS_MAX, check_replicas};
+use super::create_topics::{Denial, check_replicas, check_room};
 use crate::state::State;
 
 pub(super) fn handle(call: &Call<'_>, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
@@ -31,15 +31,15 @@ fn add(state: &mut State, wanted: &CreatePartitionsTopic, validate_only: bool) -
         ));
     };
     let current = topic.partitions.len() as i32;
-    if wanted.count <= current || wanted.count > PARTITIONS_MAX {
+    if wanted.count <= current {
         let reason = format!(
-            "The topic {} currently has {current} partition(s); {} would not be an increase within the limit of \
-             {PARTITIONS_MAX}.",
+            "The topic {} currently has {current} partition(s); {} would not be an increase.",
             wanted.name, wanted.count
         );
         return Err((ErrorCode::INVALID_PARTITIONS, reason));
     }
     let added = wanted.count - current;
+    check_room(state, added as usize)?;
     let assignment = match &wanted.assignments {
         Some(assignments) if assignments.len() != added as usize => {
             let reason = format!(

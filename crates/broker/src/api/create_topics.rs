@@ -12,11 +12,8 @@ use milena_wire::{Str, Uuid};
 use super::Call;
 use super::describe_configs::topic_value;
 use crate::configs::{self, Overrides};
-use crate::state::State;
+use crate::state::{PARTITIONS_MAX, State};
 use crate::topic;
-
-/// Partitions that one topic may have: each costs memory, and on disk a file handle.
-pub(super) const PARTITIONS_MAX: i32 = 100_000;
 
 /// A code and a sentence, as admin responses carry them.
 pub(super) type Denial = (ErrorCode, String);
@@ -99,10 +96,7 @@ fn assign(call: &Call<'_>, state: &mut State, wanted: &CreatableTopic) -> Result
         let reason = "Number of partitions was set to an invalid non-positive value.";
         return Err((ErrorCode::INVALID_PARTITIONS, reason.to_owned()));
     }
-    if partitions > PARTITIONS_MAX {
-        let reason = format!("A topic can have at most {PARTITIONS_MAX} partitions.");
-        return Err((ErrorCode::INVALID_PARTITIONS, reason));
-    }
+    check_room(state, partitions as usize)?;
     if replication < 1 {
         let reason = "Replication factor must be larger than 0, or -1 to use the default value.";
         return Err((ErrorCode::INVALID_REPLICATION_FACTOR, reason.to_owned()));
@@ -133,8 +127,18 @@ fn assigned(state: &State, wanted: &CreatableTopic) -> Result<Vec<Vec<i32>>, Den
     }
     let assignment: Vec<Vec<i32>> =
         partitions.into_iter().map(|partition| partition.broker_ids.clone()).collect();
+    check_room(state, assignment.len())?;
     check_replicas(state, &assignment)?;
     Ok(assignment)
+}
+
+/// Whether the cluster may have this many partitions more.
+pub(super) fn check_room(state: &State, count: usize) -> Result<(), Denial> {
+    if state.has_room(count) {
+        return Ok(());
+    }
+    let reason = format!("This cluster can have at most {PARTITIONS_MAX} partitions.");
+    Err((ErrorCode::INVALID_PARTITIONS, reason))
 }
 
 /// A client's assignment: at least one replica, all partitions alike, no node twice, all known, one of them up.

@@ -68,7 +68,8 @@ fn create_missing(call: &Call<'_>, wanted: &[MetadataRequestTopic]) {
         }
         let mut state = call.machine.state_mut();
         // Someone may have been faster since the look above.
-        if state.topic(name).is_some() || state.topics().any(|topic| topic::collide(&topic.name, name)) {
+        let is_taken = state.topics().any(|topic| topic::collide(&topic.name, name));
+        if is_taken || !state.has_room(settings.partitions_default as usize) {
             continue;
         }
         let replication = (settings.replication_default.max(1) as usize).min(state.live_nodes().count());

@@ -1,6 +1,7 @@
 //! The cluster as a machine, on virtual time: frames in, frames out, nothing else.
 
 mod fetch;
+mod mutations;
 mod offsets;
 mod produce;
 mod rig;

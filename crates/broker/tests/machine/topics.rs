@@ -177,6 +177,16 @@ fn partitions_are_added_behind_the_old_ones_which_keep_their_records() {
 }
 
 #[test]
+fn a_cluster_has_so_many_partitions_and_no_more() {
+    let rig = Rig::new(1);
+    let code = |name: &str, count| create(&rig, vec![topic(name, count, 1)], false).remove(0).error_code;
+    assert_eq!(code("most", 99_998), ErrorCode::NONE);
+    assert_eq!(code("three", 3), ErrorCode::INVALID_PARTITIONS);
+    assert_eq!(code("two", 2), ErrorCode::NONE);
+    assert_eq!(code("one", 1), ErrorCode::INVALID_PARTITIONS);
+}
+
+#[test]
 fn configs_say_where_they_come_from() {
     let rig = Rig::with(Broker::builder().batch_bytes_max(5000));
     rig.create("t", 1, &[("retention.ms", "1000")]);
