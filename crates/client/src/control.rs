@@ -2,12 +2,14 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use milena_core::backoff::Backoff;
 use milena_core::metadata::{Broker, Coordinated, LeaderHint, Refresh, RefreshSettings, Snapshot};
 use milena_core::{Failure, Rng};
 use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::Address;
 use crate::client::ask_on;
@@ -36,6 +38,9 @@ pub(crate) struct Control {
     links: Arc<Links>,
     rng: Rng,
 }
+
+/// A broker that has not answered for this long is probably down, and another may know.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 type Asking = Pin<Box<dyn Future<Output = Result<MetadataResponse, Failure>> + Send>>;
 
@@ -126,32 +131,45 @@ impl Control {
         Box::pin(async move { control.ask(addresses, &topics).await })
     }
 
-    /// Asks one after another until one answers.
+    /// Asks one after another until one answers. One that stays silent does not hold the others up: the next is asked
+    /// meanwhile, and the first answer counts.
     async fn ask(&self, addresses: Vec<Address>, topics: &[Arc<str>]) -> Result<MetadataResponse, Failure> {
+        let mut addresses = addresses.into_iter();
+        let mut asked = JoinSet::new();
         let mut failures = Vec::new();
-        for address in addresses {
-            let topics = topics
-                .iter()
-                .map(|topic| MetadataRequestTopic { name: Some((&**topic).into()), ..Default::default() });
-            let request = MetadataRequest {
-                topics: Some(topics.collect()),
-                allow_auto_topic_creation: self.settings.auto_create_topics,
-                ..Default::default()
-            };
-            let limit = self.settings.connect_timeout.min(self.settings.request_timeout);
-            match ask_on(
-                &self.links.to(&address),
-                self.clock,
-                Typed { request, version_max: i16::MAX },
-                self.clock.after(limit),
-            )
-            .await
-            {
-                Ok(response) => return Ok(response),
-                Err(failure) => failures.push(failure),
+        loop {
+            match addresses.next() {
+                Some(address) => drop(asked.spawn(self.ask_one(&address, topics))),
+                None if asked.is_empty() => return Err(Failure::all(failures)),
+                None => {}
+            }
+            let patience = (addresses.len() > 0).then(|| self.clock.after(SILENCE_MAX));
+            tokio::select! {
+                Some(outcome) = asked.join_next() => match outcome {
+                    Ok(Ok(response)) => return Ok(response),
+                    Ok(Err(failure)) => failures.push(failure),
+                    Err(_) => failures.push(Failure::Closed),
+                },
+                () = sleep_until(self.clock, patience) => {}
             }
         }
-        Err(Failure::all(failures))
+    }
+
+    fn ask_one(
+        &self,
+        address: &Address,
+        topics: &[Arc<str>],
+    ) -> impl Future<Output = Result<MetadataResponse, Failure>> + Send + use<> {
+        let topic =
+            |topic: &Arc<str>| MetadataRequestTopic { name: Some((&**topic).into()), ..Default::default() };
+        let request = MetadataRequest {
+            topics: Some(topics.iter().map(topic).collect()),
+            allow_auto_topic_creation: self.settings.auto_create_topics,
+            ..Default::default()
+        };
+        let limit = self.settings.connect_timeout.min(self.settings.request_timeout);
+        let (link, clock, deadline) = (self.links.to(address), self.clock, self.clock.after(limit));
+        async move { ask_on(&link, clock, Typed { request, version_max: i16::MAX }, deadline).await }
     }
 
     /// Keeps the ways to brokers that are up and to the bootstrap servers.

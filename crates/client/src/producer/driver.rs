@@ -307,7 +307,8 @@ impl Driver {
                 transaction_timeout_ms: i32::MAX,
                 ..Default::default()
             };
-            let deadline = client.0.clock.after(client.0.settings.client.request_timeout);
+            // Whoever is asked may be down; another is asked soon.
+            let deadline = client.0.clock.after(client.0.settings.client.connect_timeout);
             client.ask(&Destination::Any, request, deadline).await
         })
     }
