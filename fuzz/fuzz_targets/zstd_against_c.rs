@@ -5,19 +5,22 @@ use libfuzzer_sys::fuzz_target;
 use milena_wire::codec::{Compression, Compressor, Decompressor};
 use zstd_safe::{CCtx, CParameter, DCtx};
 
-const LIMIT: usize = 1 << 20;
+const LIMIT: usize = 256 << 10;
 
 fuzz_target!(|data: &[u8]| {
-    read(data);
+    if data.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        return read(data);
+    }
     let Some(([level, flags, repeat], content)) = data.split_first_chunk() else { return };
     let mut content = content.repeat(1 + usize::from(*repeat));
-    content.truncate(LIMIT / 2);
-    let level = i32::from(*level) % 17 - 7;
+    content.truncate(LIMIT);
+    // Higher levels take longer, with the same parts.
+    let level = i32::from(*level) % 14 - 7;
     ours_read_by_c(&content, level);
     c_read_by_us(&content, level, *flags);
 });
 
-/// Whatever either of them reads, the other reads the same; one may be stricter about frames, never about content.
+/// What ours reads, libzstd reads, and as the same content.
 fn read(input: &[u8]) {
     let (mut ours, mut theirs) = (Vec::new(), vec![0; LIMIT]);
     let result = Decompressor::new().decompress(Compression::Zstd, 2, input, &mut ours, LIMIT);
@@ -25,7 +28,8 @@ fn read(input: &[u8]) {
     match (result, reference) {
         (Ok(()), Ok(bytes)) => assert!(ours == theirs[..bytes], "other content than libzstd's"),
         (Ok(()), Err(code)) => panic!("libzstd refuses it: {}", zstd_safe::get_error_name(code)),
-        // Ours refuses empty input, dictionaries, windows over 128 MiB and formats before 1.0.
+        // Ours is stricter: about dictionaries, windows over 128 MiB, formats before 1.0, and literals whose bits do not
+        // come out even. What a real writer wrote it must read: below.
         (Err(_), _) => {}
     }
 }
