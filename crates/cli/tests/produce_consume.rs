@@ -14,8 +14,10 @@ fn lines_come_back_as_lines() {
     let produced = cluster.run(&["produce", "t"], "one\n\nthree\r\nfour");
     assert_eq!((produced.code, produced.stderr.as_str()), (Some(0), "4 records acknowledged\n"));
     assert!(produced.stdout.is_empty());
-    assert_eq!(text(cluster.ok(&["consume", "t", "-e"], "")), "one\n\nthree\r\nfour\n");
-    assert_eq!(text(cluster.ok(&["consume", "t", "-e", "-D", r"\0"], "")), "one\0\0three\r\0four\0");
+    let unanswered = cluster.run(&["produce", "t", "--acks", "0", "-p", "0"], "five");
+    assert_eq!(unanswered.stderr, "1 record sent, acknowledged by nobody\n");
+    assert_eq!(text(cluster.ok(&["consume", "t", "-e"], "")), "one\n\nthree\r\nfour\nfive\n");
+    assert_eq!(text(cluster.ok(&["consume", "t", "-e", "-D", r"\0"], "")), "one\0\0three\r\0four\0five\0");
 }
 
 #[test]

@@ -178,8 +178,8 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
     }
     let producer = producer.build().await.map_err(|error| Failure::usage(error.to_string()))?;
 
-    let mut sending =
-        Sending { producer, topic: &args.topic, pending: VecDeque::new(), tally: Tally::default() };
+    let tally = Tally { is_unanswered: args.acks == Some(AcksFrom::Nobody), ..Tally::default() };
+    let mut sending = Sending { producer, topic: &args.topic, pending: VecDeque::new(), tally };
     let mut blocks = blocks(input, delimiter);
     let progress = Progress::counting(!args.quiet && !io::stdin().is_terminal());
     let mut tick = tokio::time::interval(TICK);
@@ -319,6 +319,8 @@ fn at_line(number: u64, error: milena::Error) -> Failure {
 /// What became of the records so far.
 #[derive(Debug, Default)]
 struct Tally {
+    /// With `acks=0` no broker says anything: a record counts once it was handed to the network.
+    is_unanswered: bool,
     acknowledged: u64,
     failed: u64,
     /// Of the failed: those that may be in the topic all the same.
@@ -361,7 +363,8 @@ impl Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.acknowledged == 1 { "" } else { "s" };
-        write!(f, "{} record{plural} acknowledged", self.acknowledged)?;
+        let became = if self.is_unanswered { "sent, acknowledged by nobody" } else { "acknowledged" };
+        write!(f, "{} record{plural} {became}", self.acknowledged)?;
         if self.failed > 0 {
             write!(f, ", {} failed", self.failed)?;
         }
