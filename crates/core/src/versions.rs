@@ -35,7 +35,9 @@ impl BrokerVersions {
     /// # Errors
     /// When there is none.
     pub fn choose<R: Request>(&self, version_max: i16) -> Result<i16, NoCommonVersion> {
-        let (start, end) = (*R::VERSIONS.start(), (*R::VERSIONS.end()).min(version_max));
+        // What a release calls unstable is in its schemas, and not in its key's versions.
+        let versions = R::KEY.versions();
+        let (start, end) = (*versions.start(), (*versions.end()).min(version_max));
         let theirs = self.range(R::KEY);
         let common = theirs.as_ref().and_then(|theirs| {
             let newest = end.min(*theirs.end());
