@@ -26,8 +26,9 @@ use super::intake::Intake;
 use super::listener::Shared;
 use crate::machine::{Answer, Now, Parked};
 
-/// How long a connection keeps a large buffer for the next request.
-const BUFFER_KEPT: Duration = Duration::from_millis(500);
+/// How long a connection keeps a large buffer for the next request: less than what counts as stalled, or a client that
+/// pauses would be shed for it.
+const BUFFER_KEPT: Duration = Duration::from_millis(250);
 
 /// A client's connection to a node.
 pub(super) struct Connection {
@@ -97,6 +98,8 @@ impl Connection {
             // `max_wait_ms` may be weeks, and a peer that vanished does not say so.
             () = tokio::time::sleep(self.limits().idle_timeout) => return Err(Hangup::Idle),
         }
+        // It waited as it was told to; that is no stall.
+        self.lease.mark();
         let fetch_bytes_max = self.reserve_fetch().await;
         self.shared.machine.resume(parked, now(), fetch_bytes_max).map_err(Hangup::Refused)
     }
@@ -141,8 +144,10 @@ impl Connection {
                 Ok(Ok(0)) if pending == 0 => return Err(Hangup::Done),
                 Ok(Ok(0)) => return Err(Hangup::CutOff { bytes: pending }),
                 Ok(Ok(bytes)) => {
-                    let is_progress = self.lease.moved(bytes);
-                    if is_idle || is_progress {
+                    if is_idle {
+                        self.lease.mark();
+                    }
+                    if self.lease.moved(bytes) || is_idle {
                         deadline = Instant::now() + self.limits().stall_timeout;
                     }
                     is_idle = false;

@@ -54,7 +54,7 @@ async fn hundreds_that_announce_99_mb_cost_what_they_sent() {
     assert!(stats.buffered_bytes < 20 * MIB, "{stats:?}");
     let grown = resident_bytes().saturating_sub(before);
     assert!(grown < 100 * MIB, "{} MiB", grown / MIB);
-    assert_eq!((stats.connections, stats.shed), (301, 0));
+    assert!(stats.connections >= 300 && stats.shed == 0, "nobody had to go: {stats:?}");
 }
 
 #[tokio::test]
