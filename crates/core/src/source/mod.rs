@@ -17,6 +17,7 @@ mod aborted;
 mod answer;
 mod partition;
 mod session;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -30,137 +31,14 @@ use milena_messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
 };
 use milena_wire::Uuid;
-use milena_wire::batch::RawBatch;
 
 use self::partition::{Partition, State};
 use self::session::Session;
+pub use self::terms::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, Settings, Slot};
 use self::verdict::{Verdict, verdict};
 use crate::backoff::Retry;
 use crate::metadata::{LeaderHint, Snapshot};
-use crate::{Backoff, BrokerId, Failure, Instant, Rng};
-
-/// How the source decides.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// One response.
-    pub fetch_bytes_max: usize,
-    /// One partition's part of a response.
-    pub partition_bytes_max: usize,
-    /// A broker that has fewer bytes waits for more.
-    pub fetch_bytes_min: usize,
-    /// How long a broker waits when it has none.
-    pub fetch_wait: Duration,
-    /// A partition that has more than this buffered is not fetched until half of it was taken.
-    pub buffer_bytes_max: usize,
-    /// Where to go when a position does not exist any more.
-    pub reset: Option<Position>,
-    /// Whether records of open and aborted transactions are held back.
-    pub read_committed: bool,
-    /// How long one request may take, beyond what it waits by order.
-    pub request_timeout: Duration,
-    /// Between attempts.
-    pub backoff: Backoff,
-}
-
-/// Where to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Position {
-    /// At this offset.
-    Offset(i64),
-    /// At the first record there is.
-    Earliest,
-    /// Behind the last record there is.
-    Latest,
-    /// So many records before the end, or at the first one if there are fewer.
-    BeforeEnd(i64),
-    /// At the first record whose timestamp is at or after this, in milliseconds since the epoch; behind the last one
-    /// if none is.
-    TimestampMs(i64),
-}
-
-/// Names a partition within the source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot(pub u32);
-
-/// Counts the changes of a partition's assignment and position; answers to older questions do not count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Epoch(pub u32);
-
-/// A fetch to send.
-#[derive(Debug)]
-pub struct Fetch {
-    /// The broker, and which connection to it.
-    pub lane: LaneId,
-    /// To be handed back with the answer.
-    pub number: u64,
-    /// The request.
-    pub request: FetchRequest,
-    /// The latest version that can carry it: v13 names topics by id, which older metadata lacks.
-    pub version_max: i16,
-    /// When to give up waiting.
-    pub deadline: Instant,
-}
-
-/// A question for offsets to send.
-#[derive(Debug)]
-pub struct Lookup {
-    /// The broker.
-    pub broker: BrokerId,
-    /// To be handed back with the answer.
-    pub number: u64,
-    /// The request.
-    pub request: ListOffsetsRequest,
-    /// When to give up waiting.
-    pub deadline: Instant,
-}
-
-/// What the application is to get.
-#[derive(Debug)]
-pub enum Event {
-    /// A batch, as it came.
-    Batch {
-        /// Its partition.
-        slot: Slot,
-        /// Where the partition stood when it was asked for.
-        epoch: Epoch,
-        /// The batch.
-        batch: RawBatch,
-        /// Records before this offset were asked for by nobody: a batch comes whole.
-        from: i64,
-        /// Where the partition ended when the answer was made.
-        high_watermark: i64,
-    },
-    /// What follows the last batch is shown to nobody (control batches, aborted transactions, emptied batches): reading
-    /// goes on behind it.
-    Passed {
-        /// The partition.
-        slot: Slot,
-        /// Where the partition stood when it was asked for.
-        epoch: Epoch,
-        /// The offset behind it.
-        offset: i64,
-    },
-    /// The partition's first position is known.
-    Positioned {
-        /// The partition.
-        slot: Slot,
-        /// Where the partition stood when it was asked for.
-        epoch: Epoch,
-        /// The offset.
-        offset: i64,
-    },
-    /// The partition stops here until it is sought or assigned anew.
-    Stopped {
-        /// The partition.
-        slot: Slot,
-        /// Where the partition stood.
-        epoch: Epoch,
-        /// The offset that cannot be read.
-        offset: Option<i64>,
-        /// Why.
-        failure: Failure,
-    },
-}
+use crate::{Failure, Instant, Rng};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -178,19 +56,6 @@ pub struct Source {
     metadata_wanted: bool,
     next_number: u64,
 }
-
-/// One of the ways to a broker. A broker holds a fetch back while it has no records for it; whatever becomes wanted
-/// meanwhile takes another way, so that a seek or a resumed partition does not wait for others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LaneId {
-    /// The broker.
-    pub broker: BrokerId,
-    /// Which of its lanes, below [`LANES`].
-    pub lane: u8,
-}
-
-/// Lanes per broker: each is a connection of its own.
-pub const LANES: u8 = 2;
 
 /// Partitions by the names that answers have for them.
 #[derive(Debug, Default)]

@@ -1,0 +1,121 @@
+//! What goes into the producer machine and what comes out of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use milena_messages::produce::ProduceRequest;
+
+use crate::{Backoff, BrokerId, Failure, Instant, ProducerIdentity};
+
+/// What the machine needs to know of a sealed batch.
+pub trait SealedBatch {
+    /// How many records it holds; sequences count records.
+    fn record_count(&self) -> i32;
+    /// Its size on the wire.
+    fn bytes(&self) -> usize;
+    /// Its bytes, carrying this identity and base sequence, or none when the producer is not idempotent.
+    fn stamped(&mut self, identity: Option<(ProducerIdentity, i32)>) -> Bytes;
+}
+
+/// Who must have the records before a broker acknowledges them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Acks {
+    /// Nobody: the broker never answers. A record counts as sent once it was handed to the network, and may be lost.
+    None,
+    /// The leader alone: lost if it fails before others have copied.
+    Leader,
+    /// All in-sync replicas.
+    #[default]
+    All,
+}
+
+/// How the producer decides.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Who must have the records.
+    pub acks: Acks,
+    /// Whether batches carry a producer id and sequences, so that retries are written once and in order.
+    pub idempotent: bool,
+    /// How long an open batch waits for more records while its broker is busy.
+    pub linger: Duration,
+    /// How long a record may take from the first append to its batch until it is settled.
+    pub delivery_timeout: Duration,
+    /// How long one request may take; also what the broker is told to wait for replicas.
+    pub request_timeout: Duration,
+    /// A request is not filled beyond this many bytes of batches, unless one batch alone is larger.
+    pub request_bytes_max: usize,
+    /// Requests in flight to one broker. Kafka's brokers remember five batches per producer and partition.
+    pub in_flight_max: usize,
+    /// Between attempts.
+    pub backoff: Backoff,
+}
+
+/// Names a partition within the producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u32);
+
+/// Names a batch that was closed and is being sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    pub(super) slot: Slot,
+    pub(super) number: u64,
+    pub(super) sink: Option<BrokerId>,
+}
+
+/// Names a request in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// Names a flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlushId(pub(super) u64);
+
+/// A request to send.
+#[derive(Debug)]
+pub struct Transmit {
+    /// To be handed back with the answer.
+    pub id: RequestId,
+    /// The broker.
+    pub broker: BrokerId,
+    /// The request.
+    pub request: ProduceRequest,
+    /// The latest version that can carry it: v13 names topics by id, which older metadata lacks.
+    pub version_max: i16,
+    /// Whether an answer comes at all (`acks=0` has none).
+    pub is_answered: bool,
+    /// When to give up waiting.
+    pub deadline: Instant,
+}
+
+/// A batch that is done with.
+#[derive(Debug)]
+pub struct Settled<B> {
+    /// Its partition.
+    pub slot: Slot,
+    /// The batch itself, back from the machine.
+    pub batch: B,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// The broker has it.
+    Written {
+        /// The offset of its first record; none when the broker did not say (`acks=0`, or a duplicate of long ago).
+        base_offset: Option<i64>,
+        /// The broker's time of append, for topics that use it.
+        log_append_time_ms: Option<i64>,
+    },
+    /// It is given up.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// Whether it may have been written all the same.
+        maybe_written: bool,
+        /// The records at fault within the batch, where the broker names them (KIP-467).
+        records: Vec<(i32, Option<Arc<str>>)>,
+    },
+}
