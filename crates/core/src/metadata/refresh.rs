@@ -106,3 +106,82 @@ impl Refresh {
         Some(if self.wanted { soon } else { stale })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::tests::snapshot;
+
+    const SETTINGS: RefreshSettings = RefreshSettings {
+        age_max: Duration::from_secs(300),
+        backoff: Backoff { min: Duration::from_millis(100), max: Duration::from_secs(1) },
+    };
+
+    fn at(ms: u64) -> Instant {
+        Instant::ORIGIN + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn one_request_at_a_time_at_once_for_a_new_topic_and_in_time_for_old_ones() {
+        let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
+        assert_eq!(refresh.poll_ask(at(0)), None, "the brokers were asked for just now");
+        refresh.handle_topic(&Arc::from("t"));
+        assert_eq!(refresh.poll_ask(at(0)), Some(Ask { topics: vec![Arc::from("t")] }));
+        refresh.handle_topic(&Arc::from("u"));
+        assert_eq!((refresh.poll_ask(at(0)), refresh.poll_timeout()), (None, None), "one is under way");
+        refresh.handle_answer(&snapshot("t", &[(1, 0)]), at(10));
+        let ask = refresh.poll_ask(at(200)).expect("the other topic");
+        assert_eq!(ask.topics.len(), 2);
+        let both = snapshot("t", &[(1, 0)]).merge(&crate::metadata::tests::response("u", &[(1, 0)]), false);
+        refresh.handle_answer(&both, at(210));
+        assert_eq!(refresh.poll_timeout(), Some(at(210) + SETTINGS.age_max));
+        assert!(refresh.poll_ask(at(300_210)).is_some());
+    }
+
+    #[test]
+    fn what_is_amiss_is_asked_about_more_and_more_slowly() {
+        let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
+        refresh.handle_topic(&Arc::from("t"));
+        let mut now = at(0);
+        let mut asked = Vec::new();
+        while now < at(10_000) {
+            if refresh.poll_ask(now).is_some() {
+                asked.push(now);
+                // The partition has no leader.
+                refresh.handle_answer(&snapshot("t", &[(-1, 0)]), now);
+            }
+            // Complaints do not make it faster.
+            refresh.handle_outdated();
+            now = refresh.poll_timeout().expect("again").max(now + Duration::from_millis(1));
+        }
+        assert!((10..=16).contains(&asked.len()), "{asked:?}");
+        assert!(asked[3] < at(900), "a topic just made is found soon: {asked:?}");
+    }
+
+    #[test]
+    fn complaints_about_good_metadata_are_looked_into_but_not_in_a_storm() {
+        let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
+        refresh.handle_topic(&Arc::from("t"));
+        let mut asked = 0;
+        for ms in 0..1000 {
+            refresh.handle_outdated();
+            if refresh.poll_ask(at(ms)).is_some() {
+                asked += 1;
+                refresh.handle_answer(&snapshot("t", &[(1, 0)]), at(ms));
+            }
+        }
+        assert!((8..=13).contains(&asked), "{asked} in a second");
+    }
+
+    #[test]
+    fn a_failure_is_repeated_with_patience() {
+        let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
+        refresh.handle_topic(&Arc::from("t"));
+        assert!(refresh.poll_ask(at(0)).is_some());
+        refresh.handle_failure(at(5));
+        assert!(refresh.poll_ask(at(50)).is_none() && refresh.poll_ask(at(130)).is_some());
+        refresh.handle_forgotten("t");
+        refresh.handle_answer(&Snapshot::default(), at(140));
+        assert_eq!(refresh.poll_timeout(), Some(at(140) + SETTINGS.age_max));
+    }
+}

@@ -9,7 +9,7 @@ pub(crate) fn snapshot(topic: &str, leaders: &[(i32, i32)]) -> Snapshot {
     Snapshot::default().merge(&response(topic, leaders), false)
 }
 
-fn response(topic: &str, leaders: &[(i32, i32)]) -> MetadataResponse {
+pub(crate) fn response(topic: &str, leaders: &[(i32, i32)]) -> MetadataResponse {
     let broker =
         |node_id| MetadataResponseBroker { node_id, host: "b".into(), port: 9092, ..Default::default() };
     let partition = |(index, (leader_id, leader_epoch)): (usize, &(i32, i32))| MetadataResponsePartition {
