@@ -2,6 +2,7 @@
 //! only oracle of our broker that does not share our understanding of the protocol.
 
 use bytes::Bytes;
+use milena_broker::Broker;
 use milena_interop::embedded::Embedded;
 use milena_interop::raw::Raw;
 use milena_interop::real;
@@ -487,22 +488,22 @@ impl Witness {
 fn the_embedded_broker_answers_as_kafka_does() {
     let Some(kafka) = real::kafka() else { return };
     let expected = Witness::question(&kafka.bootstrap());
-    let embedded = Embedded::start(1);
-    let answered = Witness::question(embedded.bootstrap());
-    let differences: Vec<String> = expected
-        .iter()
-        .zip(&answered)
-        .filter(|(kafka, ours)| kafka != ours)
-        .map(|(kafka, ours)| format!("Kafka: {kafka}\nours:  {ours}"))
-        .collect();
+    let dir = tempfile::tempdir().expect("a directory");
+    for (place, builder) in
+        [("in memory", Broker::builder()), ("on disk", Broker::builder().data_dir(dir.path()))]
+    {
+        let embedded = Embedded::build(builder);
+        compare(place, &expected, &Witness::question(embedded.bootstrap()));
+    }
+}
+
+fn compare(place: &str, expected: &[String], answered: &[String]) {
     assert_eq!(expected.len(), answered.len());
-    assert!(
-        differences.is_empty(),
-        "{} of {} answers\n{}",
-        differences.len(),
-        expected.len(),
-        differences.join("\n")
-    );
+    let pairs = expected.iter().zip(answered).filter(|(kafka, ours)| kafka != ours);
+    let differences: Vec<String> =
+        pairs.map(|(kafka, ours)| format!("Kafka: {kafka}\nours:  {ours}")).collect();
+    let (count, all) = (differences.len(), expected.len());
+    assert!(differences.is_empty(), "{place}, {count} of {all} answers\n{}", differences.join("\n"));
 }
 
 fn batch(values: &[&str], stamp: Option<(i64, i16, i32)>) -> Bytes {
