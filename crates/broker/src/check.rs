@@ -48,8 +48,13 @@ pub(crate) fn check(records: Option<&Bytes>, rules: Rules) -> Result<Checked<'_>
     if bytes.is_empty() {
         return Err(invalid("a produce request must hold exactly one record batch, and this holds none"));
     }
-    if bytes.get(16).is_some_and(|&magic| magic != 2) {
+    if bytes.get(16).is_some_and(|&magic| magic < 2) {
         return Err(invalid("only record batches of magic 2 are accepted (Produce v3+)"));
+    }
+    if announced(bytes).is_none_or(|announced| announced > bytes.len()) {
+        return Err(invalid(
+            "a produce request must hold exactly one record batch, and this holds a part of one",
+        ));
     }
     let header = BatchHeader::parse(bytes).map_err(|error| corrupt(error.to_string()))?;
     if header.bytes > rules.batch_bytes_max {
@@ -62,9 +67,6 @@ pub(crate) fn check(records: Option<&Bytes>, rules: Rules) -> Result<Checked<'_>
             .into(),
             is_of_log: false,
         });
-    }
-    if header.bytes > bytes.len() {
-        return Err(corrupt(format!("the batch announces {} bytes and has {}", header.bytes, bytes.len())));
     }
     if header.bytes < bytes.len() {
         return Err(invalid("a produce request must hold exactly one record batch, and this holds more"));
@@ -80,6 +82,12 @@ pub(crate) fn check(records: Option<&Bytes>, rules: Rules) -> Result<Checked<'_>
     Ok(Checked { header, stamp: Stamp::of(&header), bytes })
 }
 
+/// The size of the batch that `bytes` begins with, by its own account.
+fn announced(bytes: &[u8]) -> Option<usize> {
+    let length = i32::from_be_bytes(*bytes.get(8..)?.first_chunk()?);
+    usize::try_from(length).map_or(Some(0), |length| length.checked_add(LENGTH_PREFIX_BYTES))
+}
+
 fn check_header(header: &BatchHeader, rules: Rules) -> Result<(), Rejected> {
     if header.is_control() {
         return Err(inconsistent("clients may not write control records"));
@@ -91,9 +99,15 @@ fn check_header(header: &BatchHeader, rules: Rules) -> Result<(), Rejected> {
     if header.record_count == 0 || i64::from(header.record_count) != i64::from(header.last_offset_delta) + 1 {
         return Err(inconsistent("the record count and the last offset delta do not agree"));
     }
-    if header.producer.is_some_and(|producer| producer.base_sequence.is_none() || producer.producer_epoch < 0)
-    {
-        return Err(inconsistent("a batch with a producer id needs an epoch and a sequence"));
+    if header.base_offset != 0 {
+        return Err(inconsistent("a producer's batch begins at offset 0"));
+    }
+    if header.producer.is_some_and(|producer| producer.base_sequence.is_none()) {
+        return Err(inconsistent("a batch with a producer id needs a sequence"));
+    }
+    if header.producer.is_some_and(|producer| producer.producer_epoch < 0) {
+        let message = "a batch with a producer id needs an epoch".into();
+        return Err(Rejected { code: ErrorCode::INVALID_PRODUCER_EPOCH, message, is_of_log: true });
     }
     let unsupported = |message: &'static str| Rejected {
         code: ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
@@ -159,6 +173,9 @@ impl<'a> Checked<'a> {
         Entry { header, head, records }
     }
 }
+
+/// A batch's offset and length, which its length does not count.
+const LENGTH_PREFIX_BYTES: usize = 12;
 
 /// Where in a batch the bytes begin that its checksum covers.
 const CRC_FROM: usize = 21;

@@ -11,11 +11,10 @@ use milena_wire::Str;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Bool,
-    Text,
     Int,
     Long,
     Double,
-    /// One or more of the listed words, separated by commas.
+    /// One or more of the listed words, separated by commas; any words when none are listed.
     List(&'static [&'static str]),
     /// One of the listed words.
     Choice(&'static [&'static str]),
@@ -68,12 +67,13 @@ pub(crate) const TOPIC: &[Definition] = &[
     kept("compression.type", Kind::Choice(CODECS), "producer", 0),
     kept("compression.zstd.level", Kind::Int, "3", i64::MIN),
     kept("delete.retention.ms", Kind::Long, "86400000", 0),
+    kept("errors.deadletterqueue.group.enable", Kind::Bool, "false", 0),
     kept("file.delete.delay.ms", Kind::Long, "60000", 0),
     kept("flush.messages", Kind::Long, LONG_MAX, 1),
     kept("flush.ms", Kind::Long, LONG_MAX, 0),
-    kept("follower.replication.throttled.replicas", Kind::Text, "", 0),
+    kept("follower.replication.throttled.replicas", Kind::List(&[]), "", 0),
     kept("index.interval.bytes", Kind::Int, "4096", 0),
-    kept("leader.replication.throttled.replicas", Kind::Text, "", 0),
+    kept("leader.replication.throttled.replicas", Kind::List(&[]), "", 0),
     kept("local.retention.bytes", Kind::Long, "-2", -2),
     kept("local.retention.ms", Kind::Long, "-2", -2),
     kept("max.compaction.lag.ms", Kind::Long, LONG_MAX, 1),
@@ -126,10 +126,10 @@ impl Kind {
     fn accepts(self, value: &str, min: i64) -> bool {
         match self {
             Self::Bool => matches!(value, "true" | "false"),
-            Self::Text => true,
             Self::Int => value.trim().parse::<i32>().is_ok_and(|number| i64::from(number) >= min),
             Self::Long => value.trim().parse::<i64>().is_ok_and(|number| number >= min),
             Self::Double => value.trim().parse::<f64>().is_ok_and(|number| (0.0..=1.0).contains(&number)),
+            Self::List([]) => true,
             Self::List(words) => value.split(',').all(|word| words.contains(&word.trim())),
             Self::Choice(words) => words.contains(&value),
         }
@@ -139,7 +139,7 @@ impl Kind {
     pub(crate) fn number(self) -> i8 {
         match self {
             Self::Bool => 1,
-            Self::Text | Self::Choice(_) => 2,
+            Self::Choice(_) => 2,
             Self::Int => 3,
             Self::Long => 5,
             Self::Double => 6,

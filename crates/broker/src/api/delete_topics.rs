@@ -1,9 +1,13 @@
 //! DeleteTopics (20), by name or id (KIP-516).
 
+use std::collections::HashMap;
+
 use milena_messages::ErrorCode;
 use milena_messages::delete_topics::{
     DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse,
 };
+
+use milena_wire::{Str, Uuid};
 
 use super::Call;
 use crate::state::State;
@@ -12,8 +16,19 @@ pub(super) fn handle(call: &Call<'_>, request: DeleteTopicsRequest) -> DeleteTop
     let by_name = request.topic_names.into_iter();
     let by_name = by_name.map(|name| DeleteTopicState { name: Some(name), ..Default::default() });
     let mut state = call.machine.state_mut();
-    let wanted = request.topics.into_iter().chain(by_name);
-    let responses = wanted.map(|wanted| delete(&mut state, wanted)).collect();
+    let wanted: Vec<DeleteTopicState> = request.topics.into_iter().chain(by_name).collect();
+    let mut counts: HashMap<(Option<Str>, Uuid), usize> = HashMap::new();
+    for topic in &wanted {
+        *counts.entry((topic.name.clone(), topic.topic_id)).or_default() += 1;
+    }
+    let delete_or_deny =
+        |wanted: DeleteTopicState| match counts.remove(&(wanted.name.clone(), wanted.topic_id)) {
+            Some(1) if wanted.name.is_some() == wanted.topic_id.is_zero() => Some(delete(&mut state, wanted)),
+            // Twice, by name and id, or by neither: refused, and answered for once.
+            Some(_) => Some(failed(wanted, ErrorCode::INVALID_REQUEST)),
+            None => None,
+        };
+    let responses = wanted.into_iter().filter_map(delete_or_deny).collect();
     DeleteTopicsResponse { responses, ..Default::default() }
 }
 
@@ -22,21 +37,21 @@ fn delete(state: &mut State, wanted: DeleteTopicState) -> DeletableTopicResult {
         Some(name) => (state.topic(name), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
         None => (state.topic_by_id(wanted.topic_id), ErrorCode::UNKNOWN_TOPIC_ID),
     };
-    let Some(topic) = found.cloned() else {
-        let (name, topic_id) = (wanted.name, wanted.topic_id);
-        let error_message = Some(unknown.description().into());
-        return DeletableTopicResult {
-            name,
-            topic_id,
-            error_code: unknown,
-            error_message,
-            ..Default::default()
-        };
-    };
+    let Some(topic) = found.cloned() else { return failed(wanted, unknown) };
     let (error_code, error_message) = match state.delete_topic(&topic) {
         Ok(()) => (ErrorCode::NONE, None),
         Err(error) => (ErrorCode::KAFKA_STORAGE_ERROR, Some(error.to_string().into())),
     };
     let name = Some(topic.name.clone());
     DeletableTopicResult { name, topic_id: topic.id, error_code, error_message, ..Default::default() }
+}
+
+fn failed(wanted: DeleteTopicState, error_code: ErrorCode) -> DeletableTopicResult {
+    DeletableTopicResult {
+        name: wanted.name,
+        topic_id: wanted.topic_id,
+        error_code,
+        error_message: Some(error_code.description().into()),
+        ..Default::default()
+    }
 }

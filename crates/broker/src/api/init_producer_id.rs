@@ -22,6 +22,9 @@ pub(super) fn handle(call: &Call<'_>, request: InitProducerIdRequest) -> InitPro
         }
         None => {}
     }
+    if (request.producer_id == -1) != (request.producer_epoch == -1) {
+        return denied(ErrorCode::INVALID_REQUEST);
+    }
     // Without a transactional id there is nothing to resume, whatever id the request names (KIP-360): a new one.
     match call.machine.state_mut().new_producer_id() {
         Ok(producer_id) => InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() },

@@ -1,6 +1,8 @@
 //! Metadata (3): nodes, topics, leaders. KIP-516 (topic ids), KIP-430 (authorized operations), KIP-487 (who may create
 //! topics by asking), KIP-1102 (top-level error).
 
+use std::collections::HashSet;
+
 use milena_messages::ErrorCode;
 use milena_messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
@@ -31,7 +33,7 @@ pub(super) fn handle(call: &Call<'_>, request: MetadataRequest) -> MetadataRespo
     }
     let state = call.machine.state();
     let mut topics: Vec<MetadataResponseTopic> = match wanted {
-        Some(wanted) => wanted.into_iter().map(|topic| answer_for(&state, topic)).collect(),
+        Some(wanted) => once_each(wanted).map(|topic| answer_for(&state, topic)).collect(),
         None => state.topics().map(|topic| describe(&state, topic)).collect(),
     };
     if request.include_topic_authorized_operations {
@@ -78,6 +80,12 @@ fn create_missing(call: &Call<'_>, wanted: &[MetadataRequestTopic]) {
             tracing::error!(topic = %name, %error, "cannot create a topic");
         }
     }
+}
+
+/// A topic that is asked for twice is answered for once.
+fn once_each(wanted: Vec<MetadataRequestTopic>) -> impl Iterator<Item = MetadataRequestTopic> {
+    let mut seen = HashSet::new();
+    wanted.into_iter().filter(move |topic| seen.insert((topic.name.clone(), topic.topic_id)))
 }
 
 fn answer_for(state: &State, wanted: MetadataRequestTopic) -> MetadataResponseTopic {

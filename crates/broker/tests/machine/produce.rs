@@ -78,8 +78,8 @@ fn each_kind_of_bad_batch_is_refused_by_name() {
     let table = [
         ("nothing", Bytes::new(), ErrorCode::INVALID_RECORD),
         ("two batches", [&whole[..], &whole[..]].concat().into(), ErrorCode::INVALID_RECORD),
-        ("a cut batch", whole.slice(..whole.len() - 1), ErrorCode::CORRUPT_MESSAGE),
-        ("a cut header", whole.slice(..60), ErrorCode::CORRUPT_MESSAGE),
+        ("a cut batch", whole.slice(..whole.len() - 1), ErrorCode::INVALID_RECORD),
+        ("a cut header", whole.slice(..60), ErrorCode::INVALID_RECORD),
         ("a flipped bit in a record", flipped(70), ErrorCode::CORRUPT_MESSAGE),
         ("a flipped bit in the timestamps", flipped(30), ErrorCode::CORRUPT_MESSAGE),
         ("an older format", changed(|raw| raw[16] = 1), ErrorCode::INVALID_RECORD),
