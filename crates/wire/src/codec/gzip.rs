@@ -136,7 +136,7 @@ impl Decoder {
 /// The size that the last member's trailer announces, if the input could hold as much.
 fn size_hint(input: &[u8]) -> usize {
     let announced = input.last_chunk().map_or(0, |bytes: &[u8; 4]| u32::from_le_bytes(*bytes) as usize);
-    announced.min(input.len() * EXPANSION_MAX)
+    announced.min(input.len().saturating_mul(EXPANSION_MAX))
 }
 
 /// Reads a member's header.

@@ -145,7 +145,7 @@ impl Frame {
             let reason = DecodeReason::ChecksumMismatch { stored: stored.into(), computed: computed.into() };
             return Err(DecodeError::new("lz4.header_checksum", input.offset() - 1, reason));
         }
-        let possible = input.rest().len() * EXPANSION_MAX;
+        let possible = input.rest().len().saturating_mul(EXPANSION_MAX);
         let content_bytes = announced
             .map(|bytes| output.check_announced(bytes, possible, "lz4.content_size", size_at))
             .transpose()?;
@@ -182,9 +182,9 @@ impl Frame {
 
     /// Decompresses the block `data`, which starts at `at`.
     fn block(&self, data: &[u8], at: usize, output: &mut Output<'_>) -> Result<(), DecodeError> {
-        let most = self.block_bytes_max.min(data.len() * EXPANSION_MAX);
+        let most = self.block_bytes_max.min(data.len().saturating_mul(EXPANSION_MAX));
         let known = self.content_bytes.map(|bytes| (bytes + self.start).saturating_sub(output.len()));
-        let mut room_bytes = known.unwrap_or(data.len() * EXPANSION_LIKELY).min(most);
+        let mut room_bytes = known.unwrap_or(data.len().saturating_mul(EXPANSION_LIKELY)).min(most);
         loop {
             let (written, room) = output.split(room_bytes);
             let available = room.len();

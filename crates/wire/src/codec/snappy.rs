@@ -87,7 +87,12 @@ impl Decoder {
     fn raw(&mut self, input: &[u8], base: usize, output: &mut Output<'_>) -> Result<(), DecodeError> {
         let invalid = |what| DecodeError::new(FIELD, base, DecodeReason::Invalid(what));
         let announced = raw::decompress_len(input).map_err(|_| invalid("no snappy length"))?;
-        let bytes = output.check_announced(announced as u64, input.len() * EXPANSION_MAX, FIELD, base)?;
+        let bytes = output.check_announced(
+            announced as u64,
+            input.len().saturating_mul(EXPANSION_MAX),
+            FIELD,
+            base,
+        )?;
         let written = self.decoder.decompress(input, output.room(bytes));
         output.advance(written.map_err(|_| invalid("not the snappy elements of the announced length"))?);
         Ok(())
