@@ -15,6 +15,8 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use milena_wire::{Str, Uuid};
 
@@ -27,6 +29,10 @@ use crate::topic::Topic;
 const CATALOG: &str = "milena.catalog";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const PARTITION_METADATA: &str = "partition.metadata";
+/// A process that another thread of ours starts holds our locks too, until it runs its own program. So a directory that
+/// was just given up may look taken for a moment, which on a busy machine is long; a broker that runs keeps it longer.
+const LOCK_ATTEMPTS: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 const DISCARDED: &str = "-delete";
 
 /// A data directory that is ours alone while this exists.
@@ -48,13 +54,14 @@ impl Storage {
             )));
         }
         let lock = File::create(dir.join(".lock")).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => {
-                Err(Error::refused(format!("another broker uses the data directory {}", dir.display())))
+        for _ in 0..LOCK_ATTEMPTS {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Self { dir: dir.to_owned(), _lock: lock }),
+                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
-            Err(TryLockError::Error(error)) => Err(failed(error)),
         }
+        Err(Error::refused(format!("another broker uses the data directory {}", dir.display())))
     }
 
     /// The directory of a partition.
