@@ -82,7 +82,7 @@ impl Cluster {
         }
         let replication = self.shared.machine.settings.replication_default as usize;
         let mut state = self.shared.machine.state_mut();
-        if state.topics().any(|topic| crate::topic::collide(&topic.name, name)) {
+        if state.collision(name).is_some() {
             return Err(Error::refused(format!("topic {name} exists, or one that differs in . and _ only")));
         }
         if !state.has_room(partitions as usize) {

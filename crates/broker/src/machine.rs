@@ -132,6 +132,7 @@ impl Machine {
     ) -> Result<Answer, Refused> {
         let mut reader = Reader::new(frame);
         let envelope = Envelope::read(node, frame)?;
+        reader.set_elements_max(api::elements_max(envelope.key));
         let is_served = api::serves(envelope.key, envelope.version);
         if !is_served && envelope.key == ApiKey::ApiVersions {
             return Ok(Answer::Now(api::api_versions::downgrade(&envelope)?));

@@ -26,6 +26,9 @@ pub(crate) struct State {
     pub(crate) nodes: BTreeMap<i32, Node>,
     topics: BTreeMap<Str, Arc<Topic>>,
     by_id: HashMap<Uuid, Arc<Topic>>,
+    /// Names by what they have in common with those they collide with.
+    by_metric: HashMap<String, Str>,
+    partitions: usize,
     /// The next producer id to give out, and the first that is not reserved on disk yet.
     next_producer_id: i64,
     reserved_producer_id: i64,
@@ -72,6 +75,8 @@ impl State {
             nodes: nodes.into_iter().map(|node| (node.id, node)).collect(),
             topics: BTreeMap::new(),
             by_id: HashMap::new(),
+            by_metric: HashMap::new(),
+            partitions: 0,
             next_producer_id: 0,
             reserved_producer_id: 0,
             random,
@@ -110,7 +115,7 @@ impl State {
                 partitions.push(Arc::new(partition.map_err(|error| Error::open(&dir, error))?));
             }
             let overrides = stored.overrides;
-            self.insert(Topic { name: stored.name, id: stored.id, overrides, rules, partitions });
+            self.insert(Arc::new(Topic { name: stored.name, id: stored.id, overrides, rules, partitions }));
         }
         storage.clear_recovery_points()?;
         storage.remove_strays(|name, id| self.topics.get(name).is_some_and(|topic| topic.id == id))
@@ -122,6 +127,11 @@ impl State {
 
     pub(crate) fn topic_by_id(&self, id: Uuid) -> Option<&Arc<Topic>> {
         self.by_id.get(&id)
+    }
+
+    /// The topic whose name differs from `name` only where Kafka's metrics see no difference.
+    pub(crate) fn collision(&self, name: &str) -> Option<&Str> {
+        self.by_metric.get(&crate::topic::metric_name(name))
     }
 
     /// All topics, by name.
@@ -157,8 +167,7 @@ impl State {
 
     /// Whether this many more partitions may be made.
     pub(crate) fn has_room(&self, count: usize) -> bool {
-        let held: usize = self.topics.values().map(|topic| topic.partitions.len()).sum();
-        held + count <= PARTITIONS_MAX
+        self.partitions + count <= PARTITIONS_MAX
     }
 
     /// An assignment for a new topic: leaders go round the nodes that are up.
@@ -176,6 +185,26 @@ impl State {
         overrides: Overrides,
         assignment: Vec<Vec<i32>>,
     ) -> Result<Arc<Topic>, Error> {
+        let topic = self.prepare_topic(name, overrides, assignment)?;
+        self.save_prepared(&[Arc::clone(&topic)])?;
+        Ok(topic)
+    }
+
+    /// Makes prepared topics last, or takes them all away again.
+    pub(crate) fn save_prepared(&mut self, topics: &[Arc<Topic>]) -> Result<(), Error> {
+        if topics.is_empty() {
+            return Ok(());
+        }
+        self.save().inspect_err(|_| topics.iter().for_each(|topic| self.remove(topic)))
+    }
+
+    /// [`create_topic`](Self::create_topic) up to the point where it is saved, which one write does for many topics.
+    pub(crate) fn prepare_topic(
+        &mut self,
+        name: &str,
+        overrides: Overrides,
+        assignment: Vec<Vec<i32>>,
+    ) -> Result<Arc<Topic>, Error> {
         let id = self.random.uuid();
         let rules = self.rules(&overrides);
         let partitions = self.make_partitions(name, id, rules, 0, assignment)?;
@@ -187,12 +216,7 @@ impl State {
         if !unheard.is_empty() {
             tracing::info!(topic = name, configs = ?unheard, "configs are kept and described, but change nothing here");
         }
-        let topic = self.insert(Topic { name: Str::from(name), id, overrides, rules, partitions });
-        if let Err(error) = self.save() {
-            self.remove(&topic);
-            return Err(error);
-        }
-        Ok(topic)
+        Ok(self.insert(Arc::new(Topic { name: Str::from(name), id, overrides, rules, partitions })))
     }
 
     /// Adds partitions to a topic, one for each element of the assignment.
@@ -204,10 +228,10 @@ impl State {
         let mut partitions = old.partitions.clone();
         partitions.extend(self.make_partitions(name, old.id, old.rules, first, assignment)?);
         let overrides = old.overrides.clone();
-        self.insert(Topic { name: old.name.clone(), id: old.id, overrides, rules: old.rules, partitions });
+        let new = Topic { name: old.name.clone(), id: old.id, overrides, rules: old.rules, partitions };
+        self.insert(Arc::new(new));
         self.save().inspect_err(|_| {
-            self.topics.insert(old.name.clone(), Arc::clone(&old));
-            self.by_id.insert(old.id, old);
+            self.insert(old);
         })
     }
 
@@ -215,8 +239,7 @@ impl State {
     pub(crate) fn delete_topic(&mut self, topic: &Arc<Topic>) -> Result<(), Error> {
         self.remove(topic);
         if let Err(error) = self.save() {
-            self.topics.insert(topic.name.clone(), Arc::clone(topic));
-            self.by_id.insert(topic.id, Arc::clone(topic));
+            self.insert(Arc::clone(topic));
             return Err(error);
         }
         topic.partitions.iter().for_each(|partition| partition.lock().delete());
@@ -333,16 +356,23 @@ impl State {
         Ok(partitions)
     }
 
-    fn insert(&mut self, topic: Topic) -> Arc<Topic> {
-        let topic = Arc::new(topic);
-        self.topics.insert(topic.name.clone(), Arc::clone(&topic));
+    /// Puts a topic in, in place of one of the same name.
+    fn insert(&mut self, topic: Arc<Topic>) -> Arc<Topic> {
+        self.partitions += topic.partitions.len();
+        if let Some(old) = self.topics.insert(topic.name.clone(), Arc::clone(&topic)) {
+            self.partitions -= old.partitions.len();
+        }
         self.by_id.insert(topic.id, Arc::clone(&topic));
+        self.by_metric.insert(crate::topic::metric_name(&topic.name), topic.name.clone());
         topic
     }
 
     fn remove(&mut self, topic: &Topic) {
-        self.topics.remove(topic.name.as_str());
+        if let Some(old) = self.topics.remove(topic.name.as_str()) {
+            self.partitions -= old.partitions.len();
+        }
         self.by_id.remove(&topic.id);
+        self.by_metric.remove(&crate::topic::metric_name(&topic.name));
     }
 
     fn save(&self) -> Result<(), Error> {

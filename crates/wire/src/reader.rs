@@ -29,6 +29,8 @@ pub struct Reader<'a> {
     frame: &'a Bytes,
     at: usize,
     flexible: bool,
+    /// Elements that arrays may still have.
+    elements_left: usize,
 }
 
 /// An element of an announced array gets memory at once only up to this many; the rest as they are read.
@@ -40,12 +42,19 @@ const STRING_BYTES_MAX: usize = i16::MAX as usize;
 impl<'a> Reader<'a> {
     /// A reader at the start of `frame`, with classic lengths.
     pub fn new(frame: &'a Bytes) -> Self {
-        Self { frame, at: 0, flexible: false }
+        Self { frame, at: 0, flexible: false, elements_left: usize::MAX }
     }
 
     /// Whether lengths that follow are in the flexible form.
     pub fn set_flexible(&mut self, flexible: bool) {
         self.flexible = flexible;
+    }
+
+    /// How many elements all arrays of the frame may have together, tagged fields included; there is no limit otherwise.
+    ///
+    /// An element of one byte on the wire takes a hundred in memory: who reads from strangers bounds their number, too.
+    pub fn set_elements_max(&mut self, elements: usize) {
+        self.elements_left = elements;
     }
 
     /// Bytes read so far.
@@ -386,17 +395,18 @@ impl<'a> Reader<'a> {
     }
 
     fn check_count(
-        &self,
+        &mut self,
         count: usize,
         element_bytes_min: usize,
         field: &'static str,
     ) -> Result<(), DecodeError> {
-        let limit = self.remaining() / element_bytes_min.max(1);
+        let limit = (self.remaining() / element_bytes_min.max(1)).min(self.elements_left);
         if count > limit {
             return Err(
                 self.error(field, DecodeReason::TooLarge { announced: count as u64, limit: limit as u64 })
             );
         }
+        self.elements_left -= count;
         Ok(())
     }
 
@@ -435,6 +445,19 @@ mod tests {
         reader.set_flexible(true);
         let reason = DecodeReason::TooLarge { announced: 32_768, limit: 32_767 };
         assert_eq!(reader.string("Name"), Err(DecodeError::new("Name", 3, reason)));
+    }
+
+    #[test]
+    fn elements_of_all_arrays_are_counted_together() {
+        let frame = Bytes::from_static(&[0, 0, 0, 2, 0, 0, 0, 1, 7, 0, 0, 0, 1, 8]);
+        let read = |elements_max| {
+            let mut reader = Reader::new(&frame);
+            reader.set_elements_max(elements_max);
+            reader.array_of("Outer", 4, |reader, field| reader.array_of(field, 1, Reader::i8))
+        };
+        assert_eq!(read(4), Ok(vec![vec![7], vec![8]]));
+        let reason = DecodeReason::TooLarge { announced: 1, limit: 0 };
+        assert_eq!(read(3), Err(DecodeError::new("Outer", 13, reason)));
     }
 
     #[test]

@@ -1,19 +1,20 @@
 //! CreateTopics (19). KIP-464 (default partitions and replication), KIP-525 (configs in the response), KIP-516 (ids).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use milena_messages::ErrorCode;
 use milena_messages::create_topics::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfigs, CreatableTopicResult,
     CreateTopicsRequest, CreateTopicsResponse,
 };
-use milena_wire::{Str, Uuid};
+use milena_wire::Str;
 
 use super::Call;
 use super::describe_configs::topic_value;
 use crate::configs::{self, Overrides};
 use crate::state::{PARTITIONS_MAX, State};
-use crate::topic;
+use crate::topic::{self, Topic};
 
 /// A code and a sentence, as admin responses carry them.
 pub(super) type Denial = (ErrorCode, String);
@@ -32,41 +33,53 @@ pub(super) fn handle(call: &Call<'_>, request: CreateTopicsRequest) -> CreateTop
     }
     let mut state = call.machine.state_mut();
     let mut results = Vec::with_capacity(named.len());
+    let mut prepared = Vec::new();
     for wanted in &request.topics {
         // A topic that is named twice is answered once, as in Kafka.
         let created = match named.remove(wanted.name.as_str()) {
             None => continue,
-            Some(1) => create(call, &mut state, wanted, request.validate_only),
+            Some(1) if request.validate_only => {
+                plan(call, &mut state, wanted).map(|plan| described(call, wanted, &plan))
+            }
+            Some(1) => create(call, &mut state, wanted, &mut prepared),
             Some(_) => Err((ErrorCode::INVALID_REQUEST, "Duplicate topic name.".to_owned())),
         };
-        results.push(created.unwrap_or_else(|denial| denied(wanted, denial)));
+        results.push(created.unwrap_or_else(|denial| denied(&wanted.name, denial)));
+    }
+    if let Err(error) = state.save_prepared(&prepared) {
+        let reason = error.to_string();
+        for result in results.iter_mut().filter(|result| result.error_code.is_none()) {
+            *result = denied(&result.name, (ErrorCode::KAFKA_STORAGE_ERROR, reason.clone()));
+        }
     }
     CreateTopicsResponse { topics: results, ..Default::default() }
 }
 
+/// Everything but saving, which is done once for all topics of a request.
 fn create(
     call: &Call<'_>,
     state: &mut State,
     wanted: &CreatableTopic,
-    validate_only: bool,
+    prepared: &mut Vec<Arc<Topic>>,
 ) -> Result<CreatableTopicResult, Denial> {
     let plan = plan(call, state, wanted)?;
-    let (partitions, replication) = (plan.assignment.len(), plan.assignment[0].len());
-    let configs = describe(call, &plan.overrides);
-    let topic_id = if validate_only {
-        Uuid::ZERO
-    } else {
-        let created = state.create_topic(&wanted.name, plan.overrides, plan.assignment);
-        created.map_err(|error| (ErrorCode::KAFKA_STORAGE_ERROR, error.to_string()))?.id
-    };
-    Ok(CreatableTopicResult {
+    let mut result = described(call, wanted, &plan);
+    let topic = state.prepare_topic(&wanted.name, plan.overrides, plan.assignment);
+    let topic = topic.map_err(|error| (ErrorCode::KAFKA_STORAGE_ERROR, error.to_string()))?;
+    result.topic_id = topic.id;
+    prepared.push(topic);
+    Ok(result)
+}
+
+/// The answer for a topic that is as planned, without an id.
+fn described(call: &Call<'_>, wanted: &CreatableTopic, plan: &Plan) -> CreatableTopicResult {
+    CreatableTopicResult {
         name: wanted.name.clone(),
-        topic_id,
-        num_partitions: partitions as i32,
-        replication_factor: replication as i16,
-        configs: Some(configs),
+        num_partitions: plan.assignment.len() as i32,
+        replication_factor: plan.assignment[0].len() as i16,
+        configs: Some(describe(call, &plan.overrides)),
         ..Default::default()
-    })
+    }
 }
 
 fn plan(call: &Call<'_>, state: &mut State, wanted: &CreatableTopic) -> Result<Plan, Denial> {
@@ -74,8 +87,8 @@ fn plan(call: &Call<'_>, state: &mut State, wanted: &CreatableTopic) -> Result<P
     if state.topic(&wanted.name).is_some() {
         return Err((ErrorCode::TOPIC_ALREADY_EXISTS, format!("Topic '{}' already exists.", wanted.name)));
     }
-    if let Some(other) = state.topics().find(|other| topic::collide(&other.name, &wanted.name)) {
-        let reason = format!("Topic '{}' collides with existing topic: {}", wanted.name, other.name);
+    if let Some(other) = state.collision(&wanted.name) {
+        let reason = format!("Topic '{}' collides with existing topic: {other}", wanted.name);
         return Err((ErrorCode::INVALID_TOPIC_EXCEPTION, reason));
     }
     let configs = wanted.configs.iter().map(|config| (&config.name, config.value.as_ref()));
@@ -189,9 +202,9 @@ fn describe(call: &Call<'_>, overrides: &Overrides) -> Vec<CreatableTopicConfigs
     configs::TOPIC.iter().map(effective).collect()
 }
 
-fn denied(wanted: &CreatableTopic, (error_code, message): Denial) -> CreatableTopicResult {
+fn denied(name: &Str, (error_code, message): Denial) -> CreatableTopicResult {
     CreatableTopicResult {
-        name: wanted.name.clone(),
+        name: name.clone(),
         error_code,
         error_message: Some(message.into()),
         num_partitions: -1,

@@ -58,22 +58,31 @@ pub(super) fn handle(call: &Call<'_>, request: MetadataRequest) -> MetadataRespo
     }
 }
 
+/// Topics that one request creates; who needs more asks again, as for any topic that is not there yet. Others wait
+/// meanwhile.
+const CREATED_MAX: usize = 100;
+
 /// Creates the topics that are asked for by name and do not exist (`auto.create.topics.enable`).
 fn create_missing(call: &Call<'_>, wanted: &[MetadataRequestTopic]) {
     let settings = &call.machine.settings;
     if !settings.auto_create_topics {
         return;
     }
+    let mut created = 0;
     for name in wanted.iter().filter_map(|topic| topic.name.as_ref()) {
         if call.machine.state().topic(name).is_some() || topic::check_name(name).is_err() {
             continue;
         }
         let mut state = call.machine.state_mut();
         // Someone may have been faster since the look above.
-        let is_taken = state.topics().any(|topic| topic::collide(&topic.name, name));
+        let is_taken = state.collision(name).is_some();
         if is_taken || !state.has_room(settings.partitions_default as usize) {
             continue;
         }
+        if created == CREATED_MAX {
+            return;
+        }
+        created += 1;
         let replication = (settings.replication_default.max(1) as usize).min(state.live_nodes().count());
         let assignment = state.assignment(settings.partitions_default, replication);
         if let Err(error) = state.create_topic(name, Overrides::new(), assignment) {

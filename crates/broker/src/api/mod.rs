@@ -63,6 +63,20 @@ pub(crate) const SERVED: &[ApiKey] = &[
     ApiKey::DescribeTopicPartitions,
 ];
 
+/// Elements that the arrays of one request may have together. Each costs up to a hundred times its bytes in memory, and
+/// is answered: a request of 5 MB that asks for the configs of one topic half a million times would cost gigabytes.
+const ELEMENTS_MAX: usize = 250_000;
+
+/// The same where an element is answered by a kilobyte and more.
+const COSTLY_ELEMENTS_MAX: usize = 20_000;
+
+pub(crate) fn elements_max(key: ApiKey) -> usize {
+    match key {
+        ApiKey::CreateTopics | ApiKey::DescribeConfigs => COSTLY_ELEMENTS_MAX,
+        _ => ELEMENTS_MAX,
+    }
+}
+
 /// Whether a version of an API is served.
 pub(crate) fn serves(key: ApiKey, version: i16) -> bool {
     SERVED.contains(&key) && key.versions().contains(&version)

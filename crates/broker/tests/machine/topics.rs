@@ -184,6 +184,46 @@ fn a_cluster_has_so_many_partitions_and_no_more() {
     assert_eq!(code("three", 3), ErrorCode::INVALID_PARTITIONS);
     assert_eq!(code("two", 2), ErrorCode::NONE);
     assert_eq!(code("one", 1), ErrorCode::INVALID_PARTITIONS);
+    let delete = DeleteTopicsRequest { topic_names: vec!["two".into()], ..Default::default() };
+    assert_eq!(rig.ask(1, 5, &delete).responses[0].error_code, ErrorCode::NONE);
+    assert_eq!(code("two", 2), ErrorCode::NONE);
+}
+
+#[test]
+fn a_name_is_taken_until_its_topic_is_deleted() {
+    let rig = Rig::new(1);
+    let code = |name: &str| create(&rig, vec![topic(name, 1, 1)], false).remove(0).error_code;
+    assert_eq!([code("a.b"), code("a_b")], [ErrorCode::NONE, ErrorCode::INVALID_TOPIC_EXCEPTION]);
+    let delete = DeleteTopicsRequest { topic_names: vec!["a.b".into()], ..Default::default() };
+    assert_eq!(rig.ask(1, 5, &delete).responses[0].error_code, ErrorCode::NONE);
+    assert_eq!([code("a_b"), code("a.b")], [ErrorCode::NONE, ErrorCode::INVALID_TOPIC_EXCEPTION]);
+}
+
+#[test]
+fn a_small_request_cannot_ask_for_much() {
+    let rig = Rig::new(1);
+    create(&rig, vec![topic("t", 1, 1)], false);
+    let resource =
+        || DescribeConfigsResource { resource_type: 2, resource_name: "t".into(), ..Default::default() };
+    let describe = |count| {
+        let resources = std::iter::repeat_with(resource).take(count).collect();
+        rig.try_send(1, 4, &DescribeConfigsRequest { resources, ..Default::default() })
+    };
+    assert!(describe(1000).is_ok());
+    let Err(refused) = describe(20_001) else { panic!("200 MB for 200 kB") };
+    assert!(refused.to_string().contains("announces 20001, at most 20000 can be here"), "{refused}");
+}
+
+#[test]
+fn a_request_creates_some_topics_by_naming_them_and_the_next_one_more() {
+    let rig = Rig::new(1);
+    let named = |n| MetadataRequestTopic { name: Some(format!("t{n}").into()), ..Default::default() };
+    let request = MetadataRequest { topics: Some((0..250).map(named).collect()), ..Default::default() };
+    let found = || {
+        let topics = rig.ask(1, 12, &request).topics;
+        topics.iter().filter(|topic| topic.error_code.is_none()).count()
+    };
+    assert_eq!([found(), found(), found(), found()], [100, 200, 250, 250]);
 }
 
 #[test]
