@@ -306,7 +306,8 @@ impl Reading<'_> {
             return Ok(Reader::Listening);
         };
         let mut headers = Vec::new();
-        for record in batch {
+        for record in batch.try_iter() {
+            let record = record?;
             if self.left == 0 || stop.is_some_and(|stop| record.offset() >= stop) {
                 break;
             }
