@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use milena_interop::embedded::Embedded;
 use milena_interop::raw::Raw;
+use milena_interop::real;
 use xtask::kafka::process;
 
 /// Runs `cargo run --quiet` with `args` and returns what the program printed.
@@ -31,4 +32,37 @@ fn the_examples_run_as_they_stand() {
     for id in 0..10 {
         assert!(consumed.contains(&format!("Some(\"{id}\") = Some(\"order {id}\")")), "{id}: {consumed}");
     }
+}
+
+/// The demo verifies itself and fails otherwise; here its report must say how much it verified.
+fn demo(bootstrap: &[&str]) {
+    let mut args = vec!["-p", "milena-cli", "--", "demo", "--records", "20000", "--json"];
+    args.extend(bootstrap);
+    let report = cargo_run(&args);
+    for field in ["\"acknowledged_count\":20000", "\"delivered_count\":20000", "\"verified\":true"] {
+        assert!(report.replace(' ', "").contains(field), "no {field} in {report}");
+    }
+}
+
+#[test]
+fn the_demo_passes_on_the_embedded_cluster() {
+    demo(&[]);
+}
+
+#[test]
+fn the_demo_passes_on_real_kafka() {
+    let Some(kafka) = real::kafka() else { return };
+    demo(&["--bootstrap", &kafka.bootstrap()]);
+}
+
+#[test]
+fn the_demo_passes_on_three_brokers_of_real_kafka() {
+    let Some(kafka) = real::three() else { return };
+    demo(&["--bootstrap", &kafka.bootstrap()]);
+}
+
+#[test]
+fn the_demo_passes_on_kafka_3_9() {
+    let Some(kafka) = real::old() else { return };
+    demo(&["--bootstrap", &kafka.bootstrap()]);
 }
