@@ -62,7 +62,7 @@ pub struct ProducerSettings {
     pub batch_bytes_max: usize,
     /// How batches are compressed. Default none.
     pub compression: Compression,
-    /// The codec's level. Default: the codec's own.
+    /// The codec's level. Default: the codec's own; -1 in properties.
     pub compression_level: Option<i32>,
     /// How long a record may take from the call until it is written or given up. Default 2 min.
     pub delivery_timeout: Duration,

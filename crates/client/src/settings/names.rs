@@ -159,8 +159,9 @@ pub const SETTINGS: &[SettingDoc] = &[
             Ok(())
         }
     ),
-    setting!("compression_level", ["compression.level"], [], Count, "the codec's own", |to, text| {
-        to.producer.compression_level = Some(number(text)?);
+    setting!("compression_level", [], ["compression.level"], Count, "-1", |to, text| {
+        // librdkafka's word for the codec's own default; zstd's level of that number can be set in code.
+        to.producer.compression_level = Some(number(text)?).filter(|level| *level != -1);
         Ok(())
     }),
     setting!(
