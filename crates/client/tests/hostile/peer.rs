@@ -35,7 +35,9 @@ pub(crate) enum Behaviour {
     Broker,
     /// The same, which answers these requests with bytes of its own.
     BrokerBut(ApiKey, &'static [u8]),
-    /// The same, the first time only.
+    /// The same, but with the size and correlation id that belong there in front.
+    BrokerButBody(ApiKey, &'static [u8]),
+    /// As `BrokerBut`, the first time only.
     BrokerOnceBut(ApiKey, &'static [u8]),
     /// The same, which closes the connection upon these requests.
     BrokerThatCloses(ApiKey),
@@ -102,6 +104,10 @@ async fn serve(
             Behaviour::Bytes(bytes) => stream.write_all(bytes).await?,
             Behaviour::BytesAndClose(bytes) => return stream.write_all(bytes).await,
             Behaviour::BrokerBut(hostile, bytes) if hostile == key => stream.write_all(bytes).await?,
+            Behaviour::BrokerButBody(hostile, body) if hostile == key => {
+                let size = (4 + body.len() as i32).to_be_bytes();
+                stream.write_all(&[&size, &frame[4..8], body].concat()).await?;
+            }
             Behaviour::BrokerOnceBut(hostile, bytes)
                 if hostile == key && !is_over.swap(true, Ordering::Relaxed) =>
             {
