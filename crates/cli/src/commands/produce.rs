@@ -24,7 +24,7 @@ use crate::recipe::{Recipe, parse_header};
 
 const EXAMPLES: &str = "\
 Examples:
-  echo hello | milena produce greetings
+  milena topics create greetings && echo hello | milena produce greetings
   milena produce orders -K: < orders.txt              each line is KEY:VALUE
   milena produce orders -H source=import orders.txt   every record gets a header
   milena consume a --json -e | milena produce b --json";
