@@ -139,6 +139,11 @@ public final class Partner {
             NewTopic wanted = new NewTopic(topic, 3, (short) 1).configs(Map.of("retention.ms", "3600000"));
             say("create", () -> admin.createTopics(List.of(wanted)).all().get());
             say("create again", () -> admin.createTopics(List.of(wanted)).all().get());
+            // Real Kafka says that a topic is created before every part of it knows.
+            long deadline = System.nanoTime() + Duration.ofSeconds(10).toNanos();
+            while (!admin.listTopics().names().get().contains(topic) && System.nanoTime() < deadline) {
+                Thread.sleep(20);
+            }
             say("listed", () -> admin.listTopics().names().get().contains(topic));
             TopicDescription description = admin.describeTopics(topics).allTopicNames().get().get(topic);
             OUT.println("partitions\t" + description.partitions().size());

@@ -127,7 +127,7 @@ func admin(ctx context.Context, bootstrap, topic string) {
 	}
 	fmt.Fprintf(out, "create\t%s\n", create())
 	fmt.Fprintf(out, "create again\t%s\n", create())
-	fmt.Fprintf(out, "listed\t%t\n", listed())
+	fmt.Fprintf(out, "listed\t%t\n", lines.Eventually(listed))
 	topics, err := adm.ListTopics(ctx, topic)
 	lines.Check(err)
 	fmt.Fprintf(out, "partitions\t%d\n", len(topics[topic].Partitions))
@@ -141,10 +141,15 @@ func admin(ctx context.Context, bootstrap, topic string) {
 			}
 		}
 	}
-	ends, err := adm.ListEndOffsets(ctx, topic)
-	lines.Check(err)
-	end, _ := ends.Lookup(topic, 0)
-	fmt.Fprintf(out, "latest\t%d\n", end.Offset)
+	var latest int64
+	lines.Eventually(func() bool {
+		ends, err := adm.ListEndOffsets(ctx, topic)
+		lines.Check(err)
+		end, found := ends.Lookup(topic, 0)
+		latest = end.Offset
+		return found && end.Err == nil
+	})
+	fmt.Fprintf(out, "latest\t%d\n", latest)
 	cluster, err := adm.BrokerMetadata(ctx)
 	lines.Check(err)
 	fmt.Fprintf(out, "nodes\t%d\n", len(cluster.Brokers))

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Header is one header of a record; a nil value is null.
@@ -75,6 +76,17 @@ func Check(err error) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// Eventually asks until the answer is yes, for ten seconds at most: real Kafka says that a topic is created before every
+// part of it knows.
+func Eventually(ask func() bool) bool {
+	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+		if ask() {
+			return true
+		}
+	}
+	return false
 }
 
 // Number parses a number on the command line.

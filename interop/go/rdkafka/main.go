@@ -136,7 +136,7 @@ func admin(bootstrap, topic string) {
 	}
 	fmt.Fprintf(out, "create\t%s\n", create())
 	fmt.Fprintf(out, "create again\t%s\n", create())
-	fmt.Fprintf(out, "listed\t%t\n", listed())
+	fmt.Fprintf(out, "listed\t%t\n", lines.Eventually(listed))
 	described := metadata().Topics[topic]
 	fmt.Fprintf(out, "partitions\t%d\n", len(described.Partitions))
 	fmt.Fprintf(out, "replicas\t%d\n", len(described.Partitions[0].Replicas))
@@ -146,11 +146,17 @@ func admin(bootstrap, topic string) {
 		fmt.Fprintf(out, "%s\t%s\n", name, configs[0].Config[name].Value)
 	}
 	first := kafka.TopicPartition{Topic: &topic, Partition: 0}
-	ends, err := adm.ListOffsets(ctx, map[kafka.TopicPartition]kafka.OffsetSpec{first: kafka.LatestOffsetSpec})
-	lines.Check(err)
-	for _, end := range ends.ResultInfos {
-		fmt.Fprintf(out, "latest\t%d\n", end.Offset)
-	}
+	var latest kafka.Offset
+	lines.Eventually(func() bool {
+		ends, err := adm.ListOffsets(ctx, map[kafka.TopicPartition]kafka.OffsetSpec{first: kafka.LatestOffsetSpec})
+		lines.Check(err)
+		for _, end := range ends.ResultInfos {
+			latest = end.Offset
+			return end.Error.Code() == kafka.ErrNoError
+		}
+		return false
+	})
+	fmt.Fprintf(out, "latest\t%d\n", latest)
 	fmt.Fprintf(out, "nodes\t%d\n", len(metadata().Brokers))
 	fmt.Fprintf(out, "delete\t%s\n", remove())
 	fmt.Fprintf(out, "delete again\t%s\n", remove())
