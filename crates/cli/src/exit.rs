@@ -40,7 +40,8 @@ Exit codes:
     7  a check failed (demo: a record was lost, doubled, changed or out of order)
   130  interrupted (Ctrl-C)
 
-Data goes to stdout, everything else to stderr. Progress is drawn on a terminal only; NO_COLOR is respected.";
+Data goes to stdout, everything else to stderr. Progress is drawn on a terminal only; NO_COLOR is respected.
+MILENA_LOG=off|error|info|debug asks for fewer warnings, or for more.";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

@@ -13,6 +13,7 @@ mod format;
 mod input;
 mod interrupt;
 mod json;
+mod log;
 mod memory;
 mod offsets;
 mod output;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), Failure> {
+    log::listen()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

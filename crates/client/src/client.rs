@@ -8,7 +8,7 @@ use milena_core::backoff::Backoff;
 use milena_core::metadata::{
     Broker, COORDINATOR_BY_KEY, Coordinated, Destination, LeaderHint, Snapshot, Topic,
 };
-use milena_core::{BrokerId, Failure, Instant, Rng};
+use milena_core::{BrokerId, Failure, Instant, Notice, Rng};
 use milena_messages::Request;
 use milena_wire::Str;
 use milena_wire::pool::{BufferPool, Pool};
@@ -66,8 +66,8 @@ pub struct ClientBuilder {
 
 /// How long a connection may take to say that a deadline has passed.
 const GRACE: Duration = Duration::from_millis(100);
-/// Attempts at a request that is safe to repeat, before its failure is told.
-const ATTEMPTS_MAX: u32 = 5;
+/// Attempts at a request that is safe to repeat, before its failure is told: with the default backoff, within a second.
+const ATTEMPTS_MAX: u32 = 4;
 /// Things the control task has not looked at yet. Who finds it full waits, or tells it the same again soon.
 const EVENTS: usize = 1024;
 
@@ -315,6 +315,13 @@ impl Client {
     }
 }
 
+/// Tells people of what fails again and again while others wait for it.
+#[cold]
+pub(crate) fn report(notice: &Notice) {
+    let Notice { doing, failure, failures } = notice;
+    tracing::warn!(target: "milena", "{doing} failed {failures} times in a row: {failure}; trying again");
+}
+
 /// Where `broker` listens.
 pub(crate) fn address_of(snapshot: &Snapshot, broker: BrokerId) -> Result<Address, Failure> {
     let found = snapshot.brokers.get(&broker);
@@ -330,8 +337,7 @@ pub(crate) async fn ask_on<R: Request + Send + Sync + 'static>(
     deadline: Instant,
 ) -> Result<R::Response, Failure> {
     let (reply, outcome) = Reply::channel();
-    // To the millisecond, as it was asked for.
-    let timeout = Duration::from_millis((deadline - clock.now()).as_micros().div_ceil(1000) as u64);
+    let timeout = deadline - clock.now();
     link.send(Call::new(request, deadline, timeout, reply));
     // The connection watches the deadline too and knows better what happened; this is for when there is none yet.
     match timeout_at(clock.timer(deadline + GRACE), outcome).await {

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::Address;
-use crate::client::ask_on;
+use crate::client::{ask_on, report};
 use crate::clock::{Clock, sleep_until};
 use crate::connection::{Links, Typed};
 use crate::settings::ClientSettings;
@@ -68,6 +68,9 @@ impl Control {
         let mut refresh = Refresh::new(settings, Rng::seeded(self.rng.next_u64()), self.clock.now());
         let mut asking: Option<Asking> = None;
         loop {
+            if let Some(notice) = refresh.poll_notice() {
+                report(&notice);
+            }
             if let Some(ask) = refresh.poll_ask(self.clock.now()) {
                 asking = Some(self.begin(&publish.borrow(), ask.topics));
             }
@@ -97,7 +100,11 @@ impl Control {
                             self.forget_links(&next);
                             publish.send_replace(Arc::new(next));
                         }
-                        Err(_) => refresh.handle_failure(self.clock.now()),
+                        Err(failure) => {
+                            let next = publish.borrow().with_trouble(failure.clone());
+                            publish.send_replace(Arc::new(next));
+                            refresh.handle_failure(failure, self.clock.now());
+                        }
                     }
                 }
                 () = sleep_until(self.clock, refresh.poll_timeout()) => {}

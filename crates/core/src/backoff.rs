@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Instant, Rng};
+use crate::{Failure, Instant, Rng};
 
 /// The bounds of a backoff. `retry.backoff.ms` and `retry.backoff.max.ms` in Kafka's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,7 @@ impl Backoff {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Retry {
     failures: u32,
+    malformed: u32,
     not_before: Option<Instant>,
 }
 
@@ -41,6 +42,30 @@ impl Retry {
         let at = now + backoff.delay(self.failures, rng);
         self.not_before = Some(at);
         at
+    }
+
+    /// As [`failed`](Self::failed), with the cause.
+    pub fn failed_by(
+        &mut self,
+        failure: &Failure,
+        now: Instant,
+        backoff: &Backoff,
+        rng: &mut Rng,
+    ) -> Instant {
+        self.malformed = self.malformed.saturating_add(u32::from(failure.is_malformed()));
+        self.failed(now, backoff, rng)
+    }
+
+    /// Whether what met `failure`, and no answer, may succeed later. A peer that breaks the protocol may do so by
+    /// accident once, not twice without a success between.
+    pub fn may_pass(&self, failure: &Failure) -> bool {
+        failure.is_retriable() || (failure.is_malformed() && self.malformed < 2)
+    }
+
+    /// Whether the last failure is worth telling people, who may be waiting: the third in a row, the sixth, the
+    /// twelfth. One or two are a leader that moves.
+    pub fn is_notable(&self) -> bool {
+        self.failures.is_multiple_of(3) && (self.failures / 3).is_power_of_two()
     }
 
     /// Something changed that makes the next attempt promising: no need to wait any longer.
@@ -84,6 +109,37 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn people_hear_of_it_before_a_second_has_passed_and_then_ever_more_rarely() {
+        let mut rng = Rng::seeded(7);
+        let (mut retry, mut now, mut told) = (Retry::default(), Instant::ORIGIN, Vec::new());
+        for failures in 1..=100 {
+            now = retry.failed(now, &BACKOFF, &mut rng);
+            if retry.is_notable() {
+                told.push(failures);
+            }
+            assert!(failures != 3 || now - Instant::ORIGIN < Duration::from_secs(1));
+        }
+        assert_eq!(told, [3, 6, 12, 24, 48, 96]);
+    }
+
+    #[test]
+    fn a_peer_that_broke_the_protocol_twice_is_given_up_until_it_works() {
+        let mut rng = Rng::seeded(7);
+        let mut retry = Retry::default();
+        let malformed = Failure::Malformed { peer: "broker".into(), reason: "garbage".into() };
+        let lost = Failure::Lost { peer: "broker".into(), reason: "closed".into(), sent: true };
+        let mut attempt = |retry: &mut Retry, failure| {
+            retry.failed_by(failure, Instant::ORIGIN, &BACKOFF, &mut rng);
+            retry.may_pass(failure)
+        };
+        assert!(attempt(&mut retry, &lost) && attempt(&mut retry, &malformed) && attempt(&mut retry, &lost));
+        assert!(!attempt(&mut retry, &malformed));
+        assert!(attempt(&mut retry, &lost), "the way to it is another matter");
+        retry.succeeded();
+        assert!(attempt(&mut retry, &malformed));
     }
 
     #[test]

@@ -133,6 +133,11 @@ impl Failure {
         }
     }
 
+    /// Whether the peer broke the protocol.
+    pub fn is_malformed(&self) -> bool {
+        matches!(self, Self::Malformed { .. })
+    }
+
     /// Whether another instance has taken over.
     pub fn is_fenced(&self) -> bool {
         matches!(
@@ -227,6 +232,17 @@ impl Failure {
     }
 }
 
+/// Something fails again and again and is still being tried: people who wait for it want to know.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    /// What is being tried.
+    pub doing: Arc<str>,
+    /// Why it failed last.
+    pub failure: Failure,
+    /// How often in a row it has failed.
+    pub failures: u32,
+}
+
 /// Whose fault a failure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -248,14 +264,14 @@ impl fmt::Display for Failure {
             }
             Self::Unreachable { peer, reason } => write!(f, "cannot reach {peer}: {reason}"),
             Self::Lost { peer, reason, .. } => write!(f, "lost the connection to {peer}: {reason}"),
-            Self::TimedOut { peer, after, .. } => write!(f, "{peer} did not answer within {after:?}"),
+            Self::TimedOut { peer, after, .. } => write!(f, "{peer} did not answer within {:?}", rounded(*after)),
             Self::Malformed { peer, reason } => write!(f, "{peer} does not follow the Kafka protocol: {reason}"),
             Self::NoCommonVersion { peer, reason } => write!(f, "{peer}: {reason}"),
             Self::Caller(reason) => f.write_str(reason),
             Self::Undelivered { after, last: Some(last) } => {
-                write!(f, "not delivered within {after:?}; the last attempt: {last}")
+                write!(f, "not delivered within {:?}; the last attempt: {last}", rounded(*after))
             }
-            Self::Undelivered { after, last: None } => write!(f, "not delivered within {after:?}"),
+            Self::Undelivered { after, last: None } => write!(f, "not delivered within {:?}", rounded(*after)),
             Self::SequenceLost { .. } => f.write_str(
                 "the broker lost track of this producer's sequence, so sending again could write the record twice",
             ),
@@ -263,6 +279,11 @@ impl fmt::Display for Failure {
             Self::Closed => f.write_str("closed"),
         }
     }
+}
+
+/// To the millisecond: what is left of a deadline is no round number.
+fn rounded(after: Duration) -> Duration {
+    Duration::from_millis(u64::try_from((after.as_micros() + 500) / 1000).unwrap_or(u64::MAX))
 }
 
 impl std::error::Error for Failure {}

@@ -130,6 +130,23 @@ impl Process {
         line.unwrap().trim_end().to_owned()
     }
 
+    /// The first line on stderr that contains `text`.
+    pub fn stderr_line_with(&mut self, text: &str) -> String {
+        let stderr = BufReader::new(self.child.stderr.take().unwrap());
+        let (send, receive) = mpsc::channel();
+        // Reads on to the end, so that the process never waits for room in the pipe.
+        thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| drop(send.send(line))));
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match receive.recv_timeout(left) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(_) => {}
+                Err(_) => panic!("milena {}: no {text:?} on stderr", self.args),
+            }
+        }
+    }
+
     /// Closes our end of its stdout, as `head` does when it has seen enough.
     pub fn close_stdout(&mut self) {
         self.stdout = None;

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::queue::{Frame, Queue, Queued, Ready};
 use crate::budget::Reservation;
-use crate::client::address_of;
+use crate::client::{address_of, report};
 use crate::clock::sleep_until;
 use crate::connection::{Answer, Call, Links, Reply, Typed};
 use crate::{Client, Error};
@@ -230,6 +230,9 @@ impl Driver {
         }
         if self.source.poll_metadata_wanted() {
             self.client.metadata_is_outdated();
+        }
+        while let Some(notice) = self.source.poll_notice() {
+            report(&notice);
         }
         self.client.learn_leaders(self.source.poll_hints());
     }

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::accumulator::{Accumulator, OpenBatch};
 use super::seal::{Parcel, Sealer};
 use super::topics::Topics;
-use crate::client::address_of;
+use crate::client::{address_of, report};
 use crate::clock::sleep_until;
 use crate::connection::{Answer, Call, Links, Reply, Typed};
 use crate::{Client, Error};
@@ -282,6 +282,9 @@ impl Driver {
         }
         if self.machine.poll_metadata_wanted() {
             self.client.metadata_is_outdated();
+        }
+        while let Some(notice) = self.machine.poll_notice() {
+            report(&notice);
         }
         self.client.learn_leaders(self.machine.poll_hints());
     }

@@ -146,7 +146,69 @@ async fn of_several_bootstrap_servers_one_good_one_is_enough_and_all_bad_ones_ar
     assert!(error.to_string().contains("HTTP") && error.to_string().contains("refused"), "{error}");
 }
 
-/// A broker in every other respect, that answers produce requests like this.
+const SIZE_2_GIB: &[u8] = &[0x7f, 0xff, 0xff, 0xff];
+const CORRELATION_ID_OF_NOBODY: &[u8] = &[0, 0, 0, 4, 9, 9, 9, 9];
+const TLS_ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 40];
+
+/// A broker in every other respect, that behaves like this at one kind of request. What is told within a second of a
+/// client whose timeouts are as they come, and the connections it took.
+async fn hostile_later(behaviour: Behaviour) -> [(Error, usize); 2] {
+    let peer = Peer::start(behaviour).await;
+    let client = connect(&peer).await.expect("speaks Kafka so far");
+    let producer = client.producer().build().await.expect("built");
+    let sent = timeout(SOON, producer.send(Record::to("t").value("v"))).await;
+    let of_producer = (sent.expect("within a second").expect_err("never written"), peer.connections());
+
+    let peer = Peer::start(behaviour).await;
+    let client = connect(&peer).await.expect("speaks Kafka so far");
+    let read = timeout(SOON, async {
+        let mut consumer = client.consumer_direct().assign([("t", 0)], Position::Earliest).build().await?;
+        consumer.next().await.map(drop)
+    });
+    let of_consumer =
+        (read.await.expect("within a second").expect_err("nothing to read"), peer.connections());
+    [of_producer, of_consumer]
+}
+
+#[tokio::test]
+async fn a_broker_that_turns_hostile_later_is_named_within_a_second() {
+    // What the producer asks, and what the consumer asks.
+    const FIRST: &[ApiKey] = &[ApiKey::InitProducerId, ApiKey::ListOffsets];
+    const THEN: &[ApiKey] = &[ApiKey::Produce, ApiKey::Fetch];
+    for hostile in [FIRST, THEN] {
+        for (bytes, expected) in [
+            (SIZE_2_GIB, "above the limit"),
+            (CORRELATION_ID_OF_NOBODY, "correlation id"),
+            (TLS_ALERT, "TLS"),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", "HTTP"),
+        ] {
+            check_hostile(Behaviour::BrokerBut(hostile, bytes), expected).await;
+        }
+        // An answer that says nothing is no acknowledgement.
+        check_hostile(Behaviour::BrokerButBody(hostile, &[0]), "does not decode").await;
+    }
+}
+
+async fn check_hostile(behaviour: Behaviour, expected: &str) {
+    for (error, connections) in hostile_later(behaviour).await {
+        let text = error.to_string();
+        assert!(text.contains(expected) && text.contains("partition 0 of topic \"t\""), "{text}");
+        assert!(connections <= 8, "{connections} connections: {text}");
+    }
+}
+
+#[tokio::test]
+async fn metadata_that_turns_to_garbage_is_named_within_a_second() {
+    let peer = Peer::start(Behaviour::BrokerThenBut(ApiKey::Metadata, CORRELATION_ID_OF_NOBODY)).await;
+    let client = connect(&peer).await.expect("speaks Kafka so far");
+    let producer = client.producer().build().await.expect("built");
+    let sent = timeout(SOON, producer.send(Record::to("t").value("v"))).await;
+    let error = sent.expect("within a second").expect_err("nobody describes the topic");
+    assert!(error.to_string().contains("correlation id 151587081"), "{error}");
+    assert!(!error.maybe_written(), "{error}");
+}
+
+/// A producer that gives a record up after 700 ms.
 async fn produce_to(behaviour: Behaviour) -> (Error, usize) {
     let peer = Peer::start(behaviour).await;
     let client = connect(&peer).await.expect("speaks Kafka so far");
@@ -158,7 +220,7 @@ async fn produce_to(behaviour: Behaviour) -> (Error, usize) {
 }
 
 #[tokio::test]
-async fn a_broker_that_turns_hostile_later_costs_the_delivery_timeout_and_few_connections() {
+async fn a_broker_that_may_come_back_costs_the_delivery_timeout_and_few_connections() {
     let check = |(error, connections): (Error, usize), expected: &str| {
         let text = error.to_string();
         assert!(text.contains(expected), "{text}");
@@ -166,12 +228,8 @@ async fn a_broker_that_turns_hostile_later_costs_the_delivery_timeout_and_few_co
         assert!(error.maybe_written(), "the request went out: {text}");
         assert!(connections <= 8, "{connections} connections in 0.7 s");
     };
-    let bytes = |bytes| Behaviour::BrokerBut(ApiKey::Produce, bytes);
-    check(produce_to(bytes(&[0x7f, 0xff, 0xff, 0xff])).await, "above the limit");
-    check(produce_to(bytes(&[0, 0, 0, 4, 9, 9, 9, 9])).await, "correlation id");
-    check(produce_to(bytes(&[])).await, "not delivered within 700ms");
-    // An answer that says nothing is no acknowledgement.
-    check(produce_to(Behaviour::BrokerButBody(ApiKey::Produce, &[0])).await, "does not decode");
+    let silence = Behaviour::BrokerBut(&[ApiKey::Produce], &[]);
+    check(produce_to(silence).await, "not delivered within 700ms");
     check(produce_to(Behaviour::BrokerThatCloses(ApiKey::Produce)).await, "closed it");
 }
 

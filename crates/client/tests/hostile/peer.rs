@@ -9,6 +9,10 @@ use milena_messages::api_versions::{ApiVersion, ApiVersionsResponse};
 use milena_messages::fetch::FetchResponse;
 use milena_messages::header::{RequestHeader, ResponseHeader};
 use milena_messages::init_producer_id::InitProducerIdResponse;
+use milena_messages::list_offsets::{
+    ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
+    ListOffsetsTopicResponse,
+};
 use milena_messages::metadata::{
     MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
     MetadataResponseTopic,
@@ -34,11 +38,13 @@ pub(crate) enum Behaviour {
     /// A broker with topic `t` of one partition that stores nothing.
     Broker,
     /// The same, which answers these requests with bytes of its own.
-    BrokerBut(ApiKey, &'static [u8]),
+    BrokerBut(&'static [ApiKey], &'static [u8]),
     /// The same, but with the size and correlation id that belong there in front.
-    BrokerButBody(ApiKey, &'static [u8]),
+    BrokerButBody(&'static [ApiKey], &'static [u8]),
     /// As `BrokerBut`, the first time only.
     BrokerOnceBut(ApiKey, &'static [u8]),
+    /// As `BrokerBut`, but for the first time.
+    BrokerThenBut(ApiKey, &'static [u8]),
     /// The same, which closes the connection upon these requests.
     BrokerThatCloses(ApiKey),
     /// A broker that speaks versions 90 to 99 of everything but ApiVersions.
@@ -103,13 +109,18 @@ async fn serve(
             Behaviour::Silent => {}
             Behaviour::Bytes(bytes) => stream.write_all(bytes).await?,
             Behaviour::BytesAndClose(bytes) => return stream.write_all(bytes).await,
-            Behaviour::BrokerBut(hostile, bytes) if hostile == key => stream.write_all(bytes).await?,
-            Behaviour::BrokerButBody(hostile, body) if hostile == key => {
+            Behaviour::BrokerBut(hostile, bytes) if hostile.contains(&key) => stream.write_all(bytes).await?,
+            Behaviour::BrokerButBody(hostile, body) if hostile.contains(&key) => {
                 let size = (4 + body.len() as i32).to_be_bytes();
                 stream.write_all(&[&size, &frame[4..8], body].concat()).await?;
             }
             Behaviour::BrokerOnceBut(hostile, bytes)
                 if hostile == key && !is_over.swap(true, Ordering::Relaxed) =>
+            {
+                stream.write_all(bytes).await?;
+            }
+            Behaviour::BrokerThenBut(hostile, bytes)
+                if hostile == key && is_over.swap(true, Ordering::Relaxed) =>
             {
                 stream.write_all(bytes).await?;
             }
@@ -141,6 +152,10 @@ fn answer(frame: &Bytes, key: ApiKey, behaviour: Behaviour, address: SocketAddr)
             let request = ProduceRequest::decode(&mut reader, version).expect("decodes");
             produced(&request).encode(&mut writer, version)
         }
+        ApiKey::ListOffsets => {
+            let request = ListOffsetsRequest::decode(&mut reader, version).expect("decodes");
+            listed(&request).encode(&mut writer, version)
+        }
         ApiKey::Fetch => FetchResponse::default().encode(&mut writer, version),
         other => panic!("{other:?} is not expected here"),
     };
@@ -150,8 +165,14 @@ fn answer(frame: &Bytes, key: ApiKey, behaviour: Behaviour, address: SocketAddr)
 }
 
 fn versions(behaviour: Behaviour) -> ApiVersionsResponse {
-    let keys =
-        [ApiKey::ApiVersions, ApiKey::Metadata, ApiKey::InitProducerId, ApiKey::Produce, ApiKey::Fetch];
+    let keys = [
+        ApiKey::ApiVersions,
+        ApiKey::Metadata,
+        ApiKey::InitProducerId,
+        ApiKey::Produce,
+        ApiKey::ListOffsets,
+        ApiKey::Fetch,
+    ];
     let range = |key: ApiKey| {
         let is_future = matches!(behaviour, Behaviour::BrokerFromTheFuture) && key != ApiKey::ApiVersions;
         let (min_version, max_version) =
@@ -185,6 +206,24 @@ fn metadata(request: &MetadataRequest, address: SocketAddr) -> MetadataResponse 
         topics: asked.map(topic).collect(),
         ..Default::default()
     }
+}
+
+/// Every partition begins at offset 0.
+fn listed(request: &ListOffsetsRequest) -> ListOffsetsResponse {
+    let topic = |topic: &ListOffsetsTopic| ListOffsetsTopicResponse {
+        name: topic.name.clone(),
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|asked| ListOffsetsPartitionResponse {
+                partition_index: asked.partition_index,
+                offset: 0,
+                ..Default::default()
+            })
+            .collect(),
+        ..Default::default()
+    };
+    ListOffsetsResponse { topics: request.topics.iter().map(topic).collect(), ..Default::default() }
 }
 
 fn produced(request: &ProduceRequest) -> ProduceResponse {

@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub topics: BTreeMap<Arc<str>, Result<Arc<Topic>, ErrorCode>>,
     /// The coordinators that were looked up.
     pub coordinators: BTreeMap<Coordinated, BrokerId>,
+    /// Why it could not be seen anew, if that failed.
+    pub trouble: Option<Failure>,
     /// Counts the snapshots.
     pub generation: u64,
 }
@@ -139,8 +141,15 @@ impl Snapshot {
             brokers,
             topics,
             coordinators,
+            trouble: None,
             generation: self.generation + 1,
         }
+    }
+
+    /// The snapshot after a look at the cluster failed.
+    #[must_use]
+    pub fn with_trouble(&self, failure: Failure) -> Self {
+        Self { trouble: Some(failure), generation: self.generation + 1, ..self.clone() }
     }
 
     /// The snapshot after hints; the same as before if they tell nothing new.
@@ -197,7 +206,7 @@ impl Snapshot {
         match self.topics.get(name) {
             Some(Ok(topic)) => Ok(topic),
             Some(Err(code)) => Err(Failure::answer(*code, None)),
-            None => Err(Failure::NoRoute(format!("topic {name:?} was not looked up yet").into())),
+            None => Err(self.undescribed(name).failure),
         }
     }
 
@@ -216,12 +225,14 @@ impl Snapshot {
                     ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID
                 ),
             }),
-            Some(Ok(_)) | None => Err(Unavailable {
-                failure: Failure::NoRoute(format!("no broker has described topic {name:?} yet").into()),
-                is_final: false,
-                is_unknown: false,
-            }),
+            Some(Ok(_)) | None => Err(self.undescribed(name)),
         }
+    }
+
+    fn undescribed(&self, name: &str) -> Unavailable {
+        let nobody = || Failure::NoRoute(format!("no broker has described topic {name:?} yet").into());
+        let failure = self.trouble.clone().unwrap_or_else(nobody);
+        Unavailable { is_final: !failure.is_retriable(), is_unknown: false, failure }
     }
 
     /// A partition and its topic.
@@ -240,14 +251,32 @@ impl Snapshot {
     }
 
     /// Whether `name` is described and all its partitions have a leader that is up.
-    pub fn is_routable(&self, name: &str) -> bool {
-        self.topic(name).is_ok_and(|topic| {
-            !topic.partitions.is_empty()
-                && topic.partitions.iter().all(|partition| {
-                    partition.leader.is_some_and(|leader| self.brokers.contains_key(&leader))
-                })
-        })
+    ///
+    /// # Errors
+    /// What is amiss.
+    pub fn routable(&self, name: &str) -> Result<(), Failure> {
+        let topic = self.topic_state(name).map_err(|state| state.failure)?;
+        for partition in &topic.partitions {
+            match partition.leader {
+                None => return Err(partition.leaderless(name)),
+                Some(leader) if !self.brokers.contains_key(&leader) => return Err(not_up(leader)),
+                Some(_) => {}
+            }
+        }
+        Ok(())
     }
+}
+
+impl Partition {
+    fn leaderless(&self, topic: &str) -> Failure {
+        let code = self.error.map_or_else(String::new, |code| format!(" ({})", code.name()));
+        let why = format!("partition {} of topic {topic:?} has no leader at present{code}", self.index);
+        Failure::NoRoute(why.into())
+    }
+}
+
+fn not_up(broker: BrokerId) -> Failure {
+    Failure::NoRoute(format!("broker {broker} is not up").into())
 }
 
 impl Topic {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Snapshot;
 use crate::backoff::Retry;
-use crate::{Backoff, Instant, Rng};
+use crate::{Backoff, Failure, Instant, Notice, Rng};
 
 /// How metadata is kept fresh.
 #[derive(Debug, Clone)]
@@ -37,13 +37,22 @@ pub struct Refresh {
     asking: bool,
     retry: Retry,
     last: Option<Instant>,
+    notice: Option<Notice>,
 }
 
 impl Refresh {
     /// Knows no topic yet; the brokers were asked for just `now`.
     pub fn new(settings: RefreshSettings, rng: Rng, now: Instant) -> Self {
-        let retry = Retry::default();
-        Self { settings, rng, topics: BTreeSet::new(), wanted: false, asking: false, retry, last: Some(now) }
+        Self {
+            settings,
+            rng,
+            topics: BTreeSet::new(),
+            wanted: false,
+            asking: false,
+            retry: Retry::default(),
+            last: Some(now),
+            notice: None,
+        }
     }
 
     /// Someone needs `topic`. The first time it is asked for at once, as no backoff concerns it yet.
@@ -68,22 +77,38 @@ impl Refresh {
     pub fn handle_answer(&mut self, snapshot: &Snapshot, now: Instant) {
         self.asking = false;
         self.last = Some(now);
-        if self.topics.iter().all(|topic| snapshot.is_routable(topic)) {
-            self.retry.succeeded();
-            // Whoever finds it outdated right away waits a little: the brokers learn of changes one after another.
-            self.retry.failed(now, &self.settings.backoff, &mut self.rng);
-        } else {
-            // Not yet created, not yet elected: look again soon, then more and more slowly.
-            self.wanted = true;
-            self.retry.failed(now, &self.settings.backoff, &mut self.rng);
+        let amiss = self.topics.iter().find_map(|topic| Some((topic, snapshot.routable(topic).err()?)));
+        match amiss {
+            None => {
+                self.retry.succeeded();
+                // Whoever finds it outdated right away waits a little: the brokers learn of changes one after another.
+                self.retry.failed(now, &self.settings.backoff, &mut self.rng);
+            }
+            Some((topic, failure)) => {
+                // Not yet created, not yet elected: look again soon, then more and more slowly.
+                let doing = format!("looking topic {topic:?} up").into();
+                self.look_again(doing, failure, now);
+            }
         }
     }
 
     /// The request failed.
-    pub fn handle_failure(&mut self, now: Instant) {
+    pub fn handle_failure(&mut self, failure: Failure, now: Instant) {
         self.asking = false;
+        self.look_again("asking for metadata".into(), failure, now);
+    }
+
+    fn look_again(&mut self, doing: Arc<str>, failure: Failure, now: Instant) {
         self.wanted = true;
         self.retry.failed(now, &self.settings.backoff, &mut self.rng);
+        if self.retry.is_notable() {
+            self.notice = Some(Notice { doing, failure, failures: self.retry.failures() });
+        }
+    }
+
+    /// What has failed several times and is still being tried.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notice.take()
     }
 
     /// The request to send now, if any.
@@ -174,11 +199,26 @@ mod tests {
     }
 
     #[test]
+    fn what_stays_amiss_is_told() {
+        let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
+        refresh.handle_topic(&Arc::from("t"));
+        for _ in 0..2 {
+            refresh.handle_answer(&snapshot("t", &[(-1, 0)]), at(0));
+            assert!(refresh.poll_notice().is_none());
+        }
+        refresh.handle_answer(&snapshot("t", &[(-1, 0)]), at(0));
+        let notice = refresh.poll_notice().expect("the third time");
+        let text = format!("{}: {}", notice.doing, notice.failure);
+        assert_eq!(text, "looking topic \"t\" up: partition 0 of topic \"t\" has no leader at present");
+        assert!(refresh.poll_notice().is_none(), "once");
+    }
+
+    #[test]
     fn a_failure_is_repeated_with_patience() {
         let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
         refresh.handle_topic(&Arc::from("t"));
         assert!(refresh.poll_ask(at(0)).is_some());
-        refresh.handle_failure(at(5));
+        refresh.handle_failure(Failure::Closed, at(5));
         assert!(refresh.poll_ask(at(50)).is_none() && refresh.poll_ask(at(130)).is_some());
         refresh.handle_forgotten("t");
         refresh.handle_answer(&Snapshot::default(), at(140));

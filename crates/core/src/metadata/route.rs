@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use milena_messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 
-use super::{Broker, Snapshot};
+use super::{Broker, Snapshot, not_up};
 use crate::{BrokerId, Failure};
 
 /// Whom a request is for.
@@ -80,16 +80,12 @@ impl Snapshot {
                 .ok_or_else(|| Failure::NoRoute("the coordinator was not looked up yet".into()))?,
             Destination::Leader { topic, partition } => {
                 let (_, found) = self.partition(topic, *partition)?;
-                found.leader.ok_or_else(|| {
-                    Failure::NoRoute(
-                        format!("partition {partition} of topic {topic:?} has no leader at present").into(),
-                    )
-                })?
+                found.leader.ok_or_else(|| found.leaderless(topic))?
             }
         };
         if self.brokers.contains_key(&broker) {
             return Ok(Some(broker));
         }
-        Err(Failure::NoRoute(format!("broker {broker} is not up").into()))
+        Err(not_up(broker))
     }
 }

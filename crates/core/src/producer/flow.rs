@@ -15,7 +15,7 @@ use super::{
     FlushId, Flushes, Identity, Outcome, Producer, Request, RequestId, SealedBatch, Settled, Slot, Timer,
 };
 use crate::metadata::LeaderHint;
-use crate::{BrokerId, Failure, Instant, LeaderEpoch, ProducerIdentity};
+use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice, ProducerIdentity};
 
 impl<B: SealedBatch> Producer<B> {
     pub(super) fn at(&mut self, slot: Slot) -> &mut Partition<B> {
@@ -106,6 +106,25 @@ impl<B: SealedBatch> Producer<B> {
         Some(request)
     }
 
+    /// A request to `broker` was lost. Answers whether the next one may do better.
+    pub(super) fn note_lost(&mut self, broker: BrokerId, failure: &Failure, now: Instant) -> bool {
+        let backoff = self.settings.backoff;
+        let retry = &mut self.sinks.entry(broker).or_default().retry;
+        // All that was on a connection is lost with it, and that is one failure.
+        if retry.is_ready(now) {
+            let again = retry.failed_by(failure, now, &backoff, &mut self.rng);
+            self.timers.push(Reverse((again, Timer::Sink(broker))));
+            if retry.is_notable() {
+                self.notices.push_back(Notice {
+                    doing: format!("producing to broker {broker}").into(),
+                    failure: failure.clone(),
+                    failures: retry.failures(),
+                });
+            }
+        }
+        retry.may_pass(failure)
+    }
+
     pub(super) fn handle_answer(
         &mut self,
         slot: Slot,
@@ -149,7 +168,8 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    /// The batch in flight to `slot` with request `id` came back without success; it will be sent again.
+    /// The batch in flight to `slot` with request `id` came back without success; it will be sent again, unless the
+    /// broker makes no sense.
     pub(super) fn handle_landed(
         &mut self,
         slot: Slot,
@@ -167,8 +187,18 @@ impl<B: SealedBatch> Producer<B> {
             closed.last_failure = Some(failure.clone());
         }
         if partition.retry.is_ready(now) {
-            let again = partition.retry.failed(now, &backoff, &mut self.rng);
+            let again = partition.retry.failed_by(failure, now, &backoff, &mut self.rng);
             self.timers.push(Reverse((again, Timer::Slot(slot))));
+            // What happens to connections is told of the broker, once for all its partitions.
+            if partition.retry.is_notable() && failure.code().is_some() {
+                let doing =
+                    format!("writing to partition {} of topic {:?}", partition.index, partition.topic);
+                let failures = partition.retry.failures();
+                self.notices.push_back(Notice { doing: doing.into(), failure: failure.clone(), failures });
+            }
+        }
+        if failure.is_malformed() && !partition.retry.may_pass(failure) {
+            self.refuse(slot, id, failure.clone(), uncertain, Vec::new());
         }
     }
 

@@ -40,8 +40,9 @@ use self::sink::Sink;
 pub use self::terms::{
     Acks, FlushId, Outcome, RequestId, SealedBatch, Settings, Settled, Slot, Ticket, Transmit,
 };
+use crate::backoff::Retry;
 use crate::metadata::{LeaderHint, Snapshot};
-use crate::{BrokerId, Failure, Instant, ProducerId, ProducerIdentity, Rng};
+use crate::{BrokerId, Failure, Instant, Notice, ProducerId, ProducerIdentity, Rng};
 
 /// The last version of ProduceRequest that names topics by name; later ones use ids (KIP-516).
 const PRODUCE_BY_NAME: i16 = 12;
@@ -52,6 +53,7 @@ pub struct Producer<B> {
     settings: Settings,
     rng: Rng,
     identity: Identity,
+    identity_retry: Retry,
     partitions: Vec<Partition<B>>,
     sinks: BTreeMap<BrokerId, Sink>,
     /// Sinks in which something may have become possible.
@@ -61,6 +63,7 @@ pub struct Producer<B> {
     closes: VecDeque<Slot>,
     settled: VecDeque<Settled<B>>,
     hints: Vec<LeaderHint>,
+    notices: VecDeque<Notice>,
     metadata_wanted: bool,
     flushes: Flushes,
     next_request: u64,
@@ -108,6 +111,7 @@ impl<B: SealedBatch> Producer<B> {
             settings,
             rng,
             identity,
+            identity_retry: Retry::default(),
             partitions: Vec::new(),
             sinks: BTreeMap::new(),
             stirred: BTreeSet::new(),
@@ -116,6 +120,7 @@ impl<B: SealedBatch> Producer<B> {
             closes: VecDeque::new(),
             settled: VecDeque::new(),
             hints: Vec::new(),
+            notices: VecDeque::new(),
             metadata_wanted: false,
             flushes: Flushes { first: 0, outstanding: VecDeque::from([0]) },
             next_request: 0,
@@ -251,13 +256,23 @@ impl<B: SealedBatch> Producer<B> {
         match known {
             Ok(identity) => {
                 self.identity = Identity::Known(identity);
+                self.identity_retry.succeeded();
                 self.stir_all();
             }
             Err(failure) => {
-                let delay = self.rng.jitter(self.settings.backoff.min);
-                self.timers.push(Reverse((now + delay, Timer::Identity)));
+                let retry = &mut self.identity_retry;
+                let again = retry.failed_by(&failure, now, &self.settings.backoff, &mut self.rng);
+                self.timers.push(Reverse((again, Timer::Identity)));
                 if failure.is_retriable() {
                     self.remember(&failure);
+                    if self.identity_retry.is_notable() {
+                        let failures = self.identity_retry.failures();
+                        self.notices.push_back(Notice {
+                            doing: "asking for a producer id".into(),
+                            failure,
+                            failures,
+                        });
+                    }
                 } else {
                     self.fail_queued(&failure);
                 }
@@ -319,18 +334,15 @@ impl<B: SealedBatch> Producer<B> {
     /// A request failed without an answer.
     pub fn handle_lost(&mut self, id: RequestId, failure: &Failure, now: Instant) {
         let Some(request) = self.end_request(id) else { return };
+        let may_pass = self.note_lost(request.broker, failure, now);
         let uncertain = failure.may_have_acted();
         for slot in &request.slots {
-            if failure.is_retriable() || matches!(failure, Failure::Malformed { .. }) {
+            if may_pass {
                 self.handle_landed(*slot, id, failure, uncertain, now);
             } else {
                 self.refuse(*slot, id, failure.clone(), uncertain, Vec::new());
             }
         }
-        let backoff = self.settings.backoff;
-        let sink = self.sinks.entry(request.broker).or_default();
-        let again = sink.retry.failed(now, &backoff, &mut self.rng);
-        self.timers.push(Reverse((again, Timer::Sink(request.broker))));
         self.metadata_wanted = true;
         self.land_all(&request.slots, now);
     }
@@ -448,6 +460,11 @@ impl<B: SealedBatch> Producer<B> {
     /// Up to where flushes are complete: every [`FlushId`] not above it.
     pub fn poll_flushed(&mut self) -> Option<FlushId> {
         self.flushes.completed()
+    }
+
+    /// What has failed several times and is still being tried.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
     }
 
     /// Whether the metadata looks outdated.

@@ -12,7 +12,7 @@ use super::session::Member;
 use super::verdict::{Verdict, verdict};
 use super::{Event, Lane, LaneId, Partition, Position, Slot, Source, State, THROTTLE_MAX};
 use crate::metadata::LeaderHint;
-use crate::{BrokerId, Failure, Instant, LeaderEpoch};
+use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice};
 
 impl Source {
     /// The answer to fetch `number` of `lane`.
@@ -187,14 +187,20 @@ impl Source {
 
     fn handle_lane_failure(&mut self, id: LaneId, failure: &Failure, now: Instant) {
         let backoff = self.settings.backoff;
-        if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.retry.failed(now, &backoff, &mut self.rng);
-        }
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.retry.failed_by(failure, now, &backoff, &mut self.rng);
         self.metadata_wanted = true;
-        if failure.is_retriable() || matches!(failure, Failure::Malformed { .. }) {
+        if lane.retry.may_pass(failure) {
+            if lane.retry.is_notable() {
+                self.notices.push_back(Notice {
+                    doing: format!("fetching from broker {}", id.broker).into(),
+                    failure: failure.clone(),
+                    failures: lane.retry.failures(),
+                });
+            }
             return;
         }
-        // No version in common and the like: asking again is in vain.
+        // No version in common, answers that make no sense: asking again is in vain.
         for index in 0..self.partitions.len() {
             if self.partitions[index].leader == Some(id.broker)
                 && self.partitions[index].state != State::Stopped

@@ -38,7 +38,7 @@ pub use self::terms::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, Sett
 use self::verdict::{Verdict, verdict};
 use crate::backoff::Retry;
 use crate::metadata::{LeaderHint, Snapshot};
-use crate::{Failure, Instant, Rng};
+use crate::{Failure, Instant, Notice, Rng};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -53,6 +53,7 @@ pub struct Source {
     lookups: BTreeMap<u64, Vec<(Slot, Epoch)>>,
     events: VecDeque<Event>,
     hints: Vec<LeaderHint>,
+    notices: VecDeque<Notice>,
     metadata_wanted: bool,
     next_number: u64,
 }
@@ -106,6 +107,7 @@ impl Source {
             lookups: BTreeMap::new(),
             events: VecDeque::new(),
             hints: Vec::new(),
+            notices: VecDeque::new(),
             metadata_wanted: false,
             next_number: 0,
         }
@@ -259,17 +261,25 @@ impl Source {
 
     /// A partition cannot be read now: later, or not at all.
     fn handle_partition_failure(&mut self, slot: Slot, failure: Failure, now: Instant) {
+        let backoff = self.settings.backoff;
+        let partition = &mut self.partitions[slot.0 as usize];
+        partition.retry.failed_by(&failure, now, &backoff, &mut self.rng);
         let is_temporary = match &failure {
             Failure::Answer { code, .. } => !matches!(verdict(*code), Verdict::Stop | Verdict::OutOfRange),
-            other => other.is_retriable() || matches!(other, Failure::Malformed { .. }),
+            other => partition.retry.may_pass(other),
         };
         if !is_temporary {
             return self.stop(slot, failure);
         }
         self.metadata_wanted = true;
-        let backoff = self.settings.backoff;
-        let partition = &mut self.partitions[slot.0 as usize];
-        partition.retry.failed(now, &backoff, &mut self.rng);
+        if partition.retry.is_notable() {
+            let doing = format!("reading partition {} of topic {:?}", partition.index, partition.topic);
+            self.notices.push_back(Notice {
+                doing: doing.into(),
+                failure,
+                failures: partition.retry.failures(),
+            });
+        }
         self.touch(slot);
     }
 
@@ -361,6 +371,11 @@ impl Source {
     /// What the application is to get.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// What has failed several times and is still being tried.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
     }
 
     /// Whether the metadata looks outdated.
