@@ -1,0 +1,175 @@
+// Drives franz-go (github.com/twmb/franz-go/pkg/kgo).
+//
+// As its documentation and its own bench example advise: Produce with promises, records out of a sync.Pool and back
+// into it in the promise, a buffer of records that batches of this size do not exhaust (MaxBufferedRecords); single
+// records by ProduceSync. Partitions are consumed directly, EachRecord over what PollFetches returns. A slow partition
+// is handed to a goroutine of its own and paused (PauseFetchPartitions) while that works. A record is kept as it is:
+// there is no copying one.
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"milena/bench/rivals/driver"
+)
+
+func main() {
+	driver.Run("franz-go", "github.com/twmb/franz-go", "", franz{})
+}
+
+type franz struct{}
+
+func (franz) Produce(job *driver.Job, producing *driver.Producing, records *driver.Records, results *driver.Results, settings driver.Settings) (*driver.Measured, error) {
+	settings["MaxBufferedRecords"] = maxBufferedRecords
+	client, err := connect(job, producing, settings, kgo.MaxBufferedRecords(maxBufferedRecords))
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	ctx := context.Background()
+	pool := sync.Pool{New: func() any { return new(kgo.Record) }}
+	promise := func(record *kgo.Record, err error) {
+		results.Count(err)
+		*record = kgo.Record{}
+		pool.Put(record)
+	}
+	measuring := driver.StartMeasuring()
+	for key, value, ok := records.Next(); ok; key, value, ok = records.Next() {
+		record := pool.Get().(*kgo.Record)
+		record.Key, record.Value = key, value
+		client.Produce(ctx, record, promise)
+	}
+	if err := client.Flush(ctx); err != nil {
+		return nil, err
+	}
+	results.Wait()
+	return measuring.Stop(), nil
+}
+
+func (franz) Sender(job *driver.Job, producing *driver.Producing, settings driver.Settings) (driver.Sender, error) {
+	client, err := connect(job, producing, settings)
+	return producer{client}, err
+}
+
+func (franz) Enqueuer(job *driver.Job, producing *driver.Producing, settings driver.Settings) (driver.Enqueuer, error) {
+	client, err := connect(job, producing, settings)
+	return producer{client}, err
+}
+
+type producer struct{ client *kgo.Client }
+
+func (p producer) Send(value []byte) error {
+	return p.client.ProduceSync(context.Background(), kgo.SliceRecord(value)).FirstErr()
+}
+
+func (p producer) Enqueue(value []byte, done func(error)) {
+	p.client.Produce(context.Background(), kgo.SliceRecord(value), func(_ *kgo.Record, err error) { done(err) })
+}
+
+func connect(job *driver.Job, producing *driver.Producing, settings driver.Settings, options ...kgo.Opt) (*kgo.Client, error) {
+	options = append(options, kgo.SeedBrokers(job.Bootstrap...), kgo.DefaultProduceTopic(job.Topic))
+	if codec := producing.Codec; codec != nil {
+		options = append(options, kgo.ProducerBatchCompression(codecs[*codec]))
+		settings["ProducerBatchCompression"] = *codec
+	}
+	if acks := producing.Acks; acks != nil {
+		options = append(options, kgo.RequiredAcks(acksNamed[*acks]))
+		settings["RequiredAcks"] = *acks
+	}
+	if producing.Idempotent != nil && !*producing.Idempotent {
+		options = append(options, kgo.DisableIdempotentWrite())
+		settings["DisableIdempotentWrite"] = true
+	}
+	if linger := producing.Linger; linger != nil {
+		options = append(options, kgo.ProducerLinger(*linger))
+		settings["ProducerLinger"] = linger.String()
+	}
+	if bytes := producing.BatchBytes; bytes != nil {
+		options = append(options, kgo.ProducerBatchMaxBytes(int32(*bytes)))
+		settings["ProducerBatchMaxBytes"] = *bytes
+	}
+	return kgo.NewClient(options...)
+}
+
+var codecs = map[string]kgo.CompressionCodec{
+	"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
+	"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
+}
+
+var acksNamed = map[string]kgo.Acks{"all": kgo.AllISRAcks(), "1": kgo.LeaderAck()}
+
+func (franz) Consumer(job *driver.Job, consume *driver.Consume, settings driver.Settings) (driver.Consumer, error) {
+	topics := []string{job.Topic}
+	if consume.IdleTopic != nil {
+		topics = append(topics, *consume.IdleTopic)
+	}
+	options := []kgo.Opt{
+		kgo.SeedBrokers(job.Bootstrap...), kgo.ConsumeTopics(topics...),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+	}
+	if bytes := consume.PartitionFetchBytes; bytes != nil {
+		options = append(options, kgo.FetchMaxPartitionBytes(int32(*bytes)))
+		settings["FetchMaxPartitionBytes"] = *bytes
+	}
+	if bytes := consume.FetchBytes; bytes != nil {
+		options = append(options, kgo.FetchMaxBytes(int32(*bytes)))
+		settings["FetchMaxBytes"] = *bytes
+	}
+	client, err := kgo.NewClient(options...)
+	if err != nil {
+		return nil, err
+	}
+	if consume.Pause != nil {
+		client.PauseFetchPartitions(map[string][]int32{job.Topic: {int32(*consume.Pause)}})
+	}
+	return consumer{client, consume}, nil
+}
+
+type consumer struct {
+	client  *kgo.Client
+	consume *driver.Consume
+}
+
+func (c consumer) Run(ctx context.Context, newSink func() *driver.Sink) error {
+	sink := newSink()
+	for {
+		fetches := c.client.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil {
+			return err
+		}
+		for _, failed := range fetches.Errors() {
+			return fmt.Errorf("%s-%d: %w", failed.Topic, failed.Partition, failed.Err)
+		}
+		fetches.EachPartition(func(partition kgo.FetchTopicPartition) {
+			if c.consume.IsSlow(partition.Partition) {
+				c.readSlowly(partition)
+				return
+			}
+			partition.EachRecord(func(record *kgo.Record) {
+				if sink.Take(record.Partition, record.Value) {
+					sink.Keep(record)
+				}
+			})
+		})
+		sink.Publish()
+	}
+}
+
+// Takes a millisecond for what a poll brought of one partition, and lets the others go on meanwhile.
+func (c consumer) readSlowly(partition kgo.FetchTopicPartition) {
+	paused := map[string][]int32{partition.Topic: {partition.Partition}}
+	c.client.PauseFetchPartitions(paused)
+	go func() {
+		time.Sleep(time.Millisecond)
+		c.client.ResumeFetchPartitions(paused)
+	}()
+}
+
+// Some batches of the usual size for each of some partitions. The default of 10 000 is one batch of small records; the
+// bench example's 250 MiB cost twice the memory here and gained nothing.
+const maxBufferedRecords = 100_000
