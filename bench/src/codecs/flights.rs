@@ -24,20 +24,25 @@ fn json(columns: &[&str], line: &str) -> String {
     format!("{{{}}}", fields.join(","))
 }
 
-/// The encoded records of uncompressed batches of about `bytes`: what a codec is given.
-pub(crate) fn batches(bytes: usize) -> Vec<Vec<u8>> {
+/// Every flight: its aircraft's tail number, which may be empty, and itself.
+pub(crate) fn lines() -> Vec<(String, String)> {
     let text = csv();
     let mut lines = text.lines();
     let columns: Vec<&str> = lines.next().expect("a header line").split(',').collect();
     let tail_number = columns.iter().position(|name| *name == "tailnum").expect("a tail number");
+    let of = |line: &str| line.split(',').nth(tail_number).unwrap_or_default().to_owned();
+    lines.map(|line| (of(line), json(&columns, line))).collect()
+}
+
+/// The encoded records of uncompressed batches of about `bytes`: what a codec is given.
+pub(crate) fn batches(bytes: usize) -> Vec<Vec<u8>> {
     let pool = Pool::default();
     let mut batches = Vec::new();
     let mut open = BatchBuilder::new(&pool).bytes_max(bytes);
-    for (index, line) in lines.enumerate() {
-        let (key, value) = (line.split(',').nth(tail_number), json(&columns, line));
+    for (index, (key, value)) in lines().into_iter().enumerate() {
         let timestamp = 1_357_000_000_000 + index as i64 * 250;
         let append = |open: &mut BatchBuilder| {
-            open.append(timestamp, key.map(str::as_bytes), Some(value.as_bytes()), &[])
+            open.append(timestamp, Some(key.as_bytes()), Some(value.as_bytes()), &[])
         };
         if append(&mut open).is_err() {
             let full = std::mem::replace(&mut open, BatchBuilder::new(&pool).bytes_max(bytes));

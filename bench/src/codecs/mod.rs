@@ -3,7 +3,7 @@
 
 #[cfg(feature = "candidates")]
 mod candidates;
-mod flights;
+pub(crate) mod flights;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -1,0 +1,87 @@
+//! All partitions of a topic, read directly, from the beginning.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use milena::{Batch, Client, Consumer, OwnedRecord, Position};
+use serde_json::json;
+
+use super::connect;
+use crate::options::{Failure, Options};
+use crate::outcome::{Allocations, Outcome, touch};
+
+pub(super) async fn run(options: &Options) -> Result<Outcome, Failure> {
+    if options.slow.is_some() {
+        return Err(Failure::Lacks("milena: partitions cannot be taken one by one yet".into()));
+    }
+    let allocations = Allocations::start();
+    let start = Instant::now();
+    let client = connect(options).await?;
+    let mut consumer = consumer(&client, options).await?;
+    let mut reader = Reader { retain: options.retain.unwrap_or(u64::MAX), ..Reader::default() };
+    while reader.records < options.records {
+        let Some(batch) = consumer.next().await? else { break };
+        reader.read(&batch);
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let allocations = Some(allocations.count());
+    black_box((reader.sum, &reader.retained));
+    let settings = json!({
+        "fetch_partition_bytes_max": options.partition_fetch_bytes,
+        "fetch_bytes_max": options.fetch_bytes,
+        "threads": options.threads,
+        "retained": reader.retained.len(),
+    });
+    let (records, bytes) = (reader.records, reader.bytes);
+    Ok(Outcome { records, bytes, seconds, allocations, settings, ..Default::default() })
+}
+
+/// A consumer of the topic, and of the idle one beside it; one partition may be paused.
+pub(super) async fn consumer(client: &Client, options: &Options) -> Result<Consumer, Failure> {
+    let mut partitions = partitions(client, &options.topic).await?;
+    if let Some(idle) = &options.idle_topics {
+        partitions.extend(self::partitions(client, idle).await?);
+    }
+    let builder = client.consumer_direct().assign(partitions, Position::Earliest);
+    let consumer = builder
+        .settings(|settings| {
+            settings.fetch_partition_bytes_max = options.partition_fetch_bytes;
+            settings.fetch_bytes_max = options.fetch_bytes;
+        })
+        .build()
+        .await?;
+    if let Some(partition) = options.pause {
+        consumer.pause(&options.topic, partition)?;
+    }
+    Ok(consumer)
+}
+
+async fn partitions(client: &Client, topic: &str) -> Result<Vec<(String, i32)>, Failure> {
+    let (_, described) = client.admin().describe_topics([topic]).await?.remove(0);
+    Ok(described?.partitions.iter().map(|partition| (topic.to_owned(), partition.index)).collect())
+}
+
+/// What an application does at least.
+#[derive(Default)]
+struct Reader {
+    records: u64,
+    bytes: u64,
+    sum: u64,
+    /// One record in so many is kept.
+    retain: u64,
+    retained: Vec<OwnedRecord>,
+}
+
+impl Reader {
+    fn read(&mut self, batch: &Batch) {
+        for record in batch {
+            let value = record.value().unwrap_or_default();
+            self.bytes += value.len() as u64;
+            self.sum += touch(value);
+            self.records += 1;
+            if self.records.is_multiple_of(self.retain) {
+                self.retained.push(record.to_owned());
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The driver of Milena: each mode as an application would be written.
+
+mod consume;
+mod paced;
+mod produce;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use milena::{Client, Error};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::options::{Acks, Failure, Options};
+use crate::outcome::Outcome;
+
+/// Runs one mode.
+pub(crate) fn run(options: &Options) -> Result<Outcome, Failure> {
+    let runtime = runtime(options).map_err(|error| Failure::Failed(error.to_string()))?;
+    runtime.block_on(async {
+        match options.mode.as_str() {
+            "produce" => produce::run(options).await,
+            "send" => produce::send(options).await,
+            "pace" => paced::pace(options).await,
+            "consume" => consume::run(options).await,
+            "latency" => paced::latency(options).await,
+            mode => Err(Failure::Usage(format!("no mode is called {mode:?}"))),
+        }
+    })
+}
+
+/// As the examples have it: everything on the main thread, unless asked otherwise.
+fn runtime(options: &Options) -> std::io::Result<Runtime> {
+    match options.threads {
+        None => Builder::new_current_thread().enable_all().build(),
+        Some(threads) => Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
+    }
+}
+
+/// The client's version and the commit it is built from, where that is known.
+pub(crate) fn version() -> String {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    let text = fs::read_to_string(manifest).unwrap_or_default();
+    let version = text.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));
+    version.unwrap_or("unknown").to_owned()
+}
+
+async fn connect(options: &Options) -> Result<Client, Failure> {
+    Ok(Client::connect(&options.bootstrap).await?)
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+fn acks(options: &Options) -> milena::Acks {
+    match options.acks {
+        Acks::All => milena::Acks::All,
+        Acks::Leader => milena::Acks::Leader,
+    }
+}
+
+fn linger(options: &Options) -> Duration {
+    Duration::from_millis(options.linger_ms)
+}

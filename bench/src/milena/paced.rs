@@ -1,0 +1,161 @@
+//! Records at the times they were meant to be sent, and how long after that they are written, or delivered.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use milena::{Delivery, Producer, Record};
+use serde_json::json;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+
+use super::{connect, consume};
+use crate::histogram::Histogram;
+use crate::options::{Failure, Options};
+use crate::outcome::{Allocations, Outcome};
+
+/// When record `i` is to be sent: at `start + i / rate`, so that a stall counts for all that should have been sent in it.
+#[derive(Clone, Copy)]
+struct Pace {
+    start: Instant,
+    interval: Duration,
+    count: u64,
+}
+
+impl Pace {
+    fn new(options: &Options) -> Self {
+        // A little later, when everything is set up.
+        let start = Instant::now() + Duration::from_millis(100);
+        let count = (options.rate * options.seconds) as u64;
+        Self { start, interval: Duration::from_secs_f64(1.0 / options.rate), count }
+    }
+
+    fn intended(&self, record: u64) -> Instant {
+        self.start + Duration::from_nanos((self.interval.as_nanos() as u64).saturating_mul(record))
+    }
+
+    /// Waits until a record is due. What is due already is sent in one go; the clock ticks in milliseconds.
+    async fn wait(&self, record: u64) -> Instant {
+        let intended = self.intended(record);
+        if Instant::now() < intended {
+            tokio::time::sleep_until(intended.into()).await;
+        }
+        intended
+    }
+}
+
+/// Awaits deliveries in the order of each partition, so that none is held up by another's.
+struct Waiters {
+    by_partition: Vec<Option<UnboundedSender<(Instant, Delivery)>>>,
+    tasks: Vec<JoinHandle<(Histogram, u64)>>,
+}
+
+impl Waiters {
+    fn add(&mut self, intended: Instant, delivery: Delivery) {
+        let partition = delivery.partition() as usize;
+        if self.by_partition.len() <= partition {
+            self.by_partition.resize_with(partition + 1, || None);
+        }
+        let tasks = &mut self.tasks;
+        let sender = self.by_partition[partition].get_or_insert_with(|| {
+            let (sender, receiver) = unbounded_channel();
+            tasks.push(tokio::spawn(wait_in_order(receiver)));
+            sender
+        });
+        let _ = sender.send((intended, delivery));
+    }
+
+    async fn finish(self) -> Result<(Histogram, u64), Failure> {
+        drop(self.by_partition);
+        let (mut histogram, mut failed) = (Histogram::new(), 0);
+        for task in self.tasks {
+            let (of_partition, failed_there) = task.await.map_err(|error| error.to_string())?;
+            histogram.merge(&of_partition);
+            failed += failed_there;
+        }
+        Ok((histogram, failed))
+    }
+}
+
+async fn wait_in_order(mut deliveries: UnboundedReceiver<(Instant, Delivery)>) -> (Histogram, u64) {
+    let (mut histogram, mut failed) = (Histogram::new(), 0);
+    while let Some((intended, delivery)) = deliveries.recv().await {
+        match delivery.await {
+            Ok(_) => histogram.add(intended.elapsed().as_nanos() as u64),
+            Err(_) => failed += 1,
+        }
+    }
+    (histogram, failed)
+}
+
+/// Until it is written.
+pub(super) async fn pace(options: &Options) -> Result<Outcome, Failure> {
+    let values = options.values()?;
+    let producer = connect(options).await?.producer().compression(options.codec).build().await?;
+    producer.send(Record::to(&options.topic).value(values.line(0))).await?;
+    let mut waiters = Waiters { by_partition: Vec::new(), tasks: Vec::new() };
+    let pace = Pace::new(options);
+    let allocations = Allocations::start();
+    let mut bytes = 0;
+    for record in 0..pace.count {
+        let intended = pace.wait(record).await;
+        let value = values.line(record);
+        bytes += value.len() as u64;
+        waiters.add(intended, producer.enqueue(Record::to(&options.topic).value(value)).await?);
+    }
+    let (latency, failed) = waiters.finish().await?;
+    let seconds = pace.start.elapsed().as_secs_f64();
+    let allocations = Some(allocations.count());
+    let settings = json!({ "rate": options.rate, "compression": options.codec.name() });
+    Ok(Outcome { records: pace.count, failed, bytes, seconds, allocations, latency: Some(latency), settings })
+}
+
+/// Until it is delivered, in this process: each value begins with its intended time.
+pub(super) async fn latency(options: &Options) -> Result<Outcome, Failure> {
+    let values = options.values()?;
+    let client = connect(options).await?;
+    let mut consumer = consume::consumer(&client, options).await?;
+    let producer = client.producer().compression(options.codec).build().await?;
+    let pace = Pace::new(options);
+    let allocations = Allocations::start();
+    let sending = tokio::spawn(send_stamped(producer, pace, options.topic.clone(), values));
+    let (mut histogram, mut bytes) = (Histogram::new(), 0);
+    while histogram.count() < pace.count {
+        let Some(batch) = consumer.next().await? else { break };
+        let now = nanoseconds_since_1970();
+        for record in &batch {
+            let value = record.value().unwrap_or_default();
+            let Some(stamp) = value.first_chunk() else { continue };
+            histogram.add(now.saturating_sub(i64::from_le_bytes(*stamp)) as u64);
+            bytes += value.len() as u64;
+        }
+    }
+    let seconds = pace.start.elapsed().as_secs_f64();
+    let allocations = Some(allocations.count());
+    sending.await.map_err(|error| error.to_string())??;
+    let settings = json!({ "rate": options.rate, "compression": options.codec.name() });
+    let records = histogram.count();
+    Ok(Outcome { records, bytes, seconds, allocations, latency: Some(histogram), settings, failed: 0 })
+}
+
+async fn send_stamped(
+    producer: Producer,
+    pace: Pace,
+    topic: String,
+    values: crate::payload::Lines,
+) -> Result<(), Failure> {
+    // Both clocks at once: intended times are of the monotonic one.
+    let (epoch, now) = (nanoseconds_since_1970(), Instant::now());
+    let mut value = Vec::new();
+    for record in 0..pace.count {
+        let intended = pace.wait(record).await;
+        let stamp = epoch + intended.saturating_duration_since(now).as_nanos() as i64;
+        value.clear();
+        value.extend_from_slice(&stamp.to_le_bytes());
+        value.extend_from_slice(values.line(record).get(8..).unwrap_or_default());
+        producer.post(Record::to(&topic).value(&value)).await?;
+    }
+    Ok(producer.flush().await?)
+}
+
+fn nanoseconds_since_1970() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as i64)
+}

@@ -1,0 +1,173 @@
+//! A driver's arguments, the same for every client.
+
+use std::path::PathBuf;
+
+use lexopt::{Arg, ValueExt as _};
+use milena_wire::codec::Compression;
+
+/// What a driver is told. Options that a mode does not have are ignored by it.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) mode: String,
+    pub(crate) bootstrap: String,
+    pub(crate) topic: String,
+    pub(crate) records: u64,
+    pub(crate) values: Option<PathBuf>,
+    pub(crate) keys: Option<PathBuf>,
+    pub(crate) codec: Compression,
+    pub(crate) acks: Acks,
+    pub(crate) idempotent: bool,
+    pub(crate) linger_ms: u64,
+    pub(crate) batch_bytes: usize,
+    pub(crate) tasks: usize,
+    pub(crate) seconds: f64,
+    pub(crate) rate: f64,
+    pub(crate) partition_fetch_bytes: usize,
+    pub(crate) fetch_bytes: usize,
+    pub(crate) retain: Option<u64>,
+    pub(crate) pause: Option<i32>,
+    pub(crate) slow: Option<i32>,
+    pub(crate) idle_topics: Option<String>,
+    /// Milena alone: a delivery for each record instead of one result for all.
+    pub(crate) deliveries: bool,
+    /// Milena alone: worker threads; none for a runtime on the main thread.
+    pub(crate) threads: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Acks {
+    All,
+    Leader,
+}
+
+/// Why a driver ended without a result; each has its exit code.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Failed(String),
+    Usage(String),
+    /// The client cannot do what was asked.
+    Lacks(String),
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Lacks(_) => 3,
+        }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Failed(text) | Self::Usage(text) | Self::Lacks(text) => text,
+        }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self::Failed(text)
+    }
+}
+
+impl From<lexopt::Error> for Failure {
+    fn from(error: lexopt::Error) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl Options {
+    pub(crate) fn parse(mut args: lexopt::Parser) -> Result<Self, Failure> {
+        let mut options = Self::default();
+        while let Some(arg) = args.next()? {
+            match arg {
+                Arg::Value(mode) if options.mode.is_empty() => options.mode = mode.string()?,
+                Arg::Long(name) => {
+                    let name = name.to_owned();
+                    options.set(&name, &mut args)?;
+                }
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        if options.bootstrap.is_empty() || options.topic.is_empty() {
+            return Err(Failure::Usage("--bootstrap and --topic are needed".into()));
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, name: &str, args: &mut lexopt::Parser) -> Result<(), Failure> {
+        match name {
+            "bootstrap" => self.bootstrap = args.value()?.string()?,
+            "topic" => self.topic = args.value()?.string()?,
+            "records" => self.records = args.value()?.parse()?,
+            "values" => self.values = Some(args.value()?.into()),
+            "keys" => self.keys = Some(args.value()?.into()),
+            "codec" => self.codec = args.value()?.parse()?,
+            "acks" => {
+                self.acks = match args.value()?.string()?.as_str() {
+                    "all" => Acks::All,
+                    "1" => Acks::Leader,
+                    other => return Err(Failure::Usage(format!("--acks {other}: all or 1"))),
+                }
+            }
+            "idempotent" => self.idempotent = args.value()?.parse()?,
+            "linger-ms" => self.linger_ms = args.value()?.parse()?,
+            "batch-bytes" => self.batch_bytes = args.value()?.parse()?,
+            "tasks" => self.tasks = args.value()?.parse()?,
+            "seconds" => self.seconds = args.value()?.parse()?,
+            "rate" => self.rate = args.value()?.parse()?,
+            // Asked of the broker instead.
+            "partitions" => drop(args.value()?),
+            "partition-fetch-bytes" => self.partition_fetch_bytes = args.value()?.parse()?,
+            "fetch-bytes" => self.fetch_bytes = args.value()?.parse()?,
+            "retain" => self.retain = Some(args.value()?.parse()?),
+            "pause" => self.pause = Some(args.value()?.parse()?),
+            "slow" => self.slow = Some(args.value()?.parse()?),
+            "idle-topics" => self.idle_topics = Some(args.value()?.string()?),
+            "deliveries" => self.deliveries = true,
+            "threads" => self.threads = Some(args.value()?.parse()?),
+            other => return Err(Failure::Usage(format!("no option is called --{other}"))),
+        }
+        Ok(())
+    }
+
+    /// The file of values, which most modes need.
+    pub(crate) fn values(&self) -> Result<crate::payload::Lines, Failure> {
+        let path = self.values.as_ref().ok_or_else(|| Failure::Usage("--values is needed".into()))?;
+        Ok(crate::payload::Lines::read(path)?)
+    }
+
+    pub(crate) fn keys(&self) -> Result<Option<crate::payload::Lines>, Failure> {
+        Ok(self.keys.as_deref().map(crate::payload::Lines::read).transpose()?)
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            mode: String::new(),
+            bootstrap: String::new(),
+            topic: String::new(),
+            records: 1,
+            values: None,
+            keys: None,
+            codec: Compression::None,
+            acks: Acks::All,
+            idempotent: true,
+            linger_ms: 5,
+            batch_bytes: 1_000_000,
+            tasks: 1,
+            seconds: 1.0,
+            rate: 1000.0,
+            partition_fetch_bytes: 10 << 20,
+            fetch_bytes: 50 << 20,
+            retain: None,
+            pause: None,
+            slow: None,
+            idle_topics: None,
+            deliveries: false,
+            threads: None,
+        }
+    }
+}

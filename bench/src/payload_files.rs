@@ -1,0 +1,108 @@
+//! The files of values and keys that every driver is given: the same in every run, on every machine.
+//!
+//! `values-BYTES.txt`: 1024 different lines of that length that look like what people send. `flights.txt` and
+//! `tail-numbers.txt`: the real flights of `data/`, as JSON, and their aircraft. `keys.txt`: 4093 different keys.
+
+use std::fs;
+use std::path::Path;
+
+use crate::codecs::flights;
+
+const VALUES: usize = 1024;
+
+/// A prime, so that keys and values meet in ever new pairs.
+const KEYS: usize = 4093;
+
+const BYTES: [usize; 4] = [10, 100, 1024, 10_240];
+
+/// Writes all of them.
+pub(crate) fn write(dir: &Path) -> Result<(), String> {
+    fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    for bytes in BYTES {
+        let lines: String = (0..VALUES).map(|index| value(index, bytes) + "\n").collect();
+        put(dir, &format!("values-{bytes}.txt"), &lines)?;
+    }
+    put(dir, "keys.txt", &(0..KEYS).map(|index| format!("customer-{index:05}\n")).collect::<String>())?;
+    let (mut keys, mut values) = (String::new(), String::new());
+    for (key, value) in flights::lines() {
+        keys += &format!("{}\n", if key.is_empty() { "none" } else { &key });
+        values += &format!("{value}\n");
+    }
+    put(dir, "tail-numbers.txt", &keys)?;
+    put(dir, "flights.txt", &values)
+}
+
+fn put(dir: &Path, name: &str, text: &str) -> Result<(), String> {
+    fs::write(dir.join(name), text).map_err(|error| format!("{name}: {error}"))
+}
+
+/// JSON where there is room for it: an order, and a note that fills the rest.
+fn value(index: usize, bytes: usize) -> String {
+    if bytes < 40 {
+        return format!("{{\"i\":{index:0width$}}}", width = bytes - 6);
+    }
+    let mut text = format!("{{\"id\":{index:08},\"state\":\"created\",\"note\":\"");
+    let mut state = index as u32;
+    while text.len() < bytes {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        text += WORDS[(state >> 16) as usize % WORDS.len()];
+        text += match state >> 30 {
+            0 => " 17 ",
+            1 => ", ",
+            _ => " ",
+        };
+    }
+    text.truncate(bytes - 2);
+    text + "\"}"
+}
+
+const WORDS: [&str; 32] = [
+    "order",
+    "payment",
+    "berlin",
+    "shipped",
+    "amount",
+    "returned",
+    "express",
+    "customer",
+    "praha",
+    "invoice",
+    "window",
+    "letter",
+    "parcel",
+    "late",
+    "morning",
+    "refund",
+    "warehouse",
+    "north",
+    "gate",
+    "vienna",
+    "signed",
+    "fragile",
+    "second",
+    "attempt",
+    "neighbour",
+    "closed",
+    "blue",
+    "weight",
+    "grams",
+    "stamp",
+    "delivered",
+    "road",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_as_long_as_they_should_be_and_all_different() {
+        for bytes in BYTES {
+            let mut values: Vec<String> = (0..VALUES).map(|index| value(index, bytes)).collect();
+            assert!(values.iter().all(|value| value.len() == bytes && value.ends_with('}')), "{bytes}");
+            values.sort_unstable();
+            values.dedup();
+            assert_eq!(values.len(), VALUES);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Fetch: what every partition has for a consumer, within its limits (KIP-74), and how long it waits for more.
+//!
+//! Nothing ever comes while a fetch waits, so one look at the partitions is enough.
+
+use std::time::Duration;
+
+use milena_messages::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
+use milena_messages::{ApiKey, ErrorCode};
+use milena_wire::{EncodeError, Str, Uuid};
+
+use super::response::{Blank, Response};
+use super::sessions::{Session, Wanted};
+use super::topics::{Slice, Topics};
+use crate::batches::Batches;
+
+/// What the answer is made from.
+pub(super) struct Source<'a> {
+    pub(super) topics: &'a Topics,
+    pub(super) batches: Option<&'a Batches>,
+    pub(super) node: i32,
+}
+
+/// What a look at a session's partitions found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Where in the session, what is told, and its records.
+    partitions: Vec<(usize, PartitionData, Vec<Slice>)>,
+    pub(super) bytes: usize,
+    has_error: bool,
+}
+
+/// Looks at every partition of the session once, the one whose turn it is first.
+pub(super) fn look(
+    session: &mut Session,
+    request: &FetchRequest,
+    source: &Source<'_>,
+    blank: &Blank,
+) -> Found {
+    let mut found = Found::default();
+    let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(blank.bytes_max());
+    let count = session.wanted.len();
+    let start = session.start;
+    for at in (start..count).chain(0..start.min(count)) {
+        let wanted = &mut session.wanted[at];
+        let (mut data, slices) =
+            read(wanted, source, bytes_max - found.bytes.min(bytes_max), found.bytes == 0);
+        let bytes: usize = slices.iter().map(|slice| slice.bytes.len()).sum();
+        let is_error = data.error_code != ErrorCode::NONE;
+        let is_news = bytes > 0 || is_error || wanted.told != Some(data.high_watermark);
+        wanted.told = Some(data.high_watermark);
+        if bytes > 0 {
+            session.start = at + 1;
+        }
+        if session.is_full || is_news {
+            data.records = Some(blank.for_slices(&slices));
+            found.partitions.push((at, data, slices));
+        }
+        found.bytes += bytes;
+        found.has_error |= is_error;
+    }
+    found
+}
+
+/// How long the answer is held back.
+pub(super) fn wait(session: &Session, request: &FetchRequest, found: &Found) -> Option<Duration> {
+    let is_enough = found.bytes >= usize::try_from(request.min_bytes).unwrap_or(0);
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    (!is_enough && !found.has_error && !session.wanted.is_empty()).then_some(wait)
+}
+
+/// One partition's part.
+fn read(wanted: &Wanted, source: &Source<'_>, room: usize, must: bool) -> (PartitionData, Vec<Slice>) {
+    let (topic, partition_index) = wanted.place;
+    let failed = |error_code| {
+        (PartitionData { partition_index, error_code, high_watermark: -1, ..Default::default() }, Vec::new())
+    };
+    let Some(topic) = topic.map(|index| &source.topics.all()[index]) else {
+        return failed(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    };
+    let partition = match topic.partition(partition_index) {
+        Ok(partition) if partition.leader == source.node => partition,
+        Ok(_) => return failed(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+        Err(code) => return failed(code),
+    };
+    let (start, end) = (partition.start(), partition.log().end);
+    if !(start..=end).contains(&wanted.offset) {
+        return failed(ErrorCode::OFFSET_OUT_OF_RANGE);
+    }
+    let slices = source
+        .batches
+        .filter(|_| (wanted.offset as u64) < partition.records)
+        .map(|batches| partition.slices(batches, wanted.offset as u64, wanted.bytes_max.min(room), must));
+    let data = PartitionData {
+        partition_index,
+        high_watermark: end,
+        last_stable_offset: end,
+        log_start_offset: start,
+        aborted_transactions: Some(Vec::new()),
+        ..Default::default()
+    };
+    (data, slices.unwrap_or_default())
+}
+
+/// The answer's frame.
+pub(super) fn respond(
+    session: &Session,
+    found: Found,
+    topics: &Topics,
+    blank: &Blank,
+    (version, correlation_id): (i16, i32),
+) -> Result<Response, EncodeError> {
+    let mut responses: Vec<FetchableTopicResponse> = Vec::new();
+    let mut records = Vec::new();
+    let mut last = None;
+    for (at, data, slices) in found.partitions {
+        let topic = session.wanted[at].place.0;
+        if last != Some(topic) {
+            last = Some(topic);
+            responses.push(name(topic, topics, version));
+        }
+        if data.records.as_ref().is_some_and(|records| blank.is_blank(records)) {
+            records.push(slices);
+        }
+        if let Some(response) = responses.last_mut() {
+            response.partitions.push(data);
+        }
+    }
+    let message = FetchResponse { session_id: session.id, responses, ..Default::default() };
+    Response::with_records(&message, ApiKey::Fetch, version, correlation_id, blank, records)
+}
+
+/// By name up to version 12, by id from 13 on.
+fn name(topic: Option<usize>, topics: &Topics, version: i16) -> FetchableTopicResponse {
+    let (name, id) = topic.map_or_else(Default::default, |index| {
+        let topic = &topics.all()[index];
+        (topic.name.clone(), topic.id)
+    });
+    if version >= 13 {
+        FetchableTopicResponse { topic: Str::default(), topic_id: id, ..Default::default() }
+    } else {
+        FetchableTopicResponse { topic: name, topic_id: Uuid::ZERO, ..Default::default() }
+    }
+}
