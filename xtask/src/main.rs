@@ -11,6 +11,7 @@ Usage: cargo xtask COMMAND
   gen [--check]    write crates/messages/src/gen from Kafka's schemas, or check that it is what would be written
   edges            check that the crates depend on each other as drawn
   kafka            real Apache Kafka from Maven Central on loopback: start, status, stop, tool
+  bench            Milena beside other clients on the same brokers: quick, full, or scenarios by name
   oracle [--check] write the golden messages and batches with Kafka's own encoder, or check likewise
   help             this text
 ";
@@ -34,6 +35,7 @@ fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
     };
     match word.as_str() {
         "gen" => xtask::r#gen::run(args),
+        "bench" => xtask::bench::run(args),
         "edges" => xtask::edges::run(args),
         "kafka" => xtask::kafka::run(args),
         "oracle" => xtask::oracle::run(args),

@@ -1,0 +1,244 @@
+//! What the clients talk to: starts it, makes its topics, and asks the sink what went over the wire.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
+
+use super::scenario::{Broker, Payload, Scenario, Twist, Work};
+use crate::kafka::{Cluster, NEWEST, process};
+
+/// Brokers that live as long as the rounds that need them.
+#[derive(Debug)]
+pub(super) struct Brokers {
+    program: PathBuf,
+    payloads: PathBuf,
+    kafka: BTreeMap<u32, Cluster>,
+    /// For names that were never used before.
+    topics: u32,
+    /// Topics that are read again and again, by what is in them.
+    filled: BTreeMap<String, String>,
+}
+
+/// Where one run goes, and what it finds there.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// The addresses.
+    pub(super) bootstrap: String,
+    /// The topic.
+    pub(super) topic: String,
+    /// The topic of partitions without records.
+    pub(super) idle_topic: Option<String>,
+    process: Option<Process>,
+}
+
+/// A broker of ours, which ends when its standard input does.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    greeting: Value,
+}
+
+/// Filling a topic of hundreds of megabytes takes seconds.
+const FILL_DEADLINE: Duration = Duration::from_secs(180);
+
+impl Brokers {
+    /// Brokers of `program`, `milena-bench`, with the payloads in that folder.
+    #[must_use]
+    pub(super) fn new(program: &Path, payloads: &Path) -> Self {
+        let (program, payloads) = (program.to_owned(), payloads.to_owned());
+        Self { program, payloads, kafka: BTreeMap::new(), topics: 0, filled: BTreeMap::new() }
+    }
+
+    /// A broker for one run of the scenario, with its topic. The floor always gets a sink.
+    ///
+    /// # Errors
+    /// It does not start, or the topic cannot be made.
+    pub(super) fn target(&mut self, scenario: &Scenario, is_floor: bool) -> anyhow::Result<Target> {
+        match scenario.broker {
+            Broker::Sink { nodes, delay_ms } => self.sink(scenario, nodes, delay_ms),
+            _ if is_floor => self.sink(scenario, 1, 0),
+            Broker::Kafka(nodes) => self.kafka(scenario, nodes),
+            Broker::Embedded(nodes) => {
+                let nodes = nodes.to_string();
+                let process =
+                    Process::start(Command::new(&self.program).args(["broker", "--nodes", &nodes]))?;
+                let bootstrap = process.bootstrap()?;
+                self.fill(&bootstrap, &spec(scenario, TOPIC), scenario)?;
+                Ok(Target { bootstrap, topic: TOPIC.into(), idle_topic: None, process: Some(process) })
+            }
+        }
+    }
+
+    fn sink(&self, scenario: &Scenario, nodes: u32, delay_ms: u32) -> anyhow::Result<Target> {
+        let mut command = Command::new(&self.program);
+        command.args(["sink", "--nodes", &nodes.to_string(), "--delay-ms", &delay_ms.to_string()]);
+        command.args(["--topic", &spec(scenario, TOPIC)]);
+        let idle = idle_spec(scenario);
+        if let Some(idle) = &idle {
+            command.args(["--topic", idle]);
+        }
+        let process = Process::start(command.args(self.shape(scenario)))?;
+        let bootstrap = process.bootstrap()?;
+        let idle_topic = idle.map(|_| IDLE_TOPIC.into());
+        Ok(Target { bootstrap, topic: TOPIC.into(), idle_topic, process: Some(process) })
+    }
+
+    /// Topics that are written to are new ones; topics that are read are made once.
+    fn kafka(&mut self, scenario: &Scenario, nodes: u32) -> anyhow::Result<Target> {
+        let bootstrap = self.cluster(nodes)?;
+        let is_read = matches!(scenario.work, Work::Consume { .. });
+        let mut make = |topic_spec: &str, prefix: &str| -> anyhow::Result<String> {
+            let content = format!("{nodes} {topic_spec} {:?}", self.shape(scenario));
+            if let Some(topic) = self.filled.get(&content).filter(|_| is_read) {
+                return Ok(topic.clone());
+            }
+            self.topics += 1;
+            let topic = format!("{prefix}-{}", self.topics);
+            self.fill(&bootstrap, &topic_spec.replacen(prefix, &topic, 1), scenario)?;
+            if is_read {
+                self.filled.insert(content, topic.clone());
+            }
+            Ok(topic)
+        };
+        let topic = make(&spec(scenario, TOPIC), TOPIC)?;
+        let idle_topic = idle_spec(scenario).map(|idle| make(&idle, IDLE_TOPIC)).transpose()?;
+        Ok(Target { bootstrap, topic, idle_topic, process: None })
+    }
+
+    /// A cluster of Apache Kafka; the others are ended, because memory is shared with the clients.
+    fn cluster(&mut self, nodes: u32) -> anyhow::Result<String> {
+        if !self.kafka.contains_key(&nodes) {
+            self.kafka.clear();
+            self.filled.clear();
+            let settings =
+                ["offsets.topic.num.partitions=1", "log.segment.delete.delay.ms=1000"].map(str::to_owned);
+            self.kafka.insert(nodes, Cluster::start_with(nodes as usize, NEWEST, &settings)?);
+        }
+        Ok(self.kafka[&nodes].bootstrap())
+    }
+
+    /// What the sink counted. A topic that was written to is not needed any more.
+    ///
+    /// # Errors
+    /// The broker has ended already, or does not delete the topic.
+    pub(super) fn finish(&self, target: Target, is_read: bool) -> anyhow::Result<Option<Value>> {
+        if target.process.is_none() && !is_read {
+            let mut command = Command::new(&self.program);
+            command.args(["fill", "--bootstrap", &target.bootstrap, "--delete", &target.topic]);
+            let output = process::run(command, None, FILL_DEADLINE)?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "deleting {}: {said}", target.topic);
+        }
+        target.finish()
+    }
+
+    fn fill(&self, bootstrap: &str, topic_spec: &str, scenario: &Scenario) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.program);
+        command.args(["fill", "--bootstrap", bootstrap, "--topic", topic_spec]).args(self.shape(scenario));
+        let output = process::run(command, None, FILL_DEADLINE)?;
+        ensure!(output.status.success(), "filling {topic_spec}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// What prepared batches are made of, as options.
+    fn shape(&self, scenario: &Scenario) -> Vec<String> {
+        let values = self.payloads.join(scenario.payload.values());
+        let batch_bytes = match scenario.work {
+            Work::Consume { batch_bytes, .. } => batch_bytes,
+            _ => 1_000_000,
+        };
+        let words = ["--values", &values.to_string_lossy(), "--codec", scenario.codec(), "--batch-bytes"];
+        words.into_iter().map(str::to_owned).chain([batch_bytes.to_string()]).collect()
+    }
+}
+
+impl Target {
+    /// What the sink counted, and the bytes that the topic's batches have; ends it.
+    fn finish(self) -> anyhow::Result<Option<Value>> {
+        let Some(mut process) = self.process else { return Ok(None) };
+        drop(process.input.take());
+        let mut line = String::new();
+        process.output.read_line(&mut line)?;
+        process.child.wait()?;
+        if line.is_empty() {
+            return Ok(None);
+        }
+        let mut counted: Value = serde_json::from_str(&line).context("the sink's last line")?;
+        counted["stored"] = process.greeting["topics"][&self.topic].clone();
+        Ok(Some(counted))
+    }
+}
+
+impl Process {
+    fn start(command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        let mut output = BufReader::new(output.context("a broker's output")?);
+        let mut line = String::new();
+        output.read_line(&mut line)?;
+        if line.is_empty() {
+            let status = child.wait()?;
+            bail!("a broker ended before it listened: {status}");
+        }
+        Ok(Self {
+            child,
+            input,
+            output,
+            greeting: serde_json::from_str(&line).context("a broker's first line")?,
+        })
+    }
+
+    fn bootstrap(&self) -> anyhow::Result<String> {
+        Ok(self.greeting["bootstrap"].as_str().context("a broker says where it listens")?.to_owned())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const TOPIC: &str = "records";
+const IDLE_TOPIC: &str = "idle";
+
+/// The scenario's topic, as the sink and `fill` are told.
+fn spec(scenario: &Scenario, topic: &str) -> String {
+    let partitions = scenario.partitions;
+    match scenario.work {
+        Work::Consume { records, twist: Twist::OthersIdle, .. } => {
+            format!("{topic}:{partitions}:{records}:1")
+        }
+        Work::Consume { records, .. } => format!("{topic}:{partitions}:{records}"),
+        _ => format!("{topic}:{partitions}"),
+    }
+}
+
+fn idle_spec(scenario: &Scenario) -> Option<String> {
+    match scenario.work {
+        Work::Consume { twist: Twist::IdlePartitions(count), .. } => Some(format!("{IDLE_TOPIC}:{count}")),
+        _ => None,
+    }
+}
+
+/// The files of values and keys, written by `program`.
+///
+/// # Errors
+/// They cannot be written.
+pub(super) fn write_payloads(program: &Path, dir: &Path) -> anyhow::Result<()> {
+    let mut command = Command::new(program);
+    command.arg("payloads").arg(dir);
+    let output = process::run(command, None, Duration::from_secs(60))?;
+    ensure!(output.status.success(), "payloads: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(dir.join(Payload::Flights.values()).is_file(), "payloads: flights are missing");
+    Ok(())
+}

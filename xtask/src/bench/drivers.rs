@@ -1,0 +1,160 @@
+//! Who is measured: each client's driver, how it is built, and why not where it cannot be.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use crate::kafka::process;
+
+/// A client, or what is measured beside them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Client {
+    /// As the report has it.
+    pub(super) name: &'static str,
+    /// What it is built with.
+    pub(super) kind: Kind,
+}
+
+/// Where a driver comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `bench/`: Milena, and what moving the bytes costs.
+    Own,
+    /// `bench/rivals/rust`, a package each.
+    Rust,
+    /// `bench/rivals/go`, a command each.
+    Go,
+    /// `bench/rivals/java`.
+    Java,
+}
+
+/// All of them, Milena and the floor first.
+pub(super) const CLIENTS: [Client; 12] = [
+    Client { name: "milena", kind: Kind::Own },
+    Client { name: FLOOR, kind: Kind::Own },
+    Client { name: "franz-go", kind: Kind::Go },
+    Client { name: "rdkafka", kind: Kind::Rust },
+    Client { name: "kacrab", kind: Kind::Rust },
+    Client { name: "confluent-kafka", kind: Kind::Rust },
+    Client { name: "krafka", kind: Kind::Rust },
+    Client { name: "rskafka", kind: Kind::Rust },
+    Client { name: "sarama", kind: Kind::Go },
+    Client { name: "kafka-go", kind: Kind::Go },
+    Client { name: "confluent-kafka-go", kind: Kind::Go },
+    Client { name: "kafka-clients", kind: Kind::Java },
+];
+
+/// Not a client.
+pub(super) const FLOOR: &str = "floor";
+
+/// A driver that can be run, or why it cannot.
+#[derive(Debug)]
+pub(super) struct Driver {
+    /// Whose.
+    pub(super) client: Client,
+    /// The command's first words.
+    pub(super) command: Result<Vec<String>, String>,
+}
+
+/// librdkafka takes minutes on two cores.
+const BUILD_DEADLINE: Duration = Duration::from_secs(1800);
+
+/// Builds what is wanted; what cannot be built says why.
+#[must_use]
+pub(super) fn build(wanted: &[Client]) -> Vec<Driver> {
+    let built = |client: &Client| {
+        let command = command(*client).map_err(|error| format!("{error:#}"));
+        if let Err(reason) = &command {
+            eprintln!("{}: not built: {}", client.name, reason.lines().next().unwrap_or_default());
+        }
+        Driver { client: *client, command }
+    };
+    wanted.iter().map(built).collect()
+}
+
+/// The program of `bench/`, which is sink, drivers and measure in one.
+///
+/// # Errors
+/// It does not build.
+pub(super) fn bench_program() -> anyhow::Result<PathBuf> {
+    let bench = crate::root().join("bench");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--quiet", "--features", "drivers", "--manifest-path"]);
+    run(cargo.arg(bench.join("Cargo.toml")))?;
+    Ok(bench.join("target/release/milena-bench"))
+}
+
+fn command(client: Client) -> anyhow::Result<Vec<String>> {
+    let rivals = crate::root().join("bench/rivals");
+    let text = |path: PathBuf| path.to_string_lossy().into_owned();
+    match client.kind {
+        Kind::Own => Ok(vec![text(bench_program()?), client.name.into()]),
+        Kind::Rust => Ok(vec![text(build_rust(&rivals.join("rust"), client.name)?)]),
+        Kind::Go => Ok(vec![text(build_go(&rivals.join("go"), client.name)?)]),
+        Kind::Java => build_java(&rivals.join("java")),
+    }
+}
+
+fn build_rust(workspace: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    exists(&workspace.join(name))?;
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--quiet", "--package", &format!("{name}-driver"), "--manifest-path"]);
+    run(cargo.arg(workspace.join("Cargo.toml")))?;
+    Ok(workspace.join("target/release").join(name))
+}
+
+fn build_go(module: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    exists(&module.join("cmd").join(name))?;
+    installed("go")?;
+    let program = output().join(name);
+    let mut go = Command::new("go");
+    go.current_dir(module).arg("build").arg("-o").arg(&program).arg(format!("./cmd/{name}"));
+    run(&mut go)?;
+    Ok(program)
+}
+
+/// `bench/rivals/java/build DIR` resolves, compiles, and prints the command's first words, one a line.
+fn build_java(sources: &Path) -> anyhow::Result<Vec<String>> {
+    exists(sources)?;
+    installed("javac")?;
+    installed("mvn")?;
+    let said = run(Command::new(sources.join("build")).arg(output().join("java")))?;
+    let words: Vec<String> = said.lines().map(str::to_owned).collect();
+    if words.is_empty() {
+        bail!("{} printed no command", sources.join("build").display());
+    }
+    Ok(words)
+}
+
+/// Where drivers are put that Cargo does not build.
+fn output() -> PathBuf {
+    crate::root().join("bench/target/rivals")
+}
+
+fn exists(path: &Path) -> anyhow::Result<()> {
+    match path.exists() {
+        true => Ok(()),
+        false => bail!("no driver yet"),
+    }
+}
+
+fn installed(program: &str) -> anyhow::Result<()> {
+    match process::is_installed(program) {
+        true => Ok(()),
+        false => bail!("{program} is not installed"),
+    }
+}
+
+/// What a build command printed.
+fn run(command: &mut Command) -> anyhow::Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let command = std::mem::replace(command, Command::new(""));
+    let output = process::run(command, None, BUILD_DEADLINE)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        bail!("{program}: {}", said.trim());
+    }
+    String::from_utf8(output.stdout).context("a build's output")
+}

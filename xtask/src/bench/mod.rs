@@ -1,0 +1,190 @@
+//! `cargo xtask bench`: Milena and the clients people use, doing the same work on the same brokers in the same run.
+//!
+//! ```text
+//!  scenario (table) ─▶ run: rounds × drivers, on brokers, measured from outside ─▶ summary ─▶ report, targets
+//! ```
+
+mod brokers;
+mod drivers;
+mod figures;
+mod report;
+mod run;
+mod scenario;
+mod summary;
+mod targets;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure};
+use lexopt::{Arg, ValueExt as _};
+
+use self::brokers::Brokers;
+use self::drivers::{CLIENTS, Client};
+use self::report::Report;
+use self::run::Plan;
+use self::scenario::{Broker, Scenario};
+use self::summary::Summary;
+
+/// What `cargo xtask bench help` prints.
+const HELP: &str = "\
+Usage: cargo xtask bench [quick|full|NAME...] [--rounds N] [--clients A,B] [--limit SECONDS] [--out DIR]
+       cargo xtask bench list
+
+Measures Milena beside other clients, each with its own driver, on a broker that costs nothing, on real Kafka and on
+the embedded broker, and writes report.md, report.json and plots.
+
+quick      the issue's main cells, smaller (the default)
+full       everything; written to bench/results/DATE
+NAME       that scenario, or all whose names contain this, such as produce-sink or kafka-100B
+--rounds   how often each client does each scenario (3; quick: 1)
+--clients  which clients (all); the floor, which only moves the bytes, is one of them
+--limit    seconds that one run may take (60)
+--out      where to (target/bench, but for full)
+list       prints the scenarios and the clients
+";
+
+/// The command line.
+struct Options {
+    words: Vec<String>,
+    rounds: Option<u32>,
+    clients: Vec<Client>,
+    limit: Duration,
+    out: Option<PathBuf>,
+}
+
+/// The command line.
+///
+/// # Errors
+/// Whatever went wrong, in words for the person at the terminal.
+pub fn run(args: lexopt::Parser) -> anyhow::Result<()> {
+    let options = Options::parse(args)?;
+    match options.words.first().map(String::as_str) {
+        Some("help") => {
+            print!("{HELP}");
+            Ok(())
+        }
+        Some("list") => {
+            scenario::table().iter().for_each(|scenario| println!("{}", scenario.name));
+            println!("\n{}", CLIENTS.map(|client| client.name).join(" "));
+            Ok(())
+        }
+        _ => measure(&options),
+    }
+}
+
+fn measure(options: &Options) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let (scenarios, is_full) = options.scenarios()?;
+    let is_quick = options.words.is_empty() || options.words == ["quick"];
+    let program = drivers::bench_program()?;
+    let drivers = drivers::build(&options.clients);
+    let target = crate::root().join("target/bench");
+    let payloads = target.join("payloads");
+    brokers::write_payloads(&program, &payloads)?;
+    let rounds = options.rounds.unwrap_or(if is_quick { 1 } else { 3 });
+    let plan = Plan { program, payloads, rounds, limit: options.limit };
+    let mut brokers = Brokers::new(&plan.program, &plan.payloads);
+    let mut summaries = Vec::new();
+    for scenario in scenarios {
+        eprintln!("{}", scenario.name);
+        let rounds = run::rounds(&plan, &mut brokers, &scenario, &drivers)?;
+        let summary = Summary::of(scenario, rounds);
+        print!("{}", report::table(&summary));
+        summaries.push(summary);
+    }
+    drop(brokers);
+    let report = Report { summaries, rounds, limit: options.limit };
+    print!("{}", targets::print(&report.summaries));
+    let out = match &options.out {
+        Some(out) => out.clone(),
+        None if is_full => crate::root().join("bench/results").join(report::date()),
+        None => target.join("report"),
+    };
+    report.write(&out)?;
+    eprintln!("{} after {} s", out.join("report.md").display(), started.elapsed().as_secs());
+    Ok(())
+}
+
+impl Options {
+    fn parse(mut args: lexopt::Parser) -> anyhow::Result<Self> {
+        let limit = Duration::from_secs(60);
+        let mut options =
+            Self { words: Vec::new(), rounds: None, clients: CLIENTS.to_vec(), limit, out: None };
+        while let Some(arg) = args.next()? {
+            match arg {
+                Arg::Value(word) => options.words.push(word.string()?),
+                Arg::Short('h') | Arg::Long("help") => options.words = vec!["help".into()],
+                Arg::Long("rounds") => options.rounds = Some(args.value()?.parse()?),
+                Arg::Long("clients") => options.clients = clients(&args.value()?.string()?)?,
+                Arg::Long("limit") => options.limit = Duration::from_secs(args.value()?.parse()?),
+                Arg::Long("out") => options.out = Some(args.value()?.into()),
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        ensure!(options.rounds != Some(0), "--rounds: at least 1");
+        Ok(options)
+    }
+
+    /// Those that are asked for, by broker, so that each cluster starts once; and whether they are all.
+    fn scenarios(&self) -> anyhow::Result<(Vec<Scenario>, bool)> {
+        let table = scenario::table().into_iter();
+        let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
+        let mut chosen: Vec<Scenario> = match words[..] {
+            [] | ["quick"] => table.filter(|scenario| scenario.is_quick).map(Scenario::shortened).collect(),
+            ["full"] => table.collect(),
+            _ => table.filter(|scenario| words.iter().any(|word| is_meant(word, &scenario.name))).collect(),
+        };
+        if chosen.is_empty() {
+            bail!("no scenario's name contains {}; `cargo xtask bench list` prints them", words.join(" or "));
+        }
+        chosen.sort_by_key(|scenario| match scenario.broker {
+            Broker::Sink { .. } => 0,
+            Broker::Embedded(_) => 1,
+            Broker::Kafka(nodes) => 1 + nodes,
+        });
+        Ok((chosen, words == ["full"]))
+    }
+}
+
+/// A whole name means that scenario alone.
+fn is_meant(word: &str, name: &str) -> bool {
+    let is_name = scenario::table().iter().any(|scenario| scenario.name == word);
+    if is_name { name == word } else { name.contains(word) }
+}
+
+fn clients(list: &str) -> anyhow::Result<Vec<Client>> {
+    let find = |name: &str| match CLIENTS.iter().find(|client| client.name == name) {
+        Some(client) => Ok(*client),
+        None => {
+            bail!("no client is called {name:?}; there are {}", CLIENTS.map(|client| client.name).join(" "))
+        }
+    };
+    list.split(',').map(find).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(words: &[&str]) -> Vec<String> {
+        let mut options = Options::parse(lexopt::Parser::from_args(words)).unwrap();
+        options.rounds = None;
+        options.scenarios().unwrap().0.into_iter().map(|scenario| scenario.name).collect()
+    }
+
+    #[test]
+    fn a_whole_name_means_one_scenario_and_a_part_of_it_many() {
+        assert_eq!(chosen(&["produce-sink-100B-none"]), ["produce-sink-100B-none"]);
+        assert!(chosen(&["sink-100B"]).len() > 10);
+        assert!(chosen(&[]).len() < 20);
+        let words = ["no-such-scenario"];
+        assert!(Options::parse(lexopt::Parser::from_args(words)).unwrap().scenarios().is_err());
+    }
+
+    #[test]
+    fn clients_are_known_by_name() {
+        assert_eq!(clients("milena,franz-go").unwrap().len(), 2);
+        assert!(clients("mlena").unwrap_err().to_string().contains("franz-go"));
+    }
+}

@@ -1,0 +1,209 @@
+//! The report: what was run, on what, and what it gave.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use super::summary::{Measure, Row, Summary};
+use super::targets;
+use crate::kafka::NEWEST;
+
+/// Everything that a run gave.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// Scenario by scenario.
+    pub(super) summaries: Vec<Summary>,
+    /// How often each client did each.
+    pub(super) rounds: u32,
+    /// For one run.
+    pub(super) limit: Duration,
+}
+
+impl Report {
+    /// Writes it into a folder.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub(super) fn write(&self, dir: &Path) -> anyhow::Result<()> {
+        fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+        let machine = machine();
+        fs::write(dir.join("report.md"), self.markdown(&machine))?;
+        let summaries: Vec<Value> = self.summaries.iter().map(Summary::to_json).collect();
+        let json = json!({
+            "date": date(),
+            "machine": machine,
+            "rounds": self.rounds,
+            "limit_seconds": self.limit.as_secs(),
+            "kafka": NEWEST,
+            "scenarios": summaries,
+        });
+        fs::write(dir.join("report.json"), format!("{json:#}\n"))?;
+        Ok(())
+    }
+
+    fn markdown(&self, machine: &Value) -> String {
+        let mut text = format!("# Milena beside other clients, {}\n\n", date());
+        let field = |name: &str| machine[name].as_str().unwrap_or("unknown").to_owned();
+        let _ = writeln!(
+            text,
+            "{} cores of {}, Linux {}, {}. Apache Kafka {NEWEST}. Medians of {} alternating rounds, spread in brackets.\n",
+            machine["cores"],
+            field("processor"),
+            field("kernel"),
+            field("rustc"),
+            self.rounds
+        );
+        text += &self.versions();
+        text += "\n## Figures to reach\n";
+        text += &targets::print(&self.summaries);
+        text += "\n## Scenarios\n";
+        self.summaries.iter().for_each(|summary| text += &table(summary));
+        text
+    }
+
+    fn versions(&self) -> String {
+        let mut seen: Vec<(&str, &str)> = Vec::new();
+        for row in self.summaries.iter().flat_map(|summary| &summary.rows) {
+            if !row.version.is_empty() && !seen.iter().any(|(client, _)| *client == row.client) {
+                seen.push((row.client, &row.version));
+            }
+        }
+        let list: Vec<String> = seen.iter().map(|(client, version)| format!("{client} {version}")).collect();
+        format!("Versions: {}.\n", list.join(", "))
+    }
+}
+
+/// What the columns are.
+const COLUMNS: [(Measure, &str); 8] = [
+    (Measure::RecordsPerSecond, "records/s"),
+    (Measure::CpuNsPerRecord, "CPU ns/record"),
+    (Measure::RssMb, "peak RSS MB"),
+    (Measure::AllocationsPerRecord, "allocations/record"),
+    (Measure::SwitchesPerThousandRecords, "switches/1000"),
+    (Measure::LatencyP50Us, "p50 µs"),
+    (Measure::LatencyP99Us, "p99 µs"),
+    (Measure::WirePerByte, "wire/byte"),
+];
+
+/// A scenario's table; columns that nobody has a figure for are left out.
+#[must_use]
+pub(super) fn table(summary: &Summary) -> String {
+    let has = |measure: Measure| summary.rows.iter().any(|row| row.figure(measure).is_some());
+    let columns: Vec<_> = COLUMNS.into_iter().filter(|(measure, _)| has(*measure)).collect();
+    let titles: Vec<&str> = columns.iter().map(|(_, title)| *title).collect();
+    let mut text = format!("\n### {}\n\n| client | {} |\n|---|", summary.scenario.name, titles.join(" | "));
+    text += &"---|".repeat(columns.len());
+    text += "\n";
+    for row in &summary.rows {
+        let cells: Vec<String> = columns.iter().map(|(measure, _)| cell(row, *measure)).collect();
+        let _ = writeln!(text, "| {} | {} |", row.client, cells.join(" | "));
+    }
+    for row in summary.rows.iter().filter(|row| !row.missing.is_empty()) {
+        let reasons: Vec<String> = row.missing.iter().map(ToString::to_string).collect();
+        let _ = writeln!(text, "\n{}: {}", row.client, reasons.join("; "));
+    }
+    text
+}
+
+fn cell(row: &Row, measure: Measure) -> String {
+    let Some(figure) = row.figure(measure) else { return "–".into() };
+    let spread = figure.spread();
+    match row.rounds {
+        0 | 1 => number(figure.median),
+        _ => format!("{} ({:.0} %)", number(figure.median), spread * 100.0),
+    }
+}
+
+/// Three digits, thousands as such.
+#[must_use]
+pub(super) fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        size if size >= 1e6 => format!("{:.2} M", value / 1e6),
+        size if size >= 1e4 => format!("{:.0} k", value / 1e3),
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        size if size >= 1.0 => format!("{value:.2}"),
+        size if size >= 0.001 => format!("{value:.3}"),
+        _ => format!("{value:.0e}"),
+    }
+}
+
+/// Today, in UTC.
+#[must_use]
+pub(super) fn date() -> String {
+    let days = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400);
+    civil(days)
+}
+
+/// Days since 1970 as year, month and day (Howard Hinnant's algorithm).
+fn civil(days: u64) -> String {
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// What it ran on.
+fn machine() -> Value {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let said = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).output().ok()?;
+        let text = [output.stdout, output.stderr].concat();
+        Some(String::from_utf8_lossy(&text).lines().next()?.to_owned())
+    };
+    json!({
+        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "processor": field(&read("/proc/cpuinfo"), "model name"),
+        "memory": field(&read("/proc/meminfo"), "MemTotal"),
+        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "rustc": said("rustc", &["--version"]),
+        "go": said("go", &["version"]),
+        "java": said("java", &["-version"]),
+        "commit": said("git", &["rev-parse", "--short", "HEAD"]),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::summary::tests::summary;
+    use super::*;
+
+    #[test]
+    fn days_are_dates() {
+        assert_eq!(civil(0), "1970-01-01");
+        assert_eq!(civil(11_016), "2000-02-29");
+        assert_eq!(civil(20_778), "2026-11-21");
+    }
+
+    #[test]
+    fn numbers_have_three_digits() {
+        let told = [0.0, 0.0021, 0.5, 1.256, 20.04, 374.2, 55_400.0, 3_165_000.0].map(number);
+        assert_eq!(told, ["0", "0.002", "0.500", "1.26", "20.0", "374", "55 k", "3.17 M"]);
+    }
+
+    #[test]
+    fn a_table_has_a_row_for_everyone() {
+        let clients = [("milena", 2e6, 150.0), ("franz-go", 1e6, 374.0)];
+        let text = table(&summary("produce-sink-100B-none", &clients));
+        assert!(
+            text.contains("| client | records/s | CPU ns/record | peak RSS MB | switches/1000 |"),
+            "{text}"
+        );
+        assert!(text.contains("| franz-go | 1.00 M | 374 | 5.00 | 0 |"), "{text}");
+    }
+}

@@ -1,0 +1,280 @@
+//! Rounds: every client does the scenario's work in turn, and each run is measured from outside.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::brokers::{Brokers, Target};
+use super::drivers::{Driver, FLOOR};
+use super::scenario::{Broker, SPECIAL_PARTITION, Scenario, Twist, Work};
+use crate::kafka::process;
+
+/// One run of one client.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Run {
+    /// What the driver said.
+    pub(super) line: Value,
+    /// User and system, the whole process.
+    pub(super) cpu_seconds: f64,
+    /// At its peak.
+    pub(super) rss_bytes: f64,
+    /// Voluntary and not.
+    pub(super) switches: f64,
+    /// What the sink counted, where it was one.
+    pub(super) sink: Option<Value>,
+}
+
+/// Why there is no run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// The client cannot do it, or cannot be built.
+    Lacks(String),
+    /// It tried.
+    Failed(String),
+}
+
+/// All rounds of one client.
+#[derive(Debug)]
+pub(super) struct Rounds {
+    /// Whose.
+    pub(super) client: &'static str,
+    /// Those that ended well.
+    pub(super) runs: Vec<Run>,
+    /// Why others did not.
+    pub(super) missing: Vec<Missing>,
+}
+
+/// How it is run.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    /// `milena-bench`.
+    pub(super) program: PathBuf,
+    /// Files of values and keys.
+    pub(super) payloads: PathBuf,
+    /// How often each.
+    pub(super) rounds: u32,
+    /// For one run.
+    pub(super) limit: Duration,
+}
+
+/// Runs all rounds of a scenario. The order of the clients turns with every round, so that none always runs on the
+/// machine that the same other one left.
+///
+/// # Errors
+/// The broker does not start; what goes wrong with a client is its own row.
+pub(super) fn rounds(
+    plan: &Plan,
+    brokers: &mut Brokers,
+    scenario: &Scenario,
+    drivers: &[Driver],
+) -> anyhow::Result<Vec<Rounds>> {
+    let new = |driver: &Driver| Rounds { client: driver.client.name, runs: Vec::new(), missing: Vec::new() };
+    let mut all: Vec<Rounds> = drivers.iter().map(new).collect();
+    for round in 0..plan.rounds {
+        for step in 0..drivers.len() {
+            let index = (step + round as usize) % drivers.len();
+            let (driver, rounds) = (&drivers[index], &mut all[index]);
+            // Once is enough to know what a client lacks, or that it does not end.
+            if !rounds.missing.is_empty() && rounds.runs.is_empty() {
+                continue;
+            }
+            let words = match &driver.command {
+                Ok(words) => words,
+                Err(reason) => {
+                    rounds.missing.push(Missing::Lacks(format!("not built: {reason}")));
+                    continue;
+                }
+            };
+            match run(plan, brokers, scenario, driver.client.name, words)? {
+                Ok(run) => rounds.runs.push(run),
+                Err(missing) => {
+                    eprintln!("  {}: {missing:?}", driver.client.name);
+                    rounds.missing.push(missing);
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn run(
+    plan: &Plan,
+    brokers: &mut Brokers,
+    scenario: &Scenario,
+    client: &str,
+    words: &[String],
+) -> anyhow::Result<Result<Run, Missing>> {
+    let is_floor = client == FLOOR;
+    if is_floor && !floor_does(scenario) {
+        return Ok(Err(Missing::Lacks("there is no floor for it".into())));
+    }
+    let target = brokers.target(scenario, is_floor)?;
+    let mut command = Command::new(&plan.program);
+    command.arg("measure").arg(plan.limit.as_secs_f64().to_string()).args(words);
+    command.args(arguments(scenario, &target, &plan.payloads));
+    // Output after the limit is the drivers' last chance to be heard.
+    let output = process::run(command, None, plan.limit + Duration::from_secs(10))?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let is_read = matches!(scenario.work, Work::Consume { .. });
+    let sink = brokers.finish(target, is_read)?;
+    Ok(read(&String::from_utf8_lossy(&output.stdout), &said, scenario, sink))
+}
+
+fn floor_does(scenario: &Scenario) -> bool {
+    match scenario.work {
+        Work::Produce { .. } => !matches!(scenario.broker, Broker::Sink { delay_ms: 1.., .. }),
+        Work::Consume { twist, .. } => {
+            twist == Twist::None && !matches!(scenario.broker, Broker::Sink { delay_ms: 1.., .. })
+        }
+        _ => false,
+    }
+}
+
+/// What every driver is told.
+fn arguments(scenario: &Scenario, target: &Target, payloads: &Path) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut add = |name: &str, value: &dyn ToString| words.extend([format!("--{name}"), value.to_string()]);
+    let values = payloads.join(scenario.payload.values());
+    let mode = match scenario.work {
+        Work::Produce { records, is_keyed, acks, is_idempotent, codec } => {
+            add("records", &records);
+            if is_keyed {
+                add("keys", &payloads.join(scenario.payload.keys()).display());
+            }
+            add("codec", &codec);
+            add("acks", &acks);
+            add("idempotent", &is_idempotent);
+            add("linger-ms", &5);
+            add("batch-bytes", &1_000_000);
+            "produce"
+        }
+        Work::Send { tasks, seconds } => {
+            add("tasks", &tasks);
+            add("seconds", &seconds);
+            "send"
+        }
+        Work::Pace { rate, seconds } => {
+            add("rate", &rate);
+            add("seconds", &seconds);
+            add("codec", &"none");
+            "pace"
+        }
+        Work::Latency { rate, seconds } => {
+            add("rate", &rate);
+            add("seconds", &seconds);
+            add("partitions", &scenario.partitions);
+            "latency"
+        }
+        Work::Consume { records, codec, twist, .. } => {
+            add("records", &wanted(records, scenario.partitions, twist));
+            add("codec", &codec);
+            add("partitions", &scenario.partitions);
+            add("partition-fetch-bytes", &10_485_760);
+            add("fetch-bytes", &52_428_800);
+            match twist {
+                Twist::None | Twist::OthersIdle => {}
+                Twist::Paused => add("pause", &SPECIAL_PARTITION),
+                Twist::Slow => add("slow", &SPECIAL_PARTITION),
+                Twist::Retain(every) => add("retain", &every),
+                Twist::IdlePartitions(_) => {
+                    add("idle-topics", &target.idle_topic.clone().unwrap_or_default());
+                }
+            }
+            "consume"
+        }
+    };
+    add("values", &values.display());
+    add("bootstrap", &target.bootstrap);
+    add("topic", &target.topic);
+    words.insert(0, mode.to_owned());
+    words
+}
+
+/// What the consumer waits for: everything but what is paused.
+fn wanted(records: u64, partitions: u32, twist: Twist) -> u64 {
+    if twist != Twist::Paused {
+        return records;
+    }
+    let (partitions, paused) = (u64::from(partitions), u64::from(SPECIAL_PARTITION));
+    records - (records / partitions + u64::from(paused < records % partitions))
+}
+
+/// The driver's line and, behind it, what it cost.
+fn read(stdout: &str, stderr: &str, scenario: &Scenario, sink: Option<Value>) -> Result<Run, Missing> {
+    let failed = |why: &str| Missing::Failed(format!("{why}: {}", last_line(stderr)));
+    let mut lines = stdout.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let cost = lines.next().ok_or_else(|| failed("not measured"))?;
+    if cost["is_timeout"] == true {
+        return Err(failed("did not end in time"));
+    }
+    match cost["exit"].as_i64() {
+        Some(0) => {}
+        Some(3) => return Err(Missing::Lacks(last_line(stderr).to_owned())),
+        code => return Err(failed(&format!("exit code {code:?}"))),
+    }
+    let line = lines.next().ok_or_else(|| failed("said nothing"))?;
+    let records = line["records"].as_u64().unwrap_or(0);
+    let expected = match scenario.work {
+        Work::Consume { records, twist, .. } => wanted(records, scenario.partitions, twist),
+        _ => scenario.records().unwrap_or(0),
+    };
+    if records < expected {
+        return Err(failed(&format!("{records} of {expected} records")));
+    }
+    if line["failed"].as_u64().unwrap_or(0) > 0 {
+        return Err(failed(&format!("{} records failed", line["failed"])));
+    }
+    let number = |name: &str| cost[name].as_f64().unwrap_or(0.0);
+    Ok(Run {
+        cpu_seconds: (number("user_us") + number("system_us")) / 1e6,
+        rss_bytes: number("rss_bytes"),
+        switches: number("voluntary_switches") + number("involuntary_switches"),
+        line,
+        sink,
+    })
+}
+
+fn last_line(text: &str) -> &str {
+    text.lines().last().unwrap_or("it said nothing")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario::table;
+    use super::*;
+
+    fn scenario(name: &str) -> Scenario {
+        table().into_iter().find(|scenario| scenario.name == name).unwrap()
+    }
+
+    #[test]
+    fn what_is_paused_is_not_waited_for() {
+        assert_eq!(wanted(3_000_000, 6, Twist::Paused), 2_500_000);
+        assert_eq!(wanted(10, 6, Twist::Paused), 8);
+        assert_eq!(wanted(11, 6, Twist::None), 11);
+    }
+
+    #[test]
+    fn a_run_is_read_from_its_two_lines() {
+        let scenario = scenario("produce-sink-100B-none");
+        let cost = r#"{"exit":0,"is_timeout":false,"user_us":3000000,"system_us":1000000,"rss_bytes":7,
+            "voluntary_switches":2,"involuntary_switches":1}"#
+            .replace('\n', "");
+        let line = r#"{"records":3000000,"failed":0,"seconds":1.5}"#;
+        let run = read(&format!("{line}\n{cost}\n"), "", &scenario, None).unwrap();
+        assert_eq!((run.cpu_seconds, run.rss_bytes, run.switches), (4.0, 7.0, 3.0));
+
+        let missing = |stdout: &str, stderr: &str| read(stdout, stderr, &scenario, None).unwrap_err();
+        let few = line.replace("3000000", "30");
+        assert_eq!(
+            missing(&format!("{few}\n{cost}\n"), ""),
+            Missing::Failed("30 of 3000000 records: it said nothing".into())
+        );
+        let lacking = cost.replace("\"exit\":0", "\"exit\":3");
+        assert_eq!(missing(&lacking, "no zstd"), Missing::Lacks("no zstd".into()));
+        let late = cost.replace("false", "true");
+        assert!(matches!(missing(&late, ""), Missing::Failed(_)));
+    }
+}

@@ -1,0 +1,411 @@
+//! Every scenario there is, as one table. It says what is done, not how.
+
+use std::fmt;
+
+/// What is measured, of every client that can do it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Scenario {
+    /// Unique; says everything that is not the default.
+    pub(super) name: String,
+    /// Whether it is in the quick set.
+    pub(super) is_quick: bool,
+    /// Against what.
+    pub(super) broker: Broker,
+    /// What the records are.
+    pub(super) payload: Payload,
+    /// Partitions of the topic.
+    pub(super) partitions: u32,
+    /// What the client does.
+    pub(super) work: Work,
+}
+
+/// What the clients talk to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Broker {
+    /// Accepts and drops, serves what was made before; so many nodes, and so many milliseconds for a round trip.
+    Sink {
+        /// How many.
+        nodes: u32,
+        /// For each request.
+        delay_ms: u32,
+    },
+    /// Apache Kafka: one or three.
+    Kafka(u32),
+    /// The one in this repository, in memory.
+    Embedded(u32),
+}
+
+/// What a record holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Payload {
+    /// JSON of this many bytes.
+    Bytes(u32),
+    /// Real flights as JSON, 320 bytes on average.
+    Flights,
+}
+
+/// What a client does, with the values that its driver is told.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Work {
+    /// As fast as it goes.
+    Produce {
+        /// How many.
+        records: u64,
+        /// With keys.
+        is_keyed: bool,
+        /// `all` or `1`.
+        acks: &'static str,
+        /// Exactly once.
+        is_idempotent: bool,
+        /// By name.
+        codec: &'static str,
+    },
+    /// One after another, from so many tasks.
+    Send {
+        /// How many.
+        tasks: u32,
+        /// For how long.
+        seconds: u32,
+    },
+    /// At intended times.
+    Pace {
+        /// Records a second.
+        rate: u32,
+        /// For how long.
+        seconds: u32,
+    },
+    /// From the beginning.
+    Consume {
+        /// How many in all.
+        records: u64,
+        /// By name.
+        codec: &'static str,
+        /// What they were written in, before compression.
+        batch_bytes: u32,
+        /// What is special about it.
+        twist: Twist,
+    },
+    /// Produced at intended times and consumed in the same process.
+    Latency {
+        /// Records a second.
+        rate: u32,
+        /// For how long.
+        seconds: u32,
+    },
+}
+
+/// What is special about a consumer's work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Twist {
+    /// Nothing.
+    None,
+    /// All records lie on the first broker.
+    OthersIdle,
+    /// One partition is assigned and paused.
+    Paused,
+    /// One partition is read slowly.
+    Slow,
+    /// One record in so many is kept.
+    Retain(u32),
+    /// So many partitions without records are assigned beside the topic's.
+    IdlePartitions(u32),
+}
+
+/// The partition that is paused or slow.
+pub(super) const SPECIAL_PARTITION: u32 = 3;
+
+const SINK: Broker = Broker::Sink { nodes: 1, delay_ms: 0 };
+const SIX: u32 = 6;
+const MIB: u32 = 1 << 20;
+
+/// All of them, in the order in which they are run and reported.
+#[must_use]
+pub(super) fn table() -> Vec<Scenario> {
+    let mut table = Vec::new();
+    for broker in [SINK, Broker::Kafka(1)] {
+        main_cells(&mut table, broker);
+    }
+    produce_variants(&mut table);
+    consume_variants(&mut table);
+    latencies(&mut table);
+    table
+}
+
+/// The issue's table: four cells each way, unkeyed and keyed; and the other sizes and codecs.
+fn main_cells(table: &mut Vec<Scenario>, broker: Broker) {
+    for bytes in [100, 1024, 10, 10_240] {
+        for codec in ["none", "lz4", "zstd"] {
+            let payload = Payload::Bytes(bytes);
+            let is_main = matches!(bytes, 100 | 1024) && codec != "zstd";
+            let is_quick = is_main && (broker == SINK || codec == "none");
+            table.push(Scenario { is_quick, ..produce(broker, payload, codec) });
+            if is_main && broker == SINK {
+                table.push(produce(broker, payload, codec).with(|work| {
+                    if let Work::Produce { is_keyed, .. } = work {
+                        *is_keyed = true;
+                    }
+                }));
+            }
+            table.push(Scenario { is_quick, ..consume(broker, payload, codec, MIB, Twist::None) });
+        }
+    }
+    for codec in ["none", "lz4", "zstd"] {
+        table.push(produce(broker, Payload::Flights, codec));
+        table.push(consume(broker, Payload::Flights, codec, MIB, Twist::None));
+    }
+}
+
+fn produce_variants(table: &mut Vec<Scenario>) {
+    let payload = Payload::Bytes(100);
+    for codec in ["none", "lz4"] {
+        table.push(produce(Broker::Kafka(1), payload, codec).with(|work| {
+            if let Work::Produce { is_keyed, .. } = work {
+                *is_keyed = true;
+            }
+        }));
+    }
+    for partitions in [1, 100, 1000] {
+        table.push(Scenario { partitions, ..produce(SINK, payload, "none") }.named());
+    }
+    table.push(produce(Broker::Kafka(1), payload, "none").with(|work| {
+        if let Work::Produce { acks, is_idempotent, .. } = work {
+            (*acks, *is_idempotent) = ("1", false);
+        }
+    }));
+    table.push(produce(Broker::Kafka(1), payload, "none").with(|work| {
+        if let Work::Produce { is_idempotent, .. } = work {
+            *is_idempotent = false;
+        }
+    }));
+    for delay_ms in [5, 50] {
+        table.push(produce(Broker::Sink { nodes: 1, delay_ms }, payload, "none"));
+    }
+    table.push(produce(Broker::Kafka(3), payload, "none"));
+    table.push(produce(Broker::Kafka(3), Payload::Bytes(1024), "lz4"));
+    table.push(produce(Broker::Embedded(1), payload, "none"));
+    table.push(produce(Broker::Embedded(1), Payload::Bytes(1024), "lz4"));
+}
+
+fn consume_variants(table: &mut Vec<Scenario>) {
+    let payload = Payload::Bytes(100);
+    for batch_bytes in [4096, 16_384] {
+        for broker in [SINK, Broker::Kafka(1)] {
+            table.push(consume(broker, payload, "none", batch_bytes, Twist::None));
+        }
+        table.push(consume(SINK, payload, "lz4", batch_bytes, Twist::None));
+    }
+    for partitions in [1, 100, 1000] {
+        table.push(Scenario { partitions, ..consume(SINK, payload, "none", 16_384, Twist::None) }.named());
+    }
+    for delay_ms in [5, 50] {
+        table.push(consume(Broker::Sink { nodes: 1, delay_ms }, payload, "none", MIB, Twist::None));
+    }
+    table.push(consume(Broker::Kafka(3), payload, "none", MIB, Twist::None));
+    table.push(consume(Broker::Kafka(3), Payload::Bytes(1024), "lz4", MIB, Twist::None));
+    table.push(consume(Broker::Embedded(1), payload, "none", MIB, Twist::None));
+    table.push(consume(Broker::Embedded(1), Payload::Bytes(1024), "lz4", MIB, Twist::None));
+    // Measured beside the same without the twist.
+    let three = Broker::Sink { nodes: 3, delay_ms: 0 };
+    for broker in [three, Broker::Kafka(3)] {
+        table.push(consume(broker, payload, "none", 16_384, Twist::None));
+        table.push(consume(broker, payload, "none", 16_384, Twist::OthersIdle));
+    }
+    let twists = [Twist::Paused, Twist::Slow, Twist::Retain(10_000), Twist::IdlePartitions(10_000)];
+    for twist in twists {
+        table.push(consume(SINK, payload, "none", 16_384, twist));
+    }
+    table.push(consume(Broker::Kafka(1), payload, "none", 16_384, Twist::Paused));
+    table.push(consume(Broker::Kafka(1), payload, "none", 16_384, Twist::IdlePartitions(10_000)));
+}
+
+fn latencies(table: &mut Vec<Scenario>) {
+    for broker in [SINK, Broker::Kafka(1)] {
+        for tasks in [1, 16, 256] {
+            let work = Work::Send { tasks, seconds: if broker == SINK { 1 } else { 3 } };
+            let is_quick = broker == SINK && tasks == 16;
+            table.push(Scenario { is_quick, ..scenario(broker, Payload::Bytes(100), work) });
+        }
+        table.push(scenario(broker, Payload::Bytes(100), Work::Pace { rate: 10_000, seconds: 3 }));
+    }
+    for broker in [Broker::Kafka(1), Broker::Embedded(1)] {
+        table.push(scenario(broker, Payload::Bytes(100), Work::Latency { rate: 10_000, seconds: 3 }));
+    }
+}
+
+fn produce(broker: Broker, payload: Payload, codec: &'static str) -> Scenario {
+    let records = payload.records() / if matches!(broker, Broker::Kafka(3)) { 2 } else { 1 };
+    let work = Work::Produce { records, is_keyed: false, acks: "all", is_idempotent: true, codec };
+    scenario(broker, payload, work)
+}
+
+fn consume(
+    broker: Broker,
+    payload: Payload,
+    codec: &'static str,
+    batch_bytes: u32,
+    twist: Twist,
+) -> Scenario {
+    let records = payload.records() / if batch_bytes < 10_000 { 4 } else { 1 };
+    scenario(broker, payload, Work::Consume { records, codec, batch_bytes, twist })
+}
+
+fn scenario(broker: Broker, payload: Payload, work: Work) -> Scenario {
+    Scenario { name: String::new(), is_quick: false, broker, payload, partitions: SIX, work }.named()
+}
+
+impl Scenario {
+    fn with(mut self, change: impl FnOnce(&mut Work)) -> Self {
+        change(&mut self.work);
+        self.named()
+    }
+
+    /// Names it by what it is.
+    fn named(mut self) -> Self {
+        let (broker, payload) = (self.broker, self.payload);
+        self.name = match &self.work {
+            Work::Produce { is_keyed, acks, is_idempotent, codec, .. } => {
+                let mut name = format!("produce-{broker}-{payload}-{codec}");
+                name += if *is_keyed { "-keyed" } else { "" };
+                name += if *acks == "1" { "-acks1" } else { "" };
+                name + if *is_idempotent || *acks == "1" { "" } else { "-once-or-twice" }
+            }
+            Work::Send { tasks, .. } => format!("send-{broker}-{tasks}tasks"),
+            Work::Pace { rate, .. } => format!("pace-{broker}-{rate}"),
+            Work::Latency { rate, .. } => format!("latency-{broker}-{rate}"),
+            Work::Consume { codec, batch_bytes, twist, .. } => {
+                let mut name = format!("consume-{broker}-{payload}-{codec}");
+                if *batch_bytes < MIB {
+                    name += &format!("-batches{}K", batch_bytes / 1024);
+                }
+                name + &twist.suffix()
+            }
+        };
+        if self.partitions != SIX {
+            self.name += &format!("-{}partitions", self.partitions);
+        }
+        self
+    }
+
+    /// The records that its work is about, where it is not a matter of time.
+    #[must_use]
+    pub(super) fn records(&self) -> Option<u64> {
+        match self.work {
+            Work::Produce { records, .. } | Work::Consume { records, .. } => Some(records),
+            _ => None,
+        }
+    }
+
+    /// The codec's name.
+    #[must_use]
+    pub(super) fn codec(&self) -> &'static str {
+        match self.work {
+            Work::Produce { codec, .. } | Work::Consume { codec, .. } => codec,
+            _ => "none",
+        }
+    }
+
+    /// The same with a part of the records, and of the time.
+    #[must_use]
+    pub(super) fn shortened(mut self) -> Self {
+        match &mut self.work {
+            Work::Produce { records, .. } | Work::Consume { records, .. } => *records /= 4,
+            Work::Send { seconds, .. } | Work::Pace { seconds, .. } | Work::Latency { seconds, .. } => {
+                *seconds = 1;
+            }
+        }
+        self
+    }
+}
+
+impl Payload {
+    /// As many as a fast client moves in a second or two.
+    fn records(self) -> u64 {
+        match self {
+            Self::Bytes(10) => 4_000_000,
+            Self::Bytes(100) => 3_000_000,
+            Self::Bytes(1024) => 600_000,
+            Self::Bytes(_) => 80_000,
+            Self::Flights => 1_500_000,
+        }
+    }
+
+    /// The file of its values.
+    #[must_use]
+    pub(super) fn values(self) -> String {
+        match self {
+            Self::Bytes(bytes) => format!("values-{bytes}.txt"),
+            Self::Flights => "flights.txt".into(),
+        }
+    }
+
+    /// The file of its keys.
+    #[must_use]
+    pub(super) fn keys(self) -> &'static str {
+        if self == Self::Flights { "tail-numbers.txt" } else { "keys.txt" }
+    }
+}
+
+impl Twist {
+    fn suffix(self) -> String {
+        match self {
+            Self::None => String::new(),
+            Self::OthersIdle => "-others-idle".into(),
+            Self::Paused => "-paused".into(),
+            Self::Slow => "-slow".into(),
+            Self::Retain(every) => format!("-retain{every}"),
+            Self::IdlePartitions(count) => format!("-idle{count}"),
+        }
+    }
+}
+
+impl fmt::Display for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sink { nodes: 1, delay_ms: 0 } => f.write_str("sink"),
+            Self::Sink { nodes, delay_ms: 0 } => write!(f, "sink{nodes}"),
+            Self::Sink { delay_ms, .. } => write!(f, "sink-rtt{delay_ms}"),
+            Self::Kafka(1) => f.write_str("kafka"),
+            Self::Kafka(nodes) => write!(f, "kafka{nodes}"),
+            Self::Embedded(1) => f.write_str("embedded"),
+            Self::Embedded(nodes) => write!(f, "embedded{nodes}"),
+        }
+    }
+}
+
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(1024) => f.write_str("1K"),
+            Self::Bytes(10_240) => f.write_str("10K"),
+            Self::Bytes(bytes) => write!(f, "{bytes}B"),
+            Self::Flights => f.write_str("flights"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<String> = table().into_iter().map(|scenario| scenario.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn the_issues_cells_are_there() {
+        let names: Vec<String> = table().into_iter().map(|scenario| scenario.name).collect();
+        for broker in ["sink", "kafka"] {
+            for cell in ["100B-none", "100B-lz4", "1K-none", "1K-lz4"] {
+                for mode in ["produce", "consume"] {
+                    let name = format!("{mode}-{broker}-{cell}");
+                    assert!(names.contains(&name), "{name}");
+                }
+            }
+        }
+    }
+}
