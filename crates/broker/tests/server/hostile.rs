@@ -144,6 +144,22 @@ async fn who_never_reads_what_comes_from_disk_does_not_fill_memory() {
 }
 
 #[tokio::test]
+async fn what_is_not_read_does_not_pile_up_in_the_system() {
+    let cluster = start(Broker::builder().stall_timeout(Duration::from_millis(300))).await;
+    cluster.create_topic("good", 1).expect("created");
+    let mut client = Client::of(&cluster).await;
+    for _ in 0..30 {
+        client.produce("good", 0, &vec![7; 900_000]).await;
+    }
+    let mut stranger = Client::of(&cluster).await;
+    stranger.send(1, FETCH, &fetch("good", 0, 0)).await;
+    eventually("hung up on", || cluster.stats().timed_out == 1).await;
+    // What the system had taken comes all the same.
+    let taken = stranger.read_to_end().await.len();
+    assert!(taken < 2 * MIB, "{taken}");
+}
+
+#[tokio::test]
 async fn bytes_that_are_no_request_are_named_and_hung_up_on() {
     let cluster = start(Broker::builder()).await;
     let hang_up = async |bytes: &[u8]| {
