@@ -165,6 +165,11 @@ impl State {
         TopicRules::new(overrides, self.defaults.batch_bytes_max, self.defaults.segment_bytes)
     }
 
+    /// Partitions of all topics.
+    pub(crate) fn partition_count(&self) -> usize {
+        self.partitions
+    }
+
     /// Whether this many more partitions may be made.
     pub(crate) fn has_room(&self, count: usize) -> bool {
         self.partitions + count <= PARTITIONS_MAX

@@ -431,6 +431,12 @@ impl WireFrame {
         self.remaining == 0
     }
 
+    /// Memory that goes when the frame does: the fields' buffer, and linked payloads that nobody else holds.
+    pub fn own_bytes(&self) -> usize {
+        let links = self.links.iter().map(|(_, bytes)| bytes);
+        self.head.capacity() + links.filter(|bytes| bytes.is_unique()).map(Bytes::len).sum::<usize>()
+    }
+
     /// Everything left, copied into one vector (for tests and for storing, not for sending).
     pub fn to_vec(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.remaining);
@@ -523,6 +529,20 @@ mod tests {
 
     fn long(byte: u8, length: usize) -> Bytes {
         vec![byte; length].into()
+    }
+
+    #[test]
+    fn a_frame_owns_its_fields_and_the_payloads_that_nobody_else_holds() {
+        let shared = long(b'a', 700_000);
+        let mut writer = Writer::new();
+        writer.payload(&shared);
+        writer.payload(&long(b'b', 5000));
+        writer.payload(&long(b'c', 100));
+        let frame = writer.finish();
+        let owned = 5100;
+        assert!((owned..owned + 1000).contains(&frame.own_bytes()), "{}", frame.own_bytes());
+        drop(shared);
+        assert!(frame.own_bytes() >= 700_000 + owned);
     }
 
     #[test]

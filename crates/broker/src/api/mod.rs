@@ -77,6 +77,43 @@ pub(crate) fn elements_max(key: ApiKey) -> usize {
     }
 }
 
+/// A request that is longer may take milliseconds, however little it says per byte.
+const HEAVY_BYTES: usize = 16 * 1024;
+
+/// The same of requests that are mostly records, which are checked and stored at gigabytes a second.
+const HEAVY_PRODUCE_BYTES: usize = 4 << 20;
+
+/// The same where a few bytes are answered by a kilobyte and more.
+const HEAVY_COSTLY_BYTES: usize = 1024;
+
+/// A cluster of more partitions takes milliseconds to describe.
+const HEAVY_PARTITIONS: usize = 2000;
+
+/// Whether a request of so many bytes may keep a processor busy for more than a moment.
+pub(crate) fn is_heavy(machine: &Machine, key: ApiKey, bytes: usize) -> bool {
+    match key {
+        ApiKey::Produce => bytes > HEAVY_PRODUCE_BYTES,
+        ApiKey::CreateTopics | ApiKey::DescribeConfigs => bytes > HEAVY_COSTLY_BYTES,
+        ApiKey::Metadata => bytes > HEAVY_BYTES || machine.state().partition_count() > HEAVY_PARTITIONS,
+        _ => bytes > HEAVY_BYTES,
+    }
+}
+
+/// Whether a request may be handled twice with the same effect as once, and the same answer.
+pub(crate) fn is_repeatable(key: ApiKey) -> bool {
+    matches!(
+        key,
+        ApiKey::ListOffsets
+            | ApiKey::Metadata
+            | ApiKey::FindCoordinator
+            | ApiKey::ApiVersions
+            | ApiKey::OffsetForLeaderEpoch
+            | ApiKey::DescribeConfigs
+            | ApiKey::DescribeCluster
+            | ApiKey::DescribeTopicPartitions
+    )
+}
+
 /// Whether a version of an API is served.
 pub(crate) fn serves(key: ApiKey, version: i16) -> bool {
     SERVED.contains(&key) && key.versions().contains(&version)

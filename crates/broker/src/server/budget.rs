@@ -3,6 +3,7 @@
 //! ```text
 //!  lease.hold(bytes).await ─▶ there is room: at once
 //!                          └▶ there is none: the holder that has stalled longest is shed, and its room is taken
+//!  lease.hold_now(bytes)   ─▶ the same for what is in memory already and cannot be made again: at once or not at all
 //! ```
 //!
 //! Hundreds of peers that send half a request and fall silent, or never read, therefore cost the budget and nothing
@@ -24,8 +25,14 @@ pub(super) const FREE_BYTES: usize = 16 * 1024;
 /// Whoever claims this many times more than we do gives way to us: a peer that announces 99 MB to one that brings 1.
 const LARGER: usize = 2;
 
+/// What is in memory already may exceed the budget by this part of it.
+const OVERDRAFT: usize = 8;
+
 /// A holder that made progress within this gives way to none but a smaller one.
 const STALL: Duration = Duration::from_millis(500);
+
+/// How much longer who waits for room for an answer may do so before that counts as a stall: it is the others' fault.
+const EXCUSE: Duration = Duration::from_secs(5);
 
 /// How long to wait for room before looking for someone to shed again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -102,8 +109,9 @@ impl Budget {
         self.started.elapsed().as_millis() as u64
     }
 
-    /// Takes `bytes` for `lease`, or sheds who has stalled longest and answers no.
-    fn take(&self, lease: &Lease, bytes: usize, claim: usize) -> bool {
+    /// Takes `bytes` for `lease` if they fit; if they do not, sheds who has stalled longest. `overdraft` bytes more than
+    /// there are may be taken all the same. Answers whether they were taken.
+    fn take(&self, lease: &Lease, bytes: usize, claim: usize, overdraft: usize) -> bool {
         let mut state = crate::lock(&self.state);
         if state.holders.get(&lease.id).is_some_and(|held| held.is_condemned) {
             return false;
@@ -115,19 +123,20 @@ impl Budget {
             // Alone, a single request may be larger than the whole budget.
             held == lease.held || total <= self.bytes_max / 2 || is_within_share
         };
-        if fits(state.held) {
-            state.held += bytes;
-            let holder = || Held { bytes: 0, claim, is_condemned: false, holder: Arc::clone(&lease.holder) };
-            let held = state.holders.entry(lease.id).or_insert_with(holder);
-            held.bytes += bytes;
-            held.claim = claim;
-            return true;
-        }
         // Nobody is shed for room that is about to be free.
         if !fits(state.held - state.condemned) {
             self.shed_one(&mut state, lease.id, claim);
         }
-        false
+        let is_overdrawn = overdraft > 0 && state.held + bytes <= self.bytes_max + overdraft;
+        if !fits(state.held) && !is_overdrawn {
+            return false;
+        }
+        state.held += bytes;
+        let holder = || Held { bytes: 0, claim, is_condemned: false, holder: Arc::clone(&lease.holder) };
+        let held = state.holders.entry(lease.id).or_insert_with(holder);
+        held.bytes += bytes;
+        held.claim = claim;
+        true
     }
 
     /// Condemns one holder to make room for `spared`.
@@ -177,20 +186,41 @@ impl Lease {
     /// # Cancel safety
     /// Cancelled, it holds what it held.
     pub(super) async fn hold(&mut self, bytes: usize, claim: usize) {
-        let bytes = bytes.saturating_sub(FREE_BYTES);
-        if bytes <= self.held {
-            self.release_to(bytes);
+        if self.try_hold(bytes, claim) {
             return;
         }
-        let more = bytes - self.held;
+        let budget = Arc::clone(&self.budget);
         loop {
-            let freed = self.budget.freed.notified();
-            if self.budget.take(self, more, claim) {
-                self.held = bytes;
+            let freed = budget.freed.notified();
+            if self.try_hold(bytes, claim) {
                 return;
             }
             let _ = tokio::time::timeout(RETRY, freed).await;
         }
+    }
+
+    /// Holds `bytes` in all from now on if there is room for them. If not, it holds what it held, and someone who has
+    /// stalled is shed.
+    pub(super) fn try_hold(&mut self, bytes: usize, claim: usize) -> bool {
+        self.hold_or_not(bytes, claim, 0)
+    }
+
+    /// The same for `bytes` that are in memory already: what is gone from the budget may be overdrawn a little for them.
+    pub(super) fn hold_now(&mut self, bytes: usize, claim: usize) -> bool {
+        self.hold_or_not(bytes, claim, self.budget.bytes_max / OVERDRAFT)
+    }
+
+    fn hold_or_not(&mut self, bytes: usize, claim: usize, overdraft: usize) -> bool {
+        let bytes = bytes.saturating_sub(FREE_BYTES);
+        if bytes <= self.held {
+            self.release_to(bytes);
+            return true;
+        }
+        let is_taken = self.budget.take(self, bytes - self.held, claim, overdraft);
+        if is_taken {
+            self.held = bytes;
+        }
+        is_taken
     }
 
     /// Notes bytes that moved; answers whether they amount to progress since it last did.
@@ -207,6 +237,17 @@ impl Lease {
     pub(super) fn mark(&mut self) {
         self.moved = 0;
         self.holder.progress_ms.store(self.budget.now_ms(), Ordering::Relaxed);
+    }
+
+    /// As [`hold`](Self::hold), for an answer: those who make it wait give way before it does.
+    pub(super) async fn hold_for_answer(&mut self, bytes: usize, claim: usize) {
+        if self.try_hold(bytes, claim) {
+            return;
+        }
+        let excused_until = self.budget.now_ms() + EXCUSE.as_millis() as u64;
+        self.holder.progress_ms.store(excused_until, Ordering::Relaxed);
+        self.hold(bytes, claim).await;
+        self.mark();
     }
 
     /// Ends when this connection is to give its memory to others.
@@ -318,6 +359,37 @@ mod tests {
         }
         drop(busy);
         waiting.await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_room_for_an_answer_is_not_shed_for_it() {
+        let budget = Budget::new(4 * MIB);
+        let mut patient = lease(&budget, MIB).await;
+        let stalled = lease(&budget, MIB).await;
+        let (shed, not_shed) = (stalled.shed(), patient.shed());
+        tokio::time::sleep(STALL / 2).await;
+        stalled.holder.progress_ms.store(budget.now_ms(), Ordering::Relaxed);
+        tokio::spawn(async move {
+            shed.await;
+            drop(stalled);
+        });
+        tokio::spawn(async move { patient.hold_for_answer(2 * MIB + FREE_BYTES, MIB).await });
+        tokio::task::yield_now().await;
+        let _newcomer = lease(&budget, MIB).await;
+        assert!(tokio::time::timeout(RETRY, not_shed).await.is_err(), "the other one had stalled");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_there_already_is_held_at_once_or_not_at_all() {
+        let budget = Budget::new(8 * MIB);
+        let greedy = lease(&budget, 4 * MIB).await;
+        let (mut second, mut third) = (budget.lease(), budget.lease());
+        assert!(!second.try_hold(5 * MIB, 5 * MIB), "no more than its share");
+        assert!(second.hold_now(5 * MIB, 5 * MIB), "a little more than there is");
+        assert!(!third.hold_now(MIB, MIB), "that little is gone");
+        assert_eq!(budget.held(), 9 * MIB - FREE_BYTES);
+        drop(greedy);
+        assert!(third.hold_now(MIB, MIB));
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, Bytes};
+use milena_messages::ApiKey;
 use milena_wire::WireFrame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,13 +23,18 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::ServerLimits;
 use super::budget::Lease;
 use super::hangup::{HTTP_ANSWER, Hangup};
+use super::heavy::Turn;
 use super::intake::Intake;
 use super::listener::Shared;
-use crate::machine::{Answer, Now, Parked};
+use crate::api;
+use crate::machine::{Answer, Now, Parked, Refused};
 
 /// How long a connection keeps a large buffer for the next request: less than what counts as stalled, or a client that
 /// pauses would be shed for it.
 const BUFFER_KEPT: Duration = Duration::from_millis(250);
+
+/// What the machine made of a request, and whose turn that was if it took one.
+type Run = (Result<Answer, Refused>, Option<Turn>);
 
 /// A client's connection to a node.
 pub(super) struct Connection {
@@ -72,19 +78,64 @@ impl Connection {
 
     async fn serve_one(&mut self) -> Result<(), Hangup> {
         let frame = self.read_frame().await?;
-        let is_fetch = is_fetch(&frame);
-        let fetch_bytes_max = if is_fetch { self.reserve_fetch().await } else { 0 };
-        let answer = self.shared.machine.handle(self.node, &frame, now(), fetch_bytes_max);
-        drop(frame);
+        let mut answer = self.handle(frame).await?;
         self.shared.count_request();
-        let mut answer = answer.map_err(Hangup::Refused)?;
         loop {
             match answer {
-                Answer::Now(frame) => return self.write(frame, is_fetch).await,
+                Answer::Now(frame) => return self.write(frame).await,
                 Answer::Nothing => return Ok(()),
                 Answer::Later(parked) => answer = self.wait(parked).await?,
             }
         }
+    }
+
+    /// Handles a request, and has room for its answer. How large that is shows when it is there: an answer that does
+    /// not fit is thrown away and made again when it does, so that hundreds who wait for room hold none.
+    async fn handle(&mut self, frame: Bytes) -> Result<Answer, Hangup> {
+        let key = request_key(&frame);
+        let fetch_bytes_max = if key == Some(ApiKey::Fetch) { self.reserve_fetch().await } else { 0 };
+        let is_heavy = key.is_some_and(|key| api::is_heavy(&self.shared.machine, key, frame.len()));
+        loop {
+            let (answer, turn) = self.run(&frame, is_heavy, fetch_bytes_max).await?;
+            let answer = answer.map_err(Hangup::Refused)?;
+            if !key.is_some_and(api::is_repeatable) {
+                drop(frame);
+                return self.hold_answer(answer);
+            }
+            let Answer::Now(answered) = &answer else { return Ok(answer) };
+            let bytes = self.answer_bytes(answered);
+            if self.lease.try_hold(self.intake.allocated() + bytes, bytes) {
+                return Ok(answer);
+            }
+            drop((answer, turn));
+            self.lease.hold_for_answer(self.intake.allocated() + bytes, bytes).await;
+        }
+    }
+
+    async fn run(&self, frame: &Bytes, is_heavy: bool, fetch_bytes_max: usize) -> io::Result<Run> {
+        let (node, request, shared) = (self.node, frame.clone(), Arc::clone(&self.shared));
+        let run = move || shared.machine.handle(node, &request, now(), fetch_bytes_max);
+        if !is_heavy {
+            return Ok((run(), None));
+        }
+        let (answer, turn) = self.shared.heavy.run(run).await?;
+        Ok((answer, Some(turn)))
+    }
+
+    /// Room for an answer that cannot be made again.
+    fn hold_answer(&mut self, answer: Answer) -> Result<Answer, Hangup> {
+        let Answer::Now(frame) = &answer else { return Ok(answer) };
+        let bytes = self.answer_bytes(frame);
+        if self.lease.hold_now(self.intake.allocated() + bytes, bytes) {
+            Ok(answer)
+        } else {
+            Err(Hangup::Shed)
+        }
+    }
+
+    /// Memory that an answer takes. Records from a log in memory are slices of it, which cost nothing.
+    fn answer_bytes(&self, frame: &WireFrame) -> usize {
+        if self.limits().disk_fetch_bytes > 0 { frame.len() } else { frame.own_bytes() }
     }
 
     /// Waits with a parked fetch, holding no more memory than an idle connection.
@@ -101,7 +152,8 @@ impl Connection {
         // It waited as it was told to; that is no stall.
         self.lease.mark();
         let fetch_bytes_max = self.reserve_fetch().await;
-        self.shared.machine.resume(parked, now(), fetch_bytes_max).map_err(Hangup::Refused)
+        let answer = self.shared.machine.resume(parked, now(), fetch_bytes_max);
+        self.hold_answer(answer.map_err(Hangup::Refused)?)
     }
 
     /// Reserves memory for what a fetch may bring, which is read from disk before it is sent. Answers how much it is.
@@ -110,7 +162,7 @@ impl Connection {
             return usize::MAX;
         }
         let bytes = self.limits().disk_fetch_bytes;
-        self.lease.hold(self.intake.allocated() + bytes, bytes).await;
+        self.lease.hold_for_answer(self.intake.allocated() + bytes, bytes).await;
         bytes
     }
 
@@ -170,11 +222,7 @@ impl Connection {
         self.lease.hold(self.intake.allocated(), claim).await;
     }
 
-    async fn write(&mut self, mut frame: WireFrame, is_fetch: bool) -> Result<(), Hangup> {
-        // Records from a log in memory are slices of it, which cost nothing.
-        if !is_fetch || self.limits().disk_fetch_bytes > 0 {
-            self.lease.hold(self.intake.allocated() + frame.len(), frame.len()).await;
-        }
+    async fn write(&mut self, mut frame: WireFrame) -> Result<(), Hangup> {
         let stall_timeout = self.limits().stall_timeout;
         let mut deadline = Instant::now() + stall_timeout;
         while frame.has_remaining() {
@@ -208,9 +256,9 @@ async fn hung_up(stream: &TcpStream) -> Hangup {
     }
 }
 
-/// Fetch is API key 1: the only request whose answer is read from disk.
-fn is_fetch(frame: &Bytes) -> bool {
-    frame.starts_with(&[0, 1])
+/// What a request asks for, if that exists.
+fn request_key(frame: &Bytes) -> Option<ApiKey> {
+    frame.first_chunk().and_then(|key| ApiKey::from_i16(i16::from_be_bytes(*key)))
 }
 
 fn now() -> Now {

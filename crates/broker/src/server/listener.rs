@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::connection::Connection;
 use super::hangup::Hangup;
+use super::heavy::Heavy;
 use super::{Budget, Hangups, ServerLimits};
 use crate::machine::Machine;
 
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) machine: Machine,
     pub(crate) limits: ServerLimits,
     pub(crate) budget: Arc<Budget>,
+    pub(super) heavy: Heavy,
     pub(crate) hangups: Hangups,
     pub(crate) connections: AtomicUsize,
     pub(crate) accepted: AtomicU64,
@@ -60,6 +62,7 @@ impl Shared {
             machine,
             limits,
             budget: Budget::new(limits.buffer_bytes_max),
+            heavy: Heavy::new(),
             hangups: Hangups::default(),
             connections: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),

@@ -10,6 +10,7 @@
 mod budget;
 mod connection;
 mod hangup;
+mod heavy;
 mod intake;
 mod listener;
 
