@@ -203,3 +203,34 @@ fn keys_choose_partitions_as_the_java_client_does() {
         ]
     );
 }
+
+/// CRC-32C bit by bit, so that the test's own arithmetic is not the one it tests.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let shift = |crc: u32, _| if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), shift))
+}
+
+#[test]
+fn a_batch_that_holds_less_than_it_promises_is_an_error_and_not_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["--data-dir", dir.path().to_str().unwrap()];
+    let cluster = Cluster::start(&[&args[..], &["--topic", "t"]].concat());
+    cluster.ok(&["produce", "t"], "one\n");
+    cluster.interrupt();
+    cluster.wait();
+
+    let log = dir.path().join("t-0/00000000000000000000.log");
+    let mut batch = std::fs::read(&log).unwrap();
+    // Last offset delta and record count, as of five records.
+    batch[23..27].copy_from_slice(&4_i32.to_be_bytes());
+    batch[57..61].copy_from_slice(&5_i32.to_be_bytes());
+    let crc = crc32c(&batch[21..]).to_be_bytes();
+    batch[17..21].copy_from_slice(&crc);
+    std::fs::write(&log, batch).unwrap();
+
+    let cluster = Cluster::start(&args);
+    let run = cluster.run(&["consume", "t", "-e"], "");
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("partition 0 of topic \"t\""), "{}", run.stderr);
+    assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+}
