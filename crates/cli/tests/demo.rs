@@ -46,6 +46,22 @@ fn an_interrupted_demo_says_so_and_cleans_up() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_demo_of_a_hundred_million_begins_at_once_and_ends_when_told_to() {
+    let cluster = Cluster::start(&[]);
+    let mut demo = cluster.spawn(&["demo", "-n", "100000000", "--rate", "1000"], "");
+    for _ in 0..3 {
+        demo.stdout_line();
+    }
+    // Two gigabytes and more are needed for all of them.
+    assert!(demo.resident_mib_max() < 500, "{} MiB", demo.resident_mib_max());
+    demo.terminate();
+    let run = demo.wait();
+    assert_eq!(run.code, Some(130), "{}", run.stderr);
+    assert_eq!(cluster.ok(&["topics", "list"], ""), b"");
+}
+
+#[test]
 fn a_demo_finds_what_others_did_to_its_records() {
     let cluster = Cluster::start(&[]);
     let mut demo = cluster.spawn(&["demo", "-n", "6000", "--rate", "2000", "-p", "1"], "");

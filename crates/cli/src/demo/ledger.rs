@@ -11,15 +11,21 @@
 //! the producer, taken before it saw them. Knows nothing of Kafka beyond partition numbers.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::Xxh3;
 
-/// One slot for each record of a run.
+/// One slot for each record of a run. Memory is taken as records are sent, so that a run of a hundred million begins at
+/// once.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    slots: Box<[Slot]>,
+    record_count: usize,
+    chunks: Box<[OnceLock<Box<[Slot]>>]>,
 }
+
+/// Slots of one allocation: 1.5 MB.
+const CHUNK_SLOTS: usize = 1 << 16;
 
 #[derive(Debug, Default)]
 struct Slot {
@@ -37,12 +43,24 @@ const FAILED: u8 = 2;
 
 impl Ledger {
     pub(crate) fn new(record_count: usize) -> Self {
-        Self { slots: (0..record_count).map(|_| Slot::default()).collect() }
+        let chunks = (0..record_count.div_ceil(CHUNK_SLOTS)).map(|_| OnceLock::new()).collect();
+        Self { record_count, chunks }
+    }
+
+    fn slot(&self, index: u32) -> &Slot {
+        let new_chunk = || (0..CHUNK_SLOTS).map(|_| Slot::default()).collect();
+        &self.chunks[index as usize / CHUNK_SLOTS].get_or_init(new_chunk)[index as usize % CHUNK_SLOTS]
+    }
+
+    /// The slot of a record that may have been sent.
+    fn known(&self, index: u32) -> Option<&Slot> {
+        let chunk = self.chunks.get(index as usize / CHUNK_SLOTS)?.get()?;
+        Some(&chunk[index as usize % CHUNK_SLOTS])
     }
 
     /// Before the record is handed to the producer, at `now_us` of the run.
     pub(crate) fn sent(&self, index: u32, digest: u64, now_us: u32) {
-        let slot = &self.slots[index as usize];
+        let slot = self.slot(index);
         slot.sent_us.store(now_us, Ordering::Relaxed);
         // Release: whoever is delivered this record sees the time as well.
         slot.digest.store(digest, Ordering::Release);
@@ -50,13 +68,13 @@ impl Ledger {
 
     /// Returns when it was sent.
     pub(crate) fn acknowledged(&self, index: u32) -> u32 {
-        let slot = &self.slots[index as usize];
+        let slot = self.slot(index);
         slot.fate.store(ACKNOWLEDGED, Ordering::Relaxed);
         slot.sent_us.load(Ordering::Relaxed)
     }
 
     pub(crate) fn failed(&self, index: u32) {
-        self.slots[index as usize].fate.store(FAILED, Ordering::Relaxed);
+        self.slot(index).fate.store(FAILED, Ordering::Relaxed);
     }
 
     /// A reader of one partition, from its beginning.
@@ -69,11 +87,9 @@ impl Ledger {
     pub(crate) fn audit<'a>(&self, keys: impl Iterator<Item = Option<&'a str>>) -> Findings {
         let mut findings = Findings::default();
         let mut homes = HashMap::new();
-        for ((index, slot), key) in self.slots.iter().enumerate().zip(keys) {
-            let index = index as u32;
-            if slot.digest.load(Ordering::Acquire) == 0 {
-                continue;
-            }
+        for (index, key) in (0..self.record_count as u32).zip(keys) {
+            let sent = self.known(index).filter(|slot| slot.digest.load(Ordering::Acquire) != 0);
+            let Some(slot) = sent else { continue };
             let Some(partition) = slot.delivered.load(Ordering::Acquire).checked_sub(1) else {
                 match slot.fate.load(Ordering::Acquire) {
                     ACKNOWLEDGED => findings.add(Fault::Lost, index, None),
@@ -105,11 +121,12 @@ impl Reading<'_> {
     /// Takes note of a record. `index` is what its header says, if it has one. Returns when it was sent, unless it is
     /// none of ours.
     pub(crate) fn delivered(&mut self, index: Option<u32>, digest: u64) -> Option<u32> {
-        let slot = index.and_then(|i| self.ledger.slots.get(i as usize));
-        let (Some(index), Some(slot)) = (index, slot) else {
+        let ours = index.filter(|index| (*index as usize) < self.ledger.record_count);
+        let Some(index) = ours else {
             self.findings.add(Fault::Foreign, index.unwrap_or(0), Some(self.partition));
             return None;
         };
+        let slot = self.ledger.slot(index);
         if slot.digest.load(Ordering::Acquire) != digest {
             self.findings.add(Fault::Changed, index, Some(self.partition));
         }

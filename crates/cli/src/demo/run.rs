@@ -163,7 +163,7 @@ pub(crate) async fn transfer(
     while let Some(found) = readers.join_next().await {
         findings.merge(&found.map_err(|e| task_failed(&e))??);
     }
-    findings.merge(&run.ledger.audit(run.flights.cycle().map(|row| run.flights.key(row))));
+    findings.merge(&audit(Arc::clone(run)).await?);
     let time = |us: &AtomicU64| Duration::from_micros(us.load(Ordering::Relaxed));
     Ok(Outcome {
         findings,
@@ -173,6 +173,12 @@ pub(crate) async fn transfer(
         produce_time: time(&run.last_ack_us),
         consume_time: time(&run.last_delivery_us),
     })
+}
+
+/// Seconds of work when there are many records, so not where signals are waited for.
+async fn audit(run: Arc<Run>) -> Result<Findings, Failure> {
+    let audit = move || run.ledger.audit(run.flights.cycle().map(|row| run.flights.key(row)));
+    tokio::task::spawn_blocking(audit).await.map_err(|e| task_failed(&e))
 }
 
 /// The partitions, dealt out to as many readers as there are cores to run them.
