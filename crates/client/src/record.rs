@@ -17,35 +17,39 @@ pub use milena_wire::batch::Header;
 #[must_use = "a record does nothing until a producer takes it"]
 pub struct Record<'a> {
     pub(crate) topic: &'a str,
-    pub(crate) partition: Option<i32>,
-    pub(crate) timestamp_ms: Option<i64>,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: Option<&'a [u8]>,
-    pub(crate) headers: Headers<'a>,
+    timestamp_ms: i64,
+    partition: i32,
+    headers: Headers<'a>,
 }
 
-/// A record's headers on the way in: a few in place, many in a vector, or a slice the caller has anyway.
+// Records are moved when they are built, handed over and kept; what is larger than this is moved by a call.
+const _: () = assert!(size_of::<Record<'_>>() <= 128);
+
+/// A record's headers on the way in: one in place, many in a vector, or a slice the caller has anyway.
 #[derive(Debug, Clone)]
-pub(crate) enum Headers<'a> {
-    Inline([Header<'a>; INLINE], u8),
+enum Headers<'a> {
+    None,
+    One(Header<'a>),
     Many(Vec<Header<'a>>),
     Slice(&'a [Header<'a>]),
 }
 
-/// So many headers cost no allocation; records with tracing and a content type have two or three.
-const INLINE: usize = 4;
-const NO_HEADER: Header<'static> = Header { key: &[], value: None };
+/// In place of a partition or a timestamp: the producer's choice.
+const UNSET_PARTITION: i32 = i32::MIN;
+const UNSET_TIMESTAMP: i64 = i64::MIN;
 
 impl<'a> Record<'a> {
     /// A record for `topic`, with no key, no value (a tombstone) and no headers.
     pub fn to(topic: &'a str) -> Self {
         Self {
             topic,
-            partition: None,
-            timestamp_ms: None,
             key: None,
             value: None,
-            headers: Headers::Inline([NO_HEADER; INLINE], 0),
+            timestamp_ms: UNSET_TIMESTAMP,
+            partition: UNSET_PARTITION,
+            headers: Headers::None,
         }
     }
 
@@ -71,14 +75,24 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// Adds a header. Names may repeat; the order is kept.
+    /// Adds a header. Names may repeat; the order is kept. From the second on they are kept in a vector; given as a
+    /// slice, to [`headers`](Self::headers), any number costs no allocation.
     pub fn header<V: AsRef<[u8]> + ?Sized>(self, name: &'a str, value: &'a V) -> Self {
         self.header_or_null(name, Some(value.as_ref()))
     }
 
     /// Adds a header whose value may be null, which is another thing than empty.
     pub fn header_or_null(mut self, name: &'a str, value: Option<&'a [u8]>) -> Self {
-        self.headers.push(Header::new(name, value));
+        let header = Header::new(name, value);
+        match &mut self.headers {
+            Headers::None => self.headers = Headers::One(header),
+            Headers::Many(headers) => headers.push(header),
+            Headers::One(_) | Headers::Slice(_) => {
+                let mut headers = self.header_slice().to_vec();
+                headers.push(header);
+                self.headers = Headers::Many(headers);
+            }
+        }
         self
     }
 
@@ -90,7 +104,7 @@ impl<'a> Record<'a> {
 
     /// Sets the partition, instead of the key's or the producer's choice.
     pub fn partition(mut self, partition: i32) -> Self {
-        self.partition = Some(partition);
+        self.partition = partition.max(UNSET_PARTITION + 1);
         self
     }
 
@@ -101,32 +115,33 @@ impl<'a> Record<'a> {
 
     /// Sets the time of the event in milliseconds since the epoch.
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
-        self.timestamp_ms = Some(timestamp_ms);
+        self.timestamp_ms = timestamp_ms.max(UNSET_TIMESTAMP + 1);
         self
     }
-}
 
-impl<'a> Headers<'a> {
-    pub(crate) fn as_slice(&self) -> &[Header<'a>] {
-        match self {
-            Self::Inline(headers, count) => &headers[..usize::from(*count)],
-            Self::Many(headers) => headers,
-            Self::Slice(headers) => headers,
+    /// The partition it is bound to.
+    #[inline]
+    pub(crate) fn chosen_partition(&self) -> Option<i32> {
+        (self.partition != UNSET_PARTITION).then_some(self.partition)
+    }
+
+    /// Its own time, or now.
+    #[inline]
+    pub(crate) fn timestamp_or_now(&self) -> i64 {
+        if self.timestamp_ms == UNSET_TIMESTAMP {
+            millis_since_epoch(SystemTime::now())
+        } else {
+            self.timestamp_ms
         }
     }
 
-    fn push(&mut self, header: Header<'a>) {
-        match self {
-            Self::Inline(headers, count) if usize::from(*count) < INLINE => {
-                headers[usize::from(*count)] = header;
-                *count += 1;
-            }
-            Self::Many(headers) => headers.push(header),
-            Self::Inline(..) | Self::Slice(_) => {
-                let mut headers = self.as_slice().to_vec();
-                headers.push(header);
-                *self = Self::Many(headers);
-            }
+    #[inline]
+    pub(crate) fn header_slice(&self) -> &[Header<'a>] {
+        match &self.headers {
+            Headers::None => &[],
+            Headers::One(header) => std::slice::from_ref(header),
+            Headers::Many(headers) => headers,
+            Headers::Slice(headers) => headers,
         }
     }
 }
@@ -208,7 +223,10 @@ pub struct OwnedRecord {
 
 /// Milliseconds since the epoch, negative before it.
 pub(crate) fn millis_since_epoch(at: SystemTime) -> i64 {
-    let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    let millis = |duration: Duration| {
+        let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        seconds.saturating_mul(1000).saturating_add(i64::from(duration.subsec_millis()))
+    };
     match at.duration_since(UNIX_EPOCH) {
         Ok(since) => millis(since),
         Err(before) => -millis(before.duration()),
@@ -221,10 +239,10 @@ mod tests {
 
     #[test]
     fn headers_keep_order_however_many() {
-        for count in [0, 1, INLINE, INLINE + 1, 40] {
+        for count in [0, 1, 2, 3, 40] {
             let names: Vec<String> = (0..count).map(|index| index.to_string()).collect();
             let record = names.iter().fold(Record::to("t"), |record, name| record.header(name, name));
-            let seen: Vec<_> = record.headers.as_slice().iter().map(Header::name).collect();
+            let seen: Vec<_> = record.header_slice().iter().map(Header::name).collect();
             assert_eq!(seen, names.iter().map(|name| Some(name.as_str())).collect::<Vec<_>>());
         }
     }

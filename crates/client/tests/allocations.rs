@@ -1,6 +1,6 @@
 //! Allocations per record, both ways: none.
 
-use milena::{Client, Position, Record};
+use milena::{Client, Header, Position, Record};
 use milena_broker::Broker;
 
 const RECORDS: usize = 20_000;
@@ -38,10 +38,10 @@ async fn records_cost_no_allocations() {
     let ((), count) = allocations(async {
         for index in 0..RECORDS {
             let key = (index as u64).to_be_bytes();
-            producer
-                .post(Record::to("t").key(&key).value(&value).header("h", "1").header("i", "2"))
-                .await
-                .expect("taken");
+            let record = Record::to("t").key(&key).value(&value);
+            producer.post(record.clone().header("h", "1")).await.expect("taken");
+            let headers = [Header::new("h", Some(b"1")), Header::new("i", None)];
+            producer.post(record.headers(&headers)).await.expect("taken");
         }
     })
     .await;

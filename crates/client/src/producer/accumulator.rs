@@ -26,6 +26,8 @@ pub(super) struct Accumulator {
 struct Batches {
     open: Option<OpenBatch>,
     filled: Vec<OpenBatch>,
+    /// What the last batch took: the next one begins with as much memory, as growing to it would copy the records.
+    expected_bytes: usize,
 }
 
 /// A batch that takes records.
@@ -48,10 +50,10 @@ pub(super) struct BatchSettings {
 
 /// What became of an append.
 pub(super) enum Appended<T> {
-    /// It is in the open batch. `opened`: it is the first one there. `filled`: a batch was filled before it.
-    Done { result: T, opened: bool, filled: bool },
-    /// The batch of an unkeyed record was filled: it goes to another partition.
-    Elsewhere,
+    /// It is in the open batch. `opened`: it is the first one there.
+    Done { result: T, opened: bool },
+    /// The open batch had no room for it and was closed. What is not bound to this partition goes to another one now.
+    Filled,
     /// Memory is to be reserved first.
     NoRoom,
     /// No batch takes it.
@@ -78,50 +80,55 @@ impl Accumulator {
         room: &mut Option<Reservation>,
         result: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Appended<T> {
-        let headers = record.headers.as_slice();
+        let headers = record.header_slice();
         let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut filled = false;
-        loop {
-            let opened = batches.open.is_none();
-            if opened {
-                match self.open(settings, room) {
-                    Some(batch) => batches.open = Some(batch),
-                    None => return Appended::NoRoom,
-                }
-            }
-            let Some(batch) = &mut batches.open else { return Appended::Elsewhere };
-            // The check is only needed where the record might not fit what is reserved; its bytes are an upper bound.
-            let bytes_max = batch.builder.bytes().saturating_add(bytes_at_most(record, headers));
-            if bytes_max > batch.reservation.bytes() && !batch.grow(record, timestamp_ms, room) {
-                if opened {
-                    batches.open = None;
-                }
-                return Appended::NoRoom;
-            }
+        let opened = batches.open.is_none();
+        let expected_bytes = batches.expected_bytes;
+        let batch = match &mut batches.open {
+            Some(batch) => batch,
+            none => match self.open(expected_bytes, settings, room) {
+                Some(batch) => none.insert(batch),
+                None => return Appended::NoRoom,
+            },
+        };
+        // The check is only needed where the record might not fit what is reserved; its bytes are an upper bound.
+        let bytes_max = batch.builder.bytes().saturating_add(bytes_at_most(record, headers));
+        let refused = if bytes_max > batch.reservation.bytes() && !batch.grow(record, timestamp_ms, room) {
+            Appended::NoRoom
+        } else {
             match batch.builder.append(timestamp_ms, record.key, record.value, headers) {
-                Ok(index) => return Appended::Done { result: result(batch, index), opened, filled },
-                Err(AppendError::TooLarge { bytes, limit }) => {
-                    if opened {
-                        batches.open = None;
-                    }
-                    return Appended::TooLarge { bytes, limit };
-                }
+                Ok(index) => return Appended::Done { result: result(batch, index), opened },
+                Err(AppendError::TooLarge { bytes, limit }) => Appended::TooLarge { bytes, limit },
                 Err(AppendError::Full) => {
-                    let full = batches.open.take();
-                    batches.filled.extend(full);
-                    filled = true;
-                    let was_sticky = self.sticky.leave(self.partition);
-                    if was_sticky && record.key.is_none() && record.partition.is_none() {
-                        return Appended::Elsewhere;
-                    }
+                    batches.close_open();
+                    self.sticky.leave(self.partition);
+                    return Appended::Filled;
                 }
             }
+        };
+        if opened {
+            batches.open = None;
         }
+        refused
     }
 
-    fn open(&self, settings: &BatchSettings, room: &mut Option<Reservation>) -> Option<OpenBatch> {
-        let reservation = room.take().or_else(|| settings.budget.try_reserve(RESERVED_BYTES_MIN))?;
-        let builder = BatchBuilder::new(&settings.pool)
+    #[cold]
+    fn open(
+        &self,
+        expected_bytes: usize,
+        settings: &BatchSettings,
+        room: &mut Option<Reservation>,
+    ) -> Option<OpenBatch> {
+        // Many partitions that expect much leave nothing for those that come later.
+        let expected_bytes = expected_bytes.min(settings.budget.available() / 4);
+        let reservation = match room.take() {
+            Some(room) => room,
+            None => settings
+                .budget
+                .try_reserve(expected_bytes.max(RESERVED_BYTES_MIN))
+                .or_else(|| settings.budget.try_reserve(RESERVED_BYTES_MIN))?,
+        };
+        let builder = BatchBuilder::with_expected_bytes(&settings.pool, reservation.bytes())
             .bytes_max(settings.bytes_max)
             .record_bytes_max(settings.record_bytes_max);
         Some(OpenBatch {
@@ -136,12 +143,21 @@ impl Accumulator {
     /// whether none is left open.
     pub(super) fn take(&self, close: bool, taken: &mut Vec<OpenBatch>) -> bool {
         let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.append(&mut batches.filled);
-        if close && let Some(open) = batches.open.take() {
+        if close && batches.open.is_some() {
             self.sticky.leave(self.partition);
-            taken.push(open);
+            batches.close_open();
         }
+        taken.append(&mut batches.filled);
         batches.open.is_none()
+    }
+}
+
+impl Batches {
+    fn close_open(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.expected_bytes = open.builder.bytes().next_power_of_two();
+            self.filled.push(open);
+        }
     }
 }
 
@@ -149,7 +165,7 @@ impl OpenBatch {
     /// Reserves what the batch's buffer will have grown to with `record`: buffers double. False if there is no room.
     #[cold]
     fn grow(&mut self, record: &Record<'_>, timestamp_ms: i64, room: &mut Option<Reservation>) -> bool {
-        let headers = record.headers.as_slice();
+        let headers = record.header_slice();
         let bytes = self.builder.bytes()
             + self.builder.encoded_bytes(timestamp_ms, record.key, record.value, headers);
         if let Some(room) = room.take() {

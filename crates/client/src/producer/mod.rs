@@ -13,7 +13,7 @@ mod topics;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use milena_core::backoff::Backoff;
 use milena_core::producer::{Producer as Machine, Settings as MachineSettings};
@@ -27,7 +27,6 @@ use self::driver::{Driver, Event, Parts};
 use self::seal::Sealer;
 use self::topics::Topics;
 use crate::budget::Reservation;
-use crate::record::millis_since_epoch;
 use crate::settings::{Acks, Compression, ProducerSettings};
 use crate::{Client, Error, Record};
 
@@ -108,14 +107,20 @@ impl Producer {
     ///
     /// # Cancel safety
     /// Dropped before it returns, nothing was taken.
-    pub async fn enqueue(&self, record: Record<'_>) -> Result<Delivery, Error> {
-        let timestamp_ms = timestamp(&record);
-        let take = |batch: &mut OpenBatch, index| (Arc::clone(&batch.state), index);
-        let (state, index) = match self.append_now(&record, timestamp_ms, &mut None, take) {
-            Some(taken) => taken?,
-            None => self.append(&record, timestamp_ms, take).await?,
-        };
-        Ok(Delivery::new(state, index, timestamp_ms))
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn moves its arguments once more, 128 bytes each time"
+    )]
+    pub fn enqueue(&self, record: Record<'_>) -> impl Future<Output = Result<Delivery, Error>> + Send {
+        async move {
+            let timestamp_ms = record.timestamp_or_now();
+            let take = |batch: &mut OpenBatch, index| (Arc::clone(&batch.state), index);
+            let (state, index) = match self.append_now(&record, timestamp_ms, &mut None, take) {
+                Step::Done(taken) => taken?,
+                Step::Wait(wait) => self.append(&record, timestamp_ms, wait, take).await?,
+            };
+            Ok(Delivery::new(state, index, timestamp_ms))
+        }
     }
 
     /// Takes a record whose single delivery nobody waits for: the cheapest way. If it fails,
@@ -126,12 +131,18 @@ impl Producer {
     ///
     /// # Cancel safety
     /// Dropped before it returns, nothing was taken.
-    pub async fn post(&self, record: Record<'_>) -> Result<(), Error> {
-        let timestamp_ms = timestamp(&record);
-        let take = |batch: &mut OpenBatch, _| batch.posted += 1;
-        match self.append_now(&record, timestamp_ms, &mut None, take) {
-            Some(taken) => taken,
-            None => self.append(&record, timestamp_ms, take).await,
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn moves its arguments once more, 128 bytes each time"
+    )]
+    pub fn post(&self, record: Record<'_>) -> impl Future<Output = Result<(), Error>> + Send {
+        async move {
+            let timestamp_ms = record.timestamp_or_now();
+            let take = |batch: &mut OpenBatch, _| batch.posted += 1;
+            match self.append_now(&record, timestamp_ms, &mut None, take) {
+                Step::Done(taken) => taken,
+                Step::Wait(wait) => self.append(&record, timestamp_ms, wait, take).await,
+            }
         }
     }
 
@@ -169,92 +180,94 @@ impl Producer {
         self.flush().await
     }
 
-    /// Appends without waiting; none when something has to be waited for.
+    /// Appends without waiting, if nothing has to be waited for.
     fn append_now<T>(
         &self,
         record: &Record<'_>,
         timestamp_ms: i64,
         room: &mut Option<Reservation>,
-        mut take: impl FnMut(&mut OpenBatch, u32) -> T,
-    ) -> Option<Result<T, Error>> {
+        take: impl FnOnce(&mut OpenBatch, u32) -> T,
+    ) -> Step<T> {
         if self.0.is_closed.load(Ordering::Acquire) {
-            return Some(Err(Error::new(doing(record), Failure::Closed)));
+            return Step::Done(Err(Error::new(doing(record), Failure::Closed)));
         }
-        loop {
-            let appended: Option<Result<Appended<T>, ()>> = self.0.parts.topics.with(record.topic, |topic| {
-                let accumulator = topic.accumulator(record).map_err(drop)?;
-                let appended = accumulator.append(record, timestamp_ms, &self.0.batches, room, &mut take);
-                self.tell(accumulator.slot.0, &appended);
-                Ok(appended)
-            });
-            return match appended? {
-                Ok(Appended::Done { result, .. }) => Some(Ok(result)),
-                Ok(Appended::Elsewhere) => continue,
-                Ok(Appended::NoRoom) => None,
-                Ok(Appended::TooLarge { bytes, limit }) => Some(Err(too_large(record, bytes, limit))),
-                // It may have grown since we looked.
-                Err(()) => None,
-            };
+        let Some(topic) = self.0.parts.topics.get(record.topic) else { return Step::Wait(Wait::Topic) };
+        // A partition that is not there may have come since we looked.
+        let Ok(accumulator) = topic.accumulator(record) else { return Step::Wait(Wait::Topic) };
+        let appended = accumulator.append(record, timestamp_ms, &self.0.batches, room, take);
+        if !matches!(appended, Appended::Done { opened: false, .. }) {
+            self.tell(accumulator.slot.0, &appended);
+        }
+        match appended {
+            Appended::Done { result, .. } => Step::Done(Ok(result)),
+            Appended::TooLarge { bytes, limit } => Step::Done(Err(too_large(record, bytes, limit))),
+            Appended::Filled => Step::Wait(Wait::Turn),
+            Appended::NoRoom => Step::Wait(Wait::Room),
         }
     }
 
     /// Tells the driver of batches opened and filled.
+    #[cold]
     fn tell<T>(&self, slot: u32, appended: &Appended<T>) {
-        let (opened, filled) = match appended {
-            Appended::Done { opened, filled, .. } => (*opened, *filled),
-            // These may come after a batch was filled; asking in vain costs little.
-            Appended::Elsewhere | Appended::NoRoom | Appended::TooLarge { .. } => (false, true),
-        };
-        if filled {
-            self.0.parts.inbox.push(Event::Filled(slot));
-        }
-        if opened {
-            self.0.parts.inbox.push(Event::Opened(slot));
+        match appended {
+            Appended::Done { opened: true, .. } => self.0.parts.inbox.push(Event::Opened(slot)),
+            Appended::Filled => self.0.parts.inbox.push(Event::Filled(slot)),
+            Appended::Done { .. } | Appended::NoRoom | Appended::TooLarge { .. } => {}
         }
     }
 
-    /// Appends, waiting for the topic and for room.
+    /// Appends, waiting for whatever it takes.
     #[cold]
     async fn append<T>(
         &self,
         record: &Record<'_>,
         timestamp_ms: i64,
+        mut wait: Wait,
         mut take: impl FnMut(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
         let deadline = self.0.client.0.clock.after(self.0.enqueue_timeout);
-        self.learn(record, deadline).await?;
         let mut room = None;
         loop {
-            if let Some(appended) = self.append_now(record, timestamp_ms, &mut room, &mut take) {
-                return appended;
-            }
-            let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-            let wanted = (bytes + ROOM_BYTES_MIN).next_power_of_two();
-            // What is there already is not reserved twice.
-            drop(room.take());
-            let reserve = self.0.batches.budget.reserve(wanted);
-            match timeout_at(self.0.client.0.clock.timer(deadline), reserve).await {
-                Ok(reserved) => room = Some(reserved),
-                Err(_) => {
-                    let failure = Failure::Undelivered { after: self.0.enqueue_timeout, last: None };
-                    let doing = format!("{}: waiting for room in the producer's memory", doing(record));
-                    return Err(Error::harmless(doing, failure));
+            match wait {
+                // The full batch leaves while it is in the processor's caches, and before there are more of them.
+                Wait::Turn => tokio::task::yield_now().await,
+                Wait::Topic => self.learn(record, deadline).await?,
+                Wait::Room => {
+                    // What is there already is not reserved twice.
+                    drop(room.take());
+                    room = Some(self.room(record, deadline).await?);
                 }
+            }
+            match self.append_now(record, timestamp_ms, &mut room, &mut take) {
+                Step::Done(appended) => return appended,
+                Step::Wait(next) => wait = next,
             }
         }
     }
 
+    /// Memory for a batch that takes `record`.
+    async fn room(&self, record: &Record<'_>, deadline: Instant) -> Result<Reservation, Error> {
+        let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        let wanted = (bytes + ROOM_BYTES_MIN).next_power_of_two();
+        let reserve = self.0.batches.budget.reserve(wanted);
+        timeout_at(self.0.client.0.clock.timer(deadline), reserve).await.map_err(|_| {
+            let failure = Failure::Undelivered { after: self.0.enqueue_timeout, last: None };
+            let doing = format!("{}: waiting for room in the producer's memory", doing(record));
+            Error::harmless(doing, failure)
+        })
+    }
+
     /// Makes the record's topic and partition known.
     async fn learn(&self, record: &Record<'_>, deadline: Instant) -> Result<(), Error> {
-        let known = self.0.parts.topics.with(record.topic, |topic| topic.accumulator(record).map(drop));
-        if known == Some(Ok(())) {
+        let known = || self.0.parts.topics.get(record.topic).map(|topic| topic.accumulator(record).map(drop));
+        if known() == Some(Ok(())) {
             return Ok(());
         }
         let failed = |failure| Error::with_maybe_written(doing(record), failure, false);
         let topic = self.0.client.topic(record.topic, deadline).await.map_err(failed)?;
         let register = |added| self.0.parts.inbox.push(Event::Register(added));
         self.0.parts.topics.learn(&topic, register);
-        match self.0.parts.topics.with(record.topic, |topic| topic.accumulator(record).map(drop)) {
+        match known() {
             Some(Err(count)) => {
                 let why = format!("the topic has {count} partitions, counted from 0");
                 Err(Error::caller(doing(record), why))
@@ -264,16 +277,27 @@ impl Producer {
     }
 }
 
+/// How far an append came.
+enum Step<T> {
+    Done(Result<T, Error>),
+    Wait(Wait),
+}
+
+/// What an append waits for.
+enum Wait {
+    /// A batch was filled; its way out comes first.
+    Turn,
+    /// The topic, or the partition, is not known.
+    Topic,
+    Room,
+}
+
 /// What is waited for at least, so that a full budget is not handed out by the crumb.
 const ROOM_BYTES_MIN: usize = 4096;
 
-fn timestamp(record: &Record<'_>) -> i64 {
-    record.timestamp_ms.unwrap_or_else(|| millis_since_epoch(SystemTime::now()))
-}
-
 #[cold]
 fn doing(record: &Record<'_>) -> String {
-    match record.partition {
+    match record.chosen_partition() {
         Some(partition) => format!("writing to partition {partition} of topic {:?}", record.topic),
         None => format!("writing to topic {:?}", record.topic),
     }

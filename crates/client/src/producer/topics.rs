@@ -1,88 +1,124 @@
-//! The topics a producer has written to: found per record without a lock, changed rarely under one.
+//! The topics a producer has written to: found per record without a lock or a count of references.
+//!
+//! What is known is never forgotten, so a table that only grows will do: chains of cells that are set once.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::{BuildHasher as _, BuildHasherDefault};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use arc_swap::ArcSwap;
 use milena_core::Rng;
 use milena_core::metadata::Topic;
 use milena_core::partitioner::partition_for_key;
 use milena_core::producer::Slot;
+use rustc_hash::FxHasher;
 
 use super::accumulator::{Accumulator, Sticky};
 use crate::Record;
 
-/// The table. Its entries never change; a topic that grows gets a new one.
 pub(super) struct Topics {
-    table: ArcSwap<Vec<Arc<TopicEntry>>>,
+    /// Topics by the hash of their name.
+    chains: [Cell<TopicEntry>; CHAINS],
     registry: Mutex<Registry>,
 }
 
+type Cell<T> = OnceLock<Box<T>>;
+
+/// Enough for chains to be short with thousands of topics.
+const CHAINS: usize = 256;
+
 struct Registry {
+    names: Vec<Arc<str>>,
     next_slot: u32,
     rng: Rng,
 }
 
 pub(super) struct TopicEntry {
     name: Arc<str>,
-    partitions: Vec<Arc<Accumulator>>,
+    partitions: Partitions,
     sticky: Arc<Sticky>,
+    /// The next one of the same hash.
+    next: Cell<TopicEntry>,
+}
+
+struct Partitions {
+    all: Vec<Arc<Accumulator>>,
+    /// The partitions since the topic grew.
+    grown: Cell<Partitions>,
 }
 
 impl Topics {
     pub(super) fn new(rng: Rng) -> Self {
-        Self { table: ArcSwap::default(), registry: Mutex::new(Registry { next_slot: 0, rng }) }
+        Self {
+            chains: std::array::from_fn(|_| Cell::new()),
+            registry: Mutex::new(Registry { names: Vec::new(), next_slot: 0, rng }),
+        }
     }
 
-    /// Calls `found` with the entry of `name`, if there is one.
-    pub(super) fn with<T>(&self, name: &str, found: impl FnOnce(&TopicEntry) -> T) -> Option<T> {
-        let table = self.table.load();
-        // Most producers write to a few topics; a scan beats hashing there.
-        let entry = if table.len() <= 8 {
-            table.iter().find(|entry| &*entry.name == name)
-        } else {
-            table.binary_search_by(|entry| (*entry.name).cmp(name)).ok().map(|index| &table[index])
-        };
-        entry.map(|entry| found(entry))
+    /// The entry of `name`.
+    #[inline]
+    pub(super) fn get(&self, name: &str) -> Option<&TopicEntry> {
+        let mut cell = self.chain(name);
+        while let Some(entry) = cell.get() {
+            if *entry.name == *name {
+                return Some(entry);
+            }
+            cell = &entry.next;
+        }
+        None
+    }
+
+    #[inline]
+    fn chain(&self, name: &str) -> &Cell<TopicEntry> {
+        let hash = BuildHasherDefault::<FxHasher>::default().hash_one(name.as_bytes());
+        &self.chains[hash as usize % CHAINS]
     }
 
     /// Takes the partitions of `topic` in, and tells `register` of those that are new, in the order of their slots.
     pub(super) fn learn(&self, topic: &Topic, register: impl FnOnce(Vec<Arc<Accumulator>>)) {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = self.table.load_full();
-        let position = table.binary_search_by(|entry| entry.name.cmp(&topic.name));
-        let known = position.ok().map(|index| &table[index]);
         let count = topic.partitions.len() as u32;
-        if known.is_some_and(|known| known.partitions.len() as u32 >= count) {
+        let known = self.get(&topic.name);
+        let mut all = known.map(|known| known.partitions().to_vec()).unwrap_or_default();
+        if known.is_some() && all.len() >= count as usize {
             return;
         }
         let sticky = match known {
             Some(known) => Arc::clone(&known.sticky),
             None => Arc::new(Sticky::new(registry.rng.next_u64(), count)),
         };
-        let mut partitions = known.map(|known| known.partitions.clone()).unwrap_or_default();
         let mut added = Vec::new();
-        for index in partitions.len() as i32..count as i32 {
+        for index in all.len() as i32..count as i32 {
             let slot = Slot(registry.next_slot);
             registry.next_slot += 1;
             let accumulator = Accumulator::new(slot, Arc::clone(&topic.name), index, Arc::clone(&sticky));
             added.push(Arc::new(accumulator));
         }
-        partitions.extend(added.iter().cloned());
+        all.extend(added.iter().cloned());
         register(added);
         sticky.set_count(count);
-        let entry = Arc::new(TopicEntry { name: Arc::clone(&topic.name), partitions, sticky });
-        let mut next = Vec::clone(&table);
-        match position {
-            Ok(index) => next[index] = entry,
-            Err(index) => next.insert(index, entry),
+        let partitions = Partitions { all, grown: Cell::new() };
+        match known {
+            Some(known) => put_last(&known.partitions.grown, partitions, |grown| &grown.grown),
+            None => {
+                let entry =
+                    TopicEntry { name: Arc::clone(&topic.name), partitions, sticky, next: Cell::new() };
+                registry.names.push(Arc::clone(&topic.name));
+                put_last(self.chain(&topic.name), entry, |entry| &entry.next);
+            }
         }
-        self.table.store(Arc::new(next));
     }
 
     /// The names of all topics.
     pub(super) fn names(&self) -> Vec<Arc<str>> {
-        self.table.load().iter().map(|entry| Arc::clone(&entry.name)).collect()
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner).names.clone()
     }
+}
+
+/// Puts `item` behind the last one of a chain. Only one thread does so at a time: the registry is locked.
+fn put_last<T>(mut cell: &Cell<T>, item: T, next: impl Fn(&T) -> &Cell<T>) {
+    while let Some(taken) = cell.get() {
+        cell = next(taken);
+    }
+    let _ = cell.set(Box::new(item));
 }
 
 impl TopicEntry {
@@ -90,14 +126,72 @@ impl TopicEntry {
     ///
     /// # Errors
     /// When it names a partition that the topic does not have: how many it has.
-    pub(super) fn accumulator(&self, record: &Record<'_>) -> Result<&Arc<Accumulator>, usize> {
-        let index = match (record.partition, record.key) {
+    #[inline]
+    pub(super) fn accumulator(&self, record: &Record<'_>) -> Result<&Accumulator, usize> {
+        let partitions = self.partitions();
+        let index = match (record.chosen_partition(), record.key) {
             (Some(partition), _) => usize::try_from(partition).unwrap_or(usize::MAX),
-            (None, Some(key)) => {
-                partition_for_key(key, self.partitions.len() as u32).unwrap_or(u32::MAX) as usize
-            }
+            (None, Some(key)) => partition_for_key(key, partitions.len() as u32).unwrap_or(u32::MAX) as usize,
             (None, None) => self.sticky.current() as usize,
         };
-        self.partitions.get(index).ok_or(self.partitions.len())
+        partitions.get(index).map(|accumulator| &**accumulator).ok_or(partitions.len())
+    }
+
+    #[inline]
+    fn partitions(&self) -> &[Arc<Accumulator>] {
+        let mut partitions = &self.partitions;
+        while let Some(grown) = partitions.grown.get() {
+            partitions = grown;
+        }
+        &partitions.all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use milena_core::metadata::Snapshot;
+    use milena_messages::metadata::{MetadataResponse, MetadataResponsePartition, MetadataResponseTopic};
+
+    use super::*;
+
+    fn topic(name: &str, partitions: i32) -> Arc<Topic> {
+        let partition = |partition_index| MetadataResponsePartition { partition_index, ..Default::default() };
+        let topic = MetadataResponseTopic {
+            name: Some(name.into()),
+            partitions: (0..partitions).map(partition).collect(),
+            ..Default::default()
+        };
+        let response = MetadataResponse { topics: vec![topic], ..Default::default() };
+        Arc::clone(Snapshot::default().merge(&response, false).topic(name).expect("described"))
+    }
+
+    #[test]
+    fn many_topics_are_found_and_grow() {
+        let topics = Topics::new(Rng::seeded(1));
+        let mut slots = Vec::new();
+        for round in 1..=3 {
+            for index in 0..1000 {
+                topics.learn(&topic(&format!("topic-{index}"), round), |added| {
+                    slots.extend(added.iter().map(|accumulator| accumulator.slot.0));
+                });
+            }
+        }
+        assert_eq!(slots, (0..3000).collect::<Vec<_>>(), "slots are given out in order");
+        assert_eq!(topics.names().len(), 1000);
+        for index in 0..1000 {
+            let name = format!("topic-{index}");
+            let entry = topics.get(&name).expect("known");
+            let record = Record::to(&name);
+            let chosen = |partition| entry.accumulator(&record.clone().partition(partition));
+            assert_eq!(
+                chosen(2).map(|accumulator| (&*accumulator.topic, accumulator.partition)),
+                Ok((&*name, 2))
+            );
+            assert_eq!(chosen(3).err(), Some(3));
+            assert_eq!(chosen(i32::MIN).err(), Some(3));
+        }
+        assert!(topics.get("topic-1000").is_none());
+        // Fewer than before is old news.
+        topics.learn(&topic("topic-0", 1), |_| panic!("nothing is new"));
     }
 }
