@@ -21,7 +21,7 @@ fn resident_bytes() -> usize {
 }
 
 #[tokio::test]
-async fn hundreds_that_ask_for_much_and_never_read_cost_the_budget_and_nobody_s_time() {
+async fn many_who_ask_for_much_and_never_read_cost_the_budget_and_nobody_s_time() {
     const BUDGET: usize = 8 * MIB;
     let builder = Broker::builder().buffer_bytes_max(BUDGET).stall_timeout(Duration::from_secs(2));
     let cluster = start(builder).await;
@@ -32,7 +32,7 @@ async fn hundreds_that_ask_for_much_and_never_read_cost_the_budget_and_nobody_s_
     let resource =
         DescribeConfigsResource { resource_type: 2, resource_name: "good".into(), ..Default::default() };
     let request = DescribeConfigsRequest { resources: vec![resource; 400], ..Default::default() };
-    for _ in 0..200 {
+    for _ in 0..100 {
         let mut stranger = Client::of(&cluster).await;
         for _ in 0..4 {
             stranger.send(1, 4, &request).await;
@@ -48,13 +48,12 @@ async fn hundreds_that_ask_for_much_and_never_read_cost_the_budget_and_nobody_s_
     let started = Instant::now();
     asks_for_little.await;
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
-    let mut grown = 0;
-    eventually("many were hung up on", || {
-        grown = grown.max(resident_bytes().saturating_sub(before));
+    eventually("some were hung up on", || {
         let stats = cluster.stats();
         assert!(stats.buffered_bytes <= BUDGET, "{stats:?}");
-        stats.timed_out + stats.shed >= 50
+        let grown = resident_bytes().saturating_sub(before);
+        assert!(grown < 4 * BUDGET, "{} MiB", grown / MIB);
+        stats.timed_out + stats.shed >= 20
     })
     .await;
-    assert!(grown < 4 * BUDGET, "{} MiB", grown / MIB);
 }
