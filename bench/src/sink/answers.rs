@@ -69,7 +69,7 @@ pub(super) fn metadata(sink: &Sink, request: &MetadataRequest) -> MetadataRespon
         ..Default::default()
     });
     let topics = match &request.topics {
-        None => sink.topics.all().iter().map(|topic| describe(sink, topic)).collect(),
+        None => sink.topics.all().iter().map(describe).collect(),
         Some(wanted) => wanted
             .iter()
             .map(|wanted| {
@@ -82,7 +82,7 @@ pub(super) fn metadata(sink: &Sink, request: &MetadataRequest) -> MetadataRespon
                         topic_authorized_operations: OPERATIONS_OMITTED,
                         ..Default::default()
                     },
-                    |topic| describe(sink, topic),
+                    describe,
                 )
             })
             .collect(),
@@ -97,7 +97,7 @@ pub(super) fn metadata(sink: &Sink, request: &MetadataRequest) -> MetadataRespon
     }
 }
 
-fn describe(_: &Sink, topic: &Topic) -> MetadataResponseTopic {
+fn describe(topic: &Topic) -> MetadataResponseTopic {
     let partition = |(index, leader)| MetadataResponsePartition {
         partition_index: index,
         leader_id: leader,
@@ -172,7 +172,6 @@ fn list_offset(topic: Option<&Topic>, wanted: &ListOffsetsPartition) -> ListOffs
         Ok(partition) => ListOffsetsPartitionResponse {
             partition_index,
             offset: if wanted.timestamp == -1 { partition.log().end } else { partition.start() },
-            leader_epoch: 0,
             ..Default::default()
         },
         Err(error_code) => ListOffsetsPartitionResponse { partition_index, error_code, ..Default::default() },

@@ -49,6 +49,9 @@ pub(super) const CLIENTS: [Client; 12] = [
 /// Not a client.
 pub(super) const FLOOR: &str = "floor";
 
+/// Clients that cannot write exactly once: they are measured without, and their settings say so.
+pub(super) const NOT_IDEMPOTENT: [&str; 2] = ["kafka-go", "rskafka"];
+
 /// A driver that can be run, or why it cannot.
 #[derive(Debug)]
 pub(super) struct Driver {
@@ -63,9 +66,9 @@ const BUILD_DEADLINE: Duration = Duration::from_secs(1800);
 
 /// Builds what is wanted; what cannot be built says why.
 #[must_use]
-pub(super) fn build(wanted: &[Client]) -> Vec<Driver> {
+pub(super) fn build(program: &Path, wanted: &[Client]) -> Vec<Driver> {
     let built = |client: &Client| {
-        let command = command(*client).map_err(|error| format!("{error:#}"));
+        let command = command(program, *client).map_err(|error| format!("{error:#}"));
         if let Err(reason) = &command {
             eprintln!("{}: not built: {}", client.name, reason.lines().next().unwrap_or_default());
         }
@@ -86,11 +89,11 @@ pub(super) fn bench_program() -> anyhow::Result<PathBuf> {
     Ok(bench.join("target/release/milena-bench"))
 }
 
-fn command(client: Client) -> anyhow::Result<Vec<String>> {
+fn command(program: &Path, client: Client) -> anyhow::Result<Vec<String>> {
     let rivals = crate::root().join("bench/rivals");
     let text = |path: PathBuf| path.to_string_lossy().into_owned();
     match client.kind {
-        Kind::Own => Ok(vec![text(bench_program()?), client.name.into()]),
+        Kind::Own => Ok(vec![text(program.to_owned()), client.name.into()]),
         Kind::Rust => Ok(vec![text(build_rust(&rivals.join("rust"), client.name)?)]),
         Kind::Go => Ok(vec![text(build_go(&rivals.join("go"), client.name)?)]),
         Kind::Java => build_java(&rivals.join("java")),

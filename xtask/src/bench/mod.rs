@@ -7,6 +7,8 @@
 mod brokers;
 mod drivers;
 mod figures;
+mod gate;
+mod plot;
 mod report;
 mod run;
 mod scenario;
@@ -29,6 +31,7 @@ use self::summary::Summary;
 /// What `cargo xtask bench help` prints.
 const HELP: &str = "\
 Usage: cargo xtask bench [quick|full|NAME...] [--rounds N] [--clients A,B] [--limit SECONDS] [--out DIR]
+       cargo xtask bench gate [--record]
        cargo xtask bench list
 
 Measures Milena beside other clients, each with its own driver, on a broker that costs nothing, on real Kafka and on
@@ -41,6 +44,8 @@ NAME       that scenario, or all whose names contain this, such as produce-sink 
 --clients  which clients (all); the floor, which only moves the bytes, is one of them
 --limit    seconds that one run may take (60)
 --out      where to (target/bench, but for full)
+gate       fails when allocations, requests, wire bytes or instructions per record are beyond bench/allowance.txt and
+           bench/instructions.txt; --record writes them anew
 list       prints the scenarios and the clients
 ";
 
@@ -51,6 +56,7 @@ struct Options {
     clients: Vec<Client>,
     limit: Duration,
     out: Option<PathBuf>,
+    is_record: bool,
 }
 
 /// The command line.
@@ -69,6 +75,7 @@ pub fn run(args: lexopt::Parser) -> anyhow::Result<()> {
             println!("\n{}", CLIENTS.map(|client| client.name).join(" "));
             Ok(())
         }
+        Some("gate") => gate::run(options.is_record),
         _ => measure(&options),
     }
 }
@@ -78,7 +85,7 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     let (scenarios, is_full) = options.scenarios()?;
     let is_quick = options.words.is_empty() || options.words == ["quick"];
     let program = drivers::bench_program()?;
-    let drivers = drivers::build(&options.clients);
+    let drivers = drivers::build(&program, &options.clients);
     let target = crate::root().join("target/bench");
     let payloads = target.join("payloads");
     brokers::write_payloads(&program, &payloads)?;
@@ -103,14 +110,22 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     };
     report.write(&out)?;
     eprintln!("{} after {} s", out.join("report.md").display(), started.elapsed().as_secs());
+    let failed = report.failures_of(CLIENTS[0].name);
+    ensure!(failed.is_empty(), "{} failed in {}", CLIENTS[0].name, failed.join(", "));
     Ok(())
 }
 
 impl Options {
     fn parse(mut args: lexopt::Parser) -> anyhow::Result<Self> {
         let limit = Duration::from_secs(60);
-        let mut options =
-            Self { words: Vec::new(), rounds: None, clients: CLIENTS.to_vec(), limit, out: None };
+        let mut options = Self {
+            words: Vec::new(),
+            rounds: None,
+            clients: CLIENTS.to_vec(),
+            limit,
+            out: None,
+            is_record: false,
+        };
         while let Some(arg) = args.next()? {
             match arg {
                 Arg::Value(word) => options.words.push(word.string()?),
@@ -118,6 +133,7 @@ impl Options {
                 Arg::Long("rounds") => options.rounds = Some(args.value()?.parse()?),
                 Arg::Long("clients") => options.clients = clients(&args.value()?.string()?)?,
                 Arg::Long("limit") => options.limit = Duration::from_secs(args.value()?.parse()?),
+                Arg::Long("record") => options.is_record = true,
                 Arg::Long("out") => options.out = Some(args.value()?.into()),
                 other => return Err(other.unexpected().into()),
             }

@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use super::plot::PLOTS;
+use super::run::Missing;
 use super::summary::{Measure, Row, Summary};
 use super::targets;
 use crate::kafka::NEWEST;
@@ -43,7 +45,19 @@ impl Report {
             "scenarios": summaries,
         });
         fs::write(dir.join("report.json"), format!("{json:#}\n"))?;
+        for plot in &PLOTS {
+            if let Some(drawn) = plot.draw(&self.summaries) {
+                fs::write(dir.join(format!("{}.svg", plot.name)), drawn)?;
+            }
+        }
         Ok(())
+    }
+
+    /// Scenarios in which a client tried and failed.
+    pub(super) fn failures_of(&self, client: &str) -> Vec<&str> {
+        let rows = self.summaries.iter().filter_map(|summary| Some((summary, summary.row(client)?)));
+        let is_failed = |row: &Row| row.missing.iter().any(|missing| matches!(missing, Missing::Failed(_)));
+        rows.filter(|(_, row)| is_failed(row)).map(|(summary, _)| summary.scenario.name.as_str()).collect()
     }
 
     fn markdown(&self, machine: &Value) -> String {
@@ -59,10 +73,31 @@ impl Report {
             self.rounds
         );
         text += &self.versions();
+        for plot in PLOTS.iter().filter(|plot| plot.draw(&self.summaries).is_some()) {
+            let _ = write!(text, "\n![{}]({}.svg)\n", plot.title, plot.name);
+        }
         text += "\n## Figures to reach\n";
         text += &targets::print(&self.summaries);
         text += "\n## Scenarios\n";
         self.summaries.iter().for_each(|summary| text += &table(summary));
+        text += "\n## Settings\n\nAs each driver says what it set, where it is not the client's default.\n\n";
+        text += &self.settings();
+        text
+    }
+
+    /// Of each mode's first scenario in which the client has a row.
+    fn settings(&self) -> String {
+        let mut text = String::from("| mode | client | settings |\n|---|---|---|\n");
+        let mut seen = Vec::new();
+        for summary in &self.summaries {
+            let mode = summary.scenario.name.split('-').next().unwrap_or_default();
+            for row in summary.rows.iter().filter(|row| !row.settings.is_null()) {
+                if !seen.contains(&(mode, row.client)) {
+                    seen.push((mode, row.client));
+                    let _ = writeln!(text, "| {mode} | {} | `{}` |", row.client, row.settings);
+                }
+            }
+        }
         text
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::brokers::{Brokers, Target};
-use super::drivers::{Driver, FLOOR};
+use super::drivers::{self, Driver, FLOOR};
 use super::scenario::{Broker, SPECIAL_PARTITION, Scenario, Twist, Work};
 use crate::kafka::process;
 
@@ -113,7 +113,7 @@ fn run(
     let target = brokers.target(scenario, is_floor)?;
     let mut command = Command::new(&plan.program);
     command.arg("measure").arg(plan.limit.as_secs_f64().to_string()).args(words);
-    command.args(arguments(scenario, &target, &plan.payloads));
+    command.args(arguments(scenario, client, &target, &plan.payloads));
     // Output after the limit is the drivers' last chance to be heard.
     let output = process::run(command, None, plan.limit + Duration::from_secs(10))?;
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
@@ -133,7 +133,7 @@ fn floor_does(scenario: &Scenario) -> bool {
 }
 
 /// What every driver is told.
-fn arguments(scenario: &Scenario, target: &Target, payloads: &Path) -> Vec<String> {
+fn arguments(scenario: &Scenario, client: &str, target: &Target, payloads: &Path) -> Vec<String> {
     let mut words = Vec::new();
     let mut add = |name: &str, value: &dyn ToString| words.extend([format!("--{name}"), value.to_string()]);
     let values = payloads.join(scenario.payload.values());
@@ -145,7 +145,7 @@ fn arguments(scenario: &Scenario, target: &Target, payloads: &Path) -> Vec<Strin
             }
             add("codec", &codec);
             add("acks", &acks);
-            add("idempotent", &is_idempotent);
+            add("idempotent", &(is_idempotent && !drivers::NOT_IDEMPOTENT.contains(&client)));
             add("linger-ms", &5);
             add("batch-bytes", &1_000_000);
             "produce"
@@ -169,7 +169,10 @@ fn arguments(scenario: &Scenario, target: &Target, payloads: &Path) -> Vec<Strin
         }
         Work::Consume { records, codec, twist, .. } => {
             add("records", &wanted(records, scenario.partitions, twist));
-            add("codec", &codec);
+            if client == FLOOR {
+                // Clients find it in the batches.
+                add("codec", &codec);
+            }
             add("partitions", &scenario.partitions);
             add("partition-fetch-bytes", &10_485_760);
             add("fetch-bytes", &52_428_800);
@@ -185,20 +188,22 @@ fn arguments(scenario: &Scenario, target: &Target, payloads: &Path) -> Vec<Strin
             "consume"
         }
     };
-    add("values", &values.display());
+    if !matches!(scenario.work, Work::Consume { .. }) {
+        add("values", &values.display());
+    }
     add("bootstrap", &target.bootstrap);
     add("topic", &target.topic);
     words.insert(0, mode.to_owned());
     words
 }
 
-/// What the consumer waits for: everything but what is paused.
+/// What the consumer waits for: everything but what is paused or slow.
 fn wanted(records: u64, partitions: u32, twist: Twist) -> u64 {
-    if twist != Twist::Paused {
+    if !matches!(twist, Twist::Paused | Twist::Slow) {
         return records;
     }
-    let (partitions, paused) = (u64::from(partitions), u64::from(SPECIAL_PARTITION));
-    records - (records / partitions + u64::from(paused < records % partitions))
+    let (partitions, special) = (u64::from(partitions), u64::from(SPECIAL_PARTITION));
+    records - (records / partitions + u64::from(special < records % partitions))
 }
 
 /// The driver's line and, behind it, what it cost.
@@ -250,8 +255,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_paused_is_not_waited_for() {
+    fn what_is_paused_or_slow_is_not_waited_for() {
         assert_eq!(wanted(3_000_000, 6, Twist::Paused), 2_500_000);
+        assert_eq!(wanted(3_000_000, 6, Twist::Slow), 2_500_000);
         assert_eq!(wanted(10, 6, Twist::Paused), 8);
         assert_eq!(wanted(11, 6, Twist::None), 11);
     }
