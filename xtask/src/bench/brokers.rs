@@ -119,7 +119,9 @@ impl Brokers {
             self.filled.clear();
             let settings =
                 ["offsets.topic.num.partitions=1", "log.segment.delete.delay.ms=1000"].map(str::to_owned);
-            self.kafka.insert(nodes, Cluster::start_with(nodes as usize, NEWEST, &settings)?);
+            let cluster = Cluster::start_with(nodes as usize, NEWEST, &settings)?;
+            self.warm_up(&cluster.bootstrap())?;
+            self.kafka.insert(nodes, cluster);
         }
         Ok(self.kafka[&nodes].bootstrap())
     }
@@ -137,6 +139,27 @@ impl Brokers {
             ensure!(output.status.success(), "deleting {}: {said}", target.topic);
         }
         target.finish()
+    }
+
+    /// A Java broker is slow until its code is compiled, and that would be the first client's bad luck: so it first
+    /// takes and gives some millions of records that nobody measures.
+    fn warm_up(&self, bootstrap: &str) -> anyhow::Result<()> {
+        const RECORDS: &str = "2000000";
+        let values = self.payloads.join(Payload::Bytes(100).values());
+        let topic = format!("warm:6:{RECORDS}");
+        let run = |words: &[&str]| {
+            let mut command = Command::new(&self.program);
+            command.args(words).args(["--bootstrap", bootstrap]);
+            if words[1] != "consume" {
+                command.arg("--values").arg(&values);
+            }
+            let output = process::run(command, None, FILL_DEADLINE)?;
+            ensure!(output.status.success(), "warming up: {}", String::from_utf8_lossy(&output.stderr));
+            Ok(())
+        };
+        run(&["fill", "--topic", &topic, "--batch-bytes", "16384"])?;
+        run(&["milena", "produce", "--topic", "warm", "--records", RECORDS])?;
+        run(&["milena", "consume", "--topic", "warm", "--records", RECORDS])
     }
 
     fn fill(&self, bootstrap: &str, topic_spec: &str, scenario: &Scenario) -> anyhow::Result<()> {

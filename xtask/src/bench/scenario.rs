@@ -139,7 +139,7 @@ fn main_cells(table: &mut Vec<Scenario>, broker: Broker) {
             let is_main = matches!(bytes, 100 | 1024) && codec != "zstd";
             let is_quick = is_main && (broker == SINK || codec == "none");
             table.push(Scenario { is_quick, ..produce(broker, payload, codec) });
-            if is_main && broker == SINK {
+            if is_main {
                 table.push(produce(broker, payload, codec).with(|work| {
                     if let Work::Produce { is_keyed, .. } = work {
                         *is_keyed = true;
@@ -157,13 +157,6 @@ fn main_cells(table: &mut Vec<Scenario>, broker: Broker) {
 
 fn produce_variants(table: &mut Vec<Scenario>) {
     let payload = Payload::Bytes(100);
-    for codec in ["none", "lz4"] {
-        table.push(produce(Broker::Kafka(1), payload, codec).with(|work| {
-            if let Work::Produce { is_keyed, .. } = work {
-                *is_keyed = true;
-            }
-        }));
-    }
     for partitions in [1, 100, 1000] {
         table.push(Scenario { partitions, ..produce(SINK, payload, "none") }.named());
     }
@@ -346,7 +339,8 @@ impl Payload {
 }
 
 impl Twist {
-    fn suffix(self) -> String {
+    /// Behind the name of the same without it.
+    pub(super) fn suffix(self) -> String {
         match self {
             Self::None => String::new(),
             Self::OthersIdle => "-others-idle".into(),

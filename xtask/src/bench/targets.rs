@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use super::drivers::FLOOR;
-use super::summary::{Measure, Summary};
+use super::report::number;
+use super::scenario::{Broker, Twist, Work};
+use super::summary::{Measure, Row, Summary};
 
 const MILENA: &str = "milena";
 
@@ -40,9 +42,9 @@ pub(super) struct Verdict {
     pub(super) what: String,
     /// Ours.
     pub(super) ours: f64,
-    /// Theirs, and who they are.
-    pub(super) theirs: Option<(String, f64)>,
-    /// At most this (or at least, where `is_floor`).
+    /// Who it is compared with, and their figure.
+    pub(super) beside: Option<String>,
+    /// At most this, or at least, where more is better.
     pub(super) limit: f64,
     /// Ours over theirs, or ours alone.
     pub(super) ratio: f64,
@@ -61,7 +63,8 @@ impl Verdict {
 /// Everything that can be judged from these summaries.
 #[must_use]
 pub(super) fn verdicts(summaries: &[Summary]) -> Vec<Verdict> {
-    summaries.iter().flat_map(of_summary).collect()
+    let of = |summary| of_summary(summary).into_iter().chain(of_twist(summary, summaries));
+    summaries.iter().flat_map(of).collect()
 }
 
 fn of_summary(summary: &Summary) -> Vec<Verdict> {
@@ -72,58 +75,125 @@ fn of_summary(summary: &Summary) -> Vec<Verdict> {
             ["-sink-", "-kafka-"].iter().any(|broker| rest.strip_prefix(broker) == Some(target.cell))
         });
         if is_cell {
-            verdicts.extend(cpu(summary, Some(target.of_best), false));
-            verdicts.extend(target.of_floor.and_then(|limit| cpu(summary, Some(limit), true)));
+            verdicts.extend(cpu(summary, target.of_best, false));
+            verdicts.extend(target.of_floor.and_then(|limit| cpu(summary, limit, true)));
         }
     }
     verdicts.extend(throughput(summary));
     verdicts.extend(alone(summary, Measure::AllocationsPerRecord, "allocations per record", 0.01));
-    if name.starts_with("consume") {
+    if matches!(summary.scenario.work, Work::Consume { .. }) {
         verdicts.extend(alone(summary, Measure::WirePerByte, "wire bytes read per byte", 1.02));
     }
     verdicts.extend(sends(summary));
+    verdicts.extend(memory(summary));
     verdicts
 }
 
-/// The best other client's median, and its name.
-fn best(summary: &Summary, measure: Measure, more_is_better: bool) -> Option<(String, f64)> {
-    let others = summary.rows.iter().filter(|row| row.client != MILENA && row.client != FLOOR);
-    let figures = others.filter_map(|row| Some((row.client.to_owned(), row.median(measure)?)));
-    figures.reduce(|best, other| if (other.1 > best.1) == more_is_better { other } else { best })
+/// What a twist may cost, beside the same work without it.
+fn of_twist(summary: &Summary, all: &[Summary]) -> Vec<Verdict> {
+    let Work::Consume { twist, .. } = summary.scenario.work else { return Vec::new() };
+    let name = summary.scenario.name.strip_suffix(&twist.suffix()).unwrap_or_default();
+    let Some(plain) = all.iter().find(|other| other.scenario.name == name) else { return Vec::new() };
+    let beside = |measure, what: &str, limit, more_is_better| {
+        let ours = summary.row(MILENA)?.median(measure)?;
+        let theirs = plain.row(MILENA)?.median(measure)?;
+        let theirs = Some((format!("without: {}", number(theirs)), theirs));
+        verdict(summary, what, ours, theirs, limit, more_is_better)
+    };
+    let found = match twist {
+        Twist::None => None,
+        Twist::OthersIdle | Twist::Paused | Twist::Slow => {
+            beside(Measure::RecordsPerSecond, "records per second", 0.95, true)
+        }
+        Twist::Retain(_) => beside(Measure::RssMb, "peak RSS (MB)", 1.05, false),
+        Twist::IdlePartitions(_) => beside(Measure::CpuNsPerRecord, "CPU per record (ns)", 1.05, false),
+    };
+    found.into_iter().collect()
 }
 
-fn cpu(summary: &Summary, limit: Option<f64>, is_floor: bool) -> Option<Verdict> {
-    let ours = summary.row(MILENA)?.median(Measure::CpuNsPerRecord)?;
-    let theirs = if is_floor {
-        (FLOOR.to_owned(), summary.row(FLOOR)?.median(Measure::CpuNsPerRecord)?)
-    } else {
-        best(summary, Measure::CpuNsPerRecord, false)?
+/// No more than the least of those who are at least half as fast, and never more than the budget and a little.
+fn memory(summary: &Summary) -> Vec<Verdict> {
+    if summary.scenario.records().is_none() {
+        return Vec::new();
+    }
+    let Some(ours) = summary.row(MILENA) else { return Vec::new() };
+    let (Some(rss), Some(rate)) = (ours.median(Measure::RssMb), ours.median(Measure::RecordsPerSecond))
+    else {
+        return Vec::new();
     };
+    let is_fast = |row: &&Row| row.median(Measure::RecordsPerSecond).is_some_and(|other| other >= rate / 2.0);
+    let fast = others(summary).filter(is_fast);
+    let figures = fast.filter_map(|row| Some((row.client, row.median(Measure::RssMb)?)));
+    let least = figures.min_by(|one, other| one.1.total_cmp(&other.1));
+    let beside = least.and_then(|(who, least)| {
+        verdict(summary, "peak RSS (MB)", rss, Some((format!("{who} {}", number(least)), least)), 1.0, false)
+    });
+    let budget = verdict(summary, "peak RSS (MB)", rss, None, BUDGET_MB + 16.0, false);
+    beside.into_iter().chain(budget).collect()
+}
+
+/// The client's default, `memory_bytes_max`.
+const BUDGET_MB: f64 = 67.1;
+
+fn others(summary: &Summary) -> impl Iterator<Item = &Row> {
+    summary.rows.iter().filter(|row| row.client != MILENA && row.client != FLOOR)
+}
+
+/// Ours over theirs, or ours alone.
+fn verdict(
+    summary: &Summary,
+    what: &str,
+    ours: f64,
+    beside: Option<(String, f64)>,
+    limit: f64,
+    more_is_better: bool,
+) -> Option<Verdict> {
+    let ratio = beside.as_ref().map_or(ours, |(_, theirs)| ours / theirs);
     Some(Verdict {
         scenario: summary.scenario.name.clone(),
-        what: "CPU per record (ns)".into(),
+        what: what.into(),
         ours,
-        ratio: ours / theirs.1,
-        theirs: Some(theirs),
-        limit: limit?,
-        more_is_better: false,
+        beside: beside.map(|(who, _)| who),
+        limit,
+        ratio,
+        more_is_better,
     })
+    .filter(|verdict| verdict.ratio.is_finite())
+}
+
+/// The best other client's median, in words too.
+fn best(summary: &Summary, measure: Measure, more_is_better: bool) -> Option<(String, f64)> {
+    let figures = others(summary).filter_map(|row| Some((row.client, row.median(measure)?)));
+    let best = figures.reduce(|best, other| if (other.1 > best.1) == more_is_better { other } else { best });
+    best.map(|(who, theirs)| (format!("{who} {}", number(theirs)), theirs))
+}
+
+fn cpu(summary: &Summary, limit: f64, is_floor: bool) -> Option<Verdict> {
+    let measure = Measure::CpuNsPerRecord;
+    let ours = summary.row(MILENA)?.median(measure)?;
+    let beside = if is_floor {
+        let floor = summary.row(FLOOR)?.median(measure)?;
+        (format!("{FLOOR} {}", number(floor)), floor)
+    } else {
+        best(summary, measure, false)?
+    };
+    verdict(summary, "CPU per record (ns)", ours, Some(beside), limit, false)
 }
 
 /// On real Kafka, no slower than the best other.
 fn throughput(summary: &Summary) -> Option<Verdict> {
-    let name = &summary.scenario.name;
-    if !name.contains("-kafka") || !(name.starts_with("produce") || name.starts_with("consume")) {
-        return None;
+    let is_kafka =
+        matches!(summary.scenario.broker, Broker::Kafka(_)) && summary.scenario.records().is_some();
+    if is_kafka {
+        versus_best(summary, Measure::RecordsPerSecond, "records per second", 1.0, true)
+    } else {
+        None
     }
-    versus_best(summary, Measure::RecordsPerSecond, "records per second", 1.0, true)
 }
 
 fn sends(summary: &Summary) -> Vec<Verdict> {
-    if !summary.scenario.name.starts_with("send") {
-        return Vec::new();
-    }
-    let rate = if summary.scenario.name.ends_with("-16tasks") { 5.0 } else { 1.0 };
+    let Work::Send { tasks, .. } = summary.scenario.work else { return Vec::new() };
+    let rate = if tasks == 16 { 5.0 } else { 1.0 };
     let found = [
         versus_best(summary, Measure::RecordsPerSecond, "sends per second", rate, true),
         versus_best(summary, Measure::LatencyP50Us, "latency p50 (µs)", 1.0, false),
@@ -140,29 +210,11 @@ fn versus_best(
     more_is_better: bool,
 ) -> Option<Verdict> {
     let ours = summary.row(MILENA)?.median(measure)?;
-    let theirs = best(summary, measure, more_is_better)?;
-    Some(Verdict {
-        scenario: summary.scenario.name.clone(),
-        what: what.into(),
-        ours,
-        ratio: ours / theirs.1,
-        theirs: Some(theirs),
-        limit,
-        more_is_better,
-    })
+    verdict(summary, what, ours, Some(best(summary, measure, more_is_better)?), limit, more_is_better)
 }
 
 fn alone(summary: &Summary, measure: Measure, what: &str, limit: f64) -> Option<Verdict> {
-    let ours = summary.row(MILENA)?.median(measure)?;
-    Some(Verdict {
-        scenario: summary.scenario.name.clone(),
-        what: what.into(),
-        ours,
-        theirs: None,
-        limit,
-        ratio: ours,
-        more_is_better: false,
-    })
+    verdict(summary, what, summary.row(MILENA)?.median(measure)?, None, limit, false)
 }
 
 /// As a Markdown table.
@@ -176,17 +228,14 @@ pub(super) fn print(summaries: &[Summary]) -> String {
         "\n| scenario | figure | milena | beside | ratio | wanted | |\n|---|---|---|---|---|---|---|\n",
     );
     for verdict in &verdicts {
-        let beside = verdict
-            .theirs
-            .as_ref()
-            .map_or_else(String::new, |(who, theirs)| format!("{who} {}", super::report::number(*theirs)));
+        let beside = verdict.beside.as_deref().unwrap_or_default();
         let sign = if verdict.more_is_better { "≥" } else { "≤" };
         let _ = writeln!(
             text,
             "| {} | {} | {} | {beside} | {:.2} | {sign} {:.2} | {} |",
             verdict.scenario,
             verdict.what,
-            super::report::number(verdict.ours),
+            number(verdict.ours),
             verdict.ratio,
             verdict.limit,
             if verdict.is_reached() { "reached" } else { "**not reached**" },
@@ -207,20 +256,46 @@ mod tests {
         let verdicts = verdicts(&[summary("produce-kafka-100B-none", &clients)]);
         let told: Vec<_> = verdicts
             .iter()
+            .filter(|verdict| !verdict.what.contains("RSS"))
             .map(|verdict| {
-                let beside = verdict.theirs.as_ref().map_or("", |(who, _)| who.as_str());
+                let beside = verdict.beside.as_deref().unwrap_or_default();
                 (beside, (verdict.ratio * 1000.0).round() / 1000.0, verdict.is_reached())
             })
             .collect();
-        assert_eq!(told, [("franz-go", 0.225, true), ("floor", 4.5, true), ("franz-go", 1.5, true)]);
+        let expected =
+            [("franz-go 400", 0.225, true), ("floor 20.0", 4.5, true), ("franz-go 2.00 M", 1.5, true)];
+        assert_eq!(told, expected);
     }
 
     #[test]
     fn a_cell_is_judged_by_its_own_target() {
         let clients = [("milena", 3e6, 150.0), ("franz-go", 2e6, 400.0)];
-        let keyed = verdicts(&[summary("produce-sink-100B-lz4-keyed", &clients)]);
-        assert_eq!(keyed.iter().map(|verdict| verdict.limit).collect::<Vec<_>>(), [0.5]);
-        let other = verdicts(&[summary("produce-sink-10B-none", &clients)]);
-        assert_eq!(other, []);
+        let limits = |name| {
+            let verdicts = verdicts(&[summary(name, &clients)]);
+            let cpu = verdicts.iter().filter(|verdict| verdict.what.contains("CPU"));
+            cpu.map(|verdict| verdict.limit).collect::<Vec<_>>()
+        };
+        assert_eq!(limits("produce-sink-100B-lz4-keyed"), [0.5]);
+        assert!(limits("produce-sink-10B-none").is_empty());
+    }
+
+    #[test]
+    fn a_twist_is_judged_beside_the_same_without_it() {
+        let plain = summary("consume-sink-100B-none-batches16K", &[("milena", 4e6, 100.0)]);
+        let paused = summary("consume-sink-100B-none-batches16K-paused", &[("milena", 3.9e6, 100.0)]);
+        let idle = summary("consume-sink-100B-none-batches16K-idle10000", &[("milena", 4e6, 110.0)]);
+        let verdicts = verdicts(&[plain, paused, idle]);
+        let told = verdicts.iter().filter(|verdict| verdict.beside.is_some());
+        let told: Vec<_> =
+            told.map(|verdict| ((verdict.ratio * 1000.0).round(), verdict.is_reached())).collect();
+        assert_eq!(told, [(975.0, true), (1100.0, false)]);
+    }
+
+    #[test]
+    fn memory_is_judged_beside_those_who_are_half_as_fast() {
+        let clients = [("milena", 4e6, 100.0), ("slow", 1e6, 1.0), ("fast", 3e6, 1.0)];
+        let verdicts = verdicts(&[summary("consume-sink-10B-none", &clients)]);
+        let rss: Vec<_> = verdicts.iter().filter_map(|verdict| verdict.beside.clone()).collect();
+        assert_eq!(rss, ["fast 5.00"]);
     }
 }
