@@ -58,7 +58,10 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        let mut builder = client_from(&self.properties)?.connect_timeout(self.timeout);
+        // What is set by name is the last word.
+        let timeout = self.timeout.as_millis().to_string();
+        let timeouts = ["connect_timeout", "request_timeout"].map(|name| (name.into(), timeout.clone()));
+        let mut builder = client_from(&[&timeouts, &*self.properties].concat())?;
         if let Some(bootstrap) = &self.bootstrap {
             builder = builder.bootstrap(bootstrap);
         }

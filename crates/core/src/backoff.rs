@@ -62,10 +62,11 @@ impl Retry {
         failure.is_retriable() || (failure.is_malformed() && self.malformed < 2)
     }
 
-    /// Whether the last failure is worth telling people, who may be waiting: the third in a row, the sixth, the
-    /// twelfth. One or two are a leader that moves.
-    pub fn is_notable(&self) -> bool {
-        self.failures.is_multiple_of(3) && (self.failures / 3).is_power_of_two()
+    /// Whether `failure`, the last one, is worth telling people, who may be waiting: the third in a row, the sixth, the
+    /// twelfth, as one or two are a leader that moves; and silence, which has lasted long already.
+    pub fn is_notable(&self, failure: &Failure) -> bool {
+        let is_their_turn = self.failures.is_multiple_of(3) && (self.failures / 3).is_power_of_two();
+        is_their_turn || matches!(failure, Failure::TimedOut { sent: true, .. })
     }
 
     /// Something changed that makes the next attempt promising: no need to wait any longer.
@@ -117,12 +118,14 @@ mod tests {
         let (mut retry, mut now, mut told) = (Retry::default(), Instant::ORIGIN, Vec::new());
         for failures in 1..=100 {
             now = retry.failed(now, &BACKOFF, &mut rng);
-            if retry.is_notable() {
+            if retry.is_notable(&Failure::Closed) {
                 told.push(failures);
             }
             assert!(failures != 3 || now - Instant::ORIGIN < Duration::from_secs(1));
         }
         assert_eq!(told, [3, 6, 12, 24, 48, 96]);
+        let silence = Failure::TimedOut { peer: "broker".into(), after: Duration::from_secs(30), sent: true };
+        assert!(retry.is_notable(&silence));
     }
 
     #[test]

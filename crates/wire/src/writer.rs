@@ -63,12 +63,6 @@ impl Writer {
         Self::default()
     }
 
-    /// An empty writer that fills `buffer` first, from its start.
-    pub fn with_buffer(mut buffer: Vec<u8>) -> Self {
-        buffer.clear();
-        Self { head: buffer, ..Self::default() }
-    }
-
     /// Whether lengths that follow are in the flexible form (KIP-482).
     pub fn set_flexible(&mut self, flexible: bool) {
         self.flexible = flexible;
@@ -447,9 +441,19 @@ impl WireFrame {
         out
     }
 
-    /// The fields' buffer, to be used again once everything was sent.
-    pub fn into_buffer(self) -> Vec<u8> {
-        self.head
+    /// An empty writer over this frame's memory, which saves the next frame its allocations. Linked payloads are let go.
+    ///
+    /// ```
+    /// let mut writer = milena_wire::Writer::new();
+    /// writer.i32(7);
+    /// let mut writer = writer.finish().into_writer();
+    /// writer.i32(8);
+    /// assert_eq!(writer.finish().to_vec(), [0, 0, 0, 8]);
+    /// ```
+    pub fn into_writer(mut self) -> Writer {
+        self.head.clear();
+        self.links.clear();
+        Writer { head: self.head, links: self.links, ..Writer::default() }
     }
 
     fn for_each_chunk<'a>(&'a self, mut visit: impl FnMut(&'a [u8]) -> bool) {

@@ -8,7 +8,7 @@ use milena_core::{BrokerVersions, Failure, Instant, NoCommonVersion};
 use milena_messages::header::RequestHeader;
 use milena_messages::{ApiKey, Message, Request};
 use milena_wire::{EncodeError, Reader, Str, Writer};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// A request for one broker. The version is chosen when a connection is there, because versions belong to it.
 pub(crate) struct Call {
@@ -23,9 +23,16 @@ pub(crate) struct Call {
 }
 
 /// Where the outcome goes. Dropped without one, it says that the connection is gone: no caller waits forever.
-pub(crate) struct Reply(Option<OnOutcome>);
+pub(crate) struct Reply(Option<Outlet>);
 
-type OnOutcome = Box<dyn FnOnce(Result<Answer, Failure>) + Send>;
+enum Outlet {
+    Once(oneshot::Sender<Result<Answer, Failure>>),
+    /// For who has many requests under way.
+    Many(u64, Landing),
+}
+
+/// Where the outcomes of numbered requests land.
+pub(crate) type Landing = mpsc::UnboundedSender<(u64, Result<Answer, Failure>)>;
 
 /// A response, decoded only as far as to know whose it is.
 #[derive(Debug)]
@@ -101,28 +108,34 @@ impl Call {
 }
 
 impl Reply {
-    pub(crate) fn to(reply: impl FnOnce(Result<Answer, Failure>) + Send + 'static) -> Self {
-        Self(Some(Box::new(reply)))
+    pub(crate) fn to(landing: &Landing, number: u64) -> Self {
+        Self(Some(Outlet::Many(number, landing.clone())))
     }
 
     pub(crate) fn channel() -> (Self, oneshot::Receiver<Result<Answer, Failure>>) {
         let (sender, receiver) = oneshot::channel();
-        // A caller who has gone away wants no answer.
-        (Self::to(move |outcome| drop(sender.send(outcome))), receiver)
+        (Self(Some(Outlet::Once(sender))), receiver)
     }
 
     pub(super) fn send(mut self, outcome: Result<Answer, Failure>) {
-        if let Some(reply) = self.0.take() {
-            reply(outcome);
+        self.say(outcome);
+    }
+
+    fn say(&mut self, outcome: Result<Answer, Failure>) {
+        // A caller who has gone away wants no answer.
+        match self.0.take() {
+            Some(Outlet::Once(sender)) => drop(sender.send(outcome)),
+            Some(Outlet::Many(number, landing)) => drop(landing.send((number, outcome))),
+            None => {}
         }
     }
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if let Some(reply) = self.0.take() {
+        if self.0.is_some() {
             let reason = Arc::from("its task ended");
-            reply(Err(Failure::Lost { peer: Arc::from("the connection"), reason, sent: true }));
+            self.say(Err(Failure::Lost { peer: Arc::from("the connection"), reason, sent: true }));
         }
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Connection {
     versions: BrokerVersions,
     in_flight: InFlight<Pending>,
     outgoing: VecDeque<Outgoing>,
+    /// The memory of a frame that was sent, for the next one.
+    spare: Option<Writer>,
 }
 
 /// A request whose response is to come.
@@ -61,6 +63,8 @@ pub(super) enum End {
 
 /// So many requests may wait for responses on one connection. A broker works on one at a time.
 const IN_FLIGHT_MAX: usize = 128;
+/// A larger frame's memory is not kept for the next one.
+const SPARE_BYTES_MAX: usize = 16 << 10;
 /// Slices handed to one vectored write; Linux takes 1024.
 const SLICES: usize = 64;
 
@@ -83,6 +87,7 @@ impl Connection {
             versions: BrokerVersions::default(),
             in_flight: InFlight::new(),
             outgoing: VecDeque::new(),
+            spare: None,
         };
         let mut handshake = Handshake::new();
         loop {
@@ -207,10 +212,10 @@ impl Connection {
         }
     }
 
-    fn encode(&self, request: &dyn AnyRequest, version: i16) -> Result<WireFrame, Failure> {
+    fn encode(&mut self, request: &dyn AnyRequest, version: i16) -> Result<WireFrame, Failure> {
         let correlation = self.in_flight.next_correlation();
         let header = request_header(request.api(), version, correlation.0, &self.client_id);
-        let mut writer = Writer::new();
+        let mut writer = self.spare.take().unwrap_or_default();
         encode_frame(&mut writer, &header, request, version)
             .map_err(|error| Failure::Caller(format!("the request cannot be encoded: {error}").into()))?;
         Ok(writer.finish())
@@ -250,7 +255,10 @@ impl Connection {
             if !first.frame.is_empty() {
                 return;
             }
-            let unanswered = self.outgoing.pop_front().and_then(|outgoing| outgoing.unanswered);
+            let Some(Outgoing { frame, unanswered }) = self.outgoing.pop_front() else { return };
+            if frame.own_bytes() <= SPARE_BYTES_MAX {
+                self.spare = Some(frame.into_writer());
+            }
             if let Some((version, reply)) = unanswered {
                 reply.send(Ok(Answer { body: Bytes::new(), version, peer: Arc::clone(&self.peer) }));
             }
@@ -261,19 +269,19 @@ impl Connection {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         let expected = self.in_flight.front().map_or(0, |pending| pending.answer_bytes_expected);
         let frame = ready!(self.frames.poll_next(cx, &mut *self.stream, expected));
-        Poll::Ready(frame.map_err(|error| self.frames_failure(error)).and_then(|frame| self.dispatch(&frame)))
+        Poll::Ready(frame.map_err(|error| self.frames_failure(error)).and_then(|frame| self.dispatch(frame)))
     }
 
-    fn dispatch(&mut self, frame: &Bytes) -> Result<(), Failure> {
+    fn dispatch(&mut self, mut frame: Bytes) -> Result<(), Failure> {
         let malformed =
             |reason: String| Failure::Malformed { peer: Arc::clone(&self.peer), reason: reason.into() };
-        let mut reader = Reader::new(frame);
+        let mut reader = Reader::new(&frame);
         let correlation =
             reader.i32("ResponseHeader.CorrelationId").map_err(|error| malformed(error.to_string()))?;
         let pending = self.in_flight.pop(CorrelationId(correlation)).map_err(|unexpected| {
             malformed(format!("{unexpected}; it does not speak Kafka, or answers were mixed up"))
         })?;
-        let mut reader = Reader::new(frame);
+        let mut reader = Reader::new(&frame);
         let header =
             ResponseHeader::decode(&mut reader, pending.api.response_header_version(pending.version));
         if let Err(error) = header {
@@ -281,9 +289,10 @@ impl Connection {
             pending.reply.send(Err(failure.clone()));
             return Err(failure);
         }
-        let body = frame.slice(reader.offset()..);
+        let head_bytes = reader.offset();
+        frame.advance(head_bytes);
         let peer = Arc::clone(&self.peer);
-        pending.reply.send(Ok(Answer { body, version: pending.version, peer }));
+        pending.reply.send(Ok(Answer { body: frame, version: pending.version, peer }));
         Ok(())
     }
 

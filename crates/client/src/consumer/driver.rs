@@ -11,7 +11,7 @@ use super::queue::{Frame, Queue, Queued, Ready};
 use crate::budget::Reservation;
 use crate::client::{address_of, report};
 use crate::clock::sleep_until;
-use crate::connection::{Answer, Call, Links, Reply, Typed};
+use crate::connection::{Answer, Call, Landing, Links, Reply, Typed};
 use crate::{Client, Error};
 
 /// What the consumer tells the driver.
@@ -43,9 +43,14 @@ impl Commands {
     }
 }
 
-enum Landed {
-    Fetch { lane: LaneId, number: u64, outcome: Result<Answer, Failure>, reservation: Reservation },
-    Lookup { number: u64, outcome: Result<Answer, Failure> },
+/// What became of a request.
+type Landed = (u64, Result<Answer, Failure>);
+
+/// A fetch under way, and the memory for its answer.
+struct Fetching {
+    lane: LaneId,
+    number: u64,
+    reservation: Reservation,
 }
 
 pub(super) struct Driver {
@@ -58,7 +63,9 @@ pub(super) struct Driver {
     /// A fetch waits at the broker for records, and what else is asked must not wait behind it.
     lookup_links: Links,
     landed: mpsc::UnboundedReceiver<Landed>,
-    land: mpsc::UnboundedSender<Landed>,
+    land: Landing,
+    /// One per lane. Other requests that land are lookups.
+    fetching: Vec<Fetching>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     fetch_bytes_max: usize,
     /// Partitions were assigned whose leaders the machine does not know yet.
@@ -89,6 +96,7 @@ impl Driver {
             queues: Vec::new(),
             landed,
             land,
+            fetching: Vec::new(),
             fetch_bytes_max,
             is_unrouted: false,
         }
@@ -152,23 +160,20 @@ impl Driver {
         self.lookup_links.retain(is_current);
     }
 
-    fn handle_landed(&mut self, landed: Landed) {
+    fn handle_landed(&mut self, (number, outcome): Landed) {
         let now = self.now();
-        match landed {
-            Landed::Lookup { number, outcome } => {
-                let answer = outcome.and_then(|answer| answer.decode());
-                self.source.handle_lookup(number, answer, now);
-            }
-            Landed::Fetch { lane, number, outcome, mut reservation } => {
-                let bytes = outcome.as_ref().map_or(0, |answer| answer.body.len());
-                reservation.resize(bytes);
-                let answer = outcome.and_then(|answer| answer.decode());
-                self.source.handle_fetched(lane, number, answer, now);
-                let freed = Arc::clone(&self.commands.arrived);
-                let frame = Arc::new(Frame { reservation: Some(reservation), freed });
-                self.deliver(Some(&frame));
-            }
-        }
+        let Some(fetch) = self.fetching.iter().position(|fetch| fetch.number == number) else {
+            let answer = outcome.and_then(|answer| answer.decode());
+            return self.source.handle_lookup(number, answer, now);
+        };
+        let Fetching { lane, mut reservation, .. } = self.fetching.swap_remove(fetch);
+        let bytes = outcome.as_ref().map_or(0, |answer| answer.body.len());
+        reservation.resize(bytes);
+        let answer = outcome.and_then(|answer| answer.decode());
+        self.source.handle_fetched(lane, number, answer, now);
+        let freed = Arc::clone(&self.commands.arrived);
+        let frame = Arc::new(Frame { reservation: Some(reservation), freed });
+        self.deliver(Some(&frame));
     }
 
     /// Hands on what the machine has for the application. Batches all come from `frame`.
@@ -253,13 +258,11 @@ impl Driver {
         }
     }
 
-    fn fetch(&self, fetch: Fetch) {
-        let Fetch { lane, number, request, version_max, deadline } = fetch;
-        let bytes = usize::try_from(request.max_bytes).unwrap_or(0);
+    fn fetch(&mut self, fetch: Fetch) {
+        let Fetch { lane, number, request, version_max, bytes_expected: bytes, deadline } = fetch;
         let reservation = self.client.0.fetch_budget.reserve_beyond(bytes);
-        let land = self.land.clone();
-        let reply =
-            Reply::to(move |outcome| drop(land.send(Landed::Fetch { lane, number, outcome, reservation })));
+        self.fetching.push(Fetching { lane, number, reservation });
+        let reply = Reply::to(&self.land, number);
         let call = Call::new(Typed { request, version_max }, deadline, deadline - self.now(), reply);
         match address_of(&self.client.snapshot(), lane.broker) {
             Ok(address) => self.fetch_links[usize::from(lane.lane)].to(&address).send(call.expecting(bytes)),
@@ -269,8 +272,7 @@ impl Driver {
 
     fn look_up(&self, lookup: Lookup) {
         let Lookup { broker, number, request, deadline } = lookup;
-        let land = self.land.clone();
-        let reply = Reply::to(move |outcome| drop(land.send(Landed::Lookup { number, outcome })));
+        let reply = Reply::to(&self.land, number);
         let call =
             Call::new(Typed { request, version_max: i16::MAX }, deadline, deadline - self.now(), reply);
         match address_of(&self.client.snapshot(), broker) {

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use milena_core::metadata::{Destination, Snapshot};
-use milena_core::producer::{FlushId, Producer as Machine, RequestId, Settled, Ticket, Transmit};
+use milena_core::producer::{Acks, FlushId, Producer as Machine, RequestId, Settled, Ticket, Transmit};
 use milena_core::{Failure, Instant};
 use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -21,7 +21,7 @@ use super::seal::{Parcel, Sealer};
 use super::topics::Topics;
 use crate::client::{address_of, report};
 use crate::clock::sleep_until;
-use crate::connection::{Answer, Call, Links, Reply, Typed};
+use crate::connection::{Answer, Call, Landing, Links, Reply, Typed};
 use crate::{Client, Error};
 
 /// What handles tell the driver.
@@ -73,16 +73,12 @@ impl PostFailures {
 }
 
 /// What became of a request.
-struct Landed {
-    id: RequestId,
-    /// Whether the broker answers it at all; if not, the outcome only tells that it was written.
-    is_answered: bool,
-    outcome: Result<Answer, Failure>,
-}
+type Landed = (u64, Result<Answer, Failure>);
 type AskingIdentity = Pin<Box<dyn Future<Output = Result<InitProducerIdResponse, Failure>> + Send>>;
 
 pub(super) struct Driver {
     pub(super) client: Client,
+    acks: Acks,
     pub(super) machine: Machine<Parcel>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) topics: Arc<Topics>,
@@ -92,7 +88,7 @@ pub(super) struct Driver {
     pub(super) links: Links,
     accumulators: Vec<Arc<Accumulator>>,
     landed: mpsc::UnboundedReceiver<Landed>,
-    land: mpsc::UnboundedSender<Landed>,
+    land: Landing,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     asking: Option<AskingIdentity>,
     flushing: Vec<(FlushId, oneshot::Sender<()>)>,
@@ -111,6 +107,7 @@ pub(super) struct Parts {
 impl Driver {
     pub(super) fn new(
         client: Client,
+        acks: Acks,
         machine: Machine<Parcel>,
         parts: &Parts,
         sealer: Sealer,
@@ -122,6 +119,7 @@ impl Driver {
             links: client.new_links(),
             snapshot: client.watch_snapshot(),
             client,
+            acks,
             machine,
             inbox: Arc::clone(&parts.inbox),
             topics: Arc::clone(&parts.topics),
@@ -223,10 +221,11 @@ impl Driver {
     }
 
     fn handle_landed(&mut self, landed: Landed) {
-        let Landed { id, is_answered, outcome } = landed;
-        let now = self.now();
+        let (number, outcome) = landed;
+        let (id, now) = (RequestId(number), self.now());
         let decoded = match outcome {
-            Ok(_) if !is_answered => return self.machine.handle_written(id, now),
+            // The broker answers nothing: this only tells that it was written.
+            Ok(_) if self.acks == Acks::None => return self.machine.handle_written(id, now),
             Ok(answer) => answer.decode(),
             Err(failure) => Err(failure),
         };
@@ -291,8 +290,7 @@ impl Driver {
 
     fn transmit(&mut self, transmit: Transmit) {
         let Transmit { id, broker, request, version_max, is_answered, deadline } = transmit;
-        let land = self.land.clone();
-        let reply = Reply::to(move |outcome| drop(land.send(Landed { id, is_answered, outcome })));
+        let reply = Reply::to(&self.land, id.0);
         let timeout = deadline - self.now();
         let call = Call::new(Typed { request, version_max }, deadline, timeout, reply);
         let call = if is_answered { call } else { call.unanswered() };

@@ -401,7 +401,7 @@ impl ProducerBuilder {
         let (done, sealed) = mpsc::unbounded_channel();
         let sealer = Sealer::new(settings.compression, settings.compression_level, done);
         let machine = Machine::new(machine, client.rng());
-        tokio::spawn(Driver::new(client.clone(), machine, &parts, sealer, sealed).run());
+        tokio::spawn(Driver::new(client.clone(), settings.acks, machine, &parts, sealer, sealed).run());
         let batches = BatchSettings {
             pool: client.0.pool.clone(),
             budget: client.0.produce_budget.clone(),

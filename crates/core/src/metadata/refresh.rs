@@ -101,7 +101,7 @@ impl Refresh {
     fn look_again(&mut self, doing: Arc<str>, failure: Failure, now: Instant) {
         self.wanted = true;
         self.retry.failed(now, &self.settings.backoff, &mut self.rng);
-        if self.retry.is_notable() {
+        if self.retry.is_notable(&failure) {
             self.notice = Some(Notice { doing, failure, failures: self.retry.failures() });
         }
     }

@@ -114,7 +114,7 @@ impl<B: SealedBatch> Producer<B> {
         if retry.is_ready(now) {
             let again = retry.failed_by(failure, now, &backoff, &mut self.rng);
             self.timers.push(Reverse((again, Timer::Sink(broker))));
-            if retry.is_notable() {
+            if retry.is_notable(failure) {
                 self.notices.push_back(Notice {
                     doing: format!("producing to broker {broker}").into(),
                     failure: failure.clone(),
@@ -190,7 +190,7 @@ impl<B: SealedBatch> Producer<B> {
             let again = partition.retry.failed_by(failure, now, &backoff, &mut self.rng);
             self.timers.push(Reverse((again, Timer::Slot(slot))));
             // What happens to connections is told of the broker, once for all its partitions.
-            if partition.retry.is_notable() && failure.code().is_some() {
+            if partition.retry.is_notable(failure) && failure.code().is_some() {
                 let doing =
                     format!("writing to partition {} of topic {:?}", partition.index, partition.topic);
                 let failures = partition.retry.failures();
@@ -231,10 +231,11 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    pub(super) fn land_all(&mut self, slots: &[Slot], now: Instant) {
-        for slot in slots {
-            self.land(*slot, now);
+    pub(super) fn land_all(&mut self, mut slots: Vec<Slot>, now: Instant) {
+        for slot in slots.drain(..) {
+            self.land(slot, now);
         }
+        self.spare_slots = slots;
     }
 
     /// After something of `slot` landed or changed: gathers what came back, closes a gap, and goes on.

@@ -68,6 +68,8 @@ pub struct Producer<B> {
     flushes: Flushes,
     next_request: u64,
     next_ticket: u64,
+    /// An empty list for the next request.
+    spare_slots: Vec<Slot>,
     /// Why everything is given up, once it is.
     ended: Option<Failure>,
 }
@@ -125,6 +127,7 @@ impl<B: SealedBatch> Producer<B> {
             flushes: Flushes { first: 0, outstanding: VecDeque::from([0]) },
             next_request: 0,
             next_ticket: 0,
+            spare_slots: Vec::new(),
             ended: None,
         }
     }
@@ -265,7 +268,7 @@ impl<B: SealedBatch> Producer<B> {
                 self.timers.push(Reverse((again, Timer::Identity)));
                 if failure.is_retriable() {
                     self.remember(&failure);
-                    if self.identity_retry.is_notable() {
+                    if self.identity_retry.is_notable(&failure) {
                         let failures = self.identity_retry.failures();
                         self.notices.push_back(Notice {
                             doing: "asking for a producer id".into(),
@@ -282,15 +285,16 @@ impl<B: SealedBatch> Producer<B> {
 
     /// An answer came.
     pub fn handle_response(&mut self, id: RequestId, response: &ProduceResponse, now: Instant) {
-        let Some(request) = self.end_request(id) else { return };
+        let Some(mut request) = self.end_request(id) else { return };
         let throttle = Duration::from_millis(u64::try_from(response.throttle_time_ms).unwrap_or(0));
         let answers = response
             .responses
             .iter()
             .flat_map(|topic| topic.partition_responses.iter().map(move |partition| (topic, partition)));
-        let mut missing = request.slots.clone();
+        // Those answered come first, the others behind them.
+        let mut answered = 0;
         for (topic, answer) in answers {
-            let found = missing.iter().position(|slot| {
+            let found = request.slots[answered..].iter().position(|slot| {
                 let partition = &self.partitions[slot.0 as usize];
                 partition.index == answer.index
                     && (topic.name == partition.topic_name
@@ -298,13 +302,14 @@ impl<B: SealedBatch> Producer<B> {
             });
             // What we did not ask for, or is answered twice, is ignored.
             let Some(found) = found else { continue };
-            let slot = missing.remove(found);
-            self.handle_answer(slot, id, answer, now);
+            request.slots.swap(answered, answered + found);
+            self.handle_answer(request.slots[answered], id, answer, now);
+            answered += 1;
         }
-        for slot in missing {
+        for slot in &request.slots[answered..] {
             let reason = Arc::from("the answer says nothing of a partition of the request");
             self.handle_landed(
-                slot,
+                *slot,
                 id,
                 &Failure::Malformed { peer: Arc::from("broker"), reason },
                 true,
@@ -318,7 +323,7 @@ impl<B: SealedBatch> Producer<B> {
             self.timers.push(Reverse((until, Timer::Sink(request.broker))));
         }
         self.hint_leaders(response);
-        self.land_all(&request.slots, now);
+        self.land_all(request.slots, now);
     }
 
     /// A request that gets no answer (`acks=0`) was handed to the network.
@@ -328,7 +333,7 @@ impl<B: SealedBatch> Producer<B> {
             let outcome = Outcome::Written { base_offset: None, log_append_time_ms: None };
             self.settle_flight(*slot, id, outcome);
         }
-        self.land_all(&request.slots, now);
+        self.land_all(request.slots, now);
     }
 
     /// A request failed without an answer.
@@ -344,7 +349,7 @@ impl<B: SealedBatch> Producer<B> {
             }
         }
         self.metadata_wanted = true;
-        self.land_all(&request.slots, now);
+        self.land_all(request.slots, now);
     }
 
     /// Everything appended before this call is to be sent without waiting for linger.
@@ -387,7 +392,7 @@ impl<B: SealedBatch> Producer<B> {
             .stirred
             .iter()
             .find(|broker| self.sinks.get(broker).is_some_and(|sink| !sink.ready.is_empty()))?;
-        let mut slots = Vec::new();
+        let mut slots = std::mem::take(&mut self.spare_slots);
         let mut request = ProduceRequest {
             acks: match self.settings.acks {
                 Acks::None => 0,

@@ -50,6 +50,9 @@ impl Source {
         }
         lane.retry.succeeded();
         lane.session.commit(&in_flight.sent, response.session_id);
+        let (bytes, batch_bytes) = sizes(&response);
+        let limit = self.settings.fetch_bytes_max;
+        lane.appetite.handle_answer(in_flight.asked, bytes, batch_bytes, now - in_flight.at, limit);
         self.handle_partitions(id, &response, now);
         self.hint_leaders(&response);
     }
@@ -191,7 +194,7 @@ impl Source {
         lane.retry.failed_by(failure, now, &backoff, &mut self.rng);
         self.metadata_wanted = true;
         if lane.retry.may_pass(failure) {
-            if lane.retry.is_notable() {
+            if lane.retry.is_notable(failure) {
                 self.notices.push_back(Notice {
                     doing: format!("fetching from broker {}", id.broker).into(),
                     failure: failure.clone(),
@@ -234,6 +237,16 @@ impl Source {
             }
         }
     }
+}
+
+/// Bytes of all records, and of the largest batch among each partition's first.
+fn sizes(response: &FetchResponse) -> (usize, usize) {
+    let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+    let records = partitions.filter_map(|partition| partition.records.as_ref());
+    records.fold((0, 0), |(bytes, largest), records| {
+        let first = Batches::new(records.clone()).next().and_then(Result::ok);
+        (bytes + records.len(), largest.max(first.map_or(0, |batch| batch.bytes().len())))
+    })
 }
 
 impl Lane {

@@ -15,6 +15,7 @@
 
 mod aborted;
 mod answer;
+mod appetite;
 mod partition;
 mod session;
 mod terms;
@@ -32,6 +33,7 @@ use milena_messages::list_offsets::{
 };
 use milena_wire::Uuid;
 
+use self::appetite::Appetite;
 use self::partition::{Partition, State};
 use self::session::Session;
 pub use self::terms::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, Settings, Slot};
@@ -77,6 +79,7 @@ impl Names {
 #[derive(Debug, Default)]
 struct Lane {
     session: Session,
+    appetite: Appetite,
     in_flight: Option<InFlight>,
     retry: Retry,
     muted_until: Option<Instant>,
@@ -87,6 +90,8 @@ struct Lane {
 struct InFlight {
     number: u64,
     sent: session::Sent,
+    asked: usize,
+    at: Instant,
 }
 
 /// The last version of FetchRequest that names topics by name; later ones use ids (KIP-516).
@@ -272,7 +277,7 @@ impl Source {
             return self.stop(slot, failure);
         }
         self.metadata_wanted = true;
-        if partition.retry.is_notable() {
+        if partition.retry.is_notable(&failure) {
             let doing = format!("reading partition {} of topic {:?}", partition.index, partition.topic);
             self.notices.push_back(Notice {
                 doing: doing.into(),
@@ -342,7 +347,7 @@ impl Source {
             return None;
         }
         let Self { lanes, partitions, settings, .. } = self;
-        let (id, sent, mut request, has_ids) = lanes.iter_mut().find_map(|(id, lane)| {
+        let (id, sent, mut request, has_ids, appetite) = lanes.iter_mut().find_map(|(id, lane)| {
             if lane.in_flight.is_some()
                 || !lane.retry.is_ready(now)
                 || lane.muted_until.is_some_and(|until| until > now)
@@ -350,22 +355,24 @@ impl Source {
                 return None;
             }
             let (sent, request, has_ids) = lane.session.request(*id, partitions, settings, now)?;
-            Some((*id, sent, request, has_ids))
+            Some((*id, sent, request, has_ids, &lane.appetite))
         })?;
+        let limit = settings.fetch_bytes_max.min(bytes_max);
+        let (asked, expected) = (appetite.ask().min(limit), appetite.expect().min(limit));
         let size = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
         request.replica_id = -1;
         request.max_wait_ms = i32::try_from(settings.fetch_wait.as_millis()).unwrap_or(i32::MAX);
         request.min_bytes = size(settings.fetch_bytes_min);
-        request.max_bytes = size(settings.fetch_bytes_max.min(bytes_max));
+        request.max_bytes = size(asked);
         request.isolation_level = i8::from(settings.read_committed);
         let deadline = now + settings.request_timeout + settings.fetch_wait;
         let number = self.number();
         if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.in_flight = Some(InFlight { number, sent });
+            lane.in_flight = Some(InFlight { number, sent, asked, at: now });
         }
         let latest = *<FetchRequest as milena_messages::Message>::VERSIONS.end();
         let version_max = if has_ids { latest } else { latest.min(FETCH_BY_NAME) };
-        Some(Fetch { lane: id, number, request, version_max, deadline })
+        Some(Fetch { lane: id, number, request, version_max, bytes_expected: expected, deadline })
     }
 
     /// What the application is to get.

@@ -66,6 +66,8 @@ pub struct Fetch {
     pub request: FetchRequest,
     /// The latest version that can carry it: v13 names topics by id, which older metadata lacks.
     pub version_max: i16,
+    /// What the answer may take, records included. It may be more: a first batch comes whole.
+    pub bytes_expected: usize,
     /// When to give up waiting.
     pub deadline: Instant,
 }
