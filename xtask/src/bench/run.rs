@@ -163,7 +163,6 @@ fn arguments(scenario: &Scenario, client: &str, target: &Target, payloads: &Path
         Work::Latency { rate, seconds } => {
             add("rate", &rate);
             add("seconds", &seconds);
-            add("partitions", &scenario.partitions);
             "latency"
         }
         Work::Consume { records, codec, twist, .. } => {
