@@ -78,6 +78,11 @@ impl Frames {
         }
     }
 
+    /// Whether a frame that does not fit the staging buffer has begun.
+    pub(super) fn is_within_large(&self) -> bool {
+        self.large.is_some()
+    }
+
     /// A frame that is staged whole, or the beginning of a large one.
     fn next_staged(&mut self, expected: usize) -> Result<Option<Bytes>, FramingError> {
         let rest = &self.staged[self.at..];

@@ -31,6 +31,8 @@ pub(super) struct Connection {
     versions: BrokerVersions,
     in_flight: InFlight<Pending>,
     outgoing: VecDeque<Outgoing>,
+    /// When the response that is arriving began to.
+    began: Option<Instant>,
     /// The memory of a frame that was sent, for the next one.
     spare: Option<Writer>,
 }
@@ -87,6 +89,7 @@ impl Connection {
             versions: BrokerVersions::default(),
             in_flight: InFlight::new(),
             outgoing: VecDeque::new(),
+            began: None,
             spare: None,
         };
         let mut handshake = Handshake::new();
@@ -260,7 +263,12 @@ impl Connection {
                 self.spare = Some(frame.into_writer());
             }
             if let Some((version, reply)) = unanswered {
-                reply.send(Ok(Answer { body: Bytes::new(), version, peer: Arc::clone(&self.peer) }));
+                reply.send(Ok(Answer {
+                    body: Bytes::new(),
+                    version,
+                    peer: Arc::clone(&self.peer),
+                    began: None,
+                }));
             }
         }
     }
@@ -268,7 +276,15 @@ impl Connection {
     /// Reads one response and hands it over.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         let expected = self.in_flight.front().map_or(0, |pending| pending.answer_bytes_expected);
-        let frame = ready!(self.frames.poll_next(cx, &mut *self.stream, expected));
+        let frame = match self.frames.poll_next(cx, &mut *self.stream, expected) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                if self.began.is_none() && self.frames.is_within_large() {
+                    self.began = Some(self.clock.now());
+                }
+                return Poll::Pending;
+            }
+        };
         Poll::Ready(frame.map_err(|error| self.frames_failure(error)).and_then(|frame| self.dispatch(frame)))
     }
 
@@ -291,8 +307,9 @@ impl Connection {
         }
         let head_bytes = reader.offset();
         frame.advance(head_bytes);
+        let began = self.began.take();
         let peer = Arc::clone(&self.peer);
-        pending.reply.send(Ok(Answer { body: frame, version: pending.version, peer }));
+        pending.reply.send(Ok(Answer { body: frame, version: pending.version, peer, began }));
         Ok(())
     }
 

@@ -15,12 +15,13 @@ use crate::metadata::LeaderHint;
 use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice};
 
 impl Source {
-    /// The answer to fetch `number` of `lane`.
+    /// The answer to fetch `number` of `lane`. `began` is when its first bytes were there, unless it came in one piece.
     pub fn handle_fetched(
         &mut self,
         id: LaneId,
         number: u64,
         answer: Result<FetchResponse, Failure>,
+        began: Option<Instant>,
         now: Instant,
     ) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
@@ -51,8 +52,11 @@ impl Source {
         lane.retry.succeeded();
         lane.session.commit(&in_flight.sent, response.session_id);
         let (bytes, batch_bytes) = sizes(&response);
-        let limit = self.settings.fetch_bytes_max;
-        lane.appetite.handle_answer(in_flight.asked, bytes, batch_bytes, now - in_flight.at, limit);
+        lane.appetite.handle_answer(bytes, batch_bytes);
+        if let Some(began) = began.filter(|_| bytes >= in_flight.asked / 4 * 3) {
+            let limit = self.settings.fetch_bytes_max;
+            lane.appetite.handle_full(began - in_flight.at, now - began, limit);
+        }
         self.handle_partitions(id, &response, now);
         self.hint_leaders(&response);
     }
@@ -316,7 +320,7 @@ mod tests {
                 ..Default::default()
             };
             let answer = FetchResponse { responses: vec![topic], ..Default::default() };
-            source.handle_fetched(fetch.lane, fetch.number, Ok(answer), Instant::ORIGIN);
+            source.handle_fetched(fetch.lane, fetch.number, Ok(answer), None, Instant::ORIGIN);
             let events = std::iter::from_fn(|| source.poll_event()).map(|event| match event {
                 Event::Batch { from, .. } => format!("batch from {from}"),
                 Event::Passed { offset, .. } => format!("passed to {offset}"),
