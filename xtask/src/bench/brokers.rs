@@ -115,8 +115,7 @@ impl Brokers {
     /// A cluster of Apache Kafka; the others are ended, because memory is shared with the clients.
     fn cluster(&mut self, nodes: u32) -> anyhow::Result<String> {
         if !self.kafka.contains_key(&nodes) {
-            self.kafka.clear();
-            self.filled.clear();
+            self.restart();
             let settings =
                 ["offsets.topic.num.partitions=1", "log.segment.delete.delay.ms=1000"].map(str::to_owned);
             let cluster = Cluster::start_with(nodes as usize, NEWEST, &settings)?;
@@ -124,6 +123,12 @@ impl Brokers {
             self.kafka.insert(nodes, cluster);
         }
         Ok(self.kafka[&nodes].bootstrap())
+    }
+
+    /// Starts anew, next time.
+    pub(super) fn restart(&mut self) {
+        self.kafka.clear();
+        self.filled.clear();
     }
 
     /// What the sink counted. A topic that was written to is not needed any more.

@@ -1,10 +1,11 @@
 //! Who is measured: each client's driver, how it is built, and why not where it cannot be.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 use crate::kafka::process;
 
@@ -118,17 +119,25 @@ fn build_go(module: &Path, name: &str) -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
-/// `bench/rivals/java/build DIR` resolves, compiles, and prints the command's first words, one a line.
+/// Jars by Maven, classes by `javac`; both are kept.
 fn build_java(sources: &Path) -> anyhow::Result<Vec<String>> {
     exists(sources)?;
     installed("javac")?;
     installed("mvn")?;
-    let said = run(Command::new(sources.join("build")).arg(output().join("java")))?;
-    let words: Vec<String> = said.lines().map(str::to_owned).collect();
-    if words.is_empty() {
-        bail!("{} printed no command", sources.join("build").display());
+    let (jars, classes) = (output().join("java/jars"), output().join("java/classes"));
+    let mut maven = Command::new("mvn");
+    maven.args(["-q", "-B", "dependency:copy-dependencies"]).arg("-f").arg(sources.join("pom.xml"));
+    run(maven.arg(format!("-DoutputDirectory={}", jars.display())))?;
+    let all_jars = jars.join("*");
+    let mut javac = Command::new("javac");
+    javac.arg("-d").arg(&classes).arg("-cp").arg(&all_jars);
+    for source in fs::read_dir(sources.join("src"))? {
+        javac.arg(source?.path());
     }
-    Ok(words)
+    run(&mut javac)?;
+    let class_path = std::env::join_paths([classes, all_jars])?;
+    let words = ["java", "-Xmx1g", "-cp", &class_path.to_string_lossy(), "Driver"];
+    Ok(words.map(str::to_owned).to_vec())
 }
 
 /// Where drivers are put that Cargo does not build.
@@ -150,14 +159,15 @@ fn installed(program: &str) -> anyhow::Result<()> {
     }
 }
 
-/// What a build command printed.
-fn run(command: &mut Command) -> anyhow::Result<String> {
+/// A build's step.
+fn run(command: &mut Command) -> anyhow::Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let command = std::mem::replace(command, Command::new(""));
     let output = process::run(command, None, BUILD_DEADLINE)?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        bail!("{program}: {}", said.trim());
+        // Maven complains on its standard output.
+        bail!("{program}: {}{}", said.trim(), String::from_utf8_lossy(&output.stdout).trim());
     }
-    String::from_utf8(output.stdout).context("a build's output")
+    Ok(())
 }

@@ -91,24 +91,24 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     brokers::write_payloads(&program, &payloads)?;
     let rounds = options.rounds.unwrap_or(if is_quick { 1 } else { 3 });
     let plan = Plan { program, payloads, rounds, limit: options.limit };
-    let mut brokers = Brokers::new(&plan.program, &plan.payloads);
-    let mut summaries = Vec::new();
-    for scenario in scenarios {
-        eprintln!("{}", scenario.name);
-        let rounds = run::rounds(&plan, &mut brokers, &scenario, &drivers)?;
-        let summary = Summary::of(scenario, rounds);
-        print!("{}", report::table(&summary));
-        summaries.push(summary);
-    }
-    drop(brokers);
-    let report = Report { summaries, rounds, limit: options.limit };
-    print!("{}", targets::print(&report.summaries));
     let out = match &options.out {
         Some(out) => out.clone(),
         None if is_full => crate::root().join("bench/results").join(report::date()),
         None => target.join("report"),
     };
-    report.write(&out)?;
+    let mut brokers = Brokers::new(&plan.program, &plan.payloads);
+    let mut report = Report::new(rounds, options.limit);
+    for scenario in scenarios {
+        eprintln!("{}", scenario.name);
+        let rounds = run::rounds(&plan, &mut brokers, &scenario, &drivers);
+        let summary = Summary::of(scenario, rounds);
+        print!("{}", report::table(&summary));
+        report.summaries.push(summary);
+        // The full set takes hours: what is there is there.
+        report.write(&out)?;
+    }
+    drop(brokers);
+    print!("{}", targets::print(&report.summaries));
     eprintln!("{} after {} s", out.join("report.md").display(), started.elapsed().as_secs());
     let failed = report.failures_of(CLIENTS[0].name);
     ensure!(failed.is_empty(), "{} failed in {}", CLIENTS[0].name, failed.join(", "));

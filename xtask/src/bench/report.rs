@@ -21,24 +21,29 @@ pub(super) struct Report {
     /// Scenario by scenario.
     pub(super) summaries: Vec<Summary>,
     /// How often each client did each.
-    pub(super) rounds: u32,
+    rounds: u32,
     /// For one run.
-    pub(super) limit: Duration,
+    limit: Duration,
+    machine: Value,
 }
 
 impl Report {
+    /// Nothing yet.
+    pub(super) fn new(rounds: u32, limit: Duration) -> Self {
+        Self { summaries: Vec::new(), rounds, limit, machine: machine() }
+    }
+
     /// Writes it into a folder.
     ///
     /// # Errors
     /// A file cannot be written.
     pub(super) fn write(&self, dir: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
-        let machine = machine();
-        fs::write(dir.join("report.md"), self.markdown(&machine))?;
+        fs::write(dir.join("report.md"), self.markdown())?;
         let summaries: Vec<Value> = self.summaries.iter().map(Summary::to_json).collect();
         let json = json!({
             "date": date(),
-            "machine": machine,
+            "machine": self.machine,
             "rounds": self.rounds,
             "limit_seconds": self.limit.as_secs(),
             "kafka": NEWEST,
@@ -60,16 +65,22 @@ impl Report {
         rows.filter(|(_, row)| is_failed(row)).map(|(summary, _)| summary.scenario.name.as_str()).collect()
     }
 
-    fn markdown(&self, machine: &Value) -> String {
+    fn markdown(&self) -> String {
+        let machine = &self.machine;
         let mut text = format!("# Milena beside other clients, {}\n\n", date());
         let field = |name: &str| machine[name].as_str().unwrap_or("unknown").to_owned();
         let _ = writeln!(
             text,
-            "{} cores of {}, Linux {}, {}. Apache Kafka {NEWEST}. Medians of {} alternating rounds, spread in brackets.\n",
+            "{} cores of {}, {}, Linux {}; {}; {}; Java {}. Apache Kafka {NEWEST}. Milena of commit {}. Medians of {} \
+             alternating rounds, with their spread.\n",
             machine["cores"],
             field("processor"),
+            field("memory"),
             field("kernel"),
             field("rustc"),
+            field("go"),
+            field("java"),
+            field("commit"),
             self.rounds
         );
         text += &self.versions();
@@ -114,15 +125,17 @@ impl Report {
 }
 
 /// What the columns are.
-const COLUMNS: [(Measure, &str); 8] = [
+const COLUMNS: [(Measure, &str); 10] = [
     (Measure::RecordsPerSecond, "records/s"),
     (Measure::CpuNsPerRecord, "CPU ns/record"),
     (Measure::RssMb, "peak RSS MB"),
     (Measure::AllocationsPerRecord, "allocations/record"),
+    (Measure::AllocatedBytesPerRecord, "allocated B/record"),
     (Measure::SwitchesPerThousandRecords, "switches/1000"),
     (Measure::LatencyP50Us, "p50 µs"),
     (Measure::LatencyP99Us, "p99 µs"),
     (Measure::WirePerByte, "wire/byte"),
+    (Measure::RequestsPerThousandRecords, "requests/1000"),
 ];
 
 /// A scenario's table; columns that nobody has a figure for are left out.

@@ -60,16 +60,13 @@ pub(super) struct Plan {
 }
 
 /// Runs all rounds of a scenario. The order of the clients turns with every round, so that none always runs on the
-/// machine that the same other one left.
-///
-/// # Errors
-/// The broker does not start; what goes wrong with a client is its own row.
+/// machine that the same other one left. What goes wrong is told in the client's row.
 pub(super) fn rounds(
     plan: &Plan,
     brokers: &mut Brokers,
     scenario: &Scenario,
     drivers: &[Driver],
-) -> anyhow::Result<Vec<Rounds>> {
+) -> Vec<Rounds> {
     let drivers: Vec<&Driver> =
         drivers.iter().filter(|driver| driver.client.name != FLOOR || floor_does(scenario)).collect();
     let new = |driver: &&Driver| Rounds { client: driver.client.name, runs: Vec::new(), missing: Vec::new() };
@@ -89,7 +86,12 @@ pub(super) fn rounds(
                     continue;
                 }
             };
-            match run(plan, brokers, scenario, driver.client.name, words)? {
+            let outcome = run(plan, brokers, scenario, driver.client.name, words).unwrap_or_else(|error| {
+                // A broker that is not well is nobody's result, and the next client gets a new one.
+                brokers.restart();
+                Err(Missing::Failed(format!("the harness: {error:#}")))
+            });
+            match outcome {
                 Ok(run) => rounds.runs.push(run),
                 Err(missing) => {
                     eprintln!("  {} {missing}", driver.client.name);
@@ -98,7 +100,7 @@ pub(super) fn rounds(
             }
         }
     }
-    Ok(all)
+    all
 }
 
 fn run(

@@ -229,14 +229,14 @@ pub(super) fn print(summaries: &[Summary]) -> String {
     );
     for verdict in &verdicts {
         let beside = verdict.beside.as_deref().unwrap_or_default();
+        let ratio = verdict.beside.as_ref().map_or_else(String::new, |_| format!("{:.2}", verdict.ratio));
         let sign = if verdict.more_is_better { "≥" } else { "≤" };
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {beside} | {:.2} | {sign} {:.2} | {} |",
+            "| {} | {} | {} | {beside} | {ratio} | {sign} {:.2} | {} |",
             verdict.scenario,
             verdict.what,
             number(verdict.ours),
-            verdict.ratio,
             verdict.limit,
             if verdict.is_reached() { "reached" } else { "**not reached**" },
         );
