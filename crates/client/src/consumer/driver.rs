@@ -107,19 +107,21 @@ impl Driver {
         let arrived = Arc::clone(&self.commands.arrived);
         loop {
             let wake = self.source.poll_timeout(self.now());
+            let mut landed = None;
             tokio::select! {
                 () = arrived.notified() => {}
-                Some(landed) = self.landed.recv() => self.handle_landed(landed),
+                Some(first) = self.landed.recv() => landed = Some(first),
                 Ok(()) = self.snapshot.changed() => self.handle_metadata(),
                 () = sleep_until(self.client.0.clock, wake) => {}
             }
-            while let Ok(landed) = self.landed.try_recv() {
-                self.handle_landed(landed);
-            }
+            // What the application did comes before what it waits for.
             for command in self.commands.take() {
                 if self.handle_command(command) {
                     return;
                 }
+            }
+            while let Some(next) = landed.take().or_else(|| self.landed.try_recv().ok()) {
+                self.handle_landed(next);
             }
             self.act();
         }

@@ -53,9 +53,12 @@ impl Source {
         lane.session.commit(&in_flight.sent, response.session_id);
         let (bytes, batch_bytes) = sizes(&response);
         lane.appetite.handle_answer(bytes, batch_bytes);
-        if let Some(began) = began.filter(|_| bytes >= in_flight.asked / 4 * 3) {
+        // A broker that has less than it was asked for says nothing of the way to it.
+        if bytes >= in_flight.asked / 4 * 3 {
+            let began = began.unwrap_or(now);
+            let is_awaited = self.buffered_bytes == 0;
             let limit = self.settings.fetch_bytes_max;
-            lane.appetite.handle_full(began - in_flight.at, now - began, limit);
+            lane.appetite.handle_full(began - in_flight.at, now - began, is_awaited, limit);
         }
         self.handle_partitions(id, &response, now);
         self.hint_leaders(&response);
@@ -149,7 +152,8 @@ impl Source {
                 from,
                 high_watermark: data.high_watermark,
             });
-            self.at(slot).buffered_bytes += bytes;
+            let buffered = self.at(slot).buffered_bytes + bytes;
+            self.set_buffered(slot, buffered);
             shown = next;
         }
         if next == member.offset {

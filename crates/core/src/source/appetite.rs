@@ -17,6 +17,7 @@ pub(super) struct Appetite {
 #[derive(Debug, Default)]
 struct Seen {
     count: u32,
+    awaited: u32,
     shortest_wait: Duration,
     transfers: Duration,
 }
@@ -62,20 +63,20 @@ impl Appetite {
         }
     }
 
-    /// The broker had more than it was asked for: its answer was waited for, and then took some time to come. No more
-    /// than `limit` may be asked for.
-    pub(super) fn handle_full(&mut self, wait: Duration, transfer: Duration, limit: usize) {
+    /// The broker had all it was asked for: after `wait` its answer began, and came in `transfer`. `is_awaited`: the
+    /// application had nothing left by then. No more than `limit` may be asked for.
+    pub(super) fn handle_full(&mut self, wait: Duration, transfer: Duration, is_awaited: bool, limit: usize) {
         let seen = &mut self.seen;
         seen.shortest_wait = if seen.count == 0 { wait } else { seen.shortest_wait.min(wait) };
         seen.transfers += transfer;
+        seen.awaited += u32::from(is_awaited);
         seen.count += 1;
         if seen.count < SAMPLES {
             return;
         }
-        let Seen { shortest_wait: wait, transfers, .. } = std::mem::take(&mut self.seen);
+        let Seen { shortest_wait: wait, transfers, awaited, .. } = std::mem::take(&mut self.seen);
         let transfer = transfers / SAMPLES;
-        let is_far = wait > NEARBY && wait > transfer / 8;
-        if is_far || wait > transfer {
+        if wait > NEARBY && wait > transfer / 8 && awaited > SAMPLES / 2 {
             self.ask = self.ask.saturating_mul(2).min(limit.max(START));
         } else if wait < transfer / 32 && self.ask > START {
             self.ask = (self.ask / 2).max(START);
@@ -96,7 +97,7 @@ mod tests {
             // Every other answer waits for another program's turn.
             let turn = Duration::from_millis(turn % 2 * 4);
             appetite.handle_answer(appetite.ask(), 16 << 10);
-            appetite.handle_full(round_trip + turn, transfer, LIMIT);
+            appetite.handle_full(round_trip + turn, transfer, true, LIMIT);
         }
         appetite.ask()
     }
@@ -111,6 +112,16 @@ mod tests {
         let nearer = after(&mut appetite, Duration::from_millis(5), 1 << 30);
         assert_eq!(nearer, LIMIT);
         assert_eq!(after(&mut appetite, Duration::from_micros(10), 2 << 30), START);
+    }
+
+    #[test]
+    fn an_application_that_is_behind_is_not_given_more() {
+        let mut appetite = Appetite::default();
+        for _ in 0..100 {
+            // Its own work is in the wait.
+            appetite.handle_full(Duration::from_millis(20), Duration::ZERO, false, LIMIT);
+        }
+        assert_eq!(appetite.ask(), START);
     }
 
     #[test]

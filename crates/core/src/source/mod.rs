@@ -58,6 +58,8 @@ pub struct Source {
     notices: VecDeque<Notice>,
     metadata_wanted: bool,
     next_number: u64,
+    /// Bytes of all partitions that were fetched and not taken.
+    buffered_bytes: usize,
 }
 
 /// Partitions by the names that answers have for them.
@@ -115,6 +117,7 @@ impl Source {
             notices: VecDeque::new(),
             metadata_wanted: false,
             next_number: 0,
+            buffered_bytes: 0,
         }
     }
 
@@ -129,10 +132,10 @@ impl Source {
 
     /// Reads `slot` from `position`; answers to what was asked before `epoch` do not count.
     pub fn seek(&mut self, slot: Slot, epoch: Epoch, position: Position) {
+        self.set_buffered(slot, 0);
         let partition = self.at(slot);
         partition.epoch = epoch;
         partition.retry = Retry::default();
-        partition.buffered_bytes = 0;
         partition.is_full = false;
         partition.state = match position {
             Position::Offset(offset) => State::Fetching { next: offset.max(0) },
@@ -147,6 +150,7 @@ impl Source {
 
     /// Reads `slot` no more.
     pub fn unassign(&mut self, slot: Slot, epoch: Epoch) {
+        self.set_buffered(slot, 0);
         let partition = self.at(slot);
         partition.epoch = epoch;
         partition.state = State::Stopped;
@@ -163,11 +167,12 @@ impl Source {
     /// The application took `bytes` of `slot` out of its buffer.
     pub fn handle_taken(&mut self, slot: Slot, epoch: Epoch, bytes: usize) {
         let low = self.settings.buffer_bytes_max / 2;
-        let partition = self.at(slot);
-        if partition.epoch != epoch {
+        if self.at(slot).epoch != epoch {
             return;
         }
-        partition.buffered_bytes = partition.buffered_bytes.saturating_sub(bytes);
+        let left = self.at(slot).buffered_bytes.saturating_sub(bytes);
+        self.set_buffered(slot, left);
+        let partition = self.at(slot);
         if partition.is_full && partition.buffered_bytes <= low {
             partition.is_full = false;
             self.hasten(slot);
@@ -407,8 +412,12 @@ impl Source {
 
     /// Whether nothing is under way and nothing is buffered, so that nothing would ever come.
     pub fn is_starved(&self) -> bool {
-        self.lanes.values().all(|lane| lane.in_flight.is_none())
-            && self.partitions.iter().all(|partition| partition.buffered_bytes == 0)
+        self.buffered_bytes == 0 && self.lanes.values().all(|lane| lane.in_flight.is_none())
+    }
+
+    fn set_buffered(&mut self, slot: Slot, bytes: usize) {
+        let before = std::mem::replace(&mut self.at(slot).buffered_bytes, bytes);
+        self.buffered_bytes = self.buffered_bytes - before + bytes;
     }
 
     fn at(&mut self, slot: Slot) -> &mut Partition {
