@@ -268,7 +268,7 @@ impl Snapshot {
 }
 
 impl Partition {
-    fn leaderless(&self, topic: &str) -> Failure {
+    pub(crate) fn leaderless(&self, topic: &str) -> Failure {
         let code = self.error.map_or_else(String::new, |code| format!(" ({})", code.name()));
         let why = format!("partition {} of topic {topic:?} has no leader at present{code}", self.index);
         Failure::NoRoute(why.into())

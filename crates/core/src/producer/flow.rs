@@ -282,7 +282,7 @@ impl<B: SealedBatch> Producer<B> {
         if partition.deadline(timeout).is_none_or(|deadline| deadline > now) {
             return self.arm_deadline(slot, now);
         }
-        let unrouted = partition.unrouted.as_ref().map(|(_, failure)| failure.clone());
+        let unrouted = partition.unrouted.clone();
         let mut expired = Vec::new();
         for flight in &mut partition.flights {
             // What becomes of it on the broker still matters for the sequences behind it: its place stays.

@@ -223,17 +223,18 @@ impl<B: SealedBatch> Producer<B> {
             Ok((_, found)) => (found.leader, found.leader_epoch),
             Err(_) => (None, None),
         };
-        partition.unrouted = match found {
-            Ok((topic, _)) => {
+        let failure = match found {
+            Ok((topic, found)) => {
                 // KIP-516: the topic was deleted and made anew; its log knows nothing of our sequences.
                 if partition.topic_id.is_some() && topic.id.is_some() && partition.topic_id != topic.id {
                     partition.note_gap();
                 }
                 partition.topic_id = topic.id.or(partition.topic_id);
-                None
+                found.leader.is_none().then(|| found.leaderless(&partition.topic))
             }
-            Err(failure) => Some((partition.unrouted.take().map_or(now, |(since, _)| since), failure)),
+            Err(failure) => Some(failure),
         };
+        partition.unrouted = failure;
         let changed = partition.leader != leader || epoch > partition.leader_epoch;
         partition.leader = leader;
         partition.leader_epoch = epoch.or(partition.leader_epoch);

@@ -57,8 +57,8 @@ pub(super) struct Partition<B> {
     pub topic_id: Option<Uuid>,
     pub leader: Option<BrokerId>,
     pub leader_epoch: Option<LeaderEpoch>,
-    /// How long routing has had no place for this partition, and why.
-    pub unrouted: Option<(Instant, Failure)>,
+    /// Why routing has no place for this partition.
+    pub unrouted: Option<Failure>,
     pub opens: VecDeque<Open>,
     pub queue: VecDeque<Closed<B>>,
     pub flights: VecDeque<Flight<B>>,

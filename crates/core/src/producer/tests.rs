@@ -463,6 +463,11 @@ fn the_delivery_timeout_ends_every_wait_and_tells_the_truth() {
     lab.wait(9_999);
     assert_eq!(lab.outcomes(), "");
     lab.wait(1);
+    let cause = match lab.settled.last() {
+        Some((_, Outcome::Failed { failure, .. })) => failure.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert!(cause.ends_with("partition 0 of topic \"t\" has no leader at present"), "{cause}");
     assert_eq!(lab.outcomes(), "1f");
 
     // In flight, never answered.
