@@ -274,6 +274,7 @@ public final class Driver {
 
     private KafkaConsumer<byte[], byte[]> consumer() {
         Map<String, Object> fetching = options.fetching();
+        fetching.put("max.poll.records", "10000");
         settings.putAll(fetching);
         fetching.put("bootstrap.servers", options.text("bootstrap"));
         return new KafkaConsumer<>(fetching, new ByteArrayDeserializer(), new ByteArrayDeserializer());

@@ -59,6 +59,7 @@ impl Client for ConfluentKafka {
         }
         settings.extend(consume.fetching.properties());
         settings.insert("auto.offset.reset".into(), "earliest".into());
+        settings.insert("max.poll.records".into(), "10000".into());
         // The only one it has; without a group nobody speaks it.
         settings.insert("group.protocol".into(), "consumer".into());
         let config = ConsumerConfig::new(&with_bootstrap(job, settings))?;

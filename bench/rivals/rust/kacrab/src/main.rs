@@ -65,6 +65,7 @@ impl Client for Kacrab {
         }
         settings.extend(consume.fetching.properties());
         settings.insert("auto.offset.reset".into(), "earliest".into());
+        settings.insert("max.poll.records".into(), "10000".into());
         let mut consumer = Consumer::from_map(with_bootstrap(job, settings)).await?;
         let mut partitions = partitions(job, &job.topic, consume.partitions).await?;
         if let Some(topic) = &consume.idle_topic {

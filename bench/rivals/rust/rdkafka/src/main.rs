@@ -65,7 +65,7 @@ impl Client for Rdkafka {
                 if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
                     return Err(error.into());
                 }
-                producer.poll(WAIT);
+                producer.poll(QUEUE_FULL_WAIT);
                 unsent = refused;
             }
             if index % POLL_EVERY == 0 {
@@ -79,6 +79,9 @@ impl Client for Rdkafka {
     async fn consumer(job: &Job, consume: &Consume, settings: &mut Settings) -> anyhow::Result<Receiver> {
         settings.extend(consume.fetching.properties());
         settings.insert("enable.auto.commit".into(), "false".into());
+        // The default of a second is how long a partition rests whenever 100 000 records are ahead of us, which with
+        // fetches of this size they soon are: three times slower at 100 bytes, for the same memory.
+        settings.insert("fetch.queue.backoff.ms".into(), "5".into());
         // librdkafka wants a group even where partitions are assigned by hand; nobody joins it.
         settings.insert("group.id".into(), "bench".into());
         let consumer: Arc<BaseConsumer> = Arc::new(config(job, settings).create()?);
@@ -181,8 +184,11 @@ impl driver::Consumer for Receiver {
     }
 }
 
-/// How long to wait for a callback or a record before looking around.
+/// How long to wait for a record before looking around.
 const WAIT: Duration = Duration::from_millis(100);
 const FLUSH: Duration = Duration::from_secs(60);
+/// `BaseProducer::poll` waits for all of it, however many callbacks it has made: longer than this, and the queue is empty
+/// before we are back.
+const QUEUE_FULL_WAIT: Duration = Duration::from_millis(1);
 /// Often enough that callbacks do not pile up, seldom enough that asking costs nothing.
 const POLL_EVERY: usize = 1000;
