@@ -69,6 +69,7 @@ const BUILD_DEADLINE: Duration = Duration::from_secs(1800);
 #[must_use]
 pub(super) fn build(program: &Path, wanted: &[Client]) -> Vec<Driver> {
     let built = |client: &Client| {
+        eprintln!("building the driver of {}", client.name);
         let command = command(program, *client).map_err(|error| format!("{error:#}"));
         if let Err(reason) = &command {
             eprintln!("{}: not built: {}", client.name, reason.lines().next().unwrap_or_default());
