@@ -134,7 +134,7 @@ fn the_size_of_a_record_is_known_before_it_is_appended() {
                 assert_eq!(builder.bytes() - before, foretold, "{value_bytes} bytes, {timestamp}");
             }
             let bytes = builder.bytes();
-            let sealed = builder.seal();
+            let mut sealed = builder.seal();
             assert_eq!((sealed.encoded_bytes(), sealed.bytes().len()), (bytes, bytes));
             assert_eq!(open(sealed.into_bytes()).verify().unwrap().record_count, 4);
         }
@@ -254,7 +254,7 @@ fn stamps_and_edits_keep_the_checksum_right() {
 }
 
 #[test]
-fn a_stamp_copies_the_batch_only_while_someone_holds_it() {
+fn another_stamp_copies_a_batch_that_was_handed_out() {
     let pool = Pool::default();
     let mut builder = BatchBuilder::new(&pool);
     builder.append(0, None, Some(b"value"), &[]).unwrap();
@@ -263,11 +263,13 @@ fn a_stamp_copies_the_batch_only_while_someone_holds_it() {
     sealed.stamp(4001, 0, 0);
     assert_eq!(buffers_taken(), 1);
     let in_flight = sealed.bytes();
+    sealed.stamp(4001, 0, 0);
+    assert_eq!((sealed.bytes().as_ptr(), buffers_taken()), (in_flight.as_ptr(), 1), "the same stamp");
     sealed.stamp(4001, 1, 0);
-    assert_eq!(buffers_taken(), 2);
-    drop(in_flight);
     sealed.stamp(4001, 2, 0);
     assert_eq!(buffers_taken(), 2);
+    let producer = |bytes| RawBatch::parse(bytes).unwrap().header.producer.unwrap().producer_epoch;
+    assert_eq!((producer(&in_flight), producer(&sealed.bytes())), (0, 2));
 }
 
 #[test]

@@ -1,12 +1,10 @@
 //! A finished batch on its way out. Its records never change again; its header may, until it is written.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::BatchMut;
 use super::header::{BatchHeader, HEADER_BYTES, ProducerStamp};
-use crate::pool::PooledBuffer;
+use crate::pool::{Pool, PooledBuffer};
 
 /// A closed record batch: checksummed, perhaps compressed, not yet written.
 ///
@@ -29,18 +27,17 @@ use crate::pool::PooledBuffer;
 /// ```
 #[derive(Debug)]
 pub struct SealedBatch {
-    buffer: Arc<PooledBuffer>,
+    memory: Memory,
+    pool: Pool,
     header: BatchHeader,
     uncompressed_bytes: usize,
 }
 
-/// Lends the batch's memory to `Bytes`.
-struct Shared(Arc<PooledBuffer>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
+#[derive(Debug)]
+enum Memory {
+    Own(PooledBuffer),
+    /// Handed out: others may be reading it.
+    Lent(Bytes),
 }
 
 impl SealedBatch {
@@ -54,28 +51,37 @@ impl SealedBatch {
         header = *batch.header();
         // Compressing may have made it grow.
         buffer.recount();
-        Self { buffer: Arc::new(buffer), header, uncompressed_bytes }
+        Self { pool: buffer.pool().clone(), memory: Memory::Own(buffer), header, uncompressed_bytes }
     }
 
     /// Marks the batch as its producer's (KIP-98): id, epoch, and the sequence of its first record.
     ///
-    /// While [`bytes`](Self::bytes) taken earlier are still alive, the batch moves to a copy, so that they never change.
+    /// Once [`bytes`](Self::bytes) were taken, another stamp moves the batch to a copy, so that they never change.
     pub fn stamp(&mut self, producer_id: i64, producer_epoch: i16, base_sequence: i32) {
         self.set_producer(ProducerStamp { producer_id, producer_epoch, base_sequence: Some(base_sequence) });
     }
 
     pub(super) fn set_producer(&mut self, stamp: ProducerStamp) {
-        let buffer = if let Some(buffer) = Arc::get_mut(&mut self.buffer) {
-            buffer
-        } else {
-            let mut copy = self.buffer.pool().take(self.buffer.len());
-            copy.extend_from_slice(&self.buffer);
-            self.buffer = Arc::new(copy);
-            Arc::get_mut(&mut self.buffer).expect("nobody else has seen it")
-        };
-        let mut batch = BatchMut::over(buffer, self.header);
+        if self.header.producer == Some(stamp) {
+            return;
+        }
+        let header = self.header;
+        let mut batch = BatchMut::over(self.own(), header);
         batch.set_producer(Some(stamp));
         self.header = *batch.header();
+    }
+
+    /// The batch's memory, which nobody else reads.
+    fn own(&mut self) -> &mut PooledBuffer {
+        if let Memory::Lent(bytes) = &self.memory {
+            let mut copy = self.pool.take(bytes.len());
+            copy.extend_from_slice(bytes);
+            self.memory = Memory::Own(copy);
+        }
+        match &mut self.memory {
+            Memory::Own(buffer) => buffer,
+            Memory::Lent(_) => unreachable!("it was made our own"),
+        }
     }
 
     /// The header as it is now.
@@ -98,13 +104,21 @@ impl SealedBatch {
         self.uncompressed_bytes
     }
 
-    /// The batch as it is now, for one attempt at writing it. Shares the memory; one small allocation.
-    pub fn bytes(&self) -> Bytes {
-        Bytes::from_owner(Shared(Arc::clone(&self.buffer)))
+    /// The batch as it is now, for one attempt at writing it. Shares the memory; one small allocation, the first time.
+    pub fn bytes(&mut self) -> Bytes {
+        let bytes = match std::mem::replace(&mut self.memory, Memory::Lent(Bytes::new())) {
+            Memory::Own(buffer) => buffer.into_bytes(),
+            Memory::Lent(bytes) => bytes,
+        };
+        self.memory = Memory::Lent(bytes.clone());
+        bytes
     }
 
     /// The batch as it is now, when there will be no other attempt.
     pub fn into_bytes(self) -> Bytes {
-        Bytes::from_owner(Shared(self.buffer))
+        match self.memory {
+            Memory::Own(buffer) => buffer.into_bytes(),
+            Memory::Lent(bytes) => bytes,
+        }
     }
 }
