@@ -1,9 +1,8 @@
 //! Drives rdkafka, which binds librdkafka.
 //!
-//! As their documentation advises. To produce: `BaseProducer`, `poll` at regular intervals and whenever the queue is
-//! full, results by delivery callback (a `ProducerContext`); single records by `FutureProducer`. To consume:
-//! `BaseConsumer::poll` on a thread of its own (`StreamConsumer` costs more), partitions assigned at offset
-//! `Beginning`; a slow partition by `split_partition_queue`. librdkafka's INTRODUCTION, "High throughput": batches and
+//! As their documentation advises. To produce: `ThreadedProducer`, results by delivery callback (a `ProducerContext`);
+//! single records by `FutureProducer`. To consume: `BaseConsumer::poll` (`StreamConsumer` costs more), partitions
+//! assigned at offset `Beginning`; a slow partition by `split_partition_queue`. librdkafka's INTRODUCTION, "High throughput": batches and
 //! linger as everybody's here, and no bound on how many records a batch holds but its bytes. A record is kept by
 //! `detach`.
 
@@ -22,7 +21,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message, OwnedMessage};
 use rdkafka::producer::{
-    BaseProducer, BaseRecord, FutureProducer, FutureRecord, Producer as _, ProducerContext,
+    BaseRecord, FutureProducer, FutureRecord, Producer as _, ProducerContext, ThreadedProducer,
 };
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -55,21 +54,18 @@ impl Client for Rdkafka {
     ) -> anyhow::Result<Measured> {
         settings.extend(producing.properties());
         settings.insert("batch.num.messages".into(), "1000000".into());
-        let producer: BaseProducer<Counting> =
+        let producer: ThreadedProducer<Counting> =
             config(job, settings).create_with_context(Counting(results.clone()))?;
         let measuring = Measuring::start();
-        for (index, record) in records.enumerate() {
+        for record in records {
             let mut unsent = BaseRecord::to(&job.topic).payload(record.value);
             unsent.key = record.key;
             while let Err((error, refused)) = producer.send(unsent) {
                 if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
                     return Err(error.into());
                 }
-                producer.poll(QUEUE_FULL_WAIT);
+                thread::sleep(QUEUE_FULL_WAIT);
                 unsent = refused;
-            }
-            if index % POLL_EVERY == 0 {
-                producer.poll(Duration::ZERO);
             }
         }
         producer.flush(FLUSH)?;
@@ -187,8 +183,5 @@ impl driver::Consumer for Receiver {
 /// How long to wait for a record before looking around.
 const WAIT: Duration = Duration::from_millis(100);
 const FLUSH: Duration = Duration::from_secs(60);
-/// `BaseProducer::poll` waits for all of it, however many callbacks it has made: longer than this, and the queue is empty
-/// before we are back.
+/// `FutureProducer` waits a hundred times as long, and then the queue is empty.
 const QUEUE_FULL_WAIT: Duration = Duration::from_millis(1);
-/// Often enough that callbacks do not pile up, seldom enough that asking costs nothing.
-const POLL_EVERY: usize = 1000;
