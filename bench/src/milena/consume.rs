@@ -1,29 +1,29 @@
 //! All partitions of a topic, read directly, from the beginning.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use milena::{Batch, Client, Consumer, OwnedRecord, Position};
+use milena::{Batch, Client, Consumer, OwnedRecord, PartitionConsumer, Position};
 use serde_json::json;
+use tokio::task::JoinHandle;
 
 use super::connect;
 use crate::options::{Failure, Options};
 use crate::outcome::{Allocations, Outcome, touch};
 
 pub(super) async fn run(options: &Options) -> Result<Outcome, Failure> {
-    if options.slow.is_some() {
-        return Err(Failure::Lacks("milena: partitions cannot be taken one by one yet".into()));
-    }
     let allocations = Allocations::start();
     let start = Instant::now();
     let client = connect(options).await?;
     let mut consumer = consumer(&client, options).await?;
+    let slow = options.slow.map(|partition| tokio::spawn(read_slowly(take(&consumer, partition))));
     let mut reader = Reader { retain: options.retain.unwrap_or(u64::MAX), ..Reader::default() };
     while reader.records < options.records {
         let Some(batch) = consumer.next().await? else { break };
         reader.read(&batch);
     }
     let seconds = start.elapsed().as_secs_f64();
+    slow.inspect(JoinHandle::abort);
     let allocations = Some(allocations.count());
     black_box((reader.sum, &reader.retained));
     let settings = json!({
@@ -54,6 +54,24 @@ pub(super) async fn consumer(client: &Client, options: &Options) -> Result<Consu
         consumer.pause(&options.topic, partition)?;
     }
     Ok(consumer)
+}
+
+/// The partition alone; the others stay the consumer's.
+fn take(consumer: &Consumer, partition: i32) -> Vec<PartitionConsumer> {
+    let is_wanted = |taken: &PartitionConsumer| taken.partition() == partition;
+    consumer.partitions().into_iter().filter(is_wanted).collect()
+}
+
+/// Works on each batch for a millisecond.
+async fn read_slowly(mut taken: Vec<PartitionConsumer>) {
+    let Some(partition) = taken.first_mut() else { return };
+    let mut reader = Reader { retain: u64::MAX, ..Reader::default() };
+    while let Ok(Some(batch)) = partition.next().await {
+        reader.read(&batch);
+        drop(batch);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    black_box(reader.sum);
 }
 
 async fn partitions(client: &Client, topic: &str) -> Result<Vec<(String, i32)>, Failure> {

@@ -53,7 +53,7 @@ pub use admin::{
 };
 pub use client::{Client, ClientBuilder};
 pub use connect::{Connect, Connecting, Stream, Tcp};
-pub use consumer::{Batch, Consumer, ConsumerBuilder, Position, RecordViews};
+pub use consumer::{Batch, Consumer, ConsumerBuilder, PartitionConsumer, Position, RecordViews};
 pub use error::{Error, Fault};
 pub use producer::{Delivery, Producer, ProducerBuilder, Receipt};
 pub use record::{Header, OwnedRecord, Record, RecordView};

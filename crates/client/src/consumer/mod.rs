@@ -7,24 +7,23 @@
 
 mod batch;
 mod driver;
+mod partition;
 mod queue;
+mod shared;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use milena_core::Failure;
 use milena_core::backoff::Backoff;
-use milena_core::source::{Epoch, Settings as MachineSettings, Slot, Source};
-use milena_wire::codec::{Compression, Decompressor};
-use milena_wire::{DecodeError, Limits};
+use milena_core::source::{Settings as MachineSettings, Source};
 
 pub use milena_core::source::Position;
 
 pub use self::batch::{Batch, RecordViews};
-use self::batch::{Unreadable, unreadable};
-use self::driver::{Command, Commands, Driver};
-use self::queue::{Next, Queue, Queued, Ready};
+use self::driver::Driver;
+pub use self::partition::PartitionConsumer;
+use self::queue::{Next, Queue};
+use self::shared::{Opener, Shared};
 use crate::settings::{ConsumerSettings, Isolation, Reset};
 use crate::{Client, Error};
 
@@ -57,19 +56,8 @@ use crate::{Client, Error};
 /// # }
 /// ```
 pub struct Consumer {
-    client: Client,
-    settings: ConsumerSettings,
-    commands: Arc<Commands>,
-    ready: Arc<Ready>,
-    unreadable: Arc<Unreadable>,
-    decompressor: Decompressor,
-    assigned: Mutex<Assigned>,
-}
-
-#[derive(Default)]
-struct Assigned {
-    queues: BTreeMap<(Arc<str>, i32), Arc<Queue>>,
-    next_slot: u32,
+    shared: Arc<Shared>,
+    opener: Opener,
 }
 
 /// Sets a consumer up; see [`Client::consumer_direct`].
@@ -92,13 +80,13 @@ impl Consumer {
     pub async fn next(&mut self) -> Result<Option<Batch>, Error> {
         loop {
             // Registered before looking, so that what arrives in between is not missed.
-            let ready = Arc::clone(&self.ready);
+            let ready = Arc::clone(&self.shared.ready);
             let mut arrived = std::pin::pin!(ready.arrived.notified());
             arrived.as_mut().enable();
             if let Some(batch) = self.try_next()? {
                 return Ok(Some(batch));
             }
-            if self.assigned().queues.is_empty() {
+            if self.shared.assigned().queues.is_empty() {
                 return Ok(None);
             }
             arrived.await;
@@ -110,62 +98,19 @@ impl Consumer {
     /// # Errors
     /// As [`next`](Self::next).
     pub fn try_next(&mut self) -> Result<Option<Batch>, Error> {
-        if let Some((queue, error)) = self.unreadable.take() {
-            self.stop(&queue, error.offset);
-            return Err(unreadable(&queue, &error));
-        }
-        match self.ready.next() {
-            Next::Batch(queue, epoch, queued) => self.open(&queue, epoch, queued).map(Some),
+        self.opener.check()?;
+        match self.shared.ready.next() {
+            Next::Batch(queue, epoch, queued) => self.opener.open(&queue, epoch, queued).map(Some),
             Next::Stopped(error) => Err(error),
             Next::Nothing => Ok(None),
         }
     }
 
-    /// Checks and decompresses a batch.
-    fn open(&mut self, queue: &Arc<Queue>, epoch: Epoch, queued: Queued) -> Result<Batch, Error> {
-        let Queued { batch, from, passed, high_watermark, frame } = queued;
-        let bytes = batch.bytes().len();
-        self.commands.push(Command::Taken { slot: queue.slot, epoch, bytes });
-        let checked = if self.settings.check_crcs { batch.check_crc() } else { Ok(()) };
-        let limits = Limits { decompressed_bytes_max: self.client.0.settings.client.decompressed_bytes_max };
-        let records =
-            checked.and_then(|()| batch.decompress(&mut self.decompressor, &self.client.0.pool, &limits));
-        let records = match records {
-            Ok(records) => records,
-            Err(error) => {
-                self.stop(queue, from);
-                return Err(batch_error(queue, from, &error));
-            }
-        };
-        let is_compressed =
-            batch.header.attributes.compression().is_ok_and(|codec| codec != Compression::None);
-        let (frame, decompressed) = if is_compressed {
-            // The frame is not needed any more; the buffer is, whether or not there is room for it.
-            drop(frame);
-            (None, Some(self.client.0.fetch_budget.reserve_beyond(records.records_bytes())))
-        } else {
-            (Some(frame), None)
-        };
-        let mut inner = queue.inner();
-        if inner.epoch == epoch {
-            inner.position = Some(passed.unwrap_or_else(|| batch::end_of(&records)));
-        }
-        drop(inner);
-        Ok(Batch {
-            queue: Arc::clone(queue),
-            records,
-            from,
-            high_watermark,
-            unreadable: Arc::clone(&self.unreadable),
-            _frame: frame,
-            _decompressed: decompressed,
-        })
-    }
-
-    /// The partition stands at `offset` until it is sought.
-    fn stop(&self, queue: &Queue, offset: i64) {
-        let epoch = queue.restart(Some(offset));
-        self.commands.push(Command::Unassign { slot: queue.slot, epoch });
+    /// The partitions that are assigned and were not taken yet, each to be read on its own; [`next`](Self::next) serves
+    /// those that are assigned later. Reading goes on for as long as the consumer or one of them is there.
+    pub fn partitions(&self) -> Vec<PartitionConsumer> {
+        let assigned = self.shared.assigned();
+        assigned.queues.values().filter_map(|queue| PartitionConsumer::take(queue, &self.shared)).collect()
     }
 
     /// Reads these partitions too, from `position`. Those already assigned are sought there.
@@ -182,11 +127,12 @@ impl Consumer {
     ) -> Result<(), Error> {
         let partitions: Vec<(String, i32)> =
             partitions.into_iter().map(|(topic, partition)| (topic.as_ref().to_owned(), partition)).collect();
-        let deadline = self.client.0.clock.after(self.client.0.settings.client.request_timeout);
+        let client = &self.shared.client;
+        let deadline = client.0.clock.after(client.0.settings.client.request_timeout);
         let mut found = Vec::with_capacity(partitions.len());
         for (topic, partition) in partitions {
             let doing = || format!("assigning partition {partition} of topic {topic:?}");
-            let known = self.client.topic(&topic, deadline).await;
+            let known = client.topic(&topic, deadline).await;
             let known = known.map_err(|failure| Error::with_maybe_written(doing(), failure, false))?;
             if !known.partitions.iter().any(|known| known.index == partition) {
                 let count = known.partitions.len();
@@ -198,39 +144,18 @@ impl Consumer {
             found.push((Arc::clone(&known.name), partition));
         }
         for (topic, partition) in found {
-            self.assign_one(topic, partition, position);
+            self.shared.assign(topic, partition, position);
         }
         Ok(())
     }
 
-    fn assign_one(&self, topic: Arc<str>, partition: i32, position: Position) {
-        let mut assigned = self.assigned();
-        if let Some(queue) = assigned.queues.get(&(Arc::clone(&topic), partition)) {
-            return self.restart(queue, position);
-        }
-        let slot = Slot(assigned.next_slot);
-        assigned.next_slot += 1;
-        let queue = Arc::new(Queue::new(slot, Arc::clone(&topic), partition, known_offset(position)));
-        assigned.queues.insert((topic, partition), Arc::clone(&queue));
-        self.commands.push(Command::Assign { queue, position });
-    }
-
-    fn restart(&self, queue: &Queue, position: Position) {
-        let epoch = queue.restart(known_offset(position));
-        self.commands.push(Command::Seek { slot: queue.slot, epoch, position });
-    }
-
     /// Reads these partitions no more. What was fetched of them is dropped.
     pub fn unassign<T: AsRef<str>>(&self, partitions: impl IntoIterator<Item = (T, i32)>) {
-        let mut assigned = self.assigned();
         for (topic, partition) in partitions {
-            if let Some(queue) = assigned.queues.remove(&(Arc::from(topic.as_ref()), partition)) {
-                let epoch = queue.restart(None);
-                self.commands.push(Command::Unassign { slot: queue.slot, epoch });
-            }
+            self.shared.unassign(topic.as_ref(), partition);
         }
         // Whoever waits for the next batch may have nothing to wait for any more.
-        self.ready.arrived.notify_one();
+        self.shared.ready.arrived.notify_one();
     }
 
     /// Goes on from `position`. No record fetched before is delivered after this returns.
@@ -239,7 +164,7 @@ impl Consumer {
     /// When the partition is not assigned.
     pub fn seek(&self, topic: &str, partition: i32, position: Position) -> Result<(), Error> {
         let queue = self.queue(topic, partition, "seeking in")?;
-        self.restart(&queue, position);
+        self.shared.restart(&queue, position);
         Ok(())
     }
 
@@ -261,10 +186,7 @@ impl Consumer {
 
     fn set_paused(&self, topic: &str, partition: i32, is_paused: bool) -> Result<(), Error> {
         let queue = self.queue(topic, partition, if is_paused { "pausing" } else { "resuming" })?;
-        if queue.set_paused(is_paused) {
-            self.commands.push(Command::Pause { slot: queue.slot, is_paused });
-            self.ready.list(&queue);
-        }
+        self.shared.set_paused(&queue, is_paused);
         Ok(())
     }
 
@@ -277,44 +199,20 @@ impl Consumer {
 
     /// The partitions that are assigned.
     pub fn assignment(&self) -> Vec<(String, i32)> {
-        self.assigned().queues.keys().map(|(topic, partition)| (topic.to_string(), *partition)).collect()
+        self.shared
+            .assigned()
+            .queues
+            .keys()
+            .map(|(topic, partition)| (topic.to_string(), *partition))
+            .collect()
     }
 
     fn queue(&self, topic: &str, partition: i32, doing: &str) -> Result<Arc<Queue>, Error> {
-        let found = self.assigned().queues.get(&(Arc::from(topic), partition)).cloned();
-        found.ok_or_else(|| {
+        self.shared.find(topic, partition).ok_or_else(|| {
             let doing = format!("{doing} partition {partition} of topic {topic:?}");
             Error::caller(doing, "it is not assigned to this consumer")
         })
     }
-
-    fn assigned(&self) -> MutexGuard<'_, Assigned> {
-        self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        self.commands.push(Command::Released);
-    }
-}
-
-fn known_offset(position: Position) -> Option<i64> {
-    match position {
-        Position::Offset(offset) => Some(offset),
-        _ => None,
-    }
-}
-
-fn batch_error(queue: &Queue, offset: i64, error: &DecodeError) -> Error {
-    let doing =
-        format!("reading partition {} of topic {:?} at offset {offset}", queue.partition, queue.topic);
-    let reason = error.to_string().into();
-    Error::with_maybe_written(
-        doing,
-        Failure::Malformed { peer: Arc::from("the stored batch"), reason },
-        false,
-    )
 }
 
 impl ConsumerBuilder {
@@ -384,24 +282,11 @@ impl ConsumerBuilder {
             request_timeout: of_client.request_timeout,
             backoff: Backoff { min: of_client.retry_backoff, max: of_client.retry_backoff_max },
         };
-        let (commands, ready) = (Arc::<Commands>::default(), Arc::<Ready>::default());
         let source = Source::new(machine, client.rng());
-        let driver = Driver::new(
-            client.clone(),
-            source,
-            Arc::clone(&commands),
-            Arc::clone(&ready),
-            settings.fetch_bytes_max,
-        );
-        let consumer = Consumer {
-            client,
-            settings,
-            commands,
-            ready,
-            unreadable: Arc::default(),
-            decompressor: Decompressor::new(),
-            assigned: Mutex::default(),
-        };
+        let shared = Arc::new(Shared::new(client.clone(), settings.check_crcs));
+        let (commands, ready) = (Arc::clone(&shared.commands), Arc::clone(&shared.ready));
+        let driver = Driver::new(client, source, commands, ready, settings.fetch_bytes_max);
+        let consumer = Consumer { opener: Opener::new(Arc::clone(&shared)), shared };
         for (topic, partition, position) in assignments {
             consumer.assign([(topic, partition)], position).await?;
         }

@@ -17,7 +17,12 @@ pub(super) struct Queue {
     pub(super) slot: Slot,
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
+    /// Told when there may be something for who took the partition.
+    pub(super) arrived: Notify,
     is_paused: AtomicBool,
+    /// Whether it is read on its own.
+    is_taken: AtomicBool,
+    is_over: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -79,7 +84,16 @@ impl Queue {
             stopped: None,
             is_listed: false,
         };
-        Self { slot, topic, partition, is_paused: AtomicBool::new(false), inner: Mutex::new(inner) }
+        Self {
+            slot,
+            topic,
+            partition,
+            arrived: Notify::new(),
+            is_paused: AtomicBool::new(false),
+            is_taken: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+            inner: Mutex::new(inner),
+        }
     }
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -93,6 +107,41 @@ impl Queue {
     /// Answers whether that is a change.
     pub(super) fn set_paused(&self, is_paused: bool) -> bool {
         self.is_paused.swap(is_paused, Ordering::Relaxed) != is_paused
+    }
+
+    /// Takes it out of the consumer's turns. False if somebody has.
+    pub(super) fn take(&self) -> bool {
+        !self.is_taken.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn give_back(&self) {
+        self.is_taken.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it is not assigned any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    /// It is not assigned any more.
+    pub(super) fn end(&self) -> Epoch {
+        let epoch = self.restart(None);
+        self.is_over.store(true, Ordering::Release);
+        self.arrived.notify_one();
+        epoch
+    }
+
+    /// The next thing to deliver of it.
+    pub(super) fn next(queue: &Arc<Self>) -> Next {
+        let mut inner = queue.inner();
+        if queue.is_paused() {
+            // What it has stays; resuming lists it again.
+            return Next::Nothing;
+        }
+        match (inner.batches.pop_front(), inner.epoch) {
+            (Some(batch), epoch) => Next::Batch(Arc::clone(queue), epoch, batch),
+            (None, _) => inner.stopped.take().map_or(Next::Nothing, Next::Stopped),
+        }
     }
 
     /// Drops what was fetched and begins a new epoch at `position`.
@@ -118,6 +167,9 @@ impl Ready {
         if inner.is_listed || queue.is_paused() || !has_something {
             return;
         }
+        if queue.is_taken.load(Ordering::Relaxed) {
+            return queue.arrived.notify_one();
+        }
         inner.is_listed = true;
         drop(inner);
         self.queues().push_back(Arc::clone(queue));
@@ -128,22 +180,12 @@ impl Ready {
     pub(super) fn next(&self) -> Next {
         loop {
             let Some(queue) = self.queues().pop_front() else { return Next::Nothing };
-            let mut inner = queue.inner();
-            inner.is_listed = false;
-            if queue.is_paused() {
-                // What it has stays; resuming lists it again.
-                continue;
-            }
-            let epoch = inner.epoch;
-            let batch = inner.batches.pop_front();
-            let stopped = if batch.is_none() { inner.stopped.take() } else { None };
-            drop(inner);
+            queue.inner().is_listed = false;
+            let next =
+                if queue.is_taken.load(Ordering::Relaxed) { Next::Nothing } else { Queue::next(&queue) };
             self.list(&queue);
-            if let Some(batch) = batch {
-                return Next::Batch(queue, epoch, batch);
-            }
-            if let Some(error) = stopped {
-                return Next::Stopped(error);
+            if !matches!(next, Next::Nothing) {
+                return next;
             }
         }
     }

@@ -255,6 +255,49 @@ async fn a_paused_partition_is_silent_and_the_others_flow() {
 }
 
 #[tokio::test]
+async fn a_partition_taken_from_its_consumer_is_read_on_its_own() {
+    let (_cluster, client) = start(1, &[("t", 3)]).await;
+    let producer = producer(&client).await;
+    let consumer = consumer(&client, "t", 3).await;
+    let mut partitions = consumer.partitions();
+    assert!(consumer.partitions().is_empty(), "each is taken once");
+    for partition in 0..3 {
+        producer.send(Record::to("t").partition(partition).value("first")).await.expect("written");
+    }
+    // Whoever sits on a batch of one holds up no other.
+    let held = timeout(PATIENCE, partitions[0].next()).await.expect("in time").expect("read");
+    for round in 0..100 {
+        for partition in &mut partitions[1..] {
+            let batch = timeout(PATIENCE, partition.next()).await.expect("in time").expect("read");
+            assert_eq!(batch.expect("assigned").next_offset(), round + 1);
+            let next = Record::to("t").partition(partition.partition()).value("next");
+            producer.send(next).await.expect("written");
+        }
+    }
+    assert_eq!(held.expect("assigned").partition(), 0);
+
+    // Given back, it goes on where it was.
+    producer.send(Record::to("t").partition(0).value("second")).await.expect("written");
+    let mut consumer = consumer;
+    assert!(timeout(Duration::from_millis(50), consumer.next()).await.is_err(), "all are taken");
+    drop(partitions.remove(0));
+    let seen = read(&mut consumer, 1).await;
+    assert_eq!(seen[&0][0].offset, 1);
+
+    // It ends with its assignment, and outlives its consumer.
+    let mut last = partitions.pop().expect("partition 2");
+    consumer.unassign([("t", 1)]);
+    let over = timeout(PATIENCE, partitions[0].next()).await.expect("in time").expect("read");
+    assert!(over.is_none(), "not assigned any more");
+    drop((consumer, partitions));
+    let batch = timeout(PATIENCE, last.next()).await.expect("in time").expect("read");
+    assert_eq!(batch.expect("assigned").first_offset(), 100);
+    last.seek(Position::Offset(50));
+    let batch = timeout(PATIENCE, last.next()).await.expect("in time").expect("read");
+    assert_eq!(batch.expect("assigned").first_offset(), 50);
+}
+
+#[tokio::test]
 async fn what_was_fetched_before_a_seek_is_never_delivered_after_it() {
     let (_cluster, client) = start(1, &[("t", 1)]).await;
     let producer = producer(&client).await;
@@ -442,6 +485,7 @@ fn public_types_go_where_tasks_go() {
     fn check<T: Send + 'static>() {}
     fn shared<T: Send + Sync + 'static>() {}
     check::<Consumer>();
+    check::<milena::PartitionConsumer>();
     check::<milena::Batch>();
     check::<milena::Delivery>();
     shared::<Client>();

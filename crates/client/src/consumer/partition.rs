@@ -1,0 +1,129 @@
+//! One partition read on its own, by a task of its own.
+
+use std::fmt;
+use std::sync::Arc;
+
+use milena_core::source::Position;
+
+use super::batch::Batch;
+use super::queue::{Next, Queue};
+use super::shared::{Opener, Shared};
+use crate::Error;
+
+/// A partition taken from a [`Consumer`](crate::Consumer): whoever reads it delays nobody but itself.
+///
+/// Dropped, it is the consumer's again, at the batch behind the last one taken.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = milena_broker::Broker::builder().start().await?;
+/// # cluster.create_topic("orders", 2)?;
+/// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+/// # let producer = client.producer().build().await?;
+/// # producer.send(milena::Record::to("orders").partition(0).value("created")).await?;
+/// # producer.send(milena::Record::to("orders").partition(1).value("created")).await?;
+/// use milena::Position;
+///
+/// let consumer =
+///     client.consumer_direct().assign([("orders", 0), ("orders", 1)], Position::Earliest).build().await?;
+/// let mut tasks = Vec::new();
+/// for mut partition in consumer.partitions() {
+///     tasks.push(tokio::spawn(async move {
+///         while let Some(batch) = partition.next().await? {
+///             for record in &batch {
+///                 println!("{} {}: {:?}", batch.partition(), record.offset(), record.value());
+///             }
+///             # break;
+///         }
+///         Ok::<_, milena::Error>(())
+///     }));
+/// }
+/// # for task in tasks {
+/// #     task.await??;
+/// # }
+/// # Ok(())
+/// # }
+/// ```
+pub struct PartitionConsumer {
+    queue: Arc<Queue>,
+    opener: Opener,
+}
+
+impl PartitionConsumer {
+    /// Takes `queue`, unless somebody has.
+    pub(super) fn take(queue: &Arc<Queue>, shared: &Arc<Shared>) -> Option<Self> {
+        queue.take().then(|| Self { queue: Arc::clone(queue), opener: Opener::new(Arc::clone(shared)) })
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        &self.queue.topic
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> i32 {
+        self.queue.partition
+    }
+
+    /// The next batch. Waits until there is one; none when the partition is not assigned any more.
+    ///
+    /// # Errors
+    /// When the partition cannot be read on: it stops where it stands, and [`seek`](Self::seek) starts it again.
+    ///
+    /// # Cancel safety
+    /// Dropped, it has taken nothing: the next call returns the batch.
+    pub async fn next(&mut self) -> Result<Option<Batch>, Error> {
+        loop {
+            let queue = Arc::clone(&self.queue);
+            // Registered before looking, so that what arrives in between is not missed.
+            let mut arrived = std::pin::pin!(queue.arrived.notified());
+            arrived.as_mut().enable();
+            if let Some(batch) = self.try_next()? {
+                return Ok(Some(batch));
+            }
+            if queue.is_over() {
+                return Ok(None);
+            }
+            arrived.await;
+        }
+    }
+
+    /// The next batch if one is there.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn try_next(&mut self) -> Result<Option<Batch>, Error> {
+        self.opener.check()?;
+        match Queue::next(&self.queue) {
+            Next::Batch(queue, epoch, queued) => self.opener.open(&queue, epoch, queued).map(Some),
+            Next::Stopped(error) => Err(error),
+            Next::Nothing => Ok(None),
+        }
+    }
+
+    /// Goes on from `position`. No record fetched before is delivered after this returns.
+    pub fn seek(&self, position: Position) {
+        self.opener.shared.restart(&self.queue, position);
+    }
+
+    /// The offset behind the last batch delivered; none while it is being looked up.
+    pub fn position(&self) -> Option<i64> {
+        self.queue.inner().position
+    }
+}
+
+impl Drop for PartitionConsumer {
+    fn drop(&mut self) {
+        self.queue.give_back();
+        self.opener.shared.ready.list(&self.queue);
+    }
+}
+
+impl fmt::Debug for PartitionConsumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartitionConsumer")
+            .field("topic", &self.topic())
+            .field("partition", &self.partition())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,177 @@
+//! What a consumer and the partitions taken from it share, and what each has of its own to open batches with.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use milena_core::Failure;
+use milena_core::source::{Epoch, Position, Slot};
+use milena_wire::codec::{Compression, Decompressor};
+use milena_wire::{DecodeError, Limits};
+
+use super::batch::{self, Batch, Unreadable, unreadable};
+use super::driver::{Command, Commands};
+use super::queue::{Queue, Queued, Ready};
+use crate::{Client, Error};
+
+/// Dropped when nobody reads any more, which ends the driver.
+pub(super) struct Shared {
+    pub(super) client: Client,
+    pub(super) commands: Arc<Commands>,
+    pub(super) ready: Arc<Ready>,
+    pub(super) check_crcs: bool,
+    assigned: Mutex<Assigned>,
+}
+
+#[derive(Default)]
+pub(super) struct Assigned {
+    pub(super) queues: BTreeMap<(Arc<str>, i32), Arc<Queue>>,
+    next_slot: u32,
+}
+
+impl Shared {
+    pub(super) fn new(client: Client, check_crcs: bool) -> Self {
+        Self {
+            client,
+            commands: Arc::default(),
+            ready: Arc::default(),
+            check_crcs,
+            assigned: Mutex::default(),
+        }
+    }
+
+    pub(super) fn assigned(&self) -> MutexGuard<'_, Assigned> {
+        self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The partition, if it is assigned.
+    pub(super) fn find(&self, topic: &str, partition: i32) -> Option<Arc<Queue>> {
+        self.assigned().queues.get(&(Arc::from(topic), partition)).cloned()
+    }
+
+    pub(super) fn assign(&self, topic: Arc<str>, partition: i32, position: Position) {
+        let mut assigned = self.assigned();
+        if let Some(queue) = assigned.queues.get(&(Arc::clone(&topic), partition)) {
+            return self.restart(queue, position);
+        }
+        let slot = Slot(assigned.next_slot);
+        assigned.next_slot += 1;
+        let queue = Arc::new(Queue::new(slot, Arc::clone(&topic), partition, known_offset(position)));
+        assigned.queues.insert((topic, partition), Arc::clone(&queue));
+        self.commands.push(Command::Assign { queue, position });
+    }
+
+    pub(super) fn unassign(&self, topic: &str, partition: i32) {
+        if let Some(queue) = self.assigned().queues.remove(&(Arc::from(topic), partition)) {
+            let epoch = queue.end();
+            self.commands.push(Command::Unassign { slot: queue.slot, epoch });
+        }
+    }
+
+    pub(super) fn restart(&self, queue: &Queue, position: Position) {
+        let epoch = queue.restart(known_offset(position));
+        self.commands.push(Command::Seek { slot: queue.slot, epoch, position });
+    }
+
+    /// The partition stands at `offset` until it is sought.
+    fn stop(&self, queue: &Queue, offset: i64) {
+        let epoch = queue.restart(Some(offset));
+        self.commands.push(Command::Unassign { slot: queue.slot, epoch });
+    }
+
+    pub(super) fn set_paused(&self, queue: &Arc<Queue>, is_paused: bool) {
+        if queue.set_paused(is_paused) {
+            self.commands.push(Command::Pause { slot: queue.slot, is_paused });
+            self.ready.list(queue);
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.commands.push(Command::Released);
+    }
+}
+
+/// Opens batches for one reader.
+pub(super) struct Opener {
+    pub(super) shared: Arc<Shared>,
+    unreadable: Arc<Unreadable>,
+    decompressor: Decompressor,
+}
+
+impl Opener {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, unreadable: Arc::default(), decompressor: Decompressor::new() }
+    }
+
+    /// Tells of a record that the application met and could not read: its partition stands there.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match self.unreadable.take() {
+            None => Ok(()),
+            Some((queue, error)) => {
+                self.shared.stop(&queue, error.offset);
+                Err(unreadable(&queue, &error))
+            }
+        }
+    }
+
+    /// Checks and decompresses a batch.
+    pub(super) fn open(&mut self, queue: &Arc<Queue>, epoch: Epoch, queued: Queued) -> Result<Batch, Error> {
+        let Queued { batch, from, passed, high_watermark, frame } = queued;
+        let client = &self.shared.client;
+        let bytes = batch.bytes().len();
+        self.shared.commands.push(Command::Taken { slot: queue.slot, epoch, bytes });
+        let checked = if self.shared.check_crcs { batch.check_crc() } else { Ok(()) };
+        let limits = Limits { decompressed_bytes_max: client.0.settings.client.decompressed_bytes_max };
+        let records =
+            checked.and_then(|()| batch.decompress(&mut self.decompressor, &client.0.pool, &limits));
+        let records = match records {
+            Ok(records) => records,
+            Err(error) => {
+                self.shared.stop(queue, from);
+                return Err(batch_error(queue, from, &error));
+            }
+        };
+        let is_compressed =
+            batch.header.attributes.compression().is_ok_and(|codec| codec != Compression::None);
+        let (frame, decompressed) = if is_compressed {
+            // The frame is not needed any more; the buffer is, whether or not there is room for it.
+            drop(frame);
+            (None, Some(client.0.fetch_budget.reserve_beyond(records.records_bytes())))
+        } else {
+            (Some(frame), None)
+        };
+        let mut inner = queue.inner();
+        if inner.epoch == epoch {
+            inner.position = Some(passed.unwrap_or_else(|| batch::end_of(&records)));
+        }
+        drop(inner);
+        Ok(Batch {
+            queue: Arc::clone(queue),
+            records,
+            from,
+            high_watermark,
+            unreadable: Arc::clone(&self.unreadable),
+            _frame: frame,
+            _decompressed: decompressed,
+        })
+    }
+}
+
+fn known_offset(position: Position) -> Option<i64> {
+    match position {
+        Position::Offset(offset) => Some(offset),
+        _ => None,
+    }
+}
+
+fn batch_error(queue: &Queue, offset: i64, error: &DecodeError) -> Error {
+    let doing =
+        format!("reading partition {} of topic {:?} at offset {offset}", queue.partition, queue.topic);
+    let reason = error.to_string().into();
+    Error::with_maybe_written(
+        doing,
+        Failure::Malformed { peer: Arc::from("the stored batch"), reason },
+        false,
+    )
+}
