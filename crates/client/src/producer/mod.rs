@@ -109,7 +109,7 @@ impl Producer {
     /// Dropped before it returns, nothing was taken.
     #[expect(
         clippy::manual_async_fn,
-        reason = "an async fn moves its arguments once more, 128 bytes each time"
+        reason = "an async fn moves its arguments once more, some 100 bytes each time"
     )]
     pub fn enqueue(&self, record: Record<'_>) -> impl Future<Output = Result<Delivery, Error>> + Send {
         async move {
@@ -133,7 +133,7 @@ impl Producer {
     /// Dropped before it returns, nothing was taken.
     #[expect(
         clippy::manual_async_fn,
-        reason = "an async fn moves its arguments once more, 128 bytes each time"
+        reason = "an async fn moves its arguments once more, some 100 bytes each time"
     )]
     pub fn post(&self, record: Record<'_>) -> impl Future<Output = Result<(), Error>> + Send {
         async move {
