@@ -29,8 +29,9 @@
 //! - Everything has a deadline, every future may be dropped, and every [`Error`] says whether something may have been
 //!   written.
 //! - What fails and may pass is tried again: `send` until its delivery timeout, `next` for ever. The third failure in a
-//!   row, the sixth, the twelfth and so on are warnings of the [`tracing`](https://docs.rs/tracing) target `milena`. A
-//!   broker that breaks the protocol twice in a row is not asked a third time; whoever waits gets the error.
+//!   row, the sixth, the twelfth and so on are warnings of the [`tracing`](https://docs.rs/tracing) target `milena`, and
+//!   so is a request that stayed unanswered until its deadline. A broker that breaks the protocol twice without a good
+//!   answer between is not asked a third time; whoever waits gets the error.
 
 mod address;
 mod admin;
