@@ -38,8 +38,8 @@ impl Commands {
         self.arrived.notify_one();
     }
 
-    fn take(&self) -> Vec<Command> {
-        std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+    fn take(&self, commands: &mut Vec<Command>) {
+        std::mem::swap(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner), commands);
     }
 }
 
@@ -105,6 +105,7 @@ impl Driver {
     /// Runs until the consumer is gone.
     pub(super) async fn run(mut self) {
         let arrived = Arc::clone(&self.commands.arrived);
+        let mut commands = Vec::new();
         loop {
             let wake = self.source.poll_timeout(self.now());
             let mut landed = None;
@@ -115,7 +116,8 @@ impl Driver {
                 () = sleep_until(self.client.0.clock, wake) => {}
             }
             // What the application did comes before what it waits for.
-            for command in self.commands.take() {
+            self.commands.take(&mut commands);
+            for command in commands.drain(..) {
                 if self.handle_command(command) {
                     return;
                 }
@@ -245,16 +247,15 @@ impl Driver {
         self.client.learn_leaders(self.source.poll_hints());
     }
 
-    /// What one more fetch may bring: an even share for each broker, and at most half of what is left, so that other
-    /// consumers of this client find some too: a fetch that waits for records holds its room for as long. With nothing
-    /// under way and nothing buffered there is always some, whatever the application holds, or nothing would move any
-    /// more.
+    /// What one more fetch may bring: an even share for each broker and one for what waits to be read, as far as it is
+    /// there. With nothing under way and nothing buffered there is always some, whatever the application or other
+    /// consumers of this client hold, or nothing would move any more.
     fn room(&self) -> usize {
         let budget = &self.client.0.fetch_budget;
         let brokers = self.snapshot.borrow().brokers.len();
         let share = (budget.bytes_max() / (brokers + 1))
             .clamp(FETCH_BYTES_MIN, self.fetch_bytes_max.max(FETCH_BYTES_MIN));
-        match share.min(budget.available() / 2) {
+        match share.min(budget.available()) {
             room if room >= FETCH_BYTES_MIN => room,
             _ if self.source.is_starved() => share,
             _ => 0,

@@ -17,6 +17,7 @@ use std::time::Duration;
 use milena_core::backoff::Backoff;
 use milena_core::source::{Settings as MachineSettings, Source};
 
+use milena_core::metadata::Topic;
 pub use milena_core::source::Position;
 
 pub use self::batch::{Batch, RecordViews};
@@ -125,25 +126,36 @@ impl Consumer {
         partitions: impl IntoIterator<Item = (T, i32)>,
         position: Position,
     ) -> Result<(), Error> {
-        let partitions: Vec<(String, i32)> =
-            partitions.into_iter().map(|(topic, partition)| (topic.as_ref().to_owned(), partition)).collect();
+        let partitions = partitions.into_iter();
+        let owned = partitions.map(|(topic, partition)| (topic.as_ref().to_owned(), partition, position));
+        self.assign_all(owned.collect()).await
+    }
+
+    async fn assign_all(&self, partitions: Vec<(String, i32, Position)>) -> Result<(), Error> {
         let client = &self.shared.client;
         let deadline = client.0.clock.after(client.0.settings.client.request_timeout);
         let mut found = Vec::with_capacity(partitions.len());
-        for (topic, partition) in partitions {
+        let mut last: Option<Arc<Topic>> = None;
+        for (topic, partition, position) in partitions {
             let doing = || format!("assigning partition {partition} of topic {topic:?}");
-            let known = client.topic(&topic, deadline).await;
-            let known = known.map_err(|failure| Error::with_maybe_written(doing(), failure, false))?;
-            if !known.partitions.iter().any(|known| known.index == partition) {
+            let known = match last.take().filter(|last| *last.name == *topic) {
+                Some(last) => last,
+                None => {
+                    let known = client.topic(&topic, deadline).await;
+                    known.map_err(|failure| Error::with_maybe_written(doing(), failure, false))?
+                }
+            };
+            if known.partition(partition).is_none() {
                 let count = known.partitions.len();
                 return Err(Error::caller(
                     doing(),
                     format!("the topic has {count} partitions, counted from 0"),
                 ));
             }
-            found.push((Arc::clone(&known.name), partition));
+            found.push((Arc::clone(&known.name), partition, position));
+            last = Some(known);
         }
-        for (topic, partition) in found {
+        for (topic, partition, position) in found {
             self.shared.assign(topic, partition, position);
         }
         Ok(())
@@ -287,9 +299,7 @@ impl ConsumerBuilder {
         let (commands, ready) = (Arc::clone(&shared.commands), Arc::clone(&shared.ready));
         let driver = Driver::new(client, source, commands, ready, settings.fetch_bytes_max);
         let consumer = Consumer { opener: Opener::new(Arc::clone(&shared)), shared };
-        for (topic, partition, position) in assignments {
-            consumer.assign([(topic, partition)], position).await?;
-        }
+        consumer.assign_all(assignments).await?;
         // Not before everything is assigned: the first fetch would be a long poll for the first partition alone, and
         // the others would wait it out.
         tokio::spawn(driver.run());

@@ -17,7 +17,7 @@ use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdRes
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::accumulator::{Accumulator, OpenBatch};
-use super::seal::{Parcel, Sealer};
+use super::seal::{Backlog, Parcel, Sealer};
 use super::topics::Topics;
 use crate::client::{address_of, report};
 use crate::clock::sleep_until;
@@ -102,6 +102,7 @@ pub(super) struct Parts {
     pub(super) inbox: Arc<Inbox>,
     pub(super) topics: Arc<Topics>,
     pub(super) failures: Arc<PostFailures>,
+    pub(super) backlog: Arc<Backlog>,
 }
 
 impl Driver {

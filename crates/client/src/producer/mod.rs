@@ -230,7 +230,12 @@ impl Producer {
         loop {
             match wait {
                 // The full batch leaves while it is in the processor's caches, and before there are more of them.
-                Wait::Turn => tokio::task::yield_now().await,
+                Wait::Turn => {
+                    tokio::task::yield_now().await;
+                    // Should the threads be busy with other things for that long, memory is what ends it.
+                    let eased = self.0.parts.backlog.eased();
+                    drop(timeout_at(self.0.client.0.clock.timer(deadline), eased).await);
+                }
                 Wait::Topic => self.learn(record, deadline).await?,
                 Wait::Room => {
                     // What is there already is not reserved twice.
@@ -396,10 +401,12 @@ impl ProducerBuilder {
             inbox: Arc::default(),
             topics: Arc::new(Topics::new(client.rng())),
             failures: Arc::default(),
+            backlog: Arc::default(),
         };
         // Batches being sealed are bounded by the memory budget.
         let (done, sealed) = mpsc::unbounded_channel();
-        let sealer = Sealer::new(settings.compression, settings.compression_level, done);
+        let sealer =
+            Sealer::new(settings.compression, settings.compression_level, Arc::clone(&parts.backlog), done);
         let machine = Machine::new(machine, client.rng());
         tokio::spawn(Driver::new(client.clone(), settings.acks, machine, &parts, sealer, sealed).run());
         let batches = BatchSettings {

@@ -2,13 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use milena_core::ProducerIdentity;
 use milena_core::producer::{SealedBatch, Ticket};
 use milena_wire::codec::{Compression, Compressor};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::accumulator::OpenBatch;
 use super::delivery::BatchState;
@@ -46,13 +47,51 @@ thread_local! {
     static COMPRESSOR: RefCell<Compressor> = RefCell::default();
 }
 
+/// Batches that wait until a thread can compress them. Who fills batches faster than that waits too: more of them would
+/// only be colder and take more memory.
+#[derive(Default)]
+pub(super) struct Backlog {
+    waiting: AtomicUsize,
+    eased: Notify,
+}
+
+impl Backlog {
+    /// Waits until no more batches are waiting than are worked on.
+    ///
+    /// # Cancel safety
+    /// Dropped, nothing has changed.
+    pub(super) async fn eased(&self) {
+        loop {
+            let eased = self.eased.notified();
+            if self.waiting.load(Ordering::Acquire) < threads() {
+                return;
+            }
+            eased.await;
+        }
+    }
+
+    fn set(&self, waiting: usize) {
+        let before = self.waiting.swap(waiting, Ordering::AcqRel);
+        if before >= threads() && waiting < threads() {
+            self.eased.notify_waiters();
+        }
+    }
+}
+
+/// How many batches are compressed at a time.
+fn threads() -> usize {
+    static THREADS: LazyLock<usize> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+    *THREADS
+}
+
 /// Seals batches, a few at a time.
 pub(super) struct Sealer {
     compression: Compression,
     level: Option<i32>,
     waiting: VecDeque<(Ticket, OpenBatch)>,
+    backlog: Arc<Backlog>,
     running: usize,
-    running_max: usize,
     done: mpsc::UnboundedSender<(Ticket, Parcel)>,
 }
 
@@ -60,10 +99,10 @@ impl Sealer {
     pub(super) fn new(
         compression: Compression,
         level: Option<i32>,
+        backlog: Arc<Backlog>,
         done: mpsc::UnboundedSender<(Ticket, Parcel)>,
     ) -> Self {
-        let running_max = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { compression, level, waiting: VecDeque::new(), running: 0, running_max, done }
+        Self { compression, level, waiting: VecDeque::new(), backlog, running: 0, done }
     }
 
     /// The parcel, if it costs no more than a checksum; otherwise it comes through the channel.
@@ -83,8 +122,9 @@ impl Sealer {
     }
 
     fn start(&mut self) {
-        while self.running < self.running_max {
-            let Some((ticket, batch)) = self.waiting.pop_front() else { return };
+        while self.running < threads()
+            && let Some((ticket, batch)) = self.waiting.pop_front()
+        {
             self.running += 1;
             let (compression, level) = (self.compression, self.level);
             let done = self.done.clone();
@@ -96,6 +136,7 @@ impl Sealer {
                 drop(done.send((ticket, sealed)));
             });
         }
+        self.backlog.set(self.waiting.len());
     }
 }
 
@@ -121,4 +162,33 @@ fn parcel(
         reservation.resize(sealed.encoded_bytes().next_power_of_two());
     }
     Parcel { sealed, state, posted, _reservation: reservation }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future as _;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[test]
+    fn who_fills_batches_faster_than_they_are_compressed_waits() {
+        let backlog = Backlog::default();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut is_eased = || pin!(backlog.eased()).poll(&mut context).is_ready();
+        assert!(is_eased());
+        backlog.set(threads() - 1);
+        assert!(is_eased());
+        backlog.set(threads());
+        assert!(!is_eased());
+
+        let mut context = Context::from_waker(Waker::noop());
+        let mut waiting = [pin!(backlog.eased()), pin!(backlog.eased())];
+        assert!(waiting.iter_mut().all(|eased| eased.as_mut().poll(&mut context).is_pending()));
+        backlog.set(threads() + 1);
+        assert!(waiting.iter_mut().all(|eased| eased.as_mut().poll(&mut context).is_pending()));
+        backlog.set(0);
+        assert!(waiting.iter_mut().all(|eased| eased.as_mut().poll(&mut context).is_ready()));
+    }
 }

@@ -241,13 +241,13 @@ impl Snapshot {
     /// When either is not known.
     pub fn partition(&self, topic: &str, index: i32) -> Result<(&Arc<Topic>, &Partition), Failure> {
         let topic = self.topic(topic)?;
-        let position = topic.position(index).ok_or_else(|| {
+        let partition = topic.partition(index).ok_or_else(|| {
             let count = topic.partitions.len();
             Failure::NoRoute(
                 format!("topic {:?} has {count} partitions and no partition {index}", topic.name).into(),
             )
         })?;
-        Ok((topic, &topic.partitions[position]))
+        Ok((topic, partition))
     }
 
     /// Whether `name` is described and all its partitions have a leader that is up.
@@ -281,6 +281,11 @@ fn not_up(broker: BrokerId) -> Failure {
 
 impl Topic {
     /// Where the partition is in `partitions`; they count up from zero, but nothing depends on it.
+    /// The partition, if there is one of this index.
+    pub fn partition(&self, index: i32) -> Option<&Partition> {
+        Some(&self.partitions[self.position(index)?])
+    }
+
     fn position(&self, index: i32) -> Option<usize> {
         let guess = usize::try_from(index).ok()?;
         if self.partitions.get(guess).is_some_and(|partition| partition.index == index) {

@@ -22,12 +22,18 @@ struct Seen {
     transfers: Duration,
 }
 
-/// The first fetch asks for this much: a few of them fit a core's cache.
-const START: usize = 512 << 10;
+/// The first fetch asks for this much: with what is around the batches it just fits half a MiB, and a few of them a
+/// core's cache.
+const START: usize = (512 << 10) - FRAME;
+/// What an answer says beside batches, of a few hundred partitions.
+const FRAME: usize = 16 << 10;
 /// So many answers make a measurement.
 const SAMPLES: u32 = 8;
 /// Waits below this are the broker's work and the system's.
 const NEARBY: Duration = Duration::from_millis(1);
+/// Waits above this are the way's: two of them say so as well as eight of others, and there is far to go.
+const FAR: Duration = Duration::from_millis(8);
+const SAMPLES_FAR: u32 = 2;
 /// Brokers cut the last batch off where the limit is, in vain. With this many batches before it that is under 2 %.
 const BATCHES_MIN: usize = 25;
 /// A batch that is worth a fetch of its own.
@@ -51,9 +57,14 @@ impl Appetite {
         }
     }
 
-    /// What may come of it, going by what came last.
+    /// What to ask for where there is room for an answer of `bytes_max`.
+    pub(super) fn ask_at_most(&self, bytes_max: usize) -> usize {
+        self.ask().min(bytes_max.saturating_sub(FRAME).max(1))
+    }
+
+    /// How large the answer may become, going by the last one. Memory that is too small by a little would be copied.
     pub(super) fn expect(&self) -> usize {
-        self.ask().max(self.answer_bytes)
+        self.ask().max(self.answer_bytes) + FRAME
     }
 
     /// An answer came, of so many bytes, its largest batch being of `batch_bytes`.
@@ -71,14 +82,16 @@ impl Appetite {
         seen.transfers += transfer;
         seen.awaited += u32::from(is_awaited);
         seen.count += 1;
-        if seen.count < SAMPLES {
+        let is_far = seen.shortest_wait > FAR;
+        if seen.count < if is_far { SAMPLES_FAR } else { SAMPLES } {
             return;
         }
-        let Seen { shortest_wait: wait, transfers, awaited, .. } = std::mem::take(&mut self.seen);
-        let transfer = transfers / SAMPLES;
-        if wait > NEARBY && wait > transfer / 8 && awaited > SAMPLES / 2 {
-            self.ask = self.ask.saturating_mul(2).min(limit.max(START));
-        } else if wait < transfer / 32 && self.ask > START {
+        let Seen { count, shortest_wait: wait, transfers, awaited } = std::mem::take(&mut self.seen);
+        let transfer = transfers / count;
+        if wait > NEARBY && wait > transfer / 8 && awaited > count / 2 {
+            let factor = if is_far { 4 } else { 2 };
+            self.ask = self.ask.saturating_mul(factor).min(limit.max(START));
+        } else if (wait < NEARBY / 2 || wait < transfer / 32) && self.ask > START {
             self.ask = (self.ask / 2).max(START);
         }
     }
@@ -115,6 +128,34 @@ mod tests {
     }
 
     #[test]
+    fn far_brokers_are_known_after_a_few_answers() {
+        let mut appetite = Appetite::default();
+        let mut answers = 0;
+        while appetite.ask() < LIMIT {
+            appetite.handle_full(Duration::from_millis(50), Duration::from_millis(3), true, LIMIT);
+            answers += 1;
+            assert!(answers <= 8, "{answers}");
+        }
+        // One answer that waited for another program's turn says nothing.
+        let mut appetite = Appetite::default();
+        for index in 0..100 {
+            let wait = Duration::from_millis(if index % 2 == 0 { 20 } else { 0 });
+            appetite.handle_full(wait, Duration::ZERO, true, LIMIT);
+        }
+        assert_eq!(appetite.ask(), START);
+    }
+
+    #[test]
+    fn an_answer_fits_what_is_expected_and_what_there_is_room_for() {
+        let mut appetite = Appetite::default();
+        assert_eq!(appetite.ask() + FRAME, appetite.expect());
+        assert_eq!(appetite.ask_at_most(100_000), 100_000 - FRAME);
+        assert_eq!(appetite.ask_at_most(10), 1, "brokers take nothing less");
+        appetite.handle_answer(4_000_000, 4_000_000);
+        assert_eq!(appetite.expect(), 4_000_000 + FRAME);
+    }
+
+    #[test]
     fn an_application_that_is_behind_is_not_given_more() {
         let mut appetite = Appetite::default();
         for _ in 0..100 {
@@ -135,6 +176,6 @@ mod tests {
         assert_eq!(ask(300_000), 150_000, "one comes, whole");
         assert_eq!(ask(16 << 10), START);
         assert_eq!(ask(64 << 10), 25 * (64 << 10));
-        assert_eq!(appetite.expect(), 25 * (64 << 10));
+        assert_eq!(appetite.expect(), 25 * (64 << 10) + FRAME);
     }
 }

@@ -216,15 +216,16 @@ impl Source {
             Ok(response) => (response, None),
             Err(failure) => (ListOffsetsResponse::default(), Some(failure)),
         };
+        let answers = response.topics.iter().flat_map(|topic| {
+            topic.partitions.iter().map(|found| ((&*topic.name, found.partition_index), found))
+        });
+        let answers: BTreeMap<_, _> = answers.collect();
         for (slot, epoch) in asked {
             if self.at(slot).epoch != epoch {
                 continue;
             }
             let partition = self.at(slot);
-            let topic = response.topics.iter().find(|topic| *topic.name == *partition.topic);
-            let found = topic.and_then(|topic| {
-                topic.partitions.iter().find(|found| found.partition_index == partition.index)
-            });
+            let found = answers.get(&(&*partition.topic, partition.index));
             let outcome = match (found, &failure) {
                 (Some(found), _) => {
                     found.error_code.ok().map(|()| found.offset).map_err(|code| Failure::answer(code, None))
@@ -362,8 +363,8 @@ impl Source {
             let (sent, request, has_ids) = lane.session.request(*id, partitions, settings, now)?;
             Some((*id, sent, request, has_ids, &lane.appetite))
         })?;
-        let limit = settings.fetch_bytes_max.min(bytes_max);
-        let (asked, expected) = (appetite.ask().min(limit), appetite.expect().min(limit));
+        let asked = appetite.ask_at_most(bytes_max).min(settings.fetch_bytes_max);
+        let expected = appetite.expect().min(bytes_max);
         let size = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
         request.replica_id = -1;
         request.max_wait_ms = i32::try_from(settings.fetch_wait.as_millis()).unwrap_or(i32::MAX);
