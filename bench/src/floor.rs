@@ -1,5 +1,5 @@
 //! What moving the bytes costs, and nothing else: copy, CRC-32C, send; or receive, CRC-32C, touch. With the codec where
-//! there is one. No Kafka: the sink drops what it gets and gives what it has.
+//! there is one; or one round trip for all who wait. No Kafka: the sink drops what it gets and gives what it has.
 
 use std::hint::black_box;
 use std::io::{Read, Write};
@@ -9,6 +9,7 @@ use std::time::Instant;
 use milena_wire::codec::{Compression, Compressor, Decompressor};
 use serde_json::json;
 
+use crate::histogram::Histogram;
 use crate::options::{Failure, Options};
 use crate::outcome::{Outcome, touch};
 use crate::payload::Lines;
@@ -19,6 +20,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Failure> {
     match options.mode.as_str() {
         "produce" => Ok(produce(options)?),
         "consume" => Ok(consume(options)?),
+        "send" => Ok(send(options)?),
         mode => Err(Failure::Lacks(format!("the floor does not {mode}"))),
     }
 }
@@ -113,6 +115,45 @@ fn flush(
     link.send(frame)?;
     put_head(framed, raw::DISCARD);
     Ok(())
+}
+
+/// A value for each task and one answer to all of them, again and again: as often as the machine's round trip allows,
+/// where each task waits for the answer before it sends more.
+fn send(options: &Options) -> Result<Outcome, String> {
+    let path = options.values.as_ref().ok_or("--values is needed")?;
+    let values = Lines::read(path)?;
+    let mut values = values.cycle();
+    let mut link = Link::connect(&options.bootstrap)?;
+    let (mut framed, mut sync, mut answer) = (Vec::new(), Vec::new(), Vec::new());
+    put_head(&mut sync, raw::SYNC);
+    put_size(&mut sync);
+    let (mut bytes, mut latency) = (0, Histogram::new());
+    let start = Instant::now();
+    while start.elapsed().as_secs_f64() < options.seconds {
+        let sent = Instant::now();
+        put_head(&mut framed, raw::DISCARD);
+        for value in values.by_ref().take(options.tasks) {
+            raw::put(&mut framed, value);
+            bytes += value.len() as u64;
+        }
+        black_box(crc32c::crc32c(&framed[HEAD_BYTES..]));
+        put_size(&mut framed);
+        framed.extend_from_slice(&sync);
+        link.send(&framed)?;
+        link.receive(&mut answer)?;
+        let nanoseconds = u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        (0..options.tasks).for_each(|_| latency.add(nanoseconds));
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let settings = json!({ "tasks": options.tasks });
+    Ok(Outcome {
+        records: latency.count(),
+        bytes,
+        seconds,
+        latency: Some(latency),
+        settings,
+        ..Default::default()
+    })
 }
 
 fn consume(options: &Options) -> Result<Outcome, String> {

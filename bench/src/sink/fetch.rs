@@ -29,7 +29,7 @@ pub(super) struct Found {
     has_error: bool,
 }
 
-/// Looks at every partition of the session once, the one whose turn it is first.
+/// Looks at every partition of the session that may have news once, the one whose turn it is first.
 pub(super) fn look(
     session: &mut Session,
     request: &FetchRequest,
@@ -38,9 +38,10 @@ pub(super) fn look(
 ) -> Found {
     let mut found = Found::default();
     let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(blank.bytes_max());
-    let count = session.wanted.len();
     let start = session.start;
-    for at in (start..count).chain(0..start.min(count)) {
+    let lively: Vec<usize> =
+        session.lively.range(start..).chain(session.lively.range(..start)).copied().collect();
+    for at in lively {
         let wanted = &mut session.wanted[at];
         let (mut data, slices) =
             read(wanted, source, bytes_max - found.bytes.min(bytes_max), found.bytes == 0);
@@ -50,6 +51,8 @@ pub(super) fn look(
         wanted.told = Some(data.high_watermark);
         if bytes > 0 {
             session.start = at + 1;
+        } else if !is_error && wanted.offset == data.high_watermark {
+            session.lively.remove(&at);
         }
         if session.is_full || is_news {
             data.records = Some(blank.for_slices(&slices));

@@ -1,6 +1,6 @@
 //! Incremental fetch sessions (KIP-227): what a consumer asks of each partition, so that it need not say it again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use milena_messages::ErrorCode;
 use milena_messages::fetch::{FetchRequest, FetchTopic};
@@ -24,6 +24,8 @@ pub(super) struct Session {
     pub(super) wanted: Vec<Wanted>,
     /// Whose turn it is: behind the last one that had records.
     pub(super) start: usize,
+    /// Partitions that may have news, in order: nothing ever comes to those that were read to their end.
+    pub(super) lively: BTreeSet<usize>,
     epoch: i32,
     places: HashMap<Place, usize>,
 }
@@ -88,13 +90,12 @@ impl Session {
                     bytes_max: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
                     told: None,
                 };
-                match self.places.get(&place) {
-                    Some(&at) => self.wanted[at] = Wanted { told: self.wanted[at].told, ..wanted },
-                    None => {
-                        self.places.insert(place, self.wanted.len());
-                        self.wanted.push(wanted);
-                    }
+                let at = *self.places.entry(place).or_insert(self.wanted.len());
+                match self.wanted.get_mut(at) {
+                    Some(known) => *known = Wanted { told: known.told, ..wanted },
+                    None => self.wanted.push(wanted),
                 }
+                self.lively.insert(at);
             }
         }
     }
@@ -112,6 +113,7 @@ impl Session {
         let places = &self.places;
         self.wanted.retain(|wanted| places.contains_key(&wanted.place));
         self.places = self.wanted.iter().enumerate().map(|(at, wanted)| (wanted.place, at)).collect();
+        self.lively = (0..self.wanted.len()).collect();
         self.start = 0;
     }
 }

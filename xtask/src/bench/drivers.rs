@@ -33,7 +33,7 @@ pub(super) enum Kind {
 
 /// All of them, Milena and the floor first.
 pub(super) const CLIENTS: [Client; 12] = [
-    Client { name: "milena", kind: Kind::Own },
+    Client { name: MILENA, kind: Kind::Own },
     Client { name: FLOOR, kind: Kind::Own },
     Client { name: "franz-go", kind: Kind::Go },
     Client { name: "rdkafka", kind: Kind::Rust },
@@ -46,6 +46,9 @@ pub(super) const CLIENTS: [Client; 12] = [
     Client { name: "confluent-kafka-go", kind: Kind::Go },
     Client { name: "kafka-clients", kind: Kind::Java },
 ];
+
+/// The one that is measured beside the others.
+pub(super) const MILENA: &str = "milena";
 
 /// Not a client.
 pub(super) const FLOOR: &str = "floor";

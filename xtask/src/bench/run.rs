@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::brokers::{Brokers, Target};
-use super::drivers::{self, Driver, FLOOR};
+use super::drivers::{self, Driver, FLOOR, MILENA};
 use super::scenario::{Broker, SPECIAL_PARTITION, Scenario, Twist, Work};
 use crate::kafka::process;
 
@@ -67,8 +67,12 @@ pub(super) fn rounds(
     scenario: &Scenario,
     drivers: &[Driver],
 ) -> Vec<Rounds> {
-    let drivers: Vec<&Driver> =
-        drivers.iter().filter(|driver| driver.client.name != FLOOR || floor_does(scenario)).collect();
+    let takes_part = |driver: &&Driver| match driver.client.name {
+        MILENA => true,
+        FLOOR => floor_does(scenario),
+        _ => !scenario.is_long,
+    };
+    let drivers: Vec<&Driver> = drivers.iter().filter(takes_part).collect();
     let new = |driver: &&Driver| Rounds { client: driver.client.name, runs: Vec::new(), missing: Vec::new() };
     let mut all: Vec<Rounds> = drivers.iter().map(new).collect();
     for round in 0..plan.rounds {
@@ -127,8 +131,10 @@ fn floor_does(scenario: &Scenario) -> bool {
     match scenario.work {
         Work::Produce { .. } => !matches!(scenario.broker, Broker::Sink { delay_ms: 1.., .. }),
         Work::Consume { twist, .. } => {
-            twist == Twist::None && !matches!(scenario.broker, Broker::Sink { delay_ms: 1.., .. })
+            let is_near = !matches!(scenario.broker, Broker::Sink { delay_ms: 1.., .. });
+            twist == Twist::None && is_near && !scenario.is_long
         }
+        Work::Send { .. } => matches!(scenario.broker, Broker::Sink { .. }),
         _ => false,
     }
 }

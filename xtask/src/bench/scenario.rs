@@ -9,6 +9,9 @@ pub(super) struct Scenario {
     pub(super) name: String,
     /// Whether it is in the quick set.
     pub(super) is_quick: bool,
+    /// Milena's alone: compared with the same without its twist, over so many records that the machine's moods and the
+    /// start do not matter.
+    pub(super) is_long: bool,
     /// Against what.
     pub(super) broker: Broker,
     /// What the records are.
@@ -207,6 +210,12 @@ fn consume_variants(table: &mut Vec<Scenario>) {
     for twist in twists {
         table.push(consume(SINK, payload, "none", 16_384, twist));
     }
+    for twist in [Twist::None].into_iter().chain(twists) {
+        table.push(consume(SINK, payload, "none", 16_384, twist).long());
+    }
+    for twist in [Twist::None, Twist::OthersIdle] {
+        table.push(consume(three, payload, "none", 16_384, twist).long());
+    }
     table.push(consume(Broker::Kafka(1), payload, "none", 16_384, Twist::Paused));
     // Kafka lets no request create 10 000 partitions, and each takes it four files.
     table.push(consume(Broker::Kafka(1), payload, "none", 16_384, Twist::IdlePartitions(1000)));
@@ -244,10 +253,20 @@ fn consume(
 }
 
 fn scenario(broker: Broker, payload: Payload, work: Work) -> Scenario {
-    Scenario { name: String::new(), is_quick: false, broker, payload, partitions: SIX, work }.named()
+    Scenario { name: String::new(), is_quick: false, is_long: false, broker, payload, partitions: SIX, work }
+        .named()
 }
 
 impl Scenario {
+    fn long(mut self) -> Self {
+        self.is_long = true;
+        self.with(|work| {
+            if let Work::Consume { records, .. } = work {
+                *records *= 10;
+            }
+        })
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Work)) -> Self {
         change(&mut self.work);
         self.named()
@@ -271,6 +290,7 @@ impl Scenario {
                 if *batch_bytes < MIB {
                     name += &format!("-batches{}K", batch_bytes / 1024);
                 }
+                name += if self.is_long { "-long" } else { "" };
                 name + &twist.suffix()
             }
         };

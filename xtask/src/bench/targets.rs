@@ -2,12 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::drivers::FLOOR;
+use super::drivers::{FLOOR, MILENA, NOT_IDEMPOTENT};
 use super::report::number;
 use super::scenario::{Broker, Twist, Work};
 use super::summary::{Measure, Row, Summary};
-
-const MILENA: &str = "milena";
 
 /// A cell of the table: CPU per record, as a share of the best other client's, and as a multiple of the floor's.
 struct Target {
@@ -94,6 +92,10 @@ fn of_twist(summary: &Summary, all: &[Summary]) -> Vec<Verdict> {
     let Work::Consume { twist, .. } = summary.scenario.work else { return Vec::new() };
     let name = summary.scenario.name.strip_suffix(&twist.suffix()).unwrap_or_default();
     let Some(plain) = all.iter().find(|other| other.scenario.name == name) else { return Vec::new() };
+    // On the sink the long ones are judged.
+    if matches!(summary.scenario.broker, Broker::Sink { .. }) && !summary.scenario.is_long {
+        return Vec::new();
+    }
     let beside = |measure, what: &str, limit, more_is_better| {
         let ours = summary.row(MILENA)?.median(measure)?;
         let theirs = plain.row(MILENA)?.median(measure)?;
@@ -135,8 +137,13 @@ fn memory(summary: &Summary) -> Vec<Verdict> {
 /// The client's default, `memory_bytes_max`.
 const BUDGET_MB: f64 = 67.1;
 
+/// The other clients that do the same work.
 fn others(summary: &Summary) -> impl Iterator<Item = &Row> {
-    summary.rows.iter().filter(|row| row.client != MILENA && row.client != FLOOR)
+    let is_idempotent = matches!(summary.scenario.work, Work::Produce { is_idempotent: true, .. });
+    summary.rows.iter().filter(move |row| {
+        let does_less = is_idempotent && NOT_IDEMPOTENT.contains(&row.client);
+        row.client != MILENA && row.client != FLOOR && !does_less
+    })
 }
 
 /// Ours over theirs, or ours alone.
@@ -268,6 +275,17 @@ mod tests {
     }
 
     #[test]
+    fn who_does_less_is_not_the_best() {
+        let clients = [("milena", 3e6, 100.0), ("franz-go", 2e6, 400.0), (NOT_IDEMPOTENT[0], 4e6, 50.0)];
+        let beside = |name| {
+            let verdicts = verdicts(&[summary(name, &clients)]);
+            verdicts.into_iter().find(|verdict| verdict.what.contains("second")).unwrap().beside.unwrap()
+        };
+        assert_eq!(beside("produce-kafka-100B-none"), "franz-go 2.00 M");
+        assert!(beside("produce-kafka-100B-none-acks1").starts_with(NOT_IDEMPOTENT[0]));
+    }
+
+    #[test]
     fn a_cell_is_judged_by_its_own_target() {
         let clients = [("milena", 3e6, 150.0), ("franz-go", 2e6, 400.0)];
         let limits = |name| {
@@ -281,9 +299,9 @@ mod tests {
 
     #[test]
     fn a_twist_is_judged_beside_the_same_without_it() {
-        let plain = summary("consume-sink-100B-none-batches16K", &[("milena", 4e6, 100.0)]);
-        let paused = summary("consume-sink-100B-none-batches16K-paused", &[("milena", 3.9e6, 100.0)]);
-        let idle = summary("consume-sink-100B-none-batches16K-idle10000", &[("milena", 4e6, 110.0)]);
+        let plain = summary("consume-sink-100B-none-batches16K-long", &[("milena", 4e6, 100.0)]);
+        let paused = summary("consume-sink-100B-none-batches16K-long-paused", &[("milena", 3.9e6, 100.0)]);
+        let idle = summary("consume-sink-100B-none-batches16K-long-idle10000", &[("milena", 4e6, 110.0)]);
         let verdicts = verdicts(&[plain, paused, idle]);
         let told = verdicts.iter().filter(|verdict| verdict.beside.is_some());
         let told: Vec<_> =
