@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use milena_wire::batch::Header;
 
+use crate::clock::{millis_since_epoch, time_of_day_ms};
+
 /// A record to be produced. It borrows everything: what is sent is encoded before the call returns.
 ///
 /// ```
@@ -128,11 +130,7 @@ impl<'a> Record<'a> {
     /// Its own time, or now.
     #[inline]
     pub(crate) fn timestamp_or_now(&self) -> i64 {
-        if self.timestamp_ms == UNSET_TIMESTAMP {
-            millis_since_epoch(SystemTime::now())
-        } else {
-            self.timestamp_ms
-        }
+        if self.timestamp_ms == UNSET_TIMESTAMP { time_of_day_ms() } else { self.timestamp_ms }
     }
 
     #[inline]
@@ -221,18 +219,6 @@ pub struct OwnedRecord {
     pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
-/// Milliseconds since the epoch, negative before it.
-pub(crate) fn millis_since_epoch(at: SystemTime) -> i64 {
-    let millis = |duration: Duration| {
-        let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        seconds.saturating_mul(1000).saturating_add(i64::from(duration.subsec_millis()))
-    };
-    match at.duration_since(UNIX_EPOCH) {
-        Ok(since) => millis(since),
-        Err(before) => -millis(before.duration()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,11 +231,5 @@ mod tests {
             let seen: Vec<_> = record.header_slice().iter().map(Header::name).collect();
             assert_eq!(seen, names.iter().map(|name| Some(name.as_str())).collect::<Vec<_>>());
         }
-    }
-
-    #[test]
-    fn times_before_the_epoch_are_negative() {
-        assert_eq!(millis_since_epoch(UNIX_EPOCH - Duration::from_millis(5)), -5);
-        assert_eq!(millis_since_epoch(UNIX_EPOCH + Duration::from_millis(5)), 5);
     }
 }
