@@ -175,7 +175,7 @@ impl Driver {
         reservation.resize(bytes);
         let began = outcome.as_ref().ok().and_then(|answer| answer.began);
         let answer = outcome.and_then(|answer| answer.decode());
-        self.source.handle_fetched(lane, number, answer, began, now);
+        self.source.handle_fetched(lane, number, answer, began, self.ready.idle_since(), now);
         let freed = Arc::clone(&self.commands.arrived);
         let frame = Arc::new(Frame { reservation: Some(reservation), freed });
         self.deliver(Some(&frame));

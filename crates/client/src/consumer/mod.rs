@@ -90,6 +90,7 @@ impl Consumer {
             if self.shared.assigned().queues.is_empty() {
                 return Ok(None);
             }
+            self.shared.note_idle();
             arrived.await;
         }
     }

@@ -84,6 +84,7 @@ impl PartitionConsumer {
             if queue.is_over() {
                 return Ok(None);
             }
+            self.opener.shared.note_idle();
             arrived.await;
         }
     }

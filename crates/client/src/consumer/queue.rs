@@ -2,9 +2,11 @@
 //! have some.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use milena_core::Instant;
 use milena_core::source::{Epoch, Slot};
 use milena_wire::batch::RawBatch;
 use tokio::sync::Notify;
@@ -66,6 +68,8 @@ impl Drop for Frame {
 pub(super) struct Ready {
     queues: Mutex<VecDeque<Arc<Queue>>>,
     pub(super) arrived: Notify,
+    /// When a reader last found nothing and began to wait, in nanoseconds.
+    idle_since: AtomicU64,
 }
 
 /// What the consumer gets next.
@@ -160,6 +164,16 @@ impl Queue {
 }
 
 impl Ready {
+    /// A reader found nothing, and waits.
+    pub(super) fn note_idle(&self, now: Instant) {
+        self.idle_since.store(now.since_origin().as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// When a reader last began to wait.
+    pub(super) fn idle_since(&self) -> Instant {
+        Instant::after_origin(Duration::from_nanos(self.idle_since.load(Ordering::Relaxed)))
+    }
+
     /// `queue` may have something to deliver: it gets in line, if it is not.
     pub(super) fn list(&self, queue: &Arc<Queue>) {
         let mut inner = queue.inner();

@@ -43,6 +43,11 @@ impl Shared {
         self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A reader found nothing, and waits.
+    pub(super) fn note_idle(&self) {
+        self.ready.note_idle(self.client.0.clock.now());
+    }
+
     /// The partition, if it is assigned.
     pub(super) fn find(&self, topic: &str, partition: i32) -> Option<Arc<Queue>> {
         self.assigned().queues.get(&(Arc::from(topic), partition)).cloned()

@@ -15,13 +15,15 @@ use crate::metadata::LeaderHint;
 use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice};
 
 impl Source {
-    /// The answer to fetch `number` of `lane`. `began` is when its first bytes were there, unless it came in one piece.
+    /// The answer to fetch `number` of `lane`. `began` is when its first bytes were there, unless it came in one piece;
+    /// `idle_since` when the application last found nothing to read.
     pub fn handle_fetched(
         &mut self,
         id: LaneId,
         number: u64,
         answer: Result<FetchResponse, Failure>,
         began: Option<Instant>,
+        idle_since: Instant,
         now: Instant,
     ) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
@@ -56,9 +58,10 @@ impl Source {
         // A broker that has less than it was asked for says nothing of the way to it.
         if bytes >= in_flight.asked / 4 * 3 {
             let began = began.unwrap_or(now);
+            // The application's own work is no wait.
             let is_awaited = self.buffered_bytes == 0;
-            let limit = self.settings.fetch_bytes_max;
-            lane.appetite.handle_full(began - in_flight.at, now - began, is_awaited, limit);
+            let wait = if is_awaited { began - in_flight.at.max(idle_since) } else { Duration::ZERO };
+            lane.appetite.handle_full(wait, now - began, self.settings.fetch_bytes_max);
         }
         self.handle_partitions(id, &response, now);
         self.hint_leaders(&response);
@@ -324,7 +327,7 @@ mod tests {
                 ..Default::default()
             };
             let answer = FetchResponse { responses: vec![topic], ..Default::default() };
-            source.handle_fetched(fetch.lane, fetch.number, Ok(answer), None, Instant::ORIGIN);
+            source.handle_fetched(fetch.lane, fetch.number, Ok(answer), None, Instant::ORIGIN, Instant::ORIGIN);
             let events = std::iter::from_fn(|| source.poll_event()).map(|event| match event {
                 Event::Batch { from, .. } => format!("batch from {from}"),
                 Event::Passed { offset, .. } => format!("passed to {offset}"),

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub(super) struct Appetite {
     ask: usize,
     seen: Seen,
+    /// No answer began sooner than [`FAR`].
+    is_far: bool,
     /// The largest batch of the last answer that had any.
     batch_bytes: usize,
     answer_bytes: usize,
@@ -17,7 +19,6 @@ pub(super) struct Appetite {
 #[derive(Debug, Default)]
 struct Seen {
     count: u32,
-    awaited: u32,
     shortest_wait: Duration,
     transfers: Duration,
 }
@@ -31,7 +32,7 @@ const FRAME: usize = 16 << 10;
 const SAMPLES: u32 = 8;
 /// Waits below this are the broker's work and the system's.
 const NEARBY: Duration = Duration::from_millis(1);
-/// Waits above this are the way's: two of them say so as well as eight of others, and there is far to go.
+/// Where no answer ever began sooner, two of them say as much as eight of others, and there is far to go.
 const FAR: Duration = Duration::from_millis(8);
 const SAMPLES_FAR: u32 = 2;
 /// Brokers cut the last batch off where the limit is, in vain. With this many batches before it that is under 2 %.
@@ -41,7 +42,7 @@ const LARGE: usize = 256 << 10;
 
 impl Default for Appetite {
     fn default() -> Self {
-        Self { ask: START, seen: Seen::default(), batch_bytes: 0, answer_bytes: 0 }
+        Self { ask: START, seen: Seen::default(), is_far: true, batch_bytes: 0, answer_bytes: 0 }
     }
 }
 
@@ -74,22 +75,21 @@ impl Appetite {
         }
     }
 
-    /// The broker had all it was asked for: after `wait` its answer began, and came in `transfer`. `is_awaited`: the
-    /// application had nothing left by then. No more than `limit` may be asked for.
-    pub(super) fn handle_full(&mut self, wait: Duration, transfer: Duration, is_awaited: bool, limit: usize) {
+    /// The broker had all it was asked for. The application had nothing to do for `wait` until the answer began, which
+    /// came in `transfer`. No more than `limit` may be asked for.
+    pub(super) fn handle_full(&mut self, wait: Duration, transfer: Duration, limit: usize) {
         let seen = &mut self.seen;
         seen.shortest_wait = if seen.count == 0 { wait } else { seen.shortest_wait.min(wait) };
         seen.transfers += transfer;
-        seen.awaited += u32::from(is_awaited);
         seen.count += 1;
-        let is_far = seen.shortest_wait > FAR;
-        if seen.count < if is_far { SAMPLES_FAR } else { SAMPLES } {
+        self.is_far &= wait > FAR;
+        if seen.count < if self.is_far { SAMPLES_FAR } else { SAMPLES } {
             return;
         }
-        let Seen { count, shortest_wait: wait, transfers, awaited } = std::mem::take(&mut self.seen);
+        let Seen { count, shortest_wait: wait, transfers } = std::mem::take(&mut self.seen);
         let transfer = transfers / count;
-        if wait > NEARBY && wait > transfer / 8 && awaited > count / 2 {
-            let factor = if is_far { 4 } else { 2 };
+        if wait > NEARBY && wait > transfer / 8 {
+            let factor = if self.is_far { 4 } else { 2 };
             self.ask = self.ask.saturating_mul(factor).min(limit.max(START));
         } else if (wait < NEARBY / 2 || wait < transfer / 32) && self.ask > START {
             self.ask = (self.ask / 2).max(START);
@@ -110,7 +110,7 @@ mod tests {
             // Every other answer waits for another program's turn.
             let turn = Duration::from_millis(turn % 2 * 4);
             appetite.handle_answer(appetite.ask(), 16 << 10);
-            appetite.handle_full(round_trip + turn, transfer, true, LIMIT);
+            appetite.handle_full(round_trip + turn, transfer, LIMIT);
         }
         appetite.ask()
     }
@@ -132,15 +132,15 @@ mod tests {
         let mut appetite = Appetite::default();
         let mut answers = 0;
         while appetite.ask() < LIMIT {
-            appetite.handle_full(Duration::from_millis(50), Duration::from_millis(3), true, LIMIT);
+            appetite.handle_full(Duration::from_millis(50), Duration::from_millis(3), LIMIT);
             answers += 1;
             assert!(answers <= 8, "{answers}");
         }
-        // One answer that waited for another program's turn says nothing.
+        // Other programs' turns are no way.
         let mut appetite = Appetite::default();
         for index in 0..100 {
-            let wait = Duration::from_millis(if index % 2 == 0 { 20 } else { 0 });
-            appetite.handle_full(wait, Duration::ZERO, true, LIMIT);
+            let wait = Duration::from_millis(if index % 4 == 0 { 0 } else { 20 });
+            appetite.handle_full(wait, Duration::ZERO, LIMIT);
         }
         assert_eq!(appetite.ask(), START);
     }
@@ -156,11 +156,11 @@ mod tests {
     }
 
     #[test]
-    fn an_application_that_is_behind_is_not_given_more() {
+    fn an_application_that_waits_no_more_is_given_less() {
         let mut appetite = Appetite::default();
+        assert_eq!(after(&mut appetite, Duration::from_millis(50), 1 << 30), LIMIT);
         for _ in 0..100 {
-            // Its own work is in the wait.
-            appetite.handle_full(Duration::from_millis(20), Duration::ZERO, false, LIMIT);
+            appetite.handle_full(Duration::ZERO, Duration::from_millis(8), LIMIT);
         }
         assert_eq!(appetite.ask(), START);
     }

@@ -111,7 +111,7 @@ impl Lab {
     }
 
     fn answer(&mut self, fetch: &Fetch, response: FetchResponse) -> Vec<String> {
-        self.source.handle_fetched(fetch.lane, fetch.number, Ok(response), None, self.now);
+        self.source.handle_fetched(fetch.lane, fetch.number, Ok(response), None, Instant::ORIGIN, self.now);
         self.events()
     }
 
@@ -187,7 +187,14 @@ fn a_session_that_is_lost_begins_anew_with_everything() {
             lab.answer(&second, FetchResponse { error_code, ..Default::default() });
         } else {
             let failure = Failure::Lost { peer: "b".into(), reason: "cut".into(), sent: true };
-            lab.source.handle_fetched(second.lane, second.number, Err(failure), None, lab.now);
+            lab.source.handle_fetched(
+                second.lane,
+                second.number,
+                Err(failure),
+                None,
+                Instant::ORIGIN,
+                lab.now,
+            );
             assert!(lab.source.poll_fetch(lab.now, ROOM).is_none(), "not at once");
             lab.wait(200);
         }
