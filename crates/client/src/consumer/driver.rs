@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use milena_core::metadata::Snapshot;
-use milena_core::source::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, Slot, Source};
+use milena_core::source::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, ROOM_MIN, Slot, Source};
 use milena_core::{Failure, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -71,9 +71,6 @@ pub(super) struct Driver {
     /// Partitions were assigned whose leaders the machine does not know yet.
     is_unrouted: bool,
 }
-
-/// No fetch asks for less than this while others hold the memory.
-const FETCH_BYTES_MIN: usize = 64 << 10;
 
 impl Driver {
     pub(super) fn new(
@@ -248,18 +245,12 @@ impl Driver {
     }
 
     /// What one more fetch may bring: an even share for each broker and one for what waits to be read, as far as it is
-    /// there. With nothing under way and nothing buffered there is always some, whatever the application or other
-    /// consumers of this client hold, or nothing would move any more.
+    /// there.
     fn room(&self) -> usize {
         let budget = &self.client.0.fetch_budget;
         let brokers = self.snapshot.borrow().brokers.len();
-        let share = (budget.bytes_max() / (brokers + 1))
-            .clamp(FETCH_BYTES_MIN, self.fetch_bytes_max.max(FETCH_BYTES_MIN));
-        match share.min(budget.available()) {
-            room if room >= FETCH_BYTES_MIN => room,
-            _ if self.source.is_starved() => share,
-            _ => 0,
-        }
+        let share = budget.bytes_max() / (brokers + 1);
+        share.min(self.fetch_bytes_max).max(ROOM_MIN).min(budget.available())
     }
 
     fn fetch(&mut self, fetch: Fetch) {

@@ -134,7 +134,6 @@ impl Consumer {
 
     async fn assign_all(&self, partitions: Vec<(String, i32, Position)>) -> Result<(), Error> {
         let client = &self.shared.client;
-        let deadline = client.0.clock.after(client.0.settings.client.request_timeout);
         let mut found = Vec::with_capacity(partitions.len());
         let mut last: Option<Arc<Topic>> = None;
         for (topic, partition, position) in partitions {
@@ -142,6 +141,7 @@ impl Consumer {
             let known = match last.take().filter(|last| *last.name == *topic) {
                 Some(last) => last,
                 None => {
+                    let deadline = client.0.clock.after(client.0.settings.client.request_timeout);
                     let known = client.topic(&topic, deadline).await;
                     known.map_err(|failure| Error::with_maybe_written(doing(), failure, false))?
                 }

@@ -24,7 +24,7 @@ use tokio::time::timeout_at;
 use self::accumulator::{Appended, BatchSettings, OpenBatch};
 pub use self::delivery::{Delivery, Receipt};
 use self::driver::{Driver, Event, Parts};
-use self::seal::Sealer;
+use self::seal::{Backlog, Sealer};
 use self::topics::Topics;
 use crate::budget::Reservation;
 use crate::settings::{Acks, Compression, ProducerSettings};
@@ -232,9 +232,7 @@ impl Producer {
                 // The full batch leaves while it is in the processor's caches, and before there are more of them.
                 Wait::Turn => {
                     tokio::task::yield_now().await;
-                    // Should the threads be busy with other things for that long, memory is what ends it.
-                    let eased = self.0.parts.backlog.eased();
-                    drop(timeout_at(self.0.client.0.clock.timer(deadline), eased).await);
+                    self.0.parts.backlog.turn().await;
                 }
                 Wait::Topic => self.learn(record, deadline).await?,
                 Wait::Room => {
@@ -401,7 +399,7 @@ impl ProducerBuilder {
             inbox: Arc::default(),
             topics: Arc::new(Topics::new(client.rng())),
             failures: Arc::default(),
-            backlog: Arc::default(),
+            backlog: Arc::new(Backlog::new(settings.batch_bytes_max)),
         };
         // Batches being sealed are bounded by the memory budget.
         let (done, sealed) = mpsc::unbounded_channel();

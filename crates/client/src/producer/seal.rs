@@ -2,14 +2,16 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use milena_core::ProducerIdentity;
 use milena_core::producer::{SealedBatch, Ticket};
 use milena_wire::codec::{Compression, Compressor};
 use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
 
 use super::accumulator::OpenBatch;
 use super::delivery::BatchState;
@@ -47,34 +49,57 @@ thread_local! {
     static COMPRESSOR: RefCell<Compressor> = RefCell::default();
 }
 
-/// Batches that wait until a thread can compress them. Who fills batches faster than that waits too: more of them would
-/// only be colder and take more memory.
-#[derive(Default)]
+/// Bytes that wait until a thread can compress them. Who fills batches faster than that waits too: more of them would
+/// only be colder and take more memory. Each waits for its turn, however much comes behind it.
 pub(super) struct Backlog {
-    waiting: AtomicUsize,
-    eased: Notify,
+    /// All that ever waited.
+    queued: AtomicU64,
+    /// What of it does not wait any more.
+    started: AtomicU64,
+    progress: Notify,
+    bytes_max: u64,
 }
 
+/// Small batches are worth more turns.
+const BACKLOG_BYTES_MIN: u64 = 2 << 20;
+/// Threads that are busy with other things for so long do not hold anybody up: memory does.
+const TURN_MAX: Duration = Duration::from_millis(100);
+
 impl Backlog {
-    /// Waits until no more batches are waiting than are worked on.
+    pub(super) fn new(batch_bytes_max: usize) -> Self {
+        let bytes_max = (threads() as u64).saturating_mul(batch_bytes_max as u64).max(BACKLOG_BYTES_MIN);
+        Self { queued: AtomicU64::new(0), started: AtomicU64::new(0), progress: Notify::new(), bytes_max }
+    }
+
+    /// Waits until there is little before what is queued now.
     ///
     /// # Cancel safety
     /// Dropped, nothing has changed.
-    pub(super) async fn eased(&self) {
-        loop {
-            let eased = self.eased.notified();
-            if self.waiting.load(Ordering::Acquire) < threads() {
-                return;
-            }
-            eased.await;
+    pub(super) async fn turn(&self) {
+        let goal = self.queued.load(Ordering::Acquire).saturating_sub(self.bytes_max);
+        let is_reached = || self.started.load(Ordering::Acquire) >= goal;
+        if is_reached() {
+            return;
         }
+        let reached = async {
+            loop {
+                let progress = self.progress.notified();
+                if is_reached() {
+                    return;
+                }
+                progress.await;
+            }
+        };
+        drop(timeout(TURN_MAX, reached).await);
     }
 
-    fn set(&self, waiting: usize) {
-        let before = self.waiting.swap(waiting, Ordering::AcqRel);
-        if before >= threads() && waiting < threads() {
-            self.eased.notify_waiters();
-        }
+    fn queue(&self, bytes: usize) {
+        self.queued.fetch_add(bytes as u64, Ordering::AcqRel);
+    }
+
+    fn start(&self, bytes: usize) {
+        self.started.fetch_add(bytes as u64, Ordering::AcqRel);
+        self.progress.notify_waiters();
     }
 }
 
@@ -110,6 +135,7 @@ impl Sealer {
         if self.compression == Compression::None {
             return Some((ticket, parcel(batch, milena_wire::batch::BatchBuilder::seal)));
         }
+        self.backlog.queue(batch.builder.bytes());
         self.waiting.push_back((ticket, batch));
         self.start();
         None
@@ -126,6 +152,7 @@ impl Sealer {
             && let Some((ticket, batch)) = self.waiting.pop_front()
         {
             self.running += 1;
+            self.backlog.start(batch.builder.bytes());
             let (compression, level) = (self.compression, self.level);
             let done = self.done.clone();
             tokio::task::spawn_blocking(move || {
@@ -136,7 +163,13 @@ impl Sealer {
                 drop(done.send((ticket, sealed)));
             });
         }
-        self.backlog.set(self.waiting.len());
+    }
+}
+
+/// Nobody waits for what nobody will compress.
+impl Drop for Sealer {
+    fn drop(&mut self) {
+        self.waiting.drain(..).for_each(|(_, batch)| self.backlog.start(batch.builder.bytes()));
     }
 }
 
@@ -172,23 +205,25 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn who_fills_batches_faster_than_they_are_compressed_waits() {
-        let backlog = Backlog::default();
+    #[tokio::test(start_paused = true)]
+    async fn who_fills_batches_faster_than_they_are_compressed_waits_for_a_turn() {
         let mut context = Context::from_waker(Waker::noop());
-        let mut is_eased = || pin!(backlog.eased()).poll(&mut context).is_ready();
-        assert!(is_eased());
-        backlog.set(threads() - 1);
-        assert!(is_eased());
-        backlog.set(threads());
-        assert!(!is_eased());
+        let batch = 1_000_000;
+        let backlog = Backlog::new(batch);
+        let limit = backlog.bytes_max as usize;
+        backlog.queue(limit);
+        assert!(pin!(backlog.turn()).poll(&mut context).is_ready(), "few enough");
+        backlog.queue(batch);
+        let mut turns = [pin!(backlog.turn()), pin!(backlog.turn())];
+        assert!(turns.iter_mut().all(|turn| turn.as_mut().poll(&mut context).is_pending()));
+        // What comes behind does not matter.
+        backlog.queue(100 * batch);
+        backlog.start(batch - 1);
+        assert!(turns.iter_mut().all(|turn| turn.as_mut().poll(&mut context).is_pending()));
+        backlog.start(1);
+        assert!(turns.iter_mut().all(|turn| turn.as_mut().poll(&mut context).is_ready()));
 
-        let mut context = Context::from_waker(Waker::noop());
-        let mut waiting = [pin!(backlog.eased()), pin!(backlog.eased())];
-        assert!(waiting.iter_mut().all(|eased| eased.as_mut().poll(&mut context).is_pending()));
-        backlog.set(threads() + 1);
-        assert!(waiting.iter_mut().all(|eased| eased.as_mut().poll(&mut context).is_pending()));
-        backlog.set(0);
-        assert!(waiting.iter_mut().all(|eased| eased.as_mut().poll(&mut context).is_ready()));
+        // Threads that do nothing hold nobody up for ever.
+        backlog.turn().await;
     }
 }

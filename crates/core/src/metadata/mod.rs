@@ -280,12 +280,12 @@ fn not_up(broker: BrokerId) -> Failure {
 }
 
 impl Topic {
-    /// Where the partition is in `partitions`; they count up from zero, but nothing depends on it.
     /// The partition, if there is one of this index.
     pub fn partition(&self, index: i32) -> Option<&Partition> {
         Some(&self.partitions[self.position(index)?])
     }
 
+    /// Where the partition is in `partitions`; they count up from zero, but nothing depends on it.
     fn position(&self, index: i32) -> Option<usize> {
         let guess = usize::try_from(index).ok()?;
         if self.partitions.get(guess).is_some_and(|partition| partition.index == index) {

@@ -62,6 +62,8 @@ impl Source {
             let is_awaited = self.buffered_bytes == 0;
             let wait = if is_awaited { began - in_flight.at.max(idle_since) } else { Duration::ZERO };
             lane.appetite.handle_full(wait, now - began, self.settings.fetch_bytes_max);
+        } else {
+            lane.appetite.handle_short();
         }
         self.handle_partitions(id, &response, now);
         self.hint_leaders(&response);
@@ -327,7 +329,14 @@ mod tests {
                 ..Default::default()
             };
             let answer = FetchResponse { responses: vec![topic], ..Default::default() };
-            source.handle_fetched(fetch.lane, fetch.number, Ok(answer), None, Instant::ORIGIN, Instant::ORIGIN);
+            source.handle_fetched(
+                fetch.lane,
+                fetch.number,
+                Ok(answer),
+                None,
+                Instant::ORIGIN,
+                Instant::ORIGIN,
+            );
             let events = std::iter::from_fn(|| source.poll_event()).map(|event| match event {
                 Event::Batch { from, .. } => format!("batch from {from}"),
                 Event::Passed { offset, .. } => format!("passed to {offset}"),

@@ -75,6 +75,11 @@ impl Appetite {
         }
     }
 
+    /// The broker had less than it was asked for: while such a fetch waits, its room is of no use to others.
+    pub(super) fn handle_short(&mut self) {
+        self.ask = (self.ask / 2).max(START);
+    }
+
     /// The broker had all it was asked for. The application had nothing to do for `wait` until the answer began, which
     /// came in `transfer`. No more than `limit` may be asked for.
     pub(super) fn handle_full(&mut self, wait: Duration, transfer: Duration, limit: usize) {
@@ -163,6 +168,10 @@ mod tests {
             appetite.handle_full(Duration::ZERO, Duration::from_millis(8), LIMIT);
         }
         assert_eq!(appetite.ask(), START);
+
+        after(&mut appetite, Duration::from_millis(50), 1 << 30);
+        (0..7).for_each(|_| appetite.handle_short());
+        assert_eq!(appetite.ask(), START, "it has read all there is");
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod tests;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ pub use self::terms::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, Sett
 use self::verdict::{Verdict, verdict};
 use crate::backoff::Retry;
 use crate::metadata::{LeaderHint, Snapshot};
-use crate::{Failure, Instant, Notice, Rng};
+use crate::{BrokerId, Failure, Instant, Notice, Rng};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub struct Source {
     partitions: Vec<Partition>,
     names: Names,
     lanes: BTreeMap<LaneId, Lane>,
+    /// The one that fetched last: the others are served before it.
+    last_lane: Option<LaneId>,
     /// Partitions whose position is still to be looked up.
     unresolved: BTreeSet<Slot>,
     lookups: BTreeMap<u64, Vec<(Slot, Epoch)>>,
@@ -85,6 +88,19 @@ struct Lane {
     in_flight: Option<InFlight>,
     retry: Retry,
     muted_until: Option<Instant>,
+    /// Of its partitions that are to be fetched: the application will take them, and more can wait until then.
+    buffered_bytes: usize,
+}
+
+impl Lane {
+    /// What its next answer may take, where there are `room` bytes; none when it is not its turn.
+    fn room(&self, room: usize, now: Instant) -> Option<usize> {
+        let is_muted = self.muted_until.is_some_and(|until| until > now);
+        if self.in_flight.is_some() || is_muted || !self.retry.is_ready(now) {
+            return None;
+        }
+        (room >= ROOM_MIN || self.buffered_bytes == 0).then_some(room.max(ROOM_MIN))
+    }
 }
 
 /// A fetch in flight, and what was asked of each partition named in it.
@@ -95,6 +111,9 @@ struct InFlight {
     asked: usize,
     at: Instant,
 }
+
+/// No fetch is given less room.
+pub const ROOM_MIN: usize = 64 << 10;
 
 /// The last version of FetchRequest that names topics by name; later ones use ids (KIP-516).
 const FETCH_BY_NAME: i16 = 12;
@@ -110,6 +129,7 @@ impl Source {
             partitions: Vec::new(),
             names: Names::default(),
             lanes: BTreeMap::new(),
+            last_lane: None,
             unresolved: BTreeSet::new(),
             lookups: BTreeMap::new(),
             events: VecDeque::new(),
@@ -347,24 +367,29 @@ impl Source {
         Some(Lookup { broker, number, request, deadline: now + self.settings.request_timeout })
     }
 
-    /// The next fetch to send. `bytes_max` is what there is room for; a fetch needs some.
-    pub fn poll_fetch(&mut self, now: Instant, bytes_max: usize) -> Option<Fetch> {
-        if bytes_max == 0 {
-            return None;
-        }
-        let Self { lanes, partitions, settings, .. } = self;
-        let (id, sent, mut request, has_ids, appetite) = lanes.iter_mut().find_map(|(id, lane)| {
-            if lane.in_flight.is_some()
-                || !lane.retry.is_ready(now)
-                || lane.muted_until.is_some_and(|until| until > now)
-            {
-                return None;
-            }
+    /// The next fetch to send, where there is room for answers of `room` bytes. Lanes take turns. However little room
+    /// there is, one that has nothing under way and nothing buffered gets [`ROOM_MIN`]: what holds the memory may never
+    /// be taken.
+    pub fn poll_fetch(&mut self, now: Instant, room: usize) -> Option<Fetch> {
+        let Self { lanes, partitions, settings, last_lane, .. } = self;
+        let mut ask = |(id, lane): (&LaneId, &mut Lane)| {
+            let bytes_max = lane.room(room, now)?;
             let (sent, request, has_ids) = lane.session.request(*id, partitions, settings, now)?;
-            Some((*id, sent, request, has_ids, &lane.appetite))
-        })?;
-        let asked = appetite.ask_at_most(bytes_max).min(settings.fetch_bytes_max);
-        let expected = appetite.expect().min(bytes_max);
+            Some((
+                *id,
+                sent,
+                request,
+                has_ids,
+                lane.appetite.ask_at_most(bytes_max),
+                lane.appetite.expect().min(bytes_max),
+            ))
+        };
+        let last = last_lane.unwrap_or(LaneId { broker: BrokerId(i32::MIN), lane: 0 });
+        let behind = lanes.range_mut((Bound::Excluded(last), Bound::Unbounded)).find_map(&mut ask);
+        let (id, sent, mut request, has_ids, asked, expected) =
+            behind.or_else(|| lanes.range_mut(..=last).find_map(&mut ask))?;
+        *last_lane = Some(id);
+        let asked = asked.min(settings.fetch_bytes_max);
         let size = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
         request.replica_id = -1;
         request.max_wait_ms = i32::try_from(settings.fetch_wait.as_millis()).unwrap_or(i32::MAX);
@@ -411,14 +436,28 @@ impl Source {
         lanes.chain(partitions).chain(unresolved).flatten().filter(|at| *at > now).min()
     }
 
-    /// Whether nothing is under way and nothing is buffered, so that nothing would ever come.
-    pub fn is_starved(&self) -> bool {
-        self.buffered_bytes == 0 && self.lanes.values().all(|lane| lane.in_flight.is_none())
-    }
-
     fn set_buffered(&mut self, slot: Slot, bytes: usize) {
         let before = std::mem::replace(&mut self.at(slot).buffered_bytes, bytes);
         self.buffered_bytes = self.buffered_bytes - before + bytes;
+        self.recount(slot);
+    }
+
+    /// What `slot` has buffered counts for the lane that is to fetch more of it.
+    fn recount(&mut self, slot: Slot) {
+        let partition = &mut self.partitions[slot.0 as usize];
+        let lane = partition.lane().filter(|_| !partition.is_paused && !partition.is_full);
+        let counted = lane.map(|lane| (lane, partition.buffered_bytes));
+        if partition.counted == counted {
+            return;
+        }
+        if let Some((id, bytes)) = std::mem::replace(&mut partition.counted, counted)
+            && let Some(lane) = self.lanes.get_mut(&id)
+        {
+            lane.buffered_bytes -= bytes;
+        }
+        if let Some((id, bytes)) = counted {
+            self.lanes.entry(id).or_default().buffered_bytes += bytes;
+        }
     }
 
     fn at(&mut self, slot: Slot) -> &mut Partition {
@@ -430,6 +469,7 @@ impl Source {
         if let Some(lane) = self.at(slot).lane() {
             self.lanes.entry(lane).or_default().session.touch(slot);
         }
+        self.recount(slot);
     }
 
     /// As [`touch`](Self::touch), and if its lane is busy with a fetch that says nothing of it, `slot` takes another.

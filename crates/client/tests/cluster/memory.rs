@@ -1,0 +1,106 @@
+//! Memory that is short, or held by somebody who does not let go of it: everything else is read all the same.
+
+use milena_broker::Broker;
+
+use super::*;
+
+async fn fill(cluster: &Cluster, topic: &str, partitions: i32, each: usize, record_bytes: usize) {
+    let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+    let producer = client.producer().batch_bytes_max(3 * record_bytes).build().await.expect("built");
+    let value = vec![7; record_bytes];
+    for partition in (0..each).flat_map(|_| 0..partitions) {
+        producer.post(Record::to(topic).partition(partition).value(&value)).await.expect("taken");
+    }
+    producer.flush().await.expect("flushed");
+}
+
+async fn with_memory(cluster: &Cluster, bytes: usize) -> Client {
+    let builder = Client::builder().bootstrap(cluster.bootstrap()).memory_bytes_max(bytes);
+    builder.connect().await.expect("connected")
+}
+
+async fn next(consumer: &mut Consumer) -> milena::Batch {
+    let next = timeout(PATIENCE, consumer.next()).await.expect("in time");
+    next.expect("read").expect("something is assigned")
+}
+
+/// Records of each partition, until there were `count`.
+async fn count(consumer: &mut Consumer, count: usize) -> [usize; 3] {
+    let mut counts = [0; 3];
+    while counts.iter().sum::<usize>() < count {
+        let batch = next(consumer).await;
+        counts[batch.partition() as usize] += batch.into_iter().count();
+    }
+    counts
+}
+
+#[tokio::test]
+async fn brokers_take_turns_when_memory_is_short() {
+    let (cluster, _) = start(2, &[("t", 2)]).await;
+    fill(&cluster, "t", 2, 400, 8000).await;
+    let client = with_memory(&cluster, 1 << 20).await;
+    let mut consumer = consumer(&client, "t", 2).await;
+    let mut counts = [0; 2];
+    while counts.iter().sum::<i32>() < 300 {
+        let batch = next(&mut consumer).await;
+        counts[batch.partition() as usize] += batch.into_iter().count() as i32;
+        // Slower than what comes.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(counts[0].abs_diff(counts[1]) < 150, "{counts:?}");
+}
+
+#[tokio::test]
+async fn what_is_paused_and_buffered_holds_nobody_up() {
+    let (cluster, _) = start(1, &[("t", 2)]).await;
+    fill(&cluster, "t", 2, 100, 8000).await;
+    let client = with_memory(&cluster, 512 << 10).await;
+    let mut consumer = consumer(&client, "t", 1).await;
+    let batch = next(&mut consumer).await;
+    // By now the rest of the memory is full.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    consumer.pause("t", 0).expect("assigned");
+    consumer.assign([("t", 1)], Position::Earliest).await.expect("assigned");
+    assert_eq!(next(&mut consumer).await.partition(), 1);
+    drop(batch);
+}
+
+#[tokio::test]
+async fn a_consumer_that_waits_for_records_leaves_room_for_another() {
+    let (cluster, client) = start(3, &[("a", 3), ("b", 3)]).await;
+    fill(&cluster, "a", 3, 40, 50_000).await;
+    fill(&cluster, "b", 3, 40, 50_000).await;
+    let reader = with_memory(&cluster, 8 << 20).await;
+    let mut one = consumer(&reader, "a", 3).await;
+    assert_eq!(count(&mut one, 120).await, [40; 3]);
+    // Its fetches are on their way again, and have nothing to bring.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let mut other = consumer(&reader, "b", 3).await;
+    assert_eq!(count(&mut other, 120).await, [40; 3]);
+    let producer = producer(&client).await;
+    for partition in 0..3 {
+        producer.send(Record::to("b").partition(partition).value("new")).await.expect("written");
+        assert_eq!(next(&mut other).await.partition(), partition);
+    }
+}
+
+#[tokio::test]
+async fn a_record_longer_than_all_memory_is_read() {
+    let (cluster, _) = start(1, &[("t", 1)]).await;
+    fill(&cluster, "t", 1, 3, 300_000).await;
+    let client = with_memory(&cluster, 256 << 10).await;
+    assert_eq!(count(&mut consumer(&client, "t", 1).await, 3).await, [3, 0, 0]);
+}
+
+#[tokio::test]
+async fn many_topics_may_be_assigned_at_once() {
+    let names: Vec<String> = (0..200).map(|index| format!("topic-{index}")).collect();
+    let cluster = Broker::builder().start().await.expect("started");
+    names.iter().for_each(|name| cluster.create_topic(name, 1).expect("created"));
+    let builder = Client::builder().bootstrap(cluster.bootstrap());
+    // Enough for each of them, not for all.
+    let client = builder.request_timeout(Duration::from_millis(400)).connect().await.expect("connected");
+    let assigned = names.iter().map(|name| (name, 0));
+    let consumer = client.consumer_direct().assign(assigned, Position::Earliest).build().await;
+    assert_eq!(consumer.expect("built").assignment().len(), 200);
+}
