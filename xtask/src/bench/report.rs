@@ -72,7 +72,7 @@ impl Report {
         let _ = writeln!(
             text,
             "{} cores of {}, {}, Linux {}; {}; {}; Java {}. Apache Kafka {NEWEST}. Milena of commit {}. Medians of {} \
-             alternating rounds, short runs twice in each, with their spread.\n",
+             alternating rounds (under half a second twice in each, over two seconds in one), with their spread.\n",
             machine["cores"],
             field("processor"),
             field("memory"),

@@ -62,6 +62,8 @@ pub(super) struct Plan {
 /// A run of fewer seconds feels every mood of the machine: there are [`RUNS_MAX`] of them in a turn.
 const SHORT: f64 = 0.5;
 const RUNS_MAX: u32 = 2;
+/// A run of more seconds has felt them all, and is enough.
+const LONG: f64 = 2.0;
 
 /// Runs all rounds of a scenario. The order of the clients turns with every round, so that none always runs on the
 /// machine that the same other one left. What goes wrong is told in the client's row.
@@ -84,7 +86,8 @@ pub(super) fn rounds(
             let index = (step + round as usize) % drivers.len();
             let (driver, rounds) = (drivers[index], &mut all[index]);
             // Once is enough to know what a client lacks, or that it does not end.
-            if !rounds.missing.is_empty() && rounds.runs.is_empty() {
+            let is_hopeless = !rounds.missing.is_empty() && rounds.runs.is_empty();
+            if is_hopeless || rounds.runs.first().is_some_and(|run| seconds(run) > LONG) {
                 continue;
             }
             turn(plan, brokers, scenario, driver, rounds);
@@ -93,15 +96,20 @@ pub(super) fn rounds(
     all
 }
 
+/// What the driver says it took.
+fn seconds(run: &Run) -> f64 {
+    run.line["seconds"].as_f64().unwrap_or(SHORT)
+}
+
 /// A client's turn in a round.
 fn turn(plan: &Plan, brokers: &mut Brokers, scenario: &Scenario, driver: &Driver, rounds: &mut Rounds) {
     let words = match &driver.command {
         Ok(words) => words,
         Err(reason) => return rounds.missing.push(Missing::Lacks(format!("not built: {reason}"))),
     };
-    let mut seconds = 0.0;
+    let mut sum = 0.0;
     for _ in 0..RUNS_MAX {
-        if seconds >= SHORT {
+        if sum >= SHORT {
             return;
         }
         let outcome = run(plan, brokers, scenario, driver.client.name, words).unwrap_or_else(|error| {
@@ -111,7 +119,7 @@ fn turn(plan: &Plan, brokers: &mut Brokers, scenario: &Scenario, driver: &Driver
         });
         match outcome {
             Ok(run) => {
-                seconds += run.line["seconds"].as_f64().unwrap_or(SHORT);
+                sum += seconds(&run);
                 rounds.runs.push(run);
             }
             Err(missing) => {
