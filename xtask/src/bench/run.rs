@@ -59,7 +59,7 @@ pub(super) struct Plan {
     pub(super) limit: Duration,
 }
 
-/// A run of fewer seconds feels every mood of the machine: there are [`RUNS_MAX`] of them in a turn.
+/// A run of fewer seconds feels every mood of the machine: up to [`RUNS_MAX`] of them make a turn.
 const SHORT: f64 = 0.5;
 const RUNS_MAX: u32 = 2;
 /// A run of more seconds has felt them all, and is enough.
@@ -108,7 +108,8 @@ fn turn(plan: &Plan, brokers: &mut Brokers, scenario: &Scenario, driver: &Driver
         Err(reason) => return rounds.missing.push(Missing::Lacks(format!("not built: {reason}"))),
     };
     let mut sum = 0.0;
-    for _ in 0..RUNS_MAX {
+    // One round is a quick look.
+    for _ in 0..RUNS_MAX.min(plan.rounds) {
         if sum >= SHORT {
             return;
         }
