@@ -99,12 +99,17 @@ impl Batches {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use super::*;
     use milena_wire::batch::BatchHeader;
 
     pub(crate) fn lines(count: usize, bytes: usize) -> Lines {
+        // Tests run beside each other, and each removes its file.
+        static FILES: AtomicUsize = AtomicUsize::new(0);
         let text: String = (0..count).map(|line| format!("{line:0bytes$}\n")).collect();
-        let path = std::env::temp_dir().join(format!("milena-lines-{}-{count}-{bytes}", std::process::id()));
+        let file = FILES.fetch_add(1, Relaxed);
+        let path = std::env::temp_dir().join(format!("milena-lines-{}-{file}", std::process::id()));
         std::fs::write(&path, text).expect("written");
         let lines = Lines::read(&path).expect("lines");
         let _ = std::fs::remove_file(path);
