@@ -144,3 +144,97 @@ fn name(topic: Option<usize>, topics: &Topics, version: i16) -> FetchableTopicRe
         FetchableTopicResponse { topic: name, topic_id: Uuid::ZERO, ..Default::default() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batches::Shape;
+    use crate::batches::tests::lines;
+    use crate::sink::sessions::Sessions;
+    use crate::sink::sessions::tests::request;
+    use milena_wire::codec::Compression;
+
+    /// Partitions of as many batches as [`BATCHES`] says, and a session that reads them.
+    struct Reader {
+        topics: Topics,
+        batches: Batches,
+        sessions: Sessions,
+        id: i32,
+        epoch: i32,
+        bytes_max: i32,
+    }
+
+    const BATCHES: i64 = 2;
+
+    impl Reader {
+        fn new() -> Self {
+            let shape = Shape { codec: Compression::None, batch_bytes: 1000 };
+            let batches = Batches::make(lines(32, 100), None, shape).expect("made");
+            let records = 3 * BATCHES * i64::from(batches.records_per_batch());
+            let spec = format!("t:3:{records}").parse().expect("a topic");
+            let topics = Topics::make(&[spec], 1, Some(&batches)).expect("made");
+            Self { topics, batches, sessions: Sessions::default(), id: 0, epoch: 0, bytes_max: 1 << 20 }
+        }
+
+        /// Partitions that had records, and how many batches, when these are wanted from these batches on, and those
+        /// are not wanted any more.
+        fn fetch(&mut self, wanted: &[(i32, i64)], forgotten: &[i32]) -> Vec<(i32, usize)> {
+            let per_batch = i64::from(self.batches.records_per_batch());
+            let wanted: Vec<_> = wanted.iter().map(|(index, batch)| (*index, batch * per_batch)).collect();
+            let mut request = request(self.id, self.epoch, &wanted, forgotten);
+            request.max_bytes = self.bytes_max;
+            let mut session = self.sessions.take(&request, &self.topics).expect("known");
+            let source = Source { topics: &self.topics, batches: Some(&self.batches), node: 0 };
+            let found = look(&mut session, &request, &source, &Blank::new(1 << 20));
+            assert!(!found.has_error);
+            (self.id, self.epoch) = (session.id, self.epoch + 1);
+            self.sessions.put_back(session);
+            let partitions = found.partitions.into_iter();
+            let mut partitions: Vec<_> = partitions
+                .map(|(_, data, slices)| (data.partition_index, slices.len()))
+                .filter(|(_, batches)| *batches > 0)
+                .collect();
+            partitions.sort_unstable();
+            partitions
+        }
+    }
+
+    #[test]
+    fn what_was_read_to_its_end_is_served_when_it_is_wanted_again() {
+        let mut reader = Reader::new();
+        let end = BATCHES;
+        let all = [(0, 2), (1, 2), (2, 2)];
+        assert_eq!(reader.fetch(&[(0, 0), (1, 0), (2, 0)], &[]), all);
+        assert_eq!(reader.fetch(&[(0, end), (1, end), (2, end)], &[]), []);
+        assert_eq!(reader.fetch(&[], &[]), [], "nothing comes to what was read");
+        assert_eq!(reader.fetch(&[(1, 1)], &[]), [(1, 1)], "sought back");
+        assert_eq!(reader.fetch(&[(1, end)], &[]), []);
+        assert_eq!(reader.fetch(&[], &[0]), [], "paused");
+        assert_eq!(reader.fetch(&[(0, end)], &[]), [], "resumed where it was");
+        assert_eq!(reader.fetch(&[], &[0, 1]), []);
+        assert_eq!(reader.fetch(&[(0, 1)], &[]), [(0, 1)], "sought while it was paused");
+        assert_eq!(reader.fetch(&[(0, end), (1, 0), (2, 0)], &[]), [(1, 2), (2, 2)]);
+    }
+
+    #[test]
+    fn forgetting_one_partition_leaves_the_others_their_turn() {
+        let mut reader = Reader::new();
+        reader.fetch(&[(0, 0), (1, 0), (2, 0)], &[]);
+        assert_eq!(reader.fetch(&[(0, BATCHES), (1, BATCHES), (2, 1)], &[]), [(2, 1)]);
+        // Those behind the forgotten one move up in the session.
+        assert_eq!(reader.fetch(&[], &[0]), [(2, 1)]);
+        assert_eq!(reader.fetch(&[(1, 0)], &[]), [(1, 2), (2, 1)]);
+        assert_eq!(reader.fetch(&[(2, BATCHES)], &[1]), []);
+        assert_eq!(reader.fetch(&[(0, 0)], &[]), [(0, 2)]);
+    }
+
+    #[test]
+    fn those_for_whom_there_was_no_room_have_their_turn() {
+        let mut reader = Reader::new();
+        reader.bytes_max = 1;
+        assert_eq!(reader.fetch(&[(0, 0), (1, 0), (2, 0)], &[]), [(0, 1)]);
+        assert_eq!(reader.fetch(&[(0, BATCHES)], &[]), [(1, 1)]);
+        assert_eq!(reader.fetch(&[(1, 1)], &[]), [(2, 1)]);
+        assert_eq!(reader.fetch(&[(2, BATCHES)], &[]), [(1, 1)]);
+    }
+}

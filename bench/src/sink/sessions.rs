@@ -119,11 +119,11 @@ impl Session {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use milena_messages::fetch::{FetchPartition, ForgottenTopic};
 
-    fn request(
+    pub(in crate::sink) fn request(
         session_id: i32,
         session_epoch: i32,
         partitions: &[(i32, i64)],
@@ -132,6 +132,7 @@ mod tests {
         let partition = |&(partition, fetch_offset): &(i32, i64)| FetchPartition {
             partition,
             fetch_offset,
+            partition_max_bytes: 1 << 20,
             ..Default::default()
         };
         let topic = FetchTopic {
@@ -140,11 +141,12 @@ mod tests {
             ..Default::default()
         };
         let gone = ForgottenTopic { topic: "t".into(), partitions: forgotten.to_vec(), ..Default::default() };
+        let gone = (!forgotten.is_empty()).then_some(gone);
         FetchRequest {
             session_id,
             session_epoch,
             topics: vec![topic],
-            forgotten_topics_data: vec![gone],
+            forgotten_topics_data: gone.into_iter().collect(),
             ..Default::default()
         }
     }
