@@ -1,6 +1,7 @@
 //! Memory that is short, or held by somebody who does not let go of it: everything else is read all the same.
 
 use milena_broker::Broker;
+use tokio::task::JoinSet;
 
 use super::*;
 
@@ -90,6 +91,65 @@ async fn a_record_longer_than_all_memory_is_read() {
     fill(&cluster, "t", 1, 3, 300_000).await;
     let client = with_memory(&cluster, 256 << 10).await;
     assert_eq!(count(&mut consumer(&client, "t", 1).await, 3).await, [3, 0, 0]);
+}
+
+/// A consumer that never lets go of a batch before it has the next one.
+struct Holder {
+    consumer: Consumer,
+    _held: Option<milena::Batch>,
+    records: usize,
+}
+
+impl Holder {
+    async fn read(&mut self) {
+        let batch = next(&mut self.consumer).await;
+        assert_eq!(batch.first_offset(), self.records as i64);
+        self.records += batch.iter().count();
+        self._held = Some(batch);
+    }
+}
+
+#[tokio::test]
+async fn many_consumers_of_little_memory_all_read_on_and_take_little_beyond_it() {
+    const CONSUMERS: usize = 40;
+    const RECORDS: usize = 200;
+    const BUDGET: usize = 1 << 20;
+    // Whoever has nothing gets 64 KiB: a first answer, which is held, and another one beside it.
+    const BYTES_MAX: usize = BUDGET + CONSUMERS * 2 * (64 << 10);
+    let (cluster, _) = start(1, &[("t", 1)]).await;
+    fill(&cluster, "t", 1, RECORDS, 8000).await;
+    // Half of a client's memory is for reading.
+    let client = with_memory(&cluster, 2 * BUDGET).await;
+    let check = |client: &Client| {
+        let bytes = client.pool_stats().bytes_out;
+        assert!(bytes <= BYTES_MAX, "{bytes} of {BYTES_MAX}");
+    };
+    let mut holders = Vec::new();
+    for _ in 0..CONSUMERS {
+        let consumer = consumer(&client, "t", 1).await;
+        holders.push(Holder { consumer, _held: None, records: 0 });
+    }
+    for _ in 0..4 {
+        for holder in &mut holders {
+            holder.read().await;
+        }
+        // Whatever comes before it is wanted comes now.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        check(&client);
+    }
+    let mut reading = JoinSet::new();
+    for mut holder in holders {
+        let client = client.clone();
+        reading.spawn(async move {
+            while holder.records < RECORDS {
+                holder.read().await;
+                check(&client);
+            }
+        });
+    }
+    while let Some(read) = reading.join_next().await {
+        read.expect("read to the end");
+    }
 }
 
 #[tokio::test]
