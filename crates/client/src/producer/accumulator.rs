@@ -93,7 +93,9 @@ impl Accumulator {
         };
         // The check is only needed where the record might not fit what is reserved; its bytes are an upper bound.
         let bytes_max = batch.builder.bytes().saturating_add(bytes_at_most(record, headers));
-        let refused = if bytes_max > batch.reservation.bytes() && !batch.grow(record, timestamp_ms, room) {
+        let refused = if bytes_max > batch.reservation.bytes()
+            && !batch.grow(record, timestamp_ms, settings.bytes_max, room)
+        {
             Appended::NoRoom
         } else {
             match batch.builder.append(timestamp_ms, record.key, record.value, headers) {
@@ -164,10 +166,20 @@ impl Batches {
 impl OpenBatch {
     /// Reserves what the batch's buffer will have grown to with `record`: buffers double. False if there is no room.
     #[cold]
-    fn grow(&mut self, record: &Record<'_>, timestamp_ms: i64, room: &mut Option<Reservation>) -> bool {
+    fn grow(
+        &mut self,
+        record: &Record<'_>,
+        timestamp_ms: i64,
+        bytes_max: usize,
+        room: &mut Option<Reservation>,
+    ) -> bool {
         let headers = record.header_slice();
         let bytes = self.builder.bytes()
             + self.builder.encoded_bytes(timestamp_ms, record.key, record.value, headers);
+        // A full batch refuses the record, and the memory is for the next one.
+        if bytes > bytes_max && !self.builder.is_empty() {
+            return true;
+        }
         if let Some(room) = room.take() {
             self.reservation.merge(room);
         }
@@ -253,5 +265,25 @@ mod tests {
         let lonely = Sticky::new(1, 1);
         assert!(lonely.leave(0));
         assert_eq!(lonely.current(), 0);
+    }
+
+    #[test]
+    fn a_full_batch_takes_no_memory_for_what_it_refuses() {
+        let budget = Budget::new(1 << 20);
+        let settings = BatchSettings {
+            pool: Pool::default(),
+            budget: budget.clone(),
+            bytes_max: 1 << 16,
+            record_bytes_max: 1 << 16,
+        };
+        let partition = Accumulator::new(Slot(0), "t".into(), 0, Arc::new(Sticky::new(1, 1)));
+        let record = Record::to("t").value(&[0; 10_000]);
+        let append =
+            || partition.append(&record, 0, &settings, &mut None, |batch, _| batch.reservation.bytes());
+        for _ in 0..6 {
+            assert!(matches!(append(), Appended::Done { result, .. } if result <= 1 << 16));
+        }
+        assert!(matches!(append(), Appended::Filled));
+        assert_eq!(budget.available(), (1 << 20) - (1 << 16));
     }
 }
