@@ -1,4 +1,4 @@
-//! Memory that is short, or held by somebody who does not let go of it: everything else is read all the same.
+//! Memory that is short, or held by somebody who does not let go of it: everything else goes on all the same.
 
 use milena_broker::Broker;
 use tokio::task::JoinSet;
@@ -150,6 +150,50 @@ async fn many_consumers_of_little_memory_all_read_on_and_take_little_beyond_it()
     while let Some(read) = reading.join_next().await {
         read.expect("read to the end");
     }
+}
+
+/// The one thread on which batches could be compressed belongs to somebody else for a while.
+#[test]
+fn records_wait_within_their_memory_for_a_thread_that_compresses_them() {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().max_blocking_threads(1).build().expect("built").block_on(async {
+        const BUDGET: usize = 3 << 20;
+        let (cluster, _) = start(1, &[("t", 1)]).await;
+        // Half of a client's memory is for writing.
+        let client = with_memory(&cluster, 2 * BUDGET).await;
+        let builder = client.producer().compression(Compression::Lz4).batch_bytes_max(64_000);
+        let producer =
+            builder.settings(|settings| settings.enqueue_timeout = Duration::from_secs(1)).build().await;
+        let producer = producer.expect("built");
+        producer.send(Record::to("t").value("first")).await.expect("written");
+
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || released.recv());
+        let value = [7; 9000];
+        let filling = async {
+            for posted in 0..2 * BUDGET / value.len() {
+                if let Err(error) = producer.post(Record::to("t").value(&value)).await {
+                    return (posted, error);
+                }
+            }
+            panic!("more is taken than there is memory for");
+        };
+        let (posted, error) = timeout(PATIENCE, filling).await.expect("nobody waits for the thread alone");
+        assert!(error.to_string().contains("waiting for room in the producer's memory"), "{error}");
+        assert!(!error.maybe_written(), "{error}");
+        assert!(posted * value.len() > BUDGET * 3 / 4, "{posted}");
+        let bytes = client.pool_stats().bytes_out;
+        assert!(bytes <= BUDGET, "{bytes} of {BUDGET}");
+        let ends = client.admin().list_offsets([("t", 0)], OffsetAt::Latest).await.expect("listed");
+        assert!(matches!(ends[..], [(_, Ok(Some(1)))]), "nothing was compressed: {ends:?}");
+
+        drop(release);
+        busy.await.expect("ended").expect_err("nothing was sent");
+        timeout(PATIENCE, producer.flush()).await.expect("in time").expect("flushed");
+        let records = read(&mut consumer(&client, "t", 1).await, 1 + posted).await;
+        let offsets: Vec<i64> = records[&0].iter().map(|record| record.offset).collect();
+        assert_eq!(offsets, (0..=posted as i64).collect::<Vec<_>>());
+    });
 }
 
 #[tokio::test]
