@@ -123,7 +123,7 @@ impl Source {
         let mut aborted =
             self.settings.read_committed.then(|| Aborted::new(data.aborted_transactions.as_deref()));
         let mut next = member.offset;
-        let mut shown = next;
+        let (mut shown, mut largest) = (next, 0);
         for batch in &mut batches {
             let batch = match batch {
                 Ok(batch) => batch,
@@ -134,6 +134,7 @@ impl Source {
                     return self.stop(slot, Failure::Malformed { peer: Arc::from("the broker"), reason });
                 }
             };
+            largest = largest.max(batch.bytes().len());
             let header = batch.header;
             let end =
                 header.base_offset.saturating_add(i64::from(header.last_offset_delta)).saturating_add(1);
@@ -163,6 +164,8 @@ impl Source {
         }
         if next == member.offset {
             let needed = batches.partial().and_then(|partial| partial.needed);
+            let batch_bytes = &mut self.at(slot).batch_bytes;
+            *batch_bytes = needed.unwrap_or(*batch_bytes);
             return self.handle_no_progress(slot, needed, now);
         }
         self.advance(slot, next);
@@ -174,6 +177,7 @@ impl Source {
         let partition = self.at(slot);
         partition.retry.succeeded();
         partition.clamp = false;
+        partition.batch_bytes = largest;
         partition.is_full = partition.buffered_bytes >= buffer_bytes_max;
     }
 

@@ -35,7 +35,7 @@ const NEARBY: Duration = Duration::from_millis(1);
 /// Where no answer ever began sooner, two of them say as much as eight of others, and there is far to go.
 const FAR: Duration = Duration::from_millis(8);
 const SAMPLES_FAR: u32 = 2;
-/// Brokers cut the last batch off where the limit is, in vain. With this many batches before it that is under 2 %.
+/// Batches differ, and one may be cut off in vain. With this many before it that is under 2 %.
 const BATCHES_MIN: usize = 25;
 /// A batch that is worth a fetch of its own.
 const LARGE: usize = 256 << 10;
@@ -58,9 +58,9 @@ impl Appetite {
         }
     }
 
-    /// What to ask for where there is room for an answer of `bytes_max`.
-    pub(super) fn ask_at_most(&self, bytes_max: usize) -> usize {
-        self.ask().min(bytes_max.saturating_sub(FRAME).max(1))
+    /// What to ask for where there is room for an answer of `bytes_max`, and no more than `limit` may be asked for.
+    pub(super) fn ask_at_most(&self, bytes_max: usize, limit: usize) -> usize {
+        whole_batches(self.ask().min(bytes_max.saturating_sub(FRAME)).min(limit).max(1), self.batch_bytes)
     }
 
     /// How large the answer may become, going by the last one. Memory that is too small by a little would be copied.
@@ -99,6 +99,15 @@ impl Appetite {
         } else if (wait < NEARBY / 2 || wait < transfer / 32) && self.ask > START {
             self.ask = (self.ask / 2).max(START);
         }
+    }
+}
+
+/// Brokers cut off where the limit is, and a batch that is not whole came in vain: as many batches as fit in `bytes`
+/// where they take `batch_bytes` each.
+pub(super) fn whole_batches(bytes: usize, batch_bytes: usize) -> usize {
+    match bytes.checked_rem(batch_bytes) {
+        Some(rest) if rest < bytes => bytes - rest,
+        _ => bytes,
     }
 }
 
@@ -154,10 +163,21 @@ mod tests {
     fn an_answer_fits_what_is_expected_and_what_there_is_room_for() {
         let mut appetite = Appetite::default();
         assert_eq!(appetite.ask() + FRAME, appetite.expect());
-        assert_eq!(appetite.ask_at_most(100_000), 100_000 - FRAME);
-        assert_eq!(appetite.ask_at_most(10), 1, "brokers take nothing less");
+        assert_eq!(appetite.ask_at_most(100_000, LIMIT), 100_000 - FRAME);
+        assert_eq!(appetite.ask_at_most(100_000, 50_000), 50_000);
+        assert_eq!(appetite.ask_at_most(10, LIMIT), 1, "brokers take nothing less");
         appetite.handle_answer(4_000_000, 4_000_000);
         assert_eq!(appetite.expect(), 4_000_000 + FRAME);
+    }
+
+    #[test]
+    fn no_batch_is_asked_for_in_part() {
+        let mut appetite = Appetite::default();
+        appetite.handle_answer(480_000, 16_300);
+        assert_eq!(appetite.ask_at_most(LIMIT, LIMIT), 31 * 16_300);
+        assert_eq!(appetite.ask_at_most(40_000 + FRAME, LIMIT), 2 * 16_300);
+        assert_eq!(appetite.ask_at_most(16_000 + FRAME, LIMIT), 16_000, "one comes, whole");
+        assert_eq!((whole_batches(100, 0), whole_batches(100, 100), whole_batches(99, 100)), (100, 100, 99));
     }
 
     #[test]

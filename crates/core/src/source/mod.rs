@@ -380,7 +380,7 @@ impl Source {
                 sent,
                 request,
                 has_ids,
-                lane.appetite.ask_at_most(bytes_max),
+                lane.appetite.ask_at_most(bytes_max, settings.fetch_bytes_max),
                 lane.appetite.expect().min(bytes_max),
             ))
         };
@@ -389,7 +389,6 @@ impl Source {
         let (id, sent, mut request, has_ids, asked, expected) =
             behind.or_else(|| lanes.range_mut(..=last).find_map(&mut ask))?;
         *last_lane = Some(id);
-        let asked = asked.min(settings.fetch_bytes_max);
         let size = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
         request.replica_id = -1;
         request.max_wait_ms = i32::try_from(settings.fetch_wait.as_millis()).unwrap_or(i32::MAX);

@@ -24,6 +24,8 @@ pub(super) struct Partition {
     /// Too much of it is buffered.
     pub is_full: bool,
     pub buffered_bytes: usize,
+    /// The largest batch that came last.
+    pub batch_bytes: usize,
     /// The lane that these bytes keep from being starved, and how many.
     pub counted: Option<(LaneId, usize)>,
     /// The position was counted back from the end and may lie before the first record: that is not an error then.
@@ -56,6 +58,7 @@ impl Partition {
             is_paused: false,
             is_full: false,
             buffered_bytes: 0,
+            batch_bytes: 0,
             counted: None,
             clamp: false,
             retry: Retry::default(),

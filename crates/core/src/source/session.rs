@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic};
 use milena_wire::Uuid;
 
+use super::appetite::whole_batches;
 use super::partition::Partition;
 use super::{Epoch, LaneId, Settings, Slot};
 use crate::Instant;
@@ -32,6 +33,7 @@ pub(super) struct Member {
     pub epoch: Epoch,
     leader_epoch: i32,
     topic_id: Uuid,
+    bytes_max: i32,
 }
 
 /// What a request tells the broker, to be remembered when it is answered.
@@ -75,14 +77,16 @@ impl Session {
             let known = self.members.get(slot);
             match partition.wanted(lane, now) {
                 Some(offset) => {
+                    let bytes_max = whole_batches(settings.partition_bytes_max, partition.batch_bytes);
                     let member = Member {
                         offset,
                         epoch: partition.epoch,
                         leader_epoch: partition.leader_epoch.map_or(-1, |epoch| epoch.0),
                         topic_id: partition.topic_id.unwrap_or_default(),
+                        bytes_max: i32::try_from(bytes_max).unwrap_or(i32::MAX),
                     };
                     if known != Some(&member) {
-                        name(&mut request, partition, &member, settings);
+                        name(&mut request, partition, &member);
                         sent.named.push((*slot, member));
                     }
                 }
@@ -164,13 +168,13 @@ impl Session {
     }
 }
 
-fn name(request: &mut FetchRequest, partition: &Partition, member: &Member, settings: &Settings) {
+fn name(request: &mut FetchRequest, partition: &Partition, member: &Member) {
     let wanted = FetchPartition {
         partition: partition.index,
         current_leader_epoch: member.leader_epoch,
         fetch_offset: member.offset,
         log_start_offset: -1,
-        partition_max_bytes: i32::try_from(settings.partition_bytes_max).unwrap_or(i32::MAX),
+        partition_max_bytes: member.bytes_max,
         ..Default::default()
     };
     match request.topics.last_mut().filter(|topic| topic.topic == partition.topic_name) {

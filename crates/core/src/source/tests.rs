@@ -159,6 +159,27 @@ fn found(lookup: &Lookup, offset: impl Fn(i32, i64) -> i64) -> ListOffsetsRespon
 }
 
 #[test]
+fn limits_are_whole_numbers_of_the_batches_that_came() {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    let first = lab.fetch();
+    let limit = |fetch: &Fetch| fetch.request.topics[0].partitions[0].partition_max_bytes;
+    assert_eq!(limit(&first), 10_000, "nothing is known of them");
+    // The larger one counts.
+    let (small, large) = (batch(0, 3), batch(3, 40));
+    let bytes = large.len() as i32;
+    lab.answer(&first, response(7, vec![data(0, [small, large].concat())]));
+    let second = lab.fetch();
+    assert_eq!(limit(&second), 10_000 / bytes * bytes);
+
+    // Only the beginning of a batch came: it must not be cut off again.
+    let huge = batch(43, 400);
+    let cut_off = huge[..huge.len() / 2].to_vec();
+    lab.answer(&second, response(7, vec![data(0, cut_off)]));
+    lab.wait(1000);
+    assert_eq!(limit(&lab.fetch()), huge.len() as i32);
+}
+
+#[test]
 fn the_first_fetch_names_all_and_the_next_only_what_changed() {
     let mut lab = Lab::new(settings(), Position::Offset(0));
     let first = lab.fetch();
