@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::batch::batches::decompress;
 use crate::batch::header::{batch_bytes, check_offset, truncated};
 use crate::batch::record::{Headers, Record};
-use crate::batch::records::{Layout, RecordBatch};
+use crate::batch::records::{Layout, Memory, RecordBatch};
 use crate::batch::{Attributes, BatchHeader, NO_TIMESTAMP, TimestampType};
 use crate::codec::{Compression, Decompressor};
 use crate::pool::Pool;
@@ -71,7 +71,7 @@ pub(crate) fn open(
     let compression = header.attributes.compression()?;
     let mut set = MessageSet { magic: header.magic, base_offset: 0, append_time: None, inner: false };
     if compression == Compression::None {
-        return Ok(RecordBatch::new(header, bytes.clone(), Layout::MessageSet(set)));
+        return Ok(RecordBatch::new(header, Memory::Frame(bytes.clone()), Layout::MessageSet(set)));
     }
     if compression == Compression::Zstd {
         let reason = DecodeReason::Invalid("zstd needs a record batch (KIP-110)");
@@ -88,7 +88,7 @@ pub(crate) fn open(
     if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
         set.append_time = Some(header.max_timestamp);
     }
-    Ok(RecordBatch::new(header, records, Layout::MessageSet(set)))
+    Ok(RecordBatch::new(header, Memory::Decompressed(records), Layout::MessageSet(set)))
 }
 
 /// What has to be added to the inner offsets.

@@ -596,20 +596,6 @@ fn verify_wants_offsets_without_gaps() {
 }
 
 #[test]
-fn shared_slices_keep_the_batch_alive() {
-    let pool = Pool::default();
-    let mut builder = BatchBuilder::new(&pool);
-    builder.append(0, None, Some(b"kept"), &[]).unwrap();
-    let batch = open(builder.seal().into_bytes());
-    let kept = batch.share(batch.records().next().unwrap().unwrap().value.unwrap());
-    drop(batch);
-    assert!(pool.stats().bytes_out > 0);
-    assert_eq!(kept, &b"kept"[..]);
-    drop(kept);
-    assert_eq!(pool.stats().bytes_out, 0);
-}
-
-#[test]
 fn a_header_is_parsed_without_the_records_behind_it() {
     let bytes = numbered(4);
     let header = BatchHeader::parse(&bytes[..HEADER_BYTES]).unwrap();

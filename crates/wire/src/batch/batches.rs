@@ -5,9 +5,9 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::header::{BatchHeader, CRC_FROM, HEADER_BYTES, LENGTH_PREFIX_BYTES, MAGIC_AT};
-use super::records::{Layout, RecordBatch};
+use super::records::{Layout, Memory, RecordBatch};
 use crate::codec::{Compression, Decompressor};
-use crate::pool::Pool;
+use crate::pool::{Pool, PooledBuffer};
 use crate::{DecodeError, DecodeReason, Limits, message_set};
 
 /// The batches of a fetch response's or produce request's `records`, each as it came.
@@ -189,11 +189,15 @@ impl RawBatch {
         let compression = self.header.attributes.compression()?;
         let records = self.bytes.slice(HEADER_BYTES..);
         if compression == Compression::None {
-            return Ok(RecordBatch::new(self.header, records, Layout::V2 { at: HEADER_BYTES }));
+            return Ok(RecordBatch::new(
+                self.header,
+                Memory::Frame(records),
+                Layout::V2 { at: HEADER_BYTES },
+            ));
         }
         let records = decompress(compression, 2, &records, decompressor, pool, limits)
             .map_err(|error| error.at_base(HEADER_BYTES))?;
-        Ok(RecordBatch::new(self.header, records, Layout::V2 { at: 0 }))
+        Ok(RecordBatch::new(self.header, Memory::Decompressed(records), Layout::V2 { at: 0 }))
     }
 }
 
@@ -211,9 +215,11 @@ pub(crate) fn decompress(
     decompressor: &mut Decompressor,
     pool: &Pool,
     limits: &Limits,
-) -> Result<Bytes, DecodeError> {
+) -> Result<PooledBuffer, DecodeError> {
     let limit = limits.decompressed_bytes_max;
     let mut buffer = pool.take_uncleared(compressed.len().saturating_mul(4).min(limit));
     decompressor.decompress(compression, magic, compressed, &mut buffer, limit)?;
-    Ok(buffer.into_bytes())
+    // It may have grown.
+    buffer.recount();
+    Ok(buffer)
 }

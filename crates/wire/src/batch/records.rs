@@ -1,12 +1,14 @@
 //! A batch's records, readable: decompressed where they were compressed, parsed while iterating.
 
 use std::fmt;
+use std::ops::Deref;
 
 use bytes::Bytes;
 
 use super::header::{BatchHeader, TimestampType};
 use super::record::{Cursor, Deltas, Record, read_body, read_offset, read_usual};
 use crate::message_set::MessageSet;
+use crate::pool::PooledBuffer;
 use crate::{DecodeError, DecodeReason};
 
 /// A batch whose records can be read.
@@ -26,20 +28,38 @@ use crate::{DecodeError, DecodeReason};
 /// let mut kept = Vec::new();
 /// for record in batch.records_from(1) {
 ///     match record {
-///         Ok(record) => kept.push(batch.share(record.value.unwrap_or_default())),
+///         Ok(record) => kept.push(record.value.unwrap_or_default().to_vec()),
 ///         // One poison record: the others can still be read.
 ///         Err(error) => eprintln!("{error}, going on at {}", error.resume_offset),
 ///     }
 /// }
-/// drop(batch);
-/// assert_eq!(kept, ["other", "third"]);
+/// assert_eq!(kept, [b"other", b"third"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone)]
 pub struct RecordBatch {
     header: BatchHeader,
-    records: Bytes,
+    records: Memory,
     layout: Layout,
+}
+
+/// Where the records are.
+#[derive(Debug)]
+pub(crate) enum Memory {
+    /// In what came.
+    Frame(Bytes),
+    /// In a buffer of their own.
+    Decompressed(PooledBuffer),
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Frame(bytes) => bytes,
+            Self::Decompressed(buffer) => buffer,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -76,7 +96,7 @@ pub struct Contents {
 }
 
 impl RecordBatch {
-    pub(crate) fn new(header: BatchHeader, records: Bytes, layout: Layout) -> Self {
+    pub(crate) fn new(header: BatchHeader, records: Memory, layout: Layout) -> Self {
         Self { header, records, layout }
     }
 
@@ -127,15 +147,6 @@ impl RecordBatch {
             message_set,
             ended: false,
         }
-    }
-
-    /// A key or value of one of this batch's records as [`Bytes`] that share the batch's memory and keep all of it
-    /// alive.
-    ///
-    /// # Panics
-    /// When `slice` is not from this batch.
-    pub fn share(&self, slice: &[u8]) -> Bytes {
-        self.records.slice_ref(slice)
     }
 
     /// Reads everything, as a broker does before it appends a produced batch of magic 2: every record and header is well
