@@ -41,8 +41,8 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
     pub(crate) version: i16,
     pub(crate) peer: Arc<str>,
-    /// When its first bytes were there, unless it came in one piece.
-    pub(crate) began: Option<Instant>,
+    /// When its first bytes were there.
+    pub(crate) began: Instant,
 }
 
 /// What a connection needs to know of a request.

@@ -31,8 +31,10 @@ pub(super) struct Connection {
     versions: BrokerVersions,
     in_flight: InFlight<Pending>,
     outgoing: VecDeque<Outgoing>,
-    /// When the response that is arriving began to.
+    /// When the response that is arriving began to, if it is large.
     began: Option<Instant>,
+    /// When this was last looked at: what is there then came before we read it.
+    polled_at: Instant,
     /// The memory of a frame that was sent, for the next one.
     spare: Option<Writer>,
 }
@@ -90,6 +92,7 @@ impl Connection {
             in_flight: InFlight::new(),
             outgoing: VecDeque::new(),
             began: None,
+            polled_at: clock.now(),
             spare: None,
         };
         let mut handshake = Handshake::new();
@@ -154,6 +157,7 @@ impl Connection {
         cx: &mut Context<'_>,
         calls: &mut mpsc::Receiver<Call>,
     ) -> Poll<Option<Result<End, Failure>>> {
+        self.polled_at = self.clock.now();
         let mut progress = false;
         while self.in_flight.len() < IN_FLIGHT_MAX && self.outgoing.len() < IN_FLIGHT_MAX {
             match calls.poll_recv(cx) {
@@ -267,7 +271,7 @@ impl Connection {
                     body: Bytes::new(),
                     version,
                     peer: Arc::clone(&self.peer),
-                    began: None,
+                    began: self.polled_at,
                 }));
             }
         }
@@ -280,7 +284,7 @@ impl Connection {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 if self.began.is_none() && self.frames.is_within_large() {
-                    self.began = Some(self.clock.now());
+                    self.began = Some(self.polled_at);
                 }
                 return Poll::Pending;
             }
@@ -307,7 +311,7 @@ impl Connection {
         }
         let head_bytes = reader.offset();
         frame.advance(head_bytes);
-        let began = self.began.take();
+        let began = self.began.take().unwrap_or(self.polled_at);
         let peer = Arc::clone(&self.peer);
         pending.reply.send(Ok(Answer { body: frame, version: pending.version, peer, began }));
         Ok(())

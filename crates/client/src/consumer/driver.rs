@@ -170,7 +170,7 @@ impl Driver {
         let Fetching { lane, mut reservation, .. } = self.fetching.swap_remove(fetch);
         let bytes = outcome.as_ref().map_or(0, |answer| answer.body.len());
         reservation.resize(bytes);
-        let began = outcome.as_ref().ok().and_then(|answer| answer.began);
+        let began = outcome.as_ref().map_or(now, |answer| answer.began);
         let answer = outcome.and_then(|answer| answer.decode());
         self.source.handle_fetched(lane, number, answer, began, self.ready.idle_since(), now);
         let freed = Arc::clone(&self.commands.arrived);

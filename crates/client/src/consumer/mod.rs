@@ -90,7 +90,6 @@ impl Consumer {
             if self.shared.assigned().queues.is_empty() {
                 return Ok(None);
             }
-            self.shared.note_idle();
             arrived.await;
         }
     }
@@ -104,7 +103,10 @@ impl Consumer {
         match self.shared.ready.next() {
             Next::Batch(queue, epoch, queued) => self.opener.open(&queue, epoch, queued).map(Some),
             Next::Stopped(error) => Err(error),
-            Next::Nothing => Ok(None),
+            Next::Nothing => {
+                self.shared.note_idle();
+                Ok(None)
+            }
         }
     }
 

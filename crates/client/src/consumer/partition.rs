@@ -84,7 +84,6 @@ impl PartitionConsumer {
             if queue.is_over() {
                 return Ok(None);
             }
-            self.opener.shared.note_idle();
             arrived.await;
         }
     }
@@ -98,7 +97,10 @@ impl PartitionConsumer {
         match Queue::next(&self.queue) {
             Next::Batch(queue, epoch, queued) => self.opener.open(&queue, epoch, queued).map(Some),
             Next::Stopped(error) => Err(error),
-            Next::Nothing => Ok(None),
+            Next::Nothing => {
+                self.opener.shared.note_idle();
+                Ok(None)
+            }
         }
     }
 

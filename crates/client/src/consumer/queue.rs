@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use crate::Error;
 use crate::budget::Reservation;
+use crate::clock::Clock;
 
 /// One partition's place.
 pub(super) struct Queue {
@@ -68,9 +69,12 @@ impl Drop for Frame {
 pub(super) struct Ready {
     queues: Mutex<VecDeque<Arc<Queue>>>,
     pub(super) arrived: Notify,
-    /// When a reader last found nothing and began to wait, in nanoseconds.
+    /// Since when readers find nothing, in nanoseconds, or [`BUSY`].
     idle_since: AtomicU64,
 }
+
+/// In place of a time: there is something to do.
+const BUSY: u64 = u64::MAX;
 
 /// What the consumer gets next.
 pub(super) enum Next {
@@ -164,12 +168,19 @@ impl Queue {
 }
 
 impl Ready {
-    /// A reader found nothing, and waits.
-    pub(super) fn note_idle(&self, now: Instant) {
-        self.idle_since.store(now.since_origin().as_nanos() as u64, Ordering::Relaxed);
+    /// A reader found nothing.
+    pub(super) fn note_idle(&self, clock: Clock) {
+        if self.idle_since.load(Ordering::Relaxed) == BUSY {
+            self.idle_since.store(clock.now().since_origin().as_nanos() as u64, Ordering::Relaxed);
+        }
     }
 
-    /// When a reader last began to wait.
+    /// A reader has something to do.
+    pub(super) fn note_busy(&self) {
+        self.idle_since.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// Since when readers find nothing; [`Instant::NEVER`] while there is something to do.
     pub(super) fn idle_since(&self) -> Instant {
         Instant::after_origin(Duration::from_nanos(self.idle_since.load(Ordering::Relaxed)))
     }

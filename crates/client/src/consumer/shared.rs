@@ -43,9 +43,9 @@ impl Shared {
         self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A reader found nothing, and waits.
+    /// A reader found nothing.
     pub(super) fn note_idle(&self) {
-        self.ready.note_idle(self.client.0.clock.now());
+        self.ready.note_idle(self.client.0.clock);
     }
 
     /// The partition, if it is assigned.
@@ -123,6 +123,7 @@ impl Opener {
     /// Checks and decompresses a batch.
     pub(super) fn open(&mut self, queue: &Arc<Queue>, epoch: Epoch, queued: Queued) -> Result<Batch, Error> {
         let Queued { batch, from, passed, high_watermark, frame } = queued;
+        self.shared.ready.note_busy();
         let client = &self.shared.client;
         let bytes = batch.bytes().len();
         self.shared.commands.push(Command::Taken { slot: queue.slot, epoch, bytes });

@@ -8,6 +8,7 @@ use milena_messages::fetch::{FetchResponse, PartitionData};
 use milena_wire::batch::Batches;
 
 use super::aborted::Aborted;
+use super::appetite::Arrival;
 use super::session::Member;
 use super::verdict::{Verdict, verdict};
 use super::{Event, Lane, LaneId, Partition, Position, Slot, Source, State, THROTTLE_MAX};
@@ -15,14 +16,14 @@ use crate::metadata::LeaderHint;
 use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice};
 
 impl Source {
-    /// The answer to fetch `number` of `lane`. `began` is when its first bytes were there, unless it came in one piece;
-    /// `idle_since` when the application last found nothing to read.
+    /// The answer to fetch `number` of `lane`. `began` is when its first bytes were there, `idle_since` since when the
+    /// application has found nothing to read.
     pub fn handle_fetched(
         &mut self,
         id: LaneId,
         number: u64,
         answer: Result<FetchResponse, Failure>,
-        began: Option<Instant>,
+        began: Instant,
         idle_since: Instant,
         now: Instant,
     ) {
@@ -57,11 +58,15 @@ impl Source {
         lane.appetite.handle_answer(bytes, batch_bytes);
         // A broker that has less than it was asked for says nothing of the way to it.
         if bytes >= in_flight.asked / 4 * 3 {
-            let began = began.unwrap_or(now);
             // The application's own work is no wait.
             let is_awaited = self.buffered_bytes == 0;
             let wait = if is_awaited { began - in_flight.at.max(idle_since) } else { Duration::ZERO };
-            lane.appetite.handle_full(wait, now - began, self.settings.fetch_bytes_max);
+            if is_awaited {
+                self.idle += began - idle_since.max(self.idle_until);
+                self.idle_until = began;
+            }
+            let arrival = Arrival { wait, transfer: now - began, at: now, idle: self.idle };
+            lane.appetite.handle_full(&arrival, self.settings.fetch_bytes_max);
         } else {
             lane.appetite.handle_short();
         }
@@ -337,7 +342,7 @@ mod tests {
                 fetch.lane,
                 fetch.number,
                 Ok(answer),
-                None,
+                Instant::ORIGIN,
                 Instant::ORIGIN,
                 Instant::ORIGIN,
             );

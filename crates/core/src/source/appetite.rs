@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::Instant;
+
 /// The appetite for what one lane brings.
 #[derive(Debug)]
 pub(super) struct Appetite {
@@ -21,6 +23,21 @@ struct Seen {
     count: u32,
     shortest_wait: Duration,
     transfers: Duration,
+    /// When the first one was there, and [`Arrival::idle`] then.
+    since: Option<(Instant, Duration)>,
+}
+
+/// How an answer came that was all that was asked for.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    /// The application had nothing to do for so long until it began.
+    pub wait: Duration,
+    /// From its first byte to its last.
+    pub transfer: Duration,
+    /// When it was there.
+    pub at: Instant,
+    /// How long the application has had nothing to do in all, whichever lane's answer ended that.
+    pub idle: Duration,
 }
 
 /// The first fetch asks for this much: with what is around the batches it just fits half a MiB, and a few of them a
@@ -33,11 +50,14 @@ const SAMPLES: u32 = 8;
 /// Waits below this, or half a nanosecond for each byte, are the broker's work and the system's.
 const NEARBY: Duration = Duration::from_millis(1);
 /// Where no answer ever began sooner, two of them say as much as eight of others, and there is far to go.
-const FAR: Duration = Duration::from_millis(8);
+const FAR: Duration = Duration::from_millis(3);
 const SAMPLES_FAR: u32 = 2;
+/// Where the application has nothing to do for half of the time and more, brokers that are near get so much to do at a
+/// time: what each request costs them then matters less. A quarter is worth keeping it up for.
+const BUSY_MAX: usize = 4 << 20;
 /// Batches differ, and one may be cut off in vain. With this many before it that is under 2 %.
 const BATCHES_MIN: usize = 25;
-/// Of batches from this size on, a fetch asks for as many as fit in [`START_LARGE`].
+/// Batches from this size on are asked for a few at a time.
 const LARGE: usize = 256 << 10;
 const START_LARGE: usize = (5 << 18) - FRAME;
 
@@ -50,13 +70,9 @@ impl Default for Appetite {
 impl Appetite {
     /// What to ask for.
     pub(super) fn ask(&self) -> usize {
-        let batch_bytes = self.batch_bytes;
-        if self.ask == START && batch_bytes >= LARGE {
-            // A batch that is larger than asked for comes whole and alone (KIP-74).
-            START_LARGE
-        } else {
-            self.ask.max(batch_bytes * BATCHES_MIN)
-        }
+        // A batch that is larger than asked for comes whole and alone (KIP-74).
+        let least = if self.batch_bytes >= LARGE { START_LARGE } else { self.batch_bytes * BATCHES_MIN };
+        self.ask.max(least)
     }
 
     /// What to ask for where there is room for an answer of `bytes_max`, and no more than `limit` may be asked for.
@@ -81,10 +97,11 @@ impl Appetite {
         self.ask = (self.ask / 2).max(START);
     }
 
-    /// The broker had all it was asked for. The application had nothing to do for `wait` until the answer began, which
-    /// came in `transfer`. No more than `limit` may be asked for.
-    pub(super) fn handle_full(&mut self, wait: Duration, transfer: Duration, limit: usize) {
+    /// The broker had all it was asked for. No more than `limit` may be asked for.
+    pub(super) fn handle_full(&mut self, arrival: &Arrival, limit: usize) {
+        let Arrival { wait, transfer, at, idle } = *arrival;
         let seen = &mut self.seen;
+        let (since, idle_before) = *seen.since.get_or_insert((at, idle));
         seen.shortest_wait = if seen.count == 0 { wait } else { seen.shortest_wait.min(wait) };
         seen.transfers += transfer;
         seen.count += 1;
@@ -92,13 +109,16 @@ impl Appetite {
         if seen.count < if self.is_far { SAMPLES_FAR } else { SAMPLES } {
             return;
         }
-        let Seen { count, shortest_wait: wait, transfers } = std::mem::take(&mut self.seen);
+        let Seen { count, shortest_wait: wait, transfers, .. } = std::mem::take(&mut self.seen);
         let transfer = transfers / count;
+        let (idle, elapsed) = (idle - idle_before, at - since);
         let nearby = NEARBY.max(Duration::from_nanos(self.ask() as u64 / 2));
         if wait > nearby && wait > transfer / 8 {
-            let factor = if self.is_far { 4 } else { 2 };
+            let factor = if self.is_far { 8 } else { 2 };
             self.ask = self.ask.saturating_mul(factor).min(limit.max(START));
-        } else if (wait < nearby / 2 || wait < transfer / 32) && self.ask > START {
+        } else if idle > elapsed / 2 && self.ask < BUSY_MAX {
+            self.ask = (self.ask * 2).min(limit.max(START));
+        } else if (wait < nearby / 2 || wait < transfer / 32) && idle <= elapsed / 4 {
             self.ask = (self.ask / 2).max(START);
         }
     }
@@ -119,6 +139,12 @@ mod tests {
 
     const LIMIT: usize = 50 << 20;
 
+    /// An answer after `wait`, with an application that has something to do.
+    fn arrive(appetite: &mut Appetite, wait: Duration, transfer: Duration) {
+        let arrival = Arrival { wait, transfer, at: Instant::ORIGIN, idle: Duration::ZERO };
+        appetite.handle_full(&arrival, LIMIT);
+    }
+
     /// Asks 200 times over a way of this round trip and this many bytes per second: what is asked for in the end.
     fn after(appetite: &mut Appetite, round_trip: Duration, bytes_per_second: u64) -> usize {
         for turn in 0..200 {
@@ -126,7 +152,7 @@ mod tests {
             // Every other answer waits for another program's turn.
             let turn = Duration::from_millis(turn % 2 * 4);
             appetite.handle_answer(appetite.ask(), 16 << 10);
-            appetite.handle_full(round_trip + turn, transfer, LIMIT);
+            arrive(appetite, round_trip + turn, transfer);
         }
         appetite.ask()
     }
@@ -148,7 +174,7 @@ mod tests {
         let mut appetite = Appetite::default();
         let mut answers = 0;
         while appetite.ask() < LIMIT {
-            appetite.handle_full(Duration::from_millis(50), Duration::from_millis(3), LIMIT);
+            arrive(&mut appetite, Duration::from_millis(50), Duration::from_millis(3));
             answers += 1;
             assert!(answers <= 8, "{answers}");
         }
@@ -156,7 +182,7 @@ mod tests {
         let mut appetite = Appetite::default();
         for index in 0..100 {
             let wait = Duration::from_millis(if index % 4 == 0 { 0 } else { 20 });
-            appetite.handle_full(wait, Duration::ZERO, LIMIT);
+            arrive(&mut appetite, wait, Duration::ZERO);
         }
         assert_eq!(appetite.ask(), START);
     }
@@ -187,7 +213,7 @@ mod tests {
         let mut appetite = Appetite::default();
         assert_eq!(after(&mut appetite, Duration::from_millis(50), 1 << 30), LIMIT);
         for _ in 0..100 {
-            appetite.handle_full(Duration::ZERO, Duration::from_millis(8), LIMIT);
+            arrive(&mut appetite, Duration::ZERO, Duration::from_millis(8));
         }
         assert_eq!(appetite.ask(), START);
 
@@ -209,5 +235,25 @@ mod tests {
         assert_eq!(ask(16 << 10), START);
         assert_eq!(ask(64 << 10), 25 * (64 << 10));
         assert_eq!(appetite.expect(), 25 * (64 << 10) + FRAME);
+    }
+
+    #[test]
+    fn an_application_that_waits_half_of_the_time_is_given_more() {
+        let mut appetite = Appetite::default();
+        let (mut at, mut idle) = (Instant::ORIGIN, Duration::ZERO);
+        let mut after = |percent: u32| {
+            for _ in 0..200 {
+                at += Duration::from_micros(100);
+                idle += Duration::from_micros(u64::from(percent));
+                let (wait, transfer) = (Duration::from_micros(50), Duration::ZERO);
+                appetite.handle_full(&Arrival { wait, transfer, at, idle }, LIMIT);
+            }
+            appetite.ask()
+        };
+        assert_eq!(after(45), START);
+        let more = after(60);
+        assert!((BUSY_MAX..2 * BUSY_MAX).contains(&more), "{more}");
+        assert_eq!(after(30), more, "that is what it is good for");
+        assert_eq!(after(20), START);
     }
 }

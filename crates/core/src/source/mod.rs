@@ -63,6 +63,9 @@ pub struct Source {
     next_number: u64,
     /// Bytes of all partitions that were fetched and not taken.
     buffered_bytes: usize,
+    /// How long the application has waited for answers that were all that was asked for, up to when.
+    idle: Duration,
+    idle_until: Instant,
 }
 
 /// Partitions by the names that answers have for them.
@@ -138,6 +141,8 @@ impl Source {
             metadata_wanted: false,
             next_number: 0,
             buffered_bytes: 0,
+            idle: Duration::ZERO,
+            idle_until: Instant::ORIGIN,
         }
     }
 

@@ -111,7 +111,14 @@ impl Lab {
     }
 
     fn answer(&mut self, fetch: &Fetch, response: FetchResponse) -> Vec<String> {
-        self.source.handle_fetched(fetch.lane, fetch.number, Ok(response), None, Instant::ORIGIN, self.now);
+        self.source.handle_fetched(
+            fetch.lane,
+            fetch.number,
+            Ok(response),
+            self.now,
+            Instant::ORIGIN,
+            self.now,
+        );
         self.events()
     }
 
@@ -212,7 +219,7 @@ fn a_session_that_is_lost_begins_anew_with_everything() {
                 second.lane,
                 second.number,
                 Err(failure),
-                None,
+                lab.now,
                 Instant::ORIGIN,
                 lab.now,
             );

@@ -127,7 +127,14 @@ impl World {
             self.now = next.unwrap_or(self.now + Duration::from_millis(10)).max(self.now);
             if let Some((lane, number, answer)) = self.due() {
                 let lost = Failure::Lost { peer: "b".into(), reason: "cut".into(), sent: true };
-                self.source.handle_fetched(lane, number, answer.ok_or(lost), None, Instant::ORIGIN, self.now);
+                self.source.handle_fetched(
+                    lane,
+                    number,
+                    answer.ok_or(lost),
+                    self.now,
+                    Instant::ORIGIN,
+                    self.now,
+                );
             }
         }
         panic!("seed {seed}: delivery stands at {:?}", self.expected);
