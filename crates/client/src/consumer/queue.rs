@@ -177,7 +177,9 @@ impl Ready {
 
     /// A reader has something to do.
     pub(super) fn note_busy(&self) {
-        self.idle_since.store(BUSY, Ordering::Relaxed);
+        if self.idle_since.load(Ordering::Relaxed) != BUSY {
+            self.idle_since.store(BUSY, Ordering::Relaxed);
+        }
     }
 
     /// Since when readers find nothing; [`Instant::NEVER`] while there is something to do.

@@ -17,7 +17,7 @@ use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice};
 
 impl Source {
     /// The answer to fetch `number` of `lane`. `began` is when its first bytes were there, `idle_since` since when the
-    /// application has found nothing to read.
+    /// application has found nothing to read, [`Instant::NEVER`] while it has something to do.
     pub fn handle_fetched(
         &mut self,
         id: LaneId,
@@ -27,6 +27,8 @@ impl Source {
         idle_since: Instant,
         now: Instant,
     ) {
+        // What is paused, or more than enough, will not be taken soon.
+        let is_awaited = self.lanes.values().all(|lane| lane.buffered_bytes == 0);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let Some(in_flight) = lane.in_flight.take_if(|in_flight| in_flight.number == number) else { return };
         let response = match answer {
@@ -59,7 +61,6 @@ impl Source {
         // A broker that has less than it was asked for says nothing of the way to it.
         if bytes >= in_flight.asked / 4 * 3 {
             // The application's own work is no wait.
-            let is_awaited = self.buffered_bytes == 0;
             let wait = if is_awaited { began - in_flight.at.max(idle_since) } else { Duration::ZERO };
             if is_awaited {
                 self.idle += began - idle_since.max(self.idle_until);
@@ -121,14 +122,19 @@ impl Source {
     /// Reads the headers of what came, and hands the batches on.
     fn take_batches(&mut self, slot: Slot, member: Member, data: &PartitionData, now: Instant) {
         let Some(records) = data.records.clone().filter(|records| !records.is_empty()) else {
-            self.at(slot).retry.succeeded();
+            let partition = self.at(slot);
+            partition.retry.succeeded();
+            if data.high_watermark > member.offset {
+                // Kafka leaves a batch out that is beyond the limit and not the first of the answer.
+                partition.batch_bytes = 0;
+            }
             return;
         };
         let mut batches = Batches::new(records);
         let mut aborted =
             self.settings.read_committed.then(|| Aborted::new(data.aborted_transactions.as_deref()));
         let mut next = member.offset;
-        let (mut shown, mut largest) = (next, 0);
+        let (mut shown, mut smallest, mut largest) = (next, usize::MAX, 0);
         for batch in &mut batches {
             let batch = match batch {
                 Ok(batch) => batch,
@@ -139,7 +145,7 @@ impl Source {
                     return self.stop(slot, Failure::Malformed { peer: Arc::from("the broker"), reason });
                 }
             };
-            largest = largest.max(batch.bytes().len());
+            (smallest, largest) = (smallest.min(batch.bytes().len()), largest.max(batch.bytes().len()));
             let header = batch.header;
             let end =
                 header.base_offset.saturating_add(i64::from(header.last_offset_delta)).saturating_add(1);
@@ -167,8 +173,8 @@ impl Source {
             self.set_buffered(slot, buffered);
             shown = next;
         }
+        let needed = batches.partial().and_then(|partial| partial.needed);
         if next == member.offset {
-            let needed = batches.partial().and_then(|partial| partial.needed);
             let batch_bytes = &mut self.at(slot).batch_bytes;
             *batch_bytes = needed.unwrap_or(*batch_bytes);
             return self.handle_no_progress(slot, needed, now);
@@ -182,7 +188,9 @@ impl Source {
         let partition = self.at(slot);
         partition.retry.succeeded();
         partition.clamp = false;
-        partition.batch_bytes = largest;
+        let largest = largest.max(needed.unwrap_or(0));
+        // Where they differ, the limit as it is holds more of them.
+        partition.batch_bytes = if largest - smallest <= largest / 16 { largest } else { 0 };
         partition.is_full = partition.buffered_bytes >= buffer_bytes_max;
     }
 

@@ -1,5 +1,6 @@
 //! How much one fetch asks for: little where answers come at once, so that what comes is read while it is in the
-//! processor's caches; more where they are waited for, so that the way is full.
+//! processor's caches; more where they are waited for, so that the way is full, and where the application is idle, so that
+//! what a request costs matters less. Batches are asked for whole.
 
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ pub(super) struct Arrival {
     pub transfer: Duration,
     /// When it was there.
     pub at: Instant,
-    /// How long the application has had nothing to do in all, whichever lane's answer ended that.
+    /// How long the application has waited in all for answers of any lane that were all that was asked for.
     pub idle: Duration,
 }
 
@@ -52,14 +53,15 @@ const NEARBY: Duration = Duration::from_millis(1);
 /// Where no answer ever began sooner, two of them say as much as eight of others, and there is far to go.
 const FAR: Duration = Duration::from_millis(3);
 const SAMPLES_FAR: u32 = 2;
-/// Where the application has nothing to do for half of the time and more, brokers that are near get so much to do at a
-/// time: what each request costs them then matters less. A quarter is worth keeping it up for.
-const BUSY_MAX: usize = 4 << 20;
-/// Batches differ, and one may be cut off in vain. With this many before it that is under 2 %.
+/// Where the application has nothing to do for half of the time and more, near brokers are asked for so much. It is
+/// less again when that is a quarter of the time.
+const BUSY_MAX: usize = (4 << 20) - FRAME;
+/// Batches differ, and one may be cut off in vain. With this many before it that is under 2 %, as far as [`BUSY_MAX`].
 const BATCHES_MIN: usize = 25;
-/// Batches from this size on are asked for a few at a time.
+/// Of batches from this size on as many as fit in [`LARGE_MIN`] are worth a fetch, or one that does not. One of 300 KB a
+/// fetch leaves Kafka's threads and ours waiting for each other; 3 MB are cold when they are read.
 const LARGE: usize = 256 << 10;
-const START_LARGE: usize = (5 << 18) - FRAME;
+const LARGE_MIN: usize = (1 << 20) - FRAME;
 
 impl Default for Appetite {
     fn default() -> Self {
@@ -70,9 +72,8 @@ impl Default for Appetite {
 impl Appetite {
     /// What to ask for.
     pub(super) fn ask(&self) -> usize {
-        // A batch that is larger than asked for comes whole and alone (KIP-74).
-        let least = if self.batch_bytes >= LARGE { START_LARGE } else { self.batch_bytes * BATCHES_MIN };
-        self.ask.max(least)
+        let is_large = self.batch_bytes >= LARGE;
+        self.ask.max(if is_large { LARGE_MIN } else { (self.batch_bytes * BATCHES_MIN).min(BUSY_MAX) })
     }
 
     /// What to ask for where there is room for an answer of `bytes_max`, and no more than `limit` may be asked for.
@@ -80,9 +81,10 @@ impl Appetite {
         whole_batches(self.ask().min(bytes_max.saturating_sub(FRAME)).min(limit).max(1), self.batch_bytes)
     }
 
-    /// How large the answer may become, going by the last one. Memory that is too small by a little would be copied.
-    pub(super) fn expect(&self) -> usize {
-        self.ask().max(self.answer_bytes) + FRAME
+    /// How large the answer to a fetch that asks for `asked` may become, going by the last one: a batch that is larger
+    /// comes whole (KIP-74). Memory that is too small by a little would be copied.
+    pub(super) fn expect(&self, asked: usize) -> usize {
+        asked.max(self.answer_bytes) + FRAME
     }
 
     /// An answer came, of so many bytes, its largest batch being of `batch_bytes`.
@@ -117,7 +119,7 @@ impl Appetite {
             let factor = if self.is_far { 8 } else { 2 };
             self.ask = self.ask.saturating_mul(factor).min(limit.max(START));
         } else if idle > elapsed / 2 && self.ask < BUSY_MAX {
-            self.ask = (self.ask * 2).min(limit.max(START));
+            self.ask = (self.ask * 2).min(BUSY_MAX).min(limit.max(START));
         } else if (wait < nearby / 2 || wait < transfer / 32) && idle <= elapsed / 4 {
             self.ask = (self.ask / 2).max(START);
         }
@@ -125,7 +127,7 @@ impl Appetite {
 }
 
 /// Brokers cut off where the limit is, and a batch that is not whole came in vain: as many batches as fit in `bytes`
-/// where they take `batch_bytes` each.
+/// where they take `batch_bytes` each, or just `bytes` where not even one does.
 pub(super) fn whole_batches(bytes: usize, batch_bytes: usize) -> usize {
     match bytes.checked_rem(batch_bytes) {
         Some(rest) if rest < bytes => bytes - rest,
@@ -190,12 +192,12 @@ mod tests {
     #[test]
     fn an_answer_fits_what_is_expected_and_what_there_is_room_for() {
         let mut appetite = Appetite::default();
-        assert_eq!(appetite.ask() + FRAME, appetite.expect());
+        assert_eq!(appetite.expect(appetite.ask()), START + FRAME);
         assert_eq!(appetite.ask_at_most(100_000, LIMIT), 100_000 - FRAME);
         assert_eq!(appetite.ask_at_most(100_000, 50_000), 50_000);
         assert_eq!(appetite.ask_at_most(10, LIMIT), 1, "brokers take nothing less");
         appetite.handle_answer(5_000_000, 5_000_000);
-        assert_eq!(appetite.expect(), 5_000_000 + FRAME);
+        assert_eq!(appetite.expect(LARGE_MIN), 5_000_000 + FRAME);
     }
 
     #[test]
@@ -229,12 +231,12 @@ mod tests {
             appetite.handle_answer(batch_bytes, batch_bytes);
             appetite.ask_at_most(LIMIT, LIMIT)
         };
-        assert_eq!(ask(5_000_000), START_LARGE, "one comes, whole");
+        assert_eq!(ask(5_000_000), LARGE_MIN, "one comes, whole");
         assert_eq!(ask(1_000_000), 1_000_000);
-        assert_eq!(ask(300_000), 4 * 300_000);
+        assert_eq!(ask(300_000), 3 * 300_000);
         assert_eq!(ask(16 << 10), START);
         assert_eq!(ask(64 << 10), 25 * (64 << 10));
-        assert_eq!(appetite.expect(), 25 * (64 << 10) + FRAME);
+        assert_eq!(ask(200_000), BUSY_MAX / 200_000 * 200_000);
     }
 
     #[test]
@@ -252,7 +254,7 @@ mod tests {
         };
         assert_eq!(after(45), START);
         let more = after(60);
-        assert!((BUSY_MAX..2 * BUSY_MAX).contains(&more), "{more}");
+        assert_eq!(more, BUSY_MAX);
         assert_eq!(after(30), more, "that is what it is good for");
         assert_eq!(after(20), START);
     }

@@ -61,8 +61,6 @@ pub struct Source {
     notices: VecDeque<Notice>,
     metadata_wanted: bool,
     next_number: u64,
-    /// Bytes of all partitions that were fetched and not taken.
-    buffered_bytes: usize,
     /// How long the application has waited for answers that were all that was asked for, up to when.
     idle: Duration,
     idle_until: Instant,
@@ -140,7 +138,6 @@ impl Source {
             notices: VecDeque::new(),
             metadata_wanted: false,
             next_number: 0,
-            buffered_bytes: 0,
             idle: Duration::ZERO,
             idle_until: Instant::ORIGIN,
         }
@@ -380,14 +377,8 @@ impl Source {
         let mut ask = |(id, lane): (&LaneId, &mut Lane)| {
             let bytes_max = lane.room(room, now)?;
             let (sent, request, has_ids) = lane.session.request(*id, partitions, settings, now)?;
-            Some((
-                *id,
-                sent,
-                request,
-                has_ids,
-                lane.appetite.ask_at_most(bytes_max, settings.fetch_bytes_max),
-                lane.appetite.expect().min(bytes_max),
-            ))
+            let asked = lane.appetite.ask_at_most(bytes_max, settings.fetch_bytes_max);
+            Some((*id, sent, request, has_ids, asked, lane.appetite.expect(asked).min(bytes_max)))
         };
         let last = last_lane.unwrap_or(LaneId { broker: BrokerId(i32::MIN), lane: 0 });
         let behind = lanes.range_mut((Bound::Excluded(last), Bound::Unbounded)).find_map(&mut ask);
@@ -441,8 +432,7 @@ impl Source {
     }
 
     fn set_buffered(&mut self, slot: Slot, bytes: usize) {
-        let before = std::mem::replace(&mut self.at(slot).buffered_bytes, bytes);
-        self.buffered_bytes = self.buffered_bytes - before + bytes;
+        self.at(slot).buffered_bytes = bytes;
         self.recount(slot);
     }
 

@@ -24,7 +24,7 @@ pub(super) struct Partition {
     /// Too much of it is buffered.
     pub is_full: bool,
     pub buffered_bytes: usize,
-    /// The largest batch that came last.
+    /// What each of the batches takes that came last, or one that did not come whole; 0 where they are not alike.
     pub batch_bytes: usize,
     /// The lane that these bytes keep from being starved, and how many.
     pub counted: Option<(LaneId, usize)>,

@@ -77,7 +77,9 @@ impl Session {
             let known = self.members.get(slot);
             match partition.wanted(lane, now) {
                 Some(offset) => {
-                    let bytes_max = whole_batches(settings.partition_bytes_max, partition.batch_bytes);
+                    // Brokers that wait for `fetch_bytes_min` count no more of a partition than its limit.
+                    let bytes_max = whole_batches(settings.partition_bytes_max, partition.batch_bytes)
+                        .max(settings.fetch_bytes_min.min(settings.partition_bytes_max));
                     let member = Member {
                         offset,
                         epoch: partition.epoch,

@@ -171,19 +171,34 @@ fn limits_are_whole_numbers_of_the_batches_that_came() {
     let first = lab.fetch();
     let limit = |fetch: &Fetch| fetch.request.topics[0].partitions[0].partition_max_bytes;
     assert_eq!(limit(&first), 10_000, "nothing is known of them");
-    // The larger one counts.
-    let (small, large) = (batch(0, 3), batch(3, 40));
-    let bytes = large.len() as i32;
-    lab.answer(&first, response(7, vec![data(0, [small, large].concat())]));
+    let alike = batch(0, 40);
+    let bytes = alike.len() as i32;
+    lab.answer(&first, response(7, vec![data(0, [alike, batch(40, 40)].concat())]));
     let second = lab.fetch();
     assert_eq!(limit(&second), 10_000 / bytes * bytes);
+    lab.answer(&second, response(7, vec![data(0, [batch(80, 40), batch(120, 3)].concat())]));
+    let third = lab.fetch();
+    assert_eq!(limit(&third), 10_000, "they are not alike");
 
     // Only the beginning of a batch came: it must not be cut off again.
-    let huge = batch(43, 400);
+    let huge = batch(123, 400);
     let cut_off = huge[..huge.len() / 2].to_vec();
-    lab.answer(&second, response(7, vec![data(0, cut_off)]));
+    lab.answer(&third, response(7, vec![data(0, cut_off)]));
     lab.wait(1000);
-    assert_eq!(limit(&lab.fetch()), huge.len() as i32);
+    let fourth = lab.fetch();
+    assert_eq!(limit(&fourth), huge.len() as i32);
+
+    // None of it came: it did not fit.
+    lab.answer(&fourth, response(7, vec![data(0, vec![])]));
+    assert_eq!(limit(&lab.fetch()), 10_000);
+}
+
+#[test]
+fn no_limit_is_below_what_the_broker_waits_for() {
+    let mut lab = Lab::new(Settings { fetch_bytes_min: 9_990, ..settings() }, Position::Offset(0));
+    let first = lab.fetch();
+    lab.answer(&first, response(7, vec![data(0, batch(0, 40))]));
+    assert_eq!(lab.fetch().request.topics[0].partitions[0].partition_max_bytes, 9_990);
 }
 
 #[test]

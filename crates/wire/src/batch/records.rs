@@ -43,7 +43,6 @@ pub struct RecordBatch {
 }
 
 /// Where the records are.
-#[derive(Debug)]
 pub(crate) enum Memory {
     /// In what came.
     Frame(Bytes),
