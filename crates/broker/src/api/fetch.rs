@@ -19,6 +19,7 @@ use milena_messages::fetch::{
     EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
     PartitionData,
 };
+use milena_wire::batch::Batches;
 use milena_wire::{Str, Uuid};
 
 use super::{Call, Outcome};
@@ -69,9 +70,11 @@ pub(super) fn respond(call: &Call<'_>, request: &FetchRequest) -> Result<Outcome
             return Ok(Outcome::Answered(call.envelope.answer(&response)?));
         }
     };
+    let bytes_max = (request.max_bytes.max(0) as usize).min(call.machine.settings.fetch_bytes_max);
     let limits = Limits {
-        bytes_min: request.min_bytes.max(0) as usize,
-        bytes_max: request.max_bytes.max(0) as usize,
+        // More than may be sent is not waited for.
+        bytes_min: (request.min_bytes.max(0) as usize).min(bytes_max),
+        bytes_max,
         read_committed: request.isolation_level == 1,
     };
     let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
@@ -103,7 +106,8 @@ fn answer_or_park(
     let mut session = crate::lock(&shared);
     let pass = look(call, &mut session, is_full, limits);
     let is_due = call.now.instant >= deadline || session.wanted.is_empty();
-    if is_due || pass.is_urgent || pass.bytes >= limits.bytes_min {
+    let is_enough = pass.bytes >= limits.bytes_min || available(&session, &pass) >= limits.bytes_min;
+    if is_due || pass.is_urgent || is_enough {
         let response = respond_with(call, &mut session, is_full, pass);
         return Ok(Outcome::Answered(call.envelope.answer(&response)?));
     }
@@ -136,6 +140,19 @@ fn look(call: &Call<'_>, session: &mut Session, is_full: bool, limits: Limits) -
         }
     }
     pass
+}
+
+/// What is there as Kafka counts it: where a partition has more than was read, all that its limit lets through, though
+/// only whole batches are sent.
+fn available(session: &Session, pass: &Pass) -> usize {
+    let available = |(at, data): &(usize, PartitionData)| {
+        let (wanted, records) = (&session.wanted[*at], data.records.clone().unwrap_or_default());
+        let bytes = records.len();
+        let last = Batches::new(records).filter_map(Result::ok).last();
+        let end = last.map_or(wanted.fetch_offset, |batch| batch.header.next_offset());
+        if end < data.high_watermark { wanted.bytes_max.max(bytes) } else { bytes }
+    };
+    pass.found.iter().map(available).fold(0, usize::saturating_add)
 }
 
 /// One partition's part of the response, after `bytes` of records from others.
@@ -196,7 +213,7 @@ fn read_records(
             return Ok(data);
         }
     }
-    let bytes_max = limits.bytes_max.min(call.machine.settings.fetch_bytes_max).min(call.fetch_bytes_max);
+    let bytes_max = limits.bytes_max.min(call.fetch_bytes_max);
     let room = bytes_max.saturating_sub(bytes);
     // The first batch of the whole response is sent whatever its size, or a consumer would never get past it (KIP-74).
     data.records = Some(state.read(wanted.fetch_offset, wanted.bytes_max.min(room), bytes == 0)?);

@@ -107,6 +107,21 @@ fn errors_and_little_wishes_do_not_wait() {
 }
 
 #[test]
+fn what_the_limits_keep_back_is_not_waited_for() {
+    let rig = filled();
+    let is_answered = |partition_max: i32, max: i32, min: i32| {
+        let mut request = FetchRequest { max_bytes: max, ..waiting(0, min, 500) };
+        request.topics[0].partitions.iter_mut().for_each(|p| p.partition_max_bytes = partition_max);
+        matches!(rig.try_send(1, FETCH, &request), Ok(Outcome::Answered(_)))
+    };
+    assert!(is_answered(1 << 20, 1 << 20, 10_000), "there are 10 710 bytes");
+    assert!(!is_answered(1 << 20, 1 << 20, 11_000));
+    assert!(is_answered(1 << 20, 5_000, 11_000), "no more may be sent, and four batches are 4284 bytes");
+    assert!(is_answered(3_500, 1 << 20, 3_500), "three are 3213");
+    assert!(!is_answered(3_500, 1 << 20, 3_501), "a partition counts no more than its limit");
+}
+
+#[test]
 fn deleting_the_topic_wakes_who_waits_on_it() {
     use milena_messages::delete_topics::DeleteTopicsRequest;
     let rig = filled();
