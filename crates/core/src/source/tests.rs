@@ -202,6 +202,47 @@ fn no_limit_is_below_what_the_broker_waits_for() {
 }
 
 #[test]
+fn an_application_with_nothing_to_do_is_given_more_at_once() {
+    let limits = Settings {
+        fetch_bytes_max: 50 << 20,
+        partition_bytes_max: 50 << 20,
+        buffer_bytes_max: 50 << 20,
+        ..settings()
+    };
+    let alike = batch(0, 900);
+    // What is asked for in the end, where the application has had nothing to do since the fetch, or ever.
+    let asked = |since: fn(Instant) -> Instant, other: fn(&mut Lab)| {
+        let mut lab = Lab::new(limits.clone(), Position::Offset(0));
+        let first = lab.fetch();
+        lab.answer(&first, response(7, vec![data(1, batch(0, 1))]));
+        other(&mut lab);
+        let (mut asked, mut next) = (0, 0);
+        for _ in 0..60 {
+            let fetch = lab.source.poll_fetch(lab.now, ROOM * 50).expect("a fetch");
+            asked = fetch.request.max_bytes as usize;
+            let idle_since = since(lab.now);
+            lab.now += Duration::from_micros(60);
+            let count = (asked / alike.len()) as i64;
+            let batches = (0..count).map(|index| placed(&alike, next + index * 900));
+            let answer = response(7, vec![data(0, batches.collect::<Vec<_>>().concat())]);
+            next += count * 900;
+            lab.source.handle_fetched(fetch.lane, fetch.number, Ok(answer), lab.now, idle_since, lab.now);
+            lab.events();
+            lab.source.handle_taken(Slot(0), Epoch::default(), asked);
+            lab.now += Duration::from_micros(40);
+        }
+        asked
+    };
+    let take: fn(&mut Lab) = |lab| lab.source.handle_taken(Slot(1), Epoch::default(), 1000);
+    let pause: fn(&mut Lab) = |lab| lab.source.set_paused(Slot(1), true);
+    let more = asked(|now| now, take);
+    assert!((3 << 20..4 << 20).contains(&more), "{more}");
+    assert_eq!(asked(|now| now, pause), more, "what is paused is nothing to do");
+    assert!(asked(|_| Instant::NEVER, take) < 1 << 19, "it has something to do");
+    assert!(asked(|now| now, |_| {}) < 1 << 19, "there is something that it has not taken");
+}
+
+#[test]
 fn the_first_fetch_names_all_and_the_next_only_what_changed() {
     let mut lab = Lab::new(settings(), Position::Offset(0));
     let first = lab.fetch();
