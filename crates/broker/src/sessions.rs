@@ -1,14 +1,17 @@
 //! Incremental fetch sessions (KIP-227): what a consumer asks of each partition, so that it need not say it again.
 //!
 //! ```text
-//!  epoch −1  no session; ends the one it names       ─▶ Plan of the request's own partitions, all answered
-//!  epoch  0  a new session with these partitions     ─▶ Plan of the session, all answered
-//!  epoch  n  the session's partitions, with changes  ─▶ Plan of the session, only news answered
+//!  epoch −1  ends the session it names                ─▶ Answers::All: the request's own partitions
+//!  epoch  0  the same, and a new session comes after  ─▶ Answers::AllOfNew
+//!  any other the session's partitions, with changes   ─▶ Answers::News, or Answers::All when none is left
 //! ```
+//!
+//! A faulty client is treated as Kafka treats it, or its faults would show only there: what a request adds and forgets
+//! at once is forgotten.
 //!
 //! It owns which partitions and what their client was told of them. It must not read logs or know time but for eviction.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -19,11 +22,12 @@ use milena_wire::{Str, Uuid};
 use crate::partition::Partition;
 use crate::random::Random;
 
-/// How long a session must have been unused to give way to a new one
+/// A session that was unused for longer gives way to a new one, and one that is older to a new one of more partitions
 /// (`min.incremental.fetch.session.eviction.ms`).
 const EVICTION_AGE: Duration = Duration::from_secs(120);
 
-/// Partitions in all sessions of a node. What does not fit is answered without a session, which always works.
+/// Partitions in all sessions of a node. A session that does not fit is not made, and one that grows beyond it ends:
+/// asking without a session always works.
 const PARTITIONS_MAX: usize = 1_000_000;
 
 /// A topic as the request named it: by name up to version 12, by id from 13 on.
@@ -40,6 +44,8 @@ pub(crate) struct Wanted {
     pub(crate) index: i32,
     /// Found before; it may be gone since.
     pub(crate) partition: Weak<Partition>,
+    /// What the topic with this id was called when it was found.
+    pub(crate) found_name: Option<Str>,
     pub(crate) fetch_offset: i64,
     pub(crate) bytes_max: usize,
     pub(crate) current_epoch: Option<i32>,
@@ -56,24 +62,45 @@ struct Told {
     log_start: i64,
 }
 
-/// A consumer's partitions, in order.
+/// A consumer's partitions, each with its turn: they are looked at in this order.
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     /// 0 when there is no session behind it.
     pub(crate) id: i32,
-    pub(crate) wanted: Vec<Wanted>,
-    /// Where the next pass over the partitions begins: behind the last one that had records, so that none starves.
-    pub(crate) start: usize,
+    pub(crate) wanted: BTreeMap<Turn, Wanted>,
     epoch: i32,
-    by_key: HashMap<(TopicKey, i32), usize>,
+    /// Its topics are named by id.
+    is_by_id: bool,
+    turns: HashMap<(TopicKey, i32), Turn>,
+    next_turn: Turn,
 }
+
+/// A place in a session's order.
+pub(crate) type Turn = u64;
 
 /// How a request is to be answered.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) session: Arc<Mutex<Session>>,
-    /// All partitions are answered, not only those with news.
-    pub(crate) is_full: bool,
+    pub(crate) answers: Answers,
+}
+
+/// Which of a plan's partitions are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answers {
+    /// All, and no session is behind them.
+    All,
+    /// All, and they become a session then.
+    AllOfNew,
+    /// Those with news, while the session's epoch is this one.
+    News { epoch: i32 },
+}
+
+impl Answers {
+    /// Whether partitions without news are answered, too.
+    pub(crate) fn are_all(self) -> bool {
+        !matches!(self, Self::News { .. })
+    }
 }
 
 /// The sessions of one node.
@@ -88,81 +115,103 @@ pub(crate) struct Sessions {
 struct Slot {
     session: Arc<Mutex<Session>>,
     partitions: usize,
+    created: Instant,
     last_used: Instant,
 }
+
+/// Ends the sessions it names, and makes none.
+const FINAL_EPOCH: i32 = -1;
+
+/// Ends the session it names, and makes a new one.
+const INITIAL_EPOCH: i32 = 0;
 
 impl Sessions {
     pub(crate) fn new(sessions_max: usize, seed: u64) -> Self {
         Self { by_id: HashMap::new(), sessions_max, random: Random::new(seed) }
     }
 
-    /// Finds, makes or ends the session that a request is about.
+    /// Finds or ends the session that a request is about.
     pub(crate) fn plan(
         &mut self,
         request: &FetchRequest,
         version: i16,
         now: Instant,
     ) -> Result<Plan, ErrorCode> {
-        if request.session_epoch > 0 {
-            return self.resume(request, version, now);
-        }
-        // Both −1 and 0 end the session they name.
+        let answers = match request.session_epoch {
+            FINAL_EPOCH => Answers::All,
+            INITIAL_EPOCH => Answers::AllOfNew,
+            _ => return self.resume(request, version, now),
+        };
         self.by_id.remove(&request.session_id);
-        let mut session = Session::default();
-        session.update(request, version);
-        let count = session.wanted.len();
-        if request.session_epoch == 0 && self.make_room(count, now) {
-            session.id = self.new_id();
-            session.epoch = 1;
-        }
-        let id = session.id;
-        let session = Arc::new(Mutex::new(session));
-        if id != 0 {
-            let slot = Slot { session: Arc::clone(&session), partitions: count, last_used: now };
-            self.by_id.insert(id, slot);
-        }
-        Ok(Plan { session, is_full: true })
+        Ok(Plan { session: Arc::new(Mutex::new(Session::of(request, version))), answers })
     }
 
     fn resume(&mut self, request: &FetchRequest, version: i16, now: Instant) -> Result<Plan, ErrorCode> {
         let Some(slot) = self.by_id.get_mut(&request.session_id) else {
             return Err(ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
         };
-        slot.last_used = now;
         let shared = Arc::clone(&slot.session);
-        // A parked fetch does not hold the session, and a connection has one request at a time: this does not wait.
+        // Held by others only while they look at its partitions: a parked fetch does not hold it.
         let mut session = crate::lock(&shared);
         if request.session_epoch != session.epoch {
             return Err(ErrorCode::INVALID_FETCH_SESSION_EPOCH);
         }
-        let by_id = version >= 13;
-        if session.wanted.first().is_some_and(|wanted| matches!(wanted.topic, TopicKey::Id(_)) != by_id) {
+        if session.is_by_id != is_by_id(version) {
             return Err(ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR);
         }
-        session.epoch = if session.epoch == i32::MAX { 1 } else { session.epoch + 1 };
-        session.forget(request, version);
+        // In this order, as in Kafka: a partition in both lists is forgotten.
         session.update(request, version);
-        slot.partitions = session.wanted.len();
+        session.forget(request, version);
         if session.wanted.is_empty() {
             self.by_id.remove(&request.session_id);
-            session.id = 0;
+            // Kafka answers what the request asked for, though it forgot it as well.
+            let session = Arc::new(Mutex::new(Session::of(request, version)));
+            return Ok(Plan { session, answers: Answers::All });
         }
+        session.epoch = if session.epoch == i32::MAX { 1 } else { session.epoch + 1 };
+        slot.last_used = now;
+        slot.partitions = session.wanted.len();
+        let answers = Answers::News { epoch: session.epoch };
         drop(session);
-        Ok(Plan { session: shared, is_full: false })
+        if self.partitions() > PARTITIONS_MAX {
+            self.by_id.remove(&request.session_id);
+            return Err(ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
+        }
+        Ok(Plan { session: shared, answers })
     }
 
-    /// Whether a session of `count` partitions may be made, after evicting one that nobody used for long.
+    /// Makes a session of the partitions that were answered, unless there is no room.
+    pub(crate) fn open(&mut self, shared: &Arc<Mutex<Session>>, session: &mut Session, now: Instant) {
+        let partitions = session.wanted.len();
+        if !self.make_room(partitions, now) {
+            return;
+        }
+        session.id = self.new_id();
+        session.epoch = 1;
+        let slot = Slot { session: Arc::clone(shared), partitions, created: now, last_used: now };
+        self.by_id.insert(session.id, slot);
+    }
+
+    /// Whether a session of `count` partitions may be made, after evicting one that was unused for long, or an old one of
+    /// fewer partitions.
     fn make_room(&mut self, count: usize, now: Instant) -> bool {
         if self.by_id.len() >= self.sessions_max {
+            let is_long_ago = |time| now.saturating_duration_since(time) > EVICTION_AGE;
             let oldest = self.by_id.iter().min_by_key(|(_, slot)| slot.last_used);
-            let Some((&id, slot)) = oldest else { return false };
-            if now.saturating_duration_since(slot.last_used) < EVICTION_AGE {
-                return false;
-            }
+            let stale = oldest.filter(|(_, slot)| is_long_ago(slot.last_used));
+            let small = || {
+                let old = self.by_id.iter().filter(|(_, slot)| is_long_ago(slot.created));
+                let smallest = old.min_by_key(|(id, slot)| (slot.partitions, **id));
+                smallest.filter(|(_, slot)| slot.partitions < count)
+            };
+            let Some((&id, _)) = stale.or_else(small) else { return false };
             self.by_id.remove(&id);
         }
-        let held: usize = self.by_id.values().map(|slot| slot.partitions).sum();
-        held + count <= PARTITIONS_MAX
+        self.partitions() + count <= PARTITIONS_MAX
+    }
+
+    fn partitions(&self) -> usize {
+        self.by_id.values().map(|slot| slot.partitions).sum()
     }
 
     fn new_id(&mut self) -> i32 {
@@ -176,17 +225,29 @@ impl Sessions {
 }
 
 impl Session {
+    /// The partitions of a request alone.
+    fn of(request: &FetchRequest, version: i16) -> Self {
+        let mut session = Self { is_by_id: is_by_id(version), ..Self::default() };
+        session.update(request, version);
+        session
+    }
+
+    /// The epoch that its next request must have.
+    pub(crate) fn epoch(&self) -> i32 {
+        self.epoch
+    }
+
     /// Adds the request's partitions, or changes what is wanted of those that are here.
     fn update(&mut self, request: &FetchRequest, version: i16) {
         for topic in &request.topics {
             let key = TopicKey::new(&topic.topic, topic.topic_id, version);
             for asked in &topic.partitions {
-                let slot = self.by_key.entry((key.clone(), asked.partition));
-                let at = *slot.or_insert(self.wanted.len());
-                if at == self.wanted.len() {
-                    self.wanted.push(Wanted::new(key.clone(), asked.partition));
+                let turn = *self.turns.entry((key.clone(), asked.partition)).or_insert(self.next_turn);
+                if turn == self.next_turn {
+                    self.next_turn += 1;
                 }
-                self.wanted[at].ask(asked);
+                let new = || Wanted::new(key.clone(), asked.partition);
+                self.wanted.entry(turn).or_insert_with(new).ask(asked);
             }
         }
     }
@@ -196,14 +257,25 @@ impl Session {
         for topic in &request.forgotten_topics_data {
             let key = TopicKey::new(&topic.topic, topic.topic_id, version);
             for &index in &topic.partitions {
-                let Some(at) = self.by_key.remove(&(key.clone(), index)) else { continue };
-                self.wanted.swap_remove(at);
-                if let Some(moved) = self.wanted.get(at) {
-                    self.by_key.insert((moved.topic.clone(), moved.index), at);
+                if let Some(turn) = self.turns.remove(&(key.clone(), index)) {
+                    self.wanted.remove(&turn);
                 }
             }
         }
     }
+
+    /// Moves a partition to the end of the order.
+    pub(crate) fn move_to_end(&mut self, turn: Turn) {
+        let Some(wanted) = self.wanted.remove(&turn) else { return };
+        self.turns.insert((wanted.topic.clone(), wanted.index), self.next_turn);
+        self.wanted.insert(self.next_turn, wanted);
+        self.next_turn += 1;
+    }
+}
+
+/// Whether a Fetch of this version names topics by id.
+fn is_by_id(version: i16) -> bool {
+    version >= 13
 }
 
 impl Wanted {
@@ -212,6 +284,7 @@ impl Wanted {
             topic,
             index,
             partition: Weak::new(),
+            found_name: None,
             fetch_offset: 0,
             bytes_max: 0,
             current_epoch: None,
@@ -251,6 +324,6 @@ impl Told {
 impl TopicKey {
     fn new(name: &str, id: Uuid, version: i16) -> Self {
         // A copy: a slice of the request would keep all of its frame.
-        if version >= 13 { Self::Id(id) } else { Self::Name(Str::from(name)) }
+        if is_by_id(version) { Self::Id(id) } else { Self::Name(Str::from(name)) }
     }
 }

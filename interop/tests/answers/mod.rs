@@ -4,6 +4,7 @@
 mod fetch;
 mod offsets;
 mod produce;
+mod sessions;
 mod topics;
 
 use std::fmt::Debug;

@@ -9,7 +9,7 @@
 //!
 //! A parked fetch keeps positions only: no frame, no records, no lock.
 
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -25,17 +25,18 @@ use milena_wire::{Str, Uuid};
 use super::{Call, Outcome};
 use crate::machine::Refused;
 use crate::partition::{Partition, PartitionState};
-use crate::sessions::{Plan, Session, TopicKey, Wanted};
+use crate::sessions::{Answers, Plan, Session, TopicKey, Turn, Wanted};
 use crate::waiter::Waiter;
 
 /// A fetch that found too little, and whom it waits for.
 #[derive(Debug)]
 pub(crate) struct ParkedFetch {
-    session: Arc<Mutex<Session>>,
-    is_full: bool,
+    plan: Plan,
     limits: Limits,
     deadline: Instant,
     waiter: Arc<Waiter>,
+    /// Partitions that did not exist.
+    missing: usize,
 }
 
 /// What the request asks for as a whole.
@@ -49,11 +50,19 @@ struct Limits {
 /// What one look at all partitions brought.
 #[derive(Debug, Default)]
 struct Pass {
-    /// Where in the session, and what there is.
-    found: Vec<(usize, PartitionData)>,
+    /// Whose turn it was, and what there is.
+    found: Vec<(Turn, PartitionData)>,
+    /// The same of partitions that do not exist. They come last, and the others' wait is not cut short by them.
+    missing: Vec<(Turn, PartitionData)>,
     bytes: usize,
     /// An error or a divergence, which are not waited with.
     is_urgent: bool,
+}
+
+/// What a look at one partition brought.
+enum Look {
+    Found(PartitionData),
+    Missing(PartitionData),
 }
 
 /// The first version with a place for who leads instead, and the first with one for where that is.
@@ -63,7 +72,7 @@ const ENDPOINTS_FROM: i16 = 16;
 pub(super) fn respond(call: &Call<'_>, request: &FetchRequest) -> Result<Outcome, Refused> {
     let version = call.envelope.version;
     let plan = call.machine.sessions(call.envelope.node).plan(request, version, call.now.instant);
-    let Plan { session, is_full } = match plan {
+    let plan = match plan {
         Ok(plan) => plan,
         Err(error_code) => {
             let response = FetchResponse { error_code, ..Default::default() };
@@ -78,12 +87,12 @@ pub(super) fn respond(call: &Call<'_>, request: &FetchRequest) -> Result<Outcome
         read_committed: request.isolation_level == 1,
     };
     let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
-    answer_or_park(call, session, is_full, limits, call.now.instant + wait)
+    answer_or_park(call, plan, limits, call.now.instant + wait, None)
 }
 
 /// Answers a fetch that was woken or whose time is up; parks it again when it was woken for too little.
 pub(crate) fn resume(call: &Call<'_>, parked: ParkedFetch) -> Result<Outcome, Refused> {
-    answer_or_park(call, parked.session, parked.is_full, parked.limits, parked.deadline)
+    answer_or_park(call, parked.plan, parked.limits, parked.deadline, Some(parked.missing))
 }
 
 impl ParkedFetch {
@@ -96,23 +105,33 @@ impl ParkedFetch {
     }
 }
 
+/// `missing` is how many partitions did not exist when the fetch was parked.
 fn answer_or_park(
     call: &Call<'_>,
-    shared: Arc<Mutex<Session>>,
-    is_full: bool,
+    plan: Plan,
     limits: Limits,
     deadline: Instant,
+    missing: Option<usize>,
 ) -> Result<Outcome, Refused> {
-    let mut session = crate::lock(&shared);
-    let pass = look(call, &mut session, is_full, limits);
-    let is_due = call.now.instant >= deadline || session.wanted.is_empty();
+    let mut session = crate::lock(&plan.session);
+    if let Answers::News { epoch } = plan.answers
+        && epoch != session.epoch()
+    {
+        // The session went on over another connection while this fetch waited.
+        let error_code = ErrorCode::INVALID_FETCH_SESSION_EPOCH;
+        let response = FetchResponse { error_code, session_id: session.id, ..Default::default() };
+        return Ok(Outcome::Answered(call.envelope.answer(&response)?));
+    }
+    let pass = look(call, &mut session, plan.answers, limits);
+    let is_due = call.now.instant >= deadline || pass.missing.len() == session.wanted.len();
     let is_enough = pass.bytes >= limits.bytes_min || available(&session, &pass) >= limits.bytes_min;
-    if is_due || pass.is_urgent || is_enough {
-        let response = respond_with(call, &mut session, is_full, pass);
+    let has_vanished = missing.is_some_and(|before| before != pass.missing.len());
+    if is_due || pass.is_urgent || is_enough || has_vanished {
+        let response = respond_with(call, &plan, &mut session, pass);
         return Ok(Outcome::Answered(call.envelope.answer(&response)?));
     }
     let waiter = Waiter::new((limits.bytes_min - pass.bytes) as i64);
-    for wanted in &session.wanted {
+    for wanted in session.wanted.values() {
         let Some(partition) = wanted.partition.upgrade() else { continue };
         let mut state = partition.lock();
         state.add_waiter(&waiter);
@@ -122,21 +141,23 @@ fn answer_or_park(
         }
     }
     drop(session);
-    Ok(Outcome::Parked(ParkedFetch { session: shared, is_full, limits, deadline, waiter }))
+    let missing = pass.missing.len();
+    Ok(Outcome::Parked(ParkedFetch { plan, limits, deadline, waiter, missing }))
 }
 
-/// Looks at every partition once, the one after the last that had records first.
-fn look(call: &Call<'_>, session: &mut Session, is_full: bool, limits: Limits) -> Pass {
+/// Looks at every partition once, in the order of their turns.
+fn look(call: &Call<'_>, session: &mut Session, answers: Answers, limits: Limits) -> Pass {
     let mut pass = Pass::default();
-    let count = session.wanted.len();
-    for step in 0..count {
-        let at = (session.start + step) % count;
-        let wanted = &mut session.wanted[at];
-        let data = read(call, wanted, limits, pass.bytes);
-        pass.bytes += data.records.as_ref().map_or(0, Bytes::len);
-        pass.is_urgent |= !data.error_code.is_none() || data.diverging_epoch.epoch >= 0;
-        if is_full || wanted.is_news(&data) {
-            pass.found.push((at, data));
+    for (&turn, wanted) in &mut session.wanted {
+        match read(call, wanted, limits, pass.bytes) {
+            Look::Missing(data) => pass.missing.push((turn, data)),
+            Look::Found(data) => {
+                pass.bytes += data.records.as_ref().map_or(0, Bytes::len);
+                pass.is_urgent |= !data.error_code.is_none() || data.diverging_epoch.epoch >= 0;
+                if answers.are_all() || wanted.is_news(&data) {
+                    pass.found.push((turn, data));
+                }
+            }
         }
     }
     pass
@@ -145,8 +166,8 @@ fn look(call: &Call<'_>, session: &mut Session, is_full: bool, limits: Limits) -
 /// What is there as Kafka counts it: where a partition has more than was read, all that its limit lets through, though
 /// only whole batches are sent.
 fn available(session: &Session, pass: &Pass) -> usize {
-    let available = |(at, data): &(usize, PartitionData)| {
-        let (wanted, records) = (&session.wanted[*at], data.records.clone().unwrap_or_default());
+    let available = |(turn, data): &(Turn, PartitionData)| {
+        let (wanted, records) = (&session.wanted[turn], data.records.clone().unwrap_or_default());
         let bytes = records.len();
         let last = Batches::new(records).filter_map(Result::ok).last();
         let end = last.map_or(wanted.fetch_offset, |batch| batch.header.next_offset());
@@ -156,24 +177,36 @@ fn available(session: &Session, pass: &Pass) -> usize {
 }
 
 /// One partition's part of the response, after `bytes` of records from others.
-fn read(call: &Call<'_>, wanted: &mut Wanted, limits: Limits, bytes: usize) -> PartitionData {
-    let known = wanted.partition.upgrade().map_or_else(|| find(call, wanted), Ok);
-    match known {
-        Ok(partition) => {
-            let mut state = partition.lock();
-            wanted.seen_changes = state.changes();
-            let read = read_records(call, &mut state, wanted, limits, bytes);
-            read.unwrap_or_else(|code| denied(call, &state, wanted, code))
+fn read(call: &Call<'_>, wanted: &mut Wanted, limits: Limits, bytes: usize) -> Look {
+    let read_from = |partition: &Partition, wanted: &mut Wanted| {
+        let mut state = partition.lock();
+        if state.is_deleted() {
+            return None;
         }
-        Err(code) => failed(wanted.index, code),
+        wanted.seen_changes = state.changes();
+        let read = read_records(call, &mut state, wanted, limits, bytes);
+        Some(Look::Found(read.unwrap_or_else(|code| denied(call, &state, wanted, code))))
+    };
+    if let Some(partition) = wanted.partition.upgrade()
+        && let Some(found) = read_from(&partition, wanted)
+    {
+        return found;
+    }
+    wanted.partition = Weak::new();
+    let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    match find(call, wanted) {
+        Ok(partition) => {
+            read_from(&partition, wanted).unwrap_or_else(|| Look::Missing(failed(wanted.index, unknown)))
+        }
+        // Kafka finds the partition that has this name now, and then that it is not the one that is meant.
+        Err(code) if code == ErrorCode::INCONSISTENT_TOPIC_ID => {
+            Look::Found(PartitionData { aborted_transactions: None, ..failed(wanted.index, code) })
+        }
+        Err(code) => Look::Missing(failed(wanted.index, code)),
     }
 }
 
-fn denied(call: &Call<'_>, state: &PartitionState, wanted: &mut Wanted, code: ErrorCode) -> PartitionData {
-    if state.is_deleted() {
-        // The topic may be made again: look for it next time.
-        wanted.partition = Weak::new();
-    }
+fn denied(call: &Call<'_>, state: &PartitionState, wanted: &Wanted, code: ErrorCode) -> PartitionData {
     // Kafka has null here once a log was asked, and an empty list before.
     let mut data = PartitionData { aborted_transactions: None, ..failed(wanted.index, code) };
     let moved = matches!(code, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH);
@@ -222,12 +255,21 @@ fn read_records(
 
 fn find(call: &Call<'_>, wanted: &mut Wanted) -> Result<Arc<Partition>, ErrorCode> {
     let state = call.machine.state();
-    let (topic, unknown) = match &wanted.topic {
-        TopicKey::Name(name) => (state.topic(name), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
-        TopicKey::Id(id) => (state.topic_by_id(*id), ErrorCode::UNKNOWN_TOPIC_ID),
+    let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    let topic = match (&wanted.topic, &wanted.found_name) {
+        (TopicKey::Name(name), _) => state.topic(name).ok_or(unknown)?,
+        (TopicKey::Id(id), name) => match (state.topic_by_id(*id), name) {
+            (Some(topic), _) => topic,
+            (None, None) => return Err(ErrorCode::UNKNOWN_TOPIC_ID),
+            // The topic was found under this name before, and is gone: there may be another one of the name now.
+            (None, Some(name)) => {
+                let other = state.topic(name).and_then(|topic| topic.partition(wanted.index));
+                return Err(other.map_or(unknown, |_| ErrorCode::INCONSISTENT_TOPIC_ID));
+            }
+        },
     };
-    let topic = topic.ok_or(unknown)?;
-    let partition = topic.partition(wanted.index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    wanted.found_name = Some(topic.name.clone());
+    let partition = topic.partition(wanted.index).ok_or(unknown)?;
     wanted.partition = Arc::downgrade(partition);
     Ok(Arc::clone(partition))
 }
@@ -243,20 +285,25 @@ fn failed(partition_index: i32, error_code: ErrorCode) -> PartitionData {
 }
 
 /// The response; the session remembers what its client is told, and whose turn it is next.
-fn respond_with(call: &Call<'_>, session: &mut Session, is_full: bool, pass: Pass) -> FetchResponse {
+fn respond_with(call: &Call<'_>, plan: &Plan, session: &mut Session, pass: Pass) -> FetchResponse {
     let mut responses: Vec<FetchableTopicResponse> = Vec::new();
     let mut leaders = Vec::new();
-    for (at, data) in pass.found {
-        let wanted = &mut session.wanted[at];
+    let found = pass.found.len();
+    for (at, (turn, data)) in pass.found.into_iter().chain(pass.missing).enumerate() {
+        let Some(wanted) = session.wanted.get_mut(&turn) else { continue };
         wanted.tell(&data);
-        if !is_full && data.records.as_ref().is_some_and(|records| !records.is_empty()) {
-            session.start = at + 1;
-        }
         leaders.push(data.current_leader.leader_id);
         let (topic, topic_id) = match &wanted.topic {
             TopicKey::Name(name) => (name.clone(), Uuid::ZERO),
             TopicKey::Id(id) => (Str::default(), *id),
         };
+        // Partitions that had records are last in the next pass, so that none starves. A new session has the order of its
+        // first answer.
+        let has_records = data.records.as_ref().is_some_and(|records| !records.is_empty());
+        let goes_last = if plan.answers.are_all() { at >= found } else { has_records };
+        if goes_last {
+            session.move_to_end(turn);
+        }
         match responses.last_mut() {
             Some(last) if last.topic == topic && last.topic_id == topic_id => last.partitions.push(data),
             _ => {
@@ -264,6 +311,9 @@ fn respond_with(call: &Call<'_>, session: &mut Session, is_full: bool, pass: Pas
                 responses.push(FetchableTopicResponse { topic, topic_id, partitions, ..Default::default() });
             }
         }
+    }
+    if plan.answers == Answers::AllOfNew {
+        call.machine.sessions(call.envelope.node).open(&plan.session, session, call.now.instant);
     }
     FetchResponse {
         session_id: session.id,

@@ -153,7 +153,7 @@ fn a_full_cache_evicts_only_what_nobody_used_for_long() {
     assert_eq!(ids.len(), 1000);
     let response = rig.ask(1, FETCH, &request(0, 0, &ALL));
     assert_eq!((response.session_id, told(&response)), (0, vec![0, 1, 2, 3]), "answered without a session");
-    rig.pass(Duration::from_secs(120));
+    rig.pass(Duration::from_secs(121));
     for &id in &ids[1..] {
         rig.ask(1, FETCH, &request(id, 1, &[]));
     }
@@ -161,4 +161,41 @@ fn a_full_cache_evicts_only_what_nobody_used_for_long() {
     let oldest = rig.ask(1, FETCH, &request(ids[0], 1, &[]));
     assert_eq!(oldest.error_code, ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
     assert_eq!(rig.ask(1, FETCH, &request(0, 0, &ALL)).session_id, 0, "the others were used just now");
+    let more = [&ALL[..], &[(4, 0)]].concat();
+    assert_ne!(rig.ask(1, FETCH, &request(0, 0, &more)).session_id, 0, "more partitions push out fewer");
+}
+
+#[test]
+fn what_a_request_adds_and_forgets_is_forgotten() {
+    let rig = rig();
+    let id = open(&rig);
+    for index in 0..4 {
+        rig.produce("t", index, batch(&["a"], None));
+    }
+    let both = |epoch, index: i32| FetchRequest {
+        forgotten_topics_data: vec![ForgottenTopic {
+            topic: "t".into(),
+            partitions: vec![index],
+            ..Default::default()
+        }],
+        ..request(id, epoch, &[(index, 0)])
+    };
+    assert_eq!(told(&rig.ask(1, FETCH, &both(1, 1))), [0, 2, 3], "Kafka adds first and forgets then");
+    assert_eq!(told(&rig.ask(1, FETCH, &request(id, 2, &[]))), [0, 2, 3]);
+    assert_eq!(told(&rig.ask(1, FETCH, &both(3, 5))), [0, 2, 3], "one that was not there before");
+    assert_eq!(told(&rig.ask(1, FETCH, &request(id, 4, &[]))), [0, 2, 3]);
+}
+
+#[test]
+fn what_does_not_exist_comes_last_and_cuts_no_wait_short() {
+    let rig = rig();
+    let wait = FetchRequest { min_bytes: 1, max_wait_ms: 500, ..request(0, 0, &[(9, 0), (1, 0)]) };
+    let Ok(Outcome::Parked(parked)) = rig.try_send(1, FETCH, &wait) else { panic!("it waits for a record") };
+    rig.produce("t", 1, batch(&["a"], None));
+    let Outcome::Answered(response) = rig.resume::<FetchRequest>(FETCH, parked) else {
+        panic!("it is there")
+    };
+    assert_eq!(told(&response), [1, 9]);
+    let alone = FetchRequest { min_bytes: 1, max_wait_ms: 500, ..request(0, 0, &[(9, 0)]) };
+    assert_eq!(told(&rig.ask(1, FETCH, &alone)), [9], "there is nothing to wait for");
 }
