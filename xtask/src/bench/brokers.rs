@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
-use super::scenario::{Broker, Payload, Scenario, Twist, Work};
+use super::drivers::{self, CLIENTS};
+use super::scenario::{Broker, Payload, Scenario, Twist, Work, Writer};
 use crate::kafka::{Cluster, NEWEST, process};
 
 /// Brokers that live as long as the rounds that need them.
@@ -22,6 +23,8 @@ pub(super) struct Brokers {
     topics: u32,
     /// Topics that are read again and again, by what is in them.
     filled: BTreeMap<String, String>,
+    /// The commands of drivers that write topics, once they are built.
+    writers: BTreeMap<&'static str, Vec<String>>,
 }
 
 /// Where one run goes, and what it finds there.
@@ -53,7 +56,14 @@ impl Brokers {
     #[must_use]
     pub(super) fn new(program: &Path, payloads: &Path) -> Self {
         let (program, payloads) = (program.to_owned(), payloads.to_owned());
-        Self { program, payloads, kafka: BTreeMap::new(), topics: 0, filled: BTreeMap::new() }
+        Self {
+            program,
+            payloads,
+            kafka: BTreeMap::new(),
+            topics: 0,
+            filled: BTreeMap::new(),
+            writers: BTreeMap::new(),
+        }
     }
 
     /// A broker for one run of the scenario, with its topic. The floor always gets a sink.
@@ -95,7 +105,7 @@ impl Brokers {
         let bootstrap = self.cluster(nodes)?;
         let is_read = matches!(scenario.work, Work::Consume { .. });
         let mut make = |topic_spec: &str, prefix: &str| -> anyhow::Result<String> {
-            let content = format!("{nodes} {topic_spec} {:?}", self.shape(scenario));
+            let content = format!("{nodes} {topic_spec} {:?} {:?}", self.shape(scenario), scenario.writer);
             if let Some(topic) = self.filled.get(&content).filter(|_| is_read) {
                 return Ok(topic.clone());
             }
@@ -167,7 +177,62 @@ impl Brokers {
         run(&["milena", "consume", "--topic", "warm", "--records", RECORDS])
     }
 
-    fn fill(&self, bootstrap: &str, topic_spec: &str, scenario: &Scenario) -> anyhow::Result<()> {
+    /// Makes the topic and puts its records there.
+    fn fill(&mut self, bootstrap: &str, topic_spec: &str, scenario: &Scenario) -> anyhow::Result<()> {
+        if let Some(writer) = scenario.writer {
+            return self.write(bootstrap, topic_spec, scenario, writer);
+        }
+        self.fill_prepared(bootstrap, topic_spec, scenario)
+    }
+
+    /// Makes an empty topic and lets a client write its records.
+    fn write(
+        &mut self,
+        bootstrap: &str,
+        topic_spec: &str,
+        scenario: &Scenario,
+        writer: Writer,
+    ) -> anyhow::Result<()> {
+        let words = self.writer(writer.client)?;
+        let mut fields = topic_spec.split(':');
+        let (topic, partitions) = (fields.next().unwrap_or_default(), fields.next().unwrap_or("1"));
+        self.fill_prepared(bootstrap, &format!("{topic}:{partitions}"), scenario)?;
+        let (program, rest) = words.split_first().context("a driver is a command")?;
+        let mut command = Command::new(program);
+        command.args(rest).args(["produce", "--bootstrap", bootstrap, "--topic", topic]);
+        command.args([
+            "--records",
+            &scenario.records().unwrap_or(0).to_string(),
+            "--codec",
+            scenario.codec(),
+        ]);
+        command.arg("--values").arg(self.payloads.join(scenario.payload.values()));
+        if writer.is_keyed {
+            command.arg("--keys").arg(self.payloads.join(scenario.payload.keys()));
+        }
+        match writer.batch_bytes {
+            Some(bytes) => command.args(["--batch-bytes", &bytes.to_string()]),
+            None => command.args(["--batch-bytes", "default", "--linger-ms", "default"]),
+        };
+        let output = process::run(command, None, FILL_DEADLINE)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{} does not write {topic}: {said}", writer.client);
+        Ok(())
+    }
+
+    /// The driver of a client that writes topics, whether or not that client is measured.
+    fn writer(&mut self, name: &'static str) -> anyhow::Result<Vec<String>> {
+        if let Some(words) = self.writers.get(name) {
+            return Ok(words.clone());
+        }
+        let client =
+            CLIENTS.iter().find(|client| client.name == name).context("a client that has a driver")?;
+        let words = drivers::command(&self.program, *client)?;
+        self.writers.insert(name, words.clone());
+        Ok(words)
+    }
+
+    fn fill_prepared(&self, bootstrap: &str, topic_spec: &str, scenario: &Scenario) -> anyhow::Result<()> {
         let mut command = Command::new(&self.program);
         command.args(["fill", "--bootstrap", bootstrap, "--topic", topic_spec]).args(self.shape(scenario));
         let output = process::run(command, None, FILL_DEADLINE)?;

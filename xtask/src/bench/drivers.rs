@@ -94,7 +94,11 @@ pub(super) fn bench_program() -> anyhow::Result<PathBuf> {
     Ok(bench.join("target/release/milena-bench"))
 }
 
-fn command(program: &Path, client: Client) -> anyhow::Result<Vec<String>> {
+/// Builds a client's driver: the first words of its command.
+///
+/// # Errors
+/// What it is built with is missing, or it does not build.
+pub(super) fn command(program: &Path, client: Client) -> anyhow::Result<Vec<String>> {
     let rivals = crate::root().join("bench/rivals");
     let text = |path: PathBuf| path.to_string_lossy().into_owned();
     match client.kind {

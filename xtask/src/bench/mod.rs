@@ -30,7 +30,7 @@ use self::summary::Summary;
 
 /// What `cargo xtask bench help` prints.
 const HELP: &str = "\
-Usage: cargo xtask bench [quick|full|NAME...] [--rounds N] [--clients A,B] [--limit SECONDS] [--out DIR]
+Usage: cargo xtask bench [quick|full|writers|NAME...] [--rounds N] [--clients A,B] [--limit SECONDS] [--out DIR]
        cargo xtask bench gate [--record]
        cargo xtask bench list
 
@@ -39,6 +39,7 @@ the embedded broker, and writes report.md, report.json and plots.
 
 quick      the issue's main cells, smaller (the default)
 full       everything; written to bench/results/DATE
+writers    topics that franz-go, librdkafka and Java wrote, with each codec
 NAME       that scenario, or all whose names contain this, such as produce-sink or kafka-100B
 --rounds   how often each client does each scenario (3; quick: 1)
 --clients  which clients (all); the floor, which only moves the bytes, is one of them
@@ -149,6 +150,7 @@ impl Options {
         let mut chosen: Vec<Scenario> = match words[..] {
             [] | ["quick"] => table.filter(|scenario| scenario.is_quick).map(Scenario::shortened).collect(),
             ["full"] => table.collect(),
+            ["writers"] => table.filter(|scenario| scenario.writer.is_some()).collect(),
             _ => table.filter(|scenario| words.iter().any(|word| is_meant(word, &scenario.name))).collect(),
         };
         if chosen.is_empty() {

@@ -152,6 +152,10 @@ fn run(
 
 /// Where nothing but moving bytes is measured.
 fn floor_does(scenario: &Scenario) -> bool {
+    // The floor reads prepared batches from the sink.
+    if scenario.writer.is_some() {
+        return false;
+    }
     match scenario.work {
         Work::Produce { .. } => !matches!(scenario.broker, Broker::Sink { delay_ms: 1.., .. }),
         Work::Consume { twist, .. } => {

@@ -18,8 +18,21 @@ pub(super) struct Scenario {
     pub(super) payload: Payload,
     /// Partitions of the topic.
     pub(super) partitions: u32,
+    /// Whose producer wrote the topic that is read; prepared batches where it is none.
+    pub(super) writer: Option<Writer>,
     /// What the client does.
     pub(super) work: Work,
+}
+
+/// A client whose driver writes a topic that is read, since clients write the same records in batches of their own kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Writer {
+    /// Its driver's name.
+    pub(super) client: &'static str,
+    /// The bytes of a batch, before compression. None leaves the client's own defaults, those of lingering too.
+    pub(super) batch_bytes: Option<u32>,
+    /// Writes records with keys, which spread unevenly.
+    pub(super) is_keyed: bool,
 }
 
 /// What the clients talk to.
@@ -117,6 +130,9 @@ pub(super) enum Twist {
 /// The partition that is paused or slow.
 pub(super) const SPECIAL_PARTITION: u32 = 3;
 
+/// franz-go, librdkafka (in confluent-kafka-go) and Java: each has codecs of its own.
+const WRITERS: [&str; 3] = ["franz-go", "confluent-kafka-go", "kafka-clients"];
+
 const SINK: Broker = Broker::Sink { nodes: 1, delay_ms: 0 };
 const SIX: u32 = 6;
 const MIB: u32 = 1 << 20;
@@ -130,6 +146,7 @@ pub(super) fn table() -> Vec<Scenario> {
     }
     produce_variants(&mut table);
     consume_variants(&mut table);
+    writers(&mut table);
     latencies(&mut table);
     table
 }
@@ -221,6 +238,20 @@ fn consume_variants(table: &mut Vec<Scenario>) {
     table.push(consume(Broker::Kafka(1), payload, "none", 16_384, Twist::IdlePartitions(1000)));
 }
 
+/// Topics that other clients wrote, at their defaults and in batches of a megabyte.
+fn writers(table: &mut Vec<Scenario>) {
+    for client in WRITERS {
+        for batch_bytes in [None, Some(1_000_000)] {
+            for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+                let writer = Writer { client, batch_bytes, is_keyed: false };
+                table.push(written(Broker::Kafka(1), codec, writer));
+            }
+        }
+        let writer = Writer { client, batch_bytes: Some(1_000_000), is_keyed: false };
+        table.push(written(Broker::Embedded(1), "lz4", writer));
+    }
+}
+
 fn latencies(table: &mut Vec<Scenario>) {
     for broker in [SINK, Broker::Kafka(1)] {
         for tasks in [1, 16, 256] {
@@ -252,9 +283,16 @@ fn consume(
     scenario(broker, payload, Work::Consume { records, codec, batch_bytes, twist })
 }
 
+/// Reads what `writer` wrote.
+pub(super) fn written(broker: Broker, codec: &'static str, writer: Writer) -> Scenario {
+    let scenario = consume(broker, Payload::Bytes(100), codec, MIB, Twist::None);
+    Scenario { writer: Some(writer), ..scenario }.named()
+}
+
 fn scenario(broker: Broker, payload: Payload, work: Work) -> Scenario {
-    Scenario { name: String::new(), is_quick: false, is_long: false, broker, payload, partitions: SIX, work }
-        .named()
+    let name = String::new();
+    let (is_quick, is_long, writer) = (false, false, None);
+    Scenario { name, is_quick, is_long, broker, payload, partitions: SIX, writer, work }.named()
 }
 
 impl Scenario {
@@ -267,7 +305,7 @@ impl Scenario {
         })
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Work)) -> Self {
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Work)) -> Self {
         change(&mut self.work);
         self.named()
     }
@@ -291,6 +329,7 @@ impl Scenario {
                     name += &format!("-batches{}K", batch_bytes / 1024);
                 }
                 name += if self.is_long { "-long" } else { "" };
+                name += &self.writer.map(|writer| writer.to_string()).unwrap_or_default();
                 name + &twist.suffix()
             }
         };
@@ -384,6 +423,13 @@ impl fmt::Display for Broker {
             Self::Embedded(1) => f.write_str("embedded"),
             Self::Embedded(nodes) => write!(f, "embedded{nodes}"),
         }
+    }
+}
+
+impl fmt::Display for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = if self.batch_bytes.is_some() { "-1M" } else { "" };
+        write!(f, "-by-{}{size}{}", self.client, if self.is_keyed { "-keyed" } else { "" })
     }
 }
 

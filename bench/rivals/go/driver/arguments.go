@@ -129,12 +129,12 @@ func (job *Job) flags() *flag.FlagSet {
 	flags.Func("codec", "", oneOf(&job.producing.Codec, "none", "gzip", "snappy", "lz4", "zstd"))
 	flags.Func("acks", "", oneOf(&job.producing.Acks, "all", "1"))
 	flags.Func("idempotent", "", scan(&job.producing.Idempotent))
-	flags.Func("linger-ms", "", func(text string) error {
+	flags.Func("linger-ms", "", orDefault(&job.producing.Linger, func(text string) error {
 		linger, err := time.ParseDuration(text + "ms")
 		job.producing.Linger = &linger
 		return err
-	})
-	flags.Func("batch-bytes", "", scan(&job.producing.BatchBytes))
+	}))
+	flags.Func("batch-bytes", "", orDefault(&job.producing.BatchBytes, scan(&job.producing.BatchBytes)))
 	flags.Func("partitions", "", scan(&job.consume.Partitions))
 	flags.Func("partition-fetch-bytes", "", scan(&job.consume.PartitionFetchBytes))
 	flags.Func("fetch-bytes", "", scan(&job.consume.FetchBytes))
@@ -159,6 +159,17 @@ func oneOf(to **string, names ...string) func(string) error {
 			return fmt.Errorf("one of %v is wanted", names)
 		}
 		return nil
+	}
+}
+
+// The word default leaves an option as the client has it.
+func orDefault[T any](to **T, set func(string) error) func(string) error {
+	return func(text string) error {
+		if text == "default" {
+			*to = nil
+			return nil
+		}
+		return set(text)
 	}
 }
 

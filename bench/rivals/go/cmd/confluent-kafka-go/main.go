@@ -25,7 +25,9 @@ func main() {
 type client struct{}
 
 func (client) Produce(job *driver.Job, producing *driver.Producing, records *driver.Records, results *driver.Results, settings driver.Settings) (*driver.Measured, error) {
-	settings["batch.num.messages"] = 1_000_000
+	if producing.BatchBytes != nil {
+		settings["batch.num.messages"] = 1_000_000
+	}
 	producer, err := connect(job, producing, settings)
 	if err != nil {
 		return nil, err

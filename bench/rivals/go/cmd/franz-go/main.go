@@ -25,8 +25,12 @@ func main() {
 type franz struct{}
 
 func (franz) Produce(job *driver.Job, producing *driver.Producing, records *driver.Records, results *driver.Results, settings driver.Settings) (*driver.Measured, error) {
-	settings["MaxBufferedRecords"] = maxBufferedRecords
-	client, err := connect(job, producing, settings, kgo.MaxBufferedRecords(maxBufferedRecords))
+	var options []kgo.Opt
+	if producing.BatchBytes != nil {
+		options = append(options, kgo.MaxBufferedRecords(maxBufferedRecords))
+		settings["MaxBufferedRecords"] = maxBufferedRecords
+	}
+	client, err := connect(job, producing, settings, options...)
 	if err != nil {
 		return nil, err
 	}
