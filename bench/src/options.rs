@@ -22,8 +22,8 @@ pub(crate) struct Options {
     pub(crate) tasks: usize,
     pub(crate) seconds: f64,
     pub(crate) rate: f64,
-    pub(crate) partition_fetch_bytes: usize,
-    pub(crate) fetch_bytes: usize,
+    pub(crate) partition_fetch_bytes: Option<usize>,
+    pub(crate) fetch_bytes: Option<usize>,
     pub(crate) retain: Option<u64>,
     pub(crate) pause: Option<i32>,
     pub(crate) slow: Option<i32>,
@@ -32,6 +32,10 @@ pub(crate) struct Options {
     pub(crate) deliveries: bool,
     /// Milena alone: worker threads; none for a runtime on the main thread.
     pub(crate) threads: Option<usize>,
+    /// Milena alone: how long a broker may wait for records; none for the default.
+    pub(crate) fetch_wait_ms: Option<u64>,
+    /// Milena's `gaps` alone: how long the application works on each record.
+    pub(crate) work_us: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,17 +123,26 @@ impl Options {
             "rate" => self.rate = args.value()?.parse()?,
             // Asked of the broker instead.
             "partitions" => drop(args.value()?),
-            "partition-fetch-bytes" => self.partition_fetch_bytes = args.value()?.parse()?,
-            "fetch-bytes" => self.fetch_bytes = args.value()?.parse()?,
+            "partition-fetch-bytes" => self.partition_fetch_bytes = Some(args.value()?.parse()?),
+            "fetch-bytes" => self.fetch_bytes = Some(args.value()?.parse()?),
             "retain" => self.retain = Some(args.value()?.parse()?),
             "pause" => self.pause = Some(args.value()?.parse()?),
             "slow" => self.slow = Some(args.value()?.parse()?),
             "idle-topics" => self.idle_topics = Some(args.value()?.string()?),
             "deliveries" => self.deliveries = true,
             "threads" => self.threads = Some(args.value()?.parse()?),
+            "fetch-wait-ms" => self.fetch_wait_ms = Some(args.value()?.parse()?),
+            "work-us" => self.work_us = args.value()?.parse()?,
             other => return Err(Failure::Usage(format!("no option is called --{other}"))),
         }
         Ok(())
+    }
+
+    /// With the sizes of fetches that `consume` has where it is not told others.
+    pub(crate) fn with_fetch_sizes(&self) -> Self {
+        let partition_fetch_bytes = self.partition_fetch_bytes.or(Some(10 << 20));
+        let fetch_bytes = self.fetch_bytes.or(Some(50 << 20));
+        Self { partition_fetch_bytes, fetch_bytes, ..self.clone() }
     }
 
     /// The file of values, which most modes need.
@@ -160,14 +173,16 @@ impl Default for Options {
             tasks: 1,
             seconds: 1.0,
             rate: 1000.0,
-            partition_fetch_bytes: 10 << 20,
-            fetch_bytes: 50 << 20,
+            partition_fetch_bytes: None,
+            fetch_bytes: None,
             retain: None,
             pause: None,
             slow: None,
             idle_topics: None,
             deliveries: false,
             threads: None,
+            fetch_wait_ms: None,
+            work_us: 0,
         }
     }
 }

@@ -45,8 +45,15 @@ pub(super) async fn consumer(client: &Client, options: &Options) -> Result<Consu
     let builder = client.consumer_direct().assign(partitions, Position::Earliest);
     let consumer = builder
         .settings(|settings| {
-            settings.fetch_partition_bytes_max = options.partition_fetch_bytes;
-            settings.fetch_bytes_max = options.fetch_bytes;
+            if let Some(bytes) = options.partition_fetch_bytes {
+                settings.fetch_partition_bytes_max = bytes;
+            }
+            if let Some(bytes) = options.fetch_bytes {
+                settings.fetch_bytes_max = bytes;
+            }
+            if let Some(wait) = options.fetch_wait_ms {
+                settings.fetch_wait = Duration::from_millis(wait);
+            }
         })
         .build()
         .await?;

@@ -1,6 +1,7 @@
 //! The driver of Milena: each mode as an application would be written.
 
 mod consume;
+mod gaps;
 mod paced;
 mod produce;
 
@@ -22,7 +23,8 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Failure> {
             "produce" => produce::run(options).await,
             "send" => produce::send(options).await,
             "pace" => paced::pace(options).await,
-            "consume" => consume::run(options).await,
+            "consume" => consume::run(&options.with_fetch_sizes()).await,
+            "gaps" => gaps::run(options).await,
             "latency" => paced::latency(options).await,
             mode => Err(Failure::Usage(format!("no mode is called {mode:?}"))),
         }

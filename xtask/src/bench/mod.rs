@@ -7,6 +7,7 @@
 mod brokers;
 mod drivers;
 mod figures;
+mod gaps;
 mod gate;
 mod plot;
 mod report;
@@ -32,6 +33,7 @@ use self::summary::Summary;
 const HELP: &str = "\
 Usage: cargo xtask bench [quick|full|writers|NAME...] [--rounds N] [--clients A,B] [--limit SECONDS] [--out DIR]
        cargo xtask bench gate [--record]
+       cargo xtask bench gaps [--rounds N]
        cargo xtask bench list
 
 Measures Milena beside other clients, each with its own driver, on a broker that costs nothing, on real Kafka and on
@@ -47,6 +49,8 @@ NAME       that scenario, or all whose names contain this, such as produce-sink 
 --out      where to (target/bench, but for full)
 gate       fails when allocations, requests, wire bytes or instructions per record are beyond bench/allowance.txt and
            bench/instructions.txt; --record writes them anew
+gaps       fails when `next()` waits 100 ms or more while there is something to read, with the default fetch wait;
+           8 rounds unless --rounds says otherwise
 list       prints the scenarios and the clients
 ";
 
@@ -77,6 +81,7 @@ pub fn run(args: lexopt::Parser) -> anyhow::Result<()> {
             Ok(())
         }
         Some("gate") => gate::run(options.is_record),
+        Some("gaps") => gaps::run(options.rounds),
         _ => measure(&options),
     }
 }
