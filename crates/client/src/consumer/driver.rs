@@ -72,6 +72,19 @@ pub(super) struct Driver {
     is_unrouted: bool,
 }
 
+impl Drop for Driver {
+    /// Its runtime may end before the consumer does, and nobody is to wait for what no longer comes.
+    fn drop(&mut self) {
+        let mut commands = Vec::new();
+        self.commands.take(&mut commands);
+        self.queues.extend(commands.into_iter().filter_map(|command| match command {
+            Command::Assign { queue, .. } => Some(queue),
+            _ => None,
+        }));
+        self.ready.end(&self.queues);
+    }
+}
+
 impl Driver {
     pub(super) fn new(
         client: Client,
@@ -203,7 +216,7 @@ impl Driver {
                     let doing =
                         format!("reading partition {} of topic {:?}{at}", queue.partition, queue.topic);
                     let error = Error::with_maybe_written(doing, failure, false);
-                    self.with_queue(slot, epoch, |inner| inner.stopped = Some(error));
+                    self.with_queue(slot, epoch, |inner| inner.stop(error, false));
                 }
             }
         }

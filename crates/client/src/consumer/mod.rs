@@ -73,8 +73,10 @@ impl Consumer {
     /// The next batch, of any partition that is not paused. Waits until there is one; none when nothing is assigned.
     ///
     /// # Errors
-    /// When a partition cannot be read on: it stops where it stands, the others go on with the next call, and
-    /// [`seek`](Self::seek) or [`assign`](Self::assign) starts it again.
+    /// - When a partition cannot be read on: it stops where it stands, the others go on with the next call, and
+    ///   [`seek`](Self::seek) or [`assign`](Self::assign) starts it again. Each partition's error is told once; when all
+    ///   have stopped that this consumer reads, every call tells the error of one of them again.
+    /// - When the runtime that the consumer was built on has ended: nothing is fetched any more.
     ///
     /// # Cancel safety
     /// Dropped, it has taken nothing: the next call returns the batch.
@@ -104,6 +106,7 @@ impl Consumer {
             Next::Batch(queue, epoch, queued) => self.opener.open(&queue, epoch, queued).map(Some),
             Next::Stopped(error) => Err(error),
             Next::Nothing => {
+                self.shared.check_progress()?;
                 self.shared.note_idle();
                 Ok(None)
             }
@@ -120,7 +123,7 @@ impl Consumer {
     /// Reads these partitions too, from `position`. Those already assigned are sought there.
     ///
     /// # Errors
-    /// When a topic or partition does not exist. Nothing was assigned then.
+    /// When a topic or partition does not exist, or the position is below zero. Nothing was assigned then.
     ///
     /// # Cancel safety
     /// Dropped, nothing was assigned.
@@ -140,6 +143,7 @@ impl Consumer {
         let mut last: Option<Arc<Topic>> = None;
         for (topic, partition, position) in partitions {
             let doing = || format!("assigning partition {partition} of topic {topic:?}");
+            position.check().map_err(|failure| Error::new(doing(), failure))?;
             let known = match last.take().filter(|last| *last.name == *topic) {
                 Some(last) => last,
                 None => {
@@ -176,11 +180,10 @@ impl Consumer {
     /// Goes on from `position`. No record fetched before is delivered after this returns.
     ///
     /// # Errors
-    /// When the partition is not assigned.
+    /// When the partition is not assigned, or the position is below zero. Reading goes on as before then.
     pub fn seek(&self, topic: &str, partition: i32, position: Position) -> Result<(), Error> {
         let queue = self.queue(topic, partition, "seeking in")?;
-        self.shared.restart(&queue, position);
-        Ok(())
+        self.shared.seek(&queue, position)
     }
 
     /// Delivers nothing of the partition until [`resume`](Self::resume). What was fetched of it stays.
@@ -223,10 +226,9 @@ impl Consumer {
     }
 
     fn queue(&self, topic: &str, partition: i32, doing: &str) -> Result<Arc<Queue>, Error> {
-        self.shared.find(topic, partition).ok_or_else(|| {
-            let doing = format!("{doing} partition {partition} of topic {topic:?}");
-            Error::caller(doing, "it is not assigned to this consumer")
-        })
+        self.shared
+            .find(topic, partition)
+            .ok_or_else(|| shared::not_assigned(&format!("{doing} partition {partition} of topic {topic:?}")))
     }
 }
 
@@ -275,7 +277,7 @@ impl ConsumerBuilder {
     /// Starts the consumer.
     ///
     /// # Errors
-    /// When a topic or partition does not exist.
+    /// When a topic or partition does not exist, or a position is below zero.
     ///
     /// # Cancel safety
     /// Dropped, nothing is left behind.

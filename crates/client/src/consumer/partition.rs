@@ -68,7 +68,9 @@ impl PartitionConsumer {
     /// The next batch. Waits until there is one; none when the partition is not assigned any more.
     ///
     /// # Errors
-    /// When the partition cannot be read on: it stops where it stands, and [`seek`](Self::seek) starts it again.
+    /// - When the partition cannot be read on: it stops where it stands, every call tells the error again, and
+    ///   [`seek`](Self::seek) starts it again.
+    /// - When the runtime that the consumer was built on has ended: nothing is fetched any more.
     ///
     /// # Cancel safety
     /// Dropped, it has taken nothing: the next call returns the batch.
@@ -98,6 +100,9 @@ impl PartitionConsumer {
             Next::Batch(queue, epoch, queued) => self.opener.open(&queue, epoch, queued).map(Some),
             Next::Stopped(error) => Err(error),
             Next::Nothing => {
+                if !self.queue.is_over() {
+                    self.opener.shared.ready.check_driver()?;
+                }
                 self.opener.shared.note_idle();
                 Ok(None)
             }
@@ -105,8 +110,11 @@ impl PartitionConsumer {
     }
 
     /// Goes on from `position`. No record fetched before is delivered after this returns.
-    pub fn seek(&self, position: Position) {
-        self.opener.shared.restart(&self.queue, position);
+    ///
+    /// # Errors
+    /// When the partition is not assigned any more, or the position is below zero.
+    pub fn seek(&self, position: Position) -> Result<(), Error> {
+        self.opener.shared.seek(&self.queue, position)
     }
 
     /// The offset behind the last batch delivered; none while it is being looked up.

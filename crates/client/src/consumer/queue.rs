@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use milena_core::Instant;
 use milena_core::source::{Epoch, Slot};
+use milena_core::{Failure, Instant};
 use milena_wire::batch::RawBatch;
 use tokio::sync::Notify;
 
@@ -35,10 +35,20 @@ pub(super) struct Inner {
     pub(super) batches: VecDeque<Queued>,
     /// The offset behind what was delivered.
     pub(super) position: Option<i64>,
-    /// Why it stops here, to be told once.
-    pub(super) stopped: Option<Error>,
+    /// Why it stops behind its batches.
+    stopped: Option<Error>,
+    /// Whether its consumer was told so: it tells each partition's error once.
+    is_told: bool,
     /// Whether it is in the list of those that have something.
     is_listed: bool,
+}
+
+impl Inner {
+    /// It stops behind the batches it has.
+    pub(super) fn stop(&mut self, error: Error, is_told: bool) {
+        self.stopped = Some(error);
+        self.is_told = is_told;
+    }
 }
 
 /// A fetched batch.
@@ -71,6 +81,10 @@ pub(super) struct Ready {
     pub(super) arrived: Notify,
     /// Since when readers find nothing, in nanoseconds, or [`BUSY`].
     idle_since: AtomicU64,
+    /// Whether the consumer was ever told of a partition that stopped.
+    has_told: AtomicBool,
+    /// Nobody fetches any more.
+    is_over: AtomicBool,
 }
 
 /// In place of a time: there is something to do.
@@ -90,6 +104,7 @@ impl Queue {
             batches: VecDeque::new(),
             position,
             stopped: None,
+            is_told: false,
             is_listed: false,
         };
         Self {
@@ -123,7 +138,20 @@ impl Queue {
     }
 
     pub(super) fn give_back(&self) {
+        // Only whoever read it on its own knows that it stopped, if it did.
+        self.inner().is_told = false;
         self.is_taken.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it is read on its own.
+    pub(super) fn is_taken(&self) -> bool {
+        self.is_taken.load(Ordering::Relaxed)
+    }
+
+    /// The error that it stopped with, once its consumer was told of it.
+    pub(super) fn told(&self) -> Option<Error> {
+        let inner = self.inner();
+        inner.stopped.clone().filter(|_| inner.is_told)
     }
 
     /// Whether it is not assigned any more.
@@ -148,7 +176,7 @@ impl Queue {
         }
         match (inner.batches.pop_front(), inner.epoch) {
             (Some(batch), epoch) => Next::Batch(Arc::clone(queue), epoch, batch),
-            (None, _) => inner.stopped.take().map_or(Next::Nothing, Next::Stopped),
+            (None, _) => inner.stopped.clone().map_or(Next::Nothing, Next::Stopped),
         }
     }
 
@@ -158,6 +186,7 @@ impl Queue {
         inner.epoch = Epoch(inner.epoch.0.wrapping_add(1));
         inner.position = position;
         inner.stopped = None;
+        inner.is_told = false;
         let dropped = std::mem::take(&mut inner.batches);
         let epoch = inner.epoch;
         drop(inner);
@@ -187,14 +216,39 @@ impl Ready {
         Instant::after_origin(Duration::from_nanos(self.idle_since.load(Ordering::Relaxed)))
     }
 
+    /// The consumer is being told of a partition that stopped.
+    pub(super) fn note_told(&self) {
+        self.has_told.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_told_of_stops(&self) -> bool {
+        self.has_told.load(Ordering::Relaxed)
+    }
+
+    /// Nobody fetches any more: the task that did has ended with its runtime.
+    pub(super) fn end<'a>(&self, queues: impl IntoIterator<Item = &'a Arc<Queue>>) {
+        self.is_over.store(true, Ordering::Release);
+        self.arrived.notify_one();
+        queues.into_iter().for_each(|queue| queue.arrived.notify_one());
+    }
+
+    /// Whether somebody fetches.
+    pub(super) fn check_driver(&self) -> Result<(), Error> {
+        if !self.is_over.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(Error::new("reading: the runtime that the consumer was built on has ended", Failure::Closed))
+    }
+
     /// `queue` may have something to deliver: it gets in line, if it is not.
     pub(super) fn list(&self, queue: &Arc<Queue>) {
         let mut inner = queue.inner();
-        let has_something = !inner.batches.is_empty() || inner.stopped.is_some();
+        let is_news = inner.stopped.is_some() && (!inner.is_told || queue.is_taken());
+        let has_something = !inner.batches.is_empty() || is_news;
         if inner.is_listed || queue.is_paused() || !has_something {
             return;
         }
-        if queue.is_taken.load(Ordering::Relaxed) {
+        if queue.is_taken() {
             return queue.arrived.notify_one();
         }
         inner.is_listed = true;
@@ -208,8 +262,11 @@ impl Ready {
         loop {
             let Some(queue) = self.queues().pop_front() else { return Next::Nothing };
             queue.inner().is_listed = false;
-            let next =
-                if queue.is_taken.load(Ordering::Relaxed) { Next::Nothing } else { Queue::next(&queue) };
+            let next = if queue.is_taken() { Next::Nothing } else { Queue::next(&queue) };
+            if matches!(next, Next::Stopped(_)) {
+                queue.inner().is_told = true;
+                self.note_told();
+            }
             self.list(&queue);
             if !matches!(next, Next::Nothing) {
                 return next;

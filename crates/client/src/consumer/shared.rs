@@ -48,6 +48,27 @@ impl Shared {
         self.ready.note_idle(self.client.0.clock);
     }
 
+    /// Whether something may still come for whoever reads through the consumer.
+    ///
+    /// # Errors
+    /// When nobody fetches any more; and when all its partitions have stopped, each of which it was told: the error of
+    /// one of them. Whoever logs it and goes on would wait for ever.
+    pub(super) fn check_progress(&self) -> Result<(), Error> {
+        self.ready.check_driver()?;
+        if !self.ready.has_told_of_stops() {
+            return Ok(());
+        }
+        let assigned = self.assigned();
+        let mut stopped = None;
+        for queue in assigned.queues.values().filter(|queue| !queue.is_taken()) {
+            match queue.told() {
+                Some(error) => stopped = Some(error),
+                None => return Ok(()),
+            }
+        }
+        stopped.map_or(Ok(()), Err)
+    }
+
     /// The partition, if it is assigned.
     pub(super) fn find(&self, topic: &str, partition: i32) -> Option<Arc<Queue>> {
         self.assigned().queues.get(&(Arc::from(topic), partition)).cloned()
@@ -72,14 +93,26 @@ impl Shared {
         }
     }
 
-    pub(super) fn restart(&self, queue: &Queue, position: Position) {
+    pub(super) fn seek(&self, queue: &Queue, position: Position) -> Result<(), Error> {
+        let doing = || format!("seeking in partition {} of topic {:?}", queue.partition, queue.topic);
+        position.check().map_err(|failure| Error::new(doing(), failure))?;
+        if queue.is_over() {
+            return Err(not_assigned(&doing()));
+        }
+        self.restart(queue, position);
+        Ok(())
+    }
+
+    fn restart(&self, queue: &Queue, position: Position) {
         let epoch = queue.restart(known_offset(position));
         self.commands.push(Command::Seek { slot: queue.slot, epoch, position });
     }
 
-    /// The partition stands at `offset` until it is sought.
-    fn stop(&self, queue: &Queue, offset: i64) {
+    /// The partition stands at `offset` until it is sought; the reader is told of `error` now.
+    fn stop(&self, queue: &Queue, offset: i64, error: &Error) {
         let epoch = queue.restart(Some(offset));
+        queue.inner().stop(error.clone(), true);
+        self.ready.note_told();
         self.commands.push(Command::Unassign { slot: queue.slot, epoch });
     }
 
@@ -114,8 +147,9 @@ impl Opener {
         match self.unreadable.take() {
             None => Ok(()),
             Some((queue, error)) => {
-                self.shared.stop(&queue, error.offset);
-                Err(unreadable(&queue, &error))
+                let told = unreadable(&queue, &error);
+                self.shared.stop(&queue, error.offset, &told);
+                Err(told)
             }
         }
     }
@@ -134,8 +168,9 @@ impl Opener {
         let records = match records {
             Ok(records) => records,
             Err(error) => {
-                self.shared.stop(queue, from);
-                return Err(batch_error(queue, from, &error));
+                let told = batch_error(queue, from, &error);
+                self.shared.stop(queue, from, &told);
+                return Err(told);
             }
         };
         let is_compressed =
@@ -162,6 +197,10 @@ impl Opener {
             _decompressed: decompressed,
         })
     }
+}
+
+pub(super) fn not_assigned(doing: &str) -> Error {
+    Error::caller(doing, "it is not assigned to this consumer")
 }
 
 fn known_offset(position: Position) -> Option<i64> {

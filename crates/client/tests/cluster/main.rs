@@ -1,6 +1,7 @@
 //! Client and embedded broker over real sockets: what a program that uses both would notice.
 
 mod memory;
+mod stops;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -301,7 +302,7 @@ async fn a_partition_taken_from_its_consumer_is_read_on_its_own() {
     drop((consumer, partitions));
     let batch = timeout(PATIENCE, last.next()).await.expect("in time").expect("read");
     assert_eq!(batch.expect("assigned").first_offset(), 100);
-    last.seek(Position::Offset(50));
+    last.seek(Position::Offset(50)).expect("assigned");
     let batch = timeout(PATIENCE, last.next()).await.expect("in time").expect("read");
     assert_eq!(batch.expect("assigned").first_offset(), 50);
 }

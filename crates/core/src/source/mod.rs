@@ -143,7 +143,7 @@ impl Source {
         }
     }
 
-    /// Adds a partition, to be read from `position`. [`handle_metadata`](Self::handle_metadata) says who leads it.
+    /// Adds a partition, to be read from `position`, which has passed [`Position::check`]. [`handle_metadata`](Self::handle_metadata) says who leads it.
     pub fn assign(&mut self, topic: Arc<str>, index: i32, position: Position) -> Slot {
         let slot = Slot(self.partitions.len() as u32);
         self.names.by_name.entry(Arc::clone(&topic)).or_default().insert(index, slot);
@@ -154,13 +154,14 @@ impl Source {
 
     /// Reads `slot` from `position`; answers to what was asked before `epoch` do not count.
     pub fn seek(&mut self, slot: Slot, epoch: Epoch, position: Position) {
+        debug_assert!(position.check().is_ok(), "{position:?} is checked where the application gives it");
         self.set_buffered(slot, 0);
         let partition = self.at(slot);
         partition.epoch = epoch;
         partition.retry = Retry::default();
         partition.is_full = false;
         partition.state = match position {
-            Position::Offset(offset) => State::Fetching { next: offset.max(0) },
+            Position::Offset(offset) => State::Fetching { next: offset },
             other => State::Unresolved { position: other, asked: false },
         };
         match position {
@@ -272,7 +273,7 @@ impl Source {
             }
             Ok(offset) => {
                 let offset = match position {
-                    Position::BeforeEnd(count) => offset.saturating_sub(count.max(0)).max(0),
+                    Position::BeforeEnd(count) => offset.saturating_sub(count).max(0),
                     _ => offset,
                 };
                 let clamp = matches!(position, Position::BeforeEnd(_));
@@ -494,6 +495,6 @@ fn timestamp_of(position: Position) -> i64 {
     match position {
         Position::Earliest => -2,
         Position::Latest | Position::BeforeEnd(_) | Position::Offset(_) => -1,
-        Position::TimestampMs(at) => at.max(0),
+        Position::TimestampMs(at) => at,
     }
 }

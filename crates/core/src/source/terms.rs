@@ -47,6 +47,27 @@ pub enum Position {
     TimestampMs(i64),
 }
 
+impl Position {
+    /// Whether it can be a place in a partition. `ListOffsets` gives negative numbers meanings of their own (the end,
+    /// the beginning), and nobody who computed one means those.
+    ///
+    /// # Errors
+    /// The reason why it cannot.
+    pub fn check(self) -> Result<(), Failure> {
+        let why = match self {
+            Self::Offset(offset) if offset < 0 => format!("offset {offset} cannot be: offsets count from 0"),
+            Self::BeforeEnd(count) if count < 0 => {
+                format!("{count} records before the end cannot be: the count is 0 or more")
+            }
+            Self::TimestampMs(at) if at < 0 => {
+                format!("the time {at} ms cannot be looked up: times count from 1970, in milliseconds")
+            }
+            _ => return Ok(()),
+        };
+        Err(Failure::Caller(why.into()))
+    }
+}
+
 /// Names a partition within the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub u32);
