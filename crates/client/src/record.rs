@@ -41,6 +41,8 @@ enum Headers<'a> {
 /// In place of a partition or a timestamp: the producer's choice.
 const UNSET_PARTITION: i32 = i32::MIN;
 const UNSET_TIMESTAMP: i64 = i64::MIN;
+/// What Kafka writes in place of a timestamp.
+const NO_TIMESTAMP: i64 = -1;
 
 impl<'a> Record<'a> {
     /// A record for `topic`, with no key, no value (a tombstone) and no headers.
@@ -110,12 +112,14 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// Sets the time of the event. Default: the time of the call.
+    /// Sets the time of the event. Default: the time of the call. A time before 1970 is refused when the record is
+    /// handed to the producer.
     pub fn timestamp(self, at: SystemTime) -> Self {
         self.timestamp_ms(millis_since_epoch(at))
     }
 
-    /// Sets the time of the event in milliseconds since the epoch.
+    /// Sets the time of the event in milliseconds since the epoch. A negative one is refused when the record is handed to
+    /// the producer: Kafka has no times before 1970.
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
         self.timestamp_ms = timestamp_ms.max(UNSET_TIMESTAMP + 1);
         self
@@ -128,9 +132,16 @@ impl<'a> Record<'a> {
     }
 
     /// Its own time, or now.
+    ///
+    /// # Errors
+    /// The time of its own that cannot be.
     #[inline]
-    pub(crate) fn timestamp_or_now(&self) -> i64 {
-        if self.timestamp_ms == UNSET_TIMESTAMP { time_of_day_ms() } else { self.timestamp_ms }
+    pub(crate) fn timestamp_or_now(&self) -> Result<i64, i64> {
+        match self.timestamp_ms {
+            UNSET_TIMESTAMP => Ok(time_of_day_ms()),
+            own if own >= 0 => Ok(own),
+            own => Err(own),
+        }
     }
 
     #[inline]
@@ -155,16 +166,18 @@ impl<'a> RecordView<'a> {
         self.0.offset
     }
 
-    /// Its timestamp in milliseconds since the epoch; none when it has none. The topic says whether it is the
-    /// producer's time or the time of the append.
+    /// Its timestamp in milliseconds since the epoch; none when it has none, which Kafka writes as -1. The topic says
+    /// whether it is the producer's time or the time of the append. Some clients write other negative ones.
     #[inline]
     pub fn timestamp_ms(&self) -> Option<i64> {
-        (self.0.timestamp >= 0).then_some(self.0.timestamp)
+        (self.0.timestamp != NO_TIMESTAMP).then_some(self.0.timestamp)
     }
 
-    /// Its timestamp.
+    /// Its timestamp; none as well when it is further away than the system's clock reaches.
     pub fn timestamp(&self) -> Option<SystemTime> {
-        self.timestamp_ms().map(|ms| UNIX_EPOCH + Duration::from_millis(ms.unsigned_abs()))
+        let ms = self.timestamp_ms()?;
+        let distance = Duration::from_millis(ms.unsigned_abs());
+        if ms < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) }
     }
 
     /// The key; null and empty are different keys.

@@ -19,12 +19,12 @@ use crate::Error;
 #[must_use = "a topic is made by Admin::create_topics"]
 pub struct NewTopic {
     name: String,
-    partitions: i32,
-    replication: i16,
+    partitions: Option<i32>,
+    replication: Option<i16>,
     configs: BTreeMap<String, String>,
 }
 
-/// The broker's own default (KIP-464).
+/// CreateTopicsRequest.Topics.NumPartitions and ReplicationFactor: the broker's own default (KIP-464).
 const BROKER_DEFAULT: i16 = -1;
 /// DeleteTopicsRequest v6 has another shape, so that topics can be named by id; we name them by name.
 const DELETE_BY_NAME: i16 = 5;
@@ -32,19 +32,18 @@ const DELETE_BY_NAME: i16 = 5;
 impl NewTopic {
     /// A topic with as many partitions and replicas as the brokers make by default.
     pub fn new(name: impl Into<String>) -> Self {
-        let (partitions, replication) = (i32::from(BROKER_DEFAULT), BROKER_DEFAULT);
-        Self { name: name.into(), partitions, replication, configs: BTreeMap::new() }
+        Self { name: name.into(), partitions: None, replication: None, configs: BTreeMap::new() }
     }
 
     /// Sets the number of partitions.
     pub fn partitions(mut self, count: i32) -> Self {
-        self.partitions = count;
+        self.partitions = Some(count);
         self
     }
 
     /// Sets the number of replicas of each partition.
     pub fn replication(mut self, count: i16) -> Self {
-        self.replication = count;
+        self.replication = Some(count);
         self
     }
 
@@ -52,6 +51,24 @@ impl NewTopic {
     pub fn config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.configs.insert(name.into(), value.into());
         self
+    }
+
+    /// Whether its numbers can be meant: to a broker -1 is its default.
+    fn check(&self) -> Result<(), Error> {
+        let doing = || format!("creating topic {:?}", self.name);
+        if let Some(count) = self.partitions.filter(|count| *count < 1) {
+            return Err(Error::caller(
+                doing(),
+                format!("{count} partitions cannot be: a topic has 1 or more"),
+            ));
+        }
+        if let Some(count) = self.replication.filter(|count| *count < 1) {
+            return Err(Error::caller(
+                doing(),
+                format!("{count} replicas cannot be: a partition has 1 or more"),
+            ));
+        }
+        Ok(())
     }
 
     fn to_request(&self) -> CreatableTopic {
@@ -62,8 +79,8 @@ impl NewTopic {
         };
         CreatableTopic {
             name: self.name.as_str().into(),
-            num_partitions: self.partitions,
-            replication_factor: self.replication,
+            num_partitions: self.partitions.unwrap_or(i32::from(BROKER_DEFAULT)),
+            replication_factor: self.replication.unwrap_or(BROKER_DEFAULT),
             configs: self.configs.iter().map(config).collect(),
             ..Default::default()
         }
@@ -87,7 +104,7 @@ impl Admin {
     ///
     /// # Errors
     /// When the request as a whole failed. [`Error::maybe_written`] tells whether topics may have been made all the
-    /// same.
+    /// same. When a topic is to have no partitions or no replicas; none was made then.
     ///
     /// # Cancel safety
     /// See [`Admin`].
@@ -96,6 +113,7 @@ impl Admin {
         topics: impl IntoIterator<Item = NewTopic>,
     ) -> Result<Vec<(String, Result<(), Error>)>, Error> {
         let topics: Vec<_> = topics.into_iter().collect();
+        topics.iter().try_for_each(NewTopic::check)?;
         let request = CreateTopicsRequest {
             topics: topics.iter().map(NewTopic::to_request).collect(),
             timeout_ms: self.timeout_ms(),

@@ -102,8 +102,8 @@ impl Producer {
     /// Records of one partition are written in the order in which these calls return.
     ///
     /// # Errors
-    /// When the topic or partition does not exist, the record is larger than a batch may be, there is no room in time,
-    /// or the producer was closed. Nothing was written then.
+    /// When the topic or partition does not exist, the record is larger than a batch may be or its timestamp is negative,
+    /// there is no room in time, or the producer was closed. Nothing was written then.
     ///
     /// # Cancel safety
     /// Dropped before it returns, nothing was taken.
@@ -113,7 +113,7 @@ impl Producer {
     )]
     pub fn enqueue(&self, record: Record<'_>) -> impl Future<Output = Result<Delivery, Error>> + Send {
         async move {
-            let timestamp_ms = record.timestamp_or_now();
+            let timestamp_ms = record.timestamp_or_now().map_err(|time| no_time(&record, time))?;
             let take = |batch: &mut OpenBatch, index| (Arc::clone(&batch.state), index);
             let (state, index) = match self.append_now(&record, timestamp_ms, &mut None, take) {
                 Step::Done(taken) => taken?,
@@ -137,7 +137,7 @@ impl Producer {
     )]
     pub fn post(&self, record: Record<'_>) -> impl Future<Output = Result<(), Error>> + Send {
         async move {
-            let timestamp_ms = record.timestamp_or_now();
+            let timestamp_ms = record.timestamp_or_now().map_err(|time| no_time(&record, time))?;
             let take = |batch: &mut OpenBatch, _| batch.posted += 1;
             match self.append_now(&record, timestamp_ms, &mut None, take) {
                 Step::Done(taken) => taken,
@@ -304,6 +304,13 @@ fn doing(record: &Record<'_>) -> String {
         Some(partition) => format!("writing to partition {partition} of topic {:?}", record.topic),
         None => format!("writing to topic {:?}", record.topic),
     }
+}
+
+#[cold]
+fn no_time(record: &Record<'_>, timestamp_ms: i64) -> Error {
+    let why =
+        format!("the timestamp {timestamp_ms} ms cannot be: timestamps count from 1970; nothing was sent");
+    Error::caller(doing(record), why)
 }
 
 #[cold]

@@ -1,6 +1,7 @@
 //! Client and embedded broker over real sockets: what a program that uses both would notice.
 
 mod memory;
+mod mistakes;
 mod stops;
 
 use std::collections::BTreeMap;

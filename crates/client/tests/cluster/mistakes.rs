@@ -1,0 +1,95 @@
+//! What cannot be meant is refused where it is said, and names what is wrong with it.
+
+use milena::{Error, Fault, NewTopic, OffsetAt, Position, Record};
+
+use super::{consumer, producer, read, start};
+
+fn check(refused: Result<(), Error>, part: &str) {
+    let error = refused.expect_err("refused");
+    assert!(error.to_string().contains(part), "{error}");
+    assert!(!error.maybe_written() && error.fault() == Fault::Caller, "{error}");
+}
+
+const POSITIONS: [(Position, &str); 4] = [
+    (Position::Offset(-1), "offset -1"),
+    (Position::Offset(i64::MIN), "offset -9223372036854775808"),
+    (Position::BeforeEnd(-1), "-1 records before the end"),
+    (Position::TimestampMs(-5), "time -5 ms"),
+];
+
+#[tokio::test]
+async fn a_position_below_zero_is_refused_and_changes_nothing() {
+    let (_cluster, client) = start(1, &[("t", 1)]).await;
+    producer(&client).await.send(Record::to("t").value("v")).await.expect("written");
+    let mut consumer = consumer(&client, "t", 1).await;
+    for (position, part) in POSITIONS {
+        let built = client.consumer_direct().assign([("t", 0)], position).build().await;
+        check(built.map(drop), part);
+        check(consumer.assign([("t", 0)], position).await, part);
+        check(consumer.seek("t", 0, position), part);
+        check(consumer.partitions().remove(0).seek(position), part);
+    }
+    assert_eq!(consumer.assignment(), [("t".to_owned(), 0)]);
+    assert!(consumer.position("t", 0).is_none_or(|at| at >= 0), "{:?}", consumer.position("t", 0));
+    assert_eq!(read(&mut consumer, 1).await[&0][0].offset, 0);
+}
+
+#[tokio::test]
+async fn a_time_below_zero_is_not_looked_up() {
+    let (_cluster, client) = start(1, &[("t", 1)]).await;
+    let found = client.admin().list_offsets([("t", 0)], OffsetAt::TimestampMs(-5)).await;
+    check(found.map(drop), "time -5 ms");
+}
+
+#[tokio::test]
+async fn a_record_of_before_1970_is_refused_and_others_come_back_as_they_went() {
+    let (_cluster, client) = start(1, &[("t", 1)]).await;
+    let producer = producer(&client).await;
+    let before = || {
+        let long_ago = std::time::UNIX_EPOCH - std::time::Duration::from_secs(1);
+        [
+            Record::to("t").timestamp_ms(-1),
+            Record::to("t").timestamp_ms(-5),
+            Record::to("t").timestamp_ms(i64::MIN),
+            Record::to("t").timestamp(long_ago),
+        ]
+    };
+    for record in before() {
+        check(producer.send(record.clone()).await.map(drop), "timestamp");
+        check(producer.enqueue(record.clone()).await.map(drop), "timestamp");
+        check(producer.post(record).await, "timestamp");
+    }
+    for time in [0, 1, 1_700_000_000_123] {
+        let receipt = producer.send(Record::to("t").timestamp_ms(time)).await.expect("written");
+        assert_eq!(receipt.timestamp_ms(), time);
+    }
+    let mut consumer = consumer(&client, "t", 1).await;
+    let seen = read(&mut consumer, 3).await.remove(&0).expect("partition 0");
+    let times: Vec<_> = seen.iter().map(|record| record.timestamp_ms).collect();
+    assert_eq!(times, [Some(0), Some(1), Some(1_700_000_000_123)]);
+}
+
+#[tokio::test]
+async fn a_partition_below_zero_is_refused() {
+    let (_cluster, client) = start(1, &[("t", 1)]).await;
+    let producer = producer(&client).await;
+    check(producer.send(Record::to("t").partition(-1)).await.map(drop), "partition -1 of topic \"t\"");
+    let mut consumer = consumer(&client, "t", 1).await;
+    check(consumer.assign([("t", -1)], Position::Earliest).await, "partition -1 of topic \"t\"");
+    check(consumer.seek("t", -1, Position::Earliest), "partition -1 of topic \"t\"");
+    producer.send(Record::to("t")).await.expect("written");
+    read(&mut consumer, 1).await;
+}
+
+#[tokio::test]
+async fn a_topic_of_less_than_one_is_refused_and_so_are_those_asked_for_with_it() {
+    let (_cluster, client) = start(1, &[]).await;
+    let admin = client.admin();
+    for (partitions, replicas, part) in
+        [(0, 1, "0 partitions"), (-1, 1, "-1 partitions"), (1, -1, "-1 replicas")]
+    {
+        let refused = NewTopic::new("a").partitions(partitions).replication(replicas);
+        check(admin.create_topics([NewTopic::new("b"), refused]).await.map(drop), part);
+    }
+    assert!(admin.topics().await.expect("listed").is_empty());
+}
