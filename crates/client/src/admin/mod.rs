@@ -15,6 +15,7 @@ pub use self::cluster::{BrokerDescription, ClusterDescription, PartitionDescript
 pub use self::configs::{ConfigEntry, ConfigResource};
 pub use self::offsets::OffsetAt;
 pub use self::topics::NewTopic;
+use crate::settings::Isolation;
 use crate::{Client, Error};
 
 /// Topics, configurations, offsets. Cheap to clone.
@@ -26,6 +27,7 @@ use crate::{Client, Error};
 pub struct Admin {
     client: Client,
     timeout: Duration,
+    isolation: Isolation,
 }
 
 /// How long an admin call may take unless [`Admin::timeout`] says otherwise.
@@ -33,13 +35,24 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 impl Admin {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, timeout: TIMEOUT_DEFAULT }
+        let isolation = client.0.settings.consumer.isolation;
+        Self { client, timeout: TIMEOUT_DEFAULT, isolation }
     }
 
     /// Sets how long each call may take, attempts and all. Default 30 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Sets which records of transactions [`list_offsets`](Self::list_offsets) counts. With
+    /// [`Isolation::ReadCommitted`] a partition ends at its last stable offset, where a consumer of that isolation stops
+    /// as well. Default: that of the client's consumers (`isolation.level` in properties), which is
+    /// [`Isolation::ReadUncommitted`] unless it was set.
+    #[must_use]
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = isolation;
         self
     }
 

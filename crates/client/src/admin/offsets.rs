@@ -8,14 +8,15 @@ use milena_core::{BrokerId, Failure, Instant};
 use milena_messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 
 use super::Admin;
-use crate::Error;
+use crate::settings::Isolation;
+use crate::{Error, Position};
 
 /// Which offset of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OffsetAt {
     /// Of the first record there is.
     Earliest,
-    /// Behind the last record that a consumer may see.
+    /// After the last record: the high watermark, or the last stable offset with [`Isolation::ReadCommitted`].
     Latest,
     /// Of the first record whose timestamp is at or after this, in milliseconds since the epoch.
     TimestampMs(i64),
@@ -26,11 +27,11 @@ type Found = ((String, i32), Result<Option<i64>, Error>);
 
 impl OffsetAt {
     /// ListOffsetsRequest.Topics.Partitions.Timestamp: negative ones have meanings of their own.
-    pub(crate) fn timestamp(self) -> i64 {
+    fn timestamp(self) -> Result<i64, Failure> {
         match self {
-            Self::Earliest => -2,
-            Self::Latest => -1,
-            Self::TimestampMs(at) => at.max(0),
+            Self::Earliest => Ok(-2),
+            Self::Latest => Ok(-1),
+            Self::TimestampMs(at) => Position::TimestampMs(at).check().map(|()| at),
         }
     }
 }
@@ -38,8 +39,10 @@ impl OffsetAt {
 impl Admin {
     /// Looks offsets up, one result per partition, in the order given. Each leader is asked once, all at a time.
     ///
+    /// [`isolation`](Self::isolation) says where the end is, and which records a time may find.
+    ///
     /// # Errors
-    /// When a topic is not known. What fails for one partition is in its result.
+    /// When the time is before 1970. What fails for one partition is in its result.
     ///
     /// # Cancel safety
     /// See [`Admin`].
@@ -49,6 +52,7 @@ impl Admin {
         at: OffsetAt,
     ) -> Result<Vec<Found>, Error> {
         let deadline = self.deadline();
+        let timestamp = at.timestamp().map_err(|failure| Error::harmless("looking up offsets", failure))?;
         let partitions: Vec<(String, i32)> =
             partitions.into_iter().map(|(topic, partition)| (topic.as_ref().to_owned(), partition)).collect();
         let mut results: Vec<Option<Result<Option<i64>, Error>>> = partitions.iter().map(|_| None).collect();
@@ -61,7 +65,8 @@ impl Admin {
         }
         let mut asked = tokio::task::JoinSet::new();
         for (leader, indexes) in by_leader {
-            let (client, request) = (self.client.clone(), request(&partitions, &indexes, at));
+            let (client, request) =
+                (self.client.clone(), request(&partitions, &indexes, timestamp, self.isolation));
             asked.spawn(async move {
                 (indexes, client.ask_again(&Destination::Broker(leader), &request, deadline).await)
             });
@@ -102,13 +107,18 @@ fn offset_error(topic: &str, partition: i32, failure: Failure) -> Error {
     Error::harmless(format!("looking up an offset of partition {partition} of topic {topic:?}"), failure)
 }
 
-fn request(partitions: &[(String, i32)], indexes: &[usize], at: OffsetAt) -> ListOffsetsRequest {
+fn request(
+    partitions: &[(String, i32)],
+    indexes: &[usize],
+    timestamp: i64,
+    isolation: Isolation,
+) -> ListOffsetsRequest {
     let mut topics: BTreeMap<&str, Vec<ListOffsetsPartition>> = BTreeMap::new();
     for index in indexes {
         let (topic, partition) = &partitions[*index];
         topics.entry(topic).or_default().push(ListOffsetsPartition {
             partition_index: *partition,
-            timestamp: at.timestamp(),
+            timestamp,
             ..Default::default()
         });
     }
@@ -117,5 +127,10 @@ fn request(partitions: &[(String, i32)], indexes: &[usize], at: OffsetAt) -> Lis
         partitions,
         ..Default::default()
     });
-    ListOffsetsRequest { replica_id: -1, topics: topics.collect(), ..Default::default() }
+    ListOffsetsRequest {
+        replica_id: -1,
+        isolation_level: i8::from(isolation == Isolation::ReadCommitted),
+        topics: topics.collect(),
+        ..Default::default()
+    }
 }

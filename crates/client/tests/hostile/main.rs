@@ -5,12 +5,12 @@ mod peer;
 
 use std::time::{Duration, Instant};
 
-use milena::{Client, Error, Fault, Position, Record};
+use milena::{Client, Error, Fault, Isolation, OffsetAt, Position, Record};
 use milena_messages::{ApiKey, ErrorCode};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use self::peer::{Behaviour, Peer};
+use self::peer::{Behaviour, HIGH_WATERMARK, Peer};
 
 const SOON: Duration = Duration::from_secs(1);
 
@@ -276,4 +276,22 @@ async fn a_topic_that_does_not_exist_is_named_within_a_second() {
         .expect_err("unknown");
     assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.as_i16()));
     assert!(error.to_string().contains("\"nowhere\"") && !error.maybe_written(), "{error}");
+}
+
+#[tokio::test]
+async fn the_end_is_that_of_the_isolation_asked_for() {
+    let peer = Peer::start(Behaviour::Broker).await;
+    let client = connect(&peer).await.expect("connected");
+    let committed = Client::from_properties([("isolation.level", "read_committed")]).expect("known");
+    let committed = committed.bootstrap(&peer.address()).connect().await.expect("connected");
+    for (admin, expected) in [
+        (client.admin(), HIGH_WATERMARK),
+        (client.admin().isolation(Isolation::ReadCommitted), 0),
+        // A client whose consumers see only what is committed asks for the same end.
+        (committed.admin(), 0),
+        (committed.admin().isolation(Isolation::ReadUncommitted), HIGH_WATERMARK),
+    ] {
+        let found = admin.list_offsets([("t", 0)], OffsetAt::Latest).await.expect("listed").remove(0);
+        assert_eq!(found.1.expect("found"), Some(expected));
+    }
 }

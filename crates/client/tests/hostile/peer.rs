@@ -208,7 +208,12 @@ fn metadata(request: &MetadataRequest, address: SocketAddr) -> MetadataResponse 
     }
 }
 
-/// Every partition begins at offset 0.
+/// ListOffsetsRequest.Topics.Partitions.Timestamp of the end.
+const LATEST: i64 = -1;
+/// Where every partition ends for readers of what is not committed.
+pub(crate) const HIGH_WATERMARK: i64 = 3;
+
+/// Every partition begins at offset 0 and ends at [`HIGH_WATERMARK`]; nothing in it is committed.
 fn listed(request: &ListOffsetsRequest) -> ListOffsetsResponse {
     let topic = |topic: &ListOffsetsTopic| ListOffsetsTopicResponse {
         name: topic.name.clone(),
@@ -217,7 +222,11 @@ fn listed(request: &ListOffsetsRequest) -> ListOffsetsResponse {
             .iter()
             .map(|asked| ListOffsetsPartitionResponse {
                 partition_index: asked.partition_index,
-                offset: 0,
+                offset: if asked.timestamp == LATEST && request.isolation_level == 0 {
+                    HIGH_WATERMARK
+                } else {
+                    0
+                },
                 ..Default::default()
             })
             .collect(),
