@@ -1,6 +1,7 @@
 //! The handle everything else comes from.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::clock::Clock;
 use crate::connect::{Connect, Connector, Tcp};
 use crate::connection::{Call, Link, LinkSettings, Links, Reply, Typed};
 use crate::control::{Control, Event};
-use crate::settings::{self, ClientSettings, Settings};
+use crate::settings::{ClientSettings, Properties, Settings};
 use crate::{Address, Admin, ConsumerBuilder, Error, ProducerBuilder};
 
 /// A cluster, known. Cheap to clone; clones share everything.
@@ -112,7 +113,8 @@ impl Client {
     }
 
     /// Sets a client up from properties, named as Java, librdkafka or this crate ([`SETTINGS`](crate::SETTINGS)) name
-    /// them. Those for producers and consumers become the defaults of this client's.
+    /// them. Those for producers and consumers become the defaults of this client's. [`Properties`] says more, and
+    /// reads files.
     ///
     /// ```
     /// let error = milena::Client::from_properties([("linger.mss", "5")]).err().unwrap();
@@ -120,15 +122,29 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// When a name is unknown or a value cannot be read.
+    /// When a name is unknown or a value is refused.
     pub fn from_properties<K: AsRef<str>, V: AsRef<str>>(
         properties: impl IntoIterator<Item = (K, V)>,
     ) -> Result<ClientBuilder, Error> {
-        let mut builder = Self::builder();
-        for (name, value) in properties {
-            settings::apply(&mut builder.settings, name.as_ref(), value.as_ref())?;
-        }
-        Ok(builder)
+        properties.into_iter().collect::<Properties>().client()
+    }
+
+    /// Sets a client up from a file of properties, written as Java's `.properties` files or kcat's configuration files
+    /// are. As [`from_properties`](Self::from_properties) otherwise. Blocks for as long as reading takes.
+    ///
+    /// ```
+    /// let path = std::env::temp_dir().join(format!("milena-{}.properties", std::process::id()));
+    /// std::fs::write(&path, "bootstrap.servers = kafka-1:9092, kafka-2:9092\nacks = all\nsecurity.protocol = SSL\n")?;
+    /// let error = milena::Client::from_properties_file(&path).err().unwrap();
+    /// assert!(error.to_string().contains("line 3: setting the property \"security.protocol\""), "{error}");
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the file cannot be read, a name is unknown or a value is refused. The error names the file and the line.
+    pub fn from_properties_file(path: impl AsRef<Path>) -> Result<ClientBuilder, Error> {
+        Properties::read(path)?.client()
     }
 
     /// Sets a producer up.
@@ -383,7 +399,13 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets anything else.
+    /// Takes these for all settings.
+    pub(crate) fn with_settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Changes any setting.
     pub fn settings(mut self, change: impl FnOnce(&mut ClientSettings)) -> Self {
         change(&mut self.settings.client);
         self
@@ -418,7 +440,11 @@ impl ClientBuilder {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
         }
-        let settings = self.settings;
+        let mut settings = self.settings;
+        settings.fit()?;
+        if let Some(ignored) = settings.ignored() {
+            tracing::warn!(target: "milena", "{ignored}");
+        }
         let of_client = &settings.client;
         // The seed of a hash map is the randomness that std has to offer.
         let mut rng = Rng::seeded(self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish()));

@@ -59,8 +59,8 @@ pub use error::{Error, Fault};
 pub use producer::{Delivery, Producer, ProducerBuilder, Receipt};
 pub use record::{Header, OwnedRecord, Record, RecordView};
 pub use settings::{
-    Acks, ClientSettings, Compression, ConsumerSettings, Isolation, ProducerSettings, Reset, SETTINGS,
-    SettingDoc, Unit,
+    Acks, ClientSettings, Compression, ConsumerSettings, Isolation, ProducerSettings, Properties, Reset,
+    SETTINGS, SettingDoc, Unit,
 };
 
 /// What a program that produces and consumes needs.

@@ -30,16 +30,14 @@ pub struct Admin {
     isolation: Isolation,
 }
 
-/// How long an admin call may take unless [`Admin::timeout`] says otherwise.
-const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
-
 impl Admin {
     pub(crate) fn new(client: Client) -> Self {
+        let timeout = client.0.settings.client.api_timeout;
         let isolation = client.0.settings.consumer.isolation;
-        Self { client, timeout: TIMEOUT_DEFAULT, isolation }
+        Self { client, timeout, isolation }
     }
 
-    /// Sets how long each call may take, attempts and all. Default 30 s.
+    /// Sets how long each call may take, attempts and all. Default: the client's `api_timeout`, 30 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -283,6 +283,7 @@ impl ConsumerBuilder {
     /// Dropped, nothing is left behind.
     pub async fn build(self) -> Result<Consumer, Error> {
         let Self { client, settings, assignments } = self;
+        let settings = client.0.settings.with_consumer(settings)?.consumer;
         let of_client = &client.0.settings.client;
         let machine = MachineSettings {
             fetch_bytes_max: settings.fetch_bytes_max,

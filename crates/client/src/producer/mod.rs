@@ -330,7 +330,8 @@ impl Drop for Shared {
 impl ProducerBuilder {
     pub(crate) fn new(client: Client) -> Self {
         let settings = client.0.settings.producer.clone();
-        Self { client, settings, idempotence_asked: false }
+        let idempotence_asked = client.0.settings.idempotence_asked();
+        Self { client, settings, idempotence_asked }
     }
 
     /// Sets who must have a record before it counts as written. Default [`Acks::All`]. With less, records are not
@@ -387,6 +388,8 @@ impl ProducerBuilder {
     #[expect(clippy::unused_async, reason = "transactional producers will ask their coordinator here")]
     pub async fn build(self) -> Result<Producer, Error> {
         let Self { client, settings, idempotence_asked } = self;
+        let all = client.0.settings.with_producer(settings)?;
+        let settings = ProducerSettings { compression_level: all.compression_level(), ..all.producer };
         let idempotent = settings.idempotence && settings.acks == Acks::All;
         check(&settings, idempotence_asked)?;
         let machine = MachineSettings {

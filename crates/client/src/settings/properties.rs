@@ -1,41 +1,252 @@
-//! Settings from property names, Java's or librdkafka's. A name that nothing knows is an error: a setting that is
-//! silently ignored is worse than none.
+//! Settings from property names, Java's, librdkafka's or our own. A name that neither of them knows is an error: a
+//! setting that is silently ignored is worse than none.
 
-use super::Settings;
-use super::names::{SETTINGS, SettingDoc};
-use crate::Error;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
 
-/// Sets one property.
-pub(crate) fn apply(settings: &mut Settings, name: &str, text: &str) -> Result<(), Error> {
-    let doing = || format!("setting the property {name:?}");
-    let setting = SETTINGS.iter().find(|setting| setting.is_called(name));
-    let setting = setting.ok_or_else(|| Error::caller(doing(), unknown(name)))?;
-    (setting.set)(settings, text).map_err(|why| Error::caller(doing(), why))
+use super::foreign::{Foreign, Otherwise};
+use super::table::{SETTINGS, SettingDoc};
+use super::{Settings, syntax};
+use crate::client::ClientBuilder;
+use crate::{Client, Error};
+
+/// Properties, named as Java, librdkafka or this crate ([`SETTINGS`]) name them, each with the place it came from.
+/// Where a name is there twice, the later one counts.
+///
+/// ```
+/// let mut properties = milena::Properties::parse("linger.ms = 5\ncompression.type: lz4\n")?;
+/// properties.set("linger.ms", "10");
+/// let builder = properties.client()?;
+/// # drop(builder);
+///
+/// let error = milena::Properties::parse("\nlinger.mss=5")?.client().err().unwrap();
+/// assert!(error.to_string().contains("line 2"), "{error}");
+/// assert!(error.to_string().contains("did you mean \"linger.ms\""), "{error}");
+/// # Ok::<(), milena::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Properties {
+    entries: Vec<Property>,
 }
 
-impl SettingDoc {
-    fn is_called(&self, name: &str) -> bool {
-        self.names().any(|known| known == name)
+#[derive(Debug, Clone)]
+struct Property {
+    name: String,
+    value: String,
+    /// `client.properties, line 3: `; empty for what was set one by one.
+    place: Arc<str>,
+}
+
+/// A file of properties that is longer is none.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+impl Properties {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// All names it goes by.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        [self.name].into_iter().chain(self.java.iter().copied()).chain(self.librdkafka.iter().copied())
+    /// Reads `text`, written as Java's `.properties` files or kcat's configuration files are.
+    ///
+    /// # Errors
+    /// When a line has no name, or a wrong `\u` escape. Names and values are looked at by [`client`](Self::client).
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        Self::parse_from("", text)
     }
+
+    /// Reads the file at `path`, as [`parse`](Self::parse) reads text. What is not UTF-8 is read as ISO 8859-1, as Java
+    /// does. Blocks for as long as reading takes.
+    ///
+    /// # Errors
+    /// When the file cannot be read or has more than 1 MiB, and as [`parse`](Self::parse); errors name the file.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let origin = path.as_ref().display().to_string();
+        let wrong = |why: String| Error::caller(format!("reading the properties file {origin}"), why);
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+        let read = read.map_err(|error| wrong(error.to_string()))? as u64;
+        if read > FILE_BYTES_MAX {
+            return Err(wrong(format!("it is longer than {FILE_BYTES_MAX} bytes")));
+        }
+        Self::parse_from(&format!("{origin}, "), &syntax::decode(&bytes))
+    }
+
+    fn parse_from(origin: &str, text: &str) -> Result<Self, Error> {
+        let entries = syntax::parse(text)
+            .map_err(|(line, why)| Error::caller(format!("{origin}line {line}: reading a property"), why))?;
+        let property = |entry: syntax::Entry| {
+            let syntax::Entry { line, name, value } = entry;
+            Property { name, value, place: format!("{origin}line {line}: ").into() }
+        };
+        Ok(Self { entries: entries.into_iter().map(property).collect() })
+    }
+
+    /// Sets one property, in place of what others said of the same name.
+    pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        let (name, value) = (name.into(), value.into());
+        self.entries.retain(|property| property.name != name);
+        self.entries.push(Property { name, value, place: Arc::from("") });
+    }
+
+    /// Adds those of `other`, in place of what was said of the same names before.
+    pub fn extend(&mut self, other: Self) {
+        self.entries.retain(|property| other.entries.iter().all(|new| new.name != property.name));
+        self.entries.extend(other.entries);
+    }
+
+    /// Whether any of them is a name of the setting `setting`, given by [our name](SettingDoc::name).
+    pub fn names(&self, setting: &str) -> bool {
+        self.entries.iter().any(|property| find(&property.name).is_some_and(|found| found.name == setting))
+    }
+
+    /// A client with these settings. Those for producers and consumers become the defaults of this client's.
+    ///
+    /// Each property
+    /// - sets what the table [`SETTINGS`] says,
+    /// - or says what happens anyway (`security.protocol=PLAINTEXT`),
+    /// - or has no effect, like `group.id` for a client that reads partitions by itself: when the client connects, one
+    ///   warning of the [`tracing`](https://docs.rs/tracing) target `milena` lists all of these with the reasons,
+    /// - or is refused: a name that neither Java nor librdkafka knows, a value out of bounds, or one that asks for
+    ///   what cannot be done (`security.protocol=SSL`).
+    ///
+    /// # Errors
+    /// When a property is refused. The error names it, where it came from, and why.
+    pub fn client(&self) -> Result<ClientBuilder, Error> {
+        Ok(Client::builder().with_settings(self.settings()?))
+    }
+
+    pub(super) fn settings(&self) -> Result<Settings, Error> {
+        let mut settings = Settings::default();
+        // As for Java, settings of TLS mean nothing to whoever asks for plain text by name.
+        let last = self.entries.iter().rfind(|property| property.name == "security.protocol");
+        let is_plain = last.is_some_and(|property| property.value.trim().eq_ignore_ascii_case("PLAINTEXT"));
+        for property in &self.entries {
+            property.apply(&mut settings, is_plain).map_err(|why| {
+                Error::caller(format!("{}setting the property {:?}", property.place, property.name), why)
+            })?;
+        }
+        settings.settle();
+        if settings.idempotence_asked() && settings.producer.acks != super::Acks::All {
+            let why = "it needs acks=all: a leader that fails could forget what it acknowledged";
+            return Err(Error::caller("setting the property \"enable.idempotence\"", why));
+        }
+        settings.fit()?;
+        Ok(settings)
+    }
+}
+
+impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Properties {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(properties: I) -> Self {
+        let mut all = Self::new();
+        for (name, value) in properties {
+            all.set(name.as_ref(), value.as_ref());
+        }
+        all
+    }
+}
+
+impl Property {
+    fn apply(&self, settings: &mut Settings, is_plain: bool) -> Result<(), String> {
+        let text = self.value.trim();
+        if let Some(setting) = find(&self.name) {
+            // librdkafka's topics inherit what is set for the client, and there is nothing else here.
+            if setting.name == "compression" && text.eq_ignore_ascii_case("inherit") {
+                return Ok(());
+            }
+            settings.named.insert(setting.name);
+            return (setting.read)(settings, text).map_err(|why| explained(setting.name, text, why));
+        }
+        let Some(foreign) = find_with(&self.name, Foreign::find) else { return Err(unknown(&self.name)) };
+        if foreign.says_what_happens_anyway(text) {
+            return Ok(());
+        }
+        let reason = match foreign.otherwise {
+            Otherwise::Sets(set) => {
+                return set(settings, text).map_err(|why| explained(&self.name, text, why));
+            }
+            Otherwise::Refused(reason) => return Err(reason.into()),
+            Otherwise::NeedsTls if !is_plain => {
+                return Err(
+                    "there is neither TLS nor SASL yet; with security.protocol=PLAINTEXT it has no effect"
+                        .into(),
+                );
+            }
+            Otherwise::NeedsTls => "the connection is plain text",
+            Otherwise::Ignored(reason) => reason,
+        };
+        settings.ignored.insert(self.name.clone(), reason);
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// What several properties mean together.
+    fn settle(&mut self) {
+        let named = &self.named;
+        // Whoever asks for a longer delay wants it, though the longest was not raised with it.
+        if !named.contains("retry_backoff_max") {
+            self.client.retry_backoff_max = self.client.retry_backoff_max.max(self.client.retry_backoff);
+        }
+        if !named.contains("reconnect_backoff_max") {
+            self.client.reconnect_backoff_max =
+                self.client.reconnect_backoff_max.max(self.client.reconnect_backoff);
+        }
+        // Of the two limits of a response the one that was named moves the other, as in librdkafka.
+        let (response, fetch) = (&mut self.client.response_bytes_max, &mut self.consumer.fetch_bytes_max);
+        match (named.contains("response_bytes_max"), named.contains("fetch_bytes_max")) {
+            // Whoever builds a consumer learns whether they fit each other.
+            (true, true) => {}
+            (true, false) => *fetch = (*fetch).min(response.saturating_sub(AROUND_RECORDS)).max(1),
+            (false, _) => {
+                *fetch = (*fetch).min(i32::MAX as usize - AROUND_RECORDS);
+                *response = (*response).max(*fetch + AROUND_RECORDS);
+            }
+        }
+        // It is a limit: fewer are within it. librdkafka's default is a million.
+        const WITH_IDEMPOTENCE_MAX: usize = 5;
+        if self.producer.idempotence && !named.contains("idempotence") {
+            self.producer.in_flight_max = self.producer.in_flight_max.min(WITH_IDEMPOTENCE_MAX);
+        }
+    }
+}
+
+/// What a response may have around its records.
+const AROUND_RECORDS: usize = 512;
+
+pub(super) fn find(name: &str) -> Option<&'static SettingDoc> {
+    find_with(name, |name| SETTINGS.iter().find(|setting| setting.names().any(|known| known == name)))
+}
+
+/// kcat writes `topic.` in front of librdkafka's settings of topics.
+pub(super) fn find_with<T>(name: &str, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+    find(name).or_else(|| find(name.strip_prefix("topic.")?))
+}
+
+/// The reason, with what people who come from elsewhere stumble over.
+fn explained(name: &str, text: &str, why: String) -> String {
+    let is_quoted = |quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    if is_quoted('"') || is_quoted('\'') {
+        return format!("{why}; properties have no quotes around their values");
+    }
+    if name == "reset" && text.starts_with("by_duration:") {
+        return format!("{why}; start at a time in code, with Position::Timestamp");
+    }
+    why
 }
 
 /// Further away than this, a name is no misspelling.
 const DISTANCE_MAX: usize = 4;
 
 fn unknown(name: &str) -> String {
-    let names = SETTINGS.iter().flat_map(SettingDoc::names);
+    let names = SETTINGS.iter().flat_map(SettingDoc::names).chain(Foreign::names());
     let nearest = names.map(|known| (distance(name, known), known)).min();
     match nearest.filter(|(distance, known)| *distance <= DISTANCE_MAX.min(known.len() / 2)) {
         Some((_, known)) => format!("there is no such setting; did you mean {known:?}?"),
         None => String::from("there is no such setting"),
     }
 }
-
 /// Levenshtein's distance, with one row.
 fn distance(left: &str, right: &str) -> usize {
     let mut row: Vec<usize> = (0..=right.len()).collect();
@@ -63,10 +274,8 @@ mod tests {
             ["bootstrap.servers", "linger.ms", "compression.type", "acks"],
             ["metadata.broker.list", "queue.buffering.max.ms", "compression.codec", "request.required.acks"],
         ] {
-            let mut settings = Settings::default();
-            for (name, text) in names.into_iter().zip(["a:1,[::1]:2", "0.5", "zstd", "1"]) {
-                apply(&mut settings, name, text).expect("set");
-            }
+            let values = [" a:1 , [::1]:2", "0.5 ", " ZSTD", "1"];
+            let settings = names.into_iter().zip(values).collect::<Properties>().settings().expect("set");
             assert_eq!(settings.client.bootstrap.len(), 2);
             assert_eq!(settings.producer.linger, Duration::from_micros(500));
             assert_eq!(settings.producer.compression, Compression::Zstd);
@@ -77,20 +286,20 @@ mod tests {
     #[test]
     fn a_mistake_is_told_with_what_was_probably_meant() {
         let check = |name: &str, text: &str, expected: &str| {
-            let error = apply(&mut Settings::default(), name, text).expect_err("refused").to_string();
+            let error = Properties::from_iter([(name, text)]).settings().expect_err("refused").to_string();
             assert!(error.contains(expected), "{error}");
         };
         check("linger.mss", "5", "did you mean \"linger.ms\"?");
         check("bootstrap.server", "a:1", "did you mean \"bootstrap.servers\"?");
         check("frobnicate", "5", "there is no such setting");
         check("acks", "two", "\"two\" is none of all, -1, 1, 0");
-        check("linger.ms", "-1", "no number of milliseconds");
-        check("fetch.max.bytes", "many", "is not a value of that kind");
+        check("linger.ms", "-1", "-1 is below the least it takes, 0 ms");
+        check("fetch.max.bytes", "many", "\"many\" is not a whole number");
     }
 
     #[test]
     fn no_name_means_two_settings() {
-        let mut names: Vec<_> = SETTINGS.iter().flat_map(SettingDoc::names).collect();
+        let mut names: Vec<_> = SETTINGS.iter().flat_map(SettingDoc::names).chain(Foreign::names()).collect();
         names.sort_unstable();
         let count = names.len();
         names.dedup();
@@ -103,9 +312,18 @@ mod tests {
         for setting in SETTINGS {
             let mut settings = Settings::default();
             let before = format!("{settings:?}");
-            if (setting.set)(&mut settings, setting.default).is_ok() {
-                assert_eq!(format!("{settings:?}"), before, "{}", setting.name);
+            let default = setting.default();
+            if !default.is_empty() {
+                (setting.read)(&mut settings, &default).expect(setting.name);
             }
+            assert_eq!(format!("{settings:?}"), before, "{}", setting.name);
         }
+    }
+
+    #[test]
+    fn the_defaults_are_within_their_bounds() {
+        let mut settings = Settings::default();
+        settings.fit().expect("the defaults");
+        assert_eq!(format!("{settings:?}"), format!("{:?}", Settings::default()));
     }
 }

@@ -1,0 +1,433 @@
+//! Names that Java or librdkafka know and that are no settings here. Each value of theirs says what happens here anyway,
+//! or asks for what cannot be done and is refused with the reason, or has no effect, which is told once.
+
+use milena_wire::codec::Compression;
+
+use super::kind::{Kind as _, Number};
+use super::table::MEMORY;
+use super::{Settings, Unit};
+
+/// Names that are treated alike.
+pub(super) struct Foreign {
+    /// One that ends in `*` stands for all that begin like it.
+    names: &'static [&'static str],
+    /// The values that say what happens here anyway. So does an empty one, always.
+    anyway: &'static [&'static str],
+    pub(super) otherwise: Otherwise,
+}
+
+/// What a value means that does not say what happens anyway.
+#[derive(Clone, Copy)]
+pub(super) enum Otherwise {
+    /// Nothing, for this reason.
+    Ignored(&'static str),
+    /// It cannot be done, for this reason.
+    Refused(&'static str),
+    /// As [`Refused`](Self::Refused), unless the properties say themselves that the connection is plain text.
+    NeedsTls,
+    /// It sets something after all.
+    Sets(fn(&mut Settings, &str) -> Result<(), String>),
+}
+
+impl Foreign {
+    /// What is known of `name`.
+    pub(super) fn find(name: &str) -> Option<&'static Self> {
+        let is_called = |known: &&str| match known.strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning),
+            None => *known == name,
+        };
+        FOREIGN.iter().find(|foreign| foreign.names.iter().any(is_called))
+    }
+
+    /// All names that stand for themselves.
+    pub(super) fn names() -> impl Iterator<Item = &'static str> {
+        FOREIGN.iter().flat_map(|foreign| foreign.names).copied().filter(|name| !name.ends_with('*'))
+    }
+
+    /// Whether `text` says what happens here anyway.
+    pub(super) fn says_what_happens_anyway(&self, text: &str) -> bool {
+        text.is_empty() || self.anyway.iter().any(|value| value.eq_ignore_ascii_case(text))
+    }
+}
+
+use Otherwise::{Ignored, NeedsTls, Refused, Sets};
+
+const YES: &[&str] = &["true", "t", "1"];
+const NO: &[&str] = &["false", "f", "0"];
+const NONE: &[&str] = &[];
+
+const NO_GROUPS: Otherwise = Ignored("there are no consumer groups yet, and nothing is committed");
+const NO_METRICS: Otherwise = Ignored("no metrics are reported");
+const OWN_WAY: Otherwise = Ignored("the client decides this itself");
+const NO_CALLBACK: Otherwise = Refused("it is a function in C, which properties cannot name");
+
+const FOREIGN: &[Foreign] = &[
+    // Security.
+    Foreign {
+        names: &["security.protocol"],
+        anyway: &["PLAINTEXT"],
+        otherwise: Refused("there is neither TLS nor SASL yet: only PLAINTEXT can be spoken"),
+    },
+    Foreign {
+        names: &[
+            "ssl.*",
+            "ssl_*",
+            "sasl.*",
+            "https.ca.*",
+            "enable.ssl.certificate.verification",
+            "enable.sasl.oauthbearer.unsecure.jwt",
+            "oauthbearer_token_refresh_cb",
+        ],
+        anyway: NONE,
+        otherwise: NeedsTls,
+    },
+    Foreign {
+        names: &["security.providers"],
+        anyway: NONE,
+        otherwise: Refused("it names Java classes, which cannot be run here"),
+    },
+    // What a connection is like.
+    Foreign {
+        names: &["send.buffer.bytes", "receive.buffer.bytes"],
+        anyway: &["-1"],
+        otherwise: Ignored("the system chooses the sizes of socket buffers"),
+    },
+    Foreign {
+        names: &["socket.send.buffer.bytes", "socket.receive.buffer.bytes"],
+        anyway: &["0"],
+        otherwise: Ignored("the system chooses the sizes of socket buffers"),
+    },
+    Foreign { names: &["socket.keepalive.enable"], anyway: NO, otherwise: OWN_WAY },
+    Foreign { names: &["socket.nagle.disable"], anyway: YES, otherwise: OWN_WAY },
+    Foreign { names: &["socket.max.fails"], anyway: &["1"], otherwise: OWN_WAY },
+    Foreign { names: &["broker.address.family"], anyway: &["any"], otherwise: OWN_WAY },
+    Foreign {
+        names: &["client.dns.lookup"],
+        anyway: &["use_all_dns_ips"],
+        otherwise: Ignored("all addresses of a name are tried"),
+    },
+    Foreign {
+        names: &["connections.max.idle.ms"],
+        anyway: &["0", "-1"],
+        otherwise: Ignored("idle connections are kept"),
+    },
+    Foreign {
+        names: &[
+            "broker.address.ttl",
+            "socket.blocking.max.ms",
+            "socket.connection.setup.timeout.max.ms",
+            "reconnect.backoff.jitter.ms",
+            "bootstrap.resolve.timeout.ms",
+            "internal.termination.signal",
+        ],
+        anyway: NONE,
+        otherwise: OWN_WAY,
+    },
+    Foreign {
+        names: &["bootstrap.controllers"],
+        anyway: &["[]"],
+        otherwise: Refused("controllers are not asked; name brokers with bootstrap.servers"),
+    },
+    // Which versions are spoken.
+    Foreign {
+        names: &["api.version.request"],
+        anyway: YES,
+        otherwise: Ignored("a broker is always asked for its versions"),
+    },
+    Foreign {
+        names: &["api.version.request.timeout.ms", "api.version.fallback.ms", "broker.version.fallback"],
+        anyway: NONE,
+        otherwise: Ignored("a broker is always asked for its versions"),
+    },
+    // Metadata.
+    Foreign {
+        names: &["metadata.recovery.strategy"],
+        anyway: &["rebootstrap"],
+        otherwise: Ignored("when no known broker answers, the bootstrap servers are asked again"),
+    },
+    Foreign {
+        names: &["metadata.recovery.rebootstrap.trigger.ms"],
+        anyway: NONE,
+        otherwise: Ignored("when no known broker answers, the bootstrap servers are asked again"),
+    },
+    Foreign { names: &["topic.metadata.refresh.sparse"], anyway: YES, otherwise: OWN_WAY },
+    Foreign {
+        names: &[
+            "metadata.max.idle.ms",
+            "metadata.cluster.check.enable",
+            "metadata.request.timeout.ms",
+            "metadata.fetch.timeout.ms",
+            "topic.metadata.refresh.fast.interval.ms",
+            "topic.metadata.refresh.fast.cnt",
+        ],
+        anyway: NONE,
+        otherwise: OWN_WAY,
+    },
+    Foreign {
+        names: &["topic.blacklist"],
+        anyway: NONE,
+        otherwise: Ignored("only topics that are named are read"),
+    },
+    // What the client says of itself.
+    Foreign { names: &["client.rack"], anyway: NONE, otherwise: Ignored("records are fetched from leaders") },
+    Foreign { names: &["enable.metrics.push"], anyway: NO, otherwise: NO_METRICS },
+    Foreign { names: &["statistics.interval.ms"], anyway: &["0"], otherwise: NO_METRICS },
+    Foreign {
+        names: &[
+            "metric.reporters",
+            "metrics.num.samples",
+            "metrics.recording.level",
+            "metrics.sample.window.ms",
+            "auto.include.jmx.reporter",
+        ],
+        anyway: &["[]"],
+        otherwise: NO_METRICS,
+    },
+    Foreign {
+        names: &[
+            "debug",
+            "log_level",
+            "log.queue",
+            "log.thread.name",
+            "log.connection.close",
+            "enabled_events",
+            "builtin.features",
+        ],
+        anyway: NONE,
+        otherwise: Ignored("the `tracing` subscriber chooses what is logged"),
+    },
+    Foreign { names: &["enable.random.seed"], anyway: YES, otherwise: OWN_WAY },
+    // What runs other code.
+    Foreign {
+        names: &["interceptor.classes", "interceptors", "plugin.library.paths"],
+        anyway: &["[]"],
+        otherwise: Refused("there are no interceptors or plugins"),
+    },
+    Foreign {
+        names: &["config.providers"],
+        anyway: &["[]"],
+        otherwise: Refused("providers are Java classes: values that refer to them cannot be looked up"),
+    },
+    Foreign {
+        names: &[
+            "error_cb",
+            "throttle_cb",
+            "stats_cb",
+            "log_cb",
+            "background_event_cb",
+            "socket_cb",
+            "connect_cb",
+            "closesocket_cb",
+            "open_cb",
+            "resolve_cb",
+            "consume_cb",
+            "rebalance_cb",
+            "offset_commit_cb",
+            "dr_cb",
+            "dr_msg_cb",
+            "partitioner_cb",
+            "msg_order_cmp",
+            "opaque",
+            "default_topic_conf",
+        ],
+        anyway: NONE,
+        otherwise: NO_CALLBACK,
+    },
+    Foreign {
+        names: &["key.serializer", "value.serializer", "key.deserializer", "value.deserializer"],
+        anyway: &[
+            "org.apache.kafka.common.serialization.StringSerializer",
+            "org.apache.kafka.common.serialization.ByteArraySerializer",
+            "org.apache.kafka.common.serialization.ByteBufferSerializer",
+            "org.apache.kafka.common.serialization.BytesSerializer",
+            "org.apache.kafka.common.serialization.StringDeserializer",
+            "org.apache.kafka.common.serialization.ByteArrayDeserializer",
+            "org.apache.kafka.common.serialization.ByteBufferDeserializer",
+            "org.apache.kafka.common.serialization.BytesDeserializer",
+        ],
+        otherwise: Ignored("keys and values are bytes, which the application makes and reads itself"),
+    },
+    Foreign {
+        names: &[
+            "schema.registry.*",
+            "basic.auth.*",
+            "bearer.auth.*",
+            "auto.register.schemas",
+            "use.latest.version",
+            "specific.avro.reader",
+            "key.subject.name.strategy",
+            "value.subject.name.strategy",
+        ],
+        anyway: NONE,
+        otherwise: Ignored("keys and values are bytes, which the application makes and reads itself"),
+    },
+    // Producing.
+    Foreign {
+        names: &["retries", "message.send.max.retries"],
+        anyway: &["2147483647"],
+        otherwise: Ignored("what fails is tried again until delivery.timeout.ms has passed"),
+    },
+    Foreign {
+        names: &["partitioner.class"],
+        anyway: &["null", "org.apache.kafka.clients.producer.internals.DefaultPartitioner"],
+        otherwise: Refused(
+            "keys are placed as Java's default partitioner places them; name partitions in code for another way",
+        ),
+    },
+    Foreign {
+        names: &["partitioner"],
+        anyway: &["murmur2_random"],
+        otherwise: Refused(
+            "keys are placed as Java places them, which is murmur2_random; librdkafka's default, consistent_random, \
+             would place them elsewhere",
+        ),
+    },
+    Foreign {
+        names: &["partitioner.ignore.keys"],
+        anyway: NO,
+        otherwise: Refused("records with the same key go to the same partition"),
+    },
+    Foreign { names: &["partitioner.adaptive.partitioning.enable"], anyway: NONE, otherwise: OWN_WAY },
+    Foreign { names: &["partitioner.availability.timeout.ms"], anyway: &["0"], otherwise: OWN_WAY },
+    Foreign { names: &["partitioner.rack.aware"], anyway: NO, otherwise: OWN_WAY },
+    Foreign {
+        names: &["transactional.id"],
+        anyway: &["null"],
+        otherwise: Refused("there are no transactions yet"),
+    },
+    Foreign {
+        names: &["transaction.two.phase.commit.enable"],
+        anyway: NO,
+        otherwise: Refused("there are no transactions yet"),
+    },
+    Foreign {
+        names: &["transaction.timeout.ms"],
+        anyway: NONE,
+        otherwise: Ignored("there are no transactions yet"),
+    },
+    Foreign {
+        names: &["enable.gapless.guarantee"],
+        anyway: NO,
+        otherwise: Refused("the records after one that failed are sent all the same"),
+    },
+    Foreign {
+        names: &["queuing.strategy"],
+        anyway: &["fifo"],
+        otherwise: Refused("records are sent in the order they came"),
+    },
+    Foreign {
+        names: &["queue.buffering.max.kbytes"],
+        anyway: NONE,
+        otherwise: Sets(|to, text| kibibytes(text, &mut to.producer.memory_bytes_max)),
+    },
+    Foreign { names: &["queue.buffering.max.messages"], anyway: &["0"], otherwise: OWN_WAY },
+    Foreign {
+        names: &[
+            "batch.num.messages",
+            "message.copy.max.bytes",
+            "queue.buffering.backpressure.threshold",
+            "sticky.partitioning.linger.ms",
+            "buffer.memory.allocation.strategy",
+            "block.on.buffer.full",
+            "timeout.ms",
+        ],
+        anyway: NONE,
+        otherwise: OWN_WAY,
+    },
+    Foreign {
+        names: &["delivery.report.only.error"],
+        anyway: NO,
+        otherwise: Ignored("each record's delivery tells what became of it"),
+    },
+    Foreign {
+        names: &["produce.offset.report"],
+        anyway: YES,
+        otherwise: Ignored("each record's delivery tells what became of it"),
+    },
+    Foreign {
+        names: &["compression.gzip.level"],
+        anyway: NONE,
+        otherwise: Sets(|to, text| level(text, &mut to.levels.gzip, Some(Compression::Gzip))),
+    },
+    Foreign {
+        names: &["compression.zstd.level"],
+        anyway: NONE,
+        otherwise: Sets(|to, text| level(text, &mut to.levels.zstd, Some(Compression::Zstd))),
+    },
+    Foreign {
+        names: &["compression.lz4.level"],
+        anyway: NONE,
+        otherwise: Ignored("the lz4 codec has one level"),
+    },
+    Foreign {
+        names: &["compression.level"],
+        anyway: NONE,
+        otherwise: Sets(|to, text| level(text, &mut to.levels.any, None)),
+    },
+    // Consuming.
+    Foreign {
+        names: &["enable.auto.commit", "auto.commit.enable", "enable.auto.offset.store"],
+        anyway: NO,
+        otherwise: NO_GROUPS,
+    },
+    Foreign {
+        names: &[
+            "group.*",
+            "session.timeout.ms",
+            "heartbeat.interval.ms",
+            "max.poll.interval.ms",
+            "partition.assignment.strategy",
+            "coordinator.query.interval.ms",
+            "auto.commit.interval.ms",
+            "offset.store.*",
+            "share.*",
+            "internal.leave.group.on.close",
+            "internal.throw.on.fetch.stable.offset.unsupported",
+        ],
+        anyway: NONE,
+        otherwise: NO_GROUPS,
+    },
+    Foreign {
+        names: &["queued.max.messages.kbytes"],
+        anyway: NONE,
+        otherwise: Sets(|to, text| kibibytes(text, &mut to.consumer.memory_bytes_max)),
+    },
+    Foreign {
+        names: &[
+            "max.poll.records",
+            "queued.min.messages",
+            "fetch.queue.backoff.ms",
+            "fetch.error.backoff.ms",
+            "consume.callback.max.messages",
+            "exclude.internal.topics",
+        ],
+        anyway: NONE,
+        otherwise: OWN_WAY,
+    },
+    Foreign {
+        names: &["enable.partition.eof"],
+        anyway: NO,
+        otherwise: Ignored("the end of a partition is no event"),
+    },
+];
+
+/// Memory as librdkafka counts it. It takes as little as 1 KiB, which is less than a batch.
+fn kibibytes(text: &str, to: &mut Option<usize>) -> Result<(), String> {
+    let most = usize::MAX >> 10;
+    let kind = Number { unit: Unit::Count, least: 1, most, floor: 1, ceiling: most };
+    *to = Some((kind.fit(kind.read(text)?)? << 10).max(MEMORY.least));
+    Ok(())
+}
+
+/// The level of one codec, or of any. -1 is the codec's own default, except for zstd, which has a level of that number.
+fn level(text: &str, to: &mut Option<i32>, of: Option<Compression>) -> Result<(), String> {
+    let (least, most) = match of.and_then(Compression::levels) {
+        Some(levels) => levels.into_inner(),
+        // librdkafka's bounds, which are lz4's.
+        None => (-1, 12),
+    };
+    let is_default = text == "-1" && of != Some(Compression::Zstd);
+    let kind = Number { unit: Unit::Count, least, most, floor: least, ceiling: most };
+    *to = if is_default { None } else { Some(kind.fit(kind.read(text)?)?) };
+    Ok(())
+}

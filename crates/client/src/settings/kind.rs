@@ -1,0 +1,296 @@
+//! How values are written in properties, and within which bounds they make sense.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Unit;
+use crate::Address;
+
+/// Reads, checks and writes the values of a setting of type `T`.
+pub(super) trait Kind<T> {
+    /// The value that `text`, which has no space around it, stands for.
+    fn read(&self, text: &str) -> Result<T, String>;
+
+    /// Moves a value to what the setting takes, or says why it takes none like it.
+    fn fit(&self, value: T) -> Result<T, String>;
+
+    /// As [`read`](Self::read) reads it.
+    fn write(&self, value: &T) -> String;
+
+    fn unit(&self) -> Unit;
+
+    /// The bounds, in words; empty where there are none.
+    fn bounds(&self) -> String {
+        String::new()
+    }
+}
+
+/// What stands for "no limit": longer than any program runs.
+pub(super) const NO_LIMIT: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// A time, in milliseconds.
+#[derive(Clone, Copy)]
+pub(super) struct Time {
+    /// Less than this is refused.
+    pub(super) least: Duration,
+    /// Less than this, if it is not refused, is taken as this: less would make a storm of requests.
+    pub(super) floor: Duration,
+    /// More than this is taken as this.
+    pub(super) ceiling: Duration,
+    /// The text that means no limit.
+    pub(super) no_limit: Option<&'static str>,
+}
+
+/// Any time.
+pub(super) const TIME: Time =
+    Time { least: Duration::ZERO, floor: Duration::ZERO, ceiling: NO_LIMIT, no_limit: None };
+/// A time without which nothing can be done.
+pub(super) const SOME_TIME: Time = Time { least: Duration::from_millis(1), ..TIME };
+
+impl Kind<Duration> for Time {
+    fn read(&self, text: &str) -> Result<Duration, String> {
+        if self.no_limit == Some(text) {
+            return Ok(NO_LIMIT);
+        }
+        // librdkafka takes fractions of a millisecond for linger.
+        let millis: f64 = parse(text, "a number of milliseconds")?;
+        if millis < 0.0 {
+            return Err(format!("{text} is below the least it takes, {} ms", millis_of(self.least)));
+        }
+        Duration::try_from_secs_f64(millis / 1000.0)
+            .map_err(|_| format!("{text:?} is not a number of milliseconds"))
+    }
+
+    fn fit(&self, value: Duration) -> Result<Duration, String> {
+        if value < self.least {
+            let (value, least) = (millis_of(value), millis_of(self.least));
+            return Err(format!("{value} ms is below the least it takes, {least} ms"));
+        }
+        Ok(value.max(self.floor).min(self.ceiling))
+    }
+
+    fn write(&self, value: &Duration) -> String {
+        match self.no_limit {
+            Some(word) if *value >= NO_LIMIT => word.into(),
+            _ => millis_of(*value).to_string(),
+        }
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Milliseconds
+    }
+
+    fn bounds(&self) -> String {
+        let mut bounds = Vec::new();
+        if self.least > Duration::ZERO {
+            bounds.push(format!("from {} ms", millis_of(self.least)));
+        }
+        if self.floor > Duration::ZERO {
+            bounds.push(format!("less than {0} ms is taken as {0} ms", millis_of(self.floor)));
+        }
+        if let Some(word) = self.no_limit {
+            bounds.push(format!("{word} means no limit"));
+        }
+        bounds.join("; ")
+    }
+}
+
+fn millis_of(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// A number that counts something: bytes, requests.
+#[derive(Clone, Copy)]
+pub(super) struct Number<T> {
+    pub(super) unit: Unit,
+    /// Less than this is refused.
+    pub(super) least: T,
+    /// More than this is refused.
+    pub(super) most: T,
+    /// Less than this, if it is not refused, is taken as this.
+    pub(super) floor: T,
+    /// More than this, if it is not refused, is taken as this.
+    pub(super) ceiling: T,
+}
+
+impl<T: Copy + Ord + fmt::Display + std::str::FromStr> Kind<T> for Number<T> {
+    fn read(&self, text: &str) -> Result<T, String> {
+        match text.parse::<T>() {
+            Ok(value) => Ok(value),
+            // What does not fit the type is a number all the same, and out of bounds.
+            Err(_) if text.parse::<i128>().is_ok_and(|number| number < 0) => Err(self.too_little(text)),
+            Err(_) if text.parse::<u128>().is_ok() => Err(self.too_much(text)),
+            Err(_) => parse(text, "a whole number"),
+        }
+    }
+
+    fn fit(&self, value: T) -> Result<T, String> {
+        match value {
+            value if value < self.least => Err(self.too_little(value)),
+            value if value > self.most => Err(self.too_much(value)),
+            value => Ok(value.max(self.floor).min(self.ceiling)),
+        }
+    }
+
+    fn write(&self, value: &T) -> String {
+        value.to_string()
+    }
+
+    fn unit(&self) -> Unit {
+        self.unit
+    }
+
+    fn bounds(&self) -> String {
+        let mut bounds = format!("{} to {}", self.least, self.most);
+        if self.floor > self.least {
+            bounds += &format!("; less than {0} is taken as {0}", self.floor);
+        }
+        if self.ceiling < self.most {
+            bounds += &format!("; more than {0} is taken as {0}", self.ceiling);
+        }
+        bounds
+    }
+}
+
+impl<T: fmt::Display> Number<T> {
+    fn too_little(&self, value: impl fmt::Display) -> String {
+        format!("{value} is below the least it takes, {}", self.least)
+    }
+
+    fn too_much(&self, value: impl fmt::Display) -> String {
+        format!("{value} is above the most it takes, {}", self.most)
+    }
+}
+
+/// A value that need not be set.
+pub(super) struct Optional<K>(pub(super) K);
+
+impl<T: Copy, K: Kind<T>> Kind<Option<T>> for Optional<K> {
+    fn read(&self, text: &str) -> Result<Option<T>, String> {
+        self.0.read(text).map(Some)
+    }
+
+    fn fit(&self, value: Option<T>) -> Result<Option<T>, String> {
+        value.map(|value| self.0.fit(value)).transpose()
+    }
+
+    fn write(&self, value: &Option<T>) -> String {
+        value.as_ref().map_or_else(String::new, |value| self.0.write(value))
+    }
+
+    fn unit(&self) -> Unit {
+        self.0.unit()
+    }
+
+    fn bounds(&self) -> String {
+        self.0.bounds()
+    }
+}
+
+/// Yes or no.
+pub(super) struct Flag;
+
+impl Kind<bool> for Flag {
+    fn read(&self, text: &str) -> Result<bool, String> {
+        // librdkafka's short forms, too.
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "t" | "1" => Ok(true),
+            "false" | "f" | "0" => Ok(false),
+            _ => Err(format!("{text:?} is neither true nor false")),
+        }
+    }
+
+    fn fit(&self, value: bool) -> Result<bool, String> {
+        Ok(value)
+    }
+
+    fn write(&self, value: &bool) -> String {
+        value.to_string()
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Flag
+    }
+}
+
+/// One of several words. The first of those with the same meaning is the one to write.
+pub(super) struct Choice<T: 'static>(pub(super) &'static str, pub(super) &'static [(&'static str, T)]);
+
+impl<T: Copy + PartialEq> Kind<T> for Choice<T> {
+    fn read(&self, text: &str) -> Result<T, String> {
+        let found = self.1.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+        let words = || self.1.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
+        found.map(|(_, value)| *value).ok_or_else(|| format!("{text:?} is none of {}", words()))
+    }
+
+    fn fit(&self, value: T) -> Result<T, String> {
+        Ok(value)
+    }
+
+    fn write(&self, value: &T) -> String {
+        let word = self.1.iter().find(|(_, known)| known == value);
+        word.map_or_else(String::new, |(word, _)| (*word).into())
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Text(self.0)
+    }
+}
+
+/// A name that goes over the wire.
+pub(super) struct Name;
+
+impl Kind<Arc<str>> for Name {
+    fn read(&self, text: &str) -> Result<Arc<str>, String> {
+        Ok(text.into())
+    }
+
+    fn fit(&self, value: Arc<str>) -> Result<Arc<str>, String> {
+        // Kafka writes the length of a string as an i16.
+        const BYTES_MAX: usize = i16::MAX as usize;
+        if value.len() > BYTES_MAX {
+            return Err(format!("it has {} bytes, and {BYTES_MAX} is the most it takes", value.len()));
+        }
+        Ok(value)
+    }
+
+    fn write(&self, value: &Arc<str>) -> String {
+        value.to_string()
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Text("name")
+    }
+}
+
+/// Brokers.
+pub(super) struct Addresses;
+
+impl Kind<Vec<Address>> for Addresses {
+    fn read(&self, text: &str) -> Result<Vec<Address>, String> {
+        Address::parse_list(text).map_err(|error| error.to_string())
+    }
+
+    fn fit(&self, value: Vec<Address>) -> Result<Vec<Address>, String> {
+        if value.is_empty() {
+            return Err("the list is empty; it wants one HOST:PORT at least".into());
+        }
+        Ok(value)
+    }
+
+    fn write(&self, value: &Vec<Address>) -> String {
+        value.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Text("host:port,host:port")
+    }
+}
+
+fn parse<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, String> {
+    text.parse().map_err(|_| match text {
+        "" => format!("it is empty, and wants {what}"),
+        _ => format!("{text:?} is not {what}"),
+    })
+}
