@@ -245,13 +245,16 @@ impl Ready {
         let mut inner = queue.inner();
         let is_news = inner.stopped.is_some() && (!inner.is_told || queue.is_taken());
         let has_something = !inner.batches.is_empty() || is_news;
-        if inner.is_listed || queue.is_paused() || !has_something {
+        if queue.is_paused() || !has_something {
             return;
         }
         if queue.is_taken() {
+            // It may still be in the consumer's line from before it was taken; whoever reads it does not look there.
             return queue.arrived.notify_one();
         }
-        inner.is_listed = true;
+        if std::mem::replace(&mut inner.is_listed, true) {
+            return;
+        }
         drop(inner);
         self.queues().push_back(Arc::clone(queue));
         self.arrived.notify_one();

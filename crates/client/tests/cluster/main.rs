@@ -309,6 +309,31 @@ async fn a_partition_taken_from_its_consumer_is_read_on_its_own() {
 }
 
 #[tokio::test]
+async fn a_partition_taken_with_records_in_its_queue_is_read_on_though_nobody_polls_its_consumer() {
+    let (_cluster, client) = start(1, &[("t", 2)]).await;
+    let producer = producer(&client).await;
+    let write = async |partition: i32| {
+        producer.send(Record::to("t").partition(partition).value("v")).await.expect("written");
+    };
+    write(0).await;
+    write(1).await;
+    let mut consumer = consumer(&client, "t", 2).await;
+    // One answer brings the records of both: the other partition is in line now.
+    read(&mut consumer, 1).await;
+    for mut partition in consumer.partitions() {
+        if partition.position() == Some(0) {
+            timeout(PATIENCE, partition.next()).await.expect("in time").expect("read");
+        }
+        for _ in 0..3 {
+            let index = partition.partition();
+            // Somebody waits before there is anything.
+            let (batch, ()) = tokio::join!(timeout(PATIENCE, partition.next()), write(index));
+            batch.expect("in time").expect("read");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_was_fetched_before_a_seek_is_never_delivered_after_it() {
     let (_cluster, client) = start(1, &[("t", 1)]).await;
     let producer = producer(&client).await;
