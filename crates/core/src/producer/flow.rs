@@ -26,7 +26,8 @@ impl<B: SealedBatch> Producer<B> {
         self.sinks.entry(broker).or_default()
     }
 
-    /// Something may have become possible for `slot`.
+    /// Something may have become possible for `slot`. A partition is in one list of its leader at most, and `listed`
+    /// says in which.
     pub(super) fn stir(&mut self, slot: Slot) {
         let partition = self.at(slot);
         let Some(leader) = partition.leader.filter(|_| partition.has_data()) else { return };
@@ -59,9 +60,7 @@ impl<B: SealedBatch> Producer<B> {
             for _ in 0..sink.waiting.len() {
                 let Some(slot) = sink.waiting.pop_front() else { break };
                 let partition = &mut partitions[slot.0 as usize];
-                if partition.leader != Some(*broker) || partition.listed != Listed::Waiting {
-                    continue;
-                }
+                debug_assert_eq!((partition.leader, partition.listed), (Some(*broker), Listed::Waiting));
                 partition.listed = Listed::No;
                 if !partition.may_fly(*broker, flights_max(settings), now) {
                     continue;
@@ -89,6 +88,8 @@ impl<B: SealedBatch> Producer<B> {
             _ => None,
         };
         let partition = self.at(slot);
+        // Answers find their batch by partition and request.
+        debug_assert!(partition.flights.iter().all(|flight| flight.request != id.0), "twice in a request");
         let mut closed = partition.queue.pop_front()?;
         let mut batch = closed.batch.take()?;
         let count = batch.record_count();

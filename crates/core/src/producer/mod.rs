@@ -210,14 +210,33 @@ impl<B: SealedBatch> Producer<B> {
 
     /// The cluster looks like this now.
     pub fn handle_metadata(&mut self, snapshot: &Snapshot, now: Instant) {
-        for index in 0..self.partitions.len() {
-            let slot = Slot(index as u32);
-            self.route(slot, snapshot, now);
+        let mut left = BTreeSet::new();
+        let mut changed = Vec::new();
+        for (index, partition) in self.partitions.iter_mut().enumerate() {
+            let before = partition.leader;
+            if Self::route(partition, snapshot) || partition.has_gap() {
+                changed.push(Slot(index as u32));
+            }
+            if partition.leader != before {
+                partition.listed = Listed::No;
+                left.extend(before);
+            }
+        }
+        // A partition that comes back before its old entry was met would be listed twice, and so travel twice in one
+        // request. Each list is gone through once, however many partitions leave it.
+        for broker in left {
+            let Some(sink) = self.sinks.get_mut(&broker) else { continue };
+            let stays = |slot: &Slot| self.partitions[slot.0 as usize].leader == Some(broker);
+            sink.waiting.retain(stays);
+            sink.ready.retain(stays);
+        }
+        for slot in changed {
+            self.land(slot, now);
         }
     }
 
-    fn route(&mut self, slot: Slot, snapshot: &Snapshot, now: Instant) {
-        let partition = &mut self.partitions[slot.0 as usize];
+    /// Takes over what `snapshot` says of a partition. Answers whether it is led otherwise than before.
+    fn route(partition: &mut Partition<B>, snapshot: &Snapshot) -> bool {
         let found = snapshot.partition(&partition.topic, partition.index);
         let (leader, epoch) = match &found {
             Ok((_, found)) => (found.leader, found.leader_epoch),
@@ -241,10 +260,7 @@ impl<B: SealedBatch> Producer<B> {
         if changed {
             partition.retry.hurry();
         }
-        if changed || partition.has_gap() {
-            partition.listed = Listed::No;
-            self.land(slot, now);
-        }
+        changed
     }
 
     /// The answer to [`poll_identity`](Self::poll_identity)'s question.
@@ -407,6 +423,7 @@ impl<B: SealedBatch> Producer<B> {
         let flights_max = flights_max(&self.settings);
         let (mut bytes, mut has_ids) = (0, true);
         while let Some(slot) = self.sink(broker).ready.pop_front() {
+            debug_assert_eq!((self.at(slot).leader, self.at(slot).listed), (Some(broker), Listed::Ready));
             self.at(slot).listed = Listed::No;
             if !self.at(slot).may_fly(broker, flights_max, now) || !self.at(slot).has_sealed() {
                 continue;

@@ -69,7 +69,7 @@ pub(super) struct Partition<B> {
     sequences: Sequences,
 }
 
-/// Where the partition is in its sink's lists.
+/// Where the partition is in the lists of its leader's sink: once at most, and in no other sink's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Listed {
     No,

@@ -19,6 +19,7 @@ mod simulation;
 pub(super) struct Fake {
     pub number: u32,
     pub records: i32,
+    pub bytes: usize,
 }
 
 impl SealedBatch for Fake {
@@ -27,7 +28,7 @@ impl SealedBatch for Fake {
     }
 
     fn bytes(&self) -> usize {
-        100
+        self.bytes
     }
 
     fn stamped(&mut self, identity: Option<(ProducerIdentity, i32)>) -> Bytes {
@@ -97,32 +98,41 @@ struct Lab {
 
 impl Lab {
     fn new(settings: Settings) -> Self {
+        Self::of(2, settings)
+    }
+
+    fn of(partitions: i32, settings: Settings) -> Self {
         let mut machine = Producer::new(settings, Rng::seeded(1));
-        for index in 0..2 {
+        for index in 0..partitions {
             machine.register(Arc::from("t"), index);
         }
         let mut lab = Self {
             machine,
             now: Instant::ORIGIN,
-            open: vec![vec![], vec![]],
+            open: vec![vec![]; partitions as usize],
             sent: vec![],
             settled: vec![],
             next: 0,
         };
-        lab.lead([(1, 0), (1, 0)]);
+        lab.lead(&vec![(1, 0); partitions as usize]);
         lab
     }
 
     /// As [`new`](Self::new), with a producer id.
     fn identified(settings: Settings) -> Self {
         let mut lab = Self::new(settings);
+        lab.learn_identity();
+        lab
+    }
+
+    fn learn_identity(&mut self) {
+        let lab = self;
         lab.append(0);
         assert!(lab.machine.poll_identity());
         lab.identify(7, 0);
         lab.answer(0, ErrorCode::NONE);
         lab.sent.clear();
         lab.settled.clear();
-        lab
     }
 
     fn identify(&mut self, producer_id: i64, producer_epoch: i16) {
@@ -132,8 +142,8 @@ impl Lab {
     }
 
     /// Sets leader and epoch of each partition.
-    fn lead(&mut self, leaders: [(i32, i32); 2]) {
-        self.machine.handle_metadata(&snapshot("t", &leaders), self.now);
+    fn lead(&mut self, leaders: &[(i32, i32)]) {
+        self.machine.handle_metadata(&snapshot("t", leaders), self.now);
         self.turn();
     }
 
@@ -142,7 +152,7 @@ impl Lab {
         let number = self.next;
         if self.open[slot as usize].is_empty() {
             self.next += 1;
-            self.open[slot as usize].push(Fake { number, records: 1 });
+            self.open[slot as usize].push(Fake { number, records: 1, bytes: 100 });
             self.machine.handle_opened(Slot(slot), self.now);
         } else {
             self.open[slot as usize][0].records += 1;
@@ -157,7 +167,7 @@ impl Lab {
         self.next += 1;
         self.machine.handle_opened(Slot(slot), self.now);
         let ticket = self.machine.handle_closed(Slot(slot), self.now);
-        self.machine.handle_sealed(ticket, Fake { number, records: 10 }, self.now);
+        self.machine.handle_sealed(ticket, Fake { number, records: 10, bytes: 100 }, self.now);
         self.turn();
         number
     }
@@ -223,6 +233,12 @@ impl Lab {
 pub(super) fn stamps(transmit: &Transmit) -> Vec<Stamp> {
     let partitions = transmit.request.topic_data.iter().flat_map(|topic| &topic.partition_data);
     partitions.map(|partition| Stamp::from_bytes(partition.records.as_deref().expect("records"))).collect()
+}
+
+/// The partitions that a request carries.
+pub(super) fn partitions(transmit: &Transmit) -> Vec<i32> {
+    let partitions = transmit.request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    partitions.map(|partition| partition.index).collect()
 }
 
 /// An answer to all partitions of a request.
@@ -379,7 +395,7 @@ fn after_a_failure_everything_in_flight_lands_before_it_is_sent_again_in_order()
     for index in 1..4 {
         lab.answer(index, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
     }
-    lab.lead([(2, 1), (1, 0)]);
+    lab.lead(&[(2, 1), (1, 0)]);
     let before = lab.stamps();
     lab.wait(1);
     let resent: Vec<_> = lab.stamps()[4..].iter().flatten().copied().collect();
@@ -391,7 +407,7 @@ fn after_a_failure_everything_in_flight_lands_before_it_is_sent_again_in_order()
 fn nothing_goes_to_a_new_leader_before_the_old_one_has_answered() {
     let mut lab = Lab::identified(settings());
     lab.fill(0);
-    lab.lead([(2, 1), (1, 0)]);
+    lab.lead(&[(2, 1), (1, 0)]);
     lab.fill(0);
     lab.wait(100);
     assert_eq!(lab.sent.len(), 1);
@@ -400,12 +416,50 @@ fn nothing_goes_to_a_new_leader_before_the_old_one_has_answered() {
     assert_eq!(lab.sent[1].broker, BrokerId(2));
 }
 
+/// Partitions that wait for their turn while their leader's epoch rises, or while they go to another broker and back.
+#[test]
+fn a_partition_is_never_twice_in_a_request() {
+    for moves in [vec![1, 1], vec![2, 1], vec![2, 2], vec![-1, 1]] {
+        // Two batches to a request and two requests at a time: partition 3 is ready and has to wait for the next one.
+        let mut lab = Lab::of(4, Settings { request_bytes_max: 250, in_flight_max: 2, ..settings() });
+        lab.learn_identity();
+        for slot in 0..4 {
+            lab.fill(slot);
+            lab.answer(lab.sent.len() - 1, ErrorCode::NONE);
+        }
+        lab.sent.clear();
+        lab.settled.clear();
+        for slot in [0, 0, 1, 2, 3, 3, 3] {
+            lab.fill(slot);
+        }
+        lab.answer(0, ErrorCode::NONE);
+        for (index, leader) in moves.iter().enumerate() {
+            lab.lead(&[(*leader, 1 + index as i32); 4]);
+        }
+        let mut answered = 1;
+        while answered < lab.sent.len() {
+            let mut numbers = partitions(&lab.sent[answered]);
+            numbers.sort_unstable();
+            numbers.dedup();
+            assert_eq!(numbers.len(), lab.stamps()[answered].len(), "{moves:?}");
+            if answered == 2 {
+                lab.lose(answered);
+                lab.wait(200);
+            } else {
+                lab.answer(answered, ErrorCode::NONE);
+            }
+            answered += 1;
+        }
+        assert_eq!(lab.settled.len(), 7, "{moves:?}: {}", lab.outcomes());
+    }
+}
+
 #[test]
 fn a_new_leader_ends_the_backoff() {
     let mut lab = Lab::identified(settings());
     lab.fill(0);
     lab.answer(0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
-    lab.lead([(2, 1), (1, 0)]);
+    lab.lead(&[(2, 1), (1, 0)]);
     assert_eq!(lab.sent.len(), 2);
     assert_eq!(lab.sent[1].broker, BrokerId(2));
 }
@@ -458,7 +512,7 @@ fn what_may_have_been_appended_is_never_sent_under_another_epoch() {
 fn the_delivery_timeout_ends_every_wait_and_tells_the_truth() {
     // Never sent: no leader.
     let mut lab = Lab::identified(settings());
-    lab.lead([(-1, 1), (1, 0)]);
+    lab.lead(&[(-1, 1), (1, 0)]);
     lab.append(0);
     lab.wait(9_999);
     assert_eq!(lab.outcomes(), "");
@@ -480,7 +534,7 @@ fn the_delivery_timeout_ends_every_wait_and_tells_the_truth() {
     let mut lab = Lab::identified(settings());
     lab.fill(0);
     lab.answer(0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
-    lab.lead([(-1, 1), (1, 0)]);
+    lab.lead(&[(-1, 1), (1, 0)]);
     lab.wait(10_000);
     assert_eq!(lab.outcomes(), "1f");
 
