@@ -2,14 +2,15 @@
 //! or one drain.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use milena_core::Rng;
 use milena_core::producer::Slot;
 use milena_wire::batch::{AppendError, BatchBuilder, Header};
 use milena_wire::pool::Pool;
 
-use super::delivery::BatchState;
+use super::delivery::Promise;
+use super::driver::{Event, Inbox};
 use crate::Record;
 use crate::budget::{Budget, Reservation};
 
@@ -19,6 +20,7 @@ pub(super) struct Accumulator {
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
     sticky: Arc<Sticky>,
+    inbox: Arc<Inbox>,
     batches: Mutex<Batches>,
 }
 
@@ -28,12 +30,14 @@ struct Batches {
     filled: Vec<OpenBatch>,
     /// What the last batch took: the next one begins with as much memory, as growing to it would copy the records.
     expected_bytes: usize,
+    /// No batch is opened any more.
+    is_closed: bool,
 }
 
 /// A batch that takes records.
 pub(super) struct OpenBatch {
     pub(super) builder: BatchBuilder,
-    pub(super) state: Arc<BatchState>,
+    pub(super) promise: Promise,
     pub(super) reservation: Reservation,
     /// Records whose sender waits for no delivery.
     pub(super) posted: u32,
@@ -43,29 +47,69 @@ pub(super) struct OpenBatch {
 pub(super) struct BatchSettings {
     pub(super) pool: Pool,
     pub(super) budget: Budget,
+    /// A batch takes no further record that would make it larger than this.
     pub(super) bytes_max: usize,
-    /// A record alone may be as large as a request.
+    /// The first record of a batch may be larger than that, up to this.
     pub(super) record_bytes_max: usize,
 }
 
 /// What became of an append.
 pub(super) enum Appended<T> {
-    /// It is in the open batch. `opened`: it is the first one there.
-    Done { result: T, opened: bool },
+    /// It is in the open batch.
+    Done(T),
     /// The open batch had no room for it and was closed. What is not bound to this partition goes to another one now.
     Filled,
     /// Memory is to be reserved first.
     NoRoom,
     /// No batch takes it.
-    TooLarge { bytes: usize, limit: usize },
+    TooLarge(TooLarge),
+    /// Nothing is taken any more.
+    Closed,
+}
+
+/// A record that no batch takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooLarge {
+    pub(super) bytes: usize,
+    pub(super) limit: usize,
 }
 
 /// The least that is reserved for a batch.
 const RESERVED_BYTES_MIN: usize = 1024;
+/// What is waited for beyond the record, so that a full budget is not handed out by the crumb.
+const ROOM_BYTES_MIN: usize = 4096;
+
+impl BatchSettings {
+    /// What has to be reserved before a batch is certain to take `record`, whether it is open or still to be opened.
+    ///
+    /// # Errors
+    /// When no batch will ever take it.
+    pub(super) fn room_for(&self, record: &Record<'_>, timestamp_ms: i64) -> Result<usize, TooLarge> {
+        let headers = record.header_slice();
+        let builder = BatchBuilder::new(&self.pool);
+        let (bytes, limit) =
+            (builder.encoded_bytes(timestamp_ms, record.key, record.value, headers), self.record_bytes_max);
+        if bytes > limit {
+            return Err(TooLarge { bytes, limit });
+        }
+        let bytes = builder.bytes().saturating_add(bytes_at_most(record, headers));
+        Ok(bytes.saturating_add(ROOM_BYTES_MIN).checked_next_power_of_two().unwrap_or(bytes))
+    }
+}
 
 impl Accumulator {
-    pub(super) fn new(slot: Slot, topic: Arc<str>, partition: i32, sticky: Arc<Sticky>) -> Self {
-        Self { slot, topic, partition, sticky, batches: Mutex::default() }
+    pub(super) fn new(
+        slot: Slot,
+        topic: Arc<str>,
+        partition: i32,
+        sticky: Arc<Sticky>,
+        inbox: Arc<Inbox>,
+    ) -> Self {
+        Self { slot, topic, partition, sticky, inbox, batches: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Batches> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Encodes `record` into the open batch. `room` is memory that was waited for. `result` makes what the caller wants
@@ -81,11 +125,12 @@ impl Accumulator {
         result: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Appended<T> {
         let headers = record.header_slice();
-        let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batches = self.lock();
         let opened = batches.open.is_none();
-        let expected_bytes = batches.expected_bytes;
+        let (expected_bytes, is_closed) = (batches.expected_bytes, batches.is_closed);
         let batch = match &mut batches.open {
             Some(batch) => batch,
+            _ if is_closed => return Appended::Closed,
             none => match self.open(expected_bytes, settings, room) {
                 Some(batch) => none.insert(batch),
                 None => return Appended::NoRoom,
@@ -99,11 +144,16 @@ impl Accumulator {
             Appended::NoRoom
         } else {
             match batch.builder.append(timestamp_ms, record.key, record.value, headers) {
-                Ok(index) => return Appended::Done { result: result(batch, index), opened },
-                Err(AppendError::TooLarge { bytes, limit }) => Appended::TooLarge { bytes, limit },
+                Ok(index) => {
+                    let result = result(batch, index);
+                    if opened {
+                        self.tell_opened(&mut batches, settings);
+                    }
+                    return Appended::Done(result);
+                }
+                Err(AppendError::TooLarge { bytes, limit }) => Appended::TooLarge(TooLarge { bytes, limit }),
                 Err(AppendError::Full) => {
-                    batches.close_open();
-                    self.sticky.leave(self.partition);
+                    self.fill(&mut batches);
                     return Appended::Filled;
                 }
             }
@@ -112,6 +162,27 @@ impl Accumulator {
             batches.open = None;
         }
         refused
+    }
+
+    /// Tells the driver of the batch that was opened.
+    ///
+    /// This happens before the lock is given back: nobody else's record gets into the batch before the driver's inbox
+    /// knows of it, so whoever flushes after an append is heard after the batch was.
+    #[cold]
+    fn tell_opened(&self, batches: &mut Batches, settings: &BatchSettings) {
+        self.inbox.push(Event::Opened(self.slot.0));
+        // A record that leaves room for no other one travels alone, and need not wait for any.
+        if batches.open.as_ref().is_some_and(|open| open.builder.bytes() >= settings.bytes_max) {
+            self.fill(batches);
+        }
+    }
+
+    /// Closes the open batch, which is full.
+    #[cold]
+    fn fill(&self, batches: &mut Batches) {
+        batches.close_open();
+        self.sticky.leave(self.partition);
+        self.inbox.push(Event::Filled(self.slot.0));
     }
 
     #[cold]
@@ -135,7 +206,7 @@ impl Accumulator {
             .record_bytes_max(settings.record_bytes_max);
         Some(OpenBatch {
             builder,
-            state: Arc::new(BatchState::new(Arc::clone(&self.topic), self.partition)),
+            promise: Promise::new(Arc::clone(&self.topic), self.partition),
             reservation,
             posted: 0,
         })
@@ -144,13 +215,20 @@ impl Accumulator {
     /// Takes the batches that are to be sealed, oldest first: those filled, and the open one too with `close`. Answers
     /// whether none is left open.
     pub(super) fn take(&self, close: bool, taken: &mut Vec<OpenBatch>) -> bool {
-        let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batches = self.lock();
         if close && batches.open.is_some() {
             self.sticky.leave(self.partition);
             batches.close_open();
         }
         taken.append(&mut batches.filled);
         batches.open.is_none()
+    }
+
+    /// Takes no further record. What was taken is in a batch that the driver has been told of.
+    pub(super) fn close(&self) {
+        let mut batches = self.lock();
+        batches.is_closed = true;
+        batches.close_open();
     }
 }
 
@@ -180,6 +258,7 @@ impl OpenBatch {
         if bytes > bytes_max && !self.builder.is_empty() {
             return true;
         }
+        // What was waited for is enough for the record: `BatchSettings::room_for`.
         if let Some(room) = room.take() {
             self.reservation.merge(room);
         }
@@ -267,6 +346,68 @@ mod tests {
         assert_eq!(lonely.current(), 0);
     }
 
+    fn partition() -> Accumulator {
+        Accumulator::new(Slot(0), "t".into(), 0, Arc::new(Sticky::new(1, 1)), Arc::default())
+    }
+
+    /// Whatever is waited for suffices, into a batch that is open and into a new one: whoever waits is not sent to wait
+    /// for the same again.
+    #[test]
+    fn a_record_that_got_its_room_is_taken() {
+        let budget = Budget::new(1 << 20);
+        let settings = BatchSettings {
+            pool: Pool::default(),
+            budget: budget.clone(),
+            bytes_max: 1 << 19,
+            record_bytes_max: 1 << 19,
+        };
+        for bytes in (0..40).map(|power| 1.3f64.powi(power) as usize) {
+            for (value, header) in [(bytes, 0), (0, bytes), (bytes, bytes)] {
+                let (value, header) = (vec![0; value], vec![0; header]);
+                let headers = [Header::new("h", Some(&header)), Header::new("", None)];
+                let record = Record::to("t").value(&value).headers(&headers);
+                for is_open in [false, true] {
+                    let partition = partition();
+                    let append = |record: &Record<'_>, room: &mut Option<Reservation>| {
+                        partition.append(record, 0, &settings, room, |_, _| ())
+                    };
+                    if is_open {
+                        assert!(matches!(append(&Record::to("t"), &mut None), Appended::Done(())));
+                    }
+                    let wanted = settings.room_for(&record, 0).expect("small enough");
+                    let mut room = Some(budget.try_reserve(wanted).expect("free"));
+                    // The rest belongs to others.
+                    let _others = budget.try_reserve(budget.available()).expect("free");
+                    assert!(matches!(append(&record, &mut room), Appended::Done(())), "{bytes} {is_open}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_larger_than_a_batch_travels_alone_and_at_once() {
+        let settings = BatchSettings {
+            pool: Pool::default(),
+            budget: Budget::new(1 << 20),
+            bytes_max: 1000,
+            record_bytes_max: 50_000,
+        };
+        let partition = partition();
+        let append = |bytes: usize| {
+            let value = vec![0; bytes];
+            partition.append(&Record::to("t").value(&value), 0, &settings, &mut None, |_, _| ())
+        };
+        let mut taken = Vec::new();
+        assert!(matches!(append(10_000), Appended::Done(())));
+        assert!(partition.take(false, &mut taken), "it is closed already");
+        assert!(matches!(append(10), Appended::Done(())));
+        assert!(matches!(append(10_000), Appended::Filled));
+        assert!(matches!(append(10_000), Appended::Done(())));
+        partition.take(true, &mut taken);
+        assert_eq!(taken.iter().map(|batch| batch.builder.record_count()).collect::<Vec<_>>(), [1, 1, 1]);
+        assert!(matches!(append(50_000), Appended::TooLarge(TooLarge { limit: 50_000, .. })));
+    }
+
     #[test]
     fn a_full_batch_takes_no_memory_for_what_it_refuses() {
         let budget = Budget::new(1 << 20);
@@ -276,12 +417,12 @@ mod tests {
             bytes_max: 1 << 16,
             record_bytes_max: 1 << 16,
         };
-        let partition = Accumulator::new(Slot(0), "t".into(), 0, Arc::new(Sticky::new(1, 1)));
+        let partition = partition();
         let record = Record::to("t").value(&[0; 10_000]);
         let append =
             || partition.append(&record, 0, &settings, &mut None, |batch, _| batch.reservation.bytes());
         for _ in 0..6 {
-            assert!(matches!(append(), Appended::Done { result, .. } if result <= 1 << 16));
+            assert!(matches!(append(), Appended::Done(result) if result <= 1 << 16));
         }
         assert!(matches!(append(), Appended::Filled));
         assert_eq!(budget.available(), (1 << 20) - (1 << 16));

@@ -60,6 +60,42 @@ pub struct Delivery {
     place: Option<usize>,
 }
 
+/// Whoever has a batch owes its deliveries an outcome, also when the batch is thrown away: that happens when the runtime
+/// that sends it ends.
+pub(super) struct Promise {
+    state: Arc<BatchState>,
+    /// It was handed to a connection.
+    was_sent: bool,
+}
+
+impl Promise {
+    pub(super) fn new(topic: Arc<str>, partition: i32) -> Self {
+        Self { state: Arc::new(BatchState::new(topic, partition)), was_sent: false }
+    }
+
+    pub(super) fn state(&self) -> Arc<BatchState> {
+        Arc::clone(&self.state)
+    }
+
+    pub(super) fn note_sent(&mut self) {
+        self.was_sent = true;
+    }
+
+    /// Settles the batch; the error, if it failed.
+    pub(super) fn settle(&self, outcome: Outcome) -> Option<Error> {
+        self.state.settle(outcome)
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if self.state.settlement.get().is_none() {
+            let (failure, maybe_written) = (Failure::Closed, self.was_sent);
+            self.state.settle(Outcome::Failed { failure, maybe_written, records: Vec::new() });
+        }
+    }
+}
+
 /// What all deliveries of a batch share.
 pub(super) struct BatchState {
     topic: Arc<str>,
@@ -74,12 +110,12 @@ enum Settlement {
 }
 
 impl BatchState {
-    pub(super) fn new(topic: Arc<str>, partition: i32) -> Self {
+    fn new(topic: Arc<str>, partition: i32) -> Self {
         Self { topic, partition, settlement: OnceLock::new(), waiting: Mutex::new(Vec::new()) }
     }
 
     /// Settles the batch; the error, if it failed. The first settlement counts.
-    pub(super) fn settle(&self, outcome: Outcome) -> Option<Error> {
+    fn settle(&self, outcome: Outcome) -> Option<Error> {
         let settlement = match outcome {
             Outcome::Written { base_offset, log_append_time_ms } => {
                 Settlement::Written { base_offset, log_append_time_ms }

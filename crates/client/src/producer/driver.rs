@@ -8,7 +8,7 @@
 //! ```
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use milena_core::metadata::{Destination, Snapshot};
 use milena_core::producer::{Acks, FlushId, Producer as Machine, RequestId, Settled, Ticket, Transmit};
@@ -40,18 +40,45 @@ pub(super) enum Event {
 /// Where handles leave events. They come once per batch, so a mutex is cheap.
 #[derive(Default)]
 pub(super) struct Inbox {
-    events: Mutex<Vec<Event>>,
+    left: Mutex<Left>,
     arrived: Notify,
 }
 
+#[derive(Default)]
+struct Left {
+    events: Vec<Event>,
+    /// Nobody takes them any more.
+    is_closed: bool,
+}
+
 impl Inbox {
+    /// Leaves an event; dropped, if the driver has ended.
     pub(super) fn push(&self, event: Event) {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        {
+            let mut left = self.left();
+            if left.is_closed {
+                return;
+            }
+            left.events.push(event);
+        }
         self.arrived.notify_one();
     }
 
-    fn take(&self, events: &mut Vec<Event>) {
-        std::mem::swap(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner), events);
+    pub(super) fn take(&self, events: &mut Vec<Event>) {
+        std::mem::swap(&mut self.left().events, events);
+    }
+
+    fn close(&self) {
+        let events = {
+            let mut left = self.left();
+            left.is_closed = true;
+            std::mem::take(&mut left.events)
+        };
+        drop(events);
+    }
+
+    fn left(&self) -> MutexGuard<'_, Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -240,11 +267,7 @@ impl Driver {
         let snapshot = Arc::clone(&self.snapshot.borrow_and_update());
         for name in self.topics.names() {
             if let Ok(topic) = snapshot.topic(&name) {
-                self.topics.learn(topic, |added| {
-                    if !added.is_empty() {
-                        self.inbox.push(Event::Register(added));
-                    }
-                });
+                self.topics.learn(topic);
             }
         }
         self.machine.handle_metadata(&snapshot, self.now());
@@ -317,10 +340,28 @@ impl Driver {
 
     fn settle(&self, settled: Settled<Parcel>) {
         let Settled { batch, outcome, .. } = settled;
-        if let Some(error) = batch.state.settle(outcome)
+        if let Some(error) = batch.promise.settle(outcome)
             && batch.posted > 0
         {
             self.failures.note(batch.posted, error);
+        }
+    }
+}
+
+/// The runtime ends, and this with it: whoever waits is told, and whoever comes later too.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.inbox.close();
+        self.topics.close();
+        for accumulator in self.topics.accumulators() {
+            accumulator.take(true, &mut self.taken);
+        }
+        // A machine that panicked is not asked; each batch says for itself that it may have been written.
+        if !std::thread::panicking() {
+            self.machine.handle_close(&Failure::Closed);
+            while let Some(settled) = self.machine.poll_settled() {
+                self.settle(settled);
+            }
         }
     }
 }

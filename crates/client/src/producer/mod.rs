@@ -12,7 +12,6 @@ mod seal;
 mod topics;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use milena_core::backoff::Backoff;
@@ -21,7 +20,7 @@ use milena_core::{Failure, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
-use self::accumulator::{Appended, BatchSettings, OpenBatch};
+use self::accumulator::{Appended, BatchSettings, OpenBatch, TooLarge};
 pub use self::delivery::{Delivery, Receipt};
 use self::driver::{Driver, Event, Parts};
 use self::seal::{Backlog, Sealer};
@@ -73,7 +72,6 @@ struct Shared {
     parts: Parts,
     batches: BatchSettings,
     enqueue_timeout: Duration,
-    is_closed: AtomicBool,
 }
 
 /// Sets a producer up; see [`Client::producer`].
@@ -102,8 +100,8 @@ impl Producer {
     /// Records of one partition are written in the order in which these calls return.
     ///
     /// # Errors
-    /// When the topic or partition does not exist, the record is larger than a batch may be or its timestamp is negative,
-    /// there is no room in time, or the producer was closed. Nothing was written then.
+    /// When the topic or partition does not exist, the record is larger than a record may be or its timestamp is
+    /// negative, there is no room in time, or the producer was closed. Nothing was written then.
     ///
     /// # Cancel safety
     /// Dropped before it returns, nothing was taken.
@@ -114,7 +112,7 @@ impl Producer {
     pub fn enqueue(&self, record: Record<'_>) -> impl Future<Output = Result<Delivery, Error>> + Send {
         async move {
             let timestamp_ms = record.timestamp_or_now().map_err(|time| no_time(&record, time))?;
-            let take = |batch: &mut OpenBatch, index| (Arc::clone(&batch.state), index);
+            let take = |batch: &mut OpenBatch, index| (batch.promise.state(), index);
             let (state, index) = match self.append_now(&record, timestamp_ms, &mut None, take) {
                 Step::Done(taken) => taken?,
                 Step::Wait(wait) => self.append(&record, timestamp_ms, wait, take).await?,
@@ -157,7 +155,8 @@ impl Producer {
     pub async fn flush(&self) -> Result<(), Error> {
         let (done, flushed) = oneshot::channel();
         self.0.parts.inbox.push(Event::Flush(done));
-        flushed.await.map_err(|_| Error::new("flushing", Failure::Closed))?;
+        let ended = |_| Error::new("flushing: the runtime that sends the records has ended", Failure::Closed);
+        flushed.await.map_err(ended)?;
         match self.0.parts.failures.take() {
             None => Ok(()),
             Some((count, first)) => {
@@ -176,7 +175,8 @@ impl Producer {
     /// # Cancel safety
     /// Dropped, the producer is closed all the same.
     pub async fn close(&self) -> Result<(), Error> {
-        self.0.is_closed.store(true, Ordering::Release);
+        // First: the flush then covers whatever got in.
+        self.0.parts.topics.close();
         self.flush().await
     }
 
@@ -188,31 +188,15 @@ impl Producer {
         room: &mut Option<Reservation>,
         take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Step<T> {
-        if self.0.is_closed.load(Ordering::Acquire) {
-            return Step::Done(Err(Error::new(doing(record), Failure::Closed)));
-        }
         let Some(topic) = self.0.parts.topics.get(record.topic) else { return Step::Wait(Wait::Topic) };
         // A partition that is not there may have come since we looked.
         let Ok(accumulator) = topic.accumulator(record) else { return Step::Wait(Wait::Topic) };
-        let appended = accumulator.append(record, timestamp_ms, &self.0.batches, room, take);
-        if !matches!(appended, Appended::Done { opened: false, .. }) {
-            self.tell(accumulator.slot.0, &appended);
-        }
-        match appended {
-            Appended::Done { result, .. } => Step::Done(Ok(result)),
-            Appended::TooLarge { bytes, limit } => Step::Done(Err(too_large(record, bytes, limit))),
+        match accumulator.append(record, timestamp_ms, &self.0.batches, room, take) {
+            Appended::Done(result) => Step::Done(Ok(result)),
+            Appended::TooLarge(TooLarge { bytes, limit }) => Step::Done(Err(too_large(record, bytes, limit))),
+            Appended::Closed => Step::Done(Err(closed(record))),
             Appended::Filled => Step::Wait(Wait::Turn),
             Appended::NoRoom => Step::Wait(Wait::Room),
-        }
-    }
-
-    /// Tells the driver of batches opened and filled.
-    #[cold]
-    fn tell<T>(&self, slot: u32, appended: &Appended<T>) {
-        match appended {
-            Appended::Done { opened: true, .. } => self.0.parts.inbox.push(Event::Opened(slot)),
-            Appended::Filled => self.0.parts.inbox.push(Event::Filled(slot)),
-            Appended::Done { .. } | Appended::NoRoom | Appended::TooLarge { .. } => {}
         }
     }
 
@@ -228,17 +212,17 @@ impl Producer {
         let deadline = self.0.client.0.clock.after(self.0.enqueue_timeout);
         let mut room = None;
         loop {
+            // Whatever is waited for may be there already, again and again: others run all the same, among them whoever
+            // makes room and whoever watches the time. And a full batch leaves while it is in the processor's caches,
+            // and before there are more of them.
+            tokio::task::yield_now().await;
             match wait {
-                // The full batch leaves while it is in the processor's caches, and before there are more of them.
-                Wait::Turn => {
-                    tokio::task::yield_now().await;
-                    self.0.parts.backlog.turn().await;
-                }
+                Wait::Turn => self.0.parts.backlog.turn().await,
                 Wait::Topic => self.learn(record, deadline).await?,
                 Wait::Room => {
                     // What is there already is not reserved twice.
                     drop(room.take());
-                    room = Some(self.room(record, deadline).await?);
+                    room = Some(self.room(record, timestamp_ms, deadline).await?);
                 }
             }
             match self.append_now(record, timestamp_ms, &mut room, &mut take) {
@@ -249,9 +233,16 @@ impl Producer {
     }
 
     /// Memory for a batch that takes `record`.
-    async fn room(&self, record: &Record<'_>, deadline: Instant) -> Result<Reservation, Error> {
-        let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-        let wanted = (bytes + ROOM_BYTES_MIN).next_power_of_two();
+    async fn room(
+        &self,
+        record: &Record<'_>,
+        timestamp_ms: i64,
+        deadline: Instant,
+    ) -> Result<Reservation, Error> {
+        let wanted = match self.0.batches.room_for(record, timestamp_ms) {
+            Ok(wanted) => wanted,
+            Err(TooLarge { bytes, limit }) => return Err(too_large(record, bytes, limit)),
+        };
         let reserve = self.0.batches.budget.reserve(wanted);
         timeout_at(self.0.client.0.clock.timer(deadline), reserve).await.map_err(|_| {
             let failure = Failure::Undelivered { after: self.0.enqueue_timeout, last: None };
@@ -266,10 +257,12 @@ impl Producer {
         if known() == Some(Ok(())) {
             return Ok(());
         }
+        if self.0.parts.topics.is_closed() {
+            return Err(closed(record));
+        }
         let failed = |failure| Error::with_maybe_written(doing(record), failure, false);
         let topic = self.0.client.topic(record.topic, deadline).await.map_err(failed)?;
-        let register = |added| self.0.parts.inbox.push(Event::Register(added));
-        self.0.parts.topics.learn(&topic, register);
+        self.0.parts.topics.learn(&topic);
         match known() {
             Some(Err(count)) => {
                 let why = format!("the topic has {count} partitions, counted from 0");
@@ -295,9 +288,6 @@ enum Wait {
     Room,
 }
 
-/// What is waited for at least, so that a full budget is not handed out by the crumb.
-const ROOM_BYTES_MIN: usize = 4096;
-
 #[cold]
 fn doing(record: &Record<'_>) -> String {
     match record.chosen_partition() {
@@ -314,9 +304,14 @@ fn no_time(record: &Record<'_>, timestamp_ms: i64) -> Error {
 }
 
 #[cold]
+fn closed(record: &Record<'_>) -> Error {
+    Error::new(doing(record), Failure::Closed)
+}
+
+#[cold]
 fn too_large(record: &Record<'_>, bytes: usize, limit: usize) -> Error {
     let why = format!(
-        "the record takes {bytes} bytes, above the limit of {limit} (batch_bytes_max); nothing was sent"
+        "the record takes {bytes} bytes, above the limit of {limit} (record_bytes_max); nothing was sent"
     );
     Error::caller(doing(record), why)
 }
@@ -354,9 +349,16 @@ impl ProducerBuilder {
         self
     }
 
-    /// Sets how large a batch may become, in bytes before compression. Default 1 000 000.
+    /// Sets when a batch is full, in bytes before compression. Default 1 000 000; 0 sends every record alone. A larger
+    /// record travels alone, up to [`ProducerSettings::record_bytes_max`].
     pub fn batch_bytes_max(mut self, bytes: usize) -> Self {
         self.settings.batch_bytes_max = bytes;
+        self
+    }
+
+    /// Sets how large a record may be, in bytes, encoded and before compression. Default 1 048 576.
+    pub fn record_bytes_max(mut self, bytes: usize) -> Self {
+        self.settings.record_bytes_max = bytes;
         self
     }
 
@@ -405,9 +407,10 @@ impl ProducerBuilder {
                 max: client.0.settings.client.retry_backoff_max,
             },
         };
+        let inbox = Arc::default();
         let parts = Parts {
-            inbox: Arc::default(),
-            topics: Arc::new(Topics::new(client.rng())),
+            topics: Arc::new(Topics::new(client.rng(), Arc::clone(&inbox))),
+            inbox,
             failures: Arc::default(),
             backlog: Arc::new(Backlog::new(settings.batch_bytes_max)),
         };
@@ -420,17 +423,12 @@ impl ProducerBuilder {
         let batches = BatchSettings {
             pool: client.0.pool.clone(),
             budget: client.0.produce_budget.clone(),
-            bytes_max: settings.batch_bytes_max,
-            record_bytes_max: settings.batch_bytes_max,
+            // A broker that takes no larger record takes no larger batch either.
+            bytes_max: settings.batch_bytes_max.min(settings.record_bytes_max),
+            record_bytes_max: settings.record_bytes_max,
         };
         let enqueue_timeout = settings.enqueue_timeout;
-        Ok(Producer(Arc::new(Shared {
-            client,
-            parts,
-            batches,
-            enqueue_timeout,
-            is_closed: AtomicBool::new(false),
-        })))
+        Ok(Producer(Arc::new(Shared { client, parts, batches, enqueue_timeout })))
     }
 }
 

@@ -14,13 +14,13 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use super::accumulator::OpenBatch;
-use super::delivery::BatchState;
+use super::delivery::Promise;
 use crate::budget::Reservation;
 
 /// A sealed batch and who waits for it.
 pub(super) struct Parcel {
     sealed: milena_wire::batch::SealedBatch,
-    pub(super) state: Arc<BatchState>,
+    pub(super) promise: Promise,
     pub(super) posted: u32,
     /// Held until the batch is settled.
     _reservation: Reservation,
@@ -39,6 +39,7 @@ impl SealedBatch for Parcel {
         if let Some((identity, sequence)) = identity {
             self.sealed.stamp(identity.id.0, identity.epoch, sequence);
         }
+        self.promise.note_sent();
         self.sealed.bytes()
     }
 }
@@ -188,13 +189,13 @@ fn parcel(
     batch: OpenBatch,
     seal: impl FnOnce(milena_wire::batch::BatchBuilder) -> milena_wire::batch::SealedBatch,
 ) -> Parcel {
-    let OpenBatch { builder, state, mut reservation, posted } = batch;
+    let OpenBatch { builder, promise, mut reservation, posted } = batch;
     let uncompressed = builder.bytes();
     let sealed = seal(builder);
     if sealed.encoded_bytes() < uncompressed {
         reservation.resize(sealed.encoded_bytes().next_power_of_two());
     }
-    Parcel { sealed, state, posted, _reservation: reservation }
+    Parcel { sealed, promise, posted, _reservation: reservation }
 }
 
 #[cfg(test)]

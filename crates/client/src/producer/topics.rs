@@ -3,7 +3,7 @@
 //! What is known is never forgotten, so a table that only grows will do: chains of cells that are set once.
 
 use std::hash::{BuildHasher as _, BuildHasherDefault};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use milena_core::Rng;
 use milena_core::metadata::Topic;
@@ -12,12 +12,14 @@ use milena_core::producer::Slot;
 use rustc_hash::FxHasher;
 
 use super::accumulator::{Accumulator, Sticky};
+use super::driver::{Event, Inbox};
 use crate::Record;
 
 pub(super) struct Topics {
     /// Topics by the hash of their name.
     chains: [Cell<TopicEntry>; CHAINS],
     registry: Mutex<Registry>,
+    inbox: Arc<Inbox>,
 }
 
 type Cell<T> = OnceLock<Box<T>>;
@@ -29,6 +31,8 @@ struct Registry {
     names: Vec<Arc<str>>,
     next_slot: u32,
     rng: Rng,
+    /// Nothing is taken any more.
+    is_closed: bool,
 }
 
 pub(super) struct TopicEntry {
@@ -46,10 +50,11 @@ struct Partitions {
 }
 
 impl Topics {
-    pub(super) fn new(rng: Rng) -> Self {
+    pub(super) fn new(rng: Rng, inbox: Arc<Inbox>) -> Self {
         Self {
             chains: std::array::from_fn(|_| Cell::new()),
-            registry: Mutex::new(Registry { names: Vec::new(), next_slot: 0, rng }),
+            registry: Mutex::new(Registry { names: Vec::new(), next_slot: 0, rng, is_closed: false }),
+            inbox,
         }
     }
 
@@ -72,9 +77,9 @@ impl Topics {
         &self.chains[hash as usize % CHAINS]
     }
 
-    /// Takes the partitions of `topic` in, and tells `register` of those that are new, in the order of their slots.
-    pub(super) fn learn(&self, topic: &Topic, register: impl FnOnce(Vec<Arc<Accumulator>>)) {
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Takes the partitions of `topic` in, and tells the driver of those that are new, in the order of their slots.
+    pub(super) fn learn(&self, topic: &Topic) {
+        let mut registry = self.registry();
         let count = topic.partitions.len() as u32;
         let known = self.get(&topic.name);
         let mut all = known.map(|known| known.partitions().to_vec()).unwrap_or_default();
@@ -89,11 +94,15 @@ impl Topics {
         for index in all.len() as i32..count as i32 {
             let slot = Slot(registry.next_slot);
             registry.next_slot += 1;
-            let accumulator = Accumulator::new(slot, Arc::clone(&topic.name), index, Arc::clone(&sticky));
+            let (name, inbox) = (Arc::clone(&topic.name), Arc::clone(&self.inbox));
+            let accumulator = Accumulator::new(slot, name, index, Arc::clone(&sticky), inbox);
+            if registry.is_closed {
+                accumulator.close();
+            }
             added.push(Arc::new(accumulator));
         }
         all.extend(added.iter().cloned());
-        register(added);
+        self.inbox.push(Event::Register(added));
         sticky.set_count(count);
         let partitions = Partitions { all, grown: Cell::new() };
         match known {
@@ -109,7 +118,28 @@ impl Topics {
 
     /// The names of all topics.
     pub(super) fn names(&self) -> Vec<Arc<str>> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner).names.clone()
+        self.registry().names.clone()
+    }
+
+    /// Takes nothing more, in whatever topic. What was taken before is in batches that the driver has been told of.
+    pub(super) fn close(&self) {
+        self.registry().is_closed = true;
+        self.accumulators().iter().for_each(|accumulator| accumulator.close());
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.registry().is_closed
+    }
+
+    /// The partitions of all topics.
+    pub(super) fn accumulators(&self) -> Vec<Arc<Accumulator>> {
+        let entries = self.names();
+        let entries = entries.iter().filter_map(|name| self.get(name));
+        entries.flat_map(|entry| entry.partitions().iter().cloned()).collect()
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -167,14 +197,21 @@ mod tests {
 
     #[test]
     fn many_topics_are_found_and_grow() {
-        let topics = Topics::new(Rng::seeded(1));
-        let mut slots = Vec::new();
+        let inbox = Arc::new(Inbox::default());
+        let topics = Topics::new(Rng::seeded(1), Arc::clone(&inbox));
         for round in 1..=3 {
             for index in 0..1000 {
-                topics.learn(&topic(&format!("topic-{index}"), round), |added| {
-                    slots.extend(added.iter().map(|accumulator| accumulator.slot.0));
-                });
+                topics.learn(&topic(&format!("topic-{index}"), round));
             }
+        }
+        // Fewer than before is old news.
+        topics.learn(&topic("topic-0", 1));
+        let mut events = Vec::new();
+        inbox.take(&mut events);
+        let mut slots = Vec::new();
+        for event in events {
+            let Event::Register(added) = event else { panic!("nothing else happened") };
+            slots.extend(added.iter().map(|accumulator| accumulator.slot.0));
         }
         assert_eq!(slots, (0..3000).collect::<Vec<_>>(), "slots are given out in order");
         assert_eq!(topics.names().len(), 1000);
@@ -191,7 +228,5 @@ mod tests {
             assert_eq!(chosen(i32::MIN).err(), Some(3));
         }
         assert!(topics.get("topic-1000").is_none());
-        // Fewer than before is old news.
-        topics.learn(&topic("topic-0", 1), |_| panic!("nothing is new"));
     }
 }

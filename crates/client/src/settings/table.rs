@@ -245,8 +245,13 @@ settings! {
         idempotence: bool = (true), Flag, ["enable.idempotence"], [];
         /// How long a batch waits for more records while its broker is busy. An idle broker never waits.
         linger: Duration = (5 ms), TIME, ["linger.ms"], ["queue.buffering.max.ms"];
-        /// Bytes of the records of one batch, before compression. The default is just under what brokers take.
+        /// A batch is full when one more record would make it larger than these bytes, before compression. The default
+        /// is just under what brokers take; 0 sends every record alone. A record that is larger travels alone.
         batch_bytes_max: usize = (1_000_000 bytes), Number { ceiling: 1 << 30, ..BYTES }, ["batch.size"], [];
+        /// Bytes of the largest record, encoded and before compression; no batch of several records is larger either.
+        /// For larger records raise the topic's `max.message.bytes` as well.
+        record_bytes_max: usize = (1 MiB), Number { least: 1, ceiling: 1 << 30, ..BYTES },
+            ["max.request.size"], ["message.max.bytes"];
         /// How batches are compressed.
         compression: Compression = (Compression::None), COMPRESSION, ["compression.type"], ["compression.codec"];
         /// The codec's level. None is the codec's own default. Properties: those of Java are for one codec each, and
@@ -259,7 +264,7 @@ settings! {
         /// How long a call may wait for a topic to be looked up and for room.
         enqueue_timeout: Duration = (1 min), TIME, ["max.block.ms"], [];
         /// Bytes of the batches of one request.
-        request_bytes_max: usize = (8 MiB), Number { least: 1, ..BYTES }, ["max.request.size"], ["message.max.bytes"];
+        request_bytes_max: usize = (8 MiB), Number { least: 1, ..BYTES }, [], [];
         /// Requests in flight to one broker. The default is the most that keeps idempotence; properties that only
         /// raise it keep idempotence, and 5.
         in_flight_max: usize = (5), Number { unit: Unit::Count, least: 1, most: 1_000_000, floor: 1, ceiling: 1_000_000 },

@@ -2,6 +2,7 @@
 
 mod memory;
 mod mistakes;
+mod producing;
 mod stops;
 
 use std::collections::BTreeMap;
@@ -388,7 +389,7 @@ async fn admin_makes_describes_and_deletes() {
 #[tokio::test]
 async fn mistakes_are_told_at_once_and_nothing_was_written() {
     let (_cluster, client) = start(1, &[("t", 2)]).await;
-    let producer = client.producer().batch_bytes_max(1000).build().await.expect("built");
+    let producer = client.producer().record_bytes_max(1000).build().await.expect("built");
     let large = vec![0; 2000];
     let check = |error: Error, part: &str| {
         assert!(error.to_string().contains(part), "{error}");

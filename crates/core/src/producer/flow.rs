@@ -269,9 +269,9 @@ impl<B: SealedBatch> Producer<B> {
     }
 
     pub(super) fn settle(&mut self, slot: Slot, closed: Closed<B>, outcome: Outcome) {
-        self.flushes.leave(closed.generation);
-        // A batch that is still being sealed is settled when it comes: `handle_sealed`.
+        // A batch that is still being sealed is settled when it comes, and a flush waits for it: `handle_sealed`.
         if let Some(batch) = closed.batch {
+            self.flushes.leave(closed.generation);
             self.settled.push_back(Settled { slot, batch, outcome });
         }
     }

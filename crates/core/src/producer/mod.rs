@@ -139,8 +139,14 @@ impl<B: SealedBatch> Producer<B> {
         slot
     }
 
-    /// The accumulator opened a batch for `slot`.
+    /// The accumulator opened a batch for `slot`. Told once of each batch and in their order, before any flush that is to
+    /// wait for one of its records.
     pub fn handle_opened(&mut self, slot: Slot, now: Instant) {
+        if let Some(unheard) = self.at(slot).unheard.checked_sub(1) {
+            // It has left already.
+            self.at(slot).unheard = unheard;
+            return;
+        }
         let generation = self.flushes.enter();
         self.at(slot).opens.push_back(Open { since: now, generation });
         self.timers.push(Reverse((now + self.settings.linger, Timer::Slot(slot))));
@@ -154,19 +160,21 @@ impl<B: SealedBatch> Producer<B> {
         self.next_ticket += 1;
         let open = match self.at(slot).opens.pop_front() {
             Some(open) => open,
-            // Closed before we heard that it was opened.
-            None => Open { since: now, generation: self.flushes.enter() },
+            None => {
+                self.at(slot).unheard += 1;
+                Open { since: now, generation: self.flushes.enter() }
+            }
         };
+        let generation = open.generation;
         if self.ended.is_some() {
             // Sealed only to be given back.
-            self.flushes.leave(open.generation);
-            return Ticket { slot, number, sink: None };
+            return Ticket { slot, number, generation, sink: None };
         }
         let partition = self.at(slot);
         partition.queue.push_back(Closed {
             ticket: number,
             opened: open.since,
-            generation: open.generation,
+            generation,
             batch: None,
             sequence: None,
             uncertain: false,
@@ -177,20 +185,18 @@ impl<B: SealedBatch> Producer<B> {
             self.sink(leader).sealing += 1;
         }
         self.arm_deadline(slot, now);
-        Ticket { slot, number, sink }
+        Ticket { slot, number, generation, sink }
     }
 
     /// The accumulator has nothing open for `slot`.
     pub fn handle_emptied(&mut self, slot: Slot) {
+        debug_assert!(self.at(slot).opens.is_empty(), "each batch is told of once");
         self.at(slot).flushing = false;
-        while let Some(open) = self.at(slot).opens.pop_front() {
-            self.flushes.leave(open.generation);
-        }
     }
 
     /// The batch of `ticket` is ready.
     pub fn handle_sealed(&mut self, ticket: Ticket, batch: B, now: Instant) {
-        let Ticket { slot, number, sink } = ticket;
+        let Ticket { slot, number, generation, sink } = ticket;
         if let Some(broker) = sink {
             self.sink(broker).sealing -= 1;
             self.stirred.insert(broker);
@@ -201,6 +207,7 @@ impl<B: SealedBatch> Producer<B> {
             None => {
                 let timeout = Failure::Undelivered { after: self.settings.delivery_timeout, last: None };
                 let failure = self.ended.clone().unwrap_or(timeout);
+                self.flushes.leave(generation);
                 self.settled.push_back(Settled { slot, batch, outcome: failed(failure, false) });
             }
         }

@@ -60,6 +60,8 @@ pub(super) struct Partition<B> {
     /// Why routing has no place for this partition.
     pub unrouted: Option<Failure>,
     pub opens: VecDeque<Open>,
+    /// Batches that were closed before we heard that they were opened.
+    pub unheard: u32,
     pub queue: VecDeque<Closed<B>>,
     pub flights: VecDeque<Flight<B>>,
     pub retry: Retry,
@@ -100,6 +102,7 @@ impl<B> Partition<B> {
             leader_epoch: None,
             unrouted: None,
             opens: VecDeque::new(),
+            unheard: 0,
             queue: VecDeque::new(),
             flights: VecDeque::new(),
             retry: Retry::default(),

@@ -60,6 +60,8 @@ pub struct Slot(pub u32);
 pub struct Ticket {
     pub(super) slot: Slot,
     pub(super) number: u64,
+    /// The generation of flushes that waits for it, should it be given up before it is sealed.
+    pub(super) generation: u64,
     pub(super) sink: Option<BrokerId>,
 }
 

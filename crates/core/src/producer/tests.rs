@@ -602,6 +602,33 @@ fn a_flush_sends_at_once_and_waits_for_what_came_before_it_only() {
 }
 
 #[test]
+fn a_flush_waits_for_a_batch_that_timed_out_while_it_was_being_sealed() {
+    let mut lab = Lab::identified(settings());
+    lab.machine.handle_opened(Slot(0), lab.now);
+    let ticket = lab.machine.handle_closed(Slot(0), lab.now);
+    let flush = lab.machine.handle_flush();
+    lab.wait(11_000);
+    assert_eq!((lab.outcomes().as_str(), lab.machine.poll_flushed()), ("", None));
+    lab.machine.handle_sealed(ticket, Fake { number: 9, records: 1, bytes: 100 }, lab.now);
+    lab.turn();
+    assert_eq!((lab.outcomes().as_str(), lab.machine.poll_flushed()), ("9f", Some(flush)));
+}
+
+#[test]
+fn a_batch_that_left_before_it_was_told_of_holds_no_flush_up() {
+    let mut lab = Lab::identified(settings());
+    let ticket = lab.machine.handle_closed(Slot(0), lab.now);
+    lab.machine.handle_sealed(ticket, Fake { number: 9, records: 1, bytes: 100 }, lab.now);
+    lab.turn();
+    lab.answer(0, ErrorCode::NONE);
+    lab.lead(&[(-1, 1), (1, 0)]);
+    lab.machine.handle_opened(Slot(0), lab.now);
+    let flush = lab.machine.handle_flush();
+    lab.turn();
+    assert_eq!((lab.outcomes().as_str(), lab.machine.poll_flushed()), ("9w", Some(flush)));
+}
+
+#[test]
 fn a_flush_of_nothing_is_complete_at_once() {
     let mut lab = Lab::new(settings());
     let flush = lab.machine.handle_flush();

@@ -117,7 +117,7 @@ impl World {
         let mut settings = settings();
         settings.delivery_timeout = Duration::from_secs(if seed.is_multiple_of(2) { 5 } else { 60 });
         settings.request_timeout = Duration::from_secs(2);
-        if seed % 3 == 0 {
+        if seed.is_multiple_of(3) {
             // Little goes out at a time, so that partitions wait for their turn.
             (settings.request_bytes_max, settings.in_flight_max) = (300, 2);
         }

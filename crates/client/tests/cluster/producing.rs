@@ -1,0 +1,156 @@
+//! What a program that writes may rely on, whatever else happens at the same time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+
+use milena::Delivery;
+use tokio::runtime;
+
+use super::*;
+
+/// Runs `test` on a thread of its own, so that what never yields is told from what takes long.
+fn on_one_thread(test: impl Future<Output = ()> + Send + 'static) {
+    let (done, is_done) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+        runtime.expect("built").block_on(test);
+        let _ = done.send(());
+    });
+    is_done.recv_timeout(PATIENCE).expect("it panicked, or a future never yields");
+}
+
+/// Half of the memory is held by a batch whose thread belongs to somebody else, and the record's headers alone take
+/// more than the other half.
+#[test]
+fn a_record_with_large_headers_waits_for_room_and_lets_others_run() {
+    on_one_thread(async {
+        const BUDGET: usize = 64 << 10;
+        let (cluster, _) = start(1, &[("t", 1)]).await;
+        let builder = Client::builder().bootstrap(cluster.bootstrap()).memory_bytes_max(2 * BUDGET);
+        let client = builder.connect().await.expect("connected");
+        let producer =
+            client.producer().compression(Compression::Lz4).batch_bytes_max(30_000).settings(|settings| {
+                settings.enqueue_timeout = Duration::from_millis(500);
+            });
+        let producer = producer.build().await.expect("built");
+        producer.send(Record::to("t").value("first")).await.expect("written");
+
+        let (release, released) = mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || released.recv());
+        producer.post(Record::to("t").value(&vec![0; 20_000])).await.expect("taken");
+        let header = vec![0; 40_000];
+        let record = || Record::to("t").header("h", &header);
+
+        timeout(Duration::from_millis(50), producer.post(record())).await.expect_err("no room yet");
+        timeout(Duration::from_millis(50), producer.enqueue(record())).await.expect_err("no room yet");
+        let error = producer.post(record()).await.expect_err("there is no room in time");
+        assert!(error.to_string().contains("waiting for room in the producer's memory"), "{error}");
+
+        drop(release);
+        busy.await.expect("ended").expect_err("nothing was sent");
+        producer.send(record()).await.expect("there is room again");
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_flush_waits_for_everything_taken_before_it_whoever_opened_the_batch() {
+    let (_cluster, client) = start(1, &[("t", 1)]).await;
+    let producer = producer(&client).await;
+    producer.send(Record::to("t").value("warm")).await.expect("written");
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let producer = producer.clone();
+            tokio::spawn(async move {
+                for round in 0..2000 {
+                    let delivery = producer.enqueue(Record::to("t").value("v")).await.expect("taken");
+                    producer.flush().await.expect("flushed");
+                    assert!(delivery.is_settled(), "round {round}");
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        timeout(PATIENCE, task).await.expect("in time").expect("settled");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_taken_while_another_task_closes_is_settled_when_it_is_closed() {
+    let (_cluster, client) = start(1, &[("t", 1)]).await;
+    for _ in 0..100 {
+        let producer = producer(&client).await;
+        producer.send(Record::to("t").value("warm")).await.expect("written");
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let tasks: Vec<_> = (0..3)
+            .map(|_| {
+                let (producer, is_closed) = (producer.clone(), Arc::clone(&is_closed));
+                tokio::spawn(async move {
+                    let mut last: Option<Delivery> = None;
+                    loop {
+                        match producer.enqueue(Record::to("t").value("v")).await {
+                            Ok(delivery) => last = Some(delivery),
+                            Err(error) => {
+                                assert!(error.is_fatal() && !error.maybe_written(), "{error}");
+                                break;
+                            }
+                        }
+                    }
+                    while !is_closed.load(Ordering::Acquire) {
+                        tokio::task::yield_now().await;
+                    }
+                    assert!(last.is_none_or(|delivery| delivery.is_settled()));
+                })
+            })
+            .collect();
+        timeout(PATIENCE, producer.close()).await.expect("in time").expect("flushed");
+        is_closed.store(true, Ordering::Release);
+        for task in tasks {
+            timeout(PATIENCE, task).await.expect("in time").expect("settled");
+        }
+    }
+}
+
+/// The producer was built on a runtime that is gone, and its handles live on in another.
+#[test]
+fn when_the_runtime_ends_nobody_waits_for_ever() {
+    let here = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("built");
+    let there = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("built");
+    let (cluster, _) = here.block_on(start(1, &[("t", 2), ("u", 1)]));
+    let bootstrap = cluster.bootstrap().to_owned();
+    let (client, producer) = there.block_on(async {
+        let client = Client::connect(&bootstrap).await.expect("connected");
+        let producer = producer(&client).await;
+        producer.send(Record::to("t").partition(0).value("written")).await.expect("written");
+        (client, producer)
+    });
+    let (delivery, awaited, flush) = here.block_on(async {
+        cluster.stop_node(1).await.expect("stopped");
+        let delivery = producer.enqueue(Record::to("t").partition(0).value("lost")).await.expect("taken");
+        let other = producer.enqueue(Record::to("t").partition(1).value("lost")).await.expect("taken");
+        let flushing = producer.clone();
+        (delivery, tokio::spawn(other), tokio::spawn(async move { flushing.flush().await }))
+    });
+    drop(there);
+    here.block_on(async {
+        let in_time = |what| move |_| panic!("{what} hangs");
+        let error = timeout(PATIENCE, delivery).await.unwrap_or_else(in_time("a delivery"));
+        assert!(error.expect_err("not written").is_fatal());
+        let error = timeout(PATIENCE, awaited).await.unwrap_or_else(|_| panic!("an awaited delivery hangs"));
+        assert!(error.expect("ran").expect_err("not written").is_fatal());
+        let flushed = timeout(PATIENCE, flush).await.unwrap_or_else(|_| panic!("a flush hangs"));
+        assert!(flushed.expect("ran").is_err());
+        for record in [Record::to("t").value("late"), Record::to("u").value("late")] {
+            let error =
+                timeout(PATIENCE, producer.post(record)).await.unwrap_or_else(|_| panic!("post hangs"));
+            assert!(error.expect_err("nobody sends it").is_fatal());
+        }
+        let flushed = timeout(PATIENCE, producer.flush()).await.unwrap_or_else(|_| panic!("flush hangs"));
+        flushed.expect_err("nobody sends anything");
+        timeout(PATIENCE, producer.close())
+            .await
+            .unwrap_or_else(|_| panic!("close hangs"))
+            .expect_err("late");
+        drop(client);
+    });
+}
