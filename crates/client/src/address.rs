@@ -4,7 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use milena_core::metadata::Broker;
+
 /// Where something listens: a host name or an IP address, and a port.
+///
+/// Read from text it may have `PLAINTEXT://` in front. `SSL://`, `SASL_SSL://` and `SASL_PLAINTEXT://` are refused until
+/// there are TLS and SASL.
 ///
 /// ```
 /// use milena::Address;
@@ -22,11 +27,18 @@ pub struct Address {
 
 /// Where Kafka listens unless told otherwise.
 const PORT_DEFAULT: u16 = 9092;
+/// Kafka's security protocols that need TLS or SASL, as `security.protocol` and listeners name them.
+const ENCRYPTED: [&str; 3] = ["SSL", "SASL_SSL", "SASL_PLAINTEXT"];
 
 impl Address {
     /// An address out of its parts. An IPv6 address goes without brackets here.
     pub fn new(host: impl Into<Arc<str>>, port: u16) -> Self {
         Self { host: host.into(), port }
+    }
+
+    /// Where `broker` says that it listens.
+    pub(crate) fn of(broker: &Broker) -> Self {
+        Self::new(Arc::clone(&broker.host), broker.port)
     }
 
     /// The host.
@@ -50,8 +62,20 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = |why: &str| crate::Error::caller(format!("reading the address {text:?}"), why);
-        // librdkafka and Java's listeners write a protocol in front.
-        let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
+        // librdkafka and Java's listeners write a security protocol in front.
+        let bare = match text.split_once("://") {
+            None => text,
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("PLAINTEXT") => rest,
+            // Going on without what the name asks for would send records and passwords in plain text.
+            Some((scheme, _)) => {
+                let known = ENCRYPTED.iter().any(|known| known.eq_ignore_ascii_case(scheme));
+                return Err(wrong(&if known {
+                    format!("this release has no TLS and no SASL, so it cannot connect by {scheme}")
+                } else {
+                    format!("{scheme:?} is no security protocol of Kafka's; write host:port")
+                }));
+            }
+        };
         let (host, port) = match bare.strip_prefix('[') {
             Some(rest) => {
                 let (host, port) = rest.split_once(']').ok_or_else(|| wrong("the bracket is not closed"))?;
@@ -103,5 +127,21 @@ mod tests {
         check("a:b", None);
         check("a:70000", None);
         check("[::1:9092", None);
+        check("plaintext://a:1", Some(("a", 1)));
+        check("PLAINTEXT://", None);
+    }
+
+    #[test]
+    fn a_security_protocol_that_is_not_there_is_refused_and_named() {
+        for scheme in ["SSL", "SASL_SSL", "SASL_PLAINTEXT", "ssl"] {
+            let error = format!("{scheme}://a:1").parse::<Address>().expect_err("no TLS, no SASL");
+            let text = error.to_string();
+            assert!(text.contains(&format!("cannot connect by {scheme}")), "{text}");
+            assert!(text.contains("has no TLS and no SASL"), "{text}");
+        }
+        for scheme in ["https", "kafka", "PLAIN TEXT", ""] {
+            let error = Address::parse_list(&format!("b:1,{scheme}://a:1")).expect_err("unknown");
+            assert!(error.to_string().contains("no security protocol of Kafka's"), "{error}");
+        }
     }
 }
