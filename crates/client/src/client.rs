@@ -6,22 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use milena_core::backoff::Backoff;
-use milena_core::metadata::{
-    Broker, COORDINATOR_BY_KEY, Coordinated, Destination, LeaderHint, Snapshot, Topic,
-};
-use milena_core::{BrokerId, Failure, Instant, Notice, Rng};
-use milena_messages::Request;
+use milena_core::metadata::{LeaderHint, Snapshot};
+use milena_core::{Failure, Notice, Rng};
 use milena_wire::Str;
 use milena_wire::pool::{BufferPool, Pool};
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout_at;
 
+pub(crate) use crate::ask::address_of;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::connect::{Connect, Connector, Tcp};
-use crate::connection::{Call, Link, LinkSettings, Links, Reply, Typed};
+use crate::connection::{LinkSettings, Links};
 use crate::control::{Control, Event};
 use crate::settings::{ClientSettings, Properties, Settings};
+use crate::topics::Concerns;
 use crate::{Address, Admin, ConsumerBuilder, Error, ProducerBuilder};
 
 /// A cluster, known. Cheap to clone; clones share everything.
@@ -49,7 +47,8 @@ pub(crate) struct Shared {
     pub(crate) link_settings: LinkSettings,
     pub(crate) produce_budget: Budget,
     pub(crate) fetch_budget: Budget,
-    links: Arc<Links>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) concerns: Concerns,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     events: mpsc::Sender<Event>,
     rng: Mutex<Rng>,
@@ -65,10 +64,6 @@ pub struct ClientBuilder {
     mistake: Option<Error>,
 }
 
-/// How long a connection may take to say that a deadline has passed.
-const GRACE: Duration = Duration::from_millis(100);
-/// Attempts at a request that is safe to repeat, before its failure is told: with the default backoff, within a second.
-const ATTEMPTS_MAX: u32 = 4;
 /// Things the control task has not looked at yet. Who finds it full waits, or tells it the same again soon.
 const EVENTS: usize = 1024;
 
@@ -202,132 +197,8 @@ impl Client {
         Backoff { min: settings.retry_backoff, max: settings.retry_backoff_max }
     }
 
-    /// `name` with its partitions, looked up if need be. A topic that nobody knows is waited for a moment.
-    ///
-    /// # Cancel safety
-    /// A lookup that was begun goes on for others; nothing else is left behind.
-    pub(crate) async fn topic(&self, name: &str, deadline: Instant) -> Result<Arc<Topic>, Failure> {
-        if let Ok(topic) = self.snapshot().topic_state(name) {
-            return Ok(topic);
-        }
-        let mut snapshot = self.watch_snapshot();
-        let name: Arc<str> = Arc::from(name);
-        let since = self.0.clock.now();
-        self.tell(Event::Topic(Arc::clone(&name))).await?;
-        let unknown_until = deadline.min(since + self.0.settings.client.unknown_topic_wait);
-        loop {
-            let state = {
-                let current = snapshot.borrow_and_update();
-                current.topic_state(&name)
-            };
-            let (until, failure) = match state {
-                Ok(topic) => return Ok(topic),
-                Err(state) if state.is_final => {
-                    self.tell(Event::Forget(name)).await?;
-                    return Err(state.failure);
-                }
-                Err(state) if state.is_unknown => (unknown_until, state.failure),
-                Err(state) => (deadline, state.failure),
-            };
-            match timeout_at(self.0.clock.timer(until), snapshot.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(Failure::Closed),
-                Err(_) => {
-                    self.tell(Event::Forget(name)).await?;
-                    return Err(failure);
-                }
-            }
-        }
-    }
-
-    async fn tell(&self, event: Event) -> Result<(), Failure> {
+    pub(crate) async fn tell(&self, event: Event) -> Result<(), Failure> {
         self.0.events.send(event).await.map_err(|_| Failure::Closed)
-    }
-
-    /// One request to one broker, and its answer.
-    ///
-    /// # Cancel safety
-    /// The request may have been sent and acted upon; its answer is thrown away when it comes.
-    pub(crate) async fn ask<R: Request + Send + Sync + 'static>(
-        &self,
-        destination: &Destination,
-        request: R,
-        deadline: Instant,
-    ) -> Result<R::Response, Failure> {
-        self.ask_up_to(i16::MAX, destination, request, deadline).await
-    }
-
-    /// As [`ask`](Self::ask), for a request that cannot be written at versions above `version_max`.
-    pub(crate) async fn ask_up_to<R: Request + Send + Sync + 'static>(
-        &self,
-        version_max: i16,
-        destination: &Destination,
-        request: R,
-        deadline: Instant,
-    ) -> Result<R::Response, Failure> {
-        let snapshot = self.snapshot();
-        let broker = snapshot.route(destination)?.or_else(|| self.any_broker(&snapshot));
-        let broker = broker.ok_or_else(|| Failure::NoRoute(Arc::from("no broker is known")))?;
-        let link = self.0.links.to(&address_of(&snapshot, broker)?);
-        let deadline = deadline.min(self.0.clock.after(self.0.settings.client.request_timeout));
-        ask_on(&link, self.0.clock, Typed { request, version_max }, deadline).await
-    }
-
-    /// As [`ask`](Self::ask), for a request that may be repeated: a few attempts, with backoff.
-    pub(crate) async fn ask_again<R: Request + Clone + Send + Sync + 'static>(
-        &self,
-        destination: &Destination,
-        request: &R,
-        deadline: Instant,
-    ) -> Result<R::Response, Failure> {
-        let backoff = self.retry_backoff();
-        let mut rng = self.rng();
-        for attempt in 1.. {
-            let failure = match self.ask(destination, request.clone(), deadline).await {
-                Err(failure) if failure.is_retriable() && attempt < ATTEMPTS_MAX => failure,
-                outcome => return outcome,
-            };
-            self.metadata_is_outdated();
-            let again = self.0.clock.after(backoff.delay(attempt, &mut rng));
-            if again >= deadline {
-                return Err(failure);
-            }
-            tokio::time::sleep_until(self.0.clock.timer(again)).await;
-        }
-        unreachable!("the last attempt returns")
-    }
-
-    /// The coordinator of a group or a transactional producer, asked for until there is one: the first group of a
-    /// cluster waits for a topic to be made.
-    pub(crate) async fn find_coordinator(
-        &self,
-        of: Coordinated,
-        deadline: Instant,
-    ) -> Result<Broker, Failure> {
-        let backoff = self.retry_backoff();
-        let mut rng = self.rng();
-        for attempt in 1.. {
-            let asked = self.ask_up_to(COORDINATOR_BY_KEY, &Destination::Any, of.request(), deadline).await;
-            let failure = match asked.and_then(|response| Coordinated::coordinator(&response)) {
-                Ok(broker) => {
-                    self.tell(Event::Coordinator(of, broker.clone())).await?;
-                    return Ok(broker);
-                }
-                Err(failure) => failure,
-            };
-            let again = self.0.clock.after(backoff.delay(attempt, &mut rng));
-            if !failure.is_retriable() || again >= deadline {
-                return Err(failure);
-            }
-            tokio::time::sleep_until(self.0.clock.timer(again)).await;
-        }
-        unreachable!("the last attempt returns")
-    }
-
-    fn any_broker(&self, snapshot: &Snapshot) -> Option<BrokerId> {
-        let index =
-            self.0.rng.lock().unwrap_or_else(PoisonError::into_inner).below(snapshot.brokers.len() as u32);
-        snapshot.brokers.keys().nth(index as usize).copied()
     }
 }
 
@@ -336,30 +207,6 @@ impl Client {
 pub(crate) fn report(notice: &Notice) {
     let Notice { doing, failure, failures } = notice;
     tracing::warn!(target: "milena", "{doing} failed {failures} times in a row: {failure}; trying again");
-}
-
-/// Where `broker` listens.
-pub(crate) fn address_of(snapshot: &Snapshot, broker: BrokerId) -> Result<Address, Failure> {
-    let found = snapshot.brokers.get(&broker);
-    let found = found.ok_or_else(|| Failure::NoRoute(format!("broker {broker} is not up").into()))?;
-    Ok(Address::new(Arc::clone(&found.host), found.port))
-}
-
-/// One request on one link.
-pub(crate) async fn ask_on<R: Request + Send + Sync + 'static>(
-    link: &Link,
-    clock: Clock,
-    request: Typed<R>,
-    deadline: Instant,
-) -> Result<R::Response, Failure> {
-    let (reply, outcome) = Reply::channel();
-    let timeout = deadline - clock.now();
-    link.send(Call::new(request, deadline, timeout, reply));
-    // The connection watches the deadline too and knows better what happened; this is for when there is none yet.
-    match timeout_at(clock.timer(deadline + GRACE), outcome).await {
-        Ok(outcome) => outcome.unwrap_or(Err(Failure::Closed))?.decode(),
-        Err(_) => Err(Failure::TimedOut { peer: link.peer(), after: timeout, sent: true }),
-    }
 }
 
 impl ClientBuilder {
@@ -468,7 +315,9 @@ impl ClientBuilder {
 
         let (publish, snapshot) = watch::channel(Arc::new(first));
         let (events, inbox) = mpsc::channel(EVENTS);
-        tokio::spawn(control.run(publish, inbox));
+        // As many as there are users of topics, twice.
+        let (concerns, concerned) = mpsc::unbounded_channel();
+        tokio::spawn(control.run(publish, inbox, concerned));
         let half = of_client.memory_bytes_max / 2;
         Ok(Client(Arc::new(Shared {
             produce_budget: Budget::new(settings.producer.memory_bytes_max.unwrap_or(half)),
@@ -477,6 +326,7 @@ impl ClientBuilder {
             pool: self.pool,
             link_settings,
             links,
+            concerns,
             snapshot,
             events,
             rng: Mutex::new(rng),

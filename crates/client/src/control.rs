@@ -2,28 +2,24 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use milena_core::backoff::Backoff;
 use milena_core::metadata::{Broker, Coordinated, LeaderHint, Refresh, RefreshSettings, Snapshot};
 use milena_core::{Failure, Rng};
 use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
 use crate::Address;
-use crate::client::{ask_on, report};
+use crate::ask::{addresses_of, ask_any};
+use crate::client::report;
 use crate::clock::{Clock, sleep_until};
 use crate::connection::{Links, Typed};
 use crate::settings::ClientSettings;
+use crate::topics::Concern;
 
 /// What the control task is told.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Someone needs this topic.
-    Topic(Arc<str>),
-    /// Nobody waits for this topic any more.
-    Forget(Arc<str>),
     /// Someone met an answer that does not fit the metadata.
     Outdated,
     /// Answers named new leaders.
@@ -38,9 +34,6 @@ pub(crate) struct Control {
     links: Arc<Links>,
     rng: Rng,
 }
-
-/// A broker that has not answered for this long is probably down, and another may know.
-const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 type Asking = Pin<Box<dyn Future<Output = Result<MetadataResponse, Failure>> + Send>>;
 
@@ -60,6 +53,7 @@ impl Control {
         mut self,
         publish: watch::Sender<Arc<Snapshot>>,
         mut events: mpsc::Receiver<Event>,
+        mut concerns: mpsc::UnboundedReceiver<Concern>,
     ) {
         let settings = RefreshSettings {
             age_max: self.settings.metadata_age_max,
@@ -68,16 +62,23 @@ impl Control {
         let mut refresh = Refresh::new(settings, Rng::seeded(self.rng.next_u64()), self.clock.now());
         let mut asking: Option<Asking> = None;
         loop {
+            // All that is there goes in before anything is decided: a topic that was just taken up is not forgotten.
+            while let Ok(concern) = concerns.try_recv() {
+                self.handle_concern(&mut refresh, concern);
+            }
             if let Some(notice) = refresh.poll_notice() {
                 report(&notice);
+            }
+            let forgotten = refresh.poll_forgotten(self.clock.now());
+            if !forgotten.is_empty() {
+                let next = publish.borrow().without(&forgotten);
+                publish.send_replace(Arc::new(next));
             }
             if let Some(ask) = refresh.poll_ask(self.clock.now()) {
                 asking = Some(self.begin(&publish.borrow(), ask.topics));
             }
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(Event::Topic(topic)) => refresh.handle_topic(&topic),
-                    Some(Event::Forget(topic)) => refresh.handle_forgotten(&topic),
                     Some(Event::Outdated) => refresh.handle_outdated(),
                     Some(Event::Hints(hints)) => {
                         let next = publish.borrow().with_hints(&hints);
@@ -91,12 +92,13 @@ impl Control {
                     }
                     None => return,
                 },
+                Some(concern) = concerns.recv() => self.handle_concern(&mut refresh, concern),
                 outcome = answered(&mut asking) => {
                     asking = None;
                     match outcome {
                         Ok(response) => {
-                            let next = publish.borrow().merge(&response, false);
-                            refresh.handle_answer(&next, self.clock.now());
+                            let mut next = publish.borrow().merge(&response, false);
+                            refresh.handle_answer(&mut next, self.clock.now());
                             self.forget_links(&next);
                             publish.send_replace(Arc::new(next));
                         }
@@ -112,23 +114,22 @@ impl Control {
         }
     }
 
+    fn handle_concern(&self, refresh: &mut Refresh, concern: Concern) {
+        match concern {
+            Concern::Taken(topic) => refresh.handle_interest(&topic),
+            Concern::GivenBack(topic) => refresh.handle_given_back(&topic, self.clock.now()),
+            Concern::Doubt => refresh.handle_doubt(self.clock.now()),
+            Concern::Changed => refresh.handle_changed(),
+        }
+    }
+
     fn begin(&mut self, snapshot: &Snapshot, topics: Vec<Arc<str>>) -> Asking {
-        let mut addresses: Vec<_> = snapshot
-            .brokers
-            .values()
-            .map(|broker| Address::new(Arc::clone(&broker.host), broker.port))
-            .collect();
+        let mut addresses = addresses_of(snapshot);
         let start = self.rng.below(addresses.len() as u32) as usize;
         addresses.rotate_left(start);
         // When all known brokers are gone, the bootstrap servers may know others (KIP-899).
-        addresses.extend(
-            self.settings
-                .bootstrap
-                .iter()
-                .filter(|address| !addresses.contains(address))
-                .cloned()
-                .collect::<Vec<_>>(),
-        );
+        let more = self.settings.bootstrap.iter().filter(|address| !addresses.contains(address));
+        addresses.extend(more.cloned().collect::<Vec<_>>());
         let control = Self {
             settings: self.settings.clone(),
             clock: self.clock,
@@ -138,35 +139,7 @@ impl Control {
         Box::pin(async move { control.ask(addresses, &topics).await })
     }
 
-    /// Asks one after another until one answers. One that stays silent does not hold the others up: the next is asked
-    /// meanwhile, and the first answer counts.
     async fn ask(&self, addresses: Vec<Address>, topics: &[Arc<str>]) -> Result<MetadataResponse, Failure> {
-        let mut addresses = addresses.into_iter();
-        let mut asked = JoinSet::new();
-        let mut failures = Vec::new();
-        loop {
-            match addresses.next() {
-                Some(address) => drop(asked.spawn(self.ask_one(&address, topics))),
-                None if asked.is_empty() => return Err(Failure::all(failures)),
-                None => {}
-            }
-            let patience = (addresses.len() > 0).then(|| self.clock.after(SILENCE_MAX));
-            tokio::select! {
-                Some(outcome) = asked.join_next() => match outcome {
-                    Ok(Ok(response)) => return Ok(response),
-                    Ok(Err(failure)) => failures.push(failure),
-                    Err(_) => failures.push(Failure::Closed),
-                },
-                () = sleep_until(self.clock, patience) => {}
-            }
-        }
-    }
-
-    fn ask_one(
-        &self,
-        address: &Address,
-        topics: &[Arc<str>],
-    ) -> impl Future<Output = Result<MetadataResponse, Failure>> + Send + use<> {
         let topic =
             |topic: &Arc<str>| MetadataRequestTopic { name: Some((&**topic).into()), ..Default::default() };
         let request = MetadataRequest {
@@ -174,9 +147,9 @@ impl Control {
             allow_auto_topic_creation: self.settings.auto_create_topics,
             ..Default::default()
         };
+        let request = Typed { request, version_max: i16::MAX };
         let limit = self.settings.connect_timeout.min(self.settings.request_timeout);
-        let (link, clock, deadline) = (self.links.to(address), self.clock, self.clock.after(limit));
-        async move { ask_on(&link, clock, Typed { request, version_max: i16::MAX }, deadline).await }
+        ask_any(&self.links, self.clock, addresses, &request, |now| now + limit).await
     }
 
     /// Keeps the ways to brokers that are up and to the bootstrap servers.

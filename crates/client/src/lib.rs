@@ -35,6 +35,7 @@
 
 mod address;
 mod admin;
+mod ask;
 mod budget;
 mod client;
 mod clock;
@@ -46,6 +47,7 @@ mod error;
 mod producer;
 mod record;
 mod settings;
+mod topics;
 
 pub use address::Address;
 pub use admin::{

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use crate::failure::Obstacle;
 use crate::{Failure, Instant, Rng};
 
-/// The bounds of a backoff. `retry.backoff.ms` and `retry.backoff.max.ms` in Kafka's terms.
+/// The bounds of a backoff. `retry.backoff.ms` and `retry.backoff.max.ms` in Kafka's terms. However small they are set,
+/// the delay after a first failure is [`FLOOR`](Self::FLOOR), and it doubles up to [`FLOOR_MAX`](Self::FLOOR_MAX) at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     /// The delay after the first failure, before jitter.
@@ -14,11 +16,16 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// No first delay is shorter: a setting of zero must not let a loop run as fast as a broker answers.
+    pub const FLOOR: Duration = Duration::from_millis(10);
+    /// A thing that fails again and again is tried at most every this long, whatever the settings.
+    pub const FLOOR_MAX: Duration = Duration::from_millis(100);
+
     /// The delay after `failures` failures in a row; none after none.
     pub fn delay(&self, failures: u32, rng: &mut Rng) -> Duration {
         let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
-        let delay = self.min.saturating_mul(2u32.saturating_pow(doublings)).min(self.max);
-        rng.jitter(delay)
+        let (min, max) = (self.min.max(Self::FLOOR), self.max.max(Self::FLOOR_MAX));
+        rng.jitter(min.saturating_mul(2u32.saturating_pow(doublings)).min(max))
     }
 }
 
@@ -44,6 +51,12 @@ impl Retry {
         at
     }
 
+    /// It failed in a way that trying again at once may mend. It counts as a failure for the attempts that follow.
+    pub fn failed_but_try_at_once(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = None;
+    }
+
     /// As [`failed`](Self::failed), with the cause.
     pub fn failed_by(
         &mut self,
@@ -63,10 +76,12 @@ impl Retry {
     }
 
     /// Whether `failure`, the last one, is worth telling people, who may be waiting: the third in a row, the sixth, the
-    /// twelfth, as one or two are a leader that moves; and silence, which has lasted long already.
+    /// twelfth, as one or two are a leader that moves. Silence has lasted long already and is told each time; a name that
+    /// does not resolve may be misspelt and is told the first time too.
     pub fn is_notable(&self, failure: &Failure) -> bool {
         let is_their_turn = self.failures.is_multiple_of(3) && (self.failures / 3).is_power_of_two();
-        is_their_turn || matches!(failure, Failure::TimedOut { sent: true, .. })
+        let is_first_of_name = self.failures == 1 && failure.obstacle() == Some(Obstacle::Name);
+        is_their_turn || is_first_of_name || matches!(failure, Failure::TimedOut { sent: true, .. })
     }
 
     /// Something changed that makes the next attempt promising: no need to wait any longer.
@@ -113,6 +128,18 @@ mod tests {
     }
 
     #[test]
+    fn no_setting_makes_a_storm() {
+        let mut rng = Rng::seeded(7);
+        let never = Backoff { min: Duration::ZERO, max: Duration::ZERO };
+        let (mut retry, mut now, mut attempts) = (Retry::default(), Instant::ORIGIN, 0);
+        while now < Instant::ORIGIN + Duration::from_secs(1) {
+            attempts += 1;
+            now = retry.failed(now, &never, &mut rng);
+        }
+        assert!((8..=16).contains(&attempts), "{attempts} attempts in a second");
+    }
+
+    #[test]
     fn people_hear_of_it_before_a_second_has_passed_and_then_ever_more_rarely() {
         let mut rng = Rng::seeded(7);
         let (mut retry, mut now, mut told) = (Retry::default(), Instant::ORIGIN, Vec::new());
@@ -126,6 +153,15 @@ mod tests {
         assert_eq!(told, [3, 6, 12, 24, 48, 96]);
         let silence = Failure::TimedOut { peer: "broker".into(), after: Duration::from_secs(30), sent: true };
         assert!(retry.is_notable(&silence));
+        let nowhere = Failure::Unreachable {
+            peer: "kafak:9092".into(),
+            obstacle: Obstacle::Name,
+            reason: "the name does not resolve".into(),
+        };
+        let mut retry = Retry::default();
+        retry.failed(now, &BACKOFF, &mut rng);
+        assert!(retry.is_notable(&nowhere), "a misspelt name is told the first time");
+        assert!(!retry.is_notable(&Failure::Closed));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub enum Failure {
     Unreachable {
         /// `host:port`, and the broker's id when it is known.
         peer: Arc<str>,
+        /// What stands in the way, which tells whether trying again can help and whose fault it is.
+        obstacle: Obstacle,
         /// What happened.
         reason: Arc<str>,
     },
@@ -76,21 +78,74 @@ pub enum Failure {
     Closed,
 }
 
+/// What stands between us and a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// The network, or a broker that is down or starting: it may pass.
+    Network,
+    /// The host's name does not resolve. It may pass, as names appear late in many places; a misspelt one never does, so
+    /// people are told at once.
+    Name,
+    /// Our own settings: an address that cannot be, a file that cannot be read. It stays until somebody changes them.
+    Configuration,
+    /// The broker refuses who we say we are. It stays, and asking again may lock the account.
+    Credentials,
+    /// One side does not trust the certificate of the other. It stays until somebody changes it.
+    Certificate,
+    /// What listens there is no Kafka broker, or none that this client can talk to. It stays.
+    Peer,
+}
+
+impl Obstacle {
+    /// Whether trying again is in vain until somebody changes something.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Network | Self::Name)
+    }
+
+    /// Whose fault it is.
+    pub fn fault(self) -> Fault {
+        match self {
+            Self::Network | Self::Name => Fault::Network,
+            Self::Configuration | Self::Credentials => Fault::Caller,
+            Self::Certificate | Self::Peer => Fault::Broker,
+        }
+    }
+}
+
 impl Failure {
+    /// No connection to `peer` could be made, for a reason that may pass.
+    pub fn unreachable(peer: impl Into<Arc<str>>, reason: impl Into<Arc<str>>) -> Self {
+        Self::Unreachable { peer: peer.into(), obstacle: Obstacle::Network, reason: reason.into() }
+    }
+
     /// An answer with `code` and the broker's message.
     pub fn answer(code: ErrorCode, message: Option<&str>) -> Self {
         Self::Answer { code, message: message.filter(|text| !text.is_empty()).map(Arc::from) }
     }
 
-    /// One failure out of several attempts at the same thing.
+    /// One failure out of several attempts at the same thing. It may pass if one of them may.
     pub fn all(mut failures: Vec<Self>) -> Self {
         match failures.len() {
-            0 => Self::NoRoute(Arc::from("nobody to ask is known")),
+            0 => Self::NoRoute(Arc::from("no broker is known that could be asked")),
             1 => failures.remove(0),
             _ => {
                 let reasons: Vec<_> = failures.iter().map(ToString::to_string).collect();
-                Self::Unreachable { peer: Arc::from("any of them"), reason: reasons.join("; ").into() }
+                let obstacle = match failures.iter().find(|failure| failure.is_retriable()) {
+                    Some(failure) => failure.obstacle().unwrap_or(Obstacle::Network),
+                    None => failures.iter().find_map(Self::obstacle).unwrap_or(Obstacle::Peer),
+                };
+                Self::Unreachable { peer: "any of them".into(), obstacle, reason: reasons.join("; ").into() }
             }
+        }
+    }
+
+    /// What stood in the way of a connection, if that was the cause.
+    pub fn obstacle(&self) -> Option<Obstacle> {
+        match self {
+            Self::Unreachable { obstacle, .. } => Some(*obstacle),
+            Self::Undelivered { last, .. } => last.as_ref().and_then(|last| last.obstacle()),
+            _ => None,
         }
     }
 
@@ -127,7 +182,8 @@ impl Failure {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Answer { code, .. } => code.is_retriable(),
-            Self::Unreachable { .. } | Self::Lost { .. } | Self::TimedOut { .. } | Self::NoRoute(_) => true,
+            Self::Unreachable { obstacle, .. } => !obstacle.is_final(),
+            Self::Lost { .. } | Self::TimedOut { .. } | Self::NoRoute(_) => true,
             Self::Undelivered { last, .. } => last.as_ref().is_none_or(|last| last.is_retriable()),
             _ => false,
         }
@@ -168,7 +224,8 @@ impl Failure {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Unreachable { .. } | Self::Lost { .. } | Self::TimedOut { .. } => Fault::Network,
+            Self::Unreachable { obstacle, .. } => obstacle.fault(),
+            Self::Lost { .. } | Self::TimedOut { .. } => Fault::Network,
             Self::Undelivered { last, .. } => last.as_ref().map_or(Fault::Network, |last| last.fault()),
             Self::Malformed { .. }
             | Self::NoCommonVersion { .. }
@@ -262,7 +319,7 @@ impl fmt::Display for Failure {
                 let words = message.as_deref().unwrap_or(code.description()).trim_end_matches('.');
                 write!(f, "{}: {words}", code.name())
             }
-            Self::Unreachable { peer, reason } => write!(f, "cannot reach {peer}: {reason}"),
+            Self::Unreachable { peer, reason, .. } => write!(f, "cannot reach {peer}: {reason}"),
             Self::Lost { peer, reason, .. } => write!(f, "lost the connection to {peer}: {reason}"),
             Self::TimedOut { peer, after, .. } => write!(f, "{peer} did not answer within {:?}", rounded(*after)),
             Self::Malformed { peer, reason } => write!(f, "{peer} does not follow the Kafka protocol: {reason}"),

@@ -22,7 +22,7 @@ mod time;
 mod versions;
 
 pub use backoff::Backoff;
-pub use failure::{Failure, Notice};
+pub use failure::{Failure, Notice, Obstacle};
 pub use handshake::{Handshake, Step};
 pub use id::{BrokerId, CorrelationId, LeaderEpoch, ProducerId, ProducerIdentity};
 pub use inflight::{InFlight, UnexpectedResponse};

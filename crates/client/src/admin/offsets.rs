@@ -96,7 +96,8 @@ impl Admin {
     }
 
     async fn leader(&self, topic: &str, partition: i32, deadline: Instant) -> Result<BrokerId, Failure> {
-        self.client.topic(topic, deadline).await?;
+        // Held until the leader is known.
+        let _known = self.client.topic(topic, Some(partition), deadline).await?;
         let destination = Destination::Leader { topic: Arc::from(topic), partition };
         let leader = self.client.snapshot().route(&destination)?;
         leader.ok_or_else(|| Failure::NoRoute("the partition has no leader at present".into()))

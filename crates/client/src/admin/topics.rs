@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use milena_core::metadata::Destination;
-use milena_messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
-use milena_messages::delete_topics::DeleteTopicsRequest;
+use milena_messages::create_topics::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
+};
+use milena_messages::delete_topics::{DeleteTopicsRequest, DeleteTopicsResponse};
 
 use super::{Admin, checked};
 use crate::Error;
@@ -120,7 +121,10 @@ impl Admin {
             ..Default::default()
         };
         let deadline = self.deadline();
-        let response = self.client.ask(&Destination::Controller, request, deadline).await;
+        let codes = |response: &CreateTopicsResponse| {
+            response.topics.iter().map(|topic| topic.error_code).collect::<Vec<_>>()
+        };
+        let response = self.client.order(i16::MAX, &request, codes, deadline).await;
         let response = response.map_err(|failure| Error::new("creating topics", failure))?;
         let mut results = Vec::with_capacity(topics.len());
         for topic in topics {
@@ -132,7 +136,7 @@ impl Admin {
             };
             if made.is_ok() {
                 // Brokers learn of it one after another; whoever uses it next should not find it missing.
-                let wait = self.client.topic(&topic.name, deadline).await;
+                let wait = self.client.topic_made(&topic.name, deadline).await;
                 made = wait.map(drop).map_err(|failure| Error::with_maybe_written(doing(), failure, true));
             }
             results.push((topic.name, made));
@@ -158,9 +162,13 @@ impl Admin {
             timeout_ms: self.timeout_ms(),
             ..Default::default()
         };
-        let response =
-            self.client.ask_up_to(DELETE_BY_NAME, &Destination::Controller, request, self.deadline()).await;
+        let codes = |response: &DeleteTopicsResponse| {
+            response.responses.iter().map(|topic| topic.error_code).collect::<Vec<_>>()
+        };
+        let response = self.client.order(DELETE_BY_NAME, &request, codes, self.deadline()).await;
         let response = response.map_err(|failure| Error::new("deleting topics", failure))?;
+        // Whoever uses one of them learns of it now.
+        self.client.cluster_changed();
         let result = |name: String| {
             let doing = || format!("deleting topic {name:?}");
             let answer =

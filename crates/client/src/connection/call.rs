@@ -53,6 +53,7 @@ pub(super) trait AnyRequest: Send + Sync {
 }
 
 /// A request of a known type, and the newest version that can carry it.
+#[derive(Clone)]
 pub(crate) struct Typed<R> {
     pub(crate) request: R,
     pub(crate) version_max: i16,

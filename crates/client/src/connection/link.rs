@@ -2,7 +2,7 @@
 //! faster than the backoff allows.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use milena_core::backoff::Retry;
@@ -62,8 +62,7 @@ impl Link {
             Err(mpsc::error::TrySendError::Full(call)) => (call, "too many requests are waiting for it"),
             Err(mpsc::error::TrySendError::Closed(call)) => (call, "its task has ended"),
         };
-        let failure = Failure::Unreachable { peer: self.peer(), reason: Arc::from(reason) };
-        call.reply.send(Err(failure));
+        call.reply.send(Err(Failure::unreachable(self.peer(), reason)));
     }
 }
 
@@ -109,8 +108,7 @@ impl Task {
 
     async fn connect(&self) -> Result<Connection, Failure> {
         let settings = &self.settings;
-        let unreachable =
-            |reason: String| Failure::Unreachable { peer: Arc::clone(&self.peer), reason: reason.into() };
+        let unreachable = |reason: String| Failure::unreachable(Arc::clone(&self.peer), reason);
         let connecting = async {
             let stream = settings
                 .connector
@@ -155,29 +153,52 @@ impl Task {
 /// The links of one role, by address.
 pub(crate) struct Links {
     settings: LinkSettings,
-    open: Mutex<(HashMap<Address, Link>, Rng)>,
+    open: Mutex<Open>,
+}
+
+struct Open {
+    links: HashMap<Address, Link>,
+    rng: Rng,
+    /// Who answered last what anybody could have answered.
+    best: Option<Address>,
 }
 
 impl Links {
     pub(crate) fn new(settings: LinkSettings, rng: Rng) -> Self {
-        Self { settings, open: Mutex::new((HashMap::new(), rng)) }
+        Self { settings, open: Mutex::new(Open { links: HashMap::new(), rng, best: None }) }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The link to `address`. Opens no connection yet.
     pub(crate) fn to(&self, address: &Address) -> Link {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let (links, rng) = &mut *open;
-        if let Some(link) = links.get(address) {
+        let open = &mut *self.open();
+        if let Some(link) = open.links.get(address) {
             return link.clone();
         }
-        let link = Link::open(self.settings.clone(), address.clone(), Rng::seeded(rng.next_u64()));
-        links.insert(address.clone(), link.clone());
+        let link = Link::open(self.settings.clone(), address.clone(), Rng::seeded(open.rng.next_u64()));
+        open.links.insert(address.clone(), link.clone());
         link
     }
 
     /// Lets go of links to addresses nobody listens on any more.
     pub(crate) fn retain(&self, is_current: impl Fn(&Address) -> bool) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.0.retain(|address, _| is_current(address));
+        self.open().links.retain(|address, _| is_current(address));
+    }
+
+    /// `address` answered what anybody could have answered.
+    pub(crate) fn note_answer(&self, address: Address) {
+        self.open().best = Some(address);
+    }
+
+    /// `addresses` in their order, but whoever answered last comes first: its connection is open, and it was not silent.
+    pub(crate) fn best_first(&self, mut addresses: Vec<Address>) -> Vec<Address> {
+        let best = self.open().best.clone();
+        if let Some(index) = addresses.iter().position(|address| best.as_ref() == Some(address)) {
+            addresses[..=index].rotate_right(1);
+        }
+        addresses
     }
 }

@@ -17,7 +17,6 @@ use std::time::Duration;
 use milena_core::backoff::Backoff;
 use milena_core::source::{Settings as MachineSettings, Source};
 
-use milena_core::metadata::Topic;
 pub use milena_core::source::Position;
 
 pub use self::batch::{Batch, RecordViews};
@@ -26,6 +25,7 @@ pub use self::partition::PartitionConsumer;
 use self::queue::{Next, Queue};
 use self::shared::{Opener, Shared};
 use crate::settings::{ConsumerSettings, Isolation, Reset};
+use crate::topics::Known;
 use crate::{Client, Error};
 
 /// Reads the partitions it is given.
@@ -140,31 +140,37 @@ impl Consumer {
     async fn assign_all(&self, partitions: Vec<(String, i32, Position)>) -> Result<(), Error> {
         let client = &self.shared.client;
         let mut found = Vec::with_capacity(partitions.len());
-        let mut last: Option<Arc<Topic>> = None;
+        let mut last: Option<Known> = None;
+        let mut interests = Vec::new();
         for (topic, partition, position) in partitions {
             let doing = || format!("assigning partition {partition} of topic {topic:?}");
             position.check().map_err(|failure| Error::new(doing(), failure))?;
-            let known = match last.take().filter(|last| *last.name == *topic) {
-                Some(last) => last,
-                None => {
+            let is_at_hand =
+                |last: &Known| *last.topic.name == *topic && last.topic.partition(partition).is_some();
+            let known = match last.take() {
+                Some(last) if is_at_hand(&last) => last,
+                other => {
+                    interests.extend(other.map(|other| other.interest));
                     let deadline = client.0.clock.after(client.0.settings.client.request_timeout);
-                    let known = client.topic(&topic, deadline).await;
+                    let known = client.topic(&topic, Some(partition), deadline).await;
                     known.map_err(|failure| Error::with_maybe_written(doing(), failure, false))?
                 }
             };
-            if known.partition(partition).is_none() {
-                let count = known.partitions.len();
+            if known.topic.partition(partition).is_none() {
+                let count = known.topic.partitions.len();
                 return Err(Error::caller(
                     doing(),
                     format!("the topic has {count} partitions, counted from 0"),
                 ));
             }
-            found.push((Arc::clone(&known.name), partition, position));
+            found.push((Arc::clone(&known.topic.name), partition, position));
             last = Some(known);
         }
+        interests.extend(last.map(|last| last.interest));
         for (topic, partition, position) in found {
             self.shared.assign(topic, partition, position);
         }
+        self.shared.keep_known(interests);
         Ok(())
     }
 

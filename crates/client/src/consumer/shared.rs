@@ -11,6 +11,7 @@ use milena_wire::{DecodeError, Limits};
 use super::batch::{self, Batch, Unreadable, unreadable};
 use super::driver::{Command, Commands};
 use super::queue::{Queue, Queued, Ready};
+use crate::topics::Interest;
 use crate::{Client, Error};
 
 /// Dropped when nobody reads any more, which ends the driver.
@@ -25,6 +26,8 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct Assigned {
     pub(super) queues: BTreeMap<(Arc<str>, i32), Arc<Queue>>,
+    /// One for each topic of which a partition is assigned.
+    interests: BTreeMap<Arc<str>, Interest>,
     next_slot: u32,
 }
 
@@ -86,8 +89,21 @@ impl Shared {
         self.commands.push(Command::Assign { queue, position });
     }
 
+    /// Keeps the topics that were assigned known for as long as they are.
+    pub(super) fn keep_known(&self, interests: Vec<Interest>) {
+        let mut assigned = self.assigned();
+        for interest in interests {
+            let topic = Arc::clone(interest.topic());
+            assigned.interests.entry(Arc::clone(&topic)).or_insert(interest);
+            // Another task may have unassigned it meanwhile.
+            assigned.forget_unread(&topic);
+        }
+    }
+
     pub(super) fn unassign(&self, topic: &str, partition: i32) {
-        if let Some(queue) = self.assigned().queues.remove(&(Arc::from(topic), partition)) {
+        let mut assigned = self.assigned();
+        if let Some(queue) = assigned.queues.remove(&(Arc::from(topic), partition)) {
+            assigned.forget_unread(topic);
             let epoch = queue.end();
             self.commands.push(Command::Unassign { slot: queue.slot, epoch });
         }
@@ -120,6 +136,17 @@ impl Shared {
         if queue.set_paused(is_paused) {
             self.commands.push(Command::Pause { slot: queue.slot, is_paused });
             self.ready.list(queue);
+        }
+    }
+}
+
+impl Assigned {
+    /// Gives the interest in `topic` back if no partition of it is assigned any more.
+    fn forget_unread(&mut self, topic: &str) {
+        let first = (Arc::from(topic), i32::MIN);
+        let next = self.queues.range(first..).next();
+        if next.is_none_or(|((name, _), _)| **name != *topic) {
+            self.interests.remove(topic);
         }
     }
 }

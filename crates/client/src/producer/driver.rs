@@ -267,7 +267,7 @@ impl Driver {
         let snapshot = Arc::clone(&self.snapshot.borrow_and_update());
         for name in self.topics.names() {
             if let Ok(topic) = snapshot.topic(&name) {
-                self.topics.learn(topic);
+                self.topics.learn(topic, None);
             }
         }
         self.machine.handle_metadata(&snapshot, self.now());
@@ -332,9 +332,9 @@ impl Driver {
                 transaction_timeout_ms: i32::MAX,
                 ..Default::default()
             };
-            // Whoever is asked may be down; another is asked soon.
+            // A broker that is silent is soon not the only one asked.
             let deadline = client.0.clock.after(client.0.settings.client.connect_timeout);
-            client.ask(&Destination::Any, request, deadline).await
+            client.ask(&Destination::Any, &request, deadline).await
         })
     }
 

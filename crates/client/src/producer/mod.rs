@@ -27,6 +27,7 @@ use self::seal::{Backlog, Sealer};
 use self::topics::Topics;
 use crate::budget::Reservation;
 use crate::settings::{Acks, Compression, ProducerSettings};
+use crate::topics::Known;
 use crate::{Client, Error, Record};
 
 /// Writes records. Cheap to clone; clones share everything.
@@ -98,6 +99,10 @@ impl Producer {
     /// Takes a record, waiting only for room. The delivery tells what becomes of it.
     ///
     /// Records of one partition are written in the order in which these calls return.
+    ///
+    /// The first record to a topic that does not exist waits
+    /// [`unknown_topic_wait`](crate::ClientSettings::unknown_topic_wait), 800 ms, for the topic to appear. Records after it
+    /// fail at once, until the topic is there or nobody has written to it for five seconds.
     ///
     /// # Errors
     /// When the topic or partition does not exist, the record is larger than a record may be or its timestamp is
@@ -261,8 +266,9 @@ impl Producer {
             return Err(closed(record));
         }
         let failed = |failure| Error::with_maybe_written(doing(record), failure, false);
-        let topic = self.0.client.topic(record.topic, deadline).await.map_err(failed)?;
-        self.0.parts.topics.learn(&topic);
+        let looked_up = self.0.client.topic(record.topic, record.chosen_partition(), deadline).await;
+        let Known { topic, interest } = looked_up.map_err(failed)?;
+        self.0.parts.topics.learn(&topic, Some(interest));
         match known() {
             Some(Err(count)) => {
                 let why = format!("the topic has {count} partitions, counted from 0");

@@ -14,6 +14,7 @@ use rustc_hash::FxHasher;
 use super::accumulator::{Accumulator, Sticky};
 use super::driver::{Event, Inbox};
 use crate::Record;
+use crate::topics::Interest;
 
 pub(super) struct Topics {
     /// Topics by the hash of their name.
@@ -28,7 +29,8 @@ type Cell<T> = OnceLock<Box<T>>;
 const CHAINS: usize = 256;
 
 struct Registry {
-    names: Vec<Arc<str>>,
+    /// One for each topic: what is written to stays known to the client.
+    interests: Vec<Interest>,
     next_slot: u32,
     rng: Rng,
     /// Nothing is taken any more.
@@ -53,7 +55,7 @@ impl Topics {
     pub(super) fn new(rng: Rng, inbox: Arc<Inbox>) -> Self {
         Self {
             chains: std::array::from_fn(|_| Cell::new()),
-            registry: Mutex::new(Registry { names: Vec::new(), next_slot: 0, rng, is_closed: false }),
+            registry: Mutex::new(Registry { interests: Vec::new(), next_slot: 0, rng, is_closed: false }),
             inbox,
         }
     }
@@ -77,8 +79,9 @@ impl Topics {
         &self.chains[hash as usize % CHAINS]
     }
 
-    /// Takes the partitions of `topic` in, and tells the driver of those that are new, in the order of their slots.
-    pub(super) fn learn(&self, topic: &Topic) {
+    /// Takes the partitions of `topic` in, and tells the driver of those that are new, in the order of their slots. The
+    /// first time it comes with the interest that keeps the topic known for as long as this lives.
+    pub(super) fn learn(&self, topic: &Topic, interest: Option<Interest>) {
         let mut registry = self.registry();
         let count = topic.partitions.len() as u32;
         let known = self.get(&topic.name);
@@ -110,7 +113,7 @@ impl Topics {
             None => {
                 let entry =
                     TopicEntry { name: Arc::clone(&topic.name), partitions, sticky, next: Cell::new() };
-                registry.names.push(Arc::clone(&topic.name));
+                registry.interests.extend(interest);
                 put_last(self.chain(&topic.name), entry, |entry| &entry.next);
             }
         }
@@ -118,7 +121,7 @@ impl Topics {
 
     /// The names of all topics.
     pub(super) fn names(&self) -> Vec<Arc<str>> {
-        self.registry().names.clone()
+        self.registry().interests.iter().map(|interest| Arc::clone(interest.topic())).collect()
     }
 
     /// Takes nothing more, in whatever topic. What was taken before is in batches that the driver has been told of.
@@ -199,13 +202,16 @@ mod tests {
     fn many_topics_are_found_and_grow() {
         let inbox = Arc::new(Inbox::default());
         let topics = Topics::new(Rng::seeded(1), Arc::clone(&inbox));
+        let (concerns, _concerned) = tokio::sync::mpsc::unbounded_channel();
         for round in 1..=3 {
             for index in 0..1000 {
-                topics.learn(&topic(&format!("topic-{index}"), round));
+                let topic = topic(&format!("topic-{index}"), round);
+                let interest = Interest::new(Arc::clone(&topic.name), &concerns);
+                topics.learn(&topic, Some(interest));
             }
         }
         // Fewer than before is old news.
-        topics.learn(&topic("topic-0", 1));
+        topics.learn(&topic("topic-0", 1), None);
         let mut events = Vec::new();
         inbox.take(&mut events);
         let mut slots = Vec::new();

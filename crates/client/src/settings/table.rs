@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use milena_core::Backoff;
+use milena_core::metadata::AGE_MIN;
 use milena_core::producer::Acks;
 use milena_wire::codec::Compression;
 
@@ -160,9 +162,9 @@ const BYTES: Number<usize> =
     Number { unit: Unit::Bytes, least: 0, most: I32_MAX, floor: 1, ceiling: I32_MAX };
 
 /// The delay before a second attempt. None at all would make a storm of attempts.
-const BACKOFF: Time = Time { floor: Duration::from_millis(1), ..TIME };
+const BACKOFF: Time = Time { floor: Backoff::FLOOR, ..TIME };
 /// The delay between the attempts of what fails again and again.
-const BACKOFF_MAX: Time = Time { floor: Duration::from_millis(10), ..TIME };
+const BACKOFF_MAX: Time = Time { floor: Backoff::FLOOR_MAX, ..TIME };
 
 const ACKS: Choice<Acks> =
     Choice("all, 1 or 0", &[("all", Acks::All), ("-1", Acks::All), ("1", Acks::Leader), ("0", Acks::None)]);
@@ -211,20 +213,22 @@ settings! {
         connect_timeout: Duration = (10 s), SOME_TIME, ["socket.connection.setup.timeout.ms"], [];
         /// How long a call of [`Admin`](crate::Admin) may take, attempts and all.
         api_timeout: Duration = (30 s), SOME_TIME, ["default.api.timeout.ms"], [];
-        /// The delay after a first failed attempt; it doubles. Less than 1 ms is taken as 1 ms.
+        /// The delay after a first failed attempt; it doubles. Less than 10 ms is taken as 10 ms.
         retry_backoff: Duration = (100 ms), BACKOFF, ["retry.backoff.ms"], [];
-        /// No delay between attempts is longer. Less than 10 ms is taken as 10 ms.
+        /// No delay between attempts is longer. Less than 100 ms is taken as 100 ms.
         retry_backoff_max: Duration = (1 s), BACKOFF_MAX, ["retry.backoff.max.ms"], [];
-        /// The delay before a broker is connected to again. Less than 1 ms is taken as 1 ms.
+        /// The delay before a broker is connected to again. Less than 10 ms is taken as 10 ms.
         reconnect_backoff: Duration = (50 ms), BACKOFF, ["reconnect.backoff.ms"], [];
-        /// No delay between connections to a broker is longer. Less than 10 ms is taken as 10 ms.
+        /// No delay between connections to a broker is longer. Less than 100 ms is taken as 100 ms.
         reconnect_backoff_max: Duration = (1 s), BACKOFF_MAX, ["reconnect.backoff.max.ms"], [];
-        /// Metadata is renewed at least this often. Less than 100 ms is taken as 100 ms; in properties -1 means never.
+        /// Metadata is renewed at least this often. Less than 1 s is taken as 1 s; in properties -1 means never.
         metadata_age_max: Duration = (5 min),
-            Time { floor: Duration::from_millis(100), no_limit: Some("-1"), ..TIME },
+            Time { floor: AGE_MIN, no_limit: Some("-1"), ..TIME },
             ["metadata.max.age.ms"], ["topic.metadata.refresh.interval.ms"];
         /// How long a topic that no broker knows may take to appear. A topic just created needs a moment to be known
-        /// everywhere, and a mistyped name should be told soon.
+        /// everywhere, and a mistyped name should be told soon. It is waited for once: while somebody keeps asking for the
+        /// topic, later callers get the error at once, and the brokers are asked once a second whether it is there. Five
+        /// seconds after the last caller the client has forgotten that it was missing.
         unknown_topic_wait: Duration = (800 ms), TIME, [], ["topic.metadata.propagation.max.ms"];
         /// Whether asking for a topic that does not exist may create it, where the brokers allow it.
         auto_create_topics: bool = (false), Flag, ["allow.auto.create.topics"], [];

@@ -1,7 +1,9 @@
 //! Peers that break the protocol, or never spoke it: the client names the cause soon, does not connect again and again,
 //! and holds memory for what arrived.
 
+mod brokers;
 mod peer;
+mod topics;
 
 use std::time::{Duration, Instant};
 

@@ -1,11 +1,15 @@
 //! Fake peers: scripted bytes, or a one-topic broker that misbehaves at one request.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use milena_messages::api_versions::{ApiVersion, ApiVersionsResponse};
+use milena_messages::create_topics::{
+    CreatableTopic, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
+};
 use milena_messages::fetch::FetchResponse;
 use milena_messages::header::{RequestHeader, ResponseHeader};
 use milena_messages::init_producer_id::InitProducerIdResponse;
@@ -55,13 +59,42 @@ pub(crate) enum Behaviour {
 pub(crate) struct Peer {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    cluster: Arc<Cluster>,
     task: JoinHandle<()>,
+}
+
+/// What a broker tells of its cluster, and what it was asked.
+pub(crate) struct Cluster {
+    /// The name that broker 1 advertises.
+    host: String,
+    port: u16,
+    /// Brokers 2, 3 and so on.
+    others: Vec<SocketAddr>,
+    /// Topics and how many partitions each has.
+    topics: Mutex<BTreeMap<String, i32>>,
+    requests: Mutex<BTreeMap<i16, usize>>,
+    /// It denies to be the controller for as many requests.
+    denials: AtomicUsize,
 }
 
 impl Peer {
     pub(crate) async fn start(behaviour: Behaviour) -> Self {
+        Self::start_in(behaviour, "127.0.0.1", Vec::new()).await
+    }
+
+    /// A broker that advertises itself under `host` and says that these brokers are there besides.
+    pub(crate) async fn start_in(behaviour: Behaviour, host: &str, others: Vec<SocketAddr>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("bound");
+        let cluster = Arc::new(Cluster {
+            host: host.to_owned(),
+            port: address.port(),
+            others,
+            topics: Mutex::new(BTreeMap::from([(String::from("t"), 1)])),
+            requests: Mutex::default(),
+            denials: AtomicUsize::new(0),
+        });
+        let of_task = Arc::clone(&cluster);
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
         let is_over = Arc::new(AtomicBool::new(false));
@@ -70,11 +103,35 @@ impl Peer {
             loop {
                 let (stream, _) = listener.accept().await.expect("accepted");
                 count.fetch_add(1, Ordering::Relaxed);
-                let is_over = Arc::clone(&is_over);
-                served.spawn(async move { drop(serve(stream, behaviour, address, &is_over).await) });
+                let (is_over, cluster) = (Arc::clone(&is_over), Arc::clone(&of_task));
+                served.spawn(async move { drop(serve(stream, behaviour, &cluster, &is_over).await) });
             }
         });
-        Self { address, connections, task }
+        Self { address, connections, cluster, task }
+    }
+
+    /// Gives `topic` this many partitions, and takes it away with none.
+    pub(crate) fn set_partitions(&self, topic: &str, count: i32) {
+        let mut topics = self.cluster.topics.lock().expect("not poisoned");
+        match count {
+            0 => drop(topics.remove(topic)),
+            count => drop(topics.insert(topic.to_owned(), count)),
+        }
+    }
+
+    /// How many of these requests have come.
+    pub(crate) fn requests(&self, key: ApiKey) -> usize {
+        self.cluster.requests.lock().expect("not poisoned").get(&key.as_i16()).copied().unwrap_or(0)
+    }
+
+    /// Denies to be the controller when it is asked to make topics, this often.
+    pub(crate) fn deny_to_be_controller(&self, times: usize) {
+        self.cluster.denials.store(times, Ordering::Relaxed);
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket_address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn address(&self) -> String {
@@ -96,7 +153,7 @@ impl Drop for Peer {
 async fn serve(
     mut stream: TcpStream,
     behaviour: Behaviour,
-    address: SocketAddr,
+    cluster: &Cluster,
     is_over: &AtomicBool,
 ) -> std::io::Result<()> {
     loop {
@@ -105,6 +162,7 @@ async fn serve(
         stream.read_exact(&mut frame).await?;
         let frame = Bytes::from(frame);
         let key = ApiKey::from_i16(i16::from_be_bytes([frame[0], frame[1]])).expect("a known request");
+        *cluster.requests.lock().expect("not poisoned").entry(key.as_i16()).or_default() += 1;
         match behaviour {
             Behaviour::Silent => {}
             Behaviour::Bytes(bytes) => stream.write_all(bytes).await?,
@@ -125,13 +183,13 @@ async fn serve(
                 stream.write_all(bytes).await?;
             }
             Behaviour::BrokerThatCloses(hostile) if hostile == key => return Ok(()),
-            _ => stream.write_all(&answer(&frame, key, behaviour, address)).await?,
+            _ => stream.write_all(&answer(&frame, key, behaviour, cluster)).await?,
         }
     }
 }
 
 /// What a broker answers.
-fn answer(frame: &Bytes, key: ApiKey, behaviour: Behaviour, address: SocketAddr) -> Vec<u8> {
+fn answer(frame: &Bytes, key: ApiKey, behaviour: Behaviour, cluster: &Cluster) -> Vec<u8> {
     let version = i16::from_be_bytes([frame[2], frame[3]]);
     let mut reader = Reader::new(frame);
     let header = RequestHeader::decode(&mut reader, key.request_header_version(version)).expect("a header");
@@ -143,7 +201,7 @@ fn answer(frame: &Bytes, key: ApiKey, behaviour: Behaviour, address: SocketAddr)
         ApiKey::ApiVersions => versions(behaviour).encode(&mut writer, version),
         ApiKey::Metadata => {
             let request = MetadataRequest::decode(&mut reader, version).expect("decodes");
-            metadata(&request, address).encode(&mut writer, version)
+            metadata(&request, cluster).encode(&mut writer, version)
         }
         ApiKey::InitProducerId => {
             InitProducerIdResponse { producer_id: 1, ..Default::default() }.encode(&mut writer, version)
@@ -155,6 +213,10 @@ fn answer(frame: &Bytes, key: ApiKey, behaviour: Behaviour, address: SocketAddr)
         ApiKey::ListOffsets => {
             let request = ListOffsetsRequest::decode(&mut reader, version).expect("decodes");
             listed(&request).encode(&mut writer, version)
+        }
+        ApiKey::CreateTopics => {
+            let request = CreateTopicsRequest::decode(&mut reader, version).expect("decodes");
+            created(&request, cluster).encode(&mut writer, version)
         }
         ApiKey::Fetch => FetchResponse::default().encode(&mut writer, version),
         other => panic!("{other:?} is not expected here"),
@@ -172,6 +234,7 @@ fn versions(behaviour: Behaviour) -> ApiVersionsResponse {
         ApiKey::Produce,
         ApiKey::ListOffsets,
         ApiKey::Fetch,
+        ApiKey::CreateTopics,
     ];
     let range = |key: ApiKey| {
         let is_future = matches!(behaviour, Behaviour::BrokerFromTheFuture) && key != ApiKey::ApiVersions;
@@ -182,30 +245,49 @@ fn versions(behaviour: Behaviour) -> ApiVersionsResponse {
     ApiVersionsResponse { api_keys: keys.map(range).to_vec(), ..Default::default() }
 }
 
-fn metadata(request: &MetadataRequest, address: SocketAddr) -> MetadataResponse {
-    let node = MetadataResponseBroker {
-        node_id: 1,
-        host: address.ip().to_string().into(),
-        port: i32::from(address.port()),
+fn metadata(request: &MetadataRequest, cluster: &Cluster) -> MetadataResponse {
+    let node = |node_id, host: String, port| MetadataResponseBroker {
+        node_id,
+        host: host.into(),
+        port: i32::from(port),
         ..Default::default()
     };
+    let others = cluster.others.iter().zip(2..);
+    let others = others.map(|(address, id)| node(id, address.ip().to_string(), address.port()));
+    let brokers = [node(1, cluster.host.clone(), cluster.port)].into_iter().chain(others).collect();
     let topic = |name: &str| {
-        let partition = MetadataResponsePartition { leader_id: 1, leader_epoch: 0, ..Default::default() };
-        let is_known = name == "t";
+        let partition = |partition_index| MetadataResponsePartition {
+            partition_index,
+            leader_id: 1,
+            leader_epoch: 0,
+            ..Default::default()
+        };
+        let count = cluster.topics.lock().expect("not poisoned").get(name).copied().unwrap_or(0);
         MetadataResponseTopic {
-            error_code: if is_known { ErrorCode::NONE } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION },
+            error_code: if count > 0 { ErrorCode::NONE } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION },
             name: Some(name.into()),
-            partitions: if is_known { vec![partition] } else { Vec::new() },
+            partitions: (0..count).map(partition).collect(),
             ..Default::default()
         }
     };
     let asked = request.topics.iter().flatten().filter_map(|topic| topic.name.as_deref());
-    MetadataResponse {
-        brokers: vec![node],
-        controller_id: 1,
-        topics: asked.map(topic).collect(),
-        ..Default::default()
-    }
+    MetadataResponse { brokers, controller_id: 1, topics: asked.map(topic).collect(), ..Default::default() }
+}
+
+fn created(request: &CreateTopicsRequest, cluster: &Cluster) -> CreateTopicsResponse {
+    let denials = &cluster.denials;
+    let denies = denials.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+    let topic = |topic: &CreatableTopic| {
+        if !denies {
+            cluster.topics.lock().expect("not poisoned").insert(topic.name.to_string(), 1);
+        }
+        CreatableTopicResult {
+            name: topic.name.clone(),
+            error_code: if denies { ErrorCode::NOT_CONTROLLER } else { ErrorCode::NONE },
+            ..Default::default()
+        }
+    };
+    CreateTopicsResponse { topics: request.topics.iter().map(topic).collect(), ..Default::default() }
 }
 
 /// ListOffsetsRequest.Topics.Partitions.Timestamp of the end.

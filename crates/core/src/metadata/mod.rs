@@ -18,9 +18,9 @@ use milena_messages::ErrorCode;
 use milena_messages::metadata::{MetadataResponse, MetadataResponsePartition, MetadataResponseTopic};
 use milena_wire::Uuid;
 
-pub use self::refresh::{Ask, Refresh, RefreshSettings};
-pub use self::route::{COORDINATOR_BY_KEY, Coordinated, Destination};
-use crate::{BrokerId, Failure, LeaderEpoch};
+pub use self::refresh::{AGE_MIN, Ask, FRESH, KEPT, Refresh, RefreshSettings};
+pub use self::route::{COORDINATOR_BY_KEY, Coordinated, Destination, is_not_controller};
+use crate::{BrokerId, Failure, Instant, LeaderEpoch};
 
 /// The cluster as it was last seen.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +35,10 @@ pub struct Snapshot {
     pub topics: BTreeMap<Arc<str>, Result<Arc<Topic>, ErrorCode>>,
     /// The coordinators that were looked up.
     pub coordinators: BTreeMap<Coordinated, BrokerId>,
+    /// Since when no broker has known these topics, or has shown them to us. They are among `topics`.
+    pub missing_since: BTreeMap<Arc<str>, Instant>,
+    /// When the request went out whose answer this shows; none for the first one.
+    pub asked_at: Option<Instant>,
     /// Why it could not be seen anew, if that failed.
     pub trouble: Option<Failure>,
     /// Counts the snapshots.
@@ -141,9 +145,22 @@ impl Snapshot {
             brokers,
             topics,
             coordinators,
+            missing_since: self.missing_since.clone(),
+            asked_at: self.asked_at,
             trouble: None,
             generation: self.generation + 1,
         }
+    }
+
+    /// The snapshot without topics that are of no interest any more.
+    #[must_use]
+    pub fn without(&self, topics: &[Arc<str>]) -> Self {
+        let mut next = Self { generation: self.generation + 1, ..self.clone() };
+        for topic in topics {
+            next.topics.remove(topic);
+            next.missing_since.remove(topic);
+        }
+        next
     }
 
     /// The snapshot after a look at the cluster failed.

@@ -1,18 +1,22 @@
 //! When to ask for metadata, and for which topics: one request at a time, at once when something changed, more and more
 //! slowly while nothing does.
+//!
+//! Interest in topics is counted. A topic is asked about while somebody holds an interest in it, and kept for
+//! [`KEPT`] afterwards, so that calls one after another do not each look it up; then it is forgotten. One caller's failed
+//! look-up takes nothing from the others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Snapshot;
 use crate::backoff::Retry;
-use crate::{Backoff, Failure, Instant, Notice, Rng};
+use crate::{Backoff, Failure, Instant, Notice, Obstacle, Rng};
 
 /// How metadata is kept fresh.
 #[derive(Debug, Clone)]
 pub struct RefreshSettings {
-    /// Metadata is asked for at least this often. `metadata.max.age.ms`.
+    /// Metadata is asked for at least this often, and [`AGE_MIN`] at most. `metadata.max.age.ms`.
     pub age_max: Duration,
     /// Between two requests while something is amiss.
     pub backoff: Backoff,
@@ -26,19 +30,55 @@ pub struct Ask {
 }
 
 /// See the module's documentation.
+///
+/// After any `handle_*`, [`poll_notice`](Self::poll_notice), [`poll_forgotten`](Self::poll_forgotten) and
+/// [`poll_ask`](Self::poll_ask) are drained, in this order.
 #[derive(Debug)]
 pub struct Refresh {
     settings: RefreshSettings,
     rng: Rng,
-    /// The topics someone uses.
-    topics: BTreeSet<Arc<str>>,
+    interests: BTreeMap<Arc<str>, Interest>,
+    /// Topics without holders, and since when, oldest first. An entry that is no longer true is passed over.
+    idle: VecDeque<(Instant, Arc<str>)>,
     /// Something was asked for since the last request went out.
     wanted: bool,
     asking: bool,
-    retry: Retry,
+    /// When the last request went out.
+    asked_at: Option<Instant>,
+    /// When the last answer came.
     last: Option<Instant>,
+    /// When to look again for topics that have been missing for long.
+    look_at: Option<Instant>,
+    /// Before this, asking is in vain.
+    paused_until: Option<Instant>,
+    retry: Retry,
     notice: Option<Notice>,
 }
+
+/// What holders there are of a topic.
+#[derive(Debug, Default)]
+struct Interest {
+    holders: u32,
+    /// Since when there is no holder.
+    idle_since: Option<Instant>,
+    /// Since when no broker knows the topic, or we may not see it.
+    missing_since: Option<Instant>,
+}
+
+/// Metadata is not asked for more often than this only because of its age: `metadata.max.age.ms=0` is no storm.
+pub const AGE_MIN: Duration = Duration::from_secs(1);
+/// Metadata asked for this long ago still counts as the present state: callers who do not find a topic or a partition in
+/// it get their error at once.
+pub const FRESH: Duration = Duration::from_secs(1);
+/// A topic without holders is remembered for this long.
+pub const KEPT: Duration = Duration::from_secs(5);
+/// A topic that has been missing for longer is probably not about to be created, and is asked about more rarely.
+const MISSING_YOUNG: Duration = Duration::from_secs(5);
+/// A topic that is missing is asked about again after an eighth of the time it has been missing, up to this.
+const MISSING_DELAY_MAX: Duration = Duration::from_secs(30);
+/// The pause after a failure that only a change of settings, credentials or certificates can mend: each attempt may
+/// count as a failed log-in.
+const FINAL_PAUSE: Duration = Duration::from_secs(10);
 
 impl Refresh {
     /// Knows no topic yet; the brokers were asked for just `now`.
@@ -46,39 +86,90 @@ impl Refresh {
         Self {
             settings,
             rng,
-            topics: BTreeSet::new(),
+            interests: BTreeMap::new(),
+            idle: VecDeque::new(),
             wanted: false,
             asking: false,
-            retry: Retry::default(),
+            asked_at: None,
             last: Some(now),
+            look_at: None,
+            paused_until: None,
+            retry: Retry::default(),
             notice: None,
         }
     }
 
-    /// Someone needs `topic`. The first time it is asked for at once, as no backoff concerns it yet.
-    pub fn handle_topic(&mut self, topic: &Arc<str>) {
-        if self.topics.insert(Arc::clone(topic)) {
+    /// Somebody takes an interest in `topic`. The first time it is asked for at once, as no backoff concerns it yet.
+    pub fn handle_interest(&mut self, topic: &Arc<str>) {
+        if !self.interests.contains_key(topic) {
             self.wanted = true;
             self.retry.hurry();
         }
+        let interest = self.interests.entry(Arc::clone(topic)).or_default();
+        interest.holders += 1;
+        interest.idle_since = None;
     }
 
-    /// Nobody waits for `topic` any more.
-    pub fn handle_forgotten(&mut self, topic: &str) {
-        self.topics.remove(topic);
+    /// Somebody gives an interest in `topic` back.
+    pub fn handle_given_back(&mut self, topic: &Arc<str>, now: Instant) {
+        let Some(interest) = self.interests.get_mut(topic) else { return };
+        interest.holders = interest.holders.saturating_sub(1);
+        if interest.holders == 0 {
+            interest.idle_since = Some(now);
+            self.idle.push_back((now, Arc::clone(topic)));
+        }
     }
 
-    /// Someone found the metadata outdated.
+    /// Somebody found the metadata outdated.
     pub fn handle_outdated(&mut self) {
         self.wanted = true;
     }
 
-    /// The request was answered, and `snapshot` is what is known now.
-    pub fn handle_answer(&mut self, snapshot: &Snapshot, now: Instant) {
+    /// Somebody misses a topic or a partition in the metadata. What was asked for within [`FRESH`] is believed.
+    pub fn handle_doubt(&mut self, now: Instant) {
+        if self.asked_at.is_none_or(|at| now - at > FRESH) {
+            self.wanted = true;
+        }
+    }
+
+    /// We changed the cluster ourselves: looking again is promising.
+    pub fn handle_changed(&mut self) {
+        self.wanted = true;
+        self.retry.hurry();
+    }
+
+    /// The request was answered, and `snapshot` is what is known now. Topics without interest are taken out of it, and
+    /// what is missing is noted in it.
+    pub fn handle_answer(&mut self, snapshot: &mut Snapshot, now: Instant) {
         self.asking = false;
         self.last = Some(now);
-        let amiss = self.topics.iter().find_map(|topic| Some((topic, snapshot.routable(topic).err()?)));
-        match amiss {
+        self.paused_until = None;
+        snapshot.asked_at = self.asked_at;
+        snapshot.topics.retain(|topic, _| self.interests.contains_key(topic));
+        snapshot.missing_since.clear();
+        let mut unsettled = None;
+        let mut youngest: Option<Duration> = None;
+        for (topic, interest) in &mut self.interests {
+            let state = snapshot.topic_state(topic);
+            let is_missing = state.is_err_and(|state| state.is_unknown || state.is_final);
+            interest.missing_since = is_missing.then(|| interest.missing_since.unwrap_or(now));
+            if let Some(since) = interest.missing_since {
+                snapshot.missing_since.insert(Arc::clone(topic), since);
+            }
+            if interest.holders == 0 {
+                continue;
+            }
+            let missing_for = interest.missing_since.map(|since| now - since);
+            if let Some(age) = missing_for.filter(|age| *age >= MISSING_YOUNG) {
+                youngest = Some(youngest.map_or(age, |least| least.min(age)));
+            } else if let (None, Err(failure)) = (&unsettled, snapshot.routable(topic)) {
+                unsettled = Some((Arc::clone(topic), failure));
+            }
+        }
+        // No topic that has been missing for long may slow down the search for the leaders of others.
+        self.look_at =
+            youngest.map(|age| now + (age / 8).min(MISSING_DELAY_MAX).max(self.settings.backoff.max));
+        match unsettled {
             None => {
                 self.retry.succeeded();
                 // Whoever finds it outdated right away waits a little: the brokers learn of changes one after another.
@@ -95,6 +186,8 @@ impl Refresh {
     /// The request failed.
     pub fn handle_failure(&mut self, failure: Failure, now: Instant) {
         self.asking = false;
+        let is_final = failure.obstacle().is_some_and(Obstacle::is_final);
+        self.paused_until = is_final.then(|| now + FINAL_PAUSE);
         self.look_again("asking for metadata".into(), failure, now);
     }
 
@@ -111,31 +204,57 @@ impl Refresh {
         self.notice.take()
     }
 
+    /// Topics that nobody has had an interest in for [`KEPT`].
+    pub fn poll_forgotten(&mut self, now: Instant) -> Vec<Arc<str>> {
+        let mut forgotten = Vec::new();
+        while let Some((since, topic)) = self.idle.pop_front_if(|(since, _)| *since + KEPT <= now) {
+            if self.interests.get(&topic).is_some_and(|interest| interest.idle_since == Some(since)) {
+                self.interests.remove(&topic);
+                forgotten.push(topic);
+            }
+        }
+        forgotten
+    }
+
     /// The request to send now, if any.
     pub fn poll_ask(&mut self, now: Instant) -> Option<Ask> {
-        if self.asking || self.poll_timeout().is_some_and(|at| at > now) {
+        if self.ask_at().is_none_or(|at| at > now) {
             return None;
         }
         self.asking = true;
         self.wanted = false;
-        Some(Ask { topics: self.topics.iter().cloned().collect() })
+        self.asked_at = Some(now);
+        Some(Ask { topics: self.interests.keys().cloned().collect() })
     }
 
-    /// When to call [`poll_ask`](Self::poll_ask) again; none while a request is under way.
+    /// When to poll again.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        let forget_at = self.idle.front().map(|(since, _)| *since + KEPT);
+        [forget_at, self.ask_at()].into_iter().flatten().min()
+    }
+
+    /// When the next request is due; none while one is under way.
+    fn ask_at(&self) -> Option<Instant> {
         if self.asking {
             return None;
         }
-        let stale = self.last.map_or(Instant::ORIGIN, |last| last + self.settings.age_max);
-        let soon = self.retry.not_before().unwrap_or(Instant::ORIGIN);
-        Some(if self.wanted { soon } else { stale })
+        let at = if self.wanted {
+            self.retry.not_before().unwrap_or(Instant::ORIGIN)
+        } else {
+            let age_max = self.settings.age_max.max(AGE_MIN);
+            let stale = self.last.map_or(Instant::ORIGIN, |last| last + age_max);
+            self.look_at.map_or(stale, |at| at.min(stale))
+        };
+        Some(self.paused_until.map_or(at, |until| at.max(until)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::tests::snapshot;
+    use milena_messages::ErrorCode;
+
+    use crate::metadata::tests::{response, snapshot};
 
     const SETTINGS: RefreshSettings = RefreshSettings {
         age_max: Duration::from_secs(300),
@@ -150,15 +269,15 @@ mod tests {
     fn one_request_at_a_time_at_once_for_a_new_topic_and_in_time_for_old_ones() {
         let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
         assert_eq!(refresh.poll_ask(at(0)), None, "the brokers were asked for just now");
-        refresh.handle_topic(&Arc::from("t"));
+        refresh.handle_interest(&Arc::from("t"));
         assert_eq!(refresh.poll_ask(at(0)), Some(Ask { topics: vec![Arc::from("t")] }));
-        refresh.handle_topic(&Arc::from("u"));
+        refresh.handle_interest(&Arc::from("u"));
         assert_eq!((refresh.poll_ask(at(0)), refresh.poll_timeout()), (None, None), "one is under way");
-        refresh.handle_answer(&snapshot("t", &[(1, 0)]), at(10));
+        refresh.handle_answer(&mut snapshot("t", &[(1, 0)]), at(10));
         let ask = refresh.poll_ask(at(200)).expect("the other topic");
         assert_eq!(ask.topics.len(), 2);
-        let both = snapshot("t", &[(1, 0)]).merge(&crate::metadata::tests::response("u", &[(1, 0)]), false);
-        refresh.handle_answer(&both, at(210));
+        let mut both = snapshot("t", &[(1, 0)]).merge(&response("u", &[(1, 0)]), false);
+        refresh.handle_answer(&mut both, at(210));
         assert_eq!(refresh.poll_timeout(), Some(at(210) + SETTINGS.age_max));
         assert!(refresh.poll_ask(at(300_210)).is_some());
     }
@@ -166,14 +285,14 @@ mod tests {
     #[test]
     fn what_is_amiss_is_asked_about_more_and_more_slowly() {
         let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
-        refresh.handle_topic(&Arc::from("t"));
+        refresh.handle_interest(&Arc::from("t"));
         let mut now = at(0);
         let mut asked = Vec::new();
         while now < at(10_000) {
             if refresh.poll_ask(now).is_some() {
                 asked.push(now);
                 // The partition has no leader.
-                refresh.handle_answer(&snapshot("t", &[(-1, 0)]), now);
+                refresh.handle_answer(&mut snapshot("t", &[(-1, 0)]), now);
             }
             // Complaints do not make it faster.
             refresh.handle_outdated();
@@ -186,13 +305,13 @@ mod tests {
     #[test]
     fn complaints_about_good_metadata_are_looked_into_but_not_in_a_storm() {
         let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
-        refresh.handle_topic(&Arc::from("t"));
+        refresh.handle_interest(&Arc::from("t"));
         let mut asked = 0;
         for ms in 0..1000 {
             refresh.handle_outdated();
             if refresh.poll_ask(at(ms)).is_some() {
                 asked += 1;
-                refresh.handle_answer(&snapshot("t", &[(1, 0)]), at(ms));
+                refresh.handle_answer(&mut snapshot("t", &[(1, 0)]), at(ms));
             }
         }
         assert!((8..=13).contains(&asked), "{asked} in a second");
@@ -201,12 +320,12 @@ mod tests {
     #[test]
     fn what_stays_amiss_is_told() {
         let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
-        refresh.handle_topic(&Arc::from("t"));
+        refresh.handle_interest(&Arc::from("t"));
         for _ in 0..2 {
-            refresh.handle_answer(&snapshot("t", &[(-1, 0)]), at(0));
+            refresh.handle_answer(&mut snapshot("t", &[(-1, 0)]), at(0));
             assert!(refresh.poll_notice().is_none());
         }
-        refresh.handle_answer(&snapshot("t", &[(-1, 0)]), at(0));
+        refresh.handle_answer(&mut snapshot("t", &[(-1, 0)]), at(0));
         let notice = refresh.poll_notice().expect("the third time");
         let text = format!("{}: {}", notice.doing, notice.failure);
         assert_eq!(text, "looking topic \"t\" up: partition 0 of topic \"t\" has no leader at present");
@@ -216,12 +335,146 @@ mod tests {
     #[test]
     fn a_failure_is_repeated_with_patience() {
         let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
-        refresh.handle_topic(&Arc::from("t"));
+        refresh.handle_interest(&Arc::from("t"));
         assert!(refresh.poll_ask(at(0)).is_some());
         refresh.handle_failure(Failure::Closed, at(5));
         assert!(refresh.poll_ask(at(50)).is_none() && refresh.poll_ask(at(130)).is_some());
-        refresh.handle_forgotten("t");
-        refresh.handle_answer(&Snapshot::default(), at(140));
+        refresh.handle_given_back(&Arc::from("t"), at(135));
+        refresh.handle_answer(&mut Snapshot::default(), at(140));
+        assert_eq!(refresh.poll_forgotten(at(135) + KEPT), [Arc::from("t")]);
         assert_eq!(refresh.poll_timeout(), Some(at(140) + SETTINGS.age_max));
+    }
+
+    fn unknown(topic: &str) -> Snapshot {
+        let mut response = response(topic, &[]);
+        response.topics[0].error_code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+        Snapshot::default().merge(&response, false)
+    }
+
+    /// Answers each request with what `answer` knows, for `ms` milliseconds, and tells when requests were sent.
+    fn run(
+        refresh: &mut Refresh,
+        from: u64,
+        ms: u64,
+        mut answer: impl FnMut(&Ask, u64) -> Snapshot,
+    ) -> Vec<u64> {
+        let mut asked = Vec::new();
+        for ms in from..from + ms {
+            refresh.poll_forgotten(at(ms));
+            if let Some(ask) = refresh.poll_ask(at(ms)) {
+                asked.push(ms);
+                refresh.handle_answer(&mut answer(&ask, ms), at(ms));
+            }
+        }
+        asked
+    }
+
+    #[test]
+    fn one_callers_failed_look_up_takes_no_topic_from_those_who_use_it() {
+        let topic: Arc<str> = Arc::from("t");
+        let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
+        refresh.handle_interest(&topic);
+        refresh.handle_interest(&topic);
+        // One of the two gives up while the topic is missing.
+        run(&mut refresh, 0, 1000, |_, _| unknown("t"));
+        refresh.handle_given_back(&topic, at(1000));
+        let mut found_at = None;
+        run(&mut refresh, 1000, 3000, |ask, ms| {
+            assert_eq!(ask.topics, [Arc::clone(&topic)], "the other one still uses it");
+            found_at = found_at.or((ms >= 2000).then_some(ms));
+            if ms >= 2000 { snapshot("t", &[(1, 0)]) } else { unknown("t") }
+        });
+        assert!(
+            found_at.is_some_and(|ms| ms < 3300),
+            "the topic came back at 2000 and was seen at {found_at:?}"
+        );
+    }
+
+    #[test]
+    fn a_topic_without_holders_is_forgotten_and_asked_about_no_more() {
+        let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
+        let topics: Vec<Arc<str>> = (0..50).map(|index| Arc::from(format!("missing-{index}"))).collect();
+        for topic in &topics {
+            refresh.handle_interest(topic);
+        }
+        run(&mut refresh, 0, 100, |_, _| unknown("missing-0"));
+        for topic in &topics {
+            refresh.handle_given_back(topic, at(100));
+        }
+        let asked = run(&mut refresh, 100, 60_000, |_, _| unknown("missing-0"));
+        assert!(asked.len() <= 2, "{asked:?}");
+        assert!(refresh.interests.is_empty() && refresh.idle.is_empty());
+        // An answer that was under way brings nothing back.
+        let mut late = unknown("missing-0");
+        refresh.handle_answer(&mut late, at(60_100));
+        assert!(late.topics.is_empty() && late.missing_since.is_empty());
+    }
+
+    #[test]
+    fn a_topic_that_is_taken_up_again_in_time_is_kept() {
+        let topic: Arc<str> = Arc::from("t");
+        let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
+        for ms in [0, 1000, 5900] {
+            refresh.handle_interest(&topic);
+            refresh.handle_given_back(&topic, at(ms));
+            assert!(refresh.poll_forgotten(at(ms + 4999)).is_empty());
+        }
+        assert_eq!(refresh.poll_timeout(), Some(at(0)), "it was never asked for");
+        assert_eq!(refresh.poll_forgotten(at(10_900)), [topic]);
+    }
+
+    #[test]
+    fn a_deleted_topic_that_is_held_is_asked_about_ever_more_rarely_and_slows_nothing_else() {
+        let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
+        refresh.handle_interest(&Arc::from("t"));
+        let asked = run(&mut refresh, 0, 600_000, |_, _| unknown("t"));
+        let within = |from: u64, to: u64| asked.iter().filter(|ms| (from..to).contains(*ms)).count();
+        assert!(within(0, 1000) >= 4, "a topic just made is found soon: {asked:?}");
+        assert!((5..=15).contains(&within(0, 10_000)), "{asked:?}");
+        assert!((9..=11).contains(&within(300_000, 600_000)), "every 30 s: {asked:?}");
+        // Somebody else meets a leader that moved.
+        refresh.handle_outdated();
+        assert!(refresh.poll_timeout().is_some_and(|next| next <= at(600_000)));
+    }
+
+    #[test]
+    fn doubts_about_what_was_just_asked_for_are_not_looked_into() {
+        let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
+        refresh.handle_interest(&Arc::from("t"));
+        run(&mut refresh, 0, 1, |_, _| snapshot("t", &[(1, 0)]));
+        let mut asked = 0;
+        for ms in 1..10_000 {
+            refresh.handle_doubt(at(ms));
+            asked += run(&mut refresh, ms, 1, |_, _| snapshot("t", &[(1, 0)])).len();
+        }
+        assert_eq!(asked, 9, "once a second");
+    }
+
+    #[test]
+    fn settings_of_zero_make_no_storm() {
+        let zero = Backoff { min: Duration::ZERO, max: Duration::ZERO };
+        let settings = RefreshSettings { age_max: Duration::ZERO, backoff: zero };
+        for leader in [1, -1] {
+            let mut refresh = Refresh::new(settings.clone(), Rng::seeded(1), at(0));
+            refresh.handle_interest(&Arc::from("t"));
+            let asked = run(&mut refresh, 0, 10_000, |_, _| snapshot("t", &[(leader, 0)])).len();
+            assert!(asked <= if leader == 1 { 11 } else { 130 }, "{asked} in ten seconds");
+        }
+    }
+
+    #[test]
+    fn what_only_people_can_mend_is_not_tried_again_at_once() {
+        let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
+        refresh.handle_interest(&Arc::from("t"));
+        assert!(refresh.poll_ask(at(0)).is_some());
+        let refused = Failure::Unreachable {
+            peer: "b:1".into(),
+            obstacle: Obstacle::Credentials,
+            reason: "the password is wrong".into(),
+        };
+        assert!(!refused.is_retriable(), "whoever waits gets the error");
+        refresh.handle_failure(refused, at(0));
+        refresh.handle_interest(&Arc::from("u"));
+        assert_eq!(refresh.poll_timeout(), Some(at(0) + FINAL_PAUSE));
     }
 }

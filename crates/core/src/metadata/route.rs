@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use milena_messages::ErrorCode;
 use milena_messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 
 use super::{Broker, Snapshot, not_up};
@@ -61,6 +62,13 @@ impl Coordinated {
 
 /// The last version of FindCoordinatorRequest that asks for one coordinator; later ones ask for many.
 pub const COORDINATOR_BY_KEY: i16 = 3;
+
+/// Whether an answer with these `codes` says that nothing was done because the broker is not the controller any more:
+/// the failure, if so.
+pub fn is_not_controller(codes: &[ErrorCode]) -> Option<Failure> {
+    let all = !codes.is_empty() && codes.iter().all(|code| *code == ErrorCode::NOT_CONTROLLER);
+    all.then(|| Failure::answer(ErrorCode::NOT_CONTROLLER, None))
+}
 
 impl Snapshot {
     /// The broker for `destination`; none when any will do.

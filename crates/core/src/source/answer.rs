@@ -46,11 +46,7 @@ impl Source {
                 lane.retry.failed(now, &self.settings.backoff, &mut self.rng);
             } else {
                 // Once is normal, when the broker needed the room; at once again, and then with patience.
-                lane.retry.failed(
-                    now,
-                    &crate::Backoff { min: Duration::ZERO, max: Duration::ZERO },
-                    &mut self.rng,
-                );
+                lane.retry.failed_but_try_at_once();
             }
             return;
         }

@@ -1,0 +1,227 @@
+//! Asking brokers: one request, one answer. Where it goes, what is asked of several brokers, and what is tried again.
+
+use std::time::Duration;
+
+use milena_core::metadata::{
+    Broker, COORDINATOR_BY_KEY, Coordinated, Destination, Snapshot, is_not_controller,
+};
+use milena_core::{BrokerId, Failure, Instant};
+use milena_messages::{ErrorCode, Request};
+use tokio::task::JoinSet;
+use tokio::time::timeout_at;
+
+use crate::clock::{Clock, sleep_until};
+use crate::connection::{Call, Link, Links, Reply, Typed};
+use crate::control::Event;
+use crate::{Address, Client};
+
+/// A request that can be asked of several brokers.
+pub(crate) trait Question: Request<Response: Send + 'static> + Clone + Send + Sync + 'static {}
+
+impl<R: Request<Response: Send + 'static> + Clone + Send + Sync + 'static> Question for R {}
+
+/// How long a connection may take to say that a deadline has passed.
+const GRACE: Duration = Duration::from_millis(100);
+/// Attempts at a request that is safe to repeat, before its failure is told: with the default backoff, within a second.
+const ATTEMPTS_MAX: u32 = 4;
+/// A broker that has not answered for this long is probably down, and another may know.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+
+impl Client {
+    /// One request and its answer. A request for any broker is asked of the next one as well when the first is silent
+    /// for a second; any other goes out once.
+    ///
+    /// # Cancel safety
+    /// The request may have been sent and acted upon; its answer is thrown away when it comes.
+    pub(crate) async fn ask<R: Question>(
+        &self,
+        destination: &Destination,
+        request: &R,
+        deadline: Instant,
+    ) -> Result<R::Response, Failure> {
+        self.ask_up_to(i16::MAX, destination, request, deadline).await
+    }
+
+    /// As [`ask`](Self::ask), for a request that cannot be written at versions above `version_max`.
+    pub(crate) async fn ask_up_to<R: Question>(
+        &self,
+        version_max: i16,
+        destination: &Destination,
+        request: &R,
+        deadline: Instant,
+    ) -> Result<R::Response, Failure> {
+        let snapshot = self.snapshot();
+        let deadline = deadline.min(self.0.clock.after(self.0.settings.client.request_timeout));
+        let request = Typed { request: request.clone(), version_max };
+        match snapshot.route(destination)? {
+            Some(broker) => {
+                let link = self.0.links.to(&address_of(&snapshot, broker)?);
+                ask_on(&link, self.0.clock, request, deadline).await
+            }
+            None => {
+                let mut addresses = addresses_of(&snapshot);
+                let first = self.rng().below(addresses.len() as u32);
+                addresses.rotate_left(first as usize);
+                ask_any(&self.0.links, self.0.clock, addresses, &request, |_| deadline).await
+            }
+        }
+    }
+
+    /// As [`ask`](Self::ask), for a request that may be repeated: a few attempts, with backoff.
+    pub(crate) async fn ask_again<R: Question>(
+        &self,
+        destination: &Destination,
+        request: &R,
+        deadline: Instant,
+    ) -> Result<R::Response, Failure> {
+        let backoff = self.retry_backoff();
+        let mut rng = self.rng();
+        for attempt in 1.. {
+            let failure = match self.ask(destination, request, deadline).await {
+                Err(failure) if failure.is_retriable() && attempt < ATTEMPTS_MAX => failure,
+                outcome => return outcome,
+            };
+            self.metadata_is_outdated();
+            let again = self.0.clock.after(backoff.delay(attempt, &mut rng));
+            if again >= deadline {
+                return Err(failure);
+            }
+            tokio::time::sleep_until(self.0.clock.timer(again)).await;
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// An order for the controller, and its answer, whose error codes are `codes`. It is given again only while it is
+    /// certain that nothing was done: when it was not sent, and when the broker says that it is not the controller any
+    /// more.
+    ///
+    /// # Cancel safety
+    /// The order may have been carried out.
+    pub(crate) async fn order<R: Question>(
+        &self,
+        version_max: i16,
+        request: &R,
+        codes: impl Fn(&R::Response) -> Vec<ErrorCode>,
+        deadline: Instant,
+    ) -> Result<R::Response, Failure> {
+        let backoff = self.retry_backoff();
+        let mut rng = self.rng();
+        for attempt in 1.. {
+            let asked = self.ask_up_to(version_max, &Destination::Controller, request, deadline).await;
+            let failure = match asked {
+                Ok(response) => match is_not_controller(&codes(&response)) {
+                    Some(failure) => failure,
+                    None => return Ok(response),
+                },
+                Err(failure) => {
+                    // A controller that is being elected is waited for; one that cannot be reached is told soon.
+                    let may_pass = attempt < ATTEMPTS_MAX || matches!(failure, Failure::NoRoute(_));
+                    if !failure.is_retriable() || failure.may_have_acted() || !may_pass {
+                        return Err(failure);
+                    }
+                    failure
+                }
+            };
+            self.cluster_changed();
+            let again = self.0.clock.after(backoff.delay(attempt, &mut rng));
+            if again >= deadline {
+                return Err(failure);
+            }
+            tokio::time::sleep_until(self.0.clock.timer(again)).await;
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// The coordinator of a group or a transactional producer, asked for until there is one: the first group of a
+    /// cluster waits for a topic to be made.
+    pub(crate) async fn find_coordinator(
+        &self,
+        of: Coordinated,
+        deadline: Instant,
+    ) -> Result<Broker, Failure> {
+        let backoff = self.retry_backoff();
+        let mut rng = self.rng();
+        for attempt in 1.. {
+            let asked = self.ask_up_to(COORDINATOR_BY_KEY, &Destination::Any, &of.request(), deadline).await;
+            let failure = match asked.and_then(|response| Coordinated::coordinator(&response)) {
+                Ok(broker) => {
+                    self.tell(Event::Coordinator(of, broker.clone())).await?;
+                    return Ok(broker);
+                }
+                Err(failure) => failure,
+            };
+            let again = self.0.clock.after(backoff.delay(attempt, &mut rng));
+            if !failure.is_retriable() || again >= deadline {
+                return Err(failure);
+            }
+            tokio::time::sleep_until(self.0.clock.timer(again)).await;
+        }
+        unreachable!("the last attempt returns")
+    }
+}
+
+/// Where `broker` listens.
+pub(crate) fn address_of(snapshot: &Snapshot, broker: BrokerId) -> Result<Address, Failure> {
+    let found = snapshot.brokers.get(&broker);
+    let found = found.ok_or_else(|| Failure::NoRoute(format!("broker {broker} is not up").into()))?;
+    Ok(Address::of(found))
+}
+
+/// Where all brokers listen.
+pub(crate) fn addresses_of(snapshot: &Snapshot) -> Vec<Address> {
+    snapshot.brokers.values().map(Address::of).collect()
+}
+
+/// One request on one link.
+pub(crate) async fn ask_on<R: Request + Send + Sync + 'static>(
+    link: &Link,
+    clock: Clock,
+    request: Typed<R>,
+    deadline: Instant,
+) -> Result<R::Response, Failure> {
+    let (reply, outcome) = Reply::channel();
+    let timeout = deadline - clock.now();
+    link.send(Call::new(request, deadline, timeout, reply));
+    // The connection watches the deadline too and knows better what happened; this is for when there is none yet.
+    match timeout_at(clock.timer(deadline + GRACE), outcome).await {
+        Ok(outcome) => outcome.unwrap_or(Err(Failure::Closed))?.decode(),
+        Err(_) => Err(Failure::TimedOut { peer: link.peer(), after: timeout, sent: true }),
+    }
+}
+
+/// One request that any broker can answer. They are asked one after another until one answers. One that stays silent does
+/// not hold the others up: the next is asked meanwhile, and the first answer counts. Whoever answered is asked first the
+/// next time. `deadline` tells, from the time of asking, until when a broker may answer.
+pub(crate) async fn ask_any<R: Question>(
+    links: &Links,
+    clock: Clock,
+    addresses: Vec<Address>,
+    request: &Typed<R>,
+    deadline: impl Fn(Instant) -> Instant,
+) -> Result<R::Response, Failure> {
+    let mut addresses = links.best_first(addresses).into_iter();
+    let mut asked = JoinSet::new();
+    let mut failures = Vec::new();
+    loop {
+        match addresses.next() {
+            Some(address) => {
+                let (link, request, until) = (links.to(&address), request.clone(), deadline(clock.now()));
+                asked.spawn(async move { (address, ask_on(&link, clock, request, until).await) });
+            }
+            None if asked.is_empty() => return Err(Failure::all(failures)),
+            None => {}
+        }
+        let patience = (addresses.len() > 0).then(|| clock.after(SILENCE_MAX));
+        tokio::select! {
+            Some(outcome) = asked.join_next() => match outcome {
+                Ok((address, Ok(response))) => {
+                    links.note_answer(address);
+                    return Ok(response);
+                }
+                Ok((_, Err(failure))) => failures.push(failure),
+                Err(_) => failures.push(Failure::Closed),
+            },
+            () = sleep_until(clock, patience) => {}
+        }
+    }
+}
