@@ -53,6 +53,10 @@ impl Error {
         Self(Arc::new(Inner { doing: doing.into(), failure, maybe_written }))
     }
 
+    pub(crate) fn doing(&self) -> &str {
+        &self.0.doing
+    }
+
     pub(crate) fn failure(&self) -> &Failure {
         &self.0.failure
     }

@@ -121,11 +121,14 @@ impl BatchState {
                 Settlement::Written { base_offset, log_append_time_ms }
             }
             Outcome::Failed { failure, maybe_written, records } => {
-                self.failed(&failure, maybe_written, records)
+                self.failed(&failure, maybe_written, &records)
             }
         };
         let error = match &settlement {
-            Settlement::Failed { error, .. } => Some(error.clone()),
+            // The record at fault says more than those that were refused with it.
+            Settlement::Failed { error, at_fault } => {
+                Some(at_fault.first().map_or(error, |(_, own)| own).clone())
+            }
             Settlement::Written { .. } => None,
         };
         let _ = self.settlement.set(settlement);
@@ -138,27 +141,30 @@ impl BatchState {
         &self,
         failure: &Failure,
         maybe_written: bool,
-        records: Vec<(i32, Option<Arc<str>>)>,
+        records: &[(i32, Option<Arc<str>>)],
     ) -> Settlement {
         let doing = format!("writing to partition {} of topic {:?}", self.partition, self.topic);
+        let own = |message: Option<&Arc<str>>| match (message, failure.code()) {
+            (Some(message), Some(code)) => Failure::answer(code, Some(message)),
+            _ => failure.clone(),
+        };
         let at_fault: Vec<_> = records
-            .into_iter()
+            .iter()
             .map(|(index, message)| {
-                let own = message
-                    .and_then(|message| failure.code().map(|code| Failure::answer(code, Some(&message))));
-                (
-                    index,
-                    Error::with_maybe_written(doing.as_str(), own.unwrap_or_else(|| failure.clone()), false),
-                )
+                (*index, Error::with_maybe_written(doing.as_str(), own(message.as_ref()), maybe_written))
             })
             .collect();
-        // KIP-467: the whole batch is refused for the sake of some records.
-        let doing =
-            if at_fault.is_empty() { doing } else { format!("{doing}, in one batch with records at fault") };
-        Settlement::Failed {
-            error: Error::with_maybe_written(doing, failure.clone(), maybe_written),
-            at_fault,
-        }
+        // KIP-467: the whole batch is refused because of some records. The others learn whose fault it was not.
+        let error = match records.first() {
+            None => Error::with_maybe_written(doing, failure.clone(), maybe_written),
+            Some((index, message)) => {
+                let doing = format!(
+                    "{doing}: the record itself was not at fault, but its batch was refused because of record {index} in it"
+                );
+                Error::with_maybe_written(doing, own(message.as_ref()), maybe_written)
+            }
+        };
+        Settlement::Failed { error, at_fault }
     }
 
     fn receipt(&self, index: u32, timestamp_ms: i64) -> Option<Result<Receipt, Error>> {
@@ -166,7 +172,8 @@ impl BatchState {
             Settlement::Written { base_offset, log_append_time_ms } => Ok(Receipt {
                 topic: Arc::clone(&self.topic),
                 partition: self.partition,
-                offset: base_offset.map(|base| base + i64::from(index)),
+                // A broker may say anything.
+                offset: base_offset.and_then(|base| base.checked_add(i64::from(index))),
                 timestamp_ms: log_append_time_ms.unwrap_or(timestamp_ms),
             }),
             Settlement::Failed { error, at_fault } => {
@@ -229,5 +236,67 @@ impl fmt::Debug for Delivery {
             .field("partition", &self.batch.partition)
             .field("is_settled", &self.is_settled())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use milena_messages::ErrorCode;
+
+    use super::*;
+
+    fn settled(outcome: Outcome) -> (Promise, Option<Error>) {
+        let promise = Promise::new("t".into(), 0);
+        let error = promise.settle(outcome);
+        (promise, error)
+    }
+
+    #[test]
+    fn an_offset_that_cannot_be_is_none() {
+        let outcome = Outcome::Written { base_offset: Some(i64::MAX), log_append_time_ms: None };
+        let (promise, _) = settled(outcome);
+        let offset = |index| {
+            let receipt = promise.state().receipt(index, 5).expect("settled").expect("written");
+            receipt.offset()
+        };
+        assert_eq!((offset(0), offset(1)), (Some(i64::MAX), None));
+    }
+
+    /// KIP-467.
+    #[test]
+    fn the_record_at_fault_is_told_apart_from_those_refused_with_it() {
+        let failure = Failure::answer(ErrorCode::INVALID_RECORD, Some("one or more records were rejected"));
+        let records = vec![(2, Some(Arc::from("it has no key"))), (4, None)];
+        let (promise, of_flush) = settled(Outcome::Failed { failure, maybe_written: false, records });
+        let error =
+            |index| promise.state().receipt(index, 5).expect("settled").expect_err("refused").to_string();
+        let guilty = "writing to partition 0 of topic \"t\": INVALID_RECORD: it has no key";
+        assert_eq!(error(2), guilty);
+        assert_eq!(of_flush.expect("failed").to_string(), guilty);
+        assert_eq!(
+            error(4),
+            "writing to partition 0 of topic \"t\": INVALID_RECORD: one or more records were rejected"
+        );
+        for index in [0, 1, 3] {
+            let text = error(index);
+            assert!(
+                text.contains("not at fault") && text.contains("record 2") && text.contains("no key"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_thrown_away_is_settled_and_says_whether_it_was_sent() {
+        for was_sent in [false, true] {
+            let mut promise = Promise::new("t".into(), 0);
+            let state = promise.state();
+            if was_sent {
+                promise.note_sent();
+            }
+            drop(promise);
+            let error = state.receipt(0, 5).expect("settled").expect_err("given up");
+            assert_eq!((error.is_fatal(), error.maybe_written()), (true, was_sent));
+        }
     }
 }
