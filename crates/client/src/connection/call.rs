@@ -1,6 +1,6 @@
 //! A request on its way and the promise to answer it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,11 +15,39 @@ pub(crate) struct Call {
     pub(super) request: Box<dyn AnyRequest>,
     pub(super) deadline: Instant,
     pub(super) timeout: Duration,
+    /// For who wants to take it back: whether a connection has begun with it.
+    pub(super) claim: Option<Claim>,
     /// The broker answers nothing to `acks=0`; the reply then comes when everything was written.
     pub(super) is_answered: bool,
     /// What the caller has room for. An answer may be longer, but gets its memory only as it arrives.
     pub(super) answer_bytes_expected: usize,
     pub(super) reply: Reply,
+}
+
+/// Whether a connection has begun with a call, or its caller has taken it back: whoever comes first.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Claim(Arc<OnceLock<Claimed>>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claimed {
+    Begun,
+    Recalled,
+}
+
+impl Claim {
+    /// A connection begins with the call. False if it was taken back.
+    pub(super) fn begin(&self) -> bool {
+        *self.0.get_or_init(|| Claimed::Begun) == Claimed::Begun
+    }
+
+    /// Takes the call back: nothing of it will be written. False if a connection has begun with it.
+    pub(crate) fn recall(&self) -> bool {
+        *self.0.get_or_init(|| Claimed::Recalled) == Claimed::Recalled
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.0.get() == Some(&Claimed::Begun)
+    }
 }
 
 /// Where the outcome goes. Dropped without one, it says that the connection is gone: no caller waits forever.
@@ -88,10 +116,16 @@ impl Call {
             request,
             deadline,
             timeout,
+            claim: None,
             is_answered: true,
             answer_bytes_expected: ANSWER_BYTES_AT_ONCE,
             reply,
         }
+    }
+
+    /// The caller may take it back as long as no connection has begun with it.
+    pub(crate) fn claimed_by(self, claim: Claim) -> Self {
+        Self { claim: Some(claim), ..self }
     }
 
     /// The broker will not answer.

@@ -13,5 +13,5 @@ mod frames;
 mod link;
 mod stream;
 
-pub(crate) use self::call::{Answer, Call, Landing, Reply, Typed};
+pub(crate) use self::call::{Answer, Call, Claim, Landing, Reply, Typed};
 pub(crate) use self::link::{Link, LinkSettings, Links};

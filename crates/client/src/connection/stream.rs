@@ -51,8 +51,17 @@ struct Pending {
 /// A frame being written.
 struct Outgoing {
     frame: WireFrame,
-    /// For a request that gets no response: whom to tell when it is written.
-    unanswered: Option<(i16, Reply)>,
+    unanswered: Option<Unanswered>,
+}
+
+/// A request that gets no response.
+struct Unanswered {
+    version: i16,
+    /// When it is to be written at the latest: nothing else tells that a peer takes no bytes.
+    deadline: Instant,
+    timeout: Duration,
+    /// Whom to tell when it is written.
+    reply: Reply,
 }
 
 /// Why a connection ended.
@@ -128,7 +137,7 @@ impl Connection {
     pub(super) async fn run(mut self, first: Call, calls: &mut mpsc::Receiver<Call>) -> End {
         self.start(first);
         let end = loop {
-            let (clock, deadline) = (self.clock, self.in_flight.poll_timeout());
+            let (clock, deadline) = (self.clock, self.poll_timeout());
             tokio::select! {
                 end = poll_fn(|cx| self.poll(cx, calls)) => match end {
                     Some(end) => break end,
@@ -204,6 +213,10 @@ impl Connection {
             Ok(encoded) => encoded,
             Err(failure) => return call.reply.send(Err(failure)),
         };
+        if call.claim.is_some_and(|claim| !claim.begin()) {
+            // Its caller has said what became of it.
+            return;
+        }
         if call.is_answered {
             let pending = Pending {
                 api: call.request.api(),
@@ -215,7 +228,9 @@ impl Connection {
             self.in_flight.push(pending, call.deadline);
             self.outgoing.push_back(Outgoing { frame, unanswered: None });
         } else {
-            self.outgoing.push_back(Outgoing { frame, unanswered: Some((version, call.reply)) });
+            let Call { deadline, timeout, reply, .. } = call;
+            let unanswered = Some(Unanswered { version, deadline, timeout, reply });
+            self.outgoing.push_back(Outgoing { frame, unanswered });
         }
     }
 
@@ -266,7 +281,7 @@ impl Connection {
             if frame.own_bytes() <= SPARE_BYTES_MAX {
                 self.spare = Some(frame.into_writer());
             }
-            if let Some((version, reply)) = unanswered {
+            if let Some(Unanswered { version, reply, .. }) = unanswered {
                 reply.send(Ok(Answer {
                     body: Bytes::new(),
                     version,
@@ -317,10 +332,26 @@ impl Connection {
         Ok(())
     }
 
-    /// A response is overdue: as they come in order, the connection is of no more use.
+    /// When something is overdue next.
+    fn poll_timeout(&self) -> Option<Instant> {
+        let unwritten = self.unanswered().map(|unanswered| unanswered.deadline).min();
+        [self.in_flight.poll_timeout(), unwritten].into_iter().flatten().min()
+    }
+
+    /// What is being written and gets no response.
+    fn unanswered(&self) -> impl Iterator<Item = &Unanswered> {
+        self.outgoing.iter().filter_map(|outgoing| outgoing.unanswered.as_ref())
+    }
+
+    /// A response is overdue, or the peer takes no bytes: as everything goes in order, the connection is of no more use.
     fn overdue(&self) -> Option<Failure> {
-        let pending = self.in_flight.overdue(self.clock.now())?;
-        Some(Failure::TimedOut { peer: Arc::clone(&self.peer), after: pending.timeout, sent: true })
+        let (peer, now) = (Arc::clone(&self.peer), self.clock.now());
+        if let Some(pending) = self.in_flight.overdue(now) {
+            return Some(Failure::TimedOut { peer, after: pending.timeout, sent: true });
+        }
+        let stuck = self.unanswered().find(|unanswered| unanswered.deadline <= now)?;
+        let reason = format!("it took no bytes within {:?}", stuck.timeout).into();
+        Some(Failure::Lost { peer, reason, sent: true })
     }
 
     /// Tells everyone the cause. What was not written completely cannot have been acted upon.
@@ -330,7 +361,7 @@ impl Connection {
         for (index, pending) in self.in_flight.drain().enumerate() {
             pending.reply.send(Err(failure.clone().with_sent(index < written)));
         }
-        for (_, reply) in self.outgoing.drain(..).filter_map(|outgoing| outgoing.unanswered) {
+        for Unanswered { reply, .. } in self.outgoing.drain(..).filter_map(|outgoing| outgoing.unanswered) {
             reply.send(Err(failure.clone().with_sent(false)));
         }
     }

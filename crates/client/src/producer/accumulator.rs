@@ -285,14 +285,18 @@ fn bytes_at_most(record: &Record<'_>, headers: &[Header<'_>]) -> usize {
 /// The partition that a topic's unkeyed records go to until its batch is closed (KIP-480).
 pub(super) struct Sticky {
     current: AtomicU32,
-    count: AtomicU32,
     turns: AtomicU64,
+    /// The partitions to choose from, ascending: those that have a leader, or all if none has.
+    choices: Mutex<Vec<u32>>,
 }
 
 impl Sticky {
-    pub(super) fn new(seed: u64, count: u32) -> Self {
-        let sticky =
-            Self { current: AtomicU32::new(0), count: AtomicU32::new(count), turns: AtomicU64::new(seed) };
+    pub(super) fn new(seed: u64, choices: Vec<u32>) -> Self {
+        let sticky = Self {
+            current: AtomicU32::new(u32::MAX),
+            turns: AtomicU64::new(seed),
+            choices: Mutex::new(choices),
+        };
         sticky.turn();
         sticky
     }
@@ -301,8 +305,13 @@ impl Sticky {
         self.current.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_count(&self, count: u32) {
-        self.count.store(count, Ordering::Relaxed);
+    /// Leaders came or went. A current partition that lost its own gets no more records.
+    pub(super) fn choose_from(&self, choices: Vec<u32>) {
+        let is_good = choices.binary_search(&self.current()).is_ok();
+        *self.choices.lock().unwrap_or_else(PoisonError::into_inner) = choices;
+        if !is_good {
+            self.turn();
+        }
     }
 
     /// The batch of `partition` was closed. Answers whether it was the current one, so that another is now.
@@ -315,13 +324,20 @@ impl Sticky {
     }
 
     /// Goes to another partition, by chance.
+    #[cold]
     fn turn(&self) {
-        let count = self.count.load(Ordering::Relaxed);
-        let chance = Rng::seeded(self.turns.fetch_add(1, Ordering::Relaxed)).below(count.saturating_sub(1));
-        let current = self.current();
-        // Any but the current one.
-        let next = if chance >= current && count > 1 { chance + 1 } else { chance };
-        self.current.store(next.min(count.saturating_sub(1)), Ordering::Relaxed);
+        let choices = self.choices.lock().unwrap_or_else(PoisonError::into_inner);
+        let seed = self.turns.fetch_add(1, Ordering::Relaxed);
+        let current = choices.binary_search(&self.current()).ok();
+        let count = choices.len() - usize::from(current.is_some());
+        let chance = Rng::seeded(seed).below(count as u32) as usize;
+        // Any but the current one, if there is another.
+        let chosen = match current {
+            Some(current) if count > 0 => chance + usize::from(chance >= current),
+            Some(current) => current,
+            None => chance,
+        };
+        self.current.store(choices.get(chosen).copied().unwrap_or(0), Ordering::Relaxed);
     }
 }
 
@@ -331,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_sticky_partition_changes_and_reaches_all() {
-        let sticky = Sticky::new(1, 5);
+        let sticky = Sticky::new(1, (0..5).collect());
         let mut seen = [0; 5];
         for _ in 0..1000 {
             let before = sticky.current();
@@ -341,13 +357,31 @@ mod tests {
             seen[sticky.current() as usize] += 1;
         }
         assert!(seen.iter().all(|count| (150..=250).contains(count)), "{seen:?}");
-        let lonely = Sticky::new(1, 1);
+        let lonely = Sticky::new(1, vec![0]);
         assert!(lonely.leave(0));
         assert_eq!(lonely.current(), 0);
     }
 
+    #[test]
+    fn the_sticky_partition_is_one_that_has_a_leader() {
+        let sticky = Sticky::new(1, vec![0, 3]);
+        let check = |choices: &[u32]| {
+            for _ in 0..100 {
+                assert!(choices.contains(&sticky.current()), "{}", sticky.current());
+                sticky.leave(sticky.current() as i32);
+            }
+        };
+        check(&[0, 3]);
+        sticky.choose_from(vec![1, 2, 4]);
+        check(&[1, 2, 4]);
+        sticky.choose_from(vec![2]);
+        check(&[2]);
+        sticky.choose_from((0..5).collect());
+        check(&[0, 1, 2, 3, 4]);
+    }
+
     fn partition() -> Accumulator {
-        Accumulator::new(Slot(0), "t".into(), 0, Arc::new(Sticky::new(1, 1)), Arc::default())
+        Accumulator::new(Slot(0), "t".into(), 0, Arc::new(Sticky::new(1, vec![0])), Arc::default())
     }
 
     /// Whatever is waited for suffices, into a batch that is open and into a new one: whoever waits is not sent to wait

@@ -7,6 +7,7 @@
 //!  metadata, time ────────────────┘                    └─▶ flushed
 //! ```
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +22,7 @@ use super::seal::{Backlog, Parcel, Sealer};
 use super::topics::Topics;
 use crate::client::{address_of, report};
 use crate::clock::sleep_until;
-use crate::connection::{Answer, Call, Landing, Links, Reply, Typed};
+use crate::connection::{Answer, Call, Claim, Landing, Links, Reply, Typed};
 use crate::{Client, Error};
 
 /// What handles tell the driver.
@@ -118,10 +119,24 @@ pub(super) struct Driver {
     land: Landing,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     asking: Option<AskingIdentity>,
+    /// Requests that were handed to links.
+    sent: HashMap<RequestId, Sent>,
     flushing: Vec<(FlushId, oneshot::Sender<()>)>,
     is_released: bool,
     events: Vec<Event>,
     taken: Vec<OpenBatch>,
+}
+
+/// A request that was handed to a link.
+struct Sent {
+    claim: Claim,
+    peer: Arc<str>,
+}
+
+impl Sent {
+    fn without_a_connection(&self) -> Failure {
+        Failure::unreachable(Arc::clone(&self.peer), "no connection was there in time")
+    }
 }
 
 /// A driver's parts that its producer knows as well.
@@ -158,6 +173,7 @@ impl Driver {
             landed,
             land,
             asking: None,
+            sent: HashMap::new(),
             flushing: Vec::new(),
             is_released: false,
             events: Vec::new(),
@@ -251,6 +267,8 @@ impl Driver {
     fn handle_landed(&mut self, landed: Landed) {
         let (number, outcome) = landed;
         let (id, now) = (RequestId(number), self.now());
+        // What was recalled has been told already.
+        let Some(sent) = self.sent.remove(&id) else { return };
         let decoded = match outcome {
             // The broker answers nothing: this only tells that it was written.
             Ok(_) if self.acks == Acks::None => return self.machine.handle_written(id, now),
@@ -259,7 +277,7 @@ impl Driver {
         };
         match decoded {
             Ok(response) => self.machine.handle_response(id, &response, now),
-            Err(failure) => self.machine.handle_lost(id, &failure, now),
+            Err(failure) => self.machine.handle_lost(id, &failure, sent.claim.has_begun(), now),
         }
     }
 
@@ -267,7 +285,7 @@ impl Driver {
         let snapshot = Arc::clone(&self.snapshot.borrow_and_update());
         for name in self.topics.names() {
             if let Ok(topic) = snapshot.topic(&name) {
-                self.topics.learn(topic, None);
+                self.topics.learn(topic, None, |broker| snapshot.brokers.contains_key(&broker));
             }
         }
         self.machine.handle_metadata(&snapshot, self.now());
@@ -285,6 +303,9 @@ impl Driver {
             let now = self.now();
             while let Some(slot) = self.machine.poll_close(now) {
                 self.collect(slot.0 as usize, true);
+            }
+            while let Some(id) = self.machine.poll_recall() {
+                self.recall(id, now);
             }
             match self.machine.poll_transmit(now) {
                 Some(transmit) => self.transmit(transmit),
@@ -318,9 +339,30 @@ impl Driver {
         let timeout = deadline - self.now();
         let call = Call::new(Typed { request, version_max }, deadline, timeout, reply);
         let call = if is_answered { call } else { call.unanswered() };
+        let claim = Claim::default();
+        let call = call.claimed_by(claim.clone());
         match address_of(&self.client.snapshot(), broker) {
-            Ok(address) => self.links.to(&address).send(call),
-            Err(failure) => call.refuse(failure),
+            Ok(address) => {
+                let link = self.links.to(&address);
+                self.sent.insert(id, Sent { claim, peer: link.peer() });
+                link.send(call);
+            }
+            Err(failure) => {
+                self.sent.insert(id, Sent { claim, peer: Arc::from(format!("broker {broker}")) });
+                call.refuse(failure);
+            }
+        }
+    }
+
+    /// Takes a request back, unless a connection has begun with it.
+    fn recall(&mut self, id: RequestId, now: Instant) {
+        match self.sent.get(&id) {
+            Some(sent) if sent.claim.recall() => {
+                let failure = sent.without_a_connection();
+                self.sent.remove(&id);
+                self.machine.handle_lost(id, &failure, false, now);
+            }
+            _ => self.machine.handle_begun(id, now),
         }
     }
 
@@ -358,6 +400,10 @@ impl Drop for Driver {
         }
         // A machine that panicked is not asked; each batch says for itself that it may have been written.
         if !std::thread::panicking() {
+            let now = self.now();
+            for (id, sent) in self.sent.drain().filter(|(_, sent)| sent.claim.recall()) {
+                self.machine.handle_lost(id, &sent.without_a_connection(), false, now);
+            }
             self.machine.handle_close(&Failure::Closed);
             while let Some(settled) = self.machine.poll_settled() {
                 self.settle(settled);

@@ -165,8 +165,10 @@ impl Producer {
         match self.0.parts.failures.take() {
             None => Ok(()),
             Some((count, first)) => {
-                let doing =
-                    format!("flushing: {count} posted records were not written, the first in {first}");
+                let doing = format!(
+                    "flushing: {count} posted records were not written; the first failure: {}",
+                    first.doing()
+                );
                 Err(Error::with_maybe_written(doing, first.failure().clone(), first.maybe_written()))
             }
         }
@@ -268,7 +270,8 @@ impl Producer {
         let failed = |failure| Error::with_maybe_written(doing(record), failure, false);
         let looked_up = self.0.client.topic(record.topic, record.chosen_partition(), deadline).await;
         let Known { topic, interest } = looked_up.map_err(failed)?;
-        self.0.parts.topics.learn(&topic, Some(interest));
+        let snapshot = self.0.client.snapshot();
+        self.0.parts.topics.learn(&topic, Some(interest), |broker| snapshot.brokers.contains_key(&broker));
         match known() {
             Some(Err(count)) => {
                 let why = format!("the topic has {count} partitions, counted from 0");

@@ -35,6 +35,10 @@ impl SealedBatch for Parcel {
         self.sealed.encoded_bytes()
     }
 
+    fn max_timestamp_ms(&self) -> i64 {
+        self.sealed.header().max_timestamp
+    }
+
     fn stamped(&mut self, identity: Option<(ProducerIdentity, i32)>) -> Bytes {
         if let Some((identity, sequence)) = identity {
             self.sealed.stamp(identity.id.0, identity.epoch, sequence);

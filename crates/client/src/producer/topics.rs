@@ -5,10 +5,10 @@
 use std::hash::{BuildHasher as _, BuildHasherDefault};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use milena_core::Rng;
-use milena_core::metadata::Topic;
+use milena_core::metadata::{Partition, Topic};
 use milena_core::partitioner::partition_for_key;
 use milena_core::producer::Slot;
+use milena_core::{BrokerId, Rng};
 use rustc_hash::FxHasher;
 
 use super::accumulator::{Accumulator, Sticky};
@@ -80,18 +80,22 @@ impl Topics {
     }
 
     /// Takes the partitions of `topic` in, and tells the driver of those that are new, in the order of their slots. The
-    /// first time it comes with the interest that keeps the topic known for as long as this lives.
-    pub(super) fn learn(&self, topic: &Topic, interest: Option<Interest>) {
+    /// first time it comes with the interest that keeps the topic known for as long as this lives. `is_up` tells of a
+    /// broker whether it can be sent to.
+    pub(super) fn learn(&self, topic: &Topic, interest: Option<Interest>, is_up: impl Fn(BrokerId) -> bool) {
         let mut registry = self.registry();
+        let choices = choices(topic, is_up);
         let count = topic.partitions.len() as u32;
         let known = self.get(&topic.name);
         let mut all = known.map(|known| known.partitions().to_vec()).unwrap_or_default();
-        if known.is_some() && all.len() >= count as usize {
-            return;
+        if let Some(known) = known
+            && all.len() >= count as usize
+        {
+            return known.sticky.choose_from(choices);
         }
         let sticky = match known {
             Some(known) => Arc::clone(&known.sticky),
-            None => Arc::new(Sticky::new(registry.rng.next_u64(), count)),
+            None => Arc::new(Sticky::new(registry.rng.next_u64(), choices.clone())),
         };
         let mut added = Vec::new();
         for index in all.len() as i32..count as i32 {
@@ -106,10 +110,12 @@ impl Topics {
         }
         all.extend(added.iter().cloned());
         self.inbox.push(Event::Register(added));
-        sticky.set_count(count);
         let partitions = Partitions { all, grown: Cell::new() };
         match known {
-            Some(known) => put_last(&known.partitions.grown, partitions, |grown| &grown.grown),
+            Some(known) => {
+                put_last(&known.partitions.grown, partitions, |grown| &grown.grown);
+                known.sticky.choose_from(choices);
+            }
             None => {
                 let entry =
                     TopicEntry { name: Arc::clone(&topic.name), partitions, sticky, next: Cell::new() };
@@ -144,6 +150,16 @@ impl Topics {
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The partitions that records without a key may go to: those with a leader that is up, or all if there is none.
+fn choices(topic: &Topic, is_up: impl Fn(BrokerId) -> bool) -> Vec<u32> {
+    let indexes = |is_wanted: &dyn Fn(&Partition) -> bool| -> Vec<u32> {
+        let indexes = topic.partitions.iter().enumerate().filter(|(_, partition)| is_wanted(partition));
+        indexes.map(|(index, _)| index as u32).collect()
+    };
+    let led = indexes(&|partition| partition.leader.is_some_and(&is_up));
+    if led.is_empty() { indexes(&|_| true) } else { led }
 }
 
 /// Puts `item` behind the last one of a chain. Only one thread does so at a time: the registry is locked.
@@ -207,11 +223,11 @@ mod tests {
             for index in 0..1000 {
                 let topic = topic(&format!("topic-{index}"), round);
                 let interest = Interest::new(Arc::clone(&topic.name), &concerns);
-                topics.learn(&topic, Some(interest));
+                topics.learn(&topic, Some(interest), |_| true);
             }
         }
         // Fewer than before is old news.
-        topics.learn(&topic("topic-0", 1), None);
+        topics.learn(&topic("topic-0", 1), None, |_| true);
         let mut events = Vec::new();
         inbox.take(&mut events);
         let mut slots = Vec::new();

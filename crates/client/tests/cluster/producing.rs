@@ -154,3 +154,15 @@ fn when_the_runtime_ends_nobody_waits_for_ever() {
         drop(client);
     });
 }
+
+#[tokio::test]
+async fn records_without_a_key_avoid_partitions_without_a_leader() {
+    let (cluster, _) = start(2, &[("t", 6)]).await;
+    cluster.stop_node(2).await.expect("stopped");
+    let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+    let producer = client.producer().delivery_timeout(Duration::from_secs(5)).build().await.expect("built");
+    for _ in 0..30 {
+        let receipt = producer.send(Record::to("t").value("v")).await.expect("written");
+        assert_eq!(cluster.leader("t", receipt.partition()), Some(1));
+    }
+}

@@ -235,6 +235,41 @@ async fn a_broker_that_may_come_back_costs_the_delivery_timeout_and_few_connecti
     check(produce_to(Behaviour::BrokerThatCloses(ApiKey::Produce)).await, "closed it");
 }
 
+/// Nothing of a record was written where the connection to write it on never came to be.
+#[tokio::test]
+async fn a_record_that_never_met_a_connection_was_not_written() {
+    let garbage: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 99];
+    for (what, answer) in [("silent", &b""[..]), ("garbage", garbage), ("TLS", &[21, 3, 1, 0, 2, 2, 40])] {
+        let peer = Peer::start(Behaviour::BrokerThenBut(ApiKey::ApiVersions, answer)).await;
+        let client = connect(&peer).await.expect("good so far");
+        let producer = client.producer().delivery_timeout(Duration::from_millis(700));
+        // An identity would be asked for on the first connection, and that is not the question here.
+        let producer = producer.idempotence(false).build().await.expect("built");
+        let sent = timeout(Duration::from_secs(10), producer.send(Record::to("t").value("v"))).await;
+        let error = sent.expect("in time").expect_err("there is no connection");
+        assert!(!error.maybe_written(), "{what}: {error}");
+        assert!(peer.connections() > 1, "{what}: it was tried");
+    }
+}
+
+/// With acks=0 no answer is waited for, so only the bytes that are not taken tell that a connection is dead.
+#[tokio::test]
+async fn without_acks_a_connection_that_takes_no_bytes_is_given_up() {
+    let peer = Peer::start(Behaviour::BrokerThatStopsReading(ApiKey::Produce)).await;
+    let connecting = Client::builder().bootstrap(&peer.address()).request_timeout(Duration::from_millis(300));
+    let client = connecting.connect().await.expect("connected");
+    let producer = client.producer().acks(milena::Acks::None).build().await.expect("built");
+    let value = vec![0; 900_000];
+    let began = peer.connections();
+    let writing = async {
+        // More than the system keeps for one connection.
+        while peer.connections() < began + 3 {
+            producer.post(Record::to("t").value(&value)).await.expect("taken");
+        }
+    };
+    timeout(Duration::from_secs(30), writing).await.expect("the dead connection is used for ever");
+}
+
 #[tokio::test]
 async fn a_broker_that_closes_every_fetch_is_not_stormed() {
     let peer = Peer::start(Behaviour::BrokerThatCloses(ApiKey::Fetch)).await;

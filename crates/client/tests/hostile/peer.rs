@@ -51,6 +51,8 @@ pub(crate) enum Behaviour {
     BrokerThenBut(ApiKey, &'static [u8]),
     /// The same, which closes the connection upon these requests.
     BrokerThatCloses(ApiKey),
+    /// The same, which reads nothing more from a connection after these requests.
+    BrokerThatStopsReading(ApiKey),
     /// A broker that speaks versions 90 to 99 of everything but ApiVersions.
     BrokerFromTheFuture,
 }
@@ -183,6 +185,7 @@ async fn serve(
                 stream.write_all(bytes).await?;
             }
             Behaviour::BrokerThatCloses(hostile) if hostile == key => return Ok(()),
+            Behaviour::BrokerThatStopsReading(hostile) if hostile == key => std::future::pending().await,
             _ => stream.write_all(&answer(&frame, key, behaviour, cluster)).await?,
         }
     }

@@ -8,11 +8,12 @@ use milena_messages::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
 };
 
-use super::partition::{Closed, Flight, Listed, Partition};
+use super::partition::{Closed, Doubt, Flight, Listed, Partition};
 use super::sink::Sink;
 use super::verdict::{Verdict, verdict};
 use super::{
-    FlushId, Flushes, Identity, Outcome, Producer, Request, RequestId, SealedBatch, Settled, Slot, Timer,
+    Begun, Carried, FlushId, Flushes, Identity, Outcome, Producer, Request, RequestId, SealedBatch, Settled,
+    Slot, Timer,
 };
 use crate::metadata::LeaderHint;
 use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice, ProducerIdentity};
@@ -126,15 +127,18 @@ impl<B: SealedBatch> Producer<B> {
         retry.may_pass(failure)
     }
 
+    /// The answer for the batch in flight to `slot` with request `id`. `appended_in`: where it is, if it was appended.
     pub(super) fn handle_answer(
         &mut self,
         slot: Slot,
         id: RequestId,
+        appended_in: Doubt,
         answer: &PartitionProduceResponse,
         now: Instant,
     ) {
         let failure = || Failure::answer(answer.error_code, answer.error_message.as_deref());
-        match verdict(answer.error_code) {
+        let doubt = |uncertain: bool| if uncertain { appended_in } else { Doubt::Unwritten };
+        match verdict(answer.error_code, self.settings.acks) {
             Verdict::Written => {
                 let outcome = Outcome::Written {
                     base_offset: (answer.base_offset >= 0).then_some(answer.base_offset),
@@ -146,26 +150,24 @@ impl<B: SealedBatch> Producer<B> {
                 let outcome = Outcome::Written { base_offset: None, log_append_time_ms: None };
                 self.settle_flight(slot, id, outcome);
             }
-            Verdict::Again { moved } => {
+            Verdict::Again { moved, uncertain } => {
                 self.metadata_wanted |= moved;
-                self.handle_landed(slot, id, &failure(), false, now);
+                self.handle_landed(slot, id, &failure(), doubt(uncertain), now);
             }
-            Verdict::AgainUncertain => self.handle_landed(slot, id, &failure(), true, now),
             Verdict::Gap => {
                 // For any but the oldest it only means that the one before it failed; that one will be sent first.
                 let partition = self.at(slot);
                 if partition.flights.front().is_some_and(|oldest| oldest.request == id.0) {
                     partition.note_gap();
                 }
-                self.handle_landed(slot, id, &failure(), false, now);
+                self.handle_landed(slot, id, &failure(), Doubt::Unwritten, now);
             }
-            Verdict::Refused => {
+            Verdict::Refused { uncertain } => {
                 let records = answer.record_errors.iter().map(|record| {
                     (record.batch_index, record.batch_index_error_message.as_deref().map(Arc::from))
                 });
-                self.refuse(slot, id, failure(), false, records.collect());
+                self.refuse(slot, id, failure(), doubt(uncertain), records.collect());
             }
-            Verdict::RefusedUncertain => self.refuse(slot, id, failure(), true, Vec::new()),
         }
     }
 
@@ -176,7 +178,7 @@ impl<B: SealedBatch> Producer<B> {
         slot: Slot,
         id: RequestId,
         failure: &Failure,
-        uncertain: bool,
+        doubt: Doubt,
         now: Instant,
     ) {
         let backoff = self.settings.backoff;
@@ -184,7 +186,7 @@ impl<B: SealedBatch> Producer<B> {
         let Some(flight) = partition.flights.iter_mut().find(|flight| flight.request == id.0) else { return };
         flight.returned = true;
         if let Some(closed) = &mut flight.closed {
-            closed.uncertain |= uncertain;
+            closed.doubt.note(doubt);
             closed.last_failure = Some(failure.clone());
         }
         if partition.retry.is_ready(now) {
@@ -199,7 +201,7 @@ impl<B: SealedBatch> Producer<B> {
             }
         }
         if failure.is_malformed() && !partition.retry.may_pass(failure) {
-            self.refuse(slot, id, failure.clone(), uncertain, Vec::new());
+            self.refuse(slot, id, failure.clone(), doubt, Vec::new());
         }
     }
 
@@ -210,6 +212,17 @@ impl<B: SealedBatch> Producer<B> {
         partition.prove();
         partition.retry.succeeded();
         if let Some(closed) = partition.flights.remove(index).and_then(|flight| flight.closed) {
+            let outcome = match outcome {
+                // Of a batch that it had already a broker tells the greatest timestamp as the time of append, whatever
+                // time the topic uses (`UnifiedLog.append`).
+                Outcome::Written { base_offset, log_append_time_ms }
+                    if closed.doubt.maybe_written()
+                        && closed.batch.as_ref().map(SealedBatch::max_timestamp_ms) == log_append_time_ms =>
+                {
+                    Outcome::Written { base_offset, log_append_time_ms: None }
+                }
+                outcome => outcome,
+            };
             self.settle(slot, closed, outcome);
         }
     }
@@ -220,23 +233,24 @@ impl<B: SealedBatch> Producer<B> {
         slot: Slot,
         id: RequestId,
         failure: Failure,
-        uncertain: bool,
+        doubt: Doubt,
         records: Vec<(i32, Option<Arc<str>>)>,
     ) {
         let partition = self.at(slot);
         let Some(index) = partition.flights.iter().position(|flight| flight.request == id.0) else { return };
         partition.note_gap();
-        if let Some(closed) = partition.flights.remove(index).and_then(|flight| flight.closed) {
-            let maybe_written = uncertain || closed.uncertain;
+        if let Some(mut closed) = partition.flights.remove(index).and_then(|flight| flight.closed) {
+            closed.doubt.note(doubt);
+            let maybe_written = closed.doubt.maybe_written();
             self.settle(slot, closed, Outcome::Failed { failure, maybe_written, records });
         }
     }
 
-    pub(super) fn land_all(&mut self, mut slots: Vec<Slot>, now: Instant) {
-        for slot in slots.drain(..) {
+    pub(super) fn land_all(&mut self, mut carried: Vec<Carried>, now: Instant) {
+        for Carried { slot, .. } in carried.drain(..) {
             self.land(slot, now);
         }
-        self.spare_slots = slots;
+        self.spare_carried = carried;
     }
 
     /// After something of `slot` landed or changed: gathers what came back, closes a gap, and goes on.
@@ -279,16 +293,32 @@ impl<B: SealedBatch> Producer<B> {
     /// Settles what has outlived its delivery timeout.
     pub(super) fn expire(&mut self, slot: Slot, now: Instant) {
         let timeout = self.settings.delivery_timeout;
-        let partition = self.at(slot);
+        let Self { partitions, requests, recalls, .. } = self;
+        let partition = &mut partitions[slot.0 as usize];
         if partition.deadline(timeout).is_none_or(|deadline| deadline > now) {
             return self.arm_deadline(slot, now);
         }
         let unrouted = partition.unrouted.clone();
         let mut expired = Vec::new();
         for flight in &mut partition.flights {
+            let id = RequestId(flight.request);
+            let is_overdue = flight.closed.as_ref().is_some_and(|closed| closed.opened + timeout <= now);
+            if !is_overdue {
+                continue;
+            }
+            // A record that never met a connection is not written, and says so.
+            if let Some(request) = requests.get_mut(&id).filter(|request| request.begun != Begun::Yes) {
+                if request.begun == Begun::Unknown {
+                    request.begun = Begun::Asked;
+                    recalls.push_back(id);
+                }
+                continue;
+            }
             // What becomes of it on the broker still matters for the sequences behind it: its place stays.
-            if let Some(mut closed) = flight.closed.take_if(|closed| closed.opened + timeout <= now) {
-                closed.uncertain |= !flight.returned;
+            if let Some(mut closed) = flight.closed.take() {
+                if !flight.returned {
+                    closed.doubt.note(Doubt::Somewhere);
+                }
                 expired.push(closed);
             }
         }
@@ -307,13 +337,29 @@ impl<B: SealedBatch> Producer<B> {
         }
         for closed in expired {
             let last = closed.last_failure.clone().or(unrouted.clone()).map(Box::new);
-            let maybe_written = closed.uncertain;
+            let maybe_written = closed.doubt.maybe_written();
             self.settle(slot, closed, failed(Failure::Undelivered { after: timeout, last }, maybe_written));
         }
         if self.at(slot).has_gap() && self.at(slot).flights.is_empty() {
             self.close_gap(slot);
         }
         self.arm_deadline(slot, now);
+    }
+
+    /// One timer per partition: batches that leave before their linger ends leave none behind.
+    pub(super) fn arm_linger(&mut self, slot: Slot, now: Instant) {
+        let linger = self.settings.linger;
+        let partition = self.at(slot);
+        // One that is armed for an earlier batch comes first, and then this again.
+        if partition.linger_armed.is_some() {
+            return;
+        }
+        // What has lingered long enough waits for something else, which stirs the partition.
+        let ends = partition.opens.front().map(|open| open.since + linger).filter(|ends| *ends > now);
+        partition.linger_armed = ends;
+        if let Some(ends) = ends {
+            self.timers.push(Reverse((ends, Timer::Linger(slot))));
+        }
     }
 
     /// One timer per partition, for its oldest record.
@@ -339,11 +385,11 @@ impl<B: SealedBatch> Producer<B> {
                 self.closes.push_back(slot);
             }
             while let Some(closed) = self.partitions[index].queue.pop_front() {
-                let uncertain = closed.uncertain;
+                let maybe_written = closed.doubt.maybe_written();
                 if closed.sequence.is_some() {
                     self.partitions[index].note_gap();
                 }
-                self.settle(slot, closed, failed(failure.clone(), uncertain));
+                self.settle(slot, closed, failed(failure.clone(), maybe_written));
             }
         }
     }

@@ -33,9 +33,10 @@ use std::time::Duration;
 use milena_messages::init_producer_id::InitProducerIdResponse;
 use milena_messages::produce::{ProduceRequest, ProduceResponse};
 use milena_messages::{ErrorCode, Message as _};
+use milena_wire::Uuid;
 
 use self::flow::{add_partition, failed, flights_max};
-use self::partition::{Closed, Listed, Open, Partition};
+use self::partition::{Closed, Doubt, Listed, Open, Partition};
 use self::sink::Sink;
 pub use self::terms::{
     Acks, FlushId, Outcome, RequestId, SealedBatch, Settings, Settled, Slot, Ticket, Transmit,
@@ -61,6 +62,7 @@ pub struct Producer<B> {
     requests: BTreeMap<RequestId, Request>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     closes: VecDeque<Slot>,
+    recalls: VecDeque<RequestId>,
     settled: VecDeque<Settled<B>>,
     hints: Vec<LeaderHint>,
     notices: VecDeque<Notice>,
@@ -69,7 +71,7 @@ pub struct Producer<B> {
     next_request: u64,
     next_ticket: u64,
     /// An empty list for the next request.
-    spare_slots: Vec<Slot>,
+    spare_carried: Vec<Carried>,
     /// Why everything is given up, once it is.
     ended: Option<Failure>,
 }
@@ -87,12 +89,31 @@ enum Identity {
 #[derive(Debug)]
 struct Request {
     broker: BrokerId,
-    slots: Vec<Slot>,
+    carried: Vec<Carried>,
+    begun: Begun,
+}
+
+/// Whether a connection has begun with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    Unknown,
+    /// Asked for with [`Producer::poll_recall`].
+    Asked,
+    Yes,
+}
+
+/// A partition in a request.
+#[derive(Debug, Clone, Copy)]
+struct Carried {
+    slot: Slot,
+    /// The topic as the request named it; it may have been made anew since, and the answer says the old id.
+    topic_id: Option<Uuid>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Slot(Slot),
+    Linger(Slot),
     Sink(BrokerId),
     Identity,
 }
@@ -120,6 +141,7 @@ impl<B: SealedBatch> Producer<B> {
             requests: BTreeMap::new(),
             timers: BinaryHeap::new(),
             closes: VecDeque::new(),
+            recalls: VecDeque::new(),
             settled: VecDeque::new(),
             hints: Vec::new(),
             notices: VecDeque::new(),
@@ -127,7 +149,7 @@ impl<B: SealedBatch> Producer<B> {
             flushes: Flushes { first: 0, outstanding: VecDeque::from([0]) },
             next_request: 0,
             next_ticket: 0,
-            spare_slots: Vec::new(),
+            spare_carried: Vec::new(),
             ended: None,
         }
     }
@@ -149,7 +171,7 @@ impl<B: SealedBatch> Producer<B> {
         }
         let generation = self.flushes.enter();
         self.at(slot).opens.push_back(Open { since: now, generation });
-        self.timers.push(Reverse((now + self.settings.linger, Timer::Slot(slot))));
+        self.arm_linger(slot, now);
         self.arm_deadline(slot, now);
         self.stir(slot);
     }
@@ -177,7 +199,7 @@ impl<B: SealedBatch> Producer<B> {
             generation,
             batch: None,
             sequence: None,
-            uncertain: false,
+            doubt: Doubt::Unwritten,
             last_failure: None,
         });
         let sink = partition.leader;
@@ -318,25 +340,30 @@ impl<B: SealedBatch> Producer<B> {
         // Those answered come first, the others behind them.
         let mut answered = 0;
         for (topic, answer) in answers {
-            let found = request.slots[answered..].iter().position(|slot| {
-                let partition = &self.partitions[slot.0 as usize];
-                partition.index == answer.index
-                    && (topic.name == partition.topic_name
-                        || (topic.name.is_empty() && Some(topic.topic_id) == partition.topic_id))
+            // ProduceRequest v13+ names topics by id.
+            let is_by_id = topic.name.is_empty();
+            let found = request.carried[answered..].iter().position(|carried| {
+                let partition = &self.partitions[carried.slot.0 as usize];
+                let is_named = match is_by_id {
+                    true => carried.topic_id == Some(topic.topic_id),
+                    false => topic.name == partition.topic_name,
+                };
+                partition.index == answer.index && is_named
             });
             // What we did not ask for, or is answered twice, is ignored.
             let Some(found) = found else { continue };
-            request.slots.swap(answered, answered + found);
-            self.handle_answer(request.slots[answered], id, answer, now);
+            request.carried.swap(answered, answered + found);
+            let appended_in = if is_by_id { Doubt::In(topic.topic_id) } else { Doubt::Somewhere };
+            self.handle_answer(request.carried[answered].slot, id, appended_in, answer, now);
             answered += 1;
         }
-        for slot in &request.slots[answered..] {
+        for Carried { slot, .. } in &request.carried[answered..] {
             let reason = Arc::from("the answer says nothing of a partition of the request");
             self.handle_landed(
                 *slot,
                 id,
                 &Failure::Malformed { peer: Arc::from("broker"), reason },
-                true,
+                Doubt::Somewhere,
                 now,
             );
         }
@@ -347,33 +374,43 @@ impl<B: SealedBatch> Producer<B> {
             self.timers.push(Reverse((until, Timer::Sink(request.broker))));
         }
         self.hint_leaders(response);
-        self.land_all(request.slots, now);
+        self.land_all(request.carried, now);
     }
 
     /// A request that gets no answer (`acks=0`) was handed to the network.
     pub fn handle_written(&mut self, id: RequestId, now: Instant) {
         let Some(request) = self.end_request(id) else { return };
-        for slot in &request.slots {
+        for Carried { slot, .. } in &request.carried {
             let outcome = Outcome::Written { base_offset: None, log_append_time_ms: None };
             self.settle_flight(*slot, id, outcome);
         }
-        self.land_all(request.slots, now);
+        self.land_all(request.carried, now);
     }
 
-    /// A request failed without an answer.
-    pub fn handle_lost(&mut self, id: RequestId, failure: &Failure, now: Instant) {
+    /// A request failed without an answer. `has_begun`: a connection had begun to write it.
+    pub fn handle_lost(&mut self, id: RequestId, failure: &Failure, has_begun: bool, now: Instant) {
         let Some(request) = self.end_request(id) else { return };
         let may_pass = self.note_lost(request.broker, failure, now);
-        let uncertain = failure.may_have_acted();
-        for slot in &request.slots {
+        let doubt = if has_begun && failure.may_have_acted() { Doubt::Somewhere } else { Doubt::Unwritten };
+        for Carried { slot, .. } in &request.carried {
             if may_pass {
-                self.handle_landed(*slot, id, failure, uncertain, now);
+                self.handle_landed(*slot, id, failure, doubt, now);
             } else {
-                self.refuse(*slot, id, failure.clone(), uncertain, Vec::new());
+                self.refuse(*slot, id, failure.clone(), doubt, Vec::new());
             }
         }
         self.metadata_wanted = true;
-        self.land_all(request.slots, now);
+        self.land_all(request.carried, now);
+    }
+
+    /// The request that was to be recalled is on a connection already.
+    pub fn handle_begun(&mut self, id: RequestId, now: Instant) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.begun = Begun::Yes;
+        let slots: Vec<_> = request.carried.iter().map(|carried| carried.slot).collect();
+        for slot in slots {
+            self.expire(slot, now);
+        }
     }
 
     /// Everything appended before this call is to be sent without waiting for linger.
@@ -394,7 +431,7 @@ impl<B: SealedBatch> Producer<B> {
         for index in 0..self.partitions.len() {
             while let Some(flight) = self.partitions[index].flights.pop_front() {
                 if let Some(closed) = flight.closed {
-                    let maybe_written = closed.uncertain || !flight.returned;
+                    let maybe_written = closed.doubt.maybe_written() || !flight.returned;
                     self.settle(Slot(index as u32), closed, failed(failure.clone(), maybe_written));
                 }
             }
@@ -416,7 +453,7 @@ impl<B: SealedBatch> Producer<B> {
             .stirred
             .iter()
             .find(|broker| self.sinks.get(broker).is_some_and(|sink| !sink.ready.is_empty()))?;
-        let mut slots = std::mem::take(&mut self.spare_slots);
+        let mut carried = std::mem::take(&mut self.spare_carried);
         let mut request = ProduceRequest {
             acks: match self.settings.acks {
                 Acks::None => 0,
@@ -448,20 +485,21 @@ impl<B: SealedBatch> Producer<B> {
             }
             let Some(records) = self.launch(slot, id, broker) else { continue };
             bytes += size;
-            has_ids &= self.at(slot).topic_id.is_some();
+            let topic_id = self.at(slot).topic_id;
+            has_ids &= topic_id.is_some();
             add_partition(&mut request, self.at(slot), records);
-            slots.push(slot);
+            carried.push(Carried { slot, topic_id });
         }
-        if slots.is_empty() {
+        if carried.is_empty() {
             return self.poll_transmit(now);
         }
         self.next_request += 1;
-        for slot in &slots {
+        for Carried { slot, .. } in &carried {
             // More may be waiting behind, for the next request.
             self.stir(*slot);
         }
         self.sink(broker).in_flight += 1;
-        self.requests.insert(id, Request { broker, slots });
+        self.requests.insert(id, Request { broker, carried, begun: Begun::Unknown });
         let latest = *ProduceRequest::VERSIONS.end();
         Some(Transmit {
             id,
@@ -480,6 +518,13 @@ impl<B: SealedBatch> Producer<B> {
             self.identity = Identity::Asked;
         }
         wanted
+    }
+
+    /// A request to take back unless a connection has begun with it: the time of one of its records is over, and whether
+    /// that record may have been written depends on it. Answered by [`handle_lost`](Self::handle_lost) or
+    /// [`handle_begun`](Self::handle_begun), at once.
+    pub fn poll_recall(&mut self) -> Option<RequestId> {
+        self.recalls.pop_front()
     }
 
     /// A batch that is done with.
@@ -520,6 +565,11 @@ impl<B: SealedBatch> Producer<B> {
             }
             self.timers.pop();
             match timer {
+                Timer::Linger(slot) => {
+                    self.at(slot).linger_armed = None;
+                    self.arm_linger(slot, now);
+                    self.stir(slot);
+                }
                 Timer::Slot(slot) => {
                     let partition = self.at(slot);
                     partition.deadline_armed = partition.deadline_armed.filter(|armed| *armed > now);

@@ -33,9 +33,45 @@ pub(super) struct Closed<B> {
     pub batch: Option<B>,
     /// Given at the first transmission, and kept for every retry: that is what makes a retry recognisable.
     pub sequence: Option<i32>,
-    /// An earlier attempt may have been appended without our hearing of it.
-    pub uncertain: bool,
+    /// Whether an earlier attempt may have been appended without our hearing of it.
+    pub doubt: Doubt,
     pub last_failure: Option<Failure>,
+}
+
+/// Whether a batch may be in a log although no broker acknowledged it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Doubt {
+    /// It is in no log.
+    #[default]
+    Unwritten,
+    /// It may be in the log of the topic with this id, and in no other one: a broker that takes ids said so.
+    In(Uuid),
+    /// It may be in a log.
+    Somewhere,
+}
+
+impl Doubt {
+    pub(super) fn note(&mut self, other: Self) {
+        *self = match (*self, other) {
+            (one, Self::Unwritten) => one,
+            (Self::Unwritten, other) => other,
+            (one, other) if one == other => one,
+            _ => Self::Somewhere,
+        };
+    }
+
+    pub(super) fn maybe_written(self) -> bool {
+        self != Self::Unwritten
+    }
+
+    /// Whether the log of the topic with this id may have it. That of a topic that was deleted does not matter.
+    fn concerns(self, topic: Option<Uuid>) -> bool {
+        match self {
+            Self::Unwritten => false,
+            Self::In(id) => topic.is_none_or(|topic| topic == id),
+            Self::Somewhere => true,
+        }
+    }
 }
 
 /// A batch in flight. `batch` is none when its delivery timeout was reported meanwhile; the place is kept, because the
@@ -67,6 +103,8 @@ pub(super) struct Partition<B> {
     pub retry: Retry,
     pub flushing: bool,
     pub listed: Listed,
+    /// The timer that ends the linger of the oldest open batch, or of one before it that has left.
+    pub linger_armed: Option<Instant>,
     pub deadline_armed: Option<Instant>,
     sequences: Sequences,
 }
@@ -108,6 +146,7 @@ impl<B> Partition<B> {
             retry: Retry::default(),
             flushing: false,
             listed: Listed::No,
+            linger_armed: None,
             deadline_armed: None,
             sequences: Sequences::default(),
         }
@@ -207,7 +246,7 @@ impl<B> Partition<B> {
         let mut doubtful = Vec::new();
         let mut kept = VecDeque::with_capacity(self.queue.len());
         for mut closed in self.queue.drain(..) {
-            if closed.sequence.is_some() && closed.uncertain {
+            if closed.sequence.is_some() && closed.doubt.concerns(self.topic_id) {
                 doubtful.push(closed);
             } else {
                 closed.sequence = None;

@@ -14,6 +14,8 @@ pub trait SealedBatch {
     fn record_count(&self) -> i32;
     /// Its size on the wire.
     fn bytes(&self) -> usize;
+    /// The greatest timestamp of its records.
+    fn max_timestamp_ms(&self) -> i64;
     /// Its bytes, carrying this identity and base sequence, or none when the producer is not idempotent.
     fn stamped(&mut self, identity: Option<(ProducerIdentity, i32)>) -> Bytes;
 }
@@ -66,7 +68,7 @@ pub struct Ticket {
 }
 
 /// Names a request in flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
 /// Names a flush.
@@ -108,7 +110,8 @@ pub enum Outcome {
     Written {
         /// The offset of its first record; none when the broker did not say (`acks=0`, or a duplicate of long ago).
         base_offset: Option<i64>,
-        /// The broker's time of append, for topics that use it.
+        /// The broker's time of append, for topics that use it; none when the broker told the batch's own time, as it
+        /// does of a batch that it had already.
         log_append_time_ms: Option<i64>,
     },
     /// It is given up.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use milena_messages::ErrorCode;
 use milena_messages::init_producer_id::InitProducerIdResponse;
 use milena_messages::produce::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+use milena_wire::Uuid;
 
 use super::{Acks, Outcome, Producer, RequestId, SealedBatch, Settings, Slot, Transmit};
 use crate::metadata::tests::snapshot;
@@ -29,6 +30,10 @@ impl SealedBatch for Fake {
 
     fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn max_timestamp_ms(&self) -> i64 {
+        1000 + i64::from(self.number)
     }
 
     fn stamped(&mut self, identity: Option<(ProducerIdentity, i32)>) -> Bytes {
@@ -94,6 +99,8 @@ struct Lab {
     sent: Vec<Transmit>,
     settled: Vec<(u32, Outcome)>,
     next: u32,
+    /// Whether what is sent is on a connection.
+    is_connected: bool,
 }
 
 impl Lab {
@@ -113,6 +120,7 @@ impl Lab {
             sent: vec![],
             settled: vec![],
             next: 0,
+            is_connected: true,
         };
         lab.lead(&vec![(1, 0); partitions as usize]);
         lab
@@ -197,6 +205,14 @@ impl Lab {
                 None => break,
             }
         }
+        while let Some(id) = self.machine.poll_recall() {
+            if self.is_connected {
+                self.machine.handle_begun(id, self.now);
+            } else {
+                let failure = Failure::unreachable("b:1", "no connection");
+                self.machine.handle_lost(id, &failure, false, self.now);
+            }
+        }
         while let Some(settled) = self.machine.poll_settled() {
             self.settled.push((settled.batch.number, settled.outcome));
         }
@@ -215,7 +231,7 @@ impl Lab {
 
     fn lose(&mut self, index: usize) {
         let failure = Failure::Lost { peer: "b:1".into(), reason: "cut".into(), sent: true };
-        self.machine.handle_lost(self.sent[index].id, &failure, self.now);
+        self.machine.handle_lost(self.sent[index].id, &failure, true, self.now);
         self.turn();
     }
 
@@ -368,7 +384,59 @@ fn what_each_answer_does() {
     check(ErrorCode::INVALID_RECORD, "1f", false);
     check(ErrorCode::TOPIC_AUTHORIZATION_FAILED, "1f", false);
     check(ErrorCode::UNKNOWN_SERVER_ERROR, "1?", false);
-    check(ErrorCode::from_i16(32_000), "1f", false);
+    check(ErrorCode::from_i16(32_000), "1?", false);
+}
+
+/// Whether a batch that was answered like this, and not again before its time is over, may have been written.
+#[test]
+fn an_answer_that_does_not_exclude_the_append_leaves_the_record_uncertain() {
+    let check = |code: ErrorCode, acks: Acks, expected: &str| {
+        let idempotent = acks == Acks::All;
+        let mut lab = Lab::new(Settings { acks, idempotent, ..settings() });
+        if idempotent {
+            lab.learn_identity();
+        }
+        lab.fill(0);
+        lab.answer(0, code);
+        lab.lead(&[(-1, 1), (1, 0)]);
+        lab.wait(10_000);
+        assert!(lab.outcomes().ends_with(expected), "{code}, {acks:?}: {}", lab.outcomes());
+    };
+    for code in [
+        ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode::UNKNOWN_TOPIC_ID,
+    ] {
+        check(code, Acks::All, "?");
+        check(code, Acks::Leader, "f");
+    }
+    for code in [
+        ErrorCode::KAFKA_STORAGE_ERROR,
+        ErrorCode::REQUEST_TIMED_OUT,
+        ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        ErrorCode::UNKNOWN_SERVER_ERROR,
+        ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+        ErrorCode::from_i16(32_000),
+    ] {
+        check(code, Acks::All, "?");
+        check(code, Acks::Leader, "?");
+    }
+    for code in [ErrorCode::NOT_ENOUGH_REPLICAS, ErrorCode::CORRUPT_MESSAGE, ErrorCode::INVALID_RECORD] {
+        check(code, Acks::All, "f");
+        check(code, Acks::Leader, "f");
+    }
+}
+
+#[test]
+fn what_may_have_been_appended_when_leadership_ended_is_not_sent_under_another_epoch() {
+    let mut lab = Lab::identified(settings());
+    lab.fill(0);
+    lab.fill(0);
+    lab.answer(0, ErrorCode::INVALID_RECORD);
+    lab.answer(1, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    lab.wait(500);
+    assert_eq!(lab.outcomes(), "1f 2?");
+    assert_eq!(lab.sent.len(), 2);
 }
 
 #[test]
@@ -533,8 +601,15 @@ fn the_delivery_timeout_ends_every_wait_and_tells_the_truth() {
     // Answered, certainly not written, and not again in time.
     let mut lab = Lab::identified(settings());
     lab.fill(0);
-    lab.answer(0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    lab.answer(0, ErrorCode::NOT_ENOUGH_REPLICAS);
     lab.lead(&[(-1, 1), (1, 0)]);
+    lab.wait(10_000);
+    assert_eq!(lab.outcomes(), "1f");
+
+    // On no connection yet.
+    let mut lab = Lab::identified(settings());
+    lab.is_connected = false;
+    lab.fill(0);
     lab.wait(10_000);
     assert_eq!(lab.outcomes(), "1f");
 
@@ -582,6 +657,99 @@ fn a_topic_made_anew_gets_sequences_of_its_own() {
     lab.fill(0);
     let stamp = lab.stamps()[1][0];
     assert_eq!((stamp.epoch, stamp.sequence), (1, 0));
+}
+
+/// The lab's topic with this id.
+fn made_anew(lab: &mut Lab, id: u8) {
+    let mut anew = snapshot("t", &[(1, 0), (1, 0)]);
+    crate::metadata::tests::set_topic_id(&mut anew, "t", id);
+    lab.machine.handle_metadata(&anew, lab.now);
+    lab.turn();
+}
+
+/// An answer that names the topic by id, as of ProduceResponse v13.
+fn answer_by_id(lab: &mut Lab, index: usize, code: ErrorCode) {
+    let (id, mut response) = answer(&lab.sent[index], |_| code);
+    for (answered, asked) in response.responses.iter_mut().zip(&lab.sent[index].request.topic_data) {
+        (answered.name, answered.topic_id) = ("".into(), asked.topic_id);
+    }
+    lab.machine.handle_response(id, &response, lab.now);
+    lab.turn();
+}
+
+/// What was in flight when the topic was made anew goes to the new one, unless it was written to the old one: the new
+/// log cannot have what was sent to the old one by its id.
+#[test]
+fn an_answer_under_the_id_that_was_asked_counts_though_the_topic_was_made_anew() {
+    let mut lab = Lab::identified(settings());
+    made_anew(&mut lab, 1);
+    lab.fill(0);
+    answer_by_id(&mut lab, 0, ErrorCode::NONE);
+    for _ in 0..3 {
+        lab.fill(0);
+    }
+    made_anew(&mut lab, 2);
+    answer_by_id(&mut lab, 1, ErrorCode::NONE);
+    answer_by_id(&mut lab, 2, ErrorCode::UNKNOWN_TOPIC_ID);
+    answer_by_id(&mut lab, 3, ErrorCode::UNKNOWN_TOPIC_ID);
+    lab.wait(1000);
+    assert_eq!(lab.outcomes(), "1w 2w");
+    answer_by_id(&mut lab, 4, ErrorCode::NONE);
+    answer_by_id(&mut lab, 5, ErrorCode::NONE);
+    assert_eq!(lab.outcomes(), "1w 2w 3w 4w");
+    let again: Vec<_> = lab.stamps()[4..].iter().flatten().map(|stamp| stamp.sequence).collect();
+    assert_eq!(again, [0, 10]);
+    assert!(
+        lab.sent[4..].iter().all(|sent| sent.request.topic_data[0].topic_id == Uuid::from_bytes([2; 16]))
+    );
+}
+
+#[test]
+fn what_may_be_in_the_new_log_of_a_topic_made_anew_is_reported() {
+    let mut lab = Lab::identified(settings());
+    made_anew(&mut lab, 1);
+    lab.fill(0);
+    answer_by_id(&mut lab, 0, ErrorCode::NONE);
+    lab.fill(0);
+    made_anew(&mut lab, 2);
+    // Old versions of the request name the topic, and it may have reached the new one.
+    lab.lose(1);
+    lab.wait(1000);
+    assert_eq!(lab.outcomes(), "1w 2?");
+}
+
+#[test]
+fn a_duplicate_is_not_given_the_greatest_time_of_its_batch() {
+    for (is_retry, told, expected) in
+        [(true, 1001, None), (true, 7777, Some(7777)), (false, 1001, Some(1001)), (false, -1, None)]
+    {
+        let mut lab = Lab::identified(settings());
+        lab.fill(0);
+        if is_retry {
+            lab.lose(0);
+            lab.wait(500);
+        }
+        let (id, mut response) = answer(lab.sent.last().expect("sent"), |_| ErrorCode::NONE);
+        response.responses[0].partition_responses[0].log_append_time_ms = told;
+        lab.machine.handle_response(id, &response, lab.now);
+        lab.turn();
+        let Some((1, Outcome::Written { log_append_time_ms, .. })) = lab.settled.last() else {
+            panic!("{:?}", lab.settled)
+        };
+        assert_eq!(*log_append_time_ms, expected, "{is_retry} {told}");
+    }
+}
+
+#[test]
+fn timers_do_not_outlive_their_batches() {
+    let mut lab = Lab::identified(Settings { linger: Duration::from_secs(3600), ..settings() });
+    for index in 0..1000 {
+        lab.append(index % 2);
+        lab.answer(index as usize, ErrorCode::NONE);
+        lab.wait(1);
+    }
+    assert_eq!(lab.settled.len(), 1000);
+    assert!(lab.machine.timers.len() < 10, "{}", lab.machine.timers.len());
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use milena_messages::ErrorCode;
 
+use super::Acks;
+
 /// What follows from the answer for one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -9,24 +11,26 @@ pub(super) enum Verdict {
     Written,
     /// Appended by an earlier attempt, so long ago that the broker no longer knows where.
     WrittenBefore,
-    /// Not appended; the same bytes may be accepted later. `moved`: perhaps elsewhere.
-    Again { moved: bool },
-    /// Appended or not, the broker does not know either: the same bytes again, the broker recognises them.
-    AgainUncertain,
+    /// Not acknowledged; the same bytes may be accepted later, and where they were appended the broker recognises them.
+    /// `moved`: perhaps elsewhere. `uncertain`: they may have been appended.
+    Again { moved: bool, uncertain: bool },
     /// Not appended: the broker expects another sequence or epoch.
     Gap,
-    /// Not appended, and never will be.
-    Refused,
-    /// Never will be acknowledged, and may have been appended.
-    RefusedUncertain,
+    /// Never will be acknowledged. `uncertain`: it may have been appended.
+    Refused { uncertain: bool },
 }
 
-pub(super) fn verdict(code: ErrorCode) -> Verdict {
+/// An error that is not known to be found before the append leaves the batch uncertain: what is said not to be written
+/// must not be in the log.
+pub(super) fn verdict(code: ErrorCode, acks: Acks) -> Verdict {
     match code {
         ErrorCode::NONE => Verdict::Written,
         // KIP-98: the batch is older than the five the broker remembers.
         ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Verdict::WrittenBefore,
 
+        // With acks=all it is also the answer for what was appended, when leadership ends or the topic is deleted while
+        // the leader waits for its followers (`DelayedProduce`); the followers may have it. With acks=1 the leader
+        // answers at once, and says this only before it appends.
         ErrorCode::NOT_LEADER_OR_FOLLOWER
         | ErrorCode::LEADER_NOT_AVAILABLE
         | ErrorCode::FENCED_LEADER_EPOCH
@@ -36,14 +40,20 @@ pub(super) fn verdict(code: ErrorCode) -> Verdict {
         // is gone for good is for the delivery timeout to say.
         | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
         | ErrorCode::UNKNOWN_TOPIC_ID
-        | ErrorCode::INCONSISTENT_TOPIC_ID
-        | ErrorCode::KAFKA_STORAGE_ERROR => Verdict::Again { moved: true },
+        | ErrorCode::INCONSISTENT_TOPIC_ID => Verdict::Again { moved: true, uncertain: acks == Acks::All },
 
-        // Checked before the append.
-        ErrorCode::NOT_ENOUGH_REPLICAS => Verdict::Again { moved: false },
+        // The disk failed, perhaps in the middle of the append, and what it took may be found when the broker recovers.
+        ErrorCode::KAFKA_STORAGE_ERROR => Verdict::Again { moved: true, uncertain: true },
+
+        // Checked before the append; corruption on the way is told as CORRUPT_MESSAGE.
+        ErrorCode::NOT_ENOUGH_REPLICAS | ErrorCode::CORRUPT_MESSAGE => {
+            Verdict::Again { moved: false, uncertain: false }
+        }
 
         // The append happened, the replicas did not confirm it in time.
-        ErrorCode::REQUEST_TIMED_OUT | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND => Verdict::AgainUncertain,
+        ErrorCode::REQUEST_TIMED_OUT | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND => {
+            Verdict::Again { moved: false, uncertain: true }
+        }
 
         // KIP-360. UNKNOWN_PRODUCER_ID is what brokers before 2.5 say when retention took the producer's last batch.
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
@@ -51,11 +61,27 @@ pub(super) fn verdict(code: ErrorCode) -> Verdict {
         | ErrorCode::INVALID_PRODUCER_EPOCH
         | ErrorCode::INVALID_PRODUCER_ID_MAPPING => Verdict::Gap,
 
-        ErrorCode::UNKNOWN_SERVER_ERROR => Verdict::RefusedUncertain,
+        // What brokers check before they append.
+        ErrorCode::MESSAGE_TOO_LARGE
+        | ErrorCode::RECORD_LIST_TOO_LARGE
+        | ErrorCode::INVALID_RECORD
+        | ErrorCode::INVALID_TIMESTAMP
+        | ErrorCode::INVALID_TOPIC_EXCEPTION
+        | ErrorCode::INVALID_REQUIRED_ACKS
+        | ErrorCode::INVALID_REQUEST
+        | ErrorCode::INVALID_TXN_STATE
+        | ErrorCode::PRODUCER_FENCED
+        | ErrorCode::POLICY_VIOLATION
+        | ErrorCode::UNSUPPORTED_VERSION
+        | ErrorCode::UNSUPPORTED_COMPRESSION_TYPE
+        | ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT
+        | ErrorCode::TOPIC_AUTHORIZATION_FAILED
+        | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
+        | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED => Verdict::Refused { uncertain: false },
 
-        // Corruption on the way is told as CORRUPT_MESSAGE, and that is retriable; so are the codes of later Kafkas
-        // that say so of themselves.
-        other if other.is_retriable() => Verdict::Again { moved: false },
-        _ => Verdict::Refused,
+        // What no broker is known to answer, and the codes of later Kafkas, which say of themselves whether a retry may
+        // help.
+        other if other.is_retriable() => Verdict::Again { moved: false, uncertain: true },
+        _ => Verdict::Refused { uncertain: true },
     }
 }

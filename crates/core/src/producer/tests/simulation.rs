@@ -5,7 +5,7 @@
 //! it says so; the order of the log is the order of the appends; everything is settled within its time; and a request
 //! holds no partition twice.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +65,8 @@ impl Log {
 
 /// What will happen.
 enum Event {
+    /// A connection is there and begins with a request, unless it was recalled or lost.
+    Begin(Transmit),
     /// A request reaches its broker; with `answered` false nobody hears the answer.
     Arrive {
         transmit: Transmit,
@@ -95,7 +97,9 @@ struct World {
     events: BTreeMap<(Instant, u64), Event>,
     next_event: u64,
     logs: Vec<Log>,
-    /// Requests on each broker's connection.
+    /// Requests that wait for a connection.
+    waiting: BTreeSet<RequestId>,
+    /// Requests on each broker's connection, or waiting for it.
     connections: Vec<Vec<RequestId>>,
     /// Each connection is in order: nothing arrives before what was sent before it.
     busy_until: Vec<Instant>,
@@ -133,6 +137,7 @@ impl World {
             events: BTreeMap::new(),
             next_event: 0,
             logs,
+            waiting: BTreeSet::new(),
             connections: (0..BROKERS).map(|_| Vec::new()).collect(),
             busy_until: vec![Instant::ORIGIN; BROKERS as usize],
             open: (0..PARTITIONS).map(|_| Vec::new()).collect(),
@@ -192,6 +197,11 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Append(partition) => self.append(partition),
+            Event::Begin(transmit) => {
+                if self.waiting.remove(&transmit.id) {
+                    self.arrive(transmit, true);
+                }
+            }
             Event::Arrive { transmit, answered } => self.arrive(transmit, answered),
             Event::Answer { transmit, codes } => {
                 let connection = &mut self.connections[transmit.broker.0 as usize];
@@ -257,7 +267,8 @@ impl World {
     fn cut(&mut self, broker: u32) {
         for id in std::mem::take(&mut self.connections[broker as usize]) {
             let failure = Failure::Lost { peer: "b".into(), reason: "cut".into(), sent: true };
-            self.machine.handle_lost(id, &failure, self.now);
+            let was_waiting = self.waiting.remove(&id);
+            self.machine.handle_lost(id, &failure, !was_waiting, self.now);
         }
         // The next connection does not wait for what is left of this one.
         self.busy_until[broker as usize] = self.now;
@@ -326,6 +337,10 @@ impl World {
         if code == ErrorCode::NONE && self.chance(3) {
             return ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND;
         }
+        // Leadership ends while the leader waits for its followers, which have the batch.
+        if code == ErrorCode::NONE && self.chance(2) {
+            return ErrorCode::NOT_LEADER_OR_FOLLOWER;
+        }
         code
     }
 
@@ -337,6 +352,17 @@ impl World {
             match self.machine.poll_transmit(self.now) {
                 Some(transmit) => self.send(transmit),
                 None => break,
+            }
+        }
+        while let Some(id) = self.machine.poll_recall() {
+            if self.waiting.remove(&id) {
+                for connection in &mut self.connections {
+                    connection.retain(|other| *other != id);
+                }
+                let failure = Failure::unreachable("b", "no connection");
+                self.machine.handle_lost(id, &failure, false, self.now);
+            } else {
+                self.machine.handle_begun(id, self.now);
             }
         }
         if self.machine.poll_identity() {
@@ -365,6 +391,12 @@ impl World {
         let at = (self.now + delay).max(self.busy_until[broker]);
         self.busy_until[broker] = at;
         self.schedule(self.settings.request_timeout, Event::Overdue(broker as u32, transmit.id));
+        // Where there is no connection yet, it may take long to come.
+        if self.chance(3) {
+            self.waiting.insert(transmit.id);
+            let after = self.millis(4000);
+            return self.schedule(after, Event::Begin(transmit));
+        }
         // Lost on the way; or arriving long after the connection that carried it was given up.
         if self.chance(3) {
             return;
