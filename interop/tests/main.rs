@@ -7,5 +7,6 @@ mod answers;
 mod client;
 mod conformance;
 mod console;
+mod mutants;
 mod partners;
 mod programs;

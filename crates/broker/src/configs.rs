@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use milena_wire::Str;
 
+use crate::check::Rules;
+
 /// What a value looks like; the numbers are DescribeConfigs' own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -44,8 +46,12 @@ pub(crate) struct TopicRules {
     pub(crate) segment_bytes: u64,
     /// `message.timestamp.type=LogAppendTime`.
     pub(crate) stamps_append_time: bool,
+    /// `message.timestamp.before.max.ms`.
+    pub(crate) timestamp_before_max_ms: i64,
     /// `message.timestamp.after.max.ms`.
     pub(crate) timestamp_after_max_ms: i64,
+    /// `cleanup.policy` has `compact`.
+    pub(crate) is_compacted: bool,
 }
 
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
@@ -158,7 +164,23 @@ impl TopicRules {
                 .map_or(batch_bytes_max, |bytes| bytes.max(0) as usize),
             segment_bytes: number("segment.bytes").map_or(segment_bytes, |bytes| bytes.max(1) as u64),
             stamps_append_time: text("message.timestamp.type") == Some("LogAppendTime"),
+            timestamp_before_max_ms: number("message.timestamp.before.max.ms").unwrap_or(i64::MAX),
             timestamp_after_max_ms: number("message.timestamp.after.max.ms").unwrap_or(3_600_000),
+            is_compacted: text("cleanup.policy")
+                .is_some_and(|policies| policies.split(',').any(|policy| policy.trim() == "compact")),
+        }
+    }
+
+    /// What batches must be like that come at `now_ms`.
+    pub(crate) fn of_batches(&self, now_ms: i64) -> Rules {
+        Rules {
+            batch_bytes_max: self.batch_bytes_max,
+            segment_bytes: self.segment_bytes,
+            now_ms,
+            timestamp_before_max_ms: self.timestamp_before_max_ms,
+            timestamp_after_max_ms: self.timestamp_after_max_ms,
+            stamps_append_time: self.stamps_append_time,
+            is_compacted: self.is_compacted,
         }
     }
 }

@@ -19,11 +19,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use milena_messages::header::{RequestHeader, ResponseHeader};
+use milena_messages::produce::ProduceRequest;
 use milena_messages::{ApiKey, ErrorCode, Message};
 use milena_wire::{DecodeError, EncodeError, Reader, WireFrame, Writer};
 
 use crate::api::fetch::ParkedFetch;
 use crate::api::{self, Call, Outcome};
+use crate::check::Decompressors;
 use crate::error::Error;
 use crate::random::Random;
 use crate::sessions::Sessions;
@@ -45,6 +47,7 @@ pub struct Machine {
     pub(crate) settings: MachineSettings,
     state: RwLock<State>,
     sessions: BTreeMap<i32, Mutex<Sessions>>,
+    pub(crate) decompressors: Decompressors,
 }
 
 /// What the machine needs to know of the settings.
@@ -115,7 +118,8 @@ impl Machine {
         };
         let sessions = nodes.iter().map(new_sessions).collect();
         let state = State::open(nodes, defaults, Random::new(settings.seed), storage)?;
-        Ok(Self { settings, state: RwLock::new(state), sessions })
+        let decompressors = Decompressors::default();
+        Ok(Self { settings, state: RwLock::new(state), sessions, decompressors })
     }
 
     /// Handles one request that came to `node`: a frame without its size. A fetch is answered with at most
@@ -147,6 +151,21 @@ impl Machine {
         RequestHeader::decode(&mut reader, header_version)?;
         let call = Call { machine: self, envelope, now, fetch_bytes_max };
         Ok(Answer::new(envelope, api::dispatch(&call, &mut reader)?))
+    }
+
+    /// Whether a Produce request has so many compressed batches that it takes milliseconds.
+    pub(crate) fn is_costly_produce(frame: &Bytes) -> bool {
+        let read = || {
+            let envelope = Envelope::read(0, frame)?;
+            if !api::serves(envelope.key, envelope.version) {
+                return Err(Refusal::UnsupportedVersion(envelope.key, envelope.version).into());
+            }
+            let mut reader = Reader::new(frame);
+            reader.set_elements_max(api::elements_max(envelope.key));
+            RequestHeader::decode(&mut reader, envelope.key.request_header_version(envelope.version))?;
+            Ok::<_, Refused>((ProduceRequest::decode(&mut reader, envelope.version)?, envelope.version))
+        };
+        read().is_ok_and(|(request, version)| api::produce::is_costly(&request, version))
     }
 
     /// Takes a parked fetch up again: when [`Parked::poll`] was ready or its deadline passed.

@@ -35,7 +35,11 @@ fn stamped(count: usize, producer: (i64, i16, i32)) -> Bytes {
 fn produce(asker: &mut Asker, what: &str, request: &ProduceRequest, version: i16) {
     let what = format!("{what} v{version}");
     let Some(response) = asker.ask(&what, request, version) else { return };
-    for answer in response.responses.iter().flat_map(|topic| &topic.partition_responses) {
+    let mut answers: Vec<_> =
+        response.responses.iter().flat_map(|topic| &topic.partition_responses).collect();
+    // Real Kafka answers in the order of a hash map.
+    answers.sort_by_key(|answer| answer.index);
+    for answer in answers {
         asker.say(
             &what,
             (
@@ -212,6 +216,46 @@ fn producer_ids_are_given_as_kafka_does() {
             };
             let Some(response) = asker.ask(what, &request, version) else { continue };
             asker.say(what, (response.error_code, response.producer_id >= 0, response.producer_epoch));
+        }
+    });
+}
+
+#[test]
+fn some_faults_of_one_batch_fail_the_whole_request() {
+    compare(|asker| {
+        asker.create("together", 2);
+        let broken = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut raw = batch(2).to_vec();
+            change(&mut raw);
+            let crc = crc32c::crc32c(&raw[21..]);
+            raw[17..21].copy_from_slice(&crc.to_be_bytes());
+            Bytes::from(raw)
+        };
+        for (what, second) in [
+            ("a sound one", batch(2)),
+            ("no bytes", Bytes::new()),
+            ("magic 1", broken(&|raw| raw[16] = 1)),
+            ("magic 3", broken(&|raw| raw[16] = 3)),
+            ("a length of 3", broken(&|raw| raw[8..12].copy_from_slice(&3_i32.to_be_bytes()))),
+            ("a length of -1", broken(&|raw| raw[8..12].fill(0xff))),
+            ("a length of 2^31 - 1", broken(&|raw| raw[8..12].copy_from_slice(&i32::MAX.to_be_bytes()))),
+            ("a transactional one", broken(&|raw| raw[22] |= 16)),
+            ("a control one", broken(&|raw| raw[22] |= 32)),
+            ("a wrong count", broken(&|raw| raw[60] = 9)),
+            ("a wrong base offset", broken(&|raw| raw[7] = 9)),
+            ("an unknown codec", broken(&|raw| raw[22] |= 7)),
+            ("a producer without a sequence", broken(&|raw| raw[43..51].fill(0))),
+        ] {
+            let mut request = request("together", 0, Some(batch(1)));
+            let data = PartitionProduceData { index: 1, records: Some(second), ..Default::default() };
+            request.topic_data[0].partition_data.push(data);
+            produce(asker, &format!("a sound batch and {what}"), &request, 12);
+            request.topic_data[0].partition_data.swap(0, 1);
+            produce(asker, &format!("{what} and a sound batch"), &request, 12);
+            let silent = ProduceRequest { acks: 0, ..request };
+            asker.raw.send(&silent, 12).unwrap();
+            let next = self::request("together", 0, Some(batch(1)));
+            produce(asker, &format!("after {what} without acks"), &next, 12);
         }
     });
 }

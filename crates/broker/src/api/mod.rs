@@ -20,8 +20,9 @@ mod init_producer_id;
 mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
-mod produce;
+pub(crate) mod produce;
 
+use bytes::Bytes;
 use milena_messages::{ApiKey, Message, Request};
 use milena_wire::{Reader, WireFrame};
 
@@ -89,10 +90,12 @@ const HEAVY_COSTLY_BYTES: usize = 1024;
 /// A cluster of more partitions takes milliseconds to describe.
 const HEAVY_PARTITIONS: usize = 2000;
 
-/// Whether a request of so many bytes may keep a processor busy for more than a moment.
-pub(crate) fn is_heavy(machine: &Machine, key: ApiKey, bytes: usize) -> bool {
+/// Whether a request may keep a processor busy for more than a moment.
+pub(crate) fn is_heavy(machine: &Machine, key: ApiKey, frame: &Bytes) -> bool {
+    let bytes = frame.len();
     match key {
-        ApiKey::Produce => bytes > HEAVY_PRODUCE_BYTES,
+        ApiKey::Produce if bytes > HEAVY_PRODUCE_BYTES => true,
+        ApiKey::Produce => bytes > produce::COSTLY_BYTES && Machine::is_costly_produce(frame),
         ApiKey::CreateTopics | ApiKey::DescribeConfigs => bytes > HEAVY_COSTLY_BYTES,
         ApiKey::Metadata => bytes > HEAVY_BYTES || machine.state().partition_count() > HEAVY_PARTITIONS,
         _ => bytes > HEAVY_BYTES,

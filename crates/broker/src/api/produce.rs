@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use milena_messages::ErrorCode;
 use milena_messages::produce::{
-    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
-    ProduceResponse, TopicProduceData, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
+    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use milena_wire::Str;
 
 use super::{Call, Outcome};
-use crate::check::{self, Rejected, Rules};
+use crate::check::{self, Checker, Outline, Rejected, Scope};
 use crate::machine::Refused;
 use crate::partition::Appended;
 use crate::topic::Topic;
@@ -22,9 +22,7 @@ use crate::topic::Topic;
 const LEADERS_FROM: i16 = 10;
 
 pub(super) fn respond(call: &Call<'_>, request: &ProduceRequest) -> Result<Outcome, Refused> {
-    let denied = deny_all(request);
-    let topics = request.topic_data.iter().map(|data| append_topic(call, data, denied));
-    let mut response = ProduceResponse { responses: topics.collect(), ..Default::default() };
+    let mut response = ProduceResponse { responses: answer(call, request), ..Default::default() };
     if request.acks == 0 {
         // Nobody waits for an answer; an error is told by hanging up, so that the client looks for the leader again.
         let mut codes = response.responses.iter().flat_map(|topic| &topic.partition_responses);
@@ -37,59 +35,112 @@ pub(super) fn respond(call: &Call<'_>, request: &ProduceRequest) -> Result<Outco
     Ok(Outcome::Answered(call.envelope.answer(&response)?))
 }
 
-/// What is wrong with the request as a whole.
-fn deny_all(request: &ProduceRequest) -> Option<ErrorCode> {
-    if !(-1..=1).contains(&request.acks) {
-        return Some(ErrorCode::INVALID_REQUIRED_ACKS);
-    }
-    request.transactional_id.as_ref().map(|_| ErrorCode::INVALID_TXN_STATE)
+/// Whether the batches of a request take milliseconds to look at: compressed ones cost several times their size.
+pub(crate) fn is_costly(request: &ProduceRequest, version: i16) -> bool {
+    let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    let batches = partitions.filter_map(|data| Outline::find(data.records.as_ref(), version).ok());
+    let compressed = batches.filter(Outline::is_compressed).map(|batch| batch.bytes());
+    compressed.sum::<usize>() > COSTLY_BYTES
 }
 
-fn append_topic(call: &Call<'_>, data: &TopicProduceData, denied: Option<ErrorCode>) -> TopicProduceResponse {
-    let (topic, unknown) = if call.envelope.version >= 13 {
+/// Compressed bytes that are looked at without waiting for a turn.
+pub(crate) const COSTLY_BYTES: usize = 64 * 1024;
+
+fn answer(call: &Call<'_>, request: &ProduceRequest) -> Vec<TopicProduceResponse> {
+    if let Some(Rejected { code, message, .. }) = refusal(request) {
+        let message = Str::from(message.as_ref());
+        return answer_all(request, |data| failed(data.index, code, Some(message.clone())));
+    }
+    // All are found before any is appended: some faults of one fail the whole request.
+    let found: Vec<_> = request.topic_data.iter().map(|data| find(call, data)).collect();
+    let refused = found.iter().flatten().filter_map(|found| found.as_ref().err());
+    if let Some(Rejected { code, message, .. }) = refused.clone().find(|one| one.scope == Scope::Request) {
+        let message = Str::from(message.as_ref());
+        return answer_all(request, |data| failed(data.index, *code, Some(message.clone())));
+    }
+    let mut checker = Checker::new(&call.machine.decompressors);
+    let mut found = found.into_iter().flatten();
+    answer_all(request, |data| match found.next() {
+        Some(Ok(_)) if !(-1..=1).contains(&request.acks) => {
+            failed(data.index, ErrorCode::INVALID_REQUIRED_ACKS, None)
+        }
+        Some(Ok(found)) => append(call, &found, data, &mut checker),
+        Some(Err(rejected)) => refused_batch(data.index, rejected, -1),
+        None => failed(data.index, ErrorCode::UNKNOWN_SERVER_ERROR, None),
+    })
+}
+
+fn answer_all<'a>(
+    request: &'a ProduceRequest,
+    mut answer: impl FnMut(&'a PartitionProduceData) -> PartitionProduceResponse,
+) -> Vec<TopicProduceResponse> {
+    let topics = request.topic_data.iter().map(|data| TopicProduceResponse {
+        name: data.name.clone(),
+        topic_id: data.topic_id,
+        partition_responses: data.partition_data.iter().map(&mut answer).collect(),
+        ..Default::default()
+    });
+    topics.collect()
+}
+
+/// What is wrong with the request as a whole.
+fn refusal(request: &ProduceRequest) -> Option<Rejected> {
+    let has_id = request.transactional_id.is_some();
+    let mut partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    let rejected = partitions.find_map(|data| check::check_request(data.records.as_ref(), has_id).err());
+    rejected.or_else(|| has_id.then(check::transactions_unsupported))
+}
+
+/// A partition that exists, and the batch for it.
+struct Found<'a> {
+    topic: Arc<Topic>,
+    batch: Outline<'a>,
+}
+
+fn find<'a>(call: &Call<'_>, data: &'a TopicProduceData) -> Vec<Result<Found<'a>, Rejected>> {
+    let version = call.envelope.version;
+    let (topic, unknown) = if version >= 13 {
         (call.machine.state().topic_by_id(data.topic_id).cloned(), ErrorCode::UNKNOWN_TOPIC_ID)
     } else {
         (call.machine.state().topic(&data.name).cloned(), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
     };
-    let append = |data: &PartitionProduceData| match (&topic, denied) {
-        (_, Some(code)) => failed(data.index, code, None),
-        (None, None) => failed(data.index, unknown, None),
-        (Some(topic), None) => append(call, topic, data),
+    let find = |data: &'a PartitionProduceData| {
+        let topic = topic.as_ref().ok_or_else(|| Rejected::code(unknown))?;
+        if topic.partition(data.index).is_none() {
+            return Err(Rejected::code(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+        }
+        let batch = Outline::find(data.records.as_ref(), version)?;
+        Ok(Found { topic: Arc::clone(topic), batch })
     };
-    TopicProduceResponse {
-        name: data.name.clone(),
-        topic_id: data.topic_id,
-        partition_responses: data.partition_data.iter().map(append).collect(),
-        ..Default::default()
-    }
+    data.partition_data.iter().map(find).collect()
 }
 
-fn append(call: &Call<'_>, topic: &Arc<Topic>, data: &PartitionProduceData) -> PartitionProduceResponse {
+fn append(
+    call: &Call<'_>,
+    found: &Found<'_>,
+    data: &PartitionProduceData,
+    checker: &mut Checker<'_>,
+) -> PartitionProduceResponse {
+    let topic = &found.topic;
     let Some(partition) = topic.partition(data.index) else {
         return failed(data.index, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None);
     };
     let now_ms = call.now.unix_ms;
     let append_time = topic.rules.stamps_append_time.then_some(now_ms);
-    let rules = Rules {
-        batch_bytes_max: topic.rules.batch_bytes_max,
-        timestamp_max: match append_time {
-            Some(_) => i64::MAX,
-            None => now_ms.saturating_add(topic.rules.timestamp_after_max_ms),
-        },
-        zstd: call.envelope.version >= 7,
-    };
-    // The checksum is the expensive part, and needs no lock.
-    let batch = match check::check(data.records.as_ref(), rules) {
-        Ok(batch) => batch,
-        Err(Rejected { code, message, is_of_log }) => {
-            let log_start_offset = if is_of_log { partition.lock().log_start() } else { -1 };
-            let failed = failed(data.index, code, Some(message.as_ref().into()));
-            return PartitionProduceResponse { log_start_offset, ..failed };
-        }
+    let is_led = partition.lock().check_leader(call.envelope.node, None);
+    // Looking at the batch is the expensive part, and needs no lock.
+    let batch = match is_led.is_ok().then(|| checker.check(found.batch, &topic.rules.of_batches(now_ms))) {
+        Some(Err(rejected)) => return refused_batch(data.index, rejected, partition.lock().log_start()),
+        Some(Ok(batch)) => Some(batch),
+        None => None,
     };
     let mut state = partition.lock();
-    let appended =
-        state.check_leader(call.envelope.node, None).and_then(|()| state.append(&batch, append_time));
+    let appended = match (state.check_leader(call.envelope.node, None), batch) {
+        (Err(code), _) => Err(code),
+        (Ok(()), Some(batch)) => state.append(&batch, append_time),
+        // It became the leader in between.
+        (Ok(()), None) => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+    };
     match appended {
         Ok(Appended { base_offset, append_time }) => PartitionProduceResponse {
             index: data.index,
@@ -110,6 +161,21 @@ fn append(call: &Call<'_>, topic: &Arc<Topic>, data: &PartitionProduceData) -> P
             PartitionProduceResponse { log_start_offset, ..failed(data.index, code, None) }
         }
         Err(code) => failed(data.index, code, None),
+    }
+}
+
+fn refused_batch(index: i32, rejected: Rejected, log_start: i64) -> PartitionProduceResponse {
+    let Rejected { code, message, scope, records } = rejected;
+    let message = (!message.is_empty()).then(|| Str::from(message.as_ref()));
+    let record_errors = records.into_iter().map(|(batch_index, message)| BatchIndexAndErrorMessage {
+        batch_index,
+        batch_index_error_message: Some(message),
+        ..Default::default()
+    });
+    PartitionProduceResponse {
+        record_errors: record_errors.collect(),
+        log_start_offset: if scope == Scope::Log { log_start } else { -1 },
+        ..failed(index, code, message)
     }
 }
 

@@ -94,7 +94,7 @@ impl Connection {
     async fn handle(&mut self, frame: Bytes) -> Result<Answer, Hangup> {
         let key = request_key(&frame);
         let fetch_bytes_max = if key == Some(ApiKey::Fetch) { self.reserve_fetch().await } else { 0 };
-        let is_heavy = key.is_some_and(|key| api::is_heavy(&self.shared.machine, key, frame.len()));
+        let is_heavy = key.is_some_and(|key| api::is_heavy(&self.shared.machine, key, &frame));
         loop {
             let (answer, turn) = self.run(&frame, is_heavy, fetch_bytes_max).await?;
             let answer = answer.map_err(Hangup::Refused)?;

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use milena_messages::ErrorCode;
 use milena_messages::init_producer_id::InitProducerIdRequest;
-use milena_wire::batch::{Attributes, BatchHeader, BatchMut, TimestampType};
+use milena_messages::produce::PartitionProduceData;
+use milena_wire::batch::{Attributes, BatchBuilder, BatchHeader, BatchMut, RawBatch, TimestampType};
+use milena_wire::codec::{Compression, Compressor};
+use milena_wire::pool::Pool;
 
 use crate::rig::{Outcome, PRODUCE, Rig, base_offsets, batch, batch_at, fetch, produce};
 
@@ -92,13 +95,9 @@ fn each_kind_of_bad_batch_is_refused_by_name() {
         (
             "a transactional batch",
             with_attributes(Attributes::default().with_transactional(true)),
-            ErrorCode::INVALID_TXN_STATE,
+            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
         ),
-        (
-            "an unknown codec",
-            with_attributes(Attributes::from_bits(7)),
-            ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
-        ),
+        ("an unknown codec", with_attributes(Attributes::from_bits(7)), ErrorCode::UNKNOWN_SERVER_ERROR),
         ("no records", changed(|raw| raw[57..61].fill(0)), ErrorCode::INVALID_RECORD),
         ("more records than offsets", changed(|raw| raw[60] = 3), ErrorCode::INVALID_RECORD),
         (
@@ -133,7 +132,7 @@ fn each_kind_of_bad_batch_is_refused_by_name() {
 fn zstd_needs_version_7() {
     let rig = Rig::new(1);
     rig.create("t", 1, &[]);
-    let zstd = with_attributes(Attributes::from_bits(4));
+    let zstd = compressed(Compression::Zstd, &batch(&["first", "second"], None)[61..], 2);
     for (version, expected) in [(6, ErrorCode::UNSUPPORTED_COMPRESSION_TYPE), (7, ErrorCode::NONE)] {
         let response = rig.ask(1, version, &produce("t", 0, Some(zstd.clone()), -1));
         assert_eq!(response.responses[0].partition_responses[0].error_code, expected, "version {version}");
@@ -206,4 +205,145 @@ fn a_topic_with_log_append_time_stamps_its_own_time_and_the_checksum_is_right() 
     assert_eq!(header.attributes.timestamp_type(), TimestampType::LogAppendTime);
     assert_eq!((header.max_timestamp, header.bytes), (rig.now.unix_ms, records.len()));
     assert_eq!(crc32c::crc32c(&records[21..]), header.crc);
+}
+
+/// A batch of `records` as they are on the wire, compressed, its header and checksum right for `count` of them.
+fn compressed(codec: Compression, records: &[u8], count: i32) -> Bytes {
+    let mut payload = Vec::new();
+    Compressor::new().compress(codec, None, records, &mut payload).expect("compresses");
+    framed(codec, &payload, count)
+}
+
+fn framed(codec: Compression, payload: &[u8], count: i32) -> Bytes {
+    let mut raw = batch(&["x"], None)[..61].to_vec();
+    raw.extend_from_slice(payload);
+    let length = raw.len() as i32 - 12;
+    raw[8..12].copy_from_slice(&length.to_be_bytes());
+    raw[21..23].copy_from_slice(&codec.attributes().to_be_bytes());
+    raw[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+    raw[57..61].copy_from_slice(&count.to_be_bytes());
+    let crc = crc32c::crc32c(&raw[21..]);
+    raw[17..21].copy_from_slice(&crc.to_be_bytes());
+    raw.into()
+}
+
+const CODECS: [Compression; 4] =
+    [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+
+#[test]
+fn what_is_inside_a_compressed_batch_is_looked_at() {
+    let rig = Rig::new(1);
+    rig.create("t", 1, &[]);
+    let sound = batch(&["first", "second"], None)[61..].to_vec();
+    let mut end = 0;
+    for codec in CODECS {
+        let answer = rig.produce("t", 0, compressed(codec, &sound, 2));
+        assert_eq!((answer.error_code, answer.base_offset), (ErrorCode::NONE, end), "{codec}");
+        end += 2;
+        let mut unordered = sound.clone();
+        unordered[3] = 2; // the first record's offset delta
+        let mut lying = sound.clone();
+        lying[0] += 2; // the first record's length
+        for (what, records, count, code) in [
+            ("more records than there are", &sound[..], 3, ErrorCode::INVALID_RECORD),
+            ("fewer records than there are", &sound, 1, ErrorCode::INVALID_RECORD),
+            ("a record cut off", &sound[..sound.len() - 1], 2, ErrorCode::INVALID_RECORD),
+            ("bytes after the last record", &[&sound[..], &[0]].concat(), 2, ErrorCode::INVALID_RECORD),
+            ("a length that lies", &lying, 2, ErrorCode::INVALID_RECORD),
+            ("offsets out of order", &unordered, 2, ErrorCode::UNKNOWN_SERVER_ERROR),
+        ] {
+            let answer = rig.produce("t", 0, compressed(codec, records, count));
+            assert_eq!((answer.error_code, answer.base_offset), (code, -1), "{codec}, {what}");
+            assert!(answer.error_message.is_some(), "{codec}, {what}");
+        }
+        let mut payload = Vec::new();
+        Compressor::new().compress(codec, None, &sound, &mut payload).expect("compresses");
+        let answer = rig.produce("t", 0, framed(codec, &payload[..payload.len() / 2], 2));
+        assert_eq!(answer.error_code, ErrorCode::UNKNOWN_SERVER_ERROR, "{codec} that does not decompress");
+    }
+    assert_eq!(rig.fetch("t", 0, 0).high_watermark, end);
+}
+
+#[test]
+fn lz4_frames_that_java_cannot_read_are_refused() {
+    let rig = Rig::new(1);
+    rig.create("t", 1, &[]);
+    let sound = batch(&["first", "second"], None)[61..].to_vec();
+    let mut payload = Vec::new();
+    Compressor::new().compress(Compression::Lz4, None, &sound, &mut payload).expect("compresses");
+    let code = |payload: &[u8]| rig.produce("t", 0, framed(Compression::Lz4, payload, 2)).error_code;
+    assert_eq!(code(&payload), ErrorCode::NONE);
+    // Linked blocks, with the checksum that such a header has. The content size is left out for that.
+    let linked = [&[0x04, 0x22, 0x4d, 0x18, 0x40, 0x40, 0xc0][..], &payload[15..]].concat();
+    assert_eq!(code(&linked), ErrorCode::UNKNOWN_SERVER_ERROR, "linked blocks");
+    let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 9][..], &payload].concat();
+    assert_eq!(code(&skippable), ErrorCode::UNKNOWN_SERVER_ERROR, "a skippable frame first");
+    assert_eq!(code(&[&payload[..], &payload].concat()), ErrorCode::INVALID_RECORD, "two frames");
+}
+
+#[test]
+fn the_records_that_are_to_blame_are_named() {
+    let rig = Rig::new(1);
+    rig.create("t", 1, &[("message.timestamp.before.max.ms", "1000")]);
+    let now = rig.now.unix_ms;
+    for (what, times, code, blamed) in [
+        ("all in time", [now, now - 1000, now + 3_600_000], ErrorCode::NONE, vec![]),
+        ("two too late", [now + 3_600_001, now, now + 4_000_000], ErrorCode::INVALID_TIMESTAMP, vec![0, 2]),
+        ("one too early", [now, now - 1001, now], ErrorCode::INVALID_TIMESTAMP, vec![1]),
+        ("none without a time", [-1, now, -1], ErrorCode::NONE, vec![]),
+    ] {
+        let mut builder = BatchBuilder::new(&Pool::default());
+        for time in times {
+            builder.append(time, None, Some(b"v"), &[]).expect("fits");
+        }
+        let answer = rig.produce("t", 0, builder.seal().into_bytes());
+        let errors = &answer.record_errors;
+        assert_eq!(answer.error_code, code, "{what}");
+        assert_eq!(errors.iter().map(|error| error.batch_index).collect::<Vec<_>>(), blamed, "{what}");
+        assert!(errors.iter().all(|error| error.batch_index_error_message.is_some()), "{what}");
+    }
+}
+
+#[test]
+fn the_greatest_timestamp_is_that_of_the_records() {
+    let rig = Rig::new(1);
+    rig.create("t", 1, &[]);
+    let lying = changed(|raw| raw[42] ^= 0x55);
+    assert_eq!(rig.produce("t", 0, lying).error_code, ErrorCode::NONE);
+    let stored = rig.fetch("t", 0, 0).records.expect("not null");
+    let raw = RawBatch::parse(&stored).expect("a batch");
+    raw.check_crc().expect("the checksum was made anew");
+    assert_eq!(raw.header.max_timestamp, 1_700_000_000_001);
+}
+
+#[test]
+fn a_batch_that_grows_beyond_bounds_is_refused() {
+    let rig = Rig::new(1);
+    rig.create("t", 1, &[]);
+    let zeros = vec![0; 65 << 20];
+    for codec in [Compression::Gzip, Compression::Lz4, Compression::Zstd] {
+        let bomb = compressed(codec, &zeros, 1_000_000);
+        assert!(bomb.len() < 1_000_000, "{codec}: {}", bomb.len());
+        assert_eq!(rig.produce("t", 0, bomb).error_code, ErrorCode::MESSAGE_TOO_LARGE, "{codec}");
+    }
+}
+
+#[test]
+fn one_partition_fails_its_whole_request_where_it_does_in_kafka() {
+    let rig = Rig::new(1);
+    rig.create("t", 2, &[]);
+    let sound = || batch(&["x"], None);
+    let codes = |second: Bytes| {
+        let mut request = produce("t", 0, Some(sound()), -1);
+        let data = PartitionProduceData { index: 1, records: Some(second), ..Default::default() };
+        request.topic_data[0].partition_data.push(data);
+        let response = rig.ask(1, PRODUCE, &request);
+        let partitions = &response.responses[0].partition_responses;
+        [partitions[0].error_code, partitions[1].error_code]
+    };
+    assert_eq!(codes(changed(|raw| raw[16] = 3)), [ErrorCode::CORRUPT_MESSAGE; 2], "an unknown magic");
+    assert_eq!(codes(changed(|raw| raw[11] = 3)), [ErrorCode::CORRUPT_MESSAGE; 2], "too small a length");
+    let transactional = with_attributes(Attributes::default().with_transactional(true));
+    assert_eq!(codes(transactional), [ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED; 2]);
+    assert_eq!(codes(Bytes::new()), [ErrorCode::NONE, ErrorCode::INVALID_RECORD]);
 }
