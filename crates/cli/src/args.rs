@@ -1,9 +1,11 @@
 //! The command line's shape: the commands and what they share. Each command's own arguments are beside the command.
 
+use std::env::{self, VarError};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use milena::{Client, ClientBuilder};
+use milena::{Client, ClientBuilder, Properties};
 
 use crate::commands::{broker, consume, produce, topics};
 use crate::exit::{Exit, Failure};
@@ -38,49 +40,149 @@ pub(crate) enum Command {
     Consume(consume::Args),
 }
 
+/// Client settings, by name.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Cluster")]
+pub(crate) struct Settings {
+    /// A client setting by its Java or librdkafka name, repeatable: -X client.id=me
+    #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", value_parser = property)]
+    properties: Vec<(String, String)>,
+
+    /// Client settings from a file, as Java's .properties or kcat's configuration; -X has the last word
+    #[arg(short = 'F', long = "properties-file", value_name = "FILE")]
+    properties_file: Option<PathBuf>,
+}
+
+impl Settings {
+    /// All of them, and `others` where they say nothing.
+    fn properties(&self, others: Properties) -> Result<Properties, Failure> {
+        let mut properties = others;
+        if let Some(file) = &self.properties_file {
+            let read = Properties::read(file).map_err(|error| {
+                let exit = if file.exists() { Exit::Usage } else { Exit::NotFound };
+                Failure::from(error).with_exit(exit)
+            });
+            properties.extend(read?);
+        }
+        for (name, value) in &self.properties {
+            properties.set(name, value);
+        }
+        Ok(properties)
+    }
+
+    /// A client with these settings, for the cluster that is named: by `bootstrap`, by a property, or by
+    /// `otherwise`.
+    pub(crate) fn client(
+        &self,
+        others: Properties,
+        bootstrap: Option<&str>,
+        otherwise: impl FnOnce() -> Result<Option<String>, Failure>,
+    ) -> Result<ClientBuilder, Failure> {
+        let properties = self.properties(others)?;
+        let builder = properties.client().map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(match bootstrap {
+            Some(bootstrap) => builder.bootstrap(bootstrap),
+            None if properties.names("bootstrap") => builder,
+            None => match otherwise()? {
+                Some(bootstrap) => builder.bootstrap(&bootstrap),
+                None => builder,
+            },
+        })
+    }
+
+    /// Whether they name a cluster.
+    pub(crate) fn name_a_cluster(&self) -> Result<bool, Failure> {
+        Ok(self.properties(Properties::new())?.names("bootstrap"))
+    }
+}
+
 /// How to reach a cluster; the same for every command that does.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct Cluster {
-    /// Where to reach the cluster, HOST:PORT[,HOST:PORT...]; localhost:9092 otherwise
-    #[arg(short, long, value_name = "HOST:PORT", env = "MILENA_BOOTSTRAP")]
-    pub(crate) bootstrap: Option<String>,
+    /// Where to reach the cluster, HOST:PORT[,HOST:PORT...]; otherwise as -X or -F say, MILENA_BOOTSTRAP or
+    /// localhost:9092
+    #[arg(short, long, value_name = "HOST:PORT")]
+    bootstrap: Option<String>,
 
-    /// A client setting by its Java or librdkafka name, repeatable: -X client.id=me
-    #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", value_parser = property)]
-    pub(crate) properties: Vec<(String, String)>,
+    #[command(flatten)]
+    settings: Settings,
 
-    /// Give up when the cluster leaves a question unanswered for so many seconds
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
-    pub(crate) timeout: Duration,
+    /// Give up when the cluster leaves a question unanswered for SECONDS, 10 otherwise; or records that were sent,
+    /// delivery.timeout.ms (120 s) otherwise
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
 }
 
+/// A cluster that was reached.
+pub(crate) struct Connected {
+    pub(crate) client: Client,
+    /// How long it may leave a question unanswered.
+    pub(crate) timeout: Duration,
+    /// Whether topics that do not exist are to be created by asking for them.
+    pub(crate) creates_topics: bool,
+}
+
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+const VARIABLE: &str = "MILENA_BOOTSTRAP";
+
 impl Cluster {
+    /// How long the cluster may leave a question unanswered.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT_DEFAULT)
+    }
+
+    /// The same, if it was said.
+    pub(crate) fn timeout_asked(&self) -> Option<Duration> {
+        self.timeout
+    }
+
     /// Connects.
-    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+    pub(crate) async fn connect(&self) -> Result<Connected, Failure> {
         // What is set by name is the last word.
-        let timeout = self.timeout.as_millis().to_string();
-        let timeouts = ["connect_timeout", "request_timeout"].map(|name| (name.into(), timeout.clone()));
-        let mut builder = client_from(&[&timeouts, &*self.properties].concat())?;
-        if let Some(bootstrap) = &self.bootstrap {
-            builder = builder.bootstrap(bootstrap);
-        }
-        builder.connect().await.map_err(|error| {
-            let failure = Failure::from(error);
-            match failure.exit() {
-                Exit::Unreachable => {
-                    failure.hint("-b names another cluster; `milena broker` starts one here.")
-                }
-                _ => failure,
-            }
-        })
+        let timeout = self.timeout();
+        let millis = timeout.as_millis().max(1).to_string();
+        let others = ["connect_timeout", "request_timeout"].map(|name| (name, &millis));
+        let builder = self.settings.client(
+            Properties::from_iter(others),
+            self.bootstrap.as_deref(),
+            from_environment,
+        )?;
+        let mut creates_topics = false;
+        let builder = builder.settings(|settings| creates_topics = settings.auto_create_topics);
+        let client = connect(builder, self.timeout).await?;
+        Ok(Connected { client, timeout, creates_topics })
     }
 }
 
-/// A client with these settings.
-pub(crate) fn client_from(properties: &[(String, String)]) -> Result<ClientBuilder, Failure> {
-    let properties = properties.iter().map(|(name, value)| (name, value));
-    Client::from_properties(properties).map_err(|error| Failure::usage(error.to_string()))
+/// Connects, within `timeout` if there is one.
+pub(crate) async fn connect(builder: ClientBuilder, timeout: Option<Duration>) -> Result<Client, Failure> {
+    let mut bootstrap = String::new();
+    let builder = builder.settings(|settings| {
+        bootstrap = settings.bootstrap.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    });
+    // The client's own timeouts are for each server, and its errors say more.
+    let limit = timeout.map_or(Duration::MAX, |timeout| timeout + Duration::from_millis(500));
+    let connected = match tokio::time::timeout(limit, builder.connect()).await {
+        Ok(connected) => connected.map_err(Failure::from),
+        Err(_) => {
+            let timeout = timeout.unwrap_or_default();
+            let message = format!("connecting to {bootstrap}: none of them answered within {timeout:?}");
+            Err(Failure::new(Exit::Unreachable, message))
+        }
+    };
+    connected.map_err(|failure| match failure.exit() {
+        Exit::Unreachable => failure.hint("-b names another cluster; `milena broker` starts one here."),
+        _ => failure,
+    })
+}
+
+fn from_environment() -> Result<Option<String>, Failure> {
+    match env::var(VARIABLE) {
+        Ok(bootstrap) => Ok(Some(bootstrap).filter(|bootstrap| !bootstrap.trim().is_empty())),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => Err(Failure::usage(format!("{VARIABLE} is not UTF-8"))),
+    }
 }
 
 pub(crate) fn property(text: &str) -> Result<(String, String), String> {
@@ -94,9 +196,14 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     text.parse()
         .ok()
         .and_then(|s| Duration::try_from_secs_f64(s).ok())
-        .filter(|d| !d.is_zero())
+        .filter(|d| (SECONDS_MIN..=SECONDS_MAX).contains(d))
         .ok_or_else(|| "it wants a number of seconds above 0, as in 5 or 0.5".into())
 }
+
+/// Less is no time at all for a cluster.
+const SECONDS_MIN: Duration = Duration::from_millis(1);
+/// More than anybody waits, and what Kafka's requests can say in milliseconds.
+const SECONDS_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 
 #[cfg(test)]
 mod tests {
@@ -115,7 +222,7 @@ mod tests {
         assert!(property("novalue").is_err());
         assert!(property("=x").is_err());
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        for text in ["0", "-1", "x", "inf", "nan", "1e300"] {
+        for text in ["", "0", "-1", "x", "inf", "nan", "1e300", "1e-9", "1e9"] {
             assert!(seconds(text).is_err(), "{text}");
         }
     }

@@ -23,7 +23,7 @@ pub(crate) enum Exit {
     Unreachable = 6,
     /// A check ran and found something wrong.
     CheckFailed = 7,
-    /// Ctrl-C.
+    /// Ctrl-C, or SIGTERM.
     Interrupted = 130,
 }
 
@@ -38,7 +38,7 @@ Exit codes:
     5  authentication or authorization refused
     6  timeout, or the cluster cannot be reached
     7  a check failed (demo: a record was lost, doubled, changed or out of order)
-  130  interrupted (Ctrl-C)
+  130  interrupted (Ctrl-C), or terminated (SIGTERM)
 
 Data goes to stdout, everything else to stderr. Progress is drawn on a terminal only; NO_COLOR is respected.
 MILENA_LOG=off|error|info|debug asks for fewer warnings, or for more.";
@@ -74,7 +74,7 @@ impl Failure {
         Self::new(Exit::NotFound, message)
     }
 
-    /// Ended by Ctrl-C; whoever pressed it knows, so there is nothing to say.
+    /// Ended by a signal; whoever pressed it knows, so there is nothing to say.
     pub(crate) fn interrupted() -> Self {
         Self::new(Exit::Interrupted, "")
     }
@@ -116,12 +116,25 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What brokers say of names, numbers and settings that can never be right: nothing was done.
+const WRONG_INPUT: [&str; 8] = [
+    "INVALID_TOPIC_EXCEPTION",
+    "INVALID_CONFIG",
+    "INVALID_PARTITIONS",
+    "INVALID_REPLICATION_FACTOR",
+    "INVALID_REPLICA_ASSIGNMENT",
+    "INVALID_REQUEST",
+    "INVALID_TIMESTAMP",
+    "POLICY_VIOLATION",
+];
+
 impl From<milena::Error> for Failure {
     /// The client's own sentence, with the code that fits its cause.
     fn from(error: milena::Error) -> Self {
         let exit = match error.code_name() {
             Some("UNKNOWN_TOPIC_OR_PARTITION" | "UNKNOWN_TOPIC_ID" | "OFFSET_OUT_OF_RANGE") => Exit::NotFound,
             Some(name) if name.ends_with("AUTHORIZATION_FAILED") || name.contains("SASL") => Exit::Auth,
+            Some(name) if WRONG_INPUT.contains(&name) => Exit::Usage,
             None if error.fault() == milena::Fault::Caller => Exit::Usage,
             _ if error.fault() == milena::Fault::Network => Exit::Unreachable,
             _ => Exit::Failed,

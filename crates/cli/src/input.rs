@@ -5,7 +5,8 @@
 //! ```
 //!
 //! One read gives one block, so a line typed into a terminal or trickling out of `tail -f` leaves at once, and a file
-//! moves in large pieces. Knows nothing of what is in a record.
+//! moves in large pieces. A record longer than it may be is an error, soon: an input without delimiters must not fill the
+//! memory. Knows nothing of what is in a record.
 
 use std::io::{self, Read};
 
@@ -13,8 +14,6 @@ use memchr::memmem::{self, Finder};
 
 /// How much is read at once.
 const READ_BYTES: usize = 256 * 1024;
-/// Above any broker's `message.max.bytes` that anyone sets; an input without delimiters must not fill the memory.
-const RECORD_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Cuts what a reader gives into [`Block`]s.
 pub(crate) struct Cutter<R> {
@@ -24,17 +23,21 @@ pub(crate) struct Cutter<R> {
     pending: Vec<u8>,
     searched: usize,
     record_count: u64,
+    record_bytes_max: usize,
     is_over: bool,
 }
 
 impl<R: Read> Cutter<R> {
     /// An empty delimiter cuts nothing: the whole input is one record.
-    pub(crate) fn new(reader: R, delimiter: &[u8]) -> Self {
+    /// Records of more than `record_bytes_max` bytes are refused.
+    pub(crate) fn new(reader: R, delimiter: &[u8], record_bytes_max: usize) -> Self {
         let delimiter = Finder::new(delimiter).into_owned();
-        Self { reader, delimiter, pending: Vec::new(), searched: 0, record_count: 0, is_over: false }
+        let (pending, searched, record_count) = (Vec::new(), 0, 0);
+        Self { reader, delimiter, pending, searched, record_count, record_bytes_max, is_over: false }
     }
 
-    /// The next records; `None` at the end of the input.
+    /// The next records; `None` at the end of the input. An error of the kind `InvalidData` is about the input, which
+    /// has a record that is too long; any other is about reading it.
     pub(crate) fn next_block(&mut self) -> io::Result<Option<Block>> {
         while !self.is_over {
             let filled = self.pending.len();
@@ -48,9 +51,9 @@ impl<R: Read> Cutter<R> {
                 self.searched = 0;
                 return Ok(Some(self.block(bytes)));
             }
-            if self.pending.len() > RECORD_BYTES_MAX {
-                let what =
-                    format!("record {} is longer than {RECORD_BYTES_MAX} bytes", self.record_count + 1);
+            if self.pending.len() > self.record_bytes_max {
+                let (number, most) = (self.record_count + 1, self.record_bytes_max);
+                let what = format!("line {number}: it is longer than {most} bytes, and no record may be");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));
             }
         }
@@ -155,7 +158,7 @@ mod tests {
     }
 
     fn cut(input: &[u8], delimiter: &[u8], sizes: Vec<usize>) -> Vec<Vec<u8>> {
-        let mut cutter = Cutter::new(Trickle { bytes: input, sizes }, delimiter);
+        let mut cutter = Cutter::new(Trickle { bytes: input, sizes }, delimiter, usize::MAX);
         let mut records = Vec::new();
         while let Some(block) = cutter.next_block().unwrap() {
             for (number, record) in block.records() {
@@ -187,9 +190,24 @@ mod tests {
 
     #[test]
     fn a_line_does_not_wait_for_the_next() {
-        let mut cutter = Cutter::new(Trickle { bytes: b"one\ntwo\n", sizes: vec![1, 5] }, b"\n");
+        let mut cutter = Cutter::new(Trickle { bytes: b"one\ntwo\n", sizes: vec![1, 5] }, b"\n", 100);
         let block = cutter.next_block().unwrap().unwrap();
         assert_eq!(block.records().collect::<Vec<_>>(), [(1, &b"one"[..])]);
+    }
+
+    #[test]
+    fn a_record_without_an_end_is_an_error_before_it_fills_the_memory() {
+        let input = b"one\ntwo\n"
+            .iter()
+            .copied()
+            .chain(std::iter::repeat_n(b'x', 10 * READ_BYTES))
+            .collect::<Vec<_>>();
+        let mut cutter = Cutter::new(Trickle { bytes: &input, sizes: vec![] }, b"\n", 1000);
+        assert_eq!(cutter.next_block().unwrap().unwrap().records().count(), 2);
+        let error = cutter.next_block().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(error.to_string().starts_with("line 3: it is longer than 1000 bytes"), "{error}");
+        assert!(cutter.pending.len() <= 2 * READ_BYTES, "{}", cutter.pending.len());
     }
 
     #[test]

@@ -1,27 +1,42 @@
-//! Ctrl-C and SIGTERM: the first asks the command to end well, the second ends it.
+//! Ctrl-C and SIGTERM: the first asks the command to end well, the second to end at once. A command that does not hear
+//! them, for whatever reason, is ended.
 
+use std::time::Duration;
 use std::{io, process};
 
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::exit::{Exit, Failure};
 
 /// A request to stop that any number of tasks can wait for.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt {
-    asked: watch::Receiver<bool>,
+    /// How often it was made.
+    asked: watch::Receiver<u32>,
 }
 
+/// How long whoever pressed Ctrl-C waits for the counts of what was under way.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+/// The time after the first request, and after the second, when the process ends whatever it does.
+const LIMITS: [Duration; 2] = [GRACE.saturating_add(Duration::from_secs(2)), Duration::from_secs(1)];
+
 impl Interrupt {
-    /// Starts listening. Must be called on the runtime, once.
-    pub(crate) fn listen() -> Result<Self, Failure> {
+    /// Starts listening. Must be called on the runtime, once. Without `is_limited` the command may take as long as it
+    /// needs to end well, until it is asked again.
+    pub(crate) fn listen(is_limited: bool) -> Result<Self, Failure> {
         let mut signals =
             Signals::open().map_err(|e| Failure::failed(format!("cannot listen for Ctrl-C: {e}")))?;
-        let (ask, asked) = watch::channel(false);
+        let (ask, asked) = watch::channel(0);
         tokio::spawn(async move {
             signals.next().await;
-            ask.send_replace(true);
-            signals.next().await;
+            ask.send_replace(1);
+            tokio::select! {
+                () = signals.next() => {}
+                () = sleep(LIMITS[0]), if is_limited => process::exit(Exit::Interrupted as i32),
+            }
+            ask.send_replace(2);
+            sleep(LIMITS[1]).await;
             process::exit(Exit::Interrupted as i32);
         });
         Ok(Self { asked })
@@ -29,9 +44,29 @@ impl Interrupt {
 
     /// Completes when the command is asked to stop. Cancel safe.
     pub(crate) async fn asked(&self) {
+        self.asked_times(1).await;
+    }
+
+    /// Completes when the command is asked to stop a second time. Cancel safe.
+    pub(crate) async fn asked_again(&self) {
+        self.asked_times(2).await;
+    }
+
+    /// What `work` comes to, unless the command is asked to stop before.
+    pub(crate) async fn or<T, E: Into<Failure>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            done = work => done.map_err(Into::into),
+            () = self.asked() => Err(Failure::interrupted()),
+        }
+    }
+
+    async fn asked_times(&self, times: u32) {
         let mut asked = self.asked.clone();
         // The sender lives as long as the runtime; were it gone, nobody could ask any more.
-        if asked.wait_for(|asked| *asked).await.is_err() {
+        if asked.wait_for(|asked| *asked >= times).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

@@ -52,7 +52,8 @@ fn run(command: Command) -> Result<(), Failure> {
         .build()
         .map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
     let ended = runtime.block_on(async {
-        let interrupt = Interrupt::listen()?;
+        // A broker may have much to write before it ends well.
+        let interrupt = Interrupt::listen(!matches!(command, Command::Broker(_)))?;
         match command {
             Command::Demo(args) => demo::run(&args, &interrupt).await,
             Command::Broker(args) => commands::broker::run(&args, &interrupt).await,

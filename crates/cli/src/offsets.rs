@@ -15,6 +15,7 @@ Offsets:
   -10                  ten before the end of each partition
   @1700000000000       the first record with this timestamp (ms) or a later one
   @2023-11-14T22:13Z   the same; @-1h and @-30m are relative to now, @now is now
+  s@TIME, e@TIME       as kcat has them: start at this time, and stop before it (the same as --until @TIME)
   0=100,1=-5,end       per partition; the one without a number is for all others";
 
 /// A place in a partition, before anyone has looked at the partition.
@@ -83,6 +84,23 @@ impl Offsets {
     }
 }
 
+/// Where `-o` says to start and, as kcat has it, to stop: `s@TIME` and `e@TIME` are one each, and anything else is where
+/// to start.
+pub(crate) fn split_stop(texts: &[String]) -> Result<(Option<String>, Option<String>), String> {
+    let (mut start, mut stop) = (None, None);
+    for text in texts {
+        let (to, what, text) = match (text.strip_prefix("s@"), text.strip_prefix("e@")) {
+            (Some(time), _) => (&mut start, "start", format!("@{time}")),
+            (_, Some(time)) => (&mut stop, "stop", format!("@{time}")),
+            _ => (&mut start, "start", text.clone()),
+        };
+        if to.replace(text).is_some() {
+            return Err(format!("-o says twice where to {what}; -o 0=100,1=200 is for several partitions"));
+        }
+    }
+    Ok((start, stop))
+}
+
 impl Point {
     fn parse(text: &str, now: Timestamp) -> Result<Self, String> {
         match text {
@@ -90,11 +108,13 @@ impl Point {
             "end" | "latest" => return Ok(Self::End),
             _ => {}
         }
-        // kcat writes s@ before the time to start at and e@ before the one to stop at.
-        if let Some(time) =
-            text.strip_prefix('@').or_else(|| text.strip_prefix("s@")).or_else(|| text.strip_prefix("e@"))
-        {
+        if let Some(time) = text.strip_prefix('@') {
             return parse_time_near(time, now).map(Self::Time);
+        }
+        if text.starts_with("s@") || text.starts_with("e@") {
+            return Err(format!(
+                "{text:?} is for all partitions together: -o s@TIME starts there, -o e@TIME stops"
+            ));
         }
         match (text.strip_prefix('-').map(str::parse::<i64>), text.parse::<i64>()) {
             (Some(Ok(before)), _) if before >= 0 => Ok(Self::BeforeEnd(before)),
@@ -167,6 +187,9 @@ fn parse_time_near(text: &str, now: Timestamp) -> Result<i64, String> {
     if text == "now" {
         return Ok(now.as_millisecond());
     }
+    if let Ok(millis) = text.parse::<i64>() {
+        return plausible(millis);
+    }
     let relative = text.starts_with('-') && text.ends_with(|c: char| c.is_ascii_alphabetic());
     if !relative {
         return parse_time(text).map_err(|e| format!("{e} or -1h"));
@@ -179,6 +202,34 @@ fn parse_time_near(text: &str, now: Timestamp) -> Result<i64, String> {
         Err(_) => Err(format!("{text:?} is no duration: write -90s, -5m, -1h30m or -2d as -48h")),
     }
 }
+
+/// A time given as a number, if it can be milliseconds: seconds and microseconds are what people write by mistake, and
+/// they would mean 1970 and the far future without a word. Brokers take negative ones for something else.
+fn plausible(millis: i64) -> Result<i64, String> {
+    let date = |millis: Option<i64>| {
+        millis
+            .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+            .map_or_else(|| "no date".into(), |t| t.to_string())
+    };
+    match millis {
+        ..0 => Err(format!("{millis} is no time: they count from 1970; -1h is an hour ago")),
+        0 | MILLIS_MIN..=MILLIS_MAX => Ok(millis),
+        1..MILLIS_MIN => Err(format!(
+            "{millis} milliseconds are {}, {millis} seconds are {}: write @{millis}000 for these, or a date for those",
+            date(Some(millis)),
+            date(millis.checked_mul(1000)),
+        )),
+        _ => Err(format!(
+            "{millis} milliseconds are after the year 9999; as microseconds it is {}",
+            date(Some(millis / 1000))
+        )),
+    }
+}
+
+/// As milliseconds March 1973, as seconds the year 5138.
+const MILLIS_MIN: i64 = 100_000_000_000;
+/// The last of the year 9999.
+const MILLIS_MAX: i64 = 253_402_300_799_999;
 
 #[cfg(test)]
 mod tests {
@@ -203,9 +254,7 @@ mod tests {
             ("-10", Point::BeforeEnd(10)),
             ("-0", Point::BeforeEnd(0)),
             ("@1699999999999", Point::Time(1_699_999_999_999)),
-            ("@-1", Point::Time(-1)),
-            ("s@5", Point::Time(5)),
-            ("e@5", Point::Time(5)),
+            ("@0", Point::Time(0)),
             ("@now", Point::Time(1_700_000_000_000)),
             ("@-1h", Point::Time(1_700_000_000_000 - 3_600_000)),
             ("@-1h30m", Point::Time(1_700_000_000_000 - 5_400_000)),
@@ -245,11 +294,39 @@ mod tests {
             "0=1,0=2",
             "1,2",
             "@-1parsec",
+            "s@1700000000000",
+            "0=e@1700000000000",
+            "stored",
         ] {
             let result = parse(text);
-            // A bare @-1 is a millisecond before the epoch: odd, but what it says.
-            assert_eq!(result.is_err(), text != "@-1", "{text}: {result:?}");
+            assert!(result.is_err(), "{text}: {result:?}");
         }
+    }
+
+    #[test]
+    fn a_time_that_is_probably_not_in_milliseconds_is_named_with_both_readings() {
+        for (text, says) in [
+            ("@1700000000", ["1970-01-20T16:13:20Z", "2023-11-14T22:13:20Z"]),
+            ("@1", ["1970-01-01T00:00:00.001Z", "1970-01-01T00:00:01Z"]),
+            ("@1700000000000000", ["after the year 9999", "2023-11-14T22:13:20Z"]),
+            ("@9223372036854775807", ["after the year 9999", "no date"]),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(says.iter().all(|says| error.contains(says)), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn kcats_times_to_start_and_to_stop_are_two() {
+        let split = |texts: &[&str]| split_stop(&texts.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(split(&[]), Ok((None, None)));
+        assert_eq!(split(&["-10"]), Ok((some("-10"), None)));
+        assert_eq!(split(&["s@1"]), Ok((some("@1"), None)));
+        assert_eq!(split(&["e@2", "s@1"]), Ok((some("@1"), some("@2"))));
+        assert_eq!(split(&["0=5,1=6", "e@2"]), Ok((some("0=5,1=6"), some("@2"))));
+        assert!(split(&["s@1", "5"]).is_err());
+        assert!(split(&["e@1", "e@2"]).is_err());
     }
 
     #[test]

@@ -2,12 +2,20 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use tokio::task::{JoinHandle, spawn_blocking};
+
 use crate::exit::Failure;
 
-/// Data on its way to stdout.
+/// Data on its way to stdout. Writing happens on a thread of its own: a reader that does not read must not keep the
+/// command from hearing Ctrl-C.
 pub(crate) struct Output {
     buffer: Vec<u8>,
+    /// The write that is under way, and the buffer it gives back.
+    writing: Option<JoinHandle<Written>>,
 }
+
+/// The buffer that was written, and what came of it.
+type Written = (Vec<u8>, Result<Reader, Failure>);
 
 /// Whether anybody still reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +31,7 @@ const WRITE_BYTES: usize = 256 * 1024;
 
 impl Output {
     pub(crate) fn new() -> Self {
-        Self { buffer: Vec::with_capacity(WRITE_BYTES) }
+        Self { buffer: Vec::with_capacity(WRITE_BYTES), writing: None }
     }
 
     /// The buffer to append to; [`Output::flush_when_full`] or [`Output::flush`] follow.
@@ -31,13 +39,37 @@ impl Output {
         &mut self.buffer
     }
 
-    pub(crate) fn flush_when_full(&mut self) -> Result<Reader, Failure> {
-        if self.buffer.len() < WRITE_BYTES { Ok(Reader::Listening) } else { self.flush() }
+    /// Cancel safe, as [`Output::flush`] is.
+    pub(crate) async fn flush_when_full(&mut self) -> Result<Reader, Failure> {
+        if self.buffer.len() < WRITE_BYTES { Ok(Reader::Listening) } else { self.flush().await }
     }
 
-    pub(crate) fn flush(&mut self) -> Result<Reader, Failure> {
-        let written = write_to(&mut io::stdout().lock(), &self.buffer);
-        self.buffer.clear();
+    /// Writes what is there. Cancel safe: a write that was begun goes on, and the next flush waits for it.
+    pub(crate) async fn flush(&mut self) -> Result<Reader, Failure> {
+        if self.finish().await? == Reader::Gone {
+            return Ok(Reader::Gone);
+        }
+        if self.buffer.is_empty() {
+            return Ok(Reader::Listening);
+        }
+        let mut bytes = std::mem::take(&mut self.buffer);
+        self.writing = Some(spawn_blocking(move || {
+            let written = write_to(&mut io::stdout().lock(), &bytes);
+            bytes.clear();
+            (bytes, written)
+        }));
+        self.finish().await
+    }
+
+    /// Waits for the write that is under way.
+    async fn finish(&mut self) -> Result<Reader, Failure> {
+        let Some(writing) = &mut self.writing else { return Ok(Reader::Listening) };
+        let ended = writing.await;
+        self.writing = None;
+        let (buffer, written) = ended.map_err(|e| Failure::failed(format!("cannot write to stdout: {e}")))?;
+        if self.buffer.capacity() == 0 {
+            self.buffer = buffer;
+        }
         written
     }
 }

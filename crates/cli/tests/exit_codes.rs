@@ -5,7 +5,7 @@ mod harness;
 use std::net::TcpListener;
 use std::time::Instant;
 
-use harness::{Cluster, assert_fails, milena};
+use harness::{Cluster, assert_fails, milena, milena_with};
 
 #[test]
 fn wrong_usage_is_2() {
@@ -20,9 +20,67 @@ fn wrong_usage_is_2() {
         (&["produce", "t", "-X", "linger.mss=5"], "linger.ms"),
         (&["broker", "--topic", "a:0"], "a:0"),
         (&["demo", "--rate", "x"], "x"),
+        // What is empty, negative, too large or misspelt.
+        (&["produce", "t", "-K", ""], "delimiter"),
+        (&["produce", "t", "-p=-1"], "-1"),
+        (&["produce", "t", "--timeout", "0"], "seconds"),
+        (&["produce", "t", "--timeout=-1"], "seconds"),
+        (&["produce", "t", "-X", "=5"], "NAME=VALUE"),
+        (&["produce", "t", "-X", "acks"], "NAME=VALUE"),
+        (&["produce", "t", "-X", "batch.size=-1"], "-1"),
+        (&["produce", "t", "-X", "max.in.flight=0"], "least"),
+        (&["produce", "t", "-X", "security.protocol=SSL"], "TLS"),
+        (&["produce", "t", "-X", "transactional.id=a"], "transactions"),
+        (&["produce", "t", "-b", ""], "empty"),
+        (&["produce", "t", "-b", ":9092"], "host"),
+        (&["produce", "t", "-b", "a:99999"], "65535"),
+        (&["produce", "t", "/"], "directory"),
+        (&["produce", "t", "-F", "/"], "directory"),
+        (&["consume", "t", "-c", "-1"], "-1"),
+        (&["consume", "t", "-o", "stored"], "stored"),
+        (&["consume", "t", "-o", "@-1"], "-1"),
+        (&["consume", "t", "-o", "@1700000000"], "2023-11-14T22:13:20Z"),
+        (&["consume", "t", "--until", "@1700000000"], "1970-01-20"),
+        (&["consume", "t", "-o", "0=e@1700000000000"], "e@"),
+        (&["consume", "t", "-o", "e@1700000000000", "-e"], "--until"),
+        (&["consume", "t", "-o", "5", "-o", "6"], "twice"),
+        (&["topics", "create", "t", "-p", "0"], "0"),
+        (&["topics", "create", "t", "-c", "x"], "NAME=VALUE"),
+        (&["broker", "--host", ""], "--host"),
+        (&["broker", "--advertised-host", "kafka:9092"], "without a port"),
+        (&["broker", "--nodes", "3", "--port", "65534"], "65535"),
+        (&["broker", "--port", "0", "--topic", "not/valid"], "not/valid"),
     ] {
         assert_fails(&milena(args), 2, says);
     }
+}
+
+#[test]
+fn wrong_input_that_the_broker_refuses_is_2() {
+    let cluster = Cluster::start(&[]);
+    assert_fails(&cluster.run(&["topics", "create", "not/valid"], ""), 2, "not/valid");
+    assert_fails(&cluster.run(&["topics", "create", ""], ""), 2, "");
+    assert_fails(&cluster.run(&["topics", "create", "t", "-c", "no.such.config=1"], ""), 2, "no.such.config");
+    assert_fails(&cluster.run(&["topics", "create", "t", "-r", "7"], ""), 2, "replica");
+    assert_fails(&cluster.run(&["produce", "not/valid"], "x"), 2, "not/valid");
+    assert_fails(&cluster.run(&["consume", "not/valid"], ""), 2, "not/valid");
+    assert_fails(&cluster.run(&["topics", "describe", "not/valid"], ""), 2, "not/valid");
+}
+
+#[test]
+fn a_log_filter_that_is_none_is_2() {
+    for wanted in ["nonsense", "warn,nonsense", "milena=loud"] {
+        let run = milena_with(&["topics", "list"], &[("MILENA_LOG", wanted)]);
+        assert_fails(&run, 2, "MILENA_LOG");
+    }
+}
+
+#[test]
+fn a_misspelt_cluster_in_the_environment_is_2_and_properties_come_before_it() {
+    let args = ["topics", "list", "--timeout", "5"];
+    assert_fails(&milena_with(&args, &[("MILENA_BOOTSTRAP", "a:b")]), 2, "a:b");
+    let named = [&args[..], &["-X", "bootstrap.servers=c:d"]].concat();
+    assert_fails(&milena_with(&named, &[("MILENA_BOOTSTRAP", "a:b")]), 2, "c:d");
 }
 
 #[test]
@@ -34,6 +92,10 @@ fn what_is_not_there_is_4() {
     assert_fails(&cluster.run(&["topics", "delete", "nowhere"], ""), 4, "nowhere");
     assert_fails(&cluster.run(&["produce", "t", "/no/such/file"], ""), 4, "/no/such/file");
     assert_fails(&milena(&["demo", "--data", "/no/such/file"]), 4, "/no/such/file");
+    assert_fails(&milena(&["topics", "list", "-F", "/no/such/file"]), 4, "/no/such/file");
+    // Whoever deletes a topic is not told to create it.
+    let run = cluster.run(&["topics", "delete", "nowhere"], "");
+    assert!(!run.stderr.contains("reate"), "{}", run.stderr);
 }
 
 #[test]

@@ -129,6 +129,90 @@ fn offsets_by_time() {
 }
 
 #[test]
+fn kcats_times_are_where_to_start_and_where_to_stop() {
+    let cluster = Cluster::start(&["--topic", "t"]);
+    let lines: String = (0..10)
+        .map(|i| format!("{{\"value\":\"{i}\",\"timestamp\":{}}}\n", 1_700_000_000_000_i64 + i * 1000))
+        .collect();
+    cluster.ok(&["produce", "t", "--json"], lines);
+    let read = |args: &[&str]| text(cluster.ok(&[&["consume", "t", "-f", "%s"], args].concat(), ""));
+    assert_eq!(read(&["-o", "s@1700000003000", "-o", "e@1700000005000"]), "34");
+    assert_eq!(read(&["-o", "e@1700000002000"]), "01");
+    assert_eq!(read(&["-e", "-o", "s@1700000008000"]), "89");
+}
+
+#[test]
+fn a_topic_is_created_by_asking_for_it_where_that_is_asked_for() {
+    const CREATE: [&str; 2] = ["-X", "allow.auto.create.topics=true"];
+    let cluster = Cluster::start(&[]);
+    for args in [&["produce", "a"][..], &["consume", "b", "-e"], &["topics", "describe", "c"]] {
+        assert_fails(&cluster.run(args, "x\n"), 4, "does not exist");
+        let run = cluster.run(&[args, &CREATE].concat(), "x\n");
+        assert_eq!(run.code, Some(0), "{args:?}: {}", run.stderr);
+    }
+    assert_eq!(text(cluster.ok(&["consume", "a", "-e"], "")), "x\n");
+    assert_eq!(text(cluster.ok(&["topics", "list"], "")).lines().count(), 3);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_input_without_an_end_does_not_fill_the_memory() {
+    let cluster = Cluster::start(&["--topic", "t"]);
+    let mut producing = cluster.spawn_open(&["produce", "t", "-"]);
+    producing.write("first\n");
+    producing.write_rest("x".repeat(64 << 20));
+    let run = producing.wait();
+    assert_fails(&run, 3, "line 2: it is longer than ");
+    assert!(run.stderr.contains("1 record acknowledged"), "{}", run.stderr);
+}
+
+#[test]
+fn settings_come_from_a_file_and_errors_name_its_line() {
+    let cluster = Cluster::start(&["--topic", "t"]);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("client.properties");
+    let path = file.to_str().unwrap();
+    let bootstrap = &cluster.bootstrap;
+    let write = |text: &str| std::fs::write(&file, text).unwrap();
+    write(&format!(
+        "# of the team\nbootstrap.servers = {bootstrap}\nacks: ALL\nenable.idempotence=True\n\
+         security.protocol=PLAINTEXT\ngroup.id=billing\nsession.timeout.ms=45000\nretries=3\n\
+         key.serializer=org.apache.kafka.common.serialization.StringSerializer\n"
+    ));
+    // Told once, in one line, however many there are.
+    for (args, stdin) in
+        [(&["produce", "t"][..], "one\n"), (&["consume", "t", "-e"], ""), (&["topics", "list"], "")]
+    {
+        let run = harness::milena_in(&[args, &["-F", path]].concat(), stdin);
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        let told: Vec<_> = run.stderr.lines().filter(|line| line.contains("without effect here")).collect();
+        assert_eq!(told.len(), 1, "{}", run.stderr);
+        assert!(
+            told[0].starts_with("warning: ") && told[0].contains("group.id, session.timeout.ms ("),
+            "{told:?}"
+        );
+        assert!(told[0].contains("retries (") && !told[0].contains("serializer"), "{told:?}");
+    }
+    // The command line has the last word.
+    let run = harness::milena_in(&["produce", "t", "-F", path, "-X", "linger.mss=5"], "two\n");
+    assert_fails(&run, 2, "linger.ms");
+    write("bootstrap.servers=nowhere.invalid:1\nsecurity.protocol=SSL\n");
+    let overridden = ["-X", "security.protocol=plaintext", "-b", bootstrap];
+    let run = harness::milena_in(&[&["produce", "t", "-F", path], &overridden[..]].concat(), "two\n");
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let run = harness::milena_in(&["produce", "t", "-F", path], "three\n");
+    assert_fails(&run, 2, &format!("{path}, line 2: setting the property \"security.protocol\""));
+    write("acks=1\n\n=5\n");
+    let run = harness::milena_in(&["produce", "t", "-F", path], "three\n");
+    assert_fails(&run, 2, &format!("{path}, line 3"));
+    // The demo runs against the cluster that a file names.
+    write(&format!("bootstrap.servers={bootstrap}\n"));
+    let run = harness::milena(&["demo", "-n", "100", "-F", path, "--json"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(text(run.stdout).contains(&format!("1 node at {bootstrap}")));
+}
+
+#[test]
 fn what_comes_later_is_read_as_it_comes() {
     let cluster = Cluster::start(&["--topic", "t:2"]);
     let mut consumer = cluster.spawn(&["consume", "t"], "");

@@ -1,9 +1,10 @@
 //! `milena broker`: the embedded broker in the foreground.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use milena_broker::Broker;
+use tokio::net::lookup_host;
 
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
@@ -14,6 +15,7 @@ Examples:
   milena broker                                     one node on 127.0.0.1:9092, in memory
   milena broker --nodes 3 --port 0                  three nodes on free ports
   milena broker --data-dir ./data --topic orders:12 on disk, with a topic of 12 partitions
+  milena broker --host 0.0.0.0 --advertised-host kafka.lan   for other machines, which know it by that name
 
 The first line on stdout is the bootstrap address; it comes when the broker takes connections.
 For development and tests, without authentication; all nodes are this one process.";
@@ -32,7 +34,12 @@ pub(crate) struct Args {
 
     /// The address to listen on; others than loopback can be reached by anyone on the network
     #[arg(long, default_value = "127.0.0.1")]
-    pub(crate) host: IpAddr,
+    pub(crate) host: String,
+
+    /// The host name or address that clients are told to connect to; otherwise the one that is listened on, and this
+    /// machine's own where that is all of them
+    #[arg(long, value_name = "HOST", value_parser = advertised_host)]
+    pub(crate) advertised_host: Option<String>,
 
     /// Keep records here, in Kafka's own segment format; in memory otherwise
     #[arg(short, long, value_name = "DIR")]
@@ -58,21 +65,61 @@ fn topic(text: &str) -> Result<Topic, String> {
     }
 }
 
+fn advertised_host(text: &str) -> Result<String, String> {
+    let is_wrong = |c: char| c.is_whitespace() || c.is_control() || ['/', ',', '[', ']'].contains(&c);
+    // Colons are for IPv6 addresses: a port is not told, each node has its own.
+    let has_port = text.contains(':') && text.parse::<Ipv6Addr>().is_err();
+    if text.is_empty() || text.len() > 255 || has_port || text.contains(is_wrong) {
+        return Err("write a host name or an address, without a port".into());
+    }
+    Ok(text.into())
+}
+
+/// The address to listen on: `host`, or what the name stands for, of IPv4 if there is one.
+async fn address(host: &str) -> Result<IpAddr, Failure> {
+    if let Ok(address) = host.parse() {
+        return Ok(address);
+    }
+    let wrong = |why: &str| Failure::usage(format!("--host {host}: {why}"));
+    let found = lookup_host((host, 0)).await.map_err(|error| wrong(&error.to_string()))?;
+    let mut addresses: Vec<_> = found.map(|address| address.ip()).collect();
+    addresses.sort_by_key(IpAddr::is_ipv6);
+    addresses.first().copied().ok_or_else(|| wrong("the name stands for no address"))
+}
+
 /// Runs the command.
 pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failure> {
+    if args.port != 0 && args.port.checked_add(args.nodes - 1).is_none() {
+        let message = format!("{} nodes from port {} on need ports above 65535", args.nodes, args.port);
+        return Err(Failure::usage(message));
+    }
+    let host = interrupt.or(address(&args.host)).await?;
     let mut builder = Broker::builder()
         .nodes(args.nodes)
         .port(args.port)
-        .host(args.host)
+        .host(host)
         .default_replication(args.nodes.min(REPLICAS_MAX) as i16);
+    if let Some(host) = &args.advertised_host {
+        builder = builder.advertised_host(host);
+    }
     if let Some(dir) = &args.data_dir {
         builder = builder.data_dir(dir);
     }
-    let cluster = builder.start().await.map_err(|error| start_failure(&error, args))?;
+    let start = async { builder.start().await.map_err(|error| start_failure(&error, args)) };
+    let cluster = interrupt.or(start).await?;
+    if host.is_unspecified() && args.advertised_host.is_none() {
+        eprintln!(
+            "clients are told {}, which is for this machine; --advertised-host names another",
+            cluster.bootstrap()
+        );
+    }
     for Topic { name, partitions } in &args.topics {
         // On disk it may be there from the last time.
         if cluster.leader(name, 0).is_none() {
-            cluster.create_topic(name, *partitions).map_err(|error| Failure::failed(error.to_string()))?;
+            cluster.create_topic(name, *partitions).map_err(|error| {
+                let exit = if error.is_io() || error.is_damaged() { Exit::Failed } else { Exit::Usage };
+                Failure::new(exit, format!("--topic {name}: {error}"))
+            })?;
         }
     }
     // Whoever started us and does not read the line knows the port, or does not care.
@@ -99,6 +146,16 @@ fn start_failure(error: &milena_broker::Error, args: &Args) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn advertised_hosts_have_no_port() {
+        for text in ["kafka.lan", "10.0.0.1", "fe80::1", "localhost"] {
+            assert_eq!(advertised_host(text).as_deref(), Ok(text));
+        }
+        for text in ["", "kafka:9092", "a b", "a,b", "[::1]", "http://a", "a\n"] {
+            assert!(advertised_host(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn topics_are_read() {

@@ -5,15 +5,15 @@ use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use milena::{Admin, Batch, Client, Consumer, OffsetAt, Position};
+use milena::{Admin, Batch, Consumer, OffsetAt, Position};
 
-use crate::args::Cluster;
+use crate::args::{Cluster, Connected};
 use crate::commands::topics::{check_partitions, describe_topic};
 use crate::escape::unescape;
 use crate::exit::{Exit, Failure};
 use crate::format::Format;
-use crate::interrupt::Interrupt;
-use crate::offsets::{Offsets, Point, parse_partitions};
+use crate::interrupt::{GRACE, Interrupt};
+use crate::offsets::{Offsets, Point, parse_partitions, split_stop};
 use crate::output::{Output, Reader};
 use crate::progress::{Progress, TICK};
 use crate::units::Count;
@@ -43,9 +43,9 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "LIST")]
     pub(crate) partitions: Option<String>,
 
-    /// Where to start: beginning, end, N, -N (before the end), @TIME; see --help
-    #[arg(short, long, default_value = "beginning", allow_hyphen_values = true)]
-    pub(crate) offset: String,
+    /// Where to start: beginning (as when not said), end, N, -N (before the end), @TIME; see --help
+    #[arg(short, long, allow_hyphen_values = true)]
+    pub(crate) offset: Vec<String>,
 
     /// Where to stop, in the same words; this offset is not read
     #[arg(short, long, value_name = "OFFSET", visible_alias = "to", allow_hyphen_values = true)]
@@ -55,7 +55,7 @@ pub(crate) struct Args {
     #[arg(short = 'e', long, conflicts_with = "until")]
     pub(crate) exit_at_end: bool,
 
-    /// Stop after so many records
+    /// Stop after N records
     #[arg(short, long, value_name = "N")]
     pub(crate) count: Option<u64>,
 
@@ -117,7 +117,11 @@ impl Args {
                 Form::Text(Format::delimited(key_delimiter, unescape(&self.delimiter)?, null))
             }
         };
-        let stop = match (&self.until, self.exit_at_end) {
+        let (start, kcats_stop) = split_stop(&self.offset)?;
+        if kcats_stop.is_some() && (self.until.is_some() || self.exit_at_end) {
+            return Err("-o e@TIME, --until and -e are three ways to say where to stop: give one".into());
+        }
+        let stop = match (self.until.as_ref().or(kcats_stop.as_ref()), self.exit_at_end) {
             (Some(until), _) => Some(Offsets::parse(until, Point::End, now)?),
             (None, true) => Some(Offsets::everywhere(Point::End)),
             (None, false) => None,
@@ -130,7 +134,10 @@ impl Args {
         Ok(Plan {
             form,
             partitions: self.partitions.as_deref().map(parse_partitions).transpose()?,
-            start: Offsets::parse(&self.offset, Point::Beginning, now)?,
+            start: match start {
+                Some(start) => Offsets::parse(&start, Point::Beginning, now)?,
+                None => Offsets::everywhere(Point::Beginning),
+            },
             stop,
             count_max: self.count.unwrap_or(u64::MAX),
         })
@@ -141,23 +148,28 @@ impl Args {
 pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failure> {
     let plan = args.plan().map_err(Failure::usage)?;
     let mut output = Output::new();
-    let ended = tokio::select! {
-        ended = consume(args, &plan, &mut output) => ended,
-        () = interrupt.asked() => Err(Failure::interrupted()),
-    };
-    // Whatever ended it: what was read is written.
-    let (Reader::Listening | Reader::Gone) = output.flush()?;
+    let ended = interrupt.or(consume(args, &plan, &mut output)).await;
+    // Whatever ended it: what was read is written, unless nobody reads it.
+    if ended.as_ref().is_err_and(|failure| failure.exit() == Exit::Interrupted) {
+        tokio::select! {
+            flushed = output.flush() => drop(flushed?),
+            () = tokio::time::sleep(GRACE) => {}
+            () = interrupt.asked_again() => {}
+        }
+    } else {
+        let (Reader::Listening | Reader::Gone) = interrupt.or(output.flush()).await?;
+    }
     ended
 }
 
 async fn consume(args: &Args, plan: &Plan, output: &mut Output) -> Result<(), Failure> {
-    let client = args.cluster.connect().await?;
-    let spans = Spans::look_up(&client, args, plan).await?;
+    let cluster = args.cluster.connect().await?;
+    let spans = Spans::look_up(&cluster, args, plan).await?;
     let mut reading = Reading { output, form: &plan.form, spans, left: plan.count_max };
     if reading.is_over() {
         return Ok(());
     }
-    let mut builder = client.consumer_direct();
+    let mut builder = cluster.client.consumer_direct();
     for (partition, span) in &reading.spans.unfinished {
         builder = builder.assign([(&args.topic, *partition)], Position::Offset(span.start));
     }
@@ -176,25 +188,25 @@ async fn consume(args: &Args, plan: &Plan, output: &mut Output) -> Result<(), Fa
                 if reading.is_over() {
                     return Ok(());
                 }
-                if arrived_at.elapsed() >= args.cluster.timeout {
-                    reading.check_stall(args.cluster.timeout)?;
+                if arrived_at.elapsed() >= cluster.timeout {
+                    reading.check_stall(cluster.timeout)?;
                 }
                 continue;
             }
         };
         let Some(batch) = batch else { return Ok(()) };
         arrived_at = Instant::now();
-        if reading.take(&batch, &consumer)? == Reader::Gone || reading.is_over() {
+        if reading.take(&batch, &consumer).await? == Reader::Gone || reading.is_over() {
             return Ok(());
         }
         // Written when there is nothing more at hand: at once when records trickle, in large pieces when they flow.
         drop(batch);
         while let Some(batch) = consumer.try_next()? {
-            if reading.take(&batch, &consumer)? == Reader::Gone || reading.is_over() {
+            if reading.take(&batch, &consumer).await? == Reader::Gone || reading.is_over() {
                 return Ok(());
             }
         }
-        if reading.output.flush()? == Reader::Gone {
+        if reading.output.flush().await? == Reader::Gone {
             return Ok(());
         }
     }
@@ -214,13 +226,13 @@ struct Spans {
 }
 
 impl Spans {
-    async fn look_up(client: &Client, args: &Args, plan: &Plan) -> Result<Self, Failure> {
-        let topic = describe_topic(client, &args.topic, args.cluster.timeout).await?;
+    async fn look_up(cluster: &Connected, args: &Args, plan: &Plan) -> Result<Self, Failure> {
+        let topic = describe_topic(cluster, &args.topic).await?;
         let all = || topic.partitions.iter().map(|p| p.index).collect();
         let wanted: Vec<i32> = plan.partitions.clone().unwrap_or_else(all);
         let named = plan.start.partitions().chain(plan.stop.iter().flat_map(Offsets::partitions));
         check_partitions(&topic, wanted.iter().copied().chain(named))?;
-        let lookup = Lookup::new(client, args, &wanted).await?;
+        let lookup = Lookup::new(cluster, args, &wanted).await?;
         let starts = lookup.resolve(&plan.start).await?;
         let stops = match &plan.stop {
             Some(stop) => Some(lookup.resolve(stop).await?),
@@ -245,8 +257,8 @@ struct Lookup<'a> {
 }
 
 impl<'a> Lookup<'a> {
-    async fn new(client: &Client, args: &'a Args, partitions: &[i32]) -> Result<Self, Failure> {
-        let admin = client.admin().timeout(args.cluster.timeout);
+    async fn new(cluster: &Connected, args: &'a Args, partitions: &[i32]) -> Result<Self, Failure> {
+        let admin = cluster.client.admin().timeout(cluster.timeout);
         let mut lookup = Self { admin, topic: &args.topic, bounds: BTreeMap::new() };
         let beginnings = lookup.ask(partitions, OffsetAt::Earliest).await?;
         let ends = lookup.ask(partitions, OffsetAt::Latest).await?;
@@ -301,7 +313,7 @@ impl Reading<'_> {
     }
 
     /// Appends the batch's records, as far as they are wanted.
-    fn take(&mut self, batch: &Batch, consumer: &Consumer) -> Result<Reader, Failure> {
+    async fn take(&mut self, batch: &Batch, consumer: &Consumer) -> Result<Reader, Failure> {
         let Some(Span { stop, .. }) = self.spans.unfinished.get(&batch.partition()).copied() else {
             return Ok(Reader::Listening);
         };
@@ -333,10 +345,10 @@ impl Reading<'_> {
             self.spans.unfinished.remove(&batch.partition());
             consumer.unassign([(batch.topic(), batch.partition())]);
         }
-        self.output.flush_when_full()
+        self.output.flush_when_full().await
     }
 
-    /// Nothing came for so long. That is normal for who waits for new records, and not where all is there to be read.
+    /// Nothing came for `time`. That is normal when new records are waited for, and not when all of them are there.
     fn check_stall(&self, time: Duration) -> Result<(), Failure> {
         if self.spans.unfinished.values().any(|span| span.stop.is_none()) {
             return Ok(());

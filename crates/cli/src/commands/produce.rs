@@ -1,23 +1,26 @@
 //! `milena produce`: lines in, records out.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use milena::{Acks, Compression, Delivery, Header, Producer, Record};
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
 use crate::args::Cluster;
 use crate::commands::topics::{check_partitions, describe_topic};
 use crate::escape::unescape;
 use crate::exit::{Exit, Failure};
 use crate::input::{Block, Cutter};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{GRACE, Interrupt};
 use crate::json;
 use crate::progress::{Progress, TICK};
 use crate::recipe::{Recipe, parse_header};
@@ -69,7 +72,7 @@ pub(crate) struct Args {
     pub(crate) empty_is_null: bool,
 
     /// The partition of every record; by the key's hash otherwise, or as a JSON line says
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) partition: Option<i32>,
 
     /// Let the key's hash choose even where a JSON line names a partition
@@ -138,10 +141,14 @@ impl From<AcksFrom> for Acks {
 impl Args {
     fn recipe(&self) -> Result<Recipe, String> {
         let bytes = |text: &Option<String>| text.as_deref().map(unescape).transpose();
+        let key_delimiter = bytes(&self.key_delimiter)?;
+        if key_delimiter.as_ref().is_some_and(Vec::is_empty) {
+            return Err("-K wants a delimiter: an empty one would end every key before it begins".into());
+        }
         Ok(Recipe {
             json: self.json,
             repartition: self.repartition,
-            key_delimiter: bytes(&self.key_delimiter)?,
+            key_delimiter,
             key: self.key.as_ref().map(|key| key.clone().into_bytes()),
             headers: self.headers.iter().map(|header| parse_header(header)).collect(),
             null: if self.empty_is_null { Some(Vec::new()) } else { bytes(&self.null)? },
@@ -149,13 +156,28 @@ impl Args {
         })
     }
 
-    fn open(&self) -> Result<Box<dyn Read + Send>, Failure> {
-        if self.file.as_os_str() == "-" {
+    /// Bytes of the longest text that may become a record of `record_bytes_max`. In JSON one byte of a value takes up to
+    /// six, as `\u0000`.
+    fn text_bytes_max(&self, record_bytes_max: usize) -> usize {
+        const DELIMITERS: usize = 64 << 10;
+        let for_each = if self.json { 6 } else { 1 };
+        record_bytes_max.saturating_mul(for_each).saturating_add(DELIMITERS)
+    }
+
+    fn open(file: &Path) -> Result<Box<dyn Read + Send>, Failure> {
+        if file.as_os_str() == "-" {
             return Ok(Box::new(io::stdin()));
         }
-        match File::open(&self.file) {
-            Ok(file) => Ok(Box::new(file)),
-            Err(error) => Err(Failure::not_found(format!("cannot read {}: {error}", self.file.display()))),
+        let wrong = |exit, why: &dyn fmt::Display| {
+            Failure::new(exit, format!("cannot read {}: {why}", file.display()))
+        };
+        match File::open(file) {
+            Ok(opened) if opened.metadata().is_ok_and(|metadata| metadata.is_dir()) => {
+                Err(wrong(Exit::Usage, &"it is a directory"))
+            }
+            Ok(opened) => Ok(Box::new(opened)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(wrong(Exit::NotFound, &error)),
+            Err(error) => Err(wrong(Exit::Usage, &error)),
         }
     }
 }
@@ -164,68 +186,94 @@ impl Args {
 pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failure> {
     let recipe = args.recipe().map_err(Failure::usage)?;
     let delimiter = unescape(&args.delimiter).map_err(Failure::usage)?;
-    let input = args.open()?;
-    let client = args.cluster.connect().await?;
+    let mut sending = match interrupt.or(prepare(args)).await {
+        Ok(sending) => sending,
+        Err(failure) => return Tally::default().verdict(Some(failure), args.quiet),
+    };
+    let flow = Rc::clone(&sending.flow);
+    let stalled = || flow.stalled(args.cluster.timeout_asked());
+
+    let Some(input) = sending.input.take() else { return Ok(()) };
+    let mut blocks = blocks(input, delimiter, args.text_bytes_max(sending.record_bytes_max));
+    let mut ended = tokio::select! {
+        sent = sending.send_all(&mut blocks, &recipe, args.quiet) => sent.map_or_else(Ended::Failed, |()| Ended::Sent),
+        failure = stalled() => Ended::Stalled(failure),
+        () = interrupt.asked() => Ended::Interrupted,
+    };
+    // What is on its way is waited for, whatever is wrong with what would come next.
+    if let Ended::Failed(_) = ended {
+        tokio::select! {
+            () = sending.settle_all() => {}
+            failure = stalled() => ended = Ended::Stalled(failure),
+            () = interrupt.asked() => ended = Ended::Interrupted,
+        }
+    }
+    if let Ended::Interrupted = ended {
+        tokio::select! {
+            () = sending.settle_all() => {}
+            () = tokio::time::sleep(GRACE) => {}
+            () = interrupt.asked_again() => {}
+        }
+    }
+    sending.give_up();
+    let failure = match ended {
+        Ended::Sent => None,
+        Ended::Failed(failure) | Ended::Stalled(failure) => Some(failure),
+        Ended::Interrupted => Some(Failure::interrupted()),
+    };
+    sending.tally.verdict(failure, args.quiet)
+}
+
+/// How sending came to its end.
+enum Ended {
+    Sent,
+    Failed(Failure),
+    /// The cluster leaves us waiting.
+    Stalled(Failure),
+    Interrupted,
+}
+
+/// Everything that is needed to send the first record.
+async fn prepare(args: &Args) -> Result<Sending, Failure> {
+    let file = args.file.clone();
+    // Opening a named pipe waits for its writer.
+    let input =
+        spawn_blocking(move || Args::open(&file)).await.map_err(|e| Failure::failed(e.to_string()))??;
+    let cluster = args.cluster.connect().await?;
     // Told before the first line is read, and not only once there is one.
-    let topic = describe_topic(&client, &args.topic, args.cluster.timeout).await?;
+    let topic = describe_topic(&cluster, &args.topic).await?;
     check_partitions(&topic, args.partition)?;
-    let mut producer = client.producer();
+    let mut producer = cluster.client.producer();
     if let Some(codec) = args.compression {
         producer = producer.compression(codec.into());
     }
     if let Some(acks) = args.acks {
         producer = producer.acks(acks.into());
     }
+    let mut record_bytes_max = 0;
+    let producer = producer.settings(|settings| record_bytes_max = settings.batch_bytes_max);
     let producer = producer.build().await.map_err(|error| Failure::usage(error.to_string()))?;
-
-    let tally = Tally { is_unanswered: args.acks == Some(AcksFrom::Nobody), ..Tally::default() };
-    let mut sending = Sending { producer, topic: &args.topic, pending: VecDeque::new(), tally };
-    let mut blocks = blocks(input, delimiter);
-    let progress = Progress::counting(!args.quiet && !io::stdin().is_terminal());
-    let mut tick = tokio::time::interval(TICK);
-    let stopped = loop {
-        tokio::select! {
-            block = blocks.recv() => match block {
-                None => break None,
-                Some(Err(error)) => break Some(Failure::failed(format!("cannot read the input: {error}"))),
-                Some(Ok(block)) => {
-                    let sent = tokio::select! {
-                        sent = sending.send(&block, &recipe) => sent,
-                        () = interrupt.asked() => Err(Failure::interrupted()),
-                    };
-                    if let Err(failure) = sent {
-                        break Some(failure);
-                    }
-                }
-            },
-            _ = tick.tick() => {
-                sending.settle_what_is_done().await;
-                progress.show(sending.tally.acknowledged, sending.tally.to_string());
-            }
-            () = interrupt.asked() => break Some(Failure::interrupted()),
-        }
-        if let Some(failure) = sending.tally.first_failure.take() {
-            break Some(failure);
-        }
-    };
-    let is_interrupted = stopped.as_ref().is_some_and(|failure| failure.exit() == Exit::Interrupted);
-    let patience = if is_interrupted { INTERRUPTED_PATIENCE } else { Duration::MAX };
-    if tokio::time::timeout(patience, sending.settle_all()).await.is_err() {
-        sending.give_up();
-    }
-    drop(progress);
-    sending.tally.verdict(stopped, args.quiet)
+    Ok(Sending {
+        input: Some(input),
+        record_bytes_max,
+        producer,
+        topic: args.topic.clone(),
+        pending: VecDeque::new(),
+        tally: Tally { is_unanswered: args.acks == Some(AcksFrom::Nobody), ..Tally::default() },
+        flow: Rc::default(),
+    })
 }
 
-/// Who presses Ctrl-C wants to know how much was written, but not at any price.
-const INTERRUPTED_PATIENCE: Duration = Duration::from_secs(5);
-
 /// Reads on a thread of its own: a read from a pipe or a terminal cannot be taken back.
-fn blocks(input: Box<dyn Read + Send>, delimiter: Vec<u8>) -> mpsc::Receiver<io::Result<Block>> {
+fn blocks(
+    input: Box<dyn Read + Send>,
+    delimiter: Vec<u8>,
+    record_bytes_max: usize,
+) -> mpsc::Receiver<io::Result<Block>> {
     // One block is being sent while the next is read.
     let (send, blocks) = mpsc::channel(1);
     thread::spawn(move || {
-        let mut cutter = Cutter::new(input, &delimiter);
+        let mut cutter = Cutter::new(input, &delimiter, record_bytes_max);
         while let Some(block) = cutter.next_block().transpose() {
             let is_last = block.is_err();
             if send.blocking_send(block).is_err() || is_last {
@@ -237,20 +285,81 @@ fn blocks(input: Box<dyn Read + Send>, delimiter: Vec<u8>) -> mpsc::Receiver<io:
 }
 
 /// Records on their way.
-struct Sending<'a> {
+struct Sending {
+    input: Option<Box<dyn Read + Send>>,
+    /// No record may have more bytes.
+    record_bytes_max: usize,
     producer: Producer,
-    topic: &'a str,
+    topic: String,
     /// In the order they were sent, with their numbers in the input.
     pending: VecDeque<(u64, Delivery)>,
     tally: Tally,
+    flow: Rc<Flow>,
 }
 
-/// So many records may be on their way: 10 MB of deliveries at most, and more records than a round trip takes.
+/// How many records were begun and settled; whoever watches sees whether the cluster does anything.
+#[derive(Debug, Default)]
+struct Flow {
+    begun: Cell<u64>,
+    settled: Cell<u64>,
+}
+
+impl Flow {
+    /// Completes when records were on their way for `limit` without any being settled or begun.
+    async fn stalled(&self, limit: Option<Duration>) -> Failure {
+        let Some(limit) = limit else { return std::future::pending().await };
+        let mut tick = tokio::time::interval(TICK);
+        let (mut moved, mut moved_at) = ((0, 0), Instant::now());
+        loop {
+            tick.tick().await;
+            let now = (self.begun.get(), self.settled.get());
+            if now != moved || now.0 == now.1 {
+                (moved, moved_at) = (now, Instant::now());
+            } else if moved_at.elapsed() >= limit {
+                return Failure::new(Exit::Unreachable, format!("no record was acknowledged for {limit:?}"));
+            }
+        }
+    }
+}
+
+/// Records that may be on their way: 10 MB of deliveries at most, and more records than a round trip takes.
 const PENDING_MAX: usize = 200_000;
-/// Every so many records those settled by now are taken out: often enough to hold few, too rarely to cost.
+/// After this many records those settled by now are taken out: often enough to hold few, too rarely to cost.
 const LOOK_EVERY: usize = 10_000;
 
-impl Sending<'_> {
+impl Sending {
+    /// Sends the whole input, and waits until every record is settled. `Err` is the first thing that went wrong.
+    async fn send_all(
+        &mut self,
+        blocks: &mut mpsc::Receiver<io::Result<Block>>,
+        recipe: &Recipe,
+        quiet: bool,
+    ) -> Result<(), Failure> {
+        let progress = Progress::counting(!quiet && !io::stdin().is_terminal());
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                block = blocks.recv() => match block {
+                    None => break,
+                    Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                        return Err(Failure::usage(error.to_string()));
+                    }
+                    Some(Err(error)) => return Err(Failure::failed(format!("cannot read the input: {error}"))),
+                    Some(Ok(block)) => self.send(&block, recipe).await?,
+                },
+                _ = tick.tick() => {
+                    self.settle_what_is_done().await;
+                    progress.show(self.tally.acknowledged, self.tally.to_string());
+                }
+            }
+            if let Some(failure) = self.tally.first_failure.take() {
+                return Err(failure);
+            }
+        }
+        self.settle_all().await;
+        Ok(())
+    }
+
     /// Sends a block's records. `Err` is about a record that cannot be sent; those before it are on their way.
     async fn send(&mut self, block: &Block, recipe: &Recipe) -> Result<(), Failure> {
         for (number, piece) in block.records() {
@@ -259,12 +368,13 @@ impl Sending<'_> {
             // Allocates only where there are any.
             let headers: Vec<_> =
                 line.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }).collect();
-            let mut record = Record::to(self.topic)
+            let mut record = Record::to(&self.topic)
                 .key_or_null(line.key.as_deref())
                 .value_or_null(line.value.as_deref())
                 .headers(&headers);
             record = line.partition.into_iter().fold(record, Record::partition);
             record = line.timestamp.into_iter().fold(record, Record::timestamp_ms);
+            self.flow.begun.set(self.flow.begun.get() + 1);
             let delivery = self.producer.enqueue(record).await.map_err(|error| at_line(number, error))?;
             self.pending.push_back((number, delivery));
             if self.pending.len().is_multiple_of(LOOK_EVERY) {
@@ -286,14 +396,16 @@ impl Sending<'_> {
 
     /// Waits for everything; the producer's delivery timeout bounds it.
     async fn settle_all(&mut self) {
-        // What fails to be flushed its delivery tells as well.
-        drop(self.producer.flush().await);
-        while !self.pending.is_empty() {
-            self.settle_first().await;
-        }
+        let producer = self.producer.clone();
+        // What fails to be flushed its delivery tells as well. Both at once, so that what is settled is counted.
+        tokio::join!(async { drop(producer.flush().await) }, async {
+            while !self.pending.is_empty() {
+                self.settle_first().await;
+            }
+        });
     }
 
-    /// Nobody will know what becomes of what is still on its way.
+    /// It is not known what becomes of the records still on their way.
     fn give_up(&mut self) {
         let unknown = self.pending.drain(..).len() as u64;
         self.tally.failed += unknown;
@@ -305,6 +417,7 @@ impl Sending<'_> {
         let Some((number, delivery)) = self.pending.front_mut() else { return };
         let (number, outcome) = (*number, delivery.await);
         self.pending.pop_front();
+        self.flow.settled.set(self.flow.settled.get() + 1);
         match outcome {
             Ok(_) => self.tally.acknowledged += 1,
             Err(error) => self.tally.failed(number, error),
@@ -345,14 +458,14 @@ impl Tally {
             }
             return Ok(());
         };
-        if self.acknowledged + self.failed == 0 {
-            return Err(failure);
-        }
         if failure.exit() == Exit::Interrupted {
             return Err(Failure::new(
                 Exit::Interrupted,
                 format!("interrupted: {self}; the rest was not sent"),
             ));
+        }
+        if self.acknowledged + self.failed == 0 {
+            return Err(failure);
         }
         // With nothing written the cause alone decides the code.
         let exit = if self.acknowledged + self.maybe_written == 0 { failure.exit() } else { Exit::Partial };

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use clap::Subcommand;
 use milena::{
-    Admin, Client, ConfigEntry, ConfigResource, NewTopic, OffsetAt, PartitionDescription, TopicDescription,
+    Admin, ConfigEntry, ConfigResource, NewTopic, OffsetAt, PartitionDescription, Position, TopicDescription,
 };
 use serde::Serialize;
 
-use crate::args::{Cluster, property};
+use crate::args::{Cluster, Connected, property};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::output::{Reader, print};
@@ -38,7 +37,7 @@ pub(crate) enum Command {
         cluster: Cluster,
     },
     /// Create topics
-    #[command(after_help = "Example:\n  milena topics create orders -p 12 -c retention.ms=3600000")]
+    #[command(after_help = "Example:\n  milena topics create orders -p 12 -c max.message.bytes=2000000")]
     Create {
         #[arg(required = true)]
         topics: Vec<String>,
@@ -96,50 +95,77 @@ impl Command {
 
 /// Runs the command.
 pub(crate) async fn run(args: Args, interrupt: &Interrupt) -> Result<(), Failure> {
-    tokio::select! {
-        ended = carry_out(args.command) => ended,
-        () = interrupt.asked() => Err(Failure::interrupted()),
-    }
+    let changes = matches!(args.command, Command::Create { .. } | Command::Delete { .. });
+    interrupt.or(carry_out(args.command)).await.map_err(|failure| match failure.exit() {
+        Exit::Interrupted if changes => {
+            Failure::new(Exit::Interrupted, "interrupted: what was asked for may have been carried out")
+        }
+        _ => failure,
+    })
 }
 
 async fn carry_out(command: Command) -> Result<(), Failure> {
-    let cluster = command.cluster();
-    let admin = cluster.connect().await?.admin().timeout(cluster.timeout);
+    let connected = command.cluster().connect().await?;
+    let admin = connected.client.admin().timeout(connected.timeout);
     match command {
         Command::List { internal, json, .. } => list(&admin, internal, json).await,
         Command::Create { topics, partitions, replicas, configs, if_not_exists, .. } => {
             let new = topics.into_iter().map(|name| new_topic(name, partitions, replicas, &configs));
             let made = admin.create_topics(new).await?;
-            summary(each(made, if_not_exists.then_some("TOPIC_ALREADY_EXISTS")))
+            summary("created", each(made, if_not_exists.then_some("TOPIC_ALREADY_EXISTS")))
         }
         Command::Describe { topics, all_configs, json, .. } => {
             let described = admin.describe_topics(topics).await?;
             let mut results = Vec::with_capacity(described.len());
-            for (_, topic) in described {
+            for (name, topic) in described {
+                let topic = match topic {
+                    Err(_) if connected.creates_topics => describe_topic(&connected, &name).await,
+                    topic => topic.map_err(|error| no_topic(&name, error)),
+                };
                 results.push(match topic {
-                    Ok(topic) => describe(&admin, &topic, all_configs, json).await,
-                    Err(error) => Err(error.into()),
+                    Ok(topic) => (name, describe(&admin, &topic, all_configs, json).await),
+                    Err(failure) => (name, Err(failure)),
                 });
             }
-            summary(results)
+            summary("described", results)
         }
         Command::Delete { topics, if_exists, .. } => {
             let deleted = admin.delete_topics(topics).await?;
-            summary(each(deleted, if_exists.then_some("UNKNOWN_TOPIC_OR_PARTITION")))
+            summary("deleted", each(deleted, if_exists.then_some("UNKNOWN_TOPIC_OR_PARTITION")))
         }
     }
 }
 
-/// What the cluster says of a topic that must exist.
-pub(crate) async fn describe_topic(
-    client: &Client,
-    name: &str,
-    timeout: Duration,
-) -> Result<TopicDescription, Failure> {
-    let described = client.admin().timeout(timeout).describe_topics([name]).await?;
+/// What the cluster says of a topic that must exist, or is created if that was asked for.
+pub(crate) async fn describe_topic(cluster: &Connected, name: &str) -> Result<TopicDescription, Failure> {
+    let admin = cluster.client.admin().timeout(cluster.timeout);
+    let mut described = describe_one(&admin, name).await;
+    if cluster.creates_topics && described.as_ref().is_err_and(|failure| failure.exit() == Exit::NotFound) {
+        // Whoever reads or writes a topic asks for it in the way that creates it; who describes it does not.
+        drop(cluster.client.consumer_direct().assign([(name, 0)], Position::Latest).build().await?);
+        described = describe_one(&admin, name).await;
+    }
+    let hint =
+        "Create it with `milena topics create`, or let it be created with -X allow.auto.create.topics=true.";
+    described.map_err(|failure| match failure.exit() {
+        Exit::NotFound => failure.hint(hint),
+        _ => failure,
+    })
+}
+
+async fn describe_one(admin: &Admin, name: &str) -> Result<TopicDescription, Failure> {
+    let described = admin.describe_topics([name]).await?;
     match described.into_iter().next() {
-        Some((_, topic)) => Ok(topic?),
-        None => Err(Failure::not_found(format!("nobody knows topic {name:?}"))),
+        Some((_, topic)) => topic.map_err(|error| no_topic(name, error)),
+        None => Err(Failure::not_found(format!("topic {name:?} does not exist"))),
+    }
+}
+
+/// The client's sentence, but for a topic that is not there: its advice is for those who want it to be.
+fn no_topic(name: &str, error: milena::Error) -> Failure {
+    match error.code_name() {
+        Some("UNKNOWN_TOPIC_OR_PARTITION") => Failure::not_found(format!("topic {name:?} does not exist")),
+        _ => error.into(),
     }
 }
 
@@ -174,22 +200,39 @@ fn new_topic(
 fn each(
     results: Vec<(String, Result<(), milena::Error>)>,
     accepted: Option<&str>,
-) -> Vec<Result<(), Failure>> {
-    let accept = |result: Result<(), milena::Error>| match result {
-        Err(error) if accepted.is_none() || error.code_name() != accepted => Err(error.into()),
+) -> Vec<(String, Result<(), Failure>)> {
+    let accept = |name: &str, result: Result<(), milena::Error>| match result {
+        Err(error) if accepted.is_none() || error.code_name() != accepted => Err(no_topic(name, error)),
         _ => Ok(()),
     };
-    results.into_iter().map(|(_, result)| accept(result)).collect()
+    results
+        .into_iter()
+        .map(|(name, result)| {
+            let result = accept(&name, result);
+            (name, result)
+        })
+        .collect()
 }
 
-/// One result for all: every failure's sentence, and a code that tells some from all.
-fn summary(results: Vec<Result<(), Failure>>) -> Result<(), Failure> {
+/// One result for all: every failure's sentence, a code that tells some from all, and what was done all the same.
+fn summary(done: &str, results: Vec<(String, Result<(), Failure>)>) -> Result<(), Failure> {
     let count = results.len();
-    let failures: Vec<Failure> = results.into_iter().filter_map(Result::err).collect();
+    let (mut names, mut failures) = (Vec::new(), Vec::new());
+    for (name, result) in results {
+        match result {
+            Ok(()) => names.push(name),
+            Err(failure) => failures.push(failure),
+        }
+    }
     let Some(first) = failures.first() else { return Ok(()) };
-    let exit = if failures.len() < count { Exit::Partial } else { first.exit() };
+    let exit = if names.is_empty() { first.exit() } else { Exit::Partial };
     let sentences: Vec<String> = failures.iter().map(ToString::to_string).collect();
-    Err(Failure::new(exit, sentences.join("\n       ")))
+    let failure = Failure::new(exit, sentences.join("\n       "));
+    if count == 1 {
+        return Err(failure);
+    }
+    let these = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
+    Err(failure.hint(format!("{} of {count} {done}{these}.", names.len())))
 }
 
 #[derive(Serialize)]

@@ -14,16 +14,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum as _;
-use milena::{Client, NewTopic};
+use milena::{Client, NewTopic, Properties};
 use milena_broker::{Broker, Cluster};
 
 use self::flights::Flights;
 use self::report::{Report, fault_counts};
 use self::run::{Outcome, Run, transfer};
-use crate::args::{client_from, property, seconds};
+use crate::args::{Settings, connect, seconds};
 use crate::commands::produce::Codec;
 use crate::exit::{Exit, Failure};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{GRACE, Interrupt};
 use crate::memory;
 use crate::output::{Reader, print};
 use crate::progress::{Progress, TICK};
@@ -73,15 +73,16 @@ pub(crate) struct Args {
     #[arg(short = 'J', long)]
     pub(crate) json: bool,
 
-    /// A client setting by its Java or librdkafka name, repeatable
-    #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", value_parser = property)]
-    pub(crate) properties: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
 
     /// Fail when nothing moves for so long, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) timeout: Duration,
 }
 
+/// The client's own limits are at most this; a shorter `--timeout` shortens them.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Nodes of the embedded cluster.
 const NODES: u16 = 3;
 /// As many replicas as there are brokers, up to what people run in production.
@@ -91,17 +92,15 @@ const REPLICAS_MAX: usize = 3;
 pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failure> {
     let data = args.data.clone();
     let opening = tokio::task::spawn_blocking(move || Flights::open(data.as_deref()));
-    let flights = tokio::select! {
-        opened = opening => opened.map_err(|e| Failure::failed(e.to_string()))??,
-        () = interrupt.asked() => return Err(Failure::interrupted()),
-    };
-    let stage = tokio::select! {
-        stage = Stage::set(args) => stage?,
-        () = interrupt.asked() => return Err(Failure::interrupted()),
-    };
+    let opening = async { opening.await.map_err(|e| Failure::failed(e.to_string()))? };
+    let flights = interrupt.or(opening).await?;
+    let stage = interrupt.or(Stage::set(args)).await?;
     let records = Run::new(stage.topic.clone(), args.partitions, flights, args.records, args.rate);
     let ended = play(args, &stage, &Arc::new(records), interrupt).await;
-    let cleared = stage.clear(args).await;
+    let cleared = tokio::select! {
+        cleared = stage.clear(args) => cleared,
+        () = interrupt.asked_again() => Ok(()),
+    };
     ended.and(cleared)
 }
 
@@ -117,13 +116,19 @@ struct Stage {
 
 impl Stage {
     async fn set(args: &Args) -> Result<Self, Failure> {
-        let embedded = match args.bootstrap {
-            Some(_) => None,
-            None => Some(start_cluster().await?),
-        };
-        let bootstrap =
-            args.bootstrap.as_deref().or(embedded.as_ref().map(Cluster::bootstrap)).unwrap_or_default();
-        let client = client_from(&args.properties)?.bootstrap(bootstrap).connect().await?;
+        let is_named = args.bootstrap.is_some() || args.settings.name_a_cluster()?;
+        let embedded = if is_named { None } else { Some(start_cluster().await?) };
+        let of_embedded = || Ok(embedded.as_ref().map(|cluster| cluster.bootstrap().to_owned()));
+        // It waits as long for an answer as for anything else to move.
+        let millis = args.timeout.as_millis().max(1).to_string();
+        let others = ["connect_timeout", "request_timeout", "api_timeout"].map(|name| (name, &millis));
+        let others = Properties::from_iter(others.into_iter().filter(|_| args.timeout < TIMEOUT_DEFAULT));
+        let builder = args.settings.client(others, args.bootstrap.as_deref(), of_embedded)?;
+        let mut bootstrap = String::new();
+        let builder = builder.settings(|settings| {
+            bootstrap = settings.bootstrap.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        });
+        let client = connect(builder, Some(args.timeout)).await?;
         let nodes = client.admin().describe_cluster().await?.brokers.len();
         let kind = if embedded.is_some() { "embedded, " } else { "" };
         let nodes_are = if nodes == 1 { "node" } else { "nodes" };
@@ -137,7 +142,7 @@ impl Stage {
 
     /// Leaves nothing behind.
     async fn clear(self, args: &Args) -> Result<(), Failure> {
-        let admin = self.client.admin().timeout(args.timeout.min(CLEAR_TIMEOUT));
+        let admin = self.client.admin().timeout(args.timeout.min(GRACE));
         let deleted = match args.keep {
             false => admin.delete_topics([&self.topic]).await,
             true => Ok(Vec::new()),
@@ -151,9 +156,6 @@ impl Stage {
         Ok(())
     }
 }
-
-/// Deleting a topic is worth so much waiting.
-const CLEAR_TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn start_cluster() -> Result<Cluster, Failure> {
     let builder = Broker::builder().nodes(NODES).default_replication(NODES as i16);
@@ -181,7 +183,13 @@ async fn play(args: &Args, stage: &Stage, run: &Arc<Run>, interrupt: &Interrupt)
     let outcome = tokio::select! {
         outcome = transfer(run, &stage.client, producer) => outcome?,
         failure = watch(args, run) => return Err(failure),
-        () = interrupt.asked() => return Err(Failure::interrupted()),
+        () = interrupt.asked() => {
+            let now = run.snapshot();
+            let [acknowledged, delivered, all] =
+                [now.acknowledged_count, now.delivered_count, now.record_count].map(Count);
+            let message = format!("interrupted: acknowledged {acknowledged}, delivered {delivered} of {all}");
+            return Err(Failure::new(Exit::Interrupted, message));
+        }
     };
     let report = report(args, stage, run, outcome, memory_before);
     let text = if args.json {

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "tests; clippy's own exception ends at test functions")]
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -72,6 +73,9 @@ pub struct Process {
     child: Child,
     args: String,
     stdout: Option<BufReader<ChildStdout>>,
+    /// The lines on its stderr, as they come; those that were looked at are kept.
+    stderr: mpsc::Receiver<String>,
+    seen: Vec<String>,
 }
 
 /// A `milena` that has ended.
@@ -90,16 +94,31 @@ impl Process {
     }
 
     pub fn spawn_open(args: &[&str]) -> Self {
+        Self::spawn_with(args, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub fn spawn_with(args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_milena"))
             .args(args)
             .env_remove("MILENA_BOOTSTRAP")
+            .env_remove("MILENA_LOG")
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let stdout = child.stdout.take().map(BufReader::new);
-        Self { child, args: args.join(" "), stdout }
+        let lines = BufReader::new(child.stderr.take().unwrap());
+        let (send, stderr) = mpsc::channel();
+        // Reads on to the end, so that the process never waits for room in the pipe.
+        thread::spawn(move || {
+            lines.split(b'\n').map_while(Result::ok).for_each(|line| {
+                drop(send.send(String::from_utf8_lossy(&line).into_owned()));
+            });
+        });
+        Self { child, args: args.join(" "), stdout, stderr, seen: Vec::new() }
     }
 
     fn write_and_close(&mut self, bytes: Vec<u8>) {
@@ -130,21 +149,29 @@ impl Process {
         line.unwrap().trim_end().to_owned()
     }
 
-    /// The first line on stderr that contains `text`.
+    /// The next line on stderr that contains `text`.
     pub fn stderr_line_with(&mut self, text: &str) -> String {
-        let stderr = BufReader::new(self.child.stderr.take().unwrap());
-        let (send, receive) = mpsc::channel();
-        // Reads on to the end, so that the process never waits for room in the pipe.
-        thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| drop(send.send(line))));
         let until = Instant::now() + DEADLINE;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            match receive.recv_timeout(left) {
-                Ok(line) if line.contains(text) => return line,
-                Ok(_) => {}
-                Err(_) => panic!("milena {}: no {text:?} on stderr", self.args),
+            let Ok(line) = self.stderr.recv_timeout(left) else {
+                panic!("milena {}: no {text:?} on stderr: {:?}", self.args, self.seen);
+            };
+            self.seen.push(line.clone());
+            if line.contains(text) {
+                return line;
             }
         }
+    }
+
+    /// Writes `text` to its stdin for as long as it reads there.
+    pub fn write_rest(&mut self, text: String) {
+        self.write_and_close(text.into_bytes());
+    }
+
+    /// Ends its stdin.
+    pub fn close_stdin(&mut self) {
+        self.child.stdin = None;
     }
 
     /// Closes our end of its stdout, as `head` does when it has seen enough.
@@ -174,16 +201,34 @@ impl Process {
 
     pub fn wait(mut self) -> Run {
         let stdout = read_to_end(self.stdout.take());
-        let stderr = read_to_end(self.child.stderr.take());
         let until = Instant::now() + DEADLINE;
-        let mut bytes = [stdout, stderr].map(|pipe| {
-            let left = until.saturating_duration_since(Instant::now());
-            let read = pipe.recv_timeout(left);
-            read.unwrap_or_else(|_| panic!("milena {}: still running after {DEADLINE:?}", self.args))
-        });
-        let stderr = String::from_utf8(std::mem::take(&mut bytes[1])).unwrap();
-        let stdout = std::mem::take(&mut bytes[0]);
+        let left = || until.saturating_duration_since(Instant::now());
+        loop {
+            match self.stderr.recv_timeout(left()) {
+                Ok(line) => self.seen.push(line),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => self.never_ended(),
+            }
+        }
+        let Ok(stdout) = stdout.recv_timeout(left()) else { self.never_ended() };
+        let stderr = self.seen.iter().map(|line| format!("{line}\n")).collect();
         Run { code: self.child.wait().unwrap().code(), stdout, stderr }
+    }
+
+    /// Waits for its end without reading what it writes to stdout.
+    pub fn wait_unread(mut self) -> Option<i32> {
+        let until = Instant::now() + DEADLINE;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        self.never_ended()
+    }
+
+    fn never_ended(&self) -> ! {
+        panic!("milena {}: still running after {DEADLINE:?}; stderr: {:?}", self.args, self.seen)
     }
 }
 
@@ -205,6 +250,37 @@ fn read_to_end(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u
         drop(send.send(bytes));
     });
     receive
+}
+
+/// Runs `milena` without a cluster, with variables of the environment.
+pub fn milena_with(args: &[&str], variables: &[(&str, &str)]) -> Run {
+    let mut process = Process::spawn_with(args, variables);
+    process.close_stdin();
+    process.wait()
+}
+
+/// Takes connections and never says anything.
+pub struct Silent {
+    listener: TcpListener,
+    pub address: String,
+}
+
+impl Silent {
+    pub fn listen() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        Self { listener, address }
+    }
+
+    /// The next connection, which waits for an answer until it is dropped.
+    pub fn accept(&self) -> TcpStream {
+        self.listener.accept().unwrap().0
+    }
+}
+
+/// Runs `milena` without a cluster of ours, with this on its stdin.
+pub fn milena_in(args: &[&str], stdin: &str) -> Run {
+    Process::spawn(args, stdin).wait()
 }
 
 /// Runs `milena` without a cluster.
