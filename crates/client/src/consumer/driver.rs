@@ -16,11 +16,13 @@ use crate::{Client, Error};
 
 /// What the consumer tells the driver.
 pub(super) enum Command {
-    Assign { queue: Arc<Queue>, position: Position },
-    Seek { slot: Slot, epoch: Epoch, position: Position },
-    Unassign { slot: Slot, epoch: Epoch },
-    Pause { slot: Slot, is_paused: bool },
-    Taken { slot: Slot, epoch: Epoch, bytes: usize },
+    Assign { queue: Arc<Queue>, epoch: Epoch, position: Position },
+    Seek { queue: Arc<Queue>, epoch: Epoch, position: Position },
+    Halt { queue: Arc<Queue>, epoch: Epoch },
+    Unassign { queue: Arc<Queue>, epoch: Epoch },
+    Pause { queue: Arc<Queue>, is_paused: bool },
+    Own { queue: Arc<Queue>, has_own_reader: bool },
+    Taken { queue: Arc<Queue>, epoch: Epoch, bytes: usize },
     Released,
 }
 
@@ -58,7 +60,8 @@ pub(super) struct Driver {
     source: Source,
     commands: Arc<Commands>,
     ready: Arc<Ready>,
-    queues: Vec<Arc<Queue>>,
+    /// By slot.
+    queues: Vec<Option<Arc<Queue>>>,
     fetch_links: [Links; LANES as usize],
     /// A fetch waits at the broker for records, and what else is asked must not wait behind it.
     lookup_links: Links,
@@ -78,10 +81,10 @@ impl Drop for Driver {
         let mut commands = Vec::new();
         self.commands.take(&mut commands);
         self.queues.extend(commands.into_iter().filter_map(|command| match command {
-            Command::Assign { queue, .. } => Some(queue),
+            Command::Assign { queue, .. } => Some(Some(queue)),
             _ => None,
         }));
-        self.ready.end(&self.queues);
+        self.ready.end(self.queues.iter().flatten());
     }
 }
 
@@ -146,19 +149,58 @@ impl Driver {
     /// Answers whether that was the end.
     fn handle_command(&mut self, command: Command) -> bool {
         match command {
-            Command::Assign { queue, position } => {
-                let slot = self.source.assign(Arc::clone(&queue.topic), queue.partition, position);
-                debug_assert_eq!(slot, queue.slot, "slots are given out in the order of assignment");
-                self.queues.push(queue);
-                self.is_unrouted = true;
-            }
-            Command::Seek { slot, epoch, position } => self.source.seek(slot, epoch, position),
-            Command::Unassign { slot, epoch } => self.source.unassign(slot, epoch),
-            Command::Pause { slot, is_paused } => self.source.set_paused(slot, is_paused),
-            Command::Taken { slot, epoch, bytes } => self.source.handle_taken(slot, epoch, bytes),
             Command::Released => return true,
+            Command::Assign { queue, epoch, position } => self.assign(queue, epoch, position),
+            Command::Seek { queue, epoch, position } => {
+                self.with_slot(&queue, |source, slot| source.seek(slot, epoch, position));
+            }
+            Command::Halt { queue, epoch } => {
+                self.with_slot(&queue, |source, slot| source.halt(slot, epoch));
+            }
+            Command::Unassign { queue, epoch } => {
+                self.with_slot(&queue, |source, slot| source.unassign(slot, epoch));
+                self.forget(&queue);
+            }
+            Command::Pause { queue, is_paused } => {
+                self.with_slot(&queue, |source, slot| source.set_paused(slot, is_paused));
+            }
+            Command::Own { queue, has_own_reader } => {
+                self.with_slot(&queue, |source, slot| source.set_own_reader(slot, has_own_reader));
+            }
+            Command::Taken { queue, epoch, bytes } => {
+                self.with_slot(&queue, |source, slot| source.handle_taken(slot, epoch, bytes));
+            }
         }
         false
+    }
+
+    fn assign(&mut self, queue: Arc<Queue>, epoch: Epoch, position: Position) {
+        let slot = self.source.assign(&queue.topic, queue.partition, epoch, position);
+        queue.set_slot(slot);
+        let index = slot.0 as usize;
+        if self.queues.len() <= index {
+            self.queues.resize(index + 1, None);
+        }
+        self.queues[index] = Some(queue);
+        self.is_unrouted = true;
+    }
+
+    fn forget(&mut self, queue: &Arc<Queue>) {
+        let place = queue.slot().and_then(|slot| self.queues.get_mut(slot.0 as usize));
+        if let Some(place) =
+            place.filter(|known| known.as_ref().is_some_and(|known| Arc::ptr_eq(known, queue)))
+        {
+            *place = None;
+        }
+    }
+
+    /// Changes what the machine does with the partition, unless it is not assigned any more: its slot may be another's.
+    fn with_slot(&mut self, queue: &Arc<Queue>, change: impl FnOnce(&mut Source, Slot)) {
+        let Some(slot) = queue.slot() else { return };
+        let known = self.queues.get(slot.0 as usize).and_then(Option::as_ref);
+        if known.is_some_and(|known| Arc::ptr_eq(known, queue)) {
+            change(&mut self.source, slot);
+        }
     }
 
     fn handle_metadata(&mut self) {
@@ -201,17 +243,11 @@ impl Driver {
                         Queued { batch, from, passed: None, high_watermark, frame: Arc::clone(frame) };
                     self.with_queue(slot, epoch, |inner| inner.batches.push_back(queued));
                 }
-                Event::Passed { slot, epoch, offset } => {
-                    self.with_queue(slot, epoch, |inner| match inner.batches.back_mut() {
-                        Some(last) => last.passed = Some(offset),
-                        None => inner.position = Some(offset),
-                    });
-                }
-                Event::Positioned { slot, epoch, offset } => {
-                    self.with_queue(slot, epoch, |inner| inner.position = Some(offset));
+                Event::Passed { slot, epoch, offset } | Event::Positioned { slot, epoch, offset } => {
+                    self.with_queue(slot, epoch, |inner| inner.pass(offset));
                 }
                 Event::Stopped { slot, epoch, offset, failure } => {
-                    let queue = &self.queues[slot.0 as usize];
+                    let Some(queue) = self.queue(slot) else { continue };
                     let at = offset.map_or_else(String::new, |offset| format!(" at offset {offset}"));
                     let doing =
                         format!("reading partition {} of topic {:?}{at}", queue.partition, queue.topic);
@@ -222,9 +258,13 @@ impl Driver {
         }
     }
 
+    fn queue(&self, slot: Slot) -> Option<&Arc<Queue>> {
+        self.queues.get(slot.0 as usize)?.as_ref()
+    }
+
     /// Changes a partition's queue, unless it was sought meanwhile.
     fn with_queue(&self, slot: Slot, epoch: Epoch, change: impl FnOnce(&mut super::queue::Inner)) {
-        let queue = &self.queues[slot.0 as usize];
+        let Some(queue) = self.queue(slot) else { return };
         let mut inner = queue.inner();
         if inner.epoch == epoch {
             change(&mut inner);
@@ -239,6 +279,7 @@ impl Driver {
             let snapshot = self.client.snapshot();
             self.source.handle_metadata(&snapshot);
         }
+        self.source.handle_timeout(now);
         self.deliver(None);
         while let Some(lookup) = self.source.poll_lookup(now) {
             self.look_up(lookup);

@@ -52,7 +52,10 @@ pub struct PartitionConsumer {
 impl PartitionConsumer {
     /// Takes `queue`, unless somebody has.
     pub(super) fn take(queue: &Arc<Queue>, shared: &Arc<Shared>) -> Option<Self> {
-        queue.take().then(|| Self { queue: Arc::clone(queue), opener: Opener::new(Arc::clone(shared)) })
+        queue.take().then(|| {
+            shared.set_own_reader(queue, true);
+            Self { queue: Arc::clone(queue), opener: Opener::new(Arc::clone(shared)) }
+        })
     }
 
     /// The topic.
@@ -126,6 +129,7 @@ impl PartitionConsumer {
 impl Drop for PartitionConsumer {
     fn drop(&mut self) {
         self.queue.give_back();
+        self.opener.shared.set_own_reader(&self.queue, false);
         self.opener.shared.ready.list(&self.queue);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use milena_core::source::{Epoch, Slot};
@@ -17,7 +17,8 @@ use crate::clock::Clock;
 
 /// One partition's place.
 pub(super) struct Queue {
-    pub(super) slot: Slot,
+    /// The machine's name for it, once the driver has assigned it.
+    slot: OnceLock<Slot>,
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
     /// Told when there may be something for who took the partition.
@@ -48,6 +49,22 @@ impl Inner {
     pub(super) fn stop(&mut self, error: Error, is_told: bool) {
         self.stopped = Some(error);
         self.is_told = is_told;
+    }
+
+    /// Reading goes on at `offset` after what is there.
+    pub(super) fn pass(&mut self, offset: i64) {
+        match self.batches.back_mut() {
+            Some(last) => last.passed = Some(offset),
+            None => self.position = Some(offset),
+        }
+    }
+}
+
+impl Queued {
+    /// Where reading goes on after it.
+    fn next_offset(&self) -> i64 {
+        let header = &self.batch.header;
+        self.passed.unwrap_or(header.base_offset + i64::from(header.last_offset_delta) + 1)
     }
 }
 
@@ -87,6 +104,16 @@ pub(super) struct Ready {
     is_over: AtomicBool,
 }
 
+/// Gives out epochs, each once: partitions get the slots of others, whose late answers must not count for them.
+#[derive(Default)]
+pub(super) struct Epochs(AtomicU64);
+
+impl Epochs {
+    pub(super) fn next(&self) -> Epoch {
+        Epoch(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
 /// In place of a time: there is something to do.
 const BUSY: u64 = u64::MAX;
 
@@ -98,9 +125,9 @@ pub(super) enum Next {
 }
 
 impl Queue {
-    pub(super) fn new(slot: Slot, topic: Arc<str>, partition: i32, position: Option<i64>) -> Self {
+    pub(super) fn new(topic: Arc<str>, partition: i32, epoch: Epoch, position: Option<i64>) -> Self {
         let inner = Inner {
-            epoch: Epoch::default(),
+            epoch,
             batches: VecDeque::new(),
             position,
             stopped: None,
@@ -108,7 +135,7 @@ impl Queue {
             is_listed: false,
         };
         Self {
-            slot,
+            slot: OnceLock::new(),
             topic,
             partition,
             arrived: Notify::new(),
@@ -117,6 +144,15 @@ impl Queue {
             is_over: AtomicBool::new(false),
             inner: Mutex::new(inner),
         }
+    }
+
+    pub(super) fn slot(&self) -> Option<Slot> {
+        self.slot.get().copied()
+    }
+
+    /// To be told once.
+    pub(super) fn set_slot(&self, slot: Slot) {
+        let _ = self.slot.set(slot);
     }
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -160,8 +196,8 @@ impl Queue {
     }
 
     /// It is not assigned any more.
-    pub(super) fn end(&self) -> Epoch {
-        let epoch = self.restart(None);
+    pub(super) fn end(&self, epochs: &Epochs) -> Epoch {
+        let epoch = self.restart(epochs, None);
         self.is_over.store(true, Ordering::Release);
         self.arrived.notify_one();
         epoch
@@ -174,16 +210,21 @@ impl Queue {
             // What it has stays; resuming lists it again.
             return Next::Nothing;
         }
-        match (inner.batches.pop_front(), inner.epoch) {
-            (Some(batch), epoch) => Next::Batch(Arc::clone(queue), epoch, batch),
-            (None, _) => inner.stopped.clone().map_or(Next::Nothing, Next::Stopped),
+        match inner.batches.pop_front() {
+            Some(batch) => {
+                // Under the same lock: what is passed next has the batch before it, or changes the position after it.
+                inner.position = Some(batch.next_offset());
+                Next::Batch(Arc::clone(queue), inner.epoch, batch)
+            }
+            None => inner.stopped.clone().map_or(Next::Nothing, Next::Stopped),
         }
     }
 
     /// Drops what was fetched and begins a new epoch at `position`.
-    pub(super) fn restart(&self, position: Option<i64>) -> Epoch {
+    pub(super) fn restart(&self, epochs: &Epochs, position: Option<i64>) -> Epoch {
         let mut inner = self.inner();
-        inner.epoch = Epoch(inner.epoch.0.wrapping_add(1));
+        // Under the lock: a later order has a later epoch.
+        inner.epoch = epochs.next();
         inner.position = position;
         inner.stopped = None;
         inner.is_told = false;

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use milena_core::Failure;
-use milena_core::source::{Epoch, Position, Slot};
+use milena_core::source::{Epoch, Position};
 use milena_wire::codec::{Compression, Decompressor};
 use milena_wire::{DecodeError, Limits};
 
-use super::batch::{self, Batch, Unreadable, unreadable};
+use super::batch::{Batch, Unreadable, unreadable};
 use super::driver::{Command, Commands};
-use super::queue::{Queue, Queued, Ready};
+use super::queue::{Epochs, Queue, Queued, Ready};
 use crate::topics::Interest;
 use crate::{Client, Error};
 
@@ -20,6 +20,7 @@ pub(super) struct Shared {
     pub(super) commands: Arc<Commands>,
     pub(super) ready: Arc<Ready>,
     pub(super) check_crcs: bool,
+    epochs: Epochs,
     assigned: Mutex<Assigned>,
 }
 
@@ -28,7 +29,6 @@ pub(super) struct Assigned {
     pub(super) queues: BTreeMap<(Arc<str>, i32), Arc<Queue>>,
     /// One for each topic of which a partition is assigned.
     interests: BTreeMap<Arc<str>, Interest>,
-    next_slot: u32,
 }
 
 impl Shared {
@@ -38,6 +38,7 @@ impl Shared {
             commands: Arc::default(),
             ready: Arc::default(),
             check_crcs,
+            epochs: Epochs::default(),
             assigned: Mutex::default(),
         }
     }
@@ -82,11 +83,10 @@ impl Shared {
         if let Some(queue) = assigned.queues.get(&(Arc::clone(&topic), partition)) {
             return self.restart(queue, position);
         }
-        let slot = Slot(assigned.next_slot);
-        assigned.next_slot += 1;
-        let queue = Arc::new(Queue::new(slot, Arc::clone(&topic), partition, known_offset(position)));
+        let epoch = self.epochs.next();
+        let queue = Arc::new(Queue::new(Arc::clone(&topic), partition, epoch, known_offset(position)));
         assigned.queues.insert((topic, partition), Arc::clone(&queue));
-        self.commands.push(Command::Assign { queue, position });
+        self.commands.push(Command::Assign { queue, epoch, position });
     }
 
     /// Keeps the topics that were assigned known for as long as they are.
@@ -104,12 +104,12 @@ impl Shared {
         let mut assigned = self.assigned();
         if let Some(queue) = assigned.queues.remove(&(Arc::from(topic), partition)) {
             assigned.forget_unread(topic);
-            let epoch = queue.end();
-            self.commands.push(Command::Unassign { slot: queue.slot, epoch });
+            let epoch = queue.end(&self.epochs);
+            self.commands.push(Command::Unassign { queue, epoch });
         }
     }
 
-    pub(super) fn seek(&self, queue: &Queue, position: Position) -> Result<(), Error> {
+    pub(super) fn seek(&self, queue: &Arc<Queue>, position: Position) -> Result<(), Error> {
         let doing = || format!("seeking in partition {} of topic {:?}", queue.partition, queue.topic);
         position.check().map_err(|failure| Error::new(doing(), failure))?;
         if queue.is_over() {
@@ -119,22 +119,27 @@ impl Shared {
         Ok(())
     }
 
-    fn restart(&self, queue: &Queue, position: Position) {
-        let epoch = queue.restart(known_offset(position));
-        self.commands.push(Command::Seek { slot: queue.slot, epoch, position });
+    fn restart(&self, queue: &Arc<Queue>, position: Position) {
+        let epoch = queue.restart(&self.epochs, known_offset(position));
+        self.commands.push(Command::Seek { queue: Arc::clone(queue), epoch, position });
     }
 
     /// The partition stands at `offset` until it is sought; the reader is told of `error` now.
-    fn stop(&self, queue: &Queue, offset: i64, error: &Error) {
-        let epoch = queue.restart(Some(offset));
+    fn stop(&self, queue: &Arc<Queue>, offset: i64, error: &Error) {
+        let epoch = queue.restart(&self.epochs, Some(offset));
         queue.inner().stop(error.clone(), true);
         self.ready.note_told();
-        self.commands.push(Command::Unassign { slot: queue.slot, epoch });
+        self.commands.push(Command::Halt { queue: Arc::clone(queue), epoch });
+    }
+
+    /// Somebody reads `queue` and nothing else, or not any more.
+    pub(super) fn set_own_reader(&self, queue: &Arc<Queue>, has_own_reader: bool) {
+        self.commands.push(Command::Own { queue: Arc::clone(queue), has_own_reader });
     }
 
     pub(super) fn set_paused(&self, queue: &Arc<Queue>, is_paused: bool) {
         if queue.set_paused(is_paused) {
-            self.commands.push(Command::Pause { slot: queue.slot, is_paused });
+            self.commands.push(Command::Pause { queue: Arc::clone(queue), is_paused });
             self.ready.list(queue);
         }
     }
@@ -183,11 +188,11 @@ impl Opener {
 
     /// Checks and decompresses a batch.
     pub(super) fn open(&mut self, queue: &Arc<Queue>, epoch: Epoch, queued: Queued) -> Result<Batch, Error> {
-        let Queued { batch, from, passed, high_watermark, frame } = queued;
+        let Queued { batch, from, high_watermark, frame, .. } = queued;
         self.shared.ready.note_busy();
         let client = &self.shared.client;
         let bytes = batch.bytes().len();
-        self.shared.commands.push(Command::Taken { slot: queue.slot, epoch, bytes });
+        self.shared.commands.push(Command::Taken { queue: Arc::clone(queue), epoch, bytes });
         let checked = if self.shared.check_crcs { batch.check_crc() } else { Ok(()) };
         let limits = Limits { decompressed_bytes_max: client.0.settings.client.decompressed_bytes_max };
         let records =
@@ -209,11 +214,6 @@ impl Opener {
         } else {
             (Some(frame), None)
         };
-        let mut inner = queue.inner();
-        if inner.epoch == epoch {
-            inner.position = Some(passed.unwrap_or_else(|| batch::end_of(&records)));
-        }
-        drop(inner);
         Ok(Batch {
             queue: Arc::clone(queue),
             records,

@@ -86,6 +86,58 @@ async fn a_consumer_that_waits_for_records_leaves_room_for_another() {
 }
 
 #[tokio::test]
+async fn readers_that_take_nothing_stop_nobody() {
+    const PARTITIONS: i32 = 40;
+    const RECORDS: usize = 200;
+    let (cluster, _) = start(1, &[("t", PARTITIONS)]).await;
+    fill(&cluster, "t", PARTITIONS, RECORDS / 4, 2000).await;
+    fill(&cluster, "t", 1, RECORDS - RECORDS / 4, 2000).await;
+    // Half of it is for reading: less than the partitions hold.
+    let client = with_memory(&cluster, 2 << 20).await;
+    let consumer = consumer(&client, "t", PARTITIONS).await;
+    let mut readers = consumer.partitions();
+    let mut held = Vec::new();
+    for reader in &mut readers[1..] {
+        let next = timeout(PATIENCE, reader.next()).await.expect("in time");
+        held.push(next.expect("read").expect("assigned"));
+    }
+    let mut count = 0;
+    while count < RECORDS {
+        let next = timeout(PATIENCE, readers[0].next()).await;
+        let next = next.unwrap_or_else(|_| panic!("the reader stands at {count} of {RECORDS}"));
+        count += next.expect("read").expect("assigned").iter().count();
+    }
+    let bytes = client.pool_stats().bytes_out;
+    assert!(bytes <= (1 << 20) + PARTITIONS as usize * (64 << 10), "{bytes}");
+    // They find what is theirs all the same.
+    for reader in &mut readers[1..] {
+        let mut count = held.remove(0).iter().count();
+        while count < RECORDS / 4 {
+            let next = timeout(PATIENCE, reader.next()).await.expect("in time");
+            count += next.expect("read").expect("assigned").iter().count();
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_that_reads_in_turns_and_takes_nothing_stops_no_reader_of_its_own() {
+    let (cluster, _) = start(1, &[("t", 3)]).await;
+    fill(&cluster, "t", 3, 200, 8000).await;
+    let client = with_memory(&cluster, 1 << 20).await;
+    let consumer = consumer(&client, "t", 1).await;
+    let mut alone = consumer.partitions().remove(0);
+    consumer.assign([("t", 1), ("t", 2)], Position::Earliest).await.expect("assigned");
+    // By now the memory is full of what nobody takes.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut count = 0;
+    while count < 200 {
+        let next = timeout(PATIENCE, alone.next()).await;
+        let next = next.unwrap_or_else(|_| panic!("the reader stands at {count} of 200"));
+        count += next.expect("read").expect("assigned").iter().count();
+    }
+}
+
+#[tokio::test]
 async fn a_record_longer_than_all_memory_is_read() {
     let (cluster, _) = start(1, &[("t", 1)]).await;
     fill(&cluster, "t", 1, 3, 300_000).await;

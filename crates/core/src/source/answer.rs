@@ -9,9 +9,10 @@ use milena_wire::batch::Batches;
 
 use super::aborted::Aborted;
 use super::appetite::Arrival;
+use super::lane::InFlight;
 use super::session::Member;
 use super::verdict::{Verdict, verdict};
-use super::{Event, Lane, LaneId, Partition, Position, Slot, Source, State, THROTTLE_MAX};
+use super::{Event, LaneId, Position, Slot, Source, State};
 use crate::metadata::LeaderHint;
 use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice};
 
@@ -31,53 +32,64 @@ impl Source {
         let is_awaited = self.lanes.values().all(|lane| lane.buffered_bytes == 0);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let Some(in_flight) = lane.in_flight.take_if(|in_flight| in_flight.number == number) else { return };
-        let response = match answer {
-            Ok(response) => response,
+        match answer {
             Err(failure) => {
-                lane.session.reset(&in_flight.sent);
-                return self.handle_lane_failure(id, &failure, now);
+                lane.reset(&in_flight);
+                self.handle_lane_failure(id, &failure, now);
             }
-        };
-        lane.mute(response.throttle_time_ms, now);
-        if response.error_code != ErrorCode::NONE {
-            // FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH and their like: a full request puts it right.
-            lane.session.reset(&in_flight.sent);
-            if lane.retry.failures() > 0 {
-                lane.retry.failed(now, &self.settings.backoff, &mut self.rng);
-            } else {
-                // Once is normal, when the broker needed the room; at once again, and then with patience.
-                lane.retry.failed_but_try_at_once();
+            Ok(response) if response.error_code != ErrorCode::NONE => {
+                lane.mute(response.throttle_time_ms, now);
+                // FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH and their like: a full request puts it right.
+                lane.reset(&in_flight);
+                if lane.retry.failures() > 0 {
+                    lane.retry.failed(now, &self.settings.backoff, &mut self.rng);
+                } else {
+                    // Once is normal, when the broker needed the room; at once again, and then with patience.
+                    lane.retry.failed_but_try_at_once();
+                }
             }
-            return;
+            Ok(response) => {
+                lane.mute(response.throttle_time_ms, now);
+                lane.retry.succeeded();
+                let (bytes, batch_bytes) = sizes(&response);
+                lane.empty_answers = if bytes == 0 { lane.empty_answers.saturating_add(1) } else { 0 };
+                lane.appetite.handle_answer(bytes, batch_bytes);
+                // A broker that has less than it was asked for says nothing of the way to it.
+                if bytes >= in_flight.asked / 4 * 3 {
+                    // The application's own work is no wait.
+                    let wait = if is_awaited { began - in_flight.at.max(idle_since) } else { Duration::ZERO };
+                    if is_awaited {
+                        self.idle += began - idle_since.max(self.idle_until);
+                        self.idle_until = began;
+                    }
+                    let arrival = Arrival { wait, transfer: now - began, at: now, idle: self.idle };
+                    lane.appetite.handle_full(&arrival, self.settings.fetch_bytes_max);
+                } else {
+                    lane.appetite.handle_short();
+                }
+                if !in_flight.is_ration {
+                    lane.session.commit(&in_flight.sent, response.session_id);
+                }
+                self.handle_partitions(id, &in_flight, &response, now);
+                self.hint_leaders(&response);
+            }
         }
-        lane.retry.succeeded();
-        lane.session.commit(&in_flight.sent, response.session_id);
-        let (bytes, batch_bytes) = sizes(&response);
-        lane.appetite.handle_answer(bytes, batch_bytes);
-        // A broker that has less than it was asked for says nothing of the way to it.
-        if bytes >= in_flight.asked / 4 * 3 {
-            // The application's own work is no wait.
-            let wait = if is_awaited { began - in_flight.at.max(idle_since) } else { Duration::ZERO };
-            if is_awaited {
-                self.idle += began - idle_since.max(self.idle_until);
-                self.idle_until = began;
-            }
-            let arrival = Arrival { wait, transfer: now - began, at: now, idle: self.idle };
-            lane.appetite.handle_full(&arrival, self.settings.fetch_bytes_max);
-        } else {
-            lane.appetite.handle_short();
-        }
-        self.handle_partitions(id, &response, now);
-        self.hint_leaders(&response);
+        self.settle(id.broker, now);
     }
 
-    fn handle_partitions(&mut self, id: LaneId, response: &FetchResponse, now: Instant) {
+    fn handle_partitions(
+        &mut self,
+        id: LaneId,
+        in_flight: &InFlight,
+        response: &FetchResponse,
+        now: Instant,
+    ) {
         for topic in &response.responses {
             for data in &topic.partitions {
                 let Some(lane) = self.lanes.get(&id) else { return };
-                let slot = self.names.find(&topic.topic, topic.topic_id, data.partition_index);
+                let slot = self.slots.find(&topic.topic, topic.topic_id, data.partition_index);
                 // What nobody asked for is ignored.
-                let Some((slot, member)) = slot.and_then(|slot| Some((slot, lane.session.member(slot)?)))
+                let Some((slot, member)) = slot.and_then(|slot| Some((slot, lane.asked(in_flight, slot)?)))
                 else {
                     continue;
                 };
@@ -88,7 +100,8 @@ impl Source {
                 {
                     self.handle_partition(slot, member, data, now);
                 }
-                self.touch(slot);
+                // Another lane may ask for it at its old offset.
+                self.hasten(slot);
             }
         }
     }
@@ -209,7 +222,8 @@ impl Source {
             None => {
                 let backoff = self.settings.backoff;
                 let partition = &mut self.partitions[slot.0 as usize];
-                partition.retry.failed(now, &backoff, &mut self.rng);
+                let at = partition.retry.failed(now, &backoff, &mut self.rng);
+                self.delayed.insert((at, slot));
             }
         }
     }
@@ -275,23 +289,6 @@ fn sizes(response: &FetchResponse) -> (usize, usize) {
     })
 }
 
-impl Lane {
-    /// Whether the fetch in flight asks for what `partition` wants.
-    pub(super) fn covers(&self, slot: Slot, partition: &Partition) -> bool {
-        let Some(in_flight) = &self.in_flight else { return false };
-        let member = in_flight.sent.says(slot).unwrap_or_else(|| self.session.member(slot));
-        member.is_some_and(|member| {
-            member.epoch == partition.epoch && partition.state == (State::Fetching { next: member.offset })
-        })
-    }
-
-    /// The broker asks to be left alone (KIP-219).
-    fn mute(&mut self, throttle_time_ms: i32, now: Instant) {
-        let throttle = Duration::from_millis(u64::try_from(throttle_time_ms).unwrap_or(0)).min(THROTTLE_MAX);
-        self.muted_until = (throttle > Duration::ZERO).then(|| now + throttle);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use milena_messages::fetch::FetchableTopicResponse;
@@ -301,6 +298,7 @@ mod tests {
     use super::super::Settings;
     use super::*;
     use crate::metadata::tests::snapshot;
+    use crate::source::Epoch;
     use crate::{Backoff, Rng};
 
     const SETTINGS: Settings = Settings {
@@ -331,7 +329,7 @@ mod tests {
         );
         let check = |from: i64, bytes: Vec<u8>, expected: &[&str]| {
             let mut source = Source::new(SETTINGS, Rng::seeded(1));
-            source.assign("t".into(), 0, Position::Offset(from));
+            source.assign(&"t".into(), 0, Epoch(0), Position::Offset(from));
             source.handle_metadata(&snapshot("t", &[(1, 0)]));
             let fetch = source.poll_fetch(Instant::ORIGIN, 1 << 20).expect("a fetch");
             let partition =

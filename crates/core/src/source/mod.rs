@@ -11,13 +11,17 @@
 //! - Fetches are incremental (KIP-227): a request names only the partitions that changed since the last one.
 //! - An assignment, a seek or a move touches only its own partition: its epoch fences answers to older questions.
 //! - A paused partition, or one whose buffer is full, is left out of the next fetch; what was fetched of it stays.
+//! - A partition that has data at its broker, room in the budget and somebody to take it is in a request on its way. It
+//!   waits for no other partition's long poll, and its reader for no other reader.
 //! - Positions advance by batch: past compacted gaps and control batches, and never past a batch that was not whole.
 
 mod aborted;
 mod answer;
 mod appetite;
+mod lane;
 mod partition;
 mod session;
+mod slots;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -32,11 +36,11 @@ use milena_messages::fetch::FetchRequest;
 use milena_messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
 };
-use milena_wire::Uuid;
 
-use self::appetite::Appetite;
+use self::lane::{InFlight, LONG, Lane};
 use self::partition::{Partition, State};
-use self::session::Session;
+use self::session::{SESSIONLESS, Sent};
+use self::slots::Slots;
 pub use self::terms::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, Settings, Slot};
 use self::verdict::{Verdict, verdict};
 use crate::backoff::Retry;
@@ -48,14 +52,19 @@ use crate::{BrokerId, Failure, Instant, Notice, Rng};
 pub struct Source {
     settings: Settings,
     rng: Rng,
+    /// By slot.
     partitions: Vec<Partition>,
-    names: Names,
+    slots: Slots,
     lanes: BTreeMap<LaneId, Lane>,
     /// The one that fetched last: the others are served before it.
     last_lane: Option<LaneId>,
     /// Partitions whose position is still to be looked up.
     unresolved: BTreeSet<Slot>,
     lookups: BTreeMap<u64, Vec<(Slot, Epoch)>>,
+    /// Partitions that have a reader of their own.
+    own: BTreeSet<Slot>,
+    /// Partitions that failed, by when they may be tried again.
+    delayed: BTreeSet<(Instant, Slot)>,
     events: VecDeque<Event>,
     hints: Vec<LeaderHint>,
     notices: VecDeque<Notice>,
@@ -64,53 +73,6 @@ pub struct Source {
     /// How long the application has waited for answers that were all that was asked for, up to when.
     idle: Duration,
     idle_until: Instant,
-}
-
-/// Partitions by the names that answers have for them.
-#[derive(Debug, Default)]
-struct Names {
-    by_name: BTreeMap<Arc<str>, BTreeMap<i32, Slot>>,
-    by_id: BTreeMap<Uuid, Arc<str>>,
-}
-
-impl Names {
-    /// The partition; versions that name topics by id leave the name empty.
-    fn find(&self, topic: &str, id: Uuid, index: i32) -> Option<Slot> {
-        let topic = if topic.is_empty() { self.by_id.get(&id)? } else { topic };
-        self.by_name.get(topic)?.get(&index).copied()
-    }
-}
-
-/// A lane's session and the fetch in flight.
-#[derive(Debug, Default)]
-struct Lane {
-    session: Session,
-    appetite: Appetite,
-    in_flight: Option<InFlight>,
-    retry: Retry,
-    muted_until: Option<Instant>,
-    /// Of its partitions that are to be fetched: the application will take them, and more can wait until then.
-    buffered_bytes: usize,
-}
-
-impl Lane {
-    /// What its next answer may take, where there are `room` bytes; none when it is not its turn.
-    fn room(&self, room: usize, now: Instant) -> Option<usize> {
-        let is_muted = self.muted_until.is_some_and(|until| until > now);
-        if self.in_flight.is_some() || is_muted || !self.retry.is_ready(now) {
-            return None;
-        }
-        (room >= ROOM_MIN || self.buffered_bytes == 0).then_some(room.max(ROOM_MIN))
-    }
-}
-
-/// A fetch in flight, and what was asked of each partition named in it.
-#[derive(Debug)]
-struct InFlight {
-    number: u64,
-    sent: session::Sent,
-    asked: usize,
-    at: Instant,
 }
 
 /// No fetch is given less room.
@@ -128,11 +90,13 @@ impl Source {
             settings,
             rng,
             partitions: Vec::new(),
-            names: Names::default(),
+            slots: Slots::default(),
             lanes: BTreeMap::new(),
             last_lane: None,
             unresolved: BTreeSet::new(),
             lookups: BTreeMap::new(),
+            own: BTreeSet::new(),
+            delayed: BTreeSet::new(),
             events: VecDeque::new(),
             hints: Vec::new(),
             notices: VecDeque::new(),
@@ -143,18 +107,31 @@ impl Source {
         }
     }
 
-    /// Adds a partition, to be read from `position`, which has passed [`Position::check`]. [`handle_metadata`](Self::handle_metadata) says who leads it.
-    pub fn assign(&mut self, topic: Arc<str>, index: i32, position: Position) -> Slot {
-        let slot = Slot(self.partitions.len() as u32);
-        self.names.by_name.entry(Arc::clone(&topic)).or_default().insert(index, slot);
-        self.partitions.push(Partition::new(topic, index));
-        self.seek(slot, Epoch::default(), position);
+    /// Adds a partition, to be read from `position`, which has passed [`Position::check`].
+    /// [`handle_metadata`](Self::handle_metadata) says who leads it.
+    ///
+    /// No epoch may be given to two assignments or seeks: slots are used again, and epochs tell what they meant when.
+    pub fn assign(&mut self, topic: &Arc<str>, index: i32, epoch: Epoch, position: Position) -> Slot {
+        if self.slots.are_many_leaving() {
+            self.collect_slots();
+        }
+        let slot = self.slots.assign(topic, index, &mut self.partitions);
+        let partition = self.at(slot);
+        partition.is_assigned = true;
+        partition.is_paused = false;
+        // Another topic may have that name since.
+        partition.topic_id = None;
+        self.seek(slot, epoch, position);
         slot
     }
 
     /// Reads `slot` from `position`; answers to what was asked before `epoch` do not count.
     pub fn seek(&mut self, slot: Slot, epoch: Epoch, position: Position) {
         debug_assert!(position.check().is_ok(), "{position:?} is checked where the application gives it");
+        if epoch < self.at(slot).epoch {
+            // Two threads seek, and the orders came the wrong way round.
+            return;
+        }
         self.set_buffered(slot, 0);
         let partition = self.at(slot);
         partition.epoch = epoch;
@@ -171,8 +148,11 @@ impl Source {
         self.hasten(slot);
     }
 
-    /// Reads `slot` no more.
-    pub fn unassign(&mut self, slot: Slot, epoch: Epoch) {
+    /// Reads `slot` no more until it is sought.
+    pub fn halt(&mut self, slot: Slot, epoch: Epoch) {
+        if epoch < self.at(slot).epoch {
+            return;
+        }
         self.set_buffered(slot, 0);
         let partition = self.at(slot);
         partition.epoch = epoch;
@@ -181,10 +161,29 @@ impl Source {
         self.touch(slot);
     }
 
+    /// Reads `slot` no more: it may name another partition soon.
+    pub fn unassign(&mut self, slot: Slot, epoch: Epoch) {
+        self.halt(slot, epoch);
+        self.set_own_reader(slot, false);
+        self.at(slot).is_assigned = false;
+        self.slots.leave(slot);
+    }
+
     /// Fetches `slot` no more, or again. What was fetched is not concerned.
     pub fn set_paused(&mut self, slot: Slot, is_paused: bool) {
         self.at(slot).is_paused = is_paused;
         self.hasten(slot);
+    }
+
+    /// Somebody reads `slot` and nothing else, or it is one of those that are read in turns.
+    pub fn set_own_reader(&mut self, slot: Slot, has_own_reader: bool) {
+        self.at(slot).has_own_reader = has_own_reader;
+        if has_own_reader {
+            self.own.insert(slot);
+        } else {
+            self.own.remove(&slot);
+        }
+        self.recount(slot);
     }
 
     /// The application took `bytes` of `slot` out of its buffer.
@@ -204,35 +203,51 @@ impl Source {
 
     /// The cluster looks like this now.
     pub fn handle_metadata(&mut self, snapshot: &Snapshot) {
+        let mut leaders = BTreeSet::new();
         for index in 0..self.partitions.len() {
             let partition = &mut self.partitions[index];
-            let (leader, epoch, id) = match snapshot.partition(&partition.topic, partition.index) {
-                Ok((topic, found)) => (found.leader, found.leader_epoch, topic.id),
-                Err(_) => (None, None, None),
-            };
-            if partition.leader == leader
-                && partition.leader_epoch >= epoch
-                && partition.topic_id == id.or(partition.topic_id)
-            {
+            if !partition.is_assigned {
                 continue;
             }
-            let old = partition.lane();
-            partition.leader = leader;
-            partition.leader_epoch = epoch.or(partition.leader_epoch);
-            partition.topic_id = id.or(partition.topic_id);
-            if let Some(id) = id {
-                self.names.by_id.insert(id, Arc::clone(&partition.topic));
+            let (leader, epoch, id) = match snapshot.partition(&partition.topic, partition.index) {
+                Ok((topic, found)) => (found.leader, found.leader_epoch, topic.id),
+                Err(_) => (None, partition.leader_epoch, partition.topic_id),
+            };
+            leaders.extend(leader);
+            // Which of two epochs is the truth is decided where metadata is merged: a lower one may be.
+            if (partition.leader, partition.leader_epoch, partition.topic_id) == (leader, epoch, id) {
+                continue;
             }
-            partition.retry.hurry();
             let slot = Slot(index as u32);
+            let is_moved = partition.leader != leader;
+            let old = partition.lane();
+            if let Some(id) = id {
+                self.slots.set_id(&partition.topic, partition.topic_id, id);
+            }
+            partition.leader = leader;
+            partition.leader_epoch = epoch;
+            partition.topic_id = id;
+            partition.retry.hurry();
+            if is_moved {
+                partition.lane = LONG;
+            }
             if let Some(lane) = old.and_then(|old| self.lanes.get_mut(&old)) {
                 lane.session.touch(slot);
             }
             self.hasten(slot);
         }
+        self.drop_lanes(|broker| snapshot.brokers.contains_key(&broker) || leaders.contains(&broker));
     }
 
-    /// The answer to a fetch.
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((at, slot)) = self.delayed.first().copied().filter(|(at, _)| *at <= now) {
+            self.delayed.remove(&(at, slot));
+            self.hasten(slot);
+        }
+    }
+
+    /// The answer to a lookup.
     pub fn handle_lookup(&mut self, number: u64, answer: Result<ListOffsetsResponse, Failure>, now: Instant) {
         let Some(asked) = self.lookups.remove(&number) else { return };
         let (response, failure) = match answer {
@@ -297,7 +312,8 @@ impl Source {
     fn handle_partition_failure(&mut self, slot: Slot, failure: Failure, now: Instant) {
         let backoff = self.settings.backoff;
         let partition = &mut self.partitions[slot.0 as usize];
-        partition.retry.failed_by(&failure, now, &backoff, &mut self.rng);
+        let at = partition.retry.failed_by(&failure, now, &backoff, &mut self.rng);
+        self.delayed.insert((at, slot));
         let is_temporary = match &failure {
             Failure::Answer { code, .. } => !matches!(verdict(*code), Verdict::Stop | Verdict::OutOfRange),
             other => partition.retry.may_pass(other),
@@ -371,35 +387,56 @@ impl Source {
     }
 
     /// The next fetch to send, where there is room for answers of `room` bytes. Lanes take turns. However little room
-    /// there is, one that has nothing under way and nothing buffered gets [`ROOM_MIN`]: what holds the memory may never
-    /// be taken.
+    /// there is, a reader that has nothing gets [`ROOM_MIN`]: what holds the memory may never be taken.
     pub fn poll_fetch(&mut self, now: Instant, room: usize) -> Option<Fetch> {
+        let is_short = room < ROOM_MIN;
+        if is_short {
+            self.hold_back();
+        }
         let Self { lanes, partitions, settings, last_lane, .. } = self;
         let mut ask = |(id, lane): (&LaneId, &mut Lane)| {
             let bytes_max = lane.room(room, now)?;
             let (sent, request, has_ids) = lane.session.request(*id, partitions, settings, now)?;
-            let asked = lane.appetite.ask_at_most(bytes_max, settings.fetch_bytes_max);
-            Some((*id, sent, request, has_ids, asked, lane.appetite.expect(asked).min(bytes_max)))
+            Some((*id, sent, request, has_ids, bytes_max))
         };
         let last = last_lane.unwrap_or(LaneId { broker: BrokerId(i32::MIN), lane: 0 });
-        let behind = lanes.range_mut((Bound::Excluded(last), Bound::Unbounded)).find_map(&mut ask);
-        let (id, sent, mut request, has_ids, asked, expected) =
-            behind.or_else(|| lanes.range_mut(..=last).find_map(&mut ask))?;
-        *last_lane = Some(id);
+        let next = lanes.range_mut((Bound::Excluded(last), Bound::Unbounded)).find_map(&mut ask);
+        let next = next.or_else(|| lanes.range_mut(..=last).find_map(&mut ask));
+        if let Some((id, sent, request, has_ids, bytes_max)) = next {
+            self.last_lane = Some(id);
+            return Some(self.fetch(id, sent, request, has_ids, bytes_max, now));
+        }
+        let (id, sent, request, has_ids) = if is_short { self.ration(now) } else { None }?;
+        Some(self.fetch(id, sent, request, has_ids, ROOM_MIN, now))
+    }
+
+    fn fetch(
+        &mut self,
+        id: LaneId,
+        sent: Sent,
+        mut request: FetchRequest,
+        has_ids: bool,
+        bytes_max: usize,
+        now: Instant,
+    ) -> Fetch {
+        let number = self.number();
+        let settings = &self.settings;
+        let lane = self.lanes.entry(id).or_default();
+        let asked = lane.appetite.ask_at_most(bytes_max, settings.fetch_bytes_max);
+        let bytes_expected = lane.appetite.expect(asked).min(bytes_max);
+        let wait = lane.wait(id.lane, settings);
         let size = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
         request.replica_id = -1;
-        request.max_wait_ms = i32::try_from(settings.fetch_wait.as_millis()).unwrap_or(i32::MAX);
+        request.max_wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
         request.min_bytes = size(settings.fetch_bytes_min);
         request.max_bytes = size(asked);
         request.isolation_level = i8::from(settings.read_committed);
-        let deadline = now + settings.request_timeout + settings.fetch_wait;
-        let number = self.number();
-        if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.in_flight = Some(InFlight { number, sent, asked, at: now });
-        }
+        let is_ration = request.session_epoch == SESSIONLESS;
+        lane.in_flight = Some(InFlight { number, sent, is_ration, asked, at: now });
         let latest = *<FetchRequest as milena_messages::Message>::VERSIONS.end();
         let version_max = if has_ids { latest } else { latest.min(FETCH_BY_NAME) };
-        Some(Fetch { lane: id, number, request, version_max, bytes_expected: expected, deadline })
+        let deadline = now + settings.request_timeout + wait;
+        Fetch { lane: id, number, request, version_max, bytes_expected, deadline }
     }
 
     /// What the application is to get.
@@ -422,66 +459,15 @@ impl Source {
         std::mem::take(&mut self.hints)
     }
 
-    /// When something may become possible that is not now.
+    /// When to call [`handle_timeout`](Self::handle_timeout) and to poll, as something may become possible then.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let lanes = self.lanes.values().flat_map(|lane| [lane.retry.not_before(), lane.muted_until]);
-        // Only those that failed wait, and they are few.
-        let partitions = self.lanes.values().flat_map(|lane| lane.session.delayed(&self.partitions));
-        let unresolved =
-            self.unresolved.iter().map(|slot| self.partitions[slot.0 as usize].retry.not_before());
-        lanes.chain(partitions).chain(unresolved).flatten().filter(|at| *at > now).min()
-    }
-
-    fn set_buffered(&mut self, slot: Slot, bytes: usize) {
-        self.at(slot).buffered_bytes = bytes;
-        self.recount(slot);
-    }
-
-    /// What `slot` has buffered counts for the lane that is to fetch more of it.
-    fn recount(&mut self, slot: Slot) {
-        let partition = &mut self.partitions[slot.0 as usize];
-        let lane = partition.lane().filter(|_| !partition.is_paused && !partition.is_full);
-        let counted = lane.map(|lane| (lane, partition.buffered_bytes));
-        if partition.counted == counted {
-            return;
-        }
-        if let Some((id, bytes)) = std::mem::replace(&mut partition.counted, counted)
-            && let Some(lane) = self.lanes.get_mut(&id)
-        {
-            lane.buffered_bytes -= bytes;
-        }
-        if let Some((id, bytes)) = counted {
-            self.lanes.entry(id).or_default().buffered_bytes += bytes;
-        }
+        let lanes = lanes.flatten().filter(|at| *at > now);
+        lanes.chain(self.delayed.first().map(|(at, _)| *at)).min()
     }
 
     fn at(&mut self, slot: Slot) -> &mut Partition {
         &mut self.partitions[slot.0 as usize]
-    }
-
-    /// What is wanted of `slot` may have changed.
-    fn touch(&mut self, slot: Slot) {
-        if let Some(lane) = self.at(slot).lane() {
-            self.lanes.entry(lane).or_default().session.touch(slot);
-        }
-        self.recount(slot);
-    }
-
-    /// As [`touch`](Self::touch), and if its lane is busy with a fetch that says nothing of it, `slot` takes another.
-    fn hasten(&mut self, slot: Slot) {
-        self.touch(slot);
-        let Some(id) = self.at(slot).lane() else { return };
-        let partition = &self.partitions[slot.0 as usize];
-        if self.lanes.get(&id).is_none_or(|lane| lane.in_flight.is_none() || lane.covers(slot, partition)) {
-            return;
-        }
-        let is_idle = |lane: &u8| {
-            self.lanes.get(&LaneId { lane: *lane, ..id }).is_none_or(|lane| lane.in_flight.is_none())
-        };
-        if let Some(lane) = (0..LANES).find(is_idle) {
-            self.at(slot).lane = lane;
-            self.touch(slot);
-        }
     }
 
     fn number(&mut self) -> u64 {

@@ -14,6 +14,7 @@ pub(super) struct Partition {
     pub topic_name: Str,
     pub topic_id: Option<Uuid>,
     pub index: i32,
+    pub is_assigned: bool,
     pub epoch: Epoch,
     pub state: State,
     pub leader: Option<BrokerId>,
@@ -26,8 +27,10 @@ pub(super) struct Partition {
     pub buffered_bytes: usize,
     /// What each of the batches takes that came last, or one that did not come whole; 0 where they are not alike.
     pub batch_bytes: usize,
-    /// The lane that these bytes keep from being starved, and how many.
-    pub counted: Option<(LaneId, usize)>,
+    /// Whether somebody reads it and nothing else.
+    pub has_own_reader: bool,
+    /// What is counted of it, for which lane: bytes that are buffered, and those of a reader of its own.
+    pub counted: Option<(LaneId, usize, usize)>,
     /// The position was counted back from the end and may lie before the first record: that is not an error then.
     pub clamp: bool,
     pub retry: Retry,
@@ -50,6 +53,7 @@ impl Partition {
             topic,
             topic_id: None,
             index,
+            is_assigned: false,
             epoch: Epoch::default(),
             state: State::Stopped,
             leader: None,
@@ -59,6 +63,7 @@ impl Partition {
             is_full: false,
             buffered_bytes: 0,
             batch_bytes: 0,
+            has_own_reader: false,
             counted: None,
             clamp: false,
             retry: Retry::default(),
@@ -70,11 +75,14 @@ impl Partition {
         self.leader.map(|broker| LaneId { broker, lane: self.lane })
     }
 
-    /// The offset to fetch by `lane` now, if it is to be fetched that way.
-    pub(super) fn wanted(&self, lane: LaneId, now: Instant) -> Option<i64> {
-        let State::Fetching { next } = self.state else { return None };
-        let may = self.lane() == Some(lane) && !self.is_paused && !self.is_full && self.retry.is_ready(now);
-        may.then_some(next)
+    /// Whether it is to be fetched, but for a backoff.
+    pub(super) fn may_be_fetched(&self) -> bool {
+        matches!(self.state, State::Fetching { .. }) && !self.is_paused && !self.is_full
+    }
+
+    /// Whether it is to be fetched now.
+    pub(super) fn is_wanted(&self, now: Instant) -> bool {
+        self.may_be_fetched() && self.retry.is_ready(now)
     }
 
     /// The offset it stands at, if that is known.

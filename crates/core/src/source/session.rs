@@ -9,7 +9,7 @@ use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic, Forgotten
 use milena_wire::Uuid;
 
 use super::appetite::whole_batches;
-use super::partition::Partition;
+use super::partition::{Partition, State};
 use super::{Epoch, LaneId, Settings, Slot};
 use crate::Instant;
 
@@ -46,8 +46,14 @@ pub(super) struct Sent {
 impl Sent {
     /// What the request says of `slot`: a member, that it is forgotten (none inside), or nothing.
     pub(super) fn says(&self, slot: Slot) -> Option<Option<Member>> {
-        let named = self.named.iter().find(|(named, _)| *named == slot).map(|(_, member)| Some(*member));
-        named.or_else(|| self.forgotten.contains(&slot).then_some(None))
+        // Both are in the order of slots.
+        let named = self.named.binary_search_by_key(&slot, |(named, _)| *named);
+        let named = named.ok().map(|at| Some(self.named[at].1));
+        named.or_else(|| self.forgotten.binary_search(&slot).is_ok().then_some(None))
+    }
+
+    fn has_ids(&self) -> bool {
+        self.named.iter().all(|(_, member)| member.topic_id != Uuid::default())
     }
 }
 
@@ -65,42 +71,44 @@ impl Session {
         settings: &Settings,
         now: Instant,
     ) -> Option<(Sent, FetchRequest, bool)> {
+        let wanted = |slot: Slot| {
+            let partition = &partitions[slot.0 as usize];
+            let is_wanted = partition.lane() == Some(lane) && partition.is_wanted(now);
+            is_wanted.then(|| Member::new(partition, settings)).flatten()
+        };
+        // Whether a request names topics by id is the version's matter. By name, what is named under the new id and
+        // forgotten under the old one is the same partition, and Kafka forgets it: the session begins anew instead.
+        let is_remade = |slot: &Slot| {
+            let known = self.members.get(slot);
+            known.is_some_and(|known| wanted(*slot).is_some_and(|member| member.topic_id != known.topic_id))
+        };
+        if self.touched.iter().any(is_remade) {
+            self.epoch = 0;
+        }
         if self.epoch == 0 {
             self.clear();
         }
         let mut sent = Sent::default();
+        // The session that a first request names ends.
         let mut request =
             FetchRequest { session_id: self.id, session_epoch: self.epoch, ..Default::default() };
-        let mut has_ids = true;
-        self.touched.retain(|slot| {
+        for slot in std::mem::take(&mut self.touched) {
             let partition = &partitions[slot.0 as usize];
-            let known = self.members.get(slot);
-            match partition.wanted(lane, now) {
-                Some(offset) => {
-                    // Brokers that wait for `fetch_bytes_min` count no more of a partition than its limit.
-                    let bytes_max = whole_batches(settings.partition_bytes_max, partition.batch_bytes)
-                        .max(settings.fetch_bytes_min.min(settings.partition_bytes_max));
-                    let member = Member {
-                        offset,
-                        epoch: partition.epoch,
-                        leader_epoch: partition.leader_epoch.map_or(-1, |epoch| epoch.0),
-                        topic_id: partition.topic_id.unwrap_or_default(),
-                        bytes_max: i32::try_from(bytes_max).unwrap_or(i32::MAX),
-                    };
+            let known = self.members.get(&slot);
+            match (wanted(slot), known) {
+                (Some(member), known) => {
                     if known != Some(&member) {
                         name(&mut request, partition, &member);
-                        sent.named.push((*slot, member));
+                        sent.named.push((slot, member));
                     }
                 }
-                None if known.is_some() => {
-                    forget(&mut request, partition);
-                    sent.forgotten.push(*slot);
+                (None, Some(known)) => {
+                    forget(&mut request, partition, known);
+                    sent.forgotten.push(slot);
                 }
-                None => {}
+                (None, None) => {}
             }
-            // One that waits out a backoff is looked at again when it may be wanted.
-            !partition.retry.is_ready(now) && partition.lane() == Some(lane)
-        });
+        }
         let remaining = self.members.len()
             + sent.named.iter().filter(|(slot, _)| !self.members.contains_key(slot)).count();
         if remaining == sent.forgotten.len() {
@@ -108,10 +116,7 @@ impl Session {
             self.touched.extend(sent.forgotten);
             return None;
         }
-        for (slot, _) in &sent.named {
-            has_ids &= partitions[slot.0 as usize].topic_id.is_some();
-        }
-        has_ids &= self.without_id == 0;
+        let has_ids = self.without_id == 0 && sent.has_ids();
         Some((sent, request, has_ids))
     }
 
@@ -161,13 +166,49 @@ impl Session {
         self.members.get(&slot).copied()
     }
 
-    /// When the partitions that wait out a backoff may be wanted again.
-    pub(super) fn delayed<'a>(
-        &'a self,
-        partitions: &'a [Partition],
-    ) -> impl Iterator<Item = Option<Instant>> + 'a {
-        self.touched.iter().map(|slot| partitions[slot.0 as usize].retry.not_before())
+    /// The partitions that the broker believes we want.
+    pub(super) fn slots(&self) -> Vec<Slot> {
+        self.members.keys().copied().collect()
     }
+}
+
+impl Member {
+    /// What is to be told of `partition`, if it is being fetched.
+    fn new(partition: &Partition, settings: &Settings) -> Option<Self> {
+        let State::Fetching { next: offset } = partition.state else { return None };
+        // Brokers that wait for `fetch_bytes_min` count no more of a partition than its limit.
+        let bytes_max = whole_batches(settings.partition_bytes_max, partition.batch_bytes)
+            .max(settings.fetch_bytes_min.min(settings.partition_bytes_max));
+        Some(Self {
+            offset,
+            epoch: partition.epoch,
+            leader_epoch: partition.leader_epoch.map_or(-1, |epoch| epoch.0),
+            topic_id: partition.topic_id.unwrap_or_default(),
+            bytes_max: i32::try_from(bytes_max).unwrap_or(i32::MAX),
+        })
+    }
+}
+
+/// FetchRequest.SessionEpoch of a request that says all it wants and makes no session.
+pub(super) const SESSIONLESS: i32 = -1;
+
+/// A request for these partitions, ascending, outside of any session.
+pub(super) fn ration(
+    slots: impl Iterator<Item = Slot>,
+    partitions: &[Partition],
+    settings: &Settings,
+) -> (Sent, FetchRequest, bool) {
+    let mut sent = Sent::default();
+    let mut request = FetchRequest { session_epoch: SESSIONLESS, ..Default::default() };
+    for slot in slots {
+        let partition = &partitions[slot.0 as usize];
+        if let Some(member) = Member::new(partition, settings) {
+            name(&mut request, partition, &member);
+            sent.named.push((slot, member));
+        }
+    }
+    let has_ids = sent.has_ids();
+    (sent, request, has_ids)
 }
 
 fn name(request: &mut FetchRequest, partition: &Partition, member: &Member) {
@@ -179,23 +220,28 @@ fn name(request: &mut FetchRequest, partition: &Partition, member: &Member) {
         partition_max_bytes: member.bytes_max,
         ..Default::default()
     };
-    match request.topics.last_mut().filter(|topic| topic.topic == partition.topic_name) {
+    let is_same =
+        |topic: &&mut FetchTopic| topic.topic == partition.topic_name && topic.topic_id == member.topic_id;
+    match request.topics.last_mut().filter(is_same) {
         Some(topic) => topic.partitions.push(wanted),
         None => request.topics.push(FetchTopic {
             topic: partition.topic_name.clone(),
-            topic_id: partition.topic_id.unwrap_or_default(),
+            topic_id: member.topic_id,
             partitions: vec![wanted],
             ..Default::default()
         }),
     }
 }
 
-fn forget(request: &mut FetchRequest, partition: &Partition) {
-    match request.forgotten_topics_data.last_mut().filter(|topic| topic.topic == partition.topic_name) {
+/// Under the id that it was told by: the topic may have been made anew.
+fn forget(request: &mut FetchRequest, partition: &Partition, told: &Member) {
+    let is_same =
+        |topic: &&mut ForgottenTopic| topic.topic == partition.topic_name && topic.topic_id == told.topic_id;
+    match request.forgotten_topics_data.last_mut().filter(is_same) {
         Some(topic) => topic.partitions.push(partition.index),
         None => request.forgotten_topics_data.push(ForgottenTopic {
             topic: partition.topic_name.clone(),
-            topic_id: partition.topic_id.unwrap_or_default(),
+            topic_id: told.topic_id,
             partitions: vec![partition.index],
             ..Default::default()
         }),

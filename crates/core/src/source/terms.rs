@@ -74,7 +74,7 @@ pub struct Slot(pub u32);
 
 /// Counts the changes of a partition's assignment and position; answers to older questions do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Epoch(pub u32);
+pub struct Epoch(pub u64);
 
 /// A fetch to send.
 #[derive(Debug)]

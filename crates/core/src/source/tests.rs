@@ -10,15 +10,17 @@ use milena_messages::fetch::{AbortedTransaction, FetchResponse, FetchableTopicRe
 use milena_messages::list_offsets::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
+use milena_wire::Uuid;
 use milena_wire::batch::ControlRecord;
 use milena_wire::batch::{BatchBuilder, BatchMut, end_transaction};
 use milena_wire::pool::Pool;
 
 use super::{Epoch, Event, Fetch, Lookup, Position, Settings, Slot, Source};
-use crate::metadata::tests::snapshot;
+use crate::metadata::tests::{set_topic_id, snapshot};
 use crate::{Backoff, Failure, Instant, Rng};
 
 mod simulation;
+mod waiting;
 
 fn settings() -> Settings {
     Settings {
@@ -100,8 +102,8 @@ const ROOM: usize = 1 << 20;
 impl Lab {
     fn new(settings: Settings, position: Position) -> Self {
         let mut source = Source::new(settings, Rng::seeded(1));
-        source.assign(Arc::from("t"), 0, position);
-        source.assign(Arc::from("t"), 1, position);
+        source.assign(&Arc::from("t"), 0, Epoch(0), position);
+        source.assign(&Arc::from("t"), 1, Epoch(0), position);
         source.handle_metadata(&snapshot("t", &[(1, 0), (1, 0)]));
         Self { source, now: Instant::ORIGIN }
     }
@@ -145,6 +147,7 @@ impl Lab {
 
     fn wait(&mut self, ms: u64) {
         self.now += Duration::from_millis(ms);
+        self.source.handle_timeout(self.now);
     }
 }
 
@@ -399,6 +402,93 @@ fn what_nobody_asked_for_is_ignored() {
     other.responses[0].topic = "other".into();
     let second = lab.fetch();
     assert!(lab.answer(&second, other).is_empty());
+}
+
+#[test]
+fn a_partition_assigned_again_is_never_named_and_forgotten_at_once() {
+    // The broker would forget it, and it is never read again.
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    let first = lab.fetch();
+    lab.answer(&first, response(7, vec![data(1, batch(0, 3))]));
+    for turn in 0..3 {
+        lab.source.unassign(Slot(0), Epoch(10 * turn + 1));
+        let slot = lab.source.assign(&Arc::from("t"), 0, Epoch(10 * turn + 2), Position::Offset(5));
+        assert_eq!(slot, Slot(0), "a broker may still believe that it is wanted");
+        lab.source.handle_metadata(&snapshot("t", &[(1, 0), (1, 0)]));
+        let fetch = lab.fetch();
+        let (named, forgotten) = named(&fetch);
+        assert_eq!(forgotten, [] as [i32; 0]);
+        assert!(named.iter().all(|(partition, _)| *partition == 1) || named.contains(&(0, 5)), "{named:?}");
+        lab.answer(&fetch, response(7, vec![]));
+    }
+}
+
+#[test]
+fn an_assignment_that_changes_without_end_takes_no_more_slots() {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    let first = lab.fetch();
+    lab.answer(&first, response(7, vec![]));
+    let mut last = Slot(1);
+    for turn in 0..10_000 {
+        let (topic, epoch) = (Arc::from(format!("topic-{turn}")), 10 * turn + 10);
+        lab.source.unassign(last, Epoch(epoch));
+        last = lab.source.assign(&topic, 0, Epoch(epoch + 1), Position::Offset(0));
+        lab.source.handle_metadata(&snapshot(&topic, &[(1, 0)]));
+        for _ in 0..turn % 3 {
+            let Some(fetch) = lab.source.poll_fetch(lab.now, ROOM) else { continue };
+            lab.answer(&fetch, response(7, vec![]));
+        }
+    }
+    assert!(lab.source.partitions.len() < 100, "{}", lab.source.partitions.len());
+    assert_eq!(lab.source.slots.len(), lab.source.partitions.len());
+}
+
+#[test]
+fn what_was_asked_for_one_partition_does_not_count_for_the_next_one_of_its_slot() {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    let first = lab.fetch();
+    lab.answer(&first, response(7, vec![]));
+    // Orders of two threads may come the wrong way round.
+    lab.source.seek(Slot(0), Epoch(9), Position::Offset(90));
+    lab.source.seek(Slot(0), Epoch(8), Position::Offset(80));
+    lab.source.unassign(Slot(0), Epoch(7));
+    assert_eq!(named(&lab.fetch()), (vec![(0, 90)], vec![]));
+}
+
+#[test]
+fn a_topic_made_anew_is_not_asked_for_by_its_old_id() {
+    let of_id = |id| {
+        let mut snapshot = snapshot("t", &[(1, 0), (1, 0)]);
+        set_topic_id(&mut snapshot, "t", id);
+        snapshot
+    };
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    lab.source.handle_metadata(&of_id(1));
+    let first = lab.fetch();
+    let answer = |partitions| {
+        let topic_id = Uuid::from_bytes([1; 16]);
+        let topic = FetchableTopicResponse { topic_id, partitions, ..Default::default() };
+        FetchResponse { session_id: 7, responses: vec![topic], ..Default::default() }
+    };
+    lab.answer(&first, answer(vec![data(0, batch(0, 3))]));
+    lab.source.handle_metadata(&of_id(2));
+    // Both are named by the new id, in a session that never heard of the old one.
+    let second = lab.fetch();
+    assert_eq!((second.request.session_id, second.request.session_epoch), (7, 0), "the old session ends");
+    assert!(second.request.topics.iter().all(|topic| topic.topic_id == Uuid::from_bytes([2; 16])));
+    assert_eq!(named(&second).0.len(), 2);
+    // Whatever is forgotten later is forgotten as it was named.
+    let mut of_id_2 = answer(vec![]);
+    of_id_2.responses.clear();
+    lab.answer(&second, of_id_2);
+    lab.source.set_paused(Slot(0), true);
+    lab.source.handle_metadata(&of_id(3));
+    lab.source.set_paused(Slot(1), false);
+    let third = lab.fetch();
+    assert!(
+        third.request.session_epoch == 0
+            || third.request.forgotten_topics_data[0].topic_id == Uuid::from_bytes([2; 16])
+    );
 }
 
 /// Each error: what the application hears, and where the partition stands later.

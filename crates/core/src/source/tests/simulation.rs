@@ -68,7 +68,7 @@ struct World {
     leaders: Vec<(i32, i32)>,
     /// Answers on their way; none inside: lost.
     answers: BTreeMap<(Instant, u64), Answered>,
-    epochs: Vec<u32>,
+    epochs: Vec<u64>,
     /// Where delivery must go on.
     expected: Vec<i64>,
     paused: Vec<bool>,
@@ -82,7 +82,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut source = Source::new(settings(), Rng::seeded(seed));
         for partition in 0..PARTITIONS {
-            source.assign(Arc::from("t"), partition as i32, Position::Offset(0));
+            source.assign(&Arc::from("t"), partition as i32, Epoch(0), Position::Offset(0));
         }
         let leaders: Vec<_> =
             (0..PARTITIONS).map(|partition| (partition as i32 % BROKERS as i32, 0)).collect();
@@ -194,6 +194,7 @@ impl World {
                 Event::Positioned { .. } | Event::Passed { .. } => {}
             }
         }
+        self.source.handle_timeout(self.now);
         for partition in 0..PARTITIONS {
             if self.rng.below(3) > 0 {
                 let (slot, epoch) = (Slot(partition as u32), Epoch(self.epochs[partition]));
