@@ -97,7 +97,9 @@ impl<B: SealedBatch> Producer<B> {
         let stamp = identity.map(|current| partition.assign(&mut closed, count, current));
         let bytes = batch.stamped(stamp);
         closed.batch = Some(batch);
-        partition.flights.push_back(Flight { request: id.0, broker, closed: Some(closed), returned: false });
+        let ordinal = closed.sequence.map(|sequence| sequence.ordinal);
+        let flight = Flight { request: id.0, broker, ordinal, closed: Some(closed), returned: false };
+        partition.flights.push_back(flight);
         Some(bytes)
     }
 

@@ -32,10 +32,19 @@ pub(super) struct Closed<B> {
     pub generation: u64,
     pub batch: Option<B>,
     /// Given at the first transmission, and kept for every retry: that is what makes a retry recognisable.
-    pub sequence: Option<i32>,
+    pub sequence: Option<Sequence>,
     /// Whether an earlier attempt may have been appended without our hearing of it.
     pub doubt: Doubt,
     pub last_failure: Option<Failure>,
+}
+
+/// A batch's place among those of its partition under one identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sequence {
+    /// The sequence of its first record.
+    pub base: i32,
+    /// The number of batches before it.
+    pub ordinal: u64,
 }
 
 /// Whether a batch may be in a log although no broker acknowledged it.
@@ -80,6 +89,7 @@ impl Doubt {
 pub(super) struct Flight<B> {
     pub request: u64,
     pub broker: BrokerId,
+    pub ordinal: Option<u64>,
     pub closed: Option<Closed<B>>,
     /// It landed without success and waits for those behind it, so that all are sent again in order.
     pub returned: bool,
@@ -122,12 +132,17 @@ pub(super) enum Listed {
 struct Sequences {
     identity: Option<ProducerIdentity>,
     next: i32,
+    /// Batches that have a sequence.
+    count: u64,
     /// The broker accepted a batch under this identity. Until then it accepts any first sequence, so only one batch
     /// may be in flight: two could be appended the wrong way round (franz-go #223).
     proven: bool,
     /// A batch that has a sequence will never be appended, or nobody knows: what follows needs a new identity.
     gap: bool,
 }
+
+/// Brokers remember this many batches of a producer in a partition (KIP-98).
+const BATCHES_KNOWN: u64 = 5;
 
 impl<B> Partition<B> {
     pub(super) fn new(topic: Arc<str>, index: i32) -> Self {
@@ -159,8 +174,18 @@ impl<B> Partition<B> {
             && self.retry.is_ready(now)
             && !self.sequences.gap
             && self.flights.len() < limit
+            && self.stays_known()
             // In flight to another broker: the old leader's answer comes first, or order is lost (KAFKA-3197).
             && self.flights.iter().all(|flight| flight.broker == broker && !flight.returned)
+    }
+
+    /// Whether brokers still know the oldest batch in flight once the next one is appended too. If that one is sent again
+    /// and they have forgotten it, they take it for a gap. Those between the two may have been settled long ago.
+    fn stays_known(&self) -> bool {
+        let next = self.queue.front().and_then(|closed| closed.sequence);
+        let next = next.map_or(self.sequences.count, |sequence| sequence.ordinal);
+        let oldest = self.flights.front().and_then(|flight| flight.ordinal);
+        oldest.is_none_or(|oldest| next.saturating_sub(oldest) < BATCHES_KNOWN)
     }
 
     /// Whether the oldest closed batch is sealed.
@@ -200,11 +225,14 @@ impl<B> Partition<B> {
     }
 
     fn sequence_of(&mut self, closed: &mut Closed<B>, count: i32) -> i32 {
-        *closed.sequence.get_or_insert_with(|| {
-            let sequence = self.sequences.next;
-            self.sequences.next = sequence_after(sequence, count);
+        let sequences = &mut self.sequences;
+        let sequence = closed.sequence.get_or_insert_with(|| {
+            let sequence = Sequence { base: sequences.next, ordinal: sequences.count };
+            sequences.next = sequence_after(sequence.base, count);
+            sequences.count += 1;
             sequence
-        })
+        });
+        sequence.base
     }
 
     /// A batch was accepted.

@@ -320,6 +320,26 @@ fn five_requests_fly_and_no_more() {
     assert_eq!(lab.sent.len(), 6);
 }
 
+/// Brokers know a producer's last five batches. If batches that follow one in doubt are appended until it is the sixth,
+/// sending it again looks like a gap to them, and it is reported although nothing is wrong with it.
+#[test]
+fn a_batch_in_doubt_is_never_the_sixth_last_of_its_partition() {
+    let mut lab = Lab::identified(settings());
+    for _ in 0..6 {
+        lab.fill(0);
+    }
+    lab.answer(0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    for index in 1..5 {
+        lab.answer(index, ErrorCode::NONE);
+    }
+    lab.wait(1000);
+    let numbers =
+        |lab: &Lab| lab.stamps()[5..].iter().flatten().map(|stamp| stamp.number).collect::<Vec<_>>();
+    assert_eq!(numbers(&lab), [1], "the last one waits until the first one is settled");
+    lab.answer(5, ErrorCode::NONE);
+    assert_eq!(numbers(&lab), [1, 6]);
+}
+
 #[test]
 fn one_request_flies_until_the_broker_has_accepted_a_first_sequence() {
     let mut lab = Lab::new(settings());
