@@ -185,7 +185,7 @@ impl PartitionState {
             }
         }
         let entry = batch.entry(self.log.end(), self.placement.leader_epoch, append_time);
-        self.log.append(&entry).map_err(|error| storage_error(&error))?;
+        self.log.append(&entry).map_err(|error| storage_error(&self.log, &error))?;
         let base_offset = entry.header.base_offset;
         let append_time = append_time.unwrap_or(-1);
         if let Some(stamp) = batch.stamp() {
@@ -206,12 +206,12 @@ impl PartitionState {
         if offset < self.log.start() || offset > self.log.end() {
             return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
         }
-        self.log.read(offset, bytes_max, at_least_one).map_err(|error| storage_error(&error))
+        self.log.read(offset, bytes_max, at_least_one).map_err(|error| storage_error(&self.log, &error))
     }
 
     /// The first batch whose greatest timestamp is at least `timestamp`.
     pub(crate) fn batch_by_time(&mut self, timestamp: i64) -> Result<Option<Bytes>, Denied> {
-        self.log.batch_by_time(timestamp).map_err(|error| storage_error(&error))
+        self.log.batch_by_time(timestamp).map_err(|error| storage_error(&self.log, &error))
     }
 
     /// The greatest timestamp of any record.
@@ -273,7 +273,10 @@ impl PartitionState {
 }
 
 #[cold]
-fn storage_error(error: &io::Error) -> ErrorCode {
-    tracing::error!(%error, "storage failed");
+fn storage_error(log: &Log, error: &io::Error) -> ErrorCode {
+    match log {
+        Log::Disk(log) => tracing::error!("storage failed in {}: {error}", log.dir().display()),
+        Log::Memory(_) => tracing::error!("storage failed: {error}"),
+    }
     ErrorCode::KAFKA_STORAGE_ERROR
 }

@@ -197,7 +197,7 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
         .ok()
         .and_then(|s| Duration::try_from_secs_f64(s).ok())
         .filter(|d| (SECONDS_MIN..=SECONDS_MAX).contains(d))
-        .ok_or_else(|| "it wants a number of seconds above 0, as in 5 or 0.5".into())
+        .ok_or_else(|| "it wants a number of seconds from 0.001 to 2147483, as in 5 or 0.5".into())
 }
 
 /// Less is no time at all for a cluster.

@@ -24,7 +24,7 @@ pub(crate) enum Point {
     Beginning,
     End,
     At(i64),
-    /// So many offsets before the end.
+    /// This number of offsets before the end.
     BeforeEnd(i64),
     /// The first record with this timestamp (milliseconds since the epoch) or a later one.
     Time(i64),

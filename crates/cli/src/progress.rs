@@ -15,7 +15,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// So many of a known total.
+    /// Progress towards a known total.
     pub(crate) fn of(total: u64) -> Self {
         Self::new(
             ProgressBar::with_draw_target(Some(total), target(true)),

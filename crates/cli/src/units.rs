@@ -49,7 +49,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// So many of something in so long: `371 k/s`; for bytes, put a unit behind `per_second`.
+/// An amount per second: `371 k/s`; for bytes, write the unit after `per_second`.
 pub(crate) fn per_second(amount: u64, time: Duration) -> Scaled {
     Scaled(amount as f64 / time.as_secs_f64().max(1e-9))
 }

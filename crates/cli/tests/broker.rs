@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Cluster, Process, assert_fails, milena, milena_in};
+use harness::{BINARY, Cluster, Process, assert_fails, milena, milena_in};
 
 #[test]
 fn acknowledged_records_survive_kill_9() {
@@ -103,4 +103,21 @@ fn a_data_directory_that_cannot_be_used_is_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path().to_str().unwrap();
     assert_fails(&milena(&["broker", "--port", "0", "--data-dir", path]), 1, path);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_disk_that_is_full_is_named_with_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    // Files may have 32 KiB; what is beyond is an error, as on a full disk.
+    let script =
+        format!("trap '' XFSZ; ulimit -f 64; exec {} broker --port 0 --topic t --data-dir {data}", BINARY);
+    let mut broker = Process::spawn_program("sh", &["-c", &script]);
+    let bootstrap = broker.stdout_line();
+    let large = ["x".repeat(60_000), "\n".into()].concat();
+    let run = milena_in(&["produce", "t", "-b", &bootstrap, "--timeout", "3"], &large);
+    assert_ne!(run.code, Some(0));
+    let line = broker.stderr_line_with("storage failed");
+    assert!(line.contains(dir.path().join("t-0").to_str().unwrap()), "{line}");
 }

@@ -20,6 +20,8 @@ fn wrong_usage_is_2() {
         (&["produce", "t", "-X", "linger.mss=5"], "linger.ms"),
         (&["broker", "--topic", "a:0"], "a:0"),
         (&["demo", "--rate", "x"], "x"),
+        (&["demo", "--data", "/"], "directory"),
+        (&["produce", "t", "--timeout", "1e9"], "2147483"),
         // What is empty, negative, too large or misspelt.
         (&["produce", "t", "-K", ""], "delimiter"),
         (&["produce", "t", "-p=-1"], "-1"),

@@ -83,7 +83,7 @@ pub(crate) struct Args {
     #[arg(short = 'z', long, value_name = "CODEC")]
     pub(crate) compression: Option<Codec>,
 
-    /// Who must have a record before it counts: all in-sync replicas (as when not said), 1 (the leader), 0 (nobody)
+    /// Which replicas must have a record before it counts as written: all in sync (the default), 1 (the leader alone), 0 (none)
     #[arg(long)]
     pub(crate) acks: Option<AcksFrom>,
 

@@ -3,18 +3,21 @@
 //! The text is held whole (31 MB for all of 2013), so that reading and inflating it costs nothing while the clock runs;
 //! each record is put together in the caller's buffer. Knows CSV and JSON, nothing of topics.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 use memchr::{memchr, memchr_iter};
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 
 /// Where the full year may be, seen from where the demo is started; the sample inside the binary is used otherwise.
 const FULL_YEAR: [&str; 2] = ["data/flights.csv.gz", "../shared/data/flights.csv.gz"];
 const SAMPLE: &[u8] = include_bytes!("../../../../data/flights-sample.csv.gz");
 
+/// Bytes of a file, as it is on disk.
+const FILE_BYTES_MAX: u64 = 1 << 30;
 /// What a file may hold once inflated: far above any year of flights, far below a bomb.
 const TEXT_BYTES_MAX: u64 = 1 << 30;
 
@@ -47,8 +50,18 @@ impl Flights {
         match file.map(Path::to_owned).or_else(full_year) {
             Some(path) => {
                 let origin = path.display().to_string();
-                let bytes = std::fs::read(&path)
-                    .map_err(|e| Failure::not_found(format!("cannot read {origin}: {e}")))?;
+                let mut bytes = Vec::new();
+                let read =
+                    File::open(&path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+                let read = read.map_err(|error| {
+                    let exit = if error.kind() == ErrorKind::NotFound { Exit::NotFound } else { Exit::Usage };
+                    Failure::new(exit, format!("cannot read {origin}: {error}"))
+                })?;
+                if read as u64 > FILE_BYTES_MAX {
+                    return Err(Failure::usage(format!(
+                        "{origin} is no flights file: it is larger than 1 GiB"
+                    )));
+                }
                 Self::parse(&bytes, origin)
             }
             None => Self::parse(SAMPLE, "the built-in sample".into()),

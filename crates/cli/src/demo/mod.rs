@@ -61,11 +61,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) data: Option<PathBuf>,
 
-    /// Send so many records a second; as many as possible otherwise
+    /// Send N records a second; as many as possible otherwise
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rate: Option<u32>,
 
-    /// Leave the topic behind
+    /// Do not delete the topic at the end
     #[arg(long)]
     pub(crate) keep: bool,
 
@@ -76,7 +76,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) settings: Settings,
 
-    /// Fail when nothing moves for so long, in seconds
+    /// Fail when nothing moves for SECONDS
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) timeout: Duration,
 }

@@ -11,6 +11,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub const BINARY: &str = env!("CARGO_BIN_EXE_milena");
+
 /// Longer than anything here takes on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -99,7 +101,16 @@ impl Process {
 
     /// The same with variables of the environment.
     pub fn spawn_with(args: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_milena"))
+        Self::start(BINARY, args, variables)
+    }
+
+    /// Another program that becomes `milena`.
+    pub fn spawn_program(program: &str, args: &[&str]) -> Self {
+        Self::start(program, args, &[])
+    }
+
+    fn start(program: &str, args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(program)
             .args(args)
             .env_remove("MILENA_BOOTSTRAP")
             .env_remove("MILENA_LOG")
