@@ -257,6 +257,24 @@ fn records_that_cannot_be_written_are_counted_and_named() {
 }
 
 #[test]
+fn the_record_for_which_a_batch_is_refused_is_named() {
+    let cluster = Cluster::start(&["--topic", "t"]);
+    // One of a thousand is of the year 2100, which brokers refuse.
+    let line = |i: u64| match i {
+        500 => "{\"value\":\"x\",\"timestamp\":4102444800000}\n".to_owned(),
+        _ => "{\"value\":\"x\"}\n".to_owned(),
+    };
+    // Its batch must hold others, and the first batch leaves as soon as it has a record: a few attempts.
+    let is_clear = (0..20).any(|_| {
+        let run = cluster.run(&["produce", "t", "--json"], (1..=1000).map(line).collect::<String>());
+        assert_ne!(run.code, Some(0));
+        assert!(run.stderr.contains("line 500: "), "{}", run.stderr);
+        !run.stderr.contains(" 1 failed")
+    });
+    assert!(is_clear, "it was always alone in its batch");
+}
+
+#[test]
 fn a_closed_pipe_ends_well_and_quietly() {
     let cluster = Cluster::start(&["--topic", "t"]);
     // More than a pipe and our own buffer hold.

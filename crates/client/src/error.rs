@@ -27,12 +27,13 @@ struct Inner {
     doing: Box<str>,
     failure: Failure,
     maybe_written: bool,
+    is_of_another_record: bool,
 }
 
 impl Error {
     pub(crate) fn new(doing: impl Into<Box<str>>, failure: Failure) -> Self {
         let maybe_written = failure.may_have_acted();
-        Self(Arc::new(Inner { doing: doing.into(), failure, maybe_written }))
+        Self::with_maybe_written(doing, failure, maybe_written)
     }
 
     /// A question failed, or an order before it was given: nothing was changed.
@@ -50,7 +51,18 @@ impl Error {
         failure: Failure,
         maybe_written: bool,
     ) -> Self {
-        Self(Arc::new(Inner { doing: doing.into(), failure, maybe_written }))
+        let is_of_another_record = false;
+        Self(Arc::new(Inner { doing: doing.into(), failure, maybe_written, is_of_another_record }))
+    }
+
+    /// A record was refused because of another one in its batch.
+    pub(crate) fn of_another_record(
+        doing: impl Into<Box<str>>,
+        failure: Failure,
+        maybe_written: bool,
+    ) -> Self {
+        let is_of_another_record = true;
+        Self(Arc::new(Inner { doing: doing.into(), failure, maybe_written, is_of_another_record }))
     }
 
     pub(crate) fn doing(&self) -> &str {
@@ -84,6 +96,12 @@ impl Error {
     /// Whether something may have been written all the same. False is a promise: nothing was.
     pub fn maybe_written(&self) -> bool {
         self.0.maybe_written
+    }
+
+    /// Whether the record was not at fault itself: the broker refused its whole batch because of another record, which it
+    /// named (KIP-467). Sent again without that one, it may be written.
+    pub fn is_of_another_record(&self) -> bool {
+        self.0.is_of_another_record
     }
 
     /// Kafka's error code, when a broker's answer was the cause; zero is never one.

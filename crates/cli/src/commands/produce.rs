@@ -218,7 +218,8 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
     sending.give_up();
     let failure = match ended {
         Ended::Sent => None,
-        Ended::Failed(failure) | Ended::Stalled(failure) => Some(failure),
+        Ended::Failed(failure) => failure,
+        Ended::Stalled(failure) => Some(failure),
         Ended::Interrupted => Some(Failure::interrupted()),
     };
     sending.tally.verdict(failure, args.quiet)
@@ -227,7 +228,8 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
 /// How sending came to its end.
 enum Ended {
     Sent,
-    Failed(Failure),
+    /// What is read cannot be sent; or, without a failure of its own, a record was refused.
+    Failed(Option<Failure>),
     /// The cluster leaves us waiting.
     Stalled(Failure),
     Interrupted,
@@ -251,7 +253,7 @@ async fn prepare(args: &Args) -> Result<Sending, Failure> {
         producer = producer.acks(acks.into());
     }
     let mut record_bytes_max = 0;
-    let producer = producer.settings(|settings| record_bytes_max = settings.batch_bytes_max);
+    let producer = producer.settings(|settings| record_bytes_max = settings.record_bytes_max);
     let producer = producer.build().await.map_err(|error| Failure::usage(error.to_string()))?;
     Ok(Sending {
         input: Some(input),
@@ -328,13 +330,14 @@ const PENDING_MAX: usize = 200_000;
 const LOOK_EVERY: usize = 10_000;
 
 impl Sending {
-    /// Sends the whole input, and waits until every record is settled. `Err` is the first thing that went wrong.
+    /// Sends the whole input, and waits until every record is settled. `Err` is why the rest is not sent; nothing where
+    /// it is a record that was refused, of which the tally knows.
     async fn send_all(
         &mut self,
         blocks: &mut mpsc::Receiver<io::Result<Block>>,
         recipe: &Recipe,
         quiet: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Option<Failure>> {
         let progress = Progress::counting(!quiet && !io::stdin().is_terminal());
         let mut tick = tokio::time::interval(TICK);
         loop {
@@ -342,9 +345,11 @@ impl Sending {
                 block = blocks.recv() => match block {
                     None => break,
                     Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                        return Err(Failure::usage(error.to_string()));
+                        return Err(Some(Failure::usage(error.to_string())));
                     }
-                    Some(Err(error)) => return Err(Failure::failed(format!("cannot read the input: {error}"))),
+                    Some(Err(error)) => {
+                        return Err(Some(Failure::failed(format!("cannot read the input: {error}"))));
+                    }
                     Some(Ok(block)) => self.send(&block, recipe).await?,
                 },
                 _ = tick.tick() => {
@@ -352,8 +357,8 @@ impl Sending {
                     progress.show(self.tally.acknowledged, self.tally.to_string());
                 }
             }
-            if let Some(failure) = self.tally.first_failure.take() {
-                return Err(failure);
+            if self.tally.failed > 0 {
+                return Err(None);
             }
         }
         self.settle_all().await;
@@ -439,14 +444,19 @@ struct Tally {
     /// Of the failed: those that may be in the topic all the same.
     maybe_written: u64,
     first_failure: Option<Failure>,
+    /// Whether that record was refused for its own sake.
+    is_at_fault: bool,
 }
 
 impl Tally {
     fn failed(&mut self, number: u64, error: milena::Error) {
         self.failed += 1;
         self.maybe_written += u64::from(error.maybe_written());
-        if self.failed == 1 {
+        // A record that is at fault says more than those before it that were refused with it.
+        let is_at_fault = !error.is_of_another_record();
+        if self.first_failure.is_none() || (is_at_fault && !self.is_at_fault) {
             self.first_failure = Some(at_line(number, error));
+            self.is_at_fault = is_at_fault;
         }
     }
 

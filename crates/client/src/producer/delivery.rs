@@ -161,7 +161,7 @@ impl BatchState {
                 let doing = format!(
                     "{doing}: the record itself was not at fault, but its batch was refused because of record {index} in it"
                 );
-                Error::with_maybe_written(doing, own(message.as_ref()), maybe_written)
+                Error::of_another_record(doing, own(message.as_ref()), maybe_written)
             }
         };
         Settlement::Failed { error, at_fault }
