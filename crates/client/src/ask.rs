@@ -5,7 +5,7 @@ use std::time::Duration;
 use milena_core::metadata::{
     Broker, COORDINATOR_BY_KEY, Coordinated, Destination, Snapshot, is_not_controller,
 };
-use milena_core::{BrokerId, Failure, Instant};
+use milena_core::{BrokerId, Failure, Instant, Rng};
 use milena_messages::{ErrorCode, Request};
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
@@ -59,9 +59,7 @@ impl Client {
                 ask_on(&link, self.0.clock, request, deadline).await
             }
             None => {
-                let mut addresses = addresses_of(&snapshot);
-                let first = self.rng().below(addresses.len() as u32);
-                addresses.rotate_left(first as usize);
+                let addresses = anybody(&snapshot, &self.0.settings.client.bootstrap, &mut self.rng());
                 ask_any(&self.0.links, self.0.clock, addresses, &request, |_| deadline).await
             }
         }
@@ -167,9 +165,18 @@ pub(crate) fn address_of(snapshot: &Snapshot, broker: BrokerId) -> Result<Addres
     Ok(Address::of(found))
 }
 
-/// Where all brokers listen.
-pub(crate) fn addresses_of(snapshot: &Snapshot) -> Vec<Address> {
-    snapshot.brokers.values().map(Address::of).collect()
+/// Whom to ask what any broker can answer, in this order. When all known brokers are gone, the bootstrap servers may know
+/// others (KIP-899).
+pub(crate) fn anybody(snapshot: &Snapshot, bootstrap: &[Address], rng: &mut Rng) -> Vec<Address> {
+    let mut addresses: Vec<_> = snapshot.brokers.values().map(Address::of).collect();
+    let first = rng.below(addresses.len() as u32);
+    addresses.rotate_left(first as usize);
+    for address in bootstrap {
+        if !addresses.contains(address) {
+            addresses.push(address.clone());
+        }
+    }
+    addresses
 }
 
 /// One request on one link.

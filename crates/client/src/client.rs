@@ -304,6 +304,7 @@ impl ClientBuilder {
             connect_timeout: of_client.connect_timeout,
             backoff: Backoff { min: of_client.reconnect_backoff, max: of_client.reconnect_backoff_max },
             frame_bytes_max: of_client.response_bytes_max,
+            peers: Arc::default(),
         };
         let links = Arc::new(Links::new(link_settings.clone(), Rng::seeded(rng.next_u64())));
         let control = Control::new(of_client.clone(), clock, Arc::clone(&links), Rng::seeded(rng.next_u64()));

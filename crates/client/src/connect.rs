@@ -1,12 +1,16 @@
 //! How to get a byte stream to a broker. TCP here; tests and other transports bring their own.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use milena_core::Failure;
+pub use milena_core::Obstacle;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 
 use crate::Address;
 
@@ -16,25 +20,111 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// What [`Connect::connect`] returns.
-pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
+pub type Connecting = Pin<Box<dyn Future<Output = Result<Box<dyn Stream>, ConnectError>> + Send>>;
+
+/// What [`Connect::resolve`] returns.
+pub type Resolving = Pin<Box<dyn Future<Output = Result<Vec<SocketAddr>, ConnectError>> + Send>>;
 
 /// Makes connections. Called once per connection, so what it allocates does not matter.
+///
+/// A name may stand for several hosts, and some of them may be dead. A transport that can connect to each of them returns
+/// them from [`resolve`](Self::resolve). The client tries the next one when the last has not become a working connection
+/// within a quarter of a second, keeps the first that answers as a Kafka broker does, and tries that one first the next
+/// time.
 pub trait Connect: Send + Sync {
-    /// Connects to `address`. It is dropped when it takes longer than the client's connect timeout.
-    fn connect(&self, address: &Address) -> Connecting;
+    /// The socket addresses that `address` stands for, best first. Empty, as it is by default, when the transport has no
+    /// use for them: a proxy resolves names by itself.
+    fn resolve(&self, address: &Address) -> Resolving {
+        let _ = address;
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Connects to `address`, at one of the socket addresses that [`resolve`](Self::resolve) returned if it returned any.
+    /// The future is dropped when it takes longer than the client's connect timeout, or when another was faster.
+    fn connect(&self, address: &Address, at: Option<SocketAddr>) -> Connecting;
 }
+
+/// Why a transport made no connection.
+///
+/// ```
+/// use milena::{ConnectError, Obstacle};
+///
+/// let error = ConnectError::new(Obstacle::Configuration, "the proxy has no address");
+/// assert!(error.obstacle().is_final()); // whoever waits for the broker gets it at once
+/// ```
+#[derive(Debug)]
+pub struct ConnectError {
+    obstacle: Obstacle,
+    reason: Box<str>,
+}
+
+impl ConnectError {
+    /// An error for this reason. The obstacle decides whether it is tried again and whose fault it is.
+    pub fn new(obstacle: Obstacle, reason: impl Into<Box<str>>) -> Self {
+        Self { obstacle, reason: reason.into() }
+    }
+
+    /// What stands in the way.
+    pub fn obstacle(&self) -> Obstacle {
+        self.obstacle
+    }
+
+    pub(crate) fn into_failure(self, peer: &Arc<str>) -> Failure {
+        let Self { obstacle, reason } = self;
+        Failure::Unreachable { peer: Arc::clone(peer), obstacle, reason: reason.into() }
+    }
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        let obstacle = match error.kind() {
+            io::ErrorKind::InvalidInput => Obstacle::Configuration,
+            _ => Obstacle::Network,
+        };
+        Self::new(obstacle, error.to_string())
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for ConnectError {}
 
 /// Plain TCP.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tcp;
 
 impl Connect for Tcp {
-    fn connect(&self, address: &Address) -> Connecting {
+    /// Resolves anew for every connection, so that a broker that moved is found.
+    fn resolve(&self, address: &Address) -> Resolving {
         let address = address.clone();
         Box::pin(async move {
-            // Tries each address the name resolves to (KIP-302), and resolves anew for every connection, so that a
-            // broker that moved is found.
-            let stream = TcpStream::connect((address.host(), address.port())).await?;
+            let unknown = |why: String| ConnectError::new(Obstacle::Name, why);
+            let found = lookup_host((address.host(), address.port())).await;
+            let found = found.map_err(|error| unknown(format!("the name does not resolve: {error}")))?;
+            let mut addresses: Vec<SocketAddr> = Vec::new();
+            for found in found {
+                if !addresses.contains(&found) {
+                    addresses.push(found);
+                }
+            }
+            if addresses.is_empty() {
+                return Err(unknown("the name resolves to no address".into()));
+            }
+            Ok(addresses)
+        })
+    }
+
+    fn connect(&self, address: &Address, at: Option<SocketAddr>) -> Connecting {
+        let address = address.clone();
+        Box::pin(async move {
+            let stream = match at {
+                Some(at) => TcpStream::connect(at).await?,
+                None => TcpStream::connect((address.host(), address.port())).await?,
+            };
             // Batching is ours; Nagle's would only add its delay to it.
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn Stream>)

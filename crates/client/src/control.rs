@@ -10,7 +10,7 @@ use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataR
 use tokio::sync::{mpsc, watch};
 
 use crate::Address;
-use crate::ask::{addresses_of, ask_any};
+use crate::ask::{anybody, ask_any};
 use crate::client::report;
 use crate::clock::{Clock, sleep_until};
 use crate::connection::{Links, Typed};
@@ -45,7 +45,9 @@ impl Control {
     /// The first snapshot: every bootstrap server is tried once.
     pub(crate) async fn bootstrap(&self) -> Result<Snapshot, Failure> {
         let response = self.ask(self.settings.bootstrap.clone(), &[]).await?;
-        Ok(Snapshot::default().merge(&response, false))
+        let first = Snapshot::default().merge(&response, false);
+        self.note_advertised(&first);
+        Ok(first)
     }
 
     /// Runs until nobody can tell it anything any more.
@@ -99,6 +101,7 @@ impl Control {
                         Ok(response) => {
                             let mut next = publish.borrow().merge(&response, false);
                             refresh.handle_answer(&mut next, self.clock.now());
+                            self.note_advertised(&next);
                             self.forget_links(&next);
                             publish.send_replace(Arc::new(next));
                         }
@@ -124,12 +127,7 @@ impl Control {
     }
 
     fn begin(&mut self, snapshot: &Snapshot, topics: Vec<Arc<str>>) -> Asking {
-        let mut addresses = addresses_of(snapshot);
-        let start = self.rng.below(addresses.len() as u32) as usize;
-        addresses.rotate_left(start);
-        // When all known brokers are gone, the bootstrap servers may know others (KIP-899).
-        let more = self.settings.bootstrap.iter().filter(|address| !addresses.contains(address));
-        addresses.extend(more.cloned().collect::<Vec<_>>());
+        let addresses = anybody(snapshot, &self.settings.bootstrap, &mut self.rng);
         let control = Self {
             settings: self.settings.clone(),
             clock: self.clock,
@@ -152,12 +150,21 @@ impl Control {
         ask_any(&self.links, self.clock, addresses, &request, |now| now + limit).await
     }
 
+    /// An address that nobody typed is told to come from the broker that advertises it.
+    fn note_advertised(&self, snapshot: &Snapshot) {
+        let brokers = snapshot.brokers.values().map(|broker| (Address::of(broker), broker.id));
+        let unnamed = brokers.filter(|(address, _)| !self.settings.bootstrap.contains(address));
+        self.links.peers().note_advertised(unnamed);
+    }
+
     /// Keeps the ways to brokers that are up and to the bootstrap servers.
     fn forget_links(&self, snapshot: &Snapshot) {
-        self.links.retain(|address| {
+        let is_current = |address: &Address| {
             let is_up = |broker: &Broker| (&*broker.host, broker.port) == (address.host(), address.port());
             self.settings.bootstrap.contains(address) || snapshot.brokers.values().any(is_up)
-        });
+        };
+        self.links.retain(is_current);
+        self.links.peers().retain(is_current);
     }
 }
 

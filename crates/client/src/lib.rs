@@ -55,7 +55,7 @@ pub use admin::{
     PartitionDescription, TopicDescription,
 };
 pub use client::{Client, ClientBuilder};
-pub use connect::{Connect, Connecting, Stream, Tcp};
+pub use connect::{Connect, ConnectError, Connecting, Obstacle, Resolving, Stream, Tcp};
 pub use consumer::{Batch, Consumer, ConsumerBuilder, PartitionConsumer, Position, RecordViews};
 pub use error::{Error, Fault};
 pub use producer::{Delivery, Producer, ProducerBuilder, Receipt};

@@ -10,9 +10,9 @@ use milena_core::{Backoff, Failure, Rng};
 use milena_wire::Str;
 use milena_wire::pool::Pool;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use super::call::Call;
+use super::dial::{Peers, dial};
 use super::stream::{Connection, End};
 use crate::Address;
 use crate::clock::{Clock, sleep_until};
@@ -29,6 +29,7 @@ pub(crate) struct LinkSettings {
     pub(crate) connect_timeout: Duration,
     pub(crate) backoff: Backoff,
     pub(crate) frame_bytes_max: usize,
+    pub(crate) peers: Arc<Peers>,
 }
 
 /// A handle to the task that keeps the way to one broker. The task ends when the last handle is dropped.
@@ -82,7 +83,7 @@ impl Task {
             if let Some(at) = self.retry.not_before() {
                 sleep_until(self.settings.clock, Some(at)).await;
             }
-            match self.connect().await {
+            match dial(&self.settings, &self.address, &self.peer).await {
                 Ok(connection) => self.serve(connection, first).await,
                 Err(failure) => {
                     self.note_failure();
@@ -103,37 +104,6 @@ impl Task {
                 }
                 self.note_failure();
             }
-        }
-    }
-
-    async fn connect(&self) -> Result<Connection, Failure> {
-        let settings = &self.settings;
-        let unreachable = |reason: String| Failure::unreachable(Arc::clone(&self.peer), reason);
-        let connecting = async {
-            let stream = settings
-                .connector
-                .connect(&self.address)
-                .await
-                .map_err(|error| unreachable(error.to_string()))?;
-            let (peer, client_id) = (Arc::clone(&self.peer), settings.client_id.clone());
-            let pool = settings.pool.clone();
-            let opened =
-                Connection::open(stream, peer, client_id, settings.clock, pool, settings.frame_bytes_max)
-                    .await;
-            opened.map_err(|failure| match failure {
-                Failure::Lost { reason, .. } => unreachable(format!(
-                    "{reason} before it answered the first request: it may expect TLS or SASL, or not be a Kafka broker"
-                )),
-                other => other,
-            })
-        };
-        match timeout(settings.connect_timeout, connecting).await {
-            Ok(connected) => connected,
-            Err(_) => Err(Failure::TimedOut {
-                peer: Arc::clone(&self.peer),
-                after: settings.connect_timeout,
-                sent: false,
-            }),
         }
     }
 
@@ -186,6 +156,11 @@ impl Links {
     /// Lets go of links to addresses nobody listens on any more.
     pub(crate) fn retain(&self, is_current: impl Fn(&Address) -> bool) {
         self.open().links.retain(|address, _| is_current(address));
+    }
+
+    /// What is known of addresses.
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.settings.peers
     }
 
     /// `address` answered what anybody could have answered.

@@ -1,14 +1,15 @@
 //! One connection to one broker, and what it takes to get one.
 //!
 //! ```text
-//!  callers ─ Call ─▶ Link (queue, reconnect, backoff) ─▶ Connection ─ vectored writes ═▶ broker
-//!                                                            │
-//!  callers ◀─ Answer (frame, version) ◀── InFlight ◀── Frames ◀═══ responses, in order ═╝
+//!  callers ─ Call ─▶ Link (queue, reconnect, backoff) ─▶ dial ─▶ Connection ─ vectored writes ═▶ broker
+//!                                                                    │
+//!  callers ◀─ Answer (frame, version) ◀────────── InFlight ◀── Frames ◀═══ responses, in order ═╝
 //! ```
 //!
 //! It must not know what a request means: a [`Call`] encodes itself, and whoever made it decodes the answer.
 
 mod call;
+mod dial;
 mod frames;
 mod link;
 mod stream;

@@ -12,12 +12,12 @@ use bytes::{Buf, Bytes};
 use milena_core::{BrokerVersions, CorrelationId, Failure, Handshake, InFlight, Instant, Step};
 use milena_messages::header::ResponseHeader;
 use milena_messages::{ApiKey, Message};
-use milena_wire::pool::Pool;
 use milena_wire::{Reader, Str, WireFrame, Writer};
 use tokio::sync::mpsc;
 
 use super::call::{Answer, AnyRequest, Call, Reply, Typed, encode_frame, request_header};
 use super::frames::{Frames, FramesError};
+use super::link::LinkSettings;
 use crate::clock::{Clock, sleep_until};
 use crate::connect::Stream;
 
@@ -82,29 +82,26 @@ const SPARE_BYTES_MAX: usize = 16 << 10;
 const SLICES: usize = 64;
 
 impl Connection {
-    /// Learns the peer's versions. The caller bounds the time.
+    /// Learns the peer's versions. The caller bounds the time, and decides by `handshake` what follows a failure.
     pub(super) async fn open(
+        settings: &LinkSettings,
         stream: Box<dyn Stream>,
         peer: Arc<str>,
-        client_id: Str,
-        clock: Clock,
-        pool: Pool,
-        frame_bytes_max: usize,
+        handshake: &mut Handshake,
     ) -> Result<Self, Failure> {
         let mut connection = Self {
             stream,
-            frames: Frames::new(pool, frame_bytes_max),
+            frames: Frames::new(settings.pool.clone(), settings.frame_bytes_max),
             peer,
-            client_id,
-            clock,
+            client_id: settings.client_id.clone(),
+            clock: settings.clock,
             versions: BrokerVersions::default(),
             in_flight: InFlight::new(),
             outgoing: VecDeque::new(),
             began: None,
-            polled_at: clock.now(),
+            polled_at: settings.clock.now(),
             spare: None,
         };
-        let mut handshake = Handshake::new();
         loop {
             let (request, version) = handshake.request();
             let body = connection.exchange(&Typed { request, version_max: version }, version).await?;

@@ -44,3 +44,19 @@ async fn an_order_is_given_again_when_the_controller_has_moved() {
     assert_eq!(peer.requests(ApiKey::CreateTopics), 6);
     assert!(peer.requests(ApiKey::Metadata) > 2, "the controller is looked for");
 }
+
+#[tokio::test]
+async fn when_the_best_broker_hangs_the_next_ones_are_asked_and_remembered() {
+    let (silent, other) = (Peer::start(Behaviour::Silent).await, Peer::start(Behaviour::Broker).await);
+    let others = vec![silent.socket_address(), other.socket_address()];
+    let peer = Peer::start_in(Behaviour::Broker, "127.0.0.1", others).await;
+    let client = Client::connect(&peer.address()).await.expect("connected");
+    // It answered before, so it is asked first. A second later the next one is, and a second later the third.
+    peer.set_behaviour(Behaviour::Silent);
+    let asked = timeout(Duration::from_secs(8), client.admin().topics()).await;
+    asked.expect("not after the whole deadline").expect("answered");
+    for _ in 0..20 {
+        let asked = timeout(Duration::from_millis(900), client.admin().topics()).await;
+        asked.expect("without a pause").expect("answered");
+    }
+}

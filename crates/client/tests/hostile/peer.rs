@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use milena_messages::api_versions::{ApiVersion, ApiVersionsResponse};
 use milena_messages::create_topics::{
     CreatableTopic, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
 };
-use milena_messages::fetch::FetchResponse;
+use milena_messages::fetch::{FetchRequest, FetchResponse};
 use milena_messages::header::{RequestHeader, ResponseHeader};
 use milena_messages::init_producer_id::InitProducerIdResponse;
 use milena_messages::list_offsets::{
@@ -24,11 +25,12 @@ use milena_messages::metadata::{
 use milena_messages::produce::{
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
-use milena_messages::{ApiKey, ErrorCode, Message};
+use milena_messages::{ApiKey, ErrorCode, Message, Request};
 use milena_wire::{Reader, Writer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 /// How a peer behaves.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +55,10 @@ pub(crate) enum Behaviour {
     BrokerThatCloses(ApiKey),
     /// The same, which reads nothing more from a connection after these requests.
     BrokerThatStopsReading(ApiKey),
+    /// The same, which hangs up on ApiVersions requests of this version and later ones.
+    BrokerThatHangsUpOn(i16),
+    /// The same, which answers ApiVersions requests of version 3 and later with this body.
+    BrokerWithVersions(&'static [u8]),
     /// A broker that speaks versions 90 to 99 of everything but ApiVersions.
     BrokerFromTheFuture,
 }
@@ -62,6 +68,7 @@ pub(crate) struct Peer {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
     cluster: Arc<Cluster>,
+    behaviour: Arc<Mutex<Behaviour>>,
     task: JoinHandle<()>,
 }
 
@@ -97,6 +104,8 @@ impl Peer {
             denials: AtomicUsize::new(0),
         });
         let of_task = Arc::clone(&cluster);
+        let behaviour = Arc::new(Mutex::new(behaviour));
+        let behaves = Arc::clone(&behaviour);
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
         let is_over = Arc::new(AtomicBool::new(false));
@@ -105,11 +114,12 @@ impl Peer {
             loop {
                 let (stream, _) = listener.accept().await.expect("accepted");
                 count.fetch_add(1, Ordering::Relaxed);
-                let (is_over, cluster) = (Arc::clone(&is_over), Arc::clone(&of_task));
-                served.spawn(async move { drop(serve(stream, behaviour, &cluster, &is_over).await) });
+                let (is_over, cluster, behaves) =
+                    (Arc::clone(&is_over), Arc::clone(&of_task), Arc::clone(&behaves));
+                served.spawn(async move { drop(serve(stream, &behaves, &cluster, &is_over).await) });
             }
         });
-        Self { address, connections, cluster, task }
+        Self { address, connections, cluster, behaviour, task }
     }
 
     /// Gives `topic` this many partitions, and takes it away with none.
@@ -121,9 +131,19 @@ impl Peer {
         }
     }
 
+    /// How many requests have come.
+    pub(crate) fn all_requests(&self) -> usize {
+        self.cluster.requests.lock().expect("not poisoned").values().sum()
+    }
+
     /// How many of these requests have come.
     pub(crate) fn requests(&self, key: ApiKey) -> usize {
         self.cluster.requests.lock().expect("not poisoned").get(&key.as_i16()).copied().unwrap_or(0)
+    }
+
+    /// Behaves otherwise from now on.
+    pub(crate) fn set_behaviour(&self, behaviour: Behaviour) {
+        *self.behaviour.lock().expect("not poisoned") = behaviour;
     }
 
     /// Denies to be the controller when it is asked to make topics, this often.
@@ -154,7 +174,7 @@ impl Drop for Peer {
 
 async fn serve(
     mut stream: TcpStream,
-    behaviour: Behaviour,
+    behaviour: &Mutex<Behaviour>,
     cluster: &Cluster,
     is_over: &AtomicBool,
 ) -> std::io::Result<()> {
@@ -164,7 +184,9 @@ async fn serve(
         stream.read_exact(&mut frame).await?;
         let frame = Bytes::from(frame);
         let key = ApiKey::from_i16(i16::from_be_bytes([frame[0], frame[1]])).expect("a known request");
+        let version = i16::from_be_bytes([frame[2], frame[3]]);
         *cluster.requests.lock().expect("not poisoned").entry(key.as_i16()).or_default() += 1;
+        let behaviour = *behaviour.lock().expect("not poisoned");
         match behaviour {
             Behaviour::Silent => {}
             Behaviour::Bytes(bytes) => stream.write_all(bytes).await?,
@@ -186,9 +208,37 @@ async fn serve(
             }
             Behaviour::BrokerThatCloses(hostile) if hostile == key => return Ok(()),
             Behaviour::BrokerThatStopsReading(hostile) if hostile == key => std::future::pending().await,
+            Behaviour::BrokerThatHangsUpOn(first) if key == ApiKey::ApiVersions && version >= first => {
+                return Ok(());
+            }
+            Behaviour::BrokerWithVersions(body) if key == ApiKey::ApiVersions && version >= 3 => {
+                let size = (4 + body.len() as i32).to_be_bytes();
+                stream.write_all(&[&size, &frame[4..8], body].concat()).await?;
+            }
+            // acks=0 gets no answer.
+            _ if key == ApiKey::Produce && acks(&frame, version) == 0 => {}
+            _ if key == ApiKey::Fetch => {
+                sleep(fetch_wait(&frame, version)).await;
+                stream.write_all(&answer(&frame, key, behaviour, cluster)).await?;
+            }
             _ => stream.write_all(&answer(&frame, key, behaviour, cluster)).await?,
         }
     }
+}
+
+fn request<R: Request>(frame: &Bytes, version: i16) -> R {
+    let mut reader = Reader::new(frame);
+    RequestHeader::decode(&mut reader, R::KEY.request_header_version(version)).expect("a header");
+    R::decode(&mut reader, version).expect("decodes")
+}
+
+fn acks(frame: &Bytes, version: i16) -> i16 {
+    request::<ProduceRequest>(frame, version).acks
+}
+
+/// There is never anything to fetch.
+fn fetch_wait(frame: &Bytes, version: i16) -> Duration {
+    Duration::from_millis(request::<FetchRequest>(frame, version).max_wait_ms.max(0) as u64)
 }
 
 /// What a broker answers.

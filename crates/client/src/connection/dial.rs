@@ -1,0 +1,212 @@
+//! From an address to a working connection: the name is resolved, its addresses are tried one beside the other, and the
+//! first with which the handshake succeeds wins.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use milena_core::{BrokerId, Failure, Handshake, Instant, Obstacle};
+use tokio::task::JoinSet;
+use tokio::time::timeout_at;
+
+use super::link::LinkSettings;
+use super::stream::Connection;
+use crate::Address;
+use crate::clock::sleep_until;
+
+/// An address that has not become a connection after this long is not waited for alone (RFC 8305 has 250 ms).
+const STAGGER: Duration = Duration::from_millis(250);
+/// A server that was asked for its versions at a lower version is asked at the newest again after this long: it may have
+/// been upgraded.
+const LOWERED_FOR: Duration = Duration::from_secs(600);
+
+/// What is known of addresses, for all links of a client.
+#[derive(Debug, Default)]
+pub(crate) struct Peers(Mutex<HashMap<Address, Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Where the last connection was made.
+    at: Option<SocketAddr>,
+    /// The version that the handshake succeeded at, and until when that counts.
+    lowered: Option<(i16, Instant)>,
+    /// The broker that advertises the address, unless the user named it.
+    advertiser: Option<BrokerId>,
+}
+
+impl Peers {
+    fn known(&self) -> MutexGuard<'_, HashMap<Address, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handshake(&self, address: &Address, now: Instant) -> Handshake {
+        let lowered = self.known().get(address).and_then(|known| known.lowered);
+        let lowered = lowered.filter(|(_, until)| now < *until);
+        lowered.map_or_else(Handshake::new, |(version, _)| Handshake::at(version))
+    }
+
+    fn note(&self, address: &Address, reached: &Reached, now: Instant) {
+        let mut known = self.known();
+        let known = known.entry(address.clone()).or_default();
+        known.at = reached.at;
+        // What worked is not proven anew by asking the same again: the time runs from the first success.
+        let until = known.lowered.filter(|(version, until)| *version == reached.version && now < *until);
+        let until = until.map_or(now + LOWERED_FOR, |(_, until)| until);
+        known.lowered = reached.is_lowered.then_some((reached.version, until));
+    }
+
+    /// Brokers say that they listen there.
+    pub(crate) fn note_advertised(&self, brokers: impl Iterator<Item = (Address, BrokerId)>) {
+        let mut known = self.known();
+        for (address, broker) in brokers {
+            known.entry(address).or_default().advertiser = Some(broker);
+        }
+    }
+
+    /// Forgets addresses that are of no use any more: some clusters have new ones after each restart.
+    pub(crate) fn retain(&self, is_current: impl Fn(&Address) -> bool) {
+        self.known().retain(|address, _| is_current(address));
+    }
+
+    fn advertiser(&self, address: &Address) -> Option<BrokerId> {
+        self.known().get(address)?.advertiser
+    }
+}
+
+/// A connection, and how it was made.
+struct Reached {
+    connection: Connection,
+    at: Option<SocketAddr>,
+    version: i16,
+    is_lowered: bool,
+}
+
+/// Connects to `address`, within the connect timeout.
+pub(super) async fn dial(
+    settings: &LinkSettings,
+    address: &Address,
+    peer: &Arc<str>,
+) -> Result<Connection, Failure> {
+    let dialed = race(settings, address, peer).await;
+    dialed.map_err(|failure| match settings.peers.advertiser(address) {
+        Some(broker) => advertised(failure, broker),
+        None => failure,
+    })
+}
+
+async fn race(settings: &LinkSettings, address: &Address, peer: &Arc<str>) -> Result<Connection, Failure> {
+    let (clock, after) = (settings.clock, settings.connect_timeout);
+    let until = clock.after(after);
+    let resolved = timeout_at(clock.timer(until), settings.connector.resolve(address)).await;
+    let Ok(resolved) = resolved else {
+        let reason = format!("the name was not resolved within {after:?}").into();
+        return Err(Failure::Unreachable { peer: Arc::clone(peer), obstacle: Obstacle::Name, reason });
+    };
+    let mut addresses = resolved.map_err(|error| error.into_failure(peer))?;
+    let good = settings.peers.known().get(address).and_then(|known| known.at);
+    if let Some(index) = addresses.iter().position(|at| Some(*at) == good) {
+        addresses[..=index].rotate_right(1);
+    }
+    let is_alone = addresses.len() < 2;
+    let mut candidates: Vec<_> = addresses.into_iter().map(Some).collect();
+    if candidates.is_empty() {
+        candidates.push(None);
+    }
+    let mut candidates = candidates.into_iter();
+    let mut attempts = JoinSet::new();
+    let mut failures = Vec::new();
+    loop {
+        match candidates.next() {
+            Some(at) => {
+                let (settings, address, peer) = (settings.clone(), address.clone(), Arc::clone(peer));
+                attempts.spawn(async move { (at, attempt(&settings, &address, &peer, at).await) });
+            }
+            None if attempts.is_empty() => return Err(all(peer, failures, is_alone)),
+            None => {}
+        }
+        let next = (candidates.len() > 0).then(|| clock.after(STAGGER));
+        tokio::select! {
+            Some(outcome) = attempts.join_next() => match outcome {
+                Ok((_, Ok(reached))) => {
+                    settings.peers.note(address, &reached, clock.now());
+                    return Ok(reached.connection);
+                }
+                Ok((at, Err(failure))) => failures.push((at, failure)),
+                Err(_) => failures.push((None, Failure::Closed)),
+            },
+            () = sleep_until(clock, next) => {}
+            () = sleep_until(clock, Some(until)) => {
+                let late = Failure::TimedOut { peer: Arc::clone(peer), after, sent: false };
+                failures.push((None, late));
+                return Err(all(peer, failures, is_alone));
+            }
+        }
+    }
+}
+
+/// One address, with as many connections as the handshake takes.
+async fn attempt(
+    settings: &LinkSettings,
+    address: &Address,
+    peer: &Arc<str>,
+    at: Option<SocketAddr>,
+) -> Result<Reached, Failure> {
+    let mut handshake = settings.peers.handshake(address, settings.clock.now());
+    loop {
+        let stream = settings.connector.connect(address, at).await;
+        let stream = stream.map_err(|error| error.into_failure(peer))?;
+        match Connection::open(settings, stream, Arc::clone(peer), &mut handshake).await {
+            Ok(connection) => {
+                let (version, is_lowered) = (handshake.version(), handshake.is_lowered());
+                return Ok(Reached { connection, at, version, is_lowered });
+            }
+            Err(failure) if handshake.handle_failure(&failure) => {}
+            Err(Failure::Lost { reason, .. }) => {
+                let reason = format!(
+                    "{reason} before it answered the first request: it may expect TLS or SASL, or not be a Kafka broker"
+                );
+                return Err(Failure::unreachable(Arc::clone(peer), reason));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// What is told when no address worked: what a server answered, if one did; else why each could not be reached.
+fn all(peer: &Arc<str>, mut failures: Vec<(Option<SocketAddr>, Failure)>, is_alone: bool) -> Failure {
+    let is_answer = |failure: &Failure| {
+        !matches!(failure, Failure::Unreachable { .. } | Failure::TimedOut { .. } | Failure::Closed)
+    };
+    let told = failures.iter().position(|(_, failure)| is_answer(failure));
+    if let Some(index) = told.or((is_alone || failures.len() == 1).then_some(0)) {
+        return failures.swap_remove(index).1;
+    }
+    let may_pass = failures.iter().find(|(_, failure)| failure.is_retriable());
+    let first = may_pass.or(failures.first()).and_then(|(_, failure)| failure.obstacle());
+    let reason = |(at, failure): &(Option<SocketAddr>, Failure)| match (at, failure) {
+        (Some(at), Failure::Unreachable { reason, .. }) => format!("{}: {reason}", at.ip()),
+        (None, Failure::TimedOut { after, .. }) => format!("no other address answered within {after:?}"),
+        (_, failure) => failure.to_string(),
+    };
+    let reasons: Vec<_> = failures.iter().map(reason).collect();
+    Failure::Unreachable {
+        peer: Arc::clone(peer),
+        obstacle: first.unwrap_or(Obstacle::Network),
+        reason: reasons.join("; ").into(),
+    }
+}
+
+/// Nobody typed the address: the error says where it comes from.
+fn advertised(failure: Failure, broker: BrokerId) -> Failure {
+    let whence = format!("broker {broker} advertises this address (its advertised.listeners)");
+    match failure {
+        Failure::Unreachable { peer, obstacle, reason } => {
+            Failure::Unreachable { peer, obstacle, reason: format!("{reason}; {whence}").into() }
+        }
+        Failure::TimedOut { peer, after, .. } => {
+            Failure::unreachable(peer, format!("it did not answer within {after:?}; {whence}"))
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,183 @@
+//! Names with several addresses, servers that do not know our ApiVersions, and transports that say why they fail.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use milena::{
+    Address, Client, Connect, ConnectError, Connecting, Fault, Obstacle, Position, Record, Resolving, Tcp,
+};
+use milena_messages::ApiKey;
+use tokio::time::timeout;
+
+use super::peer::{Behaviour, Peer};
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// TCP with a name service of its own, in which some addresses swallow everything.
+#[derive(Default)]
+struct Names {
+    names: BTreeMap<&'static str, Vec<SocketAddr>>,
+    black_holes: Vec<SocketAddr>,
+}
+
+impl Connect for Names {
+    fn resolve(&self, address: &Address) -> Resolving {
+        let found = match self.names.get(address.host()) {
+            Some(found) => Ok(found.clone()),
+            None => match address.host().parse() {
+                Ok(ip) => Ok(vec![SocketAddr::new(ip, address.port())]),
+                Err(_) => Err(ConnectError::new(Obstacle::Name, "there is no such name")),
+            },
+        };
+        Box::pin(async { found })
+    }
+
+    fn connect(&self, address: &Address, at: Option<SocketAddr>) -> Connecting {
+        if at.is_some_and(|at| self.black_holes.contains(&at)) {
+            return Box::pin(std::future::pending());
+        }
+        Tcp.connect(address, at)
+    }
+}
+
+const BLACK_HOLE: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 1);
+
+#[tokio::test]
+async fn of_a_name_with_several_addresses_one_that_works_is_enough() {
+    let (silent, refusing) = (Peer::start(Behaviour::Silent).await, Peer::start(Behaviour::Silent).await);
+    let refused = refusing.socket_address();
+    drop(refusing);
+    // The cluster advertises the same name.
+    let peer = Peer::start_in(Behaviour::Broker, "kafka.test", Vec::new()).await;
+    let names = Names {
+        names: BTreeMap::from([(
+            "kafka.test",
+            vec![BLACK_HOLE, refused, silent.socket_address(), peer.socket_address()],
+        )]),
+        black_holes: vec![BLACK_HOLE],
+    };
+    let bootstrap = format!("kafka.test:{}", peer.socket_address().port());
+    let connecting = Client::builder().bootstrap(&bootstrap).connector(names).connect();
+    let client = timeout(SOON, connecting).await.expect("in time").expect("the last one is a broker");
+    assert_eq!(silent.connections(), 1);
+    // The one that worked is tried first from now on.
+    let producer = client.producer().build().await.expect("built");
+    timeout(SOON, producer.send(Record::to("t").value("v"))).await.expect("in time").expect("written");
+    assert_eq!(silent.connections(), 1);
+}
+
+#[tokio::test]
+async fn when_no_address_works_each_is_told() {
+    let refusing = Peer::start(Behaviour::Silent).await;
+    let refused = refusing.socket_address();
+    drop(refusing);
+    let names = Names {
+        names: BTreeMap::from([("kafka.test", vec![refused, BLACK_HOLE])]),
+        black_holes: vec![BLACK_HOLE],
+    };
+    let connecting = Client::builder()
+        .bootstrap("kafka.test:9092")
+        .connect_timeout(Duration::from_millis(500))
+        .connector(names)
+        .connect();
+    let error = timeout(SOON, connecting).await.expect("in time").err().expect("nobody there");
+    let text = error.to_string();
+    assert!(text.contains("127.0.0.1: Connection refused"), "{text}");
+    assert!(text.contains("no other address answered within 500ms"), "{text}");
+    assert!(error.is_retriable() && error.fault() == Fault::Network, "{text}");
+}
+
+#[tokio::test]
+async fn an_error_for_an_advertised_name_says_who_advertises_it() {
+    let peer = Peer::start_in(Behaviour::Broker, "kafka-1.internal", Vec::new()).await;
+    let connecting = Client::builder().bootstrap(&peer.address()).connector(Names::default()).connect();
+    let client = connecting.await.expect("connected");
+    let building = client.producer().delivery_timeout(Duration::from_millis(500)).build();
+    let sent = timeout(SOON, building.await.expect("built").send(Record::to("t").value("v"))).await;
+    let text = sent.expect("in time").expect_err("the name does not resolve").to_string();
+    assert!(text.contains("cannot reach kafka-1.internal:"), "{text}");
+    assert!(text.contains("there is no such name"), "{text}");
+    assert!(text.contains("broker 1 advertises this address (its advertised.listeners)"), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_know_our_api_versions_is_asked_lower_and_remembered() {
+    let hangs_up = [1, 3, 4, 5].map(Behaviour::BrokerThatHangsUpOn);
+    let answers: [&[u8]; 6] = [
+        // Code 35 alone, in the forms of versions 0 and 1, and in front of version 3's form.
+        &[0, 35],
+        &[0, 35, 0, 0, 0, 0],
+        &[0, 35, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[0, 35, 1, 0, 0x12, 0, 0, 0, 2, 0, 0, 0, 0, 0],
+        // No error, and what follows is cut off or no answer at all.
+        &[0, 0, 3, 0],
+        &[],
+    ];
+    for behaviour in hangs_up.into_iter().chain(answers.map(Behaviour::BrokerWithVersions)) {
+        let peer = Peer::start(behaviour).await;
+        let connecting = timeout(SOON, Client::connect(&peer.address())).await;
+        let client = connecting.expect("in time").unwrap_or_else(|error| panic!("{behaviour:?}: {error}"));
+        let first = peer.connections();
+        assert!(first <= 3, "{behaviour:?}: {first} connections");
+        // The producer's own connection asks at once for what was answered before.
+        let asked = peer.requests(ApiKey::ApiVersions);
+        let producer = client.producer().build().await.expect("built");
+        timeout(SOON, producer.send(Record::to("t").value("v"))).await.expect("in time").expect("written");
+        assert_eq!(peer.connections(), first + 1, "{behaviour:?}");
+        assert_eq!(peer.requests(ApiKey::ApiVersions), asked + 1, "{behaviour:?}");
+    }
+}
+
+/// TCP until it is told to fail.
+#[derive(Clone)]
+struct Turncoat {
+    obstacle: Obstacle,
+    fails: Arc<AtomicBool>,
+    attempts: Arc<AtomicUsize>,
+}
+
+impl Connect for Turncoat {
+    fn connect(&self, address: &Address, at: Option<SocketAddr>) -> Connecting {
+        if !self.fails.load(Ordering::Relaxed) {
+            return Tcp.connect(address, at);
+        }
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        let obstacle = self.obstacle;
+        Box::pin(async move { Err(ConnectError::new(obstacle, "it was told to fail")) })
+    }
+}
+
+#[tokio::test]
+async fn what_only_people_can_mend_is_told_at_once_and_not_tried_for_ever() {
+    let finals = [
+        (Obstacle::Configuration, Fault::Caller),
+        (Obstacle::Credentials, Fault::Caller),
+        (Obstacle::Certificate, Fault::Broker),
+    ];
+    for (obstacle, fault) in finals {
+        let peer = Peer::start(Behaviour::Broker).await;
+        let fails = Arc::new(AtomicBool::new(false));
+        let turncoat = Turncoat { obstacle, fails, attempts: Arc::default() };
+        let builder = || Client::builder().bootstrap(&peer.address()).connector(turncoat.clone());
+        let client = builder().connect().await.expect("connected");
+        turncoat.fails.store(true, Ordering::Relaxed);
+        let error = timeout(SOON, builder().connect()).await.expect("at once").err().expect("it fails");
+        assert!(!error.is_retriable() && error.fault() == fault, "{error}");
+        let producer = client.producer().build().await.expect("built");
+        let sent =
+            timeout(SOON, producer.send(Record::to("t").value("v"))).await.expect("not after two minutes");
+        let error = sent.expect_err("it fails");
+        assert!(!error.is_retriable() && !error.maybe_written() && error.fault() == fault, "{error}");
+        assert!(error.to_string().contains("it was told to fail"), "{error}");
+        let building = client.consumer_direct().assign([("t", 0)], Position::Earliest).build();
+        let mut consumer = building.await.expect("built");
+        let error = timeout(SOON, consumer.next()).await.expect("not never").expect_err("it fails");
+        assert!(!error.is_retriable() && error.fault() == fault, "{error}");
+        let attempts = turncoat.attempts.load(Ordering::Relaxed);
+        assert!(attempts <= 6, "{attempts} attempts");
+    }
+}
