@@ -11,7 +11,7 @@
 //! once, a simulator from one thread on virtual time. It must not know connections: order on a connection is kept by
 //! its owner, who hands in the next request only when the last one was answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::task::{Context, Poll};
@@ -48,6 +48,7 @@ pub struct Machine {
     state: RwLock<State>,
     sessions: BTreeMap<i32, Mutex<Sessions>>,
     pub(crate) decompressors: Decompressors,
+    pub(crate) unserved: Unserved,
 }
 
 /// What the machine needs to know of the settings.
@@ -118,8 +119,13 @@ impl Machine {
         };
         let sessions = nodes.iter().map(new_sessions).collect();
         let state = State::open(nodes, defaults, Random::new(settings.seed), storage)?;
-        let decompressors = Decompressors::default();
-        Ok(Self { settings, state: RwLock::new(state), sessions, decompressors })
+        Ok(Self {
+            settings,
+            state: RwLock::new(state),
+            sessions,
+            decompressors: Decompressors::default(),
+            unserved: Unserved::default(),
+        })
     }
 
     /// Handles one request that came to `node`: a frame without its size. A fetch is answered with at most
@@ -135,21 +141,27 @@ impl Machine {
         fetch_bytes_max: usize,
     ) -> Result<Answer, Refused> {
         let mut reader = Reader::new(frame);
-        let envelope = Envelope::read(node, frame)?;
+        let envelope = Envelope::read(node, frame).inspect_err(|Refused(refusal)| {
+            if matches!(refusal, Refusal::UnknownKey(_)) {
+                self.unserved.tell(refusal, client_id(frame).as_deref());
+            }
+        })?;
         reader.set_elements_max(api::elements_max(envelope.key));
         let is_served = api::serves(envelope.key, envelope.version);
         if !is_served && envelope.key == ApiKey::ApiVersions {
             return Ok(Answer::Now(api::api_versions::downgrade(&envelope)?));
         }
         if !is_served {
-            return Err(Refusal::UnsupportedVersion(envelope.key, envelope.version).into());
+            let refusal = Refusal::UnsupportedVersion(envelope.key, envelope.version);
+            self.unserved.tell(&refusal, client_id(frame).as_deref());
+            return Err(refusal.into());
         }
         if !self.sessions.contains_key(&node) {
             return Err(Refusal::UnknownNode(node).into());
         }
         let header_version = envelope.key.request_header_version(envelope.version);
-        RequestHeader::decode(&mut reader, header_version)?;
-        let call = Call { machine: self, envelope, now, fetch_bytes_max };
+        let header = RequestHeader::decode(&mut reader, header_version)?;
+        let call = Call { machine: self, envelope, now, fetch_bytes_max, client_id: header.client_id };
         Ok(Answer::new(envelope, api::dispatch(&call, &mut reader)?))
     }
 
@@ -174,7 +186,7 @@ impl Machine {
     /// When the answer cannot be written; the connection is to be closed.
     pub fn resume(&self, parked: Parked, now: Now, fetch_bytes_max: usize) -> Result<Answer, Refused> {
         let Parked { envelope, fetch } = parked;
-        let call = Call { machine: self, envelope, now, fetch_bytes_max };
+        let call = Call { machine: self, envelope, now, fetch_bytes_max, client_id: None };
         Ok(Answer::new(envelope, api::fetch::resume(&call, fetch)?))
     }
 
@@ -198,6 +210,34 @@ impl Machine {
     pub(crate) fn sessions(&self, node: i32) -> MutexGuard<'_, Sessions> {
         // `handle` lets no other node in.
         crate::lock(&self.sessions[&node])
+    }
+}
+
+/// The client id in a request of any kind: it is where all headers have it.
+fn client_id(frame: &Bytes) -> Option<String> {
+    let length = u16::from_be_bytes(*frame.get(8..)?.first_chunk()?);
+    let id = frame.get(10..)?.get(..length.into())?;
+    Some(String::from_utf8_lossy(id).into_owned())
+}
+
+/// What clients asked for and this broker does not have. Each is told to the log once, or a client that tries again and
+/// again would fill it.
+#[derive(Debug, Default)]
+pub(crate) struct Unserved {
+    told: Mutex<HashSet<String>>,
+}
+
+/// Warnings that are remembered. After that many clients and APIs nothing more is told.
+const TOLD_MAX: usize = 1000;
+
+impl Unserved {
+    /// Warns that `client` asked for something.
+    pub(crate) fn tell(&self, what: &dyn fmt::Display, client: Option<&str>) {
+        let client = client.unwrap_or("no client id");
+        let mut told = crate::lock(&self.told);
+        if told.len() < TOLD_MAX && told.insert(format!("{what} {client}")) {
+            tracing::warn!(client, "a client asks for what this broker does not have: {what}");
+        }
     }
 }
 
@@ -262,6 +302,11 @@ impl Envelope {
 }
 
 impl Refused {
+    /// Whether the client asked for what the broker does not have, of which the log knows already.
+    pub(crate) fn is_unserved(&self) -> bool {
+        matches!(self.0, Refusal::UnknownKey(_) | Refusal::UnsupportedVersion(..))
+    }
+
     /// A Produce request with acks=0 failed.
     pub(crate) fn unacknowledged(code: ErrorCode) -> Self {
         Self(Refusal::Unacknowledged(code))
@@ -282,17 +327,26 @@ impl From<DecodeError> for Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Refusal::UnknownKey(key) => write!(f, "API key {key} does not exist"),
-            Refusal::UnsupportedVersion(key, version) => {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownKey(key) => write!(f, "API key {key} does not exist"),
+            Self::UnsupportedVersion(key, _) if !api::SERVED.contains(key) => {
+                write!(f, "{key} is not there yet")
+            }
+            Self::UnsupportedVersion(key, version) => {
                 write!(f, "{key} version {version} is not supported by this broker")
             }
-            Refusal::Malformed(error) => write!(f, "malformed request: {error}"),
-            Refusal::Unencodable(key, error) => write!(f, "cannot write the response to {key}: {error}"),
-            Refusal::Unacknowledged(code) => {
+            Self::Malformed(error) => write!(f, "malformed request: {error}"),
+            Self::Unencodable(key, error) => write!(f, "cannot write the response to {key}: {error}"),
+            Self::Unacknowledged(code) => {
                 write!(f, "a Produce request that wants no answer failed with {code}")
             }
-            Refusal::UnknownNode(node) => write!(f, "there is no node {node}"),
+            Self::UnknownNode(node) => write!(f, "there is no node {node}"),
         }
     }
 }

@@ -44,6 +44,11 @@ impl Asker {
         }
     }
 
+    /// Where the broker listens.
+    pub(crate) fn address(&self) -> &str {
+        self.bootstrap.split(',').next().unwrap_or_default()
+    }
+
     /// A topic with this many partitions.
     pub(crate) fn create(&mut self, topic: &str, partitions: i32) {
         self.raw.create_topic(topic, partitions).unwrap();

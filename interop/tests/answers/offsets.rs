@@ -145,6 +145,19 @@ fn versions_nobody_knows_are_answered_as_kafka_does() {
             let Some(response) = asker.ask("api versions", &request, version) else { continue };
             asker.say(&format!("v{version}"), response.error_code);
         }
+        // Other APIs and versions that do not exist are answered by hanging up: an unknown key, one that only ZooKeeper's
+        // time knew, and known ones in versions beyond the last. Keys and versions are the first bytes of a request.
+        for (key, version) in [(1234, 0), (-1, 0), (4, 0), (3, 99), (3, -1), (0, 99), (1, 3)] {
+            let what = format!("key {key} version {version}");
+            let mut frame = 14_i32.to_be_bytes().to_vec();
+            frame.extend([i16::to_be_bytes(key), i16::to_be_bytes(version), [0; 2], [7; 2]].concat());
+            frame.extend_from_slice(&[0, 3, b'a', b'b', b'c', 0]);
+            let mut stream = std::net::TcpStream::connect(asker.address()).unwrap();
+            stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+            std::io::Write::write_all(&mut stream, &frame).unwrap();
+            let answered = std::io::Read::read(&mut stream, &mut [0; 4]);
+            asker.say(&what, answered.is_ok_and(|bytes| bytes > 0));
+        }
         let odd = ApiVersionsRequest { client_software_name: "not allowed!".into(), ..request };
         let Some(response) = asker.ask("a bad name", &odd, 3) else { return };
         asker.say("a bad name", response.error_code);

@@ -14,6 +14,11 @@ use crate::state::{Node, State};
 const KEY_TYPE_MAX: i8 = 1;
 
 pub(super) fn handle(call: &Call<'_>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+    call.tell_unserved(match request.key_type {
+        0 => "consumer groups are not there yet, so that assigning partitions is the only way to read",
+        1 => "transactions are not there yet",
+        _ => "share groups are not there yet",
+    });
     let state = call.machine.state();
     if call.envelope.version >= 4 {
         let find = |key| coordinator(&state, request.key_type, key);

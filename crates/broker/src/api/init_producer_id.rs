@@ -16,8 +16,8 @@ pub(super) fn handle(call: &Call<'_>, request: InitProducerIdRequest) -> InitPro
     };
     match &request.transactional_id {
         Some(id) if id.is_empty() => return denied(ErrorCode::INVALID_REQUEST),
-        Some(id) => {
-            tracing::warn!(transactional_id = %id, "transactions are not supported by this broker yet");
+        Some(_) => {
+            call.tell_unserved("transactions are not there yet");
             return denied(ErrorCode::UNSUPPORTED_VERSION);
         }
         None => {}

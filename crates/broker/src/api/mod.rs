@@ -24,7 +24,7 @@ pub(crate) mod produce;
 
 use bytes::Bytes;
 use milena_messages::{ApiKey, Message, Request};
-use milena_wire::{Reader, WireFrame};
+use milena_wire::{Reader, Str, WireFrame};
 
 use crate::machine::{Envelope, Machine, Now, Refused};
 use fetch::ParkedFetch;
@@ -36,6 +36,14 @@ pub(crate) struct Call<'a> {
     pub(crate) now: Now,
     /// What memory there is for the records of a fetch.
     pub(crate) fetch_bytes_max: usize,
+    pub(crate) client_id: Option<Str>,
+}
+
+impl Call<'_> {
+    /// Tells the log, once for each client, that it asks for something that is not there yet.
+    pub(crate) fn tell_unserved(&self, what: &str) {
+        self.machine.unserved.tell(&what, self.client_id.as_deref());
+    }
 }
 
 /// What became of it.

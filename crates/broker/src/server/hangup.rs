@@ -58,6 +58,11 @@ impl Hangups {
                 tracing::debug!(node, %peer, %reason, "connection lost");
                 return;
             }
+            Hangup::Refused(refused) if refused.is_unserved() => {
+                count(&self.malformed);
+                tracing::debug!(node, %peer, %reason, "connection closed");
+                return;
+            }
             Hangup::Stranger(_) => count(&self.strangers),
             Hangup::FrameSize(_) | Hangup::Refused(_) => count(&self.malformed),
             Hangup::SlowRequest { .. } | Hangup::SlowReader { .. } => count(&self.timed_out),

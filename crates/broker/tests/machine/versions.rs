@@ -1,5 +1,9 @@
 //! Every version that is advertised is answered, and nothing else is advertised.
 
+use std::fmt::{Debug, Write as _};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
 use milena_messages::api_versions::ApiVersionsRequest;
 use milena_messages::create_partitions::CreatePartitionsRequest;
 use milena_messages::create_topics::CreateTopicsRequest;
@@ -16,6 +20,9 @@ use milena_messages::offset_for_leader_epoch::{
 };
 use milena_messages::{ApiKey, ErrorCode, Request};
 use milena_wire::{Str, Uuid};
+use tracing::field::Field;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::rig::{Outcome, Rig, batch, fetch, frame, produce};
 
@@ -156,4 +163,68 @@ fn a_client_that_meant_another_cluster_or_node_is_sent_back() {
     assert_eq!(code(Some("other".into()), 1), ErrorCode::REBOOTSTRAP_REQUIRED);
     let nameless = ApiVersionsRequest { client_software_name: "".into(), ..api_versions() };
     assert_eq!(rig.ask(1, 3, &nameless).error_code, ErrorCode::INVALID_REQUEST);
+}
+
+/// Collects what warnings say.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::WARN
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = String::new();
+        event.record(&mut |field: &Field, value: &dyn Debug| {
+            let _ = write!(text, "{field}={value:?} ");
+        });
+        self.0.lock().expect("no panic").push(text);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn what_a_client_asks_for_in_vain_is_told_to_the_log_once() {
+    let warnings = Warnings::default();
+    tracing::subscriber::with_default(warnings.clone(), || {
+        let rig = Rig::new(1);
+        let header = |key: i16, version: i16| {
+            let mut frame = [key.to_be_bytes(), version.to_be_bytes(), [0; 2], [0; 2]].concat();
+            frame.extend_from_slice(b"\0\x03rig\0");
+            Bytes::from(frame)
+        };
+        for _ in 0..3 {
+            for (key, version) in [(11, 9), (1234, 0), (3, 99)] {
+                assert!(rig.machine.handle(1, &header(key, version), rig.now, usize::MAX).is_err());
+            }
+            rig.ask(
+                1,
+                4,
+                &FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..Default::default() },
+            );
+        }
+    });
+    let told = warnings.0.lock().expect("no panic");
+    let expected = [
+        "JoinGroup is not there yet",
+        "API key 1234 does not exist",
+        "Metadata version 99",
+        "consumer groups",
+    ];
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+    for (told, expected) in told.iter().zip(expected) {
+        assert!(told.contains(expected) && told.contains("client=\"rig\""), "{told}");
+    }
 }
