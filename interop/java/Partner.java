@@ -136,7 +136,7 @@ public final class Partner {
         Properties settings = settings(bootstrap);
         try (Admin admin = Admin.create(settings)) {
             List<String> topics = List.of(topic);
-            NewTopic wanted = new NewTopic(topic, 3, (short) 1).configs(Map.of("retention.ms", "3600000"));
+            NewTopic wanted = new NewTopic(topic, 3, (short) 1).configs(Map.of("max.message.bytes", "3600000"));
             say("create", () -> admin.createTopics(List.of(wanted)).all().get());
             say("create again", () -> admin.createTopics(List.of(wanted)).all().get());
             // Real Kafka says that a topic is created before every part of it knows.
@@ -150,7 +150,7 @@ public final class Partner {
             OUT.println("replicas\t" + description.partitions().get(0).replicas().size());
             ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
             var config = admin.describeConfigs(List.of(resource)).all().get().get(resource);
-            OUT.println("retention.ms\t" + config.get("retention.ms").value());
+            OUT.println("max.message.bytes\t" + config.get("max.message.bytes").value());
             OUT.println("cleanup.policy\t" + config.get("cleanup.policy").value());
             TopicPartition first = new TopicPartition(topic, 0);
             say("latest", () -> admin.listOffsets(Map.of(first, OffsetSpec.latest())).all().get().get(first).offset());

@@ -8,7 +8,7 @@ use xtask::kafka::{NEWEST, Tool};
 
 /// A topic's life in Kafka's tools: each step, and what is fed to it.
 const STEPS: &[(Tool, &str, &str)] = &[
-    (Tool::Topics, "--create --topic letters --partitions 3 --config retention.ms=3600000", ""),
+    (Tool::Topics, "--create --topic letters --partitions 3 --config max.message.bytes=3600000", ""),
     (Tool::Topics, "--create --topic letters --partitions 3", ""),
     (Tool::Topics, "--create --topic letters --if-not-exists", ""),
     (Tool::Topics, "--create --topic bad/name", ""),

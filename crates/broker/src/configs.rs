@@ -1,11 +1,13 @@
 //! Topic and broker configs: Kafka's names, types and defaults, and what this broker does with them.
 //!
-//! All of a topic's configs that Kafka knows are accepted and described, so that programs which set them run. Those that
-//! this broker acts on are fields of [`TopicRules`]; the others are remembered only, and the log says so once per topic.
+//! All of a topic's configs that Kafka knows are described. Those that this broker acts on are fields of [`TopicRules`]. Of
+//! the others only values are accepted that say what the broker does anyway: a program that asks for compaction and gets
+//! none would find out much later.
 
 use std::collections::BTreeMap;
 
 use milena_wire::Str;
+use milena_wire::codec::Compression;
 
 use crate::check::Rules;
 
@@ -20,6 +22,8 @@ pub(crate) enum Kind {
     List(&'static [&'static str]),
     /// One of the listed words.
     Choice(&'static [&'static str]),
+    /// One of a codec's levels (KIP-390), or the number that stands for its default.
+    Level(Compression),
 }
 
 /// One config that a topic may set.
@@ -30,8 +34,18 @@ pub(crate) struct Definition {
     pub(crate) default: &'static str,
     /// The least value of a number.
     min: i64,
-    /// Whether this broker acts on it.
-    pub(crate) is_honoured: bool,
+    effect: Effect,
+}
+
+/// What comes of a value.
+#[derive(Debug, Clone, Copy)]
+enum Effect {
+    /// The broker acts on it.
+    Honoured,
+    /// It changes something only together with a value of another config that is refused.
+    Idle,
+    /// Only the default and these values say what the broker does, which is this.
+    Fixed(&'static [&'static str], &'static str),
 }
 
 /// A topic's own configs, by name.
@@ -42,6 +56,8 @@ pub(crate) type Overrides = BTreeMap<String, String>;
 pub(crate) struct TopicRules {
     /// `max.message.bytes`, unit bytes.
     pub(crate) batch_bytes_max: usize,
+    /// `max.decompressed.message.bytes`, of one record in a compressed batch.
+    pub(crate) record_bytes_max: usize,
     /// `segment.bytes`.
     pub(crate) segment_bytes: u64,
     /// `message.timestamp.type=LogAppendTime`.
@@ -50,57 +66,87 @@ pub(crate) struct TopicRules {
     pub(crate) timestamp_before_max_ms: i64,
     /// `message.timestamp.after.max.ms`.
     pub(crate) timestamp_after_max_ms: i64,
-    /// `cleanup.policy` has `compact`.
+    /// `cleanup.policy` has `compact`: in a catalogue of before it was refused.
     pub(crate) is_compacted: bool,
+    /// `min.insync.replicas`.
+    pub(crate) insync_min: usize,
 }
 
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
+
+/// `max.decompressed.message.bytes`, as it is when nobody sets it.
+const RECORD_BYTES_MAX: usize = 2_147_483_639;
 const LONG_MAX: &str = "9223372036854775807";
 
-const fn kept(name: &'static str, kind: Kind, default: &'static str, min: i64) -> Definition {
-    Definition { name, kind, default, min, is_honoured: false }
+const fn fixed(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    min: i64,
+    values: &'static [&'static str],
+    does: &'static str,
+) -> Definition {
+    Definition { name, kind, default, min, effect: Effect::Fixed(values, does) }
+}
+
+const fn idle(name: &'static str, kind: Kind, default: &'static str, min: i64) -> Definition {
+    Definition { name, kind, default, min, effect: Effect::Idle }
 }
 
 const fn honoured(name: &'static str, kind: Kind, default: &'static str, min: i64) -> Definition {
-    Definition { name, kind, default, min, is_honoured: true }
+    Definition { name, kind, default, min, effect: Effect::Honoured }
 }
+
+const KEEPS_ALL: &str = "keeps all records for ever";
+const KEEPS_CODEC: &str = "stores batches as their producers compressed them";
+const FLUSHES: &str = "leaves it to the system when to write to the disk, but for a clean stop";
+const ROLLS_BY_SIZE: &str = "begins a new segment when the last one is full, and not before";
+const HAS_NO_INDEX_SETTINGS: &str = "lays out its segments and indexes by itself";
+const HAS_NO_TIERS: &str = "has no remote storage";
+const COPIES_NOTHING: &str = "has nothing to throttle, as all replicas of a partition are one log";
+const LOSES_NOTHING: &str =
+    "loses nothing when any replica leads, as all replicas of a partition are one log";
+const HAS_NO_SHARE_GROUPS: &str = "has no share groups";
 
 /// Kafka 4.x's topic configs, by name.
 pub(crate) const TOPIC: &[Definition] = &[
-    kept("cleanup.policy", Kind::List(&["compact", "delete"]), "delete", 0),
-    kept("compression.gzip.level", Kind::Int, "-1", -1),
-    kept("compression.lz4.level", Kind::Int, "9", 1),
-    kept("compression.type", Kind::Choice(CODECS), "producer", 0),
-    kept("compression.zstd.level", Kind::Int, "3", i64::MIN),
-    kept("delete.retention.ms", Kind::Long, "86400000", 0),
-    kept("errors.deadletterqueue.group.enable", Kind::Bool, "false", 0),
-    kept("file.delete.delay.ms", Kind::Long, "60000", 0),
-    kept("flush.messages", Kind::Long, LONG_MAX, 1),
-    kept("flush.ms", Kind::Long, LONG_MAX, 0),
-    kept("follower.replication.throttled.replicas", Kind::List(&[]), "", 0),
-    kept("index.interval.bytes", Kind::Int, "4096", 0),
-    kept("leader.replication.throttled.replicas", Kind::List(&[]), "", 0),
-    kept("local.retention.bytes", Kind::Long, "-2", -2),
-    kept("local.retention.ms", Kind::Long, "-2", -2),
-    kept("max.compaction.lag.ms", Kind::Long, LONG_MAX, 1),
+    fixed("cleanup.policy", Kind::List(&["compact", "delete"]), "delete", 0, &[], KEEPS_ALL),
+    idle("compression.gzip.level", Kind::Level(Compression::Gzip), "-1", -1),
+    idle("compression.lz4.level", Kind::Level(Compression::Lz4), "9", 1),
+    fixed("compression.type", Kind::Choice(CODECS), "producer", 0, &[], KEEPS_CODEC),
+    idle("compression.zstd.level", Kind::Level(Compression::Zstd), "3", 1),
+    idle("delete.retention.ms", Kind::Long, "86400000", 0),
+    fixed("errors.deadletterqueue.group.enable", Kind::Bool, "false", 0, &[], HAS_NO_SHARE_GROUPS),
+    fixed("file.delete.delay.ms", Kind::Long, "60000", 0, &[], HAS_NO_INDEX_SETTINGS),
+    fixed("flush.messages", Kind::Long, LONG_MAX, 1, &[], FLUSHES),
+    fixed("flush.ms", Kind::Long, LONG_MAX, 0, &[], FLUSHES),
+    fixed("follower.replication.throttled.replicas", Kind::List(&[]), "", 0, &[], COPIES_NOTHING),
+    fixed("index.interval.bytes", Kind::Int, "4096", 0, &[], HAS_NO_INDEX_SETTINGS),
+    fixed("leader.replication.throttled.replicas", Kind::List(&[]), "", 0, &[], COPIES_NOTHING),
+    fixed("local.retention.bytes", Kind::Long, "-2", -2, &[], HAS_NO_TIERS),
+    fixed("local.retention.ms", Kind::Long, "-2", -2, &[], HAS_NO_TIERS),
+    idle("max.compaction.lag.ms", Kind::Long, LONG_MAX, 1),
+    honoured("max.decompressed.message.bytes", Kind::Int, "2147483639", 1),
     honoured("max.message.bytes", Kind::Int, "1048588", 0),
     honoured("message.timestamp.after.max.ms", Kind::Long, "3600000", 0),
-    kept("message.timestamp.before.max.ms", Kind::Long, LONG_MAX, 0),
+    honoured("message.timestamp.before.max.ms", Kind::Long, LONG_MAX, 0),
     honoured("message.timestamp.type", Kind::Choice(&["CreateTime", "LogAppendTime"]), "CreateTime", 0),
-    kept("min.cleanable.dirty.ratio", Kind::Double, "0.5", 0),
-    kept("min.compaction.lag.ms", Kind::Long, "0", 0),
-    kept("min.insync.replicas", Kind::Int, "1", 1),
-    kept("preallocate", Kind::Bool, "false", 0),
-    kept("remote.log.copy.disable", Kind::Bool, "false", 0),
-    kept("remote.log.delete.on.disable", Kind::Bool, "false", 0),
-    kept("remote.storage.enable", Kind::Bool, "false", 0),
-    kept("retention.bytes", Kind::Long, "-1", -1),
-    kept("retention.ms", Kind::Long, "604800000", -1),
-    honoured("segment.bytes", Kind::Int, "1073741824", 14),
-    kept("segment.index.bytes", Kind::Int, "10485760", 4),
-    kept("segment.jitter.ms", Kind::Long, "0", 0),
-    kept("segment.ms", Kind::Long, "604800000", 1),
-    kept("unclean.leader.election.enable", Kind::Bool, "false", 0),
+    idle("min.cleanable.dirty.ratio", Kind::Double, "0.5", 0),
+    idle("min.compaction.lag.ms", Kind::Long, "0", 0),
+    honoured("min.insync.replicas", Kind::Int, "1", 1),
+    fixed("preallocate", Kind::Bool, "false", 0, &[], HAS_NO_INDEX_SETTINGS),
+    fixed("remote.copy.lag.bytes", Kind::Long, "-1", -1, &[], HAS_NO_TIERS),
+    fixed("remote.copy.lag.ms", Kind::Long, "0", -1, &[], HAS_NO_TIERS),
+    fixed("remote.log.copy.disable", Kind::Bool, "false", 0, &[], HAS_NO_TIERS),
+    fixed("remote.log.delete.on.disable", Kind::Bool, "false", 0, &[], HAS_NO_TIERS),
+    fixed("remote.storage.enable", Kind::Bool, "false", 0, &[], HAS_NO_TIERS),
+    fixed("retention.bytes", Kind::Long, "-1", i64::MIN, &[], KEEPS_ALL),
+    fixed("retention.ms", Kind::Long, "604800000", -1, &["-1"], KEEPS_ALL),
+    honoured("segment.bytes", Kind::Int, "1073741824", 1 << 20),
+    fixed("segment.index.bytes", Kind::Int, "10485760", 4, &[], HAS_NO_INDEX_SETTINGS),
+    fixed("segment.jitter.ms", Kind::Long, "0", 0, &[], ROLLS_BY_SIZE),
+    fixed("segment.ms", Kind::Long, "604800000", 1, &[], ROLLS_BY_SIZE),
+    fixed("unclean.leader.election.enable", Kind::Bool, "false", 0, &[], LOSES_NOTHING),
 ];
 
 /// The definition of a topic config.
@@ -123,9 +169,39 @@ pub(crate) fn check<'a>(
         if !definition.kind.accepts(value, definition.min) {
             return Err(format!("Invalid value {value} for configuration {name}"));
         }
+        if let Some(does) = definition.refuses(value) {
+            return Err(format!(
+                "{name}={value} would have no effect and is refused: this broker {does}. Leave it out, or set {}",
+                definition.allowed()
+            ));
+        }
         overrides.insert(name.to_string(), value.to_string());
     }
     Ok(overrides)
+}
+
+/// The configs that a topic has from when they were not refused.
+pub(crate) fn without_effect(overrides: &Overrides) -> impl Iterator<Item = (&String, &String)> {
+    let refused = |name: &str, value: &str| definition(name).and_then(|definition| definition.refuses(value));
+    overrides.iter().filter(move |(name, value)| refused(name, value).is_some())
+}
+
+impl Definition {
+    /// What the broker does instead of what this value asks for.
+    fn refuses(&self, value: &str) -> Option<&'static str> {
+        let value = value.trim();
+        match self.effect {
+            Effect::Fixed(values, does) if value != self.default && !values.contains(&value) => Some(does),
+            _ => None,
+        }
+    }
+
+    /// The values that are not refused, for a sentence.
+    fn allowed(&self) -> String {
+        let Effect::Fixed(values, _) = self.effect else { return String::new() };
+        let all = values.iter().chain([&self.default]);
+        all.map(|value| format!("{}={value}", self.name)).collect::<Vec<_>>().join(" or ")
+    }
 }
 
 impl Kind {
@@ -138,6 +214,10 @@ impl Kind {
             Self::List([]) => true,
             Self::List(words) => value.split(',').all(|word| words.contains(&word.trim())),
             Self::Choice(words) => words.contains(&value),
+            Self::Level(codec) => value.trim().parse::<i32>().is_ok_and(|level| {
+                i64::from(level) == min && level < 0
+                    || codec.levels().is_some_and(|levels| levels.contains(&level))
+            }),
         }
     }
 
@@ -146,7 +226,7 @@ impl Kind {
         match self {
             Self::Bool => 1,
             Self::Choice(_) => 2,
-            Self::Int => 3,
+            Self::Int | Self::Level(_) => 3,
             Self::Long => 5,
             Self::Double => 6,
             Self::List(_) => 7,
@@ -162,12 +242,15 @@ impl TopicRules {
         Self {
             batch_bytes_max: number("max.message.bytes")
                 .map_or(batch_bytes_max, |bytes| bytes.max(0) as usize),
+            record_bytes_max: number("max.decompressed.message.bytes")
+                .map_or(RECORD_BYTES_MAX, |bytes| bytes.max(0) as usize),
             segment_bytes: number("segment.bytes").map_or(segment_bytes, |bytes| bytes.max(1) as u64),
             stamps_append_time: text("message.timestamp.type") == Some("LogAppendTime"),
             timestamp_before_max_ms: number("message.timestamp.before.max.ms").unwrap_or(i64::MAX),
             timestamp_after_max_ms: number("message.timestamp.after.max.ms").unwrap_or(3_600_000),
             is_compacted: text("cleanup.policy")
                 .is_some_and(|policies| policies.split(',').any(|policy| policy.trim() == "compact")),
+            insync_min: number("min.insync.replicas").map_or(1, |count| count.max(1) as usize),
         }
     }
 
@@ -175,6 +258,7 @@ impl TopicRules {
     pub(crate) fn of_batches(&self, now_ms: i64) -> Rules {
         Rules {
             batch_bytes_max: self.batch_bytes_max,
+            record_bytes_max: self.record_bytes_max,
             segment_bytes: self.segment_bytes,
             now_ms,
             timestamp_before_max_ms: self.timestamp_before_max_ms,
@@ -197,12 +281,12 @@ mod tests {
     #[test]
     fn values_are_checked_as_kafka_checks_them() {
         for (name, value) in [
-            ("cleanup.policy", "compact,delete"),
+            ("cleanup.policy", "delete"),
             ("retention.ms", "-1"),
             ("segment.bytes", "1048576"),
             ("message.timestamp.type", "LogAppendTime"),
             ("min.cleanable.dirty.ratio", "0.1"),
-            ("preallocate", "true"),
+            ("min.insync.replicas", "2"),
         ] {
             assert!(outcome(name, Some(value)).is_ok(), "{name}={value}");
         }
@@ -217,6 +301,57 @@ mod tests {
         ] {
             assert!(outcome(name, value).is_err(), "{name}={value:?}");
         }
+    }
+
+    /// Every config that Kafka knows has an effect, or its values are refused but for those that say what happens.
+    #[test]
+    fn what_has_no_effect_is_refused() {
+        let other = |definition: &Definition| match definition.kind {
+            Kind::Bool => "true",
+            Kind::Choice(words) => words[0],
+            Kind::List(&[]) => "*",
+            Kind::List(words) => words[0],
+            Kind::Double => "0.25",
+            Kind::Int | Kind::Long => "1234567",
+            Kind::Level(_) => "2",
+        };
+        let mut refused = Vec::new();
+        for definition in TOPIC {
+            assert!(outcome(definition.name, Some(definition.default)).is_ok(), "{}", definition.name);
+            if let Err(reason) = outcome(definition.name, Some(other(definition))) {
+                assert!(reason.contains("no effect") && reason.contains(definition.name), "{reason}");
+                refused.push(definition.name);
+            }
+        }
+        let taken: Vec<_> =
+            TOPIC.iter().map(|definition| definition.name).filter(|name| !refused.contains(name)).collect();
+        assert_eq!(
+            taken,
+            [
+                // These only tune recompression and compaction, which cannot be asked for.
+                "compression.gzip.level",
+                "compression.lz4.level",
+                "compression.zstd.level",
+                "delete.retention.ms",
+                "max.compaction.lag.ms",
+                // The broker acts on these.
+                "max.decompressed.message.bytes",
+                "max.message.bytes",
+                "message.timestamp.after.max.ms",
+                "message.timestamp.before.max.ms",
+                "message.timestamp.type",
+                "min.cleanable.dirty.ratio",
+                "min.compaction.lag.ms",
+                "min.insync.replicas",
+                "segment.bytes",
+            ]
+        );
+        let reason = outcome("cleanup.policy", Some("compact")).unwrap_err();
+        assert_eq!(
+            reason,
+            "cleanup.policy=compact would have no effect and is refused: this broker keeps all records for ever. \
+             Leave it out, or set cleanup.policy=delete"
+        );
     }
 
     #[test]

@@ -167,6 +167,11 @@ impl PartitionState {
         }
     }
 
+    /// Whether `count` replicas are in sync, or all when there are not so many.
+    pub(crate) fn has_in_sync(&self, count: usize) -> bool {
+        self.placement.isr.len() >= count.min(self.placement.replicas.len())
+    }
+
     /// Appends a batch, unless its producer's sequence says otherwise.
     pub(crate) fn append(
         &mut self,

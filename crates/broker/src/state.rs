@@ -105,6 +105,9 @@ impl State {
         self.reserved_producer_id = catalog.next_producer_id;
         let recovery = storage.recovery_points();
         for stored in catalog.topics {
+            for (name, value) in crate::configs::without_effect(&stored.overrides) {
+                tracing::warn!(topic = %stored.name, "{name}={value} has no effect: it was set when it was not refused");
+            }
             let rules = self.rules(&stored.overrides);
             let mut partitions = Vec::with_capacity(stored.placements.len());
             for (index, placement) in stored.placements.into_iter().enumerate() {
@@ -213,14 +216,6 @@ impl State {
         let id = self.random.uuid();
         let rules = self.rules(&overrides);
         let partitions = self.make_partitions(name, id, rules, 0, assignment)?;
-        let unheard: Vec<&str> = overrides
-            .keys()
-            .map(String::as_str)
-            .filter(|name| crate::configs::definition(name).is_some_and(|config| !config.is_honoured))
-            .collect();
-        if !unheard.is_empty() {
-            tracing::info!(topic = name, configs = ?unheard, "configs are kept and described, but change nothing here");
-        }
         Ok(self.insert(Arc::new(Topic { name: Str::from(name), id, overrides, rules, partitions })))
     }
 

@@ -107,9 +107,9 @@ func admin(ctx context.Context, bootstrap, topic string) {
 	lines.Check(err)
 	defer client.Close()
 	adm := kadm.NewClient(client)
-	retention := "3600000"
+	size := "3600000"
 	create := func() string {
-		answer, err := adm.CreateTopic(ctx, 3, 1, map[string]*string{"retention.ms": &retention}, topic)
+		answer, err := adm.CreateTopic(ctx, 3, 1, map[string]*string{"max.message.bytes": &size}, topic)
 		if err == nil {
 			err = answer.Err
 		}
@@ -134,7 +134,7 @@ func admin(ctx context.Context, bootstrap, topic string) {
 	fmt.Fprintf(out, "replicas\t%d\n", topics[topic].Partitions.NumReplicas())
 	configs, err := adm.DescribeTopicConfigs(ctx, topic)
 	lines.Check(err)
-	for _, name := range []string{"retention.ms", "cleanup.policy"} {
+	for _, name := range []string{"max.message.bytes", "cleanup.policy"} {
 		for _, config := range configs[0].Configs {
 			if config.Key == name {
 				fmt.Fprintf(out, "%s\t%s\n", name, config.MaybeValue())

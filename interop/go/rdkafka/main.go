@@ -115,7 +115,7 @@ func admin(bootstrap, topic string) {
 	defer adm.Close()
 	create := func() string {
 		answers, err := adm.CreateTopics(ctx, []kafka.TopicSpecification{{
-			Topic: topic, NumPartitions: 3, ReplicationFactor: 1, Config: map[string]string{"retention.ms": "3600000"},
+			Topic: topic, NumPartitions: 3, ReplicationFactor: 1, Config: map[string]string{"max.message.bytes": "3600000"},
 		}}, kafka.SetAdminOperationTimeout(10*time.Second))
 		lines.Check(err)
 		return code(answers[0].Error)
@@ -142,7 +142,7 @@ func admin(bootstrap, topic string) {
 	fmt.Fprintf(out, "replicas\t%d\n", len(described.Partitions[0].Replicas))
 	configs, err := adm.DescribeConfigs(ctx, []kafka.ConfigResource{{Type: kafka.ResourceTopic, Name: topic}})
 	lines.Check(err)
-	for _, name := range []string{"retention.ms", "cleanup.policy"} {
+	for _, name := range []string{"max.message.bytes", "cleanup.policy"} {
 		fmt.Fprintf(out, "%s\t%s\n", name, configs[0].Config[name].Value)
 	}
 	first := kafka.TopicPartition{Topic: &topic, Partition: 0}

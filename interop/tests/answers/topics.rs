@@ -1,5 +1,8 @@
 //! Topics: creating them in every wrong way, deleting, metadata, configurations, partitions.
 
+use milena_interop::embedded::Embedded;
+use milena_interop::raw::Raw;
+use milena_interop::real;
 use milena_messages::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use milena_messages::create_topics::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
@@ -89,7 +92,7 @@ fn topics_are_created_or_refused_as_kafka_does() {
         create(asker, "config of a bad value", &[configured("config", "retention.ms", Some("soon"))], true);
         create(asker, "config of a bad policy", &[configured("config", "cleanup.policy", Some("x"))], true);
         create(asker, "config without value", &[configured("config", "retention.ms", None)], true);
-        create(asker, "config", &[configured("config", "retention.ms", Some("1000"))], true);
+        create(asker, "config", &[configured("config", "max.message.bytes", Some("1000"))], true);
     });
 }
 
@@ -231,4 +234,70 @@ fn partitions_are_added_as_kafka_does() {
             asker.say(what, response.results.iter().map(|r| r.error_code).collect::<Vec<_>>());
         }
     });
+}
+
+/// Every config that Kafka describes, with values of every kind: what Kafka refuses is refused, and what it takes is taken
+/// or refused because it would have no effect.
+#[test]
+fn configs_are_taken_or_refused_with_a_reason() {
+    const VALUES: [&str; 22] = [
+        "-3",
+        "-2",
+        "-1",
+        "0",
+        "1",
+        "2",
+        "3",
+        "13",
+        "14",
+        "22",
+        "0.5",
+        "1.5",
+        "1048576",
+        "2147483648",
+        "true",
+        "false",
+        "compact",
+        "delete",
+        "producer",
+        "uncompressed",
+        "LogAppendTime",
+        "word",
+    ];
+    let Some(kafka) = real::kafka() else { return };
+    let embedded = Embedded::start(1);
+    let mut brokers =
+        [kafka.bootstrap(), embedded.bootstrap().to_owned()].map(|at| Raw::connect(&at).unwrap());
+    brokers[0].create_topic("all-configs", 1).unwrap();
+    let resource = DescribeConfigsResource {
+        resource_type: 2,
+        resource_name: "all-configs".into(),
+        configuration_keys: None,
+        ..Default::default()
+    };
+    let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
+    let described = brokers[0].call(&request, 4).unwrap().results.remove(0).configs;
+    assert!(described.len() > 30);
+    let mut wrong = Vec::new();
+    for config in described {
+        let name = config.name.as_str();
+        for value in VALUES.into_iter().chain(config.value.as_deref()) {
+            let mut try_on = |broker: &mut Raw| {
+                let request = CreateTopicsRequest {
+                    topics: vec![configured("configured", name, Some(value))],
+                    timeout_ms: 10_000,
+                    validate_only: true,
+                    ..Default::default()
+                };
+                let answer = broker.call(&request, 7).unwrap().topics.remove(0);
+                (answer.error_code, answer.error_message.unwrap_or_default())
+            };
+            let [(kafka, _), (ours, reason)] = brokers.each_mut().map(&mut try_on);
+            let is_meant = kafka.is_none() && reason.contains("would have no effect");
+            if kafka != ours && !is_meant {
+                wrong.push(format!("{name}={value}: Kafka {kafka}, ours {ours} {reason}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

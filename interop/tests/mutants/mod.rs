@@ -10,12 +10,16 @@ mod draft;
 mod frames;
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use milena_broker::Broker;
 use milena_interop::embedded::Embedded;
 use milena_interop::raw::Raw;
 use milena_interop::real;
 use milena_messages::ErrorCode;
+use milena_messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use milena_messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use milena_wire::Limits;
 use milena_wire::batch::RawBatch;
@@ -23,10 +27,28 @@ use milena_wire::codec::{Compression, Decompressor};
 use milena_wire::pool::Pool;
 
 use cases::Case;
-use draft::PRODUCER_ID;
+use draft::{PRODUCER_ID, Part};
 
-const TOPIC: &str = "mutants";
+/// A topic that the batches go to.
+struct Place {
+    topic: &'static str,
+    config: Option<(&'static str, &'static str)>,
+}
+
+const PLAIN: Place = Place { topic: "mutants", config: None };
+
+/// The broker sets the time.
+const STAMPED: Place =
+    Place { topic: "mutants-stamped", config: Some(("message.timestamp.type", "LogAppendTime")) };
+
+/// Timestamps may not be old.
+const RECENT: Place =
+    Place { topic: "mutants-recent", config: Some(("message.timestamp.before.max.ms", "3600000")) };
+
 const PARTITIONS: i32 = 8;
+
+/// Every record needs a key.
+const COMPACTED: Place = Place { topic: "mutants-compacted", config: Some(("cleanup.policy", "compact")) };
 
 /// What a broker said to a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,10 +100,11 @@ const MEANT: &[Meant] = &[
     },
 ];
 
-/// Sends all cases; the verdicts, and what the logs hold by partition and offset.
-fn judge(bootstrap: &str, cases: &[Case]) -> (Vec<Verdict>, Vec<Option<Bytes>>) {
+/// Sends all cases to a topic that is there; the verdicts, and the batches that were taken as the logs have them.
+fn judge(bootstrap: &str, place: &Place, cases: &[Case]) -> (Vec<Verdict>, Vec<Option<Bytes>>) {
     let mut raw = Raw::connect(bootstrap).unwrap();
-    raw.create_topic(TOPIC, PARTITIONS).unwrap();
+    let is_stamped = place.config == STAMPED.config;
+    let topic = place.topic;
     let mut ends = [0_i64; PARTITIONS as usize];
     let (mut verdicts, mut places) = (Vec::new(), Vec::new());
     for (number, case) in cases.iter().enumerate() {
@@ -95,7 +118,7 @@ fn judge(bootstrap: &str, cases: &[Case]) -> (Vec<Verdict>, Vec<Option<Bytes>>) 
             *id = if *id == i64::MAX { i64::MAX - number as i64 } else { 100_000_000 + number as i64 };
         }
         let data = PartitionProduceData { index, records: Some(draft.bytes()), ..Default::default() };
-        let data = TopicProduceData { name: TOPIC.into(), partition_data: vec![data], ..Default::default() };
+        let data = TopicProduceData { name: topic.into(), partition_data: vec![data], ..Default::default() };
         let request =
             ProduceRequest { acks: -1, timeout_ms: 5_000, topic_data: vec![data], ..Default::default() };
         let response = raw.call(&request, case.version);
@@ -106,32 +129,61 @@ fn judge(bootstrap: &str, cases: &[Case]) -> (Vec<Verdict>, Vec<Option<Bytes>>) 
         places.push(is_taken.then_some((index, answer.base_offset)));
         let base_offset = if is_taken { answer.base_offset - *end } else { answer.base_offset };
         if is_taken {
-            *end = log_end(&mut raw, index);
+            *end = log_end(&mut raw, topic, index);
         }
         verdicts.push(Verdict {
             code: answer.error_code,
             base_offset,
-            append_time: answer.log_append_time_ms,
+            // The moment is not the same for both.
+            append_time: if is_stamped {
+                answer.log_append_time_ms.min(0)
+            } else {
+                answer.log_append_time_ms
+            },
             log_start: answer.log_start_offset,
             records: answer.record_errors.iter().map(|error| error.batch_index).collect(),
         });
     }
-    let logs: Vec<_> = (0..PARTITIONS).map(|index| log(&mut raw, index)).collect();
+    let logs: Vec<_> = (0..PARTITIONS).map(|index| log(&mut raw, topic, index, is_stamped)).collect();
     let stored =
         places.iter().map(|place| place.and_then(|(index, at)| logs[index as usize].get(&at).cloned()));
     (verdicts, stored.collect())
 }
 
-fn log_end(raw: &mut Raw, index: i32) -> i64 {
-    raw.fetch(TOPIC, index, 0).unwrap().high_watermark
+fn create(bootstrap: &str, place: &Place) {
+    let mut raw = Raw::connect(bootstrap).unwrap();
+    let configs = place.config.iter().map(|(name, value)| CreatableTopicConfig {
+        name: (*name).into(),
+        value: Some((*value).into()),
+        ..Default::default()
+    });
+    let topic = CreatableTopic {
+        name: place.topic.into(),
+        num_partitions: PARTITIONS,
+        replication_factor: 1,
+        configs: configs.collect(),
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 10_000, ..Default::default() };
+    assert_eq!(raw.call(&request, 5).unwrap().topics[0].error_code, ErrorCode::NONE);
+    // Real Kafka answers before every partition has its leader.
+    let started = Instant::now();
+    while (0..PARTITIONS).any(|index| !raw.fetch(place.topic, index, 0).unwrap().error_code.is_none()) {
+        assert!(started.elapsed() < Duration::from_secs(30), "{} has no leaders", place.topic);
+    }
 }
 
-/// The batches of a partition by their base offsets; these and the leader epochs made zero.
-fn log(raw: &mut Raw, index: i32) -> BTreeMap<i64, Bytes> {
+fn log_end(raw: &mut Raw, topic: &str, index: i32) -> i64 {
+    raw.fetch(topic, index, 0).unwrap().high_watermark
+}
+
+/// The batches of a partition by their base offsets; these and the leader epochs made zero, and the time of the append
+/// with the checksum over it.
+fn log(raw: &mut Raw, topic: &str, index: i32, is_stamped: bool) -> BTreeMap<i64, Bytes> {
     let (mut log, mut next) = (BTreeMap::new(), 0);
-    let end = log_end(raw, index);
+    let end = log_end(raw, topic, index);
     while next < end {
-        let data = raw.fetch(TOPIC, index, next).unwrap();
+        let data = raw.fetch(topic, index, next).unwrap();
         let mut rest = data.records.unwrap();
         let before = next;
         while rest.len() > 61 {
@@ -145,6 +197,10 @@ fn log(raw: &mut Raw, index: i32) -> BTreeMap<i64, Bytes> {
             let mut bytes = batch.to_vec();
             bytes[..8].fill(0);
             bytes[12..16].fill(0);
+            if is_stamped {
+                bytes[17..21].fill(0);
+                bytes[35..43].fill(0);
+            }
             log.insert(base, bytes.into());
         }
         assert!(next > before, "partition {index} cannot be read on from {before}");
@@ -174,27 +230,80 @@ fn changed_batches_are_taken_or_refused_as_kafka_does() {
     let number = |name: &str, default: u64| {
         std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
     };
-    let Some(kafka) = real::kafka() else { return };
     let seed = number("MILENA_SEED", 10);
-    let cases = cases::all(seed, number("MILENA_MUTANTS", 1500) as usize);
-    let embedded = Embedded::start(1);
+    compare(&PLAIN, &cases::all(seed, number("MILENA_MUTANTS", 1500) as usize));
+}
+
+#[test]
+fn topics_that_judge_time_otherwise_take_or_refuse_as_kafka_does() {
+    for place in [STAMPED, RECENT] {
+        let mut cases = cases::all(11, 300);
+        // What a record's and a header's fields do to time is the same for all codecs but two.
+        cases.retain(|case| matches!(case.draft.codec, Compression::None | Compression::Lz4));
+        for case in cases.iter_mut().step_by(2) {
+            // Half of them are of now, far from the limits of an hour.
+            case.draft.base_timestamp = now_ms() - 60_000;
+        }
+        compare(&place, &cases);
+    }
+}
+
+#[test]
+fn records_without_a_key_are_refused_in_compacted_topics_as_kafka_does() {
+    let mut cases = cases::all(12, 300);
+    cases.retain(|case| matches!(case.draft.codec, Compression::None | Compression::Zstd));
+    for case in cases.iter_mut().step_by(2) {
+        for record in &mut case.draft.records {
+            record.key = Part::of(b"key");
+        }
+    }
+    compare(&COMPACTED, &cases);
+}
+
+/// A broker with a topic whose config it refuses today, and took before.
+fn embedded_with_old_topic(place: &Place, dir: &Path) -> Embedded {
+    let embedded = Embedded::build(Broker::builder().data_dir(dir));
+    create(embedded.bootstrap(), &Place { config: None, ..*place });
+    drop(embedded);
+    let catalog = dir.join("milena.catalog");
+    let text = std::fs::read_to_string(&catalog).unwrap();
+    let line = text.lines().find(|line| line.starts_with("topic ")).unwrap();
+    let (name, value) = place.config.unwrap();
+    std::fs::write(&catalog, text.replace(line, &format!("{line}\nconfig {name} {value}"))).unwrap();
+    Embedded::build(Broker::builder().data_dir(dir))
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+fn compare(place: &Place, cases: &[Case]) {
+    let Some(kafka) = real::kafka() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    create(&kafka.bootstrap(), place);
+    let embedded = if place.config == COMPACTED.config {
+        embedded_with_old_topic(place, dir.path())
+    } else {
+        let embedded = Embedded::start(1);
+        create(embedded.bootstrap(), place);
+        embedded
+    };
     let ((expected, kafkas), (answered, ours)) =
-        (judge(&kafka.bootstrap(), &cases), judge(embedded.bootstrap(), &cases));
+        (judge(&kafka.bootstrap(), place, cases), judge(embedded.bootstrap(), place, cases));
     let mut failures = Vec::new();
     let mut meant: BTreeMap<&str, usize> = BTreeMap::new();
     for (at, case) in cases.iter().enumerate() {
         let (kafka, our) = (&expected[at], &answered[at]);
         if let Some(batch) = &ours[at]
+            && place.config != STAMPED.config
             && let Err(error) = is_readable(batch)
         {
             failures.push(format!("{}: taken, and cannot be read: {error}", case.what));
         }
         if kafka == our {
             if kafkas[at] != ours[at] {
-                failures.push(format!(
-                    "{}: in Kafka's log {:02x?}, in ours {:02x?}",
-                    case.what, kafkas[at], ours[at]
-                ));
+                let (kafka, our) = (&kafkas[at], &ours[at]);
+                failures.push(format!("{}: in Kafka's log {kafka:02x?}, in ours {our:02x?}", case.what));
             }
             continue;
         }
@@ -209,12 +318,7 @@ fn changed_batches_are_taken_or_refused_as_kafka_does() {
         }
     }
     let taken = expected.iter().filter(|verdict| verdict.code.is_none()).count();
-    println!("{} batches, {taken} taken by Kafka; meant to differ: {meant:#?}", cases.len());
-    assert!(
-        failures.is_empty(),
-        "seed {seed}: {} of {} batches\n{}",
-        failures.len(),
-        cases.len(),
-        failures.join("\n")
-    );
+    println!("{}: {} batches, {taken} taken by Kafka; meant to differ: {meant:#?}", place.topic, cases.len());
+    let (count, all) = (failures.len(), cases.len());
+    assert!(failures.is_empty(), "{}: {count} of {all} batches\n{}", place.topic, failures.join("\n"));
 }

@@ -18,6 +18,9 @@ use crate::machine::Refused;
 use crate::partition::Appended;
 use crate::topic::Topic;
 
+/// All replicas in sync have the batch.
+const ACKS_ALL: i16 = -1;
+
 /// The first version with a place for who leads instead.
 const LEADERS_FROM: i16 = 10;
 
@@ -64,7 +67,7 @@ fn answer(call: &Call<'_>, request: &ProduceRequest) -> Vec<TopicProduceResponse
         Some(Ok(_)) if !(-1..=1).contains(&request.acks) => {
             failed(data.index, ErrorCode::INVALID_REQUIRED_ACKS, None)
         }
-        Some(Ok(found)) => append(call, &found, data, &mut checker),
+        Some(Ok(found)) => append(call, &found, data, request.acks, &mut checker),
         Some(Err(rejected)) => refused_batch(data.index, rejected, -1),
         None => failed(data.index, ErrorCode::UNKNOWN_SERVER_ERROR, None),
     })
@@ -119,6 +122,7 @@ fn append(
     call: &Call<'_>,
     found: &Found<'_>,
     data: &PartitionProduceData,
+    acks: i16,
     checker: &mut Checker<'_>,
 ) -> PartitionProduceResponse {
     let topic = &found.topic;
@@ -127,9 +131,16 @@ fn append(
     };
     let now_ms = call.now.unix_ms;
     let append_time = topic.rules.stamps_append_time.then_some(now_ms);
-    let is_led = partition.lock().check_leader(call.envelope.node, None);
+    let (is_led, is_replicated) = {
+        let state = partition.lock();
+        let is_led = state.check_leader(call.envelope.node, None).is_ok();
+        (is_led, acks != ACKS_ALL || state.has_in_sync(topic.rules.insync_min))
+    };
+    if is_led && !is_replicated {
+        return refused_batch(data.index, check::too_few_replicas(), partition.lock().log_start());
+    }
     // Looking at the batch is the expensive part, and needs no lock.
-    let batch = match is_led.is_ok().then(|| checker.check(found.batch, &topic.rules.of_batches(now_ms))) {
+    let batch = match is_led.then(|| checker.check(found.batch, &topic.rules.of_batches(now_ms))) {
         Some(Err(rejected)) => return refused_batch(data.index, rejected, partition.lock().log_start()),
         Some(Ok(batch)) => Some(batch),
         None => None,

@@ -41,6 +41,8 @@ pub(crate) struct Checked<'a> {
 pub(crate) struct Rules {
     /// `max.message.bytes`.
     pub(crate) batch_bytes_max: usize,
+    /// `max.decompressed.message.bytes`.
+    pub(crate) record_bytes_max: usize,
     /// `segment.bytes`.
     pub(crate) segment_bytes: u64,
     pub(crate) now_ms: i64,
@@ -86,6 +88,14 @@ impl Rejected {
 /// The refusal of a request with a transactional id.
 pub(crate) fn transactions_unsupported() -> Rejected {
     of_request(rejected(ErrorCode::INVALID_TXN_STATE, "transactions are not supported by this broker yet"))
+}
+
+/// The refusal of a batch that all replicas in sync shall have (acks=all) when they are fewer than `min.insync.replicas`.
+pub(crate) fn too_few_replicas() -> Rejected {
+    of_log(rejected(
+        ErrorCode::NOT_ENOUGH_REPLICAS,
+        "fewer replicas are in sync than min.insync.replicas asks for",
+    ))
 }
 
 /// One batch in a request, found and not looked at.
@@ -286,6 +296,7 @@ fn look(
         base_timestamp: header.base_timestamp,
         append_time: is_stamped.then_some(header.max_timestamp),
         is_compressed: opened.is_some(),
+        record_bytes_max: rules.record_bytes_max,
     };
     let mut errors = RecordErrors::default();
     let walked = walk(records, frame, |index, seen| {

@@ -41,6 +41,8 @@ pub(super) struct Frame {
     /// Every record's timestamp, when the batch says that the broker set it.
     pub(super) append_time: Option<i64>,
     pub(super) is_compressed: bool,
+    /// The most that a record of a compressed batch may have.
+    pub(super) record_bytes_max: usize,
 }
 
 /// Walks over `count` records and shows each of them. Answers what comes after them, too.
@@ -90,8 +92,8 @@ impl Cursor<'_> {
         if length > before && !frame.is_compressed {
             return Err(Flaw::Ended);
         }
-        if length > LENGTH_MAX {
-            return Err(Flaw::Invalid("a record's length is more than Kafka could hold"));
+        if frame.is_compressed && length > frame.record_bytes_max {
+            return Err(Flaw::Invalid("a record is larger than max.decompressed.message.bytes allows"));
         }
         let record = self.fields()?;
         if before - self.rest.len() != length {
@@ -146,9 +148,6 @@ impl Cursor<'_> {
     }
 }
 
-/// `max.decompressed.message.bytes`, as it is when nobody sets it.
-const LENGTH_MAX: usize = i32::MAX as usize - 8;
-
 #[cold]
 fn flaw(error: VarintError) -> Flaw {
     match error {
@@ -172,7 +171,13 @@ mod tests {
         builder.seal().into_bytes()[HEADER_BYTES..].to_vec()
     }
 
-    const FRAME: Frame = Frame { count: 2, base_timestamp: 5, append_time: None, is_compressed: false };
+    const FRAME: Frame = Frame {
+        count: 2,
+        base_timestamp: 5,
+        append_time: None,
+        is_compressed: false,
+        record_bytes_max: 1000,
+    };
 
     #[test]
     fn sound_records_show_what_is_looked_at() {

@@ -239,3 +239,20 @@ async fn a_topic_made_again_after_a_clean_stop_owes_nothing_to_the_old_one() {
     let run = Run(builder().machine().expect("a shorter log is no damage"));
     assert_eq!(run.fetch(0, 0).high_watermark, 1);
 }
+
+#[test]
+fn a_topic_that_was_made_compacted_wants_keys() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let run = Run::start(dir.path());
+    run.metadata("t");
+    assert_eq!(run.produce(0, 0), (ErrorCode::NONE, 0));
+    drop(run);
+    // The broker took this config once, and refuses it now.
+    let catalog = dir.path().join("milena.catalog");
+    let text = fs::read_to_string(&catalog).expect("readable");
+    let line = text.lines().find(|line| line.starts_with("topic t ")).expect("the topic");
+    let text = text.replace(line, &format!("{line}\nconfig cleanup.policy compact,delete"));
+    fs::write(&catalog, text).expect("writable");
+    let run = Run::start(dir.path());
+    assert_eq!(run.produce(0, 1), (ErrorCode::INVALID_RECORD, -1), "the record has no key");
+}

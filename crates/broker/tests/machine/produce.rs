@@ -265,6 +265,18 @@ fn what_is_inside_a_compressed_batch_is_looked_at() {
 }
 
 #[test]
+fn a_record_of_a_compressed_batch_has_a_limit() {
+    let rig = Rig::new(1);
+    rig.create("t", 1, &[("max.decompressed.message.bytes", "100")]);
+    for (value, code) in [("x".repeat(90), ErrorCode::NONE), ("x".repeat(100), ErrorCode::INVALID_RECORD)] {
+        let plain = batch(&[&value], None);
+        let zstd = compressed(Compression::Zstd, &plain[61..], 1);
+        assert_eq!(rig.produce("t", 0, zstd).error_code, code);
+        assert_eq!(rig.produce("t", 0, plain).error_code, ErrorCode::NONE, "it is of compressed batches");
+    }
+}
+
+#[test]
 fn lz4_frames_that_java_cannot_read_are_refused() {
     let rig = Rig::new(1);
     rig.create("t", 1, &[]);

@@ -229,7 +229,7 @@ fn a_request_creates_some_topics_by_naming_them_and_the_next_one_more() {
 #[test]
 fn configs_say_where_they_come_from() {
     let rig = Rig::with(Broker::builder().batch_bytes_max(5000));
-    rig.create("t", 1, &[("retention.ms", "1000")]);
+    rig.create("t", 1, &[("min.insync.replicas", "3")]);
     let describe = |resource_type, name: &str, keys: &[&str]| {
         let resource = DescribeConfigsResource {
             resource_type,
@@ -244,7 +244,7 @@ fn configs_say_where_they_come_from() {
         };
         rig.ask(1, 4, &request).results.remove(0)
     };
-    let result = describe(2, "t", &["retention.ms", "max.message.bytes", "segment.ms"]);
+    let result = describe(2, "t", &["min.insync.replicas", "max.message.bytes", "segment.ms"]);
     let found: Vec<_> = result
         .configs
         .iter()
@@ -254,7 +254,7 @@ fn configs_say_where_they_come_from() {
         found,
         [
             ("max.message.bytes", Some("5000"), 4),
-            ("retention.ms", Some("1000"), 1),
+            ("min.insync.replicas", Some("3"), 1),
             ("segment.ms", Some("604800000"), 5),
         ]
     );

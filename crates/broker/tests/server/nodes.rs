@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use milena_broker::Broker;
 use milena_messages::ErrorCode;
+use milena_messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use milena_messages::fetch::FetchRequest;
 use milena_messages::metadata::MetadataRequest;
+use milena_messages::produce::ProduceRequest;
 
 use crate::client::{Client, FETCH, PATIENCE, PRODUCE, batch, eventually, fetch, outcome, produce, start};
 
@@ -33,6 +35,42 @@ async fn when_a_node_stops_another_replica_leads_and_nothing_is_lost() {
     assert_eq!(outcome(&answer).0, ErrorCode::NOT_LEADER_OR_FOLLOWER, "it came back as a follower");
     cluster.move_leader("t", 0, leader).expect("moved");
     assert_eq!(client.produce("t", 0, b"back").await, 2);
+}
+
+#[tokio::test]
+async fn with_too_few_replicas_in_sync_only_acks_all_is_refused() {
+    let cluster = start(Broker::builder().nodes(2).default_replication(2)).await;
+    let leader = cluster.addresses().keys().next().copied().expect("a node");
+    let mut client = Client::connect(cluster.addresses()[&leader]).await;
+    let config = CreatableTopicConfig {
+        name: "min.insync.replicas".into(),
+        value: Some("2".into()),
+        ..Default::default()
+    };
+    let topic = CreatableTopic {
+        name: "t".into(),
+        num_partitions: 1,
+        replication_factor: 2,
+        configs: vec![config],
+        ..Default::default()
+    };
+    let created = client.ask(7, &CreateTopicsRequest { topics: vec![topic], ..Default::default() }).await;
+    assert_eq!(created.topics[0].error_code, ErrorCode::NONE);
+    if cluster.leader("t", 0) != Some(leader) {
+        cluster.move_leader("t", 0, leader).expect("moved");
+    }
+    let all = produce("t", 0, batch(b"x"));
+    let one = ProduceRequest { acks: 1, ..all.clone() };
+    let outcomes = async |client: &mut Client| {
+        let all = client.ask(PRODUCE, &all).await;
+        [outcome(&all).0, outcome(&client.ask(PRODUCE, &one).await).0]
+    };
+    assert_eq!(outcomes(&mut client).await, [ErrorCode::NONE; 2]);
+    let other = *cluster.addresses().keys().find(|node| **node != leader).expect("two nodes");
+    cluster.stop_node(other).await.expect("stopped");
+    assert_eq!(outcomes(&mut client).await, [ErrorCode::NOT_ENOUGH_REPLICAS, ErrorCode::NONE]);
+    cluster.start_node(other).await.expect("started");
+    assert_eq!(outcomes(&mut client).await, [ErrorCode::NONE; 2]);
 }
 
 #[tokio::test]

@@ -356,7 +356,7 @@ async fn admin_makes_describes_and_deletes() {
     let (_cluster, client) = start(3, &[]).await;
     let admin = client.admin();
     admin
-        .create_topic(NewTopic::new("a").partitions(4).replication(3).config("retention.ms", "1000"))
+        .create_topic(NewTopic::new("a").partitions(4).replication(3).config("max.message.bytes", "1000"))
         .await
         .expect("made");
     let again = admin.create_topic(NewTopic::new("a").partitions(4)).await.expect_err("there already");
@@ -369,8 +369,8 @@ async fn admin_makes_describes_and_deletes() {
     assert!(brokers.contains(&admin.group_coordinator("g").await.expect("found")));
     assert!(brokers.contains(&admin.transaction_coordinator("x").await.expect("found")));
     let configs = admin.describe_configs(&ConfigResource::Topic("a".into())).await.expect("described");
-    let retention = configs.iter().find(|entry| entry.name == "retention.ms").expect("there");
-    assert_eq!((retention.value.as_deref(), retention.is_default), (Some("1000"), false));
+    let size = configs.iter().find(|entry| entry.name == "max.message.bytes").expect("there");
+    assert_eq!((size.value.as_deref(), size.is_default), (Some("1000"), false));
 
     producer(&client).await.send(Record::to("a").partition(3).value("v")).await.expect("written");
     let ends = admin.list_offsets([("a", 3), ("a", 0)], OffsetAt::Latest).await.expect("listed");
