@@ -1,5 +1,6 @@
 //! The handle everything else comes from.
 
+use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +10,7 @@ use milena_core::backoff::Backoff;
 use milena_core::metadata::{LeaderHint, Snapshot};
 use milena_core::{Failure, Notice, Rng};
 use milena_wire::Str;
-use milena_wire::pool::{BufferPool, Pool};
+use milena_wire::pool::{BufferPool, Pool, PoolStats};
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use crate::ask::address_of;
@@ -18,6 +19,7 @@ use crate::clock::Clock;
 use crate::connect::{Connect, Connector, Tcp};
 use crate::connection::{LinkSettings, Links};
 use crate::control::{Control, Event};
+use crate::runtime::Runtime;
 use crate::settings::{ClientSettings, Properties, Settings};
 use crate::topics::Concerns;
 use crate::{Address, Admin, ConsumerBuilder, Error, ProducerBuilder};
@@ -42,6 +44,7 @@ pub struct Client(pub(crate) Arc<Shared>);
 /// What a client, its producers and its consumers share.
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
+    pub(crate) runtime: Runtime,
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
     pub(crate) link_settings: LinkSettings,
@@ -67,11 +70,32 @@ pub struct ClientBuilder {
 /// Things the control task has not looked at yet. Who finds it full waits, or tells it the same again soon.
 const EVENTS: usize = 1024;
 
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of_client = &self.0.settings.client;
+        f.debug_struct("Client")
+            .field("bootstrap", &of_client.bootstrap)
+            .field("client_id", &of_client.client_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of_client = &self.settings.client;
+        f.debug_struct("ClientBuilder")
+            .field("bootstrap", &of_client.bootstrap)
+            .field("client_id", &of_client.client_id)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Client {
     /// Connects to the cluster that one of `bootstrap` (`host:port,host:port`) belongs to, with default settings.
     ///
     /// # Errors
-    /// When none of them answers as a Kafka broker does: the error says for each why.
+    /// When none of them answers as a Kafka broker does: the error says for each why. When the caller is on no tokio
+    /// runtime.
     ///
     /// # Cancel safety
     /// Dropping the future drops the connection; nothing is left behind.
@@ -158,7 +182,7 @@ impl Client {
     }
 
     /// What is in use of the buffers.
-    pub fn pool_stats(&self) -> milena_wire::pool::PoolStats {
+    pub fn pool_stats(&self) -> PoolStats {
         self.0.pool.stats()
     }
 
@@ -279,7 +303,8 @@ impl ClientBuilder {
     /// Connects.
     ///
     /// # Errors
-    /// When a setting is wrong, or no bootstrap server answers as a Kafka broker does.
+    /// When a setting is wrong, no bootstrap server answers as a Kafka broker does, or the caller is on no tokio
+    /// runtime.
     ///
     /// # Cancel safety
     /// Dropping the future drops the connection; nothing is left behind.
@@ -287,6 +312,7 @@ impl ClientBuilder {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
         }
+        let runtime = Runtime::current().map_err(|failure| Error::harmless("connecting", failure))?;
         let mut settings = self.settings;
         settings.fit()?;
         if let Some(ignored) = settings.ignored() {
@@ -318,11 +344,12 @@ impl ClientBuilder {
         let (events, inbox) = mpsc::channel(EVENTS);
         // As many as there are users of topics, twice.
         let (concerns, concerned) = mpsc::unbounded_channel();
-        tokio::spawn(control.run(publish, inbox, concerned));
+        runtime.spawn(control.run(publish, inbox, concerned));
         let half = of_client.memory_bytes_max / 2;
         Ok(Client(Arc::new(Shared {
             produce_budget: Budget::new(settings.producer.memory_bytes_max.unwrap_or(half)),
             fetch_budget: Budget::new(settings.consumer.memory_bytes_max.unwrap_or(half)),
+            runtime,
             clock,
             pool: self.pool,
             link_settings,

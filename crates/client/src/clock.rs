@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use milena_core::Instant;
+pub(crate) use milena_core::millis_since_epoch;
 
 /// tokio's clock, so that tests may pause it.
 #[derive(Debug, Clone, Copy)]
@@ -95,18 +96,6 @@ fn ask_the_system() -> i64 {
     millis_since_epoch(now)
 }
 
-/// Milliseconds since the epoch, negative before it.
-pub(crate) fn millis_since_epoch(at: SystemTime) -> i64 {
-    let millis = |duration: Duration| {
-        let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        seconds.saturating_mul(1000).saturating_add(i64::from(duration.subsec_millis()))
-    };
-    match at.duration_since(UNIX_EPOCH) {
-        Ok(since) => millis(since),
-        Err(before) => -millis(before.duration()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,11 +120,5 @@ mod tests {
         assert_eq!(reading.after(0), 5999);
         assert_eq!(reading.after(599_999), 5999);
         assert_eq!(reading.after(600_000), 6000);
-    }
-
-    #[test]
-    fn times_before_the_epoch_are_negative() {
-        assert_eq!(millis_since_epoch(UNIX_EPOCH - Duration::from_millis(5)), -5);
-        assert_eq!(millis_since_epoch(UNIX_EPOCH + Duration::from_millis(5)), 5);
     }
 }

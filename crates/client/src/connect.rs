@@ -14,13 +14,13 @@ use tokio::net::{TcpStream, lookup_host};
 
 use crate::Address;
 
-/// A connection to a broker: anything that reads and writes bytes.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// What carries bytes to a broker and back: a socket, or anything else that reads and writes.
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
 /// What [`Connect::connect`] returns.
-pub type Connecting = Pin<Box<dyn Future<Output = Result<Box<dyn Stream>, ConnectError>> + Send>>;
+pub type Connecting = Pin<Box<dyn Future<Output = Result<Box<dyn Transport>, ConnectError>> + Send>>;
 
 /// What [`Connect::resolve`] returns.
 pub type Resolving = Pin<Box<dyn Future<Output = Result<Vec<SocketAddr>, ConnectError>> + Send>>;
@@ -127,7 +127,7 @@ impl Connect for Tcp {
             };
             // Batching is ours; Nagle's would only add its delay to it.
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn Stream>)
+            Ok(Box::new(stream) as Box<dyn Transport>)
         })
     }
 }

@@ -3,18 +3,35 @@
 use std::fmt;
 use std::sync::Arc;
 
+pub use milena_core::ErrorKind;
 use milena_core::Failure;
 pub use milena_core::failure::Fault;
+pub use milena_messages::ErrorCode;
 
-/// Anything that can go wrong, with questions instead of variants.
+/// Anything that can go wrong, with questions instead of variants: its [kind](Self::kind) to branch on, whose
+/// [fault](Self::fault) it is, whether something [may have been written](Self::maybe_written).
+///
+/// Its text is one sentence that names the cause, and it is complete: there is no [source](std::error::Error::source)
+/// that would repeat it.
 ///
 /// ```
-/// # async fn example(producer: milena::Producer) -> Result<(), milena::Error> {
-/// use milena::Record;
-/// match producer.send(Record::to("orders").value("created")).await {
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = milena_broker::Broker::builder().start().await?;
+/// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+/// # let producer = client.producer().build().await?;
+/// use milena::{ErrorCode, ErrorKind, Record};
+///
+/// match producer.send(Record::to("ordesr").value("created")).await {
 ///     Ok(receipt) => println!("written to partition {}", receipt.partition()),
 ///     Err(error) if error.maybe_written() => eprintln!("look before sending again: {error}"),
-///     Err(error) => return Err(error),
+///     Err(error) => match error.kind() {
+///         ErrorKind::Timeout | ErrorKind::Network | ErrorKind::Unavailable => eprintln!("try again later: {error}"),
+///         ErrorKind::UnknownTopic => {
+///             assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+///             eprintln!("{error}");
+///         }
+///         _ => return Err(error.into()),
+///     },
 /// }
 /// # Ok(())
 /// # }
@@ -65,12 +82,18 @@ impl Error {
         Self(Arc::new(Inner { doing: doing.into(), failure, maybe_written, is_of_another_record }))
     }
 
+    pub(crate) fn failure(&self) -> &Failure {
+        &self.0.failure
+    }
+
+    /// What we did, without what came of it.
     pub(crate) fn doing(&self) -> &str {
         &self.0.doing
     }
 
-    pub(crate) fn failure(&self) -> &Failure {
-        &self.0.failure
+    /// What kind of error it is: what a program branches on.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.failure.kind()
     }
 
     /// Whether the same may succeed when it is tried again later.
@@ -104,14 +127,14 @@ impl Error {
         self.0.is_of_another_record
     }
 
-    /// Kafka's error code, when a broker's answer was the cause; zero is never one.
-    pub fn code(&self) -> Option<i16> {
-        self.0.failure.code().map(milena_messages::ErrorCode::as_i16)
+    /// Kafka's error code, when a broker's answer was the cause; [`ErrorCode::NONE`] is never one.
+    pub fn code(&self) -> Option<ErrorCode> {
+        self.0.failure.code()
     }
 
     /// Kafka's name of the [`code`](Self::code).
     pub fn code_name(&self) -> Option<&'static str> {
-        self.0.failure.code().map(milena_messages::ErrorCode::name)
+        self.code().map(ErrorCode::name)
     }
 
     /// Whose fault it is.
@@ -140,8 +163,35 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0.failure)
+/// The text names the cause already. As a source as well, reports that follow the chain would print it twice.
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// As anyhow's `{:#}` and its Debug form do: the error, then each source.
+    fn report(error: &Error) -> String {
+        let mut said = vec![error.to_string()];
+        let mut source = error.source();
+        while let Some(error) = source {
+            said.push(error.to_string());
+            source = error.source();
+        }
+        said.join(": ")
+    }
+
+    #[test]
+    fn a_report_names_each_cause_once() {
+        let lost = Failure::Lost { peer: "b:1".into(), reason: "the broker hung up".into(), sent: true };
+        let undelivered =
+            Failure::Undelivered { after: Duration::from_secs(5), last: Some(Box::new(lost.clone())) };
+        for failure in [lost, undelivered] {
+            let report = report(&Error::new("writing to topic \"t\"", failure));
+            assert_eq!(report.matches("the broker hung up").count(), 1, "{report}");
+        }
     }
 }

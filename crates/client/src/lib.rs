@@ -25,6 +25,15 @@
 //! # }
 //! ```
 //!
+//! # Runtime
+//!
+//! A client lives on the [tokio](https://docs.rs/tokio) runtime it was connected on: its connections and timers are
+//! there, so it needs one with time and I/O enabled (`enable_all`), and connecting outside of any is an error. What the
+//! client, its producers and its consumers return can be awaited anywhere, on another executor too, as long as that
+//! runtime runs. When it ends, whoever waits is told so ([`ErrorKind::Closed`]).
+//!
+//! # Overview
+//!
 //! - A [`Client`] knows the cluster. [`Producer`]s, [`Consumer`]s and [`Admin`] come from it and share it.
 //! - Everything has a deadline, every future may be dropped, and every [`Error`] says whether something may have been
 //!   written.
@@ -46,6 +55,7 @@ mod control;
 mod error;
 mod producer;
 mod record;
+mod runtime;
 mod settings;
 mod topics;
 
@@ -55,11 +65,14 @@ pub use admin::{
     PartitionDescription, TopicDescription,
 };
 pub use client::{Client, ClientBuilder};
-pub use connect::{Connect, ConnectError, Connecting, Obstacle, Resolving, Stream, Tcp};
-pub use consumer::{Batch, Consumer, ConsumerBuilder, PartitionConsumer, Position, RecordViews};
-pub use error::{Error, Fault};
+pub use connect::{Connect, ConnectError, Connecting, Obstacle, Resolving, Tcp, Transport};
+pub use consumer::{
+    Batch, Consumer, ConsumerBuilder, ConsumerHandle, PartitionConsumer, Position, RecordViews,
+};
+pub use error::{Error, ErrorCode, ErrorKind, Fault};
+pub use milena_wire::pool::{BufferPool, PoolStats};
 pub use producer::{Delivery, Producer, ProducerBuilder, Receipt};
-pub use record::{Header, OwnedRecord, Record, RecordView};
+pub use record::{Bytes, Header, OwnedRecord, Record, RecordView};
 pub use settings::{
     Acks, ClientSettings, Compression, ConsumerSettings, Isolation, ProducerSettings, Properties, Reset,
     SETTINGS, SettingDoc, Unit,

@@ -1,19 +1,28 @@
 //! Records: as the caller hands them in (borrowed), as a batch shows them (borrowed), and copied out (owned).
 
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use milena_wire::batch::Header;
 
+use crate::Batch;
 use crate::clock::{millis_since_epoch, time_of_day_ms};
 
-/// A record to be produced. It borrows everything: what is sent is encoded before the call returns.
+/// A record to be produced. It borrows everything: what is sent is encoded before the call returns, so a temporary lives
+/// long enough. A record that owns its parts is an [`OwnedRecord`].
 ///
 /// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = milena_broker::Broker::builder().start().await?;
+/// # cluster.create_topic("orders", 2)?;
+/// # let producer = milena::Client::connect(cluster.bootstrap()).await?.producer().build().await?;
 /// use milena::Record;
 ///
 /// let order = vec![1, 2, 3];
-/// let record = Record::to("orders").key("42").value(&order).header("trace", "7f");
-/// # let _ = record;
+/// producer.send(Record::to("orders").key("42").value(&order).header("trace", "7f")).await?;
+/// producer.send(Record::to("orders").value(&format!("order {}", 43))).await?;
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "a record does nothing until a producer takes it"]
@@ -28,6 +37,27 @@ pub struct Record<'a> {
 
 // Records are moved when they are built, handed over and kept; what is larger than this is moved by a call.
 const _: () = assert!(size_of::<Record<'_>>() <= 128);
+
+/// Bytes that a [`Record`] borrows: a reference to anything that is bytes, such as `&str`, `&String`, `&[u8]`, `&Vec<u8>`.
+///
+/// A record does not own what it is made of: two owned parts would make it larger by a sixth and give it something to
+/// drop, and every record is moved a few times.
+#[diagnostic::on_unimplemented(
+    message = "a record borrows its bytes, and `{Self}` is no reference to bytes",
+    label = "borrow it: put `&` in front",
+    note = "what is sent is encoded before the call returns, so a temporary lives long enough: `.value(&format!(\"..\"))`"
+)]
+pub trait Bytes<'a> {
+    /// The bytes.
+    fn bytes(self) -> &'a [u8];
+}
+
+impl<'a, T: AsRef<[u8]> + ?Sized> Bytes<'a> for &'a T {
+    #[inline]
+    fn bytes(self) -> &'a [u8] {
+        self.as_ref()
+    }
+}
 
 /// A record's headers on the way in: one in place, many in a vector, or a slice the caller has anyway.
 #[derive(Debug, Clone)]
@@ -57,9 +87,15 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// Sets the topic.
+    pub fn topic(mut self, topic: &'a str) -> Self {
+        self.topic = topic;
+        self
+    }
+
     /// Sets the key. Records of equal keys go to the same partition, the one that Java's client would choose.
-    pub fn key<K: AsRef<[u8]> + ?Sized>(self, key: &'a K) -> Self {
-        self.key_or_null(Some(key.as_ref()))
+    pub fn key(self, key: impl Bytes<'a>) -> Self {
+        self.key_or_null(Some(key.bytes()))
     }
 
     /// Sets the key, or none.
@@ -69,8 +105,8 @@ impl<'a> Record<'a> {
     }
 
     /// Sets the value.
-    pub fn value<V: AsRef<[u8]> + ?Sized>(self, value: &'a V) -> Self {
-        self.value_or_null(Some(value.as_ref()))
+    pub fn value(self, value: impl Bytes<'a>) -> Self {
+        self.value_or_null(Some(value.bytes()))
     }
 
     /// Sets the value, or none: a tombstone, which is another thing than an empty value.
@@ -81,13 +117,16 @@ impl<'a> Record<'a> {
 
     /// Adds a header. Names may repeat; the order is kept. From the second on they are kept in a vector; given as a
     /// slice, to [`headers`](Self::headers), any number costs no allocation.
-    pub fn header<V: AsRef<[u8]> + ?Sized>(self, name: &'a str, value: &'a V) -> Self {
-        self.header_or_null(name, Some(value.as_ref()))
+    pub fn header(self, name: &'a str, value: impl Bytes<'a>) -> Self {
+        self.header_or_null(name, Some(value.bytes()))
     }
 
     /// Adds a header whose value may be null, which is another thing than empty.
-    pub fn header_or_null(mut self, name: &'a str, value: Option<&'a [u8]>) -> Self {
-        let header = Header::new(name, value);
+    pub fn header_or_null(self, name: &'a str, value: Option<&'a [u8]>) -> Self {
+        self.with_header(Header::new(name, value))
+    }
+
+    fn with_header(mut self, header: Header<'a>) -> Self {
         match &mut self.headers {
             Headers::None => self.headers = Headers::One(header),
             Headers::Many(headers) => headers.push(header),
@@ -155,22 +194,35 @@ impl<'a> Record<'a> {
     }
 }
 
-/// A consumed record, borrowed from its [`Batch`](crate::Batch).
-#[derive(Debug, Clone)]
-pub struct RecordView<'a>(pub(crate) milena_wire::batch::Record<'a>);
+/// A consumed record, borrowed from its [`Batch`].
+#[derive(Clone)]
+pub struct RecordView<'a> {
+    pub(crate) record: milena_wire::batch::Record<'a>,
+    pub(crate) batch: &'a Batch,
+}
 
 impl<'a> RecordView<'a> {
+    /// Its topic.
+    pub fn topic(&self) -> &'a str {
+        self.batch.topic()
+    }
+
+    /// Its partition.
+    pub fn partition(&self) -> i32 {
+        self.batch.partition()
+    }
+
     /// Its offset in the partition.
     #[inline]
     pub fn offset(&self) -> i64 {
-        self.0.offset
+        self.record.offset
     }
 
     /// Its timestamp in milliseconds since the epoch; none when it has none, which Kafka writes as -1. The topic says
     /// whether it is the producer's time or the time of the append. Some clients write other negative ones.
     #[inline]
     pub fn timestamp_ms(&self) -> Option<i64> {
-        (self.0.timestamp != NO_TIMESTAMP).then_some(self.0.timestamp)
+        (self.record.timestamp != NO_TIMESTAMP).then_some(self.record.timestamp)
     }
 
     /// Its timestamp; none as well when it is further away than the system's clock reaches.
@@ -183,18 +235,18 @@ impl<'a> RecordView<'a> {
     /// The key; null and empty are different keys.
     #[inline]
     pub fn key(&self) -> Option<&'a [u8]> {
-        self.0.key
+        self.record.key
     }
 
     /// The value; null is a tombstone, empty is not.
     #[inline]
     pub fn value(&self) -> Option<&'a [u8]> {
-        self.0.value
+        self.record.value
     }
 
     /// The headers, in order, parsed while iterating. Ends at one that cannot be read.
     pub fn headers(&self) -> impl Iterator<Item = Header<'a>> + use<'a> {
-        self.0.headers().map_while(Result::ok)
+        self.record.headers().map_while(Result::ok)
     }
 
     /// The value of the first header of that name: null inside when the header has no value.
@@ -205,6 +257,8 @@ impl<'a> RecordView<'a> {
     /// A copy that keeps nothing of the batch alive.
     pub fn to_owned(&self) -> OwnedRecord {
         OwnedRecord {
+            topic: self.topic().to_owned(),
+            partition: self.partition(),
             offset: self.offset(),
             timestamp_ms: self.timestamp_ms(),
             key: self.key().map(<[u8]>::to_vec),
@@ -217,9 +271,44 @@ impl<'a> RecordView<'a> {
     }
 }
 
+impl fmt::Debug for RecordView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordView")
+            .field("topic", &self.topic())
+            .field("partition", &self.partition())
+            .field("record", &self.record)
+            .finish()
+    }
+}
+
 /// A record copied out of its batch.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = milena_broker::Broker::builder().start().await?;
+/// # cluster.create_topic("orders", 2)?;
+/// # cluster.create_topic("orders-again", 2)?;
+/// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+/// # let producer = client.producer().build().await?;
+/// # producer.send(milena::Record::to("orders").key("42").value("created")).await?;
+/// let mut kept = Vec::new();
+/// let mut consumer = client.consumer_direct().topic("orders").until_end().build().await?;
+/// while let Some(batch) = consumer.next().await? {
+///     kept.extend(batch.iter().map(|record| record.to_owned()));
+/// }
+/// for record in &kept {
+///     producer.send(record.as_record().topic("orders-again")).await?;
+/// }
+/// # assert_eq!(kept.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedRecord {
+    /// Its topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
     /// Its offset in the partition.
     pub offset: i64,
     /// Milliseconds since the epoch.
@@ -230,6 +319,28 @@ pub struct OwnedRecord {
     pub value: Option<Vec<u8>>,
     /// Names and values, in order. Names should be UTF-8, and brokers do not check.
     pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl OwnedRecord {
+    /// As a record to be produced to the same topic: its key, value, headers and timestamp. Key or producer choose the
+    /// partition; `.partition(record.partition)` keeps it. More than one header takes an allocation.
+    pub fn as_record(&self) -> Record<'_> {
+        let mut record = Record::to(&self.topic);
+        record.key = self.key.as_deref();
+        record.value = self.value.as_deref();
+        if let Some(timestamp_ms) = self.timestamp_ms {
+            record = record.timestamp_ms(timestamp_ms);
+        }
+        let headers = self.headers.iter();
+        headers
+            .fold(record, |record, (key, value)| record.with_header(Header { key, value: value.as_deref() }))
+    }
+}
+
+impl<'a> From<&'a OwnedRecord> for Record<'a> {
+    fn from(record: &'a OwnedRecord) -> Self {
+        record.as_record()
+    }
 }
 
 #[cfg(test)]

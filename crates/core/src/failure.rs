@@ -74,8 +74,24 @@ pub enum Failure {
     },
     /// The metadata knows no such topic or partition, or no leader for it.
     NoRoute(Arc<str>),
-    /// The client, producer or consumer was closed.
+    /// There was no room for a record in time.
+    NoRoom {
+        /// How long we waited.
+        after: Duration,
+    },
+    /// A record is larger than our own settings allow.
+    TooLarge(Arc<str>),
+    /// What the log holds cannot be read.
+    Unreadable {
+        /// What cannot be read: the record, or its whole batch.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
+    /// The tasks that drive the client are gone, and with them their runtime.
     Closed,
+    /// What was asked is over: said as a sentence, such as "the producer was closed".
+    Ended(&'static str),
 }
 
 /// What stands between us and a connection.
@@ -183,7 +199,7 @@ impl Failure {
         match self {
             Self::Answer { code, .. } => code.is_retriable(),
             Self::Unreachable { obstacle, .. } => !obstacle.is_final(),
-            Self::Lost { .. } | Self::TimedOut { .. } | Self::NoRoute(_) => true,
+            Self::Lost { .. } | Self::TimedOut { .. } | Self::NoRoute(_) | Self::NoRoom { .. } => true,
             Self::Undelivered { last, .. } => last.as_ref().is_none_or(|last| last.is_retriable()),
             _ => false,
         }
@@ -213,7 +229,7 @@ impl Failure {
                     | ErrorCode::UNSUPPORTED_SASL_MECHANISM
             )
         );
-        refused || self.is_fenced() || matches!(self, Self::Closed)
+        refused || self.is_fenced() || matches!(self, Self::Closed | Self::Ended(_))
     }
 
     /// Whether a transaction in which it happened can only be aborted: anything that is not an invitation to retry.
@@ -225,13 +241,14 @@ impl Failure {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Unreachable { obstacle, .. } => obstacle.fault(),
-            Self::Lost { .. } | Self::TimedOut { .. } => Fault::Network,
+            Self::Lost { .. } | Self::TimedOut { .. } | Self::NoRoom { .. } => Fault::Network,
             Self::Undelivered { last, .. } => last.as_ref().map_or(Fault::Network, |last| last.fault()),
             Self::Malformed { .. }
             | Self::NoCommonVersion { .. }
             | Self::SequenceLost { .. }
+            | Self::Unreadable { .. }
             | Self::NoRoute(_) => Fault::Broker,
-            Self::Caller(_) | Self::Closed => Fault::Caller,
+            Self::Caller(_) | Self::TooLarge(_) | Self::Closed | Self::Ended(_) => Fault::Caller,
             Self::Answer { code, .. } => match *code {
                 ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
                 | ErrorCode::TOPIC_ALREADY_EXISTS
@@ -333,7 +350,13 @@ impl fmt::Display for Failure {
                 "the broker lost track of this producer's sequence, so sending again could write the record twice",
             ),
             Self::NoRoute(reason) => f.write_str(reason),
-            Self::Closed => f.write_str("closed"),
+            Self::NoRoom { after } => {
+                write!(f, "no room came free in the producer's memory within {:?}: records come faster than they are written", rounded(*after))
+            }
+            Self::TooLarge(reason) => f.write_str(reason),
+            Self::Unreadable { what, reason } => write!(f, "{what} cannot be read: {reason}"),
+            Self::Closed => f.write_str("the runtime that drives the client has ended"),
+            Self::Ended(what) => f.write_str(what),
         }
     }
 }

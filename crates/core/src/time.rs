@@ -1,7 +1,7 @@
 //! Monotonic time as an argument: core never reads a clock, so a test or a simulator decides what time it is.
 
 use std::ops::{Add, AddAssign, Sub};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A point in monotonic time: nanoseconds since an origin that the driver chose once.
 ///
@@ -51,5 +51,28 @@ impl Sub for Instant {
     type Output = Duration;
     fn sub(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Milliseconds since the epoch, negative before it.
+pub fn millis_since_epoch(at: SystemTime) -> i64 {
+    let millis = |duration: Duration| {
+        let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        seconds.saturating_mul(1000).saturating_add(i64::from(duration.subsec_millis()))
+    };
+    match at.duration_since(UNIX_EPOCH) {
+        Ok(since) => millis(since),
+        Err(before) => -millis(before.duration()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_the_epoch_are_negative() {
+        assert_eq!(millis_since_epoch(UNIX_EPOCH - Duration::from_millis(5)), -5);
+        assert_eq!(millis_since_epoch(UNIX_EPOCH + Duration::from_millis(5)), 5);
     }
 }

@@ -91,7 +91,8 @@ impl Admin {
     /// # Cancel safety
     /// See [`Admin`].
     pub async fn group_coordinator(&self, group: &str) -> Result<BrokerDescription, Error> {
-        let found = self.client.find_coordinator(Coordinated::Group(Arc::from(group)), self.deadline()).await;
+        let of = Coordinated::Group(Arc::from(group));
+        let found = self.within(self.client.find_coordinator(of, self.deadline())).await;
         let doing = || format!("looking for the coordinator of group {group:?}");
         found
             .map(|broker| BrokerDescription::from(&broker))
@@ -106,8 +107,8 @@ impl Admin {
     /// # Cancel safety
     /// See [`Admin`].
     pub async fn transaction_coordinator(&self, id: &str) -> Result<BrokerDescription, Error> {
-        let found =
-            self.client.find_coordinator(Coordinated::Transaction(Arc::from(id)), self.deadline()).await;
+        let of = Coordinated::Transaction(Arc::from(id));
+        let found = self.within(self.client.find_coordinator(of, self.deadline())).await;
         let doing = || format!("looking for the coordinator of transactional producer {id:?}");
         found
             .map(|broker| BrokerDescription::from(&broker))
@@ -159,7 +160,8 @@ impl Admin {
             allow_auto_topic_creation: false,
             ..Default::default()
         };
-        let response = self.client.ask_again(&Destination::Any, &request, self.deadline()).await?;
+        let asked = self.client.ask_again(&Destination::Any, &request, self.deadline());
+        let response = self.within(asked).await?;
         Ok(Snapshot::default().merge(&response, true))
     }
 }

@@ -63,7 +63,7 @@ impl Admin {
             ..Default::default()
         };
         let request = DescribeConfigsRequest { resources: vec![wanted], ..Default::default() };
-        let response = self.client.ask_again(&destination, &request, self.deadline()).await;
+        let response = self.within(self.client.ask_again(&destination, &request, self.deadline())).await;
         let mut response = response.map_err(|failure| Error::harmless(doing(), failure))?;
         let Some(result) = response.results.pop() else {
             return Err(Error::caller(doing(), "the broker's answer does not mention it"));

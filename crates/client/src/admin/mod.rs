@@ -23,7 +23,7 @@ use crate::{Client, Error};
 /// # Cancel safety
 /// Dropping the future of a question is harmless. Dropping the future of an order leaves open whether it was carried
 /// out.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Admin {
     client: Client,
     timeout: Duration,
@@ -52,6 +52,11 @@ impl Admin {
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = isolation;
         self
+    }
+
+    /// Waits for what the client is asked, on the client's runtime where the caller is on none.
+    fn within<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<'_, F> {
+        self.client.0.runtime.within(future)
     }
 
     fn deadline(&self) -> Instant {

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use milena_core::metadata::Destination;
 use milena_core::{BrokerId, Failure, Instant};
 use milena_messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 
 use super::Admin;
+use crate::clock::millis_since_epoch;
 use crate::settings::Isolation;
 use crate::{Error, Position};
 
@@ -24,6 +26,13 @@ pub enum OffsetAt {
 
 /// One partition's result: the offset, or none when no record is that late.
 type Found = ((String, i32), Result<Option<i64>, Error>);
+
+/// Of the first record at or after that time. A time before 1970 is refused.
+impl From<SystemTime> for OffsetAt {
+    fn from(at: SystemTime) -> Self {
+        Self::TimestampMs(millis_since_epoch(at))
+    }
+}
 
 impl OffsetAt {
     /// ListOffsetsRequest.Topics.Partitions.Timestamp: negative ones have meanings of their own.
@@ -49,10 +58,11 @@ impl Admin {
     pub async fn list_offsets<T: AsRef<str>>(
         &self,
         partitions: impl IntoIterator<Item = (T, i32)>,
-        at: OffsetAt,
+        at: impl Into<OffsetAt>,
     ) -> Result<Vec<Found>, Error> {
         let deadline = self.deadline();
-        let timestamp = at.timestamp().map_err(|failure| Error::harmless("looking up offsets", failure))?;
+        let timestamp =
+            at.into().timestamp().map_err(|failure| Error::harmless("looking up offsets", failure))?;
         let partitions: Vec<(String, i32)> =
             partitions.into_iter().map(|(topic, partition)| (topic.as_ref().to_owned(), partition)).collect();
         let mut results: Vec<Option<Result<Option<i64>, Error>>> = partitions.iter().map(|_| None).collect();
@@ -67,8 +77,10 @@ impl Admin {
         for (leader, indexes) in by_leader {
             let (client, request) =
                 (self.client.clone(), request(&partitions, &indexes, timestamp, self.isolation));
-            asked.spawn(async move {
-                (indexes, client.ask_again(&Destination::Broker(leader), &request, deadline).await)
+            self.client.0.runtime.entered(|| {
+                asked.spawn(async move {
+                    (indexes, client.ask_again(&Destination::Broker(leader), &request, deadline).await)
+                })
             });
         }
         while let Some(Ok((indexes, answer))) = asked.join_next().await {
@@ -97,7 +109,7 @@ impl Admin {
 
     async fn leader(&self, topic: &str, partition: i32, deadline: Instant) -> Result<BrokerId, Failure> {
         // Held until the leader is known.
-        let _known = self.client.topic(topic, Some(partition), deadline).await?;
+        let _known = self.within(self.client.topic(topic, Some(partition), deadline)).await?;
         let destination = Destination::Leader { topic: Arc::from(topic), partition };
         let leader = self.client.snapshot().route(&destination)?;
         leader.ok_or_else(|| Failure::NoRoute("the partition has no leader at present".into()))

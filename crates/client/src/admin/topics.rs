@@ -124,7 +124,7 @@ impl Admin {
         let codes = |response: &CreateTopicsResponse| {
             response.topics.iter().map(|topic| topic.error_code).collect::<Vec<_>>()
         };
-        let response = self.client.order(i16::MAX, &request, codes, deadline).await;
+        let response = self.within(self.client.order(i16::MAX, &request, codes, deadline)).await;
         let response = response.map_err(|failure| Error::new("creating topics", failure))?;
         let mut results = Vec::with_capacity(topics.len());
         for topic in topics {
@@ -136,7 +136,7 @@ impl Admin {
             };
             if made.is_ok() {
                 // Brokers learn of it one after another; whoever uses it next should not find it missing.
-                let wait = self.client.topic_made(&topic.name, deadline).await;
+                let wait = self.within(self.client.topic_made(&topic.name, deadline)).await;
                 made = wait.map(drop).map_err(|failure| Error::with_maybe_written(doing(), failure, true));
             }
             results.push((topic.name, made));
@@ -165,7 +165,8 @@ impl Admin {
         let codes = |response: &DeleteTopicsResponse| {
             response.responses.iter().map(|topic| topic.error_code).collect::<Vec<_>>()
         };
-        let response = self.client.order(DELETE_BY_NAME, &request, codes, self.deadline()).await;
+        let ordered = self.client.order(DELETE_BY_NAME, &request, codes, self.deadline());
+        let response = self.within(ordered).await;
         let response = response.map_err(|failure| Error::new("deleting topics", failure))?;
         // Whoever uses one of them learns of it now.
         self.client.cluster_changed();

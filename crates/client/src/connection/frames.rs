@@ -10,7 +10,7 @@ use milena_core::framing::{self, FramingError};
 use milena_wire::pool::{Pool, PooledBuffer};
 use tokio::io::AsyncReadExt;
 
-use crate::connect::Stream;
+use crate::connect::Transport;
 
 /// Reads frames. Small ones come out of one staging buffer, many per read; a large one is read straight into memory of
 /// its own, which is taken from the pool as its bytes arrive.
@@ -59,7 +59,7 @@ impl Frames {
     pub(super) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut dyn Stream,
+        stream: &mut dyn Transport,
         expected: usize,
     ) -> Poll<Result<Bytes, FramesError>> {
         loop {
@@ -104,7 +104,11 @@ impl Frames {
         Ok(None)
     }
 
-    fn poll_stage(&mut self, cx: &mut Context<'_>, stream: &mut dyn Stream) -> Poll<Result<(), FramesError>> {
+    fn poll_stage(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut dyn Transport,
+    ) -> Poll<Result<(), FramesError>> {
         self.staged.drain(..self.at);
         self.at = 0;
         self.staged.reserve_exact(STAGING_BYTES - self.staged.len());
@@ -125,7 +129,11 @@ impl Frames {
 }
 
 impl Large {
-    fn poll_fill(&mut self, cx: &mut Context<'_>, stream: &mut dyn Stream) -> Poll<Result<(), FramesError>> {
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut dyn Transport,
+    ) -> Poll<Result<(), FramesError>> {
         while self.buffer.len() < self.bytes {
             let have = self.buffer.len();
             if have == self.buffer.capacity() {
@@ -150,7 +158,7 @@ impl Large {
 /// Reads up to `room` bytes behind what `buffer` holds.
 fn poll_read(
     cx: &mut Context<'_>,
-    stream: &mut dyn Stream,
+    stream: &mut dyn Transport,
     buffer: &mut Vec<u8>,
     room: usize,
 ) -> Poll<io::Result<usize>> {
@@ -167,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    async fn next(frames: &mut Frames, stream: &mut dyn Stream) -> Result<Bytes, FramesError> {
+    async fn next(frames: &mut Frames, stream: &mut dyn Transport) -> Result<Bytes, FramesError> {
         poll_fn(|cx| frames.poll_next(cx, stream, 0)).await
     }
 

@@ -19,11 +19,11 @@ use super::call::{Answer, AnyRequest, Call, Reply, Typed, encode_frame, request_
 use super::frames::{Frames, FramesError};
 use super::link::LinkSettings;
 use crate::clock::{Clock, sleep_until};
-use crate::connect::Stream;
+use crate::connect::Transport;
 
 /// A connection whose peer's versions are known.
 pub(super) struct Connection {
-    stream: Box<dyn Stream>,
+    stream: Box<dyn Transport>,
     frames: Frames,
     peer: Arc<str>,
     client_id: Str,
@@ -85,7 +85,7 @@ impl Connection {
     /// Learns the peer's versions. The caller bounds the time, and decides by `handshake` what follows a failure.
     pub(super) async fn open(
         settings: &LinkSettings,
-        stream: Box<dyn Stream>,
+        stream: Box<dyn Transport>,
         peer: Arc<str>,
         handshake: &mut Handshake,
     ) -> Result<Self, Failure> {

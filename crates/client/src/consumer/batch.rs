@@ -115,9 +115,11 @@ impl Batch {
 
     /// The records, in order, with the error for one that cannot be read in its place.
     pub fn try_iter(&self) -> impl Iterator<Item = Result<RecordView<'_>, Error>> {
-        self.records
-            .records_from(self.from)
-            .map(|record| record.map(RecordView).map_err(|error| unreadable(&self.queue, &error)))
+        self.records.records_from(self.from).map(|record| {
+            record
+                .map(|record| RecordView { record, batch: self })
+                .map_err(|error| unreadable(&self.queue, &error))
+        })
     }
 }
 
@@ -132,11 +134,7 @@ pub(super) fn unreadable(queue: &Queue, error: &RecordError) -> Error {
         queue.partition, queue.topic, error.offset
     );
     let reason = error.error.to_string().into();
-    Error::with_maybe_written(
-        doing,
-        Failure::Malformed { peer: Arc::from("the record's producer"), reason },
-        false,
-    )
+    Error::with_maybe_written(doing, Failure::Unreadable { what: "the record", reason }, false)
 }
 
 /// The records of a [`Batch`].
@@ -154,7 +152,7 @@ impl<'a> Iterator for RecordViews<'a> {
         loop {
             match self.records.next()? {
                 Ok(record) if record.offset < self.batch.from => {}
-                Ok(record) => return Some(RecordView(record)),
+                Ok(record) => return Some(RecordView { record, batch: self.batch }),
                 Err(error) => {
                     self.batch.unreadable.note(&self.batch.queue, error);
                     return None;

@@ -1,6 +1,6 @@
 //! The consumer's task: carries events between queues, machine and connections, and decides nothing.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use milena_core::metadata::Snapshot;
 use milena_core::source::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, ROOM_MIN, Slot, Source};
@@ -8,6 +8,7 @@ use milena_core::{Failure, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::queue::{Frame, Queue, Queued, Ready};
+use super::shared::Shared;
 use crate::budget::Reservation;
 use crate::client::{address_of, report};
 use crate::clock::sleep_until;
@@ -60,6 +61,8 @@ pub(super) struct Driver {
     source: Source,
     commands: Arc<Commands>,
     ready: Arc<Ready>,
+    /// Gone when nobody reads any more.
+    shared: Weak<Shared>,
     /// By slot.
     queues: Vec<Option<Arc<Queue>>>,
     fetch_links: [Links; LANES as usize],
@@ -94,6 +97,7 @@ impl Driver {
         source: Source,
         commands: Arc<Commands>,
         ready: Arc<Ready>,
+        shared: Weak<Shared>,
         fetch_bytes_max: usize,
     ) -> Self {
         // Bounded by the machine: one fetch per broker, one lookup per partition.
@@ -106,6 +110,7 @@ impl Driver {
             source,
             commands,
             ready,
+            shared,
             queues: Vec::new(),
             landed,
             land,
@@ -206,6 +211,9 @@ impl Driver {
     fn handle_metadata(&mut self) {
         let snapshot = Arc::clone(&self.snapshot.borrow_and_update());
         self.source.handle_metadata(&snapshot);
+        if let Some(shared) = self.shared.upgrade() {
+            shared.follow(&snapshot);
+        }
         let is_current = |address: &crate::Address| {
             snapshot
                 .brokers
@@ -269,6 +277,11 @@ impl Driver {
         if inner.epoch == epoch {
             change(&mut inner);
             drop(inner);
+            if queue.until().is_some()
+                && let Some(shared) = self.shared.upgrade()
+            {
+                shared.finish_if_read(queue);
+            }
             self.ready.list(queue);
         }
     }

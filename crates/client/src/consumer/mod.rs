@@ -7,10 +7,13 @@
 
 mod batch;
 mod driver;
+mod handle;
 mod partition;
 mod queue;
 mod shared;
+mod stream;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,17 +24,40 @@ pub use milena_core::source::Position;
 
 pub use self::batch::{Batch, RecordViews};
 use self::driver::Driver;
+pub use self::handle::ConsumerHandle;
+use self::handle::owned;
 pub use self::partition::PartitionConsumer;
-use self::queue::{Next, Queue};
+use self::queue::Next;
 use self::shared::{Opener, Shared};
+use self::stream::{Look, Waiting};
 use crate::settings::{ConsumerSettings, Isolation, Reset};
-use crate::topics::Known;
 use crate::{Client, Error};
 
 /// Reads the partitions it is given.
 ///
 /// Records come in batches, one partition's run at a time; partitions take turns. While the application works on one
 /// batch the next ones are fetched, up to the memory the client may use.
+///
+/// A whole topic, to its end:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = milena_broker::Broker::builder().start().await?;
+/// # cluster.create_topic("orders", 2)?;
+/// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+/// # client.producer().build().await?.send(milena::Record::to("orders").partition(1).value("created")).await?;
+/// let mut consumer = client.consumer_direct().topic("orders").until_end().build().await?;
+/// while let Some(batch) = consumer.next().await? {
+///     for record in &batch {
+///         println!("{}/{}: {:?}", record.partition(), record.offset(), record.value());
+///     }
+/// }
+/// # assert_eq!(consumer.position("orders", 1), Some(1));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Some partitions, for as long as the program runs:
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -59,18 +85,24 @@ use crate::{Client, Error};
 pub struct Consumer {
     shared: Arc<Shared>,
     opener: Opener,
+    waiting: Waiting,
 }
 
 /// Sets a consumer up; see [`Client::consumer_direct`].
+#[derive(Debug)]
 #[must_use = "a builder does nothing until it builds"]
 pub struct ConsumerBuilder {
     client: Client,
     settings: ConsumerSettings,
     assignments: Vec<(String, i32, Position)>,
+    topics: Vec<String>,
+    from: Position,
+    is_until_end: bool,
 }
 
 impl Consumer {
-    /// The next batch, of any partition that is not paused. Waits until there is one; none when nothing is assigned.
+    /// The next batch, of any partition that is not paused. Waits until there is one; none when nothing is assigned, or
+    /// when everything was read [to its end](ConsumerBuilder::until_end).
     ///
     /// # Errors
     /// - When a partition cannot be read on: it stops where it stands, the others go on with the next call, and
@@ -81,18 +113,18 @@ impl Consumer {
     /// # Cancel safety
     /// Dropped, it has taken nothing: the next call returns the batch.
     pub async fn next(&mut self) -> Result<Option<Batch>, Error> {
+        // A place that a stream's poll left behind would be woken in place of this one.
+        self.waiting.leave();
         loop {
             // Registered before looking, so that what arrives in between is not missed.
             let ready = Arc::clone(&self.shared.ready);
             let mut arrived = std::pin::pin!(ready.arrived.notified());
             arrived.as_mut().enable();
-            if let Some(batch) = self.try_next()? {
-                return Ok(Some(batch));
+            match self.look()? {
+                Look::Batch(batch) => return Ok(Some(batch)),
+                Look::End => return Ok(None),
+                Look::Nothing => arrived.await,
             }
-            if self.shared.assigned().queues.is_empty() {
-                return Ok(None);
-            }
-            arrived.await;
         }
     }
 
@@ -101,14 +133,23 @@ impl Consumer {
     /// # Errors
     /// As [`next`](Self::next).
     pub fn try_next(&mut self) -> Result<Option<Batch>, Error> {
+        match self.look()? {
+            Look::Batch(batch) => Ok(Some(batch)),
+            Look::Nothing | Look::End => Ok(None),
+        }
+    }
+
+    fn look(&mut self) -> Result<Look, Error> {
         self.opener.check()?;
         match self.shared.ready.next() {
-            Next::Batch(queue, epoch, queued) => self.opener.open(&queue, epoch, queued).map(Some),
+            Next::Batch(queue, epoch, queued) => self.opener.open(&queue, epoch, queued).map(Look::Batch),
             Next::Stopped(error) => Err(error),
             Next::Nothing => {
-                self.shared.check_progress()?;
+                if self.shared.is_over()? {
+                    return Ok(Look::End);
+                }
                 self.shared.note_idle();
-                Ok(None)
+                Ok(Look::Nothing)
             }
         }
     }
@@ -118,6 +159,11 @@ impl Consumer {
     pub fn partitions(&self) -> Vec<PartitionConsumer> {
         let assigned = self.shared.assigned();
         assigned.queues.values().filter_map(|queue| PartitionConsumer::take(queue, &self.shared)).collect()
+    }
+
+    /// What pauses, seeks and assigns from another task, while this one waits for the next batch.
+    pub fn handle(&self) -> ConsumerHandle {
+        ConsumerHandle::new(&self.shared)
     }
 
     /// Reads these partitions too, from `position`. Those already assigned are sought there.
@@ -130,66 +176,22 @@ impl Consumer {
     pub async fn assign<T: AsRef<str>>(
         &self,
         partitions: impl IntoIterator<Item = (T, i32)>,
-        position: Position,
+        position: impl Into<Position>,
     ) -> Result<(), Error> {
-        let partitions = partitions.into_iter();
-        let owned = partitions.map(|(topic, partition)| (topic.as_ref().to_owned(), partition, position));
-        self.assign_all(owned.collect()).await
-    }
-
-    async fn assign_all(&self, partitions: Vec<(String, i32, Position)>) -> Result<(), Error> {
-        let client = &self.shared.client;
-        let mut found = Vec::with_capacity(partitions.len());
-        let mut last: Option<Known> = None;
-        let mut interests = Vec::new();
-        for (topic, partition, position) in partitions {
-            let doing = || format!("assigning partition {partition} of topic {topic:?}");
-            position.check().map_err(|failure| Error::new(doing(), failure))?;
-            let is_at_hand =
-                |last: &Known| *last.topic.name == *topic && last.topic.partition(partition).is_some();
-            let known = match last.take() {
-                Some(last) if is_at_hand(&last) => last,
-                other => {
-                    interests.extend(other.map(|other| other.interest));
-                    let deadline = client.0.clock.after(client.0.settings.client.request_timeout);
-                    let known = client.topic(&topic, Some(partition), deadline).await;
-                    known.map_err(|failure| Error::with_maybe_written(doing(), failure, false))?
-                }
-            };
-            if known.topic.partition(partition).is_none() {
-                let count = known.topic.partitions.len();
-                return Err(Error::caller(
-                    doing(),
-                    format!("the topic has {count} partitions, counted from 0"),
-                ));
-            }
-            found.push((Arc::clone(&known.topic.name), partition, position));
-            last = Some(known);
-        }
-        interests.extend(last.map(|last| last.interest));
-        for (topic, partition, position) in found {
-            self.shared.assign(topic, partition, position);
-        }
-        self.shared.keep_known(interests);
-        Ok(())
+        self.shared.assign_all(owned(partitions, position.into())).await
     }
 
     /// Reads these partitions no more. What was fetched of them is dropped.
     pub fn unassign<T: AsRef<str>>(&self, partitions: impl IntoIterator<Item = (T, i32)>) {
-        for (topic, partition) in partitions {
-            self.shared.unassign(topic.as_ref(), partition);
-        }
-        // Whoever waits for the next batch may have nothing to wait for any more.
-        self.shared.ready.arrived.notify_one();
+        self.shared.unassign_all(partitions);
     }
 
     /// Goes on from `position`. No record fetched before is delivered after this returns.
     ///
     /// # Errors
     /// When the partition is not assigned, or the position is below zero. Reading goes on as before then.
-    pub fn seek(&self, topic: &str, partition: i32, position: Position) -> Result<(), Error> {
-        let queue = self.queue(topic, partition, "seeking in")?;
-        self.shared.seek(&queue, position)
+    pub fn seek(&self, topic: &str, partition: i32, position: impl Into<Position>) -> Result<(), Error> {
+        self.shared.seek_in(topic, partition, position.into())
     }
 
     /// Delivers nothing of the partition until [`resume`](Self::resume). What was fetched of it stays.
@@ -197,7 +199,7 @@ impl Consumer {
     /// # Errors
     /// When the partition is not assigned.
     pub fn pause(&self, topic: &str, partition: i32) -> Result<(), Error> {
-        self.set_paused(topic, partition, true)
+        self.shared.pause(topic, partition, true)
     }
 
     /// Delivers the partition again, from what was fetched first.
@@ -205,54 +207,78 @@ impl Consumer {
     /// # Errors
     /// When the partition is not assigned.
     pub fn resume(&self, topic: &str, partition: i32) -> Result<(), Error> {
-        self.set_paused(topic, partition, false)
+        self.shared.pause(topic, partition, false)
     }
 
-    fn set_paused(&self, topic: &str, partition: i32, is_paused: bool) -> Result<(), Error> {
-        let queue = self.queue(topic, partition, if is_paused { "pausing" } else { "resuming" })?;
-        self.shared.set_paused(&queue, is_paused);
-        Ok(())
-    }
-
-    /// The offset behind the last batch delivered, and behind what follows it and is shown to nobody: markers of
-    /// transactions, records of aborted ones. None while it is being looked up, or when the partition is not
-    /// assigned.
+    /// The next offset to read: after the last batch delivered, and after control records and records of aborted
+    /// transactions that follow it. None while it is being looked up, or when the partition is not assigned.
     pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
-        self.queue(topic, partition, "").ok().and_then(|queue| queue.inner().position)
+        self.shared.position(topic, partition)
     }
 
     /// The partitions that are assigned.
     pub fn assignment(&self) -> Vec<(String, i32)> {
-        self.shared
-            .assigned()
-            .queues
-            .keys()
-            .map(|(topic, partition)| (topic.to_string(), *partition))
-            .collect()
+        self.shared.assignment()
     }
+}
 
-    fn queue(&self, topic: &str, partition: i32, doing: &str) -> Result<Arc<Queue>, Error> {
-        self.shared
-            .find(topic, partition)
-            .ok_or_else(|| shared::not_assigned(&format!("{doing} partition {partition} of topic {topic:?}")))
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("assignment", &self.assignment()).finish_non_exhaustive()
     }
 }
 
 impl ConsumerBuilder {
     pub(crate) fn new(client: Client) -> Self {
         let settings = client.0.settings.consumer.clone();
-        Self { client, settings, assignments: Vec::new() }
+        let (assignments, topics) = (Vec::new(), Vec::new());
+        Self { client, settings, assignments, topics, from: Position::Earliest, is_until_end: false }
     }
 
     /// Adds partitions to be read from `position`.
     pub fn assign<T: AsRef<str>>(
         mut self,
         partitions: impl IntoIterator<Item = (T, i32)>,
-        position: Position,
+        position: impl Into<Position>,
     ) -> Self {
-        let partitions = partitions.into_iter();
-        self.assignments
-            .extend(partitions.map(|(topic, partition)| (topic.as_ref().to_owned(), partition, position)));
+        self.assignments.extend(owned(partitions, position.into()));
+        self
+    }
+
+    /// Adds all partitions of a topic, to be read [from](Self::from) the first record there is. Partitions that the topic
+    /// gets later are read as well, from their first record, once the client's metadata shows them
+    /// ([`metadata_age_max`](crate::ClientSettings::metadata_age_max)).
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.topics.push(topic.into());
+        self
+    }
+
+    /// Sets where [topics](Self::topic) are read from. Default [`Position::Earliest`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().start().await?;
+    /// # cluster.create_topic("orders", 2)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    /// let consumer = client.consumer_direct().topic("orders").from(an_hour_ago).until_end().build().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from(mut self, position: impl Into<Position>) -> Self {
+        self.from = position.into();
+        self
+    }
+
+    /// Ends reading where each partition ends now: [`Consumer::next`] returns none when all were read so far. With
+    /// [`Isolation::ReadCommitted`] that is the last stable offset. Default: reading goes on for ever.
+    ///
+    /// A partition that is assigned later ends where it ends then; partitions that a topic gets later are not read. A
+    /// [`PartitionConsumer`] ends on its own.
+    pub fn until_end(mut self) -> Self {
+        self.is_until_end = true;
         self
     }
 
@@ -283,13 +309,14 @@ impl ConsumerBuilder {
     /// Starts the consumer.
     ///
     /// # Errors
-    /// When a topic or partition does not exist, or a position is below zero.
+    /// When a topic or partition does not exist, a position is below zero, or the end of a partition cannot be looked up.
     ///
     /// # Cancel safety
     /// Dropped, nothing is left behind.
     pub async fn build(self) -> Result<Consumer, Error> {
-        let Self { client, settings, assignments } = self;
+        let Self { client, settings, assignments, topics, from, is_until_end } = self;
         let settings = client.0.settings.with_consumer(settings)?.consumer;
+        let runtime = client.0.runtime.clone();
         let of_client = &client.0.settings.client;
         let machine = MachineSettings {
             fetch_bytes_max: settings.fetch_bytes_max,
@@ -307,14 +334,17 @@ impl ConsumerBuilder {
             backoff: Backoff { min: of_client.retry_backoff, max: of_client.retry_backoff_max },
         };
         let source = Source::new(machine, client.rng());
-        let shared = Arc::new(Shared::new(client.clone(), settings.check_crcs));
+        let shared = Arc::new(Shared::new(client.clone(), &settings, is_until_end));
         let (commands, ready) = (Arc::clone(&shared.commands), Arc::clone(&shared.ready));
-        let driver = Driver::new(client, source, commands, ready, settings.fetch_bytes_max);
-        let consumer = Consumer { opener: Opener::new(Arc::clone(&shared)), shared };
-        consumer.assign_all(assignments).await?;
+        let driver =
+            Driver::new(client, source, commands, ready, Arc::downgrade(&shared), settings.fetch_bytes_max);
+        let opener = Opener::new(Arc::clone(&shared));
+        let consumer = Consumer { opener, shared, waiting: Waiting::default() };
+        consumer.shared.assign_all(assignments).await?;
+        consumer.shared.assign_topics(topics, from).await?;
         // Not before everything is assigned: the first fetch would be a long poll for the first partition alone, and
         // the others would wait it out.
-        tokio::spawn(driver.run());
+        runtime.spawn(driver.run());
         Ok(consumer)
     }
 }

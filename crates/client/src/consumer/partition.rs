@@ -8,6 +8,7 @@ use milena_core::source::Position;
 use super::batch::Batch;
 use super::queue::{Next, Queue};
 use super::shared::{Opener, Shared};
+use super::stream::{Look, Waiting};
 use crate::Error;
 
 /// A partition taken from a [`Consumer`](crate::Consumer): whoever reads it delays nobody but itself.
@@ -45,8 +46,9 @@ use crate::Error;
 /// # }
 /// ```
 pub struct PartitionConsumer {
-    queue: Arc<Queue>,
+    pub(super) queue: Arc<Queue>,
     opener: Opener,
+    pub(super) waiting: Waiting,
 }
 
 impl PartitionConsumer {
@@ -54,7 +56,11 @@ impl PartitionConsumer {
     pub(super) fn take(queue: &Arc<Queue>, shared: &Arc<Shared>) -> Option<Self> {
         queue.take().then(|| {
             shared.set_own_reader(queue, true);
-            Self { queue: Arc::clone(queue), opener: Opener::new(Arc::clone(shared)) }
+            Self {
+                queue: Arc::clone(queue),
+                opener: Opener::new(Arc::clone(shared)),
+                waiting: Waiting::default(),
+            }
         })
     }
 
@@ -68,7 +74,8 @@ impl PartitionConsumer {
         self.queue.partition
     }
 
-    /// The next batch. Waits until there is one; none when the partition is not assigned any more.
+    /// The next batch. Waits until there is one; none when the partition is not assigned any more, or was read
+    /// [to its end](crate::ConsumerBuilder::until_end).
     ///
     /// # Errors
     /// - When the partition cannot be read on: it stops where it stands, every call tells the error again, and
@@ -78,18 +85,18 @@ impl PartitionConsumer {
     /// # Cancel safety
     /// Dropped, it has taken nothing: the next call returns the batch.
     pub async fn next(&mut self) -> Result<Option<Batch>, Error> {
+        // A place that a stream's poll left behind would be woken in place of this one.
+        self.waiting.leave();
         loop {
             let queue = Arc::clone(&self.queue);
             // Registered before looking, so that what arrives in between is not missed.
             let mut arrived = std::pin::pin!(queue.arrived.notified());
             arrived.as_mut().enable();
-            if let Some(batch) = self.try_next()? {
-                return Ok(Some(batch));
+            match self.look()? {
+                Look::Batch(batch) => return Ok(Some(batch)),
+                Look::End => return Ok(None),
+                Look::Nothing => arrived.await,
             }
-            if queue.is_over() {
-                return Ok(None);
-            }
-            arrived.await;
         }
     }
 
@@ -98,16 +105,22 @@ impl PartitionConsumer {
     /// # Errors
     /// As [`next`](Self::next).
     pub fn try_next(&mut self) -> Result<Option<Batch>, Error> {
+        match self.look()? {
+            Look::Batch(batch) => Ok(Some(batch)),
+            Look::Nothing | Look::End => Ok(None),
+        }
+    }
+
+    pub(super) fn look(&mut self) -> Result<Look, Error> {
         self.opener.check()?;
         match Queue::next(&self.queue) {
-            Next::Batch(queue, epoch, queued) => self.opener.open(&queue, epoch, queued).map(Some),
+            Next::Batch(queue, epoch, queued) => self.opener.open(&queue, epoch, queued).map(Look::Batch),
             Next::Stopped(error) => Err(error),
+            Next::Nothing if self.queue.is_over() || self.queue.is_read() => Ok(Look::End),
             Next::Nothing => {
-                if !self.queue.is_over() {
-                    self.opener.shared.ready.check_driver()?;
-                }
+                self.opener.shared.ready.check_driver()?;
                 self.opener.shared.note_idle();
-                Ok(None)
+                Ok(Look::Nothing)
             }
         }
     }
@@ -116,11 +129,11 @@ impl PartitionConsumer {
     ///
     /// # Errors
     /// When the partition is not assigned any more, or the position is below zero.
-    pub fn seek(&self, position: Position) -> Result<(), Error> {
-        self.opener.shared.seek(&self.queue, position)
+    pub fn seek(&self, position: impl Into<Position>) -> Result<(), Error> {
+        self.opener.shared.seek(&self.queue, position.into())
     }
 
-    /// The offset behind the last batch delivered; none while it is being looked up.
+    /// The next offset to read; none while it is being looked up.
     pub fn position(&self) -> Option<i64> {
         self.queue.inner().position
     }

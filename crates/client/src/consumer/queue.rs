@@ -2,7 +2,7 @@
 //! have some.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -22,13 +22,18 @@ pub(super) struct Queue {
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
     /// Told when there may be something for who took the partition.
-    pub(super) arrived: Notify,
+    pub(super) arrived: Arc<Notify>,
     is_paused: AtomicBool,
     /// Whether it is read on its own.
     is_taken: AtomicBool,
     is_over: AtomicBool,
+    /// Where reading ends, or [`FOR_EVER`].
+    until: AtomicI64,
     inner: Mutex<Inner>,
 }
+
+/// In place of an offset: reading does not end.
+const FOR_EVER: i64 = i64::MAX;
 
 /// What the driver fills and the consumer empties, under one lock held for one batch.
 pub(super) struct Inner {
@@ -40,11 +45,24 @@ pub(super) struct Inner {
     stopped: Option<Error>,
     /// Whether its consumer was told so: it tells each partition's error once.
     is_told: bool,
+    /// Whether everything was read that is to be.
+    is_read: bool,
     /// Whether it is in the list of those that have something.
     is_listed: bool,
 }
 
 impl Inner {
+    /// Begins a new epoch at `position`. What was fetched is for the caller to drop, once the lock is free.
+    fn restart(&mut self, epochs: &Epochs, position: Option<i64>) -> VecDeque<Queued> {
+        // Under the lock: a later order has a later epoch.
+        self.epoch = epochs.next();
+        self.position = position;
+        self.stopped = None;
+        self.is_told = false;
+        self.is_read = false;
+        std::mem::take(&mut self.batches)
+    }
+
     /// It stops behind the batches it has.
     pub(super) fn stop(&mut self, error: Error, is_told: bool) {
         self.stopped = Some(error);
@@ -95,7 +113,7 @@ impl Drop for Frame {
 #[derive(Default)]
 pub(super) struct Ready {
     queues: Mutex<VecDeque<Arc<Queue>>>,
-    pub(super) arrived: Notify,
+    pub(super) arrived: Arc<Notify>,
     /// Since when readers find nothing, in nanoseconds, or [`BUSY`].
     idle_since: AtomicU64,
     /// Whether the consumer was ever told of a partition that stopped.
@@ -117,6 +135,15 @@ impl Epochs {
 /// In place of a time: there is something to do.
 const BUSY: u64 = u64::MAX;
 
+/// What a consumer may still get of a partition.
+pub(super) enum Coming {
+    Batches,
+    /// It stopped, as the consumer knows.
+    Error(Error),
+    /// Everything was read that is to be.
+    Nothing,
+}
+
 /// What the consumer gets next.
 pub(super) enum Next {
     Batch(Arc<Queue>, Epoch, Queued),
@@ -125,23 +152,31 @@ pub(super) enum Next {
 }
 
 impl Queue {
-    pub(super) fn new(topic: Arc<str>, partition: i32, epoch: Epoch, position: Option<i64>) -> Self {
+    pub(super) fn new(
+        topic: Arc<str>,
+        partition: i32,
+        epoch: Epoch,
+        position: Option<i64>,
+        until: Option<i64>,
+    ) -> Self {
         let inner = Inner {
             epoch,
             batches: VecDeque::new(),
             position,
             stopped: None,
             is_told: false,
+            is_read: false,
             is_listed: false,
         };
         Self {
             slot: OnceLock::new(),
             topic,
             partition,
-            arrived: Notify::new(),
+            arrived: Arc::default(),
             is_paused: AtomicBool::new(false),
             is_taken: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
+            until: AtomicI64::new(until.unwrap_or(FOR_EVER)),
             inner: Mutex::new(inner),
         }
     }
@@ -184,10 +219,43 @@ impl Queue {
         self.is_taken.load(Ordering::Relaxed)
     }
 
-    /// The error that it stopped with, once its consumer was told of it.
-    pub(super) fn told(&self) -> Option<Error> {
+    /// What its consumer may still get of it.
+    pub(super) fn coming(&self) -> Coming {
         let inner = self.inner();
-        inner.stopped.clone().filter(|_| inner.is_told)
+        match &inner.stopped {
+            _ if inner.is_read => Coming::Nothing,
+            Some(error) if inner.is_told => Coming::Error(error.clone()),
+            _ => Coming::Batches,
+        }
+    }
+
+    /// Where reading ends, if it does.
+    pub(super) fn until(&self) -> Option<i64> {
+        Some(self.until.load(Ordering::Relaxed)).filter(|until| *until != FOR_EVER)
+    }
+
+    pub(super) fn set_until(&self, until: Option<i64>) {
+        self.until.store(until.unwrap_or(FOR_EVER), Ordering::Relaxed);
+    }
+
+    /// Whether everything was read that is to be.
+    pub(super) fn is_read(&self) -> bool {
+        self.inner().is_read
+    }
+
+    /// If everything was read that is to be, and that was not so before: the epoch in which nothing more comes.
+    pub(super) fn finish_if_read(&self, epochs: &Epochs) -> Option<Epoch> {
+        let until = self.until()?;
+        let mut inner = self.inner();
+        // An offset after the end may be one that does not exist: that is told first.
+        let is_reading = inner.stopped.is_none() && !inner.is_read;
+        let position = inner.position.filter(|position| *position >= until && is_reading)?;
+        let dropped = inner.restart(epochs, Some(position));
+        inner.is_read = true;
+        let epoch = inner.epoch;
+        drop(inner);
+        drop(dropped);
+        Some(epoch)
     }
 
     /// Whether it is not assigned any more.
@@ -223,12 +291,7 @@ impl Queue {
     /// Drops what was fetched and begins a new epoch at `position`.
     pub(super) fn restart(&self, epochs: &Epochs, position: Option<i64>) -> Epoch {
         let mut inner = self.inner();
-        // Under the lock: a later order has a later epoch.
-        inner.epoch = epochs.next();
-        inner.position = position;
-        inner.stopped = None;
-        inner.is_told = false;
-        let dropped = std::mem::take(&mut inner.batches);
+        let dropped = inner.restart(epochs, position);
         let epoch = inner.epoch;
         drop(inner);
         // Outside the lock: freeing memory wakes others.
@@ -278,7 +341,7 @@ impl Ready {
         if !self.is_over.load(Ordering::Acquire) {
             return Ok(());
         }
-        Err(Error::new("reading: the runtime that the consumer was built on has ended", Failure::Closed))
+        Err(Error::new("reading", Failure::Ended("the runtime that drives the consumer has ended")))
     }
 
     /// `queue` may have something to deliver: it gets in line, if it is not.

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use milena_core::Failure;
+use milena_core::metadata::Snapshot;
 use milena_core::source::{Epoch, Position};
 use milena_wire::codec::{Compression, Decompressor};
 use milena_wire::{DecodeError, Limits};
 
 use super::batch::{Batch, Unreadable, unreadable};
 use super::driver::{Command, Commands};
-use super::queue::{Epochs, Queue, Queued, Ready};
+use super::queue::{Coming, Epochs, Queue, Queued, Ready};
+use crate::settings::{ConsumerSettings, Isolation};
 use crate::topics::Interest;
 use crate::{Client, Error};
 
@@ -20,6 +22,9 @@ pub(super) struct Shared {
     pub(super) commands: Arc<Commands>,
     pub(super) ready: Arc<Ready>,
     pub(super) check_crcs: bool,
+    pub(super) is_read_committed: bool,
+    /// Partitions are read to where they ended when they were assigned.
+    pub(super) is_until_end: bool,
     epochs: Epochs,
     assigned: Mutex<Assigned>,
 }
@@ -29,15 +34,19 @@ pub(super) struct Assigned {
     pub(super) queues: BTreeMap<(Arc<str>, i32), Arc<Queue>>,
     /// One for each topic of which a partition is assigned.
     interests: BTreeMap<Arc<str>, Interest>,
+    /// Topics read as a whole, and how many of their partitions were assigned.
+    pub(super) followed: BTreeMap<Arc<str>, usize>,
 }
 
 impl Shared {
-    pub(super) fn new(client: Client, check_crcs: bool) -> Self {
+    pub(super) fn new(client: Client, settings: &ConsumerSettings, is_until_end: bool) -> Self {
         Self {
             client,
             commands: Arc::default(),
             ready: Arc::default(),
-            check_crcs,
+            check_crcs: settings.check_crcs,
+            is_read_committed: settings.isolation == Isolation::ReadCommitted,
+            is_until_end,
             epochs: Epochs::default(),
             assigned: Mutex::default(),
         }
@@ -52,25 +61,29 @@ impl Shared {
         self.ready.note_idle(self.client.0.clock);
     }
 
-    /// Whether something may still come for whoever reads through the consumer.
+    /// Whether nothing will come for whoever reads through the consumer: nothing is assigned, or everything was read to
+    /// the end it is to be read to.
     ///
     /// # Errors
-    /// When nobody fetches any more; and when all its partitions have stopped, each of which it was told: the error of
-    /// one of them. Whoever logs it and goes on would wait for ever.
-    pub(super) fn check_progress(&self) -> Result<(), Error> {
+    /// When nobody fetches any more; and when all that was not read to its end has stopped, each of which the reader was
+    /// told: the error of one of them. Whoever logs it and goes on would wait for ever.
+    pub(super) fn is_over(&self) -> Result<bool, Error> {
         self.ready.check_driver()?;
-        if !self.ready.has_told_of_stops() {
-            return Ok(());
-        }
         let assigned = self.assigned();
-        let mut stopped = None;
-        for queue in assigned.queues.values().filter(|queue| !queue.is_taken()) {
-            match queue.told() {
-                Some(error) => stopped = Some(error),
-                None => return Ok(()),
+        if !self.is_until_end && !self.ready.has_told_of_stops() {
+            return Ok(assigned.queues.is_empty());
+        }
+        let (mut stopped, mut is_over) = (None, true);
+        for queue in assigned.queues.values() {
+            match queue.coming() {
+                Coming::Nothing => {}
+                // Whoever reads it on its own is told, and may give it back.
+                _ if queue.is_taken() => is_over = false,
+                Coming::Batches => return Ok(false),
+                Coming::Error(error) => stopped = Some(error),
             }
         }
-        stopped.map_or(Ok(()), Err)
+        stopped.map_or(Ok(is_over), Err)
     }
 
     /// The partition, if it is assigned.
@@ -78,15 +91,42 @@ impl Shared {
         self.assigned().queues.get(&(Arc::from(topic), partition)).cloned()
     }
 
-    pub(super) fn assign(&self, topic: Arc<str>, partition: i32, position: Position) {
+    /// The partition, which must be assigned.
+    ///
+    /// # Errors
+    /// When it is not: what was to be done to it.
+    pub(super) fn found(&self, topic: &str, partition: i32, doing: &str) -> Result<Arc<Queue>, Error> {
+        let not_assigned = || not_assigned(&format!("{doing} partition {partition} of topic {topic:?}"));
+        self.find(topic, partition).ok_or_else(not_assigned)
+    }
+
+    /// The cluster looks like this now: the topics read as a whole may have got partitions. What is in those was written
+    /// since, so they are read from their beginning.
+    pub(super) fn follow(&self, snapshot: &Snapshot) {
+        let mut added = Vec::new();
+        for (topic, known) in &mut self.assigned().followed {
+            let count = snapshot.topic(topic).map_or(0, |topic| topic.partitions.len());
+            added.extend((*known..count).map(|index| (Arc::clone(topic), index as i32)));
+            *known = count.max(*known);
+        }
+        for (topic, partition) in added {
+            self.assign(topic, partition, Position::Earliest, None);
+        }
+    }
+
+    /// Reads the partition from `position`, up to `until` if that is given.
+    pub(super) fn assign(&self, topic: Arc<str>, partition: i32, position: Position, until: Option<i64>) {
         let mut assigned = self.assigned();
         if let Some(queue) = assigned.queues.get(&(Arc::clone(&topic), partition)) {
+            queue.set_until(until);
             return self.restart(queue, position);
         }
         let epoch = self.epochs.next();
-        let queue = Arc::new(Queue::new(Arc::clone(&topic), partition, epoch, known_offset(position)));
+        let queue = Queue::new(Arc::clone(&topic), partition, epoch, known_offset(position), until);
+        let queue = Arc::new(queue);
         assigned.queues.insert((topic, partition), Arc::clone(&queue));
-        self.commands.push(Command::Assign { queue, epoch, position });
+        self.commands.push(Command::Assign { queue: Arc::clone(&queue), epoch, position });
+        self.finish_at(&queue, position);
     }
 
     /// Keeps the topics that were assigned known for as long as they are.
@@ -122,6 +162,25 @@ impl Shared {
     fn restart(&self, queue: &Arc<Queue>, position: Position) {
         let epoch = queue.restart(&self.epochs, known_offset(position));
         self.commands.push(Command::Seek { queue: Arc::clone(queue), epoch, position });
+        self.finish_at(queue, position);
+    }
+
+    /// Reading begins where it is to end. An offset beyond that is asked for: the broker says whether it exists.
+    fn finish_at(&self, queue: &Arc<Queue>, position: Position) {
+        if let Position::Offset(offset) = position
+            && queue.until() == Some(offset)
+        {
+            self.finish_if_read(queue);
+        }
+    }
+
+    /// The position of `queue` has changed: if everything was read that is to be, nothing more is fetched of it.
+    pub(super) fn finish_if_read(&self, queue: &Arc<Queue>) {
+        if let Some(epoch) = queue.finish_if_read(&self.epochs) {
+            self.commands.push(Command::Halt { queue: Arc::clone(queue), epoch });
+            queue.arrived.notify_one();
+            self.ready.arrived.notify_one();
+        }
     }
 
     /// The partition stands at `offset` until it is sought; the reader is told of `error` now.
@@ -152,6 +211,7 @@ impl Assigned {
         let next = self.queues.range(first..).next();
         if next.is_none_or(|((name, _), _)| **name != *topic) {
             self.interests.remove(topic);
+            self.followed.remove(topic);
         }
     }
 }
@@ -214,6 +274,7 @@ impl Opener {
         } else {
             (Some(frame), None)
         };
+        self.shared.finish_if_read(queue);
         Ok(Batch {
             queue: Arc::clone(queue),
             records,
@@ -241,9 +302,5 @@ fn batch_error(queue: &Queue, offset: i64, error: &DecodeError) -> Error {
     let doing =
         format!("reading partition {} of topic {:?} at offset {offset}", queue.partition, queue.topic);
     let reason = error.to_string().into();
-    Error::with_maybe_written(
-        doing,
-        Failure::Malformed { peer: Arc::from("the stored batch"), reason },
-        false,
-    )
+    Error::with_maybe_written(doing, Failure::Unreadable { what: "the stored batch", reason }, false)
 }

@@ -11,6 +11,7 @@ mod driver;
 mod seal;
 mod topics;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,7 @@ struct Shared {
 }
 
 /// Sets a producer up; see [`Client::producer`].
+#[derive(Debug)]
 #[must_use = "a builder does nothing until it builds"]
 pub struct ProducerBuilder {
     client: Client,
@@ -160,7 +162,7 @@ impl Producer {
     pub async fn flush(&self) -> Result<(), Error> {
         let (done, flushed) = oneshot::channel();
         self.0.parts.inbox.push(Event::Flush(done));
-        let ended = |_| Error::new("flushing: the runtime that sends the records has ended", Failure::Closed);
+        let ended = |_| Error::new("flushing", Failure::Closed);
         flushed.await.map_err(ended)?;
         match self.0.parts.failures.take() {
             None => Ok(()),
@@ -224,7 +226,7 @@ impl Producer {
             // and before there are more of them.
             tokio::task::yield_now().await;
             match wait {
-                Wait::Turn => self.0.parts.backlog.turn().await,
+                Wait::Turn => self.0.parts.backlog.turn(&self.0.client.0.runtime).await,
                 Wait::Topic => self.learn(record, deadline).await?,
                 Wait::Room => {
                     // What is there already is not reserved twice.
@@ -251,10 +253,11 @@ impl Producer {
             Err(TooLarge { bytes, limit }) => return Err(too_large(record, bytes, limit)),
         };
         let reserve = self.0.batches.budget.reserve(wanted);
-        timeout_at(self.0.client.0.clock.timer(deadline), reserve).await.map_err(|_| {
-            let failure = Failure::Undelivered { after: self.0.enqueue_timeout, last: None };
-            let doing = format!("{}: waiting for room in the producer's memory", doing(record));
-            Error::harmless(doing, failure)
+        let client = &self.0.client.0;
+        let reserved = client.runtime.entered(|| timeout_at(client.clock.timer(deadline), reserve));
+        reserved.await.map_err(|_| {
+            let failure = Failure::NoRoom { after: self.0.enqueue_timeout };
+            Error::harmless(doing(record), failure)
         })
     }
 
@@ -268,9 +271,10 @@ impl Producer {
             return Err(closed(record));
         }
         let failed = |failure| Error::with_maybe_written(doing(record), failure, false);
-        let looked_up = self.0.client.topic(record.topic, record.chosen_partition(), deadline).await;
-        let Known { topic, interest } = looked_up.map_err(failed)?;
-        let snapshot = self.0.client.snapshot();
+        let client = &self.0.client;
+        let looked_up = client.topic(record.topic, record.chosen_partition(), deadline);
+        let Known { topic, interest } = client.0.runtime.within(looked_up).await.map_err(failed)?;
+        let snapshot = client.snapshot();
         self.0.parts.topics.learn(&topic, Some(interest), |broker| snapshot.brokers.contains_key(&broker));
         match known() {
             Some(Err(count)) => {
@@ -314,7 +318,7 @@ fn no_time(record: &Record<'_>, timestamp_ms: i64) -> Error {
 
 #[cold]
 fn closed(record: &Record<'_>) -> Error {
-    Error::new(doing(record), Failure::Closed)
+    Error::new(doing(record), Failure::Ended("the producer was closed"))
 }
 
 #[cold]
@@ -322,7 +326,13 @@ fn too_large(record: &Record<'_>, bytes: usize, limit: usize) -> Error {
     let why = format!(
         "the record takes {bytes} bytes, above the limit of {limit} (record_bytes_max); nothing was sent"
     );
-    Error::caller(doing(record), why)
+    Error::new(doing(record), Failure::TooLarge(why.into()))
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("client", &self.0.client).finish_non_exhaustive()
+    }
 }
 
 impl Drop for Shared {
@@ -428,7 +438,8 @@ impl ProducerBuilder {
         let sealer =
             Sealer::new(settings.compression, settings.compression_level, Arc::clone(&parts.backlog), done);
         let machine = Machine::new(machine, client.rng());
-        tokio::spawn(Driver::new(client.clone(), settings.acks, machine, &parts, sealer, sealed).run());
+        let driver = Driver::new(client.clone(), settings.acks, machine, &parts, sealer, sealed);
+        client.0.runtime.spawn(driver.run());
         let batches = BatchSettings {
             pool: client.0.pool.clone(),
             budget: client.0.produce_budget.clone(),

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::accumulator::OpenBatch;
 use super::delivery::Promise;
 use crate::budget::Reservation;
+use crate::runtime::Runtime;
 
 /// A sealed batch and who waits for it.
 pub(super) struct Parcel {
@@ -80,7 +81,7 @@ impl Backlog {
     ///
     /// # Cancel safety
     /// Dropped, nothing has changed.
-    pub(super) async fn turn(&self) {
+    pub(super) async fn turn(&self, runtime: &Runtime) {
         let goal = self.queued.load(Ordering::Acquire).saturating_sub(self.bytes_max);
         let is_reached = || self.started.load(Ordering::Acquire) >= goal;
         if is_reached() {
@@ -95,7 +96,7 @@ impl Backlog {
                 progress.await;
             }
         };
-        drop(timeout(TURN_MAX, reached).await);
+        drop(runtime.entered(|| timeout(TURN_MAX, reached)).await);
     }
 
     fn queue(&self, bytes: usize) {
@@ -214,12 +215,13 @@ mod tests {
     async fn who_fills_batches_faster_than_they_are_compressed_waits_for_a_turn() {
         let mut context = Context::from_waker(Waker::noop());
         let batch = 1_000_000;
+        let runtime = Runtime::current().expect("a runtime");
         let backlog = Backlog::new(batch);
         let limit = backlog.bytes_max as usize;
         backlog.queue(limit);
-        assert!(pin!(backlog.turn()).poll(&mut context).is_ready(), "few enough");
+        assert!(pin!(backlog.turn(&runtime)).poll(&mut context).is_ready(), "few enough");
         backlog.queue(batch);
-        let mut turns = [pin!(backlog.turn()), pin!(backlog.turn())];
+        let mut turns = [pin!(backlog.turn(&runtime)), pin!(backlog.turn(&runtime))];
         assert!(turns.iter_mut().all(|turn| turn.as_mut().poll(&mut context).is_pending()));
         // What comes behind does not matter.
         backlog.queue(100 * batch);
@@ -229,6 +231,6 @@ mod tests {
         assert!(turns.iter_mut().all(|turn| turn.as_mut().poll(&mut context).is_ready()));
 
         // Threads that do nothing hold nobody up for ever.
-        backlog.turn().await;
+        backlog.turn(&runtime).await;
     }
 }

@@ -1,9 +1,11 @@
 //! Client and embedded broker over real sockets: what a program that uses both would notice.
 
+mod elsewhere;
 mod memory;
 mod mistakes;
 mod producing;
 mod stops;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -408,10 +410,7 @@ async fn mistakes_are_told_at_once_and_nothing_was_written() {
     check(large.expect_err("too large"), "above the limit of 1000");
     let unknown =
         timeout(within, client.consumer_direct().assign([("nowhere", 0)], Position::Earliest).build());
-    check(
-        unknown.await.expect("within a second").err().expect("no such topic"),
-        "UNKNOWN_TOPIC_OR_PARTITION",
-    );
+    check(unknown.await.expect("within a second").expect_err("no such topic"), "UNKNOWN_TOPIC_OR_PARTITION");
     // And it still works.
     producer.send(Record::to("t")).await.expect("written");
     producer.close().await.expect("closed");
@@ -448,7 +447,7 @@ async fn every_acks_writes() {
         read(&mut consumer, 1).await;
     }
     let contradiction = client.producer().idempotence(true).acks(Acks::Leader).build().await;
-    assert!(contradiction.err().expect("refused").to_string().contains("idempotence needs acks=all"));
+    assert!(contradiction.expect_err("refused").to_string().contains("idempotence needs acks=all"));
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ async fn when_no_address_works_each_is_told() {
         .connect_timeout(Duration::from_millis(500))
         .connector(names)
         .connect();
-    let error = timeout(SOON, connecting).await.expect("in time").err().expect("nobody there");
+    let error = timeout(SOON, connecting).await.expect("in time").expect_err("nobody there");
     let text = error.to_string();
     assert!(text.contains("127.0.0.1: Connection refused"), "{text}");
     assert!(text.contains("no other address answered within 500ms"), "{text}");
@@ -165,7 +165,7 @@ async fn what_only_people_can_mend_is_told_at_once_and_not_tried_for_ever() {
         let builder = || Client::builder().bootstrap(&peer.address()).connector(turncoat.clone());
         let client = builder().connect().await.expect("connected");
         turncoat.fails.store(true, Ordering::Relaxed);
-        let error = timeout(SOON, builder().connect()).await.expect("at once").err().expect("it fails");
+        let error = timeout(SOON, builder().connect()).await.expect("at once").expect_err("it fails");
         assert!(!error.is_retriable() && error.fault() == fault, "{error}");
         let producer = client.producer().build().await.expect("built");
         let sent =

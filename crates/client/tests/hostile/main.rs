@@ -9,8 +9,8 @@ mod topics;
 
 use std::time::{Duration, Instant};
 
-use milena::{Client, Error, Fault, Isolation, OffsetAt, Position, Record};
-use milena_messages::{ApiKey, ErrorCode};
+use milena::{Client, Error, ErrorCode, Fault, Isolation, OffsetAt, Position, Record};
+use milena_messages::ApiKey;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -31,7 +31,7 @@ async fn check(behaviour: Behaviour, expected: &str) {
 /// The same, after as many attempts.
 async fn check_after(attempts: usize, behaviour: Behaviour, expected: &str) {
     let peer = Peer::start(behaviour).await;
-    let error = connect(&peer).await.err().expect("no Kafka broker");
+    let error = connect(&peer).await.expect_err("no Kafka broker");
     let text = error.to_string();
     assert!(text.contains(expected), "{text}");
     assert!(text.contains(&peer.address()), "it says where: {text}");
@@ -83,7 +83,7 @@ async fn random_bytes_are_an_error_and_nothing_worse() {
             bytes.splice(..8, [0, 0, 1, 56, 0, 0, 0, 0]);
         }
         let peer = Peer::start(Behaviour::BytesAndClose(Vec::leak(bytes))).await;
-        let error = connect(&peer).await.err().expect("no Kafka broker");
+        let error = connect(&peer).await.expect_err("no Kafka broker");
         assert_ne!(error.fault(), Fault::Caller, "{error}");
         assert!(!error.maybe_written() || error.to_string().contains("Kafka protocol"), "{error}");
     }
@@ -97,7 +97,7 @@ async fn memory_is_held_for_what_arrived() {
             .bootstrap(&peer.address())
             .connect_timeout(Duration::from_millis(200))
             .connect();
-        let error = connecting.await.err().expect("99 MB never come");
+        let error = connecting.await.expect_err("99 MB never come");
         assert!(error.to_string().contains("did not answer within 200ms"), "{error}");
     })
     .await;
@@ -125,7 +125,7 @@ async fn a_silent_peer_is_given_up_at_the_deadline() {
     let began = Instant::now();
     let connecting =
         Client::builder().bootstrap(&peer.address()).connect_timeout(Duration::from_millis(300)).connect();
-    let error = connecting.await.err().expect("silent");
+    let error = connecting.await.expect_err("silent");
     assert!(error.to_string().contains("did not answer within 300ms"), "{error}");
     assert!((300..900).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
     assert!(error.is_retriable() && error.fault() == Fault::Network);
@@ -137,7 +137,7 @@ async fn a_port_nobody_listens_on() {
     let address = listener.local_addr().expect("bound").to_string();
     drop(listener);
     let connecting = Client::connect(&address);
-    let error = timeout(SOON, connecting).await.expect("within a second").err().expect("nobody there");
+    let error = timeout(SOON, connecting).await.expect("within a second").expect_err("nobody there");
     assert!(error.to_string().contains(&address) && error.to_string().contains("refused"), "{error}");
 }
 
@@ -153,7 +153,7 @@ async fn of_several_bootstrap_servers_one_good_one_is_enough_and_all_bad_ones_ar
     Client::connect(&both).await.expect("one of them is a broker");
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     let twice = format!("{},{}", http.address(), "127.0.0.1:1");
-    let error = Client::connect(&twice).await.err().expect("none is");
+    let error = Client::connect(&twice).await.expect_err("none is");
     assert!(error.to_string().contains("HTTP") && error.to_string().contains("refused"), "{error}");
 }
 
@@ -302,7 +302,7 @@ async fn an_unknown_answer_poisons_everything_in_flight_and_the_next_connection_
 #[tokio::test]
 async fn a_broker_without_a_common_version_is_told_apart() {
     let peer = Peer::start(Behaviour::BrokerFromTheFuture).await;
-    let error = connect(&peer).await.err().expect("nothing in common");
+    let error = connect(&peer).await.expect_err("nothing in common");
     let text = error.to_string();
     assert!(
         text.contains("no version of Metadata in common") && text.contains("the broker 90 to 99"),
@@ -320,7 +320,7 @@ async fn a_topic_that_does_not_exist_is_named_within_a_second() {
         .await
         .expect("within a second")
         .expect_err("unknown");
-    assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.as_i16()));
+    assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
     assert!(error.to_string().contains("\"nowhere\"") && !error.maybe_written(), "{error}");
 }
 

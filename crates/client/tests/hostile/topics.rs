@@ -54,7 +54,7 @@ async fn one_callers_failed_look_up_takes_no_topic_from_its_producer() {
         loop {
             let found = client.admin().list_offsets([("t", 7)], OffsetAt::Latest).await.expect("one result");
             let error = found[0].1.as_ref().expect_err("there is no partition 7");
-            if error.code() == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.as_i16()) {
+            if error.code() == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) {
                 return;
             }
             sleep(Duration::from_millis(100)).await;
@@ -91,7 +91,7 @@ async fn a_deleted_topic_that_nobody_uses_is_not_asked_for() {
     peer.set_partitions("t", 0);
     // Both users go, and somebody looks for another topic in vain, so that metadata is asked for.
     let error = producer.send(Record::to("u").value("v")).await.expect_err("no such topic");
-    assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.as_i16()));
+    assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
     drop(producer);
     consumer.unassign([("t", 0)]);
     metadata_requests_until_calm(&peer).await;
@@ -109,7 +109,7 @@ async fn a_missing_topic_holds_up_the_first_caller_and_not_those_after_it() {
     let fails = async || {
         let sent = timeout(SOON, producer.send(Record::to("nowhere").value("v"))).await;
         let error = sent.expect("in time").expect_err("no such topic");
-        assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.as_i16()));
+        assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
     };
     fails().await;
     let began = Instant::now();
@@ -153,4 +153,29 @@ async fn an_added_partition_is_found_when_it_is_named() {
     }
     let more = peer.requests(ApiKey::Metadata) - asked;
     assert!(more <= 20, "{more} metadata requests for 100 wrong partitions");
+}
+
+#[tokio::test]
+async fn partitions_that_a_topic_gets_later_are_read_by_those_who_read_the_topic() {
+    let peer = Peer::start(Behaviour::Broker).await;
+    let client = Client::builder()
+        .bootstrap(&peer.address())
+        .settings(|settings| settings.metadata_age_max = Duration::from_millis(100))
+        .connect()
+        .await
+        .expect("connected");
+    let build = async |builder: milena::ConsumerBuilder| builder.build().await.expect("built");
+    // The peer's end without a transaction is later: what is added is read from its beginning all the same.
+    let whole = build(client.consumer_direct().topic("t").from(Position::Latest)).await;
+    let to_the_end = build(client.consumer_direct().topic("t").until_end()).await;
+    let some = build(client.consumer_direct().assign([("t", 0)], Position::Earliest)).await;
+    peer.set_partitions("t", 3);
+    let grown = async {
+        while whole.position("t", 2) != Some(0) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, grown).await.expect("they are found");
+    assert_eq!(whole.assignment(), [0, 1, 2].map(|partition| ("t".to_owned(), partition)));
+    assert_eq!((to_the_end.assignment().len(), some.assignment().len()), (1, 1));
 }

@@ -1,12 +1,12 @@
 //! What goes into the source machine and what comes out of it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use milena_messages::fetch::FetchRequest;
 use milena_messages::list_offsets::ListOffsetsRequest;
 use milena_wire::batch::RawBatch;
 
-use crate::{Backoff, BrokerId, Failure, Instant};
+use crate::{Backoff, BrokerId, Failure, Instant, millis_since_epoch};
 
 /// How the source decides.
 #[derive(Debug, Clone)]
@@ -45,6 +45,13 @@ pub enum Position {
     /// At the first record whose timestamp is at or after this, in milliseconds since the epoch; behind the last one
     /// if none is.
     TimestampMs(i64),
+}
+
+/// The first record at or after that time. A time before 1970 is refused where it is used.
+impl From<SystemTime> for Position {
+    fn from(at: SystemTime) -> Self {
+        Self::TimestampMs(millis_since_epoch(at))
+    }
 }
 
 impl Position {

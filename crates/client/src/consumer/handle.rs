@@ -1,0 +1,245 @@
+//! What changes a consumer's positions and assignment: from the consumer itself, or from another task.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use milena_core::Failure;
+use milena_core::source::Position;
+
+use super::shared::Shared;
+use crate::topics::{Interest, Known};
+use crate::{Error, Isolation, OffsetAt};
+
+/// Changes a consumer while another task waits for its next batch. Cheap to clone; it does not keep the consumer alive.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = milena_broker::Broker::builder().start().await?;
+/// # cluster.create_topic("orders", 1)?;
+/// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+/// # client.producer().build().await?.send(milena::Record::to("orders").value("created")).await?;
+/// use milena::Position;
+///
+/// let mut consumer = client.consumer_direct().topic("orders").build().await?;
+/// let handle = consumer.handle();
+/// let reading = tokio::spawn(async move {
+///     while let Some(batch) = consumer.next().await? {
+///         println!("{} records from {}", batch.iter().count(), batch.first_offset());
+///     }
+///     Ok::<_, milena::Error>(())
+/// });
+/// handle.pause("orders", 0)?;
+/// handle.resume("orders", 0)?;
+/// handle.seek("orders", 0, Position::Earliest)?;
+/// handle.unassign([("orders", 0)]); // nothing is left to read: `next` returns none
+/// reading.await??;
+/// assert!(handle.pause("orders", 0).unwrap_err().to_string().contains("the consumer was dropped"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct ConsumerHandle(Weak<Shared>);
+
+impl ConsumerHandle {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self(Arc::downgrade(shared))
+    }
+
+    fn shared(&self, doing: &str) -> Result<Arc<Shared>, Error> {
+        self.0.upgrade().ok_or_else(|| Error::new(doing, Failure::Ended("the consumer was dropped")))
+    }
+
+    /// As [`Consumer::assign`](crate::Consumer::assign).
+    ///
+    /// # Errors
+    /// As there, and when the consumer was dropped.
+    ///
+    /// # Cancel safety
+    /// Dropped, nothing was assigned.
+    pub async fn assign<T: AsRef<str>>(
+        &self,
+        partitions: impl IntoIterator<Item = (T, i32)>,
+        position: impl Into<Position>,
+    ) -> Result<(), Error> {
+        self.shared("assigning partitions")?.assign_all(owned(partitions, position.into())).await
+    }
+
+    /// As [`Consumer::unassign`](crate::Consumer::unassign).
+    pub fn unassign<T: AsRef<str>>(&self, partitions: impl IntoIterator<Item = (T, i32)>) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.unassign_all(partitions);
+        }
+    }
+
+    /// As [`Consumer::seek`](crate::Consumer::seek).
+    ///
+    /// # Errors
+    /// As there, and when the consumer was dropped.
+    pub fn seek(&self, topic: &str, partition: i32, position: impl Into<Position>) -> Result<(), Error> {
+        self.shared("seeking")?.seek_in(topic, partition, position.into())
+    }
+
+    /// As [`Consumer::pause`](crate::Consumer::pause).
+    ///
+    /// # Errors
+    /// As there, and when the consumer was dropped.
+    pub fn pause(&self, topic: &str, partition: i32) -> Result<(), Error> {
+        self.shared("pausing")?.pause(topic, partition, true)
+    }
+
+    /// As [`Consumer::resume`](crate::Consumer::resume).
+    ///
+    /// # Errors
+    /// As there, and when the consumer was dropped.
+    pub fn resume(&self, topic: &str, partition: i32) -> Result<(), Error> {
+        self.shared("resuming")?.pause(topic, partition, false)
+    }
+
+    /// As [`Consumer::position`](crate::Consumer::position); none when the consumer was dropped.
+    pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.0.upgrade()?.position(topic, partition)
+    }
+
+    /// The partitions that are assigned; none when the consumer was dropped.
+    pub fn assignment(&self) -> Vec<(String, i32)> {
+        self.0.upgrade().map_or_else(Vec::new, |shared| shared.assignment())
+    }
+}
+
+impl fmt::Debug for ConsumerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerHandle").field("assignment", &self.assignment()).finish()
+    }
+}
+
+/// Partitions to assign, and from where.
+pub(super) fn owned<T: AsRef<str>>(
+    partitions: impl IntoIterator<Item = (T, i32)>,
+    position: Position,
+) -> Vec<(String, i32, Position)> {
+    let partitions = partitions.into_iter();
+    partitions.map(|(topic, partition)| (topic.as_ref().to_owned(), partition, position)).collect()
+}
+
+/// A partition that exists, from where to read it, and up to where.
+struct Found {
+    topic: Arc<str>,
+    partition: i32,
+    position: Position,
+    until: Option<i64>,
+}
+
+impl Shared {
+    pub(super) async fn assign_all(&self, partitions: Vec<(String, i32, Position)>) -> Result<(), Error> {
+        let mut found = Vec::with_capacity(partitions.len());
+        let mut last: Option<Known> = None;
+        let mut interests = Vec::new();
+        for (topic, partition, position) in partitions {
+            let doing = || format!("assigning partition {partition} of topic {topic:?}");
+            position.check().map_err(|failure| Error::new(doing(), failure))?;
+            let is_at_hand =
+                |last: &Known| *last.topic.name == *topic && last.topic.partition(partition).is_some();
+            let known = match last.take() {
+                Some(last) if is_at_hand(&last) => last,
+                other => {
+                    interests.extend(other.map(|other| other.interest));
+                    let known = self.topic(&topic, Some(partition)).await;
+                    known.map_err(|failure| Error::harmless(doing(), failure))?
+                }
+            };
+            if known.topic.partition(partition).is_none() {
+                let count = known.topic.partitions.len();
+                return Err(Error::caller(
+                    doing(),
+                    format!("the topic has {count} partitions, counted from 0"),
+                ));
+            }
+            found.push(Found { topic: Arc::clone(&known.topic.name), partition, position, until: None });
+            last = Some(known);
+        }
+        interests.extend(last.map(|last| last.interest));
+        self.assign_found(found, interests).await
+    }
+
+    /// Assigns all partitions of these topics, and those they get later unless reading ends.
+    pub(super) async fn assign_topics(&self, topics: Vec<String>, position: Position) -> Result<(), Error> {
+        let mut found = Vec::new();
+        let mut interests = Vec::new();
+        for name in topics {
+            let doing = || format!("assigning topic {name:?}");
+            position.check().map_err(|failure| Error::new(doing(), failure))?;
+            let known = self.topic(&name, None).await;
+            let Known { topic, interest } = known.map_err(|failure| Error::harmless(doing(), failure))?;
+            found.extend(topic.partitions.iter().map(|partition| Found {
+                topic: Arc::clone(&topic.name),
+                partition: partition.index,
+                position,
+                until: None,
+            }));
+            if !self.is_until_end {
+                self.assigned().followed.insert(Arc::clone(&topic.name), topic.partitions.len());
+            }
+            interests.push(interest);
+        }
+        self.assign_found(found, interests).await
+    }
+
+    async fn assign_found(&self, mut found: Vec<Found>, interests: Vec<Interest>) -> Result<(), Error> {
+        if self.is_until_end {
+            self.find_ends(&mut found).await?;
+        }
+        for Found { topic, partition, position, until } in found {
+            self.assign(topic, partition, position, until);
+        }
+        self.keep_known(interests);
+        Ok(())
+    }
+
+    /// Where each partition ends now, for readers of our isolation.
+    async fn find_ends(&self, found: &mut [Found]) -> Result<(), Error> {
+        let isolation =
+            if self.is_read_committed { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+        let admin = self.client.admin().isolation(isolation);
+        let partitions = found.iter().map(|found| (&*found.topic, found.partition));
+        let ends = admin.list_offsets(partitions, OffsetAt::Latest).await?;
+        for (found, (_, end)) in found.iter_mut().zip(ends) {
+            // A partition always has an end: brokers say none of times alone.
+            found.until = Some(end?.unwrap_or(0));
+        }
+        Ok(())
+    }
+
+    async fn topic(&self, topic: &str, partition: Option<i32>) -> Result<Known, Failure> {
+        let client = &self.client;
+        let deadline = client.0.clock.after(client.0.settings.client.request_timeout);
+        client.0.runtime.within(client.topic(topic, partition, deadline)).await
+    }
+
+    pub(super) fn unassign_all<T: AsRef<str>>(&self, partitions: impl IntoIterator<Item = (T, i32)>) {
+        for (topic, partition) in partitions {
+            self.unassign(topic.as_ref(), partition);
+        }
+        // Whoever waits for the next batch may have nothing to wait for any more.
+        self.ready.arrived.notify_one();
+    }
+
+    pub(super) fn seek_in(&self, topic: &str, partition: i32, position: Position) -> Result<(), Error> {
+        let queue = self.found(topic, partition, "seeking in")?;
+        self.seek(&queue, position)
+    }
+
+    pub(super) fn pause(&self, topic: &str, partition: i32, is_paused: bool) -> Result<(), Error> {
+        let queue = self.found(topic, partition, if is_paused { "pausing" } else { "resuming" })?;
+        self.set_paused(&queue, is_paused);
+        Ok(())
+    }
+
+    pub(super) fn position(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.find(topic, partition).and_then(|queue| queue.inner().position)
+    }
+
+    pub(super) fn assignment(&self) -> Vec<(String, i32)> {
+        let assigned = self.assigned();
+        assigned.queues.keys().map(|(topic, partition)| (topic.to_string(), *partition)).collect()
+    }
+}

@@ -1,0 +1,132 @@
+//! Failures by what a program does about them.
+
+use milena_messages::ErrorCode;
+
+use crate::Failure;
+use crate::failure::{Fault, Obstacle};
+
+/// What a program does differently for: [`Failure::kind`] says which it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The caller asked for what cannot be: a negative offset, a partition that the topic does not have, settings that
+    /// contradict each other, a configuration that the broker does not know.
+    InvalidInput,
+    /// The producer was closed, the consumer was dropped, or the runtime that drives the client has ended.
+    Closed,
+    /// Something took longer than it may: a request, or a record's delivery.
+    Timeout,
+    /// There was no room for a record in the producer's memory in time: records come faster than they are written.
+    Full,
+    /// No connection could be made, or it was lost.
+    Network,
+    /// The peer does not follow Kafka's protocol, or has no version of it in common with us.
+    Protocol,
+    /// The topic does not exist, or the partition.
+    UnknownTopic,
+    /// The topic to be created exists.
+    AlreadyExists,
+    /// The cluster does not accept who we are, or we do not accept its certificate.
+    Authentication,
+    /// We may not do that.
+    Authorization,
+    /// The offset to read from is not in the partition.
+    OffsetOutOfRange,
+    /// A record, or a batch, is larger than the settings or the topic allow.
+    TooLarge,
+    /// Another instance has taken over.
+    Fenced,
+    /// The cluster cannot do it at present: there is no leader, or too few replicas are in sync.
+    Unavailable,
+    /// What is stored cannot be read: its checksum is wrong, or it is no record batch.
+    Unreadable,
+    /// A broker refused for a reason of its own: its code tells.
+    Other,
+}
+
+impl Failure {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Answer { code, .. } => of_code(*code).unwrap_or(match self.fault() {
+                Fault::Caller => ErrorKind::InvalidInput,
+                _ => ErrorKind::Other,
+            }),
+            Self::Unreachable { obstacle, .. } => of_obstacle(*obstacle),
+            Self::Lost { .. } => ErrorKind::Network,
+            Self::TimedOut { .. } | Self::Undelivered { .. } => ErrorKind::Timeout,
+            Self::NoRoom { .. } => ErrorKind::Full,
+            Self::Malformed { .. } | Self::NoCommonVersion { .. } => ErrorKind::Protocol,
+            Self::Caller(_) => ErrorKind::InvalidInput,
+            Self::TooLarge(_) => ErrorKind::TooLarge,
+            Self::Unreadable { .. } => ErrorKind::Unreadable,
+            Self::NoRoute(_) => ErrorKind::Unavailable,
+            Self::Closed | Self::Ended(_) => ErrorKind::Closed,
+            Self::SequenceLost { .. } => ErrorKind::Other,
+        }
+    }
+}
+
+fn of_obstacle(obstacle: Obstacle) -> ErrorKind {
+    match obstacle {
+        Obstacle::Network | Obstacle::Name => ErrorKind::Network,
+        Obstacle::Configuration => ErrorKind::InvalidInput,
+        Obstacle::Credentials | Obstacle::Certificate => ErrorKind::Authentication,
+        Obstacle::Peer => ErrorKind::Protocol,
+    }
+}
+
+fn of_code(code: ErrorCode) -> Option<ErrorKind> {
+    Some(match code {
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID => ErrorKind::UnknownTopic,
+        ErrorCode::TOPIC_ALREADY_EXISTS => ErrorKind::AlreadyExists,
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED
+        | ErrorCode::GROUP_AUTHORIZATION_FAILED
+        | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
+        | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+        | ErrorCode::DELEGATION_TOKEN_AUTHORIZATION_FAILED => ErrorKind::Authorization,
+        ErrorCode::SASL_AUTHENTICATION_FAILED
+        | ErrorCode::UNSUPPORTED_SASL_MECHANISM
+        | ErrorCode::ILLEGAL_SASL_STATE => ErrorKind::Authentication,
+        ErrorCode::OFFSET_OUT_OF_RANGE => ErrorKind::OffsetOutOfRange,
+        ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => ErrorKind::TooLarge,
+        ErrorCode::PRODUCER_FENCED | ErrorCode::FENCED_INSTANCE_ID | ErrorCode::FENCED_MEMBER_EPOCH => {
+            ErrorKind::Fenced
+        }
+        ErrorCode::REQUEST_TIMED_OUT => ErrorKind::Timeout,
+        ErrorCode::UNSUPPORTED_VERSION => ErrorKind::Protocol,
+        // What Kafka's own client tries again is a state that passes.
+        code if code.is_retriable() => ErrorKind::Unavailable,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn kinds_are_what_one_branches_on() {
+        let after = Duration::from_secs(1);
+        let answer = |code| Failure::answer(code, None);
+        for (failure, kind) in [
+            (answer(ErrorCode::UNKNOWN_TOPIC_ID), ErrorKind::UnknownTopic),
+            (answer(ErrorCode::REQUEST_TIMED_OUT), ErrorKind::Timeout),
+            (answer(ErrorCode::NOT_ENOUGH_REPLICAS), ErrorKind::Unavailable),
+            (answer(ErrorCode::LEADER_NOT_AVAILABLE), ErrorKind::Unavailable),
+            (answer(ErrorCode::GROUP_AUTHORIZATION_FAILED), ErrorKind::Authorization),
+            (answer(ErrorCode::INVALID_CONFIG), ErrorKind::InvalidInput),
+            (answer(ErrorCode::UNKNOWN_SERVER_ERROR), ErrorKind::Other),
+            (answer(ErrorCode::from_i16(9999)), ErrorKind::Other),
+            (Failure::TimedOut { peer: "b".into(), after, sent: true }, ErrorKind::Timeout),
+            (Failure::Undelivered { after, last: Some(Box::new(Failure::Closed)) }, ErrorKind::Timeout),
+            (Failure::NoRoom { after }, ErrorKind::Full),
+            (Failure::Caller("no".into()), ErrorKind::InvalidInput),
+            (Failure::Ended("the producer was closed"), ErrorKind::Closed),
+        ] {
+            assert_eq!(failure.kind(), kind, "{failure}");
+        }
+    }
+}
