@@ -145,3 +145,13 @@ fn a_timeout_is_for_all_bootstrap_servers_together() {
         assert_fails(&run, 6, &silent[0].address);
     }
 }
+
+#[test]
+fn a_timeout_ends_what_waits_for_records_of_a_cluster_that_is_gone() {
+    let cluster = Cluster::start(&["--topic", "t"]);
+    let mut consuming = cluster.spawn(&["consume", "t", "--timeout", "3"], "");
+    cluster.ok(&["produce", "t"], "first\n");
+    assert_eq!(consuming.stdout_line(), "first");
+    cluster.kill();
+    assert_fails(&consuming.wait(), 6, "nothing came for 3s");
+}

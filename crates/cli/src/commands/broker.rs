@@ -15,7 +15,7 @@ Examples:
   milena broker                                     one node on 127.0.0.1:9092, in memory
   milena broker --nodes 3 --port 0                  three nodes on free ports
   milena broker --data-dir ./data --topic orders:12 on disk, with a topic of 12 partitions
-  milena broker --host 0.0.0.0 --advertised-host kafka.lan   for other machines, which know it by that name
+  milena broker --host 0.0.0.0 --advertised-host me for other machines, which know this one as me
 
 The first line on stdout is the bootstrap address; it comes when the broker takes connections.
 For development and tests, without authentication; all nodes are this one process.";
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     #[arg(short, long, default_value = "9092")]
     pub(crate) port: u16,
 
-    /// The address to listen on; others than loopback can be reached by anyone on the network
+    /// The address to listen on, or a name for it; others than loopback can be reached by anyone on the network
     #[arg(long, default_value = "127.0.0.1")]
     pub(crate) host: String,
 

@@ -190,6 +190,10 @@ async fn consume(args: &Args, plan: &Plan, output: &mut Output) -> Result<(), Fa
                 }
                 if arrived_at.elapsed() >= cluster.timeout {
                     reading.check_stall(cluster.timeout)?;
+                    if args.cluster.timeout_asked().is_some() {
+                        check_answers(&cluster).await?;
+                    }
+                    arrived_at = Instant::now();
                 }
                 continue;
             }
@@ -210,6 +214,14 @@ async fn consume(args: &Args, plan: &Plan, output: &mut Output) -> Result<(), Fa
             return Ok(());
         }
     }
+}
+
+/// Nothing came for a while: there may be nothing, or nobody who would say so.
+async fn check_answers(cluster: &Connected) -> Result<(), Failure> {
+    let asked = cluster.client.admin().timeout(cluster.timeout).describe_cluster().await;
+    asked
+        .map(drop)
+        .map_err(|error| Failure::from(error).at(&format!("nothing came for {:?}", cluster.timeout)))
 }
 
 /// The part of a partition that is to be read.

@@ -106,3 +106,204 @@ fn the_bounds_of_both_dialects_are_taken() {
         }
     }
 }
+
+/// The settings that a file comes to.
+fn file(text: &str) -> Result<Settings, Error> {
+    Properties::parse(text)?.settings()
+}
+
+#[test]
+fn everyday_files_work_as_they_are() {
+    let check = |text: &str, ignored: &[&str], right: fn(&Settings) -> bool| {
+        let settings = file(text).unwrap_or_else(|error| panic!("{error} in {text}"));
+        assert!(right(&settings), "{settings:?}");
+        assert_eq!(settings.ignored.keys().map(String::as_str).collect::<Vec<_>>(), ignored, "{text}");
+    };
+    // Java's producer, as its documentation showed for years.
+    check(
+        "bootstrap.servers=localhost:9092\nacks=all\nretries=0\nbatch.size=16384\nlinger.ms=1\n\
+         buffer.memory=33554432\n\
+         key.serializer=org.apache.kafka.common.serialization.StringSerializer\n\
+         value.serializer=org.apache.kafka.common.serialization.StringSerializer\n",
+        &["retries"],
+        |s| s.producer.batch_bytes_max == 16384 && s.producer.memory_bytes_max == Some(32 << 20),
+    );
+    // Java's consumer.
+    check(
+        "bootstrap.servers = kafka-1:9092, kafka-2:9092\ngroup.id = billing\nenable.auto.commit = False\n\
+         auto.offset.reset = earliest\nisolation.level = read_committed\nmax.poll.records = 500\n\
+         key.deserializer = org.apache.kafka.common.serialization.ByteArrayDeserializer\n\
+         value.deserializer = io.confluent.kafka.serializers.KafkaAvroDeserializer\n\
+         schema.registry.url = http://registry:8081\nspecific.avro.reader = true\n",
+        &[
+            "group.id",
+            "max.poll.records",
+            "schema.registry.url",
+            "specific.avro.reader",
+            "value.deserializer",
+        ],
+        |s| s.client.bootstrap.len() == 2 && s.consumer.reset == Reset::Earliest,
+    );
+    // kcat's.
+    check(
+        "metadata.broker.list=kafka-1\\:9092\napi.version.request=true\nbroker.address.family=v4\n\
+         socket.keepalive.enable=true\nmessage.timeout.ms=0\nmessage.send.max.retries=2147483647\n\
+         queue.buffering.max.ms=0.5\nqueue.buffering.max.kbytes=1024\ncompression.codec=inherit\n\
+         topic.request.required.acks=-1\ntopic.partitioner=murmur2_random\n\
+         socket.send.buffer.bytes=0\ntopic.metadata.refresh.interval.ms=-1\nmax.in.flight=1000000\n\
+         statistics.interval.ms=0\nenable.auto.offset.store=f\n",
+        &["broker.address.family", "socket.keepalive.enable"],
+        |s| {
+            s.producer.delivery_timeout == kind::NO_LIMIT
+                && s.client.metadata_age_max == kind::NO_LIMIT
+                && s.producer.memory_bytes_max == Some(1 << 20)
+                && s.producer.compression == Compression::None
+                && s.producer.in_flight_max == 5
+                && s.producer.idempotence
+        },
+    );
+    // For large records.
+    check(
+        "max.request.size=20971520\nfetch.max.bytes=209715200\nmax.partition.fetch.bytes=20971520\n\
+         request.timeout.ms=120000\nretry.backoff.ms=5000\nreconnect.backoff.ms=2000\nmax.block.ms=9223372036854775807\n",
+        &[],
+        |s| {
+            s.client.response_bytes_max > s.consumer.fetch_bytes_max
+                && s.consumer.fetch_bytes_max == 200 << 20
+                && s.client.retry_backoff_max.as_secs() == 5
+                && s.client.reconnect_backoff_max.as_secs() == 2
+        },
+    );
+    // Settings of TLS, with a connection in plain text.
+    check(
+        "security.protocol=plaintext\nssl.endpoint.identification.algorithm=https\nssl.truststore.location=/a\n\
+         sasl.mechanism=PLAIN\n",
+        &["sasl.mechanism", "ssl.endpoint.identification.algorithm", "ssl.truststore.location"],
+        |_| true,
+    );
+    // An empty value asks for nothing.
+    check("transactional.id=\nssl.endpoint.identification.algorithm=\ninterceptor.classes=\n", &[], |_| true);
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_its_reason_and_no_secret_is_told() {
+    let check = |text: &str, says: &str| {
+        let error = file(text).expect_err(text).to_string();
+        assert!(error.contains(says), "{text}: {error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    };
+    check("security.protocol=SASL_SSL", "neither TLS nor SASL");
+    check(
+        "sasl.jaas.config=PlainLoginModule required username=\"a\" password=\"hunter2\";",
+        "neither TLS nor SASL",
+    );
+    check("sasl.password=hunter2", "line 1: setting the property \"sasl.password\"");
+    check("a.b=hunter2", "there is no such setting");
+    check("security.protocol=PLAINTEXT\nsecurity.protocol=SSL\nssl.key.password=hunter2", "line 2");
+    check("transactional.id=a", "no transactions yet");
+    check("partitioner.class=org.apache.kafka.clients.producer.RoundRobinPartitioner", "default partitioner");
+    check("partitioner=consistent_random", "murmur2_random");
+    check("interceptor.classes=com.example.Interceptor", "no interceptors");
+    check("config.providers=file", "looked up");
+    check("dr_msg_cb=x", "a function in C");
+    check("enable.idempotence=true\nacks=1", "needs acks=all");
+    check("auto.offset.reset=by_duration:PT1H", "start at a time in code");
+    check("compression.type=\"lz4\"", "no quotes");
+    check("bootstrap.servers=", "the list is empty");
+    check("linger.ms=", "it is empty");
+}
+
+#[test]
+fn a_value_out_of_bounds_is_named_with_the_bound() {
+    let check = |text: &str, says: &str| {
+        let error = file(text).expect_err(text).to_string();
+        assert!(error.contains(says), "{text}: {error}");
+    };
+    check("batch.size=-1", "-1 is below the least it takes, 0");
+    check("max.in.flight=0", "0 is below the least it takes, 1");
+    check("buffer.memory=0", "0 is below the least it takes, 4096");
+    check("request.timeout.ms=0", "0 ms is below the least it takes, 1 ms");
+    check("fetch.max.bytes=2147483648", "2147483648 is above the most it takes, 2147483647");
+    check("max.in.flight=99999999999999999999999", "is above the most it takes, 1000000");
+    check("linger.ms=NaN", "is not a number of milliseconds");
+    check("batch.size=16k", "\"16k\" is not a whole number");
+    check("compression.zstd.level=23", "23 is above the most it takes, 22");
+    check(&format!("client.id={}", "x".repeat(32768)), "32767 is the most");
+}
+
+#[test]
+fn zeros_that_would_make_a_storm_are_taken_as_the_least_that_makes_none() {
+    let settings = file(
+        "metadata.max.age.ms=0\nretry.backoff.ms=0\nretry.backoff.max.ms=0\nreconnect.backoff.ms=0\n\
+         reconnect.backoff.max.ms=0\nfetch.max.wait.ms=0\nfetch.min.bytes=0\nfetch.max.bytes=0\n",
+    )
+    .expect("taken");
+    let client = &settings.client;
+    let times = [
+        client.metadata_age_max,
+        client.retry_backoff,
+        client.retry_backoff_max,
+        client.reconnect_backoff,
+        client.reconnect_backoff_max,
+        settings.consumer.fetch_wait,
+    ];
+    assert_eq!(times.map(|time| time.as_millis()), [1000, 10, 100, 10, 100, 10]);
+    assert_eq!((settings.consumer.fetch_bytes_min, settings.consumer.fetch_bytes_max), (1, 1));
+}
+
+#[test]
+fn settings_made_in_code_are_held_to_the_same_bounds() {
+    let mut settings = Settings::default();
+    settings.client.metadata_age_max = std::time::Duration::ZERO;
+    settings.fit().expect("raised");
+    assert_eq!(settings.client.metadata_age_max.as_millis(), 1000);
+    settings.client.memory_bytes_max = 0;
+    let error = settings.fit().expect_err("refused").to_string();
+    assert!(error.contains("the setting memory_bytes_max: 0 is below the least it takes, 8192"), "{error}");
+
+    let producer = ProducerSettings { in_flight_max: 0, ..ProducerSettings::default() };
+    let error = Settings::default().with_producer(producer).expect_err("refused").to_string();
+    assert!(error.contains("in_flight_max"), "{error}");
+    let consumer = ConsumerSettings { fetch_bytes_max: 200 << 20, ..ConsumerSettings::default() };
+    let error = Settings::default().with_consumer(consumer).expect_err("refused").to_string();
+    assert!(error.contains("response_bytes_max"), "{error}");
+}
+
+#[test]
+fn levels_are_for_the_codec_that_is_used() {
+    let level = |text: &str| file(text).expect(text).compression_level();
+    assert_eq!(level("compression.type=gzip\ncompression.gzip.level=9\ncompression.zstd.level=3"), Some(9));
+    assert_eq!(level("compression.zstd.level=-1\ncompression.type=zstd"), Some(-1));
+    assert_eq!(level("compression.gzip.level=-1\ncompression.type=gzip"), None);
+    assert_eq!(level("compression.codec=gzip\ncompression.level=12"), Some(9));
+    assert_eq!(level("compression.codec=zstd\ncompression.level=12"), Some(12));
+    assert_eq!(level("compression.codec=snappy\ncompression.level=12"), None);
+    assert_eq!(level("compression.type=none\ncompression.gzip.level=9"), None);
+}
+
+#[test]
+fn what_has_no_effect_is_one_sentence() {
+    let settings = file("group.id=a\nretries=3\nsession.timeout.ms=1\ngroup.id=b\n").expect("taken");
+    assert_eq!(
+        settings.ignored().expect("some"),
+        "without effect here: group.id, session.timeout.ms (there are no consumer groups yet, and nothing is \
+         committed); retries (what fails is tried again until delivery.timeout.ms has passed)"
+    );
+    assert_eq!(file("acks=all").expect("taken").ignored(), None);
+}
+
+#[test]
+fn a_file_is_named_with_its_line() {
+    let dir = std::env::temp_dir().join(format!("milena-properties-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("made");
+    let path = dir.join("client.properties");
+    std::fs::write(&path, b"# caf\xe9\nclient.id=caf\xe9\n").expect("written");
+    let settings = Properties::read(&path).expect("read").settings().expect("taken");
+    assert_eq!(&*settings.client.client_id, "café");
+    std::fs::write(&path, "acks=all\nlinger.mss=5\n").expect("written");
+    let error = Properties::read(&path).expect("read").settings().expect_err("refused").to_string();
+    assert!(error.contains("client.properties, line 2: setting the property \"linger.mss\""), "{error}");
+    let error = Properties::read(&dir).expect_err("a directory").to_string();
+    assert!(error.contains("reading the properties file"), "{error}");
+    std::fs::remove_dir_all(&dir).expect("removed");
+}
