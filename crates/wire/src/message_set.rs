@@ -10,7 +10,6 @@
 
 use bytes::Bytes;
 
-use crate::batch::batches::decompress;
 use crate::batch::header::{batch_bytes, check_offset, truncated};
 use crate::batch::record::{Headers, Record};
 use crate::batch::records::{Layout, Memory, RecordBatch};
@@ -81,8 +80,8 @@ pub(crate) fn open(
     let value = value
         .value
         .ok_or_else(|| DecodeError::new("Message.Value", bytes.len(), DecodeReason::UnexpectedNull))?;
-    let compressed = bytes.slice_ref(value);
-    let records = decompress(compression, header.magic as i8, &compressed, decompressor, pool, limits)?;
+    let limit = limits.decompressed_bytes_max;
+    let records = decompressor.decompress_pooled(compression, header.magic as i8, value, pool, limit)?;
     set.inner = true;
     set.base_offset = inner_base_offset(&header, &records)?;
     if header.attributes.timestamp_type() == TimestampType::LogAppendTime {

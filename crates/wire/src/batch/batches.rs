@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::header::{BatchHeader, CRC_FROM, HEADER_BYTES, LENGTH_PREFIX_BYTES, MAGIC_AT};
 use super::records::{Layout, Memory, RecordBatch};
 use crate::codec::{Compression, Decompressor};
-use crate::pool::{Pool, PooledBuffer};
+use crate::pool::Pool;
 use crate::{DecodeError, DecodeReason, Limits, message_set};
 
 /// The batches of a fetch response's or produce request's `records`, each as it came.
@@ -195,7 +195,8 @@ impl RawBatch {
                 Layout::V2 { at: HEADER_BYTES },
             ));
         }
-        let records = decompress(compression, 2, &records, decompressor, pool, limits)
+        let records = decompressor
+            .decompress_pooled(compression, 2, &records, pool, limits.decompressed_bytes_max)
             .map_err(|error| error.at_base(HEADER_BYTES))?;
         Ok(RecordBatch::new(self.header, Memory::Decompressed(records), Layout::V2 { at: 0 }))
     }
@@ -205,21 +206,4 @@ impl fmt::Debug for RawBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawBatch").field("header", &self.header).finish_non_exhaustive()
     }
-}
-
-/// Decompresses into a pooled buffer, which starts at a few times what arrived and grows with what comes out.
-pub(crate) fn decompress(
-    compression: Compression,
-    magic: i8,
-    compressed: &Bytes,
-    decompressor: &mut Decompressor,
-    pool: &Pool,
-    limits: &Limits,
-) -> Result<PooledBuffer, DecodeError> {
-    let limit = limits.decompressed_bytes_max;
-    let mut buffer = pool.take_uncleared(compressed.len().saturating_mul(4).min(limit));
-    decompressor.decompress(compression, magic, compressed, &mut buffer, limit)?;
-    // It may have grown.
-    buffer.recount();
-    Ok(buffer)
 }

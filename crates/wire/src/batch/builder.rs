@@ -248,8 +248,8 @@ impl BatchBuilder {
             return Ok(self.seal());
         }
         let uncompressed_bytes = self.buffer.len();
-        // A third is what text comes down to; more is grown.
-        let mut compressed = self.buffer.pool().take(HEADER_BYTES + uncompressed_bytes / 3);
+        let likely_bytes = compressor.likely_bytes(compression, uncompressed_bytes).min(uncompressed_bytes);
+        let mut compressed = self.buffer.pool().take(HEADER_BYTES + likely_bytes);
         compressed.resize(HEADER_BYTES, 0);
         compressor.compress(compression, level, &self.buffer[HEADER_BYTES..], &mut compressed)?;
         if compressed.len() >= uncompressed_bytes {

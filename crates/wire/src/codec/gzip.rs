@@ -19,16 +19,17 @@ const EXPANSION_MAX: usize = 1032;
 
 const WINDOW_BITS: u8 = 15;
 
-/// A deflate context.
+/// A deflate context, and room for the worst that can come out of it.
 pub(super) struct Encoder {
     deflate: Deflate,
     level: i32,
+    stream: Vec<u8>,
 }
 
 impl Default for Encoder {
     fn default() -> Self {
         let level = 6;
-        Self { deflate: Deflate::new(level, false, WINDOW_BITS), level }
+        Self { deflate: Deflate::new(level, false, WINDOW_BITS), level, stream: Vec::new() }
     }
 }
 
@@ -37,7 +38,7 @@ impl Encoder {
     pub(super) fn compress(&mut self, level: i32, input: &[u8], out: &mut Vec<u8>) {
         self.start(level);
         out.extend_from_slice(&HEADER);
-        self.deflate(input, out);
+        out.extend_from_slice(self.deflate(input));
         out.extend_from_slice(&crc32::crc32(0, input).to_le_bytes());
         out.extend_from_slice(&(input.len() as u32).to_le_bytes());
     }
@@ -50,20 +51,25 @@ impl Encoder {
         }
     }
 
-    fn deflate(&mut self, input: &[u8], out: &mut Vec<u8>) {
-        let start = out.len();
-        out.resize(start + zlib_rs::compress_bound(input.len()), 0);
+    /// The stream, which stays here until the next one: memory of its own would be as large as what goes in.
+    fn deflate(&mut self, input: &[u8]) -> &[u8] {
+        let bound = zlib_rs::compress_bound(input.len());
+        if self.stream.len() < bound {
+            self.stream.resize(bound, 0);
+        }
         loop {
             let read = self.deflate.total_in() as usize;
-            let written = start + self.deflate.total_out() as usize;
-            let status = self.deflate.compress(&input[read..], &mut out[written..], DeflateFlush::Finish);
-            match status {
+            let written = self.deflate.total_out() as usize;
+            let room = &mut self.stream[written..];
+            match self.deflate.compress(&input[read..], room, DeflateFlush::Finish) {
                 Ok(Status::StreamEnd) => break,
-                Ok(Status::Ok | Status::BufError) => out.resize(out.len() + input.len() / 8 + 64, 0),
+                Ok(Status::Ok | Status::BufError) => {
+                    self.stream.resize(self.stream.len() + input.len() / 8 + 64, 0);
+                }
                 Err(error) => unreachable!("deflate has no errors but of its settings: {error:?}"),
             }
         }
-        out.truncate(start + self.deflate.total_out() as usize);
+        &self.stream[..self.deflate.total_out() as usize]
     }
 }
 
@@ -81,7 +87,7 @@ impl Default for Decoder {
 impl Decoder {
     /// Appends what all members hold.
     pub(super) fn decompress(&mut self, input: &[u8], output: &mut Output<'_>) -> Result<(), DecodeError> {
-        output.expect(size_hint(input));
+        output.expect(content_bytes(input));
         let mut input = Input::new(input);
         header(&mut input)?;
         loop {
@@ -134,7 +140,7 @@ impl Decoder {
 }
 
 /// The size that the last member's trailer announces, if the input could hold as much.
-fn size_hint(input: &[u8]) -> usize {
+pub(super) fn content_bytes(input: &[u8]) -> usize {
     let announced = input.last_chunk().map_or(0, |bytes: &[u8; 4]| u32::from_le_bytes(*bytes) as usize);
     announced.min(input.len().saturating_mul(EXPANSION_MAX))
 }

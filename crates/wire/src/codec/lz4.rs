@@ -38,12 +38,11 @@ const WINDOW_BYTES: usize = 64 * 1024;
 const BLOCK_BYTES: usize = 64 * 1024;
 const BLOCK_SIZE_CODE: u8 = 4;
 
+/// What a second try gets at least: the smallest blocks hold no more than 64 KiB.
+const ROOM_BYTES_MIN: usize = 64 << 10;
+
 /// A match length grows by at most 255 for each byte of input.
 const EXPANSION_MAX: usize = 255;
-/// The room a block first gets, in multiples of its own size: blocks that compress better than this are tried again
-/// with more. Frames announce blocks of up to 4 MiB, of which a small batch uses little.
-const EXPANSION_LIKELY: usize = 16;
-
 /// A match table and room for one block.
 pub(super) struct Encoder {
     table: CompressTable,
@@ -110,6 +109,18 @@ pub(super) fn decompress(
         input = ahead;
         frames += 1;
     }
+}
+
+/// What the first frame announces, as far as the input could hold that.
+pub(super) fn content_bytes(input: &[u8]) -> Option<usize> {
+    let (head, rest) = input.split_first_chunk::<4>()?;
+    let (&[flags, _], rest) = rest.split_first_chunk::<2>()?;
+    if u32::from_le_bytes(*head) != FRAME_MAGIC || flags & CONTENT_SIZE == 0 {
+        return None;
+    }
+    let announced = u64::from_le_bytes(*rest.first_chunk()?);
+    let possible = input.len().saturating_mul(EXPANSION_MAX);
+    Some(usize::try_from(announced).map_or(possible, |announced| announced.min(possible)))
 }
 
 /// What a frame's header says.
@@ -184,7 +195,9 @@ impl Frame {
     fn block(&self, data: &[u8], at: usize, output: &mut Output<'_>) -> Result<(), DecodeError> {
         let most = self.block_bytes_max.min(data.len().saturating_mul(EXPANSION_MAX));
         let known = self.content_bytes.map(|bytes| (bytes + self.start).saturating_sub(output.len()));
-        let mut room_bytes = known.unwrap_or(data.len().saturating_mul(EXPANSION_LIKELY)).min(most);
+        // Frames announce blocks of up to 4 MiB, of which a small batch uses little: blocks that compress better than is
+        // likely are tried again with more.
+        let mut room_bytes = known.unwrap_or_else(|| output.likely_bytes(data.len())).min(most);
         loop {
             let (written, room) = output.split(room_bytes);
             let available = room.len();
@@ -201,7 +214,9 @@ impl Frame {
                 Err(DecompressError::OutputTooSmall { .. }) if available < room_bytes => {
                     return Err(output.over_limit("lz4.block", at));
                 }
-                Err(DecompressError::OutputTooSmall { .. }) if room_bytes < most => room_bytes = most,
+                Err(DecompressError::OutputTooSmall { .. }) if room_bytes < most => {
+                    room_bytes = room_bytes.saturating_mul(2).clamp(ROOM_BYTES_MIN, most);
+                }
                 Err(DecompressError::OutputTooSmall { .. }) => {
                     return Err(DecodeError::new("lz4.block", at, DecodeReason::Invalid(BLOCK_TOO_LARGE)));
                 }

@@ -27,6 +27,7 @@ mod lz4;
     allow(dead_code, reason = "each codec uses its part")
 )]
 mod output;
+mod ratio;
 #[cfg(feature = "snappy")]
 mod snappy;
 #[cfg(feature = "lz4")]
@@ -43,7 +44,9 @@ use std::fmt;
 
 pub use compression::{Compression, UnknownCompression};
 use output::Output;
+use ratio::Ratio;
 
+use crate::pool::{Pool, PooledBuffer};
 use crate::{DecodeError, DecodeReason, EncodeError, EncodeReason};
 
 /// Compresses, keeping each codec's context for the next time.
@@ -64,8 +67,8 @@ use crate::{DecodeError, DecodeReason, EncodeError, EncodeReason};
 /// assert!(bomb.to_string().contains("limit of 100 bytes"), "{bomb}");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Default)]
 pub struct Compressor {
+    ratios: Ratios,
     #[cfg(feature = "gzip")]
     gzip: Option<gzip::Encoder>,
     #[cfg(feature = "snappy")]
@@ -79,7 +82,23 @@ pub struct Compressor {
 impl Compressor {
     /// A compressor without contexts: each is made when its codec is first used.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            // JSON compresses by a little more.
+            ratios: Ratios::new(Ratio::new(1, 3)),
+            #[cfg(feature = "gzip")]
+            gzip: None,
+            #[cfg(feature = "snappy")]
+            snappy: None,
+            #[cfg(feature = "lz4")]
+            lz4: None,
+            #[cfg(any(feature = "zstd", feature = "zstd-c"))]
+            zstd: None,
+        }
+    }
+
+    /// The bytes that `input_bytes` probably compress to, going by what was compressed before, and a little more.
+    pub(crate) fn likely_bytes(&self, compression: Compression, input_bytes: usize) -> usize {
+        self.ratios.of(compression).output_bytes(input_bytes)
     }
 
     /// Appends `input`, compressed, to `out`.
@@ -97,6 +116,7 @@ impl Compressor {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         let level = check_level(compression, level)?;
+        let before = out.len();
         match compression {
             Compression::None => out.extend_from_slice(input),
             #[cfg(feature = "gzip")]
@@ -110,13 +130,14 @@ impl Compressor {
             #[allow(unreachable_patterns, reason = "reachable as soon as a codec is left out")]
             absent => return Err(EncodeError::new(FIELD, EncodeReason::CodecNotBuiltIn(absent.name()))),
         }
+        self.ratios.of_mut(compression).learn(input.len(), out.len() - before);
         Ok(())
     }
 }
 
 /// Decompresses, keeping each codec's context for the next time. See [`Compressor`] for an example.
-#[derive(Default)]
 pub struct Decompressor {
+    ratios: Ratios,
     #[cfg(feature = "gzip")]
     gzip: Option<gzip::Decoder>,
     #[cfg(feature = "snappy")]
@@ -128,7 +149,16 @@ pub struct Decompressor {
 impl Decompressor {
     /// A decompressor without contexts: each is made when its codec is first used.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            // JSON compresses by a little less.
+            ratios: Ratios::new(Ratio::new(4, 1)),
+            #[cfg(feature = "gzip")]
+            gzip: None,
+            #[cfg(feature = "snappy")]
+            snappy: None,
+            #[cfg(any(feature = "zstd", feature = "zstd-c"))]
+            zstd: None,
+        }
     }
 
     /// Replaces the content of `out` with `input`, decompressed: at most `limit` bytes.
@@ -142,7 +172,6 @@ impl Decompressor {
     /// # Errors
     /// When `input` is malformed, holds more than `limit` bytes, or its codec is not built in. `out` then holds what
     /// was decompressed up to there.
-    #[cfg_attr(not(feature = "lz4"), expect(unused_variables))]
     pub fn decompress(
         &mut self,
         compression: Compression,
@@ -151,7 +180,50 @@ impl Decompressor {
         out: &mut Vec<u8>,
         limit: usize,
     ) -> Result<(), DecodeError> {
-        let mut output = Output::new(out, limit);
+        let output = Output::new(out, limit, self.ratios.of(compression), None);
+        self.decompress_into(compression, magic, input, output)
+    }
+
+    /// [`decompress`](Self::decompress) into a buffer of `pool`, of just the size that the input needs where it says what
+    /// that is, and otherwise of the size that the batches before it make likely.
+    pub(crate) fn decompress_pooled(
+        &mut self,
+        compression: Compression,
+        magic: i8,
+        input: &[u8],
+        pool: &Pool,
+        limit: usize,
+    ) -> Result<PooledBuffer, DecodeError> {
+        let ratio = self.ratios.of(compression);
+        let announced = match compression {
+            #[cfg(feature = "gzip")]
+            Compression::Gzip => Some(gzip::content_bytes(input)),
+            #[cfg(feature = "snappy")]
+            Compression::Snappy => Some(snappy::content_bytes(input)),
+            #[cfg(feature = "lz4")]
+            Compression::Lz4 => lz4::content_bytes(input),
+            #[cfg(any(feature = "zstd", feature = "zstd-c"))]
+            Compression::Zstd => zstd_frames::content_bytes(input, ratio),
+            _ => None,
+        };
+        let expected = announced.unwrap_or_else(|| ratio.output_bytes(input.len()));
+        let mut buffer = pool.take_uncleared(expected.min(limit));
+        let output = Output::new(&mut buffer, limit, ratio, Some(pool));
+        self.decompress_into(compression, magic, input, output)?;
+        self.ratios.of_mut(compression).learn(input.len(), buffer.len());
+        // Larger memory may have taken its place.
+        buffer.recount();
+        Ok(buffer)
+    }
+
+    #[cfg_attr(not(feature = "lz4"), expect(unused_variables))]
+    fn decompress_into(
+        &mut self,
+        compression: Compression,
+        magic: i8,
+        input: &[u8],
+        mut output: Output<'_>,
+    ) -> Result<(), DecodeError> {
         match compression {
             Compression::None => output.extend(input, FIELD, 0),
             #[cfg(feature = "gzip")]
@@ -165,6 +237,35 @@ impl Decompressor {
             #[allow(unreachable_patterns, reason = "reachable as soon as a codec is left out")]
             absent => Err(DecodeError::new(FIELD, 0, DecodeReason::CodecNotBuiltIn(absent.name()))),
         }
+    }
+}
+
+/// A ratio for each codec.
+struct Ratios([Ratio; Compression::ALL.len()]);
+
+impl Ratios {
+    fn new(likely: Ratio) -> Self {
+        Self([likely; Compression::ALL.len()])
+    }
+
+    fn of(&self, compression: Compression) -> Ratio {
+        self.0[compression as usize]
+    }
+
+    fn of_mut(&mut self, compression: Compression) -> &mut Ratio {
+        &mut self.0[compression as usize]
+    }
+}
+
+impl Default for Compressor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Default for Decompressor {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

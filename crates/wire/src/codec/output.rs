@@ -3,6 +3,8 @@
 //! A codec asks for room, fills it and says how much it filled. What its input *announces* is only ever a hint, cut
 //! down to what that many bytes could possibly produce, so that a small hostile batch cannot claim a large buffer.
 
+use super::ratio::Ratio;
+use crate::pool::Pool;
 use crate::{DecodeError, DecodeReason};
 
 /// A vector, as somewhere to decompress to.
@@ -15,6 +17,10 @@ pub(crate) struct Output<'a> {
     /// Where the next byte goes; `buffer[filled..]` is room.
     filled: usize,
     limit: usize,
+    /// What content that does not say its size probably takes.
+    ratio: Ratio,
+    /// Where larger memory comes from, if not from the allocator.
+    pool: Option<&'a Pool>,
 }
 
 /// The first room where nothing better is known.
@@ -22,8 +28,15 @@ const ROOM_BYTES_MIN: usize = 4096;
 
 impl<'a> Output<'a> {
     /// Output of at most `limit` bytes in place of the content of `buffer`.
-    pub(crate) fn new(buffer: &'a mut Vec<u8>, limit: usize) -> Self {
-        Self { buffer, filled: 0, limit }
+    pub(crate) fn new(buffer: &'a mut Vec<u8>, limit: usize, ratio: Ratio, pool: Option<&'a Pool>) -> Self {
+        Self { buffer, filled: 0, limit, ratio, pool }
+    }
+
+    /// The room that `compressed` bytes of unknown content first get: no more than the memory that is left, if that might
+    /// do. The end of a batch often compresses worse than its beginning.
+    pub(crate) fn likely_bytes(&self, compressed: usize) -> usize {
+        let (likely, left) = (self.ratio.output_bytes(compressed), self.buffer.capacity() - self.filled);
+        if left < compressed { likely } else { likely.min(left) }
     }
 
     /// Bytes written so far.
@@ -45,8 +58,23 @@ impl<'a> Output<'a> {
     pub(crate) fn expect(&mut self, bytes: usize) {
         let end = self.filled + bytes.min(self.remaining());
         if end > self.buffer.capacity() {
-            self.buffer.reserve_exact(end - self.buffer.len());
+            self.grow(end);
         }
+    }
+
+    /// Moves what was written so far to memory of `bytes` or more.
+    #[cold]
+    fn grow(&mut self, bytes: usize) {
+        let Some(pool) = self.pool else {
+            self.buffer.reserve_exact(bytes - self.buffer.len());
+            return;
+        };
+        let mut larger = pool.take_uncleared(bytes);
+        let common = self.filled.min(larger.len());
+        larger[..common].copy_from_slice(&self.buffer[..common]);
+        larger.extend_from_slice(&self.buffer[common..self.filled]);
+        // What was too small goes back to the pool.
+        std::mem::swap(self.buffer, &mut *larger);
     }
 
     /// Room for `bytes`, or for what the limit leaves, behind what was written so far.
@@ -67,7 +95,7 @@ impl<'a> Output<'a> {
         if end > self.buffer.capacity() {
             // Doubles, but a buffer near its limit does not take twice of it.
             let doubled = (self.buffer.capacity() * 2).min(self.limit);
-            self.buffer.reserve_exact(doubled.max(end) - self.buffer.len());
+            self.grow(doubled.max(end));
         }
         if end > self.buffer.len() {
             self.buffer.resize(end, 0);
@@ -138,10 +166,33 @@ impl Drop for Output<'_> {
 mod tests {
     use super::*;
 
+    fn output(buffer: &mut Vec<u8>, limit: usize) -> Output<'_> {
+        Output::new(buffer, limit, Ratio::new(4, 1), None)
+    }
+
+    #[test]
+    fn larger_memory_comes_from_the_pool_and_smaller_goes_back() {
+        let pool = Pool::default();
+        let mut used = pool.take(5000);
+        used.resize(3, b'x');
+        drop(used);
+        let mut buffer = pool.take(1000);
+        let mut output = Output::new(&mut buffer, 10_000, Ratio::new(4, 1), Some(&pool));
+        output.extend(&[1; 1000], "f", 0).expect("below the limit");
+        output.extend(&[2; 3000], "f", 0).expect("below the limit");
+        drop(output);
+        assert!(buffer.iter().eq([[1; 1000], [2; 1000], [2; 1000], [2; 1000]].concat().iter()));
+        buffer.recount();
+        assert_eq!((pool.stats().hits, pool.stats().misses), (1, 2));
+        assert_eq!(pool.stats().bytes_out, buffer.capacity());
+        drop(pool.take(1000));
+        assert_eq!(pool.stats().hits, 2, "what was too small");
+    }
+
     #[test]
     fn steps_double_until_the_limit_and_memory_ends_there() {
         let mut buffer = Vec::new();
-        let mut output = Output::new(&mut buffer, 50_000);
+        let mut output = output(&mut buffer, 50_000);
         let mut steps = Vec::new();
         while output.remaining() > 0 {
             let bytes = output.more_room().len();
@@ -158,7 +209,7 @@ mod tests {
     #[test]
     fn only_what_was_written_stays() {
         let mut buffer = b"before".to_vec();
-        let mut output = Output::new(&mut buffer, 100);
+        let mut output = output(&mut buffer, 100);
         output.expect(1_000_000);
         output.room(50)[..2].copy_from_slice(b"ab");
         output.advance(2);
@@ -171,7 +222,7 @@ mod tests {
     #[test]
     fn announcements_are_held_against_the_limit_and_against_the_input() {
         let mut buffer = Vec::new();
-        let output = Output::new(&mut buffer, 100);
+        let output = output(&mut buffer, 100);
         assert_eq!(output.check_announced(90, 95, "f", 0), Ok(90));
         let text = |announced, possible| {
             output.check_announced(announced, possible, "f", 3).unwrap_err().to_string()

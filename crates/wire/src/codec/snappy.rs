@@ -22,33 +22,61 @@ const XERIAL_HEADER_BYTES: usize = 16;
 /// A copy element of three bytes stands for at most 64; the preamble is left out.
 const EXPANSION_MAX: usize = 22;
 
-/// A snappy context.
+/// A snappy context, and room for the worst that can come out of it.
 pub(super) struct Encoder {
     encoder: raw::Encoder,
+    stream: Vec<u8>,
 }
 
 impl Default for Encoder {
     fn default() -> Self {
-        Self { encoder: raw::Encoder::new() }
+        Self { encoder: raw::Encoder::new(), stream: Vec::new() }
     }
 }
 
 impl Encoder {
     /// Appends `input` in the raw format.
     pub(super) fn compress(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let start = out.len();
         let bound = raw::max_compress_len(input.len());
         if bound == 0 {
             let reason = EncodeReason::TooLong { length: input.len(), limit: u32::MAX as usize };
             return Err(EncodeError::new(FIELD, reason));
         }
-        out.resize(start + bound, 0);
-        let written = self.encoder.compress(input, &mut out[start..]).unwrap_or_else(|error| {
+        if self.stream.len() < bound {
+            self.stream.resize(bound, 0);
+        }
+        let written = self.encoder.compress(input, &mut self.stream).unwrap_or_else(|error| {
             unreachable!("the output has the greatest length that this input compresses to: {error}")
         });
-        out.truncate(start + written);
+        out.extend_from_slice(&self.stream[..written]);
         Ok(())
     }
+}
+
+/// What the input's streams announce, as far as it could hold that.
+pub(super) fn content_bytes(input: &[u8]) -> usize {
+    let announced = |raw: &[u8]| raw::decompress_len(raw).unwrap_or(0);
+    let bytes = if input.starts_with(&XERIAL_MAGIC) {
+        let mut chunks = Input::new(input);
+        std::iter::from_fn(|| chunk(&mut chunks).ok().flatten()).map(|(raw, _)| announced(raw)).sum()
+    } else {
+        announced(input)
+    };
+    bytes.min(input.len().saturating_mul(EXPANSION_MAX))
+}
+
+/// The next chunk of the xerial framing, and where it starts; none at the end.
+fn chunk<'a>(input: &mut Input<'a>) -> Result<Option<(&'a [u8], usize)>, DecodeError> {
+    // Whole streams behind one another are one stream, as in Java's reader.
+    while input.rest().starts_with(&XERIAL_MAGIC) {
+        input.take(XERIAL_HEADER_BYTES, "snappy.xerial")?;
+    }
+    if input.rest().is_empty() {
+        return Ok(None);
+    }
+    let length = u32::from_be_bytes(input.array("snappy.xerial")?);
+    let at = input.offset();
+    Ok(Some((input.take(length as usize, "snappy.xerial")?, at)))
 }
 
 /// A snappy context.
@@ -70,15 +98,8 @@ impl Decoder {
 
     fn xerial(&mut self, input: &[u8], output: &mut Output<'_>) -> Result<(), DecodeError> {
         let mut input = Input::new(input);
-        while !input.rest().is_empty() {
-            // Whole streams behind one another are one stream, as in Java's reader.
-            if input.rest().starts_with(&XERIAL_MAGIC) {
-                input.take(XERIAL_HEADER_BYTES, "snappy.xerial")?;
-                continue;
-            }
-            let length = u32::from_be_bytes(input.array("snappy.xerial")?);
-            let at = input.offset();
-            self.raw(input.take(length as usize, "snappy.xerial")?, at, output)?;
+        while let Some((raw, at)) = chunk(&mut input)? {
+            self.raw(raw, at, output)?;
         }
         Ok(())
     }

@@ -6,26 +6,29 @@ use super::output::Output;
 use super::zstd_frames::{DecodeFailure, Frames};
 use crate::DecodeError;
 
-/// A libzstd context.
+/// A libzstd context, and room for the worst that can come out of it.
 pub(super) struct Encoder {
     context: CCtx<'static>,
+    frame: Vec<u8>,
 }
 
 impl Default for Encoder {
     fn default() -> Self {
-        Self { context: CCtx::create() }
+        Self { context: CCtx::create(), frame: Vec::new() }
     }
 }
 
 impl Encoder {
     /// Appends one frame.
     pub(super) fn compress(&mut self, level: i32, input: &[u8], out: &mut Vec<u8>) {
-        let start = out.len();
-        out.resize(start + zstd_safe::compress_bound(input.len()), 0);
-        let written = self.context.compress(&mut out[start..], input, level).unwrap_or_else(|code| {
+        let bound = zstd_safe::compress_bound(input.len());
+        if self.frame.len() < bound {
+            self.frame.resize(bound, 0);
+        }
+        let written = self.context.compress(&mut self.frame[..], input, level).unwrap_or_else(|code| {
             unreachable!("the output has libzstd's own bound: {}", zstd_safe::get_error_name(code))
         });
-        out.truncate(start + written);
+        out.extend_from_slice(&self.frame[..written]);
     }
 }
 

@@ -9,6 +9,7 @@
 
 use super::input::Input;
 use super::output::Output;
+use super::ratio::Ratio;
 use crate::{DecodeError, DecodeReason};
 
 /// The largest window a frame may ask for: libzstd's own default, so what other readers read.
@@ -43,9 +44,6 @@ pub(super) enum DecodeFailure {
     Malformed,
 }
 
-/// The room a frame without a content size first gets, in multiples of its own size; then all that its blocks can hold.
-const EXPANSION_LIKELY: usize = 16;
-
 impl Frame<'_> {
     /// Appends the content that `decode` reads from the frame's bytes into the room it is given.
     pub(super) fn decode_into(
@@ -57,7 +55,7 @@ impl Frame<'_> {
         let most = usize::try_from(self.content_bytes_max).unwrap_or(usize::MAX);
         let mut room_bytes = match self.content_bytes {
             Some(announced) => output.check_announced(announced, most, "zstd.content_size", self.at)?,
-            None => most.min(self.bytes.len().saturating_mul(EXPANSION_LIKELY)),
+            None => most.min(output.likely_bytes(self.bytes.len())),
         };
         loop {
             let room = output.room(room_bytes);
@@ -81,6 +79,18 @@ impl Frame<'_> {
             }
         }
     }
+}
+
+/// What the frames of `input` hold as they announce it, as far as their blocks could, and where they do not as `ratio`
+/// makes likely. None if there is something wrong with them.
+pub(super) fn content_bytes(input: &[u8], ratio: Ratio) -> Option<usize> {
+    let (mut frames, mut bytes) = (Frames::new(input), 0_usize);
+    while let Some(frame) = frames.next().ok()? {
+        let likely = || ratio.output_bytes(frame.bytes.len()) as u64;
+        let held = frame.content_bytes.unwrap_or_else(likely).min(frame.content_bytes_max);
+        bytes = bytes.saturating_add(usize::try_from(held).unwrap_or(usize::MAX));
+    }
+    Some(bytes)
 }
 
 /// The frames of `input`, without the skippable ones.
