@@ -8,10 +8,11 @@
 //!
 //! It must not know what the bytes mean, nor how many of them may exist: that is the memory budget's business.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -50,6 +51,10 @@ pub trait BufferPool: Send + Sync {
 
     /// Takes back a buffer nobody uses any more, to keep or to drop. Its content is to be ignored.
     fn give(&self, buffer: Vec<u8>);
+
+    /// Lets go of what is kept and was not asked for since the last call. Clients call this every few seconds, so that an
+    /// idle one keeps nothing. Does nothing by default.
+    fn trim(&self) {}
 }
 
 /// A handle to a pool of buffers; clones share it.
@@ -133,6 +138,11 @@ impl Pool {
         let counted = memory.capacity();
         shared.bytes_out.fetch_add(counted, Ordering::Relaxed);
         PooledBuffer { memory, counted, pool: self.clone() }
+    }
+
+    /// Lets go of buffers that were not asked for since the last call: see [`BufferPool::trim`].
+    pub fn trim(&self) {
+        self.shared.buffers.trim();
     }
 
     /// The counters.
@@ -223,39 +233,118 @@ impl fmt::Debug for PooledBuffer {
     }
 }
 
-/// Buffers kept by size, in powers of two from 1 KiB to 16 MiB, up to a total.
+/// Buffers kept by size, in eight steps for each power of two from 1 KiB to 16 MiB, up to a total.
 ///
-/// Smaller requests get the smallest size; larger ones are allocated exactly and not kept.
+/// Smaller requests get the smallest size; larger ones are allocated exactly and not kept. The buffer that came back last
+/// is given out first, so that what is kept and not needed is what came back long ago, and that goes: when there is no
+/// room for what comes back now, when memory of another size is allocated while more than a little is kept, and on
+/// [`trim`](BufferPool::trim).
+///
+/// ```
+/// use milena_wire::pool::{BufferPool, SizeClasses};
+///
+/// let classes = SizeClasses::default();
+/// classes.give(Vec::with_capacity(5000));
+/// assert_eq!(classes.kept_bytes(), 5000);
+/// assert!(classes.take(4000).is_some());
+///
+/// classes.give(Vec::with_capacity(5000));
+/// classes.trim(); // it was used since the last call
+/// assert_eq!(classes.kept_bytes(), 5000);
+/// classes.trim();
+/// assert_eq!(classes.kept_bytes(), 0);
+/// ```
 pub struct SizeClasses {
-    classes: [Mutex<Vec<Vec<u8>>>; CLASS_COUNT],
-    kept_bytes: AtomicUsize,
+    kept: Mutex<Kept>,
     kept_bytes_max: usize,
+}
+
+struct Kept {
+    /// Each class in the order in which its buffers came back.
+    classes: [VecDeque<Returned>; CLASS_COUNT],
+    /// A bit for each class that has some.
+    filled: u128,
+    bytes: usize,
+    /// How many ever came back.
+    returns: u64,
+    /// How many had when it was last trimmed.
+    trimmed: u64,
+}
+
+/// A buffer that nobody uses, and how many had come back before it.
+struct Returned {
+    buffer: Vec<u8>,
+    at: u64,
 }
 
 const CLASS_BITS_MIN: u32 = 10;
 const CLASS_BITS_MAX: u32 = 24;
-const CLASS_COUNT: usize = (CLASS_BITS_MAX - CLASS_BITS_MIN + 1) as usize;
+/// Steps for each power of two: a buffer is larger than what was asked for by an eighth at most when it is new.
+const STEPS: usize = 8;
+const CLASS_COUNT: usize = (CLASS_BITS_MAX - CLASS_BITS_MIN) as usize * STEPS + 1;
+/// Another size will do if it is no more than twice as large: a small use would sit on large memory.
+const USABLE: u128 = (1 << (STEPS + 1)) - 1;
+/// What may be kept beside what is asked for. Where sizes vary, less would be freed and allocated in turn.
+const SPARE_BYTES: usize = 8 << 20;
 
 impl SizeClasses {
-    /// 64 MiB: what one busy client has moving at a time, and little beside its memory budget.
+    /// 64 MiB: what one busy client has moving at a time.
     pub const KEPT_BYTES_MAX_DEFAULT: usize = 64 << 20;
 
     /// Keeps up to `kept_bytes_max` bytes of buffers that nobody uses.
     pub fn new(kept_bytes_max: usize) -> Self {
-        Self { classes: Default::default(), kept_bytes: AtomicUsize::new(0), kept_bytes_max }
+        let classes = std::array::from_fn(|_| VecDeque::new());
+        let kept = Kept { classes, filled: 0, bytes: 0, returns: 0, trimmed: 0 };
+        Self { kept: Mutex::new(kept), kept_bytes_max }
     }
 
     /// Bytes of buffers kept here now.
     pub fn kept_bytes(&self) -> usize {
-        self.kept_bytes.load(Ordering::Relaxed)
+        self.kept().bytes
     }
 
-    fn pop(&self, class: usize) -> Option<Vec<u8>> {
-        // A vector is whole whatever panicked beside it.
-        let mut buffers = self.classes[class].lock().unwrap_or_else(PoisonError::into_inner);
-        let buffer = buffers.pop()?;
-        self.kept_bytes.fetch_sub(buffer.capacity(), Ordering::Relaxed);
-        Some(buffer)
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Every change is whole before anything can panic.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    /// The last one of the smallest usable class.
+    fn pop(&mut self, bytes_min: usize) -> Option<Vec<u8>> {
+        let least = class_for(bytes_min);
+        let usable = self.filled.checked_shr(least as u32)? & USABLE;
+        if usable == 0 {
+            return None;
+        }
+        let class = least + usable.trailing_zeros() as usize;
+        let returned = self.classes[class].pop_back()?;
+        self.account_for_removal(class, &returned);
+        Some(returned.buffer)
+    }
+
+    fn push(&mut self, class: usize, buffer: Vec<u8>) {
+        self.bytes += buffer.capacity();
+        self.filled |= 1 << class;
+        self.classes[class].push_back(Returned { buffer, at: self.returns });
+        self.returns += 1;
+    }
+
+    /// Removes the one that came back first, if that is longer ago than `before`.
+    fn pop_oldest(&mut self, before: u64) -> Option<Vec<u8>> {
+        let filled = (0..CLASS_COUNT).filter(|class| self.filled & 1 << class != 0);
+        let oldest = filled.filter_map(|class| Some((self.classes[class].front()?.at, class))).min();
+        let (_, class) = oldest.filter(|(at, _)| *at < before)?;
+        let returned = self.classes[class].pop_front()?;
+        self.account_for_removal(class, &returned);
+        Some(returned.buffer)
+    }
+
+    fn account_for_removal(&mut self, class: usize, returned: &Returned) {
+        self.bytes -= returned.buffer.capacity();
+        if self.classes[class].is_empty() {
+            self.filled &= !(1 << class);
+        }
     }
 }
 
@@ -265,28 +354,46 @@ impl Default for SizeClasses {
     }
 }
 
+// What is let go is freed after the lock is: the system takes its time to take large memory back.
 impl BufferPool for SizeClasses {
     fn take(&self, bytes_min: usize) -> Option<Vec<u8>> {
-        let class =
-            bytes_min.max(1).next_power_of_two().trailing_zeros().saturating_sub(CLASS_BITS_MIN) as usize;
-        // The next larger size will do; beyond it a small use would sit on large memory.
-        (class..CLASS_COUNT.min(class + 2)).find_map(|class| self.pop(class))
+        let mut freed = Vec::new();
+        let mut kept = self.kept();
+        if let Some(buffer) = kept.pop(bytes_min) {
+            return Some(buffer);
+        }
+        // Memory that is of no use for what is asked for now makes room for what is allocated instead.
+        let mut displaced = 0;
+        while displaced < bytes_min && kept.bytes > SPARE_BYTES {
+            let Some(buffer) = kept.pop_oldest(u64::MAX) else { break };
+            displaced += buffer.capacity();
+            freed.push(buffer);
+        }
+        drop(kept);
+        None
     }
 
     fn give(&self, buffer: Vec<u8>) {
         let capacity = buffer.capacity();
-        let Some(bits) =
-            capacity.checked_ilog2().filter(|bits| (CLASS_BITS_MIN..=CLASS_BITS_MAX).contains(bits))
-        else {
-            return;
-        };
-        let kept = self.kept_bytes.fetch_add(capacity, Ordering::Relaxed);
-        if kept + capacity > self.kept_bytes_max {
-            self.kept_bytes.fetch_sub(capacity, Ordering::Relaxed);
-            return;
+        let Some(class) = class_of(capacity).filter(|_| capacity <= self.kept_bytes_max) else { return };
+        let mut freed = Vec::new();
+        let mut kept = self.kept();
+        while kept.bytes + capacity > self.kept_bytes_max {
+            freed.extend(kept.pop_oldest(u64::MAX));
         }
-        let class = &self.classes[(bits - CLASS_BITS_MIN) as usize];
-        class.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        kept.push(class, buffer);
+        drop(kept);
+    }
+
+    fn trim(&self) {
+        let mut freed = Vec::new();
+        let mut kept = self.kept();
+        let before = kept.trimmed;
+        while let Some(buffer) = kept.pop_oldest(before) {
+            freed.push(buffer);
+        }
+        kept.trimmed = kept.returns;
+        drop(kept);
     }
 }
 
@@ -296,12 +403,29 @@ impl fmt::Debug for SizeClasses {
     }
 }
 
+/// The class of a buffer: its largest size that this capacity has. None for what is not kept.
+fn class_of(capacity: usize) -> Option<usize> {
+    let bits = capacity.checked_ilog2().filter(|bits| *bits >= CLASS_BITS_MIN)?;
+    let step = (capacity >> (bits - STEPS.ilog2())) % STEPS;
+    Some((bits - CLASS_BITS_MIN) as usize * STEPS + step).filter(|class| *class < CLASS_COUNT)
+}
+
+/// The smallest class whose buffers all have `bytes_min`; [`CLASS_COUNT`] where there is none.
+fn class_for(bytes_min: usize) -> usize {
+    let Some(class) = class_of(bytes_min.max(1 << CLASS_BITS_MIN)) else { return CLASS_COUNT };
+    if class_size(class) < bytes_min { class + 1 } else { class }
+}
+
+fn class_size(class: usize) -> usize {
+    (STEPS + class % STEPS) << (CLASS_BITS_MIN as usize - STEPS.ilog2() as usize + class / STEPS)
+}
+
 /// The capacity to allocate, so that the buffer serves the next taker of about that size as well.
 fn class_bytes(bytes_min: usize) -> usize {
-    if bytes_min > 1 << CLASS_BITS_MAX {
-        return bytes_min;
+    match class_for(bytes_min) {
+        CLASS_COUNT => bytes_min,
+        class => class_size(class),
     }
-    bytes_min.next_power_of_two().max(1 << CLASS_BITS_MIN)
 }
 
 #[cfg(test)]
@@ -317,7 +441,7 @@ mod tests {
         drop(buffer);
         let again = pool.take(4097);
         assert_eq!((again.as_ptr(), again.len()), (address, 0));
-        assert_eq!(pool.stats(), PoolStats { hits: 1, misses: 1, bytes_out: 8192 });
+        assert_eq!(pool.stats(), PoolStats { hits: 1, misses: 1, bytes_out: 5120 });
     }
 
     #[test]
@@ -337,6 +461,20 @@ mod tests {
     }
 
     #[test]
+    fn a_class_has_a_size_that_all_its_buffers_have() {
+        for class in 0..CLASS_COUNT {
+            let size = class_size(class);
+            assert_eq!((class_of(size), class_for(size), class_bytes(size)), (Some(class), class, size));
+            assert_eq!(class_of(size - 1), class.checked_sub(1));
+            assert_eq!(class_for(size + 1), class + 1);
+            assert!(class == 0 || class_bytes(class_size(class - 1) + 1) == size);
+        }
+        assert_eq!((class_size(0), class_size(CLASS_COUNT - 1)), (1 << 10, 1 << 24));
+        assert_eq!((class_for(0), class_bytes(1)), (0, 1 << 10));
+        assert_eq!((class_bytes((1 << 24) + 1), class_for(usize::MAX)), ((1 << 24) + 1, CLASS_COUNT));
+    }
+
+    #[test]
     fn what_is_kept_is_bounded_and_giants_are_not_kept() {
         let classes = SizeClasses::new(10_000);
         for _ in 0..5 {
@@ -348,6 +486,65 @@ mod tests {
         classes.give(Vec::new());
         assert_eq!(classes.kept_bytes(), 0);
         assert!(classes.take(32 << 20).is_none());
+    }
+
+    #[test]
+    fn what_came_back_first_goes_first() {
+        let classes = SizeClasses::new(10_000);
+        for bytes in [5120, 1024, 4096] {
+            classes.give(Vec::with_capacity(bytes));
+        }
+        assert_eq!(classes.kept_bytes(), 1024 + 4096, "no room for the first one");
+        assert!(classes.take(1000).is_some());
+        classes.give(Vec::with_capacity(10_001));
+        assert_eq!(classes.kept_bytes(), 4096, "no room for the new one");
+    }
+
+    #[test]
+    fn memory_that_no_take_asks_for_makes_room_for_memory_that_is_asked_for() {
+        let classes = SizeClasses::default();
+        for _ in 0..16 {
+            classes.give(Vec::with_capacity(4 << 20));
+        }
+        assert_eq!(classes.kept_bytes(), 64 << 20);
+        for taken in 1..=100 {
+            assert!(classes.take(1 << 20).is_none(), "four times as large is not usable");
+            // A buffer of 4 MiB makes room for four of these, until little is left.
+            let allocated = taken << 20;
+            assert!(classes.kept_bytes() + allocated <= (64 << 20).max(SPARE_BYTES + allocated));
+        }
+        assert_eq!(classes.kept_bytes(), SPARE_BYTES);
+    }
+
+    #[test]
+    fn sizes_in_turn_are_kept_side_by_side() {
+        let pool = Pool::default();
+        for round in 0..100_usize {
+            let frame = pool.take(500_000 + round % 7 * 100_000);
+            let batches: Vec<_> =
+                (0..3).map(|batch| pool.take(60_000 + (round + batch) % 11 * 60_000)).collect();
+            drop((frame, batches));
+        }
+        assert!(pool.stats().misses < 25, "{pool:?}");
+    }
+
+    #[test]
+    fn what_is_idle_is_let_go_and_what_is_in_use_is_not() {
+        let pool = Pool::new(SizeClasses::default());
+        let (idle, used) = (pool.take(5000), pool.take(100_000));
+        drop((idle, used));
+        pool.trim();
+        for _ in 0..3 {
+            drop(pool.take(100_000));
+            pool.trim();
+        }
+        assert_eq!((pool.stats().hits, pool.stats().misses), (3, 2));
+        drop(pool.take(5000));
+        assert_eq!(pool.stats().misses, 3, "it was idle");
+        pool.trim();
+        pool.trim();
+        drop((pool.take(5000), pool.take(100_000)));
+        assert_eq!(pool.stats().misses, 5, "all was idle");
     }
 
     #[test]
