@@ -344,7 +344,7 @@ impl ClientBuilder {
         let (events, inbox) = mpsc::channel(EVENTS);
         // As many as there are users of topics, twice.
         let (concerns, concerned) = mpsc::unbounded_channel();
-        runtime.spawn(control.run(publish, inbox, concerned));
+        runtime.spawn(control.run(publish, inbox, concerned, self.pool.clone()));
         let half = of_client.memory_bytes_max / 2;
         Ok(Client(Arc::new(Shared {
             produce_budget: Budget::new(settings.producer.memory_bytes_max.unwrap_or(half)),

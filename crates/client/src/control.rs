@@ -2,12 +2,15 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use milena_core::backoff::Backoff;
 use milena_core::metadata::{Broker, Coordinated, LeaderHint, Refresh, RefreshSettings, Snapshot};
 use milena_core::{Failure, Rng};
 use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use milena_wire::pool::Pool;
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 
 use crate::Address;
 use crate::ask::{anybody, ask_any};
@@ -35,6 +38,10 @@ pub(crate) struct Control {
     rng: Rng,
 }
 
+/// Memory that nothing asked for between two of these is given back to the system. Busy clients ask for theirs many times
+/// a second, and those that stay idle keep none.
+const TRIM_INTERVAL: Duration = Duration::from_secs(5);
+
 type Asking = Pin<Box<dyn Future<Output = Result<MetadataResponse, Failure>> + Send>>;
 
 impl Control {
@@ -56,6 +63,7 @@ impl Control {
         publish: watch::Sender<Arc<Snapshot>>,
         mut events: mpsc::Receiver<Event>,
         mut concerns: mpsc::UnboundedReceiver<Concern>,
+        pool: Pool,
     ) {
         let settings = RefreshSettings {
             age_max: self.settings.metadata_age_max,
@@ -63,6 +71,8 @@ impl Control {
         };
         let mut refresh = Refresh::new(settings, Rng::seeded(self.rng.next_u64()), self.clock.now());
         let mut asking: Option<Asking> = None;
+        let mut trim = tokio::time::interval(TRIM_INTERVAL);
+        trim.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // All that is there goes in before anything is decided: a topic that was just taken up is not forgotten.
             while let Ok(concern) = concerns.try_recv() {
@@ -113,6 +123,7 @@ impl Control {
                     }
                 }
                 () = sleep_until(self.clock, refresh.poll_timeout()) => {}
+                _ = trim.tick() => pool.trim(),
             }
         }
     }

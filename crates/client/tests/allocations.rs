@@ -1,7 +1,19 @@
 //! Allocations per record, both ways: none.
 
+use std::io::Write as _;
+
+use bytes::{Buf as _, Bytes};
+use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
 use milena::{Client, Header, Position, Record};
 use milena_broker::Broker;
+use milena_messages::header::{RequestHeader, ResponseHeader};
+use milena_messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use milena_messages::{ErrorCode, Message, Request};
+use milena_wire::batch::{BatchBuilder, HEADER_BYTES};
+use milena_wire::pool::Pool;
+use milena_wire::{Reader, Writer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 const RECORDS: usize = 20_000;
 /// A batch costs some, and so does waiting; a record must not.
@@ -75,4 +87,104 @@ async fn records_cost_no_allocations() {
     }
     assert!(bytes > 2 * RECORDS * 100);
     check("next and iterate", count / 2);
+}
+
+/// A batch as franz-go frames it: lz4 in blocks of up to 4 MiB that do not say what they hold.
+fn batch_of_franz_go(records: usize) -> Bytes {
+    let mut builder = BatchBuilder::new(&Pool::unpooled());
+    for index in 0..records {
+        let id = index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        let value = format!(r#"{{"id":"{id:050}","carrier":"UA","origin":"EWR","destination":"ORD"}}"#);
+        builder.append(0, None, Some(value.as_bytes()), &[]).expect("below a megabyte");
+    }
+    let sealed = builder.seal().into_bytes();
+    let info = FrameInfo::new().block_size(BlockSize::Max4MB).content_checksum(true);
+    let mut encoder = FrameEncoder::with_frame_info(info, sealed[..HEADER_BYTES].to_vec());
+    encoder.write_all(&sealed[HEADER_BYTES..]).expect("into memory");
+    let mut bytes = encoder.finish().expect("into memory");
+    const LENGTH_FROM: usize = 12;
+    const CRC: usize = 17;
+    const LZ4: u8 = 3;
+    let length = (bytes.len() - LENGTH_FROM) as u32;
+    bytes[LENGTH_FROM - 4..LENGTH_FROM].copy_from_slice(&length.to_be_bytes());
+    bytes[CRC + 5] |= LZ4;
+    let crc = crc32c::crc32c(&bytes[CRC + 4..]);
+    bytes[CRC..CRC + 4].copy_from_slice(&crc.to_be_bytes());
+    Bytes::from(bytes)
+}
+
+/// Writes a batch, whoever made it.
+async fn write(stream: &mut TcpStream, index: i32, records: Bytes) {
+    const VERSION: i16 = 9;
+    let data = PartitionProduceData { index, records: Some(records), ..Default::default() };
+    let topic = TopicProduceData { name: "t".into(), partition_data: vec![data], ..Default::default() };
+    let request =
+        ProduceRequest { acks: 1, timeout_ms: 30_000, topic_data: vec![topic], ..Default::default() };
+    let key = ProduceRequest::KEY;
+    let header = RequestHeader {
+        request_api_key: key.as_i16(),
+        request_api_version: VERSION,
+        correlation_id: 1,
+        ..Default::default()
+    };
+    let mut writer = Writer::new();
+    let mark = writer.begin_frame();
+    header.encode(&mut writer, key.request_header_version(VERSION)).expect("encoded");
+    request.encode(&mut writer, VERSION).expect("encoded");
+    writer.end_frame(mark, ProduceRequest::NAME).expect("small");
+    let mut frame = writer.finish();
+    while frame.has_remaining() {
+        stream.write_all_buf(&mut frame).await.expect("written");
+    }
+    let bytes = stream.read_i32().await.expect("an answer");
+    let mut body = vec![0; bytes as usize];
+    stream.read_exact(&mut body).await.expect("an answer");
+    let body = Bytes::from(body);
+    let mut reader = Reader::new(&body);
+    ResponseHeader::decode(&mut reader, key.response_header_version(VERSION)).expect("a header");
+    let answer = <ProduceRequest as Request>::Response::decode(&mut reader, VERSION).expect("an answer");
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, ErrorCode::NONE);
+}
+
+#[tokio::test]
+async fn memory_is_there_for_what_another_client_wrote() {
+    const BATCHES: usize = 240;
+    let cluster = Broker::builder().start().await.expect("started");
+    cluster.create_topic("t", 6).expect("created");
+    let mut stream = TcpStream::connect(cluster.bootstrap()).await.expect("connected");
+    let mut written = 0;
+    for index in 0..BATCHES {
+        let records = 500 + index * 7919 % 5000;
+        write(&mut stream, (index % 6) as i32, batch_of_franz_go(records)).await;
+        written += records as u64;
+    }
+
+    let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+    let assigned = (0..6).map(|partition| ("t", partition));
+    let mut consumer =
+        client.consumer_direct().assign(assigned, Position::Earliest).build().await.expect("built");
+    let (mut seen, mut out_max, mut counted) = (0, 0, allocation_counter::AllocationInfo::default());
+    while seen < written {
+        let mut next = Box::pin(consumer.next());
+        let batch = std::future::poll_fn(|cx| {
+            let mut poll = None;
+            counted += allocation_counter::measure(|| poll = Some(next.as_mut().poll(cx)));
+            poll.expect("polled")
+        })
+        .await;
+        let batch = batch.expect("read").expect("assigned");
+        seen += batch.iter().count() as u64;
+        out_max = out_max.max(client.pool_stats().bytes_out);
+    }
+    let stats = client.pool_stats();
+    let takes = stats.hits + stats.misses;
+    assert!(takes > BATCHES as u64 && stats.misses < takes / 10, "{stats:?}");
+    let per_record = |count: u64| count as f64 / seen as f64;
+    let (allocations, bytes) = (per_record(counted.count_total), per_record(counted.bytes_total));
+    assert!(
+        allocations < PER_RECORD_MAX && bytes < 10.0,
+        "{allocations} allocations, {bytes} bytes per record"
+    );
+    // Two lanes of half a megabyte and their batches, twice.
+    assert!(out_max < 8 << 20, "{out_max} bytes were in use");
 }

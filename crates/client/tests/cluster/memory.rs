@@ -1,6 +1,9 @@
 //! Memory that is short, or held by somebody who does not let go of it: everything else goes on all the same.
 
+use std::sync::Arc;
+
 use milena_broker::Broker;
+use milena_wire::pool::{BufferPool, SizeClasses};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -259,4 +262,41 @@ async fn many_topics_may_be_assigned_at_once() {
     let assigned = names.iter().map(|name| (name, 0));
     let consumer = client.consumer_direct().assign(assigned, Position::Earliest).build().await;
     assert_eq!(consumer.expect("built").assignment().len(), 200);
+}
+
+/// The default pool, where the test sees what is kept.
+struct Seen(Arc<SizeClasses>);
+
+impl BufferPool for Seen {
+    fn take(&self, bytes_min: usize) -> Option<Vec<u8>> {
+        self.0.take(bytes_min)
+    }
+
+    fn give(&self, buffer: Vec<u8>) {
+        self.0.give(buffer);
+    }
+
+    fn trim(&self) {
+        self.0.trim();
+    }
+}
+
+#[tokio::test]
+async fn an_idle_client_keeps_no_memory() {
+    let (cluster, _) = start(1, &[("t", 1)]).await;
+    fill(&cluster, "t", 1, 100, 8000).await;
+    let classes = Arc::new(SizeClasses::default());
+    let builder = Client::builder().bootstrap(cluster.bootstrap()).buffer_pool(Seen(Arc::clone(&classes)));
+    let client = builder.connect().await.expect("connected");
+    let mut consumer = consumer(&client, "t", 1).await;
+    assert_eq!(count(&mut consumer, 100).await[0], 100);
+    assert!(classes.kept_bytes() > 0);
+    tokio::time::pause();
+    for _ in 0..10_000 {
+        tokio::time::advance(Duration::from_millis(10)).await;
+        if classes.kept_bytes() == 0 {
+            return;
+        }
+    }
+    panic!("{} bytes are kept for ever", classes.kept_bytes());
 }
