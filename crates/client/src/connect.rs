@@ -29,8 +29,8 @@ pub type Resolving = Pin<Box<dyn Future<Output = Result<Vec<SocketAddr>, Connect
 ///
 /// A name may stand for several hosts, and some of them may be dead. A transport that can connect to each of them returns
 /// them from [`resolve`](Self::resolve). The client tries the next one when the last has not become a working connection
-/// within a quarter of a second, keeps the first that answers as a Kafka broker does, and tries that one first the next
-/// time.
+/// within a quarter of a second, or sooner if there are many and the connect timeout is short. It keeps the first that
+/// answers as a Kafka broker does, and tries that one first the next time.
 pub trait Connect: Send + Sync {
     /// The socket addresses that `address` stands for, best first. Empty, as it is by default, when the transport has no
     /// use for them: a proxy resolves names by itself.

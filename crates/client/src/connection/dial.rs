@@ -113,6 +113,9 @@ async fn race(settings: &LinkSettings, address: &Address, peer: &Arc<str>) -> Re
     if candidates.is_empty() {
         candidates.push(None);
     }
+    // However many there are, each gets its turn, and the last one half of the time.
+    let stagger =
+        STAGGER.min((until - clock.now()) / 2 / u32::try_from(candidates.len()).unwrap_or(u32::MAX));
     let mut candidates = candidates.into_iter();
     let mut attempts = JoinSet::new();
     let mut failures = Vec::new();
@@ -125,7 +128,7 @@ async fn race(settings: &LinkSettings, address: &Address, peer: &Arc<str>) -> Re
             None if attempts.is_empty() => return Err(all(peer, failures, is_alone)),
             None => {}
         }
-        let next = (candidates.len() > 0).then(|| clock.after(STAGGER));
+        let next = (candidates.len() > 0).then(|| clock.after(stagger));
         tokio::select! {
             Some(outcome) = attempts.join_next() => match outcome {
                 Ok((_, Ok(reached))) => {

@@ -71,6 +71,21 @@ async fn of_a_name_with_several_addresses_one_that_works_is_enough() {
 }
 
 #[tokio::test]
+async fn each_address_gets_its_turn_within_the_connect_timeout() {
+    let peer = Peer::start_in(Behaviour::Broker, "kafka.test", Vec::new()).await;
+    let mut addresses = vec![BLACK_HOLE; 20];
+    addresses.push(peer.socket_address());
+    let names = Names { names: BTreeMap::from([("kafka.test", addresses)]), black_holes: vec![BLACK_HOLE] };
+    let connecting = Client::builder()
+        .bootstrap("kafka.test:9092")
+        // Twenty quarters of a second are longer.
+        .connect_timeout(Duration::from_secs(4))
+        .connector(names)
+        .connect();
+    timeout(SOON, connecting).await.expect("in time").expect("the last one is a broker");
+}
+
+#[tokio::test]
 async fn when_no_address_works_each_is_told() {
     let refusing = Peer::start(Behaviour::Silent).await;
     let refused = refusing.socket_address();
