@@ -1,6 +1,7 @@
 //! The project's own commands, one module per first word. A library too, so that tests can call them.
 
 pub mod bench;
+pub mod chaos;
 pub mod edges;
 pub mod r#gen;
 pub mod kafka;

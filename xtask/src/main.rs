@@ -12,6 +12,7 @@ Usage: cargo xtask COMMAND
   edges            check that the crates depend on each other as drawn
   kafka            real Apache Kafka from Maven Central on loopback: start, status, stop, tool
   bench            Milena beside other clients on the same brokers: quick, full, or scenarios by name
+  chaos            the client against three brokers over a faulty network, by seed
   oracle [--check] write the golden messages and batches with Kafka's own encoder, or check likewise
   help             this text
 ";
@@ -36,6 +37,7 @@ fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
     match word.as_str() {
         "gen" => xtask::r#gen::run(args),
         "bench" => xtask::bench::run(args),
+        "chaos" => xtask::chaos::run(args),
         "edges" => xtask::edges::run(args),
         "kafka" => xtask::kafka::run(args),
         "oracle" => xtask::oracle::run(args),

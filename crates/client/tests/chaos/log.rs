@@ -1,0 +1,142 @@
+//! The truth: what is in the brokers' logs, read over a plain connection by code that shares nothing with the client but
+//! the wire format. Also what only an operator does: topics deleted, partitions added.
+
+use std::io;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use milena_messages::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
+use milena_messages::delete_topics::DeleteTopicsRequest;
+use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use milena_messages::header::{RequestHeader, ResponseHeader};
+use milena_messages::{ErrorCode, Message, Request};
+use milena_wire::batch::Batches;
+use milena_wire::codec::Decompressor;
+use milena_wire::pool::Pool;
+use milena_wire::{Limits, Reader, Writer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A record's bytes, wherever they were seen.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Content {
+    pub(crate) timestamp_ms: i64,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+/// A record in a log; its index there is its offset.
+pub(crate) type Log = Vec<Content>;
+
+/// A connection without a client.
+struct Plain(TcpStream);
+
+impl Plain {
+    async fn open(node: SocketAddr) -> io::Result<Self> {
+        Ok(Self(TcpStream::connect(node).await?))
+    }
+
+    async fn ask<R: Request>(&mut self, request: &R, version: i16) -> io::Result<R::Response> {
+        let mut writer = Writer::new();
+        let mark = writer.begin_frame();
+        let head = RequestHeader {
+            request_api_key: R::KEY.as_i16(),
+            request_api_version: version,
+            ..Default::default()
+        };
+        head.encode(&mut writer, R::KEY.request_header_version(version)).map_err(io::Error::other)?;
+        request.encode(&mut writer, version).map_err(io::Error::other)?;
+        writer.end_frame(mark, "Request").map_err(io::Error::other)?;
+        self.0.write_all(&writer.finish().to_vec()).await?;
+        let bytes = self.0.read_u32().await? as usize;
+        let mut frame = vec![0; bytes];
+        self.0.read_exact(&mut frame).await?;
+        let frame = Bytes::from(frame);
+        let mut reader = Reader::new(&frame);
+        ResponseHeader::decode(&mut reader, R::KEY.response_header_version(version))
+            .map_err(io::Error::other)?;
+        R::Response::decode(&mut reader, version).map_err(io::Error::other)
+    }
+}
+
+/// The log of a partition, from its leader.
+pub(crate) async fn read_log(leader: SocketAddr, topic: &str, partition: i32) -> io::Result<Log> {
+    let mut plain = Plain::open(leader).await?;
+    let mut log = Log::new();
+    loop {
+        let fetched = FetchPartition {
+            partition,
+            fetch_offset: log.len() as i64,
+            current_leader_epoch: -1,
+            partition_max_bytes: 4 << 20,
+            ..Default::default()
+        };
+        let request = FetchRequest {
+            replica_id: -1,
+            max_bytes: 4 << 20,
+            session_epoch: -1,
+            topics: vec![FetchTopic { topic: topic.into(), partitions: vec![fetched], ..Default::default() }],
+            ..Default::default()
+        };
+        // The last version that names topics.
+        let response = plain.ask(&request, 12).await?;
+        let answers = response.responses.into_iter().flat_map(|topic| topic.partitions);
+        let answer =
+            answers.into_iter().next().ok_or_else(|| io::Error::other("an answer without the partition"))?;
+        answer.error_code.ok().map_err(|code| io::Error::other(code.name()))?;
+        let before = log.len();
+        read_batches(answer.records.unwrap_or_default(), &mut log)?;
+        if log.len() == before {
+            return Ok(log);
+        }
+    }
+}
+
+/// Adds the records in `records` that follow those of `log`.
+fn read_batches(records: Bytes, log: &mut Log) -> io::Result<()> {
+    for raw in Batches::new(records) {
+        let raw = raw.map_err(io::Error::other)?;
+        raw.check_crc().map_err(io::Error::other)?;
+        let batch = raw.decompress(&mut Decompressor::new(), &Pool::default(), &Limits::default());
+        for record in batch.map_err(io::Error::other)?.records_from(log.len() as i64) {
+            let record = record.map_err(|error| io::Error::other(error.error))?;
+            if record.offset != log.len() as i64 {
+                return Err(io::Error::other(format!(
+                    "offset {} follows {}",
+                    record.offset,
+                    log.len() as i64 - 1
+                )));
+            }
+            let header = |header: milena_wire::batch::Header<'_>| {
+                (header.key.to_vec(), header.value.map(<[u8]>::to_vec))
+            };
+            log.push(Content {
+                timestamp_ms: record.timestamp,
+                key: record.key.map(<[u8]>::to_vec),
+                value: record.value.map(<[u8]>::to_vec),
+                headers: record.headers().filter_map(Result::ok).map(header).collect(),
+            });
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn delete_topic(node: SocketAddr, topic: &str) -> io::Result<()> {
+    let request =
+        DeleteTopicsRequest { topic_names: vec![topic.into()], timeout_ms: 10_000, ..Default::default() };
+    let response = Plain::open(node).await?.ask(&request, 5).await?;
+    checked(response.responses.first().map(|result| result.error_code))
+}
+
+pub(crate) async fn grow_topic(node: SocketAddr, topic: &str, count: i32) -> io::Result<()> {
+    let grown = CreatePartitionsTopic { name: topic.into(), count, assignments: None, ..Default::default() };
+    let request = CreatePartitionsRequest { topics: vec![grown], timeout_ms: 10_000, ..Default::default() };
+    let response = Plain::open(node).await?.ask(&request, 3).await?;
+    checked(response.results.first().map(|result| result.error_code))
+}
+
+fn checked(code: Option<ErrorCode>) -> io::Result<()> {
+    let code = code.ok_or_else(|| io::Error::other("an answer without the topic"))?;
+    code.ok().map_err(|code| io::Error::other(code.name()))
+}

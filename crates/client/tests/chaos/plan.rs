@@ -1,0 +1,281 @@
+//! What a seed means: the sizes, settings and troubles of one round. Only timing is not in it.
+
+use std::fmt;
+use std::time::Duration;
+
+use milena::{Acks, ClientSettings, Compression, ConsumerSettings, ProducerSettings, Reset};
+
+use crate::network::Rates;
+
+/// splitmix64: small, and the same everywhere.
+#[derive(Debug, Clone)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A generator whose numbers are its own.
+    pub(crate) fn fork(&mut self) -> Self {
+        Self(self.next())
+    }
+
+    /// 0 to `limit` - 1.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit.max(1) as u64) as usize
+    }
+
+    pub(crate) fn between(&mut self, least: usize, most: usize) -> usize {
+        least + self.below(most - least + 1)
+    }
+
+    pub(crate) fn percent(&mut self, chance: u32) -> bool {
+        self.below(100) < chance as usize
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+
+    /// Up to `most`, most often far less: races live near zero.
+    pub(crate) fn moment(&mut self, most: Duration) -> Duration {
+        let part = self.below(1000) as f64 / 1000.0;
+        most.mul_f64(part * part * part)
+    }
+}
+
+/// The timeout of whoever waits as long as it takes.
+const PATIENT: Duration = Duration::from_secs(600);
+
+/// What a round is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Every kind of trouble, batches and requests of all sizes.
+    Storm,
+    /// Every kind of trouble, with tiny batches and tiny requests: many of each are on their way at once.
+    Burst,
+    /// A network without faults: what goes wrong here is a race within the client.
+    Calm,
+    /// Topics are deleted and made again.
+    Recreate,
+}
+
+/// One round.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) mode: Mode,
+    /// Threads of the round's runtime; 1 is a runtime on the current thread, where a task that spins stops all others.
+    pub(crate) threads: usize,
+    /// Partitions of each topic.
+    pub(crate) topics: Vec<i32>,
+    pub(crate) storm: Duration,
+    pub(crate) rates: Rates,
+    pub(crate) memory_bytes_max: usize,
+    pub(crate) request_timeout: Duration,
+    pub(crate) retry_backoff: Duration,
+    pub(crate) producers: Vec<ProducerPlan>,
+    pub(crate) readers: Vec<ReaderPlan>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct ProducerPlan {
+    pub(crate) acks: Acks,
+    pub(crate) idempotence: bool,
+    /// Waits as long as it takes: none of its records may fail.
+    pub(crate) patient: bool,
+    /// Flushes of several tasks overlap.
+    pub(crate) flushes_overlap: bool,
+    pub(crate) writers: usize,
+    linger: Duration,
+    pub(crate) batch_bytes_max: usize,
+    request_bytes_max: usize,
+    in_flight_max: usize,
+    compression: Compression,
+    delivery_timeout: Duration,
+    enqueue_timeout: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct ReaderPlan {
+    pub(crate) reset: Reset,
+    fetch_bytes_max: usize,
+    fetch_partition_bytes_max: usize,
+    fetch_wait: Duration,
+    fetch_bytes_min: usize,
+    /// Sleeps between batches.
+    pub(crate) slow: bool,
+    /// Reads its partitions to the end one after the other, while nobody takes what came of the others.
+    pub(crate) one_by_one: bool,
+}
+
+impl Plan {
+    pub(crate) fn of(seed: u64) -> Self {
+        let mut rng = Rng::seeded(seed ^ 0x006d_696c_656e_6100);
+        use Mode::{Burst, Calm, Recreate, Storm};
+        let mode =
+            [Storm, Burst, Burst, Recreate, Storm, Burst, Calm, Storm, Burst, Burst][(seed % 10) as usize];
+        let partitions_max = rng.pick(&[3, 8, 20]);
+        let topics: Vec<i32> =
+            (0..rng.between(1, 3)).map(|_| rng.between(1, partitions_max) as i32).collect();
+        let producers = (0..rng.between(1, 3)).map(|_| ProducerPlan::of(&mut rng, mode)).collect();
+        let readers = (0..rng.between(1, 3)).map(|_| ReaderPlan::of(&mut rng, mode)).collect();
+        Self {
+            seed,
+            mode,
+            threads: rng.pick(&[1, 1, 2, 3]),
+            topics,
+            storm: Duration::from_millis(rng.between(150, 600) as u64),
+            rates: if mode == Calm { Rates::default() } else { Rates::of(&mut rng) },
+            memory_bytes_max: rng.pick(&[64 << 10, 256 << 10, 1 << 20, 64 << 20]),
+            request_timeout: Duration::from_millis(rng.pick(&[150, 400, 2000])),
+            retry_backoff: Duration::from_millis(rng.pick(&[1, 5, 20])),
+            producers,
+            readers,
+        }
+    }
+
+    pub(crate) fn apply(&self, settings: &mut ClientSettings) {
+        settings.request_timeout = self.request_timeout;
+        settings.connect_timeout = self.request_timeout;
+        settings.retry_backoff = self.retry_backoff;
+        settings.retry_backoff_max = self.retry_backoff * 8;
+        settings.reconnect_backoff = self.retry_backoff;
+        settings.reconnect_backoff_max = self.retry_backoff * 8;
+        settings.memory_bytes_max = self.memory_bytes_max;
+    }
+}
+
+impl ProducerPlan {
+    fn of(rng: &mut Rng, mode: Mode) -> Self {
+        let (acks, idempotence) = match rng.below(20) {
+            0 => (Acks::None, false),
+            1 => (Acks::Leader, false),
+            2 => (Acks::All, false),
+            _ => (Acks::All, true),
+        };
+        let is_burst = mode == Mode::Burst;
+        let patient = mode != Mode::Recreate && rng.percent(60);
+        let mut wait = |least, most| match patient {
+            true => PATIENT,
+            false => Duration::from_millis(least) + rng.moment(Duration::from_millis(most)),
+        };
+        let (delivery_timeout, enqueue_timeout) = (wait(60, 1500), wait(30, 500));
+        Self {
+            acks,
+            idempotence,
+            patient,
+            flushes_overlap: rng.percent(25),
+            writers: if is_burst { rng.between(2, 6) } else { rng.between(1, 3) },
+            linger: Duration::from_millis(rng.pick(&[0, 0, 1, 5])),
+            batch_bytes_max: match is_burst {
+                true => rng.between(150, 2000),
+                false => rng.pick(&[2000, 16_384, 1_000_000]),
+            },
+            request_bytes_max: if is_burst {
+                rng.pick(&[300, 1000, 4000])
+            } else {
+                rng.pick(&[4000, 8 << 20])
+            },
+            in_flight_max: rng.between(1, 5),
+            compression: rng.pick(&[
+                Compression::None,
+                Compression::None,
+                Compression::None,
+                Compression::Lz4,
+                Compression::Snappy,
+                Compression::Gzip,
+                Compression::Zstd,
+            ]),
+            delivery_timeout,
+            enqueue_timeout,
+        }
+    }
+
+    /// The defaults, and all the patience there is.
+    pub(crate) fn patient() -> Self {
+        let defaults = ProducerSettings::default();
+        Self {
+            acks: defaults.acks,
+            idempotence: defaults.idempotence,
+            patient: true,
+            flushes_overlap: false,
+            writers: 0,
+            linger: defaults.linger,
+            batch_bytes_max: defaults.batch_bytes_max,
+            request_bytes_max: defaults.request_bytes_max,
+            in_flight_max: defaults.in_flight_max,
+            compression: defaults.compression,
+            delivery_timeout: PATIENT,
+            enqueue_timeout: PATIENT,
+        }
+    }
+
+    pub(crate) fn apply(&self, settings: &mut ProducerSettings) {
+        settings.acks = self.acks;
+        settings.idempotence = self.idempotence;
+        settings.linger = self.linger;
+        settings.batch_bytes_max = self.batch_bytes_max;
+        settings.request_bytes_max = self.request_bytes_max;
+        settings.in_flight_max = self.in_flight_max;
+        settings.compression = self.compression;
+        settings.delivery_timeout = self.delivery_timeout;
+        settings.enqueue_timeout = self.enqueue_timeout;
+    }
+
+    /// Written once, in order, and what is told of it is true.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.acks == Acks::All && self.idempotence
+    }
+}
+
+impl ReaderPlan {
+    fn of(rng: &mut Rng, mode: Mode) -> Self {
+        let fetch_bytes_min = rng.pick(&[1, 1, 1, 2000]);
+        Self {
+            reset: if mode == Mode::Recreate {
+                rng.pick(&[Reset::Fail, Reset::Earliest])
+            } else {
+                Reset::Fail
+            },
+            fetch_bytes_max: rng.pick(&[1000, 50_000, 8 << 20]),
+            fetch_partition_bytes_max: rng.pick(&[300, 4000, 1 << 20]),
+            fetch_wait: Duration::from_millis(if fetch_bytes_min > 1 { 20 } else { rng.pick(&[5, 50, 500]) }),
+            fetch_bytes_min,
+            slow: rng.percent(30),
+            one_by_one: mode != Mode::Recreate && rng.percent(30),
+        }
+    }
+
+    pub(crate) fn apply(&self, settings: &mut ConsumerSettings) {
+        settings.reset = self.reset;
+        settings.fetch_bytes_max = self.fetch_bytes_max;
+        settings.fetch_partition_bytes_max = self.fetch_partition_bytes_max;
+        settings.fetch_wait = self.fetch_wait;
+        settings.fetch_bytes_min = self.fetch_bytes_min;
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, mode, threads, topics, storm, rates, memory_bytes_max, .. } = self;
+        writeln!(
+            f,
+            "seed {seed}: {mode:?}, {threads} threads, partitions {topics:?}, storm {storm:?}, memory \
+             {memory_bytes_max}, request timeout {:?}, backoff {:?}",
+            self.request_timeout, self.retry_backoff
+        )?;
+        writeln!(f, "  {rates:?}")?;
+        self.producers.iter().try_for_each(|producer| writeln!(f, "  {producer:?}"))?;
+        self.readers.iter().try_for_each(|reader| writeln!(f, "  {reader:?}"))
+    }
+}
