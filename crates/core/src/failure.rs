@@ -290,7 +290,7 @@ impl Failure {
                 "an administrator must grant this principal the right"
             }
             ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => {
-                "lower batch_bytes_max, or raise the topic's max.message.bytes"
+                "raise the topic's max.message.bytes, or make the record smaller"
             }
             ErrorCode::OFFSET_OUT_OF_RANGE => {
                 "the records there were deleted or never written: seek to another position, or set a reset policy"

@@ -32,6 +32,8 @@ struct Batches {
     expected_bytes: usize,
     /// No batch is opened any more.
     is_closed: bool,
+    /// The broker refused larger batches than this.
+    bytes_max: Option<usize>,
 }
 
 /// A batch that takes records.
@@ -39,6 +41,8 @@ pub(super) struct OpenBatch {
     pub(super) builder: BatchBuilder,
     pub(super) promise: Promise,
     pub(super) reservation: Reservation,
+    /// It takes no further record that would make it larger than this.
+    pub(super) bytes_max: usize,
     /// Records whose sender waits for no delivery.
     pub(super) posted: u32,
 }
@@ -127,27 +131,25 @@ impl Accumulator {
         let headers = record.header_slice();
         let mut batches = self.lock();
         let opened = batches.open.is_none();
-        let (expected_bytes, is_closed) = (batches.expected_bytes, batches.is_closed);
+        let Batches { expected_bytes, is_closed, bytes_max, .. } = *batches;
         let batch = match &mut batches.open {
             Some(batch) => batch,
             _ if is_closed => return Appended::Closed,
-            none => match self.open(expected_bytes, settings, room) {
+            none => match self.open(expected_bytes, bytes_max, settings, room) {
                 Some(batch) => none.insert(batch),
                 None => return Appended::NoRoom,
             },
         };
         // The check is only needed where the record might not fit what is reserved; its bytes are an upper bound.
         let bytes_max = batch.builder.bytes().saturating_add(bytes_at_most(record, headers));
-        let refused = if bytes_max > batch.reservation.bytes()
-            && !batch.grow(record, timestamp_ms, settings.bytes_max, room)
-        {
+        let refused = if bytes_max > batch.reservation.bytes() && !batch.grow(record, timestamp_ms, room) {
             Appended::NoRoom
         } else {
             match batch.builder.append(timestamp_ms, record.key, record.value, headers) {
                 Ok(index) => {
                     let result = result(batch, index);
                     if opened {
-                        self.tell_opened(&mut batches, settings);
+                        self.tell_opened(&mut batches);
                     }
                     return Appended::Done(result);
                 }
@@ -169,10 +171,10 @@ impl Accumulator {
     /// This happens before the lock is given back: nobody else's record gets into the batch before the driver's inbox
     /// knows of it, so whoever flushes after an append is heard after the batch was.
     #[cold]
-    fn tell_opened(&self, batches: &mut Batches, settings: &BatchSettings) {
+    fn tell_opened(&self, batches: &mut Batches) {
         self.inbox.push(Event::Opened(self.slot.0));
         // A record that leaves room for no other one travels alone, and need not wait for any.
-        if batches.open.as_ref().is_some_and(|open| open.builder.bytes() >= settings.bytes_max) {
+        if batches.open.as_ref().is_some_and(|open| open.builder.bytes() >= open.bytes_max) {
             self.fill(batches);
         }
     }
@@ -189,6 +191,7 @@ impl Accumulator {
     fn open(
         &self,
         expected_bytes: usize,
+        bytes_max: Option<usize>,
         settings: &BatchSettings,
         room: &mut Option<Reservation>,
     ) -> Option<OpenBatch> {
@@ -201,13 +204,15 @@ impl Accumulator {
                 .try_reserve(expected_bytes.max(RESERVED_BYTES_MIN))
                 .or_else(|| settings.budget.try_reserve(RESERVED_BYTES_MIN))?,
         };
+        let bytes_max = bytes_max.map_or(settings.bytes_max, |learnt| learnt.min(settings.bytes_max));
         let builder = BatchBuilder::with_expected_bytes(&settings.pool, reservation.bytes())
-            .bytes_max(settings.bytes_max)
+            .bytes_max(bytes_max)
             .record_bytes_max(settings.record_bytes_max);
         Some(OpenBatch {
             builder,
             promise: Promise::new(Arc::clone(&self.topic), self.partition),
             reservation,
+            bytes_max,
             posted: 0,
         })
     }
@@ -222,6 +227,12 @@ impl Accumulator {
         }
         taken.append(&mut batches.filled);
         batches.open.is_none()
+    }
+
+    /// The broker refuses batches of twice as much: those opened from now on are smaller.
+    pub(super) fn lower_bytes_max(&self, bytes: usize) {
+        let mut batches = self.lock();
+        batches.bytes_max = Some(batches.bytes_max.map_or(bytes, |learnt| learnt.min(bytes)));
     }
 
     /// Takes no further record. What was taken is in a batch that the driver has been told of.
@@ -244,18 +255,12 @@ impl Batches {
 impl OpenBatch {
     /// Reserves what the batch's buffer will have grown to with `record`: buffers double. False if there is no room.
     #[cold]
-    fn grow(
-        &mut self,
-        record: &Record<'_>,
-        timestamp_ms: i64,
-        bytes_max: usize,
-        room: &mut Option<Reservation>,
-    ) -> bool {
+    fn grow(&mut self, record: &Record<'_>, timestamp_ms: i64, room: &mut Option<Reservation>) -> bool {
         let headers = record.header_slice();
         let bytes = self.builder.bytes()
             + self.builder.encoded_bytes(timestamp_ms, record.key, record.value, headers);
         // A full batch refuses the record, and the memory is for the next one.
-        if bytes > bytes_max && !self.builder.is_empty() {
+        if bytes > self.bytes_max && !self.builder.is_empty() {
             return true;
         }
         // What was waited for is enough for the record: `BatchSettings::room_for`.

@@ -85,6 +85,19 @@ impl Promise {
     pub(super) fn settle(&self, outcome: Outcome) -> Option<Error> {
         self.state.settle(outcome)
     }
+
+    /// Its records travel in several batches from now on, which begin with the records of these indexes: the promises of
+    /// those.
+    pub(super) fn split(self, firsts: &[u32]) -> Vec<Self> {
+        let piece = |_: &u32| Self {
+            state: Arc::new(BatchState::new(Arc::clone(&self.state.topic), self.state.partition)),
+            was_sent: self.was_sent,
+        };
+        let pieces: Vec<_> = firsts.iter().map(piece).collect();
+        let states = firsts.iter().zip(&pieces).map(|(first, piece)| (*first, piece.state())).collect();
+        self.state.set(Settlement::Split(states));
+        pieces
+    }
 }
 
 impl Drop for Promise {
@@ -105,8 +118,16 @@ pub(super) struct BatchState {
 }
 
 enum Settlement {
-    Written { base_offset: Option<i64>, log_append_time_ms: Option<i64> },
-    Failed { error: Error, at_fault: Vec<(i32, Error)> },
+    /// The records travel in these batches, which begin with the records of these indexes.
+    Split(Vec<(u32, Arc<BatchState>)>),
+    Written {
+        base_offset: Option<i64>,
+        log_append_time_ms: Option<i64>,
+    },
+    Failed {
+        error: Error,
+        at_fault: Vec<(i32, Error)>,
+    },
 }
 
 impl BatchState {
@@ -129,12 +150,16 @@ impl BatchState {
             Settlement::Failed { error, at_fault } => {
                 Some(at_fault.first().map_or(error, |(_, own)| own).clone())
             }
-            Settlement::Written { .. } => None,
+            Settlement::Written { .. } | Settlement::Split(_) => None,
         };
+        self.set(settlement);
+        error
+    }
+
+    fn set(&self, settlement: Settlement) {
         let _ = self.settlement.set(settlement);
         let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         waiting.into_iter().for_each(Waker::wake);
-        error
     }
 
     fn failed(
@@ -167,8 +192,19 @@ impl BatchState {
         Settlement::Failed { error, at_fault }
     }
 
+    /// The batch that the record travels in and its index there, if this one was split.
+    fn piece(&self, index: u32) -> Option<(&Arc<Self>, u32)> {
+        let Some(Settlement::Split(pieces)) = self.settlement.get() else { return None };
+        let (first, piece) = pieces.iter().rev().find(|(first, _)| *first <= index)?;
+        Some((piece, index - first))
+    }
+
     fn receipt(&self, index: u32, timestamp_ms: i64) -> Option<Result<Receipt, Error>> {
         Some(match self.settlement.get()? {
+            Settlement::Split(_) => {
+                let (piece, index) = self.piece(index)?;
+                return piece.receipt(index, timestamp_ms);
+            }
             Settlement::Written { base_offset, log_append_time_ms } => Ok(Receipt {
                 topic: Arc::clone(&self.topic),
                 partition: self.partition,
@@ -196,7 +232,14 @@ impl Delivery {
 
     /// Whether the record is settled, so that awaiting it returns at once.
     pub fn is_settled(&self) -> bool {
-        self.batch.settlement.get().is_some()
+        self.batch.receipt(self.index, self.timestamp_ms).is_some()
+    }
+
+    /// Goes on to wait for the batch that the record travels in since its own was split.
+    fn follow(&mut self) {
+        while let Some((piece, index)) = self.batch.piece(self.index) {
+            (self.batch, self.index, self.place) = (Arc::clone(piece), index, None);
+        }
     }
 }
 
@@ -204,28 +247,31 @@ impl Future for Delivery {
     type Output = Result<Receipt, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(receipt) = self.batch.receipt(self.index, self.timestamp_ms) {
-            return Poll::Ready(receipt);
-        }
-        let place = {
-            let mut waiting = self.batch.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            // Settled since we looked: whoever settles sets the outcome before it takes this lock.
+        loop {
+            self.follow();
             if let Some(receipt) = self.batch.receipt(self.index, self.timestamp_ms) {
                 return Poll::Ready(receipt);
             }
-            match self.place {
-                Some(place) => {
-                    waiting[place].clone_from(cx.waker());
-                    place
+            let place = {
+                let mut waiting = self.batch.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                // Settled since we looked: whoever settles sets the outcome before it takes this lock.
+                if self.batch.settlement.get().is_some() {
+                    continue;
                 }
-                None => {
-                    waiting.push(cx.waker().clone());
-                    waiting.len() - 1
+                match self.place {
+                    Some(place) => {
+                        waiting[place].clone_from(cx.waker());
+                        place
+                    }
+                    None => {
+                        waiting.push(cx.waker().clone());
+                        waiting.len() - 1
+                    }
                 }
-            }
-        };
-        self.place = Some(place);
-        Poll::Pending
+            };
+            self.place = Some(place);
+            return Poll::Pending;
+        }
     }
 }
 
@@ -284,6 +330,30 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_delivery_follows_its_record_into_the_batch_it_was_split_into() {
+        let written = |base| Outcome::Written { base_offset: Some(base), log_append_time_ms: None };
+        let promise = Promise::new("t".into(), 0);
+        let deliver = |promise: &Promise, index| Delivery::new(promise.state(), index, 5);
+        let deliveries: Vec<_> = (0..6).map(|index| deliver(&promise, index)).collect();
+        // One waits already when the batch is split.
+        let waiting = tokio::spawn(deliver(&promise, 5));
+        tokio::task::yield_now().await;
+        let mut pieces = promise.split(&[0, 2]);
+        let last = pieces.pop().expect("two").split(&[0, 3]);
+        assert!(deliveries.iter().all(|delivery| !delivery.is_settled()));
+        pieces[0].settle(written(100));
+        last[0].settle(written(200));
+        last[1].settle(written(300));
+        let mut offsets = Vec::new();
+        for delivery in deliveries {
+            assert!(delivery.is_settled());
+            offsets.push(delivery.await.expect("written").offset().expect("known"));
+        }
+        assert_eq!(offsets, [100, 101, 200, 201, 202, 300]);
+        assert_eq!(waiting.await.expect("ran").expect("written").offset(), Some(300));
     }
 
     #[test]

@@ -304,6 +304,12 @@ impl Driver {
             while let Some(slot) = self.machine.poll_close(now) {
                 self.collect(slot.0 as usize, true);
             }
+            while let Some((ticket, parcel)) = self.machine.poll_split() {
+                self.accumulators[ticket.slot().0 as usize].lower_bytes_max(parcel.split_bytes_max());
+                let shared = &self.client.0;
+                let pieces = self.sealer.split(parcel, &shared.pool, &shared.produce_budget);
+                self.machine.handle_split(ticket, pieces, now);
+            }
             while let Some(id) = self.machine.poll_recall() {
                 self.recall(id, now);
             }

@@ -9,13 +9,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use milena_core::ProducerIdentity;
 use milena_core::producer::{SealedBatch, Ticket};
-use milena_wire::codec::{Compression, Compressor};
+use milena_wire::Limits;
+use milena_wire::batch::{AppendError, BatchBuilder, RawBatch};
+use milena_wire::codec::{Compression, Compressor, Decompressor};
+use milena_wire::pool::Pool;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use super::accumulator::OpenBatch;
 use super::delivery::Promise;
-use crate::budget::Reservation;
+use crate::budget::{Budget, Reservation};
 use crate::runtime::Runtime;
 
 /// A sealed batch and who waits for it.
@@ -25,6 +28,13 @@ pub(super) struct Parcel {
     pub(super) posted: u32,
     /// Held until the batch is settled.
     _reservation: Reservation,
+}
+
+impl Parcel {
+    /// What its pieces may take, before compression, if it is split.
+    pub(super) fn split_bytes_max(&self) -> usize {
+        self.sealed.uncompressed_bytes() / 2
+    }
 }
 
 impl SealedBatch for Parcel {
@@ -139,12 +149,48 @@ impl Sealer {
     /// The parcel, if it costs no more than a checksum; otherwise it comes through the channel.
     pub(super) fn seal(&mut self, ticket: Ticket, batch: OpenBatch) -> Option<(Ticket, Parcel)> {
         if self.compression == Compression::None {
-            return Some((ticket, parcel(batch, milena_wire::batch::BatchBuilder::seal)));
+            return Some((ticket, parcel(batch, BatchBuilder::seal)));
         }
         self.backlog.queue(batch.builder.bytes());
         self.waiting.push_back((ticket, batch));
         self.start();
         None
+    }
+
+    /// A parcel that its broker refuses for its size in several, each about half as large; alone, if that cannot be.
+    ///
+    /// This is work for other threads, but it comes once: the partition makes smaller batches from then on.
+    pub(super) fn split(&self, mut parcel: Parcel, pool: &Pool, budget: &Budget) -> Vec<Parcel> {
+        let builders = match halves(&parcel.sealed.bytes(), pool, parcel.split_bytes_max()) {
+            Ok(builders) => builders,
+            Err(error) => {
+                tracing::warn!(target: "milena", "a batch of our own cannot be split: {error}");
+                return vec![parcel];
+            }
+        };
+        let counts = builders.iter().map(BatchBuilder::record_count);
+        let firsts: Vec<_> =
+            counts.scan(0, |next, count| Some(std::mem::replace(next, *next + count))).collect();
+        let Parcel { promise, posted, .. } = parcel;
+        let promises = promise.split(&firsts);
+        let pieces = builders.into_iter().zip(promises).map(|(builder, promise)| OpenBatch {
+            reservation: budget.reserve_beyond(builder.memory_bytes()),
+            // Which records are waited for is not known; more failures may be counted than there are, not fewer.
+            posted: posted.min(builder.record_count()),
+            bytes_max: 0,
+            builder,
+            promise,
+        });
+        pieces.map(|piece| self.seal_here(piece)).collect()
+    }
+
+    fn seal_here(&self, batch: OpenBatch) -> Parcel {
+        if self.compression == Compression::None {
+            return parcel(batch, BatchBuilder::seal);
+        }
+        COMPRESSOR.with_borrow_mut(|compressor| {
+            parcel(batch, |builder| compress(builder, compressor, self.compression, self.level))
+        })
     }
 
     /// A parcel came through the channel.
@@ -179,8 +225,36 @@ impl Drop for Sealer {
     }
 }
 
+/// The records of a batch in batches of at most `bytes_max`, or of one record.
+fn halves(
+    batch: &Bytes,
+    pool: &Pool,
+    bytes_max: usize,
+) -> Result<Vec<BatchBuilder>, Box<dyn std::error::Error>> {
+    let limits = Limits { decompressed_bytes_max: usize::MAX };
+    let batch = RawBatch::parse(batch)?.decompress(&mut Decompressor::new(), pool, &limits)?;
+    let begin = || BatchBuilder::new(pool).bytes_max(bytes_max).record_bytes_max(usize::MAX);
+    let mut builders = vec![begin()];
+    for record in &batch {
+        let record = record?;
+        let headers = record.headers().collect::<Result<Vec<_>, _>>()?;
+        let append =
+            |builder: &mut BatchBuilder| builder.append(record.timestamp, record.key, record.value, &headers);
+        match builders.last_mut().map(append) {
+            Some(Err(AppendError::Full)) => {
+                let mut next = begin();
+                append(&mut next)?;
+                builders.push(next);
+            }
+            Some(appended) => drop(appended?),
+            None => {}
+        }
+    }
+    Ok(builders)
+}
+
 fn compress(
-    builder: milena_wire::batch::BatchBuilder,
+    builder: BatchBuilder,
     compressor: &mut Compressor,
     compression: Compression,
     level: Option<i32>,
@@ -190,11 +264,8 @@ fn compress(
         .expect("the codec and its level were checked when the producer was built")
 }
 
-fn parcel(
-    batch: OpenBatch,
-    seal: impl FnOnce(milena_wire::batch::BatchBuilder) -> milena_wire::batch::SealedBatch,
-) -> Parcel {
-    let OpenBatch { builder, promise, mut reservation, posted } = batch;
+fn parcel(batch: OpenBatch, seal: impl FnOnce(BatchBuilder) -> milena_wire::batch::SealedBatch) -> Parcel {
+    let OpenBatch { builder, promise, mut reservation, posted, .. } = batch;
     let uncompressed = builder.bytes();
     let sealed = seal(builder);
     if sealed.encoded_bytes() < uncompressed {

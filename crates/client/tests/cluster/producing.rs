@@ -166,3 +166,61 @@ async fn records_without_a_key_avoid_partitions_without_a_leader() {
         assert_eq!(cluster.leader("t", receipt.partition()), Some(1));
     }
 }
+
+/// The topic takes less than the producer's batches hold: as in Java's client (KAFKA-3995), only a record that is too
+/// large alone is refused.
+#[tokio::test]
+async fn a_batch_that_is_too_large_for_its_topic_is_split() {
+    for codec in [Compression::None, Compression::Lz4] {
+        let cluster = Broker::builder().batch_bytes_max(10_000).start().await.expect("started");
+        cluster.create_topic("t", 1).expect("created");
+        let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+        let producer = client.producer().compression(codec).build().await.expect("built");
+        let mut noise = 7u64;
+        let mut value = |bytes: usize| -> Vec<u8> {
+            let mut next = || {
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (noise >> 56) as u8
+            };
+            (0..bytes).map(|_| next()).collect()
+        };
+        let mut deliveries = Vec::new();
+        for index in 0..300i64 {
+            let key = index.to_be_bytes();
+            let value = value(if index == 150 { 20_000 } else { 700 });
+            let record = Record::to("t").key(&key).value(&value).header("h", "v").timestamp_ms(index);
+            deliveries.push(producer.enqueue(record).await.expect("taken"));
+        }
+        producer.flush().await.expect("nothing was posted");
+        let mut refused = Vec::new();
+        for (index, delivery) in deliveries.into_iter().enumerate() {
+            assert!(delivery.is_settled());
+            match delivery.await {
+                Ok(receipt) => {
+                    let before = refused.len() as i64;
+                    assert_eq!(
+                        (receipt.offset(), receipt.timestamp_ms()),
+                        (Some(index as i64 - before), index as i64)
+                    );
+                }
+                Err(error) => {
+                    assert_eq!(error.code_name(), Some("MESSAGE_TOO_LARGE"));
+                    assert!(!error.maybe_written(), "{error}");
+                    refused.push(index);
+                }
+            }
+        }
+        assert_eq!(refused, [150], "{codec}");
+        let seen = read(&mut consumer(&client, "t", 1).await, 299).await.remove(&0).expect("partition 0");
+        let keys: Vec<_> = seen.iter().map(|record| record.key.clone().expect("a key")).collect();
+        let expected: Vec<_> =
+            (0..300i64).filter(|index| *index != 150).map(|index| index.to_be_bytes().to_vec()).collect();
+        assert_eq!(keys, expected, "{codec}");
+        assert!(seen.iter().all(|record| record.headers == [(b"h".to_vec(), Some(b"v".to_vec()))]));
+        // Those that follow are small enough from the start, posted ones too.
+        for _ in 0..100 {
+            producer.post(Record::to("t").value(&value(700))).await.expect("taken");
+        }
+        producer.flush().await.expect("written");
+    }
+}

@@ -13,7 +13,7 @@ use super::sink::Sink;
 use super::verdict::{Verdict, verdict};
 use super::{
     Begun, Carried, FlushId, Flushes, Identity, Outcome, Producer, Request, RequestId, SealedBatch, Settled,
-    Slot, Timer,
+    Slot, Ticket, Timer,
 };
 use crate::metadata::LeaderHint;
 use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice, ProducerIdentity};
@@ -164,6 +164,7 @@ impl<B: SealedBatch> Producer<B> {
                 }
                 self.handle_landed(slot, id, &failure(), Doubt::Unwritten, now);
             }
+            Verdict::TooLarge => self.handle_too_large(slot, id, failure()),
             Verdict::Refused { uncertain } => {
                 let records = answer.record_errors.iter().map(|record| {
                     (record.batch_index, record.batch_index_error_message.as_deref().map(Arc::from))
@@ -204,6 +205,62 @@ impl<B: SealedBatch> Producer<B> {
         }
         if failure.is_malformed() && !partition.retry.may_pass(failure) {
             self.refuse(slot, id, failure.clone(), doubt, Vec::new());
+        }
+    }
+
+    /// The batch in flight to `slot` with request `id` is refused for its size. Several records are split, as in Java's
+    /// client (KAFKA-3995), once those in flight behind it have landed.
+    fn handle_too_large(&mut self, slot: Slot, id: RequestId, failure: Failure) {
+        let mut flights = self.at(slot).flights.iter_mut();
+        let flight = flights.find(|flight| flight.request == id.0);
+        let is_one = |closed: &Closed<B>| closed.batch.as_ref().is_none_or(|batch| batch.record_count() < 2);
+        match flight {
+            Some(Flight { closed: Some(closed), returned, .. }) if !is_one(closed) => {
+                *returned = true;
+                closed.is_too_large = true;
+                closed.last_failure = Some(failure);
+            }
+            _ => self.refuse(slot, id, failure, Doubt::Unwritten, Vec::new()),
+        }
+    }
+
+    /// Hands what is to be split to whoever can.
+    fn give_to_split(&mut self, slot: Slot) {
+        for closed in &mut self.partitions[slot.0 as usize].queue {
+            if closed.is_too_large
+                && let Some(batch) = closed.batch.take()
+            {
+                closed.is_too_large = false;
+                let (number, generation) = (closed.ticket, closed.generation);
+                self.splits.push_back((Ticket { slot, number, generation, sink: None }, batch));
+            }
+        }
+    }
+
+    /// Puts the pieces of a batch where it was. They share its sequences.
+    pub(super) fn insert_pieces(&mut self, slot: Slot, place: usize, whole: &Closed<B>, pieces: Vec<B>) {
+        let mut sequence = whole.sequence;
+        if sequence.is_some() {
+            self.at(slot).count_pieces(place, pieces.len());
+        }
+        for (index, batch) in pieces.into_iter().enumerate() {
+            if index > 0 {
+                self.flushes.enter_again(whole.generation);
+            }
+            let next = sequence.map(|sequence| sequence.after(batch.record_count()));
+            let piece = Closed {
+                ticket: self.next_ticket,
+                opened: whole.opened,
+                generation: whole.generation,
+                batch: Some(batch),
+                sequence,
+                doubt: whole.doubt,
+                last_failure: whole.last_failure.clone(),
+                is_too_large: false,
+            };
+            self.next_ticket += 1;
+            sequence = next;
+            self.at(slot).queue.insert(place + index, piece);
         }
     }
 
@@ -258,6 +315,7 @@ impl<B: SealedBatch> Producer<B> {
     /// After something of `slot` landed or changed: gathers what came back, closes a gap, and goes on.
     pub(super) fn land(&mut self, slot: Slot, now: Instant) {
         self.at(slot).gather_returned();
+        self.give_to_split(slot);
         if self.at(slot).has_gap() && self.at(slot).flights.is_empty() {
             self.close_gap(slot);
         }
@@ -460,6 +518,13 @@ impl Flushes {
             *count += 1;
         }
         self.first + self.outstanding.len() as u64 - 1
+    }
+
+    /// A batch of `generation` becomes one more.
+    pub(super) fn enter_again(&mut self, generation: u64) {
+        if let Some(count) = self.outstanding.get_mut((generation - self.first) as usize) {
+            *count += 1;
+        }
     }
 
     /// A batch of `generation` is done with.

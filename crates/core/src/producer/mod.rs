@@ -63,6 +63,7 @@ pub struct Producer<B> {
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     closes: VecDeque<Slot>,
     recalls: VecDeque<RequestId>,
+    splits: VecDeque<(Ticket, B)>,
     settled: VecDeque<Settled<B>>,
     hints: Vec<LeaderHint>,
     notices: VecDeque<Notice>,
@@ -142,6 +143,7 @@ impl<B: SealedBatch> Producer<B> {
             timers: BinaryHeap::new(),
             closes: VecDeque::new(),
             recalls: VecDeque::new(),
+            splits: VecDeque::new(),
             settled: VecDeque::new(),
             hints: Vec::new(),
             notices: VecDeque::new(),
@@ -201,6 +203,7 @@ impl<B: SealedBatch> Producer<B> {
             sequence: None,
             doubt: Doubt::Unwritten,
             last_failure: None,
+            is_too_large: false,
         });
         let sink = partition.leader;
         if let Some(leader) = sink {
@@ -235,6 +238,37 @@ impl<B: SealedBatch> Producer<B> {
         }
         self.expire(slot, now);
         self.stir(slot);
+    }
+
+    /// The batch of [`poll_split`](Self::poll_split) in several, in the order of its records; in one, if it could not be
+    /// split.
+    pub fn handle_split(&mut self, ticket: Ticket, pieces: Vec<B>, now: Instant) {
+        let Ticket { slot, number, generation, .. } = ticket;
+        let queue = &mut self.at(slot).queue;
+        let place = queue.iter().position(|closed| closed.ticket == number);
+        let closed = place.and_then(|place| queue.remove(place));
+        match (place, closed) {
+            (Some(place), Some(closed)) if pieces.len() > 1 => {
+                self.insert_pieces(slot, place, &closed, pieces);
+            }
+            (_, closed) => {
+                let timeout = Failure::Undelivered { after: self.settings.delivery_timeout, last: None };
+                let failure = self.ended.clone().unwrap_or(timeout);
+                // Of what was given up meanwhile nothing more is known.
+                let (failure, maybe_written) = closed.map_or((failure.clone(), true), |closed| {
+                    if closed.sequence.is_some() {
+                        self.at(slot).note_gap();
+                    }
+                    (closed.last_failure.unwrap_or(failure), closed.doubt.maybe_written())
+                });
+                self.flushes.leave(generation);
+                for batch in pieces {
+                    let outcome = failed(failure.clone(), maybe_written);
+                    self.settled.push_back(Settled { slot, batch, outcome });
+                }
+            }
+        }
+        self.land(slot, now);
     }
 
     /// The cluster looks like this now.
@@ -518,6 +552,12 @@ impl<B: SealedBatch> Producer<B> {
             self.identity = Identity::Asked;
         }
         wanted
+    }
+
+    /// A batch of several records that its broker refuses for its size, to be split: each of them may be taken. Answered
+    /// by [`handle_split`](Self::handle_split).
+    pub fn poll_split(&mut self) -> Option<(Ticket, B)> {
+        self.splits.pop_front()
     }
 
     /// A request to take back unless a connection has begun with it: the time of one of its records is over, and whether

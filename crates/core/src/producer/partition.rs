@@ -36,6 +36,8 @@ pub(super) struct Closed<B> {
     /// Whether an earlier attempt may have been appended without our hearing of it.
     pub doubt: Doubt,
     pub last_failure: Option<Failure>,
+    /// The broker takes no batch of this size: it is to be split before it is sent again.
+    pub is_too_large: bool,
 }
 
 /// A batch's place among those of its partition under one identity.
@@ -45,6 +47,13 @@ pub(super) struct Sequence {
     pub base: i32,
     /// The number of batches before it.
     pub ordinal: u64,
+}
+
+impl Sequence {
+    /// That of the next batch, if this one has so many records.
+    pub(super) fn after(self, count: i32) -> Self {
+        Self { base: sequence_after(self.base, count), ordinal: self.ordinal + 1 }
+    }
 }
 
 /// Whether a batch may be in a log although no broker acknowledged it.
@@ -233,6 +242,18 @@ impl<B> Partition<B> {
             sequence
         });
         sequence.base
+    }
+
+    /// The batch that was at `place` of the queue becomes so many: those behind it have more before them. None of those
+    /// is in flight.
+    pub(super) fn count_pieces(&mut self, place: usize, pieces: usize) {
+        let more = pieces as u64 - 1;
+        self.sequences.count += more;
+        for closed in self.queue.range_mut(place..) {
+            if let Some(sequence) = &mut closed.sequence {
+                sequence.ordinal += more;
+            }
+        }
     }
 
     /// A batch was accepted.

@@ -67,6 +67,13 @@ pub struct Ticket {
     pub(super) sink: Option<BrokerId>,
 }
 
+impl Ticket {
+    /// The partition of its batch.
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+}
+
 /// Names a request in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);

@@ -44,6 +44,16 @@ impl SealedBatch for Fake {
     }
 }
 
+impl Fake {
+    /// In two, the second numbered by where it begins in the first.
+    pub(super) fn halves(self) -> [Self; 2] {
+        let Self { number, records, bytes } = self;
+        let first = records / 2;
+        let second = Self { number: number + first as u32, records: records - first, bytes };
+        [Self { number, records: first, bytes }, second]
+    }
+}
+
 /// What a fake batch says on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -199,6 +209,10 @@ impl Lab {
                     self.machine.handle_sealed(ticket, fake, self.now);
                 }
                 self.machine.handle_emptied(slot);
+            }
+            while let Some((ticket, whole)) = self.machine.poll_split() {
+                let [first, second] = whole.halves();
+                self.machine.handle_split(ticket, vec![first, second], self.now);
             }
             match self.machine.poll_transmit(self.now) {
                 Some(transmit) => self.sent.push(transmit),
@@ -400,7 +414,7 @@ fn what_each_answer_does() {
     check(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, "", true);
     check(ErrorCode::UNKNOWN_PRODUCER_ID, "", true);
     check(ErrorCode::INVALID_PRODUCER_EPOCH, "", true);
-    check(ErrorCode::MESSAGE_TOO_LARGE, "1f", false);
+    check(ErrorCode::INVALID_TIMESTAMP, "1f", false);
     check(ErrorCode::INVALID_RECORD, "1f", false);
     check(ErrorCode::TOPIC_AUTHORIZATION_FAILED, "1f", false);
     check(ErrorCode::UNKNOWN_SERVER_ERROR, "1?", false);
@@ -457,6 +471,43 @@ fn what_may_have_been_appended_when_leadership_ended_is_not_sent_under_another_e
     lab.wait(500);
     assert_eq!(lab.outcomes(), "1f 2?");
     assert_eq!(lab.sent.len(), 2);
+}
+
+/// As Java's client does (KAFKA-3995): each of the records may be small enough.
+#[test]
+fn a_batch_that_is_too_large_is_split_in_place_until_one_record_is() {
+    let mut lab = Lab::identified(settings());
+    lab.fill(0);
+    lab.next = 20;
+    lab.fill(0);
+    let flush = lab.machine.handle_flush();
+    lab.answer(0, ErrorCode::MESSAGE_TOO_LARGE);
+    assert_eq!(lab.sent.len(), 2, "what flies behind it lands first");
+    lab.answer(1, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    lab.wait(500);
+    let parts = |stamps: &[Vec<Stamp>]| -> Vec<_> {
+        stamps
+            .iter()
+            .flatten()
+            .map(|stamp| (stamp.number, stamp.sequence, stamp.records, stamp.epoch))
+            .collect()
+    };
+    assert_eq!(parts(&lab.stamps()[2..]), [(1, 1, 5, 0), (6, 6, 5, 0), (20, 11, 10, 0)]);
+    lab.answer(2, ErrorCode::NONE);
+    lab.answer(3, ErrorCode::NONE);
+    assert_eq!(lab.machine.poll_flushed(), None);
+    lab.answer(4, ErrorCode::NONE);
+    assert_eq!(lab.outcomes(), "1w 6w 20w");
+    assert_eq!(lab.machine.poll_flushed(), Some(flush));
+
+    // One record alone is refused.
+    let mut lab = Lab::identified(settings());
+    lab.append(0);
+    lab.answer(0, ErrorCode::MESSAGE_TOO_LARGE);
+    assert_eq!(lab.outcomes(), "1f");
+    lab.append(0);
+    lab.answer(1, ErrorCode::NONE);
+    assert_eq!(lab.outcomes(), "1f 2w");
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub(super) enum Verdict {
     Again { moved: bool, uncertain: bool },
     /// Not appended: the broker expects another sequence or epoch.
     Gap,
+    /// Not appended: no batch may be so large, though its records may.
+    TooLarge,
     /// Never will be acknowledged. `uncertain`: it may have been appended.
     Refused { uncertain: bool },
 }
@@ -62,9 +64,8 @@ pub(super) fn verdict(code: ErrorCode, acks: Acks) -> Verdict {
         | ErrorCode::INVALID_PRODUCER_ID_MAPPING => Verdict::Gap,
 
         // What brokers check before they append.
-        ErrorCode::MESSAGE_TOO_LARGE
-        | ErrorCode::RECORD_LIST_TOO_LARGE
-        | ErrorCode::INVALID_RECORD
+        ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => Verdict::TooLarge,
+        ErrorCode::INVALID_RECORD
         | ErrorCode::INVALID_TIMESTAMP
         | ErrorCode::INVALID_TOPIC_EXCEPTION
         | ErrorCode::INVALID_REQUIRED_ACKS

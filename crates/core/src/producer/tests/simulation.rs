@@ -14,13 +14,15 @@ use milena_messages::init_producer_id::InitProducerIdResponse;
 
 use super::{Fake, Stamp, answer, partitions, settings};
 use crate::metadata::tests::snapshot;
-use crate::producer::{Outcome, Producer, RequestId, Settings, Slot, Transmit};
+use crate::producer::{Outcome, Producer, RequestId, Settings, Slot, Ticket, Transmit};
 use crate::{Failure, Instant, Rng};
 
 const PARTITIONS: usize = 6;
 const BROKERS: u32 = 3;
 const BATCHES: u32 = 200;
 const FIRST_ID: i64 = 7;
+/// Numbers of a batch: one for each of its records, so that its pieces have their own.
+const NUMBERS: u32 = 8;
 
 /// A partition's log and what it knows of producers.
 #[derive(Default)]
@@ -86,6 +88,8 @@ enum Event {
     /// The leader epochs of all partitions rise, under the leaders they have.
     Rise,
     Metadata,
+    /// A batch that was too large was split.
+    Split(Ticket, Fake),
     Append(usize),
     Identity,
 }
@@ -197,6 +201,14 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Append(partition) => self.append(partition),
+            Event::Split(ticket, whole) => {
+                let opened_at = self.opened_at[&whole.number];
+                let pieces = whole.halves();
+                let partition = self.appended.iter().position(|all| all.contains(&pieces[0].number));
+                self.appended[partition.expect("appended")].push(pieces[1].number);
+                self.opened_at.insert(pieces[1].number, opened_at);
+                self.machine.handle_split(ticket, pieces.into(), self.now);
+            }
             Event::Begin(transmit) => {
                 if self.waiting.remove(&transmit.id) {
                     self.arrive(transmit, true);
@@ -280,7 +292,7 @@ impl World {
             self.faults = false;
             return;
         }
-        let number = self.next_batch;
+        let number = self.next_batch * NUMBERS;
         self.next_batch += 1;
         self.appended[partition].push(number);
         self.opened_at.insert(number, self.now);
@@ -331,6 +343,10 @@ impl World {
             return ErrorCode::NOT_ENOUGH_REPLICAS;
         }
         if self.chance(1) {
+            return ErrorCode::INVALID_RECORD;
+        }
+        // Some brokers take no batch of several records at times.
+        if stamp.records > 1 && stamp.number.is_multiple_of(5 * NUMBERS) {
             return ErrorCode::MESSAGE_TOO_LARGE;
         }
         let code = self.logs[partition].append(stamp);
@@ -353,6 +369,10 @@ impl World {
                 Some(transmit) => self.send(transmit),
                 None => break,
             }
+        }
+        while let Some((ticket, whole)) = self.machine.poll_split() {
+            let after = self.millis(30);
+            self.schedule(after, Event::Split(ticket, whole));
         }
         while let Some(id) = self.machine.poll_recall() {
             if self.waiting.remove(&id) {
