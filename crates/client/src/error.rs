@@ -45,6 +45,15 @@ struct Inner {
     failure: Failure,
     maybe_written: bool,
     is_of_another_record: bool,
+    unread: Option<Unread>,
+}
+
+/// What cannot be read.
+struct Unread {
+    topic: Arc<str>,
+    partition: i32,
+    /// The offset after it.
+    next_offset: i64,
 }
 
 impl Error {
@@ -68,8 +77,9 @@ impl Error {
         failure: Failure,
         maybe_written: bool,
     ) -> Self {
+        let doing = doing.into();
         let is_of_another_record = false;
-        Self(Arc::new(Inner { doing: doing.into(), failure, maybe_written, is_of_another_record }))
+        Self(Arc::new(Inner { doing, failure, maybe_written, is_of_another_record, unread: None }))
     }
 
     /// A record was refused because of another one in its batch.
@@ -78,8 +88,9 @@ impl Error {
         failure: Failure,
         maybe_written: bool,
     ) -> Self {
+        let doing = doing.into();
         let is_of_another_record = true;
-        Self(Arc::new(Inner { doing: doing.into(), failure, maybe_written, is_of_another_record }))
+        Self(Arc::new(Inner { doing, failure, maybe_written, is_of_another_record, unread: None }))
     }
 
     pub(crate) fn failure(&self) -> &Failure {
@@ -89,6 +100,25 @@ impl Error {
     /// What we did, without what came of it.
     pub(crate) fn doing(&self) -> &str {
         &self.0.doing
+    }
+
+    /// Something in a partition cannot be read, and reading can go on at `next_offset`.
+    pub(crate) fn unread(
+        doing: impl Into<Box<str>>,
+        failure: Failure,
+        topic: Arc<str>,
+        partition: i32,
+        next_offset: i64,
+    ) -> Self {
+        let doing = doing.into();
+        let unread = Some(Unread { topic, partition, next_offset });
+        let (maybe_written, is_of_another_record) = (false, false);
+        Self(Arc::new(Inner { doing, failure, maybe_written, is_of_another_record, unread }))
+    }
+
+    /// The partition in which something cannot be read, and the offset after it.
+    pub(crate) fn unread_part(&self) -> Option<(&Arc<str>, i32, i64)> {
+        self.0.unread.as_ref().map(|unread| (&unread.topic, unread.partition, unread.next_offset))
     }
 
     /// What kind of error it is: what a program branches on.
@@ -135,6 +165,12 @@ impl Error {
     /// Kafka's name of the [`code`](Self::code).
     pub fn code_name(&self) -> Option<&'static str> {
         self.code().map(ErrorCode::name)
+    }
+
+    /// The offset at which reading can go on after a record or batch that cannot be read; none for any other error.
+    /// [`Consumer::skip`](crate::Consumer::skip) goes there.
+    pub fn next_offset(&self) -> Option<i64> {
+        self.0.unread.as_ref().map(|unread| unread.next_offset)
     }
 
     /// Whose fault it is.

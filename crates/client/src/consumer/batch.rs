@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use milena_core::Failure;
+use milena_core::source::Epoch;
 use milena_wire::batch::{RecordBatch, RecordError, Records};
 
 use super::queue::{Frame, Queue};
@@ -32,6 +33,8 @@ use crate::{Error, RecordView};
 /// ```
 pub struct Batch {
     pub(super) queue: Arc<Queue>,
+    /// Which assignment or seek it was fetched for.
+    pub(super) epoch: Epoch,
     pub(super) records: RecordBatch,
     /// Records before it were not asked for.
     pub(super) from: i64,
@@ -45,19 +48,25 @@ pub struct Batch {
 
 /// Records that an iteration met and could not read; the consumer's next call tells.
 #[derive(Default)]
-pub(super) struct Unreadable(Mutex<Vec<(Arc<Queue>, RecordError)>>);
+pub(super) struct Unreadable(Mutex<Vec<Met>>);
+
+/// One of them, and the batch it is in.
+pub(super) struct Met {
+    pub(super) queue: Arc<Queue>,
+    pub(super) epoch: Epoch,
+    pub(super) error: RecordError,
+}
 
 impl Unreadable {
-    fn note(&self, queue: &Arc<Queue>, error: RecordError) {
+    fn note(&self, batch: &Batch, error: RecordError) {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known =
-            noted.iter().any(|(known, other)| Arc::ptr_eq(known, queue) && other.offset == error.offset);
-        if !is_known {
-            noted.push((Arc::clone(queue), error));
+        let is_it = |met: &Met| Arc::ptr_eq(&met.queue, &batch.queue) && met.error.offset == error.offset;
+        if !noted.iter().any(is_it) {
+            noted.push(Met { queue: Arc::clone(&batch.queue), epoch: batch.epoch, error });
         }
     }
 
-    pub(super) fn take(&self) -> Option<(Arc<Queue>, RecordError)> {
+    pub(super) fn take(&self) -> Option<Met> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 }
@@ -106,11 +115,13 @@ impl Batch {
     /// The records, in order.
     ///
     /// Ends at a record that cannot be read, which only a faulty producer makes; [`Consumer::next`] then reports it and
-    /// the partition stands there. [`try_iter`](Self::try_iter) shows the error in its place.
+    /// the partition stands there until [`Consumer::skip`] or a seek, unless it was sought since the batch was fetched.
+    /// [`try_iter`](Self::try_iter) shows the error in its place.
     ///
     /// [`Consumer::next`]: crate::Consumer::next
+    /// [`Consumer::skip`]: crate::Consumer::skip
     pub fn iter(&self) -> RecordViews<'_> {
-        RecordViews { batch: self, records: self.records.records() }
+        RecordViews { batch: self, records: self.records.records_from(self.from) }
     }
 
     /// The records, in order, with the error for one that cannot be read in its place.
@@ -129,12 +140,26 @@ pub(super) fn end_of(records: &RecordBatch) -> i64 {
 }
 
 pub(super) fn unreadable(queue: &Queue, error: &RecordError) -> Error {
-    let doing = format!(
-        "reading partition {} of topic {:?} at offset {}",
-        queue.partition, queue.topic, error.offset
-    );
-    let reason = error.error.to_string().into();
-    Error::with_maybe_written(doing, Failure::Unreadable { what: "the record", reason }, false)
+    let reason = error.error.to_string();
+    unread(queue, error.offset, error.resume_offset, "the record", &reason)
+}
+
+/// What is from `offset` up to `next_offset` cannot be read.
+pub(super) fn unread(
+    queue: &Queue,
+    offset: i64,
+    next_offset: i64,
+    what: &'static str,
+    reason: &str,
+) -> Error {
+    let Queue { topic, partition, .. } = queue;
+    let offsets = match next_offset.saturating_sub(1) {
+        last if last > offset => format!("offsets {offset} to {last}"),
+        _ => format!("offset {offset}"),
+    };
+    let doing = format!("reading {offsets} of partition {partition} of topic {topic:?}");
+    let failure = Failure::Unreadable { what, reason: reason.into() };
+    Error::unread(doing, failure, Arc::clone(topic), *partition, next_offset)
 }
 
 /// The records of a [`Batch`].
@@ -149,14 +174,11 @@ impl<'a> Iterator for RecordViews<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<RecordView<'a>> {
-        loop {
-            match self.records.next()? {
-                Ok(record) if record.offset < self.batch.from => {}
-                Ok(record) => return Some(RecordView { record, batch: self.batch }),
-                Err(error) => {
-                    self.batch.unreadable.note(&self.batch.queue, error);
-                    return None;
-                }
+        match self.records.next()? {
+            Ok(record) => Some(RecordView { record, batch: self.batch }),
+            Err(error) => {
+                self.batch.unreadable.note(self.batch, error);
+                None
             }
         }
     }

@@ -280,7 +280,7 @@ impl Driver {
             if queue.until().is_some()
                 && let Some(shared) = self.shared.upgrade()
             {
-                shared.finish_if_read(queue);
+                let _ = shared.finish_if_read(queue);
             }
             self.ready.list(queue);
         }

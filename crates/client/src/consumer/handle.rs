@@ -79,6 +79,14 @@ impl ConsumerHandle {
         self.shared("seeking")?.seek_in(topic, partition, position.into())
     }
 
+    /// As [`Consumer::skip`](crate::Consumer::skip).
+    ///
+    /// # Errors
+    /// As there, and when the consumer was dropped.
+    pub fn skip(&self, error: &Error) -> Result<(), Error> {
+        self.shared("passing over what cannot be read")?.skip_in(error)
+    }
+
     /// As [`Consumer::pause`](crate::Consumer::pause).
     ///
     /// # Errors
@@ -226,6 +234,14 @@ impl Shared {
     pub(super) fn seek_in(&self, topic: &str, partition: i32, position: Position) -> Result<(), Error> {
         let queue = self.found(topic, partition, "seeking in")?;
         self.seek(&queue, position)
+    }
+
+    pub(super) fn skip_in(&self, error: &Error) -> Result<(), Error> {
+        let Some((topic, partition, _)) = error.unread_part() else {
+            let doing = "going on after an error";
+            return Err(Error::caller(doing, "it is none that says where reading can go on"));
+        };
+        self.skip(&self.found(topic, partition, "going on after an error in")?, error)
     }
 
     pub(super) fn pause(&self, topic: &str, partition: i32, is_paused: bool) -> Result<(), Error> {

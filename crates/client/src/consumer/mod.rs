@@ -194,6 +194,30 @@ impl Consumer {
         self.shared.seek_in(topic, partition, position.into())
     }
 
+    /// Goes on after the record or batch that cannot be read and that `error` tells of.
+    ///
+    /// ```no_run
+    /// # async fn read(mut consumer: milena::Consumer) -> Result<(), milena::Error> {
+    /// loop {
+    ///     match consumer.next().await {
+    ///         Ok(Some(batch)) => println!("{} records at most", batch.record_count_max()),
+    ///         Ok(None) => return Ok(()),
+    ///         Err(error) if error.next_offset().is_some() => {
+    ///             eprintln!("passed over: {error}");
+    ///             consumer.skip(&error)?;
+    ///         }
+    ///         Err(error) => return Err(error),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When `error` tells of something else ([`Error::next_offset`] says none), or its partition is not assigned.
+    pub fn skip(&self, error: &Error) -> Result<(), Error> {
+        self.shared.skip_in(error)
+    }
+
     /// Delivers nothing of the partition until [`resume`](Self::resume). What was fetched of it stays.
     ///
     /// # Errors

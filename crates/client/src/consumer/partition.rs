@@ -133,6 +133,14 @@ impl PartitionConsumer {
         self.opener.shared.seek(&self.queue, position.into())
     }
 
+    /// Goes on after the record or batch that cannot be read and that `error` tells of.
+    ///
+    /// # Errors
+    /// When `error` tells of something else ([`Error::next_offset`] says none), or the partition is not assigned any more.
+    pub fn skip(&self, error: &Error) -> Result<(), Error> {
+        self.opener.shared.skip(&self.queue, error)
+    }
+
     /// The next offset to read; none while it is being looked up.
     pub fn position(&self) -> Option<i64> {
         self.queue.inner().position

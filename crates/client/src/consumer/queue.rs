@@ -80,7 +80,7 @@ impl Inner {
 
 impl Queued {
     /// Where reading goes on after it.
-    fn next_offset(&self) -> i64 {
+    pub(super) fn next_offset(&self) -> i64 {
         let header = &self.batch.header;
         self.passed.unwrap_or(header.base_offset + i64::from(header.last_offset_delta) + 1)
     }
@@ -243,19 +243,21 @@ impl Queue {
         self.inner().is_read
     }
 
-    /// If everything was read that is to be, and that was not so before: the epoch in which nothing more comes.
-    pub(super) fn finish_if_read(&self, epochs: &Epochs) -> Option<Epoch> {
+    /// If everything was read that is to be, and that was not so before: the epoch that ends, and the one in which nothing
+    /// more comes.
+    pub(super) fn finish_if_read(&self, epochs: &Epochs) -> Option<(Epoch, Epoch)> {
         let until = self.until()?;
         let mut inner = self.inner();
         // An offset after the end may be one that does not exist: that is told first.
         let is_reading = inner.stopped.is_none() && !inner.is_read;
         let position = inner.position.filter(|position| *position >= until && is_reading)?;
+        let old = inner.epoch;
         let dropped = inner.restart(epochs, Some(position));
         inner.is_read = true;
         let epoch = inner.epoch;
         drop(inner);
         drop(dropped);
-        Some(epoch)
+        Some((old, epoch))
     }
 
     /// Whether it is not assigned any more.
@@ -286,6 +288,22 @@ impl Queue {
             }
             None => inner.stopped.clone().map_or(Next::Nothing, Next::Stopped),
         }
+    }
+
+    /// Drops what was fetched and stands at `offset` because of `error`, of which its reader is told now; unless it was
+    /// sought since epoch `of`.
+    pub(super) fn stop(&self, epochs: &Epochs, of: Epoch, offset: i64, error: &Error) -> Option<Epoch> {
+        let mut inner = self.inner();
+        if inner.epoch != of {
+            return None;
+        }
+        let dropped = inner.restart(epochs, Some(offset));
+        inner.stop(error.clone(), true);
+        let epoch = inner.epoch;
+        drop(inner);
+        // Outside the lock: freeing memory wakes others.
+        drop(dropped);
+        Some(epoch)
     }
 
     /// Drops what was fetched and begins a new epoch at `position`.

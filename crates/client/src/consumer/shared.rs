@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use milena_core::Failure;
 use milena_core::metadata::Snapshot;
 use milena_core::source::{Epoch, Position};
+use milena_wire::Limits;
 use milena_wire::codec::{Compression, Decompressor};
-use milena_wire::{DecodeError, Limits};
 
-use super::batch::{Batch, Unreadable, unreadable};
+use super::batch::{Batch, Met, Unreadable, unread, unreadable};
 use super::driver::{Command, Commands};
 use super::queue::{Coming, Epochs, Queue, Queued, Ready};
 use crate::settings::{ConsumerSettings, Isolation};
@@ -170,25 +169,41 @@ impl Shared {
         if let Position::Offset(offset) = position
             && queue.until() == Some(offset)
         {
-            self.finish_if_read(queue);
+            let _ = self.finish_if_read(queue);
         }
     }
 
-    /// The position of `queue` has changed: if everything was read that is to be, nothing more is fetched of it.
-    pub(super) fn finish_if_read(&self, queue: &Arc<Queue>) {
-        if let Some(epoch) = queue.finish_if_read(&self.epochs) {
-            self.commands.push(Command::Halt { queue: Arc::clone(queue), epoch });
-            queue.arrived.notify_one();
-            self.ready.arrived.notify_one();
-        }
-    }
-
-    /// The partition stands at `offset` until it is sought; the reader is told of `error` now.
-    fn stop(&self, queue: &Arc<Queue>, offset: i64, error: &Error) {
-        let epoch = queue.restart(&self.epochs, Some(offset));
-        queue.inner().stop(error.clone(), true);
-        self.ready.note_told();
+    /// The position of `queue` has changed: if everything was read that is to be, nothing more is fetched of it. Answers
+    /// with the epoch that ends then, and the one after it.
+    pub(super) fn finish_if_read(&self, queue: &Arc<Queue>) -> Option<(Epoch, Epoch)> {
+        let (old, epoch) = queue.finish_if_read(&self.epochs)?;
         self.commands.push(Command::Halt { queue: Arc::clone(queue), epoch });
+        queue.arrived.notify_one();
+        self.ready.arrived.notify_one();
+        Some((old, epoch))
+    }
+
+    /// The partition stands at `offset` until it is sought; the reader is told of `error` now. Nothing of that if it was
+    /// sought since `epoch`.
+    fn stop(&self, queue: &Arc<Queue>, epoch: Epoch, offset: i64, error: &Error) {
+        if let Some(epoch) = queue.stop(&self.epochs, epoch, offset, error) {
+            self.ready.note_told();
+            self.commands.push(Command::Halt { queue: Arc::clone(queue), epoch });
+        }
+    }
+
+    /// Goes on after what could not be read.
+    pub(super) fn skip(&self, queue: &Arc<Queue>, error: &Error) -> Result<(), Error> {
+        let Queue { topic, partition, .. } = &**queue;
+        match error.unread_part() {
+            Some((of, index, next_offset)) if (of, index) == (topic, *partition) => {
+                self.seek(queue, Position::Offset(next_offset))
+            }
+            _ => {
+                let doing = format!("going on after an error in partition {partition} of topic {topic:?}");
+                Err(Error::caller(doing, "the error does not say where reading of that partition can go on"))
+            }
+        }
     }
 
     /// Somebody reads `queue` and nothing else, or not any more.
@@ -238,9 +253,9 @@ impl Opener {
     pub(super) fn check(&self) -> Result<(), Error> {
         match self.unreadable.take() {
             None => Ok(()),
-            Some((queue, error)) => {
+            Some(Met { queue, epoch, error }) => {
                 let told = unreadable(&queue, &error);
-                self.shared.stop(&queue, error.offset, &told);
+                self.shared.stop(&queue, epoch, error.offset, &told);
                 Err(told)
             }
         }
@@ -248,6 +263,7 @@ impl Opener {
 
     /// Checks and decompresses a batch.
     pub(super) fn open(&mut self, queue: &Arc<Queue>, epoch: Epoch, queued: Queued) -> Result<Batch, Error> {
+        let next_offset = queued.next_offset();
         let Queued { batch, from, high_watermark, frame, .. } = queued;
         self.shared.ready.note_busy();
         let client = &self.shared.client;
@@ -260,8 +276,8 @@ impl Opener {
         let records = match records {
             Ok(records) => records,
             Err(error) => {
-                let told = batch_error(queue, from, &error);
-                self.shared.stop(queue, from, &told);
+                let told = unread(queue, from, next_offset, "the stored batch", &error.to_string());
+                self.shared.stop(queue, epoch, from, &told);
                 return Err(told);
             }
         };
@@ -274,9 +290,12 @@ impl Opener {
         } else {
             (Some(frame), None)
         };
-        self.shared.finish_if_read(queue);
+        // The last batch that is to be read may hold a record that cannot be: then that is not all.
+        let finished = self.shared.finish_if_read(queue).filter(|(old, _)| *old == epoch);
+        let epoch = finished.map_or(epoch, |(_, new)| new);
         Ok(Batch {
             queue: Arc::clone(queue),
+            epoch,
             records,
             from,
             high_watermark,
@@ -296,11 +315,4 @@ fn known_offset(position: Position) -> Option<i64> {
         Position::Offset(offset) => Some(offset),
         _ => None,
     }
-}
-
-fn batch_error(queue: &Queue, offset: i64, error: &DecodeError) -> Error {
-    let doing =
-        format!("reading partition {} of topic {:?} at offset {offset}", queue.partition, queue.topic);
-    let reason = error.to_string().into();
-    Error::with_maybe_written(doing, Failure::Unreadable { what: "the stored batch", reason }, false)
 }

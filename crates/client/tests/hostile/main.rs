@@ -6,6 +6,7 @@ mod brokers;
 mod peer;
 mod storms;
 mod topics;
+mod unreadable;
 
 use std::time::{Duration, Instant};
 
