@@ -210,7 +210,8 @@ impl Driver {
 
     fn handle_metadata(&mut self) {
         let snapshot = Arc::clone(&self.snapshot.borrow_and_update());
-        self.source.handle_metadata(&snapshot);
+        let now = self.now();
+        self.source.handle_metadata(&snapshot, now);
         if let Some(shared) = self.shared.upgrade() {
             shared.follow(&snapshot);
         }
@@ -290,7 +291,7 @@ impl Driver {
         let now = self.now();
         if std::mem::take(&mut self.is_unrouted) {
             let snapshot = self.client.snapshot();
-            self.source.handle_metadata(&snapshot);
+            self.source.handle_metadata(&snapshot, now);
         }
         self.source.handle_timeout(now);
         self.deliver(None);

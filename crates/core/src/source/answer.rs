@@ -330,7 +330,7 @@ mod tests {
         let check = |from: i64, bytes: Vec<u8>, expected: &[&str]| {
             let mut source = Source::new(SETTINGS, Rng::seeded(1));
             source.assign(&"t".into(), 0, Epoch(0), Position::Offset(from));
-            source.handle_metadata(&snapshot("t", &[(1, 0)]));
+            source.handle_metadata(&snapshot("t", &[(1, 0)]), Instant::ORIGIN);
             let fetch = source.poll_fetch(Instant::ORIGIN, 1 << 20).expect("a fetch");
             let partition =
                 PartitionData { records: Some(bytes.into()), high_watermark: 2, ..Default::default() };

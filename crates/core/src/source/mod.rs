@@ -32,6 +32,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
+use milena_messages::ErrorCode;
 use milena_messages::fetch::FetchRequest;
 use milena_messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
@@ -65,6 +66,8 @@ pub struct Source {
     own: BTreeSet<Slot>,
     /// Partitions that failed, by when they may be tried again.
     delayed: BTreeSet<(Instant, Slot)>,
+    /// Partitions that the brokers do not know any more: since when, and what they say.
+    missing: BTreeMap<Slot, (Instant, Failure)>,
     events: VecDeque<Event>,
     hints: Vec<LeaderHint>,
     notices: VecDeque<Notice>,
@@ -80,6 +83,8 @@ pub const ROOM_MIN: usize = 64 << 10;
 
 /// The last version of FetchRequest that names topics by name; later ones use ids (KIP-516).
 const FETCH_BY_NAME: i16 = 12;
+/// A topic that no broker knows may be being made again. After this long it was deleted for good.
+const MISSING_MAX: Duration = Duration::from_secs(15);
 /// No broker's throttle holds longer than this.
 const THROTTLE_MAX: Duration = Duration::from_secs(60);
 
@@ -97,6 +102,7 @@ impl Source {
             lookups: BTreeMap::new(),
             own: BTreeSet::new(),
             delayed: BTreeSet::new(),
+            missing: BTreeMap::new(),
             events: VecDeque::new(),
             hints: Vec::new(),
             notices: VecDeque::new(),
@@ -166,6 +172,7 @@ impl Source {
         self.halt(slot, epoch);
         self.set_own_reader(slot, false);
         self.at(slot).is_assigned = false;
+        self.missing.remove(&slot);
         self.slots.leave(slot);
     }
 
@@ -202,24 +209,33 @@ impl Source {
     }
 
     /// The cluster looks like this now.
-    pub fn handle_metadata(&mut self, snapshot: &Snapshot) {
+    pub fn handle_metadata(&mut self, snapshot: &Snapshot, now: Instant) {
         let mut leaders = BTreeSet::new();
         for index in 0..self.partitions.len() {
+            let slot = Slot(index as u32);
             let partition = &mut self.partitions[index];
             if !partition.is_assigned {
                 continue;
             }
             let (leader, epoch, id) = match snapshot.partition(&partition.topic, partition.index) {
-                Ok((topic, found)) => (found.leader, found.leader_epoch, topic.id),
-                Err(_) => (None, partition.leader_epoch, partition.topic_id),
+                Ok((topic, found)) => {
+                    self.missing.remove(&slot);
+                    (found.leader, found.leader_epoch, topic.id)
+                }
+                Err(_) => {
+                    if let Some(failure) = missing(snapshot, partition) {
+                        self.missing.entry(slot).or_insert((now, failure));
+                    }
+                    (None, partition.leader_epoch, partition.topic_id)
+                }
             };
             leaders.extend(leader);
             // Which of two epochs is the truth is decided where metadata is merged: a lower one may be.
             if (partition.leader, partition.leader_epoch, partition.topic_id) == (leader, epoch, id) {
                 continue;
             }
-            let slot = Slot(index as u32);
             let is_moved = partition.leader != leader;
+            let is_remade = partition.topic_id.is_some() && id.is_some() && partition.topic_id != id;
             let old = partition.lane();
             if let Some(id) = id {
                 self.slots.set_id(&partition.topic, partition.topic_id, id);
@@ -231,6 +247,9 @@ impl Source {
             if is_moved {
                 partition.lane = LONG;
             }
+            if is_remade {
+                self.handle_remade(slot);
+            }
             if let Some(lane) = old.and_then(|old| self.lanes.get_mut(&old)) {
                 lane.session.touch(slot);
             }
@@ -239,8 +258,44 @@ impl Source {
         self.drop_lanes(|broker| snapshot.brokers.contains_key(&broker) || leaders.contains(&broker));
     }
 
+    /// The topic of `slot` was deleted and made again: no offset of before means anything in it.
+    fn handle_remade(&mut self, slot: Slot) {
+        // Nor do answers of before.
+        self.lookups.values_mut().for_each(|asked| asked.retain(|(asked, _)| *asked != slot));
+        let partition = &mut self.partitions[slot.0 as usize];
+        partition.clamp = false;
+        partition.batch_bytes = 0;
+        match partition.state {
+            State::Stopped => {}
+            State::Unresolved { position, .. } => {
+                partition.state = State::Unresolved { position, asked: false };
+            }
+            State::Fetching { next } => match self.settings.reset {
+                Some(position) => {
+                    partition.state = State::Unresolved { position, asked: false };
+                    self.unresolved.insert(slot);
+                }
+                None => {
+                    let why = format!(
+                        "the topic was deleted and made again, and offset {next} was one of the topic that is gone"
+                    );
+                    self.stop(slot, Failure::answer(ErrorCode::OFFSET_OUT_OF_RANGE, Some(&why)));
+                }
+            },
+        }
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        let is_gone = |(_, (since, _)): &(&Slot, &(Instant, Failure))| *since + MISSING_MAX <= now;
+        let gone: Vec<_> = self.missing.iter().filter(is_gone).map(|(slot, _)| *slot).collect();
+        for slot in gone {
+            if let Some((_, failure)) = self.missing.remove(&slot)
+                && self.at(slot).state != State::Stopped
+            {
+                self.stop(slot, failure);
+            }
+        }
         while let Some((at, slot)) = self.delayed.first().copied().filter(|(at, _)| *at <= now) {
             self.delayed.remove(&(at, slot));
             self.hasten(slot);
@@ -463,7 +518,8 @@ impl Source {
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let lanes = self.lanes.values().flat_map(|lane| [lane.retry.not_before(), lane.muted_until]);
         let lanes = lanes.flatten().filter(|at| *at > now);
-        lanes.chain(self.delayed.first().map(|(at, _)| *at)).min()
+        let missing = self.missing.values().map(|(since, _)| *since + MISSING_MAX);
+        lanes.chain(self.delayed.first().map(|(at, _)| *at)).chain(missing).min()
     }
 
     fn at(&mut self, slot: Slot) -> &mut Partition {
@@ -473,6 +529,26 @@ impl Source {
     fn number(&mut self) -> u64 {
         self.next_number += 1;
         self.next_number
+    }
+}
+
+/// What the brokers say of a partition that they do not know; none while they are only not asked, or not sure.
+fn missing(snapshot: &Snapshot, partition: &Partition) -> Option<Failure> {
+    let Partition { topic, index, .. } = partition;
+    let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    match snapshot.topics.get(topic)? {
+        Ok(found) if found.partitions.is_empty() => None,
+        Ok(found) => {
+            let count = found.partitions.len();
+            let why = format!("the topic has {count} partitions, and no partition {index} any more");
+            Some(Failure::answer(unknown, Some(&why)))
+        }
+        Err(code) if [unknown, ErrorCode::UNKNOWN_TOPIC_ID].contains(code) => {
+            let seconds = MISSING_MAX.as_secs();
+            let why = format!("the topic was deleted: no broker has known it for {seconds} s");
+            Some(Failure::answer(unknown, Some(&why)))
+        }
+        Err(code) => (!code.is_retriable()).then(|| Failure::answer(*code, None)),
     }
 }
 

@@ -16,7 +16,8 @@ use milena_wire::batch::{BatchBuilder, BatchMut, end_transaction};
 use milena_wire::pool::Pool;
 
 use super::{Epoch, Event, Fetch, Lookup, Position, Settings, Slot, Source};
-use crate::metadata::tests::{set_topic_id, snapshot};
+use crate::metadata::Snapshot;
+use crate::metadata::tests::{response as metadata_response, set_topic_id, snapshot};
 use crate::{Backoff, Failure, Instant, Rng};
 
 mod simulation;
@@ -104,7 +105,7 @@ impl Lab {
         let mut source = Source::new(settings, Rng::seeded(1));
         source.assign(&Arc::from("t"), 0, Epoch(0), position);
         source.assign(&Arc::from("t"), 1, Epoch(0), position);
-        source.handle_metadata(&snapshot("t", &[(1, 0), (1, 0)]));
+        source.handle_metadata(&snapshot("t", &[(1, 0), (1, 0)]), Instant::ORIGIN);
         Self { source, now: Instant::ORIGIN }
     }
 
@@ -414,7 +415,7 @@ fn a_partition_assigned_again_is_never_named_and_forgotten_at_once() {
         lab.source.unassign(Slot(0), Epoch(10 * turn + 1));
         let slot = lab.source.assign(&Arc::from("t"), 0, Epoch(10 * turn + 2), Position::Offset(5));
         assert_eq!(slot, Slot(0), "a broker may still believe that it is wanted");
-        lab.source.handle_metadata(&snapshot("t", &[(1, 0), (1, 0)]));
+        lab.source.handle_metadata(&snapshot("t", &[(1, 0), (1, 0)]), lab.now);
         let fetch = lab.fetch();
         let (named, forgotten) = named(&fetch);
         assert_eq!(forgotten, [] as [i32; 0]);
@@ -433,7 +434,7 @@ fn an_assignment_that_changes_without_end_takes_no_more_slots() {
         let (topic, epoch) = (Arc::from(format!("topic-{turn}")), 10 * turn + 10);
         lab.source.unassign(last, Epoch(epoch));
         last = lab.source.assign(&topic, 0, Epoch(epoch + 1), Position::Offset(0));
-        lab.source.handle_metadata(&snapshot(&topic, &[(1, 0)]));
+        lab.source.handle_metadata(&snapshot(&topic, &[(1, 0)]), lab.now);
         for _ in 0..turn % 3 {
             let Some(fetch) = lab.source.poll_fetch(lab.now, ROOM) else { continue };
             lab.answer(&fetch, response(7, vec![]));
@@ -457,13 +458,9 @@ fn what_was_asked_for_one_partition_does_not_count_for_the_next_one_of_its_slot(
 
 #[test]
 fn a_topic_made_anew_is_not_asked_for_by_its_old_id() {
-    let of_id = |id| {
-        let mut snapshot = snapshot("t", &[(1, 0), (1, 0)]);
-        set_topic_id(&mut snapshot, "t", id);
-        snapshot
-    };
-    let mut lab = Lab::new(settings(), Position::Offset(0));
-    lab.source.handle_metadata(&of_id(1));
+    let reset = Some(Position::Earliest);
+    let mut lab = Lab::new(Settings { reset, ..settings() }, Position::Offset(0));
+    lab.source.handle_metadata(&remade(1, 2), lab.now);
     let first = lab.fetch();
     let answer = |partitions| {
         let topic_id = Uuid::from_bytes([1; 16]);
@@ -471,24 +468,103 @@ fn a_topic_made_anew_is_not_asked_for_by_its_old_id() {
         FetchResponse { session_id: 7, responses: vec![topic], ..Default::default() }
     };
     lab.answer(&first, answer(vec![data(0, batch(0, 3))]));
-    lab.source.handle_metadata(&of_id(2));
+    lab.source.handle_metadata(&remade(2, 2), lab.now);
+    let lookup = lab.source.poll_lookup(lab.now).expect("a question");
+    lab.source.handle_lookup(lookup.number, Ok(found(&lookup, |_, _| 0)), lab.now);
     // Both are named by the new id, in a session that never heard of the old one.
     let second = lab.fetch();
     assert_eq!((second.request.session_id, second.request.session_epoch), (7, 0), "the old session ends");
     assert!(second.request.topics.iter().all(|topic| topic.topic_id == Uuid::from_bytes([2; 16])));
     assert_eq!(named(&second).0.len(), 2);
-    // Whatever is forgotten later is forgotten as it was named.
-    let mut of_id_2 = answer(vec![]);
-    of_id_2.responses.clear();
-    lab.answer(&second, of_id_2);
+    // What is forgotten later is forgotten as it was named.
+    lab.answer(&second, FetchResponse { session_id: 8, ..Default::default() });
     lab.source.set_paused(Slot(0), true);
-    lab.source.handle_metadata(&of_id(3));
-    lab.source.set_paused(Slot(1), false);
+    lab.source.handle_metadata(&remade(2, 2), lab.now);
     let third = lab.fetch();
-    assert!(
-        third.request.session_epoch == 0
-            || third.request.forgotten_topics_data[0].topic_id == Uuid::from_bytes([2; 16])
-    );
+    assert_eq!(third.request.forgotten_topics_data[0].topic_id, Uuid::from_bytes([2; 16]));
+}
+
+/// The topic as the brokers describe it after it was made anew under this id, with so many partitions.
+fn remade(id: u8, partitions: usize) -> Snapshot {
+    let mut snapshot = snapshot("t", &vec![(1, 0); partitions]);
+    set_topic_id(&mut snapshot, "t", id);
+    snapshot
+}
+
+#[test]
+fn the_offset_of_a_topic_that_is_gone_is_none_of_the_one_made_in_its_place() {
+    let check = |reset, expected: &[&str]| {
+        let mut lab = Lab::new(Settings { reset, ..settings() }, Position::Offset(0));
+        lab.source.handle_metadata(&remade(1, 2), lab.now);
+        let first = lab.fetch();
+        let topic_id = Uuid::from_bytes([1; 16]);
+        let partitions = vec![data(0, batch(0, 3))];
+        let topic = FetchableTopicResponse { topic_id, partitions, ..Default::default() };
+        let answer = FetchResponse { session_id: 7, responses: vec![topic], ..Default::default() };
+        assert_eq!(lab.answer(&first, answer), ["0:0..3"]);
+        let second = lab.fetch();
+        lab.source.handle_metadata(&remade(2, 2), lab.now);
+        assert_eq!(lab.events(), expected);
+        // Whatever the old one had does not count.
+        assert_eq!(lab.answer(&second, response(7, vec![data(0, batch(3, 3))])), [] as [&str; 0]);
+        let Some(lookup) = lab.source.poll_lookup(lab.now) else { return reset.is_none() };
+        lab.source.handle_lookup(lookup.number, Ok(found(&lookup, |_, _| 0)), lab.now);
+        assert_eq!(lab.events(), ["0 at 0", "1 at 0"]);
+        named(&lab.fetch()).0 == [(0, 0), (1, 0)]
+    };
+    let told = ["0 stopped at 3: OFFSET_OUT_OF_RANGE", "1 stopped at 0: OFFSET_OUT_OF_RANGE"];
+    assert!(check(None, &told));
+    assert!(check(Some(Position::Earliest), &[]));
+}
+
+#[test]
+fn an_answer_about_a_topic_that_is_gone_places_nobody_in_the_one_made_in_its_place() {
+    let mut lab = Lab::new(settings(), Position::Latest);
+    lab.source.handle_metadata(&remade(1, 2), lab.now);
+    let old = lab.source.poll_lookup(lab.now).expect("a question");
+    lab.source.handle_metadata(&remade(2, 2), lab.now);
+    let new = lab.source.poll_lookup(lab.now).expect("the question again");
+    lab.source.handle_lookup(old.number, Ok(found(&old, |_, _| 1000)), lab.now);
+    assert!(lab.events().is_empty());
+    lab.source.handle_lookup(new.number, Ok(found(&new, |_, _| 5)), lab.now);
+    assert_eq!(lab.events(), ["0 at 5", "1 at 5"]);
+}
+
+#[test]
+fn a_partition_that_stays_gone_is_told_and_one_that_comes_back_is_read_on() {
+    let gone = || {
+        let mut response = metadata_response("t", &[]);
+        response.topics[0].error_code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+        Snapshot::default().merge(&response, false)
+    };
+    let check = |after_a_while: Snapshot, then: Snapshot, expected: &[&str]| {
+        let mut lab = Lab::new(settings(), Position::Offset(5));
+        lab.source.handle_metadata(&after_a_while, lab.now);
+        lab.wait(14_000);
+        assert!(lab.events().is_empty(), "it may be on its way");
+        lab.source.handle_metadata(&then, lab.now);
+        let at = lab.source.poll_timeout(lab.now);
+        assert_eq!(at.is_some(), !expected.is_empty());
+        lab.wait(1_000);
+        assert_eq!(lab.events(), expected);
+    };
+    let told = "stopped at 5: UNKNOWN_TOPIC_OR_PARTITION";
+    check(gone(), gone(), &[&format!("0 {told}"), &format!("1 {told}")]);
+    check(gone(), snapshot("t", &[(1, 0), (1, 0)]), &[]);
+    check(gone(), snapshot("t", &[(1, 0)]), &[&format!("1 {told}")]);
+    check(snapshot("t", &[(1, 0), (-1, 0)]), snapshot("t", &[(1, 0), (-1, 0)]), &[]);
+}
+
+#[test]
+fn the_metadata_decides_which_of_two_leader_epochs_is_the_truth() {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    lab.source.handle_metadata(&snapshot("t", &[(1, 7), (1, 7)]), lab.now);
+    // After an unclean change of controllers the lower one may be.
+    lab.source.handle_metadata(&snapshot("t", &[(1, 4), (1, 7)]), lab.now);
+    let fetch = lab.fetch();
+    let epochs: Vec<_> =
+        fetch.request.topics[0].partitions.iter().map(|asked| asked.current_leader_epoch).collect();
+    assert_eq!(epochs, [4, 7]);
 }
 
 /// Each error: what the application hears, and where the partition stands later.
@@ -569,7 +645,7 @@ fn a_partition_that_moves_is_fetched_from_its_new_leader() {
     let mut lab = Lab::new(settings(), Position::Offset(0));
     let first = lab.fetch();
     lab.answer(&first, response(7, vec![data(0, batch(0, 3))]));
-    lab.source.handle_metadata(&snapshot("t", &[(2, 1), (1, 0)]));
+    lab.source.handle_metadata(&snapshot("t", &[(2, 1), (1, 0)]), lab.now);
     let fetches: Vec<_> = std::iter::from_fn(|| lab.source.poll_fetch(lab.now, ROOM)).collect();
     let of = |broker| fetches.iter().find(|fetch| fetch.lane.broker.0 == broker).map(named);
     assert_eq!(of(1), Some((vec![], vec![0])));

@@ -86,7 +86,7 @@ impl World {
         }
         let leaders: Vec<_> =
             (0..PARTITIONS).map(|partition| (partition as i32 % BROKERS as i32, 0)).collect();
-        source.handle_metadata(&snapshot("t", &leaders));
+        source.handle_metadata(&snapshot("t", &leaders), Instant::ORIGIN);
         Self {
             source,
             rng: Rng::seeded(seed ^ 0xfeed),
@@ -162,7 +162,7 @@ impl World {
             self.leaders[partition] = (self.rng.below(BROKERS) as i32, epoch + 1);
         }
         if self.chance(10) {
-            self.source.handle_metadata(&snapshot("t", &self.leaders));
+            self.source.handle_metadata(&snapshot("t", &self.leaders), self.now);
         }
         if self.chance(2) {
             // The broker forgets a session, as it may.
@@ -204,7 +204,7 @@ impl World {
             }
         }
         if self.source.poll_metadata_wanted() {
-            self.source.handle_metadata(&snapshot("t", &self.leaders));
+            self.source.handle_metadata(&snapshot("t", &self.leaders), self.now);
         }
         while let Some(fetch) = self.source.poll_fetch(self.now, ROOM) {
             self.serve(&fetch);

@@ -166,7 +166,7 @@ impl World {
 
     fn handle_metadata(&mut self) {
         let leaders: Vec<_> = self.partitions.iter().map(|partition| partition.leader).collect();
-        self.source.handle_metadata(&snapshot("t", &leaders));
+        self.source.handle_metadata(&snapshot("t", &leaders), self.now);
     }
 
     fn run(mut self) {
