@@ -26,7 +26,10 @@ pub(crate) fn listen() -> Result<(), Failure> {
         Err(VarError::NotUnicode(wanted)) => return Err(no_filter(&wanted.to_string_lossy())),
     };
     let wanted = filter(&wanted)?;
-    let lines = layer().event_format(Line).with_writer(|| anstream::AutoStream::auto(io::stderr()));
+    let lines = layer()
+        .log_internal_errors(false)
+        .event_format(Line)
+        .with_writer(|| anstream::AutoStream::auto(io::stderr()));
     let subscriber = tracing_subscriber::registry().with(lines).with(wanted);
     // It is there already only if this was called before.
     let _ = tracing::subscriber::set_global_default(subscriber);

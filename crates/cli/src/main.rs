@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             const ERROR: Style = AnsiColor::Red.on_default().bold();
             if !failure.is_silent() {
-                anstream::eprintln!("{ERROR}error:{ERROR:#} {failure}");
+                output::tell(format_args!("{ERROR}error:{ERROR:#} {failure}"));
             }
             failure.exit().into()
         }

@@ -1,5 +1,6 @@
 //! Where data goes: stdout, in large writes, with a closed pipe as a normal end.
 
+use std::fmt;
 use std::io::{self, ErrorKind, Write};
 
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -72,6 +73,11 @@ impl Output {
         }
         written
     }
+}
+
+/// Writes a line to stderr. What cannot be written there cannot be told anywhere: the exit code says it all the same.
+pub(crate) fn tell(line: impl fmt::Display) {
+    let _ = writeln!(anstream::stderr(), "{line}");
 }
 
 /// Writes `text` to stdout at once.

@@ -2,6 +2,9 @@
 
 mod harness;
 
+use std::io::Write as _;
+use std::net::TcpStream;
+
 use harness::{BINARY, Cluster, Process, assert_fails, milena, milena_in};
 
 #[test]
@@ -120,4 +123,15 @@ fn a_disk_that_is_full_is_named_with_its_directory() {
     assert_ne!(run.code, Some(0));
     let line = broker.stderr_line_with("storage failed");
     assert!(line.contains(dir.path().join("t-0").to_str().unwrap()), "{line}");
+}
+
+#[test]
+fn a_broker_says_what_clients_ask_for_in_vain() {
+    let mut broker = Process::spawn(&["broker", "--port", "0"], "");
+    let mut client = TcpStream::connect(broker.stdout_line()).unwrap();
+    // JoinGroup (11) v5, correlation id 7, client id `x`; what follows does not matter.
+    let request = [0, 11, 0, 5, 0, 0, 0, 7, 0, 1, b'x'];
+    client.write_all(&[&(request.len() as u32).to_be_bytes()[..], &request].concat()).unwrap();
+    let line = broker.stderr_line_with("does not have");
+    assert!(line.starts_with("warning: ") && line.contains("JoinGroup"), "{line}");
 }

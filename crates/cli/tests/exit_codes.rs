@@ -5,7 +5,7 @@ mod harness;
 use std::net::TcpListener;
 use std::time::Instant;
 
-use harness::{Cluster, assert_fails, milena, milena_with};
+use harness::{BINARY, Cluster, Process, assert_fails, milena, milena_with};
 
 #[test]
 fn wrong_usage_is_2() {
@@ -131,5 +131,22 @@ fn help_and_version_are_0() {
     let help = String::from_utf8(milena(&["--help"]).stdout).unwrap();
     for line in ["  6  timeout, or the cluster cannot be reached", "130  interrupted (Ctrl-C)"] {
         assert!(help.contains(line), "{help}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_stderr_changes_no_exit_code() {
+    let cluster = Cluster::start(&["--topic", "t"]);
+    let gone = "127.0.0.1:1";
+    for (args, code) in [
+        (format!("topics list -b {gone} --timeout 2"), 6),
+        (format!("topics describe nowhere -b {}", cluster.bootstrap), 4),
+        (format!("produce t /dev/null -X group.id=g -b {}", cluster.bootstrap), 0),
+    ] {
+        let script = format!("exec {BINARY} {args} 2>/dev/full");
+        let mut process = Process::spawn_program("sh", &["-c", &script]);
+        process.close_stdin();
+        assert_eq!(process.wait().code, Some(code), "{args}");
     }
 }

@@ -8,7 +8,7 @@ use tokio::net::lookup_host;
 
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::output::{Reader, print};
+use crate::output::{Reader, print, tell};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -108,10 +108,10 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
     let start = async { builder.start().await.map_err(|error| start_failure(&error, args)) };
     let cluster = interrupt.or(start).await?;
     if host.is_unspecified() && args.advertised_host.is_none() {
-        eprintln!(
+        tell(format_args!(
             "clients are told {}, which is for this machine; --advertised-host names another",
             cluster.bootstrap()
-        );
+        ));
     }
     for Topic { name, partitions } in &args.topics {
         // On disk it may be there from the last time.

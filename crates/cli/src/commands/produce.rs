@@ -22,6 +22,7 @@ use crate::exit::{Exit, Failure};
 use crate::input::{Block, Cutter};
 use crate::interrupt::{GRACE, Interrupt};
 use crate::json;
+use crate::output::tell;
 use crate::progress::{Progress, TICK};
 use crate::recipe::{Recipe, parse_header};
 
@@ -464,7 +465,7 @@ impl Tally {
     fn verdict(mut self, stopped: Option<Failure>, quiet: bool) -> Result<(), Failure> {
         let Some(failure) = stopped.or_else(|| self.first_failure.take()) else {
             if !quiet {
-                eprintln!("{self}");
+                tell(&self);
             }
             return Ok(());
         };
