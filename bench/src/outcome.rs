@@ -35,6 +35,8 @@ pub(crate) struct Outcome {
     pub(crate) seconds: f64,
     pub(crate) allocations: Option<(u64, u64)>,
     pub(crate) latency: Option<Histogram>,
+    /// The most that buffers in use had room for, after any batch.
+    pub(crate) in_use_bytes: Option<usize>,
     pub(crate) settings: Value,
 }
 
@@ -51,6 +53,7 @@ impl Outcome {
             "allocations": self.allocations.map(|(count, _)| count),
             "allocated_bytes": self.allocations.map(|(_, bytes)| bytes),
             "latency_us": self.latency.as_ref().map(Histogram::to_json),
+            "in_use_bytes": self.in_use_bytes,
             "settings": self.settings,
         })
     }

@@ -18,8 +18,10 @@ pub(super) async fn run(options: &Options) -> Result<Outcome, Failure> {
     let mut consumer = consumer(&client, options).await?;
     let slow = options.slow.map(|partition| tokio::spawn(read_slowly(take(&consumer, partition))));
     let mut reader = Reader { retain: options.retain.unwrap_or(u64::MAX), ..Reader::default() };
+    let mut in_use = 0;
     while reader.records < options.records {
         let Some(batch) = consumer.next().await? else { break };
+        in_use = in_use.max(client.pool_stats().bytes_out);
         reader.read(&batch);
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -32,8 +34,8 @@ pub(super) async fn run(options: &Options) -> Result<Outcome, Failure> {
         "threads": options.threads,
         "retained": reader.retained.len(),
     });
-    let (records, bytes) = (reader.records, reader.bytes);
-    Ok(Outcome { records, bytes, seconds, allocations, settings, ..Default::default() })
+    let (records, bytes, in_use_bytes) = (reader.records, reader.bytes, Some(in_use));
+    Ok(Outcome { records, bytes, seconds, allocations, in_use_bytes, settings, ..Default::default() })
 }
 
 /// A consumer of the topic, and of the idle one beside it; one partition may be paused.

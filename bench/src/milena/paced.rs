@@ -108,7 +108,16 @@ pub(super) async fn pace(options: &Options) -> Result<Outcome, Failure> {
     let seconds = pace.start.elapsed().as_secs_f64();
     let allocations = Some(allocations.count());
     let settings = json!({ "rate": options.rate, "compression": options.codec.name() });
-    Ok(Outcome { records: pace.count, failed, bytes, seconds, allocations, latency: Some(latency), settings })
+    Ok(Outcome {
+        records: pace.count,
+        failed,
+        bytes,
+        seconds,
+        allocations,
+        latency: Some(latency),
+        settings,
+        ..Default::default()
+    })
 }
 
 /// Until it is delivered, in this process: each value begins with its intended time.
@@ -138,7 +147,15 @@ pub(super) async fn latency(options: &Options) -> Result<Outcome, Failure> {
     sending.await.map_err(|error| error.to_string())??;
     let settings = json!({ "rate": options.rate, "compression": options.codec.name() });
     let records = histogram.count();
-    Ok(Outcome { records, bytes, seconds, allocations, latency: Some(histogram), settings, failed: 0 })
+    Ok(Outcome {
+        records,
+        bytes,
+        seconds,
+        allocations,
+        latency: Some(histogram),
+        settings,
+        ..Default::default()
+    })
 }
 
 async fn send_stamped(

@@ -148,6 +148,7 @@ pub(super) async fn send(options: &Options) -> Result<Outcome, Failure> {
         allocations,
         latency: Some(latency),
         settings,
+        ..Default::default()
     })
 }
 

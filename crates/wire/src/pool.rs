@@ -285,7 +285,7 @@ const CLASS_COUNT: usize = (CLASS_BITS_MAX - CLASS_BITS_MIN) as usize * STEPS + 
 /// Another size will do if it is no more than twice as large: a small use would sit on large memory.
 const USABLE: u128 = (1 << (STEPS + 1)) - 1;
 /// What may be kept beside what is asked for. Where sizes vary, less would be freed and allocated in turn.
-const SPARE_BYTES: usize = 8 << 20;
+const SPARE_BYTES: usize = 12 << 20;
 
 impl SizeClasses {
     /// 64 MiB: what one busy client has moving at a time.

@@ -46,11 +46,13 @@ pub(super) enum Measure {
     /// Bytes that the sink sent for each byte of the batches that were wanted; or got for each byte of a value.
     WirePerByte,
     RequestsPerThousandRecords,
+    /// What buffers in use had room for, where the driver says it.
+    InUseMb,
 }
 
 impl Measure {
     /// All of them.
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::RecordsPerSecond,
         Self::CpuNsPerRecord,
         Self::RssMb,
@@ -62,6 +64,7 @@ impl Measure {
         Self::LatencyP999Us,
         Self::WirePerByte,
         Self::RequestsPerThousandRecords,
+        Self::InUseMb,
     ];
 
     /// In the JSON report.
@@ -79,6 +82,7 @@ impl Measure {
             Self::LatencyP999Us => "latency_p999_us",
             Self::WirePerByte => "wire_bytes_per_byte",
             Self::RequestsPerThousandRecords => "requests_per_thousand_records",
+            Self::InUseMb => "in_use_mb",
         }
     }
 
@@ -97,6 +101,7 @@ impl Measure {
             Self::LatencyP99Us => latency("p99"),
             Self::LatencyP999Us => latency("p999"),
             Self::WirePerByte => wire(run, scenario),
+            Self::InUseMb => Some(line("in_use_bytes")? / 1e6),
             Self::RequestsPerThousandRecords => {
                 let requests = run.sink.as_ref()?["requests"].as_object()?;
                 let name = if matches!(scenario.work, Work::Consume { .. }) { "Fetch" } else { "Produce" };
@@ -213,8 +218,10 @@ pub(super) mod tests {
         let scenario = table().into_iter().find(|scenario| scenario.name == name).unwrap();
         let rounds = clients.iter().map(|&(client, rate, cpu_ns)| {
             let records = 1_000_000.0;
-            let line =
-                json!({ "records": records, "seconds": records / rate, "version": "1", "settings": {} });
+            let seconds = records / rate;
+            let line = json!({
+                "records": records, "seconds": seconds, "version": "1", "settings": {}, "in_use_bytes": 4e6,
+            });
             let run =
                 Run { line, cpu_seconds: cpu_ns * records / 1e9, rss_bytes: 5e6, switches: 0.0, sink: None };
             Rounds { client, runs: vec![run], missing: Vec::new() }

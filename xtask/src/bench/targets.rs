@@ -77,6 +77,9 @@ fn of_summary(summary: &Summary) -> Vec<Verdict> {
             verdicts.extend(target.of_floor.and_then(|limit| cpu(summary, limit, true)));
         }
     }
+    if summary.scenario.writer.is_some() {
+        return written(summary);
+    }
     verdicts.extend(throughput(summary));
     verdicts.extend(alone(summary, Measure::AllocationsPerRecord, "allocations per record", 0.01));
     if matches!(summary.scenario.work, Work::Consume { .. }) {
@@ -86,6 +89,24 @@ fn of_summary(summary: &Summary) -> Vec<Verdict> {
     verdicts.extend(memory(summary));
     verdicts
 }
+
+/// Whatever wrote the batches, memory of the right size is there, and no more than a little beside what is in use.
+fn written(summary: &Summary) -> Vec<Verdict> {
+    let found = [
+        throughput(summary),
+        alone(summary, Measure::AllocationsPerRecord, "allocations per record", 0.02),
+        alone(summary, Measure::AllocatedBytesPerRecord, "bytes allocated per record", 10.0),
+        summary.row(MILENA).and_then(|row| {
+            let (rss, in_use) = (row.median(Measure::RssMb)?, row.median(Measure::InUseMb)?);
+            let what = format!("peak RSS (MB), {} of it in use", number(in_use));
+            verdict(summary, &what, rss, None, in_use + SPARE_MB, false)
+        }),
+    ];
+    found.into_iter().flatten().collect()
+}
+
+/// The process itself, and buffers that are kept for the next ones.
+const SPARE_MB: f64 = 16.0;
 
 /// What a twist may cost, beside the same work without it.
 fn of_twist(summary: &Summary, all: &[Summary]) -> Vec<Verdict> {
@@ -130,7 +151,7 @@ fn memory(summary: &Summary) -> Vec<Verdict> {
     let beside = least.and_then(|(who, least)| {
         verdict(summary, "peak RSS (MB)", rss, Some((format!("{who} {}", number(least)), least)), 1.0, false)
     });
-    let budget = verdict(summary, "peak RSS (MB)", rss, None, BUDGET_MB + 16.0, false);
+    let budget = verdict(summary, "peak RSS (MB)", rss, None, BUDGET_MB + SPARE_MB, false);
     beside.into_iter().chain(budget).collect()
 }
 
@@ -307,6 +328,14 @@ mod tests {
         let told: Vec<_> =
             told.map(|verdict| ((verdict.ratio * 1000.0).round(), verdict.is_reached())).collect();
         assert_eq!(told, [(975.0, true), (1100.0, false)]);
+    }
+
+    #[test]
+    fn what_others_wrote_is_judged_by_its_memory() {
+        let clients = [("milena", 3e6, 90.0), ("franz-go", 2e6, 400.0)];
+        let verdicts = verdicts(&[summary("consume-kafka-100B-lz4-by-franz-go-1M", &clients)]);
+        let told: Vec<_> = verdicts.iter().map(|verdict| (verdict.what.as_str(), verdict.limit)).collect();
+        assert_eq!(told, [("records per second", 1.0), ("peak RSS (MB), 4.00 of it in use", 4.0 + SPARE_MB)]);
     }
 
     #[test]
