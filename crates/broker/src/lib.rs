@@ -21,7 +21,10 @@
 //! - All nodes share one log per partition, so replication is instant and leaders move on command
 //!   ([`Cluster::move_leader`], [`Cluster::stop_node`]).
 //! - What is advertised in ApiVersions is implemented, in every version Kafka 4.4 has. Groups, transactions,
-//!   authentication and retention are not there yet.
+//!   authentication, retention and compaction are not there yet: a client that asks for them is told so, and the log says
+//!   it once. Topic configs without an effect are refused.
+//! - A batch is taken or refused as Kafka does, with the same code and record errors (KIP-467); what readers could not read
+//!   is refused where Kafka takes it, too.
 //! - It stays up under strangers: memory is taken for what arrived, never for what was announced.
 //!
 //! It is not a production cluster. It depends on Milena's wire format and messages, and never on Milena's client: a

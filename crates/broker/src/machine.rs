@@ -19,12 +19,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use milena_messages::header::{RequestHeader, ResponseHeader};
-use milena_messages::produce::ProduceRequest;
 use milena_messages::{ApiKey, ErrorCode, Message};
 use milena_wire::{DecodeError, EncodeError, Reader, WireFrame, Writer};
 
 use crate::api::fetch::ParkedFetch;
-use crate::api::{self, Call, Outcome};
+use crate::api::{self, Call, Effort, Outcome};
 use crate::check::Decompressors;
 use crate::error::Error;
 use crate::random::Random;
@@ -140,6 +139,29 @@ impl Machine {
         now: Now,
         fetch_bytes_max: usize,
     ) -> Result<Answer, Refused> {
+        let answer = self.handle_with(Effort::Any, node, frame, now, fetch_bytes_max)?;
+        Ok(answer.expect("any effort is enough"))
+    }
+
+    /// The same with little effort: `None` when that was not enough, and then nothing has happened.
+    pub(crate) fn handle_lightly(
+        &self,
+        node: i32,
+        frame: &Bytes,
+        now: Now,
+        fetch_bytes_max: usize,
+    ) -> Result<Option<Answer>, Refused> {
+        self.handle_with(Effort::Little, node, frame, now, fetch_bytes_max)
+    }
+
+    fn handle_with(
+        &self,
+        effort: Effort,
+        node: i32,
+        frame: &Bytes,
+        now: Now,
+        fetch_bytes_max: usize,
+    ) -> Result<Option<Answer>, Refused> {
         let mut reader = Reader::new(frame);
         let envelope = Envelope::read(node, frame).inspect_err(|Refused(refusal)| {
             if matches!(refusal, Refusal::UnknownKey(_)) {
@@ -149,7 +171,7 @@ impl Machine {
         reader.set_elements_max(api::elements_max(envelope.key));
         let is_served = api::serves(envelope.key, envelope.version);
         if !is_served && envelope.key == ApiKey::ApiVersions {
-            return Ok(Answer::Now(api::api_versions::downgrade(&envelope)?));
+            return Ok(Some(Answer::Now(api::api_versions::downgrade(&envelope)?)));
         }
         if !is_served {
             let refusal = Refusal::UnsupportedVersion(envelope.key, envelope.version);
@@ -161,23 +183,9 @@ impl Machine {
         }
         let header_version = envelope.key.request_header_version(envelope.version);
         let header = RequestHeader::decode(&mut reader, header_version)?;
-        let call = Call { machine: self, envelope, now, fetch_bytes_max, client_id: header.client_id };
+        let client_id = header.client_id;
+        let call = Call { machine: self, envelope, now, fetch_bytes_max, client_id, effort };
         Ok(Answer::new(envelope, api::dispatch(&call, &mut reader)?))
-    }
-
-    /// Whether a Produce request has so many compressed batches that it takes milliseconds.
-    pub(crate) fn is_costly_produce(frame: &Bytes) -> bool {
-        let read = || {
-            let envelope = Envelope::read(0, frame)?;
-            if !api::serves(envelope.key, envelope.version) {
-                return Err(Refusal::UnsupportedVersion(envelope.key, envelope.version).into());
-            }
-            let mut reader = Reader::new(frame);
-            reader.set_elements_max(api::elements_max(envelope.key));
-            RequestHeader::decode(&mut reader, envelope.key.request_header_version(envelope.version))?;
-            Ok::<_, Refused>((ProduceRequest::decode(&mut reader, envelope.version)?, envelope.version))
-        };
-        read().is_ok_and(|(request, version)| api::produce::is_costly(&request, version))
     }
 
     /// Takes a parked fetch up again: when [`Parked::poll`] was ready or its deadline passed.
@@ -186,8 +194,9 @@ impl Machine {
     /// When the answer cannot be written; the connection is to be closed.
     pub fn resume(&self, parked: Parked, now: Now, fetch_bytes_max: usize) -> Result<Answer, Refused> {
         let Parked { envelope, fetch } = parked;
-        let call = Call { machine: self, envelope, now, fetch_bytes_max, client_id: None };
-        Ok(Answer::new(envelope, api::fetch::resume(&call, fetch)?))
+        let effort = Effort::Any;
+        let call = Call { machine: self, envelope, now, fetch_bytes_max, client_id: None, effort };
+        Ok(Answer::new(envelope, api::fetch::resume(&call, fetch)?).expect("a fetch is never too much"))
     }
 
     /// Makes `node` the leader of a partition, in a new leader epoch.
@@ -242,11 +251,12 @@ impl Unserved {
 }
 
 impl Answer {
-    fn new(envelope: Envelope, outcome: Outcome) -> Self {
+    fn new(envelope: Envelope, outcome: Outcome) -> Option<Self> {
         match outcome {
-            Outcome::Answered(frame) => Self::Now(frame),
-            Outcome::Silent => Self::Nothing,
-            Outcome::Parked(fetch) => Self::Later(Parked { envelope, fetch }),
+            Outcome::Answered(frame) => Some(Self::Now(frame)),
+            Outcome::Silent => Some(Self::Nothing),
+            Outcome::Parked(fetch) => Some(Self::Later(Parked { envelope, fetch })),
+            Outcome::TooMuch => None,
         }
     }
 }

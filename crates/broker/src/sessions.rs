@@ -170,10 +170,11 @@ impl Sessions {
         }
         session.epoch = if session.epoch == i32::MAX { 1 } else { session.epoch + 1 };
         slot.last_used = now;
+        let has_grown = session.wanted.len() > slot.partitions;
         slot.partitions = session.wanted.len();
         let answers = Answers::News { epoch: session.epoch };
         drop(session);
-        if self.partitions() > PARTITIONS_MAX {
+        if has_grown && self.partitions() > PARTITIONS_MAX {
             self.by_id.remove(&request.session_id);
             return Err(ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
         }

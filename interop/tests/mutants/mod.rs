@@ -69,8 +69,9 @@ struct Meant {
     is_it: fn(ErrorCode, ErrorCode, &Case) -> bool,
 }
 
-/// All that is meant to differ in codes. Beside them, `error_message` says why where Kafka says nothing, and at most
-/// 10 000 record errors are told of one batch.
+/// All that is meant to differ in codes here. Beside it, `error_message` says why where Kafka says nothing, at most 10 000
+/// record errors are told of one batch, a batch that holds more than 64 MiB once decompressed is MESSAGE_TOO_LARGE, and
+/// requests with a transactional id are INVALID_TXN_STATE.
 const MEANT: &[Meant] = &[
     // Lengths in compressed batches that lie, and lengths below −1, offsets outside an uncompressed batch, checksums and
     // sizes of lz4 content, reserved flags of gzip, what follows the last lz4 frame or the last chunk of snappy, integers

@@ -20,9 +20,8 @@ mod init_producer_id;
 mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
-pub(crate) mod produce;
+mod produce;
 
-use bytes::Bytes;
 use milena_messages::{ApiKey, Message, Request};
 use milena_wire::{Reader, Str, WireFrame};
 
@@ -37,6 +36,15 @@ pub(crate) struct Call<'a> {
     /// What memory there is for the records of a fetch.
     pub(crate) fetch_bytes_max: usize,
     pub(crate) client_id: Option<Str>,
+    pub(crate) effort: Effort,
+}
+
+/// How much work a request may be. What it is shows in some only when it is begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// What takes microseconds. More is left undone, and nothing has happened: [`Outcome::TooMuch`].
+    Little,
+    Any,
 }
 
 impl Call<'_> {
@@ -52,6 +60,8 @@ pub(crate) enum Outcome {
     Answered(WireFrame),
     Silent,
     Parked(ParkedFetch),
+    /// More than [`Effort::Little`].
+    TooMuch,
 }
 
 /// Every API that is served, in all its stable versions. Nothing else is advertised.
@@ -98,12 +108,10 @@ const HEAVY_COSTLY_BYTES: usize = 1024;
 /// A cluster of more partitions takes milliseconds to describe.
 const HEAVY_PARTITIONS: usize = 2000;
 
-/// Whether a request may keep a processor busy for more than a moment.
-pub(crate) fn is_heavy(machine: &Machine, key: ApiKey, frame: &Bytes) -> bool {
-    let bytes = frame.len();
+/// Whether a request of so many bytes may keep a processor busy for more than a moment.
+pub(crate) fn is_heavy(machine: &Machine, key: ApiKey, bytes: usize) -> bool {
     match key {
-        ApiKey::Produce if bytes > HEAVY_PRODUCE_BYTES => true,
-        ApiKey::Produce => bytes > produce::COSTLY_BYTES && Machine::is_costly_produce(frame),
+        ApiKey::Produce => bytes > HEAVY_PRODUCE_BYTES,
         ApiKey::CreateTopics | ApiKey::DescribeConfigs => bytes > HEAVY_COSTLY_BYTES,
         ApiKey::Metadata => bytes > HEAVY_BYTES || machine.state().partition_count() > HEAVY_PARTITIONS,
         _ => bytes > HEAVY_BYTES,

@@ -12,8 +12,8 @@ use milena_messages::produce::{
 };
 use milena_wire::Str;
 
-use super::{Call, Outcome};
-use crate::check::{self, Checker, Outline, Rejected, Scope};
+use super::{Call, Effort, Outcome};
+use crate::check::{self, Checked, Checker, Outline, Rejected, Scope};
 use crate::machine::Refused;
 use crate::partition::Appended;
 use crate::topic::Topic;
@@ -25,7 +25,8 @@ const ACKS_ALL: i16 = -1;
 const LEADERS_FROM: i16 = 10;
 
 pub(super) fn respond(call: &Call<'_>, request: &ProduceRequest) -> Result<Outcome, Refused> {
-    let mut response = ProduceResponse { responses: answer(call, request), ..Default::default() };
+    let Some(responses) = answer(call, request) else { return Ok(Outcome::TooMuch) };
+    let mut response = ProduceResponse { responses, ..Default::default() };
     if request.acks == 0 {
         // Nobody waits for an answer; an error is told by hanging up, so that the client looks for the leader again.
         let mut codes = response.responses.iter().flat_map(|topic| &topic.partition_responses);
@@ -38,39 +39,42 @@ pub(super) fn respond(call: &Call<'_>, request: &ProduceRequest) -> Result<Outco
     Ok(Outcome::Answered(call.envelope.answer(&response)?))
 }
 
-/// Whether the batches of a request take milliseconds to look at: compressed ones cost several times their size.
-pub(crate) fn is_costly(request: &ProduceRequest, version: i16) -> bool {
-    let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
-    let batches = partitions.filter_map(|data| Outline::find(data.records.as_ref(), version).ok());
-    let compressed = batches.filter(Outline::is_compressed).map(|batch| batch.bytes());
-    compressed.sum::<usize>() > COSTLY_BYTES
-}
+/// Compressed bytes that are looked at with little effort: what is inside costs several times as much.
+const COSTLY_BYTES: usize = 64 * 1024;
 
-/// Compressed bytes that are looked at without waiting for a turn.
-pub(crate) const COSTLY_BYTES: usize = 64 * 1024;
-
-fn answer(call: &Call<'_>, request: &ProduceRequest) -> Vec<TopicProduceResponse> {
+/// `None` when that would take more than the effort that the request may be.
+fn answer(call: &Call<'_>, request: &ProduceRequest) -> Option<Vec<TopicProduceResponse>> {
     if let Some(Rejected { code, message, .. }) = refusal(request) {
         let message = Str::from(message.as_ref());
-        return answer_all(request, |data| failed(data.index, code, Some(message.clone())));
+        return Some(answer_all(request, |data| failed(data.index, code, Some(message.clone()))));
     }
-    // All are found before any is appended: some faults of one fail the whole request.
-    let found: Vec<_> = request.topic_data.iter().map(|data| find(call, data)).collect();
-    let refused = found.iter().flatten().filter_map(|found| found.as_ref().err());
+    // All are found before any is looked at: some faults of one fail the whole request.
+    let found: Vec<_> = request.topic_data.iter().flat_map(|data| find(call, data)).collect();
+    let refused = found.iter().filter_map(|found| found.as_ref().err());
     if let Some(Rejected { code, message, .. }) = refused.clone().find(|one| one.scope == Scope::Request) {
         let message = Str::from(message.as_ref());
-        return answer_all(request, |data| failed(data.index, *code, Some(message.clone())));
+        return Some(answer_all(request, |data| failed(data.index, *code, Some(message.clone()))));
     }
-    let mut checker = Checker::new(&call.machine.decompressors);
-    let mut found = found.into_iter().flatten();
-    answer_all(request, |data| match found.next() {
-        Some(Ok(_)) if !(-1..=1).contains(&request.acks) => {
-            failed(data.index, ErrorCode::INVALID_REQUIRED_ACKS, None)
+    let compressed = found.iter().flatten().filter(|found| found.batch.is_compressed());
+    let compressed: usize = compressed.map(|found| found.batch.bytes()).sum();
+    if call.effort == Effort::Little && compressed > COSTLY_BYTES {
+        return None;
+    }
+    // All are looked at before any is appended, so that what turns out to be too much is still undone.
+    let mut checker = Checker::new(&call.machine.decompressors, call.effort == Effort::Little);
+    let mut checked = Vec::with_capacity(found.len());
+    for found in &found {
+        checked.push(found.as_ref().map(|found| check(call, found, request.acks, &mut checker)));
+        if checker.is_exhausted() && call.effort == Effort::Little {
+            return None;
         }
-        Some(Ok(found)) => append(call, &found, data, request.acks, &mut checker),
-        Some(Err(rejected)) => refused_batch(data.index, rejected, -1),
+    }
+    let mut checked = checked.into_iter();
+    Some(answer_all(request, |data| match checked.next() {
+        Some(Ok(checked)) => append(call, checked, data.index),
+        Some(Err(rejected)) => refused_batch(data.index, rejected.clone(), -1),
         None => failed(data.index, ErrorCode::UNKNOWN_SERVER_ERROR, None),
-    })
+    }))
 }
 
 fn answer_all<'a>(
@@ -97,6 +101,7 @@ fn refusal(request: &ProduceRequest) -> Option<Rejected> {
 /// A partition that exists, and the batch for it.
 struct Found<'a> {
     topic: Arc<Topic>,
+    index: i32,
     batch: Outline<'a>,
 }
 
@@ -113,35 +118,46 @@ fn find<'a>(call: &Call<'_>, data: &'a TopicProduceData) -> Vec<Result<Found<'a>
             return Err(Rejected::code(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
         }
         let batch = Outline::find(data.records.as_ref(), version)?;
-        Ok(Found { topic: Arc::clone(topic), batch })
+        Ok(Found { topic: Arc::clone(topic), index: data.index, batch })
     };
     data.partition_data.iter().map(find).collect()
 }
 
-fn append(
-    call: &Call<'_>,
-    found: &Found<'_>,
-    data: &PartitionProduceData,
-    acks: i16,
-    checker: &mut Checker<'_>,
-) -> PartitionProduceResponse {
+/// A batch that may be appended, or why not.
+struct CheckedIn<'a> {
+    topic: &'a Arc<Topic>,
+    /// Nothing when the node does not lead, which Kafka notices first.
+    batch: Option<Result<Checked<'a>, Rejected>>,
+}
+
+fn check<'a>(call: &Call<'_>, found: &'a Found<'a>, acks: i16, checker: &mut Checker<'_>) -> CheckedIn<'a> {
     let topic = &found.topic;
-    let Some(partition) = topic.partition(data.index) else {
-        return failed(data.index, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None);
-    };
-    let now_ms = call.now.unix_ms;
-    let append_time = topic.rules.stamps_append_time.then_some(now_ms);
+    let Some(partition) = topic.partition(found.index) else { return CheckedIn { topic, batch: None } };
+    if !(-1..=1).contains(&acks) {
+        return CheckedIn { topic, batch: Some(Err(Rejected::code(ErrorCode::INVALID_REQUIRED_ACKS))) };
+    }
     let (is_led, is_replicated) = {
         let state = partition.lock();
         let is_led = state.check_leader(call.envelope.node, None).is_ok();
         (is_led, acks != ACKS_ALL || state.has_in_sync(topic.rules.insync_min))
     };
-    if is_led && !is_replicated {
-        return refused_batch(data.index, check::too_few_replicas(), partition.lock().log_start());
-    }
-    // Looking at the batch is the expensive part, and needs no lock.
-    let batch = match is_led.then(|| checker.check(found.batch, &topic.rules.of_batches(now_ms))) {
-        Some(Err(rejected)) => return refused_batch(data.index, rejected, partition.lock().log_start()),
+    let batch = match (is_led, is_replicated) {
+        (false, _) => None,
+        (true, false) => Some(Err(check::too_few_replicas())),
+        // Looking at the batch is the expensive part, and needs no lock.
+        (true, true) => Some(checker.check(found.batch, &topic.rules.of_batches(call.now.unix_ms))),
+    };
+    CheckedIn { topic, batch }
+}
+
+fn append(call: &Call<'_>, checked: CheckedIn<'_>, index: i32) -> PartitionProduceResponse {
+    let CheckedIn { topic, batch } = checked;
+    let Some(partition) = topic.partition(index) else {
+        return failed(index, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None);
+    };
+    let append_time = topic.rules.stamps_append_time.then_some(call.now.unix_ms);
+    let batch = match batch {
+        Some(Err(rejected)) => return refused_batch(index, rejected, partition.lock().log_start()),
         Some(Ok(batch)) => Some(batch),
         None => None,
     };
@@ -154,7 +170,7 @@ fn append(
     };
     match appended {
         Ok(Appended { base_offset, append_time }) => PartitionProduceResponse {
-            index: data.index,
+            index,
             base_offset,
             log_append_time_ms: append_time,
             log_start_offset: state.log_start(),
@@ -165,13 +181,13 @@ fn append(
             let leader_id = placement.leader.unwrap_or(-1);
             let leader =
                 LeaderIdAndEpoch { leader_id, leader_epoch: placement.leader_epoch, ..Default::default() };
-            PartitionProduceResponse { current_leader: leader, ..failed(data.index, code, None) }
+            PartitionProduceResponse { current_leader: leader, ..failed(index, code, None) }
         }
         Err(code @ (ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER | ErrorCode::INVALID_PRODUCER_EPOCH)) => {
             let log_start_offset = state.log_start();
-            PartitionProduceResponse { log_start_offset, ..failed(data.index, code, None) }
+            PartitionProduceResponse { log_start_offset, ..failed(index, code, None) }
         }
-        Err(code) => failed(data.index, code, None),
+        Err(code) => failed(index, code, None),
     }
 }
 

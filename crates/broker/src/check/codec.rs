@@ -11,8 +11,8 @@ pub(super) const BATCH_BYTES_MAX: usize = 64 << 20;
 /// The most that all batches of one request may hold: a request of small batches could ask for hours otherwise.
 pub(super) const REQUEST_BYTES_MAX: usize = 1 << 30;
 
-/// What a batch may take without waiting for its turn, and what of it is kept for the next one.
-const USUAL_BYTES_MAX: usize = 4 << 20;
+/// What the batches of a light request may take, a batch without waiting for its turn, and what of it is kept for the next.
+pub(super) const USUAL_BYTES_MAX: usize = 4 << 20;
 
 /// Contexts and memory for all who decompress at the same time.
 #[derive(Debug, Default)]

@@ -23,7 +23,7 @@ use milena_wire::codec::Compression;
 use crate::log::Entry;
 use crate::producers::Stamp;
 pub(crate) use codec::Decompressors;
-use codec::{BATCH_BYTES_MAX, Opened, REQUEST_BYTES_MAX};
+use codec::{BATCH_BYTES_MAX, Opened, REQUEST_BYTES_MAX, USUAL_BYTES_MAX};
 use records::{Flaw, Frame, Seen, Walked, walk};
 
 /// A batch that passed. That it did is what this type proves.
@@ -57,7 +57,7 @@ pub(crate) struct Rules {
 }
 
 /// A batch that did not pass.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rejected {
     pub(crate) code: ErrorCode,
     pub(crate) message: Cow<'static, str>,
@@ -109,6 +109,7 @@ pub(crate) struct Outline<'a> {
 pub(crate) struct Checker<'a> {
     decompressors: &'a Decompressors,
     bytes_left: usize,
+    is_exhausted: bool,
 }
 
 /// Judges what the first batch of a partition means for its whole request.
@@ -188,9 +189,15 @@ impl<'a> Outline<'a> {
 }
 
 impl<'a> Checker<'a> {
-    /// For the batches of one request.
-    pub(crate) fn new(decompressors: &'a Decompressors) -> Self {
-        Self { decompressors, bytes_left: REQUEST_BYTES_MAX }
+    /// For the batches of one request. A light one is exhausted soon.
+    pub(crate) fn new(decompressors: &'a Decompressors, is_light: bool) -> Self {
+        let bytes_left = if is_light { USUAL_BYTES_MAX } else { REQUEST_BYTES_MAX };
+        Self { decompressors, bytes_left, is_exhausted: false }
+    }
+
+    /// Whether a batch was refused because it holds more than there was left.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.is_exhausted
     }
 
     /// Judges a batch.
@@ -247,9 +254,12 @@ impl<'a> Checker<'a> {
         let is_compressed = compression != Compression::None;
         let walked = if is_compressed {
             let limit = BATCH_BYTES_MAX.min(self.bytes_left);
-            let look = |opened, records: &[u8]| (look(header, records, Some(opened), rules), records.len());
-            let (walked, bytes) = self.decompressors.open(compression, payload, limit, look);
+            let look = |opened, records: &[u8]| {
+                (look(header, records, Some(opened), rules), records.len(), opened == Opened::TooLarge)
+            };
+            let (walked, bytes, is_too_large) = self.decompressors.open(compression, payload, limit, look);
             self.bytes_left -= bytes;
+            self.is_exhausted |= is_too_large;
             walked?
         } else {
             look(header, payload, None, rules)?

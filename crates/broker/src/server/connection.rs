@@ -94,7 +94,7 @@ impl Connection {
     async fn handle(&mut self, frame: Bytes) -> Result<Answer, Hangup> {
         let key = request_key(&frame);
         let fetch_bytes_max = if key == Some(ApiKey::Fetch) { self.reserve_fetch().await } else { 0 };
-        let is_heavy = key.is_some_and(|key| api::is_heavy(&self.shared.machine, key, &frame));
+        let is_heavy = key.is_some_and(|key| api::is_heavy(&self.shared.machine, key, frame.len()));
         loop {
             let (answer, turn) = self.run(&frame, is_heavy, fetch_bytes_max).await?;
             let answer = answer.map_err(Hangup::Refused)?;
@@ -113,11 +113,14 @@ impl Connection {
     }
 
     async fn run(&self, frame: &Bytes, is_heavy: bool, fetch_bytes_max: usize) -> io::Result<Run> {
+        if !is_heavy {
+            let answer = self.shared.machine.handle_lightly(self.node, frame, now(), fetch_bytes_max);
+            if let Some(answer) = answer.transpose() {
+                return Ok((answer, None));
+            }
+        }
         let (node, request, shared) = (self.node, frame.clone(), Arc::clone(&self.shared));
         let run = move || shared.machine.handle(node, &request, now(), fetch_bytes_max);
-        if !is_heavy {
-            return Ok((run(), None));
-        }
         let (answer, turn) = self.shared.heavy.run(run).await?;
         Ok((answer, Some(turn)))
     }
