@@ -1,6 +1,7 @@
 //! Programs that ship with Milena, run as a reader would run them.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use milena_interop::embedded::Embedded;
@@ -18,20 +19,108 @@ fn cargo_run(args: &[&str]) -> String {
     out.into_owned()
 }
 
+/// The examples of the client, each run below.
+const EXAMPLES: [&str; 7] = [
+    "admin",
+    "consume",
+    "from_a_time",
+    "graceful_shutdown",
+    "pause_and_resume",
+    "per_record_errors",
+    "produce",
+];
+
+fn example(name: &str, args: &[&str]) -> String {
+    cargo_run(&[&["-p", "milena", "--example", name, "--"], args].concat())
+}
+
+#[test]
+fn every_example_is_run_here() {
+    let listed = std::fs::read_dir(xtask::root().join("crates/client/examples")).unwrap();
+    let mut names: Vec<_> = listed
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, EXAMPLES);
+}
+
 #[test]
 fn the_examples_run_as_they_stand() {
     let broker = Embedded::start(1);
     let bootstrap = broker.bootstrap();
-    Raw::connect(bootstrap).unwrap().create_topic("orders", 3).unwrap();
+    for topic in ["orders", "orders-copy", "many"] {
+        Raw::connect(bootstrap).unwrap().create_topic(topic, 3).unwrap();
+    }
 
-    let produced = cargo_run(&["-p", "milena", "--example", "produce", "--", bootstrap, "orders"]);
+    let produced = example("produce", &[bootstrap, "orders"]);
     assert_eq!(produced.lines().filter(|line| line.contains("offset Some(")).count(), 10, "{produced}");
 
-    let consumed = cargo_run(&["-p", "milena", "--example", "consume", "--", bootstrap, "orders"]);
+    let consumed = example("consume", &[bootstrap, "orders"]);
     assert_eq!(consumed.lines().count(), 10, "{consumed}");
     for id in 0..10 {
         assert!(consumed.contains(&format!("Some(\"{id}\") = Some(\"order {id}\")")), "{id}: {consumed}");
     }
+
+    let recent = example("from_a_time", &[bootstrap, "orders", "3600"]);
+    assert_eq!(recent, "10 records in the last 3600 s\n");
+
+    let paused = example("pause_and_resume", &[bootstrap, "orders"]);
+    let counts =
+        paused.lines().map(|line| line.split(' ').nth(2).and_then(|count| count.parse::<u32>().ok()));
+    assert_eq!(counts.map(|count| count.expect(&paused)).sum::<u32>(), 10, "{paused}");
+
+    let errors = example("per_record_errors", &[bootstrap, "many", "1000"]);
+    assert_eq!(errors.matches("record 7 was not taken").count(), 2, "{errors}");
+    assert_eq!(errors.matches("records per second").count(), 2, "{errors}");
+    assert_eq!(errors.lines().count(), 4, "{errors}");
+
+    let admin = example("admin", &[bootstrap, "made"]);
+    for part in [
+        "made exists already",
+        "no-such-topic: UnknownTopic",
+        "Latest of partition 2: Some(0)",
+        "deleted made",
+    ] {
+        assert!(admin.contains(part), "no {part} in {admin}");
+    }
+
+    let (copied, status) = graceful_shutdown(&[bootstrap, "orders", "orders-copy"]);
+    assert!(status.success(), "{status}: {copied}");
+    assert!(
+        copied.contains("10 records written") && copied.contains("partition 2 goes on at Some("),
+        "{copied}"
+    );
+    assert_eq!(example("consume", &[bootstrap, "orders-copy"]).lines().count(), 10);
+}
+
+/// Runs the example until it has taken ten records, and ends it as an orchestrator does.
+fn graceful_shutdown(args: &[&str]) -> (String, std::process::ExitStatus) {
+    let mut build = Command::new(env!("CARGO"));
+    build.current_dir(xtask::root()).args([
+        "build",
+        "--quiet",
+        "-p",
+        "milena",
+        "--example",
+        "graceful_shutdown",
+    ]);
+    assert!(process::run(build, None, Duration::from_secs(600)).unwrap().status.success());
+    let programs = std::env::current_exe().unwrap();
+    let program = programs.ancestors().nth(2).unwrap().join("examples/graceful_shutdown");
+    let mut child = Command::new(program).args(args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut said = String::new();
+    let mut kill = Some(Command::new("kill"));
+    while let Some(Ok(line)) = lines.next() {
+        said += &format!("{line}\n");
+        if line == "10 records taken"
+            && let Some(mut kill) = kill.take()
+        {
+            kill.arg("-TERM").arg(child.id().to_string());
+            assert!(process::run(kill, None, Duration::from_secs(10)).unwrap().status.success());
+        }
+    }
+    (said, child.wait().unwrap())
 }
 
 /// The demo verifies itself and fails otherwise; here its report must say how much it verified.

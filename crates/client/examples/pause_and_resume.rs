@@ -1,0 +1,39 @@
+//! Holds partitions back while their work is not done: each batch goes to a task of its own, at most one per partition at
+//! a time, and the consumer goes on with the other partitions meanwhile.
+//!
+//! `cargo run -p milena --example pause_and_resume -- [HOST:PORT] [TOPIC]`
+
+use std::time::Duration;
+
+use milena::{Batch, Client, Error};
+use tokio::task::JoinSet;
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let mut args = std::env::args().skip(1);
+    let bootstrap = args.next().unwrap_or_else(|| "localhost:9092".into());
+    let topic = args.next().unwrap_or_else(|| "orders".into());
+
+    let client = Client::connect(&bootstrap).await?;
+    let mut consumer = client.consumer_direct().topic(topic).until_end().build().await?;
+    let mut working = JoinSet::new();
+    while let Some(batch) = consumer.next().await? {
+        let handle = consumer.handle();
+        handle.pause(batch.topic(), batch.partition())?;
+        working.spawn(async move {
+            work(&batch).await;
+            // From here, while the other task waits in `next`. What was fetched before the pause comes first.
+            handle.resume(batch.topic(), batch.partition())
+        });
+    }
+    for resumed in working.join_all().await {
+        resumed?;
+    }
+    Ok(())
+}
+
+/// Stands for something that takes a while, such as a call to another service.
+async fn work(batch: &Batch) {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    println!("partition {}: {} records done", batch.partition(), batch.iter().count());
+}
