@@ -303,7 +303,7 @@ impl<B: SealedBatch> Producer<B> {
         let found = snapshot.partition(&partition.topic, partition.index);
         let (leader, epoch) = match &found {
             Ok((_, found)) => (found.leader, found.leader_epoch),
-            Err(_) => (None, None),
+            Err(_) => (None, partition.leader_epoch),
         };
         let failure = match found {
             Ok((topic, found)) => {
@@ -317,9 +317,10 @@ impl<B: SealedBatch> Producer<B> {
             Err(failure) => Some(failure),
         };
         partition.unrouted = failure;
-        let changed = partition.leader != leader || epoch > partition.leader_epoch;
+        // Which of two epochs is the truth is decided where metadata is merged: a lower one may be.
+        let changed = partition.leader != leader || partition.leader_epoch != epoch;
         partition.leader = leader;
-        partition.leader_epoch = epoch.or(partition.leader_epoch);
+        partition.leader_epoch = epoch;
         if changed {
             partition.retry.hurry();
         }

@@ -557,6 +557,19 @@ fn nothing_goes_to_a_new_leader_before_the_old_one_has_answered() {
 
 /// Partitions that wait for their turn while their leader's epoch rises, or while they go to another broker and back.
 #[test]
+fn the_metadata_decides_which_of_two_leader_epochs_is_the_truth() {
+    let mut lab = Lab::of(1, settings());
+    lab.learn_identity();
+    lab.lead(&[(1, 7)]);
+    lab.fill(0);
+    lab.answer(0, ErrorCode::NOT_ENOUGH_REPLICAS);
+    assert_eq!(lab.sent.len(), 1, "not at once");
+    // After an unclean change of controllers the lower one may be.
+    lab.lead(&[(1, 4)]);
+    assert_eq!(lab.sent.len(), 2, "a change of leaders makes the next attempt promising");
+}
+
+#[test]
 fn a_partition_is_never_twice_in_a_request() {
     for moves in [vec![1, 1], vec![2, 1], vec![2, 2], vec![-1, 1]] {
         // Two batches to a request and two requests at a time: partition 3 is ready and has to wait for the next one.
