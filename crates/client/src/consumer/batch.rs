@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use milena_core::Failure;
 use milena_core::source::Epoch;
 use milena_wire::batch::{RecordBatch, RecordError, Records};
+use milena_wire::{DecodeError, DecodeReason};
 
 use super::queue::{Frame, Queue};
 use crate::budget::Reservation;
@@ -140,8 +141,7 @@ pub(super) fn end_of(records: &RecordBatch) -> i64 {
 }
 
 pub(super) fn unreadable(queue: &Queue, error: &RecordError) -> Error {
-    let reason = error.error.to_string();
-    unread(queue, error.offset, error.resume_offset, "the record", &reason)
+    unread(queue, error.offset, error.resume_offset, "the record", &error.error)
 }
 
 /// What is from `offset` up to `next_offset` cannot be read.
@@ -150,7 +150,7 @@ pub(super) fn unread(
     offset: i64,
     next_offset: i64,
     what: &'static str,
-    reason: &str,
+    error: &DecodeError,
 ) -> Error {
     let Queue { topic, partition, .. } = queue;
     let offsets = match next_offset.saturating_sub(1) {
@@ -158,7 +158,14 @@ pub(super) fn unread(
         _ => format!("offset {offset}"),
     };
     let doing = format!("reading {offsets} of partition {partition} of topic {topic:?}");
-    let failure = Failure::Unreadable { what, reason: reason.into() };
+    let failure = match &error.reason {
+        // What is stored may be in perfect order: the limit is ours.
+        DecodeReason::DecompressesPast { limit } => Failure::TooLarge(
+            format!("{what} takes more than {limit} bytes once decompressed: raise decompressed_bytes_max")
+                .into(),
+        ),
+        _ => Failure::Unreadable { what, reason: error.to_string().into() },
+    };
     Error::unread(doing, failure, Arc::clone(topic), *partition, next_offset)
 }
 

@@ -276,7 +276,7 @@ impl Opener {
         let records = match records {
             Ok(records) => records,
             Err(error) => {
-                let told = unread(queue, from, next_offset, "the stored batch", &error.to_string());
+                let told = unread(queue, from, next_offset, "the stored batch", &error);
                 self.shared.stop(queue, epoch, from, &told);
                 return Err(told);
             }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use milena::ErrorKind;
 use milena_broker::Broker;
 use milena_wire::pool::{BufferPool, SizeClasses};
 use tokio::task::JoinSet;
@@ -234,7 +235,7 @@ fn records_wait_within_their_memory_for_a_thread_that_compresses_them() {
             panic!("more is taken than there is memory for");
         };
         let (posted, error) = timeout(PATIENCE, filling).await.expect("nobody waits for the thread alone");
-        assert_eq!(error.kind(), milena::ErrorKind::Full, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Full, "{error}");
         assert!(!error.maybe_written(), "{error}");
         assert!(posted * value.len() > BUDGET * 3 / 4, "{posted}");
         let bytes = client.pool_stats().bytes_out;
@@ -299,4 +300,18 @@ async fn an_idle_client_keeps_no_memory() {
         }
     }
     panic!("{} bytes are kept for ever", classes.kept_bytes());
+}
+
+#[tokio::test]
+async fn a_batch_above_our_own_limit_is_told_by_the_name_of_the_setting() {
+    let (cluster, client) = start(1, &[("t", 1)]).await;
+    let producer = client.producer().compression(Compression::Lz4).build().await.expect("built");
+    producer.send(Record::to("t").value(&vec![7; 100_000])).await.expect("written");
+    let builder = Client::builder().bootstrap(cluster.bootstrap());
+    let small = builder.settings(|settings| settings.decompressed_bytes_max = 10_000).connect().await;
+    let building = small.expect("connected").consumer_direct().assign([("t", 0)], Position::Earliest).build();
+    let mut consumer = building.await.expect("built");
+    let error = timeout(PATIENCE, consumer.next()).await.expect("in time").expect_err("above the limit");
+    assert_eq!((error.kind(), error.fault()), (ErrorKind::TooLarge, Fault::Caller), "{error}");
+    assert!(error.to_string().contains("raise decompressed_bytes_max"), "{error}");
 }
