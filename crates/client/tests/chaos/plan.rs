@@ -112,6 +112,8 @@ pub(crate) struct ReaderPlan {
     fetch_partition_bytes_max: usize,
     fetch_wait: Duration,
     fetch_bytes_min: usize,
+    /// Reads whole topics, partitions added later included, and gives none up.
+    pub(crate) whole: bool,
     /// Sleeps between batches.
     pub(crate) slow: bool,
     /// Reads its partitions to the end one after the other, while nobody takes what came of the others.
@@ -152,6 +154,10 @@ impl Plan {
         settings.reconnect_backoff = self.retry_backoff;
         settings.reconnect_backoff_max = self.retry_backoff * 8;
         settings.memory_bytes_max = self.memory_bytes_max;
+        if self.readers.iter().any(|reader| reader.whole) {
+            // Whoever reads whole topics learns of added partitions when metadata is renewed.
+            settings.metadata_age_max = Duration::from_millis(500);
+        }
     }
 }
 
@@ -241,6 +247,7 @@ impl ProducerPlan {
 impl ReaderPlan {
     fn of(rng: &mut Rng, mode: Mode) -> Self {
         let fetch_bytes_min = rng.pick(&[1, 1, 1, 2000]);
+        let whole = rng.percent(25);
         Self {
             reset: if mode == Mode::Recreate {
                 rng.pick(&[Reset::Fail, Reset::Earliest])
@@ -251,8 +258,9 @@ impl ReaderPlan {
             fetch_partition_bytes_max: rng.pick(&[300, 4000, 1 << 20]),
             fetch_wait: Duration::from_millis(if fetch_bytes_min > 1 { 20 } else { rng.pick(&[5, 50, 500]) }),
             fetch_bytes_min,
+            whole,
             slow: rng.percent(30),
-            one_by_one: mode != Mode::Recreate && rng.percent(30),
+            one_by_one: mode != Mode::Recreate && !whole && rng.percent(30),
         }
     }
 

@@ -60,6 +60,7 @@ pub(crate) struct Reader {
     index: usize,
     consumer: Consumer,
     rng: Rng,
+    whole: bool,
     slow: bool,
     one_by_one: bool,
     runs: Arc<Mutex<Runs>>,
@@ -135,7 +136,13 @@ impl Reader {
         let build = async {
             loop {
                 let named = all.iter().map(|(topic, partition)| (World::topic(*topic), *partition));
-                let builder = client.consumer_direct().assign(named, Position::Earliest);
+                let builder = client.consumer_direct();
+                let builder = match plan.whole {
+                    true => (0..world.topic_count())
+                        .fold(builder, |builder, topic| builder.topic(World::topic(topic)))
+                        .from(Position::Earliest),
+                    false => builder.assign(named, Position::Earliest),
+                };
                 match builder.settings(|settings| plan.apply(settings)).build().await {
                     Ok(consumer) => return consumer,
                     // On a slow machine a look-up may outlast a short timeout.
@@ -149,6 +156,7 @@ impl Reader {
             index,
             consumer,
             rng,
+            whole: plan.whole,
             slow: plan.slow,
             one_by_one: plan.one_by_one,
             runs: Arc::default(),
@@ -167,8 +175,8 @@ impl Reader {
                 0..4 => self.seek().await,
                 4..8 => self.pause(),
                 8..14 => self.resume_one(),
-                14..17 => self.unassign(),
-                17..22 => self.assign().await?,
+                14..17 if !self.whole => self.unassign(),
+                17..22 if !self.whole => self.assign().await?,
                 22..24 => self.take(),
                 24..28 => self.give_up().await?,
                 28..34 => self.release(),
@@ -192,7 +200,12 @@ impl Reader {
     }
 
     fn current(&self, at: (usize, i32)) -> Option<Shared> {
-        lock(&self.runs).current.get(&at).map(Arc::clone)
+        let mut runs = lock(&self.runs);
+        match runs.current.get(&at) {
+            Some(run) => Some(Arc::clone(run)),
+            // It was added.
+            None => self.whole.then(|| runs.begin(self.index, at, Start::At(0))),
+        }
     }
 
     /// Everything that it saw.
@@ -381,8 +394,7 @@ impl Reader {
                 continue;
             };
             let is_lost = lock(&run).next.is_none() && !matches!(lock(&run).start, Start::At(_));
-            // Nobody is told yet that a topic was made again while it was read.
-            if is_lost || self.world.is_fleeting() {
+            if is_lost {
                 // It may stand at the end, where nothing comes any more.
                 self.seek_to(at, Position::Earliest, Start::At(0));
             }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use milena::{Client, Record};
+use milena::{Client, Position, Record};
 use milena_broker::Broker;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -116,6 +116,7 @@ async fn run(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
     for reader in &mut readers {
         reader.drain(&logs).await?;
     }
+    read_to_end(world, &client, &logs).await?;
     let runs: Vec<_> = readers.into_iter().flat_map(Reader::into_runs).collect();
     let last = ProducerPlan::patient();
     check_returned(world, &client, &last, &ledgers).await?;
@@ -275,7 +276,7 @@ async fn strange(world: Arc<World>, client: Client, outlet: Arc<Outlet>, mut rng
         if let Ok(Ok(_)) = world.within("a record for a missing topic", call).await? {
             world.violate("a record for a topic that does not exist was taken");
         }
-        let build = client.consumer_direct().assign([("missing", 0)], milena::Position::Earliest).build();
+        let build = client.consumer_direct().assign([("missing", 0)], Position::Earliest).build();
         let _ = world.within("a consumer of a missing topic", tokio::time::timeout(limit, build)).await?;
     }
     Ok(())
@@ -295,6 +296,33 @@ async fn read_logs(world: &World) -> Outcome<Logs> {
         }
     }
     Ok(logs)
+}
+
+/// Whoever reads a topic to its end gets all of it, and learns that it ends.
+async fn read_to_end(world: &World, client: &Client, logs: &Logs) -> Outcome<()> {
+    for topic in 0..world.topic_count() {
+        let read = async {
+            let builder = client.consumer_direct().topic(World::topic(topic)).from(Position::Earliest);
+            let mut consumer = builder.until_end().build().await?;
+            let mut ends = BTreeMap::new();
+            while let Some(batch) = consumer.next().await? {
+                ends.insert((topic, batch.partition()), batch.next_offset());
+            }
+            Ok(ends)
+        };
+        let read = world.within(format!("topic {topic} being read to its end"), read).await?;
+        let own = logs.iter().filter(|((of, _), log)| *of == topic && !log.is_empty());
+        let expected: BTreeMap<_, _> = own.map(|(at, log)| (*at, log.len() as i64)).collect();
+        match read {
+            // Something may have arrived since, from a connection that was lost.
+            Ok(ends) if expected.iter().all(|(at, end)| ends.get(at) >= Some(end)) => {}
+            Ok(ends) => world.violate(format_args!("topic {topic} ended at {ends:?}, not {expected:?}")),
+            Err::<_, milena::Error>(error) => {
+                world.violate(format_args!("reading to the end failed: {error}"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// All memory came back: buffers, and what was reserved.
