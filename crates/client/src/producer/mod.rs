@@ -38,7 +38,8 @@ use crate::{Client, Error, Record};
 /// with others while it is busy.
 ///
 /// When the last clone is dropped, what was taken is still sent as long as the runtime runs; [`flush`](Self::flush)
-/// first where the program is about to end.
+/// first where the program is about to end. When the runtime on which the producer was built ends, deliveries and
+/// flushes that still wait fail, and nothing more is taken.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -107,8 +108,8 @@ impl Producer {
     /// fail at once, until the topic is there or nobody has written to it for five seconds.
     ///
     /// # Errors
-    /// When the topic or partition does not exist, the record is larger than a record may be or its timestamp is
-    /// negative, there is no room in time, or the producer was closed. Nothing was written then.
+    /// When the topic or partition does not exist, the record is larger than [`ProducerSettings::record_bytes_max`] or
+    /// its timestamp is negative, there is no room in time, or the producer was closed. Nothing was written then.
     ///
     /// # Cancel safety
     /// Dropped before it returns, nothing was taken.
