@@ -72,7 +72,7 @@ pub use consumer::{
 pub use error::{Error, ErrorCode, ErrorKind, Fault};
 pub use milena_wire::pool::{BufferPool, PoolStats};
 pub use producer::{Delivery, Producer, ProducerBuilder, Receipt};
-pub use record::{Bytes, Header, OwnedRecord, Record, RecordView};
+pub use record::{Header, OwnedRecord, Payload, Record, RecordView};
 pub use settings::{
     Acks, ClientSettings, Compression, ConsumerSettings, Isolation, ProducerSettings, Properties, Reset,
     SETTINGS, SettingDoc, Unit,

@@ -1,5 +1,6 @@
 //! Records: as the caller hands them in (borrowed), as a batch shows them (borrowed), and copied out (owned).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,8 +9,8 @@ pub use milena_wire::batch::Header;
 use crate::Batch;
 use crate::clock::{millis_since_epoch, time_of_day_ms};
 
-/// A record to be produced. It borrows everything: what is sent is encoded before the call returns, so a temporary lives
-/// long enough. A record that owns its parts is an [`OwnedRecord`].
+/// A record to be produced. It borrows what it is made of: what is sent is encoded before the call returns, so a temporary
+/// lives long enough. Key and value may be owned as well. A record that owns all its parts is an [`OwnedRecord`].
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,7 +21,7 @@ use crate::clock::{millis_since_epoch, time_of_day_ms};
 ///
 /// let order = vec![1, 2, 3];
 /// producer.send(Record::to("orders").key("42").value(&order).header("trace", "7f")).await?;
-/// producer.send(Record::to("orders").value(&format!("order {}", 43))).await?;
+/// producer.send(Record::to("orders").value(format!("order {}", 43))).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -28,34 +29,92 @@ use crate::clock::{millis_since_epoch, time_of_day_ms};
 #[must_use = "a record does nothing until a producer takes it"]
 pub struct Record<'a> {
     pub(crate) topic: &'a str,
-    pub(crate) key: Option<&'a [u8]>,
-    pub(crate) value: Option<&'a [u8]>,
+    key: Payload<'a>,
+    value: Payload<'a>,
     timestamp_ms: i64,
     partition: i32,
+    /// Without it the key is null. Kept apart from the key, where it would take eight bytes instead of one.
+    has_key: bool,
+    has_value: bool,
     headers: Headers<'a>,
 }
 
-// Records are moved when they are built, handed over and kept; what is larger than this is moved by a call.
-const _: () = assert!(size_of::<Record<'_>>() <= 128);
+// Records are moved when they are built, handed over and kept: each byte more is copied a few times per record.
+const _: () = assert!(size_of::<Record<'_>>() <= 104);
 
-/// Bytes that a [`Record`] borrows: a reference to anything that is bytes, such as `&str`, `&String`, `&[u8]`, `&Vec<u8>`.
+/// The key or the value of a [`Record`]: borrowed as a rule, owned where the caller has nothing
+/// that lives long enough.
 ///
-/// A record does not own what it is made of: two owned parts would make it larger by a sixth and give it something to
-/// drop, and every record is moved a few times.
-#[diagnostic::on_unimplemented(
-    message = "a record borrows its bytes, and `{Self}` is no reference to bytes",
-    label = "borrow it: put `&` in front",
-    note = "what is sent is encoded before the call returns, so a temporary lives long enough: `.value(&format!(\"..\"))`"
-)]
-pub trait Bytes<'a> {
-    /// The bytes.
-    fn bytes(self) -> &'a [u8];
+/// Everything that is a reference to bytes can be one (`&str`, `&String`, `&[u8]`, `&Vec<u8>`, `&[u8; 4]`), and so can
+/// `String`, `Vec<u8>` and `Cow`. A borrowed one costs no allocation.
+///
+/// ```
+/// use milena::Record;
+///
+/// let id = 42;
+/// let borrowed = Record::to("orders").key("42").value(&[1, 2, 3]);
+/// let owned = Record::to("orders").key(id.to_string()).value(format!("order {id}"));
+/// ```
+#[derive(Debug, Clone)]
+pub struct Payload<'a>(Bytes<'a>);
+
+#[derive(Debug, Clone)]
+enum Bytes<'a> {
+    Borrowed(&'a [u8]),
+    #[expect(
+        clippy::box_collection,
+        reason = "an owned payload takes no more room in a record than a borrowed one"
+    )]
+    Owned(Box<Vec<u8>>),
 }
 
-impl<'a, T: AsRef<[u8]> + ?Sized> Bytes<'a> for &'a T {
+// Every record is moved a few times.
+const _: () = assert!(size_of::<Payload<'_>>() == size_of::<&[u8]>());
+
+impl Payload<'_> {
     #[inline]
-    fn bytes(self) -> &'a [u8] {
-        self.as_ref()
+    fn bytes(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Borrowed(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Payload<'a> {
+    #[inline]
+    fn from(bytes: &'a T) -> Self {
+        Self(Bytes::Borrowed(bytes.as_ref()))
+    }
+}
+
+impl From<Vec<u8>> for Payload<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Bytes::Owned(Box::new(bytes)))
+    }
+}
+
+impl From<String> for Payload<'_> {
+    fn from(text: String) -> Self {
+        text.into_bytes().into()
+    }
+}
+
+impl<'a> From<Cow<'a, [u8]>> for Payload<'a> {
+    fn from(bytes: Cow<'a, [u8]>) -> Self {
+        match bytes {
+            Cow::Borrowed(bytes) => bytes.into(),
+            Cow::Owned(bytes) => bytes.into(),
+        }
+    }
+}
+
+impl<'a> From<Cow<'a, str>> for Payload<'a> {
+    fn from(text: Cow<'a, str>) -> Self {
+        match text {
+            Cow::Borrowed(text) => text.into(),
+            Cow::Owned(text) => text.into(),
+        }
     }
 }
 
@@ -68,6 +127,8 @@ enum Headers<'a> {
     Slice(&'a [Header<'a>]),
 }
 
+/// In place of a key or value that is null.
+const NULL: Payload<'static> = Payload(Bytes::Borrowed(&[]));
 /// In place of a partition or a timestamp: the producer's choice.
 const UNSET_PARTITION: i32 = i32::MIN;
 const UNSET_TIMESTAMP: i64 = i64::MIN;
@@ -79,10 +140,12 @@ impl<'a> Record<'a> {
     pub fn to(topic: &'a str) -> Self {
         Self {
             topic,
-            key: None,
-            value: None,
+            key: NULL,
+            value: NULL,
             timestamp_ms: UNSET_TIMESTAMP,
             partition: UNSET_PARTITION,
+            has_key: false,
+            has_value: false,
             headers: Headers::None,
         }
     }
@@ -94,31 +157,33 @@ impl<'a> Record<'a> {
     }
 
     /// Sets the key. Records of equal keys go to the same partition, the one that Java's client would choose.
-    pub fn key(self, key: impl Bytes<'a>) -> Self {
-        self.key_or_null(Some(key.bytes()))
+    pub fn key(mut self, key: impl Into<Payload<'a>>) -> Self {
+        (self.key, self.has_key) = (key.into(), true);
+        self
     }
 
     /// Sets the key, or none.
     pub fn key_or_null(mut self, key: Option<&'a [u8]>) -> Self {
-        self.key = key;
+        (self.key, self.has_key) = (key.map_or(NULL, Payload::from), key.is_some());
         self
     }
 
     /// Sets the value.
-    pub fn value(self, value: impl Bytes<'a>) -> Self {
-        self.value_or_null(Some(value.bytes()))
+    pub fn value(mut self, value: impl Into<Payload<'a>>) -> Self {
+        (self.value, self.has_value) = (value.into(), true);
+        self
     }
 
     /// Sets the value, or none: a tombstone, which is another thing than an empty value.
     pub fn value_or_null(mut self, value: Option<&'a [u8]>) -> Self {
-        self.value = value;
+        (self.value, self.has_value) = (value.map_or(NULL, Payload::from), value.is_some());
         self
     }
 
     /// Adds a header. Names may repeat; the order is kept. From the second on they are kept in a vector; given as a
     /// slice, to [`headers`](Self::headers), any number costs no allocation.
-    pub fn header(self, name: &'a str, value: impl Bytes<'a>) -> Self {
-        self.header_or_null(name, Some(value.bytes()))
+    pub fn header<T: AsRef<[u8]> + ?Sized>(self, name: &'a str, value: &'a T) -> Self {
+        self.header_or_null(name, Some(value.as_ref()))
     }
 
     /// Adds a header whose value may be null, which is another thing than empty.
@@ -162,6 +227,18 @@ impl<'a> Record<'a> {
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
         self.timestamp_ms = timestamp_ms.max(UNSET_TIMESTAMP + 1);
         self
+    }
+
+    /// The key as it is encoded.
+    #[inline]
+    pub(crate) fn key_bytes(&self) -> Option<&[u8]> {
+        self.has_key.then(|| self.key.bytes())
+    }
+
+    /// The value as it is encoded.
+    #[inline]
+    pub(crate) fn value_bytes(&self) -> Option<&[u8]> {
+        self.has_value.then(|| self.value.bytes())
     }
 
     /// The partition it is bound to.
@@ -325,9 +402,8 @@ impl OwnedRecord {
     /// As a record to be produced to the same topic: its key, value, headers and timestamp. Key or producer choose the
     /// partition; `.partition(record.partition)` keeps it. More than one header takes an allocation.
     pub fn as_record(&self) -> Record<'_> {
-        let mut record = Record::to(&self.topic);
-        record.key = self.key.as_deref();
-        record.value = self.value.as_deref();
+        let mut record =
+            Record::to(&self.topic).key_or_null(self.key.as_deref()).value_or_null(self.value.as_deref());
         if let Some(timestamp_ms) = self.timestamp_ms {
             record = record.timestamp_ms(timestamp_ms);
         }
@@ -346,6 +422,21 @@ impl<'a> From<&'a OwnedRecord> for Record<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_and_values_are_borrowed_or_owned_and_null_is_not_empty() {
+        let text = String::from("text");
+        let check = |record: &Record<'_>, key: Option<&[u8]>, value: Option<&[u8]>| {
+            assert_eq!((record.key_bytes(), record.value_bytes()), (key, value));
+        };
+        check(&Record::to("t").key("k").value(&text), Some(b"k"), Some(b"text"));
+        check(&Record::to("t").key(7.to_string()).value(format!("{text}!")), Some(b"7"), Some(b"text!"));
+        check(&Record::to("t").key(vec![1]).value(Cow::Borrowed("c")), Some(&[1]), Some(b"c"));
+        check(&Record::to("t").key("").value(Vec::new()), Some(b""), Some(b""));
+        check(&Record::to("t").key("k").key_or_null(None), None, None);
+        let owned = Record::to("t").value(text);
+        check(&owned.clone(), None, Some(b"text"));
+    }
 
     #[test]
     fn headers_keep_order_however_many() {

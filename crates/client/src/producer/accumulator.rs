@@ -91,8 +91,10 @@ impl BatchSettings {
     pub(super) fn room_for(&self, record: &Record<'_>, timestamp_ms: i64) -> Result<usize, TooLarge> {
         let headers = record.header_slice();
         let builder = BatchBuilder::new(&self.pool);
-        let (bytes, limit) =
-            (builder.encoded_bytes(timestamp_ms, record.key, record.value, headers), self.record_bytes_max);
+        let (bytes, limit) = (
+            builder.encoded_bytes(timestamp_ms, record.key_bytes(), record.value_bytes(), headers),
+            self.record_bytes_max,
+        );
         if bytes > limit {
             return Err(TooLarge { bytes, limit });
         }
@@ -145,7 +147,7 @@ impl Accumulator {
         let refused = if bytes_max > batch.reservation.bytes() && !batch.grow(record, timestamp_ms, room) {
             Appended::NoRoom
         } else {
-            match batch.builder.append(timestamp_ms, record.key, record.value, headers) {
+            match batch.builder.append(timestamp_ms, record.key_bytes(), record.value_bytes(), headers) {
                 Ok(index) => {
                     let result = result(batch, index);
                     if opened {
@@ -258,7 +260,7 @@ impl OpenBatch {
     fn grow(&mut self, record: &Record<'_>, timestamp_ms: i64, room: &mut Option<Reservation>) -> bool {
         let headers = record.header_slice();
         let bytes = self.builder.bytes()
-            + self.builder.encoded_bytes(timestamp_ms, record.key, record.value, headers);
+            + self.builder.encoded_bytes(timestamp_ms, record.key_bytes(), record.value_bytes(), headers);
         // A full batch refuses the record, and the memory is for the next one.
         if bytes > self.bytes_max && !self.builder.is_empty() {
             return true;
@@ -281,7 +283,7 @@ fn bytes_at_most(record: &Record<'_>, headers: &[Header<'_>]) -> usize {
     let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
     // Length, attributes, timestamp and offset deltas, two lengths, header count: at most 10 + 1 + 10 + 5 + 5 + 5 + 5;
     // and two lengths per header.
-    let fixed = 41 + length(record.key) + length(record.value);
+    let fixed = 41 + length(record.key_bytes()) + length(record.value_bytes());
     headers.iter().fold(fixed, |sum, header| {
         sum.saturating_add(10).saturating_add(header.key.len()).saturating_add(length(header.value))
     })

@@ -178,7 +178,7 @@ impl TopicEntry {
     #[inline]
     pub(super) fn accumulator(&self, record: &Record<'_>) -> Result<&Accumulator, usize> {
         let partitions = self.partitions();
-        let index = match (record.chosen_partition(), record.key) {
+        let index = match (record.chosen_partition(), record.key_bytes()) {
             (Some(partition), _) => usize::try_from(partition).unwrap_or(usize::MAX),
             (None, Some(key)) => partition_for_key(key, partitions.len() as u32).unwrap_or(u32::MAX) as usize,
             (None, None) => self.sticky.current() as usize,

@@ -425,10 +425,10 @@ async fn a_batch_the_broker_refuses_fails_its_records_and_the_next_one_passes() 
     let client = Client::connect(cluster.bootstrap()).await.expect("connected");
     let producer = producer(&client).await;
     let error =
-        producer.send(Record::to("t").value(&vec![1; 20_000])).await.expect_err("too large for the topic");
+        producer.send(Record::to("t").value(vec![1; 20_000])).await.expect_err("too large for the topic");
     assert_eq!(error.code_name(), Some("MESSAGE_TOO_LARGE"));
     assert!(!error.maybe_written(), "{error}");
-    producer.post(Record::to("t").value(&vec![1; 20_000])).await.expect("taken");
+    producer.post(Record::to("t").value(vec![1; 20_000])).await.expect("taken");
     let error = producer.flush().await.expect_err("told at the flush");
     assert!(error.to_string().contains("1 posted records were not written"), "{error}");
     producer.flush().await.expect("told once");

@@ -306,7 +306,7 @@ async fn an_idle_client_keeps_no_memory() {
 async fn a_batch_above_our_own_limit_is_told_by_the_name_of_the_setting() {
     let (cluster, client) = start(1, &[("t", 1)]).await;
     let producer = client.producer().compression(Compression::Lz4).build().await.expect("built");
-    producer.send(Record::to("t").value(&vec![7; 100_000])).await.expect("written");
+    producer.send(Record::to("t").value(vec![7; 100_000])).await.expect("written");
     let builder = Client::builder().bootstrap(cluster.bootstrap());
     let small = builder.settings(|settings| settings.decompressed_bytes_max = 10_000).connect().await;
     let building = small.expect("connected").consumer_direct().assign([("t", 0)], Position::Earliest).build();

@@ -38,7 +38,7 @@ fn a_record_with_large_headers_waits_for_room_and_lets_others_run() {
 
         let (release, released) = mpsc::channel::<()>();
         let busy = tokio::task::spawn_blocking(move || released.recv());
-        producer.post(Record::to("t").value(&vec![0; 20_000])).await.expect("taken");
+        producer.post(Record::to("t").value(vec![0; 20_000])).await.expect("taken");
         let header = vec![0; 40_000];
         let record = || Record::to("t").header("h", &header);
 
@@ -219,7 +219,7 @@ async fn a_batch_that_is_too_large_for_its_topic_is_split() {
         assert!(seen.iter().all(|record| record.headers == [(b"h".to_vec(), Some(b"v".to_vec()))]));
         // Those that follow are small enough from the start, posted ones too.
         for _ in 0..100 {
-            producer.post(Record::to("t").value(&value(700))).await.expect("taken");
+            producer.post(Record::to("t").value(value(700))).await.expect("taken");
         }
         producer.flush().await.expect("written");
     }

@@ -12,7 +12,7 @@ async fn remake(admin: &Admin, name: &str) {
 async fn fill(client: &Client, from: usize, count: usize) {
     let producer = producer(client).await;
     for index in from..from + count {
-        producer.send(Record::to("t").value(&index.to_string())).await.expect("written");
+        producer.send(Record::to("t").value(index.to_string())).await.expect("written");
     }
 }
 
