@@ -80,6 +80,19 @@ fn lz4_frames_of_every_kind_are_read() {
     }
 }
 
+/// Java, librdkafka and franz-go do not say how much a frame holds, and small batches are often alike.
+#[test]
+fn small_lz4_blocks_that_hold_much_are_read() {
+    for bytes in (0..60_000).step_by(97) {
+        let input = vec![b'x'; bytes];
+        let frame = lz4_frame(FrameInfo::new().block_size(BlockSize::Max4MB), &input);
+        assert!(
+            decompressed(Compression::Lz4, 2, &frame).is_ok_and(|output| output == input),
+            "{bytes} bytes"
+        );
+    }
+}
+
 #[test]
 fn lz4_checksums_are_checked() {
     let frame = lz4_checked(&text(100_000));

@@ -215,7 +215,7 @@ impl Frame {
                     return Err(output.over_limit("lz4.block", at));
                 }
                 Err(DecompressError::OutputTooSmall { .. }) if room_bytes < most => {
-                    room_bytes = room_bytes.saturating_mul(2).clamp(ROOM_BYTES_MIN, most);
+                    room_bytes = room_bytes.saturating_mul(2).max(ROOM_BYTES_MIN).min(most);
                 }
                 Err(DecompressError::OutputTooSmall { .. }) => {
                     return Err(DecodeError::new("lz4.block", at, DecodeReason::Invalid(BLOCK_TOO_LARGE)));
