@@ -284,8 +284,9 @@ const STEPS: usize = 8;
 const CLASS_COUNT: usize = (CLASS_BITS_MAX - CLASS_BITS_MIN) as usize * STEPS + 1;
 /// Another size will do if it is no more than twice as large: a small use would sit on large memory.
 const USABLE: u128 = (1 << (STEPS + 1)) - 1;
-/// What may be kept beside what is asked for. Where sizes vary, less would be freed and allocated in turn.
-const SPARE_BYTES: usize = 12 << 20;
+/// What may be kept beside what is asked for. Where sizes vary, less would be freed and allocated in turn, and more is memory
+/// that a process holds for nothing. Bench: `cargo xtask bench writers`.
+const SPARE_BYTES: usize = 9 << 20;
 
 impl SizeClasses {
     /// 64 MiB: what one busy client has moving at a time.
@@ -513,7 +514,7 @@ mod tests {
             let allocated = taken << 20;
             assert!(classes.kept_bytes() + allocated <= (64 << 20).max(SPARE_BYTES + allocated));
         }
-        assert_eq!(classes.kept_bytes(), SPARE_BYTES);
+        assert_eq!(classes.kept_bytes(), SPARE_BYTES / (4 << 20) * (4 << 20), "whole buffers");
     }
 
     #[test]
