@@ -403,3 +403,39 @@ impl Ready {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use milena_wire::batch::{BatchBuilder, Batches};
+    use milena_wire::pool::Pool;
+
+    use super::*;
+
+    /// A batch of one record at offset 0.
+    fn batch() -> Queued {
+        let mut builder = BatchBuilder::new(&Pool::default());
+        builder.append(0, None, Some(b"record"), &[]).expect("room");
+        let batch = Batches::new(builder.seal().into_bytes()).next().expect("one").expect("whole");
+        let frame = Arc::new(Frame { reservation: None, freed: Arc::default() });
+        Queued { batch, from: 0, passed: None, high_watermark: 2, frame }
+    }
+
+    #[test]
+    fn a_marker_that_is_passed_while_its_batch_is_being_opened_moves_the_position() {
+        let queue = Arc::new(Queue::new("t".into(), 0, Epoch(1), Some(0), None));
+        // Passed before the batch is taken, and after: whoever opens it has nothing more to say of the position.
+        for is_taken_first in [false, true] {
+            queue.inner().batches.push_back(batch());
+            let take = || assert!(matches!(Queue::next(&queue), Next::Batch(..)));
+            if is_taken_first {
+                take();
+                assert_eq!(queue.inner().position, Some(1));
+                queue.inner().pass(2);
+            } else {
+                queue.inner().pass(2);
+                take();
+            }
+            assert_eq!(queue.inner().position, Some(2), "{is_taken_first}");
+        }
+    }
+}
