@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  lane 0, the long one   everything, as a rule; the broker may hold its fetch back for `fetch_wait`
-//!  lane 1, the quick one  what became wanted meanwhile; never held for longer than QUICK_WAIT_MAX
+//!  lane 1, the quick one  what became wanted meanwhile; never held for longer than QUIET_WAIT_MAX
 //! ```
 //!
 //! So whatever becomes wanted is on its way to the broker at once, or as soon as a quick fetch was answered. When the
 //! quick lane has brought nothing, its partitions go back to the long one with that lane's next fetch; until then the
 //! quick lane goes on asking.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use milena_messages::fetch::FetchRequest;
@@ -30,6 +31,10 @@ pub(super) const QUICK: u8 = 1;
 const QUICK_WAIT_MIN: Duration = Duration::from_millis(1);
 /// And no longer than this, as another partition may be waiting for the lane.
 const QUICK_WAIT_MAX: Duration = Duration::from_millis(10);
+/// After so many empty answers in a row records are not expected soon, and the wait doubles further, to a tenth of
+/// `fetch_wait` and no longer than [`QUIET_WAIT_MAX`]: a long `fetch_wait` is not to cost thousands of requests in vain.
+const QUICK_EMPTY_MAX: u32 = 8;
+const QUIET_WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// A lane's session and the fetch in flight.
 #[derive(Debug, Default)]
@@ -79,8 +84,14 @@ impl Lane {
         if lane == LONG {
             return settings.fetch_wait;
         }
-        let wait = QUICK_WAIT_MIN * 2u32.pow(self.empty_answers.min(10));
-        wait.min(QUICK_WAIT_MAX).min(settings.fetch_wait)
+        let wait = match self.empty_answers.checked_sub(QUICK_EMPTY_MAX) {
+            None => (QUICK_WAIT_MIN * 2u32.pow(self.empty_answers)).min(QUICK_WAIT_MAX),
+            Some(more) => {
+                let most = (settings.fetch_wait / 10).clamp(QUICK_WAIT_MAX, QUIET_WAIT_MAX);
+                (QUICK_WAIT_MAX * 2u32.pow(more.min(9) + 1)).min(most)
+            }
+        };
+        wait.min(settings.fetch_wait)
     }
 
     /// What `in_flight` asks of `slot`, which may have been answered.
@@ -145,22 +156,27 @@ impl Source {
         self.reroute(slot, lane);
     }
 
+    /// The quick lane's next wait is as short as its first: what it asks for has changed.
     fn reroute(&mut self, slot: Slot, lane: u8) {
-        if self.at(slot).lane != lane {
-            self.touch(slot);
-            self.at(slot).lane = lane;
-            self.touch(slot);
+        if self.at(slot).lane == lane {
+            return;
+        }
+        self.touch(slot);
+        self.at(slot).lane = lane;
+        self.touch(slot);
+        let quick = self.at(slot).leader.map(|broker| LaneId { broker, lane: QUICK });
+        if let Some(quick) = quick.and_then(|quick| self.lanes.get_mut(&quick)) {
+            quick.empty_answers = 0;
         }
     }
 
     /// After an answer of `broker`: what the quick lane asks for in vain is for the long one, if that can ask now.
     pub(super) fn settle(&mut self, broker: BrokerId, now: Instant) {
         let is_ready = self.lanes.get(&LaneId { broker, lane: LONG }).is_none_or(|long| long.is_ready(now));
-        let Some(quick) = self.lanes.get_mut(&LaneId { broker, lane: QUICK }) else { return };
-        if !is_ready || quick.empty_answers == 0 {
+        let Some(quick) = self.lanes.get(&LaneId { broker, lane: QUICK }) else { return };
+        if !is_ready || quick.empty_answers == 0 || quick.session.is_idle() {
             return;
         }
-        quick.empty_answers = 0;
         for slot in quick.session.slots() {
             let partition = &self.partitions[slot.0 as usize];
             if partition.lane() == Some(LaneId { broker, lane: QUICK }) {
@@ -171,11 +187,7 @@ impl Source {
 
     /// While memory is short, a partition that has a reader of its own and something for it to take counts as full.
     pub(super) fn hold_back(&mut self) {
-        let holding = |slot: &&Slot| {
-            let partition = &self.partitions[slot.0 as usize];
-            partition.buffered_bytes > 0 && !partition.is_full
-        };
-        for slot in self.own.iter().filter(holding).copied().collect::<Vec<_>>() {
+        for slot in std::mem::take(&mut self.own_filled) {
             self.at(slot).is_full = true;
             self.touch(slot);
         }
@@ -190,9 +202,9 @@ impl Source {
             let is_asked = |lane: u8| {
                 self.lanes.get(&LaneId { lane, ..id }).is_some_and(|lane| lane.covers(**slot, partition))
             };
-            partition.buffered_bytes == 0 && !is_asked(LONG) && !is_asked(QUICK)
+            !is_asked(LONG) && !is_asked(QUICK)
         };
-        let starving: Vec<_> = self.own.iter().filter(is_starving).copied().collect();
+        let starving: Vec<_> = self.own_empty.iter().filter(is_starving).copied().collect();
         let broker_of = |slot: &Slot| self.partitions[slot.0 as usize].leader;
         let broker = starving.iter().filter_map(broker_of).find(|broker| {
             let quick = self.lanes.get(&LaneId { broker: *broker, lane: QUICK });
@@ -208,9 +220,12 @@ impl Source {
         self.recount(slot);
     }
 
-    /// What `slot` has buffered counts for the lane that is to fetch more of it.
+    /// What `slot` has buffered counts for the lane that is to fetch more of it, and for its own reader.
     pub(super) fn recount(&mut self, slot: Slot) {
         let partition = &mut self.partitions[slot.0 as usize];
+        let (is_own, is_empty) = (partition.has_own_reader, partition.buffered_bytes == 0);
+        list(&mut self.own_empty, slot, is_own && is_empty);
+        list(&mut self.own_filled, slot, is_own && !is_empty && !partition.is_full);
         let lane = partition.lane().filter(|_| !partition.is_paused && !partition.is_full);
         let own_bytes = if partition.has_own_reader { partition.buffered_bytes } else { 0 };
         let counted = lane.map(|lane| (lane, partition.buffered_bytes, own_bytes));
@@ -239,5 +254,14 @@ impl Source {
     /// Forgets brokers that are gone, and with them what they were told.
     pub(super) fn drop_lanes(&mut self, is_known: impl Fn(BrokerId) -> bool) {
         self.lanes.retain(|id, lane| lane.in_flight.is_some() || is_known(id.broker));
+    }
+}
+
+/// Makes `slot` one of `slots`, or none of them.
+fn list(slots: &mut BTreeSet<Slot>, slot: Slot, is_one: bool) {
+    if is_one {
+        slots.insert(slot);
+    } else {
+        slots.remove(&slot);
     }
 }

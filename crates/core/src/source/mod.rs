@@ -62,8 +62,10 @@ pub struct Source {
     /// Partitions whose position is still to be looked up.
     unresolved: BTreeSet<Slot>,
     lookups: BTreeMap<u64, Vec<(Slot, Epoch)>>,
-    /// Partitions that have a reader of their own.
-    own: BTreeSet<Slot>,
+    /// Partitions that have a reader of their own and nothing for it to take.
+    own_empty: BTreeSet<Slot>,
+    /// And those that have something, and are not full.
+    own_filled: BTreeSet<Slot>,
     /// Partitions that failed, by when they may be tried again.
     delayed: BTreeSet<(Instant, Slot)>,
     /// Partitions that the brokers do not know any more: since when, and what they say.
@@ -100,7 +102,8 @@ impl Source {
             last_lane: None,
             unresolved: BTreeSet::new(),
             lookups: BTreeMap::new(),
-            own: BTreeSet::new(),
+            own_empty: BTreeSet::new(),
+            own_filled: BTreeSet::new(),
             delayed: BTreeSet::new(),
             missing: BTreeMap::new(),
             events: VecDeque::new(),
@@ -143,6 +146,7 @@ impl Source {
         partition.epoch = epoch;
         partition.retry = Retry::default();
         partition.is_full = false;
+        partition.clamp = false;
         partition.state = match position {
             Position::Offset(offset) => State::Fetching { next: offset },
             other => State::Unresolved { position: other, asked: false },
@@ -185,11 +189,6 @@ impl Source {
     /// Somebody reads `slot` and nothing else, or it is one of those that are read in turns.
     pub fn set_own_reader(&mut self, slot: Slot, has_own_reader: bool) {
         self.at(slot).has_own_reader = has_own_reader;
-        if has_own_reader {
-            self.own.insert(slot);
-        } else {
-            self.own.remove(&slot);
-        }
         self.recount(slot);
     }
 

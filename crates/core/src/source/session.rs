@@ -24,6 +24,8 @@ pub(super) struct Session {
     without_id: usize,
     /// Partitions for which that may not be true any more.
     touched: BTreeSet<Slot>,
+    /// Nothing was wanted when that was looked at last, and nothing was touched since.
+    is_idle: bool,
 }
 
 /// What was last told of a partition.
@@ -61,6 +63,12 @@ impl Session {
     /// What is wanted of `slot` may have changed.
     pub(super) fn touch(&mut self, slot: Slot) {
         self.touched.insert(slot);
+        self.is_idle = false;
+    }
+
+    /// Whether nothing is wanted, as far as is known without a look.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_idle
     }
 
     /// The next request, unless nothing is wanted. Also tells whether all its topics have ids.
@@ -71,6 +79,9 @@ impl Session {
         settings: &Settings,
         now: Instant,
     ) -> Option<(Sent, FetchRequest, bool)> {
+        if self.is_idle {
+            return None;
+        }
         let wanted = |slot: Slot| {
             let partition = &partitions[slot.0 as usize];
             let is_wanted = partition.lane() == Some(lane) && partition.is_wanted(now);
@@ -114,6 +125,7 @@ impl Session {
         if remaining == sent.forgotten.len() {
             // Nothing is wanted: what the broker remembers can stay, it costs nothing.
             self.touched.extend(sent.forgotten);
+            self.is_idle = true;
             return None;
         }
         let has_ids = self.without_id == 0 && sent.has_ids();
@@ -143,6 +155,7 @@ impl Session {
         self.epoch = 0;
         self.clear();
         self.touched.extend(sent.named.iter().map(|(slot, _)| *slot));
+        self.is_idle = false;
     }
 
     /// Remembers nothing of what the broker was told.

@@ -15,10 +15,11 @@ use milena_wire::batch::ControlRecord;
 use milena_wire::batch::{BatchBuilder, BatchMut, end_transaction};
 use milena_wire::pool::Pool;
 
-use super::{Epoch, Event, Fetch, Lookup, Position, Settings, Slot, Source};
+use super::lane::{LONG, QUICK};
+use super::{Epoch, Event, Fetch, LaneId, Lookup, Position, Settings, Slot, Source};
 use crate::metadata::Snapshot;
 use crate::metadata::tests::{response as metadata_response, set_topic_id, snapshot};
-use crate::{Backoff, Failure, Instant, Rng};
+use crate::{Backoff, BrokerId, Failure, Instant, Rng};
 
 mod simulation;
 mod waiting;
@@ -685,4 +686,97 @@ fn records_of_aborted_transactions_are_seen_only_by_those_who_want_them() {
     };
     check(true, &["0:2..3", "0:3..4", "0:5..6", "0 passed to 10"]);
     check(false, &["0:0..2", "0:2..3", "0:3..4", "0:5..6", "0:8..9", "0 passed to 10"]);
+}
+
+/// Answers all that is asked on the quick lane with nothing, as late as the broker may, until `end`: how often it was
+/// asked, and the longest it might have held a fetch.
+fn answer_in_vain(lab: &mut Lab, room: usize, end: Instant) -> (usize, i32) {
+    let (mut asked, mut longest) = (0, 0);
+    while lab.now < end {
+        let fetch = lab.source.poll_fetch(lab.now, room).expect("somebody waits");
+        assert_eq!(fetch.lane.lane, QUICK);
+        (asked, longest) = (asked + 1, longest.max(fetch.request.max_wait_ms));
+        lab.wait(fetch.request.max_wait_ms as u64);
+        lab.answer(&fetch, response(8, vec![]));
+    }
+    (asked, longest)
+}
+
+#[test]
+fn a_broker_that_has_nothing_is_asked_less_and_less_often() {
+    let check = |fetch_wait_ms: u64, asked_max: usize, wait_ms: i32| {
+        let fetch_wait = Duration::from_millis(fetch_wait_ms);
+        let mut lab = Lab::new(Settings { fetch_wait, ..settings() }, Position::Offset(0));
+        lab.source.set_paused(Slot(1), true);
+        lab.fetch();
+        lab.source.set_paused(Slot(1), false);
+        let (asked, longest) = answer_in_vain(&mut lab, ROOM, Instant::ORIGIN + fetch_wait);
+        assert!((asked_max / 2..asked_max).contains(&asked), "{fetch_wait:?}: asked {asked} times");
+        assert_eq!(longest, wait_ms, "{fetch_wait:?}");
+        // What comes, and what becomes wanted, is not made to wait.
+        let quick = lab.fetch();
+        assert_eq!(lab.answer(&quick, response(8, vec![data(1, batch(0, 3))])), ["1:0..3"]);
+        let end = lab.now + fetch_wait;
+        let next = lab.fetch();
+        assert_eq!(next.request.max_wait_ms, 1);
+        lab.answer(&next, response(8, vec![]));
+        answer_in_vain(&mut lab, ROOM, end);
+        lab.source.seek(Slot(0), Epoch(1), Position::Offset(5));
+        let next = lab.fetch();
+        assert_eq!((named(&next).0, next.request.max_wait_ms), (vec![(0, 5)], 1));
+    };
+    check(30_000, 700, 50);
+    check(500, 30, 50);
+    check(200, 30, 20);
+}
+
+#[test]
+fn a_reader_for_which_there_is_nothing_asks_less_and_less_often_while_memory_is_short() {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    lab.source.set_own_reader(Slot(1), true);
+    let first = lab.fetch();
+    lab.answer(&first, response(7, vec![data(0, batch(0, 3))]));
+    let end = lab.now + Duration::from_secs(10);
+    let (asked, longest) = answer_in_vain(&mut lab, 0, end);
+    assert!(asked < 250, "asked {asked} times");
+    assert_eq!(longest, 50);
+    // What comes is its own.
+    let fetch = lab.source.poll_fetch(lab.now, 0).expect("a ration");
+    assert_eq!(lab.answer(&fetch, response(0, vec![data(1, batch(0, 3))])), ["1:0..3"]);
+    assert!(lab.source.poll_fetch(lab.now, 0).is_none(), "it has something");
+}
+
+#[test]
+fn a_lane_on_which_nothing_is_wanted_is_not_looked_at_again() {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    let first = lab.fetch();
+    lab.answer(&first, response(7, vec![data(0, batch(0, 3))]));
+    (0..2).for_each(|slot| lab.source.set_paused(Slot(slot), true));
+    assert!(lab.source.poll_fetch(lab.now, ROOM).is_none());
+    let id = LaneId { broker: BrokerId(1), lane: LONG };
+    let lane = lab.source.lanes.get_mut(&id).expect("it has fetched");
+    // There is no partition to look at.
+    assert!(lane.session.request(id, &[], &settings(), lab.now).is_none());
+    lab.source.set_paused(Slot(0), false);
+    assert_eq!(named(&lab.fetch()), (vec![(0, 3)], vec![1]));
+}
+
+#[test]
+fn an_offset_that_was_sought_is_not_moved_because_an_earlier_one_was_counted_from_the_end() {
+    let check = |again: fn(&mut Source)| {
+        let mut lab = Lab::new(settings(), Position::BeforeEnd(10));
+        let lookup = lab.source.poll_lookup(lab.now).expect("a question");
+        lab.source.handle_lookup(lookup.number, Ok(found(&lookup, |_, _| 30)), lab.now);
+        assert_eq!(lab.events(), ["0 at 20", "1 at 20"]);
+        again(&mut lab.source);
+        lab.source.handle_metadata(&snapshot("t", &[(1, 0), (1, 0)]), lab.now);
+        let fetch = lab.fetch();
+        let answer = response(7, vec![refused(0, ErrorCode::OFFSET_OUT_OF_RANGE)]);
+        assert_eq!(lab.answer(&fetch, answer), ["0 stopped at 1000000000: OFFSET_OUT_OF_RANGE"]);
+    };
+    check(|source| source.seek(Slot(0), Epoch(1), Position::Offset(1_000_000_000)));
+    check(|source| {
+        source.unassign(Slot(0), Epoch(1));
+        source.assign(&Arc::from("t"), 0, Epoch(2), Position::Offset(1_000_000_000));
+    });
 }
