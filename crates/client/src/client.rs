@@ -323,6 +323,7 @@ impl ClientBuilder {
         let mut rng = Rng::seeded(self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish()));
         let clock = Clock::start();
         let link_settings = LinkSettings {
+            runtime: runtime.clone(),
             connector: self.connector,
             clock,
             pool: self.pool.clone(),
@@ -344,7 +345,7 @@ impl ClientBuilder {
         let (events, inbox) = mpsc::channel(EVENTS);
         // As many as there are users of topics, twice.
         let (concerns, concerned) = mpsc::unbounded_channel();
-        runtime.spawn(control.run(publish, inbox, concerned, self.pool.clone()));
+        runtime.spawn_here(control.run(publish, inbox, concerned, self.pool.clone()));
         let half = of_client.memory_bytes_max / 2;
         Ok(Client(Arc::new(Shared {
             produce_budget: Budget::new(settings.producer.memory_bytes_max.unwrap_or(half)),

@@ -20,6 +20,12 @@ impl Runtime {
         Handle::try_current().map(Self).map_err(|_| Failure::Caller(no_runtime.into()))
     }
 
+    /// Starts a task on the client's runtime, whatever runtime the caller is on. This is for tasks that all users of the
+    /// client share: on the runtime of the caller who needs one first, it would end with that runtime.
+    pub(crate) fn spawn_here(&self, task: impl Future<Output = ()> + Send + 'static) {
+        drop(self.0.spawn(task));
+    }
+
     /// Starts a task: where the caller runs, or here if that is no tokio runtime.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         drop(Handle::try_current().unwrap_or_else(|_| self.0.clone()).spawn(task));

@@ -17,10 +17,13 @@ use super::stream::{Connection, End};
 use crate::Address;
 use crate::clock::{Clock, sleep_until};
 use crate::connect::Connector;
+use crate::runtime::Runtime;
 
 /// What all links of a client share.
 #[derive(Clone)]
 pub(crate) struct LinkSettings {
+    /// Where the links' tasks run: a link is shared, and the runtime of the caller who needs it first may end before it.
+    pub(crate) runtime: Runtime,
     pub(crate) connector: Connector,
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
@@ -47,7 +50,8 @@ impl Link {
         let (sender, calls) = mpsc::channel(QUEUE);
         let peer: Arc<str> = Arc::from(address.to_string());
         let link = Self { calls: sender, peer: Arc::clone(&peer) };
-        tokio::spawn(Task { settings, address, peer, calls, retry: Retry::default(), rng }.run());
+        let runtime = settings.runtime.clone();
+        runtime.spawn_here(Task { settings, address, peer, calls, retry: Retry::default(), rng }.run());
         link
     }
 
@@ -58,12 +62,15 @@ impl Link {
 
     /// Hands `call` over. Its reply tells what becomes of it.
     pub(crate) fn send(&self, call: Call) {
-        let (call, reason) = match self.calls.try_send(call) {
+        let (call, failure) = match self.calls.try_send(call) {
             Ok(()) => return,
-            Err(mpsc::error::TrySendError::Full(call)) => (call, "too many requests are waiting for it"),
-            Err(mpsc::error::TrySendError::Closed(call)) => (call, "its task has ended"),
+            Err(mpsc::error::TrySendError::Full(call)) => {
+                (call, Failure::unreachable(self.peer(), "too many requests are waiting for it"))
+            }
+            // A link whose task ended alone is replaced, so the client's runtime has ended, and the task with it.
+            Err(mpsc::error::TrySendError::Closed(call)) => (call, Failure::Closed),
         };
-        call.reply.send(Err(Failure::unreachable(self.peer(), reason)));
+        call.reply.send(Err(failure));
     }
 }
 
@@ -145,7 +152,8 @@ impl Links {
     /// The link to `address`. Opens no connection yet.
     pub(crate) fn to(&self, address: &Address) -> Link {
         let open = &mut *self.open();
-        if let Some(link) = open.links.get(address) {
+        // A task that has ended serves nobody any more.
+        if let Some(link) = open.links.get(address).filter(|link| !link.calls.is_closed()) {
             return link.clone();
         }
         let link = Link::open(self.settings.clone(), address.clone(), Rng::seeded(open.rng.next_u64()));

@@ -1,4 +1,4 @@
-//! Callers that are on no tokio runtime.
+//! Callers that are on no tokio runtime, or on another one than the client.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
@@ -68,6 +68,24 @@ fn everything_else_works_as_long_as_the_clients_runtime_does() {
     assert_eq!(count, 200);
     block_on(consumer.assign([("t", 0)], Position::Latest)).expect("assigned");
     block_on(admin.delete_topics(["t"])).expect("deleted");
+}
+
+#[test]
+fn connections_outlive_the_runtime_of_the_caller_who_needs_them_first() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let (_cluster, client) = runtime.block_on(super::start(3, &[]));
+    let admin = client.admin().timeout(Duration::from_secs(10));
+    let partitions = [0, 1, 2].map(|partition| ("t", partition));
+    // A connection to each of the three brokers, made for a caller whose runtime ends at once.
+    let helper = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    helper.block_on(admin.create_topic(NewTopic::new("t").partitions(3))).expect("made");
+    let ends = helper.block_on(admin.list_offsets(partitions, OffsetAt::Latest)).expect("listed");
+    assert!(ends.into_iter().all(|(_, end)| end.expect("found") == Some(0)));
+    drop(helper);
+    let ends = runtime.block_on(admin.list_offsets(partitions, OffsetAt::Latest)).expect("listed");
+    assert!(ends.into_iter().all(|(_, end)| end.expect("found by the same brokers") == Some(0)));
+    runtime.block_on(admin.create_topic(NewTopic::new("u").partitions(1))).expect("made");
 }
 
 #[test]
