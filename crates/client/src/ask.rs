@@ -196,9 +196,10 @@ pub(crate) async fn ask_on<R: Request + Send + Sync + 'static>(
     }
 }
 
-/// One request that any broker can answer. They are asked one after another until one answers. One that stays silent does
-/// not hold the others up: the next is asked meanwhile, and the first answer counts. Whoever answered is asked first the
-/// next time. `deadline` tells, from the time of asking, until when a broker may answer.
+/// One request that any broker can answer. The brokers are asked one after another until one answers. One that stays
+/// silent does not hold the others up: the next is asked meanwhile, and the first answer counts. A broker that was silent
+/// or failed is asked after the other brokers for a while, see [`Links::in_turn`]. `deadline` tells, from the time of
+/// asking, until when a broker may answer.
 pub(crate) async fn ask_any<R: Question>(
     links: &Links,
     clock: Clock,
@@ -206,13 +207,16 @@ pub(crate) async fn ask_any<R: Question>(
     request: &Typed<R>,
     deadline: impl Fn(Instant) -> Instant,
 ) -> Result<R::Response, Failure> {
-    let mut addresses = links.best_first(addresses).into_iter();
+    let mut addresses = links.in_turn(addresses).into_iter();
     let mut asked = JoinSet::new();
+    // Those asked since a pause last ended.
+    let mut waited_for = Vec::new();
     let mut failures = Vec::new();
     loop {
         match addresses.next() {
             Some(address) => {
                 let (link, request, until) = (links.to(&address), request.clone(), deadline(clock.now()));
+                waited_for.push(address.clone());
                 asked.spawn(async move { (address, ask_on(&link, clock, request, until).await) });
             }
             None if asked.is_empty() => return Err(Failure::all(failures)),
@@ -222,13 +226,16 @@ pub(crate) async fn ask_any<R: Question>(
         tokio::select! {
             Some(outcome) = asked.join_next() => match outcome {
                 Ok((address, Ok(response))) => {
-                    links.note_answer(address);
+                    links.note_answer(&address);
                     return Ok(response);
                 }
-                Ok((_, Err(failure))) => failures.push(failure),
+                Ok((address, Err(failure))) => {
+                    links.note_failure(address);
+                    failures.push(failure);
+                }
                 Err(_) => failures.push(Failure::Closed),
             },
-            () = sleep_until(clock, patience) => {}
+            () = sleep_until(clock, patience) => waited_for.drain(..).for_each(|silent| links.note_failure(silent)),
         }
     }
 }

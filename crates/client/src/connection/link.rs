@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use milena_core::backoff::Retry;
-use milena_core::{Backoff, Failure, Rng};
+use milena_core::{Backoff, Failure, Instant, Rng};
 use milena_wire::Str;
 use milena_wire::pool::Pool;
 use tokio::sync::mpsc;
@@ -44,6 +44,9 @@ pub(crate) struct Link {
 
 /// Calls that wait for a connection. Beyond it callers are told so at once; each has few under way.
 const QUEUE: usize = 256;
+/// A broker that was silent or failed is asked after the other brokers for this long. Then it may have recovered, and
+/// finding out that it has not costs one caller a second.
+const SET_BACK_FOR: Duration = Duration::from_secs(60);
 
 impl Link {
     fn open(settings: LinkSettings, address: Address, rng: Rng) -> Self {
@@ -136,13 +139,14 @@ pub(crate) struct Links {
 struct Open {
     links: HashMap<Address, Link>,
     rng: Rng,
-    /// Who answered last what anybody could have answered.
-    best: Option<Address>,
+    /// Brokers that were silent or failed when any broker could have answered, and when that was. They are few: each is
+    /// the address of a link, and they go with the links.
+    set_back: HashMap<Address, Instant>,
 }
 
 impl Links {
     pub(crate) fn new(settings: LinkSettings, rng: Rng) -> Self {
-        Self { settings, open: Mutex::new(Open { links: HashMap::new(), rng, best: None }) }
+        Self { settings, open: Mutex::new(Open { links: HashMap::new(), rng, set_back: HashMap::new() }) }
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -163,7 +167,9 @@ impl Links {
 
     /// Lets go of links to addresses nobody listens on any more.
     pub(crate) fn retain(&self, is_current: impl Fn(&Address) -> bool) {
-        self.open().links.retain(|address, _| is_current(address));
+        let open = &mut *self.open();
+        open.links.retain(|address, _| is_current(address));
+        open.set_back.retain(|address, _| is_current(address));
     }
 
     /// What is known of addresses.
@@ -171,17 +177,77 @@ impl Links {
         &self.settings.peers
     }
 
-    /// `address` answered what anybody could have answered.
-    pub(crate) fn note_answer(&self, address: Address) {
-        self.open().best = Some(address);
+    /// The broker at `address` answered what any broker could have answered.
+    pub(crate) fn note_answer(&self, address: &Address) {
+        self.open().set_back.remove(address);
     }
 
-    /// `addresses` in their order, but whoever answered last comes first: its connection is open, and it was not silent.
-    pub(crate) fn best_first(&self, mut addresses: Vec<Address>) -> Vec<Address> {
-        let best = self.open().best.clone();
-        if let Some(index) = addresses.iter().position(|address| best.as_ref() == Some(address)) {
-            addresses[..=index].rotate_right(1);
-        }
+    /// The broker at `address` was silent, or failed, when any broker could have answered.
+    pub(crate) fn note_failure(&self, address: Address) {
+        let now = self.settings.clock.now();
+        self.open().set_back.insert(address, now);
+    }
+
+    /// `addresses` in their order, but brokers that were silent or failed within [`SET_BACK_FOR`] come last. No broker is
+    /// preferred because it answered: its answer may be an error, or old, and another broker may know better.
+    pub(crate) fn in_turn(&self, mut addresses: Vec<Address>) -> Vec<Address> {
+        let now = self.settings.clock.now();
+        let open = &mut *self.open();
+        open.set_back.retain(|_, since| now - *since < SET_BACK_FOR);
+        addresses.sort_by_key(|address| open.set_back.contains_key(address));
         addresses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connect::Tcp;
+
+    fn links() -> Links {
+        let settings = LinkSettings {
+            runtime: Runtime::current().expect("a runtime"),
+            connector: Arc::new(Tcp),
+            clock: Clock::start(),
+            pool: Pool::default(),
+            client_id: Str::from("test"),
+            connect_timeout: Duration::from_secs(1),
+            backoff: Backoff { min: Duration::ZERO, max: Duration::ZERO },
+            frame_bytes_max: 1 << 20,
+            peers: Arc::default(),
+        };
+        Links::new(settings, Rng::seeded(1))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_was_silent_comes_last_until_it_answers_or_a_minute_has_passed() {
+        let links = links();
+        let addresses = Address::parse_list("a:1,b:1,c:1").expect("addresses");
+        let check = |order: [usize; 3]| {
+            assert_eq!(links.in_turn(addresses.clone()), order.map(|index| addresses[index].clone()));
+        };
+        links.note_answer(&addresses[2]);
+        check([0, 1, 2]);
+        links.note_failure(addresses[0].clone());
+        check([1, 2, 0]);
+        links.note_answer(&addresses[0]);
+        check([0, 1, 2]);
+        links.note_failure(addresses[1].clone());
+        check([0, 2, 1]);
+        tokio::time::advance(SET_BACK_FOR).await;
+        check([0, 1, 2]);
+        links.note_failure(addresses[1].clone());
+        links.retain(|address| *address != addresses[1]);
+        assert!(links.open().set_back.is_empty(), "it goes with its link");
+    }
+
+    #[tokio::test]
+    async fn a_link_whose_task_has_ended_is_replaced() {
+        let links = links();
+        let address = Address::parse_list("a:1").expect("an address").remove(0);
+        let (calls, ended) = mpsc::channel(1);
+        drop(ended);
+        links.open().links.insert(address.clone(), Link { calls, peer: Arc::from("a:1") });
+        assert!(!links.to(&address).calls.is_closed());
     }
 }

@@ -1,12 +1,24 @@
 //! Brokers that hang, or are not what they were, beside one that works.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use milena::{Client, NewTopic, Record};
 use milena_messages::ApiKey;
 use tokio::time::timeout;
 
 use super::peer::{Behaviour, Peer};
+
+/// Asks so many times what any broker can answer, and tells how many whole seconds were spent waiting.
+async fn pauses(client: &Client, times: usize) -> u64 {
+    let mut pauses = 0;
+    for _ in 0..times {
+        let began = Instant::now();
+        let asked = timeout(Duration::from_secs(8), client.admin().topics()).await;
+        asked.expect("not after the whole deadline").expect("answered");
+        pauses += began.elapsed().as_secs();
+    }
+    pauses
+}
 
 #[tokio::test]
 async fn a_hung_broker_that_leads_nothing_delays_nobody_by_more_than_a_second() {
@@ -24,13 +36,9 @@ async fn a_hung_broker_that_leads_nothing_delays_nobody_by_more_than_a_second() 
         // Three silent brokers are asked first at worst, one second each.
         let sent = timeout(Duration::from_secs(8), producer.send(Record::to("t").value("v"))).await;
         sent.expect("the identity comes from whoever answers").expect("written");
-        let asked = timeout(Duration::from_secs(8), client.admin().topics()).await;
-        asked.expect("so does the answer to an admin call").expect("answered");
-        // The broker that answered is asked first from now on.
-        for _ in 0..20 {
-            let asked = timeout(Duration::from_millis(900), client.admin().topics()).await;
-            asked.expect("without a pause").expect("answered");
-        }
+        // A broker that was silent is asked last from then on, so each costs one pause at most.
+        let pauses = pauses(&client, 40).await;
+        assert!(pauses <= 3, "{pauses} s of pauses for three silent brokers");
     }
 }
 
@@ -51,12 +59,35 @@ async fn when_the_best_broker_hangs_the_next_ones_are_asked_and_remembered() {
     let others = vec![silent.socket_address(), other.socket_address()];
     let peer = Peer::start_in(Behaviour::Broker, "127.0.0.1", others).await;
     let client = Client::connect(&peer.address()).await.expect("connected");
-    // It answered before, so it is asked first. A second later the next one is, and a second later the third.
+    // It answered before, and hangs now. Whoever asks it or the other silent one first asks the next one a second later.
     peer.set_behaviour(Behaviour::Silent);
-    let asked = timeout(Duration::from_secs(8), client.admin().topics()).await;
-    asked.expect("not after the whole deadline").expect("answered");
-    for _ in 0..20 {
-        let asked = timeout(Duration::from_millis(900), client.admin().topics()).await;
-        asked.expect("without a pause").expect("answered");
+    let pauses = pauses(&client, 40).await;
+    assert!(pauses <= 2, "{pauses} s of pauses for two silent brokers");
+    assert!(other.requests(ApiKey::Metadata) >= 40, "the third one answers");
+}
+
+/// InitProducerIdResponse v6 with COORDINATOR_LOAD_IN_PROGRESS and no producer id.
+const LOADING: &[u8] = &[
+    0, // header: tagged fields
+    0, 0, 0, 0, // throttle_time_ms
+    0, 14, // error_code
+    255, 255, 255, 255, 255, 255, 255, 255, 255, 255, // producer_id, producer_epoch
+    255, 255, 255, 255, 255, 255, 255, 255, 255,
+    255, // ongoing_txn_producer_id, ongoing_txn_producer_epoch
+    0,   // tagged fields
+];
+
+#[tokio::test]
+async fn a_broker_that_answers_with_an_error_is_not_asked_for_ever() {
+    let other = Peer::start(Behaviour::Broker).await;
+    // As a broker that is cut off from the quorum: what it knows it answers, but it has no producer ids to give.
+    let cut_off = Behaviour::BrokerButBody(&[ApiKey::InitProducerId], LOADING);
+    let peer = Peer::start_in(cut_off, "127.0.0.1", vec![other.socket_address()]).await;
+    for seed in 0..3 {
+        let client =
+            Client::builder().bootstrap(&peer.address()).seed(seed).connect().await.expect("connected");
+        let producer = client.producer().build().await.expect("built");
+        let sent = timeout(Duration::from_secs(30), producer.send(Record::to("t").value("v"))).await;
+        sent.expect("the other broker has producer ids").expect("written");
     }
 }
