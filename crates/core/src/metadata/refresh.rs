@@ -5,7 +5,7 @@
 //! [`KEPT`] afterwards, so that calls one after another do not each look it up; then it is forgotten. One caller's failed
 //! look-up takes nothing from the others.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +38,8 @@ pub struct Refresh {
     settings: RefreshSettings,
     rng: Rng,
     interests: BTreeMap<Arc<str>, Interest>,
-    /// Topics without holders, and since when, oldest first. An entry that is no longer true is passed over.
-    idle: VecDeque<(Instant, Arc<str>)>,
+    /// Topics without holders, and since when. Each is here once, however often it is taken up and given back.
+    idle: BTreeSet<(Instant, Arc<str>)>,
     /// Something was asked for since the last request went out.
     wanted: bool,
     asking: bool,
@@ -87,7 +87,7 @@ impl Refresh {
             settings,
             rng,
             interests: BTreeMap::new(),
-            idle: VecDeque::new(),
+            idle: BTreeSet::new(),
             wanted: false,
             asking: false,
             asked_at: None,
@@ -107,16 +107,18 @@ impl Refresh {
         }
         let interest = self.interests.entry(Arc::clone(topic)).or_default();
         interest.holders += 1;
-        interest.idle_since = None;
+        if let Some(since) = interest.idle_since.take() {
+            self.idle.remove(&(since, Arc::clone(topic)));
+        }
     }
 
     /// Somebody gives an interest in `topic` back.
     pub fn handle_given_back(&mut self, topic: &Arc<str>, now: Instant) {
         let Some(interest) = self.interests.get_mut(topic) else { return };
         interest.holders = interest.holders.saturating_sub(1);
-        if interest.holders == 0 {
+        if interest.holders == 0 && interest.idle_since.is_none() {
             interest.idle_since = Some(now);
-            self.idle.push_back((now, Arc::clone(topic)));
+            self.idle.insert((now, Arc::clone(topic)));
         }
     }
 
@@ -207,11 +209,11 @@ impl Refresh {
     /// Topics that nobody has had an interest in for [`KEPT`].
     pub fn poll_forgotten(&mut self, now: Instant) -> Vec<Arc<str>> {
         let mut forgotten = Vec::new();
-        while let Some((since, topic)) = self.idle.pop_front_if(|(since, _)| *since + KEPT <= now) {
-            if self.interests.get(&topic).is_some_and(|interest| interest.idle_since == Some(since)) {
-                self.interests.remove(&topic);
-                forgotten.push(topic);
-            }
+        while self.idle.first().is_some_and(|(since, _)| *since + KEPT <= now)
+            && let Some((_, topic)) = self.idle.pop_first()
+        {
+            self.interests.remove(&topic);
+            forgotten.push(topic);
         }
         forgotten
     }
@@ -229,7 +231,7 @@ impl Refresh {
 
     /// When to poll again.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let forget_at = self.idle.front().map(|(since, _)| *since + KEPT);
+        let forget_at = self.idle.first().map(|(since, _)| *since + KEPT);
         [forget_at, self.ask_at()].into_iter().flatten().min()
     }
 
@@ -408,6 +410,25 @@ mod tests {
         let mut late = unknown("missing-0");
         refresh.handle_answer(&mut late, at(60_100));
         assert!(late.topics.is_empty() && late.missing_since.is_empty());
+    }
+
+    #[test]
+    fn a_topic_that_is_taken_up_and_given_back_again_and_again_waits_once_to_be_forgotten() {
+        let mut refresh = Refresh::new(SETTINGS, Rng::seeded(1), at(0));
+        for ms in 0..1000 {
+            // Each caller has a copy of the name.
+            let topic = Arc::from("missing");
+            refresh.handle_interest(&topic);
+            assert!(refresh.idle.is_empty(), "somebody holds it");
+            refresh.handle_given_back(&topic, at(ms));
+            assert_eq!(refresh.idle.len(), 1);
+        }
+        // Nobody took it up in between.
+        refresh.handle_given_back(&Arc::from("missing"), at(2000));
+        assert_eq!(refresh.idle.len(), 1);
+        assert!(refresh.poll_forgotten(at(5998)).is_empty());
+        assert_eq!(refresh.poll_forgotten(at(5999)), [Arc::from("missing")]);
+        assert!(refresh.interests.is_empty() && refresh.idle.is_empty());
     }
 
     #[test]
