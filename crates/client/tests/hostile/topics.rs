@@ -1,6 +1,7 @@
 //! Topics that are missing, deleted, or grow: one user's look-up takes nothing from another, nothing is asked for for
 //! ever, and nobody waits twice for the same bad news.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use milena::{Client, NewTopic, OffsetAt, Position, Record};
@@ -69,12 +70,27 @@ async fn one_callers_failed_look_up_takes_no_topic_from_its_producer() {
 #[tokio::test]
 async fn cancelled_sends_to_missing_topics_leave_nothing_behind() {
     let peer = Peer::start(Behaviour::Broker).await;
-    let client = connect(&peer).await;
+    // However slow the machine is, no send gives its topic up before it is cancelled.
+    let client = Client::builder()
+        .bootstrap(&peer.address())
+        .settings(|settings| settings.unknown_topic_wait = Duration::from_secs(60))
+        .connect()
+        .await
+        .expect("connected");
     let producer = client.producer().build().await.expect("built");
     for index in 0..50 {
+        let before = peer.requests(ApiKey::Metadata);
         let topic = format!("missing-{index}");
-        let sent = timeout(Duration::from_millis(5), producer.send(Record::to(&topic).value("v"))).await;
-        assert!(sent.is_err(), "it waits for the topic");
+        let looked_for = async {
+            while peer.requests(ApiKey::Metadata) == before {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let mut sending = pin!(producer.send(Record::to(&topic).value("v")));
+        tokio::select! {
+            sent = &mut sending => panic!("it waits for the topic: {sent:?}"),
+            looked_for = timeout(SOON * 2, looked_for) => looked_for.expect("the topic is asked for"),
+        }
     }
     let asked = metadata_requests_until_calm(&peer).await;
     assert!(asked < 100, "{asked} metadata requests");
