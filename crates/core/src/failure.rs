@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use milena_messages::ErrorCode;
 
+use crate::ErrorKind;
+
 /// What went wrong.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -203,6 +205,14 @@ impl Failure {
             Self::Undelivered { last, .. } => last.as_ref().is_none_or(|last| last.is_retriable()),
             _ => false,
         }
+    }
+
+    /// Whether trying again is in vain until somebody changes settings, credentials, rights or software. One that is not
+    /// retriable need not be final: another broker, or the next answer, may do.
+    pub fn is_final(&self) -> bool {
+        let is_refused = self.kind() == ErrorKind::Authorization;
+        let is_foreign = matches!(self, Self::NoCommonVersion { .. });
+        is_refused || is_foreign || self.obstacle().is_some_and(Obstacle::is_final)
     }
 
     /// Whether the peer broke the protocol.

@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub asked_at: Option<Instant>,
     /// Why it could not be seen anew, if that failed.
     pub trouble: Option<Failure>,
+    /// How often in a row it could not be seen anew because the peer broke the protocol.
+    pub malformed: u32,
     /// Counts the snapshots.
     pub generation: u64,
 }
@@ -148,6 +150,7 @@ impl Snapshot {
             missing_since: self.missing_since.clone(),
             asked_at: self.asked_at,
             trouble: None,
+            malformed: 0,
             generation: self.generation + 1,
         }
     }
@@ -166,7 +169,8 @@ impl Snapshot {
     /// The snapshot after a look at the cluster failed.
     #[must_use]
     pub fn with_trouble(&self, failure: Failure) -> Self {
-        Self { trouble: Some(failure), generation: self.generation + 1, ..self.clone() }
+        let malformed = if failure.is_malformed() { self.malformed.saturating_add(1) } else { 0 };
+        Self { trouble: Some(failure), malformed, generation: self.generation + 1, ..self.clone() }
     }
 
     /// The snapshot after hints; the same as before if they tell nothing new.
@@ -249,7 +253,9 @@ impl Snapshot {
     fn undescribed(&self, name: &str) -> Unavailable {
         let nobody = || Failure::NoRoute(format!("no broker has described topic {name:?} yet").into());
         let failure = self.trouble.clone().unwrap_or_else(nobody);
-        Unavailable { is_final: !failure.is_retriable(), is_unknown: false, failure }
+        // The cluster is looked at again soon. A peer may break the protocol by accident once, as in `Retry::may_pass`.
+        let is_final = failure.is_final() || self.malformed >= 2;
+        Unavailable { is_final, is_unknown: false, failure }
     }
 
     /// A partition and its topic.

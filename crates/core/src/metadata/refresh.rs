@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::Snapshot;
 use crate::backoff::Retry;
-use crate::{Backoff, Failure, Instant, Notice, Obstacle, Rng};
+use crate::{Backoff, Failure, Instant, Notice, Rng};
 
 /// How metadata is kept fresh.
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ pub const KEPT: Duration = Duration::from_secs(5);
 const MISSING_YOUNG: Duration = Duration::from_secs(5);
 /// A topic that is missing is asked about again after an eighth of the time it has been missing, up to this.
 const MISSING_DELAY_MAX: Duration = Duration::from_secs(30);
-/// The pause after a failure that only a change of settings, credentials or certificates can mend: each attempt may
+/// The pause after a failure that is final until somebody changes something ([`Failure::is_final`]): each attempt may
 /// count as a failed log-in.
 const FINAL_PAUSE: Duration = Duration::from_secs(10);
 
@@ -188,8 +188,7 @@ impl Refresh {
     /// The request failed.
     pub fn handle_failure(&mut self, failure: Failure, now: Instant) {
         self.asking = false;
-        let is_final = failure.obstacle().is_some_and(Obstacle::is_final);
-        self.paused_until = is_final.then(|| now + FINAL_PAUSE);
+        self.paused_until = failure.is_final().then(|| now + FINAL_PAUSE);
         self.look_again("asking for metadata".into(), failure, now);
     }
 
@@ -256,6 +255,7 @@ mod tests {
     use super::*;
     use milena_messages::ErrorCode;
 
+    use crate::Obstacle;
     use crate::metadata::tests::{response, snapshot};
 
     const SETTINGS: RefreshSettings = RefreshSettings {

@@ -138,3 +138,30 @@ fn a_snapshot_keeps_no_frame_alive() {
     drop(response);
     assert!(frame.is_unique() && seen.cluster_id.is_some());
 }
+
+#[test]
+fn one_garbled_answer_refuses_no_look_up_and_what_only_people_can_mend_does() {
+    let is_final = |snapshot: &Snapshot| snapshot.topic_state("t").expect_err("undescribed").is_final;
+    let malformed = || Failure::Malformed { peer: "b:1".into(), reason: "it is garbage".into() };
+    let nothing = Snapshot::default();
+    assert!(!is_final(&nothing));
+    let once = nothing.with_trouble(malformed());
+    assert!(!is_final(&once), "the next answer may be good");
+    assert!(is_final(&once.with_trouble(malformed())), "twice in a row is no accident");
+    let good_between = once.merge(&response("u", &[(1, 0)]), false);
+    assert!(!is_final(&good_between.with_trouble(malformed())));
+    let lost_between = once.with_trouble(Failure::unreachable("b:1", "it is down"));
+    assert!(!is_final(&lost_between) && !is_final(&lost_between.with_trouble(malformed())));
+    assert!(!is_final(&nothing.with_trouble(Failure::Closed)), "a task that failed is started again");
+    let refused = |obstacle| Failure::Unreachable { peer: "b:1".into(), obstacle, reason: "no".into() };
+    for failure in [
+        refused(crate::Obstacle::Credentials),
+        refused(crate::Obstacle::Certificate),
+        refused(crate::Obstacle::Configuration),
+        refused(crate::Obstacle::Peer),
+        Failure::NoCommonVersion { peer: "b:1".into(), reason: "it is too old".into() },
+        Failure::answer(ErrorCode::CLUSTER_AUTHORIZATION_FAILED, None),
+    ] {
+        assert!(is_final(&nothing.with_trouble(failure.clone())), "{failure}");
+    }
+}
