@@ -1,6 +1,6 @@
 //! Offsets looked up by position or time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -84,14 +84,17 @@ impl Admin {
             });
         }
         while let Some(Ok((indexes, answer))) = asked.join_next().await {
+            let answers = answer.as_ref().map(|answer| {
+                let answers = answer.topics.iter().flat_map(|topic| {
+                    topic.partitions.iter().map(|found| ((&*topic.name, found.partition_index), found))
+                });
+                answers.collect::<BTreeMap<_, _>>()
+            });
             for index in indexes {
                 let (topic, partition) = &partitions[index];
-                let found = answer.as_ref().map_err(Clone::clone).and_then(|answer| {
-                    let topic = answer.topics.iter().find(|found| found.name == topic.as_str());
-                    let found = topic.and_then(|topic| {
-                        topic.partitions.iter().find(|found| found.partition_index == *partition)
-                    });
-                    let found = found
+                let found = answers.as_ref().map_err(|failure| (*failure).clone()).and_then(|answers| {
+                    let found = answers
+                        .get(&(topic.as_str(), *partition))
                         .ok_or_else(|| Failure::NoRoute("the broker's answer does not mention it".into()))?;
                     found.error_code.ok().map_err(|code| Failure::answer(code, None))?;
                     Ok((found.offset >= 0).then_some(found.offset))
@@ -126,18 +129,16 @@ fn request(
     timestamp: i64,
     isolation: Isolation,
 ) -> ListOffsetsRequest {
-    let mut topics: BTreeMap<&str, Vec<ListOffsetsPartition>> = BTreeMap::new();
+    // Each once: Kafka refuses a partition that is asked for twice.
+    let mut topics: BTreeMap<&str, BTreeSet<i32>> = BTreeMap::new();
     for index in indexes {
         let (topic, partition) = &partitions[*index];
-        topics.entry(topic).or_default().push(ListOffsetsPartition {
-            partition_index: *partition,
-            timestamp,
-            ..Default::default()
-        });
+        topics.entry(topic).or_default().insert(*partition);
     }
+    let asked = |partition_index| ListOffsetsPartition { partition_index, timestamp, ..Default::default() };
     let topics = topics.into_iter().map(|(name, partitions)| ListOffsetsTopic {
         name: name.into(),
-        partitions,
+        partitions: partitions.into_iter().map(asked).collect(),
         ..Default::default()
     });
     ListOffsetsRequest {
@@ -145,5 +146,21 @@ fn request(
         isolation_level: i8::from(isolation == Isolation::ReadCommitted),
         topics: topics.collect(),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_given_twice_is_asked_for_once() {
+        let partitions = [("t", 1), ("u", 0), ("t", 1), ("t", 0)].map(|(topic, at)| (topic.to_owned(), at));
+        let request = request(&partitions, &[0, 1, 2, 3], -1, Isolation::ReadUncommitted);
+        let asked = request.topics.iter().flat_map(|topic| {
+            topic.partitions.iter().map(|partition| (topic.name.to_string(), partition.partition_index))
+        });
+        let expected = [("t", 0), ("t", 1), ("u", 0)].map(|(topic, at)| (topic.to_owned(), at));
+        assert_eq!(asked.collect::<Vec<_>>(), expected);
     }
 }
