@@ -15,14 +15,15 @@ use crate::clock::sleep_until;
 use crate::connection::{Answer, Call, Landing, Links, Reply, Typed};
 use crate::{Client, Error};
 
-/// What the consumer tells the driver.
+/// What the consumer tells the driver. Whether a partition is paused or taken its queue says itself: two tasks may change
+/// that, and their commands come the wrong way round.
 pub(super) enum Command {
     Assign { queue: Arc<Queue>, epoch: Epoch, position: Position },
     Seek { queue: Arc<Queue>, epoch: Epoch, position: Position },
     Halt { queue: Arc<Queue>, epoch: Epoch },
     Unassign { queue: Arc<Queue>, epoch: Epoch },
-    Pause { queue: Arc<Queue>, is_paused: bool },
-    Own { queue: Arc<Queue>, has_own_reader: bool },
+    Pause { queue: Arc<Queue> },
+    Own { queue: Arc<Queue> },
     Taken { queue: Arc<Queue>, epoch: Epoch, bytes: usize },
     Released,
 }
@@ -166,11 +167,11 @@ impl Driver {
                 self.with_slot(&queue, |source, slot| source.unassign(slot, epoch));
                 self.forget(&queue);
             }
-            Command::Pause { queue, is_paused } => {
-                self.with_slot(&queue, |source, slot| source.set_paused(slot, is_paused));
+            Command::Pause { queue } => {
+                self.with_slot(&queue, |source, slot| source.set_paused(slot, queue.is_paused()));
             }
-            Command::Own { queue, has_own_reader } => {
-                self.with_slot(&queue, |source, slot| source.set_own_reader(slot, has_own_reader));
+            Command::Own { queue } => {
+                self.with_slot(&queue, |source, slot| source.set_own_reader(slot, queue.is_taken()));
             }
             Command::Taken { queue, epoch, bytes } => {
                 self.with_slot(&queue, |source, slot| source.handle_taken(slot, epoch, bytes));

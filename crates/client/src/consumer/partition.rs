@@ -55,7 +55,7 @@ impl PartitionConsumer {
     /// Takes `queue`, unless somebody has.
     pub(super) fn take(queue: &Arc<Queue>, shared: &Arc<Shared>) -> Option<Self> {
         queue.take().then(|| {
-            shared.set_own_reader(queue, true);
+            shared.own_reader_changed(queue);
             Self {
                 queue: Arc::clone(queue),
                 opener: Opener::new(Arc::clone(shared)),
@@ -150,7 +150,7 @@ impl PartitionConsumer {
 impl Drop for PartitionConsumer {
     fn drop(&mut self) {
         self.queue.give_back();
-        self.opener.shared.set_own_reader(&self.queue, false);
+        self.opener.shared.own_reader_changed(&self.queue);
         self.opener.shared.ready.list(&self.queue);
     }
 }

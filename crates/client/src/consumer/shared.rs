@@ -207,13 +207,13 @@ impl Shared {
     }
 
     /// Somebody reads `queue` and nothing else, or not any more.
-    pub(super) fn set_own_reader(&self, queue: &Arc<Queue>, has_own_reader: bool) {
-        self.commands.push(Command::Own { queue: Arc::clone(queue), has_own_reader });
+    pub(super) fn own_reader_changed(&self, queue: &Arc<Queue>) {
+        self.commands.push(Command::Own { queue: Arc::clone(queue) });
     }
 
     pub(super) fn set_paused(&self, queue: &Arc<Queue>, is_paused: bool) {
         if queue.set_paused(is_paused) {
-            self.commands.push(Command::Pause { queue: Arc::clone(queue), is_paused });
+            self.commands.push(Command::Pause { queue: Arc::clone(queue) });
             self.ready.list(queue);
         }
     }
