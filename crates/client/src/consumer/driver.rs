@@ -282,7 +282,7 @@ impl Driver {
             if queue.until().is_some()
                 && let Some(shared) = self.shared.upgrade()
             {
-                let _ = shared.finish_if_read(queue);
+                shared.finish_if_read(queue);
             }
             self.ready.list(queue);
         }

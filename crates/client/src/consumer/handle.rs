@@ -8,7 +8,7 @@ use milena_core::source::Position;
 
 use super::shared::Shared;
 use crate::topics::{Interest, Known};
-use crate::{Error, Isolation, OffsetAt};
+use crate::{Error, OffsetAt};
 
 /// Changes a consumer while another task waits for its next batch. Cheap to clone; it does not keep the consumer alive.
 ///
@@ -205,11 +205,8 @@ impl Shared {
 
     /// Where each partition ends now, for readers of our isolation.
     async fn find_ends(&self, found: &mut [Found]) -> Result<(), Error> {
-        let isolation =
-            if self.is_read_committed { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
-        let admin = self.client.admin().isolation(isolation);
         let partitions = found.iter().map(|found| (&*found.topic, found.partition));
-        let ends = admin.list_offsets(partitions, OffsetAt::Latest).await?;
+        let ends = self.asking().list_offsets(partitions, OffsetAt::Latest).await?;
         for (found, (_, end)) in found.iter_mut().zip(ends) {
             // A partition always has an end: brokers say none of times alone.
             found.until = Some(end?.unwrap_or(0));

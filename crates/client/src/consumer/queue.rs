@@ -45,8 +45,8 @@ pub(super) struct Inner {
     stopped: Option<Error>,
     /// Whether its consumer was told so: it tells each partition's error once.
     is_told: bool,
-    /// Whether everything was read that is to be.
-    is_read: bool,
+    /// If everything was read that is to be: in which epoch.
+    read_in: Option<Epoch>,
     /// Whether it is in the list of those that have something.
     is_listed: bool,
 }
@@ -59,7 +59,7 @@ impl Inner {
         self.position = position;
         self.stopped = None;
         self.is_told = false;
-        self.is_read = false;
+        self.read_in = None;
         std::mem::take(&mut self.batches)
     }
 
@@ -165,7 +165,7 @@ impl Queue {
             position,
             stopped: None,
             is_told: false,
-            is_read: false,
+            read_in: None,
             is_listed: false,
         };
         Self {
@@ -223,7 +223,7 @@ impl Queue {
     pub(super) fn coming(&self) -> Coming {
         let inner = self.inner();
         match &inner.stopped {
-            _ if inner.is_read => Coming::Nothing,
+            _ if inner.read_in.is_some() => Coming::Nothing,
             Some(error) if inner.is_told => Coming::Error(error.clone()),
             _ => Coming::Batches,
         }
@@ -240,24 +240,28 @@ impl Queue {
 
     /// Whether everything was read that is to be.
     pub(super) fn is_read(&self) -> bool {
-        self.inner().is_read
+        self.inner().read_in.is_some()
     }
 
-    /// If everything was read that is to be, and that was not so before: the epoch that ends, and the one in which nothing
-    /// more comes.
-    pub(super) fn finish_if_read(&self, epochs: &Epochs) -> Option<(Epoch, Epoch)> {
+    /// Reading ends at `end` if it was to end at `until`, which does not exist any more.
+    pub(super) fn lower_until(&self, until: i64, end: i64) {
+        let _ = self.until.compare_exchange(until, end, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// If everything was read that is to be, and that was not so before: the epoch in which nothing more comes.
+    pub(super) fn finish_if_read(&self, epochs: &Epochs) -> Option<Epoch> {
         let until = self.until()?;
         let mut inner = self.inner();
         // An offset after the end may be one that does not exist: that is told first.
-        let is_reading = inner.stopped.is_none() && !inner.is_read;
+        let is_reading = inner.stopped.is_none() && inner.read_in.is_none();
         let position = inner.position.filter(|position| *position >= until && is_reading)?;
         let old = inner.epoch;
         let dropped = inner.restart(epochs, Some(position));
-        inner.is_read = true;
+        inner.read_in = Some(old);
         let epoch = inner.epoch;
         drop(inner);
         drop(dropped);
-        Some((old, epoch))
+        Some(epoch)
     }
 
     /// Whether it is not assigned any more.
@@ -291,10 +295,11 @@ impl Queue {
     }
 
     /// Drops what was fetched and stands at `offset` because of `error`, of which its reader is told now; unless it was
-    /// sought since epoch `of`.
+    /// sought since epoch `of`. That everything was read is no seek: the last batch may not be readable, or hold a record
+    /// that is not, and then that was not all.
     pub(super) fn stop(&self, epochs: &Epochs, of: Epoch, offset: i64, error: &Error) -> Option<Epoch> {
         let mut inner = self.inner();
-        if inner.epoch != of {
+        if inner.epoch != of && inner.read_in != Some(of) {
             return None;
         }
         let dropped = inner.restart(epochs, Some(offset));
@@ -437,5 +442,26 @@ mod tests {
             }
             assert_eq!(queue.inner().position, Some(2), "{is_taken_first}");
         }
+    }
+
+    /// Any failure.
+    fn error() -> Error {
+        Error::new("reading", Failure::Ended("of the test"))
+    }
+
+    #[test]
+    fn a_last_batch_that_cannot_be_read_is_told_however_early_its_partition_was_read() {
+        let epochs = Epochs::default();
+        let queue = Arc::new(Queue::new("t".into(), 0, epochs.next(), Some(0), Some(1)));
+        queue.inner().batches.push_back(batch());
+        let Next::Batch(_, epoch, _) = Queue::next(&queue) else { panic!("there is a batch") };
+        // While its reader opens it, something else comes, and whoever brings it sees that all was read.
+        assert!(queue.finish_if_read(&epochs).is_some());
+        assert!(queue.stop(&epochs, epoch, 0, &error()).is_some(), "it was not sought");
+        assert!(matches!(Queue::next(&queue), Next::Stopped(_)) && !queue.is_read(), "that was not all");
+        // A seek is another matter.
+        queue.restart(&epochs, Some(1));
+        assert!(queue.finish_if_read(&epochs).is_some());
+        assert!(queue.stop(&epochs, epoch, 0, &error()).is_none(), "an error of before the seek");
     }
 }

@@ -13,7 +13,7 @@ use super::driver::{Command, Commands};
 use super::queue::{Coming, Epochs, Queue, Queued, Ready};
 use crate::settings::{ConsumerSettings, Isolation};
 use crate::topics::Interest;
-use crate::{Client, Error};
+use crate::{Admin, Client, Error};
 
 /// Dropped when nobody reads any more, which ends the driver.
 pub(super) struct Shared {
@@ -169,18 +169,25 @@ impl Shared {
         if let Position::Offset(offset) = position
             && queue.until() == Some(offset)
         {
-            let _ = self.finish_if_read(queue);
+            self.finish_if_read(queue);
         }
     }
 
-    /// The position of `queue` has changed: if everything was read that is to be, nothing more is fetched of it. Answers
-    /// with the epoch that ends then, and the one after it.
-    pub(super) fn finish_if_read(&self, queue: &Arc<Queue>) -> Option<(Epoch, Epoch)> {
-        let (old, epoch) = queue.finish_if_read(&self.epochs)?;
-        self.commands.push(Command::Halt { queue: Arc::clone(queue), epoch });
-        queue.arrived.notify_one();
-        self.ready.arrived.notify_one();
-        Some((old, epoch))
+    /// The position of `queue` or its end has changed: if everything was read that is to be, nothing more is fetched of
+    /// it.
+    pub(super) fn finish_if_read(&self, queue: &Arc<Queue>) {
+        if let Some(epoch) = queue.finish_if_read(&self.epochs) {
+            self.commands.push(Command::Halt { queue: Arc::clone(queue), epoch });
+            queue.arrived.notify_one();
+            self.ready.arrived.notify_one();
+        }
+    }
+
+    /// What asks where partitions end, for readers of our isolation.
+    pub(super) fn asking(&self) -> Admin {
+        let isolation =
+            if self.is_read_committed { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+        self.client.admin().isolation(isolation)
     }
 
     /// The partition stands at `offset` until it is sought; the reader is told of `error` now. Nothing of that if it was
@@ -290,9 +297,7 @@ impl Opener {
         } else {
             (Some(frame), None)
         };
-        // The last batch that is to be read may hold a record that cannot be: then that is not all.
-        let finished = self.shared.finish_if_read(queue).filter(|(old, _)| *old == epoch);
-        let epoch = finished.map_or(epoch, |(_, new)| new);
+        self.shared.finish_if_read(queue);
         Ok(Batch {
             queue: Arc::clone(queue),
             epoch,
