@@ -1,11 +1,13 @@
 //! The consumer's task: carries events between queues, machine and connections, and decides nothing.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use milena_core::metadata::Snapshot;
 use milena_core::source::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, ROOM_MIN, Slot, Source};
 use milena_core::{Failure, Instant};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::queue::{Frame, Queue, Queued, Ready};
 use super::shared::Shared;
@@ -13,7 +15,7 @@ use crate::budget::Reservation;
 use crate::client::{address_of, report};
 use crate::clock::sleep_until;
 use crate::connection::{Answer, Call, Landing, Links, Reply, Typed};
-use crate::{Client, Error};
+use crate::{Client, Error, OffsetAt};
 
 /// What the consumer tells the driver. Whether a partition is paused or taken its queue says itself: two tasks may change
 /// that, and their commands come the wrong way round.
@@ -77,6 +79,10 @@ pub(super) struct Driver {
     fetch_bytes_max: usize,
     /// Partitions were assigned whose leaders the machine does not know yet.
     is_unrouted: bool,
+    /// Partitions that end before where they are to be read to.
+    doubted: BTreeMap<Slot, Arc<Queue>>,
+    /// One at most, which asks where such partitions end.
+    asking: JoinSet<()>,
 }
 
 impl Drop for Driver {
@@ -118,6 +124,8 @@ impl Driver {
             fetching: Vec::new(),
             fetch_bytes_max,
             is_unrouted: false,
+            doubted: BTreeMap::new(),
+            asking: JoinSet::new(),
         }
     }
 
@@ -256,6 +264,7 @@ impl Driver {
                 Event::Passed { slot, epoch, offset } | Event::Positioned { slot, epoch, offset } => {
                     self.with_queue(slot, epoch, |inner| inner.pass(offset));
                 }
+                Event::AtEnd { slot, epoch, offset } => self.handle_end(slot, epoch, offset),
                 Event::Stopped { slot, epoch, offset, failure } => {
                     let Some(queue) = self.queue(slot) else { continue };
                     let at = offset.map_or_else(String::new, |offset| format!(" at offset {offset}"));
@@ -266,6 +275,49 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// The partition ends at `offset`, where it is read. If it was to be read further, its end is asked for anew: it may
+    /// have been made again, or have lost its last records.
+    fn handle_end(&mut self, slot: Slot, epoch: Epoch, offset: i64) {
+        // A position behind the end that was told is one that exists: everything was read.
+        self.with_queue(slot, epoch, |_| {});
+        let Some(queue) = self.queue(slot).cloned() else { return };
+        if queue.inner().epoch == epoch && queue.until().is_some_and(|until| offset < until) {
+            self.doubted.insert(slot, queue);
+        }
+    }
+
+    /// Asks for the ends that are in doubt, unless that is being done.
+    fn ask_for_ends(&mut self) {
+        while self.asking.try_join_next().is_some() {}
+        if self.doubted.is_empty() || !self.asking.is_empty() {
+            return;
+        }
+        let Some(shared) = self.shared.upgrade() else { return };
+        let doubted = std::mem::take(&mut self.doubted).into_values();
+        let doubted = doubted.filter_map(|queue| queue.until().map(|until| (queue, until)));
+        let doubted: Vec<_> = doubted.filter(|(queue, _)| !queue.is_read()).collect();
+        let partitions: Vec<_> =
+            doubted.iter().map(|(queue, _)| (queue.topic.to_string(), queue.partition)).collect();
+        if partitions.is_empty() {
+            return;
+        }
+        // It keeps the consumer for no longer than this: nobody may read any more when the answer comes.
+        let (admin, shared) = (shared.asking(), Weak::clone(&self.shared));
+        self.asking.spawn(async move {
+            // What fails is asked again: the partition still ends too early.
+            let Ok(ends) = admin.list_offsets(partitions, OffsetAt::Latest).await else { return };
+            let Some(shared) = shared.upgrade() else { return };
+            for ((queue, until), (_, end)) in doubted.iter().zip(ends) {
+                if let Ok(Some(end)) = end
+                    && end < *until
+                {
+                    queue.lower_until(*until, end);
+                    shared.finish_if_read(queue);
+                }
+            }
+        });
     }
 
     fn queue(&self, slot: Slot) -> Option<&Arc<Queue>> {
@@ -296,6 +348,7 @@ impl Driver {
         }
         self.source.handle_timeout(now);
         self.deliver(None);
+        self.ask_for_ends();
         while let Some(lookup) = self.source.poll_lookup(now) {
             self.look_up(lookup);
         }

@@ -300,7 +300,8 @@ impl ConsumerBuilder {
     /// [`Isolation::ReadCommitted`] that is the last stable offset. Default: reading goes on for ever.
     ///
     /// A partition that is assigned later ends where it ends then; partitions that a topic gets later are not read. A
-    /// [`PartitionConsumer`] ends on its own.
+    /// [`PartitionConsumer`] ends on its own. One that comes to lack offsets before its end, because its topic was made
+    /// again or its records were lost, ends where it ends then.
     pub fn until_end(mut self) -> Self {
         self.is_until_end = true;
         self
@@ -354,6 +355,7 @@ impl ConsumerBuilder {
                 Reset::Latest => Some(Position::Latest),
             },
             read_committed: settings.isolation == Isolation::ReadCommitted,
+            tells_ends: is_until_end,
             request_timeout: of_client.request_timeout,
             backoff: Backoff { min: of_client.retry_backoff, max: of_client.retry_backoff_max },
         };

@@ -46,3 +46,27 @@ async fn without_a_reset_policy_a_topic_made_again_is_told() {
     assert_eq!(error.code_name(), Some("OFFSET_OUT_OF_RANGE"), "{error}");
     assert!(error.to_string().contains("deleted and made again"), "{error}");
 }
+
+#[tokio::test]
+async fn reading_to_the_end_ends_where_a_topic_made_again_ends() {
+    for position in [Position::Earliest, Position::Offset(5)] {
+        let (_cluster, client) = start(1, &[("t", 1)]).await;
+        fill(&client, 0, 10).await;
+        let builder = client.consumer_direct().topic("t").reset(Reset::Earliest).until_end();
+        let mut consumer = builder.build().await.expect("built");
+        let handle = consumer.handle();
+        let mut rest = async || {
+            let mut count = 0;
+            while let Some(batch) = timeout(PATIENCE, consumer.next()).await.expect("in time").expect("read")
+            {
+                count += batch.iter().count();
+            }
+            count
+        };
+        assert_eq!(rest().await, 10);
+        remake(&client.admin(), "t").await;
+        fill(&client, 100, 3).await;
+        handle.seek("t", 0, position).expect("assigned");
+        assert_eq!(rest().await, 3, "the new topic has no more; from {position:?}");
+    }
+}

@@ -104,6 +104,30 @@ async fn a_partition_that_stops_is_told_and_is_not_the_end() {
 }
 
 #[tokio::test]
+async fn an_offset_after_the_end_is_the_end_if_it_exists() {
+    let (_cluster, client) = start(1, &[("t", 1)]).await;
+    fill(&client, &[0], 5).await;
+    let mut consumer = built(client.consumer_direct().topic("t")).await;
+    fill(&client, &[0], 5).await;
+    assert_eq!(rest(&mut consumer).await, offsets(0, 0..5));
+    for offset in [10, 7, 10] {
+        consumer.seek("t", 0, Position::Offset(offset)).expect("assigned");
+        assert!(rest(&mut consumer).await.is_empty(), "{offset}");
+    }
+    consumer.seek("t", 0, Position::Offset(11)).expect("assigned");
+    let error = next(&mut consumer).await.expect_err("no such offset");
+    assert_eq!(error.kind(), ErrorKind::OffsetOutOfRange, "{error}");
+}
+
+#[tokio::test]
+async fn a_partition_given_twice_is_read_once_to_its_end() {
+    let (_cluster, client) = start(1, &[("t", 1)]).await;
+    fill(&client, &[0], 5).await;
+    let twice = client.consumer_direct().assign([("t", 0), ("t", 0)], Position::Earliest);
+    assert_eq!(rest(&mut built(twice).await).await, offsets(0, 0..5));
+}
+
+#[tokio::test]
 async fn each_partition_read_on_its_own_ends_on_its_own() {
     let (_cluster, client) = start(1, &[("t", 3)]).await;
     fill(&client, &[0, 2], 10).await;

@@ -71,6 +71,9 @@ impl Source {
                     lane.session.commit(&in_flight.sent, response.session_id);
                 }
                 self.handle_partitions(id, &in_flight, &response, now);
+                if self.settings.tells_ends {
+                    self.tell_ends(id, &in_flight);
+                }
                 self.hint_leaders(&response);
             }
         }
@@ -93,7 +96,9 @@ impl Source {
                 else {
                     continue;
                 };
+                let end = self.end(data);
                 let partition = self.at(slot);
+                partition.end = end;
                 // Sought, moved or answered already since it was asked: an answer to another question.
                 if partition.epoch == member.epoch
                     && partition.state == (State::Fetching { next: member.offset })
@@ -102,6 +107,28 @@ impl Source {
                 }
                 // Another lane may ask for it at its old offset.
                 self.hasten(slot);
+            }
+        }
+    }
+
+    /// Where the partition ends, as an answer says that tells of no error.
+    fn end(&self, data: &PartitionData) -> Option<i64> {
+        let is_stable = self.settings.read_committed && data.last_stable_offset >= 0;
+        let end = if is_stable { data.last_stable_offset } else { data.high_watermark };
+        (data.error_code == ErrorCode::NONE && end >= 0).then_some(end)
+    }
+
+    /// Of some partitions nothing came because there is nothing. An answer does not even name those if it said so before.
+    fn tell_ends(&mut self, id: LaneId, in_flight: &InFlight) {
+        let Some(lane) = self.lanes.get(&id) else { return };
+        let slots = if in_flight.is_ration { in_flight.sent.slots() } else { lane.session.slots() };
+        for slot in slots {
+            let Some(Member { offset, epoch, .. }) = lane.asked(in_flight, slot) else { continue };
+            let partition = &self.partitions[slot.0 as usize];
+            let is_current =
+                partition.epoch == epoch && partition.state == (State::Fetching { next: offset });
+            if is_current && partition.end.is_some_and(|end| end <= offset) {
+                self.events.push_back(Event::AtEnd { slot, epoch, offset });
             }
         }
     }
@@ -309,6 +336,7 @@ mod tests {
         buffer_bytes_max: 1 << 20,
         reset: None,
         read_committed: false,
+        tells_ends: false,
         request_timeout: Duration::from_secs(30),
         backoff: Backoff { min: Duration::from_millis(100), max: Duration::from_secs(1) },
     };

@@ -264,6 +264,7 @@ impl Source {
         let partition = &mut self.partitions[slot.0 as usize];
         partition.clamp = false;
         partition.batch_bytes = 0;
+        partition.end = None;
         match partition.state {
             State::Stopped => {}
             State::Unresolved { position, .. } => {

@@ -27,6 +27,8 @@ pub(super) struct Partition {
     pub buffered_bytes: usize,
     /// What each of the batches takes that came last, or one that did not come whole; 0 where they are not alike.
     pub batch_bytes: usize,
+    /// Where its broker said last that it ends, for readers of our isolation. In a session, nothing said is no change.
+    pub end: Option<i64>,
     /// Whether somebody reads it and nothing else.
     pub has_own_reader: bool,
     /// What is counted of it, for which lane: bytes that are buffered, and those of a reader of its own.
@@ -63,6 +65,7 @@ impl Partition {
             is_full: false,
             buffered_bytes: 0,
             batch_bytes: 0,
+            end: None,
             has_own_reader: false,
             counted: None,
             clamp: false,

@@ -54,6 +54,11 @@ impl Sent {
         named.or_else(|| self.forgotten.binary_search(&slot).is_ok().then_some(None))
     }
 
+    /// The partitions that the request names.
+    pub(super) fn slots(&self) -> Vec<Slot> {
+        self.named.iter().map(|(slot, _)| *slot).collect()
+    }
+
     fn has_ids(&self) -> bool {
         self.named.iter().all(|(_, member)| member.topic_id != Uuid::default())
     }

@@ -25,6 +25,8 @@ pub struct Settings {
     pub reset: Option<Position>,
     /// Whether records of open and aborted transactions are held back.
     pub read_committed: bool,
+    /// Whether [`Event::AtEnd`] is told.
+    pub tells_ends: bool,
     /// How long one request may take, beyond what it waits by order.
     pub request_timeout: Duration,
     /// Between attempts.
@@ -141,6 +143,16 @@ pub enum Event {
     },
     /// The partition's first position is known.
     Positioned {
+        /// The partition.
+        slot: Slot,
+        /// Where the partition stood when it was asked for.
+        epoch: Epoch,
+        /// The offset.
+        offset: i64,
+    },
+    /// The position exists, and its broker has nothing behind it at present. Told with each answer for as long as that is
+    /// so.
+    AtEnd {
         /// The partition.
         slot: Slot,
         /// Where the partition stood when it was asked for.

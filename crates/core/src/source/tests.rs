@@ -33,6 +33,7 @@ fn settings() -> Settings {
         buffer_bytes_max: 10_000,
         reset: None,
         read_committed: false,
+        tells_ends: false,
         request_timeout: Duration::from_secs(3),
         backoff: Backoff { min: Duration::from_millis(100), max: Duration::from_secs(1) },
     }
@@ -137,6 +138,7 @@ impl Lab {
                 }
                 Event::Passed { slot, offset, .. } => format!("{} passed to {offset}", slot.0),
                 Event::Positioned { slot, offset, .. } => format!("{} at {offset}", slot.0),
+                Event::AtEnd { slot, offset, .. } => format!("{} ends at {offset}", slot.0),
                 Event::Stopped { slot, offset, failure, .. } => {
                     let why =
                         failure.code().map_or_else(|| failure.to_string(), |code| code.name().to_owned());
@@ -334,6 +336,30 @@ fn a_full_buffer_stops_its_partition_until_half_of_it_was_taken() {
     assert_eq!(named(&lab.fetch()), (vec![], vec![]));
     lab.source.handle_taken(Slot(0), Epoch::default(), 1);
     assert_eq!(named(&lab.fetch()), (vec![(0, 10)], vec![]));
+}
+
+#[test]
+fn a_partition_at_its_end_is_told_also_by_an_answer_that_does_not_name_it() {
+    let mut lab = Lab::new(Settings { tells_ends: true, ..settings() }, Position::Offset(0));
+    let ending = |partition_index, high_watermark| PartitionData {
+        partition_index,
+        high_watermark,
+        ..Default::default()
+    };
+    let first = lab.fetch();
+    // The other one has records for which the answer had no room.
+    assert_eq!(lab.answer(&first, response(7, vec![ending(0, 0), ending(1, 5)])), ["0 ends at 0"]);
+    let second = lab.fetch();
+    assert_eq!(lab.answer(&second, response(7, vec![])), ["0 ends at 0"]);
+    lab.source.seek(Slot(1), Epoch(1), Position::Offset(5));
+    let third = lab.fetch();
+    assert_eq!(named(&third), (vec![(1, 5)], vec![]));
+    assert_eq!(lab.answer(&third, response(7, vec![])), ["0 ends at 0", "1 ends at 5"]);
+    let fourth = lab.fetch();
+    let refused = refused(0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    assert_eq!(lab.answer(&fourth, response(7, vec![refused])), ["1 ends at 5"]);
+    let fifth = lab.fetch();
+    assert_eq!(lab.answer(&fifth, response(7, vec![data(1, batch(5, 3))])), ["1:5..8"]);
 }
 
 #[test]

@@ -191,7 +191,7 @@ impl World {
                     }
                 }
                 Event::Stopped { failure, .. } => panic!("seed {seed}: {failure}"),
-                Event::Positioned { .. } | Event::Passed { .. } => {}
+                Event::Positioned { .. } | Event::Passed { .. } | Event::AtEnd { .. } => {}
             }
         }
         self.source.handle_timeout(self.now);
