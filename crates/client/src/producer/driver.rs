@@ -12,7 +12,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use milena_core::metadata::{Destination, Snapshot};
-use milena_core::producer::{Acks, FlushId, Producer as Machine, RequestId, Settled, Ticket, Transmit};
+use milena_core::producer::{
+    Acks, FlushId, Order, Producer as Machine, RequestId, Settled, Ticket, Transmit,
+};
 use milena_core::{Failure, Instant};
 use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -299,23 +301,12 @@ impl Driver {
 
     /// Does what the machine says until it says nothing more.
     fn act(&mut self) {
-        loop {
-            let now = self.now();
-            while let Some(slot) = self.machine.poll_close(now) {
-                self.collect(slot.0 as usize, true);
-            }
-            while let Some((ticket, parcel)) = self.machine.poll_split() {
-                self.accumulators[ticket.slot().0 as usize].lower_bytes_max(parcel.split_bytes_max());
-                let shared = &self.client.0;
-                let pieces = self.sealer.split(parcel, &shared.pool, &shared.produce_budget);
-                self.machine.handle_split(ticket, pieces, now);
-            }
-            while let Some(id) = self.machine.poll_recall() {
-                self.recall(id, now);
-            }
-            match self.machine.poll_transmit(now) {
-                Some(transmit) => self.transmit(transmit),
-                None => break,
+        while let Some(order) = self.machine.poll_order(self.now()) {
+            match order {
+                Order::Close(slot) => self.collect(slot.0 as usize, true),
+                Order::Split(ticket, parcel) => self.split(ticket, parcel),
+                Order::Recall(id) => self.recall(id),
+                Order::Transmit(transmit) => self.transmit(transmit),
             }
         }
         if self.asking.is_none() && self.machine.poll_identity() {
@@ -337,6 +328,13 @@ impl Driver {
             report(&notice);
         }
         self.client.learn_leaders(self.machine.poll_hints());
+    }
+
+    fn split(&mut self, ticket: Ticket, parcel: Parcel) {
+        self.accumulators[ticket.slot().0 as usize].lower_bytes_max(parcel.split_bytes_max());
+        let shared = &self.client.0;
+        let pieces = self.sealer.split(parcel, &shared.pool, &shared.produce_budget);
+        self.machine.handle_split(ticket, pieces, self.now());
     }
 
     fn transmit(&mut self, transmit: Transmit) {
@@ -361,7 +359,8 @@ impl Driver {
     }
 
     /// Takes a request back, unless a connection has begun with it.
-    fn recall(&mut self, id: RequestId, now: Instant) {
+    fn recall(&mut self, id: RequestId) {
+        let now = self.now();
         match self.sent.get(&id) {
             Some(sent) if sent.claim.recall() => {
                 let failure = sent.without_a_connection();

@@ -39,7 +39,7 @@ use self::flow::{add_partition, failed, flights_max};
 use self::partition::{Closed, Doubt, Listed, Open, Partition};
 use self::sink::Sink;
 pub use self::terms::{
-    Acks, FlushId, Outcome, RequestId, SealedBatch, Settings, Settled, Slot, Ticket, Transmit,
+    Acks, FlushId, Order, Outcome, RequestId, SealedBatch, Settings, Settled, Slot, Ticket, Transmit,
 };
 use crate::backoff::Retry;
 use crate::metadata::{LeaderHint, Snapshot};
@@ -98,7 +98,7 @@ struct Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Begun {
     Unknown,
-    /// Asked for with [`Producer::poll_recall`].
+    /// Asked for with [`Order::Recall`].
     Asked,
     Yes,
 }
@@ -240,7 +240,7 @@ impl<B: SealedBatch> Producer<B> {
         self.stir(slot);
     }
 
-    /// The batch of [`poll_split`](Self::poll_split) in several, in the order of its records; in one, if it could not be
+    /// The batch of [`Order::Split`] in several, in the order of its records; in one, if it could not be
     /// split.
     pub fn handle_split(&mut self, ticket: Ticket, pieces: Vec<B>, now: Instant) {
         let Ticket { slot, number, generation, .. } = ticket;
@@ -474,16 +474,27 @@ impl<B: SealedBatch> Producer<B> {
         self.fail_queued(failure);
     }
 
-    /// Which partition's open batch to close now. The driver then calls [`handle_closed`](Self::handle_closed) for each
-    /// batch it closed, and [`handle_emptied`](Self::handle_emptied) when none is left open.
-    pub fn poll_close(&mut self, now: Instant) -> Option<Slot> {
-        self.sort_stirred(now);
-        self.closes.pop_front()
+    /// What to do next. None when nothing is left to do until something happens or time passes: what one order changes
+    /// is looked at before that is said.
+    pub fn poll_order(&mut self, now: Instant) -> Option<Order<B>> {
+        // What was found is given out before more is looked for: looking goes through all that waits.
+        if self.closes.is_empty() {
+            self.sort_stirred(now);
+        }
+        if let Some(slot) = self.closes.pop_front() {
+            return Some(Order::Close(slot));
+        }
+        if let Some((ticket, batch)) = self.splits.pop_front() {
+            return Some(Order::Split(ticket, batch));
+        }
+        if let Some(id) = self.recalls.pop_front() {
+            return Some(Order::Recall(id));
+        }
+        self.next_transmit(now)
     }
 
-    /// The next request to send.
-    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
-        self.sort_stirred(now);
+    /// The next request to send, after everything else.
+    fn next_transmit(&mut self, now: Instant) -> Option<Order<B>> {
         let broker = *self
             .stirred
             .iter()
@@ -526,7 +537,8 @@ impl<B: SealedBatch> Producer<B> {
             carried.push(Carried { slot, topic_id });
         }
         if carried.is_empty() {
-            return self.poll_transmit(now);
+            self.spare_carried = carried;
+            return self.poll_order(now);
         }
         self.next_request += 1;
         for Carried { slot, .. } in &carried {
@@ -536,14 +548,14 @@ impl<B: SealedBatch> Producer<B> {
         self.sink(broker).in_flight += 1;
         self.requests.insert(id, Request { broker, carried, begun: Begun::Unknown });
         let latest = *ProduceRequest::VERSIONS.end();
-        Some(Transmit {
+        Some(Order::Transmit(Transmit {
             id,
             broker,
             request,
             version_max: if has_ids { latest } else { latest.min(PRODUCE_BY_NAME) },
             is_answered: self.settings.acks != Acks::None,
             deadline: now + self.settings.request_timeout,
-        })
+        }))
     }
 
     /// Whether a producer id is to be asked for.
@@ -553,19 +565,6 @@ impl<B: SealedBatch> Producer<B> {
             self.identity = Identity::Asked;
         }
         wanted
-    }
-
-    /// A batch of several records that its broker refuses for its size, to be split: each of them may be taken. Answered
-    /// by [`handle_split`](Self::handle_split).
-    pub fn poll_split(&mut self) -> Option<(Ticket, B)> {
-        self.splits.pop_front()
-    }
-
-    /// A request to take back unless a connection has begun with it: the time of one of its records is over, and whether
-    /// that record may have been written depends on it. Answered by [`handle_lost`](Self::handle_lost) or
-    /// [`handle_begun`](Self::handle_begun), at once.
-    pub fn poll_recall(&mut self) -> Option<RequestId> {
-        self.recalls.pop_front()
     }
 
     /// A batch that is done with.

@@ -82,6 +82,23 @@ pub struct RequestId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlushId(pub(super) u64);
 
+/// What the driver is to do: [`Producer::poll_order`](super::Producer::poll_order).
+#[derive(Debug)]
+pub enum Order<B> {
+    /// Close the partition's open batch now. Answered by [`handle_closed`](super::Producer::handle_closed) for each batch
+    /// that was closed, and by [`handle_emptied`](super::Producer::handle_emptied) when none is left open.
+    Close(Slot),
+    /// Split a batch of several records that its broker refuses for its size: each of them may be taken. Answered by
+    /// [`handle_split`](super::Producer::handle_split).
+    Split(Ticket, B),
+    /// Take a request back unless a connection has begun with it: the time of one of its records is over, and whether
+    /// that record may have been written depends on it. Answered by [`handle_lost`](super::Producer::handle_lost) or
+    /// [`handle_begun`](super::Producer::handle_begun), at once.
+    Recall(RequestId),
+    /// Send a request.
+    Transmit(Transmit),
+}
+
 /// A request to send.
 #[derive(Debug)]
 pub struct Transmit {

@@ -9,7 +9,7 @@ use milena_messages::init_producer_id::InitProducerIdResponse;
 use milena_messages::produce::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
 use milena_wire::Uuid;
 
-use super::{Acks, Outcome, Producer, RequestId, SealedBatch, Settings, Slot, Transmit};
+use super::{Acks, Order, Outcome, Producer, RequestId, SealedBatch, Settings, Slot, Transmit};
 use crate::metadata::tests::snapshot;
 use crate::{Backoff, BrokerId, Failure, Instant, ProducerIdentity, Rng};
 
@@ -111,6 +111,8 @@ struct Lab {
     next: u32,
     /// Whether what is sent is on a connection.
     is_connected: bool,
+    /// Whether a batch of several records can be split.
+    is_splittable: bool,
 }
 
 impl Lab {
@@ -131,6 +133,7 @@ impl Lab {
             settled: vec![],
             next: 0,
             is_connected: true,
+            is_splittable: true,
         };
         lab.lead(&vec![(1, 0); partitions as usize]);
         lab
@@ -202,29 +205,25 @@ impl Lab {
     }
 
     fn turn(&mut self) {
-        loop {
-            while let Some(slot) = self.machine.poll_close(self.now) {
-                for fake in std::mem::take(&mut self.open[slot.0 as usize]) {
-                    let ticket = self.machine.handle_closed(slot, self.now);
-                    self.machine.handle_sealed(ticket, fake, self.now);
+        while let Some(order) = self.machine.poll_order(self.now) {
+            match order {
+                Order::Close(slot) => {
+                    for fake in std::mem::take(&mut self.open[slot.0 as usize]) {
+                        let ticket = self.machine.handle_closed(slot, self.now);
+                        self.machine.handle_sealed(ticket, fake, self.now);
+                    }
+                    self.machine.handle_emptied(slot);
                 }
-                self.machine.handle_emptied(slot);
-            }
-            while let Some((ticket, whole)) = self.machine.poll_split() {
-                let [first, second] = whole.halves();
-                self.machine.handle_split(ticket, vec![first, second], self.now);
-            }
-            match self.machine.poll_transmit(self.now) {
-                Some(transmit) => self.sent.push(transmit),
-                None => break,
-            }
-        }
-        while let Some(id) = self.machine.poll_recall() {
-            if self.is_connected {
-                self.machine.handle_begun(id, self.now);
-            } else {
-                let failure = Failure::unreachable("b:1", "no connection");
-                self.machine.handle_lost(id, &failure, false, self.now);
+                Order::Split(ticket, whole) => {
+                    let pieces = if self.is_splittable { whole.halves().to_vec() } else { vec![whole] };
+                    self.machine.handle_split(ticket, pieces, self.now);
+                }
+                Order::Recall(id) if self.is_connected => self.machine.handle_begun(id, self.now),
+                Order::Recall(id) => {
+                    let failure = Failure::unreachable("b:1", "no connection");
+                    self.machine.handle_lost(id, &failure, false, self.now);
+                }
+                Order::Transmit(transmit) => self.sent.push(transmit),
             }
         }
         while let Some(settled) = self.machine.poll_settled() {
@@ -508,6 +507,18 @@ fn a_batch_that_is_too_large_is_split_in_place_until_one_record_is() {
     lab.append(0);
     lab.answer(1, ErrorCode::NONE);
     assert_eq!(lab.outcomes(), "1f 2w");
+}
+
+#[test]
+fn a_batch_that_could_not_be_split_makes_way_for_the_next_one_at_once() {
+    let mut lab = Lab::identified(Settings { linger: Duration::from_secs(3600), ..settings() });
+    lab.is_splittable = false;
+    lab.fill(0);
+    lab.append(0);
+    assert_eq!(lab.sent.len(), 1, "the broker is busy");
+    lab.answer(0, ErrorCode::MESSAGE_TOO_LARGE);
+    assert_eq!(lab.outcomes(), "1f");
+    assert_eq!(lab.sent.len(), 2, "the broker is idle");
 }
 
 #[test]

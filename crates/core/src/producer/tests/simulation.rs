@@ -14,7 +14,7 @@ use milena_messages::init_producer_id::InitProducerIdResponse;
 
 use super::{Fake, Stamp, answer, partitions, settings};
 use crate::metadata::tests::snapshot;
-use crate::producer::{Outcome, Producer, RequestId, Settings, Slot, Ticket, Transmit};
+use crate::producer::{Order, Outcome, Producer, RequestId, Settings, Slot, Ticket, Transmit};
 use crate::{Failure, Instant, Rng};
 
 const PARTITIONS: usize = 6;
@@ -361,28 +361,15 @@ impl World {
     }
 
     fn turn(&mut self) {
-        loop {
-            while let Some(slot) = self.machine.poll_close(self.now) {
-                self.close(slot.0 as usize);
-            }
-            match self.machine.poll_transmit(self.now) {
-                Some(transmit) => self.send(transmit),
-                None => break,
-            }
-        }
-        while let Some((ticket, whole)) = self.machine.poll_split() {
-            let after = self.millis(30);
-            self.schedule(after, Event::Split(ticket, whole));
-        }
-        while let Some(id) = self.machine.poll_recall() {
-            if self.waiting.remove(&id) {
-                for connection in &mut self.connections {
-                    connection.retain(|other| *other != id);
+        while let Some(order) = self.machine.poll_order(self.now) {
+            match order {
+                Order::Close(slot) => self.close(slot.0 as usize),
+                Order::Split(ticket, whole) => {
+                    let after = self.millis(30);
+                    self.schedule(after, Event::Split(ticket, whole));
                 }
-                let failure = Failure::unreachable("b", "no connection");
-                self.machine.handle_lost(id, &failure, false, self.now);
-            } else {
-                self.machine.handle_begun(id, self.now);
+                Order::Recall(id) => self.recall(id),
+                Order::Transmit(transmit) => self.send(transmit),
             }
         }
         if self.machine.poll_identity() {
@@ -398,6 +385,18 @@ impl World {
             assert!(before.is_none(), "batch {} was settled twice", settled.batch.number);
         }
         while self.machine.poll_flushed().is_some() {}
+    }
+
+    fn recall(&mut self, id: RequestId) {
+        if self.waiting.remove(&id) {
+            for connection in &mut self.connections {
+                connection.retain(|other| *other != id);
+            }
+            let failure = Failure::unreachable("b", "no connection");
+            self.machine.handle_lost(id, &failure, false, self.now);
+        } else {
+            self.machine.handle_begun(id, self.now);
+        }
     }
 
     fn send(&mut self, transmit: Transmit) {
