@@ -1,6 +1,6 @@
 //! A request on its way and the promise to answer it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,11 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 
 /// A request for one broker. The version is chosen when a connection is there, because versions belong to it.
 pub(crate) struct Call {
-    pub(super) request: Box<dyn AnyRequest>,
+    pub(super) request: Arc<dyn Held>,
     pub(super) deadline: Instant,
     pub(super) timeout: Duration,
-    /// For who wants to take it back: whether a connection has begun with it.
-    pub(super) claim: Option<Claim>,
     /// The broker answers nothing to `acks=0`; the reply then comes when everything was written.
     pub(super) is_answered: bool,
     /// What the caller has room for. An answer may be longer, but gets its memory only as it arrives.
@@ -24,30 +22,52 @@ pub(crate) struct Call {
     pub(super) reply: Reply,
 }
 
-/// Whether a connection has begun with a call, or its caller has taken it back: whoever comes first.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Claim(Arc<OnceLock<Claimed>>);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Claimed {
-    Begun,
-    Recalled,
-}
+/// For who may want to take a call back before a connection has begun with it: whoever comes first has the request.
+#[derive(Clone)]
+pub(crate) struct Claim(Arc<dyn Held>);
 
 impl Claim {
-    /// A connection begins with the call. False if it was taken back.
-    pub(super) fn begin(&self) -> bool {
-        *self.0.get_or_init(|| Claimed::Begun) == Claimed::Begun
-    }
-
-    /// Takes the call back: nothing of it will be written. False if a connection has begun with it.
+    /// Takes the call back: nothing of it will be written, and the request is let go of although the call may wait for its
+    /// connection for long. False if a connection has begun with it.
     pub(crate) fn recall(&self) -> bool {
-        *self.0.get_or_init(|| Claimed::Recalled) == Claimed::Recalled
+        self.0.recall()
     }
 
+    /// Whether a connection has begun with the call, if it was not taken back.
     pub(crate) fn has_begun(&self) -> bool {
-        self.0.get() == Some(&Claimed::Begun)
+        self.0.is_gone()
     }
+}
+
+/// A request until a connection begins with it or its caller takes it back, of whatever type.
+pub(super) trait Held: Send + Sync {
+    /// A connection begins with the request: `encode` is called with it, unless it was taken back.
+    fn begin(&self, encode: &mut dyn FnMut(&dyn AnyRequest));
+    /// Lets go of the request. False if it is gone.
+    fn recall(&self) -> bool;
+    fn is_gone(&self) -> bool;
+}
+
+impl<R: Request + Send + Sync> Held for Mutex<Option<Typed<R>>> {
+    fn begin(&self, encode: &mut dyn FnMut(&dyn AnyRequest)) {
+        let request = held(self).take();
+        if let Some(request) = request {
+            encode(&request);
+        }
+    }
+
+    fn recall(&self) -> bool {
+        let request = held(self).take();
+        request.is_some()
+    }
+
+    fn is_gone(&self) -> bool {
+        held(self).is_none()
+    }
+}
+
+fn held<R>(request: &Mutex<Option<Typed<R>>>) -> MutexGuard<'_, Option<Typed<R>>> {
+    request.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where the outcome goes. Dropped without one, it says that the connection is gone: no caller waits forever.
@@ -111,21 +131,19 @@ impl Call {
         timeout: Duration,
         reply: Reply,
     ) -> Self {
-        let request = Box::new(request);
         Self {
-            request,
+            request: Arc::new(Mutex::new(Some(request))),
             deadline,
             timeout,
-            claim: None,
             is_answered: true,
             answer_bytes_expected: ANSWER_BYTES_AT_ONCE,
             reply,
         }
     }
 
-    /// The caller may take it back as long as no connection has begun with it.
-    pub(crate) fn claimed_by(self, claim: Claim) -> Self {
-        Self { claim: Some(claim), ..self }
+    /// With this its caller may take it back.
+    pub(crate) fn claim(&self) -> Claim {
+        Claim(Arc::clone(&self.request))
     }
 
     /// The broker will not answer.

@@ -201,22 +201,17 @@ impl Connection {
             let (peer, after) = (Arc::clone(&self.peer), call.timeout);
             return call.reply.send(Err(Failure::TimedOut { peer, after, sent: false }));
         }
-        let encoded = call.request.choose(&self.versions).map_err(|error| Failure::NoCommonVersion {
-            peer: Arc::clone(&self.peer),
-            reason: error.to_string().into(),
-        });
-        let encoded = encoded.and_then(|version| Ok((version, self.encode(&*call.request, version)?)));
+        let mut begun = None;
+        call.request.begin(&mut |request| begun = Some((request.api(), self.encode_for_peer(request))));
+        // Of what was taken back, its caller has said what became of it.
+        let Some((api, encoded)) = begun else { return };
         let (version, frame) = match encoded {
             Ok(encoded) => encoded,
             Err(failure) => return call.reply.send(Err(failure)),
         };
-        if call.claim.is_some_and(|claim| !claim.begin()) {
-            // Its caller has said what became of it.
-            return;
-        }
         if call.is_answered {
             let pending = Pending {
-                api: call.request.api(),
+                api,
                 version,
                 timeout: call.timeout,
                 answer_bytes_expected: call.answer_bytes_expected,
@@ -229,6 +224,15 @@ impl Connection {
             let unanswered = Some(Unanswered { version, deadline, timeout, reply });
             self.outgoing.push_back(Outgoing { frame, unanswered });
         }
+    }
+
+    /// Encodes a request at the version that suits the peer.
+    fn encode_for_peer(&mut self, request: &dyn AnyRequest) -> Result<(i16, WireFrame), Failure> {
+        let version = request.choose(&self.versions).map_err(|error| Failure::NoCommonVersion {
+            peer: Arc::clone(&self.peer),
+            reason: error.to_string().into(),
+        })?;
+        Ok((version, self.encode(request, version)?))
     }
 
     fn encode(&mut self, request: &dyn AnyRequest, version: i16) -> Result<WireFrame, Failure> {

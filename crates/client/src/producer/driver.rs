@@ -343,8 +343,7 @@ impl Driver {
         let timeout = deadline - self.now();
         let call = Call::new(Typed { request, version_max }, deadline, timeout, reply);
         let call = if is_answered { call } else { call.unanswered() };
-        let claim = Claim::default();
-        let call = call.claimed_by(claim.clone());
+        let claim = call.claim();
         match address_of(&self.client.snapshot(), broker) {
             Ok(address) => {
                 let link = self.links.to(&address);

@@ -148,9 +148,10 @@ async fn a_server_that_does_not_know_our_api_versions_is_asked_lower_and_remembe
 }
 
 /// TCP until it is told to fail.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Turncoat {
-    obstacle: Obstacle,
+    /// Why it fails; without one it swallows everything.
+    obstacle: Option<Obstacle>,
     fails: Arc<AtomicBool>,
     attempts: Arc<AtomicUsize>,
 }
@@ -161,8 +162,12 @@ impl Connect for Turncoat {
             return Tcp.connect(address, at);
         }
         self.attempts.fetch_add(1, Ordering::Relaxed);
-        let obstacle = self.obstacle;
-        Box::pin(async move { Err(ConnectError::new(obstacle, "it was told to fail")) })
+        match self.obstacle {
+            Some(obstacle) => {
+                Box::pin(async move { Err(ConnectError::new(obstacle, "it was told to fail")) })
+            }
+            None => Box::pin(std::future::pending()),
+        }
     }
 }
 
@@ -175,8 +180,7 @@ async fn what_only_people_can_mend_is_told_at_once_and_not_tried_for_ever() {
     ];
     for (obstacle, fault) in finals {
         let peer = Peer::start(Behaviour::Broker).await;
-        let fails = Arc::new(AtomicBool::new(false));
-        let turncoat = Turncoat { obstacle, fails, attempts: Arc::default() };
+        let turncoat = Turncoat { obstacle: Some(obstacle), ..Turncoat::default() };
         let builder = || Client::builder().bootstrap(&peer.address()).connector(turncoat.clone());
         let client = builder().connect().await.expect("connected");
         turncoat.fails.store(true, Ordering::Relaxed);
@@ -195,4 +199,33 @@ async fn what_only_people_can_mend_is_told_at_once_and_not_tried_for_ever() {
         let attempts = turncoat.attempts.load(Ordering::Relaxed);
         assert!(attempts <= 6, "{attempts} attempts");
     }
+}
+
+#[tokio::test]
+async fn records_whose_time_is_over_are_not_kept_for_a_connection_that_may_come() {
+    let (peer, turncoat) = (Peer::start(Behaviour::Broker).await, Turncoat::default());
+    let connecting = Client::builder()
+        .bootstrap(&peer.address())
+        // Longer than the test takes.
+        .connect_timeout(Duration::from_secs(600))
+        .connector(turncoat.clone())
+        .connect();
+    let client = connecting.await.expect("connected");
+    turncoat.fails.store(true, Ordering::Relaxed);
+    let building = client.producer().delivery_timeout(Duration::from_millis(500)).build();
+    let producer = building.await.expect("built");
+    let value = [b'v'; 10_000];
+    // The link holds the first request while it connects, and the later ones in its queue.
+    for _ in 0..3 {
+        let sent = timeout(SOON, producer.send(Record::to("t").value(&value))).await;
+        let error = sent.expect("in time").expect_err("there is no connection");
+        assert!(!error.maybe_written(), "{error}");
+        let returned = timeout(SOON, async {
+            while client.pool_stats().bytes_out > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        assert!(returned.await.is_ok(), "{} bytes are kept", client.pool_stats().bytes_out);
+    }
+    assert_eq!(turncoat.attempts.load(Ordering::Relaxed), 1);
 }
