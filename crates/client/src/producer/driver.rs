@@ -218,10 +218,12 @@ impl Driver {
     fn handle_events(&mut self) {
         let mut events = std::mem::take(&mut self.events);
         self.inbox.take(&mut events);
+        self.register(&mut events);
         let now = self.now();
         for event in events.drain(..) {
             match event {
-                Event::Register(added) => self.register(added),
+                // That was done before all else.
+                Event::Register(_) => {}
                 Event::Opened(slot) => {
                     self.machine.handle_opened(self.accumulators[slot as usize].slot, now);
                 }
@@ -233,14 +235,21 @@ impl Driver {
         self.events = events;
     }
 
-    fn register(&mut self, added: Vec<Arc<Accumulator>>) {
-        for accumulator in added {
-            let slot = self.machine.register(Arc::clone(&accumulator.topic), accumulator.partition);
-            debug_assert_eq!(slot, accumulator.slot, "slots are given out in the order of registration");
-            self.accumulators.push(accumulator);
+    /// Takes in the partitions that are new, and looks up who leads them once for all: that goes through every partition.
+    fn register(&mut self, events: &mut [Event]) {
+        let before = self.accumulators.len();
+        for event in events {
+            let Event::Register(added) = event else { continue };
+            for accumulator in added.drain(..) {
+                let slot = self.machine.register(Arc::clone(&accumulator.topic), accumulator.partition);
+                debug_assert_eq!(slot, accumulator.slot, "slots are given out in the order of registration");
+                self.accumulators.push(accumulator);
+            }
         }
-        let snapshot = self.client.snapshot();
-        self.machine.handle_metadata(&snapshot, self.now());
+        if self.accumulators.len() > before {
+            let snapshot = self.client.snapshot();
+            self.machine.handle_metadata(&snapshot, self.now());
+        }
     }
 
     /// Takes what is closed in an accumulator to be sealed, the open batch too with `close`.
