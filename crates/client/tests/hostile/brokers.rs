@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use milena::{Client, NewTopic, Record};
-use milena_messages::ApiKey;
+use milena_messages::header::ResponseHeader;
+use milena_messages::init_producer_id::InitProducerIdResponse;
+use milena_messages::{ApiKey, ErrorCode, Message};
+use milena_wire::Writer;
 use tokio::time::timeout;
 
 use super::peer::{Behaviour, Peer};
@@ -66,22 +69,24 @@ async fn when_the_best_broker_hangs_the_next_ones_are_asked_and_remembered() {
     assert!(other.requests(ApiKey::Metadata) >= 40, "the third one answers");
 }
 
-/// InitProducerIdResponse v6 with COORDINATOR_LOAD_IN_PROGRESS and no producer id.
-const LOADING: &[u8] = &[
-    0, // header: tagged fields
-    0, 0, 0, 0, // throttle_time_ms
-    0, 14, // error_code
-    255, 255, 255, 255, 255, 255, 255, 255, 255, 255, // producer_id, producer_epoch
-    255, 255, 255, 255, 255, 255, 255, 255, 255,
-    255, // ongoing_txn_producer_id, ongoing_txn_producer_epoch
-    0,   // tagged fields
-];
+/// What follows the correlation id in an answer of COORDINATOR_LOAD_IN_PROGRESS to InitProducerId.
+fn loading() -> &'static [u8] {
+    let key = ApiKey::InitProducerId;
+    let version = *key.versions().end();
+    let mut writer = Writer::new();
+    let head = ResponseHeader::default();
+    head.encode(&mut writer, key.response_header_version(version)).expect("encodes");
+    let error_code = ErrorCode::COORDINATOR_LOAD_IN_PROGRESS;
+    let body = InitProducerIdResponse { error_code, ..Default::default() };
+    body.encode(&mut writer, version).expect("encodes");
+    &writer.finish().to_vec().leak()[4..]
+}
 
 #[tokio::test]
 async fn a_broker_that_answers_with_an_error_is_not_asked_for_ever() {
     let other = Peer::start(Behaviour::Broker).await;
     // As a broker that is cut off from the quorum: what it knows it answers, but it has no producer ids to give.
-    let cut_off = Behaviour::BrokerButBody(&[ApiKey::InitProducerId], LOADING);
+    let cut_off = Behaviour::BrokerButBody(&[ApiKey::InitProducerId], loading());
     let peer = Peer::start_in(cut_off, "127.0.0.1", vec![other.socket_address()]).await;
     for seed in 0..3 {
         let client =
