@@ -347,7 +347,7 @@ impl<B: SealedBatch> Producer<B> {
                 let retry = &mut self.identity_retry;
                 let again = retry.failed_by(&failure, now, &self.settings.backoff, &mut self.rng);
                 self.timers.push(Reverse((again, Timer::Identity)));
-                if failure.is_retriable() {
+                if self.identity_retry.may_pass(&failure) {
                     self.remember(&failure);
                     if self.identity_retry.is_notable(&failure) {
                         let failures = self.identity_retry.failures();

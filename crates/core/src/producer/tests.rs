@@ -925,6 +925,22 @@ fn an_answer_that_omits_a_partition_leaves_nobody_waiting() {
 }
 
 #[test]
+fn a_garbled_answer_about_the_producer_id_fails_what_waits_for_it_only_the_second_time() {
+    let mut lab = Lab::new(settings());
+    lab.fill(0);
+    assert!(lab.machine.poll_identity());
+    let garbled = Failure::Malformed { peer: "broker".into(), reason: "garbage".into() };
+    lab.machine.handle_identity(Err(garbled.clone()), lab.now);
+    lab.turn();
+    assert_eq!(lab.outcomes(), "", "it may have been an accident");
+    lab.wait(500);
+    assert!(lab.machine.poll_identity(), "asked again");
+    lab.machine.handle_identity(Err(garbled), lab.now);
+    lab.turn();
+    assert_eq!(lab.outcomes(), "0f");
+}
+
+#[test]
 fn a_refused_producer_id_fails_what_waits_for_it() {
     let mut lab = Lab::new(settings());
     lab.append(0);
