@@ -108,7 +108,8 @@ impl Session {
         // The session that a first request names ends.
         let mut request =
             FetchRequest { session_id: self.id, session_epoch: self.epoch, ..Default::default() };
-        for slot in std::mem::take(&mut self.touched) {
+        // One by one, as the set keeps its memory for the next request then.
+        while let Some(slot) = self.touched.pop_first() {
             let partition = &partitions[slot.0 as usize];
             let known = self.members.get(&slot);
             match (wanted(slot), known) {
