@@ -37,16 +37,16 @@ Usage: cargo xtask bench [quick|full|writers|NAME...] [--rounds N] [--clients A,
        cargo xtask bench list
 
 Measures Milena beside other clients, each with its own driver, on a broker that costs nothing, on real Kafka and on
-the embedded broker, and writes report.md, report.json and plots.
+the embedded broker. Writes report.md and plots, and every figure of every client to target/bench/report.json.
 
-quick      the issue's main cells, smaller (the default)
-full       everything; written to bench/results/DATE
+quick      the main cells, with fewer records (the default)
+full       all scenarios; the report goes to bench/results/DATE
 writers    topics that franz-go, librdkafka and Java wrote, with each codec
 NAME       that scenario, or all whose names contain this, such as produce-sink or kafka-100B
 --rounds   how often each client does each scenario (3; quick: 1)
 --clients  which clients (all); the floor, which only moves the bytes, is one of them
 --limit    seconds that one run may take (60)
---out      where to (target/bench, but for full)
+--out      the report's folder (target/bench/report; for full, bench/results/DATE)
 gate       fails when allocations, requests, wire bytes or instructions per record are beyond bench/allowance.txt and
            bench/instructions.txt; --record writes them anew
 gaps       fails when `next()` waits 100 ms or more while there is something to read, with the default fetch wait;
@@ -110,8 +110,8 @@ fn measure(options: &Options) -> anyhow::Result<()> {
         let summary = Summary::of(scenario, rounds);
         print!("{}", report::table(&summary));
         report.summaries.push(summary);
-        // The full set takes hours: what is there is there.
-        report.write(&out)?;
+        // The full set takes hours: an interrupted run leaves a report of the scenarios it did.
+        report.write(&out, &target)?;
     }
     drop(brokers);
     print!("{}", targets::print(&report.summaries));

@@ -14,11 +14,18 @@ pub(super) struct Plot {
     /// What the bars show, and whether short ones are good.
     pub(super) title: &'static str,
     measure: Measure,
+    /// A scenario whose name begins so is drawn, if it is one of the main cells.
     modes: &'static [&'static str],
 }
 
-/// One for each thing that people ask for.
-pub(super) const PLOTS: [Plot; 4] = [
+/// The plots of a report. README.md shows the first.
+pub(super) const PLOTS: [Plot; 5] = [
+    Plot {
+        name: "summary",
+        title: "Apache Kafka 4.4, lines of JSON of 1 KiB, lz4: records per second (more is better)",
+        measure: Measure::RecordsPerSecond,
+        modes: &["produce-kafka-1K-lz4", "consume-kafka-1K-lz4"],
+    },
     Plot {
         name: "throughput",
         title: "Records per second (more is better)",
@@ -99,7 +106,7 @@ impl Plot {
     }
 }
 
-/// The cells of the table, on the sink and on one real broker.
+/// The cells that say most, on the sink and on one real broker.
 fn is_main(name: &str) -> bool {
     let cells = ["100B-none", "100B-lz4", "1K-none", "1K-lz4"];
     let mut parts = name.splitn(3, '-');
@@ -174,12 +181,13 @@ mod tests {
         let clients = [("milena", 2e6, 150.0), ("floor", 9e6, 20.0), ("franz-go", 1e6, 374.0)];
         let summaries =
             [summary("produce-sink-100B-none", &clients), summary("produce-sink-10B-none", &clients)];
-        let drawn = PLOTS[1].draw(&summaries).unwrap();
+        let drawn = PLOTS[2].draw(&summaries).unwrap();
         assert_eq!(drawn.matches("<rect").count(), 1 + 3);
         assert!(drawn.contains(">374</text>"));
         assert!(!drawn.contains("10B"));
         // The least CPU comes first.
         assert!(drawn.find(">floor<").unwrap() < drawn.find(">milena<").unwrap());
-        assert_eq!(PLOTS[3].draw(&summaries), None);
+        assert_eq!(PLOTS[0].draw(&summaries), None);
+        assert_eq!(PLOTS[4].draw(&summaries), None);
     }
 }

@@ -33,12 +33,15 @@ impl Report {
         Self { summaries: Vec::new(), rounds, limit, machine: machine() }
     }
 
-    /// Writes it into a folder.
+    /// Writes the tables and the plots into `dir`, which may be committed, and every figure with its least and greatest
+    /// value as `report.json` into `raw`, which is not: a full run makes it 2 MB, and no tool reads it.
     ///
     /// # Errors
     /// A file cannot be written.
-    pub(super) fn write(&self, dir: &Path) -> anyhow::Result<()> {
-        fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+    pub(super) fn write(&self, dir: &Path, raw: &Path) -> anyhow::Result<()> {
+        for dir in [dir, raw] {
+            fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+        }
         fs::write(dir.join("report.md"), self.markdown())?;
         let summaries: Vec<Value> = self.summaries.iter().map(Summary::to_json).collect();
         let json = json!({
@@ -49,7 +52,7 @@ impl Report {
             "kafka": NEWEST,
             "scenarios": summaries,
         });
-        fs::write(dir.join("report.json"), format!("{json:#}\n"))?;
+        fs::write(raw.join("report.json"), format!("{json:#}\n"))?;
         for plot in &PLOTS {
             if let Some(drawn) = plot.draw(&self.summaries) {
                 fs::write(dir.join(format!("{}.svg", plot.name)), drawn)?;

@@ -4,6 +4,7 @@ mod elsewhere;
 mod memory;
 mod mistakes;
 mod producing;
+mod readme;
 mod remade;
 mod stops;
 mod whole;

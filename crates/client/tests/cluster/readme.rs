@@ -1,0 +1,67 @@
+//! The Rust of README.md, run as it stands there.
+
+use milena::{Client, Record};
+use milena_broker::Broker;
+
+use super::start;
+
+async fn produce(bootstrap: &str) -> Result<(), milena::Error> {
+    let client = Client::connect(bootstrap).await?;
+    let producer = client.producer().build().await?;
+    let receipt = producer.send(Record::to("orders").key("42").value("created")).await?; // waits for the broker's answer
+    producer.post(Record::to("orders").key("43").value("created")).await?; // waits for room in a batch at most
+    producer.flush().await?; // waits for all answers, and fails if a record was not written
+
+    assert!(receipt.offset().is_some());
+    Ok(())
+}
+
+async fn consume(bootstrap: &str) -> Result<usize, milena::Error> {
+    let mut count = 0;
+    let client = Client::connect(bootstrap).await?;
+    let mut consumer = client.consumer_direct().topic("orders").until_end().build().await?;
+    while let Some(batch) = consumer.next().await? {
+        for record in &batch {
+            println!("{} {:?} = {:?}", record.offset(), record.key(), record.value());
+        }
+
+        count += batch.iter().count();
+    }
+    Ok(count)
+}
+
+#[tokio::test]
+async fn an_order_is_written() -> Result<(), Box<dyn std::error::Error>> {
+    let cluster = Broker::builder().start().await?;
+    cluster.create_topic("orders", 1)?;
+    let client = Client::connect(cluster.bootstrap()).await?;
+    let producer = client.producer().build().await?;
+    let receipt = producer.send(Record::to("orders").value("created")).await?;
+    assert_eq!(receipt.offset(), Some(0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_readme_produces_it_consumes() {
+    let (cluster, _client) = start(1, &[("orders", 3)]).await;
+    produce(cluster.bootstrap()).await.expect("produced");
+    assert_eq!(consume(cluster.bootstrap()).await.expect("consumed"), 2);
+}
+
+/// Lines without what differs between a page and a file: indentation, empty lines, closing braces alone.
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().map(str::trim).filter(|line| !matches!(*line, "" | "}")).collect()
+}
+
+#[test]
+fn readme_shows_the_code_of_this_file() {
+    let readme = include_str!("../../../../README.md").replace("\"localhost:9092\"", "bootstrap");
+    let here = lines(include_str!("readme.rs"));
+    let blocks: Vec<&str> =
+        readme.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 3, "produce, consume, test");
+    for block in blocks {
+        let block = lines(block);
+        assert!(here.windows(block.len()).any(|window| window == block), "{block:#?}");
+    }
+}
