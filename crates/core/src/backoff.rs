@@ -65,14 +65,14 @@ impl Retry {
         backoff: &Backoff,
         rng: &mut Rng,
     ) -> Instant {
-        self.malformed = self.malformed.saturating_add(u32::from(failure.is_malformed()));
+        self.malformed = self.malformed.saturating_add(u32::from(failure.is_unusable()));
         self.failed(now, backoff, rng)
     }
 
     /// Whether what met `failure`, and no answer, may succeed later. A peer that breaks the protocol may do so by
     /// accident once, not twice without a success between.
     pub fn may_pass(&self, failure: &Failure) -> bool {
-        failure.is_retriable() || (failure.is_malformed() && self.malformed < 2)
+        failure.is_retriable() || (failure.is_unusable() && self.malformed < 2)
     }
 
     /// Whether `failure`, the last one, is worth telling people, who may be waiting: the third in a row, the sixth, the

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milena_messages::ErrorCode;
+pub use milena_messages::Fault;
 
 use crate::ErrorKind;
 
@@ -52,6 +53,17 @@ pub enum Failure {
         peer: Arc<str>,
         /// What is wrong with it.
         reason: Arc<str>,
+    },
+    /// The peer announced a response that is larger than a setting of ours allows. It was not read.
+    OverLimit {
+        /// Who announced it.
+        peer: Arc<str>,
+        /// How many bytes it was to have.
+        announced: usize,
+        /// How many bytes are allowed.
+        limit: usize,
+        /// The setting that says so.
+        setting: &'static str,
     },
     /// Broker and client have no version of a request in common.
     NoCommonVersion {
@@ -142,6 +154,11 @@ impl Failure {
         Self::Answer { code, message: message.filter(|text| !text.is_empty()).map(Arc::from) }
     }
 
+    /// A broker's answer leaves something out that was asked for. If it was an order, it may have been carried out.
+    pub fn incomplete() -> Self {
+        Self::Malformed { peer: "the broker".into(), reason: "its answer does not mention it".into() }
+    }
+
     /// One failure out of several attempts at the same thing. It may pass if one of them may.
     pub fn all(mut failures: Vec<Self>) -> Self {
         match failures.len() {
@@ -181,7 +198,8 @@ impl Failure {
     pub fn may_have_acted(&self) -> bool {
         match self {
             Self::Lost { sent, .. } | Self::TimedOut { sent, .. } => *sent,
-            Self::Malformed { .. } => true,
+            // There was an answer.
+            Self::Malformed { .. } | Self::OverLimit { .. } => true,
             _ => false,
         }
     }
@@ -215,30 +233,26 @@ impl Failure {
         is_refused || is_foreign || self.obstacle().is_some_and(Obstacle::is_final)
     }
 
-    /// Whether the peer broke the protocol.
-    pub fn is_malformed(&self) -> bool {
-        matches!(self, Self::Malformed { .. })
+    /// Whether the peer answered with what cannot be used: it broke the protocol, or announced more than we read.
+    pub fn is_unusable(&self) -> bool {
+        matches!(self, Self::Malformed { .. } | Self::OverLimit { .. })
     }
 
     /// Whether another instance has taken over.
     pub fn is_fenced(&self) -> bool {
-        matches!(
-            self.code(),
-            Some(ErrorCode::PRODUCER_FENCED | ErrorCode::FENCED_INSTANCE_ID | ErrorCode::FENCED_MEMBER_EPOCH)
-        )
+        self.code().is_some_and(ErrorCode::is_fenced)
     }
 
     /// Whether whoever met it can do nothing more.
     pub fn is_fatal(&self) -> bool {
-        let refused = matches!(
-            self.code(),
-            Some(
-                ErrorCode::CLUSTER_AUTHORIZATION_FAILED
-                    | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-                    | ErrorCode::SASL_AUTHENTICATION_FAILED
-                    | ErrorCode::UNSUPPORTED_SASL_MECHANISM
-            )
-        );
+        // A topic or a group may be refused to a producer or consumer that goes on with others.
+        let refused = self.code().is_some_and(|code| {
+            let is_of_everything = matches!(
+                code,
+                ErrorCode::CLUSTER_AUTHORIZATION_FAILED | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+            );
+            is_of_everything || code.is_authentication()
+        });
         refused || self.is_fenced() || matches!(self, Self::Closed | Self::Ended(_))
     }
 
@@ -258,27 +272,11 @@ impl Failure {
             | Self::SequenceLost { .. }
             | Self::Unreadable { .. }
             | Self::NoRoute(_) => Fault::Broker,
-            Self::Caller(_) | Self::TooLarge(_) | Self::Closed | Self::Ended(_) => Fault::Caller,
-            Self::Answer { code, .. } => match *code {
-                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-                | ErrorCode::TOPIC_ALREADY_EXISTS
-                | ErrorCode::TOPIC_AUTHORIZATION_FAILED
-                | ErrorCode::GROUP_AUTHORIZATION_FAILED
-                | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
-                | ErrorCode::OFFSET_OUT_OF_RANGE
-                | ErrorCode::MESSAGE_TOO_LARGE
-                | ErrorCode::RECORD_LIST_TOO_LARGE
-                | ErrorCode::INVALID_RECORD
-                | ErrorCode::INVALID_TIMESTAMP
-                | ErrorCode::INVALID_TOPIC_EXCEPTION
-                | ErrorCode::INVALID_PARTITIONS
-                | ErrorCode::INVALID_REPLICATION_FACTOR
-                | ErrorCode::INVALID_REPLICA_ASSIGNMENT
-                | ErrorCode::INVALID_CONFIG
-                | ErrorCode::INVALID_REQUEST
-                | ErrorCode::POLICY_VIOLATION => Fault::Caller,
-                _ => Fault::Broker,
-            },
+            Self::Caller(_) | Self::TooLarge(_) | Self::OverLimit { .. } | Self::Closed | Self::Ended(_) => {
+                Fault::Caller
+            }
+            // Of a code that this release does not know, all that is known is that a broker sent it.
+            Self::Answer { code, .. } => code.fault().unwrap_or(Fault::Broker),
         }
     }
 
@@ -289,16 +287,13 @@ impl Failure {
             Self::SequenceLost { .. } => {
                 return Some("compare with what the topic holds before sending it again");
             }
+            Self::OverLimit { .. } => return Some("raise the limit, or ask for less at a time"),
             Self::NoCommonVersion { .. } => return Some("brokers from Kafka 2.1 on are supported"),
             _ => {}
         }
         Some(match self.code()? {
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => "create the topic, or check its name",
-            ErrorCode::TOPIC_AUTHORIZATION_FAILED
-            | ErrorCode::GROUP_AUTHORIZATION_FAILED
-            | ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
-                "an administrator must grant this principal the right"
-            }
+            code if code.is_authorization() => "an administrator must grant this principal the right",
             ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => {
                 "raise the topic's max.message.bytes, or make the record smaller"
             }
@@ -327,17 +322,6 @@ pub struct Notice {
     pub failures: u32,
 }
 
-/// Whose fault a failure is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The caller asked for what cannot be.
-    Caller,
-    /// A broker refuses, or does not follow the protocol.
-    Broker,
-    /// Something between us and the broker.
-    Network,
-}
-
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -350,6 +334,9 @@ impl fmt::Display for Failure {
             Self::Lost { peer, reason, .. } => write!(f, "lost the connection to {peer}: {reason}"),
             Self::TimedOut { peer, after, .. } => write!(f, "{peer} did not answer within {:?}", rounded(*after)),
             Self::Malformed { peer, reason } => write!(f, "{peer} does not follow the Kafka protocol: {reason}"),
+            Self::OverLimit { peer, announced, limit, setting } => {
+                write!(f, "{peer} announced a response of {announced} bytes, and {setting} allows {limit}")
+            }
             Self::NoCommonVersion { peer, reason } => write!(f, "{peer}: {reason}"),
             Self::Caller(reason) => f.write_str(reason),
             Self::Undelivered { after, last: Some(last) } => {

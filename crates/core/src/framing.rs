@@ -1,6 +1,9 @@
 //! The four bytes in front of every response: how long it is, or what else the peer speaks.
 
 use std::fmt;
+use std::sync::Arc;
+
+use crate::Failure;
 
 /// Reads the size of the next frame out of the first bytes of it.
 ///
@@ -58,6 +61,21 @@ pub enum FramingError {
     },
 }
 
+impl FramingError {
+    /// What it means for the requests on the connection to `peer`. A size above the limit tells that the limit is low if the
+    /// peer `is_broker`: it has answered as a Kafka broker does. The first answer is short, so a peer that announces such
+    /// a size at the beginning speaks something else.
+    pub fn into_failure(self, peer: &Arc<str>, is_broker: bool) -> Failure {
+        let peer = Arc::clone(peer);
+        match self {
+            Self::TooLarge { announced, limit } if is_broker => {
+                Failure::OverLimit { peer, announced, limit, setting: "response_bytes_max" }
+            }
+            _ => Failure::Malformed { peer, reason: self.to_string().into() },
+        }
+    }
+}
+
 impl fmt::Display for FramingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -74,8 +92,8 @@ impl fmt::Display for FramingError {
             }
             Self::TooLarge { announced, limit } => write!(
                 f,
-                "the peer announced a response of {announced} bytes, above the limit of {limit} \
-                 (response_bytes_max): it does not speak Kafka, or the limit is too low"
+                "the peer announced a first response of {announced} bytes, above the limit of {limit}: it does not \
+                 speak Kafka"
             ),
         }
     }
@@ -84,6 +102,8 @@ impl fmt::Display for FramingError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
+    use crate::failure::Fault;
 
     #[test]
     fn names_what_the_peer_speaks() {
@@ -99,5 +119,24 @@ mod tests {
         check([0; 4], Err(FramingError::TooShort(0)));
         check([0xff; 4], Err(FramingError::Negative(-1)));
         check([0x7f, 0xff, 0xff, 0xff], Err(FramingError::TooLarge { announced: i32::MAX as usize, limit }));
+    }
+
+    #[test]
+    fn our_own_limit_is_no_mistake_of_a_brokers() {
+        let large = FramingError::TooLarge { announced: 2_000_000, limit: 1_000_000 };
+        let check = |error: FramingError, is_broker, kind, fault, text: &str| {
+            let failure = error.into_failure(&"b:1".into(), is_broker);
+            assert_eq!((failure.kind(), failure.fault()), (kind, fault), "{failure}");
+            assert!(failure.is_unusable() && failure.may_have_acted() && !failure.is_retriable());
+            assert_eq!(failure.to_string(), text);
+        };
+        let text = "b:1 announced a response of 2000000 bytes, and response_bytes_max allows 1000000";
+        check(large, true, ErrorKind::TooLarge, Fault::Caller, text);
+        let text = "b:1 does not follow the Kafka protocol: the peer announced a first response of 2000000 bytes, above \
+                    the limit of 1000000: it does not speak Kafka";
+        check(large, false, ErrorKind::Protocol, Fault::Broker, text);
+        let text = "b:1 does not follow the Kafka protocol: the peer announced a response of -1 bytes: it does not speak \
+                    Kafka";
+        check(FramingError::Negative(-1), true, ErrorKind::Protocol, Fault::Broker, text);
     }
 }

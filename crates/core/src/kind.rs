@@ -32,7 +32,7 @@ pub enum ErrorKind {
     Authorization,
     /// The offset to read from is not in the partition.
     OffsetOutOfRange,
-    /// A record, or a batch, is larger than the settings or the topic allow.
+    /// A record, a batch or a response is larger than the settings or the topic allow.
     TooLarge,
     /// Another instance has taken over.
     Fenced,
@@ -58,7 +58,7 @@ impl Failure {
             Self::NoRoom { .. } => ErrorKind::Full,
             Self::Malformed { .. } | Self::NoCommonVersion { .. } => ErrorKind::Protocol,
             Self::Caller(_) => ErrorKind::InvalidInput,
-            Self::TooLarge(_) => ErrorKind::TooLarge,
+            Self::TooLarge(_) | Self::OverLimit { .. } => ErrorKind::TooLarge,
             Self::Unreadable { .. } => ErrorKind::Unreadable,
             Self::NoRoute(_) => ErrorKind::Unavailable,
             Self::Closed | Self::Ended(_) => ErrorKind::Closed,
@@ -80,21 +80,14 @@ fn of_code(code: ErrorCode) -> Option<ErrorKind> {
     Some(match code {
         ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID => ErrorKind::UnknownTopic,
         ErrorCode::TOPIC_ALREADY_EXISTS => ErrorKind::AlreadyExists,
-        ErrorCode::TOPIC_AUTHORIZATION_FAILED
-        | ErrorCode::GROUP_AUTHORIZATION_FAILED
-        | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
-        | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-        | ErrorCode::DELEGATION_TOKEN_AUTHORIZATION_FAILED => ErrorKind::Authorization,
-        ErrorCode::SASL_AUTHENTICATION_FAILED
-        | ErrorCode::UNSUPPORTED_SASL_MECHANISM
-        | ErrorCode::ILLEGAL_SASL_STATE => ErrorKind::Authentication,
+        code if code.is_authorization() => ErrorKind::Authorization,
+        code if code.is_authentication() => ErrorKind::Authentication,
+        code if code.is_fenced() => ErrorKind::Fenced,
         ErrorCode::OFFSET_OUT_OF_RANGE => ErrorKind::OffsetOutOfRange,
         ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => ErrorKind::TooLarge,
-        ErrorCode::PRODUCER_FENCED | ErrorCode::FENCED_INSTANCE_ID | ErrorCode::FENCED_MEMBER_EPOCH => {
-            ErrorKind::Fenced
-        }
         ErrorCode::REQUEST_TIMED_OUT => ErrorKind::Timeout,
         ErrorCode::UNSUPPORTED_VERSION => ErrorKind::Protocol,
+        code if code.fault() == Some(Fault::Network) => ErrorKind::Network,
         // What Kafka's own client tries again is a state that passes.
         code if code.is_retriable() => ErrorKind::Unavailable,
         _ => return None,

@@ -34,6 +34,6 @@ mod message;
 mod support;
 
 pub use api_key::ApiKey;
-pub use error_code::ErrorCode;
+pub use error_code::{ErrorCode, Fault};
 pub use r#gen::*;
 pub use message::{Message, Request};

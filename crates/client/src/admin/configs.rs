@@ -1,7 +1,7 @@
 //! Configurations of topics and brokers.
 
-use milena_core::BrokerId;
 use milena_core::metadata::Destination;
+use milena_core::{BrokerId, Failure};
 use milena_messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
 };
@@ -66,7 +66,7 @@ impl Admin {
         let response = self.within(self.client.ask_again(&destination, &request, self.deadline())).await;
         let mut response = response.map_err(|failure| Error::harmless(doing(), failure))?;
         let Some(result) = response.results.pop() else {
-            return Err(Error::caller(doing(), "the broker's answer does not mention it"));
+            return Err(Error::harmless(doing(), Failure::incomplete()));
         };
         checked(doing, result.error_code, result.error_message.as_ref())?;
         Ok(result.configs.iter().map(ConfigEntry::from).collect())

@@ -93,9 +93,7 @@ impl Admin {
             for index in indexes {
                 let (topic, partition) = &partitions[index];
                 let found = answers.as_ref().map_err(|failure| (*failure).clone()).and_then(|answers| {
-                    let found = answers
-                        .get(&(topic.as_str(), *partition))
-                        .ok_or_else(|| Failure::NoRoute("the broker's answer does not mention it".into()))?;
+                    let found = answers.get(&(topic.as_str(), *partition)).ok_or_else(Failure::incomplete)?;
                     found.error_code.ok().map_err(|code| Failure::answer(code, None))?;
                     Ok((found.offset >= 0).then_some(found.offset))
                 });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use milena_core::Failure;
 use milena_messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
 };
@@ -132,7 +133,7 @@ impl Admin {
             let answer = response.topics.iter().find(|answer| answer.name == topic.name.as_str());
             let mut made = match answer {
                 Some(answer) => checked(doing, answer.error_code, answer.error_message.as_ref()),
-                None => Err(Error::caller(doing(), "the broker's answer does not mention it")),
+                None => Err(Error::new(doing(), Failure::incomplete())),
             };
             if made.is_ok() {
                 // Brokers learn of it one after another; whoever uses it next should not find it missing.
@@ -176,7 +177,7 @@ impl Admin {
                 response.responses.iter().find(|answer| answer.name.as_deref() == Some(name.as_str()));
             let deleted = match answer {
                 Some(answer) => checked(doing, answer.error_code, answer.error_message.as_ref()),
-                None => Err(Error::caller(doing(), "the broker's answer does not mention it")),
+                None => Err(Error::new(doing(), Failure::incomplete())),
             };
             (name, deleted)
         };

@@ -374,15 +374,18 @@ impl Connection {
 
     #[cold]
     fn frames_failure(&self, error: FramesError) -> Failure {
-        let reason = match error {
-            FramesError::Closed => return self.lost("the broker closed it"),
-            FramesError::Io(error) => return self.lost(&error.to_string()),
+        match error {
+            FramesError::Closed => self.lost("the broker closed it"),
+            FramesError::Io(error) => self.lost(&error.to_string()),
             FramesError::Truncated { bytes, needed } => {
-                return self
-                    .lost(&format!("the broker closed it after {bytes} of a response's {needed} bytes"));
+                self.lost(&format!("the broker closed it after {bytes} of a response's {needed} bytes"))
             }
-            FramesError::Framing(error) => error.to_string(),
-        };
-        Failure::Malformed { peer: Arc::clone(&self.peer), reason: reason.into() }
+            FramesError::Framing(error) => {
+                // Nothing but a Kafka broker's answer ends the handshake.
+                let answers = self.in_flight.front().map(|pending| pending.api);
+                let is_broker = answers.is_some_and(|api| api != ApiKey::ApiVersions);
+                error.into_failure(&self.peer, is_broker)
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What cannot be meant is refused where it is said, and names what is wrong with it.
 
-use milena::{Error, Fault, NewTopic, OffsetAt, Position, Record};
+use milena::{Client, Error, ErrorKind, Fault, NewTopic, OffsetAt, Position, Record};
 
 use super::{consumer, producer, read, start};
 
@@ -79,6 +79,24 @@ async fn a_partition_below_zero_is_refused() {
     check(consumer.seek("t", -1, Position::Earliest), "partition -1 of topic \"t\"");
     producer.send(Record::to("t")).await.expect("written");
     read(&mut consumer, 1).await;
+}
+
+#[tokio::test]
+async fn an_answer_above_our_own_limit_names_the_setting() {
+    let topics: Vec<_> = (0..100).map(|index| format!("topic-{index}")).collect();
+    let topics: Vec<_> = topics.iter().map(|name| (name.as_str(), 1)).collect();
+    let (cluster, _) = start(1, &topics).await;
+    let client = Client::builder()
+        .bootstrap(cluster.bootstrap())
+        .settings(|settings| settings.response_bytes_max = 2000)
+        .connect()
+        .await
+        .expect("connected");
+    let error = client.admin().topics().await.expect_err("too long an answer");
+    assert!(error.to_string().contains("response_bytes_max allows 2000"), "{error}");
+    assert!(!error.to_string().contains("does not follow"), "{error}");
+    assert_eq!((error.kind(), error.fault()), (ErrorKind::TooLarge, Fault::Caller));
+    assert!(!error.is_retriable() && !error.maybe_written(), "{error}");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ mod unreadable;
 
 use std::time::{Duration, Instant};
 
-use milena::{Client, Error, ErrorCode, Fault, Isolation, OffsetAt, Position, Record};
+use milena::{Client, Error, ErrorCode, ErrorKind, Fault, Isolation, NewTopic, OffsetAt, Position, Record};
 use milena_messages::ApiKey;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -189,7 +189,7 @@ async fn a_broker_that_turns_hostile_later_is_named_within_a_second() {
     const THEN: &[ApiKey] = &[ApiKey::Produce, ApiKey::Fetch];
     for hostile in [FIRST, THEN] {
         for (bytes, expected) in [
-            (SIZE_2_GIB, "above the limit"),
+            (SIZE_2_GIB, "and response_bytes_max allows 104857600"),
             (CORRELATION_ID_OF_NOBODY, "correlation id"),
             (TLS_ALERT, "TLS"),
             (b"HTTP/1.1 400 Bad Request\r\n\r\n", "HTTP"),
@@ -218,6 +218,19 @@ async fn metadata_that_turns_to_garbage_is_named_within_a_second() {
     let error = sent.expect("within a second").expect_err("nobody describes the topic");
     assert!(error.to_string().contains("correlation id 151587081"), "{error}");
     assert!(!error.maybe_written(), "{error}");
+}
+
+#[tokio::test]
+async fn what_an_answer_leaves_out_is_the_brokers_fault() {
+    // No tags in the header, no throttling, an array of nothing, no tags.
+    let nothing = Behaviour::BrokerButBody(&[ApiKey::CreateTopics], &[0, 0, 0, 0, 0, 1, 0]);
+    let peer = Peer::start(nothing).await;
+    let client = connect(&peer).await.expect("speaks Kafka so far");
+    let error = client.admin().create_topic(NewTopic::new("t")).await.expect_err("it says nothing of it");
+    assert!(error.to_string().contains("creating topic \"t\""), "{error}");
+    assert!(error.to_string().contains("does not mention it"), "{error}");
+    assert_eq!((error.fault(), error.kind()), (Fault::Broker, ErrorKind::Protocol));
+    assert!(error.maybe_written() && !error.is_retriable(), "{error}");
 }
 
 /// A producer that gives a record up after 700 ms.

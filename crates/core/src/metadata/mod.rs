@@ -169,7 +169,7 @@ impl Snapshot {
     /// The snapshot after a look at the cluster failed.
     #[must_use]
     pub fn with_trouble(&self, failure: Failure) -> Self {
-        let malformed = if failure.is_malformed() { self.malformed.saturating_add(1) } else { 0 };
+        let malformed = if failure.is_unusable() { self.malformed.saturating_add(1) } else { 0 };
         Self { trouble: Some(failure), malformed, generation: self.generation + 1, ..self.clone() }
     }
 

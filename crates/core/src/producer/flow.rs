@@ -203,7 +203,7 @@ impl<B: SealedBatch> Producer<B> {
                 self.notices.push_back(Notice { doing: doing.into(), failure: failure.clone(), failures });
             }
         }
-        if failure.is_malformed() && !partition.retry.may_pass(failure) {
+        if failure.is_unusable() && !partition.retry.may_pass(failure) {
             self.refuse(slot, id, failure.clone(), doubt, Vec::new());
         }
     }
