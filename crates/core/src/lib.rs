@@ -19,6 +19,8 @@ pub mod partitioner;
 pub mod producer;
 mod rng;
 pub mod source;
+#[cfg(test)]
+mod table;
 mod time;
 mod versions;
 

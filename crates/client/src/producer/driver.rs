@@ -318,8 +318,8 @@ impl Driver {
                 Order::Transmit(transmit) => self.transmit(transmit),
             }
         }
-        if self.asking.is_none() && self.machine.poll_identity() {
-            self.asking = Some(self.ask_identity());
+        if let Some(request) = self.machine.poll_identity(self.now()) {
+            self.asking = Some(self.ask_identity(request));
         }
         while let Some(settled) = self.machine.poll_settled() {
             self.settle(settled);
@@ -379,14 +379,9 @@ impl Driver {
         }
     }
 
-    fn ask_identity(&self) -> AskingIdentity {
+    fn ask_identity(&self, request: InitProducerIdRequest) -> AskingIdentity {
         let client = self.client.clone();
         Box::pin(async move {
-            let request = InitProducerIdRequest {
-                transactional_id: None,
-                transaction_timeout_ms: i32::MAX,
-                ..Default::default()
-            };
             // A broker that is silent is soon not the only one asked.
             let deadline = client.0.clock.after(client.0.settings.client.connect_timeout);
             client.ask(&Destination::Any, &request, deadline).await

@@ -12,11 +12,11 @@ use super::partition::{Closed, Doubt, Flight, Listed, Partition};
 use super::sink::Sink;
 use super::verdict::{Verdict, verdict};
 use super::{
-    Begun, Carried, FlushId, Flushes, Identity, Outcome, Producer, Request, RequestId, SealedBatch, Settled,
-    Slot, Ticket, Timer,
+    Begun, Carried, FlushId, Flushes, Outcome, Producer, Request, RequestId, SealedBatch, Settled, Slot,
+    Ticket, Timer,
 };
 use crate::metadata::LeaderHint;
-use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice, ProducerIdentity};
+use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice};
 
 impl<B: SealedBatch> Producer<B> {
     pub(super) fn at(&mut self, slot: Slot) -> &mut Partition<B> {
@@ -48,7 +48,7 @@ impl<B: SealedBatch> Producer<B> {
     /// Looks at what waits in each stirred sink: what can go becomes ready, what should be closed is asked for, what
     /// may grow stays, and what is blocked leaves the list until something stirs it.
     pub(super) fn sort_stirred(&mut self, now: Instant) {
-        if matches!(self.identity, Identity::Wanted | Identity::Asked) {
+        if !self.identity.is_settled() {
             return;
         }
         let Self { stirred, sinks, partitions, closes, settings, .. } = self;
@@ -84,10 +84,7 @@ impl<B: SealedBatch> Producer<B> {
 
     /// Takes the oldest batch of `slot` into flight: the bytes to send.
     pub(super) fn launch(&mut self, slot: Slot, id: RequestId, broker: BrokerId) -> Option<Bytes> {
-        let identity = match self.identity {
-            Identity::Known(identity) => Some(identity),
-            _ => None,
-        };
+        let identity = self.identity.known();
         let partition = self.at(slot);
         // Answers find their batch by partition and request.
         debug_assert!(partition.flights.iter().all(|flight| flight.request != id.0), "twice in a request");
@@ -331,14 +328,8 @@ impl<B: SealedBatch> Producer<B> {
             let code = closed.last_failure.as_ref().and_then(Failure::code);
             self.settle(slot, closed, failed(Failure::SequenceLost { code }, true));
         }
-        if let (Identity::Known(current), Some(old)) = (self.identity, old)
-            && current == old
-        {
-            self.identity = match current.epoch.checked_add(1) {
-                Some(epoch) => Identity::Known(ProducerIdentity { epoch, ..current }),
-                // The epochs of this id are used up.
-                None => Identity::Wanted,
-            };
+        if let Some(old) = old {
+            self.identity.handle_gap(old);
         }
     }
 

@@ -18,6 +18,7 @@
 //! - The delivery timeout bounds every record, whatever happens around it, and says whether it may have been written.
 
 mod flow;
+mod identity;
 mod partition;
 mod sink;
 mod terms;
@@ -30,20 +31,20 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena_messages::init_producer_id::InitProducerIdResponse;
+use milena_messages::Message as _;
+use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use milena_messages::produce::{ProduceRequest, ProduceResponse};
-use milena_messages::{ErrorCode, Message as _};
 use milena_wire::Uuid;
 
 use self::flow::{add_partition, failed, flights_max};
+use self::identity::{Heard, Identity};
 use self::partition::{Closed, Doubt, Listed, Open, Partition};
 use self::sink::Sink;
 pub use self::terms::{
     Acks, FlushId, Order, Outcome, RequestId, SealedBatch, Settings, Settled, Slot, Ticket, Transmit,
 };
-use crate::backoff::Retry;
 use crate::metadata::{LeaderHint, Snapshot};
-use crate::{BrokerId, Failure, Instant, Notice, ProducerId, ProducerIdentity, Rng};
+use crate::{BrokerId, Failure, Instant, Notice, Rng};
 
 /// The last version of ProduceRequest that names topics by name; later ones use ids (KIP-516).
 const PRODUCE_BY_NAME: i16 = 12;
@@ -54,7 +55,6 @@ pub struct Producer<B> {
     settings: Settings,
     rng: Rng,
     identity: Identity,
-    identity_retry: Retry,
     partitions: Vec<Partition<B>>,
     sinks: BTreeMap<BrokerId, Sink>,
     /// Sinks in which something may have become possible.
@@ -75,16 +75,6 @@ pub struct Producer<B> {
     spare_carried: Vec<Carried>,
     /// Why everything is given up, once it is.
     ended: Option<Failure>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Identity {
-    /// Not idempotent.
-    Unused,
-    Wanted,
-    /// Asked for, or waiting to be asked for again.
-    Asked,
-    Known(ProducerIdentity),
 }
 
 #[derive(Debug)]
@@ -116,7 +106,6 @@ enum Timer {
     Slot(Slot),
     Linger(Slot),
     Sink(BrokerId),
-    Identity,
 }
 
 /// Batches outstanding by generation; a flush ends one.
@@ -130,12 +119,10 @@ struct Flushes {
 impl<B: SealedBatch> Producer<B> {
     /// A producer without partitions.
     pub fn new(settings: Settings, rng: Rng) -> Self {
-        let identity = if settings.idempotent { Identity::Wanted } else { Identity::Unused };
         Self {
+            identity: Identity::new(settings.idempotent),
             settings,
             rng,
-            identity,
-            identity_retry: Retry::default(),
             partitions: Vec::new(),
             sinks: BTreeMap::new(),
             stirred: BTreeSet::new(),
@@ -327,40 +314,17 @@ impl<B: SealedBatch> Producer<B> {
         changed
     }
 
-    /// The answer to [`poll_identity`](Self::poll_identity)'s question.
+    /// The answer to the request of [`poll_identity`](Self::poll_identity).
     pub fn handle_identity(&mut self, answer: Result<InitProducerIdResponse, Failure>, now: Instant) {
-        let known = answer.and_then(|response| match response.error_code {
-            ErrorCode::NONE => ProducerId::known(response.producer_id)
-                .map(|id| ProducerIdentity { id, epoch: response.producer_epoch })
-                .ok_or_else(|| {
-                    Failure::answer(ErrorCode::UNKNOWN_SERVER_ERROR, Some("no producer id in the answer"))
-                }),
-            code => Err(Failure::answer(code, None)),
-        });
-        match known {
-            Ok(identity) => {
-                self.identity = Identity::Known(identity);
-                self.identity_retry.succeeded();
-                self.stir_all();
+        let Self { identity, settings, rng, .. } = self;
+        match identity.handle_answer(answer, now, &settings.backoff, rng) {
+            Heard::Granted => self.stir_all(),
+            Heard::Failed(failure, notice) => {
+                self.remember(&failure);
+                self.notices.extend(notice);
             }
-            Err(failure) => {
-                let retry = &mut self.identity_retry;
-                let again = retry.failed_by(&failure, now, &self.settings.backoff, &mut self.rng);
-                self.timers.push(Reverse((again, Timer::Identity)));
-                if self.identity_retry.may_pass(&failure) {
-                    self.remember(&failure);
-                    if self.identity_retry.is_notable(&failure) {
-                        let failures = self.identity_retry.failures();
-                        self.notices.push_back(Notice {
-                            doing: "asking for a producer id".into(),
-                            failure,
-                            failures,
-                        });
-                    }
-                } else {
-                    self.fail_queued(&failure);
-                }
-            }
+            Heard::Refused(failure) => self.fail_queued(&failure),
+            Heard::Unasked => {}
         }
     }
 
@@ -558,13 +522,11 @@ impl<B: SealedBatch> Producer<B> {
         }))
     }
 
-    /// Whether a producer id is to be asked for.
-    pub fn poll_identity(&mut self) -> bool {
-        let wanted = self.identity == Identity::Wanted && self.partitions.iter().any(Partition::has_data);
-        if wanted {
-            self.identity = Identity::Asked;
-        }
-        wanted
+    /// The request for a producer id to send, to any broker. One is on its way at most.
+    pub fn poll_identity(&mut self, now: Instant) -> Option<InitProducerIdRequest> {
+        self.identity.handle_timeout(now);
+        let partitions = &self.partitions;
+        self.identity.poll_ask(|| partitions.iter().any(Partition::has_data))
     }
 
     /// A batch that is done with.
@@ -594,11 +556,13 @@ impl<B: SealedBatch> Producer<B> {
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((at, _))| *at)
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        timer.into_iter().chain(self.identity.poll_timeout()).min()
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.identity.handle_timeout(now);
         while let Some(Reverse((at, timer))) = self.timers.peek().copied() {
             if at > now {
                 break;
@@ -619,8 +583,6 @@ impl<B: SealedBatch> Producer<B> {
                 Timer::Sink(broker) => {
                     self.stirred.insert(broker);
                 }
-                Timer::Identity if self.identity == Identity::Asked => self.identity = Identity::Wanted,
-                Timer::Identity => {}
             }
         }
     }

@@ -149,7 +149,7 @@ impl Lab {
     fn learn_identity(&mut self) {
         let lab = self;
         lab.append(0);
-        assert!(lab.machine.poll_identity());
+        assert!(lab.machine.poll_identity(lab.now).is_some());
         lab.identify(7, 0);
         lab.answer(0, ErrorCode::NONE);
         lab.sent.clear();
@@ -358,7 +358,7 @@ fn one_request_flies_until_the_broker_has_accepted_a_first_sequence() {
     let mut lab = Lab::new(settings());
     lab.fill(0);
     lab.fill(0);
-    assert!(lab.sent.is_empty() && lab.machine.poll_identity(), "no producer id yet");
+    assert!(lab.sent.is_empty() && lab.machine.poll_identity(lab.now).is_some(), "no producer id yet");
     lab.identify(7, 0);
     assert_eq!(lab.sent.len(), 1);
     lab.answer(0, ErrorCode::NONE);
@@ -928,13 +928,13 @@ fn an_answer_that_omits_a_partition_leaves_nobody_waiting() {
 fn a_garbled_answer_about_the_producer_id_fails_what_waits_for_it_only_the_second_time() {
     let mut lab = Lab::new(settings());
     lab.fill(0);
-    assert!(lab.machine.poll_identity());
+    assert!(lab.machine.poll_identity(lab.now).is_some());
     let garbled = Failure::Malformed { peer: "broker".into(), reason: "garbage".into() };
     lab.machine.handle_identity(Err(garbled.clone()), lab.now);
     lab.turn();
     assert_eq!(lab.outcomes(), "", "it may have been an accident");
     lab.wait(500);
-    assert!(lab.machine.poll_identity(), "asked again");
+    assert!(lab.machine.poll_identity(lab.now).is_some(), "asked again");
     lab.machine.handle_identity(Err(garbled), lab.now);
     lab.turn();
     assert_eq!(lab.outcomes(), "0f");
@@ -944,13 +944,13 @@ fn a_garbled_answer_about_the_producer_id_fails_what_waits_for_it_only_the_secon
 fn a_refused_producer_id_fails_what_waits_for_it() {
     let mut lab = Lab::new(settings());
     lab.append(0);
-    assert!(lab.machine.poll_identity());
+    assert!(lab.machine.poll_identity(lab.now).is_some());
     let error_code = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
     let refused = InitProducerIdResponse { error_code, ..Default::default() };
     lab.machine.handle_identity(Ok(refused.clone()), lab.now);
     lab.turn();
     lab.wait(500);
-    assert!(lab.machine.poll_identity(), "it may be granted later");
+    assert!(lab.machine.poll_identity(lab.now).is_some(), "it may be granted later");
     lab.machine.handle_identity(Ok(refused), lab.now);
     lab.turn();
     assert_eq!(lab.outcomes(), "0f");

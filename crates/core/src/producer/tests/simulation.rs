@@ -372,7 +372,7 @@ impl World {
                 Order::Transmit(transmit) => self.send(transmit),
             }
         }
-        if self.machine.poll_identity() {
+        if self.machine.poll_identity(self.now).is_some() {
             let after = self.millis(10);
             self.schedule(after, Event::Identity);
         }
