@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p milena --example admin -- [HOST:PORT] [TOPIC]`; the topic must not exist.
 
+#![expect(clippy::disallowed_methods, reason = "a program runs on tokio and reads clocks")]
+
 use std::time::{Duration, SystemTime};
 
 use milena::{Client, ConfigResource, Error, ErrorKind, Isolation, NewTopic, OffsetAt};

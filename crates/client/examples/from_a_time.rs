@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p milena --example from_a_time -- [HOST:PORT] [TOPIC] [SECONDS]`
 
+#![expect(clippy::disallowed_methods, reason = "a program runs on tokio and reads clocks")]
+
 use std::time::{Duration, SystemTime};
 
 use milena::Client;

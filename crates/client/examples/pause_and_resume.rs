@@ -3,6 +3,8 @@
 //!
 //! `cargo run -p milena --example pause_and_resume -- [HOST:PORT] [TOPIC]`
 
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a program runs on tokio")]
+
 use std::time::Duration;
 
 use milena::{Batch, Client, Error};

@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release -p milena --example per_record_errors -- [HOST:PORT] [TOPIC] [RECORDS]`; the topic must exist.
 
+#![expect(clippy::disallowed_methods, reason = "a program runs on tokio and reads clocks")]
+
 use std::collections::VecDeque;
 use std::time::Instant;
 

@@ -7,12 +7,11 @@ use milena_core::metadata::{
 };
 use milena_core::{BrokerId, Failure, Instant, Rng};
 use milena_messages::{ErrorCode, Request};
-use tokio::task::JoinSet;
-use tokio::time::timeout_at;
 
-use crate::clock::{Clock, sleep_until};
+use crate::clock::Clock;
 use crate::connection::{Call, Link, Links, Reply, Typed};
 use crate::control::Event;
+use crate::runtime::Together;
 use crate::{Address, Client};
 
 /// A request that can be asked of several brokers.
@@ -56,11 +55,11 @@ impl Client {
         match snapshot.route(destination)? {
             Some(broker) => {
                 let link = self.0.links.to(&address_of(&snapshot, broker)?);
-                ask_on(&link, self.0.clock, request, deadline).await
+                ask_on(&link, &self.0.clock, request, deadline).await
             }
             None => {
                 let addresses = anybody(&snapshot, &self.0.settings.client.bootstrap, &mut self.rng());
-                ask_any(&self.0.links, self.0.clock, addresses, &request, |_| deadline).await
+                ask_any(&self.0.links, &self.0.clock, addresses, &request, |_| deadline).await
             }
         }
     }
@@ -84,7 +83,7 @@ impl Client {
             if again >= deadline {
                 return Err(failure);
             }
-            tokio::time::sleep_until(self.0.clock.timer(again)).await;
+            self.0.clock.sleep_until(Some(again)).await;
         }
         unreachable!("the last attempt returns")
     }
@@ -125,7 +124,7 @@ impl Client {
             if again >= deadline {
                 return Err(failure);
             }
-            tokio::time::sleep_until(self.0.clock.timer(again)).await;
+            self.0.clock.sleep_until(Some(again)).await;
         }
         unreachable!("the last attempt returns")
     }
@@ -152,7 +151,7 @@ impl Client {
             if !failure.is_retriable() || again >= deadline {
                 return Err(failure);
             }
-            tokio::time::sleep_until(self.0.clock.timer(again)).await;
+            self.0.clock.sleep_until(Some(again)).await;
         }
         unreachable!("the last attempt returns")
     }
@@ -182,7 +181,7 @@ pub(crate) fn anybody(snapshot: &Snapshot, bootstrap: &[Address], rng: &mut Rng)
 /// One request on one link.
 pub(crate) async fn ask_on<R: Request + Send + Sync + 'static>(
     link: &Link,
-    clock: Clock,
+    clock: &Clock,
     request: Typed<R>,
     deadline: Instant,
 ) -> Result<R::Response, Failure> {
@@ -190,9 +189,9 @@ pub(crate) async fn ask_on<R: Request + Send + Sync + 'static>(
     let timeout = deadline - clock.now();
     link.send(Call::new(request, deadline, timeout, reply));
     // The connection watches the deadline too and knows better what happened; this is for when there is none yet.
-    match timeout_at(clock.timer(deadline + GRACE), outcome).await {
-        Ok(outcome) => outcome.unwrap_or(Err(Failure::Closed))?.decode(),
-        Err(_) => Err(Failure::TimedOut { peer: link.peer(), after: timeout, sent: true }),
+    match clock.timeout_at(deadline + GRACE, outcome).await {
+        Some(outcome) => outcome.unwrap_or(Err(Failure::Closed))?.decode(),
+        None => Err(Failure::TimedOut { peer: link.peer(), after: timeout, sent: true }),
     }
 }
 
@@ -202,13 +201,13 @@ pub(crate) async fn ask_on<R: Request + Send + Sync + 'static>(
 /// asking, until when a broker may answer.
 pub(crate) async fn ask_any<R: Question>(
     links: &Links,
-    clock: Clock,
+    clock: &Clock,
     addresses: Vec<Address>,
     request: &Typed<R>,
     deadline: impl Fn(Instant) -> Instant,
 ) -> Result<R::Response, Failure> {
     let mut addresses = links.in_turn(addresses).into_iter();
-    let mut asked = JoinSet::new();
+    let mut asked = Together::new();
     // Those asked since a pause last ended.
     let mut waited_for = Vec::new();
     let mut failures = Vec::new();
@@ -217,25 +216,26 @@ pub(crate) async fn ask_any<R: Question>(
             Some(address) => {
                 let (link, request, until) = (links.to(&address), request.clone(), deadline(clock.now()));
                 waited_for.push(address.clone());
-                asked.spawn(async move { (address, ask_on(&link, clock, request, until).await) });
+                asked.push(async move { (address, ask_on(&link, clock, request, until).await) });
             }
             None if asked.is_empty() => return Err(Failure::all(failures)),
             None => {}
         }
         let patience = (addresses.len() > 0).then(|| clock.after(SILENCE_MAX));
         tokio::select! {
-            Some(outcome) = asked.join_next() => match outcome {
-                Ok((address, Ok(response))) => {
+            // An answer that is there counts, however late it is looked at.
+            biased;
+            Some((address, outcome)) = asked.next() => match outcome {
+                Ok(response) => {
                     links.note_answer(&address);
                     return Ok(response);
                 }
-                Ok((address, Err(failure))) => {
+                Err(failure) => {
                     links.note_failure(address);
                     failures.push(failure);
                 }
-                Err(_) => failures.push(Failure::Closed),
             },
-            () = sleep_until(clock, patience) => waited_for.drain(..).for_each(|silent| links.note_failure(silent)),
+            () = clock.sleep_until(patience) => waited_for.drain(..).for_each(|silent| links.note_failure(silent)),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::connect::{Connect, Connector, Tcp};
 use crate::connection::{LinkSettings, Links};
 use crate::control::{Control, Event};
-use crate::runtime::Runtime;
+use crate::runtime::{Executor, Runtime};
 use crate::settings::{ClientSettings, Properties, Settings};
 use crate::topics::Concerns;
 use crate::{Address, Admin, ConsumerBuilder, Error, ProducerBuilder};
@@ -44,7 +44,7 @@ pub struct Client(pub(crate) Arc<Shared>);
 /// What a client, its producers and its consumers share.
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
-    pub(crate) runtime: Runtime,
+    pub(crate) runtime: Executor,
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
     pub(crate) link_settings: LinkSettings,
@@ -61,6 +61,7 @@ pub(crate) struct Shared {
 #[must_use = "a builder does nothing until it connects"]
 pub struct ClientBuilder {
     settings: Settings,
+    runtime: Option<Executor>,
     connector: Connector,
     pool: Pool,
     seed: Option<u64>,
@@ -124,6 +125,7 @@ impl Client {
     pub fn builder() -> ClientBuilder {
         ClientBuilder {
             settings: Settings::default(),
+            runtime: None,
             connector: Arc::new(Tcp),
             pool: Pool::default(),
             seed: None,
@@ -282,6 +284,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets where the client's tasks run and which clocks it reads. Default: the tokio runtime that
+    /// [`connect`](Self::connect) is called on.
+    pub fn runtime(mut self, runtime: impl Runtime + 'static) -> Self {
+        self.runtime = Some(Executor::Given(Arc::new(runtime)));
+        self
+    }
+
     /// Sets how connections are made. Default [`Tcp`].
     pub fn connector(mut self, connector: impl Connect + 'static) -> Self {
         self.connector = Arc::new(connector);
@@ -304,7 +313,7 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// When a setting is wrong, no bootstrap server answers as a Kafka broker does, or the caller is on no tokio
-    /// runtime.
+    /// runtime and gave [no other](Self::runtime).
     ///
     /// # Cancel safety
     /// Dropping the future drops the connection; nothing is left behind.
@@ -312,20 +321,25 @@ impl ClientBuilder {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
         }
-        let runtime = Runtime::current().map_err(|failure| Error::harmless("connecting", failure))?;
+        let runtime = self.runtime.map_or_else(Executor::current, Ok);
+        let runtime = runtime.map_err(|failure| Error::harmless("connecting", failure))?;
         let mut settings = self.settings;
         settings.fit()?;
         if let Some(ignored) = settings.ignored() {
             tracing::warn!(target: "milena", "{ignored}");
         }
         let of_client = &settings.client;
-        // The seed of a hash map is the randomness that std has to offer.
-        let mut rng = Rng::seeded(self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish()));
-        let clock = Clock::start();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the seed of a hash map is the randomness that std has to offer"
+        )]
+        let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        let mut rng = Rng::seeded(seed);
+        let clock = Clock::start(&runtime);
         let link_settings = LinkSettings {
             runtime: runtime.clone(),
             connector: self.connector,
-            clock,
+            clock: clock.clone(),
             pool: self.pool.clone(),
             client_id: Str::from(&*of_client.client_id),
             connect_timeout: of_client.connect_timeout,
@@ -334,7 +348,8 @@ impl ClientBuilder {
             peers: Arc::default(),
         };
         let links = Arc::new(Links::new(link_settings.clone(), Rng::seeded(rng.next_u64())));
-        let control = Control::new(of_client.clone(), clock, Arc::clone(&links), Rng::seeded(rng.next_u64()));
+        let control =
+            Control::new(of_client.clone(), clock.clone(), Arc::clone(&links), Rng::seeded(rng.next_u64()));
         let bootstrap = of_client.bootstrap.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let first = control
             .bootstrap()

@@ -1,52 +1,115 @@
-//! The one place where clocks are read: core's instants are counted from when the client was made, and records get the
-//! time of day.
+//! The one place where clocks are read and timers are made: core's instants are counted from when the client was made, or
+//! from the origin of the runtime it was given, and records get the time of day.
+
+#![expect(clippy::disallowed_methods, reason = "this is where tokio is asked")]
 
 use std::cell::Cell;
-use std::sync::LazyLock;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use milena_core::Instant;
 pub(crate) use milena_core::millis_since_epoch;
+use pin_project_lite::pin_project;
 
-/// tokio's clock, so that tests may pause it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock(tokio::time::Instant);
+use crate::runtime::{Executor, Runtime};
+
+/// What time it is for a client, and its timers.
+#[derive(Clone)]
+pub(crate) enum Clock {
+    /// tokio's clock, so that tests may pause it, and when the client was made.
+    Tokio(tokio::time::Instant),
+    Given(Arc<dyn Runtime>),
+}
 
 impl Clock {
-    pub(crate) fn start() -> Self {
-        Self(tokio::time::Instant::now())
+    pub(crate) fn start(executor: &Executor) -> Self {
+        match executor {
+            Executor::Tokio(_) => Self::Tokio(tokio::time::Instant::now()),
+            Executor::Given(runtime) => Self::Given(Arc::clone(runtime)),
+        }
     }
 
-    pub(crate) fn now(self) -> Instant {
-        Instant::after_origin(self.0.elapsed())
+    pub(crate) fn now(&self) -> Instant {
+        Instant::after_origin(match self {
+            Self::Tokio(origin) => origin.elapsed(),
+            Self::Given(runtime) => runtime.now(),
+        })
     }
 
-    pub(crate) fn after(self, duration: Duration) -> Instant {
+    pub(crate) fn after(&self, duration: Duration) -> Instant {
         self.now() + duration
     }
 
-    /// The runtime's name for `instant`; a day from now stands for anything later.
-    pub(crate) fn timer(self, instant: Instant) -> tokio::time::Instant {
-        let latest = self.0.elapsed() + Duration::from_secs(86_400);
-        self.0 + instant.since_origin().min(latest)
+    /// Milliseconds since the epoch, now.
+    #[inline]
+    pub(crate) fn unix_ms(&self) -> i64 {
+        match self {
+            Self::Tokio(_) => system_unix_ms(),
+            Self::Given(runtime) => runtime.unix_ms(),
+        }
+    }
+
+    /// Sleeps until `at`, or forever.
+    pub(crate) async fn sleep_until(&self, at: Option<Instant>) {
+        match (self, at) {
+            (Self::Tokio(origin), Some(at)) => tokio::time::sleep_until(timer(*origin, at)).await,
+            (Self::Given(runtime), Some(at)) => runtime.sleep_until(at.since_origin()).await,
+            (_, None) => std::future::pending().await,
+        }
+    }
+
+    /// The output of `future`, or none if it is not finished at `at`.
+    pub(crate) fn timeout_at<F: Future>(&self, at: Instant, future: F) -> Timeout<F> {
+        match self {
+            Self::Tokio(origin) => {
+                Timeout::Tokio { timeout: tokio::time::timeout_at(timer(*origin, at), future) }
+            }
+            Self::Given(runtime) => Timeout::Given { future, sleep: runtime.sleep_until(at.since_origin()) },
+        }
     }
 }
 
-/// Sleeps until `instant`, or forever.
-pub(crate) async fn sleep_until(clock: Clock, instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(clock.timer(instant)).await,
-        None => std::future::pending().await,
+/// tokio's name for `at`; a day from now stands for anything later.
+fn timer(origin: tokio::time::Instant, at: Instant) -> tokio::time::Instant {
+    let latest = origin.elapsed() + Duration::from_secs(86_400);
+    origin + at.since_origin().min(latest)
+}
+
+pin_project! {
+    /// See [`Clock::timeout_at`].
+    #[project = TimeoutProjection]
+    pub(crate) enum Timeout<F> {
+        Tokio { #[pin] timeout: tokio::time::Timeout<F> },
+        Given { #[pin] future: F, sleep: Pin<Box<dyn Future<Output = ()> + Send>> },
     }
 }
 
-/// Milliseconds since the epoch, now.
+impl<F: Future> Future for Timeout<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            TimeoutProjection::Tokio { timeout } => timeout.poll(cx).map(Result::ok),
+            TimeoutProjection::Given { future, sleep } => {
+                if let Poll::Ready(output) = future.poll(cx) {
+                    return Poll::Ready(Some(output));
+                }
+                ready!(sleep.as_mut().poll(cx));
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+/// Milliseconds since the epoch, now, as the system says.
 ///
 /// Records need it one by one, and asking the system takes a quarter of what a small one costs. So the processor's
 /// counter tells how long ago the system was asked, and the system is asked again after [`FRESH`].
 ///
 /// Bench: `post`.
-pub(crate) fn time_of_day_ms() -> i64 {
+fn system_unix_ms() -> i64 {
     let ticks = COUNTER.raw();
     let reading = READING.get().filter(|reading| reading.ticks <= ticks);
     let elapsed = reading.map(|reading| (reading, COUNTER.delta_as_nanos(reading.ticks, ticks)));
@@ -102,11 +165,11 @@ mod tests {
 
     #[test]
     fn the_time_of_day_is_the_systems() {
-        let clock = Clock::start();
+        let clock = Clock::Tokio(tokio::time::Instant::now());
         let mut readings = 0;
         while clock.now().since_origin() < FRESH * 3 {
             let earliest = millis_since_epoch(SystemTime::now());
-            let told = time_of_day_ms();
+            let told = system_unix_ms();
             let latest = millis_since_epoch(SystemTime::now());
             assert!((earliest - 1..=latest + 1).contains(&told), "{told} is not in {earliest}..={latest}");
             readings += 1;

@@ -10,12 +10,11 @@ use milena_core::{Failure, Rng};
 use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use milena_wire::pool::Pool;
 use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
 
 use crate::Address;
 use crate::ask::{anybody, ask_any};
 use crate::client::report;
-use crate::clock::{Clock, sleep_until};
+use crate::clock::Clock;
 use crate::connection::{Links, Typed};
 use crate::settings::ClientSettings;
 use crate::topics::Concern;
@@ -71,8 +70,7 @@ impl Control {
         };
         let mut refresh = Refresh::new(settings, Rng::seeded(self.rng.next_u64()), self.clock.now());
         let mut asking: Option<Asking> = None;
-        let mut trim = tokio::time::interval(TRIM_INTERVAL);
-        trim.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut trim_at = self.clock.after(TRIM_INTERVAL);
         loop {
             // All that is there goes in before anything is decided: a topic that was just taken up is not forgotten.
             while let Ok(concern) = concerns.try_recv() {
@@ -89,22 +87,16 @@ impl Control {
             if let Some(ask) = refresh.poll_ask(self.clock.now()) {
                 asking = Some(self.begin(&publish.borrow(), ask.topics));
             }
+            let now = self.clock.now();
+            if trim_at <= now {
+                pool.trim();
+                trim_at = now + TRIM_INTERVAL;
+            }
+            let wake = refresh.poll_timeout().map_or(trim_at, |at| at.min(trim_at));
             tokio::select! {
-                event = events.recv() => match event {
-                    Some(Event::Outdated) => refresh.handle_outdated(),
-                    Some(Event::Hints(hints)) => {
-                        let next = publish.borrow().with_hints(&hints);
-                        if let Some(next) = next {
-                            publish.send_replace(Arc::new(next));
-                        }
-                    }
-                    Some(Event::Coordinator(of, broker)) => {
-                        let next = publish.borrow().with_coordinator(of, Some(broker));
-                        publish.send_replace(Arc::new(next));
-                    }
-                    None => return,
-                },
-                Some(concern) = concerns.recv() => self.handle_concern(&mut refresh, concern),
+                // The answer comes first, because events may come without end. Events come before concerns, which were
+                // all taken in above, and what is due is done above at every turn.
+                biased;
                 outcome = answered(&mut asking) => {
                     asking = None;
                     match outcome {
@@ -122,8 +114,22 @@ impl Control {
                         }
                     }
                 }
-                () = sleep_until(self.clock, refresh.poll_timeout()) => {}
-                _ = trim.tick() => pool.trim(),
+                event = events.recv() => match event {
+                    Some(Event::Outdated) => refresh.handle_outdated(),
+                    Some(Event::Hints(hints)) => {
+                        let next = publish.borrow().with_hints(&hints);
+                        if let Some(next) = next {
+                            publish.send_replace(Arc::new(next));
+                        }
+                    }
+                    Some(Event::Coordinator(of, broker)) => {
+                        let next = publish.borrow().with_coordinator(of, Some(broker));
+                        publish.send_replace(Arc::new(next));
+                    }
+                    None => return,
+                },
+                Some(concern) = concerns.recv() => self.handle_concern(&mut refresh, concern),
+                () = self.clock.sleep_until(Some(wake)) => {}
             }
         }
     }
@@ -141,7 +147,7 @@ impl Control {
         let addresses = anybody(snapshot, &self.settings.bootstrap, &mut self.rng);
         let control = Self {
             settings: self.settings.clone(),
-            clock: self.clock,
+            clock: self.clock.clone(),
             links: Arc::clone(&self.links),
             rng: self.rng.clone(),
         };
@@ -158,7 +164,7 @@ impl Control {
         };
         let request = Typed { request, version_max: i16::MAX };
         let limit = self.settings.connect_timeout.min(self.settings.request_timeout);
-        ask_any(&self.links, self.clock, addresses, &request, |now| now + limit).await
+        ask_any(&self.links, &self.clock, addresses, &request, |now| now + limit).await
     }
 
     /// An address that nobody typed is told to come from the broker that advertises it.

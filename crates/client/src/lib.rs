@@ -42,6 +42,8 @@
 //!   so is a request that stayed unanswered until its deadline. A broker that breaks the protocol twice without a good
 //!   answer between is not asked a third time; whoever waits gets the error.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run on tokio"))]
+
 mod address;
 mod admin;
 mod ask;
@@ -73,6 +75,7 @@ pub use error::{Error, ErrorCode, ErrorKind, Fault};
 pub use milena_wire::pool::{BufferPool, PoolStats};
 pub use producer::{Delivery, Producer, ProducerBuilder, Receipt};
 pub use record::{Header, OwnedRecord, Payload, Record, RecordView};
+pub use runtime::Runtime;
 pub use settings::{
     Acks, ClientSettings, Compression, ConsumerSettings, Isolation, ProducerSettings, Properties, Reset,
     SETTINGS, SettingDoc, Unit,

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use milena_wire::batch::Header;
 
 use crate::Batch;
-use crate::clock::{millis_since_epoch, time_of_day_ms};
+use crate::clock::{Clock, millis_since_epoch};
 
 /// A record to be produced. It borrows what it is made of: what is sent is encoded before the call returns, so a temporary
 /// lives long enough. Key and value may be owned as well. A record that owns all its parts is an [`OwnedRecord`].
@@ -252,9 +252,9 @@ impl<'a> Record<'a> {
     /// # Errors
     /// The time of its own that cannot be.
     #[inline]
-    pub(crate) fn timestamp_or_now(&self) -> Result<i64, i64> {
+    pub(crate) fn timestamp_or_now(&self, clock: &Clock) -> Result<i64, i64> {
         match self.timestamp_ms {
-            UNSET_TIMESTAMP => Ok(time_of_day_ms()),
+            UNSET_TIMESTAMP => Ok(clock.unix_ms()),
             own if own >= 0 => Ok(own),
             own => Err(own),
         }

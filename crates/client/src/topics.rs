@@ -9,7 +9,6 @@ use std::sync::Arc;
 use milena_core::metadata::{FRESH, Snapshot, Topic};
 use milena_core::{Failure, Instant};
 use tokio::sync::mpsc;
-use tokio::time::timeout_at;
 
 use crate::Client;
 
@@ -143,10 +142,10 @@ impl Client {
             if doubt && !std::mem::replace(&mut doubted, true) {
                 let _ = self.0.concerns.send(Concern::Doubt);
             }
-            match timeout_at(self.0.clock.timer(until), snapshot.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(Failure::Closed),
-                Err(_) => return outcome.map(|topic| Known { topic, interest }),
+            match self.0.clock.timeout_at(until, snapshot.changed()).await {
+                Some(Ok(())) => {}
+                Some(Err(_)) => return Err(Failure::Closed),
+                None => return outcome.map(|topic| Known { topic, interest }),
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Allocations per record, both ways: none.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests run on tokio")]
+
 use std::io::Write as _;
 
 use bytes::{Buf as _, Bytes};

@@ -10,6 +10,7 @@ use milena_messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, Li
 
 use super::Admin;
 use crate::clock::millis_since_epoch;
+use crate::runtime::Together;
 use crate::settings::Isolation;
 use crate::{Error, Position};
 
@@ -73,17 +74,14 @@ impl Admin {
                 Err(failure) => results[index] = Some(Err(offset_error(topic, *partition, failure))),
             }
         }
-        let mut asked = tokio::task::JoinSet::new();
+        let mut asked = Together::new();
         for (leader, indexes) in by_leader {
-            let (client, request) =
-                (self.client.clone(), request(&partitions, &indexes, timestamp, self.isolation));
-            self.client.0.runtime.entered(|| {
-                asked.spawn(async move {
-                    (indexes, client.ask_again(&Destination::Broker(leader), &request, deadline).await)
-                })
+            let request = request(&partitions, &indexes, timestamp, self.isolation);
+            asked.push(async move {
+                (indexes, self.client.ask_again(&Destination::Broker(leader), &request, deadline).await)
             });
         }
-        while let Some(Ok((indexes, answer))) = asked.join_next().await {
+        while let Some((indexes, answer)) = self.within(asked.next()).await {
             let answers = answer.as_ref().map(|answer| {
                 let answers = answer.topics.iter().flat_map(|topic| {
                     topic.partitions.iter().map(|found| ((&*topic.name, found.partition_index), found))

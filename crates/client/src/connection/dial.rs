@@ -1,19 +1,17 @@
 //! From an address to a working connection: the name is resolved, its addresses are tried one beside the other, and the
 //! first with which the handshake succeeds wins.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use milena_core::{BrokerId, Failure, Handshake, Instant, Obstacle};
-use tokio::task::JoinSet;
-use tokio::time::timeout_at;
+use rustc_hash::FxHashMap;
 
 use super::link::LinkSettings;
 use super::stream::Connection;
 use crate::Address;
-use crate::clock::sleep_until;
+use crate::runtime::Together;
 
 /// An address that has not become a connection after this long is not waited for alone (RFC 8305 has 250 ms).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -23,7 +21,7 @@ const LOWERED_FOR: Duration = Duration::from_secs(600);
 
 /// What is known of addresses, for all links of a client.
 #[derive(Debug, Default)]
-pub(crate) struct Peers(Mutex<HashMap<Address, Known>>);
+pub(crate) struct Peers(Mutex<FxHashMap<Address, Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -36,7 +34,7 @@ struct Known {
 }
 
 impl Peers {
-    fn known(&self) -> MutexGuard<'_, HashMap<Address, Known>> {
+    fn known(&self) -> MutexGuard<'_, FxHashMap<Address, Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -96,10 +94,10 @@ pub(super) async fn dial(
 }
 
 async fn race(settings: &LinkSettings, address: &Address, peer: &Arc<str>) -> Result<Connection, Failure> {
-    let (clock, after) = (settings.clock, settings.connect_timeout);
+    let (clock, after) = (&settings.clock, settings.connect_timeout);
     let until = clock.after(after);
-    let resolved = timeout_at(clock.timer(until), settings.connector.resolve(address)).await;
-    let Ok(resolved) = resolved else {
+    let resolved = clock.timeout_at(until, settings.connector.resolve(address)).await;
+    let Some(resolved) = resolved else {
         let reason = format!("the name was not resolved within {after:?}").into();
         return Err(Failure::Unreachable { peer: Arc::clone(peer), obstacle: Obstacle::Name, reason });
     };
@@ -117,33 +115,31 @@ async fn race(settings: &LinkSettings, address: &Address, peer: &Arc<str>) -> Re
     let stagger =
         STAGGER.min((until - clock.now()) / 2 / u32::try_from(candidates.len()).unwrap_or(u32::MAX));
     let mut candidates = candidates.into_iter();
-    let mut attempts = JoinSet::new();
+    let mut attempts = Together::new();
     let mut failures = Vec::new();
     loop {
         match candidates.next() {
-            Some(at) => {
-                let (settings, address, peer) = (settings.clone(), address.clone(), Arc::clone(peer));
-                attempts.spawn(async move { (at, attempt(&settings, &address, &peer, at).await) });
-            }
+            Some(at) => attempts.push(async move { (at, attempt(settings, address, peer, at).await) }),
             None if attempts.is_empty() => return Err(all(peer, failures, is_alone)),
             None => {}
         }
         let next = (candidates.len() > 0).then(|| clock.after(stagger));
         tokio::select! {
-            Some(outcome) = attempts.join_next() => match outcome {
-                Ok((_, Ok(reached))) => {
+            // A connection that is there counts, however late it is looked at. When the time is over, no attempt begins.
+            biased;
+            Some((at, outcome)) = attempts.next() => match outcome {
+                Ok(reached) => {
                     settings.peers.note(address, &reached, clock.now());
                     return Ok(reached.connection);
                 }
-                Ok((at, Err(failure))) => failures.push((at, failure)),
-                Err(_) => failures.push((None, Failure::Closed)),
+                Err(failure) => failures.push((at, failure)),
             },
-            () = sleep_until(clock, next) => {}
-            () = sleep_until(clock, Some(until)) => {
+            () = clock.sleep_until(Some(until)) => {
                 let late = Failure::TimedOut { peer: Arc::clone(peer), after, sent: false };
                 failures.push((None, late));
                 return Err(all(peer, failures, is_alone));
             }
+            () = clock.sleep_until(next) => {}
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The way to one broker for one role: connects when there is something to send, and again after a loss, but never
 //! faster than the backoff allows.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,21 +8,22 @@ use milena_core::backoff::Retry;
 use milena_core::{Backoff, Failure, Instant, Rng};
 use milena_wire::Str;
 use milena_wire::pool::Pool;
+use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
 use super::call::Call;
 use super::dial::{Peers, dial};
 use super::stream::{Connection, End};
 use crate::Address;
-use crate::clock::{Clock, sleep_until};
+use crate::clock::Clock;
 use crate::connect::Connector;
-use crate::runtime::Runtime;
+use crate::runtime::Executor;
 
 /// What all links of a client share.
 #[derive(Clone)]
 pub(crate) struct LinkSettings {
     /// Where the links' tasks run: a link is shared, and the runtime of the caller who needs it first may end before it.
-    pub(crate) runtime: Runtime,
+    pub(crate) runtime: Executor,
     pub(crate) connector: Connector,
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
@@ -91,7 +91,7 @@ impl Task {
         // Nothing to send, no connection.
         while let Some(first) = self.calls.recv().await {
             if let Some(at) = self.retry.not_before() {
-                sleep_until(self.settings.clock, Some(at)).await;
+                self.settings.clock.sleep_until(Some(at)).await;
             }
             match dial(&self.settings, &self.address, &self.peer).await {
                 Ok(connection) => self.serve(connection, first).await,
@@ -137,16 +137,19 @@ pub(crate) struct Links {
 }
 
 struct Open {
-    links: HashMap<Address, Link>,
+    links: FxHashMap<Address, Link>,
     rng: Rng,
     /// Brokers that were silent or failed when any broker could have answered, and when that was. They are few: each is
     /// the address of a link, and they go with the links.
-    set_back: HashMap<Address, Instant>,
+    set_back: FxHashMap<Address, Instant>,
 }
 
 impl Links {
     pub(crate) fn new(settings: LinkSettings, rng: Rng) -> Self {
-        Self { settings, open: Mutex::new(Open { links: HashMap::new(), rng, set_back: HashMap::new() }) }
+        Self {
+            settings,
+            open: Mutex::new(Open { links: FxHashMap::default(), rng, set_back: FxHashMap::default() }),
+        }
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -205,10 +208,11 @@ mod tests {
     use crate::connect::Tcp;
 
     fn links() -> Links {
+        let runtime = Executor::current().expect("a runtime");
         let settings = LinkSettings {
-            runtime: Runtime::current().expect("a runtime"),
+            clock: Clock::start(&runtime),
+            runtime,
             connector: Arc::new(Tcp),
-            clock: Clock::start(),
             pool: Pool::default(),
             client_id: Str::from("test"),
             connect_timeout: Duration::from_secs(1),

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::call::{Answer, AnyRequest, Call, Reply, Typed, encode_frame, request_header};
 use super::frames::{Frames, FramesError};
 use super::link::LinkSettings;
-use crate::clock::{Clock, sleep_until};
+use crate::clock::Clock;
 use crate::connect::Transport;
 
 /// A connection whose peer's versions are known.
@@ -94,7 +94,7 @@ impl Connection {
             frames: Frames::new(settings.pool.clone(), settings.frame_bytes_max),
             peer,
             client_id: settings.client_id.clone(),
-            clock: settings.clock,
+            clock: settings.clock.clone(),
             versions: BrokerVersions::default(),
             in_flight: InFlight::new(),
             outgoing: VecDeque::new(),
@@ -134,14 +134,18 @@ impl Connection {
     pub(super) async fn run(mut self, first: Call, calls: &mut mpsc::Receiver<Call>) -> End {
         self.start(first);
         let end = loop {
-            let (clock, deadline) = (self.clock, self.poll_timeout());
+            let (clock, deadline) = (self.clock.clone(), self.poll_timeout());
             tokio::select! {
+                // What has arrived is taken in before deadlines are judged, so that a program that was stopped for a while
+                // does not give up answers that are there. The deadline is looked at all the same: calls in flight are
+                // limited, answers come in order, and so the oldest call is answered or nothing can be done at last.
+                biased;
                 end = poll_fn(|cx| self.poll(cx, calls)) => match end {
                     Some(end) => break end,
                     // The earliest deadline may have changed.
                     None => continue,
                 },
-                () = sleep_until(clock, deadline) => {
+                () = clock.sleep_until(deadline) => {
                     if let Some(failure) = self.overdue() {
                         break Err(failure);
                     }

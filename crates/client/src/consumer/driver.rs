@@ -1,19 +1,18 @@
 //! The consumer's task: carries events between queues, machine and connections, and decides nothing.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use milena_core::metadata::Snapshot;
 use milena_core::source::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, ROOM_MIN, Slot, Source};
 use milena_core::{Failure, Instant};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
 
 use super::queue::{Frame, Queue, Queued, Ready};
 use super::shared::Shared;
 use crate::budget::Reservation;
 use crate::client::{address_of, report};
-use crate::clock::sleep_until;
 use crate::connection::{Answer, Call, Landing, Links, Reply, Typed};
 use crate::{Client, Error, OffsetAt};
 
@@ -51,6 +50,7 @@ impl Commands {
 
 /// What became of a request.
 type Landed = (u64, Result<Answer, Failure>);
+type AskingEnds = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A fetch under way, and the memory for its answer.
 struct Fetching {
@@ -81,8 +81,8 @@ pub(super) struct Driver {
     is_unrouted: bool,
     /// Partitions that end before where they are to be read to.
     doubted: BTreeMap<Slot, Arc<Queue>>,
-    /// One at most, which asks where such partitions end.
-    asking: JoinSet<()>,
+    /// The question where such partitions end, while it is being asked.
+    asking: Option<AskingEnds>,
 }
 
 impl Drop for Driver {
@@ -125,7 +125,7 @@ impl Driver {
             fetch_bytes_max,
             is_unrouted: false,
             doubted: BTreeMap::new(),
-            asking: JoinSet::new(),
+            asking: None,
         }
     }
 
@@ -137,10 +137,17 @@ impl Driver {
             let wake = self.source.poll_timeout(self.now());
             let mut landed = None;
             tokio::select! {
+                // Whichever comes first, all that is there is taken in below. Only the question has no other turn, and it
+                // is rare.
+                biased;
+                () = asked(&mut self.asking) => self.asking = None,
                 () = arrived.notified() => {}
                 Some(first) = self.landed.recv() => landed = Some(first),
                 Ok(()) = self.snapshot.changed() => self.handle_metadata(),
-                () = sleep_until(self.client.0.clock, wake) => {}
+                () = self.client.0.clock.sleep_until(wake) => {}
+            }
+            if self.snapshot.has_changed().unwrap_or(false) {
+                self.handle_metadata();
             }
             // What the application did comes before what it waits for.
             self.commands.take(&mut commands);
@@ -290,8 +297,7 @@ impl Driver {
 
     /// Asks for the ends that are in doubt, unless that is being done.
     fn ask_for_ends(&mut self) {
-        while self.asking.try_join_next().is_some() {}
-        if self.doubted.is_empty() || !self.asking.is_empty() {
+        if self.doubted.is_empty() || self.asking.is_some() {
             return;
         }
         let Some(shared) = self.shared.upgrade() else { return };
@@ -305,7 +311,7 @@ impl Driver {
         }
         // It keeps the consumer for no longer than this: nobody may read any more when the answer comes.
         let (admin, shared) = (shared.asking(), Weak::clone(&self.shared));
-        self.asking.spawn(async move {
+        self.asking = Some(Box::pin(async move {
             // What fails is asked again: the partition still ends too early.
             let Ok(ends) = admin.list_offsets(partitions, OffsetAt::Latest).await else { return };
             let Some(shared) = shared.upgrade() else { return };
@@ -317,7 +323,7 @@ impl Driver {
                     shared.finish_if_read(queue);
                 }
             }
-        });
+        }));
     }
 
     fn queue(&self, slot: Slot) -> Option<&Arc<Queue>> {
@@ -396,5 +402,12 @@ impl Driver {
             Ok(address) => self.lookup_links.to(&address).send(call),
             Err(failure) => call.refuse(failure),
         }
+    }
+}
+
+async fn asked(asking: &mut Option<AskingEnds>) {
+    match asking {
+        Some(asking) => asking.as_mut().await,
+        None => std::future::pending().await,
     }
 }

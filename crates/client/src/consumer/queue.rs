@@ -325,7 +325,7 @@ impl Queue {
 
 impl Ready {
     /// A reader found nothing.
-    pub(super) fn note_idle(&self, clock: Clock) {
+    pub(super) fn note_idle(&self, clock: &Clock) {
         if self.idle_since.load(Ordering::Relaxed) == BUSY {
             self.idle_since.store(clock.now().since_origin().as_nanos() as u64, Ordering::Relaxed);
         }

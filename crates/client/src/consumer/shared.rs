@@ -57,7 +57,7 @@ impl Shared {
 
     /// A reader found nothing.
     pub(super) fn note_idle(&self) {
-        self.ready.note_idle(self.client.0.clock);
+        self.ready.note_idle(&self.client.0.clock);
     }
 
     /// Whether nothing will come for whoever reads through the consumer: nothing is assigned, or everything was read to

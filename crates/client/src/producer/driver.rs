@@ -7,7 +7,6 @@
 //!  metadata, time ────────────────┘                    └─▶ flushed
 //! ```
 
-use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,13 +16,13 @@ use milena_core::producer::{
 };
 use milena_core::{Failure, Instant};
 use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::accumulator::{Accumulator, OpenBatch};
 use super::seal::{Backlog, Parcel, Sealer};
 use super::topics::Topics;
 use crate::client::{address_of, report};
-use crate::clock::sleep_until;
 use crate::connection::{Answer, Call, Claim, Landing, Links, Reply, Typed};
 use crate::{Client, Error};
 
@@ -122,7 +121,7 @@ pub(super) struct Driver {
     snapshot: watch::Receiver<Arc<Snapshot>>,
     asking: Option<AskingIdentity>,
     /// Requests that were handed to links.
-    sent: HashMap<RequestId, Sent>,
+    sent: FxHashMap<RequestId, Sent>,
     flushing: Vec<(FlushId, oneshot::Sender<()>)>,
     is_released: bool,
     events: Vec<Event>,
@@ -175,7 +174,7 @@ impl Driver {
             landed,
             land,
             asking: None,
-            sent: HashMap::new(),
+            sent: FxHashMap::default(),
             flushing: Vec::new(),
             is_released: false,
             events: Vec::new(),
@@ -188,15 +187,18 @@ impl Driver {
         while !(self.is_released && self.machine.outstanding() == 0) {
             let wake = self.machine.poll_timeout();
             tokio::select! {
-                () = self.inbox.arrived.notified() => {}
-                Some(landed) = self.landed.recv() => self.handle_landed(landed),
-                Some(sealed) = self.sealed.recv() => self.handle_sealed(sealed),
-                Ok(()) = self.snapshot.changed() => self.handle_metadata(),
+                // Whichever comes first, all that is there is taken in below. Only the identity has no other turn, and it
+                // comes rarely.
+                biased;
                 answer = answered(&mut self.asking) => {
                     self.asking = None;
                     self.machine.handle_identity(answer, self.now());
                 }
-                () = sleep_until(self.client.0.clock, wake) => {}
+                () = self.inbox.arrived.notified() => {}
+                Some(landed) = self.landed.recv() => self.handle_landed(landed),
+                Some(sealed) = self.sealed.recv() => self.handle_sealed(sealed),
+                Ok(()) = self.snapshot.changed() => self.handle_metadata(),
+                () = self.client.0.clock.sleep_until(wake) => {}
             }
             // Everything that is ready goes in before anything is decided.
             while let Ok(landed) = self.landed.try_recv() {
@@ -204,6 +206,9 @@ impl Driver {
             }
             while let Ok(sealed) = self.sealed.try_recv() {
                 self.handle_sealed(sealed);
+            }
+            if self.snapshot.has_changed().unwrap_or(false) {
+                self.handle_metadata();
             }
             self.handle_events();
             self.machine.handle_timeout(self.now());

@@ -19,7 +19,6 @@ use milena_core::backoff::Backoff;
 use milena_core::producer::{Producer as Machine, Settings as MachineSettings};
 use milena_core::{Failure, Instant};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout_at;
 
 use self::accumulator::{Appended, BatchSettings, OpenBatch, TooLarge};
 pub use self::delivery::{Delivery, Receipt};
@@ -27,6 +26,7 @@ use self::driver::{Driver, Event, Parts};
 use self::seal::{Backlog, Sealer};
 use self::topics::Topics;
 use crate::budget::Reservation;
+use crate::clock::Clock;
 use crate::settings::{Acks, Compression, ProducerSettings};
 use crate::topics::Known;
 use crate::{Client, Error, Record};
@@ -72,6 +72,8 @@ pub struct Producer(Arc<Shared>);
 
 struct Shared {
     client: Client,
+    /// The client's; records ask it for the time of day one by one.
+    clock: Clock,
     parts: Parts,
     batches: BatchSettings,
     enqueue_timeout: Duration,
@@ -119,7 +121,8 @@ impl Producer {
     )]
     pub fn enqueue(&self, record: Record<'_>) -> impl Future<Output = Result<Delivery, Error>> + Send {
         async move {
-            let timestamp_ms = record.timestamp_or_now().map_err(|time| no_time(&record, time))?;
+            let timestamp_ms =
+                record.timestamp_or_now(&self.0.clock).map_err(|time| no_time(&record, time))?;
             let take = |batch: &mut OpenBatch, index| (batch.promise.state(), index);
             let (state, index) = match self.append_now(&record, timestamp_ms, &mut None, take) {
                 Step::Done(taken) => taken?,
@@ -143,7 +146,8 @@ impl Producer {
     )]
     pub fn post(&self, record: Record<'_>) -> impl Future<Output = Result<(), Error>> + Send {
         async move {
-            let timestamp_ms = record.timestamp_or_now().map_err(|time| no_time(&record, time))?;
+            let timestamp_ms =
+                record.timestamp_or_now(&self.0.clock).map_err(|time| no_time(&record, time))?;
             let take = |batch: &mut OpenBatch, _| batch.posted += 1;
             match self.append_now(&record, timestamp_ms, &mut None, take) {
                 Step::Done(taken) => taken,
@@ -219,7 +223,7 @@ impl Producer {
         mut wait: Wait,
         mut take: impl FnMut(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
-        let deadline = self.0.client.0.clock.after(self.0.enqueue_timeout);
+        let deadline = self.0.clock.after(self.0.enqueue_timeout);
         let mut room = None;
         loop {
             // Whatever is waited for may be there already, again and again: others run all the same, among them whoever
@@ -227,7 +231,7 @@ impl Producer {
             // and before there are more of them.
             tokio::task::yield_now().await;
             match wait {
-                Wait::Turn => self.0.parts.backlog.turn(&self.0.client.0.runtime).await,
+                Wait::Turn => self.0.parts.backlog.turn(&self.0.client.0.runtime, &self.0.clock).await,
                 Wait::Topic => self.learn(record, deadline).await?,
                 Wait::Room => {
                     // What is there already is not reserved twice.
@@ -255,8 +259,8 @@ impl Producer {
         };
         let reserve = self.0.batches.budget.reserve(wanted);
         let client = &self.0.client.0;
-        let reserved = client.runtime.entered(|| timeout_at(client.clock.timer(deadline), reserve));
-        reserved.await.map_err(|_| {
+        let reserved = client.runtime.entered(|| client.clock.timeout_at(deadline, reserve));
+        reserved.await.ok_or_else(|| {
             let failure = Failure::NoRoom { after: self.0.enqueue_timeout };
             Error::harmless(doing(record), failure)
         })
@@ -432,12 +436,17 @@ impl ProducerBuilder {
             topics: Arc::new(Topics::new(client.rng(), Arc::clone(&inbox))),
             inbox,
             failures: Arc::default(),
-            backlog: Arc::new(Backlog::new(settings.batch_bytes_max)),
+            backlog: Arc::new(Backlog::new(settings.batch_bytes_max, client.0.runtime.parallelism())),
         };
         // Batches being sealed are bounded by the memory budget.
         let (done, sealed) = mpsc::unbounded_channel();
-        let sealer =
-            Sealer::new(settings.compression, settings.compression_level, Arc::clone(&parts.backlog), done);
+        let sealer = Sealer::new(
+            settings.compression,
+            settings.compression_level,
+            client.0.runtime.clone(),
+            Arc::clone(&parts.backlog),
+            done,
+        );
         let machine = Machine::new(machine, client.rng());
         let driver = Driver::new(client.clone(), settings.acks, machine, &parts, sealer, sealed);
         client.0.runtime.spawn(driver.run());
@@ -449,7 +458,8 @@ impl ProducerBuilder {
             record_bytes_max: settings.record_bytes_max,
         };
         let enqueue_timeout = settings.enqueue_timeout;
-        Ok(Producer(Arc::new(Shared { client, parts, batches, enqueue_timeout })))
+        let clock = client.0.clock.clone();
+        Ok(Producer(Arc::new(Shared { client, clock, parts, batches, enqueue_timeout })))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,12 +14,12 @@ use milena_wire::batch::{AppendError, BatchBuilder, RawBatch};
 use milena_wire::codec::{Compression, Compressor, Decompressor};
 use milena_wire::pool::Pool;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::timeout;
 
 use super::accumulator::OpenBatch;
 use super::delivery::Promise;
 use crate::budget::{Budget, Reservation};
-use crate::runtime::Runtime;
+use crate::clock::Clock;
+use crate::runtime::Executor;
 
 /// A sealed batch and who waits for it.
 pub(super) struct Parcel {
@@ -74,6 +74,8 @@ pub(super) struct Backlog {
     started: AtomicU64,
     progress: Notify,
     bytes_max: u64,
+    /// How many batches are compressed at a time.
+    threads: usize,
 }
 
 /// Small batches are worth more turns.
@@ -82,16 +84,17 @@ const BACKLOG_BYTES_MIN: u64 = 2 << 20;
 const TURN_MAX: Duration = Duration::from_millis(100);
 
 impl Backlog {
-    pub(super) fn new(batch_bytes_max: usize) -> Self {
-        let bytes_max = (threads() as u64).saturating_mul(batch_bytes_max as u64).max(BACKLOG_BYTES_MIN);
-        Self { queued: AtomicU64::new(0), started: AtomicU64::new(0), progress: Notify::new(), bytes_max }
+    pub(super) fn new(batch_bytes_max: usize, threads: usize) -> Self {
+        let bytes_max = (threads as u64).saturating_mul(batch_bytes_max as u64).max(BACKLOG_BYTES_MIN);
+        let (queued, started) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { queued, started, progress: Notify::new(), bytes_max, threads }
     }
 
     /// Waits until there is little before what is queued now.
     ///
     /// # Cancel safety
     /// Dropped, nothing has changed.
-    pub(super) async fn turn(&self, runtime: &Runtime) {
+    pub(super) async fn turn(&self, runtime: &Executor, clock: &Clock) {
         let goal = self.queued.load(Ordering::Acquire).saturating_sub(self.bytes_max);
         let is_reached = || self.started.load(Ordering::Acquire) >= goal;
         if is_reached() {
@@ -106,7 +109,7 @@ impl Backlog {
                 progress.await;
             }
         };
-        drop(runtime.entered(|| timeout(TURN_MAX, reached)).await);
+        let _late = runtime.entered(|| clock.timeout_at(clock.after(TURN_MAX), reached)).await;
     }
 
     fn queue(&self, bytes: usize) {
@@ -119,18 +122,12 @@ impl Backlog {
     }
 }
 
-/// How many batches are compressed at a time.
-fn threads() -> usize {
-    static THREADS: LazyLock<usize> =
-        LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
-    *THREADS
-}
-
 /// Seals batches, a few at a time.
 pub(super) struct Sealer {
     compression: Compression,
     level: Option<i32>,
     waiting: VecDeque<(Ticket, OpenBatch)>,
+    runtime: Executor,
     backlog: Arc<Backlog>,
     running: usize,
     done: mpsc::UnboundedSender<(Ticket, Parcel)>,
@@ -140,10 +137,11 @@ impl Sealer {
     pub(super) fn new(
         compression: Compression,
         level: Option<i32>,
+        runtime: Executor,
         backlog: Arc<Backlog>,
         done: mpsc::UnboundedSender<(Ticket, Parcel)>,
     ) -> Self {
-        Self { compression, level, waiting: VecDeque::new(), backlog, running: 0, done }
+        Self { compression, level, waiting: VecDeque::new(), runtime, backlog, running: 0, done }
     }
 
     /// The parcel, if it costs no more than a checksum; otherwise it comes through the channel.
@@ -200,14 +198,14 @@ impl Sealer {
     }
 
     fn start(&mut self) {
-        while self.running < threads()
+        while self.running < self.backlog.threads
             && let Some((ticket, batch)) = self.waiting.pop_front()
         {
             self.running += 1;
             self.backlog.start(batch.builder.bytes());
             let (compression, level) = (self.compression, self.level);
             let done = self.done.clone();
-            tokio::task::spawn_blocking(move || {
+            self.runtime.spawn_blocking(move || {
                 let sealed = COMPRESSOR.with_borrow_mut(|compressor| {
                     parcel(batch, |builder| compress(builder, compressor, compression, level))
                 });
@@ -286,13 +284,14 @@ mod tests {
     async fn who_fills_batches_faster_than_they_are_compressed_waits_for_a_turn() {
         let mut context = Context::from_waker(Waker::noop());
         let batch = 1_000_000;
-        let runtime = Runtime::current().expect("a runtime");
-        let backlog = Backlog::new(batch);
+        let runtime = Executor::current().expect("a runtime");
+        let clock = &Clock::start(&runtime);
+        let backlog = Backlog::new(batch, 2);
         let limit = backlog.bytes_max as usize;
         backlog.queue(limit);
-        assert!(pin!(backlog.turn(&runtime)).poll(&mut context).is_ready(), "few enough");
+        assert!(pin!(backlog.turn(&runtime, clock)).poll(&mut context).is_ready(), "few enough");
         backlog.queue(batch);
-        let mut turns = [pin!(backlog.turn(&runtime)), pin!(backlog.turn(&runtime))];
+        let mut turns = [pin!(backlog.turn(&runtime, clock)), pin!(backlog.turn(&runtime, clock))];
         assert!(turns.iter_mut().all(|turn| turn.as_mut().poll(&mut context).is_pending()));
         // What comes behind does not matter.
         backlog.queue(100 * batch);
@@ -302,6 +301,6 @@ mod tests {
         assert!(turns.iter_mut().all(|turn| turn.as_mut().poll(&mut context).is_ready()));
 
         // Threads that do nothing hold nobody up for ever.
-        backlog.turn(&runtime).await;
+        backlog.turn(&runtime, clock).await;
     }
 }

@@ -12,6 +12,8 @@
 //! cargo xtask chaos --from 1234 --seeds 1
 //! ```
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests run on tokio")]
+
 mod checker;
 mod log;
 mod network;

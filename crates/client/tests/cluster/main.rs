@@ -1,5 +1,7 @@
 //! Client and embedded broker over real sockets: what a program that uses both would notice.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests run on tokio")]
+
 mod elsewhere;
 mod memory;
 mod mistakes;

@@ -1,6 +1,8 @@
 //! Peers that break the protocol, or never spoke it: the client names the cause soon, does not connect again and again,
 //! and holds memory for what arrived.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests run on tokio")]
+
 mod addresses;
 mod brokers;
 mod peer;
