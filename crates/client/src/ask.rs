@@ -9,7 +9,7 @@ use milena_core::{BrokerId, Failure, Instant, Rng};
 use milena_messages::{ErrorCode, Request};
 
 use crate::clock::Clock;
-use crate::connection::{Call, Link, Links, Reply, Typed};
+use crate::connection::{Answer, Call, Link, Links, Reply, Typed};
 use crate::control::Event;
 use crate::runtime::Together;
 use crate::{Address, Client};
@@ -55,13 +55,34 @@ impl Client {
         match snapshot.route(destination)? {
             Some(broker) => {
                 let link = self.0.links.to(&address_of(&snapshot, broker)?);
-                ask_on(&link, &self.0.clock, request, deadline).await
+                ask_on(&link, &self.0.clock, request, deadline).await?.decode()
             }
-            None => {
-                let addresses = anybody(&snapshot, &self.0.settings.client.bootstrap, &mut self.rng());
-                ask_any(&self.0.links, &self.0.clock, addresses, &request, |_| deadline).await
-            }
+            None => self.read_from_any(&request, deadline, |answer| answer.decode()).await,
         }
+    }
+
+    /// The answer of any broker that has answered by `deadline` with what decodes.
+    ///
+    /// # Cancel safety
+    /// As [`ask`](Self::ask).
+    pub(crate) async fn answer_from_any<R: Question>(
+        &self,
+        request: Typed<R>,
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
+        let deadline = deadline.min(self.0.clock.after(self.0.settings.client.request_timeout));
+        let check = |answer: Answer| answer.decode::<R::Response>().map(|_| answer);
+        self.read_from_any(&request, deadline, check).await
+    }
+
+    async fn read_from_any<R: Question, T>(
+        &self,
+        request: &Typed<R>,
+        deadline: Instant,
+        read: impl Fn(Answer) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let addresses = anybody(&self.snapshot(), &self.0.settings.client.bootstrap, &mut self.rng());
+        ask_any(&self.0.links, &self.0.clock, addresses, request, |_| deadline, read).await
     }
 
     /// As [`ask`](Self::ask), for a request that may be repeated: a few attempts, with backoff.
@@ -164,6 +185,12 @@ pub(crate) fn address_of(snapshot: &Snapshot, broker: BrokerId) -> Result<Addres
     Ok(Address::of(found))
 }
 
+/// Whether a broker in `snapshot` listens on `address`.
+pub(crate) fn is_up(snapshot: &Snapshot, address: &Address) -> bool {
+    let listens = |broker: &Broker| (&*broker.host, broker.port) == (address.host(), address.port());
+    snapshot.brokers.values().any(listens)
+}
+
 /// Whom to ask what any broker can answer, in this order. When all known brokers are gone, the bootstrap servers may know
 /// others (KIP-899).
 pub(crate) fn anybody(snapshot: &Snapshot, bootstrap: &[Address], rng: &mut Rng) -> Vec<Address> {
@@ -184,13 +211,13 @@ pub(crate) async fn ask_on<R: Request + Send + Sync + 'static>(
     clock: &Clock,
     request: Typed<R>,
     deadline: Instant,
-) -> Result<R::Response, Failure> {
+) -> Result<Answer, Failure> {
     let (reply, outcome) = Reply::channel();
     let timeout = deadline - clock.now();
     link.send(Call::new(request, deadline, timeout, reply));
     // The connection watches the deadline too and knows better what happened; this is for when there is none yet.
     match clock.timeout_at(deadline + GRACE, outcome).await {
-        Some(outcome) => outcome.unwrap_or(Err(Failure::Closed))?.decode(),
+        Some(outcome) => outcome.unwrap_or(Err(Failure::Closed)),
         None => Err(Failure::TimedOut { peer: link.peer(), after: timeout, sent: true }),
     }
 }
@@ -198,14 +225,15 @@ pub(crate) async fn ask_on<R: Request + Send + Sync + 'static>(
 /// One request that any broker can answer. The brokers are asked one after another until one answers. One that stays
 /// silent does not hold the others up: the next is asked meanwhile, and the first answer counts. A broker that was silent
 /// or failed is asked after the other brokers for a while, see [`Links::in_turn`]. `deadline` tells, from the time of
-/// asking, until when a broker may answer.
-pub(crate) async fn ask_any<R: Question>(
+/// asking, until when a broker may answer. An answer that `read` refuses is a failure of its broker.
+pub(crate) async fn ask_any<R: Question, T>(
     links: &Links,
     clock: &Clock,
     addresses: Vec<Address>,
     request: &Typed<R>,
     deadline: impl Fn(Instant) -> Instant,
-) -> Result<R::Response, Failure> {
+    read: impl Fn(Answer) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let mut addresses = links.in_turn(addresses).into_iter();
     let mut asked = Together::new();
     // Those asked since a pause last ended.
@@ -225,7 +253,7 @@ pub(crate) async fn ask_any<R: Question>(
         tokio::select! {
             // An answer that is there counts, however late it is looked at.
             biased;
-            Some((address, outcome)) = asked.next() => match outcome {
+            Some((address, outcome)) = asked.next() => match outcome.and_then(&read) {
                 Ok(response) => {
                     links.note_answer(&address);
                     return Ok(response);

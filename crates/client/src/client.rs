@@ -13,7 +13,6 @@ use milena_wire::Str;
 use milena_wire::pool::{BufferPool, Pool, PoolStats};
 use tokio::sync::{mpsc, watch};
 
-pub(crate) use crate::ask::address_of;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::connect::{Connect, Connector, Tcp};

@@ -1,6 +1,5 @@
 //! The control task, one per client: keeps the metadata fresh and publishes each snapshot.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +11,11 @@ use milena_wire::pool::Pool;
 use tokio::sync::{mpsc, watch};
 
 use crate::Address;
-use crate::ask::{anybody, ask_any};
+use crate::ask::{anybody, ask_any, is_up};
 use crate::client::report;
 use crate::clock::Clock;
-use crate::connection::{Links, Typed};
+use crate::connection::{Answer, Links, Typed};
+use crate::runtime::Together;
 use crate::settings::ClientSettings;
 use crate::topics::Concern;
 
@@ -40,8 +40,6 @@ pub(crate) struct Control {
 /// Memory that nothing asked for between two of these is given back to the system. Busy clients ask for theirs many times
 /// a second, and those that stay idle keep none.
 const TRIM_INTERVAL: Duration = Duration::from_secs(5);
-
-type Asking = Pin<Box<dyn Future<Output = Result<MetadataResponse, Failure>> + Send>>;
 
 impl Control {
     pub(crate) fn new(settings: ClientSettings, clock: Clock, links: Arc<Links>, rng: Rng) -> Self {
@@ -69,7 +67,8 @@ impl Control {
             backoff: Backoff { min: self.settings.retry_backoff, max: self.settings.retry_backoff_max },
         };
         let mut refresh = Refresh::new(settings, Rng::seeded(self.rng.next_u64()), self.clock.now());
-        let mut asking: Option<Asking> = None;
+        // One question at most: the machine waits for its answer.
+        let mut asking = Together::new();
         let mut trim_at = self.clock.after(TRIM_INTERVAL);
         loop {
             // All that is there goes in before anything is decided: a topic that was just taken up is not forgotten.
@@ -85,7 +84,7 @@ impl Control {
                 publish.send_replace(Arc::new(next));
             }
             if let Some(ask) = refresh.poll_ask(self.clock.now()) {
-                asking = Some(self.begin(&publish.borrow(), ask.topics));
+                asking.push(self.begin(&publish.borrow(), ask.topics));
             }
             let now = self.clock.now();
             if trim_at <= now {
@@ -97,23 +96,20 @@ impl Control {
                 // The answer comes first, because events may come without end. Events come before concerns, which were
                 // all taken in above, and what is due is done above at every turn.
                 biased;
-                outcome = answered(&mut asking) => {
-                    asking = None;
-                    match outcome {
-                        Ok(response) => {
-                            let mut next = publish.borrow().merge(&response, false);
-                            refresh.handle_answer(&mut next, self.clock.now());
-                            self.note_advertised(&next);
-                            self.forget_links(&next);
-                            publish.send_replace(Arc::new(next));
-                        }
-                        Err(failure) => {
-                            let next = publish.borrow().with_trouble(failure.clone());
-                            publish.send_replace(Arc::new(next));
-                            refresh.handle_failure(failure, self.clock.now());
-                        }
+                Some(outcome) = asking.next() => match outcome {
+                    Ok(response) => {
+                        let mut next = publish.borrow().merge(&response, false);
+                        refresh.handle_answer(&mut next, self.clock.now());
+                        self.note_advertised(&next);
+                        self.forget_links(&next);
+                        publish.send_replace(Arc::new(next));
                     }
-                }
+                    Err(failure) => {
+                        let next = publish.borrow().with_trouble(failure.clone());
+                        publish.send_replace(Arc::new(next));
+                        refresh.handle_failure(failure, self.clock.now());
+                    }
+                },
                 event = events.recv() => match event {
                     Some(Event::Outdated) => refresh.handle_outdated(),
                     Some(Event::Hints(hints)) => {
@@ -143,7 +139,11 @@ impl Control {
         }
     }
 
-    fn begin(&mut self, snapshot: &Snapshot, topics: Vec<Arc<str>>) -> Asking {
+    fn begin(
+        &mut self,
+        snapshot: &Snapshot,
+        topics: Vec<Arc<str>>,
+    ) -> impl Future<Output = Result<MetadataResponse, Failure>> + Send + use<> {
         let addresses = anybody(snapshot, &self.settings.bootstrap, &mut self.rng);
         let control = Self {
             settings: self.settings.clone(),
@@ -151,7 +151,7 @@ impl Control {
             links: Arc::clone(&self.links),
             rng: self.rng.clone(),
         };
-        Box::pin(async move { control.ask(addresses, &topics).await })
+        async move { control.ask(addresses, &topics).await }
     }
 
     async fn ask(&self, addresses: Vec<Address>, topics: &[Arc<str>]) -> Result<MetadataResponse, Failure> {
@@ -164,7 +164,8 @@ impl Control {
         };
         let request = Typed { request, version_max: i16::MAX };
         let limit = self.settings.connect_timeout.min(self.settings.request_timeout);
-        ask_any(&self.links, &self.clock, addresses, &request, |now| now + limit).await
+        let read = |answer: Answer| answer.decode();
+        ask_any(&self.links, &self.clock, addresses, &request, |now| now + limit, read).await
     }
 
     /// An address that nobody typed is told to come from the broker that advertises it.
@@ -176,18 +177,9 @@ impl Control {
 
     /// Keeps the ways to brokers that are up and to the bootstrap servers.
     fn forget_links(&self, snapshot: &Snapshot) {
-        let is_current = |address: &Address| {
-            let is_up = |broker: &Broker| (&*broker.host, broker.port) == (address.host(), address.port());
-            self.settings.bootstrap.contains(address) || snapshot.brokers.values().any(is_up)
-        };
+        let is_current =
+            |address: &Address| self.settings.bootstrap.contains(address) || is_up(snapshot, address);
         self.links.retain(is_current);
         self.links.peers().retain(is_current);
-    }
-}
-
-async fn answered(asking: &mut Option<Asking>) -> Result<MetadataResponse, Failure> {
-    match asking {
-        Some(asking) => asking.as_mut().await,
-        None => std::future::pending().await,
     }
 }

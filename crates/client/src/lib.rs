@@ -57,6 +57,7 @@ mod control;
 mod error;
 mod producer;
 mod record;
+mod requests;
 mod runtime;
 mod settings;
 mod topics;

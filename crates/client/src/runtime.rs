@@ -11,7 +11,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use milena_core::Failure;
@@ -193,17 +193,18 @@ impl<'a, T> Together<'a, T> {
     ///
     /// # Cancel safety
     /// Dropped, nothing is lost.
-    pub(crate) async fn next(&mut self) -> Option<T> {
-        poll_fn(|cx| {
-            for index in 0..self.0.len() {
-                if let Poll::Ready(output) = self.0[index].as_mut().poll(cx) {
-                    drop(self.0.remove(index));
-                    return Poll::Ready(Some(output));
-                }
+    pub(crate) fn next(&mut self) -> impl Future<Output = Option<T>> + Send {
+        poll_fn(|cx| self.poll_next(cx))
+    }
+
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        for index in 0..self.0.len() {
+            if let Poll::Ready(output) = self.0[index].as_mut().poll(cx) {
+                drop(self.0.remove(index));
+                return Poll::Ready(Some(output));
             }
-            if self.0.is_empty() { Poll::Ready(None) } else { Poll::Pending }
-        })
-        .await
+        }
+        if self.0.is_empty() { Poll::Ready(None) } else { Poll::Pending }
     }
 }
 

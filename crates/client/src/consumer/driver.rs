@@ -1,62 +1,64 @@
 //! The consumer's task: carries events between queues, machine and connections, and decides nothing.
 
-use std::collections::BTreeMap;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use milena_core::metadata::Snapshot;
-use milena_core::source::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, ROOM_MIN, Slot, Source};
+use milena_core::source::{Epoch, Event, Fetch, LaneId, Lookup, Position, ROOM_MIN, Slot, Source};
 use milena_core::{Failure, Instant};
-use tokio::sync::{Notify, mpsc, watch};
+use milena_messages::fetch::FetchRequest;
+use milena_messages::list_offsets::ListOffsetsRequest;
+use tokio::sync::watch;
 
+use super::commands::{Command, Commands};
+use super::ends::{End, Ends};
 use super::queue::{Frame, Queue, Queued, Ready};
 use super::shared::Shared;
 use crate::budget::Reservation;
-use crate::client::{address_of, report};
-use crate::connection::{Answer, Call, Landing, Links, Reply, Typed};
-use crate::{Client, Error, OffsetAt};
+use crate::client::report;
+use crate::connection::{Answer, Typed};
+use crate::requests::{Landed, RequestKind, Requests, Role};
+use crate::{Client, Error};
 
-/// What the consumer tells the driver. Whether a partition is paused or taken its queue says itself: two tasks may change
-/// that, and their commands come the wrong way round.
-pub(super) enum Command {
-    Assign { queue: Arc<Queue>, epoch: Epoch, position: Position },
-    Seek { queue: Arc<Queue>, epoch: Epoch, position: Position },
-    Halt { queue: Arc<Queue>, epoch: Epoch },
-    Unassign { queue: Arc<Queue>, epoch: Epoch },
-    Pause { queue: Arc<Queue> },
-    Own { queue: Arc<Queue> },
-    Taken { queue: Arc<Queue>, epoch: Epoch, bytes: usize },
-    Released,
+/// The kinds of requests that a consumer sends.
+enum Tag {
+    Fetch(Fetching),
+    LookUp(LookingUp),
 }
 
-/// Where the consumer leaves commands: a few per batch at most.
-#[derive(Default)]
-pub(super) struct Commands {
-    queue: Mutex<Vec<Command>>,
-    /// Also told when memory was freed.
-    pub(super) arrived: Arc<Notify>,
-}
-
-impl Commands {
-    pub(super) fn push(&self, command: Command) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(command);
-        self.arrived.notify_one();
-    }
-
-    fn take(&self, commands: &mut Vec<Command>) {
-        std::mem::swap(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner), commands);
-    }
-}
-
-/// What became of a request.
-type Landed = (u64, Result<Answer, Failure>);
-type AskingEnds = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// A fetch under way, and the memory for its answer.
+/// A fetch, and the memory for its answer.
 struct Fetching {
     lane: LaneId,
     number: u64,
     reservation: Reservation,
+}
+
+/// A look-up of offsets.
+struct LookingUp {
+    number: u64,
+}
+
+impl RequestKind for Fetching {
+    type Request = FetchRequest;
+
+    fn answer_bytes_expected(&self) -> usize {
+        self.reservation.bytes()
+    }
+}
+
+impl RequestKind for LookingUp {
+    type Request = ListOffsetsRequest;
+}
+
+impl From<Fetching> for Tag {
+    fn from(fetching: Fetching) -> Self {
+        Self::Fetch(fetching)
+    }
+}
+
+impl From<LookingUp> for Tag {
+    fn from(looking_up: LookingUp) -> Self {
+        Self::LookUp(looking_up)
+    }
 }
 
 pub(super) struct Driver {
@@ -68,21 +70,12 @@ pub(super) struct Driver {
     shared: Weak<Shared>,
     /// By slot.
     queues: Vec<Option<Arc<Queue>>>,
-    fetch_links: [Links; LANES as usize],
-    /// A fetch waits at the broker for records, and what else is asked must not wait behind it.
-    lookup_links: Links,
-    landed: mpsc::UnboundedReceiver<Landed>,
-    land: Landing,
-    /// One per lane. Other requests that land are lookups.
-    fetching: Vec<Fetching>,
+    requests: Requests<Tag>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     fetch_bytes_max: usize,
     /// Partitions were assigned whose leaders the machine does not know yet.
     is_unrouted: bool,
-    /// Partitions that end before where they are to be read to.
-    doubted: BTreeMap<Slot, Arc<Queue>>,
-    /// The question where such partitions end, while it is being asked.
-    asking: Option<AskingEnds>,
+    ends: Ends,
 }
 
 impl Drop for Driver {
@@ -107,11 +100,8 @@ impl Driver {
         shared: Weak<Shared>,
         fetch_bytes_max: usize,
     ) -> Self {
-        // Bounded by the machine: one fetch per broker, one lookup per partition.
-        let (land, landed) = mpsc::unbounded_channel();
         Self {
-            fetch_links: std::array::from_fn(|_| client.new_links()),
-            lookup_links: client.new_links(),
+            requests: Requests::new(&client),
             snapshot: client.watch_snapshot(),
             client,
             source,
@@ -119,13 +109,9 @@ impl Driver {
             ready,
             shared,
             queues: Vec::new(),
-            landed,
-            land,
-            fetching: Vec::new(),
             fetch_bytes_max,
             is_unrouted: false,
-            doubted: BTreeMap::new(),
-            asking: None,
+            ends: Ends::new(),
         }
     }
 
@@ -137,12 +123,12 @@ impl Driver {
             let wake = self.source.poll_timeout(self.now());
             let mut landed = None;
             tokio::select! {
-                // Whichever comes first, all that is there is taken in below. Only the question has no other turn, and it
-                // is rare.
+                // Whichever comes first, all that is there is taken in below. Only questions to any broker or to several
+                // have no other turn, so they come first; they are rare.
                 biased;
-                () = asked(&mut self.asking) => self.asking = None,
+                Some(ends) = self.ends.answered() => self.handle_ends(&ends),
+                first = self.requests.landed() => landed = Some(first),
                 () = arrived.notified() => {}
-                Some(first) = self.landed.recv() => landed = Some(first),
                 Ok(()) = self.snapshot.changed() => self.handle_metadata(),
                 () = self.client.0.clock.sleep_until(wake) => {}
             }
@@ -156,7 +142,7 @@ impl Driver {
                     return;
                 }
             }
-            while let Some(next) = landed.take().or_else(|| self.landed.try_recv().ok()) {
+            while let Some(next) = landed.take().or_else(|| self.requests.try_landed()) {
                 self.handle_landed(next);
             }
             self.act();
@@ -231,27 +217,26 @@ impl Driver {
         if let Some(shared) = self.shared.upgrade() {
             shared.follow(&snapshot);
         }
-        let is_current = |address: &crate::Address| {
-            snapshot
-                .brokers
-                .values()
-                .any(|broker| (&*broker.host, broker.port) == (address.host(), address.port()))
-        };
-        self.fetch_links.iter().for_each(|links| links.retain(is_current));
-        self.lookup_links.retain(is_current);
+        self.requests.retain_links(&snapshot);
     }
 
-    fn handle_landed(&mut self, (number, outcome): Landed) {
+    fn handle_landed(&mut self, landed: Landed<Tag>) {
+        let Landed { tag, outcome, .. } = landed;
+        match tag {
+            Tag::Fetch(fetching) => self.handle_fetched(fetching, outcome),
+            Tag::LookUp(looking_up) => {
+                let now = self.now();
+                self.source.handle_lookup(looking_up.number, looking_up.response(outcome), now);
+            }
+        }
+    }
+
+    fn handle_fetched(&mut self, mut fetching: Fetching, outcome: Result<Answer, Failure>) {
         let now = self.now();
-        let Some(fetch) = self.fetching.iter().position(|fetch| fetch.number == number) else {
-            let answer = outcome.and_then(|answer| answer.decode());
-            return self.source.handle_lookup(number, answer, now);
-        };
-        let Fetching { lane, mut reservation, .. } = self.fetching.swap_remove(fetch);
-        let bytes = outcome.as_ref().map_or(0, |answer| answer.body.len());
-        reservation.resize(bytes);
-        let began = outcome.as_ref().map_or(now, |answer| answer.began);
-        let answer = outcome.and_then(|answer| answer.decode());
+        let (bytes, began) = outcome.as_ref().map_or((0, now), |answer| (answer.body.len(), answer.began));
+        fetching.reservation.resize(bytes);
+        let answer = fetching.response(outcome);
+        let Fetching { lane, number, reservation } = fetching;
         self.source.handle_fetched(lane, number, answer, began, self.ready.idle_since(), now);
         let freed = Arc::clone(&self.commands.arrived);
         let frame = Arc::new(Frame { reservation: Some(reservation), freed });
@@ -291,39 +276,17 @@ impl Driver {
         self.with_queue(slot, epoch, |_| {});
         let Some(queue) = self.queue(slot).cloned() else { return };
         if queue.inner().epoch == epoch && queue.until().is_some_and(|until| offset < until) {
-            self.doubted.insert(slot, queue);
+            self.ends.doubt(slot, queue);
         }
     }
 
-    /// Asks for the ends that are in doubt, unless that is being done.
-    fn ask_for_ends(&mut self) {
-        if self.doubted.is_empty() || self.asking.is_some() {
-            return;
-        }
+    /// Reading of these partitions ends where they end now.
+    fn handle_ends(&self, ends: &[End]) {
         let Some(shared) = self.shared.upgrade() else { return };
-        let doubted = std::mem::take(&mut self.doubted).into_values();
-        let doubted = doubted.filter_map(|queue| queue.until().map(|until| (queue, until)));
-        let doubted: Vec<_> = doubted.filter(|(queue, _)| !queue.is_read()).collect();
-        let partitions: Vec<_> =
-            doubted.iter().map(|(queue, _)| (queue.topic.to_string(), queue.partition)).collect();
-        if partitions.is_empty() {
-            return;
+        for End { queue, until, offset } in ends {
+            queue.lower_until(*until, *offset);
+            shared.finish_if_read(queue);
         }
-        // It keeps the consumer for no longer than this: nobody may read any more when the answer comes.
-        let (admin, shared) = (shared.asking(), Weak::clone(&self.shared));
-        self.asking = Some(Box::pin(async move {
-            // What fails is asked again: the partition still ends too early.
-            let Ok(ends) = admin.list_offsets(partitions, OffsetAt::Latest).await else { return };
-            let Some(shared) = shared.upgrade() else { return };
-            for ((queue, until), (_, end)) in doubted.iter().zip(ends) {
-                if let Ok(Some(end)) = end
-                    && end < *until
-                {
-                    queue.lower_until(*until, end);
-                    shared.finish_if_read(queue);
-                }
-            }
-        }));
     }
 
     fn queue(&self, slot: Slot) -> Option<&Arc<Queue>> {
@@ -354,7 +317,7 @@ impl Driver {
         }
         self.source.handle_timeout(now);
         self.deliver(None);
-        self.ask_for_ends();
+        self.ends.ask(|| self.shared.upgrade().map(|shared| shared.asking()));
         while let Some(lookup) = self.source.poll_lookup(now) {
             self.look_up(lookup);
         }
@@ -382,32 +345,16 @@ impl Driver {
     }
 
     fn fetch(&mut self, fetch: Fetch) {
-        let Fetch { lane, number, request, version_max, bytes_expected: bytes, deadline } = fetch;
-        let reservation = self.client.0.fetch_budget.reserve_beyond(bytes);
-        self.fetching.push(Fetching { lane, number, reservation });
-        let reply = Reply::to(&self.land, number);
-        let call = Call::new(Typed { request, version_max }, deadline, deadline - self.now(), reply);
-        match address_of(&self.client.snapshot(), lane.broker) {
-            Ok(address) => self.fetch_links[usize::from(lane.lane)].to(&address).send(call.expecting(bytes)),
-            Err(failure) => call.refuse(failure),
-        }
+        let Fetch { lane, number, request, version_max, bytes_expected, deadline } = fetch;
+        let reservation = self.client.0.fetch_budget.reserve_beyond(bytes_expected);
+        let fetching = Fetching { lane, number, reservation };
+        let request = Typed { request, version_max };
+        self.requests.send(Role::Fetch(lane.lane), lane.broker, request, deadline, fetching);
     }
 
-    fn look_up(&self, lookup: Lookup) {
+    fn look_up(&mut self, lookup: Lookup) {
         let Lookup { broker, number, request, deadline } = lookup;
-        let reply = Reply::to(&self.land, number);
-        let call =
-            Call::new(Typed { request, version_max: i16::MAX }, deadline, deadline - self.now(), reply);
-        match address_of(&self.client.snapshot(), broker) {
-            Ok(address) => self.lookup_links.to(&address).send(call),
-            Err(failure) => call.refuse(failure),
-        }
-    }
-}
-
-async fn asked(asking: &mut Option<AskingEnds>) {
-    match asking {
-        Some(asking) => asking.as_mut().await,
-        None => std::future::pending().await,
+        let request = Typed { request, version_max: i16::MAX };
+        self.requests.send(Role::LookUp, broker, request, deadline, LookingUp { number });
     }
 }

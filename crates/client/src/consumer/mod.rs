@@ -6,7 +6,9 @@
 //! ```
 
 mod batch;
+mod commands;
 mod driver;
+mod ends;
 mod handle;
 mod partition;
 mod queue;

@@ -9,7 +9,7 @@ use milena_wire::Limits;
 use milena_wire::codec::{Compression, Decompressor};
 
 use super::batch::{Batch, Met, Unreadable, unread, unreadable};
-use super::driver::{Command, Commands};
+use super::commands::{Command, Commands};
 use super::queue::{Coming, Epochs, Queue, Queued, Ready};
 use crate::settings::{ConsumerSettings, Isolation};
 use crate::topics::Interest;

@@ -7,23 +7,21 @@
 //!  metadata, time ────────────────┘                    └─▶ flushed
 //! ```
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use milena_core::metadata::{Destination, Snapshot};
-use milena_core::producer::{
-    Acks, FlushId, Order, Producer as Machine, RequestId, Settled, Ticket, Transmit,
-};
+use milena_core::metadata::Snapshot;
+use milena_core::producer::{FlushId, Order, Producer as Machine, RequestId, Settled, Ticket, Transmit};
 use milena_core::{Failure, Instant};
-use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
-use rustc_hash::FxHashMap;
+use milena_messages::init_producer_id::InitProducerIdRequest;
+use milena_messages::produce::ProduceRequest;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::accumulator::{Accumulator, OpenBatch};
 use super::seal::{Backlog, Parcel, Sealer};
 use super::topics::Topics;
-use crate::client::{address_of, report};
-use crate::connection::{Answer, Call, Claim, Landing, Links, Reply, Typed};
+use crate::client::report;
+use crate::connection::Typed;
+use crate::requests::{Landed, RequestKind, Requests, Role};
 use crate::{Client, Error};
 
 /// What handles tell the driver.
@@ -101,43 +99,61 @@ impl PostFailures {
     }
 }
 
-/// What became of a request.
-type Landed = (u64, Result<Answer, Failure>);
-type AskingIdentity = Pin<Box<dyn Future<Output = Result<InitProducerIdResponse, Failure>> + Send>>;
+/// The kinds of requests that a producer sends.
+enum Tag {
+    Produce(Produce),
+    Identity(AskIdentity),
+}
+
+/// Batches to write.
+struct Produce {
+    id: RequestId,
+    /// False with `acks=0`: the broker answers nothing, and the request lands when it has been written.
+    is_answered: bool,
+}
+
+/// The question for a producer id.
+struct AskIdentity;
+
+impl RequestKind for Produce {
+    type Request = ProduceRequest;
+
+    fn is_answered(&self) -> bool {
+        self.is_answered
+    }
+}
+
+impl RequestKind for AskIdentity {
+    type Request = InitProducerIdRequest;
+}
+
+impl From<Produce> for Tag {
+    fn from(produce: Produce) -> Self {
+        Self::Produce(produce)
+    }
+}
+
+impl From<AskIdentity> for Tag {
+    fn from(identity: AskIdentity) -> Self {
+        Self::Identity(identity)
+    }
+}
 
 pub(super) struct Driver {
     pub(super) client: Client,
-    acks: Acks,
     pub(super) machine: Machine<Parcel>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) topics: Arc<Topics>,
     pub(super) failures: Arc<PostFailures>,
     pub(super) sealer: Sealer,
     pub(super) sealed: mpsc::UnboundedReceiver<(Ticket, Parcel)>,
-    pub(super) links: Links,
+    requests: Requests<Tag>,
     accumulators: Vec<Arc<Accumulator>>,
-    landed: mpsc::UnboundedReceiver<Landed>,
-    land: Landing,
     snapshot: watch::Receiver<Arc<Snapshot>>,
-    asking: Option<AskingIdentity>,
-    /// Requests that were handed to links.
-    sent: FxHashMap<RequestId, Sent>,
     flushing: Vec<(FlushId, oneshot::Sender<()>)>,
     is_released: bool,
     events: Vec<Event>,
     taken: Vec<OpenBatch>,
-}
-
-/// A request that was handed to a link.
-struct Sent {
-    claim: Claim,
-    peer: Arc<str>,
-}
-
-impl Sent {
-    fn without_a_connection(&self) -> Failure {
-        Failure::unreachable(Arc::clone(&self.peer), "no connection was there in time")
-    }
 }
 
 /// A driver's parts that its producer knows as well.
@@ -151,19 +167,15 @@ pub(super) struct Parts {
 impl Driver {
     pub(super) fn new(
         client: Client,
-        acks: Acks,
         machine: Machine<Parcel>,
         parts: &Parts,
         sealer: Sealer,
         sealed: mpsc::UnboundedReceiver<(Ticket, Parcel)>,
     ) -> Self {
-        // Answers in flight are bounded by the machine, and nothing else comes through here.
-        let (land, landed) = mpsc::unbounded_channel();
         Self {
-            links: client.new_links(),
+            requests: Requests::new(&client),
             snapshot: client.watch_snapshot(),
             client,
-            acks,
             machine,
             inbox: Arc::clone(&parts.inbox),
             topics: Arc::clone(&parts.topics),
@@ -171,10 +183,6 @@ impl Driver {
             sealer,
             sealed,
             accumulators: Vec::new(),
-            landed,
-            land,
-            asking: None,
-            sent: FxHashMap::default(),
             flushing: Vec::new(),
             is_released: false,
             events: Vec::new(),
@@ -187,21 +195,17 @@ impl Driver {
         while !(self.is_released && self.machine.outstanding() == 0) {
             let wake = self.machine.poll_timeout();
             tokio::select! {
-                // Whichever comes first, all that is there is taken in below. Only the identity has no other turn, and it
-                // comes rarely.
+                // Whichever comes first, all that is there is taken in below. Only the question for the identity has no other
+                // turn, and `landed` answers it first.
                 biased;
-                answer = answered(&mut self.asking) => {
-                    self.asking = None;
-                    self.machine.handle_identity(answer, self.now());
-                }
+                landed = self.requests.landed() => self.handle_landed(landed),
                 () = self.inbox.arrived.notified() => {}
-                Some(landed) = self.landed.recv() => self.handle_landed(landed),
                 Some(sealed) = self.sealed.recv() => self.handle_sealed(sealed),
                 Ok(()) = self.snapshot.changed() => self.handle_metadata(),
                 () = self.client.0.clock.sleep_until(wake) => {}
             }
             // Everything that is ready goes in before anything is decided.
-            while let Ok(landed) = self.landed.try_recv() {
+            while let Some(landed) = self.requests.try_landed() {
                 self.handle_landed(landed);
             }
             while let Ok(sealed) = self.sealed.try_recv() {
@@ -280,20 +284,19 @@ impl Driver {
         self.machine.handle_sealed(ticket, parcel, self.now());
     }
 
-    fn handle_landed(&mut self, landed: Landed) {
-        let (number, outcome) = landed;
-        let (id, now) = (RequestId(number), self.now());
-        // What was recalled has been told already.
-        let Some(sent) = self.sent.remove(&id) else { return };
-        let decoded = match outcome {
+    fn handle_landed(&mut self, landed: Landed<Tag>) {
+        let Landed { tag, outcome, has_begun } = landed;
+        let now = self.now();
+        match tag {
             // The broker answers nothing: this only tells that it was written.
-            Ok(_) if self.acks == Acks::None => return self.machine.handle_written(id, now),
-            Ok(answer) => answer.decode(),
-            Err(failure) => Err(failure),
-        };
-        match decoded {
-            Ok(response) => self.machine.handle_response(id, &response, now),
-            Err(failure) => self.machine.handle_lost(id, &failure, sent.claim.has_begun(), now),
+            Tag::Produce(Produce { id, is_answered: false }) if outcome.is_ok() => {
+                self.machine.handle_written(id, now);
+            }
+            Tag::Produce(produce) => match produce.response(outcome) {
+                Ok(response) => self.machine.handle_response(produce.id, &response, now),
+                Err(failure) => self.machine.handle_lost(produce.id, &failure, has_begun, now),
+            },
+            Tag::Identity(question) => self.machine.handle_identity(question.response(outcome), now),
         }
     }
 
@@ -305,12 +308,7 @@ impl Driver {
             }
         }
         self.machine.handle_metadata(&snapshot, self.now());
-        self.links.retain(|address| {
-            snapshot
-                .brokers
-                .values()
-                .any(|broker| (&*broker.host, broker.port) == (address.host(), address.port()))
-        });
+        self.requests.retain_links(&snapshot);
     }
 
     /// Does what the machine says until it says nothing more.
@@ -324,7 +322,7 @@ impl Driver {
             }
         }
         if let Some(request) = self.machine.poll_identity(self.now()) {
-            self.asking = Some(self.ask_identity(request));
+            self.ask_identity(request);
         }
         while let Some(settled) = self.machine.poll_settled() {
             self.settle(settled);
@@ -353,44 +351,23 @@ impl Driver {
 
     fn transmit(&mut self, transmit: Transmit) {
         let Transmit { id, broker, request, version_max, is_answered, deadline } = transmit;
-        let reply = Reply::to(&self.land, id.0);
-        let timeout = deadline - self.now();
-        let call = Call::new(Typed { request, version_max }, deadline, timeout, reply);
-        let call = if is_answered { call } else { call.unanswered() };
-        let claim = call.claim();
-        match address_of(&self.client.snapshot(), broker) {
-            Ok(address) => {
-                let link = self.links.to(&address);
-                self.sent.insert(id, Sent { claim, peer: link.peer() });
-                link.send(call);
-            }
-            Err(failure) => {
-                self.sent.insert(id, Sent { claim, peer: Arc::from(format!("broker {broker}")) });
-                call.refuse(failure);
-            }
-        }
+        let request = Typed { request, version_max };
+        self.requests.send(Role::Produce, broker, request, deadline, Produce { id, is_answered });
     }
 
     /// Takes a request back, unless a connection has begun with it.
     fn recall(&mut self, id: RequestId) {
-        let now = self.now();
-        match self.sent.get(&id) {
-            Some(sent) if sent.claim.recall() => {
-                let failure = sent.without_a_connection();
-                self.sent.remove(&id);
-                self.machine.handle_lost(id, &failure, false, now);
-            }
-            _ => self.machine.handle_begun(id, now),
+        let is_it = |tag: &Tag| matches!(tag, Tag::Produce(produce) if produce.id == id);
+        match self.requests.recall(is_it) {
+            Some(landed) => self.handle_landed(landed),
+            None => self.machine.handle_begun(id, self.now()),
         }
     }
 
-    fn ask_identity(&self, request: InitProducerIdRequest) -> AskingIdentity {
-        let client = self.client.clone();
-        Box::pin(async move {
-            // A broker that is silent is soon not the only one asked.
-            let deadline = client.0.clock.after(client.0.settings.client.connect_timeout);
-            client.ask(&Destination::Any, &request, deadline).await
-        })
+    fn ask_identity(&mut self, request: InitProducerIdRequest) {
+        // A broker that is silent is soon not the only one asked.
+        let deadline = self.client.0.clock.after(self.client.0.settings.client.connect_timeout);
+        self.requests.ask_any(Typed { request, version_max: i16::MAX }, deadline, AskIdentity);
     }
 
     fn settle(&self, settled: Settled<Parcel>) {
@@ -413,21 +390,13 @@ impl Drop for Driver {
         }
         // A machine that panicked is not asked; each batch says for itself that it may have been written.
         if !std::thread::panicking() {
-            let now = self.now();
-            for (id, sent) in self.sent.drain().filter(|(_, sent)| sent.claim.recall()) {
-                self.machine.handle_lost(id, &sent.without_a_connection(), false, now);
+            for landed in self.requests.recall_all() {
+                self.handle_landed(landed);
             }
             self.machine.handle_close(&Failure::Closed);
             while let Some(settled) = self.machine.poll_settled() {
                 self.settle(settled);
             }
         }
-    }
-}
-
-async fn answered(asking: &mut Option<AskingIdentity>) -> Result<InitProducerIdResponse, Failure> {
-    match asking {
-        Some(asking) => asking.as_mut().await,
-        None => std::future::pending().await,
     }
 }

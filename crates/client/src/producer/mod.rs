@@ -448,7 +448,7 @@ impl ProducerBuilder {
             done,
         );
         let machine = Machine::new(machine, client.rng());
-        let driver = Driver::new(client.clone(), settings.acks, machine, &parts, sealer, sealed);
+        let driver = Driver::new(client.clone(), machine, &parts, sealer, sealed);
         client.0.runtime.spawn(driver.run());
         let batches = BatchSettings {
             pool: client.0.pool.clone(),

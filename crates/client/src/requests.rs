@@ -1,0 +1,228 @@
+//! The requests that one driver has under way, and the connections that they go over.
+//!
+//! ```text
+//!  driver ── send(role, broker, request, kind) ─▶ the role's link to that broker ─▶ connection
+//!         ── ask_any(request, kind) ────────────▶ one broker after another, over the client's own links
+//!         ◀─ landed() = Landed { tag, outcome } ◀───────────────────────────────────┘
+//! ```
+//!
+//! Each kind of request is a type that implements [`RequestKind`] and holds what its driver needs to know when the answer
+//! is there. The kinds of one driver are the variants of one closed enum, its tag. The driver matches on the tag of what
+//! landed, and the kind in it decodes the answer as the response to its own request. To send a new kind of request a driver
+//! adds the type, a variant, and a [`Role`] if the request must not wait for those of other roles.
+//!
+//! This must not know what a request means, when it is sent again, or what its answer changes.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use milena_core::metadata::Snapshot;
+use milena_core::{BrokerId, Failure, Instant};
+use milena_messages::Request;
+use rustc_hash::FxHashMap;
+use tokio::sync::mpsc;
+
+use crate::Client;
+use crate::ask::{Question, address_of, is_up};
+use crate::connection::{Answer, Call, Claim, Landing, Links, Reply, Typed};
+use crate::runtime::Together;
+
+/// What a connection is for. A broker answers the requests of one connection in order, and one that waits holds up those
+/// after it. So each role has a connection of its own to each broker that it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Batches to write.
+    Produce,
+    /// Fetches of one lane, by its index. The broker may hold each of them until records arrive.
+    Fetch(u8),
+    /// Offsets that a consumer looks up, for which its fetches need not return first.
+    LookUp,
+}
+
+/// One kind of request, with what its driver needs to know when the answer is there.
+pub(crate) trait RequestKind {
+    type Request: Request + Send + Sync + 'static;
+
+    /// Whether the broker answers it. One without an answer lands when it has been written.
+    fn is_answered(&self) -> bool {
+        true
+    }
+
+    /// For how many bytes of answer there is room. A longer answer gets its memory only as it arrives.
+    fn answer_bytes_expected(&self) -> usize {
+        0
+    }
+
+    /// The response in what landed.
+    fn response(
+        &self,
+        outcome: Result<Answer, Failure>,
+    ) -> Result<<Self::Request as Request>::Response, Failure> {
+        outcome?.decode()
+    }
+}
+
+/// A request that is no longer under way.
+pub(crate) struct Landed<T> {
+    pub(crate) tag: T,
+    /// The answer, for the kind in `tag` to decode, or why there is none.
+    pub(crate) outcome: Result<Answer, Failure>,
+    /// Whether a connection had begun to write it: only then the broker may have seen it.
+    pub(crate) has_begun: bool,
+}
+
+/// One driver's requests, tagged with `T`. They are as many as the driver's machine sends: nothing else bounds them.
+pub(crate) struct Requests<T> {
+    client: Client,
+    /// Those of the roles that something was sent in.
+    links: Vec<(Role, Links)>,
+    under_way: FxHashMap<u64, UnderWay<T>>,
+    next_number: u64,
+    arrived: mpsc::UnboundedReceiver<(u64, Result<Answer, Failure>)>,
+    landing: Landing,
+    questions: Together<'static, Landed<T>>,
+}
+
+struct UnderWay<T> {
+    tag: T,
+    broker: BrokerId,
+    claim: Claim,
+}
+
+impl<T> Requests<T> {
+    pub(crate) fn new(client: &Client) -> Self {
+        // Each request under way lands once, and the machine bounds those.
+        let (landing, arrived) = mpsc::unbounded_channel();
+        Self {
+            client: client.clone(),
+            links: Vec::new(),
+            under_way: FxHashMap::default(),
+            next_number: 0,
+            arrived,
+            landing,
+            questions: Together::new(),
+        }
+    }
+
+    /// Hands `request` to the link to `broker` in this role. It lands with a failure when the broker has not answered by
+    /// `deadline`, and at once when the metadata has no address for the broker.
+    pub(crate) fn send<K: RequestKind + Into<T>>(
+        &mut self,
+        role: Role,
+        broker: BrokerId,
+        request: Typed<K::Request>,
+        deadline: Instant,
+        kind: K,
+    ) {
+        let number = self.next_number;
+        self.next_number += 1;
+        let timeout = deadline - self.client.0.clock.now();
+        let call = Call::new(request, deadline, timeout, Reply::to(&self.landing, number));
+        let call = call.expecting(kind.answer_bytes_expected());
+        let call = if kind.is_answered() { call } else { call.unanswered() };
+        self.under_way.insert(number, UnderWay { tag: kind.into(), broker, claim: call.claim() });
+        match address_of(&self.client.snapshot(), broker) {
+            Ok(address) => self.links(role).to(&address).send(call),
+            // It lands as any other, so that the driver has one place where requests fail.
+            Err(failure) => call.refuse(failure),
+        }
+    }
+
+    fn links(&mut self, role: Role) -> &Links {
+        let index = match self.links.iter().position(|(of, _)| *of == role) {
+            Some(index) => index,
+            None => {
+                self.links.push((role, self.client.new_links()));
+                self.links.len() - 1
+            }
+        };
+        &self.links[index].1
+    }
+
+    /// Asks one broker after another until one answers, each until `deadline` at the latest. This is for what any broker
+    /// can answer; it goes over the client's own links, where it is known which brokers were silent of late.
+    pub(crate) fn ask_any<K>(&mut self, request: Typed<K::Request>, deadline: Instant, kind: K)
+    where
+        K: RequestKind<Request: Question> + Into<T>,
+        T: Send + 'static,
+    {
+        let (client, tag) = (self.client.clone(), kind.into());
+        self.questions.push(async move {
+            let outcome = client.answer_from_any(request, deadline).await;
+            Landed { tag, outcome, has_begun: true }
+        });
+    }
+
+    /// The next request that is no longer under way; pending while none is.
+    ///
+    /// # Cancel safety
+    /// Dropped, nothing has landed.
+    pub(crate) fn landed(&mut self) -> impl Future<Output = Landed<T>> {
+        poll_fn(|cx| self.poll_landed(cx))
+    }
+
+    fn poll_landed(&mut self, cx: &mut Context<'_>) -> Poll<Landed<T>> {
+        // Questions come first: answers of other requests may come without end, and `try_landed` takes those too.
+        if let Poll::Ready(Some(landed)) = self.questions.poll_next(cx) {
+            return Poll::Ready(landed);
+        }
+        while let Poll::Ready(Some((number, outcome))) = self.arrived.poll_recv(cx) {
+            if let Some(landed) = self.land(number, outcome) {
+                return Poll::Ready(landed);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The next request that has landed already. A driver takes them all before it acts on any.
+    pub(crate) fn try_landed(&mut self) -> Option<Landed<T>> {
+        while let Ok((number, outcome)) = self.arrived.try_recv() {
+            if let Some(landed) = self.land(number, outcome) {
+                return Some(landed);
+            }
+        }
+        None
+    }
+
+    /// None if the request was recalled: it has landed then.
+    fn land(&mut self, number: u64, outcome: Result<Answer, Failure>) -> Option<Landed<T>> {
+        let UnderWay { tag, claim, .. } = self.under_way.remove(&number)?;
+        Some(Landed { tag, outcome, has_begun: claim.has_begun() })
+    }
+
+    /// Takes back the request whose tag `is_it` accepts: nothing of it will be written. None if a connection has begun
+    /// with it, or if it has landed.
+    pub(crate) fn recall(&mut self, is_it: impl Fn(&T) -> bool) -> Option<Landed<T>> {
+        let (&number, _) = self.under_way.iter().find(|(_, sent)| is_it(&sent.tag))?;
+        self.recall_number(number)
+    }
+
+    /// Takes back every request that no connection has begun with, in the order in which they were sent.
+    pub(crate) fn recall_all(&mut self) -> Vec<Landed<T>> {
+        let mut numbers: Vec<_> = self.under_way.keys().copied().collect();
+        numbers.sort_unstable();
+        numbers.into_iter().filter_map(|number| self.recall_number(number)).collect()
+    }
+
+    fn recall_number(&mut self, number: u64) -> Option<Landed<T>> {
+        if !self.under_way.get(&number)?.claim.recall() {
+            return None;
+        }
+        let UnderWay { tag, broker, .. } = self.under_way.remove(&number)?;
+        let address = address_of(&self.client.snapshot(), broker);
+        let peer = address.map_or_else(|_| format!("broker {broker}"), |address| address.to_string());
+        let failure = Failure::unreachable(Arc::from(peer), "no connection was there in time");
+        Some(Landed { tag, outcome: Err(failure), has_begun: false })
+    }
+
+    /// Closes the links to brokers that `snapshot` has no more. What is under way there still lands.
+    pub(crate) fn retain_links(&self, snapshot: &Snapshot) {
+        for (_, links) in &self.links {
+            links.retain(|address| is_up(snapshot, address));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
