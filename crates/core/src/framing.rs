@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::Failure;
+use crate::{Failure, Obstacle};
 
 /// Reads the size of the next frame out of the first bytes of it.
 ///
@@ -62,14 +62,20 @@ pub enum FramingError {
 }
 
 impl FramingError {
-    /// What it means for the requests on the connection to `peer`. A size above the limit tells that the limit is low if the
-    /// peer `is_broker`: it has answered as a Kafka broker does. The first answer is short, so a peer that announces such
-    /// a size at the beginning speaks something else.
+    /// What it means for the requests on the connection to `peer`, which `is_broker` if it has answered as a Kafka broker
+    /// does.
+    ///
+    /// A size above the limit tells that the limit is low if the peer is a broker. The first answer is short, so a peer that
+    /// announces such a size at the beginning speaks something else. A peer that speaks another protocol from the beginning
+    /// is no broker that can be reached in plain text, and stays so until somebody changes the address or the settings.
     pub fn into_failure(self, peer: &Arc<str>, is_broker: bool) -> Failure {
         let peer = Arc::clone(peer);
         match self {
             Self::TooLarge { announced, limit } if is_broker => {
                 Failure::OverLimit { peer, announced, limit, setting: "response_bytes_max" }
+            }
+            Self::Tls | Self::Http | Self::Ssh if !is_broker => {
+                Failure::Unreachable { peer, obstacle: Obstacle::Peer, reason: self.to_string().into() }
             }
             _ => Failure::Malformed { peer, reason: self.to_string().into() },
         }
@@ -138,5 +144,20 @@ mod tests {
         let text = "b:1 does not follow the Kafka protocol: the peer announced a response of -1 bytes: it does not speak \
                     Kafka";
         check(FramingError::Negative(-1), true, ErrorKind::Protocol, Fault::Broker, text);
+    }
+
+    #[test]
+    fn another_protocol_from_the_beginning_is_final() {
+        let check = |error: FramingError, is_broker, is_final: bool| {
+            let failure = error.into_failure(&"b:1".into(), is_broker);
+            assert_eq!((failure.kind(), failure.fault()), (ErrorKind::Protocol, Fault::Broker), "{failure}");
+            assert_eq!((failure.is_final(), failure.may_have_acted()), (is_final, !is_final), "{failure}");
+        };
+        for error in [FramingError::Tls, FramingError::Http, FramingError::Ssh] {
+            check(error, false, true);
+            // What a broker sends after its first answer is garbage, whatever it looks like.
+            check(error, true, false);
+        }
+        check(FramingError::TooShort(0), false, false);
     }
 }

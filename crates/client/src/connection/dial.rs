@@ -2,83 +2,18 @@
 //! first with which the handshake succeeds wins.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use milena_core::{BrokerId, Failure, Handshake, Instant, Obstacle};
-use rustc_hash::FxHashMap;
+use milena_core::{BrokerId, Failure, Obstacle};
 
-use super::link::LinkSettings;
+use super::settings::LinkSettings;
 use super::stream::Connection;
 use crate::Address;
 use crate::runtime::Together;
 
 /// An address that has not become a connection after this long is not waited for alone (RFC 8305 has 250 ms).
 const STAGGER: Duration = Duration::from_millis(250);
-/// A server that was asked for its versions at a lower version is asked at the newest again after this long: it may have
-/// been upgraded.
-const LOWERED_FOR: Duration = Duration::from_secs(600);
-
-/// What is known of addresses, for all links of a client.
-#[derive(Debug, Default)]
-pub(crate) struct Peers(Mutex<FxHashMap<Address, Known>>);
-
-#[derive(Debug, Default)]
-struct Known {
-    /// Where the last connection was made.
-    at: Option<SocketAddr>,
-    /// The version that the handshake succeeded at, and until when that counts.
-    lowered: Option<(i16, Instant)>,
-    /// The broker that advertises the address, unless the user named it.
-    advertiser: Option<BrokerId>,
-}
-
-impl Peers {
-    fn known(&self) -> MutexGuard<'_, FxHashMap<Address, Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn handshake(&self, address: &Address, now: Instant) -> Handshake {
-        let lowered = self.known().get(address).and_then(|known| known.lowered);
-        let lowered = lowered.filter(|(_, until)| now < *until);
-        lowered.map_or_else(Handshake::new, |(version, _)| Handshake::at(version))
-    }
-
-    fn note(&self, address: &Address, reached: &Reached, now: Instant) {
-        let mut known = self.known();
-        let known = known.entry(address.clone()).or_default();
-        known.at = reached.at;
-        // What worked is not proven anew by asking the same again: the time runs from the first success.
-        let until = known.lowered.filter(|(version, until)| *version == reached.version && now < *until);
-        let until = until.map_or(now + LOWERED_FOR, |(_, until)| until);
-        known.lowered = reached.is_lowered.then_some((reached.version, until));
-    }
-
-    /// Brokers say that they listen there.
-    pub(crate) fn note_advertised(&self, brokers: impl Iterator<Item = (Address, BrokerId)>) {
-        let mut known = self.known();
-        for (address, broker) in brokers {
-            known.entry(address).or_default().advertiser = Some(broker);
-        }
-    }
-
-    /// Forgets addresses that are of no use any more: some clusters have new ones after each restart.
-    pub(crate) fn retain(&self, is_current: impl Fn(&Address) -> bool) {
-        self.known().retain(|address, _| is_current(address));
-    }
-
-    fn advertiser(&self, address: &Address) -> Option<BrokerId> {
-        self.known().get(address)?.advertiser
-    }
-}
-
-/// A connection, and how it was made.
-struct Reached {
-    connection: Connection,
-    at: Option<SocketAddr>,
-    version: i16,
-    is_lowered: bool,
-}
 
 /// Connects to `address`, within the connect timeout.
 pub(super) async fn dial(
@@ -102,7 +37,7 @@ async fn race(settings: &LinkSettings, address: &Address, peer: &Arc<str>) -> Re
         return Err(Failure::Unreachable { peer: Arc::clone(peer), obstacle: Obstacle::Name, reason });
     };
     let mut addresses = resolved.map_err(|error| error.into_failure(peer))?;
-    let good = settings.peers.known().get(address).and_then(|known| known.at);
+    let good = settings.peers.reached_at(address);
     if let Some(index) = addresses.iter().position(|at| Some(*at) == good) {
         addresses[..=index].rotate_right(1);
     }
@@ -128,9 +63,9 @@ async fn race(settings: &LinkSettings, address: &Address, peer: &Arc<str>) -> Re
             // A connection that is there counts, however late it is looked at. When the time is over, no attempt begins.
             biased;
             Some((at, outcome)) = attempts.next() => match outcome {
-                Ok(reached) => {
-                    settings.peers.note(address, &reached, clock.now());
-                    return Ok(reached.connection);
+                Ok(connection) => {
+                    settings.peers.note_reached(address, at, connection.handshake(), clock.now());
+                    return Ok(connection);
                 }
                 Err(failure) => failures.push((at, failure)),
             },
@@ -144,30 +79,21 @@ async fn race(settings: &LinkSettings, address: &Address, peer: &Arc<str>) -> Re
     }
 }
 
-/// One address, with as many connections as the handshake takes.
+/// Tries one socket address, with as many connections as the handshake takes.
 async fn attempt(
     settings: &LinkSettings,
     address: &Address,
     peer: &Arc<str>,
     at: Option<SocketAddr>,
-) -> Result<Reached, Failure> {
+) -> Result<Connection, Failure> {
     let mut handshake = settings.peers.handshake(address, settings.clock.now());
     loop {
         let stream = settings.connector.connect(address, at).await;
         let stream = stream.map_err(|error| error.into_failure(peer))?;
-        match Connection::open(settings, stream, Arc::clone(peer), &mut handshake).await {
-            Ok(connection) => {
-                let (version, is_lowered) = (handshake.version(), handshake.is_lowered());
-                return Ok(Reached { connection, at, version, is_lowered });
-            }
-            Err(failure) if handshake.handle_failure(&failure) => {}
-            Err(Failure::Lost { reason, .. }) => {
-                let reason = format!(
-                    "{reason} before it answered the first request: it may expect TLS or SASL, or not be a Kafka broker"
-                );
-                return Err(Failure::unreachable(Arc::clone(peer), reason));
-            }
-            Err(failure) => return Err(failure),
+        let mut connection = Connection::new(settings, stream, Arc::clone(peer), handshake);
+        match connection.open().await {
+            Ok(()) => return Ok(connection),
+            Err(failure) => handshake = connection.into_handshake().handle_failure(failure)?,
         }
     }
 }

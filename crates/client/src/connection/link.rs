@@ -5,35 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use milena_core::backoff::Retry;
-use milena_core::{Backoff, Failure, Instant, Rng};
-use milena_wire::Str;
-use milena_wire::pool::Pool;
+use milena_core::{Failure, Instant, Rng};
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
 use super::call::Call;
-use super::dial::{Peers, dial};
-use super::stream::{Connection, End};
+use super::dial::dial;
+use super::peers::Peers;
+use super::settings::LinkSettings;
+use super::stream::Connection;
 use crate::Address;
-use crate::clock::Clock;
-use crate::connect::Connector;
-use crate::runtime::Executor;
-
-/// What all links of a client share.
-#[derive(Clone)]
-pub(crate) struct LinkSettings {
-    /// Where the links' tasks run: a link is shared, and the runtime of the caller who needs it first may end before it.
-    pub(crate) runtime: Executor,
-    pub(crate) connector: Connector,
-    pub(crate) clock: Clock,
-    pub(crate) pool: Pool,
-    pub(crate) client_id: Str,
-    /// For connecting and the handshake together (KIP-601).
-    pub(crate) connect_timeout: Duration,
-    pub(crate) backoff: Backoff,
-    pub(crate) frame_bytes_max: usize,
-    pub(crate) peers: Arc<Peers>,
-}
 
 /// A handle to the task that keeps the way to one broker. The task ends when the last handle is dropped.
 #[derive(Debug, Clone)]
@@ -104,17 +85,8 @@ impl Task {
     }
 
     async fn serve(&mut self, connection: Connection, first: Call) {
-        let since = self.settings.clock.now();
-        match connection.run(first, &mut self.calls).await {
-            End::Released | End::Idle => self.retry.succeeded(),
-            End::Broken => {
-                // One that worked for a while is no sign that the next one will not.
-                if self.settings.clock.now() - since > self.settings.backoff.max {
-                    self.retry.succeeded();
-                }
-                self.note_failure();
-            }
-        }
+        let end = connection.run(first, &mut self.calls).await;
+        end.count(&mut self.retry, self.settings.clock.now(), &self.settings.backoff, &mut self.rng);
     }
 
     fn note_failure(&mut self) {
@@ -204,28 +176,163 @@ impl Links {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::connect::Tcp;
+    use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
-    fn links() -> Links {
+    use milena_core::Backoff;
+    use milena_messages::Message;
+    use milena_messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+    use milena_wire::pool::Pool;
+    use milena_wire::{Str, Writer};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::sync::{oneshot, watch};
+
+    use super::super::call::{Answer, Reply, Typed};
+    use super::*;
+    use crate::clock::Clock;
+    use crate::connect::{Connect, Connecting, Transport};
+    use crate::runtime::Executor;
+
+    const IDLE_MAX: Duration = Duration::from_secs(540);
+
+    /// A broker that knows ApiVersions only. It answers the first request of each connection at once, and holds the answers
+    /// to those that follow until it is told.
+    #[derive(Clone)]
+    struct Peer {
+        connections: Arc<AtomicUsize>,
+        /// Connections that the client has closed.
+        closed: Arc<watch::Sender<usize>>,
+        /// Requests that have come after the first ones.
+        calls: Arc<watch::Sender<usize>>,
+        holds: Arc<watch::Sender<bool>>,
+    }
+
+    impl Peer {
+        fn new(holds: bool) -> Self {
+            Self {
+                connections: Arc::default(),
+                closed: Arc::new(watch::channel(0).0),
+                calls: Arc::new(watch::channel(0).0),
+                holds: Arc::new(watch::channel(holds).0),
+            }
+        }
+
+        async fn serve(self, mut stream: DuplexStream) {
+            for number in 0.. {
+                let Ok(size) = stream.read_u32().await else { break };
+                let mut frame = vec![0; size as usize];
+                stream.read_exact(&mut frame).await.expect("a frame");
+                if number > 0 {
+                    self.calls.send_modify(|calls| *calls += 1);
+                    self.holds.subscribe().wait_for(|holds| !holds).await.expect("told");
+                }
+                let range = ApiVersion { api_key: 18, max_version: 4, ..Default::default() };
+                let response = ApiVersionsResponse { api_keys: vec![range], ..Default::default() };
+                let mut writer = Writer::new();
+                response.encode(&mut writer, i16::from_be_bytes([frame[2], frame[3]])).expect("encodes");
+                let body = writer.finish().to_vec();
+                let size = (4 + body.len() as u32).to_be_bytes();
+                stream.write_all(&[&size, &frame[4..8], &body].concat()).await.expect("written");
+            }
+            self.closed.send_modify(|closed| *closed += 1);
+        }
+
+        async fn has_seen(count: &watch::Sender<usize>, expected: usize) {
+            count.subscribe().wait_for(|count| *count == expected).await.expect("counted");
+        }
+    }
+
+    impl Connect for Peer {
+        fn connect(&self, _: &Address, _: Option<SocketAddr>) -> Connecting {
+            self.connections.fetch_add(1, Ordering::Relaxed);
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            tokio::spawn(self.clone().serve(theirs));
+            Box::pin(async { Ok(Box::new(ours) as Box<dyn Transport>) })
+        }
+    }
+
+    fn links(connector: impl Connect + 'static) -> Links {
         let runtime = Executor::current().expect("a runtime");
         let settings = LinkSettings {
             clock: Clock::start(&runtime),
             runtime,
-            connector: Arc::new(Tcp),
+            connector: Arc::new(connector),
             pool: Pool::default(),
             client_id: Str::from("test"),
             connect_timeout: Duration::from_secs(1),
             backoff: Backoff { min: Duration::ZERO, max: Duration::ZERO },
+            idle_max: IDLE_MAX,
             frame_bytes_max: 1 << 20,
             peers: Arc::default(),
         };
         Links::new(settings, Rng::seeded(1))
     }
 
+    fn address() -> Address {
+        Address::new("a", 1)
+    }
+
+    /// Sends a request.
+    fn call(links: &Links) -> oneshot::Receiver<Result<Answer, Failure>> {
+        let request = Typed { request: ApiVersionsRequest::default(), version_max: 0 };
+        let (reply, answer) = Reply::channel();
+        let timeout = Duration::from_secs(30);
+        let deadline = links.settings.clock.after(timeout);
+        links.to(&address()).send(Call::new(request, deadline, timeout, reply));
+        answer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_under_way_when_a_link_is_let_go_of_is_answered_while_new_calls_connect_anew() {
+        let peer = Peer::new(true);
+        let links = links(peer.clone());
+        let old = call(&links);
+        Peer::has_seen(&peer.calls, 1).await;
+        links.retain(|_| false);
+        let new = call(&links);
+        Peer::has_seen(&peer.calls, 2).await;
+        assert_eq!(peer.connections.load(Ordering::Relaxed), 2);
+        peer.holds.send_replace(false);
+        assert!(old.await.is_ok_and(|answer| answer.is_ok()));
+        assert!(new.await.is_ok_and(|answer| answer.is_ok()));
+        Peer::has_seen(&peer.closed, 1).await;
+        assert!(links.settings.clock.now().since_origin() < IDLE_MAX, "the old connection is closed at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_closed_and_the_next_call_connects_anew_at_once() {
+        let peer = Peer::new(false);
+        let links = links(peer.clone());
+        assert!(call(&links).await.is_ok_and(|answer| answer.is_ok()));
+        tokio::time::sleep(IDLE_MAX / 2).await;
+        assert!(call(&links).await.is_ok_and(|answer| answer.is_ok()));
+        assert_eq!(peer.connections.load(Ordering::Relaxed), 1);
+        let since = links.settings.clock.now();
+        Peer::has_seen(&peer.closed, 1).await;
+        let now = links.settings.clock.now();
+        assert_eq!(now - since, IDLE_MAX, "it was idle from the last answer on");
+        assert!(call(&links).await.is_ok_and(|answer| answer.is_ok()));
+        assert_eq!(peer.connections.load(Ordering::Relaxed), 2);
+        assert_eq!(links.settings.clock.now(), now, "an idle connection that ended delays nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_not_answered_in_time_ends_its_connection_whatever_the_alarm_was_set_for() {
+        let peer = Peer::new(false);
+        let links = links(peer.clone());
+        assert!(call(&links).await.is_ok_and(|answer| answer.is_ok()));
+        peer.holds.send_replace(true);
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        let since = links.settings.clock.now();
+        let failure = call(&links).await.expect("told").expect_err("no answer");
+        assert!(matches!(failure, Failure::TimedOut { sent: true, .. }), "{failure}");
+        assert_eq!(links.settings.clock.now() - since, Duration::from_secs(30));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_broker_that_was_silent_comes_last_until_it_answers_or_a_minute_has_passed() {
-        let links = links();
+        let links = links(Peer::new(false));
         let addresses = Address::parse_list("a:1,b:1,c:1").expect("addresses");
         let check = |order: [usize; 3]| {
             assert_eq!(links.in_turn(addresses.clone()), order.map(|index| addresses[index].clone()));
@@ -247,7 +354,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_link_whose_task_has_ended_is_replaced() {
-        let links = links();
+        let links = links(Peer::new(false));
         let address = Address::parse_list("a:1").expect("an address").remove(0);
         let (calls, ended) = mpsc::channel(1);
         drop(ended);

@@ -8,11 +8,15 @@
 //!
 //! It must not know what a request means: a [`Call`] encodes itself, and whoever made it decodes the answer.
 
+mod alarm;
 mod call;
 mod dial;
 mod frames;
 mod link;
+mod peers;
+mod settings;
 mod stream;
 
 pub(crate) use self::call::{Answer, Call, Claim, Landing, Reply, Typed};
-pub(crate) use self::link::{Link, LinkSettings, Links};
+pub(crate) use self::link::{Link, Links};
+pub(crate) use self::settings::LinkSettings;

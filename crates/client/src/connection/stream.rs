@@ -1,4 +1,6 @@
-//! An established connection: requests go out as they come, responses come back in order, all in one task.
+//! A connection: requests go out as they come, responses come back in order, all in one task.
+//!
+//! [`Lifecycle`] decides what may happen when; the bytes are moved here.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -9,31 +11,36 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use milena_core::{BrokerVersions, CorrelationId, Failure, Handshake, InFlight, Instant, Step};
+use milena_core::{
+    CorrelationId, End, Failure, Handshake, HandshakeKind, HandshakeRequest, InFlight, Instant, Lifecycle,
+    Phase,
+};
 use milena_messages::header::ResponseHeader;
 use milena_messages::{ApiKey, Message};
 use milena_wire::{Reader, Str, WireFrame, Writer};
 use tokio::sync::mpsc;
 
+use super::alarm::Alarm;
 use super::call::{Answer, AnyRequest, Call, Reply, Typed, encode_frame, request_header};
 use super::frames::{Frames, FramesError};
-use super::link::LinkSettings;
+use super::settings::LinkSettings;
 use crate::clock::Clock;
 use crate::connect::Transport;
 
-/// A connection whose peer's versions are known.
+/// One connection to one broker.
 pub(super) struct Connection {
     stream: Box<dyn Transport>,
     frames: Frames,
     peer: Arc<str>,
     client_id: Str,
     clock: Clock,
-    versions: BrokerVersions,
+    alarm: Alarm,
+    life: Lifecycle,
     in_flight: InFlight<Pending>,
     outgoing: VecDeque<Outgoing>,
-    /// When the response that is arriving began to, if it is large.
+    /// When the first bytes of the response that is arriving were there, if it is a large one.
     began: Option<Instant>,
-    /// When this was last looked at: what is there then came before we read it.
+    /// When this was last polled. Bytes that are there then arrived before we read them.
     polled_at: Instant,
     /// The memory of a frame that was sent, for the next one.
     spare: Option<Writer>,
@@ -43,12 +50,18 @@ pub(super) struct Connection {
 struct Pending {
     api: ApiKey,
     version: i16,
-    timeout: Duration,
-    answer_bytes_expected: usize,
-    reply: Reply,
+    asker: Asker,
 }
 
-/// A frame being written.
+/// Where a response goes.
+enum Asker {
+    /// To the connection's own handshake.
+    Handshake(HandshakeKind),
+    /// To a caller.
+    Caller { timeout: Duration, answer_bytes_expected: usize, reply: Reply },
+}
+
+/// A frame that is being written.
 struct Outgoing {
     frame: WireFrame,
     unanswered: Option<Unanswered>,
@@ -57,182 +70,172 @@ struct Outgoing {
 /// A request that gets no response.
 struct Unanswered {
     version: i16,
-    /// When it is to be written at the latest: nothing else tells that a peer takes no bytes.
+    /// When it must have been written. Nothing else shows that a peer takes no bytes.
     deadline: Instant,
     timeout: Duration,
-    /// Whom to tell when it is written.
+    /// Answered when the request is written.
     reply: Reply,
 }
 
-/// Why a connection ended.
-pub(super) enum End {
-    /// Nobody needs it any more.
-    Released,
-    /// The peer closed it while nothing was under way.
-    Idle,
-    /// It broke. Everything in flight has been told.
-    Broken,
-}
-
-/// So many requests may wait for responses on one connection. A broker works on one at a time.
-const IN_FLIGHT_MAX: usize = 128;
 /// A larger frame's memory is not kept for the next one.
 const SPARE_BYTES_MAX: usize = 16 << 10;
 /// Slices handed to one vectored write; Linux takes 1024.
 const SLICES: usize = 64;
 
 impl Connection {
-    /// Learns the peer's versions. The caller bounds the time, and decides by `handshake` what follows a failure.
-    pub(super) async fn open(
+    /// A connection over a byte stream that was just made.
+    pub(super) fn new(
         settings: &LinkSettings,
         stream: Box<dyn Transport>,
         peer: Arc<str>,
-        handshake: &mut Handshake,
-    ) -> Result<Self, Failure> {
-        let mut connection = Self {
+        handshake: Handshake,
+    ) -> Self {
+        let now = settings.clock.now();
+        Self {
             stream,
             frames: Frames::new(settings.pool.clone(), settings.frame_bytes_max),
             peer,
             client_id: settings.client_id.clone(),
             clock: settings.clock.clone(),
-            versions: BrokerVersions::default(),
+            alarm: Alarm::new(settings.clock.clone()),
+            life: Lifecycle::new(handshake, settings.idle_max, now),
             in_flight: InFlight::new(),
             outgoing: VecDeque::new(),
             began: None,
-            polled_at: settings.clock.now(),
+            polled_at: now,
             spare: None,
-        };
-        loop {
-            let (request, version) = handshake.request();
-            let body = connection.exchange(&Typed { request, version_max: version }, version).await?;
-            if let Step::Done(versions) = handshake.handle_response(&connection.peer, &body)? {
-                connection.versions = versions;
-                return Ok(connection);
-            }
         }
     }
 
-    /// Sends one request and waits for its response, with nothing else under way.
-    async fn exchange(&mut self, request: &dyn AnyRequest, version: i16) -> Result<Bytes, Failure> {
-        let frame = self.encode(request, version)?;
-        self.outgoing.push_back(Outgoing { frame, unanswered: None });
-        let (reply, response) = Reply::channel();
-        let api = request.api();
-        let pending = Pending { api, version, timeout: Duration::ZERO, answer_bytes_expected: 0, reply };
-        self.in_flight.push(pending, Instant::NEVER);
-        let outcome = poll_fn(|cx| {
-            if let Poll::Ready(Err(failure)) = self.poll_write(cx) {
-                return Poll::Ready(Err(failure));
+    /// Runs the handshake. The caller bounds the time, and decides by the handshake what follows a failure.
+    pub(super) async fn open(&mut self) -> Result<(), Failure> {
+        poll_fn(|cx| {
+            while self.life.phase() == Phase::Handshaking {
+                self.polled_at = self.clock.now();
+                self.ask()?;
+                if let Poll::Ready(Err(failure)) = self.poll_write(cx) {
+                    return Poll::Ready(Err(failure));
+                }
+                ready!(self.poll_read(cx))?;
             }
-            self.poll_read(cx)
-        });
-        outcome.await?;
-        response.await.unwrap_or(Err(Failure::Closed)).map(|answer| answer.body)
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// What the handshake has learned about the peer.
+    pub(super) fn handshake(&self) -> &Handshake {
+        self.life.handshake()
+    }
+
+    /// What the handshake has learned about the peer, for the next connection to it.
+    pub(super) fn into_handshake(self) -> Handshake {
+        self.life.into_handshake()
     }
 
     /// Serves `first` and then `calls` until the connection ends or nobody can call any more.
     pub(super) async fn run(mut self, first: Call, calls: &mut mpsc::Receiver<Call>) -> End {
+        self.polled_at = self.clock.now();
         self.start(first);
-        let end = loop {
-            let (clock, deadline) = (self.clock.clone(), self.poll_timeout());
-            tokio::select! {
-                // What has arrived is taken in before deadlines are judged, so that a program that was stopped for a while
-                // does not give up answers that are there. The deadline is looked at all the same: calls in flight are
-                // limited, answers come in order, and so the oldest call is answered or nothing can be done at last.
-                biased;
-                end = poll_fn(|cx| self.poll(cx, calls)) => match end {
-                    Some(end) => break end,
-                    // The earliest deadline may have changed.
-                    None => continue,
-                },
-                () = clock.sleep_until(deadline) => {
-                    if let Some(failure) = self.overdue() {
-                        break Err(failure);
-                    }
-                }
+        poll_fn(|cx| self.poll(cx, calls)).await
+    }
+
+    /// Does everything that can be done now, in the order that [`Lifecycle`] asks for. Ready at the end.
+    fn poll(&mut self, cx: &mut Context<'_>, calls: &mut mpsc::Receiver<Call>) -> Poll<End> {
+        loop {
+            self.polled_at = self.clock.now();
+            let moved = match self.poll_once(cx, calls) {
+                Ok(moved) => moved,
+                Err(failure) => return Poll::Ready(self.fail(&failure)),
+            };
+            if let Some(end) = self.life.poll_end(self.polled_at) {
+                return Poll::Ready(end);
             }
-        };
-        match end {
-            Ok(end) => end,
-            Err(failure) => {
-                self.fail_all(&failure);
-                End::Broken
+            // What moved may have made room for more.
+            if moved {
+                continue;
+            }
+            let Some(at) = self.poll_timeout() else { return Poll::Pending };
+            ready!(self.alarm.poll_at(cx, at));
+            // What has arrived is taken in before deadlines are judged, so that a program that was stopped for a while does
+            // not give up answers that are there. The deadline is looked at all the same: calls under way are limited,
+            // answers come in order, and so the oldest call is answered or nothing moves at last.
+            self.polled_at = self.clock.now();
+            if let Some(failure) = self.overdue() {
+                return Poll::Ready(self.fail(&failure));
             }
         }
     }
 
-    /// Does everything that can be done now. Ready with none when a request went out or was answered.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        calls: &mut mpsc::Receiver<Call>,
-    ) -> Poll<Option<Result<End, Failure>>> {
-        self.polled_at = self.clock.now();
-        let mut progress = false;
-        while self.in_flight.len() < IN_FLIGHT_MAX && self.outgoing.len() < IN_FLIGHT_MAX {
+    /// Starts calls, writes and reads. Answers whether a call started or a response came.
+    fn poll_once(&mut self, cx: &mut Context<'_>, calls: &mut mpsc::Receiver<Call>) -> Result<bool, Failure> {
+        let mut moved = false;
+        self.ask()?;
+        while self.life.may_start() {
             match calls.poll_recv(cx) {
                 Poll::Ready(Some(call)) => {
-                    progress = true;
+                    moved = true;
                     self.start(call);
                 }
-                Poll::Ready(None) if self.in_flight.is_empty() && self.outgoing.is_empty() => {
-                    return Poll::Ready(Some(Ok(End::Released)));
-                }
-                Poll::Ready(None) | Poll::Pending => break,
-            }
-        }
-        if let Poll::Ready(Err(failure)) = self.poll_write(cx) {
-            return Poll::Ready(Some(Err(failure)));
-        }
-        loop {
-            match self.poll_read(cx) {
-                Poll::Ready(Ok(())) => progress = true,
-                Poll::Ready(Err(failure)) if self.in_flight.is_empty() && self.outgoing.is_empty() => {
-                    // Closing an idle connection is the broker's right (connections.max.idle.ms).
-                    let is_idle = matches!(&failure, Failure::Lost { .. });
-                    return Poll::Ready(Some(if is_idle { Ok(End::Idle) } else { Err(failure) }));
-                }
-                Poll::Ready(Err(failure)) => return Poll::Ready(Some(Err(failure))),
+                Poll::Ready(None) => self.life.handle_released(),
                 Poll::Pending => break,
             }
         }
-        if progress { Poll::Ready(None) } else { Poll::Pending }
+        if let Poll::Ready(Err(failure)) = self.poll_write(cx) {
+            return Err(failure);
+        }
+        while let Poll::Ready(read) = self.poll_read(cx) {
+            read?;
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    /// Queues the connection's own request, if one is due.
+    fn ask(&mut self) -> Result<(), Failure> {
+        let Some(request) = self.life.poll_request() else { return Ok(()) };
+        let kind = request.kind();
+        let (api, version, frame) = match request {
+            HandshakeRequest::Versions { request, version } => {
+                let request = Typed { request, version_max: version };
+                (request.api(), version, self.encode(&request, version)?)
+            }
+        };
+        // Whoever waits for the handshake bounds its time.
+        self.in_flight.push(Pending { api, version, asker: Asker::Handshake(kind) }, Instant::NEVER);
+        self.outgoing.push_back(Outgoing { frame, unanswered: None });
+        Ok(())
     }
 
     /// Encodes a call and queues it for writing, or fails it.
     fn start(&mut self, call: Call) {
-        if call.deadline <= self.clock.now() {
+        if call.deadline <= self.polled_at {
             let (peer, after) = (Arc::clone(&self.peer), call.timeout);
             return call.reply.send(Err(Failure::TimedOut { peer, after, sent: false }));
         }
         let mut begun = None;
         call.request.begin(&mut |request| begun = Some((request.api(), self.encode_for_peer(request))));
-        // Of what was taken back, its caller has said what became of it.
+        // If the caller took the request back, it has told what became of it.
         let Some((api, encoded)) = begun else { return };
         let (version, frame) = match encoded {
             Ok(encoded) => encoded,
             Err(failure) => return call.reply.send(Err(failure)),
         };
-        if call.is_answered {
-            let pending = Pending {
-                api,
-                version,
-                timeout: call.timeout,
-                answer_bytes_expected: call.answer_bytes_expected,
-                reply: call.reply,
-            };
-            self.in_flight.push(pending, call.deadline);
-            self.outgoing.push_back(Outgoing { frame, unanswered: None });
+        self.life.handle_started();
+        let Call { deadline, timeout, answer_bytes_expected, reply, .. } = call;
+        let unanswered = if call.is_answered {
+            let asker = Asker::Caller { timeout, answer_bytes_expected, reply };
+            self.in_flight.push(Pending { api, version, asker }, deadline);
+            None
         } else {
-            let Call { deadline, timeout, reply, .. } = call;
-            let unanswered = Some(Unanswered { version, deadline, timeout, reply });
-            self.outgoing.push_back(Outgoing { frame, unanswered });
-        }
+            Some(Unanswered { version, deadline, timeout, reply })
+        };
+        self.outgoing.push_back(Outgoing { frame, unanswered });
     }
 
     /// Encodes a request at the version that suits the peer.
     fn encode_for_peer(&mut self, request: &dyn AnyRequest) -> Result<(i16, WireFrame), Failure> {
-        let version = request.choose(&self.versions).map_err(|error| Failure::NoCommonVersion {
+        let version = request.choose(self.life.versions()).map_err(|error| Failure::NoCommonVersion {
             peer: Arc::clone(&self.peer),
             reason: error.to_string().into(),
         })?;
@@ -287,6 +290,7 @@ impl Connection {
                 self.spare = Some(frame.into_writer());
             }
             if let Some(Unanswered { version, reply, .. }) = unanswered {
+                self.life.handle_finished(self.polled_at);
                 reply.send(Ok(Answer {
                     body: Bytes::new(),
                     version,
@@ -299,7 +303,7 @@ impl Connection {
 
     /// Reads one response and hands it over.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        let expected = self.in_flight.front().map_or(0, |pending| pending.answer_bytes_expected);
+        let expected = self.in_flight.front().map_or(0, Pending::answer_bytes_expected);
         let frame = match self.frames.poll_next(cx, &mut *self.stream, expected) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
@@ -326,21 +330,29 @@ impl Connection {
             ResponseHeader::decode(&mut reader, pending.api.response_header_version(pending.version));
         if let Err(error) = header {
             let failure = malformed(error.to_string());
-            pending.reply.send(Err(failure.clone()));
+            pending.asker.fail(&failure);
             return Err(failure);
         }
         let head_bytes = reader.offset();
         frame.advance(head_bytes);
         let began = self.began.take().unwrap_or(self.polled_at);
-        let peer = Arc::clone(&self.peer);
-        pending.reply.send(Ok(Answer { body: frame, version: pending.version, peer, began }));
+        match pending.asker {
+            Asker::Handshake(kind) => {
+                return self.life.handle_answer(&self.peer, kind, &frame, self.polled_at);
+            }
+            Asker::Caller { reply, .. } => {
+                self.life.handle_finished(self.polled_at);
+                let peer = Arc::clone(&self.peer);
+                reply.send(Ok(Answer { body: frame, version: pending.version, peer, began }));
+            }
+        }
         Ok(())
     }
 
-    /// When something is overdue next.
+    /// When something is overdue next, or the connection has to do something by itself.
     fn poll_timeout(&self) -> Option<Instant> {
         let unwritten = self.unanswered().map(|unanswered| unanswered.deadline).min();
-        [self.in_flight.poll_timeout(), unwritten].into_iter().flatten().min()
+        [self.in_flight.poll_timeout(), unwritten, self.life.poll_timeout()].into_iter().flatten().min()
     }
 
     /// What is being written and gets no response.
@@ -350,25 +362,28 @@ impl Connection {
 
     /// A response is overdue, or the peer takes no bytes: as everything goes in order, the connection is of no more use.
     fn overdue(&self) -> Option<Failure> {
-        let (peer, now) = (Arc::clone(&self.peer), self.clock.now());
-        if let Some(pending) = self.in_flight.overdue(now) {
-            return Some(Failure::TimedOut { peer, after: pending.timeout, sent: true });
+        let (peer, now) = (Arc::clone(&self.peer), self.polled_at);
+        if let Some(Pending { asker: Asker::Caller { timeout, .. }, .. }) = self.in_flight.overdue(now) {
+            return Some(Failure::TimedOut { peer, after: *timeout, sent: true });
         }
         let stuck = self.unanswered().find(|unanswered| unanswered.deadline <= now)?;
         let reason = format!("it took no bytes within {:?}", stuck.timeout).into();
         Some(Failure::Lost { peer, reason, sent: true })
     }
 
-    /// Tells everyone the cause. What was not written completely cannot have been acted upon.
-    fn fail_all(&mut self, failure: &Failure) {
+    /// The connection broke. Tells all callers the cause: the broker cannot have acted on a request that was not written
+    /// completely.
+    fn fail(&mut self, failure: &Failure) -> End {
+        let end = self.life.handle_failure(failure, self.polled_at);
         let unwritten = self.outgoing.iter().filter(|outgoing| outgoing.unanswered.is_none()).count();
         let written = self.in_flight.len().saturating_sub(unwritten);
         for (index, pending) in self.in_flight.drain().enumerate() {
-            pending.reply.send(Err(failure.clone().with_sent(index < written)));
+            pending.asker.fail(&failure.clone().with_sent(index < written));
         }
         for Unanswered { reply, .. } in self.outgoing.drain(..).filter_map(|outgoing| outgoing.unanswered) {
             reply.send(Err(failure.clone().with_sent(false)));
         }
+        end
     }
 
     #[cold]
@@ -386,10 +401,29 @@ impl Connection {
             }
             FramesError::Framing(error) => {
                 // Nothing but a Kafka broker's answer ends the handshake.
-                let answers = self.in_flight.front().map(|pending| pending.api);
-                let is_broker = answers.is_some_and(|api| api != ApiKey::ApiVersions);
+                let is_broker = self.life.phase() != Phase::Handshaking;
                 error.into_failure(&self.peer, is_broker)
             }
+        }
+    }
+}
+
+impl Pending {
+    /// The bytes that there is room for. The handshake's answers are small.
+    fn answer_bytes_expected(&self) -> usize {
+        match &self.asker {
+            Asker::Handshake(_) => 0,
+            Asker::Caller { answer_bytes_expected, .. } => *answer_bytes_expected,
+        }
+    }
+}
+
+impl Asker {
+    /// Tells a caller of `failure`. The handshake's own failure is told to those who wait for the connection.
+    fn fail(self, failure: &Failure) {
+        match self {
+            Self::Handshake(_) => {}
+            Self::Caller { reply, .. } => reply.send(Err(failure.clone())),
         }
     }
 }

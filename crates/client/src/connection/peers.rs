@@ -1,0 +1,83 @@
+//! What is known of addresses, for all connections of a client.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use milena_core::{BrokerId, Handshake, Instant};
+use rustc_hash::FxHashMap;
+
+use crate::Address;
+
+/// What earlier connections and the metadata told about addresses.
+#[derive(Debug, Default)]
+pub(crate) struct Peers(Mutex<FxHashMap<Address, Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The socket address of the last connection.
+    at: Option<SocketAddr>,
+    /// A lower version of ApiVersions than our newest, at which the handshake succeeded, and until when it is asked at first.
+    lowered: Option<(i16, Instant)>,
+    /// The broker that advertises the address, unless the user named it.
+    advertiser: Option<BrokerId>,
+}
+
+/// A server that did not answer the newest version of ApiVersions is asked at it again after this long: it may have been
+/// upgraded.
+const LOWERED_FOR: Duration = Duration::from_secs(600);
+
+impl Peers {
+    fn known(&self) -> MutexGuard<'_, FxHashMap<Address, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The handshake for a new connection: at the version of the last success, if a newer one was asked at in vain.
+    pub(super) fn handshake(&self, address: &Address, now: Instant) -> Handshake {
+        let lowered = self.known().get(address).and_then(|known| known.lowered);
+        let lowered = lowered.filter(|(_, until)| now < *until);
+        lowered.map_or_else(Handshake::new, |(version, _)| Handshake::at(version))
+    }
+
+    /// A connection to `address` was made, at the socket address `at`.
+    pub(super) fn note_reached(
+        &self,
+        address: &Address,
+        at: Option<SocketAddr>,
+        handshake: &Handshake,
+        now: Instant,
+    ) {
+        let mut known = self.known();
+        let known = known.entry(address.clone()).or_default();
+        known.at = at;
+        let version = handshake.version();
+        // The time runs from the first success at this version. If each success began it anew, a busy client would never
+        // ask at the newest version again.
+        let until = known.lowered.filter(|(lowered, until)| *lowered == version && now < *until);
+        let until = until.map_or(now + LOWERED_FOR, |(_, until)| until);
+        known.lowered = handshake.is_lowered().then_some((version, until));
+    }
+
+    /// The socket address of the last connection to `address`.
+    pub(super) fn reached_at(&self, address: &Address) -> Option<SocketAddr> {
+        self.known().get(address)?.at
+    }
+
+    /// These brokers advertise these addresses.
+    pub(crate) fn note_advertised(&self, brokers: impl Iterator<Item = (Address, BrokerId)>) {
+        let mut known = self.known();
+        for (address, broker) in brokers {
+            known.entry(address).or_default().advertiser = Some(broker);
+        }
+    }
+
+    /// Forgets addresses that are of no use any more: some clusters have new ones after each restart.
+    pub(crate) fn retain(&self, is_current: impl Fn(&Address) -> bool) {
+        self.known().retain(|address, _| is_current(address));
+    }
+
+    /// The broker that advertises `address`, unless the user named the address.
+    pub(super) fn advertiser(&self, address: &Address) -> Option<BrokerId> {
+        self.known().get(address)?.advertiser
+    }
+}

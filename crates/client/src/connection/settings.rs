@@ -1,0 +1,31 @@
+//! What the connections of a client have in common.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use milena_core::Backoff;
+use milena_wire::Str;
+use milena_wire::pool::Pool;
+
+use super::peers::Peers;
+use crate::clock::Clock;
+use crate::connect::Connector;
+use crate::runtime::Executor;
+
+/// What all links of a client share.
+#[derive(Clone)]
+pub(crate) struct LinkSettings {
+    /// Where the links' tasks run: a link is shared, and the runtime of the caller who needs it first may end before it.
+    pub(crate) runtime: Executor,
+    pub(crate) connector: Connector,
+    pub(crate) clock: Clock,
+    pub(crate) pool: Pool,
+    pub(crate) client_id: Str,
+    /// For connecting and the handshake together (KIP-601).
+    pub(crate) connect_timeout: Duration,
+    pub(crate) backoff: Backoff,
+    /// A connection that is idle for longer is closed.
+    pub(crate) idle_max: Duration,
+    pub(crate) frame_bytes_max: usize,
+    pub(crate) peers: Arc<Peers>,
+}
