@@ -343,7 +343,7 @@ impl ClientBuilder {
             client_id: Str::from(&*of_client.client_id),
             connect_timeout: of_client.connect_timeout,
             backoff: Backoff { min: of_client.reconnect_backoff, max: of_client.reconnect_backoff_max },
-            idle_max: Duration::MAX,
+            idle_max: of_client.connection_idle_max,
             frame_bytes_max: of_client.response_bytes_max,
             peers: Arc::default(),
         };

@@ -107,11 +107,6 @@ const FOREIGN: &[Foreign] = &[
         otherwise: Ignored("all addresses of a name are tried"),
     },
     Foreign {
-        names: &["connections.max.idle.ms"],
-        anyway: &["0", "-1"],
-        otherwise: Ignored("idle connections are kept"),
-    },
-    Foreign {
         names: &[
             "broker.address.ttl",
             "socket.blocking.max.ms",

@@ -38,19 +38,19 @@ pub(super) struct Time {
     pub(super) floor: Duration,
     /// More than this is taken as this.
     pub(super) ceiling: Duration,
-    /// The text that means no limit.
-    pub(super) no_limit: Option<&'static str>,
+    /// The texts that mean no limit, the one to write first.
+    pub(super) no_limit: &'static [&'static str],
 }
 
 /// Any time.
 pub(super) const TIME: Time =
-    Time { least: Duration::ZERO, floor: Duration::ZERO, ceiling: NO_LIMIT, no_limit: None };
+    Time { least: Duration::ZERO, floor: Duration::ZERO, ceiling: NO_LIMIT, no_limit: &[] };
 /// A time without which nothing can be done.
 pub(super) const SOME_TIME: Time = Time { least: Duration::from_millis(1), ..TIME };
 
 impl Kind<Duration> for Time {
     fn read(&self, text: &str) -> Result<Duration, String> {
-        if self.no_limit == Some(text) {
+        if self.no_limit.contains(&text) {
             return Ok(NO_LIMIT);
         }
         // librdkafka takes fractions of a millisecond for linger.
@@ -71,8 +71,8 @@ impl Kind<Duration> for Time {
     }
 
     fn write(&self, value: &Duration) -> String {
-        match self.no_limit {
-            Some(word) if *value >= NO_LIMIT => word.into(),
+        match self.no_limit.first() {
+            Some(word) if *value >= NO_LIMIT => (*word).into(),
             _ => millis_of(*value).to_string(),
         }
     }
@@ -89,8 +89,8 @@ impl Kind<Duration> for Time {
         if self.floor > Duration::ZERO {
             bounds.push(format!("less than {0} ms is taken as {0} ms", millis_of(self.floor)));
         }
-        if let Some(word) = self.no_limit {
-            bounds.push(format!("{word} means no limit"));
+        if !self.no_limit.is_empty() {
+            bounds.push(format!("{} means no limit", self.no_limit.join(" or ")));
         }
         bounds.join("; ")
     }

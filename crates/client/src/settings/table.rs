@@ -166,6 +166,9 @@ const BACKOFF: Time = Time { floor: Backoff::FLOOR, ..TIME };
 /// The delay between the attempts of what fails again and again.
 const BACKOFF_MAX: Time = Time { floor: Backoff::FLOOR_MAX, ..TIME };
 
+/// A connection that is closed sooner than this is made again for nearly every request.
+const IDLE_FLOOR: Duration = Duration::from_millis(100);
+
 const ACKS: Choice<Acks> =
     Choice("all, 1 or 0", &[("all", Acks::All), ("-1", Acks::All), ("1", Acks::Leader), ("0", Acks::None)]);
 
@@ -221,9 +224,15 @@ settings! {
         reconnect_backoff: Duration = (50 ms), BACKOFF, ["reconnect.backoff.ms"], [];
         /// No delay between connections to a broker is longer. Less than 100 ms is taken as 100 ms.
         reconnect_backoff_max: Duration = (1 s), BACKOFF_MAX, ["reconnect.backoff.max.ms"], [];
+        /// A connection over which nothing was asked for this long is closed, before the broker closes it: brokers do so
+        /// after 10 min, and a request that is sent at that moment may be lost. Less than 100 ms is taken as 100 ms; in
+        /// properties -1 or 0 means never.
+        connection_idle_max: Duration = (9 min),
+            Time { floor: IDLE_FLOOR, no_limit: &["-1", "0"], ..TIME },
+            ["connections.max.idle.ms"], [];
         /// Metadata is renewed at least this often. Less than 1 s is taken as 1 s; in properties -1 means never.
         metadata_age_max: Duration = (5 min),
-            Time { floor: AGE_MIN, no_limit: Some("-1"), ..TIME },
+            Time { floor: AGE_MIN, no_limit: &["-1"], ..TIME },
             ["metadata.max.age.ms"], ["topic.metadata.refresh.interval.ms"];
         /// How long a topic that no broker knows may take to appear. A topic just created needs a moment to be known
         /// everywhere, and a mistyped name should be told soon. It is waited for once: while somebody keeps asking for the
@@ -263,7 +272,7 @@ settings! {
         compression_level: Option<i32> = (None),
             Optional(Number { unit: Unit::Count, least: i32::MIN, most: i32::MAX, floor: i32::MIN, ceiling: i32::MAX }), [], [];
         /// How long a record may take from the call until it is written or given up. In properties 0 means no limit.
-        delivery_timeout: Duration = (2 min), Time { no_limit: Some("0"), ..SOME_TIME },
+        delivery_timeout: Duration = (2 min), Time { no_limit: &["0"], ..SOME_TIME },
             ["delivery.timeout.ms"], ["message.timeout.ms"];
         /// How long a call may wait for a topic to be looked up and for room.
         enqueue_timeout: Duration = (1 min), TIME, ["max.block.ms"], [];
