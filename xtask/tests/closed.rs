@@ -1,4 +1,4 @@
-//! The clippy rules of `crates/core` and `crates/client` fire: each thing that they must not do is done by a crate made up
+//! The clippy rules of `crates/core`, `crates/client` and `crates/broker` fire: each thing that they must not do is done by a crate made up
 //! for this, under their rules, and clippy must name every one of them.
 
 use std::fs;
@@ -55,6 +55,19 @@ const CLIENT: &[(&str, &str)] = &[
     ("std::collections::HashSet", "let _: std::collections::HashSet<u8> = Default::default();"),
 ];
 
+const BROKER: &[(&str, &str)] = &[
+    ("std::time::Instant::now", "let _ = std::time::Instant::now();"),
+    ("std::time::Instant::elapsed", "let _ = |at: std::time::Instant| at.elapsed();"),
+    ("std::time::SystemTime::now", "let _ = std::time::SystemTime::now();"),
+    ("std::time::SystemTime::elapsed", "let _ = std::time::UNIX_EPOCH.elapsed();"),
+    (
+        "std::collections::hash_map::RandomState::new",
+        "let _ = std::collections::hash_map::RandomState::new();",
+    ),
+    ("std::collections::HashMap", "let _: std::collections::HashMap<u8, u8> = Default::default();"),
+    ("std::collections::HashSet", "let _: std::collections::HashSet<u8> = Default::default();"),
+];
+
 #[test]
 fn clippy_names_everything_core_must_not_do() {
     check("core", CORE, "");
@@ -63,6 +76,11 @@ fn clippy_names_everything_core_must_not_do() {
 #[test]
 fn clippy_names_everything_the_client_must_not_do() {
     check("client", CLIENT, "tokio = { version = \"1\", features = [\"rt\", \"time\"] }\n");
+}
+
+#[test]
+fn clippy_names_everything_the_broker_must_not_do() {
+    check("broker", BROKER, "");
 }
 
 fn check(of: &str, forbidden: &[(&str, &str)], dependencies: &str) {

@@ -219,7 +219,7 @@ impl Builder {
 
     /// The machine for nodes at these addresses.
     pub(crate) fn machine_of(mut self, addresses: Vec<(i32, Str, u16)>) -> Result<Machine, Error> {
-        self.machine.seed = self.seed.unwrap_or_else(|| RandomState::new().hash_one(std::process::id()));
+        self.machine.seed = self.seed.unwrap_or_else(random_seed);
         let storage = self.data_dir.as_deref().map(Storage::open).transpose()?;
         let node = |(id, host, port)| Node { id, host, port, is_up: true };
         Machine::new(self.machine, addresses.into_iter().map(node).collect(), storage)
@@ -255,6 +255,11 @@ impl Builder {
         let disk_fetch_bytes = self.data_dir.as_ref().map_or(0, |_| self.machine.batch_bytes_max.max(1));
         ServerLimits { disk_fetch_bytes, ..self.limits }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "without a seed every run is another one")]
+fn random_seed() -> u64 {
+    RandomState::new().hash_one(std::process::id())
 }
 
 impl Cluster {

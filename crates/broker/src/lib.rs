@@ -30,6 +30,8 @@
 //! It is not a production cluster. It depends on Milena's wire format and messages, and never on Milena's client: a
 //! test partner must not share the client's bugs.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests have a clock"))]
+
 mod api;
 mod builder;
 mod catalog;

@@ -11,7 +11,7 @@
 //! once, a simulator from one thread on virtual time. It must not know connections: order on a connection is kept by
 //! its owner, who hands in the next request only when the last one was answered.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::task::{Context, Poll};
@@ -233,7 +233,7 @@ fn client_id(frame: &Bytes) -> Option<String> {
 /// again would fill it.
 #[derive(Debug, Default)]
 pub(crate) struct Unserved {
-    told: Mutex<HashSet<String>>,
+    told: Mutex<BTreeSet<String>>,
 }
 
 /// Warnings that are remembered. After that many clients and APIs nothing more is told.

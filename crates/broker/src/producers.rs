@@ -8,7 +8,7 @@
 //! It is derived from the log alone: recovery replays every batch header through [`Producers::record`].
 //! It must not know requests, sockets or where batches are stored.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use milena_wire::batch::BatchHeader;
 
@@ -65,7 +65,7 @@ struct Producer {
 /// All idempotent producers of one partition.
 #[derive(Debug, Default)]
 pub(crate) struct Producers {
-    by_id: HashMap<i64, Producer>,
+    by_id: BTreeMap<i64, Producer>,
 }
 
 impl Producers {

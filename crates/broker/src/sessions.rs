@@ -11,7 +11,7 @@
 //!
 //! It owns which partitions and what their client was told of them. It must not read logs or know time but for eviction.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ const EVICTION_AGE: Duration = Duration::from_secs(120);
 const PARTITIONS_MAX: usize = 1_000_000;
 
 /// A topic as the request named it: by name up to version 12, by id from 13 on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum TopicKey {
     Name(Str),
     Id(Uuid),
@@ -71,7 +71,7 @@ pub(crate) struct Session {
     epoch: i32,
     /// Its topics are named by id.
     is_by_id: bool,
-    turns: HashMap<(TopicKey, i32), Turn>,
+    turns: BTreeMap<(TopicKey, i32), Turn>,
     next_turn: Turn,
 }
 
@@ -106,7 +106,7 @@ impl Answers {
 /// The sessions of one node.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    by_id: HashMap<i32, Slot>,
+    by_id: BTreeMap<i32, Slot>,
     sessions_max: usize,
     random: Random,
 }
@@ -127,7 +127,7 @@ const INITIAL_EPOCH: i32 = 0;
 
 impl Sessions {
     pub(crate) fn new(sessions_max: usize, seed: u64) -> Self {
-        Self { by_id: HashMap::new(), sessions_max, random: Random::new(seed) }
+        Self { by_id: BTreeMap::new(), sessions_max, random: Random::new(seed) }
     }
 
     /// Finds or ends the session that a request is about.

@@ -7,7 +7,7 @@
 //!
 //! Held under one read-write lock by the machine: requests read, commands write. It must not know requests.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use milena_wire::{Str, Uuid};
@@ -25,9 +25,9 @@ pub(crate) struct State {
     pub(crate) cluster_id: Str,
     pub(crate) nodes: BTreeMap<i32, Node>,
     topics: BTreeMap<Str, Arc<Topic>>,
-    by_id: HashMap<Uuid, Arc<Topic>>,
+    by_id: BTreeMap<Uuid, Arc<Topic>>,
     /// Names by what they have in common with those they collide with.
-    by_metric: HashMap<String, Str>,
+    by_metric: BTreeMap<String, Str>,
     partitions: usize,
     /// The next producer id to give out, and the first that is not reserved on disk yet.
     next_producer_id: i64,
@@ -74,8 +74,8 @@ impl State {
             cluster_id,
             nodes: nodes.into_iter().map(|node| (node.id, node)).collect(),
             topics: BTreeMap::new(),
-            by_id: HashMap::new(),
-            by_metric: HashMap::new(),
+            by_id: BTreeMap::new(),
+            by_metric: BTreeMap::new(),
             partitions: 0,
             next_producer_id: 0,
             reserved_producer_id: 0,

@@ -9,7 +9,7 @@
 //!
 //! Kafka's own tools read the partitions. Kafka's own broker must not be started on it, nor this one on Kafka's.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -146,7 +146,7 @@ impl Storage {
     }
 
     /// Offsets below which each partition's log is known to be durable.
-    pub(crate) fn recovery_points(&self) -> HashMap<(String, i32), i64> {
+    pub(crate) fn recovery_points(&self) -> BTreeMap<(String, i32), i64> {
         let text = fs::read_to_string(self.dir.join(RECOVERY_POINTS)).unwrap_or_default();
         let entry = |line: &str| {
             let mut words = line.split(' ');

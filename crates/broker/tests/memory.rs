@@ -1,5 +1,7 @@
 //! What answers that nobody reads may cost. Alone in its process, whose memory it measures.
 
+#![allow(clippy::disallowed_methods, reason = "tests have a clock")]
+
 #[path = "server/client.rs"]
 #[expect(dead_code, reason = "the other tests' part of it")]
 mod client;

@@ -1,6 +1,6 @@
 //! CreateTopics (19). KIP-464 (default partitions and replication), KIP-525 (configs in the response), KIP-516 (ids).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use milena_messages::ErrorCode;
@@ -27,7 +27,7 @@ struct Plan {
 }
 
 pub(super) fn handle(call: &Call<'_>, request: CreateTopicsRequest) -> CreateTopicsResponse {
-    let mut named: HashMap<&str, usize> = HashMap::new();
+    let mut named: BTreeMap<&str, usize> = BTreeMap::new();
     for topic in &request.topics {
         *named.entry(topic.name.as_str()).or_default() += 1;
     }

@@ -1,6 +1,6 @@
 //! DeleteTopics (20), by name or id (KIP-516).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use milena_messages::ErrorCode;
 use milena_messages::delete_topics::{
@@ -17,7 +17,7 @@ pub(super) fn handle(call: &Call<'_>, request: DeleteTopicsRequest) -> DeleteTop
     let by_name = by_name.map(|name| DeleteTopicState { name: Some(name), ..Default::default() });
     let mut state = call.machine.state_mut();
     let wanted: Vec<DeleteTopicState> = request.topics.into_iter().chain(by_name).collect();
-    let mut counts: HashMap<(Option<Str>, Uuid), usize> = HashMap::new();
+    let mut counts: BTreeMap<(Option<Str>, Uuid), usize> = BTreeMap::new();
     for topic in &wanted {
         *counts.entry((topic.name.clone(), topic.topic_id)).or_default() += 1;
     }

@@ -1,7 +1,7 @@
 //! Metadata (3): nodes, topics, leaders. KIP-516 (topic ids), KIP-430 (authorized operations), KIP-487 (who may create
 //! topics by asking), KIP-1102 (top-level error).
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use milena_messages::ErrorCode;
 use milena_messages::metadata::{
@@ -93,7 +93,7 @@ fn create_missing(call: &Call<'_>, wanted: &[MetadataRequestTopic]) {
 
 /// A topic that is asked for twice is answered for once.
 fn once_each(wanted: Vec<MetadataRequestTopic>) -> impl Iterator<Item = MetadataRequestTopic> {
-    let mut seen = HashSet::new();
+    let mut seen = BTreeSet::new();
     wanted.into_iter().filter(move |topic| seen.insert((topic.name.clone(), topic.topic_id)))
 }
 

@@ -9,7 +9,7 @@
 //! Hundreds of peers that send half a request and fall silent, or never read, therefore cost the budget and nothing
 //! else: whoever makes progress gets their room. It must not know sockets; shedding sets a flag that its owner awaits.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub(crate) struct Budget {
 struct State {
     held: usize,
     leases: usize,
-    holders: HashMap<u64, Held>,
+    holders: BTreeMap<u64, Held>,
     /// Bytes of those that were shed and have not let go yet.
     condemned: usize,
     next_id: u64,

@@ -264,6 +264,7 @@ fn request_key(frame: &Bytes) -> Option<ApiKey> {
     frame.first_chunk().and_then(|key| ApiKey::from_i16(i16::from_be_bytes(*key)))
 }
 
+#[expect(clippy::disallowed_methods, reason = "the server has the clock")]
 fn now() -> Now {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { instant: Instant::now().into_std(), unix_ms: since_1970.as_millis() as i64 }
