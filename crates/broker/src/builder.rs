@@ -10,7 +10,8 @@ use milena_wire::Str;
 
 use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::machine::{Machine, MachineSettings};
+use crate::machine::Machine;
+use crate::parts::MachineSettings;
 use crate::server::ServerLimits;
 use crate::state::Node;
 use crate::storage::Storage;

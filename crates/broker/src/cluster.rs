@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 
 use crate::error::Error;
-use crate::server::{self, NodeServer, Shared};
+use crate::server::{self, NodeServer, Shared, Timekeeper};
 
 /// A running cluster. Dropping it closes its ports; [`shutdown`](Self::shutdown) also makes its data durable.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub struct Cluster {
     bootstrap: String,
     nodes: BTreeMap<i32, SocketAddr>,
     running: Mutex<BTreeMap<i32, NodeServer>>,
+    timekeeper: Timekeeper,
 }
 
 /// Counters of a cluster, all since it started but for the first three.
@@ -48,7 +49,7 @@ pub struct Stats {
 impl Cluster {
     pub(crate) fn run(shared: Arc<Shared>, listeners: Vec<(i32, SocketAddr, TcpListener)>) -> Self {
         let bootstrap = {
-            let state = shared.machine.state();
+            let state = shared.machine.parts.state();
             let addresses = state.nodes.values().map(|node| match node.host.contains(':') {
                 true => format!("[{}]:{}", node.host, node.port),
                 false => format!("{}:{}", node.host, node.port),
@@ -58,7 +59,8 @@ impl Cluster {
         let nodes = listeners.iter().map(|&(node, address, _)| (node, address)).collect();
         let start = |(node, _, listener)| (node, NodeServer::start(node, listener, Arc::clone(&shared)));
         let running = Mutex::new(listeners.into_iter().map(start).collect());
-        Self { shared, bootstrap, nodes, running }
+        let timekeeper = Timekeeper::start(Arc::clone(&shared));
+        Self { shared, bootstrap, nodes, running, timekeeper }
     }
 
     /// What clients take as `bootstrap.servers`: `host:port` of every node, separated by commas.
@@ -80,8 +82,8 @@ impl Cluster {
         if partitions < 1 {
             return Err(Error::refused(format!("a topic cannot have {partitions} partitions")));
         }
-        let replication = self.shared.machine.settings.replication_default as usize;
-        let mut state = self.shared.machine.state_mut();
+        let replication = self.shared.machine.parts.settings.replication_default as usize;
+        let mut state = self.shared.machine.parts.state_mut();
         if state.collision(name).is_some() {
             return Err(Error::refused(format!("topic {name} exists, or one that differs in . and _ only")));
         }
@@ -95,7 +97,7 @@ impl Cluster {
 
     /// The node that leads a partition; `None` when the partition does not exist or has no leader.
     pub fn leader(&self, topic: &str, partition: i32) -> Option<i32> {
-        let state = self.shared.machine.state();
+        let state = self.shared.machine.parts.state();
         state.topic(topic)?.partition(partition)?.lock().placement().leader
     }
 
@@ -120,7 +122,7 @@ impl Cluster {
         if let Some(running) = running {
             running.stop().await;
         }
-        self.shared.machine.state_mut().set_up(node, false)
+        self.shared.machine.stop_node(node)
     }
 
     /// Brings a node back, on the port it had.
@@ -139,7 +141,7 @@ impl Cluster {
         }
         let failed = |error| Error::io(format!("cannot listen on {address}"), error);
         let listener = server::bind(address).await.map_err(failed)?;
-        self.shared.machine.state_mut().set_up(node, true)?;
+        self.shared.machine.start_node(node)?;
         let server = NodeServer::start(node, listener, Arc::clone(&self.shared));
         crate::lock(&self.running).insert(node, server);
         Ok(())
@@ -152,7 +154,7 @@ impl Cluster {
         Stats {
             connections: shared.connections.load(Ordering::Relaxed),
             buffered_bytes: shared.budget.held(),
-            log_bytes: shared.machine.state().log_bytes(),
+            log_bytes: shared.machine.parts.state().log_bytes(),
             accepted: count(&shared.accepted),
             requests: count(&shared.requests),
             malformed: count(&shared.hangups.malformed),
@@ -175,8 +177,9 @@ impl Cluster {
         for server in running.into_values() {
             server.stop().await;
         }
-        let shared = Arc::clone(&self.shared);
-        let flushed = tokio::task::spawn_blocking(move || shared.machine.state().flush());
+        self.timekeeper.stop().await;
+        let shared = self.shared;
+        let flushed = tokio::task::spawn_blocking(move || shared.machine.parts.state().flush());
         flushed.await.unwrap_or_else(|_| Err(Error::refused("the flush was cancelled")))
     }
 }

@@ -34,22 +34,31 @@
 
 mod api;
 mod builder;
+mod call;
 mod catalog;
 mod check;
 mod cluster;
 mod configs;
+mod envelope;
 mod epochs;
 mod error;
 mod log;
 mod machine;
+mod now;
+mod parked;
 mod partition;
+mod parts;
+mod peer;
 mod producers;
 mod random;
+mod refused;
 mod server;
 mod sessions;
 mod state;
 mod storage;
+mod timers;
 mod topic;
+mod unserved;
 mod waiter;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -57,7 +66,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use builder::{Broker, Builder};
 pub use cluster::{Cluster, Stats};
 pub use error::Error;
-pub use machine::{Answer, Machine, Now, Parked, Refused};
+pub use machine::{Answer, Machine};
+pub use now::Now;
+pub use parked::Parked;
+pub use peer::Peer;
+pub use refused::Refused;
 
 /// Locks a mutex whose content is whole even if a thread panicked while it held it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

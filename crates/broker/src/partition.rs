@@ -224,6 +224,11 @@ impl PartitionState {
         self.log.max_timestamp()
     }
 
+    /// Forgets the producers that were silent for long.
+    pub(crate) fn expire_producers(&mut self, now_ms: i64) {
+        self.producers.expire(now_ms);
+    }
+
     /// Has `waiter` told of what happens here from now on.
     pub(crate) fn add_waiter(&mut self, waiter: &Arc<Waiter>) {
         self.waiters.add(waiter);

@@ -16,9 +16,11 @@ use milena_wire::batch::BatchHeader;
 const BATCHES_KEPT: usize = 5;
 
 /// Producers remembered per partition; beyond it, the one silent for longest is forgotten. Forgetting is safe for data,
-/// because a retry that old is accepted as new only when its producer is unknown, and Kafka forgets too
-/// (`producer.id.expiration.ms`).
+/// because a retry that old is accepted as new only when its producer is unknown, and Kafka forgets too.
 const PRODUCERS_MAX: usize = 20_000;
+
+/// A producer whose newest batch is this old is forgotten (Kafka's `producer.id.expiration.ms`).
+const EXPIRATION_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// An idempotent producer's side of a batch header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +126,15 @@ impl Producers {
         producer.last_offset = base_offset + i64::from(stamp.last_offset_delta);
     }
 
+    /// Forgets the producers whose newest batch is too old. Its age is that of its newest record, as in Kafka, whoever
+    /// set that time: a producer that writes old records is forgotten at the next check.
+    pub(crate) fn expire(&mut self, now_ms: i64) {
+        self.by_id.retain(|_, producer| {
+            let newest = producer.batches.back().map_or(-1, |kept| kept.max_timestamp);
+            now_ms.saturating_sub(newest) < EXPIRATION_MS
+        });
+    }
+
     /// Forgets the eighth that wrote longest ago, so that the search is amortised over many newcomers.
     fn forget_oldest(&mut self) {
         let mut offsets: Vec<i64> = self.by_id.values().map(|producer| producer.last_offset).collect();
@@ -216,6 +227,18 @@ mod tests {
         producers.record(&stamp(0, i32::MAX - 1, 4), 0, -1);
         assert_eq!(producers.check(&stamp(0, 2, 1)), Ok(Verdict::Fresh));
         assert_eq!(producers.check(&stamp(0, 1, 1)), Err(Refused::OutOfOrder));
+    }
+
+    #[test]
+    fn a_producer_is_forgotten_a_day_after_its_newest_record() {
+        let day = EXPIRATION_MS;
+        let mut producers = Producers::default();
+        producers.record(&stamp(3, 0, 1), 0, 5);
+        producers.record(&stamp(3, 1, 1), 1, 1000);
+        producers.expire(day + 999);
+        assert_eq!(producers.check(&stamp(3, 7, 1)), Err(Refused::OutOfOrder));
+        producers.expire(day + 1000);
+        assert_eq!(producers.check(&stamp(3, 7, 1)), Ok(Verdict::Fresh));
     }
 
     #[test]

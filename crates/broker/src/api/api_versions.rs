@@ -3,44 +3,59 @@
 
 use milena_messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 use milena_messages::{ApiKey, ErrorCode};
-use milena_wire::WireFrame;
+use milena_wire::{Reader, WireFrame};
 
-use super::{Call, SERVED};
-use crate::machine::{Envelope, Refused};
+use super::APIS;
+use super::row::Api;
+use crate::call::{Call, Outcome};
+use crate::envelope::Envelope;
+use crate::refused::Refused;
 
-pub(super) fn handle(call: &Call<'_>, request: ApiVersionsRequest) -> ApiVersionsResponse {
-    let error_code = check(call, &request);
-    let served = if error_code.is_none() { SERVED } else { &[] };
-    let api_keys = served.iter().map(|&key| entry(key)).collect();
-    ApiVersionsResponse { error_code, api_keys, ..Default::default() }
+pub(super) const API: Api = Api { is_repeatable: true, ..Api::new(ApiKey::ApiVersions, respond) };
+
+fn respond(call: &mut Call<'_>, reader: &mut Reader<'_>) -> Result<Outcome, Refused> {
+    let request: ApiVersionsRequest = call.decode(reader)?;
+    let has_names = call.envelope.version >= NAMES_FROM;
+    let error_code = check(call, &request, has_names);
+    if has_names && error_code != ErrorCode::INVALID_REQUEST {
+        call.peer.set_software(&request.client_software_name, &request.client_software_version);
+    }
+    let apis = if error_code.is_none() { APIS } else { &[] };
+    let api_keys = apis.iter().map(entry).collect();
+    let response = ApiVersionsResponse { error_code, api_keys, ..Default::default() };
+    Ok(Outcome::Answered(call.envelope.answer(&response)?))
 }
+
+/// The first version in which clients say what they are.
+const NAMES_FROM: i16 = 3;
 
 /// The answer to a version we do not know: version 0, and the versions we do know of this one API (KIP-511).
 pub(crate) fn downgrade(envelope: &Envelope) -> Result<WireFrame, Refused> {
     let response = ApiVersionsResponse {
         error_code: ErrorCode::UNSUPPORTED_VERSION,
-        api_keys: vec![entry(ApiKey::ApiVersions)],
+        api_keys: vec![entry(&API)],
         ..Default::default()
     };
     envelope.answer_at(&response, 0)
 }
 
-fn entry(key: ApiKey) -> ApiVersion {
-    let versions = key.versions();
-    // librdkafka takes a missing Produce v0 for a broker without compression, so Kafka 4 lists 0 to 2 and refuses them
-    // (KAFKA-18659).
-    let min_version = if key == ApiKey::Produce { 0 } else { *versions.start() };
-    ApiVersion { api_key: key.as_i16(), min_version, max_version: *versions.end(), ..Default::default() }
+fn entry(api: &Api) -> ApiVersion {
+    ApiVersion {
+        api_key: api.key.as_i16(),
+        min_version: api.advertised_from,
+        max_version: *api.key.versions().end(),
+        ..Default::default()
+    }
 }
 
-fn check(call: &Call<'_>, request: &ApiVersionsRequest) -> ErrorCode {
+fn check(call: &Call<'_>, request: &ApiVersionsRequest, has_names: bool) -> ErrorCode {
     let names = [&request.client_software_name, &request.client_software_version];
-    if call.envelope.version >= 3 && !names.iter().all(|name| is_plain(name.as_bytes())) {
+    if has_names && !names.iter().all(|name| is_plain(name.as_bytes())) {
         return ErrorCode::INVALID_REQUEST;
     }
-    let state = call.machine.state();
+    let state = call.parts.state();
     let other_cluster = request.cluster_id.as_ref().is_some_and(|id| *id != state.cluster_id);
-    if other_cluster || request.node_id >= 0 && request.node_id != call.envelope.node {
+    if other_cluster || request.node_id >= 0 && request.node_id != call.peer.node() {
         return ErrorCode::REBOOTSTRAP_REQUIRED;
     }
     ErrorCode::NONE

@@ -1,16 +1,19 @@
 //! CreatePartitions (37): more partitions for topics. KIP-195.
 
-use milena_messages::ErrorCode;
 use milena_messages::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic, CreatePartitionsTopicResult,
 };
+use milena_messages::{ApiKey, ErrorCode};
 
-use super::Call;
 use super::create_topics::{Denial, check_replicas, check_room};
+use super::row::Api;
+use crate::call::Call;
 use crate::state::State;
 
-pub(super) fn handle(call: &Call<'_>, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
-    let mut state = call.machine.state_mut();
+pub(super) const API: Api = Api::new(ApiKey::CreatePartitions, |call, reader| call.answer(reader, handle));
+
+fn handle(call: &Call<'_>, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+    let mut state = call.parts.state_mut();
     let results = request.topics.iter().map(|wanted| {
         let outcome = add(&mut state, wanted, request.validate_only);
         let (error_code, error_message) = match outcome {

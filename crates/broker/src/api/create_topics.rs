@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use milena_messages::ErrorCode;
 use milena_messages::create_topics::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfigs, CreatableTopicResult,
     CreateTopicsRequest, CreateTopicsResponse,
 };
+use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
-use super::Call;
 use super::describe_configs::topic_value;
+use super::row::{Api, COSTLY_ELEMENTS_MAX, HEAVY_COSTLY_BYTES};
+use crate::call::Call;
 use crate::configs::{self, Overrides};
 use crate::state::{PARTITIONS_MAX, State};
 use crate::topic::{self, Topic};
@@ -26,12 +27,18 @@ struct Plan {
     assignment: Vec<Vec<i32>>,
 }
 
-pub(super) fn handle(call: &Call<'_>, request: CreateTopicsRequest) -> CreateTopicsResponse {
+pub(super) const API: Api = Api {
+    elements_max: COSTLY_ELEMENTS_MAX,
+    is_heavy: |_, bytes| bytes > HEAVY_COSTLY_BYTES,
+    ..Api::new(ApiKey::CreateTopics, |call, reader| call.answer(reader, handle))
+};
+
+fn handle(call: &Call<'_>, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let mut named: BTreeMap<&str, usize> = BTreeMap::new();
     for topic in &request.topics {
         *named.entry(topic.name.as_str()).or_default() += 1;
     }
-    let mut state = call.machine.state_mut();
+    let mut state = call.parts.state_mut();
     let mut results = Vec::with_capacity(named.len());
     let mut prepared = Vec::new();
     for wanted in &request.topics {
@@ -100,7 +107,7 @@ fn plan(call: &Call<'_>, state: &mut State, wanted: &CreatableTopic) -> Result<P
 
 /// Our own assignment; −1 asks for the broker's defaults.
 fn assign(call: &Call<'_>, state: &mut State, wanted: &CreatableTopic) -> Result<Vec<Vec<i32>>, Denial> {
-    let settings = &call.machine.settings;
+    let settings = &call.parts.settings;
     let or_default = |asked: i32, default: i32| if asked == -1 { default } else { asked };
     let partitions = or_default(wanted.num_partitions, settings.partitions_default);
     let replication =

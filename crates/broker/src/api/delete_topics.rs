@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use milena_messages::ErrorCode;
 use milena_messages::delete_topics::{
     DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse,
 };
+use milena_messages::{ApiKey, ErrorCode};
 
 use milena_wire::{Str, Uuid};
 
-use super::Call;
+use super::row::Api;
+use crate::call::Call;
 use crate::state::State;
 
-pub(super) fn handle(call: &Call<'_>, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+pub(super) const API: Api = Api::new(ApiKey::DeleteTopics, |call, reader| call.answer(reader, handle));
+
+fn handle(call: &Call<'_>, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
     let by_name = request.topic_names.into_iter();
     let by_name = by_name.map(|name| DeleteTopicState { name: Some(name), ..Default::default() });
-    let mut state = call.machine.state_mut();
+    let mut state = call.parts.state_mut();
     let wanted: Vec<DeleteTopicState> = request.topics.into_iter().chain(by_name).collect();
     let mut counts: BTreeMap<(Option<Str>, Uuid), usize> = BTreeMap::new();
     for topic in &wanted {

@@ -1,18 +1,24 @@
 //! DescribeCluster (60): the cluster's id, controller and nodes. KIP-700, KIP-919 (endpoint types), KIP-1073 (fenced
 //! brokers).
 
-use milena_messages::ErrorCode;
 use milena_messages::describe_cluster::{
     DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
 };
+use milena_messages::{ApiKey, ErrorCode};
 
-use super::Call;
 use super::metadata::{CLUSTER_OPERATIONS, OPERATIONS_OMITTED};
+use super::row::Api;
+use crate::call::Call;
 
 const ENDPOINT_BROKERS: i8 = 1;
 const ENDPOINT_CONTROLLERS: i8 = 2;
 
-pub(super) fn handle(call: &Call<'_>, request: DescribeClusterRequest) -> DescribeClusterResponse {
+pub(super) const API: Api = Api {
+    is_repeatable: true,
+    ..Api::new(ApiKey::DescribeCluster, |call, reader| call.answer(reader, handle))
+};
+
+fn handle(call: &Call<'_>, request: DescribeClusterRequest) -> DescribeClusterResponse {
     if request.endpoint_type != ENDPOINT_BROKERS {
         let error_code = match request.endpoint_type {
             ENDPOINT_CONTROLLERS => ErrorCode::MISMATCHED_ENDPOINT_TYPE,
@@ -24,7 +30,7 @@ pub(super) fn handle(call: &Call<'_>, request: DescribeClusterRequest) -> Descri
             ..Default::default()
         };
     }
-    let state = call.machine.state();
+    let state = call.parts.state();
     let listed = state.nodes.values().filter(|node| node.is_up || request.include_fenced_brokers);
     let brokers = listed.map(|node| DescribeClusterBroker {
         broker_id: node.id,

@@ -1,13 +1,14 @@
 //! DescribeConfigs (32). KIP-133, KIP-226 (synonyms), KIP-569 (types and documentation).
 
-use milena_messages::ErrorCode;
 use milena_messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
     DescribeConfigsResult, DescribeConfigsSynonym,
 };
+use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
-use super::Call;
+use super::row::{Api, COSTLY_ELEMENTS_MAX, HEAVY_COSTLY_BYTES};
+use crate::call::Call;
 use crate::configs::{self, Definition, Kind, Overrides};
 
 const RESOURCE_TOPIC: i8 = 2;
@@ -23,7 +24,14 @@ pub(super) struct Value {
     pub(super) source: i8,
 }
 
-pub(super) fn handle(call: &Call<'_>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+pub(super) const API: Api = Api {
+    elements_max: COSTLY_ELEMENTS_MAX,
+    is_heavy: |_, bytes| bytes > HEAVY_COSTLY_BYTES,
+    is_repeatable: true,
+    ..Api::new(ApiKey::DescribeConfigs, |call, reader| call.answer(reader, handle))
+};
+
+fn handle(call: &Call<'_>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let results = request.resources.into_iter().map(|resource| {
         let described = describe(call, &resource, request.include_synonyms);
         let (error_code, error_message, configs) = match described {
@@ -47,7 +55,7 @@ pub(super) fn topic_value(call: &Call<'_>, definition: &Definition, overrides: &
     if let Some(text) = overrides.get(definition.name) {
         return Value { text: Str::from(text.as_str()), source: SOURCE_TOPIC };
     }
-    let settings = &call.machine.settings;
+    let settings = &call.parts.settings;
     let of_broker = match definition.name {
         "max.message.bytes" => settings.batch_bytes_max.to_string(),
         "segment.bytes" => settings.segment_bytes.to_string(),
@@ -78,7 +86,7 @@ fn describe_topic(
     synonyms: bool,
 ) -> Described {
     crate::topic::check_name(name).map_err(|reason| (ErrorCode::INVALID_TOPIC_EXCEPTION, reason))?;
-    let topic = call.machine.state().topic(name).cloned();
+    let topic = call.parts.state().topic(name).cloned();
     let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
     let topic = topic.ok_or_else(|| (unknown, unknown.description().to_owned()))?;
     let wanted = configs::TOPIC.iter().filter(|definition| is_wanted(definition.name));
@@ -107,7 +115,7 @@ fn describe_topic(
 }
 
 fn describe_broker(call: &Call<'_>, name: &str, is_wanted: impl Fn(&str) -> bool) -> Described {
-    let known = name.parse().is_ok_and(|node: i32| call.machine.state().nodes.contains_key(&node));
+    let known = name.parse().is_ok_and(|node: i32| call.parts.state().nodes.contains_key(&node));
     // The empty name asks for what was set dynamically for all brokers: nothing, here.
     if name.is_empty() {
         return Ok(Vec::new());
@@ -115,7 +123,7 @@ fn describe_broker(call: &Call<'_>, name: &str, is_wanted: impl Fn(&str) -> bool
     if !known {
         return Err((ErrorCode::INVALID_REQUEST, format!("There is no broker {name} in this cluster.")));
     }
-    let settings = &call.machine.settings;
+    let settings = &call.parts.settings;
     let all = [
         ("auto.create.topics.enable", Kind::Bool, settings.auto_create_topics.to_string()),
         ("broker.id", Kind::Int, name.to_owned()),

@@ -1,14 +1,15 @@
 //! DescribeTopicPartitions (75): topics page by page, with eligible leader replicas. KIP-966.
 
-use milena_messages::ErrorCode;
 use milena_messages::describe_topic_partitions::{
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, DescribeTopicPartitionsResponseCursor,
     DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
+use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
-use super::Call;
 use super::metadata::TOPIC_OPERATIONS;
+use super::row::Api;
+use crate::call::Call;
 use crate::partition::Partition;
 use crate::state::State;
 use crate::topic;
@@ -16,11 +17,13 @@ use crate::topic;
 /// Kafka's `max.request.partition.size.limit`.
 const PARTITIONS_MAX: usize = 2000;
 
-pub(super) fn handle(
-    call: &Call<'_>,
-    request: DescribeTopicPartitionsRequest,
-) -> DescribeTopicPartitionsResponse {
-    let state = call.machine.state();
+pub(super) const API: Api = Api {
+    is_repeatable: true,
+    ..Api::new(ApiKey::DescribeTopicPartitions, |call, reader| call.answer(reader, handle))
+};
+
+fn handle(call: &Call<'_>, request: DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
+    let state = call.parts.state();
     let mut room = PARTITIONS_MAX.min(request.response_partition_limit.max(1) as usize);
     let start = request.cursor.as_ref().map_or("", |cursor| cursor.topic_name.as_str());
     let mut names: Vec<Str> = match request.topics.as_slice() {

@@ -10,42 +10,24 @@
 //! A parked fetch keeps positions only: no frame, no records, no lock.
 
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use milena_messages::ErrorCode;
 use milena_messages::fetch::{
     EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
     PartitionData,
 };
+use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::batch::Batches;
 use milena_wire::{Str, Uuid};
 
-use super::{Call, Outcome};
-use crate::machine::Refused;
+use super::row::Api;
+use crate::call::{Call, Outcome};
+use crate::parked::{FetchLimits, ParkedFetch, Waiting};
 use crate::partition::{Partition, PartitionState};
+use crate::refused::Refused;
 use crate::sessions::{Answers, Plan, Session, TopicKey, Turn, Wanted};
 use crate::waiter::Waiter;
-
-/// A fetch that found too little, and whom it waits for.
-#[derive(Debug)]
-pub(crate) struct ParkedFetch {
-    plan: Plan,
-    limits: Limits,
-    deadline: Instant,
-    waiter: Arc<Waiter>,
-    /// Partitions that did not exist.
-    missing: usize,
-}
-
-/// What the request asks for as a whole.
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    bytes_min: usize,
-    bytes_max: usize,
-    read_committed: bool,
-}
 
 /// What one look at all partitions brought.
 #[derive(Debug, Default)]
@@ -69,9 +51,14 @@ enum Look {
 const LEADERS_FROM: i16 = 12;
 const ENDPOINTS_FROM: i16 = 16;
 
-pub(super) fn respond(call: &Call<'_>, request: &FetchRequest) -> Result<Outcome, Refused> {
+pub(super) const API: Api = Api {
+    brings_records: true,
+    ..Api::new(ApiKey::Fetch, |call, reader| respond(call, &call.decode(reader)?))
+};
+
+fn respond(call: &Call<'_>, request: &FetchRequest) -> Result<Outcome, Refused> {
     let version = call.envelope.version;
-    let plan = call.machine.sessions(call.envelope.node).plan(request, version, call.now.instant);
+    let plan = call.parts.sessions(call.peer.node()).plan(request, version, call.now.instant);
     let plan = match plan {
         Ok(plan) => plan,
         Err(error_code) => {
@@ -79,8 +66,8 @@ pub(super) fn respond(call: &Call<'_>, request: &FetchRequest) -> Result<Outcome
             return Ok(Outcome::Answered(call.envelope.answer(&response)?));
         }
     };
-    let bytes_max = (request.max_bytes.max(0) as usize).min(call.machine.settings.fetch_bytes_max);
-    let limits = Limits {
+    let bytes_max = (request.max_bytes.max(0) as usize).min(call.parts.settings.fetch_bytes_max);
+    let limits = FetchLimits {
         // More than may be sent is not waited for.
         bytes_min: (request.min_bytes.max(0) as usize).min(bytes_max),
         bytes_max,
@@ -91,25 +78,15 @@ pub(super) fn respond(call: &Call<'_>, request: &FetchRequest) -> Result<Outcome
 }
 
 /// Answers a fetch that was woken or whose time is up; parks it again when it was woken for too little.
-pub(crate) fn resume(call: &Call<'_>, parked: ParkedFetch) -> Result<Outcome, Refused> {
+pub(super) fn resume(call: &Call<'_>, parked: ParkedFetch) -> Result<Outcome, Refused> {
     answer_or_park(call, parked.plan, parked.limits, parked.deadline, Some(parked.missing))
-}
-
-impl ParkedFetch {
-    pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.waiter.poll(context)
-    }
-
-    pub(crate) fn deadline(&self) -> Instant {
-        self.deadline
-    }
 }
 
 /// `missing` is how many partitions did not exist when the fetch was parked.
 fn answer_or_park(
     call: &Call<'_>,
     plan: Plan,
-    limits: Limits,
+    limits: FetchLimits,
     deadline: Instant,
     missing: Option<usize>,
 ) -> Result<Outcome, Refused> {
@@ -142,11 +119,12 @@ fn answer_or_park(
     }
     drop(session);
     let missing = pass.missing.len();
-    Ok(Outcome::Parked(ParkedFetch { plan, limits, deadline, waiter, missing }))
+    let parked = ParkedFetch { plan, limits, deadline, waiter, missing };
+    Ok(Outcome::Parked(Waiting::Fetch(parked)))
 }
 
 /// Looks at every partition once, in the order of their turns.
-fn look(call: &Call<'_>, session: &mut Session, answers: Answers, limits: Limits) -> Pass {
+fn look(call: &Call<'_>, session: &mut Session, answers: Answers, limits: FetchLimits) -> Pass {
     let mut pass = Pass::default();
     for (&turn, wanted) in &mut session.wanted {
         match read(call, wanted, limits, pass.bytes) {
@@ -177,7 +155,7 @@ fn available(session: &Session, pass: &Pass) -> usize {
 }
 
 /// One partition's part of the response, after `bytes` of records from others.
-fn read(call: &Call<'_>, wanted: &mut Wanted, limits: Limits, bytes: usize) -> Look {
+fn read(call: &Call<'_>, wanted: &mut Wanted, limits: FetchLimits, bytes: usize) -> Look {
     let read_from = |partition: &Partition, wanted: &mut Wanted| {
         let mut state = partition.lock();
         if state.is_deleted() {
@@ -225,10 +203,10 @@ fn read_records(
     call: &Call<'_>,
     state: &mut PartitionState,
     wanted: &Wanted,
-    limits: Limits,
+    limits: FetchLimits,
     bytes: usize,
 ) -> Result<PartitionData, ErrorCode> {
-    state.check_leader(call.envelope.node, wanted.current_epoch)?;
+    state.check_leader(call.peer.node(), wanted.current_epoch)?;
     let mut data = PartitionData {
         partition_index: wanted.index,
         high_watermark: state.log_end(),
@@ -254,7 +232,7 @@ fn read_records(
 }
 
 fn find(call: &Call<'_>, wanted: &mut Wanted) -> Result<Arc<Partition>, ErrorCode> {
-    let state = call.machine.state();
+    let state = call.parts.state();
     let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
     let topic = match (&wanted.topic, &wanted.found_name) {
         (TopicKey::Name(name), _) => state.topic(name).ok_or(unknown)?,
@@ -313,7 +291,7 @@ fn respond_with(call: &Call<'_>, plan: &Plan, session: &mut Session, pass: Pass)
         }
     }
     if plan.answers == Answers::AllOfNew {
-        call.machine.sessions(call.envelope.node).open(&plan.session, session, call.now.instant);
+        call.parts.sessions(call.peer.node()).open(&plan.session, session, call.now.instant);
     }
     FetchResponse {
         session_id: session.id,
@@ -331,7 +309,7 @@ fn endpoints(call: &Call<'_>, mut leaders: Vec<i32>) -> Vec<NodeEndpoint> {
     if leaders.is_empty() || call.envelope.version < ENDPOINTS_FROM {
         return Vec::new();
     }
-    let state = call.machine.state();
+    let state = call.parts.state();
     let nodes = leaders.into_iter().filter_map(|id| state.nodes.get(&id));
     nodes
         .map(|node| NodeEndpoint {

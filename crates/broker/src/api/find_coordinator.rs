@@ -3,23 +3,29 @@
 //! Groups and transactions are not served yet; their coordinators are found all the same, so that a client learns the
 //! truth from the API that is missing instead of looking for a coordinator for ever.
 
-use milena_messages::ErrorCode;
 use milena_messages::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
+use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
-use super::Call;
+use super::row::Api;
+use crate::call::Call;
 use crate::state::{Node, State};
 
 /// Groups are 0, transactional ids 1; 2 is for share groups, which are not served.
 const KEY_TYPE_MAX: i8 = 1;
 
-pub(super) fn handle(call: &Call<'_>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+pub(super) const API: Api = Api {
+    is_repeatable: true,
+    ..Api::new(ApiKey::FindCoordinator, |call, reader| call.answer(reader, handle))
+};
+
+fn handle(call: &Call<'_>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     call.tell_unserved(match request.key_type {
         0 => "consumer groups are not there yet, so that assigning partitions is the only way to read",
         1 => "transactions are not there yet",
         _ => "share groups are not there yet",
     });
-    let state = call.machine.state();
+    let state = call.parts.state();
     if call.envelope.version >= 4 {
         let find = |key| coordinator(&state, request.key_type, key);
         let coordinators = request.coordinator_keys.into_iter().map(find).collect();

@@ -2,12 +2,15 @@
 //!
 //! Transactions are not served yet, and say so: a code that clients do not retry.
 
-use milena_messages::ErrorCode;
 use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+use milena_messages::{ApiKey, ErrorCode};
 
-use super::Call;
+use super::row::Api;
+use crate::call::Call;
 
-pub(super) fn handle(call: &Call<'_>, request: InitProducerIdRequest) -> InitProducerIdResponse {
+pub(super) const API: Api = Api::new(ApiKey::InitProducerId, |call, reader| call.answer(reader, handle));
+
+fn handle(call: &Call<'_>, request: InitProducerIdRequest) -> InitProducerIdResponse {
     let denied = |error_code| InitProducerIdResponse {
         error_code,
         producer_id: -1,
@@ -26,7 +29,7 @@ pub(super) fn handle(call: &Call<'_>, request: InitProducerIdRequest) -> InitPro
         return denied(ErrorCode::INVALID_REQUEST);
     }
     // Without a transactional id there is nothing to resume, whatever id the request names (KIP-360): a new one.
-    match call.machine.state_mut().new_producer_id() {
+    match call.parts.state_mut().new_producer_id() {
         Ok(producer_id) => InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() },
         Err(error) => {
             tracing::error!(%error, "cannot reserve producer ids");

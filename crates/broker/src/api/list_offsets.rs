@@ -2,17 +2,18 @@
 //! KIP-405, KIP-1005 and KIP-1023 (tiers, of which there is one here: all of the log is local).
 
 use bytes::Bytes;
-use milena_messages::ErrorCode;
 use milena_messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
 };
+use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::batch::{RawBatch, TimestampType};
 use milena_wire::codec::Decompressor;
 use milena_wire::pool::Pool;
 use milena_wire::{DecodeError, Limits};
 
-use super::Call;
+use super::row::Api;
+use crate::call::Call;
 use crate::topic::Topic;
 
 const LATEST: i64 = -1;
@@ -25,11 +26,14 @@ const EARLIEST_PENDING_UPLOAD: i64 = -6;
 /// What was found: the record's timestamp, unless it is a special time's, and its offset.
 type Found = (i64, i64);
 
-pub(super) fn handle(call: &Call<'_>, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub(super) const API: Api =
+    Api { is_repeatable: true, ..Api::new(ApiKey::ListOffsets, |call, reader| call.answer(reader, handle)) };
+
+fn handle(call: &Call<'_>, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let topics = request.topics.into_iter().map(|wanted| {
-        let topic = call.machine.state().topic(&wanted.name).cloned();
-        let partitions = wanted.partitions.iter().map(|partition| answer(call, topic.as_deref(), partition));
-        let partitions = partitions.collect();
+        let topic = call.parts.state().topic(&wanted.name).cloned();
+        let answer = |partition| answer(call, topic.as_deref(), partition);
+        let partitions = wanted.partitions.iter().map(answer).collect();
         ListOffsetsTopicResponse { name: wanted.name, partitions, ..Default::default() }
     });
     ListOffsetsResponse { topics: topics.collect(), ..Default::default() }
@@ -77,7 +81,7 @@ fn look_up(
     let partition = partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     let mut state = partition.lock();
     let current = (wanted.current_leader_epoch >= 0).then_some(wanted.current_leader_epoch);
-    state.check_leader(call.envelope.node, current)?;
+    state.check_leader(call.peer.node(), current)?;
     let batch = match wanted.timestamp {
         LATEST => return Ok(Some(((-1, state.log_end()), state.epochs().latest()))),
         EARLIEST | EARLIEST_LOCAL => {

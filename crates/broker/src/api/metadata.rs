@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use milena_messages::ErrorCode;
 use milena_messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
     MetadataResponsePartition, MetadataResponseTopic,
 };
+use milena_messages::{ApiKey, ErrorCode};
 
-use super::Call;
+use super::row::{Api, HEAVY_BYTES};
+use crate::call::Call;
 use crate::configs::Overrides;
 use crate::partition::Partition;
 use crate::state::State;
@@ -25,13 +26,22 @@ pub(super) const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 /// "Not asked for."
 pub(super) const OPERATIONS_OMITTED: i32 = i32::MIN;
 
-pub(super) fn handle(call: &Call<'_>, request: MetadataRequest) -> MetadataResponse {
+pub(super) const API: Api = Api {
+    is_heavy: |parts, bytes| bytes > HEAVY_BYTES || parts.state().partition_count() > HEAVY_PARTITIONS,
+    is_repeatable: true,
+    ..Api::new(ApiKey::Metadata, |call, reader| call.answer(reader, handle))
+};
+
+/// A cluster of more partitions takes milliseconds to describe.
+const HEAVY_PARTITIONS: usize = 2000;
+
+fn handle(call: &Call<'_>, request: MetadataRequest) -> MetadataResponse {
     // In version 0 an empty list asks for all topics; later null does.
     let wanted = request.topics.filter(|topics| call.envelope.version > 0 || !topics.is_empty());
     if request.allow_auto_topic_creation {
         create_missing(call, wanted.as_deref().unwrap_or_default());
     }
-    let state = call.machine.state();
+    let state = call.parts.state();
     let mut topics: Vec<MetadataResponseTopic> = match wanted {
         Some(wanted) => once_each(wanted).map(|topic| answer_for(&state, topic)).collect(),
         None => state.topics().map(|topic| describe(&state, topic)).collect(),
@@ -64,16 +74,16 @@ const CREATED_MAX: usize = 100;
 
 /// Creates the topics that are asked for by name and do not exist (`auto.create.topics.enable`).
 fn create_missing(call: &Call<'_>, wanted: &[MetadataRequestTopic]) {
-    let settings = &call.machine.settings;
+    let settings = &call.parts.settings;
     if !settings.auto_create_topics {
         return;
     }
     let mut created = 0;
     for name in wanted.iter().filter_map(|topic| topic.name.as_ref()) {
-        if call.machine.state().topic(name).is_some() || topic::check_name(name).is_err() {
+        if call.parts.state().topic(name).is_some() || topic::check_name(name).is_err() {
             continue;
         }
-        let mut state = call.machine.state_mut();
+        let mut state = call.parts.state_mut();
         // Someone may have been faster since the look above.
         let is_taken = state.collision(name).is_some();
         if is_taken || !state.has_room(settings.partitions_default as usize) {

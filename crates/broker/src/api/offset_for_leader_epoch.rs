@@ -1,17 +1,23 @@
 //! OffsetForLeaderEpoch (23): where an epoch ends, so that a client notices that its log was cut off. KIP-101, KIP-320.
 
-use milena_messages::ErrorCode;
 use milena_messages::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
     OffsetForLeaderTopicResult,
 };
+use milena_messages::{ApiKey, ErrorCode};
 
-use super::Call;
+use super::row::Api;
+use crate::call::Call;
 use crate::topic::Topic;
 
-pub(super) fn handle(call: &Call<'_>, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
+pub(super) const API: Api = Api {
+    is_repeatable: true,
+    ..Api::new(ApiKey::OffsetForLeaderEpoch, |call, reader| call.answer(reader, handle))
+};
+
+fn handle(call: &Call<'_>, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
     let topics = request.topics.into_iter().map(|wanted| {
-        let topic = call.machine.state().topic(&wanted.topic).cloned();
+        let topic = call.parts.state().topic(&wanted.topic).cloned();
         let partitions = wanted.partitions.iter().map(|partition| end_of(call, topic.as_deref(), partition));
         let partitions = partitions.collect();
         OffsetForLeaderTopicResult { topic: wanted.topic, partitions, ..Default::default() }
@@ -35,6 +41,6 @@ fn look_up(
     let partition = topic.and_then(|topic| topic.partition(wanted.partition));
     let state = partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?.lock();
     let current = (wanted.current_leader_epoch >= 0).then_some(wanted.current_leader_epoch);
-    state.check_leader(call.envelope.node, current)?;
+    state.check_leader(call.peer.node(), current)?;
     Ok(state.epochs().end_of(wanted.leader_epoch, state.log_end()))
 }

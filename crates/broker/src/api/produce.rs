@@ -5,17 +5,18 @@
 
 use std::sync::Arc;
 
-use milena_messages::ErrorCode;
 use milena_messages::produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
+use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
-use super::{Call, Effort, Outcome};
+use super::row::Api;
+use crate::call::{Call, Effort, Outcome};
 use crate::check::{self, Checked, Checker, Outline, Rejected, Scope};
-use crate::machine::Refused;
 use crate::partition::Appended;
+use crate::refused::{Refusal, Refused};
 use crate::topic::Topic;
 
 /// All replicas in sync have the batch.
@@ -24,14 +25,25 @@ const ACKS_ALL: i16 = -1;
 /// The first version with a place for who leads instead.
 const LEADERS_FROM: i16 = 10;
 
-pub(super) fn respond(call: &Call<'_>, request: &ProduceRequest) -> Result<Outcome, Refused> {
+pub(super) const API: Api = Api {
+    // librdkafka takes a missing Produce v0 for a broker without compression, so Kafka 4 lists 0 to 2 and refuses them
+    // (KAFKA-18659).
+    advertised_from: 0,
+    is_heavy: |_, bytes| bytes > HEAVY_PRODUCE_BYTES,
+    ..Api::new(ApiKey::Produce, |call, reader| respond(call, &call.decode(reader)?))
+};
+
+/// A longer request may take milliseconds. Most of it is records, which are checked and stored at gigabytes a second.
+const HEAVY_PRODUCE_BYTES: usize = 4 << 20;
+
+fn respond(call: &Call<'_>, request: &ProduceRequest) -> Result<Outcome, Refused> {
     let Some(responses) = answer(call, request) else { return Ok(Outcome::TooMuch) };
     let mut response = ProduceResponse { responses, ..Default::default() };
     if request.acks == 0 {
         // Nobody waits for an answer; an error is told by hanging up, so that the client looks for the leader again.
         let mut codes = response.responses.iter().flat_map(|topic| &topic.partition_responses);
         return match codes.find(|partition| !partition.error_code.is_none()) {
-            Some(partition) => Err(Refused::unacknowledged(partition.error_code)),
+            Some(partition) => Err(Refusal::Unacknowledged(partition.error_code).into()),
             None => Ok(Outcome::Silent),
         };
     }
@@ -61,7 +73,7 @@ fn answer(call: &Call<'_>, request: &ProduceRequest) -> Option<Vec<TopicProduceR
         return None;
     }
     // All are looked at before any is appended, so that what turns out to be too much is still undone.
-    let mut checker = Checker::new(&call.machine.decompressors, call.effort == Effort::Little);
+    let mut checker = Checker::new(&call.parts.decompressors, call.effort == Effort::Little);
     let mut checked = Vec::with_capacity(found.len());
     for found in &found {
         checked.push(found.as_ref().map(|found| check(call, found, request.acks, &mut checker)));
@@ -108,9 +120,9 @@ struct Found<'a> {
 fn find<'a>(call: &Call<'_>, data: &'a TopicProduceData) -> Vec<Result<Found<'a>, Rejected>> {
     let version = call.envelope.version;
     let (topic, unknown) = if version >= 13 {
-        (call.machine.state().topic_by_id(data.topic_id).cloned(), ErrorCode::UNKNOWN_TOPIC_ID)
+        (call.parts.state().topic_by_id(data.topic_id).cloned(), ErrorCode::UNKNOWN_TOPIC_ID)
     } else {
-        (call.machine.state().topic(&data.name).cloned(), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+        (call.parts.state().topic(&data.name).cloned(), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
     };
     let find = |data: &'a PartitionProduceData| {
         let topic = topic.as_ref().ok_or_else(|| Rejected::code(unknown))?;
@@ -138,7 +150,7 @@ fn check<'a>(call: &Call<'_>, found: &'a Found<'a>, acks: i16, checker: &mut Che
     }
     let (is_led, is_replicated) = {
         let state = partition.lock();
-        let is_led = state.check_leader(call.envelope.node, None).is_ok();
+        let is_led = state.check_leader(call.peer.node(), None).is_ok();
         (is_led, acks != ACKS_ALL || state.has_in_sync(topic.rules.insync_min))
     };
     let batch = match (is_led, is_replicated) {
@@ -162,7 +174,7 @@ fn append(call: &Call<'_>, checked: CheckedIn<'_>, index: i32) -> PartitionProdu
         None => None,
     };
     let mut state = partition.lock();
-    let appended = match (state.check_leader(call.envelope.node, None), batch) {
+    let appended = match (state.check_leader(call.peer.node(), None), batch) {
         (Err(code), _) => Err(code),
         (Ok(()), Some(batch)) => state.append(&batch, append_time),
         // It became the leader in between.
@@ -217,7 +229,7 @@ fn leaders(call: &Call<'_>, response: &ProduceResponse) -> Vec<NodeEndpoint> {
     ids.retain(|&id| id >= 0);
     ids.sort_unstable();
     ids.dedup();
-    let state = call.machine.state();
+    let state = call.parts.state();
     let nodes = ids.into_iter().filter_map(|id| state.nodes.get(&id));
     nodes
         .map(|node| NodeEndpoint {

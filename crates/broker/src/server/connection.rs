@@ -11,10 +11,9 @@
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use milena_messages::ApiKey;
 use milena_wire::WireFrame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -25,9 +24,12 @@ use super::budget::Lease;
 use super::hangup::{HTTP_ANSWER, Hangup};
 use super::heavy::Turn;
 use super::intake::Intake;
-use super::listener::Shared;
+use super::shared::{Shared, Slot, now};
 use crate::api;
-use crate::machine::{Answer, Now, Parked, Refused};
+use crate::machine::Answer;
+use crate::parked::Parked;
+use crate::peer::Peer;
+use crate::refused::Refused;
 
 /// How long a connection keeps a large buffer for the next request: less than what counts as stalled, or a client that
 /// pauses would be shed for it.
@@ -38,22 +40,28 @@ type Run = (Result<Answer, Refused>, Option<Turn>);
 
 /// A client's connection to a node.
 pub(super) struct Connection {
-    node: i32,
+    peer: Peer,
     stream: TcpStream,
-    shared: Arc<Shared>,
     intake: Intake,
     lease: Lease,
+    slot: Slot,
 }
 
 impl Connection {
-    pub(super) fn new(node: i32, stream: TcpStream, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(peer: Peer, stream: TcpStream, slot: Slot) -> Self {
+        let shared = slot.shared();
         let intake = Intake::new(shared.limits.request_bytes_max);
         let lease = shared.budget.lease();
-        Self { node, stream, shared, intake, lease }
+        Self { peer, stream, intake, lease, slot }
     }
 
-    /// Serves the connection until it ends; answers why it did.
-    pub(super) async fn serve(mut self) -> Hangup {
+    /// Serves the connection until it ends; tells why it did.
+    pub(super) async fn serve(mut self) {
+        let reason = self.serve_all().await;
+        self.shared().hangups.note(&self.peer, &reason);
+    }
+
+    async fn serve_all(&mut self) -> Hangup {
         // Requests and answers are written whole: waiting to fill packets only delays them.
         if let Err(error) = self.stream.set_nodelay(true) {
             return error.into();
@@ -62,16 +70,16 @@ impl Connection {
         let served = async {
             loop {
                 if let Err(reason) = self.serve_one().await {
-                    break (self, reason);
+                    break reason;
                 }
             }
         };
-        let (mut connection, reason) = tokio::select! {
-            ended = served => ended,
+        let reason = tokio::select! {
+            reason = served => reason,
             () = shed => return Hangup::Shed,
         };
         if matches!(reason, Hangup::Stranger(protocol) if protocol.starts_with("HTTP")) {
-            let _ = timeout(Duration::from_secs(1), connection.stream.write_all(HTTP_ANSWER)).await;
+            let _ = timeout(Duration::from_secs(1), self.stream.write_all(HTTP_ANSWER)).await;
         }
         reason
     }
@@ -79,7 +87,7 @@ impl Connection {
     async fn serve_one(&mut self) -> Result<(), Hangup> {
         let frame = self.read_frame().await?;
         let mut answer = self.handle(frame).await?;
-        self.shared.count_request();
+        self.shared().count_request();
         loop {
             match answer {
                 Answer::Now(frame) => return self.write(frame).await,
@@ -92,13 +100,14 @@ impl Connection {
     /// Handles a request, and has room for its answer. How large that is shows when it is there: an answer that does
     /// not fit is thrown away and made again when it does, so that hundreds who wait for room hold none.
     async fn handle(&mut self, frame: Bytes) -> Result<Answer, Hangup> {
-        let key = request_key(&frame);
-        let fetch_bytes_max = if key == Some(ApiKey::Fetch) { self.reserve_fetch().await } else { 0 };
-        let is_heavy = key.is_some_and(|key| api::is_heavy(&self.shared.machine, key, frame.len()));
+        let api = api::of(&frame);
+        let brings_records = api.is_some_and(|api| api.brings_records);
+        let fetch_bytes_max = if brings_records { self.reserve_fetch().await } else { 0 };
+        let is_heavy = api.is_some_and(|api| (api.is_heavy)(&self.shared().machine.parts, frame.len()));
         loop {
             let (answer, turn) = self.run(&frame, is_heavy, fetch_bytes_max).await?;
             let answer = answer.map_err(Hangup::Refused)?;
-            if !key.is_some_and(api::is_repeatable) {
+            if !api.is_some_and(|api| api.is_repeatable) {
                 drop(frame);
                 return self.hold_answer(answer);
             }
@@ -112,16 +121,21 @@ impl Connection {
         }
     }
 
-    async fn run(&self, frame: &Bytes, is_heavy: bool, fetch_bytes_max: usize) -> io::Result<Run> {
+    async fn run(&mut self, frame: &Bytes, is_heavy: bool, fetch_bytes_max: usize) -> io::Result<Run> {
         if !is_heavy {
-            let answer = self.shared.machine.handle_lightly(self.node, frame, now(), fetch_bytes_max);
+            let machine = &self.slot.shared().machine;
+            let answer = machine.handle_lightly(&mut self.peer, frame, now(), fetch_bytes_max);
             if let Some(answer) = answer.transpose() {
                 return Ok((answer, None));
             }
         }
-        let (node, request, shared) = (self.node, frame.clone(), Arc::clone(&self.shared));
-        let run = move || shared.machine.handle(node, &request, now(), fetch_bytes_max);
-        let (answer, turn) = self.shared.heavy.run(run).await?;
+        let (mut peer, request, shared) = (self.peer.lend(), frame.clone(), Arc::clone(self.shared()));
+        let run = move || {
+            let answer = shared.machine.handle(&mut peer, &request, now(), fetch_bytes_max);
+            (answer, peer)
+        };
+        let ((answer, peer), turn) = self.shared().heavy.run(run).await?;
+        self.peer = peer;
         Ok((answer, Some(turn)))
     }
 
@@ -155,7 +169,8 @@ impl Connection {
         // It waited as it was told to; that is no stall.
         self.lease.mark();
         let fetch_bytes_max = self.reserve_fetch().await;
-        let answer = self.shared.machine.resume(parked, now(), fetch_bytes_max);
+        let machine = &self.slot.shared().machine;
+        let answer = machine.resume(&mut self.peer, parked, now(), fetch_bytes_max);
         self.hold_answer(answer.map_err(Hangup::Refused)?)
     }
 
@@ -245,8 +260,12 @@ impl Connection {
         Ok(())
     }
 
+    fn shared(&self) -> &Arc<Shared> {
+        self.slot.shared()
+    }
+
     fn limits(&self) -> &ServerLimits {
-        &self.shared.limits
+        &self.shared().limits
     }
 }
 
@@ -257,15 +276,4 @@ async fn hung_up(stream: &TcpStream) -> Hangup {
         Ok(_) => std::future::pending().await,
         Err(error) => error.into(),
     }
-}
-
-/// What a request asks for, if that exists.
-fn request_key(frame: &Bytes) -> Option<ApiKey> {
-    frame.first_chunk().and_then(|key| ApiKey::from_i16(i16::from_be_bytes(*key)))
-}
-
-#[expect(clippy::disallowed_methods, reason = "the server has the clock")]
-fn now() -> Now {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { instant: Instant::now().into_std(), unix_ms: since_1970.as_millis() as i64 }
 }

@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::machine::Refused;
+use crate::peer::Peer;
+use crate::refused::Refused;
 
 /// Why a connection ended.
 #[derive(Debug)]
@@ -45,22 +46,23 @@ pub(crate) struct Hangups {
 
 impl Hangups {
     /// Counts it, and tells the log.
-    pub(crate) fn note(&self, node: i32, peer: &dyn fmt::Display, reason: &Hangup) {
+    pub(crate) fn note(&self, peer: &Peer, reason: &Hangup) {
+        let (connection, node) = (peer.connection(), peer.node());
         let count = |counter: &AtomicU64| {
             counter.fetch_add(1, Ordering::Relaxed);
         };
         match reason {
             Hangup::Done | Hangup::Idle => {
-                tracing::debug!(node, %peer, %reason, "connection closed");
+                tracing::debug!(connection, node, %peer, %reason, "connection closed");
                 return;
             }
             Hangup::CutOff { .. } | Hangup::Io(_) => {
-                tracing::debug!(node, %peer, %reason, "connection lost");
+                tracing::debug!(connection, node, %peer, %reason, "connection lost");
                 return;
             }
             Hangup::Refused(refused) if refused.is_unserved() => {
                 count(&self.malformed);
-                tracing::debug!(node, %peer, %reason, "connection closed");
+                tracing::debug!(connection, node, %peer, %reason, "connection closed");
                 return;
             }
             Hangup::Stranger(_) => count(&self.strangers),
@@ -69,7 +71,7 @@ impl Hangups {
             Hangup::Shed => count(&self.shed),
             Hangup::Full => count(&self.full),
         }
-        tracing::warn!(node, %peer, %reason, "connection closed");
+        tracing::warn!(connection, node, %peer, %reason, "connection closed");
     }
 }
 

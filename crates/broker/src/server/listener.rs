@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -11,26 +10,10 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::connection::Connection;
-use super::hangup::Hangup;
-use super::heavy::Heavy;
-use super::{Budget, Hangups, ServerLimits};
-use crate::machine::Machine;
+use super::shared::{self, Shared, Slot};
 
 /// After a failed accept: most often the process is out of file descriptors, and trying at once only burns time.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
-
-/// What all connections of a cluster share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) machine: Machine,
-    pub(crate) limits: ServerLimits,
-    pub(crate) budget: Arc<Budget>,
-    pub(super) heavy: Heavy,
-    pub(crate) hangups: Hangups,
-    pub(crate) connections: AtomicUsize,
-    pub(crate) accepted: AtomicU64,
-    pub(crate) requests: AtomicU64,
-}
 
 /// A node that listens. Dropping it ends its connections soon; [`stop`](Self::stop) waits until they have.
 #[derive(Debug)]
@@ -53,25 +36,6 @@ impl NodeServer {
         if let Err(error) = self.task.await {
             tracing::error!(%error, "a node's task failed");
         }
-    }
-}
-
-impl Shared {
-    pub(crate) fn new(machine: Machine, limits: ServerLimits) -> Self {
-        Self {
-            machine,
-            limits,
-            budget: Budget::new(limits.buffer_bytes_max),
-            heavy: Heavy::new(),
-            hangups: Hangups::default(),
-            connections: AtomicUsize::new(0),
-            accepted: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
-        }
-    }
-
-    pub(super) fn count_request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -98,36 +62,20 @@ async fn serve(node: i32, listener: TcpListener, shared: Arc<Shared>, mut stoppe
 fn accept(
     node: i32,
     stream: TcpStream,
-    peer: SocketAddr,
+    address: SocketAddr,
     shared: &Arc<Shared>,
     connections: &mut JoinSet<()>,
 ) {
-    let slot = match Slot::take(shared) {
-        Ok(slot) => slot,
-        Err(reason) => return shared.hangups.note(node, &peer, &reason),
+    let peer = match shared.machine.connect(node, address, shared::now()) {
+        Ok(peer) => peer,
+        // The node is going down: its port closes next.
+        Err(refused) => return tracing::debug!(node, %address, %refused, "connection closed"),
     };
-    let connection = Connection::new(node, stream, Arc::clone(shared));
-    connections.spawn(async move {
-        let reason = connection.serve().await;
-        slot.0.hangups.note(node, &peer, &reason);
-    });
-}
-
-/// One of the connections that there may be; given back on drop, also when the task is cancelled.
-struct Slot(Arc<Shared>);
-
-impl Slot {
-    fn take(shared: &Arc<Shared>) -> Result<Self, Hangup> {
-        shared.accepted.fetch_add(1, Ordering::Relaxed);
-        let slot = Self(Arc::clone(shared));
-        let before = shared.connections.fetch_add(1, Ordering::Relaxed);
-        if before < shared.limits.connections_max { Ok(slot) } else { Err(Hangup::Full) }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    match Slot::take(shared) {
+        Ok(slot) => {
+            connections.spawn(Connection::new(peer, stream, slot).serve());
+        }
+        Err(reason) => shared.hangups.note(&peer, &reason),
     }
 }
 

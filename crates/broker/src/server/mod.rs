@@ -3,6 +3,7 @@
 //! ```text
 //!  listener ─▶ connection: intake (bytes ─▶ frames) ─▶ machine.handle ─▶ vectored write
 //!                   └────────── lease of the node's memory budget ──────────┘
+//!  timekeeper ─▶ machine.handle_timeout
 //! ```
 //!
 //! It must not know what a request means; it knows frames, time and memory.
@@ -13,12 +14,16 @@ mod hangup;
 mod heavy;
 mod intake;
 mod listener;
+mod shared;
+mod timekeeper;
 
 use std::time::Duration;
 
 pub(crate) use budget::Budget;
 pub(crate) use hangup::Hangups;
-pub(crate) use listener::{NodeServer, Shared, bind};
+pub(crate) use listener::{NodeServer, bind};
+pub(crate) use shared::Shared;
+pub(crate) use timekeeper::Timekeeper;
 
 /// What peers may cost. Shared by all nodes of a cluster.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! Stops and starts, driven as a machine.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Instant;
 
@@ -39,7 +40,9 @@ impl Run {
         header.encode(&mut writer, R::KEY.request_header_version(version)).expect("encodes");
         request.encode(&mut writer, version).expect("encodes");
         let now = Now { instant: Instant::now(), unix_ms: 1_700_000_000_000 };
-        let answer = self.0.handle(1, &writer.finish().to_vec().into(), now, usize::MAX);
+        let mut peer =
+            self.0.connect(1, SocketAddr::from(([127, 0, 0, 1], 40_000)), now).expect("node 1 is up");
+        let answer = self.0.handle(&mut peer, &writer.finish().to_vec().into(), now, usize::MAX);
         let Answer::Now(frame) = answer.expect("understood") else { panic!("answered at once") };
         let mut raw = Bytes::from(frame.to_vec());
         raw.advance(4);

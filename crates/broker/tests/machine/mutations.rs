@@ -112,10 +112,11 @@ fn changed_requests_never_panic() {
             }
         }
         rig.pass(Duration::from_millis(1));
-        match rig.machine.handle(1 + random(2) as i32, &raw.into(), rig.now, usize::MAX) {
+        let mut peer = rig.connect(1 + random(2) as i32);
+        match rig.machine.handle(&mut peer, &raw.into(), rig.now, usize::MAX) {
             Ok(Answer::Later(parked)) => {
                 let _ = parked.poll(&mut Context::from_waker(Waker::noop()));
-                rig.machine.resume(parked, rig.now, usize::MAX).expect("can be written");
+                rig.machine.resume(&mut peer, parked, rig.now, usize::MAX).expect("can be written");
                 answered += 1;
             }
             Ok(_) => answered += 1,

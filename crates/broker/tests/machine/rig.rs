@@ -1,10 +1,11 @@
 //! A cluster without sockets, a clock that stands still until told, and short ways to ask things.
 
+use std::net::SocketAddr;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use milena_broker::{Answer, Broker, Builder, Machine, Now, Parked, Refused};
+use milena_broker::{Answer, Broker, Builder, Machine, Now, Parked, Peer, Refused};
 use milena_messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic, PartitionData};
 use milena_messages::header::{RequestHeader, ResponseHeader};
@@ -53,8 +54,19 @@ impl Rig {
         version: i16,
         request: &R,
     ) -> Result<Outcome<R::Response>, Refused> {
-        let answer = self.machine.handle(node, &frame(version, request), self.now, usize::MAX)?;
+        let answer = self.handle(node, &frame(version, request))?;
         Ok(Self::outcome::<R>(version, answer))
+    }
+
+    /// A new connection to a node.
+    pub(crate) fn connect(&self, node: i32) -> Peer {
+        let address = SocketAddr::from(([127, 0, 0, 1], 40_000));
+        self.machine.connect(node, address, self.now).expect("the node is up")
+    }
+
+    /// Hands in one request over a connection of its own.
+    pub(crate) fn handle(&self, node: i32, frame: &Bytes) -> Result<Answer, Refused> {
+        self.machine.handle(&mut self.connect(node), frame, self.now, usize::MAX)
     }
 
     /// Asks and gets an answer at once.
@@ -66,8 +78,10 @@ impl Rig {
         }
     }
 
+    /// Resumes a request that came to node 1.
     pub(crate) fn resume<R: Request>(&self, version: i16, parked: Parked) -> Outcome<R::Response> {
-        let answer = self.machine.resume(parked, self.now, usize::MAX).expect("encodes");
+        let mut peer = self.connect(1);
+        let answer = self.machine.resume(&mut peer, parked, self.now, usize::MAX).expect("encodes");
         Self::outcome::<R>(version, answer)
     }
 

@@ -116,7 +116,7 @@ fn an_unknown_version_of_api_versions_is_answered_with_version_0() {
     for version in [6, 99, i16::MAX, -1] {
         let mut raw = frame(0, &ApiVersionsRequest::default()).to_vec();
         raw[2..4].copy_from_slice(&version.to_be_bytes());
-        let answer = rig.machine.handle(1, &raw.into(), rig.now, usize::MAX).expect("answered");
+        let answer = rig.handle(1, &raw.into()).expect("answered");
         let milena_broker::Answer::Now(answer) = answer else { panic!("answered at once") };
         let answer = answer.to_vec();
         assert_eq!(answer[8..10], ErrorCode::UNSUPPORTED_VERSION.as_i16().to_be_bytes());
@@ -143,10 +143,10 @@ fn other_requests_that_are_not_understood_are_refused() {
         ("an unknown version", changed(2, [0, 99])),
     ];
     for (what, raw) in table {
-        assert!(rig.machine.handle(1, &raw.into(), rig.now, usize::MAX).is_err(), "{what}");
+        assert!(rig.handle(1, &raw.into()).is_err(), "{what}");
     }
     let longer = [&valid[..], &[0; 3]].concat();
-    let answer = rig.machine.handle(1, &longer.into(), rig.now, usize::MAX);
+    let answer = rig.handle(1, &longer.into());
     assert!(answer.is_ok(), "librdkafka 2.11 sends more than it means, and Kafka looks away");
 }
 
@@ -207,7 +207,7 @@ fn what_a_client_asks_for_in_vain_is_told_to_the_log_once() {
         };
         for _ in 0..3 {
             for (key, version) in [(11, 9), (1234, 0), (3, 99)] {
-                assert!(rig.machine.handle(1, &header(key, version), rig.now, usize::MAX).is_err());
+                assert!(rig.handle(1, &header(key, version)).is_err());
             }
             rig.ask(
                 1,

@@ -1,0 +1,20 @@
+//! A moment, as the broker is told it: the machine reads no clock.
+
+use std::time::{Duration, Instant};
+
+/// A moment, on the two clocks that a broker needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// For waiting; never goes back.
+    pub instant: Instant,
+    /// For timestamps, in milliseconds since 1970.
+    pub unix_ms: i64,
+}
+
+impl Now {
+    /// The same moment, `by` later on both clocks.
+    #[must_use]
+    pub fn plus(self, by: Duration) -> Self {
+        Self { instant: self.instant + by, unix_ms: self.unix_ms + by.as_millis() as i64 }
+    }
+}

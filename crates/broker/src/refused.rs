@@ -1,0 +1,76 @@
+//! Why a request or a connection is refused without an answer.
+
+use std::fmt;
+
+use milena_messages::{ApiKey, ErrorCode};
+use milena_wire::{DecodeError, EncodeError};
+
+/// Why a request gets no answer: the connection is to be closed, and this is the reason.
+#[derive(Debug)]
+pub struct Refused(Refusal);
+
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    UnknownKey(i16),
+    UnservedKey(ApiKey),
+    UnsupportedVersion(ApiKey, i16),
+    Malformed(DecodeError),
+    Unencodable(ApiKey, EncodeError),
+    UnknownNode(i32),
+    NodeDown(i32),
+    /// A Produce request with acks=0 failed.
+    Unacknowledged(ErrorCode),
+}
+
+impl Refused {
+    /// Whether the client asked for an API or a version that the broker does not have. The machine has already told the
+    /// log about it.
+    pub(crate) fn is_unserved(&self) -> bool {
+        self.0.is_unserved()
+    }
+}
+
+impl Refusal {
+    pub(crate) fn is_unserved(&self) -> bool {
+        matches!(self, Self::UnknownKey(_) | Self::UnservedKey(_) | Self::UnsupportedVersion(..))
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self(refusal)
+    }
+}
+
+impl From<DecodeError> for Refused {
+    fn from(error: DecodeError) -> Self {
+        Self(Refusal::Malformed(error))
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownKey(key) => write!(f, "API key {key} does not exist"),
+            Self::UnservedKey(key) => write!(f, "{key} is not there yet"),
+            Self::UnsupportedVersion(key, version) => {
+                write!(f, "{key} version {version} is not supported by this broker")
+            }
+            Self::Malformed(error) => write!(f, "malformed request: {error}"),
+            Self::Unencodable(key, error) => write!(f, "cannot write the response to {key}: {error}"),
+            Self::UnknownNode(node) => write!(f, "there is no node {node}"),
+            Self::NodeDown(node) => write!(f, "node {node} is down"),
+            Self::Unacknowledged(code) => {
+                write!(f, "a Produce request that wants no answer failed with {code}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Refused {}

@@ -1,0 +1,76 @@
+//! What all connections of a cluster share, and the place that each of them takes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use super::hangup::Hangup;
+use super::heavy::Heavy;
+use super::{Budget, Hangups, ServerLimits};
+use crate::machine::Machine;
+use crate::now::Now;
+
+/// What all connections of a cluster share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) machine: Machine,
+    pub(crate) limits: ServerLimits,
+    pub(crate) budget: Arc<Budget>,
+    pub(super) heavy: Heavy,
+    pub(crate) hangups: Hangups,
+    pub(crate) connections: AtomicUsize,
+    pub(crate) accepted: AtomicU64,
+    pub(crate) requests: AtomicU64,
+}
+
+/// One of the connections that there may be; given back on drop, also when its task is cancelled.
+#[derive(Debug)]
+pub(super) struct Slot(Arc<Shared>);
+
+impl Shared {
+    pub(crate) fn new(machine: Machine, limits: ServerLimits) -> Self {
+        Self {
+            machine,
+            limits,
+            budget: Budget::new(limits.buffer_bytes_max),
+            heavy: Heavy::new(),
+            hangups: Hangups::default(),
+            connections: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn count_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Slot {
+    /// Takes a place, unless there are as many connections as there may be.
+    pub(super) fn take(shared: &Arc<Shared>) -> Result<Self, Hangup> {
+        shared.accepted.fetch_add(1, Ordering::Relaxed);
+        let slot = Self(Arc::clone(shared));
+        let before = shared.connections.fetch_add(1, Ordering::Relaxed);
+        if before < shared.limits.connections_max { Ok(slot) } else { Err(Hangup::Full) }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The time, which the machine is told with everything that it is given.
+#[expect(clippy::disallowed_methods, reason = "the server has the clock")]
+pub(super) fn now() -> Now {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { instant: Instant::now().into_std(), unix_ms: since_1970.as_millis() as i64 }
+}

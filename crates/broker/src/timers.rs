@@ -1,0 +1,146 @@
+//! Work that is due at a moment, though no request asks for it.
+//!
+//! ```text
+//!  handlers ─▶ arm(timer, at) ─▶ queue ─▶ earliest ─▶ the driver sleeps until then
+//!                                  └────▶ take_due  ◀─ the driver calls handle_timeout
+//! ```
+//!
+//! A timer is a name for what is to be done; it is in the queue once at most. It must not know how it is done, or a
+//! clock. Its lock is held for one change of the queue, and no other lock is taken under it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+/// What can be due. Those that are due at once come in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// Partitions forget the producers that were silent for long.
+    ExpireProducers,
+}
+
+/// The timers that are set.
+#[derive(Debug, Default)]
+pub(crate) struct Timers(Mutex<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    by_time: BTreeSet<(Instant, Timer)>,
+    by_timer: BTreeMap<Timer, Instant>,
+    driver: Option<Waker>,
+}
+
+impl Timers {
+    /// Sets a timer, which moves if it is set already.
+    pub(crate) fn arm(&self, timer: Timer, at: Instant) {
+        crate::lock(&self.0).set(timer, at);
+    }
+
+    /// Sets a timer unless it is set already.
+    pub(crate) fn arm_if_idle(&self, timer: Timer, at: Instant) {
+        let mut queue = crate::lock(&self.0);
+        if !queue.by_timer.contains_key(&timer) {
+            queue.set(timer, at);
+        }
+    }
+
+    /// When the next timer is due.
+    pub(crate) fn earliest(&self) -> Option<Instant> {
+        crate::lock(&self.0).earliest()
+    }
+
+    /// Ready with [`earliest`](Self::earliest) once that is not `known`. One task at a time may wait for it.
+    pub(crate) fn poll_earliest(
+        &self,
+        known: Option<Instant>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Instant>> {
+        let mut queue = crate::lock(&self.0);
+        let earliest = queue.earliest();
+        if earliest != known {
+            return Poll::Ready(earliest);
+        }
+        queue.driver = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Takes one timer out of the queue that is due.
+    pub(crate) fn take_due(&self, now: Instant) -> Option<Timer> {
+        let mut queue = crate::lock(&self.0);
+        let (_, timer) = *queue.by_time.first().filter(|(at, _)| *at <= now)?;
+        queue.by_time.pop_first();
+        queue.by_timer.remove(&timer);
+        Some(timer)
+    }
+}
+
+impl Queue {
+    fn earliest(&self) -> Option<Instant> {
+        self.by_time.first().map(|&(at, _)| at)
+    }
+
+    fn set(&mut self, timer: Timer, at: Instant) {
+        let before = self.earliest();
+        if let Some(old) = self.by_timer.insert(timer, at) {
+            self.by_time.remove(&(old, timer));
+        }
+        self.by_time.insert((at, timer));
+        // A driver that wakes too early asks again when the next timer is due; only one that would sleep too long must
+        // be told.
+        let is_earlier = before.is_none_or(|before| at < before);
+        if let Some(driver) = self.driver.take_if(|_| is_earlier) {
+            driver.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+    use std::time::Duration;
+
+    use super::*;
+
+    const TIMER: Timer = Timer::ExpireProducers;
+
+    #[derive(Default)]
+    struct Driver(AtomicUsize);
+
+    impl Wake for Driver {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_timer_is_in_the_queue_once_and_moves() {
+        let (timers, start) = (Timers::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        timers.arm(TIMER, after(5));
+        timers.arm(TIMER, after(9));
+        timers.arm_if_idle(TIMER, after(1));
+        assert_eq!(timers.earliest(), Some(after(9)));
+        assert_eq!(timers.take_due(after(8)), None);
+        assert_eq!(timers.take_due(after(9)), Some(TIMER));
+        assert_eq!((timers.take_due(after(9)), timers.earliest()), (None, None));
+    }
+
+    #[test]
+    fn the_driver_is_woken_when_it_would_sleep_too_long_and_not_otherwise() {
+        let (timers, start) = (Timers::default(), Instant::now());
+        let driver = Arc::new(Driver::default());
+        let waker = Waker::from(Arc::clone(&driver));
+        let poll = |known| timers.poll_earliest(known, &mut Context::from_waker(&waker));
+        let (sooner, later) = (start + Duration::from_secs(1), start + Duration::from_secs(2));
+        assert_eq!(poll(None), Poll::Pending);
+        timers.arm(TIMER, sooner);
+        assert_eq!((driver.0.load(Ordering::Relaxed), poll(None)), (1, Poll::Ready(Some(sooner))));
+        assert_eq!(poll(Some(sooner)), Poll::Pending);
+        timers.arm(TIMER, later);
+        assert_eq!(driver.0.load(Ordering::Relaxed), 1);
+        assert_eq!(poll(Some(sooner)), Poll::Ready(Some(later)), "it changed before the driver looked");
+    }
+}
