@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use crate::envelope::Envelope;
+use crate::partition::Isolation;
 use crate::sessions::Plan;
 use crate::waiter::Waiter;
 
@@ -40,7 +41,7 @@ pub(crate) struct ParkedFetch {
 pub(crate) struct FetchLimits {
     pub(crate) bytes_min: usize,
     pub(crate) bytes_max: usize,
-    pub(crate) read_committed: bool,
+    pub(crate) isolation: Isolation,
 }
 
 impl Parked {

@@ -5,8 +5,17 @@
 //!  Fetch   ─▶ read:   leader, epoch and offset checks ─▶ batches
 //! ```
 //!
-//! All nodes live in one process, so all replicas of a partition are the same log: replication is instant, the high
-//! watermark is the log's end, and moving the leader is changing a number. It must not know requests or sockets.
+//! All nodes live in one process, so all replicas of a partition are the same log: replication is instant, and moving
+//! the leader is changing a number. It must not know requests or sockets.
+//!
+//! Three offsets are kept apart, and each has one place that moves it:
+//!
+//! ```text
+//!  log start ──── last stable offset ──── high watermark ──── log end
+//!                 up to here no           up to here all       append
+//!                 transaction is open     in-sync replicas
+//!                 (settle)                have it (replicate)
+//! ```
 
 use std::io;
 use std::path::Path;
@@ -17,7 +26,7 @@ use milena_messages::ErrorCode;
 
 use crate::check::Checked;
 use crate::epochs::Epochs;
-use crate::log::{DiskLog, Log, MemoryLog, OpenError, epoch_checkpoint};
+use crate::log::{self, DiskLog, Log, MemoryLog, OpenError, epoch_checkpoint};
 use crate::producers::{Producers, Refused, Stamp, Verdict};
 use crate::waiter::{Waiter, Waiters};
 
@@ -44,10 +53,21 @@ pub(crate) struct PartitionState {
     log: Log,
     epochs: Epochs,
     producers: Producers,
+    /// Readers see nothing at this offset and after it, whatever their isolation.
+    high_watermark: i64,
+    /// Readers of committed records see nothing at this offset and after it.
+    last_stable_offset: i64,
     waiters: Waiters,
     /// Counts what a parked fetch must look at again.
     changes: u64,
     is_deleted: bool,
+}
+
+/// Which records a reader may see (`isolation.level`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    ReadUncommitted,
+    ReadCommitted,
 }
 
 /// Where a batch went.
@@ -115,11 +135,14 @@ impl Partition {
             log,
             epochs,
             producers,
+            high_watermark: 0,
+            last_stable_offset: 0,
             waiters: Waiters::default(),
             changes: 0,
             is_deleted: false,
         };
         state.begin_epoch();
+        state.replicate();
         Self { index, state: Mutex::new(state) }
     }
 
@@ -138,9 +161,25 @@ impl PartitionState {
         self.log.start()
     }
 
-    /// The log's end, which is the high watermark and the last stable offset too.
+    /// The offset that the next record will get.
     pub(crate) fn log_end(&self) -> i64 {
         self.log.end()
+    }
+
+    pub(crate) fn high_watermark(&self) -> i64 {
+        self.high_watermark
+    }
+
+    pub(crate) fn last_stable_offset(&self) -> i64 {
+        self.last_stable_offset
+    }
+
+    /// The first offset that a reader may not see.
+    pub(crate) fn readable_end(&self, isolation: Isolation) -> i64 {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark,
+            Isolation::ReadCommitted => self.last_stable_offset,
+        }
     }
 
     pub(crate) fn log_bytes(&self) -> u64 {
@@ -196,22 +235,31 @@ impl PartitionState {
         if let Some(stamp) = batch.stamp() {
             self.producers.record(stamp, base_offset, entry.header.max_timestamp);
         }
+        self.replicate();
         self.changes += 1;
         self.waiters.appended(batch.bytes());
         Ok(Appended { base_offset, append_time })
     }
 
-    /// Batches from `offset` on; see [`Log::read`].
+    /// Batches from `offset` on that a reader may see; see [`Log::read`]. Empty between the last of them and the log's
+    /// end.
     pub(crate) fn read(
         &mut self,
         offset: i64,
+        isolation: Isolation,
         bytes_max: usize,
         at_least_one: bool,
     ) -> Result<Bytes, Denied> {
         if offset < self.log.start() || offset > self.log.end() {
             return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
         }
-        self.log.read(offset, bytes_max, at_least_one).map_err(|error| storage_error(&self.log, &error))
+        let end = self.readable_end(isolation);
+        if offset >= end {
+            return Ok(Bytes::new());
+        }
+        let read = self.log.read(offset, bytes_max, at_least_one);
+        let read = read.map_err(|error| storage_error(&self.log, &error))?;
+        Ok(if end < self.log.end() { log::batches_before(&read, end) } else { read })
     }
 
     /// The first batch whose greatest timestamp is at least `timestamp`.
@@ -271,6 +319,17 @@ impl PartitionState {
         }
     }
 
+    /// All replicas in sync are this log, so they have all of it at once.
+    fn replicate(&mut self) {
+        self.high_watermark = self.log.end();
+        self.settle();
+    }
+
+    /// No transaction is ever open here yet, so all that is replicated is stable.
+    fn settle(&mut self) {
+        self.last_stable_offset = self.high_watermark;
+    }
+
     fn begin_epoch(&mut self) {
         let is_news = self.epochs.begin(self.placement.leader_epoch, self.log.end());
         if let (true, Log::Disk(log)) = (is_news, &self.log)
@@ -282,6 +341,13 @@ impl PartitionState {
     }
 }
 
+impl Isolation {
+    /// From the field of a request: 1 is read committed.
+    pub(crate) fn of(level: i8) -> Self {
+        if level == 1 { Self::ReadCommitted } else { Self::ReadUncommitted }
+    }
+}
+
 #[cold]
 fn storage_error(log: &Log, error: &io::Error) -> ErrorCode {
     match log {
@@ -289,4 +355,53 @@ fn storage_error(log: &Log, error: &io::Error) -> ErrorCode {
         Log::Memory(_) => tracing::error!("storage failed: {error}"),
     }
     ErrorCode::KAFKA_STORAGE_ERROR
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::testing::{batch, entry};
+
+    /// A partition of three batches of ten records, of which readers may see two, and one when they want committed ones.
+    fn partition() -> Partition {
+        let placement = Placement { leader: Some(1), leader_epoch: 0, replicas: vec![1], isr: vec![1] };
+        let partition = Partition::in_memory(0, placement);
+        let mut state = partition.lock();
+        for base_offset in [0, 10, 20] {
+            state.log.append(&entry(&batch(base_offset, 10, 100, 0))).expect("memory does not fail");
+        }
+        (state.high_watermark, state.last_stable_offset) = (20, 10);
+        drop(state);
+        partition
+    }
+
+    #[test]
+    fn readers_see_what_their_isolation_lets_them() {
+        let partition = partition();
+        let mut state = partition.lock();
+        let (uncommitted, committed) = (Isolation::ReadUncommitted, Isolation::ReadCommitted);
+        let table = [
+            (uncommitted, 0, Ok(200)),
+            (uncommitted, 15, Ok(100)),
+            (uncommitted, 20, Ok(0)),
+            (uncommitted, 30, Ok(0)),
+            (uncommitted, 31, Err(ErrorCode::OFFSET_OUT_OF_RANGE)),
+            (committed, 0, Ok(100)),
+            (committed, 10, Ok(0)),
+            (committed, 30, Ok(0)),
+            (committed, 31, Err(ErrorCode::OFFSET_OUT_OF_RANGE)),
+        ];
+        for (isolation, offset, expected) in table {
+            let read = state.read(offset, isolation, usize::MAX, true).map(|bytes| bytes.len());
+            assert_eq!(read, expected, "{isolation:?} from {offset}");
+        }
+    }
+
+    #[test]
+    fn all_replicas_in_sync_have_an_append_at_once() {
+        let partition = partition();
+        let mut state = partition.lock();
+        state.replicate();
+        assert_eq!((state.log_end(), state.high_watermark(), state.last_stable_offset()), (30, 30, 30));
+    }
 }

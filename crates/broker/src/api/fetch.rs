@@ -24,7 +24,7 @@ use milena_wire::{Str, Uuid};
 use super::row::Api;
 use crate::call::{Call, Outcome};
 use crate::parked::{FetchLimits, ParkedFetch, Waiting};
-use crate::partition::{Partition, PartitionState};
+use crate::partition::{Isolation, Partition, PartitionState};
 use crate::refused::Refused;
 use crate::sessions::{Answers, Plan, Session, TopicKey, Turn, Wanted};
 use crate::waiter::Waiter;
@@ -71,7 +71,7 @@ fn respond(call: &Call<'_>, request: &FetchRequest) -> Result<Outcome, Refused> 
         // More than may be sent is not waited for.
         bytes_min: (request.min_bytes.max(0) as usize).min(bytes_max),
         bytes_max,
-        read_committed: request.isolation_level == 1,
+        isolation: Isolation::of(request.isolation_level),
     };
     let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
     answer_or_park(call, plan, limits, call.now.instant + wait, None)
@@ -101,7 +101,7 @@ fn answer_or_park(
     }
     let pass = look(call, &mut session, plan.answers, limits);
     let is_due = call.now.instant >= deadline || pass.missing.len() == session.wanted.len();
-    let is_enough = pass.bytes >= limits.bytes_min || available(&session, &pass) >= limits.bytes_min;
+    let is_enough = pass.bytes >= limits.bytes_min || available(&session, &pass, limits) >= limits.bytes_min;
     let has_vanished = missing.is_some_and(|before| before != pass.missing.len());
     if is_due || pass.is_urgent || is_enough || has_vanished {
         let response = respond_with(call, &plan, &mut session, pass);
@@ -143,13 +143,17 @@ fn look(call: &Call<'_>, session: &mut Session, answers: Answers, limits: FetchL
 
 /// What is there as Kafka counts it: where a partition has more than was read, all that its limit lets through, though
 /// only whole batches are sent.
-fn available(session: &Session, pass: &Pass) -> usize {
+fn available(session: &Session, pass: &Pass, limits: FetchLimits) -> usize {
     let available = |(turn, data): &(Turn, PartitionData)| {
         let (wanted, records) = (&session.wanted[turn], data.records.clone().unwrap_or_default());
         let bytes = records.len();
         let last = Batches::new(records).filter_map(Result::ok).last();
         let end = last.map_or(wanted.fetch_offset, |batch| batch.header.next_offset());
-        if end < data.high_watermark { wanted.bytes_max.max(bytes) } else { bytes }
+        let readable_end = match limits.isolation {
+            Isolation::ReadUncommitted => data.high_watermark,
+            Isolation::ReadCommitted => data.last_stable_offset,
+        };
+        if end < readable_end { wanted.bytes_max.max(bytes) } else { bytes }
     };
     pass.found.iter().map(available).fold(0, usize::saturating_add)
 }
@@ -209,10 +213,10 @@ fn read_records(
     state.check_leader(call.peer.node(), wanted.current_epoch)?;
     let mut data = PartitionData {
         partition_index: wanted.index,
-        high_watermark: state.log_end(),
-        last_stable_offset: state.log_end(),
+        high_watermark: state.high_watermark(),
+        last_stable_offset: state.last_stable_offset(),
         log_start_offset: state.log_start(),
-        aborted_transactions: limits.read_committed.then(Vec::new),
+        aborted_transactions: (limits.isolation == Isolation::ReadCommitted).then(Vec::new),
         records: Some(Bytes::new()),
         ..Default::default()
     };
@@ -227,7 +231,8 @@ fn read_records(
     let bytes_max = limits.bytes_max.min(call.fetch_bytes_max);
     let room = bytes_max.saturating_sub(bytes);
     // The first batch of the whole response is sent whatever its size, or a consumer would never get past it (KIP-74).
-    data.records = Some(state.read(wanted.fetch_offset, wanted.bytes_max.min(room), bytes == 0)?);
+    let bytes_max = wanted.bytes_max.min(room);
+    data.records = Some(state.read(wanted.fetch_offset, limits.isolation, bytes_max, bytes == 0)?);
     Ok(data)
 }
 

@@ -14,6 +14,7 @@ use milena_wire::{DecodeError, Limits};
 
 use super::row::Api;
 use crate::call::Call;
+use crate::partition::Isolation;
 use crate::topic::Topic;
 
 const LATEST: i64 = -1;
@@ -30,9 +31,10 @@ pub(super) const API: Api =
     Api { is_repeatable: true, ..Api::new(ApiKey::ListOffsets, |call, reader| call.answer(reader, handle)) };
 
 fn handle(call: &Call<'_>, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let isolation = Isolation::of(request.isolation_level);
     let topics = request.topics.into_iter().map(|wanted| {
         let topic = call.parts.state().topic(&wanted.name).cloned();
-        let answer = |partition| answer(call, topic.as_deref(), partition);
+        let answer = |partition| answer(call, topic.as_deref(), partition, isolation);
         let partitions = wanted.partitions.iter().map(answer).collect();
         ListOffsetsTopicResponse { name: wanted.name, partitions, ..Default::default() }
     });
@@ -43,8 +45,9 @@ fn answer(
     call: &Call<'_>,
     topic: Option<&Topic>,
     wanted: &ListOffsetsPartition,
+    isolation: Isolation,
 ) -> ListOffsetsPartitionResponse {
-    let (error_code, found) = match look_up(call, topic, wanted) {
+    let (error_code, found) = match look_up(call, topic, wanted, isolation) {
         Ok(found) => (ErrorCode::NONE, found),
         Err(code) => (code, None),
     };
@@ -65,6 +68,7 @@ fn look_up(
     call: &Call<'_>,
     topic: Option<&Topic>,
     wanted: &ListOffsetsPartition,
+    isolation: Isolation,
 ) -> Result<Option<(Found, Option<i32>)>, ErrorCode> {
     let since = match wanted.timestamp {
         MAX_TIMESTAMP => 7,
@@ -82,8 +86,9 @@ fn look_up(
     let mut state = partition.lock();
     let current = (wanted.current_leader_epoch >= 0).then_some(wanted.current_leader_epoch);
     state.check_leader(call.peer.node(), current)?;
+    let readable_end = state.readable_end(isolation);
     let batch = match wanted.timestamp {
-        LATEST => return Ok(Some(((-1, state.log_end()), state.epochs().latest()))),
+        LATEST => return Ok(Some(((-1, readable_end), state.epochs().latest()))),
         EARLIEST | EARLIEST_LOCAL => {
             let start = state.log_start();
             return Ok(Some(((-1, start), state.epochs().of_offset(start))));
@@ -102,6 +107,9 @@ fn look_up(
         tracing::warn!(%error, "cannot look into a stored batch");
         ErrorCode::CORRUPT_MESSAGE
     })?;
+    if found.1 >= readable_end {
+        return Ok(None);
+    }
     Ok(Some((found, partition.lock().epochs().of_offset(found.1))))
 }
 

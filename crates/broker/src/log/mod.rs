@@ -127,10 +127,35 @@ fn whole_batches(bytes: &[u8], bytes_max: usize, at_least_one: bool) -> usize {
     end
 }
 
+/// The batches, of the whole ones in `bytes`, that end before the offset `end`.
+pub(crate) fn batches_before(bytes: &Bytes, end: i64) -> Bytes {
+    let mut before = 0;
+    while let Ok(header) = BatchHeader::parse(&bytes[before..])
+        && header.next_offset() <= end
+    {
+        before += header.bytes;
+    }
+    bytes.slice(..before)
+}
+
 /// The size of the batch that starts `bytes`, from its length field. The log holds only what passed validation.
 fn batch_bytes_at(bytes: &[u8]) -> Option<usize> {
     let length: [u8; 4] = bytes.get(8..12)?.try_into().ok()?;
     Some(i32::from_be_bytes(length) as usize + 12)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_that_reach_beyond_an_offset_are_left_out() {
+        let bytes = Bytes::from([testing::batch(10, 10, 100, 0), testing::batch(20, 10, 150, 0)].concat());
+        for (end, expected) in [(19, 0), (20, 100), (29, 100), (30, 250), (99, 250)] {
+            assert_eq!(batches_before(&bytes, end), bytes[..expected], "before {end}");
+        }
+        assert_eq!(batches_before(&Bytes::new(), 7), Bytes::new());
+    }
 }
 
 #[cfg(test)]
