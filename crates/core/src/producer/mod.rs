@@ -454,7 +454,8 @@ impl<B: SealedBatch> Producer<B> {
         if let Some(id) = self.recalls.pop_front() {
             return Some(Order::Recall(id));
         }
-        self.next_transmit(now)
+        // Partitions may be ready since before the identity was lost.
+        if self.identity.is_settled() { self.next_transmit(now) } else { None }
     }
 
     /// The next request to send, after everything else.

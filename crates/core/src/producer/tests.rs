@@ -980,3 +980,31 @@ fn without_acks_a_batch_is_done_when_it_is_written() {
     lab.turn();
     assert_eq!(lab.outcomes(), "0w");
 }
+
+/// A partition that found no place in the last request waits for the next one. That one waits for the identity.
+#[test]
+fn no_batch_goes_out_without_the_producer_id_that_is_still_to_come() {
+    let mut lab = Lab::of(3, Settings { request_bytes_max: 100, in_flight_max: 2, ..settings() });
+    lab.append(0);
+    assert!(lab.machine.poll_identity(lab.now).is_some());
+    lab.identify(7, i16::MAX);
+    lab.answer(0, ErrorCode::NONE);
+    lab.sent.clear();
+    lab.fill(2);
+    for slot in [0, 1] {
+        let (number, slot) = (lab.next, Slot(slot));
+        lab.next += 1;
+        lab.machine.handle_opened(slot, lab.now);
+        let ticket = lab.machine.handle_closed(slot, lab.now);
+        lab.machine.handle_sealed(ticket, Fake { number, records: 1, bytes: 100 }, lab.now);
+    }
+    lab.turn();
+    assert_eq!(lab.sent.len(), 2, "the broker takes no third request");
+    // The epochs of the id are used up.
+    lab.answer(0, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    lab.wait(500);
+    assert!(lab.machine.poll_identity(lab.now).is_some());
+    lab.identify(8, 0);
+    let ids: Vec<_> = lab.stamps().iter().map(|stamps| (stamps[0].number, stamps[0].id)).collect();
+    assert!(ids.iter().all(|(_, id)| *id >= 7), "{ids:?}");
+}
