@@ -12,8 +12,8 @@ use super::partition::{Closed, Doubt, Flight, Listed, Partition};
 use super::sink::Sink;
 use super::verdict::{Verdict, verdict};
 use super::{
-    Begun, Carried, FlushId, Flushes, Outcome, Producer, Request, RequestId, SealedBatch, Settled, Slot,
-    Ticket, Timer,
+    Begun, Carried, FlushId, Flushes, GivenUp, Outcome, Producer, Request, RequestId, SealedBatch, Settled,
+    Slot, Ticket, Timer,
 };
 use crate::metadata::LeaderHint;
 use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice};
@@ -334,10 +334,13 @@ impl<B: SealedBatch> Producer<B> {
     }
 
     pub(super) fn settle(&mut self, slot: Slot, closed: Closed<B>, outcome: Outcome) {
-        // A batch that is still being sealed is settled when it comes, and a flush waits for it: `handle_sealed`.
-        if let Some(batch) = closed.batch {
-            self.flushes.leave(closed.generation);
-            self.settled.push_back(Settled { slot, batch, outcome });
+        match closed.batch {
+            Some(batch) => {
+                self.flushes.leave(closed.generation);
+                self.settled.push_back(Settled { slot, batch, outcome });
+            }
+            // It is being sealed or split. It is settled when it comes back, and a flush waits for it.
+            None => drop(self.unsealed.insert(closed.ticket, outcome)),
         }
     }
 
@@ -428,8 +431,8 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    /// Fails everything that is not in flight, and asks for what is still open.
-    pub(super) fn fail_queued(&mut self, failure: &Failure) {
+    /// Fails everything that is not in flight. Batches opened up to `upto` are closed now, and fail as they come.
+    pub(super) fn give_up(&mut self, failure: Failure, upto: Instant) {
         for index in 0..self.partitions.len() {
             let slot = Slot(index as u32);
             if !self.partitions[index].opens.is_empty() {
@@ -443,6 +446,7 @@ impl<B: SealedBatch> Producer<B> {
                 self.settle(slot, closed, failed(failure.clone(), maybe_written));
             }
         }
+        self.given_up = Some(GivenUp { upto, failure });
     }
 
     /// Keeps a failure that holds everything up, for those whose delivery timeout ends meanwhile.

@@ -73,8 +73,17 @@ pub struct Producer<B> {
     next_ticket: u64,
     /// An empty list for the next request.
     spare_carried: Vec<Carried>,
-    /// Why everything is given up, once it is.
-    ended: Option<Failure>,
+    /// Outcomes of batches that were given up while they were being sealed or split, by ticket.
+    unsealed: BTreeMap<u64, Outcome>,
+    given_up: Option<GivenUp>,
+}
+
+/// Batches that were opened up to an instant fail as soon as they are closed.
+#[derive(Debug)]
+struct GivenUp {
+    /// When a producer id was refused; [`Instant::NEVER`] once the producer is closed.
+    upto: Instant,
+    failure: Failure,
 }
 
 #[derive(Debug)]
@@ -139,7 +148,8 @@ impl<B: SealedBatch> Producer<B> {
             next_request: 0,
             next_ticket: 0,
             spare_carried: Vec::new(),
-            ended: None,
+            unsealed: BTreeMap::new(),
+            given_up: None,
         }
     }
 
@@ -177,8 +187,9 @@ impl<B: SealedBatch> Producer<B> {
             }
         };
         let generation = open.generation;
-        if self.ended.is_some() {
+        if let Some(given_up) = self.given_up.as_ref().filter(|given_up| open.since <= given_up.upto) {
             // Sealed only to be given back.
+            self.unsealed.insert(number, failed(given_up.failure.clone(), false));
             return Ticket { slot, number, generation, sink: None };
         }
         let partition = self.at(slot);
@@ -215,12 +226,10 @@ impl<B: SealedBatch> Producer<B> {
         }
         match self.at(slot).queue.iter_mut().find(|closed| closed.ticket == number) {
             Some(closed) => closed.batch = Some(batch),
-            // It was given up meanwhile.
             None => {
-                let timeout = Failure::Undelivered { after: self.settings.delivery_timeout, last: None };
-                let failure = self.ended.clone().unwrap_or(timeout);
+                let outcome = self.take_unsealed(number);
                 self.flushes.leave(generation);
-                self.settled.push_back(Settled { slot, batch, outcome: failed(failure, false) });
+                self.settled.push_back(Settled { slot, batch, outcome });
             }
         }
         self.expire(slot, now);
@@ -239,23 +248,29 @@ impl<B: SealedBatch> Producer<B> {
                 self.insert_pieces(slot, place, &closed, pieces);
             }
             (_, closed) => {
-                let timeout = Failure::Undelivered { after: self.settings.delivery_timeout, last: None };
-                let failure = self.ended.clone().unwrap_or(timeout);
-                // Of what was given up meanwhile nothing more is known.
-                let (failure, maybe_written) = closed.map_or((failure.clone(), true), |closed| {
-                    if closed.sequence.is_some() {
-                        self.at(slot).note_gap();
+                let outcome = match closed {
+                    Some(Closed { last_failure: Some(failure), doubt, sequence, .. }) => {
+                        if sequence.is_some() {
+                            self.at(slot).note_gap();
+                        }
+                        failed(failure, doubt.maybe_written())
                     }
-                    (closed.last_failure.unwrap_or(failure), closed.doubt.maybe_written())
-                });
+                    _ => self.take_unsealed(number),
+                };
                 self.flushes.leave(generation);
                 for batch in pieces {
-                    let outcome = failed(failure.clone(), maybe_written);
-                    self.settled.push_back(Settled { slot, batch, outcome });
+                    self.settled.push_back(Settled { slot, batch, outcome: outcome.clone() });
                 }
             }
         }
         self.land(slot, now);
+    }
+
+    /// What became of a batch that was given up while it was being sealed or split.
+    fn take_unsealed(&mut self, ticket: u64) -> Outcome {
+        let outcome = self.unsealed.remove(&ticket);
+        debug_assert!(outcome.is_some(), "a ticket is good for one batch");
+        outcome.unwrap_or_else(|| failed(Failure::Closed, true))
     }
 
     /// The cluster looks like this now.
@@ -318,12 +333,15 @@ impl<B: SealedBatch> Producer<B> {
     pub fn handle_identity(&mut self, answer: Result<InitProducerIdResponse, Failure>, now: Instant) {
         let Self { identity, settings, rng, .. } = self;
         match identity.handle_answer(answer, now, &settings.backoff, rng) {
-            Heard::Granted => self.stir_all(),
+            Heard::Granted => {
+                self.given_up.take_if(|given_up| given_up.upto != Instant::NEVER);
+                self.stir_all();
+            }
             Heard::Failed(failure, notice) => {
                 self.remember(&failure);
                 self.notices.extend(notice);
             }
-            Heard::Refused(failure) => self.fail_queued(&failure),
+            Heard::Refused(failure) => self.give_up(failure, now),
             Heard::Unasked => {}
         }
     }
@@ -426,7 +444,6 @@ impl<B: SealedBatch> Producer<B> {
 
     /// Gives everything up: what is not settled fails now, and so does what still comes.
     pub fn handle_close(&mut self, failure: &Failure) {
-        self.ended = Some(failure.clone());
         for index in 0..self.partitions.len() {
             while let Some(flight) = self.partitions[index].flights.pop_front() {
                 if let Some(closed) = flight.closed {
@@ -435,7 +452,7 @@ impl<B: SealedBatch> Producer<B> {
                 }
             }
         }
-        self.fail_queued(failure);
+        self.give_up(failure.clone(), Instant::NEVER);
     }
 
     /// What to do next. None when nothing is left to do until something happens or time passes: what one order changes

@@ -941,19 +941,33 @@ fn a_garbled_answer_about_the_producer_id_fails_what_waits_for_it_only_the_secon
 }
 
 #[test]
-fn a_refused_producer_id_fails_what_waits_for_it() {
+fn a_refused_producer_id_fails_what_waits_for_it_and_nothing_that_comes_later() {
     let mut lab = Lab::new(settings());
+    // One batch is open, one is closed, one is being sealed.
     lab.append(0);
+    lab.fill(1);
+    lab.machine.handle_opened(Slot(1), lab.now);
+    let ticket = lab.machine.handle_closed(Slot(1), lab.now);
     assert!(lab.machine.poll_identity(lab.now).is_some());
     let error_code = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
     let refused = InitProducerIdResponse { error_code, ..Default::default() };
-    lab.machine.handle_identity(Ok(refused.clone()), lab.now);
-    lab.turn();
-    lab.wait(500);
-    assert!(lab.machine.poll_identity(lab.now).is_some(), "it may be granted later");
     lab.machine.handle_identity(Ok(refused), lab.now);
     lab.turn();
-    assert_eq!(lab.outcomes(), "0f");
+    lab.machine.handle_sealed(ticket, Fake { number: 2, records: 1, bytes: 100 }, lab.now);
+    lab.next = 3;
+    lab.turn();
+    assert_eq!(lab.outcomes(), "1f 0f 2f");
+    for (_, outcome) in &lab.settled {
+        let Outcome::Failed { failure, .. } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(failure.code(), Some(error_code), "each names the refusal");
+    }
+    lab.wait(1);
+    lab.append(0);
+    lab.wait(500);
+    assert!(lab.machine.poll_identity(lab.now).is_some(), "it may be granted later");
+    lab.identify(7, 0);
+    lab.answer(0, ErrorCode::NONE);
+    assert_eq!(lab.outcomes(), "1f 0f 2f 3w");
 }
 
 #[test]
