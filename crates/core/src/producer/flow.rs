@@ -8,7 +8,7 @@ use milena_messages::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
 };
 
-use super::partition::{Closed, Doubt, Flight, Listed, Partition};
+use super::partition::{Closed, Content, Doubt, Flight, Listed, Partition};
 use super::sink::Sink;
 use super::verdict::{Verdict, verdict};
 use super::{
@@ -88,12 +88,11 @@ impl<B: SealedBatch> Producer<B> {
         let partition = self.at(slot);
         // Answers find their batch by partition and request.
         debug_assert!(partition.flights.iter().all(|flight| flight.request != id.0), "twice in a request");
-        let mut closed = partition.queue.pop_front()?;
-        let mut batch = closed.batch.take()?;
+        let mut closed = partition.queue.pop_front_if(|closed| closed.content.is_ready())?;
+        let Closed { content: Content::Ready(batch), sequence, .. } = &mut closed else { return None };
         let count = batch.record_count();
-        let stamp = identity.map(|current| partition.assign(&mut closed, count, current));
+        let stamp = identity.map(|current| partition.assign(sequence, count, current));
         let bytes = batch.stamped(stamp);
-        closed.batch = Some(batch);
         let ordinal = closed.sequence.map(|sequence| sequence.ordinal);
         let flight = Flight { request: id.0, broker, ordinal, closed: Some(closed), returned: false };
         partition.flights.push_back(flight);
@@ -210,11 +209,11 @@ impl<B: SealedBatch> Producer<B> {
     fn handle_too_large(&mut self, slot: Slot, id: RequestId, failure: Failure) {
         let mut flights = self.at(slot).flights.iter_mut();
         let flight = flights.find(|flight| flight.request == id.0);
-        let is_one = |closed: &Closed<B>| closed.batch.as_ref().is_none_or(|batch| batch.record_count() < 2);
+        let is_one = |closed: &Closed<B>| closed.content.batch().is_none_or(|batch| batch.record_count() < 2);
         match flight {
             Some(Flight { closed: Some(closed), returned, .. }) if !is_one(closed) => {
                 *returned = true;
-                closed.is_too_large = true;
+                closed.content.mark_too_large();
                 closed.last_failure = Some(failure);
             }
             _ => self.refuse(slot, id, failure, Doubt::Unwritten, Vec::new()),
@@ -224,10 +223,7 @@ impl<B: SealedBatch> Producer<B> {
     /// Hands what is to be split to whoever can.
     fn give_to_split(&mut self, slot: Slot) {
         for closed in &mut self.partitions[slot.0 as usize].queue {
-            if closed.is_too_large
-                && let Some(batch) = closed.batch.take()
-            {
-                closed.is_too_large = false;
+            if let Some(batch) = closed.content.take_too_large() {
                 let (number, generation) = (closed.ticket, closed.generation);
                 self.splits.push_back((Ticket { slot, number, generation, sink: None }, batch));
             }
@@ -249,11 +245,10 @@ impl<B: SealedBatch> Producer<B> {
                 ticket: self.next_ticket,
                 opened: whole.opened,
                 generation: whole.generation,
-                batch: Some(batch),
+                content: Content::Ready(batch),
                 sequence,
                 doubt: whole.doubt,
                 last_failure: whole.last_failure.clone(),
-                is_too_large: false,
             };
             self.next_ticket += 1;
             sequence = next;
@@ -273,7 +268,8 @@ impl<B: SealedBatch> Producer<B> {
                 // time the topic uses (`UnifiedLog.append`).
                 Outcome::Written { base_offset, log_append_time_ms }
                     if closed.doubt.maybe_written()
-                        && closed.batch.as_ref().map(SealedBatch::max_timestamp_ms) == log_append_time_ms =>
+                        && closed.content.batch().map(SealedBatch::max_timestamp_ms)
+                            == log_append_time_ms =>
                 {
                     Outcome::Written { base_offset, log_append_time_ms: None }
                 }
@@ -334,13 +330,13 @@ impl<B: SealedBatch> Producer<B> {
     }
 
     pub(super) fn settle(&mut self, slot: Slot, closed: Closed<B>, outcome: Outcome) {
-        match closed.batch {
-            Some(batch) => {
+        match closed.content {
+            Content::Ready(batch) | Content::TooLarge(batch) => {
                 self.flushes.leave(closed.generation);
                 self.settled.push_back(Settled { slot, batch, outcome });
             }
             // It is being sealed or split. It is settled when it comes back, and a flush waits for it.
-            None => drop(self.unsealed.insert(closed.ticket, outcome)),
+            Content::Away => drop(self.unsealed.insert(closed.ticket, outcome)),
         }
     }
 

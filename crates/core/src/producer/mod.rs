@@ -38,7 +38,7 @@ use milena_wire::Uuid;
 
 use self::flow::{add_partition, failed, flights_max};
 use self::identity::{Heard, Identity};
-use self::partition::{Closed, Doubt, Listed, Open, Partition};
+use self::partition::{Closed, Content, Doubt, Listed, Open, Partition};
 use self::sink::Sink;
 pub use self::terms::{
     Acks, FlushId, Order, Outcome, RequestId, SealedBatch, Settings, Settled, Slot, Ticket, Transmit,
@@ -197,11 +197,10 @@ impl<B: SealedBatch> Producer<B> {
             ticket: number,
             opened: open.since,
             generation,
-            batch: None,
+            content: Content::Away,
             sequence: None,
             doubt: Doubt::Unwritten,
             last_failure: None,
-            is_too_large: false,
         });
         let sink = partition.leader;
         if let Some(leader) = sink {
@@ -225,7 +224,7 @@ impl<B: SealedBatch> Producer<B> {
             self.stirred.insert(broker);
         }
         match self.at(slot).queue.iter_mut().find(|closed| closed.ticket == number) {
-            Some(closed) => closed.batch = Some(batch),
+            Some(closed) => closed.content = Content::Ready(batch),
             None => {
                 let outcome = self.take_unsealed(number);
                 self.flushes.leave(generation);
@@ -504,7 +503,7 @@ impl<B: SealedBatch> Producer<B> {
                 .at(slot)
                 .queue
                 .front()
-                .and_then(|closed| closed.batch.as_ref())
+                .and_then(|closed| closed.content.batch())
                 .map_or(0, SealedBatch::bytes);
             if bytes > 0 && bytes + size > self.settings.request_bytes_max {
                 self.at(slot).listed = Listed::Ready;

@@ -24,20 +24,60 @@ pub(super) struct Open {
     pub generation: u64,
 }
 
-/// A closed batch that is not in flight. `batch` is none while it is being sealed.
+/// A closed batch.
 #[derive(Debug)]
 pub(super) struct Closed<B> {
     pub ticket: u64,
     pub opened: Instant,
     pub generation: u64,
-    pub batch: Option<B>,
+    pub content: Content<B>,
     /// Given at the first transmission, and kept for every retry: that is what makes a retry recognisable.
     pub sequence: Option<Sequence>,
     /// Whether an earlier attempt may have been appended without our hearing of it.
     pub doubt: Doubt,
     pub last_failure: Option<Failure>,
-    /// The broker takes no batch of this size: it is to be split before it is sent again.
-    pub is_too_large: bool,
+}
+
+/// Where the records of a closed batch are.
+#[derive(Debug)]
+pub(super) enum Content<B> {
+    /// With the driver, which seals or splits it.
+    Away,
+    /// Here, to be sent.
+    Ready(B),
+    /// Here, to be split before it is sent again: the broker takes no batch of this size.
+    TooLarge(B),
+}
+
+impl<B> Content<B> {
+    pub(super) fn batch(&self) -> Option<&B> {
+        match self {
+            Self::Away => None,
+            Self::Ready(batch) | Self::TooLarge(batch) => Some(batch),
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready(_))
+    }
+
+    /// Takes the batch out, if it is to be split.
+    pub(super) fn take_too_large(&mut self) -> Option<B> {
+        match std::mem::replace(self, Self::Away) {
+            Self::TooLarge(batch) => Some(batch),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    pub(super) fn mark_too_large(&mut self) {
+        *self = match std::mem::replace(self, Self::Away) {
+            Self::Ready(batch) => Self::TooLarge(batch),
+            other => other,
+        };
+    }
 }
 
 /// A batch's place among those of its partition under one identity.
@@ -92,8 +132,8 @@ impl Doubt {
     }
 }
 
-/// A batch in flight. `batch` is none when its delivery timeout was reported meanwhile; the place is kept, because the
-/// sequences behind it depend on what became of it.
+/// A batch in flight. `closed` is none when its delivery timeout was reported meanwhile. Its place is kept, because the
+/// sequences after it depend on whether it was appended.
 #[derive(Debug)]
 pub(super) struct Flight<B> {
     pub request: u64,
@@ -125,7 +165,8 @@ pub(super) struct Partition<B> {
     /// The timer that ends the linger of the oldest open batch, or of one before it that has left.
     pub linger_armed: Option<Instant>,
     pub deadline_armed: Option<Instant>,
-    sequences: Sequences,
+    /// None before the first batch and after a restart, and always without idempotence.
+    sequences: Option<Sequences>,
 }
 
 /// Where the partition is in the lists of its leader's sink: once at most, and in no other sink's.
@@ -137,17 +178,32 @@ pub(super) enum Listed {
 }
 
 /// The idempotence of one partition: sequences count up from zero under one identity.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Sequences {
-    identity: Option<ProducerIdentity>,
+    identity: ProducerIdentity,
     next: i32,
     /// Batches that have a sequence.
     count: u64,
-    /// The broker accepted a batch under this identity. Until then it accepts any first sequence, so only one batch
-    /// may be in flight: two could be appended the wrong way round (franz-go #223).
-    proven: bool,
-    /// A batch that has a sequence will never be appended, or nobody knows: what follows needs a new identity.
-    gap: bool,
+    standing: Standing,
+}
+
+/// What the broker thinks of a partition's sequences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It has accepted no batch under this identity. Until then it accepts any first sequence, so only one batch may be in
+    /// flight: two could be appended the wrong way round (franz-go #223).
+    Unproven,
+    /// It has accepted a batch, and accepts only the next sequence.
+    Proven,
+    /// A sequence was given to a batch that will never be appended, or of which that is not known. No batch is sent until
+    /// sequences start anew under another identity (KIP-360).
+    Broken,
+}
+
+impl Sequences {
+    fn under(identity: ProducerIdentity) -> Self {
+        Self { identity, next: 0, count: 0, standing: Standing::Unproven }
+    }
 }
 
 /// Brokers remember this many batches of a producer in a partition (KIP-98).
@@ -172,16 +228,20 @@ impl<B> Partition<B> {
             listed: Listed::No,
             linger_armed: None,
             deadline_armed: None,
-            sequences: Sequences::default(),
+            sequences: None,
         }
     }
 
     /// Whether one more batch may fly to `broker` now, if there is one.
     pub(super) fn may_fly(&self, broker: BrokerId, limit: usize, now: Instant) -> bool {
-        let limit = if self.sequences.proven { limit } else { 1 };
+        let limit = match self.sequences.as_ref().map(|sequences| sequences.standing) {
+            Some(Standing::Broken) => 0,
+            Some(Standing::Proven) => limit,
+            // Without idempotence a retry could be overtaken by the batch after it.
+            Some(Standing::Unproven) | None => limit.min(1),
+        };
         self.leader == Some(broker)
             && self.retry.is_ready(now)
-            && !self.sequences.gap
             && self.flights.len() < limit
             && self.stays_known()
             // In flight to another broker: the old leader's answer comes first, or order is lost (KAFKA-3197).
@@ -192,14 +252,15 @@ impl<B> Partition<B> {
     /// and they have forgotten it, they take it for a gap. Those between the two may have been settled long ago.
     fn stays_known(&self) -> bool {
         let next = self.queue.front().and_then(|closed| closed.sequence);
-        let next = next.map_or(self.sequences.count, |sequence| sequence.ordinal);
+        let count = self.sequences.as_ref().map_or(0, |sequences| sequences.count);
+        let next = next.map_or(count, |sequence| sequence.ordinal);
         let oldest = self.flights.front().and_then(|flight| flight.ordinal);
         oldest.is_none_or(|oldest| next.saturating_sub(oldest) < BATCHES_KNOWN)
     }
 
     /// Whether the oldest closed batch is sealed.
     pub(super) fn has_sealed(&self) -> bool {
-        self.queue.front().is_some_and(|closed| closed.batch.is_some())
+        self.queue.front().is_some_and(|closed| closed.content.is_ready())
     }
 
     pub(super) fn has_data(&self) -> bool {
@@ -215,40 +276,36 @@ impl<B> Partition<B> {
         [flying, queued, open].into_iter().flatten().min().map(|opened| opened + delivery_timeout)
     }
 
-    /// The identity and sequence the next batch goes out with. `current` is the producer's identity; the partition
-    /// takes it over when no batch depends on the one it had.
+    /// The identity and base sequence that the next batch goes out with, of `records` records. `kept` is the sequence it
+    /// has, or gets now. `current` is the producer's identity; the partition takes it over when no batch depends on the one
+    /// it had.
     pub(super) fn assign(
         &mut self,
-        closed: &mut Closed<B>,
-        count: i32,
+        kept: &mut Option<Sequence>,
+        records: i32,
         current: ProducerIdentity,
     ) -> (ProducerIdentity, i32) {
-        let depends = !self.flights.is_empty() || closed.sequence.is_some();
-        match self.sequences.identity {
-            Some(identity) if depends || identity == current => (identity, self.sequence_of(closed, count)),
-            _ => {
-                self.sequences = Sequences { identity: Some(current), ..Sequences::default() };
-                (current, self.sequence_of(closed, count))
-            }
+        let is_bound = !self.flights.is_empty() || kept.is_some();
+        let sequences = self.sequences.get_or_insert_with(|| Sequences::under(current));
+        if !is_bound && sequences.identity != current {
+            *sequences = Sequences::under(current);
         }
-    }
-
-    fn sequence_of(&mut self, closed: &mut Closed<B>, count: i32) -> i32 {
-        let sequences = &mut self.sequences;
-        let sequence = closed.sequence.get_or_insert_with(|| {
+        let sequence = kept.get_or_insert_with(|| {
             let sequence = Sequence { base: sequences.next, ordinal: sequences.count };
-            sequences.next = sequence_after(sequence.base, count);
+            sequences.next = sequence_after(sequence.base, records);
             sequences.count += 1;
             sequence
         });
-        sequence.base
+        (sequences.identity, sequence.base)
     }
 
     /// The batch that was at `place` of the queue becomes so many: those behind it have more before them. None of those
     /// is in flight.
     pub(super) fn count_pieces(&mut self, place: usize, pieces: usize) {
         let more = pieces as u64 - 1;
-        self.sequences.count += more;
+        if let Some(sequences) = &mut self.sequences {
+            sequences.count += more;
+        }
         for closed in self.queue.range_mut(place..) {
             if let Some(sequence) = &mut closed.sequence {
                 sequence.ordinal += more;
@@ -258,20 +315,28 @@ impl<B> Partition<B> {
 
     /// A batch was accepted.
     pub(super) fn prove(&mut self) {
-        self.sequences.proven = true;
+        if let Some(sequences) = &mut self.sequences {
+            sequences.standing = match sequences.standing {
+                Standing::Unproven | Standing::Proven => Standing::Proven,
+                // Those that follow the gap are refused all the same.
+                Standing::Broken => Standing::Broken,
+            };
+        }
     }
 
     /// A batch with a sequence leaves without being known to be written, or the broker counts differently.
     pub(super) fn note_gap(&mut self) {
-        self.sequences.gap |= self.sequences.identity.is_some();
+        if let Some(sequences) = &mut self.sequences {
+            sequences.standing = Standing::Broken;
+        }
     }
 
     pub(super) fn has_gap(&self) -> bool {
-        self.sequences.gap
+        self.sequences.as_ref().is_some_and(|sequences| sequences.standing == Standing::Broken)
     }
 
     pub(super) fn identity(&self) -> Option<ProducerIdentity> {
-        self.sequences.identity
+        self.sequences.as_ref().map(|sequences| sequences.identity)
     }
 
     /// Puts what landed without success back, oldest first, once nothing is left in the air.
@@ -291,7 +356,7 @@ impl<B> Partition<B> {
     /// Starts sequences anew under an identity that is still to come. Batches that may have been appended cannot be
     /// sent under it, because the broker would not recognise them: they are taken out and given back.
     pub(super) fn restart_sequences(&mut self) -> Vec<Closed<B>> {
-        self.sequences = Sequences::default();
+        self.sequences = None;
         let mut doubtful = Vec::new();
         let mut kept = VecDeque::with_capacity(self.queue.len());
         for mut closed in self.queue.drain(..) {
