@@ -11,8 +11,9 @@ use super::aborted::Aborted;
 use super::appetite::Arrival;
 use super::lane::InFlight;
 use super::session::Member;
+use super::state::Input;
 use super::verdict::{Verdict, verdict};
-use super::{Event, LaneId, Position, Slot, Source, State};
+use super::{Event, LaneId, Slot, Source};
 use crate::metadata::LeaderHint;
 use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice};
 
@@ -100,9 +101,7 @@ impl Source {
                 let partition = self.at(slot);
                 partition.end = end;
                 // Sought, moved or answered already since it was asked: an answer to another question.
-                if partition.epoch == member.epoch
-                    && partition.state == (State::Fetching { next: member.offset })
-                {
+                if partition.is_at(member.epoch, member.offset) {
                     self.handle_partition(slot, member, data, now);
                 }
                 // Another lane may ask for it at its old offset.
@@ -125,9 +124,7 @@ impl Source {
         for slot in slots {
             let Some(Member { offset, epoch, .. }) = lane.asked(in_flight, slot) else { continue };
             let partition = &self.partitions[slot.0 as usize];
-            let is_current =
-                partition.epoch == epoch && partition.state == (State::Fetching { next: offset });
-            if is_current && partition.end.is_some_and(|end| end <= offset) {
+            if partition.is_at(epoch, offset) && partition.end.is_some_and(|end| end <= offset) {
                 self.events.push_back(Event::AtEnd { slot, epoch, offset });
             }
         }
@@ -136,22 +133,13 @@ impl Source {
     fn handle_partition(&mut self, slot: Slot, member: Member, data: &PartitionData, now: Instant) {
         match verdict(data.error_code) {
             Verdict::Fetched => self.take_batches(slot, member, data, now),
-            Verdict::OutOfRange => self.handle_out_of_range(slot, data.error_code),
+            Verdict::OutOfRange => {
+                let failure = Failure::answer(data.error_code, None);
+                self.stop_on(slot, Input::OutOfRange(self.settings.reset), failure);
+            }
             Verdict::Again | Verdict::Stop => {
                 self.handle_partition_failure(slot, Failure::answer(data.error_code, None), now);
             }
-        }
-    }
-
-    fn handle_out_of_range(&mut self, slot: Slot, code: ErrorCode) {
-        let clamp = std::mem::take(&mut self.at(slot).clamp);
-        let reset = if clamp { Some(Position::Earliest) } else { self.settings.reset };
-        match reset {
-            Some(position) => {
-                self.at(slot).state = State::Unresolved { position, asked: false };
-                self.unresolved.insert(slot);
-            }
-            None => self.stop(slot, Failure::answer(code, None)),
         }
     }
 
@@ -170,12 +158,14 @@ impl Source {
         let mut aborted =
             self.settings.read_committed.then(|| Aborted::new(data.aborted_transactions.as_deref()));
         let mut next = member.offset;
-        let (mut shown, mut smallest, mut largest) = (next, usize::MAX, 0);
+        let buffer_bytes_max = self.settings.buffer_bytes_max;
+        let (mut bytes, mut shown, mut smallest, mut largest) = (0, next, usize::MAX, 0);
         for batch in &mut batches {
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(error) => {
-                    self.advance(slot, next);
+                    self.at(slot).buffer.fill(bytes, buffer_bytes_max);
+                    self.step(slot, Input::Advanced(next));
                     let reason =
                         format!("a record batch at or behind offset {next} cannot be read: {error}").into();
                     return self.stop(slot, Failure::Malformed { peer: Arc::from("the broker"), reason });
@@ -197,7 +187,8 @@ impl Source {
             if header.attributes.is_control() || (header.magic == 2 && header.record_count == 0) {
                 continue;
             }
-            let (bytes, epoch) = (batch.bytes().len(), member.epoch);
+            bytes += batch.bytes().len();
+            let epoch = member.epoch;
             self.events.push_back(Event::Batch {
                 slot,
                 epoch,
@@ -205,8 +196,6 @@ impl Source {
                 from,
                 high_watermark: data.high_watermark,
             });
-            let buffered = self.at(slot).buffered_bytes + bytes;
-            self.set_buffered(slot, buffered);
             shown = next;
         }
         let needed = batches.partial().and_then(|partial| partial.needed);
@@ -215,23 +204,17 @@ impl Source {
             *batch_bytes = needed.unwrap_or(*batch_bytes);
             return self.handle_no_progress(slot, needed, now);
         }
-        self.advance(slot, next);
+        self.step(slot, Input::Advanced(next));
         if shown < next {
             // Whoever reads to an end offset would wait for ever behind the marker of the last transaction.
             self.events.push_back(Event::Passed { slot, epoch: member.epoch, offset: next });
         }
-        let buffer_bytes_max = self.settings.buffer_bytes_max;
         let partition = self.at(slot);
         partition.retry.succeeded();
-        partition.clamp = false;
         let largest = largest.max(needed.unwrap_or(0));
         // Where they differ, the limit as it is holds more of them.
         partition.batch_bytes = if largest - smallest <= largest / 16 { largest } else { 0 };
-        partition.is_full = partition.buffered_bytes >= buffer_bytes_max;
-    }
-
-    fn advance(&mut self, slot: Slot, next: i64) {
-        self.at(slot).state = State::Fetching { next };
+        partition.buffer.fill(bytes, buffer_bytes_max);
     }
 
     /// Bytes came, and no batch that could be used. Brokers send a first batch whole whatever its size (KIP-74), so
@@ -272,9 +255,7 @@ impl Source {
         }
         // No version in common, answers that make no sense: asking again is in vain.
         for index in 0..self.partitions.len() {
-            if self.partitions[index].leader == Some(id.broker)
-                && self.partitions[index].state != State::Stopped
-            {
+            if self.partitions[index].leader == Some(id.broker) {
                 self.stop(Slot(index as u32), failure.clone());
             }
         }
@@ -322,7 +303,7 @@ mod tests {
     use milena_wire::batch::{BatchBuilder, ControlRecord, end_transaction};
     use milena_wire::pool::Pool;
 
-    use super::super::Settings;
+    use super::super::{Position, Settings};
     use super::*;
     use crate::metadata::tests::snapshot;
     use crate::source::Epoch;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use milena_messages::fetch::FetchRequest;
 
 use super::appetite::Appetite;
-use super::partition::{Partition, State};
+use super::partition::{Partition, Reader};
 use super::session::{self, Member, Session};
 use super::{LaneId, ROOM_MIN, Settings, Slot, Source, THROTTLE_MAX};
 use crate::backoff::Retry;
@@ -106,9 +106,7 @@ impl Lane {
     /// Whether the fetch in flight asks for what `partition` wants.
     pub(super) fn covers(&self, slot: Slot, partition: &Partition) -> bool {
         let asked = self.in_flight.as_ref().and_then(|in_flight| self.asked(in_flight, slot));
-        asked.is_some_and(|member| {
-            member.epoch == partition.epoch && partition.state == (State::Fetching { next: member.offset })
-        })
+        asked.is_some_and(|member| partition.is_at(member.epoch, member.offset))
     }
 
     /// `in_flight` failed, and what the broker knows with it.
@@ -188,7 +186,7 @@ impl Source {
     /// While memory is short, a partition that has a reader of its own and something for it to take counts as full.
     pub(super) fn hold_back(&mut self) {
         for slot in std::mem::take(&mut self.own_filled) {
-            self.at(slot).is_full = true;
+            self.at(slot).buffer.hold_back();
             self.touch(slot);
         }
     }
@@ -215,20 +213,15 @@ impl Source {
         Some((LaneId { broker, lane: QUICK }, sent, request, has_ids))
     }
 
-    pub(super) fn set_buffered(&mut self, slot: Slot, bytes: usize) {
-        self.at(slot).buffered_bytes = bytes;
-        self.recount(slot);
-    }
-
     /// What `slot` has buffered counts for the lane that is to fetch more of it, and for its own reader.
     pub(super) fn recount(&mut self, slot: Slot) {
         let partition = &mut self.partitions[slot.0 as usize];
-        let (is_own, is_empty) = (partition.has_own_reader, partition.buffered_bytes == 0);
-        list(&mut self.own_empty, slot, is_own && is_empty);
-        list(&mut self.own_filled, slot, is_own && !is_empty && !partition.is_full);
-        let lane = partition.lane().filter(|_| !partition.is_paused && !partition.is_full);
-        let own_bytes = if partition.has_own_reader { partition.buffered_bytes } else { 0 };
-        let counted = lane.map(|lane| (lane, partition.buffered_bytes, own_bytes));
+        let (is_own, buffer) = (partition.reader == Reader::Own, &partition.buffer);
+        list(&mut self.own_empty, slot, is_own && buffer.is_empty());
+        list(&mut self.own_filled, slot, is_own && !buffer.is_empty() && !buffer.is_full());
+        let lane = partition.lane().filter(|_| !partition.is_paused && !buffer.is_full());
+        let own_bytes = if is_own { buffer.bytes() } else { 0 };
+        let counted = lane.map(|lane| (lane, buffer.bytes(), own_bytes));
         if partition.counted == counted {
             return;
         }

@@ -18,10 +18,12 @@
 mod aborted;
 mod answer;
 mod appetite;
+mod buffer;
 mod lane;
 mod partition;
 mod session;
 mod slots;
+mod state;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -39,9 +41,10 @@ use milena_messages::list_offsets::{
 };
 
 use self::lane::{InFlight, LONG, Lane};
-use self::partition::{Partition, State};
+use self::partition::{Partition, Reader};
 use self::session::{SESSIONLESS, Sent};
 use self::slots::Slots;
+use self::state::{Input, State, Tell};
 pub use self::terms::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, Settings, Slot};
 use self::verdict::{Verdict, verdict};
 use crate::backoff::Retry;
@@ -126,7 +129,6 @@ impl Source {
         }
         let slot = self.slots.assign(topic, index, &mut self.partitions);
         let partition = self.at(slot);
-        partition.is_assigned = true;
         partition.is_paused = false;
         // Another topic may have that name since.
         partition.topic_id = None;
@@ -141,43 +143,39 @@ impl Source {
             // Two threads seek, and the orders came the wrong way round.
             return;
         }
-        self.set_buffered(slot, 0);
         let partition = self.at(slot);
         partition.epoch = epoch;
         partition.retry = Retry::default();
-        partition.is_full = false;
-        partition.clamp = false;
-        partition.state = match position {
-            Position::Offset(offset) => State::Fetching { next: offset },
-            other => State::Unresolved { position: other, asked: false },
-        };
-        match position {
-            Position::Offset(_) => drop(self.unresolved.remove(&slot)),
-            _ => drop(self.unresolved.insert(slot)),
-        }
+        partition.buffer.clear();
+        self.step(slot, Input::Sought(position));
         self.hasten(slot);
     }
 
     /// Reads `slot` no more until it is sought.
     pub fn halt(&mut self, slot: Slot, epoch: Epoch) {
+        if epoch >= self.at(slot).epoch {
+            self.quit(slot, epoch, Input::Halted);
+        }
+    }
+
+    /// Reads `slot` no more: it may name another partition soon. An order that was given before the partition was assigned
+    /// or sought is not obeyed.
+    pub fn unassign(&mut self, slot: Slot, epoch: Epoch) {
         if epoch < self.at(slot).epoch {
             return;
         }
-        self.set_buffered(slot, 0);
-        let partition = self.at(slot);
-        partition.epoch = epoch;
-        partition.state = State::Stopped;
-        self.unresolved.remove(&slot);
-        self.touch(slot);
-    }
-
-    /// Reads `slot` no more: it may name another partition soon.
-    pub fn unassign(&mut self, slot: Slot, epoch: Epoch) {
-        self.halt(slot, epoch);
         self.set_own_reader(slot, false);
-        self.at(slot).is_assigned = false;
+        self.quit(slot, epoch, Input::Unassigned);
         self.missing.remove(&slot);
         self.slots.leave(slot);
+    }
+
+    fn quit(&mut self, slot: Slot, epoch: Epoch, input: Input) {
+        let partition = self.at(slot);
+        partition.epoch = epoch;
+        partition.buffer.clear();
+        self.step(slot, input);
+        self.touch(slot);
     }
 
     /// Fetches `slot` no more, or again. What was fetched is not concerned.
@@ -188,22 +186,21 @@ impl Source {
 
     /// Somebody reads `slot` and nothing else, or it is one of those that are read in turns.
     pub fn set_own_reader(&mut self, slot: Slot, has_own_reader: bool) {
-        self.at(slot).has_own_reader = has_own_reader;
+        self.at(slot).reader = if has_own_reader { Reader::Own } else { Reader::Shared };
         self.recount(slot);
     }
 
     /// The application took `bytes` of `slot` out of its buffer.
     pub fn handle_taken(&mut self, slot: Slot, epoch: Epoch, bytes: usize) {
-        let low = self.settings.buffer_bytes_max / 2;
-        if self.at(slot).epoch != epoch {
+        let bytes_max = self.settings.buffer_bytes_max;
+        let partition = self.at(slot);
+        if partition.epoch != epoch {
             return;
         }
-        let left = self.at(slot).buffered_bytes.saturating_sub(bytes);
-        self.set_buffered(slot, left);
-        let partition = self.at(slot);
-        if partition.is_full && partition.buffered_bytes <= low {
-            partition.is_full = false;
+        if partition.buffer.take(bytes, bytes_max) {
             self.hasten(slot);
+        } else {
+            self.recount(slot);
         }
     }
 
@@ -213,7 +210,7 @@ impl Source {
         for index in 0..self.partitions.len() {
             let slot = Slot(index as u32);
             let partition = &mut self.partitions[index];
-            if !partition.is_assigned {
+            if partition.state == State::Unassigned {
                 continue;
             }
             let (leader, epoch, id) = match snapshot.partition(&partition.topic, partition.index) {
@@ -262,27 +259,15 @@ impl Source {
         // Nor do answers of before.
         self.lookups.values_mut().for_each(|asked| asked.retain(|(asked, _)| *asked != slot));
         let partition = &mut self.partitions[slot.0 as usize];
-        partition.clamp = false;
         partition.batch_bytes = 0;
         partition.end = None;
-        match partition.state {
-            State::Stopped => {}
-            State::Unresolved { position, .. } => {
-                partition.state = State::Unresolved { position, asked: false };
-            }
-            State::Fetching { next } => match self.settings.reset {
-                Some(position) => {
-                    partition.state = State::Unresolved { position, asked: false };
-                    self.unresolved.insert(slot);
-                }
-                None => {
-                    let why = format!(
-                        "the topic was deleted and made again, and offset {next} was one of the topic that is gone"
-                    );
-                    self.stop(slot, Failure::answer(ErrorCode::OFFSET_OUT_OF_RANGE, Some(&why)));
-                }
-            },
-        }
+        let why = partition.state.next().map(|next| {
+            format!(
+                "the topic was deleted and made again, and offset {next} was one of the topic that is gone"
+            )
+        });
+        let failure = Failure::answer(ErrorCode::OFFSET_OUT_OF_RANGE, why.as_deref());
+        self.stop_on(slot, Input::Remade(self.settings.reset), failure);
     }
 
     /// Time has passed.
@@ -290,9 +275,7 @@ impl Source {
         let is_gone = |(_, (since, _)): &(&Slot, &(Instant, Failure))| *since + MISSING_MAX <= now;
         let gone: Vec<_> = self.missing.iter().filter(is_gone).map(|(slot, _)| *slot).collect();
         for slot in gone {
-            if let Some((_, failure)) = self.missing.remove(&slot)
-                && self.at(slot).state != State::Stopped
-            {
+            if let Some((_, failure)) = self.missing.remove(&slot) {
                 self.stop(slot, failure);
             }
         }
@@ -333,31 +316,19 @@ impl Source {
     }
 
     fn resolve(&mut self, slot: Slot, outcome: Result<i64, Failure>, now: Instant) {
-        let State::Unresolved { position, .. } = self.at(slot).state else { return };
         match outcome {
-            // No record is that late: the end it is.
-            Ok(offset) if offset < 0 => {
-                let position =
-                    if position == Position::Latest { Position::Earliest } else { Position::Latest };
-                self.at(slot).state = State::Unresolved { position, asked: false };
-            }
+            Ok(offset) if offset < 0 => drop(self.step(slot, Input::NotFound)),
             Ok(offset) => {
-                let offset = match position {
-                    Position::BeforeEnd(count) => offset.saturating_sub(count).max(0),
-                    _ => offset,
-                };
-                let clamp = matches!(position, Position::BeforeEnd(_));
-                let partition = self.at(slot);
-                partition.state = State::Fetching { next: offset };
-                partition.clamp = clamp;
-                partition.retry.succeeded();
-                let epoch = partition.epoch;
-                self.unresolved.remove(&slot);
-                self.events.push_back(Event::Positioned { slot, epoch, offset });
-                self.hasten(slot);
+                if let Tell::Positioned(offset) = self.step(slot, Input::Found(offset)) {
+                    let partition = self.at(slot);
+                    partition.retry.succeeded();
+                    let epoch = partition.epoch;
+                    self.events.push_back(Event::Positioned { slot, epoch, offset });
+                    self.hasten(slot);
+                }
             }
             Err(failure) => {
-                self.at(slot).state = State::Unresolved { position, asked: false };
+                self.step(slot, Input::Unanswered);
                 self.handle_partition_failure(slot, failure, now);
             }
         }
@@ -390,19 +361,35 @@ impl Source {
 
     /// A partition cannot be read: the application must decide.
     fn stop(&mut self, slot: Slot, failure: Failure) {
-        let partition = self.at(slot);
-        let offset = partition.position();
-        partition.state = State::Stopped;
-        let epoch = partition.epoch;
-        self.unresolved.remove(&slot);
-        self.events.push_back(Event::Stopped { slot, epoch, offset, failure });
-        self.touch(slot);
+        self.stop_on(slot, Input::Failed, failure);
+    }
+
+    /// Reading of `slot` stops with `failure`, if that is what follows from `input`.
+    fn stop_on(&mut self, slot: Slot, input: Input, failure: Failure) {
+        let (offset, epoch) = (self.at(slot).state.next(), self.at(slot).epoch);
+        if self.step(slot, input) == Tell::Stopped {
+            self.events.push_back(Event::Stopped { slot, epoch, offset, failure });
+            self.touch(slot);
+        }
+    }
+
+    /// Moves `slot` to its next state. `unresolved` has those that are to be looked up, and that are looked up now.
+    fn step(&mut self, slot: Slot, input: Input) -> Tell {
+        let partition = &mut self.partitions[slot.0 as usize];
+        let (state, tell) = state::next(partition.state, input);
+        match (partition.state.is_unresolved(), state.is_unresolved()) {
+            (false, true) => drop(self.unresolved.insert(slot)),
+            (true, false) => drop(self.unresolved.remove(&slot)),
+            (false, false) | (true, true) => {}
+        }
+        partition.state = state;
+        tell
     }
 
     /// The next question for offsets to send.
     pub fn poll_lookup(&mut self, now: Instant) -> Option<Lookup> {
         let is_due = |partition: &Partition| {
-            matches!(partition.state, State::Unresolved { asked: false, .. }) && partition.retry.is_ready(now)
+            matches!(partition.state, State::Unresolved { .. }) && partition.retry.is_ready(now)
         };
         let broker = self.unresolved.iter().find_map(|slot| {
             let partition = &self.partitions[slot.0 as usize];
@@ -412,11 +399,12 @@ impl Source {
         let mut asked = Vec::new();
         for slot in &self.unresolved {
             let partition = &mut self.partitions[slot.0 as usize];
-            let State::Unresolved { position, asked: false } = partition.state else { continue };
+            let State::Unresolved { position } = partition.state else { continue };
             if partition.leader != Some(broker) || !partition.retry.is_ready(now) {
                 continue;
             }
-            partition.state = State::Unresolved { position, asked: true };
+            // It stays among the unresolved ones, which are being gone through.
+            (partition.state, _) = state::next(partition.state, Input::Asked);
             topics.entry(Arc::clone(&partition.topic)).or_default().push(ListOffsetsPartition {
                 partition_index: partition.index,
                 current_leader_epoch: partition.leader_epoch.map_or(-1, |epoch| epoch.0),

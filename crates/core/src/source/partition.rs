@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use milena_wire::{Str, Uuid};
 
-use super::{Epoch, LaneId, Position};
+use super::buffer::Buffer;
+use super::state::State;
+use super::{Epoch, LaneId};
 use crate::backoff::Retry;
 use crate::{BrokerId, Instant, LeaderEpoch};
 
@@ -14,7 +16,6 @@ pub(super) struct Partition {
     pub topic_name: Str,
     pub topic_id: Option<Uuid>,
     pub index: i32,
-    pub is_assigned: bool,
     pub epoch: Epoch,
     pub state: State,
     pub leader: Option<BrokerId>,
@@ -22,30 +23,24 @@ pub(super) struct Partition {
     /// Which of the leader's lanes it is fetched by.
     pub lane: u8,
     pub is_paused: bool,
-    /// Too much of it is buffered.
-    pub is_full: bool,
-    pub buffered_bytes: usize,
+    pub buffer: Buffer,
+    pub reader: Reader,
     /// What each of the batches takes that came last, or one that did not come whole; 0 where they are not alike.
     pub batch_bytes: usize,
     /// Where its broker said last that it ends, for readers of our isolation. In a session, nothing said is no change.
     pub end: Option<i64>,
-    /// Whether somebody reads it and nothing else.
-    pub has_own_reader: bool,
     /// What is counted of it, for which lane: bytes that are buffered, and those of a reader of its own.
     pub counted: Option<(LaneId, usize, usize)>,
-    /// The position was counted back from the end and may lie before the first record: that is not an error then.
-    pub clamp: bool,
     pub retry: Retry,
 }
 
+/// How the application takes what comes of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    /// The offset is to be looked up.
-    Unresolved { position: Position, asked: bool },
-    /// Read from `next` on.
-    Fetching { next: i64 },
-    /// Not read.
-    Stopped,
+pub(super) enum Reader {
+    /// In turns with other partitions, whichever has something.
+    Shared,
+    /// On its own: its reader waits for this partition and for no other.
+    Own,
 }
 
 impl Partition {
@@ -55,20 +50,17 @@ impl Partition {
             topic,
             topic_id: None,
             index,
-            is_assigned: false,
             epoch: Epoch::default(),
-            state: State::Stopped,
+            state: State::Unassigned,
             leader: None,
             leader_epoch: None,
             lane: 0,
             is_paused: false,
-            is_full: false,
-            buffered_bytes: 0,
+            buffer: Buffer::default(),
+            reader: Reader::Shared,
             batch_bytes: 0,
             end: None,
-            has_own_reader: false,
             counted: None,
-            clamp: false,
             retry: Retry::default(),
         }
     }
@@ -80,20 +72,16 @@ impl Partition {
 
     /// Whether it is to be fetched, but for a backoff.
     pub(super) fn may_be_fetched(&self) -> bool {
-        matches!(self.state, State::Fetching { .. }) && !self.is_paused && !self.is_full
+        matches!(self.state, State::Fetching { .. }) && !self.is_paused && !self.buffer.is_full()
+    }
+
+    /// Whether it still stands where it stood when this was asked of it.
+    pub(super) fn is_at(&self, epoch: Epoch, offset: i64) -> bool {
+        self.epoch == epoch && self.state.next() == Some(offset)
     }
 
     /// Whether it is to be fetched now.
     pub(super) fn is_wanted(&self, now: Instant) -> bool {
         self.may_be_fetched() && self.retry.is_ready(now)
-    }
-
-    /// The offset it stands at, if that is known.
-    pub(super) fn position(&self) -> Option<i64> {
-        match self.state {
-            State::Fetching { next } => Some(next),
-            State::Unresolved { position: Position::Offset(offset), .. } => Some(offset),
-            _ => None,
-        }
     }
 }

@@ -9,7 +9,7 @@ use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic, Forgotten
 use milena_wire::Uuid;
 
 use super::appetite::whole_batches;
-use super::partition::{Partition, State};
+use super::partition::Partition;
 use super::{Epoch, LaneId, Settings, Slot};
 use crate::Instant;
 
@@ -194,7 +194,7 @@ impl Session {
 impl Member {
     /// What is to be told of `partition`, if it is being fetched.
     fn new(partition: &Partition, settings: &Settings) -> Option<Self> {
-        let State::Fetching { next: offset } = partition.state else { return None };
+        let offset = partition.state.next()?;
         // Brokers that wait for `fetch_bytes_min` count no more of a partition than its limit.
         let bytes_max = whole_batches(settings.partition_bytes_max, partition.batch_bytes)
             .max(settings.fetch_bytes_min.min(settings.partition_bytes_max));

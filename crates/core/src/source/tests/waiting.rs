@@ -15,7 +15,7 @@ use milena_wire::pool::Pool;
 
 use super::{placed, refused, response, settings};
 use crate::metadata::tests::snapshot;
-use crate::source::partition::Partition as Known;
+use crate::source::partition::{Partition as Known, Reader as KnownReader};
 use crate::source::{Epoch, Event, Fetch, LaneId, Position, ROOM_MIN, Settings, Slot, Source};
 use crate::{Instant, Rng};
 
@@ -431,16 +431,16 @@ impl World {
         let room = self.room();
         let own = |is_listed: fn(&Known) -> bool| -> BTreeSet<Slot> {
             let partitions = self.source.partitions.iter().enumerate();
-            let listed = partitions.filter(|(_, known)| known.has_own_reader && is_listed(known));
+            let listed = partitions.filter(|(_, known)| known.reader == KnownReader::Own && is_listed(known));
             listed.map(|(index, _)| Slot(index as u32)).collect()
         };
-        assert_eq!(self.source.own_empty, own(|known| known.buffered_bytes == 0));
-        assert_eq!(self.source.own_filled, own(|known| known.buffered_bytes > 0 && !known.is_full));
+        assert_eq!(self.source.own_empty, own(|known| known.buffer.is_empty()));
+        assert_eq!(self.source.own_filled, own(|known| !known.buffer.is_empty() && !known.buffer.is_full()));
         for index in 0..self.partitions.len() {
             let known = &self.source.partitions[index];
             let partition = &self.partitions[index];
             let is_led = known.leader.is_some_and(|leader| leader.0 == partition.leader.0);
-            let is_wanted = !partition.is_paused && !known.is_full && known.retry.is_ready(self.now);
+            let is_wanted = !partition.is_paused && !known.buffer.is_full() && known.retry.is_ready(self.now);
             let may_be_served = is_led
                 && is_wanted
                 && partition.end > partition.next
