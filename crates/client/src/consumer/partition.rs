@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use milena_core::source::Position;
+use tokio::sync::Notify;
 
 use super::batch::Batch;
 use super::queue::{Next, Queue};
@@ -46,7 +47,9 @@ use crate::Error;
 /// # }
 /// ```
 pub struct PartitionConsumer {
-    pub(super) queue: Arc<Queue>,
+    queue: Arc<Queue>,
+    /// Told when there may be something for this reader.
+    pub(super) arrived: Arc<Notify>,
     opener: Opener,
     pub(super) waiting: Waiting,
 }
@@ -54,14 +57,10 @@ pub struct PartitionConsumer {
 impl PartitionConsumer {
     /// Takes `queue`, unless somebody has.
     pub(super) fn take(queue: &Arc<Queue>, shared: &Arc<Shared>) -> Option<Self> {
-        queue.take().then(|| {
-            shared.own_reader_changed(queue);
-            Self {
-                queue: Arc::clone(queue),
-                opener: Opener::new(Arc::clone(shared)),
-                waiting: Waiting::default(),
-            }
-        })
+        let arrived = queue.take()?;
+        shared.own_reader_changed(queue);
+        let opener = Opener::new(Arc::clone(shared));
+        Some(Self { queue: Arc::clone(queue), arrived, opener, waiting: Waiting::default() })
     }
 
     /// The topic.
@@ -88,9 +87,9 @@ impl PartitionConsumer {
         // A place that a stream's poll left behind would be woken in place of this one.
         self.waiting.leave();
         loop {
-            let queue = Arc::clone(&self.queue);
+            let arrived = Arc::clone(&self.arrived);
             // Registered before looking, so that what arrives in between is not missed.
-            let mut arrived = std::pin::pin!(queue.arrived.notified());
+            let mut arrived = std::pin::pin!(arrived.notified());
             arrived.as_mut().enable();
             match self.look()? {
                 Look::Batch(batch) => return Ok(Some(batch)),

@@ -21,11 +21,7 @@ pub(super) struct Queue {
     slot: OnceLock<Slot>,
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
-    /// Told when there may be something for who took the partition.
-    pub(super) arrived: Arc<Notify>,
     is_paused: AtomicBool,
-    /// Whether it is read on its own.
-    is_taken: AtomicBool,
     is_over: AtomicBool,
     /// Where reading ends, or [`FOR_EVER`].
     until: AtomicI64,
@@ -49,6 +45,9 @@ pub(super) struct Inner {
     read_in: Option<Epoch>,
     /// Whether it is in the list of those that have something.
     is_listed: bool,
+    /// Wakes the task that reads this partition on its own, if one does. Most partitions are never taken, so that this is
+    /// made when one is.
+    reader: Option<Arc<Notify>>,
 }
 
 impl Inner {
@@ -61,6 +60,12 @@ impl Inner {
         self.is_told = false;
         self.read_in = None;
         std::mem::take(&mut self.batches)
+    }
+
+    fn wake_reader(&self) {
+        if let Some(reader) = &self.reader {
+            reader.notify_one();
+        }
     }
 
     /// It stops behind the batches it has.
@@ -167,14 +172,13 @@ impl Queue {
             is_told: false,
             read_in: None,
             is_listed: false,
+            reader: None,
         };
         Self {
             slot: OnceLock::new(),
             topic,
             partition,
-            arrived: Arc::default(),
             is_paused: AtomicBool::new(false),
-            is_taken: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             until: AtomicI64::new(until.unwrap_or(FOR_EVER)),
             inner: Mutex::new(inner),
@@ -203,20 +207,26 @@ impl Queue {
         self.is_paused.swap(is_paused, Ordering::Relaxed) != is_paused
     }
 
-    /// Takes it out of the consumer's turns. False if somebody has.
-    pub(super) fn take(&self) -> bool {
-        !self.is_taken.swap(true, Ordering::Relaxed)
+    /// Takes it out of the consumer's turns: what tells its new reader that something may have arrived. None if it has a
+    /// reader of its own already.
+    pub(super) fn take(&self) -> Option<Arc<Notify>> {
+        let mut inner = self.inner();
+        if inner.reader.is_some() {
+            return None;
+        }
+        Some(Arc::clone(inner.reader.insert(Arc::default())))
     }
 
     pub(super) fn give_back(&self) {
-        // Only whoever read it on its own knows that it stopped, if it did.
-        self.inner().is_told = false;
-        self.is_taken.store(false, Ordering::Relaxed);
+        let mut inner = self.inner();
+        // Its reader alone knows that it stopped, if it did.
+        inner.is_told = false;
+        inner.reader = None;
     }
 
     /// Whether it is read on its own.
     pub(super) fn is_taken(&self) -> bool {
-        self.is_taken.load(Ordering::Relaxed)
+        self.inner().reader.is_some()
     }
 
     /// What its consumer may still get of it.
@@ -259,6 +269,7 @@ impl Queue {
         let dropped = inner.restart(epochs, Some(position));
         inner.read_in = Some(old);
         let epoch = inner.epoch;
+        inner.wake_reader();
         drop(inner);
         drop(dropped);
         Some(epoch)
@@ -271,9 +282,13 @@ impl Queue {
 
     /// It is not assigned any more.
     pub(super) fn end(&self, epochs: &Epochs) -> Epoch {
-        let epoch = self.restart(epochs, None);
+        let mut inner = self.inner();
+        let dropped = inner.restart(epochs, None);
         self.is_over.store(true, Ordering::Release);
-        self.arrived.notify_one();
+        inner.wake_reader();
+        let epoch = inner.epoch;
+        drop(inner);
+        drop(dropped);
         epoch
     }
 
@@ -356,7 +371,7 @@ impl Ready {
     pub(super) fn end<'a>(&self, queues: impl IntoIterator<Item = &'a Arc<Queue>>) {
         self.is_over.store(true, Ordering::Release);
         self.arrived.notify_one();
-        queues.into_iter().for_each(|queue| queue.arrived.notify_one());
+        queues.into_iter().for_each(|queue| queue.inner().wake_reader());
     }
 
     /// Whether somebody fetches.
@@ -370,14 +385,14 @@ impl Ready {
     /// `queue` may have something to deliver: it gets in line, if it is not.
     pub(super) fn list(&self, queue: &Arc<Queue>) {
         let mut inner = queue.inner();
-        let is_news = inner.stopped.is_some() && (!inner.is_told || queue.is_taken());
+        let is_news = inner.stopped.is_some() && (!inner.is_told || inner.reader.is_some());
         let has_something = !inner.batches.is_empty() || is_news;
         if queue.is_paused() || !has_something {
             return;
         }
-        if queue.is_taken() {
-            // It may still be in the consumer's line from before it was taken; whoever reads it does not look there.
-            return queue.arrived.notify_one();
+        if inner.reader.is_some() {
+            // It may still be in the consumer's line from before it was taken, where its reader does not look.
+            return inner.wake_reader();
         }
         if std::mem::replace(&mut inner.is_listed, true) {
             return;
@@ -391,8 +406,12 @@ impl Ready {
     pub(super) fn next(&self) -> Next {
         loop {
             let Some(queue) = self.queues().pop_front() else { return Next::Nothing };
-            queue.inner().is_listed = false;
-            let next = if queue.is_taken() { Next::Nothing } else { Queue::next(&queue) };
+            let is_taken = {
+                let mut inner = queue.inner();
+                inner.is_listed = false;
+                inner.reader.is_some()
+            };
+            let next = if is_taken { Next::Nothing } else { Queue::next(&queue) };
             if matches!(next, Next::Stopped(_)) {
                 queue.inner().is_told = true;
                 self.note_told();

@@ -178,7 +178,6 @@ impl Shared {
     pub(super) fn finish_if_read(&self, queue: &Arc<Queue>) {
         if let Some(epoch) = queue.finish_if_read(&self.epochs) {
             self.commands.push(Command::Halt { queue: Arc::clone(queue), epoch });
-            queue.arrived.notify_one();
             self.ready.arrived.notify_one();
         }
     }

@@ -89,7 +89,7 @@ impl Stream for PartitionConsumer {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             let this = &mut *self;
-            this.waiting.take(&this.queue.arrived);
+            this.waiting.take(&this.arrived);
             if let Some(item) = item(this.look()) {
                 this.waiting.leave();
                 return Poll::Ready(item);
