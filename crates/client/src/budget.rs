@@ -1,12 +1,12 @@
-//! Memory that grows with traffic, reserved before it is used: a fixed number of bytes, handed out first come, first
-//! served.
+//! The budget of memory that grows with traffic. Bytes are reserved before they are used, in order of arrival, up to a
+//! fixed number. It knows nothing of records or requests.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-/// A number of bytes that may be in use at a time. Clones share it.
+/// The number of bytes that may be in use at a time. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget(Arc<Shared>);
 
@@ -19,7 +19,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     in_use: usize,
-    /// Those who wait, in order of arrival.
+    /// The waiting reservations, in order of arrival.
     waiting: VecDeque<Waiting>,
     next_id: u64,
 }
@@ -31,7 +31,7 @@ struct Waiting {
     waker: Waker,
 }
 
-/// Bytes reserved; given back on drop.
+/// Reserved bytes. Dropping it gives them back.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Budget,
@@ -43,28 +43,28 @@ impl Budget {
         Self(Arc::new(Shared { bytes_max, state: Mutex::default() }))
     }
 
-    /// All there is.
+    /// The whole budget, in bytes.
     pub(crate) fn bytes_max(&self) -> usize {
         self.0.bytes_max
     }
 
-    /// What is not in use.
+    /// The bytes that are not in use.
     pub(crate) fn available(&self) -> usize {
         self.0.bytes_max.saturating_sub(self.state().in_use)
     }
 
-    /// Reserves `bytes` if they are there and nobody waits. More than there will ever be counts as all there is, so
-    /// that one large record can pass alone.
+    /// Reserves `bytes` if they are available and no earlier reservation is waiting. If nothing else is in use, a
+    /// reservation may exceed the whole budget, so that one very large record can pass alone.
     pub(crate) fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
         let mut state = self.state();
         let is_free = state.waiting.is_empty() && state.fits(bytes, self.0.bytes_max);
         is_free.then(|| state.take(self, bytes))
     }
 
-    /// Reserves `bytes` when they are there.
+    /// Waits until `bytes` are available, in order of arrival, and reserves them.
     ///
     /// # Cancel safety
-    /// Dropped, it leaves the queue and has reserved nothing.
+    /// A dropped call leaves the queue and has reserved nothing.
     pub(crate) async fn reserve(&self, bytes: usize) -> Reservation {
         let mut place = Place { budget: self, id: None };
         poll_fn(|cx| {
@@ -78,6 +78,7 @@ impl Budget {
                     state.waiting.pop_front();
                 }
                 let reservation = state.take(self, bytes);
+                // A wake-up is for one reservation; the next in the queue may fit as well.
                 state.wake_first(self.0.bytes_max);
                 return Poll::Ready(reservation);
             }
@@ -96,7 +97,7 @@ impl Budget {
         .await
     }
 
-    /// Reserves `bytes` whether they are there or not: for what has arrived already.
+    /// Reserves `bytes` even beyond the budget, for bytes that have arrived already.
     pub(crate) fn reserve_beyond(&self, bytes: usize) -> Reservation {
         self.state().take(self, bytes)
     }
@@ -128,7 +129,7 @@ impl Reservation {
         self.bytes
     }
 
-    /// Makes it larger by `bytes` if they are there and nobody waits.
+    /// Adds `bytes` if they are available and no reservation is waiting; returns whether it did.
     pub(crate) fn try_grow(&mut self, bytes: usize) -> bool {
         match self.budget.try_reserve(bytes) {
             Some(more) => {
@@ -139,12 +140,12 @@ impl Reservation {
         }
     }
 
-    /// Takes over what `other` reserved.
+    /// Adds the bytes of `other`, which is used up.
     pub(crate) fn merge(&mut self, mut other: Reservation) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
-    /// Makes it `bytes`, giving back what is more, or taking what is less even if it is not there.
+    /// Changes the reservation to `bytes`: gives bytes back, or takes more, even beyond the budget.
     pub(crate) fn resize(&mut self, bytes: usize) {
         let mut state = self.budget.state();
         state.in_use = state.in_use + bytes - self.bytes;
@@ -161,7 +162,7 @@ impl Drop for Reservation {
     }
 }
 
-/// A place in the queue, left on drop.
+/// A place in the queue. Dropping it leaves the queue.
 struct Place<'a> {
     budget: &'a Budget,
     id: Option<u64>,
@@ -172,7 +173,7 @@ impl Drop for Place<'_> {
         if let Some(id) = self.id {
             let mut state = self.budget.state();
             state.waiting.retain(|waiting| waiting.id != id);
-            // It may have been this place's turn.
+            // If it was this place's turn, the next one in the queue has to be woken instead.
             state.wake_first(self.budget.0.bytes_max);
         }
     }

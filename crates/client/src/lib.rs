@@ -1,4 +1,4 @@
-//! Milena: a Kafka client whose unit is the record batch.
+//! Milena is a Kafka client whose unit is the record batch.
 //!
 //! ```
 //! use milena::{Client, Position, Record};
@@ -27,20 +27,21 @@
 //!
 //! # Runtime
 //!
-//! A client lives on the [tokio](https://docs.rs/tokio) runtime it was connected on: its connections and timers are
-//! there, so it needs one with time and I/O enabled (`enable_all`), and connecting outside of any is an error. What the
-//! client, its producers and its consumers return can be awaited anywhere, on another executor too, as long as that
-//! runtime runs. When it ends, whoever waits is told so ([`ErrorKind::Closed`]).
+//! A client's connections and timers belong to the [tokio](https://docs.rs/tokio) runtime on which it was connected. That
+//! runtime needs time and I/O enabled (`enable_all`); connecting outside of a runtime is an error. The futures of the
+//! client, its producers and its consumers can be awaited anywhere, also on another executor, while that runtime runs. When
+//! it ends, they fail with [`ErrorKind::Closed`].
 //!
 //! # Overview
 //!
-//! - A [`Client`] knows the cluster. [`Producer`]s, [`Consumer`]s and [`Admin`] come from it and share it.
-//! - Everything has a deadline, every future may be dropped, and every [`Error`] says whether something may have been
-//!   written.
-//! - What fails and may pass is tried again: `send` until its delivery timeout, `next` for ever. The third failure in a
-//!   row, the sixth, the twelfth and so on are warnings of the [`tracing`](https://docs.rs/tracing) target `milena`, and
-//!   so is a request that stayed unanswered until its deadline. A broker that breaks the protocol twice without a good
-//!   answer between is not asked a third time; whoever waits gets the error.
+//! - A [`Client`] knows the cluster. [`Producer`]s, [`Consumer`]s and [`Admin`] come from it and share its metadata and
+//!   memory.
+//! - Every call that waits for the cluster has a deadline, except [`Consumer::next`], which waits for records. Every future
+//!   may be dropped. Every [`Error`] says whether a record may have been written.
+//! - A failure that may be temporary is retried: `send` retries until its delivery timeout, `next` without end. The third
+//!   failure in a row, the sixth, the twelfth and so on are logged as warnings of the [`tracing`](https://docs.rs/tracing)
+//!   target `milena`, and so is a request that was not answered by its deadline. A broker that breaks the protocol twice,
+//!   without a good answer in between, is not asked a third time; the calls that wait for it fail with the error.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run on tokio"))]
 

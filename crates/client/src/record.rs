@@ -1,4 +1,5 @@
-//! Records: as the caller hands them in (borrowed), as a batch shows them (borrowed), and copied out (owned).
+//! Records in three forms: [`Record`] is what a caller produces (borrowed), [`RecordView`] is what a batch shows
+//! (borrowed), and [`OwnedRecord`] is a copy (owned).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,8 +10,9 @@ pub use milena_wire::batch::Header;
 use crate::Batch;
 use crate::clock::{Clock, millis_since_epoch};
 
-/// A record to be produced. It borrows what it is made of: what is sent is encoded before the call returns, so a temporary
-/// lives long enough. Key and value may be owned as well. A record that owns all its parts is an [`OwnedRecord`].
+/// A record to be produced. It borrows its topic, key, value and headers. The producer encodes them before its call
+/// returns, so they may be temporaries. The key and the value may also be owned ([`Payload`]). A record that owns all its
+/// parts is an [`OwnedRecord`].
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -33,20 +35,20 @@ pub struct Record<'a> {
     value: Payload<'a>,
     timestamp_ms: i64,
     partition: i32,
-    /// Without it the key is null. Kept apart from the key, where it would take eight bytes instead of one.
+    /// If false, the key is null. A flag of its own takes one byte; an `Option` around the key would take eight.
     has_key: bool,
     has_value: bool,
     headers: Headers<'a>,
 }
 
-// Records are moved when they are built, handed over and kept: each byte more is copied a few times per record.
+// A record is moved when it is built, when the producer takes it and when it waits: each byte more is copied several
+// times per record.
 const _: () = assert!(size_of::<Record<'_>>() <= 104);
 
-/// The key or the value of a [`Record`]: borrowed as a rule, owned where the caller has nothing
-/// that lives long enough.
+/// The key or the value of a [`Record`], borrowed or owned.
 ///
-/// Everything that is a reference to bytes can be one (`&str`, `&String`, `&[u8]`, `&Vec<u8>`, `&[u8; 4]`), and so can
-/// `String`, `Vec<u8>` and `Cow`. A borrowed one costs no allocation.
+/// It is made from any reference to bytes (`&str`, `&String`, `&[u8]`, `&Vec<u8>`, `&[u8; 4]`) and from `String`,
+/// `Vec<u8>` and `Cow`. A borrowed payload costs no allocation.
 ///
 /// ```
 /// use milena::Record;
@@ -68,7 +70,7 @@ enum Bytes<'a> {
     Owned(Box<Vec<u8>>),
 }
 
-// Every record is moved a few times.
+// Each record is moved several times: see the size of `Record`.
 const _: () = assert!(size_of::<Payload<'_>>() == size_of::<&[u8]>());
 
 impl Payload<'_> {
@@ -118,7 +120,7 @@ impl<'a> From<Cow<'a, str>> for Payload<'a> {
     }
 }
 
-/// A record's headers on the way in: one in place, many in a vector, or a slice the caller has anyway.
+/// The headers of a record to be produced: one in place, several in a vector, or a slice of the caller's.
 #[derive(Debug, Clone)]
 enum Headers<'a> {
     None,
@@ -127,12 +129,12 @@ enum Headers<'a> {
     Slice(&'a [Header<'a>]),
 }
 
-/// In place of a key or value that is null.
+/// Stands for a key or value that is null.
 const NULL: Payload<'static> = Payload(Bytes::Borrowed(&[]));
-/// In place of a partition or a timestamp: the producer's choice.
+/// Stand for a partition or timestamp that the producer chooses.
 const UNSET_PARTITION: i32 = i32::MIN;
 const UNSET_TIMESTAMP: i64 = i64::MIN;
-/// What Kafka writes in place of a timestamp.
+/// Kafka's timestamp of a record that has none.
 const NO_TIMESTAMP: i64 = -1;
 
 impl<'a> Record<'a> {
@@ -162,7 +164,7 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// Sets the key, or none.
+    /// Sets the key, which is null without one.
     pub fn key_or_null(mut self, key: Option<&'a [u8]>) -> Self {
         (self.key, self.has_key) = (key.map_or(NULL, Payload::from), key.is_some());
         self
@@ -174,19 +176,19 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// Sets the value, or none: a tombstone, which is another thing than an empty value.
+    /// Sets the value, which is null (a tombstone) without one. Null and empty are different values.
     pub fn value_or_null(mut self, value: Option<&'a [u8]>) -> Self {
         (self.value, self.has_value) = (value.map_or(NULL, Payload::from), value.is_some());
         self
     }
 
-    /// Adds a header. Names may repeat; the order is kept. From the second on they are kept in a vector; given as a
-    /// slice, to [`headers`](Self::headers), any number costs no allocation.
+    /// Adds a header. Names may repeat, and the order is kept. The second header makes a vector, which is an allocation;
+    /// [`headers`](Self::headers) takes a slice of any number without one.
     pub fn header<T: AsRef<[u8]> + ?Sized>(self, name: &'a str, value: &'a T) -> Self {
         self.header_or_null(name, Some(value.as_ref()))
     }
 
-    /// Adds a header whose value may be null, which is another thing than empty.
+    /// Adds a header whose value may be null. Null and empty are different values.
     pub fn header_or_null(self, name: &'a str, value: Option<&'a [u8]>) -> Self {
         self.with_header(Header::new(name, value))
     }
@@ -204,26 +206,25 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// Sets all headers at once, replacing those added before.
+    /// Sets all headers at once, and removes those added before.
     pub fn headers(mut self, headers: &'a [Header<'a>]) -> Self {
         self.headers = Headers::Slice(headers);
         self
     }
 
-    /// Sets the partition, instead of the key's or the producer's choice.
+    /// Sets the partition. Default: the key decides, or the producer if the key is null.
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = partition.max(UNSET_PARTITION + 1);
         self
     }
 
-    /// Sets the time of the event. Default: the time of the call. A time before 1970 is refused when the record is
-    /// handed to the producer.
+    /// Sets the record's timestamp. Default: the time of the producer's call. The producer refuses a time before 1970.
     pub fn timestamp(self, at: SystemTime) -> Self {
         self.timestamp_ms(millis_since_epoch(at))
     }
 
-    /// Sets the time of the event in milliseconds since the epoch. A negative one is refused when the record is handed to
-    /// the producer: Kafka has no times before 1970.
+    /// Sets the record's timestamp in milliseconds since the epoch. The producer refuses a negative one: Kafka has no times
+    /// before 1970.
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
         self.timestamp_ms = timestamp_ms.max(UNSET_TIMESTAMP + 1);
         self
@@ -241,16 +242,16 @@ impl<'a> Record<'a> {
         self.has_value.then(|| self.value.bytes())
     }
 
-    /// The partition it is bound to.
+    /// The partition that the caller chose.
     #[inline]
     pub(crate) fn chosen_partition(&self) -> Option<i32> {
         (self.partition != UNSET_PARTITION).then_some(self.partition)
     }
 
-    /// Its own time, or now.
+    /// The timestamp that the caller set, or the time now.
     ///
     /// # Errors
-    /// The time of its own that cannot be.
+    /// Returns the timestamp that the caller set if it is negative.
     #[inline]
     pub(crate) fn timestamp_or_now(&self, clock: &Clock) -> Result<i64, i64> {
         match self.timestamp_ms {
@@ -279,59 +280,60 @@ pub struct RecordView<'a> {
 }
 
 impl<'a> RecordView<'a> {
-    /// Its topic.
+    /// The topic.
     pub fn topic(&self) -> &'a str {
         self.batch.topic()
     }
 
-    /// Its partition.
+    /// The partition.
     pub fn partition(&self) -> i32 {
         self.batch.partition()
     }
 
-    /// Its offset in the partition.
+    /// The offset in the partition.
     #[inline]
     pub fn offset(&self) -> i64 {
         self.record.offset
     }
 
-    /// Its timestamp in milliseconds since the epoch; none when it has none, which Kafka writes as -1. The topic says
-    /// whether it is the producer's time or the time of the append. Some clients write other negative ones.
+    /// The timestamp in milliseconds since the epoch, or `None` if the record has none (-1 in the batch). The topic's
+    /// `message.timestamp.type` says whether it is the producer's time or the time of the append. It can be negative,
+    /// because some clients write such timestamps.
     #[inline]
     pub fn timestamp_ms(&self) -> Option<i64> {
         (self.record.timestamp != NO_TIMESTAMP).then_some(self.record.timestamp)
     }
 
-    /// Its timestamp; none as well when it is further away than the system's clock reaches.
+    /// The timestamp, or `None` if the record has none or `SystemTime` cannot express it.
     pub fn timestamp(&self) -> Option<SystemTime> {
         let ms = self.timestamp_ms()?;
         let distance = Duration::from_millis(ms.unsigned_abs());
         if ms < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) }
     }
 
-    /// The key; null and empty are different keys.
+    /// The key, or `None` if it is null. Null and empty are different keys.
     #[inline]
     pub fn key(&self) -> Option<&'a [u8]> {
         self.record.key
     }
 
-    /// The value; null is a tombstone, empty is not.
+    /// The value, or `None` if it is null (a tombstone). An empty value is not a tombstone.
     #[inline]
     pub fn value(&self) -> Option<&'a [u8]> {
         self.record.value
     }
 
-    /// The headers, in order, parsed while iterating. Ends at one that cannot be read.
+    /// The headers, in order, parsed while iterating. The iterator ends at a header that cannot be read.
     pub fn headers(&self) -> impl Iterator<Item = Header<'a>> + use<'a> {
         self.record.headers().map_while(Result::ok)
     }
 
-    /// The value of the first header of that name: null inside when the header has no value.
+    /// The value of the first header called `name`: `None` if there is no such header, `Some(None)` if its value is null.
     pub fn header(&self, name: &str) -> Option<Option<&'a [u8]>> {
         self.headers().find(|header| header.key == name.as_bytes()).map(|header| header.value)
     }
 
-    /// A copy that keeps nothing of the batch alive.
+    /// Copies the record, so that the copy does not keep the batch in memory.
     pub fn to_owned(&self) -> OwnedRecord {
         OwnedRecord {
             topic: self.topic().to_owned(),
@@ -382,25 +384,25 @@ impl fmt::Debug for RecordView<'_> {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedRecord {
-    /// Its topic.
+    /// The topic.
     pub topic: String,
-    /// Its partition.
+    /// The partition.
     pub partition: i32,
-    /// Its offset in the partition.
+    /// The offset in the partition.
     pub offset: i64,
-    /// Milliseconds since the epoch.
+    /// The timestamp in milliseconds since the epoch, if there is one.
     pub timestamp_ms: Option<i64>,
-    /// The key.
+    /// The key; `None` is null.
     pub key: Option<Vec<u8>>,
-    /// The value.
+    /// The value; `None` is null, a tombstone.
     pub value: Option<Vec<u8>>,
-    /// Names and values, in order. Names should be UTF-8, and brokers do not check.
+    /// The headers in order, each with its name and value. Names should be UTF-8, but brokers do not check it.
     pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
 impl OwnedRecord {
-    /// As a record to be produced to the same topic: its key, value, headers and timestamp. Key or producer choose the
-    /// partition; `.partition(record.partition)` keeps it. More than one header takes an allocation.
+    /// A record to produce, with this record's topic, key, value, headers and timestamp. It has no partition, so that the
+    /// key or the producer chooses one; `.partition(record.partition)` keeps it. More than one header costs an allocation.
     pub fn as_record(&self) -> Record<'_> {
         let mut record =
             Record::to(&self.topic).key_or_null(self.key.as_deref()).value_or_null(self.value.as_deref());

@@ -1,5 +1,5 @@
-//! Names that Java or librdkafka know and that are no settings here. Each value of theirs says what happens here anyway,
-//! or asks for what cannot be done and is refused with the reason, or has no effect, which is told once.
+//! The names of Java's and librdkafka's settings that are not settings here. A value of one of them asks for what Milena
+//! does in any case, or for what it cannot do and is refused with the reason, or has no effect, which is logged once.
 
 use milena_wire::codec::Compression;
 
@@ -7,30 +7,30 @@ use super::kind::{Kind as _, Number};
 use super::table::MEMORY;
 use super::{Settings, Unit};
 
-/// Names that are treated alike.
+/// Names that are treated in the same way.
 pub(super) struct Foreign {
-    /// One that ends in `*` stands for all that begin like it.
+    /// A name that ends in `*` stands for all names that begin with the rest.
     names: &'static [&'static str],
-    /// The values that say what happens here anyway. So does an empty one, always.
+    /// The values that ask for what Milena does in any case. An empty value always does.
     anyway: &'static [&'static str],
     pub(super) otherwise: Otherwise,
 }
 
-/// What a value means that does not say what happens anyway.
+/// What happens with any other value.
 #[derive(Clone, Copy)]
 pub(super) enum Otherwise {
-    /// Nothing, for this reason.
+    /// It has no effect, for this reason.
     Ignored(&'static str),
-    /// It cannot be done, for this reason.
+    /// It is refused, for this reason.
     Refused(&'static str),
-    /// As [`Refused`](Self::Refused), unless the properties say themselves that the connection is plain text.
+    /// It is refused, unless the properties say that the connection is plain text; then it has no effect.
     NeedsTls,
-    /// It sets something after all.
+    /// It sets a part of our settings.
     Sets(fn(&mut Settings, &str) -> Result<(), String>),
 }
 
 impl Foreign {
-    /// What is known of `name`.
+    /// The entry for `name`.
     pub(super) fn find(name: &str) -> Option<&'static Self> {
         let is_called = |known: &&str| match known.strip_suffix('*') {
             Some(beginning) => name.starts_with(beginning),
@@ -39,12 +39,12 @@ impl Foreign {
         FOREIGN.iter().find(|foreign| foreign.names.iter().any(is_called))
     }
 
-    /// All names that stand for themselves.
+    /// All names but those that end in `*`.
     pub(super) fn names() -> impl Iterator<Item = &'static str> {
         FOREIGN.iter().flat_map(|foreign| foreign.names).copied().filter(|name| !name.ends_with('*'))
     }
 
-    /// Whether `text` says what happens here anyway.
+    /// Whether the value `text` asks for what Milena does in any case.
     pub(super) fn says_what_happens_anyway(&self, text: &str) -> bool {
         text.is_empty() || self.anyway.iter().any(|value| value.eq_ignore_ascii_case(text))
     }
@@ -59,14 +59,14 @@ const NONE: &[&str] = &[];
 const NO_GROUPS: Otherwise = Ignored("there are no consumer groups yet, and nothing is committed");
 const NO_METRICS: Otherwise = Ignored("no metrics are reported");
 const OWN_WAY: Otherwise = Ignored("the client decides this itself");
-const NO_CALLBACK: Otherwise = Refused("it is a function in C, which properties cannot name");
+const NO_CALLBACK: Otherwise = Refused("it is a C function, which a property cannot name");
 
 const FOREIGN: &[Foreign] = &[
     // Security.
     Foreign {
         names: &["security.protocol"],
         anyway: &["PLAINTEXT"],
-        otherwise: Refused("there is neither TLS nor SASL yet: only PLAINTEXT can be spoken"),
+        otherwise: Refused("TLS and SASL are not supported yet; only PLAINTEXT is"),
     },
     Foreign {
         names: &[
@@ -84,9 +84,9 @@ const FOREIGN: &[Foreign] = &[
     Foreign {
         names: &["security.providers"],
         anyway: NONE,
-        otherwise: Refused("it names Java classes, which cannot be run here"),
+        otherwise: Refused("it names Java classes, which Milena cannot run"),
     },
-    // What a connection is like.
+    // Connections.
     Foreign {
         names: &["send.buffer.bytes", "receive.buffer.bytes"],
         anyway: &["-1"],
@@ -121,9 +121,9 @@ const FOREIGN: &[Foreign] = &[
     Foreign {
         names: &["bootstrap.controllers"],
         anyway: &["[]"],
-        otherwise: Refused("controllers are not asked; name brokers with bootstrap.servers"),
+        otherwise: Refused("Milena cannot bootstrap from controllers; name brokers with bootstrap.servers"),
     },
-    // Which versions are spoken.
+    // API versions.
     Foreign {
         names: &["api.version.request"],
         anyway: YES,
@@ -161,9 +161,9 @@ const FOREIGN: &[Foreign] = &[
     Foreign {
         names: &["topic.blacklist"],
         anyway: NONE,
-        otherwise: Ignored("only topics that are named are read"),
+        otherwise: Ignored("a consumer reads the topics it names, and no others"),
     },
-    // What the client says of itself.
+    // Metrics, logs and the client's own description.
     Foreign { names: &["client.rack"], anyway: NONE, otherwise: Ignored("records are fetched from leaders") },
     Foreign { names: &["enable.metrics.push"], anyway: NO, otherwise: NO_METRICS },
     Foreign { names: &["statistics.interval.ms"], anyway: &["0"], otherwise: NO_METRICS },
@@ -192,16 +192,18 @@ const FOREIGN: &[Foreign] = &[
         otherwise: Ignored("the `tracing` subscriber chooses what is logged"),
     },
     Foreign { names: &["enable.random.seed"], anyway: YES, otherwise: OWN_WAY },
-    // What runs other code.
+    // Other code.
     Foreign {
         names: &["interceptor.classes", "interceptors", "plugin.library.paths"],
         anyway: &["[]"],
-        otherwise: Refused("there are no interceptors or plugins"),
+        otherwise: Refused("interceptors and plugins are not supported"),
     },
     Foreign {
         names: &["config.providers"],
         anyway: &["[]"],
-        otherwise: Refused("providers are Java classes: values that refer to them cannot be looked up"),
+        otherwise: Refused(
+            "providers are Java classes, which Milena cannot run to look up the values that refer to them",
+        ),
     },
     Foreign {
         names: &[
@@ -260,27 +262,27 @@ const FOREIGN: &[Foreign] = &[
     Foreign {
         names: &["retries", "message.send.max.retries"],
         anyway: &["2147483647"],
-        otherwise: Ignored("what fails is tried again until delivery.timeout.ms has passed"),
+        otherwise: Ignored("failed records are retried until delivery.timeout.ms has passed"),
     },
     Foreign {
         names: &["partitioner.class"],
         anyway: &["null", "org.apache.kafka.clients.producer.internals.DefaultPartitioner"],
         otherwise: Refused(
-            "keys are placed as Java's default partitioner places them; name partitions in code for another way",
+            "the key chooses the partition as with Java's default partitioner; set each record's partition for another rule",
         ),
     },
     Foreign {
         names: &["partitioner"],
         anyway: &["murmur2_random"],
         otherwise: Refused(
-            "keys are placed as Java places them, which is murmur2_random; librdkafka's default, consistent_random, \
-             would place them elsewhere",
+            "the key chooses the partition as in Java, which is murmur2_random; librdkafka's default, consistent_random, \
+             chooses other partitions",
         ),
     },
     Foreign {
         names: &["partitioner.ignore.keys"],
         anyway: NO,
-        otherwise: Refused("records with the same key go to the same partition"),
+        otherwise: Refused("records with the same key always go to the same partition"),
     },
     Foreign { names: &["partitioner.adaptive.partitioning.enable"], anyway: NONE, otherwise: OWN_WAY },
     Foreign { names: &["partitioner.availability.timeout.ms"], anyway: &["0"], otherwise: OWN_WAY },
@@ -303,12 +305,12 @@ const FOREIGN: &[Foreign] = &[
     Foreign {
         names: &["enable.gapless.guarantee"],
         anyway: NO,
-        otherwise: Refused("the records after one that failed are sent all the same"),
+        otherwise: Refused("the records after a failed one are still sent"),
     },
     Foreign {
         names: &["queuing.strategy"],
         anyway: &["fifo"],
-        otherwise: Refused("records are sent in the order they came"),
+        otherwise: Refused("records are sent in the order in which they were produced"),
     },
     Foreign {
         names: &["queue.buffering.max.kbytes"],
@@ -332,12 +334,12 @@ const FOREIGN: &[Foreign] = &[
     Foreign {
         names: &["delivery.report.only.error"],
         anyway: NO,
-        otherwise: Ignored("each record's delivery tells what became of it"),
+        otherwise: Ignored("each record's delivery has its result"),
     },
     Foreign {
         names: &["produce.offset.report"],
         anyway: YES,
-        otherwise: Ignored("each record's delivery tells what became of it"),
+        otherwise: Ignored("each record's delivery has its result"),
     },
     Foreign {
         names: &["compression.gzip.level"],
@@ -402,11 +404,11 @@ const FOREIGN: &[Foreign] = &[
     Foreign {
         names: &["enable.partition.eof"],
         anyway: NO,
-        otherwise: Ignored("the end of a partition is no event"),
+        otherwise: Ignored("a consumer does not report the end of a partition"),
     },
 ];
 
-/// Memory as librdkafka counts it. It takes as little as 1 KiB, which is less than a batch.
+/// Memory in librdkafka's unit, KiB. librdkafka accepts 1 KiB, which is less than a batch; then the least we accept is set.
 fn kibibytes(text: &str, to: &mut Option<usize>) -> Result<(), String> {
     let most = usize::MAX >> 10;
     let kind = Number { unit: Unit::Count, least: 1, most, floor: 1, ceiling: most };
@@ -414,7 +416,7 @@ fn kibibytes(text: &str, to: &mut Option<usize>) -> Result<(), String> {
     Ok(())
 }
 
-/// The level of one codec, or of any. -1 is the codec's own default, except for zstd, which has a level of that number.
+/// The compression level of one codec, or of all. -1 is the codec's default, except for zstd, which has a level -1.
 fn level(text: &str, to: &mut Option<i32>, of: Option<Compression>) -> Result<(), String> {
     let (least, most) = match of.and_then(Compression::levels) {
         Some(levels) => levels.into_inner(),

@@ -1,4 +1,4 @@
-//! How values are written in properties, and within which bounds they make sense.
+//! The kinds of values: how each is written in properties, and its bounds.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,43 +9,43 @@ use crate::Address;
 
 /// Reads, checks and writes the values of a setting of type `T`.
 pub(super) trait Kind<T> {
-    /// The value that `text`, which has no space around it, stands for.
+    /// Parses `text`, which has no space around it.
     fn read(&self, text: &str) -> Result<T, String>;
 
-    /// Moves a value to what the setting takes, or says why it takes none like it.
+    /// Moves a value into the bounds, or says why it is refused.
     fn fit(&self, value: T) -> Result<T, String>;
 
-    /// As [`read`](Self::read) reads it.
+    /// Writes a value so that [`read`](Self::read) gives it back.
     fn write(&self, value: &T) -> String;
 
     fn unit(&self) -> Unit;
 
-    /// The bounds, in words; empty where there are none.
+    /// The bounds, in words; empty if there are none.
     fn bounds(&self) -> String {
         String::new()
     }
 }
 
-/// What stands for "no limit": longer than any program runs.
+/// The duration that means "no limit": longer than any program runs.
 pub(super) const NO_LIMIT: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// A time, in milliseconds.
+/// A duration, written in milliseconds.
 #[derive(Clone, Copy)]
 pub(super) struct Time {
     /// Less than this is refused.
     pub(super) least: Duration,
-    /// Less than this, if it is not refused, is taken as this: less would make a storm of requests.
+    /// Less than this, if it is not refused, is taken as this, because less would make a storm of requests.
     pub(super) floor: Duration,
     /// More than this is taken as this.
     pub(super) ceiling: Duration,
-    /// The texts that mean no limit, the one to write first.
+    /// The texts that mean no limit. The first one is written.
     pub(super) no_limit: &'static [&'static str],
 }
 
-/// Any time.
+/// Any duration, zero included.
 pub(super) const TIME: Time =
     Time { least: Duration::ZERO, floor: Duration::ZERO, ceiling: NO_LIMIT, no_limit: &[] };
-/// A time without which nothing can be done.
+/// A duration that must not be zero, because no operation could end in time.
 pub(super) const SOME_TIME: Time = Time { least: Duration::from_millis(1), ..TIME };
 
 impl Kind<Duration> for Time {
@@ -53,10 +53,10 @@ impl Kind<Duration> for Time {
         if self.no_limit.contains(&text) {
             return Ok(NO_LIMIT);
         }
-        // librdkafka takes fractions of a millisecond for linger.
+        // librdkafka accepts fractions of a millisecond for its linger.
         let millis: f64 = parse(text, "a number of milliseconds")?;
         if millis < 0.0 {
-            return Err(format!("{text} is below the least it takes, {} ms", millis_of(self.least)));
+            return Err(format!("{text} ms is less than the least, {} ms", millis_of(self.least)));
         }
         Duration::try_from_secs_f64(millis / 1000.0)
             .map_err(|_| format!("{text:?} is not a number of milliseconds"))
@@ -65,7 +65,7 @@ impl Kind<Duration> for Time {
     fn fit(&self, value: Duration) -> Result<Duration, String> {
         if value < self.least {
             let (value, least) = (millis_of(value), millis_of(self.least));
-            return Err(format!("{value} ms is below the least it takes, {least} ms"));
+            return Err(format!("{value} ms is less than the least, {least} ms"));
         }
         Ok(value.max(self.floor).min(self.ceiling))
     }
@@ -100,7 +100,7 @@ fn millis_of(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// A number that counts something: bytes, requests.
+/// A number of bytes or of things, such as requests.
 #[derive(Clone, Copy)]
 pub(super) struct Number<T> {
     pub(super) unit: Unit,
@@ -118,7 +118,7 @@ impl<T: Copy + Ord + fmt::Display + std::str::FromStr> Kind<T> for Number<T> {
     fn read(&self, text: &str) -> Result<T, String> {
         match text.parse::<T>() {
             Ok(value) => Ok(value),
-            // What does not fit the type is a number all the same, and out of bounds.
+            // A number that does not fit the type is still a number: the error is its bound, not its form.
             Err(_) if text.parse::<i128>().is_ok_and(|number| number < 0) => Err(self.too_little(text)),
             Err(_) if text.parse::<u128>().is_ok() => Err(self.too_much(text)),
             Err(_) => parse(text, "a whole number"),
@@ -155,15 +155,15 @@ impl<T: Copy + Ord + fmt::Display + std::str::FromStr> Kind<T> for Number<T> {
 
 impl<T: fmt::Display> Number<T> {
     fn too_little(&self, value: impl fmt::Display) -> String {
-        format!("{value} is below the least it takes, {}", self.least)
+        format!("{value} is less than the least, {}", self.least)
     }
 
     fn too_much(&self, value: impl fmt::Display) -> String {
-        format!("{value} is above the most it takes, {}", self.most)
+        format!("{value} is more than the most, {}", self.most)
     }
 }
 
-/// A value that need not be set.
+/// A value that may be left unset.
 pub(super) struct Optional<K>(pub(super) K);
 
 impl<T: Copy, K: Kind<T>> Kind<Option<T>> for Optional<K> {
@@ -188,12 +188,12 @@ impl<T: Copy, K: Kind<T>> Kind<Option<T>> for Optional<K> {
     }
 }
 
-/// Yes or no.
+/// `true` or `false`.
 pub(super) struct Flag;
 
 impl Kind<bool> for Flag {
     fn read(&self, text: &str) -> Result<bool, String> {
-        // librdkafka's short forms, too.
+        // librdkafka accepts the short forms too.
         match text.to_ascii_lowercase().as_str() {
             "true" | "t" | "1" => Ok(true),
             "false" | "f" | "0" => Ok(false),
@@ -214,14 +214,14 @@ impl Kind<bool> for Flag {
     }
 }
 
-/// One of several words. The first of those with the same meaning is the one to write.
+/// One of several words. If several words mean the same, the first one is written.
 pub(super) struct Choice<T: 'static>(pub(super) &'static str, pub(super) &'static [(&'static str, T)]);
 
 impl<T: Copy + PartialEq> Kind<T> for Choice<T> {
     fn read(&self, text: &str) -> Result<T, String> {
         let found = self.1.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
         let words = || self.1.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
-        found.map(|(_, value)| *value).ok_or_else(|| format!("{text:?} is none of {}", words()))
+        found.map(|(_, value)| *value).ok_or_else(|| format!("{text:?} is not one of {}", words()))
     }
 
     fn fit(&self, value: T) -> Result<T, String> {
@@ -238,7 +238,7 @@ impl<T: Copy + PartialEq> Kind<T> for Choice<T> {
     }
 }
 
-/// A name that goes over the wire.
+/// A name that is sent in requests.
 pub(super) struct Name;
 
 impl Kind<Arc<str>> for Name {
@@ -250,7 +250,7 @@ impl Kind<Arc<str>> for Name {
         // Kafka writes the length of a string as an i16.
         const BYTES_MAX: usize = i16::MAX as usize;
         if value.len() > BYTES_MAX {
-            return Err(format!("it has {} bytes, and {BYTES_MAX} is the most it takes", value.len()));
+            return Err(format!("it has {} bytes, and {BYTES_MAX} is the most", value.len()));
         }
         Ok(value)
     }
@@ -264,7 +264,7 @@ impl Kind<Arc<str>> for Name {
     }
 }
 
-/// Brokers.
+/// The addresses of brokers.
 pub(super) struct Addresses;
 
 impl Kind<Vec<Address>> for Addresses {
@@ -274,7 +274,7 @@ impl Kind<Vec<Address>> for Addresses {
 
     fn fit(&self, value: Vec<Address>) -> Result<Vec<Address>, String> {
         if value.is_empty() {
-            return Err("the list is empty; it wants one HOST:PORT at least".into());
+            return Err("the list is empty; it needs at least one HOST:PORT".into());
         }
         Ok(value)
     }
@@ -290,7 +290,7 @@ impl Kind<Vec<Address>> for Addresses {
 
 fn parse<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, String> {
     text.parse().map_err(|_| match text {
-        "" => format!("it is empty, and wants {what}"),
+        "" => format!("the value is empty; it must be {what}"),
         _ => format!("{text:?} is not {what}"),
     })
 }

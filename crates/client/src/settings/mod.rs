@@ -1,4 +1,4 @@
-//! What can be set, with units, defaults, and the names Java and librdkafka have for it.
+//! The settings: their units, defaults and bounds, and their names in Java and librdkafka.
 //!
 //! ```text
 //! a properties file ─▶ syntax ─┐
@@ -23,7 +23,7 @@ pub use self::properties::Properties;
 pub use self::table::{ClientSettings, ConsumerSettings, ProducerSettings, SETTINGS, SettingDoc};
 use crate::Error;
 
-/// What a value looks like.
+/// How a setting's value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// A number of milliseconds.
@@ -34,33 +34,33 @@ pub enum Unit {
     Count,
     /// `true` or `false`.
     Flag,
-    /// Text, of the given form.
+    /// Text of the given form.
     Text(&'static str),
 }
 
-/// Where to go when a position does not exist any more.
+/// Where a consumer continues when the offset it wants to read does not exist any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reset {
-    /// Nowhere: the partition stops and the error is reported, because records may have been lost.
+    /// It does not continue: the partition stops and the error is reported, because records may have been lost.
     #[default]
     Fail,
-    /// The first record there is.
+    /// At the first record of the partition.
     Earliest,
-    /// After the last record there is.
+    /// After the last record of the partition.
     Latest,
 }
 
-/// Which records of transactions are seen.
+/// Which records of transactions a consumer reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Isolation {
-    /// All that are there, of aborted transactions too.
+    /// All records, also those of open and aborted transactions.
     #[default]
     ReadUncommitted,
-    /// Only those of committed transactions.
+    /// Only records of committed transactions, and records outside of transactions.
     ReadCommitted,
 }
 
-/// All settings together, and what properties said besides.
+/// The settings of a client and the defaults of its producers and consumers, with what the properties added.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
     pub(crate) client: ClientSettings,
@@ -69,11 +69,11 @@ pub(crate) struct Settings {
     levels: Levels,
     /// The settings that properties named.
     named: BTreeSet<&'static str>,
-    /// The properties that have no effect, each with the reason.
+    /// The properties that have no effect, and why each has none.
     ignored: BTreeMap<String, &'static str>,
 }
 
-/// Levels of compression that properties named: those of Java, each for one codec, and librdkafka's for any.
+/// Compression levels from properties. Java has one property for each codec, librdkafka has one for all codecs.
 #[derive(Debug, Clone, Default)]
 struct Levels {
     any: Option<i32>,
@@ -82,7 +82,7 @@ struct Levels {
 }
 
 impl Settings {
-    /// Moves every setting into its bounds, or refuses the first that cannot be meant.
+    /// Moves every setting into its bounds, and refuses a value for which the table has no such rule.
     pub(crate) fn fit(&mut self) -> Result<(), Error> {
         for setting in SETTINGS {
             let wrong = |why| Error::caller(format!("checking the setting {}", setting.name), why);
@@ -91,32 +91,32 @@ impl Settings {
         Ok(())
     }
 
-    /// These settings with a producer's own.
+    /// These settings with the settings of one producer.
     pub(crate) fn with_producer(&self, producer: ProducerSettings) -> Result<Self, Error> {
         let mut settings = Self { producer, ..self.clone() };
         settings.fit()?;
         Ok(settings)
     }
 
-    /// These settings with a consumer's own.
+    /// These settings with the settings of one consumer.
     pub(crate) fn with_consumer(&self, consumer: ConsumerSettings) -> Result<Self, Error> {
         let mut settings = Self { consumer, ..self.clone() };
         settings.fit()?;
         let (fetch, response) = (settings.consumer.fetch_bytes_max, settings.client.response_bytes_max);
         if fetch > response {
-            let why =
-                format!("{fetch} bytes are more than a response may have, {response} (response_bytes_max)");
+            let why = format!("{fetch} bytes are more than response_bytes_max allows, {response} bytes");
             return Err(Error::caller("checking the setting fetch_bytes_max", why));
         }
         Ok(settings)
     }
 
-    /// Whether properties asked for idempotence: then it is not given up for what contradicts it.
+    /// Whether a property turned idempotence on. Then settings that contradict it are errors, and do not turn it off.
     pub(crate) fn idempotence_asked(&self) -> bool {
         self.named.contains("idempotence") && self.producer.idempotence
     }
 
-    /// The level of the producer's codec: the setting, or what properties said of this codec.
+    /// The compression level of the producer's codec: the setting, else the property for this codec, else the property
+    /// for all codecs.
     pub(crate) fn compression_level(&self) -> Option<i32> {
         let codec = self.producer.compression;
         let of_codec = match codec {
@@ -131,7 +131,7 @@ impl Settings {
         self.producer.compression_level.or(of_codec).or_else(of_any)
     }
 
-    /// The properties that have no effect, as one sentence.
+    /// Lists the properties that have no effect, with the reasons, in one sentence.
     pub(crate) fn ignored(&self) -> Option<String> {
         let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (name, reason) in &self.ignored {

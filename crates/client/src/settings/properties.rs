@@ -1,4 +1,4 @@
-//! Settings from property names, Java's, librdkafka's or our own. A name that neither of them knows is an error: a
+//! Settings from properties, under the names that Java, librdkafka or Milena have for them. An unknown name is an error: a
 //! setting that is silently ignored is worse than none.
 
 use std::fs::File;
@@ -12,8 +12,8 @@ use super::{Settings, syntax};
 use crate::client::ClientBuilder;
 use crate::{Client, Error};
 
-/// Properties, named as Java, librdkafka or this crate ([`SETTINGS`]) name them, each with the place it came from.
-/// Where a name is there twice, the later one counts.
+/// Properties under the names of Java, librdkafka or this crate ([`SETTINGS`]), each with the place it came from. If a name
+/// occurs twice, the later value counts.
 ///
 /// ```
 /// let mut properties = milena::Properties::parse("linger.ms = 5\ncompression.type: lz4\n")?;
@@ -35,32 +35,32 @@ pub struct Properties {
 struct Property {
     name: String,
     value: String,
-    /// `client.properties, line 3: `; empty for what was set one by one.
+    /// Such as `client.properties, line 3: `; empty for a property from [`Properties::set`].
     place: Arc<str>,
 }
 
-/// A file of properties that is longer is none.
+/// A longer file is hardly a properties file; it is refused.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 impl Properties {
-    /// None yet.
+    /// No properties.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads `text`, written as Java's `.properties` files or kcat's configuration files are.
+    /// Parses the text of a Java `.properties` file or of a kcat configuration file.
     ///
     /// # Errors
-    /// When a line has no name, or a wrong `\u` escape. Names and values are looked at by [`client`](Self::client).
+    /// When a line has no name, or a wrong `\u` escape. [`client`](Self::client) checks names and values.
     pub fn parse(text: &str) -> Result<Self, Error> {
         Self::parse_from("", text)
     }
 
-    /// Reads the file at `path`, as [`parse`](Self::parse) reads text. What is not UTF-8 is read as ISO 8859-1, as Java
-    /// does. Blocks for as long as reading takes.
+    /// Reads the file at `path` and parses it like [`parse`](Self::parse). A file that is not UTF-8 is read as ISO 8859-1,
+    /// as Java does. The call blocks the thread while it reads.
     ///
     /// # Errors
-    /// When the file cannot be read or has more than 1 MiB, and as [`parse`](Self::parse); errors name the file.
+    /// When the file cannot be read or is larger than 1 MiB, and as [`parse`](Self::parse). The error names the file.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
         let origin = path.as_ref().display().to_string();
         let wrong = |why: String| Error::caller(format!("reading the properties file {origin}"), why);
@@ -83,33 +83,34 @@ impl Properties {
         Ok(Self { entries: entries.into_iter().map(property).collect() })
     }
 
-    /// Sets one property, in place of what others said of the same name.
+    /// Sets one property, and removes earlier ones of the same name.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         let (name, value) = (name.into(), value.into());
         self.entries.retain(|property| property.name != name);
         self.entries.push(Property { name, value, place: Arc::from("") });
     }
 
-    /// Adds those of `other`, in place of what was said of the same names before.
+    /// Adds the properties of `other`, and removes earlier ones of the same names.
     pub fn extend(&mut self, other: Self) {
         self.entries.retain(|property| other.entries.iter().all(|new| new.name != property.name));
         self.entries.extend(other.entries);
     }
 
-    /// Whether any of them is a name of the setting `setting`, given by [our name](SettingDoc::name).
+    /// Whether a property sets `setting`, which is [our name](SettingDoc::name) of a setting.
     pub fn names(&self, setting: &str) -> bool {
         self.entries.iter().any(|property| find(&property.name).is_some_and(|found| found.name == setting))
     }
 
-    /// A client with these settings. Those for producers and consumers become the defaults of this client's.
+    /// Begins to build a client with these settings. The settings for producers and consumers become the defaults of this
+    /// client's producers and consumers.
     ///
     /// Each property
-    /// - sets what the table [`SETTINGS`] says,
-    /// - or says what happens anyway (`security.protocol=PLAINTEXT`),
-    /// - or has no effect, like `group.id` for a client that reads partitions by itself: when the client connects, one
-    ///   warning of the [`tracing`](https://docs.rs/tracing) target `milena` lists all of these with the reasons,
-    /// - or is refused: a name that neither Java nor librdkafka knows, a value out of bounds, or one that asks for
-    ///   what cannot be done (`security.protocol=SSL`).
+    /// - sets a setting of the table [`SETTINGS`],
+    /// - or asks for what Milena does in any case (`security.protocol=PLAINTEXT`),
+    /// - or has no effect, as `group.id`, because there are no consumer groups yet; when the client connects, one warning of
+    ///   the [`tracing`](https://docs.rs/tracing) target `milena` lists all these properties with the reasons,
+    /// - or is refused: a name that neither Java nor librdkafka has, a value out of bounds, or a value that asks for what
+    ///   Milena cannot do (`security.protocol=SSL`).
     ///
     /// # Errors
     /// When a property is refused. The error names it, where it came from, and why.
@@ -119,7 +120,7 @@ impl Properties {
 
     pub(super) fn settings(&self) -> Result<Settings, Error> {
         let mut settings = Settings::default();
-        // As for Java, settings of TLS mean nothing to whoever asks for plain text by name.
+        // In Java, too, settings of TLS have no effect if security.protocol is PLAINTEXT.
         let last = self.entries.iter().rfind(|property| property.name == "security.protocol");
         let is_plain = last.is_some_and(|property| property.value.trim().eq_ignore_ascii_case("PLAINTEXT"));
         for property in &self.entries {
@@ -129,7 +130,7 @@ impl Properties {
         }
         settings.settle();
         if settings.idempotence_asked() && settings.producer.acks != super::Acks::All {
-            let why = "it needs acks=all: a leader that fails could forget what it acknowledged";
+            let why = "it needs acks=all: a leader that fails could lose records that it acknowledged";
             return Err(Error::caller("setting the property \"enable.idempotence\"", why));
         }
         settings.fit()?;
@@ -151,7 +152,7 @@ impl Property {
     fn apply(&self, settings: &mut Settings, is_plain: bool) -> Result<(), String> {
         let text = self.value.trim();
         if let Some(setting) = find(&self.name) {
-            // librdkafka's topics inherit what is set for the client, and there is nothing else here.
+            // In librdkafka a topic inherits the client's codec. Here all topics have the producer's.
             if setting.name == "compression" && text.eq_ignore_ascii_case("inherit") {
                 return Ok(());
             }
@@ -169,7 +170,7 @@ impl Property {
             Otherwise::Refused(reason) => return Err(reason.into()),
             Otherwise::NeedsTls if !is_plain => {
                 return Err(
-                    "there is neither TLS nor SASL yet; with security.protocol=PLAINTEXT it has no effect"
+                    "TLS and SASL are not supported yet; with security.protocol=PLAINTEXT it has no effect"
                         .into(),
                 );
             }
@@ -182,10 +183,10 @@ impl Property {
 }
 
 impl Settings {
-    /// What several properties mean together.
+    /// Adjusts settings that properties left out to those that they named.
     fn settle(&mut self) {
         let named = &self.named;
-        // Whoever asks for a longer delay wants it, though the longest was not raised with it.
+        // A property that asks for a longer delay than the longest raises the longest.
         if !named.contains("retry_backoff_max") {
             self.client.retry_backoff_max = self.client.retry_backoff_max.max(self.client.retry_backoff);
         }
@@ -193,10 +194,10 @@ impl Settings {
             self.client.reconnect_backoff_max =
                 self.client.reconnect_backoff_max.max(self.client.reconnect_backoff);
         }
-        // Of the two limits of a response the one that was named moves the other, as in librdkafka.
+        // A response has two limits. If only one was named, it moves the other, as in librdkafka.
         let (response, fetch) = (&mut self.client.response_bytes_max, &mut self.consumer.fetch_bytes_max);
         match (named.contains("response_bytes_max"), named.contains("fetch_bytes_max")) {
-            // Whoever builds a consumer learns whether they fit each other.
+            // Building a consumer fails if they contradict each other.
             (true, true) => {}
             (true, false) => *fetch = (*fetch).min(response.saturating_sub(AROUND_RECORDS)).max(1),
             (false, _) => {
@@ -204,7 +205,8 @@ impl Settings {
                 *response = (*response).max(*fetch + AROUND_RECORDS);
             }
         }
-        // It is a limit: fewer are within it. librdkafka's default is a million.
+        // With idempotence a broker remembers five batches. A higher limit, such as librdkafka's default of a million, allows
+        // five as well.
         const WITH_IDEMPOTENCE_MAX: usize = 5;
         if self.producer.idempotence && !named.contains("idempotence") {
             self.producer.in_flight_max = self.producer.in_flight_max.min(WITH_IDEMPOTENCE_MAX);
@@ -212,31 +214,31 @@ impl Settings {
     }
 }
 
-/// What a response may have around its records.
+/// The bytes of a fetch response that are not records.
 const AROUND_RECORDS: usize = 512;
 
 pub(super) fn find(name: &str) -> Option<&'static SettingDoc> {
     find_with(name, |name| SETTINGS.iter().find(|setting| setting.names().any(|known| known == name)))
 }
 
-/// kcat writes `topic.` in front of librdkafka's settings of topics.
+/// Finds a name with or without the prefix `topic.`, which kcat puts before librdkafka's settings of topics.
 pub(super) fn find_with<T>(name: &str, find: impl Fn(&str) -> Option<T>) -> Option<T> {
     find(name).or_else(|| find(name.strip_prefix("topic.")?))
 }
 
-/// The reason, with what people who come from elsewhere stumble over.
+/// The reason, with advice for the usual mistakes of Java's and librdkafka's users.
 fn explained(name: &str, text: &str, why: String) -> String {
     let is_quoted = |quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
     if is_quoted('"') || is_quoted('\'') {
-        return format!("{why}; properties have no quotes around their values");
+        return format!("{why}; write the value without quotes");
     }
     if name == "reset" && text.starts_with("by_duration:") {
-        return format!("{why}; start at a time in code, with Position::Timestamp");
+        return format!("{why}; to start at a time, use Position::Timestamp in code");
     }
     why
 }
 
-/// Further away than this, a name is no misspelling.
+/// Names further apart than this are not misspellings of each other.
 const DISTANCE_MAX: usize = 4;
 
 fn unknown(name: &str) -> String {
@@ -292,8 +294,8 @@ mod tests {
         check("linger.mss", "5", "did you mean \"linger.ms\"?");
         check("bootstrap.server", "a:1", "did you mean \"bootstrap.servers\"?");
         check("frobnicate", "5", "there is no such setting");
-        check("acks", "two", "\"two\" is none of all, -1, 1, 0");
-        check("linger.ms", "-1", "-1 is below the least it takes, 0 ms");
+        check("acks", "two", "\"two\" is not one of all, -1, 1, 0");
+        check("linger.ms", "-1", "-1 ms is less than the least, 0 ms");
         check("fetch.max.bytes", "many", "\"many\" is not a whole number");
     }
 

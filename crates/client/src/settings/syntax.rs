@@ -1,9 +1,10 @@
-//! The text of a properties file, as Java and kcat write it: `name=value`, `name: value` or `name value`, one a line.
+//! The syntax of properties files, as Java and kcat write them: `name=value`, `name: value` or `name value`, one per line.
 //!
-//! `#` and `!` begin a comment, a backslash at its end continues a line, and in names and values `\t \n \r \f \uXXXX`
-//! stand for what they do in Java; any other character after a backslash stands for itself. Knows no names.
+//! `#` and `!` begin a comment. A backslash at the end of a line continues it on the next. In names and values
+//! `\t \n \r \f \uXXXX` mean the same as in Java; any other character after a backslash stands for itself. This file does
+//! not know which names exist.
 
-/// One property, and the line it begins in, from 1.
+/// One property, and the number of the line in which it begins, from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) line: usize,
@@ -11,7 +12,7 @@ pub(super) struct Entry {
     pub(super) value: String,
 }
 
-/// The text in `bytes`: UTF-8, or else ISO 8859-1, which is what Java reads.
+/// Decodes `bytes` as UTF-8, or as ISO 8859-1, which Java reads, if they are not UTF-8.
 pub(super) fn decode(bytes: &[u8]) -> String {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     match std::str::from_utf8(bytes) {
@@ -20,7 +21,7 @@ pub(super) fn decode(bytes: &[u8]) -> String {
     }
 }
 
-/// The properties in `text`, or the line that is wrong, and why.
+/// The properties in `text`, or the number of the first wrong line and what is wrong with it.
 pub(super) fn parse(text: &str) -> Result<Vec<Entry>, (usize, String)> {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let mut lines = text.split('\n').zip(1..);
@@ -55,7 +56,7 @@ fn continues(line: &str) -> bool {
     !backslashes.is_multiple_of(2)
 }
 
-/// Name and value: apart at the first `=`, `:` or blank that no backslash stands in front of.
+/// Splits a line into name and value at the first `=`, `:` or blank that does not follow a backslash.
 fn split(line: &str) -> (&str, &str) {
     let mut is_escaped = false;
     let ends = |c: char| {
@@ -72,19 +73,21 @@ fn split(line: &str) -> (&str, &str) {
 
 fn unescape(text: &str) -> Result<String, String> {
     let mut plain = String::with_capacity(text.len());
-    // Java writes characters beyond 16 bits as two.
+    // Java writes a character of more than 16 bits as two \u escapes.
     let mut units: Vec<u16> = Vec::new();
     let mut rest = text;
     loop {
         if let Some(hex) = rest.strip_prefix("\\u") {
             let digits = hex.get(..4).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
             let unit = digits.and_then(|digits| u16::from_str_radix(digits, 16).ok());
-            units.push(unit.ok_or("\\u wants four hexadecimal digits, as in \\u00e9")?);
+            units.push(unit.ok_or("\\u needs four hexadecimal digits, as in \\u00e9")?);
             rest = &hex[4..];
             continue;
         }
         for c in char::decode_utf16(units.drain(..)) {
-            plain.push(c.map_err(|_| "a \\u stands for half of a character, and the other half is missing")?);
+            plain.push(
+                c.map_err(|_| "a \\u escape is one half of a character, and the other half is missing")?,
+            );
         }
         let mut chars = rest.chars();
         match chars.next() {

@@ -1,5 +1,5 @@
-//! The table of settings: one entry each. The field, its default, its documentation, its names in properties, its bounds
-//! and the way it is read all come from here, so that none can drift away from another.
+//! The table of settings, with one entry for each. The field, its default, its documentation, its names in properties, its
+//! bounds and its parser all come from that entry, so that they cannot contradict each other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use super::kind::{Addresses, Choice, Flag, Kind, Name, Number, Optional, SOME_TI
 use super::{Isolation, Reset, Settings, Unit};
 use crate::Address;
 
-/// A setting as the documentation shows it and properties name it.
+/// One setting: its documentation, default and bounds, and its names in properties.
 #[derive(Clone, Copy)]
 pub struct SettingDoc {
-    /// Our name; accepted in properties as well.
+    /// Milena's name for it, which properties may use too.
     pub name: &'static str,
-    /// What it means, in Markdown.
+    /// The documentation, in Markdown.
     pub doc: &'static str,
-    /// Java's names.
+    /// Its names in Java's client.
     pub java: &'static [&'static str],
-    /// librdkafka's names, where they differ.
+    /// Its names in librdkafka, if they differ from Java's.
     pub librdkafka: &'static [&'static str],
     pub(super) read: fn(&mut Settings, &str) -> Result<(), String>,
     pub(super) fit: fn(&mut Settings) -> Result<(), String>,
@@ -32,22 +32,22 @@ pub struct SettingDoc {
 }
 
 impl SettingDoc {
-    /// All names it goes by.
+    /// All its names: Milena's, Java's and librdkafka's.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         [self.name].into_iter().chain(self.java.iter().copied()).chain(self.librdkafka.iter().copied())
     }
 
-    /// The default, as one would write it; empty where there is none.
+    /// The default, as it is written in properties; empty if there is none.
     pub fn default(&self) -> String {
         (self.write)(&Settings::default())
     }
 
-    /// What a value looks like.
+    /// How a value is written.
     pub fn unit(&self) -> Unit {
         (self.unit)()
     }
 
-    /// The bounds, in words; empty where there are none.
+    /// The bounds, in words; empty if there are none.
     pub fn bounds(&self) -> String {
         (self.bounds)()
     }
@@ -63,7 +63,7 @@ impl std::fmt::Debug for SettingDoc {
     }
 }
 
-/// A default as people write it: `30 s`, `64 MiB`, or any expression.
+/// A default with its unit (`30 s`, `64 MiB`), or any expression.
 macro_rules! amount {
     ($number:literal ms) => {
         Duration::from_millis($number)
@@ -85,7 +85,7 @@ macro_rules! amount {
     };
 }
 
-/// The name in properties: the field's, unless another is given.
+/// The name in properties: the field's name, or another if one is given.
 macro_rules! name {
     ($field:ident) => {
         stringify!($field)
@@ -95,7 +95,7 @@ macro_rules! name {
     };
 }
 
-/// `field: Type = (default), how it is read, [Java's names], [librdkafka's other names];`
+/// `field: Type = (default), the kind that parses it, [Java's names], [librdkafka's other names];`
 macro_rules! settings {
     ($(
         $(#[$attribute:meta])*
@@ -128,8 +128,8 @@ macro_rules! settings {
             }
         )+
 
-        /// Every setting that properties can name. Names of Java's and librdkafka's that mean nothing here are known as
-        /// well; see [`Client::from_properties`](crate::Client::from_properties).
+        /// Every setting. Properties may also use the names of Java's and librdkafka's other settings; see
+        /// [`Client::from_properties`](crate::Client::from_properties).
         pub const SETTINGS: &[SettingDoc] = &[$($(
             SettingDoc {
                 name: name!($field $($name)?),
@@ -153,20 +153,20 @@ macro_rules! settings {
     };
 }
 
-/// Bytes of what grows with traffic.
+/// A number of bytes of memory.
 pub(super) const MEMORY: Number<usize> =
     Number { unit: Unit::Bytes, least: 4096, most: usize::MAX, floor: 0, ceiling: usize::MAX };
 const I32_MAX: usize = i32::MAX as usize;
-/// Bytes of what Kafka measures with an i32.
+/// A number of bytes that Kafka's protocol writes as an i32.
 const BYTES: Number<usize> =
     Number { unit: Unit::Bytes, least: 0, most: I32_MAX, floor: 1, ceiling: I32_MAX };
 
-/// The delay before a second attempt. None at all would make a storm of attempts.
+/// The delay before the second attempt. A delay of zero would make a storm of attempts.
 const BACKOFF: Time = Time { floor: Backoff::FLOOR, ..TIME };
-/// The delay between the attempts of what fails again and again.
+/// The longest delay between attempts.
 const BACKOFF_MAX: Time = Time { floor: Backoff::FLOOR_MAX, ..TIME };
 
-/// A connection that is closed sooner than this is made again for nearly every request.
+/// A shorter limit would close a connection after nearly every request.
 const IDLE_FLOOR: Duration = Duration::from_millis(100);
 
 const ACKS: Choice<Acks> =
@@ -203,110 +203,118 @@ const ISOLATION: Choice<Isolation> = Choice(
 );
 
 settings! {
-    /// What concerns the client as a whole.
+    /// The settings of a [`Client`](crate::Client).
     client: ClientSettings {
-        /// Brokers to ask first.
+        /// The brokers to ask first. They tell the client about all other brokers.
         bootstrap: Vec<Address> = (vec![Address::new("localhost", 9092)]), Addresses,
             ["bootstrap.servers"], ["metadata.broker.list"];
-        /// The name that brokers log and meter this client by.
+        /// The client's name in the brokers' logs, metrics and quotas.
         client_id: Arc<str> = (Arc::from("milena")), Name, ["client.id"], [];
-        /// How long one request may take.
+        /// How long a broker may take to answer a request.
         request_timeout: Duration = (30 s), SOME_TIME, ["request.timeout.ms"], ["socket.timeout.ms"];
-        /// How long connecting and the first exchange may take.
+        /// How long connecting to a broker may take, including the exchange of API versions.
         connect_timeout: Duration = (10 s), SOME_TIME, ["socket.connection.setup.timeout.ms"], [];
-        /// How long a call of [`Admin`](crate::Admin) may take, attempts and all.
+        /// How long a call of [`Admin`](crate::Admin) may take, including all its attempts.
         api_timeout: Duration = (30 s), SOME_TIME, ["default.api.timeout.ms"], [];
-        /// The delay after a first failed attempt; it doubles. Less than 10 ms is taken as 10 ms.
+        /// The delay after the first failed attempt; it doubles after each further one. Less than 10 ms is taken as 10 ms.
         retry_backoff: Duration = (100 ms), BACKOFF, ["retry.backoff.ms"], [];
-        /// No delay between attempts is longer. Less than 100 ms is taken as 100 ms.
+        /// The longest delay between attempts. Less than 100 ms is taken as 100 ms.
         retry_backoff_max: Duration = (1 s), BACKOFF_MAX, ["retry.backoff.max.ms"], [];
-        /// The delay before a broker is connected to again. Less than 10 ms is taken as 10 ms.
+        /// The delay before connecting to a broker again; it doubles after each failure. Less than 10 ms is taken as 10 ms.
         reconnect_backoff: Duration = (50 ms), BACKOFF, ["reconnect.backoff.ms"], [];
-        /// No delay between connections to a broker is longer. Less than 100 ms is taken as 100 ms.
+        /// The longest delay before connecting to a broker again. Less than 100 ms is taken as 100 ms.
         reconnect_backoff_max: Duration = (1 s), BACKOFF_MAX, ["reconnect.backoff.max.ms"], [];
-        /// A connection over which nothing was asked for this long is closed, before the broker closes it: brokers do so
-        /// after 10 min, and a request that is sent at that moment may be lost. Less than 100 ms is taken as 100 ms; in
-        /// properties -1 or 0 means never.
+        /// How long a connection without requests stays open. Brokers close idle connections after 10 min, and a request sent
+        /// at that moment may be lost, so the client closes them first. Less than 100 ms is taken as 100 ms; in properties -1
+        /// or 0 means no limit.
         connection_idle_max: Duration = (9 min),
             Time { floor: IDLE_FLOOR, no_limit: &["-1", "0"], ..TIME },
             ["connections.max.idle.ms"], [];
-        /// Metadata is renewed at least this often. Less than 1 s is taken as 1 s; in properties -1 means never.
+        /// The longest time after which metadata is fetched again. Less than 1 s is taken as 1 s; in properties -1 means
+        /// no limit.
         metadata_age_max: Duration = (5 min),
             Time { floor: AGE_MIN, no_limit: &["-1"], ..TIME },
             ["metadata.max.age.ms"], ["topic.metadata.refresh.interval.ms"];
-        /// How long a topic that no broker knows may take to appear. A topic just created needs a moment to be known
-        /// everywhere, and a mistyped name should be told soon. It is waited for once: while somebody keeps asking for the
-        /// topic, later callers get the error at once, and the brokers are asked once a second whether it is there. Five
-        /// seconds after the last caller the client has forgotten that it was missing.
+        /// How long a call waits for a topic that no broker knows. A topic that was just created takes a moment until all
+        /// brokers know it; a mistyped name should be an error soon. Only the first call waits. Calls after it get the error
+        /// at once, and the brokers are asked once a second whether the topic exists. Five seconds after the last call for
+        /// the topic the client forgets that it was missing, and the next call waits again.
         unknown_topic_wait: Duration = (800 ms), TIME, [], ["topic.metadata.propagation.max.ms"];
-        /// Whether asking for a topic that does not exist may create it, where the brokers allow it.
+        /// Whether the brokers may create a topic that the client asks for and that does not exist, if they are configured
+        /// to do so.
         auto_create_topics: bool = (false), Flag, ["allow.auto.create.topics"], [];
-        /// A response that announces more bytes is refused. Properties that only raise [`ConsumerSettings`]'
-        /// `fetch_bytes_max` above it raise it as well.
+        /// The largest response in bytes. A connection whose next response is larger is closed. Properties that raise
+        /// [`ConsumerSettings::fetch_bytes_max`] above it, and do not name it, raise it too.
         response_bytes_max: usize = (100 MiB), Number { least: 1000, ..BYTES }, [], ["receive.message.max.bytes"];
-        /// A batch that takes more bytes once decompressed is refused.
+        /// The largest batch in bytes after decompression. Reading a larger one is an error.
         decompressed_bytes_max: usize = (64 MiB), Number { least: 1000, ..BYTES }, [], [];
-        /// Bytes of memory that grow with traffic: half for producing, half for consuming.
+        /// The memory for records, in bytes: half of it for producers, half for consumers.
         memory_bytes_max: usize = (64 MiB), Number { least: 8192, ..MEMORY }, [], [];
     }
 
-    /// What concerns a producer.
+    /// The settings of a [`Producer`](crate::Producer).
     producer: ProducerSettings {
-        /// Who must have a record before it counts as written.
+        /// Which replicas must have a record before the broker acknowledges it.
         acks: Acks = (Acks::All), ACKS, ["acks"], ["request.required.acks"];
-        /// Whether retries are written once and in order. Needs [`Acks::All`].
+        /// Whether brokers drop the duplicates that retries make, so that each record is written once and in order. Needs
+        /// [`Acks::All`].
         idempotence: bool = (true), Flag, ["enable.idempotence"], [];
-        /// How long a batch waits for more records while its broker is busy. An idle broker never waits.
+        /// How long a batch waits for more records while the broker has requests to answer. If it has none, the batch is
+        /// sent at once.
         linger: Duration = (5 ms), TIME, ["linger.ms"], ["queue.buffering.max.ms"];
-        /// A batch is full when one more record would make it larger than these bytes, before compression. The default
-        /// is just under what brokers take; 0 sends every record alone. A record that is larger travels alone.
+        /// The size of a full batch, in bytes before compression: a record that would make a batch larger begins the next
+        /// one. A larger record is sent in a batch of its own, and with 0 every record is. The default is just under what
+        /// brokers accept by default.
         batch_bytes_max: usize = (1_000_000 bytes), Number { ceiling: 1 << 30, ..BYTES }, ["batch.size"], [];
-        /// Bytes of the largest record, encoded and before compression; no batch of several records is larger either.
-        /// For larger records raise the topic's `max.message.bytes` as well.
+        /// The largest record, and the largest batch of several records, in bytes before compression. For larger records
+        /// raise the topic's `max.message.bytes` as well.
         record_bytes_max: usize = (1 MiB), Number { least: 1, ceiling: 1 << 30, ..BYTES },
             ["max.request.size"], ["message.max.bytes"];
-        /// How batches are compressed.
+        /// The codec that compresses batches.
         compression: Compression = (Compression::None), COMPRESSION, ["compression.type"], ["compression.codec"];
-        /// The codec's level. None is the codec's own default. Properties: those of Java are for one codec each, and
-        /// librdkafka's is cut to what the codec has.
+        /// The codec's compression level; `None` is the codec's default. In properties, `compression.gzip.level` and
+        /// `compression.zstd.level` (Java) apply to one codec, and `compression.level` (librdkafka) to every codec, moved
+        /// into the codec's bounds.
         compression_level: Option<i32> = (None),
             Optional(Number { unit: Unit::Count, least: i32::MIN, most: i32::MAX, floor: i32::MIN, ceiling: i32::MAX }), [], [];
-        /// How long a record may take from the call until it is written or given up. In properties 0 means no limit.
+        /// How long a record may take from the call until it is acknowledged; then it fails. In properties 0 means no
+        /// limit.
         delivery_timeout: Duration = (2 min), Time { no_limit: &["0"], ..SOME_TIME },
             ["delivery.timeout.ms"], ["message.timeout.ms"];
-        /// How long a call may wait for a topic to be looked up and for room.
+        /// How long a call may wait for the topic's metadata and for memory.
         enqueue_timeout: Duration = (1 min), TIME, ["max.block.ms"], [];
-        /// Bytes of the batches of one request.
+        /// The largest produce request, in bytes of its batches.
         request_bytes_max: usize = (8 MiB), Number { least: 1, ..BYTES }, [], [];
-        /// Requests in flight to one broker. The default is the most that keeps idempotence; properties that only
-        /// raise it keep idempotence, and 5.
+        /// How many produce requests may wait for an answer of one broker at a time. Idempotence allows 5 at most; if
+        /// properties ask for more, and do not turn on idempotence by name, 5 is used.
         in_flight_max: usize = (5), Number { unit: Unit::Count, least: 1, most: 1_000_000, floor: 1, ceiling: 1_000_000 },
             ["max.in.flight.requests.per.connection"], ["max.in.flight"];
-        /// Bytes of memory for records not yet acknowledged. None is half of the client's.
+        /// The memory for records that are not acknowledged yet, in bytes. `None` is half of the client's.
         memory_bytes_max: Option<usize> = (None), Optional(MEMORY), ["buffer.memory"], [],
             named "producer_memory_bytes_max";
     }
 
-    /// What concerns a consumer.
+    /// The settings of a [`Consumer`](crate::Consumer).
     consumer: ConsumerSettings {
-        /// Bytes of one response.
+        /// The largest fetch response, in bytes of its batches.
         fetch_bytes_max: usize = (8 MiB), BYTES, ["fetch.max.bytes"], [];
-        /// Bytes of one partition's part of a response. A batch that is larger comes all the same.
+        /// The largest part of one partition in a fetch response, in bytes. A larger batch is fetched all the same.
         fetch_partition_bytes_max: usize = (1 MiB), BYTES,
             ["max.partition.fetch.bytes"], ["fetch.message.max.bytes"];
-        /// How long a broker waits for records when it has none. Less than 10 ms is taken as 10 ms.
+        /// How long a broker waits for new records before it answers a fetch without any. Less than 10 ms is taken as
+        /// 10 ms.
         fetch_wait: Duration = (500 ms),
             Time { floor: Duration::from_millis(10), ceiling: Duration::from_millis(i32::MAX as u64), ..TIME },
             ["fetch.max.wait.ms"], ["fetch.wait.max.ms"];
-        /// A broker that has fewer bytes than this waits for more. 0 is taken as 1.
+        /// How many bytes of records a broker waits for, at most `fetch_wait`, before it answers a fetch. 0 is taken as 1.
         fetch_bytes_min: usize = (1), BYTES, ["fetch.min.bytes"], [];
-        /// Where to go when a position does not exist any more.
+        /// Where the consumer continues when the offset it wants to read does not exist any more.
         reset: Reset = (Reset::Fail), RESET, ["auto.offset.reset"], [];
-        /// Which records of transactions are seen.
+        /// Which records of transactions the consumer reads.
         isolation: Isolation = (Isolation::ReadUncommitted), ISOLATION, ["isolation.level"], [];
-        /// Bytes of memory for records fetched and not yet dropped. None is half of the client's.
+        /// The memory for batches that are fetched and not yet dropped, in bytes. `None` is half of the client's.
         memory_bytes_max: Option<usize> = (None), Optional(MEMORY), [], [], named "consumer_memory_bytes_max";
-        /// Whether checksums are verified.
+        /// Whether the checksum of each batch is verified.
         check_crcs: bool = (true), Flag, ["check.crcs"], [];
     }
 }

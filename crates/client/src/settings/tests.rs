@@ -1,4 +1,4 @@
-//! Properties against the complete lists of what Java and librdkafka know.
+//! Properties against the complete lists of Java's and librdkafka's settings.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ struct Known<'a> {
     name: &'a str,
     default: Option<&'a str>,
     bounds: Option<&'a str>,
-    /// Our setting, or what a value that is not the default meets.
+    /// Our setting, or how a value other than the default is treated.
     here: &'a str,
 }
 
@@ -29,12 +29,12 @@ fn known(list: &'static str) -> impl Iterator<Item = Known<'static>> {
     })
 }
 
-/// What setting `name` to `text` does; with `before` set first.
+/// The settings after `name` is set to `text`, with `before` set first.
 fn set(before: &[(&str, &str)], name: &str, text: &str) -> Result<Settings, Error> {
     before.iter().copied().chain([(name, text)]).collect::<Properties>().settings()
 }
 
-/// What becomes of a value of `name` that asks for something.
+/// How a value of `name` other than the default is treated.
 fn treatment(name: &str) -> &'static str {
     if let Some(setting) = find(name) {
         return setting.name;
@@ -59,9 +59,9 @@ fn every_name_of_both_dialects_is_known() {
     assert_eq!(wrong, "");
 }
 
-/// Defaults that ask for what is not done here.
+/// Their defaults that ask for what Milena cannot do.
 const REFUSED_DEFAULTS: [(&str, &str); 1] =
-    // Keys would go to other partitions than those our hash names.
+    // It chooses other partitions for keys than our hash.
     [("partitioner", "consistent_random")];
 
 #[test]
@@ -74,9 +74,9 @@ fn every_default_of_both_dialects_is_taken() {
     }
 }
 
-/// Ends of the bounds elsewhere that are out of bounds here, each for a reason.
+/// Ends of their bounds that are out of bounds here, each for a reason.
 const REFUSED_BOUNDS: [(&str, &str); 7] = [
-    // No time at all to answer in, and no memory to send from: nothing could ever be done.
+    // With no time for an answer, or no memory to send from, no operation could ever succeed.
     ("request.timeout.ms", "0"),
     ("default.api.timeout.ms", "0"),
     ("buffer.memory", "0"),
@@ -84,7 +84,7 @@ const REFUSED_BOUNDS: [(&str, &str); 7] = [
     // Brokers know -1, 0 and 1 only.
     ("acks", "1000"),
     ("request.required.acks", "1000"),
-    // What is not there yet.
+    // Not supported yet.
     ("security.protocol", "ssl"),
 ];
 
@@ -107,7 +107,7 @@ fn the_bounds_of_both_dialects_are_taken() {
     }
 }
 
-/// The settings that a file comes to.
+/// The settings of a file.
 fn file(text: &str) -> Result<Settings, Error> {
     Properties::parse(text)?.settings()
 }
@@ -192,10 +192,10 @@ fn what_cannot_be_done_is_refused_with_its_reason_and_no_secret_is_told() {
         assert!(error.contains(says), "{text}: {error}");
         assert!(!error.contains("hunter2"), "{error}");
     };
-    check("security.protocol=SASL_SSL", "neither TLS nor SASL");
+    check("security.protocol=SASL_SSL", "TLS and SASL are not supported yet");
     check(
         "sasl.jaas.config=PlainLoginModule required username=\"a\" password=\"hunter2\";",
-        "neither TLS nor SASL",
+        "TLS and SASL are not supported yet",
     );
     check("sasl.password=hunter2", "line 1: setting the property \"sasl.password\"");
     check("a.b=hunter2", "there is no such setting");
@@ -203,14 +203,14 @@ fn what_cannot_be_done_is_refused_with_its_reason_and_no_secret_is_told() {
     check("transactional.id=a", "no transactions yet");
     check("partitioner.class=org.apache.kafka.clients.producer.RoundRobinPartitioner", "default partitioner");
     check("partitioner=consistent_random", "murmur2_random");
-    check("interceptor.classes=com.example.Interceptor", "no interceptors");
-    check("config.providers=file", "looked up");
-    check("dr_msg_cb=x", "a function in C");
+    check("interceptor.classes=com.example.Interceptor", "interceptors and plugins");
+    check("config.providers=file", "look up");
+    check("dr_msg_cb=x", "a C function");
     check("enable.idempotence=true\nacks=1", "needs acks=all");
-    check("auto.offset.reset=by_duration:PT1H", "start at a time in code");
-    check("compression.type=\"lz4\"", "no quotes");
+    check("auto.offset.reset=by_duration:PT1H", "use Position::Timestamp");
+    check("compression.type=\"lz4\"", "without quotes");
     check("bootstrap.servers=", "the list is empty");
-    check("linger.ms=", "it is empty");
+    check("linger.ms=", "the value is empty");
 }
 
 #[test]
@@ -219,15 +219,15 @@ fn a_value_out_of_bounds_is_named_with_the_bound() {
         let error = file(text).expect_err(text).to_string();
         assert!(error.contains(says), "{text}: {error}");
     };
-    check("batch.size=-1", "-1 is below the least it takes, 0");
-    check("max.in.flight=0", "0 is below the least it takes, 1");
-    check("buffer.memory=0", "0 is below the least it takes, 4096");
-    check("request.timeout.ms=0", "0 ms is below the least it takes, 1 ms");
-    check("fetch.max.bytes=2147483648", "2147483648 is above the most it takes, 2147483647");
-    check("max.in.flight=99999999999999999999999", "is above the most it takes, 1000000");
+    check("batch.size=-1", "-1 is less than the least, 0");
+    check("max.in.flight=0", "0 is less than the least, 1");
+    check("buffer.memory=0", "0 is less than the least, 4096");
+    check("request.timeout.ms=0", "0 ms is less than the least, 1 ms");
+    check("fetch.max.bytes=2147483648", "2147483648 is more than the most, 2147483647");
+    check("max.in.flight=99999999999999999999999", "is more than the most, 1000000");
     check("linger.ms=NaN", "is not a number of milliseconds");
     check("batch.size=16k", "\"16k\" is not a whole number");
-    check("compression.zstd.level=23", "23 is above the most it takes, 22");
+    check("compression.zstd.level=23", "23 is more than the most, 22");
     check(&format!("client.id={}", "x".repeat(32768)), "32767 is the most");
 }
 
@@ -259,7 +259,7 @@ fn settings_made_in_code_are_held_to_the_same_bounds() {
     assert_eq!(settings.client.metadata_age_max.as_millis(), 1000);
     settings.client.memory_bytes_max = 0;
     let error = settings.fit().expect_err("refused").to_string();
-    assert!(error.contains("the setting memory_bytes_max: 0 is below the least it takes, 8192"), "{error}");
+    assert!(error.contains("the setting memory_bytes_max: 0 is less than the least, 8192"), "{error}");
 
     let producer = ProducerSettings { in_flight_max: 0, ..ProducerSettings::default() };
     let error = Settings::default().with_producer(producer).expect_err("refused").to_string();
@@ -286,8 +286,8 @@ fn what_has_no_effect_is_one_sentence() {
     let settings = file("group.id=a\nretries=3\nsession.timeout.ms=1\ngroup.id=b\n").expect("taken");
     assert_eq!(
         settings.ignored().expect("some"),
-        "without effect here: group.id, session.timeout.ms (there are no consumer groups yet, and nothing is \
-         committed); retries (what fails is tried again until delivery.timeout.ms has passed)"
+        "without effect here: retries (failed records are retried until delivery.timeout.ms has passed); group.id, \
+         session.timeout.ms (there are no consumer groups yet, and nothing is committed)"
     );
     assert_eq!(file("acks=all").expect("taken").ignored(), None);
 }
