@@ -1,4 +1,4 @@
-//! The command line's shape: the commands and what they share. Each command's own arguments are beside the command.
+//! The command line: the commands and the options they share. Each command's own options are in its file.
 
 use std::env::{self, VarError};
 use std::path::PathBuf;
@@ -28,9 +28,9 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Send real records through a cluster, read them back, and prove that none was lost
+    /// Send real records through a cluster, read them back, and check every one
     Demo(demo::Args),
-    /// Run a broker, or several, in this process
+    /// Run an embedded broker with one or more nodes
     Broker(broker::Args),
     /// List, create, describe and delete topics
     Topics(topics::Args),
@@ -44,17 +44,17 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct Settings {
-    /// A client setting by its Java or librdkafka name, repeatable: -X client.id=me
+    /// A client setting by its Java or librdkafka name, as in -X client.id=me; may be repeated
     #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", value_parser = property)]
     properties: Vec<(String, String)>,
 
-    /// Client settings from a file, as Java's .properties or kcat's configuration; -X has the last word
+    /// A file of client settings: Java's .properties or a kcat configuration. -X overrides it
     #[arg(short = 'F', long = "properties-file", value_name = "FILE")]
     properties_file: Option<PathBuf>,
 }
 
 impl Settings {
-    /// All of them, and `others` where they say nothing.
+    /// All settings. `others` are the values of settings that the command line and the file leave out.
     fn properties(&self, others: Properties) -> Result<Properties, Failure> {
         let mut properties = others;
         if let Some(file) = &self.properties_file {
@@ -70,8 +70,7 @@ impl Settings {
         Ok(properties)
     }
 
-    /// A client with these settings, for the cluster that is named: by `bootstrap`, by a property, or by
-    /// `otherwise`.
+    /// A client with these settings. Its cluster comes from `bootstrap`, else from a property, else from `otherwise`.
     pub(crate) fn client(
         &self,
         others: Properties,
@@ -90,36 +89,36 @@ impl Settings {
         })
     }
 
-    /// Whether they name a cluster.
+    /// Whether a property names the cluster.
     pub(crate) fn name_a_cluster(&self) -> Result<bool, Failure> {
         Ok(self.properties(Properties::new())?.names("bootstrap"))
     }
 }
 
-/// How to reach a cluster; the same for every command that does.
+/// How to reach the cluster: the options that all commands but `demo` and `broker` share.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct Cluster {
-    /// Where to reach the cluster, HOST:PORT[,HOST:PORT...]; otherwise as -X or -F say, MILENA_BOOTSTRAP or
-    /// localhost:9092
+    /// The brokers to connect to first, HOST:PORT[,HOST:PORT...]. Default: the setting in -X or -F, else
+    /// $MILENA_BOOTSTRAP, else localhost:9092
     #[arg(short, long, value_name = "HOST:PORT")]
     bootstrap: Option<String>,
 
     #[command(flatten)]
     settings: Settings,
 
-    /// Give up when the cluster leaves a question unanswered for SECONDS, 10 otherwise; or records that were sent,
-    /// delivery.timeout.ms (120 s) otherwise
+    /// Give up when the cluster has not answered a request for SECONDS (default: 10), or acknowledged no record for
+    /// SECONDS (default: delivery.timeout.ms, 120 s)
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
 }
 
-/// A cluster that was reached.
+/// A connected client, and how the command uses it.
 pub(crate) struct Connected {
     pub(crate) client: Client,
-    /// How long it may leave a question unanswered.
+    /// How long the cluster may take to answer a request.
     pub(crate) timeout: Duration,
-    /// Whether topics that do not exist are to be created by asking for them.
+    /// Whether a topic that does not exist is created when the command asks for it.
     pub(crate) creates_topics: bool,
 }
 
@@ -127,19 +126,19 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 const VARIABLE: &str = "MILENA_BOOTSTRAP";
 
 impl Cluster {
-    /// How long the cluster may leave a question unanswered.
+    /// How long the cluster may take to answer a request.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(TIMEOUT_DEFAULT)
     }
 
-    /// The same, if it was said.
+    /// `--timeout`, if it was given.
     pub(crate) fn timeout_asked(&self) -> Option<Duration> {
         self.timeout
     }
 
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<Connected, Failure> {
-        // What is set by name is the last word.
+        // A setting in -X or -F overrides these two.
         let timeout = self.timeout();
         let millis = timeout.as_millis().max(1).to_string();
         let others = ["connect_timeout", "request_timeout"].map(|name| (name, &millis));
@@ -161,18 +160,20 @@ pub(crate) async fn connect(builder: ClientBuilder, timeout: Option<Duration>) -
     let builder = builder.settings(|settings| {
         bootstrap = settings.bootstrap.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     });
-    // The client's own timeouts are for each server, and its errors say more.
+    // The client's own timeouts apply to each server, and its errors say more: leave them a little more time.
     let limit = timeout.map_or(Duration::MAX, |timeout| timeout + Duration::from_millis(500));
     let connected = match tokio::time::timeout(limit, builder.connect()).await {
         Ok(connected) => connected.map_err(Failure::from),
         Err(_) => {
             let timeout = timeout.unwrap_or_default();
-            let message = format!("connecting to {bootstrap}: none of them answered within {timeout:?}");
+            let message = format!("connecting to {bootstrap}: no server answered within {timeout:?}");
             Err(Failure::new(Exit::Unreachable, message))
         }
     };
     connected.map_err(|failure| match failure.exit() {
-        Exit::Unreachable => failure.hint("-b names another cluster; `milena broker` starts one here."),
+        Exit::Unreachable => {
+            failure.hint("Choose another cluster with -b, or start one here with `milena broker`.")
+        }
         _ => failure,
     })
 }
@@ -188,7 +189,7 @@ fn from_environment() -> Result<Option<String>, Failure> {
 pub(crate) fn property(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().into(), value.into())),
-        _ => Err("a property is NAME=VALUE".into()),
+        _ => Err("write NAME=VALUE".into()),
     }
 }
 
@@ -197,12 +198,12 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
         .ok()
         .and_then(|s| Duration::try_from_secs_f64(s).ok())
         .filter(|d| (SECONDS_MIN..=SECONDS_MAX).contains(d))
-        .ok_or_else(|| "it wants a number of seconds from 0.001 to 2147483, as in 5 or 0.5".into())
+        .ok_or_else(|| "write a number of seconds from 0.001 to 2147483, as in 5 or 0.5".into())
 }
 
-/// Less is no time at all for a cluster.
+/// No cluster answers in less.
 const SECONDS_MIN: Duration = Duration::from_millis(1);
-/// More than anybody waits, and what Kafka's requests can say in milliseconds.
+/// The most milliseconds that Kafka's requests can express.
 const SECONDS_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 
 #[cfg(test)]

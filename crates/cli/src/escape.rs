@@ -1,19 +1,19 @@
 //! Backslash escapes in delimiters, markers and format strings, as kcat reads them.
 //!
-//! `\n \r \t` are what they say, `\xN` and `\xNN` a byte in hexadecimal, `\0…` a byte in octal, `\1…\9…` one in
-//! decimal; any other character after a backslash stands for itself (`\\`, `\%`).
+//! `\n \r \t` are newline, return and tab, `\xN` and `\xNN` a byte in hexadecimal, `\0…` a byte in octal, `\1…\9…` a byte
+//! in decimal. Any other character after a backslash stands for itself (`\\`, `\%`).
 //!
-//! Two deviations from kcat, both on purpose: a byte above 255 is refused instead of cut to eight bits, and `\x` takes
-//! at most two digits (kcat swallows every hexadecimal digit that follows, so `\x1face` would be one byte there).
+//! It differs from kcat in two ways on purpose: a byte above 255 is refused instead of cut to eight bits, and `\x` takes
+//! at most two digits (kcat takes every hexadecimal digit that follows, so that `\x1face` is one byte there).
 
-/// Appends the bytes that `text` stands for to `bytes`.
+/// Appends `text` to `bytes` with its escapes resolved.
 pub(crate) fn unescape_into(text: &str, bytes: &mut Vec<u8>) -> Result<(), String> {
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
         bytes.extend_from_slice(&rest.as_bytes()[..at]);
         rest = &rest[at + 1..];
         let Some(escaped) = rest.chars().next() else {
-            return Err("a backslash at the end stands for nothing; write \\\\ for a backslash".into());
+            return Err("a backslash at the end has nothing to escape; write \\\\ for a backslash".into());
         };
         let used = match escaped {
             'n' => push(bytes, b'\n'),
@@ -33,7 +33,7 @@ pub(crate) fn unescape_into(text: &str, bytes: &mut Vec<u8>) -> Result<(), Strin
     Ok(())
 }
 
-/// The bytes that `text` stands for.
+/// The bytes of `text` with its escapes resolved.
 pub(crate) fn unescape(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::with_capacity(text.len());
     unescape_into(text, &mut bytes)?;
@@ -45,11 +45,11 @@ fn push(bytes: &mut Vec<u8>, byte: u8) -> usize {
     1
 }
 
-/// Reads up to `digits_max` digits of `radix` off the front of `text` as one byte; returns how many it read.
+/// Parses up to `digits_max` digits of `radix` at the start of `text` as one byte; returns the number of digits.
 fn number(text: &str, radix: u32, digits_max: usize, bytes: &mut Vec<u8>) -> Result<usize, String> {
     let digits = text.chars().take(digits_max).take_while(|c| c.is_digit(radix)).count();
     if digits == 0 {
-        return Err("\\x wants one or two hexadecimal digits, as in \\x1f".into());
+        return Err("\\x needs one or two hexadecimal digits, as in \\x1f".into());
     }
     let value = u32::from_str_radix(&text[..digits], radix).map_err(|e| e.to_string())?;
     let byte =

@@ -1,7 +1,7 @@
 //! How a command ends: the exit codes that scripts may rely on, and the one error type of this crate.
 //!
-//! A [`Failure`] is one sentence for a human (what was tried, what went wrong) with an optional second one
-//! (what to do), and a code for a script. It never carries a backtrace or a chain of causes: the sentence names them.
+//! A [`Failure`] has one sentence for a person (what was tried, what went wrong), an optional second sentence (what to
+//! do), and a code for a script. It has no backtrace and no chain of causes: the sentence names the causes.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -9,21 +9,21 @@ use std::process::ExitCode;
 /// The exit codes. Part of the command line's contract: documented in `--help`, tested, never renumbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Something failed that no other code names.
+    /// A failure for which there is no other code.
     Failed = 1,
     /// The command line or the input was wrong; nothing was done.
     Usage = 2,
-    /// Some of the work was done and some was not; the message counts both.
+    /// Some of the work was done and some was not; the message counts both parts.
     Partial = 3,
     /// The topic, partition, offset or file does not exist.
     NotFound = 4,
-    /// The broker refused who we are or what we may do.
+    /// The broker refused authentication or authorization.
     Auth = 5,
-    /// No answer in time, or nobody there.
+    /// The cluster did not answer in time, or cannot be reached.
     Unreachable = 6,
-    /// A check ran and found something wrong.
+    /// A check found a fault.
     CheckFailed = 7,
-    /// Ctrl-C, or SIGTERM.
+    /// Ctrl-C or SIGTERM ended the command.
     Interrupted = 130,
 }
 
@@ -40,8 +40,8 @@ Exit codes:
     7  a check failed (demo: a record was lost, doubled, changed or out of order)
   130  interrupted (Ctrl-C), or terminated (SIGTERM)
 
-Data goes to stdout, everything else to stderr. Progress is drawn on a terminal only; NO_COLOR is respected.
-MILENA_LOG=off|error|info|debug asks for fewer warnings, or for more.";
+Data goes to stdout, everything else to stderr. Progress is shown on a terminal only; NO_COLOR is respected.
+MILENA_LOG=off|error|warn|info|debug chooses what is logged to stderr (default: warn).";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
@@ -74,23 +74,23 @@ impl Failure {
         Self::new(Exit::NotFound, message)
     }
 
-    /// Ended by a signal; whoever pressed it knows, so there is nothing to say.
+    /// The command was ended by a signal. The user sent it, so there is no message.
     pub(crate) fn interrupted() -> Self {
         Self::new(Exit::Interrupted, "")
     }
 
-    /// Whether the exit code says it all.
+    /// Whether there is no message.
     pub(crate) fn is_silent(&self) -> bool {
         self.message.is_empty() && self.hint.is_none()
     }
 
-    /// What the reader of the message can do about it.
+    /// Adds what the user can do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The same, said of a place in the input.
+    /// Puts a place in the input before the message.
     pub(crate) fn at(mut self, place: &str) -> Self {
         self.message = format!("{place}: {}", self.message);
         self
@@ -116,7 +116,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What brokers say of names, numbers and settings that can never be right: nothing was done.
+/// Error codes with which brokers refuse invalid names, numbers and settings; nothing was done then.
 const WRONG_INPUT: [&str; 8] = [
     "INVALID_TOPIC_EXCEPTION",
     "INVALID_CONFIG",
@@ -129,7 +129,7 @@ const WRONG_INPUT: [&str; 8] = [
 ];
 
 impl From<milena::Error> for Failure {
-    /// The client's own sentence, with the code that fits its cause.
+    /// The client's error message, with the exit code for its cause.
     fn from(error: milena::Error) -> Self {
         let exit = match error.code_name() {
             Some("UNKNOWN_TOPIC_OR_PARTITION" | "UNKNOWN_TOPIC_ID" | "OFFSET_OUT_OF_RANGE") => Exit::NotFound,

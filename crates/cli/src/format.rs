@@ -1,7 +1,7 @@
-//! Format strings as kcat writes them: `%t [%p] at %o: %k = %s\n`.
+//! Format strings, as kcat has them: `%t [%p] at %o: %k = %s\n`.
 //!
-//! Parsed once, then appended to an output buffer per record without allocating. Knows records and bytes, not where
-//! either comes from or goes.
+//! A format string is parsed once. Writing a record appends to an output buffer and allocates nothing. This file does not
+//! know where records come from or where the bytes go.
 
 use std::io::Write as _;
 
@@ -22,7 +22,7 @@ Format string:
 #[derive(Debug, PartialEq)]
 pub(crate) struct Format {
     pieces: Vec<Piece>,
-    /// What a null key, value or header value is written as; nothing unless asked for, as in kcat.
+    /// What is written for a null key, value or header value; empty by default, as in kcat.
     null: Vec<u8>,
 }
 
@@ -48,7 +48,7 @@ impl Format {
         while let Some(at) = rest.find('%') {
             push_literal(&mut pieces, &rest[..at])?;
             let Some(token) = rest[at + 1..].chars().next() else {
-                return Err("a % at the end stands for nothing; write %% for a percent sign".into());
+                return Err("the % at the end has no letter after it; write %% for a percent sign".into());
             };
             match token {
                 '%' => push_literal(&mut pieces, "%")?,
@@ -60,7 +60,7 @@ impl Format {
         Ok(Self { pieces, null })
     }
 
-    /// The format when none is given: the key if a delimiter for it was, then the value and the record delimiter.
+    /// The default format: the key and its delimiter if there is one, then the value and the record delimiter.
     pub(crate) fn delimited(key_delimiter: Option<Vec<u8>>, delimiter: Vec<u8>, null: Vec<u8>) -> Self {
         let mut pieces = Vec::new();
         if let Some(key_delimiter) = key_delimiter {
@@ -70,7 +70,7 @@ impl Format {
         Self { pieces, null }
     }
 
-    /// Whether headers have to be read at all.
+    /// Whether the format shows headers.
     pub(crate) fn wants_headers(&self) -> bool {
         self.pieces.contains(&Piece::Headers)
     }
@@ -123,7 +123,7 @@ impl Piece {
             'R' => Self::ValueLengthBinary,
             other => {
                 return Err(format!(
-                    "%{other} is no format token (there are %t %p %o %T %h %k %K %s %S %R %%)"
+                    "%{other} is not a format token (the tokens are %t %p %o %T %h %k %K %s %S %R %%)"
                 ));
             }
         })

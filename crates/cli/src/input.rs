@@ -1,25 +1,25 @@
-//! Records out of a byte stream: cut at a delimiter, handed on in blocks of whole records.
+//! Cuts a byte stream into records at a delimiter, and returns them in blocks of whole records.
 //!
 //! ```text
 //! Read ──▶ Cutter (at most one unfinished record and one read) ──▶ Block (whole records, numbered)
 //! ```
 //!
-//! One read gives one block, so a line typed into a terminal or trickling out of `tail -f` leaves at once, and a file
-//! moves in large pieces. A record longer than it may be is an error, soon: an input without delimiters must not fill the
-//! memory. Knows nothing of what is in a record.
+//! One read gives one block. So a line from a terminal or from `tail -f` is sent at once, and a file in large blocks. A
+//! record that is too long is an error as soon as it is, because an input without delimiters must not fill the memory. This
+//! file does not know what a record contains.
 
 use std::io::{self, Read};
 
 use memchr::memmem::{self, Finder};
 
-/// How much is read at once.
+/// The size of one read.
 const READ_BYTES: usize = 256 * 1024;
 
-/// Cuts what a reader gives into [`Block`]s.
+/// Cuts the bytes of a reader into [`Block`]s.
 pub(crate) struct Cutter<R> {
     reader: R,
     delimiter: Finder<'static>,
-    /// Read and not yet handed on; without a delimiter up to `searched`.
+    /// The bytes that are read and not returned yet. There is no delimiter before `searched`.
     pending: Vec<u8>,
     searched: usize,
     record_count: u64,
@@ -28,16 +28,15 @@ pub(crate) struct Cutter<R> {
 }
 
 impl<R: Read> Cutter<R> {
-    /// An empty delimiter cuts nothing: the whole input is one record.
-    /// Records of more than `record_bytes_max` bytes are refused.
+    /// With an empty delimiter the whole input is one record. Records of more than `record_bytes_max` bytes are refused.
     pub(crate) fn new(reader: R, delimiter: &[u8], record_bytes_max: usize) -> Self {
         let delimiter = Finder::new(delimiter).into_owned();
         let (pending, searched, record_count) = (Vec::new(), 0, 0);
         Self { reader, delimiter, pending, searched, record_count, record_bytes_max, is_over: false }
     }
 
-    /// The next records; `None` at the end of the input. An error of the kind `InvalidData` is about the input, which
-    /// has a record that is too long; any other is about reading it.
+    /// The next records, or `None` at the end of the input. An error of the kind `InvalidData` means that a record is too
+    /// long; any other error is a failed read.
     pub(crate) fn next_block(&mut self) -> io::Result<Option<Block>> {
         while !self.is_over {
             let filled = self.pending.len();
@@ -53,7 +52,7 @@ impl<R: Read> Cutter<R> {
             }
             if self.pending.len() > self.record_bytes_max {
                 let (number, most) = (self.record_count + 1, self.record_bytes_max);
-                let what = format!("line {number}: it is longer than {most} bytes, and no record may be");
+                let what = format!("line {number}: it is longer than {most} bytes, the limit for a record");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));
             }
         }
@@ -72,14 +71,14 @@ impl<R: Read> Cutter<R> {
         }
     }
 
-    /// Where the last whole record ends, its delimiter included.
+    /// The end of the last whole record, after its delimiter.
     fn last_delimiter(&mut self) -> Option<usize> {
         let delimiter = self.delimiter.needle();
         if delimiter.is_empty() {
             return None;
         }
-        // The delimiter may have begun in the bytes searched before. Cuts are found from the front, as readers will
-        // find them: with `--` as the delimiter, `---` is a cut and a dash.
+        // The delimiter may have begun in the bytes that were searched before. Delimiters are found from the front, as
+        // `Block::records` finds them: with the delimiter `--`, `---` is a delimiter and a dash.
         let from = self.searched.saturating_sub(delimiter.len() - 1);
         let end = match delimiter {
             [byte] => memchr::memrchr(*byte, &self.pending[from..]).map(|at| from + at + 1),

@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM: the first asks the command to end well, the second to end at once. A command that does not hear
-//! them, for whatever reason, is ended.
+//! Ctrl-C and SIGTERM. The first signal asks the command to end well, the second to end at once. If the command does not
+//! end in time, the process exits.
 
 use std::time::Duration;
 use std::{io, process};
@@ -12,18 +12,18 @@ use crate::exit::{Exit, Failure};
 /// A request to stop that any number of tasks can wait for.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt {
-    /// How often it was made.
+    /// How many signals came.
     asked: watch::Receiver<u32>,
 }
 
-/// How long whoever pressed Ctrl-C waits for the counts of what was under way.
+/// How long a command waits after the first signal for acknowledgements, so that it can print final counts.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
-/// The time after the first request, and after the second, when the process ends whatever it does.
+/// How long after the first signal, and after the second, the process exits if the command has not ended.
 const LIMITS: [Duration; 2] = [GRACE.saturating_add(Duration::from_secs(2)), Duration::from_secs(1)];
 
 impl Interrupt {
-    /// Starts listening. Must be called on the runtime, once. Without `is_limited` the command may take as long as it
-    /// needs to end well, until it is asked again.
+    /// Starts to listen for signals. Call it once, on the runtime. If `is_limited` is false, the command may take as long
+    /// as it needs after the first signal.
     pub(crate) fn listen(is_limited: bool) -> Result<Self, Failure> {
         let mut signals =
             Signals::open().map_err(|e| Failure::failed(format!("cannot listen for Ctrl-C: {e}")))?;
@@ -52,7 +52,7 @@ impl Interrupt {
         self.asked_times(2).await;
     }
 
-    /// What `work` comes to, unless the command is asked to stop before.
+    /// The result of `work`, or a failure if the command is asked to stop first.
     pub(crate) async fn or<T, E: Into<Failure>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -65,14 +65,14 @@ impl Interrupt {
 
     async fn asked_times(&self, times: u32) {
         let mut asked = self.asked.clone();
-        // The sender lives as long as the runtime; were it gone, nobody could ask any more.
+        // The sender lives as long as the runtime. Without it no signal can come.
         if asked.wait_for(|asked| *asked >= times).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// The signals that ask; opened once, so that none between two waits is missed.
+/// The signals. They are opened once, so that a signal between two waits is not missed.
 struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,

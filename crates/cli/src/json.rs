@@ -1,15 +1,15 @@
-//! Records as JSON lines: what `consume --json` writes, `produce --json` reads back without loss.
+//! Records as JSON lines, which `consume --json` writes and `produce --json` reads without loss.
 //!
 //! ```text
 //! {"topic":"t","partition":0,"offset":7,"timestamp":1700000000000,"key":"k","value":"v","headers":[{"key":"h","value":"x"}]}
 //! ```
 //!
-//! - A string is its UTF-8 bytes, `null` is null, `""` is empty: three different things in Kafka, and here.
-//! - Bytes that are not UTF-8 travel as `key_base64` or `value_base64` in place of `key` or `value`.
+//! - A string is its UTF-8 bytes, `null` is null and `""` is empty. Null and empty are different in Kafka.
+//! - Bytes that are not UTF-8 are written as `key_base64` or `value_base64` instead of `key` or `value`.
 //! - In a line to be produced, a value that is an object, array, number or boolean is sent as its JSON text, as written.
-//!   `value` may not be missing (a forgotten field must not become a tombstone), unknown fields are refused for the same
-//!   reason; `topic` and `offset` are accepted and ignored, so that a consumed line can be produced as it is.
-//! - Headers are a list because Kafka's are: ordered, with repeated names.
+//!   `value` must be there, because a forgotten field must not become a tombstone; unknown fields are refused for the same
+//!   reason. `topic` and `offset` are ignored, so that a consumed line can be produced as it is.
+//! - Headers are a list, because Kafka's headers have an order and may repeat names.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -31,9 +31,9 @@ pub(crate) const HELP: &str = "\
 JSON lines:
   {\"topic\":\"t\",\"partition\":0,\"offset\":7,\"timestamp\":1700000000000,
    \"key\":\"k\",\"value\":\"v\",\"headers\":[{\"key\":\"h\",\"value\":\"x\"}]}    (on one line)
-  null is null and \"\" is empty. Bytes that are not UTF-8 come as key_base64, value_base64.";
+  null is null and \"\" is empty. Bytes that are not UTF-8 are in key_base64 or value_base64.";
 
-/// Appends `record` as one line, newline included.
+/// Appends `record` as one line with its newline.
 pub(crate) fn write_line(record: &View<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"topic\":");
     push_string(out, record.topic);
@@ -84,7 +84,7 @@ pub(crate) type Payload<'a> = Option<Cow<'a, [u8]>>;
 /// A name and a value.
 pub(crate) type Header<'a> = (Cow<'a, [u8]>, Payload<'a>);
 
-/// One line to be produced, borrowed from it wherever it has no escapes.
+/// A line to be produced. Strings without escapes are borrowed from it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Line<'a> {
     pub(crate) key: Payload<'a>,
@@ -98,7 +98,7 @@ pub(crate) struct Line<'a> {
 impl<'a> Line<'a> {
     /// # Errors
     ///
-    /// A sentence that names the field.
+    /// The error names the field.
     pub(crate) fn parse(text: &'a [u8]) -> Result<Self, String> {
         let text =
             std::str::from_utf8(text).map_err(|e| format!("it is not UTF-8 at byte {}", e.valid_up_to()))?;
@@ -156,7 +156,7 @@ struct HeaderFields<'a> {
 
 type Headers<'a> = Vec<Object<HeaderFields<'a>>>;
 
-/// A struct that is written as an object: derived structs would take an array of their fields' values as well.
+/// Accepts an object only. A derived struct alone would also accept an array of its fields' values.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -179,12 +179,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Keeps a field that says `null` apart from a field that is not there.
+/// Distinguishes a field that is `null` from a field that is missing.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// What the pair of fields `name` and `name_base64` says; `None` when neither is there.
+/// The payload in `name` or `name_base64`; `None` if both are missing.
 fn one_of<'a>(
     name: &str,
     raw: Option<&'a RawValue>,
@@ -201,7 +201,7 @@ fn one_of<'a>(
     }
 }
 
-/// A string's characters, null, or any other JSON as it was written.
+/// The payload of a JSON value: a string's characters, null, or any other value as its JSON text.
 fn payload<'a>(name: &str, raw: &'a str) -> Result<Payload<'a>, String> {
     match raw.as_bytes() {
         b"null" => Ok(None),
@@ -248,7 +248,7 @@ fn timestamp(raw: &RawValue) -> Result<Option<i64>, String> {
     .map(Some)
 }
 
-/// serde_json counts lines and columns within its input; ours is always one line, so the column alone says where.
+/// serde_json names a line and a column of its input. Our input is one line, so only the column is useful.
 fn json_error(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rsplit_once(" at line ") {

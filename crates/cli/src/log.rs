@@ -1,6 +1,6 @@
-//! What the client and the broker have to say while a command runs: warnings, on stderr, each one a line.
+//! Writes the log events of the client and the broker to stderr, one per line: warnings, unless `MILENA_LOG` says otherwise.
 //!
-//! `MILENA_LOG` asks for more or less: `off`, `info`, `debug`, or by part, `milena=warn,milena_broker=debug`.
+//! `MILENA_LOG` is a level (`off`, `info`, `debug`), or a level for each part: `milena=warn,milena_broker=debug`.
 
 use std::env::VarError;
 use std::fmt;
@@ -18,7 +18,7 @@ use crate::exit::Failure;
 
 const VARIABLE: &str = "MILENA_LOG";
 
-/// Begins to listen, for the rest of the process.
+/// Writes events to stderr from now until the process ends.
 pub(crate) fn listen() -> Result<(), Failure> {
     let wanted = match std::env::var(VARIABLE) {
         Ok(wanted) => wanted,
@@ -31,13 +31,13 @@ pub(crate) fn listen() -> Result<(), Failure> {
         .event_format(Line)
         .with_writer(|| anstream::AutoStream::auto(io::stderr()));
     let subscriber = tracing_subscriber::registry().with(lines).with(wanted);
-    // It is there already only if this was called before.
+    // This fails only if it was called before.
     let _ = tracing::subscriber::set_global_default(subscriber);
     Ok(())
 }
 
-/// What is to be told: `warn` unless `wanted` says something else. A word alone is a level here, and none that is
-/// misspelt is taken for the name of a part.
+/// Parses the filter; the default is `warn`. A word without `=` must be a level: `Targets` would take a misspelt level for
+/// the name of a part.
 fn filter(wanted: &str) -> Result<Targets, Failure> {
     let directives = wanted.split(',').map(str::trim).filter(|directive| !directive.is_empty());
     let is_level = |directive: &str| directive.contains('=') || directive.parse::<LevelFilter>().is_ok();
@@ -50,11 +50,11 @@ fn filter(wanted: &str) -> Result<Targets, Failure> {
 }
 
 fn no_filter(wanted: &str) -> Failure {
-    Failure::usage(format!("{VARIABLE}={wanted:?} is no log filter"))
-        .hint("It is off, error, warn, info, debug or trace, or one for each part: milena=info,milena_broker=debug.")
+    Failure::usage(format!("{VARIABLE}={wanted:?} is not a log filter"))
+        .hint("Write off, error, warn, info, debug or trace, or a level for each part: milena=info,milena_broker=debug.")
 }
 
-/// An event as the commands speak: `warning: what happened`.
+/// Formats an event like the commands' own messages: `warning: MESSAGE`.
 struct Line;
 
 impl<S, F> FormatEvent<S, F> for Line
@@ -69,7 +69,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         if io::stderr().is_terminal() {
-            // There may be a progress line, which is drawn anew.
+            // Clear the progress line, if there is one; it is drawn again.
             writer.write_str("\r\x1b[K")?;
         }
         let (word, color) = match *event.metadata().level() {

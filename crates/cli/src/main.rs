@@ -1,8 +1,8 @@
 //! The `milena` binary: reads the command line, runs one command, ends with its exit code.
 //!
-//! The crate is a set of thin commands over pure parts: what is parsed, formatted, verified and reported lives in
-//! modules that do no I/O ([`offsets`], [`mod@format`], [`json`], `demo::ledger`), and the commands only connect them to
-//! the client. Nothing here knows the protocol.
+//! The crate has thin commands and pure parts: parsing, formatting, verifying and reporting are in modules without I/O
+//! ([`offsets`], [`mod@format`], [`json`], `demo::ledger`), and the commands connect them to the client. Nothing here
+//! knows the protocol.
 
 mod args;
 mod commands;
@@ -52,7 +52,7 @@ fn run(command: Command) -> Result<(), Failure> {
         .build()
         .map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
     let ended = runtime.block_on(async {
-        // A broker may have much to write before it ends well.
+        // A broker may need more than a few seconds to write its records to disk when it stops.
         let interrupt = Interrupt::listen(!matches!(command, Command::Broker(_)))?;
         match command {
             Command::Demo(args) => demo::run(&args, &interrupt).await,
@@ -62,7 +62,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Consume(args) => commands::consume::run(&args, &interrupt).await,
         }
     });
-    // A thread may still be waiting for input from a terminal; nothing is owed to it.
+    // A thread may still wait for input from a terminal; do not wait for that thread.
     runtime.shutdown_background();
     ended
 }

@@ -1,4 +1,4 @@
-//! This process's resident memory, where the system tells.
+//! This process's resident memory, on systems that report it.
 
 /// Bytes of resident memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,7 +7,7 @@ pub(crate) struct Resident {
     pub(crate) peak: u64,
 }
 
-/// Reads it, on Linux; elsewhere it is unknown.
+/// Reads the resident memory on Linux; elsewhere it returns `None`.
 pub(crate) fn resident() -> Option<Resident> {
     parse(&std::fs::read_to_string("/proc/self/status").ok()?)
 }

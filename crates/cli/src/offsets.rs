@@ -1,7 +1,7 @@
-//! Where to start and where to stop: `--offset` and `--until` parsed into [`Offsets`], and resolved against what a
-//! partition holds.
+//! Where to start and where to stop: parses `--offset` and `--until` into [`Offsets`], and resolves them within a
+//! partition.
 //!
-//! Pure: the clock is an argument, and looking up a time is the caller's business.
+//! It is pure: the time is an argument, and the caller looks up the offsets of times.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,21 @@ use jiff::{SignedDuration, Timestamp};
 /// The grammar, for `consume --help`.
 pub(crate) const HELP: &str = "\
 Offsets:
-  beginning, end       the first record, or what comes after the last
+  beginning, end       the first record, or after the last record
   1000                 this offset
-  -10                  ten before the end of each partition
+  -10                  10 offsets before the end of each partition
   @1700000000000       the first record with this timestamp (ms) or a later one
-  @2023-11-14T22:13Z   the same; @-1h and @-30m are relative to now, @now is now
-  s@TIME, e@TIME       as kcat has them: start at this time, and stop before it (the same as --until @TIME)
-  0=100,1=-5,end       per partition; the one without a number is for all others";
+  @2023-11-14T22:13Z   the same with a date; @-1h and @-30m are relative to now, @now is now
+  s@TIME, e@TIME       as in kcat: start at this time, and stop before it (the same as --until @TIME)
+  0=100,1=-5,end       one for each partition; the one without a partition is for all remaining partitions";
 
-/// A place in a partition, before anyone has looked at the partition.
+/// A place in a partition, before it is resolved to an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Point {
     Beginning,
     End,
     At(i64),
-    /// This number of offsets before the end.
+    /// N offsets before the end.
     BeforeEnd(i64),
     /// The first record with this timestamp (milliseconds since the epoch) or a later one.
     Time(i64),
@@ -42,7 +42,7 @@ impl Offsets {
         Self { of_others: point, by_partition: BTreeMap::new() }
     }
 
-    /// Reads one or several comma-separated points; `default` is for the partitions that none of them is about.
+    /// Parses one or several comma-separated points; `default` is for the partitions that none of them names.
     pub(crate) fn parse(text: &str, default: Point, now: Timestamp) -> Result<Self, String> {
         let mut offsets = Self::everywhere(default);
         let mut others_given = false;
@@ -51,12 +51,12 @@ impl Offsets {
                 Some((partition, point)) => {
                     let partition = parse_partition(partition)?;
                     if offsets.by_partition.insert(partition, Point::parse(point, now)?).is_some() {
-                        return Err(format!("partition {partition} is there twice"));
+                        return Err(format!("partition {partition} is named twice"));
                     }
                 }
                 None if others_given => {
                     return Err(format!(
-                        "{part:?} is a second offset for all partitions; write 0={part} for one"
+                        "{part:?} is a second offset for all partitions; write 0={part} for partition 0"
                     ));
                 }
                 None => {
@@ -72,7 +72,7 @@ impl Offsets {
         self.by_partition.get(&partition).copied().unwrap_or(self.of_others)
     }
 
-    /// Whether any of them is a time after `now`.
+    /// Whether any point is a time after `now`.
     pub(crate) fn is_after(&self, now: Timestamp) -> bool {
         let later = |point: &Point| matches!(point, Point::Time(ms) if *ms > now.as_millisecond());
         later(&self.of_others) || self.by_partition.values().any(later)
@@ -84,8 +84,8 @@ impl Offsets {
     }
 }
 
-/// Where `-o` says to start and, as kcat has it, to stop: `s@TIME` and `e@TIME` are one each, and anything else is where
-/// to start.
+/// Splits the values of `-o` into where to start and where to stop. As in kcat, `s@TIME` is a start and `e@TIME` a stop;
+/// any other value is a start.
 pub(crate) fn split_stop(texts: &[String]) -> Result<(Option<String>, Option<String>), String> {
     let (mut start, mut stop) = (None, None);
     for text in texts {
@@ -95,7 +95,9 @@ pub(crate) fn split_stop(texts: &[String]) -> Result<(Option<String>, Option<Str
             _ => (&mut start, "start", text.clone()),
         };
         if to.replace(text).is_some() {
-            return Err(format!("-o says twice where to {what}; -o 0=100,1=200 is for several partitions"));
+            return Err(format!(
+                "-o sets twice where to {what}; for several partitions write -o 0=100,1=200"
+            ));
         }
     }
     Ok((start, stop))
@@ -113,21 +115,21 @@ impl Point {
         }
         if text.starts_with("s@") || text.starts_with("e@") {
             return Err(format!(
-                "{text:?} is for all partitions together: -o s@TIME starts there, -o e@TIME stops"
+                "{text:?} cannot be set for one partition: write -o s@TIME to start and -o e@TIME to stop"
             ));
         }
         match (text.strip_prefix('-').map(str::parse::<i64>), text.parse::<i64>()) {
             (Some(Ok(before)), _) if before >= 0 => Ok(Self::BeforeEnd(before)),
             (None, Ok(offset)) => Ok(Self::At(offset)),
             _ => Err(format!(
-                "{text:?} is no offset: it is beginning, end, a number, -N (before the end) or @TIME (as in @-1h)"
+                "{text:?} is not an offset: write beginning, end, N, -N (N before the end) or @TIME (as in @-1h)"
             )),
         }
     }
 
-    /// The offset in a partition that holds `beginning..end`; `at_time` is where the looked-up time is, if this is one.
+    /// The offset in a partition with the offsets `beginning..end`. For a time, `at_time` is the offset that was looked up.
     ///
-    /// `Err` is the offset that was asked for when the partition does not reach to it.
+    /// `Err` is the requested offset, if it is not in the partition.
     pub(crate) fn resolve(self, beginning: i64, end: i64, at_time: Option<i64>) -> Result<i64, i64> {
         match self {
             Self::Beginning => Ok(beginning),
@@ -135,13 +137,13 @@ impl Point {
             Self::At(offset) if (beginning..=end).contains(&offset) => Ok(offset),
             Self::At(offset) => Err(offset),
             Self::BeforeEnd(count) => Ok(end.saturating_sub(count).max(beginning)),
-            // No record is that late: what comes next is.
+            // No record has this time or a later one, so start at the next record to come.
             Self::Time(_) => Ok(at_time.unwrap_or(end)),
         }
     }
 }
 
-/// Reads a list of partitions: `0,2,5-7`.
+/// Parses a list of partitions: `0,2,5-7`.
 pub(crate) fn parse_partitions(text: &str) -> Result<Vec<i32>, String> {
     let mut partitions = Vec::new();
     for part in text.split(',').map(str::trim) {
@@ -150,7 +152,7 @@ pub(crate) fn parse_partitions(text: &str) -> Result<Vec<i32>, String> {
             None => (parse_partition(part)?, parse_partition(part)?),
         };
         if last < first || last - first >= PARTITIONS_MAX {
-            return Err(format!("{part:?} is no range of partitions"));
+            return Err(format!("{part:?} is not a range of partitions"));
         }
         partitions.extend(first..=last);
     }
@@ -166,10 +168,10 @@ fn parse_partition(text: &str) -> Result<i32, String> {
     text.parse()
         .ok()
         .filter(|p| *p >= 0)
-        .ok_or_else(|| format!("{text:?} is no partition: they count from 0"))
+        .ok_or_else(|| format!("{text:?} is not a partition: partitions are numbers from 0"))
 }
 
-/// A point in time: milliseconds since the epoch, or a date as RFC 3339 has it (seconds may be left out).
+/// Parses a time: milliseconds since the epoch, or a date in RFC 3339's form, of which the seconds may be left out.
 pub(crate) fn parse_time(text: &str) -> Result<i64, String> {
     if let Ok(millis) = text.parse() {
         return Ok(millis);
@@ -177,7 +179,7 @@ pub(crate) fn parse_time(text: &str) -> Result<i64, String> {
     match text.parse::<Timestamp>() {
         Ok(timestamp) => Ok(timestamp.as_millisecond()),
         Err(_) => {
-            Err(format!("{text:?} is no time: write milliseconds since the epoch or 2023-11-14T22:13:20Z"))
+            Err(format!("{text:?} is not a time: write milliseconds since the epoch or 2023-11-14T22:13:20Z"))
         }
     }
 }
@@ -198,37 +200,41 @@ fn parse_time_near(text: &str, now: Timestamp) -> Result<i64, String> {
         Ok(duration) => now
             .checked_add(duration)
             .map(Timestamp::as_millisecond)
-            .map_err(|_| format!("{text:?} is before the beginning of time")),
-        Err(_) => Err(format!("{text:?} is no duration: write -90s, -5m, -1h30m or -2d as -48h")),
+            .map_err(|_| format!("{text:?} is too long ago")),
+        Err(_) => {
+            Err(format!("{text:?} is not a duration: write -90s, -5m or -1h30m, and -48h for two days"))
+        }
     }
 }
 
-/// A time given as a number, if it can be milliseconds: seconds and microseconds are what people write by mistake, and
-/// they would mean 1970 and the far future without a word. Brokers take negative ones for something else.
+/// Checks that a time given as a number is plausible in milliseconds. Seconds and microseconds are common mistakes, which
+/// would silently mean 1970 and the far future. Negative times have a special meaning for brokers.
 fn plausible(millis: i64) -> Result<i64, String> {
     let date = |millis: Option<i64>| {
         millis
             .and_then(|ms| Timestamp::from_millisecond(ms).ok())
-            .map_or_else(|| "no date".into(), |t| t.to_string())
+            .map_or_else(|| "not a date".into(), |t| t.to_string())
     };
     match millis {
-        ..0 => Err(format!("{millis} is no time: they count from 1970; -1h is an hour ago")),
+        ..0 => Err(format!(
+            "{millis} is not a time: times are milliseconds since 1970; write -1h for an hour ago"
+        )),
         0 | MILLIS_MIN..=MILLIS_MAX => Ok(millis),
         1..MILLIS_MIN => Err(format!(
-            "{millis} milliseconds are {}, {millis} seconds are {}: write @{millis}000 for these, or a date for those",
+            "{millis} in milliseconds is {}, in seconds it is {}: write @{millis}000 for seconds, or a date",
             date(Some(millis)),
             date(millis.checked_mul(1000)),
         )),
         _ => Err(format!(
-            "{millis} milliseconds are after the year 9999; as microseconds it is {}",
+            "{millis} in milliseconds is after the year 9999; in microseconds it is {}",
             date(Some(millis / 1000))
         )),
     }
 }
 
-/// As milliseconds March 1973, as seconds the year 5138.
+/// In milliseconds this is March 1973, in seconds the year 5138.
 const MILLIS_MIN: i64 = 100_000_000_000;
-/// The last of the year 9999.
+/// The last millisecond of the year 9999.
 const MILLIS_MAX: i64 = 253_402_300_799_999;
 
 #[cfg(test)]
@@ -309,7 +315,7 @@ mod tests {
             ("@1700000000", ["1970-01-20T16:13:20Z", "2023-11-14T22:13:20Z"]),
             ("@1", ["1970-01-01T00:00:00.001Z", "1970-01-01T00:00:01Z"]),
             ("@1700000000000000", ["after the year 9999", "2023-11-14T22:13:20Z"]),
-            ("@9223372036854775807", ["after the year 9999", "no date"]),
+            ("@9223372036854775807", ["after the year 9999", "not a date"]),
         ] {
             let error = parse(text).unwrap_err();
             assert!(says.iter().all(|says| error.contains(says)), "{text}: {error}");

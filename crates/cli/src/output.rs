@@ -1,4 +1,4 @@
-//! Where data goes: stdout, in large writes, with a closed pipe as a normal end.
+//! Writes data to stdout in large writes. A closed pipe is a normal end.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -7,27 +7,27 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::exit::Failure;
 
-/// Data on its way to stdout. Writing happens on a thread of its own: a reader that does not read must not keep the
-/// command from hearing Ctrl-C.
+/// Buffered data for stdout. A blocking thread writes it, so that Ctrl-C works even if the reader of the pipe does not
+/// read.
 pub(crate) struct Output {
     buffer: Vec<u8>,
-    /// The write that is under way, and the buffer it gives back.
+    /// The write in progress, which gives its buffer back.
     writing: Option<JoinHandle<Written>>,
 }
 
-/// The buffer that was written, and what came of it.
+/// The written buffer, and the result of writing it.
 type Written = (Vec<u8>, Result<Reader, Failure>);
 
-/// Whether anybody still reads.
+/// Whether stdout still has a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Reader {
     Listening,
-    /// `milena consume | head` has seen enough: the command ends, quietly and well.
+    /// The reader closed the pipe, as in `milena consume | head`: the command ends with success.
     Gone,
 }
 
-/// One write holds about this much.
+/// The size of one write, about.
 const WRITE_BYTES: usize = 256 * 1024;
 
 impl Output {
@@ -45,7 +45,7 @@ impl Output {
         if self.buffer.len() < WRITE_BYTES { Ok(Reader::Listening) } else { self.flush().await }
     }
 
-    /// Writes what is there. Cancel safe: a write that was begun goes on, and the next flush waits for it.
+    /// Writes the buffer. Cancel safe: a write that was started goes on, and the next flush waits for it.
     pub(crate) async fn flush(&mut self) -> Result<Reader, Failure> {
         if self.finish().await? == Reader::Gone {
             return Ok(Reader::Gone);
@@ -62,7 +62,7 @@ impl Output {
         self.finish().await
     }
 
-    /// Waits for the write that is under way.
+    /// Waits for the write in progress.
     async fn finish(&mut self) -> Result<Reader, Failure> {
         let Some(writing) = &mut self.writing else { return Ok(Reader::Listening) };
         let ended = writing.await;
@@ -75,7 +75,7 @@ impl Output {
     }
 }
 
-/// Writes a line to stderr. What cannot be written there cannot be told anywhere: the exit code says it all the same.
+/// Writes a line to stderr. If that fails, the exit code is all that is left to report.
 pub(crate) fn tell(line: impl fmt::Display) {
     let _ = writeln!(anstream::stderr(), "{line}");
 }

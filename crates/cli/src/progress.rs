@@ -1,7 +1,7 @@
-//! A line that moves, on a terminal; nothing at all elsewhere.
+//! A progress line on a terminal.
 //!
-//! Drawn on stderr, so that data on stdout stays clean, and only where stderr is a terminal and stdout is not the same
-//! terminal being filled with records.
+//! It is drawn on stderr, so that stdout has data only. It is hidden if stderr is not a terminal, or if stdout is a
+//! terminal that shows records.
 
 use std::borrow::Cow;
 use std::io::{IsTerminal as _, stderr};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A progress line; hidden where nobody watches.
+/// A progress line, which may be hidden.
 pub(crate) struct Progress {
     bar: ProgressBar,
 }
@@ -29,7 +29,7 @@ impl Progress {
     }
 
     fn new(bar: ProgressBar, template: &str) -> Self {
-        // A template that does not parse would be a mistake above; the default style is as good a place to land.
+        // The templates above are constants that parse; the default style is for a mistake in one.
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("━╸ "));
         Self { bar }
@@ -40,7 +40,7 @@ impl Progress {
     }
 
     pub(crate) fn show(&self, position: u64, message: impl Into<Cow<'static, str>>) {
-        // Either draws; drawn too soon after another, the second waits for the next time.
+        // Each call draws, unless the line was drawn a moment ago.
         self.bar.set_message(message);
         self.bar.set_position(position);
     }
@@ -52,7 +52,7 @@ impl Drop for Progress {
     }
 }
 
-/// How often it moves.
+/// How often the line is updated.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 fn target(wanted: bool) -> ProgressDrawTarget {

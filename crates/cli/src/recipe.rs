@@ -1,28 +1,28 @@
-//! How a piece of input becomes a record to be produced: the flags of `milena produce`, applied.
+//! Makes a record from a piece of input, as the options of `milena produce` say.
 
 use std::borrow::Cow;
 
 use crate::input::split_key;
 use crate::json::{Header, Line, Payload};
 
-/// What is the same for every record of a run.
+/// The options, which are the same for every record of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Recipe {
-    /// Every piece is a JSON object.
+    /// Each piece is a JSON object.
     pub(crate) json: bool,
-    /// A JSON line's partition is not obeyed.
+    /// The partition of a JSON line is ignored.
     pub(crate) repartition: bool,
     pub(crate) key_delimiter: Option<Vec<u8>>,
-    /// For records without a key of their own.
+    /// The key of records that have none.
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    /// Keys and values that equal it are null.
+    /// Keys and values equal to it are sent as null.
     pub(crate) null: Option<Vec<u8>>,
     pub(crate) partition: Option<i32>,
 }
 
 impl Recipe {
-    /// The record in `piece`; nothing in a blank line between JSON lines.
+    /// The record in `piece`, or `None` for a blank line between JSON lines.
     pub(crate) fn apply<'a>(&'a self, piece: &'a [u8]) -> Result<Option<Line<'a>>, String> {
         let mut line = if self.json {
             if piece.iter().all(u8::is_ascii_whitespace) {
@@ -65,7 +65,7 @@ impl Recipe {
     }
 }
 
-/// Reads `NAME=VALUE`; without `=` the value is null.
+/// Parses `NAME=VALUE`; without `=` the value is null.
 pub(crate) fn parse_header(text: &str) -> (Vec<u8>, Option<Vec<u8>>) {
     match text.split_once('=') {
         Some((name, value)) => (name.into(), Some(value.into())),

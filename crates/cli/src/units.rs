@@ -1,9 +1,9 @@
-//! Numbers as people read them: counts, bytes, rates and durations.
+//! Numbers in a form that people read: counts, bytes, rates and durations.
 
 use std::fmt;
 use std::time::Duration;
 
-/// A count with its thousands apart: `336 776`.
+/// A count with a space between thousands: `336 776`.
 pub(crate) struct Count(pub(crate) u64);
 
 impl fmt::Display for Count {
@@ -49,7 +49,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// An amount per second: `371 k/s`; for bytes, write the unit after `per_second`.
+/// An amount per second, as in `371 k`; the caller writes the unit after it (`/s`, `B/s`).
 pub(crate) fn per_second(amount: u64, time: Duration) -> Scaled {
     Scaled(amount as f64 / time.as_secs_f64().max(1e-9))
 }

@@ -15,7 +15,7 @@ fn lines_come_back_as_lines() {
     assert_eq!((produced.code, produced.stderr.as_str()), (Some(0), "4 records acknowledged\n"));
     assert!(produced.stdout.is_empty());
     let unanswered = cluster.run(&["produce", "t", "--acks", "0", "-p", "0"], "five");
-    assert_eq!(unanswered.stderr, "1 record sent, acknowledged by nobody\n");
+    assert_eq!(unanswered.stderr, "1 record sent, not acknowledged (acks=0)\n");
     assert_eq!(text(cluster.ok(&["consume", "t", "-e"], "")), "one\n\nthree\r\nfour\nfive\n");
     assert_eq!(text(cluster.ok(&["consume", "t", "-e", "-D", r"\0"], "")), "one\0\0three\r\0four\0five\0");
 }

@@ -15,37 +15,37 @@ Examples:
   milena broker                                     one node on 127.0.0.1:9092, in memory
   milena broker --nodes 3 --port 0                  three nodes on free ports
   milena broker --data-dir ./data --topic orders:12 on disk, with a topic of 12 partitions
-  milena broker --host 0.0.0.0 --advertised-host me for other machines, which know this one as me
+  milena broker --host 0.0.0.0 --advertised-host me for other machines, which reach this one as me
 
-The first line on stdout is the bootstrap address; it comes when the broker takes connections.
-For development and tests, without authentication; all nodes are this one process.";
+The first line on stdout is the bootstrap address; it is printed when the broker accepts connections.
+The broker is for development and tests. It has no authentication, and all its nodes are this one process.";
 
 /// Serves the Kafka protocol until Ctrl-C.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// How many nodes, each on a port of its own
+    /// The number of nodes; each has its own port
     #[arg(short, long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=100))]
     pub(crate) nodes: u16,
 
-    /// The first node's port, the others follow; 0 takes free ones
+    /// The first node's port; the next nodes take the next ports. 0 takes free ports
     #[arg(short, long, default_value = "9092")]
     pub(crate) port: u16,
 
-    /// The address to listen on, or a name for it; others than loopback can be reached by anyone on the network
+    /// The address or host name to listen on. Anyone on the network can reach an address that is not loopback
     #[arg(long, default_value = "127.0.0.1")]
     pub(crate) host: String,
 
-    /// The host name or address that clients are told to connect to; otherwise the one that is listened on, and this
-    /// machine's own where that is all of them
+    /// The host name or address that clients connect to. Default: the address of --host, or loopback if that is all
+    /// addresses
     #[arg(long, value_name = "HOST", value_parser = advertised_host)]
     pub(crate) advertised_host: Option<String>,
 
-    /// Keep records here, in Kafka's own segment format; in memory otherwise
+    /// The directory for records, in Kafka's segment format. Default: records are kept in memory
     #[arg(short, long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 
-    /// Create a topic unless it is there, repeatable; one partition when not said
+    /// Create a topic if it does not exist, with one partition by default; may be repeated
     #[arg(short, long = "topic", value_name = "NAME[:PARTITIONS]", value_parser = topic)]
     pub(crate) topics: Vec<Topic>,
 }
@@ -67,7 +67,7 @@ fn topic(text: &str) -> Result<Topic, String> {
 
 fn advertised_host(text: &str) -> Result<String, String> {
     let is_wrong = |c: char| c.is_whitespace() || c.is_control() || ['/', ',', '[', ']'].contains(&c);
-    // Colons are for IPv6 addresses: a port is not told, each node has its own.
+    // A colon is allowed in an IPv6 address only. A port is refused, because each node has its own.
     let has_port = text.contains(':') && text.parse::<Ipv6Addr>().is_err();
     if text.is_empty() || text.len() > 255 || has_port || text.contains(is_wrong) {
         return Err("write a host name or an address, without a port".into());
@@ -75,7 +75,7 @@ fn advertised_host(text: &str) -> Result<String, String> {
     Ok(text.into())
 }
 
-/// The address to listen on: `host`, or what the name stands for, of IPv4 if there is one.
+/// The address to listen on: `host` itself, or an address of that name, IPv4 if there is one.
 async fn address(host: &str) -> Result<IpAddr, Failure> {
     if let Ok(address) = host.parse() {
         return Ok(address);
@@ -84,13 +84,13 @@ async fn address(host: &str) -> Result<IpAddr, Failure> {
     let found = lookup_host((host, 0)).await.map_err(|error| wrong(&error.to_string()))?;
     let mut addresses: Vec<_> = found.map(|address| address.ip()).collect();
     addresses.sort_by_key(IpAddr::is_ipv6);
-    addresses.first().copied().ok_or_else(|| wrong("the name stands for no address"))
+    addresses.first().copied().ok_or_else(|| wrong("the name has no address"))
 }
 
 /// Runs the command.
 pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failure> {
     if args.port != 0 && args.port.checked_add(args.nodes - 1).is_none() {
-        let message = format!("{} nodes from port {} on need ports above 65535", args.nodes, args.port);
+        let message = format!("{} nodes from port {} need ports above 65535", args.nodes, args.port);
         return Err(Failure::usage(message));
     }
     let host = interrupt.or(address(&args.host)).await?;
@@ -109,12 +109,12 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
     let cluster = interrupt.or(start).await?;
     if host.is_unspecified() && args.advertised_host.is_none() {
         tell(format_args!(
-            "clients are told {}, which is for this machine; --advertised-host names another",
+            "clients will connect to {}, which only works on this machine; set --advertised-host for others",
             cluster.bootstrap()
         ));
     }
     for Topic { name, partitions } in &args.topics {
-        // On disk it may be there from the last time.
+        // With --data-dir it may exist from an earlier run.
         if cluster.leader(name, 0).is_none() {
             cluster.create_topic(name, *partitions).map_err(|error| {
                 let exit = if error.is_io() || error.is_damaged() { Exit::Failed } else { Exit::Usage };
@@ -122,20 +122,20 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
             })?;
         }
     }
-    // Whoever started us and does not read the line knows the port, or does not care.
+    // A closed stdout does not stop the broker: a program that started it with a fixed port need not read the line.
     let (Reader::Listening | Reader::Gone) = print(&format!("{}\n", cluster.bootstrap()))?;
     interrupt.asked().await;
     cluster.shutdown().await.map_err(|error| Failure::failed(error.to_string()))
 }
 
-/// As many replicas as Kafka's own defaults for what matters; more would protect from nothing here.
+/// The most replicas that a topic has by default. All nodes are one process, so more would not protect records.
 const REPLICAS_MAX: u16 = 3;
 
 fn start_failure(error: &milena_broker::Error, args: &Args) -> Failure {
     let failure = Failure::new(Exit::Failed, format!("the broker cannot start: {error}"));
     if error.is_damaged() {
         return failure
-            .hint("Nothing was changed on disk. Choose another --data-dir, or move the damaged file away.");
+            .hint("Nothing on disk was changed. Choose another --data-dir, or move the damaged file away.");
     }
     if args.port != 0 && error.is_io() {
         return failure.hint("If the port is taken, --port 0 takes a free one.");

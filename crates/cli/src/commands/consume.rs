@@ -1,4 +1,4 @@
-//! `milena consume`: records in, bytes out.
+//! `milena consume`: reads records and writes them to stdout.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
@@ -22,36 +22,36 @@ use crate::{format, json, offsets};
 
 const EXAMPLES: &str = "\
 Examples:
-  milena consume orders -e                              all there is, then stop
-  milena consume orders -o end                          what comes from now on
-  milena consume orders -o -10 -c 10 -p 0               the last ten of partition 0
+  milena consume orders -e                              all records, then stop
+  milena consume orders -o end                          new records only
+  milena consume orders -o -10 -c 10 -p 0               the last ten records of partition 0
   milena consume orders -o @-1h --until @now            the last hour
-  milena consume orders -f '%p:%o %T %k=%s\\n'           one's own format
+  milena consume orders -f '%p:%o %T %k=%s\\n'           a format of your own
   milena consume orders -e --json | jq .value           JSON lines";
 
-/// Partitions are read in parallel: the order within each is kept, the order between them is not.
+/// Read records to stdout. Partitions are read in parallel: records keep their order within a partition only.
 #[derive(Debug, clap::Args)]
 #[command(
     after_long_help = [EXAMPLES, offsets::HELP, format::HELP, json::HELP].join("\n\n"),
-    after_help = [EXAMPLES, "Offsets, format strings and the JSON lines are explained by --help."].join("\n\n")
+    after_help = [EXAMPLES, "--help explains offsets, format strings and JSON lines."].join("\n\n")
 )]
 pub(crate) struct Args {
     /// The topic
     pub(crate) topic: String,
 
-    /// Only these partitions: 0,2,5-7
+    /// Read only these partitions, as in 0,2,5-7
     #[arg(short, long, value_name = "LIST")]
     pub(crate) partitions: Option<String>,
 
-    /// Where to start: beginning (as when not said), end, N, -N (before the end), @TIME; see --help
+    /// Where to start: beginning (the default), end, N, -N (N before the end) or @TIME; see --help
     #[arg(short, long, allow_hyphen_values = true)]
     pub(crate) offset: Vec<String>,
 
-    /// Where to stop, in the same words; this offset is not read
+    /// Where to stop, written as for --offset; the record at this offset is not read
     #[arg(short, long, value_name = "OFFSET", visible_alias = "to", allow_hyphen_values = true)]
     pub(crate) until: Option<String>,
 
-    /// Stop at the end that each partition has now; the same as --until end
+    /// Stop where each partition ends now; the same as --until end
     #[arg(short = 'e', long, conflicts_with = "until")]
     pub(crate) exit_at_end: bool,
 
@@ -59,27 +59,27 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "N")]
     pub(crate) count: Option<u64>,
 
-    /// How to write a record: %t %p %o %k %s %h %T and more; see --help
+    /// The format of a record, with %t %p %o %k %s %h %T and more; see --help
     #[arg(short, long)]
     pub(crate) format: Option<String>,
 
-    /// Write JSON lines, which produce --json reads back without loss
+    /// Write JSON lines; produce --json reads them without loss
     #[arg(short = 'J', long, conflicts_with_all = ["format", "key_delimiter", "delimiter", "null", "null_is_null"])]
     pub(crate) json: bool,
 
-    /// Write this after each value, in place of a line feed
+    /// Write this after each value instead of a newline
     #[arg(short = 'D', long, value_name = "DELIMITER", default_value = "\\n", conflicts_with = "format")]
     pub(crate) delimiter: String,
 
-    /// Write the key and this in front of each value
+    /// Write the key and this before each value
     #[arg(short = 'K', long, value_name = "DELIMITER", conflicts_with = "format")]
     pub(crate) key_delimiter: Option<String>,
 
-    /// Write null keys, values and header values as MARKER; nothing is written for them otherwise
+    /// Write null keys, values and header values as MARKER. Default: nothing is written for them
     #[arg(long, value_name = "MARKER")]
     pub(crate) null: Option<String>,
 
-    /// Write them as NULL; the same as --null NULL
+    /// The same as --null NULL
     #[arg(short = 'Z', conflicts_with = "null")]
     pub(crate) null_is_null: bool,
 
@@ -87,7 +87,7 @@ pub(crate) struct Args {
     pub(crate) cluster: Cluster,
 }
 
-/// What to write, where to start, where to stop: the arguments, understood.
+/// The parsed arguments: what to write, where to start and where to stop.
 struct Plan {
     form: Form,
     partitions: Option<Vec<i32>>,
@@ -119,7 +119,7 @@ impl Args {
         };
         let (start, kcats_stop) = split_stop(&self.offset)?;
         if kcats_stop.is_some() && (self.until.is_some() || self.exit_at_end) {
-            return Err("-o e@TIME, --until and -e are three ways to say where to stop: give one".into());
+            return Err("-o e@TIME, --until and -e each set where to stop: use one of them".into());
         }
         let stop = match (self.until.as_ref().or(kcats_stop.as_ref()), self.exit_at_end) {
             (Some(until), _) => Some(Offsets::parse(until, Point::End, now)?),
@@ -127,9 +127,7 @@ impl Args {
             (None, false) => None,
         };
         if stop.as_ref().is_some_and(|stop| stop.is_after(now)) {
-            return Err(
-                "--until is about records that are there already: it takes no time in the future".into()
-            );
+            return Err("--until cannot be in the future: it is for records that exist already".into());
         }
         Ok(Plan {
             form,
@@ -149,7 +147,7 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
     let plan = args.plan().map_err(Failure::usage)?;
     let mut output = Output::new();
     let ended = interrupt.or(consume(args, &plan, &mut output)).await;
-    // Whatever ended it: what was read is written, unless nobody reads it.
+    // Write the records that were read, however the command ended, unless the pipe's reader does not read.
     if ended.as_ref().is_err_and(|failure| failure.exit() == Exit::Interrupted) {
         tokio::select! {
             flushed = output.flush() => drop(flushed?),
@@ -174,7 +172,7 @@ async fn consume(args: &Args, plan: &Plan, output: &mut Output) -> Result<(), Fa
         builder = builder.assign([(&args.topic, *partition)], Position::Offset(span.start));
     }
     let mut consumer = builder.build().await?;
-    // Records on the same terminal would tear a progress line apart.
+    // Records on the same terminal would overwrite a progress line.
     let progress = Progress::counting(!io::stdout().is_terminal());
     let mut tick = tokio::time::interval(TICK);
     let mut arrived_at = Instant::now();
@@ -203,7 +201,7 @@ async fn consume(args: &Args, plan: &Plan, output: &mut Output) -> Result<(), Fa
         if reading.take(&batch, &consumer).await? == Reader::Gone || reading.is_over() {
             return Ok(());
         }
-        // Written when there is nothing more at hand: at once when records trickle, in large pieces when they flow.
+        // Take all batches that are ready before writing: few records are written at once, many in large writes.
         drop(batch);
         while let Some(batch) = consumer.try_next()? {
             if reading.take(&batch, &consumer).await? == Reader::Gone || reading.is_over() {
@@ -216,7 +214,7 @@ async fn consume(args: &Args, plan: &Plan, output: &mut Output) -> Result<(), Fa
     }
 }
 
-/// Nothing came for a while: there may be nothing, or nobody who would say so.
+/// Nothing came for a while: there may be no new records, or the cluster may be gone. Asks it, to find out.
 async fn check_answers(cluster: &Connected) -> Result<(), Failure> {
     let asked = cluster.client.admin().timeout(cluster.timeout).describe_cluster().await;
     asked
@@ -228,11 +226,11 @@ async fn check_answers(cluster: &Connected) -> Result<(), Failure> {
 #[derive(Clone, Copy, Debug)]
 struct Span {
     start: i64,
-    /// This offset is not read; none when there is no end to it.
+    /// The first offset that is not read, if there is an end.
     stop: Option<i64>,
 }
 
-/// What is still to be read, by partition.
+/// The parts that are not read yet, by partition.
 struct Spans {
     unfinished: BTreeMap<i32, Span>,
 }
@@ -260,11 +258,11 @@ impl Spans {
     }
 }
 
-/// Looks up offsets in partitions whose bounds it knows.
+/// Looks up the offsets of points in partitions.
 struct Lookup<'a> {
     admin: Admin,
     topic: &'a str,
-    /// Beginning and end of each.
+    /// The beginning and end of each partition.
     bounds: BTreeMap<i32, (i64, i64)>,
 }
 
@@ -284,7 +282,7 @@ impl<'a> Lookup<'a> {
         found.into_iter().map(|((_, partition), offset)| Ok((partition, offset?))).collect()
     }
 
-    /// The offset of each partition's point. Each time is asked for once, for all its partitions together.
+    /// The offset of each partition's point. There is one request per time, for all partitions that have it.
     async fn resolve(&self, points: &Offsets) -> Result<BTreeMap<i32, i64>, Failure> {
         let mut by_time: BTreeMap<i64, Vec<i32>> = BTreeMap::new();
         for partition in self.bounds.keys() {
@@ -302,20 +300,21 @@ impl<'a> Lookup<'a> {
             resolved.map(|offset| (*partition, offset)).map_err(|offset| {
                 let message =
                     format!("offset {offset} is not in partition {partition} of topic {:?}", self.topic);
-                Failure::not_found(message)
-                    .hint(format!("It holds {beginning} to {end}; -p chooses partitions."))
+                Failure::not_found(message).hint(format!(
+                    "The partition has offsets {beginning} to {end}; choose partitions with -p."
+                ))
             })
         };
         self.bounds.iter().map(resolve).collect()
     }
 }
 
-/// Batches on their way to the output.
+/// Writes batches to the output, up to the count and the offsets at which to stop.
 struct Reading<'a> {
     output: &'a mut Output,
     form: &'a Form,
     spans: Spans,
-    /// Records still wanted.
+    /// How many more records to write.
     left: u64,
 }
 
@@ -324,7 +323,7 @@ impl Reading<'_> {
         self.left == 0 || self.spans.unfinished.is_empty()
     }
 
-    /// Appends the batch's records, as far as they are wanted.
+    /// Appends those records of the batch that are to be written.
     async fn take(&mut self, batch: &Batch, consumer: &Consumer) -> Result<Reader, Failure> {
         let Some(Span { stop, .. }) = self.spans.unfinished.get(&batch.partition()).copied() else {
             return Ok(Reader::Listening);
@@ -360,18 +359,18 @@ impl Reading<'_> {
         self.output.flush_when_full().await
     }
 
-    /// Nothing came for `time`. That is normal when new records are waited for, and not when all of them are there.
+    /// Nothing came for `time`. That is normal while waiting for new records, and a failure if every record to read exists.
     fn check_stall(&self, time: Duration) -> Result<(), Failure> {
         if self.spans.unfinished.values().any(|span| span.stop.is_none()) {
             return Ok(());
         }
         let partitions: Vec<String> = self.spans.unfinished.keys().map(ToString::to_string).collect();
-        let message = format!("nothing came for {time:?}, and there is more to read");
+        let message = format!("nothing came for {time:?}, although there is more to read");
         Err(Failure::new(Exit::Unreachable, message)
             .hint(format!("Not read to the end: partitions {}.", partitions.join(", "))))
     }
 
-    /// Finishes partitions whose last offsets hold no records: those of transaction markers, for example.
+    /// Finishes partitions whose last offsets have no records, such as transaction markers.
     fn pass(&mut self, topic: &str, consumer: &Consumer) {
         self.spans.unfinished.retain(|partition, span| {
             let position = consumer.position(topic, *partition);

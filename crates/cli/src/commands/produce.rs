@@ -1,4 +1,4 @@
-//! `milena produce`: lines in, records out.
+//! `milena produce`: reads lines and sends them as records.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -33,38 +33,38 @@ Examples:
   milena produce orders -H source=import orders.txt   every record gets a header
   milena consume a --json -e | milena produce b --json";
 
-/// Each line of the input becomes a record. The exit code says whether all were acknowledged.
+/// Send each line of the input as a record. The exit code says whether all records were acknowledged.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = [EXAMPLES, json::HELP].join("\n\n"), after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The topic
     pub(crate) topic: String,
 
-    /// The file to read, - for stdin
+    /// The file to read; - is stdin
     #[arg(default_value = "-")]
     pub(crate) file: PathBuf,
 
-    /// Every line is a JSON object with value, key, headers, partition, timestamp
+    /// Each line is a JSON object with value, key, headers, partition and timestamp
     #[arg(short = 'J', long, conflicts_with_all = ["key_delimiter", "delimiter", "null", "empty_is_null"])]
     pub(crate) json: bool,
 
-    /// Ends a record, in place of the line feed; an empty one makes the whole input one record
+    /// The text that ends a record, instead of a newline; an empty one makes the whole input one record
     #[arg(short = 'D', long, value_name = "DELIMITER", default_value = "\\n")]
     pub(crate) delimiter: String,
 
-    /// Ends the key in front of the value; a line without it has a null key
+    /// The text between a key and its value; a line without it has a null key
     #[arg(short = 'K', long, value_name = "DELIMITER")]
     pub(crate) key_delimiter: Option<String>,
 
-    /// The key of every record that has none of its own
+    /// The key of records that have none
     #[arg(short, long)]
     pub(crate) key: Option<String>,
 
-    /// A header for every record, repeatable; without = its value is null
+    /// A header for every record; without = its value is null; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME=VALUE")]
     pub(crate) headers: Vec<String>,
 
-    /// Send keys and values that equal MARKER as null
+    /// Send keys and values equal to MARKER as null
     #[arg(long, value_name = "MARKER")]
     pub(crate) null: Option<String>,
 
@@ -72,23 +72,24 @@ pub(crate) struct Args {
     #[arg(short = 'Z', conflicts_with = "null")]
     pub(crate) empty_is_null: bool,
 
-    /// The partition of every record; by the key's hash otherwise, or as a JSON line says
+    /// The partition of every record. Default: the partition in the JSON line, else the key's hash chooses
     #[arg(short, long, value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) partition: Option<i32>,
 
-    /// Let the key's hash choose even where a JSON line names a partition
+    /// Ignore the partition in JSON lines: the key's hash chooses
     #[arg(long, requires = "json", conflicts_with = "partition")]
     pub(crate) repartition: bool,
 
-    /// How batches are compressed; not at all otherwise
+    /// The codec that compresses batches. Default: none
     #[arg(short = 'z', long, value_name = "CODEC")]
     pub(crate) compression: Option<Codec>,
 
-    /// Which replicas must have a record before it counts as written: all in sync (the default), 1 (the leader alone), 0 (none)
+    /// Which replicas must have a record before it is acknowledged: all (in sync, the default), 1 (the leader alone), or
+    /// 0 (none: the broker does not acknowledge)
     #[arg(long)]
     pub(crate) acks: Option<AcksFrom>,
 
-    /// Say nothing when all went well
+    /// Print no counts if all records were acknowledged
     #[arg(short, long)]
     pub(crate) quiet: bool,
 
@@ -96,7 +97,7 @@ pub(crate) struct Args {
     pub(crate) cluster: Cluster,
 }
 
-/// How batches are compressed.
+/// The codec that compresses batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Codec {
     None,
@@ -118,7 +119,7 @@ impl From<Codec> for Compression {
     }
 }
 
-/// Who must have a record before it counts as written.
+/// Which replicas must have a record before it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum AcksFrom {
     #[value(name = "0")]
@@ -144,7 +145,7 @@ impl Args {
         let bytes = |text: &Option<String>| text.as_deref().map(unescape).transpose();
         let key_delimiter = bytes(&self.key_delimiter)?;
         if key_delimiter.as_ref().is_some_and(Vec::is_empty) {
-            return Err("-K wants a delimiter: an empty one would end every key before it begins".into());
+            return Err("-K needs a delimiter that is not empty".into());
         }
         Ok(Recipe {
             json: self.json,
@@ -157,8 +158,8 @@ impl Args {
         })
     }
 
-    /// Bytes of the longest text that may become a record of `record_bytes_max`. In JSON one byte of a value takes up to
-    /// six, as `\u0000`.
+    /// The length in bytes of the longest piece of input for a record of `record_bytes_max`. In JSON one byte of a value
+    /// takes up to six, as in `\u0000`.
     fn text_bytes_max(&self, record_bytes_max: usize) -> usize {
         const DELIMITERS: usize = 64 << 10;
         let for_each = if self.json { 6 } else { 1 };
@@ -201,7 +202,7 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
         failure = stalled() => Ended::Stalled(failure),
         () = interrupt.asked() => Ended::Interrupted,
     };
-    // What is on its way is waited for, whatever is wrong with what would come next.
+    // A failure stops further records. Those already sent are still waited for, so that the counts are final.
     if let Ended::Failed(_) = ended {
         tokio::select! {
             () = sending.settle_all() => {}
@@ -226,24 +227,24 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
     sending.tally.verdict(failure, args.quiet)
 }
 
-/// How sending came to its end.
+/// How sending ended.
 enum Ended {
     Sent,
-    /// What is read cannot be sent; or, without a failure of its own, a record was refused.
+    /// The input cannot be read or sent; or, if there is no failure here, the tally has the failure of a refused record.
     Failed(Option<Failure>),
-    /// The cluster leaves us waiting.
+    /// No record was acknowledged in time.
     Stalled(Failure),
     Interrupted,
 }
 
-/// Everything that is needed to send the first record.
+/// Opens the input and connects, as far as is needed to send the first record.
 async fn prepare(args: &Args) -> Result<Sending, Failure> {
     let file = args.file.clone();
     // Opening a named pipe waits for its writer.
     let input =
         spawn_blocking(move || Args::open(&file)).await.map_err(|e| Failure::failed(e.to_string()))??;
     let cluster = args.cluster.connect().await?;
-    // Told before the first line is read, and not only once there is one.
+    // Check the topic first, so that a mistake in its name is an error before the first line is typed.
     let topic = describe_topic(&cluster, &args.topic).await?;
     check_partitions(&topic, args.partition)?;
     let mut producer = cluster.client.producer();
@@ -267,13 +268,13 @@ async fn prepare(args: &Args) -> Result<Sending, Failure> {
     })
 }
 
-/// Reads on a thread of its own: a read from a pipe or a terminal cannot be taken back.
+/// Reads the input on its own thread, because a read from a pipe or a terminal cannot be cancelled.
 fn blocks(
     input: Box<dyn Read + Send>,
     delimiter: Vec<u8>,
     record_bytes_max: usize,
 ) -> mpsc::Receiver<io::Result<Block>> {
-    // One block is being sent while the next is read.
+    // One block is sent while the next is read.
     let (send, blocks) = mpsc::channel(1);
     thread::spawn(move || {
         let mut cutter = Cutter::new(input, &delimiter, record_bytes_max);
@@ -287,20 +288,20 @@ fn blocks(
     blocks
 }
 
-/// Records on their way.
+/// Sends records and waits for their deliveries.
 struct Sending {
     input: Option<Box<dyn Read + Send>>,
-    /// No record may have more bytes.
+    /// The largest record in bytes.
     record_bytes_max: usize,
     producer: Producer,
     topic: String,
-    /// In the order they were sent, with their numbers in the input.
+    /// The deliveries in the order of sending, with the records' numbers in the input.
     pending: VecDeque<(u64, Delivery)>,
     tally: Tally,
     flow: Rc<Flow>,
 }
 
-/// How many records were begun and settled; whoever watches sees whether the cluster does anything.
+/// How many records were sent and settled so far, from which a timeout sees whether the cluster makes progress.
 #[derive(Debug, Default)]
 struct Flow {
     begun: Cell<u64>,
@@ -308,7 +309,7 @@ struct Flow {
 }
 
 impl Flow {
-    /// Completes when records were on their way for `limit` without any being settled or begun.
+    /// Completes when records were in flight for `limit` and none of them was settled and none was sent in that time.
     async fn stalled(&self, limit: Option<Duration>) -> Failure {
         let Some(limit) = limit else { return std::future::pending().await };
         let mut tick = tokio::time::interval(TICK);
@@ -325,14 +326,14 @@ impl Flow {
     }
 }
 
-/// Records that may be on their way: 10 MB of deliveries at most, and more records than a round trip takes.
+/// The most deliveries that wait: 10 MB of memory at most, and more records than are sent in a round trip.
 const PENDING_MAX: usize = 200_000;
-/// After this many records those settled by now are taken out: often enough to hold few, too rarely to cost.
+/// Settled deliveries are taken out after every N records: often enough to hold few, and rarely enough to cost nothing.
 const LOOK_EVERY: usize = 10_000;
 
 impl Sending {
-    /// Sends the whole input, and waits until every record is settled. `Err` is why the rest is not sent; nothing where
-    /// it is a record that was refused, of which the tally knows.
+    /// Sends the whole input, and waits until every record is settled. `Err` says why the rest is not sent; `Err(None)` means
+    /// that a record was refused, whose failure is in the tally.
     async fn send_all(
         &mut self,
         blocks: &mut mpsc::Receiver<io::Result<Block>>,
@@ -366,12 +367,12 @@ impl Sending {
         Ok(())
     }
 
-    /// Sends a block's records. `Err` is about a record that cannot be sent; those before it are on their way.
+    /// Sends a block's records. `Err` is the failure of the first record that cannot be sent; those before it are sent.
     async fn send(&mut self, block: &Block, recipe: &Recipe) -> Result<(), Failure> {
         for (number, piece) in block.records() {
             let line = recipe.apply(piece).map_err(|e| Failure::usage(format!("line {number}: {e}")))?;
             let Some(line) = line else { continue };
-            // Allocates only where there are any.
+            // An empty vector does not allocate, so records without headers cost nothing here.
             let headers: Vec<_> =
                 line.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }).collect();
             let mut record = Record::to(&self.topic)
@@ -393,17 +394,19 @@ impl Sending {
         Ok(())
     }
 
-    /// Counts what is settled, as far as it is in order: partitions overtake each other only by a little.
+    /// Counts settled deliveries from the front up to the first one that is not settled. Partitions overtake each other only
+    /// by a little, so few settled deliveries wait longer.
     async fn settle_what_is_done(&mut self) {
         while self.pending.front().is_some_and(|(_, delivery)| delivery.is_settled()) {
             self.settle_first().await;
         }
     }
 
-    /// Waits for everything; the producer's delivery timeout bounds it.
+    /// Waits for every delivery; the producer's delivery timeout limits it.
     async fn settle_all(&mut self) {
         let producer = self.producer.clone();
-        // What fails to be flushed its delivery tells as well. Both at once, so that what is settled is counted.
+        // Each delivery has its own result, so that of the flush is not needed. Both run at the same time, so that settled
+        // records are counted while others wait.
         tokio::join!(async { drop(producer.flush().await) }, async {
             while !self.pending.is_empty() {
                 self.settle_first().await;
@@ -411,7 +414,7 @@ impl Sending {
         });
     }
 
-    /// It is not known what becomes of the records still on their way.
+    /// Counts the records still in flight as failed, and as perhaps written: their result is not known.
     fn give_up(&mut self) {
         let unknown = self.pending.drain(..).len() as u64;
         self.tally.failed += unknown;
@@ -419,7 +422,7 @@ impl Sending {
     }
 
     async fn settle_first(&mut self) {
-        // Taken out once it is settled: whoever drops this future forgets nothing.
+        // Take it out only after it is settled, so that dropping this future loses no delivery.
         let Some((number, delivery)) = self.pending.front_mut() else { return };
         let (number, outcome) = (*number, delivery.await);
         self.pending.pop_front();
@@ -435,17 +438,17 @@ fn at_line(number: u64, error: milena::Error) -> Failure {
     Failure::from(error).at(&format!("line {number}"))
 }
 
-/// What became of the records so far.
+/// Counts of the results so far.
 #[derive(Debug, Default)]
 struct Tally {
-    /// With `acks=0` no broker says anything: a record counts once it was handed to the network.
+    /// Whether acks is 0: then brokers do not answer, and a record counts when it was written to the connection.
     is_unanswered: bool,
     acknowledged: u64,
     failed: u64,
-    /// Of the failed: those that may be in the topic all the same.
+    /// How many of the failed records may have been written.
     maybe_written: u64,
     first_failure: Option<Failure>,
-    /// Whether that record was refused for its own sake.
+    /// Whether that record was refused because of its own content.
     is_at_fault: bool,
 }
 
@@ -453,7 +456,7 @@ impl Tally {
     fn failed(&mut self, number: u64, error: milena::Error) {
         self.failed += 1;
         self.maybe_written += u64::from(error.maybe_written());
-        // A record that is at fault says more than those before it that were refused with it.
+        // If a broker refuses a batch because of one record, report that record and not those refused with it.
         let is_at_fault = !error.is_of_another_record();
         if self.first_failure.is_none() || (is_at_fault && !self.is_at_fault) {
             self.first_failure = Some(at_line(number, error));
@@ -461,7 +464,7 @@ impl Tally {
         }
     }
 
-    /// The end of the command: everything, or why not, and how much all the same.
+    /// The result of the command: success, or the failure with the counts.
     fn verdict(mut self, stopped: Option<Failure>, quiet: bool) -> Result<(), Failure> {
         let Some(failure) = stopped.or_else(|| self.first_failure.take()) else {
             if !quiet {
@@ -478,7 +481,7 @@ impl Tally {
         if self.acknowledged + self.failed == 0 {
             return Err(failure);
         }
-        // With nothing written the cause alone decides the code.
+        // If nothing was written, the cause decides the exit code.
         let exit = if self.acknowledged + self.maybe_written == 0 { failure.exit() } else { Exit::Partial };
         Err(failure.with_exit(exit).hint(format!("{self}; the rest was not sent.")))
     }
@@ -487,7 +490,7 @@ impl Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.acknowledged == 1 { "" } else { "s" };
-        let became = if self.is_unanswered { "sent, acknowledged by nobody" } else { "acknowledged" };
+        let became = if self.is_unanswered { "sent, not acknowledged (acks=0)" } else { "acknowledged" };
         write!(f, "{} record{plural} {became}", self.acknowledged)?;
         if self.failed > 0 {
             write!(f, ", {} failed", self.failed)?;

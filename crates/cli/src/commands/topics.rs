@@ -1,4 +1,4 @@
-//! `milena topics`: what topics there are, and how they are made and unmade.
+//! `milena topics`: lists, creates, describes and deletes topics.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -24,10 +24,10 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// The names, partitions and replicas of all topics
+    /// List all topics with their numbers of partitions and replicas
     #[command(visible_alias = "ls")]
     List {
-        /// Those that Kafka keeps for itself as well
+        /// List Kafka's internal topics too
         #[arg(short, long)]
         internal: bool,
         /// One JSON object a line
@@ -41,26 +41,26 @@ pub(crate) enum Command {
     Create {
         #[arg(required = true)]
         topics: Vec<String>,
-        /// Partitions of each; the broker's default otherwise
+        /// The number of partitions of each topic. Default: the broker's
         #[arg(short, long, value_parser = clap::value_parser!(i32).range(1..))]
         partitions: Option<i32>,
-        /// Replicas of each partition; the broker's default otherwise
+        /// The number of replicas of each partition. Default: the broker's
         #[arg(short, long, value_parser = clap::value_parser!(i16).range(1..))]
         replicas: Option<i16>,
-        /// A topic setting, repeatable
+        /// A topic setting; may be repeated
         #[arg(short, long = "config", value_name = "NAME=VALUE", value_parser = property)]
         configs: Vec<(String, String)>,
-        /// Succeed where a topic exists already
+        /// Succeed if a topic exists already
         #[arg(long)]
         if_not_exists: bool,
         #[command(flatten)]
         cluster: Cluster,
     },
-    /// Partitions with their leaders, replicas and offsets, and the settings that are not defaults
+    /// Show partitions with their leaders, replicas and offsets, and the settings that are not defaults
     Describe {
         #[arg(required = true)]
         topics: Vec<String>,
-        /// All settings, defaults too
+        /// Show all settings, also those with default values
         #[arg(short, long)]
         all_configs: bool,
         /// One JSON object a line
@@ -69,12 +69,12 @@ pub(crate) enum Command {
         #[command(flatten)]
         cluster: Cluster,
     },
-    /// Delete topics and all their records, without asking
+    /// Delete topics and all their records, without confirmation
     #[command(visible_alias = "rm")]
     Delete {
         #[arg(required = true)]
         topics: Vec<String>,
-        /// Succeed where a topic does not exist
+        /// Succeed if a topic does not exist
         #[arg(long)]
         if_exists: bool,
         #[command(flatten)]
@@ -98,7 +98,7 @@ pub(crate) async fn run(args: Args, interrupt: &Interrupt) -> Result<(), Failure
     let changes = matches!(args.command, Command::Create { .. } | Command::Delete { .. });
     interrupt.or(carry_out(args.command)).await.map_err(|failure| match failure.exit() {
         Exit::Interrupted if changes => {
-            Failure::new(Exit::Interrupted, "interrupted: what was asked for may have been carried out")
+            Failure::new(Exit::Interrupted, "interrupted: the topics may have been changed already")
         }
         _ => failure,
     })
@@ -136,17 +136,16 @@ async fn carry_out(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// What the cluster says of a topic that must exist, or is created if that was asked for.
+/// Describes a topic that must exist, or is created if `allow.auto.create.topics` is set.
 pub(crate) async fn describe_topic(cluster: &Connected, name: &str) -> Result<TopicDescription, Failure> {
     let admin = cluster.client.admin().timeout(cluster.timeout);
     let mut described = describe_one(&admin, name).await;
     if cluster.creates_topics && described.as_ref().is_err_and(|failure| failure.exit() == Exit::NotFound) {
-        // Whoever reads or writes a topic asks for it in the way that creates it; who describes it does not.
+        // A describe request does not create the topic. Assigning a partition asks for its metadata in the way that does.
         drop(cluster.client.consumer_direct().assign([(name, 0)], Position::Latest).build().await?);
         described = describe_one(&admin, name).await;
     }
-    let hint =
-        "Create it with `milena topics create`, or let it be created with -X allow.auto.create.topics=true.";
+    let hint = "Create it with `milena topics create`, or let the broker create it with -X allow.auto.create.topics=true.";
     described.map_err(|failure| match failure.exit() {
         Exit::NotFound => failure.hint(hint),
         _ => failure,
@@ -161,7 +160,7 @@ async fn describe_one(admin: &Admin, name: &str) -> Result<TopicDescription, Fai
     }
 }
 
-/// The client's sentence, but for a topic that is not there: its advice is for those who want it to be.
+/// The client's error, but without the client's advice if the topic does not exist: not every command wants it to exist.
 fn no_topic(name: &str, error: milena::Error) -> Failure {
     match error.code_name() {
         Some("UNKNOWN_TOPIC_OR_PARTITION") => Failure::not_found(format!("topic {name:?} does not exist")),
@@ -169,7 +168,7 @@ fn no_topic(name: &str, error: milena::Error) -> Failure {
     }
 }
 
-/// Fails where one of `partitions` does not exist.
+/// Fails if one of `partitions` does not exist.
 pub(crate) fn check_partitions(
     topic: &TopicDescription,
     partitions: impl IntoIterator<Item = i32>,
@@ -178,7 +177,7 @@ pub(crate) fn check_partitions(
     match partitions.into_iter().find(is_unknown) {
         Some(unknown) => {
             Err(Failure::not_found(format!("topic {:?} has no partition {unknown}", topic.name))
-                .hint(format!("It has {}, counted from 0.", topic.partitions.len())))
+                .hint(format!("It has {} partitions, counted from 0.", topic.partitions.len())))
         }
         None => Ok(()),
     }
@@ -196,7 +195,7 @@ fn new_topic(
     configs.iter().fold(topic, |topic, (name, value)| topic.config(name, value))
 }
 
-/// One result for each topic; what failed because of `accepted` has not.
+/// One result for each topic; the error code `accepted` counts as success.
 fn each(
     results: Vec<(String, Result<(), milena::Error>)>,
     accepted: Option<&str>,
@@ -214,7 +213,8 @@ fn each(
         .collect()
 }
 
-/// One result for all: every failure's sentence, a code that tells some from all, and what was done all the same.
+/// One result for all topics: the message of every failure, an exit code that says whether all or only some failed, and
+/// the topics that succeeded.
 fn summary(done: &str, results: Vec<(String, Result<(), Failure>)>) -> Result<(), Failure> {
     let count = results.len();
     let (mut names, mut failures) = (Vec::new(), Vec::new());
@@ -284,7 +284,7 @@ struct DescribedPartition<'a> {
     replicas: &'a [i32],
     isr: &'a [i32],
     offline: &'a [i32],
-    /// Null where the leader did not say.
+    /// Null if the leader did not answer.
     beginning_offset: Option<i64>,
     end_offset: Option<i64>,
 }

@@ -1,7 +1,7 @@
 //! The demo's records: flights from a CSV file, each as one JSON object keyed by the aircraft's tail number.
 //!
-//! The text is held whole (31 MB for all of 2013), so that reading and inflating it costs nothing while the clock runs;
-//! each record is put together in the caller's buffer. Knows CSV and JSON, nothing of topics.
+//! The whole text is held in memory (31 MB for all of 2013), so that reading and inflating do not count in the measured
+//! time. Each record is built in the caller's buffer. This file knows CSV and JSON, and nothing of topics.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -12,17 +12,17 @@ use memchr::{memchr, memchr_iter};
 
 use crate::exit::{Exit, Failure};
 
-/// Where the full year may be, seen from where the demo is started; the sample inside the binary is used otherwise.
+/// Where the file of the full year may be, relative to the working directory. Without it the built-in sample is used.
 const FULL_YEAR: [&str; 2] = ["data/flights.csv.gz", "../shared/data/flights.csv.gz"];
 const SAMPLE: &[u8] = include_bytes!("../../../../data/flights-sample.csv.gz");
 
-/// Bytes of a file, as it is on disk.
+/// The largest file in bytes, as it is on disk.
 const FILE_BYTES_MAX: u64 = 1 << 30;
-/// What a file may hold once inflated: far above any year of flights, far below a bomb.
+/// The largest text in bytes after inflating: far more than a year of flights, far less than a decompression bomb.
 const TEXT_BYTES_MAX: u64 = 1 << 30;
 
 const KEY_COLUMN: &str = "tailnum";
-/// Written as JSON strings even where they look like numbers.
+/// Columns that are written as JSON strings even if they look like numbers.
 const TEXT_COLUMNS: [&str; 5] = ["carrier", "tailnum", "origin", "dest", "time_hour"];
 
 /// All flights of one file.
@@ -37,14 +37,14 @@ pub(crate) struct Flights {
 
 #[derive(Debug)]
 struct Column {
-    /// `{"name":` or `,"name":`, as it stands in every record.
+    /// `{"name":` or `,"name":`, as in every record.
     label: String,
     is_text: bool,
     is_key: bool,
 }
 
 impl Flights {
-    /// Reads `file`, or the best one at hand.
+    /// Reads `file`, else the file of the full year, else the built-in sample.
     pub(crate) fn open(file: Option<&Path>) -> Result<Self, Failure> {
         let full_year = || FULL_YEAR.iter().map(PathBuf::from).find(|path| path.is_file());
         match file.map(Path::to_owned).or_else(full_year) {
@@ -59,7 +59,7 @@ impl Flights {
                 })?;
                 if read as u64 > FILE_BYTES_MAX {
                     return Err(Failure::usage(format!(
-                        "{origin} is no flights file: it is larger than 1 GiB"
+                        "{origin} is not a flights file: it is larger than 1 GiB"
                     )));
                 }
                 Self::parse(&bytes, origin)
@@ -69,7 +69,7 @@ impl Flights {
     }
 
     fn parse(bytes: &[u8], origin: String) -> Result<Self, Failure> {
-        let wrong = |what: &str| Failure::usage(format!("{origin} is no flights file: {what}"));
+        let wrong = |what: &str| Failure::usage(format!("{origin} is not a flights file: {what}"));
         let mut text = String::new();
         let read = if bytes.starts_with(&[0x1f, 0x8b]) {
             MultiGzDecoder::new(bytes).take(TEXT_BYTES_MAX + 1).read_to_string(&mut text)
@@ -77,10 +77,10 @@ impl Flights {
             bytes.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text)
         };
         if read.map_err(|e| wrong(&e.to_string()))? as u64 > TEXT_BYTES_MAX {
-            return Err(wrong("it holds more than 1 GiB of text"));
+            return Err(wrong("it has more than 1 GiB of text"));
         }
         if memchr(b'"', text.as_bytes()).is_some() || memchr(b'\\', text.as_bytes()).is_some() {
-            return Err(wrong("quotes and backslashes are not expected in it"));
+            return Err(wrong("it has quotes or backslashes, which are not supported"));
         }
         let header = text.lines().next().unwrap_or_default();
         let columns: Vec<_> = header.split(',').enumerate().map(|(i, name)| Column::new(i, name)).collect();
@@ -99,17 +99,17 @@ impl Flights {
         self.row_count
     }
 
-    /// Where they came from, for the report.
+    /// Where the flights came from, for the report.
     pub(crate) fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// The rows, over and over.
+    /// The rows, again and again.
     pub(crate) fn cycle(&self) -> impl Iterator<Item = &str> {
         std::iter::repeat_with(|| rows(&self.text[self.first_row..])).flatten()
     }
 
-    /// Puts `row` into `json` (cleared first) and returns its key: the tail number, null where it is missing.
+    /// Writes `row` into `json` (cleared first) and returns its key: the tail number, if there is one.
     pub(crate) fn encode<'a>(&self, row: &'a str, json: &mut Vec<u8>) -> Option<&'a str> {
         json.clear();
         let mut key = None;
@@ -138,7 +138,7 @@ impl Flights {
         key
     }
 
-    /// The key alone.
+    /// Only the key of a row.
     pub(crate) fn key<'a>(&self, row: &'a str) -> Option<&'a str> {
         let at = self.columns.iter().position(|c| c.is_key)?;
         row.split(',').nth(at).filter(|f| !f.is_empty() && *f != "NA")
@@ -167,7 +167,7 @@ fn rows(text: &str) -> impl Iterator<Item = &str> {
     .filter(|row| !row.is_empty())
 }
 
-/// Whether `text` is a JSON number as it stands.
+/// Whether `text` is a valid JSON number.
 fn is_number(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));

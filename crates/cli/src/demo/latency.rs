@@ -1,4 +1,4 @@
-//! Latencies of many records, as percentiles. Locked once per batch, never per record.
+//! Percentiles of the latencies of many records. The histogram is locked once per batch, not per record.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,7 +10,7 @@ pub(crate) struct Latency {
     histogram: Mutex<Histogram<u64>>,
 }
 
-/// The percentiles that are shown; microseconds.
+/// The percentiles that are shown, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Percentiles {
     pub(crate) p50_us: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Percentiles {
     pub(crate) max_us: u64,
 }
 
-/// Longer than any demo waits.
+/// The highest latency that is told apart; a longer one counts as this.
 const HIGHEST_US: u64 = 600_000_000;
 
 impl Latency {

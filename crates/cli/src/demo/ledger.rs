@@ -1,4 +1,4 @@
-//! The demo's proof: which records were sent, acknowledged and delivered, and everything wrong with them.
+//! The demo's proof: which records were sent, acknowledged and delivered, and every fault among them.
 //!
 //! ```text
 //! producing task ── sent(index, digest) ──▶ ┌────────┐ ◀── delivered(index, digest) ── one Reading per partition
@@ -6,9 +6,10 @@
 //!                                            └────────┘ ── audit() ─▶ Findings
 //! ```
 //!
-//! Every record carries its index in the source as a header. Each index has one slot of 24 bytes, written by whoever
-//! learns something about it; there is no lock. What is compared is the digest of key and value as they were handed to
-//! the producer, taken before it saw them. Knows nothing of Kafka beyond partition numbers.
+//! Every record has its index in the source as a header. Each index has one slot of 24 bytes, which the producing task, the
+//! task that settles deliveries and the readers write without a lock. The digest of key and value is taken before the
+//! producer gets the record, and compared with the digest of the delivered record. This file knows nothing of Kafka but
+//! partition numbers.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -16,7 +17,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::Xxh3;
 
-/// One slot for each record of a run. Memory is taken as records are sent, so that a run of a hundred million begins at
+/// One slot for each record of a run. Memory is allocated while records are sent, so that a run of 100 million begins at
 /// once.
 #[derive(Debug)]
 pub(crate) struct Ledger {
@@ -24,15 +25,15 @@ pub(crate) struct Ledger {
     chunks: Box<[OnceLock<Box<[Slot]>>]>,
 }
 
-/// Slots of one allocation: 1.5 MB.
+/// The number of slots in one allocation, of 1.5 MB.
 const CHUNK_SLOTS: usize = 1 << 16;
 
 #[derive(Debug, Default)]
 struct Slot {
-    /// Of key and value; 0 is "not sent" ([`digest`] never returns it).
+    /// The digest of key and value; 0 means "not sent" ([`digest`] never returns 0).
     digest: AtomicU64,
     sent_us: AtomicU32,
-    /// The partition it was delivered from, plus one; 0 is "not delivered".
+    /// The partition from which it was delivered, plus 1; 0 means "not delivered".
     delivered: AtomicU32,
     fate: AtomicU8,
 }
@@ -52,21 +53,21 @@ impl Ledger {
         &self.chunks[index as usize / CHUNK_SLOTS].get_or_init(new_chunk)[index as usize % CHUNK_SLOTS]
     }
 
-    /// The slot of a record that may have been sent.
+    /// The slot of a record, if it may have been sent.
     fn known(&self, index: u32) -> Option<&Slot> {
         let chunk = self.chunks.get(index as usize / CHUNK_SLOTS)?.get()?;
         Some(&chunk[index as usize % CHUNK_SLOTS])
     }
 
-    /// Before the record is handed to the producer, at `now_us` of the run.
+    /// Notes that a record is about to be sent, at `now_us` of the run.
     pub(crate) fn sent(&self, index: u32, digest: u64, now_us: u32) {
         let slot = self.slot(index);
         slot.sent_us.store(now_us, Ordering::Relaxed);
-        // Release: whoever is delivered this record sees the time as well.
+        // Release, so that the reader of this record sees the time as well.
         slot.digest.store(digest, Ordering::Release);
     }
 
-    /// Returns when it was sent.
+    /// Notes that a record was acknowledged; returns when it was sent.
     pub(crate) fn acknowledged(&self, index: u32) -> u32 {
         let slot = self.slot(index);
         slot.fate.store(ACKNOWLEDGED, Ordering::Relaxed);
@@ -77,13 +78,13 @@ impl Ledger {
         self.slot(index).fate.store(FAILED, Ordering::Relaxed);
     }
 
-    /// A reader of one partition, from its beginning.
+    /// The record of one partition's deliveries, from its beginning.
     pub(crate) fn reading(&self, partition: i32) -> Reading<'_> {
         Reading { ledger: self, partition, last: None, findings: Findings::default() }
     }
 
-    /// What only the whole shows, once every reading is over: records missing, and keys that are on two partitions.
-    /// `keys` are the source's keys in order of index.
+    /// After all readings have ended, finds the faults that only show in the whole: missing records, and keys on two
+    /// partitions. `keys` are the source's keys in order of index.
     pub(crate) fn audit<'a>(&self, keys: impl Iterator<Item = Option<&'a str>>) -> Findings {
         let mut findings = Findings::default();
         let mut homes = HashMap::new();
@@ -94,7 +95,7 @@ impl Ledger {
                 match slot.fate.load(Ordering::Acquire) {
                     ACKNOWLEDGED => findings.add(Fault::Lost, index, None),
                     PENDING => findings.add(Fault::Unsettled, index, None),
-                    // Neither acknowledged nor delivered: the producer said so.
+                    // The producer reported a failure, and the record was not delivered: no fault.
                     _ => {}
                 }
                 continue;
@@ -109,7 +110,7 @@ impl Ledger {
     }
 }
 
-/// The records of one partition as they arrive, in its order.
+/// The records of one partition in the order of their delivery.
 pub(crate) struct Reading<'a> {
     ledger: &'a Ledger,
     partition: i32,
@@ -118,8 +119,8 @@ pub(crate) struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Takes note of a record. `index` is what its header says, if it has one. Returns when it was sent, unless it is
-    /// none of ours.
+    /// Notes that a record was delivered. `index` is the value of its header, if it has one. Returns when the record was
+    /// sent, unless this run did not send it.
     pub(crate) fn delivered(&mut self, index: Option<u32>, digest: u64) -> Option<u32> {
         let ours = index.filter(|index| (*index as usize) < self.ledger.record_count);
         let Some(index) = ours else {
@@ -146,7 +147,7 @@ impl Reading<'_> {
     }
 }
 
-/// What can be wrong with a record.
+/// The faults that a record can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Acknowledged and never delivered.
@@ -159,9 +160,9 @@ pub(crate) enum Fault {
     Changed,
     /// Delivered after a later record of the same partition.
     Reordered,
-    /// On another partition than an earlier record with its key.
+    /// Delivered from another partition than an earlier record with the same key.
     Strayed,
-    /// Not one of ours.
+    /// Not sent by this run.
     Foreign,
 }
 
@@ -189,7 +190,7 @@ impl Fault {
     }
 }
 
-/// Counts of faults, and the first few of each by name.
+/// The counts of faults, and the first few examples of each.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Findings {
     pub(crate) delivered_count: u64,
@@ -206,7 +207,7 @@ pub(crate) struct Example {
     pub(crate) partition: Option<i32>,
 }
 
-/// Enough to see a pattern in, few enough to read.
+/// Enough examples to see a pattern, and few enough to read.
 const EXAMPLES_MAX: u64 = 5;
 
 impl Findings {
@@ -243,7 +244,7 @@ impl Findings {
     }
 }
 
-/// The digest of a record; null and empty differ, and so do `ab`,`c` and `a`,`bc`. Never 0.
+/// The digest of a record. Null and empty have different digests, and so have `ab`,`c` and `a`,`bc`. It is never 0.
 pub(crate) fn digest(key: Option<&[u8]>, value: Option<&[u8]>) -> u64 {
     let mut hash = Xxh3::new();
     for part in [key, value] {

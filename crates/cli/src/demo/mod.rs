@@ -1,7 +1,7 @@
-//! `milena demo`: real records through a cluster and back, every one of them checked.
+//! `milena demo`: sends real records through a cluster, reads them back, and checks every one.
 //!
-//! This file sets the stage (data, cluster, topic), lets [`mod@run`] play, tells what is going on, and cleans up whatever
-//! happens.
+//! This file prepares the data, the cluster and the topic, runs [`mod@run`], prints progress and the report, and cleans up
+//! however the run ends.
 
 mod flights;
 mod latency;
@@ -36,32 +36,33 @@ Examples:
   milena demo --records 5000000 --compression zstd
   milena demo --rate 20000                      latency below saturation";
 
-/// Sends a year of flights as JSON, keyed by tail number, reads them back from all partitions in parallel while it
-/// sends, and checks that every record arrived once, intact and in order.
+/// Send flights as JSON, keyed by tail number, read them back from all partitions at the same time, and check that every
+/// record arrived once, intact and in order.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// A cluster to use; an embedded one of three nodes is started otherwise
+    /// The cluster to use. Default: an embedded cluster of three nodes is started
     #[arg(short, long, value_name = "HOST:PORT")]
     pub(crate) bootstrap: Option<String>,
 
-    /// How many records; all flights of the file otherwise. Beyond its end it starts over. Each takes 24 bytes of
-    /// memory until it is checked at the end, and its place in the embedded cluster
+    /// Send N records. Default: all flights of the file; if N is more, the file is sent again. Each record takes 24 bytes
+    /// of memory until it is checked, and its size in the embedded cluster
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub(crate) records: Option<u32>,
 
-    /// Partitions of the topic
+    /// The number of partitions of the topic
     #[arg(short, long, default_value = "12", value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub(crate) partitions: i32,
 
+    /// The codec that compresses batches
     #[arg(short = 'z', long, value_name = "CODEC", default_value = "lz4")]
     pub(crate) compression: Codec,
 
-    /// The flights, as CSV or gzipped CSV; a sample is built in
+    /// A file of flights, as CSV or gzipped CSV. Default: data/flights.csv.gz if it exists, else a built-in sample
     #[arg(long, value_name = "FILE")]
     pub(crate) data: Option<PathBuf>,
 
-    /// Send N records a second; as many as possible otherwise
+    /// Send N records per second. Default: as fast as possible
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rate: Option<u32>,
 
@@ -76,16 +77,16 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) settings: Settings,
 
-    /// Fail when nothing moves for SECONDS
+    /// Fail if no record is acknowledged or delivered for SECONDS
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) timeout: Duration,
 }
 
-/// The client's own limits are at most this; a shorter `--timeout` shortens them.
+/// The default of the client's own timeouts; a shorter `--timeout` shortens them.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
-/// Nodes of the embedded cluster.
+/// The number of nodes of the embedded cluster.
 const NODES: u16 = 3;
-/// As many replicas as there are brokers, up to what people run in production.
+/// The topic has one replica per broker, but no more than is usual in production.
 const REPLICAS_MAX: usize = 3;
 
 /// Runs the command.
@@ -104,11 +105,11 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
     ended.and(cleared)
 }
 
-/// Everything a run needs to exist.
+/// The cluster, client and topic of a run.
 struct Stage {
     embedded: Option<Cluster>,
     client: Client,
-    /// Where records go, in words.
+    /// A description of the cluster.
     cluster: String,
     topic: String,
     replicas: i16,
@@ -119,7 +120,7 @@ impl Stage {
         let is_named = args.bootstrap.is_some() || args.settings.name_a_cluster()?;
         let embedded = if is_named { None } else { Some(start_cluster().await?) };
         let of_embedded = || Ok(embedded.as_ref().map(|cluster| cluster.bootstrap().to_owned()));
-        // It waits as long for an answer as for anything else to move.
+        // A request may take as long as the run may be without progress.
         let millis = args.timeout.as_millis().max(1).to_string();
         let others = ["connect_timeout", "request_timeout", "api_timeout"].map(|name| (name, &millis));
         let others = Properties::from_iter(others.into_iter().filter(|_| args.timeout < TIMEOUT_DEFAULT));
@@ -140,7 +141,7 @@ impl Stage {
         Ok(Self { embedded, client, cluster, topic, replicas })
     }
 
-    /// Leaves nothing behind.
+    /// Deletes the topic, unless it is to be kept, and stops the embedded cluster.
     async fn clear(self, args: &Args) -> Result<(), Failure> {
         let admin = self.client.admin().timeout(args.timeout.min(GRACE));
         let deleted = match args.keep {
@@ -162,13 +163,13 @@ async fn start_cluster() -> Result<Cluster, Failure> {
     builder.start().await.map_err(|e| Failure::failed(format!("the embedded cluster cannot start: {e}")))
 }
 
-/// A name that no other demo has.
+/// A topic name that is unique to this run.
 fn topic_name() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("milena-demo-{:x}-{:x}", now.as_micros(), std::process::id())
 }
 
-/// Runs, watches, reports.
+/// Runs the transfer, shows progress and prints the report.
 async fn play(args: &Args, stage: &Stage, run: &Arc<Run>, interrupt: &Interrupt) -> Result<(), Failure> {
     let producer = stage.client.producer().compression(args.compression.into()).build().await?;
     if !args.json {
@@ -208,7 +209,7 @@ async fn play(args: &Args, stage: &Stage, run: &Arc<Run>, interrupt: &Interrupt)
 }
 
 fn say(text: &str) -> Result<(), Failure> {
-    // Whoever reads no more still wants to know how it ends: by the exit code.
+    // If stdout is closed, the run goes on: its exit code still says how it ended.
     let (Reader::Listening | Reader::Gone) = print(text)?;
     Ok(())
 }
@@ -239,7 +240,7 @@ async fn watch(args: &Args, run: &Run) -> Failure {
         match run.movement() {
             same if same == moved && moved_at.elapsed() >= args.timeout => {
                 let [acknowledged, delivered] = [now.acknowledged_count, now.delivered_count].map(Count);
-                let message = format!("nothing moved for {:?}", args.timeout);
+                let message = format!("no record was acknowledged or delivered for {:?}", args.timeout);
                 return Failure::new(Exit::Unreachable, message).hint(format!(
                     "Acknowledged {acknowledged}, delivered {delivered} of {}.",
                     Count(now.record_count)
@@ -251,7 +252,7 @@ async fn watch(args: &Args, run: &Run) -> Failure {
     }
 }
 
-/// How often a line is printed where there is no terminal, and over what time rates are taken on one.
+/// How often a line is printed without a terminal, and the time over which rates are computed on a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 fn report(

@@ -1,4 +1,4 @@
-//! What the demo shows: a line as it runs, and the whole at its end, as text or as JSON.
+//! The demo's progress line, and its report at the end as text or JSON.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::ledger::{Fault, Findings};
 use crate::memory::Resident;
 use crate::units::{Bytes, Count, Micros, per_second};
 
-/// Where a run stands.
+/// The state of a run at one time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Snapshot {
     pub(crate) time: Duration,
@@ -24,7 +24,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// What has happened since `earlier`, beside a bar on a terminal of 80 columns.
+    /// The progress since `earlier`, short enough for a progress bar on a terminal of 80 columns.
     pub(crate) fn short(&self, earlier: &Self) -> String {
         let time = self.time.saturating_sub(earlier.time);
         let delivered = per_second(self.delivered_count - earlier.delivered_count, time);
@@ -40,7 +40,7 @@ impl Snapshot {
         text
     }
 
-    /// The same at length, for a line of its own.
+    /// The progress since `earlier`, for a line of its own.
     pub(crate) fn line(&self, earlier: &Self) -> String {
         let time = self.time.saturating_sub(earlier.time);
         let acknowledged = per_second(self.acknowledged_count - earlier.acknowledged_count, time);
@@ -63,7 +63,7 @@ impl Snapshot {
     }
 }
 
-/// A run that is over.
+/// The result of a run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) topic: String,
@@ -77,16 +77,16 @@ pub(crate) struct Report {
     pub(crate) record_bytes: u64,
     pub(crate) acknowledged_count: u64,
     pub(crate) failed_count: u64,
-    /// Why the first of them failed.
+    /// Why the first failed record failed.
     pub(crate) first_failure: Option<String>,
-    /// Every delivery counts, also a second one of the same record.
+    /// Every delivery counts, also a second delivery of the same record.
     pub(crate) delivered_count: u64,
     pub(crate) delivered_bytes: u64,
     pub(crate) produce_seconds: f64,
     pub(crate) consume_seconds: f64,
     pub(crate) send_to_ack: Percentiles,
     pub(crate) send_to_delivery: Percentiles,
-    /// Of this process, the embedded cluster included where there is one.
+    /// The memory of this process, with the embedded cluster if there is one.
     pub(crate) memory_before_bytes: Option<u64>,
     pub(crate) memory_peak_bytes: Option<u64>,
     pub(crate) key_count: u64,
@@ -95,16 +95,16 @@ pub(crate) struct Report {
     pub(crate) verified: bool,
 }
 
-/// Records with one fault.
+/// The records with one kind of fault.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct FaultCount {
     pub(crate) fault: &'static str,
     pub(crate) count: u64,
-    /// A few of them by name.
+    /// A few of these records.
     pub(crate) examples: Vec<String>,
 }
 
-/// Counts the faults and names their examples; `describe` says what an index stands for.
+/// Counts the faults and describes their examples; `describe` describes the record of an index.
 pub(crate) fn fault_counts(findings: &Findings, describe: impl Fn(u32) -> String) -> Vec<FaultCount> {
     let named = |fault| {
         findings
@@ -131,7 +131,7 @@ impl fmt::Display for Report {
             Bytes(self.record_bytes),
             self.origin
         )?;
-        // Bytes are counted as they are handed in, so they are a rate of acknowledgement only when none failed.
+        // Bytes are counted when records are sent, so they give the rate of acknowledged bytes only if no record failed.
         let acknowledged_bytes = (self.failed_count == 0).then_some(self.record_bytes);
         write_rate(f, "acknowledged", self.acknowledged_count, acknowledged_bytes, self.produce_seconds)?;
         write_rate(f, "delivered", self.delivered_count, Some(self.delivered_bytes), self.consume_seconds)?;

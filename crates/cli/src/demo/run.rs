@@ -1,4 +1,4 @@
-//! One run of the demo: records out, the same records in, and the ledger between them.
+//! One run of the demo: sends records, reads the same records, and notes both in the ledger.
 //!
 //! ```text
 //!              ┌── Delivery ──▶ settle (one task per partition) ─────┐
@@ -6,8 +6,8 @@
 //!              └── records ──▶ cluster ──▶ read (several tasks) ──▶ Ledger, Latency, counters ──▶ watch
 //! ```
 //!
-//! Reading starts before producing and ends when every partition was read to the end it had after the last record was
-//! settled: a record that was written twice is found even if it comes last.
+//! Reading starts before producing. It ends when every partition is read to the end that it had after the last record was
+//! settled, so that a record that was written twice is found even if it is the last one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use super::report::Snapshot;
 use crate::exit::Failure;
 use crate::memory;
 
-/// The header that says which record this is, as four bytes, big endian.
+/// The header with the record's index, as four bytes, big endian.
 const INDEX_HEADER: &[u8] = b"index";
 
 /// What the tasks of a run share.
@@ -34,7 +34,7 @@ pub(crate) struct Run {
     pub(crate) topic: String,
     pub(crate) partition_count: i32,
     pub(crate) record_count: u32,
-    /// Records a second; as many as possible when none.
+    /// Records per second; without it, as many as possible.
     pub(crate) rate: Option<u32>,
     pub(crate) flights: Flights,
     pub(crate) ledger: Ledger,
@@ -50,16 +50,16 @@ pub(crate) struct Run {
     last_delivery_us: AtomicU64,
 }
 
-/// What readers go by.
+/// Tells the readers when to stop.
 #[derive(Clone, Debug)]
 enum Phase {
-    /// There may always be more.
+    /// More records may come.
     Sending,
-    /// Everything is settled; this is where each partition ends.
+    /// Every record is settled; these are the end offsets of the partitions.
     Sent(Arc<BTreeMap<i32, i64>>),
 }
 
-/// A run that went to its end, for better or worse.
+/// The result of a run that was not interrupted.
 pub(crate) struct Outcome {
     pub(crate) findings: Findings,
     pub(crate) sent_bytes: u64,
@@ -99,7 +99,7 @@ impl Run {
         }
     }
 
-    /// Where it stands.
+    /// The state of the run now.
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
             time: self.started.elapsed(),
@@ -113,7 +113,7 @@ impl Run {
         }
     }
 
-    /// Something that grows as long as the cluster does anything; filling our own buffers is no movement.
+    /// A number that grows while the cluster makes progress. Filling the client's own buffers is not progress.
     pub(crate) fn movement(&self) -> u64 {
         [&self.acknowledged_count, &self.failed_count, &self.delivered_count]
             .map(|counter| counter.load(Ordering::Relaxed))
@@ -121,13 +121,13 @@ impl Run {
             .sum()
     }
 
-    /// Microseconds since the run began; an hour of them fits.
+    /// Microseconds since the run began; u32 is enough for an hour.
     fn now_us(&self) -> u32 {
         u32::try_from(self.started.elapsed().as_micros()).unwrap_or(u32::MAX)
     }
 }
 
-/// Sends everything, reads everything. Dropping the future ends all its tasks.
+/// Sends and reads all records. Dropping the future ends all its tasks.
 pub(crate) async fn transfer(
     run: &Arc<Run>,
     client: &Client,
@@ -143,7 +143,7 @@ pub(crate) async fn transfer(
     let mut settlers = JoinSet::new();
     let settling = (0..run.partition_count)
         .map(|_| {
-            // Bounded by the producer's memory: a delivery is on its way, or about to be taken out here.
+            // The producer's memory bounds it: a delivery is in flight, or about to be received here.
             let (send, deliveries) = mpsc::unbounded_channel();
             settlers.spawn(settle(Arc::clone(run), deliveries));
             send
@@ -175,20 +175,20 @@ pub(crate) async fn transfer(
     })
 }
 
-/// Seconds of work when there are many records, so not where signals are waited for.
+/// Runs the audit on a blocking thread: it takes seconds with many records, and signals must still be handled.
 async fn audit(run: Arc<Run>) -> Result<Findings, Failure> {
     let audit = move || run.ledger.audit(run.flights.cycle().map(|row| run.flights.key(row)));
     tokio::task::spawn_blocking(audit).await.map_err(|e| task_failed(&e))
 }
 
-/// The partitions, dealt out to as many readers as there are cores to run them.
+/// Distributes the partitions over the readers, of which there is one per core.
 fn shares(partition_count: i32) -> Vec<Vec<i32>> {
     let cores = available_parallelism().map_or(2, |n| n.get().clamp(2, READERS_MAX));
     let readers = cores.min(partition_count as usize);
     (0..readers).map(|reader| (0..partition_count).skip(reader).step_by(readers).collect()).collect()
 }
 
-/// More would only take turns.
+/// More readers would not be faster.
 const READERS_MAX: usize = 8;
 
 async fn joined(tasks: &mut JoinSet<Result<(), Failure>>) -> Result<(), Failure> {
@@ -202,7 +202,7 @@ fn task_failed(error: &JoinError) -> Failure {
     Failure::failed(format!("a task of the demo ended: {error}"))
 }
 
-/// Where each partition ends now.
+/// The end offset of each partition now.
 async fn ends(run: &Run, client: &Client) -> Result<BTreeMap<i32, i64>, Failure> {
     let partitions = (0..run.partition_count).map(|p| (&run.topic, p));
     let found = client.admin().list_offsets(partitions, OffsetAt::Latest).await?;
@@ -225,17 +225,17 @@ async fn produce(run: Arc<Run>, producer: Producer, settling: Vec<Settling>) -> 
         // Only this task writes it.
         run.sent_bytes.store(run.sent_bytes.load(Ordering::Relaxed) + bytes as u64, Ordering::Relaxed);
         let partition = delivery.partition() as usize;
-        // The other end goes away only when the run is given up.
+        // This fails only if the run was cancelled.
         let _ = settling[partition].send((index, delivery));
     }
     drop(settling);
-    // What failed is told by its delivery.
+    // Each delivery has its own failure.
     let _ = producer.flush().await;
     Ok(())
 }
 
-/// Waits until the record is due, and returns when that is: latency counts from there, so that a record which is kept
-/// waiting by those before it is not made to look quick (coordinated omission).
+/// Waits until the record is due, and returns the time at which it was due. Latency is measured from there, so that it
+/// includes the time that a record waits for earlier records (coordinated omission).
 async fn pace(run: &Run, index: u32) -> u32 {
     let Some(rate) = run.rate else { return run.now_us() };
     let due = Duration::from_secs_f64(f64::from(index) / f64::from(rate));
@@ -246,7 +246,7 @@ async fn pace(run: &Run, index: u32) -> u32 {
     u32::try_from(due.as_micros()).unwrap_or(u32::MAX)
 }
 
-/// Waits for one partition's deliveries, which are settled in order. Returns why the first of them failed, if any did.
+/// Waits for one partition's deliveries, which are settled in order. Returns why the first failed one failed, if any did.
 async fn settle(run: Arc<Run>, mut deliveries: mpsc::UnboundedReceiver<(u32, Delivery)>) -> Option<String> {
     const TAKEN_MAX: usize = 1024;
     let mut taken = Vec::with_capacity(TAKEN_MAX);
@@ -255,7 +255,7 @@ async fn settle(run: Arc<Run>, mut deliveries: mpsc::UnboundedReceiver<(u32, Del
     while deliveries.recv_many(&mut taken, TAKEN_MAX).await > 0 {
         for (index, delivery) in taken.drain(..) {
             if !delivery.is_settled() {
-                // It takes a while: what is known is told first.
+                // Waiting may take a while, so count those that are settled first.
                 acknowledged(&run, &mut latencies_us);
             }
             match delivery.await {
@@ -281,7 +281,7 @@ fn acknowledged(run: &Run, latencies_us: &mut Vec<u32>) {
     run.to_ack.record(latencies_us.drain(..));
 }
 
-/// Reads some partitions to their ends, and notes what arrives.
+/// Reads some partitions to their ends, and notes the delivered records.
 async fn read(
     run: Arc<Run>,
     mut consumer: Consumer,
@@ -319,7 +319,7 @@ async fn read(
 }
 
 fn note(run: &Run, batch: &Batch, reading: &mut Reading<'_>, latencies_us: &mut Vec<u32>) {
-    // A record is delivered when its batch is.
+    // A record is delivered when its batch arrives.
     let now_us = run.now_us();
     let mut bytes = 0;
     let mut count = 0;
