@@ -1,5 +1,5 @@
-//! The clippy rules of `crates/core`, `crates/client` and `crates/broker` fire: each thing that they must not do is done by a crate made up
-//! for this, under their rules, and clippy must name every one of them.
+//! The clippy rules of `crates/core`, `crates/client` and `crates/broker` fire: each thing that they must not do is done by
+//! a crate made up for this, under their rules, and clippy must name every one of them.
 
 use std::fs;
 use std::process::Command;

@@ -82,3 +82,23 @@ pub(crate) fn resume(call: &mut Call<'_>, waiting: Waiting) -> Result<Outcome, R
         Waiting::Fetch(fetch) => fetch::resume(call, fetch),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_row_is_found_by_its_key_and_no_other_key_finds_one() {
+        let rows: Vec<ApiKey> = APIS.iter().map(|api| api.key).collect();
+        assert!(rows.is_sorted_by(|one, next| one < next), "each once, and as Kafka lists them: {rows:?}");
+        for &key in ApiKey::ALL {
+            let found = find(key).map(|api| api.key);
+            assert_eq!(found, rows.contains(&key).then_some(key));
+            let frame = Bytes::copy_from_slice(&key.as_i16().to_be_bytes());
+            assert_eq!(of(&frame).map(|api| api.key), found);
+        }
+        for frame in [&[][..], &[0], &[0xff, 0xff], &[0x7f, 0xff]] {
+            assert!(of(&Bytes::copy_from_slice(frame)).is_none(), "{frame:?}");
+        }
+    }
+}

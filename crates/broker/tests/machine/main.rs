@@ -2,11 +2,14 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests have a clock")]
 
+mod again;
 mod fetch;
 mod mutations;
 mod offsets;
+mod peers;
 mod produce;
 mod rig;
 mod sessions;
+mod time;
 mod topics;
 mod versions;

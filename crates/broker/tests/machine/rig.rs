@@ -30,6 +30,17 @@ pub(crate) enum Outcome<T> {
     Parked(Parked),
 }
 
+impl<T> Outcome<T> {
+    /// The answer, which there is.
+    pub(crate) fn answered(self) -> T {
+        match self {
+            Self::Answered(answer) => answer,
+            Self::Silent => panic!("no answer"),
+            Self::Parked(_) => panic!("parked"),
+        }
+    }
+}
+
 /// The version the helpers speak: named topics, no ids to look up.
 pub(crate) const FETCH: i16 = 12;
 pub(crate) const PRODUCE: i16 = 12;
@@ -85,7 +96,7 @@ impl Rig {
         Self::outcome::<R>(version, answer)
     }
 
-    fn outcome<R: Request>(version: i16, answer: Answer) -> Outcome<R::Response> {
+    pub(crate) fn outcome<R: Request>(version: i16, answer: Answer) -> Outcome<R::Response> {
         match answer {
             Answer::Now(frame) => {
                 let mut raw = Bytes::from(frame.to_vec());

@@ -111,6 +111,20 @@ fn every_advertised_version_is_answered() {
 }
 
 #[test]
+fn what_is_not_advertised_is_not_served() {
+    let rig = Rig::new(1);
+    let advertised = rig.ask(1, 4, &api_versions()).api_keys;
+    for &key in ApiKey::ALL {
+        let is_advertised = advertised.iter().any(|api| api.api_key == key.as_i16());
+        let mut raw = frame(0, &ApiVersionsRequest::default()).to_vec();
+        raw[0..2].copy_from_slice(&key.as_i16().to_be_bytes());
+        let refused = rig.handle(1, &raw.into()).map_err(|refused| refused.to_string());
+        let is_unserved = refused.is_err_and(|refused| refused == format!("{key} is not there yet"));
+        assert_eq!(is_unserved, !is_advertised, "{key}");
+    }
+}
+
+#[test]
 fn an_unknown_version_of_api_versions_is_answered_with_version_0() {
     let rig = Rig::new(1);
     for version in [6, 99, i16::MAX, -1] {
@@ -225,6 +239,7 @@ fn what_a_client_asks_for_in_vain_is_told_to_the_log_once() {
     ];
     assert_eq!(told.len(), expected.len(), "{told:#?}");
     for (told, expected) in told.iter().zip(expected) {
-        assert!(told.contains(expected) && told.contains("client=\"rig\""), "{told}");
+        let names_the_client = told.contains("client=\"rig\"") && told.contains("peer=127.0.0.1:40000");
+        assert!(told.contains(expected) && names_the_client, "{told}");
     }
 }
