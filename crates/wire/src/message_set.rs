@@ -8,15 +8,11 @@
 //! and the outer one is the last one's (KIP-31); in magic 0 they are the real ones. When the outer message's timestamp
 //! is the time of the append, it is the inner ones' too (KIP-32).
 
-use bytes::Bytes;
-
 use crate::batch::header::{batch_bytes, check_offset, truncated};
 use crate::batch::record::{Headers, Record};
-use crate::batch::records::{Layout, Memory, RecordBatch};
 use crate::batch::{Attributes, BatchHeader, NO_TIMESTAMP, TimestampType};
-use crate::codec::{Compression, Decompressor};
-use crate::pool::Pool;
-use crate::{DecodeError, DecodeReason, Limits};
+use crate::codec::Compression;
+use crate::{DecodeError, DecodeReason};
 
 pub(crate) const CRC_AT: usize = 12;
 const CRC_FROM: usize = 16;
@@ -59,35 +55,14 @@ pub(crate) fn parse_header(bytes: &[u8]) -> Result<BatchHeader, DecodeError> {
     })
 }
 
-/// Makes the records of one outer message, `bytes`, readable.
-pub(crate) fn open(
-    header: BatchHeader,
-    bytes: &Bytes,
-    decompressor: &mut Decompressor,
-    pool: &Pool,
-    limits: &Limits,
-) -> Result<RecordBatch, DecodeError> {
-    let compression = header.attributes.compression()?;
-    let mut set = MessageSet { magic: header.magic, base_offset: 0, append_time: None, inner: false };
-    if compression == Compression::None {
-        return Ok(RecordBatch::new(header, Memory::Frame(bytes.clone()), Layout::MessageSet(set)));
-    }
+/// The value of a compressed message, `bytes`: a message set, compressed.
+pub(crate) fn compressed_value(bytes: &[u8], compression: Compression) -> Result<&[u8], DecodeError> {
     if compression == Compression::Zstd {
         let reason = DecodeReason::Invalid("zstd needs a record batch (KIP-110)");
         return Err(DecodeError::new("Message.Attributes", CRC_FROM + 1, reason));
     }
-    let (_, value) = Message::parse(bytes)?;
-    let value = value
-        .value
-        .ok_or_else(|| DecodeError::new("Message.Value", bytes.len(), DecodeReason::UnexpectedNull))?;
-    let limit = limits.decompressed_bytes_max;
-    let records = decompressor.decompress_pooled(compression, header.magic as i8, value, pool, limit)?;
-    set.inner = true;
-    set.base_offset = inner_base_offset(&header, &records)?;
-    if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
-        set.append_time = Some(header.max_timestamp);
-    }
-    Ok(RecordBatch::new(header, Memory::Decompressed(records), Layout::MessageSet(set)))
+    let (_, content) = Message::parse(bytes)?;
+    content.value.ok_or_else(|| DecodeError::new("Message.Value", bytes.len(), DecodeReason::UnexpectedNull))
 }
 
 /// What has to be added to the inner offsets.
@@ -112,6 +87,19 @@ fn inner_base_offset(header: &BatchHeader, inner: &[u8]) -> Result<i64, DecodeEr
 }
 
 impl MessageSet {
+    /// The set that has this one message in it, which is not compressed.
+    pub(crate) fn outer(header: &BatchHeader) -> Self {
+        Self { magic: header.magic, base_offset: 0, append_time: None, inner: false }
+    }
+
+    /// The set that the message with this header has compressed in its value: `inner` is it, decompressed.
+    pub(crate) fn inner(header: &BatchHeader, inner: &[u8]) -> Result<Self, DecodeError> {
+        let base_offset = inner_base_offset(header, inner)?;
+        let is_appended = header.attributes.timestamp_type() == TimestampType::LogAppendTime;
+        let append_time = is_appended.then_some(header.max_timestamp);
+        Ok(Self { magic: header.magic, base_offset, append_time, inner: true })
+    }
+
     /// Takes the next message off `rest`.
     pub(crate) fn read<'a>(&self, rest: &mut &'a [u8]) -> Result<Record<'a>, DecodeError> {
         let (message, content) = Message::parse(rest)?;

@@ -1,12 +1,14 @@
-//! The batches in a `records` field: found, checked and opened one by one.
+//! The batches in a `records` field: found, checked and opened one by one. This is where the formats are told apart: by the
+//! magic, into record batches and the messages of older message sets.
 
 use std::fmt;
 
 use bytes::Bytes;
 
-use super::header::{BatchHeader, CRC_FROM, HEADER_BYTES, LENGTH_PREFIX_BYTES, MAGIC_AT};
+use super::header::{BatchHeader, CRC_FROM, HEADER_BYTES, LENGTH_PREFIX_BYTES, MAGIC_AT, truncated};
 use super::records::{Layout, Memory, RecordBatch};
 use crate::codec::{Compression, Decompressor};
+use crate::message_set::MessageSet;
 use crate::pool::Pool;
 use crate::{DecodeError, DecodeReason, Limits, message_set};
 
@@ -184,7 +186,7 @@ impl RawBatch {
         limits: &Limits,
     ) -> Result<RecordBatch, DecodeError> {
         if self.header.magic < 2 {
-            return message_set::open(self.header, &self.bytes, decompressor, pool, limits);
+            return self.open_message(decompressor, pool, limits);
         }
         let compression = self.header.attributes.compression()?;
         let records = self.bytes.slice(HEADER_BYTES..);
@@ -199,6 +201,45 @@ impl RawBatch {
             .decompress_pooled(compression, 2, &records, pool, limits.decompressed_bytes_max)
             .map_err(|error| error.at_base(HEADER_BYTES))?;
         Ok(RecordBatch::new(self.header, Memory::Decompressed(records), Layout::V2 { at: 0 }))
+    }
+
+    /// Makes the records of one message of magic 0 or 1 readable: itself, or the messages in its compressed value.
+    fn open_message(
+        &self,
+        decompressor: &mut Decompressor,
+        pool: &Pool,
+        limits: &Limits,
+    ) -> Result<RecordBatch, DecodeError> {
+        let header = self.header;
+        let compression = header.attributes.compression()?;
+        if compression == Compression::None {
+            let layout = Layout::MessageSet(MessageSet::outer(&header));
+            return Ok(RecordBatch::new(header, Memory::Frame(self.bytes.clone()), layout));
+        }
+        let value = message_set::compressed_value(&self.bytes, compression)?;
+        let limit = limits.decompressed_bytes_max;
+        let records = decompressor.decompress_pooled(compression, header.magic as i8, value, pool, limit)?;
+        let layout = Layout::MessageSet(MessageSet::inner(&header, &records)?);
+        Ok(RecordBatch::new(header, Memory::Decompressed(records), layout))
+    }
+}
+
+impl BatchHeader {
+    /// Reads the header at the start of `bytes`, which need not hold the records.
+    ///
+    /// # Errors
+    /// When the bytes end before it does, when its magic is none that Kafka has, and when its fields cannot be.
+    pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match bytes.get(MAGIC_AT) {
+            Some(2) => Self::parse_v2(bytes),
+            Some(0 | 1) => message_set::parse_header(bytes),
+            Some(&magic) => Err(DecodeError::new(
+                "RecordBatch.Magic",
+                MAGIC_AT,
+                DecodeReason::UnsupportedVersion(i16::from(magic)),
+            )),
+            None => Err(truncated(bytes, MAGIC_AT + 1)),
+        }
     }
 }
 

@@ -180,24 +180,8 @@ impl Attributes {
 }
 
 impl BatchHeader {
-    /// Reads the header at the start of `bytes`, which need not hold the records.
-    ///
-    /// # Errors
-    /// When the bytes end before it does, when its magic is none that Kafka has, and when its fields cannot be.
-    pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
-        match bytes.get(MAGIC_AT) {
-            Some(2) => Self::parse_v2(bytes),
-            Some(0 | 1) => crate::message_set::parse_header(bytes),
-            Some(&magic) => Err(DecodeError::new(
-                "RecordBatch.Magic",
-                MAGIC_AT,
-                DecodeReason::UnsupportedVersion(i16::from(magic)),
-            )),
-            None => Err(truncated(bytes, MAGIC_AT + 1)),
-        }
-    }
-
-    fn parse_v2(bytes: &[u8]) -> Result<Self, DecodeError> {
+    /// Reads the header of a v2 record batch at the start of `bytes`.
+    pub(super) fn parse_v2(bytes: &[u8]) -> Result<Self, DecodeError> {
         let Some(raw) = bytes.first_chunk::<HEADER_BYTES>() else {
             return Err(truncated(bytes, HEADER_BYTES));
         };
