@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 
 use super::drivers::FLOOR;
-use super::figures::Figure;
-use super::report::number;
+use super::figures::{Figure, number};
 use super::summary::{Measure, Summary};
 
 /// A measure of several scenarios, a panel each.

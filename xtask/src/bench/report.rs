@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use super::figures::number;
 use super::plot::PLOTS;
 use super::run::Missing;
 use super::summary::{Measure, Row, Summary};
@@ -170,21 +171,6 @@ fn cell(row: &Row, measure: Measure) -> String {
     }
 }
 
-/// Three digits, thousands as such.
-#[must_use]
-pub(super) fn number(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".into(),
-        size if size >= 1e6 => format!("{:.2} M", value / 1e6),
-        size if size >= 1e4 => format!("{:.0} k", value / 1e3),
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        size if size >= 1.0 => format!("{value:.2}"),
-        size if size >= 0.001 => format!("{value:.3}"),
-        _ => format!("{value:.0e}"),
-    }
-}
-
 /// Today, in UTC.
 #[must_use]
 pub(super) fn date() -> String {
@@ -239,12 +225,6 @@ mod tests {
         assert_eq!(civil(0), "1970-01-01");
         assert_eq!(civil(11_016), "2000-02-29");
         assert_eq!(civil(20_778), "2026-11-21");
-    }
-
-    #[test]
-    fn numbers_have_three_digits() {
-        let told = [0.0, 0.0021, 0.5, 1.256, 20.04, 374.2, 55_400.0, 3_165_000.0].map(number);
-        assert_eq!(told, ["0", "0.002", "0.500", "1.26", "20.0", "374", "55 k", "3.17 M"]);
     }
 
     #[test]

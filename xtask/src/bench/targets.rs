@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::drivers::{FLOOR, MILENA, NOT_IDEMPOTENT};
-use super::report::number;
+use super::figures::number;
 use super::scenario::{Broker, Twist, Work};
 use super::summary::{Measure, Row, Summary};
 
