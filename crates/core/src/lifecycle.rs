@@ -32,9 +32,9 @@ use crate::{Backoff, BrokerVersions, Failure, Handshake, HandshakeKind, Handshak
 /// A call that starts is always finished or failed: a connection that ends by itself takes no new calls first, and the
 /// driver opens another connection for them.
 ///
-/// Re-authentication (KIP-368) is one more way through these phases: before the session's lifetime ends,
-/// `poll_timeout` wakes the driver, no call starts, and when nothing is under way the connection is `Handshaking` again,
-/// from `SaslHandshake` on. Then it serves calls as before.
+/// Re-authentication (KIP-368) is one more way through these phases: before the session's lifetime ends, `poll_timeout`
+/// wakes the driver, no call starts, and when nothing is under way the connection is `Handshaking` again, from
+/// `SaslHandshake` on and with a deadline of its own. Then it serves calls as before.
 #[derive(Debug)]
 pub struct Lifecycle {
     phase: Phase,
@@ -44,7 +44,7 @@ pub struct Lifecycle {
     /// Calls that have started and not finished.
     under_way: usize,
     /// When the first handshake was done.
-    served_since: Instant,
+    served_since: Option<Instant>,
     /// When the last call finished.
     idle_since: Instant,
 }
@@ -88,7 +88,7 @@ impl Lifecycle {
             handshake,
             idle_max,
             under_way: 0,
-            served_since: now,
+            served_since: None,
             idle_since: now,
         }
     }
@@ -103,14 +103,14 @@ impl Lifecycle {
         self.handshake.versions()
     }
 
-    /// What the handshake has learned, for the next connection to the same server.
-    pub fn into_handshake(self) -> Handshake {
-        self.handshake
-    }
-
-    /// What the handshake has learned so far.
+    /// The connection's handshake, done or not.
     pub fn handshake(&self) -> &Handshake {
         &self.handshake
+    }
+
+    /// The handshake, to be told why the connection ended before it was done.
+    pub fn into_handshake(self) -> Handshake {
+        self.handshake
     }
 
     /// The connection's own request to send now. There is one while a handshake runs and none is out.
@@ -135,7 +135,8 @@ impl Lifecycle {
         self.handshake.handle_answer(peer, kind, body)?;
         if self.handshake.is_done() && self.phase == Phase::Handshaking {
             self.phase = Phase::Serving;
-            (self.served_since, self.idle_since) = (now, now);
+            self.served_since.get_or_insert(now);
+            self.idle_since = now;
         }
         Ok(())
     }
@@ -168,10 +169,11 @@ impl Lifecycle {
         let is_closed_idle = self.under_way == 0 && matches!(failure, Failure::Lost { .. });
         let end = match self.phase {
             Phase::Closed(end) => end,
-            Phase::Handshaking => End::Broken { served: Duration::ZERO },
             Phase::Draining if is_closed_idle => End::Released,
             Phase::Serving if is_closed_idle => End::Idle,
-            Phase::Serving | Phase::Draining => End::Broken { served: now - self.served_since },
+            Phase::Handshaking | Phase::Serving | Phase::Draining => {
+                End::Broken { served: self.served_since.map_or(Duration::ZERO, |since| now - since) }
+            }
         };
         self.phase = Phase::Closed(end);
         end
