@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::failure::Obstacle;
 use crate::{Failure, Instant, Rng};
 
-/// The bounds of a backoff. `retry.backoff.ms` and `retry.backoff.max.ms` in Kafka's terms. However small they are set,
-/// the delay after a first failure is [`FLOOR`](Self::FLOOR), and it doubles up to [`FLOOR_MAX`](Self::FLOOR_MAX) at least.
+/// The bounds of a backoff: `retry.backoff.ms` and `retry.backoff.max.ms` in Kafka's terms. However small they are set, the
+/// delay after a first failure is at least [`FLOOR`](Self::FLOOR), and it doubles at least up to
+/// [`FLOOR_MAX`](Self::FLOOR_MAX).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     /// The delay after the first failure, before jitter.
@@ -16,12 +17,12 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// No first delay is shorter: a setting of zero must not let a loop run as fast as a broker answers.
+    /// The shortest first delay. A setting of zero must not let a loop run as fast as a broker answers.
     pub const FLOOR: Duration = Duration::from_millis(10);
-    /// A thing that fails again and again is tried at most every this long, whatever the settings.
+    /// The shortest maximum. Whatever the settings, something that fails again and again is not tried more often than this.
     pub const FLOOR_MAX: Duration = Duration::from_millis(100);
 
-    /// The delay after `failures` failures in a row; none after none.
+    /// The delay after `failures` failures in a row, zero if there was none.
     pub fn delay(&self, failures: u32, rng: &mut Rng) -> Duration {
         let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
         let (min, max) = (self.min.max(Self::FLOOR), self.max.max(Self::FLOOR_MAX));
@@ -29,7 +30,7 @@ impl Backoff {
     }
 }
 
-/// Failures in a row of one thing, and when it may be tried again.
+/// Counts how often in a row one thing has failed, and says when it may be tried again.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Retry {
     failures: u32,
@@ -51,7 +52,7 @@ impl Retry {
         at
     }
 
-    /// It failed in a way that trying again at once may mend. It counts as a failure for the attempts that follow.
+    /// It failed, and trying again at once may succeed. It counts as a failure for the attempts that follow.
     pub fn failed_but_try_at_once(&mut self) {
         self.failures = self.failures.saturating_add(1);
         self.not_before = None;
@@ -69,22 +70,23 @@ impl Retry {
         self.failed(now, backoff, rng)
     }
 
-    /// Whether what met `failure`, and no answer, may succeed later. A peer that breaks the protocol may do so by
-    /// accident once, not twice without a success between.
+    /// Whether a request that met `failure` instead of an answer may succeed later. A peer may break the protocol once by
+    /// accident. When it has done so twice without a success between, it is not tried again.
     pub fn may_pass(&self, failure: &Failure) -> bool {
         failure.is_retriable() || (failure.is_unusable() && self.malformed < 2)
     }
 
-    /// Whether `failure`, the last one, is worth telling people, who may be waiting: the third in a row, the sixth, the
-    /// twelfth, as one or two are a leader that moves. Silence has lasted long already and is told each time; a name that
-    /// does not resolve may be misspelt and is told the first time too.
+    /// Whether to tell people of `failure`, the last one, because they may be waiting: at the third failure in a row, the
+    /// sixth, the twelfth and so on, since one or two are normal while a leader moves. A request that was not answered in time
+    /// has lasted long already, so it is told each time. A name that does not resolve may be misspelt, so it is told the first
+    /// time too.
     pub fn is_notable(&self, failure: &Failure) -> bool {
         let is_their_turn = self.failures.is_multiple_of(3) && (self.failures / 3).is_power_of_two();
         let is_first_of_name = self.failures == 1 && failure.obstacle() == Some(Obstacle::Name);
         is_their_turn || is_first_of_name || matches!(failure, Failure::TimedOut { sent: true, .. })
     }
 
-    /// Something changed that makes the next attempt promising: no need to wait any longer.
+    /// Something changed, so that the next attempt may succeed: it may begin at once.
     pub fn hurry(&mut self) {
         self.not_before = None;
     }

@@ -1,11 +1,11 @@
-//! The four bytes in front of every response: how long it is, or what else the peer speaks.
+//! The four bytes before every response. They give its size, or show that the peer speaks another protocol.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::{Failure, Obstacle};
 
-/// Reads the size of the next frame out of the first bytes of it.
+/// Reads the size of a frame from its first four bytes.
 ///
 /// ```
 /// use milena_core::framing::{FramingError, frame_bytes};
@@ -15,19 +15,19 @@ use crate::{Failure, Obstacle};
 /// ```
 ///
 /// # Errors
-/// When no Kafka broker within the limit would have sent these bytes. The connection cannot be read any further.
+/// When the size is above `limit`, or no Kafka broker would have sent these bytes. The connection cannot be read any further.
 pub fn frame_bytes(head: [u8; 4], limit: usize) -> Result<usize, FramingError> {
     let size = i32::from_be_bytes(head);
     match usize::try_from(size) {
-        // Shorter than a correlation id: nothing can follow from it.
+        // A response begins with a correlation id of four bytes.
         Ok(bytes) if bytes < 4 => Err(FramingError::TooShort(bytes)),
         Ok(bytes) if bytes <= limit => Ok(bytes),
         Ok(_) | Err(_) => Err(diagnose(head, size, limit)),
     }
 }
 
-/// Read as a size, what other protocols start with is far above any sensible limit (a TLS alert is 352 MB, which
-/// KAFKA-4493 allocated), so their first bytes need no place in the fast path.
+/// Names the protocol that the bytes belong to. Read as a size, the first bytes of other protocols are far above any sensible
+/// limit (a TLS alert is 352 MB, which Kafka's own client allocated, KAFKA-4493), so only sizes above the limit come here.
 fn diagnose(head: [u8; 4], size: i32, limit: usize) -> FramingError {
     match head {
         // TLS records: content type (alert, handshake), version 3.x.
@@ -56,7 +56,7 @@ pub enum FramingError {
     TooLarge {
         /// What the peer announced.
         announced: usize,
-        /// What is allowed.
+        /// The most that is allowed.
         limit: usize,
     },
 }

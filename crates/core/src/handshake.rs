@@ -177,8 +177,9 @@ impl Handshake {
     /// which asks at a lower version, if the peer may have hung up because of the version or its answer did not decode.
     ///
     /// # Errors
-    /// When a new connection would meet the same. The error is the one to tell: it has its
-    /// [`Obstacle`](crate::Obstacle) if no request but the handshake's could have met the failure.
+    /// When a new connection would meet the same. The error is the one to tell to the callers that wait for the connection.
+    /// Whether they should try again, and whose fault it is, follows from the broker's code, or from the
+    /// [`Obstacle`](crate::Obstacle) if there was no answer.
     pub fn handle_failure(self, failure: Failure) -> Result<Self, Failure> {
         let is_about_version = self.is_undecodable || matches!(failure, Failure::Lost { .. });
         let lower = LOWER.into_iter().find(|lower| *lower < self.version);

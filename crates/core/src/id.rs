@@ -1,4 +1,4 @@
-//! Numbers that must not be swapped for each other.
+//! Ids and epochs as types of their own, so that one cannot be passed for another.
 
 use std::fmt;
 
@@ -28,23 +28,23 @@ number! {
     BrokerId(i32)
 }
 number! {
-    /// Pairs a response with its request on one connection.
+    /// Tells which request on a connection a response answers.
     CorrelationId(i32)
 }
 number! {
-    /// Counts the leaders a partition has had; a higher one knows better.
+    /// Counts the leaders a partition has had. Of two answers about its leader, the one with the higher epoch is newer.
     LeaderEpoch(i32)
 }
 number! {
-    /// What the broker knows an idempotent producer by.
+    /// The id that a broker gives to an idempotent producer.
     ProducerId(i64)
 }
 
-/// A producer id and its epoch: sequences count within the pair (KIP-98).
+/// A producer id and its epoch. Sequences count within the pair (KIP-98).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProducerIdentity {
     /// The id.
     pub id: ProducerId,
-    /// Its epoch. A higher one starts all sequences at zero and shuts late copies of the lower one out (KIP-360).
+    /// Its epoch. A higher epoch starts all sequences at zero, and brokers then refuse late batches of the lower one (KIP-360).
     pub epoch: i16,
 }

@@ -1,4 +1,4 @@
-//! Requests on one connection that wait for their response.
+//! The requests on one connection that wait for their responses.
 //!
 //! A broker answers a connection in order, so the next response belongs to the oldest request or the connection is
 //! broken: then everything in flight fails with one cause, because nothing on it can be trusted any more.
@@ -49,10 +49,10 @@ impl<T> InFlight<T> {
         self.waiting.push_back(Waiting { correlation, deadline, call });
     }
 
-    /// A response came: what it answers.
+    /// A response came. Answers with the request that it belongs to.
     ///
     /// # Errors
-    /// When it answers nothing that was asked, or not the oldest. The connection must be given up.
+    /// When it belongs to no request, or not to the oldest. The connection must be given up.
     pub fn pop(&mut self, received: CorrelationId) -> Result<T, UnexpectedResponse> {
         let expected = self.waiting.front().map(|oldest| oldest.correlation);
         match self.waiting.pop_front_if(|oldest| oldest.correlation == received) {
@@ -66,12 +66,13 @@ impl<T> InFlight<T> {
         self.waiting.front().map(|waiting| &waiting.call)
     }
 
-    /// The connection is gone: everything that will get no answer, oldest first.
+    /// Takes out all requests, oldest first. The connection is gone, and none of them will be answered.
     pub fn drain(&mut self) -> impl Iterator<Item = T> {
         self.waiting.drain(..).map(|waiting| waiting.call)
     }
 
-    /// The oldest request whose deadline has passed. As answers come in order, the ones behind it are stuck too.
+    /// The oldest request whose deadline has passed. Answers come in order, so the requests after it cannot be answered
+    /// either.
     pub fn overdue(&self, now: Instant) -> Option<&T> {
         self.waiting.iter().find(|waiting| waiting.deadline <= now).map(|waiting| &waiting.call)
     }
@@ -81,12 +82,12 @@ impl<T> InFlight<T> {
         self.waiting.iter().map(|waiting| waiting.deadline).min()
     }
 
-    /// How many there are.
+    /// How many requests are in flight.
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether there are none.
+    /// Whether no request is in flight.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

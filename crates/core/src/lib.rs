@@ -1,11 +1,12 @@
-//! Milena's decisions, without I/O: handshake, in-flight matching, metadata and routing, batching and sequences, fetch
-//! sessions and positions, backoff.
+//! Milena's decisions, without I/O: a connection's phases and handshake, in-flight matching, metadata and routing, batching
+//! and sequences, fetch sessions and positions, backoff.
 //!
-//! Where time, order or uncertainty decide correctness there is a machine: `handle_x(input, now)` tells it what
-//! happened, `poll_y(now)` asks what to do, `poll_timeout()` when to come back. After any `handle_*`, drain every
-//! `poll_*`. The same inputs at the same times give the same outputs.
+//! Where time, order or uncertainty decide correctness there is a machine. Its driver calls `handle_x(input, now)` to tell what
+//! happened, `poll_y(now)` to ask what to do next, and `poll_timeout()` to ask when to poll again although nothing happened.
+//! After any `handle_*` it polls until nothing is left to do, in the order that the machine's type gives. The same inputs at the
+//! same times give the same outputs.
 //!
-//! This crate must not know tasks, sockets, clocks or unseeded randomness: time and seeds are arguments.
+//! This crate must not know tasks, sockets, clocks or unseeded randomness. Time and seeds are arguments.
 
 pub mod backoff;
 pub mod failure;

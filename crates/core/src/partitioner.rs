@@ -1,4 +1,4 @@
-//! Which partition a record goes to: the same one that Java's client would choose for its key.
+//! Chooses the partition of a record by its key, as Java's client does.
 
 /// Java's murmur2 (seed `0x9747b28c`), as `org.apache.kafka.common.utils.Utils.murmur2` computes it.
 ///
@@ -24,7 +24,8 @@ pub fn murmur2(bytes: &[u8]) -> u32 {
     hash ^ (hash >> 15)
 }
 
-/// The partition of a keyed record among `count`: Java's `toPositive(murmur2(key)) % count`. None of none.
+/// The partition of a record with this key in a topic of `count` partitions: Java's `toPositive(murmur2(key)) % count`. None
+/// if there are no partitions.
 ///
 /// ```
 /// // The value Java's DefaultPartitioner gives.

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Rng(u64);
 
 impl Rng {
-    /// A generator whose whole future follows from `seed`.
+    /// A generator whose numbers all follow from `seed`.
     pub fn seeded(seed: u64) -> Self {
         Self(seed)
     }
@@ -27,7 +27,8 @@ impl Rng {
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u32
     }
 
-    /// `duration` times a factor between 0.8 and 1.2, so that those who failed together do not return together.
+    /// `duration` times a factor between 0.8 and 1.2, so that clients that failed at the same time do not all try again at
+    /// the same time.
     pub fn jitter(&mut self, duration: Duration) -> Duration {
         let thousandths = 800 + self.below(401);
         duration.saturating_mul(thousandths) / 1000

@@ -1,4 +1,4 @@
-//! Monotonic time as an argument: core never reads a clock, so a test or a simulator decides what time it is.
+//! Monotonic time as an argument. Core never reads a clock, so a test or a simulator decides what time it is.
 
 use std::ops::{Add, AddAssign, Sub};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,10 +19,10 @@ pub struct Instant(u64);
 impl Instant {
     /// Where time starts.
     pub const ORIGIN: Self = Self(0);
-    /// Later than anything that happens.
+    /// Later than every other instant.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// The instant this long after the origin; what does not fit (584 years) is [`NEVER`](Self::NEVER).
+    /// The instant this long after the origin, or [`NEVER`](Self::NEVER) after 584 years or more.
     pub fn after_origin(elapsed: Duration) -> Self {
         Self(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
     }

@@ -17,14 +17,14 @@ pub struct BrokerVersions(BTreeMap<i16, (i16, i16)>);
 pub struct NoCommonVersion {
     /// The request.
     pub api: ApiKey,
-    /// What we speak.
+    /// The versions we speak.
     pub ours: RangeInclusive<i16>,
-    /// What the broker speaks, if it knows the request at all.
+    /// The versions the broker speaks; none if it does not know the request.
     pub theirs: Option<RangeInclusive<i16>>,
 }
 
 impl BrokerVersions {
-    /// From the broker's answer. A range that is upside down counts as not there.
+    /// The versions in a broker's answer. A range whose minimum is above its maximum is left out.
     pub fn new(ranges: &[ApiVersion]) -> Self {
         let ranges = ranges.iter().filter(|range| range.min_version <= range.max_version);
         Self(ranges.map(|range| (range.api_key, (range.min_version, range.max_version))).collect())
@@ -33,9 +33,9 @@ impl BrokerVersions {
     /// The newest version of `R` that both sides speak, and that is not above `version_max`.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is no such version.
     pub fn choose<R: Request>(&self, version_max: i16) -> Result<i16, NoCommonVersion> {
-        // What a release calls unstable is in its schemas, and not in its key's versions.
+        // Versions that a release calls unstable are in its schemas but not in `KEY.versions()`. Brokers refuse them.
         let versions = R::KEY.versions();
         let (start, end) = (*versions.start(), (*versions.end()).min(version_max));
         let theirs = self.range(R::KEY);
@@ -46,7 +46,7 @@ impl BrokerVersions {
         common.ok_or(NoCommonVersion { api: R::KEY, ours: start..=end, theirs })
     }
 
-    /// What the broker speaks of `api`.
+    /// The versions of `api` that the broker speaks; none if it does not know the request.
     pub fn range(&self, api: ApiKey) -> Option<RangeInclusive<i16>> {
         self.0.get(&api.as_i16()).map(|(min, max)| *min..=*max)
     }

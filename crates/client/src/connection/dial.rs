@@ -1,5 +1,5 @@
-//! From an address to a working connection: the name is resolved, its addresses are tried one beside the other, and the
-//! first with which the handshake succeeds wins.
+//! Makes a working connection to an address. The name is resolved, its socket addresses are tried beside each other, each a
+//! little later than the one before, and the first with which the handshake succeeds is kept.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,10 +12,11 @@ use super::stream::Connection;
 use crate::Address;
 use crate::runtime::Together;
 
-/// An address that has not become a connection after this long is not waited for alone (RFC 8305 has 250 ms).
+/// When a socket address has not become a connection after this long, the next one is tried beside it (RFC 8305 recommends
+/// 250 ms).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// Connects to `address`, within the connect timeout.
+/// Connects to `address`, within the connect timeout. Dropping the future drops all attempts.
 pub(super) async fn dial(
     settings: &LinkSettings,
     address: &Address,
@@ -38,15 +39,17 @@ async fn race(settings: &LinkSettings, address: &Address, peer: &Arc<str>) -> Re
     };
     let mut addresses = resolved.map_err(|error| error.into_failure(peer))?;
     let good = settings.peers.reached_at(address);
+    // The socket address of the last connection goes first: the addresses before it may be those of dead hosts.
     if let Some(index) = addresses.iter().position(|at| Some(*at) == good) {
         addresses[..=index].rotate_right(1);
     }
     let is_alone = addresses.len() < 2;
     let mut candidates: Vec<_> = addresses.into_iter().map(Some).collect();
+    // The transport connects by name, as one that goes through a proxy does.
     if candidates.is_empty() {
         candidates.push(None);
     }
-    // However many there are, each gets its turn, and the last one half of the time.
+    // All attempts have begun when half of the time is over. The other half is left for the last one.
     let stagger =
         STAGGER.min((until - clock.now()) / 2 / u32::try_from(candidates.len()).unwrap_or(u32::MAX));
     let mut candidates = candidates.into_iter();
@@ -98,7 +101,8 @@ async fn attempt(
     }
 }
 
-/// What is told when no address worked: what a server answered, if one did; else why each could not be reached.
+/// The failure to tell when no socket address worked. If a server answered, its failure says more than those of the others
+/// that could not be reached. If none answered, the failure names the reason for each. It may pass if one of them may.
 fn all(peer: &Arc<str>, mut failures: Vec<(Option<SocketAddr>, Failure)>, is_alone: bool) -> Failure {
     let is_answer = |failure: &Failure| {
         !matches!(failure, Failure::Unreachable { .. } | Failure::TimedOut { .. } | Failure::Closed)
@@ -122,7 +126,7 @@ fn all(peer: &Arc<str>, mut failures: Vec<(Option<SocketAddr>, Failure)>, is_alo
     }
 }
 
-/// Nobody typed the address: the error says where it comes from.
+/// Adds that the broker advertises the address: the user did not type it, and would not know where it comes from.
 fn advertised(failure: Failure, broker: BrokerId) -> Failure {
     let whence = format!("broker {broker} advertises this address (its advertised.listeners)");
     match failure {

@@ -1,4 +1,5 @@
-//! Frames out of a byte stream, in memory that follows what arrived.
+//! Cuts a byte stream into frames. The memory of a frame grows with the bytes that have arrived, not with the size that the
+//! frame announces.
 
 use std::future::Future;
 use std::io;
@@ -47,7 +48,8 @@ pub(super) enum FramesError {
 
 /// One read brings this much at most while frames are small.
 const STAGING_BYTES: usize = 16 << 10;
-/// A frame whose memory is not there yet grows by this factor: little is copied, and little is held ahead.
+/// The memory of a frame grows by this factor when it is full. A small factor copies more often; a large one holds more memory
+/// for bytes that may never arrive.
 const GROWTH: usize = 4;
 
 impl Frames {
@@ -55,7 +57,8 @@ impl Frames {
         Self { pool, frame_bytes_max, staged: Vec::new(), at: 0, large: None }
     }
 
-    /// The next frame, without its size. A frame larger than `expected` gets its memory only as it arrives.
+    /// The next frame, without its size. A frame of up to `expected` bytes gets its memory at once, and a larger one as it
+    /// arrives.
     pub(super) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
@@ -83,13 +86,13 @@ impl Frames {
         self.large.is_some()
     }
 
-    /// A frame that is staged whole, or the beginning of a large one.
+    /// The next frame, if the staging buffer holds all of it. The beginning of a large frame moves to memory of its own.
     fn next_staged(&mut self, expected: usize) -> Result<Option<Bytes>, FramingError> {
         let rest = &self.staged[self.at..];
         let Some((head, body)) = rest.split_first_chunk::<4>() else { return Ok(None) };
         let bytes = framing::frame_bytes(*head, self.frame_bytes_max)?;
         if let Some(frame) = body.get(..bytes) {
-            // Copied, so that what is kept of it keeps no more than itself.
+            // Copied: a slice would keep the whole staging buffer for as long as somebody keeps the frame.
             let frame = Bytes::copy_from_slice(frame);
             self.at += 4 + bytes;
             return Ok(Some(frame));
@@ -121,7 +124,7 @@ impl Frames {
         })
     }
 
-    /// What the staged beginning of a frame announces, its size included.
+    /// The bytes that the staged beginning of a frame announces, with the four of its size.
     fn needed(&self) -> usize {
         let head = self.staged.first_chunk().map(|head| i32::from_be_bytes(*head));
         head.and_then(|bytes| usize::try_from(bytes).ok()).map_or(4, |bytes| bytes + 4)
@@ -155,7 +158,7 @@ impl Large {
     }
 }
 
-/// Reads up to `room` bytes behind what `buffer` holds.
+/// Reads up to `room` bytes to the end of `buffer`.
 fn poll_read(
     cx: &mut Context<'_>,
     stream: &mut dyn Transport,

@@ -1,5 +1,5 @@
-//! The way to one broker for one role: connects when there is something to send, and again after a loss, but never
-//! faster than the backoff allows.
+//! Links to brokers. A link connects when there is something to send, and again after its connection ended, but never sooner
+//! than the backoff allows.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,14 +16,16 @@ use super::settings::LinkSettings;
 use super::stream::Connection;
 use crate::Address;
 
-/// A handle to the task that keeps the way to one broker. The task ends when the last handle is dropped.
+/// A handle to the task that keeps a connection to one broker, for one role. When the last handle is dropped, the task
+/// finishes the calls it has and ends.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     calls: mpsc::Sender<Call>,
     peer: Arc<str>,
 }
 
-/// Calls that wait for a connection. Beyond it callers are told so at once; each has few under way.
+/// Calls that may wait for a connection. One more fails at once. Callers have few requests under way, so this is only reached
+/// when something is wrong.
 const QUEUE: usize = 256;
 /// A broker that was silent or failed is asked after the other brokers for this long. Then it may have recovered, and
 /// finding out that it has not costs one caller a second.
@@ -39,19 +41,19 @@ impl Link {
         link
     }
 
-    /// Whom it leads to.
+    /// The broker's address, as errors name it.
     pub(crate) fn peer(&self) -> Arc<str> {
         Arc::clone(&self.peer)
     }
 
-    /// Hands `call` over. Its reply tells what becomes of it.
+    /// Hands `call` over. Its reply tells the outcome.
     pub(crate) fn send(&self, call: Call) {
         let (call, failure) = match self.calls.try_send(call) {
             Ok(()) => return,
             Err(mpsc::error::TrySendError::Full(call)) => {
                 (call, Failure::unreachable(self.peer(), "too many requests are waiting for it"))
             }
-            // A link whose task ended alone is replaced, so the client's runtime has ended, and the task with it.
+            // `Links` replaces a link whose task has ended, so the task ended with the client's runtime.
             Err(mpsc::error::TrySendError::Closed(call)) => (call, Failure::Closed),
         };
         call.reply.send(Err(failure));
@@ -69,7 +71,7 @@ struct Task {
 
 impl Task {
     async fn run(mut self) {
-        // Nothing to send, no connection.
+        // There is no connection before there is something to send.
         while let Some(first) = self.calls.recv().await {
             if let Some(at) = self.retry.not_before() {
                 self.settings.clock.sleep_until(Some(at)).await;
@@ -93,7 +95,7 @@ impl Task {
         self.retry.failed(self.settings.clock.now(), &self.settings.backoff, &mut self.rng);
     }
 
-    /// Whoever waits for this connection learns why there is none.
+    /// Fails `first` and all calls that wait for a connection with the reason why there is none.
     fn refuse(&mut self, first: Call, failure: &Failure) {
         first.reply.send(Err(failure.clone().with_sent(false)));
         while let Ok(call) = self.calls.try_recv() {
@@ -131,7 +133,7 @@ impl Links {
     /// The link to `address`. Opens no connection yet.
     pub(crate) fn to(&self, address: &Address) -> Link {
         let open = &mut *self.open();
-        // A task that has ended serves nobody any more.
+        // The task of a link ends early if its runtime does. Then nothing would answer its calls.
         if let Some(link) = open.links.get(address).filter(|link| !link.calls.is_closed()) {
             return link.clone();
         }
@@ -140,7 +142,8 @@ impl Links {
         link
     }
 
-    /// Lets go of links to addresses nobody listens on any more.
+    /// Drops the links to addresses that are not current. Calls that they have are answered or failed as if they were kept,
+    /// and a new link to the same address makes a connection of its own.
     pub(crate) fn retain(&self, is_current: impl Fn(&Address) -> bool) {
         let open = &mut *self.open();
         open.links.retain(|address, _| is_current(address));

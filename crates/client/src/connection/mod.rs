@@ -1,12 +1,12 @@
-//! One connection to one broker, and what it takes to get one.
+//! Connections to brokers: how they are made, and how calls travel over them.
 //!
 //! ```text
 //!  callers ─ Call ─▶ Link (queue, reconnect, backoff) ─▶ dial ─▶ Connection ─ vectored writes ═▶ broker
-//!                                                                    │
+//!                                                                    │  └─ core::Lifecycle: may a call start, when is the end
 //!  callers ◀─ Answer (frame, version) ◀────────── InFlight ◀── Frames ◀═══ responses, in order ═╝
 //! ```
 //!
-//! It must not know what a request means: a [`Call`] encodes itself, and whoever made it decodes the answer.
+//! This module must not know what a request means. A [`Call`] encodes itself, and its caller decodes the answer.
 
 mod alarm;
 mod call;

@@ -1,4 +1,4 @@
-//! What is known of addresses, for all connections of a client.
+//! Remembers about addresses what the next connection to them can use.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -71,7 +71,7 @@ impl Peers {
         }
     }
 
-    /// Forgets addresses that are of no use any more: some clusters have new ones after each restart.
+    /// Forgets addresses that are not current. Some clusters have new ones after each restart.
     pub(crate) fn retain(&self, is_current: impl Fn(&Address) -> bool) {
         self.known().retain(|address, _| is_current(address));
     }

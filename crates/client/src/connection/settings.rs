@@ -1,4 +1,4 @@
-//! What the connections of a client have in common.
+//! The settings that the connections of a client have in common.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +12,17 @@ use crate::clock::Clock;
 use crate::connect::Connector;
 use crate::runtime::Executor;
 
-/// What all links of a client share.
+/// The settings, clock, transport and memory that all links of a client share.
 #[derive(Clone)]
 pub(crate) struct LinkSettings {
-    /// Where the links' tasks run: a link is shared, and the runtime of the caller who needs it first may end before it.
+    /// Where the links' tasks run. Links are shared, so their tasks must not run on the runtime of the caller that needs one
+    /// first: it may end before the client's.
     pub(crate) runtime: Executor,
     pub(crate) connector: Connector,
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
     pub(crate) client_id: Str,
-    /// For connecting and the handshake together (KIP-601).
+    /// How long connecting and the handshake may take together (KIP-601).
     pub(crate) connect_timeout: Duration,
     pub(crate) backoff: Backoff,
     /// A connection that is idle for longer is closed.

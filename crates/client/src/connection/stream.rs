@@ -1,6 +1,5 @@
-//! A connection: requests go out as they come, responses come back in order, all in one task.
-//!
-//! [`Lifecycle`] decides what may happen when; the bytes are moved here.
+//! Moves the bytes of one connection, in one task: requests go out as they come, and responses come back in order.
+//! [`Lifecycle`] decides what may happen when.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -107,7 +106,7 @@ impl Connection {
         }
     }
 
-    /// Runs the handshake. The caller bounds the time, and decides by the handshake what follows a failure.
+    /// Runs the handshake. The caller limits the time, and asks the handshake what to do after a failure.
     pub(super) async fn open(&mut self) -> Result<(), Failure> {
         poll_fn(|cx| {
             while self.life.phase() == Phase::Handshaking {
@@ -201,7 +200,7 @@ impl Connection {
                 (request.api(), version, self.encode(&request, version)?)
             }
         };
-        // Whoever waits for the handshake bounds its time.
+        // `dial` limits the time of the handshake.
         self.in_flight.push(Pending { api, version, asker: Asker::Handshake(kind) }, Instant::NEVER);
         self.outgoing.push_back(Outgoing { frame, unanswered: None });
         Ok(())
@@ -251,7 +250,7 @@ impl Connection {
         Ok(writer.finish())
     }
 
-    /// Writes until everything is out or the socket is full.
+    /// Writes until everything is written or the socket takes no more.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         while !self.outgoing.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
@@ -270,7 +269,7 @@ impl Connection {
             };
             self.advance(written);
         }
-        // A transport that buffers must be told; TCP does nothing here.
+        // A transport with a buffer, such as TLS, sends it now. TCP does nothing here.
         match ready!(Pin::new(&mut *self.stream).poll_flush(cx)) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(error) => Poll::Ready(Err(self.lost(&error.to_string()))),
@@ -355,12 +354,13 @@ impl Connection {
         [self.in_flight.poll_timeout(), unwritten, self.life.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// What is being written and gets no response.
+    /// The requests that are being written and get no response.
     fn unanswered(&self) -> impl Iterator<Item = &Unanswered> {
         self.outgoing.iter().filter_map(|outgoing| outgoing.unanswered.as_ref())
     }
 
-    /// A response is overdue, or the peer takes no bytes: as everything goes in order, the connection is of no more use.
+    /// The failure that ends the connection if a response is overdue or the peer takes no bytes. Everything on a connection
+    /// goes in order, so nothing else can be done on it either.
     fn overdue(&self) -> Option<Failure> {
         let (peer, now) = (Arc::clone(&self.peer), self.polled_at);
         if let Some(Pending { asker: Asker::Caller { timeout, .. }, .. }) = self.in_flight.overdue(now) {
@@ -419,7 +419,7 @@ impl Pending {
 }
 
 impl Asker {
-    /// Tells a caller of `failure`. The handshake's own failure is told to those who wait for the connection.
+    /// Tells a caller of `failure`. The failure of the handshake itself is the one that `open` returns.
     fn fail(self, failure: &Failure) {
         match self {
             Self::Handshake(_) => {}
