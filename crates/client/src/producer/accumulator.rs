@@ -10,7 +10,7 @@ use milena_wire::batch::{AppendError, BatchBuilder, Header};
 use milena_wire::pool::Pool;
 
 use super::delivery::Promise;
-use super::driver::{Event, Inbox};
+use super::inbox::{Event, Inbox};
 use crate::Record;
 use crate::budget::{Budget, Reservation};
 

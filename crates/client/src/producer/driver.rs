@@ -7,80 +7,23 @@
 //!  metadata, time ────────────────┘                    └─▶ flushed
 //! ```
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use milena_core::metadata::Snapshot;
 use milena_core::producer::{FlushId, Order, Producer as Machine, RequestId, Settled, Ticket, Transmit};
 use milena_core::{Failure, Instant};
 use milena_messages::init_producer_id::InitProducerIdRequest;
 use milena_messages::produce::ProduceRequest;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::accumulator::{Accumulator, OpenBatch};
+use super::inbox::{Event, Inbox};
 use super::seal::{Backlog, Parcel, Sealer};
 use super::topics::Topics;
 use crate::client::report;
 use crate::connection::Typed;
 use crate::requests::{Landed, RequestKind, Requests, Role};
 use crate::{Client, Error};
-
-/// What handles tell the driver.
-pub(super) enum Event {
-    /// Partitions that are new, in the order of their slots.
-    Register(Vec<Arc<Accumulator>>),
-    /// A batch was opened in this accumulator.
-    Opened(u32),
-    /// A batch was filled in this accumulator.
-    Filled(u32),
-    Flush(oneshot::Sender<()>),
-    /// Nobody can produce any more.
-    Released,
-}
-
-/// Where handles leave events. They come once per batch, so a mutex is cheap.
-#[derive(Default)]
-pub(super) struct Inbox {
-    left: Mutex<Left>,
-    arrived: Notify,
-}
-
-#[derive(Default)]
-struct Left {
-    events: Vec<Event>,
-    /// Nobody takes them any more.
-    is_closed: bool,
-}
-
-impl Inbox {
-    /// Leaves an event; dropped, if the driver has ended.
-    pub(super) fn push(&self, event: Event) {
-        {
-            let mut left = self.left();
-            if left.is_closed {
-                return;
-            }
-            left.events.push(event);
-        }
-        self.arrived.notify_one();
-    }
-
-    pub(super) fn take(&self, events: &mut Vec<Event>) {
-        std::mem::swap(&mut self.left().events, events);
-    }
-
-    fn close(&self) {
-        let events = {
-            let mut left = self.left();
-            left.is_closed = true;
-            std::mem::take(&mut left.events)
-        };
-        drop(events);
-    }
-
-    fn left(&self) -> MutexGuard<'_, Left> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// Failures of records whose senders wait for no delivery; [`flush`](super::Producer::flush) tells.
 #[derive(Default)]
@@ -227,12 +170,15 @@ impl Driver {
     fn handle_events(&mut self) {
         let mut events = std::mem::take(&mut self.events);
         self.inbox.take(&mut events);
-        self.register(&mut events);
+        // New partitions come before everything else: the events after them name their slots.
+        if events.iter().any(|event| matches!(event, Event::Registered)) {
+            self.register();
+        }
         let now = self.now();
         for event in events.drain(..) {
             match event {
-                // That was done before all else.
-                Event::Register(_) => {}
+                // They were registered above.
+                Event::Registered => {}
                 Event::Opened(slot) => {
                     self.machine.handle_opened(self.accumulators[slot as usize].slot, now);
                 }
@@ -245,20 +191,18 @@ impl Driver {
     }
 
     /// Takes in the partitions that are new, and looks up who leads them once for all: that goes through every partition.
-    fn register(&mut self, events: &mut [Event]) {
-        let before = self.accumulators.len();
-        for event in events {
-            let Event::Register(added) = event else { continue };
-            for accumulator in added.drain(..) {
-                let slot = self.machine.register(Arc::clone(&accumulator.topic), accumulator.partition);
-                debug_assert_eq!(slot, accumulator.slot, "slots are given out in the order of registration");
-                self.accumulators.push(accumulator);
-            }
+    fn register(&mut self) {
+        let added = self.topics.take_added();
+        if added.is_empty() {
+            return;
         }
-        if self.accumulators.len() > before {
-            let snapshot = self.client.snapshot();
-            self.machine.handle_metadata(&snapshot, self.now());
+        for accumulator in added {
+            let slot = self.machine.register(Arc::clone(&accumulator.topic), accumulator.partition);
+            debug_assert_eq!(slot, accumulator.slot, "slots are given out in the order of registration");
+            self.accumulators.push(accumulator);
         }
+        let snapshot = self.client.snapshot();
+        self.machine.handle_metadata(&snapshot, self.now());
     }
 
     /// Takes what is closed in an accumulator to be sealed, the open batch too with `close`.

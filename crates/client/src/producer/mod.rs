@@ -8,6 +8,7 @@
 mod accumulator;
 mod delivery;
 mod driver;
+mod inbox;
 mod seal;
 mod topics;
 
@@ -22,7 +23,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::accumulator::{Appended, BatchSettings, OpenBatch, TooLarge};
 pub use self::delivery::{Delivery, Receipt};
-use self::driver::{Driver, Event, Parts};
+use self::driver::{Driver, Parts};
+use self::inbox::Event;
 use self::seal::{Backlog, Sealer};
 use self::topics::Topics;
 use crate::budget::Reservation;

@@ -12,7 +12,7 @@ use milena_core::{BrokerId, Rng};
 use rustc_hash::FxHasher;
 
 use super::accumulator::{Accumulator, Sticky};
-use super::driver::{Event, Inbox};
+use super::inbox::{Event, Inbox};
 use crate::Record;
 use crate::topics::Interest;
 
@@ -32,6 +32,8 @@ struct Registry {
     /// One for each topic: what is written to stays known to the client.
     interests: Vec<Interest>,
     next_slot: u32,
+    /// Partitions that the driver has not taken in yet, in the order of their slots.
+    added: Vec<Arc<Accumulator>>,
     rng: Rng,
     /// Nothing is taken any more.
     is_closed: bool,
@@ -53,11 +55,9 @@ struct Partitions {
 
 impl Topics {
     pub(super) fn new(rng: Rng, inbox: Arc<Inbox>) -> Self {
-        Self {
-            chains: std::array::from_fn(|_| Cell::new()),
-            registry: Mutex::new(Registry { interests: Vec::new(), next_slot: 0, rng, is_closed: false }),
-            inbox,
-        }
+        let registry =
+            Registry { interests: Vec::new(), next_slot: 0, added: Vec::new(), rng, is_closed: false };
+        Self { chains: std::array::from_fn(|_| Cell::new()), registry: Mutex::new(registry), inbox }
     }
 
     /// The entry of `name`.
@@ -97,7 +97,6 @@ impl Topics {
             Some(known) => Arc::clone(&known.sticky),
             None => Arc::new(Sticky::new(registry.rng.next_u64(), choices.clone())),
         };
-        let mut added = Vec::new();
         for index in all.len() as i32..count as i32 {
             let slot = Slot(registry.next_slot);
             registry.next_slot += 1;
@@ -106,10 +105,12 @@ impl Topics {
             if registry.is_closed {
                 accumulator.close();
             }
-            added.push(Arc::new(accumulator));
+            let accumulator = Arc::new(accumulator);
+            registry.added.push(Arc::clone(&accumulator));
+            all.push(accumulator);
         }
-        all.extend(added.iter().cloned());
-        self.inbox.push(Event::Register(added));
+        // Before the partitions can be found below: the driver hears of them before it hears of their batches.
+        self.inbox.push(Event::Registered);
         let partitions = Partitions { all, grown: Cell::new() };
         match known {
             Some(known) => {
@@ -123,6 +124,11 @@ impl Topics {
                 put_last(self.chain(&topic.name), entry, |entry| &entry.next);
             }
         }
+    }
+
+    /// The partitions that came since this was called last, in the order of their slots.
+    pub(super) fn take_added(&self) -> Vec<Arc<Accumulator>> {
+        std::mem::take(&mut self.registry().added)
     }
 
     /// The names of all topics.
@@ -230,11 +236,8 @@ mod tests {
         topics.learn(&topic("topic-0", 1), None, |_| true);
         let mut events = Vec::new();
         inbox.take(&mut events);
-        let mut slots = Vec::new();
-        for event in events {
-            let Event::Register(added) = event else { panic!("nothing else happened") };
-            slots.extend(added.iter().map(|accumulator| accumulator.slot.0));
-        }
+        assert!(events.iter().all(|event| matches!(event, Event::Registered)));
+        let slots: Vec<_> = topics.take_added().iter().map(|accumulator| accumulator.slot.0).collect();
         assert_eq!(slots, (0..3000).collect::<Vec<_>>(), "slots are given out in order");
         assert_eq!(topics.names().len(), 1000);
         for index in 0..1000 {
