@@ -154,6 +154,14 @@ impl Failure {
         Self::Answer { code, message: message.filter(|text| !text.is_empty()).map(Arc::from) }
     }
 
+    /// A code and a message of an answer as a result.
+    ///
+    /// # Errors
+    /// When the code is an error.
+    pub fn check(code: ErrorCode, message: Option<&str>) -> Result<(), Self> {
+        code.ok().map_err(|code| Self::answer(code, message))
+    }
+
     /// A broker's answer leaves something out that was asked for. If it was an order, it may have been carried out.
     pub fn incomplete() -> Self {
         Self::Malformed { peer: "the broker".into(), reason: "its answer does not mention it".into() }

@@ -9,6 +9,7 @@
 //! This crate must not know tasks, sockets, clocks or unseeded randomness. Time and seeds are arguments.
 
 pub mod backoff;
+pub mod calls;
 pub mod failure;
 pub mod framing;
 mod handshake;

@@ -52,7 +52,7 @@ impl Coordinated {
     /// # Errors
     /// When there is none, at present or at all.
     pub fn coordinator(response: &FindCoordinatorResponse) -> Result<Broker, Failure> {
-        response.error_code.ok().map_err(|code| Failure::answer(code, response.error_message.as_deref()))?;
+        Failure::check(response.error_code, response.error_message.as_deref())?;
         let nowhere = || Failure::NoRoute("the broker names no coordinator".into());
         let id = BrokerId::known(response.node_id).ok_or_else(nowhere)?;
         let port = u16::try_from(response.port).map_err(|_| nowhere())?;

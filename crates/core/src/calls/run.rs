@@ -1,0 +1,331 @@
+//! One call: its items, what has become of each, and which are asked for when.
+
+use std::collections::BTreeMap;
+
+use super::table::{Route, Row, Split};
+use crate::metadata::{Destination, Snapshot};
+use crate::{Backoff, BrokerId, Failure, Instant, Rng};
+
+/// A call under way. `T` is what is found for an item.
+///
+/// [`poll_parts`](Self::poll_parts) tells which requests to send now. Each part comes back once, by
+/// [`handle_item`](Self::handle_item) for each of its items or by [`handle_failure`](Self::handle_failure). When
+/// [`poll_timeout`](Self::poll_timeout) has passed, poll again; when it is none and no part is under way, the call
+/// [is done](Self::is_done).
+///
+/// Items are known by their index among the destinations that the call began with.
+#[derive(Debug)]
+pub struct Run<T> {
+    row: &'static Row,
+    items: Vec<Item<T>>,
+    deadline: Instant,
+    backoff: Backoff,
+    rng: Rng,
+    is_metadata_outdated: bool,
+}
+
+/// A request to send: for these items, to this broker, or to any if there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The broker.
+    pub broker: Option<BrokerId>,
+    /// The items, ascending.
+    pub items: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Item<T> {
+    destination: Destination,
+    /// How often it was asked for, or could not be.
+    attempts: u32,
+    state: State<T>,
+}
+
+#[derive(Debug)]
+enum State<T> {
+    /// To be asked for from then on.
+    Due(Instant),
+    /// In a part that is under way.
+    Asked,
+    /// Over, by an answer that speaks of it or without one.
+    Done { result: Result<T, Failure>, is_answered: bool },
+}
+
+impl<T> Run<T> {
+    /// A call for these items, each with where it goes. It is over at `deadline` at the latest, unless a request outlasts it.
+    pub fn new(
+        row: &'static Row,
+        destinations: impl IntoIterator<Item = Destination>,
+        deadline: Instant,
+        backoff: Backoff,
+        rng: Rng,
+    ) -> Self {
+        let item = |destination| {
+            debug_assert!(row.route.allows(&destination), "{} to {destination:?}", row.api.name());
+            Item { destination, attempts: 0, state: State::Due(Instant::ORIGIN) }
+        };
+        let items = destinations.into_iter().map(item).collect();
+        Self { row, items, deadline, backoff, rng, is_metadata_outdated: false }
+    }
+
+    /// The requests to send now, with items routed by `snapshot`.
+    pub fn poll_parts(&mut self, snapshot: &Snapshot, now: Instant) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut by_broker: BTreeMap<Option<BrokerId>, usize> = BTreeMap::new();
+        for index in 0..self.items.len() {
+            let item = &mut self.items[index];
+            if !matches!(item.state, State::Due(at) if at <= now) {
+                continue;
+            }
+            let broker = match snapshot.route(&item.destination) {
+                Ok(broker) => broker,
+                Err(failure) => {
+                    self.fail(index, failure, now);
+                    continue;
+                }
+            };
+            item.state = State::Asked;
+            let together = by_broker.get(&broker).copied().filter(|_| self.row.split == Split::ByBroker);
+            let part = together.unwrap_or_else(|| {
+                parts.push(Part { broker, items: Vec::new() });
+                parts.len() - 1
+            });
+            by_broker.insert(broker, part);
+            parts[part].items.push(index);
+        }
+        parts
+    }
+
+    /// The answer to an item's request says this of the item; none if it does not mention it.
+    pub fn handle_item(&mut self, index: usize, answer: Option<Result<T, Failure>>, now: Instant) {
+        match answer.unwrap_or_else(|| Err(Failure::incomplete())) {
+            Err(refusal) if self.row.repeats_item(&refusal, self.items[index].attempts + 1) => {
+                // What any broker answers is asked of the right ones, whatever they say.
+                self.is_metadata_outdated |= self.row.route != Route::Any;
+                self.again(index, refusal, now);
+            }
+            result => self.items[index].state = State::Done { result, is_answered: true },
+        }
+    }
+
+    /// The part's request failed as a whole.
+    pub fn handle_failure(&mut self, part: &Part, failure: &Failure, now: Instant) {
+        for index in &part.items {
+            self.fail(*index, failure.clone(), now);
+        }
+    }
+
+    /// The item cannot be asked for, and trying again is in vain.
+    pub fn refuse(&mut self, index: usize, failure: Failure) {
+        self.items[index].state = State::Done { result: Err(failure), is_answered: false };
+    }
+
+    fn fail(&mut self, index: usize, failure: Failure, now: Instant) {
+        if self.row.repeats_request(&failure, self.items[index].attempts + 1) {
+            self.is_metadata_outdated = true;
+            self.again(index, failure, now);
+        } else {
+            self.refuse(index, failure);
+        }
+    }
+
+    /// The item is due again after a backoff, unless the call is over by then: it failed for this reason then.
+    fn again(&mut self, index: usize, failure: Failure, now: Instant) {
+        let item = &mut self.items[index];
+        item.attempts += 1;
+        let at = now + self.backoff.delay(item.attempts, &mut self.rng);
+        if at < self.deadline {
+            item.state = State::Due(at);
+        } else {
+            self.refuse(index, failure);
+        }
+    }
+
+    /// Whether the metadata should be asked for anew before items are routed again. Told once for each time.
+    pub fn poll_metadata_outdated(&mut self) -> bool {
+        std::mem::take(&mut self.is_metadata_outdated)
+    }
+
+    /// When to poll again; none while nothing is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = self.items.iter().filter_map(|item| match item.state {
+            State::Due(at) => Some(at),
+            State::Asked | State::Done { .. } => None,
+        });
+        due.min()
+    }
+
+    /// Whether all items are over.
+    pub fn is_done(&self) -> bool {
+        self.items.iter().all(|item| matches!(item.state, State::Done { .. }))
+    }
+
+    /// What became of each item, in order.
+    pub fn finish(self) -> Vec<Result<T, Failure>> {
+        self.items.into_iter().map(|item| item.result().0).collect()
+    }
+
+    /// As [`finish`](Self::finish), for a call that is told as a whole when no answer spoke of any item.
+    ///
+    /// # Errors
+    /// Why the first item was not answered, if none was.
+    pub fn finish_whole(self) -> Result<Vec<Result<T, Failure>>, Failure> {
+        let (results, answered): (Vec<_>, Vec<bool>) = self.items.into_iter().map(Item::result).unzip();
+        match results.first() {
+            Some(Err(failure)) if !answered.contains(&true) => Err(failure.clone()),
+            _ => Ok(results),
+        }
+    }
+}
+
+impl<T> Item<T> {
+    /// The result, and whether an answer gave it. A call that was given up before it was done was never answered.
+    fn result(self) -> (Result<T, Failure>, bool) {
+        match self.state {
+            State::Done { result, is_answered } => (result, is_answered),
+            State::Due(_) | State::Asked => (Err(Failure::Closed), false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use milena_messages::ErrorCode;
+
+    use super::*;
+    use crate::calls::{CREATE_TOPICS, DESCRIBE_CONFIGS, FIND_COORDINATOR, LIST_OFFSETS};
+    use crate::metadata::tests::snapshot;
+
+    const BACKOFF: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(1) };
+
+    fn at(ms: u64) -> Instant {
+        Instant::ORIGIN + Duration::from_millis(ms)
+    }
+
+    fn run(row: &'static Row, destinations: &[Destination]) -> Run<i64> {
+        Run::new(row, destinations.to_vec(), at(30_000), BACKOFF, Rng::seeded(1))
+    }
+
+    fn leader(partition: i32) -> Destination {
+        Destination::Leader { topic: Arc::from("t"), partition }
+    }
+
+    fn part(broker: i32, items: &[usize]) -> Part {
+        Part { broker: Some(BrokerId(broker)), items: items.to_vec() }
+    }
+
+    fn code(code: ErrorCode) -> Option<Result<i64, Failure>> {
+        Some(Err(Failure::answer(code, None)))
+    }
+
+    #[test]
+    fn items_are_split_by_broker_and_only_one_that_moved_is_asked_for_again() {
+        // Broker 1 leads partitions 0 and 2, broker 2 leads partition 1.
+        let before = snapshot("t", &[(1, 0), (2, 0), (1, 0)]);
+        let mut run = run(&LIST_OFFSETS, &[leader(2), leader(1), leader(0), leader(2)]);
+        let parts = run.poll_parts(&before, at(0));
+        assert_eq!(parts, [part(1, &[0, 2, 3]), part(2, &[1])]);
+        assert!(
+            run.poll_parts(&before, at(0)).is_empty() && run.poll_timeout().is_none(),
+            "all are under way"
+        );
+        for (index, answer) in
+            [(0, Some(Ok(20))), (2, code(ErrorCode::NOT_LEADER_OR_FOLLOWER)), (3, Some(Ok(20)))]
+        {
+            run.handle_item(index, answer, at(10));
+        }
+        assert!(run.poll_metadata_outdated() && !run.poll_metadata_outdated());
+        // It does not wait for the other broker.
+        let again = run.poll_timeout().expect("again");
+        assert!((at(90)..=at(130)).contains(&again), "{again:?}");
+        let after = snapshot("t", &[(2, 1), (2, 0), (1, 0)]);
+        assert_eq!(run.poll_parts(&after, again), [part(2, &[2])]);
+        run.handle_item(2, Some(Ok(0)), again);
+        assert!(!run.is_done());
+        run.handle_item(1, code(ErrorCode::TOPIC_AUTHORIZATION_FAILED), again);
+        assert!(run.is_done());
+        let results = run.finish();
+        let found: Vec<_> = results.iter().map(|result| result.as_ref().ok().copied()).collect();
+        assert_eq!(found, [Some(20), None, Some(0), Some(20)]);
+    }
+
+    #[test]
+    fn an_order_that_may_have_been_carried_out_is_not_given_again() {
+        let known = |controller| {
+            let mut known = snapshot("t", &[(1, 0), (2, 0)]);
+            known.controller = controller;
+            known
+        };
+        let controller = [Destination::Controller, Destination::Controller];
+        let mut lost = run(&CREATE_TOPICS, &controller);
+        let parts = lost.poll_parts(&known(Some(BrokerId(1))), at(0));
+        assert_eq!(parts, [part(1, &[0, 1])]);
+        let failure = Failure::Lost { peer: "b:1".into(), reason: "closed".into(), sent: true };
+        lost.handle_failure(&parts[0], &failure, at(0));
+        assert!(lost.is_done());
+        assert!(lost.finish_whole().expect_err("not answered").may_have_acted());
+
+        // The first item is made. Of the second the broker says that it did nothing.
+        let mut moved = run(&CREATE_TOPICS, &controller);
+        moved.poll_parts(&known(Some(BrokerId(1))), at(0));
+        moved.handle_item(0, Some(Ok(1)), at(0));
+        moved.handle_item(1, code(ErrorCode::NOT_CONTROLLER), at(0));
+        // While there is no controller, it is waited for.
+        let mut now = at(0);
+        while now < at(20_000) {
+            now = moved.poll_timeout().expect("again");
+            assert!(moved.poll_parts(&known(None), now).is_empty() && !moved.is_done());
+        }
+        now = moved.poll_timeout().expect("again");
+        assert_eq!(moved.poll_parts(&known(Some(BrokerId(2))), now), [part(2, &[1])]);
+        moved.handle_item(1, code(ErrorCode::TOPIC_ALREADY_EXISTS), now);
+        let results = moved.finish_whole().expect("answered");
+        assert_eq!(results[1].as_ref().expect_err("refused").code(), Some(ErrorCode::TOPIC_ALREADY_EXISTS));
+    }
+
+    #[test]
+    fn a_question_is_asked_a_few_times_and_never_beyond_the_deadline() {
+        let nobody = Snapshot::default();
+        let failure = Failure::unreachable("b:1", "refused");
+        let tries = |mut run: Run<i64>| {
+            let (mut tries, mut now) = (0, at(0));
+            while let Some(due) = run.poll_timeout() {
+                now = now.max(due);
+                assert!(now < at(30_000));
+                for part in run.poll_parts(&nobody, now) {
+                    assert_eq!(part.broker, None);
+                    tries += 1;
+                    run.handle_failure(&part, &failure, now);
+                }
+            }
+            assert!(run.is_done() && run.finish_whole().is_err());
+            (tries, now)
+        };
+        let (few, until) = tries(run(&DESCRIBE_CONFIGS, &[Destination::Any]));
+        assert_eq!(few, 4);
+        assert!(until < at(1000), "{until:?}");
+        let (many, until) = tries(run(&FIND_COORDINATOR, &[Destination::Any]));
+        assert!((30..40).contains(&many), "{many}");
+        assert!(until > at(28_000), "{until:?}");
+    }
+
+    #[test]
+    fn what_has_no_request_together_goes_singly() {
+        let mut run = run(&FIND_COORDINATOR, &[Destination::Any, Destination::Any]);
+        let parts = run.poll_parts(&Snapshot::default(), at(0));
+        assert_eq!(parts.iter().map(|part| part.items.len()).collect::<Vec<_>>(), [1, 1]);
+    }
+
+    #[test]
+    fn an_item_that_the_answer_leaves_out_is_the_brokers_fault_and_told_alone() {
+        let mut run = run(&DESCRIBE_CONFIGS, &[Destination::Any, Destination::Any]);
+        run.poll_parts(&Snapshot::default(), at(0));
+        run.handle_item(0, Some(Ok(1)), at(0));
+        run.handle_item(1, None, at(0));
+        let results = run.finish_whole().expect("answered");
+        assert!(matches!(&results[..], [Ok(1), Err(Failure::Malformed { .. })]), "{results:?}");
+    }
+}
