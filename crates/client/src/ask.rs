@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use milena_core::metadata::{
-    Broker, COORDINATOR_BY_KEY, Coordinated, Destination, Snapshot, is_not_controller,
-};
+use milena_core::metadata::{Broker, Destination, Snapshot};
 use milena_core::{BrokerId, Failure, Instant, Rng};
-use milena_messages::{ErrorCode, Request};
+use milena_messages::Request;
 
 use crate::clock::Clock;
 use crate::connection::{Answer, Call, Link, Links, Reply, Typed};
-use crate::control::Event;
 use crate::runtime::Together;
 use crate::{Address, Client};
 
@@ -21,8 +18,6 @@ impl<R: Request<Response: Send + 'static> + Clone + Send + Sync + 'static> Quest
 
 /// How long a connection may take to say that a deadline has passed.
 const GRACE: Duration = Duration::from_millis(100);
-/// Attempts at a request that is safe to repeat, before its failure is told: with the default backoff, within a second.
-const ATTEMPTS_MAX: u32 = 4;
 /// A broker that has not answered for this long is probably down, and another may know.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 
@@ -83,98 +78,6 @@ impl Client {
     ) -> Result<T, Failure> {
         let addresses = anybody(&self.snapshot(), &self.0.settings.client.bootstrap, &mut self.rng());
         ask_any(&self.0.links, &self.0.clock, addresses, request, |_| deadline, read).await
-    }
-
-    /// As [`ask`](Self::ask), for a request that may be repeated: a few attempts, with backoff.
-    pub(crate) async fn ask_again<R: Question>(
-        &self,
-        destination: &Destination,
-        request: &R,
-        deadline: Instant,
-    ) -> Result<R::Response, Failure> {
-        let backoff = self.retry_backoff();
-        let mut rng = self.rng();
-        for attempt in 1.. {
-            let failure = match self.ask(destination, request, deadline).await {
-                Err(failure) if failure.is_retriable() && attempt < ATTEMPTS_MAX => failure,
-                outcome => return outcome,
-            };
-            self.metadata_is_outdated();
-            let again = self.0.clock.after(backoff.delay(attempt, &mut rng));
-            if again >= deadline {
-                return Err(failure);
-            }
-            self.0.clock.sleep_until(Some(again)).await;
-        }
-        unreachable!("the last attempt returns")
-    }
-
-    /// An order for the controller, and its answer, whose error codes are `codes`. It is given again only while it is
-    /// certain that nothing was done: when it was not sent, and when the broker says that it is not the controller any
-    /// more.
-    ///
-    /// # Cancel safety
-    /// The order may have been carried out.
-    pub(crate) async fn order<R: Question>(
-        &self,
-        version_max: i16,
-        request: &R,
-        codes: impl Fn(&R::Response) -> Vec<ErrorCode>,
-        deadline: Instant,
-    ) -> Result<R::Response, Failure> {
-        let backoff = self.retry_backoff();
-        let mut rng = self.rng();
-        for attempt in 1.. {
-            let asked = self.ask_up_to(version_max, &Destination::Controller, request, deadline).await;
-            let failure = match asked {
-                Ok(response) => match is_not_controller(&codes(&response)) {
-                    Some(failure) => failure,
-                    None => return Ok(response),
-                },
-                Err(failure) => {
-                    // A controller that is being elected is waited for; one that cannot be reached is told soon.
-                    let may_pass = attempt < ATTEMPTS_MAX || matches!(failure, Failure::NoRoute(_));
-                    if !failure.is_retriable() || failure.may_have_acted() || !may_pass {
-                        return Err(failure);
-                    }
-                    failure
-                }
-            };
-            self.cluster_changed();
-            let again = self.0.clock.after(backoff.delay(attempt, &mut rng));
-            if again >= deadline {
-                return Err(failure);
-            }
-            self.0.clock.sleep_until(Some(again)).await;
-        }
-        unreachable!("the last attempt returns")
-    }
-
-    /// The coordinator of a group or a transactional producer, asked for until there is one: the first group of a
-    /// cluster waits for a topic to be made.
-    pub(crate) async fn find_coordinator(
-        &self,
-        of: Coordinated,
-        deadline: Instant,
-    ) -> Result<Broker, Failure> {
-        let backoff = self.retry_backoff();
-        let mut rng = self.rng();
-        for attempt in 1.. {
-            let asked = self.ask_up_to(COORDINATOR_BY_KEY, &Destination::Any, &of.request(), deadline).await;
-            let failure = match asked.and_then(|response| Coordinated::coordinator(&response)) {
-                Ok(broker) => {
-                    self.tell(Event::Coordinator(of, broker.clone())).await?;
-                    return Ok(broker);
-                }
-                Err(failure) => failure,
-            };
-            let again = self.0.clock.after(backoff.delay(attempt, &mut rng));
-            if !failure.is_retriable() || again >= deadline {
-                return Err(failure);
-            }
-            self.0.clock.sleep_until(Some(again)).await;
-        }
-        unreachable!("the last attempt returns")
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use milena_core::backoff::Backoff;
 use milena_core::metadata::{LeaderHint, Snapshot};
-use milena_core::{Failure, Notice, Rng};
+use milena_core::{Notice, Rng};
 use milena_wire::Str;
 use milena_wire::pool::{BufferPool, Pool, PoolStats};
 use tokio::sync::{mpsc, watch};
@@ -220,10 +220,6 @@ impl Client {
     pub(crate) fn retry_backoff(&self) -> Backoff {
         let settings = &self.0.settings.client;
         Backoff { min: settings.retry_backoff, max: settings.retry_backoff_max }
-    }
-
-    pub(crate) async fn tell(&self, event: Event) -> Result<(), Failure> {
-        self.0.events.send(event).await.map_err(|_| Failure::Closed)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milena_core::backoff::Backoff;
-use milena_core::metadata::{Broker, Coordinated, LeaderHint, Refresh, RefreshSettings, Snapshot};
+use milena_core::metadata::{Broker, LeaderHint, Refresh, RefreshSettings, Snapshot};
 use milena_core::{Failure, Rng};
 use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use milena_wire::pool::Pool;
@@ -26,8 +26,6 @@ pub(crate) enum Event {
     Outdated,
     /// Answers named new leaders.
     Hints(Vec<LeaderHint>),
-    /// A coordinator was found.
-    Coordinator(Coordinated, Broker),
 }
 
 pub(crate) struct Control {
@@ -117,10 +115,6 @@ impl Control {
                         if let Some(next) = next {
                             publish.send_replace(Arc::new(next));
                         }
-                    }
-                    Some(Event::Coordinator(of, broker)) => {
-                        let next = publish.borrow().with_coordinator(of, Some(broker));
-                        publish.send_replace(Arc::new(next));
                     }
                     None => return,
                 },

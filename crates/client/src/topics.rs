@@ -116,6 +116,11 @@ impl Client {
         let _ = self.0.concerns.send(Concern::Changed);
     }
 
+    /// An interest of its own in a topic, before it is looked up.
+    pub(crate) fn interest_in(&self, topic: &Arc<str>) -> Interest {
+        Interest::new(Arc::clone(topic), &self.0.concerns)
+    }
+
     async fn look_up(
         &self,
         name: &str,

@@ -1,22 +1,32 @@
-//! Questions and orders that concern the cluster: one request, one answer, each a plain function.
+//! Questions and orders that concern the cluster: one file per API.
+//!
+//! A file says what a request is made of and what its answer says of each item, and has the public functions around it.
+//! Where requests go and what is tried again is the affair of the table in [`milena_core::calls`], and the loop is
+//! [`Client::call`]'s.
 
-mod cluster;
 mod configs;
-mod offsets;
-mod topics;
+mod create_topics;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod descriptions;
+mod find_coordinator;
+mod list_offsets;
+mod new_topic;
+mod offset_at;
 
 use std::time::Duration;
 
+use milena_core::calls::Run;
 use milena_core::{Failure, Instant};
-use milena_messages::ErrorCode;
-use milena_wire::Str;
 
-pub use self::cluster::{BrokerDescription, ClusterDescription, PartitionDescription, TopicDescription};
 pub use self::configs::{ConfigEntry, ConfigResource};
-pub use self::offsets::OffsetAt;
-pub use self::topics::NewTopic;
+pub use self::descriptions::{BrokerDescription, ClusterDescription, PartitionDescription, TopicDescription};
+pub use self::new_topic::NewTopic;
+pub use self::offset_at::OffsetAt;
+use crate::Client;
+use crate::calls::ApiCall;
 use crate::settings::Isolation;
-use crate::{Client, Error};
 
 /// Topics, configurations, offsets. Cheap to clone.
 ///
@@ -54,6 +64,16 @@ impl Admin {
         self
     }
 
+    /// Makes a call for `items`, each with a result of its own.
+    async fn call<C: ApiCall>(&self, call: &C, items: &[C::Item], deadline: Instant) -> Run<C::Found> {
+        self.within(self.client.call(call, items, deadline)).await
+    }
+
+    /// Makes a call for one item.
+    async fn call_one<C: ApiCall>(&self, call: &C, item: C::Item) -> Result<C::Found, Failure> {
+        self.within(self.client.call_one(call, item, self.deadline())).await
+    }
+
     /// Waits for what the client is asked, on the client's runtime where the caller is on none.
     fn within<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<'_, F> {
         self.client.0.runtime.within(future)
@@ -66,9 +86,4 @@ impl Admin {
     fn timeout_ms(&self) -> i32 {
         i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX)
     }
-}
-
-/// A code and a message of a response as a result.
-fn checked(doing: impl FnOnce() -> String, code: ErrorCode, message: Option<&Str>) -> Result<(), Error> {
-    code.ok().map_err(|code| Error::new(doing(), Failure::answer(code, message.map(|message| &**message))))
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests run on tokio")]
 
+mod admin;
 mod elsewhere;
 mod memory;
 mod mistakes;

@@ -19,7 +19,7 @@ use milena_messages::metadata::{MetadataResponse, MetadataResponsePartition, Met
 use milena_wire::Uuid;
 
 pub use self::refresh::{AGE_MIN, Ask, FRESH, KEPT, Refresh, RefreshSettings};
-pub use self::route::{COORDINATOR_BY_KEY, Coordinated, Destination, is_not_controller};
+pub use self::route::{Coordinated, Destination};
 use crate::{BrokerId, Failure, Instant, LeaderEpoch};
 
 /// The cluster as it was last seen.
@@ -33,8 +33,6 @@ pub struct Snapshot {
     pub brokers: BTreeMap<BrokerId, Broker>,
     /// The topics that were asked for; those that could not be described, with the reason.
     pub topics: BTreeMap<Arc<str>, Result<Arc<Topic>, ErrorCode>>,
-    /// The coordinators that were looked up.
-    pub coordinators: BTreeMap<Coordinated, BrokerId>,
     /// Since when no broker has known these topics, or has shown them to us. They are among `topics`.
     pub missing_since: BTreeMap<Arc<str>, Instant>,
     /// When the request went out whose answer this shows; none for the first one.
@@ -139,14 +137,11 @@ impl Snapshot {
         let brokers: BTreeMap<_, _> = response.brokers.iter().filter_map(broker).collect();
         // A broker that is starting knows nobody yet; what we knew is better.
         let brokers = if brokers.is_empty() { self.brokers.clone() } else { brokers };
-        let mut coordinators = self.coordinators.clone();
-        coordinators.retain(|_, coordinator| brokers.contains_key(coordinator));
         Self {
             cluster_id: response.cluster_id.as_deref().map(Arc::from).or_else(|| self.cluster_id.clone()),
             controller: BrokerId::known(response.controller_id),
             brokers,
             topics,
-            coordinators,
             missing_since: self.missing_since.clone(),
             asked_at: self.asked_at,
             trouble: None,
@@ -205,20 +200,6 @@ impl Snapshot {
         next
     }
 
-    /// The snapshot after a coordinator was found, or found to have moved.
-    #[must_use]
-    pub fn with_coordinator(&self, of: Coordinated, coordinator: Option<Broker>) -> Self {
-        let mut next = Self { generation: self.generation + 1, ..self.clone() };
-        match coordinator {
-            Some(broker) => {
-                next.coordinators.insert(of, broker.id);
-                next.brokers.entry(broker.id).or_insert(broker);
-            }
-            None => drop(next.coordinators.remove(&of)),
-        }
-        next
-    }
-
     /// A topic.
     ///
     /// # Errors
@@ -264,13 +245,7 @@ impl Snapshot {
     /// When either is not known.
     pub fn partition(&self, topic: &str, index: i32) -> Result<(&Arc<Topic>, &Partition), Failure> {
         let topic = self.topic(topic)?;
-        let partition = topic.partition(index).ok_or_else(|| {
-            let count = topic.partitions.len();
-            Failure::NoRoute(
-                format!("topic {:?} has {count} partitions and no partition {index}", topic.name).into(),
-            )
-        })?;
-        Ok((topic, partition))
+        Ok((topic, topic.find(index)?))
     }
 
     /// Whether `name` is described and all its partitions have a leader that is up.
@@ -306,6 +281,18 @@ impl Topic {
     /// The partition, if there is one of this index.
     pub fn partition(&self, index: i32) -> Option<&Partition> {
         Some(&self.partitions[self.position(index)?])
+    }
+
+    /// The partition of this index.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn find(&self, index: i32) -> Result<&Partition, Failure> {
+        self.partition(index).ok_or_else(|| {
+            let count = self.partitions.len();
+            let why = format!("topic {:?} has {count} partitions and no partition {index}", self.name);
+            Failure::NoRoute(why.into())
+        })
     }
 
     /// Where the partition is in `partitions`; they count up from zero, but nothing depends on it.

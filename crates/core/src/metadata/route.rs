@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use milena_messages::ErrorCode;
 use milena_messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 
 use super::{Broker, Snapshot, not_up};
@@ -24,8 +23,6 @@ pub enum Destination {
         /// The partition.
         partition: i32,
     },
-    /// The coordinator of a group or a transactional producer.
-    Coordinator(Coordinated),
 }
 
 /// What has a coordinator.
@@ -38,7 +35,7 @@ pub enum Coordinated {
 }
 
 impl Coordinated {
-    /// The request that asks for the coordinator, in versions up to [`COORDINATOR_BY_KEY`].
+    /// The request that asks for the coordinator, in versions up to 3: later ones ask for many.
     pub fn request(&self) -> FindCoordinatorRequest {
         let (key_type, key) = match self {
             Self::Group(id) => (0, id),
@@ -60,16 +57,6 @@ impl Coordinated {
     }
 }
 
-/// The last version of FindCoordinatorRequest that asks for one coordinator; later ones ask for many.
-pub const COORDINATOR_BY_KEY: i16 = 3;
-
-/// Whether an answer with these `codes` says that nothing was done because the broker is not the controller any more:
-/// the failure, if so.
-pub fn is_not_controller(codes: &[ErrorCode]) -> Option<Failure> {
-    let all = !codes.is_empty() && codes.iter().all(|code| *code == ErrorCode::NOT_CONTROLLER);
-    all.then(|| Failure::answer(ErrorCode::NOT_CONTROLLER, None))
-}
-
 impl Snapshot {
     /// The broker for `destination`; none when any will do.
     ///
@@ -82,10 +69,6 @@ impl Snapshot {
             Destination::Controller => self
                 .controller
                 .ok_or_else(|| Failure::NoRoute("the cluster has no controller at present".into()))?,
-            Destination::Coordinator(of) => *self
-                .coordinators
-                .get(of)
-                .ok_or_else(|| Failure::NoRoute("the coordinator was not looked up yet".into()))?,
             Destination::Leader { topic, partition } => {
                 let (_, found) = self.partition(topic, *partition)?;
                 found.leader.ok_or_else(|| found.leaderless(topic))?

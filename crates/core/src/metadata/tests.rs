@@ -102,29 +102,23 @@ fn routes_name_what_is_missing() {
 }
 
 #[test]
-fn a_coordinator_is_known_until_it_moves_or_goes() {
-    let of = Coordinated::Group(Arc::from("g"));
-    let route = |seen: &Snapshot| seen.route(&Destination::Coordinator(of.clone())).ok().flatten();
-    let answer = |error_code, node_id| milena_messages::find_coordinator::FindCoordinatorResponse {
-        error_code,
-        node_id,
-        host: "c".into(),
-        port: 1,
-        ..Default::default()
+fn an_answer_names_a_coordinator_or_says_why_there_is_none() {
+    let answer = |error_code, node_id, port| {
+        Coordinated::coordinator(&milena_messages::find_coordinator::FindCoordinatorResponse {
+            error_code,
+            node_id,
+            host: "c".into(),
+            port,
+            ..Default::default()
+        })
     };
-    let found = Coordinated::coordinator(&answer(ErrorCode::NONE, 2)).expect("found");
-    let seen = snapshot("t", &[(1, 0)]);
-    assert_eq!(route(&seen), None);
-    let seen = seen.with_coordinator(of.clone(), Some(found));
-    assert_eq!(route(&seen), Some(BrokerId(2)));
-    assert_eq!(seen.brokers[&BrokerId(2)].host, "b".into(), "metadata knows better where it listens");
-    assert_eq!(route(&seen.with_coordinator(of.clone(), None)), None);
-    let mut without = response("t", &[(1, 0)]);
-    without.brokers.retain(|broker| broker.node_id != 2);
-    assert_eq!(route(&seen.merge(&without, false)), None);
-    let refused =
-        Coordinated::coordinator(&answer(ErrorCode::COORDINATOR_NOT_AVAILABLE, -1)).expect_err("none yet");
-    assert!(refused.is_retriable());
+    let found = answer(ErrorCode::NONE, 2, 1).expect("found");
+    assert_eq!((found.id, &*found.host, found.port), (BrokerId(2), "c", 1));
+    let none_yet = answer(ErrorCode::COORDINATOR_NOT_AVAILABLE, -1, -1).expect_err("none yet");
+    assert_eq!(none_yet.code(), Some(ErrorCode::COORDINATOR_NOT_AVAILABLE));
+    for (node_id, port) in [(-1, 1), (2, -1), (2, 65_536)] {
+        assert!(answer(ErrorCode::NONE, node_id, port).is_err(), "broker {node_id}, port {port}");
+    }
 }
 
 #[test]

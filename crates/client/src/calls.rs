@@ -1,0 +1,160 @@
+//! Runs admin and coordinator requests: the one loop that every such call goes through.
+//!
+//! A call says what its request is made of, item by item, and what its answer says of each. Where requests go, what is
+//! tried again and for how long is the table's affair ([`milena_core::calls`]); what is due when is its [`Run`]'s. This
+//! sends the requests, waits for answers and sleeps.
+//!
+//! This must not know what is in a request or a response, nor what an error code means.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use milena_core::calls::{Nature, Part, Row, Run};
+use milena_core::metadata::Destination;
+use milena_core::{Failure, Instant};
+use milena_messages::Request;
+
+use crate::Client;
+use crate::ask::Question;
+use crate::runtime::Together;
+use crate::topics::Known;
+
+/// One API, as the loop needs it.
+pub(crate) trait ApiCall: Sync {
+    /// Its row of the table.
+    const ROW: &'static Row;
+
+    type Request: Question;
+    /// What is asked for: a topic, a partition, a group.
+    type Item: Sync;
+    /// What an item is called in the answer.
+    type Key: Ord;
+    /// What is found for an item.
+    type Found: Clone + Send;
+
+    /// Where the item goes. Needed only for rows whose items go to different brokers.
+    fn destination(&self, _item: &Self::Item) -> Destination {
+        Self::ROW.route.destination()
+    }
+
+    fn key(&self, item: &Self::Item) -> Self::Key;
+
+    /// One request for these items, which may hold the same one twice.
+    fn request(&self, items: &[&Self::Item]) -> Self::Request;
+
+    /// What the answer says of each item that it mentions.
+    fn answers(
+        &self,
+        response: <Self::Request as Request>::Response,
+    ) -> Vec<(Self::Key, Result<Self::Found, Failure>)>;
+}
+
+impl Client {
+    /// Makes the call for `items`. What comes back is done and only needs to be finished.
+    ///
+    /// # Cancel safety
+    /// Requests that were sent may be acted upon; their answers are thrown away.
+    pub(crate) async fn call<C: ApiCall>(
+        &self,
+        call: &C,
+        items: &[C::Item],
+        deadline: Instant,
+    ) -> Run<C::Found> {
+        let clock = &self.0.clock;
+        let destinations: Vec<_> = items.iter().map(|item| call.destination(item)).collect();
+        let mut run =
+            Run::new(C::ROW, destinations.iter().cloned(), deadline, self.retry_backoff(), self.rng());
+        // The topics stay known for as long as their leaders are asked.
+        let _known = self.learn_leaders_of(&destinations, &mut run, deadline).await;
+        let mut under_way = Together::new();
+        loop {
+            if run.poll_metadata_outdated() {
+                match C::ROW.nature {
+                    Nature::Question => self.metadata_is_outdated(),
+                    // An order waits for a controller, and whoever waits for the order has nothing else to do.
+                    Nature::Order => self.cluster_changed(),
+                }
+            }
+            for part in run.poll_parts(&self.snapshot(), clock.now()) {
+                let asked: Vec<_> = part.items.iter().map(|index| &items[*index]).collect();
+                let request = call.request(&asked);
+                under_way.push(async move {
+                    let destination = part.broker.map_or(Destination::Any, Destination::Broker);
+                    let outcome = self.ask_up_to(C::ROW.version_max, &destination, &request, deadline).await;
+                    (part, outcome)
+                });
+            }
+            if run.is_done() {
+                return run;
+            }
+            tokio::select! {
+                // An answer that is there counts, however late it is looked at.
+                biased;
+                Some((part, outcome)) = under_way.next() => {
+                    let outcome = outcome.map(|response| call.answers(response));
+                    settle(call, items, &mut run, &part, outcome, clock.now());
+                }
+                () = clock.sleep_until(run.poll_timeout()) => {}
+            }
+        }
+    }
+
+    /// Makes the call for one item.
+    pub(crate) async fn call_one<C: ApiCall>(
+        &self,
+        call: &C,
+        item: C::Item,
+        deadline: Instant,
+    ) -> Result<C::Found, Failure> {
+        let run = self.call(call, std::slice::from_ref(&item), deadline).await;
+        run.finish().pop().unwrap_or(Err(Failure::Closed))
+    }
+
+    /// Looks up the topics whose leaders are to be asked. Items of topics and partitions that are not there are refused.
+    async fn learn_leaders_of<T>(
+        &self,
+        destinations: &[Destination],
+        run: &mut Run<T>,
+        deadline: Instant,
+    ) -> Vec<Known> {
+        let mut topics: BTreeMap<&Arc<str>, Vec<(i32, usize)>> = BTreeMap::new();
+        for (index, destination) in destinations.iter().enumerate() {
+            if let Destination::Leader { topic, partition } = destination {
+                topics.entry(topic).or_default().push((*partition, index));
+            }
+        }
+        // All interests are taken before any topic is waited for: one metadata request then describes them all.
+        let _interests: Vec<_> = topics.keys().map(|topic| self.interest_in(topic)).collect();
+        let mut known = Vec::with_capacity(topics.len());
+        for (topic, partitions) in topics {
+            let last = partitions.iter().map(|(partition, _)| *partition).max();
+            let found = self.topic(topic, last, deadline).await;
+            for (partition, index) in partitions {
+                let there = found.as_ref().map_err(Failure::clone);
+                if let Err(failure) = there.and_then(|found| found.topic.find(partition)) {
+                    run.refuse(index, failure);
+                }
+            }
+            known.extend(found.ok());
+        }
+        known
+    }
+}
+
+/// Gives each item of a part what its answer says of it.
+fn settle<C: ApiCall>(
+    call: &C,
+    items: &[C::Item],
+    run: &mut Run<C::Found>,
+    part: &Part,
+    outcome: Result<Vec<(C::Key, Result<C::Found, Failure>)>, Failure>,
+    now: Instant,
+) {
+    let answers: BTreeMap<_, _> = match outcome {
+        Ok(answers) => answers.into_iter().collect(),
+        Err(failure) => return run.handle_failure(part, &failure, now),
+    };
+    for index in &part.items {
+        run.handle_item(*index, answers.get(&call.key(&items[*index])).cloned(), now);
+    }
+}
