@@ -15,7 +15,8 @@ use milena_core::{Failure, Instant};
 use milena_messages::Request;
 
 use crate::Client;
-use crate::ask::Question;
+use crate::brokers::Question;
+use crate::connection::Typed;
 use crate::runtime::Together;
 use crate::topics::Known;
 
@@ -77,10 +78,9 @@ impl Client {
             }
             for part in run.poll_parts(&self.snapshot(), clock.now()) {
                 let asked: Vec<_> = part.items.iter().map(|index| &items[*index]).collect();
-                let request = call.request(&asked);
+                let request = Typed { request: call.request(&asked), version_max: C::ROW.version_max };
                 under_way.push(async move {
-                    let destination = part.broker.map_or(Destination::Any, Destination::Broker);
-                    let outcome = self.ask_up_to(C::ROW.version_max, &destination, &request, deadline).await;
+                    let outcome = self.ask(part.broker, request, deadline).await;
                     (part, outcome)
                 });
             }

@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milena_core::backoff::Backoff;
-use milena_core::metadata::{Broker, LeaderHint, Refresh, RefreshSettings, Snapshot};
+use milena_core::metadata::{LeaderHint, Refresh, RefreshSettings, Snapshot};
 use milena_core::{Failure, Rng};
 use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use milena_wire::pool::Pool;
 use tokio::sync::{mpsc, watch};
 
 use crate::Address;
-use crate::ask::{anybody, ask_any, is_up};
-use crate::client::report;
+use crate::brokers::{anybody, ask_any, is_up};
 use crate::clock::Clock;
 use crate::connection::{Answer, Links, Typed};
+use crate::interest::Concern;
+use crate::report::report;
 use crate::runtime::Together;
 use crate::settings::ClientSettings;
-use crate::topics::Concern;
 
 /// What the control task is told.
 #[derive(Debug)]

@@ -48,7 +48,9 @@
 mod address;
 mod admin;
 mod ask;
+mod brokers;
 mod budget;
+mod builder;
 mod calls;
 mod client;
 mod clock;
@@ -58,8 +60,10 @@ mod consumer;
 mod control;
 mod coordinator;
 mod error;
+mod interest;
 mod producer;
 mod record;
+mod report;
 mod requests;
 mod runtime;
 mod settings;
@@ -70,7 +74,8 @@ pub use admin::{
     Admin, BrokerDescription, ClusterDescription, ConfigEntry, ConfigResource, NewTopic, OffsetAt,
     PartitionDescription, TopicDescription,
 };
-pub use client::{Client, ClientBuilder};
+pub use builder::ClientBuilder;
+pub use client::Client;
 pub use connect::{Connect, ConnectError, Connecting, Obstacle, Resolving, Tcp, Transport};
 pub use consumer::{
     Batch, Consumer, ConsumerBuilder, ConsumerHandle, PartitionConsumer, Position, RecordViews,

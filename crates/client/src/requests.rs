@@ -24,7 +24,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
 use crate::Client;
-use crate::ask::{Question, address_of, is_up};
+use crate::brokers::{Question, address_of, is_up};
 use crate::connection::{Answer, Call, Claim, Landing, Links, Reply, Typed};
 use crate::runtime::Together;
 

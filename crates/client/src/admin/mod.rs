@@ -40,8 +40,15 @@ pub struct Admin {
     isolation: Isolation,
 }
 
+impl Client {
+    /// Topics, configurations, offsets: questions and orders that concern the cluster.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.clone())
+    }
+}
+
 impl Admin {
-    pub(crate) fn new(client: Client) -> Self {
+    fn new(client: Client) -> Self {
         let timeout = client.0.settings.client.api_timeout;
         let isolation = client.0.settings.consumer.isolation;
         Self { client, timeout, isolation }

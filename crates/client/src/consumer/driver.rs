@@ -14,8 +14,8 @@ use super::ends::{End, Ends};
 use super::queue::{Frame, Queue, Queued, Ready};
 use super::shared::Shared;
 use crate::budget::Reservation;
-use crate::client::report;
 use crate::connection::{Answer, Typed};
+use crate::report::report;
 use crate::requests::{Landed, RequestKind, Requests, Role};
 use crate::{Client, Error};
 

@@ -7,7 +7,8 @@ use milena_core::Failure;
 use milena_core::source::Position;
 
 use super::shared::Shared;
-use crate::topics::{Interest, Known};
+use crate::interest::Interest;
+use crate::topics::Known;
 use crate::{Error, OffsetAt};
 
 /// Changes a consumer while another task waits for its next batch. Cheap to clone; it does not keep the consumer alive.

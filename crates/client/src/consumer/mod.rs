@@ -102,6 +102,13 @@ pub struct ConsumerBuilder {
     is_until_end: bool,
 }
 
+impl Client {
+    /// Sets a consumer up that reads the partitions it is given, without a group and without commits.
+    pub fn consumer_direct(&self) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.clone())
+    }
+}
+
 impl Consumer {
     /// The next batch, of any partition that is not paused. Waits until there is one; none when nothing is assigned, or
     /// when everything was read [to its end](ConsumerBuilder::until_end).
@@ -255,7 +262,7 @@ impl fmt::Debug for Consumer {
 }
 
 impl ConsumerBuilder {
-    pub(crate) fn new(client: Client) -> Self {
+    fn new(client: Client) -> Self {
         let settings = client.0.settings.consumer.clone();
         let (assignments, topics) = (Vec::new(), Vec::new());
         Self { client, settings, assignments, topics, from: Position::Earliest, is_until_end: false }

@@ -11,8 +11,8 @@ use milena_wire::codec::{Compression, Decompressor};
 use super::batch::{Batch, Met, Unreadable, unread, unreadable};
 use super::commands::{Command, Commands};
 use super::queue::{Coming, Epochs, Queue, Queued, Ready};
+use crate::interest::Interest;
 use crate::settings::{ConsumerSettings, Isolation};
-use crate::topics::Interest;
 use crate::{Admin, Client, Error};
 
 /// Dropped when nobody reads any more, which ends the driver.

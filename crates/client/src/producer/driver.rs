@@ -20,8 +20,8 @@ use super::accumulator::{Accumulator, OpenBatch};
 use super::inbox::{Event, Inbox};
 use super::seal::{Backlog, Parcel, Sealer};
 use super::topics::Topics;
-use crate::client::report;
 use crate::connection::Typed;
+use crate::report::report;
 use crate::requests::{Landed, RequestKind, Requests, Role};
 use crate::{Client, Error};
 

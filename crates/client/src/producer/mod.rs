@@ -90,6 +90,13 @@ pub struct ProducerBuilder {
     idempotence_asked: bool,
 }
 
+impl Client {
+    /// Sets a producer up.
+    pub fn producer(&self) -> ProducerBuilder {
+        ProducerBuilder::new(self.clone())
+    }
+}
+
 impl Producer {
     /// Writes a record and waits until it is written.
     ///
@@ -349,7 +356,7 @@ impl Drop for Shared {
 }
 
 impl ProducerBuilder {
-    pub(crate) fn new(client: Client) -> Self {
+    fn new(client: Client) -> Self {
         let settings = client.0.settings.producer.clone();
         let idempotence_asked = client.0.settings.idempotence_asked();
         Self { client, settings, idempotence_asked }

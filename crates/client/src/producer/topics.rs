@@ -14,7 +14,7 @@ use rustc_hash::FxHasher;
 use super::accumulator::{Accumulator, Sticky};
 use super::inbox::{Event, Inbox};
 use crate::Record;
-use crate::topics::Interest;
+use crate::interest::Interest;
 
 pub(super) struct Topics {
     /// Topics by the hash of their name.

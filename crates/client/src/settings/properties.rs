@@ -9,8 +9,7 @@ use std::sync::Arc;
 use super::foreign::{Foreign, Otherwise};
 use super::table::{SETTINGS, SettingDoc};
 use super::{Settings, syntax};
-use crate::client::ClientBuilder;
-use crate::{Client, Error};
+use crate::Error;
 
 /// Properties under the names of Java, librdkafka or this crate ([`SETTINGS`]), each with the place it came from. If a name
 /// occurs twice, the later value counts.
@@ -101,24 +100,7 @@ impl Properties {
         self.entries.iter().any(|property| find(&property.name).is_some_and(|found| found.name == setting))
     }
 
-    /// Begins to build a client with these settings. The settings for producers and consumers become the defaults of this
-    /// client's producers and consumers.
-    ///
-    /// Each property
-    /// - sets a setting of the table [`SETTINGS`],
-    /// - or asks for what Milena does in any case (`security.protocol=PLAINTEXT`),
-    /// - or has no effect, as `group.id`, because there are no consumer groups yet; when the client connects, one warning of
-    ///   the [`tracing`](https://docs.rs/tracing) target `milena` lists all these properties with the reasons,
-    /// - or is refused: a name that neither Java nor librdkafka has, a value out of bounds, or a value that asks for what
-    ///   Milena cannot do (`security.protocol=SSL`).
-    ///
-    /// # Errors
-    /// When a property is refused. The error names it, where it came from, and why.
-    pub fn client(&self) -> Result<ClientBuilder, Error> {
-        Ok(Client::builder().with_settings(self.settings()?))
-    }
-
-    pub(super) fn settings(&self) -> Result<Settings, Error> {
+    pub(crate) fn settings(&self) -> Result<Settings, Error> {
         let mut settings = Settings::default();
         // In Java, too, settings of TLS have no effect if security.protocol is PLAINTEXT.
         let last = self.entries.iter().rfind(|property| property.name == "security.protocol");

@@ -1,0 +1,114 @@
+//! Which brokers there are, and asking one of them or one after another: one request, one answer.
+//!
+//! Nothing here is tried again, and nothing knows what a request means.
+
+use std::time::Duration;
+
+use milena_core::metadata::{Broker, Snapshot};
+use milena_core::{BrokerId, Failure, Instant, Rng};
+use milena_messages::Request;
+
+use crate::Address;
+use crate::clock::Clock;
+use crate::connection::{Answer, Call, Link, Links, Reply, Typed};
+use crate::runtime::Together;
+
+/// A request that can be asked of several brokers.
+pub(crate) trait Question: Request<Response: Send + 'static> + Clone + Send + Sync + 'static {}
+
+impl<R: Request<Response: Send + 'static> + Clone + Send + Sync + 'static> Question for R {}
+
+/// How long a connection may take to say that a deadline has passed.
+const GRACE: Duration = Duration::from_millis(100);
+/// A broker that has not answered for this long is probably down, and another may know.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// Where `broker` listens.
+pub(crate) fn address_of(snapshot: &Snapshot, broker: BrokerId) -> Result<Address, Failure> {
+    let found = snapshot.brokers.get(&broker);
+    let found = found.ok_or_else(|| Failure::NoRoute(format!("broker {broker} is not up").into()))?;
+    Ok(Address::of(found))
+}
+
+/// Whether a broker in `snapshot` listens on `address`.
+pub(crate) fn is_up(snapshot: &Snapshot, address: &Address) -> bool {
+    let listens = |broker: &Broker| (&*broker.host, broker.port) == (address.host(), address.port());
+    snapshot.brokers.values().any(listens)
+}
+
+/// Whom to ask what any broker can answer, in this order. When all known brokers are gone, the bootstrap servers may know
+/// others (KIP-899).
+pub(crate) fn anybody(snapshot: &Snapshot, bootstrap: &[Address], rng: &mut Rng) -> Vec<Address> {
+    let mut addresses: Vec<_> = snapshot.brokers.values().map(Address::of).collect();
+    let first = rng.below(addresses.len() as u32);
+    addresses.rotate_left(first as usize);
+    for address in bootstrap {
+        if !addresses.contains(address) {
+            addresses.push(address.clone());
+        }
+    }
+    addresses
+}
+
+/// One request on one link.
+pub(crate) async fn ask_on<R: Request + Send + Sync + 'static>(
+    link: &Link,
+    clock: &Clock,
+    request: Typed<R>,
+    deadline: Instant,
+) -> Result<Answer, Failure> {
+    let (reply, outcome) = Reply::channel();
+    let timeout = deadline - clock.now();
+    link.send(Call::new(request, deadline, timeout, reply));
+    // The connection watches the deadline too and knows better what happened; this is for when there is none yet.
+    match clock.timeout_at(deadline + GRACE, outcome).await {
+        Some(outcome) => outcome.unwrap_or(Err(Failure::Closed)),
+        None => Err(Failure::TimedOut { peer: link.peer(), after: timeout, sent: true }),
+    }
+}
+
+/// One request that any broker can answer. The brokers are asked one after another until one answers. One that stays
+/// silent does not hold the others up: the next is asked meanwhile, and the first answer counts. A broker that was silent
+/// or failed is asked after the other brokers for a while, see [`Links::in_turn`]. `deadline` tells, from the time of
+/// asking, until when a broker may answer. An answer that `read` refuses is a failure of its broker.
+pub(crate) async fn ask_any<R: Question, T>(
+    links: &Links,
+    clock: &Clock,
+    addresses: Vec<Address>,
+    request: &Typed<R>,
+    deadline: impl Fn(Instant) -> Instant,
+    read: impl Fn(Answer) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let mut addresses = links.in_turn(addresses).into_iter();
+    let mut asked = Together::new();
+    // Those asked since a pause last ended.
+    let mut waited_for = Vec::new();
+    let mut failures = Vec::new();
+    loop {
+        match addresses.next() {
+            Some(address) => {
+                let (link, request, until) = (links.to(&address), request.clone(), deadline(clock.now()));
+                waited_for.push(address.clone());
+                asked.push(async move { (address, ask_on(&link, clock, request, until).await) });
+            }
+            None if asked.is_empty() => return Err(Failure::all(failures)),
+            None => {}
+        }
+        let patience = (addresses.len() > 0).then(|| clock.after(SILENCE_MAX));
+        tokio::select! {
+            // An answer that is there counts, however late it is looked at.
+            biased;
+            Some((address, outcome)) = asked.next() => match outcome.and_then(&read) {
+                Ok(response) => {
+                    links.note_answer(&address);
+                    return Ok(response);
+                }
+                Err(failure) => {
+                    links.note_failure(address);
+                    failures.push(failure);
+                }
+            },
+            () = clock.sleep_until(patience) => waited_for.drain(..).for_each(|silent| links.note_failure(silent)),
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Setting a client up: from code or from properties, until it is connected.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use milena_core::Rng;
+use milena_core::backoff::Backoff;
+use milena_wire::Str;
+use milena_wire::pool::{BufferPool, Pool};
+use tokio::sync::{mpsc, watch};
+
+use crate::budget::Budget;
+use crate::client::Shared;
+use crate::clock::Clock;
+use crate::connect::{Connect, Connector, Tcp};
+use crate::connection::{LinkSettings, Links};
+use crate::control::Control;
+use crate::runtime::{Executor, Runtime};
+use crate::settings::{ClientSettings, Properties, Settings};
+use crate::{Address, Client, Error};
+
+/// Sets a client up; see [`Client::builder`].
+#[must_use = "a builder does nothing until it connects"]
+pub struct ClientBuilder {
+    settings: Settings,
+    runtime: Option<Executor>,
+    connector: Connector,
+    pool: Pool,
+    seed: Option<u64>,
+    mistake: Option<Error>,
+}
+
+/// Things the control task has not looked at yet. Who finds it full waits, or tells it the same again soon.
+const EVENTS: usize = 1024;
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of_client = &self.settings.client;
+        f.debug_struct("ClientBuilder")
+            .field("bootstrap", &of_client.bootstrap)
+            .field("client_id", &of_client.client_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Connects to the cluster that one of `bootstrap` (`host:port,host:port`) belongs to, with default settings.
+    ///
+    /// # Errors
+    /// When none of them answers as a Kafka broker does: the error says for each why. When the caller is on no tokio
+    /// runtime.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the connection; nothing is left behind.
+    pub async fn connect(bootstrap: &str) -> Result<Self, Error> {
+        Self::builder().bootstrap(bootstrap).connect().await
+    }
+
+    /// Sets a client up.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().start().await?;
+    /// # cluster.create_topic("orders", 2)?;
+    /// # let bootstrap = cluster.bootstrap();
+    /// use std::time::Duration;
+    ///
+    /// let client = milena::Client::builder()
+    ///     .bootstrap(bootstrap) // "kafka-1:9092,kafka-2:9092"
+    ///     .client_id("billing")
+    ///     .request_timeout(Duration::from_secs(10))
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder {
+            settings: Settings::default(),
+            runtime: None,
+            connector: Arc::new(Tcp),
+            pool: Pool::default(),
+            seed: None,
+            mistake: None,
+        }
+    }
+
+    /// Sets a client up from properties, named as Java, librdkafka or this crate ([`SETTINGS`](crate::SETTINGS)) name
+    /// them. Those for producers and consumers become the defaults of this client's. [`Properties`] says more, and
+    /// reads files.
+    ///
+    /// ```
+    /// let error = milena::Client::from_properties([("linger.mss", "5")]).err().unwrap();
+    /// assert!(error.to_string().contains("did you mean \"linger.ms\""));
+    /// ```
+    ///
+    /// # Errors
+    /// When a name is unknown or a value is refused.
+    pub fn from_properties<K: AsRef<str>, V: AsRef<str>>(
+        properties: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<ClientBuilder, Error> {
+        properties.into_iter().collect::<Properties>().client()
+    }
+
+    /// Sets a client up from a file of properties, written as Java's `.properties` files or kcat's configuration files
+    /// are. As [`from_properties`](Self::from_properties) otherwise. Blocks for as long as reading takes.
+    ///
+    /// ```
+    /// let path = std::env::temp_dir().join(format!("milena-{}.properties", std::process::id()));
+    /// std::fs::write(&path, "bootstrap.servers = kafka-1:9092, kafka-2:9092\nacks = all\nsecurity.protocol = SSL\n")?;
+    /// let error = milena::Client::from_properties_file(&path).err().unwrap();
+    /// assert!(error.to_string().contains("line 3: setting the property \"security.protocol\""), "{error}");
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the file cannot be read, a name is unknown or a value is refused. The error names the file and the line.
+    pub fn from_properties_file(path: impl AsRef<Path>) -> Result<ClientBuilder, Error> {
+        Properties::read(path)?.client()
+    }
+}
+
+impl Properties {
+    /// Begins to build a client with these settings. The settings for producers and consumers become the defaults of this
+    /// client's producers and consumers.
+    ///
+    /// Each property
+    /// - sets a setting of the table [`SETTINGS`](crate::SETTINGS),
+    /// - or asks for what Milena does in any case (`security.protocol=PLAINTEXT`),
+    /// - or has no effect, as `group.id`, because there are no consumer groups yet; when the client connects, one warning of
+    ///   the [`tracing`](https://docs.rs/tracing) target `milena` lists all these properties with the reasons,
+    /// - or is refused: a name that neither Java nor librdkafka has, a value out of bounds, or a value that asks for what
+    ///   Milena cannot do (`security.protocol=SSL`).
+    ///
+    /// # Errors
+    /// When a property is refused. The error names it, where it came from, and why.
+    pub fn client(&self) -> Result<ClientBuilder, Error> {
+        Ok(ClientBuilder { settings: self.settings()?, ..Client::builder() })
+    }
+}
+
+impl ClientBuilder {
+    /// Sets the brokers to ask first: `host:port,host:port`.
+    pub fn bootstrap(mut self, bootstrap: &str) -> Self {
+        match Address::parse_list(bootstrap) {
+            Ok(addresses) if addresses.is_empty() => {
+                self.mistake = Some(Error::caller("setting the bootstrap servers", "the list is empty"));
+            }
+            Ok(addresses) => self.settings.client.bootstrap = addresses,
+            Err(error) => self.mistake = Some(error),
+        }
+        self
+    }
+
+    /// Sets the name that brokers log and meter this client by.
+    pub fn client_id(mut self, client_id: &str) -> Self {
+        self.settings.client.client_id = client_id.into();
+        self
+    }
+
+    /// Sets how long one request may take. Default 30 s.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.client.request_timeout = timeout;
+        self
+    }
+
+    /// Sets how long connecting and the first exchange may take. Default 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.client.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets the memory that may grow with traffic, in bytes. Default 64 MiB: half for producing, half for consuming.
+    pub fn memory_bytes_max(mut self, bytes: usize) -> Self {
+        self.settings.client.memory_bytes_max = bytes;
+        self
+    }
+
+    /// Changes any setting.
+    pub fn settings(mut self, change: impl FnOnce(&mut ClientSettings)) -> Self {
+        change(&mut self.settings.client);
+        self
+    }
+
+    /// Sets where the client's tasks run and which clocks it reads. Default: the tokio runtime that
+    /// [`connect`](Self::connect) is called on.
+    pub fn runtime(mut self, runtime: impl Runtime + 'static) -> Self {
+        self.runtime = Some(Executor::Given(Arc::new(runtime)));
+        self
+    }
+
+    /// Sets how connections are made. Default [`Tcp`].
+    pub fn connector(mut self, connector: impl Connect + 'static) -> Self {
+        self.connector = Arc::new(connector);
+        self
+    }
+
+    /// Sets where buffers come from. Default: pooled in size classes.
+    pub fn buffer_pool(mut self, pool: impl BufferPool + 'static) -> Self {
+        self.pool = Pool::new(pool);
+        self
+    }
+
+    /// Makes the client's own randomness (jitter, choice of brokers and partitions) follow from `seed`.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// When a setting is wrong, no bootstrap server answers as a Kafka broker does, or the caller is on no tokio
+    /// runtime and gave [no other](Self::runtime).
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the connection; nothing is left behind.
+    pub async fn connect(self) -> Result<Client, Error> {
+        if let Some(mistake) = self.mistake {
+            return Err(mistake);
+        }
+        let runtime = self.runtime.map_or_else(Executor::current, Ok);
+        let runtime = runtime.map_err(|failure| Error::harmless("connecting", failure))?;
+        let mut settings = self.settings;
+        settings.fit()?;
+        if let Some(ignored) = settings.ignored() {
+            tracing::warn!(target: "milena", "{ignored}");
+        }
+        let of_client = &settings.client;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the seed of a hash map is the randomness that std has to offer"
+        )]
+        let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        let mut rng = Rng::seeded(seed);
+        let clock = Clock::start(&runtime);
+        let link_settings = LinkSettings {
+            runtime: runtime.clone(),
+            connector: self.connector,
+            clock: clock.clone(),
+            pool: self.pool.clone(),
+            client_id: Str::from(&*of_client.client_id),
+            connect_timeout: of_client.connect_timeout,
+            backoff: Backoff { min: of_client.reconnect_backoff, max: of_client.reconnect_backoff_max },
+            idle_max: of_client.connection_idle_max,
+            frame_bytes_max: of_client.response_bytes_max,
+            peers: Arc::default(),
+        };
+        let links = Arc::new(Links::new(link_settings.clone(), Rng::seeded(rng.next_u64())));
+        let control =
+            Control::new(of_client.clone(), clock.clone(), Arc::clone(&links), Rng::seeded(rng.next_u64()));
+        let bootstrap = of_client.bootstrap.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let first = control
+            .bootstrap()
+            .await
+            .map_err(|failure| Error::harmless(format!("connecting to {bootstrap}"), failure))?;
+
+        let (publish, snapshot) = watch::channel(Arc::new(first));
+        let (events, inbox) = mpsc::channel(EVENTS);
+        // As many as there are users of topics, twice.
+        let (concerns, concerned) = mpsc::unbounded_channel();
+        runtime.spawn_here(control.run(publish, inbox, concerned, self.pool.clone()));
+        let half = of_client.memory_bytes_max / 2;
+        Ok(Client(Arc::new(Shared {
+            produce_budget: Budget::new(settings.producer.memory_bytes_max.unwrap_or(half)),
+            fetch_budget: Budget::new(settings.consumer.memory_bytes_max.unwrap_or(half)),
+            runtime,
+            clock,
+            pool: self.pool,
+            link_settings,
+            links,
+            concerns,
+            snapshot,
+            events,
+            rng: Mutex::new(rng),
+            settings,
+        })))
+    }
+}
