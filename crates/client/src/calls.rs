@@ -44,11 +44,11 @@ pub(crate) trait ApiCall: Sync {
     fn request(&self, items: &[&Self::Item]) -> Self::Request;
 
     /// What the answer says of each item that it mentions.
-    fn answers(
-        &self,
-        response: <Self::Request as Request>::Response,
-    ) -> Vec<(Self::Key, Result<Self::Found, Failure>)>;
+    fn answers(&self, response: <Self::Request as Request>::Response) -> Answers<Self::Key, Self::Found>;
 }
+
+/// What an answer says of each item that it mentions.
+pub(crate) type Answers<K, F> = Vec<(K, Result<F, Failure>)>;
 
 impl Client {
     /// Makes the call for `items`. What comes back is done and only needs to be finished.
@@ -147,7 +147,7 @@ fn settle<C: ApiCall>(
     items: &[C::Item],
     run: &mut Run<C::Found>,
     part: &Part,
-    outcome: Result<Vec<(C::Key, Result<C::Found, Failure>)>, Failure>,
+    outcome: Result<Answers<C::Key, C::Found>, Failure>,
     now: Instant,
 ) {
     let answers: BTreeMap<_, _> = match outcome {

@@ -8,7 +8,7 @@ use milena_core::metadata::{Broker, Coordinated};
 use milena_core::{BrokerId, Failure, Instant};
 use milena_messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 
-use crate::calls::ApiCall;
+use crate::calls::{Answers, ApiCall};
 use crate::{Address, Client};
 
 /// The broker that coordinates something, and where it listens. The metadata may not know it yet.
@@ -35,7 +35,7 @@ impl ApiCall for Find {
         items.first().map(|of| of.request()).unwrap_or_default()
     }
 
-    fn answers(&self, response: FindCoordinatorResponse) -> Vec<((), Result<Broker, Failure>)> {
+    fn answers(&self, response: FindCoordinatorResponse) -> Answers<(), Broker> {
         vec![((), Coordinated::coordinator(&response))]
     }
 }

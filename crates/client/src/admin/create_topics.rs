@@ -6,7 +6,7 @@ use milena_messages::create_topics::{CreateTopicsRequest, CreateTopicsResponse};
 
 use super::{Admin, NewTopic};
 use crate::Error;
-use crate::calls::ApiCall;
+use crate::calls::{Answers, ApiCall};
 
 struct CreateTopics {
     timeout_ms: i32,
@@ -31,7 +31,7 @@ impl ApiCall for CreateTopics {
         }
     }
 
-    fn answers(&self, response: CreateTopicsResponse) -> Vec<(String, Result<(), Failure>)> {
+    fn answers(&self, response: CreateTopicsResponse) -> Answers<String, ()> {
         let answers = response.topics.iter().map(|topic| {
             (topic.name.to_string(), Failure::check(topic.error_code, topic.error_message.as_deref()))
         });

@@ -6,7 +6,7 @@ use milena_messages::delete_topics::{DeletableTopicResult, DeleteTopicsRequest, 
 
 use super::Admin;
 use crate::Error;
-use crate::calls::ApiCall;
+use crate::calls::{Answers, ApiCall};
 
 struct DeleteTopics {
     timeout_ms: i32,
@@ -31,7 +31,7 @@ impl ApiCall for DeleteTopics {
         }
     }
 
-    fn answers(&self, response: DeleteTopicsResponse) -> Vec<(String, Result<(), Failure>)> {
+    fn answers(&self, response: DeleteTopicsResponse) -> Answers<String, ()> {
         let answer = |topic: &DeletableTopicResult| {
             let deleted = Failure::check(topic.error_code, topic.error_message.as_deref());
             Some((topic.name.as_ref()?.to_string(), deleted))

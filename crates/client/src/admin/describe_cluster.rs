@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use milena_core::Failure;
 use milena_core::calls::{METADATA, Row};
 use milena_core::metadata::Snapshot;
 use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 
 use super::{Admin, BrokerDescription, ClusterDescription, TopicDescription};
 use crate::Error;
-use crate::calls::ApiCall;
+use crate::calls::{Answers, ApiCall};
 
 /// A look at the brokers and these topics; at all topics if there are none.
 struct Look(Option<Vec<Arc<str>>>);
@@ -34,7 +33,7 @@ impl ApiCall for Look {
         }
     }
 
-    fn answers(&self, response: MetadataResponse) -> Vec<((), Result<Snapshot, Failure>)> {
+    fn answers(&self, response: MetadataResponse) -> Answers<(), Snapshot> {
         vec![((), Ok(Snapshot::default().merge(&response, true)))]
     }
 }

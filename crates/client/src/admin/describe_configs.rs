@@ -5,11 +5,12 @@ use milena_core::metadata::Destination;
 use milena_core::{BrokerId, Failure};
 use milena_messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
+    DescribeConfigsResult,
 };
 
 use super::{Admin, ConfigEntry, ConfigResource};
 use crate::Error;
-use crate::calls::ApiCall;
+use crate::calls::{Answers, ApiCall};
 
 struct DescribeConfigs;
 
@@ -43,11 +44,8 @@ impl ApiCall for DescribeConfigs {
         DescribeConfigsRequest { resources: resources.iter().map(resource).collect(), ..Default::default() }
     }
 
-    fn answers(
-        &self,
-        response: DescribeConfigsResponse,
-    ) -> Vec<((i8, String), Result<Vec<ConfigEntry>, Failure>)> {
-        let answer = |result: &milena_messages::describe_configs::DescribeConfigsResult| {
+    fn answers(&self, response: DescribeConfigsResponse) -> Answers<(i8, String), Vec<ConfigEntry>> {
+        let answer = |result: &DescribeConfigsResult| {
             let found = Failure::check(result.error_code, result.error_message.as_deref());
             let found = found.map(|()| result.configs.iter().map(ConfigEntry::from).collect());
             ((result.resource_type, result.resource_name.to_string()), found)

@@ -12,7 +12,7 @@ use milena_messages::list_offsets::{
 
 use super::{Admin, OffsetAt};
 use crate::Error;
-use crate::calls::ApiCall;
+use crate::calls::{Answers, ApiCall};
 use crate::settings::Isolation;
 
 struct ListOffsets {
@@ -61,7 +61,7 @@ impl ApiCall for ListOffsets {
         }
     }
 
-    fn answers(&self, response: ListOffsetsResponse) -> Vec<(Partition, Result<Option<i64>, Failure>)> {
+    fn answers(&self, response: ListOffsetsResponse) -> Answers<Partition, Option<i64>> {
         let mut answers = Vec::new();
         for topic in response.topics {
             let name: Arc<str> = Arc::from(&*topic.name);
