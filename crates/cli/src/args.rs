@@ -1,14 +1,9 @@
-//! The command line: the commands and the options they share. Each command's own options are in its file.
+//! The command line: its commands. Each command's options are in its file; those that commands share are in
+//! [`cluster`](crate::cluster).
 
-use std::env::{self, VarError};
-use std::path::PathBuf;
-use std::time::Duration;
-
-use clap::{Args, Parser, Subcommand};
-use milena::{Client, ClientBuilder, Properties};
+use clap::{Parser, Subcommand};
 
 use crate::commands::{broker, consume, produce, topics};
-use crate::exit::{Exit, Failure};
 use crate::{demo, exit};
 
 /// Kafka from the command line, with a broker inside.
@@ -40,172 +35,6 @@ pub(crate) enum Command {
     Consume(consume::Args),
 }
 
-/// Client settings, by name.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Cluster")]
-pub(crate) struct Settings {
-    /// A client setting by its Java or librdkafka name, as in -X client.id=me; may be repeated
-    #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", value_parser = property)]
-    properties: Vec<(String, String)>,
-
-    /// A file of client settings: Java's .properties or a kcat configuration. -X overrides it
-    #[arg(short = 'F', long = "properties-file", value_name = "FILE")]
-    properties_file: Option<PathBuf>,
-}
-
-impl Settings {
-    /// All settings. `others` are the values of settings that the command line and the file leave out.
-    fn properties(&self, others: Properties) -> Result<Properties, Failure> {
-        let mut properties = others;
-        if let Some(file) = &self.properties_file {
-            let read = Properties::read(file).map_err(|error| {
-                let exit = if file.exists() { Exit::Usage } else { Exit::NotFound };
-                Failure::from(error).with_exit(exit)
-            });
-            properties.extend(read?);
-        }
-        for (name, value) in &self.properties {
-            properties.set(name, value);
-        }
-        Ok(properties)
-    }
-
-    /// A client with these settings. Its cluster comes from `bootstrap`, else from a property, else from `otherwise`.
-    pub(crate) fn client(
-        &self,
-        others: Properties,
-        bootstrap: Option<&str>,
-        otherwise: impl FnOnce() -> Result<Option<String>, Failure>,
-    ) -> Result<ClientBuilder, Failure> {
-        let properties = self.properties(others)?;
-        let builder = properties.client().map_err(|error| Failure::usage(error.to_string()))?;
-        Ok(match bootstrap {
-            Some(bootstrap) => builder.bootstrap(bootstrap),
-            None if properties.names("bootstrap") => builder,
-            None => match otherwise()? {
-                Some(bootstrap) => builder.bootstrap(&bootstrap),
-                None => builder,
-            },
-        })
-    }
-
-    /// Whether a property names the cluster.
-    pub(crate) fn name_a_cluster(&self) -> Result<bool, Failure> {
-        Ok(self.properties(Properties::new())?.names("bootstrap"))
-    }
-}
-
-/// How to reach the cluster: the options that all commands but `demo` and `broker` share.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Cluster")]
-pub(crate) struct Cluster {
-    /// The brokers to connect to first, HOST:PORT[,HOST:PORT...]. Default: the setting in -X or -F, else
-    /// $MILENA_BOOTSTRAP, else localhost:9092
-    #[arg(short, long, value_name = "HOST:PORT")]
-    bootstrap: Option<String>,
-
-    #[command(flatten)]
-    settings: Settings,
-
-    /// Give up when the cluster has not answered a request for SECONDS (default: 10), or acknowledged no record for
-    /// SECONDS (default: delivery.timeout.ms, 120 s)
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    timeout: Option<Duration>,
-}
-
-/// A connected client, and how the command uses it.
-pub(crate) struct Connected {
-    pub(crate) client: Client,
-    /// How long the cluster may take to answer a request.
-    pub(crate) timeout: Duration,
-    /// Whether a topic that does not exist is created when the command asks for it.
-    pub(crate) creates_topics: bool,
-}
-
-const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
-const VARIABLE: &str = "MILENA_BOOTSTRAP";
-
-impl Cluster {
-    /// How long the cluster may take to answer a request.
-    pub(crate) fn timeout(&self) -> Duration {
-        self.timeout.unwrap_or(TIMEOUT_DEFAULT)
-    }
-
-    /// `--timeout`, if it was given.
-    pub(crate) fn timeout_asked(&self) -> Option<Duration> {
-        self.timeout
-    }
-
-    /// Connects.
-    pub(crate) async fn connect(&self) -> Result<Connected, Failure> {
-        // A setting in -X or -F overrides these two.
-        let timeout = self.timeout();
-        let millis = timeout.as_millis().max(1).to_string();
-        let others = ["connect_timeout", "request_timeout"].map(|name| (name, &millis));
-        let builder = self.settings.client(
-            Properties::from_iter(others),
-            self.bootstrap.as_deref(),
-            from_environment,
-        )?;
-        let mut creates_topics = false;
-        let builder = builder.settings(|settings| creates_topics = settings.auto_create_topics);
-        let client = connect(builder, self.timeout).await?;
-        Ok(Connected { client, timeout, creates_topics })
-    }
-}
-
-/// Connects, within `timeout` if there is one.
-pub(crate) async fn connect(builder: ClientBuilder, timeout: Option<Duration>) -> Result<Client, Failure> {
-    let mut bootstrap = String::new();
-    let builder = builder.settings(|settings| {
-        bootstrap = settings.bootstrap.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    });
-    // The client's own timeouts apply to each server, and its errors say more: leave them a little more time.
-    let limit = timeout.map_or(Duration::MAX, |timeout| timeout + Duration::from_millis(500));
-    let connected = match tokio::time::timeout(limit, builder.connect()).await {
-        Ok(connected) => connected.map_err(Failure::from),
-        Err(_) => {
-            let timeout = timeout.unwrap_or_default();
-            let message = format!("connecting to {bootstrap}: no server answered within {timeout:?}");
-            Err(Failure::new(Exit::Unreachable, message))
-        }
-    };
-    connected.map_err(|failure| match failure.exit() {
-        Exit::Unreachable => {
-            failure.hint("Choose another cluster with -b, or start one here with `milena broker`.")
-        }
-        _ => failure,
-    })
-}
-
-fn from_environment() -> Result<Option<String>, Failure> {
-    match env::var(VARIABLE) {
-        Ok(bootstrap) => Ok(Some(bootstrap).filter(|bootstrap| !bootstrap.trim().is_empty())),
-        Err(VarError::NotPresent) => Ok(None),
-        Err(VarError::NotUnicode(_)) => Err(Failure::usage(format!("{VARIABLE} is not UTF-8"))),
-    }
-}
-
-pub(crate) fn property(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().into(), value.into())),
-        _ => Err("write NAME=VALUE".into()),
-    }
-}
-
-pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
-    text.parse()
-        .ok()
-        .and_then(|s| Duration::try_from_secs_f64(s).ok())
-        .filter(|d| (SECONDS_MIN..=SECONDS_MAX).contains(d))
-        .ok_or_else(|| "write a number of seconds from 0.001 to 2147483, as in 5 or 0.5".into())
-}
-
-/// No cluster answers in less.
-const SECONDS_MIN: Duration = Duration::from_millis(1);
-/// The most milliseconds that Kafka's requests can express.
-const SECONDS_MAX: Duration = Duration::from_millis(i32::MAX as u64);
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -215,16 +44,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn properties_and_seconds_are_read() {
-        assert_eq!(property("a.b= c=d"), Ok(("a.b".into(), " c=d".into())));
-        assert!(property("novalue").is_err());
-        assert!(property("=x").is_err());
-        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        for text in ["", "0", "-1", "x", "inf", "nan", "1e300", "1e-9", "1e9"] {
-            assert!(seconds(text).is_err(), "{text}");
-        }
     }
 }

@@ -5,6 +5,7 @@
 //! knows the protocol.
 
 mod args;
+mod cluster;
 mod commands;
 mod demo;
 mod escape;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use milena::{Admin, Batch, Consumer, OffsetAt, Position};
 
-use crate::args::{Cluster, Connected};
+use crate::cluster::{Cluster, Connected};
 use crate::commands::topics::{check_partitions, describe_topic};
 use crate::escape::unescape;
 use crate::exit::{Exit, Failure};

@@ -15,7 +15,7 @@ use milena::{Acks, Compression, Delivery, Header, Producer, Record};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use crate::args::Cluster;
+use crate::cluster::Cluster;
 use crate::commands::topics::{check_partitions, describe_topic};
 use crate::escape::unescape;
 use crate::exit::{Exit, Failure};

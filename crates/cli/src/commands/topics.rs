@@ -9,7 +9,7 @@ use milena::{
 };
 use serde::Serialize;
 
-use crate::args::{Cluster, Connected, property};
+use crate::cluster::{Cluster, Connected, property};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::output::{Reader, print};

@@ -20,7 +20,7 @@ use milena_broker::{Broker, Cluster};
 use self::flights::Flights;
 use self::report::{Report, fault_counts};
 use self::run::{Outcome, Run, transfer};
-use crate::args::{Settings, connect, seconds};
+use crate::cluster::{Settings, connect, seconds};
 use crate::commands::produce::Codec;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::{GRACE, Interrupt};
