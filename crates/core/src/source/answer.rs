@@ -78,6 +78,9 @@ impl Source {
                 self.hint_leaders(&response);
             }
         }
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.session.recycle(in_flight.sent);
+        }
         self.settle(id.broker, now);
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Session {
     touched: BTreeSet<Slot>,
     /// Nothing was wanted when that was looked at last, and nothing was touched since.
     is_idle: bool,
+    /// What an answered request had said, emptied: its memory serves the next one.
+    spare: Sent,
 }
 
 /// What was last told of a partition.
@@ -44,6 +46,9 @@ pub(super) struct Sent {
     named: Vec<(Slot, Member)>,
     forgotten: Vec<Slot>,
 }
+
+/// A request that says more than this is rare: the first one names all partitions. Its memory is not kept.
+const SPARE_MAX: usize = 256;
 
 impl Sent {
     /// What the request says of `slot`: a member, that it is forgotten (none inside), or nothing.
@@ -104,7 +109,7 @@ impl Session {
         if self.epoch == 0 {
             self.clear();
         }
-        let mut sent = Sent::default();
+        let mut sent = std::mem::take(&mut self.spare);
         // The session that a first request names ends.
         let mut request =
             FetchRequest { session_id: self.id, session_epoch: self.epoch, ..Default::default() };
@@ -130,8 +135,9 @@ impl Session {
             + sent.named.iter().filter(|(slot, _)| !self.members.contains_key(slot)).count();
         if remaining == sent.forgotten.len() {
             // Nothing is wanted: what the broker remembers can stay, it costs nothing.
-            self.touched.extend(sent.forgotten);
+            self.touched.extend(sent.forgotten.iter().copied());
             self.is_idle = true;
+            self.recycle(sent);
             return None;
         }
         let has_ids = self.without_id == 0 && sent.has_ids();
@@ -153,6 +159,16 @@ impl Session {
             (_, i32::MAX) => 1,
             (_, epoch) => epoch + 1,
         };
+    }
+
+    /// Keeps the memory of `sent`, whose request was answered or is not sent.
+    pub(super) fn recycle(&mut self, mut sent: Sent) {
+        if sent.named.capacity().max(sent.forgotten.capacity()) > SPARE_MAX {
+            return;
+        }
+        sent.named.clear();
+        sent.forgotten.clear();
+        self.spare = sent;
     }
 
     /// The broker does not know the session, or nobody knows what it knows: begin anew.
