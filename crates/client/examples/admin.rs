@@ -1,4 +1,4 @@
-//! Every admin call: creates a topic, shows what the cluster says of it, and deletes it.
+//! Makes every admin call: creates a topic, prints what the cluster says about it, and deletes it.
 //!
 //! `cargo run -p milena --example admin -- [HOST:PORT] [TOPIC]`; the topic must not exist.
 

@@ -1,4 +1,4 @@
-//! Reads a topic from its beginning, all partitions, and stops where it ended when the program started.
+//! Reads all partitions of a topic from the beginning, and stops where they ended when the program started.
 //!
 //! `cargo run -p milena --example consume -- [HOST:PORT] [TOPIC]`
 

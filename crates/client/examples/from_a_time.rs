@@ -17,11 +17,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let client = Client::connect(&bootstrap).await?;
     let since = SystemTime::now() - Duration::from_secs(seconds);
-    // A partition without a record that late is read from its end: nothing comes of it.
+    // A partition whose records are all older is read from its end, so it returns none.
     let mut consumer = client.consumer_direct().topic(topic).from(since).until_end().build().await?;
     let mut count = 0;
     while let Some(batch) = consumer.next().await? {
-        // Records need not be in the order of their times: some after the first may be older.
+        // Timestamps need not be in order: records after the first one may be older.
         count += batch.iter().filter(|record| record.timestamp() >= Some(since)).count();
     }
     println!("{count} records in the last {seconds} s");

@@ -1,5 +1,5 @@
-//! Copies a topic into another one until Ctrl-C or SIGTERM. Then it takes nothing more, waits until everything it took is
-//! written, and says where to go on.
+//! Copies a topic into another one until Ctrl-C or SIGTERM. Then it stops reading, waits until all records that it read are
+//! written, and prints the offsets at which to continue.
 //!
 //! `cargo run -p milena --example graceful_shutdown -- [HOST:PORT] [FROM] [TO]`; both topics must exist.
 
@@ -18,7 +18,7 @@ async fn main() -> Result<(), Error> {
     let mut shutdown = std::pin::pin!(shutdown());
     let mut count = 0;
     loop {
-        // Whichever comes first. `next` may be dropped: it has taken nothing then.
+        // Wait for either one. Dropping the future of `next` loses no batch.
         let batch = tokio::select! {
             () = &mut shutdown => break,
             batch = consumer.next() => batch?,
@@ -26,22 +26,22 @@ async fn main() -> Result<(), Error> {
         let Some(batch) = batch else { break };
         for record in &batch {
             let record = record.to_owned();
-            // Waits while the producer's memory is full, so no more is taken than can be written.
+            // This waits while the producer's memory is full, so the copy reads no faster than it writes.
             producer.post(record.as_record().topic(&to)).await?;
             count += 1;
         }
-        println!("{count} records taken");
+        println!("{count} records read");
     }
-    // Everything taken is written now, or this says that it was not.
+    // Waits until every record is written, and fails if one was not.
     producer.close().await?;
     println!("{count} records written");
     for (topic, partition) in consumer.assignment() {
-        println!("partition {partition} goes on at {:?}", consumer.position(&topic, partition));
+        println!("partition {partition} continues at offset {:?}", consumer.position(&topic, partition));
     }
     Ok(())
 }
 
-/// Ctrl-C, or SIGTERM where there is one.
+/// Waits for Ctrl-C, or for SIGTERM on systems that have it.
 async fn shutdown() {
     #[cfg(unix)]
     {

@@ -1,5 +1,5 @@
-//! Holds partitions back while their work is not done: each batch goes to a task of its own, at most one per partition at
-//! a time, and the consumer goes on with the other partitions meanwhile.
+//! Pauses a partition while its batch is processed. Each batch gets a task of its own, with at most one task per partition at
+//! a time, and the consumer reads the other partitions meanwhile.
 //!
 //! `cargo run -p milena --example pause_and_resume -- [HOST:PORT] [TOPIC]`
 
@@ -24,7 +24,8 @@ async fn main() -> Result<(), Error> {
         handle.pause(batch.topic(), batch.partition())?;
         working.spawn(async move {
             work(&batch).await;
-            // From here, while the other task waits in `next`. What was fetched before the pause comes first.
+            // Resume from this task, while the main task waits in `next`. Batches that were fetched before the pause come
+            // first.
             handle.resume(batch.topic(), batch.partition())
         });
     }

@@ -1,5 +1,5 @@
-//! What became of each record: the easy way, a delivery for each, and the fast way, one answer for all. Both are shown
-//! with a record that fails, and their rates are measured.
+//! Two ways to learn which records were written: the easy way has a delivery for each record, the fast way one result for
+//! all. The example shows both with a record that fails, and measures their rates.
 //!
 //! `cargo run --release -p milena --example per_record_errors -- [HOST:PORT] [TOPIC] [RECORDS]`; the topic must exist.
 
@@ -27,8 +27,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Every record has a delivery, which says what became of it. They are awaited in the order in which the records were
-/// given, some behind.
+/// Every record has a delivery with its result. Deliveries are awaited in the order of the records, each while later records
+/// are sent.
 async fn easy(producer: &Producer, topic: &str, records: usize) -> Result<f64, Error> {
     const UNDER_WAY: usize = 10_000;
     let began = Instant::now();
@@ -43,7 +43,7 @@ async fn easy(producer: &Producer, topic: &str, records: usize) -> Result<f64, E
     };
     for index in 0..records {
         let value = value(index);
-        // What cannot be written at all is told here, before it is taken.
+        // A record that cannot be written at all fails here, before the producer takes it.
         match producer.enqueue(Record::to(topic).value(&value)).await {
             Ok(delivery) => under_way.push_back((index, delivery)),
             Err(error) => println!("record {index} was not taken: {error}"),
@@ -60,8 +60,8 @@ async fn easy(producer: &Producer, topic: &str, records: usize) -> Result<f64, E
     Ok(records as f64 / began.elapsed().as_secs_f64())
 }
 
-/// No record has anything of its own: the flush says how many since the last one were not written, and why the first.
-/// Whoever must know which ones flushes every few thousand records and writes those again that are not there.
+/// Records have no results of their own. A flush fails with the number of records since the last flush that were not written,
+/// and why the first one was not. To learn which ones, flush every few thousand records, and read the topic.
 async fn fast(producer: &Producer, topic: &str, records: usize) -> Result<f64, Error> {
     const CHUNK: usize = 100_000;
     let began = Instant::now();
