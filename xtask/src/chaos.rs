@@ -1,4 +1,4 @@
-//! `cargo xtask chaos`: rounds of `crates/client/tests/chaos`, as many as asked for.
+//! `cargo xtask chaos`: runs N rounds of `crates/client/tests/chaos`.
 
 use std::process::Command;
 
@@ -8,21 +8,21 @@ use lexopt::{Arg, ValueExt as _};
 const HELP: &str = "\
 Usage: cargo xtask chaos [OPTION]...
 
-Plays rounds of the client against three brokers over a faulty network, each from a seed. Those that fail are shown with
-their seed. `cargo test -p milena --test chaos` plays the first 300.
+Runs the client against three brokers over a faulty network, in rounds that each have a seed. Prints the seeds of the rounds
+that fail. `cargo test -p milena --test chaos` runs the first 300.
 
-  --seeds N        play N rounds (default 2000)
-  --from SEED      the seed of the first round (default 0); the next ones follow
-  --seconds T      begin no round after T seconds
-  --at-a-time N    play N rounds at a time (default 12): they wait far more than they work
-  --failures N     begin no round after N have failed (default 8)
+  --seeds N        run N rounds (default 2000)
+  --from SEED      the seed of the first round (default 0); the next rounds have the next seeds
+  --seconds T      start no round after T seconds
+  --at-a-time N    run N rounds at a time (default 12), because a round mostly waits
+  --failures N     start no round after N rounds have failed (default 8)
   --release        build with optimizations
 ";
 
-/// Plays rounds.
+/// Runs rounds.
 ///
 /// # Errors
-/// When one failed.
+/// When a round failed.
 pub fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(crate::root()).args(["test", "--package", "milena", "--test", "chaos"]);
@@ -48,6 +48,6 @@ pub fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
         cargo.env(variable, number.to_string());
     }
     let status = cargo.args(["--", "--nocapture"]).status().context("running cargo test")?;
-    ensure!(status.success(), "rounds failed; play one again with: cargo xtask chaos --from SEED --seeds 1");
+    ensure!(status.success(), "rounds failed; run one again with: cargo xtask chaos --from SEED --seeds 1");
     Ok(())
 }

@@ -8,13 +8,13 @@ use lexopt::Arg;
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
-  gen [--check]    write crates/messages/src/gen from Kafka's schemas, or check that it is what would be written
-  edges            check that the crates depend on each other as drawn
-  kafka            real Apache Kafka from Maven Central on loopback: start, status, stop, tool
-  bench            Milena beside other clients on the same brokers: quick, full, or scenarios by name
-  chaos            the client against three brokers over a faulty network, by seed
-  oracle [--check] write the golden messages and batches with Kafka's own encoder, or check likewise
-  help             this text
+  gen [--check]    write crates/messages/src/gen from Kafka's schemas; with --check, compare with the committed files
+  edges            check that the crates depend on each other as ARCHITECTURE.md draws it
+  kafka            run Apache Kafka from Maven Central on loopback: start, status, stop, tool
+  bench            measure Milena and other clients on the same brokers: quick, full, or scenarios by name
+  chaos            run the client against three brokers over a faulty network, by seed
+  oracle [--check] write the golden messages and batches with Kafka's encoder; with --check, compare with the committed ones
+  help             print this text
 ";
 
 fn main() -> ExitCode {
@@ -45,6 +45,6 @@ fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
             print!("{HELP}");
             Ok(())
         }
-        _ => bail!("no command {word:?}\n\n{HELP}"),
+        _ => bail!("there is no command {word:?}\n\n{HELP}"),
     }
 }

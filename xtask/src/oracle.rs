@@ -31,7 +31,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<()> {
 
 fn write_or_check(mode: &str) -> Result<()> {
     let mut jars = sources::jars()?;
-    // Kafka's client logs through it, and nothing of it is wanted here.
+    // Kafka's client logs through slf4j; its log is not needed here.
     jars.push(jar::fetch("org.slf4j", "slf4j-nop", "1.7.36")?);
     jars.push(jar::fetch("org.slf4j", "slf4j-api", "1.7.36")?);
     let classes = Scratch::new()?;

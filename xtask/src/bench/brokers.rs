@@ -1,4 +1,4 @@
-//! What the clients talk to: starts it, makes its topics, and asks the sink what went over the wire.
+//! The brokers of the scenarios: starts them, makes their topics, and asks the sink for its counts.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -13,24 +13,24 @@ use super::drivers::{self, CLIENTS};
 use super::scenario::{Broker, Payload, Scenario, Twist, Work, Writer};
 use crate::kafka::{Cluster, NEWEST, process};
 
-/// Brokers that live as long as the rounds that need them.
+/// The brokers, each of which runs as long as the rounds that need it.
 #[derive(Debug)]
 pub(super) struct Brokers {
     program: PathBuf,
     payloads: PathBuf,
     kafka: BTreeMap<u32, Cluster>,
-    /// For names that were never used before.
+    /// A counter for unique names.
     topics: u32,
-    /// Topics that are read again and again, by what is in them.
+    /// The topics that are read several times, by their content.
     filled: BTreeMap<String, String>,
-    /// The commands of drivers that write topics, once they are built.
+    /// The commands of the drivers that write topics, as far as they are built.
     writers: BTreeMap<&'static str, Vec<String>>,
 }
 
-/// Where one run goes, and what it finds there.
+/// The addresses and topics of one run.
 #[derive(Debug)]
 pub(super) struct Target {
-    /// The addresses.
+    /// The bootstrap addresses.
     pub(super) bootstrap: String,
     /// The topic.
     pub(super) topic: String,
@@ -39,7 +39,7 @@ pub(super) struct Target {
     process: Option<Process>,
 }
 
-/// A broker of ours, which ends when its standard input does.
+/// A broker process of `milena-bench`, which ends when its standard input is closed.
 #[derive(Debug)]
 struct Process {
     child: Child,
@@ -100,7 +100,7 @@ impl Brokers {
         Ok(Target { bootstrap, topic: TOPIC.into(), idle_topic, process: Some(process) })
     }
 
-    /// Topics that are written to are new ones; topics that are read are made once.
+    /// A topic to write to is made for each run; a topic to read is made once.
     fn kafka(&mut self, scenario: &Scenario, nodes: u32) -> anyhow::Result<Target> {
         let bootstrap = self.cluster(nodes)?;
         let is_read = matches!(scenario.work, Work::Consume { .. });
@@ -122,7 +122,7 @@ impl Brokers {
         Ok(Target { bootstrap, topic, idle_topic, process: None })
     }
 
-    /// A cluster of Apache Kafka; the others are ended, because memory is shared with the clients.
+    /// A cluster of Apache Kafka. Other clusters are ended, because they share the memory with the clients.
     fn cluster(&mut self, nodes: u32) -> anyhow::Result<String> {
         if !self.kafka.contains_key(&nodes) {
             self.restart();
@@ -135,13 +135,13 @@ impl Brokers {
         Ok(self.kafka[&nodes].bootstrap())
     }
 
-    /// Starts anew, next time.
+    /// Ends the brokers, so that the next run starts new ones.
     pub(super) fn restart(&mut self) {
         self.kafka.clear();
         self.filled.clear();
     }
 
-    /// What the sink counted. A topic that was written to is not needed any more.
+    /// The sink's counts. Deletes a topic that was written to.
     ///
     /// # Errors
     /// The broker has ended already, or does not delete the topic.
@@ -156,8 +156,8 @@ impl Brokers {
         target.finish()
     }
 
-    /// A Java broker is slow until its code is compiled, and that would be the first client's bad luck: so it first
-    /// takes and gives some millions of records that nobody measures.
+    /// Lets a Kafka broker take and serve some million records that are not measured: it is slow until its code is compiled,
+    /// which would slow down the first client.
     fn warm_up(&self, bootstrap: &str) -> anyhow::Result<()> {
         const RECORDS: &str = "2000000";
         let values = self.payloads.join(Payload::Bytes(100).values());
@@ -177,7 +177,7 @@ impl Brokers {
         run(&["milena", "consume", "--topic", "warm", "--records", RECORDS])
     }
 
-    /// Makes the topic and puts its records there.
+    /// Makes the topic and writes its records.
     fn fill(&mut self, bootstrap: &str, topic_spec: &str, scenario: &Scenario) -> anyhow::Result<()> {
         if let Some(writer) = scenario.writer {
             return self.write(bootstrap, topic_spec, scenario, writer);
@@ -220,7 +220,7 @@ impl Brokers {
         Ok(())
     }
 
-    /// The driver of a client that writes topics, whether or not that client is measured.
+    /// The driver of a client that writes topics, even if that client is not measured.
     fn writer(&mut self, name: &'static str) -> anyhow::Result<Vec<String>> {
         if let Some(words) = self.writers.get(name) {
             return Ok(words.clone());
@@ -240,7 +240,7 @@ impl Brokers {
         Ok(())
     }
 
-    /// What prepared batches are made of, as options.
+    /// The options for prepared batches.
     fn shape(&self, scenario: &Scenario) -> Vec<String> {
         let values = self.payloads.join(scenario.payload.values());
         let batch_bytes = match scenario.work {
@@ -253,7 +253,7 @@ impl Brokers {
 }
 
 impl Target {
-    /// What the sink counted, and the bytes that the topic's batches have; ends it.
+    /// Ends the sink; returns its counts and the bytes of the topic's batches.
     fn finish(self) -> anyhow::Result<Option<Value>> {
         let Some(mut process) = self.process else { return Ok(None) };
         drop(process.input.take());
@@ -304,7 +304,7 @@ impl Drop for Process {
 const TOPIC: &str = "records";
 const IDLE_TOPIC: &str = "idle";
 
-/// The scenario's topic, as the sink and `fill` are told.
+/// The scenario's topic, as an argument for the sink and `fill`.
 fn spec(scenario: &Scenario, topic: &str) -> String {
     let partitions = scenario.partitions;
     match scenario.work {
@@ -323,7 +323,7 @@ fn idle_spec(scenario: &Scenario) -> Option<String> {
     }
 }
 
-/// The files of values and keys, written by `program`.
+/// Writes the files of values and keys with `program`.
 ///
 /// # Errors
 /// They cannot be written.

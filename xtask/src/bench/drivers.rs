@@ -1,4 +1,4 @@
-//! Who is measured: each client's driver, how it is built, and why not where it cannot be.
+//! The drivers of the clients: how each is built, and why it cannot be.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,29 +9,29 @@ use anyhow::bail;
 
 use crate::kafka::process;
 
-/// A client, or what is measured beside them.
+/// A client, or the floor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Client {
-    /// As the report has it.
+    /// The name in the report.
     pub(super) name: &'static str,
-    /// What it is built with.
+    /// How its driver is built.
     pub(super) kind: Kind,
 }
 
 /// Where a driver comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// `bench/`: Milena, and what moving the bytes costs.
+    /// `bench/`: Milena and the floor.
     Own,
-    /// `bench/rivals/rust`, a package each.
+    /// `bench/rivals/rust`, with a package for each client.
     Rust,
-    /// `bench/rivals/go`, a command each.
+    /// `bench/rivals/go`, with a command for each client.
     Go,
     /// `bench/rivals/java`.
     Java,
 }
 
-/// All of them, Milena and the floor first.
+/// All clients, Milena and the floor first.
 pub(super) const CLIENTS: [Client; 12] = [
     Client { name: MILENA, kind: Kind::Own },
     Client { name: FLOOR, kind: Kind::Own },
@@ -47,28 +47,28 @@ pub(super) const CLIENTS: [Client; 12] = [
     Client { name: "kafka-clients", kind: Kind::Java },
 ];
 
-/// The one that is measured beside the others.
+/// The client that is compared with the other ones.
 pub(super) const MILENA: &str = "milena";
 
-/// Not a client.
+/// The floor, which is not a client.
 pub(super) const FLOOR: &str = "floor";
 
-/// Clients that cannot write exactly once: they are measured without, and their settings say so.
+/// Clients without idempotence. They are measured without it, and their settings in the report say so.
 pub(super) const NOT_IDEMPOTENT: [&str; 2] = ["kafka-go", "rskafka"];
 
 /// A driver that can be run, or why it cannot.
 #[derive(Debug)]
 pub(super) struct Driver {
-    /// Whose.
+    /// The client.
     pub(super) client: Client,
-    /// The command's first words.
+    /// The first words of its command.
     pub(super) command: Result<Vec<String>, String>,
 }
 
 /// librdkafka takes minutes on two cores.
 const BUILD_DEADLINE: Duration = Duration::from_secs(1800);
 
-/// Builds what is wanted; what cannot be built says why.
+/// Builds the drivers of these clients. If one cannot be built, its entry says why.
 #[must_use]
 pub(super) fn build(program: &Path, wanted: &[Client]) -> Vec<Driver> {
     let built = |client: &Client| {
@@ -82,7 +82,7 @@ pub(super) fn build(program: &Path, wanted: &[Client]) -> Vec<Driver> {
     wanted.iter().map(built).collect()
 }
 
-/// The program of `bench/`, which is sink, drivers and measure in one.
+/// The program of `bench/`, with the sink, two drivers and `measure`.
 ///
 /// # Errors
 /// It does not build.
@@ -97,7 +97,7 @@ pub(super) fn bench_program() -> anyhow::Result<PathBuf> {
 /// Builds a client's driver: the first words of its command.
 ///
 /// # Errors
-/// What it is built with is missing, or it does not build.
+/// A tool for the build is missing, or the build fails.
 pub(super) fn command(program: &Path, client: Client) -> anyhow::Result<Vec<String>> {
     let rivals = crate::root().join("bench/rivals");
     let text = |path: PathBuf| path.to_string_lossy().into_owned();
@@ -148,7 +148,7 @@ fn build_java(sources: &Path) -> anyhow::Result<Vec<String>> {
     Ok(words.map(str::to_owned).to_vec())
 }
 
-/// Where drivers are put that Cargo does not build.
+/// The folder for drivers that Cargo does not build.
 fn output() -> PathBuf {
     crate::root().join("bench/target/rivals")
 }
@@ -167,14 +167,14 @@ fn installed(program: &str) -> anyhow::Result<()> {
     }
 }
 
-/// A build's step.
+/// Runs one step of a build.
 fn run(command: &mut Command) -> anyhow::Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let command = std::mem::replace(command, Command::new(""));
     let output = process::run(command, None, BUILD_DEADLINE)?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        // Maven complains on its standard output.
+        // Maven writes its errors to standard output.
         bail!("{program}: {}{}", said.trim(), String::from_utf8_lossy(&output.stdout).trim());
     }
     Ok(())

@@ -1,7 +1,7 @@
-//! `cargo xtask bench gaps`: how long `next()` waits while there is something to read.
+//! `cargo xtask bench gaps`: how long `next()` waits while there are records to read.
 //!
-//! A partition that has data at its broker, room in the budget and somebody to take it is to be in a request on its way.
-//! If it is not, its records wait out another partition's long poll: the longest wait then follows `fetch_wait`.
+//! If a partition has records at its broker, and there is memory and a reader for them, a fetch for it must be in flight.
+//! Otherwise its records wait until another partition's long poll ends, and the longest wait grows with `fetch_wait`.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,14 +15,14 @@ use super::drivers::{self, MILENA};
 use super::scenario::{self, Broker, Scenario, Work, Writer};
 use crate::kafka::process;
 
-/// How often each combination is run, unless told otherwise.
+/// The default number of rounds.
 const RUNS: u32 = 8;
 /// Microseconds of work for each record.
 const WORKS_US: [u32; 2] = [0, 2];
-/// The milliseconds a broker may wait for records, of which 500 is the default; and the runtime's threads, of which there
-/// is none where everything runs on the main thread.
+/// The fetch waits in milliseconds, of which 500 is the default, and the runtime's threads; without one, everything runs on
+/// the main thread.
 const SETTINGS: [(u32, Option<u32>); 4] = [(50, Some(2)), (500, Some(2)), (3000, Some(2)), (500, None)];
-/// With the default wait, no `next()` takes as long as this many milliseconds before the last record.
+/// With the default fetch wait, no `next()` before the last record may take N milliseconds or more.
 const GAP_MS_MAX: f64 = 100.0;
 const JUDGED_WAIT_MS: u32 = 500;
 
@@ -35,14 +35,14 @@ struct Reading {
     threads: Option<u32>,
 }
 
-/// What one run says.
+/// The result of one run.
 struct Gap {
     longest_ms: f64,
     after_records: u64,
     seconds: f64,
 }
 
-/// Reads both topics in every combination, and fails where a wait is too long.
+/// Reads both topics in every combination, and fails if a wait is too long.
 ///
 /// # Errors
 /// A wait was too long, or something could not be measured.
@@ -72,7 +72,8 @@ pub(super) fn run(runs: Option<u32>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What franz-go wrote into Kafka in large batches of lz4, and what we wrote, with keys, into the embedded broker.
+/// The topics: one that franz-go wrote to Kafka in large batches of lz4, and one with keys that Milena wrote to the embedded
+/// broker.
 fn scenarios() -> [Scenario; 2] {
     let writer = |client, is_keyed| Writer { client, batch_bytes: Some(1_000_000), is_keyed };
     let few = scenario::written(Broker::Embedded(1), "none", writer(MILENA, true));
@@ -105,7 +106,7 @@ impl Reading {
         })
     }
 
-    /// Prints the runs; answers how many of them are judged too long.
+    /// Prints the runs; returns how many of them were too long.
     fn print(&self, scenario: &Scenario, gaps: &[Gap]) -> usize {
         let Self { work_us, wait_ms, threads } = self;
         let is_too_long = |gap: &&Gap| *wait_ms == JUDGED_WAIT_MS && gap.longest_ms >= GAP_MS_MAX;

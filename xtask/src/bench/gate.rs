@@ -1,7 +1,7 @@
-//! What must not grow: allocations, requests and wire bytes of Milena on the sink, and instructions of hot functions.
+//! Figures that must not grow: allocations, requests and wire bytes of Milena on the sink, and instructions of hot functions.
 //!
-//! None of it is time. Requests depend a little on it, since batches clock themselves; the best of a few rounds and an
-//! allowance take that out.
+//! None of these figures is a time. The number of requests depends a little on time, because a batch is sent when an answer
+//! comes; so the best of a few rounds counts, with an allowance.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,7 +18,7 @@ use super::scenario::{self, Scenario};
 use super::summary::{Measure, Summary};
 use crate::kafka::process;
 
-/// What is run, each a quarter as long as in the report.
+/// The scenarios of the gate, each with a quarter of the report's records.
 const SCENARIOS: [&str; 8] = [
     "produce-sink-100B-none",
     "produce-sink-100B-none-keyed",
@@ -30,7 +30,7 @@ const SCENARIOS: [&str; 8] = [
     "send-sink-16tasks",
 ];
 
-/// What is held, how much more than recorded is let pass, as a factor, and what is nothing.
+/// The measures of the gate: the allowed factor over the recorded figure, and the figure that is allowed in any case.
 const HELD: [(Measure, f64, f64); 3] = [
     (Measure::AllocationsPerRecord, 1.5, 0.002),
     (Measure::RequestsPerThousandRecords, 2.0, 0.15),
@@ -40,10 +40,10 @@ const HELD: [(Measure, f64, f64); 3] = [
 const ROUNDS: u32 = 3;
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Building it, and valgrind, which is slow.
+/// The time for a build and for valgrind, which is slow.
 const INSTRUCTIONS_LIMIT: Duration = Duration::from_secs(900);
 
-/// A figure and what it may be.
+/// A figure and its limit.
 #[derive(Debug, Clone, PartialEq)]
 struct Held {
     scenario: String,
@@ -52,7 +52,7 @@ struct Held {
     allowed: f64,
 }
 
-/// Compares with what is recorded, or records.
+/// Measures the figures, and compares them with the recorded ones or records them.
 ///
 /// # Errors
 /// Something grew beyond its allowance, or could not be measured.
@@ -106,7 +106,7 @@ fn scenarios() -> Vec<Scenario> {
     table.filter(|scenario| SCENARIOS.contains(&scenario.name.as_str())).map(Scenario::shortened).collect()
 }
 
-/// In the build that `instructions.txt` is of: what else is linked changes what the compiler inlines.
+/// Measures instructions in the same build as for `instructions.txt`: other linked code would change what is inlined.
 fn instructions(is_record: bool) -> anyhow::Result<()> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo
@@ -145,7 +145,7 @@ fn parse(text: &str) -> anyhow::Result<Vec<Held>> {
     held.collect()
 }
 
-/// A line for each figure, and how many are beyond what is allowed. What is not recorded is not allowed.
+/// Writes a line for each figure, and counts those beyond their limit. A figure that is not recorded is beyond it.
 fn compare(found: &[Held], recorded: &[Held]) -> (String, usize) {
     let (mut text, mut worse) = (String::new(), 0);
     for held in found {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: Milena and the clients people use, doing the same work on the same brokers in the same run.
+//! `cargo xtask bench`: Milena and widely used clients do the same work on the same brokers in the same run.
 //!
 //! ```text
 //!  scenario (table) ─▶ run: rounds × drivers, on brokers, measured from outside ─▶ summary ─▶ report, targets
@@ -36,21 +36,21 @@ Usage: cargo xtask bench [quick|full|writers|NAME...] [--rounds N] [--clients A,
        cargo xtask bench gaps [--rounds N]
        cargo xtask bench list
 
-Measures Milena beside other clients, each with its own driver, on a broker that costs nothing, on real Kafka and on
+Measures Milena and other clients, each with its own driver, on a sink that costs nearly nothing, on Apache Kafka and on
 the embedded broker. Writes report.md and plots, and every figure of every client to target/bench/report.json.
 
 quick      the main cells, with fewer records (the default)
 full       all scenarios; the report goes to bench/results/DATE
-writers    topics that franz-go, librdkafka and Java wrote, with each codec
-NAME       that scenario, or all whose names contain this, such as produce-sink or kafka-100B
+writers    topics written by franz-go, librdkafka and Java, with each codec
+NAME       the scenario with this name, or all scenarios whose names contain it, such as produce-sink or kafka-100B
 --rounds   how often each client does each scenario (3; quick: 1)
---clients  which clients (all); the floor, which only moves the bytes, is one of them
+--clients  which clients (all); the floor, which only moves the same bytes, counts as one
 --limit    seconds that one run may take (60)
 --out      the report's folder (target/bench/report; for full, bench/results/DATE)
-gate       fails when allocations, requests, wire bytes or instructions per record are beyond bench/allowance.txt and
-           bench/instructions.txt; --record writes them anew
-gaps       fails when `next()` waits 100 ms or more while there is something to read, with the default fetch wait;
-           8 rounds unless --rounds says otherwise
+gate       fails if allocations, requests, wire bytes or instructions per record exceed bench/allowance.txt and
+           bench/instructions.txt; --record writes these files
+gaps       fails if `next()` waits 100 ms or more while there are records to read, with the default fetch wait;
+           8 rounds by default
 list       prints the scenarios and the clients
 ";
 
@@ -67,7 +67,7 @@ struct Options {
 /// The command line.
 ///
 /// # Errors
-/// Whatever went wrong, in words for the person at the terminal.
+/// The command failed; the error is for the user of the terminal.
 pub fn run(args: lexopt::Parser) -> anyhow::Result<()> {
     let options = Options::parse(args)?;
     match options.words.first().map(String::as_str) {
@@ -148,7 +148,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Those that are asked for, by broker, so that each cluster starts once; and whether they are all.
+    /// The chosen scenarios, ordered by broker, so that each cluster starts once; and whether these are all scenarios.
     fn scenarios(&self) -> anyhow::Result<(Vec<Scenario>, bool)> {
         let table = scenario::table().into_iter();
         let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
@@ -170,7 +170,7 @@ impl Options {
     }
 }
 
-/// A whole name means that scenario alone.
+/// Whether `word` chooses the scenario `name`. A word that is a whole name chooses only that scenario.
 fn is_meant(word: &str, name: &str) -> bool {
     let is_name = scenario::table().iter().any(|scenario| scenario.name == word);
     if is_name { name == word } else { name.contains(word) }

@@ -1,4 +1,4 @@
-//! Bars, as SVG that any browser and GitHub show. Pure.
+//! Draws bars as SVG. Pure.
 
 use std::fmt::Write as _;
 
@@ -6,14 +6,14 @@ use super::drivers::FLOOR;
 use super::figures::{Figure, number};
 use super::summary::{Measure, Summary};
 
-/// A measure of several scenarios, a panel each.
+/// One measure of several scenarios, with a panel for each scenario.
 pub(super) struct Plot {
     /// The file's name, without its ending.
     pub(super) name: &'static str,
-    /// What the bars show, and whether short ones are good.
+    /// What the bars show, and whether more or less is better.
     pub(super) title: &'static str,
     measure: Measure,
-    /// A scenario whose name begins so is drawn, if it is one of the main cells.
+    /// A scenario is drawn if its name begins with one of these, and if it is one of the main scenarios.
     modes: &'static [&'static str],
 }
 
@@ -66,8 +66,8 @@ struct Panel<'a> {
 }
 
 impl Plot {
-    /// The picture; none when nothing in it was measured. Of throughput, CPU and memory only the main cells: the others
-    /// are in the tables.
+    /// Draws the plot, or returns `None` if none of its scenarios was measured. Throughput, CPU and memory are drawn for the
+    /// main scenarios only; the tables have all.
     pub(super) fn draw(&self, summaries: &[Summary]) -> Option<String> {
         let panels: Vec<Panel<'_>> = summaries.iter().filter_map(|summary| self.panel(summary)).collect();
         if panels.is_empty() {
@@ -105,7 +105,7 @@ impl Plot {
     }
 }
 
-/// The cells that say most, on the sink and on one real broker.
+/// Whether it is one of the main scenarios: 100 B and 1 KiB with and without lz4, on the sink and on one broker of Kafka.
 fn is_main(name: &str) -> bool {
     let cells = ["100B-none", "100B-lz4", "1K-none", "1K-lz4"];
     let mut parts = name.splitn(3, '-');

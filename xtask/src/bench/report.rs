@@ -1,4 +1,4 @@
-//! The report: what was run, on what, and what it gave.
+//! The report: which scenarios were run, on which machine, and their results.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,20 +16,20 @@ use super::summary::{Measure, Row, Summary};
 use super::targets;
 use crate::kafka::NEWEST;
 
-/// Everything that a run gave.
+/// The results of a run.
 #[derive(Debug)]
 pub(super) struct Report {
-    /// Scenario by scenario.
+    /// The results of each scenario.
     pub(super) summaries: Vec<Summary>,
-    /// How often each client did each.
+    /// The number of rounds.
     rounds: u32,
-    /// For one run.
+    /// The time limit of one run.
     limit: Duration,
     machine: Value,
 }
 
 impl Report {
-    /// Nothing yet.
+    /// A report without results.
     pub(super) fn new(rounds: u32, limit: Duration) -> Self {
         Self { summaries: Vec::new(), rounds, limit, machine: machine() }
     }
@@ -62,7 +62,7 @@ impl Report {
         Ok(())
     }
 
-    /// Scenarios in which a client tried and failed.
+    /// The scenarios in which a client failed. A scenario that it does not support does not count.
     pub(super) fn failures_of(&self, client: &str) -> Vec<&str> {
         let rows = self.summaries.iter().filter_map(|summary| Some((summary, summary.row(client)?)));
         let is_failed = |row: &Row| row.missing.iter().any(|missing| matches!(missing, Missing::Failed(_)));
@@ -100,7 +100,7 @@ impl Report {
         text
     }
 
-    /// Of each mode's first scenario in which the client has a row.
+    /// The table of settings: for each mode and client, those of the first scenario in which the client has a row.
     fn settings(&self) -> String {
         let mut text = String::from("| mode | client | settings |\n|---|---|---|\n");
         let mut seen = Vec::new();
@@ -128,7 +128,7 @@ impl Report {
     }
 }
 
-/// What the columns are.
+/// The columns of a table.
 const COLUMNS: [(Measure, &str); 10] = [
     (Measure::RecordsPerSecond, "records/s"),
     (Measure::CpuNsPerRecord, "CPU ns/record"),
@@ -142,7 +142,7 @@ const COLUMNS: [(Measure, &str); 10] = [
     (Measure::RequestsPerThousandRecords, "requests/1000"),
 ];
 
-/// A scenario's table; columns that nobody has a figure for are left out.
+/// A scenario's table, without the columns for which no client has a figure.
 #[must_use]
 pub(super) fn table(summary: &Summary) -> String {
     let has = |measure: Measure| summary.rows.iter().any(|row| row.figure(measure).is_some());
@@ -191,7 +191,7 @@ fn civil(days: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
-/// What it ran on.
+/// The machine and the versions of its tools.
 fn machine() -> Value {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {

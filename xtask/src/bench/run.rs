@@ -14,15 +14,15 @@ use crate::kafka::process;
 /// One run of one client.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Run {
-    /// What the driver said.
+    /// The driver's line of results.
     pub(super) line: Value,
-    /// User and system, the whole process.
+    /// User and system time of the whole process.
     pub(super) cpu_seconds: f64,
-    /// At its peak.
+    /// The peak resident memory.
     pub(super) rss_bytes: f64,
-    /// Voluntary and not.
+    /// Voluntary and involuntary context switches.
     pub(super) switches: f64,
-    /// What the sink counted, where it was one.
+    /// The sink's counts, if the broker was a sink.
     pub(super) sink: Option<Value>,
 }
 
@@ -31,42 +31,42 @@ pub(super) struct Run {
 pub(super) enum Missing {
     /// The client cannot do it, or cannot be built.
     Lacks(String),
-    /// It tried.
+    /// The run failed.
     Failed(String),
 }
 
 /// All rounds of one client.
 #[derive(Debug)]
 pub(super) struct Rounds {
-    /// Whose.
+    /// The client.
     pub(super) client: &'static str,
-    /// Those that ended well.
+    /// The runs that succeeded.
     pub(super) runs: Vec<Run>,
-    /// Why others did not.
+    /// Why other runs did not.
     pub(super) missing: Vec<Missing>,
 }
 
-/// How it is run.
+/// How scenarios are run.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     /// `milena-bench`.
     pub(super) program: PathBuf,
-    /// Files of values and keys.
+    /// The folder with the files of values and keys.
     pub(super) payloads: PathBuf,
-    /// How often each.
+    /// The number of rounds.
     pub(super) rounds: u32,
-    /// For one run.
+    /// The time limit of one run.
     pub(super) limit: Duration,
 }
 
-/// A run of fewer seconds feels every mood of the machine: up to [`RUNS_MAX`] of them make a turn.
+/// A run of fewer seconds depends too much on the machine's momentary speed, so that a turn has up to [`RUNS_MAX`] of them.
 const SHORT: f64 = 0.5;
 const RUNS_MAX: u32 = 2;
-/// A run of more seconds has felt them all, and is enough.
+/// After a run of more seconds, the client is not run again in this scenario.
 const LONG: f64 = 2.0;
 
-/// Runs all rounds of a scenario. The order of the clients turns with every round, so that none always runs on the
-/// machine that the same other one left. What goes wrong is told in the client's row.
+/// Runs all rounds of a scenario. The order of the clients rotates with every round, so that no client always runs after the
+/// same other one. A failure is reported in the client's row.
 pub(super) fn rounds(
     plan: &Plan,
     brokers: &mut Brokers,
@@ -85,7 +85,7 @@ pub(super) fn rounds(
         for step in 0..drivers.len() {
             let index = (step + round as usize) % drivers.len();
             let (driver, rounds) = (drivers[index], &mut all[index]);
-            // Once is enough to know what a client lacks, or that it does not end.
+            // A client that lacks a feature, or does not end in time, is not tried again.
             let is_hopeless = !rounds.missing.is_empty() && rounds.runs.is_empty();
             if is_hopeless || rounds.runs.first().is_some_and(|run| seconds(run) > LONG) {
                 continue;
@@ -96,7 +96,7 @@ pub(super) fn rounds(
     all
 }
 
-/// What the driver says it took.
+/// The seconds in the driver's line.
 fn seconds(run: &Run) -> f64 {
     run.line["seconds"].as_f64().unwrap_or(SHORT)
 }
@@ -114,7 +114,7 @@ fn turn(plan: &Plan, brokers: &mut Brokers, scenario: &Scenario, driver: &Driver
             return;
         }
         let outcome = run(plan, brokers, scenario, driver.client.name, words).unwrap_or_else(|error| {
-            // A broker that is not well is nobody's result, and the next client gets a new one.
+            // The failure may be the broker's, so the next client gets a new one.
             brokers.restart();
             Err(Missing::Failed(format!("the harness: {error:#}")))
         });
@@ -142,7 +142,7 @@ fn run(
     let mut command = Command::new(&plan.program);
     command.arg("measure").arg(plan.limit.as_secs_f64().to_string()).args(words);
     command.args(arguments(scenario, client, &target, &plan.payloads));
-    // Output after the limit is the drivers' last chance to be heard.
+    // Leave the driver some time after the limit to write its output.
     let output = process::run(command, None, plan.limit + Duration::from_secs(10))?;
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     let is_read = matches!(scenario.work, Work::Consume { .. });
@@ -150,7 +150,7 @@ fn run(
     Ok(read(&String::from_utf8_lossy(&output.stdout), &said, scenario, sink))
 }
 
-/// Where nothing but moving bytes is measured.
+/// Whether the floor takes part: only scenarios that do nothing but move bytes to and from a sink have one.
 fn floor_does(scenario: &Scenario) -> bool {
     // The floor reads prepared batches from the sink.
     if scenario.writer.is_some() {
@@ -167,7 +167,7 @@ fn floor_does(scenario: &Scenario) -> bool {
     }
 }
 
-/// What every driver is told.
+/// The arguments of every driver.
 fn arguments(scenario: &Scenario, client: &str, target: &Target, payloads: &Path) -> Vec<String> {
     let mut words = Vec::new();
     let mut add = |name: &str, value: &dyn ToString| words.extend([format!("--{name}"), value.to_string()]);
@@ -231,7 +231,7 @@ fn arguments(scenario: &Scenario, client: &str, target: &Target, payloads: &Path
     words
 }
 
-/// What the consumer waits for: everything but what is paused or slow.
+/// The records that the consumer waits for: all but those of a paused or slow partition.
 fn wanted(records: u64, partitions: u32, twist: Twist) -> u64 {
     if !matches!(twist, Twist::Paused | Twist::Slow) {
         return records;
@@ -240,7 +240,7 @@ fn wanted(records: u64, partitions: u32, twist: Twist) -> u64 {
     records - (records / partitions + u64::from(special < records % partitions))
 }
 
-/// The driver's line and, behind it, what it cost.
+/// Parses the driver's line of results and the line of `measure` after it.
 fn read(stdout: &str, stderr: &str, scenario: &Scenario, sink: Option<Value>) -> Result<Run, Missing> {
     let failed = |why: &str| Missing::Failed(format!("{why}: {}", last_line(stderr)));
     let mut lines = stdout.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());

@@ -1,69 +1,69 @@
-//! Every scenario there is, as one table. It says what is done, not how.
+//! The table of all scenarios. It says what is done, and not how.
 
 use std::fmt;
 
-/// What is measured, of every client that can do it.
+/// One scenario, which every client does that can.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Scenario {
-    /// Unique; says everything that is not the default.
+    /// A unique name, which names everything that is not the default.
     pub(super) name: String,
     /// Whether it is in the quick set.
     pub(super) is_quick: bool,
-    /// Milena's alone: compared with the same without its twist, over so many records that the machine's moods and the
-    /// start do not matter.
+    /// Whether it has many records and only Milena does it. It is compared with the same scenario without the twist; with so
+    /// many records the start and changes of the machine's speed do not matter.
     pub(super) is_long: bool,
-    /// Against what.
+    /// The broker.
     pub(super) broker: Broker,
-    /// What the records are.
+    /// The content of the records.
     pub(super) payload: Payload,
     /// Partitions of the topic.
     pub(super) partitions: u32,
-    /// Whose producer wrote the topic that is read; prepared batches where it is none.
+    /// The client that writes the topic that is read. Without one, prepared batches are written.
     pub(super) writer: Option<Writer>,
-    /// What the client does.
+    /// The client's work.
     pub(super) work: Work,
 }
 
-/// A client whose driver writes a topic that is read, since clients write the same records in batches of their own kind.
+/// A client whose driver writes the topic that is read, because clients make different batches of the same records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Writer {
-    /// Its driver's name.
+    /// The driver's name.
     pub(super) client: &'static str,
-    /// The bytes of a batch, before compression. None leaves the client's own defaults, those of lingering too.
+    /// The bytes of a batch before compression. `None` keeps the client's defaults, also for linger.
     pub(super) batch_bytes: Option<u32>,
-    /// Writes records with keys, which spread unevenly.
+    /// Whether the records have keys, which are distributed unevenly.
     pub(super) is_keyed: bool,
 }
 
-/// What the clients talk to.
+/// The broker of a scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Broker {
-    /// Accepts and drops, serves what was made before; so many nodes, and so many milliseconds for a round trip.
+    /// The sink, which drops produced records and serves prepared batches.
     Sink {
-        /// How many.
+        /// The number of nodes.
         nodes: u32,
-        /// For each request.
+        /// The round trip in milliseconds, which delays each answer.
         delay_ms: u32,
     },
-    /// Apache Kafka: one or three.
+    /// Apache Kafka, with one or three brokers.
     Kafka(u32),
-    /// The one in this repository, in memory.
+    /// The broker of this repository, in memory.
     Embedded(u32),
 }
 
-/// What a record holds.
+/// The content of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Payload {
-    /// JSON of this many bytes.
+    /// JSON of N bytes.
     Bytes(u32),
     /// Real flights as JSON, 320 bytes on average.
     Flights,
 }
 
-/// What a client does, with the values that its driver is told.
+/// The work of a client, with the arguments of its driver.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Work {
-    /// As fast as it goes.
+    /// Produces as fast as possible.
     Produce {
         /// How many.
         records: u64,
@@ -76,32 +76,32 @@ pub(super) enum Work {
         /// By name.
         codec: &'static str,
     },
-    /// One after another, from so many tasks.
+    /// Sends records from N tasks, each of which waits for an answer before its next record.
     Send {
         /// How many.
         tasks: u32,
         /// For how long.
         seconds: u32,
     },
-    /// At intended times.
+    /// Produces records at intended times.
     Pace {
         /// Records a second.
         rate: u32,
         /// For how long.
         seconds: u32,
     },
-    /// From the beginning.
+    /// Consumes a topic from the beginning.
     Consume {
         /// How many in all.
         records: u64,
         /// By name.
         codec: &'static str,
-        /// What they were written in, before compression.
+        /// The bytes of a batch before compression.
         batch_bytes: u32,
-        /// What is special about it.
+        /// What differs from plain consuming.
         twist: Twist,
     },
-    /// Produced at intended times and consumed in the same process.
+    /// Produces records at intended times and consumes them in the same process.
     Latency {
         /// Records a second.
         rate: u32,
@@ -110,7 +110,7 @@ pub(super) enum Work {
     },
 }
 
-/// What is special about a consumer's work.
+/// What differs from plain consuming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Twist {
     /// Nothing.
@@ -121,23 +121,23 @@ pub(super) enum Twist {
     Paused,
     /// One partition is read slowly.
     Slow,
-    /// One record in so many is kept.
+    /// One record in N is kept.
     Retain(u32),
-    /// So many partitions without records are assigned beside the topic's.
+    /// N partitions without records are assigned as well.
     IdlePartitions(u32),
 }
 
 /// The partition that is paused or slow.
 pub(super) const SPECIAL_PARTITION: u32 = 3;
 
-/// franz-go, librdkafka (in confluent-kafka-go) and Java: each has codecs of its own.
+/// franz-go, librdkafka (in confluent-kafka-go) and Java, which have different codecs.
 const WRITERS: [&str; 3] = ["franz-go", "confluent-kafka-go", "kafka-clients"];
 
 const SINK: Broker = Broker::Sink { nodes: 1, delay_ms: 0 };
 const SIX: u32 = 6;
 const MIB: u32 = 1 << 20;
 
-/// All of them, in the order in which they are run and reported.
+/// All scenarios, in the order in which they are run and reported.
 #[must_use]
 pub(super) fn table() -> Vec<Scenario> {
     let mut table = Vec::new();
@@ -151,7 +151,7 @@ pub(super) fn table() -> Vec<Scenario> {
     table
 }
 
-/// The table: four cells each way, unkeyed and keyed; and the other sizes and codecs.
+/// The main scenarios to produce and to consume, without and with keys, and those with other sizes and codecs.
 fn main_cells(table: &mut Vec<Scenario>, broker: Broker) {
     for bytes in [100, 1024, 10, 10_240] {
         for codec in ["none", "lz4", "zstd"] {
@@ -217,7 +217,7 @@ fn consume_variants(table: &mut Vec<Scenario>) {
     table.push(consume(Broker::Kafka(3), Payload::Bytes(1024), "lz4", MIB, Twist::None));
     table.push(consume(Broker::Embedded(1), payload, "none", MIB, Twist::None));
     table.push(consume(Broker::Embedded(1), Payload::Bytes(1024), "lz4", MIB, Twist::None));
-    // Measured beside the same without the twist.
+    // Each is compared with the same scenario without the twist.
     let three = Broker::Sink { nodes: 3, delay_ms: 0 };
     for broker in [three, Broker::Kafka(3)] {
         table.push(consume(broker, payload, "none", 16_384, Twist::None));
@@ -238,7 +238,7 @@ fn consume_variants(table: &mut Vec<Scenario>) {
     table.push(consume(Broker::Kafka(1), payload, "none", 16_384, Twist::IdlePartitions(1000)));
 }
 
-/// Topics that other clients wrote, at their defaults and in batches of a megabyte.
+/// Topics written by other clients, with their defaults and in batches of 1 MB.
 fn writers(table: &mut Vec<Scenario>) {
     for client in WRITERS {
         for batch_bytes in [None, Some(1_000_000)] {
@@ -283,7 +283,7 @@ fn consume(
     scenario(broker, payload, Work::Consume { records, codec, batch_bytes, twist })
 }
 
-/// Reads what `writer` wrote.
+/// Reads a topic that `writer` wrote.
 pub(super) fn written(broker: Broker, codec: &'static str, writer: Writer) -> Scenario {
     let scenario = consume(broker, Payload::Bytes(100), codec, MIB, Twist::None);
     Scenario { writer: Some(writer), ..scenario }.named()
@@ -310,7 +310,7 @@ impl Scenario {
         self.named()
     }
 
-    /// Names it by what it is.
+    /// Gives the scenario its name.
     fn named(mut self) -> Self {
         let (broker, payload) = (self.broker, self.payload);
         self.name = match &self.work {
@@ -339,7 +339,7 @@ impl Scenario {
         self
     }
 
-    /// The records that its work is about, where it is not a matter of time.
+    /// The number of records, unless the work is limited by time.
     #[must_use]
     pub(super) fn records(&self) -> Option<u64> {
         match self.work {
@@ -357,7 +357,7 @@ impl Scenario {
         }
     }
 
-    /// The same with a part of the records, and of the time.
+    /// The same scenario with fewer records and less time.
     #[must_use]
     pub(super) fn shortened(mut self) -> Self {
         match &mut self.work {
@@ -371,7 +371,7 @@ impl Scenario {
 }
 
 impl Payload {
-    /// As many as a fast client moves in a second or two.
+    /// As many records as a fast client moves in a second or two.
     fn records(self) -> u64 {
         match self {
             Self::Bytes(10) => 4_000_000,
@@ -399,7 +399,7 @@ impl Payload {
 }
 
 impl Twist {
-    /// Behind the name of the same without it.
+    /// The suffix of the scenario's name.
     pub(super) fn suffix(self) -> String {
         match self {
             Self::None => String::new(),

@@ -1,4 +1,4 @@
-//! What a scenario's runs come to: figures per record, for each client. Pure.
+//! Summarises a scenario's runs as figures per record for each client. Pure.
 
 use serde_json::{Map, Value, json};
 
@@ -6,32 +6,32 @@ use super::figures::Figure;
 use super::run::{Missing, Rounds, Run};
 use super::scenario::{Scenario, Work};
 
-/// A scenario and what it gave.
+/// A scenario and its results.
 #[derive(Debug)]
 pub(super) struct Summary {
-    /// What was done.
+    /// The scenario.
     pub(super) scenario: Scenario,
-    /// By whom.
+    /// The results of each client.
     pub(super) rows: Vec<Row>,
 }
 
 /// A client's figures in a scenario.
 #[derive(Debug)]
 pub(super) struct Row {
-    /// Whose.
+    /// The client.
     pub(super) client: &'static str,
-    /// As its driver said.
+    /// The version that its driver reported.
     pub(super) version: String,
-    /// As its driver said.
+    /// The settings that its driver reported.
     pub(super) settings: Value,
-    /// How many rounds ended well.
+    /// The number of rounds that succeeded.
     pub(super) rounds: usize,
-    /// Why others did not, each reason once.
+    /// Why other rounds did not, each reason once.
     pub(super) missing: Vec<Missing>,
     figures: Vec<(Measure, Figure)>,
 }
 
-/// What is measured, in the unit of its name.
+/// A measure, in the unit of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Measure {
     RecordsPerSecond,
@@ -43,15 +43,15 @@ pub(super) enum Measure {
     LatencyP50Us,
     LatencyP99Us,
     LatencyP999Us,
-    /// Bytes that the sink sent for each byte of the batches that were wanted; or got for each byte of a value.
+    /// The bytes that the sink sent for each byte of the wanted batches, or received for each byte of a value.
     WirePerByte,
     RequestsPerThousandRecords,
-    /// What buffers in use had room for, where the driver says it.
+    /// The capacity of the buffers in use, if the driver reports it.
     InUseMb,
 }
 
 impl Measure {
-    /// All of them.
+    /// All measures.
     pub(super) const ALL: [Self; 12] = [
         Self::RecordsPerSecond,
         Self::CpuNsPerRecord,
@@ -67,7 +67,7 @@ impl Measure {
         Self::InUseMb,
     ];
 
-    /// In the JSON report.
+    /// The name in the JSON report.
     #[must_use]
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -111,7 +111,7 @@ impl Measure {
     }
 }
 
-/// Of the records that were wanted, which may be fewer than there are.
+/// Wire bytes per byte of the wanted records, which may be fewer than the topic has.
 fn wire(run: &Run, scenario: &Scenario) -> Option<f64> {
     let sink = run.sink.as_ref()?;
     let number = |value: &Value| value.as_f64().filter(|number| *number > 0.0);
@@ -128,7 +128,7 @@ fn wire(run: &Run, scenario: &Scenario) -> Option<f64> {
 }
 
 impl Summary {
-    /// Of all rounds.
+    /// Summarises all rounds.
     #[must_use]
     pub(super) fn of(scenario: Scenario, rounds: Vec<Rounds>) -> Self {
         let rows = rounds.into_iter().map(|rounds| Row::of(&scenario, rounds)).collect();
@@ -141,7 +141,7 @@ impl Summary {
         self.rows.iter().find(|row| row.client == client)
     }
 
-    /// As the report's file has it.
+    /// The entry in the JSON report.
     #[must_use]
     pub(super) fn to_json(&self) -> Value {
         let rows: Vec<Value> = self.rows.iter().map(Row::to_json).collect();
@@ -169,13 +169,13 @@ impl Row {
         }
     }
 
-    /// What was measured of it.
+    /// The figure of a measure, if it was measured.
     #[must_use]
     pub(super) fn figure(&self, measure: Measure) -> Option<Figure> {
         self.figures.iter().find(|(of, _)| *of == measure).map(|(_, figure)| *figure)
     }
 
-    /// The middle of it.
+    /// The median of a measure.
     #[must_use]
     pub(super) fn median(&self, measure: Measure) -> Option<f64> {
         self.figure(measure).map(|figure| figure.median)
@@ -207,7 +207,7 @@ impl std::fmt::Display for Missing {
     }
 }
 
-/// For the tests of what is made of summaries.
+/// Summaries for the tests of other modules.
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::scenario::table;

@@ -1,4 +1,4 @@
-//! The figures that Milena is to reach, beside the best other client and beside the floor. Pure.
+//! The figures that Milena should reach, compared with the best other client and with the floor. Pure.
 
 use std::fmt::Write as _;
 
@@ -7,9 +7,9 @@ use super::figures::number;
 use super::scenario::{Broker, Twist, Work};
 use super::summary::{Measure, Row, Summary};
 
-/// A cell of the table: CPU per record, as a share of the best other client's, and as a multiple of the floor's.
+/// The targets of the main scenarios: CPU per record as a share of the best other client's, and as a multiple of the floor's.
 struct Target {
-    /// What scenario names begin with, up to the broker, and what follows it.
+    /// The beginning of the scenarios' names up to the broker, and the end of the names after it.
     mode: &'static str,
     cell: &'static str,
     of_best: f64,
@@ -31,34 +31,34 @@ const TARGETS: [Target; 12] = [
     Target { mode: "consume", cell: "1K-lz4", of_best: 0.6, of_floor: None },
 ];
 
-/// One figure beside what it should be.
+/// One figure and its target.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Verdict {
-    /// Where.
+    /// The scenario.
     pub(super) scenario: String,
-    /// What is compared, in words.
+    /// A description of the figure.
     pub(super) what: String,
-    /// Ours.
+    /// Milena's figure.
     pub(super) ours: f64,
-    /// Who it is compared with, and their figure.
+    /// The client it is compared with, and that client's figure.
     pub(super) beside: Option<String>,
-    /// At most this, or at least, where more is better.
+    /// The target: the most, or the least if more is better.
     pub(super) limit: f64,
-    /// Ours over theirs, or ours alone.
+    /// Milena's figure divided by the other one, or Milena's figure alone.
     pub(super) ratio: f64,
     /// Whether more is better.
     pub(super) more_is_better: bool,
 }
 
 impl Verdict {
-    /// Whether the figure is what it should be.
+    /// Whether the figure reaches its target.
     #[must_use]
     pub(super) fn is_reached(&self) -> bool {
         if self.more_is_better { self.ratio >= self.limit } else { self.ratio <= self.limit }
     }
 }
 
-/// Everything that can be judged from these summaries.
+/// All targets for which these summaries have figures.
 #[must_use]
 pub(super) fn verdicts(summaries: &[Summary]) -> Vec<Verdict> {
     let of = |summary| of_summary(summary).into_iter().chain(of_twist(summary, summaries));
@@ -90,7 +90,7 @@ fn of_summary(summary: &Summary) -> Vec<Verdict> {
     verdicts
 }
 
-/// Whatever wrote the batches, memory of the right size is there, and no more than a little beside what is in use.
+/// The targets for topics that other clients wrote: buffers of the right sizes, and little memory beyond those in use.
 fn written(summary: &Summary) -> Vec<Verdict> {
     let found = [
         throughput(summary),
@@ -105,15 +105,15 @@ fn written(summary: &Summary) -> Vec<Verdict> {
     found.into_iter().flatten().collect()
 }
 
-/// The process itself, and buffers that are kept for the next ones.
+/// The memory of the process itself and of the buffers in the pool.
 const SPARE_MB: f64 = 16.0;
 
-/// What a twist may cost, beside the same work without it.
+/// The targets for what a twist costs, compared with the same scenario without it.
 fn of_twist(summary: &Summary, all: &[Summary]) -> Vec<Verdict> {
     let Work::Consume { twist, .. } = summary.scenario.work else { return Vec::new() };
     let name = summary.scenario.name.strip_suffix(&twist.suffix()).unwrap_or_default();
     let Some(plain) = all.iter().find(|other| other.scenario.name == name) else { return Vec::new() };
-    // On the sink the long ones are judged.
+    // With the sink, the long scenarios are used.
     if matches!(summary.scenario.broker, Broker::Sink { .. }) && !summary.scenario.is_long {
         return Vec::new();
     }
@@ -134,7 +134,8 @@ fn of_twist(summary: &Summary, all: &[Summary]) -> Vec<Verdict> {
     found.into_iter().collect()
 }
 
-/// No more than the least of those who are at least half as fast, and never more than the budget and a little.
+/// The targets for memory: at most the least of the clients that are at least half as fast, and at most the budget and a
+/// little more.
 fn memory(summary: &Summary) -> Vec<Verdict> {
     if summary.scenario.records().is_none() {
         return Vec::new();
@@ -189,7 +190,7 @@ fn verdict(
     .filter(|verdict| verdict.ratio.is_finite())
 }
 
-/// The best other client's median, in words too.
+/// The best other client and its median.
 fn best(summary: &Summary, measure: Measure, more_is_better: bool) -> Option<(String, f64)> {
     let figures = others(summary).filter_map(|row| Some((row.client, row.median(measure)?)));
     let best = figures.reduce(|best, other| if (other.1 > best.1) == more_is_better { other } else { best });
@@ -208,7 +209,7 @@ fn cpu(summary: &Summary, limit: f64, is_floor: bool) -> Option<Verdict> {
     verdict(summary, "CPU per record (ns)", ours, Some(beside), limit, false)
 }
 
-/// On real Kafka, no slower than the best other.
+/// The targets with Apache Kafka: not slower than the best other client.
 fn throughput(summary: &Summary) -> Option<Verdict> {
     let is_kafka =
         matches!(summary.scenario.broker, Broker::Kafka(_)) && summary.scenario.records().is_some();

@@ -16,8 +16,8 @@ use super::state::{self, Claim, State};
 use super::tool::Tool;
 use super::{probe, process};
 
-/// A running cluster. Dropping it ends its processes and removes its data; so does the death of this process, however
-/// it dies.
+/// A running cluster. Dropping it ends its processes and removes its data. Its processes also end when this process ends,
+/// even if it crashes.
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Node>,
@@ -25,7 +25,7 @@ pub struct Cluster {
     dir: PathBuf,
     /// Set when the cluster was released to live on.
     released: bool,
-    /// Its name is nobody else's while it is ours.
+    /// While this is held, no other command can use the cluster's name.
     _claim: Claim,
 }
 
@@ -57,12 +57,12 @@ impl Cluster {
     ) -> anyhow::Result<Self> {
         ensure!(brokers == 1 || brokers == 3, "a cluster has 1 or 3 brokers, not {brokers}");
         for setting in settings {
-            ensure!(setting.contains('='), "{setting:?} is not a setting: name=value is wanted");
+            ensure!(setting.contains('='), "{setting:?} is not a setting: write name=value");
         }
         let dist = Dist::broker(version)?;
         let claim = state::claim(name)?;
         let dir = super::clusters().join(name);
-        // Made before its first node, so that whatever fails from here on is cleaned up by its drop.
+        // Made before the first node, so that its drop cleans up after any failure from here on.
         let mut cluster =
             Self { nodes: Vec::new(), version: version.into(), dir, released: false, _claim: claim };
         let mut attempt = 1;
@@ -146,7 +146,7 @@ impl Cluster {
         State { version: self.version.clone(), bootstrap: self.bootstrap(), pids }
     }
 
-    /// Waits until every broker answers and has heard of all the others: an open port alone serves nobody.
+    /// Waits until every broker answers and knows all other brokers: an open port alone does not mean that it is ready.
     fn wait_ready(&mut self, deadline: Duration) -> anyhow::Result<()> {
         let started = Instant::now();
         let brokers = self.nodes.len();
@@ -191,8 +191,8 @@ pub(super) fn stop(name: &str, state: &State) -> anyhow::Result<()> {
 /// Three nodes are ready after 6 s on an idle machine with two cores; a busy one gets twenty times that.
 const READY_DEADLINE: Duration = Duration::from_secs(120);
 
-/// How often ports may be taken under our hands.
+/// How often a start is tried again because another process took one of its ports.
 const ATTEMPTS: u32 = 3;
 
-/// What Java says of a port that somebody else listens on.
+/// Java's error for a port on which another process listens.
 const PORT_TAKEN: &str = "Address already in use";

@@ -1,5 +1,5 @@
-//! Apache Kafka's jars: out of Maven Central with `mvn`, kept under `.kafka/dist`. Owns what is downloaded and what is
-//! missing there; knows nothing of clusters.
+//! Apache Kafka's jars, downloaded from Maven Central with `mvn` and kept in `.kafka/dist`. This file owns the download, and
+//! knows nothing of clusters.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::process;
 
-/// The release that is started when nobody asks for another.
+/// The default release.
 pub const NEWEST: &str = "4.4.0";
 
-/// Releases whose command line tools are not on Maven Central, and the release whose tools stand in for them.
+/// Releases whose command line tools are not on Maven Central, and the release whose tools are used instead.
 const TOOLS_ELSEWHERE: &[(&str, &str)] = &[("4.4.0", "4.3.1")];
 
 /// The jars of one Kafka release, on this disk.
@@ -23,7 +23,7 @@ pub struct Dist {
 }
 
 impl Dist {
-    /// The broker of `version` and all it needs, downloaded once.
+    /// The broker of `version` with its dependencies, downloaded once.
     ///
     /// # Errors
     /// Java, its compiler or Maven is missing or too old, `version` is not a release of Kafka, or the download failed.
@@ -32,7 +32,7 @@ impl Dist {
         Self::resolve("broker", version, &[("kafka_2.13", version)], tools_api)
     }
 
-    /// Kafka's command line tools of `version`, or of the release that stands in where they were not published.
+    /// Kafka's command line tools of `version`, or of another release if they were not published.
     ///
     /// # Errors
     /// As [`Dist::broker`].
@@ -47,7 +47,7 @@ impl Dist {
         &self.version
     }
 
-    /// What `java -cp` takes.
+    /// The class path for `java -cp`.
     #[must_use]
     pub fn classpath(&self) -> String {
         format!("{}/*", self.jars.display())
@@ -64,7 +64,7 @@ impl Dist {
         let home = super::home().join("dist");
         let jars = home.join(format!("{kind}-{version}"));
         fs::create_dir_all(&home).with_context(|| format!("creating {}", home.display()))?;
-        // Two test programs may want the same jars at once; Maven's own cache is not made for that either.
+        // Two test programs may want the same jars at the same time, which Maven's cache does not support.
         let lock = fs::File::create(home.join("lock"))?;
         lock.lock()?;
         if !jars.is_dir() {
@@ -74,7 +74,7 @@ impl Dist {
     }
 }
 
-/// The program that is missing here and without which no Kafka starts, if there is one.
+/// A program that Kafka needs and that is missing here, if there is one.
 #[must_use]
 pub fn missing_program() -> Option<&'static str> {
     ["java", "javac", "mvn"].into_iter().find(|program| !process::is_installed(program))
@@ -84,11 +84,11 @@ fn tools_version(version: &str) -> &str {
     TOOLS_ELSEWHERE.iter().find(|(gap, _)| *gap == version).map_or(version, |(_, instead)| *instead)
 }
 
-/// Rejects what cannot be a release before Maven is asked, and what Milena does not start.
+/// Refuses a text that is not a version before Maven is asked, and releases that Milena does not start.
 fn check_version(version: &str) -> anyhow::Result<()> {
     let parts: Vec<Option<u32>> = version.split('.').map(|part| part.parse().ok()).collect();
     let &[Some(major), Some(minor), Some(_)] = parts.as_slice() else {
-        bail!("{version:?} is not a version of Apache Kafka: three numbers are wanted, as in {NEWEST}");
+        bail!("{version:?} is not a version of Apache Kafka: write three numbers, as in {NEWEST}");
     };
     ensure!(
         (major, minor) >= (3, 7),
@@ -97,7 +97,7 @@ fn check_version(version: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Java must be there, and be new enough: Kafka 4 needs 17, and its class loader's own words for that help nobody.
+/// Checks that Java is there and new enough: Kafka 4 needs 17, and the class loader's own error does not say so.
 fn check_java(version: &str) -> anyhow::Result<()> {
     let wanted = if version.starts_with('3') { 11 } else { 17 };
     let output = Command::new("javac")
@@ -117,7 +117,7 @@ fn java_major(text: &str) -> Option<u32> {
     number.split(['.', '-', '+']).next()?.parse().ok()
 }
 
-/// Copies the jars into a folder beside the final one and renames it, so that half a download is never taken for one.
+/// Copies the jars into a folder beside the final one and renames it, so that half a download is not taken for a whole one.
 fn download(
     home: &Path,
     jars: &Path,
@@ -179,7 +179,7 @@ const OTHER_LOGGERS: &str = "<exclusions>\
     <exclusion><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId></exclusion>\
     </exclusions>";
 
-/// 56 MB; a minute is plenty on any line that tests run on, five leave room for a slow one.
+/// 56 MB. A minute is enough on most connections; five minutes are for slow ones.
 const DOWNLOAD_DEADLINE: std::time::Duration = std::time::Duration::from_secs(300);
 
 #[cfg(test)]

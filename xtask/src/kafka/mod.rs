@@ -1,8 +1,8 @@
-//! `cargo xtask kafka`: real Apache Kafka out of Maven Central, one or three KRaft nodes on loopback.
+//! `cargo xtask kafka`: runs Apache Kafka from Maven Central, with one or three KRaft nodes on loopback.
 //!
-//! Everything is kept in `.kafka` at the root of the repository: `dist` has the jars, `clusters` one folder for each
-//! cluster, thrown away with it. Brokers are tied to whoever started them (`Tether.java`): however that process ends,
-//! they end too, unless it released them, which `start` does as its last step.
+//! All files are in `.kafka` at the root of the repository: the jars in `dist`, and a folder for each cluster in `clusters`,
+//! which is removed with the cluster. Brokers are tied to the process that started them (`Tether.java`): they end when it
+//! ends, even if it crashes, unless it has released them, which `start` does as its last step.
 
 mod cluster;
 mod dist;
@@ -30,19 +30,19 @@ Usage: cargo xtask kafka start [--brokers 1|3] [--version V] [--name N] [--set N
        cargo xtask kafka stop [--name N]
        cargo xtask kafka tool [--version V] TOOL [ARGUMENT]...
 
-start   fetches Apache Kafka (4.4.0 unless told otherwise) with Maven, starts it on free ports of the loopback
-        interface, waits until every broker serves, and prints the bootstrap addresses as its last line.
-        --set adds a broker setting. What differs from Kafka's defaults: no record is deleted for its age, and topics
-        are not created by being mentioned (--set auto.create.topics.enable=true if you want that).
-status  lists clusters and says where they listen; fails when there is none of that name.
+start   fetches Apache Kafka (default: 4.4.0) with Maven, starts it on free ports of the loopback interface, waits
+        until every broker is ready, and prints the bootstrap addresses as its last line. --set adds a broker setting.
+        Two settings differ from Kafka's defaults: records are not deleted because of their age, and topics are not
+        created automatically (--set auto.create.topics.enable=true changes that).
+status  lists clusters with their addresses; fails if there is no cluster, or none with that name.
 stop    ends a cluster's processes and removes its data.
-tool    runs one of Kafka's own tools by the name of its script, such as kafka-topics.
+tool    runs one of Kafka's tools by the name of its script, such as kafka-topics.
 ";
 
 /// The command line.
 ///
 /// # Errors
-/// Whatever went wrong, in words for the person at the terminal.
+/// The command failed; the error is for the user of the terminal.
 pub fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
     let word = match args.next()? {
         Some(Arg::Value(word)) => word.string()?,
@@ -58,7 +58,7 @@ pub fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
             print!("{HELP}");
             Ok(())
         }
-        _ => bail!("no command {word:?}\n\n{HELP}"),
+        _ => bail!("there is no command {word:?}\n\n{HELP}"),
     }
 }
 
@@ -140,7 +140,7 @@ fn tool(mut args: lexopt::Parser) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A name is a folder's name too.
+/// Checks a cluster's name, which is also the name of a folder.
 fn cluster_name(name: String) -> anyhow::Result<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     ensure!(

@@ -1,4 +1,4 @@
-//! One broker process: its settings, its storage, its start. Knows nothing of its siblings but their ports.
+//! One broker process: its settings, its storage and its start. It knows only the ports of the other brokers.
 
 use std::fs;
 use std::io::Write as _;
@@ -22,7 +22,7 @@ pub(super) struct Ports {
     pub(super) controller: u16,
 }
 
-/// A started broker, tied to us by its standard input: dropped, it dies.
+/// A started broker, tied to this process by its standard input. Dropping it ends the broker.
 #[derive(Debug)]
 pub(super) struct Node {
     child: Child,
@@ -56,7 +56,7 @@ impl Node {
             ])
             .args(["Tether", "kafka.Kafka"])
             .arg(&config)
-            // Out of reach of the terminal's Ctrl-C, which would end a released cluster too; the tether ends the others.
+            // In a process group of its own, so that Ctrl-C does not end a released cluster. The tether ends other clusters.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(out.try_clone()?)
@@ -72,7 +72,7 @@ impl Node {
         self.address
     }
 
-    /// The process id, and the mark on the command line that tells it from a later process with the same id.
+    /// The process id, and a mark on the command line that distinguishes it from a later process with the same id.
     pub(super) fn identity(&self) -> (u32, &Path) {
         (self.child.id(), &self.mark)
     }
@@ -96,7 +96,7 @@ impl Node {
         lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }
 
-    /// Lets the process outlive us.
+    /// Lets the process outlive this one.
     ///
     /// # Errors
     /// The process is gone.
@@ -107,7 +107,7 @@ impl Node {
         Ok(())
     }
 
-    /// Ends the process at once: its storage is thrown away anyway.
+    /// Ends the process at once: its storage is removed in any case.
     pub(super) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -129,7 +129,7 @@ pub(super) fn java(dist: &Dist, heap: &str) -> anyhow::Result<Command> {
     Ok(java)
 }
 
-/// Finds ports that nobody listens on. Somebody may take one before the broker does: then the start is tried again.
+/// Finds free ports. If another process takes one before the broker does, the start is tried again.
 /// Below 32768, where the ports of outgoing connections begin on Linux.
 ///
 /// # Errors
@@ -151,12 +151,12 @@ pub(super) fn free_ports(brokers: usize) -> anyhow::Result<Vec<Ports>> {
     bail!("no free ports between 20000 and 32000")
 }
 
-/// Two starts at once should not look for ports in the same place.
+/// Where to look for ports, so that two starts at the same time look in different places.
 fn clock_noise() -> u32 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_micros())
 }
 
-/// What differs from Kafka's defaults, and why.
+/// The settings that differ from Kafka's defaults, and why.
 fn properties(dir: &Path, ports: &[Ports], index: usize, settings: &[String]) -> String {
     let id = index + 1;
     let Ports { broker, controller } = ports[index];
@@ -222,7 +222,7 @@ fn format(dist: &Dist, config: &Path) -> anyhow::Result<()> {
 fn tether() -> anyhow::Result<PathBuf> {
     let dir = super::home().join(format!("tether-{TETHER_REVISION}"));
     if !dir.join("Tether.class").exists() {
-        // Compiled aside and renamed, so that two test programs at once do not read each other's half a class.
+        // Compiled elsewhere and renamed, so that another test program does not read half a class.
         let work = super::home().join(format!("tether-{}.partial", std::process::id()));
         fs::create_dir_all(&work)?;
         let source = work.join("Tether.java");
@@ -240,7 +240,7 @@ fn tether() -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-/// Counted up when Tether.java changes.
+/// Increase it when Tether.java changes.
 const TETHER_REVISION: u32 = 1;
 
 /// Every cluster is a new one with the same id: sixteen bytes in Kafka's base64.

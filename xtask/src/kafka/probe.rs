@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 /// Whether the broker at `address` answers, and knows a controller and `brokers` brokers including itself.
 ///
 /// # Errors
-/// What is still missing, in words.
+/// The error says what is still missing.
 pub(super) fn ready(address: SocketAddr, brokers: usize) -> anyhow::Result<()> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;

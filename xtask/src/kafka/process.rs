@@ -57,7 +57,7 @@ pub fn run(mut command: Command, stdin: Option<&[u8]>, deadline: Duration) -> an
 fn read_all(pipe: Option<impl Read>) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(mut pipe) = pipe {
-        // What could be read is what the caller can be told.
+        // Return what could be read.
         let _ = pipe.read_to_end(&mut bytes);
     }
     bytes
@@ -98,7 +98,7 @@ pub fn kill_ours(pid: u32, mark: &str) -> anyhow::Result<()> {
     let started = Instant::now();
     while is_ours(pid, mark) {
         if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
-            // Gone between the look and the call is what we want.
+            // It may have ended between the check and the call, which is fine.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
         if started.elapsed() > Duration::from_secs(5) {

@@ -1,5 +1,5 @@
-//! What is remembered of a cluster between two commands: a small file beside its data. Owns its format, the
-//! right to a name, and the sweep of what dead clusters left on the disk.
+//! The state of a cluster between two commands: a small file beside its data. This file owns its format, the claims of
+//! names, and the removal of the files of dead clusters.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 
 use super::{node, process};
 
-/// One cluster as its state file has it.
+/// The content of a cluster's state file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) version: String,
@@ -22,12 +22,12 @@ impl State {
         fs::write(&file, self.to_text()).with_context(|| format!("writing {}", file.display()))
     }
 
-    /// The cluster of that folder, if there is one.
+    /// The cluster in that folder, if there is one.
     pub(super) fn read(dir: &Path) -> Option<Self> {
         Self::from_text(&fs::read_to_string(dir.join(FILE)).ok()?)
     }
 
-    /// How many of its processes live.
+    /// How many of its processes run.
     pub(super) fn alive(&self, dir: &Path) -> usize {
         let mark = |index: usize| node::config_path(dir, index + 1).to_string_lossy().into_owned();
         self.pids.iter().enumerate().filter(|(index, pid)| process::is_ours(**pid, &mark(*index))).count()
@@ -55,7 +55,7 @@ impl State {
     }
 }
 
-/// Names and states of all clusters there are, in order of their names.
+/// The names and states of all clusters, ordered by name.
 pub(super) fn all() -> Vec<(String, State)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(super::clusters()).into_iter().flatten().flatten() {
@@ -67,7 +67,7 @@ pub(super) fn all() -> Vec<(String, State)> {
     found
 }
 
-/// The right to start a cluster of one name: nobody else gets it until this is dropped, however its owner dies.
+/// The right to start a cluster of one name. No other process gets it until this is dropped or its owner ends.
 #[derive(Debug)]
 pub(super) struct Claim {
     _lock: fs::File,
@@ -91,8 +91,7 @@ pub(super) fn claim(name: &str) -> anyhow::Result<Claim> {
     }
 }
 
-/// Removes what dead clusters left on the disk. A test program that is killed takes its brokers along, but nobody is
-/// left to remove their files.
+/// Removes the files of dead clusters. When a test program is killed, its brokers end, but their files stay.
 fn sweep() {
     for entry in fs::read_dir(super::clusters()).into_iter().flatten().flatten() {
         let lock = entry.path();
@@ -109,7 +108,7 @@ fn sweep() {
     }
 }
 
-/// Serialises claims and sweeps, so that a lock file is not removed under the hands of someone who is claiming it.
+/// Serialises claims and removals, so that a lock file is not removed while another process claims it.
 fn registry() -> anyhow::Result<fs::File> {
     let file = fs::File::create(super::home().join("registry"))?;
     file.lock()?;
