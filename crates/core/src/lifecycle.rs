@@ -228,6 +228,7 @@ mod tests {
     use milena_wire::Writer;
 
     use super::*;
+    use crate::table;
 
     const IDLE_MAX: Duration = Duration::from_secs(540);
     const BACKOFF: Backoff = Backoff { min: Duration::from_millis(50), max: Duration::from_secs(1) };
@@ -307,28 +308,110 @@ mod tests {
         assert_eq!(life.poll_end(at(0)), Some(End::Released), "nothing was under way");
     }
 
-    #[test]
-    fn what_a_failure_ends_depends_on_the_phase_and_on_calls_under_way() {
-        let malformed = || Failure::Malformed { peer: "b:1".into(), reason: "garbage".into() };
-        let broken = |seconds| End::Broken { served: Duration::from_secs(seconds) };
-        let check = |mut life: Lifecycle, calls: usize, is_released: bool, failure: Failure, expected| {
-            (0..calls).for_each(|_| life.handle_started());
-            if is_released {
-                life.handle_released();
+    #[derive(Debug, Clone, Copy)]
+    enum Event {
+        Established,
+        Started,
+        Finished,
+        Released,
+        IdleForLong,
+        Closed,
+        Garbage,
+    }
+
+    /// A phase, and how many calls are under way.
+    type State = (Phase, usize);
+
+    /// The state that follows when `event` happens seven seconds after the handshake was done.
+    fn next((phase, calls): State, event: Event) -> (State, ()) {
+        let mut life = if phase == Phase::Handshaking { connected() } else { serving(0) };
+        (0..calls).for_each(|_| life.handle_started());
+        if phase == Phase::Draining {
+            life.handle_released();
+        }
+        assert_eq!((life.phase(), life.under_way), (phase, calls));
+        let mut now = at(7);
+        match event {
+            Event::Established if phase == Phase::Handshaking => life = serving(7),
+            Event::Established => {}
+            Event::Started if life.may_start() => life.handle_started(),
+            Event::Started => {}
+            Event::Finished if calls > 0 => life.handle_finished(now),
+            Event::Finished => {}
+            Event::Released => life.handle_released(),
+            Event::IdleForLong => now = at(7) + IDLE_MAX,
+            Event::Closed => drop(life.handle_failure(&lost(), now)),
+            Event::Garbage => {
+                let garbage = Failure::Malformed { peer: "b:1".into(), reason: "garbage".into() };
+                life.handle_failure(&garbage, now);
             }
-            assert_eq!(
-                life.handle_failure(&failure, at(7)),
-                expected,
-                "{calls} calls, {is_released}, {failure}"
-            );
-            assert_eq!(life.poll_end(at(7)), Some(expected));
-        };
-        check(serving(2), 0, false, lost(), End::Idle);
-        check(serving(2), 1, false, lost(), broken(5));
-        check(serving(2), 0, false, malformed(), broken(5));
-        check(serving(2), 0, true, lost(), End::Released);
-        check(serving(2), 1, true, lost(), broken(5));
-        check(connected(), 0, false, lost(), broken(0));
+        }
+        life.poll_end(now);
+        ((life.phase(), life.under_way), ())
+    }
+
+    #[test]
+    fn the_table() {
+        let states = [
+            (Phase::Handshaking, 0),
+            (Phase::Serving, 0),
+            (Phase::Serving, 1),
+            (Phase::Draining, 1),
+            (Phase::Draining, 2),
+        ];
+        let events = [
+            Event::Established,
+            Event::Started,
+            Event::Finished,
+            Event::Released,
+            Event::IdleForLong,
+            Event::Closed,
+            Event::Garbage,
+        ];
+        let table = table::print(&states, &events, next);
+        assert_eq!(table, TABLE, "\n{table}");
+    }
+
+    const TABLE: &str = "\
+(Handshaking, 0)
+  Established → (Serving, 0)
+  Closed → (Closed(Broken { served: 0ns }), 0)
+  Garbage → (Closed(Broken { served: 0ns }), 0)
+  nothing on Started, Finished, Released, IdleForLong
+(Serving, 0)
+  Started → (Serving, 1)
+  Released → (Closed(Released), 0)
+  IdleForLong → (Closed(Idle), 0)
+  Closed → (Closed(Idle), 0)
+  Garbage → (Closed(Broken { served: 7s }), 0)
+  nothing on Established, Finished
+(Serving, 1)
+  Started → (Serving, 2)
+  Finished → (Serving, 0)
+  Released → (Draining, 1)
+  Closed → (Closed(Broken { served: 7s }), 1)
+  Garbage → (Closed(Broken { served: 7s }), 1)
+  nothing on Established, IdleForLong
+(Draining, 1)
+  Finished → (Closed(Released), 0)
+  Closed → (Closed(Broken { served: 7s }), 1)
+  Garbage → (Closed(Broken { served: 7s }), 1)
+  nothing on Established, Started, Released, IdleForLong
+(Draining, 2)
+  Finished → (Draining, 1)
+  Closed → (Closed(Broken { served: 7s }), 2)
+  Garbage → (Closed(Broken { served: 7s }), 2)
+  nothing on Established, Started, Released, IdleForLong
+";
+
+    #[test]
+    fn a_peer_that_closes_after_the_last_answer_breaks_nothing() {
+        // The end of the stream is read before the connection's end is asked for.
+        let mut life = serving(0);
+        life.handle_started();
+        life.handle_released();
+        life.handle_finished(at(1));
+        assert_eq!(life.handle_failure(&lost(), at(1)), End::Released);
     }
 
     #[test]

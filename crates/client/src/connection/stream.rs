@@ -10,9 +10,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use milena_core::lifecycle::{End, Phase};
 use milena_core::{
-    CorrelationId, End, Failure, Handshake, HandshakeKind, HandshakeRequest, InFlight, Instant, Lifecycle,
-    Phase,
+    CorrelationId, Failure, Handshake, HandshakeKind, HandshakeRequest, InFlight, Instant, Lifecycle,
 };
 use milena_messages::header::ResponseHeader;
 use milena_messages::{ApiKey, Message};

@@ -93,6 +93,17 @@ async fn random_bytes_are_an_error_and_nothing_worse() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_is_closed_and_made_again_when_it_is_needed() {
+    let peer = Peer::start(Behaviour::Broker).await;
+    let properties = [("bootstrap.servers", &*peer.address()), ("connections.max.idle.ms", "100")];
+    let client = Client::from_properties(properties).expect("known").connect().await.expect("connected");
+    timeout(SOON * 10, peer.has_ended(1)).await.expect("it was idle");
+    let found = client.admin().list_offsets([("t", 0)], OffsetAt::Latest).await.expect("listed").remove(0);
+    assert!(found.1.is_ok(), "{found:?}");
+    assert!(peer.connections() >= 2);
+}
+
+#[tokio::test]
 async fn memory_is_held_for_what_arrived() {
     let peer = Peer::start(Behaviour::Bytes(&[0x05, 0xe6, 0x9e, 0xc0, 0, 0, 0, 0])).await;
     let (_, grown) = allocation_of(async {

@@ -29,6 +29,7 @@ use milena_messages::{ApiKey, ErrorCode, Message, Request};
 use milena_wire::{Reader, Writer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -67,6 +68,7 @@ pub(crate) enum Behaviour {
 pub(crate) struct Peer {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    ended: watch::Receiver<usize>,
     cluster: Arc<Cluster>,
     behaviour: Arc<Mutex<Behaviour>>,
     task: JoinHandle<()>,
@@ -108,6 +110,8 @@ impl Peer {
         let behaves = Arc::clone(&behaviour);
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
+        let (ends, ended) = watch::channel(0);
+        let ends = Arc::new(ends);
         let is_over = Arc::new(AtomicBool::new(false));
         let task = tokio::spawn(async move {
             let mut served = tokio::task::JoinSet::new();
@@ -116,10 +120,14 @@ impl Peer {
                 count.fetch_add(1, Ordering::Relaxed);
                 let (is_over, cluster, behaves) =
                     (Arc::clone(&is_over), Arc::clone(&of_task), Arc::clone(&behaves));
-                served.spawn(async move { drop(serve(stream, &behaves, &cluster, &is_over).await) });
+                let ends = Arc::clone(&ends);
+                served.spawn(async move {
+                    drop(serve(stream, &behaves, &cluster, &is_over).await);
+                    ends.send_modify(|ended| *ended += 1);
+                });
             }
         });
-        Self { address, connections, cluster, behaviour, task }
+        Self { address, connections, ended, cluster, behaviour, task }
     }
 
     /// Gives `topic` this many partitions, and takes it away with none.
@@ -158,6 +166,11 @@ impl Peer {
 
     pub(crate) fn address(&self) -> String {
         self.address.to_string()
+    }
+
+    /// Returns when this many connections have ended.
+    pub(crate) async fn has_ended(&self, count: usize) {
+        self.ended.clone().wait_for(|ended| *ended >= count).await.expect("it listens");
     }
 
     /// Connections accepted so far.
