@@ -1,4 +1,4 @@
-//! Settings of an embedded cluster, and how it starts.
+//! The settings of an embedded cluster, and its start.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -20,7 +20,7 @@ use crate::storage::Storage;
 #[derive(Debug)]
 pub struct Broker;
 
-/// Settings of a cluster that is to be. Every method has a default that needs no call.
+/// The settings of a new cluster. Every setting has a default.
 #[derive(Debug, Clone)]
 #[must_use = "nothing runs before `start`"]
 pub struct Builder {
@@ -81,137 +81,138 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// How many nodes the cluster has, each with a port of its own; their ids are 1, 2, and so on. Default 1.
+    /// The number of nodes, each with a port of its own. Their ids are 1, 2, and so on. Default 1.
     pub fn nodes(mut self, nodes: u16) -> Self {
         self.nodes = nodes.max(1);
         self
     }
 
-    /// The address to listen on. Default 127.0.0.1. The broker has no authentication: any other address lets everyone
-    /// who reaches it read, write and delete everything.
+    /// The address to listen on. Default 127.0.0.1. The broker has no authentication: on any other address, everyone
+    /// who can reach it can read, write and delete everything.
     pub fn host(mut self, host: IpAddr) -> Self {
         self.host = host;
         self
     }
 
-    /// The host name that clients are told to connect to. Default: the address listened on, and 127.0.0.1 or ::1 when
-    /// that is all of them, which only clients on this machine can use.
+    /// The host name that the broker tells clients to connect to. Default: the address that it listens on. If it
+    /// listens on all addresses the default is 127.0.0.1 or ::1, which only clients on this machine can use.
     pub fn advertised_host(mut self, host: impl Into<String>) -> Self {
         self.advertised_host = Some(host.into());
         self
     }
 
-    /// The port of node 1; the others follow it. Default 0: free ports, chosen by the system.
+    /// The port of node 1. The next nodes have the next ports. Default 0: the system chooses free ports.
     pub fn port(mut self, first: u16) -> Self {
         self.first_port = first;
         self
     }
 
-    /// Keeps everything in this directory, in Kafka's segment format, across restarts. Default: in memory.
+    /// Keeps all data in this directory, in Kafka's segment format, across restarts. Default: in memory.
     ///
-    /// An acknowledged record survives `kill -9` of the process. It is in the system's page cache, not on the platter:
-    /// a power cut may take the last of it, as with Kafka's own defaults.
+    /// An acknowledged record survives `kill -9` of the process. It is in the system's page cache and not yet on the
+    /// disk: a power cut may lose the last records, as with Kafka's own defaults.
     pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(dir.into());
         self
     }
 
-    /// Partitions of a topic that does not say (`num.partitions`). Default 1.
+    /// The number of partitions of a topic that is created without one (`num.partitions`). Default 1.
     pub fn default_partitions(mut self, partitions: i32) -> Self {
         self.machine.partitions_default = partitions.max(1);
         self
     }
 
-    /// Replicas of a topic that does not say (`default.replication.factor`). Default 1.
+    /// The number of replicas of a topic that is created without one (`default.replication.factor`). Default 1.
     ///
-    /// All nodes are one process and a partition has one log, which all its replicas are: replication costs nothing
-    /// here, is instant, and protects from nothing but [`Cluster::stop_node`].
+    /// All nodes are one process, and all replicas of a partition are the same log. So replication costs nothing, is
+    /// instant, and protects from nothing but [`Cluster::stop_node`].
     pub fn default_replication(mut self, factor: i16) -> Self {
         self.machine.replication_default = factor.max(1);
         self
     }
 
-    /// Whether asking for a topic's metadata creates it (`auto.create.topics.enable`). Default true.
+    /// Whether a topic is created when a client asks for its metadata (`auto.create.topics.enable`). Default true.
     pub fn auto_create_topics(mut self, create: bool) -> Self {
         self.machine.auto_create_topics = create;
         self
     }
 
-    /// The largest record batch, as it is on the wire (`message.max.bytes`). Default 1 048 588 bytes.
+    /// The largest record batch in bytes, compressed if it is (`message.max.bytes`). Default 1 048 588.
     pub fn batch_bytes_max(mut self, bytes: usize) -> Self {
         self.machine.batch_bytes_max = bytes;
         self
     }
 
-    /// When a segment file is full (`log.segment.bytes`). Default 1 GiB.
+    /// The largest segment file in bytes (`log.segment.bytes`). Default 1 GiB.
     pub fn segment_bytes(mut self, bytes: u32) -> Self {
         self.machine.segment_bytes = u64::from(bytes.clamp(1, i32::MAX as u32));
         self
     }
 
-    /// The largest request (`socket.request.max.bytes`). Default 100 MiB. Memory for one is taken as it arrives.
+    /// The largest request in bytes (`socket.request.max.bytes`). Default 100 MiB. Memory for a request is taken as it
+    /// arrives.
     pub fn request_bytes_max(mut self, bytes: usize) -> Self {
         self.limits.request_bytes_max = bytes.min(i32::MAX as usize);
         self
     }
 
-    /// The most that one fetch is answered with, but for a first batch that is larger (`fetch.max.bytes`). Default
-    /// 55 MiB. With [`data_dir`](Self::data_dir) it is at most [`batch_bytes_max`](Self::batch_bytes_max), because it is
-    /// read into memory before it is sent.
+    /// The most bytes of records in the answer to one fetch, unless the first batch is larger (`fetch.max.bytes`).
+    /// Default 55 MiB. With [`data_dir`](Self::data_dir) it is at most [`batch_bytes_max`](Self::batch_bytes_max),
+    /// because records are read into memory before they are sent.
     pub fn fetch_bytes_max(mut self, bytes: usize) -> Self {
         self.machine.fetch_bytes_max = bytes.min(i32::MAX as usize);
         self
     }
 
-    /// Memory for all requests that are arriving and all responses that are leaving, beyond 16 KiB of each connection.
-    /// Default 256 MiB. When it is used up, connections give way that announce far more than others bring, or have
-    /// stalled longest: they are closed.
+    /// The memory in bytes for all requests that are being read and all responses that are being written, beyond 16 KiB
+    /// of each connection. Default 256 MiB. When it is used up, connections are closed that announced far more than the
+    /// one that needs memory, or that have stalled longest.
     pub fn buffer_bytes_max(mut self, bytes: usize) -> Self {
         self.limits.buffer_bytes_max = bytes;
         self
     }
 
-    /// Connections at a time; more are closed at once. Default 4096.
+    /// The most connections at a time. Further ones are closed at once. Default 4096.
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.limits.connections_max = connections;
         self
     }
 
-    /// How long a connection may ask for nothing (`connections.max.idle.ms`). Default 10 minutes.
+    /// How long a connection may stay without a request (`connections.max.idle.ms`). Default 10 minutes.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.limits.idle_timeout = timeout;
         self
     }
 
-    /// How long a request may take to arrive and a response to be read, or 16 KiB of either. Default 30 seconds: no
-    /// Kafka client waits longer for an answer.
+    /// How long a request may take to arrive, or the client to read a response. Each 16 KiB of either begin the time
+    /// anew. Default 30 seconds: Kafka clients wait no longer for an answer.
     pub fn stall_timeout(mut self, timeout: Duration) -> Self {
         self.limits.stall_timeout = timeout;
         self
     }
 
-    /// Where topic ids, cluster id and session ids come from. Default: different every time.
+    /// The seed of topic ids, cluster id and fetch session ids. Default: another one for each cluster.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Starts the cluster on the tokio runtime this is called in.
+    /// Starts the cluster on the tokio runtime that this is called in.
     ///
     /// # Errors
-    /// When a port cannot be bound, when the data directory cannot be used or is used by another broker, and when what
-    /// is stored there is damaged ([`Error::is_damaged`]).
+    /// When a port cannot be bound, when the data directory cannot be used or another broker uses it, and when its data
+    /// is damaged ([`Error::is_damaged`]).
     ///
     /// # Cancel safety
-    /// Cancelled, nothing runs.
+    /// Cancelled, no part of the cluster runs.
     pub async fn start(self) -> Result<Cluster, Error> {
         Cluster::start(self).await
     }
 
-    /// The cluster as a machine, without sockets: its nodes are `node-1:9092` and so on.
+    /// Makes the cluster's machine, without sockets. The addresses of its nodes are `node-1:9092` and so on.
     ///
     /// # Errors
-    /// As [`start`](Self::start), but for the ports.
+    /// As [`start`](Self::start), except for the ports.
     pub fn machine(self) -> Result<Machine, Error> {
         let node = |id| (id, Str::from(format!("node-{id}")), 9092);
         let nodes = self.node_ids().map(node).collect();
@@ -230,7 +231,7 @@ impl Builder {
         1..=i32::from(self.nodes)
     }
 
-    /// Where a node is to listen.
+    /// The address that a node is to listen on.
     pub(crate) fn address(&self, node: i32) -> SocketAddr {
         let port = match self.first_port {
             0 => 0,
@@ -239,7 +240,7 @@ impl Builder {
         SocketAddr::new(self.host, port)
     }
 
-    /// What clients are told of a node that listens there.
+    /// The host that clients are told for a node that listens on this address.
     pub(crate) fn advertised(&self, listening: SocketAddr) -> Str {
         if let Some(host) = &self.advertised_host {
             return Str::from(host.as_str());
@@ -266,7 +267,7 @@ fn random_seed() -> u64 {
 impl Cluster {
     async fn start(builder: Builder) -> Result<Self, Error> {
         if !builder.host.is_loopback() {
-            tracing::warn!(host = %builder.host, "whoever reaches this address can read, write and delete everything");
+            tracing::warn!(host = %builder.host, "every client that reaches this address may delete all data");
         }
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();

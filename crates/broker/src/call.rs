@@ -1,4 +1,4 @@
-//! A request on its way through its handler, and what can become of it.
+//! A request in the hands of its handler, and the possible outcomes.
 
 use milena_messages::{Message, Request};
 use milena_wire::{Reader, Str, WireFrame};
@@ -16,27 +16,27 @@ pub(crate) struct Call<'a> {
     pub(crate) peer: &'a mut Peer,
     pub(crate) envelope: Envelope,
     pub(crate) now: Now,
-    /// What memory there is for the records of a fetch.
+    /// The most bytes of records that there is memory for.
     pub(crate) fetch_bytes_max: usize,
     pub(crate) client_id: Option<Str>,
     pub(crate) effort: Effort,
 }
 
-/// How much work a request may be. How much it is shows in some only when it is begun.
+/// How much work a handler may do. Some requests show only during the work how much they need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effort {
-    /// Work of microseconds. More is left undone, and nothing has happened: [`Outcome::TooMuch`].
+    /// Microseconds of work. If a request needs more its handler changes nothing and returns [`Outcome::TooMuch`].
     Little,
     Any,
 }
 
-/// What became of a request.
+/// What a handler made of a request.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Answered(WireFrame),
     Silent,
     Parked(Waiting),
-    /// More than [`Effort::Little`].
+    /// The request needs more than [`Effort::Little`].
     TooMuch,
 }
 
@@ -53,13 +53,13 @@ impl Call<'_> {
 
     /// Decodes the request.
     ///
-    /// Bytes after it are not looked at, as Kafka does not: librdkafka 2.11 asks for all topics in MetadataRequest v9+
-    /// with a null array of four bytes instead of one, and means what the first byte says.
+    /// Bytes after the request are ignored, as Kafka ignores them: librdkafka 2.11 asks for all topics in
+    /// MetadataRequest v9+ with a null array of four bytes instead of one, and the first byte says what it means.
     pub(crate) fn decode<M: Message>(&self, reader: &mut Reader<'_>) -> Result<M, Refused> {
         Ok(M::decode(reader, self.envelope.version)?)
     }
 
-    /// Tells the log, once for each client, that it asks for something that is not there yet.
+    /// Logs a warning, once for each client id, that this broker does not serve the request; `what` says why.
     pub(crate) fn tell_unserved(&self, what: &str) {
         self.parts.unserved.tell(&what, self.client_id.as_deref(), self.peer);
     }

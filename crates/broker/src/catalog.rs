@@ -1,4 +1,4 @@
-//! The text form of what the cluster must remember: one line for each fact, readable by people.
+//! The catalogue, the text form of the cluster's state: one line for each fact, readable by people.
 //!
 //! ```text
 //! milena-catalog 1
@@ -10,7 +10,7 @@
 //! end
 //! ```
 //!
-//! It must not know files; [`storage`](crate::storage) replaces them whole.
+//! It must not know files; [`storage`](crate::storage) reads the file and replaces it whole.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(crate) struct Catalog {
     pub(crate) topics: Vec<StoredTopic>,
 }
 
-/// A topic as it was read; partition `n` is element `n`.
+/// A topic as it was read. Partition `n` is element `n`.
 #[derive(Debug, PartialEq)]
 pub(crate) struct StoredTopic {
     pub(crate) name: Str,
@@ -70,7 +70,7 @@ fn write_placement(text: &mut String, placement: &Placement) {
     let _ = writeln!(text, "partition {} {leader} {replicas} {isr}", placement.leader_epoch);
 }
 
-/// Reads a catalogue. The error is a sentence.
+/// Parses a catalogue. The error is a sentence.
 pub(crate) fn parse(text: &str) -> Result<Catalog, String> {
     let mut lines = text.lines();
     if lines.next() != Some(HEADER) {

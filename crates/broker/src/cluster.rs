@@ -1,4 +1,4 @@
-//! The handle of a running cluster: where it is, commands for tests, how it stops.
+//! The handle of a running cluster: its addresses, commands for tests, and its end.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,29 +20,30 @@ pub struct Cluster {
     timekeeper: Timekeeper,
 }
 
-/// Counters of a cluster, all since it started but for the first three.
+/// Counters of a cluster. The first three are of this moment; the other ones count since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Connections that are open now.
     pub connections: usize,
-    /// Bytes held now for requests that are arriving and responses that are leaving, beyond what is free.
+    /// Bytes held now for requests that are being read and responses that are being written, beyond 16 KiB of each
+    /// connection.
     pub buffered_bytes: usize,
-    /// Bytes that all logs hold now, each counted once however many replicas it has.
+    /// Bytes that all logs have now. A log counts once, however many replicas it has.
     pub log_bytes: u64,
     /// Connections accepted.
     pub accepted: u64,
     /// Requests handled.
     pub requests: u64,
-    /// Connections closed because of bytes that are no request.
+    /// Connections closed because of bytes that are not a request, or a request that this broker does not serve.
     pub malformed: u64,
     /// Connections closed because the peer spoke another protocol, such as HTTP or TLS.
     pub strangers: u64,
-    /// Connections closed because a request came, or a response was read, too slowly.
+    /// Connections closed because a request arrived too slowly or a response was read too slowly.
     pub timed_out: u64,
-    /// Connections closed because they had stalled while others needed memory.
+    /// Connections closed because they had stalled while other connections needed memory.
     pub shed: u64,
-    /// Connections closed at once because there were too many.
+    /// Connections closed at once because there were as many as there may be.
     pub refused: u64,
 }
 
@@ -63,12 +64,12 @@ impl Cluster {
         Self { shared, bootstrap, nodes, running, timekeeper }
     }
 
-    /// What clients take as `bootstrap.servers`: `host:port` of every node, separated by commas.
+    /// The value for a client's `bootstrap.servers`: `host:port` of every node, separated by commas.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
 
-    /// Where each node listens, by id, whether it is up or not.
+    /// The address of each node by its id, whether the node is up or not.
     pub fn addresses(&self) -> &BTreeMap<i32, SocketAddr> {
         &self.nodes
     }
@@ -76,7 +77,8 @@ impl Cluster {
     /// Creates a topic, with the cluster's default replication factor.
     ///
     /// # Errors
-    /// When the name is not allowed or taken, when `partitions` is not positive, and as the disk fails.
+    /// When the name is not allowed or taken, when `partitions` is not positive, when the cluster has no room for that
+    /// many, and when the disk fails.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), Error> {
         crate::topic::check_name(name).map_err(Error::refused)?;
         if partitions < 1 {
@@ -85,10 +87,12 @@ impl Cluster {
         let replication = self.shared.machine.parts.settings.replication_default as usize;
         let mut state = self.shared.machine.parts.state_mut();
         if state.collision(name).is_some() {
-            return Err(Error::refused(format!("topic {name} exists, or one that differs in . and _ only")));
+            return Err(Error::refused(format!(
+                "topic {name} exists, or one whose name differs only in . and _"
+            )));
         }
         if !state.has_room(partitions as usize) {
-            return Err(Error::refused(format!("{partitions} partitions more are too many")));
+            return Err(Error::refused(format!("the cluster has no room for {partitions} more partitions")));
         }
         let replication = replication.min(state.live_nodes().count());
         let assignment = state.assignment(partitions, replication);
@@ -104,16 +108,16 @@ impl Cluster {
     /// Makes `node` the leader of a partition, in a new leader epoch. Every replica is in sync, so nothing is lost.
     ///
     /// # Errors
-    /// When there is no such partition, when the node holds no replica of it or is down, and as the disk fails.
+    /// When there is no such partition, when the node holds no replica of it or is down, and when the disk fails.
     pub fn move_leader(&self, topic: &str, partition: i32, node: i32) -> Result<(), Error> {
         self.shared.machine.move_leader(topic, partition, node)
     }
 
-    /// Takes a node down: its connections break, its port is closed, its partitions get other leaders if they have
+    /// Takes a node down: its connections break, its port is closed, and its partitions get other leaders if they have
     /// other replicas.
     ///
     /// # Errors
-    /// When there is no such node, and as the disk fails. A node that is down stays down.
+    /// When there is no such node, and when the disk fails. A node that is down stays down.
     ///
     /// # Cancel safety
     /// Cancelled, the node may be down while its partitions still name it as their leader; call it again.
@@ -128,7 +132,7 @@ impl Cluster {
     /// Brings a node back, on the port it had.
     ///
     /// # Errors
-    /// When there is no such node, when its port is taken by now, and as the disk fails. A node that is up stays up.
+    /// When there is no such node, when its port is taken by now, and when the disk fails. A node that is up stays up.
     ///
     /// # Cancel safety
     /// Cancelled, the node stays down.
@@ -168,7 +172,7 @@ impl Cluster {
     /// Ends all connections, closes all ports, and makes everything on disk durable, so that the next start is quick.
     ///
     /// # Errors
-    /// As the disk fails.
+    /// When the disk fails.
     ///
     /// # Cancel safety
     /// Cancelled, the cluster is dropped: see [`Cluster`].

@@ -1,8 +1,8 @@
-//! Topic and broker configs: Kafka's names, types and defaults, and what this broker does with them.
+//! Topic and broker configs: Kafka's names, types and defaults, and their effect on this broker.
 //!
-//! All of a topic's configs that Kafka knows are described. Those that this broker acts on are fields of [`TopicRules`]. Of
-//! the others only values are accepted that say what the broker does anyway: a program that asks for compaction and gets
-//! none would find out much later.
+//! All topic configs that Kafka knows are described. Those that this broker acts on are fields of [`TopicRules`]. For
+//! any other config it accepts only the values that describe what it does anyway: a program that asks for compaction
+//! and gets none would find out much later.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use milena_wire::codec::Compression;
 
 use crate::check::Rules;
 
-/// What a value looks like; the numbers are DescribeConfigs' own.
+/// The form of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Bool,
@@ -37,21 +37,21 @@ pub(crate) struct Definition {
     effect: Effect,
 }
 
-/// What comes of a value.
+/// The effect of a value.
 #[derive(Debug, Clone, Copy)]
 enum Effect {
     /// The broker acts on it.
     Honoured,
-    /// It changes something only together with a value of another config that is refused.
+    /// It would matter only together with a value of another config, and that value is refused.
     Idle,
-    /// Only the default and these values say what the broker does, which is this.
+    /// The broker always does the same, and this says what. Only the default and these values ask for it.
     Fixed(&'static [&'static str], &'static str),
 }
 
 /// A topic's own configs, by name.
 pub(crate) type Overrides = BTreeMap<String, String>;
 
-/// What this broker acts on.
+/// The configs of a topic that this broker acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TopicRules {
     /// `max.message.bytes`, unit bytes.
@@ -66,7 +66,7 @@ pub(crate) struct TopicRules {
     pub(crate) timestamp_before_max_ms: i64,
     /// `message.timestamp.after.max.ms`.
     pub(crate) timestamp_after_max_ms: i64,
-    /// `cleanup.policy` has `compact`: in a catalogue of before it was refused.
+    /// `cleanup.policy` contains `compact`. It is refused now, but catalogues of earlier versions may have it.
     pub(crate) is_compacted: bool,
     /// `min.insync.replicas`.
     pub(crate) insync_min: usize,
@@ -74,7 +74,7 @@ pub(crate) struct TopicRules {
 
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 
-/// `max.decompressed.message.bytes`, as it is when nobody sets it.
+/// The default of `max.decompressed.message.bytes`.
 const RECORD_BYTES_MAX: usize = 2_147_483_639;
 const LONG_MAX: &str = "9223372036854775807";
 
@@ -154,7 +154,7 @@ pub(crate) fn definition(name: &str) -> Option<&'static Definition> {
     TOPIC.iter().find(|definition| definition.name == name)
 }
 
-/// Checks what a client wants a topic to be. The error is a sentence for it.
+/// Checks the configs that a client wants for a topic. The error is a sentence for the client.
 pub(crate) fn check<'a>(
     configs: impl Iterator<Item = (&'a Str, Option<&'a Str>)>,
 ) -> Result<Overrides, String> {
@@ -180,14 +180,14 @@ pub(crate) fn check<'a>(
     Ok(overrides)
 }
 
-/// The configs that a topic has from when they were not refused.
+/// The configs without an effect that a topic has from earlier versions, which did not refuse them.
 pub(crate) fn without_effect(overrides: &Overrides) -> impl Iterator<Item = (&String, &String)> {
     let refused = |name: &str, value: &str| definition(name).and_then(|definition| definition.refuses(value));
     overrides.iter().filter(move |(name, value)| refused(name, value).is_some())
 }
 
 impl Definition {
-    /// What the broker does instead of what this value asks for.
+    /// What the broker does instead, when it does not do what the value asks for.
     fn refuses(&self, value: &str) -> Option<&'static str> {
         let value = value.trim();
         match self.effect {
@@ -196,7 +196,7 @@ impl Definition {
         }
     }
 
-    /// The values that are not refused, for a sentence.
+    /// The values that are accepted, as part of a sentence.
     fn allowed(&self) -> String {
         let Effect::Fixed(values, _) = self.effect else { return String::new() };
         let all = values.iter().chain([&self.default]);
@@ -235,7 +235,7 @@ impl Kind {
 }
 
 impl TopicRules {
-    /// The rules under a topic's `overrides`; `batch_bytes_max` is the broker's `message.max.bytes`.
+    /// The rules of a topic with these `overrides`. `batch_bytes_max` is the broker's `message.max.bytes`.
     pub(crate) fn new(overrides: &Overrides, batch_bytes_max: usize, segment_bytes: u64) -> Self {
         let text = |name: &str| overrides.get(name).map(String::as_str).map(str::trim);
         let number = |name: &str| text(name).and_then(|value| value.parse::<i64>().ok());
@@ -254,7 +254,7 @@ impl TopicRules {
         }
     }
 
-    /// What batches must be like that come at `now_ms`.
+    /// The rules for batches that arrive at `now_ms`.
     pub(crate) fn of_batches(&self, now_ms: i64) -> Rules {
         Rules {
             batch_bytes_max: self.batch_bytes_max,
@@ -303,7 +303,8 @@ mod tests {
         }
     }
 
-    /// Every config that Kafka knows has an effect, or its values are refused but for those that say what happens.
+    /// Every config that Kafka knows has an effect, or every value is refused that does not describe what happens
+    /// anyway.
     #[test]
     fn what_has_no_effect_is_refused() {
         let other = |definition: &Definition| match definition.kind {
@@ -328,7 +329,7 @@ mod tests {
         assert_eq!(
             taken,
             [
-                // These only tune recompression and compaction, which cannot be asked for.
+                // These tune recompression and compaction, which are refused.
                 "compression.gzip.level",
                 "compression.lz4.level",
                 "compression.zstd.level",

@@ -1,4 +1,4 @@
-//! The part of a request's header that decides how its response is written.
+//! The part of a request's header that decides how the response is written.
 
 use bytes::Bytes;
 use milena_messages::header::ResponseHeader;
@@ -7,7 +7,7 @@ use milena_wire::{Reader, WireFrame, Writer};
 
 use crate::refused::{Refusal, Refused};
 
-/// API, version and correlation id of a request, which its response is written by.
+/// API, version and correlation id of a request. The response is written in this version and carries this id.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Envelope {
     pub(crate) key: ApiKey,
@@ -16,7 +16,7 @@ pub(crate) struct Envelope {
 }
 
 impl Envelope {
-    /// Reads the start of a request, which is the same in all versions of the header.
+    /// Reads the start of a request, which has the same form in every version of the header.
     pub(crate) fn read(frame: &Bytes) -> Result<Self, Refusal> {
         let mut reader = Reader::new(frame);
         let mut read = || {
@@ -34,7 +34,7 @@ impl Envelope {
         self.answer_at(response, self.version)
     }
 
-    /// The frame of a response in another version than was asked for.
+    /// The frame of a response in another version than the request's.
     pub(crate) fn answer_at<M: Message>(&self, response: &M, version: i16) -> Result<WireFrame, Refused> {
         let encode = || {
             let mut writer = Writer::new();

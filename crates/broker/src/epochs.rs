@@ -1,18 +1,19 @@
-//! At which offset each leader epoch began, so that a client can find where its log and ours part (KIP-320).
+//! The offset at which each leader epoch began. With it a client finds the offset up to which its log and ours agree
+//! (KIP-320).
 //!
-//! It must not know who leads; it only remembers from which offset on an epoch could write.
+//! It must not know the leaders, only the epochs.
 
 /// `(epoch, start offset)`, both strictly ascending.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Epochs(Vec<(i32, i64)>);
 
 impl Epochs {
-    /// Notes that `epoch` writes from `offset` on. Answers whether that was news.
+    /// Notes that `epoch` writes from `offset` on. Returns whether that is a new epoch.
     pub(crate) fn begin(&mut self, epoch: i32, offset: i64) -> bool {
         if self.latest().is_some_and(|latest| latest >= epoch) {
             return false;
         }
-        // An epoch that wrote nothing leaves no trace.
+        // Epochs that wrote nothing are dropped: no batch has them.
         while self.0.last().is_some_and(|&(_, start)| start >= offset) {
             self.0.pop();
         }
@@ -31,7 +32,8 @@ impl Epochs {
         after.checked_sub(1).map(|index| self.0[index].0)
     }
 
-    /// Where the largest epoch not above `requested` ends: `(epoch, end offset)`; `None` when nothing is known of it.
+    /// The largest epoch that is not above `requested`, and its end offset: `(epoch, end offset)`. `None` when the
+    /// epochs do not reach as far as `requested`.
     pub(crate) fn end_of(&self, requested: i32, log_end: i64) -> Option<(i32, i64)> {
         if requested < 0 {
             return None;
@@ -43,7 +45,7 @@ impl Epochs {
         let &(_, end) = self.0.get(after)?;
         Some(match after.checked_sub(1) {
             Some(index) => (self.0[index].0, end),
-            // Below the first epoch there is: that epoch's start is where histories part.
+            // It is below the first known epoch: the logs agree up to that epoch's start at most.
             None => (requested, end),
         })
     }

@@ -1,4 +1,4 @@
-//! What can go wrong for the program that runs a broker (what its clients see are Kafka's error codes).
+//! Errors for the program that runs a broker. Clients of the broker get Kafka's error codes instead.
 
 use std::fmt;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::log::OpenError;
 
-/// Why a broker did not start or a command was not obeyed.
+/// Why a broker did not start or did not obey a command.
 #[derive(Debug)]
 pub struct Error(Kind);
 
@@ -18,12 +18,12 @@ enum Kind {
 }
 
 impl Error {
-    /// Whether the disk or the network of this machine failed, rather than what was asked for.
+    /// Whether the disk or the network of this computer failed. Otherwise the request itself was at fault.
     pub fn is_io(&self) -> bool {
         matches!(self.0, Kind::Io { .. })
     }
 
-    /// Whether stored data is damaged that was once made durable. Nothing was changed on disk.
+    /// Whether data is damaged that was made durable before. Nothing was changed on disk.
     pub fn is_damaged(&self) -> bool {
         matches!(self.0, Kind::Damaged { .. })
     }

@@ -1,4 +1,4 @@
-//! An embedded Kafka broker: a real one, for development, tests and demos.
+//! An embedded Kafka broker, which any Kafka client can use: for development, tests and demos.
 //!
 //! ```
 //! use milena_broker::Broker;
@@ -13,22 +13,24 @@
 //! ```
 //!
 //! ```text
-//!  sockets ─▶ server ─▶ machine (no I/O but the log's files, no clock) ─▶ api/* ─▶ state ─▶ partition ─▶ log
+//!  sockets ─▶ server ─▶ machine (no clock, no I/O but files) ─▶ api/* ─▶ parts: state, sessions ─▶ partition ─▶ log
 //! ```
 //!
-//! - One process, one or many nodes, each with a port of its own, on the loopback interface unless told otherwise.
-//! - In memory, or on disk in Kafka's own segment format ([`Builder::data_dir`]); `kill -9` loses nothing acknowledged.
+//! - One process has one or more nodes, each with a port of its own, on the loopback interface by default.
+//! - Data is in memory, or on disk in Kafka's segment format ([`Builder::data_dir`]), where `kill -9` loses no
+//!   acknowledged record.
 //! - All nodes share one log per partition, so replication is instant and leaders move on command
 //!   ([`Cluster::move_leader`], [`Cluster::stop_node`]).
-//! - What is advertised in ApiVersions is implemented, in every version Kafka 4.4 has. Groups, transactions,
-//!   authentication, retention and compaction are not there yet: a client that asks for them is told so, and the log says
-//!   it once. Topic configs without an effect are refused.
-//! - A batch is taken or refused as Kafka does, with the same code and record errors (KIP-467); what readers could not read
-//!   is refused where Kafka takes it, too.
-//! - It stays up under strangers: memory is taken for what arrived, never for what was announced.
+//! - Every API that ApiVersions advertises is implemented, in every version that Kafka 4.4 has. Groups, transactions,
+//!   authentication, retention and compaction are not implemented yet: a client that asks for them gets an error, and
+//!   the log says so once. Topic configs without an effect are refused.
+//! - It takes or refuses a batch as Kafka does, with the same error code and record errors (KIP-467). A batch that
+//!   Kafka takes and readers could not read is refused, too.
+//! - Peers that send garbage or vanish do it no harm: it takes memory for bytes that arrived, never for a size that a
+//!   peer announced.
 //!
-//! It is not a production cluster. It depends on Milena's wire format and messages, and never on Milena's client: a
-//! test partner must not share the client's bugs.
+//! It is not for production. It shares the wire format and the messages with Milena's client, and nothing else: a
+//! broker to test against must not have the client's bugs.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests have a clock"))]
 
@@ -72,7 +74,7 @@ pub use parked::Parked;
 pub use peer::Peer;
 pub use refused::Refused;
 
-/// Locks a mutex whose content is whole even if a thread panicked while it held it.
+/// Locks a mutex, also after a thread panicked while it held the lock: the content is whole all the same.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

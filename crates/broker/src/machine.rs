@@ -1,16 +1,17 @@
-//! The broker as a machine: a request frame and the time go in, an answer comes out. No sockets, no clock, no tasks.
+//! The broker as a machine: a request frame and the time go in, an answer comes out. It has no sockets, no clock and no
+//! tasks.
 //!
 //! ```text
 //!  connect ─▶ Peer
 //!  peer, frame ─▶ handle ─▶ Answer::Now(frame)      most requests
 //!                        ├▶ Answer::Nothing         Produce with acks=0
 //!                        ├▶ Answer::Later(parked)   a request that waits: poll it, then resume it
-//!                        └▶ Refused                 not Kafka, or not understood: the connection is to be closed
-//!  poll_timeout ─▶ when ─▶ handle_timeout           what is due though no request asks for it
+//!                        └▶ Refused                 not a request that this broker understands: close the connection
+//!  poll_timeout ─▶ when ─▶ handle_timeout           work that no request asks for
 //! ```
 //!
-//! Its parts hold what outlives a request; `api` has a file for each kind of request. It must not know connections
-//! beyond their [`Peer`].
+//! [`Parts`] holds everything that outlives a request, and `api` has a file for each kind of request. The machine knows
+//! nothing of a connection but its [`Peer`].
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,22 +36,22 @@ use crate::state::Node;
 use crate::storage::Storage;
 use crate::timers::Timer;
 
-/// The cluster, all nodes of it.
+/// A cluster: all of its nodes in one machine.
 ///
 /// # Contract
-/// - Each connection has a [`Peer`] of its own, and its next request is handled when the last one was answered: a parked
-///   one, when [`resume`](Self::resume) answered it.
-/// - [`handle_timeout`](Self::handle_timeout) is called at the time that [`poll_timeout`](Self::poll_timeout) says, or
-///   soon after. Any other call may change that time, and any call may make parked requests ready.
-/// - The server calls it from many threads at once, a simulator from one on virtual time. From one thread, the same seed
-///   and the same calls give the same answers, byte for byte.
+/// - Each connection has a [`Peer`] of its own. The owner hands in the connection's next request when the last one was
+///   answered; when that was parked, after [`resume`](Self::resume) has answered it.
+/// - The owner calls [`handle_timeout`](Self::handle_timeout) at the time that [`poll_timeout`](Self::poll_timeout)
+///   says, or soon after. Any other call may change that time, and any call may make parked requests ready.
+/// - The methods may be called from many threads at once, as the server does. Called from one thread, the same seed and
+///   the same calls give the same answers, byte for byte; a simulator relies on it.
 #[derive(Debug)]
 pub struct Machine {
     pub(crate) parts: Parts,
     connections: AtomicU64,
 }
 
-/// What becomes of a request.
+/// What the machine makes of a request.
 #[derive(Debug)]
 pub enum Answer {
     /// This frame is the response.
@@ -73,7 +74,7 @@ impl Machine {
         Ok(Self { parts: Parts::open(settings, nodes, storage)?, connections: AtomicU64::new(0) })
     }
 
-    /// A new connection from `address` to `node`. Nothing is to be undone when it ends.
+    /// Accepts a connection from `address` to `node`. When the connection ends the peer is dropped, and that is all.
     ///
     /// # Errors
     /// When there is no such node, and when it is down.
@@ -83,16 +84,18 @@ impl Machine {
             Some(_) => return Err(Refusal::NodeDown(node).into()),
             None => return Err(Refusal::UnknownNode(node).into()),
         }
-        // The machine is told the time here first, and has nothing to do before there are requests.
+        // A machine that was just made does not know the time. It learns it here, and without a connection nothing is
+        // due.
         self.parts.timers.arm_if_idle(Timer::ExpireProducers, now.instant + PRODUCER_CHECK_INTERVAL);
         Ok(Peer::new(self.connections.fetch_add(1, Ordering::Relaxed), node, address))
     }
 
-    /// Handles one request of `peer`: a frame without its size. A fetch is answered with at most `fetch_bytes_max` bytes
-    /// of records, but for a first batch that is larger; the settings' limit holds too.
+    /// Handles one request of `peer`: a frame without its size. The answer to a fetch has at most `fetch_bytes_max`
+    /// bytes of records, or one batch if the first one is larger. The limit in the settings holds too.
     ///
     /// # Errors
-    /// When it is not a request this broker understands. Kafka closes the connection then, and so must the caller.
+    /// When the frame is not a request that this broker understands. Kafka closes the connection then, and so must the
+    /// caller.
     pub fn handle(
         &self,
         peer: &mut Peer,
@@ -104,7 +107,8 @@ impl Machine {
         Ok(answer.expect("any effort is enough"))
     }
 
-    /// The same with little effort: `None` when that was not enough, and then nothing has happened.
+    /// Handles a request if that takes little effort. `None` means that it takes more, and that nothing has happened
+    /// yet.
     pub(crate) fn handle_lightly(
         &self,
         peer: &mut Peer,
@@ -128,7 +132,7 @@ impl Machine {
             return Err(self.refuse(Refusal::UnservedKey(envelope.key), peer, frame));
         };
         if !api.serves(envelope.version) {
-            // A client that asks in a version we do not know must still learn which ones we do (KIP-511).
+            // A client that is newer than this broker must learn which version it can ask in (KIP-511).
             if envelope.key == ApiKey::ApiVersions {
                 return Ok(Some(Answer::Now(api::downgrade(&envelope)?)));
             }
@@ -143,10 +147,11 @@ impl Machine {
         Ok(Answer::new(envelope, (api.respond)(&mut call, &mut reader)?))
     }
 
-    /// Takes a parked request of `peer` up again: when [`Parked::poll`] was ready or its deadline passed.
+    /// Goes on with a parked request of `peer`, when [`Parked::poll`] was ready or the deadline has passed. The request
+    /// may be parked again.
     ///
     /// # Errors
-    /// When the answer cannot be written; the connection is to be closed.
+    /// When the answer cannot be encoded. The caller must close the connection.
     pub fn resume(
         &self,
         peer: &mut Peer,
@@ -160,17 +165,18 @@ impl Machine {
         Ok(Answer::new(envelope, api::resume(&mut call, waiting)?).expect("any effort is enough"))
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called next; `None` when nothing is due at any time.
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next; `None` when no timer is set.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.parts.timers.earliest()
     }
 
-    /// Ready with [`poll_timeout`](Self::poll_timeout) once that is not `known`: for the one task that sleeps until then.
+    /// Ready with the result of [`poll_timeout`](Self::poll_timeout) when that differs from `known`. This is for the
+    /// one task that sleeps until `known`: it is woken when an earlier timer is set.
     pub fn poll_earlier(&self, known: Option<Instant>, context: &mut Context<'_>) -> Poll<Option<Instant>> {
         self.parts.timers.poll_earliest(known, context)
     }
 
-    /// Does all that is due at `now`.
+    /// Does all work that is due at `now`.
     pub fn handle_timeout(&self, now: Now) {
         while let Some(timer) = self.parts.timers.take_due(now.instant) {
             match timer {
@@ -185,29 +191,30 @@ impl Machine {
     /// Makes `node` the leader of a partition, in a new leader epoch.
     ///
     /// # Errors
-    /// When there is no such partition, when the node holds no replica of it or is down, and as the disk fails.
+    /// When there is no such partition, when the node holds no replica of it or is down, and when the state cannot be
+    /// saved to disk.
     pub fn move_leader(&self, topic: &str, partition: i32, node: i32) -> Result<(), Error> {
         self.parts.state_mut().move_leader(topic, partition, node)
     }
 
-    /// Takes a node down: its partitions get other leaders if they have other replicas. Its connections are its owner's
-    /// to break.
+    /// Takes a node down: its partitions get other leaders if they have other replicas. The caller ends the connections
+    /// to the node.
     ///
     /// # Errors
-    /// When there is no such node, and as the disk fails. A node that is down stays down.
+    /// When there is no such node, and when the state cannot be saved to disk. A node that is down stays down.
     pub fn stop_node(&self, node: i32) -> Result<(), Error> {
         self.parts.state_mut().set_up(node, false)
     }
 
-    /// Brings a node back.
+    /// Brings a node back. It leads the partitions again that had no leader without it.
     ///
     /// # Errors
-    /// When there is no such node, and as the disk fails. A node that is up stays up.
+    /// When there is no such node, and when the state cannot be saved to disk. A node that is up stays up.
     pub fn start_node(&self, node: i32) -> Result<(), Error> {
         self.parts.state_mut().set_up(node, true)
     }
 
-    /// Tells the log what the broker does not have, and refuses the request.
+    /// Refuses a request, after a warning in the log if it asks for something that this broker does not have.
     fn refuse(&self, refusal: Refusal, peer: &Peer, frame: &Bytes) -> Refused {
         if refusal.is_unserved() {
             self.parts.unserved.tell(&refusal, client_id(frame).as_deref(), peer);
@@ -216,7 +223,7 @@ impl Machine {
     }
 }
 
-/// The client id in a request of any kind: all headers have it at the same place.
+/// The client id of any request: it has the same place in every version of the header.
 fn client_id(frame: &Bytes) -> Option<String> {
     let length = u16::from_be_bytes(*frame.get(8..)?.first_chunk()?);
     let id = frame.get(10..)?.get(..length.into())?;

@@ -1,11 +1,11 @@
-//! A moment, as the broker is told it: the machine reads no clock.
+//! The time, which callers pass to the machine: it reads no clock itself.
 
 use std::time::{Duration, Instant};
 
 /// A moment, on the two clocks that a broker needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
-    /// For waiting; never goes back.
+    /// For waiting and timers. It never goes back.
     pub instant: Instant,
     /// For timestamps, in milliseconds since 1970.
     pub unix_ms: i64,

@@ -1,7 +1,7 @@
-//! Requests whose answer waits for something, one kind for each API that can wait.
+//! Parked requests: their answer waits for something. Each API that can wait has a kind of its own.
 //!
-//! What a kind waits for is its own; here are when it is taken up again and which file goes on with it. It must not
-//! hold a frame, records or a lock: a client may leave thousands parked.
+//! A kind knows what it waits for and until when; the API's file makes it and goes on with it. It must hold no frame,
+//! no records and no lock, because a client may leave thousands of them parked.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,24 +19,24 @@ pub struct Parked {
     pub(crate) waiting: Waiting,
 }
 
-/// What is parked.
+/// The kinds of parked requests.
 #[derive(Debug)]
 pub(crate) enum Waiting {
     Fetch(ParkedFetch),
 }
 
-/// A fetch that found too little: it waits at every partition that it asked for.
+/// A fetch that found too few bytes. It waits at every partition that it asks for.
 #[derive(Debug)]
 pub(crate) struct ParkedFetch {
     pub(crate) plan: Plan,
     pub(crate) limits: FetchLimits,
     pub(crate) deadline: Instant,
     pub(crate) waiter: Arc<Waiter>,
-    /// Partitions that did not exist.
+    /// The number of partitions that did not exist when it was parked.
     pub(crate) missing: usize,
 }
 
-/// What a fetch asks for as a whole.
+/// The limits of a fetch that hold for all partitions together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FetchLimits {
     pub(crate) bytes_min: usize,
@@ -45,7 +45,7 @@ pub(crate) struct FetchLimits {
 }
 
 impl Parked {
-    /// Ready when the request is to be resumed before its deadline.
+    /// Ready when the request is to be resumed before its deadline. Until then the context's task is woken when it is.
     pub fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
         match &self.waiting {
             Waiting::Fetch(fetch) => fetch.waiter.poll(context),

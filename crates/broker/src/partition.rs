@@ -1,4 +1,4 @@
-//! One partition: its leader, its log, what it knows of producers, and who waits for it.
+//! One partition: its leader, its log, its idempotent producers, and the fetches that wait for it.
 //!
 //! ```text
 //!  Produce ─▶ append: sequence check ─▶ log ─▶ producers, waiters
@@ -6,15 +6,14 @@
 //! ```
 //!
 //! All nodes live in one process, so all replicas of a partition are the same log: replication is instant, and moving
-//! the leader is changing a number. It must not know requests or sockets.
+//! the leader only changes a number. It must not know requests or sockets.
 //!
-//! Three offsets are kept apart, and each has one place that moves it:
+//! Three offsets are kept apart, and one function moves each of them:
 //!
 //! ```text
-//!  log start ──── last stable offset ──── high watermark ──── log end
-//!                 up to here no           up to here all       append
-//!                 transaction is open     in-sync replicas
-//!                 (settle)                have it (replicate)
+//!  log start ─── last stable offset ─── high watermark ─── log end      the next record's offset (append)
+//!                       │                     └─ records before it are on all replicas in sync (replicate)
+//!                       └─ no transaction is open before it (settle)
 //! ```
 
 use std::io;
@@ -37,7 +36,7 @@ pub(crate) struct Partition {
     state: Mutex<PartitionState>,
 }
 
-/// Who serves a partition. `leader` is `None` while all its replicas are down.
+/// The leader and the replicas of a partition. `leader` is `None` while all its replicas are down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Placement {
     pub(crate) leader: Option<i32>,
@@ -53,32 +52,32 @@ pub(crate) struct PartitionState {
     log: Log,
     epochs: Epochs,
     producers: Producers,
-    /// Readers see nothing at this offset and after it, whatever their isolation.
+    /// Consumers read records before this offset only.
     high_watermark: i64,
-    /// Readers of committed records see nothing at this offset and after it.
+    /// Consumers with `isolation.level=read_committed` read records before this offset only.
     last_stable_offset: i64,
     waiters: Waiters,
-    /// Counts what a parked fetch must look at again.
+    /// Grows with every change that a parked fetch must look at.
     changes: u64,
     is_deleted: bool,
 }
 
-/// Which records a reader may see (`isolation.level`).
+/// Which records a consumer may read (`isolation.level`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Isolation {
     ReadUncommitted,
     ReadCommitted,
 }
 
-/// Where a batch went.
+/// The place of a batch in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Appended {
     pub(crate) base_offset: i64,
-    /// −1 unless the topic stamps its own time.
+    /// In milliseconds since 1970; −1 unless the topic's timestamps are those of the append.
     pub(crate) append_time: i64,
 }
 
-/// Why a partition does not serve a request: the code, and nothing else to say.
+/// Why a partition does not serve a request.
 pub(crate) type Denied = ErrorCode;
 
 impl Partition {
@@ -101,8 +100,8 @@ impl Partition {
 
     /// A partition recovered from `dir`; see [`DiskLog::open`].
     ///
-    /// A new leader epoch begins, as it does when a Kafka broker restarts: what a power cut took from the log's end
-    /// must not be continued under the same one (KIP-320).
+    /// A new leader epoch begins, as it does when a Kafka broker restarts. A power cut may have taken records from the
+    /// log's end, and other records at their offsets must not have the same epoch (KIP-320).
     pub(crate) fn open(
         index: i32,
         mut placement: Placement,
@@ -119,7 +118,7 @@ impl Partition {
                 producers.record(&stamp, header.base_offset, header.max_timestamp);
             }
         })?;
-        // Epochs that wrote nothing are only in the file.
+        // The latest epoch may have written nothing. Then no batch has it, and only the file knows it.
         for (epoch, start) in epoch_checkpoint::read(dir) {
             if start == log.end() {
                 epochs.begin(epoch, start);
@@ -146,7 +145,8 @@ impl Partition {
         Self { index, state: Mutex::new(state) }
     }
 
-    /// Its state. A panic while it was held left it whole: changes are made after what may fail.
+    /// Locks the state. If a thread panicked under the lock the state is whole all the same, because every function
+    /// here changes it after the steps that can fail.
     pub(crate) fn lock(&self) -> MutexGuard<'_, PartitionState> {
         crate::lock(&self.state)
     }
@@ -174,7 +174,7 @@ impl PartitionState {
         self.last_stable_offset
     }
 
-    /// The first offset that a reader may not see.
+    /// The first offset that a consumer of this isolation may not read.
     pub(crate) fn readable_end(&self, isolation: Isolation) -> i64 {
         match isolation {
             Isolation::ReadUncommitted => self.high_watermark,
@@ -194,7 +194,7 @@ impl PartitionState {
         self.changes
     }
 
-    /// Whether `node` may serve a request that believes in `current_epoch` (KIP-320).
+    /// Whether `node` may serve a request whose client believes that the leader epoch is `current_epoch` (KIP-320).
     pub(crate) fn check_leader(&self, node: i32, current_epoch: Option<i32>) -> Result<(), Denied> {
         let epoch = self.placement.leader_epoch;
         match current_epoch {
@@ -206,7 +206,7 @@ impl PartitionState {
         }
     }
 
-    /// Whether `count` replicas are in sync, or all when there are not so many.
+    /// Whether `count` replicas are in sync, or all of them if there are fewer than `count`.
     pub(crate) fn has_in_sync(&self, count: usize) -> bool {
         self.placement.isr.len() >= count.min(self.placement.replicas.len())
     }
@@ -220,7 +220,7 @@ impl PartitionState {
         if let Some(stamp) = batch.stamp() {
             match self.producers.check(stamp) {
                 Ok(Verdict::Fresh) => {}
-                // Kafka tells the stored batch's time here, whichever kind of time that is.
+                // Kafka answers the greatest timestamp of the stored batch here, even when its producer set it.
                 Ok(Verdict::Duplicate { base_offset, max_timestamp }) => {
                     return Ok(Appended { base_offset, append_time: max_timestamp });
                 }
@@ -241,8 +241,8 @@ impl PartitionState {
         Ok(Appended { base_offset, append_time })
     }
 
-    /// Batches from `offset` on that a reader may see; see [`Log::read`]. Empty between the last of them and the log's
-    /// end.
+    /// Batches from `offset` on that a consumer of this isolation may read; see [`Log::read`]. Empty from the end of
+    /// these batches to the log's end.
     pub(crate) fn read(
         &mut self,
         offset: i64,
@@ -272,17 +272,17 @@ impl PartitionState {
         self.log.max_timestamp()
     }
 
-    /// Forgets the producers that were silent for long.
+    /// Forgets the producers whose newest batch is too old.
     pub(crate) fn expire_producers(&mut self, now_ms: i64) {
         self.producers.expire(now_ms);
     }
 
-    /// Has `waiter` told of what happens here from now on.
+    /// Tells `waiter` of every change from now on.
     pub(crate) fn add_waiter(&mut self, waiter: &Arc<Waiter>) {
         self.waiters.add(waiter);
     }
 
-    /// Gives the partition to `leader`, in a new epoch, with these replicas in sync.
+    /// Makes `leader` the leader in a new epoch, with the replicas `isr` in sync.
     pub(crate) fn lead(&mut self, leader: Option<i32>, isr: Vec<i32>) {
         self.placement.leader = leader;
         self.placement.isr = isr;
@@ -297,7 +297,7 @@ impl PartitionState {
         self.placement.isr = isr;
     }
 
-    /// The topic was deleted: from now on nobody is served.
+    /// The topic was deleted: from now on every request is denied.
     pub(crate) fn delete(&mut self) {
         self.is_deleted = true;
         self.changes += 1;
@@ -308,7 +308,7 @@ impl PartitionState {
         self.is_deleted
     }
 
-    /// Makes everything durable; answers the log's end, the new recovery point, when the log is on disk.
+    /// Makes everything durable. Returns the log's end, which is the new recovery point, when the log is on disk.
     pub(crate) fn flush(&mut self) -> io::Result<Option<i64>> {
         match &mut self.log {
             Log::Memory(_) => Ok(None),
@@ -319,13 +319,14 @@ impl PartitionState {
         }
     }
 
-    /// All replicas in sync are this log, so they have all of it at once.
+    /// Moves the high watermark to the log's end: all replicas in sync are this log.
     fn replicate(&mut self) {
         self.high_watermark = self.log.end();
         self.settle();
     }
 
-    /// No transaction is ever open here yet, so all that is replicated is stable.
+    /// Moves the last stable offset to the high watermark: transactional batches are refused, so no transaction is
+    /// open.
     fn settle(&mut self) {
         self.last_stable_offset = self.high_watermark;
     }
@@ -335,7 +336,7 @@ impl PartitionState {
         if let (true, Log::Disk(log)) = (is_news, &self.log)
             && let Err(error) = epoch_checkpoint::write(log.dir(), self.epochs.entries())
         {
-            // Not needed for correctness: recovery reads epochs out of the batches.
+            // The broker can go on: recovery finds the epochs in the batches, too.
             tracing::warn!(dir = %log.dir().display(), %error, "cannot write the leader epoch checkpoint");
         }
     }
@@ -362,7 +363,7 @@ mod tests {
     use super::*;
     use crate::log::testing::{batch, entry};
 
-    /// A partition of three batches of ten records, of which readers may see two, and one when they want committed ones.
+    /// A partition of three batches of ten records. Consumers may read two of them, and one when they read committed.
     fn partition() -> Partition {
         let placement = Placement { leader: Some(1), leader_epoch: 0, replicas: vec![1], isr: vec![1] };
         let partition = Partition::in_memory(0, placement);
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_see_what_their_isolation_lets_them() {
+    fn consumers_read_as_far_as_their_isolation_lets_them() {
         let partition = partition();
         let mut state = partition.lock();
         let (uncommitted, committed) = (Isolation::ReadUncommitted, Isolation::ReadCommitted);

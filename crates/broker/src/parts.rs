@@ -3,13 +3,13 @@
 //! ```text
 //!  Parts ─▶ state          topics, nodes, producer ids: read by most requests, written by commands
 //!        ├▶ sessions       fetch sessions, one lock for each node
-//!        ├▶ decompressors  to look into batches with
+//!        ├▶ decompressors  contexts and memory for looking into compressed batches
 //!        ├▶ timers         work that is due later
-//!        └▶ unserved       what the log was told
+//!        └▶ unserved       warnings that are in the log already
 //! ```
 //!
-//! A coordinator is one more part. A part must not know requests, and none takes another one's lock under its own, but
-//! for the state, under which partitions are locked one by one.
+//! A coordinator would be one more part. A part must not know requests. No part takes another part's lock while it
+//! holds its own; only the state locks partitions, one at a time.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -23,7 +23,7 @@ use crate::storage::Storage;
 use crate::timers::Timers;
 use crate::unserved::Unserved;
 
-/// Everything that outlives a request.
+/// Everything of a cluster that outlives a request.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) settings: MachineSettings,
@@ -34,7 +34,7 @@ pub(crate) struct Parts {
     pub(crate) unserved: Unserved,
 }
 
-/// The settings that requests are handled by.
+/// The settings that decide how requests are handled.
 #[derive(Debug, Clone)]
 pub(crate) struct MachineSettings {
     pub(crate) partitions_default: i32,
@@ -48,7 +48,7 @@ pub(crate) struct MachineSettings {
 }
 
 impl Parts {
-    /// The parts of a cluster, with the state that is in `storage` if there is one.
+    /// The parts of a cluster. Its state is the one that was saved in `storage`, if any was.
     pub(crate) fn open(
         settings: MachineSettings,
         nodes: Vec<Node>,
@@ -80,7 +80,7 @@ impl Parts {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The fetch sessions of a node that exists: a [`Peer`](crate::Peer) has no other.
+    /// The fetch sessions of a node. The node exists: it is that of a [`Peer`](crate::Peer).
     pub(crate) fn sessions(&self, node: i32) -> MutexGuard<'_, Sessions> {
         crate::lock(&self.sessions[&node])
     }

@@ -1,12 +1,12 @@
-//! Who is at the other end of a connection: the identity that requests are handled under.
+//! The client at the other end of a connection. Its requests are handled under this identity.
 //!
 //! ```text
 //!  connect(node, address) ─▶ Peer ─▶ handle(&mut peer, …) ─▶ ApiVersions: the client's software (KIP-511)
 //! ```
 //!
-//! The connection's owner keeps it as long as the connection lives. The machine keeps no list of peers: what must be
-//! found from elsewhere later, such as a group's member, is kept by its own part under its own id.
-//! It must not know sockets or requests.
+//! The connection's owner keeps the peer as long as the connection lives. The machine has no list of peers: a part that
+//! must find a client later, as a group finds its members, keeps it under an id of its own. This file must not know
+//! sockets or requests.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,8 +15,8 @@ use milena_wire::Str;
 
 /// A connection to a node, as the machine sees it: see [`Machine::connect`](crate::Machine::connect).
 ///
-/// It learns from the requests that come over the connection, so each connection has its own. Authentication will keep
-/// the principal here.
+/// Each connection has its own, because a peer learns from the connection's requests. Authentication will keep the
+/// principal here.
 #[derive(Debug)]
 pub struct Peer {
     connection: u64,
@@ -25,14 +25,14 @@ pub struct Peer {
     software: Option<Software>,
 }
 
-/// What the client says that it is (KIP-511).
+/// The client's software, by its own account (KIP-511).
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Software {
     name: Str,
     version: Str,
 }
 
-/// Bytes of a software's name and version that are kept: they are as long as a client likes.
+/// At most this many bytes of a software's name and of its version are kept. A client may send names of any length.
 const SOFTWARE_BYTES_MAX: usize = 100;
 
 impl Peer {
@@ -45,7 +45,7 @@ impl Peer {
         self.connection
     }
 
-    /// The node that the connection leads to.
+    /// The node that the client connected to.
     pub fn node(&self) -> i32 {
         self.node
     }
@@ -60,14 +60,14 @@ impl Peer {
         self.software.as_ref().map(|software| (software.name.as_str(), software.version.as_str()))
     }
 
-    /// Notes what the client says that it is: letters, digits, dots and dashes.
+    /// Remembers the client's software. Name and version have letters, digits, dots and dashes only.
     pub(crate) fn set_software(&mut self, name: &str, version: &str) {
-        // A copy: a slice of the request would keep all of its frame.
+        // A copy, because a slice of the request would keep the whole frame in memory.
         let kept = |text: &str| Str::from(text.get(..SOFTWARE_BYTES_MAX).unwrap_or(text));
         self.software = Some(Software { name: kept(name), version: kept(version) });
     }
 
-    /// The same peer for a thread that handles one request of it, and gives it back for the next one.
+    /// The same peer for another thread, which handles one request and returns the peer. It replaces this one then.
     pub(crate) fn lend(&self) -> Self {
         Self { software: self.software.clone(), ..*self }
     }

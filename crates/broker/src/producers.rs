@@ -1,28 +1,30 @@
-//! What a partition knows of each idempotent producer: enough to refuse a gap and to answer a retry (KIP-98, KIP-360).
+//! What a partition remembers of each idempotent producer, in order to refuse a gap and to answer a retry (KIP-98,
+//! KIP-360).
 //!
 //! ```text
-//!  producer id ─▶ epoch, the last five batches (base sequence, last sequence, base offset)
+//!  producer id ─▶ epoch, the last five batches (base sequence, last sequence, base offset, timestamp)
 //!  new batch   ─▶ Fresh │ Duplicate(offset it has) │ out of order │ fenced epoch
 //! ```
 //!
-//! It is derived from the log alone: recovery replays every batch header through [`Producers::record`].
-//! It must not know requests, sockets or where batches are stored.
+//! All of it comes from the log: recovery replays every batch header through [`Producers::record`].
+//! It must not know requests, sockets or the place where batches are stored.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use milena_wire::batch::BatchHeader;
 
-/// Batches remembered per producer: the most a client may have in flight (`max.in.flight.requests.per.connection`).
+/// Batches remembered per producer, as many as an idempotent client may have in flight
+/// (`max.in.flight.requests.per.connection`).
 const BATCHES_KEPT: usize = 5;
 
-/// Producers remembered per partition; beyond it, the one silent for longest is forgotten. Forgetting is safe for data,
-/// because a retry that old is accepted as new only when its producer is unknown, and Kafka forgets too.
+/// Producers remembered per partition. When there are more, those that wrote longest ago are forgotten. A forgotten
+/// producer's retry is appended again, but nothing retries that late, and Kafka forgets producers too.
 const PRODUCERS_MAX: usize = 20_000;
 
-/// A producer whose newest batch is this old is forgotten (Kafka's `producer.id.expiration.ms`).
+/// A producer whose newest batch is this old is forgotten (Kafka's default of `producer.id.expiration.ms`).
 const EXPIRATION_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// An idempotent producer's side of a batch header.
+/// The fields of a batch header that its idempotent producer set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) producer_id: i64,
@@ -31,21 +33,21 @@ pub(crate) struct Stamp {
     pub(crate) last_offset_delta: i32,
 }
 
-/// What a batch is, seen from its producer's history.
+/// How a batch continues its producer's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// To be appended.
     Fresh,
-    /// Already in the log, from this offset on; answered as a success.
+    /// It is in the log already, from this offset on. The answer is a success.
     Duplicate { base_offset: i64, max_timestamp: i64 },
 }
 
 /// Why a batch is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// A sequence was skipped or repeated: `OUT_OF_ORDER_SEQUENCE_NUMBER`.
+    /// It skips or repeats sequences: `OUT_OF_ORDER_SEQUENCE_NUMBER`.
     OutOfOrder,
-    /// A newer epoch of this producer wrote already: `INVALID_PRODUCER_EPOCH`.
+    /// A newer epoch of this producer has written already: `INVALID_PRODUCER_EPOCH`.
     StaleEpoch,
 }
 
@@ -74,7 +76,7 @@ impl Producers {
     /// Judges a batch before it is appended.
     pub(crate) fn check(&self, stamp: &Stamp) -> Result<Verdict, Refused> {
         let Some(producer) = self.by_id.get(&stamp.producer_id) else {
-            // Unknown, perhaps forgotten: any sequence may start (KIP-360).
+            // The producer is new or was forgotten. Its history may begin with any sequence (KIP-360).
             return Ok(Verdict::Fresh);
         };
         if stamp.producer_epoch < producer.epoch {
@@ -126,8 +128,8 @@ impl Producers {
         producer.last_offset = base_offset + i64::from(stamp.last_offset_delta);
     }
 
-    /// Forgets the producers whose newest batch is too old. Its age is that of its newest record, as in Kafka, whoever
-    /// set that time: a producer that writes old records is forgotten at the next check.
+    /// Forgets the producers whose newest batch is too old. As in Kafka, the age of a batch is that of its greatest
+    /// timestamp, even when the client set it: a producer that writes old records is forgotten at the next check.
     pub(crate) fn expire(&mut self, now_ms: i64) {
         self.by_id.retain(|_, producer| {
             let newest = producer.batches.back().map_or(-1, |kept| kept.max_timestamp);
@@ -135,7 +137,7 @@ impl Producers {
         });
     }
 
-    /// Forgets the eighth that wrote longest ago, so that the search is amortised over many newcomers.
+    /// Forgets the eighth of all producers that wrote longest ago, so that there is one search for many new producers.
     fn forget_oldest(&mut self) {
         let mut offsets: Vec<i64> = self.by_id.values().map(|producer| producer.last_offset).collect();
         let (_, &mut cut, _) = offsets.select_nth_unstable(PRODUCERS_MAX / 8);
@@ -144,7 +146,7 @@ impl Producers {
 }
 
 impl Stamp {
-    /// The stamp on a batch, when its producer is idempotent.
+    /// The stamp of a batch, if its producer is idempotent.
     pub(crate) fn of(header: &BatchHeader) -> Option<Self> {
         let producer = header.producer?;
         Some(Self {
@@ -160,7 +162,7 @@ impl Stamp {
     }
 }
 
-/// The sequence `by` after `sequence`; sequences wrap from 2³¹−1 to 0.
+/// The sequence that comes `by` after `sequence`. Sequences wrap from 2³¹−1 to 0.
 fn following(sequence: i32, by: i32) -> i32 {
     sequence.wrapping_add(by) & i32::MAX
 }
@@ -191,7 +193,7 @@ mod tests {
             ("the oldest kept again", stamp(3, 0, 2), duplicate(100)),
             ("same start, other length", stamp(3, 8, 1), Err(Refused::OutOfOrder)),
             ("a gap", stamp(3, 11, 1), Err(Refused::OutOfOrder)),
-            ("older than what is kept", stamp(3, 1, 1), Err(Refused::OutOfOrder)),
+            ("older than the batches that are kept", stamp(3, 1, 1), Err(Refused::OutOfOrder)),
             ("an older epoch", stamp(2, 10, 1), Err(Refused::StaleEpoch)),
             ("an older epoch, from zero", stamp(2, 0, 1), Err(Refused::StaleEpoch)),
             ("a newer epoch, from zero", stamp(4, 0, 1), Ok(Verdict::Fresh)),
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_by_forgetting_who_was_silent_longest() {
+    fn memory_is_bounded_by_forgetting_the_producers_that_wrote_longest_ago() {
         let mut producers = Producers::default();
         for id in 0..=PRODUCERS_MAX as i64 {
             let stamp = Stamp { producer_id: id, producer_epoch: 0, base_sequence: 0, last_offset_delta: 0 };

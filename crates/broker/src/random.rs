@@ -1,8 +1,8 @@
-//! The broker's dice: SplitMix64, from a seed, so that a simulated cluster makes the same ids every time.
+//! Random numbers from a seed (SplitMix64), so that a simulated cluster gives out the same ids every time.
 
 use milena_wire::Uuid;
 
-/// A source of numbers that need not be secret.
+/// A source of random numbers that need not be secret.
 #[derive(Debug)]
 pub(crate) struct Random(u64);
 

@@ -1,11 +1,11 @@
-//! Why a request or a connection is refused without an answer.
+//! Reasons to refuse a request or a connection without an answer.
 
 use std::fmt;
 
 use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::{DecodeError, EncodeError};
 
-/// Why a request gets no answer: the connection is to be closed, and this is the reason.
+/// Why a request gets no answer. The connection must be closed.
 #[derive(Debug)]
 pub struct Refused(Refusal);
 
@@ -23,8 +23,8 @@ pub(crate) enum Refusal {
 }
 
 impl Refused {
-    /// Whether the client asked for an API or a version that the broker does not have. The machine has already told the
-    /// log about it.
+    /// Whether the client asked for an API or a version that this broker does not serve. The machine has logged it
+    /// already.
     pub(crate) fn is_unserved(&self) -> bool {
         self.0.is_unserved()
     }
@@ -58,16 +58,16 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownKey(key) => write!(f, "API key {key} does not exist"),
-            Self::UnservedKey(key) => write!(f, "{key} is not there yet"),
+            Self::UnservedKey(key) => write!(f, "{key} is not implemented by this broker yet"),
             Self::UnsupportedVersion(key, version) => {
                 write!(f, "{key} version {version} is not supported by this broker")
             }
             Self::Malformed(error) => write!(f, "malformed request: {error}"),
-            Self::Unencodable(key, error) => write!(f, "cannot write the response to {key}: {error}"),
+            Self::Unencodable(key, error) => write!(f, "cannot encode the response to {key}: {error}"),
             Self::UnknownNode(node) => write!(f, "there is no node {node}"),
             Self::NodeDown(node) => write!(f, "node {node} is down"),
             Self::Unacknowledged(code) => {
-                write!(f, "a Produce request that wants no answer failed with {code}")
+                write!(f, "a Produce request with acks=0 failed with {code}")
             }
         }
     }

@@ -1,15 +1,17 @@
-//! Incremental fetch sessions (KIP-227): what a consumer asks of each partition, so that it need not say it again.
+//! Incremental fetch sessions (KIP-227): the broker remembers what a consumer asks of each partition, so that the
+//! consumer's next request names only what changed.
 //!
 //! ```text
-//!  epoch −1  ends the session it names                ─▶ Answers::All: the request's own partitions
-//!  epoch  0  the same, and a new session comes after  ─▶ Answers::AllOfNew
-//!  any other the session's partitions, with changes   ─▶ Answers::News, or Answers::All when none is left
+//!  epoch −1   ends the session that it names              ─▶ Answers::All: the request's own partitions
+//!  epoch  0   the same, and the answer opens a new one    ─▶ Answers::AllOfNew
+//!  any other  the session's partitions, with its changes  ─▶ Answers::News, or Answers::All when none is left
 //! ```
 //!
-//! A faulty client is treated as Kafka treats it, or its faults would show only there: what a request adds and forgets
-//! at once is forgotten.
+//! A faulty client gets Kafka's answers, because its faults would show only at Kafka otherwise. So a partition that one
+//! request both adds and forgets is forgotten.
 //!
-//! It owns which partitions and what their client was told of them. It must not read logs or know time but for eviction.
+//! This file owns which partitions a session has and what its client has been told about each. It must not read logs,
+//! and it knows time only for eviction.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -22,12 +24,12 @@ use milena_wire::{Str, Uuid};
 use crate::partition::Partition;
 use crate::random::Random;
 
-/// A session that was unused for longer gives way to a new one, and one that is older to a new one of more partitions
-/// (`min.incremental.fetch.session.eviction.ms`).
+/// A new session may evict one that was unused for this long, and one that was opened this long ago and has fewer
+/// partitions (`min.incremental.fetch.session.eviction.ms`).
 const EVICTION_AGE: Duration = Duration::from_secs(120);
 
-/// Partitions in all sessions of a node. A session that does not fit is not made, and one that grows beyond it ends:
-/// asking without a session always works.
+/// The most partitions that all sessions of a node may have together. A session that does not fit is not opened, and
+/// one that grows beyond the limit ends. A client without a session can always send full requests.
 const PARTITIONS_MAX: usize = 1_000_000;
 
 /// A topic as the request named it: by name up to version 12, by id from 13 on.
@@ -37,39 +39,39 @@ pub(crate) enum TopicKey {
     Id(Uuid),
 }
 
-/// What a consumer wants of one partition, and what it knows of it.
+/// What a consumer asks of one partition, and what it has been told about it.
 #[derive(Debug)]
 pub(crate) struct Wanted {
     pub(crate) topic: TopicKey,
     pub(crate) index: i32,
-    /// Found before; it may be gone since.
+    /// The partition as it was found last. It may be deleted by now.
     pub(crate) partition: Weak<Partition>,
-    /// What the topic with this id was called when it was found.
+    /// The name that the topic with this id had when it was found.
     pub(crate) found_name: Option<Str>,
     pub(crate) fetch_offset: i64,
     pub(crate) bytes_max: usize,
     pub(crate) current_epoch: Option<i32>,
     pub(crate) last_fetched_epoch: Option<i32>,
-    /// The partition's count of changes when it was read last.
+    /// The partition's count of changes when this fetch read it last.
     pub(crate) seen_changes: u64,
     told: Option<Told>,
 }
 
-/// What the client was told of a partition, in the session it is told news of.
+/// What the client of a session was told about a partition. Only a change of it is news.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Told {
     high_watermark: i64,
     log_start: i64,
 }
 
-/// A consumer's partitions, each with its turn: they are looked at in this order.
+/// A consumer's partitions, each with its turn. A fetch reads them in the order of their turns.
 #[derive(Debug, Default)]
 pub(crate) struct Session {
-    /// 0 when there is no session behind it.
+    /// 0 when these are the partitions of one request, without a session.
     pub(crate) id: i32,
     pub(crate) wanted: BTreeMap<Turn, Wanted>,
     epoch: i32,
-    /// Its topics are named by id.
+    /// Whether its requests name topics by id.
     is_by_id: bool,
     turns: BTreeMap<(TopicKey, i32), Turn>,
     next_turn: Turn,
@@ -88,16 +90,16 @@ pub(crate) struct Plan {
 /// Which of a plan's partitions are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answers {
-    /// All, and no session is behind them.
+    /// All, and there is no session.
     All,
-    /// All, and they become a session then.
+    /// All, and the answer opens a session of them.
     AllOfNew,
-    /// Those with news, while the session's epoch is this one.
+    /// Those with news, as long as the session's epoch is this one.
     News { epoch: i32 },
 }
 
 impl Answers {
-    /// Whether partitions without news are answered, too.
+    /// Whether the answer has partitions without news, too.
     pub(crate) fn are_all(self) -> bool {
         !matches!(self, Self::News { .. })
     }
@@ -119,10 +121,10 @@ struct Slot {
     last_used: Instant,
 }
 
-/// Ends the sessions it names, and makes none.
+/// Ends the session that the request names, and opens none.
 const FINAL_EPOCH: i32 = -1;
 
-/// Ends the session it names, and makes a new one.
+/// Ends the session that the request names, and opens a new one.
 const INITIAL_EPOCH: i32 = 0;
 
 impl Sessions {
@@ -130,7 +132,7 @@ impl Sessions {
         Self { by_id: BTreeMap::new(), sessions_max, random: Random::new(seed) }
     }
 
-    /// Finds or ends the session that a request is about.
+    /// Finds or ends the session that a request names, and says how the request is to be answered.
     pub(crate) fn plan(
         &mut self,
         request: &FetchRequest,
@@ -151,7 +153,7 @@ impl Sessions {
             return Err(ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
         };
         let shared = Arc::clone(&slot.session);
-        // Held by others only while they look at its partitions: a parked fetch does not hold it.
+        // Another fetch of this session holds the lock only while it reads partitions, not while it is parked.
         let mut session = crate::lock(&shared);
         if request.session_epoch != session.epoch {
             return Err(ErrorCode::INVALID_FETCH_SESSION_EPOCH);
@@ -159,12 +161,12 @@ impl Sessions {
         if session.is_by_id != is_by_id(version) {
             return Err(ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR);
         }
-        // In this order, as in Kafka: a partition in both lists is forgotten.
+        // Kafka's order: a partition in both lists is forgotten.
         session.update(request, version);
         session.forget(request, version);
         if session.wanted.is_empty() {
             self.by_id.remove(&request.session_id);
-            // Kafka answers what the request asked for, though it forgot it as well.
+            // The request forgot the last partitions. Kafka still answers for those that the same request asked for.
             let session = Arc::new(Mutex::new(Session::of(request, version)));
             return Ok(Plan { session, answers: Answers::All });
         }
@@ -181,7 +183,7 @@ impl Sessions {
         Ok(Plan { session: shared, answers })
     }
 
-    /// Makes a session of the partitions that were answered, unless there is no room.
+    /// Opens a session of the partitions that were just answered, unless there is no room for it.
     pub(crate) fn open(&mut self, shared: &Arc<Mutex<Session>>, session: &mut Session, now: Instant) {
         let partitions = session.wanted.len();
         if !self.make_room(partitions, now) {
@@ -193,8 +195,8 @@ impl Sessions {
         self.by_id.insert(session.id, slot);
     }
 
-    /// Whether a session of `count` partitions may be made, after evicting one that was unused for long, or an old one of
-    /// fewer partitions.
+    /// Whether a session of `count` partitions may be opened. Evicts another one for it if need be: the one that was
+    /// unused for longest if that is long enough, or else the smallest of the old ones if it has fewer partitions.
     fn make_room(&mut self, count: usize, now: Instant) -> bool {
         if self.by_id.len() >= self.sessions_max {
             let is_long_ago = |time| now.saturating_duration_since(time) > EVICTION_AGE;
@@ -226,19 +228,20 @@ impl Sessions {
 }
 
 impl Session {
-    /// The partitions of a request alone.
+    /// The partitions that a request names, and no others.
     fn of(request: &FetchRequest, version: i16) -> Self {
         let mut session = Self { is_by_id: is_by_id(version), ..Self::default() };
         session.update(request, version);
         session
     }
 
-    /// The epoch that its next request must have.
+    /// The epoch that the session's next request must have.
     pub(crate) fn epoch(&self) -> i32 {
         self.epoch
     }
 
-    /// Adds the request's partitions, or changes what is wanted of those that are here.
+    /// Adds the partitions that the request names, or changes what it asks of them when they are in the session
+    /// already.
     fn update(&mut self, request: &FetchRequest, version: i16) {
         for topic in &request.topics {
             let key = TopicKey::new(&topic.topic, topic.topic_id, version);
@@ -302,7 +305,7 @@ impl Wanted {
         self.last_fetched_epoch = (asked.last_fetched_epoch >= 0).then_some(asked.last_fetched_epoch);
     }
 
-    /// Whether a client in a session must be told this.
+    /// Whether the answer to a session's client must contain this partition.
     pub(crate) fn is_news(&self, data: &PartitionData) -> bool {
         !data.error_code.is_none()
             || data.records.as_ref().is_some_and(|records| !records.is_empty())
@@ -310,7 +313,7 @@ impl Wanted {
             || self.told != Some(Told::of(data))
     }
 
-    /// The client is being told this. After an error it is told whatever comes next.
+    /// Remembers what the client is told. After an error, whatever comes next is news.
     pub(crate) fn tell(&mut self, data: &PartitionData) {
         self.told = data.error_code.is_none().then(|| Told::of(data));
     }
@@ -324,7 +327,7 @@ impl Told {
 
 impl TopicKey {
     fn new(name: &str, id: Uuid, version: i16) -> Self {
-        // A copy: a slice of the request would keep all of its frame.
+        // A copy, because a slice of the request would keep the whole frame in memory.
         if is_by_id(version) { Self::Id(id) } else { Self::Name(Str::from(name)) }
     }
 }

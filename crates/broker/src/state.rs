@@ -1,11 +1,11 @@
-//! What the cluster is: its nodes, its topics, who leads what, which ids were given out.
+//! The state of the cluster: its nodes, its topics, the leaders of their partitions, the ids that were given out.
 //!
 //! ```text
 //!  State ─▶ nodes, topics by name and id ─▶ Arc<Topic> ─▶ Arc<Partition> (locked one by one)
-//!    └─ every change is saved by storage before it is answered
+//!    └─ storage saves every change before it is answered
 //! ```
 //!
-//! Held under one read-write lock by the machine: requests read, commands write. It must not know requests.
+//! One read-write lock protects it: most requests read, commands write. It must not know requests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,10 +26,10 @@ pub(crate) struct State {
     pub(crate) nodes: BTreeMap<i32, Node>,
     topics: BTreeMap<Str, Arc<Topic>>,
     by_id: BTreeMap<Uuid, Arc<Topic>>,
-    /// Names by what they have in common with those they collide with.
+    /// Topic names by their metric name, which two topics must not share.
     by_metric: BTreeMap<String, Str>,
     partitions: usize,
-    /// The next producer id to give out, and the first that is not reserved on disk yet.
+    /// The next producer id to give out, and the first one that is not reserved on disk yet.
     next_producer_id: i64,
     reserved_producer_id: i64,
     random: Random,
@@ -47,22 +47,23 @@ pub(crate) struct Node {
     pub(crate) is_up: bool,
 }
 
-/// What topics are unless they say otherwise.
+/// The configs of a topic that sets none of its own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Defaults {
     pub(crate) batch_bytes_max: usize,
     pub(crate) segment_bytes: u64,
 }
 
-/// Partitions of all topics: each costs memory, and on disk a file handle, and a request of fifty bytes can ask for any
-/// number of them.
+/// The most partitions that all topics may have together. Each costs memory, and on disk a file handle, and a request
+/// of fifty bytes can ask for any number of them.
 pub(crate) const PARTITIONS_MAX: usize = 100_000;
 
-/// Producer ids reserved on disk at a time: a crash skips what is left of them, and never gives one out twice.
+/// Producer ids are reserved on disk in blocks of this many. After a crash the rest of the block is skipped, so that no
+/// id is given out twice.
 const PRODUCER_ID_BLOCK: i64 = 1000;
 
 impl State {
-    /// The state in `storage`, or a new one.
+    /// The state that was saved in `storage`, or a new one.
     pub(crate) fn open(
         nodes: Vec<Node>,
         defaults: Defaults,
@@ -91,7 +92,7 @@ impl State {
     }
 
     fn load(&mut self) -> Result<(), Error> {
-        // Taken out while the rest of the state is filled from it.
+        // Loading changes the state while it reads the storage, so the storage is taken out meanwhile.
         let Some(storage) = self.storage.take() else { return Ok(()) };
         let loaded = self.load_from(&storage);
         self.storage = Some(storage);
@@ -106,7 +107,7 @@ impl State {
         let recovery = storage.recovery_points();
         for stored in catalog.topics {
             for (name, value) in crate::configs::without_effect(&stored.overrides) {
-                tracing::warn!(topic = %stored.name, "{name}={value} has no effect: it was set when it was not refused");
+                tracing::warn!(topic = %stored.name, "{name}={value} has no effect, though it was accepted once");
             }
             let rules = self.rules(&stored.overrides);
             let mut partitions = Vec::with_capacity(stored.placements.len());
@@ -132,17 +133,17 @@ impl State {
         self.by_id.get(&id)
     }
 
-    /// The topic whose name differs from `name` only where Kafka's metrics see no difference.
+    /// The name of the topic that has the same metric name in Kafka as `name` would have. It may be `name` itself.
     pub(crate) fn collision(&self, name: &str) -> Option<&Str> {
         self.by_metric.get(&crate::topic::metric_name(name))
     }
 
-    /// All topics, by name.
+    /// All topics, in the order of their names.
     pub(crate) fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
         self.topics.values()
     }
 
-    /// All topics whose name is at least `name`, by name.
+    /// The topics from `name` on, in the order of their names.
     pub(crate) fn topics_from(&self, name: &str) -> impl Iterator<Item = &Arc<Topic>> {
         let range = (std::ops::Bound::Included(name), std::ops::Bound::Unbounded);
         self.topics.range::<str, _>(range).map(|(_, topic)| topic)
@@ -152,33 +153,33 @@ impl State {
         self.nodes.values().filter(|node| node.is_up)
     }
 
-    /// Those of the nodes that are not up.
+    /// Those of `nodes` that are down.
     pub(crate) fn offline(&self, nodes: &[i32]) -> Vec<i32> {
         let is_up = |node: &i32| self.nodes.get(node).is_some_and(|node| node.is_up);
         nodes.iter().copied().filter(|node| !is_up(node)).collect()
     }
 
-    /// The node that clients are told is the controller. All of them obey commands.
+    /// The node that answers name as the controller. In fact every node obeys commands.
     pub(crate) fn controller(&self) -> Option<i32> {
         self.live_nodes().next().map(|node| node.id)
     }
 
-    /// What a topic with these configs is bound to.
+    /// The rules that batches for a topic with these configs must keep.
     pub(crate) fn rules(&self, overrides: &Overrides) -> TopicRules {
         TopicRules::new(overrides, self.defaults.batch_bytes_max, self.defaults.segment_bytes)
     }
 
-    /// Partitions of all topics.
+    /// The number of partitions of all topics.
     pub(crate) fn partition_count(&self) -> usize {
         self.partitions
     }
 
-    /// Whether this many more partitions may be made.
+    /// Whether `count` more partitions may be created.
     pub(crate) fn has_room(&self, count: usize) -> bool {
         self.partitions + count <= PARTITIONS_MAX
     }
 
-    /// An assignment for a new topic: leaders go round the nodes that are up.
+    /// An assignment for a new topic: the nodes that are up take turns as leaders.
     pub(crate) fn assignment(&mut self, count: i32, replication: usize) -> Vec<Vec<i32>> {
         let nodes: Vec<i32> = self.live_nodes().map(|node| node.id).collect();
         let assignment = crate::topic::assign(&nodes, count, replication, self.next_assignment);
@@ -186,7 +187,8 @@ impl State {
         assignment
     }
 
-    /// Creates a topic that was found valid, with these replicas per partition, the preferred leader first.
+    /// Creates a topic that was found valid. `assignment` has the replicas of each partition, the preferred leader
+    /// first.
     pub(crate) fn create_topic(
         &mut self,
         name: &str,
@@ -198,7 +200,7 @@ impl State {
         Ok(topic)
     }
 
-    /// Makes prepared topics last, or takes them all away again.
+    /// Saves topics that were prepared, or removes them all again.
     pub(crate) fn save_prepared(&mut self, topics: &[Arc<Topic>]) -> Result<(), Error> {
         if topics.is_empty() {
             return Ok(());
@@ -206,7 +208,7 @@ impl State {
         self.save().inspect_err(|_| topics.iter().for_each(|topic| self.remove(topic)))
     }
 
-    /// [`create_topic`](Self::create_topic) up to the point where it is saved, which one write does for many topics.
+    /// Does all of [`create_topic`](Self::create_topic) but saving, so that one write saves many topics.
     pub(crate) fn prepare_topic(
         &mut self,
         name: &str,
@@ -219,7 +221,7 @@ impl State {
         Ok(self.insert(Arc::new(Topic { name: Str::from(name), id, overrides, rules, partitions })))
     }
 
-    /// Adds partitions to a topic, one for each element of the assignment.
+    /// Adds partitions to a topic, one for each element of `assignment`.
     pub(crate) fn add_partitions(&mut self, name: &str, assignment: Vec<Vec<i32>>) -> Result<(), Error> {
         let Some(old) = self.topics.get(name).cloned() else {
             return Err(Error::refused(format!("topic {name} does not exist")));
@@ -235,7 +237,7 @@ impl State {
         })
     }
 
-    /// Deletes a topic. Its files are gone from their place when this returns, and from the disk soon after.
+    /// Deletes a topic. When this returns its directories have other names, and soon after they are gone from the disk.
     pub(crate) fn delete_topic(&mut self, topic: &Arc<Topic>) -> Result<(), Error> {
         self.remove(topic);
         if let Err(error) = self.save() {
@@ -249,7 +251,7 @@ impl State {
         Ok(())
     }
 
-    /// A producer id that nobody had.
+    /// A producer id that was never given out before.
     pub(crate) fn new_producer_id(&mut self) -> Result<i64, Error> {
         if self.next_producer_id >= self.reserved_producer_id {
             self.reserved_producer_id = self.next_producer_id + PRODUCER_ID_BLOCK;
@@ -283,7 +285,8 @@ impl State {
         self.save()
     }
 
-    /// Takes a node up or down, and moves leaders off what is down and onto what came back.
+    /// Brings a node up or takes it down. Partitions whose leader is down get another one, and partitions without a
+    /// leader get one if this node can be it.
     pub(crate) fn set_up(&mut self, node: i32, is_up: bool) -> Result<(), Error> {
         match self.nodes.get_mut(&node) {
             Some(node) => node.is_up = is_up,
@@ -293,14 +296,14 @@ impl State {
         self.save()
     }
 
-    /// Has every partition forget the producers that were silent for long.
+    /// Has every partition forget the producers whose newest batch is too old.
     pub(crate) fn expire_producers(&self, now_ms: i64) {
         for partition in self.topics.values().flat_map(|topic| &topic.partitions) {
             partition.lock().expire_producers(now_ms);
         }
     }
 
-    /// Bytes in all logs.
+    /// The bytes of all logs.
     pub(crate) fn log_bytes(&self) -> u64 {
         let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
         partitions.map(|partition| partition.lock().log_bytes()).sum()
@@ -321,7 +324,7 @@ impl State {
         storage.save_recovery_points(&points)
     }
 
-    /// Gives every partition a leader that is up, if it has a replica that is.
+    /// Gives every partition a leader that is up, if one of its replicas is up.
     fn settle_leaders(&mut self) {
         let up: Vec<i32> = self.live_nodes().map(|node| node.id).collect();
         for partition in self.topics.values().flat_map(|topic| &topic.partitions) {
@@ -331,7 +334,7 @@ impl State {
                 placement.replicas.iter().copied().filter(|replica| up.contains(replica)).collect();
             let leader = placement.leader.filter(|leader| isr.contains(leader)).or(isr.first().copied());
             if leader != placement.leader {
-                // Kafka, too, leaves the last replica in sync in the list when it goes.
+                // When the last replica in sync goes down it stays in the list, as in Kafka: it alone may lead later.
                 let isr = if isr.is_empty() { placement.isr.clone() } else { isr };
                 state.lead(leader, isr);
             } else if isr != placement.isr && !isr.is_empty() {
@@ -363,7 +366,7 @@ impl State {
         Ok(partitions)
     }
 
-    /// Puts a topic in, in place of one of the same name.
+    /// Puts a topic in, in place of one that has the same name.
     fn insert(&mut self, topic: Arc<Topic>) -> Arc<Topic> {
         self.partitions += topic.partitions.len();
         if let Some(old) = self.topics.insert(topic.name.clone(), Arc::clone(&topic)) {

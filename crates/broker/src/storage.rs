@@ -1,13 +1,14 @@
-//! The data directory: the cluster's catalogue, a directory for each partition, and who may use it.
+//! The data directory: the cluster's catalogue, a directory for each partition, and a lock.
 //!
 //! ```text
 //!  data/  milena.catalog                        cluster id, producer ids, topics, placements; replaced whole
-//!         recovery-point-offset-checkpoint      offsets that are durable, from a clean stop to the next start
-//!         .lock                                 held while a broker runs
+//!         recovery-point-offset-checkpoint      offsets that are durable; only between a clean stop and the next start
+//!         .lock                                 locked while a broker runs
 //!         orders-0/                             see log/disk.rs
 //! ```
 //!
-//! Kafka's own tools read the partitions. Kafka's own broker must not be started on it, nor this one on Kafka's.
+//! Kafka's tools can read the partitions. Kafka's broker must not be started on this directory, nor this broker on a
+//! directory of Kafka's.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -29,13 +30,14 @@ use crate::topic::Topic;
 const CATALOG: &str = "milena.catalog";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const PARTITION_METADATA: &str = "partition.metadata";
-/// A process that another thread of ours starts holds our locks too, until it runs its own program. So a directory that
-/// was just given up may look taken for a moment, which on a busy machine is long; a broker that runs keeps it longer.
+/// How often to try to lock the directory. When another thread of this process starts a program, the new process holds
+/// our locks too until it runs that program. So a directory that was just given up may be locked a little longer, on a
+/// busy machine; a broker that runs keeps its lock for good.
 const LOCK_ATTEMPTS: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 const DISCARDED: &str = "-delete";
 
-/// A data directory that is ours alone while this exists.
+/// A data directory. No other broker can use it as long as this exists.
 #[derive(Debug)]
 pub(crate) struct Storage {
     dir: PathBuf,
@@ -43,7 +45,7 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    /// Takes possession of `dir`, creating it.
+    /// Locks `dir`, after creating it if need be.
     pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
         let failed = |error| Error::io(format!("cannot use the data directory {}", dir.display()), error);
         fs::create_dir_all(dir).map_err(failed)?;
@@ -69,7 +71,7 @@ impl Storage {
         self.dir.join(format!("{topic}-{index}"))
     }
 
-    /// What was saved last, if anything ever was.
+    /// The catalogue that was saved last; `None` in a new directory.
     pub(crate) fn load(&self) -> Result<Option<Catalog>, Error> {
         let path = self.dir.join(CATALOG);
         let text = match fs::read_to_string(&path) {
@@ -80,7 +82,7 @@ impl Storage {
         catalog::parse(&text).map(Some).map_err(|reason| Error::damaged(&path, reason))
     }
 
-    /// Saves the catalogue: when this returns, a crash does not undo it.
+    /// Saves the catalogue. When this has returned, a crash does not undo it.
     pub(crate) fn save<'a>(
         &self,
         cluster_id: &Str,
@@ -91,7 +93,7 @@ impl Storage {
         self.replace(CATALOG, &text)
     }
 
-    /// Creates a partition and its directory. What a crash left there of an earlier attempt is removed.
+    /// Creates a partition and its directory. If a crash left a directory of an earlier attempt, that is removed first.
     pub(crate) fn create_partition(
         &self,
         topic: &str,
@@ -112,13 +114,13 @@ impl Storage {
         create().map_err(|error| Error::io(format!("cannot create {}", dir.display()), error))
     }
 
-    /// Makes the names of new partitions' directories durable, before the catalogue counts on them.
+    /// Makes the names of new directories durable. The catalogue may name their partitions only after that.
     pub(crate) fn sync(&self) -> Result<(), Error> {
         let failed = |error| Error::io(format!("cannot sync {}", self.dir.display()), error);
         file::sync_dir(&self.dir).map_err(failed)
     }
 
-    /// Takes a deleted topic's directories away. What cannot be removed now is removed at the next start.
+    /// Removes the directories of a deleted topic. Those that cannot be removed now are removed at the next start.
     pub(crate) fn discard(&self, topic: &Topic) {
         for partition in &topic.partitions {
             let dir = self.partition_dir(&topic.name, partition.index);
@@ -129,7 +131,8 @@ impl Storage {
         }
     }
 
-    /// Removes partitions that no topic owns: a crash came between creating or deleting them and the catalogue.
+    /// Removes the directories of partitions that belong to no topic. A crash leaves them when it comes between a
+    /// change of the directories and the save of the catalogue.
     pub(crate) fn remove_strays(&self, is_known: impl Fn(&str, Uuid) -> bool) -> Result<(), Error> {
         let failed = |error| Error::io(format!("cannot tidy {}", self.dir.display()), error);
         for entry in fs::read_dir(&self.dir).map_err(failed)? {
@@ -145,7 +148,7 @@ impl Storage {
         Ok(())
     }
 
-    /// Offsets below which each partition's log is known to be durable.
+    /// For each partition, the offset below which its log is known to be durable.
     pub(crate) fn recovery_points(&self) -> BTreeMap<(String, i32), i64> {
         let text = fs::read_to_string(self.dir.join(RECOVERY_POINTS)).unwrap_or_default();
         let entry = |line: &str| {
@@ -156,7 +159,7 @@ impl Storage {
         text.lines().skip(2).map_while(entry).collect()
     }
 
-    /// Forgets those offsets: from here on logs grow, and topics are made again under names that had one.
+    /// Removes the recovery points. They hold no longer once logs grow and topics are created again under old names.
     pub(crate) fn clear_recovery_points(&self) -> Result<(), Error> {
         let path = self.dir.join(RECOVERY_POINTS);
         match fs::remove_file(&path) {
@@ -167,7 +170,7 @@ impl Storage {
         }
     }
 
-    /// Saves those offsets.
+    /// Saves the recovery points.
     pub(crate) fn save_recovery_points(&self, points: &[(Str, i32, i64)]) -> Result<(), Error> {
         let mut text = format!("0\n{}\n", points.len());
         for (topic, index, offset) in points {
@@ -183,7 +186,7 @@ impl Storage {
     }
 }
 
-/// The topic id in a partition's directory; `None` when the path is no such directory.
+/// The topic id in the directory of a partition; `None` when the path is not such a directory.
 fn partition_owner(path: &Path) -> Option<Uuid> {
     let text = fs::read_to_string(path.join(PARTITION_METADATA)).ok()?;
     text.lines().find_map(|line| line.strip_prefix("topic_id: "))?.parse().ok()

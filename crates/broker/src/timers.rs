@@ -1,26 +1,26 @@
-//! Work that is due at a moment, though no request asks for it.
+//! Timers: when there is work to do that no request asks for.
 //!
 //! ```text
 //!  handlers ─▶ arm(timer, at) ─▶ queue ─▶ earliest ─▶ the driver sleeps until then
 //!                                  └────▶ take_due  ◀─ the driver calls handle_timeout
 //! ```
 //!
-//! A timer is a name for what is to be done; it is in the queue once at most. It must not know how it is done, or a
-//! clock. Its lock is held for one change of the queue, and no other lock is taken under it.
+//! A timer names the work, and the machine knows how it is done. A timer is in the queue at most once. This file must
+//! not know a clock. The queue's lock is held for one change only, and no other lock is taken under it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-/// What can be due. Those that are due at once come in this order.
+/// The kinds of work. Timers that are due at the same time come in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// Partitions forget the producers that were silent for long.
+    /// Partitions forget the producers whose newest batch is too old.
     ExpireProducers,
 }
 
-/// The timers that are set.
+/// All timers that are set.
 #[derive(Debug, Default)]
 pub(crate) struct Timers(Mutex<Queue>);
 
@@ -32,7 +32,7 @@ struct Queue {
 }
 
 impl Timers {
-    /// Sets a timer, which moves if it is set already.
+    /// Sets a timer. If it is set already it moves to the new time.
     pub(crate) fn arm(&self, timer: Timer, at: Instant) {
         crate::lock(&self.0).set(timer, at);
     }
@@ -45,12 +45,12 @@ impl Timers {
         }
     }
 
-    /// When the next timer is due.
+    /// When the earliest timer is due.
     pub(crate) fn earliest(&self) -> Option<Instant> {
         crate::lock(&self.0).earliest()
     }
 
-    /// Ready with [`earliest`](Self::earliest) once that is not `known`. One task at a time may wait for it.
+    /// Ready with [`earliest`](Self::earliest) when that differs from `known`. Only one task may wait for it.
     pub(crate) fn poll_earliest(
         &self,
         known: Option<Instant>,
@@ -65,7 +65,7 @@ impl Timers {
         Poll::Pending
     }
 
-    /// Takes one timer out of the queue that is due.
+    /// Takes the earliest timer out of the queue, if it is due.
     pub(crate) fn take_due(&self, now: Instant) -> Option<Timer> {
         let mut queue = crate::lock(&self.0);
         let (_, timer) = *queue.by_time.first().filter(|(at, _)| *at <= now)?;
@@ -86,8 +86,8 @@ impl Queue {
             self.by_time.remove(&(old, timer));
         }
         self.by_time.insert((at, timer));
-        // A driver that wakes too early asks again when the next timer is due; only one that would sleep too long must
-        // be told.
+        // If a timer moves to a later time the driver wakes too early and asks again. It must be woken only if it would
+        // sleep too long.
         let is_earlier = before.is_none_or(|before| at < before);
         if let Some(driver) = self.driver.take_if(|_| is_earlier) {
             driver.wake();

@@ -1,6 +1,7 @@
-//! A topic: its name, its id, its configs, its partitions; and which names and assignments Kafka allows.
+//! A topic: its name, its id, its configs and its partitions; and the rules that Kafka has for names and assignments.
 //!
-//! A topic never changes: more partitions make a new `Topic` with the old partitions in it. It must not know requests.
+//! A `Topic` never changes. When partitions are added there is a new one, which has the old partitions too. It must not
+//! know requests.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use milena_wire::{Str, Uuid};
 use crate::configs::{Overrides, TopicRules};
 use crate::partition::Partition;
 
-/// A topic, shared by whoever serves it.
+/// A topic, shared by all requests that are about it.
 #[derive(Debug)]
 pub(crate) struct Topic {
     pub(crate) name: Str,
@@ -27,10 +28,10 @@ impl Topic {
     }
 }
 
-/// Longest name: what fits in a file name beside the partition's number.
+/// The longest name in bytes. With the partition's number it must fit in a file name.
 const NAME_BYTES_MAX: usize = 249;
 
-/// Checks a topic's name as Kafka does. The error is a sentence.
+/// Checks a topic's name by Kafka's rules. The error is a sentence for the client.
 pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("Topic name is invalid: the empty string is not allowed".to_owned());
@@ -51,14 +52,14 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Two names that differ only in `.` and `_` share the name of a metric in Kafka, which refuses the second.
-/// This is what names that collide have in common.
+/// The name that a topic has in Kafka's metrics. Two names that differ only in `.` and `_` have the same one, so Kafka
+/// refuses the second topic.
 pub(crate) fn metric_name(name: &str) -> String {
     name.replace('.', "_")
 }
 
-/// Which nodes hold the replicas of `count` partitions, the leader first: leaders go round the nodes, starting at
-/// `start`, and so do the followers.
+/// The replicas of `count` partitions, the leader first. The nodes take turns as leaders, beginning with the node at
+/// `start`, and followers are the nodes after the leader.
 pub(crate) fn assign(nodes: &[i32], count: i32, replication: usize, start: usize) -> Vec<Vec<i32>> {
     let replicas = |partition: usize| {
         (0..replication).map(|replica| nodes[(start + partition + replica) % nodes.len()]).collect()

@@ -1,13 +1,15 @@
-//! What a parked fetch leaves behind at its partitions: how many bytes it still misses, and whom to wake.
+//! A parked fetch leaves a waiter at each of its partitions. The waiter counts the bytes that the fetch still lacks,
+//! and wakes its task.
 //!
-//! A partition that takes a batch, moves or goes away tells its waiters. An append that does not bring enough wakes
-//! nobody. It must not know requests, connections or tasks: waking is a [`Waker`], the standard library's.
+//! A partition tells its waiters when it takes a batch, gets another leader or is deleted. An append that does not
+//! bring enough bytes wakes no task. This file must not know requests, connections or tasks; it wakes with the standard
+//! library's [`Waker`].
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 
-/// A parked fetch, as its partitions see it.
+/// A parked fetch, as its partitions know it.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     missing: AtomicI64,
@@ -16,13 +18,13 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    /// Waits until `missing` bytes were appended, or [`wake`](Self::wake).
+    /// A waiter that is due when `missing` bytes were appended, or after [`wake`](Self::wake).
     pub(crate) fn new(missing: i64) -> Arc<Self> {
         let is_due = AtomicBool::new(missing <= 0);
         Arc::new(Self { missing: AtomicI64::new(missing), is_due, waker: Mutex::new(None) })
     }
 
-    /// Something happened that the fetch must answer at once.
+    /// Makes the fetch due at once, because of a change that it must tell its client.
     pub(crate) fn wake(&self) {
         self.is_due.store(true, Ordering::Release);
         let waker = crate::lock(&self.waker).take();
@@ -31,9 +33,10 @@ impl Waiter {
         }
     }
 
-    /// Ready once the wait is over; otherwise the task is woken when it is.
+    /// Ready when the fetch is due. Until then the context's task is woken as soon as it is.
     pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
-        // The waker is stored before looking, and `wake` sets the flag before it looks for a waker.
+        // This stores the waker first and then reads the flag; `wake` sets the flag first and then takes the waker. So
+        // one of the two always sees the other.
         *crate::lock(&self.waker) = Some(context.waker().clone());
         if self.is_due.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -51,7 +54,7 @@ impl Waiter {
 pub(crate) struct Waiters(Vec<Weak<Waiter>>);
 
 impl Waiters {
-    /// Adds a waiter. It leaves by being dropped.
+    /// Adds a waiter, which leaves when the fetch drops it.
     pub(crate) fn add(&mut self, waiter: &Arc<Waiter>) {
         if self.0.len() == self.0.capacity() {
             self.0.retain(|waiter| waiter.strong_count() > 0);
@@ -59,7 +62,7 @@ impl Waiters {
         self.0.push(Arc::downgrade(waiter));
     }
 
-    /// Tells of appended bytes.
+    /// Tells the waiters that `bytes` were appended.
     pub(crate) fn appended(&mut self, bytes: usize) {
         self.0.retain(|waiter| match waiter.upgrade() {
             Some(waiter) => {
@@ -85,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_is_due_once_enough_came_from_any_partition() {
+    fn a_waiter_is_due_when_its_partitions_brought_enough_together() {
         let (mut one, mut two) = (Waiters::default(), Waiters::default());
         let waiter = Waiter::new(100);
         one.add(&waiter);
@@ -97,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn waiters_that_are_gone_take_no_room() {
+    fn waiters_that_were_dropped_take_no_room() {
         let mut waiters = Waiters::default();
         for _ in 0..10_000 {
             waiters.add(&Waiter::new(1));

@@ -1,4 +1,5 @@
-//! What batches cost that hold a thousand times their size. Alone in its process, whose memory it measures.
+//! The cost of batches that hold a thousand times their size. This test is alone in its process, because it measures the
+//! memory of that.
 
 #![allow(clippy::disallowed_methods, reason = "tests have a clock")]
 
@@ -39,7 +40,7 @@ fn bomb(bytes: usize) -> Bytes {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
-async fn batches_that_hold_a_thousand_times_their_size_cost_little_memory_and_nobody_s_time() {
+async fn batches_that_hold_a_thousand_times_their_size_cost_little_memory_and_no_other_client_waits() {
     let cluster = start(Broker::builder()).await;
     cluster.create_topic("good", 1).expect("created");
     cluster.create_topic("bad", 1).expect("created");
@@ -57,7 +58,7 @@ async fn batches_that_hold_a_thousand_times_their_size_cost_little_memory_and_no
         })
         .collect();
     let mut client = Client::of(&cluster).await;
-    eventually("all are refused, with one at work and the others waiting", || {
+    eventually("all are refused, and one at a time is decompressed", || {
         let grown = resident_bytes().saturating_sub(before);
         assert!(grown < 2 * 64 * MIB, "{} MiB", grown / MIB);
         strangers.iter().all(tokio::task::JoinHandle::is_finished)

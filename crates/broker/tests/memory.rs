@@ -1,4 +1,4 @@
-//! What answers that nobody reads may cost. Alone in its process, whose memory it measures.
+//! The cost of answers that clients do not read. This test is alone in its process, because it measures the memory of that.
 
 #![allow(clippy::disallowed_methods, reason = "tests have a clock")]
 
@@ -23,7 +23,7 @@ fn resident_bytes() -> usize {
 }
 
 #[tokio::test]
-async fn many_who_ask_for_much_and_never_read_cost_the_budget_and_nobody_s_time() {
+async fn clients_that_ask_for_much_and_never_read_cost_the_budget_and_no_other_client_waits() {
     const BUDGET: usize = 8 * MIB;
     let builder = Broker::builder().buffer_bytes_max(BUDGET).stall_timeout(Duration::from_secs(2));
     let cluster = start(builder).await;

@@ -1,5 +1,5 @@
-//! ApiVersions (18): which APIs and versions this broker serves. KIP-35, KIP-511 (downgrade, client names), KIP-1242
-//! (wrong cluster or node).
+//! ApiVersions (18): the APIs and versions that this broker serves. KIP-35, KIP-511 (downgrade, client software),
+//! KIP-1242 (wrong cluster or node).
 
 use milena_messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
 use milena_messages::{ApiKey, ErrorCode};
@@ -26,10 +26,11 @@ fn respond(call: &mut Call<'_>, reader: &mut Reader<'_>) -> Result<Outcome, Refu
     Ok(Outcome::Answered(call.envelope.answer(&response)?))
 }
 
-/// The first version in which clients say what they are.
+/// The first version in which clients name their software.
 const NAMES_FROM: i16 = 3;
 
-/// The answer to a version we do not know: version 0, and the versions we do know of this one API (KIP-511).
+/// The answer to a request in a version that this broker does not know. It is in version 0 and has the versions of this
+/// API only (KIP-511).
 pub(crate) fn downgrade(envelope: &Envelope) -> Result<WireFrame, Refused> {
     let response = ApiVersionsResponse {
         error_code: ErrorCode::UNSUPPORTED_VERSION,

@@ -17,7 +17,7 @@ use crate::configs::{self, Overrides};
 use crate::state::{PARTITIONS_MAX, State};
 use crate::topic::{self, Topic};
 
-/// A code and a sentence, as admin responses carry them.
+/// An error code and a sentence, as admin responses have them.
 pub(super) type Denial = (ErrorCode, String);
 
 /// A topic that may be created.
@@ -42,7 +42,7 @@ fn handle(call: &Call<'_>, request: CreateTopicsRequest) -> CreateTopicsResponse
     let mut results = Vec::with_capacity(named.len());
     let mut prepared = Vec::new();
     for wanted in &request.topics {
-        // A topic that is named twice is answered once, as in Kafka.
+        // As in Kafka, a topic that is named twice is refused and answered once.
         let created = match named.remove(wanted.name.as_str()) {
             None => continue,
             Some(1) if request.validate_only => {
@@ -62,7 +62,7 @@ fn handle(call: &Call<'_>, request: CreateTopicsRequest) -> CreateTopicsResponse
     CreateTopicsResponse { topics: results, ..Default::default() }
 }
 
-/// Everything but saving, which is done once for all topics of a request.
+/// Creates a topic but does not save it: one write saves all topics of a request.
 fn create(
     call: &Call<'_>,
     state: &mut State,
@@ -78,7 +78,7 @@ fn create(
     Ok(result)
 }
 
-/// The answer for a topic that is as planned, without an id.
+/// The answer for a topic as it is planned, without its id.
 fn described(call: &Call<'_>, wanted: &CreatableTopic, plan: &Plan) -> CreatableTopicResult {
     CreatableTopicResult {
         name: wanted.name.clone(),
@@ -105,7 +105,7 @@ fn plan(call: &Call<'_>, state: &mut State, wanted: &CreatableTopic) -> Result<P
     Ok(Plan { overrides, assignment })
 }
 
-/// Our own assignment; −1 asks for the broker's defaults.
+/// The broker's own assignment. −1 in the request asks for the broker's defaults.
 fn assign(call: &Call<'_>, state: &mut State, wanted: &CreatableTopic) -> Result<Vec<Vec<i32>>, Denial> {
     let settings = &call.parts.settings;
     let or_default = |asked: i32, default: i32| if asked == -1 { default } else { asked };
@@ -132,7 +132,7 @@ fn assign(call: &Call<'_>, state: &mut State, wanted: &CreatableTopic) -> Result
     Ok(state.assignment(partitions, replication as usize))
 }
 
-/// The client's assignment: every partition from 0 on.
+/// The client's assignment, which must have every partition from 0 on.
 fn assigned(state: &State, wanted: &CreatableTopic) -> Result<Vec<Vec<i32>>, Denial> {
     if wanted.num_partitions != -1 || wanted.replication_factor != -1 {
         let reason = "A manual partition assignment was specified, but numPartitions or replicationFactor was \
@@ -152,7 +152,7 @@ fn assigned(state: &State, wanted: &CreatableTopic) -> Result<Vec<Vec<i32>>, Den
     Ok(assignment)
 }
 
-/// Whether the cluster may have this many partitions more.
+/// Refuses more partitions than the cluster may have.
 pub(super) fn check_room(state: &State, count: usize) -> Result<(), Denial> {
     if state.has_room(count) {
         return Ok(());
@@ -161,7 +161,8 @@ pub(super) fn check_room(state: &State, count: usize) -> Result<(), Denial> {
     Err((ErrorCode::INVALID_PARTITIONS, reason))
 }
 
-/// A client's assignment: at least one replica, all partitions alike, no node twice, all known, one of them up.
+/// Checks a client's assignment. Every partition needs the same number of replicas, at least one, on different nodes
+/// that exist, and one of them must be up.
 pub(super) fn check_replicas(state: &State, assignment: &[Vec<i32>]) -> Result<(), Denial> {
     let check = |replicas: &[i32]| {
         if replicas.is_empty() {
@@ -195,7 +196,7 @@ pub(super) fn check_replicas(state: &State, assignment: &[Vec<i32>]) -> Result<(
     checked.map_err(|reason| (ErrorCode::INVALID_REPLICA_ASSIGNMENT, reason))
 }
 
-/// Every config of the topic that is to be (KIP-525).
+/// Every config that the new topic has (KIP-525).
 fn describe(call: &Call<'_>, overrides: &Overrides) -> Vec<CreatableTopicConfigs> {
     let effective = |definition: &configs::Definition| {
         let value = topic_value(call, definition, overrides);

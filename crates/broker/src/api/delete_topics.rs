@@ -27,7 +27,7 @@ fn handle(call: &Call<'_>, request: DeleteTopicsRequest) -> DeleteTopicsResponse
     let delete_or_deny =
         |wanted: DeleteTopicState| match counts.remove(&(wanted.name.clone(), wanted.topic_id)) {
             Some(1) if wanted.name.is_some() == wanted.topic_id.is_zero() => Some(delete(&mut state, wanted)),
-            // Twice, by name and id, or by neither: refused, and answered for once.
+            // Named twice, by name and id together, or by neither: refused, and answered once.
             Some(_) => Some(failed(wanted, ErrorCode::INVALID_REQUEST)),
             None => None,
         };

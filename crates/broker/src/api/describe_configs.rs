@@ -18,7 +18,7 @@ const SOURCE_TOPIC: i8 = 1;
 const SOURCE_STATIC_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
 
-/// A config's value, and DescribeConfigs' number for where it comes from.
+/// The value of a config, and DescribeConfigs' number for its source.
 pub(super) struct Value {
     pub(super) text: Str,
     pub(super) source: i8,
@@ -50,7 +50,7 @@ fn handle(call: &Call<'_>, request: DescribeConfigsRequest) -> DescribeConfigsRe
     DescribeConfigsResponse { results: results.collect(), ..Default::default() }
 }
 
-/// What a topic with these configs of its own has for one of them.
+/// The value of one config of a topic that sets these configs itself.
 pub(super) fn topic_value(call: &Call<'_>, definition: &Definition, overrides: &Overrides) -> Value {
     if let Some(text) = overrides.get(definition.name) {
         return Value { text: Str::from(text.as_str()), source: SOURCE_TOPIC };
@@ -69,7 +69,7 @@ type Described = Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)>
 
 fn describe(call: &Call<'_>, resource: &DescribeConfigsResource, synonyms: bool) -> Described {
     let keys = resource.configuration_keys.as_ref();
-    // Null asks for all, and so does an empty list.
+    // Both null and an empty list ask for all configs.
     let is_wanted =
         |name: &str| keys.is_none_or(|keys| keys.is_empty() || keys.iter().any(|key| key == name));
     match resource.resource_type {
@@ -116,7 +116,7 @@ fn describe_topic(
 
 fn describe_broker(call: &Call<'_>, name: &str, is_wanted: impl Fn(&str) -> bool) -> Described {
     let known = name.parse().is_ok_and(|node: i32| call.parts.state().nodes.contains_key(&node));
-    // The empty name asks for what was set dynamically for all brokers: nothing, here.
+    // The empty name asks for the configs that were set dynamically for all brokers. There are none here.
     if name.is_empty() {
         return Ok(Vec::new());
     }

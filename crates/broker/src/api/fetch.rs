@@ -1,5 +1,5 @@
 //! Fetch (1). KIP-74 (limits), KIP-227 (sessions), KIP-320 (epochs), KIP-516 (topic ids), KIP-595 (diverging epochs),
-//! KIP-951 (who leads instead).
+//! KIP-951 (the current leader).
 //!
 //! ```text
 //!  request ─▶ plan (sessions) ─▶ pass over the partitions ─▶ enough, or an error? ─▶ response
@@ -29,25 +29,25 @@ use crate::refused::Refused;
 use crate::sessions::{Answers, Plan, Session, TopicKey, Turn, Wanted};
 use crate::waiter::Waiter;
 
-/// What one look at all partitions brought.
+/// What was found when all partitions were read once.
 #[derive(Debug, Default)]
 struct Pass {
-    /// Whose turn it was, and what there is.
+    /// The partitions that the answer will contain, each with its turn in the session's order.
     found: Vec<(Turn, PartitionData)>,
-    /// The same of partitions that do not exist. They come last, and the others' wait is not cut short by them.
+    /// The partitions that do not exist. As in Kafka they come last, and they do not end the wait for those that exist.
     missing: Vec<(Turn, PartitionData)>,
     bytes: usize,
-    /// An error or a divergence, which are not waited with.
+    /// There is an error or a diverging epoch, and the client must be told at once.
     is_urgent: bool,
 }
 
-/// What a look at one partition brought.
+/// What was found when one partition was read.
 enum Look {
     Found(PartitionData),
     Missing(PartitionData),
 }
 
-/// The first version with a place for who leads instead, and the first with one for where that is.
+/// The first version with a field for the current leader, and the first one with a field for the leader's address.
 const LEADERS_FROM: i16 = 12;
 const ENDPOINTS_FROM: i16 = 16;
 
@@ -68,7 +68,7 @@ fn respond(call: &Call<'_>, request: &FetchRequest) -> Result<Outcome, Refused> 
     };
     let bytes_max = (request.max_bytes.max(0) as usize).min(call.parts.settings.fetch_bytes_max);
     let limits = FetchLimits {
-        // More than may be sent is not waited for.
+        // More bytes than one answer may have never come, so the fetch must not wait for them.
         bytes_min: (request.min_bytes.max(0) as usize).min(bytes_max),
         bytes_max,
         isolation: Isolation::of(request.isolation_level),
@@ -77,12 +77,13 @@ fn respond(call: &Call<'_>, request: &FetchRequest) -> Result<Outcome, Refused> 
     answer_or_park(call, plan, limits, call.now.instant + wait, None)
 }
 
-/// Answers a fetch that was woken or whose time is up; parks it again when it was woken for too little.
+/// Answers a fetch that was woken or has reached its deadline. It is parked again if it was woken for too few bytes.
 pub(super) fn resume(call: &Call<'_>, parked: ParkedFetch) -> Result<Outcome, Refused> {
     answer_or_park(call, parked.plan, parked.limits, parked.deadline, Some(parked.missing))
 }
 
-/// `missing` is how many partitions did not exist when the fetch was parked.
+/// Reads the partitions once, and answers if that brought enough; parks the fetch otherwise. `missing` is the number of
+/// partitions that did not exist when the fetch was parked.
 fn answer_or_park(
     call: &Call<'_>,
     plan: Plan,
@@ -99,9 +100,11 @@ fn answer_or_park(
         let response = FetchResponse { error_code, session_id: session.id, ..Default::default() };
         return Ok(Outcome::Answered(call.envelope.answer(&response)?));
     }
-    let pass = look(call, &mut session, plan.answers, limits);
+    let pass = read_all(call, &mut session, plan.answers, limits);
+    // Nothing can wake a fetch all of whose partitions are missing, so it is answered at once.
     let is_due = call.now.instant >= deadline || pass.missing.len() == session.wanted.len();
     let is_enough = pass.bytes >= limits.bytes_min || available(&session, &pass, limits) >= limits.bytes_min;
+    // A partition was created or deleted since the fetch was parked: Kafka answers that at once, too.
     let has_vanished = missing.is_some_and(|before| before != pass.missing.len());
     if is_due || pass.is_urgent || is_enough || has_vanished {
         let response = respond_with(call, &plan, &mut session, pass);
@@ -113,7 +116,7 @@ fn answer_or_park(
         let mut state = partition.lock();
         state.add_waiter(&waiter);
         if state.changes() != wanted.seen_changes {
-            // Something came between the look and now.
+            // The partition has changed since it was read above, when this waiter was not there yet.
             waiter.wake();
         }
     }
@@ -123,8 +126,8 @@ fn answer_or_park(
     Ok(Outcome::Parked(Waiting::Fetch(parked)))
 }
 
-/// Looks at every partition once, in the order of their turns.
-fn look(call: &Call<'_>, session: &mut Session, answers: Answers, limits: FetchLimits) -> Pass {
+/// Reads every partition once, in the order of their turns.
+fn read_all(call: &Call<'_>, session: &mut Session, answers: Answers, limits: FetchLimits) -> Pass {
     let mut pass = Pass::default();
     for (&turn, wanted) in &mut session.wanted {
         match read(call, wanted, limits, pass.bytes) {
@@ -141,8 +144,8 @@ fn look(call: &Call<'_>, session: &mut Session, answers: Answers, limits: FetchL
     pass
 }
 
-/// What is there as Kafka counts it: where a partition has more than was read, all that its limit lets through, though
-/// only whole batches are sent.
+/// The bytes that are there, as Kafka counts them. A partition that has more than was read counts with its whole limit,
+/// though only whole batches are sent.
 fn available(session: &Session, pass: &Pass, limits: FetchLimits) -> usize {
     let available = |(turn, data): &(Turn, PartitionData)| {
         let (wanted, records) = (&session.wanted[turn], data.records.clone().unwrap_or_default());
@@ -158,7 +161,7 @@ fn available(session: &Session, pass: &Pass, limits: FetchLimits) -> usize {
     pass.found.iter().map(available).fold(0, usize::saturating_add)
 }
 
-/// One partition's part of the response, after `bytes` of records from others.
+/// One partition's part of the response. The partitions before it brought `bytes` of records.
 fn read(call: &Call<'_>, wanted: &mut Wanted, limits: FetchLimits, bytes: usize) -> Look {
     let read_from = |partition: &Partition, wanted: &mut Wanted| {
         let mut state = partition.lock();
@@ -180,7 +183,7 @@ fn read(call: &Call<'_>, wanted: &mut Wanted, limits: FetchLimits, bytes: usize)
         Ok(partition) => {
             read_from(&partition, wanted).unwrap_or_else(|| Look::Missing(failed(wanted.index, unknown)))
         }
-        // Kafka finds the partition that has this name now, and then that it is not the one that is meant.
+        // Kafka finds the partition that has this name now, and then notices that it has another id.
         Err(code) if code == ErrorCode::INCONSISTENT_TOPIC_ID => {
             Look::Found(PartitionData { aborted_transactions: None, ..failed(wanted.index, code) })
         }
@@ -189,7 +192,7 @@ fn read(call: &Call<'_>, wanted: &mut Wanted, limits: FetchLimits, bytes: usize)
 }
 
 fn denied(call: &Call<'_>, state: &PartitionState, wanted: &Wanted, code: ErrorCode) -> PartitionData {
-    // Kafka has null here once a log was asked, and an empty list before.
+    // Kafka answers null here when the error came from the log, and an empty list when it came earlier.
     let mut data = PartitionData { aborted_transactions: None, ..failed(wanted.index, code) };
     let moved = matches!(code, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH);
     if moved && call.envelope.version >= LEADERS_FROM {
@@ -230,7 +233,7 @@ fn read_records(
     }
     let bytes_max = limits.bytes_max.min(call.fetch_bytes_max);
     let room = bytes_max.saturating_sub(bytes);
-    // The first batch of the whole response is sent whatever its size, or a consumer would never get past it (KIP-74).
+    // The first batch of the response is sent whatever its size, or a consumer would never get past it (KIP-74).
     let bytes_max = wanted.bytes_max.min(room);
     data.records = Some(state.read(wanted.fetch_offset, limits.isolation, bytes_max, bytes == 0)?);
     Ok(data)
@@ -244,7 +247,8 @@ fn find(call: &Call<'_>, wanted: &mut Wanted) -> Result<Arc<Partition>, ErrorCod
         (TopicKey::Id(id), name) => match (state.topic_by_id(*id), name) {
             (Some(topic), _) => topic,
             (None, None) => return Err(ErrorCode::UNKNOWN_TOPIC_ID),
-            // The topic was found under this name before, and is gone: there may be another one of the name now.
+            // The topic had this name when it was found before, and is deleted. There may be another one of the name
+            // now.
             (None, Some(name)) => {
                 let other = state.topic(name).and_then(|topic| topic.partition(wanted.index));
                 return Err(other.map_or(unknown, |_| ErrorCode::INCONSISTENT_TOPIC_ID));
@@ -267,7 +271,7 @@ fn failed(partition_index: i32, error_code: ErrorCode) -> PartitionData {
     }
 }
 
-/// The response; the session remembers what its client is told, and whose turn it is next.
+/// Makes the response. The session remembers what its client is told, and the order for the next fetch.
 fn respond_with(call: &Call<'_>, plan: &Plan, session: &mut Session, pass: Pass) -> FetchResponse {
     let mut responses: Vec<FetchableTopicResponse> = Vec::new();
     let mut leaders = Vec::new();
@@ -280,8 +284,8 @@ fn respond_with(call: &Call<'_>, plan: &Plan, session: &mut Session, pass: Pass)
             TopicKey::Name(name) => (name.clone(), Uuid::ZERO),
             TopicKey::Id(id) => (Str::default(), *id),
         };
-        // Partitions that had records are last in the next pass, so that none starves. A new session has the order of its
-        // first answer.
+        // In a session, partitions that brought records move to the end of the order, so that every partition gets its
+        // turn when the limit of the response is short. A new session begins with the order of its first answer.
         let has_records = data.records.as_ref().is_some_and(|records| !records.is_empty());
         let goes_last = if plan.answers.are_all() { at >= found } else { has_records };
         if goes_last {
@@ -306,7 +310,7 @@ fn respond_with(call: &Call<'_>, plan: &Plan, session: &mut Session, pass: Pass)
     }
 }
 
-/// Where the leaders are that the response names (KIP-951).
+/// The addresses of the leaders that the response names (KIP-951).
 fn endpoints(call: &Call<'_>, mut leaders: Vec<i32>) -> Vec<NodeEndpoint> {
     leaders.retain(|&id| id >= 0);
     leaders.sort_unstable();

@@ -1,7 +1,7 @@
-//! FindCoordinator (10): which node coordinates a group or a transactional id. KIP-699 (several keys at once).
+//! FindCoordinator (10): the node that coordinates a group or a transactional id. KIP-699 (several keys at once).
 //!
-//! Groups and transactions are not served yet; their coordinators are found all the same, so that a client learns the
-//! truth from the API that is missing instead of looking for a coordinator for ever.
+//! Groups and transactions are not served yet. Their coordinators are found all the same: the client's next request
+//! says what is missing, and without a coordinator the client would search for ever.
 
 use milena_messages::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use milena_messages::{ApiKey, ErrorCode};
@@ -11,7 +11,7 @@ use super::row::Api;
 use crate::call::Call;
 use crate::state::{Node, State};
 
-/// Groups are 0, transactional ids 1; 2 is for share groups, which are not served.
+/// Groups have key type 0 and transactional ids 1. Share groups have 2 and are not served.
 const KEY_TYPE_MAX: i8 = 1;
 
 pub(super) const API: Api = Api {
@@ -21,9 +21,9 @@ pub(super) const API: Api = Api {
 
 fn handle(call: &Call<'_>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     call.tell_unserved(match request.key_type {
-        0 => "consumer groups are not there yet, so that assigning partitions is the only way to read",
-        1 => "transactions are not there yet",
-        _ => "share groups are not there yet",
+        0 => "consumer groups are not implemented yet; a consumer must assign partitions itself",
+        1 => "transactions are not implemented yet",
+        _ => "share groups are not implemented yet",
     });
     let state = call.parts.state();
     if call.envelope.version >= 4 {

@@ -1,5 +1,5 @@
 //! ListOffsets (2): offsets by time, and the special times. KIP-79, KIP-734 (greatest timestamp), KIP-320 (epochs),
-//! KIP-405, KIP-1005 and KIP-1023 (tiers, of which there is one here: all of the log is local).
+//! KIP-405, KIP-1005 and KIP-1023 (tiers; here the whole log is local).
 
 use bytes::Bytes;
 use milena_messages::list_offsets::{
@@ -24,7 +24,7 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
-/// What was found: the record's timestamp, unless it is a special time's, and its offset.
+/// The timestamp of the record that was found, −1 for the special times, and its offset.
 type Found = (i64, i64);
 
 pub(super) const API: Api =
@@ -52,7 +52,7 @@ fn answer(
         Err(code) => (code, None),
     };
     let ((timestamp, offset), leader_epoch) = found.unwrap_or(((-1, -1), None));
-    // Versions before 4 have no place for an epoch.
+    // Versions before 4 have no field for an epoch.
     let leader_epoch = leader_epoch.filter(|_| call.envelope.version >= 4).unwrap_or(-1);
     ListOffsetsPartitionResponse {
         partition_index: wanted.partition_index,
@@ -100,20 +100,22 @@ fn look_up(
         },
         timestamp => state.batch_by_time(timestamp)?,
     };
-    // Decompressing may take long: not while the partition waits.
+    // Decompressing may take long, so it is done without the partition's lock.
     drop(state);
     let Some(batch) = batch else { return Ok(None) };
     let found = record_by_time(&batch, wanted.timestamp).map_err(|error| {
         tracing::warn!(%error, "cannot look into a stored batch");
         ErrorCode::CORRUPT_MESSAGE
     })?;
+    // As in Kafka: a record that the consumer may not read yet is not found.
     if found.1 >= readable_end {
         return Ok(None);
     }
     Ok(Some((found, partition.lock().epochs().of_offset(found.1))))
 }
 
-/// The first record in the batch that reaches `timestamp`, or its greatest.
+/// The first record of the batch whose timestamp is at least `timestamp`; for `MAX_TIMESTAMP`, the record that has the
+/// greatest.
 fn record_by_time(batch: &Bytes, timestamp: i64) -> Result<Found, DecodeError> {
     let raw = RawBatch::parse(batch)?;
     let header = raw.header;
@@ -128,6 +130,6 @@ fn record_by_time(batch: &Bytes, timestamp: i64) -> Result<Found, DecodeError> {
             return Ok((record.timestamp, record.offset));
         }
     }
-    // The header promises a greater timestamp than any record has: the producer's mistake, and harmless.
+    // The header promises a greater timestamp than any record has. That is the producer's mistake, and harmless.
     Ok((header.max_timestamp, header.last_offset()))
 }

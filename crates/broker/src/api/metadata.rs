@@ -1,5 +1,5 @@
-//! Metadata (3): nodes, topics, leaders. KIP-516 (topic ids), KIP-430 (authorized operations), KIP-487 (who may create
-//! topics by asking), KIP-1102 (top-level error).
+//! Metadata (3): nodes, topics, leaders. KIP-516 (topic ids), KIP-430 (authorized operations), KIP-487 (creating
+//! topics by asking for them), KIP-1102 (top-level error).
 
 use std::collections::BTreeSet;
 
@@ -16,14 +16,15 @@ use crate::partition::Partition;
 use crate::state::State;
 use crate::topic::{self, Topic};
 
-/// What an unprotected cluster lets everyone do with a topic, as bits of Kafka's `AclOperation`: read, write, create,
-/// delete, alter, describe, describe configs, alter configs.
+/// The operations on a topic that a cluster without authorization allows, as bits of Kafka's `AclOperation`: read,
+/// write, create, delete, alter, describe, describe configs, alter configs.
 pub(super) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 
-/// And with the cluster: create, alter, describe, cluster action, describe configs, alter configs, idempotent write.
+/// The same for the cluster: create, alter, describe, cluster action, describe configs, alter configs, idempotent
+/// write.
 pub(super) const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
-/// "Not asked for."
+/// The client did not ask for the operations.
 pub(super) const OPERATIONS_OMITTED: i32 = i32::MIN;
 
 pub(super) const API: Api = Api {
@@ -32,7 +33,7 @@ pub(super) const API: Api = Api {
     ..Api::new(ApiKey::Metadata, |call, reader| call.answer(reader, handle))
 };
 
-/// A cluster of more partitions takes milliseconds to describe.
+/// Describing a cluster with more partitions takes milliseconds.
 const HEAVY_PARTITIONS: usize = 2000;
 
 fn handle(call: &Call<'_>, request: MetadataRequest) -> MetadataResponse {
@@ -47,7 +48,7 @@ fn handle(call: &Call<'_>, request: MetadataRequest) -> MetadataResponse {
         None => state.topics().map(|topic| describe(&state, topic)).collect(),
     };
     if request.include_topic_authorized_operations {
-        // Of a topic that does not exist, too; but not of an id that nobody has.
+        // Kafka answers them for a name that does not exist, too, but not for an unknown id.
         let named = topics.iter_mut().filter(|topic| topic.name.is_some());
         named.for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
     }
@@ -68,8 +69,8 @@ fn handle(call: &Call<'_>, request: MetadataRequest) -> MetadataResponse {
     }
 }
 
-/// Topics that one request creates; who needs more asks again, as for any topic that is not there yet. Others wait
-/// meanwhile.
+/// The most topics that one request creates: other requests wait meanwhile. A client that asks for more topics asks
+/// again, as it does for every topic that it does not find.
 const CREATED_MAX: usize = 100;
 
 /// Creates the topics that are asked for by name and do not exist (`auto.create.topics.enable`).
@@ -84,7 +85,7 @@ fn create_missing(call: &Call<'_>, wanted: &[MetadataRequestTopic]) {
             continue;
         }
         let mut state = call.parts.state_mut();
-        // Someone may have been faster since the look above.
+        // Another request may have created it since it was looked up above.
         let is_taken = state.collision(name).is_some();
         if is_taken || !state.has_room(settings.partitions_default as usize) {
             continue;
@@ -101,7 +102,7 @@ fn create_missing(call: &Call<'_>, wanted: &[MetadataRequestTopic]) {
     }
 }
 
-/// A topic that is asked for twice is answered for once.
+/// A topic that the request names twice is answered once.
 fn once_each(wanted: Vec<MetadataRequestTopic>) -> impl Iterator<Item = MetadataRequestTopic> {
     let mut seen = BTreeSet::new();
     wanted.into_iter().filter(move |topic| seen.insert((topic.name.clone(), topic.topic_id)))

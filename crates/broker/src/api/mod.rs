@@ -1,4 +1,5 @@
-//! One file per API: its row of the table, and what it answers. Here: which there are, and how a request finds its file.
+//! The APIs that this broker serves. Each has a file with its row of the table and its handler; this file lists the
+//! rows and finds the one that a request is for.
 //!
 //! A handler is a function from a decoded request to a response. It must not know frames or sockets.
 
@@ -33,7 +34,8 @@ use crate::refused::Refused;
 pub(crate) use api_versions::downgrade;
 pub(crate) use row::Api;
 
-/// Every API that is served, in the order in which they are advertised. Adding one takes its file and its line here.
+/// Every API that is served, in the order of their keys, in which they are advertised too. A new API needs its file and
+/// a line here.
 static APIS: &[Api] = &[
     produce::API,
     fetch::API,
@@ -51,7 +53,7 @@ static APIS: &[Api] = &[
     describe_topic_partitions::API,
 ];
 
-/// The rows by their keys' numbers. This does not compile when an API is listed twice.
+/// The rows by the numbers of their keys. It does not compile when an API is listed twice.
 static BY_KEY: [Option<&Api>; KEYS] = {
     let mut by_key = [None; KEYS];
     let mut index = 0;

@@ -1,4 +1,5 @@
-//! OffsetForLeaderEpoch (23): where an epoch ends, so that a client notices that its log was cut off. KIP-101, KIP-320.
+//! OffsetForLeaderEpoch (23): the end of a leader epoch, so that a client notices when the log was cut off. KIP-101,
+//! KIP-320.
 
 use milena_messages::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
@@ -28,7 +29,7 @@ fn handle(call: &Call<'_>, request: OffsetForLeaderEpochRequest) -> OffsetForLea
 fn end_of(call: &Call<'_>, topic: Option<&Topic>, wanted: &OffsetForLeaderPartition) -> EpochEndOffset {
     let found = look_up(call, topic, wanted);
     let (error_code, end) = found.map_or_else(|code| (code, None), |end| (ErrorCode::NONE, end));
-    // An epoch nobody knows has neither: −1 and −1.
+    // For an unknown epoch Kafka answers −1 and −1.
     let (leader_epoch, end_offset) = end.unwrap_or((-1, -1));
     EpochEndOffset { error_code, partition: wanted.partition, leader_epoch, end_offset, ..Default::default() }
 }

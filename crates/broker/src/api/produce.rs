@@ -1,4 +1,4 @@
-//! Produce (0). KIP-98 (idempotence), KIP-467 (why a batch was refused), KIP-951 (who leads instead), KIP-516 (topic
+//! Produce (0). KIP-98 (idempotence), KIP-467 (why a batch was refused), KIP-951 (the current leader), KIP-516 (topic
 //! ids), KIP-110 (zstd).
 //!
 //! All replicas are one log, so acks=all is answered as soon as acks=1 is.
@@ -22,7 +22,7 @@ use crate::topic::Topic;
 /// All replicas in sync have the batch.
 const ACKS_ALL: i16 = -1;
 
-/// The first version with a place for who leads instead.
+/// The first version with a field for the current leader.
 const LEADERS_FROM: i16 = 10;
 
 pub(super) const API: Api = Api {
@@ -40,7 +40,8 @@ fn respond(call: &Call<'_>, request: &ProduceRequest) -> Result<Outcome, Refused
     let Some(responses) = answer(call, request) else { return Ok(Outcome::TooMuch) };
     let mut response = ProduceResponse { responses, ..Default::default() };
     if request.acks == 0 {
-        // Nobody waits for an answer; an error is told by hanging up, so that the client looks for the leader again.
+        // The client expects no answer. After an error the connection is closed, so that the client looks for the
+        // leader.
         let mut codes = response.responses.iter().flat_map(|topic| &topic.partition_responses);
         return match codes.find(|partition| !partition.error_code.is_none()) {
             Some(partition) => Err(Refusal::Unacknowledged(partition.error_code).into()),
@@ -51,16 +52,17 @@ fn respond(call: &Call<'_>, request: &ProduceRequest) -> Result<Outcome, Refused
     Ok(Outcome::Answered(call.envelope.answer(&response)?))
 }
 
-/// Compressed bytes that are looked at with little effort: what is inside costs several times as much.
+/// With little effort at most this many compressed bytes are checked: decompressed they cost several times as much.
 const COSTLY_BYTES: usize = 64 * 1024;
 
-/// `None` when that would take more than the effort that the request may be.
+/// Checks and appends the batches of a request. `None` when that would take more effort than the call may take; then
+/// nothing was appended.
 fn answer(call: &Call<'_>, request: &ProduceRequest) -> Option<Vec<TopicProduceResponse>> {
     if let Some(Rejected { code, message, .. }) = refusal(request) {
         let message = Str::from(message.as_ref());
         return Some(answer_all(request, |data| failed(data.index, code, Some(message.clone()))));
     }
-    // All are found before any is looked at: some faults of one fail the whole request.
+    // First every batch is found, because some faults of one batch fail the whole request.
     let found: Vec<_> = request.topic_data.iter().flat_map(|data| find(call, data)).collect();
     let refused = found.iter().filter_map(|found| found.as_ref().err());
     if let Some(Rejected { code, message, .. }) = refused.clone().find(|one| one.scope == Scope::Request) {
@@ -72,7 +74,8 @@ fn answer(call: &Call<'_>, request: &ProduceRequest) -> Option<Vec<TopicProduceR
     if call.effort == Effort::Little && compressed > COSTLY_BYTES {
         return None;
     }
-    // All are looked at before any is appended, so that what turns out to be too much is still undone.
+    // Then every batch is checked before the first one is appended, so that nothing has happened when a check shows
+    // that the request takes too much effort.
     let mut checker = Checker::new(&call.parts.decompressors, call.effort == Effort::Little);
     let mut checked = Vec::with_capacity(found.len());
     for found in &found {
@@ -102,7 +105,7 @@ fn answer_all<'a>(
     topics.collect()
 }
 
-/// What is wrong with the request as a whole.
+/// Why the whole request is refused, if it is.
 fn refusal(request: &ProduceRequest) -> Option<Rejected> {
     let has_id = request.transactional_id.is_some();
     let mut partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
@@ -135,10 +138,10 @@ fn find<'a>(call: &Call<'_>, data: &'a TopicProduceData) -> Vec<Result<Found<'a>
     data.partition_data.iter().map(find).collect()
 }
 
-/// A batch that may be appended, or why not.
+/// A batch that may be appended, or the reason why it may not.
 struct CheckedIn<'a> {
     topic: &'a Arc<Topic>,
-    /// Nothing when the node does not lead, which Kafka notices first.
+    /// `None` when the node does not lead the partition: Kafka notices that before it checks the batch.
     batch: Option<Result<Checked<'a>, Rejected>>,
 }
 
@@ -156,7 +159,7 @@ fn check<'a>(call: &Call<'_>, found: &'a Found<'a>, acks: i16, checker: &mut Che
     let batch = match (is_led, is_replicated) {
         (false, _) => None,
         (true, false) => Some(Err(check::too_few_replicas())),
-        // Looking at the batch is the expensive part, and needs no lock.
+        // Checking the batch is the expensive part, so it is done without the partition's lock.
         (true, true) => Some(checker.check(found.batch, &topic.rules.of_batches(call.now.unix_ms))),
     };
     CheckedIn { topic, batch }
@@ -177,7 +180,8 @@ fn append(call: &Call<'_>, checked: CheckedIn<'_>, index: i32) -> PartitionProdu
     let appended = match (state.check_leader(call.peer.node(), None), batch) {
         (Err(code), _) => Err(code),
         (Ok(()), Some(batch)) => state.append(&batch, append_time),
-        // It became the leader in between.
+        // The node was not the leader when the batch was to be checked, and has become it since. The client tries
+        // again.
         (Ok(()), None) => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
     };
     match appended {
@@ -222,7 +226,7 @@ fn failed(index: i32, error_code: ErrorCode, error_message: Option<Str>) -> Part
     PartitionProduceResponse { index, error_code, error_message, base_offset: -1, ..Default::default() }
 }
 
-/// Where the leaders are that the response names (KIP-951).
+/// The addresses of the leaders that the response names (KIP-951).
 fn leaders(call: &Call<'_>, response: &ProduceResponse) -> Vec<NodeEndpoint> {
     let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
     let mut ids: Vec<i32> = partitions.map(|partition| partition.current_leader.leader_id).collect();

@@ -1,24 +1,26 @@
-//! Decompressing what a producer sent, to look at it: within bounds, and only frames that Kafka's own reader reads.
+//! Decompresses a producer's batch in order to check it: within limits, and only what Kafka's own reader can read.
 
 use std::sync::{Mutex, PoisonError};
 
 use milena_wire::DecodeReason;
 use milena_wire::codec::{Compression, Decompressor};
 
-/// The most that one batch may hold once it is decompressed. Kafka has no limit, because it looks at a stream.
+/// The most bytes that one batch may hold once it is decompressed. Kafka needs no limit, because it checks a stream.
 pub(super) const BATCH_BYTES_MAX: usize = 64 << 20;
 
-/// The most that all batches of one request may hold: a request of small batches could ask for hours otherwise.
+/// The most bytes that all batches of one request may hold. A request of many small batches could keep us busy for
+/// hours otherwise.
 pub(super) const REQUEST_BYTES_MAX: usize = 1 << 30;
 
-/// What the batches of a light request may take, a batch without waiting for its turn, and what of it is kept for the next.
+/// The most bytes that the batches of a light request may hold, and the most that a batch holds which need not wait for
+/// its turn. Memory up to this size is kept for the next batch.
 pub(super) const USUAL_BYTES_MAX: usize = 4 << 20;
 
-/// Contexts and memory for all who decompress at the same time.
+/// Contexts and memory for all requests that decompress at the same time.
 #[derive(Debug, Default)]
 pub(crate) struct Decompressors {
     free: Mutex<Vec<Slot>>,
-    /// Held by the one whose batch is larger than usual.
+    /// Locked by the request whose batch is larger than usual: there is one at a time.
     large: Mutex<()>,
 }
 
@@ -28,20 +30,20 @@ struct Slot {
     buffer: Vec<u8>,
 }
 
-/// How a payload decompressed.
+/// The result of decompressing a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opened {
     Whole,
-    /// The same, and after it there is more that others read and Kafka does not.
+    /// All of it decompressed, but after it there are bytes that other readers read and Kafka does not.
     Followed,
-    /// It is broken after what came out of it.
+    /// It is broken after the bytes that were decompressed.
     Broken,
-    /// It holds more than it may.
+    /// It holds more bytes than it may.
     TooLarge,
 }
 
 impl Decompressors {
-    /// Decompresses `payload` and has `look` see what came out of it, at most `limit` bytes.
+    /// Decompresses `payload`, at most `limit` bytes, and calls `look` with the result.
     pub(super) fn open<T>(
         &self,
         compression: Compression,
@@ -86,8 +88,9 @@ impl Slot {
     }
 }
 
-/// The part of a payload that Kafka's reader reads, if it can, and the rest; our decompressor reads more than that. Kafka's
-/// lz4 reader knows no blocks that refer to earlier ones and no skippable frames, and it ends with the first frame.
+/// The part of a payload that Kafka's reader reads, and the rest; `None` if it cannot read the payload. Our
+/// decompressor reads more: Kafka's lz4 reader knows no blocks that refer to earlier blocks and no skippable frames,
+/// and it stops after the first frame.
 fn javas(compression: Compression, payload: &[u8]) -> Option<(&[u8], &[u8])> {
     if compression != Compression::Lz4 {
         return Some((payload, &[]));
@@ -107,7 +110,7 @@ fn javas(compression: Compression, payload: &[u8]) -> Option<(&[u8], &[u8])> {
             break;
         }
         let checksum = if flags & LZ4_BLOCK_CHECKSUM == 0 { 0 } else { 4 };
-        // Past the end when the frame is cut off, which whoever decompresses it will notice.
+        // If the frame is cut off this is past the end of the payload, and decompressing it will fail.
         at = at.saturating_add((size & !LZ4_STORED) as usize).saturating_add(checksum);
     }
     at += if flags & LZ4_CONTENT_CHECKSUM == 0 { 0 } else { 4 };

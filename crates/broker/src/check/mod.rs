@@ -1,13 +1,14 @@
-//! Whether a batch that a producer sent may go into a log, as Kafka's `ProduceRequest` and `LogValidator` have it, with
-//! the errors of single records (KIP-467).
+//! Checks whether a batch that a producer sent may go into a log, by the rules of Kafka's `ProduceRequest` and
+//! `LogValidator`, with the errors of single records (KIP-467).
 //!
 //! ```text
 //!  records ─▶ refusal of the whole request │ Outline: there is one batch, its bytes are found
 //!  Outline ─▶ size, checksum, header ─▶ [decompress] ─▶ walk over the records ─▶ Checked
 //! ```
 //!
-//! The order of the checks is Kafka's, because it decides which code a batch with two faults gets. What Kafka takes though
-//! our own reader could not read it is refused: `interop/tests/mutants` compares. It must not know partitions.
+//! The order of the checks is Kafka's, because it decides which code a batch with two faults gets. One thing differs: a
+//! batch that Kafka takes and our own reader could not read is refused. `interop/tests/mutants` compares the two. It
+//! must not know partitions.
 
 mod codec;
 mod records;
@@ -26,17 +27,17 @@ pub(crate) use codec::Decompressors;
 use codec::{BATCH_BYTES_MAX, Opened, REQUEST_BYTES_MAX, USUAL_BYTES_MAX};
 use records::{Flaw, Frame, Seen, Walked, walk};
 
-/// A batch that passed. That it did is what this type proves.
+/// A batch that passed all checks; this type is the proof of it.
 #[derive(Debug)]
 pub(crate) struct Checked<'a> {
     header: BatchHeader,
     stamp: Option<Stamp>,
     bytes: &'a [u8],
-    /// The greatest of its records' timestamps, whatever its header says.
+    /// The greatest timestamp of its records, which need not be the one in its header.
     max_timestamp: i64,
 }
 
-/// What a topic accepts.
+/// The rules of a topic for its batches.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
     /// `max.message.bytes`.
@@ -50,9 +51,9 @@ pub(crate) struct Rules {
     pub(crate) timestamp_before_max_ms: i64,
     /// `message.timestamp.after.max.ms`.
     pub(crate) timestamp_after_max_ms: i64,
-    /// `message.timestamp.type=LogAppendTime`: what producers say of time is not looked at.
+    /// `message.timestamp.type=LogAppendTime`: the timestamps of producers are not checked.
     pub(crate) stamps_append_time: bool,
-    /// `cleanup.policy` has `compact`: every record needs a key.
+    /// `cleanup.policy` contains `compact`: every record needs a key.
     pub(crate) is_compacted: bool,
 }
 
@@ -61,36 +62,36 @@ pub(crate) struct Rules {
 pub(crate) struct Rejected {
     pub(crate) code: ErrorCode,
     pub(crate) message: Cow<'static, str>,
-    /// What of the request fails with it, and what is told about the log.
+    /// How much of the request fails, and whether the answer has the log's start.
     pub(crate) scope: Scope,
     /// The records that are to blame, and why (KIP-467).
     pub(crate) records: Vec<(i32, Str)>,
 }
 
-/// What a rejection is about.
+/// The extent of a rejection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// The whole request: Kafka fails before it looks at partitions.
+    /// The whole request: Kafka notices the fault before it handles any partition.
     Request,
     /// The batch.
     Batch,
-    /// The batch, which Kafka notices only in the log, and then tells where that starts.
+    /// The batch. Kafka notices the fault in the log, and its answer then has the log's start.
     Log,
 }
 
 impl Rejected {
-    /// A refusal that has nothing to say but its code.
+    /// A rejection with a code and no message.
     pub(crate) fn code(code: ErrorCode) -> Self {
         rejected(code, "")
     }
 }
 
-/// The refusal of a request with a transactional id.
+/// The rejection of a request with a transactional id.
 pub(crate) fn transactions_unsupported() -> Rejected {
     of_request(rejected(ErrorCode::INVALID_TXN_STATE, "transactions are not supported by this broker yet"))
 }
 
-/// The refusal of a batch that all replicas in sync shall have (acks=all) when they are fewer than `min.insync.replicas`.
+/// The rejection of a batch with acks=all when fewer replicas are in sync than `min.insync.replicas` asks for.
 pub(crate) fn too_few_replicas() -> Rejected {
     of_log(rejected(
         ErrorCode::NOT_ENOUGH_REPLICAS,
@@ -98,13 +99,13 @@ pub(crate) fn too_few_replicas() -> Rejected {
     ))
 }
 
-/// One batch in a request, found and not looked at.
+/// One batch of a request, which was found but not checked yet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outline<'a> {
     bytes: &'a [u8],
 }
 
-/// What looking at the batches of one request takes.
+/// The memory and the limits for checking the batches of one request.
 #[derive(Debug)]
 pub(crate) struct Checker<'a> {
     decompressors: &'a Decompressors,
@@ -112,7 +113,7 @@ pub(crate) struct Checker<'a> {
     is_exhausted: bool,
 }
 
-/// Judges what the first batch of a partition means for its whole request.
+/// Checks the first batch of a partition for faults that fail the whole request.
 pub(crate) fn check_request(records: Option<&Bytes>, has_transactional_id: bool) -> Result<(), Rejected> {
     let bytes: &[u8] = records.map_or(&[], |records| records);
     let Some(size) = next_batch(bytes).map_err(of_request)? else { return Ok(()) };
@@ -126,7 +127,7 @@ pub(crate) fn check_request(records: Option<&Bytes>, has_transactional_id: bool)
     Ok(())
 }
 
-/// The size of the batch that `bytes` begins with, if a whole one is there.
+/// The size of the batch at the start of `bytes`, if all of it is there.
 fn next_batch(bytes: &[u8]) -> Result<Option<usize>, Rejected> {
     let Some(&length) = bytes.get(8..).and_then(<[u8]>::first_chunk) else { return Ok(None) };
     let length = i32::from_be_bytes(length);
@@ -150,8 +151,8 @@ fn attributes(batch: &[u8]) -> Attributes {
 }
 
 impl<'a> Outline<'a> {
-    /// The batch in the `records` of one partition of a Produce request (v3+), which must be exactly one. A part of
-    /// another one after it does not count.
+    /// Finds the batch in the `records` of one partition of a Produce request (v3+). There must be exactly one; an
+    /// incomplete one after it is ignored.
     pub(crate) fn find(records: Option<&'a Bytes>, version: i16) -> Result<Self, Rejected> {
         let bytes: &[u8] = records.map_or(&[], |records| records);
         let Some(size) = next_batch(bytes)? else {
@@ -177,7 +178,7 @@ impl<'a> Outline<'a> {
         Ok(Self { bytes: batch })
     }
 
-    /// Whether it costs more to look at than its bytes say.
+    /// Whether it is compressed, so that checking it costs more than its size suggests.
     pub(crate) fn is_compressed(&self) -> bool {
         attributes(self.bytes).compression() != Ok(Compression::None)
     }
@@ -189,13 +190,13 @@ impl<'a> Outline<'a> {
 }
 
 impl<'a> Checker<'a> {
-    /// For the batches of one request. A light one is exhausted soon.
+    /// A checker for the batches of one request. A light one decompresses little before it is exhausted.
     pub(crate) fn new(decompressors: &'a Decompressors, is_light: bool) -> Self {
         let bytes_left = if is_light { USUAL_BYTES_MAX } else { REQUEST_BYTES_MAX };
         Self { decompressors, bytes_left, is_exhausted: false }
     }
 
-    /// Whether a batch was refused because it holds more than there was left.
+    /// Whether a batch was rejected because it holds more, once decompressed, than the checker may still decompress.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.is_exhausted
     }
@@ -236,14 +237,14 @@ impl<'a> Checker<'a> {
             let message = "a producer's epoch is not below -1";
             return Err(of_log(rejected(ErrorCode::INVALID_PRODUCER_EPOCH, message)));
         }
-        // Last, because Kafka does not look.
+        // Last, because Kafka does not check it at all.
         if let Some(message) = walked.oddity {
             return Err(inconsistent(message));
         }
         Ok(Checked { header, stamp: Stamp::of(&header), bytes, max_timestamp: walked.max_timestamp })
     }
 
-    /// Looks at each record.
+    /// Checks each record.
     fn check_records(
         &mut self,
         header: &BatchHeader,
@@ -265,7 +266,7 @@ impl<'a> Checker<'a> {
             look(header, payload, None, rules)?
         };
         if is_compressed && !walked.is_in_order {
-            // Kafka would write the batch anew, which it cannot for lack of the keys and values that it skipped.
+            // Kafka would have to write the batch anew, and fails because it skipped the keys and values.
             let message = "the records of a compressed batch have the offsets 0, 1, 2 and so on";
             return Err(of_log(rejected(ErrorCode::UNKNOWN_SERVER_ERROR, message)));
         }
@@ -293,7 +294,7 @@ fn check_header(head: &[u8; HEADER_BYTES]) -> Result<BatchHeader, Rejected> {
     Ok(header)
 }
 
-/// Walks over a batch's records: all of it, or what came out of it.
+/// Walks over the records of a batch, decompressed if need be.
 fn look(
     header: &BatchHeader,
     records: &[u8],
@@ -342,7 +343,7 @@ fn look(
 }
 
 impl Rules {
-    /// What is wrong with a record's timestamp. The arithmetic wraps, as Kafka's does.
+    /// The fault of a record's timestamp, if it has one. The arithmetic wraps, as Kafka's does.
     fn timestamp_error(&self, seen: Seen, is_stamped: bool) -> Option<&'static str> {
         if !self.stamps_append_time && seen.timestamp != NO_TIMESTAMP {
             let age = self.now_ms.wrapping_sub(seen.timestamp);
@@ -385,7 +386,7 @@ impl RecordErrors {
 }
 
 impl<'a> Checked<'a> {
-    /// Its producer's side, when that is idempotent.
+    /// Its stamp, if its producer is idempotent.
     pub(crate) fn stamp(&self) -> Option<&Stamp> {
         self.stamp.as_ref()
     }
@@ -408,7 +409,7 @@ impl<'a> Checked<'a> {
             None => (TimestampType::CreateTime, self.max_timestamp),
         };
         if (header.attributes.timestamp_type(), header.max_timestamp) != (timestamp_type, max_timestamp) {
-            // Kafka drops the bits it has no name for here, and only here.
+            // Kafka drops the attributes that it does not know here, and in no other case.
             let named = Attributes::from_bits(header.attributes.bits() & NAMED_ATTRIBUTES);
             header.attributes = named.with_timestamp_type(timestamp_type);
             header.max_timestamp = max_timestamp;
@@ -424,21 +425,21 @@ impl<'a> Checked<'a> {
 /// A batch's offset and length, which its length does not count.
 const LENGTH_PREFIX_BYTES: usize = 12;
 
-/// What the shortest message of any format has after its length.
+/// The bytes that the shortest message of any format has after its length.
 const LENGTH_MIN: i32 = 14;
 
 const MAGIC_AT: usize = 16;
 
-/// Where in a batch the bytes begin that its checksum covers.
+/// The position in a batch where the bytes begin that its checksum covers.
 const CRC_FROM: usize = 21;
 
-/// Where in a batch the producer id ends, which Kafka reads before it looks at a batch's size.
+/// The position in a batch where the producer id ends. Kafka reads it before it checks a batch's size.
 const PRODUCER_END: usize = 51;
 
 /// Compression, timestamp type, transactional, control, delete horizon.
 const NAMED_ATTRIBUTES: i16 = 0b111_1111;
 
-/// Record errors told of one batch. A batch of a megabyte could have a hundred thousand.
+/// The most record errors in the answer for one batch. A batch of a megabyte could have a hundred thousand.
 const RECORD_ERRORS_MAX: usize = 10_000;
 
 #[cold]

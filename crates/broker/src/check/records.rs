@@ -1,18 +1,19 @@
-//! A walk over a batch's records, as far as Kafka looks at them.
+//! A walk over a batch's records, which checks what Kafka checks.
 //!
-//! In a compressed batch that is not very far: it passes over a stream, and does not compare where a record ends with what
-//! its length says. What readers cannot read though Kafka takes it is noted, and refused when nothing else is wrong.
+//! In a compressed batch that is little: Kafka skips through a stream, and does not compare the end of a record with
+//! its length. If Kafka takes something that readers cannot read the walk notes it as an oddity, and the batch is
+//! refused when nothing else is wrong.
 
 use milena_wire::varint::{self, VarintError};
 
-/// What a walk found in records that Kafka would take.
+/// The result of a walk over records that Kafka would take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Walked {
-    /// The greatest timestamp, −1 at the least.
+    /// The greatest timestamp, or −1 if all are less.
     pub(super) max_timestamp: i64,
     /// Whether the records have the offsets 0, 1, 2 and so on.
     pub(super) is_in_order: bool,
-    /// What readers cannot read.
+    /// Something that readers cannot read.
     pub(super) oddity: Option<&'static str>,
 }
 
@@ -22,30 +23,30 @@ pub(super) enum Flaw {
     /// The bytes end inside a record.
     Ended,
     Invalid(&'static str),
-    /// What Kafka fails on without a word for it.
+    /// Something on which Kafka fails without an error of its own.
     Unforeseen(&'static str),
 }
 
-/// What is looked at in one record.
+/// The parts of one record that are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) timestamp: i64,
     pub(super) has_key: bool,
 }
 
-/// What the records belong to.
+/// The facts about the batch that the walk needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Frame {
     pub(super) count: u32,
     pub(super) base_timestamp: i64,
-    /// Every record's timestamp, when the batch says that the broker set it.
+    /// The timestamp of every record, if the batch says that the broker set it.
     pub(super) append_time: Option<i64>,
     pub(super) is_compressed: bool,
-    /// The most that a record of a compressed batch may have.
+    /// The most bytes that a record of a compressed batch may have.
     pub(super) record_bytes_max: usize,
 }
 
-/// Walks over `count` records and shows each of them. Answers what comes after them, too.
+/// Walks over `count` records and calls `show` with each of them. Returns the result and the bytes after the records.
 pub(super) fn walk(
     records: &[u8],
     frame: Frame,
@@ -118,7 +119,7 @@ impl Cursor<'_> {
         if headers < 0 {
             return Err(Flaw::Invalid("a record's number of headers is negative"));
         }
-        // Each takes two bytes at least, so that a number that lies does not keep us long.
+        // Each header takes two bytes at least, so the bytes end soon if the number is too large.
         for _ in 0..headers {
             if !self.skip_nullable()? {
                 return Err(Flaw::Invalid("a header has no name"));
@@ -128,7 +129,7 @@ impl Cursor<'_> {
         Ok(Record { timestamp_delta, offset_delta, has_key })
     }
 
-    /// Passes over bytes after their length. A negative one is null, and only −1 is meant to be.
+    /// Skips a length and its bytes. A negative length is null to Kafka, though only −1 should be.
     #[inline]
     fn skip_nullable(&mut self) -> Result<bool, Flaw> {
         let length = self.int()?;

@@ -1,4 +1,4 @@
-//! A log on disk: a partition's directory of segments, as Kafka's own tools read them.
+//! A log on disk: the directory of a partition with its segments, in the form that Kafka's own tools read.
 //!
 //! ```text
 //!  orders-0/  00000000000000000000.log .index .timeindex
@@ -6,8 +6,8 @@
 //!             leader-epoch-checkpoint  partition.metadata
 //! ```
 //!
-//! Durability is Kafka's: an append is in the page cache when it is acknowledged, so `kill -9` of the process loses
-//! nothing; a power cut may lose what the system had not written yet. [`DiskLog::flush`] makes all durable.
+//! Appends are as durable as Kafka's. An acknowledged one is in the page cache: `kill -9` of the process loses nothing,
+//! and a power cut may lose what the system had not written yet. [`DiskLog::flush`] makes everything durable.
 
 use std::fs;
 use std::io;
@@ -24,7 +24,7 @@ use super::{Entry, file};
 pub(crate) struct DiskLog {
     dir: PathBuf,
     segment_bytes_max: u64,
-    /// Ascending, never empty.
+    /// In ascending order, and never empty.
     segments: Vec<Segment>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct DiskLog {
 pub(crate) enum OpenError {
     /// The disk failed.
     Io(io::Error),
-    /// A segment that was once made durable is damaged: that is for a person to look at, not to be cut off.
+    /// A segment is damaged that was made durable before. A person must decide what to do; it is not cut off.
     Damaged { path: PathBuf, damage: Damage },
 }
 
@@ -44,17 +44,17 @@ impl From<io::Error> for OpenError {
 }
 
 impl DiskLog {
-    /// A new, empty log in `dir`, which is created. The caller makes the directory's name durable.
+    /// Creates an empty log in a new directory `dir`. The caller makes the directory's name durable.
     pub(crate) fn create(dir: &Path, segment_bytes_max: u64) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let segments = vec![Segment::create(dir, 0)?];
         Ok(Self { dir: dir.to_owned(), segment_bytes_max, segments })
     }
 
-    /// Opens the log in `dir`. Every batch header is shown to `visit`, in order.
+    /// Opens the log in `dir` and calls `visit` with every batch header, in order.
     ///
-    /// Batches at or after `recovery_point` were perhaps not durable when the process ended: they are checked, and the
-    /// log is cut off before the first unsound byte. Before it, damage is an error.
+    /// Batches at `recovery_point` and after it were perhaps not durable when the process ended. They are checked, and
+    /// the log is cut off before the first unsound byte. Damage before the recovery point is an error.
     pub(crate) fn open(
         dir: &Path,
         segment_bytes_max: u64,
@@ -125,7 +125,7 @@ impl DiskLog {
 
     pub(super) fn read(&self, offset: i64, bytes_max: usize, at_least_one: bool) -> io::Result<Bytes> {
         let after = self.segments.partition_point(|segment| segment.base_offset() <= offset);
-        // The offset may lie in a gap at a segment's end: then the next one has the answer.
+        // If the offset lies in a gap at the end of a segment, the next segment has the first batch after it.
         for segment in &self.segments[after.saturating_sub(1)..] {
             if segment.end() > offset {
                 return segment.read(offset.max(segment.base_offset()), bytes_max, at_least_one);
@@ -139,7 +139,7 @@ impl DiskLog {
         self.segments.iter().find(reaches).map_or(Ok(None), |segment| segment.batch_by_time(timestamp))
     }
 
-    /// Makes everything written durable. The recovery point may be set to the log's end afterwards.
+    /// Makes everything durable that was written. After it the recovery point may be the log's end.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.segments.iter_mut().try_for_each(Segment::flush)?;
         file::sync_dir(&self.dir)
@@ -161,7 +161,7 @@ impl DiskLog {
     }
 }
 
-/// The base offsets of the segments in a directory, ascending.
+/// The base offsets of the segments in a directory, in ascending order.
 fn segment_bases(dir: &Path) -> io::Result<Vec<i64>> {
     let mut bases = Vec::new();
     for entry in fs::read_dir(dir)? {

@@ -17,7 +17,8 @@ pub(crate) fn write(dir: &Path, entries: &[(i32, i64)]) -> io::Result<()> {
     file::replace_derived(&dir.join(FILE_NAME), text.as_bytes())
 }
 
-/// What the file in `dir` says. A missing or broken file says nothing: the batches know their epochs themselves.
+/// The entries of the file in `dir`. There are none if the file is missing or broken; the batches have their epochs,
+/// too.
 pub(crate) fn read(dir: &Path) -> Vec<(i32, i64)> {
     let text = fs::read_to_string(dir.join(FILE_NAME)).unwrap_or_default();
     let entry = |line: &str| {

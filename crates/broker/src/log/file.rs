@@ -1,12 +1,12 @@
-//! Positioned reads and writes, and files replaced whole.
+//! Reads and writes at a position, and the replacement of whole files.
 //!
-//! Nothing here moves a cursor, so one handle serves readers and the writer alike.
+//! No function moves the file's cursor, so readers and the writer can share one handle.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-/// Reads up to `buffer.len()` bytes at `position`; fewer only at the end of the file.
+/// Reads `buffer.len()` bytes at `position`, or fewer at the end of the file. Returns how many.
 pub(crate) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -56,8 +56,8 @@ fn write_some(file: &File, bytes: &[u8], position: u64) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_write(file, bytes, position)
 }
 
-/// Replaces the file at `path` so that a crash at any moment leaves the old content or the new, never a mixture:
-/// write beside it, sync, rename, sync the directory.
+/// Replaces the file at `path`. A crash at any moment leaves the old content or the new one, never a mixture: the new
+/// content is written beside it and synced, then the file is renamed and the directory is synced.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = path.with_added_extension("tmp");
     let mut file = File::create(&beside)?;
@@ -68,7 +68,8 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
-/// Replaces a file that is derived from others: whole for whoever reads it, but a power cut may lose it.
+/// Replaces a file that can be made again from other files. Readers see the old content or the new one, but a power cut
+/// may lose the file.
 pub(crate) fn replace_derived(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = path.with_added_extension("tmp");
     fs::write(&beside, content)?;
@@ -77,6 +78,6 @@ pub(crate) fn replace_derived(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Makes renames and new names in a directory durable.
 pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
-    // Windows has no such thing and refuses to open a directory as a file.
+    // Windows cannot open a directory as a file, and has no need to sync it.
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }

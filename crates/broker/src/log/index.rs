@@ -1,30 +1,30 @@
-//! The sparse indexes beside a segment: offset → position, and time → offset, in Kafka's files' own form.
+//! The sparse indexes of a segment, from offset to position and from time to offset, in the form of Kafka's files.
 //!
-//! Both are derived from the segment and rebuilt whenever it is opened. The files are written for Kafka's tools when a
-//! segment is rolled or closed; nothing here reads them.
+//! Both come from the segment and are rebuilt when it is opened. The files are written for Kafka's tools, when a
+//! segment is rolled or closed; this broker does not read them.
 
 use std::io;
 use std::path::Path;
 
 use super::file;
 
-/// Bytes of log between two entries (`index.interval.bytes`).
+/// There is one entry for at least this many bytes of log (`index.interval.bytes`).
 pub(super) const INDEX_INTERVAL_BYTES: u64 = 4096;
 
-/// An entry for about every 4 KiB of a segment.
+/// The indexes of one segment.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// A batch's last offset, relative to the segment's base, and where the batch starts.
+    /// The last offset of a batch, relative to the segment's base offset, and the position of the batch.
     offsets: Vec<(u32, u32)>,
-    /// The greatest timestamp so far, and the relative last offset of the batch that brought it. Both ascend.
+    /// The greatest timestamp so far, and the relative last offset of the batch that has it. Both ascend.
     times: Vec<(i64, u32)>,
-    /// Where the log was when the last entry was made.
+    /// The position of the batch after which the last entry was made.
     indexed_to: u64,
     max_timestamp: Option<(i64, u32)>,
 }
 
 impl Index {
-    /// Notes a batch that starts at `position`.
+    /// Notes a batch at `position`.
     pub(super) fn note(&mut self, last_offset: u32, timestamp: i64, position: u64) {
         if self.max_timestamp.is_none_or(|(max, _)| timestamp > max) {
             self.max_timestamp = Some((timestamp, last_offset));
@@ -36,13 +36,13 @@ impl Index {
         }
     }
 
-    /// A position at or before the batch that holds the relative `offset`.
+    /// A position that is not after the batch with the relative `offset`.
     pub(super) fn position_before(&self, offset: u32) -> u64 {
         let after = self.offsets.partition_point(|&(last_offset, _)| last_offset <= offset);
         after.checked_sub(1).map_or(0, |index| u64::from(self.offsets[index].1))
     }
 
-    /// A position at or before the first batch whose greatest timestamp reaches `timestamp`.
+    /// A position that is not after the first batch whose greatest timestamp is at least `timestamp`.
     pub(super) fn position_before_time(&self, timestamp: i64) -> u64 {
         let after = self.times.partition_point(|&(time, _)| time < timestamp);
         after.checked_sub(1).map_or(0, |index| self.position_before(self.times[index].1))
@@ -52,7 +52,7 @@ impl Index {
         self.max_timestamp.map(|(timestamp, _)| timestamp)
     }
 
-    /// Writes `<base>.index` and `<base>.timeindex` next to the segment at `log_path`. A crash may lose them.
+    /// Writes `<base>.index` and `<base>.timeindex` beside the segment at `log_path`. A crash may lose them.
     pub(super) fn write_files(&mut self, log_path: &Path) -> io::Result<()> {
         self.note_time();
         let mut bytes = Vec::with_capacity(self.offsets.len() * 8);

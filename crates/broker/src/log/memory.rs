@@ -1,25 +1,27 @@
-//! A log in memory: batches copied once into runs of contiguous bytes, read as slices of them.
+//! A log in memory. Batches are copied once into runs of contiguous bytes, and read as slices of the runs.
 //!
 //! ```text
-//!  runs:    [ batch batch batch ][ batch ][ batch batch ░░░░ ]   the last run is open: it grows until someone reads it
+//!  runs:    [ batch batch batch ][ batch ][ batch batch ░░░░ ]   the last run is open: it grows until it is read
 //!  batches:   ▲     ▲     ▲        ▲        ▲     ▲              one small entry each
 //! ```
 //!
-//! Copying on append keeps large request frames from being pinned by the little of them that is kept. Reading seals
-//! the open run (a split of its buffer, no copy), so that a consumer at the end of the log gets all that came since
-//! its last fetch as one slice, and the producer goes on in the rest of the same buffer.
+//! Appending copies, because a small batch that is a slice of a large request frame would keep the whole frame in
+//! memory. Reading seals the open run: its buffer is split without a copy. So a consumer at the end of the log gets
+//! everything that was appended since its last fetch as one slice, and appending goes on in the rest of the same
+//! buffer.
 
 use bytes::{Bytes, BytesMut};
 
 use super::Entry;
 
-/// Capacity of a log's first buffer: most topics of a test hold less.
+/// The capacity of a log's first buffer. Most topics in tests hold less.
 const CHUNK_BYTES_FIRST: usize = 16 * 1024;
 
-/// Capacity that buffers grow to, doubling.
+/// Each buffer has twice the capacity of the one before, up to this one.
 const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A slice shorter than this is not worth a response of its own: following runs are joined to it by copying.
+/// If a slice is shorter than this, the runs after it are copied into one with it: small slices would make small
+/// responses.
 const JOIN_BELOW_BYTES: usize = 64 * 1024;
 
 #[derive(Debug, Clone, Copy)]
@@ -92,12 +94,12 @@ impl MemoryLog {
     }
 
     pub(super) fn batch_by_time(&mut self, timestamp: i64) -> Option<Bytes> {
-        // Timestamps need not ascend, and this is asked rarely: a scan over small entries.
+        // Timestamps need not ascend, so this goes through all entries. They are small, and this is asked rarely.
         let index = self.batches.iter().position(|batch| batch.max_timestamp >= timestamp)?;
         Some(self.slice(index, 0, true))
     }
 
-    /// Batches from `first` on, as far as they are contiguous.
+    /// Batches from the one with index `first` on, up to the end of its run.
     fn slice(&mut self, first: usize, bytes_max: usize, at_least_one: bool) -> Bytes {
         let Some(&batch) = self.batches.get(first) else { return Bytes::new() };
         if batch.run as usize == self.sealed.len() {
@@ -114,7 +116,7 @@ impl MemoryLog {
         }
     }
 
-    /// How many batches from `first` on, all in one run, make up `bytes`.
+    /// The number of batches from `first` on that make up `bytes`, all in one run.
     fn count_in(&self, first: usize, bytes: usize) -> usize {
         let Some(batch) = self.batches.get(first) else { return 0 };
         let end = batch.start as usize + bytes;
@@ -135,7 +137,7 @@ impl MemoryLog {
         joined.freeze()
     }
 
-    /// Makes the open run readable; what is left of its buffer becomes the next one.
+    /// Ends the open run, so that it can be read. The next run uses the rest of its buffer.
     fn seal(&mut self) {
         if !self.open.is_empty() {
             self.sealed.push(self.open.split().freeze());

@@ -6,7 +6,8 @@
 //!  read(offset, bytes) ─▶ whole batches, one contiguous slice
 //! ```
 //!
-//! It owns offsets and bytes. It must not know requests, producers, leaders or time; what it is given is valid.
+//! It owns offsets and bytes. It must not know requests, producers, leaders or time. Its callers pass valid batches
+//! only.
 
 mod disk;
 pub(crate) mod epoch_checkpoint;
@@ -23,18 +24,18 @@ use milena_wire::batch::{BatchHeader, HEADER_BYTES};
 pub(crate) use disk::{DiskLog, OpenError};
 pub(crate) use memory::MemoryLog;
 
-/// A batch on its way into the log: its header with offset, epoch and time already stamped, and its records.
+/// A batch to be appended: its header, in which offset, epoch and time are set already, and its records.
 #[derive(Debug)]
 pub(crate) struct Entry<'a> {
-    /// What `head` says.
+    /// The parsed form of `head`.
     pub(crate) header: BatchHeader,
-    /// The header's bytes, stamped.
+    /// The bytes of the header.
     pub(crate) head: [u8; HEADER_BYTES],
     /// Everything after the header.
     pub(crate) records: &'a [u8],
 }
 
-/// Where a log's batches are kept.
+/// A log in memory or on disk.
 #[derive(Debug)]
 pub(crate) enum Log {
     Memory(MemoryLog),
@@ -42,7 +43,7 @@ pub(crate) enum Log {
 }
 
 impl Log {
-    /// The offset of the first record there is or will be.
+    /// The offset of the first record, or of the first one that will be there.
     pub(crate) fn start(&self) -> i64 {
         match self {
             Self::Memory(_) => 0,
@@ -61,7 +62,7 @@ impl Log {
     /// Appends a batch whose base offset is [`end`](Self::end).
     ///
     /// # Errors
-    /// As the disk fails; the log is then as it was before.
+    /// When the disk fails. Then the log is as it was before.
     pub(crate) fn append(&mut self, entry: &Entry<'_>) -> io::Result<()> {
         debug_assert_eq!(entry.header.base_offset, self.end(), "offsets leave no gap");
         match self {
@@ -73,11 +74,11 @@ impl Log {
         }
     }
 
-    /// Whole batches from the one that holds `offset` on, at most `bytes_max` of them, but at least one when
-    /// `at_least_one` and there is one (KIP-74). Empty at the end.
+    /// Whole batches from the one that contains `offset` on, at most `bytes_max` bytes of them. With `at_least_one` the
+    /// first batch is read even if it is larger (KIP-74). Empty at the end of the log.
     ///
     /// # Errors
-    /// As the disk fails.
+    /// When the disk fails.
     pub(crate) fn read(&mut self, offset: i64, bytes_max: usize, at_least_one: bool) -> io::Result<Bytes> {
         match self {
             Self::Memory(log) => Ok(log.read(offset, bytes_max, at_least_one)),
@@ -88,7 +89,7 @@ impl Log {
     /// The first batch whose greatest timestamp is at least `timestamp`.
     ///
     /// # Errors
-    /// As the disk fails.
+    /// When the disk fails.
     pub(crate) fn batch_by_time(&mut self, timestamp: i64) -> io::Result<Option<Bytes>> {
         match self {
             Self::Memory(log) => Ok(log.batch_by_time(timestamp)),
@@ -96,7 +97,7 @@ impl Log {
         }
     }
 
-    /// The greatest timestamp there is.
+    /// The greatest timestamp of all records.
     pub(crate) fn max_timestamp(&self) -> Option<i64> {
         match self {
             Self::Memory(log) => log.max_timestamp(),
@@ -104,7 +105,7 @@ impl Log {
         }
     }
 
-    /// Bytes stored.
+    /// The bytes of all batches.
     pub(crate) fn bytes(&self) -> u64 {
         match self {
             Self::Memory(log) => log.bytes(),
@@ -113,8 +114,8 @@ impl Log {
     }
 }
 
-/// How many of the bytes, which start at a batch, are whole batches within `bytes_max`; the first always counts when
-/// `at_least_one` and it is whole.
+/// The length of the whole batches at the start of `bytes` that fit into `bytes_max`. With `at_least_one` the first
+/// batch counts even if it does not fit, as long as it is whole.
 fn whole_batches(bytes: &[u8], bytes_max: usize, at_least_one: bool) -> usize {
     let mut end = 0;
     while let Some(size) = batch_bytes_at(&bytes[end..]) {
@@ -127,7 +128,7 @@ fn whole_batches(bytes: &[u8], bytes_max: usize, at_least_one: bool) -> usize {
     end
 }
 
-/// The batches, of the whole ones in `bytes`, that end before the offset `end`.
+/// Those of the batches in `bytes` that have no record at the offset `end` or after it.
 pub(crate) fn batches_before(bytes: &Bytes, end: i64) -> Bytes {
     let mut before = 0;
     while let Ok(header) = BatchHeader::parse(&bytes[before..])
@@ -138,7 +139,7 @@ pub(crate) fn batches_before(bytes: &Bytes, end: i64) -> Bytes {
     bytes.slice(..before)
 }
 
-/// The size of the batch that starts `bytes`, from its length field. The log holds only what passed validation.
+/// The size of the batch at the start of `bytes`, by its length field. The log has valid batches only.
 fn batch_bytes_at(bytes: &[u8]) -> Option<usize> {
     let length: [u8; 4] = bytes.get(8..12)?.try_into().ok()?;
     Some(i32::from_be_bytes(length) as usize + 12)
@@ -160,7 +161,7 @@ mod tests {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    //! Batches for log tests: valid headers, records that nobody reads.
+    //! Batches for the tests of logs. Their headers are valid; their records are not, and are never read.
 
     use super::{BatchHeader, HEADER_BYTES};
 
@@ -185,7 +186,7 @@ pub(crate) mod testing {
         raw
     }
 
-    /// The same bytes as the log takes them.
+    /// The batch in the form in which a log takes it.
     pub(crate) fn entry(raw: &[u8]) -> super::Entry<'_> {
         let head: [u8; HEADER_BYTES] = *raw.first_chunk().expect("a header");
         let header = BatchHeader::parse(&head).expect("valid");

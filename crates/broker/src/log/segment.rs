@@ -1,7 +1,7 @@
-//! One segment file of a log on disk: `<base offset>.log`, batches end to end as they are on the wire.
+//! One segment file of a log on disk: `<base offset>.log`, with one batch after another in the form of the wire.
 //!
 //! ```text
-//!  open:    walk the batch headers, rebuild the index; where asked, check every batch; cut off a torn tail
+//!  open:    walk the batch headers and rebuild the index; if asked to, check every batch
 //!  append:  two positioned writes (header, records), or one for small batches
 //!  read:    index → walk headers to the batch → one positioned read
 //! ```
@@ -18,10 +18,10 @@ use super::file::{read_at, write_at};
 use super::index::Index;
 use super::{Entry, whole_batches};
 
-/// Batches up to this size are written with one system call, through a copy.
+/// Batches up to this size are copied, so that one system call writes them.
 const COPIED_WRITE_BYTES: usize = 16 * 1024;
 
-/// How much of a segment is looked at together while walking its batches.
+/// The bytes of a segment that are read at a time while walking its batches.
 const WINDOW_BYTES: usize = 256 * 1024;
 
 /// A segment of a log.
@@ -35,26 +35,27 @@ pub(super) struct Segment {
     index: Index,
 }
 
-/// Where and why a segment's bytes stop being a log.
+/// The place from which on a segment's bytes are not sound, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Damage {
     /// Bytes before it are sound.
     pub(crate) position: u64,
-    /// What is wrong there.
+    /// The fault at that place.
     pub(crate) reason: String,
 }
 
 impl Segment {
-    /// A new, empty segment.
+    /// Creates an empty segment.
     pub(super) fn create(dir: &Path, base_offset: i64) -> io::Result<Self> {
         let path = dir.join(file_name(base_offset));
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
         Ok(Self { path, file, base_offset, end: base_offset, bytes: 0, index: Index::default() })
     }
 
-    /// Opens a segment and walks it. Each sound batch is shown to `visit`. With `verify`, checksums are checked too.
+    /// Opens a segment and walks it. Calls `visit` with the header of each sound batch. With `verify` the checksums are
+    /// checked too.
     ///
-    /// Damage is returned beside the segment, which then ends before it; the file still holds the damaged bytes.
+    /// If there is damage, it is returned too, and the segment ends before it. The file still has the damaged bytes.
     pub(super) fn open(
         path: PathBuf,
         base_offset: i64,
@@ -90,7 +91,7 @@ impl Segment {
         self.index.max_timestamp()
     }
 
-    /// Whether a batch that ends at `last_offset` can be addressed in this segment.
+    /// Whether the index can address a batch in this segment that ends at `last_offset`.
     pub(super) fn can_address(&self, last_offset: i64) -> bool {
         last_offset - self.base_offset < i64::from(i32::MAX)
     }
@@ -107,7 +108,7 @@ impl Segment {
                 .and_then(|()| write_at(&self.file, entry.records, self.bytes + HEADER_BYTES as u64))
         };
         if let Err(error) = written {
-            // What was half written is past the end; without this, a crash would have recovery find it there.
+            // The file may have a part of the batch now. Recovery after a crash would find it there.
             let _ = self.file.set_len(self.bytes);
             return Err(error);
         }
@@ -115,7 +116,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Whole batches from the one that holds `offset` on; see [`Log::read`](super::Log::read).
+    /// Whole batches from the one that contains `offset` on; see [`Log::read`](super::Log::read).
     pub(super) fn read(&self, offset: i64, bytes_max: usize, at_least_one: bool) -> io::Result<Bytes> {
         let from = self.index.position_before((offset - self.base_offset) as u32);
         let holds = |header: &BatchHeader| header.last_offset() >= offset;
@@ -141,7 +142,7 @@ impl Segment {
         Ok(Some(buffer.into()))
     }
 
-    /// Cuts off what lies behind the last sound batch.
+    /// Cuts off the file after the last sound batch.
     pub(super) fn truncate_file(&self) -> io::Result<()> {
         self.file.set_len(self.bytes)?;
         self.file.sync_all()
@@ -165,7 +166,7 @@ impl Segment {
         self.end = header.next_offset();
     }
 
-    /// The first batch at or after position `from` for which `wanted` holds.
+    /// The first batch at position `from` or after it whose header is `wanted`.
     fn find(
         &self,
         from: u64,
@@ -186,7 +187,7 @@ impl Segment {
         Ok(None)
     }
 
-    /// Notes every sound batch of the file's `file_bytes`; answers what is wrong behind the last one.
+    /// Notes every sound batch in the `file_bytes` of the file. Returns the damage after the last one, if there is any.
     fn walk(
         &mut self,
         file_bytes: u64,
@@ -230,17 +231,17 @@ impl Segment {
     }
 }
 
-/// Where in a batch the bytes begin that its checksum covers.
+/// The position in a batch where the bytes begin that its checksum covers.
 const CRC_FROM: usize = 21;
 
-/// A part of a file in memory, moved forward as it is walked.
+/// A part of a file in memory. It moves forward with the walk.
 struct Window {
     position: u64,
     bytes: Vec<u8>,
 }
 
 impl Window {
-    /// Up to `count` bytes at `position`; fewer at the end of the file.
+    /// `count` bytes at `position`, or fewer at the end of the file.
     fn at(&mut self, file: &File, position: u64, count: usize) -> io::Result<&[u8]> {
         let here = |window: &Self| {
             let start = usize::try_from(position.checked_sub(window.position)?).ok()?;
@@ -268,5 +269,5 @@ pub(super) fn file_name(base_offset: i64) -> String {
 
 #[cold]
 fn changed_below_us(path: &Path) -> io::Error {
-    io::Error::other(format!("{} was changed by someone else", path.display()))
+    io::Error::other(format!("{} was changed by another process", path.display()))
 }

@@ -1,13 +1,14 @@
-//! Memory that peers make a node hold: requests that are arriving, responses that are leaving.
+//! The memory budget of the server: requests that are being read and responses that are being written.
 //!
 //! ```text
-//!  lease.hold(bytes).await ─▶ there is room: at once
-//!                          └▶ there is none: the holder that has stalled longest is shed, and its room is taken
-//!  lease.hold_now(bytes)   ─▶ the same for what is in memory already and cannot be made again: at once or not at all
+//!  lease.hold(bytes).await ─▶ there is room: returns at once
+//!                          └▶ there is none: sheds the connection that has stalled longest, and takes its room
+//!  lease.hold_now(bytes)   ─▶ the same for bytes that are in memory already: returns at once, with or without room
 //! ```
 //!
-//! Hundreds of peers that send half a request and fall silent, or never read, therefore cost the budget and nothing
-//! else: whoever makes progress gets their room. It must not know sockets; shedding sets a flag that its owner awaits.
+//! So hundreds of peers that send half a request and fall silent, or never read their answers, cost no more than the
+//! budget, and connections that make progress get their room. It must not know sockets: shedding sets a flag for which
+//! the connection waits.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,22 +20,25 @@ use tokio::time::Instant;
 
 use super::PROGRESS_BYTES;
 
-/// Held for free by every connection, so that small requests never wait: their number is what bounds them.
+/// Every connection holds this much without counting, so that small requests never wait. The limit of connections
+/// bounds them.
 pub(super) const FREE_BYTES: usize = 16 * 1024;
 
-/// Whoever claims this many times more than we do gives way to us: a peer that announces 99 MB to one that brings 1.
+/// A connection that claims this many times more than another one gives way to it at once: a peer that announces 99 MB
+/// gives way to one that announces 1 MB.
 const LARGER: usize = 2;
 
-/// What is in memory already may exceed the budget by this part of it.
+/// Bytes that are in memory already may exceed the budget by one part in this many.
 const OVERDRAFT: usize = 8;
 
-/// A holder that made progress within this gives way to none but a smaller one.
+/// A connection that made progress within this time is shed only for one that claims much less.
 const STALL: Duration = Duration::from_millis(500);
 
-/// How much longer who waits for room for an answer may do so before that counts as a stall: it is the others' fault.
+/// A connection that waits for memory for its answer counts as stalled only after this much longer, because other
+/// connections make it wait.
 const EXCUSE: Duration = Duration::from_secs(5);
 
-/// How long to wait for room before looking for someone to shed again.
+/// How long a connection waits for room before it looks for another connection to shed.
 const RETRY: Duration = Duration::from_millis(50);
 
 /// The memory of all connections of a cluster.
@@ -51,16 +55,16 @@ struct State {
     held: usize,
     leases: usize,
     holders: BTreeMap<u64, Held>,
-    /// Bytes of those that were shed and have not let go yet.
+    /// Bytes of connections that were shed and have not given them back yet.
     condemned: usize,
     next_id: u64,
 }
 
-/// What a lease holds, and who that is.
+/// The bytes that a lease holds, and its connection.
 #[derive(Debug)]
 struct Held {
     bytes: usize,
-    /// What it will need in all, by its own word.
+    /// The bytes that it will need in all, as it announced.
     claim: usize,
     is_condemned: bool,
     holder: Arc<Holder>,
@@ -68,12 +72,12 @@ struct Held {
 
 #[derive(Debug)]
 struct Holder {
-    /// When it last made progress, in milliseconds since the budget was made.
+    /// The time of its last progress, in milliseconds since the budget was made.
     progress_ms: AtomicU64,
     shed: Notify,
 }
 
-/// One connection's part of the budget.
+/// The part of the budget that one connection holds.
 #[derive(Debug)]
 pub(super) struct Lease {
     budget: Arc<Budget>,
@@ -94,7 +98,7 @@ impl Budget {
         crate::lock(&self.state).held
     }
 
-    /// A lease of nothing yet.
+    /// A new lease, which holds nothing yet.
     pub(super) fn lease(self: &Arc<Self>) -> Lease {
         let holder = Arc::new(Holder { progress_ms: AtomicU64::new(self.now_ms()), shed: Notify::new() });
         let mut state = crate::lock(&self.state);
@@ -109,8 +113,8 @@ impl Budget {
         self.started.elapsed().as_millis() as u64
     }
 
-    /// Takes `bytes` for `lease` if they fit; if they do not, sheds who has stalled longest. `overdraft` bytes more than
-    /// there are may be taken all the same. Answers whether they were taken.
+    /// Takes `bytes` for `lease` if they fit. If they do not it sheds the connection that has stalled longest. The
+    /// budget may be exceeded by `overdraft` bytes. Returns whether the bytes were taken.
     fn take(&self, lease: &Lease, bytes: usize, claim: usize, overdraft: usize) -> bool {
         let mut state = crate::lock(&self.state);
         if state.holders.get(&lease.id).is_some_and(|held| held.is_condemned) {
@@ -120,10 +124,10 @@ impl Budget {
         let fits = |held: usize| {
             let total = held + bytes;
             let is_within_share = lease.held + bytes <= share && total <= self.bytes_max;
-            // Alone, a single request may be larger than the whole budget.
+            // A single request may be larger than the whole budget when no other connection holds anything.
             held == lease.held || total <= self.bytes_max / 2 || is_within_share
         };
-        // Nobody is shed for room that is about to be free.
+        // If a connection was shed already and its room is enough, no other one is shed.
         if !fits(state.held - state.condemned) {
             self.shed_one(&mut state, lease.id, claim);
         }
@@ -139,7 +143,7 @@ impl Budget {
         true
     }
 
-    /// Condemns one holder to make room for `spared`.
+    /// Sheds one connection, other than `spared`, to make room for that.
     fn shed_one(&self, state: &mut State, spared: u64, claim: usize) {
         let stalled_before = self.now_ms().checked_sub(STALL.as_millis() as u64);
         let progress = |held: &Held| held.holder.progress_ms.load(Ordering::Relaxed);
@@ -156,7 +160,7 @@ impl Budget {
         }
     }
 
-    /// What each lease may hold when the first half of the budget is gone.
+    /// The bytes that each lease may hold when half of the budget is taken.
     fn share(&self, state: &State) -> usize {
         self.bytes_max / 2 / state.leases.max(1)
     }
@@ -180,8 +184,8 @@ impl Budget {
 }
 
 impl Lease {
-    /// Holds `bytes` in all from now on, beyond those that are free; waits for room when it takes more. `claim` is what
-    /// it will come to, as far as is known.
+    /// Holds `bytes` in all from now on, without counting the first [`FREE_BYTES`]. If that is more than before it
+    /// waits for room. `claim` is the number of bytes that the connection will need in the end, as far as it is known.
     ///
     /// # Cancel safety
     /// Cancelled, it holds what it held.
@@ -199,13 +203,13 @@ impl Lease {
         }
     }
 
-    /// Holds `bytes` in all from now on if there is room for them. If not, it holds what it held, and someone who has
-    /// stalled is shed.
+    /// Holds `bytes` in all from now on if there is room for them. If there is not it holds as many as before, and a
+    /// stalled connection is shed.
     pub(super) fn try_hold(&mut self, bytes: usize, claim: usize) -> bool {
         self.hold_or_not(bytes, claim, 0)
     }
 
-    /// The same for `bytes` that are in memory already: what is gone from the budget may be overdrawn a little for them.
+    /// The same for `bytes` that are in memory already. The budget may be exceeded a little for them.
     pub(super) fn hold_now(&mut self, bytes: usize, claim: usize) -> bool {
         self.hold_or_not(bytes, claim, self.budget.bytes_max / OVERDRAFT)
     }
@@ -223,7 +227,8 @@ impl Lease {
         is_taken
     }
 
-    /// Notes bytes that moved; answers whether they amount to progress since it last did.
+    /// Notes that `bytes` were read or written. Returns whether that is progress, together with those since the last
+    /// mark.
     pub(super) fn moved(&mut self, bytes: usize) -> bool {
         self.moved += bytes;
         let is_progress = self.moved >= PROGRESS_BYTES;
@@ -233,13 +238,14 @@ impl Lease {
         is_progress
     }
 
-    /// Progress: something was completed.
+    /// Notes progress: a request or an answer was completed.
     pub(super) fn mark(&mut self) {
         self.moved = 0;
         self.holder.progress_ms.store(self.budget.now_ms(), Ordering::Relaxed);
     }
 
-    /// As [`hold`](Self::hold), for an answer: those who make it wait give way before it does.
+    /// As [`hold`](Self::hold), for an answer. While it waits, the connections that hold the memory are shed before it
+    /// is.
     pub(super) async fn hold_for_answer(&mut self, bytes: usize, claim: usize) {
         if self.try_hold(bytes, claim) {
             return;
@@ -250,7 +256,7 @@ impl Lease {
         self.mark();
     }
 
-    /// Ends when this connection is to give its memory to others.
+    /// Ends when this connection is shed and must give its memory back.
     pub(super) fn shed(&self) -> impl Future<Output = ()> + use<> {
         let holder = Arc::clone(&self.holder);
         async move { holder.shed.notified().await }

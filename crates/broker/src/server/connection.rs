@@ -1,12 +1,12 @@
-//! One connection: a request in, its answer out, in order, one at a time, as Kafka does it.
+//! One connection: requests are read, handled and answered in order, one at a time, as Kafka does it.
 //!
 //! ```text
 //!  read ─▶ frame ─▶ handle ─▶ write ─▶ read …
-//!                      └▶ parked: until bytes, deadline, or the client hangs up
+//!                      └▶ parked: until it is ready, its deadline, or the client closes the connection
 //! ```
 //!
-//! Nothing is read while a request is being answered, so a client that does not read its answers stops sending by
-//! itself (TCP does that), and never has more than one answer in memory.
+//! Nothing is read while a request is being answered. So a client that does not read its answers cannot send more
+//! requests, because TCP stops it, and never has more than one answer in memory.
 
 use std::future::poll_fn;
 use std::io;
@@ -31,11 +31,11 @@ use crate::parked::Parked;
 use crate::peer::Peer;
 use crate::refused::Refused;
 
-/// How long a connection keeps a large buffer for the next request: less than what counts as stalled, or a client that
-/// pauses would be shed for it.
+/// How long an idle connection keeps a large buffer for the next request. It is shorter than the time after which a
+/// connection counts as stalled, or a client that pauses would lose its connection because of the buffer.
 const BUFFER_KEPT: Duration = Duration::from_millis(250);
 
-/// What the machine made of a request, and whose turn that was if it took one.
+/// The machine's answer, and the turn that the request took if it was heavy.
 type Run = (Result<Answer, Refused>, Option<Turn>);
 
 /// A client's connection to a node.
@@ -55,14 +55,14 @@ impl Connection {
         Self { peer, stream, intake, lease, slot }
     }
 
-    /// Serves the connection until it ends; tells why it did.
+    /// Serves the connection until it ends, and logs why it ended.
     pub(super) async fn serve(mut self) {
         let reason = self.serve_all().await;
         self.shared().hangups.note(&self.peer, &reason);
     }
 
     async fn serve_all(&mut self) -> Hangup {
-        // Requests and answers are written whole: waiting to fill packets only delays them.
+        // Answers are written whole, so Nagle's algorithm would only delay them.
         if let Err(error) = self.stream.set_nodelay(true) {
             return error.into();
         }
@@ -97,8 +97,9 @@ impl Connection {
         }
     }
 
-    /// Handles a request, and has room for its answer. How large that is shows when it is there: an answer that does
-    /// not fit is thrown away and made again when it does, so that hundreds who wait for room hold none.
+    /// Handles a request and reserves memory for its answer. The size of an answer is known only when it is made. If it
+    /// does not fit into the budget it is dropped, and made again when there is room: hundreds of connections that wait
+    /// for room would hold all the memory otherwise.
     async fn handle(&mut self, frame: Bytes) -> Result<Answer, Hangup> {
         let api = api::of(&frame);
         let brings_records = api.is_some_and(|api| api.brings_records);
@@ -139,7 +140,7 @@ impl Connection {
         Ok((answer, Some(turn)))
     }
 
-    /// Room for an answer that cannot be made again.
+    /// Reserves memory for an answer that cannot be made again, or ends the connection.
     fn hold_answer(&mut self, answer: Answer) -> Result<Answer, Hangup> {
         let Answer::Now(frame) = &answer else { return Ok(answer) };
         let bytes = self.answer_bytes(frame);
@@ -150,12 +151,12 @@ impl Connection {
         }
     }
 
-    /// Memory that an answer takes. Records from a log in memory are slices of it, which cost nothing.
+    /// The memory that an answer takes. Records of a log in memory are slices of the log and cost nothing.
     fn answer_bytes(&self, frame: &WireFrame) -> usize {
         if self.limits().disk_fetch_bytes > 0 { frame.len() } else { frame.own_bytes() }
     }
 
-    /// Waits with a parked fetch, holding no more memory than an idle connection.
+    /// Waits with a parked request. Meanwhile the connection holds no more memory than an idle one.
     async fn wait(&mut self, parked: Parked) -> Result<Answer, Hangup> {
         self.intake.shrink();
         self.lease.hold(self.intake.allocated(), 0).await;
@@ -163,10 +164,10 @@ impl Connection {
         tokio::select! {
             _ = timeout_at(deadline, poll_fn(|context| parked.poll(context))) => {}
             reason = hung_up(&self.stream) => return Err(reason),
-            // `max_wait_ms` may be weeks, and a peer that vanished does not say so.
+            // The client may ask for weeks of waiting and then vanish without closing the connection.
             () = tokio::time::sleep(self.limits().idle_timeout) => return Err(Hangup::Idle),
         }
-        // It waited as it was told to; that is no stall.
+        // The connection made no progress because the client asked it to wait. That does not count as a stall.
         self.lease.mark();
         let fetch_bytes_max = self.reserve_fetch().await;
         let machine = &self.slot.shared().machine;
@@ -174,7 +175,7 @@ impl Connection {
         self.hold_answer(answer.map_err(Hangup::Refused)?)
     }
 
-    /// Reserves memory for what a fetch may bring, which is read from disk before it is sent. Answers how much it is.
+    /// Reserves memory for the records that a fetch may read from disk. Returns how many bytes that is.
     async fn reserve_fetch(&mut self) -> usize {
         if self.limits().disk_fetch_bytes == 0 {
             return usize::MAX;
@@ -186,6 +187,8 @@ impl Connection {
 
     async fn read_frame(&mut self) -> Result<Bytes, Hangup> {
         let started = Instant::now();
+        // Between requests a connection may stay idle for long. Once the first bytes of a request are there, the rest
+        // must come within the stall timeout.
         let mut deadline = started + self.limits().idle_timeout;
         let mut is_idle = self.intake.pending() == 0;
         if !is_idle {
@@ -197,6 +200,7 @@ impl Connection {
                 return Ok(frame);
             }
             self.make_room().await;
+            // A large buffer is given back when no request follows soon, or idle connections would hold the budget.
             let read = if is_idle && self.intake.is_oversized() {
                 match timeout(BUFFER_KEPT, self.stream.read_buf(self.intake.buffer())).await {
                     Ok(read) => Ok(read),
@@ -217,6 +221,8 @@ impl Connection {
                     if is_idle {
                         self.lease.mark();
                     }
+                    // Less than PROGRESS_BYTES does not move the deadline: a peer that sends a byte a second has
+                    // stalled.
                     if self.lease.moved(bytes) || is_idle {
                         deadline = Instant::now() + self.limits().stall_timeout;
                     }
@@ -233,6 +239,7 @@ impl Connection {
         if self.intake.has_room() {
             return;
         }
+        // The memory is reserved before the buffer grows, and once more after that: it may have grown further.
         let wanted = self.intake.wanted();
         let claim = self.intake.announced();
         self.lease.hold(wanted.max(self.intake.allocated()), claim).await;
@@ -269,7 +276,8 @@ impl Connection {
     }
 }
 
-/// Ends when the client hangs up; never while it has sent more, which is for later.
+/// Ends when the client closes the connection. It never ends if the client has sent another request: that is read
+/// later.
 async fn hung_up(stream: &TcpStream) -> Hangup {
     match stream.peek(&mut [0]).await {
         Ok(0) => Hangup::Done,

@@ -1,4 +1,4 @@
-//! Why connections ended, told and counted; and what a peer speaks that does not speak Kafka.
+//! Why connections end: the reasons are logged and counted. Also: which other protocol a peer speaks.
 
 use std::fmt;
 use std::io;
@@ -14,27 +14,27 @@ pub(crate) enum Hangup {
     Done,
     /// The peer closed it within a request.
     CutOff { bytes: usize },
-    /// It failed.
+    /// Reading from it or writing to it failed.
     Io(io::Error),
-    /// Something else than Kafka's protocol.
+    /// The peer speaks another protocol than Kafka's.
     Stranger(&'static str),
-    /// A frame whose size cannot be.
+    /// A frame announces a size that no frame may have.
     FrameSize(i32),
     /// A request that cannot be answered.
     Refused(Refused),
-    /// Nothing was asked for too long.
+    /// There was no request for too long.
     Idle,
     /// A request did not arrive whole in time.
     SlowRequest { bytes: usize },
     /// A response was not read in time.
     SlowReader { bytes: usize },
-    /// Memory was short, and this connection had held some longest without progress.
+    /// Memory was short, and this connection had held some without progress for longer than the other ones.
     Shed,
     /// Too many connections.
     Full,
 }
 
-/// How many connections ended for a reason that is worth counting.
+/// The number of connections that ended, for the reasons that are counted.
 #[derive(Debug, Default)]
 pub(crate) struct Hangups {
     pub(crate) malformed: AtomicU64,
@@ -45,7 +45,7 @@ pub(crate) struct Hangups {
 }
 
 impl Hangups {
-    /// Counts it, and tells the log.
+    /// Counts and logs the end of a connection.
     pub(crate) fn note(&self, peer: &Peer, reason: &Hangup) {
         let (connection, node) = (peer.connection(), peer.node());
         let count = |counter: &AtomicU64| {
@@ -84,10 +84,12 @@ impl fmt::Display for Hangup {
             Self::Stranger(protocol) => write!(f, "the peer speaks {protocol}, not Kafka's protocol"),
             Self::FrameSize(size) => write!(f, "a frame announces {size} bytes"),
             Self::Refused(refused) => refused.fmt(f),
-            Self::Idle => f.write_str("nothing was asked for too long"),
+            Self::Idle => f.write_str("there was no request for too long"),
             Self::SlowRequest { bytes } => write!(f, "a request stalled after {bytes} bytes"),
             Self::SlowReader { bytes } => write!(f, "the client left {bytes} bytes of a response unread"),
-            Self::Shed => f.write_str("stalled while others needed the memory it held"),
+            Self::Shed => {
+                f.write_str("the connection had stalled while other connections needed the memory it held")
+            }
             Self::Full => f.write_str("too many connections"),
         }
     }
@@ -99,7 +101,7 @@ impl From<io::Error> for Hangup {
     }
 }
 
-/// What a peer speaks whose first bytes are none of Kafka's, as far as it can be told.
+/// The protocol of a peer whose first bytes are not Kafka's, if it is a known one.
 pub(super) fn recognise(first: [u8; 4]) -> Option<&'static str> {
     match &first {
         [0x16, 0x03, ..] => Some("TLS"),
@@ -110,7 +112,7 @@ pub(super) fn recognise(first: [u8; 4]) -> Option<&'static str> {
     }
 }
 
-/// What a person who points a browser or `curl` at a broker should read.
+/// The answer for a person who points a browser or `curl` at a broker.
 pub(super) const HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
     Content-Type: text/plain\r\nContent-Length: 45\r\n\r\nThis port speaks Kafka's protocol, not HTTP.\n";
 

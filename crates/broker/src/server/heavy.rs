@@ -1,9 +1,9 @@
-//! Requests that take milliseconds: a few at a time on threads of their own, so that those that take microseconds never
-//! wait for them.
+//! Requests that take milliseconds. A few of them at a time run on threads of their own, so that requests of
+//! microseconds never wait for them.
 //!
 //! ```text
-//!  300 requests that describe 20 000 partitions ─▶ a queue for turns ─▶ half the processors
-//!  a produce request of a kilobyte              ─▶ at once, where it arrived
+//!  300 requests that describe 20 000 partitions ─▶ wait for turns ─▶ as many at a time as half the processors
+//!  a produce request of a kilobyte              ─▶ at once, on the connection's thread
 //! ```
 //!
 //! It must not know what a request is.
@@ -14,14 +14,14 @@ use std::thread::available_parallelism;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The turns of a cluster.
+/// The turns of all heavy requests of a cluster.
 #[derive(Debug)]
 pub(super) struct Heavy {
     turns: Arc<Semaphore>,
 }
 
-/// Someone's turn; dropping it lets the next one in. Kept until the answer's memory is accounted for, so that there are
-/// never more unaccounted answers than turns.
+/// The turn of one request. Dropping it lets the next request begin. It is kept until the answer's memory is reserved,
+/// so that there are never more unreserved answers than turns.
 #[derive(Debug)]
 pub(super) struct Turn(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
@@ -31,13 +31,13 @@ impl Heavy {
         Self { turns: Arc::new(Semaphore::new(turns)) }
     }
 
-    /// Does `work` when it is its turn.
+    /// Waits for a turn, and then does `work` on a blocking thread.
     ///
     /// # Errors
     /// When the runtime ends.
     ///
     /// # Cancel safety
-    /// Cancelled, work that has begun goes on to its end, and so does its turn.
+    /// Cancelled, work that has begun goes on to its end and keeps its turn until then.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -1,27 +1,28 @@
-//! Bytes from a socket, cut into frames. The buffer grows with what arrived, never with what was announced.
+//! Cuts the bytes from a socket into frames. The buffer grows with the bytes that arrive, never with a size that the
+//! peer announces.
 //!
 //! ```text
 //!  [ size │ frame ][ size │ frame ][ size │ fra░░░░░░ ]      a frame is split off, not copied
 //! ```
 //!
-//! When a frame was handled its part of the buffer is used again, so a connection that sends large requests one after
+//! When a frame was handled, its part of the buffer is used again. So a connection that sends large requests one after
 //! another allocates once. It must not know sockets or time.
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::hangup::{self, Hangup};
 
-/// Room for reading while the next frame's size is not known.
+/// The room for reading while the size of the next frame is not known.
 const READ_BYTES: usize = 8 * 1024;
 
-/// What an idle connection may keep of its buffer.
+/// The most bytes of its buffer that an idle connection keeps.
 const IDLE_BYTES: usize = READ_BYTES;
 
-/// Arrived bytes of one connection.
+/// The bytes that arrived on one connection and were not handled yet.
 #[derive(Debug)]
 pub(super) struct Intake {
     buffer: BytesMut,
-    /// What the buffer's allocation has at least, wherever its bytes are now.
+    /// The least size of the buffer's allocation, whichever part of it the buffer uses now.
     allocated: usize,
     frame_bytes_max: usize,
 }
@@ -41,17 +42,17 @@ impl Intake {
         Ok(Some(self.buffer.split_to(size).freeze()))
     }
 
-    /// Bytes of a frame that is not whole yet.
+    /// The number of bytes of the frame that is not whole yet.
     pub(super) fn pending(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Whether more fits without growing.
+    /// Whether more bytes fit without growing.
     pub(super) fn has_room(&self) -> bool {
         self.buffer.capacity() > self.buffer.len()
     }
 
-    /// How large the buffer has to be for the next read: as much again as arrived, or the rest of the frame.
+    /// The size of the buffer for the next read: twice the bytes that arrived, or the whole frame if that is less.
     pub(super) fn wanted(&self) -> usize {
         let arrived = self.buffer.len();
         let doubled = (arrived * 2).max(READ_BYTES);
@@ -61,24 +62,24 @@ impl Intake {
         }
     }
 
-    /// What the frame that is arriving says it takes, once it has said so.
+    /// The size that the frame announces which is arriving; 0 until it has arrived itself.
     pub(super) fn announced(&self) -> usize {
         self.frame_size().ok().flatten().unwrap_or_default()
     }
 
-    /// Memory it holds.
+    /// The memory that the buffer holds.
     pub(super) fn allocated(&self) -> usize {
         self.allocated
     }
 
-    /// Makes room, so that the buffer holds `wanted` bytes in all.
+    /// Grows the buffer to `wanted` bytes in all.
     pub(super) fn grow(&mut self, wanted: usize) {
         let more = wanted.saturating_sub(self.buffer.len());
         self.buffer.reserve(more);
         self.allocated = self.allocated.max(self.buffer.capacity());
     }
 
-    /// Where the next bytes go.
+    /// The buffer, for reading the next bytes into it.
     pub(super) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
@@ -96,7 +97,7 @@ impl Intake {
         self.allocated > IDLE_BYTES
     }
 
-    /// The next frame's size, once it is there.
+    /// The size of the next frame, when it has arrived.
     fn frame_size(&self) -> Result<Option<usize>, Hangup> {
         let Some(&first) = self.buffer.first_chunk::<4>() else { return Ok(None) };
         let announced = i32::from_be_bytes(first);
@@ -107,7 +108,7 @@ impl Intake {
     }
 }
 
-/// Key, version and correlation id: no request is shorter.
+/// API key, version and correlation id. No request is shorter.
 const HEADER_BYTES_MIN: usize = 8;
 
 #[cfg(test)]

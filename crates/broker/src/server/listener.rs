@@ -1,4 +1,4 @@
-//! One node's port: it accepts connections, keeps their number in bounds, and ends them all when the node stops.
+//! The port of one node: accepts connections up to their limit, and ends them all when the node stops.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,10 +12,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::connection::Connection;
 use super::shared::{self, Shared, Slot};
 
-/// After a failed accept: most often the process is out of file descriptors, and trying at once only burns time.
+/// The pause after a failed accept. Most often the process is out of file descriptors, and trying again at once would
+/// fail again.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-/// A node that listens. Dropping it ends its connections soon; [`stop`](Self::stop) waits until they have.
+/// A node that listens. When it is dropped its connections end soon; [`stop`](Self::stop) waits until they have ended.
 #[derive(Debug)]
 pub(crate) struct NodeServer {
     stop: watch::Sender<()>,
@@ -51,7 +52,7 @@ async fn serve(node: i32, listener: TcpListener, shared: Arc<Shared>, mut stoppe
                 }
             },
             Some(_) = connections.join_next() => {}
-            // Nothing is ever sent: the channel closes.
+            // Nothing is ever sent on the channel. It closes when the node stops.
             _ = stopped.changed() => break,
         }
     }
@@ -79,21 +80,21 @@ fn accept(
     }
 }
 
-/// What the system may keep of answers that a client has not read. Left alone it grows to 4 MB for each: 300 clients
-/// that never read then fill a gigabyte of the system's memory, for two seconds in which nobody else is served. More
-/// brings no throughput (measured with 100 KiB, 1 MiB and none).
+/// The most bytes of unread answers that the operating system keeps for a connection. Without this limit it keeps up to
+/// 4 MB: then 300 clients that never read filled a gigabyte of kernel memory, and no other client was served for two
+/// seconds. More brings no throughput (measured with 100 KiB, 1 MiB and none).
 const SEND_BUFFER_BYTES: u32 = 256 * 1024;
 
-/// Connections that wait to be accepted; what the standard library has.
+/// The most connections that wait to be accepted, as in the standard library.
 const BACKLOG: u32 = 1024;
 
 /// Binds a node's port.
 pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A broker that is started again finds its port free, though old connections linger.
+    // A broker that is started again can bind its port though connections of the last run linger in the system.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
-    // Accepted connections inherit it.
+    // Accepted connections inherit the size.
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)

@@ -1,4 +1,4 @@
-//! Sockets around the machine: listeners, connections, and what strangers may cost.
+//! Sockets around the machine: listeners, connections, and limits for what peers may cost.
 //!
 //! ```text
 //!  listener ─▶ connection: intake (bytes ─▶ frames) ─▶ machine.handle ─▶ vectored write
@@ -6,7 +6,7 @@
 //!  timekeeper ─▶ machine.handle_timeout
 //! ```
 //!
-//! It must not know what a request means; it knows frames, time and memory.
+//! It knows frames, time and memory. It must not know what a request means.
 
 mod budget;
 mod connection;
@@ -25,23 +25,23 @@ pub(crate) use listener::{NodeServer, bind};
 pub(crate) use shared::Shared;
 pub(crate) use timekeeper::Timekeeper;
 
-/// What peers may cost. Shared by all nodes of a cluster.
+/// Limits for what peers may cost. All nodes of a cluster share them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ServerLimits {
     /// The largest frame (`socket.request.max.bytes`).
     pub(crate) request_bytes_max: usize,
     /// Memory for requests that are arriving and responses that are leaving.
     pub(crate) buffer_bytes_max: usize,
-    /// Connections at a time.
+    /// The most connections at a time.
     pub(crate) connections_max: usize,
-    /// A connection that asks for nothing this long is closed (`connections.max.idle.ms`).
+    /// A connection without a request for this long is closed (`connections.max.idle.ms`).
     pub(crate) idle_timeout: Duration,
-    /// A frame must come or go whole within this, or move [`PROGRESS_BYTES`] each time.
+    /// Within this time a frame must be read or written whole, or [`PROGRESS_BYTES`] of it.
     pub(crate) stall_timeout: Duration,
-    /// What one fetch may bring when logs are on disk, because it is read into memory before it is sent; 0 when logs are
-    /// in memory, and a fetch brings slices of them.
+    /// The most bytes of records that one fetch brings when logs are on disk, because they are read into memory before
+    /// they are sent. 0 when logs are in memory: a fetch brings slices of them.
     pub(crate) disk_fetch_bytes: usize,
 }
 
-/// Less than this is no progress: a peer that sends a byte a second is stalled.
+/// Fewer bytes are no progress: a peer that sends a byte a second has stalled.
 const PROGRESS_BYTES: usize = 16 * 1024;

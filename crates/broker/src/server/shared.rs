@@ -1,4 +1,4 @@
-//! What all connections of a cluster share, and the place that each of them takes.
+//! The things that all connections of a cluster share, and the slot that each connection takes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use super::{Budget, Hangups, ServerLimits};
 use crate::machine::Machine;
 use crate::now::Now;
 
-/// What all connections of a cluster share.
+/// The things that all connections of a cluster share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) machine: Machine,
@@ -25,7 +25,8 @@ pub(crate) struct Shared {
     pub(crate) requests: AtomicU64,
 }
 
-/// One of the connections that there may be; given back on drop, also when its task is cancelled.
+/// One connection of the most that there may be. It is given back on drop, also when the connection's task is
+/// cancelled.
 #[derive(Debug)]
 pub(super) struct Slot(Arc<Shared>);
 
@@ -49,7 +50,7 @@ impl Shared {
 }
 
 impl Slot {
-    /// Takes a place, unless there are as many connections as there may be.
+    /// Takes a slot, unless there are as many connections as there may be.
     pub(super) fn take(shared: &Arc<Shared>) -> Result<Self, Hangup> {
         shared.accepted.fetch_add(1, Ordering::Relaxed);
         let slot = Self(Arc::clone(shared));
@@ -68,7 +69,7 @@ impl Drop for Slot {
     }
 }
 
-/// The time, which the machine is told with everything that it is given.
+/// The time to pass to the machine.
 #[expect(clippy::disallowed_methods, reason = "the server has the clock")]
 pub(super) fn now() -> Now {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

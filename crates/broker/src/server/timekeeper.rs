@@ -1,4 +1,4 @@
-//! The task that has the machine do what is due.
+//! The task that calls the machine when a timer is due.
 //!
 //! ```text
 //!  poll_timeout ─▶ sleep ─▶ handle_timeout ─▶ …
@@ -18,15 +18,18 @@ use super::shared::{self, Shared};
 pub(crate) struct Timekeeper(JoinHandle<()>);
 
 impl Timekeeper {
-    /// Starts it on the runtime this is called in.
+    /// Starts the task on the runtime that this is called in.
     pub(crate) fn start(shared: Arc<Shared>) -> Self {
         Self(tokio::spawn(keep_time(shared)))
     }
 
-    /// Ends it.
+    /// Ends the task.
+    ///
+    /// # Cancel safety
+    /// Cancelled, the task ends all the same.
     pub(crate) async fn stop(mut self) {
         self.0.abort();
-        // It was aborted: that is no news.
+        // The error says that the task was aborted, as it should be.
         let _ = (&mut self.0).await;
     }
 }
@@ -50,10 +53,10 @@ async fn keep_time(shared: Arc<Shared>) {
             earliest = poll_fn(|context| shared.machine.poll_earlier(due, context)) => due = earliest,
             () = is_due => {
                 let shared = Arc::clone(&shared);
-                // It may look at a hundred thousand partitions: not on a thread that serves connections.
+                // A timer may go through a hundred thousand partitions, and this thread serves connections, too.
                 let handled = tokio::task::spawn_blocking(move || shared.machine.handle_timeout(shared::now()));
                 if let Err(error) = handled.await {
-                    tracing::error!(%error, "work that was due failed");
+                    tracing::error!(%error, "the work of a timer failed");
                 }
             }
         }
@@ -81,9 +84,9 @@ mod tests {
         for _ in 0..3 {
             let due = shared.machine.poll_timeout().expect("partitions forget producers, again and again");
             sleep_until(due.into()).await;
-            // Time stands still while the machine is at work.
+            // Tokio's paused clock does not advance while the machine works on a blocking thread.
             tokio::time::sleep(Duration::from_millis(10)).await;
-            assert!(shared.machine.poll_timeout() > Some(due), "what was due is done");
+            assert!(shared.machine.poll_timeout() > Some(due), "the work is done and the timer is set again");
         }
         timekeeper.stop().await;
     }

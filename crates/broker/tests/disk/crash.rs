@@ -26,7 +26,7 @@ fn broker_for_the_crash_test() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let cluster = runtime.block_on(Broker::builder().segment_bytes(200_000).data_dir(dir).start());
     println!("\nbootstrap={}", cluster.as_ref().expect("starts").bootstrap());
-    // Ends when its parent does, if nobody killed it before.
+    // The process ends with its parent, if it was not killed before.
     let _ = std::io::stdin().read(&mut [0]);
 }
 
@@ -119,7 +119,7 @@ fn what_was_acknowledged_is_there_once_and_in_order_after_kill_9() {
         let mut victim = Victim::start(dir.path());
         let topics = Some(vec![MetadataRequestTopic { name: Some("t".into()), ..Default::default() }]);
         victim.ask(12, &MetadataRequest { topics, ..Default::default() });
-        // Five in flight, as an idempotent producer has them. What was in flight at the crash is sent again.
+        // Five batches are in flight, as with an idempotent producer. Those in flight at the crash are sent again.
         let until = acked + 60 + round * 17;
         let (mut sent, mut killed) = (acked, false);
         while acked < until || !killed {

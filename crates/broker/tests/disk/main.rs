@@ -1,4 +1,4 @@
-//! What is on disk outlives the process: clean stops, crashes, torn files, other brokers.
+//! Data on disk outlives the process: clean stops, crashes, torn files, other brokers.
 
 #![allow(clippy::disallowed_methods, reason = "tests have a clock")]
 

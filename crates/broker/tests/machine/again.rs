@@ -20,7 +20,7 @@ use crate::rig::{FETCH, PRODUCE, Rig, batch, fetch, frame, is_due, produce};
 
 const NODES: i32 = 3;
 
-/// What one run said, line by line.
+/// One run, and its answers line by line.
 struct Run {
     rig: Rig,
     said: Vec<String>,

@@ -1,4 +1,4 @@
-//! What a consumer sees: limits, waiting, epochs.
+//! The broker as a consumer sees it: limits, waiting, epochs.
 
 use std::time::Duration;
 

@@ -103,7 +103,7 @@ fn an_epoch_ends_where_the_next_begins() {
     for (epoch, current, expected) in table {
         assert_eq!(ask(epoch, current), expected, "epoch {epoch}, current {current}");
     }
-    // A consumer whose log diverges is told where (KIP-595).
+    // The answer tells a consumer where its log diverges (KIP-595).
     let mut request = fetch("t", &[(0, 3)]);
     request.topics[0].partitions[0].last_fetched_epoch = 1;
     let data = rig.ask(1, 12, &request).responses[0].partitions[0].clone();

@@ -1,4 +1,4 @@
-//! What a producer sees: offsets, duplicates, and each way a batch is refused.
+//! The broker as a producer sees it: offsets, duplicates, and each way in which a batch is refused.
 
 use bytes::Bytes;
 use milena_messages::ErrorCode;
@@ -163,7 +163,7 @@ fn a_node_that_does_not_lead_says_who_does() {
     assert_eq!((partition.current_leader.leader_id, partition.current_leader.leader_epoch), (2, 0));
     assert_eq!(response.node_endpoints.len(), 1);
     assert_eq!((response.node_endpoints[0].node_id, response.node_endpoints[0].host.as_str()), (2, "node-2"));
-    // Older versions have no field for it, and are told the code.
+    // Older versions have no field for it; their answer has the error code only.
     for (version, leader) in [(9, -1), (10, 2)] {
         let response = rig.ask(1, version, &produce("t", 1, Some(batch(&["a"], None)), -1));
         let partition = &response.responses[0].partition_responses[0];

@@ -23,7 +23,7 @@ pub(crate) struct Rig {
     pub(crate) now: Now,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 pub(crate) enum Outcome<T> {
     Answered(T),
     Silent,

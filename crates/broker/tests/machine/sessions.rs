@@ -1,4 +1,4 @@
-//! Incremental fetch sessions (KIP-227): who is told what, and when.
+//! Incremental fetch sessions (KIP-227): which partitions an answer has, and when.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ const ALL: [(i32, i64); 4] = [(0, 0), (1, 0), (2, 0), (3, 0)];
 fn open(rig: &Rig) -> i32 {
     let response = rig.ask(1, FETCH, &request(0, 0, &ALL));
     assert_ne!(response.session_id, 0);
-    assert_eq!(told(&response), [0, 1, 2, 3], "a new session is told everything");
+    assert_eq!(told(&response), [0, 1, 2, 3], "a new session is answered with all partitions");
     response.session_id
 }
 
@@ -61,7 +61,11 @@ fn partitions_join_and_leave() {
     assert_eq!(heard, [1, 3]);
     let mut heard = told(&rig.ask(1, FETCH, &request(id, 3, &[(0, 1), (1, 1), (3, 1)])));
     heard.sort_unstable();
-    assert_eq!(heard, [0], "who joins is told the high watermark, even without records");
+    assert_eq!(
+        heard,
+        [0],
+        "a partition that was added is answered with its high watermark, even without records"
+    );
 }
 
 #[test]
@@ -141,11 +145,15 @@ fn no_partition_starves_behind_busy_ones() {
         let with_records = with_records.filter(|data| data.records.as_ref().is_some_and(|r| !r.is_empty()));
         served.extend(with_records.map(|data| data.partition_index));
     }
-    assert_eq!(served, [0, 1, 2, 3, 0, 1, 2, 3], "the first, full answer moves nobody back, as in Kafka");
+    assert_eq!(
+        served,
+        [0, 1, 2, 3, 0, 1, 2, 3],
+        "the first, full answer leaves the order as it is, as in Kafka"
+    );
 }
 
 #[test]
-fn a_full_cache_evicts_only_what_nobody_used_for_long() {
+fn a_full_cache_evicts_only_sessions_that_were_unused_for_long() {
     let mut rig = rig();
     let mut ids: Vec<i32> = (0..1000).map(|_| open(&rig)).collect();
     ids.sort_unstable();

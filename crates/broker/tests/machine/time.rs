@@ -1,4 +1,4 @@
-//! What the machine does because time passed.
+//! Work that no request asks for: the machine does it when time has passed.
 
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;

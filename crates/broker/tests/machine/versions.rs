@@ -119,7 +119,8 @@ fn what_is_not_advertised_is_not_served() {
         let mut raw = frame(0, &ApiVersionsRequest::default()).to_vec();
         raw[0..2].copy_from_slice(&key.as_i16().to_be_bytes());
         let refused = rig.handle(1, &raw.into()).map_err(|refused| refused.to_string());
-        let is_unserved = refused.is_err_and(|refused| refused == format!("{key} is not there yet"));
+        let is_unserved =
+            refused.is_err_and(|refused| refused == format!("{key} is not implemented by this broker yet"));
         assert_eq!(is_unserved, !is_advertised, "{key}");
     }
 }
@@ -232,7 +233,7 @@ fn what_a_client_asks_for_in_vain_is_told_to_the_log_once() {
     });
     let told = warnings.0.lock().expect("no panic");
     let expected = [
-        "JoinGroup is not there yet",
+        "JoinGroup is not implemented by this broker yet",
         "API key 1234 does not exist",
         "Metadata version 99",
         "consumer groups",

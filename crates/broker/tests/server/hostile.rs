@@ -54,7 +54,7 @@ async fn hundreds_that_announce_99_mb_cost_what_they_sent() {
     assert!(stats.buffered_bytes < 20 * MIB, "{stats:?}");
     let grown = resident_bytes().saturating_sub(before);
     assert!(grown < 100 * MIB, "{} MiB", grown / MIB);
-    assert!(stats.connections >= 300 && stats.shed == 0, "nobody had to go: {stats:?}");
+    assert!(stats.connections >= 300 && stats.shed == 0, "no connection was closed: {stats:?}");
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn when_memory_is_short_the_largest_claims_give_way() {
         });
         strangers.push(task);
     }
-    // Half of it is for whoever comes first; what of the other half is taken depends on who came when.
+    // The first connections take half of the budget. How much of the other half is taken depends on their order.
     eventually("memory is short", || cluster.stats().buffered_bytes > 3 * MIB).await;
     good_client_is_served(&cluster, 20).await;
     let stats = cluster.stats();
@@ -154,7 +154,7 @@ async fn what_is_not_read_does_not_pile_up_in_the_system() {
     let mut stranger = Client::of(&cluster).await;
     stranger.send(1, FETCH, &fetch("good", 0, 0)).await;
     eventually("hung up on", || cluster.stats().timed_out == 1).await;
-    // What the system had taken comes all the same.
+    // The bytes that the system had taken already still arrive.
     let taken = stranger.read_to_end().await.len();
     assert!(taken < 2 * MIB, "{taken}");
 }

@@ -1,4 +1,4 @@
-//! What a connection promises: answers in order, one request at a time, and others are not kept waiting.
+//! The order on a connection: requests are answered one at a time and in order, and other connections do not wait.
 
 use std::time::{Duration, Instant};
 
