@@ -40,19 +40,56 @@ pub struct Refresh {
     interests: BTreeMap<Arc<str>, Interest>,
     /// Topics without holders, and since when. Each is here once, however often it is taken up and given back.
     idle: BTreeSet<(Instant, Arc<str>)>,
-    /// Something was asked for since the last request went out.
-    wanted: bool,
-    asking: bool,
+    state: State,
     /// When the last request went out.
     asked_at: Option<Instant>,
     /// When the last answer came.
-    last: Option<Instant>,
+    answered_at: Instant,
     /// When to look again for topics that have been missing for long.
     look_at: Option<Instant>,
     /// Before this, asking is in vain.
     paused_until: Option<Instant>,
     retry: Retry,
     notice: Option<Notice>,
+}
+
+/// Whether metadata is wanted, and whether a request for it is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The metadata is believed until its age, or a topic that is missing, makes it wanted.
+    Fresh,
+    /// A request goes out as soon as the backoff allows it.
+    Wanted,
+    /// A request is on its way.
+    Asked,
+    /// A request is on its way, and another one follows: it may have been answered before the reason for it arose.
+    AskedAndWanted,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    /// Somebody needs what the metadata does not show.
+    Want,
+    /// A request goes out.
+    Ask,
+    /// The request was answered, and every topic that is held can be used.
+    Settled,
+    /// The request failed, or its answer leaves something open: a topic just made, a partition without a leader.
+    Unsettled,
+}
+
+/// What follows. Every pair is named.
+fn next(state: State, event: Event) -> State {
+    match (state, event) {
+        (State::Fresh | State::Wanted, Event::Want | Event::Unsettled) => State::Wanted,
+        (State::Asked | State::AskedAndWanted, Event::Want) => State::AskedAndWanted,
+        (State::Fresh | State::Wanted, Event::Ask) => State::Asked,
+        (State::Asked | State::AskedAndWanted, Event::Ask) => state,
+        (State::Fresh | State::Asked, Event::Settled) => State::Fresh,
+        // The answer may be older than the reason to ask again.
+        (State::Wanted | State::AskedAndWanted, Event::Settled) => State::Wanted,
+        (State::Asked | State::AskedAndWanted, Event::Unsettled) => State::Wanted,
+    }
 }
 
 /// What holders there are of a topic.
@@ -88,10 +125,9 @@ impl Refresh {
             rng,
             interests: BTreeMap::new(),
             idle: BTreeSet::new(),
-            wanted: false,
-            asking: false,
+            state: State::Fresh,
             asked_at: None,
-            last: Some(now),
+            answered_at: now,
             look_at: None,
             paused_until: None,
             retry: Retry::default(),
@@ -102,7 +138,7 @@ impl Refresh {
     /// Somebody takes an interest in `topic`. The first time it is asked for at once, as no backoff concerns it yet.
     pub fn handle_interest(&mut self, topic: &Arc<str>) {
         if !self.interests.contains_key(topic) {
-            self.wanted = true;
+            self.step(Event::Want);
             self.retry.hurry();
         }
         let interest = self.interests.entry(Arc::clone(topic)).or_default();
@@ -124,27 +160,26 @@ impl Refresh {
 
     /// Somebody found the metadata outdated.
     pub fn handle_outdated(&mut self) {
-        self.wanted = true;
+        self.step(Event::Want);
     }
 
     /// Somebody misses a topic or a partition in the metadata. What was asked for within [`FRESH`] is believed.
     pub fn handle_doubt(&mut self, now: Instant) {
         if self.asked_at.is_none_or(|at| now - at > FRESH) {
-            self.wanted = true;
+            self.step(Event::Want);
         }
     }
 
     /// We changed the cluster ourselves: looking again is promising.
     pub fn handle_changed(&mut self) {
-        self.wanted = true;
+        self.step(Event::Want);
         self.retry.hurry();
     }
 
     /// The request was answered, and `snapshot` is what is known now. Topics without interest are taken out of it, and
     /// what is missing is noted in it.
     pub fn handle_answer(&mut self, snapshot: &mut Snapshot, now: Instant) {
-        self.asking = false;
-        self.last = Some(now);
+        self.answered_at = now;
         self.paused_until = None;
         snapshot.asked_at = self.asked_at;
         snapshot.topics.retain(|topic, _| self.interests.contains_key(topic));
@@ -173,6 +208,7 @@ impl Refresh {
             youngest.map(|age| now + (age / 8).min(MISSING_DELAY_MAX).max(self.settings.backoff.max));
         match unsettled {
             None => {
+                self.step(Event::Settled);
                 self.retry.succeeded();
                 // Whoever finds it outdated right away waits a little: the brokers learn of changes one after another.
                 self.retry.failed(now, &self.settings.backoff, &mut self.rng);
@@ -187,13 +223,12 @@ impl Refresh {
 
     /// The request failed.
     pub fn handle_failure(&mut self, failure: Failure, now: Instant) {
-        self.asking = false;
         self.paused_until = failure.is_final().then(|| now + FINAL_PAUSE);
         self.look_again("asking for metadata".into(), failure, now);
     }
 
     fn look_again(&mut self, doing: Arc<str>, failure: Failure, now: Instant) {
-        self.wanted = true;
+        self.step(Event::Unsettled);
         self.retry.failed(now, &self.settings.backoff, &mut self.rng);
         if self.retry.is_notable(&failure) {
             self.notice = Some(Notice { doing, failure, failures: self.retry.failures() });
@@ -222,8 +257,7 @@ impl Refresh {
         if self.ask_at().is_none_or(|at| at > now) {
             return None;
         }
-        self.asking = true;
-        self.wanted = false;
+        self.step(Event::Ask);
         self.asked_at = Some(now);
         Some(Ask { topics: self.interests.keys().cloned().collect() })
     }
@@ -234,19 +268,21 @@ impl Refresh {
         [forget_at, self.ask_at()].into_iter().flatten().min()
     }
 
-    /// When the next request is due; none while one is under way.
+    /// When the next request is due; none while one is on its way.
     fn ask_at(&self) -> Option<Instant> {
-        if self.asking {
-            return None;
-        }
-        let at = if self.wanted {
-            self.retry.not_before().unwrap_or(Instant::ORIGIN)
-        } else {
-            let age_max = self.settings.age_max.max(AGE_MIN);
-            let stale = self.last.map_or(Instant::ORIGIN, |last| last + age_max);
-            self.look_at.map_or(stale, |at| at.min(stale))
+        let at = match self.state {
+            State::Asked | State::AskedAndWanted => return None,
+            State::Wanted => self.retry.not_before().unwrap_or(Instant::ORIGIN),
+            State::Fresh => {
+                let stale = self.answered_at + self.settings.age_max.max(AGE_MIN);
+                self.look_at.map_or(stale, |at| at.min(stale))
+            }
         };
         Some(self.paused_until.map_or(at, |until| at.max(until)))
+    }
+
+    fn step(&mut self, event: Event) {
+        self.state = next(self.state, event);
     }
 }
 
@@ -255,8 +291,8 @@ mod tests {
     use super::*;
     use milena_messages::ErrorCode;
 
-    use crate::Obstacle;
     use crate::metadata::tests::{response, snapshot};
+    use crate::{Obstacle, table};
 
     const SETTINGS: RefreshSettings = RefreshSettings {
         age_max: Duration::from_secs(300),
@@ -266,6 +302,34 @@ mod tests {
     fn at(ms: u64) -> Instant {
         Instant::ORIGIN + Duration::from_millis(ms)
     }
+
+    #[test]
+    fn the_table() {
+        let states = [State::Fresh, State::Wanted, State::Asked, State::AskedAndWanted];
+        let events = [Event::Want, Event::Ask, Event::Settled, Event::Unsettled];
+        let table = table::print(&states, &events, |state, event| (next(state, event), ()));
+        assert_eq!(table, TABLE, "\n{table}");
+    }
+
+    const TABLE: &str = "\
+Fresh
+  Want → Wanted
+  Ask → Asked
+  Unsettled → Wanted
+  nothing on Settled
+Wanted
+  Ask → Asked
+  nothing on Want, Settled, Unsettled
+Asked
+  Want → AskedAndWanted
+  Settled → Fresh
+  Unsettled → Wanted
+  nothing on Ask
+AskedAndWanted
+  Settled → Wanted
+  Unsettled → Wanted
+  nothing on Want, Ask
+";
 
     #[test]
     fn one_request_at_a_time_at_once_for_a_new_topic_and_in_time_for_old_ones() {
