@@ -29,10 +29,24 @@ pub struct Ask {
     pub topics: Vec<Arc<str>>,
 }
 
-/// See the module's documentation.
+/// Decides when metadata is asked for. It neither sends requests nor keeps the answers: its caller does, and shows it each new
+/// [`Snapshot`].
 ///
-/// After any `handle_*`, [`poll_notice`](Self::poll_notice), [`poll_forgotten`](Self::poll_forgotten) and
-/// [`poll_ask`](Self::poll_ask) are drained, in this order.
+/// # A turn
+///
+/// After any `handle_*`, and at [`poll_timeout`](Self::poll_timeout), drain [`poll_notice`](Self::poll_notice), then
+/// [`poll_forgotten`](Self::poll_forgotten), whose topics the caller takes out of its snapshot, then
+/// [`poll_ask`](Self::poll_ask): the other way round, a topic that is about to be forgotten is asked for once more.
+///
+/// # Inputs
+///
+/// Each [`Ask`] is answered by [`handle_answer`](Self::handle_answer) or [`handle_failure`](Self::handle_failure), once; until
+/// then there is no other. Every interest that is taken ([`handle_interest`](Self::handle_interest)) is given back
+/// ([`handle_given_back`](Self::handle_given_back)), or its topic is asked about for ever. `now` never goes back.
+///
+/// # Cost
+///
+/// `handle_answer` and `poll_ask` go through all topics. Everything else takes the logarithm of their number.
 #[derive(Debug)]
 pub struct Refresh {
     settings: RefreshSettings,
@@ -257,6 +271,7 @@ impl Refresh {
         if self.ask_at().is_none_or(|at| at > now) {
             return None;
         }
+        debug_assert!(self.asked_at.is_none_or(|at| at <= now), "time does not go back");
         self.step(Event::Ask);
         self.asked_at = Some(now);
         Some(Ask { topics: self.interests.keys().cloned().collect() })

@@ -8,7 +8,7 @@
 //!  metadata ───── leader ──▶ └──────────┘ ── flushed ────────▶ whoever flushes
 //! ```
 //!
-//! After any `handle_*`, drain every `poll_*`. The rules it keeps:
+//! The rules it keeps; how to call it stands on [`Producer`]:
 //! - A batch keeps its sequence from its first transmission until it is settled, so the broker recognises a retry.
 //! - Batches of a partition are transmitted in order; after a failure nothing more is sent until everything in flight
 //!   has landed, and then all of it again in order.
@@ -49,7 +49,56 @@ use crate::{BrokerId, Failure, Instant, Notice, Rng};
 /// The last version of ProduceRequest that names topics by name; later ones use ids (KIP-516).
 const PRODUCE_BY_NAME: i16 = 12;
 
-/// See the [module](self).
+/// The producer's machine: the [module](self) has the rules that it keeps.
+///
+/// # A turn
+///
+/// Tell it everything that has happened (`handle_*`), and last that time has passed
+/// ([`handle_timeout`](Self::handle_timeout)). Then drain what it wants, in this order:
+///
+/// 1. [`poll_order`](Self::poll_order), until there is none. Each order is carried out, and answered if it is to be answered at
+///    once, before the next one is polled: what one order changes decides the next one.
+/// 2. [`poll_identity`](Self::poll_identity).
+/// 3. [`poll_settled`](Self::poll_settled), until there is none. Orders may settle batches, so they come first.
+/// 4. [`poll_flushed`](Self::poll_flushed). A flush is complete when its last batch is settled, and whoever flushes must find
+///    every record settled: so settled batches come first.
+/// 5. [`poll_metadata_wanted`](Self::poll_metadata_wanted), [`poll_notice`](Self::poll_notice) and
+///    [`poll_hints`](Self::poll_hints), in any order.
+///
+/// Then sleep until something happens, or until [`poll_timeout`](Self::poll_timeout), which any of these calls may change.
+///
+/// # Inputs
+///
+/// | output | answered by, exactly once | when |
+/// |---|---|---|
+/// | [`Order::Close`] | [`handle_closed`](Self::handle_closed) for each batch, then [`handle_emptied`](Self::handle_emptied) | before the next poll |
+/// | the [`Ticket`] of `handle_closed` | [`handle_sealed`](Self::handle_sealed) | when the batch is sealed |
+/// | [`Order::Split`] | [`handle_split`](Self::handle_split) | when the batch is split |
+/// | [`Order::Recall`] | [`handle_lost`](Self::handle_lost) or [`handle_begun`](Self::handle_begun) | before the next poll |
+/// | [`Order::Transmit`] | [`handle_response`](Self::handle_response), [`handle_lost`](Self::handle_lost), or [`handle_written`](Self::handle_written) with `acks=0` | by its deadline |
+/// | [`poll_identity`](Self::poll_identity) | [`handle_identity`](Self::handle_identity) | by a deadline of the caller's |
+///
+/// A batch that was closed and is never sealed, or a request that is never answered, is outstanding for ever. What is said of
+/// a request that is over is ignored.
+///
+/// # Time
+///
+/// `now` is never before the `now` of the last `handle_timeout`: a timer fires once, and what it fired for would not be due. It
+/// need not grow between two of them.
+///
+/// # Between calls
+///
+/// Every batch is in one place: open in the accumulator, closed and waiting, in flight, or settled and not polled. A partition
+/// is in one list of its leader at most, and in one request once at most. At most
+/// [`in_flight_max`](Settings::in_flight_max) requests are in flight to a broker, and one batch of a partition until a broker
+/// has accepted one.
+///
+/// # Cost
+///
+/// Telling of a batch or of an answer costs time by the partitions that it concerns and by the batches that wait there, and
+/// the logarithm of all timers. `handle_metadata`, `handle_flush`, `handle_close` and `handle_identity` go through all
+/// partitions, and so does `poll_identity` while an identity is wanted. `poll_order` looks at the partitions that wait for
+/// brokers about which something has changed.
 #[derive(Debug)]
 pub struct Producer<B> {
     settings: Settings,
@@ -61,6 +110,8 @@ pub struct Producer<B> {
     stirred: BTreeSet<BrokerId>,
     requests: BTreeMap<RequestId, Request>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
+    /// When timers fired last.
+    fired_at: Instant,
     closes: VecDeque<Slot>,
     recalls: VecDeque<RequestId>,
     splits: VecDeque<(Ticket, B)>,
@@ -137,6 +188,7 @@ impl<B: SealedBatch> Producer<B> {
             stirred: BTreeSet::new(),
             requests: BTreeMap::new(),
             timers: BinaryHeap::new(),
+            fired_at: Instant::ORIGIN,
             closes: VecDeque::new(),
             recalls: VecDeque::new(),
             splits: VecDeque::new(),
@@ -457,6 +509,7 @@ impl<B: SealedBatch> Producer<B> {
     /// What to do next. None when nothing is left to do until something happens or time passes: what one order changes
     /// is looked at before that is said.
     pub fn poll_order(&mut self, now: Instant) -> Option<Order<B>> {
+        debug_assert!(now >= self.fired_at, "what timers fired for would not be due");
         // What was found is given out before more is looked for: looking goes through all that waits.
         if self.closes.is_empty() {
             self.sort_stirred(now);
@@ -553,6 +606,7 @@ impl<B: SealedBatch> Producer<B> {
 
     /// Up to where flushes are complete: every [`FlushId`] not above it.
     pub fn poll_flushed(&mut self) -> Option<FlushId> {
+        debug_assert!(self.settled.is_empty(), "whoever flushes would find records that are not settled");
         self.flushes.completed()
     }
 
@@ -579,6 +633,8 @@ impl<B: SealedBatch> Producer<B> {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        debug_assert!(now >= self.fired_at, "time does not go back");
+        self.fired_at = now;
         self.identity.handle_timeout(now);
         while let Some(Reverse((at, timer))) = self.timers.peek().copied() {
             if at > now {

@@ -29,6 +29,7 @@ impl Source {
         idle_since: Instant,
         now: Instant,
     ) {
+        debug_assert!(began <= now, "an answer begins before it is there");
         // What is paused, or more than enough, will not be taken soon.
         let is_awaited = self.lanes.values().all(|lane| lane.buffered_bytes == 0);
         let Some(lane) = self.lanes.get_mut(&id) else { return };

@@ -51,7 +51,50 @@ use crate::backoff::Retry;
 use crate::metadata::{LeaderHint, Snapshot};
 use crate::{BrokerId, Failure, Instant, Notice, Rng};
 
-/// See the [module](self).
+/// The consumer's machine for reading assigned partitions: the [module](self) has the rules that it keeps.
+///
+/// # A turn
+///
+/// 1. Tell it what the application did: [`assign`](Self::assign), [`seek`](Self::seek), [`halt`](Self::halt),
+///    [`unassign`](Self::unassign), [`set_paused`](Self::set_paused), [`set_own_reader`](Self::set_own_reader),
+///    [`handle_taken`](Self::handle_taken). These come first, because each of them may make answers worthless that wait.
+/// 2. Tell it what arrived: [`handle_fetched`](Self::handle_fetched), [`handle_lookup`](Self::handle_lookup),
+///    [`handle_metadata`](Self::handle_metadata). After each `handle_fetched` drain [`poll_event`](Self::poll_event): the
+///    batches are slices of that answer's frame, and after the next answer nothing tells which frame a batch keeps alive.
+/// 3. [`handle_timeout`](Self::handle_timeout), and `poll_event` again, since time ends the reading of deleted topics.
+/// 4. [`poll_lookup`](Self::poll_lookup) and [`poll_fetch`](Self::poll_fetch), each until there is none. Each fetch takes
+///    memory, so `room` is another one for the next.
+/// 5. [`poll_metadata_wanted`](Self::poll_metadata_wanted), [`poll_notice`](Self::poll_notice) and
+///    [`poll_hints`](Self::poll_hints), in any order.
+///
+/// Then sleep until something happens, or until [`poll_timeout`](Self::poll_timeout), which any of these calls may change.
+/// There is no single poll for all of it: events belong to a frame and fetches to a room, which the others have no use for.
+///
+/// # Inputs
+///
+/// Every [`Fetch`] is answered by `handle_fetched` with its lane and number, every [`Lookup`] by `handle_lookup`, once, by its
+/// deadline; a lane fetches nothing until then. Answers with other numbers are ignored.
+///
+/// A [`Slot`] is the caller's from `assign` to `unassign`, and not afterwards: it may be given to another partition. The
+/// [`Epoch`]s of one source come from one counter that only grows, and no two assignments or seeks have the same one. Orders may
+/// come in another order than their epochs: those older than what the partition has are not obeyed.
+///
+/// # Time
+///
+/// `now` is never before the `now` of the last `handle_timeout`: what time made possible is looked at once, and would not be
+/// possible yet.
+///
+/// # Between calls
+///
+/// A lane has one fetch in flight at most, so a broker has two. What a fetch asks of a partition is remembered with the epoch
+/// it was asked under; an answer under another epoch, or for another offset, changes nothing. The position of a partition is
+/// behind the last batch that was given out as an [`Event`].
+///
+/// # Cost
+///
+/// An answer costs time by the partitions that it names, or by the lane's partitions with [`Settings::tells_ends`]. A fetch
+/// costs time by the partitions that changed since the lane's last one. `handle_metadata` goes through all partitions,
+/// `poll_lookup` through those whose offset is not known yet, `poll_timeout` through all lanes.
 #[derive(Debug)]
 pub struct Source {
     settings: Settings,
@@ -78,6 +121,8 @@ pub struct Source {
     notices: VecDeque<Notice>,
     metadata_wanted: bool,
     next_number: u64,
+    /// When it was told last that time has passed.
+    passed_at: Instant,
     /// How long the application has waited for answers that were all that was asked for, up to when.
     idle: Duration,
     idle_until: Instant,
@@ -114,15 +159,14 @@ impl Source {
             notices: VecDeque::new(),
             metadata_wanted: false,
             next_number: 0,
+            passed_at: Instant::ORIGIN,
             idle: Duration::ZERO,
             idle_until: Instant::ORIGIN,
         }
     }
 
-    /// Adds a partition, to be read from `position`, which has passed [`Position::check`].
-    /// [`handle_metadata`](Self::handle_metadata) says who leads it.
-    ///
-    /// No epoch may be given to two assignments or seeks: slots are used again, and epochs tell what they meant when.
+    /// Adds a partition, to be read from `position`, which has passed [`Position::check`]. It is fetched once
+    /// [`handle_metadata`](Self::handle_metadata) has said which broker leads it.
     pub fn assign(&mut self, topic: &Arc<str>, index: i32, epoch: Epoch, position: Position) -> Slot {
         if self.slots.are_many_leaving() {
             self.collect_slots();
@@ -132,12 +176,17 @@ impl Source {
         partition.is_paused = false;
         // Another topic may have that name since.
         partition.topic_id = None;
-        self.seek(slot, epoch, position);
+        self.set_position(slot, epoch, position);
         slot
     }
 
     /// Reads `slot` from `position`; answers to what was asked before `epoch` do not count.
     pub fn seek(&mut self, slot: Slot, epoch: Epoch, position: Position) {
+        self.assigned(slot);
+        self.set_position(slot, epoch, position);
+    }
+
+    fn set_position(&mut self, slot: Slot, epoch: Epoch, position: Position) {
         debug_assert!(position.check().is_ok(), "{position:?} is checked where the application gives it");
         if epoch < self.at(slot).epoch {
             // Two threads seek, and the orders came the wrong way round.
@@ -153,7 +202,7 @@ impl Source {
 
     /// Reads `slot` no more until it is sought.
     pub fn halt(&mut self, slot: Slot, epoch: Epoch) {
-        if epoch >= self.at(slot).epoch {
+        if epoch >= self.assigned(slot).epoch {
             self.quit(slot, epoch, Input::Halted);
         }
     }
@@ -161,7 +210,7 @@ impl Source {
     /// Reads `slot` no more: it may name another partition soon. An order that was given before the partition was assigned
     /// or sought is not obeyed.
     pub fn unassign(&mut self, slot: Slot, epoch: Epoch) {
-        if epoch < self.at(slot).epoch {
+        if epoch < self.assigned(slot).epoch {
             return;
         }
         self.set_own_reader(slot, false);
@@ -180,20 +229,20 @@ impl Source {
 
     /// Fetches `slot` no more, or again. What was fetched is not concerned.
     pub fn set_paused(&mut self, slot: Slot, is_paused: bool) {
-        self.at(slot).is_paused = is_paused;
+        self.assigned(slot).is_paused = is_paused;
         self.hasten(slot);
     }
 
     /// Somebody reads `slot` and nothing else, or it is one of those that are read in turns.
     pub fn set_own_reader(&mut self, slot: Slot, has_own_reader: bool) {
-        self.at(slot).reader = if has_own_reader { Reader::Own } else { Reader::Shared };
+        self.assigned(slot).reader = if has_own_reader { Reader::Own } else { Reader::Shared };
         self.recount(slot);
     }
 
     /// The application took `bytes` of `slot` out of its buffer.
     pub fn handle_taken(&mut self, slot: Slot, epoch: Epoch, bytes: usize) {
         let bytes_max = self.settings.buffer_bytes_max;
-        let partition = self.at(slot);
+        let partition = self.assigned(slot);
         if partition.epoch != epoch {
             return;
         }
@@ -272,6 +321,8 @@ impl Source {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        debug_assert!(now >= self.passed_at, "time does not go back");
+        self.passed_at = now;
         let is_gone = |(_, (since, _)): &(&Slot, &(Instant, Failure))| *since + MISSING_MAX <= now;
         let gone: Vec<_> = self.missing.iter().filter(is_gone).map(|(slot, _)| *slot).collect();
         for slot in gone {
@@ -388,6 +439,7 @@ impl Source {
 
     /// The next question for offsets to send.
     pub fn poll_lookup(&mut self, now: Instant) -> Option<Lookup> {
+        debug_assert!(now >= self.passed_at, "what time made possible would not be possible yet");
         let is_due = |partition: &Partition| {
             matches!(partition.state, State::Unresolved { .. }) && partition.retry.is_ready(now)
         };
@@ -432,6 +484,7 @@ impl Source {
     /// The next fetch to send, where there is room for answers of `room` bytes. Lanes take turns. However little room
     /// there is, a reader that has nothing gets [`ROOM_MIN`]: what holds the memory may never be taken.
     pub fn poll_fetch(&mut self, now: Instant, room: usize) -> Option<Fetch> {
+        debug_assert!(now >= self.passed_at, "what time made possible would not be possible yet");
         let is_short = room < ROOM_MIN;
         if is_short {
             self.hold_back();
@@ -512,6 +565,16 @@ impl Source {
 
     fn at(&mut self, slot: Slot) -> &mut Partition {
         &mut self.partitions[slot.0 as usize]
+    }
+
+    /// The partition of a slot that an order of the application names.
+    fn assigned(&mut self, slot: Slot) -> &mut Partition {
+        let partition = self.at(slot);
+        debug_assert!(
+            partition.state != State::Unassigned,
+            "{slot:?} was given back, and may be another partition's"
+        );
+        partition
     }
 
     fn number(&mut self) -> u64 {
