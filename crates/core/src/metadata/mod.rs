@@ -118,6 +118,13 @@ pub struct LeaderHint {
     pub endpoint: Option<(Arc<str>, i32)>,
 }
 
+impl LeaderHint {
+    /// The leader and its epoch as an answer names them; brokers that name none say −1.
+    pub(crate) fn named(leader: i32, epoch: i32) -> Option<(BrokerId, LeaderEpoch)> {
+        BrokerId::known(leader).zip(LeaderEpoch::known(epoch))
+    }
+}
+
 /// A leader epoch that went backwards is believed when so many reports agree: after an unclean change of controller
 /// the lower one may be the truth (franz-go 12eaa1e, librdkafka #4680).
 const STALE_REPORTS_MAX: u8 = 5;

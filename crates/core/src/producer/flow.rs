@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use milena_messages::produce::{
-    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
+    NodeEndpoint, PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceData, TopicProduceResponse,
 };
 
 use super::partition::{Closed, Content, Doubt, Flight, Listed, Partition};
 use super::sink::Sink;
 use super::verdict::{Verdict, verdict};
 use super::{
-    Begun, Carried, FlushId, Flushes, GivenUp, Outcome, Producer, Request, RequestId, SealedBatch, Settled,
-    Slot, Ticket, Timer,
+    Begun, Carried, FlushId, Flushes, GivenUp, Outcome, Producer, Request, RequestId, SEARCHED_MAX,
+    SealedBatch, Settled, Slot, Ticket, Timer,
 };
 use crate::metadata::LeaderHint;
-use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice};
+use crate::{BrokerId, Failure, Instant, Notice};
 
 impl<B: SealedBatch> Producer<B> {
     pub(super) fn at(&mut self, slot: Slot) -> &mut Partition<B> {
@@ -454,29 +455,68 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    /// Leaders that the answer names (KIP-951, ProduceResponse v10+).
-    pub(super) fn hint_leaders(&mut self, response: &ProduceResponse) {
-        for topic in &response.responses {
-            for answer in &topic.partition_responses {
-                let (leader, epoch) = (answer.current_leader.leader_id, answer.current_leader.leader_epoch);
-                let (Some(leader), Some(epoch)) = (BrokerId::known(leader), LeaderEpoch::known(epoch)) else {
-                    continue;
-                };
-                let known = self.partitions.iter().find(|known| {
-                    known.index == answer.index
-                        && (topic.name == known.topic_name || Some(topic.topic_id) == known.topic_id)
-                });
-                let Some(known) = known else { continue };
-                let endpoint = response.node_endpoints.iter().find(|node| node.node_id == leader.0);
-                self.hints.push(LeaderHint {
-                    topic: Arc::clone(&known.topic),
-                    partition: answer.index,
-                    leader,
-                    epoch,
-                    endpoint: endpoint.map(|node| (Arc::from(&*node.host), node.port)),
-                });
-            }
+    /// The leader that the answer for `slot` names (KIP-951, ProduceResponse v10+).
+    pub(super) fn hint_leader(
+        &mut self,
+        slot: Slot,
+        answer: &PartitionProduceResponse,
+        endpoints: &[NodeEndpoint],
+    ) {
+        let current = &answer.current_leader;
+        let Some((leader, epoch)) = LeaderHint::named(current.leader_id, current.leader_epoch) else {
+            return;
+        };
+        let Partition { topic, index, .. } = &self.partitions[slot.0 as usize];
+        let endpoint = endpoints.iter().find(|node| node.node_id == leader.0);
+        self.hints.push(LeaderHint {
+            topic: Arc::clone(topic),
+            partition: *index,
+            leader,
+            epoch,
+            endpoint: endpoint.map(|node| (Arc::from(&*node.host), node.port)),
+        });
+    }
+}
+
+impl Request {
+    /// Brokers answer in any order: a request of many partitions is put in the order of what its answer names them by.
+    pub(super) fn prepare<B>(&mut self, partitions: &[Partition<B>], response: &ProduceResponse) {
+        if self.carried.len() <= SEARCHED_MAX {
+            return;
         }
+        let at = |carried: &Carried| &partitions[carried.slot.0 as usize];
+        if response.responses.first().is_some_and(|topic| topic.name.is_empty()) {
+            self.carried.sort_unstable_by_key(|carried| (carried.topic_id, at(carried).index));
+        } else {
+            let order = |one: &Carried, other: &Carried| {
+                let (one, other) = (at(one), at(other));
+                (&*one.topic, one.index).cmp(&(&*other.topic, other.index))
+            };
+            self.carried.sort_unstable_by(order);
+        }
+    }
+
+    /// Where the partition of `topic` with this index is in `carried`, most likely at `next`.
+    pub(super) fn find<B>(
+        &self,
+        next: usize,
+        partitions: &[Partition<B>],
+        topic: &TopicProduceResponse,
+        index: i32,
+    ) -> Option<usize> {
+        let order = |carried: &Carried| {
+            let partition = &partitions[carried.slot.0 as usize];
+            let by_topic = match topic.name.is_empty() {
+                true => carried.topic_id.cmp(&Some(topic.topic_id)),
+                false => (*partition.topic).cmp(&*topic.name),
+            };
+            by_topic.then(partition.index.cmp(&index))
+        };
+        if self.carried.len() > SEARCHED_MAX {
+            return self.carried.binary_search_by(order).ok();
+        }
+        let mut places = (next..self.carried.len()).chain(0..next.min(self.carried.len()));
+        places.find(|at| order(&self.carried[*at]).is_eq())
     }
 }
 
@@ -489,16 +529,26 @@ pub(super) fn failed(failure: Failure, maybe_written: bool) -> Outcome {
     Outcome::Failed { failure, maybe_written, records: Vec::new() }
 }
 
-pub(super) fn add_partition<B>(request: &mut ProduceRequest, partition: &Partition<B>, records: Bytes) {
+/// Adds a partition under its topic, which is at `place` if the request has it. Many requests have thousands of topics.
+pub(super) fn add_partition<B>(
+    request: &mut ProduceRequest,
+    place: &mut usize,
+    partition: &Partition<B>,
+    records: Bytes,
+) {
     let data = PartitionProduceData { index: partition.index, records: Some(records), ..Default::default() };
-    match request.topic_data.iter_mut().rev().find(|topic| topic.name == partition.topic_name) {
+    // The place may be that of an earlier request.
+    match request.topic_data.get_mut(*place).filter(|topic| topic.name == partition.topic_name) {
         Some(topic) => topic.partition_data.push(data),
-        None => request.topic_data.push(TopicProduceData {
-            name: partition.topic_name.clone(),
-            topic_id: partition.topic_id.unwrap_or_default(),
-            partition_data: vec![data],
-            ..Default::default()
-        }),
+        None => {
+            *place = request.topic_data.len();
+            request.topic_data.push(TopicProduceData {
+                name: partition.topic_name.clone(),
+                topic_id: partition.topic_id.unwrap_or_default(),
+                partition_data: vec![data],
+                ..Default::default()
+            });
+        }
     }
 }
 

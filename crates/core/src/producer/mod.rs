@@ -105,6 +105,10 @@ pub struct Producer<B> {
     rng: Rng,
     identity: Identity,
     partitions: Vec<Partition<B>>,
+    /// Numbers of topics, in the order of their first partitions.
+    topics: BTreeMap<Arc<str>, usize>,
+    /// Where each topic was in the last request that named it, by its number.
+    places: Vec<usize>,
     sinks: BTreeMap<BrokerId, Sink>,
     /// Sinks in which something may have become possible.
     stirred: BTreeSet<BrokerId>,
@@ -159,7 +163,11 @@ struct Carried {
     slot: Slot,
     /// The topic as the request named it; it may have been made anew since, and the answer says the old id.
     topic_id: Option<Uuid>,
+    is_answered: bool,
 }
+
+/// Up to this many partitions of a request are searched one after another for the one that is answered.
+const SEARCHED_MAX: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
@@ -184,6 +192,8 @@ impl<B: SealedBatch> Producer<B> {
             settings,
             rng,
             partitions: Vec::new(),
+            topics: BTreeMap::new(),
+            places: Vec::new(),
             sinks: BTreeMap::new(),
             stirred: BTreeSet::new(),
             requests: BTreeMap::new(),
@@ -208,7 +218,11 @@ impl<B: SealedBatch> Producer<B> {
     /// Adds a partition. [`handle_metadata`](Self::handle_metadata) says who leads it.
     pub fn register(&mut self, topic: Arc<str>, index: i32) -> Slot {
         let slot = Slot(self.partitions.len() as u32);
-        self.partitions.push(Partition::new(topic, index));
+        let number = *self.topics.entry(Arc::clone(&topic)).or_insert(self.places.len());
+        if number == self.places.len() {
+            self.places.push(0);
+        }
+        self.partitions.push(Partition::new(topic, number, index));
         slot
     }
 
@@ -401,31 +415,26 @@ impl<B: SealedBatch> Producer<B> {
     pub fn handle_response(&mut self, id: RequestId, response: &ProduceResponse, now: Instant) {
         let Some(mut request) = self.end_request(id) else { return };
         let throttle = Duration::from_millis(u64::try_from(response.throttle_time_ms).unwrap_or(0));
-        let answers = response
-            .responses
-            .iter()
-            .flat_map(|topic| topic.partition_responses.iter().map(move |partition| (topic, partition)));
-        // Those answered come first, the others behind them.
-        let mut answered = 0;
-        for (topic, answer) in answers {
+        request.prepare(&self.partitions, response);
+        let mut next = 0;
+        for topic in &response.responses {
             // ProduceRequest v13+ names topics by id.
             let is_by_id = topic.name.is_empty();
-            let found = request.carried[answered..].iter().position(|carried| {
-                let partition = &self.partitions[carried.slot.0 as usize];
-                let is_named = match is_by_id {
-                    true => carried.topic_id == Some(topic.topic_id),
-                    false => topic.name == partition.topic_name,
-                };
-                partition.index == answer.index && is_named
-            });
-            // What we did not ask for, or is answered twice, is ignored.
-            let Some(found) = found else { continue };
-            request.carried.swap(answered, answered + found);
             let appended_in = if is_by_id { Doubt::In(topic.topic_id) } else { Doubt::Somewhere };
-            self.handle_answer(request.carried[answered].slot, id, appended_in, answer, now);
-            answered += 1;
+            for answer in &topic.partition_responses {
+                // A partition that we did not ask for, or that is answered twice, is ignored.
+                let Some(at) = request.find(next, &self.partitions, topic, answer.index) else { continue };
+                next = at + 1;
+                let Carried { slot, is_answered, .. } = &mut request.carried[at];
+                if std::mem::replace(is_answered, true) {
+                    continue;
+                }
+                let slot = *slot;
+                self.handle_answer(slot, id, appended_in, answer, now);
+                self.hint_leader(slot, answer, &response.node_endpoints);
+            }
         }
-        for Carried { slot, .. } in &request.carried[answered..] {
+        for Carried { slot, .. } in request.carried.iter().filter(|carried| !carried.is_answered) {
             let reason = Arc::from("the answer says nothing of a partition of the request");
             self.handle_landed(
                 *slot,
@@ -441,7 +450,6 @@ impl<B: SealedBatch> Producer<B> {
         if let Some(until) = sink.muted_until {
             self.timers.push(Reverse((until, Timer::Sink(request.broker))));
         }
-        self.hint_leaders(response);
         self.land_all(request.carried, now);
     }
 
@@ -567,8 +575,9 @@ impl<B: SealedBatch> Producer<B> {
             bytes += size;
             let topic_id = self.at(slot).topic_id;
             has_ids &= topic_id.is_some();
-            add_partition(&mut request, self.at(slot), records);
-            carried.push(Carried { slot, topic_id });
+            let partition = &self.partitions[slot.0 as usize];
+            add_partition(&mut request, &mut self.places[partition.topic_number], partition, records);
+            carried.push(Carried { slot, topic_id, is_answered: false });
         }
         if carried.is_empty() {
             self.spare_carried = carried;

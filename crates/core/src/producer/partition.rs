@@ -148,6 +148,7 @@ pub(super) struct Flight<B> {
 pub(super) struct Partition<B> {
     pub topic: Arc<str>,
     pub topic_name: Str,
+    pub topic_number: usize,
     pub index: i32,
     pub topic_id: Option<Uuid>,
     pub leader: Option<BrokerId>,
@@ -210,10 +211,11 @@ impl Sequences {
 const BATCHES_KNOWN: u64 = 5;
 
 impl<B> Partition<B> {
-    pub(super) fn new(topic: Arc<str>, index: i32) -> Self {
+    pub(super) fn new(topic: Arc<str>, topic_number: usize, index: i32) -> Self {
         Self {
             topic_name: Str::from(&*topic),
             topic,
+            topic_number,
             index,
             topic_id: None,
             leader: None,

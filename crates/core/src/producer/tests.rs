@@ -10,7 +10,7 @@ use milena_messages::produce::{PartitionProduceResponse, ProduceResponse, TopicP
 use milena_wire::Uuid;
 
 use super::{Acks, Order, Outcome, Producer, RequestId, SealedBatch, Settings, Slot, Transmit};
-use crate::metadata::tests::snapshot;
+use crate::metadata::tests::{set_topic_id, snapshot};
 use crate::{Backoff, BrokerId, Failure, Instant, ProducerIdentity, Rng};
 
 mod simulation;
@@ -743,11 +743,11 @@ fn a_sequence_that_timed_out_in_flight_is_not_given_to_the_next_batch() {
 fn a_topic_made_anew_gets_sequences_of_its_own() {
     let mut lab = Lab::identified(settings());
     let mut anew = snapshot("t", &[(1, 0), (1, 0)]);
-    crate::metadata::tests::set_topic_id(&mut anew, "t", 1);
+    set_topic_id(&mut anew, "t", 1);
     lab.machine.handle_metadata(&anew, lab.now);
     lab.fill(0);
     lab.answer(0, ErrorCode::NONE);
-    crate::metadata::tests::set_topic_id(&mut anew, "t", 2);
+    set_topic_id(&mut anew, "t", 2);
     lab.machine.handle_metadata(&anew, lab.now);
     lab.fill(0);
     let stamp = lab.stamps()[1][0];
@@ -757,7 +757,7 @@ fn a_topic_made_anew_gets_sequences_of_its_own() {
 /// The lab's topic with this id.
 fn made_anew(lab: &mut Lab, id: u8) {
     let mut anew = snapshot("t", &[(1, 0), (1, 0)]);
-    crate::metadata::tests::set_topic_id(&mut anew, "t", id);
+    set_topic_id(&mut anew, "t", id);
     lab.machine.handle_metadata(&anew, lab.now);
     lab.turn();
 }
@@ -1021,4 +1021,44 @@ fn no_batch_goes_out_without_the_producer_id_that_is_still_to_come() {
     lab.identify(8, 0);
     let ids: Vec<_> = lab.stamps().iter().map(|stamps| (stamps[0].number, stamps[0].id)).collect();
     assert!(ids.iter().all(|(_, id)| *id >= 7), "{ids:?}");
+}
+
+#[test]
+fn brokers_answer_for_the_partitions_of_a_request_in_any_order() {
+    for (partitions, is_by_id) in [(5, false), (40, false), (40, true)] {
+        let mut lab = Lab::of(partitions, settings());
+        if is_by_id {
+            let mut snapshot = snapshot("t", &vec![(1, 0); partitions as usize]);
+            set_topic_id(&mut snapshot, "t", 9);
+            lab.machine.handle_metadata(&snapshot, lab.now);
+        }
+        // They wait for a producer id, and leave together.
+        let batches: Vec<_> = (0..partitions as u32).map(|slot| lab.fill(slot)).collect();
+        assert!(lab.machine.poll_identity(lab.now).is_some());
+        lab.identify(7, 0);
+        let codes = [ErrorCode::NONE, ErrorCode::INVALID_RECORD];
+        let (id, mut response) = answer(&lab.sent[0], |partition| codes[partition as usize % 2]);
+        let topic = &mut response.responses[0];
+        if is_by_id {
+            (topic.name, topic.topic_id) = ("".into(), Uuid::from_bytes([9; 16]));
+        }
+        topic.partition_responses.reverse();
+        // Some are answered twice, and one that nobody asked for is answered.
+        for index in [0, 1, partitions] {
+            let mut again = topic.partition_responses[0].clone();
+            (again.index, again.error_code) = (index, ErrorCode::INVALID_RECORD);
+            topic.partition_responses.push(again);
+        }
+        topic.partition_responses[0].current_leader.leader_id = 3;
+        topic.partition_responses[0].current_leader.leader_epoch = 5;
+        lab.machine.handle_response(id, &response, lab.now);
+        lab.turn();
+        lab.settled.sort_by_key(|(number, _)| *number);
+        let expected =
+            batches.iter().map(|number| format!("{number}{}", if number % 2 == 0 { 'w' } else { 'f' }));
+        assert_eq!(lab.outcomes(), expected.collect::<Vec<_>>().join(" "));
+        let hints: Vec<_> =
+            lab.machine.poll_hints().iter().map(|hint| (hint.partition, hint.leader.0)).collect();
+        assert_eq!(hints, [(partitions - 1, 3)]);
+    }
 }

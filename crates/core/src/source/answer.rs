@@ -15,7 +15,7 @@ use super::state::Input;
 use super::verdict::{Verdict, verdict};
 use super::{Event, LaneId, Slot, Source};
 use crate::metadata::LeaderHint;
-use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice};
+use crate::{Failure, Instant, Notice};
 
 impl Source {
     /// The answer to fetch `number` of `lane`. `began` is when its first bytes were there, `idle_since` since when the
@@ -269,18 +269,15 @@ impl Source {
     fn hint_leaders(&mut self, response: &FetchResponse) {
         for topic in &response.responses {
             for data in &topic.partitions {
-                let (leader, epoch) = (data.current_leader.leader_id, data.current_leader.leader_epoch);
-                let (Some(leader), Some(epoch)) = (BrokerId::known(leader), LeaderEpoch::known(epoch)) else {
+                let current = &data.current_leader;
+                let Some((leader, epoch)) = LeaderHint::named(current.leader_id, current.leader_epoch) else {
                     continue;
                 };
-                let known = self.partitions.iter().find(|known| {
-                    known.index == data.partition_index
-                        && (topic.topic == known.topic_name || Some(topic.topic_id) == known.topic_id)
-                });
-                let Some(known) = known else { continue };
+                let slot = self.slots.find(&topic.topic, topic.topic_id, data.partition_index);
+                let Some(slot) = slot else { continue };
                 let endpoint = response.node_endpoints.iter().find(|node| node.node_id == leader.0);
                 self.hints.push(LeaderHint {
-                    topic: Arc::clone(&known.topic),
+                    topic: Arc::clone(&self.partitions[slot.0 as usize].topic),
                     partition: data.partition_index,
                     leader,
                     epoch,
