@@ -34,6 +34,7 @@ impl Source {
         let is_awaited = self.lanes.values().all(|lane| lane.buffered_bytes == 0);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let Some(in_flight) = lane.in_flight.take_if(|in_flight| in_flight.number == number) else { return };
+        self.is_fed = false;
         match answer {
             Err(failure) => {
                 lane.reset(&in_flight);

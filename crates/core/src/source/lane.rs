@@ -136,6 +136,7 @@ impl Source {
         if let Some(lane) = self.at(slot).lane() {
             self.lanes.entry(lane).or_default().session.touch(slot);
         }
+        self.is_fed = false;
         self.recount(slot);
     }
 
@@ -194,6 +195,9 @@ impl Source {
     /// While memory is short and a lane waits for what it brought to be taken, a fetch for readers of their own that
     /// have nothing. It says all itself, so that the lane's session keeps what it has.
     pub(super) fn ration(&mut self, now: Instant) -> Option<(LaneId, session::Sent, FetchRequest, bool)> {
+        if self.is_fed {
+            return None;
+        }
         let is_starving = |slot: &&Slot| {
             let partition = &self.partitions[slot.0 as usize];
             let Some(id) = partition.lane().filter(|_| partition.is_wanted(now)) else { return false };
@@ -203,6 +207,8 @@ impl Source {
             !is_asked(LONG) && !is_asked(QUICK)
         };
         let starving: Vec<_> = self.own_empty.iter().filter(is_starving).copied().collect();
+        // A backoff that ends touches its partition, and a lane's answer every reader, so this holds until one of them.
+        self.is_fed = starving.is_empty();
         let broker_of = |slot: &Slot| self.partitions[slot.0 as usize].leader;
         let broker = starving.iter().filter_map(broker_of).find(|broker| {
             let quick = self.lanes.get(&LaneId { broker: *broker, lane: QUICK });
@@ -217,7 +223,9 @@ impl Source {
     pub(super) fn recount(&mut self, slot: Slot) {
         let partition = &mut self.partitions[slot.0 as usize];
         let (is_own, buffer) = (partition.reader == Reader::Own, &partition.buffer);
-        list(&mut self.own_empty, slot, is_own && buffer.is_empty());
+        if list(&mut self.own_empty, slot, is_own && buffer.is_empty()) {
+            self.is_fed = false;
+        }
         list(&mut self.own_filled, slot, is_own && !buffer.is_empty() && !buffer.is_full());
         let lane = partition.lane().filter(|_| !partition.is_paused && !buffer.is_full());
         let own_bytes = if is_own { buffer.bytes() } else { 0 };
@@ -250,11 +258,7 @@ impl Source {
     }
 }
 
-/// Makes `slot` one of `slots`, or none of them.
-fn list(slots: &mut BTreeSet<Slot>, slot: Slot, is_one: bool) {
-    if is_one {
-        slots.insert(slot);
-    } else {
-        slots.remove(&slot);
-    }
+/// Makes `slot` one of `slots`, or none of them. Answers whether that is new.
+fn list(slots: &mut BTreeSet<Slot>, slot: Slot, is_one: bool) -> bool {
+    if is_one { slots.insert(slot) } else { slots.remove(&slot) }
 }

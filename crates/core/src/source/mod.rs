@@ -110,7 +110,9 @@ pub struct Source {
     lookups: BTreeMap<u64, Vec<(Slot, Epoch)>>,
     /// Partitions that have a reader of their own and nothing for it to take.
     own_empty: BTreeSet<Slot>,
-    /// And those that have something, and are not full.
+    /// When that was looked at last, each of them was asked for or not to be fetched, and nothing has changed since.
+    is_fed: bool,
+    /// Partitions that have a reader of their own and something for it to take, and are not full.
     own_filled: BTreeSet<Slot>,
     /// Partitions that failed, by when they may be tried again.
     delayed: BTreeSet<(Instant, Slot)>,
@@ -151,6 +153,7 @@ impl Source {
             unresolved: BTreeSet::new(),
             lookups: BTreeMap::new(),
             own_empty: BTreeSet::new(),
+            is_fed: false,
             own_filled: BTreeSet::new(),
             delayed: BTreeSet::new(),
             missing: BTreeMap::new(),

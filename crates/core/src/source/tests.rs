@@ -773,6 +773,25 @@ fn a_reader_for_which_there_is_nothing_asks_less_and_less_often_while_memory_is_
 }
 
 #[test]
+fn readers_that_are_all_asked_for_are_not_looked_at_again_while_memory_is_short() {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    (0..2).for_each(|slot| lab.source.set_own_reader(Slot(slot), true));
+    let first = lab.source.poll_fetch(lab.now, 0).expect("readers that have nothing are fed");
+    assert!(lab.source.poll_fetch(lab.now, 0).is_none());
+    // There is no partition to look at.
+    let partitions = std::mem::take(&mut lab.source.partitions);
+    assert!(lab.source.poll_fetch(lab.now, 0).is_none());
+    lab.source.partitions = partitions;
+    lab.source.seek(Slot(0), Epoch(1), Position::Offset(5));
+    let quick = lab.source.poll_fetch(lab.now, 0).expect("another offset is wanted");
+    assert_eq!(named(&quick).0, [(0, 5)]);
+    assert!(lab.source.poll_fetch(lab.now, 0).is_none());
+    lab.answer(&first, response(7, vec![]));
+    let again = lab.source.poll_fetch(lab.now, 0).expect("the other one");
+    assert_eq!(named(&again).0.len(), 0, "the session has it already");
+}
+
+#[test]
 fn a_lane_on_which_nothing_is_wanted_is_not_looked_at_again() {
     let mut lab = Lab::new(settings(), Position::Offset(0));
     let first = lab.fetch();
