@@ -1,5 +1,5 @@
-//! The only place that producing callers share: per partition, a small mutex around the open batch, held for one append
-//! or one drain.
+//! Open batches. Callers that write to one partition share nothing but a small mutex around its open batch, held for
+//! one append or one drain.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use super::inbox::{Event, Inbox};
 use crate::Record;
 use crate::budget::{Budget, Reservation};
 
-/// One partition's open batch, and those that were filled and not taken yet.
+/// One partition's open batch, and the batches that were filled and that the driver has not taken yet.
 pub(super) struct Accumulator {
     pub(super) slot: Slot,
     pub(super) topic: Arc<str>,
@@ -28,11 +28,12 @@ pub(super) struct Accumulator {
 struct Batches {
     open: Option<OpenBatch>,
     filled: Vec<OpenBatch>,
-    /// What the last batch took: the next one begins with as much memory, as growing to it would copy the records.
+    /// The size of the last batch. The next one begins with as much memory, because growing to it would copy the
+    /// records.
     expected_bytes: usize,
-    /// No batch is opened any more.
+    /// No batch is opened any more, because the producer was closed or its driver has ended.
     is_closed: bool,
-    /// The broker refused larger batches than this.
+    /// The largest batch that the broker takes, once it has refused a larger one.
     bytes_max: Option<usize>,
 }
 
@@ -43,7 +44,7 @@ pub(super) struct OpenBatch {
     pub(super) reservation: Reservation,
     /// It takes no further record that would make it larger than this.
     pub(super) bytes_max: usize,
-    /// Records whose sender waits for no delivery.
+    /// How many of its records were posted: they have no delivery.
     pub(super) posted: u32,
 }
 
@@ -59,19 +60,19 @@ pub(super) struct BatchSettings {
 
 /// What became of an append.
 pub(super) enum Appended<T> {
-    /// It is in the open batch.
+    /// The record is in the open batch.
     Done(T),
-    /// The open batch had no room for it and was closed. What is not bound to this partition goes to another one now.
+    /// The open batch had no room for the record and was closed. A record without a key goes to another partition now.
     Filled,
-    /// Memory is to be reserved first.
+    /// Memory must be reserved first.
     NoRoom,
-    /// No batch takes it.
+    /// The record is too large for any batch.
     TooLarge(TooLarge),
-    /// Nothing is taken any more.
+    /// The accumulator takes no more records.
     Closed,
 }
 
-/// A record that no batch takes.
+/// A record that is too large for any batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLarge {
     pub(super) bytes: usize,
@@ -80,14 +81,15 @@ pub(super) struct TooLarge {
 
 /// The least that is reserved for a batch.
 const RESERVED_BYTES_MIN: usize = 1024;
-/// What is waited for beyond the record, so that a full budget is not handed out by the crumb.
+/// How much is waited for beyond the record itself. When the budget is full, waiting for each record's bytes alone
+/// would fill batches with a record or two.
 const ROOM_BYTES_MIN: usize = 4096;
 
 impl BatchSettings {
-    /// What has to be reserved before a batch is certain to take `record`, whether it is open or still to be opened.
+    /// How many bytes must be reserved for the batch to take `record`, whether the batch is open or not yet.
     ///
     /// # Errors
-    /// When no batch will ever take it.
+    /// When the record is too large for any batch.
     pub(super) fn room_for(&self, record: &Record<'_>, timestamp_ms: i64) -> Result<usize, TooLarge> {
         let headers = record.header_slice();
         let builder = BatchBuilder::new(&self.pool);
@@ -118,8 +120,8 @@ impl Accumulator {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Encodes `record` into the open batch. `room` is memory that was waited for. `result` makes what the caller wants
-    /// of the batch and the record's index.
+    /// Encodes `record` into the open batch, opening one if there is none. `room` is memory that the caller has waited
+    /// for. `result` makes what the caller wants from the batch and the record's index.
     ///
     /// Bench: `enqueue`.
     pub(super) fn append<T>(
@@ -142,7 +144,8 @@ impl Accumulator {
                 None => return Appended::NoRoom,
             },
         };
-        // The check is only needed where the record might not fit what is reserved; its bytes are an upper bound.
+        // The upper bound of the record's size is cheap. Only if that does not fit the reservation, the exact size is
+        // computed.
         let bytes_max = batch.builder.bytes().saturating_add(bytes_at_most(record, headers));
         let refused = if bytes_max > batch.reservation.bytes() && !batch.grow(record, timestamp_ms, room) {
             Appended::NoRoom
@@ -162,6 +165,7 @@ impl Accumulator {
                 }
             }
         };
+        // An empty batch must not stay open: the driver was not told of it.
         if opened {
             batches.open = None;
         }
@@ -170,18 +174,18 @@ impl Accumulator {
 
     /// Tells the driver of the batch that was opened.
     ///
-    /// This happens before the lock is given back: nobody else's record gets into the batch before the driver's inbox
-    /// knows of it, so whoever flushes after an append is heard after the batch was.
+    /// This happens before the lock is given back. If it happened after, another task could append to the batch and
+    /// flush, and the driver would hear of the flush before it heard of the batch.
     #[cold]
     fn tell_opened(&self, batches: &mut Batches) {
         self.inbox.push(Event::Opened(self.slot.0));
-        // A record that leaves room for no other one travels alone, and need not wait for any.
+        // A first record that fills the batch need not wait for more.
         if batches.open.as_ref().is_some_and(|open| open.builder.bytes() >= open.bytes_max) {
             self.fill(batches);
         }
     }
 
-    /// Closes the open batch, which is full.
+    /// Closes the open batch, which is full, and tells the driver.
     #[cold]
     fn fill(&self, batches: &mut Batches) {
         batches.close_open();
@@ -197,7 +201,7 @@ impl Accumulator {
         settings: &BatchSettings,
         room: &mut Option<Reservation>,
     ) -> Option<OpenBatch> {
-        // Many partitions that expect much leave nothing for those that come later.
+        // If each of many partitions reserved as much as its last batch, those that come later would get nothing.
         let expected_bytes = expected_bytes.min(settings.budget.available() / 4);
         let reservation = match room.take() {
             Some(room) => room,
@@ -219,8 +223,8 @@ impl Accumulator {
         })
     }
 
-    /// Takes the batches that are to be sealed, oldest first: those filled, and the open one too with `close`. Answers
-    /// whether none is left open.
+    /// Takes the batches to seal, oldest first: the filled ones, and with `close` the open one too. Answers whether no
+    /// batch is open afterwards.
     pub(super) fn take(&self, close: bool, taken: &mut Vec<OpenBatch>) -> bool {
         let mut batches = self.lock();
         if close && batches.open.is_some() {
@@ -231,13 +235,13 @@ impl Accumulator {
         batches.open.is_none()
     }
 
-    /// The broker refuses batches of twice as much: those opened from now on are smaller.
+    /// The broker has refused a larger batch: those opened from now on have at most `bytes`.
     pub(super) fn lower_bytes_max(&self, bytes: usize) {
         let mut batches = self.lock();
         batches.bytes_max = Some(batches.bytes_max.map_or(bytes, |learnt| learnt.min(bytes)));
     }
 
-    /// Takes no further record. What was taken is in a batch that the driver has been told of.
+    /// Takes no more records. The driver has been told of each batch with records that were taken before.
     pub(super) fn close(&self) {
         let mut batches = self.lock();
         batches.is_closed = true;
@@ -255,17 +259,18 @@ impl Batches {
 }
 
 impl OpenBatch {
-    /// Reserves what the batch's buffer will have grown to with `record`: buffers double. False if there is no room.
+    /// Reserves the memory that the batch's buffer will have with `record` in it: buffers double. False if there is no
+    /// room.
     #[cold]
     fn grow(&mut self, record: &Record<'_>, timestamp_ms: i64, room: &mut Option<Reservation>) -> bool {
         let headers = record.header_slice();
         let bytes = self.builder.bytes()
             + self.builder.encoded_bytes(timestamp_ms, record.key_bytes(), record.value_bytes(), headers);
-        // A full batch refuses the record, and the memory is for the next one.
+        // The builder is going to refuse the record, so that the memory is for the next batch.
         if bytes > self.bytes_max && !self.builder.is_empty() {
             return true;
         }
-        // What was waited for is enough for the record: `BatchSettings::room_for`.
+        // The room that was waited for is enough for the record: see `BatchSettings::room_for`.
         if let Some(room) = room.take() {
             self.reservation.merge(room);
         }
@@ -278,11 +283,11 @@ impl OpenBatch {
     }
 }
 
-/// An upper bound of a record's encoded size, cheap to tell.
+/// An upper bound of a record's encoded size, which is cheap to compute.
 fn bytes_at_most(record: &Record<'_>, headers: &[Header<'_>]) -> usize {
     let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
-    // Length, attributes, timestamp and offset deltas, two lengths, header count: at most 10 + 1 + 10 + 5 + 5 + 5 + 5;
-    // and two lengths per header.
+    // Length, attributes, timestamp and offset deltas, two lengths, header count: at most 10 + 1 + 10 + 5 + 5 + 5 + 5.
+    // Each header has two lengths.
     let fixed = 41 + length(record.key_bytes()) + length(record.value_bytes());
     headers.iter().fold(fixed, |sum, header| {
         sum.saturating_add(10).saturating_add(header.key.len()).saturating_add(length(header.value))
@@ -293,7 +298,7 @@ fn bytes_at_most(record: &Record<'_>, headers: &[Header<'_>]) -> usize {
 pub(super) struct Sticky {
     current: AtomicU32,
     turns: AtomicU64,
-    /// The partitions to choose from, ascending: those that have a leader, or all if none has.
+    /// The partitions to choose from, ascending: those that have a leader, or all if none has one.
     choices: Mutex<Vec<u32>>,
 }
 
@@ -312,7 +317,8 @@ impl Sticky {
         self.current.load(Ordering::Relaxed)
     }
 
-    /// Leaders came or went. A current partition that lost its own gets no more records.
+    /// Sets the partitions to choose from, as leaders come and go. A current partition without a leader gets no more
+    /// records.
     pub(super) fn choose_from(&self, choices: Vec<u32>) {
         let is_good = choices.binary_search(&self.current()).is_ok();
         *self.choices.lock().unwrap_or_else(PoisonError::into_inner) = choices;
@@ -321,7 +327,7 @@ impl Sticky {
         }
     }
 
-    /// The batch of `partition` was closed. Answers whether it was the current one, so that another is now.
+    /// The batch of `partition` was closed, so another partition becomes the current one. Answers whether this one was.
     fn leave(&self, partition: i32) -> bool {
         let was_current = u32::try_from(partition) == Ok(self.current());
         if was_current {
@@ -330,7 +336,7 @@ impl Sticky {
         was_current
     }
 
-    /// Goes to another partition, by chance.
+    /// Makes another partition the current one, by chance.
     #[cold]
     fn turn(&self) {
         let choices = self.choices.lock().unwrap_or_else(PoisonError::into_inner);
@@ -338,7 +344,7 @@ impl Sticky {
         let current = choices.binary_search(&self.current()).ok();
         let count = choices.len() - usize::from(current.is_some());
         let chance = Rng::seeded(seed).below(count as u32) as usize;
-        // Any but the current one, if there is another.
+        // Any partition but the current one, if there is another.
         let chosen = match current {
             Some(current) if count > 0 => chance + usize::from(chance >= current),
             Some(current) => current,
@@ -391,8 +397,8 @@ mod tests {
         Accumulator::new(Slot(0), "t".into(), 0, Arc::new(Sticky::new(1, vec![0])), Arc::default())
     }
 
-    /// Whatever is waited for suffices, into a batch that is open and into a new one: whoever waits is not sent to wait
-    /// for the same again.
+    /// The room that a record has waited for is enough, in an open batch and in a new one. Otherwise its caller would
+    /// wait for the same room again and again.
     #[test]
     fn a_record_that_got_its_room_is_taken() {
         let budget = Budget::new(1 << 20);
@@ -417,7 +423,7 @@ mod tests {
                     }
                     let wanted = settings.room_for(&record, 0).expect("small enough");
                     let mut room = Some(budget.try_reserve(wanted).expect("free"));
-                    // The rest belongs to others.
+                    // The rest of the budget is taken.
                     let _others = budget.try_reserve(budget.available()).expect("free");
                     assert!(matches!(append(&record, &mut room), Appended::Done(())), "{bytes} {is_open}");
                 }

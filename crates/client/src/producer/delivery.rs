@@ -1,4 +1,4 @@
-//! What became of a record: one settlement per batch, shared by all who wait for one of its records.
+//! Deliveries: each batch is settled once, and all deliveries of its records share that settlement.
 
 use std::fmt;
 use std::future::Future;
@@ -31,8 +31,8 @@ impl Receipt {
         self.partition
     }
 
-    /// The record's offset. None where the broker does not say: with `acks=0`, and in the rare case that a repeated
-    /// request finds the batch written, but so long ago that its offset is forgotten.
+    /// The record's offset. None where the broker does not tell it: with `acks=0`, and in the rare case that a repeated
+    /// request finds the batch written so long ago that the broker has forgotten its offset.
     pub fn offset(&self) -> Option<i64> {
         self.offset
     }
@@ -44,27 +44,27 @@ impl Receipt {
     }
 }
 
-/// A record on its way: resolves when it was written, or given up.
+/// A record on its way. Awaited, it resolves when the record is written or given up.
 ///
-/// A delivery is its batch and an index; there is nothing else per record. It resolves within the producer's
-/// `delivery_timeout`, whatever happens.
+/// A delivery is its batch and an index; nothing else is kept per record. It always resolves within the producer's
+/// `delivery_timeout`.
 ///
 /// # Cancel safety
-/// Dropping it changes nothing for the record.
-#[must_use = "the record is sent all the same, but nobody learns if it fails; `post` says so more cheaply"]
+/// The record is sent whether or not its delivery is dropped.
+#[must_use = "without it nothing tells that the record failed; `post` costs less, and `flush` tells its failures"]
 pub struct Delivery {
     batch: Arc<BatchState>,
     index: u32,
     timestamp_ms: i64,
-    /// Our place among those who wait.
+    /// The index of our waker among those of the batch, once this was polled.
     place: Option<usize>,
 }
 
-/// Whoever has a batch owes its deliveries an outcome, also when the batch is thrown away: that happens when the runtime
-/// that sends it ends.
+/// The duty to settle a batch. It goes wherever the batch goes, and settles the batch as failed when it is dropped,
+/// which happens when the runtime that sends the batch ends.
 pub(super) struct Promise {
     state: Arc<BatchState>,
-    /// It was handed to a connection.
+    /// Whether the batch was handed to a connection, so that the broker may have written it.
     was_sent: bool,
 }
 
@@ -86,8 +86,8 @@ impl Promise {
         self.state.settle(outcome)
     }
 
-    /// Its records travel in several batches from now on, which begin with the records of these indexes: the promises of
-    /// those.
+    /// Puts the records into several batches, each beginning with the record of one of these indexes. Answers with a
+    /// promise for each; the deliveries follow their records.
     pub(super) fn split(self, firsts: &[u32]) -> Vec<Self> {
         let piece = |_: &u32| Self {
             state: Arc::new(BatchState::new(Arc::clone(&self.state.topic), self.state.partition)),
@@ -118,7 +118,7 @@ pub(super) struct BatchState {
 }
 
 enum Settlement {
-    /// The records travel in these batches, which begin with the records of these indexes.
+    /// The records are in these batches now, each of which begins with the record of this index.
     Split(Vec<(u32, Arc<BatchState>)>),
     Written {
         base_offset: Option<i64>,
@@ -146,7 +146,7 @@ impl BatchState {
             }
         };
         let error = match &settlement {
-            // The record at fault says more than those that were refused with it.
+            // The error of a record at fault says more than that of the records refused with it.
             Settlement::Failed { error, at_fault } => {
                 Some(at_fault.first().map_or(error, |(_, own)| own).clone())
             }
@@ -179,7 +179,8 @@ impl BatchState {
                 (*index, Error::with_maybe_written(doing.as_str(), own(message.as_ref()), maybe_written))
             })
             .collect();
-        // KIP-467: the whole batch is refused because of some records. The others learn whose fault it was not.
+        // KIP-467: the broker refuses the whole batch because of some of its records. The error of the remaining ones
+        // says that they were not at fault.
         let error = match records.first() {
             None => Error::with_maybe_written(doing, failure.clone(), maybe_written),
             Some((index, message)) => {
@@ -192,7 +193,7 @@ impl BatchState {
         Settlement::Failed { error, at_fault }
     }
 
-    /// The batch that the record travels in and its index there, if this one was split.
+    /// The batch that the record is in now and its index there, if this one was split.
     fn piece(&self, index: u32) -> Option<(&Arc<Self>, u32)> {
         let Some(Settlement::Split(pieces)) = self.settlement.get() else { return None };
         let (first, piece) = pieces.iter().rev().find(|(first, _)| *first <= index)?;
@@ -208,7 +209,7 @@ impl BatchState {
             Settlement::Written { base_offset, log_append_time_ms } => Ok(Receipt {
                 topic: Arc::clone(&self.topic),
                 partition: self.partition,
-                // A broker may say anything.
+                // The sum overflows if the broker answers with an absurd offset.
                 offset: base_offset.and_then(|base| base.checked_add(i64::from(index))),
                 timestamp_ms: log_append_time_ms.unwrap_or(timestamp_ms),
             }),
@@ -235,7 +236,7 @@ impl Delivery {
         self.batch.receipt(self.index, self.timestamp_ms).is_some()
     }
 
-    /// Goes on to wait for the batch that the record travels in since its own was split.
+    /// Waits for the batch that the record is in now, if its own was split.
     fn follow(&mut self) {
         while let Some((piece, index)) = self.batch.piece(self.index) {
             (self.batch, self.index, self.place) = (Arc::clone(piece), index, None);
@@ -254,7 +255,8 @@ impl Future for Delivery {
             }
             let place = {
                 let mut waiting = self.batch.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                // Settled since we looked: whoever settles sets the outcome before it takes this lock.
+                // It may have been settled since the look above. `set` stores the settlement before it takes this lock
+                // to wake the wakers, so it either is seen here or finds our waker.
                 if self.batch.settlement.get().is_some() {
                     continue;
                 }
@@ -338,7 +340,7 @@ mod tests {
         let promise = Promise::new("t".into(), 0);
         let deliver = |promise: &Promise, index| Delivery::new(promise.state(), index, 5);
         let deliveries: Vec<_> = (0..6).map(|index| deliver(&promise, index)).collect();
-        // One waits already when the batch is split.
+        // This task waits already when the batch is split.
         let waiting = tokio::spawn(deliver(&promise, 5));
         tokio::task::yield_now().await;
         let mut pieces = promise.split(&[0, 2]);

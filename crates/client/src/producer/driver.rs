@@ -1,11 +1,17 @@
-//! The producer's task: carries events between accumulators, machine and connections, and decides nothing.
+//! The producer's task. It carries events between accumulators, machine and connections; the machine decides.
 //!
 //! ```text
 //!  inbox (opened, filled, flush) ─┐                    ┌─▶ close: take from accumulators ─▶ Sealer
-//!  sealed ────────────────────────┼─▶ core::Producer ──┼─▶ transmit ─▶ Links
+//!  sealed ────────────────────────┼─▶ core::Producer ──┼─▶ transmit, recall ─▶ Requests
 //!  landed (answers) ──────────────┤                    ├─▶ settled ─▶ BatchState, deliveries
 //!  metadata, time ────────────────┘                    └─▶ flushed
 //! ```
+//!
+//! One task per producer. It is woken by an event in the inbox, by a batch that a compressing thread has sealed, by a
+//! request that has landed, by new metadata, and by the machine's timer. At each turn it first gives the machine every
+//! input that is there, and only then does what the machine says: so a batch that was filled while an answer arrived
+//! leaves in the next request. It wakes the tasks that wait for deliveries and flushes, the links, and the client's
+//! control task when metadata looks outdated. It ends when the last handle was dropped and every record is settled.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,7 +31,7 @@ use crate::report::report;
 use crate::requests::{Landed, RequestKind, Requests, Role};
 use crate::{Client, Error};
 
-/// Failures of records whose senders wait for no delivery; [`flush`](super::Producer::flush) tells.
+/// Failures of posted records, which have no delivery; [`flush`](super::Producer::flush) tells them.
 #[derive(Default)]
 pub(super) struct PostFailures(Mutex<Option<(u64, Error)>>);
 
@@ -36,7 +42,7 @@ impl PostFailures {
         *count += u64::from(records);
     }
 
-    /// How many there were since the last call, and the first one's error.
+    /// How many records have failed since the last call, and the error of the first.
     pub(super) fn take(&self) -> Option<(u64, Error)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -51,7 +57,7 @@ enum Tag {
 /// Batches to write.
 struct Produce {
     id: RequestId,
-    /// False with `acks=0`: the broker answers nothing, and the request lands when it has been written.
+    /// False with `acks=0`: the broker sends no response, and the request lands when it has been written to the socket.
     is_answered: bool,
 }
 
@@ -91,15 +97,18 @@ pub(super) struct Driver {
     pub(super) sealer: Sealer,
     pub(super) sealed: mpsc::UnboundedReceiver<(Ticket, Parcel)>,
     requests: Requests<Tag>,
+    /// By slot.
     accumulators: Vec<Arc<Accumulator>>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     flushing: Vec<(FlushId, oneshot::Sender<()>)>,
+    /// Whether the last handle was dropped.
     is_released: bool,
+    /// Empty between turns, as `taken` is: they keep their memory.
     events: Vec<Event>,
     taken: Vec<OpenBatch>,
 }
 
-/// A driver's parts that its producer knows as well.
+/// The parts of a driver that its producer's handles share with it.
 pub(super) struct Parts {
     pub(super) inbox: Arc<Inbox>,
     pub(super) topics: Arc<Topics>,
@@ -133,13 +142,13 @@ impl Driver {
         }
     }
 
-    /// Runs until nobody can produce any more and everything is settled.
+    /// Runs until the last handle was dropped and every record is settled.
     pub(super) async fn run(mut self) {
         while !(self.is_released && self.machine.outstanding() == 0) {
             let wake = self.machine.poll_timeout();
             tokio::select! {
-                // Whichever comes first, all that is there is taken in below. Only the question for the identity has no other
-                // turn, and `landed` answers it first.
+                // Whichever wakes the task, every input that is there is taken in below. Only the question for the
+                // producer id is answered here alone, so `landed` comes first.
                 biased;
                 landed = self.requests.landed() => self.handle_landed(landed),
                 () = self.inbox.arrived.notified() => {}
@@ -147,7 +156,8 @@ impl Driver {
                 Ok(()) = self.snapshot.changed() => self.handle_metadata(),
                 () = self.client.0.clock.sleep_until(wake) => {}
             }
-            // Everything that is ready goes in before anything is decided.
+            // Every input goes in before the machine is asked what to do. An answer may make room for a batch that was
+            // filled meanwhile, and both leave in one request then.
             while let Some(landed) = self.requests.try_landed() {
                 self.handle_landed(landed);
             }
@@ -167,17 +177,18 @@ impl Driver {
         self.client.0.clock.now()
     }
 
+    /// Does what the producer's handles and accumulators have left in the inbox.
     fn handle_events(&mut self) {
         let mut events = std::mem::take(&mut self.events);
         self.inbox.take(&mut events);
-        // New partitions come before everything else: the events after them name their slots.
+        // New partitions first, because events name slots.
         if events.iter().any(|event| matches!(event, Event::Registered)) {
             self.register();
         }
         let now = self.now();
         for event in events.drain(..) {
             match event {
-                // They were registered above.
+                // The partitions were taken in above.
                 Event::Registered => {}
                 Event::Opened(slot) => {
                     self.machine.handle_opened(self.accumulators[slot as usize].slot, now);
@@ -190,7 +201,8 @@ impl Driver {
         self.events = events;
     }
 
-    /// Takes in the partitions that are new, and looks up who leads them once for all: that goes through every partition.
+    /// Takes in the partitions that are new. Their leaders are looked up once for all of them, because a look-up goes
+    /// through every partition of the producer.
     fn register(&mut self) {
         let added = self.topics.take_added();
         if added.is_empty() {
@@ -205,7 +217,7 @@ impl Driver {
         self.machine.handle_metadata(&snapshot, self.now());
     }
 
-    /// Takes what is closed in an accumulator to be sealed, the open batch too with `close`.
+    /// Takes the closed batches of an accumulator and has them sealed; with `close`, the open batch too.
     fn collect(&mut self, index: usize, close: bool) {
         let slot = self.accumulators[index].slot;
         let mut taken = std::mem::take(&mut self.taken);
@@ -232,7 +244,8 @@ impl Driver {
         let Landed { tag, outcome, has_begun } = landed;
         let now = self.now();
         match tag {
-            // The broker answers nothing: this only tells that it was written.
+            // The broker does not answer with acks=0. Landing means that the request was written to the socket, no
+            // more.
             Tag::Produce(Produce { id, is_answered: false }) if outcome.is_ok() => {
                 self.machine.handle_written(id, now);
             }
@@ -255,7 +268,7 @@ impl Driver {
         self.requests.retain_links(&snapshot);
     }
 
-    /// Does what the machine says until it says nothing more.
+    /// Does what the machine says, until it says nothing more.
     fn act(&mut self) {
         while let Some(order) = self.machine.poll_order(self.now()) {
             match order {
@@ -273,7 +286,7 @@ impl Driver {
         }
         if let Some(upto) = self.machine.poll_flushed() {
             for (_, done) in self.flushing.extract_if(.., |(id, _)| *id <= upto) {
-                // Whoever flushed may have gone away.
+                // The future of the flush may have been dropped.
                 let _ = done.send(());
             }
         }
@@ -286,7 +299,9 @@ impl Driver {
         self.client.learn_leaders(self.machine.poll_hints());
     }
 
+    /// Sends the records of a batch that its broker refuses for its size as smaller batches.
     fn split(&mut self, ticket: Ticket, parcel: Parcel) {
+        // The partition's next batches are smaller too, or each of them would be refused first.
         self.accumulators[ticket.slot().0 as usize].lower_bytes_max(parcel.split_bytes_max());
         let shared = &self.client.0;
         let pieces = self.sealer.split(parcel, &shared.pool, &shared.produce_budget);
@@ -309,7 +324,7 @@ impl Driver {
     }
 
     fn ask_identity(&mut self, request: InitProducerIdRequest) {
-        // A broker that is silent is soon not the only one asked.
+        // This bounds the time for one broker; the next one is asked when it is silent for a second.
         let deadline = self.client.0.clock.after(self.client.0.settings.client.connect_timeout);
         self.requests.ask_any(Typed { request, version_max: i16::MAX }, deadline, AskIdentity);
     }
@@ -324,7 +339,8 @@ impl Driver {
     }
 }
 
-/// The runtime ends, and this with it: whoever waits is told, and whoever comes later too.
+/// Usually everything is settled by now. But the runtime may end while tasks on other runtimes wait for deliveries:
+/// those fail, and so do later calls.
 impl Drop for Driver {
     fn drop(&mut self) {
         self.inbox.close();
@@ -332,8 +348,10 @@ impl Drop for Driver {
         for accumulator in self.topics.accumulators() {
             accumulator.take(true, &mut self.taken);
         }
-        // A machine that panicked is not asked; each batch says for itself that it may have been written.
+        // A machine that has panicked may be in any state. Without it each batch settles itself when it is dropped, as
+        // maybe written if it was handed to a connection.
         if !std::thread::panicking() {
+            // A request that no connection has begun with was certainly not written.
             for landed in self.requests.recall_all() {
                 self.handle_landed(landed);
             }

@@ -4,6 +4,13 @@
 //!  send, enqueue, post ─▶ Topics (partition) ─▶ Accumulator (open batch) ─▶ Driver ─▶ connections
 //!  Delivery (batch, index) ◀──────────── one settlement per batch ◀──────────┘
 //! ```
+//!
+//! - The caller's task encodes its record into the open batch of the record's partition. It tells the [`driver`] once
+//!   per batch, through the [`inbox`]: when the record opened the batch, and when the batch is full. It waits only for
+//!   room in the memory budget, for metadata of a new topic, and for its turn while batches wait to be compressed.
+//! - The driver's task, one per producer, decides through core's machine when a batch is closed and sent. Batches are
+//!   compressed on the runtime's threads for blocking work.
+//! - Settling a batch wakes every task that waits for one of its deliveries. Nothing is woken per record.
 
 mod accumulator;
 mod delivery;
@@ -35,13 +42,13 @@ use crate::{Client, Error, Record};
 
 /// Writes records. Cheap to clone; clones share everything.
 ///
-/// By default every record is written once, in the order of the calls per partition, and to all in-sync replicas before
-/// it counts as written. Batches form by themselves: a record leaves at once while its broker is idle, and together
-/// with others while it is busy.
+/// By default every record is written once and in the order of the calls per partition, and counts as written when all
+/// in-sync replicas have it. Batches form by themselves: a record is sent at once while its broker is idle, and
+/// together with other records while the broker is busy.
 ///
-/// When the last clone is dropped, what was taken is still sent as long as the runtime runs; [`flush`](Self::flush)
-/// first where the program is about to end. When the runtime on which the producer was built ends, deliveries and
-/// flushes that still wait fail, and nothing more is taken.
+/// When the last clone is dropped, records that the producer has taken are still sent as long as the runtime runs.
+/// Call [`flush`](Self::flush) before the program ends. When the runtime on which the producer was built ends,
+/// deliveries and flushes that still wait fail, and so does every later call.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -61,7 +68,7 @@ use crate::{Client, Error, Record};
 /// for id in 0..1_000 {
 ///     producer.post(Record::to("clicks").value(&format!("{id}"))).await?;
 /// }
-/// producer.flush().await?; // tells if any of them was not written
+/// producer.flush().await?; // fails if any of them was not written
 ///
 /// let error = producer.send(Record::to("ordesr").value("created")).await.unwrap_err();
 /// assert_eq!(error.code_name(), Some("UNKNOWN_TOPIC_OR_PARTITION"));
@@ -74,7 +81,7 @@ pub struct Producer(Arc<Shared>);
 
 struct Shared {
     client: Client,
-    /// The client's; records ask it for the time of day one by one.
+    /// The client's clock, which each record asks for the time of day: a copy here saves one pointer to follow.
     clock: Clock,
     parts: Parts,
     batches: BatchSettings,
@@ -101,29 +108,31 @@ impl Producer {
     /// Writes a record and waits until it is written.
     ///
     /// # Errors
-    /// As [`enqueue`](Self::enqueue), and when the record was not acknowledged in time; then
-    /// [`Error::maybe_written`] tells whether it may have been written all the same.
+    /// As [`enqueue`](Self::enqueue), and when the record was not acknowledged in time. Then
+    /// [`Error::maybe_written`] tells whether it may have been written nevertheless.
     ///
     /// # Cancel safety
-    /// Dropped before the record has a place, nothing was taken. Dropped later, the record is sent all the same.
+    /// If the future is dropped before the record is in a batch, the record is not sent. If it is dropped later, the
+    /// record is sent nevertheless.
     pub async fn send(&self, record: Record<'_>) -> Result<Receipt, Error> {
         self.enqueue(record).await?.await
     }
 
-    /// Takes a record, waiting only for room. The delivery tells what becomes of it.
+    /// Takes a record, waiting only for room. The delivery resolves when the record is written or given up.
     ///
     /// Records of one partition are written in the order in which these calls return.
     ///
     /// The first record to a topic that does not exist waits
-    /// [`unknown_topic_wait`](crate::ClientSettings::unknown_topic_wait), 800 ms, for the topic to appear. Records after it
-    /// fail at once, until the topic is there or nobody has written to it for five seconds.
+    /// [`unknown_topic_wait`](crate::ClientSettings::unknown_topic_wait), 800 ms, for the topic to appear. Records
+    /// after it fail at once, until the topic is there or nobody has written to it for five seconds.
     ///
     /// # Errors
     /// When the topic or partition does not exist, the record is larger than [`ProducerSettings::record_bytes_max`] or
-    /// its timestamp is negative, there is no room in time, or the producer was closed. Nothing was written then.
+    /// its timestamp is negative, there is no room within [`ProducerSettings::enqueue_timeout`], or the producer was
+    /// closed. The record was not written then.
     ///
     /// # Cancel safety
-    /// Dropped before it returns, nothing was taken.
+    /// If the future is dropped before it returns, the record is not sent.
     #[expect(
         clippy::manual_async_fn,
         reason = "an async fn moves its arguments once more, some 100 bytes each time"
@@ -141,14 +150,14 @@ impl Producer {
         }
     }
 
-    /// Takes a record whose single delivery nobody waits for: the cheapest way. If it fails,
-    /// [`flush`](Self::flush) says so.
+    /// Takes a record without making a delivery for it, which is the cheapest way to write. If it is not written, the
+    /// next [`flush`](Self::flush) fails.
     ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue).
     ///
     /// # Cancel safety
-    /// Dropped before it returns, nothing was taken.
+    /// If the future is dropped before it returns, the record is not sent.
     #[expect(
         clippy::manual_async_fn,
         reason = "an async fn moves its arguments once more, some 100 bytes each time"
@@ -165,14 +174,15 @@ impl Producer {
         }
     }
 
-    /// Sends everything taken before this call without waiting for linger, and waits until it is settled.
+    /// Sends every record taken before this call without waiting for linger, and waits until each is written or given
+    /// up.
     ///
     /// # Errors
-    /// When records that were [posted](Self::post) since the last flush were not written: how many, and why the first.
-    /// What became of enqueued records their deliveries tell.
+    /// When records that were [posted](Self::post) since the last flush were not written. The error tells how many
+    /// they are and why the first of them failed. Failures of enqueued records are told by their deliveries only.
     ///
     /// # Cancel safety
-    /// Dropped, the records are sent all the same, and failures are kept for the next flush.
+    /// If the future is dropped, the records are sent nevertheless, and failures are kept for the next flush.
     pub async fn flush(&self) -> Result<(), Error> {
         let (done, flushed) = oneshot::channel();
         self.0.parts.inbox.push(Event::Flush(done));
@@ -190,20 +200,20 @@ impl Producer {
         }
     }
 
-    /// Takes nothing more, from this or any clone, and flushes.
+    /// Takes no more records, from this or any clone, and flushes.
     ///
     /// # Errors
     /// As [`flush`](Self::flush).
     ///
     /// # Cancel safety
-    /// Dropped, the producer is closed all the same.
+    /// If the future is dropped, the producer is closed nevertheless.
     pub async fn close(&self) -> Result<(), Error> {
-        // First: the flush then covers whatever got in.
+        // Before the flush, so that it covers every record that was taken.
         self.0.parts.topics.close();
         self.flush().await
     }
 
-    /// Appends without waiting, if nothing has to be waited for.
+    /// Appends the record if that needs no waiting. Otherwise it tells what to wait for.
     fn append_now<T>(
         &self,
         record: &Record<'_>,
@@ -212,7 +222,7 @@ impl Producer {
         take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Step<T> {
         let Some(topic) = self.0.parts.topics.get(record.topic) else { return Step::Wait(Wait::Topic) };
-        // A partition that is not there may have come since we looked.
+        // The topic may have got more partitions since its metadata was read.
         let Ok(accumulator) = topic.accumulator(record) else { return Step::Wait(Wait::Topic) };
         match accumulator.append(record, timestamp_ms, &self.0.batches, room, take) {
             Appended::Done(result) => Step::Done(Ok(result)),
@@ -223,7 +233,7 @@ impl Producer {
         }
     }
 
-    /// Appends, waiting for whatever it takes.
+    /// Appends the record, however often that needs waiting.
     #[cold]
     async fn append<T>(
         &self,
@@ -235,15 +245,15 @@ impl Producer {
         let deadline = self.0.clock.after(self.0.enqueue_timeout);
         let mut room = None;
         loop {
-            // Whatever is waited for may be there already, again and again: others run all the same, among them whoever
-            // makes room and whoever watches the time. And a full batch leaves while it is in the processor's caches,
-            // and before there are more of them.
+            // What this waits for may be there each time, so that it would never give way to the tasks that make room
+            // and watch the time. And the driver sends a full batch while it is in the processor's caches, before
+            // there are more full ones.
             tokio::task::yield_now().await;
             match wait {
                 Wait::Turn => self.0.parts.backlog.turn(&self.0.client.0.runtime, &self.0.clock).await,
                 Wait::Topic => self.learn(record, deadline).await?,
                 Wait::Room => {
-                    // What is there already is not reserved twice.
+                    // The room that was too little is given back first, or it would be reserved twice.
                     drop(room.take());
                     room = Some(self.room(record, timestamp_ms, deadline).await?);
                 }
@@ -255,7 +265,7 @@ impl Producer {
         }
     }
 
-    /// Memory for a batch that takes `record`.
+    /// Waits for the memory of a batch that takes `record`.
     async fn room(
         &self,
         record: &Record<'_>,
@@ -275,7 +285,7 @@ impl Producer {
         })
     }
 
-    /// Makes the record's topic and partition known.
+    /// Waits until the record's topic and partition are known.
     async fn learn(&self, record: &Record<'_>, deadline: Instant) -> Result<(), Error> {
         let known = || self.0.parts.topics.get(record.topic).map(|topic| topic.accumulator(record).map(drop));
         if known() == Some(Ok(())) {
@@ -300,7 +310,7 @@ impl Producer {
     }
 }
 
-/// How far an append came.
+/// What an append that does not wait comes to.
 enum Step<T> {
     Done(Result<T, Error>),
     Wait(Wait),
@@ -308,10 +318,11 @@ enum Step<T> {
 
 /// What an append waits for.
 enum Wait {
-    /// A batch was filled; its way out comes first.
+    /// The batch is full. The driver gets it before the next one is opened.
     Turn,
     /// The topic, or the partition, is not known.
     Topic,
+    /// The memory budget has no room for the record.
     Room,
 }
 
@@ -325,8 +336,9 @@ fn doing(record: &Record<'_>) -> String {
 
 #[cold]
 fn no_time(record: &Record<'_>, timestamp_ms: i64) -> Error {
-    let why =
-        format!("the timestamp {timestamp_ms} ms cannot be: timestamps count from 1970; nothing was sent");
+    let why = format!(
+        "the timestamp {timestamp_ms} ms is below zero: timestamps count from 1970; nothing was sent"
+    );
     Error::caller(doing(record), why)
 }
 
@@ -362,14 +374,14 @@ impl ProducerBuilder {
         Self { client, settings, idempotence_asked }
     }
 
-    /// Sets who must have a record before it counts as written. Default [`Acks::All`]. With less, records are not
-    /// written idempotently.
+    /// Sets which replicas must have a record before it counts as written. Default [`Acks::All`]. With less, records
+    /// are not written idempotently.
     pub fn acks(mut self, acks: Acks) -> Self {
         self.settings.acks = acks;
         self
     }
 
-    /// Sets whether retries are written once and in order. Default true.
+    /// Sets whether a record that is sent again is written once only, and in its order. Default true.
     pub fn idempotence(mut self, idempotence: bool) -> Self {
         self.settings.idempotence = idempotence;
         self.idempotence_asked = idempotence;
@@ -383,7 +395,7 @@ impl ProducerBuilder {
     }
 
     /// Sets when a batch is full, in bytes before compression. Default 1 000 000; 0 sends every record alone. A larger
-    /// record travels alone, up to [`ProducerSettings::record_bytes_max`].
+    /// record has a batch of its own, up to [`ProducerSettings::record_bytes_max`].
     pub fn batch_bytes_max(mut self, bytes: usize) -> Self {
         self.settings.batch_bytes_max = bytes;
         self
@@ -401,25 +413,25 @@ impl ProducerBuilder {
         self
     }
 
-    /// Sets how long a record may take until it is written or given up. Default 2 min.
+    /// Sets how long a record may take until it is written or given up. Default 2 minutes.
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.settings.delivery_timeout = timeout;
         self
     }
 
-    /// Sets anything else.
+    /// Changes any other setting.
     pub fn settings(mut self, change: impl FnOnce(&mut ProducerSettings)) -> Self {
         change(&mut self.settings);
         self
     }
 
-    /// Starts the producer. Asks no broker anything yet.
+    /// Starts the producer. It asks no broker anything before the first record.
     ///
     /// # Errors
     /// When settings contradict each other.
     ///
     /// # Cancel safety
-    /// Does not wait for anything.
+    /// The future waits for nothing.
     #[expect(clippy::unused_async, reason = "transactional producers will ask their coordinator here")]
     pub async fn build(self) -> Result<Producer, Error> {
         let Self { client, settings, idempotence_asked } = self;
@@ -447,7 +459,7 @@ impl ProducerBuilder {
             failures: Arc::default(),
             backlog: Arc::new(Backlog::new(settings.batch_bytes_max, client.0.runtime.parallelism())),
         };
-        // Batches being sealed are bounded by the memory budget.
+        // The memory budget bounds the batches that are being sealed.
         let (done, sealed) = mpsc::unbounded_channel();
         let sealer = Sealer::new(
             settings.compression,
@@ -462,7 +474,8 @@ impl ProducerBuilder {
         let batches = BatchSettings {
             pool: client.0.pool.clone(),
             budget: client.0.produce_budget.clone(),
-            // A broker that takes no larger record takes no larger batch either.
+            // max.message.bytes limits a record as part of its batch, so a broker that takes no larger record takes no
+            // larger batch either.
             bytes_max: settings.batch_bytes_max.min(settings.record_bytes_max),
             record_bytes_max: settings.record_bytes_max,
         };

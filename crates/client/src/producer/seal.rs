@@ -1,4 +1,5 @@
-//! Closed batches made ready to send: checksummed here, compressed on other threads, with contexts that are used again.
+//! Makes closed batches ready to send. Without compression that is a checksum, which the driver's task computes.
+//! Batches are compressed on the runtime's threads for blocking work, with contexts that are used again.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -21,7 +22,7 @@ use crate::budget::{Budget, Reservation};
 use crate::clock::Clock;
 use crate::runtime::Executor;
 
-/// A sealed batch and who waits for it.
+/// A sealed batch, the duty to settle it, and its memory.
 pub(super) struct Parcel {
     sealed: milena_wire::batch::SealedBatch,
     pub(super) promise: Promise,
@@ -31,7 +32,7 @@ pub(super) struct Parcel {
 }
 
 impl Parcel {
-    /// What its pieces may take, before compression, if it is split.
+    /// How large its pieces may be, before compression, if it is split.
     pub(super) fn split_bytes_max(&self) -> usize {
         self.sealed.uncompressed_bytes() / 2
     }
@@ -60,17 +61,18 @@ impl SealedBatch for Parcel {
 }
 
 thread_local! {
-    /// Contexts stay with the thread: zstd's cannot go to another. The runtime ends threads that have long been idle,
-    /// and their contexts with them.
+    /// Each thread has a context of its own, because zstd's cannot go to another thread. The runtime ends threads that
+    /// have been idle for long, and their contexts with them.
     static COMPRESSOR: RefCell<Compressor> = RefCell::default();
 }
 
-/// Bytes that wait until a thread can compress them. Who fills batches faster than that waits too: more of them would
-/// only be colder and take more memory. Each waits for its turn, however much comes behind it.
+/// Bytes that wait until a thread compresses them. A task that fills batches faster than they are compressed waits too,
+/// because more waiting batches would take more memory and leave the processor's caches. It waits for what was queued
+/// before its turn, not for what is queued after.
 pub(super) struct Backlog {
-    /// All that ever waited.
+    /// The bytes of all batches that ever waited.
     queued: AtomicU64,
-    /// What of it does not wait any more.
+    /// The bytes of those that no longer wait.
     started: AtomicU64,
     progress: Notify,
     bytes_max: u64,
@@ -78,9 +80,10 @@ pub(super) struct Backlog {
     threads: usize,
 }
 
-/// Small batches are worth more turns.
+/// The backlog may always have this much, so that tasks that fill small batches need not wait after each of them.
 const BACKLOG_BYTES_MIN: u64 = 2 << 20;
-/// Threads that are busy with other things for so long do not hold anybody up: memory does.
+/// A turn takes no longer than this: when the threads are busy with other work, the memory budget alone bounds the
+/// batches.
 const TURN_MAX: Duration = Duration::from_millis(100);
 
 impl Backlog {
@@ -90,10 +93,10 @@ impl Backlog {
         Self { queued, started, progress: Notify::new(), bytes_max, threads }
     }
 
-    /// Waits until there is little before what is queued now.
+    /// Waits until all but `bytes_max` of the bytes that are queued now no longer wait.
     ///
     /// # Cancel safety
-    /// Dropped, nothing has changed.
+    /// Dropping the future changes nothing.
     pub(super) async fn turn(&self, runtime: &Executor, clock: &Clock) {
         let goal = self.queued.load(Ordering::Acquire).saturating_sub(self.bytes_max);
         let is_reached = || self.started.load(Ordering::Acquire) >= goal;
@@ -122,7 +125,7 @@ impl Backlog {
     }
 }
 
-/// Seals batches, a few at a time.
+/// Seals batches. It compresses as many at a time as the runtime has threads for.
 pub(super) struct Sealer {
     compression: Compression,
     level: Option<i32>,
@@ -144,7 +147,7 @@ impl Sealer {
         Self { compression, level, waiting: VecDeque::new(), runtime, backlog, running: 0, done }
     }
 
-    /// The parcel, if it costs no more than a checksum; otherwise it comes through the channel.
+    /// Seals `batch` at once if that costs no more than a checksum. Otherwise the parcel comes through the channel.
     pub(super) fn seal(&mut self, ticket: Ticket, batch: OpenBatch) -> Option<(Ticket, Parcel)> {
         if self.compression == Compression::None {
             return Some((ticket, parcel(batch, BatchBuilder::seal)));
@@ -155,9 +158,10 @@ impl Sealer {
         None
     }
 
-    /// A parcel that its broker refuses for its size in several, each about half as large; alone, if that cannot be.
+    /// Splits a parcel that its broker refuses for its size into several, each about half as large. Answers with the
+    /// parcel itself if it cannot be split.
     ///
-    /// This is work for other threads, but it comes once: the partition makes smaller batches from then on.
+    /// This is done here and not on another thread, because it is rare: the partition makes smaller batches afterwards.
     pub(super) fn split(&self, mut parcel: Parcel, pool: &Pool, budget: &Budget) -> Vec<Parcel> {
         let builders = match halves(&parcel.sealed.bytes(), pool, parcel.split_bytes_max()) {
             Ok(builders) => builders,
@@ -173,7 +177,8 @@ impl Sealer {
         let promises = promise.split(&firsts);
         let pieces = builders.into_iter().zip(promises).map(|(builder, promise)| OpenBatch {
             reservation: budget.reserve_beyond(builder.memory_bytes()),
-            // Which records are waited for is not known; more failures may be counted than there are, not fewer.
+            // It is not known which of the records were posted. A flush may tell more failures than there are, but not
+            // fewer.
             posted: posted.min(builder.record_count()),
             bytes_max: 0,
             builder,
@@ -191,7 +196,7 @@ impl Sealer {
         })
     }
 
-    /// A parcel came through the channel.
+    /// A parcel came through the channel, so that a thread is free.
     pub(super) fn finished(&mut self) {
         self.running -= 1;
         self.start();
@@ -209,21 +214,21 @@ impl Sealer {
                 let sealed = COMPRESSOR.with_borrow_mut(|compressor| {
                     parcel(batch, |builder| compress(builder, compressor, compression, level))
                 });
-                // A producer that is gone wants nothing any more.
+                // The driver may have ended: then the parcel settles its batch when it is dropped.
                 drop(done.send((ticket, sealed)));
             });
         }
     }
 }
 
-/// Nobody waits for what nobody will compress.
+/// Batches that are never going to be compressed must not hold up tasks that wait for their turn.
 impl Drop for Sealer {
     fn drop(&mut self) {
         self.waiting.drain(..).for_each(|(_, batch)| self.backlog.start(batch.builder.bytes()));
     }
 }
 
-/// The records of a batch in batches of at most `bytes_max`, or of one record.
+/// The records of a batch in smaller batches of at most `bytes_max`, or of one record if that is larger.
 fn halves(
     batch: &Bytes,
     pool: &Pool,
@@ -281,7 +286,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_fills_batches_faster_than_they_are_compressed_waits_for_a_turn() {
+    async fn a_task_that_fills_batches_faster_than_they_are_compressed_waits_for_a_turn() {
         let mut context = Context::from_waker(Waker::noop());
         let batch = 1_000_000;
         let runtime = Executor::current().expect("a runtime");
@@ -293,14 +298,14 @@ mod tests {
         backlog.queue(batch);
         let mut turns = [pin!(backlog.turn(&runtime, clock)), pin!(backlog.turn(&runtime, clock))];
         assert!(turns.iter_mut().all(|turn| turn.as_mut().poll(&mut context).is_pending()));
-        // What comes behind does not matter.
+        // Batches that are queued later do not matter.
         backlog.queue(100 * batch);
         backlog.start(batch - 1);
         assert!(turns.iter_mut().all(|turn| turn.as_mut().poll(&mut context).is_pending()));
         backlog.start(1);
         assert!(turns.iter_mut().all(|turn| turn.as_mut().poll(&mut context).is_ready()));
 
-        // Threads that do nothing hold nobody up for ever.
+        // A turn ends even if no thread makes progress.
         backlog.turn(&runtime, clock).await;
     }
 }

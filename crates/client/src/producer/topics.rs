@@ -1,6 +1,7 @@
-//! The topics a producer has written to: found per record without a lock or a count of references.
+//! The topics that a producer has written to. Each record looks its topic up without a lock and without counting
+//! references.
 //!
-//! What is known is never forgotten, so a table that only grows will do: chains of cells that are set once.
+//! A topic is never forgotten while its producer lives, so the table only grows: chains of cells that are set once.
 
 use std::hash::{BuildHasher as _, BuildHasherDefault};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -25,17 +26,17 @@ pub(super) struct Topics {
 
 type Cell<T> = OnceLock<Box<T>>;
 
-/// Enough for chains to be short with thousands of topics.
+/// With this many, chains are short even for thousands of topics.
 const CHAINS: usize = 256;
 
 struct Registry {
-    /// One for each topic: what is written to stays known to the client.
+    /// One for each topic, which keeps the client's metadata of the topic fresh.
     interests: Vec<Interest>,
     next_slot: u32,
     /// Partitions that the driver has not taken in yet, in the order of their slots.
     added: Vec<Arc<Accumulator>>,
     rng: Rng,
-    /// Nothing is taken any more.
+    /// No partition takes records any more, and new ones never do.
     is_closed: bool,
 }
 
@@ -43,13 +44,13 @@ pub(super) struct TopicEntry {
     name: Arc<str>,
     partitions: Partitions,
     sticky: Arc<Sticky>,
-    /// The next one of the same hash.
+    /// The next topic in the same chain.
     next: Cell<TopicEntry>,
 }
 
 struct Partitions {
     all: Vec<Arc<Accumulator>>,
-    /// The partitions since the topic grew.
+    /// All partitions, the added ones included, once the topic has grown.
     grown: Cell<Partitions>,
 }
 
@@ -79,9 +80,9 @@ impl Topics {
         &self.chains[hash as usize % CHAINS]
     }
 
-    /// Takes the partitions of `topic` in, and tells the driver of those that are new, in the order of their slots. The
-    /// first time it comes with the interest that keeps the topic known for as long as this lives. `is_up` tells of a
-    /// broker whether it can be sent to.
+    /// Takes in the partitions of `topic`, and tells the driver that some are new. The first time it comes with the
+    /// interest that keeps the client's metadata of the topic fresh for as long as this lives. `is_up` tells of a
+    /// broker whether it has an address.
     pub(super) fn learn(&self, topic: &Topic, interest: Option<Interest>, is_up: impl Fn(BrokerId) -> bool) {
         let mut registry = self.registry();
         let choices = choices(topic, is_up);
@@ -109,7 +110,8 @@ impl Topics {
             registry.added.push(Arc::clone(&accumulator));
             all.push(accumulator);
         }
-        // Before the partitions can be found below: the driver hears of them before it hears of their batches.
+        // Only below can callers find the new partitions, so that the driver hears of these before it hears of their
+        // batches.
         self.inbox.push(Event::Registered);
         let partitions = Partitions { all, grown: Cell::new() };
         match known {
@@ -126,7 +128,7 @@ impl Topics {
         }
     }
 
-    /// The partitions that came since this was called last, in the order of their slots.
+    /// The partitions that are new since this was called last, in the order of their slots.
     pub(super) fn take_added(&self) -> Vec<Arc<Accumulator>> {
         std::mem::take(&mut self.registry().added)
     }
@@ -136,7 +138,8 @@ impl Topics {
         self.registry().interests.iter().map(|interest| Arc::clone(interest.topic())).collect()
     }
 
-    /// Takes nothing more, in whatever topic. What was taken before is in batches that the driver has been told of.
+    /// Takes no more records, whatever their topic. The driver has been told of each batch with records that were taken
+    /// before.
     pub(super) fn close(&self) {
         self.registry().is_closed = true;
         self.accumulators().iter().for_each(|accumulator| accumulator.close());
@@ -168,7 +171,7 @@ fn choices(topic: &Topic, is_up: impl Fn(BrokerId) -> bool) -> Vec<u32> {
     if led.is_empty() { indexes(&|_| true) } else { led }
 }
 
-/// Puts `item` behind the last one of a chain. Only one thread does so at a time: the registry is locked.
+/// Puts `item` at the end of a chain. One thread at a time does so, because the registry is locked.
 fn put_last<T>(mut cell: &Cell<T>, item: T, next: impl Fn(&T) -> &Cell<T>) {
     while let Some(taken) = cell.get() {
         cell = next(taken);
@@ -177,10 +180,10 @@ fn put_last<T>(mut cell: &Cell<T>, item: T, next: impl Fn(&T) -> &Cell<T>) {
 }
 
 impl TopicEntry {
-    /// Where `record` goes: its own choice, its key's, or the partition of the moment.
+    /// Where `record` goes: to the partition that it names, to the one of its key, or to the sticky one.
     ///
     /// # Errors
-    /// When it names a partition that the topic does not have: how many it has.
+    /// When it names a partition that the topic does not have. The error is how many partitions there are.
     #[inline]
     pub(super) fn accumulator(&self, record: &Record<'_>) -> Result<&Accumulator, usize> {
         let partitions = self.partitions();
@@ -232,7 +235,7 @@ mod tests {
                 topics.learn(&topic, Some(interest), |_| true);
             }
         }
-        // Fewer than before is old news.
+        // Metadata with fewer partitions than before is outdated.
         topics.learn(&topic("topic-0", 1), None, |_| true);
         let mut events = Vec::new();
         inbox.take(&mut events);
