@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Writer};
 use crate::Message;
 use crate::support;
 
-/// An entry of a segment's index of aborted transactions, behind a version (int16).
+/// An entry of a segment's index of aborted transactions, after a version (int16).
 ///
 /// Kafka's `AbortedTxn`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -10,7 +10,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, Writer};
 use crate::Message;
 use crate::support;
 
-/// What a classic group's leader assigns to a consumer.
+/// The partitions that a classic group's leader assigns to a consumer.
 ///
 /// Kafka's `ConsumerProtocolAssignment`, versions 0-3.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -10,7 +10,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, Writer};
 use crate::Message;
 use crate::support;
 
-/// What a consumer tells its classic group: the metadata of `consumer` protocols.
+/// A consumer's metadata in a classic group of the protocol type `consumer`.
 ///
 /// Kafka's `ConsumerProtocolSubscription`, versions 0-3.
 #[derive(Debug, Clone, PartialEq)]

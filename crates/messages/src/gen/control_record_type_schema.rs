@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Writer};
 use crate::Message;
 use crate::support;
 
-/// The key of a control record, behind a version (int16).
+/// The key of a control record, after a version (int16).
 ///
 /// Kafka's `ControlRecordTypeSchema`, version 0.
 #[derive(Debug, Clone, Default, PartialEq)]

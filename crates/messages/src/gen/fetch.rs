@@ -518,7 +518,7 @@ impl FetchableTopicResponse {
 pub struct PartitionData {
     pub partition_index: i32,
     pub error_code: ErrorCode,
-    /// Offset behind the last record that is safely replicated; -1 if unknown.
+    /// The offset after the last record that is safely replicated; -1 if unknown.
     pub high_watermark: i64,
     /// First offset of the earliest open transaction, or the high watermark when there is none; -1 if
     /// unknown.

@@ -148,7 +148,7 @@ pub struct JoinGroupResponse {
     pub protocol_type: Option<Str>,
     /// Null only in versions 7+.
     pub protocol_name: Option<Str>,
-    /// Member id of the one who assigns.
+    /// Member id of the leader, which assigns partitions.
     pub leader: Str,
     /// Whether the leader, back after a restart, must not assign anew (KIP-814). In versions 9+; must have
     /// its default in others.

@@ -208,7 +208,7 @@ pub struct EpochEndOffset {
     pub partition: i32,
     /// The greatest epoch up to the one asked for; -1 if there is none.
     pub leader_epoch: i32,
-    /// The offset behind that epoch's last record; -1 if there is none.
+    /// The offset after that epoch's last record; -1 if there is none.
     pub end_offset: i64,
     /// Fields of newer releases, kept as they came.
     pub unknown_tagged_fields: TaggedFields,

@@ -9,7 +9,7 @@ use milena_wire::{DecodeError, EncodeError, Reader, Str, TaggedFields, Writer};
 use crate::support;
 use crate::{ApiKey, ErrorCode, Message, Request};
 
-/// What a coordinator tells partition leaders at a transaction's end.
+/// Sent by a coordinator to partition leaders at the end of a transaction.
 ///
 /// Kafka's `WriteTxnMarkersRequest`, versions 1-2, flexible (KIP-482).
 #[derive(Debug, Clone, Default, PartialEq)]
