@@ -1,6 +1,7 @@
-//! Record batches made once, to be served or written again and again: of one size, one codec, the same records in turn.
+//! Record batches that are made once and served or written many times. All have one size and one codec, and the same records
+//! in turn.
 //!
-//! Offsets lie before what the checksum covers, so that the same bytes serve at any offset.
+//! The checksum does not cover a batch's offset, so the same bytes can be served at any offset.
 
 use std::cmp::Ordering;
 
@@ -21,21 +22,21 @@ pub(crate) struct Batches {
     records_per_batch: u32,
 }
 
-/// What a batch is made of.
+/// The content of a batch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) codec: Compression,
-    /// Before compression.
+    /// The bytes of a batch before compression.
     pub(crate) batch_bytes: usize,
 }
 
-/// As many different batches as it takes to go once through the lines, but no more than stay in a processor's cache.
+/// The most bytes of different batches. They use every line once, unless they would not stay in a processor's cache.
 const BATCHES_BYTES_MAX: usize = 1 << 20;
 
 const TIMESTAMP: i64 = 1_700_000_000_000;
 
 impl Batches {
-    /// Makes the batches: the first one says how many records fit, the others have as many.
+    /// Makes the batches. All have as many records as fit in the first one.
     pub(crate) fn make(values: Lines, keys: Option<Lines>, shape: Shape) -> Result<Self, String> {
         let mut batches =
             Self { values, keys, codec: shape.codec, whole: Vec::new(), records_per_batch: u32::MAX };
@@ -51,7 +52,7 @@ impl Batches {
         Ok(batches)
     }
 
-    /// Records in each of them.
+    /// The number of records in each batch.
     pub(crate) fn records_per_batch(&self) -> u32 {
         self.records_per_batch
     }
@@ -69,7 +70,7 @@ impl Batches {
         }
     }
 
-    /// A batch of a partition of `records`; none behind its end.
+    /// A batch of a partition of `records`; `None` after its end.
     pub(crate) fn of_partition(&self, index: u64, records: u64) -> Result<Option<Bytes>, String> {
         match index.cmp(&(records / u64::from(self.records_per_batch))) {
             Ordering::Less => Ok(Some(self.whole(index).clone())),
@@ -78,7 +79,7 @@ impl Batches {
         }
     }
 
-    /// Up to `count` records from `first` on that take up to `bytes`: how many, and the batch.
+    /// Builds a batch of up to `count` records from `first` that take up to `bytes`; returns their number and the batch.
     fn build(&self, first: u64, count: u32, bytes: usize) -> Result<(u32, Bytes), String> {
         let mut builder = BatchBuilder::new(&Pool::unpooled()).bytes_max(bytes).record_bytes_max(1 << 24);
         while builder.record_count() < count {
@@ -105,7 +106,7 @@ pub(crate) mod tests {
     use milena_wire::batch::BatchHeader;
 
     pub(crate) fn lines(count: usize, bytes: usize) -> Lines {
-        // Tests run beside each other, and each removes its file.
+        // Tests run in parallel, and each removes its own file.
         static FILES: AtomicUsize = AtomicUsize::new(0);
         let text: String = (0..count).map(|line| format!("{line:0bytes$}\n")).collect();
         let file = FILES.fetch_add(1, Relaxed);

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-/// One way of doing the job. Each call does it once, for all records.
+/// One of the compared functions. Each call does the work once for all records.
 pub(crate) struct Contestant<'a> {
     pub(crate) name: &'static str,
     pub(crate) job: Box<dyn FnMut() + 'a>,
 }
 
-/// Time per record of every contestant, the first being what the others are compared with.
+/// Prints the time per record of every contestant. All are compared with the first one.
 ///
-/// Rounds alternate, so that a change of the machine's speed meets all of them; the median leaves out what met one.
+/// Rounds alternate, so that a change of the machine's speed affects all of them. The median ignores what affects one.
 pub(crate) fn compare(title: &str, records: usize, rounds: usize, contestants: &mut [Contestant<'_>]) {
     let mut times: Vec<Vec<f64>> = contestants.iter().map(|_| Vec::with_capacity(rounds)).collect();
     for contestant in contestants.iter_mut() {

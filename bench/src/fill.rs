@@ -1,6 +1,6 @@
-//! Makes topics on any broker and writes prepared batches into them: batches of one size, whichever client reads them.
+//! Makes topics on any broker and writes prepared batches to them, which have the same size for every client that reads them.
 //!
-//! A few requests of fixed versions over a blocking socket, all partitions of a node in each; no retries.
+//! It sends a few requests of fixed versions over a blocking socket, each with all partitions of a node, and never retries.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -32,10 +32,10 @@ const DELETE_TOPICS: i16 = 4;
 const LIST_OFFSETS: i16 = 4;
 const PRODUCE: i16 = 9;
 
-/// Requests on their way to a node.
+/// The most requests in flight to a node.
 const IN_FLIGHT_MAX: usize = 8;
 
-/// Everything has been led and answered long before, or never will be.
+/// A partition without a leader, or a request without an answer, after this time will not get one.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Options {
@@ -127,7 +127,7 @@ fn delete(connection: &mut Connection, names: &[String]) -> Result<(), String> {
     }
 }
 
-/// The partitions that each broker leads, by its address, once all are led.
+/// Waits until all partitions have leaders; returns each broker's partitions by its address.
 fn wait_for_leaders(
     connection: &mut Connection,
     spec: &TopicSpec,
@@ -170,7 +170,7 @@ fn fill(spec: &TopicSpec, led: &BTreeMap<String, Vec<i32>>, batches: &Batches) -
     })
 }
 
-/// Waits until a broker knows that it leads what the others already say it does.
+/// Waits until a broker knows that it is the leader of its partitions, which other brokers may know earlier.
 fn wait_until_led(connection: &mut Connection, spec: &TopicSpec, partitions: &[i32]) -> Result<(), String> {
     let wanted =
         |&partition_index| ListOffsetsPartition { partition_index, timestamp: -1, ..Default::default() };
@@ -252,7 +252,7 @@ fn check(response: &ProduceResponse) -> Result<(), String> {
     }
 }
 
-/// A broker, asked and answering in order.
+/// A connection to a broker, which answers requests in order.
 struct Connection {
     stream: TcpStream,
     correlation_id: i32,

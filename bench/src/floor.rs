@@ -1,5 +1,6 @@
-//! What moving the bytes costs, and nothing else: copy, CRC-32C, send; or receive, CRC-32C, touch. With the codec where
-//! there is one; or one round trip for all who wait. No Kafka: the sink drops what it gets and gives what it has.
+//! The cost of moving the bytes only: copy, CRC-32C and send, or receive, CRC-32C and touch, with the codec if there is one; or
+//! one round trip for all waiting tasks. It does not speak Kafka's protocol: the sink drops what it gets and sends prepared
+//! bytes.
 
 use std::hint::black_box;
 use std::io::{Read, Write};
@@ -117,8 +118,8 @@ fn flush(
     Ok(())
 }
 
-/// A value for each task and one answer to all of them, again and again: as often as the machine's round trip allows,
-/// where each task waits for the answer before it sends more.
+/// Sends one value for each task and waits for one answer to all of them, again and again. So its rate is the highest that
+/// the machine's round trip allows if each task waits for an answer before it sends more.
 fn send(options: &Options) -> Result<Outcome, String> {
     let path = options.values.as_ref().ok_or("--values is needed")?;
     let values = Lines::read(path)?;
@@ -165,7 +166,7 @@ fn consume(options: &Options) -> Result<Outcome, String> {
     let (mut buffer, mut decompressed) = (Vec::new(), Vec::new());
     let mut decompressor = Decompressor::new();
     let (mut records, mut bytes, mut sum) = (0, 0, 0);
-    // One more is always on its way.
+    // One more request is always in flight.
     link.send(&request)?;
     while records < options.records {
         link.send(&request)?;
@@ -189,7 +190,7 @@ fn consume(options: &Options) -> Result<Outcome, String> {
     Ok(Outcome { records, bytes, seconds, settings, ..Default::default() })
 }
 
-/// What stands before a batch.
+/// The bytes before a batch.
 struct Head {
     records: u32,
     framed_bytes: usize,
@@ -197,7 +198,7 @@ struct Head {
 }
 
 impl Head {
-    /// Takes a batch off the front.
+    /// Splits the first batch off.
     fn split<'a>(rest: &mut &'a [u8]) -> Result<(Self, &'a [u8]), String> {
         let (head, behind) = rest.split_first_chunk::<{ raw::HEAD_BYTES }>().ok_or("a batch is cut off")?;
         let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
@@ -225,7 +226,7 @@ impl Head {
     }
 }
 
-/// Bytes of the values, and what touching them gives.
+/// The bytes of the values, and the sum of the bytes that were touched.
 fn read(mut framed: &[u8]) -> (u64, u64) {
     let (mut bytes, mut sum) = (0, 0);
     while let Some((frame, rest)) = framed.split_first_chunk::<{ raw::FRAME_BYTES }>() {

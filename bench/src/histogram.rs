@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 /// Buckets for each doubling.
 const STEPS: u64 = 64;
 
-/// How often each latency was seen, in nanoseconds.
+/// The counts of latencies in nanoseconds.
 #[derive(Debug, Clone)]
 pub(crate) struct Histogram {
     counts: Vec<u64>,
@@ -31,7 +31,7 @@ impl Histogram {
         self.counts.iter().sum()
     }
 
-    /// The latency that `share` of all do not exceed: the end of its bucket.
+    /// The latency that `share` of all latencies do not exceed: the end of its bucket.
     pub(crate) fn percentile(&self, share: f64) -> u64 {
         let wanted = ((self.count() as f64 * share).ceil() as u64).max(1);
         let mut seen = 0;
@@ -42,7 +42,7 @@ impl Histogram {
         found.map_or(0, |bucket| bucket_end(bucket).min(self.max))
     }
 
-    /// As the contract of drivers has it.
+    /// The JSON of a driver's line of results.
     pub(crate) fn to_json(&self) -> Value {
         let micros = |nanoseconds: u64| (nanoseconds as f64 / 100.0).round() / 10.0;
         let at = |share| micros(self.percentile(share));

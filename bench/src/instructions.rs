@@ -10,7 +10,7 @@ use std::process::Command;
 
 use crate::wire::workload_records;
 
-/// Workload, and the function whose instructions count, callees included.
+/// The workloads, each with the function whose instructions count, including those of the functions it calls.
 const COUNTED: [(&str, &str); 5] = [
     ("append-100", "append_milena"),
     ("append-1024", "append_milena"),
@@ -19,10 +19,10 @@ const COUNTED: [(&str, &str); 5] = [
     ("read-1024", "read_milena"),
 ];
 
-/// How much more than recorded fails, in per cent.
+/// By how much the recorded figure may be exceeded, in per cent.
 const ALLOWANCE: f64 = 5.0;
 
-/// Counts and compares with what is recorded.
+/// Counts and compares with the recorded figures.
 pub(crate) fn compare() -> Result<(), String> {
     let path = recorded_path();
     let recorded = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;

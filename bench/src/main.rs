@@ -1,4 +1,4 @@
-//! What Milena costs, beside others, in the same run. See `README.md` for what each command prints.
+//! Measures what Milena and other clients cost. `README.md` says what each command prints.
 
 #[cfg(feature = "drivers")]
 mod batches;

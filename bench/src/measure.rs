@@ -1,7 +1,7 @@
-//! Runs one command and says what it cost, from outside: `milena-bench measure SECONDS COMMAND...`.
+//! Runs one command and measures its cost from outside: `milena-bench measure SECONDS COMMAND...`.
 //!
-//! In a process of its own, which has no other child: what the kernel counts for all children is then that command's.
-//! The command's standard output comes first, what it cost as one more line of JSON.
+//! It is a process of its own without another child, so that the kernel's counts for all children are those of the command.
+//! It prints the command's standard output and, after it, a line of JSON with the cost.
 
 use std::ffi::OsString;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,10 +14,10 @@ use serde_json::json;
 
 use crate::options::Failure;
 
-/// How often the command is looked at: often enough for a deadline, seldom enough to cost nothing.
+/// How often to check whether the command has ended: often enough for a deadline, rarely enough to cost nothing.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Runs the command, for no longer than the limit.
+/// Runs the command, and ends it at the limit.
 pub(crate) fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), Failure> {
     let usage = || Failure::Usage("measure SECONDS COMMAND [ARGUMENT...]".into());
     let seconds: f64 = args.next().and_then(|text| text.to_str()?.parse().ok()).ok_or_else(usage)?;
@@ -43,7 +43,7 @@ pub(crate) fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), Failur
     Ok(())
 }
 
-/// How it ended; none when it was ended.
+/// How the command ended; `None` if it was killed at the limit.
 fn wait(child: &mut Child, deadline: Instant) -> Result<Option<ExitStatus>, String> {
     loop {
         if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {

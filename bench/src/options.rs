@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use lexopt::{Arg, ValueExt as _};
 use milena_wire::codec::Compression;
 
-/// What a driver is told. Options that a mode does not have are ignored by it.
+/// The options of a driver. A mode ignores options that it does not have.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     pub(crate) mode: String,
@@ -28,13 +28,13 @@ pub(crate) struct Options {
     pub(crate) pause: Option<i32>,
     pub(crate) slow: Option<i32>,
     pub(crate) idle_topics: Option<String>,
-    /// Milena alone: a delivery for each record instead of one result for all.
+    /// Milena only: a delivery for each record instead of one result for all.
     pub(crate) deliveries: bool,
-    /// Milena alone: worker threads; none for a runtime on the main thread.
+    /// Milena only: the number of worker threads; without it, the runtime is on the main thread.
     pub(crate) threads: Option<usize>,
-    /// Milena alone: how long a broker may wait for records; none for the default.
+    /// Milena only: the fetch wait; without it, the default.
     pub(crate) fetch_wait_ms: Option<u64>,
-    /// Milena's `gaps` alone: how long the application works on each record.
+    /// Milena's `gaps` only: how long the application works on each record.
     pub(crate) work_us: u64,
 }
 
@@ -44,12 +44,12 @@ pub(crate) enum Acks {
     Leader,
 }
 
-/// Why a driver ended without a result; each has its exit code.
+/// Why a driver ended without a result. Each reason has its exit code.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Failed(String),
     Usage(String),
-    /// The client cannot do what was asked.
+    /// The client lacks a feature that an option needs.
     Lacks(String),
 }
 
@@ -138,7 +138,7 @@ impl Options {
         Ok(())
     }
 
-    /// With the sizes of fetches that `consume` has where it is not told others.
+    /// These options with `consume`'s default sizes of fetches.
     pub(crate) fn with_fetch_sizes(&self) -> Self {
         let partition_fetch_bytes = self.partition_fetch_bytes.or(Some(10 << 20));
         let fetch_bytes = self.fetch_bytes.or(Some(50 << 20));

@@ -1,4 +1,4 @@
-//! What a driver says at its end: one line of JSON.
+//! A driver's line of results, in JSON.
 
 use std::alloc::System;
 
@@ -11,7 +11,7 @@ use crate::histogram::Histogram;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Allocations since it was made.
+/// Counts allocations since it was made.
 pub(crate) struct Allocations(Region<'static, System>);
 
 impl Allocations {
@@ -19,14 +19,14 @@ impl Allocations {
         Self(Region::new(ALLOCATOR))
     }
 
-    /// How many, and how many bytes; growing a buffer counts as one.
+    /// The number of allocations and their bytes. Growing a buffer counts as one.
     pub(crate) fn count(&self) -> (u64, u64) {
         let change = self.0.change();
         ((change.allocations + change.reallocations) as u64, change.bytes_allocated as u64)
     }
 }
 
-/// What was measured.
+/// The measured figures.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) records: u64,
@@ -35,7 +35,7 @@ pub(crate) struct Outcome {
     pub(crate) seconds: f64,
     pub(crate) allocations: Option<(u64, u64)>,
     pub(crate) latency: Option<Histogram>,
-    /// The most that buffers in use had room for, after any batch.
+    /// The highest capacity of the buffers in use after any batch.
     pub(crate) in_use_bytes: Option<usize>,
     pub(crate) settings: Value,
 }
@@ -59,7 +59,7 @@ impl Outcome {
     }
 }
 
-/// What a consumer does with a value at least.
+/// The least that a consumer does with a value.
 #[inline]
 pub(crate) fn touch(value: &[u8]) -> u64 {
     match value {

@@ -27,12 +27,12 @@ impl Lines {
         Ok(Self(lines))
     }
 
-    /// How many there are before they begin again.
+    /// The number of lines.
     pub(crate) fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// All of them, again and again.
+    /// All lines, again and again.
     pub(crate) fn cycle(&self) -> impl Iterator<Item = &Bytes> {
         self.0.iter().cycle()
     }

@@ -1,7 +1,7 @@
-//! The files of values and keys that every driver is given: the same in every run, on every machine.
+//! Writes the files of values and keys for the drivers, which are the same in every run and on every machine.
 //!
-//! `values-BYTES.txt`: 1024 different lines of that length that look like what people send. `flights.txt` and
-//! `tail-numbers.txt`: the real flights of `data/`, as JSON, and their aircraft. `keys.txt`: 4093 different keys.
+//! `values-BYTES.txt` has 1024 different lines of JSON of that length. `flights.txt` and `tail-numbers.txt` have the real flights
+//! of `data/` as JSON, and their aircraft. `keys.txt` has 4093 different keys.
 
 use std::fs;
 use std::path::Path;
@@ -10,12 +10,12 @@ use crate::codecs::flights;
 
 const VALUES: usize = 1024;
 
-/// A prime, so that keys and values meet in ever new pairs.
+/// The number of keys is a prime, so that each key gets all values in turn.
 const KEYS: usize = 4093;
 
 const BYTES: [usize; 4] = [10, 100, 1024, 10_240];
 
-/// Writes all of them.
+/// Writes all files.
 pub(crate) fn write(dir: &Path) -> Result<(), String> {
     fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     for bytes in BYTES {
@@ -36,7 +36,7 @@ fn put(dir: &Path, name: &str, text: &str) -> Result<(), String> {
     fs::write(dir.join(name), text).map_err(|error| format!("{name}: {error}"))
 }
 
-/// JSON where there is room for it: an order, and a note that fills the rest.
+/// A line of JSON: an order with a note that fills the rest, or only a number if the line is too short for an order.
 fn value(index: usize, bytes: usize) -> String {
     if bytes < 40 {
         return format!("{{\"i\":{index:0width$}}}", width = bytes - 6);

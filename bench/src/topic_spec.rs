@@ -1,9 +1,9 @@
-//! A topic in words, for the sink and for brokers alike.
+//! The description of a topic, for the sink and for other brokers.
 
 use std::str::FromStr;
 
-/// `NAME:PARTITIONS[:RECORDS[:NODES]]`, the records lying in the partitions of the first so many nodes. Partition `p` is
-/// led by the `p mod n`th node of `n`.
+/// `NAME:PARTITIONS[:RECORDS[:NODES]]`. The records are in the partitions that the first NODES nodes lead. Of `n` nodes, node
+/// `p mod n` leads partition `p`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TopicSpec {
     pub(crate) name: String,

@@ -1,4 +1,4 @@
-//! The record path of milena-wire, beside a loop that only moves the bytes and beside kafka-protocol.
+//! Measures the record path of milena-wire, a loop that only moves the bytes, and kafka-protocol.
 
 use std::hint::black_box;
 
@@ -11,13 +11,13 @@ use milena_wire::pool::Pool;
 
 use crate::figures::{Contestant, compare};
 
-/// A few seconds in all.
+/// The number of rounds, which take a few seconds.
 pub(crate) const ROUNDS: usize = 501;
 
-/// The batch a producer in a hurry sends.
+/// The size of a producer's batch under load.
 const BATCH_BYTES: usize = 1 << 20;
 const TIMESTAMP: i64 = 1_700_000_000_000;
-/// What a record costs on the wire beside its key and value: length, attributes, deltas, lengths, header count.
+/// The bytes of a record besides key and value: length, attributes, deltas, lengths and header count.
 const FRAME: [u8; 9] = [0; 9];
 
 /// Prints the figures.
@@ -50,12 +50,12 @@ pub(crate) fn workload(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Records in the batch of that workload.
+/// The number of records in the batch of that workload.
 pub(crate) fn workload_records(name: &str) -> usize {
     Input::new(if name.ends_with("1024") { 1024 } else { 100 }).records()
 }
 
-/// Values that look like what people send: JSON, all of one length, none alike.
+/// Values of JSON, all of one length and all different.
 struct Input {
     values: Vec<Bytes>,
     records: usize,
@@ -184,7 +184,7 @@ fn rival_record((index, value): (usize, &Bytes)) -> rival::Record {
     }
 }
 
-/// What a consumer does at least: looks at the value's first and last byte.
+/// The least that a consumer does: reads the value's first and last byte.
 fn touch(value: &[u8]) -> u64 {
     match value {
         [first, .., last] => u64::from(*first) + u64::from(*last),

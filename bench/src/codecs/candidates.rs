@@ -1,10 +1,10 @@
-//! The crates we could have built on, each used as well as it can be: contexts and buffers kept, sizes known.
+//! The crates that we could have used, each in its best way: contexts and buffers are kept, and sizes are known.
 
 use std::io::{Read, Write};
 
 use super::Codec;
 
-/// All of them, named `codec level crate`.
+/// All candidates, named `codec level crate`.
 pub(crate) fn all() -> Vec<(String, Box<dyn Codec>)> {
     let candidates: [(&str, Box<dyn Codec>); 13] = [
         ("gzip 6 flate2 (zlib-rs)", flate2_gzip()),

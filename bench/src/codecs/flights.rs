@@ -24,7 +24,7 @@ fn json(columns: &[&str], line: &str) -> String {
     format!("{{{}}}", fields.join(","))
 }
 
-/// Every flight: its aircraft's tail number, which may be empty, and itself.
+/// Every flight, with its aircraft's tail number, which may be empty.
 pub(crate) fn lines() -> Vec<(String, String)> {
     let text = csv();
     let mut lines = text.lines();
@@ -34,7 +34,7 @@ pub(crate) fn lines() -> Vec<(String, String)> {
     lines.map(|line| (of(line), json(&columns, line))).collect()
 }
 
-/// The encoded records of uncompressed batches of about `bytes`: what a codec is given.
+/// The encoded records of uncompressed batches of about `bytes`, as the input of codecs.
 pub(crate) fn batches(bytes: usize) -> Vec<Vec<u8>> {
     let pool = Pool::default();
     let mut batches = Vec::new();

@@ -1,5 +1,5 @@
-//! Compares codecs on record batches of real flights: ours, and with `--features candidates` the crates we could have
-//! built on. One line each: ratio, and MB/s of uncompressed bytes both ways.
+//! Compares codecs on record batches of real flights: Milena's codecs and, with `--features candidates`, the crates that we
+//! could have used. Each line has the ratio and the MB/s of uncompressed bytes in both directions.
 
 #[cfg(feature = "candidates")]
 mod candidates;
@@ -13,11 +13,11 @@ use milena_wire::codec::{Compression, Compressor, Decompressor};
 /// How long each figure is measured for.
 pub(crate) const SECONDS: f64 = 0.3;
 
-/// Something that compresses and decompresses into buffers that are kept, as it is best used.
+/// A codec that compresses and decompresses into buffers that are kept, in its best way.
 pub(crate) trait Codec {
     /// Replaces `out` with `input`, compressed.
     fn compress(&mut self, input: &[u8], out: &mut Vec<u8>);
-    /// Replaces `out` with the `bytes` that `input` holds.
+    /// Replaces `out` with the decompressed `input`, of `bytes`.
     fn decompress(&mut self, input: &[u8], bytes: usize, out: &mut Vec<u8>);
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn run(seconds: f64) -> Result<(), String> {
     Ok(())
 }
 
-/// All of them, those of one codec beside one another.
+/// All entries, with those of the same codec together.
 fn contestants() -> Vec<(String, Box<dyn Codec>)> {
     let mut contestants = ours();
     #[cfg(feature = "candidates")]
@@ -100,7 +100,7 @@ fn report(name: &str, codec: &mut dyn Codec, input: &[u8], span: Duration) {
     println!("  {name:<30} {ratio:>7.2} {:>9.0} {:>9.0}", speed(compress), speed(decompress));
 }
 
-/// The least time that one call took, of all calls during `span`: noise only ever adds.
+/// The least time of one call, of all calls during `span`: noise only makes a call slower.
 fn best(span: Duration, mut call: impl FnMut()) -> Duration {
     let mut best = Duration::MAX;
     let start = Instant::now();

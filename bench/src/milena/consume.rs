@@ -1,4 +1,4 @@
-//! All partitions of a topic, read directly, from the beginning.
+//! Reads all partitions of a topic from the beginning.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ pub(super) async fn run(options: &Options) -> Result<Outcome, Failure> {
     Ok(Outcome { records, bytes, seconds, allocations, in_use_bytes, settings, ..Default::default() })
 }
 
-/// A consumer of the topic, and of the idle one beside it; one partition may be paused.
+/// A consumer of the topic and of the idle topics; one partition may be paused.
 pub(super) async fn consumer(client: &Client, options: &Options) -> Result<Consumer, Failure> {
     let mut partitions = partitions(client, &options.topic).await?;
     if let Some(idle) = &options.idle_topics {
@@ -65,7 +65,7 @@ pub(super) async fn consumer(client: &Client, options: &Options) -> Result<Consu
     Ok(consumer)
 }
 
-/// The partition alone; the others stay the consumer's.
+/// Takes one partition from the consumer, which keeps the remaining ones.
 fn take(consumer: &Consumer, partition: i32) -> Vec<PartitionConsumer> {
     let is_wanted = |taken: &PartitionConsumer| taken.partition() == partition;
     consumer.partitions().into_iter().filter(is_wanted).collect()
@@ -88,13 +88,13 @@ async fn partitions(client: &Client, topic: &str) -> Result<Vec<(String, i32)>, 
     Ok(described?.partitions.iter().map(|partition| (topic.to_owned(), partition.index)).collect())
 }
 
-/// What an application does at least.
+/// The least that an application does with a batch.
 #[derive(Default)]
 struct Reader {
     records: u64,
     bytes: u64,
     sum: u64,
-    /// One record in so many is kept.
+    /// One record in N is kept.
     retain: u64,
     retained: Vec<OwnedRecord>,
 }

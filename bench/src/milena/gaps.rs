@@ -1,7 +1,7 @@
-//! How long `next()` waits while there is something to read: a topic from its beginning to its end, and the longest wait
-//! between the first batch and the last record.
+//! Measures how long `next()` waits while there are records to read: reads a topic from its beginning to its end, and notes
+//! the longest wait between the first batch and the last record.
 //!
-//! An application that works spins: work that sleeps would leave the runtime idle, and the client's tasks would run then.
+//! The application's work spins. If it slept, the runtime would be idle, and the client's tasks would run in that time.
 
 use std::hint::{black_box, spin_loop};
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ pub(super) async fn run(options: &Options) -> Result<Outcome, Failure> {
     Ok(Outcome { records, bytes, seconds, allocations, latency, settings, ..Default::default() })
 }
 
-/// What an application does with a batch.
+/// The application's work on a batch.
 fn work(duration: Duration) {
     let start = Instant::now();
     while start.elapsed() < duration {

@@ -1,4 +1,4 @@
-//! The driver of Milena: each mode as an application would be written.
+//! The driver of Milena. Each mode is written as an application would be.
 
 mod consume;
 mod gaps;
@@ -31,7 +31,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Failure> {
     })
 }
 
-/// As the examples have it: everything on the main thread, unless asked otherwise.
+/// The runtime: on the main thread, as in the examples, unless an option asks for worker threads.
 fn runtime(options: &Options) -> std::io::Result<Runtime> {
     match options.threads {
         None => Builder::new_current_thread().enable_all().build(),
@@ -39,7 +39,7 @@ fn runtime(options: &Options) -> std::io::Result<Runtime> {
     }
 }
 
-/// The client's version and the commit it is built from, where that is known.
+/// The client's version and, if it is known, the commit from which it is built.
 pub(crate) fn version() -> String {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
     let text = fs::read_to_string(manifest).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Records at the times they were meant to be sent, and how long after that they are written, or delivered.
+//! Sends records at intended times, and measures how long after these times they are written or delivered.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -35,7 +35,7 @@ impl Pace {
         self.start + Duration::from_secs_f64(of_burst)
     }
 
-    /// Waits until a record is due. What is due already is sent in one go; the clock ticks in milliseconds.
+    /// Waits until a record is due. Records that are due already are sent without waiting; the clock ticks in milliseconds.
     async fn wait(&self, record: u64) -> Instant {
         let intended = self.intended(record);
         if Instant::now() < intended {
@@ -45,7 +45,7 @@ impl Pace {
     }
 }
 
-/// Awaits deliveries in the order of each partition, so that none is held up by another's.
+/// Awaits deliveries in the order of each partition, so that one partition does not delay another.
 struct Waiters {
     by_partition: Vec<Option<UnboundedSender<(Instant, Delivery)>>>,
     tasks: Vec<JoinHandle<(Histogram, u64)>>,
@@ -89,7 +89,7 @@ async fn wait_in_order(mut deliveries: UnboundedReceiver<(Instant, Delivery)>) -
     (histogram, failed)
 }
 
-/// Until it is written.
+/// Measures the time until a record is written.
 pub(super) async fn pace(options: &Options) -> Result<Outcome, Failure> {
     let values = options.values()?;
     let producer = connect(options).await?.producer().compression(options.codec).build().await?;
@@ -120,13 +120,13 @@ pub(super) async fn pace(options: &Options) -> Result<Outcome, Failure> {
     })
 }
 
-/// Until it is delivered, in this process: each value begins with its intended time.
+/// Measures the time until a record is delivered to this process. Each value begins with its intended time.
 pub(super) async fn latency(options: &Options) -> Result<Outcome, Failure> {
     let values = options.values()?;
     let client = connect(options).await?;
     let mut consumer = consume::consumer(&client, options).await?;
     let producer = client.producer().compression(options.codec).build().await?;
-    // Connecting is nobody's latency. Too short for a time, it is not counted.
+    // Connecting does not count as latency. This value is too short for a time, so it is not counted.
     producer.send(Record::to(&options.topic).value("warm")).await?;
     let pace = Pace::new(options);
     let allocations = Allocations::start();
@@ -164,7 +164,7 @@ async fn send_stamped(
     topic: String,
     values: crate::payload::Lines,
 ) -> Result<(), Failure> {
-    // Both clocks at once: intended times are of the monotonic one.
+    // Read both clocks at the same time, because intended times are those of the monotonic clock.
     let (epoch, now) = (nanoseconds_since_1970(), Instant::now());
     let mut value = Vec::new();
     for record in 0..pace.count {

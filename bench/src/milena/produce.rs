@@ -1,4 +1,4 @@
-//! As fast as it goes, and one at a time.
+//! Produces as fast as possible, or one record at a time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -76,13 +76,13 @@ async fn post_all(
     }
 }
 
-/// The number that the producer says were not written.
+/// The number of records that were not written, from the flush's error.
 fn failed_in(error: &str) -> Option<u64> {
     let (count, _) = error.split_once(" posted records were not written")?;
     count.rsplit(' ').next()?.parse().ok()
 }
 
-/// As many deliveries are kept as a few batches have; then the oldest are looked at.
+/// The most deliveries that are kept, about those of a few batches; then the oldest ones are awaited.
 const DELIVERIES_KEPT: usize = 1 << 16;
 
 async fn enqueue_all(
@@ -118,7 +118,7 @@ async fn is_failed(delivery: Delivery) -> u64 {
 pub(super) async fn send(options: &Options) -> Result<Outcome, Failure> {
     let values = Arc::new(options.values()?);
     let producer = connect(options).await?.producer().build().await?;
-    // The connections are there and the identity is known before anything is measured.
+    // Make the connections and get the producer id before measuring.
     producer.send(record(&options.topic, None, values.line(0))).await?;
     let allocations = Allocations::start();
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Everything but records: who is there, who leads what, where partitions begin and end.
+//! Answers about everything but records: versions, brokers, leaders, and the beginnings and ends of partitions.
 
 use std::sync::atomic::Ordering;
 
@@ -25,7 +25,7 @@ use milena_wire::{Str, Uuid};
 use super::Sink;
 use super::topics::Topic;
 
-/// What is served, besides the floor's own requests.
+/// The APIs that are served, besides the floor's requests.
 pub(super) const SERVED: [ApiKey; 9] = [
     ApiKey::Produce,
     ApiKey::Fetch,
@@ -41,14 +41,14 @@ pub(super) const SERVED: [ApiKey; 9] = [
 pub(super) const HOST: Str = Str::from_static("127.0.0.1");
 const CLUSTER: Str = Str::from_static("milena-bench-sink");
 
-/// "Not asked for", where operations are told.
+/// The value for authorized operations that were not asked for.
 const OPERATIONS_OMITTED: i32 = i32::MIN;
 
 pub(super) fn api_versions(_: &Sink, _: &ApiVersionsRequest) -> ApiVersionsResponse {
     ApiVersionsResponse { api_keys: SERVED.map(entry).to_vec(), ..Default::default() }
 }
 
-/// To a version that is not known: the versions that are, in version 0 (KIP-511).
+/// The answer to an unknown version of ApiVersions: the known versions, in version 0 (KIP-511).
 pub(super) fn api_versions_downgrade() -> ApiVersionsResponse {
     let api_keys = vec![entry(ApiKey::ApiVersions)];
     ApiVersionsResponse { error_code: ErrorCode::UNSUPPORTED_VERSION, api_keys, ..Default::default() }
@@ -163,7 +163,7 @@ pub(super) fn list_offsets(sink: &Sink, request: &ListOffsetsRequest) -> ListOff
     ListOffsetsResponse { topics: topics.collect(), ..Default::default() }
 }
 
-/// −1 asks for the end; −2, and every time there was, for the start.
+/// −1 asks for the end. −2, and every time in the past, asks for the start.
 fn list_offset(topic: Option<&Topic>, wanted: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
     let partition_index = wanted.partition_index;
     let partition =
@@ -178,7 +178,7 @@ fn list_offset(topic: Option<&Topic>, wanted: &ListOffsetsPartition) -> ListOffs
     }
 }
 
-/// There was only ever one epoch.
+/// There is only one leader epoch.
 pub(super) fn offset_for_leader_epoch(
     sink: &Sink,
     request: &OffsetForLeaderEpochRequest,

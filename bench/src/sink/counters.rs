@@ -1,4 +1,4 @@
-//! What went over the wire.
+//! Counts the requests and bytes on the wire.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::sequences::Verdict;
 
-/// Counted by all connections together.
+/// The counts of all connections together.
 #[derive(Debug)]
 pub(super) struct Counters {
     requests: Vec<AtomicU64>,
@@ -76,7 +76,7 @@ impl Counters {
         };
     }
 
-    /// All of them, requests by name, those that never came left out.
+    /// All counts as JSON, with requests by name; requests that did not come are left out.
     pub(super) fn to_json(&self) -> Value {
         let of = |counter: &AtomicU64| counter.load(Relaxed);
         let seen = self.requests.iter().enumerate().filter(|(_, count)| of(count) > 0);

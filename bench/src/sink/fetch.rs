@@ -1,6 +1,6 @@
-//! Fetch: what every partition has for a consumer, within its limits (KIP-74), and how long it waits for more.
+//! Answers fetches: each partition's records within the limits (KIP-74), and how long the answer waits for more.
 //!
-//! Nothing ever comes while a fetch waits, so one look at the partitions is enough.
+//! No records arrive while a fetch waits, so looking at the partitions once is enough.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::sessions::{Session, Wanted};
 use super::topics::{Slice, Topics};
 use crate::batches::Batches;
 
-/// What the answer is made from.
+/// The input of an answer.
 pub(super) struct Source<'a> {
     pub(super) topics: &'a Topics,
     pub(super) batches: Option<&'a Batches>,
@@ -64,14 +64,14 @@ pub(super) fn look(
     found
 }
 
-/// How long the answer is held back.
+/// How long the answer is delayed.
 pub(super) fn wait(session: &Session, request: &FetchRequest, found: &Found) -> Option<Duration> {
     let is_enough = found.bytes >= usize::try_from(request.min_bytes).unwrap_or(0);
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     (!is_enough && !found.has_error && !session.wanted.is_empty()).then_some(wait)
 }
 
-/// One partition's part.
+/// One partition's part of the answer.
 fn read(wanted: &Wanted, source: &Source<'_>, room: usize, must: bool) -> (PartitionData, Vec<Slice>) {
     let (topic, partition_index) = wanted.place;
     let failed = |error_code| {
@@ -132,7 +132,7 @@ pub(super) fn respond(
     Response::with_records(&message, ApiKey::Fetch, version, correlation_id, blank, records)
 }
 
-/// By name up to version 12, by id from 13 on.
+/// Topics have names up to version 12, and ids from version 13.
 fn name(topic: Option<usize>, topics: &Topics, version: i16) -> FetchableTopicResponse {
     let (name, id) = topic.map_or_else(Default::default, |index| {
         let topic = &topics.all()[index];
@@ -221,7 +221,7 @@ mod tests {
         let mut reader = Reader::new();
         reader.fetch(&[(0, 0), (1, 0), (2, 0)], &[]);
         assert_eq!(reader.fetch(&[(0, BATCHES), (1, BATCHES), (2, 1)], &[]), [(2, 1)]);
-        // Those behind the forgotten one move up in the session.
+        // The partitions after the forgotten one move up in the session.
         assert_eq!(reader.fetch(&[], &[0]), [(2, 1)]);
         assert_eq!(reader.fetch(&[(1, 0)], &[]), [(1, 2), (2, 1)]);
         assert_eq!(reader.fetch(&[(2, BATCHES)], &[1]), []);

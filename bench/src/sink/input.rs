@@ -1,11 +1,11 @@
-//! Requests as they come: heads are read, what is not looked at is dropped by the kernel without being copied.
+//! Reads requests. Heads are read; the kernel drops the bytes that are not needed, without a copy.
 
 use std::io::{self, Read};
 use std::net::TcpStream;
 
 use rustix::net::RecvFlags;
 
-/// Where a frame's bytes come from.
+/// The source of a frame's bytes.
 pub(super) trait Input {
     /// Fills `buffer`.
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<()>;
@@ -20,11 +20,11 @@ pub(super) struct Socket {
     buffer: Box<[u8]>,
     at: usize,
     end: usize,
-    /// Told to the kernel as where dropped bytes go, and never touched by it.
+    /// The address for dropped bytes, which the kernel does not write to.
     nowhere: Box<[u8]>,
 }
 
-/// Enough for any head; more would be copied in vain when records follow.
+/// Enough for any head. With more, records after the head would be copied for nothing.
 const BUFFER_BYTES: usize = 4096;
 
 const DROPPED_BYTES_MAX: usize = 4 << 20;
@@ -35,7 +35,7 @@ impl Socket {
         Self { stream, buffer, at: 0, end: 0, nowhere: vec![0; DROPPED_BYTES_MAX].into_boxed_slice() }
     }
 
-    /// The next frame's size; none when the peer has hung up between frames.
+    /// The next frame's size; `None` if the peer has closed the connection between frames.
     pub(super) fn frame_size(&mut self) -> io::Result<Option<usize>> {
         if self.at == self.end && !self.read_more()? {
             return Ok(None);
@@ -49,7 +49,7 @@ impl Socket {
         Ok(Some(size))
     }
 
-    /// Reads what is there; whether the peer is.
+    /// Reads the bytes that have arrived; returns false if the peer has closed the connection.
     fn read_more(&mut self) -> io::Result<bool> {
         self.at = 0;
         self.end = 0;
@@ -156,12 +156,12 @@ impl<'a, I: Input> Frame<'a, I> {
         self.array().map(i32::from_be_bytes)
     }
 
-    /// The length of an array or of bytes; null is none.
+    /// The length of an array or of bytes; `None` is null.
     pub(super) fn length(&mut self) -> io::Result<Option<usize>> {
         if self.is_flexible { self.compact_length() } else { Ok(usize::try_from(self.i32()?).ok()) }
     }
 
-    /// The length of a string; null is none.
+    /// The length of a string; `None` is null.
     pub(super) fn string_length(&mut self) -> io::Result<Option<usize>> {
         if self.is_flexible { self.compact_length() } else { Ok(usize::try_from(self.i16()?).ok()) }
     }

@@ -1,8 +1,8 @@
-//! A broker that costs next to nothing: what is produced is dropped, what is fetched was made before.
+//! A broker that costs nearly nothing: produced records are dropped, and fetched batches were made before.
 //!
-//! Real sockets, the real protocol, real limits; offsets, idempotent sequences and fetch sessions are kept. So a client
-//! measured against it shows what the client itself costs. It prints one line of JSON when it listens, and one with what
-//! went over the wire when its standard input ends.
+//! Its sockets, protocol and limits are real, and it keeps offsets, idempotent sequences and fetch sessions. So a client that
+//! is measured against it shows its own cost. It prints a line of JSON when it listens, and a line with the counts of the wire
+//! when its standard input ends.
 
 mod answers;
 mod counters;
@@ -37,13 +37,13 @@ use crate::batches::{Batches, Shape};
 use crate::payload::Lines;
 use crate::topic_spec::TopicSpec;
 
-/// What all nodes share.
+/// The state that all nodes share.
 struct Sink {
     ports: Vec<u16>,
     delays: Vec<Duration>,
     topics: Topics,
     batches: Option<Batches>,
-    /// What the floor is served.
+    /// The bytes for the floor.
     raw: Bytes,
     sessions: Vec<Mutex<Sessions>>,
     producers: AtomicI64,
@@ -61,7 +61,7 @@ struct Options {
     shape: Shape,
 }
 
-/// A response holds no more records than this: the largest that a client may ask for and mean.
+/// The most bytes of records in a response: the largest size that a client can seriously ask for.
 const FETCH_BYTES_MAX: usize = 128 << 20;
 
 /// Serves until standard input ends.
@@ -112,7 +112,7 @@ impl Sink {
         Ok((sink, listeners))
     }
 
-    /// Where it listens and what there is to fetch.
+    /// The first line: the addresses, and the records that can be fetched.
     fn greeting(&self) -> Value {
         let bootstrap: Vec<String> = self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let stored = |topic: &topics::Topic| {

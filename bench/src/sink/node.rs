@@ -1,4 +1,4 @@
-//! One connection to a node: requests in, answers out, in order, a thread for each.
+//! A connection to a node, on a thread of its own: reads requests and writes answers in order.
 //!
 //! ```text
 //!  Socket ─▶ head ─▶ Produce: batch headers, the rest dropped ─┐
@@ -31,7 +31,7 @@ pub(super) fn serve(sink: &Arc<Sink>, node: usize, listener: &TcpListener) {
         let sink = Arc::clone(sink);
         let Ok(stream) = stream else { continue };
         thread::spawn(move || {
-            // A client that hangs up in the middle is its own business; anything else is worth a line.
+            // A client may close its connection at any time. Print other errors.
             if let Err(error) = Connection::new(sink, node, stream).and_then(Connection::serve)
                 && !is_hangup(error.kind())
             {
@@ -183,10 +183,10 @@ fn decoded<T>(message: Result<T, DecodeError>) -> io::Result<T> {
     message.map_err(|error| invalid(&error.to_string()))
 }
 
-/// Where answers go.
+/// The writer of answers.
 enum Output {
     Now(TcpStream),
-    /// Each so long after its request came.
+    /// Writes each answer after this delay from its request.
     Later(Duration, Sender<(Instant, Response)>),
 }
 
@@ -199,7 +199,7 @@ impl Output {
         thread::spawn(move || {
             for (due, response) in answers {
                 thread::sleep(due.saturating_duration_since(Instant::now()));
-                // The reading side finds out that the peer is gone.
+                // The reader notices that the peer has closed the connection.
                 if response.write_to(&mut stream).is_err() {
                     break;
                 }

@@ -12,7 +12,7 @@ use super::input::{Frame, Input, invalid};
 use super::sequences::Verdict;
 use super::topics::{Partition, Topic, Topics};
 
-/// What there is to know of a request whose records are gone.
+/// A request without its records.
 #[derive(Debug, PartialEq)]
 pub(super) struct Produced {
     pub(super) acks: i16,
@@ -26,7 +26,7 @@ pub(super) struct ProducedTopic {
     partitions: Vec<(i32, Option<BatchHeader>)>,
 }
 
-/// Reads a request behind its correlation id.
+/// Reads the part of a request after its correlation id.
 pub(super) fn read<I: Input>(frame: &mut Frame<'_, I>, version: i16) -> io::Result<Produced> {
     frame.is_flexible = false;
     let client_id = frame.string_length()?;
@@ -64,7 +64,7 @@ fn read_topic<I: Input>(frame: &mut Frame<'_, I>, version: i16) -> io::Result<Pr
     Ok(ProducedTopic { name, id, partitions })
 }
 
-/// The header of the one batch that a partition may bring; none when it is not just that.
+/// The header of a partition's batch; `None` if the records are not exactly one batch.
 fn read_batch<I: Input>(frame: &mut Frame<'_, I>, bytes: usize) -> io::Result<Option<BatchHeader>> {
     if bytes < HEADER_BYTES {
         frame.skip(bytes)?;

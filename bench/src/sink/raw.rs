@@ -1,6 +1,6 @@
-//! What the floor asks for: bytes taken and bytes given, with no protocol but a size before each frame.
+//! The floor's requests: bytes to drop and bytes to send, with a size before each frame.
 //!
-//! Keys that Kafka does not have, so that the floor can use the port every client uses.
+//! They have keys that Kafka does not use, so that the floor can use the same port as the clients.
 
 use bytes::Bytes;
 use milena_wire::codec::{Compression, Compressor};
@@ -13,16 +13,17 @@ pub(crate) const DISCARD: i16 = 0x7f01;
 /// Answered once everything before it has been dropped.
 pub(crate) const SYNC: i16 = 0x7f02;
 
-/// Answered by a buffer of records, always the same.
+/// Answered with a buffer of records, which is always the same.
 pub(crate) const READ: i16 = 0x7f03;
 
-/// Before each record: the value's length, as wide as what a record costs on the wire at least.
+/// The bytes before each value, with its length. They are as many as the least overhead of a record on the wire.
 pub(crate) const FRAME_BYTES: usize = 9;
 
-/// Before the records of a batch: their number, their bytes uncompressed, their bytes here, and the CRC-32C of those.
+/// The bytes before the records of a batch: the number of records, their bytes before and after compression, and the CRC-32C
+/// of the latter.
 pub(crate) const HEAD_BYTES: usize = 16;
 
-/// Appends a value behind its frame.
+/// Appends a value with its frame.
 pub(crate) fn put(buffer: &mut Vec<u8>, value: &[u8]) {
     let mut frame = [0; FRAME_BYTES];
     frame[..4].copy_from_slice(&(value.len() as u32).to_be_bytes());
@@ -30,7 +31,7 @@ pub(crate) fn put(buffer: &mut Vec<u8>, value: &[u8]) {
     buffer.extend_from_slice(value);
 }
 
-/// Batches of framed values of about `bytes` each, compressed, each with its head: as many as make a good read.
+/// Makes compressed batches of framed values, of about `bytes` each, each with its head, as many as make a large read.
 pub(crate) fn buffer(values: &Lines, codec: Compression, bytes: usize) -> Result<Bytes, String> {
     const READ_BYTES: usize = 1 << 20;
     let batch = batch(values, codec, bytes)?;

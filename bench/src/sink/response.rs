@@ -1,4 +1,4 @@
-//! Responses: what was written for them, and between it slices of batches that are shared by all.
+//! Responses: the bytes that were written for one response, with slices of shared batches between them.
 
 use std::io::{self, IoSlice, Write};
 use std::ops::Range;
@@ -24,7 +24,7 @@ enum Piece {
     Shared(Bytes),
 }
 
-/// Before what the checksum covers, at the start of a batch.
+/// The bytes at the start of a batch that the checksum does not cover.
 const OFFSET_BYTES: usize = 8;
 
 impl Response {
@@ -38,7 +38,7 @@ impl Response {
         Self::with_records(message, key, version, correlation_id, &Blank::default(), Vec::new())
     }
 
-    /// The frame of a message whose `records` fields are blank, with slices in place of the blanks.
+    /// The frame of a message whose `records` fields are blank, with slices instead of the blanks.
     pub(super) fn with_records<M: Message>(
         message: &M,
         key: ApiKey,
@@ -104,7 +104,7 @@ impl Response {
         }
     }
 
-    /// Writes it with as few calls as there can be.
+    /// Writes it with as few calls as possible.
     pub(super) fn write_to(&self, output: &mut impl Write) -> io::Result<()> {
         let slices = self.pieces.iter().map(|piece| match piece {
             Piece::Own(range) => IoSlice::new(&self.own[range.clone()]),
@@ -124,7 +124,7 @@ impl Response {
     }
 }
 
-/// Stands in a message for records that are somewhere else: memory that is never touched, and so costs none.
+/// Stands for the records in a message. Its memory is never touched, so it costs nothing.
 #[derive(Debug, Default)]
 pub(super) struct Blank(Bytes);
 
@@ -137,7 +137,7 @@ impl Blank {
         self.0.len()
     }
 
-    /// In place of these slices; short ones are put together, since the writer copies them.
+    /// A blank for these slices. Short slices are joined, because the writer copies short payloads.
     pub(super) fn for_slices(&self, slices: &[Slice]) -> Bytes {
         let bytes = slices.iter().map(|slice| slice.bytes.len()).sum();
         if bytes >= COPIED_BYTES_MAX {
@@ -150,7 +150,7 @@ impl Blank {
         joined.into()
     }
 
-    /// Whether a part of a message is one that was blank.
+    /// Whether a part of a message is a blank.
     fn holds(&self, chunk: &[u8]) -> bool {
         self.0.as_ptr_range().contains(&chunk.as_ptr())
     }

@@ -1,10 +1,10 @@
-//! Whether an idempotent producer's batches come once and in order, from their headers alone.
+//! Checks from batch headers that an idempotent producer's batches come once and in order.
 
 use std::collections::{HashMap, VecDeque};
 
 use milena_wire::batch::ProducerStamp;
 
-/// What a partition knows of the producers that write to it.
+/// A partition's state of the producers that write to it.
 #[derive(Debug, Default)]
 pub(super) struct Sequences(HashMap<i64, Producer>);
 
@@ -12,11 +12,11 @@ pub(super) struct Sequences(HashMap<i64, Producer>);
 struct Producer {
     epoch: i16,
     next: i32,
-    /// First sequence and offset of the last batches, which a retry may bring again.
+    /// The first sequence and the offset of each of the last batches, which may be sent again.
     last: VecDeque<(i32, i64)>,
 }
 
-/// What a batch is.
+/// The verdict on a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Appended,
@@ -26,7 +26,7 @@ pub(super) enum Verdict {
     OldEpoch,
 }
 
-/// As many as brokers keep, and so as many requests as a producer may have in flight.
+/// The number of batches that brokers remember, and so the most requests that a producer may have in flight.
 const KEPT: usize = 5;
 
 impl Sequences {
@@ -56,7 +56,7 @@ impl Sequences {
     }
 }
 
-/// The sequence behind `count` records; it goes on with 0 behind the greatest.
+/// The sequence after `count` records; after the greatest sequence comes 0.
 fn advance(sequence: i32, count: u32) -> i32 {
     ((i64::from(sequence) + i64::from(count)) % (i64::from(i32::MAX) + 1)) as i32
 }

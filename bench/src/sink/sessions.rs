@@ -1,4 +1,4 @@
-//! Incremental fetch sessions (KIP-227): what a consumer asks of each partition, so that it need not say it again.
+//! Incremental fetch sessions (KIP-227), which remember what a consumer wants from each partition.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,7 +7,7 @@ use milena_messages::fetch::{FetchRequest, FetchTopic};
 
 use super::topics::Topics;
 
-/// The sessions of one node, while nobody answers from them.
+/// The sessions of one node. A session is taken out while a request of it is answered.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     by_id: HashMap<i32, Session>,
@@ -17,20 +17,20 @@ pub(super) struct Sessions {
 /// A consumer's partitions, in order.
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    /// 0 when nobody will come back to it.
+    /// 0 if no request will use the session again.
     pub(super) id: i32,
-    /// All partitions are answered, not only those with news.
+    /// Whether the answer has all partitions, and not only changed ones.
     pub(super) is_full: bool,
     pub(super) wanted: Vec<Wanted>,
-    /// Whose turn it is: behind the last one that had records.
+    /// The partition whose turn it is: the one after the last partition that had records.
     pub(super) start: usize,
-    /// Partitions that may have news, in order: nothing ever comes to those that were read to their end.
+    /// The partitions that may have changed, in order. A partition that was read to its end never does.
     pub(super) lively: BTreeSet<usize>,
     epoch: i32,
     places: HashMap<Place, usize>,
 }
 
-/// What is wanted of a partition.
+/// What a consumer wants from a partition.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) place: Place,
@@ -44,7 +44,7 @@ pub(super) struct Wanted {
 pub(super) type Place = (Option<usize>, i32);
 
 impl Sessions {
-    /// The session that a request is about; it is put [back](Self::put_back) once it is answered.
+    /// Takes the session of a request. [`put_back`](Self::put_back) returns it after the answer.
     pub(super) fn take(&mut self, request: &FetchRequest, topics: &Topics) -> Result<Session, ErrorCode> {
         if request.session_epoch <= 0 {
             self.by_id.remove(&request.session_id);

@@ -1,4 +1,4 @@
-//! The sink's topics: what is served of each partition, and where it ends.
+//! The sink's topics: the records of each partition, and its end.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use super::sequences::Sequences;
 use crate::batches::Batches;
 use crate::topic_spec::TopicSpec;
 
-/// All topics, in the order they were given.
+/// All topics, in the order of the command line.
 #[derive(Debug)]
 pub(super) struct Topics {
     all: Vec<Topic>,
@@ -28,14 +28,14 @@ pub(super) struct Topic {
 #[derive(Debug)]
 pub(super) struct Partition {
     pub(super) leader: i32,
-    /// Records that are served, from offset 0 on.
+    /// The number of records that are served, from offset 0.
     pub(super) records: u64,
-    /// The last batch, where it is not a whole one.
+    /// The last batch, if it has fewer records.
     tail: Bytes,
     log: Mutex<Log>,
 }
 
-/// What producers change.
+/// The state that producers change.
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) end: i64,
@@ -46,7 +46,7 @@ pub(super) struct Log {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Slice {
     pub(super) base_offset: i64,
-    /// As it was made, at offset 0; perhaps cut off.
+    /// The batch as it was made, at offset 0; it may be cut off.
     pub(super) bytes: Bytes,
 }
 
@@ -64,7 +64,7 @@ impl Topics {
         &self.all
     }
 
-    /// By name, or by id where there is no name.
+    /// Finds a topic by its name, or by its id if the name is empty.
     pub(super) fn find(&self, name: &Str, id: Uuid) -> Option<&Topic> {
         self.index(name, id).map(|index| &self.all[index])
     }
@@ -92,7 +92,7 @@ impl Topic {
         partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
     }
 
-    /// Records served, and the bytes of all their batches.
+    /// The number of records, and the bytes of all their batches.
     pub(super) fn stored(&self, batches: Option<&Batches>) -> (u64, u64) {
         let sum = |(records, bytes), partition: &Partition| {
             (records + partition.records, bytes + batches.map_or(0, |batches| partition.bytes(batches)))
@@ -116,7 +116,7 @@ impl Partition {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first offset there is: what was produced is gone.
+    /// The first offset. Produced records are dropped.
     pub(super) fn start(&self) -> i64 {
         if self.records > 0 { 0 } else { self.log().end }
     }
@@ -127,8 +127,8 @@ impl Partition {
         bytes + self.tail.len() as u64
     }
 
-    /// What a read from `offset` of up to `bytes_max` brings: as brokers do it, the last batch may be cut off, and the
-    /// first one comes whole when it `must`, however large (KIP-74); else a cut first batch is left out.
+    /// Reads up to `bytes_max` from `offset`. As with Kafka, the last batch may be cut off. With `must`, the first batch is whole
+    /// whatever its size (KIP-74); otherwise a first batch that would be cut off is left out.
     pub(super) fn slices(&self, batches: &Batches, offset: u64, bytes_max: usize, must: bool) -> Vec<Slice> {
         let per_batch = u64::from(batches.records_per_batch());
         let mut slices = Vec::new();
