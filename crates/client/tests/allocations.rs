@@ -1,4 +1,4 @@
-//! Allocations per record, both ways: none.
+//! Neither producing nor consuming allocates per record.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests run on tokio")]
 
@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const RECORDS: usize = 20_000;
-/// A batch costs some, and so does waiting; a record must not.
+/// A batch may allocate, and so may waiting; a record must not.
 const PER_RECORD_MAX: f64 = 0.02;
 
 /// Everything runs on this thread, so broker, connections and driver are counted as well, between the two marks.
@@ -27,7 +27,7 @@ fn check(what: &str, allocations: u64) {
     assert!(per_record < PER_RECORD_MAX, "{what}: {allocations} allocations for {RECORDS} records");
 }
 
-/// Allocations on this thread while `future` is polled; other tasks run between its polls.
+/// Counts allocations on this thread while `future` is polled. Other tasks run between its polls.
 async fn allocations<T>(future: impl Future<Output = T>) -> (T, u64) {
     let mut future = Box::pin(future);
     let mut count = 0;
@@ -91,7 +91,7 @@ async fn records_cost_no_allocations() {
     check("next and iterate", count / 2);
 }
 
-/// A batch as franz-go frames it: lz4 in blocks of up to 4 MiB that do not say what they hold.
+/// A batch as franz-go writes it: lz4 in blocks of up to 4 MiB, without a content size.
 fn batch_of_franz_go(records: usize) -> Bytes {
     let mut builder = BatchBuilder::new(&Pool::unpooled());
     for index in 0..records {

@@ -1,4 +1,4 @@
-//! Compares what was told with what is in the logs. It knows nothing of the client.
+//! Compares what writers and readers were told with the logs. It knows nothing of the client.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use crate::writer::{Id, Ledger, Sent, Told};
 /// All logs, by topic and partition.
 pub(crate) type Logs = BTreeMap<(usize, i32), Log>;
 
-/// Where records are: partition and offset, for every time that one is there.
+/// The places of each record: the partition and offset of every copy.
 type Places = BTreeMap<(usize, usize), Vec<(i32, i64)>>;
 
-/// Checks what writers were told; the producer of each has the plan at its index.
+/// Checks the results that writers got. The plan of a writer's producer is at the producer's index.
 pub(crate) fn check_written(world: &World, logs: &Logs, ledgers: &[Ledger], plans: &[ProducerPlan]) {
     let ledgers: Vec<Vec<Sent>> = ledgers.iter().map(|ledger| lock(ledger).clone()).collect();
     let places = find(world, logs, &ledgers);
@@ -43,7 +43,7 @@ fn check_one(world: &World, logs: &Logs, plan: &ProducerPlan, id: Id, sent: &Sen
     if plan.is_idempotent() && at.len() > 1 {
         wrong("is there more than once");
     }
-    // What was written to a topic that was deleted since is gone.
+    // Records of a topic that was deleted later are gone.
     let lasts = sent.incarnation == world.incarnation(sent.topic);
     match &sent.told {
         Told::NotTaken if !at.is_empty() => wrong("is there"),
@@ -67,7 +67,7 @@ fn check_one(world: &World, logs: &Logs, plan: &ProducerPlan, id: Id, sent: &Sen
     }
 }
 
-/// Finds every record, and checks that it is what was sent.
+/// Finds every record, and checks that it is unchanged.
 fn find(world: &World, logs: &Logs, ledgers: &[Vec<Sent>]) -> Places {
     let mut places = Places::new();
     for ((topic, partition), log) in logs {
@@ -100,14 +100,14 @@ fn is_same(sent: &Sent, topic: usize, partition: i32, content: &Content) -> bool
         && headers.eq(content.headers.iter().cloned())
 }
 
-/// The writer and sequence that a record's value begins with.
+/// The writer and the sequence at the beginning of a record's value.
 fn identity(content: &Content) -> Option<(usize, usize)> {
     let mut words = content.value.as_deref()?.splitn(3, |byte| *byte == b':');
     let mut number = || std::str::from_utf8(words.next()?).ok()?.parse().ok();
     Some((number()?, number()?))
 }
 
-/// A writer's records of a partition are in the order of its calls.
+/// Checks that a writer's records of a partition are in the order of its calls.
 fn check_order(world: &World, logs: &Logs, writer: usize) {
     for ((topic, partition), log) in logs {
         let own =
@@ -122,7 +122,7 @@ fn check_order(world: &World, logs: &Logs, writer: usize) {
     }
 }
 
-/// A reader saw what is in the log.
+/// Checks that a reader saw the records of the log.
 pub(crate) fn check_run(world: &World, logs: &Logs, run: &Run) {
     let Some(log) = logs.get(&(run.topic, run.partition)) else { return };
     for (offset, seen) in &run.seen {

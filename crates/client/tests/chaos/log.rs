@@ -1,5 +1,5 @@
-//! The truth: what is in the brokers' logs, read over a plain connection by code that shares nothing with the client but
-//! the wire format. Also what only an operator does: topics deleted, partitions added.
+//! Reads the brokers' logs over a plain connection, with code that shares only the wire format with the client. It also does
+//! what an operator does: deletes topics and adds partitions.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use milena_wire::{Limits, Reader, Writer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A record's bytes, wherever they were seen.
+/// A record's bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Content {
     pub(crate) timestamp_ms: i64,

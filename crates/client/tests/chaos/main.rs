@@ -3,10 +3,10 @@
 //!
 //! ```text
 //!  plan (of a seed) ─▶ round: writers, readers ─▶ client ─▶ network ─▶ brokers
-//!                        └──▶ what they were told ─▶ checker ◀─ logs ◀────┘
+//!                        └──▶ their results ─────▶ checker ◀─ logs ◀────┘
 //! ```
 //!
-//! A round plays in real time, so a seed that failed once fails often, not always, when it is played again:
+//! A round runs in real time, so a seed that failed once fails often, but not always, when it is run again:
 //!
 //! ```text
 //! cargo xtask chaos --from 1234 --seeds 1
@@ -31,11 +31,11 @@ use crate::network::lock;
 use crate::plan::Plan;
 use crate::round::{Panics, play_on_threads};
 
-/// Rounds that `cargo test` plays; `cargo xtask chaos` says how many more.
+/// The number of rounds in `cargo test`. `cargo xtask chaos` sets another one.
 const SEEDS: u64 = 300;
-/// Rounds that are played at a time: they wait far more than they work.
+/// The number of rounds at a time, because a round mostly waits.
 const AT_A_TIME: u64 = 12;
-/// Failed rounds after which no more are begun.
+/// After this many failed rounds no more are started.
 const FAILURES_MAX: u64 = 8;
 
 fn setting(name: &str, default: u64) -> u64 {

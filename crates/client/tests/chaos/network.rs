@@ -5,9 +5,9 @@
 //!         ◀─ pipe ─ down: its fate ◀─ read a frame ◀─ socket ◀─┘
 //! ```
 //!
-//! As on TCP, bytes of one connection stay in order, and what was written before an end closed may arrive after it. It
-//! must not know what the client is about to do; of requests it knows what their headers say, and produce requests it
-//! may answer for the broker.
+//! As with TCP, the bytes of a connection stay in order, and bytes that were written before an end closed may arrive after
+//! that. The network knows the headers of requests, and may answer produce requests for the broker. It must not know the
+//! client's state.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -35,16 +35,16 @@ use tokio::time::sleep;
 use crate::plan::Rng;
 use crate::world::Notes;
 
-/// How many of 1000 frames meet which fate while the storm lasts.
+/// How many of 1000 frames have each fate during the storm.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Rates {
     delay: usize,
     stall: usize,
     chop: usize,
     cut: usize,
-    /// Answers to produce requests that were carried out, which say that they were not, or that it is not known.
+    /// The broker has carried out a produce request, but its answer says that it has not, or that it does not know.
     deny: usize,
-    /// Produce requests that the broker never sees, and that are answered with an error.
+    /// A produce request does not reach the broker and is answered with an error.
     refuse: usize,
 }
 
@@ -61,7 +61,7 @@ impl Rates {
     }
 }
 
-/// What becomes of a frame.
+/// The fate of a frame.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
     Pass,
@@ -83,9 +83,9 @@ pub(crate) enum Gate {
     Open,
     /// Connections are refused.
     Refusing,
-    /// Connecting takes for ever.
+    /// Connecting never ends.
     Silent,
-    /// Nothing passes on any connection, in either direction.
+    /// No bytes pass on any connection, in either direction.
     Stalled,
     /// The node is down.
     Down,
@@ -95,7 +95,7 @@ pub(crate) enum Gate {
 pub(crate) struct Network {
     nodes: BTreeMap<u16, Node>,
     rates: Rates,
-    /// Names stand for an address more, where nobody answers.
+    /// Whether names have one more address, which does not answer.
     has_dead_address: bool,
     is_stormy: AtomicBool,
     calm: watch::Sender<bool>,
@@ -119,9 +119,9 @@ struct Node {
 /// How clients reach brokers through a [`Network`].
 pub(crate) struct Connector(pub(crate) Arc<Network>);
 
-/// Bytes that are on their way in one direction, as in the buffers of two systems.
+/// The bytes in flight in one direction, as in the buffers of two systems.
 const PIPE_BYTES: [usize; 3] = [2 << 10, 16 << 10, 64 << 10];
-/// An address that packets to are lost.
+/// An address whose packets are lost.
 const DEAD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const DELAY_MAX: Duration = Duration::from_millis(30);
 
@@ -159,7 +159,7 @@ impl Network {
         self.is_stormy.store(true, Ordering::Relaxed);
     }
 
-    /// From now on everything passes; what is held goes on or is lost.
+    /// Lets everything pass from now on. Held frames go on or are lost.
     pub(crate) fn end_storm(&self) {
         self.is_stormy.store(false, Ordering::Relaxed);
         self.calm.send_replace(true);
@@ -216,7 +216,7 @@ impl Network {
         };
         let mut gate = node.gate.subscribe();
         let _ = gate.wait_for(|gate| *gate != Gate::Silent).await;
-        // The port of a node that is down may be somebody else's by now.
+        // Another process may have the port of a node that is down.
         if matches!(*gate.borrow(), Gate::Refusing | Gate::Down) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
@@ -255,7 +255,7 @@ impl Connect for Connector {
     }
 }
 
-/// What the client holds of a connection.
+/// The client's end of a connection.
 struct ClientEnd {
     stream: tokio::io::Join<DuplexStream, DuplexStream>,
     _closing: Closing,
@@ -333,9 +333,9 @@ struct Relay {
 
 struct Asked {
     version: i16,
-    /// The answer is to be made an error.
+    /// Its answer is changed to an error.
     is_denied: bool,
-    /// An answer of our own, in place of the broker's.
+    /// The network answers it instead of the broker.
     answer: Option<Vec<u8>>,
 }
 
@@ -401,7 +401,7 @@ impl Relay {
         }
     }
 
-    /// Lets a frame through, or some of it; whether the connection goes on.
+    /// Lets a frame through, or a part of it; returns whether the connection goes on.
     async fn pass(&self, to: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> bool {
         self.network.frames.fetch_add(1, Ordering::Relaxed);
         let mut gate = self.network.nodes[&self.port].gate.subscribe();
@@ -454,7 +454,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Remembers a request for its answer. What goes to the broker is returned.
+    /// Remembers a request for its answer; returns the bytes for the broker.
     fn note_request(&self, frame: Vec<u8>) -> Vec<u8> {
         let request = Bytes::from(frame[4..].to_vec());
         let number = |at: usize| i16::from_be_bytes([request[at], request[at + 1]]);
@@ -512,7 +512,7 @@ impl Relay {
         }
     }
 
-    /// What goes to the client in place of an answer.
+    /// The bytes for the client instead of the broker's answer.
     fn note_answer(&self, frame: Vec<u8>) -> Vec<u8> {
         let correlation = i32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
         let Some(asked) = lock(&self.asked).remove(&correlation) else { return frame };
@@ -601,7 +601,7 @@ fn harmless_request(correlation_id: i32) -> Vec<u8> {
     writer.finish().to_vec()
 }
 
-/// The next frame with its size in front; none when the stream ends, within a frame or between two.
+/// The next frame with its size before it; `None` at the end of the stream, within a frame or between two.
 async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     let mut frame = vec![0; 4];
     from.read_exact(&mut frame).await.ok()?;

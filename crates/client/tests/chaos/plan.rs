@@ -1,4 +1,4 @@
-//! What a seed means: the sizes, settings and troubles of one round. Only timing is not in it.
+//! The plan of a seed: the sizes, settings and troubles of one round. It determines everything but timing.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use milena::{Acks, ClientSettings, Compression, ConsumerSettings, ProducerSettin
 
 use crate::network::Rates;
 
-/// splitmix64: small, and the same everywhere.
+/// splitmix64, which is small and gives the same numbers everywhere.
 #[derive(Debug, Clone)]
 pub(crate) struct Rng(u64);
 
@@ -53,17 +53,17 @@ impl Rng {
     }
 }
 
-/// The timeout of whoever waits as long as it takes.
+/// The timeout of patient calls.
 const PATIENT: Duration = Duration::from_secs(600);
 
-/// What a round is about.
+/// The subject of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Every kind of trouble, batches and requests of all sizes.
     Storm,
-    /// Every kind of trouble, with tiny batches and tiny requests: many of each are on their way at once.
+    /// Every kind of trouble, with tiny batches and tiny requests, many of which are in flight at the same time.
     Burst,
-    /// A network without faults: what goes wrong here is a race within the client.
+    /// A network without faults: a failure here is a race within the client.
     Calm,
     /// Topics are deleted and made again.
     Recreate,
@@ -91,7 +91,7 @@ pub(crate) struct Plan {
 pub(crate) struct ProducerPlan {
     pub(crate) acks: Acks,
     pub(crate) idempotence: bool,
-    /// Waits as long as it takes: none of its records may fail.
+    /// Its calls are patient: none of its records may fail.
     pub(crate) patient: bool,
     /// Flushes of several tasks overlap.
     pub(crate) flushes_overlap: bool,
@@ -112,11 +112,11 @@ pub(crate) struct ReaderPlan {
     fetch_partition_bytes_max: usize,
     fetch_wait: Duration,
     fetch_bytes_min: usize,
-    /// Reads whole topics, partitions added later included, and gives none up.
+    /// Reads whole topics, also partitions that are added later, and unassigns none.
     pub(crate) whole: bool,
     /// Sleeps between batches.
     pub(crate) slow: bool,
-    /// Reads its partitions to the end one after the other, while nobody takes what came of the others.
+    /// Reads its partitions to their ends one after the other, and takes no batches of the remaining ones meanwhile.
     pub(crate) one_by_one: bool,
 }
 
@@ -155,7 +155,7 @@ impl Plan {
         settings.reconnect_backoff_max = self.retry_backoff * 8;
         settings.memory_bytes_max = self.memory_bytes_max;
         if self.readers.iter().any(|reader| reader.whole) {
-            // Whoever reads whole topics learns of added partitions when metadata is renewed.
+            // A reader of whole topics learns of added partitions when metadata is fetched again.
             settings.metadata_age_max = Duration::from_millis(500);
         }
     }

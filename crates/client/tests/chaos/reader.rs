@@ -1,4 +1,4 @@
-//! Those who read, each with a record of what it saw of every partition.
+//! The readers. Each notes the records it saw of every partition.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,16 +14,16 @@ use crate::network::lock;
 use crate::plan::{ReaderPlan, Rng};
 use crate::world::{Outcome, World};
 
-/// What a reader saw of a partition from one start until it sought elsewhere or gave it up.
+/// The records a reader saw of a partition, from one start until it sought or unassigned the partition.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) reader: usize,
     pub(crate) topic: usize,
     pub(crate) partition: i32,
     start: Start,
-    /// Offsets, and digests of the records.
+    /// The offsets and digests of the records.
     pub(crate) seen: Vec<(i64, u64)>,
-    /// Where it goes on.
+    /// The next offset.
     next: Option<i64>,
 }
 
@@ -37,7 +37,7 @@ enum Start {
 
 type Shared = Arc<Mutex<Run>>;
 
-/// The runs of one reader, of which its tasks add to some.
+/// The runs of one reader. Its tasks add to some of them.
 #[derive(Default)]
 struct Runs {
     all: Vec<Shared>,
@@ -70,7 +70,7 @@ pub(crate) struct Reader {
     held: Vec<(Batch, Vec<u64>)>,
 }
 
-/// Batches that a reader keeps at most.
+/// The most batches that a reader keeps.
 const HELD_MAX: usize = 3;
 
 pub(crate) fn digest(content: &Content) -> u64 {
@@ -168,7 +168,7 @@ impl Reader {
         Ok(reader)
     }
 
-    /// Reads and does everything a reader may do until the storm is over.
+    /// Reads, and makes all calls that a reader can make, until the storm is over.
     pub(crate) async fn storm(&mut self) -> Outcome<()> {
         while !self.world.is_over() {
             match self.rng.below(100) {
@@ -241,7 +241,7 @@ impl Reader {
         if !self.world.is_fleeting() {
             self.world.violate(format_args!("reader {} failed: {error}", self.index));
         }
-        // Whatever stopped starts again; those that were not stopped read once more what they have read.
+        // Start partitions that stopped again. Those that did not stop read their records once more.
         self.give_up().await?;
         for at in self.assigned() {
             self.seek_to(at, Position::Earliest, Start::At(0));
@@ -315,7 +315,7 @@ impl Reader {
     }
 
     fn unassign(&mut self) {
-        // Partitions that a task reads too: the task learns of it.
+        // Also partitions that a task reads: the task is told.
         let all = self.assigned();
         let count = self.rng.between(1, 3);
         for _ in 0..count.min(all.len()) {
@@ -349,7 +349,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Hands the partitions that nobody took to tasks of their own.
+    /// Gives the partitions that no task reads to tasks of their own.
     fn take(&mut self) {
         for partition in self.consumer.partitions() {
             let at = (World::topic_index(partition.topic()), partition.partition());
@@ -395,7 +395,7 @@ impl Reader {
             };
             let is_lost = lock(&run).next.is_none() && !matches!(lock(&run).start, Start::At(_));
             if is_lost {
-                // It may stand at the end, where nothing comes any more.
+                // It may be at the end, where no more records come.
                 self.seek_to(at, Position::Earliest, Start::At(0));
             }
         }
@@ -421,7 +421,7 @@ impl Reader {
         Ok(())
     }
 
-    /// A partition that nobody reads delays no other.
+    /// Checks that a partition that is not read delays no other partition.
     async fn drain_one_by_one(&mut self, logs: &BTreeMap<(usize, i32), Log>) -> Outcome<()> {
         let mut partitions = self.consumer.partitions();
         for partition in &mut partitions {
@@ -456,7 +456,7 @@ impl Reader {
         if !self.world.is_fleeting() {
             return next < log.len() as i64;
         }
-        // Where it stands may be a place in a topic that is gone.
+        // Its position may be an offset of a topic that is gone.
         drop(run);
         let runs = lock(&self.runs).all.clone();
         let runs = runs.iter().map(|run| lock(run)).filter(|run| (run.topic, run.partition) == at);

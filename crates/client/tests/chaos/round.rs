@@ -1,4 +1,4 @@
-//! One round: a cluster, a client, writers and readers, a storm, and then everything must be well.
+//! One round: a cluster, a client, writers and readers, and a storm, after which everything must be well.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,10 +19,10 @@ use crate::world::{Hung, Notes, Outcome, PATIENCE, World};
 use crate::writer::{Ledger, Outlet, Writer, prove_alive};
 
 const NODES: u16 = 3;
-/// What brokers take, without what is around the record.
+/// The largest record that brokers accept, without its overhead.
 const BATCH_BYTES_MAX: usize = 1_000_000;
 
-/// Plays the round of `plan`; what went wrong is in `notes`.
+/// Runs the round of `plan`; failures are in `notes`.
 pub(crate) async fn play(plan: Plan, notes: Arc<Notes>) {
     let mut rng = Rng::seeded(plan.seed);
     let builder =
@@ -133,7 +133,7 @@ async fn run(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
     let plans = users.iter().chain(&outlets).map(|outlet| outlet.plan.clone());
     let plans: Vec<_> = plans.chain([last]).collect();
     drop((client, users, outlets));
-    // What was written before a connection ended may arrive later.
+    // Bytes that were written before a connection ended may arrive later.
     world.until("connections to end with their client", || world.network.relays() == 0).await?;
     world.until("brokers to see that", || world.cluster.stats().connections == 0).await?;
     let logs = read_logs(world).await?;
@@ -192,7 +192,7 @@ async fn sabotage(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
     Ok(())
 }
 
-/// Ends what troubles a node.
+/// Ends a node's trouble.
 async fn relieve(world: &World, node: i32, port: u16, is_down: bool) -> Outcome<()> {
     if !is_down {
         world.note(format_args!("node {node} is well again"));
@@ -256,7 +256,7 @@ async fn recreate(world: &World, rng: &mut Rng) {
     world.note(format_args!("topic {topic} is made again"));
 }
 
-/// Nothing troubles anybody any more.
+/// Ends all troubles.
 async fn heal(world: &World) -> Outcome<()> {
     world.network.end_storm();
     world.end();
@@ -267,7 +267,7 @@ async fn heal(world: &World) -> Outcome<()> {
     Ok(())
 }
 
-/// Calls that name a topic which does not exist, and are dropped or fail: nobody else may notice.
+/// Makes calls with a topic that does not exist, which fail or are dropped. They must not affect other calls.
 async fn strange(world: Arc<World>, client: Client, outlet: Arc<Outlet>, mut rng: Rng) -> Outcome<()> {
     while !world.is_over() {
         sleep(rng.moment(Duration::from_millis(100))).await;
@@ -298,7 +298,7 @@ async fn read_logs(world: &World) -> Outcome<Logs> {
     Ok(logs)
 }
 
-/// Whoever reads a topic to its end gets all of it, and learns that it ends.
+/// Checks that reading a topic to its end returns all its records, and ends.
 async fn read_to_end(world: &World, client: &Client, logs: &Logs) -> Outcome<()> {
     for topic in 0..world.topic_count() {
         let read = async {
@@ -314,7 +314,7 @@ async fn read_to_end(world: &World, client: &Client, logs: &Logs) -> Outcome<()>
         let own = logs.iter().filter(|((of, _), log)| *of == topic && !log.is_empty());
         let expected: BTreeMap<_, _> = own.map(|(at, log)| (*at, log.len() as i64)).collect();
         match read {
-            // Something may have arrived since, from a connection that was lost.
+            // Records may have arrived since then, from a connection that was lost.
             Ok(ends) if expected.iter().all(|(at, end)| ends.get(at) >= Some(end)) => {}
             Ok(ends) => world.violate(format_args!("topic {topic} ended at {ends:?}, not {expected:?}")),
             Err::<_, milena::Error>(error) => {
@@ -325,7 +325,7 @@ async fn read_to_end(world: &World, client: &Client, logs: &Logs) -> Outcome<()>
     Ok(())
 }
 
-/// All memory came back: buffers, and what was reserved.
+/// Checks that all buffers and all reserved memory came back.
 async fn check_returned(
     world: &World,
     client: &Client,
@@ -348,10 +348,10 @@ async fn check_returned(
     Ok(())
 }
 
-/// Nothing may hang: also what stops the round's own clock is noticed from outside.
+/// Nothing may hang. A task that stops the round's own clock is noticed from outside.
 pub(crate) const ROUND_PATIENCE: Duration = PATIENCE.saturating_mul(4);
 
-/// Plays a seed's round on threads of its own. The report says what went wrong, if something did.
+/// Runs a seed's round on threads of its own. The report has the failures, if there are any.
 pub(crate) fn play_on_threads(plan: Plan, panics: &Panics) -> Result<(), String> {
     let notes = Notes::new();
     let (done, ended) = std::sync::mpsc::channel();

@@ -1,4 +1,4 @@
-//! What the tasks of one round share: the cluster, the network, what was seen, and what is being waited for.
+//! The state that the tasks of a round share: the cluster, the network, the observations, and the running waits.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
@@ -13,10 +13,10 @@ use crate::network::{Network, lock};
 use crate::plan::{Mode, Plan};
 use crate::writer::Sent;
 
-/// Nothing here takes this long, on however slow a machine; what does has hung.
+/// Nothing here takes this long even on a slow machine. A call that does has hung.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Something hung. It was noted; whoever learns of it gives up.
+/// A call hung. It was noted, and its task gives up.
 #[derive(Debug)]
 pub(crate) struct Hung;
 
@@ -28,7 +28,7 @@ const TRACE_LINES: usize = 60;
 const VIOLATIONS_MAX: usize = 3;
 const KIND_LETTERS: usize = 40;
 
-/// What can still be read when the round itself has stopped.
+/// The state that can be read even if the round has stopped.
 pub(crate) struct Notes {
     began: Instant,
     trace: Mutex<VecDeque<String>>,
@@ -127,7 +127,7 @@ impl World {
         self.notes.violate(what);
     }
 
-    /// Waits for what must not take for ever.
+    /// Waits for a future that must not hang.
     pub(crate) async fn within<T>(
         &self,
         what: impl Into<String>,
@@ -146,7 +146,7 @@ impl World {
         }
     }
 
-    /// Waits until something is so.
+    /// Waits until a condition holds.
     pub(crate) async fn until(
         &self,
         what: impl Into<String>,
@@ -212,7 +212,7 @@ impl World {
         lock(&self.incarnations)[topic] += 1;
     }
 
-    /// Whether topics come and go, so that what was written may be gone.
+    /// Whether topics are deleted and made again, so that written records may be gone.
     pub(crate) fn is_fleeting(&self) -> bool {
         self.plan.mode == Mode::Recreate
     }

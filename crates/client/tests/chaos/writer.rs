@@ -1,4 +1,4 @@
-//! Those who write, each with a record of what it was told about every one of its records.
+//! The writers. Each notes the result of every one of its records.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,11 +11,11 @@ use crate::network::lock;
 use crate::plan::{Mode, ProducerPlan, Rng};
 use crate::world::{Outcome, World};
 
-/// A record, and what its writer was told of it.
+/// A record, and the result that its writer got.
 #[derive(Debug, Clone)]
 pub(crate) struct Sent {
     pub(crate) topic: usize,
-    /// The partition it was bound to.
+    /// The partition that was chosen for it.
     pub(crate) partition: Option<i32>,
     pub(crate) timestamp_ms: Option<i64>,
     pub(crate) key: Option<Vec<u8>>,
@@ -26,14 +26,14 @@ pub(crate) struct Sent {
     pub(crate) told: Told,
 }
 
-/// What a writer knows of its record.
+/// The result of a record, as far as its writer knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Told {
     /// The call has not returned.
     Nothing,
-    /// It was not taken, so it is nowhere.
+    /// It was not taken, so it is in no log.
     NotTaken,
-    /// It was taken, and nobody asked what became of it.
+    /// It was taken, and no one waited for its result.
     Taken,
     /// The call was dropped at a point where it may have been taken.
     MaybeTaken,
@@ -60,7 +60,7 @@ pub(crate) struct Id {
     pub(crate) sequence: usize,
 }
 
-/// A producer and those who share it.
+/// A producer and the tasks that share it.
 pub(crate) struct Outlet {
     pub(crate) index: usize,
     pub(crate) plan: ProducerPlan,
@@ -82,7 +82,7 @@ pub(crate) struct Writer {
     pub(crate) rng: Rng,
 }
 
-/// A writer that gets this far has seen enough; with tiny batches it takes more to fill queues.
+/// A writer stops after this many records; with tiny batches it takes more to fill queues.
 const RECORDS_MAX: usize = 400;
 const RECORDS_MAX_BURST: usize = 1500;
 
@@ -99,7 +99,7 @@ impl Outlet {
         })
     }
 
-    /// Flushes, and checks that it did what it says. Cancelled after `limit`.
+    /// Flushes, and checks the result. Cancelled after `limit`.
     pub(crate) async fn flush(
         &self,
         world: &World,
@@ -252,7 +252,7 @@ impl Writer {
             record = record.timestamp_ms(timestamp_ms);
         }
         let limit = self.rng.percent(12).then(|| self.rng.moment(Duration::from_millis(15)));
-        // Whoever waits for an answer does not fill queues.
+        // A writer that waits for each answer does not fill queues.
         let waits = if self.world.plan.mode == Mode::Burst { 1 } else { 8 };
         let told = match self.rng.below(100) {
             at if at < waits => self.send(id, record, limit).await?,
@@ -330,7 +330,7 @@ impl Writer {
         Told::NotTaken
     }
 
-    /// A record that says which one it is.
+    /// A record with its writer and sequence.
     fn make(&mut self, id: Id) -> Sent {
         let rng = &mut self.rng;
         let topic = rng.below(self.world.topic_count());

@@ -52,7 +52,7 @@ fn everything_else_works_as_long_as_the_clients_runtime_does() {
         block_on(producer.send(Record::to("nowhere").value("v"))).expect_err("no such topic").kind(),
         ErrorKind::UnknownTopic
     );
-    // More than there is room for, so that it is waited for.
+    // More than fits the memory, so that the call waits.
     let value = [7; 5_000];
     for index in 0..200 {
         block_on(producer.post(Record::to("t").partition(index % 2).value(&value))).expect("taken");

@@ -22,7 +22,7 @@ use milena::{
 use milena_broker::{Broker, Cluster};
 use tokio::time::timeout;
 
-/// Nothing here takes this long; what does has hung.
+/// Nothing here takes this long. A call that does has hung.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn start(nodes: u16, topics: &[(&str, i32)]) -> (Cluster, Client) {
@@ -283,7 +283,7 @@ async fn a_partition_taken_from_its_consumer_is_read_on_its_own() {
     for partition in 0..3 {
         producer.send(Record::to("t").partition(partition).value("first")).await.expect("written");
     }
-    // Whoever sits on a batch of one holds up no other.
+    // A reader that keeps a batch of one partition does not delay another partition.
     let held = timeout(PATIENCE, partitions[0].next()).await.expect("in time").expect("read");
     for round in 0..100 {
         for partition in &mut partitions[1..] {

@@ -1,4 +1,4 @@
-//! Memory that is short, or held by somebody who does not let go of it: everything else goes on all the same.
+//! Memory that is short, or held by a reader that does not release it: all other readers and writers go on.
 
 use std::sync::Arc;
 
@@ -113,7 +113,7 @@ async fn readers_that_take_nothing_stop_nobody() {
     }
     let bytes = client.pool_stats().bytes_out;
     assert!(bytes <= (1 << 20) + PARTITIONS as usize * (64 << 10), "{bytes}");
-    // They find what is theirs all the same.
+    // They still get their records.
     for reader in &mut readers[1..] {
         let mut count = held.remove(0).iter().count();
         while count < RECORDS / 4 {
@@ -131,7 +131,7 @@ async fn one_that_reads_in_turns_and_takes_nothing_stops_no_reader_of_its_own() 
     let consumer = consumer(&client, "t", 1).await;
     let mut alone = consumer.partitions().remove(0);
     consumer.assign([("t", 1), ("t", 2)], Position::Earliest).await.expect("assigned");
-    // By now the memory is full of what nobody takes.
+    // By now the memory is full of batches that no reader takes.
     tokio::time::sleep(Duration::from_millis(100)).await;
     let mut count = 0;
     while count < 200 {
@@ -170,7 +170,7 @@ async fn many_consumers_of_little_memory_all_read_on_and_take_little_beyond_it()
     const CONSUMERS: usize = 40;
     const RECORDS: usize = 200;
     const BUDGET: usize = 1 << 20;
-    // Whoever has nothing gets 64 KiB: a first answer, which is held, and another one beside it.
+    // A reader without a batch gets 64 KiB: a first answer, which it holds, and a second one.
     const BYTES_MAX: usize = BUDGET + CONSUMERS * 2 * (64 << 10);
     let (cluster, _) = start(1, &[("t", 1)]).await;
     fill(&cluster, "t", 1, RECORDS, 8000).await;
@@ -189,7 +189,7 @@ async fn many_consumers_of_little_memory_all_read_on_and_take_little_beyond_it()
         for holder in &mut holders {
             holder.read().await;
         }
-        // Whatever comes before it is wanted comes now.
+        // A batch that comes before it is wanted comes now.
         tokio::time::sleep(Duration::from_millis(50)).await;
         check(&client);
     }
@@ -208,7 +208,7 @@ async fn many_consumers_of_little_memory_all_read_on_and_take_little_beyond_it()
     }
 }
 
-/// The one thread on which batches could be compressed belongs to somebody else for a while.
+/// Another task uses the only thread that could compress batches for a while.
 #[test]
 fn records_wait_within_their_memory_for_a_thread_that_compresses_them() {
     let mut builder = tokio::runtime::Builder::new_current_thread();

@@ -1,4 +1,4 @@
-//! What cannot be meant is refused where it is said, and names what is wrong with it.
+//! A value that makes no sense is refused by the call that gets it, and the error says what is wrong.
 
 use milena::{Client, Error, ErrorKind, Fault, NewTopic, OffsetAt, Position, Record};
 

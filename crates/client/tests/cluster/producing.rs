@@ -1,4 +1,4 @@
-//! What a program that writes may rely on, whatever else happens at the same time.
+//! Guarantees for a program that produces, whatever else happens at the same time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use tokio::runtime;
 
 use super::*;
 
-/// Runs `test` on a thread of its own, so that what never yields is told from what takes long.
+/// Runs `test` on a thread of its own, to notice a task that never yields.
 fn on_one_thread(test: impl Future<Output = ()> + Send + 'static) {
     let (done, is_done) = mpsc::channel();
     std::thread::spawn(move || {
@@ -20,8 +20,8 @@ fn on_one_thread(test: impl Future<Output = ()> + Send + 'static) {
     is_done.recv_timeout(PATIENCE).expect("it panicked, or a future never yields");
 }
 
-/// Half of the memory is held by a batch whose thread belongs to somebody else, and the record's headers alone take
-/// more than the other half.
+/// A batch whose thread is busy with another task holds half of the memory, and the headers of the record take more than
+/// the other half.
 #[test]
 fn a_record_with_large_headers_waits_for_room_and_lets_others_run() {
     on_one_thread(async {

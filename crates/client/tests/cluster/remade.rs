@@ -23,7 +23,7 @@ async fn remade(reset: Reset) -> (Cluster, Consumer) {
     let builder = client.consumer_direct().assign([("t", 0)], Position::Earliest).reset(reset);
     let mut consumer = builder.build().await.expect("built");
     assert_eq!(read(&mut consumer, 10).await[&0].len(), 10);
-    // Another client, so that nothing tells the reader but what it meets.
+    // Another client, so that the reader's client learns of the change only from its own requests.
     let other = Client::connect(cluster.bootstrap()).await.expect("connected");
     remake(&other.admin(), "t").await;
     fill(&other, 100, 12).await;

@@ -1,4 +1,4 @@
-//! Nothing more comes: the caller is told, each time, and never waits for ever.
+//! When no more records can come, each call returns an error and does not wait without end.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ async fn a_partition_read_on_its_own_says_again_that_it_stopped() {
         check(timeout(PATIENCE, partition.next()).await.expect("an answer in time"));
         check(partition.try_next());
     }
-    // Whoever gets it back has not been told yet.
+    // After it is given back, its error has not been returned yet.
     consumer.assign([("t", 1)], Position::Earliest).await.expect("assigned");
     drop(partition);
     check(next(&mut consumer).await);

@@ -1,4 +1,4 @@
-//! Whole topics, to their end and on.
+//! Reading whole topics, to their end and beyond.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ async fn next(consumer: &mut Consumer) -> Result<Option<Batch>, Error> {
     timeout(PATIENCE, consumer.next()).await.expect("an answer in time")
 }
 
-/// What there is to read until `next` returns none: partition and offset of each record.
+/// The partition and offset of each record until `next` returns `None`.
 async fn rest(consumer: &mut Consumer) -> Vec<(i32, i64)> {
     let mut seen = Vec::new();
     while let Some(batch) = next(consumer).await.expect("read") {
@@ -53,10 +53,10 @@ async fn a_topic_is_read_to_where_it_ended_when_reading_began() {
     assert_eq!(rest(&mut consumer).await, all);
     assert!(next(&mut consumer).await.expect("no error").is_none(), "and it stays so");
     assert_eq!(consumer.assignment().len(), 3);
-    // Whoever goes back reads to the same end again.
+    // After a seek back, the end is the same.
     consumer.seek("t", 1, Position::Offset(7)).expect("assigned");
     assert_eq!(rest(&mut consumer).await, offsets(1, 7..10));
-    // What is assigned anew ends where it ends now.
+    // A partition that is assigned again ends where it ends now.
     consumer.assign([("t", 0)], Position::BeforeEnd(6)).await.expect("assigned");
     assert_eq!(rest(&mut consumer).await, offsets(0, 9..15));
 }

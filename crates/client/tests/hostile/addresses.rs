@@ -16,7 +16,7 @@ use super::peer::{Behaviour, Peer};
 
 const SOON: Duration = Duration::from_secs(5);
 
-/// TCP with a name service of its own, in which some addresses swallow everything.
+/// TCP with a name service of its own, in which connecting to some addresses never ends.
 #[derive(Default)]
 struct Names {
     names: BTreeMap<&'static str, Vec<SocketAddr>>,
@@ -150,7 +150,7 @@ async fn a_server_that_does_not_know_our_api_versions_is_asked_lower_and_remembe
 /// TCP until it is told to fail.
 #[derive(Clone, Default)]
 struct Turncoat {
-    /// Why it fails; without one it swallows everything.
+    /// Why it fails; without a reason, connecting never ends.
     obstacle: Option<Obstacle>,
     fails: Arc<AtomicBool>,
     attempts: Arc<AtomicUsize>,

@@ -1,4 +1,4 @@
-//! Brokers that hang, or are not what they were, beside one that works.
+//! Brokers that hang or behave differently from before, beside one that works.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::peer::{Behaviour, Peer};
 
-/// Asks so many times what any broker can answer, and tells how many whole seconds were spent waiting.
+/// Asks N times a question that any broker can answer, and returns how many whole seconds that took.
 async fn pauses(client: &Client, times: usize) -> u64 {
     let mut pauses = 0;
     for _ in 0..times {
@@ -30,7 +30,7 @@ async fn a_hung_broker_that_leads_nothing_delays_nobody_by_more_than_a_second() 
         silent.push(Peer::start(Behaviour::Silent).await);
     }
     let others: Vec<_> = silent.iter().map(Peer::socket_address).collect();
-    // The working one advertises another name than it was found by: nothing is known of that address yet.
+    // The working broker advertises another name than its bootstrap address, so nothing is known of that address yet.
     let peer = Peer::start_in(Behaviour::Broker, "localhost", others).await;
     for seed in 0..3 {
         let connecting = Client::builder().bootstrap(&peer.address()).seed(seed).connect();
@@ -62,14 +62,14 @@ async fn when_the_best_broker_hangs_the_next_ones_are_asked_and_remembered() {
     let others = vec![silent.socket_address(), other.socket_address()];
     let peer = Peer::start_in(Behaviour::Broker, "127.0.0.1", others).await;
     let client = Client::connect(&peer.address()).await.expect("connected");
-    // It answered before, and hangs now. Whoever asks it or the other silent one first asks the next one a second later.
+    // It answered before, and hangs now. A call that asks a silent broker first asks the next one a second later.
     peer.set_behaviour(Behaviour::Silent);
     let pauses = pauses(&client, 40).await;
     assert!(pauses <= 2, "{pauses} s of pauses for two silent brokers");
     assert!(other.requests(ApiKey::Metadata) >= 40, "the third one answers");
 }
 
-/// What follows the correlation id in an answer of COORDINATOR_LOAD_IN_PROGRESS to InitProducerId.
+/// The bytes after the correlation id in an answer to InitProducerId with COORDINATOR_LOAD_IN_PROGRESS.
 fn loading() -> &'static [u8] {
     let key = ApiKey::InitProducerId;
     let version = *key.versions().end();
@@ -85,7 +85,7 @@ fn loading() -> &'static [u8] {
 #[tokio::test]
 async fn a_broker_that_answers_with_an_error_is_not_asked_for_ever() {
     let other = Peer::start(Behaviour::Broker).await;
-    // As a broker that is cut off from the quorum: what it knows it answers, but it has no producer ids to give.
+    // Like a broker without a connection to the quorum: it answers, but has no producer ids.
     let cut_off = Behaviour::BrokerButBody(&[ApiKey::InitProducerId], loading());
     let peer = Peer::start_in(cut_off, "127.0.0.1", vec![other.socket_address()]).await;
     for seed in 0..3 {

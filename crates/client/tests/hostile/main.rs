@@ -1,5 +1,5 @@
-//! Peers that break the protocol, or never spoke it: the client names the cause soon, does not connect again and again,
-//! and holds memory for what arrived.
+//! Peers that break the protocol, or do not speak it: the client reports the cause soon, does not connect again and again, and
+//! holds memory only for bytes that arrived.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests run on tokio")]
 
@@ -26,12 +26,12 @@ async fn connect(peer: &Peer) -> Result<Client, Error> {
     timeout(SOON, connecting).await.expect("the cause is named within a second")
 }
 
-/// What a client says of a peer that behaves like this from the first byte on, after one attempt.
+/// The client's error for a peer that behaves like this from the first byte, after one attempt.
 async fn check(behaviour: Behaviour, expected: &str) {
     check_after(1, behaviour, expected).await;
 }
 
-/// The same, after as many attempts.
+/// The client's error after this many attempts.
 async fn check_after(attempts: usize, behaviour: Behaviour, expected: &str) {
     let peer = Peer::start(behaviour).await;
     let error = connect(&peer).await.expect_err("no Kafka broker");
@@ -61,7 +61,7 @@ async fn sizes_that_cannot_be() {
 #[tokio::test]
 async fn answers_that_are_none() {
     check(Behaviour::Bytes(&[0, 0, 0, 4, 0, 0, 0, 99]), "correlation id 99").await;
-    // What may be the answer of a server that does not know the version is asked for at two lower ones.
+    // An answer that may come from a server without our version is followed by requests at two lower versions.
     check_after(3, Behaviour::Bytes(&[0, 0, 0, 4, 0, 0, 0, 0]), "does not decode").await;
     // An array of 2 147 483 646 elements in a frame of 13 bytes.
     let lie = [0, 0, 0, 13, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x07, 0, 0];
@@ -161,7 +161,7 @@ async fn of_several_bootstrap_servers_one_good_one_is_enough_and_all_bad_ones_ar
         (Peer::start(Behaviour::Bytes(b"HTTP/1.1 400")).await, Peer::start(Behaviour::Broker).await);
     let both = format!("{},{}", http.address(), broker.address());
     timeout(SOON, Client::connect(&both)).await.expect("in time").expect("one of them is a broker");
-    // A silent one costs a second, not the whole deadline.
+    // A silent broker costs a second, not the whole deadline.
     let (silent, began) = (Peer::start(Behaviour::Silent).await, Instant::now());
     let both = format!("{},{}", silent.address(), broker.address());
     Client::connect(&both).await.expect("one of them is a broker");
@@ -175,8 +175,8 @@ const SIZE_2_GIB: &[u8] = &[0x7f, 0xff, 0xff, 0xff];
 const CORRELATION_ID_OF_NOBODY: &[u8] = &[0, 0, 0, 4, 9, 9, 9, 9];
 const TLS_ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 40];
 
-/// A broker in every other respect, that behaves like this at one kind of request. What is told within a second of a
-/// client whose timeouts are as they come, and the connections it took.
+/// Runs a client with default timeouts against a broker that behaves like this for one kind of request. Returns the errors
+/// within a second, and the number of connections.
 async fn hostile_later(behaviour: Behaviour) -> [(Error, usize); 2] {
     let peer = Peer::start(behaviour).await;
     let client = connect(&peer).await.expect("speaks Kafka so far");
@@ -197,7 +197,7 @@ async fn hostile_later(behaviour: Behaviour) -> [(Error, usize); 2] {
 
 #[tokio::test]
 async fn a_broker_that_turns_hostile_later_is_named_within_a_second() {
-    // What the producer asks, and what the consumer asks.
+    // A request of the producer, and one of the consumer.
     const FIRST: &[ApiKey] = &[ApiKey::InitProducerId, ApiKey::ListOffsets];
     const THEN: &[ApiKey] = &[ApiKey::Produce, ApiKey::Fetch];
     for hostile in [FIRST, THEN] {
@@ -209,7 +209,7 @@ async fn a_broker_that_turns_hostile_later_is_named_within_a_second() {
         ] {
             check_hostile(Behaviour::BrokerBut(hostile, bytes), expected).await;
         }
-        // An answer that says nothing is no acknowledgement.
+        // An answer without a body is no acknowledgement.
         check_hostile(Behaviour::BrokerButBody(hostile, &[0]), "does not decode").await;
     }
 }
@@ -271,7 +271,7 @@ async fn a_broker_that_may_come_back_costs_the_delivery_timeout_and_few_connecti
     check(produce_to(Behaviour::BrokerThatCloses(ApiKey::Produce)).await, "closed it");
 }
 
-/// Nothing of a record was written where the connection to write it on never came to be.
+/// A record was certainly not written if there was never a connection for it.
 #[tokio::test]
 async fn a_record_that_never_met_a_connection_was_not_written() {
     let garbage: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 99];
@@ -288,7 +288,7 @@ async fn a_record_that_never_met_a_connection_was_not_written() {
     }
 }
 
-/// With acks=0 no answer is waited for, so only the bytes that are not taken tell that a connection is dead.
+/// With acks=0 no answer comes, so only bytes that are not accepted show that a connection is dead.
 #[tokio::test]
 async fn without_acks_a_connection_that_takes_no_bytes_is_given_up() {
     let peer = Peer::start(Behaviour::BrokerThatStopsReading(ApiKey::Produce)).await;
@@ -360,7 +360,7 @@ async fn the_end_is_that_of_the_isolation_asked_for() {
     for (admin, expected) in [
         (client.admin(), HIGH_WATERMARK),
         (client.admin().isolation(Isolation::ReadCommitted), 0),
-        // A client whose consumers see only what is committed asks for the same end.
+        // A client whose consumers read committed records only asks for the same end.
         (committed.admin(), 0),
         (committed.admin().isolation(Isolation::ReadUncommitted), HIGH_WATERMARK),
     ] {

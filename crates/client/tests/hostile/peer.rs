@@ -40,7 +40,7 @@ pub(crate) enum Behaviour {
     Bytes(&'static [u8]),
     /// Answers the first request with these bytes and closes the connection.
     BytesAndClose(&'static [u8]),
-    /// Accepts, and says nothing.
+    /// Accepts connections, and sends nothing.
     Silent,
     /// A broker with topic `t` of one partition that stores nothing.
     Broker,
@@ -74,7 +74,7 @@ pub(crate) struct Peer {
     task: JoinHandle<()>,
 }
 
-/// What a broker tells of its cluster, and what it was asked.
+/// The cluster that a broker describes, and the requests that it got.
 pub(crate) struct Cluster {
     /// The name that broker 1 advertises.
     host: String,
@@ -149,7 +149,7 @@ impl Peer {
         self.cluster.requests.lock().expect("not poisoned").get(&key.as_i16()).copied().unwrap_or(0)
     }
 
-    /// Behaves otherwise from now on.
+    /// Changes the behaviour from now on.
     pub(crate) fn set_behaviour(&self, behaviour: Behaviour) {
         *self.behaviour.lock().expect("not poisoned") = behaviour;
     }
@@ -249,12 +249,12 @@ fn acks(frame: &Bytes, version: i16) -> i16 {
     request::<ProduceRequest>(frame, version).acks
 }
 
-/// There is never anything to fetch.
+/// A fetch answer without records.
 fn fetch_wait(frame: &Bytes, version: i16) -> Duration {
     Duration::from_millis(request::<FetchRequest>(frame, version).max_wait_ms.max(0) as u64)
 }
 
-/// What a broker answers.
+/// The answer of a broker.
 fn answer(frame: &Bytes, key: ApiKey, behaviour: Behaviour, cluster: &Cluster) -> Vec<u8> {
     let version = i16::from_be_bytes([frame[2], frame[3]]);
     let mut reader = Reader::new(frame);
@@ -358,7 +358,7 @@ fn created(request: &CreateTopicsRequest, cluster: &Cluster) -> CreateTopicsResp
 
 /// ListOffsetsRequest.Topics.Partitions.Timestamp of the end.
 const LATEST: i64 = -1;
-/// Where every partition ends for readers of what is not committed.
+/// The end of every partition for readers of uncommitted records.
 pub(crate) const HIGH_WATERMARK: i64 = 3;
 
 /// Every partition begins at offset 0 and ends at [`HIGH_WATERMARK`]; nothing in it is committed.

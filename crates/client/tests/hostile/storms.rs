@@ -1,4 +1,4 @@
-//! No setting makes a storm: whatever is set to zero, an idle broker is left alone and a broken one is not hammered.
+//! No setting makes a storm of requests or connections, even if it is zero: neither with an idle broker nor with a broken one.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::peer::{Behaviour, Peer};
 
 const A_SECOND: Duration = Duration::from_secs(1);
 
-/// Requests and connections in a second of a client with a producer and a consumer, with these properties.
+/// Counts the requests and connections per second of a client with a producer and a consumer, with these properties.
 async fn in_a_second(behaviour: Behaviour, properties: &[(&str, &str)]) -> (usize, usize) {
     let peer = Peer::start(behaviour).await;
     let mut builder = Client::from_properties(properties.iter().copied()).expect("taken");

@@ -1,5 +1,5 @@
-//! Topics that are missing, deleted, or grow: one user's look-up takes nothing from another, nothing is asked for for
-//! ever, and nobody waits twice for the same bad news.
+//! Topics that are missing, deleted, or grow. One caller's look-up does not affect another caller, no look-up goes on without
+//! end, and no caller waits for a topic that is known to be missing.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ async fn connect(peer: &Peer) -> Client {
         .expect("connected")
 }
 
-/// Waits until no metadata request has come for two seconds, and tells how many came till then.
+/// Waits until no metadata request has come for two seconds; returns how many came before.
 async fn metadata_requests_until_calm(peer: &Peer) -> usize {
     let calm = async {
         loop {
@@ -117,7 +117,7 @@ async fn a_deleted_topic_that_nobody_uses_is_not_asked_for() {
     let building = client.consumer_direct().assign([("t", 0)], Position::Earliest).build();
     let consumer = building.await.expect("built");
     peer.set_partitions("t", 0);
-    // Both users go, and somebody looks for another topic in vain, so that metadata is asked for.
+    // Both users are dropped, and another topic is looked up in vain, so that metadata is fetched.
     let error = producer.send(Record::to("u").value("v")).await.expect_err("no such topic");
     assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
     drop(producer);
@@ -165,7 +165,7 @@ async fn an_added_partition_is_found_when_it_is_named() {
     let producer = client.producer().build().await.expect("built");
     producer.send(Record::to("t").value("v")).await.expect("written");
     peer.set_partitions("t", 3);
-    // What was asked for within the last second is believed.
+    // An answer of the last second is still valid.
     sleep(Duration::from_millis(1100)).await;
     let sent = timeout(SOON, producer.send(Record::to("t").partition(2).value("v"))).await;
     assert_eq!(sent.expect("in time").expect("the topic has grown").partition(), 2);

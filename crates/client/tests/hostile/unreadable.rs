@@ -1,4 +1,4 @@
-//! Records and batches that cannot be read: the reader is told where, and where to go on.
+//! Records and batches that cannot be read: the error says where they are and where reading can continue.
 
 use std::time::Duration;
 
