@@ -1,4 +1,4 @@
-//! How to get a byte stream to a broker. TCP here; tests and other transports bring their own.
+//! Transports: they make the byte streams to brokers. TCP is here; users and tests may bring others.
 
 use std::fmt;
 use std::future::Future;
@@ -14,33 +14,34 @@ use tokio::net::{TcpStream, lookup_host};
 
 use crate::Address;
 
-/// What carries bytes to a broker and back: a socket, or anything else that reads and writes.
+/// A byte stream to a broker and back: a socket, or anything else that reads and writes.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
-/// What [`Connect::connect`] returns.
+/// The future that [`Connect::connect`] returns.
 pub type Connecting = Pin<Box<dyn Future<Output = Result<Box<dyn Transport>, ConnectError>> + Send>>;
 
-/// What [`Connect::resolve`] returns.
+/// The future that [`Connect::resolve`] returns.
 pub type Resolving = Pin<Box<dyn Future<Output = Result<Vec<SocketAddr>, ConnectError>> + Send>>;
 
-/// Makes connections. Called once per connection, so what it allocates does not matter.
+/// Makes connections. It is called once per connection, so its allocations do not count.
 ///
 /// A name may stand for several hosts, and some of them may be dead. A transport that can connect to each of them returns
-/// them from [`resolve`](Self::resolve). The client tries the next one when the last has not become a working connection
-/// within a quarter of a second, or sooner if there are many and the connect timeout is short. It keeps the first that
-/// answers as a Kafka broker does, and tries that one first the next time.
+/// them from [`resolve`](Self::resolve). The client tries the next address when the one before has not become a working
+/// connection within a quarter of a second, or sooner if there are many addresses and the connect timeout is short. It keeps
+/// the first connection whose peer answers as a Kafka broker does, and tries the same address first the next time.
 pub trait Connect: Send + Sync {
-    /// The socket addresses that `address` stands for, best first. Empty, as it is by default, when the transport has no
-    /// use for them: a proxy resolves names by itself.
+    /// The socket addresses that `address` stands for, best first. A transport that needs none, because a proxy resolves
+    /// names, returns an empty list, which is the default.
     fn resolve(&self, address: &Address) -> Resolving {
         let _ = address;
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    /// Connects to `address`, at one of the socket addresses that [`resolve`](Self::resolve) returned if it returned any.
-    /// The future is dropped when it takes longer than the client's connect timeout, or when another was faster.
+    /// Connects to `address`: at `at`, which is one of the socket addresses that [`resolve`](Self::resolve) returned, if it
+    /// returned any. The client drops the future when it takes longer than the connect timeout, or when another address was
+    /// faster.
     fn connect(&self, address: &Address, at: Option<SocketAddr>) -> Connecting;
 }
 
@@ -50,7 +51,7 @@ pub trait Connect: Send + Sync {
 /// use milena::{ConnectError, Obstacle};
 ///
 /// let error = ConnectError::new(Obstacle::Configuration, "the proxy has no address");
-/// assert!(error.obstacle().is_final()); // whoever waits for the broker gets it at once
+/// assert!(error.obstacle().is_final()); // it is not tried again: callers get the error at once
 /// ```
 #[derive(Debug)]
 pub struct ConnectError {
@@ -59,7 +60,7 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
-    /// An error for this reason. The obstacle decides whether it is tried again and whose fault it is.
+    /// An error with this reason. The obstacle says whether to try again, and whose fault it is.
     pub fn new(obstacle: Obstacle, reason: impl Into<Box<str>>) -> Self {
         Self { obstacle, reason: reason.into() }
     }
@@ -125,7 +126,7 @@ impl Connect for Tcp {
                 Some(at) => TcpStream::connect(at).await?,
                 None => TcpStream::connect((address.host(), address.port())).await?,
             };
-            // Batching is ours; Nagle's would only add its delay to it.
+            // The client batches its writes itself. Nagle's algorithm would only delay them.
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn Transport>)
         })

@@ -20,7 +20,7 @@ use crate::{Backoff, BrokerVersions, Failure, Handshake, HandshakeKind, Handshak
 ///
 /// The driver tells what happens: [`handle_answer`](Self::handle_answer) for answers to the handshake's requests,
 /// [`handle_started`](Self::handle_started) and [`handle_finished`](Self::handle_finished) for each call,
-/// [`handle_released`](Self::handle_released) when nobody can call any more, and
+/// [`handle_released`](Self::handle_released) when the last handle for calls was dropped, and
 /// [`handle_failure`](Self::handle_failure) when the connection broke. After any of them, and at
 /// [`poll_timeout`](Self::poll_timeout), it polls in this order:
 ///
@@ -65,7 +65,7 @@ pub enum Phase {
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Nobody can call any more, and everything under way has finished.
+    /// The last handle for calls was dropped, and the calls under way have finished.
     Released,
     /// It ended while nothing was under way: it was idle for too long, or the peer closed it, which brokers do with idle
     /// connections (`connections.max.idle.ms`).
@@ -157,7 +157,7 @@ impl Lifecycle {
         self.idle_since = now;
     }
 
-    /// Nobody can call any more.
+    /// The last handle for calls was dropped: no new ones will come.
     pub fn handle_released(&mut self) {
         if self.phase == Phase::Serving {
             self.phase = Phase::Draining;

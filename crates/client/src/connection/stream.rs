@@ -132,7 +132,7 @@ impl Connection {
         self.life.into_handshake()
     }
 
-    /// Serves `first` and then `calls` until the connection ends or nobody can call any more.
+    /// Serves `first` and then `calls` until the connection ends.
     pub(super) async fn run(mut self, first: Call, calls: &mut mpsc::Receiver<Call>) -> End {
         self.polled_at = self.clock.now();
         self.start(first);
