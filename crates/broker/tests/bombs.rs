@@ -1,5 +1,5 @@
-//! The cost of batches that hold a thousand times their size. This test is alone in its process, because it measures the
-//! memory of that.
+//! The cost of batches that hold a thousand times their size. This test is alone in its process, because it measures
+//! the memory of that.
 
 #![allow(clippy::disallowed_methods, reason = "tests have a clock")]
 

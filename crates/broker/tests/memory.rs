@@ -1,4 +1,5 @@
-//! The cost of answers that clients do not read. This test is alone in its process, because it measures the memory of that.
+//! The cost of answers that clients do not read. This test is alone in its process, because it measures the memory of
+//! that.
 
 #![allow(clippy::disallowed_methods, reason = "tests have a clock")]
 

@@ -1,5 +1,5 @@
-//! Requests with bytes changed, cut and doubled at random. Each is answered or refused, none makes the broker panic, and
-//! memory follows the bytes that arrived.
+//! Requests with bytes changed, cut and doubled at random. Each is answered or refused, none makes the broker panic,
+//! and memory follows the bytes that arrived.
 
 use std::task::{Context, Waker};
 use std::time::Duration;
