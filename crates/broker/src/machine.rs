@@ -181,7 +181,7 @@ impl Machine {
         while let Some(timer) = self.parts.timers.take_due(now.instant) {
             match timer {
                 Timer::ExpireProducers => {
-                    self.parts.state().expire_producers(now.unix_ms);
+                    self.parts.expire_producers(now.unix_ms);
                     self.parts.timers.arm(timer, now.instant + PRODUCER_CHECK_INTERVAL);
                 }
             }

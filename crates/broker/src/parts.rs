@@ -12,7 +12,7 @@
 //! holds its own; only the state locks partitions, one at a time.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::check::Decompressors;
 use crate::error::Error;
@@ -21,6 +21,7 @@ use crate::sessions::Sessions;
 use crate::state::{Defaults, Node, State};
 use crate::storage::Storage;
 use crate::timers::Timers;
+use crate::topic::Topic;
 use crate::unserved::Unserved;
 
 /// Everything of a cluster that outlives a request.
@@ -78,6 +79,15 @@ impl Parts {
 
     pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has every partition forget the producers whose newest batch is too old.
+    pub(crate) fn expire_producers(&self, now_ms: i64) {
+        // There may be a hundred thousand partitions. Commands must not wait until all of them are done.
+        let topics: Vec<Arc<Topic>> = self.state().topics().cloned().collect();
+        for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+            partition.lock().expire_producers(now_ms);
+        }
     }
 
     /// The fetch sessions of a node. The node exists: it is that of a [`Peer`](crate::Peer).

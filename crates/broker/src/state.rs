@@ -296,13 +296,6 @@ impl State {
         self.save()
     }
 
-    /// Has every partition forget the producers whose newest batch is too old.
-    pub(crate) fn expire_producers(&self, now_ms: i64) {
-        for partition in self.topics.values().flat_map(|topic| &topic.partitions) {
-            partition.lock().expire_producers(now_ms);
-        }
-    }
-
     /// The bytes of all logs.
     pub(crate) fn log_bytes(&self) -> u64 {
         let partitions = self.topics.values().flat_map(|topic| &topic.partitions);

@@ -114,7 +114,7 @@ fn a_flipped_bit_after_the_recovery_point_cuts_the_log_there_and_before_it_is_an
     let log = rig.open(1000, 40).expect("opened");
     rig.batches.truncate(4);
     rig.assert_reads(&log);
-    assert_eq!(rig.files("log").len(), 2, "segments behind the damage are gone");
+    assert_eq!(rig.files("log").len(), 2, "segments after the damage are gone");
 }
 
 #[test]

@@ -168,7 +168,11 @@ fn a_full_cache_evicts_only_sessions_that_were_unused_for_long() {
     open(&rig);
     let oldest = rig.ask(1, FETCH, &request(ids[0], 1, &[]));
     assert_eq!(oldest.error_code, ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
-    assert_eq!(rig.ask(1, FETCH, &request(0, 0, &ALL)).session_id, 0, "the others were used just now");
+    assert_eq!(
+        rig.ask(1, FETCH, &request(0, 0, &ALL)).session_id,
+        0,
+        "the other sessions were used just now"
+    );
     let more = [&ALL[..], &[(4, 0)]].concat();
     assert_ne!(rig.ask(1, FETCH, &request(0, 0, &more)).session_id, 0, "more partitions push out fewer");
 }
