@@ -1,4 +1,4 @@
-//! A batch as the application gets it: records that are views into one buffer.
+//! A batch as the application gets it. Its records are views into one buffer.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +12,11 @@ use super::queue::{Frame, Queue};
 use crate::budget::Reservation;
 use crate::{Error, RecordView};
 
-/// One partition's run of records: the unit in which records are fetched, delivered and kept.
+/// Consecutive records of one partition: the unit in which records are fetched, delivered and kept.
 ///
 /// Iterating borrows from the batch's one buffer and allocates nothing. The buffer lives as long as the batch and
-/// counts against the client's memory until then: copy out what is kept for long ([`RecordView::to_owned`]).
+/// counts against the client's memory budget until then. Records that are kept for long should be copied
+/// ([`RecordView::to_owned`]).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -34,24 +35,24 @@ use crate::{Error, RecordView};
 /// ```
 pub struct Batch {
     pub(super) queue: Arc<Queue>,
-    /// Which assignment or seek it was fetched for.
+    /// The assignment or seek that it was fetched for.
     pub(super) epoch: Epoch,
     pub(super) records: RecordBatch,
-    /// Records before it were not asked for.
+    /// The offset that was asked for: earlier records of the batch are not returned.
     pub(super) from: i64,
     pub(super) high_watermark: i64,
     pub(super) unreadable: Arc<Unreadable>,
-    /// The frame that an uncompressed batch is part of.
+    /// The frame that a batch without compression is part of.
     pub(super) _frame: Option<Arc<Frame>>,
-    /// The buffer that a compressed batch was read into.
+    /// The memory of the buffer that a compressed batch was decompressed into.
     pub(super) _decompressed: Option<Reservation>,
 }
 
-/// Records that an iteration met and could not read; the consumer's next call tells.
+/// Records that an iteration could not read. The next call of the consumer returns the error.
 #[derive(Default)]
 pub(super) struct Unreadable(Mutex<Vec<Met>>);
 
-/// One of them, and the batch it is in.
+/// A record that an iteration could not read, and the batch that it is in.
 pub(super) struct Met {
     pub(super) queue: Arc<Queue>,
     pub(super) epoch: Epoch,
@@ -83,27 +84,29 @@ impl Batch {
         self.queue.partition
     }
 
-    /// The offset of the first record, or where it would be: compaction leaves gaps.
+    /// The offset at which the batch begins to be read. It is that of the first record, unless compaction has removed
+    /// that one.
     pub fn first_offset(&self) -> i64 {
         self.from.max(self.records.header().base_offset)
     }
 
-    /// The offset behind the last record: where reading goes on.
+    /// The next offset to read after this batch.
     pub fn next_offset(&self) -> i64 {
         end_of(&self.records)
     }
 
-    /// Where the partition ended when this was fetched: the offset that the next record written gets.
+    /// The high watermark of the partition when the batch was fetched: the offset after the last record that is
+    /// replicated.
     pub fn high_watermark(&self) -> i64 {
         self.high_watermark
     }
 
-    /// How many records there are at most; compaction, or a start within the batch, leaves fewer.
+    /// How many records the batch holds at most. It holds fewer if compaction has removed some.
     pub fn record_count_max(&self) -> u64 {
         u64::try_from(self.next_offset() - self.first_offset()).unwrap_or(0)
     }
 
-    /// Bytes of the records, decompressed.
+    /// The size of the records in bytes, decompressed. Records before the offset that was asked for count as well.
     pub fn bytes(&self) -> usize {
         self.records.records_bytes()
     }
@@ -115,9 +118,9 @@ impl Batch {
 
     /// The records, in order.
     ///
-    /// Ends at a record that cannot be read, which only a faulty producer makes; [`Consumer::next`] then reports it and
-    /// the partition stands there until [`Consumer::skip`] or a seek, unless it was sought since the batch was fetched.
-    /// [`try_iter`](Self::try_iter) shows the error in its place.
+    /// The iteration ends at a record that cannot be read, which only a faulty producer writes. [`Consumer::next`]
+    /// then returns the error, and the partition stops there until [`Consumer::skip`] or a seek, unless it was sought
+    /// since the batch was fetched. [`try_iter`](Self::try_iter) yields the error in place of the record.
     ///
     /// [`Consumer::next`]: crate::Consumer::next
     /// [`Consumer::skip`]: crate::Consumer::skip
@@ -125,7 +128,7 @@ impl Batch {
         RecordViews { batch: self, records: self.records.records_from(self.from) }
     }
 
-    /// The records, in order, with the error for one that cannot be read in its place.
+    /// The records, in order. A record that cannot be read is an error in its place.
     pub fn try_iter(&self) -> impl Iterator<Item = Result<RecordView<'_>, Error>> {
         self.records.records_from(self.from).map(|record| {
             record
@@ -144,7 +147,7 @@ pub(super) fn unreadable(queue: &Queue, error: &RecordError) -> Error {
     unread(queue, error.offset, error.resume_offset, "the record", &error.error)
 }
 
-/// What is from `offset` up to `next_offset` cannot be read.
+/// The error that says that `what`, from `offset` up to `next_offset`, cannot be read.
 pub(super) fn unread(
     queue: &Queue,
     offset: i64,
@@ -159,7 +162,7 @@ pub(super) fn unread(
     };
     let doing = format!("reading {offsets} of partition {partition} of topic {topic:?}");
     let failure = match &error.reason {
-        // What is stored may be in perfect order: the limit is ours.
+        // The stored batch may be valid: only our own limit is exceeded.
         DecodeReason::DecompressesPast { limit } => Failure::TooLarge(
             format!("{what} takes more than {limit} bytes once decompressed: raise decompressed_bytes_max")
                 .into(),

@@ -1,4 +1,4 @@
-//! What a consumer and its readers tell the driver.
+//! What a consumer and the partitions taken from it tell the driver's task.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,24 +7,32 @@ use tokio::sync::Notify;
 
 use super::queue::Queue;
 
-/// What the consumer tells the driver. Whether a partition is paused or taken its queue says itself: two tasks may change
-/// that, and their commands come the wrong way round.
+/// Something for the driver to do. Pausing and taking name the partition and not the new state, which the driver reads
+/// from the partition's queue: when two tasks change the state, their commands may come in the wrong order.
 pub(super) enum Command {
+    /// Read the partition from `position`.
     Assign { queue: Arc<Queue>, epoch: Epoch, position: Position },
+    /// Go on from `position`.
     Seek { queue: Arc<Queue>, epoch: Epoch, position: Position },
+    /// Fetch no more of the partition until it is sought.
     Halt { queue: Arc<Queue>, epoch: Epoch },
+    /// Read the partition no more.
     Unassign { queue: Arc<Queue>, epoch: Epoch },
+    /// The partition was paused or resumed.
     Pause { queue: Arc<Queue> },
+    /// The partition got a reader of its own, or has none any more.
     Own { queue: Arc<Queue> },
+    /// A batch of `bytes` was taken out of the partition's queue.
     Taken { queue: Arc<Queue>, epoch: Epoch, bytes: usize },
+    /// The consumer and all partitions taken from it were dropped.
     Released,
 }
 
-/// Where the consumer leaves commands: a few per batch at most.
+/// Where commands are left for the driver. They are a few per batch at most, so a mutex is cheap.
 #[derive(Default)]
 pub(super) struct Commands {
     queue: Mutex<Vec<Command>>,
-    /// Also told when memory was freed.
+    /// Told when a command was left, and when the memory of a fetched frame was freed.
     pub(super) arrived: Arc<Notify>,
 }
 
@@ -34,6 +42,8 @@ impl Commands {
         self.arrived.notify_one();
     }
 
+    /// Takes all commands into `commands`, which is empty. The two vectors change places, so that their memory is used
+    /// again.
     pub(super) fn take(&self, commands: &mut Vec<Command>) {
         std::mem::swap(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner), commands);
     }

@@ -1,4 +1,17 @@
-//! The consumer's task: carries events between queues, machine and connections, and decides nothing.
+//! The consumer's task. It carries events between queues, machine and connections; the machine decides.
+//!
+//! ```text
+//!  commands (assign, seek, pause, taken) ─┐                  ┌─▶ fetch, look up ─▶ Requests
+//!  landed (answers) ──────────────────────┼─▶ core::Source ──┼─▶ batches, positions, stops ─▶ Queue ─▶ Ready
+//!  metadata, time ────────────────────────┘                  └─▶ partitions that end early ─▶ Ends
+//! ```
+//!
+//! One task per consumer, however many partitions were taken from it. It is woken by a command, by the memory of a
+//! fetched batch that the application has dropped, by a request that has landed, by new metadata, and by the machine's
+//! timer. At each turn it first gives the machine every input that is there, commands before answers, and then does
+//! what the machine says. It wakes the task in [`Consumer::next`](crate::Consumer::next) or the reader of the one
+//! partition that got something, the links, and the client's control task when metadata looks outdated. It ends when
+//! the consumer and all partitions taken from it were dropped.
 
 use std::sync::{Arc, Weak};
 
@@ -25,14 +38,14 @@ enum Tag {
     LookUp(LookingUp),
 }
 
-/// A fetch, and the memory for its answer.
+/// A fetch, and the memory for its answer. The machine knows it by its lane and number.
 struct Fetching {
     lane: LaneId,
     number: u64,
     reservation: Reservation,
 }
 
-/// A look-up of offsets.
+/// A look-up of offsets, which the machine knows by this number.
 struct LookingUp {
     number: u64,
 }
@@ -66,20 +79,21 @@ pub(super) struct Driver {
     source: Source,
     commands: Arc<Commands>,
     ready: Arc<Ready>,
-    /// Gone when nobody reads any more.
+    /// Gone when the consumer and all partitions taken from it were dropped.
     shared: Weak<Shared>,
     /// By slot.
     queues: Vec<Option<Arc<Queue>>>,
     requests: Requests<Tag>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     fetch_bytes_max: usize,
-    /// Partitions were assigned whose leaders the machine does not know yet.
+    /// Whether partitions were assigned whose leaders the machine does not know yet.
     is_unrouted: bool,
     ends: Ends,
 }
 
 impl Drop for Driver {
-    /// Its runtime may end before the consumer does, and nobody is to wait for what no longer comes.
+    /// The runtime may end while tasks on other runtimes wait for batches: they are woken and fail, those of
+    /// partitions that were assigned only now included.
     fn drop(&mut self) {
         let mut commands = Vec::new();
         self.commands.take(&mut commands);
@@ -115,7 +129,7 @@ impl Driver {
         }
     }
 
-    /// Runs until the consumer is gone.
+    /// Runs until the consumer and all partitions taken from it were dropped.
     pub(super) async fn run(mut self) {
         let arrived = Arc::clone(&self.commands.arrived);
         let mut commands = Vec::new();
@@ -123,8 +137,8 @@ impl Driver {
             let wake = self.source.poll_timeout(self.now());
             let mut landed = None;
             tokio::select! {
-                // Whichever comes first, all that is there is taken in below. Only questions to any broker or to several
-                // have no other turn, so they come first; they are rare.
+                // Whichever wakes the task, every input that is there is taken in below. Only the answers about ends
+                // are taken here alone, so they come first; they are rare.
                 biased;
                 Some(ends) = self.ends.answered() => self.handle_ends(&ends),
                 first = self.requests.landed() => landed = Some(first),
@@ -135,7 +149,8 @@ impl Driver {
             if self.snapshot.has_changed().unwrap_or(false) {
                 self.handle_metadata();
             }
-            // What the application did comes before what it waits for.
+            // Commands before answers: batches of a partition that was sought or unassigned are dropped then, not
+            // queued.
             self.commands.take(&mut commands);
             for command in commands.drain(..) {
                 if self.handle_command(command) {
@@ -153,7 +168,7 @@ impl Driver {
         self.client.0.clock.now()
     }
 
-    /// Answers whether that was the end.
+    /// Answers whether the consumer is gone.
     fn handle_command(&mut self, command: Command) -> bool {
         match command {
             Command::Released => return true,
@@ -192,6 +207,7 @@ impl Driver {
         self.is_unrouted = true;
     }
 
+    /// Empties the partition's slot, unless another partition has it already.
     fn forget(&mut self, queue: &Arc<Queue>) {
         let place = queue.slot().and_then(|slot| self.queues.get_mut(slot.0 as usize));
         if let Some(place) =
@@ -201,7 +217,8 @@ impl Driver {
         }
     }
 
-    /// Changes what the machine does with the partition, unless it is not assigned any more: its slot may be another's.
+    /// Changes what the machine does with the partition, unless it is not assigned any more: another partition may
+    /// have its slot then.
     fn with_slot(&mut self, queue: &Arc<Queue>, change: impl FnOnce(&mut Source, Slot)) {
         let Some(slot) = queue.slot() else { return };
         let known = self.queues.get(slot.0 as usize).and_then(Option::as_ref);
@@ -233,6 +250,8 @@ impl Driver {
 
     fn handle_fetched(&mut self, mut fetching: Fetching, outcome: Result<Answer, Failure>) {
         let now = self.now();
+        // The reservation was for what was expected. Now it is for what the answer takes, until its last batch is
+        // dropped.
         let (bytes, began) = outcome.as_ref().map_or((0, now), |answer| (answer.body.len(), answer.began));
         fetching.reservation.resize(bytes);
         let answer = fetching.response(outcome);
@@ -243,7 +262,7 @@ impl Driver {
         self.deliver(Some(&frame));
     }
 
-    /// Hands on what the machine has for the application. Batches all come from `frame`.
+    /// Puts what the machine has for the application into the partitions' queues. Batches are parts of `frame`.
     fn deliver(&mut self, frame: Option<&Arc<Frame>>) {
         while let Some(event) = self.source.poll_event() {
             match event {
@@ -269,10 +288,11 @@ impl Driver {
         }
     }
 
-    /// The partition ends at `offset`, where it is read. If it was to be read further, its end is asked for anew: it may
-    /// have been made again, or have lost its last records.
+    /// Everything of the partition up to its end at `offset` was read. If it was to be read further, it may have been
+    /// made again or have lost its last records, so that the broker is asked where it ends.
     fn handle_end(&mut self, slot: Slot, epoch: Epoch, offset: i64) {
-        // A position behind the end that was told is one that exists: everything was read.
+        // A partition that was sought to an offset after the one up to which it is read has waited for the broker to
+        // say that the offset exists. It does, so that nothing is left to read.
         self.with_queue(slot, epoch, |_| {});
         let Some(queue) = self.queue(slot).cloned() else { return };
         if queue.inner().epoch == epoch && queue.until().is_some_and(|until| offset < until) {
@@ -280,7 +300,7 @@ impl Driver {
         }
     }
 
-    /// Reading of these partitions ends where they end now.
+    /// These partitions end before the offset up to which they were to be read: they are read up to their ends.
     fn handle_ends(&self, ends: &[End]) {
         let Some(shared) = self.shared.upgrade() else { return };
         for End { queue, until, offset } in ends {
@@ -293,7 +313,8 @@ impl Driver {
         self.queues.get(slot.0 as usize)?.as_ref()
     }
 
-    /// Changes a partition's queue, unless it was sought meanwhile.
+    /// Changes a partition's queue, unless the partition was sought since `epoch`, and wakes its reader if there is
+    /// something for it.
     fn with_queue(&self, slot: Slot, epoch: Epoch, change: impl FnOnce(&mut super::queue::Inner)) {
         let Some(queue) = self.queue(slot) else { return };
         let mut inner = queue.inner();
@@ -309,8 +330,11 @@ impl Driver {
         }
     }
 
+    /// Does what the machine says, until it says nothing more.
     fn act(&mut self) {
         let now = self.now();
+        // Once for all partitions that were assigned in this turn, because a look-up of leaders goes through every
+        // partition.
         if std::mem::take(&mut self.is_unrouted) {
             let snapshot = self.client.snapshot();
             self.source.handle_metadata(&snapshot, now);
@@ -335,8 +359,8 @@ impl Driver {
         self.client.learn_leaders(self.source.poll_hints());
     }
 
-    /// What one more fetch may bring: an even share for each broker and one for what waits to be read, as far as it is
-    /// there.
+    /// How many bytes one more fetch may bring. The budget is shared evenly by the brokers and the batches that wait
+    /// to be read; of such a share, as much as is free.
     fn room(&self) -> usize {
         let budget = &self.client.0.fetch_budget;
         let brokers = self.snapshot.borrow().brokers.len();
@@ -346,6 +370,8 @@ impl Driver {
 
     fn fetch(&mut self, fetch: Fetch) {
         let Fetch { lane, number, request, version_max, bytes_expected, deadline } = fetch;
+        // The machine asks for no more than is free, or for ROOM_MIN if less is: otherwise a reader without records
+        // would wait for memory that is held for other readers. So this may exceed the budget.
         let reservation = self.client.0.fetch_budget.reserve_beyond(bytes_expected);
         let fetching = Fetching { lane, number, reservation };
         let request = Typed { request, version_max };

@@ -1,7 +1,7 @@
 //! Partitions that end before the offset up to which they are to be read.
 //!
-//! Such a partition may have been made again, or have lost its last records. Its reader would wait for records that do not
-//! exist, so the broker is asked where it ends now.
+//! Such a partition may have been made again, or have lost its last records. Its reader would wait for records that do
+//! not exist. So the driver's task asks the broker where the partition ends, while it goes on with its other work.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,8 +36,8 @@ impl Ends {
         self.doubted.insert(slot, queue);
     }
 
-    /// Asks about the partitions that were added, once the last question was answered. `admin` gives what to ask with, or
-    /// none when the consumer is gone.
+    /// Asks about the partitions that were added, once the last question was answered. `admin` gives what to ask with,
+    /// or none when the consumer is gone.
     pub(super) fn ask(&mut self, admin: impl FnOnce() -> Option<Admin>) {
         if self.doubted.is_empty() || !self.asking.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! What changes a consumer's positions and assignment: from the consumer itself, or from another task.
+//! Changes of a consumer's positions and assignment, made through the consumer itself or from another task.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -11,7 +11,7 @@ use crate::interest::Interest;
 use crate::topics::Known;
 use crate::{Error, OffsetAt};
 
-/// Changes a consumer while another task waits for its next batch. Cheap to clone; it does not keep the consumer alive.
+/// Changes a consumer while another task waits for its next batch. Cheap to clone. It does not keep the consumer alive.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -56,7 +56,7 @@ impl ConsumerHandle {
     /// As there, and when the consumer was dropped.
     ///
     /// # Cancel safety
-    /// Dropped, nothing was assigned.
+    /// If the future is dropped, none of the partitions is assigned.
     pub async fn assign<T: AsRef<str>>(
         &self,
         partitions: impl IntoIterator<Item = (T, i32)>,
@@ -85,7 +85,7 @@ impl ConsumerHandle {
     /// # Errors
     /// As there, and when the consumer was dropped.
     pub fn skip(&self, error: &Error) -> Result<(), Error> {
-        self.shared("passing over what cannot be read")?.skip_in(error)
+        self.shared("going on after an error")?.skip_in(error)
     }
 
     /// As [`Consumer::pause`](crate::Consumer::pause).
@@ -121,7 +121,7 @@ impl fmt::Debug for ConsumerHandle {
     }
 }
 
-/// Partitions to assign, and from where.
+/// Partitions to assign, and the position to read each from.
 pub(super) fn owned<T: AsRef<str>>(
     partitions: impl IntoIterator<Item = (T, i32)>,
     position: Position,
@@ -130,7 +130,7 @@ pub(super) fn owned<T: AsRef<str>>(
     partitions.map(|(topic, partition)| (topic.as_ref().to_owned(), partition, position)).collect()
 }
 
-/// A partition that exists, from where to read it, and up to where.
+/// A partition that exists, the position to read it from, and the offset to read it up to.
 struct Found {
     topic: Arc<str>,
     partition: i32,
@@ -139,6 +139,7 @@ struct Found {
 }
 
 impl Shared {
+    /// Assigns these partitions, or none of them if one cannot be assigned.
     pub(super) async fn assign_all(&self, partitions: Vec<(String, i32, Position)>) -> Result<(), Error> {
         let mut found = Vec::with_capacity(partitions.len());
         let mut last: Option<Known> = None;
@@ -170,7 +171,7 @@ impl Shared {
         self.assign_found(found, interests).await
     }
 
-    /// Assigns all partitions of these topics, and those they get later unless reading ends.
+    /// Assigns all partitions of these topics. Those that a topic gets later are assigned then, unless reading ends.
     pub(super) async fn assign_topics(&self, topics: Vec<String>, position: Position) -> Result<(), Error> {
         let mut found = Vec::new();
         let mut interests = Vec::new();
@@ -204,12 +205,12 @@ impl Shared {
         Ok(())
     }
 
-    /// Where each partition ends now, for readers of our isolation.
+    /// Looks up where each partition ends now for readers with this consumer's isolation level.
     async fn find_ends(&self, found: &mut [Found]) -> Result<(), Error> {
         let partitions = found.iter().map(|found| (&*found.topic, found.partition));
         let ends = self.asking().list_offsets(partitions, OffsetAt::Latest).await?;
         for (found, (_, end)) in found.iter_mut().zip(ends) {
-            // A partition always has an end: brokers say none of times alone.
+            // Brokers answer with no offset to questions about times only: a partition always has an end.
             found.until = Some(end?.unwrap_or(0));
         }
         Ok(())
@@ -225,7 +226,7 @@ impl Shared {
         for (topic, partition) in partitions {
             self.unassign(topic.as_ref(), partition);
         }
-        // Whoever waits for the next batch may have nothing to wait for any more.
+        // The task in `next` may have nothing more to wait for.
         self.ready.arrived.notify_one();
     }
 
@@ -237,7 +238,7 @@ impl Shared {
     pub(super) fn skip_in(&self, error: &Error) -> Result<(), Error> {
         let Some((topic, partition, _)) = error.unread_part() else {
             let doing = "going on after an error";
-            return Err(Error::caller(doing, "it is none that says where reading can go on"));
+            return Err(Error::caller(doing, "the error does not say where reading can go on"));
         };
         self.skip(&self.found(topic, partition, "going on after an error in")?, error)
     }

@@ -4,6 +4,13 @@
 //!  Consumer::next ◀─ decompress, check ◀─ Queue per partition ◀─ Driver (core::Source) ◀─ connections
 //!  seek, pause, assign ─────────────────────────────────────────▶ Driver
 //! ```
+//!
+//! - The driver's task, one per consumer, fetches and fills the queues. See [`driver`].
+//! - The application's task takes a batch from a queue, and checks and decompresses it. [`Consumer::next`] takes from
+//!   all queues in turn and waits in [`queue::Ready`]. A [`PartitionConsumer`] takes from the queue of one partition
+//!   and waits there, so that slow readers do not delay each other.
+//! - Whatever the application changes takes effect in the queue at once: a new epoch drops what was fetched before. A
+//!   command then tells the driver. No call waits for the driver, and nothing is sent to it per record.
 
 mod batch;
 mod commands;
@@ -37,8 +44,8 @@ use crate::{Client, Error};
 
 /// Reads the partitions it is given.
 ///
-/// Records come in batches, one partition's run at a time; partitions take turns. While the application works on one
-/// batch the next ones are fetched, up to the memory the client may use.
+/// Records come in batches, each of one partition; partitions take turns. While the application works on one batch, the
+/// next ones are fetched, as far as the client's memory budget has room.
 ///
 /// A whole topic, to its end:
 ///
@@ -110,22 +117,24 @@ impl Client {
 }
 
 impl Consumer {
-    /// The next batch, of any partition that is not paused. Waits until there is one; none when nothing is assigned, or
-    /// when everything was read [to its end](ConsumerBuilder::until_end).
+    /// Waits for the next batch, of any partition that is not paused. None when no partition is assigned, or when every
+    /// partition was read [to its end](ConsumerBuilder::until_end).
     ///
     /// # Errors
-    /// - When a partition cannot be read on: it stops where it stands, the others go on with the next call, and
-    ///   [`seek`](Self::seek) or [`assign`](Self::assign) starts it again. Each partition's error is told once; when all
-    ///   have stopped that this consumer reads, every call tells the error of one of them again.
+    /// - When a partition cannot be read on. It stops at its position until [`seek`](Self::seek) or
+    ///   [`assign`](Self::assign) starts it again; the next call goes on with the remaining partitions. The error of a
+    ///   partition is returned once, but when all partitions that this consumer reads have stopped, every call returns
+    ///   the error of one of them.
     /// - When the runtime that the consumer was built on has ended: nothing is fetched any more.
     ///
     /// # Cancel safety
-    /// Dropped, it has taken nothing: the next call returns the batch.
+    /// If the future is dropped, it has taken nothing: the next call returns the batch.
     pub async fn next(&mut self) -> Result<Option<Batch>, Error> {
-        // A place that a stream's poll left behind would be woken in place of this one.
+        // A notification wakes one waiter. If `poll_next` was called before, it must not be the one that waits in its
+        // place.
         self.waiting.leave();
         loop {
-            // Registered before looking, so that what arrives in between is not missed.
+            // Registered before looking, so that a batch that arrives in between is not missed.
             let ready = Arc::clone(&self.shared.ready);
             let mut arrived = std::pin::pin!(ready.arrived.notified());
             arrived.as_mut().enable();
@@ -163,25 +172,27 @@ impl Consumer {
         }
     }
 
-    /// The partitions that are assigned and were not taken yet, each to be read on its own; [`next`](Self::next) serves
-    /// those that are assigned later. Reading goes on for as long as the consumer or one of them is there.
+    /// Takes every assigned partition that was not taken yet, each to be read by a task of its own.
+    /// [`next`](Self::next) returns batches of partitions that are assigned later. Reading goes on until the consumer
+    /// and all partitions taken from it are dropped.
     pub fn partitions(&self) -> Vec<PartitionConsumer> {
         let assigned = self.shared.assigned();
         assigned.queues.values().filter_map(|queue| PartitionConsumer::take(queue, &self.shared)).collect()
     }
 
-    /// What pauses, seeks and assigns from another task, while this one waits for the next batch.
+    /// A handle that pauses, seeks and assigns from another task, while this one waits for the next batch.
     pub fn handle(&self) -> ConsumerHandle {
         ConsumerHandle::new(&self.shared)
     }
 
-    /// Reads these partitions too, from `position`. Those already assigned are sought there.
+    /// Reads these partitions too, from `position`. Partitions that are assigned already are sought there.
     ///
     /// # Errors
-    /// When a topic or partition does not exist, or the position is below zero. Nothing was assigned then.
+    /// When a topic or partition does not exist, or the position is below zero. None of the partitions is assigned
+    /// then.
     ///
     /// # Cancel safety
-    /// Dropped, nothing was assigned.
+    /// If the future is dropped, none of the partitions is assigned.
     pub async fn assign<T: AsRef<str>>(
         &self,
         partitions: impl IntoIterator<Item = (T, i32)>,
@@ -190,12 +201,12 @@ impl Consumer {
         self.shared.assign_all(owned(partitions, position.into())).await
     }
 
-    /// Reads these partitions no more. What was fetched of them is dropped.
+    /// Stops reading these partitions. Batches that were fetched and not returned yet are dropped.
     pub fn unassign<T: AsRef<str>>(&self, partitions: impl IntoIterator<Item = (T, i32)>) {
         self.shared.unassign_all(partitions);
     }
 
-    /// Goes on from `position`. No record fetched before is delivered after this returns.
+    /// Goes on from `position`. After this returns, no batch that was fetched before is returned.
     ///
     /// # Errors
     /// When the partition is not assigned, or the position is below zero. Reading goes on as before then.
@@ -203,7 +214,7 @@ impl Consumer {
         self.shared.seek_in(topic, partition, position.into())
     }
 
-    /// Goes on after the record or batch that cannot be read and that `error` tells of.
+    /// Goes on after the record or batch that could not be read according to `error`.
     ///
     /// ```no_run
     /// # async fn read(mut consumer: milena::Consumer) -> Result<(), milena::Error> {
@@ -222,12 +233,12 @@ impl Consumer {
     /// ```
     ///
     /// # Errors
-    /// When `error` tells of something else ([`Error::next_offset`] says none), or its partition is not assigned.
+    /// When `error` is about something else ([`Error::next_offset`] is none), or its partition is not assigned.
     pub fn skip(&self, error: &Error) -> Result<(), Error> {
         self.shared.skip_in(error)
     }
 
-    /// Delivers nothing of the partition until [`resume`](Self::resume). What was fetched of it stays.
+    /// Returns no batches of the partition until [`resume`](Self::resume). Batches that were fetched stay in memory.
     ///
     /// # Errors
     /// When the partition is not assigned.
@@ -235,7 +246,7 @@ impl Consumer {
         self.shared.pause(topic, partition, true)
     }
 
-    /// Delivers the partition again, from what was fetched first.
+    /// Returns batches of the partition again, beginning with those that were fetched before it was paused.
     ///
     /// # Errors
     /// When the partition is not assigned.
@@ -243,8 +254,8 @@ impl Consumer {
         self.shared.pause(topic, partition, false)
     }
 
-    /// The next offset to read: after the last batch delivered, and after control records and records of aborted
-    /// transactions that follow it. None while it is being looked up, or when the partition is not assigned.
+    /// The next offset to read: after the last batch returned, and after the control records and aborted batches that
+    /// follow it. None while the offset is being looked up, or when the partition is not assigned.
     pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
         self.shared.position(topic, partition)
     }
@@ -278,8 +289,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Adds all partitions of a topic, to be read [from](Self::from) the first record there is. Partitions that the topic
-    /// gets later are read as well, from their first record, once the client's metadata shows them
+    /// Adds all partitions of a topic, to be read [from](Self::from) their first records by default. Partitions that
+    /// the topic gets later are read as well, from their first records, once the client's metadata shows them
     /// ([`metadata_age_max`](crate::ClientSettings::metadata_age_max)).
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.topics.push(topic.into());
@@ -305,24 +316,24 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Ends reading where each partition ends now: [`Consumer::next`] returns none when all were read so far. With
-    /// [`Isolation::ReadCommitted`] that is the last stable offset. Default: reading goes on for ever.
+    /// Reads each partition up to where it ends now: [`Consumer::next`] returns none when all were read so far. With
+    /// [`Isolation::ReadCommitted`] the end is the last stable offset. Default: reading goes on for ever.
     ///
-    /// A partition that is assigned later ends where it ends then; partitions that a topic gets later are not read. A
-    /// [`PartitionConsumer`] ends on its own. One that comes to lack offsets before its end, because its topic was made
-    /// again or its records were lost, ends where it ends then.
+    /// A partition that is assigned later is read up to where it ends when it is assigned. Partitions that a topic
+    /// gets later are not read. Each [`PartitionConsumer`] returns none when its own partition was read. If the topic
+    /// is made again, or the partition loses its last records, it is read up to its new end.
     pub fn until_end(mut self) -> Self {
         self.is_until_end = true;
         self
     }
 
-    /// Sets where to go when a position does not exist any more. Default [`Reset::Fail`].
+    /// Sets where a partition is read from when its position does not exist any more. Default [`Reset::Fail`].
     pub fn reset(mut self, reset: Reset) -> Self {
         self.settings.reset = reset;
         self
     }
 
-    /// Sets which records of transactions are seen. Default [`Isolation::ReadUncommitted`].
+    /// Sets which records of transactions are read. Default [`Isolation::ReadUncommitted`].
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.settings.isolation = isolation;
         self
@@ -334,7 +345,7 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Sets anything else.
+    /// Changes any other setting.
     pub fn settings(mut self, change: impl FnOnce(&mut ConsumerSettings)) -> Self {
         change(&mut self.settings);
         self
@@ -343,10 +354,11 @@ impl ConsumerBuilder {
     /// Starts the consumer.
     ///
     /// # Errors
-    /// When a topic or partition does not exist, a position is below zero, or the end of a partition cannot be looked up.
+    /// When a topic or partition does not exist, a position is below zero, or the end of a partition cannot be looked
+    /// up.
     ///
     /// # Cancel safety
-    /// Dropped, nothing is left behind.
+    /// If the future is dropped, no consumer was started.
     pub async fn build(self) -> Result<Consumer, Error> {
         let Self { client, settings, assignments, topics, from, is_until_end } = self;
         let settings = client.0.settings.with_consumer(settings)?.consumer;
@@ -378,7 +390,7 @@ impl ConsumerBuilder {
         consumer.shared.assign_all(assignments).await?;
         consumer.shared.assign_topics(topics, from).await?;
         // Not before everything is assigned: the first fetch would be a long poll for the first partition alone, and
-        // the others would wait it out.
+        // the remaining ones would have to wait until it returned.
         runtime.spawn(driver.run());
         Ok(consumer)
     }

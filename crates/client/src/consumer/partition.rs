@@ -12,9 +12,9 @@ use super::shared::{Opener, Shared};
 use super::stream::{Look, Waiting};
 use crate::Error;
 
-/// A partition taken from a [`Consumer`](crate::Consumer): whoever reads it delays nobody but itself.
+/// A partition taken from a [`Consumer`](crate::Consumer). Its reader delays no other partition, however slow it is.
 ///
-/// Dropped, it is the consumer's again, at the batch behind the last one taken.
+/// When it is dropped, the consumer goes on reading the partition, after the last batch that was taken.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -55,7 +55,7 @@ pub struct PartitionConsumer {
 }
 
 impl PartitionConsumer {
-    /// Takes `queue`, unless somebody has.
+    /// Takes `queue`, unless it has a reader of its own already.
     pub(super) fn take(queue: &Arc<Queue>, shared: &Arc<Shared>) -> Option<Self> {
         let arrived = queue.take()?;
         shared.own_reader_changed(queue);
@@ -73,22 +73,23 @@ impl PartitionConsumer {
         self.queue.partition
     }
 
-    /// The next batch. Waits until there is one; none when the partition is not assigned any more, or was read
+    /// Waits for the next batch. None when the partition is not assigned any more, or was read
     /// [to its end](crate::ConsumerBuilder::until_end).
     ///
     /// # Errors
-    /// - When the partition cannot be read on: it stops where it stands, every call tells the error again, and
+    /// - When the partition cannot be read on. It stops at its position, and every call returns the error, until
     ///   [`seek`](Self::seek) starts it again.
     /// - When the runtime that the consumer was built on has ended: nothing is fetched any more.
     ///
     /// # Cancel safety
-    /// Dropped, it has taken nothing: the next call returns the batch.
+    /// If the future is dropped, it has taken nothing: the next call returns the batch.
     pub async fn next(&mut self) -> Result<Option<Batch>, Error> {
-        // A place that a stream's poll left behind would be woken in place of this one.
+        // A notification wakes one waiter. If `poll_next` was called before, it must not be the one that waits in its
+        // place.
         self.waiting.leave();
         loop {
             let arrived = Arc::clone(&self.arrived);
-            // Registered before looking, so that what arrives in between is not missed.
+            // Registered before looking, so that a batch that arrives in between is not missed.
             let mut arrived = std::pin::pin!(arrived.notified());
             arrived.as_mut().enable();
             match self.look()? {
@@ -124,7 +125,7 @@ impl PartitionConsumer {
         }
     }
 
-    /// Goes on from `position`. No record fetched before is delivered after this returns.
+    /// Goes on from `position`. After this returns, no batch that was fetched before is returned.
     ///
     /// # Errors
     /// When the partition is not assigned any more, or the position is below zero.
@@ -132,15 +133,16 @@ impl PartitionConsumer {
         self.opener.shared.seek(&self.queue, position.into())
     }
 
-    /// Goes on after the record or batch that cannot be read and that `error` tells of.
+    /// Goes on after the record or batch that could not be read according to `error`.
     ///
     /// # Errors
-    /// When `error` tells of something else ([`Error::next_offset`] says none), or the partition is not assigned any more.
+    /// When `error` is about something else ([`Error::next_offset`] is none), or the partition is not assigned any
+    /// more.
     pub fn skip(&self, error: &Error) -> Result<(), Error> {
         self.opener.shared.skip(&self.queue, error)
     }
 
-    /// The next offset to read; none while it is being looked up.
+    /// The next offset to read. None while it is being looked up.
     pub fn position(&self) -> Option<i64> {
         self.queue.inner().position
     }

@@ -1,5 +1,8 @@
-//! Per partition, the batches that were fetched and not taken yet, still compressed; and the list of partitions that
-//! have some.
+//! The queues between the driver's task and the tasks that read.
+//!
+//! A [`Queue`] holds the batches of one partition that were fetched and not taken yet, still compressed. [`Ready`]
+//! lists the partitions whose queues hold something for the consumer. The driver fills a queue, lists it, and wakes
+//! the consumer's task, or only the reader of that partition if it has one of its own.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -15,45 +18,47 @@ use crate::Error;
 use crate::budget::Reservation;
 use crate::clock::Clock;
 
-/// One partition's place.
+/// What was fetched of one assigned partition, and how it is read.
 pub(super) struct Queue {
-    /// The machine's name for it, once the driver has assigned it.
+    /// Set once the driver has taken the partition in.
     slot: OnceLock<Slot>,
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
     is_paused: AtomicBool,
+    /// Whether the partition is not assigned any more.
     is_over: AtomicBool,
-    /// Where reading ends, or [`FOR_EVER`].
+    /// The offset up to which the partition is read, or [`FOR_EVER`].
     until: AtomicI64,
     inner: Mutex<Inner>,
 }
 
-/// In place of an offset: reading does not end.
+/// In place of an offset: the partition is read for as long as it is assigned.
 const FOR_EVER: i64 = i64::MAX;
 
-/// What the driver fills and the consumer empties, under one lock held for one batch.
+/// The part of a queue that the driver fills and a reader empties. The lock is held for one batch.
 pub(super) struct Inner {
     pub(super) epoch: Epoch,
     pub(super) batches: VecDeque<Queued>,
-    /// The offset behind what was delivered.
+    /// The next offset to read, after the last batch that was taken.
     pub(super) position: Option<i64>,
-    /// Why it stops behind its batches.
+    /// Why reading stops after the batches that are here.
     stopped: Option<Error>,
-    /// Whether its consumer was told so: it tells each partition's error once.
+    /// Whether the consumer has returned that error: it returns each partition's error once.
     is_told: bool,
-    /// If everything was read that is to be: in which epoch.
+    /// The epoch in which everything up to `until` was read, if it was.
     read_in: Option<Epoch>,
-    /// Whether it is in the list of those that have something.
+    /// Whether the partition is in the list of [`Ready`].
     is_listed: bool,
-    /// Wakes the task that reads this partition on its own, if one does. Most partitions are never taken, so that this is
-    /// made when one is.
+    /// Wakes the task that reads this partition alone, if there is one. It is made when the partition is taken,
+    /// because most partitions never are.
     reader: Option<Arc<Notify>>,
 }
 
 impl Inner {
-    /// Begins a new epoch at `position`. What was fetched is for the caller to drop, once the lock is free.
+    /// Begins a new epoch at `position`. Answers with the batches that were fetched before, which the caller drops
+    /// once the lock is free.
     fn restart(&mut self, epochs: &Epochs, position: Option<i64>) -> VecDeque<Queued> {
-        // Under the lock: a later order has a later epoch.
+        // The epoch is taken under the lock, so that the later of two seeks has the later epoch.
         self.epoch = epochs.next();
         self.position = position;
         self.stopped = None;
@@ -68,13 +73,13 @@ impl Inner {
         }
     }
 
-    /// It stops behind the batches it has.
+    /// Reading stops after the batches that are here.
     pub(super) fn stop(&mut self, error: Error, is_told: bool) {
         self.stopped = Some(error);
         self.is_told = is_told;
     }
 
-    /// Reading goes on at `offset` after what is there.
+    /// Reading goes on at `offset` after the batches that are here.
     pub(super) fn pass(&mut self, offset: i64) {
         match self.batches.back_mut() {
             Some(last) => last.passed = Some(offset),
@@ -84,7 +89,7 @@ impl Inner {
 }
 
 impl Queued {
-    /// Where reading goes on after it.
+    /// The next offset to read after this batch.
     pub(super) fn next_offset(&self) -> i64 {
         let header = &self.batch.header;
         self.passed.unwrap_or(header.base_offset + i64::from(header.last_offset_delta) + 1)
@@ -94,16 +99,18 @@ impl Queued {
 /// A fetched batch.
 pub(super) struct Queued {
     pub(super) batch: RawBatch,
+    /// The offset that was asked for: earlier records of the batch are not returned.
     pub(super) from: i64,
-    /// Behind it and behind what follows it and is shown to nobody, if something does.
+    /// The next offset to read when control records or aborted batches follow this batch.
     pub(super) passed: Option<i64>,
     pub(super) high_watermark: i64,
     pub(super) frame: Arc<Frame>,
 }
 
-/// A fetch response's memory: held until its last batch is dropped.
+/// The memory of a fetch response, which is held until the last of its batches is dropped.
 pub(super) struct Frame {
     pub(super) reservation: Option<Reservation>,
+    /// Wakes the driver, which may have room for a fetch again.
     pub(super) freed: Arc<Notify>,
 }
 
@@ -114,20 +121,22 @@ impl Drop for Frame {
     }
 }
 
-/// Partitions that have something to deliver, in the order in which they are served.
+/// The partitions whose queues hold a batch or an error for the consumer, in the order in which it takes from them.
 #[derive(Default)]
 pub(super) struct Ready {
     queues: Mutex<VecDeque<Arc<Queue>>>,
+    /// Told when a partition was listed, or when the consumer may have nothing more to wait for.
     pub(super) arrived: Arc<Notify>,
-    /// Since when readers find nothing, in nanoseconds, or [`BUSY`].
+    /// Since when readers have found nothing, in nanoseconds, or [`BUSY`].
     idle_since: AtomicU64,
-    /// Whether the consumer was ever told of a partition that stopped.
+    /// Whether the consumer has ever returned the error of a partition that stopped.
     has_told: AtomicBool,
-    /// Nobody fetches any more.
+    /// Whether the driver has ended, so that nothing is fetched any more.
     is_over: AtomicBool,
 }
 
-/// Gives out epochs, each once: partitions get the slots of others, whose late answers must not count for them.
+/// Gives out epochs, each of them once. A partition may get a slot that another one had, and the epoch tells that a
+/// late answer was for the other one.
 #[derive(Default)]
 pub(super) struct Epochs(AtomicU64);
 
@@ -137,19 +146,19 @@ impl Epochs {
     }
 }
 
-/// In place of a time: there is something to do.
+/// In place of a time: a reader has something to do.
 const BUSY: u64 = u64::MAX;
 
 /// What a consumer may still get of a partition.
 pub(super) enum Coming {
     Batches,
-    /// It stopped, as the consumer knows.
+    /// No more batches: the partition has stopped, and the consumer has returned this error.
     Error(Error),
-    /// Everything was read that is to be.
+    /// No more batches: everything up to `until` was read.
     Nothing,
 }
 
-/// What the consumer gets next.
+/// What a reader gets next.
 pub(super) enum Next {
     Batch(Arc<Queue>, Epoch, Queued),
     Stopped(Error),
@@ -189,7 +198,7 @@ impl Queue {
         self.slot.get().copied()
     }
 
-    /// To be told once.
+    /// The driver calls this once.
     pub(super) fn set_slot(&self, slot: Slot) {
         let _ = self.slot.set(slot);
     }
@@ -207,8 +216,8 @@ impl Queue {
         self.is_paused.swap(is_paused, Ordering::Relaxed) != is_paused
     }
 
-    /// Takes it out of the consumer's turns: what tells its new reader that something may have arrived. None if it has a
-    /// reader of its own already.
+    /// Gives the partition a reader of its own, so that the consumer does not take from it any more. Answers with what
+    /// wakes that reader; none if the partition has a reader already.
     pub(super) fn take(&self) -> Option<Arc<Notify>> {
         let mut inner = self.inner();
         if inner.reader.is_some() {
@@ -219,17 +228,17 @@ impl Queue {
 
     pub(super) fn give_back(&self) {
         let mut inner = self.inner();
-        // Its reader alone knows that it stopped, if it did.
+        // If the partition has stopped, only its reader has returned the error. The consumer returns it as well.
         inner.is_told = false;
         inner.reader = None;
     }
 
-    /// Whether it is read on its own.
+    /// Whether the partition has a reader of its own.
     pub(super) fn is_taken(&self) -> bool {
         self.inner().reader.is_some()
     }
 
-    /// What its consumer may still get of it.
+    /// What the consumer may still get of the partition.
     pub(super) fn coming(&self) -> Coming {
         let inner = self.inner();
         match &inner.stopped {
@@ -239,7 +248,7 @@ impl Queue {
         }
     }
 
-    /// Where reading ends, if it does.
+    /// The offset up to which the partition is read, if there is one.
     pub(super) fn until(&self) -> Option<i64> {
         Some(self.until.load(Ordering::Relaxed)).filter(|until| *until != FOR_EVER)
     }
@@ -248,21 +257,21 @@ impl Queue {
         self.until.store(until.unwrap_or(FOR_EVER), Ordering::Relaxed);
     }
 
-    /// Whether everything was read that is to be.
+    /// Whether everything up to `until` was read.
     pub(super) fn is_read(&self) -> bool {
         self.inner().read_in.is_some()
     }
 
-    /// Reading ends at `end` if it was to end at `until`, which does not exist any more.
+    /// The partition is read up to `end` if it was to be read up to `until`, which does not exist any more.
     pub(super) fn lower_until(&self, until: i64, end: i64) {
         let _ = self.until.compare_exchange(until, end, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// If everything was read that is to be, and that was not so before: the epoch in which nothing more comes.
+    /// Begins a new epoch, in which nothing more comes, if everything up to `until` has just been read.
     pub(super) fn finish_if_read(&self, epochs: &Epochs) -> Option<Epoch> {
         let until = self.until()?;
         let mut inner = self.inner();
-        // An offset after the end may be one that does not exist: that is told first.
+        // A partition that has stopped was not read to its end: its position may be an offset that does not exist.
         let is_reading = inner.stopped.is_none() && inner.read_in.is_none();
         let position = inner.position.filter(|position| *position >= until && is_reading)?;
         let old = inner.epoch;
@@ -275,12 +284,12 @@ impl Queue {
         Some(epoch)
     }
 
-    /// Whether it is not assigned any more.
+    /// Whether the partition is not assigned any more.
     pub(super) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// It is not assigned any more.
+    /// The partition is not assigned any more.
     pub(super) fn end(&self, epochs: &Epochs) -> Epoch {
         let mut inner = self.inner();
         let dropped = inner.restart(epochs, None);
@@ -292,16 +301,17 @@ impl Queue {
         epoch
     }
 
-    /// The next thing to deliver of it.
+    /// Takes the next batch, or the error after the last one.
     pub(super) fn next(queue: &Arc<Self>) -> Next {
         let mut inner = queue.inner();
         if queue.is_paused() {
-            // What it has stays; resuming lists it again.
+            // The batches stay here, and resuming lists the partition again.
             return Next::Nothing;
         }
         match inner.batches.pop_front() {
             Some(batch) => {
-                // Under the same lock: what is passed next has the batch before it, or changes the position after it.
+                // Under the lock that `pass` is called under. Otherwise a marker that is passed after the batch was
+                // popped and before the position is set would be lost, and the position would stay before it for ever.
                 inner.position = Some(batch.next_offset());
                 Next::Batch(Arc::clone(queue), inner.epoch, batch)
             }
@@ -309,9 +319,9 @@ impl Queue {
         }
     }
 
-    /// Drops what was fetched and stands at `offset` because of `error`, of which its reader is told now; unless it was
-    /// sought since epoch `of`. That everything was read is no seek: the last batch may not be readable, or hold a record
-    /// that is not, and then that was not all.
+    /// Drops the batches and stops at `offset` because of `error`, which the caller returns to the reader. Does
+    /// nothing if the partition was sought since epoch `of`. Having been read to its end is not a seek: if the last
+    /// batch or a record in it cannot be read, the partition was not read to its end after all.
     pub(super) fn stop(&self, epochs: &Epochs, of: Epoch, offset: i64, error: &Error) -> Option<Epoch> {
         let mut inner = self.inner();
         if inner.epoch != of && inner.read_in != Some(of) {
@@ -321,18 +331,18 @@ impl Queue {
         inner.stop(error.clone(), true);
         let epoch = inner.epoch;
         drop(inner);
-        // Outside the lock: freeing memory wakes others.
+        // Outside the lock, because freeing memory wakes tasks.
         drop(dropped);
         Some(epoch)
     }
 
-    /// Drops what was fetched and begins a new epoch at `position`.
+    /// Drops the batches and begins a new epoch at `position`.
     pub(super) fn restart(&self, epochs: &Epochs, position: Option<i64>) -> Epoch {
         let mut inner = self.inner();
         let dropped = inner.restart(epochs, position);
         let epoch = inner.epoch;
         drop(inner);
-        // Outside the lock: freeing memory wakes others.
+        // Outside the lock, because freeing memory wakes tasks.
         drop(dropped);
         epoch
     }
@@ -353,12 +363,12 @@ impl Ready {
         }
     }
 
-    /// Since when readers find nothing; [`Instant::NEVER`] while there is something to do.
+    /// Since when readers have found nothing; [`Instant::NEVER`] while they have something to do.
     pub(super) fn idle_since(&self) -> Instant {
         Instant::after_origin(Duration::from_nanos(self.idle_since.load(Ordering::Relaxed)))
     }
 
-    /// The consumer is being told of a partition that stopped.
+    /// The consumer returns the error of a partition that stopped.
     pub(super) fn note_told(&self) {
         self.has_told.store(true, Ordering::Relaxed);
     }
@@ -367,14 +377,14 @@ impl Ready {
         self.has_told.load(Ordering::Relaxed)
     }
 
-    /// Nobody fetches any more: the task that did has ended with its runtime.
+    /// The driver's task has ended with its runtime, so that nothing is fetched any more: wakes every reader.
     pub(super) fn end<'a>(&self, queues: impl IntoIterator<Item = &'a Arc<Queue>>) {
         self.is_over.store(true, Ordering::Release);
         self.arrived.notify_one();
         queues.into_iter().for_each(|queue| queue.inner().wake_reader());
     }
 
-    /// Whether somebody fetches.
+    /// Fails if the driver's task has ended.
     pub(super) fn check_driver(&self) -> Result<(), Error> {
         if !self.is_over.load(Ordering::Acquire) {
             return Ok(());
@@ -382,7 +392,8 @@ impl Ready {
         Err(Error::new("reading", Failure::Ended("the runtime that drives the consumer has ended")))
     }
 
-    /// `queue` may have something to deliver: it gets in line, if it is not.
+    /// Lists `queue` if it holds something for the consumer and is not listed, and wakes the consumer; or wakes the
+    /// reader of its own, if it has one.
     pub(super) fn list(&self, queue: &Arc<Queue>) {
         let mut inner = queue.inner();
         let is_news = inner.stopped.is_some() && (!inner.is_told || inner.reader.is_some());
@@ -391,7 +402,7 @@ impl Ready {
             return;
         }
         if inner.reader.is_some() {
-            // It may still be in the consumer's line from before it was taken, where its reader does not look.
+            // The partition may still be listed from before it was taken, but its reader does not look there.
             return inner.wake_reader();
         }
         if std::mem::replace(&mut inner.is_listed, true) {
@@ -402,7 +413,7 @@ impl Ready {
         self.arrived.notify_one();
     }
 
-    /// The next thing to deliver. Partitions take turns, a batch each.
+    /// Takes the next batch or error for the consumer. Partitions take turns, with a batch each.
     pub(super) fn next(&self) -> Next {
         loop {
             let Some(queue) = self.queues().pop_front() else { return Next::Nothing };
@@ -447,7 +458,8 @@ mod tests {
     #[test]
     fn a_marker_that_is_passed_while_its_batch_is_being_opened_moves_the_position() {
         let queue = Arc::new(Queue::new("t".into(), 0, Epoch(1), Some(0), None));
-        // Passed before the batch is taken, and after: whoever opens it has nothing more to say of the position.
+        // The marker is passed before the batch is taken, and after. Opening the batch later does not change the
+        // position.
         for is_taken_first in [false, true] {
             queue.inner().batches.push_back(batch());
             let take = || assert!(matches!(Queue::next(&queue), Next::Batch(..)));
@@ -474,13 +486,16 @@ mod tests {
         let queue = Arc::new(Queue::new("t".into(), 0, epochs.next(), Some(0), Some(1)));
         queue.inner().batches.push_back(batch());
         let Next::Batch(_, epoch, _) = Queue::next(&queue) else { panic!("there is a batch") };
-        // While its reader opens it, something else comes, and whoever brings it sees that all was read.
+        // While its reader opens the batch, the driver finds that everything was read.
         assert!(queue.finish_if_read(&epochs).is_some());
         assert!(queue.stop(&epochs, epoch, 0, &error()).is_some(), "it was not sought");
-        assert!(matches!(Queue::next(&queue), Next::Stopped(_)) && !queue.is_read(), "that was not all");
-        // A seek is another matter.
+        assert!(
+            matches!(Queue::next(&queue), Next::Stopped(_)) && !queue.is_read(),
+            "not everything was read"
+        );
+        // After a seek, an error of before it does not count.
         queue.restart(&epochs, Some(1));
         assert!(queue.finish_if_read(&epochs).is_some());
-        assert!(queue.stop(&epochs, epoch, 0, &error()).is_none(), "an error of before the seek");
+        assert!(queue.stop(&epochs, epoch, 0, &error()).is_none(), "the error is from before the seek");
     }
 }

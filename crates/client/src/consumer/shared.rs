@@ -1,4 +1,4 @@
-//! What a consumer and the partitions taken from it share, and what each has of its own to open batches with.
+//! The state that a consumer and the partitions taken from it share, and how they open batches.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,14 +15,14 @@ use crate::interest::Interest;
 use crate::settings::{ConsumerSettings, Isolation};
 use crate::{Admin, Client, Error};
 
-/// Dropped when nobody reads any more, which ends the driver.
+/// Shared by a consumer and the partitions taken from it. Dropping the last of them drops this, which ends the driver.
 pub(super) struct Shared {
     pub(super) client: Client,
     pub(super) commands: Arc<Commands>,
     pub(super) ready: Arc<Ready>,
     pub(super) check_crcs: bool,
     pub(super) is_read_committed: bool,
-    /// Partitions are read to where they ended when they were assigned.
+    /// Whether partitions are read up to where they ended when they were assigned.
     pub(super) is_until_end: bool,
     epochs: Epochs,
     assigned: Mutex<Assigned>,
@@ -31,7 +31,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct Assigned {
     pub(super) queues: BTreeMap<(Arc<str>, i32), Arc<Queue>>,
-    /// One for each topic of which a partition is assigned.
+    /// One for each topic of which a partition is assigned. It keeps the client's metadata of the topic fresh.
     interests: BTreeMap<Arc<str>, Interest>,
     /// Topics read as a whole, and how many of their partitions were assigned.
     pub(super) followed: BTreeMap<Arc<str>, usize>,
@@ -60,12 +60,13 @@ impl Shared {
         self.ready.note_idle(&self.client.0.clock);
     }
 
-    /// Whether nothing will come for whoever reads through the consumer: nothing is assigned, or everything was read to
-    /// the end it is to be read to.
+    /// Whether the consumer has nothing more to wait for: no partition is assigned, or each was read up to its end.
     ///
     /// # Errors
-    /// When nobody fetches any more; and when all that was not read to its end has stopped, each of which the reader was
-    /// told: the error of one of them. Whoever logs it and goes on would wait for ever.
+    /// - When the driver has ended.
+    /// - When every partition that was not read to its end has stopped, and the consumer has returned the error of
+    ///   each. This is the error of one of them, because an application that logs errors and goes on would wait for
+    ///   ever.
     pub(super) fn is_over(&self) -> Result<bool, Error> {
         self.ready.check_driver()?;
         let assigned = self.assigned();
@@ -76,7 +77,7 @@ impl Shared {
         for queue in assigned.queues.values() {
             match queue.coming() {
                 Coming::Nothing => {}
-                // Whoever reads it on its own is told, and may give it back.
+                // Its own reader gets what comes, and may give the partition back to the consumer.
                 _ if queue.is_taken() => is_over = false,
                 Coming::Batches => return Ok(false),
                 Coming::Error(error) => stopped = Some(error),
@@ -93,14 +94,14 @@ impl Shared {
     /// The partition, which must be assigned.
     ///
     /// # Errors
-    /// When it is not: what was to be done to it.
+    /// When it is not assigned. The error says what the caller was `doing`.
     pub(super) fn found(&self, topic: &str, partition: i32, doing: &str) -> Result<Arc<Queue>, Error> {
         let not_assigned = || not_assigned(&format!("{doing} partition {partition} of topic {topic:?}"));
         self.find(topic, partition).ok_or_else(not_assigned)
     }
 
-    /// The cluster looks like this now: the topics read as a whole may have got partitions. What is in those was written
-    /// since, so they are read from their beginning.
+    /// Assigns the partitions that topics read as a whole have got since. They are read from their first records, all
+    /// of which were written after the topic was assigned.
     pub(super) fn follow(&self, snapshot: &Snapshot) {
         let mut added = Vec::new();
         for (topic, known) in &mut self.assigned().followed {
@@ -128,13 +129,13 @@ impl Shared {
         self.finish_at(&queue, position);
     }
 
-    /// Keeps the topics that were assigned known for as long as they are.
+    /// Keeps the interests of topics for as long as a partition of them is assigned.
     pub(super) fn keep_known(&self, interests: Vec<Interest>) {
         let mut assigned = self.assigned();
         for interest in interests {
             let topic = Arc::clone(interest.topic());
             assigned.interests.entry(Arc::clone(&topic)).or_insert(interest);
-            // Another task may have unassigned it meanwhile.
+            // Another task may have unassigned the topic's last partition meanwhile.
             assigned.forget_unread(&topic);
         }
     }
@@ -164,7 +165,8 @@ impl Shared {
         self.finish_at(queue, position);
     }
 
-    /// Reading begins where it is to end. An offset beyond that is asked for: the broker says whether it exists.
+    /// Ends reading at once if it begins at the offset up to which the partition is read. At a later offset it does
+    /// not end before a fetch has shown that the offset exists.
     fn finish_at(&self, queue: &Arc<Queue>, position: Position) {
         if let Position::Offset(offset) = position
             && queue.until() == Some(offset)
@@ -173,8 +175,8 @@ impl Shared {
         }
     }
 
-    /// The position of `queue` or its end has changed: if everything was read that is to be, nothing more is fetched of
-    /// it.
+    /// To be called when the position of `queue` or its end has changed: once everything up to the end was read,
+    /// nothing more is fetched.
     pub(super) fn finish_if_read(&self, queue: &Arc<Queue>) {
         if let Some(epoch) = queue.finish_if_read(&self.epochs) {
             self.commands.push(Command::Halt { queue: Arc::clone(queue), epoch });
@@ -182,15 +184,15 @@ impl Shared {
         }
     }
 
-    /// What asks where partitions end, for readers of our isolation.
+    /// Asks where partitions end for readers with this consumer's isolation level.
     pub(super) fn asking(&self) -> Admin {
         let isolation =
             if self.is_read_committed { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
         self.client.admin().isolation(isolation)
     }
 
-    /// The partition stands at `offset` until it is sought; the reader is told of `error` now. Nothing of that if it was
-    /// sought since `epoch`.
+    /// Stops the partition at `offset` until it is sought, because of `error`, which the caller returns to the reader.
+    /// Does nothing if the partition was sought since `epoch`.
     fn stop(&self, queue: &Arc<Queue>, epoch: Epoch, offset: i64, error: &Error) {
         if let Some(epoch) = queue.stop(&self.epochs, epoch, offset, error) {
             self.ready.note_told();
@@ -198,7 +200,7 @@ impl Shared {
         }
     }
 
-    /// Goes on after what could not be read.
+    /// Goes on after the record or batch that could not be read according to `error`.
     pub(super) fn skip(&self, queue: &Arc<Queue>, error: &Error) -> Result<(), Error> {
         let Queue { topic, partition, .. } = &**queue;
         match error.unread_part() {
@@ -212,7 +214,7 @@ impl Shared {
         }
     }
 
-    /// Somebody reads `queue` and nothing else, or not any more.
+    /// Tells the driver that `queue` has got a reader of its own, or has none any more.
     pub(super) fn own_reader_changed(&self, queue: &Arc<Queue>) {
         self.commands.push(Command::Own { queue: Arc::clone(queue) });
     }
@@ -243,7 +245,7 @@ impl Drop for Shared {
     }
 }
 
-/// Opens batches for one reader.
+/// Checks and decompresses batches for one reader, in its own task.
 pub(super) struct Opener {
     pub(super) shared: Arc<Shared>,
     unreadable: Arc<Unreadable>,
@@ -255,7 +257,7 @@ impl Opener {
         Self { shared, unreadable: Arc::default(), decompressor: Decompressor::new() }
     }
 
-    /// Tells of a record that the application met and could not read: its partition stands there.
+    /// Fails if an iteration has met a record that cannot be read since the last call. Its partition is stopped there.
     pub(super) fn check(&self) -> Result<(), Error> {
         match self.unreadable.take() {
             None => Ok(()),
@@ -290,7 +292,8 @@ impl Opener {
         let is_compressed =
             batch.header.attributes.compression().is_ok_and(|codec| codec != Compression::None);
         let (frame, decompressed) = if is_compressed {
-            // The frame is not needed any more; the buffer is, whether or not there is room for it.
+            // The frame can go once its batch was decompressed. The buffer exists now, so it counts against the budget
+            // even if that has no room.
             drop(frame);
             (None, Some(client.0.fetch_budget.reserve_beyond(records.records_bytes())))
         } else {

@@ -11,13 +11,13 @@ use tokio::sync::futures::OwnedNotified;
 use super::{Batch, Consumer, PartitionConsumer};
 use crate::Error;
 
-/// A stream's place among those who wait for something to arrive. Left before anybody else waits there: a notification
-/// wakes one.
+/// A stream's place among the waiters of a `Notify`, from one poll to the next. It is given back before another waiter
+/// takes its place, because a notification wakes one.
 #[derive(Default)]
 pub(super) struct Waiting(Option<Pin<Box<OwnedNotified>>>);
 
 impl Waiting {
-    /// Takes a place before looking, so that what arrives in between is not missed.
+    /// Takes a place. This comes before looking for a batch, so that one that arrives in between is not missed.
     fn take(&mut self, notify: &Arc<Notify>) {
         let place = self.0.get_or_insert_with(|| Box::pin(Arc::clone(notify).notified_owned()));
         place.as_mut().enable();
@@ -31,7 +31,7 @@ impl Waiting {
         Poll::Ready(())
     }
 
-    /// Gives the place back; what has woken it wakes the next one.
+    /// Gives the place back. If it was notified, the notification goes to the next waiter.
     pub(super) fn leave(&mut self) {
         self.0 = None;
     }
@@ -44,13 +44,13 @@ impl Waiting {
 )]
 pub(super) enum Look {
     Batch(Batch),
-    /// Nothing yet.
+    /// No batch yet.
     Nothing,
-    /// Nothing, and nothing will come.
+    /// No batch, and none will come.
     End,
 }
 
-/// What [`next`](Consumer::next) returns, as a stream, for the combinators of the `futures` crate.
+/// The batches that [`next`](Consumer::next) returns, as a stream, for the combinators of the `futures` crate.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -82,7 +82,7 @@ impl Stream for Consumer {
     }
 }
 
-/// What [`next`](PartitionConsumer::next) returns, as a stream.
+/// The batches that [`next`](PartitionConsumer::next) returns, as a stream.
 impl Stream for PartitionConsumer {
     type Item = Result<Batch, Error>;
 
@@ -99,7 +99,7 @@ impl Stream for PartitionConsumer {
     }
 }
 
-/// What a stream yields; none when it is to wait.
+/// What a stream yields. None when it must wait.
 fn item(look: Result<Look, Error>) -> Option<Option<Result<Batch, Error>>> {
     match look {
         Ok(Look::Batch(batch)) => Some(Some(Ok(batch))),
