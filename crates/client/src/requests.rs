@@ -6,12 +6,13 @@
 //!         ◀─ landed() = Landed { tag, outcome } ◀───────────────────────────────────┘
 //! ```
 //!
-//! Each kind of request is a type that implements [`RequestKind`] and holds what its driver needs to know when the answer
-//! is there. The kinds of one driver are the variants of one closed enum, its tag. The driver matches on the tag of what
-//! landed, and the kind in it decodes the answer as the response to its own request. To send a new kind of request a driver
-//! adds the type, a variant, and a [`Role`] if the request must not wait for those of other roles.
+//! Each kind of request is a type that implements [`RequestKind`] and holds what its driver needs to know when the
+//! answer is there. The kinds of one driver are the variants of one closed enum, its tag. The driver matches on the
+//! tag of what landed, and the kind in it decodes the answer as the response to its own request. To send a new kind of
+//! request, a driver adds the type, a variant, and a [`Role`] if the request must not wait for those of other roles.
 //!
-//! This must not know what a request means, when it is sent again, or what its answer changes.
+//! Nothing here runs in a task of its own: the driver's task sends, and waits in [`Requests::landed`], which the
+//! links' tasks wake. This must not know what a request means, when it is sent again, or what its answer changes.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -28,8 +29,8 @@ use crate::brokers::{Question, address_of, is_up};
 use crate::connection::{Answer, Call, Claim, Landing, Links, Reply, Typed};
 use crate::runtime::Together;
 
-/// What a connection is for. A broker answers the requests of one connection in order, and one that waits holds up those
-/// after it. So each role has a connection of its own to each broker that it needs.
+/// What a connection is for. A broker answers the requests of one connection in order, and one that waits holds up
+/// those after it. So each role has a connection of its own to each broker that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Batches to write.
@@ -72,10 +73,10 @@ pub(crate) struct Landed<T> {
     pub(crate) has_begun: bool,
 }
 
-/// One driver's requests, tagged with `T`. They are as many as the driver's machine sends: nothing else bounds them.
+/// One driver's requests, tagged with `T`. Their number is bounded by the driver's machine alone.
 pub(crate) struct Requests<T> {
     client: Client,
-    /// Those of the roles that something was sent in.
+    /// For each role that a request was sent in.
     links: Vec<(Role, Links)>,
     under_way: FxHashMap<u64, UnderWay<T>>,
     next_number: u64,
@@ -92,7 +93,7 @@ struct UnderWay<T> {
 
 impl<T> Requests<T> {
     pub(crate) fn new(client: &Client) -> Self {
-        // Each request under way lands once, and the machine bounds those.
+        // Not bounded here: each request that is under way lands once, and the machine bounds those.
         let (landing, arrived) = mpsc::unbounded_channel();
         Self {
             client: client.clone(),
@@ -105,8 +106,8 @@ impl<T> Requests<T> {
         }
     }
 
-    /// Hands `request` to the link to `broker` in this role. It lands with a failure when the broker has not answered by
-    /// `deadline`, and at once when the metadata has no address for the broker.
+    /// Hands `request` to the link to `broker` in this role. It lands with a failure when the broker has not answered
+    /// by `deadline`, and at once when the metadata has no address for the broker.
     pub(crate) fn send<K: RequestKind + Into<T>>(
         &mut self,
         role: Role,
@@ -124,7 +125,7 @@ impl<T> Requests<T> {
         self.under_way.insert(number, UnderWay { tag: kind.into(), broker, claim: call.claim() });
         match address_of(&self.client.snapshot(), broker) {
             Ok(address) => self.links(role).to(&address).send(call),
-            // It lands as any other, so that the driver has one place where requests fail.
+            // It lands like any other request, so that the driver handles failures in one place.
             Err(failure) => call.refuse(failure),
         }
     }
@@ -140,8 +141,8 @@ impl<T> Requests<T> {
         &self.links[index].1
     }
 
-    /// Asks one broker after another until one answers, each until `deadline` at the latest. This is for what any broker
-    /// can answer; it goes over the client's own links, where it is known which brokers were silent of late.
+    /// Asks one broker after another until one answers, each until `deadline` at the latest. This is for what any
+    /// broker can answer; it goes over the client's own links, where it is known which brokers were silent of late.
     pub(crate) fn ask_any<K>(&mut self, request: Typed<K::Request>, deadline: Instant, kind: K)
     where
         K: RequestKind<Request: Question> + Into<T>,
@@ -185,7 +186,7 @@ impl<T> Requests<T> {
         None
     }
 
-    /// None if the request was recalled: it has landed then.
+    /// Takes request `number` out of those under way. None if it was recalled and has landed then.
     fn land(&mut self, number: u64, outcome: Result<Answer, Failure>) -> Option<Landed<T>> {
         let UnderWay { tag, claim, .. } = self.under_way.remove(&number)?;
         Some(Landed { tag, outcome, has_begun: claim.has_begun() })

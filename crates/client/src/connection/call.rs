@@ -1,4 +1,4 @@
-//! A request on its way and the promise to answer it.
+//! A call: a request on its way to a broker, and the reply that its caller waits for.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,25 +10,28 @@ use milena_messages::{ApiKey, Message, Request};
 use milena_wire::{EncodeError, Reader, Str, Writer};
 use tokio::sync::{mpsc, oneshot};
 
-/// A request for one broker. The version is chosen when a connection is there, because versions belong to it.
+/// A request for one broker. Its version is chosen when there is a connection, because each broker has its own
+/// versions.
 pub(crate) struct Call {
     pub(super) request: Arc<dyn Held>,
     pub(super) deadline: Instant,
     pub(super) timeout: Duration,
-    /// The broker answers nothing to `acks=0`; the reply then comes when everything was written.
+    /// False for a produce request with `acks=0`, to which the broker sends no response. The reply then comes when the
+    /// request was written to the socket.
     pub(super) is_answered: bool,
-    /// What the caller has room for. An answer may be longer, but gets its memory only as it arrives.
+    /// For how many bytes of answer the caller has room. A longer answer gets its memory only as it arrives.
     pub(super) answer_bytes_expected: usize,
     pub(super) reply: Reply,
 }
 
-/// For who may want to take a call back before a connection has begun with it: whoever comes first has the request.
+/// Lets its holder take a call back. The connection and the claim share the request, and the first of them to take it
+/// has it.
 #[derive(Clone)]
 pub(crate) struct Claim(Arc<dyn Held>);
 
 impl Claim {
-    /// Takes the call back: nothing of it will be written, and the request is let go of although the call may wait for its
-    /// connection for long. False if a connection has begun with it.
+    /// Takes the call back, so that nothing of it is written. The memory of the request is freed at once, although the
+    /// call may wait in its link for long. False if a connection has begun with the call.
     pub(crate) fn recall(&self) -> bool {
         self.0.recall()
     }
@@ -39,12 +42,13 @@ impl Claim {
     }
 }
 
-/// A request until a connection begins with it or its caller takes it back, of whatever type.
+/// A request of any type, held until a connection begins with it or its caller takes it back.
 pub(super) trait Held: Send + Sync {
-    /// A connection begins with the request: `encode` is called with it, unless it was taken back.
+    /// Calls `encode` with the request, which a connection begins with. Does nothing if the request was taken back.
     fn begin(&self, encode: &mut dyn FnMut(&dyn AnyRequest));
-    /// Lets go of the request. False if it is gone.
+    /// Drops the request. False if it is no longer held.
     fn recall(&self) -> bool;
+    /// Whether the request is no longer held.
     fn is_gone(&self) -> bool;
 }
 
@@ -70,30 +74,32 @@ fn held<R>(request: &Mutex<Option<Typed<R>>>) -> MutexGuard<'_, Option<Typed<R>>
     request.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where the outcome goes. Dropped without one, it says that the connection is gone: no caller waits forever.
+/// Where the outcome of a call goes. If it is dropped without an outcome, it sends a failure, so that no caller waits
+/// for ever.
 pub(crate) struct Reply(Option<Outlet>);
 
 enum Outlet {
+    /// To a caller that waits for this call alone.
     Once(oneshot::Sender<Result<Answer, Failure>>),
-    /// For who has many requests under way.
+    /// To a driver, which has many calls under way, with the number of this one.
     Many(u64, Landing),
 }
 
 /// Where the outcomes of numbered requests land.
 pub(crate) type Landing = mpsc::UnboundedSender<(u64, Result<Answer, Failure>)>;
 
-/// A response, decoded only as far as to know whose it is.
+/// A response of which only the header was decoded.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// The frame behind its header.
+    /// The frame after its header.
     pub(crate) body: Bytes,
     pub(crate) version: i16,
     pub(crate) peer: Arc<str>,
-    /// When its first bytes were there.
+    /// When its first bytes arrived.
     pub(crate) began: Instant,
 }
 
-/// What a connection needs to know of a request.
+/// The part of a request that a connection needs to know.
 pub(super) trait AnyRequest: Send + Sync {
     fn api(&self) -> ApiKey;
     fn choose(&self, versions: &BrokerVersions) -> Result<i16, NoCommonVersion>;
@@ -121,7 +127,7 @@ impl<R: Request + Send + Sync> AnyRequest for Typed<R> {
     }
 }
 
-/// An answer is given this much memory at once if it announces more; the rest as it arrives.
+/// An answer of any announced size gets this much memory at once. It gets the rest as it arrives.
 const ANSWER_BYTES_AT_ONCE: usize = 64 << 10;
 
 impl Call {
@@ -141,22 +147,22 @@ impl Call {
         }
     }
 
-    /// With this its caller may take it back.
+    /// Lets the caller take the call back.
     pub(crate) fn claim(&self) -> Claim {
         Claim(Arc::clone(&self.request))
     }
 
-    /// The broker will not answer.
+    /// The same call, which the broker does not answer.
     pub(crate) fn unanswered(self) -> Self {
         Self { is_answered: false, ..self }
     }
 
-    /// There is nobody to send it to.
+    /// Fails the call without handing it to a link.
     pub(crate) fn refuse(self, failure: Failure) {
         self.reply.send(Err(failure));
     }
 
-    /// The caller has room for that much.
+    /// The same call, for whose answer there is this much room.
     pub(crate) fn expecting(self, bytes: usize) -> Self {
         Self { answer_bytes_expected: bytes.max(ANSWER_BYTES_AT_ONCE), ..self }
     }
@@ -177,7 +183,7 @@ impl Reply {
     }
 
     fn say(&mut self, outcome: Result<Answer, Failure>) {
-        // A caller who has gone away wants no answer.
+        // Sending fails if the caller no longer waits.
         match self.0.take() {
             Some(Outlet::Once(sender)) => drop(sender.send(outcome)),
             Some(Outlet::Many(number, landing)) => drop(landing.send((number, outcome))),
@@ -196,7 +202,10 @@ impl Drop for Reply {
 }
 
 impl Answer {
-    /// Decodes the response.
+    /// Decodes the response, which must be one to the request that was sent.
+    ///
+    /// # Errors
+    /// When the body is no such response.
     pub(crate) fn decode<M: Message>(&self) -> Result<M, Failure> {
         let mut reader = Reader::new(&self.body);
         let decoded =
@@ -208,7 +217,7 @@ impl Answer {
     }
 }
 
-/// Encodes a request as a frame; the writer is as before when that fails.
+/// Encodes a request as a frame. If that fails, it leaves the writer as it was.
 pub(super) fn encode_frame(
     writer: &mut Writer,
     header: &RequestHeader,
