@@ -6,6 +6,7 @@ pub mod edges;
 pub mod r#gen;
 pub mod kafka;
 pub mod oracle;
+pub mod sim;
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! The producer machine on virtual time: what a caller notices of each answer, and years of faults by seed.
+//! The producer machine on virtual time: what a caller notices of each answer. `crates/sim/tests/core` plays it against the
+//! broker's machine, by seed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +14,12 @@ use super::{Acks, Order, Outcome, Producer, RequestId, SealedBatch, Settings, Sl
 use crate::metadata::tests::{set_topic_id, snapshot};
 use crate::{Backoff, BrokerId, Failure, Instant, ProducerIdentity, Rng};
 
-mod simulation;
-
 /// A batch that is its number, its size and how it was stamped.
 #[derive(Debug, Clone)]
-pub(super) struct Fake {
-    pub number: u32,
-    pub records: i32,
-    pub bytes: usize,
+struct Fake {
+    number: u32,
+    records: i32,
+    bytes: usize,
 }
 
 impl SealedBatch for Fake {
@@ -46,7 +45,7 @@ impl SealedBatch for Fake {
 
 impl Fake {
     /// In two, the second numbered by where it begins in the first.
-    pub(super) fn halves(self) -> [Self; 2] {
+    fn halves(self) -> [Self; 2] {
         let Self { number, records, bytes } = self;
         let first = records / 2;
         let second = Self { number: number + first as u32, records: records - first, bytes };
@@ -56,12 +55,12 @@ impl Fake {
 
 /// What a fake batch says on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
-    pub number: u32,
-    pub records: i32,
-    pub id: i64,
-    pub epoch: i16,
-    pub sequence: i32,
+struct Stamp {
+    number: u32,
+    records: i32,
+    id: i64,
+    epoch: i16,
+    sequence: i32,
 }
 
 impl Stamp {
@@ -75,7 +74,7 @@ impl Stamp {
         bytes.into()
     }
 
-    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+    fn from_bytes(bytes: &[u8]) -> Self {
         let part = |range: std::ops::Range<usize>| &bytes[range];
         Self {
             number: u32::from_be_bytes(part(0..4).try_into().expect("4")),
@@ -87,7 +86,7 @@ impl Stamp {
     }
 }
 
-pub(super) fn settings() -> Settings {
+fn settings() -> Settings {
     Settings {
         acks: Acks::All,
         idempotent: true,
@@ -259,22 +258,19 @@ impl Lab {
     }
 }
 
-pub(super) fn stamps(transmit: &Transmit) -> Vec<Stamp> {
+fn stamps(transmit: &Transmit) -> Vec<Stamp> {
     let partitions = transmit.request.topic_data.iter().flat_map(|topic| &topic.partition_data);
     partitions.map(|partition| Stamp::from_bytes(partition.records.as_deref().expect("records"))).collect()
 }
 
 /// The partitions that a request carries.
-pub(super) fn partitions(transmit: &Transmit) -> Vec<i32> {
+fn partitions(transmit: &Transmit) -> Vec<i32> {
     let partitions = transmit.request.topic_data.iter().flat_map(|topic| &topic.partition_data);
     partitions.map(|partition| partition.index).collect()
 }
 
 /// An answer to all partitions of a request.
-pub(super) fn answer(
-    transmit: &Transmit,
-    mut code: impl FnMut(i32) -> ErrorCode,
-) -> (RequestId, ProduceResponse) {
+fn answer(transmit: &Transmit, mut code: impl FnMut(i32) -> ErrorCode) -> (RequestId, ProduceResponse) {
     let topic = |topic: &milena_messages::produce::TopicProduceData| TopicProduceResponse {
         name: topic.name.clone(),
         partition_responses: topic

@@ -1,5 +1,5 @@
-//! The source machine on virtual time: what each answer brings, and sessions against a broker that keeps them as Kafka
-//! does, by seed.
+//! The source machine on virtual time: what each answer brings. `crates/sim/tests/core` plays it against the broker's
+//! machine, by seed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,6 @@ use crate::metadata::Snapshot;
 use crate::metadata::tests::{response as metadata_response, set_topic_id, snapshot};
 use crate::{Backoff, BrokerId, Failure, Instant, Rng};
 
-mod simulation;
 mod waiting;
 
 fn settings() -> Settings {

@@ -1,0 +1,53 @@
+//! Playing many seeds, and naming those that fail.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::executor::lock;
+
+/// The number of seeds to play instead of a test's own, and the first one: `cargo xtask sim` sets both.
+const SEEDS: &str = "MILENA_SIM_SEEDS";
+const FROM: &str = "MILENA_SIM_FROM";
+/// No seed is begun after so many have failed: they are seldom different faults.
+const FAILURES_MAX: usize = 5;
+
+/// Plays `round` with seeds 0 to `count` - 1, or with those that `cargo xtask sim` asks for, on all processors.
+///
+/// # Panics
+/// When a round does, after all were played. The seeds that failed are in the message.
+pub fn play(count: u64, round: impl Fn(u64) + Sync) {
+    let from = variable(FROM).unwrap_or(0);
+    let until = from + variable(SEEDS).unwrap_or(count);
+    let next = AtomicU64::new(from);
+    let failed = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while lock(&failed).len() < FAILURES_MAX {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= until {
+                        return;
+                    }
+                    // The panic itself was shown by then.
+                    if catch_unwind(AssertUnwindSafe(|| round(seed))).is_err() {
+                        eprintln!("seed {seed} failed");
+                        lock(&failed).push(seed);
+                    }
+                }
+            });
+        }
+    });
+    let mut failed = lock(&failed).clone();
+    failed.sort_unstable();
+    assert!(
+        failed.is_empty(),
+        "seeds {failed:?} failed; play one again with: cargo xtask sim --from SEED --seeds 1"
+    );
+}
+
+fn variable(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
+}

@@ -1,0 +1,76 @@
+//! What happened, line by line, so that two runs can be compared.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::executor::lock;
+
+/// A log of everything that could be seen from outside. Clones write to the same log.
+#[derive(Debug, Clone, Default)]
+pub struct Trace(Arc<Mutex<Written>>);
+
+#[derive(Debug, Default)]
+struct Written {
+    text: String,
+    /// Of the whole text.
+    hash: u64,
+    lines: usize,
+}
+
+impl Trace {
+    /// Adds a line.
+    pub fn note(&self, at: Duration, what: fmt::Arguments<'_>) {
+        use std::fmt::Write as _;
+        let mut written = lock(&self.0);
+        let from = written.text.len();
+        let _ = writeln!(written.text, "{:>14} {what}", at.as_nanos());
+        written.hash = hash_on(written.hash, &written.text.as_bytes()[from..]);
+        written.lines += 1;
+    }
+
+    /// All lines.
+    pub fn text(&self) -> String {
+        lock(&self.0).text.clone()
+    }
+
+    /// A hash of all lines.
+    pub fn hash(&self) -> u64 {
+        lock(&self.0).hash
+    }
+
+    /// How many lines there are.
+    pub fn lines(&self) -> usize {
+        lock(&self.0).lines
+    }
+
+    /// The first line in which two traces differ, with its number, if they do.
+    pub fn first_difference(&self, other: &Self) -> Option<(usize, String, String)> {
+        let (one, other) = (self.text(), other.text());
+        if one == other {
+            return None;
+        }
+        let (mut ones, mut others) = (one.lines(), other.lines());
+        for number in 1.. {
+            let pair = (ones.next().unwrap_or("(end)"), others.next().unwrap_or("(end)"));
+            if pair.0 != pair.1 || pair == ("(end)", "(end)") {
+                return Some((number, pair.0.to_owned(), pair.1.to_owned()));
+            }
+        }
+        None
+    }
+}
+
+/// Of these bytes, the same everywhere.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    hash_on(bytes.len() as u64, bytes)
+}
+
+/// FNV-1a, but of eight bytes at a time.
+fn hash_on(before: u64, bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let words =
+        words.iter().map(|word| u64::from_le_bytes(*word)).chain(rest.iter().map(|byte| u64::from(*byte)));
+    let start = before ^ 0xcbf2_9ce4_8422_2325;
+    words.fold(start, |hash, word| (hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23))
+}

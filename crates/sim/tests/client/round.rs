@@ -1,0 +1,234 @@
+//! One round: a cluster, a client, writers and readers, a storm, and then everything must be well.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use milena::{Client, Position, Producer, Record};
+use milena_core::Rng;
+use milena_sim::{Cluster, Gate, Logged, Sim, Trace, up_to};
+
+use crate::plan::{Plan, calm};
+use crate::reader::Reader;
+use crate::writer::{Fate, Ledger, Writer, parse};
+
+pub(crate) const TOPIC: &str = "t";
+/// Nothing takes this long, whatever goes wrong: it is longer than the storm and all timeouts together.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
+const NODES: u16 = 3;
+/// Who writes the last records.
+const LAST: usize = usize::MAX;
+
+pub(crate) type Logs = BTreeMap<i32, Vec<Logged>>;
+
+/// Plays the round of `seed`.
+pub(crate) fn play(seed: u64) -> Trace {
+    let (sim, trace) = (Sim::new(seed), Trace::default());
+    let mut rng = sim.rng();
+    let plan = Plan::of(&mut rng);
+    let cluster = Cluster::start(&sim, NODES, &trace);
+    cluster.operator().create_topic(TOPIC, plan.partitions, &[]);
+    let round = Round { sim: sim.clone(), trace: trace.clone(), cluster, plan, seed };
+    let ended = sim.block_on(round.run(rng));
+    ended.unwrap_or_else(|stuck| panic!("seed {seed}: {stuck:?}"));
+    trace
+}
+
+#[derive(Clone)]
+struct Round {
+    sim: Sim,
+    trace: Trace,
+    cluster: Cluster,
+    plan: Plan,
+    seed: u64,
+}
+
+impl Round {
+    async fn run(self, mut rng: Rng) {
+        let client = self.connect().await;
+        let mut readers = Vec::new();
+        for (number, plan) in self.plan.readers.iter().enumerate() {
+            let partitions = self.plan.partitions;
+            readers.push(Reader::start(&self.sim, &self.trace, &client, plan, number, partitions).await);
+        }
+        self.cluster.set_faults(self.plan.faults);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (mut ledgers, mut writing, mut producers) = (Vec::new(), Vec::new(), Vec::new());
+        for plan in &self.plan.producers {
+            let build = client.producer().settings(|settings| plan.apply(settings)).build();
+            let producer = build.await.expect("the settings are right");
+            for _ in 0..plan.writers {
+                let ledger = Ledger::default();
+                let writer = Writer {
+                    sim: self.sim.clone(),
+                    trace: self.trace.clone(),
+                    producer: producer.clone(),
+                    plan: plan.clone(),
+                    number: ledgers.len(),
+                    partitions: self.plan.partitions,
+                    rng: self.sim.rng(),
+                    ledger: Arc::clone(&ledger),
+                };
+                ledgers.push(ledger);
+                writing.push(self.sim.spawn(writer.run()));
+            }
+            producers.push(producer);
+        }
+        let reading = readers.into_iter().map(|mut reader| {
+            let is_over = Arc::clone(&is_over);
+            self.sim.spawn(async move {
+                reader.storm(|| is_over.load(Ordering::Relaxed)).await;
+                reader
+            })
+        });
+        let reading: Vec<_> = reading.collect();
+
+        self.sabotage(&mut rng).await;
+        for writer in writing {
+            writer.await;
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let mut readers = Vec::new();
+        for reader in reading {
+            readers.push(reader.await);
+        }
+        self.prove_alive(&producers).await;
+        let logs = self.logs();
+        for reader in &mut readers {
+            reader.drain(&logs).await;
+        }
+        self.read_to_end(&client, &logs).await;
+        drop(producers);
+        let seen: Vec<_> = readers.into_iter().map(Reader::into_seen).collect();
+        drop(client);
+        self.rest().await;
+        // Copies that were on their way while their connection was given up have arrived by now.
+        let logs = self.logs();
+        seen.iter().for_each(|seen| seen.judge(&logs));
+        self.judge(&logs, &ledgers);
+    }
+
+    async fn connect(&self) -> Client {
+        let builder = Client::builder().bootstrap(&self.cluster.bootstrap()).seed(self.seed);
+        let builder = builder.runtime(self.sim.clone()).connector(self.cluster.connector());
+        builder.settings(|settings| self.plan.apply(settings)).connect().await.expect("nothing is wrong yet")
+    }
+
+    /// Troubles, until the storm is over. Then nothing is wrong any more.
+    async fn sabotage(&self, rng: &mut Rng) {
+        let until = self.sim.now() + self.plan.storm;
+        let nodes = self.cluster.nodes();
+        while self.sim.now() < until {
+            self.sim.sleep(up_to(rng, Duration::from_millis(300))).await;
+            let node = nodes[rng.below(nodes.len() as u32) as usize];
+            match rng.below(10) {
+                0..4 => {
+                    let partition = rng.below(self.plan.partitions as u32) as i32;
+                    self.cluster.move_leader(TOPIC, partition, node);
+                }
+                4..6 => self.cluster.cut(node),
+                6..8 => {
+                    let gate = [Gate::Refusing, Gate::Silent, Gate::Mute][rng.below(3) as usize];
+                    self.cluster.set_gate(node, gate);
+                    self.cluster.cut(node);
+                    self.sim.sleep(up_to(rng, Duration::from_secs(2))).await;
+                    self.cluster.set_gate(node, Gate::Open);
+                    // Those that the node was mute to would stay so.
+                    self.cluster.cut(node);
+                }
+                _ => {
+                    self.cluster.stop_node(node);
+                    self.sim.sleep(up_to(rng, Duration::from_secs(2))).await;
+                    self.cluster.start_node(node);
+                }
+            }
+        }
+        self.cluster.set_faults(calm(rng));
+    }
+
+    /// Each producer still writes, and no memory is reserved: a record that needs all of it is taken.
+    async fn prove_alive(&self, producers: &[Producer]) {
+        for producer in producers {
+            self.within("a flush", producer.flush()).await.ok();
+        }
+        let bytes = self.plan.memory_bytes_max / 2 - 2000;
+        let mut value = format!("{LAST} 0 ").into_bytes();
+        value.resize(bytes, b'.');
+        for producer in producers {
+            let record = Record::to(TOPIC).value(&value);
+            let sent = self.within("a last record", producer.send(record)).await;
+            sent.unwrap_or_else(|error| panic!("seed {}: the last record fails: {error}", self.seed));
+        }
+    }
+
+    /// Whoever reads the topic to its end gets all of it, and learns that it ends.
+    async fn read_to_end(&self, client: &Client, logs: &Logs) {
+        let read = async {
+            let builder = client.consumer_direct().topic(TOPIC).from(Position::Earliest);
+            let mut consumer = builder.until_end().build().await?;
+            let mut count = 0;
+            while let Some(batch) = consumer.next().await? {
+                count += batch.iter().count();
+            }
+            Ok::<_, milena::Error>(count)
+        };
+        let count = self.within("reading to the end", read).await.expect("nothing is wrong any more");
+        assert_eq!(count, logs.values().map(Vec::len).sum::<usize>(), "records to the end");
+    }
+
+    /// With the client goes everything it held.
+    async fn rest(&self) {
+        let began = self.sim.now();
+        while self.cluster.connections() > 0 {
+            self.sim.sleep(Duration::from_millis(100)).await;
+            assert!(self.sim.now() - began < PATIENCE, "connections outlive their client");
+        }
+    }
+
+    fn logs(&self) -> Logs {
+        let operator = self.cluster.operator();
+        (0..self.plan.partitions).map(|partition| (partition, operator.log(TOPIC, partition))).collect()
+    }
+
+    fn judge(&self, logs: &Logs, ledgers: &[Ledger]) {
+        // Where each record is.
+        let mut found: BTreeMap<(usize, usize), Vec<(i32, i64)>> = BTreeMap::new();
+        for (partition, log) in logs {
+            let mut latest: BTreeMap<usize, usize> = BTreeMap::new();
+            for (offset, logged) in log.iter().enumerate() {
+                let (writer, index) = parse(logged.value.as_deref().expect("a value"));
+                if writer == LAST {
+                    continue;
+                }
+                found.entry((writer, index)).or_default().push((*partition, offset as i64));
+                if let Some(before) = latest.insert(writer, index) {
+                    assert!(
+                        before < index,
+                        "partition {partition}: {index} of writer {writer} follows {before}"
+                    );
+                }
+            }
+        }
+        for (writer, ledger) in ledgers.iter().enumerate() {
+            for (index, fate) in ledger.lock().expect("whole").iter().enumerate() {
+                let places = found.get(&(writer, index)).map_or(&[][..], Vec::as_slice);
+                let is_right = match *fate {
+                    Fate::Absent => places.is_empty(),
+                    Fate::Unknown => places.len() < 2,
+                    Fate::Written(partition, offset) => places == [(partition, offset)],
+                    Fate::Flushed => places.len() == 1,
+                };
+                assert!(
+                    is_right,
+                    "record {index} of writer {writer} is {fate:?} and in the log at {places:?}"
+                );
+            }
+        }
+    }
+
+    async fn within<F: Future>(&self, what: &str, future: F) -> F::Output {
+        let outcome = self.sim.timeout(PATIENCE, future).await;
+        outcome.unwrap_or_else(|| panic!("seed {}: {what} hangs", self.seed))
+    }
+}

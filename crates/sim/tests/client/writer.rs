@@ -1,0 +1,165 @@
+//! Writes records in every way there is, and keeps what it was told of each.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use milena::{Delivery, Producer, Record};
+use milena_core::Rng;
+use milena_sim::{Sim, Trace, up_to};
+
+use crate::plan::ProducerPlan;
+use crate::round::{PATIENCE, TOPIC};
+
+/// What is known of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The client did not take it, or said that it was not written.
+    Absent,
+    /// It may be in the log, once.
+    Unknown,
+    /// It is in the log of this partition at this offset.
+    Written(i32, i64),
+    /// It is in the log, says a flush.
+    Flushed,
+}
+
+/// Records of one writer, in the order in which they were handed over. The value of each is its writer and its index.
+pub(crate) type Ledger = Arc<Mutex<Vec<Fate>>>;
+
+pub(crate) struct Writer {
+    pub(crate) sim: Sim,
+    pub(crate) trace: Trace,
+    pub(crate) producer: Producer,
+    pub(crate) plan: ProducerPlan,
+    pub(crate) number: usize,
+    pub(crate) partitions: i32,
+    pub(crate) rng: Rng,
+    pub(crate) ledger: Ledger,
+}
+
+impl Writer {
+    pub(crate) async fn run(mut self) {
+        let mut waiting: Vec<(usize, Delivery)> = Vec::new();
+        let mut posted: Vec<usize> = Vec::new();
+        for index in 0..self.plan.records {
+            self.ledger.lock().expect("whole").push(Fate::Unknown);
+            let value = value(self.number, index, &mut self.rng, self.plan.value_bytes_max);
+            let key = format!("key-{}", self.rng.below(20));
+            let mut record = Record::to(TOPIC).key(key.as_str()).value(&value);
+            if self.rng.below(2) == 0 {
+                record = record.partition(self.rng.below(self.partitions as u32) as i32);
+            }
+            let limit = up_to(&mut self.rng, Duration::from_millis(200));
+            match self.rng.below(10) {
+                0 => match self.sim.timeout(limit, self.producer.enqueue(record)).await {
+                    // Dropped before it returned: nothing was taken.
+                    None => self.note(index, Fate::Absent),
+                    Some(taken) => self.taken(index, taken, &mut waiting),
+                },
+                1 => match self.sim.timeout(limit, self.producer.send(record)).await {
+                    None => self.note(index, Fate::Unknown),
+                    Some(sent) => self.settle(index, sent),
+                },
+                2 => {
+                    let sent = self.within("a send", self.producer.send(record)).await;
+                    self.settle(index, sent);
+                }
+                3 | 4 => match self.within("a post", self.producer.post(record)).await {
+                    Ok(()) => posted.push(index),
+                    Err(error) => {
+                        assert!(!error.maybe_written(), "what was not taken is not written: {error}");
+                        self.note(index, Fate::Absent);
+                    }
+                },
+                _ => {
+                    let taken = self.within("an enqueue", self.producer.enqueue(record)).await;
+                    self.taken(index, taken, &mut waiting);
+                }
+            }
+            match self.rng.below(20) {
+                0 => self.flush(&mut waiting, &mut posted).await,
+                1..4 => self.sim.sleep(up_to(&mut self.rng, Duration::from_millis(300))).await,
+                _ => {}
+            }
+        }
+        self.flush(&mut waiting, &mut posted).await;
+    }
+
+    /// Everything that was handed over before is settled after this.
+    async fn flush(&mut self, waiting: &mut Vec<(usize, Delivery)>, posted: &mut Vec<usize>) {
+        let flushed = self.within("a flush", self.producer.flush()).await;
+        if let Err(error) = &flushed {
+            assert!(!self.plan.is_patient, "a patient producer fails no record: {error}");
+        }
+        // Another writer's flush may have told of our records, and ours of theirs.
+        let is_alone = self.plan.writers == 1;
+        for index in posted.drain(..) {
+            self.note(
+                index,
+                if flushed.is_ok() && (is_alone || self.plan.is_patient) {
+                    Fate::Flushed
+                } else {
+                    Fate::Unknown
+                },
+            );
+        }
+        for (index, delivery) in std::mem::take(waiting) {
+            assert!(delivery.is_settled(), "record {index} of writer {} outlives a flush", self.number);
+            let outcome = self.within("a delivery", delivery).await;
+            self.settle(index, outcome);
+        }
+    }
+
+    fn taken(
+        &mut self,
+        index: usize,
+        taken: Result<Delivery, milena::Error>,
+        waiting: &mut Vec<(usize, Delivery)>,
+    ) {
+        match taken {
+            Ok(delivery) => waiting.push((index, delivery)),
+            Err(error) => {
+                assert!(!error.maybe_written(), "what was not taken is not written: {error}");
+                self.note(index, Fate::Absent);
+            }
+        }
+    }
+
+    fn settle(&mut self, index: usize, outcome: Result<milena::Receipt, milena::Error>) {
+        let fate = match outcome {
+            Ok(receipt) => {
+                Fate::Written(receipt.partition(), receipt.offset().expect("acks=all tell offsets"))
+            }
+            Err(error) => {
+                assert!(!self.plan.is_patient, "a patient producer fails no record: {error}");
+                if error.maybe_written() { Fate::Unknown } else { Fate::Absent }
+            }
+        };
+        self.note(index, fate);
+    }
+
+    fn note(&self, index: usize, fate: Fate) {
+        let line = format_args!("writer {} record {index}: {fate:?}", self.number);
+        self.trace.note(self.sim.now(), line);
+        self.ledger.lock().expect("whole")[index] = fate;
+    }
+
+    async fn within<F: Future>(&self, what: &str, future: F) -> F::Output {
+        let outcome = self.sim.timeout(PATIENCE, future).await;
+        outcome.unwrap_or_else(|| panic!("{what} of writer {} hangs", self.number))
+    }
+}
+
+/// Writer and index, and something after them.
+fn value(writer: usize, index: usize, rng: &mut Rng, bytes_max: u32) -> Vec<u8> {
+    let mut value = format!("{writer} {index} ").into_bytes();
+    value.resize(value.len() + rng.below(bytes_max) as usize, b'.');
+    value
+}
+
+/// Which record this is the value of.
+pub(crate) fn parse(value: &[u8]) -> (usize, usize) {
+    let text = std::str::from_utf8(value).expect("text");
+    let mut parts = text.split(' ').map(|part| part.parse().expect("a number"));
+    (parts.next().expect("a writer"), parts.next().expect("an index"))
+}

@@ -1,0 +1,77 @@
+//! The broker's machine, and how the rounds ask it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use milena_broker::{Broker, Machine, Now, Peer};
+use milena_core::Instant;
+use milena_core::metadata::Snapshot;
+use milena_messages::Request;
+use milena_sim::Operator;
+use milena_sim::operator::{Asked, ask};
+
+pub(crate) const TOPIC: &str = "t";
+
+/// A cluster with one topic, which has a replica on every node.
+pub(crate) struct Brokers {
+    pub(crate) machine: Arc<Machine>,
+    origin: Now,
+    partitions: i32,
+    batch_bytes_max: Option<usize>,
+}
+
+impl Brokers {
+    pub(crate) fn start(seed: u64, nodes: u16, partitions: i32, batch_bytes_max: Option<usize>) -> Self {
+        let builder =
+            Broker::builder().nodes(nodes).default_replication(nodes as i16).auto_create_topics(false);
+        let machine = Arc::new(builder.seed(seed).machine().expect("a cluster in memory starts"));
+        let origin = Now { instant: std::time::Instant::now(), unix_ms: 1_700_000_000_000 };
+        let brokers = Self { machine, origin, partitions, batch_bytes_max };
+        brokers.create_topic(Instant::ORIGIN);
+        brokers
+    }
+
+    pub(crate) fn create_topic(&self, now: Instant) {
+        let bytes_max = self.batch_bytes_max.map(|bytes| bytes.to_string());
+        let configs: Vec<_> = bytes_max.iter().map(|bytes| ("max.message.bytes", bytes.as_str())).collect();
+        self.operator(now).create_topic(TOPIC, self.partitions, &configs);
+    }
+
+    pub(crate) fn now(&self, now: Instant) -> Now {
+        self.origin.plus(now.since_origin())
+    }
+
+    /// How long after the origin an instant of the machine's is.
+    pub(crate) fn since_origin(&self, at: std::time::Instant) -> Duration {
+        at.saturating_duration_since(self.origin.instant)
+    }
+
+    pub(crate) fn operator(&self, now: Instant) -> Operator {
+        Operator::new(Arc::clone(&self.machine), self.now(now))
+    }
+
+    pub(crate) fn snapshot(&self, now: Instant) -> Snapshot {
+        Snapshot::default().merge(&self.operator(now).metadata(TOPIC), false)
+    }
+
+    /// Gives a partition to `node`, unless that is down.
+    pub(crate) fn lead(&self, partition: i32, node: i32) {
+        let _ = self.machine.move_leader(TOPIC, partition, node);
+    }
+
+    /// A connection to `node`, unless it is down.
+    pub(crate) fn connect(&self, node: i32, now: Instant) -> Option<Peer> {
+        self.machine.connect(node, SocketAddr::from((Ipv4Addr::LOCALHOST, 2)), self.now(now)).ok()
+    }
+
+    pub(crate) fn ask<R: Request>(
+        &self,
+        peer: &mut Peer,
+        version: i16,
+        request: &R,
+        now: Instant,
+    ) -> Asked<R::Response> {
+        ask(&self.machine, peer, self.now(now), version, request)
+    }
+}
