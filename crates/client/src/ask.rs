@@ -1,4 +1,4 @@
-//! A client asks a broker: the one that is named, or any.
+//! Sends one request of the client's own to one broker, or to any.
 
 use milena_core::{BrokerId, Failure, Instant};
 
@@ -7,11 +7,11 @@ use crate::brokers::{Question, address_of, anybody, ask_any, ask_on};
 use crate::connection::{Answer, Typed};
 
 impl Client {
-    /// One request and its answer. Without a broker, any is asked, and the next one as well when the first is silent for a
-    /// second. The request may take the client's request timeout, and no longer than until `deadline`.
+    /// Sends `request` to `broker` and waits for its answer. Without a broker any one is asked, and the next one as well if it
+    /// is silent for a second. The answer may take as long as the client's request timeout, and must come by `deadline`.
     ///
     /// # Cancel safety
-    /// The request may have been sent and acted upon; its answer is thrown away when it comes.
+    /// Dropping the future does not take the request back: the broker may act on it, and its answer is thrown away.
     pub(crate) async fn ask<R: Question>(
         &self,
         broker: Option<BrokerId>,
@@ -28,7 +28,7 @@ impl Client {
         }
     }
 
-    /// The answer of any broker that has answered by `deadline` with what decodes.
+    /// Asks any broker, and returns the first answer that decodes, which the caller decodes again.
     ///
     /// # Cancel safety
     /// As [`ask`](Self::ask).

@@ -1,6 +1,6 @@
-//! Which brokers there are, and asking one of them or one after another: one request, one answer.
+//! The brokers of a snapshot, and how one of them, or one after another, is asked one request.
 //!
-//! Nothing here is tried again, and nothing knows what a request means.
+//! This must not know what a request means, and tries nothing again.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::clock::Clock;
 use crate::connection::{Answer, Call, Link, Links, Reply, Typed};
 use crate::runtime::Together;
 
-/// A request that can be asked of several brokers.
+/// A request that can be sent to several brokers.
 pub(crate) trait Question: Request<Response: Send + 'static> + Clone + Send + Sync + 'static {}
 
 impl<R: Request<Response: Send + 'static> + Clone + Send + Sync + 'static> Question for R {}
 
-/// How long a connection may take to say that a deadline has passed.
+/// How long after a deadline the connection may take to report that it has passed.
 const GRACE: Duration = Duration::from_millis(100);
-/// A broker that has not answered for this long is probably down, and another may know.
+/// A broker that has not answered for this long is probably down, so the next one is asked.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Where `broker` listens.
@@ -36,8 +36,8 @@ pub(crate) fn is_up(snapshot: &Snapshot, address: &Address) -> bool {
     snapshot.brokers.values().any(listens)
 }
 
-/// Whom to ask what any broker can answer, in this order. When all known brokers are gone, the bootstrap servers may know
-/// others (KIP-899).
+/// The addresses to ask, in this order, if any broker can answer: the known brokers from a random one on, then the bootstrap
+/// servers, which may know other brokers if all known ones are gone (KIP-899).
 pub(crate) fn anybody(snapshot: &Snapshot, bootstrap: &[Address], rng: &mut Rng) -> Vec<Address> {
     let mut addresses: Vec<_> = snapshot.brokers.values().map(Address::of).collect();
     let first = rng.below(addresses.len() as u32);
@@ -50,7 +50,7 @@ pub(crate) fn anybody(snapshot: &Snapshot, bootstrap: &[Address], rng: &mut Rng)
     addresses
 }
 
-/// One request on one link.
+/// Sends one request over one link, and waits for its answer until `deadline`.
 pub(crate) async fn ask_on<R: Request + Send + Sync + 'static>(
     link: &Link,
     clock: &Clock,
@@ -60,17 +60,17 @@ pub(crate) async fn ask_on<R: Request + Send + Sync + 'static>(
     let (reply, outcome) = Reply::channel();
     let timeout = deadline - clock.now();
     link.send(Call::new(request, deadline, timeout, reply));
-    // The connection watches the deadline too and knows better what happened; this is for when there is none yet.
+    // The connection watches the deadline too, and its error says more. This timer counts while there is no connection yet.
     match clock.timeout_at(deadline + GRACE, outcome).await {
         Some(outcome) => outcome.unwrap_or(Err(Failure::Closed)),
         None => Err(Failure::TimedOut { peer: link.peer(), after: timeout, sent: true }),
     }
 }
 
-/// One request that any broker can answer. The brokers are asked one after another until one answers. One that stays
-/// silent does not hold the others up: the next is asked meanwhile, and the first answer counts. A broker that was silent
-/// or failed is asked after the other brokers for a while, see [`Links::in_turn`]. `deadline` tells, from the time of
-/// asking, until when a broker may answer. An answer that `read` refuses is a failure of its broker.
+/// Asks one broker after another until one answers, for a request that any broker can answer. If a broker is silent for
+/// [`SILENCE_MAX`], the next one is asked as well, and the first answer counts. A broker that was silent or failed is asked
+/// after all other brokers for a while, see [`Links::in_turn`]. `deadline` turns the time at which a broker is asked into the
+/// time until which it may answer. An answer that `read` refuses counts as a failure of its broker.
 pub(crate) async fn ask_any<R: Question, T>(
     links: &Links,
     clock: &Clock,
@@ -81,7 +81,8 @@ pub(crate) async fn ask_any<R: Question, T>(
 ) -> Result<T, Failure> {
     let mut addresses = links.in_turn(addresses).into_iter();
     let mut asked = Together::new();
-    // Those asked since a pause last ended.
+    // The brokers asked since the last one was found silent. When the next timer ends, they have
+    // all been silent that long, or have failed.
     let mut waited_for = Vec::new();
     let mut failures = Vec::new();
     loop {

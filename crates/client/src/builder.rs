@@ -1,4 +1,4 @@
-//! Setting a client up: from code or from properties, until it is connected.
+//! Builds a client, from code or from properties, and connects it.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -22,7 +22,7 @@ use crate::runtime::{Executor, Runtime};
 use crate::settings::{ClientSettings, Properties, Settings};
 use crate::{Address, Client, Error};
 
-/// Sets a client up; see [`Client::builder`].
+/// Builds a client; see [`Client::builder`].
 #[must_use = "a builder does nothing until it connects"]
 pub struct ClientBuilder {
     settings: Settings,
@@ -33,7 +33,8 @@ pub struct ClientBuilder {
     mistake: Option<Error>,
 }
 
-/// Things the control task has not looked at yet. Who finds it full waits, or tells it the same again soon.
+/// Events that the control task has not handled yet. An event that finds no room is dropped: its sender meets the same
+/// thing again soon and sends it again.
 const EVENTS: usize = 1024;
 
 impl fmt::Debug for ClientBuilder {
@@ -50,7 +51,7 @@ impl Client {
     /// Connects to the cluster that one of `bootstrap` (`host:port,host:port`) belongs to, with default settings.
     ///
     /// # Errors
-    /// When none of them answers as a Kafka broker does: the error says for each why. When the caller is on no tokio
+    /// When none of them answers as a Kafka broker does; the error gives the reason for each. When the caller is on no tokio
     /// runtime.
     ///
     /// # Cancel safety
@@ -59,7 +60,7 @@ impl Client {
         Self::builder().bootstrap(bootstrap).connect().await
     }
 
-    /// Sets a client up.
+    /// Begins to build a client.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -144,7 +145,8 @@ impl Properties {
 }
 
 impl ClientBuilder {
-    /// Sets the brokers to ask first: `host:port,host:port`.
+    /// Sets the bootstrap servers, `host:port,host:port`: the brokers that are asked first. Default
+    /// `localhost:9092`.
     pub fn bootstrap(mut self, bootstrap: &str) -> Self {
         match Address::parse_list(bootstrap) {
             Ok(addresses) if addresses.is_empty() => {
@@ -156,7 +158,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the name that brokers log and meter this client by.
+    /// Sets the name under which brokers log and meter this client. Default `milena`.
     pub fn client_id(mut self, client_id: &str) -> Self {
         self.settings.client.client_id = client_id.into();
         self
@@ -180,7 +182,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Changes any setting.
+    /// Changes any other setting of the client.
     pub fn settings(mut self, change: impl FnOnce(&mut ClientSettings)) -> Self {
         change(&mut self.settings.client);
         self
@@ -199,19 +201,20 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets where buffers come from. Default: pooled in size classes.
+    /// Sets the pool that buffers come from. Default: a pool with size classes.
     pub fn buffer_pool(mut self, pool: impl BufferPool + 'static) -> Self {
         self.pool = Pool::new(pool);
         self
     }
 
-    /// Makes the client's own randomness (jitter, choice of brokers and partitions) follow from `seed`.
+    /// Sets the seed of the client's own randomness: jitter, and the choice of brokers and partitions. Default: another seed
+    /// for each client.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Connects.
+    /// Connects to the cluster, and starts the task that keeps the metadata fresh.
     ///
     /// # Errors
     /// When a setting is wrong, no bootstrap server answers as a Kafka broker does, or the caller is on no tokio
@@ -261,7 +264,7 @@ impl ClientBuilder {
 
         let (publish, snapshot) = watch::channel(Arc::new(first));
         let (events, inbox) = mpsc::channel(EVENTS);
-        // As many as there are users of topics, twice.
+        // Each user of a topic sends two or three of these, so their number is bounded by that of users.
         let (concerns, concerned) = mpsc::unbounded_channel();
         runtime.spawn_here(control.run(publish, inbox, concerned, self.pool.clone()));
         let half = of_client.memory_bytes_max / 2;

@@ -1,8 +1,13 @@
-//! Runs admin and coordinator requests: the one loop that every such call goes through.
+//! The loop that every admin and coordinator request goes through.
 //!
-//! A call says what its request is made of, item by item, and what its answer says of each. Where requests go, what is
-//! tried again and for how long is the table's affair ([`milena_core::calls`]); what is due when is its [`Run`]'s. This
-//! sends the requests, waits for answers and sleeps.
+//! ```text
+//!  Admin::list_offsets ─▶ Client::call(&ListOffsets, items) ─┬─ Run: which items to ask for, of which broker, when
+//!   (its ApiCall: request and answer, item by item)          └─ Client::ask: one request, one answer
+//! ```
+//!
+//! A file of its own says for each API how a request is made of items and what an answer says of each item
+//! ([`ApiCall`]). The table in [`milena_core::calls`] says where requests go and what is tried again, and its [`Run`] keeps
+//! what has become of each item. This loop sends the requests, waits for the answers and sleeps.
 //!
 //! This must not know what is in a request or a response, nor what an error code means.
 
@@ -20,30 +25,32 @@ use crate::connection::Typed;
 use crate::runtime::Together;
 use crate::topics::Known;
 
-/// One API, as the loop needs it.
+/// One API: how its requests are made, and how its answers are read.
 pub(crate) trait ApiCall: Sync {
-    /// Its row of the table.
+    /// The API's row of the table.
     const ROW: &'static Row;
 
     type Request: Question;
-    /// What is asked for: a topic, a partition, a group.
+    /// What a request asks for several of: a topic, a partition, a group.
     type Item: Sync;
-    /// What an item is called in the answer.
+    /// What identifies an item in an answer.
     type Key: Ord;
-    /// What is found for an item.
+    /// What an answer tells of an item.
     type Found: Clone + Send;
 
-    /// Where the item goes. Needed only for rows whose items go to different brokers.
+    /// Where the item's request goes. A call whose row has [`Route::Named`](milena_core::calls::Route::Named) or
+    /// [`Route::Leader`](milena_core::calls::Route::Leader) says it; for other rows the table does.
     fn destination(&self, _item: &Self::Item) -> Destination {
         Self::ROW.route.destination()
     }
 
+    /// What identifies `item` in an answer.
     fn key(&self, item: &Self::Item) -> Self::Key;
 
-    /// One request for these items, which may hold the same one twice.
+    /// One request for all of `items`, among which an item may be twice.
     fn request(&self, items: &[&Self::Item]) -> Self::Request;
 
-    /// What the answer says of each item that it mentions.
+    /// What `response` says of each item that it mentions. An item that it does not mention fails.
     fn answers(&self, response: <Self::Request as Request>::Response) -> Answers<Self::Key, Self::Found>;
 }
 
@@ -51,10 +58,11 @@ pub(crate) trait ApiCall: Sync {
 pub(crate) type Answers<K, F> = Vec<(K, Result<F, Failure>)>;
 
 impl Client {
-    /// Makes the call for `items`. What comes back is done and only needs to be finished.
+    /// Makes the call for `items`, until each has its answer or has failed. The caller then finishes the run that comes back,
+    /// as a whole or item by item.
     ///
     /// # Cancel safety
-    /// Requests that were sent may be acted upon; their answers are thrown away.
+    /// Dropping the future does not take requests back: brokers may act on them, and their answers are thrown away.
     pub(crate) async fn call<C: ApiCall>(
         &self,
         call: &C,
@@ -65,14 +73,14 @@ impl Client {
         let destinations: Vec<_> = items.iter().map(|item| call.destination(item)).collect();
         let mut run =
             Run::new(C::ROW, destinations.iter().cloned(), deadline, self.retry_backoff(), self.rng());
-        // The topics stay known for as long as their leaders are asked.
+        // The topics stay in the metadata for as long as their leaders are asked.
         let _known = self.learn_leaders_of(&destinations, &mut run, deadline).await;
         let mut under_way = Together::new();
         loop {
             if run.poll_metadata_outdated() {
                 match C::ROW.nature {
                     Nature::Question => self.metadata_is_outdated(),
-                    // An order waits for a controller, and whoever waits for the order has nothing else to do.
+                    // Without the metadata's backoff: each attempt has a backoff already, and needs the present controller.
                     Nature::Order => self.cluster_changed(),
                 }
             }
@@ -110,7 +118,8 @@ impl Client {
         run.finish().pop().unwrap_or(Err(Failure::Closed))
     }
 
-    /// Looks up the topics whose leaders are to be asked. Items of topics and partitions that are not there are refused.
+    /// Looks up the topics whose leaders are to be asked. An item whose topic or partition is not there is refused: the look-up
+    /// has waited for it already.
     async fn learn_leaders_of<T>(
         &self,
         destinations: &[Destination],
@@ -123,7 +132,7 @@ impl Client {
                 topics.entry(topic).or_default().push((*partition, index));
             }
         }
-        // All interests are taken before any topic is waited for: one metadata request then describes them all.
+        // All interests are taken before the first topic is waited for, so that one metadata request describes all topics.
         let _interests: Vec<_> = topics.keys().map(|topic| self.interest_in(topic)).collect();
         let mut known = Vec::with_capacity(topics.len());
         for (topic, partitions) in topics {
@@ -141,7 +150,7 @@ impl Client {
     }
 }
 
-/// Gives each item of a part what its answer says of it.
+/// Tells the run what came of the request for `part`.
 fn settle<C: ApiCall>(
     call: &C,
     items: &[C::Item],

@@ -1,7 +1,8 @@
-//! The handle everything else comes from: what a client's producers, consumers and admin calls share.
+//! The client's handle: what its producers, consumers and admin calls share.
 //!
-//! It knows none of them. Each adds its way in beside its own type: `Client::builder` is in `builder.rs`, `Client::producer`
-//! in `producer`, and so on; what a client can be asked is in `ask.rs`, `calls.rs`, `coordinator.rs` and `topics.rs`.
+//! This file imports none of them. Each adds its own method to [`Client`] beside its own type: `Client::builder` is in
+//! `builder.rs`, `Client::producer` in `producer/mod.rs`, and so on. The requests that a client itself sends are in `ask.rs`
+//! (one request), `calls.rs` (admin calls), `coordinator.rs` and `topics.rs` (look-ups).
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +21,8 @@ use crate::interest::Concerns;
 use crate::runtime::Executor;
 use crate::settings::Settings;
 
-/// A cluster, known. Cheap to clone; clones share everything.
+/// A client of one Kafka cluster. Producers, consumers and admin calls come from it and share its metadata and its memory
+/// budgets. It is cheap to clone, and clones share everything.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -64,41 +66,45 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// What is in use of the buffers.
+    /// How much memory of the buffer pool is in use, and how much is kept for the next use.
     pub fn pool_stats(&self) -> PoolStats {
         self.0.pool.stats()
     }
 
-    /// The cluster as it was last seen.
+    /// The newest metadata.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.0.snapshot.borrow())
     }
 
+    /// The newest metadata, and a way to wait for newer.
     pub(crate) fn watch_snapshot(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.0.snapshot.clone()
     }
 
-    /// Something does not fit the metadata. Told again soon if it is not heard now.
+    /// Asks for newer metadata, because something does not fit it. If the control task is too busy to hear of it, whatever did
+    /// not fit is met again soon.
     pub(crate) fn metadata_is_outdated(&self) {
         let _ = self.0.events.try_send(Event::Outdated);
     }
 
+    /// Corrects the metadata by leaders that an answer named (KIP-951).
     pub(crate) fn learn_leaders(&self, hints: Vec<LeaderHint>) {
         if !hints.is_empty() {
             let _ = self.0.events.try_send(Event::Hints(hints));
         }
     }
 
-    /// A generator of its own, seeded by the client's.
+    /// A new random generator, seeded by the client's.
     pub(crate) fn rng(&self) -> Rng {
         Rng::seeded(self.0.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64())
     }
 
-    /// Connections for a role of their own: what is slow on one must not hold up another.
+    /// Connections of their own for one role, so that a slow answer in one role holds up no other role.
     pub(crate) fn new_links(&self) -> Links {
         Links::new(self.0.link_settings.clone(), self.rng())
     }
 
+    /// The backoff between attempts at one thing.
     pub(crate) fn retry_backoff(&self) -> Backoff {
         let settings = &self.0.settings.client;
         Backoff { min: settings.retry_backoff, max: settings.retry_backoff_max }

@@ -19,15 +19,16 @@ use crate::report::report;
 use crate::runtime::Together;
 use crate::settings::ClientSettings;
 
-/// What the control task is told.
+/// What others tell the control task, besides what concerns topics ([`Concern`]).
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Someone met an answer that does not fit the metadata.
+    /// Somebody met an answer that does not fit the metadata.
     Outdated,
     /// Answers named new leaders.
     Hints(Vec<LeaderHint>),
 }
 
+/// The control task, before it runs.
 pub(crate) struct Control {
     settings: ClientSettings,
     clock: Clock,
@@ -35,8 +36,8 @@ pub(crate) struct Control {
     rng: Rng,
 }
 
-/// Memory that nothing asked for between two of these is given back to the system. Busy clients ask for theirs many times
-/// a second, and those that stay idle keep none.
+/// How often the buffer pool is trimmed. A buffer that nothing asked for between two trims is given back to the system: a busy
+/// client asks for its buffers many times a second, and an idle one keeps none.
 const TRIM_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Control {
@@ -44,7 +45,7 @@ impl Control {
         Self { settings, clock, links, rng }
     }
 
-    /// The first snapshot: every bootstrap server is tried once.
+    /// Asks the bootstrap servers, each once, for the first snapshot.
     pub(crate) async fn bootstrap(&self) -> Result<Snapshot, Failure> {
         let response = self.ask(self.settings.bootstrap.clone(), &[]).await?;
         let first = Snapshot::default().merge(&response, false);
@@ -52,7 +53,7 @@ impl Control {
         Ok(first)
     }
 
-    /// Runs until nobody can tell it anything any more.
+    /// Keeps the metadata fresh until the last handle of the client is dropped, which closes `events`.
     pub(crate) async fn run(
         mut self,
         publish: watch::Sender<Arc<Snapshot>>,
@@ -65,11 +66,12 @@ impl Control {
             backoff: Backoff { min: self.settings.retry_backoff, max: self.settings.retry_backoff_max },
         };
         let mut refresh = Refresh::new(settings, Rng::seeded(self.rng.next_u64()), self.clock.now());
-        // One question at most: the machine waits for its answer.
+        // Holds one request at most, because the machine sends none before the last one is answered.
         let mut asking = Together::new();
         let mut trim_at = self.clock.after(TRIM_INTERVAL);
         loop {
-            // All that is there goes in before anything is decided: a topic that was just taken up is not forgotten.
+            // All concerns that are there are handled before anything is decided, so that a topic is not forgotten whose new
+            // interest is waiting here.
             while let Ok(concern) = concerns.try_recv() {
                 self.handle_concern(&mut refresh, concern);
             }
@@ -91,8 +93,8 @@ impl Control {
             }
             let wake = refresh.poll_timeout().map_or(trim_at, |at| at.min(trim_at));
             tokio::select! {
-                // The answer comes first, because events may come without end. Events come before concerns, which were
-                // all taken in above, and what is due is done above at every turn.
+                // The answer comes first because events may come without end. Events come before concerns, because all
+                // concerns were handled above. The timer comes last, because what is due is done above at every turn.
                 biased;
                 Some(outcome) = asking.next() => match outcome {
                     Ok(response) => {
@@ -162,14 +164,15 @@ impl Control {
         ask_any(&self.links, &self.clock, addresses, &request, |now| now + limit, read).await
     }
 
-    /// An address that nobody typed is told to come from the broker that advertises it.
+    /// Notes which broker advertises which address, so that an error about an address that is in no setting of the user's can
+    /// say where it comes from.
     fn note_advertised(&self, snapshot: &Snapshot) {
         let brokers = snapshot.brokers.values().map(|broker| (Address::of(broker), broker.id));
         let unnamed = brokers.filter(|(address, _)| !self.settings.bootstrap.contains(address));
         self.links.peers().note_advertised(unnamed);
     }
 
-    /// Keeps the ways to brokers that are up and to the bootstrap servers.
+    /// Closes links to brokers that are not in `snapshot` any more, but for the bootstrap servers.
     fn forget_links(&self, snapshot: &Snapshot) {
         let is_current =
             |address: &Address| self.settings.bootstrap.contains(address) || is_up(snapshot, address);

@@ -1,7 +1,7 @@
-//! Which broker coordinates a group or a transactional producer.
+//! Looks up which broker coordinates a group or a transactional producer.
 //!
-//! Nobody keeps what is found but the one who asked: a coordinator moves whenever its broker does, and whoever talks to it
-//! learns that first.
+//! The caller gets the coordinator, and nothing else keeps it: only the caller talks to it, so only the caller learns when
+//! it has moved.
 
 use milena_core::calls::{FIND_COORDINATOR, Row};
 use milena_core::metadata::{Broker, Coordinated};
@@ -11,21 +11,21 @@ use milena_messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorR
 use crate::calls::{Answers, ApiCall};
 use crate::{Address, Client};
 
-/// The broker that coordinates something, and where it listens. The metadata may not know it yet.
+/// The broker that coordinates a group or a transactional producer, and where it listens. The metadata need not have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Coordinator {
     pub(crate) broker: BrokerId,
     pub(crate) address: Address,
 }
 
-/// The look-up.
+/// `FindCoordinator`, as a call.
 struct Find;
 
 impl ApiCall for Find {
     const ROW: &'static Row = &FIND_COORDINATOR;
     type Request = FindCoordinatorRequest;
     type Item = Coordinated;
-    /// One request asks for one coordinator, and its answer does not repeat for what.
+    /// A request asks for one coordinator, and the answer does not repeat of what.
     type Key = ();
     type Found = Broker;
 
@@ -41,11 +41,11 @@ impl ApiCall for Find {
 }
 
 impl Client {
-    /// The coordinator of a group or a transactional producer, asked for until there is one: the first group of a cluster
-    /// waits for a topic to be made.
+    /// Looks up the coordinator of a group or a transactional producer, until there is one or `deadline` has passed: before the
+    /// first group of a cluster has one, brokers create an internal topic.
     ///
     /// # Cancel safety
-    /// Dropping the future is harmless.
+    /// Dropping the future changes nothing.
     pub(crate) async fn find_coordinator(
         &self,
         of: Coordinated,

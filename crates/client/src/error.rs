@@ -1,4 +1,4 @@
-//! The public error: what we did, to whom, why it failed, whose fault it is, and whether something was written.
+//! The public error: what was done, to what, why it failed, whose fault it is, and whether something may have been written.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use milena_core::Failure;
 pub use milena_core::failure::Fault;
 pub use milena_messages::ErrorCode;
 
-/// Anything that can go wrong, with questions instead of variants: its [kind](Self::kind) to branch on, whose
+/// Any error of this crate. It has methods instead of variants: its [kind](Self::kind) to branch on, whose
 /// [fault](Self::fault) it is, whether something [may have been written](Self::maybe_written).
 ///
-/// Its text is one sentence that names the cause, and it is complete: there is no [source](std::error::Error::source)
-/// that would repeat it.
+/// Its text is one sentence that names the cause. The text is complete, so an error has no
+/// [source](std::error::Error::source).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -40,7 +40,7 @@ pub use milena_messages::ErrorCode;
 pub struct Error(Arc<Inner>);
 
 struct Inner {
-    /// What we did, and to what.
+    /// What was being done, and to what: "creating topic \"t\"".
     doing: Box<str>,
     failure: Failure,
     maybe_written: bool,
@@ -48,30 +48,32 @@ struct Inner {
     unread: Option<Unread>,
 }
 
-/// What cannot be read.
+/// A record or a batch that cannot be read.
 struct Unread {
     topic: Arc<str>,
     partition: i32,
-    /// The offset after it.
+    /// The offset at which reading can go on.
     next_offset: i64,
 }
 
 impl Error {
+    /// An order failed. If the failure leaves open whether it was carried out, something may have been written.
     pub(crate) fn new(doing: impl Into<Box<str>>, failure: Failure) -> Self {
         let maybe_written = failure.may_have_acted();
         Self::with_maybe_written(doing, failure, maybe_written)
     }
 
-    /// A question failed, or an order before it was given: nothing was changed.
+    /// A question failed, or an order before it was sent: nothing was changed.
     pub(crate) fn harmless(doing: impl Into<Box<str>>, failure: Failure) -> Self {
         Self::with_maybe_written(doing, failure, false)
     }
 
-    /// The caller asked for what cannot be.
+    /// The caller asked for something that cannot be done. Nothing was sent.
     pub(crate) fn caller(doing: impl Into<Box<str>>, why: impl Into<String>) -> Self {
         Self::new(doing, Failure::Caller(Arc::from(why.into())))
     }
 
+    /// As [`new`](Self::new), where the caller knows whether something may have been written.
     pub(crate) fn with_maybe_written(
         doing: impl Into<Box<str>>,
         failure: Failure,
@@ -82,7 +84,7 @@ impl Error {
         Self(Arc::new(Inner { doing, failure, maybe_written, is_of_another_record, unread: None }))
     }
 
-    /// A record was refused because of another one in its batch.
+    /// A record was refused because of another record in its batch.
     pub(crate) fn of_another_record(
         doing: impl Into<Box<str>>,
         failure: Failure,
@@ -93,16 +95,17 @@ impl Error {
         Self(Arc::new(Inner { doing, failure, maybe_written, is_of_another_record, unread: None }))
     }
 
+    /// Why it failed, in terms of the protocol.
     pub(crate) fn failure(&self) -> &Failure {
         &self.0.failure
     }
 
-    /// What we did, without what came of it.
+    /// What was being done, without what came of it.
     pub(crate) fn doing(&self) -> &str {
         &self.0.doing
     }
 
-    /// Something in a partition cannot be read, and reading can go on at `next_offset`.
+    /// A record or a batch of a partition cannot be read, and reading can go on at `next_offset`.
     pub(crate) fn unread(
         doing: impl Into<Box<str>>,
         failure: Failure,
@@ -116,64 +119,64 @@ impl Error {
         Self(Arc::new(Inner { doing, failure, maybe_written, is_of_another_record, unread }))
     }
 
-    /// The partition in which something cannot be read, and the offset after it.
+    /// The partition in which something cannot be read, and the offset at which reading can go on.
     pub(crate) fn unread_part(&self) -> Option<(&Arc<str>, i32, i64)> {
         self.0.unread.as_ref().map(|unread| (&unread.topic, unread.partition, unread.next_offset))
     }
 
-    /// What kind of error it is: what a program branches on.
+    /// The kind of error, for a program to branch on.
     pub fn kind(&self) -> ErrorKind {
         self.0.failure.kind()
     }
 
-    /// Whether the same may succeed when it is tried again later.
+    /// Whether the same call may succeed when it is made again later.
     pub fn is_retriable(&self) -> bool {
         self.0.failure.is_retriable()
     }
 
-    /// Whether the producer or consumer that reported it can do nothing more.
+    /// Whether the producer or consumer that reported it can do nothing more, and has to be made anew.
     pub fn is_fatal(&self) -> bool {
         self.0.failure.is_fatal()
     }
 
-    /// Whether another instance has taken over (a newer transactional producer, a newer static member).
+    /// Whether another instance has taken over: a newer transactional producer, or a newer static member of a group.
     pub fn is_fenced(&self) -> bool {
         self.0.failure.is_fenced()
     }
 
-    /// Whether the transaction it happened in can only be aborted.
+    /// Whether a transaction in which it happened can only be aborted.
     pub fn requires_abort(&self) -> bool {
         self.0.failure.requires_abort()
     }
 
-    /// Whether something may have been written all the same. False is a promise: nothing was.
+    /// Whether something may have been written although the call failed. False is a promise that nothing was.
     pub fn maybe_written(&self) -> bool {
         self.0.maybe_written
     }
 
-    /// Whether the record was not at fault itself: the broker refused its whole batch because of another record, which it
-    /// named (KIP-467). Sent again without that one, it may be written.
+    /// Whether the broker refused the whole batch because of another record, which it named (KIP-467). This record may be
+    /// written if it is sent again without that one.
     pub fn is_of_another_record(&self) -> bool {
         self.0.is_of_another_record
     }
 
-    /// Kafka's error code, when a broker's answer was the cause; [`ErrorCode::NONE`] is never one.
+    /// Kafka's error code, if a broker's answer was the cause. It is never [`ErrorCode::NONE`].
     pub fn code(&self) -> Option<ErrorCode> {
         self.0.failure.code()
     }
 
-    /// Kafka's name of the [`code`](Self::code).
+    /// Kafka's name of the [`code`](Self::code), such as `NOT_LEADER_OR_FOLLOWER`.
     pub fn code_name(&self) -> Option<&'static str> {
         self.code().map(ErrorCode::name)
     }
 
     /// The offset at which reading can go on after a record or batch that cannot be read; none for any other error.
-    /// [`Consumer::skip`](crate::Consumer::skip) goes there.
+    /// [`Consumer::skip`](crate::Consumer::skip) goes on there.
     pub fn next_offset(&self) -> Option<i64> {
         self.0.unread.as_ref().map(|unread| unread.next_offset)
     }
 
-    /// Whose fault it is.
+    /// Whose fault it is: who can mend it.
     pub fn fault(&self) -> Fault {
         self.0.failure.fault()
     }
@@ -194,12 +197,12 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // `unwrap` and `main` show this form to people.
+        // `unwrap`, and an error that `main` returns, are printed in this form.
         fmt::Display::fmt(self, f)
     }
 }
 
-/// The text names the cause already. As a source as well, reports that follow the chain would print it twice.
+/// There is no source: the text names the cause already, and a report that follows sources would print it twice.
 impl std::error::Error for Error {}
 
 #[cfg(test)]
@@ -209,7 +212,7 @@ mod tests {
 
     use super::*;
 
-    /// As anyhow's `{:#}` and its Debug form do: the error, then each source.
+    /// The error and then each source, as anyhow's `{:#}` prints them.
     fn report(error: &Error) -> String {
         let mut said = vec![error.to_string()];
         let mut source = error.source();

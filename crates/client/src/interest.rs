@@ -1,40 +1,41 @@
-//! The interest that keeps topics known, and what else the control task is told of topics.
+//! The interest that keeps a topic in the metadata, and what else the control task is told about topics.
 //!
-//! Whoever uses a topic holds an [`Interest`] in it: a producer for the topics it writes to, a consumer for those it is
-//! assigned, a caller while it waits. The control task asks about topics in which somebody has an interest, and forgets
-//! the others. Giving an interest back waits for nothing, so a future may be dropped anywhere.
+//! A user of a topic holds an [`Interest`] in it: a producer for each topic it writes to, a consumer for each topic that it is
+//! assigned, a caller while it waits for one. The control task asks for the metadata of topics with an interest, and forgets
+//! a topic some time after the last interest in it was dropped. Dropping an interest waits for nothing, so a future that holds
+//! one may be dropped anywhere.
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-/// A topic is kept known for as long as this lives.
+/// Keeps a topic in the metadata while it lives.
 #[derive(Debug)]
 pub(crate) struct Interest {
     topic: Arc<str>,
     concerns: Concerns,
 }
 
-/// Where the control task is told what concerns topics. It is bounded by its senders: an interest sends twice in its
-/// life, a look-up once more.
+/// Where the control task is told about topics. Its senders bound it: an interest sends twice in its life, a look-up once
+/// more.
 pub(crate) type Concerns = mpsc::UnboundedSender<Concern>;
 
-/// What the control task is told of topics.
+/// What the control task is told about topics.
 #[derive(Debug)]
 pub(crate) enum Concern {
-    /// Somebody takes an interest in the topic.
+    /// There is one more interest in the topic.
     Taken(Arc<str>),
-    /// Somebody gives an interest back.
+    /// There is one interest less in the topic.
     GivenBack(Arc<str>),
-    /// Somebody misses a topic or a partition.
+    /// A look-up misses a topic or a partition in the metadata.
     Doubt,
-    /// We changed the cluster ourselves.
+    /// This client changed the cluster, or waits for its controller: new metadata is promising.
     Changed,
 }
 
 impl Interest {
     pub(crate) fn new(topic: Arc<str>, concerns: &Concerns) -> Self {
-        // A control task that has ended needs to know nothing.
+        // If the control task has ended, so has the client's runtime, and the topic needs no keeping.
         let _ = concerns.send(Concern::Taken(Arc::clone(&topic)));
         Self { topic, concerns: concerns.clone() }
     }

@@ -1,8 +1,9 @@
-//! What is told in the log: failures that others wait for while they are tried again.
+//! Warnings in the log about failures that are being tried again.
 
 use milena_core::Notice;
 
-/// Tells people of what fails again and again while others wait for it.
+/// Warns that something has failed several times in a row and is still being tried. Without it, a program that waits for it
+/// would seem to hang.
 #[cold]
 pub(crate) fn report(notice: &Notice) {
     let Notice { doing, failure, failures } = notice;

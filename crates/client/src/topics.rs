@@ -1,4 +1,4 @@
-//! Looking topics up: what is known already is told at once, what is missing is waited for.
+//! Topic look-ups. A topic that the metadata has is found at once; one that is missing is waited for.
 
 use std::sync::Arc;
 
@@ -8,48 +8,49 @@ use milena_core::{Failure, Instant};
 use crate::Client;
 use crate::interest::{Concern, Interest};
 
-/// A topic and the interest that keeps it known.
+/// A topic, and the interest that keeps it in the metadata.
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) topic: Arc<Topic>,
     pub(crate) interest: Interest,
 }
 
-/// A look-up: what it is for, and when it began.
+/// A look-up: what is looked for, and since when.
 struct LookUp<'a> {
     topic: &'a str,
     partition: Option<i32>,
-    /// The topic was made just now: what was seen before tells nothing.
+    /// The topic was created just now, so metadata from before tells nothing about it.
     is_new: bool,
     began: Instant,
 }
 
-/// How far a look-up is.
+/// What the metadata says to a look-up.
 enum Seen {
     Found(Arc<Topic>),
-    /// Not there, and waiting is in vain.
+    /// The topic is not there, and waiting for it is in vain.
     Refused(Failure),
-    /// Not there: to be told at `until` if nothing changes. With `doubt`, what we know is too old to go by.
+    /// The topic is not there. The caller gets `failure` at `until` if nothing changes. With `doubt` the metadata is too old to
+    /// be believed, and is asked for anew.
     NotYet {
         until: Instant,
         failure: Failure,
         doubt: bool,
     },
-    /// The topic is there, but not the partition that is looked for, and what we know is too old to go by.
+    /// The topic is there without the partition that is looked for, and the metadata is too old to be believed.
     Outgrown {
         topic: Arc<Topic>,
     },
 }
 
 impl Client {
-    /// `name` with its partitions. A topic that no broker knows is waited for until
-    /// [`unknown_topic_wait`](crate::ClientSettings::unknown_topic_wait) has passed since it was first missed: whoever
-    /// asks for it after that gets the error at once, or after one more look at the cluster if the last was over a second
-    /// ago. If the topic lacks `partition`, the cluster is looked at again too, because partitions are added; the topic
-    /// that comes back may still lack it.
+    /// Looks up topic `name` with its partitions. A topic that no broker knows is waited for until
+    /// [`unknown_topic_wait`](crate::ClientSettings::unknown_topic_wait) has passed since it was first missed. A caller that
+    /// looks for it after that gets the error at once, or after new metadata if the last is over a second old. If the topic
+    /// lacks `partition`, the metadata is asked for anew too, because partitions are added; the topic that comes back may
+    /// still lack it.
     ///
     /// # Cancel safety
-    /// Dropping the future gives the interest back.
+    /// Dropping the future gives back the interest that it holds.
     pub(crate) async fn topic(
         &self,
         name: &str,
@@ -59,17 +60,18 @@ impl Client {
         self.look_up(name, partition, false, deadline).await
     }
 
-    /// As [`topic`](Self::topic), for a topic that was made just now: brokers learn of it one after another.
+    /// As [`topic`](Self::topic), for a topic that was created just now. It may be missing for a moment, because brokers learn
+    /// of it one after another.
     pub(crate) async fn topic_made(&self, name: &str, deadline: Instant) -> Result<Known, Failure> {
         self.look_up(name, None, true, deadline).await
     }
 
-    /// The cluster was changed by us: what we know of it is looked at again at once.
+    /// Asks for new metadata without a backoff, because this client changed the cluster or waits for its controller.
     pub(crate) fn cluster_changed(&self) {
         let _ = self.0.concerns.send(Concern::Changed);
     }
 
-    /// An interest of its own in a topic, before it is looked up.
+    /// A new interest in a topic.
     pub(crate) fn interest_in(&self, topic: &Arc<str>) -> Interest {
         Interest::new(Arc::clone(topic), &self.0.concerns)
     }
@@ -120,7 +122,7 @@ impl LookUp<'_> {
             Err(state) => state,
         };
         let Some(missing_since) = snapshot.missing_since.get(self.topic) else {
-            // No broker has described it yet, or it has no partitions yet.
+            // No broker has described the topic yet, or it has no partitions yet.
             if state.is_final {
                 return Seen::Refused(state.failure);
             }
@@ -137,7 +139,7 @@ impl LookUp<'_> {
         Seen::NotYet { until: deadline.min(since + wait), failure: state.failure, doubt: false }
     }
 
-    /// Whether `snapshot` is young enough for its word that something is not there.
+    /// Whether `snapshot` is young enough to be believed when it lacks something.
     fn is_fresh(&self, snapshot: &Snapshot) -> bool {
         let grace = if self.is_new { std::time::Duration::ZERO } else { FRESH };
         snapshot.asked_at.is_some_and(|at| at + grace >= self.began)

@@ -1,4 +1,5 @@
-//! Why a request, a batch or a partition failed, in terms of the protocol. Cheap to clone: one cause fails many.
+//! Why a request, a batch or a partition failed, in terms of the protocol. A failure is cheap to clone, because one cause may
+//! fail many batches.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ pub use milena_messages::Fault;
 
 use crate::ErrorKind;
 
-/// What went wrong.
+/// Why something failed.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Failure {
@@ -17,19 +18,19 @@ pub enum Failure {
     Answer {
         /// The broker's code.
         code: ErrorCode,
-        /// The broker's own words, if it sent any.
+        /// The broker's own message, if it sent one.
         message: Option<Arc<str>>,
     },
-    /// No connection could be made; nothing was sent.
+    /// No connection could be made, so nothing was sent.
     Unreachable {
         /// `host:port`, and the broker's id when it is known.
         peer: Arc<str>,
-        /// What stands in the way, which tells whether trying again can help and whose fault it is.
+        /// What stands in the way. It tells whether trying again can help, and whose fault it is.
         obstacle: Obstacle,
         /// What happened.
         reason: Arc<str>,
     },
-    /// The connection was lost or given up with the request on it.
+    /// The connection was lost or given up while the request was under way on it.
     Lost {
         /// `host:port`, and the broker's id when it is known.
         peer: Arc<str>,
@@ -38,92 +39,93 @@ pub enum Failure {
         /// Whether the request was handed to the network, so that the broker may have acted on it.
         sent: bool,
     },
-    /// No answer came within the deadline.
+    /// No answer came by the deadline.
     TimedOut {
-        /// Who did not answer.
+        /// The peer that did not answer.
         peer: Arc<str>,
         /// How long we waited.
         after: Duration,
         /// Whether the request was handed to the network.
         sent: bool,
     },
-    /// What the peer sent does not follow the protocol.
+    /// The peer sent something that does not follow the protocol.
     Malformed {
-        /// Who sent it.
+        /// The peer.
         peer: Arc<str>,
-        /// What is wrong with it.
+        /// What is wrong with its answer.
         reason: Arc<str>,
     },
     /// The peer announced a response that is larger than a setting of ours allows. It was not read.
     OverLimit {
-        /// Who announced it.
+        /// The peer.
         peer: Arc<str>,
-        /// How many bytes it was to have.
+        /// How many bytes the peer announced.
         announced: usize,
         /// How many bytes are allowed.
         limit: usize,
-        /// The setting that says so.
+        /// The name of the setting.
         setting: &'static str,
     },
     /// Broker and client have no version of a request in common.
     NoCommonVersion {
-        /// Whose versions.
+        /// The broker.
         peer: Arc<str>,
-        /// The request, and both ranges.
+        /// The request, and the versions of both sides.
         reason: Arc<str>,
     },
-    /// The caller asked for what cannot be.
+    /// The caller asked for something that cannot be done. The text is a clause that says why.
     Caller(Arc<str>),
-    /// A record stayed undelivered for its whole delivery timeout.
+    /// A record was not delivered within its delivery timeout.
     Undelivered {
         /// The timeout.
         after: Duration,
-        /// What went wrong last, if anything did.
+        /// The last failure, if there was one.
         last: Option<Box<Failure>>,
     },
-    /// The broker's idea of the producer's sequence differs from ours, and an earlier attempt may have been appended.
+    /// The broker expects another sequence than this producer has, and an earlier attempt may have been appended.
     SequenceLost {
-        /// The broker's answer that showed it.
+        /// The code of the broker's answer that showed it.
         code: Option<ErrorCode>,
     },
-    /// The metadata knows no such topic or partition, or no leader for it.
+    /// The metadata has no such topic, partition or broker, or no leader for the partition.
     NoRoute(Arc<str>),
-    /// There was no room for a record in time.
+    /// There was no room for a record in the producer's memory in time.
     NoRoom {
-        /// How long we waited.
+        /// How long its caller waited.
         after: Duration,
     },
     /// A record is larger than our own settings allow.
     TooLarge(Arc<str>),
-    /// What the log holds cannot be read.
+    /// A record or a batch of the log cannot be read.
     Unreadable {
-        /// What cannot be read: the record, or its whole batch.
+        /// "the record" or "the batch".
         what: &'static str,
         /// What is wrong with it.
         reason: Arc<str>,
     },
-    /// The tasks that drive the client are gone, and with them their runtime.
+    /// The client's runtime has ended, and with it the tasks that drive the client.
     Closed,
-    /// What was asked is over: said as a sentence, such as "the producer was closed".
+    /// The producer or consumer has ended. The text is a clause, such as "the producer was closed".
     Ended(&'static str),
 }
 
-/// What stands between us and a connection.
+/// What stands in the way of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Obstacle {
-    /// The network, or a broker that is down or starting: it may pass.
+    /// The network, or a broker that is down or starting. It may pass.
     Network,
-    /// The host's name does not resolve. It may pass, as names appear late in many places; a misspelt one never does, so
-    /// people are told at once.
+    /// The host's name does not resolve. It may pass, because in many places names appear late. A misspelt name never resolves,
+    /// so a warning is logged the first time.
     Name,
-    /// Our own settings: an address that cannot be, a file that cannot be read. It stays until somebody changes them.
+    /// The client's own settings: an address that is not possible, a file that cannot be read. It stays until somebody changes
+    /// them.
     Configuration,
-    /// The broker refuses who we say we are. It stays, and asking again may lock the account.
+    /// The broker refuses the credentials. It stays until somebody changes them, and asking again may lock the account.
     Credentials,
-    /// One side does not trust the certificate of the other. It stays until somebody changes it.
+    /// One side does not trust the other side's certificate. It stays until somebody changes it.
     Certificate,
-    /// What listens there is no Kafka broker, or none that this client can talk to. It stays.
+    /// The server at the address is not a Kafka broker, or not one that this client can talk to. It stays.
     Peer,
 }
 
@@ -144,17 +146,17 @@ impl Obstacle {
 }
 
 impl Failure {
-    /// No connection to `peer` could be made, for a reason that may pass.
+    /// A failure to connect to `peer`, for a reason that may pass.
     pub fn unreachable(peer: impl Into<Arc<str>>, reason: impl Into<Arc<str>>) -> Self {
         Self::Unreachable { peer: peer.into(), obstacle: Obstacle::Network, reason: reason.into() }
     }
 
-    /// An answer with `code` and the broker's message.
+    /// An answer with `code` and the broker's message. An empty message counts as none.
     pub fn answer(code: ErrorCode, message: Option<&str>) -> Self {
         Self::Answer { code, message: message.filter(|text| !text.is_empty()).map(Arc::from) }
     }
 
-    /// A code and a message of an answer as a result.
+    /// Turns the code and the message of an answer into a result.
     ///
     /// # Errors
     /// When the code is an error.
@@ -162,12 +164,12 @@ impl Failure {
         code.ok().map_err(|code| Self::answer(code, message))
     }
 
-    /// A broker's answer leaves something out that was asked for. If it was an order, it may have been carried out.
+    /// A broker's answer does not mention something that was asked for. If that was an order, it may have been carried out.
     pub fn incomplete() -> Self {
         Self::Malformed { peer: "the broker".into(), reason: "its answer does not mention it".into() }
     }
 
-    /// One failure out of several attempts at the same thing. It may pass if one of them may.
+    /// One failure for several attempts at the same thing. It may pass if one of them may.
     pub fn all(mut failures: Vec<Self>) -> Self {
         match failures.len() {
             0 => Self::NoRoute(Arc::from("no broker is known that could be asked")),
@@ -192,7 +194,7 @@ impl Failure {
         }
     }
 
-    /// The broker's code, where one was the cause.
+    /// The broker's code, if one was the cause.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Answer { code, .. } => Some(*code),
@@ -202,17 +204,17 @@ impl Failure {
         }
     }
 
-    /// Whether the request may have reached the broker, although no good answer came back.
+    /// Whether the broker may have acted on the request, although no good answer came back.
     pub fn may_have_acted(&self) -> bool {
         match self {
             Self::Lost { sent, .. } | Self::TimedOut { sent, .. } => *sent,
-            // There was an answer.
+            // The broker answered, so it had the request.
             Self::Malformed { .. } | Self::OverLimit { .. } => true,
             _ => false,
         }
     }
 
-    /// The same, for a request that had or had not been handed to the network.
+    /// The same failure, for a request that was handed to the network, or for one that was not.
     #[must_use]
     pub fn with_sent(mut self, is_sent: bool) -> Self {
         match &mut self {
@@ -233,15 +235,16 @@ impl Failure {
         }
     }
 
-    /// Whether trying again is in vain until somebody changes settings, credentials, rights or software. One that is not
-    /// retriable need not be final: another broker, or the next answer, may do.
+    /// Whether trying again is in vain until somebody changes settings, credentials, rights or software. A failure that is not
+    /// retriable need not be final: another broker may do better, or the next answer may be good.
     pub fn is_final(&self) -> bool {
         let is_refused = self.kind() == ErrorKind::Authorization;
         let is_foreign = matches!(self, Self::NoCommonVersion { .. });
         is_refused || is_foreign || self.obstacle().is_some_and(Obstacle::is_final)
     }
 
-    /// Whether the peer answered with what cannot be used: it broke the protocol, or announced more than we read.
+    /// Whether the peer's answer cannot be used: it breaks the protocol, or is larger than our setting allows. A peer may send
+    /// such an answer once by accident; after the second in a row it is not asked again.
     pub fn is_unusable(&self) -> bool {
         matches!(self, Self::Malformed { .. } | Self::OverLimit { .. })
     }
@@ -251,9 +254,9 @@ impl Failure {
         self.code().is_some_and(ErrorCode::is_fenced)
     }
 
-    /// Whether whoever met it can do nothing more.
+    /// Whether the producer or consumer that met it can do nothing more.
     pub fn is_fatal(&self) -> bool {
-        // A topic or a group may be refused to a producer or consumer that goes on with others.
+        // If only a topic or a group is refused, the producer or consumer can go on with other topics.
         let refused = self.code().is_some_and(|code| {
             let is_of_everything = matches!(
                 code,
@@ -264,7 +267,7 @@ impl Failure {
         refused || self.is_fenced() || matches!(self, Self::Closed | Self::Ended(_))
     }
 
-    /// Whether a transaction in which it happened can only be aborted: anything that is not an invitation to retry.
+    /// Whether a transaction in which it happened has to be aborted: trying again does not help, and the producer can go on.
     pub fn requires_abort(&self) -> bool {
         !self.is_fatal() && !self.is_retriable()
     }
@@ -283,12 +286,12 @@ impl Failure {
             Self::Caller(_) | Self::TooLarge(_) | Self::OverLimit { .. } | Self::Closed | Self::Ended(_) => {
                 Fault::Caller
             }
-            // Of a code that this release does not know, all that is known is that a broker sent it.
+            // All that is known of a code which this release does not have is that a broker sent it.
             Self::Answer { code, .. } => code.fault().unwrap_or(Fault::Broker),
         }
     }
 
-    /// What to do about it, where there is something to say beyond what happened.
+    /// What to do about it, if there is more to say than what happened.
     pub fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Undelivered { last: Some(last), .. } => return last.advice(),
@@ -319,21 +322,21 @@ impl Failure {
     }
 }
 
-/// Something fails again and again and is still being tried: people who wait for it want to know.
+/// A warning to be logged: something has failed several times in a row and is still being tried.
 #[derive(Debug, Clone)]
 pub struct Notice {
     /// What is being tried.
     pub doing: Arc<str>,
     /// Why it failed last.
     pub failure: Failure,
-    /// How often in a row it has failed.
+    /// How many times in a row it has failed.
     pub failures: u32,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Both may be sentences with a full stop, and the sentence goes on.
+            // Message and description may end in a full stop, and the text goes on after them.
             Self::Answer { code, message } => {
                 let words = message.as_deref().unwrap_or(code.description()).trim_end_matches('.');
                 write!(f, "{}: {words}", code.name())
@@ -366,7 +369,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// To the millisecond: what is left of a deadline is no round number.
+/// Rounded to milliseconds, because what is left of a deadline is no round number.
 fn rounded(after: Duration) -> Duration {
     Duration::from_millis(u64::try_from((after.as_micros() + 500) / 1000).unwrap_or(u64::MAX))
 }

@@ -1,46 +1,46 @@
-//! Failures by what a program does about them.
+//! Kinds of failures, by what a program does about them.
 
 use milena_messages::ErrorCode;
 
 use crate::Failure;
 use crate::failure::{Fault, Obstacle};
 
-/// What a program does differently for: [`Failure::kind`] says which it is.
+/// The kinds of errors that a program treats differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The caller asked for what cannot be: a negative offset, a partition that the topic does not have, settings that
-    /// contradict each other, a configuration that the broker does not know.
+    /// The caller asked for something that cannot be done: a negative offset, a partition that the topic does not have,
+    /// settings that contradict each other, a configuration or a group that the broker does not know.
     InvalidInput,
-    /// The producer was closed, the consumer was dropped, or the runtime that drives the client has ended.
+    /// The producer was closed, the consumer was dropped, or the client's runtime has ended.
     Closed,
-    /// Something took longer than it may: a request, or a record's delivery.
+    /// A request, or the delivery of a record, took longer than its timeout.
     Timeout,
     /// There was no room for a record in the producer's memory in time: records come faster than they are written.
     Full,
     /// No connection could be made, or it was lost.
     Network,
-    /// The peer does not follow Kafka's protocol, or has no version of it in common with us.
+    /// The peer does not follow Kafka's protocol, or has no version of it in common with this client.
     Protocol,
     /// The topic does not exist, or the partition.
     UnknownTopic,
-    /// The topic to be created exists.
+    /// The topic to be created exists already.
     AlreadyExists,
-    /// The cluster does not accept who we are, or we do not accept its certificate.
+    /// The cluster does not accept the client's credentials, or one side does not accept the other's certificate.
     Authentication,
-    /// We may not do that.
+    /// The client's principal lacks a right.
     Authorization,
-    /// The offset to read from is not in the partition.
+    /// The partition does not hold the offset to read from.
     OffsetOutOfRange,
     /// A record, a batch or a response is larger than the settings or the topic allow.
     TooLarge,
-    /// Another instance has taken over.
+    /// Another instance has taken over: a newer transactional producer, or a newer static member of a group.
     Fenced,
     /// The cluster cannot do it at present: there is no leader, or too few replicas are in sync.
     Unavailable,
-    /// What is stored cannot be read: its checksum is wrong, or it is no record batch.
+    /// A stored batch cannot be read: its checksum is wrong, or its bytes are not a record batch.
     Unreadable,
-    /// A broker refused for a reason of its own: its code tells.
+    /// A broker refused for another reason, which its code tells.
     Other,
 }
 
@@ -88,7 +88,7 @@ fn of_code(code: ErrorCode) -> Option<ErrorKind> {
         ErrorCode::REQUEST_TIMED_OUT => ErrorKind::Timeout,
         ErrorCode::UNSUPPORTED_VERSION => ErrorKind::Protocol,
         code if code.fault() == Some(Fault::Network) => ErrorKind::Network,
-        // What Kafka's own client tries again is a state that passes.
+        // Kafka's own client tries again after these codes, so they stand for states that pass.
         code if code.is_retriable() => ErrorKind::Unavailable,
         _ => return None,
     })

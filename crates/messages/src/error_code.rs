@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// A broker's verdict on a request, or on one topic or partition of it.
+/// The code with which a broker answers a request, or one topic or partition of a request.
 ///
 /// Codes of newer releases are kept as numbers: [`name`](Self::name) calls them `UNKNOWN_CODE`.
 ///
@@ -21,7 +21,7 @@ use std::fmt;
 pub struct ErrorCode(i16);
 
 impl ErrorCode {
-    /// From the number on the wire.
+    /// The code of a number on the wire.
     pub const fn from_i16(code: i16) -> Self {
         Self(code)
     }
@@ -49,12 +49,12 @@ impl ErrorCode {
         self.facts().map_or("UNKNOWN_CODE", |facts| facts.name)
     }
 
-    /// Whether Kafka's own client tries again after it. Codes it does not know are not retriable.
+    /// Whether Kafka's own client tries again after it. Codes that this release does not know are not retriable.
     pub fn is_retriable(self) -> bool {
         self.facts().is_some_and(|facts| facts.is_retriable)
     }
 
-    /// Who can mend it. None for [`NONE`](Self::NONE), and for codes this release does not know.
+    /// Whose fault it is. None for [`NONE`](Self::NONE), and for codes that this release does not know.
     ///
     /// ```
     /// use milena_messages::{ErrorCode, Fault};
@@ -82,7 +82,7 @@ impl ErrorCode {
         self.class() == Some(Class::Fenced)
     }
 
-    /// What it means, in one sentence.
+    /// Its meaning, in one sentence.
     pub fn description(self) -> &'static str {
         self.facts().map_or("A code newer than this release of Milena.", |facts| facts.description)
     }
@@ -115,11 +115,11 @@ impl fmt::Debug for ErrorCode {
 /// Whose fault a failure is: who can mend it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The caller asked for what cannot be.
+    /// The caller asked for something that cannot be done.
     Caller,
     /// A broker refuses, or does not follow the protocol.
     Broker,
-    /// Something between us and the broker.
+    /// Something between the client and the broker.
     Network,
 }
 
@@ -131,7 +131,7 @@ struct Facts {
     description: &'static str,
 }
 
-/// Families of codes that programs treat alike.
+/// Classes of codes that programs treat alike.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
     Authorization,
@@ -363,7 +363,7 @@ mod tests {
         }
     }
 
-    /// What passes by itself is no mistake of the caller's, but for a topic that may come to be.
+    /// A state that passes by itself is no mistake of the caller's. The exception is a topic, which may be about to be created.
     #[test]
     fn what_is_retriable_is_not_the_callers_fault() {
         let both =

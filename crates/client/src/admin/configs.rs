@@ -1,6 +1,6 @@
-//! Configurations of topics and brokers, as public types.
+//! The public types of configurations.
 
-/// What a configuration belongs to.
+/// A resource that has a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigResource {
     /// A topic, by name.
@@ -14,12 +14,12 @@ pub enum ConfigResource {
 pub struct ConfigEntry {
     /// Its name, such as `retention.ms`.
     pub name: String,
-    /// Its value; none when it is sensitive or has none.
+    /// Its value; none if it is sensitive or is not set.
     pub value: Option<String>,
-    /// Whether it is the default, set by nobody.
+    /// Whether the value is the default, because nobody has set it.
     pub is_default: bool,
     /// Whether it cannot be changed while the broker runs.
     pub is_read_only: bool,
-    /// Whether its value is kept secret.
+    /// Whether the broker keeps its value secret.
     pub is_sensitive: bool,
 }

@@ -1,4 +1,4 @@
-//! `CreateTopics`: topics made.
+//! `CreateTopics`: creates topics.
 
 use milena_core::Failure;
 use milena_core::calls::{CREATE_TOPICS, Row};
@@ -40,7 +40,7 @@ impl ApiCall for CreateTopics {
 }
 
 impl Admin {
-    /// Makes one topic, and waits until it can be used.
+    /// Creates one topic, and waits until it can be used.
     ///
     /// # Errors
     /// As [`create_topics`](Self::create_topics), and when this topic was refused.
@@ -52,11 +52,12 @@ impl Admin {
         made
     }
 
-    /// Makes topics, and waits until those that were made can be used. One result per topic, in the order given.
+    /// Creates topics, and waits until each topic that was created can be used. There is one result per topic, in the order
+    /// given.
     ///
     /// # Errors
-    /// When the request as a whole failed. [`Error::maybe_written`] tells whether topics may have been made all the
-    /// same. When a topic is to have no partitions or no replicas; none was made then.
+    /// When the request as a whole failed; [`Error::maybe_written`] tells whether topics may have been created although it did.
+    /// When a topic is to have no partitions or no replicas; no topic is created then.
     ///
     /// # Cancel safety
     /// See [`Admin`].
@@ -75,7 +76,7 @@ impl Admin {
             let doing = || format!("creating topic {:?}", topic.name());
             let mut made = made.map_err(|failure| Error::new(doing(), failure));
             if made.is_ok() {
-                // Brokers learn of it one after another; whoever uses it next should not find it missing.
+                // Brokers learn of a new topic one after another. The caller should not find it missing at the next one.
                 let wait = self.within(self.client.topic_made(topic.name(), deadline)).await;
                 made = wait.map(drop).map_err(|failure| Error::with_maybe_written(doing(), failure, true));
             }

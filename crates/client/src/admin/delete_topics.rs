@@ -1,4 +1,4 @@
-//! `DeleteTopics`: topics deleted with all their records.
+//! `DeleteTopics`: deletes topics with all their records.
 
 use milena_core::Failure;
 use milena_core::calls::{DELETE_TOPICS, Row};
@@ -41,11 +41,10 @@ impl ApiCall for DeleteTopics {
 }
 
 impl Admin {
-    /// Deletes topics with all their records. One result per topic, in the order given.
+    /// Deletes topics with all their records. There is one result per topic, in the order given.
     ///
     /// # Errors
-    /// When the request as a whole failed. [`Error::maybe_written`] tells whether topics may have been deleted all the
-    /// same.
+    /// When the request as a whole failed; [`Error::maybe_written`] tells whether topics may have been deleted although it did.
     ///
     /// # Cancel safety
     /// See [`Admin`].
@@ -57,7 +56,7 @@ impl Admin {
         let call = DeleteTopics { timeout_ms: self.timeout_ms() };
         let deleted = self.call(&call, &names, self.deadline()).await.finish_whole();
         let deleted = deleted.map_err(|failure| Error::new("deleting topics", failure))?;
-        // Whoever uses one of them learns of it now.
+        // Producers and consumers of these topics learn that they are gone.
         self.client.cluster_changed();
         let result = |(name, deleted): (String, Result<(), Failure>)| {
             let deleted = deleted.map_err(|failure| Error::new(format!("deleting topic {name:?}"), failure));

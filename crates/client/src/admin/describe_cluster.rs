@@ -1,4 +1,5 @@
-//! `Metadata`: the cluster, its brokers and its topics, looked at for one call alone.
+//! `Metadata`: describes the cluster, its brokers and its topics. The answer is for the caller alone: it does not become the
+//! client's metadata.
 
 use std::sync::Arc;
 
@@ -10,13 +11,13 @@ use super::{Admin, BrokerDescription, ClusterDescription, TopicDescription};
 use crate::Error;
 use crate::calls::{Answers, ApiCall};
 
-/// A look at the brokers and these topics; at all topics if there are none.
+/// Asks for the brokers and for these topics, or for all topics if none are named.
 struct Look(Option<Vec<Arc<str>>>);
 
 impl ApiCall for Look {
     const ROW: &'static Row = &METADATA;
     type Request = MetadataRequest;
-    /// The answer is one picture.
+    /// The answer is taken as a whole.
     type Item = ();
     type Key = ();
     type Found = Snapshot;
@@ -39,7 +40,7 @@ impl ApiCall for Look {
 }
 
 impl Admin {
-    /// The cluster and its brokers.
+    /// Describes the cluster and its brokers.
     ///
     /// # Errors
     /// When no broker answers.
@@ -56,7 +57,7 @@ impl Admin {
         })
     }
 
-    /// All topics, by name.
+    /// Lists all topics that this principal may see, sorted by name.
     ///
     /// # Errors
     /// When no broker answers.
@@ -69,7 +70,7 @@ impl Admin {
         Ok(seen.topics.values().filter_map(|topic| topic.as_ref().ok()).map(TopicDescription::from).collect())
     }
 
-    /// Some topics, one result per name, in the order given.
+    /// Describes some topics. There is one result per name, in the order given.
     ///
     /// # Errors
     /// When no broker answers.

@@ -18,7 +18,7 @@ impl ApiCall for DescribeConfigs {
     const ROW: &'static Row = &DESCRIBE_CONFIGS;
     type Request = DescribeConfigsRequest;
     type Item = ConfigResource;
-    /// Type and name.
+    /// The resource's type and name.
     type Key = (i8, String);
     type Found = Vec<ConfigEntry>;
 
@@ -54,16 +54,17 @@ impl ApiCall for DescribeConfigs {
     }
 }
 
+/// `DescribeConfigsRequest.Resources.ResourceType`.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
-/// `DescribeConfigsResourceResult.ConfigSource`: nobody set it.
+/// `DescribeConfigsResourceResult.ConfigSource`: the value is the default.
 const SOURCE_DEFAULT: i8 = 5;
 
 impl Admin {
-    /// The configuration of a topic or broker.
+    /// Shows the configuration of a topic or a broker.
     ///
     /// # Errors
-    /// When there is no such resource, it may not be seen, or no broker answers.
+    /// When there is no such topic or broker, when this principal may not see its configuration, or when no broker answers.
     ///
     /// # Cancel safety
     /// See [`Admin`].

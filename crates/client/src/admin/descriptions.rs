@@ -1,4 +1,4 @@
-//! What a cluster consists of: brokers, topics, partitions, as public types.
+//! The public types of what a cluster consists of: brokers, topics, partitions.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::coordinator::Coordinator;
 pub struct ClusterDescription {
     /// The cluster's id.
     pub cluster_id: Option<String>,
-    /// The broker that takes topic creation and the like. With KRaft any broker passes it on.
+    /// The broker that orders such as the creation of topics are sent to. With KRaft that is any broker, which forwards them.
     pub controller: Option<i32>,
     /// The brokers that are up, by id.
     pub brokers: Vec<BrokerDescription>,
@@ -36,9 +36,9 @@ pub struct BrokerDescription {
 pub struct TopicDescription {
     /// Its name.
     pub name: String,
-    /// Its id in Kafka's own form; none from brokers before 2.8.
+    /// Its id in Kafka's own form. Brokers before 2.8 have none.
     pub id: Option<String>,
-    /// Whether it is one of Kafka's own.
+    /// Whether it is one of Kafka's own topics.
     pub is_internal: bool,
     /// Its partitions, by index.
     pub partitions: Vec<PartitionDescription>,
@@ -72,7 +72,7 @@ impl From<&Broker> for BrokerDescription {
     }
 }
 
-/// A look-up of a coordinator tells no rack.
+/// The rack is none: the look-up of a coordinator does not tell it.
 impl From<&Coordinator> for BrokerDescription {
     fn from(coordinator: &Coordinator) -> Self {
         let Coordinator { broker, address } = coordinator;

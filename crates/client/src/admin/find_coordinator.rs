@@ -1,4 +1,4 @@
-//! `FindCoordinator`: which broker coordinates a group or a transactional producer.
+//! `FindCoordinator`: looks up which broker coordinates a group or a transactional producer.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use super::{Admin, BrokerDescription};
 use crate::Error;
 
 impl Admin {
-    /// The broker that coordinates a consumer group. The group need not exist.
+    /// Looks up the broker that coordinates a consumer group. The group need not exist. The rack is not told.
     ///
     /// # Errors
-    /// When there is none in time, or the group may not be seen.
+    /// When there is no coordinator in time, or this principal may not see the group.
     ///
     /// # Cancel safety
     /// See [`Admin`].
@@ -20,10 +20,10 @@ impl Admin {
         self.coordinator(Coordinated::Group(Arc::from(group)), doing).await
     }
 
-    /// The broker that coordinates a transactional producer. The producer need not exist.
+    /// Looks up the broker that coordinates a transactional producer. The producer need not exist. The rack is not told.
     ///
     /// # Errors
-    /// When there is none in time, or the producer may not be seen.
+    /// When there is no coordinator in time, or this principal may not see the producer.
     ///
     /// # Cancel safety
     /// See [`Admin`].

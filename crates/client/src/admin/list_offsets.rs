@@ -1,4 +1,4 @@
-//! `ListOffsets`: offsets by position or time, from the leader of each partition.
+//! `ListOffsets`: looks up offsets by position or time, at the leader of each partition.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl ApiCall for ListOffsets {
     }
 
     fn request(&self, partitions: &[&Partition]) -> ListOffsetsRequest {
-        // Each once: Kafka refuses a partition that is asked for twice.
+        // Each partition goes in once: Kafka refuses one that is asked for twice.
         let mut topics: BTreeMap<&str, BTreeSet<i32>> = BTreeMap::new();
         for (topic, partition) in partitions {
             topics.entry(topic).or_default().insert(*partition);
@@ -76,13 +76,13 @@ impl ApiCall for ListOffsets {
 }
 
 impl Admin {
-    /// Looks offsets up, one result per partition, in the order given. Each leader is asked once, all at a time; only
-    /// partitions that have moved meanwhile are asked for again.
+    /// Looks up an offset of each partition. There is one result per partition, in the order given. All leaders are asked at
+    /// the same time, and only partitions whose leader has moved are asked for again.
     ///
-    /// [`isolation`](Self::isolation) says where the end is, and which records a time may find.
+    /// [`isolation`](Self::isolation) says where a partition ends, and which records a time may find.
     ///
     /// # Errors
-    /// When the time is before 1970. What fails for one partition is in its result.
+    /// When the time is before 1970. If the look-up fails for one partition, its result says so.
     ///
     /// # Cancel safety
     /// See [`Admin`].

@@ -1,8 +1,8 @@
-//! Questions and orders that concern the cluster: one file per API.
+//! Admin calls: one file per API of Kafka.
 //!
-//! A file says what a request is made of and what its answer says of each item, and has the public functions around it.
-//! Where requests go and what is tried again is the affair of the table in [`milena_core::calls`], and the loop is
-//! [`Client::call`]'s.
+//! Each file says how a request is made of items and what an answer says of each item ([`ApiCall`]), and has the public
+//! functions of that API. The table in [`milena_core::calls`] says where requests go and what is tried again, and
+//! [`Client::call`] is the loop that they all go through. Public types are in files of their own.
 
 mod configs;
 mod create_topics;
@@ -28,11 +28,12 @@ use crate::Client;
 use crate::calls::ApiCall;
 use crate::settings::Isolation;
 
-/// Topics, configurations, offsets. Cheap to clone.
+/// Creates, deletes and describes topics, shows configurations and looks up offsets and coordinators. It comes from
+/// [`Client::admin`], and is cheap to clone.
 ///
 /// # Cancel safety
-/// Dropping the future of a question is harmless. Dropping the future of an order leaves open whether it was carried
-/// out.
+/// Dropping the future of a call that only looks is harmless. Dropping the future of a call that changes something leaves
+/// open whether the change was made.
 #[derive(Debug, Clone)]
 pub struct Admin {
     client: Client,
@@ -41,7 +42,7 @@ pub struct Admin {
 }
 
 impl Client {
-    /// Topics, configurations, offsets: questions and orders that concern the cluster.
+    /// Admin calls: topics, configurations, offsets, coordinators.
     pub fn admin(&self) -> Admin {
         Admin::new(self.clone())
     }
@@ -54,42 +55,44 @@ impl Admin {
         Self { client, timeout, isolation }
     }
 
-    /// Sets how long each call may take, attempts and all. Default: the client's `api_timeout`, 30 s.
+    /// Sets how long each call may take, all attempts together. Default: the client's `api_timeout`, which is 30 s unless it was
+    /// set.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Sets which records of transactions [`list_offsets`](Self::list_offsets) counts. With
-    /// [`Isolation::ReadCommitted`] a partition ends at its last stable offset, where a consumer of that isolation stops
-    /// as well. Default: that of the client's consumers (`isolation.level` in properties), which is
-    /// [`Isolation::ReadUncommitted`] unless it was set.
+    /// Sets which records of transactions [`list_offsets`](Self::list_offsets) sees. With [`Isolation::ReadCommitted`] a
+    /// partition ends at its last stable offset, where a consumer of that isolation stops as well. Default: the isolation of
+    /// the client's consumers (`isolation.level` in properties), which is [`Isolation::ReadUncommitted`] unless it was set.
     #[must_use]
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = isolation;
         self
     }
 
-    /// Makes a call for `items`, each with a result of its own.
+    /// Makes a call for `items`. See [`Client::call`].
     async fn call<C: ApiCall>(&self, call: &C, items: &[C::Item], deadline: Instant) -> Run<C::Found> {
         self.within(self.client.call(call, items, deadline)).await
     }
 
-    /// Makes a call for one item.
+    /// Makes a call for one item, within the timeout of this handle.
     async fn call_one<C: ApiCall>(&self, call: &C, item: C::Item) -> Result<C::Found, Failure> {
         self.within(self.client.call_one(call, item, self.deadline())).await
     }
 
-    /// Waits for what the client is asked, on the client's runtime where the caller is on none.
+    /// Waits for `future`, on the client's runtime if the caller is on none.
     fn within<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<'_, F> {
         self.client.0.runtime.within(future)
     }
 
+    /// When a call that begins now is over.
     fn deadline(&self) -> Instant {
         self.client.0.clock.after(self.timeout)
     }
 
+    /// How long a broker may take to carry an order out.
     fn timeout_ms(&self) -> i32 {
         i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX)
     }

@@ -1,4 +1,4 @@
-//! Which offset of a partition to look up, as a public type.
+//! The public type that says which offset of a partition is looked up.
 
 use std::time::SystemTime;
 
@@ -7,19 +7,19 @@ use milena_core::Failure;
 use crate::Position;
 use crate::clock::millis_since_epoch;
 
-/// Which offset of a partition.
+/// Which offset of a partition to look up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OffsetAt {
-    /// Of the first record there is.
+    /// The offset of the first record that the partition holds.
     Earliest,
-    /// After the last record: the high watermark, or the last stable offset with
+    /// The offset after the last record: the high watermark, or the last stable offset with
     /// [`Isolation::ReadCommitted`](crate::Isolation::ReadCommitted).
     Latest,
-    /// Of the first record whose timestamp is at or after this, in milliseconds since the epoch.
+    /// The offset of the first record whose timestamp is at or after this one, in milliseconds since 1970.
     TimestampMs(i64),
 }
 
-/// Of the first record at or after that time. A time before 1970 is refused.
+/// The offset of the first record at or after that time. A time before 1970 is refused when it is looked up.
 impl From<SystemTime> for OffsetAt {
     fn from(at: SystemTime) -> Self {
         Self::TimestampMs(millis_since_epoch(at))
@@ -27,7 +27,7 @@ impl From<SystemTime> for OffsetAt {
 }
 
 impl OffsetAt {
-    /// ListOffsetsRequest.Topics.Partitions.Timestamp: negative ones have meanings of their own.
+    /// `ListOffsetsRequest.Topics.Partitions.Timestamp`, where negative numbers have meanings of their own.
     pub(super) fn timestamp(self) -> Result<i64, Failure> {
         match self {
             Self::Earliest => Ok(-2),

@@ -7,8 +7,8 @@
 //!            └── only items that failed in a way that may pass are due again ◀── Row ◀───────────┘
 //! ```
 //!
-//! What is asked for here gets one answer, and its caller waits for it. Requests that a driver keeps under way (produce,
-//! fetch) have machines of their own.
+//! The caller of such a call waits for its one result. Requests that a driver keeps under way (produce, fetch) have machines
+//! of their own.
 //!
 //! This must not know what is in a request or a response.
 

@@ -1,4 +1,4 @@
-//! One call: its items, what has become of each, and which are asked for when.
+//! One call: its items, what has become of each, and when it is asked for.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,15 @@ use super::table::{Route, Row, Split};
 use crate::metadata::{Destination, Snapshot};
 use crate::{Backoff, BrokerId, Failure, Instant, Rng};
 
-/// A call under way. `T` is what is found for an item.
+/// A call under way. `T` is what an answer tells of an item.
 ///
-/// [`poll_parts`](Self::poll_parts) tells which requests to send now. Each part comes back once, by
-/// [`handle_item`](Self::handle_item) for each of its items or by [`handle_failure`](Self::handle_failure). When
-/// [`poll_timeout`](Self::poll_timeout) has passed, poll again; when it is none and no part is under way, the call
-/// [is done](Self::is_done).
+/// The contract: [`poll_parts`](Self::poll_parts) says which requests to send. The outcome of each part is handed in once: by
+/// [`handle_item`](Self::handle_item) for each of its items if there is an answer, by
+/// [`handle_failure`](Self::handle_failure) if there is none. After any `handle_*`, and when
+/// [`poll_timeout`](Self::poll_timeout) has passed, [`poll_metadata_outdated`](Self::poll_metadata_outdated) and then
+/// `poll_parts` are polled again, until the call [is done](Self::is_done). Then [`finish`](Self::finish) it.
 ///
-/// Items are known by their index among the destinations that the call began with.
+/// An item is named by its index among the destinations that the call began with.
 #[derive(Debug)]
 pub struct Run<T> {
     row: &'static Row,
@@ -24,35 +25,35 @@ pub struct Run<T> {
     is_metadata_outdated: bool,
 }
 
-/// A request to send: for these items, to this broker, or to any if there is none.
+/// A request to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// The broker.
+    /// The broker to send it to; any if none is named.
     pub broker: Option<BrokerId>,
-    /// The items, ascending.
+    /// The items to ask for, ascending.
     pub items: Vec<usize>,
 }
 
 #[derive(Debug)]
 struct Item<T> {
     destination: Destination,
-    /// How often it was asked for, or could not be.
+    /// How often it has failed.
     attempts: u32,
     state: State<T>,
 }
 
 #[derive(Debug)]
 enum State<T> {
-    /// To be asked for from then on.
+    /// It is to be asked for from this time on.
     Due(Instant),
-    /// In a part that is under way.
+    /// It is in a part that is under way.
     Asked,
-    /// Over, by an answer that speaks of it or without one.
+    /// It has its result. `is_answered` says whether a broker's answer to its request gave it.
     Done { result: Result<T, Failure>, is_answered: bool },
 }
 
 impl<T> Run<T> {
-    /// A call for these items, each with where it goes. It is over at `deadline` at the latest, unless a request outlasts it.
+    /// A call for items that go to these destinations. No request begins after `deadline`.
     pub fn new(
         row: &'static Row,
         destinations: impl IntoIterator<Item = Destination>,
@@ -96,11 +97,11 @@ impl<T> Run<T> {
         parts
     }
 
-    /// The answer to an item's request says this of the item; none if it does not mention it.
+    /// The answer to an item's request said this of the item, or did not mention it.
     pub fn handle_item(&mut self, index: usize, answer: Option<Result<T, Failure>>, now: Instant) {
         match answer.unwrap_or_else(|| Err(Failure::incomplete())) {
             Err(refusal) if self.row.repeats_item(&refusal, self.items[index].attempts + 1) => {
-                // What any broker answers is asked of the right ones, whatever they say.
+                // A code of a broker that may be any says nothing about where to ask.
                 self.is_metadata_outdated |= self.row.route != Route::Any;
                 self.again(index, refusal, now);
             }
@@ -108,14 +109,14 @@ impl<T> Run<T> {
         }
     }
 
-    /// The part's request failed as a whole.
+    /// The request for `part` failed as a whole.
     pub fn handle_failure(&mut self, part: &Part, failure: &Failure, now: Instant) {
         for index in &part.items {
             self.fail(*index, failure.clone(), now);
         }
     }
 
-    /// The item cannot be asked for, and trying again is in vain.
+    /// The item cannot be asked for, and will not be.
     pub fn refuse(&mut self, index: usize, failure: Failure) {
         self.items[index].state = State::Done { result: Err(failure), is_answered: false };
     }
@@ -129,7 +130,7 @@ impl<T> Run<T> {
         }
     }
 
-    /// The item is due again after a backoff, unless the call is over by then: it failed for this reason then.
+    /// Makes the item due again after a backoff. If that is after the deadline, it has failed for this reason.
     fn again(&mut self, index: usize, failure: Failure, now: Instant) {
         let item = &mut self.items[index];
         item.attempts += 1;
@@ -141,12 +142,12 @@ impl<T> Run<T> {
         }
     }
 
-    /// Whether the metadata should be asked for anew before items are routed again. Told once for each time.
+    /// Whether the metadata should be asked for anew, because items are about to be routed again. Each time is told once.
     pub fn poll_metadata_outdated(&mut self) -> bool {
         std::mem::take(&mut self.is_metadata_outdated)
     }
 
-    /// When to poll again; none while nothing is due.
+    /// When the next item is due; none if none will be.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = self.items.iter().filter_map(|item| match item.state {
             State::Due(at) => Some(at),
@@ -155,20 +156,20 @@ impl<T> Run<T> {
         due.min()
     }
 
-    /// Whether all items are over.
+    /// Whether all items have their results.
     pub fn is_done(&self) -> bool {
         self.items.iter().all(|item| matches!(item.state, State::Done { .. }))
     }
 
-    /// What became of each item, in order.
+    /// The result of each item, in order.
     pub fn finish(self) -> Vec<Result<T, Failure>> {
         self.items.into_iter().map(|item| item.result().0).collect()
     }
 
-    /// As [`finish`](Self::finish), for a call that is told as a whole when no answer spoke of any item.
+    /// As [`finish`](Self::finish), for a call that fails as a whole if no item was answered.
     ///
     /// # Errors
-    /// Why the first item was not answered, if none was.
+    /// The failure of the first item, if no item was answered.
     pub fn finish_whole(self) -> Result<Vec<Result<T, Failure>>, Failure> {
         let (results, answered): (Vec<_>, Vec<bool>) = self.items.into_iter().map(Item::result).unzip();
         match results.first() {
@@ -179,7 +180,7 @@ impl<T> Run<T> {
 }
 
 impl<T> Item<T> {
-    /// The result, and whether an answer gave it. A call that was given up before it was done was never answered.
+    /// The result, and whether an answer gave it. An item without a result is in a run that was finished too early.
     fn result(self) -> (Result<T, Failure>, bool) {
         match self.state {
             State::Done { result, is_answered } => (result, is_answered),
@@ -238,7 +239,7 @@ mod tests {
             run.handle_item(index, answer, at(10));
         }
         assert!(run.poll_metadata_outdated() && !run.poll_metadata_outdated());
-        // It does not wait for the other broker.
+        // The item is due although the other broker has not answered.
         let again = run.poll_timeout().expect("again");
         assert!((at(90)..=at(130)).contains(&again), "{again:?}");
         let after = snapshot("t", &[(2, 1), (2, 0), (1, 0)]);
@@ -268,12 +269,12 @@ mod tests {
         assert!(lost.is_done());
         assert!(lost.finish_whole().expect_err("not answered").may_have_acted());
 
-        // The first item is made. Of the second the broker says that it did nothing.
+        // The first item succeeds. The broker says of the second that it is not the controller, so it did nothing.
         let mut moved = run(&CREATE_TOPICS, &controller);
         moved.poll_parts(&known(Some(BrokerId(1))), at(0));
         moved.handle_item(0, Some(Ok(1)), at(0));
         moved.handle_item(1, code(ErrorCode::NOT_CONTROLLER), at(0));
-        // While there is no controller, it is waited for.
+        // While there is no controller, the call waits for one.
         let mut now = at(0);
         while now < at(20_000) {
             now = moved.poll_timeout().expect("again");

@@ -5,25 +5,25 @@ use milena_messages::{ApiKey, ErrorCode};
 use crate::Failure;
 use crate::metadata::Destination;
 
-/// How requests of one API are sent, and what their answers mean.
+/// How the requests of one API are sent, and what their answers mean.
 #[derive(Debug)]
 pub struct Row {
     /// The API.
     pub api: ApiKey,
-    /// The newest version that can carry what we ask for; later ones may have another shape.
+    /// The newest version that our requests are written for. Later ones may have another shape.
     pub version_max: i16,
     /// Which broker is asked.
     pub route: Route,
     /// Which items share a request.
     pub split: Split,
-    /// Whether it may be repeated when its fate is unknown.
+    /// Whether a request may be sent again when it is not known what became of it.
     pub nature: Nature,
-    /// How long it is tried again.
+    /// How long a failure that may pass is tried again.
     pub patience: Patience,
-    /// An item with one of these codes belongs to another broker: it is routed anew, and asked for until the deadline.
+    /// The codes that say that an item is at another broker by now. It is routed anew and asked for again, until the deadline.
     pub moved: &'static [ErrorCode],
-    /// An item with one of these codes is asked for again, with the patience of this row. Any code that is in neither list
-    /// is the item's result.
+    /// The codes after which an item is asked for again, with the patience of this row. A code in neither list is the item's
+    /// result.
     pub again: &'static [ErrorCode],
 }
 
@@ -40,10 +40,10 @@ pub enum Route {
     Leader,
 }
 
-/// Which items share a request. Their answers are merged by item in either case.
+/// Which items share a request. Results are per item in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
-    /// All that go to one broker.
+    /// All items that go to the same broker.
     ByBroker,
     /// Each item has a request of its own.
     Singly,
@@ -52,25 +52,25 @@ pub enum Split {
 /// Whether a request may be repeated when it is not known what became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nature {
-    /// It may: it changes nothing.
+    /// It may be repeated, because it changes nothing.
     Question,
-    /// It may not: it is sent again only when it is certain that nothing was done, because it was not sent or because the
-    /// broker said so.
+    /// It changes something. It is sent again only if it is certain that nothing was done: it was not sent, or the broker said
+    /// so.
     Order,
 }
 
-/// How long something that may pass is tried again, within the call's deadline.
+/// How long a failure that may pass is tried again, within the call's deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
-    /// Four times, so that a caller is told within a second what is wrong.
+    /// Up to four attempts, so that the caller learns within a second what is wrong.
     Attempts,
-    /// As `Attempts`, but while there is no broker to ask, until the deadline: one is being elected.
+    /// As `Attempts`; but while there is no broker to ask, until the deadline, because one is being elected.
     Election,
     /// Until the deadline.
     Deadline,
 }
 
-/// Attempts before a failure is told: with the default backoff, within a second.
+/// Attempts before the caller is told of a failure. With the default backoff they take less than a second.
 pub(super) const ATTEMPTS_MAX: u32 = 4;
 
 /// Brokers, topics and partitions.
@@ -85,10 +85,11 @@ pub const METADATA: Row = Row {
     again: &[],
 };
 
-/// The coordinator of a group or a transactional producer. The first group of a cluster waits for a topic to be made.
+/// The coordinator of a group or a transactional producer. Before the first one of a cluster can be named, the brokers create
+/// an internal topic, which takes a while.
 pub const FIND_COORDINATOR: Row = Row {
     api: ApiKey::FindCoordinator,
-    // Later versions ask for many coordinators, which brokers before 2.8 do not know.
+    // Later versions look up several coordinators at a time; brokers before 3.0 do not have them (KIP-699).
     version_max: 3,
     route: Route::Any,
     split: Split::Singly,
@@ -98,7 +99,7 @@ pub const FIND_COORDINATOR: Row = Row {
     again: &[ErrorCode::COORDINATOR_NOT_AVAILABLE, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS],
 };
 
-/// Topics to be made.
+/// Creates topics.
 pub const CREATE_TOPICS: Row = Row {
     api: ApiKey::CreateTopics,
     version_max: i16::MAX,
@@ -110,10 +111,10 @@ pub const CREATE_TOPICS: Row = Row {
     again: &[],
 };
 
-/// Topics to be deleted.
+/// Deletes topics.
 pub const DELETE_TOPICS: Row = Row {
     api: ApiKey::DeleteTopics,
-    // Version 6 has another shape, so that topics can be named by id; we name them by name.
+    // From version 6 on the request has another shape, in which topics can be named by id. We name them by name.
     version_max: 5,
     route: Route::Controller,
     split: Split::ByBroker,
@@ -123,7 +124,7 @@ pub const DELETE_TOPICS: Row = Row {
     again: &[],
 };
 
-/// Configurations. Those of a broker are known to that broker alone.
+/// Configurations. Only the broker itself knows all of its own.
 pub const DESCRIBE_CONFIGS: Row = Row {
     api: ApiKey::DescribeConfigs,
     version_max: i16::MAX,
@@ -135,7 +136,7 @@ pub const DESCRIBE_CONFIGS: Row = Row {
     again: &[],
 };
 
-/// Offsets of partitions by position or time. The codes are those after which Java's client asks again.
+/// Offsets of partitions by position or time. Java's client asks again after the same codes.
 pub const LIST_OFFSETS: Row = Row {
     api: ApiKey::ListOffsets,
     version_max: i16::MAX,
@@ -165,7 +166,6 @@ impl Row {
     /// Whether an item that the broker refused at its `attempt`th attempt is asked for again.
     pub(super) fn repeats_item(&self, refusal: &Failure, attempt: u32) -> bool {
         let Some(code) = refusal.code() else { return false };
-        // The broker answers, and says of this item that nothing was done.
         self.moved.contains(&code) || (self.again.contains(&code) && self.has_patience(attempt))
     }
 
@@ -182,7 +182,7 @@ impl Row {
 }
 
 impl Route {
-    /// Where all items go, unless each says it for itself.
+    /// Where the items of a row go whose route is the same for all. Items of the other rows say for themselves where they go.
     pub fn destination(self) -> Destination {
         match self {
             Self::Controller => Destination::Controller,
@@ -190,7 +190,7 @@ impl Route {
         }
     }
 
-    /// Whether items of this route can go there.
+    /// Whether an item of this route may go to `destination`.
     pub fn allows(self, destination: &Destination) -> bool {
         match self {
             Self::Any => *destination == Destination::Any,
@@ -208,7 +208,7 @@ mod tests {
 
     use super::*;
 
-    /// The whole table as text. A change of policy is seen here, in one place.
+    /// Prints the whole table, so that a change of policy shows here.
     #[test]
     fn the_table() {
         let mut printed = String::new();
@@ -252,7 +252,7 @@ ListOffsets newest: Leader, ByBroker, Question, Attempts
                 assert!(code.is_retriable(), "{name}: {code} does not pass");
             }
             assert!(row.moved.iter().all(|code| !row.again.contains(code)), "{name}");
-            // Of an order these are the codes that say that nothing was done.
+            // The codes after which an order is repeated must say that nothing was done.
             if row.nature == Nature::Order {
                 assert_eq!((row.moved, row.again), (&[ErrorCode::NOT_CONTROLLER][..], &[][..]), "{name}");
             }
@@ -267,7 +267,7 @@ ListOffsets newest: Leader, ByBroker, Question, Attempts
         let lost = Failure::Lost { peer: "b:1".into(), reason: "closed".into(), sent: true };
         let silent = Failure::TimedOut { peer, after, sent: true };
         let garbage = Failure::Malformed { peer: "b:1".into(), reason: "garbage".into() };
-        // At how many attempts each row gives a request up that fails like this: none means at the deadline.
+        // The attempt after which each row gives a request up that fails like this; none if it goes on to the deadline.
         let attempts =
             |row: &Row, failure: &Failure| (1..100).find(|attempt| !row.repeats_request(failure, *attempt));
         for (row, expected) in [

@@ -1,4 +1,4 @@
-//! Which broker a request goes to.
+//! Which broker a request goes to, by the metadata.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use milena_messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorR
 use super::{Broker, Snapshot, not_up};
 use crate::{BrokerId, Failure};
 
-/// Whom a request is for.
+/// The broker that a request is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Destination {
-    /// Whoever is up.
+    /// Any broker that is up.
     Any,
     /// This broker.
     Broker(BrokerId),
-    /// The broker that takes topic creation and the like.
+    /// The controller, which takes orders such as the creation of topics.
     Controller,
     /// The leader of a partition.
     Leader {
@@ -25,7 +25,7 @@ pub enum Destination {
     },
 }
 
-/// What has a coordinator.
+/// A group or a transactional producer: each has a broker as its coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Coordinated {
     /// A consumer group, by id.
@@ -35,7 +35,7 @@ pub enum Coordinated {
 }
 
 impl Coordinated {
-    /// The request that asks for the coordinator, in versions up to 3: later ones ask for many.
+    /// The request that looks its coordinator up, in versions up to 3. Later versions look up several at a time.
     pub fn request(&self) -> FindCoordinatorRequest {
         let (key_type, key) = match self {
             Self::Group(id) => (0, id),
@@ -47,7 +47,7 @@ impl Coordinated {
     /// The coordinator that an answer names.
     ///
     /// # Errors
-    /// When there is none, at present or at all.
+    /// When the answer says that there is none, or none at present.
     pub fn coordinator(response: &FindCoordinatorResponse) -> Result<Broker, Failure> {
         Failure::check(response.error_code, response.error_message.as_deref())?;
         let nowhere = || Failure::NoRoute("the broker names no coordinator".into());
@@ -58,10 +58,10 @@ impl Coordinated {
 }
 
 impl Snapshot {
-    /// The broker for `destination`; none when any will do.
+    /// The broker for `destination`; none if any broker will do.
     ///
     /// # Errors
-    /// When there is no such broker at present.
+    /// When the metadata has no such broker at present.
     pub fn route(&self, destination: &Destination) -> Result<Option<BrokerId>, Failure> {
         let broker = match destination {
             Destination::Any => return Ok(None),
