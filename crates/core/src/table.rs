@@ -2,8 +2,8 @@
 
 use std::fmt::{Debug, Write as _};
 
-/// What `next` says of each pair, by state: the next state, and the action unless it is the default one. Events that change
-/// nothing share a line.
+/// What `next` says of each pair, by state: the next state, and the action unless it is the default one. Events that
+/// change nothing share a line.
 ///
 /// ```text
 /// Closed

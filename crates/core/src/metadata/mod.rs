@@ -1,12 +1,14 @@
-//! What we know of the cluster: brokers, topics, leaders. A snapshot never changes; a newer one replaces it.
+//! What we know of the cluster: brokers, topics, leaders, coordinators. A snapshot never changes. A newer one replaces
+//! it.
 //!
 //! ```text
 //!  MetadataResponse ─▶ merge ─▶ Snapshot (Arc) ─▶ routing, producers, consumers
 //!  leader hints (KIP-951) ─┘         ▲
-//!                       Refresh ─────┘ when to ask again, for which topics
+//!                       Refresh ─────┘ decides when to ask again, and for which topics
 //! ```
 //!
-//! Everything is copied out of the response, so that a snapshot keeps no frame alive.
+//! Everything is copied out of the response, so that a snapshot keeps no frame alive. It must not know who routes by
+//! it.
 
 mod refresh;
 mod route;
@@ -22,26 +24,30 @@ pub use self::refresh::{AGE_MIN, Ask, FRESH, KEPT, Refresh, RefreshSettings};
 pub use self::route::{Coordinated, Destination};
 use crate::{BrokerId, Failure, Instant, LeaderEpoch};
 
-/// The cluster as it was last seen.
+/// The cluster as a broker described it last.
+///
+/// `merge` and the `with_…` methods make the next snapshot out of this one, with the next generation. Each takes time
+/// by the topics and brokers that are known, since it copies the maps; topics are shared. Looking a topic up takes the
+/// logarithm of their number, and a partition in it constant time.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// The cluster's id.
     pub cluster_id: Option<Arc<str>>,
-    /// The broker that takes topic creation and the like.
+    /// The broker that creates and deletes topics, and takes other changes of the cluster.
     pub controller: Option<BrokerId>,
     /// The brokers that are up.
     pub brokers: BTreeMap<BrokerId, Broker>,
-    /// The topics that were asked for; those that could not be described, with the reason.
+    /// The topics that were asked for. Those that the broker could not describe have its error code.
     pub topics: BTreeMap<Arc<str>, Result<Arc<Topic>, ErrorCode>>,
-    /// Since when no broker has known these topics, or has shown them to us. They are among `topics`.
+    /// Topics that no broker knows, or that we may not see, and since when. They are among `topics`.
     pub missing_since: BTreeMap<Arc<str>, Instant>,
-    /// When the request went out whose answer this shows; none for the first one.
+    /// When the request went out whose answer this is. None for the first one.
     pub asked_at: Option<Instant>,
-    /// Why it could not be seen anew, if that failed.
+    /// Why the last request for metadata failed, if it did.
     pub trouble: Option<Failure>,
-    /// How often in a row it could not be seen anew because the peer broke the protocol.
+    /// How many requests for metadata in a row failed because the peer broke the protocol.
     pub malformed: u32,
-    /// Counts the snapshots.
+    /// The number of snapshots before this one.
     pub generation: u64,
 }
 
@@ -63,7 +69,8 @@ pub struct Broker {
 pub struct Topic {
     /// Its name.
     pub name: Arc<str>,
-    /// Its id, unless the broker is too old to have any (before 2.8). A topic made anew has another.
+    /// Its id, unless the broker is too old to have any (before 2.8). A topic that is deleted and made again has
+    /// another one.
     pub id: Option<Uuid>,
     /// Whether it is one of Kafka's own.
     pub is_internal: bool,
@@ -71,7 +78,7 @@ pub struct Topic {
     pub partitions: Vec<Partition>,
 }
 
-/// A partition and who has it.
+/// A partition and the brokers that have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
     /// Its index.
@@ -97,7 +104,7 @@ pub struct Partition {
 pub struct Unavailable {
     /// Why.
     pub failure: Failure,
-    /// Whether looking again is in vain.
+    /// Whether asking again is in vain.
     pub is_final: bool,
     /// Whether no broker knows it, so that it may just have been created, or not exist.
     pub is_unknown: bool,
@@ -125,8 +132,9 @@ impl LeaderHint {
     }
 }
 
-/// A leader epoch that went backwards is believed when so many reports agree: after an unclean change of controller
-/// the lower one may be the truth (franz-go 12eaa1e, librdkafka #4680).
+/// A leader epoch that is lower than before is believed when this many answers in a row say it. As a rule the broker
+/// that was asked has not heard of a change yet. After an unclean change of controller the lower epoch may be the truth
+/// (franz-go 12eaa1e, librdkafka #4680).
 const STALE_REPORTS_MAX: u8 = 5;
 
 impl Snapshot {
@@ -142,7 +150,7 @@ impl Snapshot {
             topics.insert(Arc::from(name), merge_topic(name, topic, known));
         }
         let brokers: BTreeMap<_, _> = response.brokers.iter().filter_map(broker).collect();
-        // A broker that is starting knows nobody yet; what we knew is better.
+        // A broker that is starting knows no other yet. The brokers that we knew are a better guess.
         let brokers = if brokers.is_empty() { self.brokers.clone() } else { brokers };
         Self {
             cluster_id: response.cluster_id.as_deref().map(Arc::from).or_else(|| self.cluster_id.clone()),
@@ -157,7 +165,7 @@ impl Snapshot {
         }
     }
 
-    /// The snapshot without topics that are of no interest any more.
+    /// The snapshot without `topics`, which nothing holds an interest in any more.
     #[must_use]
     pub fn without(&self, topics: &[Arc<str>]) -> Self {
         let mut next = Self { generation: self.generation + 1, ..self.clone() };
@@ -168,14 +176,14 @@ impl Snapshot {
         next
     }
 
-    /// The snapshot after a look at the cluster failed.
+    /// The snapshot after a request for metadata failed.
     #[must_use]
     pub fn with_trouble(&self, failure: Failure) -> Self {
         let malformed = if failure.is_unusable() { self.malformed.saturating_add(1) } else { 0 };
         Self { trouble: Some(failure), malformed, generation: self.generation + 1, ..self.clone() }
     }
 
-    /// The snapshot after hints; the same as before if they tell nothing new.
+    /// The snapshot after hints. None if they say nothing new.
     #[must_use]
     pub fn with_hints(&self, hints: &[LeaderHint]) -> Option<Self> {
         let mut next = None;
@@ -183,10 +191,12 @@ impl Snapshot {
             let snapshot = next.as_ref().unwrap_or(self);
             let Some(Ok(topic)) = snapshot.topics.get(&hint.topic) else { continue };
             let Some(index) = topic.position(hint.partition) else { continue };
+            // A hint may be older than the metadata, as answers of several brokers come in any order.
             if topic.partitions[index].leader_epoch >= Some(hint.epoch) {
                 continue;
             }
             let reachable = snapshot.brokers.contains_key(&hint.leader) || hint.endpoint.is_some();
+            // Requests cannot be sent to a leader whose address is not known. The next metadata has it.
             if !reachable {
                 continue;
             }
@@ -239,9 +249,9 @@ impl Snapshot {
     }
 
     fn undescribed(&self, name: &str) -> Unavailable {
-        let nobody = || Failure::NoRoute(format!("no broker has described topic {name:?} yet").into());
-        let failure = self.trouble.clone().unwrap_or_else(nobody);
-        // The cluster is looked at again soon. A peer may break the protocol by accident once, as in `Retry::may_pass`.
+        let unasked = || Failure::NoRoute(format!("no broker has described topic {name:?} yet").into());
+        let failure = self.trouble.clone().unwrap_or_else(unasked);
+        // Metadata is asked for again soon. A peer may break the protocol by accident once, as in `Retry::may_pass`.
         let is_final = failure.is_final() || self.malformed >= 2;
         Unavailable { is_final, is_unknown: false, failure }
     }
@@ -258,7 +268,7 @@ impl Snapshot {
     /// Whether `name` is described and all its partitions have a leader that is up.
     ///
     /// # Errors
-    /// What is amiss.
+    /// Why it cannot be used: it is not described, or a partition has no leader that is up.
     pub fn routable(&self, name: &str) -> Result<(), Failure> {
         let topic = self.topic_state(name).map_err(|state| state.failure)?;
         for partition in &topic.partitions {
@@ -302,7 +312,8 @@ impl Topic {
         })
     }
 
-    /// Where the partition is in `partitions`; they count up from zero, but nothing depends on it.
+    /// The place of a partition in `partitions`. As a rule that is its index, which is tried first. A broker that
+    /// leaves a partition out is no reason to panic.
     fn position(&self, index: i32) -> Option<usize> {
         let guess = usize::try_from(index).ok()?;
         if self.partitions.get(guess).is_some_and(|partition| partition.index == index) {
@@ -328,7 +339,7 @@ fn merge_topic(
         return Err(topic.error_code);
     }
     let id = (topic.topic_id != Uuid::default()).then_some(topic.topic_id);
-    // A topic made anew starts its epochs anew.
+    // KIP-516: a topic that was deleted and made again begins with epoch 0, and the epochs of the old one mean nothing.
     let known = known.filter(|known| known.id == id || known.id.is_none() || id.is_none());
     let mut partitions: Vec<_> = topic
         .partitions
@@ -366,7 +377,7 @@ fn merge_partition(partition: &MetadataResponsePartition, known: Option<&Partiti
         && merged.leader_epoch < known.leader_epoch
         && known.stale_reports + 1 < STALE_REPORTS_MAX
     {
-        // The broker we asked has not heard of the change yet.
+        // The broker that was asked has probably not heard of the change yet.
         merged.leader = known.leader;
         merged.leader_epoch = known.leader_epoch;
         merged.stale_reports = known.stale_reports + 1;

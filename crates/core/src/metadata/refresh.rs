@@ -1,9 +1,16 @@
-//! When to ask for metadata, and for which topics: one request at a time, at once when something changed, more and more
-//! slowly while nothing does.
+//! When to ask for metadata, and for which topics: one request at a time, at once when something has changed, and at
+//! longer and longer intervals while something stays amiss.
 //!
-//! Interest in topics is counted. A topic is asked about while somebody holds an interest in it, and kept for
-//! [`KEPT`] afterwards, so that calls one after another do not each look it up; then it is forgotten. One caller's failed
-//! look-up takes nothing from the others.
+//! ```text
+//!           want           ask           settled
+//!  Fresh ────────▶ Wanted ─────▶ Asked ──────────▶ Fresh
+//!                    ▲             │
+//!                    └─────────────┘ failed, or a topic or a leader is missing
+//! ```
+//!
+//! Interest in topics is counted. A topic is asked about while anything holds an interest in it, and kept for [`KEPT`]
+//! afterwards, so that calls one after another do not each look it up. Then it is forgotten. A caller whose look-up
+//! fails gives back its own interest only, so other callers keep the topic.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,8 +36,8 @@ pub struct Ask {
     pub topics: Vec<Arc<str>>,
 }
 
-/// Decides when metadata is asked for. It neither sends requests nor keeps the answers: its caller does, and shows it each new
-/// [`Snapshot`].
+/// Decides when metadata is asked for. It neither sends requests nor keeps the answers: its caller does, and shows it
+/// each new [`Snapshot`].
 ///
 /// # A turn
 ///
@@ -40,9 +47,10 @@ pub struct Ask {
 ///
 /// # Inputs
 ///
-/// Each [`Ask`] is answered by [`handle_answer`](Self::handle_answer) or [`handle_failure`](Self::handle_failure), once; until
-/// then there is no other. Every interest that is taken ([`handle_interest`](Self::handle_interest)) is given back
-/// ([`handle_given_back`](Self::handle_given_back)), or its topic is asked about for ever. `now` never goes back.
+/// Each [`Ask`] is answered by [`handle_answer`](Self::handle_answer) or [`handle_failure`](Self::handle_failure),
+/// once; until then there is no other. Every interest that is taken ([`handle_interest`](Self::handle_interest)) is
+/// given back ([`handle_given_back`](Self::handle_given_back)), or its topic is asked about for ever. `now` never goes
+/// back.
 ///
 /// # Cost
 ///
@@ -52,16 +60,18 @@ pub struct Refresh {
     settings: RefreshSettings,
     rng: Rng,
     interests: BTreeMap<Arc<str>, Interest>,
-    /// Topics without holders, and since when. Each is here once, however often it is taken up and given back.
+    /// Topics without holders, by when the last one gave them back. Each is here once, however often it is taken and
+    /// given back.
     idle: BTreeSet<(Instant, Arc<str>)>,
     state: State,
     /// When the last request went out.
     asked_at: Option<Instant>,
     /// When the last answer came.
     answered_at: Instant,
-    /// When to look again for topics that have been missing for long.
+    /// When to ask again for topics that have been missing for long. They have a timer of their own: with one backoff
+    /// for all a deleted topic that is held would slow the search for every new leader.
     look_at: Option<Instant>,
-    /// Before this, asking is in vain.
+    /// The last request failed for a reason that only people can mend, and none goes out before this.
     paused_until: Option<Instant>,
     retry: Retry,
     notice: Option<Notice>,
@@ -70,19 +80,20 @@ pub struct Refresh {
 /// Whether metadata is wanted, and whether a request for it is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The metadata is believed until its age, or a topic that is missing, makes it wanted.
+    /// No reason to ask, until the metadata is old or it is time to ask for a missing topic again.
     Fresh,
     /// A request goes out as soon as the backoff allows it.
     Wanted,
     /// A request is on its way.
     Asked,
-    /// A request is on its way, and another one follows: it may have been answered before the reason for it arose.
+    /// A request is on its way, and another one follows it: a reason arose after it went out, and its answer may be
+    /// older.
     AskedAndWanted,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
-    /// Somebody needs what the metadata does not show.
+    /// The metadata lacks something, or looks outdated.
     Want,
     /// A request goes out.
     Ask,
@@ -106,33 +117,34 @@ fn next(state: State, event: Event) -> State {
     }
 }
 
-/// What holders there are of a topic.
+/// The interest in a topic.
 #[derive(Debug, Default)]
 struct Interest {
     holders: u32,
-    /// Since when there is no holder.
+    /// Since when it has had no holder. None while it has one.
     idle_since: Option<Instant>,
-    /// Since when no broker knows the topic, or we may not see it.
+    /// Since when no broker has known the topic, or we may not see it.
     missing_since: Option<Instant>,
 }
 
 /// Metadata is not asked for more often than this only because of its age: `metadata.max.age.ms=0` is no storm.
 pub const AGE_MIN: Duration = Duration::from_secs(1);
-/// Metadata asked for this long ago still counts as the present state: callers who do not find a topic or a partition in
-/// it get their error at once.
+/// Metadata that was asked for this long ago still counts as the present state: a caller that does not find a topic or
+/// a partition in it gets its error at once.
 pub const FRESH: Duration = Duration::from_secs(1);
 /// A topic without holders is remembered for this long.
 pub const KEPT: Duration = Duration::from_secs(5);
-/// A topic that has been missing for longer is probably not about to be created, and is asked about more rarely.
+/// A topic that has been missing for longer than this is probably not about to be created, and is asked about more
+/// rarely.
 const MISSING_YOUNG: Duration = Duration::from_secs(5);
 /// A topic that is missing is asked about again after an eighth of the time it has been missing, up to this.
 const MISSING_DELAY_MAX: Duration = Duration::from_secs(30);
-/// The pause after a failure that is final until somebody changes something ([`Failure::is_final`]): each attempt may
-/// count as a failed log-in.
+/// The pause after a failure that stays until people change something ([`Failure::is_final`]): each attempt may count
+/// as a failed log-in, and lock the account.
 const FINAL_PAUSE: Duration = Duration::from_secs(10);
 
 impl Refresh {
-    /// Knows no topic yet; the brokers were asked for just `now`.
+    /// No topics yet. `now` is when the brokers were asked for the first snapshot.
     pub fn new(settings: RefreshSettings, rng: Rng, now: Instant) -> Self {
         Self {
             settings,
@@ -149,7 +161,8 @@ impl Refresh {
         }
     }
 
-    /// Somebody takes an interest in `topic`. The first time it is asked for at once, as no backoff concerns it yet.
+    /// A caller takes an interest in `topic`. The first interest asks for it at once: the backoff is that of other
+    /// topics.
     pub fn handle_interest(&mut self, topic: &Arc<str>) {
         if !self.interests.contains_key(topic) {
             self.step(Event::Want);
@@ -162,7 +175,7 @@ impl Refresh {
         }
     }
 
-    /// Somebody gives an interest in `topic` back.
+    /// A caller gives an interest in `topic` back.
     pub fn handle_given_back(&mut self, topic: &Arc<str>, now: Instant) {
         let Some(interest) = self.interests.get_mut(topic) else { return };
         interest.holders = interest.holders.saturating_sub(1);
@@ -172,26 +185,27 @@ impl Refresh {
         }
     }
 
-    /// Somebody found the metadata outdated.
+    /// A request showed that the metadata is outdated.
     pub fn handle_outdated(&mut self) {
         self.step(Event::Want);
     }
 
-    /// Somebody misses a topic or a partition in the metadata. What was asked for within [`FRESH`] is believed.
+    /// A caller misses a topic or a partition in the metadata. Metadata that was asked for within [`FRESH`] is
+    /// believed.
     pub fn handle_doubt(&mut self, now: Instant) {
         if self.asked_at.is_none_or(|at| now - at > FRESH) {
             self.step(Event::Want);
         }
     }
 
-    /// We changed the cluster ourselves: looking again is promising.
+    /// We changed the cluster ourselves, so there is something new to see: the backoff does not apply.
     pub fn handle_changed(&mut self) {
         self.step(Event::Want);
         self.retry.hurry();
     }
 
-    /// The request was answered, and `snapshot` is what is known now. Topics without interest are taken out of it, and
-    /// what is missing is noted in it.
+    /// The request was answered, and `snapshot` includes the answer. Topics that nothing is interested in are taken out
+    /// of it, and it is noted there which topics are missing.
     pub fn handle_answer(&mut self, snapshot: &mut Snapshot, now: Instant) {
         self.answered_at = now;
         self.paused_until = None;
@@ -207,6 +221,7 @@ impl Refresh {
             if let Some(since) = interest.missing_since {
                 snapshot.missing_since.insert(Arc::clone(topic), since);
             }
+            // A topic that is only kept is no reason to ask again.
             if interest.holders == 0 {
                 continue;
             }
@@ -217,25 +232,27 @@ impl Refresh {
                 unsettled = Some((Arc::clone(topic), failure));
             }
         }
-        // No topic that has been missing for long may slow down the search for the leaders of others.
+        // Topics that have been missing for long do not count as unsettled: the backoff grows with every unsettled
+        // answer, and would slow the search for the leaders of all other topics.
         self.look_at =
             youngest.map(|age| now + (age / 8).min(MISSING_DELAY_MAX).max(self.settings.backoff.max));
         match unsettled {
             None => {
                 self.step(Event::Settled);
                 self.retry.succeeded();
-                // Whoever finds it outdated right away waits a little: the brokers learn of changes one after another.
+                // A request that finds it outdated right away waits for one backoff: the brokers learn of changes one
+                // after another, and may all say the same as before.
                 self.retry.failed(now, &self.settings.backoff, &mut self.rng);
             }
             Some((topic, failure)) => {
-                // Not yet created, not yet elected: look again soon, then more and more slowly.
+                // The topic is not created yet, or a leader not elected yet: ask again soon, then less and less often.
                 let doing = format!("looking topic {topic:?} up").into();
                 self.look_again(doing, failure, now);
             }
         }
     }
 
-    /// The request failed.
+    /// The request failed. It goes out again after a backoff, or after a long pause if only people can mend the reason.
     pub fn handle_failure(&mut self, failure: Failure, now: Instant) {
         self.paused_until = failure.is_final().then(|| now + FINAL_PAUSE);
         self.look_again("asking for metadata".into(), failure, now);
@@ -249,12 +266,12 @@ impl Refresh {
         }
     }
 
-    /// What has failed several times and is still being tried.
+    /// Something that has failed several times and is still being tried, for people to know.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.notice.take()
     }
 
-    /// Topics that nobody has had an interest in for [`KEPT`].
+    /// Topics that have had no holder for [`KEPT`], and are not asked for any more.
     pub fn poll_forgotten(&mut self, now: Instant) -> Vec<Arc<str>> {
         let mut forgotten = Vec::new();
         while self.idle.first().is_some_and(|(since, _)| *since + KEPT <= now)
@@ -277,7 +294,7 @@ impl Refresh {
         Some(Ask { topics: self.interests.keys().cloned().collect() })
     }
 
-    /// When to poll again.
+    /// When to poll again, if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let forget_at = self.idle.first().map(|(since, _)| *since + KEPT);
         [forget_at, self.ask_at()].into_iter().flatten().min()

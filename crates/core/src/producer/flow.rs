@@ -1,4 +1,14 @@
 //! How batches move: from the lists of a sink into flight, back after a failure, and out when they are settled.
+//!
+//! ```text
+//!  stir ─▶ waiting ─ sort_stirred ─▶ ready ─ launch ─▶ in flight ─ handle_answer ─▶ settled
+//!             ▲                                           │
+//!             └────────────── stir ◀─── land ◀────────────┘ handle_landed: it comes back
+//! ```
+//!
+//! Every partition that something happened to passes through [`land`](Producer::land), which puts what came back in
+//! order, closes a gap, settles what is overdue and lists the partition again. It must not know why a request goes out
+//! when it does: [`Producer::poll_order`] decides that.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -28,8 +38,9 @@ impl<B: SealedBatch> Producer<B> {
         self.sinks.entry(broker).or_default()
     }
 
-    /// Something may have become possible for `slot`. A partition is in one list of its leader at most, and `listed`
-    /// says in which.
+    /// Lists `slot` at its leader, to be looked at with the next order. A partition is in at most one list of its
+    /// leader, and `listed` says in which: listed twice it would be in one request twice, one answer would settle one
+    /// of its two batches, and the other one would be in flight for ever.
     pub(super) fn stir(&mut self, slot: Slot) {
         let partition = self.at(slot);
         let Some(leader) = partition.leader.filter(|_| partition.has_data()) else { return };
@@ -46,8 +57,9 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    /// Looks at what waits in each stirred sink: what can go becomes ready, what should be closed is asked for, what
-    /// may grow stays, and what is blocked leaves the list until something stirs it.
+    /// Looks at the partitions that wait at each stirred sink. One whose oldest batch can go becomes ready. One whose
+    /// open batch should go is to be closed. One whose open batch may still grow stays. One that is blocked, by a
+    /// backoff or by its batches in flight, leaves the list until something stirs it.
     pub(super) fn sort_stirred(&mut self, now: Instant) {
         if !self.identity.is_settled() {
             return;
@@ -58,6 +70,8 @@ impl<B: SealedBatch> Producer<B> {
             else {
                 return false;
             };
+            // Nagle's rule: a batch leaves at once while its broker has nothing to do, and grows while it is busy. That
+            // is decided once for all partitions of the broker, so that they share the first request.
             let is_idle = sink.is_idle();
             for _ in 0..sink.waiting.len() {
                 let Some(slot) = sink.waiting.pop_front() else { break };
@@ -67,6 +81,7 @@ impl<B: SealedBatch> Producer<B> {
                 if !partition.may_fly(*broker, flights_max(settings), now) {
                     continue;
                 }
+                // A batch that is still being sealed stirs its partition when it comes.
                 if partition.has_sealed() {
                     partition.listed = Listed::Ready;
                     sink.ready.push_back(slot);
@@ -79,11 +94,12 @@ impl<B: SealedBatch> Producer<B> {
                     }
                 }
             }
+            // `next_transmit` takes from the sinks that stay.
             !sink.ready.is_empty()
         });
     }
 
-    /// Takes the oldest batch of `slot` into flight: the bytes to send.
+    /// Takes the oldest batch of `slot` into flight, and answers with the bytes to send.
     pub(super) fn launch(&mut self, slot: Slot, id: RequestId, broker: BrokerId) -> Option<Bytes> {
         let identity = self.identity.known();
         let partition = self.at(slot);
@@ -107,11 +123,12 @@ impl<B: SealedBatch> Producer<B> {
         Some(request)
     }
 
-    /// A request to `broker` was lost. Answers whether the next one may do better.
+    /// A request to `broker` was lost. Answers whether the next one may succeed.
     pub(super) fn note_lost(&mut self, broker: BrokerId, failure: &Failure, now: Instant) -> bool {
         let backoff = self.settings.backoff;
         let retry = &mut self.sinks.entry(broker).or_default().retry;
-        // All that was on a connection is lost with it, and that is one failure.
+        // A lost connection takes all its requests with it. That is one failure, or five requests would wait for the
+        // backoff of the fifth failure in a row.
         if retry.is_ready(now) {
             let again = retry.failed_by(failure, now, &backoff, &mut self.rng);
             self.timers.push(Reverse((again, Timer::Sink(broker))));
@@ -126,7 +143,8 @@ impl<B: SealedBatch> Producer<B> {
         retry.may_pass(failure)
     }
 
-    /// The answer for the batch in flight to `slot` with request `id`. `appended_in`: where it is, if it was appended.
+    /// The answer for the batch of `slot` in flight with request `id`. `appended_in` is the log that has it, if it was
+    /// appended.
     pub(super) fn handle_answer(
         &mut self,
         slot: Slot,
@@ -154,7 +172,8 @@ impl<B: SealedBatch> Producer<B> {
                 self.handle_landed(slot, id, &failure(), doubt(uncertain), now);
             }
             Verdict::Gap => {
-                // For any but the oldest it only means that the one before it failed; that one will be sent first.
+                // For a batch that is not the oldest in flight it only means that one before it failed. That one will
+                // be sent first, and then this one fits.
                 let partition = self.at(slot);
                 if partition.flights.front().is_some_and(|oldest| oldest.request == id.0) {
                     partition.note_gap();
@@ -171,8 +190,8 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    /// The batch in flight to `slot` with request `id` came back without success; it will be sent again, unless the
-    /// broker makes no sense.
+    /// The batch of `slot` in flight with request `id` came back without success. It will be sent again, unless the
+    /// broker breaks the protocol again and again.
     pub(super) fn handle_landed(
         &mut self,
         slot: Slot,
@@ -189,10 +208,11 @@ impl<B: SealedBatch> Producer<B> {
             closed.doubt.note(doubt);
             closed.last_failure = Some(failure.clone());
         }
+        // Batches in flight together fail together, and that is one failure for the backoff.
         if partition.retry.is_ready(now) {
             let again = partition.retry.failed_by(failure, now, &backoff, &mut self.rng);
             self.timers.push(Reverse((again, Timer::Slot(slot))));
-            // What happens to connections is told of the broker, once for all its partitions.
+            // A failure without a code is one of the connection, which `note_lost` tells once for all its partitions.
             if partition.retry.is_notable(failure) && failure.code().is_some() {
                 let doing =
                     format!("writing to partition {} of topic {:?}", partition.index, partition.topic);
@@ -205,8 +225,8 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    /// The batch in flight to `slot` with request `id` is refused for its size. Several records are split, as in Java's
-    /// client (KAFKA-3995), once those in flight behind it have landed.
+    /// The batch of `slot` in flight with request `id` is refused for its size. If it has several records it is split,
+    /// as in Java's client (KAFKA-3995), once the batches in flight after it have landed.
     fn handle_too_large(&mut self, slot: Slot, id: RequestId, failure: Failure) {
         let mut flights = self.at(slot).flights.iter_mut();
         let flight = flights.find(|flight| flight.request == id.0);
@@ -221,7 +241,8 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    /// Hands what is to be split to whoever can.
+    /// Gives batches that are too large to the driver, which splits them. Each leaves its place in the queue, and its
+    /// pieces take that place, so nothing after it is sent before them.
     fn give_to_split(&mut self, slot: Slot) {
         for closed in &mut self.partitions[slot.0 as usize].queue {
             if let Some(batch) = closed.content.take_too_large() {
@@ -231,7 +252,8 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    /// Puts the pieces of a batch where it was. They share its sequences.
+    /// Puts the pieces of a batch where it was. They share its sequences: the batch was never appended, and sequences
+    /// that nothing uses would be a gap.
     pub(super) fn insert_pieces(&mut self, slot: Slot, place: usize, whole: &Closed<B>, pieces: Vec<B>) {
         let mut sequence = whole.sequence;
         if sequence.is_some() {
@@ -257,7 +279,7 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    /// The batch in flight to `slot` with request `id` is settled as written.
+    /// The batch of `slot` in flight with request `id` was written.
     pub(super) fn settle_flight(&mut self, slot: Slot, id: RequestId, outcome: Outcome) {
         let partition = self.at(slot);
         let Some(index) = partition.flights.iter().position(|flight| flight.request == id.0) else { return };
@@ -265,8 +287,8 @@ impl<B: SealedBatch> Producer<B> {
         partition.retry.succeeded();
         if let Some(closed) = partition.flights.remove(index).and_then(|flight| flight.closed) {
             let outcome = match outcome {
-                // Of a batch that it had already a broker tells the greatest timestamp as the time of append, whatever
-                // time the topic uses (`UnifiedLog.append`).
+                // For a batch that it had already a broker gives its greatest timestamp as the time of append,
+                // whichever time the topic uses (`UnifiedLog.append`). That is no time of append.
                 Outcome::Written { base_offset, log_append_time_ms }
                     if closed.doubt.maybe_written()
                         && closed.content.batch().map(SealedBatch::max_timestamp_ms)
@@ -280,7 +302,7 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    /// The batch in flight to `slot` with request `id` is given up.
+    /// The batch of `slot` in flight with request `id` is given up.
     pub(super) fn refuse(
         &mut self,
         slot: Slot,
@@ -306,10 +328,12 @@ impl<B: SealedBatch> Producer<B> {
         self.spare_carried = carried;
     }
 
-    /// After something of `slot` landed or changed: gathers what came back, closes a gap, and goes on.
+    /// After a batch of `slot` landed, or its leader changed: what came back goes to its place, a gap is closed, what
+    /// is overdue is settled, and the partition is listed again.
     pub(super) fn land(&mut self, slot: Slot, now: Instant) {
         self.at(slot).gather_returned();
         self.give_to_split(slot);
+        // Not before the last batch in flight has landed: its answer belongs to the old identity.
         if self.at(slot).has_gap() && self.at(slot).flights.is_empty() {
             self.close_gap(slot);
         }
@@ -317,7 +341,8 @@ impl<B: SealedBatch> Producer<B> {
         self.stir(slot);
     }
 
-    /// Starts the partition's sequences at zero under a higher epoch (KIP-360).
+    /// Starts the partition's sequences at zero under another identity (KIP-360). Batches that may be in the log under
+    /// the old one would be appended a second time, so they fail as maybe written.
     fn close_gap(&mut self, slot: Slot) {
         let old = self.at(slot).identity();
         let doubtful = self.at(slot).restart_sequences();
@@ -341,7 +366,8 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    /// Settles what has outlived its delivery timeout.
+    /// Settles the batches of `slot` whose delivery timeout has ended. They are in three places: in flight, queued, and
+    /// open.
     pub(super) fn expire(&mut self, slot: Slot, now: Instant) {
         let timeout = self.settings.delivery_timeout;
         let Self { partitions, requests, recalls, .. } = self;
@@ -349,6 +375,7 @@ impl<B: SealedBatch> Producer<B> {
         if partition.deadline(timeout).is_none_or(|deadline| deadline > now) {
             return self.arm_deadline(slot, now);
         }
+        // For a batch that never met a broker the reason is that there was no leader to send it to.
         let unrouted = partition.unrouted.clone();
         let mut expired = Vec::new();
         for flight in &mut partition.flights {
@@ -357,7 +384,8 @@ impl<B: SealedBatch> Producer<B> {
             if !is_overdue {
                 continue;
             }
-            // A record that never met a connection is not written, and says so.
+            // A request that no connection has begun with is taken back, so that its records are not said to be maybe
+            // written. `handle_lost` or `handle_begun` comes back here.
             if let Some(request) = requests.get_mut(&id).filter(|request| request.begun != Begun::Yes) {
                 if request.begun == Begun::Unknown {
                     request.begun = Begun::Asked;
@@ -365,7 +393,8 @@ impl<B: SealedBatch> Producer<B> {
                 }
                 continue;
             }
-            // What becomes of it on the broker still matters for the sequences behind it: its place stays.
+            // Its place stays. Whether the broker appends it decides about the sequences after it, and its own sequence
+            // must not go to the next batch, which the broker would take for a duplicate and drop.
             if let Some(mut closed) = flight.closed.take() {
                 if !flight.returned {
                     closed.doubt.note(Doubt::Somewhere);
@@ -373,6 +402,7 @@ impl<B: SealedBatch> Producer<B> {
                 expired.push(closed);
             }
         }
+        // A sequence that no batch will ever have again is a gap.
         let mut gap = false;
         while let Some(closed) = partition.queue.pop_front_if(|closed| closed.opened + timeout <= now) {
             gap |= closed.sequence.is_some();
@@ -383,7 +413,7 @@ impl<B: SealedBatch> Producer<B> {
         }
         let close = partition.opens.front().is_some_and(|open| open.since + timeout <= now);
         if close {
-            // Closed only to be settled: the accumulator holds it.
+            // The accumulator holds it. It is closed to come here, and is settled as overdue when it is sealed.
             self.closes.push_back(slot);
         }
         for closed in expired {
@@ -397,15 +427,16 @@ impl<B: SealedBatch> Producer<B> {
         self.arm_deadline(slot, now);
     }
 
-    /// One timer per partition: batches that leave before their linger ends leave none behind.
+    /// Arms the timer that ends the linger of the oldest open batch. There is one per partition: under load most
+    /// batches leave before their linger ends, and each would leave a timer in the heap.
     pub(super) fn arm_linger(&mut self, slot: Slot, now: Instant) {
         let linger = self.settings.linger;
         let partition = self.at(slot);
-        // One that is armed for an earlier batch comes first, and then this again.
+        // The timer of an earlier batch fires first, and arms the next one.
         if partition.linger_armed.is_some() {
             return;
         }
-        // What has lingered long enough waits for something else, which stirs the partition.
+        // A batch that has lingered long enough waits for its broker or a backoff, and these stir the partition.
         let ends = partition.opens.front().map(|open| open.since + linger).filter(|ends| *ends > now);
         partition.linger_armed = ends;
         if let Some(ends) = ends {
@@ -413,11 +444,12 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    /// One timer per partition, for its oldest record.
+    /// Arms the timer for the delivery timeout of the partition's oldest record. There is one per partition.
     pub(super) fn arm_deadline(&mut self, slot: Slot, now: Instant) {
         let timeout = self.settings.delivery_timeout;
         let partition = self.at(slot);
-        // What is overdue was asked for, and expires when it comes.
+        // A batch that is overdue and not settled is with the accumulator, the sealer or a connection, and was asked
+        // for.
         let deadline = partition.deadline(timeout).filter(|deadline| *deadline > now);
         if deadline.is_none() || partition.deadline_armed.is_some_and(|armed| Some(armed) <= deadline) {
             return;
@@ -446,7 +478,7 @@ impl<B: SealedBatch> Producer<B> {
         self.given_up = Some(GivenUp { upto, failure });
     }
 
-    /// Keeps a failure that holds everything up, for those whose delivery timeout ends meanwhile.
+    /// Notes a failure that holds up every batch, so that those whose delivery timeout ends meanwhile name it.
     pub(super) fn remember(&mut self, failure: &Failure) {
         for partition in &mut self.partitions {
             for closed in &mut partition.queue {
@@ -479,7 +511,8 @@ impl<B: SealedBatch> Producer<B> {
 }
 
 impl Request {
-    /// Brokers answer in any order: a request of many partitions is put in the order of what its answer names them by.
+    /// Brokers answer in any order, as they collect answers in a hash map. The partitions of a large request are sorted
+    /// by what the answer names them by, so that [`find`](Self::find) need not go through all of them for each.
     pub(super) fn prepare<B>(&mut self, partitions: &[Partition<B>], response: &ProduceResponse) {
         if self.carried.len() <= SEARCHED_MAX {
             return;
@@ -496,7 +529,7 @@ impl Request {
         }
     }
 
-    /// Where the partition of `topic` with this index is in `carried`, most likely at `next`.
+    /// The place in `carried` of the partition of `topic` with this index. It is most likely at `next`.
     pub(super) fn find<B>(
         &self,
         next: usize,
@@ -529,7 +562,8 @@ pub(super) fn failed(failure: Failure, maybe_written: bool) -> Outcome {
     Outcome::Failed { failure, maybe_written, records: Vec::new() }
 }
 
-/// Adds a partition under its topic, which is at `place` if the request has it. Many requests have thousands of topics.
+/// Adds a partition under its topic. If the request has the topic, it is at `place`: searching it among thousands of
+/// topics for each partition would take a second.
 pub(super) fn add_partition<B>(
     request: &mut ProduceRequest,
     place: &mut usize,
@@ -537,7 +571,7 @@ pub(super) fn add_partition<B>(
     records: Bytes,
 ) {
     let data = PartitionProduceData { index: partition.index, records: Some(records), ..Default::default() };
-    // The place may be that of an earlier request.
+    // In a new request the place is still that of an earlier one.
     match request.topic_data.get_mut(*place).filter(|topic| topic.name == partition.topic_name) {
         Some(topic) => topic.partition_data.push(data),
         None => {
@@ -553,7 +587,7 @@ pub(super) fn add_partition<B>(
 }
 
 impl Flushes {
-    /// A batch begins: its generation.
+    /// A batch is opened. Answers with its generation.
     pub(super) fn enter(&mut self) -> u64 {
         if let Some(count) = self.outstanding.back_mut() {
             *count += 1;
@@ -561,26 +595,27 @@ impl Flushes {
         self.first + self.outstanding.len() as u64 - 1
     }
 
-    /// A batch of `generation` becomes one more.
+    /// A batch of `generation` is split, and there is one more.
     pub(super) fn enter_again(&mut self, generation: u64) {
         if let Some(count) = self.outstanding.get_mut((generation - self.first) as usize) {
             *count += 1;
         }
     }
 
-    /// A batch of `generation` is done with.
+    /// A batch of `generation` is settled.
     pub(super) fn leave(&mut self, generation: u64) {
         if let Some(count) = self.outstanding.get_mut((generation - self.first) as usize) {
             *count -= 1;
         }
     }
 
+    /// A flush begins: batches that are opened from now on belong to the next generation.
     pub(super) fn end_generation(&mut self) -> FlushId {
         self.outstanding.push_back(0);
         FlushId(self.first + self.outstanding.len() as u64 - 2)
     }
 
-    /// The latest generation that is ended and has nothing outstanding, nor has any before it; told once.
+    /// The latest flush all of whose batches are settled, and those of every flush before it. It is told once.
     pub(super) fn completed(&mut self) -> Option<FlushId> {
         let mut completed = None;
         while self.outstanding.len() > 1 && self.outstanding.front() == Some(&0) {

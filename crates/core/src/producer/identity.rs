@@ -1,5 +1,5 @@
-//! The producer id and epoch that batches go out under (KIP-98): when one is asked for, what each answer means, and what
-//! happens when sequences under it are lost (KIP-360).
+//! The producer id and epoch that batches go out under (KIP-98): when one is asked for, what each answer means, and
+//! what happens when sequences under it are lost (KIP-360).
 //!
 //! ```text
 //!               needed                    granted
@@ -12,12 +12,13 @@
 //!    └─────────────────────────────────────────────────────┘ sequences are lost and the epochs are used up
 //! ```
 //!
-//! It is a table: [`next`] names every pair of state and event, and a test compares all of it with a snapshot. It must not
-//! know partitions or batches: [`Producer`](super::Producer) carries out what it answers.
+//! It is a table: [`next`] names every pair of state and event, and a test compares all of it with a snapshot. It must
+//! not know partitions or batches: [`Producer`](super::Producer) carries out what it answers.
 //!
-//! A transactional producer needs the same machine with three differences, each in one place: [`Identity::request`] names the
-//! transactional id; a gap leads from `Known` to `Asked` with the current id and epoch in the request, because only the
-//! coordinator may raise the epoch of a transactional id (KIP-360); and `PRODUCER_FENCED` ends in a state that is never left.
+//! A transactional producer needs the same machine with three differences, each in one place: [`Identity::request`]
+//! names the transactional id; a gap leads from `Known` to `Asked` with the current id and epoch in the request,
+//! because only the coordinator may raise the epoch of a transactional id (KIP-360); and `PRODUCER_FENCED` ends in a
+//! state that is never left.
 
 use milena_messages::ErrorCode;
 use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
@@ -27,12 +28,12 @@ use crate::{Backoff, Failure, Instant, Notice, ProducerId, ProducerIdentity, Rng
 
 /// A producer's identity, or the way to it.
 ///
-/// **Inputs**: [`handle_answer`](Self::handle_answer) with the answer to each request of [`poll_ask`](Self::poll_ask), once;
-/// [`handle_gap`](Self::handle_gap) when a partition cannot go on under the identity it had;
+/// **Inputs**: [`handle_answer`](Self::handle_answer) with the answer to each request of [`poll_ask`](Self::poll_ask),
+/// once; [`handle_gap`](Self::handle_gap) when a partition cannot go on under the identity it had;
 /// [`handle_timeout`](Self::handle_timeout) at [`poll_timeout`](Self::poll_timeout) or later.
 ///
-/// **Between calls** one request at most is on its way. [`known`](Self::known) changes only in `handle_answer` and `handle_gap`.
-/// Every call takes constant time.
+/// **Between calls** one request at most is on its way. [`known`](Self::known) changes only in `handle_answer` and
+/// `handle_gap`. Every call takes constant time.
 #[derive(Debug)]
 pub(super) struct Identity {
     state: State,
@@ -59,11 +60,11 @@ enum Event {
     Needed,
     /// A broker gave out an identity.
     Granted(ProducerIdentity),
-    /// The request failed, and the next one may succeed: the connection was lost, the broker was silent or answered with a
-    /// retriable code, or one answer was garbled.
+    /// The request failed, and the next one may succeed: the connection was lost, the broker was silent or answered
+    /// with a retriable code, or one answer was garbled.
     Failed,
-    /// The request failed, and the next one will fail too until somebody changes something: rights, versions, or a broker that
-    /// garbles every answer.
+    /// The request failed, and the next one will fail too until somebody changes something: rights, versions, or a
+    /// broker that garbles every answer.
     Refused,
     /// The backoff ended.
     Due,
@@ -124,8 +125,8 @@ impl Identity {
         is_asked.then(Self::request)
     }
 
-    /// Without a transactional id brokers give out a new producer id each time, with epoch 0. They ignore the timeout, and
-    /// Java's client sends the greatest one.
+    /// Without a transactional id brokers give out a new producer id each time, with epoch 0. They ignore the timeout,
+    /// and Java's client sends the greatest one.
     fn request() -> InitProducerIdRequest {
         InitProducerIdRequest {
             transactional_id: None,
@@ -213,7 +214,8 @@ fn next(state: State, event: Event) -> (State, Action) {
         (State::Unused, Needed | Granted(_) | Failed | Refused | Due | Lost(_)) => (state, Action::Nothing),
 
         (State::Wanted, Needed) => (State::Asked, Action::Ask),
-        // A gap under an earlier identity: sequences begin at zero under the next one anyway. So in the next two states.
+        // A gap under an earlier identity: sequences begin at zero under the next one anyway. So in the next two
+        // states.
         (State::Wanted, Granted(_) | Failed | Refused | Due | Lost(_)) => (state, Action::Nothing),
 
         (State::Asked, Granted(identity)) => (State::Known(identity), Action::Send),
@@ -225,8 +227,8 @@ fn next(state: State, event: Event) -> (State, Action) {
         (State::Delayed, Due) => (State::Wanted, Action::Nothing),
         (State::Delayed, Needed | Granted(_) | Failed | Refused | Lost(_)) => (state, Action::Nothing),
 
-        // KIP-360: without a transactional id the client raises the epoch itself, and brokers accept sequence 0 under it.
-        // Several partitions may lose sequences under one identity; the first one has raised it for all.
+        // KIP-360: without a transactional id the client raises the epoch itself, and brokers accept sequence 0 under
+        // it. Several partitions may lose sequences under one identity; the first one has raised it for all.
         (State::Known(current), Lost(old)) if current == old => match current.epoch.checked_add(1) {
             Some(epoch) => (State::Known(ProducerIdentity { epoch, ..current }), Action::Nothing),
             // Another id begins with epoch 0.

@@ -1,21 +1,22 @@
-//! The idempotent producer's decisions: which batch goes to which broker, when, under which sequence, and what became
-//! of it.
+//! The idempotent producer's decisions: which batch goes to which broker, when, under which sequence, and whether it
+//! was written.
 //!
 //! ```text
-//!  accumulator ── opened ──▶ ┌──────────┐ ── close, please ──▶ accumulator
+//!  accumulator ── opened ──▶ ┌──────────┐ ── close ──────────▶ accumulator
 //!  sealer ────── sealed ───▶ │ Producer │ ── transmit ───────▶ connections
-//!  connections ─ response ─▶ │          │ ── settled ────────▶ whoever waits for the batch
-//!  metadata ───── leader ──▶ └──────────┘ ── flushed ────────▶ whoever flushes
+//!  connections ─ response ─▶ │          │ ── settled ────────▶ deliveries
+//!  metadata ───── leader ──▶ └──────────┘ ── flushed ────────▶ callers of flush
 //! ```
 //!
 //! The rules it keeps; how to call it stands on [`Producer`]:
 //! - A batch keeps its sequence from its first transmission until it is settled, so the broker recognises a retry.
-//! - Batches of a partition are transmitted in order; after a failure nothing more is sent until everything in flight
-//!   has landed, and then all of it again in order.
-//! - A sequence that was given out is never given to another batch. Where one is missing for good, the partition
-//!   starts at zero under a higher epoch (KIP-360), and what may have been appended under the old one is reported as
-//!   such, not sent again.
-//! - The delivery timeout bounds every record, whatever happens around it, and says whether it may have been written.
+//! - Batches of a partition are transmitted in order. After a failure nothing more is sent until everything in flight
+//!   has landed, and then all of it is sent again in order.
+//! - A sequence that was given out is never given to another batch. Where one is missing for good, the partition starts
+//!   at zero under a higher epoch (KIP-360). Batches that may have been appended under the old epoch are reported as
+//!   maybe written and not sent again, because the broker would not recognise them.
+//! - The delivery timeout bounds every record, whatever happens around it, and its error says whether the record may
+//!   have been written.
 
 mod flow;
 mod identity;
@@ -56,16 +57,17 @@ const PRODUCE_BY_NAME: i16 = 12;
 /// Tell it everything that has happened (`handle_*`), and last that time has passed
 /// ([`handle_timeout`](Self::handle_timeout)). Then drain what it wants, in this order:
 ///
-/// 1. [`poll_order`](Self::poll_order), until there is none. Each order is carried out, and answered if it is to be answered at
-///    once, before the next one is polled: what one order changes decides the next one.
+/// 1. [`poll_order`](Self::poll_order), until there is none. Each order is carried out before the next one is polled,
+///    and answered if its answer is due at once, because the answer may change what the next order is.
 /// 2. [`poll_identity`](Self::poll_identity).
 /// 3. [`poll_settled`](Self::poll_settled), until there is none. Orders may settle batches, so they come first.
-/// 4. [`poll_flushed`](Self::poll_flushed). A flush is complete when its last batch is settled, and whoever flushes must find
-///    every record settled: so settled batches come first.
+/// 4. [`poll_flushed`](Self::poll_flushed). A flush is complete when its last batch is settled. When it returns to its
+///    caller the deliveries of its records must be ready, so settled batches come first.
 /// 5. [`poll_metadata_wanted`](Self::poll_metadata_wanted), [`poll_notice`](Self::poll_notice) and
 ///    [`poll_hints`](Self::poll_hints), in any order.
 ///
-/// Then sleep until something happens, or until [`poll_timeout`](Self::poll_timeout), which any of these calls may change.
+/// Then sleep until something happens, or until [`poll_timeout`](Self::poll_timeout), which any of these calls may
+/// change.
 ///
 /// # Inputs
 ///
@@ -78,43 +80,44 @@ const PRODUCE_BY_NAME: i16 = 12;
 /// | [`Order::Transmit`] | [`handle_response`](Self::handle_response), [`handle_lost`](Self::handle_lost), or [`handle_written`](Self::handle_written) with `acks=0` | by its deadline |
 /// | [`poll_identity`](Self::poll_identity) | [`handle_identity`](Self::handle_identity) | by a deadline of the caller's |
 ///
-/// A batch that was closed and is never sealed, or a request that is never answered, is outstanding for ever. What is said of
-/// a request that is over is ignored.
+/// A batch that was closed and is never sealed, or a request that is never answered, is outstanding for ever. Answers
+/// to requests that are over are ignored.
 ///
 /// # Time
 ///
-/// `now` is never before the `now` of the last `handle_timeout`: a timer fires once, and what it fired for would not be due. It
-/// need not grow between two of them.
+/// `now` is never before the `now` of the last `handle_timeout`. A timer fires once: with an earlier `now` the batch
+/// that it fired for would not be due yet, and no timer would come for it again. Between two timeouts `now` need not
+/// grow.
 ///
 /// # Between calls
 ///
-/// Every batch is in one place: open in the accumulator, closed and waiting, in flight, or settled and not polled. A partition
-/// is in one list of its leader at most, and in one request once at most. At most
-/// [`in_flight_max`](Settings::in_flight_max) requests are in flight to a broker, and one batch of a partition until a broker
-/// has accepted one.
+/// Every batch is in one place: open in the accumulator, closed and waiting, in flight, or settled and not polled. A
+/// partition is in at most one list of its leader, and at most once in a request. At most
+/// [`in_flight_max`](Settings::in_flight_max) requests are in flight to a broker. Of a partition one batch is in flight
+/// until a broker has accepted one under the present identity.
 ///
 /// # Cost
 ///
-/// Telling of a batch or of an answer costs time by the partitions that it concerns and by the batches that wait there, and
-/// the logarithm of all timers. `handle_metadata`, `handle_flush`, `handle_close` and `handle_identity` go through all
-/// partitions, and so does `poll_identity` while an identity is wanted. `poll_order` looks at the partitions that wait for
-/// brokers about which something has changed.
+/// A call about a batch or an answer takes time by the partitions that it concerns and the batches that wait there, and
+/// the logarithm of the number of timers. `handle_metadata`, `handle_flush`, `handle_close` and `handle_identity` go
+/// through all partitions, and so does `poll_identity` while an identity is wanted. `poll_order` goes through the
+/// partitions that wait for brokers about which something has changed.
 #[derive(Debug)]
 pub struct Producer<B> {
     settings: Settings,
     rng: Rng,
     identity: Identity,
     partitions: Vec<Partition<B>>,
-    /// Numbers of topics, in the order of their first partitions.
+    /// The number of each topic, in the order in which they were registered.
     topics: BTreeMap<Arc<str>, usize>,
     /// Where each topic was in the last request that named it, by its number.
     places: Vec<usize>,
     sinks: BTreeMap<BrokerId, Sink>,
-    /// Sinks in which something may have become possible.
+    /// Sinks that are to be looked at: something has changed that may let a batch go.
     stirred: BTreeSet<BrokerId>,
     requests: BTreeMap<RequestId, Request>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
-    /// When timers fired last.
+    /// The `now` of the last `handle_timeout`.
     fired_at: Instant,
     closes: VecDeque<Slot>,
     recalls: VecDeque<RequestId>,
@@ -126,17 +129,17 @@ pub struct Producer<B> {
     flushes: Flushes,
     next_request: u64,
     next_ticket: u64,
-    /// An empty list for the next request.
+    /// An empty list for the next request, kept for its memory.
     spare_carried: Vec<Carried>,
     /// Outcomes of batches that were given up while they were being sealed or split, by ticket.
     unsealed: BTreeMap<u64, Outcome>,
     given_up: Option<GivenUp>,
 }
 
-/// Batches that were opened up to an instant fail as soon as they are closed.
+/// Why batches that were opened up to an instant fail as soon as they are closed.
 #[derive(Debug)]
 struct GivenUp {
-    /// When a producer id was refused; [`Instant::NEVER`] once the producer is closed.
+    /// The time at which a producer id was refused, or [`Instant::NEVER`] once the producer is closed.
     upto: Instant,
     failure: Failure,
 }
@@ -148,11 +151,11 @@ struct Request {
     begun: Begun,
 }
 
-/// Whether a connection has begun with a request.
+/// Whether a connection has begun to write a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Begun {
     Unknown,
-    /// Asked for with [`Order::Recall`].
+    /// Not known, and asked for with [`Order::Recall`].
     Asked,
     Yes,
 }
@@ -161,12 +164,13 @@ enum Begun {
 #[derive(Debug, Clone, Copy)]
 struct Carried {
     slot: Slot,
-    /// The topic as the request named it; it may have been made anew since, and the answer says the old id.
+    /// The id that the request named the topic by. The topic may have been made again since, and the answer has this
+    /// id.
     topic_id: Option<Uuid>,
     is_answered: bool,
 }
 
-/// Up to this many partitions of a request are searched one after another for the one that is answered.
+/// In a request of up to this many partitions the one that an answer names is searched for from the first on.
 const SEARCHED_MAX: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -176,10 +180,11 @@ enum Timer {
     Sink(BrokerId),
 }
 
-/// Batches outstanding by generation; a flush ends one.
+/// How many batches are not settled, by generation. Each flush ends a generation, and is complete when all batches of
+/// that generation and those before are settled.
 #[derive(Debug, Default)]
 struct Flushes {
-    /// The generation of the first element.
+    /// The generation that the first element of `outstanding` counts.
     first: u64,
     outstanding: VecDeque<usize>,
 }
@@ -215,7 +220,7 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    /// Adds a partition. [`handle_metadata`](Self::handle_metadata) says who leads it.
+    /// Adds a partition. Nothing is sent before [`handle_metadata`](Self::handle_metadata) says which broker leads it.
     pub fn register(&mut self, topic: Arc<str>, index: i32) -> Slot {
         let slot = Slot(self.partitions.len() as u32);
         let number = *self.topics.entry(Arc::clone(&topic)).or_insert(self.places.len());
@@ -226,11 +231,11 @@ impl<B: SealedBatch> Producer<B> {
         slot
     }
 
-    /// The accumulator opened a batch for `slot`. Told once of each batch and in their order, before any flush that is to
-    /// wait for one of its records.
+    /// The accumulator opened a batch for `slot`. It is told once of each batch, in their order, and before any
+    /// [`handle_flush`](Self::handle_flush) that is to wait for one of the batch's records.
     pub fn handle_opened(&mut self, slot: Slot, now: Instant) {
         if let Some(unheard) = self.at(slot).unheard.checked_sub(1) {
-            // It has left already.
+            // The accumulator tells of it late: the batch was filled and closed before.
             self.at(slot).unheard = unheard;
             return;
         }
@@ -241,7 +246,8 @@ impl<B: SealedBatch> Producer<B> {
         self.stir(slot);
     }
 
-    /// The accumulator's oldest open batch of `slot` was closed, and will be sealed.
+    /// The oldest open batch of `slot` was closed, and will be sealed. The ticket names it to
+    /// [`handle_sealed`](Self::handle_sealed).
     pub fn handle_closed(&mut self, slot: Slot, now: Instant) -> Ticket {
         let number = self.next_ticket;
         self.next_ticket += 1;
@@ -254,7 +260,7 @@ impl<B: SealedBatch> Producer<B> {
         };
         let generation = open.generation;
         if let Some(given_up) = self.given_up.as_ref().filter(|given_up| open.since <= given_up.upto) {
-            // Sealed only to be given back.
+            // Its records wait for an outcome, which takes a sealed batch.
             self.unsealed.insert(number, failed(given_up.failure.clone(), false));
             return Ticket { slot, number, generation, sink: None };
         }
@@ -276,7 +282,7 @@ impl<B: SealedBatch> Producer<B> {
         Ticket { slot, number, generation, sink }
     }
 
-    /// The accumulator has nothing open for `slot`.
+    /// The accumulator has no open batch for `slot`: [`Order::Close`] is carried out.
     pub fn handle_emptied(&mut self, slot: Slot) {
         debug_assert!(self.at(slot).opens.is_empty(), "each batch is told of once");
         self.at(slot).flushing = false;
@@ -301,8 +307,8 @@ impl<B: SealedBatch> Producer<B> {
         self.stir(slot);
     }
 
-    /// The batch of [`Order::Split`] in several, in the order of its records; in one, if it could not be
-    /// split.
+    /// The batch of [`Order::Split`] was split: its pieces are in the order of its records. A single piece is the batch
+    /// itself, which could not be split.
     pub fn handle_split(&mut self, ticket: Ticket, pieces: Vec<B>, now: Instant) {
         let Ticket { slot, number, generation, .. } = ticket;
         let queue = &mut self.at(slot).queue;
@@ -331,14 +337,14 @@ impl<B: SealedBatch> Producer<B> {
         self.land(slot, now);
     }
 
-    /// What became of a batch that was given up while it was being sealed or split.
+    /// The outcome of a batch that was given up while it was being sealed or split.
     fn take_unsealed(&mut self, ticket: u64) -> Outcome {
         let outcome = self.unsealed.remove(&ticket);
         debug_assert!(outcome.is_some(), "a ticket is good for one batch");
         outcome.unwrap_or_else(|| failed(Failure::Closed, true))
     }
 
-    /// The cluster looks like this now.
+    /// The metadata has changed.
     pub fn handle_metadata(&mut self, snapshot: &Snapshot, now: Instant) {
         let mut left = BTreeSet::new();
         let mut changed = Vec::new();
@@ -352,8 +358,8 @@ impl<B: SealedBatch> Producer<B> {
                 left.extend(before);
             }
         }
-        // A partition that comes back before its old entry was met would be listed twice, and so travel twice in one
-        // request. Each list is gone through once, however many partitions leave it.
+        // Without this a partition that comes back to a broker before its old entry was met would be listed twice, and
+        // be twice in one request. Each list is gone through once, however many partitions leave it.
         for broker in left {
             let Some(sink) = self.sinks.get_mut(&broker) else { continue };
             let stays = |slot: &Slot| self.partitions[slot.0 as usize].leader == Some(broker);
@@ -365,7 +371,7 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    /// Takes over what `snapshot` says of a partition. Answers whether it is led otherwise than before.
+    /// Takes over what `snapshot` says of a partition. Answers whether its leader or leader epoch has changed.
     fn route(partition: &mut Partition<B>, snapshot: &Snapshot) -> bool {
         let found = snapshot.partition(&partition.topic, partition.index);
         let (leader, epoch) = match &found {
@@ -374,7 +380,7 @@ impl<B: SealedBatch> Producer<B> {
         };
         let failure = match found {
             Ok((topic, found)) => {
-                // KIP-516: the topic was deleted and made anew; its log knows nothing of our sequences.
+                // KIP-516: the topic was deleted and made again, and its new log has none of our sequences.
                 if partition.topic_id.is_some() && topic.id.is_some() && partition.topic_id != topic.id {
                     partition.note_gap();
                 }
@@ -384,7 +390,7 @@ impl<B: SealedBatch> Producer<B> {
             Err(failure) => Some(failure),
         };
         partition.unrouted = failure;
-        // Which of two epochs is the truth is decided where metadata is merged: a lower one may be.
+        // A lower epoch may be the truth. `Snapshot::merge` has decided that, so any other epoch is news here.
         let changed = partition.leader != leader || partition.leader_epoch != epoch;
         partition.leader = leader;
         partition.leader_epoch = epoch;
@@ -411,10 +417,11 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    /// An answer came.
+    /// A request was answered.
     pub fn handle_response(&mut self, id: RequestId, response: &ProduceResponse, now: Instant) {
         let Some(mut request) = self.end_request(id) else { return };
         let throttle = Duration::from_millis(u64::try_from(response.throttle_time_ms).unwrap_or(0));
+        // Partitions are listed again (`land_all`) only when the whole answer was taken in, with the broker's throttle.
         request.prepare(&self.partitions, response);
         let mut next = 0;
         for topic in &response.responses {
@@ -434,6 +441,7 @@ impl<B: SealedBatch> Producer<B> {
                 self.hint_leader(slot, answer, &response.node_endpoints);
             }
         }
+        // A broker that says nothing of a batch may have appended it.
         for Carried { slot, .. } in request.carried.iter().filter(|carried| !carried.is_answered) {
             let reason = Arc::from("the answer says nothing of a partition of the request");
             self.handle_landed(
@@ -444,6 +452,7 @@ impl<B: SealedBatch> Producer<B> {
                 now,
             );
         }
+        // The broker answers, whatever it says of partitions: connections to it are worth while.
         let sink = self.sink(request.broker);
         sink.retry.succeeded();
         sink.mute(now, throttle);
@@ -463,10 +472,11 @@ impl<B: SealedBatch> Producer<B> {
         self.land_all(request.carried, now);
     }
 
-    /// A request failed without an answer. `has_begun`: a connection had begun to write it.
+    /// A request failed without an answer. Unless a connection `has_begun` to write it, no batch in it may be written.
     pub fn handle_lost(&mut self, id: RequestId, failure: &Failure, has_begun: bool, now: Instant) {
         let Some(request) = self.end_request(id) else { return };
         let may_pass = self.note_lost(request.broker, failure, now);
+        // What no connection began to write is in no log, whatever the failure says.
         let doubt = if has_begun && failure.may_have_acted() { Doubt::Somewhere } else { Doubt::Unwritten };
         for Carried { slot, .. } in &request.carried {
             if may_pass {
@@ -475,11 +485,12 @@ impl<B: SealedBatch> Producer<B> {
                 self.refuse(*slot, id, failure.clone(), doubt, Vec::new());
             }
         }
+        // The broker may be gone, and its partitions led by others.
         self.metadata_wanted = true;
         self.land_all(request.carried, now);
     }
 
-    /// The request that was to be recalled is on a connection already.
+    /// A connection has begun to write the request of [`Order::Recall`]: it cannot be taken back.
     pub fn handle_begun(&mut self, id: RequestId, now: Instant) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.begun = Begun::Yes;
@@ -489,7 +500,8 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    /// Everything appended before this call is to be sent without waiting for linger.
+    /// Everything appended before this call is to be sent without waiting for linger. The flush is complete when
+    /// [`poll_flushed`](Self::poll_flushed) names its id or a later one.
     pub fn handle_flush(&mut self) -> FlushId {
         let id = self.flushes.end_generation();
         for index in 0..self.partitions.len() {
@@ -501,7 +513,8 @@ impl<B: SealedBatch> Producer<B> {
         id
     }
 
-    /// Gives everything up: what is not settled fails now, and so does what still comes.
+    /// Gives everything up: every batch fails with `failure`, those that are still open or being sealed as soon as they
+    /// come. One in flight may have been written.
     pub fn handle_close(&mut self, failure: &Failure) {
         for index in 0..self.partitions.len() {
             while let Some(flight) = self.partitions[index].flights.pop_front() {
@@ -514,11 +527,10 @@ impl<B: SealedBatch> Producer<B> {
         self.give_up(failure.clone(), Instant::NEVER);
     }
 
-    /// What to do next. None when nothing is left to do until something happens or time passes: what one order changes
-    /// is looked at before that is said.
+    /// The next order. None when there is nothing to do until something happens or time passes.
     pub fn poll_order(&mut self, now: Instant) -> Option<Order<B>> {
         debug_assert!(now >= self.fired_at, "what timers fired for would not be due");
-        // What was found is given out before more is looked for: looking goes through all that waits.
+        // Looking goes through all partitions that wait, so what it found is given out before it is repeated.
         if self.closes.is_empty() {
             self.sort_stirred(now);
         }
@@ -531,11 +543,11 @@ impl<B: SealedBatch> Producer<B> {
         if let Some(id) = self.recalls.pop_front() {
             return Some(Order::Recall(id));
         }
-        // Partitions may be ready since before the identity was lost.
+        // Partitions may be ready from before the identity was lost, and would go out without one.
         if self.identity.is_settled() { self.next_transmit(now) } else { None }
     }
 
-    /// The next request to send, after everything else.
+    /// The next request: the oldest batch of each partition that is ready at one broker, as far as they fit.
     fn next_transmit(&mut self, now: Instant) -> Option<Order<B>> {
         let broker = *self
             .stirred
@@ -557,6 +569,7 @@ impl<B: SealedBatch> Producer<B> {
         while let Some(slot) = self.sink(broker).ready.pop_front() {
             debug_assert_eq!((self.at(slot).leader, self.at(slot).listed), (Some(broker), Listed::Ready));
             self.at(slot).listed = Listed::No;
+            // It was ready when it was listed. An answer that came since may have failed its batches in flight.
             if !self.at(slot).may_fly(broker, flights_max, now) || !self.at(slot).has_sealed() {
                 continue;
             }
@@ -567,6 +580,7 @@ impl<B: SealedBatch> Producer<B> {
                 .and_then(|closed| closed.content.batch())
                 .map_or(0, SealedBatch::bytes);
             if bytes > 0 && bytes + size > self.settings.request_bytes_max {
+                // First in the next request, so that no partition waits for others for ever.
                 self.at(slot).listed = Listed::Ready;
                 self.sink(broker).ready.push_front(slot);
                 break;
@@ -580,16 +594,18 @@ impl<B: SealedBatch> Producer<B> {
             carried.push(Carried { slot, topic_id, is_answered: false });
         }
         if carried.is_empty() {
+            // Another broker may have something.
             self.spare_carried = carried;
             return self.poll_order(now);
         }
         self.next_request += 1;
         for Carried { slot, .. } in &carried {
-            // More may be waiting behind, for the next request.
+            // The partition may have more batches, for the next request.
             self.stir(*slot);
         }
         self.sink(broker).in_flight += 1;
         self.requests.insert(id, Request { broker, carried, begun: Begun::Unknown });
+        // KIP-516: later versions name topics by id alone, so one topic without an id decides for the whole request.
         let latest = *ProduceRequest::VERSIONS.end();
         Some(Order::Transmit(Transmit {
             id,
@@ -601,40 +617,40 @@ impl<B: SealedBatch> Producer<B> {
         }))
     }
 
-    /// The request for a producer id to send, to any broker. One is on its way at most.
+    /// The request for a producer id, to be sent to any broker. Until it is answered there is no other.
     pub fn poll_identity(&mut self, now: Instant) -> Option<InitProducerIdRequest> {
         self.identity.handle_timeout(now);
         let partitions = &self.partitions;
         self.identity.poll_ask(|| partitions.iter().any(Partition::has_data))
     }
 
-    /// A batch that is done with.
+    /// The next batch that is settled.
     pub fn poll_settled(&mut self) -> Option<Settled<B>> {
         self.settled.pop_front()
     }
 
-    /// Up to where flushes are complete: every [`FlushId`] not above it.
+    /// The last flush that is complete. Every flush with a lower id is complete too.
     pub fn poll_flushed(&mut self) -> Option<FlushId> {
-        debug_assert!(self.settled.is_empty(), "whoever flushes would find records that are not settled");
+        debug_assert!(self.settled.is_empty(), "a flush returns after the deliveries of its records");
         self.flushes.completed()
     }
 
-    /// What has failed several times and is still being tried.
+    /// Something that has failed several times and is still being tried, for people to know.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
     }
 
-    /// Whether the metadata looks outdated.
+    /// Whether a failure makes the metadata look outdated. It is told once.
     pub fn poll_metadata_wanted(&mut self) -> bool {
         std::mem::take(&mut self.metadata_wanted)
     }
 
-    /// New leaders that answers named (KIP-951), to be merged into the metadata.
+    /// New leaders that answers have named (KIP-951), to be merged into the metadata.
     pub fn poll_hints(&mut self) -> Vec<LeaderHint> {
         std::mem::take(&mut self.hints)
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout).
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         timer.into_iter().chain(self.identity.poll_timeout()).min()
@@ -651,11 +667,14 @@ impl<B: SealedBatch> Producer<B> {
             }
             self.timers.pop();
             match timer {
+                // There is one timer per partition, so the next open batch is armed when this one fires.
                 Timer::Linger(slot) => {
                     self.at(slot).linger_armed = None;
                     self.arm_linger(slot, now);
                     self.stir(slot);
                 }
+                // A delivery timeout or a backoff ended. A later deadline that is armed has a timer of its own in the
+                // heap.
                 Timer::Slot(slot) => {
                     let partition = self.at(slot);
                     partition.deadline_armed = partition.deadline_armed.filter(|armed| *armed > now);
@@ -669,7 +688,7 @@ impl<B: SealedBatch> Producer<B> {
         }
     }
 
-    /// Batches not settled yet: open, closed or in flight.
+    /// The number of batches that are not settled: open, closed or in flight.
     pub fn outstanding(&self) -> usize {
         self.flushes.outstanding.iter().sum()
     }

@@ -3,10 +3,10 @@
 //! ```text
 //!  opens ─▶ queue ─▶ flights ─▶ settled
 //!             ▲         │
-//!             └─────────┘ landed without success: back to the front, in sequence order, once all have landed
+//!             └─────────┘ without success: back to the front, in sequence order, once all in flight have landed
 //! ```
 //!
-//! It must not know brokers beyond their ids, nor when a request goes out: [`Producer`](super::Producer) decides that.
+//! It must not know brokers beyond their ids, nor when a request goes out, which [`Producer`](super::Producer) decides.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,9 +31,9 @@ pub(super) struct Closed<B> {
     pub opened: Instant,
     pub generation: u64,
     pub content: Content<B>,
-    /// Given at the first transmission, and kept for every retry: that is what makes a retry recognisable.
+    /// Given at the first transmission and kept for every retry, so that the broker recognises the retry (KIP-98).
     pub sequence: Option<Sequence>,
-    /// Whether an earlier attempt may have been appended without our hearing of it.
+    /// Whether an earlier attempt may have been appended although no answer said so.
     pub doubt: Doubt,
     pub last_failure: Option<Failure>,
 }
@@ -90,7 +90,7 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    /// That of the next batch, if this one has so many records.
+    /// The sequence of the next batch, if this one has `count` records.
     pub(super) fn after(self, count: i32) -> Self {
         Self { base: sequence_after(self.base, count), ordinal: self.ordinal + 1 }
     }
@@ -102,7 +102,7 @@ pub(super) enum Doubt {
     /// It is in no log.
     #[default]
     Unwritten,
-    /// It may be in the log of the topic with this id, and in no other one: a broker that takes ids said so.
+    /// It may be in the log of the topic with this id, and in no other one: the request named the topic by its id.
     In(Uuid),
     /// It may be in a log.
     Somewhere,
@@ -122,7 +122,7 @@ impl Doubt {
         self != Self::Unwritten
     }
 
-    /// Whether the log of the topic with this id may have it. That of a topic that was deleted does not matter.
+    /// Whether the log of the topic with this id may have it. The log of a topic that was deleted does not matter.
     fn concerns(self, topic: Option<Uuid>) -> bool {
         match self {
             Self::Unwritten => false,
@@ -140,7 +140,7 @@ pub(super) struct Flight<B> {
     pub broker: BrokerId,
     pub ordinal: Option<u64>,
     pub closed: Option<Closed<B>>,
-    /// It landed without success and waits for those behind it, so that all are sent again in order.
+    /// It landed without success. It waits for the batches in flight after it, so that all are sent again in order.
     pub returned: bool,
 }
 
@@ -153,10 +153,10 @@ pub(super) struct Partition<B> {
     pub topic_id: Option<Uuid>,
     pub leader: Option<BrokerId>,
     pub leader_epoch: Option<LeaderEpoch>,
-    /// Why routing has no place for this partition.
+    /// Why there is no leader to send to.
     pub unrouted: Option<Failure>,
     pub opens: VecDeque<Open>,
-    /// Batches that were closed before we heard that they were opened.
+    /// The number of batches that were closed before we heard that they were opened.
     pub unheard: u32,
     pub queue: VecDeque<Closed<B>>,
     pub flights: VecDeque<Flight<B>>,
@@ -170,7 +170,7 @@ pub(super) struct Partition<B> {
     sequences: Option<Sequences>,
 }
 
-/// Where the partition is in the lists of its leader's sink: once at most, and in no other sink's.
+/// In which list of its leader's sink the partition is. It is in no list of any other sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Listed {
     No,
@@ -191,13 +191,13 @@ struct Sequences {
 /// What the broker thinks of a partition's sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    /// It has accepted no batch under this identity. Until then it accepts any first sequence, so only one batch may be in
-    /// flight: two could be appended the wrong way round (franz-go #223).
+    /// It has accepted no batch under this identity. Until then it accepts any first sequence, so only one batch may be
+    /// in flight: two could be appended the wrong way round (franz-go #223).
     Unproven,
     /// It has accepted a batch, and accepts only the next sequence.
     Proven,
-    /// A sequence was given to a batch that will never be appended, or of which that is not known. No batch is sent until
-    /// sequences start anew under another identity (KIP-360).
+    /// A sequence was given to a batch that will never be appended, or of which that is not known. No batch is sent
+    /// until sequences start anew under another identity (KIP-360).
     Broken,
 }
 
@@ -207,7 +207,8 @@ impl Sequences {
     }
 }
 
-/// Brokers remember this many batches of a producer in a partition (KIP-98).
+/// Brokers remember the last five batches of a producer in a partition, and recognise these when they come again
+/// (KIP-98).
 const BATCHES_KNOWN: u64 = 5;
 
 impl<B> Partition<B> {
@@ -234,7 +235,7 @@ impl<B> Partition<B> {
         }
     }
 
-    /// Whether one more batch may fly to `broker` now, if there is one.
+    /// Whether one more batch may be in flight to `broker` now, if there is one.
     pub(super) fn may_fly(&self, broker: BrokerId, limit: usize, now: Instant) -> bool {
         let limit = match self.sequences.as_ref().map(|sequences| sequences.standing) {
             Some(Standing::Broken) => 0,
@@ -246,12 +247,14 @@ impl<B> Partition<B> {
             && self.retry.is_ready(now)
             && self.flights.len() < limit
             && self.stays_known()
-            // In flight to another broker: the old leader's answer comes first, or order is lost (KAFKA-3197).
+            // While batches are in flight to the old leader, the new one gets none: they could come back and be
+            // appended after it (KAFKA-3197).
             && self.flights.iter().all(|flight| flight.broker == broker && !flight.returned)
     }
 
-    /// Whether brokers still know the oldest batch in flight once the next one is appended too. If that one is sent again
-    /// and they have forgotten it, they take it for a gap. Those between the two may have been settled long ago.
+    /// Whether brokers will still remember the oldest batch in flight once the next batch is appended too. If the
+    /// oldest one were sent again after they forgot it, they would answer OUT_OF_ORDER_SEQUENCE_NUMBER. Batches between
+    /// the two count, although they may have been settled long ago.
     fn stays_known(&self) -> bool {
         let next = self.queue.front().and_then(|closed| closed.sequence);
         let count = self.sequences.as_ref().map_or(0, |sequences| sequences.count);
@@ -278,9 +281,9 @@ impl<B> Partition<B> {
         [flying, queued, open].into_iter().flatten().min().map(|opened| opened + delivery_timeout)
     }
 
-    /// The identity and base sequence that the next batch goes out with, of `records` records. `kept` is the sequence it
-    /// has, or gets now. `current` is the producer's identity; the partition takes it over when no batch depends on the one
-    /// it had.
+    /// The identity and base sequence that the next batch goes out with, of `records` records. `kept` is the sequence
+    /// it has, or gets now. `current` is the producer's identity; the partition takes it over when no batch depends on
+    /// the one it had.
     pub(super) fn assign(
         &mut self,
         kept: &mut Option<Sequence>,
@@ -301,8 +304,8 @@ impl<B> Partition<B> {
         (sequences.identity, sequence.base)
     }
 
-    /// The batch that was at `place` of the queue becomes so many: those behind it have more before them. None of those
-    /// is in flight.
+    /// The batch that was at `place` of the queue becomes `pieces` batches: the batches after it have more before them.
+    /// None of them is in flight.
     pub(super) fn count_pieces(&mut self, place: usize, pieces: usize) {
         let more = pieces as u64 - 1;
         if let Some(sequences) = &mut self.sequences {
@@ -326,7 +329,7 @@ impl<B> Partition<B> {
         }
     }
 
-    /// A batch with a sequence leaves without being known to be written, or the broker counts differently.
+    /// A batch with a sequence is given up without being known to be written, or the broker expects another sequence.
     pub(super) fn note_gap(&mut self) {
         if let Some(sequences) = &mut self.sequences {
             sequences.standing = Standing::Broken;
@@ -341,7 +344,7 @@ impl<B> Partition<B> {
         self.sequences.as_ref().map(|sequences| sequences.identity)
     }
 
-    /// Puts what landed without success back, oldest first, once nothing is left in the air.
+    /// Once no batch is in flight any more, puts those that came back at the front of the queue, oldest first.
     pub(super) fn gather_returned(&mut self) {
         if self.flights.iter().any(|flight| !flight.returned) {
             return;
@@ -349,14 +352,15 @@ impl<B> Partition<B> {
         while let Some(flight) = self.flights.pop_back() {
             match flight.closed {
                 Some(closed) => self.queue.push_front(closed),
-                // It timed out in flight, was reported, and did not arrive: its sequence is missing.
+                // Its delivery timeout was reported while it was in flight, and then it failed: its sequence is
+                // missing.
                 None => self.note_gap(),
             }
         }
     }
 
     /// Starts sequences anew under an identity that is still to come. Batches that may have been appended cannot be
-    /// sent under it, because the broker would not recognise them: they are taken out and given back.
+    /// sent under it, because the broker would not recognise them: they leave the queue and are the answer.
     pub(super) fn restart_sequences(&mut self) -> Vec<Closed<B>> {
         self.sequences = None;
         let mut doubtful = Vec::new();

@@ -14,14 +14,15 @@ const THROTTLE_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Sink {
     /// Requests sent and not answered.
     pub in_flight: usize,
-    /// Batches on their way here that are being sealed: the broker is about to be busy, so others may grow.
+    /// Batches for this broker that are being sealed: it is about to be busy, so open batches may grow.
     pub sealing: usize,
-    /// Partitions with something to send or to close, to be looked at.
+    /// Partitions with a batch to send or to close, to be looked at.
     pub waiting: VecDeque<Slot>,
     /// Partitions whose oldest batch can go out with the next request.
     pub ready: VecDeque<Slot>,
-    /// Failures of the connection.
+    /// Failures of the connection to it.
     pub retry: Retry,
+    /// The broker takes no request before this (KIP-219).
     pub muted_until: Option<Instant>,
 }
 
@@ -33,12 +34,12 @@ impl Sink {
             && self.muted_until.is_none_or(|until| until <= now)
     }
 
-    /// Whether nothing is going on: then an open batch gains nothing by waiting.
+    /// Whether the broker has nothing to do: then an open batch gains nothing by waiting.
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight == 0 && self.sealing == 0
     }
 
-    /// The broker asks to be left alone (KIP-219).
+    /// The broker asks for no request before `throttle` is over (KIP-219).
     pub(super) fn mute(&mut self, now: Instant, throttle: Duration) {
         self.muted_until = (throttle > Duration::ZERO).then(|| now + throttle.min(THROTTLE_MAX));
     }

@@ -20,10 +20,10 @@ pub trait SealedBatch {
     fn stamped(&mut self, identity: Option<(ProducerIdentity, i32)>) -> Bytes;
 }
 
-/// Who must have the records before a broker acknowledges them.
+/// Which replicas must have the records before a broker acknowledges them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Acks {
-    /// Nobody: the broker never answers. A record counts as sent once it was handed to the network, and may be lost.
+    /// None: the broker never answers. A record counts as sent once it was handed to the network, and may be lost.
     None,
     /// The leader alone: lost if it fails before others have copied.
     Leader,
@@ -35,7 +35,7 @@ pub enum Acks {
 /// How the producer decides.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Who must have the records.
+    /// Which replicas must have the records.
     pub acks: Acks,
     /// Whether batches carry a producer id and sequences, so that retries are written once and in order.
     pub idempotent: bool,
@@ -62,7 +62,7 @@ pub struct Slot(pub u32);
 pub struct Ticket {
     pub(super) slot: Slot,
     pub(super) number: u64,
-    /// The generation of flushes that waits for it, should it be given up before it is sealed.
+    /// The generation of flushes that it belongs to, in case it is given up before it is sealed.
     pub(super) generation: u64,
     pub(super) sink: Option<BrokerId>,
 }
@@ -85,8 +85,8 @@ pub struct FlushId(pub(super) u64);
 /// What the driver is to do: [`Producer::poll_order`](super::Producer::poll_order).
 #[derive(Debug)]
 pub enum Order<B> {
-    /// Close the partition's open batch now. Answered by [`handle_closed`](super::Producer::handle_closed) for each batch
-    /// that was closed, and by [`handle_emptied`](super::Producer::handle_emptied) when none is left open.
+    /// Close the partition's open batch now. Answered by [`handle_closed`](super::Producer::handle_closed) for each
+    /// batch that was closed, and by [`handle_emptied`](super::Producer::handle_emptied) when none is left open.
     Close(Slot),
     /// Split a batch of several records that its broker refuses for its size: each of them may be taken. Answered by
     /// [`handle_split`](super::Producer::handle_split).
@@ -116,26 +116,27 @@ pub struct Transmit {
     pub deadline: Instant,
 }
 
-/// A batch that is done with.
+/// A batch that is settled.
 #[derive(Debug)]
 pub struct Settled<B> {
     /// Its partition.
     pub slot: Slot,
     /// The batch itself, back from the machine.
     pub batch: B,
-    /// What became of it.
+    /// Whether it was written.
     pub outcome: Outcome,
 }
 
-/// What became of a batch.
+/// How a batch was settled.
 #[derive(Debug, Clone)]
 pub enum Outcome {
     /// The broker has it.
     Written {
-        /// The offset of its first record; none when the broker did not say (`acks=0`, or a duplicate of long ago).
+        /// The offset of its first record. None when the broker did not say: with `acks=0`, and for a duplicate of a
+        /// batch that it has forgotten.
         base_offset: Option<i64>,
-        /// The broker's time of append, for topics that use it; none when the broker told the batch's own time, as it
-        /// does of a batch that it had already.
+        /// The broker's time of append, for topics that use it. None when the broker gave the batch's own time, as it
+        /// does for a batch that it had already.
         log_append_time_ms: Option<i64>,
     },
     /// It is given up.

@@ -1,4 +1,4 @@
-//! What each answer to a produced batch means: the table, and nothing else.
+//! The table of what each error code means for a produced batch.
 
 use milena_messages::ErrorCode;
 
@@ -11,19 +11,19 @@ pub(super) enum Verdict {
     Written,
     /// Appended by an earlier attempt, so long ago that the broker no longer knows where.
     WrittenBefore,
-    /// Not acknowledged; the same bytes may be accepted later, and where they were appended the broker recognises them.
-    /// `moved`: perhaps elsewhere. `uncertain`: they may have been appended.
+    /// Not acknowledged. The same bytes may be accepted later, and a broker that has appended them recognises them.
+    /// `moved`: another broker may lead the partition. `uncertain`: they may have been appended.
     Again { moved: bool, uncertain: bool },
     /// Not appended: the broker expects another sequence or epoch.
     Gap,
     /// Not appended: no batch may be so large, though its records may.
     TooLarge,
-    /// Never will be acknowledged. `uncertain`: it may have been appended.
+    /// It will never be acknowledged. `uncertain`: it may have been appended.
     Refused { uncertain: bool },
 }
 
-/// An error that is not known to be found before the append leaves the batch uncertain: what is said not to be written
-/// must not be in the log.
+/// An error leaves the batch uncertain unless brokers are known to find it before they append: a record that is said
+/// not to be written must not be in the log.
 pub(super) fn verdict(code: ErrorCode, acks: Acks) -> Verdict {
     match code {
         ErrorCode::NONE => Verdict::Written,
@@ -44,7 +44,7 @@ pub(super) fn verdict(code: ErrorCode, acks: Acks) -> Verdict {
         | ErrorCode::UNKNOWN_TOPIC_ID
         | ErrorCode::INCONSISTENT_TOPIC_ID => Verdict::Again { moved: true, uncertain: acks == Acks::All },
 
-        // The disk failed, perhaps in the middle of the append, and what it took may be found when the broker recovers.
+        // The disk failed, perhaps in the middle of the append. The broker may find the batch when it recovers its log.
         ErrorCode::KAFKA_STORAGE_ERROR => Verdict::Again { moved: true, uncertain: true },
 
         // Checked before the append; corruption on the way is told as CORRUPT_MESSAGE.
@@ -63,7 +63,7 @@ pub(super) fn verdict(code: ErrorCode, acks: Acks) -> Verdict {
         | ErrorCode::INVALID_PRODUCER_EPOCH
         | ErrorCode::INVALID_PRODUCER_ID_MAPPING => Verdict::Gap,
 
-        // What brokers check before they append.
+        // Brokers check these before they append.
         ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => Verdict::TooLarge,
         ErrorCode::INVALID_RECORD
         | ErrorCode::INVALID_TIMESTAMP
@@ -80,8 +80,8 @@ pub(super) fn verdict(code: ErrorCode, acks: Acks) -> Verdict {
         | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
         | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED => Verdict::Refused { uncertain: false },
 
-        // What no broker is known to answer, and the codes of later Kafkas, which say of themselves whether a retry may
-        // help.
+        // Codes that no broker is known to answer with, and those of later versions of Kafka. `ErrorCode` knows which
+        // of them a retry may help.
         other if other.is_retriable() => Verdict::Again { moved: false, uncertain: true },
         _ => Verdict::Refused { uncertain: true },
     }

@@ -12,9 +12,9 @@ use milena_wire::codec::Decompressor;
 use milena_wire::pool::Pool;
 
 pub(super) struct Aborted {
-    /// Transactions not reached yet, the first one last.
+    /// First offset and producer of the transactions that no batch has reached yet, the earliest one last.
     ahead: Vec<(i64, i64)>,
-    /// Producers whose transaction we are within.
+    /// Producers that are in the middle of an aborted transaction.
     within: BTreeSet<i64>,
 }
 
@@ -30,8 +30,8 @@ impl Aborted {
         Self { ahead, within: BTreeSet::new() }
     }
 
-    /// Whether `batch`, which ends before offset `end`, belongs to an aborted transaction. To be asked of every batch,
-    /// in order.
+    /// Whether `batch`, which ends before offset `end`, belongs to an aborted transaction. It must be asked about every
+    /// batch, in order.
     pub(super) fn covers(&mut self, batch: &RawBatch, end: i64) -> bool {
         while let Some((_, producer)) = self.ahead.pop_if(|(first, _)| *first < end) {
             self.within.insert(producer);
@@ -50,7 +50,7 @@ impl Aborted {
     }
 }
 
-/// Whether a control batch ends a transaction by abort. A marker that cannot be read ends nothing.
+/// Whether a control batch aborts a transaction. A marker that cannot be read ends no transaction.
 fn is_abort(batch: &RawBatch) -> bool {
     // Brokers do not compress markers, so no memory is needed for it.
     let opened = batch.decompress(

@@ -1,4 +1,5 @@
-//! What the answer to a fetch brings: batches whose headers are read and nothing more, errors per partition.
+//! What the answer to a fetch means: which batches the application gets, how far each partition has come, and what each
+//! error does. Of a batch only the header is read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,9 @@ use crate::metadata::LeaderHint;
 use crate::{Failure, Instant, Notice};
 
 impl Source {
-    /// The answer to fetch `number` of `lane`. `began` is when its first bytes were there, `idle_since` since when the
-    /// application has found nothing to read, [`Instant::NEVER`] while it has something to do.
+    /// Fetch `number` of `lane` was answered, or failed. `began` is when the first bytes of the answer were there.
+    /// `idle_since` is the time since which the application has found nothing to read, or [`Instant::NEVER`] while it
+    /// has something to do.
     pub fn handle_fetched(
         &mut self,
         id: LaneId,
@@ -30,24 +32,28 @@ impl Source {
         now: Instant,
     ) {
         debug_assert!(began <= now, "an answer begins before it is there");
-        // What is paused, or more than enough, will not be taken soon.
+        // Whether the application waits for this answer, or has other batches to take. Batches of partitions that are
+        // paused or full do not count, as they are not taken soon.
         let is_awaited = self.lanes.values().all(|lane| lane.buffered_bytes == 0);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let Some(in_flight) = lane.in_flight.take_if(|in_flight| in_flight.number == number) else { return };
         self.is_fed = false;
         match answer {
             Err(failure) => {
+                // The broker may have acted on the request, and its session is then not what we believe it to be.
                 lane.reset(&in_flight);
                 self.handle_lane_failure(id, &failure, now);
             }
             Ok(response) if response.error_code != ErrorCode::NONE => {
                 lane.mute(response.throttle_time_ms, now);
-                // FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH and their like: a full request puts it right.
+                // KIP-227: FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH and similar errors concern the
+                // session. A full request begins another one.
                 lane.reset(&in_flight);
                 if lane.retry.failures() > 0 {
                     lane.retry.failed(now, &self.settings.backoff, &mut self.rng);
                 } else {
-                    // Once is normal, when the broker needed the room; at once again, and then with patience.
+                    // Once is normal: brokers drop sessions when they need the room for others. The full request goes
+                    // out at once, and only a second failure in a row waits.
                     lane.retry.failed_but_try_at_once();
                 }
             }
@@ -57,9 +63,10 @@ impl Source {
                 let (bytes, batch_bytes) = sizes(&response);
                 lane.empty_answers = if bytes == 0 { lane.empty_answers.saturating_add(1) } else { 0 };
                 lane.appetite.handle_answer(bytes, batch_bytes);
-                // A broker that has less than it was asked for says nothing of the way to it.
+                // How long a large answer took tells what the way to the broker can carry. A small one only tells that
+                // the broker has no more records.
                 if bytes >= in_flight.asked / 4 * 3 {
-                    // The application's own work is no wait.
+                    // Time in which the application had other batches to work on was not spent waiting for this one.
                     let wait = if is_awaited { began - in_flight.at.max(idle_since) } else { Duration::ZERO };
                     if is_awaited {
                         self.idle += began - idle_since.max(self.idle_until);
@@ -70,6 +77,7 @@ impl Source {
                 } else {
                     lane.appetite.handle_short();
                 }
+                // Only an answer proves that the broker heard what the request told it.
                 if !in_flight.is_ration {
                     lane.session.commit(&in_flight.sent, response.session_id);
                 }
@@ -97,7 +105,7 @@ impl Source {
             for data in &topic.partitions {
                 let Some(lane) = self.lanes.get(&id) else { return };
                 let slot = self.slots.find(&topic.topic, topic.topic_id, data.partition_index);
-                // What nobody asked for is ignored.
+                // A partition that this fetch did not ask for is ignored.
                 let Some((slot, member)) = slot.and_then(|slot| Some((slot, lane.asked(in_flight, slot)?)))
                 else {
                     continue;
@@ -105,24 +113,25 @@ impl Source {
                 let end = self.end(data);
                 let partition = self.at(slot);
                 partition.end = end;
-                // Sought, moved or answered already since it was asked: an answer to another question.
+                // Otherwise it was sought since, or the other lane has brought the same batches first.
                 if partition.is_at(member.epoch, member.offset) {
                     self.handle_partition(slot, member, data, now);
                 }
-                // Another lane may ask for it at its old offset.
+                // The other lane may have a fetch in flight that asks for it at its old offset, and brings nothing new.
                 self.hasten(slot);
             }
         }
     }
 
-    /// Where the partition ends, as an answer says that tells of no error.
+    /// The end of the partition for our isolation level, if the answer is no error and says it.
     fn end(&self, data: &PartitionData) -> Option<i64> {
         let is_stable = self.settings.read_committed && data.last_stable_offset >= 0;
         let end = if is_stable { data.last_stable_offset } else { data.high_watermark };
         (data.error_code == ErrorCode::NONE && end >= 0).then_some(end)
     }
 
-    /// Of some partitions nothing came because there is nothing. An answer does not even name those if it said so before.
+    /// Tells which partitions of the fetch are at their ends. In a session an answer leaves a partition out when
+    /// nothing has changed since the last one, so this goes through all that the fetch asked for.
     fn tell_ends(&mut self, id: LaneId, in_flight: &InFlight) {
         let Some(lane) = self.lanes.get(&id) else { return };
         let slots = if in_flight.is_ration { in_flight.sent.slots() } else { lane.session.slots() };
@@ -148,13 +157,14 @@ impl Source {
         }
     }
 
-    /// Reads the headers of what came, and hands the batches on.
+    /// Reads the headers of the batches that came, and gives those on that the application is to see.
     fn take_batches(&mut self, slot: Slot, member: Member, data: &PartitionData, now: Instant) {
         let Some(records) = data.records.clone().filter(|records| !records.is_empty()) else {
             let partition = self.at(slot);
             partition.retry.succeeded();
             if data.high_watermark > member.offset {
-                // Kafka leaves a batch out that is beyond the limit and not the first of the answer.
+                // There are records, but their first batch is larger than the limit and not the first of the answer,
+                // and Kafka leaves it out (KIP-74). The limit must not stay a multiple of the size of earlier batches.
                 partition.batch_bytes = 0;
             }
             return;
@@ -169,10 +179,11 @@ impl Source {
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(error) => {
+                    // The batches before it are good, and the position stays after them.
                     self.at(slot).buffer.fill(bytes, buffer_bytes_max);
                     self.step(slot, Input::Advanced(next));
                     let reason =
-                        format!("a record batch at or behind offset {next} cannot be read: {error}").into();
+                        format!("a record batch at or after offset {next} cannot be read: {error}").into();
                     return self.stop(slot, Failure::Malformed { peer: Arc::from("the broker"), reason });
                 }
             };
@@ -180,7 +191,8 @@ impl Source {
             let header = batch.header;
             let end =
                 header.base_offset.saturating_add(i64::from(header.last_offset_delta)).saturating_add(1);
-            // Whole batches come, the first may begin before the position; one that also ends before it is old.
+            // Brokers send whole batches, so the first one may begin before the position. A batch that also ends before
+            // it has nothing new.
             if end <= next {
                 continue;
             }
@@ -188,7 +200,8 @@ impl Source {
             if aborted.as_mut().is_some_and(|aborted| aborted.covers(&batch, end)) {
                 continue;
             }
-            // Control batches are the brokers' own, and one that compaction emptied has nothing to show.
+            // Control batches are the brokers' own records. Compaction leaves the header of a batch without records
+            // when it was its producer's last one.
             if header.attributes.is_control() || (header.magic == 2 && header.record_count == 0) {
                 continue;
             }
@@ -211,19 +224,19 @@ impl Source {
         }
         self.step(slot, Input::Advanced(next));
         if shown < next {
-            // Whoever reads to an end offset would wait for ever behind the marker of the last transaction.
+            // A reader to an end offset would wait for ever if the last batch before it is the marker of a transaction.
             self.events.push_back(Event::Passed { slot, epoch: member.epoch, offset: next });
         }
         let partition = self.at(slot);
         partition.retry.succeeded();
         let largest = largest.max(needed.unwrap_or(0));
-        // Where they differ, the limit as it is holds more of them.
+        // Where batches differ in size, no multiple of one of them fits better than the limit itself.
         partition.batch_bytes = if largest - smallest <= largest / 16 { largest } else { 0 };
         partition.buffer.fill(bytes, buffer_bytes_max);
     }
 
-    /// Bytes came, and no batch that could be used. Brokers send a first batch whole whatever its size (KIP-74), so
-    /// this is not normal: never in a hot loop.
+    /// Bytes came, and no batch from the position on. Brokers send a first batch whole whatever its size (KIP-74), so
+    /// this is not normal. The partition waits for a backoff, or it would ask for the same bytes as fast as they come.
     fn handle_no_progress(&mut self, slot: Slot, needed: Option<usize>, now: Instant) {
         let partition_bytes_max = self.settings.partition_bytes_max;
         match needed.filter(|needed| *needed > partition_bytes_max) {
@@ -258,7 +271,7 @@ impl Source {
             }
             return;
         }
-        // No version in common, answers that make no sense: asking again is in vain.
+        // There is no version in common, or the broker breaks the protocol again and again: it is not asked any more.
         for index in 0..self.partitions.len() {
             if self.partitions[index].leader == Some(id.broker) {
                 self.stop(Slot(index as u32), failure.clone());
@@ -266,7 +279,7 @@ impl Source {
         }
     }
 
-    /// Leaders that the answer names (KIP-951, FetchResponse v16+).
+    /// Notes the leaders that the answer names (KIP-951, FetchResponse v16+).
     fn hint_leaders(&mut self, response: &FetchResponse) {
         for topic in &response.responses {
             for data in &topic.partitions {
@@ -289,7 +302,7 @@ impl Source {
     }
 }
 
-/// Bytes of all records, and of the largest batch among each partition's first.
+/// The bytes of all records, and the bytes of the largest among the first batches of the partitions.
 fn sizes(response: &FetchResponse) -> (usize, usize) {
     let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
     let records = partitions.filter_map(|partition| partition.records.as_ref());
@@ -329,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_to_nobody_is_passed() {
+    fn batches_that_the_application_does_not_see_are_passed() {
         let pool = Pool::default();
         let mut records = BatchBuilder::new(&pool);
         records.append(0, None, Some(b"record"), &[]).expect("room");

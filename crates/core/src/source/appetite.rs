@@ -1,65 +1,73 @@
-//! How much one fetch asks for: little where answers come at once, so that what comes is read while it is in the
-//! processor's caches; more where they are waited for, so that the way is full, and where the application is idle, so that
-//! what a request costs matters less. Batches are asked for whole.
+//! How much one fetch asks for.
+//!
+//! Little where answers come at once, so that the records are read while they are in the processor's caches. More where
+//! the application waits for answers: over a far way, so that there is always something on it; and from a near broker,
+//! so that the fixed cost of a request matters less. A limit is a whole number of batches where possible, because the
+//! batch that is cut off at the limit came in vain.
 
 use std::time::Duration;
 
 use crate::Instant;
 
-/// The appetite for what one lane brings.
+/// How much the next fetch of one lane asks for.
 #[derive(Debug)]
 pub(super) struct Appetite {
     ask: usize,
     seen: Seen,
-    /// No answer began sooner than [`FAR`].
+    /// Every answer so far took longer than [`FAR`] to begin.
     is_far: bool,
-    /// The largest batch of the last answer that had any.
+    /// The size of the largest batch in the last answer that had records, and the size of that answer.
     batch_bytes: usize,
     answer_bytes: usize,
 }
 
-/// Answers to what is asked for now. The shortest wait counts: longer ones are other programs' turns.
+/// Answers since `ask` was last looked at. The shortest wait counts: in longer ones the process, or the broker, did not
+/// run.
 #[derive(Debug, Default)]
 struct Seen {
     count: u32,
     shortest_wait: Duration,
     transfers: Duration,
-    /// When the first one was there, and [`Arrival::idle`] then.
+    /// When the first of them was complete, and [`Arrival::idle`] at that time.
     since: Option<(Instant, Duration)>,
 }
 
-/// How an answer came that was all that was asked for.
+/// How an answer arrived that brought all that was asked for.
 #[derive(Debug)]
 pub(super) struct Arrival {
-    /// The application had nothing to do for so long until it began.
+    /// How long the application had nothing to do before the answer began.
     pub wait: Duration,
     /// From its first byte to its last.
     pub transfer: Duration,
-    /// When it was there.
+    /// When it was complete.
     pub at: Instant,
-    /// How long the application has waited in all for answers of any lane that were all that was asked for.
+    /// How long the application has waited, in all, for answers of any lane that brought all that was asked for.
     pub idle: Duration,
 }
 
-/// The first fetch asks for this much: with what is around the batches it just fits half a MiB, and a few of them a
+/// The first fetch asks for this much. With the rest of the answer it just fits half a MiB, and a few answers fit a
 /// core's cache.
 const START: usize = (512 << 10) - FRAME;
-/// What an answer says beside batches, of a few hundred partitions.
+/// The size of an answer about a few hundred partitions without the batches.
 const FRAME: usize = 16 << 10;
-/// So many answers make a measurement.
+/// A decision is made after this many answers.
 const SAMPLES: u32 = 8;
-/// Waits below this, or half a nanosecond for each byte, are the broker's work and the system's.
+/// A wait of up to this, or of half a nanosecond for each byte asked for, is the work of the broker and the system, and
+/// a larger fetch would not shorten it.
 const NEARBY: Duration = Duration::from_millis(1);
-/// Where no answer ever began sooner, two of them say as much as eight of others, and there is far to go.
+/// If no answer ever began sooner than this, the broker is far away. Then a decision is made after two answers, and
+/// `ask` grows by a factor of eight.
 const FAR: Duration = Duration::from_millis(3);
 const SAMPLES_FAR: u32 = 2;
-/// Where the application has nothing to do for half of the time and more, near brokers are asked for so much. It is
-/// less again when that is a quarter of the time.
+/// The most to ask a near broker for. `ask` grows up to this while the application has nothing to do for more than half
+/// of the time, and shrinks when that is less than a quarter of the time.
 const BUSY_MAX: usize = (4 << 20) - FRAME;
-/// Batches differ, and one may be cut off in vain. With this many before it that is under 2 %, as far as [`BUSY_MAX`].
+/// Where batches differ in size the last one is cut off. With 25 whole ones before it that is under 2 % of the bytes,
+/// so at least this many are asked for, as far as [`BUSY_MAX`] allows.
 const BATCHES_MIN: usize = 25;
-/// Of batches from this size on as many as fit in [`LARGE_MIN`] are worth a fetch, or one that does not. One of 300 KB a
-/// fetch leaves Kafka's threads and ours waiting for each other; 3 MB are cold when they are read.
+/// A fetch of batches of this size or more asks for as many whole batches as fit in [`LARGE_MIN`], and for one if none
+/// fits. With one batch of 300 KB per fetch Kafka's threads and ours wait for each other. 3 MB are cold when they are
+/// read.
 const LARGE: usize = 256 << 10;
 const LARGE_MIN: usize = (1 << 20) - FRAME;
 
@@ -70,36 +78,37 @@ impl Default for Appetite {
 }
 
 impl Appetite {
-    /// What to ask for.
+    /// How many bytes to ask for, if there is room.
     pub(super) fn ask(&self) -> usize {
         let is_large = self.batch_bytes >= LARGE;
         self.ask.max(if is_large { LARGE_MIN } else { (self.batch_bytes * BATCHES_MIN).min(BUSY_MAX) })
     }
 
-    /// What to ask for where there is room for an answer of `bytes_max`, and no more than `limit` may be asked for.
+    /// How many bytes to ask for when there is room for an answer of `bytes_max`, and the settings allow `limit`.
     pub(super) fn ask_at_most(&self, bytes_max: usize, limit: usize) -> usize {
         whole_batches(self.ask().min(bytes_max.saturating_sub(FRAME)).min(limit).max(1), self.batch_bytes)
     }
 
-    /// How large the answer to a fetch that asks for `asked` may become, going by the last one: a batch that is larger
-    /// comes whole (KIP-74). Memory that is too small by a little would be copied.
+    /// How large the answer to a fetch of `asked` bytes may become, going by the last one: a first batch comes whole
+    /// (KIP-74). Memory that is a little too small would be copied to a buffer of twice the size.
     pub(super) fn expect(&self, asked: usize) -> usize {
         asked.max(self.answer_bytes) + FRAME
     }
 
-    /// An answer came, of so many bytes, its largest batch being of `batch_bytes`.
+    /// An answer had `bytes` of records, and its largest batch has `batch_bytes`.
     pub(super) fn handle_answer(&mut self, bytes: usize, batch_bytes: usize) {
         if bytes > 0 {
             (self.answer_bytes, self.batch_bytes) = (bytes, batch_bytes);
         }
     }
 
-    /// The broker had less than it was asked for: while such a fetch waits, its room is of no use to others.
+    /// The broker had less than it was asked for. While such a fetch waits, other lanes cannot use the room it was
+    /// given.
     pub(super) fn handle_short(&mut self) {
         self.ask = (self.ask / 2).max(START);
     }
 
-    /// The broker had all it was asked for. No more than `limit` may be asked for.
+    /// The broker had all that it was asked for. The settings allow `limit`.
     pub(super) fn handle_full(&mut self, arrival: &Arrival, limit: usize) {
         let Arrival { wait, transfer, at, idle } = *arrival;
         let seen = &mut self.seen;
@@ -114,6 +123,8 @@ impl Appetite {
         let Seen { count, shortest_wait: wait, transfers, .. } = std::mem::take(&mut self.seen);
         let transfer = transfers / count;
         let (idle, elapsed) = (idle - idle_before, at - since);
+        // Three cases, in this order: the way is not full; the broker is near and the application idle; answers come at
+        // once and the application is busy, so that less is better for the caches. Otherwise `ask` stays.
         let nearby = NEARBY.max(Duration::from_nanos(self.ask() as u64 / 2));
         if wait > nearby && wait > transfer / 8 {
             let factor = if self.is_far { 8 } else { 2 };
@@ -126,8 +137,8 @@ impl Appetite {
     }
 }
 
-/// Brokers cut off where the limit is, and a batch that is not whole came in vain: as many batches as fit in `bytes`
-/// where they take `batch_bytes` each, or just `bytes` where not even one does.
+/// The size of as many batches of `batch_bytes` as fit in `bytes`, or `bytes` if not even one fits. Brokers cut an
+/// answer off at its limit, and the part of a batch before it comes in vain.
 pub(super) fn whole_batches(bytes: usize, batch_bytes: usize) -> usize {
     match bytes.checked_rem(batch_bytes) {
         Some(rest) if rest < bytes => bytes - rest,
@@ -151,7 +162,7 @@ mod tests {
     fn after(appetite: &mut Appetite, round_trip: Duration, bytes_per_second: u64) -> usize {
         for turn in 0..200 {
             let transfer = Duration::from_nanos(appetite.ask() as u64 * 1_000_000_000 / bytes_per_second);
-            // Every other answer waits for another program's turn.
+            // Before every other answer the process does not run for a while.
             let turn = Duration::from_millis(turn % 2 * 4);
             appetite.handle_answer(appetite.ask(), 16 << 10);
             arrive(appetite, round_trip + turn, transfer);
@@ -180,7 +191,7 @@ mod tests {
             answers += 1;
             assert!(answers <= 8, "{answers}");
         }
-        // Other programs' turns are no way.
+        // Time that the process did not run does not count as time on the network.
         let mut appetite = Appetite::default();
         for index in 0..100 {
             let wait = Duration::from_millis(if index % 4 == 0 { 0 } else { 20 });

@@ -1,7 +1,7 @@
 //! What was fetched of one partition and not taken yet, and whether more is fetched before it is.
 
-/// Bytes that the application has not taken, with hysteresis: at its limit a buffer is full, and it stays so until half of
-/// the limit was taken, so that a slow reader is sent a few large fetches and not many small ones.
+/// Bytes that the application has not taken, with hysteresis: at its limit a buffer is full, and it stays so until half
+/// of the limit was taken, so that a slow reader is sent a few large fetches and not many small ones.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     bytes: usize,
@@ -17,7 +17,7 @@ impl Buffer {
         self.bytes == 0
     }
 
-    /// Whether what is there is to be taken before more is fetched.
+    /// Whether batches are to be taken before more are fetched.
     pub(super) fn is_full(&self) -> bool {
         self.is_full
     }
@@ -36,12 +36,12 @@ impl Buffer {
         is_drained
     }
 
-    /// More waits until what is there was taken: memory is short.
+    /// Memory is short: no more is fetched before the application has taken something.
     pub(super) fn hold_back(&mut self) {
         self.is_full = true;
     }
 
-    /// What is there is of no use any more.
+    /// The batches are of no use any more: the partition was sought or given up.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

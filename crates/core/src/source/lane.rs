@@ -1,13 +1,14 @@
-//! The two ways to a broker, and which partition takes which.
+//! The two lanes to a broker, and which of them fetches a partition.
 //!
 //! ```text
-//!  lane 0, the long one   everything, as a rule; the broker may hold its fetch back for `fetch_wait`
-//!  lane 1, the quick one  what became wanted meanwhile; never held for longer than QUIET_WAIT_MAX
+//!  lane 0, the long one   all partitions, as a rule; the broker may hold its fetch back for `fetch_wait`
+//!  lane 1, the quick one  partitions that became wanted meanwhile; the broker holds it for QUIET_WAIT_MAX at most
 //! ```
 //!
-//! So whatever becomes wanted is on its way to the broker at once, or as soon as a quick fetch was answered. When the
-//! quick lane has brought nothing, its partitions go back to the long one with that lane's next fetch; until then the
-//! quick lane goes on asking.
+//! A broker answers the requests of one connection in order, and an idle partition's fetch is held back for half a
+//! second. With one lane a partition that is resumed or sought would wait that long for other partitions' records. With
+//! two, it is asked for at once, or as soon as a quick fetch is answered. Partitions for which the quick lane brings
+//! nothing go back to the long one with that lane's next fetch. Until then the quick lane goes on asking.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,18 +22,19 @@ use super::{LaneId, ROOM_MIN, Settings, Slot, Source, THROTTLE_MAX};
 use crate::backoff::Retry;
 use crate::{BrokerId, Instant};
 
-/// The lane that a broker may hold.
+/// The lane whose fetch a broker may hold back for `fetch_wait`.
 pub(super) const LONG: u8 = 0;
-/// The lane that no broker holds.
+/// The lane whose fetch a broker holds back for a short time only.
 pub(super) const QUICK: u8 = 1;
 
-/// What a broker without records waits on the quick lane: at first this long, and twice as long after each empty answer.
-/// Not zero, which Redpanda answers without a look at the log.
+/// How long a broker without records may hold a fetch of the quick lane: at first this long, and twice as long after
+/// each empty answer. It is not zero, because Redpanda answers a fetch that may not wait without a look at the log.
 const QUICK_WAIT_MIN: Duration = Duration::from_millis(1);
-/// And no longer than this, as another partition may be waiting for the lane.
+/// The longest that a broker may hold it, as another partition may be waiting for the lane.
 const QUICK_WAIT_MAX: Duration = Duration::from_millis(10);
-/// After so many empty answers in a row records are not expected soon, and the wait doubles further, to a tenth of
-/// `fetch_wait` and no longer than [`QUIET_WAIT_MAX`]: a long `fetch_wait` is not to cost thousands of requests in vain.
+/// After this many empty answers in a row records are not expected soon, and the wait doubles further, up to a tenth of
+/// `fetch_wait` and to [`QUIET_WAIT_MAX`]. Otherwise a `fetch_wait` of a minute would cost thousands of requests in
+/// vain.
 const QUICK_EMPTY_MAX: u32 = 8;
 const QUIET_WAIT_MAX: Duration = Duration::from_millis(50);
 
@@ -44,11 +46,12 @@ pub(super) struct Lane {
     pub in_flight: Option<InFlight>,
     pub retry: Retry,
     pub muted_until: Option<Instant>,
-    /// Of its partitions that are to be fetched: the application will take them, and more can wait until then.
+    /// Bytes buffered of its partitions that may be fetched. The application will take them, and while memory is short
+    /// the lane waits for that.
     pub buffered_bytes: usize,
-    /// As many of these are of partitions that have a reader of their own.
+    /// The part of `buffered_bytes` that belongs to partitions with a reader of their own.
     pub own_bytes: usize,
-    /// Answers in a row without a record.
+    /// How many answers in a row brought no record.
     pub empty_answers: u32,
 }
 
@@ -57,9 +60,11 @@ pub(super) struct Lane {
 pub(super) struct InFlight {
     pub number: u64,
     pub sent: session::Sent,
-    /// It names all it asks for and is no part of the lane's session.
+    /// It names every partition that it asks for, and is outside of the lane's session.
     pub is_ration: bool,
+    /// The number of bytes it asks for.
     pub asked: usize,
+    /// When it was sent.
     pub at: Instant,
 }
 
@@ -70,16 +75,19 @@ impl Lane {
         self.in_flight.is_none() && !is_muted && self.retry.is_ready(now)
     }
 
-    /// What its next answer may take, where there are `room` bytes; none when it is not its turn.
+    /// How large its next answer may be when there are `room` bytes of memory. None while it must not fetch.
     ///
-    /// However little room there is, a reader that has nothing gets [`ROOM_MIN`]: what holds the memory may never be
-    /// taken. Partitions without a reader of their own have one in common.
+    /// While memory is short it must not fetch as long as its readers have something to take. A reader that has nothing
+    /// is given [`ROOM_MIN`] even then: the batches that hold the memory may be those of paused partitions, or of
+    /// another consumer, and may never be taken. All partitions without a reader of their own are read by one reader in
+    /// turns, so that one has something as soon as any of them does. Readers of their own are [`Source::ration`]'s
+    /// business.
     pub(super) fn room(&self, room: usize, now: Instant) -> Option<usize> {
         let may = self.is_ready(now) && (room >= ROOM_MIN || self.buffered_bytes == self.own_bytes);
         may.then_some(room.max(ROOM_MIN))
     }
 
-    /// How long a broker that has too little may hold the next fetch.
+    /// How long a broker that has less than `fetch_bytes_min` may hold the next fetch.
     pub(super) fn wait(&self, lane: u8, settings: &Settings) -> Duration {
         if lane == LONG {
             return settings.fetch_wait;
@@ -94,7 +102,7 @@ impl Lane {
         wait.min(settings.fetch_wait)
     }
 
-    /// What `in_flight` asks of `slot`, which may have been answered.
+    /// What `in_flight` asks of `slot`: what it says itself, or what the session says if it says nothing.
     pub(super) fn asked(&self, in_flight: &InFlight, slot: Slot) -> Option<Member> {
         match in_flight.sent.says(slot) {
             Some(said) => said,
@@ -103,27 +111,27 @@ impl Lane {
         }
     }
 
-    /// Whether the fetch in flight asks for what `partition` wants.
+    /// Whether the fetch in flight asks for `partition` at the offset where it stands.
     pub(super) fn covers(&self, slot: Slot, partition: &Partition) -> bool {
         let asked = self.in_flight.as_ref().and_then(|in_flight| self.asked(in_flight, slot));
         asked.is_some_and(|member| partition.is_at(member.epoch, member.offset))
     }
 
-    /// `in_flight` failed, and what the broker knows with it.
+    /// `in_flight` failed, so it is not known what the broker remembers. A ration told it nothing to remember.
     pub(super) fn reset(&mut self, in_flight: &InFlight) {
         if !in_flight.is_ration {
             self.session.reset(&in_flight.sent);
         }
     }
 
-    /// Whether a broker may believe that `slot` is wanted.
+    /// Whether the broker may believe that `slot` is wanted, now or when the fetch in flight arrives.
     fn mentions(&self, slot: Slot) -> bool {
         let is_sent =
             self.in_flight.as_ref().is_some_and(|in_flight| in_flight.sent.says(slot).flatten().is_some());
         is_sent || self.session.member(slot).is_some()
     }
 
-    /// The broker asks to be left alone (KIP-219).
+    /// The broker asks for no request before its throttle is over (KIP-219).
     pub(super) fn mute(&mut self, throttle_time_ms: i32, now: Instant) {
         let throttle = Duration::from_millis(u64::try_from(throttle_time_ms).unwrap_or(0)).min(THROTTLE_MAX);
         self.muted_until = (throttle > Duration::ZERO).then(|| now + throttle);
@@ -131,7 +139,7 @@ impl Lane {
 }
 
 impl Source {
-    /// What is wanted of `slot` may have changed.
+    /// The next fetch of its lane looks at `slot`: whether it is wanted, or from which offset, may have changed.
     pub(super) fn touch(&mut self, slot: Slot) {
         if let Some(lane) = self.at(slot).lane() {
             self.lanes.entry(lane).or_default().session.touch(slot);
@@ -140,8 +148,8 @@ impl Source {
         self.recount(slot);
     }
 
-    /// As [`touch`](Self::touch), and if its lane is busy with a fetch that does not ask for it, `slot` takes the other
-    /// one if that is free, or else the one that soon will be.
+    /// As [`touch`](Self::touch). In addition, if its lane is busy with a fetch that does not ask for it, `slot` takes
+    /// the lane that is free, or the quick one, which will soon be.
     pub(super) fn hasten(&mut self, slot: Slot) {
         self.touch(slot);
         let partition = &self.partitions[slot.0 as usize];
@@ -155,11 +163,13 @@ impl Source {
         self.reroute(slot, lane);
     }
 
-    /// The quick lane's next wait is as short as its first: what it asks for has changed.
+    /// Moves `slot` to `lane`. The quick lane then asks for other partitions than before, so that its empty answers say
+    /// nothing of what comes, and its next wait is short again.
     fn reroute(&mut self, slot: Slot, lane: u8) {
         if self.at(slot).lane == lane {
             return;
         }
+        // The session of the lane it leaves forgets it, and that of the other one names it.
         self.touch(slot);
         self.at(slot).lane = lane;
         self.touch(slot);
@@ -169,13 +179,15 @@ impl Source {
         }
     }
 
-    /// After an answer of `broker`: what the quick lane asks for in vain is for the long one, if that can ask now.
+    /// After an answer of `broker`: partitions for which the quick lane asks in vain go to the long one, if that can
+    /// fetch now.
     pub(super) fn settle(&mut self, broker: BrokerId, now: Instant) {
         let is_ready = self.lanes.get(&LaneId { broker, lane: LONG }).is_none_or(|long| long.is_ready(now));
         let Some(quick) = self.lanes.get(&LaneId { broker, lane: QUICK }) else { return };
         if !is_ready || quick.empty_answers == 0 || quick.session.is_idle() {
             return;
         }
+        // Partitions that have left the quick lane already may still be in its session.
         for slot in quick.session.slots() {
             let partition = &self.partitions[slot.0 as usize];
             if partition.lane() == Some(LaneId { broker, lane: QUICK }) {
@@ -184,7 +196,8 @@ impl Source {
         }
     }
 
-    /// While memory is short, a partition that has a reader of its own and something for it to take counts as full.
+    /// While memory is short, a partition with a reader of its own counts as full as soon as it has something.
+    /// Otherwise readers that take nothing would hold the memory, and no other reader would get any.
     pub(super) fn hold_back(&mut self) {
         for slot in std::mem::take(&mut self.own_filled) {
             self.at(slot).buffer.hold_back();
@@ -192,8 +205,9 @@ impl Source {
         }
     }
 
-    /// While memory is short and a lane waits for what it brought to be taken, a fetch for readers of their own that
-    /// have nothing. It says all itself, so that the lane's session keeps what it has.
+    /// While memory is short and lanes wait for readers to take what they have: a fetch for partitions whose own reader
+    /// has nothing. It is outside of the lane's session, which would otherwise have to forget all other partitions and
+    /// name them again.
     pub(super) fn ration(&mut self, now: Instant) -> Option<(LaneId, session::Sent, FetchRequest, bool)> {
         if self.is_fed {
             return None;
@@ -207,7 +221,7 @@ impl Source {
             !is_asked(LONG) && !is_asked(QUICK)
         };
         let starving: Vec<_> = self.own_empty.iter().filter(is_starving).copied().collect();
-        // A backoff that ends touches its partition, and a lane's answer every reader, so this holds until one of them.
+        // This holds until a partition is touched, as it is when its backoff ends, or until an answer ends a fetch.
         self.is_fed = starving.is_empty();
         let broker_of = |slot: &Slot| self.partitions[slot.0 as usize].leader;
         let broker = starving.iter().filter_map(broker_of).find(|broker| {
@@ -219,7 +233,8 @@ impl Source {
         Some((LaneId { broker, lane: QUICK }, sent, request, has_ids))
     }
 
-    /// What `slot` has buffered counts for the lane that is to fetch more of it, and for its own reader.
+    /// Brings in step what depends on the buffer of `slot`: the lists of readers of their own, and the sums of its
+    /// lane.
     pub(super) fn recount(&mut self, slot: Slot) {
         let partition = &mut self.partitions[slot.0 as usize];
         let (is_own, buffer) = (partition.reader == Reader::Own, &partition.buffer);
@@ -246,19 +261,19 @@ impl Source {
         }
     }
 
-    /// Makes the slots free of partitions that are not assigned and that no broker may believe to be wanted.
+    /// Frees the slots of partitions that are not assigned, and that no broker may believe to be wanted.
     pub(super) fn collect_slots(&mut self) {
         let Self { slots, partitions, lanes, .. } = self;
         slots.collect(partitions, |slot| lanes.values().any(|lane| lane.mentions(slot)));
     }
 
-    /// Forgets brokers that are gone, and with them what they were told.
+    /// Forgets brokers that are gone. A lane with a fetch in flight stays until that is answered or fails.
     pub(super) fn drop_lanes(&mut self, is_known: impl Fn(BrokerId) -> bool) {
         self.lanes.retain(|id, lane| lane.in_flight.is_some() || is_known(id.broker));
     }
 }
 
-/// Makes `slot` one of `slots`, or none of them. Answers whether that is new.
+/// Adds `slot` to `slots` if `is_one`, or else removes it. Answers whether that changes anything.
 fn list(slots: &mut BTreeSet<Slot>, slot: Slot, is_one: bool) -> bool {
     if is_one { slots.insert(slot) } else { slots.remove(&slot) }
 }

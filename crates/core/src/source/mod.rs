@@ -1,19 +1,24 @@
-//! Reading assigned partitions: positions, what to fetch from whom, and what an answer means.
+//! Reading assigned partitions: positions, what to fetch from which broker, and what an answer means.
 //!
 //! ```text
 //!  assign, seek, pause ─▶ ┌────────┐ ── list offsets, fetch ─▶ connections
 //!  metadata ────────────▶ │ Source │ ◀─ answers ───────────────┘
-//!  dropped (bytes) ─────▶ └────────┘ ── batches, still compressed ─▶ per-partition queues
+//!  bytes taken ─────────▶ └────────┘ ── batches, still compressed ─▶ per-partition queues
 //! ```
 //!
 //! The rules it keeps:
-//! - The next fetch can go out as soon as the batch headers of the last answer were read; nothing waits for decoding.
+//! - The next fetch can go out as soon as the batch headers of the last answer were read. Nothing waits for decoding.
 //! - Fetches are incremental (KIP-227): a request names only the partitions that changed since the last one.
-//! - An assignment, a seek or a move touches only its own partition: its epoch fences answers to older questions.
-//! - A paused partition, or one whose buffer is full, is left out of the next fetch; what was fetched of it stays.
-//! - A partition that has data at its broker, room in the budget and somebody to take it is in a request on its way. It
-//!   waits for no other partition's long poll, and its reader for no other reader.
+//! - An assignment, a seek or a leader's move touches only its own partition: its epoch fences answers to older
+//!   requests.
+//! - A paused partition, or one whose buffer is full, is left out of the next fetch. What was fetched of it stays.
+//! - A partition that has records at its broker, room in the budget and a reader that will take them is in a request
+//!   that is on its way. It waits for no other partition's long poll, and its reader for no other reader.
 //! - Positions advance by batch: past compacted gaps and control batches, and never past a batch that was not whole.
+//!
+//! Where each partition stands is `state.rs`; which of a broker's two connections fetches it, `lane.rs`; which
+//! partitions a broker remembers (KIP-227), `session.rs`; how much one fetch asks for, `appetite.rs`; what an answer
+//! means, `answer.rs`.
 
 mod aborted;
 mod answer;
@@ -57,44 +62,47 @@ use crate::{BrokerId, Failure, Instant, Notice, Rng};
 ///
 /// 1. Tell it what the application did: [`assign`](Self::assign), [`seek`](Self::seek), [`halt`](Self::halt),
 ///    [`unassign`](Self::unassign), [`set_paused`](Self::set_paused), [`set_own_reader`](Self::set_own_reader),
-///    [`handle_taken`](Self::handle_taken). These come first, because each of them may make answers worthless that wait.
+///    [`handle_taken`](Self::handle_taken). These come first: a seek, for example, makes an answer worthless that
+///    has arrived and was not looked at.
 /// 2. Tell it what arrived: [`handle_fetched`](Self::handle_fetched), [`handle_lookup`](Self::handle_lookup),
-///    [`handle_metadata`](Self::handle_metadata). After each `handle_fetched` drain [`poll_event`](Self::poll_event): the
-///    batches are slices of that answer's frame, and after the next answer nothing tells which frame a batch keeps alive.
-/// 3. [`handle_timeout`](Self::handle_timeout), and `poll_event` again, since time ends the reading of deleted topics.
-/// 4. [`poll_lookup`](Self::poll_lookup) and [`poll_fetch`](Self::poll_fetch), each until there is none. Each fetch takes
-///    memory, so `room` is another one for the next.
+///    [`handle_metadata`](Self::handle_metadata). After each `handle_fetched` drain [`poll_event`](Self::poll_event):
+///    its batches are slices of that answer's frame, and the caller counts the frame's memory for as long as they live.
+/// 3. [`handle_timeout`](Self::handle_timeout), and `poll_event` again: a topic that has been missing for long stops.
+/// 4. [`poll_lookup`](Self::poll_lookup) and [`poll_fetch`](Self::poll_fetch), each until there is none. Each fetch
+///    takes memory, so there is less `room` for the next one.
 /// 5. [`poll_metadata_wanted`](Self::poll_metadata_wanted), [`poll_notice`](Self::poll_notice) and
 ///    [`poll_hints`](Self::poll_hints), in any order.
 ///
-/// Then sleep until something happens, or until [`poll_timeout`](Self::poll_timeout), which any of these calls may change.
-/// There is no single poll for all of it: events belong to a frame and fetches to a room, which the others have no use for.
+/// Then sleep until something happens, or until [`poll_timeout`](Self::poll_timeout), which any of these calls may
+/// change. These are several polls because they take different arguments: events belong to a frame, fetches need room.
 ///
 /// # Inputs
 ///
-/// Every [`Fetch`] is answered by `handle_fetched` with its lane and number, every [`Lookup`] by `handle_lookup`, once, by its
-/// deadline; a lane fetches nothing until then. Answers with other numbers are ignored.
+/// Every [`Fetch`] is answered by `handle_fetched` with its lane and number, every [`Lookup`] by `handle_lookup`, once,
+/// by its deadline; a lane fetches nothing until then. Answers with other numbers are ignored.
 ///
-/// A [`Slot`] is the caller's from `assign` to `unassign`, and not afterwards: it may be given to another partition. The
-/// [`Epoch`]s of one source come from one counter that only grows, and no two assignments or seeks have the same one. Orders may
-/// come in another order than their epochs: those older than what the partition has are not obeyed.
+/// A [`Slot`] may be used from `assign` to `unassign`. Afterwards it may be given to another partition. The [`Epoch`]s
+/// of one source come from one counter that only grows, and no two assignments or seeks have the same one. Two tasks'
+/// orders may arrive in another order than they were given: one that is older than the partition's epoch is ignored.
 ///
 /// # Time
 ///
-/// `now` is never before the `now` of the last `handle_timeout`: what time made possible is looked at once, and would not be
-/// possible yet.
+/// `now` is never before the `now` of the last `handle_timeout`. A partition whose backoff ends is looked at once: with
+/// an earlier `now` it would not be ready yet, and nothing would look at it again.
 ///
 /// # Between calls
 ///
-/// A lane has one fetch in flight at most, so a broker has two. What a fetch asks of a partition is remembered with the epoch
-/// it was asked under; an answer under another epoch, or for another offset, changes nothing. The position of a partition is
-/// behind the last batch that was given out as an [`Event`].
+/// A lane has at most one fetch in flight, so a broker has at most two ([`LANES`]). What a fetch asks of a partition is
+/// remembered with the partition's epoch: an answer under another epoch, or for another offset, changes nothing. The
+/// position of a partition is after the last batch that was given out as an [`Event`].
 ///
 /// # Cost
 ///
-/// An answer costs time by the partitions that it names, or by the lane's partitions with [`Settings::tells_ends`]. A fetch
-/// costs time by the partitions that changed since the lane's last one. `handle_metadata` goes through all partitions,
-/// `poll_lookup` through those whose offset is not known yet, `poll_timeout` through all lanes.
+/// An answer takes time by the partitions that it names; with [`Settings::tells_ends`], by all partitions of its lane.
+/// A fetch takes time by the partitions that changed since the lane's last one. `handle_metadata` goes through all
+/// partitions, `poll_lookup` through those whose offset is not known yet, `poll_timeout` through all lanes. While
+/// memory is short, `poll_fetch` goes through the partitions with a reader of their own that wait for records, once
+/// after each change.
 #[derive(Debug)]
 pub struct Source {
     settings: Settings,
@@ -103,39 +111,42 @@ pub struct Source {
     partitions: Vec<Partition>,
     slots: Slots,
     lanes: BTreeMap<LaneId, Lane>,
-    /// The one that fetched last: the others are served before it.
+    /// The lane that fetched last: all other lanes are served before it.
     last_lane: Option<LaneId>,
-    /// Partitions whose position is still to be looked up.
+    /// Partitions whose offset is to be looked up, or is being looked up.
     unresolved: BTreeSet<Slot>,
     lookups: BTreeMap<u64, Vec<(Slot, Epoch)>>,
     /// Partitions that have a reader of their own and nothing for it to take.
     own_empty: BTreeSet<Slot>,
-    /// When that was looked at last, each of them was asked for or not to be fetched, and nothing has changed since.
+    /// Every one of these that is to be fetched is asked for by a fetch in flight. False until that was looked at, and
+    /// again after any change.
     is_fed: bool,
     /// Partitions that have a reader of their own and something for it to take, and are not full.
     own_filled: BTreeSet<Slot>,
-    /// Partitions that failed, by when they may be tried again.
+    /// Partitions that failed, and when each may be tried again.
     delayed: BTreeSet<(Instant, Slot)>,
-    /// Partitions that the brokers do not know any more: since when, and what they say.
+    /// Partitions that the brokers do not know any more: since when, and why.
     missing: BTreeMap<Slot, (Instant, Failure)>,
     events: VecDeque<Event>,
     hints: Vec<LeaderHint>,
     notices: VecDeque<Notice>,
     metadata_wanted: bool,
     next_number: u64,
-    /// When it was told last that time has passed.
+    /// The `now` of the last `handle_timeout`.
     passed_at: Instant,
-    /// How long the application has waited for answers that were all that was asked for, up to when.
+    /// How long the application has waited, in all, for answers that brought all that was asked for: what it waits for
+    /// other answers says nothing about our fetches.
     idle: Duration,
+    /// Waiting up to this time is in `idle`.
     idle_until: Instant,
 }
 
-/// No fetch is given less room.
+/// No fetch is given less room than this, in bytes.
 pub const ROOM_MIN: usize = 64 << 10;
 
 /// The last version of FetchRequest that names topics by name; later ones use ids (KIP-516).
 const FETCH_BY_NAME: i16 = 12;
-/// A topic that no broker knows may be being made again. After this long it was deleted for good.
+/// A topic that no broker knows may be being deleted and made again. After this long its partitions stop.
 const MISSING_MAX: Duration = Duration::from_secs(15);
 /// No broker's throttle holds longer than this.
 const THROTTLE_MAX: Duration = Duration::from_secs(60);
@@ -177,13 +188,14 @@ impl Source {
         let slot = self.slots.assign(topic, index, &mut self.partitions);
         let partition = self.at(slot);
         partition.is_paused = false;
-        // Another topic may have that name since.
+        // While it was not assigned, the topic may have been deleted and made again. That does not concern this
+        // assignment.
         partition.topic_id = None;
         self.set_position(slot, epoch, position);
         slot
     }
 
-    /// Reads `slot` from `position`; answers to what was asked before `epoch` do not count.
+    /// Reads `slot` from `position`. Answers to requests from before `epoch` do not count.
     pub fn seek(&mut self, slot: Slot, epoch: Epoch, position: Position) {
         self.assigned(slot);
         self.set_position(slot, epoch, position);
@@ -192,7 +204,7 @@ impl Source {
     fn set_position(&mut self, slot: Slot, epoch: Epoch, position: Position) {
         debug_assert!(position.check().is_ok(), "{position:?} is checked where the application gives it");
         if epoch < self.at(slot).epoch {
-            // Two threads seek, and the orders came the wrong way round.
+            // Two tasks seek, and their orders came the wrong way round.
             return;
         }
         let partition = self.at(slot);
@@ -203,15 +215,15 @@ impl Source {
         self.hasten(slot);
     }
 
-    /// Reads `slot` no more until it is sought.
+    /// Does not read `slot` until [`seek`](Self::seek).
     pub fn halt(&mut self, slot: Slot, epoch: Epoch) {
         if epoch >= self.assigned(slot).epoch {
             self.quit(slot, epoch, Input::Halted);
         }
     }
 
-    /// Reads `slot` no more: it may name another partition soon. An order that was given before the partition was assigned
-    /// or sought is not obeyed.
+    /// Gives `slot` up. It may soon be another partition's. An order that is older than the partition's epoch is
+    /// ignored.
     pub fn unassign(&mut self, slot: Slot, epoch: Epoch) {
         if epoch < self.assigned(slot).epoch {
             return;
@@ -230,13 +242,13 @@ impl Source {
         self.touch(slot);
     }
 
-    /// Fetches `slot` no more, or again. What was fetched is not concerned.
+    /// Stops fetching `slot`, or goes on. Batches that were fetched stay where they are.
     pub fn set_paused(&mut self, slot: Slot, is_paused: bool) {
         self.assigned(slot).is_paused = is_paused;
         self.hasten(slot);
     }
 
-    /// Somebody reads `slot` and nothing else, or it is one of those that are read in turns.
+    /// Tells whether `slot` has a reader of its own, or is read in turns with others.
     pub fn set_own_reader(&mut self, slot: Slot, has_own_reader: bool) {
         self.assigned(slot).reader = if has_own_reader { Reader::Own } else { Reader::Shared };
         self.recount(slot);
@@ -256,7 +268,7 @@ impl Source {
         }
     }
 
-    /// The cluster looks like this now.
+    /// The metadata has changed.
     pub fn handle_metadata(&mut self, snapshot: &Snapshot, now: Instant) {
         let mut leaders = BTreeSet::new();
         for index in 0..self.partitions.len() {
@@ -278,12 +290,13 @@ impl Source {
                 }
             };
             leaders.extend(leader);
-            // Which of two epochs is the truth is decided where metadata is merged: a lower one may be.
+            // A lower epoch may be the truth. `Snapshot::merge` has decided that, so any other epoch is news here.
             if (partition.leader, partition.leader_epoch, partition.topic_id) == (leader, epoch, id) {
                 continue;
             }
             let is_moved = partition.leader != leader;
             let is_remade = partition.topic_id.is_some() && id.is_some() && partition.topic_id != id;
+            // The old leader's session still has the partition, which its next fetch must forget.
             let old = partition.lane();
             if let Some(id) = id {
                 self.slots.set_id(&partition.topic, partition.topic_id, id);
@@ -306,9 +319,9 @@ impl Source {
         self.drop_lanes(|broker| snapshot.brokers.contains_key(&broker) || leaders.contains(&broker));
     }
 
-    /// The topic of `slot` was deleted and made again: no offset of before means anything in it.
+    /// The topic of `slot` was deleted and made again: no offset of the old topic means anything in the new one.
     fn handle_remade(&mut self, slot: Slot) {
-        // Nor do answers of before.
+        // Nor does an answer about the old topic.
         self.lookups.values_mut().for_each(|asked| asked.retain(|(asked, _)| *asked != slot));
         let partition = &mut self.partitions[slot.0 as usize];
         partition.batch_bytes = 0;
@@ -339,7 +352,7 @@ impl Source {
         }
     }
 
-    /// The answer to a lookup.
+    /// A lookup was answered, or failed.
     pub fn handle_lookup(&mut self, number: u64, answer: Result<ListOffsetsResponse, Failure>, now: Instant) {
         let Some(asked) = self.lookups.remove(&number) else { return };
         let (response, failure) = match answer {
@@ -351,6 +364,7 @@ impl Source {
         });
         let answers: BTreeMap<_, _> = answers.collect();
         for (slot, epoch) in asked {
+            // It was sought, or its slot given to another partition, since it was asked about.
             if self.at(slot).epoch != epoch {
                 continue;
             }
@@ -388,7 +402,7 @@ impl Source {
         }
     }
 
-    /// A partition cannot be read now: later, or not at all.
+    /// A partition cannot be read now. It is tried again after a backoff, or it stops if that is in vain.
     fn handle_partition_failure(&mut self, slot: Slot, failure: Failure, now: Instant) {
         let backoff = self.settings.backoff;
         let partition = &mut self.partitions[slot.0 as usize];
@@ -413,12 +427,12 @@ impl Source {
         self.touch(slot);
     }
 
-    /// A partition cannot be read: the application must decide.
+    /// A partition cannot be read, and the application must decide what to do.
     fn stop(&mut self, slot: Slot, failure: Failure) {
         self.stop_on(slot, Input::Failed, failure);
     }
 
-    /// Reading of `slot` stops with `failure`, if that is what follows from `input`.
+    /// Moves `slot` to its next state. If that is to stop, the application is told `failure`.
     fn stop_on(&mut self, slot: Slot, input: Input, failure: Failure) {
         let (offset, epoch) = (self.at(slot).state.next(), self.at(slot).epoch);
         if self.step(slot, input) == Tell::Stopped {
@@ -427,7 +441,7 @@ impl Source {
         }
     }
 
-    /// Moves `slot` to its next state. `unresolved` has those that are to be looked up, and that are looked up now.
+    /// Moves `slot` to its next state, and keeps `unresolved` in step.
     fn step(&mut self, slot: Slot, input: Input) -> Tell {
         let partition = &mut self.partitions[slot.0 as usize];
         let (state, tell) = state::next(partition.state, input);
@@ -440,7 +454,7 @@ impl Source {
         tell
     }
 
-    /// The next question for offsets to send.
+    /// The next request for offsets: it asks one broker about all partitions that are due there.
     pub fn poll_lookup(&mut self, now: Instant) -> Option<Lookup> {
         debug_assert!(now >= self.passed_at, "what time made possible would not be possible yet");
         let is_due = |partition: &Partition| {
@@ -458,7 +472,7 @@ impl Source {
             if partition.leader != Some(broker) || !partition.retry.is_ready(now) {
                 continue;
             }
-            // It stays among the unresolved ones, which are being gone through.
+            // Not by `step`: it stays in `unresolved`, which this loop goes through.
             (partition.state, _) = state::next(partition.state, Input::Asked);
             topics.entry(Arc::clone(&partition.topic)).or_default().push(ListOffsetsPartition {
                 partition_index: partition.index,
@@ -484,8 +498,9 @@ impl Source {
         Some(Lookup { broker, number, request, deadline: now + self.settings.request_timeout })
     }
 
-    /// The next fetch to send, where there is room for answers of `room` bytes. Lanes take turns. However little room
-    /// there is, a reader that has nothing gets [`ROOM_MIN`]: what holds the memory may never be taken.
+    /// The next fetch to send, when there is memory for an answer of `room` bytes. Lanes take turns. However little
+    /// room there is, a reader that has nothing is given [`ROOM_MIN`]: the batches that hold the memory may be those of
+    /// paused partitions or of another consumer, which may never take them.
     pub fn poll_fetch(&mut self, now: Instant, room: usize) -> Option<Fetch> {
         debug_assert!(now >= self.passed_at, "what time made possible would not be possible yet");
         let is_short = room < ROOM_MIN;
@@ -502,6 +517,7 @@ impl Source {
         let next = lanes.range_mut((Bound::Excluded(last), Bound::Unbounded)).find_map(&mut ask);
         let next = next.or_else(|| lanes.range_mut(..=last).find_map(&mut ask));
         if let Some((id, sent, request, has_ids, bytes_max)) = next {
+            // A lane that always has something to fetch would leave no room to lanes after it.
             self.last_lane = Some(id);
             return Some(self.fetch(id, sent, request, has_ids, bytes_max, now));
         }
@@ -538,27 +554,27 @@ impl Source {
         Fetch { lane: id, number, request, version_max, bytes_expected, deadline }
     }
 
-    /// What the application is to get.
+    /// The next thing to tell the application.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// What has failed several times and is still being tried.
+    /// Something that has failed several times and is still being tried, for people to know.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
     }
 
-    /// Whether the metadata looks outdated.
+    /// Whether a failure makes the metadata look outdated. It is told once.
     pub fn poll_metadata_wanted(&mut self) -> bool {
         std::mem::take(&mut self.metadata_wanted)
     }
 
-    /// New leaders that answers named (KIP-951).
+    /// New leaders that answers have named (KIP-951), to be merged into the metadata.
     pub fn poll_hints(&mut self) -> Vec<LeaderHint> {
         std::mem::take(&mut self.hints)
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout) and to poll, as something may become possible then.
+    /// When to call [`handle_timeout`](Self::handle_timeout) next, and to poll: a backoff or a throttle ends.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let lanes = self.lanes.values().flat_map(|lane| [lane.retry.not_before(), lane.muted_until]);
         let lanes = lanes.flatten().filter(|at| *at > now);
@@ -570,7 +586,7 @@ impl Source {
         &mut self.partitions[slot.0 as usize]
     }
 
-    /// The partition of a slot that an order of the application names.
+    /// The partition that an order of the application names.
     fn assigned(&mut self, slot: Slot) -> &mut Partition {
         let partition = self.at(slot);
         debug_assert!(
@@ -586,7 +602,8 @@ impl Source {
     }
 }
 
-/// What the brokers say of a partition that they do not know; none while they are only not asked, or not sure.
+/// Why the brokers do not know a partition. None while they were not asked about its topic, or may not have heard of it
+/// yet.
 fn missing(snapshot: &Snapshot, partition: &Partition) -> Option<Failure> {
     let Partition { topic, index, .. } = partition;
     let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
@@ -606,7 +623,7 @@ fn missing(snapshot: &Snapshot, partition: &Partition) -> Option<Failure> {
     }
 }
 
-/// ListOffsetsRequest.Topics.Partitions.Timestamp: negative ones have meanings of their own.
+/// `Timestamp` of a ListOffsetsRequest: −1 is the end, −2 the beginning.
 fn timestamp_of(position: Position) -> i64 {
     match position {
         Position::Earliest => -2,

@@ -25,11 +25,13 @@ pub(super) struct Partition {
     pub is_paused: bool,
     pub buffer: Buffer,
     pub reader: Reader,
-    /// What each of the batches takes that came last, or one that did not come whole; 0 where they are not alike.
+    /// The size of a batch, if those that came last are alike, or of one that did not come whole. 0 if they are not
+    /// alike.
     pub batch_bytes: usize,
-    /// Where its broker said last that it ends, for readers of our isolation. In a session, nothing said is no change.
+    /// The end of the partition for our isolation level, as its broker said it last. A broker that leaves the partition
+    /// out of an answer means that nothing has changed (KIP-227).
     pub end: Option<i64>,
-    /// What is counted of it, for which lane: bytes that are buffered, and those of a reader of its own.
+    /// What `Lane::buffered_bytes` and `Lane::own_bytes` have of it, and of which lane.
     pub counted: Option<(LaneId, usize, usize)>,
     pub retry: Retry,
 }
@@ -65,7 +67,7 @@ impl Partition {
         }
     }
 
-    /// The way it is fetched, if it has a leader.
+    /// The lane it is fetched by, if it has a leader.
     pub(super) fn lane(&self) -> Option<LaneId> {
         self.leader.map(|broker| LaneId { broker, lane: self.lane })
     }

@@ -1,6 +1,14 @@
-//! An incremental fetch session (KIP-227): the broker remembers what is wanted, and we remember what it remembers.
+//! An incremental fetch session (KIP-227): the broker remembers the partitions that we want, and we remember what it
+//! remembers, so that a request names only those that have changed. 10 000 idle partitions cost nothing per request.
 //!
-//! The memory is only changed when an answer proves that the broker heard us. After anything else the session begins
+//! ```text
+//!  touched ─ request: named, forgotten ─▶ broker
+//!     ▲                  │
+//!     │ reset: it failed ├─ commit: it was answered ─▶ members
+//!     └──────────────────┘
+//! ```
+//!
+//! What we remember changes only when an answer proves that the broker heard us. After a failure the session begins
 //! anew with a full request.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,19 +26,19 @@ pub(super) struct Session {
     id: i32,
     /// The epoch of the next request; 0 asks for a new session.
     epoch: i32,
-    /// What the broker believes we want.
+    /// What the broker remembers of each partition.
     members: BTreeMap<Slot, Member>,
-    /// How many of them have no topic id.
+    /// How many of the members have no topic id.
     without_id: usize,
-    /// Partitions for which that may not be true any more.
+    /// Partitions of which something else may be wanted than what the broker remembers.
     touched: BTreeSet<Slot>,
-    /// Nothing was wanted when that was looked at last, and nothing was touched since.
+    /// No partition was wanted when that was looked at last, and none was touched since.
     is_idle: bool,
     /// What an answered request had said, emptied: its memory serves the next one.
     spare: Sent,
 }
 
-/// What was last told of a partition.
+/// What a request says of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Member {
     pub offset: i64,
@@ -40,7 +48,7 @@ pub(super) struct Member {
     bytes_max: i32,
 }
 
-/// What a request tells the broker, to be remembered when it is answered.
+/// What a request tells the broker to remember. It counts once the request is answered.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
     named: Vec<(Slot, Member)>,
@@ -51,7 +59,7 @@ pub(super) struct Sent {
 const SPARE_MAX: usize = 256;
 
 impl Sent {
-    /// What the request says of `slot`: a member, that it is forgotten (none inside), or nothing.
+    /// What the request says of `slot`: nothing, that it is forgotten (an inner none), or what is wanted of it.
     pub(super) fn says(&self, slot: Slot) -> Option<Option<Member>> {
         // Both are in the order of slots.
         let named = self.named.binary_search_by_key(&slot, |(named, _)| *named);
@@ -70,18 +78,18 @@ impl Sent {
 }
 
 impl Session {
-    /// What is wanted of `slot` may have changed.
+    /// Whether `slot` is wanted, or from which offset, may have changed.
     pub(super) fn touch(&mut self, slot: Slot) {
         self.touched.insert(slot);
         self.is_idle = false;
     }
 
-    /// Whether nothing is wanted, as far as is known without a look.
+    /// Whether no partition is known to be wanted.
     pub(super) fn is_idle(&self) -> bool {
         self.is_idle
     }
 
-    /// The next request, unless nothing is wanted. Also tells whether all its topics have ids.
+    /// The next request, unless no partition is wanted, and whether all topics of the session have ids.
     pub(super) fn request(
         &mut self,
         lane: LaneId,
@@ -97,8 +105,9 @@ impl Session {
             let is_wanted = partition.lane() == Some(lane) && partition.is_wanted(now);
             is_wanted.then(|| Member::new(partition, settings)).flatten()
         };
-        // Whether a request names topics by id is the version's matter. By name, what is named under the new id and
-        // forgotten under the old one is the same partition, and Kafka forgets it: the session begins anew instead.
+        // A topic that was made again has another id. Up to v12 a request names topics by name: it would name the
+        // partition and forget it in one, Kafka would obey the latter, and the partition would never be read. The
+        // session begins anew.
         let is_remade = |slot: &Slot| {
             let known = self.members.get(slot);
             known.is_some_and(|known| wanted(*slot).is_some_and(|member| member.topic_id != known.topic_id))
@@ -110,14 +119,15 @@ impl Session {
             self.clear();
         }
         let mut sent = std::mem::take(&mut self.spare);
-        // The session that a first request names ends.
+        // With epoch 0 the id names the session that this one replaces, so that the broker drops it.
         let mut request =
             FetchRequest { session_id: self.id, session_epoch: self.epoch, ..Default::default() };
-        // One by one, as the set keeps its memory for the next request then.
+        // Taken one by one, the set keeps its memory for the next request.
         while let Some(slot) = self.touched.pop_first() {
             let partition = &partitions[slot.0 as usize];
             let known = self.members.get(&slot);
             match (wanted(slot), known) {
+                // Touched, and wanted as before: the broker knows.
                 (Some(member), known) => {
                     if known != Some(&member) {
                         name(&mut request, partition, &member);
@@ -134,7 +144,8 @@ impl Session {
         let remaining = self.members.len()
             + sent.named.iter().filter(|(slot, _)| !self.members.contains_key(slot)).count();
         if remaining == sent.forgotten.len() {
-            // Nothing is wanted: what the broker remembers can stay, it costs nothing.
+            // A request without partitions would be a round trip for nothing. What the broker remembers can stay: it
+            // does not look at it before the next request, which says then what to forget.
             self.touched.extend(sent.forgotten.iter().copied());
             self.is_idle = true;
             self.recycle(sent);
@@ -144,7 +155,7 @@ impl Session {
         Some((sent, request, has_ids))
     }
 
-    /// The request was answered: the broker knows what we told it.
+    /// The request was answered, so the broker remembers what it said.
     pub(super) fn commit(&mut self, sent: &Sent, session_id: i32) {
         for slot in &sent.forgotten {
             self.replace(*slot, None);
@@ -153,7 +164,8 @@ impl Session {
             self.replace(*slot, Some(*member));
         }
         self.id = session_id;
-        // 0 is no session: the broker has no room, and every request is a full one.
+        // Id 0 is no session: the broker has no room for one (`max.incremental.fetch.session.cache.slots`), and every
+        // request is a full one. Epochs wrap to 1, as 0 asks for a new session.
         self.epoch = match (session_id, self.epoch) {
             (0, _) => 0,
             (_, i32::MAX) => 1,
@@ -171,7 +183,8 @@ impl Session {
         self.spare = sent;
     }
 
-    /// The broker does not know the session, or nobody knows what it knows: begin anew.
+    /// The broker does not know the session, or we do not know whether it heard the request: the next one is a full
+    /// one.
     pub(super) fn reset(&mut self, sent: &Sent) {
         self.id = 0;
         self.epoch = 0;
@@ -180,7 +193,7 @@ impl Session {
         self.is_idle = false;
     }
 
-    /// Remembers nothing of what the broker was told.
+    /// Forgets what the broker remembers. All of it is touched, to be named again if it is wanted.
     fn clear(&mut self) {
         self.touched.extend(std::mem::take(&mut self.members).into_keys());
         self.without_id = 0;
@@ -196,22 +209,23 @@ impl Session {
         self.without_id -= old.as_ref().map_or(0, has_no_id);
     }
 
-    /// What the answered request asked of `slot`.
+    /// What the broker remembers of `slot`.
     pub(super) fn member(&self, slot: Slot) -> Option<Member> {
         self.members.get(&slot).copied()
     }
 
-    /// The partitions that the broker believes we want.
+    /// The partitions that the broker remembers.
     pub(super) fn slots(&self) -> Vec<Slot> {
         self.members.keys().copied().collect()
     }
 }
 
 impl Member {
-    /// What is to be told of `partition`, if it is being fetched.
+    /// What to say of `partition`, if it is being fetched.
     fn new(partition: &Partition, settings: &Settings) -> Option<Self> {
         let offset = partition.state.next()?;
-        // Brokers that wait for `fetch_bytes_min` count no more of a partition than its limit.
+        // A broker that waits for `fetch_bytes_min` counts no more of a partition than its limit, so with a smaller
+        // limit one partition full of records would be waited for until `fetch_wait` is over.
         let bytes_max = whole_batches(settings.partition_bytes_max, partition.batch_bytes)
             .max(settings.fetch_bytes_min.min(settings.partition_bytes_max));
         Some(Self {
@@ -224,10 +238,10 @@ impl Member {
     }
 }
 
-/// FetchRequest.SessionEpoch of a request that says all it wants and makes no session.
+/// `SessionEpoch` of a FetchRequest that names all that it wants and makes no session.
 pub(super) const SESSIONLESS: i32 = -1;
 
-/// A request for these partitions, ascending, outside of any session.
+/// A request outside of any session for the partitions of `slots`, which are in ascending order.
 pub(super) fn ration(
     slots: impl Iterator<Item = Slot>,
     partitions: &[Partition],
@@ -268,7 +282,7 @@ fn name(request: &mut FetchRequest, partition: &Partition, member: &Member) {
     }
 }
 
-/// Under the id that it was told by: the topic may have been made anew.
+/// Forgets a partition under the id that it was named by: the topic may have been made again since.
 fn forget(request: &mut FetchRequest, partition: &Partition, told: &Member) {
     let is_same =
         |topic: &&mut ForgottenTopic| topic.topic == partition.topic_name && topic.topic_id == told.topic_id;

@@ -1,4 +1,5 @@
-//! Which slot names which partition: given out here and nowhere else, and used again when no broker believes any more that their partitions are wanted.
+//! Which slot names which partition. Slots are given out here and nowhere else. A slot is used again once no broker
+//! believes any more that its old partition is wanted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,25 +9,25 @@ use milena_wire::Uuid;
 use super::Slot;
 use super::partition::Partition;
 
-/// Slots by the names that answers have for their partitions, and those that name none.
+/// Slots by topic name or id and partition, as answers name them, and free slots.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     by_name: BTreeMap<Arc<str>, BTreeMap<i32, Slot>>,
     by_id: BTreeMap<Uuid, Arc<str>>,
     free: Vec<Slot>,
-    /// Of partitions that are not assigned any more, as far as a broker may still believe that they are wanted. Assigned
-    /// again, such a partition gets the same one: no request names a partition and forgets it as well, of which Kafka
-    /// obeys the latter.
+    /// Slots of partitions that are not assigned any more, but that a broker may still believe to be wanted. Such a
+    /// partition gets the same slot when it is assigned again. With another slot one request could name the partition
+    /// and forget it as well. Kafka adds first and forgets then, so the partition would never be read.
     leaving: BTreeSet<Slot>,
-    /// As many may leave before the next look at which of them are free.
+    /// The next look at which slots are free comes when more than this many have left.
     leaving_max: usize,
 }
 
-/// No look for free slots is worth it before this many left.
+/// A look goes through all slots that have left, so it waits until at least this many have.
 const LEAVING_MIN: usize = 16;
 
 impl Slots {
-    /// The partition; versions that name topics by id leave the name empty.
+    /// The slot of a partition. Versions that name topics by id leave the name empty.
     pub(super) fn find(&self, topic: &str, id: Uuid, index: i32) -> Option<Slot> {
         let topic = if topic.is_empty() { self.by_id.get(&id)? } else { topic };
         self.by_name.get(topic)?.get(&index).copied()
@@ -52,17 +53,17 @@ impl Slots {
         slot
     }
 
-    /// Its partition is not assigned any more.
+    /// The partition of `slot` is not assigned any more.
     pub(super) fn leave(&mut self, slot: Slot) {
         self.leaving.insert(slot);
     }
 
-    /// Whether so many have left that a look at which of them are free is due.
+    /// Whether enough slots have left to look which of them are free.
     pub(super) fn are_many_leaving(&self) -> bool {
         self.free.is_empty() && self.leaving.len() > self.leaving_max.max(LEAVING_MIN)
     }
 
-    /// Makes those free that left and that nobody mentions.
+    /// Frees the slots that have left, except those that a session or a fetch in flight still mentions.
     pub(super) fn collect(&mut self, partitions: &[Partition], is_mentioned: impl Fn(Slot) -> bool) {
         for slot in std::mem::take(&mut self.leaving) {
             if is_mentioned(slot) {
@@ -81,13 +82,13 @@ impl Slots {
         self.leaving_max = self.leaving.len() * 2;
     }
 
-    /// How many are known: of partitions that are assigned, that left and that are to come.
+    /// The number of slots: of assigned partitions, of those that have left, and free ones.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.by_name.values().map(BTreeMap::len).sum::<usize>() + self.free.len()
     }
 
-    /// The topic has this id now, and another one before.
+    /// The topic has the id `id` now, in place of `old`.
     pub(super) fn set_id(&mut self, topic: &Arc<str>, old: Option<Uuid>, id: Uuid) {
         if let Some(old) = old.filter(|old| *old != id) {
             self.by_id.remove(&old);

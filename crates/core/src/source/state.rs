@@ -23,8 +23,8 @@ pub(super) enum State {
     Unresolved { position: Position },
     /// The broker was asked which offset `position` is.
     LookingUp { position: Position },
-    /// Read from offset `next` on. `is_counted_back`: `next` was counted back from the end, and may lie before the first
-    /// record there is. Reading then begins at that record, whatever the reset policy.
+    /// Read from offset `next` on. `is_counted_back`: `next` was counted back from the end, and may lie before the
+    /// first record there is. Reading then begins at that record, whatever the reset policy.
     Fetching { next: i64, is_counted_back: bool },
 }
 
@@ -83,7 +83,8 @@ impl State {
 /// What follows. Every pair is named, so that a new state or input does not compile before its row is written.
 pub(super) fn next(state: State, input: Input) -> (State, Tell) {
     match (state, input) {
-        // What the application says holds in every state. Seeking counts as assigning: a slot is sought when it is given out.
+        // What the application says holds in every state. Seeking counts as assigning: a slot is sought when it is
+        // given out.
         (_, Input::Sought(Position::Offset(next))) => {
             (State::Fetching { next, is_counted_back: false }, Tell::Nothing)
         }
@@ -92,7 +93,7 @@ pub(super) fn next(state: State, input: Input) -> (State, Tell) {
         (State::Unassigned, Input::Halted) => (state, Tell::Nothing),
         (_, Input::Halted) => (State::Stopped, Tell::Nothing),
 
-        // Late answers to what was asked before.
+        // Answers to requests from before it stopped come late.
         (
             State::Unassigned | State::Stopped,
             Input::Asked
@@ -113,15 +114,16 @@ pub(super) fn next(state: State, input: Input) -> (State, Tell) {
             };
             (State::Fetching { next, is_counted_back }, Tell::Positioned(next))
         }
-        // No record is as late as the time that was asked for: reading begins at the end. A broker that does not tell its
-        // end is asked for its beginning.
+        // No record is as late as the time that was asked for: reading begins at the end. A broker that does not tell
+        // its end is asked for its beginning.
         (State::LookingUp { position: Position::Latest }, Input::NotFound) => {
             (State::Unresolved { position: Position::Earliest }, Tell::Nothing)
         }
         (State::LookingUp { .. }, Input::NotFound) => {
             (State::Unresolved { position: Position::Latest }, Tell::Nothing)
         }
-        // The lookup fails, or its answer is about the topic of before. The end or a time means the same in the new topic.
+        // The lookup fails, or its answer is about the topic of before. The end or a time means the same in the new
+        // topic.
         (State::LookingUp { position }, Input::Unanswered | Input::Remade(_)) => {
             (State::Unresolved { position }, Tell::Nothing)
         }

@@ -11,17 +11,17 @@ use crate::{Backoff, BrokerId, Failure, Instant, millis_since_epoch};
 /// How the source decides.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// One response.
+    /// The largest answer to ask for, in bytes. `fetch.max.bytes`.
     pub fetch_bytes_max: usize,
-    /// One partition's part of a response.
+    /// The most to ask for of one partition in an answer, in bytes. `max.partition.fetch.bytes`.
     pub partition_bytes_max: usize,
-    /// A broker that has fewer bytes waits for more.
+    /// A broker that has fewer bytes than this waits for more. `fetch.min.bytes`.
     pub fetch_bytes_min: usize,
-    /// How long a broker waits when it has none.
+    /// How long a broker waits for them at most. `fetch.max.wait.ms`.
     pub fetch_wait: Duration,
-    /// A partition that has more than this buffered is not fetched until half of it was taken.
+    /// A partition that has this many bytes buffered is not fetched until half of them were taken.
     pub buffer_bytes_max: usize,
-    /// Where to go when a position does not exist any more.
+    /// Where to go when an offset does not exist any more. None: the partition stops.
     pub reset: Option<Position>,
     /// Whether records of open and aborted transactions are held back.
     pub read_committed: bool,
@@ -40,12 +40,12 @@ pub enum Position {
     Offset(i64),
     /// At the first record there is.
     Earliest,
-    /// Behind the last record there is.
+    /// After the last record there is: at the next one that is written.
     Latest,
-    /// So many records before the end, or at the first one if there are fewer.
+    /// This many offsets before the end, or at the first record if there are fewer.
     BeforeEnd(i64),
-    /// At the first record whose timestamp is at or after this, in milliseconds since the epoch; behind the last one
-    /// if none is.
+    /// At the first record whose timestamp is at or after this, in milliseconds since the epoch. If there is none, as
+    /// `Latest`.
     TimestampMs(i64),
 }
 
@@ -57,8 +57,8 @@ impl From<SystemTime> for Position {
 }
 
 impl Position {
-    /// Whether it can be a place in a partition. `ListOffsets` gives negative numbers meanings of their own (the end,
-    /// the beginning), and nobody who computed one means those.
+    /// Whether it can be a place in a partition. In `ListOffsets` negative numbers mean the end and the beginning,
+    /// which a program that computed one does not mean.
     ///
     /// # Errors
     /// The reason why it cannot.
@@ -81,7 +81,7 @@ impl Position {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub u32);
 
-/// Counts the changes of a partition's assignment and position; answers to older questions do not count.
+/// Counts assignments and changes of positions. Answers to requests from an earlier epoch do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Epoch(pub u64);
 
@@ -96,13 +96,13 @@ pub struct Fetch {
     pub request: FetchRequest,
     /// The latest version that can carry it: v13 names topics by id, which older metadata lacks.
     pub version_max: i16,
-    /// What the answer may take, records included. It may be more: a first batch comes whole.
+    /// The size in bytes that the answer is expected to have at most. It may be larger, as its first batch comes whole.
     pub bytes_expected: usize,
     /// When to give up waiting.
     pub deadline: Instant,
 }
 
-/// A question for offsets to send.
+/// A request for offsets to send.
 #[derive(Debug)]
 pub struct Lookup {
     /// The broker.
@@ -115,47 +115,47 @@ pub struct Lookup {
     pub deadline: Instant,
 }
 
-/// What the application is to get.
+/// What the application is told.
 #[derive(Debug)]
 pub enum Event {
     /// A batch, as it came.
     Batch {
         /// Its partition.
         slot: Slot,
-        /// Where the partition stood when it was asked for.
+        /// The partition's epoch when it was asked for.
         epoch: Epoch,
         /// The batch.
         batch: RawBatch,
-        /// Records before this offset were asked for by nobody: a batch comes whole.
+        /// The first offset that was asked for. A batch comes whole, and may begin before it.
         from: i64,
-        /// Where the partition ended when the answer was made.
+        /// The partition's high watermark when the answer was made.
         high_watermark: i64,
     },
-    /// What follows the last batch is shown to nobody (control batches, aborted transactions, emptied batches): reading
-    /// goes on behind it.
+    /// Batches that the application does not see (control batches, aborted transactions, batches that compaction
+    /// emptied) follow the last one that it does. Reading goes on after them.
     Passed {
         /// The partition.
         slot: Slot,
-        /// Where the partition stood when it was asked for.
+        /// The partition's epoch when it was asked for.
         epoch: Epoch,
-        /// The offset behind it.
+        /// The next offset to read.
         offset: i64,
     },
-    /// The partition's first position is known.
+    /// The offset of the position that was assigned or sought is known.
     Positioned {
         /// The partition.
         slot: Slot,
-        /// Where the partition stood when it was asked for.
+        /// The partition's epoch when it was asked for.
         epoch: Epoch,
         /// The offset.
         offset: i64,
     },
-    /// The position exists, and its broker has nothing behind it at present. Told with each answer for as long as that is
-    /// so.
+    /// The position exists, and its broker has no record from there on at present. It is told with each answer for as
+    /// long as that is so, if [`Settings::tells_ends`] is set.
     AtEnd {
         /// The partition.
         slot: Slot,
-        /// Where the partition stood when it was asked for.
+        /// The partition's epoch when it was asked for.
         epoch: Epoch,
         /// The offset.
         offset: i64,
@@ -164,7 +164,7 @@ pub enum Event {
     Stopped {
         /// The partition.
         slot: Slot,
-        /// Where the partition stood.
+        /// The partition's epoch.
         epoch: Epoch,
         /// The offset that cannot be read.
         offset: Option<i64>,
@@ -173,8 +173,9 @@ pub enum Event {
     },
 }
 
-/// One of the ways to a broker. A broker holds a fetch back while it has no records for it; whatever becomes wanted
-/// meanwhile takes another way, so that a seek or a resumed partition does not wait for others.
+/// One of the [`LANES`] connections to a broker. A broker holds a fetch back while it has no records for it, and
+/// answers one connection in order. A partition that becomes wanted meanwhile takes the other lane, so that a seek or a
+/// resumed partition does not wait for other partitions' records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LaneId {
     /// The broker.
@@ -183,5 +184,5 @@ pub struct LaneId {
     pub lane: u8,
 }
 
-/// Lanes per broker: each is a connection of its own.
+/// The number of lanes per broker. Each is a connection of its own.
 pub const LANES: u8 = 2;

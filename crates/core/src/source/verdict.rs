@@ -1,4 +1,4 @@
-//! What each error of a fetched partition means: the table, and nothing else.
+//! The table of what each error code means for a fetched partition.
 
 use milena_messages::ErrorCode;
 
@@ -8,9 +8,9 @@ pub(super) enum Verdict {
     Fetched,
     /// The position does not exist any more, or not yet.
     OutOfRange,
-    /// Later, perhaps from another broker.
+    /// The partition may be read later, perhaps from another broker.
     Again,
-    /// Not until the application does something.
+    /// The partition cannot be read until the application does something.
     Stop,
 }
 
@@ -25,13 +25,14 @@ pub(super) fn verdict(code: ErrorCode) -> Verdict {
         | ErrorCode::UNKNOWN_LEADER_EPOCH
         | ErrorCode::OFFSET_NOT_AVAILABLE
         | ErrorCode::KAFKA_STORAGE_ERROR
-        // For a moment, or for good: the topic may come back, and its records were not read yet.
+        // A topic can vanish from one broker's view for a moment. If it is gone for good, the metadata says so.
         | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
         | ErrorCode::UNKNOWN_TOPIC_ID
         | ErrorCode::INCONSISTENT_TOPIC_ID
         // The broker could not read its log; the leader may change.
         | ErrorCode::UNKNOWN_SERVER_ERROR => Verdict::Again,
-        // Retriable says Kafka, but the bytes in the log will not change: looping on them is the hot loop of KAFKA-5211.
+        // Retriable says Kafka, but the bytes in the log will not change: looping on them is the hot loop of
+        // KAFKA-5211.
         ErrorCode::CORRUPT_MESSAGE => Verdict::Stop,
         other if other.is_retriable() => Verdict::Again,
         _ => Verdict::Stop,
