@@ -1,4 +1,4 @@
-//! The embedded broker for tests that do not run on tokio themselves. Lives as long as its handle.
+//! The embedded broker for tests that do not run on tokio. It lives as long as its handle.
 
 use milena_broker::{Broker, Builder, Cluster};
 use tokio::runtime::Runtime;
@@ -20,7 +20,7 @@ impl Embedded {
         Self::build(Broker::builder().nodes(nodes))
     }
 
-    /// A cluster as `builder` has it.
+    /// A cluster with the settings of `builder`.
     ///
     /// # Panics
     /// It does not start.
@@ -33,7 +33,7 @@ impl Embedded {
         Self { cluster: Some(cluster), runtime }
     }
 
-    /// Its addresses, as clients take them.
+    /// The bootstrap addresses.
     #[must_use]
     pub fn bootstrap(&self) -> &str {
         self.cluster.as_ref().map_or("", Cluster::bootstrap)
@@ -43,7 +43,7 @@ impl Embedded {
 impl Drop for Embedded {
     fn drop(&mut self) {
         if let Some(cluster) = self.cluster.take() {
-            // A test that fails has said why already.
+            // A failing test has printed its reason already.
             let _ = self.runtime.block_on(cluster.shutdown());
         }
     }

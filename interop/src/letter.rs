@@ -1,5 +1,5 @@
-//! Letters: records as the tests compare them, owned and byte for byte, and the lines that partners read and write.
-//! Knows nothing of brokers.
+//! Letters: owned records that the tests compare byte for byte, and the lines that partners read and write for them. This
+//! file knows nothing of brokers.
 
 use std::fmt::Write as _;
 
@@ -9,9 +9,9 @@ use milena_wire::batch::Record;
 /// A record without its offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letter {
-    /// Where it is to go.
+    /// The partition.
     pub partition: i32,
-    /// Milliseconds since the epoch.
+    /// The timestamp in milliseconds since the epoch.
     pub timestamp: i64,
     /// Null and empty are different keys.
     pub key: Option<Vec<u8>>,
@@ -21,7 +21,7 @@ pub struct Letter {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
-/// A letter and where it was found.
+/// A letter and its offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
     /// Its offset in its partition.
@@ -31,13 +31,13 @@ pub struct Received {
 }
 
 impl Letter {
-    /// A letter that is only a value.
+    /// A letter with a value only.
     #[must_use]
     pub fn value(partition: i32, value: &[u8]) -> Self {
         Self { partition, timestamp: TIME, key: None, value: Some(value.to_vec()), headers: Vec::new() }
     }
 
-    /// A letter as wire reads it.
+    /// A letter from a record of `milena_wire`.
     ///
     /// # Errors
     /// A header's name is not UTF-8.
@@ -52,8 +52,8 @@ impl Letter {
         Ok(Self { partition, timestamp: record.timestamp, key, value, headers })
     }
 
-    /// The line a partner's `produce` reads: partition, timestamp, key, value, headers, between tabs; bytes in
-    /// hexadecimal, `-` for null; headers `name=value` between commas, both in hexadecimal.
+    /// The line for a partner's `produce`: partition, timestamp, key, value and headers, separated by tabs. Bytes are
+    /// hexadecimal, and `-` is null. Headers are `name=value`, both hexadecimal, separated by commas.
     #[must_use]
     pub fn to_line(&self) -> String {
         let headers: Vec<String> = self
@@ -67,7 +67,7 @@ impl Letter {
 }
 
 impl Received {
-    /// The line a partner's `consume` writes: as [`Letter::to_line`], with the offset after the partition.
+    /// Parses a line of a partner's `consume`, which is that of [`Letter::to_line`] with the offset after the partition.
     ///
     /// # Errors
     /// It is not such a line.
@@ -86,9 +86,9 @@ impl Received {
     }
 }
 
-/// Letters that have gone wrong in one client or another: null and empty keys, values and header values, repeated and
-/// nameless headers, bytes that are no text, line ends, long and short, over three partitions; enough repetition that
-/// every codec finds something to do.
+/// Letters of every kind with which some client has had a bug: null and empty keys, values and header values, repeated headers
+/// and headers without a name, bytes that are not text, line ends, long and short ones, in three partitions. They repeat
+/// enough that every codec can compress them.
 #[must_use]
 pub fn awkward() -> Vec<Letter> {
     let mut letters = Vec::new();
@@ -139,7 +139,7 @@ pub fn of_partition(letters: &[Letter], partition: i32) -> Vec<Letter> {
 /// Fails when `received` is not exactly `sent`: partition by partition, in order, at offsets 0, 1, 2, ...
 ///
 /// # Panics
-/// With the first difference.
+/// The panic names the first difference.
 pub fn assert_same(what: &str, sent: &[Letter], received: &[Received]) {
     for partition in 0..3 {
         let wanted = of_partition(sent, partition);

@@ -1,5 +1,5 @@
-//! What the tests in `tests/` share: real Kafka, clients of other projects as partners, a raw connection, and letters,
-//! the records that go to and fro. Only `ours` knows Milena's client: the rest judges it.
+//! The code that the tests in `tests/` share: real Kafka, clients of other projects (partners), a raw connection, and letters,
+//! which are the records that are sent. Only `ours` knows Milena's client, because the rest checks it.
 //!
 //! ```text
 //!  letters ─▶ Partner (Java, franz-go, librdkafka) or Raw ─▶ real Kafka or the embedded broker ─▶ another of them ─▶ letters

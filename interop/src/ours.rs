@@ -1,4 +1,4 @@
-//! Milena's client, doing what the partners do: produce letters, consume assigned partitions.
+//! Milena's client with the operations of a partner: it produces letters and consumes assigned partitions.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use crate::letter::{Letter, Received};
 use crate::partner::Consumed;
 
-/// Produces `letters`, each to its own partition, all of them in flight before the first answer is waited for: where
-/// each of them came to lie.
+/// Produces `letters`, each to its own partition; all of them are in flight before the first answer is awaited. Returns the
+/// offset of each.
 ///
 /// # Errors
 /// The client's, or nothing came within a minute.
@@ -45,7 +45,7 @@ pub fn produce(
     })
 }
 
-/// Consumes `partitions` partitions from their beginnings until `count` records came.
+/// Consumes `partitions` partitions from their beginnings until `count` records have come.
 ///
 /// # Errors
 /// The client's, or not as many came within a minute.

@@ -1,12 +1,12 @@
-//! Clients of other projects as test partners: small programs in `java/` and `go/`, built once, that produce what they
-//! read as lines, write what they consume as lines, and walk a topic's life. `letter` has the lines.
+//! Clients of other projects as test partners. Small programs in `java/` and `go/`, which are built once, produce letters that
+//! they read as lines, print consumed letters as lines, and create, describe and delete a topic. `letter` has the lines.
 //!
 //! - `produce BOOTSTRAP TOPIC CODEC` writes, for each letter in order, `partition <tab> offset`.
 //! - `consume BOOTSTRAP TOPIC PARTITIONS COUNT` reads assigned partitions from their beginning until it has seen COUNT
 //!   records, then writes `end <tab> partition <tab> offset` for each partition.
-//! - `admin BOOTSTRAP TOPIC` writes what each step was answered.
+//! - `admin BOOTSTRAP TOPIC` prints the result of each step.
 //!
-//! Every partner uses its library's defaults where they matter: all three produce idempotently with acks=all.
+//! Every partner uses its library's defaults if they matter: all three produce idempotently with acks=all.
 
 use std::fs;
 use std::path::PathBuf;
@@ -28,13 +28,13 @@ pub enum Partner {
     OldJava,
     /// github.com/twmb/franz-go.
     FranzGo,
-    /// librdkafka, through confluent-kafka-go, which brings it along as a static library.
+    /// librdkafka, through confluent-kafka-go, which contains it as a static library.
     Librdkafka,
     /// github.com/IBM/sarama; it only produces.
     Sarama,
 }
 
-/// What a partner consumed.
+/// The result of consuming.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Consumed {
     /// The records, in the order they came.
@@ -44,10 +44,10 @@ pub struct Consumed {
 }
 
 impl Partner {
-    /// All that can do everything.
+    /// The partners that have all operations.
     pub const ALL: [Self; 4] = [Self::Java, Self::OldJava, Self::FranzGo, Self::Librdkafka];
 
-    /// Whether its language is installed here; says so and skips when it is not (`real::skip`).
+    /// Whether its language is installed here. If not, prints that the test is skipped (`real::skip`).
     #[must_use]
     pub fn is_here(self) -> bool {
         let programs: &[&str] = match self {
@@ -62,10 +62,10 @@ impl Partner {
         missing.is_none()
     }
 
-    /// Produces `letters`, each to its own partition: where each of them came to lie.
+    /// Produces `letters`, each to its own partition; returns the offset of each.
     ///
     /// # Errors
-    /// The partner failed; the error has what it said.
+    /// The partner failed; the error has its output.
     pub fn produce(
         self,
         bootstrap: &str,
@@ -84,10 +84,10 @@ impl Partner {
             .collect()
     }
 
-    /// Consumes `partitions` partitions from their beginnings until `count` records came.
+    /// Consumes `partitions` partitions from their beginnings until `count` records have come.
     ///
     /// # Errors
-    /// The partner failed, or did not see that many; the error has what it said.
+    /// The partner failed, or did not see that many; the error has its output.
     pub fn consume(
         self,
         bootstrap: &str,
@@ -107,10 +107,10 @@ impl Partner {
         Ok(Consumed { received, ends })
     }
 
-    /// Creates, describes and deletes `topic`: what each step was answered.
+    /// Creates, describes and deletes `topic`; returns the result of each step.
     ///
     /// # Errors
-    /// The partner failed; the error has what it said.
+    /// The partner failed; the error has its output.
     pub fn admin(self, bootstrap: &str, topic: &str) -> anyhow::Result<Vec<(String, String)>> {
         let said = self.run(&["admin", bootstrap, topic], None)?;
         let pair =
@@ -121,7 +121,7 @@ impl Partner {
     fn run(self, args: &[&str], stdin: Option<&[u8]>) -> anyhow::Result<String> {
         let mut command = self.command()?;
         command.args(args);
-        // Everything a partner does has a deadline of its own of 30 s; this one is for a partner that hangs.
+        // Each operation of a partner has a deadline of 30 s; this one is for a partner that hangs.
         let output = process::run(command, stdin, Duration::from_secs(90))?;
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success(), "{self:?} {}: {}\n{out}{err}", args[0], output.status);
@@ -143,7 +143,7 @@ impl Partner {
 /// One of the programs in `java/`, to be run with the jars of that release of Kafka.
 ///
 /// # Errors
-/// It does not build, or the jars are not to be had.
+/// It does not build, or the jars cannot be fetched.
 pub fn java(program: &str, version: &str) -> anyhow::Result<Command> {
     let dist = Dist::broker(version)?;
     let mut java = Command::new("java");
@@ -180,7 +180,7 @@ fn go_programs() -> anyhow::Result<&'static PathBuf> {
     })
 }
 
-/// Builds once for the whole test program; a failure is everybody's.
+/// Builds once for the whole test program. If it fails, every test that needs it fails.
 fn built(
     cell: &'static OnceLock<Result<PathBuf, String>>,
     build: impl FnOnce() -> anyhow::Result<()>,

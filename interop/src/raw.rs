@@ -1,5 +1,5 @@
-//! A connection that sends what it is told and returns what came, for asking real Kafka and the embedded broker the same
-//! questions. Blocking, with a deadline; knows no retries and no policy.
+//! A connection that sends given requests and returns the answers, to compare real Kafka with the embedded broker. It blocks,
+//! with a deadline, and has no retries and no policy.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -32,7 +32,7 @@ impl Raw {
     /// Connects to the first of the addresses in `bootstrap`.
     ///
     /// # Errors
-    /// Nobody listens there.
+    /// The connection is refused.
     pub fn connect(bootstrap: &str) -> anyhow::Result<Self> {
         let address = bootstrap.split(',').next().unwrap_or_default();
         let stream = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
@@ -79,7 +79,7 @@ impl Raw {
         Ok(())
     }
 
-    /// Waits for a frame, whatever is in it.
+    /// Waits for a frame with any content.
     ///
     /// # Errors
     /// As [`Raw::call`].
@@ -95,7 +95,7 @@ impl Raw {
 }
 
 impl Raw {
-    /// Creates `topic` and waits until every partition has its leader, which real Kafka answers before it is so.
+    /// Creates `topic` and waits until every partition has a leader: real Kafka answers before that.
     ///
     /// # Errors
     /// It was not created, or has no leaders within ten seconds.
@@ -119,7 +119,7 @@ impl Raw {
         Ok(())
     }
 
-    /// Asks for what lies in one partition from `offset` on.
+    /// Fetches from one partition, from `offset`.
     ///
     /// # Errors
     /// As [`Raw::call`]; the broker's error code is in the answer.
@@ -137,7 +137,7 @@ impl Raw {
         topic.partitions.pop().context("no partition in the answer")
     }
 
-    /// Whether every partition has a leader; with a single broker, whether that one knows it is.
+    /// Whether every partition has a leader; with a single broker, whether that broker knows that it is the leader.
     fn has_leaders(&mut self, topic: &str, partitions: i32) -> anyhow::Result<bool> {
         let wanted = MetadataRequestTopic { name: Some(topic.into()), ..Default::default() };
         let metadata = self.call(&MetadataRequest { topics: Some(vec![wanted]), ..Default::default() }, 7)?;
@@ -193,7 +193,7 @@ pub fn stamped_batch(
     Ok(sealed.into_bytes())
 }
 
-/// The letters in what a broker answered to a fetch from `partition`, and the codec of each batch.
+/// The letters in the answer to a fetch from `partition`, and the codec of each batch.
 ///
 /// # Errors
 /// A batch is damaged.

@@ -1,14 +1,13 @@
-//! Real Kafka for tests: one cluster of each kind for the whole test program, started by the first test that wants it.
+//! Real Kafka for tests: one cluster of each kind for the whole test program, started by the first test that needs it.
 //!
-//! Where Java or Maven is missing a test says so loudly and skips; with `CI=true` it fails. What fails for any other
-//! reason fails the test.
+//! If Java or Maven is missing, a test prints that it is skipped; with `CI=true` it fails. Any other failure fails the test.
 
 use std::io::Write as _;
 use std::sync::OnceLock;
 
 use xtask::kafka::{Cluster, NEWEST};
 
-/// The last release that still spoke to ZooKeeper, and the oldest that everything here is tested with.
+/// The last release that supports ZooKeeper, and the oldest release with which everything is tested.
 pub const OLD: &str = "3.9.1";
 
 /// One broker of the newest Kafka.
@@ -43,13 +42,13 @@ fn start(brokers: usize, version: &str) -> Option<Cluster> {
     }
 }
 
-/// Says on the terminal that tests are skipped, past the test harness, which would swallow it.
+/// Prints that tests are skipped directly to the terminal, because the test harness would hide it.
 ///
 /// # Panics
 /// With `CI=true`: there everything must be installed.
 pub fn skip(why: &str) {
     assert!(!in_ci(), "{why}, and with CI=true nothing is skipped");
-    // A terminal that cannot be written to is no reason to fail.
+    // Failing to write to the terminal does not fail the test.
     let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {why} ***\n");
 }
 

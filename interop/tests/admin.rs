@@ -1,12 +1,12 @@
-//! A topic's life, walked with Kafka's own command line tools and with every partner's admin client: the embedded broker
-//! answers what real Kafka answers.
+//! Creates, changes and deletes a topic with Kafka's command line tools and with every partner's admin client. The embedded
+//! broker must give the same results as real Kafka.
 
 use milena_interop::embedded::Embedded;
 use milena_interop::partner::Partner;
 use milena_interop::real;
 use xtask::kafka::{NEWEST, Tool};
 
-/// A topic's life in Kafka's tools: each step, and what is fed to it.
+/// The steps with Kafka's tools, each with its input.
 const STEPS: &[(Tool, &str, &str)] = &[
     (Tool::Topics, "--create --topic letters --partitions 3 --config max.message.bytes=3600000", ""),
     (Tool::Topics, "--create --topic letters --partitions 3", ""),
@@ -35,7 +35,7 @@ const STEPS: &[(Tool, &str, &str)] = &[
     (Tool::Topics, "--describe --topic letters", ""),
 ];
 
-/// What the tools said, step by step.
+/// The output of the tools, step by step.
 fn transcript(bootstrap: &str) -> Vec<String> {
     let mut said = Vec::new();
     for (tool, args, stdin) in STEPS {
@@ -49,8 +49,8 @@ fn transcript(bootstrap: &str) -> Vec<String> {
     said
 }
 
-/// A line without what differs between two clusters, or between a setting's default and the test cluster's: topic ids,
-/// where a setting comes from, the words (but not the class) of an error.
+/// A line without the parts that may differ between two clusters: topic ids, the source of a setting, and the text (but not
+/// the class) of an error.
 fn comparable(line: &str) -> Option<String> {
     if line.is_empty() || line.starts_with("\tat ") || line.starts_with("Error while executing") {
         return None;
@@ -76,7 +76,7 @@ fn kafkas_tools_walk_a_topics_life() {
     assert_eq!(transcript(embedded.bootstrap()), real);
 }
 
-/// What the embedded broker advertises, it advertises in the versions that real Kafka does.
+/// The embedded broker advertises its APIs in the same versions as real Kafka.
 #[test]
 fn advertised_versions_are_kafkas() {
     let Some(kafka) = real::kafka() else { return };
@@ -94,7 +94,7 @@ fn advertised_versions_are_kafkas() {
     }
 }
 
-/// Partners speak other dialects than the tools: versions, order and number of requests differ.
+/// Partners use other versions of requests than the tools, and another order and number of them.
 #[test]
 fn every_partner_walks_a_topics_life() {
     let Some(kafka) = real::kafka() else { return };

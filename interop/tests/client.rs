@@ -1,5 +1,5 @@
-//! Milena's client beside the partners: what it writes they read, what they write it reads, byte for byte, on real Kafka
-//! old and new, on one broker and three, and on the embedded broker.
+//! Milena's client and the partners read each other's records, byte for byte, on old and new releases of Kafka, on one broker
+//! and three, and on the embedded broker.
 
 use milena::Compression;
 use milena_interop::embedded::Embedded;
@@ -16,7 +16,7 @@ const CODECS: [(&str, Compression); 5] = [
     ("zstd", Compression::Zstd),
 ];
 
-/// Letters go out through Milena and come in through everybody, and the other way round.
+/// Milena produces letters that every client consumes, and consumes letters that every partner produces.
 fn exchange(bootstrap: &str, writers: &[Partner], readers: &[Partner]) {
     let letters = letter::awkward();
     let mut raw = Raw::connect(bootstrap).unwrap();

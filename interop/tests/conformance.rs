@@ -1,5 +1,5 @@
-//! The same questions to real Kafka and to the embedded broker, request by request: they must get the same answers. The
-//! only oracle of our broker that does not share our understanding of the protocol.
+//! Sends the same requests to real Kafka and to the embedded broker, which must give the same answers. It is the only check of
+//! our broker that does not depend on our understanding of the protocol.
 
 use bytes::Bytes;
 use milena_broker::Broker;
@@ -28,7 +28,7 @@ use milena_wire::Uuid;
 use milena_wire::batch::{Attributes, BatchBuilder, BatchMut};
 use milena_wire::pool::Pool;
 
-/// A broker being questioned, and what it answered so far.
+/// A broker and its answers so far.
 struct Witness {
     bootstrap: String,
     raw: Raw,
@@ -43,7 +43,7 @@ const CREATED: i64 = 1_700_000_000_000;
 impl Witness {
     fn question(bootstrap: &str) -> Vec<String> {
         let mut raw = Raw::connect(bootstrap).expect("connects");
-        // A cluster that outlives the test may have them from the last time.
+        // A cluster that outlives the test may have them from an earlier run.
         let topic_names = [TOPIC, "a.b"].map(Into::into).into();
         let request = DeleteTopicsRequest { topic_names, timeout_ms: 5000, ..Default::default() };
         raw.call(&request, 5).expect("answered");
@@ -126,11 +126,11 @@ impl Witness {
         }
     }
 
-    /// Idempotence, in partition 1: what is new, known, out of order, fenced.
+    /// Idempotence, in partition 1: new, known, out of order and fenced batches.
     fn sequences(&mut self) {
         let id = 4_000_000;
         for (epoch, sequence, count) in [
-            (0, 5, 1), // unknown producers may start anywhere
+            (0, 5, 1), // unknown producers may start at any sequence
             (0, 6, 2),
             (0, 6, 2),
             (0, 6, 1),
@@ -249,14 +249,14 @@ impl Witness {
                 let topics = vec![topic];
                 let request = FetchRequest { min_bytes: 1, isolation_level, topics, ..Default::default() };
                 let mut response = self.raw.call(&request, 12).expect("answered");
-                // Batches say the same, to the byte: offsets, epochs, checksums.
+                // Batches are the same to the byte: offsets, epochs, checksums.
                 let answer = response.responses.remove(0).partitions.remove(0);
                 self.note(&format!("fetch {what}"), &answer);
             }
         }
     }
 
-    /// One fetch in a session: error, whether there is a session, and the partitions that were told.
+    /// One fetch in a session: the error, whether there is a session, and the partitions in the answer.
     fn in_session(&mut self, what: &str, request: &FetchRequest, version: i16) -> i32 {
         let response = self.raw.call(request, version).expect("answered");
         let told: Vec<_> = response
@@ -441,7 +441,7 @@ impl Witness {
         for (key_type, key) in [(0, "group"), (1, "transaction"), (2, "share"), (9, "x")] {
             let request =
                 FindCoordinatorRequest { key_type, coordinator_keys: vec![key.into()], ..Default::default() };
-            // Kafka creates the topic that the coordinator lives in before it can say where that is.
+            // Kafka first creates the coordinator's topic; only then does it know the coordinator.
             let response = self.raw.call(&request, 6).expect("answered");
             let code = response.coordinators[0].error_code;
             self.note(&format!("coordinator of {key_type}"), &(code.is_none() || code.is_retriable()));

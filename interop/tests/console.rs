@@ -1,5 +1,5 @@
-//! Kafka's console producer and consumer beside Milena's client: every codec, headers, null and empty keys and values,
-//! byte for byte, on Kafka 4 and 3.9.
+//! Kafka's console producer and consumer and Milena's client read each other's records: every codec, headers, null and empty
+//! keys and values, byte for byte, on Kafka 4 and 3.9.
 
 use milena::Compression;
 use milena_interop::letter::{self, Letter};
@@ -10,13 +10,13 @@ use xtask::kafka::{Cluster, Tool};
 const CODECS: [Compression; 5] =
     [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
 
-/// What stands between fields, headers and records, and for null. None of it is in a letter.
+/// The separators of fields, headers and records, and the text for null. No letter contains them.
 const FIELD: &str = "<field>";
 const HEADER: &str = "<header>";
 const RECORD: &str = "<record>";
 const NULL: &str = "<null>";
 
-/// What the console consumer must print of `letter`.
+/// The console consumer's output for `letter`.
 fn printed(letter: &Letter) -> Vec<u8> {
     let or_null = |bytes: &Option<Vec<u8>>| bytes.clone().unwrap_or_else(|| NULL.into());
     let mut text = format!("CreateTime:{}{FIELD}", letter.timestamp).into_bytes();
@@ -82,7 +82,7 @@ fn console_consumes(kafka: &Cluster, name: &str) {
     }
 }
 
-/// The letters that can be typed: text without line ends, and with a time of their own choosing none can.
+/// The letters that can be typed: text without line ends. Their timestamps cannot be typed.
 fn typed() -> Vec<Letter> {
     let is_text = |bytes: &Option<Vec<u8>>| {
         bytes.as_ref().is_none_or(|bytes| {
@@ -104,7 +104,7 @@ fn line(letter: &Letter) -> String {
     };
     let headers: Vec<String> =
         letter.headers.iter().map(|(name, value)| format!("{name}:{}", or_null(value))).collect();
-    // No headers are typed as null: an empty text would be a header without a name.
+    // A letter without headers is typed with null headers: an empty text would be a header without a name.
     let headers = if headers.is_empty() { NULL.into() } else { headers.join(HEADER) };
     format!("{headers}{FIELD}{}{FIELD}{}\n", or_null(&letter.key), or_null(&letter.value))
 }

@@ -1,4 +1,4 @@
-//! Milena beside what others have made. One test program, so that each Kafka cluster is started once.
+//! Tests with real Kafka and with clients of other projects. They are one program, so that each Kafka cluster starts once.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 

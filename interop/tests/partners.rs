@@ -1,4 +1,4 @@
-//! Clients of other projects and wire's own batches, through a broker: what one writes the other reads, byte for byte.
+//! Clients of other projects and `milena_wire` read each other's batches through a broker, byte for byte.
 
 use milena_interop::embedded::Embedded;
 use milena_interop::letter::{self, Received};
@@ -17,7 +17,7 @@ const CODECS: [(&str, Compression); 5] = [
     ("zstd", Compression::Zstd),
 ];
 
-/// What lies in partition 0 to 2 of `topic`, and with which codecs.
+/// The letters in partitions 0 to 2 of `topic`, and the codecs of their batches.
 fn fetch(raw: &mut Raw, topic: &str) -> (Vec<Received>, Vec<Compression>) {
     let (mut received, mut codecs) = (Vec::new(), Vec::new());
     for partition in 0..3 {
@@ -52,7 +52,7 @@ fn exchange(bootstrap: &str, partners: &[Partner], name: &str) {
             assert!(codecs.contains(&compression), "{what}: {codecs:?}");
         }
     }
-    // One topic for each codec, each partition in one batch, read by everybody.
+    // There is one topic for each codec, with one batch in each partition, which every client reads.
     for (codec, compression) in CODECS {
         let topic = format!("{name}-wire-{codec}");
         raw.create_topic(&topic, 3).unwrap();
@@ -82,7 +82,7 @@ fn exchange(bootstrap: &str, partners: &[Partner], name: &str) {
     }
 }
 
-/// The judge of the tests in this folder: what they ask of the embedded broker, real Kafka passes.
+/// A check of the tests in this folder: real Kafka passes the tests of the embedded broker.
 #[test]
 fn real_kafka_serves_every_partner() {
     let Some(kafka) = real::kafka() else { return };

@@ -1,4 +1,4 @@
-//! Programs that ship with Milena, run as a reader would run them.
+//! Runs Milena's programs as a user would.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -19,7 +19,7 @@ fn cargo_run(args: &[&str]) -> String {
     out.into_owned()
 }
 
-/// The examples of the client, each run below.
+/// The client's examples, each of which is run below.
 const EXAMPLES: [&str; 7] = [
     "admin",
     "consume",
@@ -93,7 +93,7 @@ fn the_examples_run_as_they_stand() {
     assert_eq!(example("consume", &[bootstrap, "orders-copy"]).lines().count(), 10);
 }
 
-/// Runs the example until it has taken ten records, and ends it as an orchestrator does.
+/// Runs the example until it has read ten records, and ends it with SIGTERM.
 fn graceful_shutdown(args: &[&str]) -> (String, std::process::ExitStatus) {
     let mut build = Command::new(env!("CARGO"));
     build.current_dir(xtask::root()).args([
@@ -123,7 +123,7 @@ fn graceful_shutdown(args: &[&str]) -> (String, std::process::ExitStatus) {
     (said, child.wait().unwrap())
 }
 
-/// The demo verifies itself and fails otherwise; here its report must say how much it verified.
+/// The demo checks itself and fails if a check does. This test checks the counts in its report.
 fn demo(bootstrap: &[&str]) {
     let mut args = vec!["-p", "milena-cli", "--", "demo", "--records", "20000", "--json"];
     args.extend(bootstrap);

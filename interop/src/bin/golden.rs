@@ -5,7 +5,7 @@
 //! cargo run -p milena-interop --bin golden
 //! ```
 //!
-//! What they hold says `crates/wire/tests/golden/records.rs`; what is read from them, `crates/wire/tests/golden.rs`.
+//! `crates/wire/tests/golden/records.rs` has their records, and `crates/wire/tests/golden.rs` reads them.
 
 #[path = "../../../crates/wire/tests/golden/records.rs"]
 mod records;
@@ -59,7 +59,7 @@ fn letters(codec: &str) -> Vec<Letter> {
     records::records(codec != "none").into_iter().map(letter).collect()
 }
 
-/// What lies in a topic after `partner` produced to it.
+/// The batches of a topic after `partner` produced to it.
 fn produced(bootstrap: &str, client: &str, partner: Partner, codec: &str) -> anyhow::Result<Vec<u8>> {
     let (topic, letters) = (format!("{client}-{codec}"), letters(codec));
     let mut raw = Raw::connect(bootstrap)?;
@@ -79,7 +79,7 @@ fn produced(bootstrap: &str, client: &str, partner: Partner, codec: &str) -> any
     Ok(partition.records.unwrap_or_default().to_vec())
 }
 
-/// The records as a message set that starts at offset 100.
+/// The records as a message set that begins at offset 100.
 fn message_set(magic: &str, codec: &str, timestamps: &str) -> anyhow::Result<Vec<u8>> {
     let lines: String = letters(codec).iter().map(Letter::to_line).collect();
     let mut command = java("MessageSets", NEWEST)?;

@@ -35,7 +35,7 @@ fn fill(asker: &mut Asker, topic: &str, partition: i32, batches: usize) {
     }
 }
 
-/// Fetches and notes, for each partition in the answer, its numbers and how many bytes and offsets came.
+/// Fetches, and notes the fields of each partition in the answer, and how many bytes and offsets came.
 fn fetch(asker: &mut Asker, what: &str, request: &FetchRequest, version: i16) -> i32 {
     let what = format!("{what} v{version}");
     let Some(response) = asker.ask(&what, request, version) else { return 0 };
@@ -44,7 +44,7 @@ fn fetch(asker: &mut Asker, what: &str, request: &FetchRequest, version: i16) ->
         for answer in &topic.partitions {
             let records = answer.records.clone().unwrap_or_default();
             let (letters, _) = raw::letters(answer.partition_index, &records).unwrap();
-            // Real Kafka cuts where the limit is, in the middle of a batch; what counts is whole batches.
+            // Real Kafka cuts at the limit, in the middle of a batch. Only whole batches count.
             let whole: usize = Batches::new(records.clone()).map(|batch| batch.unwrap().bytes().len()).sum();
             let offsets = letters.first().map(|first| (first.offset, letters[letters.len() - 1].offset));
             asker.say(
@@ -112,7 +112,7 @@ fn min_bytes_and_max_wait_hold_the_answer() {
                 ..request("patience", vec![wanted(0, offset, PLENTY)])
             };
             fetch(asker, what, &request, 12);
-            // However slow the machine is, who waits does so to the end, and who does not is far from it.
+            // Even on a slow machine, a fetch that waits takes the whole time, and one that does not takes far less.
             let waited =
                 max_wait_ms > 0 && started.elapsed() >= Duration::from_millis(max_wait_ms as u64 - 50);
             assert_eq!(waited, waits, "{what}: answered after {:?}", started.elapsed());

@@ -1,5 +1,5 @@
-//! The same questions to real Kafka and to the embedded broker, and the same answers: error codes, offsets, limits.
-//! Each script notes what matters in an answer as a line; the lines must be equal.
+//! Real Kafka and the embedded broker must give the same answers to the same requests: error codes, offsets and limits. Each
+//! script notes the important parts of an answer as a line, and the lines must be equal.
 
 mod fetch;
 mod offsets;
@@ -14,7 +14,7 @@ use milena_interop::raw::Raw;
 use milena_interop::real;
 use milena_messages::Request;
 
-/// Asks one of the two and notes the answers.
+/// Sends requests to one of the two brokers and notes the answers.
 pub(crate) struct Asker {
     bootstrap: String,
     raw: Raw,
@@ -31,7 +31,7 @@ impl Asker {
         self.said.push(format!("{what}: {answer:?}"));
     }
 
-    /// Asks; when the broker closes the connection instead of answering, notes that.
+    /// Sends a request. If the broker closes the connection instead of answering, notes that.
     pub(crate) fn ask<R: Request>(&mut self, what: &str, request: &R, version: i16) -> Option<R::Response> {
         match self.raw.call(request, version) {
             Ok(response) => Some(response),
@@ -44,7 +44,7 @@ impl Asker {
         }
     }
 
-    /// Where the broker listens.
+    /// The broker's address.
     pub(crate) fn address(&self) -> &str {
         self.bootstrap.split(',').next().unwrap_or_default()
     }

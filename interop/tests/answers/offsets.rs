@@ -1,4 +1,4 @@
-//! Offsets by time and by leader epoch, coordinators, and requests nobody knows.
+//! Offsets by time and by leader epoch, coordinators, and requests that brokers do not know.
 
 use milena_interop::letter::{Letter, TIME};
 use milena_interop::raw;
@@ -145,8 +145,8 @@ fn versions_nobody_knows_are_answered_as_kafka_does() {
             let Some(response) = asker.ask("api versions", &request, version) else { continue };
             asker.say(&format!("v{version}"), response.error_code);
         }
-        // Other APIs and versions that do not exist are answered by hanging up: an unknown key, one that only ZooKeeper's
-        // time knew, and known ones in versions beyond the last. Keys and versions are the first bytes of a request.
+        // Brokers close the connection on other APIs and versions that do not exist: an unknown key, a key that is gone with
+        // ZooKeeper, and known keys in versions after the last one. A request begins with its key and version.
         for (key, version) in [(1234, 0), (-1, 0), (4, 0), (3, 99), (3, -1), (0, 99), (1, 3)] {
             let what = format!("key {key} version {version}");
             let mut frame = 14_i32.to_be_bytes().to_vec();

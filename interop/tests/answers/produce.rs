@@ -1,4 +1,4 @@
-//! Produce: what is taken, refused, and answered twice; sequences of idempotent producers.
+//! Produce: accepted, refused and duplicate batches, and the sequences of idempotent producers.
 
 use std::time::{Duration, Instant};
 
@@ -145,7 +145,7 @@ fn acks_0_is_not_answered() {
         asker.raw.send(&request, 9).unwrap();
         // The next answer on the connection is that of the next request.
         produce(asker, "after silence", &self::request("silent", 0, Some(batch(1))), 9);
-        // With nobody to tell, the broker shows an error by closing the connection.
+        // Without an answer, the broker reports an error by closing the connection.
         let request = ProduceRequest { acks: 0, ..self::request("nowhere", 0, Some(batch(2))) };
         asker.raw.send(&request, 9).unwrap();
         produce(asker, "after an error nobody was told", &self::request("silent", 0, Some(batch(1))), 9);
@@ -189,7 +189,7 @@ fn sequences_are_checked_as_kafka_does() {
         let (id, epoch) = producer_id(&mut asker.raw);
         send(asker, "sequence 5 first", 2, (id, epoch, 5));
         send(asker, "then 7", 1, (id, epoch, 7));
-        // Sequences wrap to 0 behind the largest.
+        // After the largest sequence comes 0.
         let (id, epoch) = producer_id(&mut asker.raw);
         send(asker, "near the end", 2, (id, epoch, i32::MAX - 1));
         send(asker, "0 behind the end", 1, (id, epoch, 0));

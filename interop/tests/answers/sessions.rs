@@ -1,5 +1,5 @@
-//! Fetch sessions in the corners that Kafka's own client never visits, but a faulty client does: what is added and
-//! forgotten at once, named twice, recreated, or asked over two connections.
+//! Fetch sessions as only a faulty client uses them: partitions that are added and forgotten in one request or named twice,
+//! topics that are made again, and requests over two connections.
 
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,7 @@ fn request(id: i32, epoch: i32, wanted: &[Wanted<'_>], forgotten: &[(Named, &[i3
     }
 }
 
-/// Notes what a response says of the session and of which partitions, in its order.
+/// Notes the session in a response, and its partitions in order.
 fn note(asker: &mut Asker, what: &str, ids: &[Uuid], response: &FetchResponse) -> i32 {
     let mut told = Vec::new();
     for topic in &response.responses {
@@ -282,7 +282,7 @@ fn what_is_unknown_does_not_cut_a_wait_short() {
         asker.create("waits", 1);
         let topic = Named::Name("waits");
         let nowhere = Named::Name("nowhere");
-        // What waits is waited for to its end; what does not has an end that nobody waits for.
+        // A fetch that waits is awaited to its end. A fetch that does not wait has an end that is never reached.
         for (what, max_wait_ms, wanted) in [
             ("an unknown partition beside a known one", 400, &[(topic, &[(0, 0), (5, 0)][..])][..]),
             ("an unknown topic beside a known one", 400, &[(nowhere, &[(0, 0)]), (topic, &[(0, 0)])]),
@@ -307,7 +307,7 @@ fn a_session_that_went_on_elsewhere_tells_the_one_that_waits() {
         let mut other = Raw::connect(&asker.bootstrap).unwrap();
         let waiting = FetchRequest { min_bytes: 1, max_wait_ms: 20_000, ..request(id, 1, &[], &[]) };
         other.send(&waiting, 12).unwrap();
-        // The first connection goes on once the second one's request has arrived.
+        // The first connection continues after the second one's request has arrived.
         let started = Instant::now();
         loop {
             let response = asker.raw.call(&request(id, 2, &[], &[]), 12).unwrap();

@@ -156,7 +156,7 @@ fn metadata_answers_as_kafkas() {
         for (what, topics, version) in questions {
             let what = format!("{what} v{version}");
             let request = MetadataRequest { topics, allow_auto_topic_creation: false, ..Default::default() };
-            // v1 to v3 have no say in it.
+            // v1 to v3 do not have the field.
             let request = if version < 4 {
                 MetadataRequest { allow_auto_topic_creation: true, ..request }
             } else {
@@ -236,8 +236,8 @@ fn partitions_are_added_as_kafka_does() {
     });
 }
 
-/// Every config that Kafka describes, with values of every kind: what Kafka refuses is refused, and what it takes is taken
-/// or refused because it would have no effect.
+/// Every config that Kafka describes, with values of every kind. Values that Kafka refuses are refused; values that it accepts
+/// are accepted, or refused because they would have no effect.
 #[test]
 fn configs_are_taken_or_refused_with_a_reason() {
     const VALUES: [&str; 22] = [

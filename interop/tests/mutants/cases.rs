@@ -1,5 +1,5 @@
-//! The batches that are sent: each field of the header, of a record and of a codec's frame with every value that could
-//! matter, and as many more as are asked for with several fields changed at random.
+//! The batches that are sent: each field of the header, of a record and of a codec's frame with every value that may matter, and
+//! N more with several fields changed at random.
 
 use milena_wire::codec::Compression;
 
@@ -9,7 +9,7 @@ use super::draft::{
 };
 use super::frames::{self, LZ4, Lz4};
 
-/// One batch and what is special about it.
+/// One batch, and a description of its change.
 pub(crate) struct Case {
     pub(crate) what: String,
     pub(crate) draft: Draft,
@@ -39,7 +39,7 @@ impl Dice {
 /// 2023: neither too old nor too new.
 const CREATED: i64 = 1_700_000_000_000;
 
-/// Three records with everything a record can have.
+/// Three records that use every part of a record.
 pub(crate) fn base(codec: Compression) -> Draft {
     let header = |name: &[u8], value: Option<&[u8]>| {
         (Part::of(name), Part { bytes: value.map(<[u8]>::to_vec), length: None })
@@ -67,7 +67,7 @@ pub(crate) fn base(codec: Compression) -> Draft {
     }
 }
 
-/// Every batch: the same for the same seed.
+/// All batches, which are the same for the same seed.
 pub(crate) fn all(seed: u64, random: usize) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |what: String, draft: Draft| cases.push(Case { what, draft, version: 12 });
@@ -258,7 +258,7 @@ fn payloads(codec: Compression, add: &mut impl FnMut(String, Draft)) {
         add(format!("{codec}, payload {what}"), Draft { payload: Some(payload), ..base(codec) });
     };
     for at in 0..whole.len() {
-        // Each byte of what frames a codec's stream, and some of the rest.
+        // Each byte of the frame of a codec's stream, and some other bytes.
         if at < 20 || at % 7 == 0 || at + 10 > whole.len() {
             for bit in [0, 3, 7] {
                 let mut flipped = whole.clone();
@@ -400,7 +400,7 @@ fn hand_made(add: &mut impl FnMut(String, Draft)) {
     change(zstd, "before a skippable frame", [frame(&plain), frames::skippable(b"skip")].concat());
 }
 
-/// Bytes after the batch, and batches that are not one.
+/// Bytes after the batch, and bytes that are not a batch.
 fn around(add: &mut impl FnMut(String, Draft)) {
     for codec in [Compression::None, Compression::Lz4] {
         let whole = base(codec).bytes();

@@ -1,27 +1,27 @@
-//! A record batch written down field by field, so that each field can be any value, and its bytes.
+//! A record batch as a list of fields, each of which can have any value, and its bytes.
 
 use bytes::Bytes;
 use milena_wire::codec::{Compression, Compressor};
 use milena_wire::varint;
 
-/// A batch to be: the header's fields, the records, and what is done to the bytes afterwards.
+/// The draft of a batch: the header's fields, the records, and the changes to its bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) codec: Compression,
     pub(crate) records: Vec<Rec>,
-    /// What the codec made, if it is not to be made of the records.
+    /// The compressed records, if they are not made from `records`.
     pub(crate) payload: Option<Vec<u8>>,
-    /// Header fields that differ from what the records say.
+    /// Header fields that differ from those of the records.
     pub(crate) fields: Vec<(Field, i64)>,
     pub(crate) producer: Option<(i64, i16, i32)>,
     pub(crate) base_timestamp: i64,
     /// Bytes after the batch.
     pub(crate) tail: Vec<u8>,
-    /// Whether the checksum is that of the bytes.
+    /// Whether the checksum is right.
     pub(crate) is_mended: bool,
 }
 
-/// One record, with lengths that may lie.
+/// One record, with lengths that may be wrong.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rec {
     pub(crate) length: Option<i32>,
@@ -33,7 +33,7 @@ pub(crate) struct Rec {
     pub(crate) headers: Vec<(Part, Part)>,
     pub(crate) header_count: Option<i32>,
     pub(crate) tail: Vec<u8>,
-    /// The varint, counted from the record's length, that is written longer than it need be, and by how many bytes.
+    /// The index of a varint, with the record's length as 0, that is written with N more bytes than necessary.
     pub(crate) padded: Option<(usize, usize)>,
 }
 
@@ -123,7 +123,7 @@ impl Draft {
         plain
     }
 
-    /// The records as the codec has them.
+    /// The records, compressed.
     pub(crate) fn compressed(&self) -> Vec<u8> {
         if let Some(payload) = &self.payload {
             return payload.clone();
@@ -137,7 +137,7 @@ impl Draft {
         self.fields.push((field, value));
     }
 
-    /// What is sent.
+    /// The bytes to send.
     pub(crate) fn bytes(&self) -> Bytes {
         let payload = self.compressed();
         let mut bytes = vec![0; HEADER_BYTES];

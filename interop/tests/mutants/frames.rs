@@ -1,6 +1,6 @@
-//! Frames of the codecs made by hand, each detail as wanted. Their content is stored, not compressed.
+//! Frames of the codecs, made by hand so that each detail can be chosen. Their content is stored, not compressed.
 
-/// What may be strange about an lz4 frame.
+/// The details of an lz4 frame.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lz4 {
     pub(crate) flags: u8,
@@ -25,7 +25,7 @@ pub(crate) const LZ4: Lz4 = Lz4 {
 };
 
 impl Lz4 {
-    /// One frame; `content_size` is what it says more than there is.
+    /// One frame. It announces `content_size` more bytes than it has.
     pub(crate) fn frame(self, content: &[u8]) -> Vec<u8> {
         let mut descriptor = vec![self.flags, self.sizes];
         if self.flags & 8 != 0 {
@@ -60,7 +60,7 @@ pub(crate) fn skippable(bytes: &[u8]) -> Vec<u8> {
     [&0x184d_2a53_u32.to_le_bytes()[..], &(bytes.len() as u32).to_le_bytes(), bytes].concat()
 }
 
-/// A gzip member: flags, and what follows the fixed header because of them.
+/// A gzip member with its flags and the fields that they add after the fixed header.
 pub(crate) fn gzip(content: &[u8], flags: u8, more: &[u8], crc_off: u32, size_off: u32) -> Vec<u8> {
     let mut out = vec![0x1f, 0x8b, 8, flags, 0, 0, 0, 0, 0, 0xff];
     out.extend_from_slice(more);

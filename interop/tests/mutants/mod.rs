@@ -1,9 +1,9 @@
-//! Batches with every field changed, sent to real Kafka and to the embedded broker: what one takes the other takes, what
-//! one refuses the other refuses with the same code and the same record errors, and what both took is the same in their
-//! logs, byte for byte. What is meant to differ is in [`MEANT`].
+//! Sends batches with changed fields to real Kafka and to the embedded broker. Both must accept the same batches, refuse the
+//! same with the same code and the same record errors, and have the same bytes in their logs. [`MEANT`] has the intended
+//! differences.
 //!
 //! `MILENA_MUTANTS=20000 MILENA_SEED=7 cargo test -p milena-interop --test interop mutants` sends that many random
-//! batches beside the listed ones, from another seed.
+//! batches besides the listed ones, from another seed.
 
 mod cases;
 mod draft;
@@ -29,7 +29,7 @@ use milena_wire::pool::Pool;
 use cases::Case;
 use draft::{PRODUCER_ID, Part};
 
-/// A topic that the batches go to.
+/// A topic for the batches.
 struct Place {
     topic: &'static str,
     config: Option<(&'static str, &'static str)>,
@@ -50,39 +50,39 @@ const PARTITIONS: i32 = 8;
 /// Every record needs a key.
 const COMPACTED: Place = Place { topic: "mutants-compacted", config: Some(("cleanup.policy", "compact")) };
 
-/// What a broker said to a batch.
+/// A broker's answer to a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Verdict {
     code: ErrorCode,
-    /// Where it went, counted from the log's end before.
+    /// Its offset, relative to the log's end before.
     base_offset: i64,
     append_time: i64,
     log_start: i64,
-    /// Which records were wrong.
+    /// The record errors.
     records: Vec<i32>,
 }
 
-/// Why an answer may be another than Kafka's.
+/// A reason for an answer that differs from Kafka's.
 struct Meant {
     why: &'static str,
     /// Kafka's code, ours, and the batch.
     is_it: fn(ErrorCode, ErrorCode, &Case) -> bool,
 }
 
-/// All that is meant to differ in codes here. Beside it, `error_message` says why where Kafka says nothing, at most 10 000
-/// record errors are told of one batch, a batch that holds more than 64 MiB once decompressed is MESSAGE_TOO_LARGE, and
-/// requests with a transactional id are INVALID_TXN_STATE.
+/// All intended differences of error codes. Besides these, `error_message` has a reason where Kafka has none, a batch gets at
+/// most 10 000 record errors, a batch of more than 64 MiB after decompression is MESSAGE_TOO_LARGE, and requests with a
+/// transactional id are INVALID_TXN_STATE.
 const MEANT: &[Meant] = &[
-    // Lengths in compressed batches that lie, and lengths below −1, offsets outside an uncompressed batch, checksums and
-    // sizes of lz4 content, reserved flags of gzip, what follows the last lz4 frame or the last chunk of snappy, integers
-    // with more bits than they have: Kafka does not look at them.
+    // Kafka does not check wrong lengths in compressed batches, lengths below −1, offsets outside an uncompressed batch,
+    // checksums and sizes of lz4 content, reserved flags of gzip, bytes after the last lz4 frame or the last chunk of snappy,
+    // and integers with too many bits.
     Meant {
         why: "Kafka takes what our reader cannot read",
         is_it: |kafka, ours, case| {
             kafka.is_none() && !ours.is_none() && is_readable(&case.draft.bytes()).is_err()
         },
     },
-    // It depends on how far Java's stream came whether it finds a record broken or fails to decompress.
+    // Depending on how far Java's stream came, it finds a broken record or fails to decompress.
     Meant {
         why: "a damaged payload is refused with another code",
         is_it: |kafka, ours, case| {
@@ -91,7 +91,7 @@ const MEANT: &[Meant] = &[
             case.draft.payload.is_some() && codes.contains(&kafka) && codes.contains(&ours)
         },
     },
-    // Two of 40 000: the decoder does not mind bits that are left over.
+    // Two of 40 000: the decoder accepts bits that are left over.
     Meant {
         why: "our zstd decoder reads a damaged frame to its end, and finds sound records",
         is_it: |kafka, ours, case| {
@@ -101,7 +101,7 @@ const MEANT: &[Meant] = &[
     },
 ];
 
-/// Sends all cases to a topic that is there; the verdicts, and the batches that were taken as the logs have them.
+/// Sends all cases to an existing topic; returns the verdicts, and the accepted batches from the log.
 fn judge(bootstrap: &str, place: &Place, cases: &[Case]) -> (Vec<Verdict>, Vec<Option<Bytes>>) {
     let mut raw = Raw::connect(bootstrap).unwrap();
     let is_stamped = place.config == STAMPED.config;
@@ -111,7 +111,7 @@ fn judge(bootstrap: &str, place: &Place, cases: &[Case]) -> (Vec<Verdict>, Vec<O
     for (number, case) in cases.iter().enumerate() {
         let index = number as i32 % PARTITIONS;
         let mut draft = case.draft.clone();
-        // Nobody else's history.
+        // A producer id without a history.
         if let Some((id, ..)) = &mut draft.producer {
             *id += number as i64;
         }
@@ -135,7 +135,7 @@ fn judge(bootstrap: &str, place: &Place, cases: &[Case]) -> (Vec<Verdict>, Vec<O
         verdicts.push(Verdict {
             code: answer.error_code,
             base_offset,
-            // The moment is not the same for both.
+            // Both brokers append at different times.
             append_time: if is_stamped {
                 answer.log_append_time_ms.min(0)
             } else {
@@ -178,8 +178,8 @@ fn log_end(raw: &mut Raw, topic: &str, index: i32) -> i64 {
     raw.fetch(topic, index, 0).unwrap().high_watermark
 }
 
-/// The batches of a partition by their base offsets; these and the leader epochs made zero, and the time of the append
-/// with the checksum over it.
+/// The batches of a partition by their base offsets. Base offsets and leader epochs are set to zero, and so are append times
+/// with their checksums.
 fn log(raw: &mut Raw, topic: &str, index: i32, is_stamped: bool) -> BTreeMap<i64, Bytes> {
     let (mut log, mut next) = (BTreeMap::new(), 0);
     let end = log_end(raw, topic, index);
@@ -209,7 +209,7 @@ fn log(raw: &mut Raw, topic: &str, index: i32, is_stamped: bool) -> BTreeMap<i64
     log
 }
 
-/// Whether our reader gets all records out of it.
+/// Whether our reader can read all its records.
 fn is_readable(batch: &Bytes) -> Result<(), String> {
     let read = || {
         let raw = RawBatch::parse(batch)?;
@@ -239,10 +239,10 @@ fn changed_batches_are_taken_or_refused_as_kafka_does() {
 fn topics_that_judge_time_otherwise_take_or_refuse_as_kafka_does() {
     for place in [STAMPED, RECENT] {
         let mut cases = cases::all(11, 300);
-        // What a record's and a header's fields do to time is the same for all codecs but two.
+        // The effect of a record's and a header's fields on time is the same for all codecs but two.
         cases.retain(|case| matches!(case.draft.codec, Compression::None | Compression::Lz4));
         for case in cases.iter_mut().step_by(2) {
-            // Half of them are of now, far from the limits of an hour.
+            // Half of the timestamps are now, far from the limits of an hour.
             case.draft.base_timestamp = now_ms() - 60_000;
         }
         compare(&place, &cases);
@@ -261,7 +261,7 @@ fn records_without_a_key_are_refused_in_compacted_topics_as_kafka_does() {
     compare(&COMPACTED, &cases);
 }
 
-/// A broker with a topic whose config it refuses today, and took before.
+/// A broker with a topic whose config it refuses now, and accepted before.
 fn embedded_with_old_topic(place: &Place, dir: &Path) -> Embedded {
     let embedded = Embedded::build(Broker::builder().data_dir(dir));
     create(embedded.bootstrap(), &Place { config: None, ..*place });
