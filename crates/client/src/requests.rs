@@ -1,7 +1,7 @@
 //! The requests that one driver has under way, and the connections that they go over.
 //!
 //! ```text
-//!  driver ── send(role, broker, request, kind) ─▶ the role's link to that broker ─▶ connection
+//!  driver ── send(role, address, request, kind) ─▶ the role's link to that broker ─▶ connection
 //!         ── ask_any(request, kind) ────────────▶ one broker after another, over the client's own links
 //!         ◀─ landed() = Landed { tag, outcome } ◀───────────────────────────────────┘
 //! ```
@@ -19,15 +19,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use milena_core::metadata::Snapshot;
-use milena_core::{BrokerId, Failure, Instant};
+use milena_core::{Failure, Instant};
 use milena_messages::Request;
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
-use crate::Client;
-use crate::brokers::{Question, address_of, is_up};
+use crate::brokers::{Question, is_up};
 use crate::connection::{Answer, Call, Claim, Landing, Links, Reply, Typed};
 use crate::runtime::Together;
+use crate::{Address, Client};
 
 /// What a connection is for. A broker answers the requests of one connection in order, and one that waits holds up
 /// those after it. So each role has a connection of its own to each broker that it needs.
@@ -87,7 +87,8 @@ pub(crate) struct Requests<T> {
 
 struct UnderWay<T> {
     tag: T,
-    broker: BrokerId,
+    /// None if it was refused for lack of an address.
+    to: Option<Address>,
     claim: Claim,
 }
 
@@ -106,12 +107,12 @@ impl<T> Requests<T> {
         }
     }
 
-    /// Hands `request` to the link to `broker` in this role. It lands with a failure when the broker has not answered
-    /// by `deadline`, and at once when the metadata has no address for the broker.
+    /// Hands `request` to the link to `to` in this role. It lands with a failure when there is no answer by
+    /// `deadline`, and at once when `to` is a failure: the broker has no address.
     pub(crate) fn send<K: RequestKind + Into<T>>(
         &mut self,
         role: Role,
-        broker: BrokerId,
+        to: Result<Address, Failure>,
         request: Typed<K::Request>,
         deadline: Instant,
         kind: K,
@@ -122,12 +123,19 @@ impl<T> Requests<T> {
         let call = Call::new(request, deadline, timeout, Reply::to(&self.landing, number));
         let call = call.expecting(kind.answer_bytes_expected());
         let call = if kind.is_answered() { call } else { call.unanswered() };
-        self.under_way.insert(number, UnderWay { tag: kind.into(), broker, claim: call.claim() });
-        match address_of(&self.client.snapshot(), broker) {
-            Ok(address) => self.links(role).to(&address).send(call),
+        let (tag, claim) = (kind.into(), call.claim());
+        let to = match to {
+            Ok(address) => {
+                self.links(role).to(&address).send(call);
+                Some(address)
+            }
             // It lands like any other request, so that the driver handles failures in one place.
-            Err(failure) => call.refuse(failure),
-        }
+            Err(failure) => {
+                call.refuse(failure);
+                None
+            }
+        };
+        self.under_way.insert(number, UnderWay { tag, to, claim });
     }
 
     fn links(&mut self, role: Role) -> &Links {
@@ -210,9 +218,8 @@ impl<T> Requests<T> {
         if !self.under_way.get(&number)?.claim.recall() {
             return None;
         }
-        let UnderWay { tag, broker, .. } = self.under_way.remove(&number)?;
-        let address = address_of(&self.client.snapshot(), broker);
-        let peer = address.map_or_else(|_| format!("broker {broker}"), |address| address.to_string());
+        let UnderWay { tag, to, .. } = self.under_way.remove(&number)?;
+        let peer = to.map_or_else(|| "a broker without an address".into(), |address| address.to_string());
         let failure = Failure::unreachable(Arc::from(peer), "no connection was there in time");
         Some(Landed { tag, outcome: Err(failure), has_begun: false })
     }

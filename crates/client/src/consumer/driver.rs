@@ -26,6 +26,7 @@ use super::commands::{Command, Commands};
 use super::ends::{End, Ends};
 use super::queue::{Frame, Queue, Queued, Ready};
 use super::shared::Shared;
+use crate::brokers::address_of;
 use crate::budget::Reservation;
 use crate::connection::{Answer, Typed};
 use crate::report::report;
@@ -374,13 +375,15 @@ impl Driver {
         // would wait for memory that is held for other readers. So this may exceed the budget.
         let reservation = self.client.0.fetch_budget.reserve_beyond(bytes_expected);
         let fetching = Fetching { lane, number, reservation };
+        let to = address_of(&self.client.snapshot(), lane.broker);
         let request = Typed { request, version_max };
-        self.requests.send(Role::Fetch(lane.lane), lane.broker, request, deadline, fetching);
+        self.requests.send(Role::Fetch(lane.lane), to, request, deadline, fetching);
     }
 
     fn look_up(&mut self, lookup: Lookup) {
         let Lookup { broker, number, request, deadline } = lookup;
+        let to = address_of(&self.client.snapshot(), broker);
         let request = Typed { request, version_max: i16::MAX };
-        self.requests.send(Role::LookUp, broker, request, deadline, LookingUp { number });
+        self.requests.send(Role::LookUp, to, request, deadline, LookingUp { number });
     }
 }

@@ -26,6 +26,7 @@ use super::accumulator::{Accumulator, OpenBatch};
 use super::inbox::{Event, Inbox};
 use super::seal::{Backlog, Parcel, Sealer};
 use super::topics::Topics;
+use crate::brokers::address_of;
 use crate::connection::Typed;
 use crate::report::report;
 use crate::requests::{Landed, RequestKind, Requests, Role};
@@ -310,8 +311,9 @@ impl Driver {
 
     fn transmit(&mut self, transmit: Transmit) {
         let Transmit { id, broker, request, version_max, is_answered, deadline } = transmit;
+        let to = address_of(&self.client.snapshot(), broker);
         let request = Typed { request, version_max };
-        self.requests.send(Role::Produce, broker, request, deadline, Produce { id, is_answered });
+        self.requests.send(Role::Produce, to, request, deadline, Produce { id, is_answered });
     }
 
     /// Takes a request back, unless a connection has begun with it.

@@ -124,7 +124,7 @@ impl Producer {
     ///
     /// The first record to a topic that does not exist waits
     /// [`unknown_topic_wait`](crate::ClientSettings::unknown_topic_wait), 800 ms, for the topic to appear. Records
-    /// after it fail at once, until the topic is there or nobody has written to it for five seconds.
+    /// after it fail at once, until the topic exists or no record was written to it for five seconds.
     ///
     /// # Errors
     /// When the topic or partition does not exist, the record is larger than [`ProducerSettings::record_bytes_max`] or

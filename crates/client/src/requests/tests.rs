@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use milena_core::BrokerId;
 use milena_messages::api_versions::{ApiVersion, ApiVersionsResponse};
 use milena_messages::header::{RequestHeader, ResponseHeader};
 use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
@@ -16,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
-use crate::Address;
+use crate::brokers::address_of;
 use crate::connect::{Connect, Connecting, Transport};
 
 /// The kinds of requests that the tests send: one of each type.
@@ -167,14 +168,14 @@ impl Lab {
 
     fn ask_ends(&mut self, role: Role, broker: BrokerId, name: &'static str) {
         let request = Typed { request: ListOffsetsRequest::default(), version_max: i16::MAX };
-        let deadline = self.in_a_minute();
-        self.requests.send(role, broker, request, deadline, AskEnds(name));
+        let (to, deadline) = (address_of(&self.client.snapshot(), broker), self.in_a_minute());
+        self.requests.send(role, to, request, deadline, AskEnds(name));
     }
 
     fn ask_id(&mut self, role: Role, broker: BrokerId, name: &'static str) {
         let request = Typed { request: InitProducerIdRequest::default(), version_max: i16::MAX };
-        let deadline = self.in_a_minute();
-        self.requests.send(role, broker, request, deadline, AskId(name));
+        let (to, deadline) = (address_of(&self.client.snapshot(), broker), self.in_a_minute());
+        self.requests.send(role, to, request, deadline, AskId(name));
     }
 
     /// Waits until a broker has got a request, or has lost a connection.
