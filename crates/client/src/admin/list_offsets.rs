@@ -1,6 +1,6 @@
 //! `ListOffsets`: looks up offsets by position or time, at the leader of each partition.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use milena_core::Failure;
@@ -10,6 +10,7 @@ use milena_messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
 };
 
+use super::partitions::{Partition, by_topic, leader_of};
 use super::{Admin, OffsetAt};
 use crate::Error;
 use crate::calls::{Answers, ApiCall};
@@ -20,7 +21,6 @@ struct ListOffsets {
     isolation: Isolation,
 }
 
-type Partition = (Arc<str>, i32);
 /// One partition's result: the offset, or none when no record is that late.
 type Found = ((String, i32), Result<Option<i64>, Error>);
 
@@ -31,8 +31,8 @@ impl ApiCall for ListOffsets {
     type Key = Partition;
     type Found = Option<i64>;
 
-    fn destination(&self, (topic, partition): &Partition) -> Destination {
-        Destination::Leader { topic: Arc::clone(topic), partition: *partition }
+    fn destination(&self, partition: &Partition) -> Destination {
+        leader_of(partition)
     }
 
     fn key(&self, partition: &Partition) -> Partition {
@@ -40,14 +40,8 @@ impl ApiCall for ListOffsets {
     }
 
     fn request(&self, partitions: &[&Partition]) -> ListOffsetsRequest {
-        // Each partition goes in once: Kafka refuses one that is asked for twice.
-        let mut topics: BTreeMap<&str, BTreeSet<i32>> = BTreeMap::new();
-        for (topic, partition) in partitions {
-            topics.entry(topic).or_default().insert(*partition);
-        }
         let timestamp = self.timestamp;
-        let asked =
-            |partition_index| ListOffsetsPartition { partition_index, timestamp, ..Default::default() };
+        let asked = |index| ListOffsetsPartition { partition_index: index, timestamp, ..Default::default() };
         let topic = |(name, partitions): (&str, BTreeSet<i32>)| ListOffsetsTopic {
             name: name.into(),
             partitions: partitions.into_iter().map(asked).collect(),
@@ -56,7 +50,7 @@ impl ApiCall for ListOffsets {
         ListOffsetsRequest {
             replica_id: -1,
             isolation_level: i8::from(self.isolation == Isolation::ReadCommitted),
-            topics: topics.into_iter().map(topic).collect(),
+            topics: by_topic(partitions).into_iter().map(topic).collect(),
             ..Default::default()
         }
     }
@@ -65,11 +59,11 @@ impl ApiCall for ListOffsets {
         let mut answers = Vec::new();
         for topic in response.topics {
             let name: Arc<str> = Arc::from(&*topic.name);
-            answers.extend(topic.partitions.iter().map(|found| {
+            for found in topic.partitions {
                 let offset = (found.offset >= 0).then_some(found.offset);
-                let checked = Failure::check(found.error_code, None);
-                ((Arc::clone(&name), found.partition_index), checked.map(|()| offset))
-            }));
+                let checked = Failure::check(found.error_code, None).map(|()| offset);
+                answers.push(((Arc::clone(&name), found.partition_index), checked));
+            }
         }
         answers
     }
@@ -78,7 +72,6 @@ impl ApiCall for ListOffsets {
 impl Admin {
     /// Looks up an offset of each partition. There is one result per partition, in the order given. All leaders are asked at
     /// the same time, and only partitions whose leader has moved are asked for again.
-    ///
     /// [`isolation`](Self::isolation) says where a partition ends, and which records a time may find.
     ///
     /// # Errors
@@ -93,9 +86,8 @@ impl Admin {
     ) -> Result<Vec<Found>, Error> {
         let timestamp = at.into().timestamp();
         let timestamp = timestamp.map_err(|failure| Error::harmless("looking up offsets", failure))?;
-        let partitions =
-            partitions.into_iter().map(|(topic, partition)| (Arc::from(topic.as_ref()), partition));
-        let partitions: Vec<Partition> = partitions.collect();
+        let partition = |(topic, at): (T, i32)| (Arc::from(topic.as_ref()), at);
+        let partitions: Vec<Partition> = partitions.into_iter().map(partition).collect();
         let call = ListOffsets { timestamp, isolation: self.isolation };
         let found = self.call(&call, &partitions, self.deadline()).await.finish();
         let result = |((topic, partition), found): (Partition, Result<_, Failure>)| {
@@ -104,22 +96,5 @@ impl Admin {
             ((topic.to_string(), partition), found)
         };
         Ok(partitions.into_iter().zip(found).map(result).collect())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_partition_given_twice_is_asked_for_once() {
-        let call = ListOffsets { timestamp: -1, isolation: Isolation::ReadUncommitted };
-        let partitions = [("t", 1), ("u", 0), ("t", 1), ("t", 0)].map(|(topic, at)| (Arc::from(topic), at));
-        let request = call.request(&partitions.iter().collect::<Vec<_>>());
-        let asked = request.topics.iter().flat_map(|topic| {
-            topic.partitions.iter().map(|partition| (topic.name.to_string(), partition.partition_index))
-        });
-        let expected = [("t", 0), ("t", 1), ("u", 0)].map(|(topic, at)| (topic.to_owned(), at));
-        assert_eq!(asked.collect::<Vec<_>>(), expected);
     }
 }

@@ -14,6 +14,7 @@ mod find_coordinator;
 mod list_offsets;
 mod new_topic;
 mod offset_at;
+mod partitions;
 
 use std::time::Duration;
 
