@@ -103,7 +103,7 @@ enum Event {
     Unsettled,
 }
 
-/// What follows. Every pair is named.
+/// The next state. Every pair is named, so that a new state or event does not compile before its row is written.
 fn next(state: State, event: Event) -> State {
     match (state, event) {
         (State::Fresh | State::Wanted, Event::Want | Event::Unsettled) => State::Wanted,
@@ -515,11 +515,11 @@ AskedAndWanted
             // Each caller has a copy of the name.
             let topic = Arc::from("missing");
             refresh.handle_interest(&topic);
-            assert!(refresh.idle.is_empty(), "somebody holds it");
+            assert!(refresh.idle.is_empty(), "a caller holds it");
             refresh.handle_given_back(&topic, at(ms));
             assert_eq!(refresh.idle.len(), 1);
         }
-        // Nobody took it up in between.
+        // It is given back once more than it was taken.
         refresh.handle_given_back(&Arc::from("missing"), at(2000));
         assert_eq!(refresh.idle.len(), 1);
         assert!(refresh.poll_forgotten(at(5998)).is_empty());
@@ -549,7 +549,7 @@ AskedAndWanted
         assert!(within(0, 1000) >= 4, "a topic just made is found soon: {asked:?}");
         assert!((5..=15).contains(&within(0, 10_000)), "{asked:?}");
         assert!((9..=11).contains(&within(300_000, 600_000)), "every 30 s: {asked:?}");
-        // Somebody else meets a leader that moved.
+        // A request finds that another topic's leader has moved.
         refresh.handle_outdated();
         assert!(refresh.poll_timeout().is_some_and(|next| next <= at(600_000)));
     }
@@ -589,7 +589,7 @@ AskedAndWanted
             obstacle: Obstacle::Credentials,
             reason: "the password is wrong".into(),
         };
-        assert!(!refused.is_retriable(), "whoever waits gets the error");
+        assert!(!refused.is_retriable(), "callers that wait get the error");
         refresh.handle_failure(refused, at(0));
         refresh.handle_interest(&Arc::from("u"));
         assert_eq!(refresh.poll_timeout(), Some(at(0) + FINAL_PAUSE));

@@ -66,7 +66,7 @@ fn what_a_response_does_not_mention_stays() {
     let only = both.merge(&response("u", &[(2, 0)]), true);
     assert!(only.routable("t").is_err());
     let starting = both.merge(&MetadataResponse::default(), false);
-    assert_eq!(starting.brokers.len(), 4, "a broker that is starting knows nobody yet");
+    assert_eq!(starting.brokers.len(), 4, "a broker that is starting knows no other yet");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_hint_counts_when_it_is_newer_and_the_leader_can_be_reached() {
         endpoint: port.map(|port| (Arc::from("c"), port)),
     };
     assert!(seen.with_hints(&[hint(2, 5, None)]).is_none(), "not newer");
-    assert!(seen.with_hints(&[hint(9, 6, None)]).is_none(), "nobody knows where it is");
+    assert!(seen.with_hints(&[hint(9, 6, None)]).is_none(), "its address is not known");
     assert_eq!(leader(&seen.with_hints(&[hint(2, 6, None)]).expect("newer")), (2, 6));
     let moved = seen.with_hints(&[hint(9, 6, Some(1))]).expect("newer, and it says where");
     assert_eq!(moved.brokers[&BrokerId(9)].port, 1);

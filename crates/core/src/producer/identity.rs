@@ -2,18 +2,20 @@
 //! what happens when sequences under it are lost (KIP-360).
 //!
 //! ```text
-//!               needed                    granted
-//!  Wanted ───────────────▶ Asked ───────────────────────▶ Known ──┐ sequences are lost:
-//!    ▲  ▲                    │                             │  ▲   │ the epoch rises
-//!    │  │ the backoff ends   │ failed: records wait        │  └───┘
-//!    │  └───── Delayed ◀─────┤                             │
-//!    │                       │ refused: records fail       │
-//!    │                       └─ (also to Delayed)          │
-//!    └─────────────────────────────────────────────────────┘ sequences are lost and the epochs are used up
+//!            needed          granted
+//!  Wanted ───────────▶ Asked ────────▶ Known ─┐ sequences are lost:
+//!   ▲  ▲                 │              │ ▲   │ the epoch rises
+//!   │  │ the backoff     │ failed, or   │ └───┘
+//!   │  │ ends            ▼ refused      │
+//!   │  └───────────── Delayed           │
+//!   └───────────────────────────────────┘ sequences are lost, and the epochs are used up
 //! ```
 //!
+//! While an answer may still come, records wait. When the identity is refused, those that wait fail, and later ones ask
+//! again.
+//!
 //! It is a table: [`next`] names every pair of state and event, and a test compares all of it with a snapshot. It must
-//! not know partitions or batches: [`Producer`](super::Producer) carries out what it answers.
+//! not know partitions or batches: [`Producer`](super::Producer) carries out the actions.
 //!
 //! A transactional producer needs the same machine with three differences, each in one place: [`Identity::request`]
 //! names the transactional id; a gap leads from `Known` to `Asked` with the current id and epoch in the request,
@@ -26,7 +28,7 @@ use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdRes
 use crate::backoff::Retry;
 use crate::{Backoff, Failure, Instant, Notice, ProducerId, ProducerIdentity, Rng};
 
-/// A producer's identity, or the way to it.
+/// A producer's identity, or how far it is from having one.
 ///
 /// **Inputs**: [`handle_answer`](Self::handle_answer) with the answer to each request of [`poll_ask`](Self::poll_ask),
 /// once; [`handle_gap`](Self::handle_gap) when a partition cannot go on under the identity it had;
@@ -63,8 +65,8 @@ enum Event {
     /// The request failed, and the next one may succeed: the connection was lost, the broker was silent or answered
     /// with a retriable code, or one answer was garbled.
     Failed,
-    /// The request failed, and the next one will fail too until somebody changes something: rights, versions, or a
-    /// broker that garbles every answer.
+    /// The request failed, and the next one will fail too until people change something: rights, versions, or a broker
+    /// that garbles every answer.
     Refused,
     /// The backoff ended.
     Due,
@@ -92,7 +94,7 @@ enum Action {
 pub(super) enum Heard {
     /// Batches can go out.
     Granted,
-    /// Records wait for the next answer; those whose delivery timeout ends meanwhile name this failure.
+    /// Records wait for the next answer. Those whose delivery timeout ends meanwhile name this failure.
     Failed(Failure, Option<Notice>),
     /// Records that wait fail with this.
     Refused(Failure),
@@ -207,15 +209,15 @@ fn granted(response: &InitProducerIdResponse) -> Result<ProducerIdentity, Failur
     }
 }
 
-/// What follows. Every pair is named, so that a new state or event does not compile before its row is written.
+/// The next state and what to do. Every pair is named, so that a new state or event does not compile before its row is
+/// written.
 fn next(state: State, event: Event) -> (State, Action) {
     use Event::{Due, Failed, Granted, Lost, Needed, Refused};
     match (state, event) {
         (State::Unused, Needed | Granted(_) | Failed | Refused | Due | Lost(_)) => (state, Action::Nothing),
 
         (State::Wanted, Needed) => (State::Asked, Action::Ask),
-        // A gap under an earlier identity: sequences begin at zero under the next one anyway. So in the next two
-        // states.
+        // Sequences that were lost under an earlier identity begin at zero under the next one anyway, here and below.
         (State::Wanted, Granted(_) | Failed | Refused | Due | Lost(_)) => (state, Action::Nothing),
 
         (State::Asked, Granted(identity)) => (State::Known(identity), Action::Send),

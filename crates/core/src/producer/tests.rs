@@ -1,5 +1,5 @@
-//! The producer machine on virtual time: what a caller notices of each answer. `crates/sim/tests/core` plays it against the
-//! broker's machine, by seed.
+//! The producer machine on virtual time: what a caller notices of each answer. `crates/sim/tests/core` plays it against
+//! the broker's machine, by seed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,12 +103,12 @@ fn settings() -> Settings {
 struct Lab {
     machine: Producer<Fake>,
     now: Instant,
-    /// Open batches by slot, as the accumulator would hold them: so many records each.
+    /// Open batches by slot, as the accumulator would hold them.
     open: Vec<Vec<Fake>>,
     sent: Vec<Transmit>,
     settled: Vec<(u32, Outcome)>,
     next: u32,
-    /// Whether what is sent is on a connection.
+    /// Whether requests that were sent are on a connection, and cannot be recalled.
     is_connected: bool,
     /// Whether a batch of several records can be split.
     is_splittable: bool,
@@ -378,7 +378,7 @@ fn without_idempotence_one_batch_of_a_partition_flies_so_that_order_holds() {
     assert_eq!(numbers.iter().filter(|number| **number == 0).count(), 2, "sent again: {numbers:?}");
 }
 
-/// Each answer, what becomes of the batch, and whether it is sent again.
+/// Each error code, how the batch is settled, and whether it is sent again.
 #[test]
 fn what_each_answer_does() {
     let check = |code: ErrorCode, expected: &str, resent: bool| {
@@ -392,7 +392,7 @@ fn what_each_answer_does() {
             lab.answer(1, ErrorCode::NONE);
             assert_eq!(lab.outcomes(), "1w", "{code}");
         }
-        // Whatever happened, the next batch gets through.
+        // The next batch is written in every case.
         lab.wait(500);
         lab.fill(0);
         lab.answer(lab.sent.len() - 1, ErrorCode::NONE);
@@ -416,7 +416,7 @@ fn what_each_answer_does() {
     check(ErrorCode::from_i16(32_000), "1?", false);
 }
 
-/// Whether a batch that was answered like this, and not again before its time is over, may have been written.
+/// Whether a batch that was answered like this, and not again before its delivery timeout, may have been written.
 #[test]
 fn an_answer_that_does_not_exclude_the_append_leaves_the_record_uncertain() {
     let check = |code: ErrorCode, acks: Acks, expected: &str| {
@@ -477,7 +477,7 @@ fn a_batch_that_is_too_large_is_split_in_place_until_one_record_is() {
     lab.fill(0);
     let flush = lab.machine.handle_flush();
     lab.answer(0, ErrorCode::MESSAGE_TOO_LARGE);
-    assert_eq!(lab.sent.len(), 2, "what flies behind it lands first");
+    assert_eq!(lab.sent.len(), 2, "the batch in flight after it lands first");
     lab.answer(1, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
     lab.wait(500);
     let parts = |stamps: &[Vec<Stamp>]| -> Vec<_> {
@@ -571,7 +571,7 @@ fn the_metadata_decides_which_of_two_leader_epochs_is_the_truth() {
     lab.fill(0);
     lab.answer(0, ErrorCode::NOT_ENOUGH_REPLICAS);
     assert_eq!(lab.sent.len(), 1, "not at once");
-    // After an unclean change of controllers the lower one may be.
+    // After an unclean change of the controller a lower epoch may be the truth.
     lab.lead(&[(1, 4)]);
     assert_eq!(lab.sent.len(), 2, "a change of leaders makes the next attempt promising");
 }
@@ -631,7 +631,7 @@ fn a_missing_sequence_starts_the_partition_at_zero_under_a_higher_epoch() {
     for _ in 0..3 {
         lab.fill(0);
     }
-    // The first is refused for good; the broker then lacks its sequence and refuses the others.
+    // The first is refused for good; the broker then lacks its sequence and refuses those after it.
     lab.answer(1, ErrorCode::INVALID_RECORD);
     lab.answer(2, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
     lab.answer(3, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
@@ -768,8 +768,8 @@ fn answer_by_id(lab: &mut Lab, index: usize, code: ErrorCode) {
     lab.turn();
 }
 
-/// What was in flight when the topic was made anew goes to the new one, unless it was written to the old one: the new
-/// log cannot have what was sent to the old one by its id.
+/// Batches in flight when the topic was deleted and made again go to the new topic, unless they were written to the old
+/// one: the new log cannot have what was sent to the old topic by its id.
 #[test]
 fn an_answer_under_the_id_that_was_asked_counts_though_the_topic_was_made_anew() {
     let mut lab = Lab::identified(settings());
@@ -909,7 +909,7 @@ fn the_throttle_mutes_its_broker_and_no_longer_than_a_minute() {
 }
 
 #[test]
-fn an_answer_that_omits_a_partition_leaves_nobody_waiting() {
+fn a_partition_that_an_answer_omits_is_tried_again() {
     let mut lab = Lab::identified(settings());
     lab.fill(0);
     let id = lab.sent[0].id;
@@ -1039,7 +1039,7 @@ fn brokers_answer_for_the_partitions_of_a_request_in_any_order() {
             (topic.name, topic.topic_id) = ("".into(), Uuid::from_bytes([9; 16]));
         }
         topic.partition_responses.reverse();
-        // Some are answered twice, and one that nobody asked for is answered.
+        // Some are answered twice, and one that the request did not have is answered.
         for index in [0, 1, partitions] {
             let mut again = topic.partition_responses[0].clone();
             (again.index, again.error_code) = (index, ErrorCode::INVALID_RECORD);

@@ -80,7 +80,8 @@ impl State {
     }
 }
 
-/// What follows. Every pair is named, so that a new state or input does not compile before its row is written.
+/// The next state, and what the application is told. Every pair is named, so that a new state or input does not compile
+/// before its row is written.
 pub(super) fn next(state: State, input: Input) -> (State, Tell) {
     match (state, input) {
         // What the application says holds in every state. Seeking counts as assigning: a slot is sought when it is

@@ -216,7 +216,7 @@ fn an_application_with_nothing_to_do_is_given_more_at_once() {
         ..settings()
     };
     let alike = batch(0, 900);
-    // What is asked for in the end, where the application has had nothing to do since the fetch, or ever.
+    // How much is asked for in the end when the application has had nothing to do since the fetch, or at all.
     let asked = |since: fn(Instant) -> Instant, other: fn(&mut Lab)| {
         let mut lab = Lab::new(limits.clone(), Position::Offset(0));
         let first = lab.fetch();
@@ -243,7 +243,7 @@ fn an_application_with_nothing_to_do_is_given_more_at_once() {
     let pause: fn(&mut Lab) = |lab| lab.source.set_paused(Slot(1), true);
     let more = asked(|now| now, take);
     assert!((3 << 20..4 << 20).contains(&more), "{more}");
-    assert_eq!(asked(|now| now, pause), more, "what is paused is nothing to do");
+    assert_eq!(asked(|now| now, pause), more, "batches of a paused partition are nothing to do");
     assert!(asked(|_| Instant::NEVER, take) < 1 << 19, "it has something to do");
     assert!(asked(|now| now, |_| {}) < 1 << 19, "there is something that it has not taken");
 }
@@ -405,7 +405,7 @@ fn a_batch_that_never_comes_whole_is_told_and_not_asked_for_in_a_loop() {
     lab.answer(&second, response(7, vec![data(1, batch(0, 2))]));
     assert!(lab.source.poll_fetch(lab.now, ROOM).is_none());
     lab.wait(200);
-    assert_eq!(named(&lab.fetch()), (vec![], vec![]), "the broker still knows what is wanted");
+    assert_eq!(named(&lab.fetch()), (vec![], vec![]), "the broker still remembers what is wanted");
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn bytes_that_are_no_batch_stop_the_partition_where_it_stands() {
 }
 
 #[test]
-fn what_nobody_asked_for_is_ignored() {
+fn partitions_that_a_fetch_did_not_ask_for_are_ignored() {
     let mut lab = Lab::new(settings(), Position::Offset(0));
     let first = lab.fetch();
     let twice = vec![data(0, batch(0, 3)), data(0, batch(0, 3)), data(9, batch(0, 3)), data(-1, batch(0, 3))];
@@ -502,7 +502,7 @@ fn a_topic_made_anew_is_not_asked_for_by_its_old_id() {
     assert_eq!((second.request.session_id, second.request.session_epoch), (7, 0), "the old session ends");
     assert!(second.request.topics.iter().all(|topic| topic.topic_id == Uuid::from_bytes([2; 16])));
     assert_eq!(named(&second).0.len(), 2);
-    // What is forgotten later is forgotten as it was named.
+    // A partition is forgotten later by the id that it was named by.
     lab.answer(&second, FetchResponse { session_id: 8, ..Default::default() });
     lab.source.set_paused(Slot(0), true);
     lab.source.handle_metadata(&remade(2, 2), lab.now);
@@ -510,7 +510,7 @@ fn a_topic_made_anew_is_not_asked_for_by_its_old_id() {
     assert_eq!(third.request.forgotten_topics_data[0].topic_id, Uuid::from_bytes([2; 16]));
 }
 
-/// The topic as the brokers describe it after it was made anew under this id, with so many partitions.
+/// The topic as the brokers describe it after it was made again under this id, with this many partitions.
 fn remade(id: u8, partitions: usize) -> Snapshot {
     let mut snapshot = snapshot("t", &vec![(1, 0); partitions]);
     set_topic_id(&mut snapshot, "t", id);
@@ -544,7 +544,7 @@ fn the_offset_of_a_topic_that_is_gone_is_none_of_the_one_made_in_its_place() {
 }
 
 #[test]
-fn an_answer_about_a_topic_that_is_gone_places_nobody_in_the_one_made_in_its_place() {
+fn an_answer_about_a_deleted_topic_sets_no_position_in_the_one_that_was_made_in_its_place() {
     let mut lab = Lab::new(settings(), Position::Latest);
     lab.source.handle_metadata(&remade(1, 2), lab.now);
     let old = lab.source.poll_lookup(lab.now).expect("a question");
@@ -718,7 +718,7 @@ fn records_of_aborted_transactions_are_seen_only_by_those_who_want_them() {
 fn answer_in_vain(lab: &mut Lab, room: usize, end: Instant) -> (usize, i32) {
     let (mut asked, mut longest) = (0, 0);
     while lab.now < end {
-        let fetch = lab.source.poll_fetch(lab.now, room).expect("somebody waits");
+        let fetch = lab.source.poll_fetch(lab.now, room).expect("a reader waits");
         assert_eq!(fetch.lane.lane, QUICK);
         (asked, longest) = (asked + 1, longest.max(fetch.request.max_wait_ms));
         lab.wait(fetch.request.max_wait_ms as u64);

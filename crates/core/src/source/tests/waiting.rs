@@ -1,8 +1,9 @@
-//! The source against brokers that hold fetches back while they have nothing, with readers that take at once, slowly, in
-//! bursts or never, in little memory, under pauses, seeks and moving leaders: by seed, on virtual time.
+//! The source against brokers that hold fetches back while they have nothing, with readers that take at once, slowly,
+//! in bursts or never, in little memory, under pauses, seeks and moving leaders: by seed, on virtual time.
 //!
-//! A partition that has data at its broker, room in the budget and somebody to take it is in a request on its way,
-//! always, or waits for one that no broker holds; and nobody waits out another partition's long poll, or another reader.
+//! A partition that has records at its broker, room in the budget and a reader that will take them is always in a request
+//! that is on its way, or waits for a request that its broker does not hold back. It never waits out another partition's
+//! long poll, and its reader never waits for another reader.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -26,13 +27,14 @@ const COUNT: i64 = 10;
 const TRAVEL: Duration = Duration::from_millis(1);
 /// No broker holds a fetch that others may have to wait for longer.
 const QUICK: Duration = Duration::from_millis(50);
-/// Whoever may be served is served sooner than this: after a quick fetch, and after others whose turn comes first.
+/// A partition that may be served is served sooner than this: after a quick fetch, and after those whose turn comes
+/// first.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reader {
     Eager,
-    /// A batch in so many milliseconds.
+    /// One batch in this many milliseconds.
     Slow(u64),
     /// All there is, now and then.
     Bursts(u64),
@@ -55,7 +57,7 @@ struct Partition {
     taken: usize,
 }
 
-/// Whoever takes batches, and of which partitions.
+/// A reader that takes batches, and its partitions.
 struct Taker {
     reader: Reader,
     partitions: Vec<usize>,
@@ -376,7 +378,7 @@ impl World {
                         continue;
                     }
                     let session = *session;
-                    // Whoever was served is served last next time.
+                    // A reader that was served is served last next time.
                     if let Some(session) = self.sessions.get_mut(&session) {
                         for data in &answers {
                             let place =
@@ -466,7 +468,7 @@ impl World {
             let lanes: Vec<_> = self.flying.iter().map(|flying| flying.fetch.lane).collect::<Vec<LaneId>>();
             assert!(
                 is_on_its_way || is_next,
-                "seed {} at {:?}: partition {index} at {} of {} is asked for by nobody: {lanes:?}",
+                "seed {} at {:?}: partition {index} at {} of {} is asked for by no fetch: {lanes:?}",
                 self.seed,
                 self.now,
                 partition.next,
