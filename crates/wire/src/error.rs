@@ -1,4 +1,4 @@
-//! What is wrong with bytes: which field, at which offset, and why.
+//! Errors of decoding and encoding: which field, at which offset, and why.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use std::fmt;
 pub struct DecodeError {
     /// The schema path of the field being read, such as `FetchResponse.Responses.Partitions.Records`.
     pub field: &'static str,
-    /// Where the field starts, in bytes from the start of what the reader was given.
+    /// Where the field starts, in bytes from the start of the reader's input.
     pub offset: usize,
-    /// What is wrong there.
+    /// Why it could not be decoded.
     pub reason: DecodeReason,
 }
 
@@ -17,7 +17,7 @@ pub struct DecodeError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DecodeReason {
-    /// More bytes are needed than there are.
+    /// The field needs more bytes than are left.
     Truncated {
         /// Bytes the field needs.
         needed: usize,
@@ -32,27 +32,27 @@ pub enum DecodeReason {
     TooLarge {
         /// The announced size, in the field's own unit.
         announced: u64,
-        /// The most that can be accepted there.
+        /// The largest size that is accepted there.
         limit: u64,
     },
     /// A variable-length integer longer than its type.
     VarintOverflow,
     /// A string that is not UTF-8.
     NotUtf8,
-    /// A checksum over the bytes differs from the one they carry.
+    /// The computed checksum differs from the stored one.
     ChecksumMismatch {
-        /// The checksum the bytes carry.
+        /// The stored checksum.
         stored: u32,
-        /// The checksum computed over them.
+        /// The checksum computed over the bytes.
         computed: u32,
     },
-    /// A value that this place does not allow.
+    /// A value that the field does not allow.
     Invalid(&'static str),
     /// A version of this message that the schema does not know.
     UnsupportedVersion(i16),
     /// Bytes are left over after the last field.
     TrailingBytes(usize),
-    /// Compressed bytes that hold more than the caller allows.
+    /// Compressed bytes that decompress to more than the caller allows.
     DecompressesPast {
         /// The most bytes the caller allows.
         limit: usize,
@@ -68,7 +68,7 @@ impl DecodeError {
         Self { field, offset, reason }
     }
 
-    /// The same error seen from an enclosing input in which this one starts at `base`.
+    /// The same error in an enclosing input, in which this input starts at `base`.
     #[must_use]
     pub fn at_base(mut self, base: usize) -> Self {
         self.offset += base;
@@ -96,7 +96,7 @@ impl fmt::Display for DecodeReason {
             Self::VarintOverflow => f.write_str("variable-length integer is too long"),
             Self::NotUtf8 => f.write_str("string is not UTF-8"),
             Self::ChecksumMismatch { stored, computed } => {
-                write!(f, "checksum mismatch: carries {stored:#010x}, its bytes have {computed:#010x}")
+                write!(f, "checksum mismatch: stored {stored:#010x}, computed {computed:#010x}")
             }
             Self::Invalid(what) => f.write_str(what),
             Self::UnsupportedVersion(version) => write!(f, "version {version} is not supported"),
@@ -112,7 +112,7 @@ impl fmt::Display for DecodeReason {
 impl std::error::Error for DecodeError {}
 
 fn fmt_codec_not_built_in(f: &mut fmt::Formatter<'_>, codec: &str) -> fmt::Result {
-    write!(f, "{codec} is not built in: the cargo feature `{codec}` of milena-wire adds it")
+    write!(f, "{codec} is not built in; the cargo feature `{codec}` adds it")
 }
 
 /// A value that cannot be written at the chosen version.
@@ -128,16 +128,16 @@ pub struct EncodeError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeReason {
-    /// Longer than its length field can say.
+    /// Longer than its length field can express.
     TooLong {
         /// The value's length, in bytes or elements.
         length: usize,
-        /// The greatest length its type can carry.
+        /// The greatest length of its type.
         limit: usize,
     },
     /// Null at a version whose schema allows none.
     UnexpectedNull,
-    /// Set to other than its default, at a version that lacks the field, which is not ignorable.
+    /// Set to another value than its default, in a version that lacks the field, and not ignorable.
     UnsupportedField(i16),
     /// An unknown tagged field whose tag is not above those before it.
     TagOrder(u32),
@@ -145,11 +145,11 @@ pub enum EncodeReason {
     UnsupportedVersion(i16),
     /// A setting outside its range.
     OutOfRange {
-        /// What was asked for.
+        /// The value that was asked for.
         value: i32,
-        /// The least there is.
+        /// The least value.
         least: i32,
-        /// The most there is.
+        /// The greatest value.
         most: i32,
     },
     /// The codec of this name is not built in.

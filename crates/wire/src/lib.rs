@@ -27,5 +27,5 @@ pub use str::Str;
 pub use uuid::Uuid;
 pub use writer::{FrameMark, TagsMark, WireFrame, Writer};
 
-/// Tagged fields this build has no name for, kept as they came: `(tag, bytes)` in ascending tag order (KIP-482).
+/// Tagged fields that this build does not know, kept unchanged: `(tag, bytes)` in ascending order of tags (KIP-482).
 pub type TaggedFields = Vec<(u32, bytes::Bytes)>;

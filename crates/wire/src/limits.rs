@@ -1,9 +1,9 @@
-//! What bytes from outside may cost.
+//! Limits on the memory that bytes from outside may take.
 
-/// Limits on what one record batch may turn into.
+/// Limits on the memory for one record batch.
 ///
-/// Both bound what is *made* from a batch; what arrives is bounded by the frame that carried it. Memory is reserved as
-/// content appears, never ahead by what a batch announces.
+/// They limit the memory that is allocated *for* a batch; its own bytes are limited by the frame in which it arrived. Memory is
+/// reserved while content appears, and never because a batch announces a size.
 ///
 /// ```
 /// use milena_wire::Limits;
@@ -13,8 +13,8 @@
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes that the records of one batch may take once decompressed. Default 64 MiB: a batch of Kafka's default
-    /// `message.max.bytes` (1 MiB) reaches that only at 64:1, and topics that carry more know it.
+    /// The most bytes of the records of one batch after decompression. Default: 64 MiB, which a batch of Kafka's default
+    /// `message.max.bytes` (1 MiB) reaches only at a ratio of 64:1.
     pub decompressed_bytes_max: usize,
 }
 

@@ -1,12 +1,13 @@
-//! Message sets, magic 0 and 1: what Kafka wrote before 0.11 and still serves from old segments. Read, never written.
+//! Message sets of magic 0 and 1, which Kafka wrote before 0.11 and still serves from old segments. They are read, and never
+//! written.
 //!
 //! ```text
 //!  offset 8 │ size 4 │ crc 4 │ magic 1 │ attributes 1 │ timestamp 8 (magic 1) │ key length 4, key │ value length 4, value
 //! ```
 //!
-//! A compressed message's value is a message set itself, of the same magic. In magic 1 the inner offsets count from 0
-//! and the outer one is the last one's (KIP-31); in magic 0 they are the real ones. When the outer message's timestamp
-//! is the time of the append, it is the inner ones' too (KIP-32).
+//! The value of a compressed message is a message set of the same magic. In magic 1 the inner offsets count from 0, and the outer
+//! offset is that of the last inner message (KIP-31); in magic 0 the inner offsets are the real ones. If the outer message's
+//! timestamp is the append time, it applies to the inner messages too (KIP-32).
 
 use crate::batch::header::{batch_bytes, check_offset, truncated};
 use crate::batch::record::{Headers, Record};
@@ -16,18 +17,18 @@ use crate::{DecodeError, DecodeReason};
 
 pub(crate) const CRC_AT: usize = 12;
 const CRC_FROM: usize = 16;
-/// Compression and timestamp type; the other bits mean nothing before magic 2.
+/// Compression and timestamp type. Other bits have no meaning before magic 2.
 const ATTRIBUTES_MASK: i16 = 0b1111;
 
 /// How to read the messages of one set.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MessageSet {
     magic: u8,
-    /// What the offsets of an inner set count from.
+    /// The offset from which those of an inner set count.
     base_offset: i64,
     /// The outer message's append time.
     append_time: Option<i64>,
-    /// Whether the messages lie inside a compressed one.
+    /// Whether the messages are inside a compressed one.
     inner: bool,
 }
 
@@ -36,7 +37,7 @@ pub(crate) fn crc(message: &[u8]) -> u32 {
     crc32fast::hash(&message[CRC_FROM..])
 }
 
-/// A message's header in the terms of a batch's.
+/// A message's header as a batch header.
 pub(crate) fn parse_header(bytes: &[u8]) -> Result<BatchHeader, DecodeError> {
     let message = Message::parse_head(bytes)?;
     check_offset(message.offset, "Message.Offset")?;
@@ -65,7 +66,7 @@ pub(crate) fn compressed_value(bytes: &[u8], compression: Compression) -> Result
     content.value.ok_or_else(|| DecodeError::new("Message.Value", bytes.len(), DecodeReason::UnexpectedNull))
 }
 
-/// What has to be added to the inner offsets.
+/// The number to add to the inner offsets.
 fn inner_base_offset(header: &BatchHeader, inner: &[u8]) -> Result<i64, DecodeError> {
     let mut last = None;
     let mut at = 0;
@@ -76,7 +77,7 @@ fn inner_base_offset(header: &BatchHeader, inner: &[u8]) -> Result<i64, DecodeEr
     }
     let invalid = |what| DecodeError::new("Message.Offset", 0, DecodeReason::Invalid(what));
     let last = last.ok_or_else(|| invalid("compressed message holds none"))?;
-    // An outer offset of 0 is also what some librdkafka versions wrote over absolute inner ones.
+    // Some librdkafka versions wrote an outer offset of 0 around absolute inner offsets.
     if header.magic == 0 || header.base_offset == 0 {
         return Ok(0);
     }
@@ -87,12 +88,12 @@ fn inner_base_offset(header: &BatchHeader, inner: &[u8]) -> Result<i64, DecodeEr
 }
 
 impl MessageSet {
-    /// The set that has this one message in it, which is not compressed.
+    /// The set of this one message, which is not compressed.
     pub(crate) fn outer(header: &BatchHeader) -> Self {
         Self { magic: header.magic, base_offset: 0, append_time: None, inner: false }
     }
 
-    /// The set that the message with this header has compressed in its value: `inner` is it, decompressed.
+    /// The set in the compressed value of the message with this header; `inner` is that value, decompressed.
     pub(crate) fn inner(header: &BatchHeader, inner: &[u8]) -> Result<Self, DecodeError> {
         let base_offset = inner_base_offset(header, inner)?;
         let is_appended = header.attributes.timestamp_type() == TimestampType::LogAppendTime;
@@ -100,11 +101,11 @@ impl MessageSet {
         Ok(Self { magic: header.magic, base_offset, append_time, inner: true })
     }
 
-    /// Takes the next message off `rest`.
+    /// Splits the next message off `rest`.
     pub(crate) fn read<'a>(&self, rest: &mut &'a [u8]) -> Result<Record<'a>, DecodeError> {
         let (message, content) = Message::parse(rest)?;
         self.check(&message, &rest[..message.bytes])?;
-        // Not below zero or beyond 64 bits, neither in itself nor with its base.
+        // The offset must not be negative or exceed 64 bits, alone or with its base.
         check_offset(message.offset, "Message.Offset")?;
         let offset = self.base_offset.saturating_add(message.offset);
         check_offset(offset, "Message.Offset")?;

@@ -1,4 +1,4 @@
-//! Buffers that come back: frames, open batches and decompressed batches are built in memory from here.
+//! A pool of buffers for frames, open batches and decompressed batches, which return to it after use.
 //!
 //! ```text
 //!  Pool::take ─▶ PooledBuffer ─ fill ─▶ into_bytes ─▶ Bytes, slices of it
@@ -6,7 +6,7 @@
 //!      └──────────────┴──────────────────────────────────┘
 //! ```
 //!
-//! It must not know what the bytes mean, nor how many of them may exist: that is the memory budget's business.
+//! It must not know what the bytes mean, or how many of them may exist: the memory budget decides that.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// Where buffers are kept between uses. [`SizeClasses`] is the default one; implement this to bring your own.
+/// Keeps buffers between uses. [`SizeClasses`] is the default; implement this trait to use another one.
 ///
 /// Calls come once per frame or batch, from any thread, and must not block for long.
 ///
@@ -46,14 +46,14 @@ use bytes::Bytes;
 /// assert_eq!(pool.stats().hits, 1);
 /// ```
 pub trait BufferPool: Send + Sync {
-    /// A kept buffer whose capacity is `bytes_min` or more, or none, upon which the [`Pool`] allocates one.
+    /// Returns a kept buffer with a capacity of at least `bytes_min`. If there is none, the [`Pool`] allocates a buffer.
     fn take(&self, bytes_min: usize) -> Option<Vec<u8>>;
 
-    /// Takes back a buffer nobody uses any more, to keep or to drop. Its content is to be ignored.
+    /// Takes an unused buffer back, to keep it or to drop it. Its content has no meaning.
     fn give(&self, buffer: Vec<u8>);
 
-    /// Lets go of what is kept and was not asked for since the last call. Clients call this every few seconds, so that an
-    /// idle one keeps nothing. Does nothing by default.
+    /// Frees the kept buffers that were not used since the last call. A client calls this every few seconds, so that an idle
+    /// client keeps no buffers. The default does nothing.
     fn trim(&self) {}
 }
 
@@ -87,14 +87,14 @@ struct Shared {
     bytes_out: AtomicUsize,
 }
 
-/// What a pool has done, and what of it is in use.
+/// The counters of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolStats {
-    /// Buffers that were there when asked for.
+    /// Buffers that were taken from those kept.
     pub hits: u64,
     /// Buffers that had to be allocated.
     pub misses: u64,
-    /// Capacity of all buffers in use now, in bytes: as it was when each was taken or turned into [`Bytes`].
+    /// The capacity of all buffers in use, in bytes. Each counts as it was when it was taken or became [`Bytes`].
     pub bytes_out: usize,
 }
 
@@ -117,15 +117,15 @@ impl Pool {
 
     /// An empty buffer with room for `bytes_min` bytes or more.
     ///
-    /// This reserves memory, so `bytes_min` must never be a length that the other side merely announced.
+    /// This allocates memory, so `bytes_min` must never be a length that a peer has announced but not sent.
     pub fn take(&self, bytes_min: usize) -> PooledBuffer {
         let mut buffer = self.take_uncleared(bytes_min);
         buffer.clear();
         buffer
     }
 
-    /// [`take`](Self::take), but with what its former user left in it: for codecs, which overwrite memory and then need
-    /// not clear it first.
+    /// Like [`take`](Self::take), but with the content of the buffer's last use. Codecs overwrite it, and need not clear it
+    /// first.
     pub(crate) fn take_uncleared(&self, bytes_min: usize) -> PooledBuffer {
         let shared = &self.shared;
         let memory = if let Some(memory) = shared.buffers.take(bytes_min) {
@@ -140,7 +140,7 @@ impl Pool {
         PooledBuffer { memory, counted, pool: self.clone() }
     }
 
-    /// Lets go of buffers that were not asked for since the last call: see [`BufferPool::trim`].
+    /// Frees the buffers that were not used since the last call: see [`BufferPool::trim`].
     pub fn trim(&self) {
         self.shared.buffers.trim();
     }
@@ -168,7 +168,7 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// A byte vector on loan from a [`Pool`], to which it returns when dropped.
+/// A byte vector from a [`Pool`]. Dropping it returns it to the pool.
 ///
 /// It is used as the `Vec<u8>` it dereferences to.
 pub struct PooledBuffer {
@@ -191,7 +191,7 @@ impl PooledBuffer {
         &self.pool
     }
 
-    /// Counts the capacity as it is now.
+    /// Updates the count of bytes to the present capacity.
     pub(crate) fn recount(&mut self) {
         let counted = std::mem::replace(&mut self.counted, self.memory.capacity());
         let bytes_out = &self.pool.shared.bytes_out;
@@ -235,10 +235,9 @@ impl fmt::Debug for PooledBuffer {
 
 /// Buffers kept by size, in eight steps for each power of two from 1 KiB to 16 MiB, up to a total.
 ///
-/// Smaller requests get the smallest size; larger ones are allocated exactly and not kept. The buffer that came back last
-/// is given out first, so that what is kept and not needed is what came back long ago, and that goes: when there is no
-/// room for what comes back now, when memory of another size is allocated while more than a little is kept, and on
-/// [`trim`](BufferPool::trim).
+/// Smaller requests get the smallest size. Larger buffers are allocated exactly and not kept. The buffer that returned last is
+/// used first, so those that returned long ago are not needed. They are freed when the total would be exceeded, when a buffer
+/// of another size is allocated while more than a few MiB are kept, and on [`trim`](BufferPool::trim).
 ///
 /// ```
 /// use milena_wire::pool::{BufferPool, SizeClasses};
@@ -260,18 +259,18 @@ pub struct SizeClasses {
 }
 
 struct Kept {
-    /// Each class in the order in which its buffers came back.
+    /// The buffers of each class, in the order in which they returned.
     classes: [VecDeque<Returned>; CLASS_COUNT],
-    /// A bit for each class that has some.
+    /// A bit for each class that has buffers.
     filled: u128,
     bytes: usize,
-    /// How many ever came back.
+    /// How many buffers have returned so far.
     returns: u64,
-    /// How many had when it was last trimmed.
+    /// How many had returned at the last trim.
     trimmed: u64,
 }
 
-/// A buffer that nobody uses, and how many had come back before it.
+/// An unused buffer, and how many had returned before it.
 struct Returned {
     buffer: Vec<u8>,
     at: u64,
@@ -279,39 +278,39 @@ struct Returned {
 
 const CLASS_BITS_MIN: u32 = 10;
 const CLASS_BITS_MAX: u32 = 24;
-/// Steps for each power of two: a buffer is larger than what was asked for by an eighth at most when it is new.
+/// The steps for each power of two. A new buffer is at most an eighth larger than the request.
 const STEPS: usize = 8;
 const CLASS_COUNT: usize = (CLASS_BITS_MAX - CLASS_BITS_MIN) as usize * STEPS + 1;
-/// Another size will do if it is no more than twice as large: a small use would sit on large memory.
+/// A buffer of another class is used if it is at most twice as large, so that small uses do not hold large buffers.
 const USABLE: u128 = (1 << (STEPS + 1)) - 1;
-/// What may be kept beside what is asked for. Where sizes vary, less would be freed and allocated in turn, and more is memory
-/// that a process holds for nothing. Bench: `cargo xtask bench writers`.
+/// How many bytes may be kept of sizes that are not asked for. With less, buffers of varying sizes are freed and allocated in
+/// turn; with more, the process holds unused memory. Bench: `cargo xtask bench writers`.
 const SPARE_BYTES: usize = 9 << 20;
 
 impl SizeClasses {
-    /// 64 MiB: what one busy client has moving at a time.
+    /// 64 MiB, which is about the buffers of one busy client.
     pub const KEPT_BYTES_MAX_DEFAULT: usize = 64 << 20;
 
-    /// Keeps up to `kept_bytes_max` bytes of buffers that nobody uses.
+    /// Keeps up to `kept_bytes_max` bytes of unused buffers.
     pub fn new(kept_bytes_max: usize) -> Self {
         let classes = std::array::from_fn(|_| VecDeque::new());
         let kept = Kept { classes, filled: 0, bytes: 0, returns: 0, trimmed: 0 };
         Self { kept: Mutex::new(kept), kept_bytes_max }
     }
 
-    /// Bytes of buffers kept here now.
+    /// The bytes of the buffers that are kept now.
     pub fn kept_bytes(&self) -> usize {
         self.kept().bytes
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        // Every change is whole before anything can panic.
+        // No change can be interrupted by a panic, so the state is valid.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Kept {
-    /// The last one of the smallest usable class.
+    /// Takes the buffer of the smallest usable class that returned last.
     fn pop(&mut self, bytes_min: usize) -> Option<Vec<u8>> {
         let least = class_for(bytes_min);
         let usable = self.filled.checked_shr(least as u32)? & USABLE;
@@ -331,7 +330,7 @@ impl Kept {
         self.returns += 1;
     }
 
-    /// Removes the one that came back first, if that is longer ago than `before`.
+    /// Removes the buffer that returned first, if it returned before `before`.
     fn pop_oldest(&mut self, before: u64) -> Option<Vec<u8>> {
         let filled = (0..CLASS_COUNT).filter(|class| self.filled & 1 << class != 0);
         let oldest = filled.filter_map(|class| Some((self.classes[class].front()?.at, class))).min();
@@ -355,7 +354,7 @@ impl Default for SizeClasses {
     }
 }
 
-// What is let go is freed after the lock is: the system takes its time to take large memory back.
+// Buffers are freed after the lock is released, because the system takes long to free large memory.
 impl BufferPool for SizeClasses {
     fn take(&self, bytes_min: usize) -> Option<Vec<u8>> {
         let mut freed = Vec::new();
@@ -363,7 +362,7 @@ impl BufferPool for SizeClasses {
         if let Some(buffer) = kept.pop(bytes_min) {
             return Some(buffer);
         }
-        // Memory that is of no use for what is asked for now makes room for what is allocated instead.
+        // No kept buffer fits, so free old ones to make room for the new allocation.
         let mut displaced = 0;
         while displaced < bytes_min && kept.bytes > SPARE_BYTES {
             let Some(buffer) = kept.pop_oldest(u64::MAX) else { break };
@@ -404,14 +403,14 @@ impl fmt::Debug for SizeClasses {
     }
 }
 
-/// The class of a buffer: its largest size that this capacity has. None for what is not kept.
+/// The class of a buffer: the one with the largest size up to this capacity. `None` if such a buffer is not kept.
 fn class_of(capacity: usize) -> Option<usize> {
     let bits = capacity.checked_ilog2().filter(|bits| *bits >= CLASS_BITS_MIN)?;
     let step = (capacity >> (bits - STEPS.ilog2())) % STEPS;
     Some((bits - CLASS_BITS_MIN) as usize * STEPS + step).filter(|class| *class < CLASS_COUNT)
 }
 
-/// The smallest class whose buffers all have `bytes_min`; [`CLASS_COUNT`] where there is none.
+/// The smallest class whose buffers all have `bytes_min`; [`CLASS_COUNT`] if there is none.
 fn class_for(bytes_min: usize) -> usize {
     let Some(class) = class_of(bytes_min.max(1 << CLASS_BITS_MIN)) else { return CLASS_COUNT };
     if class_size(class) < bytes_min { class + 1 } else { class }
@@ -421,7 +420,7 @@ fn class_size(class: usize) -> usize {
     (STEPS + class % STEPS) << (CLASS_BITS_MIN as usize - STEPS.ilog2() as usize + class / STEPS)
 }
 
-/// The capacity to allocate, so that the buffer serves the next taker of about that size as well.
+/// The capacity to allocate, so that the buffer also fits the next request of about that size.
 fn class_bytes(bytes_min: usize) -> usize {
     match class_for(bytes_min) {
         CLASS_COUNT => bytes_min,

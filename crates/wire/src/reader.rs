@@ -1,6 +1,7 @@
-//! Reads a message's fields out of a frame. Strings and bytes are slices of it; nothing is copied.
+//! Reads a message's fields from a frame. Strings and bytes are slices of the frame; nothing is copied.
 //!
-//! Every read is checked against what is left, so memory follows the bytes that arrived, never a length they announce.
+//! Every read is checked against the bytes that are left. So memory is allocated for bytes that arrived, and not for lengths
+//! that they announce.
 
 use bytes::Bytes;
 
@@ -29,11 +30,11 @@ pub struct Reader<'a> {
     frame: &'a Bytes,
     at: usize,
     flexible: bool,
-    /// Elements that arrays may still have.
+    /// How many more elements arrays may have.
     elements_left: usize,
 }
 
-/// An element of an announced array gets memory at once only up to this many; the rest as they are read.
+/// An announced array gets memory for at most N elements at once, and for the rest while they are read.
 const ELEMENTS_AHEAD_MAX: usize = 1024;
 
 /// The longest string, in bytes.
@@ -50,9 +51,9 @@ impl<'a> Reader<'a> {
         self.flexible = flexible;
     }
 
-    /// How many elements all arrays of the frame may have together, tagged fields included; there is no limit otherwise.
+    /// Limits how many elements all arrays of the frame may have together, with tagged fields. Default: no limit.
     ///
-    /// An element of one byte on the wire takes a hundred in memory: who reads from strangers bounds their number, too.
+    /// An element of one byte on the wire can take a hundred bytes in memory, so a reader of untrusted bytes needs this limit.
     pub fn set_elements_max(&mut self, elements: usize) {
         self.elements_left = elements;
     }
@@ -67,7 +68,7 @@ impl<'a> Reader<'a> {
         self.frame.len() - self.at
     }
 
-    /// Fails unless everything was read.
+    /// Fails if bytes are left.
     ///
     /// # Errors
     /// [`DecodeReason::TrailingBytes`].
@@ -188,7 +189,7 @@ impl<'a> Reader<'a> {
     /// When it is cut off, longer than 32 767 bytes or not UTF-8.
     pub fn nullable_string(&mut self, field: &'static str) -> Result<Option<Str>, DecodeError> {
         let length = if self.flexible { self.compact_length(field)? } else { self.short_length(field)? };
-        // Kafka holds compact strings to the classic limit too, and the writer likewise.
+        // Kafka applies the classic limit to compact strings too, and so does the writer.
         if let Some(length) = length.filter(|length| *length > STRING_BYTES_MAX) {
             let reason = DecodeReason::TooLarge { announced: length as u64, limit: STRING_BYTES_MAX as u64 };
             return Err(self.error(field, reason));
@@ -265,7 +266,7 @@ impl<'a> Reader<'a> {
         let mut elements = Vec::with_capacity(count.min(ELEMENTS_AHEAD_MAX));
         while elements.len() < count {
             if elements.len() == elements.capacity() {
-                // By doubling, but never past the end: an array holds no more than it needs.
+                // Grow by doubling, but not beyond the announced count: an array has no spare memory.
                 elements.reserve_exact(elements.len().min(count - elements.len()));
             }
             elements.push(element(self, field)?);
@@ -288,8 +289,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the tagged fields at the end of a flexible struct; otherwise there are none. `known` reads the content of a tag it has a name for
-    /// and answers whether it did; the others are returned.
+    /// Reads the tagged fields at the end of a flexible struct; a struct that is not flexible has none. `known` reads the content
+    /// of a tag that it knows, and returns whether it did. The unknown fields are returned.
     ///
     /// # Errors
     /// When tags do not ascend, when a field is longer than what is left or does not fill its announced size, or as

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 /// A UTF-8 string over shared [`Bytes`]: cloning and decoding copy nothing.
 ///
-/// A `Str` out of a decoded frame keeps that frame alive. What outlives the frame copies: `str.to_string()`.
+/// A `Str` from a decoded frame keeps that frame in memory. Copy it with `str.to_string()` to keep it longer than the frame.
 ///
 /// ```
 /// let topic = milena_wire::Str::from("orders");
@@ -24,10 +24,10 @@ impl Str {
         Self(Bytes::from_static(text.as_bytes()))
     }
 
-    /// Takes bytes that must be UTF-8; gives them back as an error otherwise.
+    /// A string of bytes, which must be UTF-8.
     ///
     /// # Errors
-    /// The bytes themselves, when they are not UTF-8.
+    /// Returns the bytes if they are not UTF-8.
     pub fn from_utf8(bytes: Bytes) -> Result<Self, Bytes> {
         match std::str::from_utf8(&bytes) {
             Ok(_) => Ok(Self(bytes)),

@@ -1,4 +1,4 @@
-//! Writes messages into one growing buffer; payloads are linked, not copied, and go out by vectored write.
+//! Writes messages into one growing buffer. Payloads are linked, not copied, and sent with a vectored write.
 //!
 //! ```text
 //!  head:  [ fields │ fields │ fields ]        links: (at, Bytes), ascending
@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 
 use crate::{EncodeError, EncodeReason, Str, TaggedFields, Uuid, varint};
 
-/// Payloads shorter than this are copied: a slice of its own in the vectored write costs more than the copy.
+/// Shorter payloads are copied, because a slice of their own in the vectored write costs more than the copy.
 const LINK_BYTES_MIN: usize = 512;
 
 /// An encoder for one or more frames.
@@ -35,11 +35,11 @@ pub struct Writer {
     links: Vec<(usize, Bytes)>,
     linked_bytes: usize,
     flexible: bool,
-    // Inside a tagged field everything is copied: its size is only known once it is written, and then moves.
+    // Inside a tagged field all payloads are copied: its size is written before it, after which the content moves.
     in_tagged: bool,
 }
 
-/// Where a frame began; given back to [`Writer::end_frame`].
+/// The start of a frame, for [`Writer::end_frame`].
 #[derive(Debug)]
 #[must_use]
 pub struct FrameMark {
@@ -48,7 +48,7 @@ pub struct FrameMark {
     linked_bytes: usize,
 }
 
-/// Where a struct's tagged fields began; given back to [`Writer::end_tagged_fields`].
+/// The start of a struct's tagged fields, for [`Writer::end_tagged_fields`].
 #[derive(Debug)]
 #[must_use]
 pub struct TagsMark {
@@ -104,7 +104,7 @@ impl Writer {
         }
     }
 
-    /// Takes back everything since `mark`, so that a message that failed half way leaves no trace.
+    /// Removes everything since `mark`, for a message that failed half way.
     #[expect(clippy::needless_pass_by_value, reason = "a mark is used once")]
     pub fn cancel_frame(&mut self, mark: FrameMark) {
         self.head.truncate(mark.head);
@@ -113,7 +113,7 @@ impl Writer {
         self.in_tagged = false;
     }
 
-    /// What was written, ready to be sent.
+    /// The written bytes, ready to be sent.
     pub fn finish(self) -> WireFrame {
         WireFrame {
             remaining: self.len(),
@@ -298,7 +298,7 @@ impl Writer {
         let result = content(self);
         self.in_tagged = outer;
         result?;
-        // The size comes before the content, and its own length depends on it: write it behind, then rotate.
+        // The size is before the content, and its length depends on the content. So write it after the content, then rotate.
         let end = self.head.len();
         varint::put_u64(&mut self.head, (end - start) as u64);
         let size_bytes = self.head.len() - end;
@@ -306,7 +306,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the tagged fields of a struct with the `unknown` ones, kept as they came.
+    /// Ends the tagged fields of a struct with the `unknown` ones, which are written unchanged.
     ///
     /// # Errors
     /// When their tags do not ascend from above the known ones.
@@ -403,7 +403,7 @@ fn too_long(field: &'static str, length: usize, limit: usize) -> EncodeError {
     EncodeError::new(field, EncodeReason::TooLong { length, limit })
 }
 
-/// Encoded frames on their way out: a [`Buf`] whose chunks are the fields' buffer and the linked payloads in turn.
+/// Encoded frames to send: a [`Buf`] whose chunks are the fields' buffer and the linked payloads in turn.
 #[derive(Debug)]
 pub struct WireFrame {
     head: Vec<u8>,
@@ -425,13 +425,13 @@ impl WireFrame {
         self.remaining == 0
     }
 
-    /// Memory that goes when the frame does: the fields' buffer, and linked payloads that nobody else holds.
+    /// The bytes that are freed with the frame: the fields' buffer, and linked payloads without another owner.
     pub fn own_bytes(&self) -> usize {
         let links = self.links.iter().map(|(_, bytes)| bytes);
         self.head.capacity() + links.filter(|bytes| bytes.is_unique()).map(Bytes::len).sum::<usize>()
     }
 
-    /// Everything left, copied into one vector (for tests and for storing, not for sending).
+    /// The bytes that are left, copied into one vector (for tests and for storing, not for sending).
     pub fn to_vec(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.remaining);
         self.for_each_chunk(|chunk| {
@@ -441,7 +441,7 @@ impl WireFrame {
         out
     }
 
-    /// An empty writer over this frame's memory, which saves the next frame its allocations. Linked payloads are let go.
+    /// An empty writer with this frame's memory, so that the next frame allocates nothing. Linked payloads are released.
     ///
     /// ```
     /// let mut writer = milena_wire::Writer::new();
@@ -518,7 +518,7 @@ impl Buf for WireFrame {
             self.link_at += in_link;
             count -= in_link;
             if self.link_at == bytes.len() {
-                // Sent: its memory goes back as early as it can.
+                // It is sent, so release its memory as early as possible.
                 *bytes = Bytes::new();
                 self.link_at = 0;
                 self.link_index += 1;

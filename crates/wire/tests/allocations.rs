@@ -1,4 +1,4 @@
-//! Records cost no heap allocation in either direction; batches a few, whatever they hold.
+//! Records cost no heap allocation in either direction. A batch costs a few, for any number of records.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -44,7 +44,7 @@ fn reading_a_record_and_its_headers_allocates_nothing() {
     assert_eq!(counted.count_total, 0);
 }
 
-/// From the first record to the last, through every codec: what a batch costs does not grow with its records.
+/// The allocations of a batch do not grow with its records, through every codec.
 #[test]
 fn a_batch_costs_a_few_allocations_whatever_it_holds() {
     for compression in Compression::ALL.into_iter().filter(|compression| compression.is_built_in()) {

@@ -1,4 +1,4 @@
-//! Record batches as their users meet them: what is written is read back, and what lies is found out.
+//! Record batches through their public functions: written batches are read back, and malformed ones are errors.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -156,7 +156,7 @@ fn a_full_batch_takes_nothing_more_and_a_first_record_always() {
 
 #[test]
 fn records_that_would_overflow_a_32_bit_size_are_refused() {
-    // Many headers that share one slice: gigabytes on the wire, kilobytes in memory.
+    // Many headers share one slice: they take gigabytes on the wire and kilobytes in memory.
     let value = vec![0; 1 << 20];
     let headers = vec![Header::new("h", Some(&value)); 4096];
     let mut builder = builder().bytes_max(usize::MAX).record_bytes_max(usize::MAX);
@@ -335,7 +335,7 @@ fn offsets_follow_the_base_offset_and_survive_compaction() {
     assert_eq!(from, [102]);
     assert_eq!(batch.records_from(103).count(), 0);
     assert_eq!(batch.records_from(-1).count(), 3);
-    // As a producer's it would be wrong: offsets must be dense.
+    // From a producer it would be wrong: offsets must be dense.
     assert_eq!(batch.verify().unwrap_err().error.field, "RecordBatch.LastOffsetDelta");
 
     // All records gone: the header alone keeps the producer's state and the offsets.
@@ -460,7 +460,7 @@ fn a_record_count_that_lies_is_found_out() {
     }
 }
 
-/// A record's bytes behind its length, with a length that fits.
+/// A record's content after its length, with the right length.
 fn framed(body: &[u8]) -> Vec<u8> {
     assert!(body.len() < 64);
     [&[body.len() as u8 * 2], body].concat()
@@ -469,7 +469,7 @@ fn framed(body: &[u8]) -> Vec<u8> {
 /// A batch of a good record, `records`, and a good record.
 fn around(poison: &[u8]) -> RecordBatch {
     let good = |delta: u8| framed(&[0, 0, delta * 2, 1, 1, 0]);
-    // Enough behind it that the reader's usual path is tried, and enough good ones that it is taken.
+    // Enough bytes follow that the reader tries its usual path, and enough good records that it takes it.
     let mut records = good(0);
     records.extend_from_slice(poison);
     records.extend(good(2));
@@ -544,18 +544,18 @@ fn a_length_that_cannot_be_believed_ends_the_batch() {
 
 #[test]
 fn a_reader_gets_past_poison_by_its_resume_offset() {
-    // The key is cut off; the offset in front of it, 5, is readable, as compaction leaves it.
+    // The key is cut off. The offset before it, 5, can be read, as compaction leaves it.
     let batch = around(&framed(&[0, 0, 10, 20, b'k', b'k']));
     let error = outcomes(&batch)[1].clone().unwrap_err();
     assert_eq!((error.index, error.offset, error.resume_offset), (1, 5, 6));
     let from = |offset| batch.records_from(offset).map(|record| record.map(|record| record.offset)).collect();
     let outcomes: Vec<_> = from(error.resume_offset);
     assert_eq!(outcomes, [Ok(6), Ok(7), Ok(8)]);
-    // Whoever has not been there yet meets it.
+    // A reader that starts before the record gets the error.
     let outcomes: Vec<_> = from(5);
     assert_eq!(outcomes[0], Err(error));
 
-    // Nothing behind a wrong length can be found: the error stands however far the reader wants to go.
+    // No record after a wrong length can be found, so a reader that starts after it gets the error too.
     let batch = around(&[1]);
     let error = batch.records_from(4).next().unwrap().unwrap_err();
     assert_eq!((error.offset, error.resume_offset), (1, batch.header().next_offset()));

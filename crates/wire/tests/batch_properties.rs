@@ -1,4 +1,4 @@
-//! What holds for any records and any bytes.
+//! Properties of any records and any bytes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -21,7 +21,7 @@ struct OwnedRecord {
     headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
-/// Lengths on both sides of where their varints get longer, and of the reader's usual path.
+/// Lengths on both sides of the limits at which their varints get longer, and of the limit of the reader's usual path.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         8 => vec(any::<u8>(), 0..20),
@@ -31,7 +31,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Times close together, as they are, and any at all.
+/// Timestamps that are close together, as is usual, and any other ones.
 fn timestamp() -> impl Strategy<Value = i64> {
     prop_oneof![4 => 1_700_000_000_000_i64..1_700_000_100_000, 1 => any::<i64>(), 1 => (1_i64 << 26)..(1 << 29)]
 }
@@ -77,7 +77,7 @@ fn read(batch: &RecordBatch) -> Vec<OwnedRecord> {
     records
 }
 
-/// Reads everything that can be read, and says how many records that was.
+/// Reads all records that can be read, and returns their number.
 fn exhaust(bytes: Bytes) -> usize {
     let (mut decompressor, pool) = (Decompressor::new(), Pool::unpooled());
     let limits = Limits { decompressed_bytes_max: 1 << 16 };
@@ -133,7 +133,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_without_a_panic(mut bytes in vec(any::<u8>(), 0..200), magic in 0_u8..4) {
-        // Random bytes hardly get past length and magic: give those a chance.
+        // Random bytes rarely have a valid length and magic, so set these.
         if bytes.len() > 16 {
             let length = bytes.len() as i32 - 12;
             bytes[..12].copy_from_slice(&[[0; 4], [0; 4], length.to_be_bytes()].concat());
@@ -158,7 +158,7 @@ proptest! {
         exhaust(bytes.into());
     }
 
-    /// The reader has two ways through a record. Bytes behind the batch decide which one the last records take.
+    /// The reader has two paths through a record. The number of bytes after the batch decides which one the last records take.
     #[test]
     fn both_ways_through_a_record_say_the_same(
         body in vec(prop_oneof![4 => 0_u8..8, 1 => any::<u8>()], 0..30),

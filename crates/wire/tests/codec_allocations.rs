@@ -1,4 +1,4 @@
-//! What is left to allocate per batch when contexts and buffers are kept.
+//! The allocations per batch when contexts and buffers are kept.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ fn lines(bytes: usize) -> Vec<u8> {
     text
 }
 
-/// Some contexts take a few batches to find their size.
+/// Some contexts reach their size after a few batches.
 const WARM_UP: usize = 3;
 
 fn check(input_bytes: usize, allocations_max: impl Fn(Compression) -> (u64, u64)) {

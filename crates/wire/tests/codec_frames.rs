@@ -1,4 +1,4 @@
-//! Framing that other writers use and ours does not, framing that lies, and small inputs that hold a lot.
+//! Frames that other writers make and ours does not, malformed frames, and small inputs that decompress to a lot.
 
 #![cfg(all(
     feature = "gzip",
@@ -22,7 +22,7 @@ fn text(bytes: usize) -> Vec<u8> {
     text
 }
 
-/// Nothing that compresses.
+/// Bytes that cannot be compressed.
 fn noise(bytes: usize) -> Vec<u8> {
     (0..bytes as u64)
         .map(|index| (index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 29) as u8 ^ (index >> 3) as u8)
@@ -41,7 +41,7 @@ fn decompressed(compression: Compression, magic: i8, input: &[u8]) -> Result<Vec
     Ok(out)
 }
 
-/// The error for `input`, which must not have cost memory.
+/// The error for `input`, which must not allocate memory.
 fn refused(compression: Compression, input: &[u8]) -> DecodeError {
     let mut out = Vec::new();
     let error = Decompressor::new().decompress(compression, 2, input, &mut out, LIMIT).unwrap_err();
@@ -80,7 +80,7 @@ fn lz4_frames_of_every_kind_are_read() {
     }
 }
 
-/// Java, librdkafka and franz-go do not say how much a frame holds, and small batches are often alike.
+/// The frames of Java, librdkafka and franz-go have no content size, and small batches are often similar.
 #[test]
 fn small_lz4_blocks_that_hold_much_are_read() {
     for bytes in (0..60_000).step_by(97) {
@@ -159,7 +159,7 @@ fn lz4_dictionaries_and_unknown_flags_are_named() {
 #[test]
 fn gzip_members_follow_one_another_with_any_header() {
     let member = compressed(Compression::Gzip, b"second");
-    // Extra field, name, comment and header checksum, as no Kafka client writes and RFC 1952 allows.
+    // Extra field, name, comment and header checksum, which RFC 1952 allows and no Kafka client writes.
     let mut adorned = vec![0x1f, 0x8b, 8, 0b1_1110, 1, 2, 3, 4, 0, 3];
     adorned.extend_from_slice(b"\x03\0abcname\0comment\0");
     adorned.extend_from_slice(&(crc32fast::hash(&adorned) as u16).to_le_bytes());

@@ -1,5 +1,5 @@
-//! Record batches and message sets that clients of other projects wrote, read back record by record; and written again,
-//! byte for byte. `interop/src/bin/golden.rs` made them.
+//! Record batches and message sets of clients of other projects are read record by record, and written again byte for byte.
+//! `interop/src/bin/golden.rs` made them.
 //!
 //! | | lz4 blocks | checksums | snappy | zstd content size |
 //! |---|---|---|---|---|
@@ -30,7 +30,7 @@ use records::GoldenRecord;
 
 const CLIENTS: [&str; 4] = ["java", "franz-go", "librdkafka", "sarama"];
 
-/// What `MessageSets.java` says.
+/// The records of `MessageSets.java`.
 const APPEND_TIME: i64 = 1_700_000_999_000;
 const FIRST_OFFSET: i64 = 100;
 
@@ -123,7 +123,7 @@ fn message_sets_of_java_are_read_byte_for_byte() {
     }
 }
 
-/// The batch that our builder makes of the records of `raw`, with what the producer and the broker stamped on it.
+/// The batch that our builder makes of the records of `raw`, with the fields that the producer and the broker set.
 fn rebuilt(raw: &RawBatch) -> Vec<u8> {
     let mut builder = BatchBuilder::new(&Pool::default());
     for record in &open(raw) {
@@ -178,7 +178,7 @@ fn the_limit_holds_for_what_other_clients_wrote() {
     }
 }
 
-/// Reads as far as it goes, checksums ignored.
+/// Reads as far as possible, without verifying checksums.
 fn read_damaged(bytes: Vec<u8>, decompressor: &mut Decompressor, pool: &Pool) {
     for raw in Batches::new(bytes.into()) {
         let Ok(raw) = raw else { return };
@@ -200,7 +200,7 @@ fn damaged_batches_are_errors_and_never_a_panic() {
     let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     for path in paths.filter(|path| path.extension().is_some_and(|extension| extension == "bin")) {
         let whole = std::fs::read(&path).unwrap();
-        // Every byte of the framing and of the small ones; of compressed blocks, some.
+        // Every byte of the frames and of the small batches, and some bytes of compressed blocks.
         let step = |at: usize| if at < 400 || whole.len() < 3000 { 1 } else { 97 };
         let mut at = 0;
         while at < whole.len() {

@@ -1,6 +1,6 @@
-//! Record batches and message sets as Kafka's own encoder writes them: we read what it wrote, and write the same bytes.
+//! Record batches and message sets of Kafka's encoder: we read them, and write the same bytes.
 //!
-//! `cargo xtask oracle` makes the file; `xtask/oracle/Batches.java` tells its layout.
+//! `cargo xtask oracle` makes the file; `xtask/oracle/Batches.java` has its layout.
 
 #![cfg(feature = "gzip")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

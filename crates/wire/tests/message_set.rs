@@ -1,4 +1,4 @@
-//! Message sets of magic 0 and 1, as brokers before 0.11 wrote them and old segments still hold them.
+//! Message sets of magic 0 and 1, which brokers before 0.11 wrote and old segments still have.
 
 #![cfg(feature = "gzip")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -165,7 +165,7 @@ fn every_cut_ends_quietly_or_in_an_error() {
     let inner = [message(1, 0, b"aaaa"), message(1, 1, b"bbbb")];
     let set: Vec<u8> = inner.iter().flat_map(|message| message.encode()).collect();
     for length in 0..set.len() {
-        // Cut off on the wire: quiet.
+        // Cut off on the wire: not an error.
         let mut batches = Batches::new(set[..length].to_vec().into());
         assert_eq!(batches.by_ref().map(Result::unwrap).count(), usize::from(length >= set.len() / 2));
         // Cut off inside a compressed message, whose own length is right: an error.
@@ -194,7 +194,7 @@ fn a_flipped_bit_is_found_by_the_checksums() {
             assert!(matches!(error.reason, DecodeReason::ChecksumMismatch { .. }));
         }
     }
-    // Inside a compressed message the inner checksum tells.
+    // Inside a compressed message the inner checksum is verified.
     let mut inner = message(1, 0, b"value").encode();
     *inner.last_mut().unwrap() ^= 1;
     let mut value = Vec::new();

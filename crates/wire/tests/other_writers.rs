@@ -1,4 +1,4 @@
-//! Batches as other clients frame them, one after another through one pool: memory of the right size is there.
+//! Batches of other clients' frames, one after another through one pool: the pool has buffers of the right sizes.
 
 #![cfg(all(
     feature = "gzip",
@@ -23,12 +23,12 @@ const BATCHES: usize = 300;
 const RECORD_BYTES: usize = 100;
 const CONTENT_BYTES_MAX: usize = 300_000;
 
-/// A few contexts, and each size of memory once.
+/// The allocations for a few contexts, and for one buffer of each size.
 const MISSES_MAX: u64 = 24;
 const ALLOCATIONS_PER_RECORD_MAX: f64 = 0.02;
 const BYTES_PER_RECORD_MAX: f64 = 10.0;
 
-/// How a client frames what it compresses.
+/// A client's framing of compressed records.
 type Frame = fn(&[u8]) -> Vec<u8>;
 
 const WRITERS: [(&str, Compression, Frame); 8] = [
@@ -37,7 +37,7 @@ const WRITERS: [(&str, Compression, Frame); 8] = [
     // Its own writer, and librdkafka's: blocks of 64 KiB, no content size.
     ("Java, lz4", Compression::Lz4, |content| lz4(BlockSize::Max64KB, false, content)),
     ("librdkafka, lz4", Compression::Lz4, |content| lz4(BlockSize::Max64KB, true, content)),
-    // Streams do not know their size when they begin.
+    // A stream does not know its size at its beginning.
     ("Java, zstd", Compression::Zstd, |content| without_content_size(&ours(Compression::Zstd, content))),
     ("franz-go, zstd", Compression::Zstd, |content| ours(Compression::Zstd, content)),
     ("Java, snappy", Compression::Snappy, xerial),
@@ -69,7 +69,7 @@ fn xerial(content: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The same blocks behind a header that has a window in place of the content's size.
+/// The same blocks after a header that has a window instead of the content size.
 fn without_content_size(frame: &[u8]) -> Vec<u8> {
     let descriptor = frame[4];
     assert!(descriptor & 0b1_1111 == 0 || descriptor & 1 << 5 != 0, "no dictionary, no checksum");
@@ -84,7 +84,7 @@ fn without_content_size(frame: &[u8]) -> Vec<u8> {
     [&frame[..4], &[0, WINDOW_OF_8_MIB], blocks].concat()
 }
 
-/// A batch of `content` as `frame` frames it. Its checksum is not right.
+/// A batch of `content` in the framing `frame`. Its checksum is not right.
 fn batch(compression: Compression, content: &[u8], frame: Frame) -> RawBatch {
     let mut builder = BatchBuilder::new(&Pool::unpooled());
     builder.append(0, None, Some(b"v"), &[]).unwrap();
@@ -96,7 +96,7 @@ fn batch(compression: Compression, content: &[u8], frame: Frame) -> RawBatch {
     Batches::new(Bytes::from(bytes)).next().unwrap().unwrap()
 }
 
-/// Records as a batch has them, more or less: lines that compress by a factor of 2 to 5.
+/// Bytes that are similar to the records of a batch: lines that compress by a factor of 2 to 5.
 fn lines() -> Vec<u8> {
     let line = |index: usize| {
         let id = index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (20 + index / 500 % 30);
@@ -109,7 +109,7 @@ fn lines() -> Vec<u8> {
 fn memory_is_there_whoever_wrote_the_batches() {
     let lines = lines();
     for (writer, compression, frame) in WRITERS {
-        // Sizes as a producer has them that sends what is there: any.
+        // Any size, as from a producer that sends the records it has.
         let contents: Vec<&[u8]> = (0..BATCHES)
             .map(|index| {
                 let bytes = 20_000 + index.wrapping_mul(7_919_771) % (CONTENT_BYTES_MAX - 20_000);
@@ -122,7 +122,7 @@ fn memory_is_there_whoever_wrote_the_batches() {
         let mut wrong = 0;
         let counted = measure(|| {
             for (index, fetched) in batches.chunks(3).enumerate() {
-                // What they were fetched in.
+                // The frame in which they were fetched.
                 let bytes = fetched.iter().map(|batch| batch.bytes().len()).sum();
                 let fetch = pool.take(bytes);
                 for (place, batch) in fetched.iter().enumerate() {
@@ -146,7 +146,7 @@ fn memory_is_there_whoever_wrote_the_batches() {
             (counted.count_total as f64 / records, counted.bytes_total as f64 / records);
         assert!(allocations < ALLOCATIONS_PER_RECORD_MAX, "{writer}: {allocations} allocations per record");
         assert!(bytes < BYTES_PER_RECORD_MAX, "{writer}: {bytes} bytes allocated per record");
-        // What was in use at most, more or less: two batches and a fetch.
+        // About the most that was in use: two batches and a fetch.
         assert_eq!(stats.bytes_out, 0);
         pool.trim();
         pool.trim();

@@ -1,5 +1,5 @@
-//! The batches in a `records` field: found, checked and opened one by one. This is where the formats are told apart: by the
-//! magic, into record batches and the messages of older message sets.
+//! Finds, checks and opens the batches in a `records` field, one by one. The magic tells record batches from the messages of
+//! older message sets.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ use crate::message_set::MessageSet;
 use crate::pool::Pool;
 use crate::{DecodeError, DecodeReason, Limits, message_set};
 
-/// The batches of a fetch response's or produce request's `records`, each as it came.
+/// The batches in the `records` of a fetch response or produce request.
 ///
-/// A broker may cut the last batch off (KIP-74); that ends the iteration, and [`partial`](Self::partial) tells. An
-/// error ends it too, since nothing behind it can be found.
+/// A broker may cut the last batch off (KIP-74), which ends the iteration; [`partial`](Self::partial) returns that batch. An
+/// error ends it too, because no batch after it can be found.
 ///
 /// ```
 /// use milena_wire::batch::{BatchBuilder, Batches};
@@ -43,9 +43,9 @@ pub struct Batches {
 /// A batch that was cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartialBatch {
-    /// Bytes that are there.
+    /// How many of its bytes are there.
     pub bytes: usize,
-    /// Bytes that the whole batch has, if its length is there.
+    /// How many bytes the whole batch has, if its length field is there.
     pub needed: Option<usize>,
 }
 
@@ -55,9 +55,9 @@ impl Batches {
         Self { rest: records, at: 0, failed: false }
     }
 
-    /// What is left once the iteration has ended: the beginning of a batch, or nothing.
+    /// The batch that is cut off at the end, after the iteration has ended.
     ///
-    /// When this was the only batch, asking again with a larger `partition_max_bytes` gets it.
+    /// If it was the only batch, a fetch with a larger `partition_max_bytes` gets it.
     pub fn partial(&self) -> Option<PartialBatch> {
         if self.failed || self.rest.is_empty() {
             return None;
@@ -75,13 +75,13 @@ impl Batches {
     fn is_cut_off(&self) -> bool {
         match self.announced() {
             Some(length) => self.rest.len() < length as usize + LENGTH_PREFIX_BYTES,
-            // Too short to say, or a negative length, which is an error instead.
+            // The length field is cut off, or it is negative, which is an error.
             None => self.rest.len() < LENGTH_PREFIX_BYTES,
         }
     }
 
     fn read(&mut self) -> Result<RawBatch, DecodeError> {
-        // A length too small for a batch must be told from one that was cut off.
+        // A length that is too small for a batch is an error; a batch that is cut off is not.
         let header = BatchHeader::parse(&self.rest)?;
         let bytes = self.rest.split_to(header.bytes);
         self.at += header.bytes;
@@ -110,7 +110,7 @@ impl fmt::Debug for Batches {
     }
 }
 
-/// A batch as it came: its header parsed, its records not looked at.
+/// A batch as it arrived: its header is parsed, and its records are not.
 ///
 /// ```
 /// use milena_wire::batch::{BatchBuilder, RawBatch};
@@ -135,10 +135,10 @@ pub struct RawBatch {
 }
 
 impl RawBatch {
-    /// The batch that `bytes` begins with.
+    /// The batch at the start of `bytes`.
     ///
     /// # Errors
-    /// When no whole batch is there.
+    /// When there is no whole batch.
     pub fn parse(bytes: &Bytes) -> Result<Self, DecodeError> {
         let header = BatchHeader::parse(bytes)?;
         let remaining = bytes.len();
@@ -154,7 +154,7 @@ impl RawBatch {
         &self.bytes
     }
 
-    /// Compares the checksum the batch carries with that of its bytes.
+    /// Compares the stored checksum with that of the batch's bytes.
     ///
     /// # Errors
     /// [`DecodeReason::ChecksumMismatch`].
@@ -171,10 +171,10 @@ impl RawBatch {
         Err(DecodeError::new("RecordBatch.CRC", at, DecodeReason::ChecksumMismatch { stored, computed }))
     }
 
-    /// Makes the records readable: shares the bytes when they are not compressed, decompresses them into a buffer from
-    /// `pool` when they are.
+    /// Makes the records readable. Shares the batch's bytes if they are not compressed, and decompresses them into a buffer
+    /// from `pool` if they are.
     ///
-    /// The checksum is not looked at: call [`check_crc`](Self::check_crc) first.
+    /// The checksum is not verified: call [`check_crc`](Self::check_crc) first.
     ///
     /// # Errors
     /// When the codec is unknown or not built in, the compressed bytes are malformed, or they hold more than
@@ -203,7 +203,7 @@ impl RawBatch {
         Ok(RecordBatch::new(self.header, Memory::Decompressed(records), Layout::V2 { at: 0 }))
     }
 
-    /// Makes the records of one message of magic 0 or 1 readable: itself, or the messages in its compressed value.
+    /// Makes the records of one message of magic 0 or 1 readable: the message, or those in its compressed value.
     fn open_message(
         &self,
         decompressor: &mut Decompressor,
@@ -225,10 +225,10 @@ impl RawBatch {
 }
 
 impl BatchHeader {
-    /// Reads the header at the start of `bytes`, which need not hold the records.
+    /// Parses the header at the start of `bytes`, which need not contain the records.
     ///
     /// # Errors
-    /// When the bytes end before it does, when its magic is none that Kafka has, and when its fields cannot be.
+    /// When the header is cut off, its magic is unknown, or its fields have impossible values.
     pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
         match bytes.get(MAGIC_AT) {
             Some(2) => Self::parse_v2(bytes),

@@ -1,4 +1,4 @@
-//! The open batch: each record is encoded once, straight into the memory it will be sent from.
+//! The open batch: each record is encoded once, straight into the memory from which it is sent.
 //!
 //! ```text
 //!  append ─▶ [ room for the header │ record │ record │ … ]   one pooled buffer, nothing else per record
@@ -17,7 +17,7 @@ use crate::codec::{Compression, Compressor};
 use crate::pool::{Pool, PooledBuffer};
 use crate::varint::{self, len_u64, zigzag64};
 
-/// A record batch that still takes records.
+/// A record batch to which records can be appended.
 ///
 /// ```
 /// use milena_wire::batch::{BatchBuilder, Batches, Header};
@@ -70,13 +70,13 @@ pub struct BatchBuilder {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppendError {
-    /// The batch has no room left for it: seal this one and append to a new one.
+    /// The batch has no room for it: seal the batch and append to a new one.
     Full,
-    /// No batch takes it.
+    /// It is too large for any batch.
     TooLarge {
-        /// What the record would take, encoded.
+        /// The bytes of the encoded record.
         bytes: usize,
-        /// What a record may take.
+        /// The most bytes of a record.
         limit: usize,
     },
 }
@@ -85,7 +85,7 @@ pub enum AppendError {
 const BYTES_MAX: usize = i32::MAX as usize;
 
 impl BatchBuilder {
-    /// 1 MiB: what brokers take by default (`message.max.bytes`).
+    /// 1 MiB, which brokers accept by default (`message.max.bytes`).
     pub const BYTES_MAX_DEFAULT: usize = 1 << 20;
 
     /// An empty batch with memory from `pool`: [`BYTES_MAX_DEFAULT`](Self::BYTES_MAX_DEFAULT) for the batch and each
@@ -94,8 +94,8 @@ impl BatchBuilder {
         Self::with_expected_bytes(pool, HEADER_BYTES)
     }
 
-    /// [`new`](Self::new) with memory for a batch of about `bytes`, such as the partition's last one took: growing to
-    /// it copies the batch a few times.
+    /// Like [`new`](Self::new), with memory for a batch of about `bytes`, such as the partition's last batch had. Without it the
+    /// batch is copied a few times while it grows.
     pub fn with_expected_bytes(pool: &Pool, bytes: usize) -> Self {
         let mut buffer = pool.take(bytes.clamp(HEADER_BYTES, BYTES_MAX));
         buffer.resize(HEADER_BYTES, 0);
@@ -110,15 +110,15 @@ impl BatchBuilder {
         }
     }
 
-    /// The batch is full when another record would make it larger than this, before compression. A first record is
-    /// taken however large, up to [`record_bytes_max`](Self::record_bytes_max).
+    /// The size of a full batch in bytes, before compression: no record is appended that would exceed it. The first record may
+    /// be larger, up to [`record_bytes_max`](Self::record_bytes_max).
     #[must_use]
     pub fn bytes_max(mut self, bytes_max: usize) -> Self {
         self.bytes_max = bytes_max.min(BYTES_MAX);
         self
     }
 
-    /// A record that takes more than this, encoded, is refused.
+    /// The most bytes of an encoded record. A larger record is refused.
     #[must_use]
     pub fn record_bytes_max(mut self, record_bytes_max: usize) -> Self {
         self.record_bytes_max = record_bytes_max.min(BYTES_MAX - HEADER_BYTES);
@@ -132,26 +132,26 @@ impl BatchBuilder {
         self
     }
 
-    /// Makes its records control records: the broker's own, see [`ControlRecord`](super::ControlRecord).
+    /// Makes its records control records, which only brokers write: see [`ControlRecord`](super::ControlRecord).
     #[must_use]
     pub fn control(mut self, control: bool) -> Self {
         self.attributes = self.attributes.with_control(control);
         self
     }
 
-    /// Says what the timestamps tell. With [`TimestampType::LogAppendTime`] readers take the batch's maximum for all.
+    /// Sets the type of the timestamps. With [`TimestampType::LogAppendTime`], readers use the batch's maximum for all records.
     #[must_use]
     pub fn timestamp_type(mut self, timestamp_type: TimestampType) -> Self {
         self.attributes = self.attributes.with_timestamp_type(timestamp_type);
         self
     }
 
-    /// Encodes a record into the batch: its index there.
+    /// Encodes a record into the batch, and returns its index there.
     ///
-    /// `timestamp` is in milliseconds since the epoch. Allocates nothing but the growth of the batch's buffer.
+    /// `timestamp` is in milliseconds since the epoch. It allocates only when the batch's buffer grows.
     ///
     /// # Errors
-    /// When the batch is full or the record too large; nothing was appended then.
+    /// When the batch is full or the record is too large. Then the record was not appended.
     #[inline]
     pub fn append(
         &mut self,
@@ -225,16 +225,16 @@ impl BatchBuilder {
         self.max_timestamp
     }
 
-    /// Closes the batch as it is: writes the header and the checksum.
+    /// Closes the batch without compression: writes the header and the checksum.
     pub fn seal(self) -> SealedBatch {
         let bytes = self.buffer.len();
         let header = self.header(Compression::None, bytes);
         SealedBatch::new(self.buffer, header, bytes)
     }
 
-    /// Closes the batch and compresses it, `level` being one of [`Compression::levels`] or `None` for its default.
+    /// Closes the batch and compresses it. `level` is one of [`Compression::levels`], or `None` for the default.
     ///
-    /// Records that compression makes no smaller are left as they are, and the batch says so.
+    /// If compression does not make the records smaller, they are stored uncompressed, and the header says so.
     ///
     /// # Errors
     /// When the codec is not built in or has no such level.
@@ -275,8 +275,8 @@ impl BatchBuilder {
         }
     }
 
-    /// The timestamp as zigzag of its distance from the first one. Wrapping, as the reader's addition wraps: any two
-    /// timestamps come out as they went in.
+    /// The zigzag of the timestamp's distance from the first one. It wraps, as the reader's addition does, so that any two
+    /// timestamps are read back unchanged.
     #[inline(always)]
     fn delta(&self, timestamp: i64) -> u64 {
         if self.record_count == 0 { 0 } else { zigzag64(timestamp.wrapping_sub(self.base_timestamp)) }
@@ -316,10 +316,10 @@ impl fmt::Display for AppendError {
 
 impl std::error::Error for AppendError {}
 
-/// Numbers are written as words, of which only the first bytes count. So there must be room for one word more.
+/// Numbers are written as whole words, of which only the first bytes count, so there must be room for one word more.
 const WORD: usize = 8;
 
-/// Bytes behind the length field.
+/// The bytes after the length field.
 #[inline(always)]
 fn body_bytes(
     delta: u64,
@@ -335,7 +335,7 @@ fn body_bytes(
     })
 }
 
-/// A length field and the bytes behind it. Of lengths beyond 32 bits only their being too large matters.
+/// The bytes of a length field and of the content after it. A length of more than 32 bits is too large in any case.
 #[inline(always)]
 fn length_and(bytes: usize) -> usize {
     len_u64((bytes as u64) << 1).saturating_add(bytes)
@@ -346,7 +346,7 @@ fn nullable_bytes(bytes: Option<&[u8]>) -> usize {
     bytes.map_or(1, |bytes| length_and(bytes.len()))
 }
 
-/// Writes all but the headers. `out` has room.
+/// Writes the record without its headers. `out` has room.
 #[inline(always)]
 fn put_record(
     out: &mut Vec<u8>,
@@ -356,11 +356,10 @@ fn put_record(
     key: Option<&[u8]>,
     value: Option<&[u8]>,
 ) {
-    // Behind the length comes a zero byte: the record's own attributes, of which none are in use.
+    // After the length comes a zero byte: the record's attributes, of which none is in use.
     let length = Word::default().length(body);
     if body < 1 << 20 && delta < 1 << 28 && index < 1 << 27 {
-        // Three bytes, one, and four at most; then four at most, one, and three: a length inside is no longer than the
-        // outer one.
+        // At most 3 + 1 + 4 bytes, then at most 4 + 1 + 3: an inner length has no more bytes than the outer one.
         length.byte(0).number(delta).put(out);
         let index = Word::default().number(u64::from(index) << 1);
         let value_length = match key {
@@ -407,10 +406,10 @@ fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     }
 }
 
-/// The zigzag varint −1, which in place of a length says null.
+/// The zigzag varint −1, which is the length of null.
 const NULL: u8 = 1;
 
-/// Up to 8 bytes of varints, gathered in a register and written at once: one check of the capacity instead of many.
+/// Up to 8 bytes of varints, collected in a register and written at once, with one check of the capacity instead of several.
 #[derive(Clone, Copy, Default)]
 struct Word {
     bits: u64,

@@ -1,11 +1,11 @@
-//! Control records: what brokers write into a partition for each other and for consumers, between the users' records.
+//! Control records, which brokers write into a partition for each other and for consumers, between the users' records.
 
 use super::header::ProducerStamp;
 use super::{BatchBuilder, Record, SealedBatch};
 use crate::pool::Pool;
 use crate::{DecodeError, DecodeReason};
 
-/// What a record of a control batch says.
+/// The content of a control record.
 ///
 /// ```
 /// use milena_wire::batch::{Batches, ControlRecord, end_transaction};
@@ -28,15 +28,15 @@ use crate::{DecodeError, DecodeReason};
 pub enum ControlRecord {
     /// The producer's open transaction is aborted.
     Abort {
-        /// The epoch of the transaction coordinator that says so.
+        /// The epoch of the transaction coordinator.
         coordinator_epoch: i32,
     },
     /// The producer's open transaction is committed.
     Commit {
-        /// The epoch of the transaction coordinator that says so.
+        /// The epoch of the transaction coordinator.
         coordinator_epoch: i32,
     },
-    /// Something that concerns brokers alone, such as a change of a KRaft quorum's leader (2).
+    /// A record for brokers only, such as a change of a KRaft quorum's leader (2).
     Other(i16),
 }
 
@@ -44,10 +44,10 @@ const ABORT: i16 = 0;
 const COMMIT: i16 = 1;
 
 impl ControlRecord {
-    /// Reads a record of a control batch. Versions later than 0 only add fields, which are left alone.
+    /// Parses a record of a control batch. Versions after 0 only add fields, which are ignored.
     ///
     /// # Errors
-    /// When its key or value is no control record's.
+    /// When its key or value is not that of a control record.
     pub fn parse(record: &Record<'_>) -> Result<Self, DecodeError> {
         let key = record.key.unwrap_or_default();
         let control_type = i16::from_be_bytes(part(key, 2, "ControlRecordType.Type")?);
@@ -70,7 +70,7 @@ impl ControlRecord {
     }
 }
 
-/// The control batch that ends a transaction in a partition, as the partition's leader appends it.
+/// The control batch that a partition's leader appends at the end of a transaction.
 ///
 /// # Panics
 /// When `marker` is neither [`ControlRecord::Abort`] nor [`ControlRecord::Commit`].

@@ -1,15 +1,16 @@
-//! What a change in a batch's header does to its checksum, without another pass over the records.
+//! Corrects a batch's checksum after a change of its header, without reading the records.
 //!
 //! CRC-32C is linear: `crc(A ‖ B) = shift(crc(A), |B|) ⊕ crc(B)`, where `shift` multiplies by x^(8·|B|) modulo the
 //! polynomial. So exchanging header bytes `A` for `A′` changes the checksum by `shift(crc(A) ⊕ crc(A′), |B|)`.
 
-/// The checksum of `new ‖ tail`, from `crc`, that of `old ‖ tail`. Takes about 0.1 µs whatever the tail's length.
+/// The checksum of `new ‖ tail`, computed from `crc`, the checksum of `old ‖ tail`. It takes about 0.1 µs for any length of the
+/// tail.
 pub(super) fn exchange_head(crc: u32, old: &[u8], new: &[u8], tail_bytes: usize) -> u32 {
     debug_assert_eq!(old.len(), new.len());
     crc ^ shift(crc32c::crc32c(old) ^ crc32c::crc32c(new), tail_bytes)
 }
 
-/// Appends `bytes` zero bytes, so to speak: one multiplication for each byte of the length that is not zero.
+/// The checksum after `bytes` zero bytes are appended. It takes one multiplication for each byte of the length that is not zero.
 fn shift(mut crc: u32, bytes: usize) -> u32 {
     let mut rest = bytes;
     for powers in &POWERS {

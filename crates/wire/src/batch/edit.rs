@@ -1,13 +1,13 @@
-//! Changes a batch's header where it lies: what a broker assigns on append, and what a producer stamps.
+//! Changes a batch's header in place: the fields that a broker assigns on append, and those that a producer sets.
 
 use super::crc;
 use super::header::{Attributes, BatchHeader, CRC_FROM, HEADER_BYTES, ProducerStamp, TimestampType};
 use crate::DecodeError;
 use crate::DecodeReason;
 
-/// A v2 record batch in memory that may be changed.
+/// A v2 record batch in mutable memory.
 ///
-/// Each change keeps the checksum right without reading the records, so a batch whose checksum was wrong stays wrong.
+/// Each change corrects the checksum without reading the records. So a wrong checksum stays wrong.
 ///
 /// ```
 /// use milena_wire::batch::{BatchBuilder, BatchHeader, BatchMut, TimestampType};
@@ -34,10 +34,10 @@ pub struct BatchMut<'a> {
 }
 
 impl<'a> BatchMut<'a> {
-    /// The batch at the start of `bytes`; what follows it is left alone.
+    /// The batch at the start of `bytes`. Bytes after it are not changed.
     ///
     /// # Errors
-    /// When no whole v2 batch is there.
+    /// When there is no whole v2 batch.
     pub fn new(bytes: &'a mut [u8]) -> Result<Self, DecodeError> {
         let header = BatchHeader::parse(bytes)?;
         if header.magic != 2 {
@@ -52,7 +52,7 @@ impl<'a> BatchMut<'a> {
         Ok(Self::over(batch, header))
     }
 
-    /// The batch that `bytes` is, whose header is known.
+    /// The batch in `bytes`, which has this header.
     pub(super) fn over(bytes: &'a mut [u8], header: BatchHeader) -> Self {
         let (head, records) = bytes.split_first_chunk_mut().expect("a batch is at least its header");
         Self { head, records, header }
@@ -63,18 +63,19 @@ impl<'a> BatchMut<'a> {
         &self.header
     }
 
-    /// Sets the offset of the first record, and so of all. Not under the checksum.
+    /// Sets the offset of the first record, and so of all. The checksum does not cover it.
     pub fn set_base_offset(&mut self, base_offset: i64) {
         debug_assert!(base_offset >= 0, "offsets are not negative");
         self.change(|header| header.base_offset = base_offset);
     }
 
-    /// Sets the epoch of the leader that appends the batch. Not under the checksum.
+    /// Sets the epoch of the leader that appends the batch. The checksum does not cover it.
     pub fn set_partition_leader_epoch(&mut self, epoch: i32) {
         self.change(|header| header.partition_leader_epoch = Some(epoch));
     }
 
-    /// Sets the greatest timestamp and what timestamps tell; with [`TimestampType::LogAppendTime`] it is every record's.
+    /// Sets the greatest timestamp and the type of timestamps. With [`TimestampType::LogAppendTime`] it is the timestamp of every
+    /// record.
     pub fn set_max_timestamp(&mut self, timestamp_type: TimestampType, max_timestamp: i64) {
         self.change(|header| {
             header.attributes = header.attributes.with_timestamp_type(timestamp_type);
@@ -87,7 +88,7 @@ impl<'a> BatchMut<'a> {
         self.change(|header| header.attributes = attributes);
     }
 
-    /// Sets whose batch it is.
+    /// Sets the producer's id, epoch and sequence.
     pub fn set_producer(&mut self, producer: Option<ProducerStamp>) {
         self.change(|header| header.producer = producer);
     }

@@ -1,4 +1,4 @@
-//! The 61 bytes before a batch's records, and what they say.
+//! The header of a batch: the 61 bytes before its records.
 //!
 //! ```text
 //!  0          8       12        16    17   21    23     27         35        43       51     53       57      61
@@ -18,11 +18,11 @@ pub const HEADER_BYTES: usize = 61;
 /// Bytes that `batch length` does not count: the base offset and itself.
 pub(super) const LENGTH_PREFIX_BYTES: usize = 12;
 
-/// Where the bytes that the checksum covers begin.
+/// The start of the bytes that the checksum covers.
 pub(super) const CRC_FROM: usize = 21;
 
-/// What a record's timestamp is when nobody gave it one (magic 0, or a producer that set none). Not an `Option`,
-/// because timestamps are sums of a base and a delta, and a sum of −1 cannot be told from this.
+/// The timestamp of a record without one (magic 0, or a producer that set none). It is not an `Option`, because a timestamp is the
+/// sum of a base and a delta, which may be −1 as well.
 pub const NO_TIMESTAMP: i64 = -1;
 
 /// The header of a record batch, or of one message of a v0 or v1 message set.
@@ -41,33 +41,33 @@ pub const NO_TIMESTAMP: i64 = -1;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchHeader {
-    /// The offset of the first record the batch was written with; compaction may have removed that record. A
-    /// compressed message of a v0 or v1 message set says only its last inner offset: then it is that one.
+    /// The offset of the first record that was written; compaction may have removed that record. For a compressed message of a v0
+    /// or v1 message set it is the last inner offset, because the message has only that.
     pub base_offset: i64,
-    /// Bytes of the whole batch, this header included.
+    /// The bytes of the whole batch, with this header.
     pub bytes: usize,
-    /// The epoch of the leader that appended the batch, unless nobody did yet.
+    /// The epoch of the leader that appended the batch, if a leader has.
     pub partition_leader_epoch: Option<i32>,
     /// The format: 2 is a record batch, 0 and 1 are messages of the older message sets.
     pub magic: u8,
-    /// The checksum the batch carries: CRC-32C, and CRC-32 in the older formats.
+    /// The stored checksum: CRC-32C, or CRC-32 in the older formats.
     pub crc: u32,
     /// Compression and flags.
     pub attributes: Attributes,
-    /// The last offset the batch was written with, counted from the base offset. Kept by compaction.
+    /// The last offset that was written, counted from the base offset. Compaction keeps it.
     pub last_offset_delta: i32,
-    /// The timestamp that the records' deltas are added to, in milliseconds since the epoch.
+    /// The timestamp to which the records' deltas are added, in milliseconds since the epoch.
     pub base_timestamp: i64,
-    /// The greatest timestamp of the records, or the time of the append ([`TimestampType::LogAppendTime`]).
+    /// The greatest timestamp of the records, or the append time ([`TimestampType::LogAppendTime`]).
     pub max_timestamp: i64,
-    /// Who wrote it, when the producer is idempotent or transactional.
+    /// The producer, if it is idempotent or transactional.
     pub producer: Option<ProducerStamp>,
-    /// Records in the batch; 0 when compaction left only the header, and for a compressed message of a v0 or v1
-    /// message set, which does not say.
+    /// The number of records. It is 0 if compaction left only the header, and for a compressed message of a v0 or v1 message set,
+    /// which does not have the number.
     pub record_count: u32,
 }
 
-/// An idempotent or transactional producer's mark on a batch.
+/// The identity of an idempotent or transactional producer in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProducerStamp {
     /// The producer's id.
@@ -78,7 +78,7 @@ pub struct ProducerStamp {
     pub base_sequence: Option<i32>,
 }
 
-/// What a record's timestamp tells.
+/// The type of a record's timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TimestampType {
     /// When the producer created it.
@@ -119,7 +119,7 @@ impl Attributes {
     /// How the records are compressed.
     ///
     /// # Errors
-    /// When the codec's number is not one that Kafka has.
+    /// When the codec's id is unknown.
     pub fn compression(self) -> Result<Compression, DecodeError> {
         Compression::from_attributes(self.0).ok_or_else(|| {
             DecodeError::new(
@@ -130,7 +130,7 @@ impl Attributes {
         })
     }
 
-    /// What the records' timestamps tell.
+    /// The type of the records' timestamps.
     pub const fn timestamp_type(self) -> TimestampType {
         if self.0 & LOG_APPEND_TIME == 0 { TimestampType::CreateTime } else { TimestampType::LogAppendTime }
     }
@@ -140,7 +140,7 @@ impl Attributes {
         self.0 & TRANSACTIONAL != 0
     }
 
-    /// Whether it holds control records, which are the broker's and never the application's.
+    /// Whether it has control records, which are for brokers and clients, and never for the application.
     pub const fn is_control(self) -> bool {
         self.0 & CONTROL != 0
     }
@@ -212,17 +212,17 @@ impl BatchHeader {
         })
     }
 
-    /// The last offset the batch was written with. `parse` made sure that it, and the one behind it, do not overflow.
+    /// The last offset that was written. `parse` has checked that it and the next offset do not overflow.
     pub const fn last_offset(&self) -> i64 {
         self.base_offset + self.last_offset_delta as i64
     }
 
-    /// The offset to read from after this batch: compacted away or not, its own offsets are done with.
+    /// The next offset to read after this batch, even if compaction removed its last records.
     pub const fn next_offset(&self) -> i64 {
         self.last_offset() + 1
     }
 
-    /// Whether it holds control records.
+    /// Whether it has control records.
     pub const fn is_control(&self) -> bool {
         self.attributes.is_control()
     }
@@ -232,7 +232,7 @@ impl BatchHeader {
         self.attributes.is_transactional()
     }
 
-    /// Writes the header as a v2 batch's.
+    /// Writes the header of a v2 batch.
     pub(super) fn write(&self, out: &mut [u8; HEADER_BYTES]) {
         let stamp = self.producer.unwrap_or(ProducerStamp {
             producer_id: -1,
@@ -258,7 +258,7 @@ impl BatchHeader {
 
 pub(crate) const MAGIC_AT: usize = 16;
 
-/// The size of the whole batch from its length field, which counts all but itself and the offset before it.
+/// The size of the whole batch, from its length field, which does not count itself and the base offset before it.
 pub(crate) fn batch_bytes(length: i32, bytes_min: usize, field: &'static str) -> Result<usize, DecodeError> {
     let reason = match usize::try_from(length) {
         Ok(length) if length + LENGTH_PREFIX_BYTES >= bytes_min => return Ok(length + LENGTH_PREFIX_BYTES),
@@ -277,7 +277,7 @@ fn check_offsets(base_offset: i64, last_offset_delta: i32) -> Result<(), DecodeE
     Ok(())
 }
 
-/// There must be an offset behind it, to read on from.
+/// Checks that there is a next offset, at which reading can continue.
 pub(crate) fn check_offset(offset: i64, field: &'static str) -> Result<(), DecodeError> {
     if (0..i64::MAX).contains(&offset) {
         return Ok(());
@@ -290,7 +290,7 @@ pub(crate) fn truncated(bytes: &[u8], needed: usize) -> DecodeError {
     DecodeError::new("RecordBatch", 0, reason)
 }
 
-/// `N` bytes at `at`. With constant places in an array the compiler removes every check.
+/// `N` bytes at `at`. With constant positions in an array the compiler removes all bounds checks.
 #[inline(always)]
 pub(crate) fn field<const N: usize, const M: usize>(bytes: &[u8; M], at: usize) -> [u8; N] {
     let mut field = [0; N];

@@ -1,4 +1,4 @@
-//! One record as it lies in a batch, and its headers.
+//! One record in a batch, and its headers.
 //!
 //! ```text
 //!  length │ attributes │ Δtimestamp │ Δoffset │ key length, key │ value length, value │ count │ headers…
@@ -17,12 +17,12 @@ use crate::{DecodeError, DecodeReason};
 pub struct Record<'a> {
     /// Its offset in the partition.
     pub offset: i64,
-    /// Milliseconds since the epoch, or [`NO_TIMESTAMP`](super::NO_TIMESTAMP); the batch's
-    /// [`TimestampType`](super::TimestampType) says of what.
+    /// Milliseconds since the epoch, or [`NO_TIMESTAMP`](super::NO_TIMESTAMP). The batch's
+    /// [`TimestampType`](super::TimestampType) says whether it is the producer's or the broker's time.
     pub timestamp: i64,
-    /// The key; null and empty are different keys.
+    /// The key. Null and empty are different keys.
     pub key: Option<&'a [u8]>,
-    /// The value; null is a tombstone, empty is not.
+    /// The value. Null is a tombstone, and an empty value is not.
     pub value: Option<&'a [u8]>,
     headers: Headers<'a>,
 }
@@ -37,16 +37,15 @@ pub struct Record<'a> {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Header<'a> {
-    /// The name. Kafka means UTF-8, but some clients write other bytes and brokers do not look, so a copy must keep
-    /// what was there.
+    /// The name. It should be UTF-8, but some clients write other bytes and brokers do not check, so a copy must keep the bytes.
     pub key: &'a [u8],
-    /// The value; null and empty are different values.
+    /// The value. Null and empty are different values.
     pub value: Option<&'a [u8]>,
 }
 
-/// A record's headers, read while iterating, in the order they were written; a name may come more than once.
+/// A record's headers, parsed while iterating, in the order in which they were written. Names may repeat.
 ///
-/// Ends after the first error.
+/// The iteration ends after the first error.
 #[derive(Clone)]
 pub struct Headers<'a> {
     cursor: Cursor<'a>,
@@ -90,7 +89,7 @@ impl<'a> Record<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// A header of that name.
+    /// A header with this name.
     pub const fn new(name: &'a str, value: Option<&'a [u8]>) -> Self {
         Self { key: name.as_bytes(), value }
     }
@@ -105,7 +104,7 @@ impl<'a> Headers<'a> {
     /// No headers.
     pub(crate) const NONE: Self = Self { cursor: Cursor { rest: &[], end: 0 }, remaining: 0 };
 
-    /// Headers not read yet, as the record announces.
+    /// How many headers are left, as the record announces.
     pub fn remaining(&self) -> usize {
         self.remaining as usize
     }
@@ -148,7 +147,7 @@ impl<'a> Iterator for Headers<'a> {
     }
 }
 
-/// What a record's fields say before the batch's base is added.
+/// A record's fields, before the batch's base is added.
 pub(super) struct Deltas<'a> {
     pub(super) timestamp: i64,
     pub(super) offset: i32,
@@ -157,15 +156,14 @@ pub(super) struct Deltas<'a> {
     pub(super) headers: Headers<'a>,
 }
 
-/// Every number before a record's key, at 4 bytes each, and room to read the one after it as a word.
+/// The bytes of the numbers before a record's key, at 4 bytes each, and of a word to read the number after them.
 const HEAD_BYTES: usize = 32;
 
-/// Reads the record at `at` if it is of the usual kind: well formed, every number of at most 28 bits, and not among
-/// the last bytes of the area. Where it ends is returned too. `area_at` is where the area begins in what errors count
-/// from.
+/// Reads the record at `at` if it is of the usual kind: well formed, with numbers of at most 28 bits, and not in the last bytes of
+/// the area. Also returns where it ends. `area_at` is the start of the area in the input from which errors count.
 ///
-/// Of anything else it says nothing; [`read_body`] then reads the record or tells what is wrong with it. Without
-/// errors to build, and with one load and one check for several numbers, this takes a third of the instructions.
+/// For any other record it returns `None`, and [`read_body`] reads the record or returns its error. Without errors to build,
+/// and with one load and one check for several numbers, this takes a third of the instructions.
 #[inline(always)]
 pub(super) fn read_usual(area: &[u8], at: usize, area_at: usize) -> Option<(Deltas<'_>, usize)> {
     let head: &[u8; HEAD_BYTES] = area.get(at..)?.first_chunk()?;
@@ -211,7 +209,7 @@ pub(super) fn read_usual(area: &[u8], at: usize, area_at: usize) -> Option<(Delt
     Some((Deltas { timestamp, offset, key, value, headers }, end))
 }
 
-/// The zigzag varint −1, which in place of a length says null.
+/// The zigzag varint −1, which is the length of null.
 const NULL: u8 = 1;
 
 #[inline(always)]
@@ -241,7 +239,7 @@ fn usual_varint(word: u64) -> Option<(u32, usize)> {
     (low & 0x8000_0000 == 0).then_some((value, 4))
 }
 
-/// Reads a record's fields out of what its length field announced, `cursor`.
+/// Reads a record's fields from `cursor`, which has the bytes that its length field announces.
 pub(super) fn read_body(mut cursor: Cursor<'_>, last_offset_delta: i32) -> Result<Deltas<'_>, DecodeError> {
     cursor.skip_attributes()?;
     let timestamp = cursor.varlong("Record.TimestampDelta")?;
@@ -258,7 +256,7 @@ pub(super) fn read_body(mut cursor: Cursor<'_>, last_offset_delta: i32) -> Resul
     Ok(Deltas { timestamp, offset, key, value, headers: Headers { cursor, remaining } })
 }
 
-/// The offset of a record that [`read_body`] refused, if that is readable.
+/// The offset of a record that [`read_body`] refused, if it can be read.
 pub(super) fn read_offset(mut cursor: Cursor<'_>, last_offset_delta: i32) -> Option<i32> {
     cursor.skip_attributes().ok()?;
     cursor.varlong("Record.TimestampDelta").ok()?;
@@ -266,7 +264,7 @@ pub(super) fn read_offset(mut cursor: Cursor<'_>, last_offset_delta: i32) -> Opt
     (0..=last_offset_delta).contains(&offset).then_some(offset)
 }
 
-/// Bytes being read, and where they end in what the reader was given.
+/// The bytes to read, and where they end in the reader's input.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cursor<'a> {
     pub(super) rest: &'a [u8],
@@ -298,7 +296,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The record's own attributes, of which none are in use.
+    /// Reads the record's attributes, of which none is in use.
     fn skip_attributes(&mut self) -> Result<(), DecodeError> {
         match self.rest.split_first() {
             Some((_, rest)) => {
@@ -309,7 +307,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Bytes behind their length, where −1 stands for null.
+    /// Reads a length and the bytes after it; the length −1 is null.
     fn nullable(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, DecodeError> {
         let length = self.varint(field)?;
         if length < 0 {
@@ -328,7 +326,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The body of a record, behind its length.
+    /// The body of a record, after its length.
     pub(super) fn framed(&mut self) -> Result<Self, DecodeError> {
         let length = self.varint("Record.Length")?;
         let length = usize::try_from(length).map_err(|_| self.negative("Record.Length", length))?;
@@ -336,7 +334,7 @@ impl<'a> Cursor<'a> {
         Ok(Self { rest, end: self.at() })
     }
 
-    /// A header takes two bytes at least; none must leave nothing.
+    /// A header takes at least two bytes; without headers no bytes may be left.
     fn check_headers(&self, count: i32) -> Result<u32, DecodeError> {
         let field = "Record.Headers";
         let limit = self.rest.len() as u64 / 2;

@@ -1,4 +1,4 @@
-//! A batch's records, readable: decompressed where they were compressed, parsed while iterating.
+//! A batch's readable records: decompressed if they were compressed, and parsed while iterating.
 
 use std::fmt;
 use std::ops::Deref;
@@ -13,8 +13,8 @@ use crate::{DecodeError, DecodeReason};
 
 /// A batch whose records can be read.
 ///
-/// It holds their memory: the frame they came in, or a pooled buffer when they were compressed. Iterating borrows from
-/// it and allocates nothing.
+/// It owns their memory: the frame in which they arrived, or a pooled buffer if they were compressed. Iterating borrows from it
+/// and allocates nothing.
 ///
 /// ```
 /// # use milena_wire::{Limits, batch::{BatchBuilder, RawBatch}, codec::Decompressor, pool::Pool};
@@ -29,8 +29,8 @@ use crate::{DecodeError, DecodeReason};
 /// for record in batch.records_from(1) {
 ///     match record {
 ///         Ok(record) => kept.push(record.value.unwrap_or_default().to_vec()),
-///         // One poison record: the others can still be read.
-///         Err(error) => eprintln!("{error}, going on at {}", error.resume_offset),
+///         // This record cannot be read, but the records after it can.
+///         Err(error) => eprintln!("{error}, continuing at {}", error.resume_offset),
 ///     }
 /// }
 /// assert_eq!(kept, [b"other", b"third"]);
@@ -42,9 +42,9 @@ pub struct RecordBatch {
     layout: Layout,
 }
 
-/// Where the records are.
+/// The memory of the records.
 pub(crate) enum Memory {
-    /// In what came.
+    /// In the frame in which they arrived.
     Frame(Bytes),
     /// In a buffer of their own.
     Decompressed(PooledBuffer),
@@ -63,7 +63,7 @@ impl Deref for Memory {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Layout {
-    /// Record after record; the first is that many bytes behind the start of what errors count from.
+    /// Records of magic 2. The first is this many bytes after the start of the input from which errors count.
     V2 { at: usize },
     /// Messages of magic 0 or 1.
     MessageSet(MessageSet),
@@ -74,19 +74,19 @@ pub(crate) enum Layout {
 pub struct RecordError {
     /// Its index in the batch.
     pub index: u32,
-    /// Its offset; when not even that can be read, the first it can have.
+    /// Its offset, or the least offset that it can have if the offset cannot be read.
     pub offset: i64,
-    /// Where to read on so as to leave out what cannot be read: behind this record, or behind the batch when nothing
-    /// after it can be found either.
+    /// The offset at which reading can continue: after this record, or after the batch if the records after it cannot be found
+    /// either.
     pub resume_offset: i64,
-    /// What is wrong. Offsets of bytes count from the start of the batch, or of its decompressed records.
+    /// The error. Its byte offsets count from the start of the batch, or of its decompressed records.
     pub error: DecodeError,
 }
 
-/// What [`RecordBatch::verify`] saw.
+/// The result of [`RecordBatch::verify`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contents {
-    /// Records in the batch.
+    /// The number of records in the batch.
     pub record_count: u32,
     /// The greatest timestamp, or [`NO_TIMESTAMP`](super::NO_TIMESTAMP).
     pub max_timestamp: i64,
@@ -104,21 +104,19 @@ impl RecordBatch {
         &self.header
     }
 
-    /// Bytes of the records, decompressed.
+    /// The bytes of the records after decompression.
     pub fn records_bytes(&self) -> usize {
         self.records.len()
     }
 
-    /// The records, in order. A record that cannot be read is an error in its place; the next ones follow if its
-    /// length can be believed.
+    /// The records, in order. A record that cannot be read is an error; the records after it follow if its length is valid.
     #[inline]
     pub fn records(&self) -> Records<'_> {
         self.records_from(i64::MIN)
     }
 
-    /// The records from `offset` on: a fetch answers with whole batches, whose first records may lie before the offset
-    /// asked for. A record before it that cannot be read is left out too, unless those behind it cannot be found
-    /// either.
+    /// The records from `offset` on. A fetch returns whole batches, whose first records may be before the requested offset.
+    /// A record before it that cannot be read is left out too, unless the records after it cannot be found either.
     #[inline]
     pub fn records_from(&self, offset: i64) -> Records<'_> {
         let header = &self.header;
@@ -133,7 +131,7 @@ impl RecordBatch {
         Records {
             area: &self.records,
             at: 0,
-            // Messages are not announced: they end where their bytes do.
+            // The number of messages is not announced: they end with their bytes.
             remaining: if message_set.is_none() { header.record_count } else { 0 },
             base_offset: header.base_offset,
             last_offset_delta: header.last_offset_delta,
@@ -148,9 +146,9 @@ impl RecordBatch {
         }
     }
 
-    /// Reads everything, as a broker does before it appends a produced batch of magic 2: every record and header is well
-    /// formed, there are as many as announced and one at least, and their offsets count up from the base offset without
-    /// a gap.
+    /// Reads all records, as a broker does before it appends a produced batch of magic 2. Checks that every record and header is
+    /// well formed, that there are as many records as announced and at least one, and that their offsets count up from the
+    /// base offset without a gap.
     ///
     /// ```
     /// # use milena_wire::{Limits, batch::{BatchBuilder, RawBatch}, codec::Decompressor, pool::Pool};
@@ -234,15 +232,15 @@ pub struct Records<'a> {
     base_offset: i64,
     last_offset_delta: i32,
     base_timestamp: i64,
-    // 0 when the append time stands for all timestamps, and deltas do not count.
+    // 0 if the append time is the timestamp of all records; then their deltas do not count.
     timestamp_mask: i64,
     // The least offset the next record can have, for the error that names it.
     next_offset: i64,
     // The next record's.
     index: u32,
-    // Records before it are not asked for.
+    // Records before this offset are left out.
     from: i64,
-    // Where the area begins in what errors count from.
+    // The start of the area in the input from which errors count.
     area_at: usize,
     message_set: Option<&'a MessageSet>,
     ended: bool,
@@ -345,7 +343,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// An error behind which no record can be found.
+    /// An error after which no record can be found.
     fn end(&mut self, index: u32, offset: i64, error: DecodeError) -> RecordError {
         self.ended = true;
         RecordError { index, offset, resume_offset: self.end_offset(), error }

@@ -1,4 +1,4 @@
-//! A finished batch on its way out. Its records never change again; its header may, until it is written.
+//! A closed batch that is to be sent. Its records do not change any more; its header may, until it is written.
 
 use bytes::Bytes;
 
@@ -6,10 +6,10 @@ use super::BatchMut;
 use super::header::{BatchHeader, HEADER_BYTES, ProducerStamp};
 use crate::pool::{Pool, PooledBuffer};
 
-/// A closed record batch: checksummed, perhaps compressed, not yet written.
+/// A closed record batch: it has a checksum, may be compressed, and is not yet written.
 ///
-/// It can be stamped with the producer's identity at any time, and again after an epoch bump: that changes the header
-/// and corrects the checksum by 0.2 µs of arithmetic, without another pass over the records.
+/// The producer's identity can be written into it at any time, and again after the epoch was raised. That changes the header
+/// and corrects the checksum in 0.2 µs, without reading the records again.
 ///
 /// ```
 /// use milena_wire::batch::{BatchBuilder, BatchHeader};
@@ -36,12 +36,12 @@ pub struct SealedBatch {
 #[derive(Debug)]
 enum Memory {
     Own(PooledBuffer),
-    /// Handed out: others may be reading it.
+    /// Shared: its bytes were returned by [`SealedBatch::bytes`] and may be in use.
     Lent(Bytes),
 }
 
 impl SealedBatch {
-    /// Writes `header` and the checksum into `buffer`, which holds the records behind the header's room.
+    /// Writes `header` and the checksum into `buffer`, which has the records after the room for the header.
     pub(super) fn new(mut buffer: PooledBuffer, mut header: BatchHeader, uncompressed_bytes: usize) -> Self {
         if let Some((head, _)) = buffer.split_first_chunk_mut::<HEADER_BYTES>() {
             header.write(head);
@@ -49,14 +49,14 @@ impl SealedBatch {
         let mut batch = BatchMut::over(&mut buffer, header);
         batch.compute_crc();
         header = *batch.header();
-        // Compressing may have made it grow.
+        // Compression may have made it larger.
         buffer.recount();
         Self { pool: buffer.pool().clone(), memory: Memory::Own(buffer), header, uncompressed_bytes }
     }
 
-    /// Marks the batch as its producer's (KIP-98): id, epoch, and the sequence of its first record.
+    /// Writes the producer's id and epoch and the sequence of the first record (KIP-98).
     ///
-    /// Once [`bytes`](Self::bytes) were taken, another stamp moves the batch to a copy, so that they never change.
+    /// After [`bytes`](Self::bytes) was called, this copies the batch first, so that those bytes do not change.
     pub fn stamp(&mut self, producer_id: i64, producer_epoch: i16, base_sequence: i32) {
         self.set_producer(ProducerStamp { producer_id, producer_epoch, base_sequence: Some(base_sequence) });
     }
@@ -71,7 +71,7 @@ impl SealedBatch {
         self.header = *batch.header();
     }
 
-    /// The batch's memory, which nobody else reads.
+    /// The batch's memory, which is not shared.
     fn own(&mut self) -> &mut PooledBuffer {
         if let Memory::Lent(bytes) = &self.memory {
             let mut copy = self.pool.take(bytes.len());
@@ -89,7 +89,7 @@ impl SealedBatch {
         &self.header
     }
 
-    /// Records in the batch.
+    /// The number of records in the batch.
     pub fn record_count(&self) -> u32 {
         self.header.record_count
     }
@@ -104,7 +104,7 @@ impl SealedBatch {
         self.uncompressed_bytes
     }
 
-    /// The batch as it is now, for one attempt at writing it. Shares the memory; one small allocation, the first time.
+    /// The batch as it is now, for one attempt to send it. It shares the memory, with one small allocation on the first call.
     pub fn bytes(&mut self) -> Bytes {
         let bytes = match std::mem::replace(&mut self.memory, Memory::Lent(Bytes::new())) {
             Memory::Own(buffer) => buffer.into_bytes(),
@@ -114,7 +114,7 @@ impl SealedBatch {
         bytes
     }
 
-    /// The batch as it is now, when there will be no other attempt.
+    /// The batch as it is now, if there will be no other attempt.
     pub fn into_bytes(self) -> Bytes {
         match self.memory {
             Memory::Own(buffer) => buffer.into_bytes(),

@@ -1,10 +1,10 @@
-//! Which codec a record batch is compressed with, and the levels it takes.
+//! The codecs of record batches, and their levels.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// The compression of a record batch, as its attributes say and as `compression.type` names it.
+/// The compression of a record batch, with the id in its attributes and the name in `compression.type`.
 ///
 /// ```
 /// use milena_wire::codec::Compression;
@@ -15,7 +15,7 @@ use std::str::FromStr;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum Compression {
-    /// Records as they are.
+    /// Uncompressed records.
     #[default]
     None,
     /// RFC 1952.
@@ -32,16 +32,15 @@ impl Compression {
     /// Every compression, in the order of their ids.
     pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
 
-    /// The three lowest bits of a batch's attributes; the others mean something else.
+    /// The three lowest bits of a batch's attributes, which are the id of the compression.
     const ATTRIBUTES_MASK: i16 = 0b111;
 
-    /// The compression that a batch's (or, before magic 2, a message's) attributes name; `None` for one that Kafka
-    /// does not have.
+    /// The compression in the attributes of a batch (or, before magic 2, of a message); `None` if the id is unknown.
     pub fn from_attributes(attributes: i16) -> Option<Self> {
         Self::ALL.get(usize::from((attributes & Self::ATTRIBUTES_MASK).unsigned_abs())).copied()
     }
 
-    /// The bits that name this compression in a batch's attributes.
+    /// The id of this compression in a batch's attributes.
     pub fn attributes(self) -> i16 {
         match self {
             Self::None => 0,
@@ -52,7 +51,7 @@ impl Compression {
         }
     }
 
-    /// The name that `compression.type` and the cargo features use.
+    /// The name in `compression.type` and of the cargo feature.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -84,7 +83,7 @@ impl Compression {
         }
     }
 
-    /// The level used where none is asked for: Kafka's own defaults.
+    /// The default level, which is Kafka's.
     pub fn default_level(self) -> Option<i32> {
         match self {
             Self::None | Self::Snappy => None,

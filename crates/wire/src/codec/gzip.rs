@@ -1,6 +1,6 @@
-//! gzip (RFC 1952): one member written; any number of members read, with every optional header field.
+//! gzip (RFC 1952). One member is written; any number of members is read, with every optional header field.
 //!
-//! Bytes behind a whole member that start no other are ignored, as Java's `GZIPInputStream` does.
+//! Bytes after a whole member that do not begin another one are ignored, as in Java's `GZIPInputStream`.
 
 use zlib_rs::{Deflate, DeflateFlush, Inflate, InflateFlush, Status, crc32};
 
@@ -10,16 +10,16 @@ use crate::{DecodeError, DecodeReason};
 
 const FIELD: &str = "gzip";
 
-/// No name, no time, an unknown system: what Java writes.
+/// No name, no time and an unknown system, as Java writes it.
 const HEADER: [u8; 10] = [0x1f, 0x8b, DEFLATE, 0, 0, 0, 0, 0, 0, 0xff];
 const DEFLATE: u8 = 8;
 
-/// Deflate turns at most 1032 bytes into one: a match of 258 bytes for two bits.
+/// Deflate compresses at most 1032 bytes into one: a match of 258 bytes takes two bits.
 const EXPANSION_MAX: usize = 1032;
 
 const WINDOW_BITS: u8 = 15;
 
-/// A deflate context, and room for the worst that can come out of it.
+/// A deflate context, and room for its largest possible output.
 pub(super) struct Encoder {
     deflate: Deflate,
     level: i32,
@@ -51,7 +51,7 @@ impl Encoder {
         }
     }
 
-    /// The stream, which stays here until the next one: memory of its own would be as large as what goes in.
+    /// The compressed stream, in memory that is used again: new memory would have to be as large as the input.
     fn deflate(&mut self, input: &[u8]) -> &[u8] {
         let bound = zlib_rs::compress_bound(input.len());
         if self.stream.len() < bound {
@@ -85,7 +85,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Appends what all members hold.
+    /// Appends the content of all members.
     pub(super) fn decompress(&mut self, input: &[u8], output: &mut Output<'_>) -> Result<(), DecodeError> {
         output.expect(content_bytes(input));
         let mut input = Input::new(input);
@@ -116,7 +116,7 @@ impl Decoder {
         let mut past_limit = [0];
         loop {
             let (read, written) = (self.inflate.total_in(), self.inflate.total_out());
-            // With no room left, the stream may still end; it must not write another byte.
+            // Without room the stream may still end, but it must not write another byte.
             let full = output.remaining() == 0;
             let room = if full { &mut past_limit[..] } else { output.more_room() };
             let status = self.inflate.decompress(input.rest(), room, InflateFlush::NoFlush);

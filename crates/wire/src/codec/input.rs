@@ -20,7 +20,7 @@ impl<'a> Input<'a> {
         self.at
     }
 
-    /// What is left to read.
+    /// The bytes that are left.
     pub(super) fn rest(&self) -> &'a [u8] {
         &self.bytes[self.at..]
     }

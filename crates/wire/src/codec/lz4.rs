@@ -4,12 +4,12 @@
 //!  magic | FLG BD [content size] HC | { size | data | [checksum] }* | 0 | [content checksum]
 //! ```
 //!
-//! Read: blocks of every size, linked or independent, compressed or stored; all checksums, verified; frames behind one
-//! another and skippable ones. Bytes behind a whole frame that start no other are ignored, as Java's client does.
+//! It reads blocks of every size, linked or independent, compressed or stored; several frames and skippable ones; and it verifies
+//! all checksums. Bytes after a whole frame that do not begin another one are ignored, as in Java's client.
 //!
-//! Written: one frame of independent blocks with the content size and without checksums (the batch has its CRC-32C
-//! already). Java's client refuses linked blocks. `lz4_flex` has one compressor, a fast one, which serves all levels:
-//! Kafka's default level 9 means the fast one in Java's client, too.
+//! It writes one frame of independent blocks, with the content size and without checksums (the batch has its CRC-32C already).
+//! Java's client refuses linked blocks. `lz4_flex` has one compressor, a fast one, for all levels: Kafka's default level 9 means
+//! the fast one in Java's client, too.
 
 use lz4_flex::block::{self, CompressTable, DecompressError};
 
@@ -28,17 +28,17 @@ const BLOCK_CHECKSUM: u8 = 1 << 4;
 const CONTENT_SIZE: u8 = 1 << 3;
 const CONTENT_CHECKSUM: u8 = 1 << 2;
 
-/// In a block's size: its data is stored as it is.
+/// The flag in a block's size that its data is stored uncompressed.
 const STORED: u32 = 1 << 31;
 
 /// How far back a linked block may refer.
 const WINDOW_BYTES: usize = 64 * 1024;
 
-/// Blocks of 64 KiB: what Java's client writes, so what readers have buffers for.
+/// Blocks of 64 KiB, as Java's client writes them, so that readers have buffers for them.
 const BLOCK_BYTES: usize = 64 * 1024;
 const BLOCK_SIZE_CODE: u8 = 4;
 
-/// What a second try gets at least: the smallest blocks hold no more than 64 KiB.
+/// The least room for a second attempt: the smallest blocks have at most 64 KiB.
 const ROOM_BYTES_MIN: usize = 64 << 10;
 
 /// A match length grows by at most 255 for each byte of input.
@@ -82,8 +82,8 @@ impl Encoder {
     }
 }
 
-/// Appends what the frames of `input` hold. Without `check_header` the header's checksum may be anything: before
-/// magic 2, some clients computed it over the magic as well (KAFKA-3160).
+/// Appends the content of the frames in `input`. Without `check_header` the header's checksum is not verified: before magic 2,
+/// some clients computed it over the magic as well (KAFKA-3160).
 pub(super) fn decompress(
     input: &[u8],
     check_header: bool,
@@ -111,7 +111,7 @@ pub(super) fn decompress(
     }
 }
 
-/// What the first frame announces, as far as the input could hold that.
+/// The content size that the first frame announces, if the input can have that much.
 pub(super) fn content_bytes(input: &[u8]) -> Option<usize> {
     let (head, rest) = input.split_first_chunk::<4>()?;
     let (&[flags, _], rest) = rest.split_first_chunk::<2>()?;
@@ -123,7 +123,7 @@ pub(super) fn content_bytes(input: &[u8]) -> Option<usize> {
     Some(usize::try_from(announced).map_or(possible, |announced| announced.min(possible)))
 }
 
-/// What a frame's header says.
+/// The fields of a frame's header.
 struct Frame {
     flags: u8,
     block_bytes_max: usize,
@@ -195,8 +195,8 @@ impl Frame {
     fn block(&self, data: &[u8], at: usize, output: &mut Output<'_>) -> Result<(), DecodeError> {
         let most = self.block_bytes_max.min(data.len().saturating_mul(EXPANSION_MAX));
         let known = self.content_bytes.map(|bytes| (bytes + self.start).saturating_sub(output.len()));
-        // Frames announce blocks of up to 4 MiB, of which a small batch uses little: blocks that compress better than is
-        // likely are tried again with more.
+        // Frames announce blocks of up to 4 MiB, of which a small batch uses little. So a block first gets the room that is
+        // likely enough, and is decompressed again with more if that is too little.
         let mut room_bytes = known.unwrap_or_else(|| output.likely_bytes(data.len())).min(most);
         loop {
             let (written, room) = output.split(room_bytes);
@@ -239,7 +239,7 @@ impl Frame {
     }
 }
 
-/// The hot loops, one each: inlined into the same function they slow each other down by a tenth.
+/// The hot loops, each in a function of its own: inlined into one function, they are a tenth slower.
 fn decompress_block(data: &[u8], room: &mut [u8], window: &[u8]) -> Result<usize, DecompressError> {
     if window.is_empty() { independent_block(data, room) } else { linked_block(data, room, window) }
 }

@@ -1,16 +1,15 @@
-//! The four codecs of record batches, with reused contexts and a limit that no bomb passes.
+//! The four codecs of record batches, with contexts that are used again and a limit on the decompressed size.
 //!
 //! ```text
-//!  records ─▶ Compressor ─▶ bytes behind a batch header
-//!  bytes behind a batch header ─▶ Decompressor ─▶ Output (grows as bytes are produced, ends at the limit) ─▶ records
+//!  records ─▶ Compressor ─▶ bytes after a batch header
+//!  bytes after a batch header ─▶ Decompressor ─▶ Output (grows as bytes are produced, ends at the limit) ─▶ records
 //! ```
 //!
-//! This module owns the codecs' framing and their limits. It must not know what is inside the bytes, and it starts no
-//! thread. A context belongs to whoever compresses or decompresses: keep one for a task or a connection, since making
-//! one costs more than a small batch does.
+//! This module owns the codecs' framing and their limits. It must not know the content of the bytes, and it starts no thread. Keep
+//! one context for a task or a connection, because making a context costs more than a small batch.
 //!
-//! Each codec is a cargo feature of its name; `zstd-c` takes the place of `zstd` where a C compiler is welcome. What is
-//! read is what any client writes, what is written is what every client reads; each codec's file says which that is.
+//! Each codec is a cargo feature of its name; `zstd-c` uses libzstd, which needs a C compiler, instead of `zstd`. A codec reads
+//! everything that any client writes, and writes what every client can read; its file says what that is.
 
 mod compression;
 #[cfg(feature = "gzip")]
@@ -49,7 +48,7 @@ use ratio::Ratio;
 use crate::pool::{Pool, PooledBuffer};
 use crate::{DecodeError, DecodeReason, EncodeError, EncodeReason};
 
-/// Compresses, keeping each codec's context for the next time.
+/// Compresses, and keeps each codec's context for the next call.
 ///
 /// ```
 /// use milena_wire::codec::{Compression, Compressor, Decompressor};
@@ -83,7 +82,7 @@ impl Compressor {
     /// A compressor without contexts: each is made when its codec is first used.
     pub fn new() -> Self {
         Self {
-            // JSON compresses by a little more.
+            // JSON compresses a little better.
             ratios: Ratios::new(Ratio::new(1, 3)),
             #[cfg(feature = "gzip")]
             gzip: None,
@@ -96,7 +95,7 @@ impl Compressor {
         }
     }
 
-    /// The bytes that `input_bytes` probably compress to, going by what was compressed before, and a little more.
+    /// The bytes to which `input_bytes` probably compress, estimated from earlier batches, and a little more.
     pub(crate) fn likely_bytes(&self, compression: Compression, input_bytes: usize) -> usize {
         self.ratios.of(compression).output_bytes(input_bytes)
     }
@@ -135,7 +134,7 @@ impl Compressor {
     }
 }
 
-/// Decompresses, keeping each codec's context for the next time. See [`Compressor`] for an example.
+/// Decompresses, and keeps each codec's context for the next call. See [`Compressor`] for an example.
 pub struct Decompressor {
     ratios: Ratios,
     #[cfg(feature = "gzip")]
@@ -150,7 +149,7 @@ impl Decompressor {
     /// A decompressor without contexts: each is made when its codec is first used.
     pub fn new() -> Self {
         Self {
-            // JSON compresses by a little less.
+            // JSON compresses a little less.
             ratios: Ratios::new(Ratio::new(4, 1)),
             #[cfg(feature = "gzip")]
             gzip: None,
@@ -166,12 +165,12 @@ impl Decompressor {
     /// `magic` is that of the batch, or of the message for a message set: before 2, lz4 frames have a header checksum
     /// that clients computed in two ways, and it is not checked (KAFKA-3160).
     ///
-    /// `out` grows with what is produced, whatever the input announces. Its memory is used first, and that of its
-    /// present content need not even be cleared: a buffer used before is the best one.
+    /// `out` grows with the output, whatever the input announces. Its memory is used first, and need not be cleared. So a buffer
+    /// that was used before is best.
     ///
     /// # Errors
-    /// When `input` is malformed, holds more than `limit` bytes, or its codec is not built in. `out` then holds what
-    /// was decompressed up to there.
+    /// When `input` is malformed, decompresses to more than `limit` bytes, or its codec is not built in. `out` then has the bytes
+    /// that were decompressed before the error.
     pub fn decompress(
         &mut self,
         compression: Compression,
@@ -184,8 +183,8 @@ impl Decompressor {
         self.decompress_into(compression, magic, input, output)
     }
 
-    /// [`decompress`](Self::decompress) into a buffer of `pool`, of just the size that the input needs where it says what
-    /// that is, and otherwise of the size that the batches before it make likely.
+    /// Like [`decompress`](Self::decompress), into a buffer of `pool`. Its size is the one that the input announces, or else the
+    /// one that earlier batches make likely.
     pub(crate) fn decompress_pooled(
         &mut self,
         compression: Compression,

@@ -1,39 +1,39 @@
-//! Where a codec writes what it decompresses: a vector that grows with what is produced and never passes its limit.
+//! The output of a decompressing codec: a vector that grows with the output and never exceeds its limit.
 //!
-//! A codec asks for room, fills it and says how much it filled. What its input *announces* is only ever a hint, cut
-//! down to what that many bytes could possibly produce, so that a small hostile batch cannot claim a large buffer.
+//! A codec asks for room, fills it and says how much it filled. A size that its input *announces* is only a hint, limited to what
+//! an input of that length could produce, so that a small hostile batch cannot get a large buffer.
 
 use super::ratio::Ratio;
 use crate::pool::Pool;
 use crate::{DecodeError, DecodeReason};
 
-/// A vector, as somewhere to decompress to.
+/// A vector to decompress into.
 ///
-/// Safe Rust writes only to initialised memory, and initialising it costs a tenth of what lz4 does. So the vector's
-/// length is how far it is initialised, by this or by its former use, and only in the end how much was written.
+/// Safe Rust writes only to initialised memory, and initialising it costs a tenth of lz4's time. So the vector's length is the
+/// number of initialised bytes, from this use or an earlier one, and becomes the number of written bytes only at the end.
 #[derive(Debug)]
 pub(crate) struct Output<'a> {
     buffer: &'a mut Vec<u8>,
-    /// Where the next byte goes; `buffer[filled..]` is room.
+    /// The number of written bytes; `buffer[filled..]` is room.
     filled: usize,
     limit: usize,
-    /// What content that does not say its size probably takes.
+    /// The probable size of content that does not announce it.
     ratio: Ratio,
-    /// Where larger memory comes from, if not from the allocator.
+    /// The pool for larger memory; without it, the allocator.
     pool: Option<&'a Pool>,
 }
 
-/// The first room where nothing better is known.
+/// The first room if the size cannot be estimated.
 const ROOM_BYTES_MIN: usize = 4096;
 
 impl<'a> Output<'a> {
-    /// Output of at most `limit` bytes in place of the content of `buffer`.
+    /// An output of at most `limit` bytes that replaces the content of `buffer`.
     pub(crate) fn new(buffer: &'a mut Vec<u8>, limit: usize, ratio: Ratio, pool: Option<&'a Pool>) -> Self {
         Self { buffer, filled: 0, limit, ratio, pool }
     }
 
-    /// The room that `compressed` bytes of unknown content first get: no more than the memory that is left, if that might
-    /// do. The end of a batch often compresses worse than its beginning.
+    /// The first room for `compressed` bytes of unknown content: at most the memory that is left, if that may be enough. The end
+    /// of a batch often compresses worse than its beginning.
     pub(crate) fn likely_bytes(&self, compressed: usize) -> usize {
         let (likely, left) = (self.ratio.output_bytes(compressed), self.buffer.capacity() - self.filled);
         if left < compressed { likely } else { likely.min(left) }
@@ -49,12 +49,12 @@ impl<'a> Output<'a> {
         self.limit - self.len()
     }
 
-    /// What was written so far.
+    /// The bytes written so far.
     pub(crate) fn written(&self) -> &[u8] {
         &self.buffer[..self.filled]
     }
 
-    /// Takes the memory for `bytes` more (or what the limit leaves) at once.
+    /// Reserves memory for `bytes` more at once, or for what the limit leaves.
     pub(crate) fn expect(&mut self, bytes: usize) {
         let end = self.filled + bytes.min(self.remaining());
         if end > self.buffer.capacity() {
@@ -62,7 +62,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Moves what was written so far to memory of `bytes` or more.
+    /// Moves the written bytes to memory of at least `bytes`.
     #[cold]
     fn grow(&mut self, bytes: usize) {
         let Some(pool) = self.pool else {
@@ -73,27 +73,27 @@ impl<'a> Output<'a> {
         let common = self.filled.min(larger.len());
         larger[..common].copy_from_slice(&self.buffer[..common]);
         larger.extend_from_slice(&self.buffer[common..self.filled]);
-        // What was too small goes back to the pool.
+        // The smaller memory returns to the pool.
         std::mem::swap(self.buffer, &mut *larger);
     }
 
-    /// Room for `bytes`, or for what the limit leaves, behind what was written so far.
+    /// Room for `bytes`, or for what the limit leaves, after the written bytes.
     pub(crate) fn room(&mut self, bytes: usize) -> &mut [u8] {
         self.split(bytes).1
     }
 
-    /// Room for as much again as was written, so that a codec that cannot know its size takes doubling steps.
+    /// Room for as many bytes as are written, so that a codec of unknown size doubles its memory at each step.
     pub(crate) fn more_room(&mut self) -> &mut [u8] {
         let free = self.buffer.len() - self.filled;
         let bytes = if free > 0 { free } else { self.len().max(ROOM_BYTES_MIN) };
         self.room(bytes)
     }
 
-    /// What was written so far, and [`room`](Self::room).
+    /// The written bytes, and [`room`](Self::room).
     pub(crate) fn split(&mut self, bytes: usize) -> (&[u8], &mut [u8]) {
         let end = self.filled + bytes.min(self.remaining());
         if end > self.buffer.capacity() {
-            // Doubles, but a buffer near its limit does not take twice of it.
+            // Doubles, but not beyond the limit.
             let doubled = (self.buffer.capacity() * 2).min(self.limit);
             self.grow(doubled.max(end));
         }
@@ -113,7 +113,7 @@ impl<'a> Output<'a> {
     /// Appends `bytes`.
     ///
     /// # Errors
-    /// When they pass the limit; `field` and `offset` say whose bytes they are.
+    /// When they exceed the limit. `field` and `offset` are for the error.
     pub(crate) fn extend(
         &mut self,
         bytes: &[u8],
@@ -129,14 +129,14 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    /// The error for input that holds more than the limit allows.
+    /// The error for input that decompresses to more than the limit.
     #[cold]
     pub(crate) fn over_limit(&self, field: &'static str, offset: usize) -> DecodeError {
         DecodeError::new(field, offset, DecodeReason::DecompressesPast { limit: self.limit })
     }
 
-    /// Refuses `bytes` more, announced by `field` at `offset`, when the limit or the input that is left cannot hold
-    /// them: `possible` is the most that this input can produce.
+    /// Refuses `bytes` more, announced by `field` at `offset`, if they exceed the limit or `possible`, which is the most that the
+    /// rest of the input can produce.
     pub(crate) fn check_announced(
         &self,
         bytes: u64,

@@ -1,31 +1,31 @@
-//! How well batches compressed lately: what the next one is given room for where it does not say what it needs.
+//! Estimates the size of a batch that does not announce it from the compression ratio of earlier batches.
 
-/// Bytes that came out for each byte that went in, as the batches of one reader or writer had them lately.
+/// The bytes of output for each byte of input, in the last batches of one reader or writer.
 ///
-/// One batch that gave more raises it at once; each that gave less lowers it by a sixteenth of the difference. So it is
-/// near the greatest ratio of the last few dozen batches, and room that follows it seldom has to be found a second time.
+/// A batch with a higher ratio raises it at once; a batch with a lower one lowers it by a sixteenth of the difference. So it is
+/// near the greatest ratio of the last few dozen batches, and a second, larger buffer is rarely needed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ratio(u64);
 
 /// A ratio of one.
 const ONE: u64 = 256;
-/// A guess is no more than 16 times what goes in. Batches that compressed better are tried again with more room: a hostile
-/// one must not make the next honest one claim a thousand times its size.
+/// An estimate is at most 16 times the input. A batch that needs more is decompressed again with more room: a hostile batch must
+/// not make the next one take a thousand times its size.
 const GUESS_MAX: u64 = 16 * ONE;
 
 impl Ratio {
-    /// Before any batch was seen.
+    /// The ratio before the first batch.
     pub(super) const fn new(output: u64, input: u64) -> Self {
         Self(output * ONE / input)
     }
 
-    /// The bytes that probably come out of `input` bytes, and a sixteenth more.
+    /// The probable output of `input` bytes, and a sixteenth more.
     pub(super) fn output_bytes(self, input: usize) -> usize {
         let ratio = u128::from((self.0 + self.0 / 16).min(GUESS_MAX));
         usize::try_from(input as u128 * ratio / u128::from(ONE)).unwrap_or(usize::MAX)
     }
 
-    /// `output` bytes came out of `input` bytes.
+    /// Notes that `input` bytes gave `output` bytes.
     pub(super) fn learn(&mut self, input: usize, output: usize) {
         if input == 0 {
             return;

@@ -1,4 +1,4 @@
-//! Snappy: the raw format written; raw and xerial framing read.
+//! Snappy. The raw format is written; the raw format and the xerial framing are read.
 //!
 //! ```text
 //!  raw     length varint | elements
@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Java writes the framing of its snappy-java library (`xerial`) in chunks of 32 KiB, as does sarama; librdkafka and
-//! franz-go write the raw format. All of them read both, so we write raw: it saves the chunks' borders.
+//! franz-go write the raw format. All of them read both, so we write the raw format, which saves the chunks' headers.
 
 use snap::raw;
 
@@ -22,7 +22,7 @@ const XERIAL_HEADER_BYTES: usize = 16;
 /// A copy element of three bytes stands for at most 64; the preamble is left out.
 const EXPANSION_MAX: usize = 22;
 
-/// A snappy context, and room for the worst that can come out of it.
+/// A snappy context, and room for its largest possible output.
 pub(super) struct Encoder {
     encoder: raw::Encoder,
     stream: Vec<u8>,
@@ -53,7 +53,7 @@ impl Encoder {
     }
 }
 
-/// What the input's streams announce, as far as it could hold that.
+/// The size that the input's streams announce, if the input can have that much.
 pub(super) fn content_bytes(input: &[u8]) -> usize {
     let announced = |raw: &[u8]| raw::decompress_len(raw).unwrap_or(0);
     let bytes = if input.starts_with(&XERIAL_MAGIC) {
@@ -65,9 +65,9 @@ pub(super) fn content_bytes(input: &[u8]) -> usize {
     bytes.min(input.len().saturating_mul(EXPANSION_MAX))
 }
 
-/// The next chunk of the xerial framing, and where it starts; none at the end.
+/// The next chunk of the xerial framing and its position; `None` at the end.
 fn chunk<'a>(input: &mut Input<'a>) -> Result<Option<(&'a [u8], usize)>, DecodeError> {
-    // Whole streams behind one another are one stream, as in Java's reader.
+    // Several streams in a row are one stream, as in Java's reader.
     while input.rest().starts_with(&XERIAL_MAGIC) {
         input.take(XERIAL_HEADER_BYTES, "snappy.xerial")?;
     }
@@ -91,7 +91,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Appends what `input` holds, in whichever framing.
+    /// Appends the content of `input` in either format.
     pub(super) fn decompress(&mut self, input: &[u8], output: &mut Output<'_>) -> Result<(), DecodeError> {
         if input.starts_with(&XERIAL_MAGIC) { self.xerial(input, output) } else { self.raw(input, 0, output) }
     }

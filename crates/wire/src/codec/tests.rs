@@ -1,4 +1,4 @@
-//! What every codec promises, whichever it is.
+//! Tests of all codecs.
 
 use super::*;
 
@@ -85,7 +85,7 @@ fn every_level_is_read_back_and_a_context_keeps_nothing_of_the_one_before() {
     let input = flights(100_000);
     let mut compressor = Compressor::new();
     for compression in built_in() {
-        // Kafka takes more negative levels of zstd than anyone would wait for here.
+        // Kafka accepts more negative levels of zstd than can be tested in a short time.
         let levels: Vec<i32> =
             compression.levels().into_iter().flatten().filter(|level| *level >= -7).collect();
         // Up and down again.
@@ -121,9 +121,7 @@ fn a_level_that_does_not_exist_is_refused() {
 #[test]
 fn a_codec_that_is_not_built_in_is_named() {
     for compression in Compression::ALL.into_iter().filter(|compression| !compression.is_built_in()) {
-        let expected = format!(
-            "{compression} is not built in: the cargo feature `{compression}` of milena-wire adds it"
-        );
+        let expected = format!("{compression} is not built in; the cargo feature `{compression}` adds it");
         let error = Compressor::new().compress(compression, None, b"x", &mut Vec::new()).unwrap_err();
         assert_eq!(error.to_string(), format!("compressed records: {expected}"));
         let error = Decompressor::new().decompress(compression, 2, b"x", &mut Vec::new(), 10).unwrap_err();

@@ -1,7 +1,7 @@
-//! zstd (RFC 8878), in Rust alone, over `structured-zstd`.
+//! zstd (RFC 8878) with `structured-zstd`, which is Rust only.
 //!
-//! Written: one frame with its content size and without a checksum (the batch has its CRC-32C already). Read: frames
-//! with and without content size or checksum, several and skippable ones, windows up to 128 MiB.
+//! It writes one frame with its content size and without a checksum (the batch has its CRC-32C already). It reads frames with and
+//! without content size or checksum, several and skippable frames, and windows of up to 128 MiB.
 
 use structured_zstd::decoding::errors::{
     DecodeBlockContentError, DecodeBufferError, DecompressBlockError, ExecuteSequencesError,
@@ -14,7 +14,7 @@ use super::output::Output;
 use super::zstd_frames::{DecodeFailure, Frames};
 use crate::DecodeError;
 
-/// Match tables, and room for what becomes part of a batch.
+/// Match tables, and room for the output.
 pub(super) struct Encoder {
     compressor: FrameCompressor,
     level: i32,
@@ -56,7 +56,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Appends what all frames hold.
+    /// Appends the content of all frames.
     pub(super) fn decompress(&mut self, input: &[u8], output: &mut Output<'_>) -> Result<(), DecodeError> {
         let mut frames = Frames::new(input);
         while let Some(frame) = frames.next()? {
@@ -72,7 +72,7 @@ impl Decoder {
     }
 }
 
-/// The room's end is met in different places, and each has an error of its own.
+/// The decoder has several errors for an output buffer that is too small.
 fn is_out_of_room(error: &FrameDecoderError) -> bool {
     use DecodeBlockContentError::DecompressBlockError as Decompress;
     use DecompressBlockError::ExecuteSequencesError as Execute;

@@ -1,4 +1,4 @@
-//! zstd (RFC 8878) over libzstd, for those who have a C compiler. What is written and read is as `zstd.rs` says.
+//! zstd (RFC 8878) with libzstd, which needs a C compiler. It writes and reads the same frames as `zstd.rs`.
 
 use zstd_safe::{CCtx, DCtx};
 
@@ -6,7 +6,7 @@ use super::output::Output;
 use super::zstd_frames::{DecodeFailure, Frames};
 use crate::DecodeError;
 
-/// A libzstd context, and room for the worst that can come out of it.
+/// A libzstd context, and room for its largest possible output.
 pub(super) struct Encoder {
     context: CCtx<'static>,
     frame: Vec<u8>,
@@ -44,7 +44,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Appends what all frames hold.
+    /// Appends the content of all frames.
     pub(super) fn decompress(&mut self, input: &[u8], output: &mut Output<'_>) -> Result<(), DecodeError> {
         let mut frames = Frames::new(input);
         while let Some(frame) = frames.next()? {

@@ -1,18 +1,18 @@
-//! Finds the frames of a zstd stream and how much each can hold, from headers alone.
+//! Finds the frames of a zstd stream, and the most bytes that each can decompress to, from their headers only.
 //!
 //! ```text
 //!  magic | descriptor [window] [dictionary id] [content size] | { header(24): last, type, size | data }* | [checksum]
 //! ```
 //!
-//! Knowing this before decoding, we can give a decoder its whole output at once: no window is kept beside it, and no
-//! memory is taken for sizes that the blocks cannot fill.
+//! So a decoder can get its whole output buffer at once: it needs no window besides it, and no memory is allocated for sizes that
+//! the blocks cannot fill.
 
 use super::input::Input;
 use super::output::Output;
 use super::ratio::Ratio;
 use crate::{DecodeError, DecodeReason};
 
-/// The largest window a frame may ask for: libzstd's own default, so what other readers read.
+/// The largest window of a frame. It is libzstd's default, so other readers accept the same.
 const WINDOW_BYTES_MAX: u64 = 1 << 27;
 
 const FRAME_MAGIC: u32 = 0xfd2f_b528;
@@ -24,28 +24,28 @@ const BLOCK_BYTES_MAX: u64 = 128 * 1024;
 /// One frame of content.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Frame<'a> {
-    /// All of it, from magic to checksum.
+    /// The whole frame, from magic to checksum.
     pub(super) bytes: &'a [u8],
-    /// Where it starts.
+    /// Its position in the input.
     pub(super) at: usize,
     /// The content size it announces.
     pub(super) content_bytes: Option<u64>,
-    /// The most that its blocks can hold.
+    /// The most bytes that its blocks can decompress to.
     pub(super) content_bytes_max: u64,
 }
 
-/// Why a decoder could not decode a frame into the room it was given.
+/// Why a decoder could not decode a frame into the given room.
 pub(super) enum DecodeFailure {
-    /// The frame holds more.
+    /// The frame has more content than the room.
     RoomTooSmall,
     /// The content differs from the frame's checksum.
     Checksum,
-    /// The frame is not one.
+    /// The frame is malformed.
     Malformed,
 }
 
 impl Frame<'_> {
-    /// Appends the content that `decode` reads from the frame's bytes into the room it is given.
+    /// Appends the frame's content, which `decode` writes into the given room.
     pub(super) fn decode_into(
         &self,
         output: &mut Output<'_>,
@@ -68,7 +68,7 @@ impl Frame<'_> {
                 Err(DecodeFailure::RoomTooSmall) if available < room_bytes => {
                     return Err(output.over_limit("zstd.frame", self.at));
                 }
-                // Whatever went wrong: a decoder may not know that room is what it lacks.
+                // Try again with more room after any error: a decoder may not know that it lacks room.
                 Err(_) if self.content_bytes.is_none() && available == room_bytes && room_bytes < most => {
                     room_bytes = most;
                 }
@@ -81,8 +81,8 @@ impl Frame<'_> {
     }
 }
 
-/// What the frames of `input` hold as they announce it, as far as their blocks could, and where they do not as `ratio`
-/// makes likely. None if there is something wrong with them.
+/// The content size of the frames of `input`: the size that each announces, up to what its blocks can have, or else the size that
+/// `ratio` makes likely. `None` if a frame is malformed.
 pub(super) fn content_bytes(input: &[u8], ratio: Ratio) -> Option<usize> {
     let (mut frames, mut bytes) = (Frames::new(input), 0_usize);
     while let Some(frame) = frames.next().ok()? {
@@ -125,7 +125,7 @@ impl<'a> Frames<'a> {
     }
 }
 
-/// Reads the frame whose magic was read: its content size, and the most that its blocks can hold.
+/// Reads the rest of a frame after its magic: its content size, and the most bytes that its blocks can decompress to.
 fn frame(input: &mut Input<'_>) -> Result<(Option<u64>, u64), DecodeError> {
     let [descriptor] = input.array("zstd.descriptor")?;
     let single_segment = descriptor & (1 << 5) != 0;
@@ -163,7 +163,7 @@ fn window_bytes(input: &mut Input<'_>) -> Result<u64, DecodeError> {
     Ok(announced)
 }
 
-/// Walks over a frame's blocks; returns the most that they can hold.
+/// Walks over a frame's blocks; returns the most bytes that they can decompress to.
 fn blocks(input: &mut Input<'_>, block_bytes_max: u64) -> Result<u64, DecodeError> {
     let mut content_bytes_max = 0;
     loop {

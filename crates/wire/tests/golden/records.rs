@@ -1,6 +1,6 @@
-//! The records of the golden batches: what their generator has other clients produce, and what the test expects to read.
+//! The records of the golden batches, which their generator lets other clients produce and which the test expects.
 
-/// When the first of them was written; each is a second later than the one before.
+/// The timestamp of the first record; each next record is a second later.
 pub(crate) const TIME: i64 = 1_700_000_000_000;
 
 /// A record of a golden batch.
