@@ -1,4 +1,4 @@
-//! `cargo xtask sim`: rounds of `crates/sim/tests`, as many as asked for.
+//! `cargo xtask sim`: runs N rounds of `crates/sim/tests`.
 
 use std::process::Command;
 
@@ -8,19 +8,19 @@ use lexopt::{Arg, ValueExt as _};
 const HELP: &str = "\
 Usage: cargo xtask sim [OPTION]... [TEST]
 
-Plays rounds of the simulations on virtual time, each from a seed. The same seed plays the same round again, to the
-nanosecond. Those that fail are shown with their seed. `cargo test -p milena-sim` plays the first few hundred.
+Runs the simulations on virtual time, in rounds that each have a seed. The same seed repeats the same round, to the
+nanosecond. Prints the seeds of the rounds that fail. `cargo test -p milena-sim` runs the first few hundred.
 
-  TEST             play only the simulations that have this in their name: client, producer, source
-  --seeds N        play N rounds of each (default 2000)
-  --from SEED      the seed of the first round (default 0); the next ones follow
+  TEST             run only the simulations with TEST in their names: client, producer, source
+  --seeds N        run N rounds of each (default 2000)
+  --from SEED      the seed of the first round (default 0); the next rounds have the next seeds
   --release        build with optimizations
 ";
 
-/// Plays rounds.
+/// Runs rounds.
 ///
 /// # Errors
-/// When one failed.
+/// When a round failed.
 pub fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(crate::root()).args(["test", "--package", "milena-sim", "--tests"]);
