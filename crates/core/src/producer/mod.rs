@@ -472,11 +472,10 @@ impl<B: SealedBatch> Producer<B> {
         self.land_all(request.carried, now);
     }
 
-    /// A request failed without an answer. Unless a connection `has_begun` to write it, no batch in it may be written.
+    /// A request failed without an answer. If no connection `has_begun` to write it, none of its batches is in a log.
     pub fn handle_lost(&mut self, id: RequestId, failure: &Failure, has_begun: bool, now: Instant) {
         let Some(request) = self.end_request(id) else { return };
         let may_pass = self.note_lost(request.broker, failure, now);
-        // What no connection began to write is in no log, whatever the failure says.
         let doubt = if has_begun && failure.may_have_acted() { Doubt::Somewhere } else { Doubt::Unwritten };
         for Carried { slot, .. } in &request.carried {
             if may_pass {
