@@ -132,6 +132,6 @@ fn a_broker_says_what_clients_ask_for_in_vain() {
     // JoinGroup (11) v5, correlation id 7, client id `x`; what follows does not matter.
     let request = [0, 11, 0, 5, 0, 0, 0, 7, 0, 1, b'x'];
     client.write_all(&[&(request.len() as u32).to_be_bytes()[..], &request].concat()).unwrap();
-    let line = broker.stderr_line_with("does not have");
+    let line = broker.stderr_line_with("does not serve");
     assert!(line.starts_with("warning: ") && line.contains("JoinGroup"), "{line}");
 }
