@@ -87,7 +87,7 @@ fn the_examples_run_as_they_stand() {
     let (copied, status) = graceful_shutdown(&[bootstrap, "orders", "orders-copy"]);
     assert!(status.success(), "{status}: {copied}");
     assert!(
-        copied.contains("10 records written") && copied.contains("partition 2 goes on at Some("),
+        copied.contains("10 records written") && copied.contains("partition 2 continues at offset Some("),
         "{copied}"
     );
     assert_eq!(example("consume", &[bootstrap, "orders-copy"]).lines().count(), 10);
@@ -113,7 +113,7 @@ fn graceful_shutdown(args: &[&str]) -> (String, std::process::ExitStatus) {
     let mut kill = Some(Command::new("kill"));
     while let Some(Ok(line)) = lines.next() {
         said += &format!("{line}\n");
-        if line == "10 records taken"
+        if line == "10 records read"
             && let Some(mut kill) = kill.take()
         {
             kill.arg("-TERM").arg(child.id().to_string());
