@@ -1,7 +1,7 @@
 //! The one place where clocks are read and timers are made: core's instants are counted from when the client was made, or
 //! from the origin of the runtime it was given, and records get the time of day.
 
-#![expect(clippy::disallowed_methods, reason = "this is where tokio is asked")]
+#![expect(clippy::disallowed_methods, reason = "this module wraps tokio's clocks and timers")]
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -15,11 +15,12 @@ use pin_project_lite::pin_project;
 
 use crate::runtime::{Executor, Runtime};
 
-/// What time it is for a client, and its timers.
+/// A client's clock and timers.
 #[derive(Clone)]
 pub(crate) enum Clock {
-    /// tokio's clock, so that tests may pause it, and when the client was made.
+    /// tokio's clock, which tests can pause. The instant is when the client was made: the origin of core's instants.
     Tokio(tokio::time::Instant),
+    /// The clock of a runtime that the user gave. Its origin is the origin of core's instants.
     Given(Arc<dyn Runtime>),
 }
 
@@ -71,7 +72,8 @@ impl Clock {
     }
 }
 
-/// tokio's name for `at`; a day from now stands for anything later.
+/// `at` as an instant of tokio's. tokio's instants do not reach as far as core's, so a day from now stands for anything
+/// later.
 fn timer(origin: tokio::time::Instant, at: Instant) -> tokio::time::Instant {
     let latest = origin.elapsed() + Duration::from_secs(86_400);
     origin + at.since_origin().min(latest)
@@ -103,10 +105,10 @@ impl<F: Future> Future for Timeout<F> {
     }
 }
 
-/// Milliseconds since the epoch, now, as the system says.
+/// The system's time in milliseconds since the epoch.
 ///
-/// Records need it one by one, and asking the system takes a quarter of what a small one costs. So the processor's
-/// counter tells how long ago the system was asked, and the system is asked again after [`FRESH`].
+/// It is needed for each record, and asking the system takes a quarter of the time that a small record costs. So the
+/// processor's counter tells how long ago the system was asked, and the system is asked again after [`FRESH`].
 ///
 /// Bench: `post`.
 fn system_unix_ms() -> i64 {
@@ -119,10 +121,11 @@ fn system_unix_ms() -> i64 {
     }
 }
 
-/// Counters of processors and the system's time drift apart by tens of microseconds a second at most; and when
-/// somebody sets the time, records are to follow.
+/// How long one reading of the system's time is used. A processor's counter and the system's time drift apart by tens of
+/// microseconds a second at most, and the timestamps of records must soon follow when the system's time is set.
 const FRESH: Duration = Duration::from_millis(100);
-/// A question that took longer was interrupted, and says nothing of when it was answered.
+/// The process was interrupted when asking the system took longer than this. It is then unknown which of the two counts the
+/// time belongs to, so such a reading is not kept.
 const QUESTION_MAX: Duration = Duration::from_micros(20);
 
 static COUNTER: LazyLock<quanta::Clock> = LazyLock::new(quanta::Clock::new);
@@ -131,7 +134,7 @@ thread_local! {
     static READING: Cell<Option<Reading>> = const { Cell::new(None) };
 }
 
-/// What the system said, and when.
+/// The system's time, and the processor's counter when it was asked.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     ticks: u64,
@@ -140,7 +143,7 @@ struct Reading {
 }
 
 impl Reading {
-    /// Milliseconds since the epoch, so many nanoseconds later.
+    /// Milliseconds since the epoch, `nanoseconds` after the reading.
     fn after(self, nanoseconds: u64) -> i64 {
         ((self.nanoseconds + nanoseconds) / 1_000_000) as i64
     }

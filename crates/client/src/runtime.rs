@@ -1,11 +1,11 @@
 //! Where a client's tasks run: on tokio, or on a runtime that the user brings.
 //!
-//! This module and [`clock`](crate::clock) are the only ones that know tokio's tasks and timers. Everything else starts tasks
-//! through [`Executor`] and reads the time through [`Clock`](crate::clock::Clock), so that a runtime with a clock and an
-//! order of tasks of its own can take tokio's place: a simulator runs a whole client from a seed that way.
-//! `crates/client/clippy.toml` forbids the rest of the crate to go around it.
+//! Only this module and [`clock`](crate::clock) use tokio's tasks and timers. All other modules start tasks through
+//! [`Executor`] and read the time through [`Clock`](crate::clock::Clock), so that another runtime can take tokio's place. A
+//! simulator needs that: it chooses the order of tasks and moves the time, and so runs a whole client from a seed.
+//! `crates/client/clippy.toml` forbids the functions of tokio and std that would go around this.
 
-#![expect(clippy::disallowed_methods, reason = "this is where tokio is asked")]
+#![expect(clippy::disallowed_methods, reason = "this module wraps tokio's tasks")]
 
 use std::fmt;
 use std::future::poll_fn;
@@ -93,6 +93,7 @@ pub(crate) enum Executor {
     /// The one that the client was connected on. The client's futures may be awaited on another runtime or on none: their
     /// timers and tasks are then here.
     Tokio(Handle),
+    /// A runtime that the user gave. It can run a task wherever it is called, so it matters nowhere who the caller is.
     Given(Arc<dyn Runtime>),
 }
 

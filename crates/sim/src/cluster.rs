@@ -1,4 +1,5 @@
-//! A cluster without sockets: the broker's machine, the tasks that serve its connections, and what goes wrong between.
+//! A cluster without sockets: the broker's machine, the tasks that serve its connections, and the faults of the network
+//! between it and its clients.
 //!
 //! ```text
 //!  client ─▶ Connector ─▶ Stream ═ latency, pieces, cuts ═ Stream ─▶ serve ─▶ Machine
@@ -30,7 +31,7 @@ pub struct Cluster(Arc<Shared>);
 struct Shared {
     sim: Sim,
     machine: Arc<Machine>,
-    /// What both clocks of the machine showed when the simulation began.
+    /// The time on the machine's two clocks when the simulation began.
     origin: Now,
     trace: Trace,
     state: Mutex<State>,
@@ -42,46 +43,45 @@ struct State {
     gates: BTreeMap<i32, Gate>,
     connections: BTreeMap<u64, (i32, Weak<Wire>)>,
     next_connection: u64,
-    served: u64,
 }
 
-/// How connections to a node are met.
+/// What happens to new connections to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
     /// They are made.
     Open,
     /// They are refused.
     Refusing,
-    /// Nobody answers: the client's timeout ends the attempt.
+    /// They are neither made nor refused, until the client's timeout ends the attempt.
     Silent,
-    /// They are made, and nothing is read from them.
+    /// They are made, and the node never reads from them.
     Mute,
 }
 
-/// What goes wrong of itself. Percentages of requests, but for the first.
+/// Faults of the network and of nodes, and how often they happen by chance.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Faults {
-    /// Of reads and writes, those that move a few bytes only.
+    /// How many of a hundred reads and writes move a few bytes only.
     pub crumbs_percent: u32,
-    /// The longest time that bytes are on their way; each connection is as slow or faster.
+    /// The longest latency of a connection. Each connection has a random one up to this.
     pub latency_max: Duration,
-    /// The connection breaks before the node sees the request.
+    /// For how many of a hundred requests the connection breaks before the node sees the request.
     pub lose_request_percent: u32,
-    /// The node does what it is asked, and the connection breaks before the answer.
+    /// For how many of a hundred requests the connection breaks after the node obeyed and before it answers.
     pub lose_answer_percent: u32,
-    /// The connection breaks within the answer.
+    /// For how many of a hundred requests the connection is closed within the answer.
     pub tear_answer_percent: u32,
-    /// The node takes a while before it looks at the request, or before it answers.
+    /// In how many of a hundred cases a node waits before it looks at a request, and before it answers.
     pub delay_percent: u32,
-    /// The longest of these delays.
+    /// The longest of these waits.
     pub delay_max: Duration,
 }
 
-/// The port of all nodes; their hosts differ.
+/// The port of every node. Their hosts differ: `node-1` and so on.
 const PORT: u16 = 9092;
 
 impl Cluster {
-    /// A cluster with `nodes` nodes, on which every topic has a replica, and topics are made only by command.
+    /// Starts a cluster without topics. Each topic will have a replica on every node.
     ///
     /// # Panics
     /// When the broker refuses these settings.
@@ -95,9 +95,8 @@ impl Cluster {
             gates: (1..=i32::from(nodes)).map(|node| (node, Gate::Open)).collect(),
             connections: BTreeMap::new(),
             next_connection: 0,
-            served: 0,
         };
-        // Only differences count: what this instant is, nobody can see.
+        // The machine only adds to this instant and compares, so which instant it is has no effect.
         let origin = Now { instant: Instant::now(), unix_ms: milena::Runtime::unix_ms(sim) };
         let cluster = Self(Arc::new(Shared {
             sim: sim.clone(),
@@ -110,7 +109,7 @@ impl Cluster {
         cluster
     }
 
-    /// What clients take as `bootstrap.servers`.
+    /// The addresses of all nodes, for clients: `host:port,host:port`.
     pub fn bootstrap(&self) -> String {
         let nodes = self.nodes();
         nodes.iter().map(|node| format!("node-{node}:{PORT}")).collect::<Vec<_>>().join(",")
@@ -121,22 +120,22 @@ impl Cluster {
         lock(&self.0.state).gates.keys().copied().collect()
     }
 
-    /// How clients reach the cluster.
+    /// The transport of clients of this cluster.
     pub fn connector(&self) -> impl Connect + use<> {
         Connector(self.clone())
     }
 
-    /// Commands and questions that bypass the network.
+    /// An operator, whose requests bypass the network.
     pub fn operator(&self) -> Operator {
         Operator::new(Arc::clone(&self.0.machine), self.now())
     }
 
-    /// Sets what goes wrong of itself from now on.
+    /// Sets the faults that happen by chance from now on.
     pub fn set_faults(&self, faults: Faults) {
         lock(&self.0.state).faults = faults;
     }
 
-    /// Sets how new connections to `node` are met.
+    /// Sets what happens to new connections to `node`.
     pub fn set_gate(&self, node: i32, gate: Gate) {
         lock(&self.0.state).gates.insert(node, gate);
     }
@@ -148,7 +147,7 @@ impl Cluster {
         wires.for_each(|wire| wire.cut());
     }
 
-    /// Takes `node` down, with its connections.
+    /// Takes `node` down and breaks its connections.
     ///
     /// # Panics
     /// When there is no such node.
@@ -169,20 +168,15 @@ impl Cluster {
 
     /// Makes `node` the leader of a partition in a new leader epoch, unless it is down.
     pub fn move_leader(&self, topic: &str, partition: i32, node: i32) {
-        // A node that is down takes nothing over.
+        // The only refusal there can be is that the node is down.
         let _ = self.0.machine.move_leader(topic, partition, node);
     }
 
-    /// Connections that have not ended at both ends.
+    /// The number of connections of which an end is still in use.
     pub fn connections(&self) -> usize {
         let mut state = lock(&self.0.state);
         state.connections.retain(|_, (_, wire)| wire.strong_count() > 0);
         state.connections.len()
-    }
-
-    /// Requests that were handled.
-    pub fn served(&self) -> u64 {
-        lock(&self.0.state).served
     }
 
     fn now(&self) -> Now {
@@ -192,11 +186,11 @@ impl Cluster {
     fn chance(&self, percent: impl Fn(&Faults) -> u32) -> bool {
         let state = &mut *lock(&self.0.state);
         let percent = percent(&state.faults);
-        // No number is drawn for what cannot happen.
+        // For a fault that never happens no random number is used up.
         percent > 0 && state.rng.below(100) < percent
     }
 
-    /// Tells the machine what time it is when it wants to know.
+    /// Calls the machine's `handle_timeout` when something is due.
     async fn keep_time(self) {
         loop {
             let known = self.0.machine.poll_timeout();
@@ -219,7 +213,7 @@ impl Cluster {
         at.saturating_duration_since(self.now().instant)
     }
 
-    /// Makes a connection to `node`, unless its gate is closed.
+    /// Makes a connection to `node`, if its gate lets it.
     async fn connect(self, node: i32) -> Result<Box<dyn Transport>, ConnectError> {
         let (latency, crumbs, number) = {
             let state = &mut *lock(&self.0.state);
@@ -248,7 +242,7 @@ impl Cluster {
             if gate == Gate::Mute {
                 return std::future::poll_fn(|cx| server.poll_gone(cx)).await;
             }
-            // An end that broke tells its client so; there is nobody else to tell.
+            // An error means that the connection broke, which the client learns from its own end.
             let _ = cluster.serve(peer, server).await;
         }));
         Ok(Box::new(client))
@@ -267,7 +261,6 @@ impl Cluster {
                 return Ok(());
             }
             self.dawdle().await;
-            lock(&self.0.state).served += 1;
             let mut handled = self.0.machine.handle(&mut peer, &frame, self.now(), usize::MAX);
             let answer = loop {
                 match handled {
@@ -297,14 +290,14 @@ impl Cluster {
             if self.chance(|faults| faults.tear_answer_percent) {
                 let part = lock(&self.0.state).rng.below(answer.len() as u32) as usize;
                 stream.write_all(&answer[..part]).await?;
-                // What was written arrives, and then the end.
+                // The client reads the part, and then the end of the stream.
                 return Ok(());
             }
             stream.write_all(&answer).await?;
         }
     }
 
-    /// Waits until a parked request is to be taken up. False if its connection is gone before that.
+    /// Waits until a parked request is to be resumed. False if its connection ends before.
     async fn wait(&self, parked: &Parked, stream: &Stream) -> bool {
         let mut sleep = self.0.sim.sleep(self.until(parked.deadline()));
         std::future::poll_fn(|cx| {

@@ -29,7 +29,7 @@ pub struct Sim(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    /// Apart from the state, because wakers are called while it is locked.
+    /// It has a lock of its own, because wakers add to it while the state is locked.
     ready: Arc<Mutex<BTreeSet<TaskId>>>,
 }
 
@@ -39,41 +39,42 @@ type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 struct State {
     rng: Rng,
     now: Duration,
-    /// A task that is being polled is not here.
+    /// All tasks but the one that is being polled.
     tasks: BTreeMap<TaskId, Task>,
     next_task: TaskId,
     timers: BTreeMap<(Duration, u64), Waker>,
     next_timer: u64,
     steps: u64,
-    /// Nothing new starts any more.
+    /// The main task is finished, so no task is started any more.
     is_over: bool,
 }
 
-/// Why a simulation did not come to its end.
+/// Why a simulation did not finish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stuck {
-    /// No task can run and no timer is set, at this time.
+    /// At this time no task can run and no timer is set.
     Deadlock(Duration),
-    /// More polls than [`STEPS_MAX`]: something spins.
+    /// There were more than [`STEPS_MAX`] polls until this time: a task spins.
     Steps(Duration),
-    /// More time than [`TIME_MAX`] passed.
+    /// The simulation is longer than [`TIME_MAX`].
     Time,
 }
 
-/// Polls in one simulation. The longest tests take a tenth of it.
+/// The most polls in one simulation. The longest round of the tests takes less than a tenth of it.
 pub const STEPS_MAX: u64 = 5_000_000;
-/// Virtual time in one simulation. The longest timeouts of the client are minutes.
+/// The longest simulation, in virtual time. The longest timeouts of the tests are a third of it.
 pub const TIME_MAX: Duration = Duration::from_secs(3600);
 /// The time of day when a simulation begins, in milliseconds since 1970.
 const STARTED_UNIX_MS: i64 = 1_700_000_000_000;
-/// Of a thousand polls, those after which time passes, and for how long at most.
+/// After this many of a thousand polls time passes, as it does for a program that must wait for a processor.
 const HICCUPS_PERMILLE: u32 = 5;
+/// The longest of these pauses.
 const HICCUP_MAX: Duration = Duration::from_millis(3);
-/// How long work on a thread of its own takes at most.
+/// The longest time that blocking work takes.
 const WORK_MAX: Duration = Duration::from_millis(2);
 
 impl Sim {
-    /// A runtime that has run nothing yet.
+    /// Makes a runtime without tasks, at time zero.
     pub fn new(seed: u64) -> Self {
         let state = State {
             rng: Rng::seeded(seed),
@@ -88,20 +89,21 @@ impl Sim {
         Self(Arc::new(Shared { state: Mutex::new(state), ready: Arc::default() }))
     }
 
-    /// Runs `main` and all tasks until `main` is finished. What is left of the others is dropped then.
+    /// Runs `main` and all other tasks until `main` is finished, and then drops the tasks that are left.
     ///
     /// # Errors
-    /// When `main` cannot finish, or does not within the limits.
+    /// When `main` cannot finish, or exceeds [`STEPS_MAX`] or [`TIME_MAX`].
     ///
     /// # Panics
-    /// When a task does.
+    /// When a task panics.
     pub fn block_on<T: Send + 'static>(
         &self,
         main: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Stuck> {
         let result = self.spawn(main);
-        // On a thread of its own: codecs keep contexts by thread, and what they learned from another simulation would
-        // decide how large buffers are in this one.
+        // Each simulation has a thread of its own. Codecs keep their contexts in thread-local storage and learn there how
+        // well data compresses, which decides how large buffers are: a simulation would depend on those that ran on the
+        // thread before it.
         let outcome = std::thread::scope(|scope| scope.spawn(|| self.run(&result)).join());
         outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
@@ -126,7 +128,7 @@ impl Sim {
         let waker = Waker::from(Arc::new(TaskWaker { id, ready: Arc::clone(&self.0.ready) }));
         let is_finished = task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
         if is_finished {
-            // Outside the lock: what it holds may wake, start and end other things.
+            // This is outside the lock, because dropping what the task holds may wake and start other tasks.
             drop(task);
         } else {
             self.state().tasks.insert(id, task);
@@ -164,7 +166,7 @@ impl Sim {
         Ok(())
     }
 
-    /// Drops all tasks: they hold this runtime, and it holds them.
+    /// Drops all tasks. Without this they would never be freed: they hold the runtime, and it holds them.
     fn end(&self) {
         self.state().is_over = true;
         while let Some((_, task)) = { self.state().tasks.pop_first() } {
@@ -176,11 +178,6 @@ impl Sim {
     /// The time since the simulation began.
     pub fn now(&self) -> Duration {
         self.state().now
-    }
-
-    /// A random number below `bound`, from the simulation's seed.
-    pub fn below(&self, bound: u32) -> u32 {
-        self.state().rng.below(bound)
     }
 
     /// A generator of its own, seeded by the simulation's.
@@ -235,7 +232,7 @@ impl Sim {
         .await
     }
 
-    /// Wakes at `at`, however often.
+    /// Calls `waker` at `at`. This cannot be taken back, so it is for tasks that may be woken in vain.
     pub(crate) fn wake_at(&self, at: Duration, waker: &Waker) {
         let mut state = self.state();
         let timer = (at, state.next_timer);
@@ -249,7 +246,7 @@ impl Sim {
 }
 
 impl State {
-    /// Moves time on and wakes whoever waited for what it passes.
+    /// Moves the time on, and wakes the tasks whose timers it passes.
     fn pass(&mut self, by: Duration) {
         self.now += by;
         while let Some(entry) = self.timers.first_entry()
@@ -308,7 +305,7 @@ impl Wake for TaskWaker {
     }
 }
 
-/// A task's output, when it is finished. Dropping it changes nothing for the task.
+/// A future of a task's output. Dropping it does not end the task.
 #[derive(Debug)]
 #[must_use = "a task's output tells whether it went well"]
 pub struct Joined<T>(Arc<Mutex<Finished<T>>>);
@@ -370,7 +367,7 @@ impl Drop for Sleep {
     }
 }
 
-/// A random duration below `max`, most often far shorter: races live near zero.
+/// A random duration below `max`. Most are far shorter, because races happen between things that are close in time.
 pub fn up_to(rng: &mut Rng, max: Duration) -> Duration {
     let part = f64::from(rng.below(1000)) / 1000.0;
     max.mul_f64(part * part * part)

@@ -5,12 +5,13 @@
 //!    └────── Connect ──▶ Stream ═ latency, pieces, cuts ═▶ Cluster ──▶ the broker's Machine
 //! ```
 //!
-//! Nothing here does I/O or reads a clock, so the same seed plays the same round: every byte, every outcome, every
-//! nanosecond. Minutes of timeouts and retries pass in milliseconds. `tests/client` plays whole clients, `tests/core` plays
-//! core's machines alone, which is faster by far. `cargo xtask sim` plays as many seeds as it is told to.
+//! Nothing here does I/O or depends on the system's clock, so the same seed plays the same round: the same bytes and
+//! outcomes at the same nanoseconds. Minutes of timeouts and retries pass in milliseconds. `tests/client` plays whole clients.
+//! `tests/core` plays core's machines without the client around them, which takes a tenth of the time. `cargo xtask sim`
+//! plays N seeds.
 //!
-//! The broker's machine stands in for Kafka, so what a simulation proves holds for Kafka as far as the broker behaves
-//! as Kafka does; the interop tests are there to show that it does.
+//! The broker's machine stands in for Kafka. What a simulation shows is true of Kafka only where the broker behaves as Kafka
+//! does; the interop tests compare the two.
 
 mod cluster;
 mod executor;
@@ -22,5 +23,4 @@ mod trace;
 pub use cluster::{Cluster, Faults, Gate};
 pub use executor::{Joined, STEPS_MAX, Sim, Sleep, Stuck, TIME_MAX, up_to};
 pub use operator::{Logged, Operator};
-pub use stream::Stream;
 pub use trace::Trace;

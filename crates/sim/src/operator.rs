@@ -1,4 +1,5 @@
-//! What an operator does and an auditor reads, straight at the broker's machine: nothing here can be lost.
+//! Requests straight to the broker's machine, without a network that could lose them: an operator's commands, and reading
+//! whole logs to check what clients were told.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,24 +18,25 @@ use milena_wire::codec::Decompressor;
 use milena_wire::pool::Pool;
 use milena_wire::{Limits, Reader, Writer};
 
-/// Asks the machine at one moment.
+/// Sends requests to the machine, all at the same moment.
 #[derive(Clone)]
 pub struct Operator {
     machine: Arc<Machine>,
     now: Now,
 }
 
-/// A record in a log; its index there is its offset.
+/// A record in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logged {
-    /// Null as `None`.
+    /// The key; `None` if it is null.
     pub key: Option<Bytes>,
-    /// Null as `None`.
+    /// The value; `None` if it is null.
     pub value: Option<Bytes>,
 }
 
-/// The last versions that name topics and not their ids.
+/// The last version of FetchRequest that names topics by name.
 const FETCH_BY_NAME: i16 = 12;
+/// The last version of DeleteTopicsRequest that names topics by name.
 const DELETE_BY_NAME: i16 = 5;
 const METADATA: i16 = 12;
 const CREATE: i16 = 7;
@@ -58,10 +60,10 @@ impl Operator {
         }
     }
 
-    /// Creates a topic on all nodes.
+    /// Creates a topic with the cluster's default replication.
     ///
     /// # Panics
-    /// When it is refused.
+    /// When the broker refuses that.
     pub fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
         let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
             name: (*name).into(),
@@ -83,7 +85,7 @@ impl Operator {
     /// Deletes a topic.
     ///
     /// # Panics
-    /// When it is refused.
+    /// When the broker refuses that.
     pub fn delete_topic(&self, name: &str) {
         let request =
             DeleteTopicsRequest { topic_names: vec![name.into()], timeout_ms: 1000, ..Default::default() };
@@ -91,7 +93,7 @@ impl Operator {
         assert_eq!(answer.responses[0].error_code, ErrorCode::NONE, "topic {name} is deleted");
     }
 
-    /// What the cluster says of a topic.
+    /// The cluster's metadata of a topic.
     pub fn metadata(&self, topic: &str) -> MetadataResponse {
         let named = MetadataRequestTopic { name: Some(topic.into()), ..Default::default() };
         let request = MetadataRequest { topics: Some(vec![named]), ..Default::default() };
@@ -106,7 +108,7 @@ impl Operator {
         found.next().map(|found| found.leader_id).filter(|leader| *leader >= 0)
     }
 
-    /// All records of a partition, in order.
+    /// All records of a partition. The index of each is its offset.
     ///
     /// # Panics
     /// When the partition has no leader, or its log cannot be read or has a gap.
@@ -171,21 +173,21 @@ fn read(records: Bytes, log: &mut Vec<Logged>) {
     }
 }
 
-/// What becomes of a request that is asked without a network.
+/// The machine's answer to a request.
 #[derive(Debug)]
 pub enum Asked<T> {
-    /// It was answered.
+    /// The response.
     Answered(T),
-    /// It gets no answer.
+    /// The request gets no response.
     Silent,
-    /// The machine waits for something: see [`resume`].
+    /// The request waits until it is [resumed](resume).
     Parked(milena_broker::Parked),
 }
 
-/// Asks `machine`.
+/// Sends `request` to `machine`.
 ///
 /// # Panics
-/// When it refuses the request.
+/// When the machine refuses it.
 pub fn ask<R: Request>(
     machine: &Machine,
     peer: &mut Peer,
@@ -197,10 +199,10 @@ pub fn ask<R: Request>(
     asked::<R>(version, answer.expect("a request that the broker understands"))
 }
 
-/// Takes a parked request up again.
+/// Resumes a parked request.
 ///
 /// # Panics
-/// When its answer cannot be written.
+/// When the response cannot be encoded.
 pub fn resume<R: Request>(
     machine: &Machine,
     peer: &mut Peer,

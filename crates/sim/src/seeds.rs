@@ -1,4 +1,4 @@
-//! Playing many seeds, and naming those that fail.
+//! Plays rounds with many seeds, and names the seeds that fail.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::executor::lock;
 
-/// The number of seeds to play instead of a test's own, and the first one: `cargo xtask sim` sets both.
+/// How many seeds to play, in place of the test's own number. `cargo xtask sim --seeds` sets it.
 const SEEDS: &str = "MILENA_SIM_SEEDS";
+/// The first seed, in place of 0. `cargo xtask sim --from` sets it.
 const FROM: &str = "MILENA_SIM_FROM";
-/// No seed is begun after so many have failed: they are seldom different faults.
+/// After this many failures no round is begun: more of them are seldom of another cause.
 const FAILURES_MAX: usize = 5;
 
-/// Plays `round` with seeds 0 to `count` - 1, or with those that `cargo xtask sim` asks for, on all processors.
+/// Plays `round` with the seeds from 0 to `count` - 1, or with those that `cargo xtask sim` asks for, one on each processor
+/// at a time.
 ///
 /// # Panics
-/// When a round does, after all were played. The seeds that failed are in the message.
+/// When a round panicked, after the other rounds were played. The message has the seeds.
 pub fn play(count: u64, round: impl Fn(u64) + Sync) {
     let from = variable(FROM).unwrap_or(0);
     let until = from + variable(SEEDS).unwrap_or(count);
@@ -30,7 +32,7 @@ pub fn play(count: u64, round: impl Fn(u64) + Sync) {
                     if seed >= until {
                         return;
                     }
-                    // The panic itself was shown by then.
+                    // The panic's own message was printed when it happened.
                     if catch_unwind(AssertUnwindSafe(|| round(seed))).is_err() {
                         eprintln!("seed {seed} failed");
                         lock(&failed).push(seed);

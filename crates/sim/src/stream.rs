@@ -14,14 +14,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::executor::{Sim, lock, up_to};
 use crate::trace::{Trace, hash};
 
-/// One end of a connection. Dropping it closes the connection: what was written still arrives.
+/// One end of a connection. Dropping it closes the connection; bytes that were written before still arrive.
 #[derive(Debug)]
-pub struct Stream {
+pub(crate) struct Stream {
     sim: Sim,
     wire: Arc<Wire>,
-    /// Which of the pipes this end writes to; it reads from the other.
+    /// The index of the pipe that this end writes to. It reads from the other one.
     out: usize,
-    /// For the end whose bytes are to be seen.
+    /// Where reads and writes of this end are noted, if they are.
     trace: Option<Trace>,
 }
 
@@ -33,33 +33,33 @@ pub(crate) struct Wire {
     rng: Mutex<Rng>,
     latency: Duration,
     jitter: Duration,
-    /// Of a hundred reads and writes, those that move a few bytes only.
+    /// How many of a hundred reads and writes move a few bytes only.
     crumbs_percent: u32,
 }
 
 /// One direction.
 #[derive(Debug, Default)]
 struct Pipe {
-    /// What was written, and when it arrives.
+    /// The bytes of each write, and when they arrive.
     chunks: VecDeque<(Duration, Bytes)>,
     bytes: usize,
-    /// When the last of it arrives: nothing overtakes.
+    /// When the last chunk arrives. Later ones do not arrive before it.
     last_at: Duration,
-    /// When the reader learns that nothing more comes.
+    /// When the reader learns that the writer closed the connection.
     end: Option<Duration>,
-    /// The connection broke, or the reader is gone: what is written is lost.
+    /// The connection broke, or the reader was dropped. Writes fail.
     is_broken: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
 
-/// Bytes that may be on their way in one direction.
+/// The most bytes on their way in one direction. When they are so many, writers wait.
 const PIPE_BYTES: usize = 64 << 10;
-/// The largest piece that moves at once when little does.
+/// The most bytes that a read or write moves when it moves a few bytes only.
 const CRUMB_BYTES: u32 = 40;
 
 impl Wire {
-    /// A new connection and its two ends, the client's first. With `trace`, what the client reads and writes is noted.
+    /// Makes a connection and its two ends, the client's first. `trace` notes what the client reads and writes.
     pub(crate) fn open(
         sim: &Sim,
         number: u64,
@@ -80,7 +80,7 @@ impl Wire {
         (wire, client, server)
     }
 
-    /// Breaks the connection: what is on its way is lost, and both ends learn it at once.
+    /// Breaks the connection. Bytes on their way are lost, and both ends learn it at once.
     pub(crate) fn cut(&self) {
         for pipe in lock(&self.pipes).iter_mut() {
             pipe.is_broken = true;
@@ -89,7 +89,7 @@ impl Wire {
         }
     }
 
-    /// How many of `bytes` move at once.
+    /// How many of `bytes` bytes a read or write moves.
     fn piece(&self, bytes: usize) -> usize {
         let mut rng = lock(&self.rng);
         match rng.below(100) < self.crumbs_percent {
@@ -101,12 +101,12 @@ impl Wire {
 
 impl Stream {
     /// The connection's number.
-    pub fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.wire.number
     }
 
-    /// Breaks the connection: what is on its way is lost.
-    pub fn cut(&self) {
+    /// See [`Wire::cut`].
+    pub(crate) fn cut(&self) {
         self.wire.cut();
     }
 
@@ -153,7 +153,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.close();
-        // Nobody reads what the other end writes.
+        // What the other end writes from now on is read by no one, so its writes fail.
         let mut pipes = lock(&self.wire.pipes);
         let pipe = &mut pipes[1 - self.out];
         pipe.is_broken = true;
@@ -247,7 +247,7 @@ mod tests {
 
     use super::*;
 
-    /// What one end reads of what the other wrote, before the end or the break.
+    /// Writes `bytes` bytes at one end, and answers what the other end read and how its reading ended.
     fn read(seed: u64, crumbs_percent: u32, bytes: usize, is_cut: bool) -> (Vec<u8>, io::Result<usize>) {
         let sim = Sim::new(seed);
         let latency = Duration::from_millis(5);
@@ -262,7 +262,7 @@ mod tests {
         let both = async move {
             server.write_all(&written).await.expect("written");
             if is_cut {
-                // Half of the way.
+                // The bytes are still on their way.
                 own.sleep(latency / 2).await;
                 wire.cut();
             }

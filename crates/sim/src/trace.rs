@@ -1,4 +1,4 @@
-//! What happened, line by line, so that two runs can be compared.
+//! A log of what happens in a simulation, so that two runs can be compared.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use crate::executor::lock;
 
-/// A log of everything that could be seen from outside. Clones write to the same log.
+/// What happens, line by line, each with its time in nanoseconds. Clones write to the same log.
 #[derive(Debug, Clone, Default)]
 pub struct Trace(Arc<Mutex<Written>>);
 
 #[derive(Debug, Default)]
 struct Written {
     text: String,
-    /// Of the whole text.
+    /// A hash of the whole text.
     hash: u64,
     lines: usize,
 }
@@ -44,7 +44,7 @@ impl Trace {
         lock(&self.0).lines
     }
 
-    /// The first line in which two traces differ, with its number, if they do.
+    /// The number of the first line in which two traces differ, and the two lines.
     pub fn first_difference(&self, other: &Self) -> Option<(usize, String, String)> {
         let (one, other) = (self.text(), other.text());
         if one == other {
@@ -61,12 +61,12 @@ impl Trace {
     }
 }
 
-/// Of these bytes, the same everywhere.
+/// A hash of `bytes` that is the same on every machine.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
     hash_on(bytes.len() as u64, bytes)
 }
 
-/// FNV-1a, but of eight bytes at a time.
+/// Adds `bytes` to a hash, as FNV-1a does, but eight bytes at a time.
 fn hash_on(before: u64, bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
     let words =

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  seed ─▶ plan ─▶ writers, readers ─▶ client ─▶ network ─▶ cluster
-//!                    └─▶ what they were told ─▶ judge ◀─ logs ◀┘
+//!                    └─▶ outcomes, records read ─▶ judge ◀─ logs ◀┘
 //! ```
 
 mod plan;
@@ -18,8 +18,9 @@ use milena_sim::seeds;
 
 use crate::round::play;
 
-/// Seeds that are played twice, and of those after them one in so many.
+/// Seeds below this are played twice.
 const COMPARED: u64 = 200;
+/// Of the seeds after them, multiples of this are.
 const COMPARED_LATER: u64 = 10;
 
 #[test]

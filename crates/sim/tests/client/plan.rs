@@ -9,7 +9,7 @@ use milena_sim::Faults;
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) partitions: i32,
-    /// How long things go wrong.
+    /// For how long faults happen.
     pub(crate) storm: Duration,
     pub(crate) faults: Faults,
     pub(crate) memory_bytes_max: usize,
@@ -21,7 +21,7 @@ pub(crate) struct Plan {
 
 #[derive(Debug, Clone)]
 pub(crate) struct ProducerPlan {
-    /// Waits as long as it takes: none of its records may fail.
+    /// Its timeouts are longer than the round, so none of its records may fail.
     pub(crate) is_patient: bool,
     pub(crate) writers: usize,
     pub(crate) records: usize,
@@ -43,7 +43,7 @@ pub(crate) struct ReaderPlan {
     pub(crate) is_slow: bool,
 }
 
-/// The timeout of whoever waits as long as it takes.
+/// The timeouts of patient producers: longer than any round.
 const PATIENT: Duration = Duration::from_secs(1000);
 
 impl Plan {
@@ -126,7 +126,7 @@ impl ReaderPlan {
     }
 }
 
-/// A network that is slow at times, and nothing else.
+/// A network that may be slow, without any other fault.
 pub(crate) fn calm(rng: &mut Rng) -> Faults {
     Faults {
         crumbs_percent: pick(rng, &[0, 0, 10]),

@@ -1,4 +1,4 @@
-//! Reads everything, seeks, pauses and gives up futures, and keeps what it saw.
+//! A task that reads all partitions, seeks, pauses and drops futures, and keeps the records that it read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,12 +23,12 @@ pub(crate) struct Reader {
     seen: Seen,
 }
 
-/// What was read, by partition and offset: reading it twice must bring the same.
+/// The values that were read, by partition and offset.
 #[derive(Debug, Default)]
 pub(crate) struct Seen(BTreeMap<(i32, i64), Vec<u8>>);
 
 impl Seen {
-    /// What was read is what is there.
+    /// Compares the values with the logs.
     pub(crate) fn judge(&self, logs: &Logs) {
         for ((partition, offset), value) in &self.0 {
             let logged: Option<&Logged> = logs[partition].get(*offset as usize);
@@ -53,7 +53,7 @@ impl Reader {
             let all = next.keys().map(|partition| (TOPIC, *partition));
             let builder = client.consumer_direct().assign(all, Position::Earliest);
             let build = builder.settings(|settings| plan.apply(settings)).build();
-            // What stands in the way passes with the storm.
+            // A fault stood in the way, and faults pass.
             if let Ok(consumer) = sim.timeout(PATIENCE, build).await.expect("a consumer is built or not") {
                 return Self {
                     sim: sim.clone(),
@@ -105,7 +105,7 @@ impl Reader {
         }
     }
 
-    /// What it read. The consumer ends.
+    /// The values that it read. This drops the consumer.
     pub(crate) fn into_seen(self) -> Seen {
         self.seen
     }

@@ -1,4 +1,4 @@
-//! One round: a cluster, a client, writers and readers, a storm, and then everything must be well.
+//! One round: a cluster, a client, writers and readers, a storm of faults, and the checks after it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::reader::Reader;
 use crate::writer::{Fate, Ledger, Writer, parse};
 
 pub(crate) const TOPIC: &str = "t";
-/// Nothing takes this long, whatever goes wrong: it is longer than the storm and all timeouts together.
+/// A call that takes this long hangs: the storm and the timeouts that a call may meet are shorter together.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 const NODES: u16 = 3;
-/// Who writes the last records.
+/// Writes the last records, in the place of a writer's number.
 const LAST: usize = usize::MAX;
 
 pub(crate) type Logs = BTreeMap<i32, Vec<Logged>>;
@@ -103,7 +103,7 @@ impl Round {
         let seen: Vec<_> = readers.into_iter().map(Reader::into_seen).collect();
         drop(client);
         self.rest().await;
-        // Copies that were on their way while their connection was given up have arrived by now.
+        // Requests that were on their way when their connection was given up have arrived by now.
         let logs = self.logs();
         seen.iter().for_each(|seen| seen.judge(&logs));
         self.judge(&logs, &ledgers);
@@ -115,7 +115,7 @@ impl Round {
         builder.settings(|settings| self.plan.apply(settings)).connect().await.expect("nothing is wrong yet")
     }
 
-    /// Troubles, until the storm is over. Then nothing is wrong any more.
+    /// Moves leaders, stops nodes and breaks connections until the storm is over. Then there are no faults any more.
     async fn sabotage(&self, rng: &mut Rng) {
         let until = self.sim.now() + self.plan.storm;
         let nodes = self.cluster.nodes();
@@ -134,7 +134,7 @@ impl Round {
                     self.cluster.cut(node);
                     self.sim.sleep(up_to(rng, Duration::from_secs(2))).await;
                     self.cluster.set_gate(node, Gate::Open);
-                    // Those that the node was mute to would stay so.
+                    // Connections that were made to a mute node are never read.
                     self.cluster.cut(node);
                 }
                 _ => {
@@ -147,7 +147,8 @@ impl Round {
         self.cluster.set_faults(calm(rng));
     }
 
-    /// Each producer still writes, and no memory is reserved: a record that needs all of it is taken.
+    /// Checks that each producer still writes, and that none of its memory is reserved: it must take a record that needs all
+    /// of the memory.
     async fn prove_alive(&self, producers: &[Producer]) {
         for producer in producers {
             self.within("a flush", producer.flush()).await.ok();
@@ -162,7 +163,7 @@ impl Round {
         }
     }
 
-    /// Whoever reads the topic to its end gets all of it, and learns that it ends.
+    /// Checks that a consumer with `until_end` reads all records and then ends.
     async fn read_to_end(&self, client: &Client, logs: &Logs) {
         let read = async {
             let builder = client.consumer_direct().topic(TOPIC).from(Position::Earliest);
@@ -177,7 +178,7 @@ impl Round {
         assert_eq!(count, logs.values().map(Vec::len).sum::<usize>(), "records to the end");
     }
 
-    /// With the client goes everything it held.
+    /// Waits until all connections have ended, as they must when their client was dropped.
     async fn rest(&self) {
         let began = self.sim.now();
         while self.cluster.connections() > 0 {
@@ -192,7 +193,7 @@ impl Round {
     }
 
     fn judge(&self, logs: &Logs, ledgers: &[Ledger]) {
-        // Where each record is.
+        // The partitions and offsets of each record.
         let mut found: BTreeMap<(usize, usize), Vec<(i32, i64)>> = BTreeMap::new();
         for (partition, log) in logs {
             let mut latest: BTreeMap<usize, usize> = BTreeMap::new();

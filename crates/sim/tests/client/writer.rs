@@ -1,4 +1,4 @@
-//! Writes records in every way there is, and keeps what it was told of each.
+//! A task that writes records with every method of the producer, and keeps the outcome of each.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,20 +10,20 @@ use milena_sim::{Sim, Trace, up_to};
 use crate::plan::ProducerPlan;
 use crate::round::{PATIENCE, TOPIC};
 
-/// What is known of a record.
+/// What the client said about a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// The client did not take it, or said that it was not written.
+    /// The client did not take it, or said that it was not written: it is not in the log.
     Absent,
     /// It may be in the log, once.
     Unknown,
     /// It is in the log of this partition at this offset.
     Written(i32, i64),
-    /// It is in the log, says a flush.
+    /// It was posted, and the flush after it had no error: it is in the log.
     Flushed,
 }
 
-/// Records of one writer, in the order in which they were handed over. The value of each is its writer and its index.
+/// The outcomes of one writer's records, in the order of the calls.
 pub(crate) type Ledger = Arc<Mutex<Vec<Fate>>>;
 
 pub(crate) struct Writer {
@@ -52,7 +52,7 @@ impl Writer {
             let limit = up_to(&mut self.rng, Duration::from_millis(200));
             match self.rng.below(10) {
                 0 => match self.sim.timeout(limit, self.producer.enqueue(record)).await {
-                    // Dropped before it returned: nothing was taken.
+                    // The future was dropped before it returned, so the record must not have been taken.
                     None => self.note(index, Fate::Absent),
                     Some(taken) => self.taken(index, taken, &mut waiting),
                 },
@@ -85,13 +85,13 @@ impl Writer {
         self.flush(&mut waiting, &mut posted).await;
     }
 
-    /// Everything that was handed over before is settled after this.
+    /// Flushes. All records of earlier calls must be settled after that.
     async fn flush(&mut self, waiting: &mut Vec<(usize, Delivery)>, posted: &mut Vec<usize>) {
         let flushed = self.within("a flush", self.producer.flush()).await;
         if let Err(error) = &flushed {
             assert!(!self.plan.is_patient, "a patient producer fails no record: {error}");
         }
-        // Another writer's flush may have told of our records, and ours of theirs.
+        // Writers share the producer, and one flush may return the failures of another writer's records.
         let is_alone = self.plan.writers == 1;
         for index in posted.drain(..) {
             self.note(
@@ -150,14 +150,14 @@ impl Writer {
     }
 }
 
-/// Writer and index, and something after them.
+/// The writer and the index in text, and up to `bytes_max` dots after them.
 fn value(writer: usize, index: usize, rng: &mut Rng, bytes_max: u32) -> Vec<u8> {
     let mut value = format!("{writer} {index} ").into_bytes();
     value.resize(value.len() + rng.below(bytes_max) as usize, b'.');
     value
 }
 
-/// Which record this is the value of.
+/// The writer and the index in a value.
 pub(crate) fn parse(value: &[u8]) -> (usize, usize) {
     let text = std::str::from_utf8(value).expect("text");
     let mut parts = text.split(' ').map(|part| part.parse().expect("a number"));

@@ -1,4 +1,4 @@
-//! The broker's machine, and how the rounds ask it.
+//! The broker's machine, and the requests that both tests make.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Brokers {
         self.origin.plus(now.since_origin())
     }
 
-    /// How long after the origin an instant of the machine's is.
+    /// Converts an instant of the machine's clock.
     pub(crate) fn since_origin(&self, at: std::time::Instant) -> Duration {
         at.saturating_duration_since(self.origin.instant)
     }
@@ -55,7 +55,7 @@ impl Brokers {
         Snapshot::default().merge(&self.operator(now).metadata(TOPIC), false)
     }
 
-    /// Gives a partition to `node`, unless that is down.
+    /// Makes `node` the leader of a partition, unless it is down.
     pub(crate) fn lead(&self, partition: i32, node: i32) {
         let _ = self.machine.move_leader(TOPIC, partition, node);
     }

@@ -1,5 +1,5 @@
-//! Core's machines alone against the broker's machine, by seed: the network between them loses, delays and repeats, and
-//! there is no task and no socket, so a round takes a few milliseconds.
+//! Core's machines against the broker's machine, by seed, without the client between them: the tests hand requests and
+//! answers over themselves, and lose, delay and repeat them. There are no tasks, so a round takes a few milliseconds.
 
 mod brokers;
 mod producer;

@@ -1,8 +1,8 @@
 //! The producer's machine.
 //!
-//! What is claimed of every batch is compared with the log: written means there, once; failed means not there unless
-//! it says so; the order of the log is the order of the appends; everything is settled within its time; and a request
-//! holds no partition twice.
+//! The outcome of each record is compared with the log. A written record is there once. A failed record is not there, and
+//! one that may have been written is there once at most. The order of the log is the order of the appends. Each batch is
+//! settled within the delivery timeout, and no request holds a partition twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,17 +25,18 @@ use crate::brokers::{Brokers, TOPIC};
 const PARTITIONS: usize = 6;
 const BROKERS: u32 = 3;
 const BATCHES: u32 = 150;
-/// Records of one batch have numbers that follow one another; the next batch begins after this many.
+/// How far the number of a batch's first record is from that of the next batch. Records of a batch have numbers one after
+/// the other.
 const NUMBERS: u32 = 8;
-/// A batch of several records is larger than this at times, and a single record never is.
+/// The broker's limit in some rounds. Batches of several records may be larger, and a batch of one record never is.
 const BATCH_BYTES_MAX: usize = 160;
-/// The first version that names topics by id, and the last that names them.
+/// The first version of ProduceRequest that names topics by id.
 const PRODUCE_BY_ID: i16 = 13;
 
 /// Records whose values are their numbers.
 #[derive(Debug)]
 struct Batch {
-    /// Of its first record.
+    /// The number of its first record.
     number: u32,
     values: Vec<Vec<u8>>,
     sealed: milena_wire::batch::SealedBatch,
@@ -82,9 +83,9 @@ impl SealedBatch for Batch {
     }
 }
 
-/// What will happen.
+/// Something that happens at a time.
 enum Event {
-    /// A connection is there and begins with a request, unless it was recalled or lost.
+    /// A connection is made and begins with a request, unless the request was recalled or lost.
     Begin(Transmit),
     /// A request reaches its broker; with `is_heard` false the answer is lost.
     Arrive {
@@ -125,13 +126,13 @@ struct World {
     now: Instant,
     events: BTreeMap<(Instant, u64), Event>,
     next_event: u64,
-    /// Logs of topics that are gone.
+    /// The logs of topics that were deleted, by partition.
     past: Vec<(usize, Vec<u32>)>,
     /// Requests that wait for a connection.
     waiting: BTreeSet<RequestId>,
     /// Requests on each broker's connection, or waiting for it.
     connections: Vec<Vec<RequestId>>,
-    /// Each connection is in order: nothing arrives before what was sent before it.
+    /// When the last request on each connection arrives. Later ones do not arrive before it.
     busy_until: Vec<Instant>,
     open: Vec<Vec<Batch>>,
     /// Numbers of the batches of each partition, in the order of the appends.
@@ -241,7 +242,7 @@ impl World {
             }
             self.turn();
         }
-        // What was given up may still arrive.
+        // Requests that the producer gave up may still arrive.
         while let Some(((at, _), event)) = self.events.pop_first() {
             self.now = self.now.max(at);
             match event {
@@ -347,13 +348,13 @@ impl World {
             let was_waiting = self.waiting.remove(&id);
             self.machine.handle_lost(id, &failure, !was_waiting, self.now);
         }
-        // The next connection does not wait for what is left of this one.
+        // The next connection does not wait for requests that are on their way on this one.
         self.busy_until[broker as usize] = self.now;
     }
 
     fn append(&mut self, partition: usize) {
         if self.next_batch >= BATCHES {
-            // Faults end, so that everything can come to rest.
+            // Faults end now, so that all batches can be settled.
             self.has_faults = false;
             return;
         }
@@ -373,7 +374,7 @@ impl World {
         if self.rng.below(2) == 0 {
             self.close(partition);
         }
-        // In bursts, faster than brokers take them.
+        // Some batches come in bursts, faster than brokers take them.
         let after = if self.burst > 0 { Duration::ZERO } else { self.millis(40) };
         self.burst = self.burst.checked_sub(1).unwrap_or_else(|| self.rng.below(20));
         let next = self.rng.below(PARTITIONS as u32) as usize;
@@ -397,8 +398,8 @@ impl World {
         let node = if self.is_down == Some(1) { 2 } else { 1 };
         let mut peer = self.brokers.connect(node, self.now).expect("one node is down at a time");
         let answer = match self.brokers.ask(&mut peer, 4, request, self.now) {
-            // Close to the end of the epochs, so that they run out. The broker has heard nothing of this producer yet,
-            // and takes any.
+            // This epoch is close to the last one, so that the round needs another producer id. Partitions take any epoch of
+            // a producer that they do not know.
             Asked::Answered(response) => {
                 Ok(InitProducerIdResponse { producer_epoch: i16::MAX - 3, ..response })
             }
@@ -408,7 +409,8 @@ impl World {
         self.machine.handle_identity(answer, self.now);
     }
 
-    /// The request reaches its broker, which answers if it is up. Some partitions' parts go wrong on one side of it.
+    /// A request reaches its broker, which answers if it is up. For some partitions an error is made up: in place of the
+    /// append, or after it.
     fn arrive(&mut self, transmit: &Transmit, is_heard: bool) {
         let broker = transmit.broker.0;
         let Some(mut peer) = self.brokers.connect(broker, self.now) else { return };
@@ -448,7 +450,7 @@ impl World {
                 if partition.error_code != ErrorCode::NONE {
                     continue;
                 }
-                // Leadership ends while the leader waits for its followers, which have the batch; or too few have it.
+                // The batch is in the log, and the leader lost too many followers or its leadership before it answered.
                 if self.chance(3) {
                     partition.error_code = ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND;
                 } else if self.chance(2) {
@@ -523,13 +525,13 @@ impl World {
         let at = (self.now + delay).max(self.busy_until[broker]);
         self.busy_until[broker] = at;
         self.schedule(self.settings.request_timeout, Event::Overdue(broker as u32, transmit.id));
-        // Where there is no connection yet, it may take long to come.
+        // Making a connection may take long.
         if self.chance(3) {
             self.waiting.insert(transmit.id);
             let after = self.millis(4000);
             return self.schedule(after, Event::Begin(transmit));
         }
-        // Lost on the way; or arriving long after the connection that carried it was given up.
+        // A request may be lost, or arrive long after its connection was given up.
         if self.chance(3) {
             return;
         }
@@ -552,8 +554,8 @@ impl World {
         let now = (0..PARTITIONS).map(|partition| (partition, self.log(partition)));
         let logs: Vec<_> = self.past.iter().cloned().chain(now).collect();
         for (partition, log) in &logs {
-            // When the epochs are used up, another id follows, and a copy that was given up may still arrive under the
-            // old one. It was reported as such; everything acknowledged is in order all the same.
+            // When the epochs are used up, another producer id follows, and a batch that was given up may still arrive
+            // under the old id. It was reported as maybe written. Acknowledged records are in order all the same.
             let is_acknowledged =
                 |number: &&u32| matches!(self.settled.get(*number), Some((Outcome::Written { .. }, _)));
             let ordered: Vec<_> =

@@ -1,7 +1,7 @@
 //! The source's machine, under seeks, pauses and moving leaders.
 //!
-//! What is delivered of a partition goes on exactly where it was last sought, without a gap or a repeat, and in the end
-//! everything was delivered.
+//! The records of a partition are delivered from the offset that was last sought, without a gap or a repeat, and in the end
+//! all of them were delivered.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,18 +25,20 @@ const NODES: u16 = 2;
 const END: i64 = 300;
 /// Records of one batch.
 const BATCH: i64 = 10;
-/// Steps while things go wrong, and all.
+/// Faults happen for this many steps.
 const STORM_STEPS: usize = 400;
+/// Delivery must reach the end within this many steps.
 const STEPS_MAX: usize = 6000;
 const ROOM: usize = 1 << 20;
-/// The last version that names topics, and one that has ids.
+/// The last version of FetchRequest that names topics by name.
 const FETCH_BY_NAME: i16 = 12;
+/// A version that names topics by id.
 const FETCH_BY_ID: i16 = 16;
 const PRODUCE_BY_NAME: i16 = 12;
 
 type Answered = (LaneId, u64, Option<FetchResponse>);
 
-/// A fetch that waits at its broker.
+/// A fetch that its broker parked.
 struct Held {
     lane: LaneId,
     number: u64,
@@ -50,22 +52,22 @@ struct World {
     brokers: Brokers,
     rng: Rng,
     now: Instant,
-    /// The connection of each lane. Without one, the next fetch makes it.
+    /// The connection of each lane. The next fetch makes one where there is none.
     peers: BTreeMap<LaneId, Peer>,
     held: Vec<Held>,
-    /// Answers on their way; none inside: lost.
+    /// Answers on their way; `None` stands for one that is lost.
     answers: BTreeMap<(Instant, u64), Answered>,
     epochs: Vec<u64>,
     /// Where each log ends.
     written: Vec<i64>,
-    /// Where delivery must go on.
+    /// The offset that must be delivered next.
     expected: Vec<i64>,
     paused: Vec<bool>,
-    /// Buffered bytes not yet taken.
+    /// The bytes of batches that were delivered and not taken yet.
     buffered: Vec<Vec<usize>>,
     has_faults: bool,
     fetches: usize,
-    /// Sessions that answers named, to be forgotten by their broker.
+    /// The last session of each broker.
     sessions: BTreeMap<BrokerId, i32>,
 }
 
@@ -149,7 +151,7 @@ impl World {
         panic!("seed {}: delivery stands at {:?}", self.seed, self.expected);
     }
 
-    /// Moves time to what happens next, a few milliseconds at most while things go wrong.
+    /// Moves the time to the next answer or timer, by at most 20 ms during the storm.
     fn pass(&mut self) {
         let answer = self.answers.first_key_value().map(|((at, _), _)| *at);
         let held = self.held.iter().map(|held| held.parked.deadline());
@@ -162,7 +164,7 @@ impl World {
         self.release();
     }
 
-    /// Takes up the fetches that need not wait any longer.
+    /// Resumes the fetches that need not wait any longer.
     fn release(&mut self) {
         let now = self.brokers.now(self.now);
         let mut cx = Context::from_waker(Waker::noop());
@@ -172,7 +174,7 @@ impl World {
                 continue;
             }
             let Held { lane, number, version, parked } = held;
-            // Without its connection nobody waits for the answer.
+            // The connection broke, so the answer has no way back.
             let Some(mut peer) = self.peers.remove(&lane) else { continue };
             let asked = resume::<FetchRequest>(&self.brokers.machine, &mut peer, now, version, parked);
             self.peers.insert(lane, peer);
@@ -187,7 +189,7 @@ impl World {
 
     fn hear(&mut self, lane: LaneId, number: u64, answer: Option<FetchResponse>) {
         if answer.is_none() {
-            // Without an answer the connection is given up.
+            // An answer is lost with its connection.
             self.peers.remove(&lane);
             self.held.retain(|held| held.lane != lane);
         }
@@ -225,7 +227,7 @@ impl World {
         }
     }
 
-    /// A broker forgets a session, as it may when others need the place: whoever names it asks to end it.
+    /// Makes a broker forget a session, as brokers do when new sessions need the place.
     fn forget_session(&mut self) {
         let node = BrokerId(1 + self.rng.below(u32::from(NODES)) as i32);
         let Some(session_id) = self.sessions.remove(&node) else { return };
@@ -234,7 +236,7 @@ impl World {
         let _: Asked<FetchResponse> = self.brokers.ask(&mut peer, FETCH_BY_NAME, &request, self.now);
     }
 
-    /// A connection breaks, with what is on its way.
+    /// Breaks a connection on which a fetch waits.
     fn cut(&mut self) {
         let broker = BrokerId(1 + self.rng.below(u32::from(NODES)) as i32);
         let lane = LaneId { broker, lane: self.rng.below(u32::from(LANES)) as u8 };
@@ -249,7 +251,7 @@ impl World {
         self.source.set_paused(Slot(partition as u32), is_paused);
     }
 
-    /// Writes a batch, unless the log is as long as it is to be.
+    /// Writes a batch, unless the log has [`END`] records.
     fn append(&mut self, partition: usize) {
         if self.written[partition] >= END {
             return;
