@@ -200,12 +200,15 @@ impl Snapshot {
             if !reachable {
                 continue;
             }
-            let mut topic = Topic::clone(topic);
-            topic.partitions[index].leader = Some(hint.leader);
-            topic.partitions[index].leader_epoch = Some(hint.epoch);
             let snapshot =
                 next.get_or_insert_with(|| Self { generation: self.generation + 1, ..self.clone() });
-            snapshot.topics.insert(Arc::clone(&hint.topic), Ok(Arc::new(topic)));
+            if let Some(Ok(topic)) = snapshot.topics.get_mut(&hint.topic) {
+                // Copied with its first hint only. A broker that goes down makes for a hint for each of its partitions,
+                // and a topic may have thousands of them.
+                let partition = &mut Arc::make_mut(topic).partitions[index];
+                partition.leader = Some(hint.leader);
+                partition.leader_epoch = Some(hint.epoch);
+            }
             if let Some((host, port)) = &hint.endpoint
                 && let Ok(port) = u16::try_from(*port)
             {

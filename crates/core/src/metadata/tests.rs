@@ -86,6 +86,28 @@ fn a_hint_counts_when_it_is_newer_and_the_leader_can_be_reached() {
     assert_eq!(moved.brokers[&BrokerId(9)].port, 1);
 }
 
+/// A broker that hands its partitions over hints at each of them in one answer. With a copy of the topic for each hint
+/// this would copy a hundred million partitions.
+#[test]
+fn each_of_many_hints_counts_and_the_snapshot_before_stays() {
+    const COUNT: i32 = 10_000;
+    let seen = snapshot("t", &vec![(1, 5); COUNT as usize]);
+    let hint = |partition| LeaderHint {
+        topic: Arc::from("t"),
+        partition,
+        leader: BrokerId(2),
+        epoch: LeaderEpoch(6),
+        endpoint: None,
+    };
+    let moved = seen.with_hints(&(0..COUNT).map(hint).collect::<Vec<_>>()).expect("newer");
+    let leaders = |snapshot: &Snapshot| -> Vec<_> {
+        let partitions = &snapshot.topic("t").expect("known").partitions;
+        partitions.iter().map(|partition| partition.leader.map_or(-1, |leader| leader.0)).collect()
+    };
+    assert_eq!(leaders(&moved), vec![2; COUNT as usize]);
+    assert_eq!((leaders(&seen), moved.generation), (vec![1; COUNT as usize], seen.generation + 1));
+}
+
 #[test]
 fn routes_name_what_is_missing() {
     let seen = snapshot("t", &[(1, 0), (-1, 0), (7, 0)]);

@@ -65,6 +65,7 @@ impl Slots {
 
     /// Frees the slots that have left, except those that a session or a fetch in flight still mentions.
     pub(super) fn collect(&mut self, partitions: &[Partition], is_mentioned: impl Fn(Slot) -> bool) {
+        let mut is_any_topic_gone = false;
         for slot in std::mem::take(&mut self.leaving) {
             if is_mentioned(slot) {
                 self.leaving.insert(slot);
@@ -76,8 +77,13 @@ impl Slots {
             of_topic.remove(index);
             if of_topic.is_empty() {
                 self.by_name.remove(topic);
-                self.by_id.retain(|_, known| known != topic);
+                is_any_topic_gone = true;
             }
+        }
+        if is_any_topic_gone {
+            // Once for all topics: thousands of them may be given up together.
+            let by_name = &self.by_name;
+            self.by_id.retain(|_, topic| by_name.contains_key(topic));
         }
         self.leaving_max = self.leaving.len() * 2;
     }
