@@ -247,12 +247,7 @@ impl Source {
                 );
                 self.stop(slot, Failure::Caller(why.into()));
             }
-            None => {
-                let backoff = self.settings.backoff;
-                let partition = &mut self.partitions[slot.0 as usize];
-                let at = partition.retry.failed(now, &backoff, &mut self.rng);
-                self.delayed.insert((at, slot));
-            }
+            None => self.delay(slot, now),
         }
     }
 

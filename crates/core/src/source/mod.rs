@@ -385,7 +385,14 @@ impl Source {
 
     fn resolve(&mut self, slot: Slot, outcome: Result<i64, Failure>, now: Instant) {
         match outcome {
-            Ok(offset) if offset < 0 => drop(self.step(slot, Input::NotFound)),
+            Ok(offset) if offset < 0 => {
+                let is_beginning = self.at(slot).state == State::LookingUp { position: Position::Earliest };
+                self.step(slot, Input::NotFound);
+                if is_beginning {
+                    // Every log has a beginning. A broker that tells none is not asked again as fast as it answers.
+                    self.delay(slot, now);
+                }
+            }
             Ok(offset) => {
                 if let Tell::Positioned(offset) = self.step(slot, Input::Found(offset)) {
                     let partition = self.at(slot);
@@ -425,6 +432,13 @@ impl Source {
             });
         }
         self.touch(slot);
+    }
+
+    /// Leaves `slot` alone for a backoff.
+    pub(super) fn delay(&mut self, slot: Slot, now: Instant) {
+        let retry = &mut self.partitions[slot.0 as usize].retry;
+        let at = retry.failed(now, &self.settings.backoff, &mut self.rng);
+        self.delayed.insert((at, slot));
     }
 
     /// A partition cannot be read, and the application must decide what to do.

@@ -652,6 +652,21 @@ fn a_time_after_the_last_record_is_the_end() {
 }
 
 #[test]
+fn a_broker_that_tells_neither_end_nor_beginning_is_not_asked_as_fast_as_it_answers() {
+    let mut lab = Lab::new(settings(), Position::Latest);
+    let mut count = 0;
+    for _ in 0..100 {
+        while let Some(lookup) = lab.source.poll_lookup(lab.now) {
+            count += 1;
+            assert!(count <= 200, "asked in a circle at {:?}", lab.now);
+            lab.source.handle_lookup(lookup.number, Ok(found(&lookup, |_, _| -1)), lab.now);
+        }
+        lab.wait(100);
+    }
+    assert!((10..100).contains(&count), "{count} questions in ten seconds");
+}
+
+#[test]
 fn a_lookup_that_fails_is_repeated_later() {
     let mut lab = Lab::new(settings(), Position::Earliest);
     let lookup = lab.source.poll_lookup(lab.now).expect("a question");
