@@ -474,8 +474,15 @@ impl<B: SealedBatch> Producer<B> {
                 }
                 self.settle(slot, closed, failed(failure.clone(), maybe_written));
             }
+            // Nothing of it is in flight whose landing would close the gap, and its next batch would wait for ever.
+            if self.partitions[index].has_gap() && self.partitions[index].flights.is_empty() {
+                self.close_gap(slot);
+            }
         }
-        self.given_up = Some(GivenUp { upto, failure });
+        // A refusal that comes after the end changes nothing: what comes late fails all the same.
+        if self.given_up.as_ref().is_none_or(|given_up| given_up.upto < upto) {
+            self.given_up = Some(GivenUp { upto, failure });
+        }
     }
 
     /// Notes a failure that holds up every batch, so that those whose delivery timeout ends meanwhile name it.

@@ -966,6 +966,47 @@ fn a_refused_producer_id_fails_what_waits_for_it_and_nothing_that_comes_later() 
     assert_eq!(lab.outcomes(), "1f 0f 2f 3w");
 }
 
+/// The epochs of an id are used up, and the next id is refused. A batch that had a sequence under the old one fails.
+#[test]
+fn a_refused_producer_id_leaves_no_gap_that_holds_later_batches_up() {
+    let mut lab = Lab::new(settings());
+    lab.append(0);
+    assert!(lab.machine.poll_identity(lab.now).is_some());
+    lab.identify(7, i16::MAX);
+    lab.answer(0, ErrorCode::NONE);
+    lab.fill(0);
+    lab.fill(1);
+    lab.answer(2, ErrorCode::NOT_ENOUGH_REPLICAS);
+    lab.answer(1, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    assert!(lab.machine.poll_identity(lab.now).is_some());
+    let error_code = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
+    let refused = InitProducerIdResponse { error_code, ..Default::default() };
+    lab.machine.handle_identity(Ok(refused), lab.now);
+    lab.wait(500);
+    assert_eq!(lab.outcomes(), "0w 1f 2f");
+    lab.fill(1);
+    assert!(lab.machine.poll_identity(lab.now).is_some());
+    lab.identify(8, 0);
+    let latest = lab.stamps()[3][0];
+    assert_eq!((latest.number, latest.id, latest.sequence), (3, 8, 0));
+}
+
+#[test]
+fn a_producer_id_that_is_refused_after_the_end_revives_nothing() {
+    let mut lab = Lab::new(settings());
+    lab.append(0);
+    assert!(lab.machine.poll_identity(lab.now).is_some());
+    lab.machine.handle_close(&Failure::Closed);
+    lab.turn();
+    let error_code = ErrorCode::CLUSTER_AUTHORIZATION_FAILED;
+    let refused = InitProducerIdResponse { error_code, ..Default::default() };
+    lab.machine.handle_identity(Ok(refused), lab.now);
+    lab.wait(1);
+    // It was filled before the end, and is told of late.
+    lab.fill(1);
+    assert_eq!(lab.outcomes(), "0f 1f");
+}
+
 #[test]
 fn closing_fails_everything_and_says_what_may_have_been_written() {
     let mut lab = Lab::identified(settings());
