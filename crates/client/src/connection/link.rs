@@ -179,8 +179,11 @@ impl Links {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::net::SocketAddr;
+    use std::pin::Pin;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll, ready};
     use std::time::Duration;
 
     use milena_core::Backoff;
@@ -188,7 +191,7 @@ mod tests {
     use milena_messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
     use milena_wire::pool::Pool;
     use milena_wire::{Str, Writer};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
     use tokio::sync::{oneshot, watch};
 
     use super::super::call::{Answer, Reply, Typed};
@@ -331,6 +334,84 @@ mod tests {
         let failure = call(&links).await.expect("told").expect_err("no answer");
         assert!(matches!(failure, Failure::TimedOut { sent: true, .. }), "{failure}");
         assert_eq!(links.settings.clock.now() - since, Duration::from_secs(30));
+    }
+
+    /// A broker whose socket takes no bytes after the handshake until it is told, and then takes all that there are at once.
+    #[derive(Clone)]
+    struct Stuck(Arc<watch::Sender<bool>>);
+
+    /// One connection to it.
+    struct Stream {
+        stream: DuplexStream,
+        has_begun: bool,
+        takes: Pin<Box<dyn Future<Output = ()> + Send>>,
+    }
+
+    impl Connect for Stuck {
+        fn connect(&self, _: &Address, _: Option<SocketAddr>) -> Connecting {
+            let (stream, theirs) = tokio::io::duplex(1 << 16);
+            tokio::spawn(Peer::new(false).serve(theirs));
+            let mut told = self.0.subscribe();
+            let takes = Box::pin(async move { drop(told.wait_for(|takes| *takes).await) });
+            Box::pin(async { Ok(Box::new(Stream { stream, has_begun: false, takes }) as Box<dyn Transport>) })
+        }
+    }
+
+    impl AsyncRead for Stream {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Stream {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            if std::mem::replace(&mut self.has_begun, true) {
+                ready!(self.takes.as_mut().poll(cx));
+                self.takes = Box::pin(std::future::ready(()));
+                return Poll::Ready(Ok(bytes.len()));
+            }
+            Pin::new(&mut self.stream).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_wait_start_when_unanswered_ones_before_them_were_written() {
+        let takes = Arc::new(watch::channel(false).0);
+        let links = links(Stuck(Arc::clone(&takes)));
+        let unanswered = || {
+            let request = Typed { request: ApiVersionsRequest::default(), version_max: 0 };
+            let (reply, written) = Reply::channel();
+            let timeout = Duration::from_secs(30);
+            let deadline = links.settings.clock.after(timeout);
+            links.to(&address()).send(Call::new(request, deadline, timeout, reply).unanswered());
+            written
+        };
+        // More than a connection begins with at a time: the others stay in the queue.
+        let calls: Vec<_> = (0..200).map(|_| unanswered()).collect();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let since = links.settings.clock.now();
+        takes.send_replace(true);
+        for written in calls {
+            let outcome = written.await.expect("told");
+            assert!(outcome.is_ok(), "{outcome:?}");
+        }
+        assert_eq!(links.settings.clock.now(), since);
     }
 
     #[tokio::test(start_paused = true)]

@@ -166,7 +166,8 @@ impl Connection {
         }
     }
 
-    /// Starts calls, writes and reads. Answers whether a call started or a response came.
+    /// Starts calls, writes and reads. Answers whether a call started or a response came, or whether there is room for calls
+    /// that was not there: nothing else wakes the task for those that wait.
     fn poll_once(&mut self, cx: &mut Context<'_>, calls: &mut mpsc::Receiver<Call>) -> Result<bool, Failure> {
         let mut moved = false;
         self.ask()?;
@@ -180,9 +181,12 @@ impl Connection {
                 Poll::Pending => break,
             }
         }
+        let was_full = !self.life.may_start();
         if let Poll::Ready(Err(failure)) = self.poll_write(cx) {
             return Err(failure);
         }
+        // Requests that get no answer have finished if they were written.
+        moved |= was_full && self.life.may_start();
         while let Poll::Ready(read) = self.poll_read(cx) {
             read?;
             moved = true;
