@@ -169,8 +169,12 @@ impl Failure {
         Self::Malformed { peer: "the broker".into(), reason: "its answer does not mention it".into() }
     }
 
-    /// One failure for several attempts at the same thing. It may pass if one of them may.
+    /// One failure for several attempts at the same thing. It may pass if one of them may. A response above our limit is told
+    /// alone: other brokers answer the same, so it neither passes nor is it a broker's fault.
     pub fn all(mut failures: Vec<Self>) -> Self {
+        if let Some(index) = failures.iter().position(|failure| matches!(failure, Self::OverLimit { .. })) {
+            return failures.swap_remove(index);
+        }
         match failures.len() {
             0 => Self::NoRoute(Arc::from("no broker is known that could be asked")),
             1 => failures.remove(0),

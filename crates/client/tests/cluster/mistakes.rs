@@ -1,8 +1,9 @@
 //! A value that makes no sense is refused by the call that gets it, and the error says what is wrong.
 
 use milena::{Client, Error, ErrorKind, Fault, NewTopic, OffsetAt, Position, Record};
+use tokio::time::timeout;
 
-use super::{consumer, producer, read, start};
+use super::{PATIENCE, consumer, producer, read, start};
 
 fn check(refused: Result<(), Error>, part: &str) {
     let error = refused.expect_err("refused");
@@ -97,6 +98,30 @@ async fn an_answer_above_our_own_limit_names_the_setting() {
     assert!(!error.to_string().contains("does not follow"), "{error}");
     assert_eq!((error.kind(), error.fault()), (ErrorKind::TooLarge, Fault::Caller));
     assert!(!error.is_retriable() && !error.maybe_written(), "{error}");
+}
+
+#[tokio::test]
+async fn metadata_above_our_own_limit_names_the_setting_whichever_broker_is_asked() {
+    let cluster = milena_broker::Broker::builder().nodes(3).start().await.expect("started");
+    cluster.create_topic("t", 300).expect("made");
+    let client = Client::builder()
+        .bootstrap(cluster.bootstrap())
+        .settings(|settings| settings.response_bytes_max = 2000)
+        .connect()
+        .await
+        .expect("connected");
+    let check = |error: Error| {
+        assert!(error.to_string().contains("response_bytes_max allows 2000"), "{error}");
+        assert_eq!((error.kind(), error.fault()), (ErrorKind::TooLarge, Fault::Caller), "{error}");
+        assert!(!error.is_retriable() && !error.maybe_written(), "{error}");
+    };
+    check(client.admin().topics().await.expect_err("too long an answer"));
+    let producer = client.producer().build().await.expect("built");
+    let sent = timeout(PATIENCE, producer.send(Record::to("t").value("v"))).await;
+    check(sent.expect("in time").expect_err("the topic cannot be described"));
+    // One broker that is down does not hide what the others say.
+    cluster.stop_node(cluster.leader("t", 0).expect("led")).await.expect("stopped");
+    check(client.admin().topics().await.expect_err("too long an answer"));
 }
 
 #[tokio::test]
