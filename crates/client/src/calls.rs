@@ -77,13 +77,6 @@ impl Client {
         let _known = self.learn_leaders_of(&destinations, &mut run, deadline).await;
         let mut under_way = Together::new();
         loop {
-            if run.poll_metadata_outdated() {
-                match C::ROW.nature {
-                    Nature::Question => self.metadata_is_outdated(),
-                    // Without the metadata's backoff: each attempt has a backoff already, and needs the present controller.
-                    Nature::Order => self.cluster_changed(),
-                }
-            }
             for part in run.poll_parts(&self.snapshot(), clock.now()) {
                 let asked: Vec<_> = part.items.iter().map(|index| &items[*index]).collect();
                 let request = Typed { request: call.request(&asked), version_max: C::ROW.version_max };
@@ -94,6 +87,13 @@ impl Client {
             }
             if run.is_done() {
                 return run;
+            }
+            if run.poll_metadata_outdated() {
+                match C::ROW.nature {
+                    Nature::Question => self.metadata_is_outdated(),
+                    // Without the metadata's backoff: each attempt has a backoff already, and needs the present controller.
+                    Nature::Order => self.cluster_changed(),
+                }
             }
             tokio::select! {
                 // An answer that is there counts, however late it is looked at.

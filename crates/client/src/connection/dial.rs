@@ -104,8 +104,10 @@ async fn attempt(
 /// The failure to tell when no socket address worked. If a server answered, its failure says more than those of the others
 /// that could not be reached. If none answered, the failure names the reason for each. It may pass if one of them may.
 fn all(peer: &Arc<str>, mut failures: Vec<(Option<SocketAddr>, Failure)>, is_alone: bool) -> Failure {
-    let is_answer = |failure: &Failure| {
-        !matches!(failure, Failure::Unreachable { .. } | Failure::TimedOut { .. } | Failure::Closed)
+    let is_answer = |failure: &Failure| match failure {
+        Failure::Unreachable { obstacle, .. } => *obstacle == Obstacle::Peer,
+        Failure::TimedOut { .. } | Failure::Closed => false,
+        _ => true,
     };
     let told = failures.iter().position(|(_, failure)| is_answer(failure));
     if let Some(index) = told.or((is_alone || failures.len() == 1).then_some(0)) {

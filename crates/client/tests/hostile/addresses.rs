@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use milena::{
-    Address, Client, Connect, ConnectError, Connecting, Fault, Obstacle, Position, Record, Resolving, Tcp,
+    Address, Client, Connect, ConnectError, Connecting, ErrorKind, Fault, Obstacle, Position, Record, Resolving, Tcp,
 };
 use milena_messages::ApiKey;
 use tokio::time::timeout;
@@ -104,6 +104,21 @@ async fn when_no_address_works_each_is_told() {
     assert!(text.contains("127.0.0.1: Connection refused"), "{text}");
     assert!(text.contains("no other address answered within 500ms"), "{text}");
     assert!(error.is_retriable() && error.fault() == Fault::Network, "{text}");
+}
+
+#[tokio::test]
+async fn an_address_that_answers_says_more_than_one_that_refuses() {
+    let refusing = Peer::start(Behaviour::Silent).await;
+    let refused = refusing.socket_address();
+    drop(refusing);
+    let tls = Peer::start(Behaviour::Bytes(&[21, 3, 3, 0, 2, 2, 40])).await;
+    // As `localhost`, which stands for ::1 and 127.0.0.1.
+    let names = BTreeMap::from([("kafka.test", vec![refused, tls.socket_address()])]);
+    let names = Names { names, black_holes: Vec::new() };
+    let connecting = Client::builder().bootstrap("kafka.test:9092").connector(names).connect();
+    let error = timeout(SOON, connecting).await.expect("in time").expect_err("no Kafka");
+    assert!(error.to_string().contains("speaks TLS"), "{error}");
+    assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Protocol, false), "{error}");
 }
 
 #[tokio::test]

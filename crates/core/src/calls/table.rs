@@ -165,7 +165,8 @@ pub static TABLE: [&Row; 6] =
 impl Row {
     /// Whether an item that the broker refused at its `attempt`th attempt is asked for again.
     pub(super) fn repeats_item(&self, refusal: &Failure, attempt: u32) -> bool {
-        let Some(code) = refusal.code() else { return false };
+        // An answer without a code may still say that there is nothing at present, as of a coordinator.
+        let Some(code) = refusal.code() else { return refusal.is_retriable() && self.has_patience(attempt) };
         self.moved.contains(&code) || (self.again.contains(&code) && self.has_patience(attempt))
     }
 
@@ -294,5 +295,9 @@ ListOffsets newest: Leader, ByBroker, Question, Attempts
         ] {
             assert_eq!(of_item(row, code), expected, "{}: {code}", row.api.name());
         }
+        let named = |failure: &Failure| {
+            (1..100).find(|attempt| !FIND_COORDINATOR.repeats_item(failure, *attempt))
+        };
+        assert_eq!((named(&nowhere), named(&Failure::incomplete())), (None, Some(1)));
     }
 }
