@@ -6,6 +6,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use milena::{ErrorCode, ErrorKind, Fault};
+
 /// The exit codes. Part of the command line's contract: documented in `--help`, tested, never renumbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -116,28 +118,24 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Error codes with which brokers refuse invalid names, numbers and settings; nothing was done then.
-const WRONG_INPUT: [&str; 8] = [
-    "INVALID_TOPIC_EXCEPTION",
-    "INVALID_CONFIG",
-    "INVALID_PARTITIONS",
-    "INVALID_REPLICATION_FACTOR",
-    "INVALID_REPLICA_ASSIGNMENT",
-    "INVALID_REQUEST",
-    "INVALID_TIMESTAMP",
-    "POLICY_VIOLATION",
-];
-
 impl From<milena::Error> for Failure {
     /// The client's error message, with the exit code for its cause.
     fn from(error: milena::Error) -> Self {
-        let exit = match error.code_name() {
-            Some("UNKNOWN_TOPIC_OR_PARTITION" | "UNKNOWN_TOPIC_ID" | "OFFSET_OUT_OF_RANGE") => Exit::NotFound,
-            Some(name) if name.ends_with("AUTHORIZATION_FAILED") || name.contains("SASL") => Exit::Auth,
-            Some(name) if WRONG_INPUT.contains(&name) => Exit::Usage,
-            None if error.fault() == milena::Fault::Caller => Exit::Usage,
-            _ if error.fault() == milena::Fault::Network => Exit::Unreachable,
-            _ => Exit::Failed,
+        let exit = match error.code() {
+            // Not by kind: a record whose delivery timed out because its topic is missing has the kind of the timeout.
+            Some(
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+                | ErrorCode::UNKNOWN_TOPIC_ID
+                | ErrorCode::OFFSET_OUT_OF_RANGE,
+            ) => Exit::NotFound,
+            code => match (error.kind(), error.fault()) {
+                (ErrorKind::Authorization | ErrorKind::Authentication, _) => Exit::Auth,
+                (ErrorKind::InvalidInput, _) => Exit::Usage,
+                // A broker that refuses something else of the caller's, such as a topic that exists, was asked properly.
+                (_, Fault::Caller) if code.is_none() => Exit::Usage,
+                (_, Fault::Network) => Exit::Unreachable,
+                _ => Exit::Failed,
+            },
         };
         Self::new(exit, error.to_string())
     }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use milena::{
-    Address, Client, Connect, ConnectError, Connecting, ErrorKind, Fault, Obstacle, Position, Record, Resolving, Tcp,
+    Address, Client, Connect, ConnectError, Connecting, ErrorKind, Fault, Obstacle, Position, Record,
+    Resolving, Tcp,
 };
 use milena_messages::ApiKey;
 use tokio::time::timeout;

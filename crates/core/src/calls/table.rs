@@ -295,9 +295,8 @@ ListOffsets newest: Leader, ByBroker, Question, Attempts
         ] {
             assert_eq!(of_item(row, code), expected, "{}: {code}", row.api.name());
         }
-        let named = |failure: &Failure| {
-            (1..100).find(|attempt| !FIND_COORDINATOR.repeats_item(failure, *attempt))
-        };
+        let named =
+            |failure: &Failure| (1..100).find(|attempt| !FIND_COORDINATOR.repeats_item(failure, *attempt));
         assert_eq!((named(&nowhere), named(&Failure::incomplete())), (None, Some(1)));
     }
 }
