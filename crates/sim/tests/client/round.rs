@@ -157,9 +157,14 @@ impl Round {
         let mut value = format!("{LAST} 0 ").into_bytes();
         value.resize(bytes, b'.');
         for producer in producers {
-            let record = Record::to(TOPIC).value(&value);
-            let sent = self.within("a last record", producer.send(record)).await;
-            sent.unwrap_or_else(|error| panic!("seed {}: the last record fails: {error}", self.seed));
+            // Slow connections of the storm are still there, and the time of an impatient producer may end before a retry.
+            let began = self.sim.now();
+            while let Err(error) =
+                self.within("a last record", producer.send(Record::to(TOPIC).value(&value))).await
+            {
+                let took = self.sim.now() - began;
+                assert!(took < PATIENCE, "seed {}: the last record always fails: {error}", self.seed);
+            }
         }
     }
 
