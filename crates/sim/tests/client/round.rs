@@ -180,7 +180,10 @@ impl Round {
             Ok::<_, milena::Error>(count)
         };
         let count = self.within("reading to the end", read).await.expect("nothing is wrong any more");
-        assert_eq!(count, logs.values().map(Vec::len).sum::<usize>(), "records to the end");
+        // Requests of connections that were given up may have arrived meanwhile.
+        let total = |logs: &Logs| logs.values().map(Vec::len).sum::<usize>();
+        let expected = total(logs)..=total(&self.logs());
+        assert!(expected.contains(&count), "{count} records to the end, and there are {expected:?}");
     }
 
     /// Waits until all connections have ended, as they must when their client was dropped.
