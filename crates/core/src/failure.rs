@@ -189,6 +189,20 @@ impl Failure {
         }
     }
 
+    /// The failure of the other requests that were under way on the connection which ended with this one. A response above our
+    /// limit is an answer to one request, and says nothing of those after it.
+    #[must_use]
+    pub fn of_others(&self) -> Self {
+        match self {
+            Self::OverLimit { peer, setting, .. } => Self::Lost {
+                peer: Arc::clone(peer),
+                reason: format!("the answer to another request is larger than {setting} allows").into(),
+                sent: true,
+            },
+            other => other.clone(),
+        }
+    }
+
     /// What stood in the way of a connection, if that was the cause.
     pub fn obstacle(&self) -> Option<Obstacle> {
         match self {

@@ -381,11 +381,13 @@ impl Connection {
         let end = self.life.handle_failure(failure, self.polled_at);
         let unwritten = self.outgoing.iter().filter(|outgoing| outgoing.unanswered.is_none()).count();
         let written = self.in_flight.len().saturating_sub(unwritten);
+        // Answers come in order, so what arrived last was for the oldest request.
         for (index, pending) in self.in_flight.drain().enumerate() {
-            pending.asker.fail(&failure.clone().with_sent(index < written));
+            let failure = if index == 0 { failure.clone() } else { failure.of_others() };
+            pending.asker.fail(&failure.with_sent(index < written));
         }
         for Unanswered { reply, .. } in self.outgoing.drain(..).filter_map(|outgoing| outgoing.unanswered) {
-            reply.send(Err(failure.clone().with_sent(false)));
+            reply.send(Err(failure.of_others().with_sent(false)));
         }
         end
     }

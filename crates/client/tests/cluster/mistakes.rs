@@ -101,6 +101,22 @@ async fn an_answer_above_our_own_limit_names_the_setting() {
 }
 
 #[tokio::test]
+async fn an_answer_above_our_own_limit_fails_no_other_request_on_its_connection() {
+    let (cluster, _) = start(1, &[("t", 300)]).await;
+    let building = Client::builder().bootstrap(cluster.bootstrap());
+    let building = building.settings(|settings| settings.response_bytes_max = 2000);
+    let admin = building.connect().await.expect("connected").admin();
+    let (long, short, order) =
+        tokio::join!(admin.topics(), admin.describe_cluster(), admin.delete_topics(["nowhere"]));
+    assert_eq!(long.expect_err("too long an answer").kind(), ErrorKind::TooLarge);
+    assert_eq!(short.expect("asked again").brokers.len(), 1);
+    // Nobody knows what became of an order, and its answer was not too long.
+    if let Err(error) = order {
+        assert!(error.kind() == ErrorKind::Network && error.maybe_written(), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn metadata_above_our_own_limit_names_the_setting_whichever_broker_is_asked() {
     let cluster = milena_broker::Broker::builder().nodes(3).start().await.expect("started");
     cluster.create_topic("t", 300).expect("made");
