@@ -17,6 +17,7 @@ use bytes::Bytes;
 use milena::{Address, Connect, ConnectError, Connecting, Obstacle, Transport};
 use milena_broker::{Answer, Broker, Machine, Now, Parked, Peer};
 use milena_core::Rng;
+use milena_messages::ApiKey;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::executor::{Sim, lock, up_to};
@@ -144,7 +145,12 @@ impl Cluster {
     pub fn cut(&self, node: i32) {
         let connections = lock(&self.0.state).connections.clone();
         let wires = connections.values().filter(|(to, _)| *to == node).filter_map(|(_, wire)| wire.upgrade());
-        wires.for_each(|wire| wire.cut());
+        for wire in wires {
+            self.0.trace.count("a connection is cut");
+            if wire.cut() {
+                self.0.trace.count("bytes that are on their way are lost");
+            }
+        }
     }
 
     /// Takes `node` down and breaks its connections.
@@ -152,6 +158,7 @@ impl Cluster {
     /// # Panics
     /// When there is no such node.
     pub fn stop_node(&self, node: i32) {
+        self.0.trace.count("a node stops");
         self.set_gate(node, Gate::Refusing);
         self.cut(node);
         self.0.machine.stop_node(node).expect("a node of this cluster stops");
@@ -169,7 +176,9 @@ impl Cluster {
     /// Makes `node` the leader of a partition in a new leader epoch, unless it is down.
     pub fn move_leader(&self, topic: &str, partition: i32, node: i32) {
         // The only refusal there can be is that the node is down.
-        let _ = self.0.machine.move_leader(topic, partition, node);
+        if self.0.machine.move_leader(topic, partition, node).is_ok() {
+            self.0.trace.count("a partition gets another leader");
+        }
     }
 
     /// The number of connections of which an end is still in use.
@@ -228,9 +237,16 @@ impl Cluster {
             .note(self.0.sim.now(), format_args!("connection {number} to node {node} meets {gate:?}"));
         let refused = || Err(ConnectError::new(Obstacle::Network, "the simulated node refuses connections"));
         match gate {
-            Gate::Open | Gate::Mute => {}
-            Gate::Refusing => return refused(),
-            Gate::Silent => std::future::pending().await,
+            Gate::Open => {}
+            Gate::Mute => self.0.trace.count("a connection is made, and nothing is read from it"),
+            Gate::Refusing => {
+                self.0.trace.count("a connection is refused");
+                return refused();
+            }
+            Gate::Silent => {
+                self.0.trace.count("a connection is not answered");
+                std::future::pending::<()>().await;
+            }
         }
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1024 + (number % 60_000) as u16));
         let Ok(peer) = self.0.machine.connect(node, address, self.now()) else { return refused() };
@@ -256,7 +272,9 @@ impl Cluster {
             stream.read_exact(&mut frame).await?;
             let frame = Bytes::from(frame);
             self.note(&stream, "asks", &frame);
+            let is_produce = frame.starts_with(&ApiKey::Produce.as_i16().to_be_bytes());
             if self.chance(|faults| faults.lose_request_percent) {
+                self.0.trace.count("a request is lost");
                 stream.cut();
                 return Ok(());
             }
@@ -283,11 +301,17 @@ impl Cluster {
             let Some(answer) = answer else { continue };
             self.dawdle().await;
             if self.chance(|faults| faults.lose_answer_percent) {
+                self.0.trace.count(if is_produce {
+                    "an answer is lost after an append"
+                } else {
+                    "an answer is lost"
+                });
                 stream.cut();
                 return Ok(());
             }
             self.note(&stream, "hears", &answer);
             if self.chance(|faults| faults.tear_answer_percent) {
+                self.0.trace.count("an answer is torn");
                 let part = lock(&self.0.state).rng.below(answer.len() as u32) as usize;
                 stream.write_all(&answer[..part]).await?;
                 // The client reads the part, and then the end of the stream.
@@ -314,6 +338,7 @@ impl Cluster {
 
     async fn dawdle(&self) {
         if self.chance(|faults| faults.delay_percent) {
+            self.0.trace.count("a node takes a while");
             let delay = {
                 let state = &mut *lock(&self.0.state);
                 up_to(&mut state.rng, state.faults.delay_max)

@@ -80,13 +80,16 @@ impl Wire {
         (wire, client, server)
     }
 
-    /// Breaks the connection. Bytes on their way are lost, and both ends learn it at once.
-    pub(crate) fn cut(&self) {
+    /// Breaks the connection. Bytes on their way are lost, and both ends learn it at once. Returns whether there were any.
+    pub(crate) fn cut(&self) -> bool {
+        let mut is_lost = false;
         for pipe in lock(&self.pipes).iter_mut() {
+            is_lost |= !pipe.chunks.is_empty();
             pipe.is_broken = true;
             pipe.chunks.clear();
             pipe.reader.take().into_iter().chain(pipe.writer.take()).for_each(Waker::wake);
         }
+        is_lost
     }
 
     /// How many of `bytes` bytes a read or write moves.

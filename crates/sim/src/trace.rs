@@ -1,5 +1,7 @@
-//! A log of what happens in a simulation, so that two runs can be compared.
+//! A log of what happens in a simulation, so that two runs can be compared. It also counts how often each kind of fault
+//! happens, so that a simulation can show that it meets them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +18,7 @@ struct Written {
     /// A hash of the whole text.
     hash: u64,
     lines: usize,
+    counts: BTreeMap<&'static str, u64>,
 }
 
 impl Trace {
@@ -27,6 +30,16 @@ impl Trace {
         let _ = writeln!(written.text, "{:>14} {what}", at.as_nanos());
         written.hash = hash_on(written.hash, &written.text.as_bytes()[from..]);
         written.lines += 1;
+    }
+
+    /// Counts one more time that this happened. The log does not show it.
+    pub fn count(&self, what: &'static str) {
+        *lock(&self.0).counts.entry(what).or_default() += 1;
+    }
+
+    /// How often each thing happened that was counted.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.0).counts.clone()
     }
 
     /// All lines.

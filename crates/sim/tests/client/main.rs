@@ -23,12 +23,40 @@ const COMPARED: u64 = 200;
 /// Of the seeds after them, multiples of this are.
 const COMPARED_LATER: u64 = 10;
 
+/// Faults, and their effects on callers. The rounds must meet all of them, or they prove nothing about them.
+const MET: [&str; 18] = [
+    "a connection is cut",
+    "a connection is made, and nothing is read from it",
+    "a connection is not answered",
+    "a connection is refused",
+    "a node stops",
+    "a node takes a while",
+    "a partition gets another leader",
+    "a partition is given up",
+    "a read is dropped",
+    "a record fails as maybe written",
+    "a record fails as not written",
+    "a request is lost",
+    "a send is dropped",
+    "an answer is lost after an append",
+    "an answer is torn",
+    "an enqueue waits for memory or metadata",
+    "an offset is looked up",
+    "bytes that are on their way are lost",
+];
+/// In all rounds together.
+const MET_MIN: u64 = 20;
+
 #[test]
 fn a_client_writes_once_in_order_and_reads_all_of_it_and_a_seed_plays_the_same_twice() {
     let traces: Mutex<BTreeMap<u64, u64>> = Mutex::default();
+    let counts: Mutex<BTreeMap<&'static str, u64>> = Mutex::default();
     seeds::play(COMPARED, |seed| {
         let trace = play(seed);
         assert!(trace.lines() > 100, "seed {seed}: only {} lines", trace.lines());
+        for (what, count) in trace.counts() {
+            *counts.lock().expect("whole").entry(what).or_default() += count;
+        }
         let same = traces.lock().expect("whole").insert(trace.hash(), seed);
         assert_eq!(same, None, "seed {seed}: another seed gave the same trace");
         if seed < COMPARED || seed.is_multiple_of(COMPARED_LATER) {
@@ -38,4 +66,12 @@ fn a_client_writes_once_in_order_and_reads_all_of_it_and_a_seed_plays_the_same_t
             }
         }
     });
+    let counts = counts.into_inner().expect("whole");
+    println!("{counts:#?}");
+    // Few seeds are played to look into a fault that is known.
+    if traces.into_inner().expect("whole").len() >= COMPARED as usize {
+        for what in MET {
+            assert!(counts.get(what).is_some_and(|count| *count >= MET_MIN), "{what}: {counts:#?}");
+        }
+    }
 }

@@ -88,7 +88,7 @@ impl ProducerPlan {
             is_patient,
             writers: between(rng, 1, 3) as usize,
             records: between(rng, 20, 80) as usize,
-            value_bytes_max: pick(rng, &[20, 300, 3000]),
+            value_bytes_max: pick(rng, &[20, 300, 3000, 12_000]),
             linger: Duration::from_millis(pick(rng, &[0, 0, 1, 5])),
             batch_bytes_max: pick(rng, &[150, 1000, 16_384, 1_000_000]),
             request_bytes_max: pick(rng, &[300, 4000, 8 << 20]),

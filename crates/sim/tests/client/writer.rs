@@ -50,14 +50,21 @@ impl Writer {
                 record = record.partition(self.rng.below(self.partitions as u32) as i32);
             }
             let limit = up_to(&mut self.rng, Duration::from_millis(200));
+            let began = self.sim.now();
             match self.rng.below(10) {
                 0 => match self.sim.timeout(limit, self.producer.enqueue(record)).await {
                     // The future was dropped before it returned, so the record must not have been taken.
-                    None => self.note(index, Fate::Absent),
+                    None => {
+                        self.trace.count("an enqueue is dropped");
+                        self.note(index, Fate::Absent);
+                    }
                     Some(taken) => self.taken(index, taken, &mut waiting),
                 },
                 1 => match self.sim.timeout(limit, self.producer.send(record)).await {
-                    None => self.note(index, Fate::Unknown),
+                    None => {
+                        self.trace.count("a send is dropped");
+                        self.note(index, Fate::Unknown);
+                    }
                     Some(sent) => self.settle(index, sent),
                 },
                 2 => {
@@ -73,6 +80,10 @@ impl Writer {
                 },
                 _ => {
                     let taken = self.within("an enqueue", self.producer.enqueue(record)).await;
+                    // The simulation's scheduling takes less than that.
+                    if self.sim.now() - began > Duration::from_millis(50) {
+                        self.trace.count("an enqueue waits for memory or metadata");
+                    }
                     self.taken(index, taken, &mut waiting);
                 }
             }
@@ -132,7 +143,13 @@ impl Writer {
             }
             Err(error) => {
                 assert!(!self.plan.is_patient, "a patient producer fails no record: {error}");
-                if error.maybe_written() { Fate::Unknown } else { Fate::Absent }
+                if error.maybe_written() {
+                    self.trace.count("a record fails as maybe written");
+                    Fate::Unknown
+                } else {
+                    self.trace.count("a record fails as not written");
+                    Fate::Absent
+                }
             }
         };
         self.note(index, fate);
