@@ -16,6 +16,8 @@ pub(crate) struct Plan {
     pub(crate) request_timeout: Duration,
     pub(crate) retry_backoff: Duration,
     pub(crate) producers: Vec<ProducerPlan>,
+    /// Of the producer that writes to the topic that is made again.
+    pub(crate) remade: ProducerPlan,
     pub(crate) readers: Vec<ReaderPlan>,
 }
 
@@ -64,6 +66,8 @@ impl Plan {
             request_timeout: Duration::from_millis(pick(rng, &[300, 1000, 3000])),
             retry_backoff: Duration::from_millis(pick(rng, &[1, 20, 100])),
             producers,
+            // A topic that is missing for a while fails records, so that this one is not patient.
+            remade: ProducerPlan { is_patient: false, writers: 1, ..ProducerPlan::of(rng) },
             readers,
         }
     }

@@ -9,17 +9,21 @@ use milena::{Client, Position, Producer, Record};
 use milena_core::Rng;
 use milena_sim::{Cluster, Gate, Logged, Sim, Trace, up_to};
 
-use crate::plan::{Plan, calm};
+use crate::plan::{Plan, ProducerPlan, calm};
 use crate::reader::Reader;
 use crate::writer::{Fate, Ledger, Writer, parse};
 
 pub(crate) const TOPIC: &str = "t";
+/// A topic that is deleted and made again while it is written to.
+const REMADE: &str = "u";
 /// A call that takes this long hangs: the storm and the timeouts that a call may meet are shorter together.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 const NODES: u16 = 3;
 /// Writes the last records, in the place of a writer's number.
 const LAST: usize = usize::MAX;
 
+/// A partition and an offset.
+type Place = (i32, i64);
 pub(crate) type Logs = BTreeMap<i32, Vec<Logged>>;
 
 /// Plays the round of `seed`.
@@ -28,7 +32,9 @@ pub(crate) fn play(seed: u64) -> Trace {
     let mut rng = sim.rng();
     let plan = Plan::of(&mut rng);
     let cluster = Cluster::start(&sim, NODES, &trace);
-    cluster.operator().create_topic(TOPIC, plan.partitions, &[]);
+    for topic in [TOPIC, REMADE] {
+        cluster.operator().create_topic(topic, plan.partitions, &[]);
+    }
     let round = Round { sim: sim.clone(), trace: trace.clone(), cluster, plan, seed };
     let ended = sim.block_on(round.run(rng));
     ended.unwrap_or_else(|stuck| panic!("seed {seed}: {stuck:?}"));
@@ -59,22 +65,18 @@ impl Round {
             let build = client.producer().settings(|settings| plan.apply(settings)).build();
             let producer = build.await.expect("the settings are right");
             for _ in 0..plan.writers {
-                let ledger = Ledger::default();
-                let writer = Writer {
-                    sim: self.sim.clone(),
-                    trace: self.trace.clone(),
-                    producer: producer.clone(),
-                    plan: plan.clone(),
-                    number: ledgers.len(),
-                    partitions: self.plan.partitions,
-                    rng: self.sim.rng(),
-                    ledger: Arc::clone(&ledger),
-                };
-                ledgers.push(ledger);
+                let writer = self.writer(TOPIC, &producer, plan, ledgers.len());
+                ledgers.push(Arc::clone(&writer.ledger));
                 writing.push(self.sim.spawn(writer.run()));
             }
             producers.push(producer);
         }
+        let plan = &self.plan.remade;
+        let build = client.producer().settings(|settings| plan.apply(settings)).build();
+        let remade = build.await.expect("the settings are right");
+        let writer = self.writer(REMADE, &remade, plan, 0);
+        let remade_ledger = Arc::clone(&writer.ledger);
+        writing.push(self.sim.spawn(writer.run()));
         let reading = readers.into_iter().map(|mut reader| {
             let is_over = Arc::clone(&is_over);
             self.sim.spawn(async move {
@@ -84,7 +86,8 @@ impl Round {
         });
         let reading: Vec<_> = reading.collect();
 
-        self.sabotage(&mut rng).await;
+        // The logs of the topics that are gone.
+        let mut past = self.sabotage(&mut rng).await;
         for writer in writing {
             writer.await;
         }
@@ -93,8 +96,10 @@ impl Round {
         for reader in reading {
             readers.push(reader.await);
         }
-        self.prove_alive(&producers).await;
-        let logs = self.logs();
+        self.prove_alive(TOPIC, &producers).await;
+        self.prove_alive(REMADE, std::slice::from_ref(&remade)).await;
+        drop(remade);
+        let logs = self.logs(TOPIC);
         for reader in &mut readers {
             reader.drain(&logs).await;
         }
@@ -104,9 +109,25 @@ impl Round {
         drop(client);
         self.rest().await;
         // Requests that were on their way when their connection was given up have arrived by now.
-        let logs = self.logs();
+        let logs = self.logs(TOPIC);
         seen.iter().for_each(|seen| seen.judge(&logs));
-        self.judge(&logs, &ledgers);
+        judge(&[logs], &ledgers);
+        past.push(self.logs(REMADE));
+        judge(&past, &[remade_ledger]);
+    }
+
+    fn writer(&self, topic: &'static str, producer: &Producer, plan: &ProducerPlan, number: usize) -> Writer {
+        Writer {
+            sim: self.sim.clone(),
+            trace: self.trace.clone(),
+            producer: producer.clone(),
+            plan: plan.clone(),
+            topic,
+            number,
+            partitions: self.plan.partitions,
+            rng: self.sim.rng(),
+            ledger: Ledger::default(),
+        }
     }
 
     async fn connect(&self) -> Client {
@@ -115,14 +136,23 @@ impl Round {
         builder.settings(|settings| self.plan.apply(settings)).connect().await.expect("nothing is wrong yet")
     }
 
-    /// Moves leaders, stops nodes and breaks connections until the storm is over. Then there are no faults any more.
-    async fn sabotage(&self, rng: &mut Rng) {
+    /// Moves leaders, stops nodes, breaks connections and makes a topic again until the storm is over. Then there are no
+    /// faults any more. Answers with the logs of the topics that are gone.
+    async fn sabotage(&self, rng: &mut Rng) -> Vec<Logs> {
+        let mut past = Vec::new();
         let until = self.sim.now() + self.plan.storm;
         let nodes = self.cluster.nodes();
         while self.sim.now() < until {
             self.sim.sleep(up_to(rng, Duration::from_millis(300))).await;
             let node = nodes[rng.below(nodes.len() as u32) as usize];
-            match rng.below(10) {
+            match rng.below(12) {
+                10.. => {
+                    self.trace.count("a topic is made again");
+                    past.push(self.logs(REMADE));
+                    self.cluster.operator().delete_topic(REMADE);
+                    self.sim.sleep(up_to(rng, Duration::from_millis(300))).await;
+                    self.cluster.operator().create_topic(REMADE, self.plan.partitions, &[]);
+                }
                 0..4 => {
                     let partition = rng.below(self.plan.partitions as u32) as i32;
                     self.cluster.move_leader(TOPIC, partition, node);
@@ -145,11 +175,12 @@ impl Round {
             }
         }
         self.cluster.set_faults(calm(rng));
+        past
     }
 
     /// Checks that each producer still writes, and that none of its memory is reserved: it must take a record that needs all
     /// of the memory.
-    async fn prove_alive(&self, producers: &[Producer]) {
+    async fn prove_alive(&self, topic: &str, producers: &[Producer]) {
         for producer in producers {
             self.within("a flush", producer.flush()).await.ok();
         }
@@ -160,7 +191,7 @@ impl Round {
             // Slow connections of the storm are still there, and the time of an impatient producer may end before a retry.
             let began = self.sim.now();
             while let Err(error) =
-                self.within("a last record", producer.send(Record::to(TOPIC).value(&value))).await
+                self.within("a last record", producer.send(Record::to(topic).value(&value))).await
             {
                 let took = self.sim.now() - began;
                 assert!(took < PATIENCE, "seed {}: the last record always fails: {error}", self.seed);
@@ -182,7 +213,7 @@ impl Round {
         let count = self.within("reading to the end", read).await.expect("nothing is wrong any more");
         // Requests of connections that were given up may have arrived meanwhile.
         let total = |logs: &Logs| logs.values().map(Vec::len).sum::<usize>();
-        let expected = total(logs)..=total(&self.logs());
+        let expected = total(logs)..=total(&self.logs(TOPIC));
         assert!(expected.contains(&count), "{count} records to the end, and there are {expected:?}");
     }
 
@@ -195,14 +226,23 @@ impl Round {
         }
     }
 
-    fn logs(&self) -> Logs {
+    fn logs(&self, topic: &str) -> Logs {
         let operator = self.cluster.operator();
-        (0..self.plan.partitions).map(|partition| (partition, operator.log(TOPIC, partition))).collect()
+        (0..self.plan.partitions).map(|partition| (partition, operator.log(topic, partition))).collect()
     }
 
-    fn judge(&self, logs: &Logs, ledgers: &[Ledger]) {
-        // The partitions and offsets of each record.
-        let mut found: BTreeMap<(usize, usize), Vec<(i32, i64)>> = BTreeMap::new();
+    async fn within<F: Future>(&self, what: &str, future: F) -> F::Output {
+        let outcome = self.sim.timeout(PATIENCE, future).await;
+        outcome.unwrap_or_else(|| panic!("seed {}: {what} hangs", self.seed))
+    }
+}
+
+/// Compares what was said of each record with the logs of all topics that had the name, one after another. A batch that
+/// may be in the log of a topic that is gone is written to the next one, so that a record is in each of them once at most.
+fn judge(lives: &[Logs], ledgers: &[Ledger]) {
+    // The places of each record, with the number of the life.
+    let mut found: BTreeMap<(usize, usize), Vec<(usize, Place)>> = BTreeMap::new();
+    for (life, logs) in lives.iter().enumerate() {
         for (partition, log) in logs {
             let mut latest: BTreeMap<usize, usize> = BTreeMap::new();
             for (offset, logged) in log.iter().enumerate() {
@@ -210,34 +250,30 @@ impl Round {
                 if writer == LAST {
                     continue;
                 }
-                found.entry((writer, index)).or_default().push((*partition, offset as i64));
+                found.entry((writer, index)).or_default().push((life, (*partition, offset as i64)));
                 if let Some(before) = latest.insert(writer, index) {
-                    assert!(
-                        before < index,
-                        "partition {partition}: {index} of writer {writer} follows {before}"
-                    );
+                    let follows = format!("{index} of writer {writer} follows {before}");
+                    assert!(before < index, "partition {partition}: {follows}");
                 }
             }
         }
-        for (writer, ledger) in ledgers.iter().enumerate() {
-            for (index, fate) in ledger.lock().expect("whole").iter().enumerate() {
-                let places = found.get(&(writer, index)).map_or(&[][..], Vec::as_slice);
-                let is_right = match *fate {
-                    Fate::Absent => places.is_empty(),
-                    Fate::Unknown => places.len() < 2,
-                    Fate::Written(partition, offset) => places == [(partition, offset)],
-                    Fate::Flushed => places.len() == 1,
-                };
-                assert!(
-                    is_right,
-                    "record {index} of writer {writer} is {fate:?} and in the log at {places:?}"
-                );
-            }
-        }
     }
-
-    async fn within<F: Future>(&self, what: &str, future: F) -> F::Output {
-        let outcome = self.sim.timeout(PATIENCE, future).await;
-        outcome.unwrap_or_else(|| panic!("seed {}: {what} hangs", self.seed))
+    for (writer, ledger) in ledgers.iter().enumerate() {
+        for (index, fate) in ledger.lock().expect("whole").iter().enumerate() {
+            let places = found.get(&(writer, index)).map_or(&[][..], Vec::as_slice);
+            let is_once = places.is_sorted_by(|(one, _), (other, _)| one < other);
+            let is_right = match *fate {
+                Fate::Absent => places.is_empty(),
+                Fate::Unknown => true,
+                Fate::Written(partition, offset) => {
+                    places.iter().any(|(_, place)| *place == (partition, offset))
+                }
+                Fate::Flushed => !places.is_empty(),
+            };
+            assert!(
+                is_once && is_right,
+                "record {index} of writer {writer} is {fate:?} and in the log at {places:?}"
+            );
+        }
     }
 }

@@ -8,7 +8,7 @@ use milena_core::Rng;
 use milena_sim::{Sim, Trace, up_to};
 
 use crate::plan::ProducerPlan;
-use crate::round::{PATIENCE, TOPIC};
+use crate::round::PATIENCE;
 
 /// What the client said about a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,7 @@ pub(crate) struct Writer {
     pub(crate) trace: Trace,
     pub(crate) producer: Producer,
     pub(crate) plan: ProducerPlan,
+    pub(crate) topic: &'static str,
     pub(crate) number: usize,
     pub(crate) partitions: i32,
     pub(crate) rng: Rng,
@@ -45,7 +46,7 @@ impl Writer {
             self.ledger.lock().expect("whole").push(Fate::Unknown);
             let value = value(self.number, index, &mut self.rng, self.plan.value_bytes_max);
             let key = format!("key-{}", self.rng.below(20));
-            let mut record = Record::to(TOPIC).key(key.as_str()).value(&value);
+            let mut record = Record::to(self.topic).key(key.as_str()).value(&value);
             if self.rng.below(2) == 0 {
                 record = record.partition(self.rng.below(self.partitions as u32) as i32);
             }

@@ -109,8 +109,9 @@ enum Event {
     /// A node goes down, or comes back.
     Stop(i32),
     Start(i32),
-    /// The topic is deleted and made again.
+    /// The topic is deleted, and made again some time later.
     Remake,
+    Create,
     Metadata,
     /// A batch that was too large was split.
     Split(Ticket, Batch),
@@ -248,6 +249,7 @@ impl World {
             match event {
                 Event::Arrive { transmit, .. } => self.arrive(&transmit, false),
                 Event::Start(node) => self.brokers.machine.start_node(node).expect("a node starts"),
+                Event::Create => self.brokers.create_topic(self.now),
                 _ => {}
             }
         }
@@ -296,6 +298,12 @@ impl World {
                 let snapshot = self.brokers.snapshot(self.now);
                 self.machine.handle_metadata(&snapshot, self.now);
             }
+            Event::Create => {
+                self.brokers.create_topic(self.now);
+                let (after, next) = (self.millis(200), self.millis(3000));
+                self.schedule(after, Event::Metadata);
+                self.schedule(next, Event::Remake);
+            }
             _ if !self.has_faults => {}
             Event::Break(broker) => {
                 self.cut(broker);
@@ -334,10 +342,9 @@ impl World {
                 let logs: Vec<_> = logs.collect();
                 self.past.extend(logs);
                 self.brokers.operator(self.now).delete_topic(TOPIC);
-                self.brokers.create_topic(self.now);
-                let (after, next) = (self.millis(200), self.millis(3000));
+                let (after, back) = (self.millis(100), self.millis(200));
                 self.schedule(after, Event::Metadata);
-                self.schedule(next, Event::Remake);
+                self.schedule(back, Event::Create);
             }
         }
     }

@@ -316,6 +316,10 @@ impl World {
     fn serve(&mut self, fetch: &Fetch) {
         self.fetches += 1;
         let Fetch { lane, number, request, version_max, .. } = fetch;
+        for named in request.topics.iter().flat_map(|topic| &topic.partitions) {
+            let partition = named.partition;
+            assert!(!self.paused[partition as usize], "seed {}: partition {partition} is paused", self.seed);
+        }
         if self.chance(3) {
             return self.deliver(*lane, *number, None);
         }
