@@ -375,6 +375,20 @@ fn an_answer_to_an_older_question_does_not_count() {
 }
 
 #[test]
+fn an_offset_that_was_looked_up_for_an_older_seek_does_not_count() {
+    let mut lab = Lab::new(settings(), Position::Latest);
+    let old = lab.source.poll_lookup(lab.now).expect("a question");
+    for slot in [Slot(0), Slot(1)] {
+        lab.source.seek(slot, Epoch(1), Position::Earliest);
+    }
+    let new = lab.source.poll_lookup(lab.now).expect("another question");
+    lab.source.handle_lookup(old.number, Ok(found(&old, |_, _| 1000)), lab.now);
+    assert!(lab.events().is_empty());
+    lab.source.handle_lookup(new.number, Ok(found(&new, |_, _| 3)), lab.now);
+    assert_eq!(lab.events(), ["0 at 3", "1 at 3"]);
+}
+
+#[test]
 fn gaps_markers_empty_and_old_batches_move_the_position_and_show_nothing() {
     let check = |records: Vec<Vec<u8>>, expected: &[&str], next: i64| {
         let mut lab = Lab::new(settings(), Position::Offset(5));
