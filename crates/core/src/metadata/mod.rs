@@ -132,6 +132,27 @@ impl LeaderHint {
     }
 }
 
+/// Where the nodes listen that an answer names beside its leaders (KIP-951), by id. It is made once for an answer, so that
+/// its hints share each host: a broker may name as many leaders as fit into an answer, each at a node with a long name.
+#[derive(Debug, Default)]
+pub(crate) struct Endpoints(BTreeMap<i32, (Arc<str>, i32)>);
+
+impl Endpoints {
+    /// Of nodes given by id, host and port. The first of several with the same id counts.
+    pub(crate) fn of<'a>(nodes: impl Iterator<Item = (i32, &'a str, i32)>) -> Self {
+        let mut endpoints = BTreeMap::new();
+        for (id, host, port) in nodes {
+            endpoints.entry(id).or_insert_with(|| (Arc::from(host), port));
+        }
+        Self(endpoints)
+    }
+
+    /// Where this leader listens, if the answer says so.
+    pub(crate) fn at(&self, leader: BrokerId) -> Option<(Arc<str>, i32)> {
+        self.0.get(&leader.0).cloned()
+    }
+}
+
 /// A leader epoch that is lower than before is believed when this many answers in a row say it. As a rule the broker
 /// that was asked has not heard of a change yet. After an unclean change of controller the lower epoch may be the truth
 /// (franz-go 12eaa1e, librdkafka #4680).

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use milena_messages::produce::{
-    NodeEndpoint, PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
-    TopicProduceData, TopicProduceResponse,
+    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
+    TopicProduceResponse,
 };
 
 use super::partition::{Closed, Content, Doubt, Flight, Listed, Partition};
@@ -26,7 +26,7 @@ use super::{
     Begun, Carried, FlushId, Flushes, GivenUp, Outcome, Producer, Request, RequestId, SEARCHED_MAX,
     SealedBatch, Settled, Slot, Ticket, Timer,
 };
-use crate::metadata::LeaderHint;
+use crate::metadata::{Endpoints, LeaderHint};
 use crate::{BrokerId, Failure, Instant, Notice};
 
 impl<B: SealedBatch> Producer<B> {
@@ -499,20 +499,19 @@ impl<B: SealedBatch> Producer<B> {
         &mut self,
         slot: Slot,
         answer: &PartitionProduceResponse,
-        endpoints: &[NodeEndpoint],
+        endpoints: &Endpoints,
     ) {
         let current = &answer.current_leader;
         let Some((leader, epoch)) = LeaderHint::named(current.leader_id, current.leader_epoch) else {
             return;
         };
         let Partition { topic, index, .. } = &self.partitions[slot.0 as usize];
-        let endpoint = endpoints.iter().find(|node| node.node_id == leader.0);
         self.hints.push(LeaderHint {
             topic: Arc::clone(topic),
             partition: *index,
             leader,
             epoch,
-            endpoint: endpoint.map(|node| (Arc::from(&*node.host), node.port)),
+            endpoint: endpoints.at(leader),
         });
     }
 }

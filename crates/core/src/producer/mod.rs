@@ -44,7 +44,7 @@ use self::sink::Sink;
 pub use self::terms::{
     Acks, FlushId, Order, Outcome, RequestId, SealedBatch, Settings, Settled, Slot, Ticket, Transmit,
 };
-use crate::metadata::{LeaderHint, Snapshot};
+use crate::metadata::{Endpoints, LeaderHint, Snapshot};
 use crate::{BrokerId, Failure, Instant, Notice, Rng};
 
 /// The last version of ProduceRequest that names topics by name; later ones use ids (KIP-516).
@@ -423,6 +423,8 @@ impl<B: SealedBatch> Producer<B> {
         let throttle = Duration::from_millis(u64::try_from(response.throttle_time_ms).unwrap_or(0));
         // Partitions are listed again (`land_all`) only when the whole answer was taken in, with the broker's throttle.
         request.prepare(&self.partitions, response);
+        let nodes = response.node_endpoints.iter();
+        let endpoints = Endpoints::of(nodes.map(|node| (node.node_id, &*node.host, node.port)));
         let mut next = 0;
         for topic in &response.responses {
             // ProduceRequest v13+ names topics by id.
@@ -438,7 +440,7 @@ impl<B: SealedBatch> Producer<B> {
                 }
                 let slot = *slot;
                 self.handle_answer(slot, id, appended_in, answer, now);
-                self.hint_leader(slot, answer, &response.node_endpoints);
+                self.hint_leader(slot, answer, &endpoints);
             }
         }
         // A broker that says nothing of a batch may have appended it.

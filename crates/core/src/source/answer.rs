@@ -15,7 +15,7 @@ use super::session::Member;
 use super::state::Input;
 use super::verdict::{Verdict, verdict};
 use super::{Event, LaneId, Slot, Source};
-use crate::metadata::LeaderHint;
+use crate::metadata::{Endpoints, LeaderHint};
 use crate::{Failure, Instant, Notice};
 
 impl Source {
@@ -276,6 +276,8 @@ impl Source {
 
     /// Notes the leaders that the answer names (KIP-951, FetchResponse v16+).
     fn hint_leaders(&mut self, response: &FetchResponse) {
+        let nodes = response.node_endpoints.iter();
+        let endpoints = Endpoints::of(nodes.map(|node| (node.node_id, &*node.host, node.port)));
         for topic in &response.responses {
             for data in &topic.partitions {
                 let current = &data.current_leader;
@@ -284,13 +286,12 @@ impl Source {
                 };
                 let slot = self.slots.find(&topic.topic, topic.topic_id, data.partition_index);
                 let Some(slot) = slot else { continue };
-                let endpoint = response.node_endpoints.iter().find(|node| node.node_id == leader.0);
                 self.hints.push(LeaderHint {
                     topic: Arc::clone(&self.partitions[slot.0 as usize].topic),
                     partition: data.partition_index,
                     leader,
                     epoch,
-                    endpoint: endpoint.map(|node| (Arc::from(&*node.host), node.port)),
+                    endpoint: endpoints.at(leader),
                 });
             }
         }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use milena_messages::ErrorCode;
-use milena_messages::fetch::{AbortedTransaction, FetchResponse, FetchableTopicResponse, PartitionData};
+use milena_messages::fetch::{
+    AbortedTransaction, FetchResponse, FetchableTopicResponse, NodeEndpoint, PartitionData,
+};
 use milena_messages::list_offsets::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
@@ -852,4 +854,28 @@ fn an_offset_that_was_sought_is_not_moved_because_an_earlier_one_was_counted_fro
         source.unassign(Slot(0), Epoch(1));
         source.assign(&Arc::from("t"), 0, Epoch(2), Position::Offset(1_000_000_000));
     });
+}
+
+/// An answer may name a leader for each of its partitions, and a node with a long name. With a look through the nodes and a
+/// copy of the name for each partition, an answer of some megabytes would take minutes and gigabytes.
+#[test]
+fn hints_of_one_answer_share_the_hosts_that_it_names() {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    let fetch = lab.fetch();
+    let moved = |partition| {
+        let mut data = refused(partition, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        (data.current_leader.leader_id, data.current_leader.leader_epoch) = (9, 3);
+        data
+    };
+    let mut answer = response(0, vec![moved(0), moved(1)]);
+    let node = |host: &str, port| NodeEndpoint { node_id: 9, host: host.into(), port, ..Default::default() };
+    // The first of two nodes with the same id counts.
+    answer.node_endpoints = vec![node("far", 1), node("other", 2)];
+    lab.answer(&fetch, answer);
+    let hints = lab.source.poll_hints();
+    let named: Vec<_> = hints.iter().map(|hint| (hint.partition, hint.leader.0, hint.epoch.0)).collect();
+    assert_eq!(named, [(0, 9, 3), (1, 9, 3)]);
+    let endpoints: Vec<_> = hints.iter().filter_map(|hint| hint.endpoint.as_ref()).collect();
+    assert!(endpoints.iter().all(|(host, port)| (&**host, *port) == ("far", 1)), "{endpoints:?}");
+    assert!(endpoints.len() == 2 && Arc::ptr_eq(&endpoints[0].0, &endpoints[1].0), "one name in memory");
 }
