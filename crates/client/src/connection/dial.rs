@@ -1,8 +1,12 @@
 //! Makes a working connection to an address. The name is resolved, its socket addresses are tried beside each other, each a
 //! little later than the one before, and the first with which the handshake succeeds is kept.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use milena_core::{BrokerId, Failure, Obstacle};
@@ -10,6 +14,7 @@ use milena_core::{BrokerId, Failure, Obstacle};
 use super::settings::LinkSettings;
 use super::stream::Connection;
 use crate::Address;
+use crate::connect::{ConnectError, Transport};
 use crate::runtime::Together;
 
 /// When a socket address has not become a connection after this long, the next one is tried beside it (RFC 8305 recommends
@@ -82,6 +87,21 @@ async fn race(settings: &LinkSettings, address: &Address, peer: &Arc<str>) -> Re
     }
 }
 
+/// The outcome of `connecting`. The connector may be the application's own code: if it panics, this attempt fails with an
+/// error that says so. Otherwise the link's task would end, and the calls that wait for it would count as sent.
+async fn guarded(
+    connecting: impl Future<Output = Result<Box<dyn Transport>, ConnectError>>,
+) -> Result<Box<dyn Transport>, ConnectError> {
+    let mut connecting = pin!(connecting);
+    poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| connecting.as_mut().poll(cx)));
+        polled.unwrap_or_else(|_| {
+            Poll::Ready(Err(ConnectError::new(Obstacle::Configuration, "the connector panicked")))
+        })
+    })
+    .await
+}
+
 /// Tries one socket address, with as many connections as the handshake takes.
 async fn attempt(
     settings: &LinkSettings,
@@ -91,8 +111,8 @@ async fn attempt(
 ) -> Result<Connection, Failure> {
     let mut handshake = settings.peers.handshake(address, settings.clock.now());
     loop {
-        let stream = settings.connector.connect(address, at).await;
-        let stream = stream.map_err(|error| error.into_failure(peer))?;
+        let connecting = async { settings.connector.connect(address, at).await };
+        let stream = guarded(connecting).await.map_err(|error| error.into_failure(peer))?;
         let mut connection = Connection::new(settings, stream, Arc::clone(peer), handshake);
         match connection.open().await {
             Ok(()) => return Ok(connection),

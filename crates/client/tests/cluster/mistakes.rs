@@ -1,6 +1,10 @@
 //! A value that makes no sense is refused by the call that gets it, and the error says what is wrong.
 
-use milena::{Client, Error, ErrorKind, Fault, NewTopic, OffsetAt, Position, Record};
+use std::net::SocketAddr;
+
+use milena::{
+    Address, Client, Connect, Connecting, Error, ErrorKind, Fault, NewTopic, OffsetAt, Position, Record,
+};
 use tokio::time::timeout;
 
 use super::{PATIENCE, consumer, producer, read, start};
@@ -151,4 +155,21 @@ async fn a_topic_of_less_than_one_is_refused_and_so_are_those_asked_for_with_it(
         check(admin.create_topics([NewTopic::new("b"), refused]).await.map(drop), part);
     }
     assert!(admin.topics().await.expect("listed").is_empty());
+}
+
+/// A connector with a fault of its own.
+struct Panics;
+
+impl Connect for Panics {
+    fn connect(&self, address: &Address, _at: Option<SocketAddr>) -> Connecting {
+        panic!("no way to {address}")
+    }
+}
+
+#[tokio::test]
+async fn a_connector_that_panics_is_named_and_nothing_counts_as_sent() {
+    let connecting = Client::builder().bootstrap("localhost:1").connector(Panics).connect();
+    let error = timeout(PATIENCE, connecting).await.expect("soon").expect_err("no connection");
+    assert!(error.to_string().contains("the connector panicked"), "{error}");
+    assert_eq!((error.kind(), error.maybe_written()), (ErrorKind::InvalidInput, false), "{error}");
 }
