@@ -10,6 +10,7 @@ use milena_wire::Str;
 
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::groups::GroupSettings;
 use crate::machine::Machine;
 use crate::parts::MachineSettings;
 use crate::server::ServerLimits;
@@ -73,6 +74,7 @@ impl Default for Builder {
                 segment_bytes: 1 << 30,
                 fetch_bytes_max: 55 << 20,
                 fetch_sessions_max: 1000,
+                groups: GroupSettings::default(),
                 seed: 0,
             },
             seed: None,
@@ -188,6 +190,33 @@ impl Builder {
     /// anew. Default 30 seconds: Kafka clients wait no longer for an answer.
     pub fn stall_timeout(mut self, timeout: Duration) -> Self {
         self.limits.stall_timeout = timeout;
+        self
+    }
+
+    /// How long the first rebalance of an empty group waits for more members (`group.initial.rebalance.delay.ms`).
+    /// Default zero, as in the configuration that Kafka comes with for development; Kafka's own default is 3 seconds.
+    pub fn group_initial_rebalance_delay(mut self, delay: Duration) -> Self {
+        self.machine.groups.initial_rebalance_delay = delay;
+        self
+    }
+
+    /// The shortest session timeout that a member of a group may ask for (`group.min.session.timeout.ms`). Default 6
+    /// seconds.
+    pub fn group_session_timeout_min(mut self, timeout: Duration) -> Self {
+        self.machine.groups.session_timeout_min = timeout;
+        self
+    }
+
+    /// The most members of a group (`group.max.size`). Default 10 000; Kafka has no limit.
+    pub fn group_members_max(mut self, members: usize) -> Self {
+        self.machine.groups.members_max = members.max(1);
+        self
+    }
+
+    /// How long committed offsets are kept that no member of their group uses (`offsets.retention.minutes`). Default 7
+    /// days.
+    pub fn offsets_retention(mut self, retention: Duration) -> Self {
+        self.machine.groups.offsets_retention = retention;
         self
     }
 

@@ -1,6 +1,6 @@
 //! A request in the hands of its handler, and the possible outcomes.
 
-use milena_messages::{Message, Request};
+use milena_messages::{ErrorCode, Message, Request};
 use milena_wire::{Reader, Str, WireFrame};
 
 use crate::envelope::Envelope;
@@ -57,6 +57,14 @@ impl Call<'_> {
     /// MetadataRequest v9+ with a null array of four bytes instead of one, and the first byte says what it means.
     pub(crate) fn decode<M: Message>(&self, reader: &mut Reader<'_>) -> Result<M, Refused> {
         Ok(M::decode(reader, self.envelope.version)?)
+    }
+
+    /// Whether the node that was asked coordinates the group. Otherwise the client must ask for the coordinator again.
+    pub(crate) fn check_coordinator(&self, group: &str) -> Result<(), ErrorCode> {
+        match self.parts.state().coordinator(group) {
+            Some(node) if node.id == self.peer.node() => Ok(()),
+            _ => Err(ErrorCode::NOT_COORDINATOR),
+        }
     }
 
     /// Logs a warning, once for each client id, that this broker does not serve the request; `what` says why.

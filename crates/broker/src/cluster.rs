@@ -113,6 +113,19 @@ impl Cluster {
         self.shared.machine.move_leader(topic, partition, node)
     }
 
+    /// Makes `node` the coordinator of a group until the next start, whether the group exists or not.
+    ///
+    /// # Errors
+    /// When there is no such node or it is down.
+    pub fn move_coordinator(&self, group: &str, node: i32) -> Result<(), Error> {
+        self.shared.machine.move_coordinator(group, node)
+    }
+
+    /// The node that coordinates a group; `None` when all nodes are down.
+    pub fn coordinator(&self, group: &str) -> Option<i32> {
+        self.shared.machine.parts.state().coordinator(group).map(|node| node.id)
+    }
+
     /// Takes a node down: its connections break, its port is closed, and its partitions get other leaders if they have
     /// other replicas.
     ///
@@ -183,7 +196,7 @@ impl Cluster {
         }
         self.timekeeper.stop().await;
         let shared = self.shared;
-        let flushed = tokio::task::spawn_blocking(move || shared.machine.parts.state().flush());
+        let flushed = tokio::task::spawn_blocking(move || shared.machine.parts.flush());
         flushed.await.unwrap_or_else(|_| Err(Error::refused("the flush was cancelled")))
     }
 }

@@ -21,8 +21,8 @@
 //!   acknowledged record.
 //! - All nodes share one log per partition, so replication is instant and leaders move on command
 //!   ([`Cluster::move_leader`], [`Cluster::stop_node`]).
-//! - Every API that ApiVersions advertises is implemented, in every version that Kafka 4.4 has. Groups, transactions,
-//!   authentication, retention and compaction are not implemented yet: a client that asks for them gets an error, and
+//! - Every API that ApiVersions advertises is implemented, in every version that Kafka 4.4 has. Transactions, groups of
+//!   the consumer protocol (KIP-848), authentication, retention and compaction are not implemented yet: a client that asks for them gets an error, and
 //!   the log says so once. Topic configs without an effect are refused.
 //! - It takes or refuses a batch as Kafka does, with the same error code and record errors (KIP-467). A batch that
 //!   Kafka takes and readers could not read is refused, too.
@@ -44,6 +44,7 @@ mod configs;
 mod envelope;
 mod epochs;
 mod error;
+mod groups;
 mod log;
 mod machine;
 mod now;

@@ -87,6 +87,7 @@ impl Machine {
         // A machine that was just made does not know the time. It learns it here, and without a connection nothing is
         // due.
         self.parts.timers.arm_if_idle(Timer::ExpireProducers, now.instant + PRODUCER_CHECK_INTERVAL);
+        drop(self.parts.groups(now));
         Ok(Peer::new(self.connections.fetch_add(1, Ordering::Relaxed), node, address))
     }
 
@@ -184,6 +185,7 @@ impl Machine {
                     self.parts.expire_producers(now.unix_ms);
                     self.parts.timers.arm(timer, now.instant + PRODUCER_CHECK_INTERVAL);
                 }
+                Timer::Groups => self.parts.groups(now).handle_due(now),
             }
         }
     }
@@ -197,13 +199,23 @@ impl Machine {
         self.parts.state_mut().move_leader(topic, partition, node)
     }
 
-    /// Takes a node down: its partitions get other leaders if they have other replicas. The caller ends the connections
+    /// Makes `node` the coordinator of a group, whether the group exists or not. A group that has members is there as it
+    /// was written last: requests that wait are answered NOT_COORDINATOR, and the members find the node and go on.
+    ///
+    /// # Errors
+    /// When there is no such node or it is down.
+    pub fn move_coordinator(&self, group: &str, node: i32) -> Result<(), Error> {
+        self.parts.move_coordinators(|state| state.move_coordinator(group, node))
+    }
+
+    /// Takes a node down: its partitions get other leaders if they have other replicas, and its groups another
+    /// coordinator. The caller ends the connections
     /// to the node.
     ///
     /// # Errors
     /// When there is no such node, and when the state cannot be saved to disk. A node that is down stays down.
     pub fn stop_node(&self, node: i32) -> Result<(), Error> {
-        self.parts.state_mut().set_up(node, false)
+        self.parts.move_coordinators(|state| state.set_up(node, false))
     }
 
     /// Brings a node back. It leads the partitions again that had no leader without it.
@@ -211,7 +223,7 @@ impl Machine {
     /// # Errors
     /// When there is no such node, and when the state cannot be saved to disk. A node that is up stays up.
     pub fn start_node(&self, node: i32) -> Result<(), Error> {
-        self.parts.state_mut().set_up(node, true)
+        self.parts.move_coordinators(|state| state.set_up(node, true))
     }
 
     /// Refuses a request, after a warning in the log if it asks for something that this broker does not have.

@@ -5,9 +5,14 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use milena_messages::join_group::JoinGroupResponse;
+use milena_messages::sync_group::SyncGroupResponse;
 
 use crate::envelope::Envelope;
+use crate::groups::reply::Reply;
+use crate::now::Now;
 use crate::partition::Isolation;
 use crate::sessions::Plan;
 use crate::waiter::Waiter;
@@ -23,6 +28,8 @@ pub struct Parked {
 #[derive(Debug)]
 pub(crate) enum Waiting {
     Fetch(ParkedFetch),
+    Join(ParkedReply<JoinGroupResponse>),
+    Sync(ParkedReply<SyncGroupResponse>),
 }
 
 /// A fetch that found too few bytes. It waits at every partition that it asks for.
@@ -44,11 +51,35 @@ pub(crate) struct FetchLimits {
     pub(crate) isolation: Isolation,
 }
 
+/// A request that waits for the group coordinator's reply. It has no deadline of its own: the coordinator's timers
+/// answer it.
+#[derive(Debug)]
+pub(crate) struct ParkedReply<T> {
+    pub(crate) reply: Arc<Reply<T>>,
+    look_again: Instant,
+}
+
+/// A parked request must have a deadline. This one only has the request parked again.
+const LOOK_AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl<T> ParkedReply<T> {
+    pub(crate) fn new(reply: Arc<Reply<T>>, now: Now) -> Self {
+        Self { reply, look_again: now.instant + LOOK_AGAIN }
+    }
+
+    /// The same request, which waits on.
+    pub(crate) fn again(self, now: Now) -> Self {
+        Self::new(self.reply, now)
+    }
+}
+
 impl Parked {
     /// Ready when the request is to be resumed before its deadline. Until then the context's task is woken when it is.
     pub fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
         match &self.waiting {
             Waiting::Fetch(fetch) => fetch.waiter.poll(context),
+            Waiting::Join(join) => join.reply.poll(context),
+            Waiting::Sync(sync) => sync.reply.poll(context),
         }
     }
 
@@ -56,6 +87,8 @@ impl Parked {
     pub fn deadline(&self) -> Instant {
         match &self.waiting {
             Waiting::Fetch(fetch) => fetch.deadline,
+            Waiting::Join(join) => join.look_again,
+            Waiting::Sync(sync) => sync.look_again,
         }
     }
 }

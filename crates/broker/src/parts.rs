@@ -2,20 +2,25 @@
 //!
 //! ```text
 //!  Parts ─▶ state          topics, nodes, producer ids: read by most requests, written by commands
+//!        ├▶ groups         the group coordinator
 //!        ├▶ sessions       fetch sessions, one lock for each node
 //!        ├▶ decompressors  contexts and memory for looking into compressed batches
 //!        ├▶ timers         work that is due later
 //!        └▶ unserved       warnings that are in the log already
 //! ```
 //!
-//! A coordinator would be one more part. A part must not know requests. No part takes another part's lock while it
-//! holds its own; only the state locks partitions, one at a time.
+//! A part must not know requests. No part takes another part's lock while it holds its own, with two exceptions: the
+//! state locks partitions, one at a time, and the groups set their timer.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use milena_wire::Str;
+
 use crate::check::Decompressors;
 use crate::error::Error;
+use crate::groups::{GroupSettings, Groups, Journal, Locked};
+use crate::now::Now;
 use crate::random::Random;
 use crate::sessions::Sessions;
 use crate::state::{Defaults, Node, State};
@@ -29,6 +34,7 @@ use crate::unserved::Unserved;
 pub(crate) struct Parts {
     pub(crate) settings: MachineSettings,
     state: RwLock<State>,
+    groups: Mutex<Groups>,
     sessions: BTreeMap<i32, Mutex<Sessions>>,
     pub(crate) decompressors: Decompressors,
     pub(crate) timers: Timers,
@@ -46,6 +52,7 @@ pub(crate) struct MachineSettings {
     pub(crate) fetch_bytes_max: usize,
     pub(crate) fetch_sessions_max: usize,
     pub(crate) seed: u64,
+    pub(crate) groups: GroupSettings,
 }
 
 impl Parts {
@@ -62,10 +69,15 @@ impl Parts {
             (node.id, Mutex::new(Sessions::new(settings.fetch_sessions_max, seed)))
         };
         let sessions = nodes.iter().map(new_sessions).collect();
+        let journal = storage.as_ref().map_or_else(|| Ok(Journal::in_memory()), Storage::open_groups)?;
+        let random = Random::new(settings.seed.rotate_left(7));
+        let mut groups = Groups::open(settings.groups.clone(), random, journal);
         let state = State::open(nodes, defaults, Random::new(settings.seed), storage)?;
+        groups.retain_topics(|name, id| state.topic(name).is_some_and(|topic| id.is_zero() || topic.id == id));
         Ok(Self {
             settings,
             state: RwLock::new(state),
+            groups: Mutex::new(groups),
             sessions,
             decompressors: Decompressors::default(),
             timers: Timers::default(),
@@ -79,6 +91,34 @@ impl Parts {
 
     pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The groups, for work at `now`.
+    pub(crate) fn groups(&self, now: Now) -> Locked<'_> {
+        Groups::locked(crate::lock(&self.groups), &self.timers, now)
+    }
+
+    /// Has the coordinators of groups changed by `change`. Groups that have another one now begin anew there.
+    pub(crate) fn move_coordinators(
+        &self,
+        change: impl FnOnce(&mut State) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let ids: Vec<Str> = crate::lock(&self.groups).ids().cloned().collect();
+        let mut state = self.state_mut();
+        let of = |state: &State, id: &Str| state.coordinator(id).map(|node| node.id);
+        let before: Vec<Option<i32>> = ids.iter().map(|id| of(&state, id)).collect();
+        change(&mut state)?;
+        let moved = ids.into_iter().zip(before).filter(|(id, before)| of(&state, id) != *before);
+        let moved: Vec<Str> = moved.map(|(id, _)| id).collect();
+        drop(state);
+        crate::lock(&self.groups).reload(&moved);
+        Ok(())
+    }
+
+    /// Makes all data durable.
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        crate::lock(&self.groups).flush()?;
+        self.state().flush()
     }
 
     /// Has every partition forget the producers whose newest batch is too old.

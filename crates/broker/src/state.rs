@@ -28,6 +28,8 @@ pub(crate) struct State {
     by_id: BTreeMap<Uuid, Arc<Topic>>,
     /// Topic names by their metric name, which two topics must not share.
     by_metric: BTreeMap<String, Str>,
+    /// The coordinators of groups that were moved by command.
+    coordinators: BTreeMap<Str, i32>,
     partitions: usize,
     /// The next producer id to give out, and the first one that is not reserved on disk yet.
     next_producer_id: i64,
@@ -77,6 +79,7 @@ impl State {
             topics: BTreeMap::new(),
             by_id: BTreeMap::new(),
             by_metric: BTreeMap::new(),
+            coordinators: BTreeMap::new(),
             partitions: 0,
             next_producer_id: 0,
             reserved_producer_id: 0,
@@ -151,6 +154,25 @@ impl State {
 
     pub(crate) fn live_nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values().filter(|node| node.is_up)
+    }
+
+    /// The node that coordinates a group or a transactional id. `None` when all nodes are down.
+    pub(crate) fn coordinator(&self, key: &str) -> Option<&Node> {
+        let at = match self.coordinators.get(key) {
+            Some(node) => self.nodes.keys().position(|id| id == node)?,
+            None => spread(key) % self.nodes.len().max(1),
+        };
+        // When a node goes down only its own groups move: to the next node that is up.
+        self.nodes.values().cycle().skip(at).take(self.nodes.len()).find(|node| node.is_up)
+    }
+
+    /// Makes `node` the coordinator of a group, until the broker is started again.
+    pub(crate) fn move_coordinator(&mut self, group: &str, node: i32) -> Result<(), Error> {
+        if !self.nodes.get(&node).is_some_and(|node| node.is_up) {
+            return Err(Error::refused(format!("node {node} is not up")));
+        }
+        self.coordinators.insert(Str::from(group), node);
+        Ok(())
     }
 
     /// Those of `nodes` that are down.
@@ -382,4 +404,11 @@ impl State {
         let Some(storage) = &self.storage else { return Ok(()) };
         storage.save(&self.cluster_id, self.reserved_producer_id, self.topics.values())
     }
+}
+
+/// Java's `String.hashCode`, by which Kafka spreads groups over the partitions of its offsets topic.
+fn spread(key: &str) -> usize {
+    let hash =
+        key.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    (hash & i32::MAX) as usize
 }

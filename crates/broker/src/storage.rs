@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  data/  milena.catalog                        cluster id, producer ids, topics, placements; replaced whole
+//!         milena.groups                         groups and their offsets: see groups/journal.rs
 //!         recovery-point-offset-checkpoint      offsets that are durable; only between a clean stop and the next start
 //!         .lock                                 locked while a broker runs
 //!         orders-0/                             see log/disk.rs
@@ -23,11 +24,13 @@ use milena_wire::{Str, Uuid};
 
 use crate::catalog::{self, Catalog};
 use crate::error::Error;
+use crate::groups::Journal;
 use crate::log::file;
 use crate::partition::{Partition, Placement};
 use crate::topic::Topic;
 
 const CATALOG: &str = "milena.catalog";
+const GROUPS: &str = "milena.groups";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const PARTITION_METADATA: &str = "partition.metadata";
 /// How often to try to lock the directory. When another thread of this process starts a program, the new process holds
@@ -64,6 +67,11 @@ impl Storage {
             }
         }
         Err(Error::refused(format!("another broker uses the data directory {}", dir.display())))
+    }
+
+    /// Opens the journal of groups.
+    pub(crate) fn open_groups(&self) -> Result<Journal, Error> {
+        Journal::open(&self.dir.join(GROUPS))
     }
 
     /// The directory of a partition.

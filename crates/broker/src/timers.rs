@@ -18,17 +18,25 @@ use std::time::Instant;
 pub(crate) enum Timer {
     /// Partitions forget the producers whose newest batch is too old.
     ExpireProducers,
+    /// The group coordinator has something to do. It keeps a queue of its own that says what.
+    Groups,
 }
 
 /// All timers that are set.
 #[derive(Debug, Default)]
-pub(crate) struct Timers(Mutex<Queue>);
+pub(crate) struct Timers(Mutex<Inner>);
 
 #[derive(Debug, Default)]
-struct Queue {
-    by_time: BTreeSet<(Instant, Timer)>,
-    by_timer: BTreeMap<Timer, Instant>,
+struct Inner {
+    queue: Queue<Timer>,
     driver: Option<Waker>,
+}
+
+/// Work by the time when it is due. Each piece of work is in the queue at most once.
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    by_time: BTreeSet<(Instant, T)>,
+    by_work: BTreeMap<T, Instant>,
 }
 
 impl Timers {
@@ -39,15 +47,15 @@ impl Timers {
 
     /// Sets a timer unless it is set already.
     pub(crate) fn arm_if_idle(&self, timer: Timer, at: Instant) {
-        let mut queue = crate::lock(&self.0);
-        if !queue.by_timer.contains_key(&timer) {
-            queue.set(timer, at);
+        let mut inner = crate::lock(&self.0);
+        if !inner.queue.by_work.contains_key(&timer) {
+            inner.set(timer, at);
         }
     }
 
     /// When the earliest timer is due.
     pub(crate) fn earliest(&self) -> Option<Instant> {
-        crate::lock(&self.0).earliest()
+        crate::lock(&self.0).queue.earliest()
     }
 
     /// Ready with [`earliest`](Self::earliest) when that differs from `known`. Only one task may wait for it.
@@ -56,42 +64,66 @@ impl Timers {
         known: Option<Instant>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Instant>> {
-        let mut queue = crate::lock(&self.0);
-        let earliest = queue.earliest();
+        let mut inner = crate::lock(&self.0);
+        let earliest = inner.queue.earliest();
         if earliest != known {
             return Poll::Ready(earliest);
         }
-        queue.driver = Some(context.waker().clone());
+        inner.driver = Some(context.waker().clone());
         Poll::Pending
     }
 
     /// Takes the earliest timer out of the queue, if it is due.
     pub(crate) fn take_due(&self, now: Instant) -> Option<Timer> {
-        let mut queue = crate::lock(&self.0);
-        let (_, timer) = *queue.by_time.first().filter(|(at, _)| *at <= now)?;
-        queue.by_time.pop_first();
-        queue.by_timer.remove(&timer);
-        Some(timer)
+        crate::lock(&self.0).queue.take_due(now)
     }
 }
 
-impl Queue {
-    fn earliest(&self) -> Option<Instant> {
-        self.by_time.first().map(|&(at, _)| at)
-    }
-
+impl Inner {
     fn set(&mut self, timer: Timer, at: Instant) {
-        let before = self.earliest();
-        if let Some(old) = self.by_timer.insert(timer, at) {
-            self.by_time.remove(&(old, timer));
-        }
-        self.by_time.insert((at, timer));
+        let before = self.queue.earliest();
+        self.queue.set(timer, at);
         // If a timer moves to a later time the driver wakes too early and asks again. It must be woken only if it would
         // sleep too long.
         let is_earlier = before.is_none_or(|before| at < before);
         if let Some(driver) = self.driver.take_if(|_| is_earlier) {
             driver.wake();
         }
+    }
+}
+
+impl<T: Ord + Clone> Queue<T> {
+    /// When the earliest work is due.
+    pub(crate) fn earliest(&self) -> Option<Instant> {
+        self.by_time.first().map(|&(at, _)| at)
+    }
+
+    /// Puts work in. If it is in the queue already it moves to the new time.
+    pub(crate) fn set(&mut self, work: T, at: Instant) {
+        self.cancel(&work);
+        self.by_time.insert((at, work.clone()));
+        self.by_work.insert(work, at);
+    }
+
+    /// Takes work out, if it is in the queue.
+    pub(crate) fn cancel(&mut self, work: &T) {
+        if let Some((work, at)) = self.by_work.remove_entry(work) {
+            self.by_time.remove(&(at, work));
+        }
+    }
+
+    /// Takes the earliest work out, if it is due.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<T> {
+        self.by_time.first().filter(|(at, _)| *at <= now)?;
+        let (_, work) = self.by_time.pop_first()?;
+        self.by_work.remove(&work);
+        Some(work)
+    }
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { by_time: BTreeSet::new(), by_work: BTreeMap::new() }
     }
 }
 

@@ -31,7 +31,12 @@ fn handle(call: &Call<'_>, request: DeleteTopicsRequest) -> DeleteTopicsResponse
             Some(_) => Some(failed(wanted, ErrorCode::INVALID_REQUEST)),
             None => None,
         };
-    let responses = wanted.into_iter().filter_map(delete_or_deny).collect();
+    let responses: Vec<DeletableTopicResult> = wanted.into_iter().filter_map(delete_or_deny).collect();
+    drop(state);
+    let deleted = responses.iter().filter(|response| response.error_code.is_none());
+    for name in deleted.filter_map(|response| response.name.as_ref()) {
+        call.parts.groups(call.now).forget_topic(name);
+    }
     DeleteTopicsResponse { responses, ..Default::default() }
 }
 

@@ -1,7 +1,7 @@
 //! FindCoordinator (10): the node that coordinates a group or a transactional id. KIP-699 (several keys at once).
 //!
-//! Groups and transactions are not served yet. Their coordinators are found all the same: the client's next request
-//! says what is missing, and without a coordinator the client would search for ever.
+//! Transactions are not served yet. Their coordinators are found all the same: the client's next request says what is
+//! missing, and without a coordinator the client would search for ever.
 
 use milena_messages::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use milena_messages::{ApiKey, ErrorCode};
@@ -9,10 +9,11 @@ use milena_wire::Str;
 
 use super::row::Api;
 use crate::call::Call;
-use crate::state::{Node, State};
+use crate::state::State;
 
-/// Groups have key type 0 and transactional ids 1. Share groups have 2 and are not served.
-const KEY_TYPE_MAX: i8 = 1;
+/// The types of keys. Share groups have type 2 and are not served.
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 pub(super) const API: Api = Api {
     is_repeatable: true,
@@ -20,11 +21,11 @@ pub(super) const API: Api = Api {
 };
 
 fn handle(call: &Call<'_>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    call.tell_unserved(match request.key_type {
-        0 => "consumer groups are not implemented yet; a consumer must assign partitions itself",
-        1 => "transactions are not implemented yet",
-        _ => "share groups are not implemented yet",
-    });
+    match request.key_type {
+        GROUP => {}
+        TRANSACTION => call.tell_unserved("transactions are not implemented yet"),
+        _ => call.tell_unserved("share groups are not implemented yet"),
+    }
     let state = call.parts.state();
     if call.envelope.version >= 4 {
         let find = |key| coordinator(&state, request.key_type, key);
@@ -51,11 +52,10 @@ fn coordinator(state: &State, key_type: i8, key: Str) -> Coordinator {
         error_message: Some(Str::from_static(error_code.description())),
         ..Default::default()
     };
-    if !(0..=KEY_TYPE_MAX).contains(&key_type) {
+    if !(GROUP..=TRANSACTION).contains(&key_type) {
         return denied(key, ErrorCode::INVALID_REQUEST);
     }
-    let nodes: Vec<&Node> = state.live_nodes().collect();
-    let Some(node) = nodes.get(spread(&key) % nodes.len().max(1)) else {
+    let Some(node) = state.coordinator(&key) else {
         return denied(key, ErrorCode::COORDINATOR_NOT_AVAILABLE);
     };
     Coordinator {
@@ -66,11 +66,4 @@ fn coordinator(state: &State, key_type: i8, key: Str) -> Coordinator {
         error_message: Some(Str::default()),
         ..Default::default()
     }
-}
-
-/// Java's `String.hashCode`, by which Kafka spreads groups over the partitions of its offsets topic.
-fn spread(key: &str) -> usize {
-    let hash =
-        key.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-    (hash & i32::MAX) as usize
 }

@@ -11,18 +11,28 @@
 mod api_versions;
 mod create_partitions;
 mod create_topics;
+mod delete_groups;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod describe_topic_partitions;
 mod fetch;
 mod find_coordinator;
+mod heartbeat;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod row;
+mod sync_group;
 
 use bytes::Bytes;
 use milena_messages::ApiKey;
@@ -41,7 +51,15 @@ static APIS: &[Api] = &[
     fetch::API,
     list_offsets::API,
     metadata::API,
+    offset_commit::API,
+    offset_fetch::API,
     find_coordinator::API,
+    join_group::API,
+    heartbeat::API,
+    leave_group::API,
+    sync_group::API,
+    describe_groups::API,
+    list_groups::API,
     api_versions::API,
     create_topics::API,
     delete_topics::API,
@@ -49,6 +67,8 @@ static APIS: &[Api] = &[
     offset_for_leader_epoch::API,
     describe_configs::API,
     create_partitions::API,
+    delete_groups::API,
+    offset_delete::API,
     describe_cluster::API,
     describe_topic_partitions::API,
 ];
@@ -82,6 +102,8 @@ pub(crate) fn of(frame: &Bytes) -> Option<&'static Api> {
 pub(crate) fn resume(call: &mut Call<'_>, waiting: Waiting) -> Result<Outcome, Refused> {
     match waiting {
         Waiting::Fetch(fetch) => fetch::resume(call, fetch),
+        Waiting::Join(join) => join_group::resume(call, join),
+        Waiting::Sync(sync) => sync_group::resume(call, sync),
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod again;
 mod fetch;
+mod groups;
 mod mutations;
 mod offsets;
 mod peers;

@@ -10,7 +10,7 @@ use crate::rig::{Rig, batch_at};
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Lets time pass, and has the machine do all that is due until then, each when it is due.
-fn live_through(rig: &mut Rig, time: Duration) {
+pub(crate) fn live_through(rig: &mut Rig, time: Duration) {
     let end = rig.now.plus(time);
     while let Some(due) = rig.machine.poll_timeout().filter(|due| *due <= end.instant) {
         rig.pass(due - rig.now.instant);

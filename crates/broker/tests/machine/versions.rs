@@ -7,17 +7,29 @@ use bytes::Bytes;
 use milena_messages::api_versions::ApiVersionsRequest;
 use milena_messages::create_partitions::CreatePartitionsRequest;
 use milena_messages::create_topics::CreateTopicsRequest;
+use milena_messages::delete_groups::DeleteGroupsRequest;
 use milena_messages::delete_topics::DeleteTopicsRequest;
 use milena_messages::describe_cluster::DescribeClusterRequest;
 use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use milena_messages::describe_groups::DescribeGroupsRequest;
 use milena_messages::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use milena_messages::find_coordinator::FindCoordinatorRequest;
+use milena_messages::heartbeat::HeartbeatRequest;
 use milena_messages::init_producer_id::InitProducerIdRequest;
+use milena_messages::join_group::JoinGroupRequest;
+use milena_messages::leave_group::{LeaveGroupRequest, MemberIdentity};
+use milena_messages::list_groups::ListGroupsRequest;
 use milena_messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use milena_messages::metadata::MetadataRequest;
+use milena_messages::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use milena_messages::offset_delete::OffsetDeleteRequest;
+use milena_messages::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup};
 use milena_messages::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
+use milena_messages::sync_group::SyncGroupRequest;
 use milena_messages::{ApiKey, ErrorCode, Request};
 use milena_wire::{Str, Uuid};
 use tracing::field::Field;
@@ -49,6 +61,48 @@ fn check<R: Request>(rig: &Rig, request: impl Fn(i16) -> R) {
         let outcome = rig.try_send(1, version, &request(version));
         assert!(matches!(outcome, Ok(Outcome::Answered(_))), "{} version {version}", R::NAME);
     }
+}
+
+fn check_groups(rig: &Rig, topic_id: Uuid) {
+    check(rig, |version| JoinGroupRequest {
+        group_id: "g".into(),
+        session_timeout_ms: 6000,
+        rebalance_timeout_ms: if version == 0 { -1 } else { 6000 },
+        // Known to nobody, so that the first answer of each version is the last.
+        member_id: "unknown".into(),
+        protocol_type: "consumer".into(),
+        ..Default::default()
+    });
+    check(rig, |_| SyncGroupRequest { group_id: "g".into(), ..Default::default() });
+    check(rig, |_| HeartbeatRequest { group_id: "g".into(), ..Default::default() });
+    check(rig, |version| LeaveGroupRequest {
+        group_id: "g".into(),
+        members: if version < 3 { Vec::new() } else { vec![MemberIdentity::default()] },
+        ..Default::default()
+    });
+    check(rig, |version| OffsetCommitRequest {
+        group_id: "g".into(),
+        topics: vec![OffsetCommitRequestTopic {
+            name: if version < 10 { "t".into() } else { Str::default() },
+            topic_id: if version < 10 { Uuid::ZERO } else { topic_id },
+            partitions: vec![OffsetCommitRequestPartition { committed_offset: 3, ..Default::default() }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    });
+    check(rig, |version| OffsetFetchRequest {
+        group_id: if version < 8 { "g".into() } else { Str::default() },
+        topics: if version < 2 || version >= 8 { Some(Vec::new()) } else { None },
+        groups: match version {
+            8.. => vec![OffsetFetchRequestGroup { group_id: "g".into(), topics: None, ..Default::default() }],
+            _ => Vec::new(),
+        },
+        ..Default::default()
+    });
+    check(rig, |_| DescribeGroupsRequest { groups: vec!["g".into(), "none".into()], ..Default::default() });
+    check(rig, |_| ListGroupsRequest::default());
+    check(rig, |_| OffsetDeleteRequest { group_id: "g".into(), ..Default::default() });
+    check(rig, |_| DeleteGroupsRequest { groups_names: vec!["g".into(), "none".into()], ..Default::default() });
 }
 
 #[test]
@@ -92,6 +146,7 @@ fn every_advertised_version_is_answered() {
         coordinator_keys: if version < 4 { Vec::new() } else { vec!["group".into()] },
         ..Default::default()
     });
+    check_groups(&rig, id);
     check(&rig, |_| InitProducerIdRequest { transactional_id: None, ..Default::default() });
     check(&rig, |_| CreateTopicsRequest::default());
     check(&rig, |_| DeleteTopicsRequest::default());
@@ -107,7 +162,7 @@ fn every_advertised_version_is_answered() {
     });
     check(&rig, |_| DescribeClusterRequest::default());
     check(&rig, |_| DescribeTopicPartitionsRequest::default());
-    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 14, "all of them are checked above");
+    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 24, "all of them are checked above");
 }
 
 #[test]
@@ -221,22 +276,26 @@ fn what_a_client_asks_for_in_vain_is_told_to_the_log_once() {
             Bytes::from(frame)
         };
         for _ in 0..3 {
-            for (key, version) in [(11, 9), (1234, 0), (3, 99)] {
+            for (key, version) in [(24, 5), (1234, 0), (3, 99)] {
                 assert!(rig.handle(1, &header(key, version)).is_err());
             }
             rig.ask(
                 1,
                 4,
-                &FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..Default::default() },
+                &FindCoordinatorRequest {
+                    key_type: 1,
+                    coordinator_keys: vec!["t".into()],
+                    ..Default::default()
+                },
             );
         }
     });
     let told = warnings.0.lock().expect("no panic");
     let expected = [
-        "JoinGroup is not implemented by this broker yet",
+        "AddPartitionsToTxn is not implemented by this broker yet",
         "API key 1234 does not exist",
         "Metadata version 99",
-        "consumer groups",
+        "transactions",
     ];
     assert_eq!(told.len(), expected.len(), "{told:#?}");
     for (told, expected) in told.iter().zip(expected) {

@@ -1,0 +1,23 @@
+//! DeleteGroups (42): ends groups that have no members, with their offsets. KIP-229.
+
+use milena_messages::ApiKey;
+use milena_messages::delete_groups::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse};
+use milena_wire::Str;
+
+use super::row::Api;
+use crate::call::Call;
+
+pub(super) const API: Api = Api::new(ApiKey::DeleteGroups, |call, reader| call.answer(reader, handle));
+
+fn handle(call: &Call<'_>, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+    let delete = |group_id: Str| {
+        let checked = call.check_coordinator(&group_id);
+        let error_code = match checked {
+            Ok(()) => call.parts.groups(call.now).delete(&group_id),
+            Err(code) => code,
+        };
+        DeletableGroupResult { group_id, error_code, ..Default::default() }
+    };
+    let results = request.groups_names.into_iter().map(delete).collect();
+    DeleteGroupsResponse { results, ..Default::default() }
+}

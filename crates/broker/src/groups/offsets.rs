@@ -1,0 +1,268 @@
+//! The offsets that a group has committed: by topic and partition, with metadata and leader epoch. KIP-211 (expiry),
+//! KIP-320 (leader epochs).
+//!
+//! An offset is a fact of the group, whoever committed it. Topics are known by their names here; which exist is known to
+//! the callers.
+
+use std::collections::BTreeMap;
+
+use milena_messages::ErrorCode;
+use milena_messages::offset_commit::OffsetCommitRequest;
+use milena_messages::offset_commit_record::OffsetCommitValue;
+use milena_wire::{Str, Uuid};
+
+use super::classic::{Classic, State, owned};
+use super::journal::Record;
+use super::{Groups, Turn};
+use crate::now::Now;
+
+/// The offsets of one group.
+#[derive(Debug, Default)]
+pub(crate) struct Offsets(BTreeMap<Str, BTreeMap<i32, OffsetCommitValue>>);
+
+/// An offset to be committed. Its topic and partition exist.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub(crate) topic: Str,
+    pub(crate) topic_id: Uuid,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) leader_epoch: i32,
+    pub(crate) metadata: Option<Str>,
+}
+
+/// From this version of OffsetCommit on, clients understand that a group does not exist (KIP-848).
+const GROUP_NOT_FOUND_FROM: i16 = 9;
+/// The retention in a request that leaves it to the broker.
+const RETENTION_DEFAULT: i64 = -1;
+
+impl Groups {
+    /// Commits offsets, each with a code of its own. The error is the code of all of them.
+    pub(crate) fn commit(
+        &mut self,
+        request: &OffsetCommitRequest,
+        version: i16,
+        commits: Vec<Commit>,
+        now: Now,
+    ) -> Result<Vec<ErrorCode>, ErrorCode> {
+        let generation = request.generation_id_or_member_epoch;
+        if self.get(&request.group_id).is_none() && generation >= 0 {
+            return Err(match version {
+                GROUP_NOT_FOUND_FROM.. => ErrorCode::GROUP_ID_NOT_FOUND,
+                _ => ErrorCode::ILLEGAL_GENERATION,
+            });
+        }
+        // A consumer without members of its own, or an administrator: the group is made for its offsets alone.
+        let is_made = self.ensure(&request.group_id).ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
+        let metadata_max = self.shared.settings.metadata_max;
+        let (mut turn, offsets) = self.turn(&request.group_id, now).expect("it exists");
+        let accepted = turn.group().check_commit(request).map(|()| turn.renew_by_commit(&request.member_id));
+        if let Err(code) = accepted {
+            if is_made {
+                self.groups.remove(request.group_id.as_str());
+            }
+            return Err(code);
+        }
+        let expire_timestamp = match request.retention_time_ms {
+            RETENTION_DEFAULT => -1,
+            retention => now.unix_ms.saturating_add(retention),
+        };
+        let mut codes = Vec::with_capacity(commits.len());
+        let mut records = Vec::with_capacity(commits.len());
+        for commit in commits {
+            let metadata = commit.metadata.unwrap_or_default();
+            if metadata.encode_utf16().count() > metadata_max {
+                codes.push(ErrorCode::OFFSET_METADATA_TOO_LARGE);
+                continue;
+            }
+            codes.push(ErrorCode::NONE);
+            let value = OffsetCommitValue {
+                offset: commit.offset,
+                leader_epoch: commit.leader_epoch,
+                metadata: owned(&metadata),
+                commit_timestamp: now.unix_ms,
+                expire_timestamp,
+                topic_id: commit.topic_id,
+                ..Default::default()
+            };
+            let (topic, partition) = (owned(&commit.topic), commit.partition);
+            records.push(Record::Offset { group: turn.id().clone(), topic, partition, value: Some(value) });
+        }
+        if !turn.shared().write(&records) {
+            return Err(ErrorCode::NOT_COORDINATOR);
+        }
+        for record in records {
+            if let Record::Offset { topic, partition, value, .. } = record {
+                offsets.replay(topic, partition, value);
+            }
+        }
+        Ok(codes)
+    }
+
+    /// Deletes offsets of partitions that exist, each with a code of its own.
+    pub(crate) fn delete_offsets(
+        &mut self,
+        group_id: &str,
+        partitions: &[(Str, i32)],
+        now: Now,
+    ) -> Result<Vec<ErrorCode>, ErrorCode> {
+        let (mut turn, offsets) = self.turn(group_id, now).ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
+        let group = turn.group();
+        if !group.is_empty() && !group.is_of_consumers() {
+            return Err(ErrorCode::NON_EMPTY_GROUP);
+        }
+        let mut records = Vec::new();
+        let delete = |(topic, partition): &(Str, i32)| {
+            if group.is_subscribed_to(topic) {
+                return ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC;
+            }
+            if offsets.get(topic, *partition).is_some() {
+                let (group, topic, partition) = (turn.id().clone(), owned(topic), *partition);
+                records.push(Record::Offset { group, topic, partition, value: None });
+            }
+            ErrorCode::NONE
+        };
+        let codes = partitions.iter().map(delete).collect();
+        if !turn.shared().write(&records) {
+            return Err(ErrorCode::NOT_COORDINATOR);
+        }
+        for (topic, partition) in partitions.iter().zip(&codes).filter(|(_, code): &(_, &ErrorCode)| code.is_none()).map(|(partition, _)| partition) {
+            offsets.replay(topic.clone(), *partition, None);
+        }
+        Ok(codes)
+    }
+}
+
+impl Turn<'_> {
+    /// A commit says that its member lives. While assignments are handed out it says nothing, as in Kafka.
+    fn renew_by_commit(&mut self, member_id: &Str) {
+        if matches!(self.group().state(), State::Stable | State::Preparing) {
+            self.renew(member_id);
+        }
+    }
+}
+
+impl Classic {
+    /// Whether a commit is one of this generation, or of nobody while there are no members.
+    fn check_commit(&self, request: &OffsetCommitRequest) -> Result<(), ErrorCode> {
+        let generation = request.generation_id_or_member_epoch;
+        if generation < 0 && self.is_empty() {
+            return Ok(());
+        }
+        if generation < 0 && request.member_id.is_empty() && request.group_instance_id.is_none() {
+            return Err(ErrorCode::UNKNOWN_MEMBER_ID);
+        }
+        self.check(&request.member_id, request.group_instance_id.as_ref())?;
+        if generation != self.generation() {
+            return Err(ErrorCode::ILLEGAL_GENERATION);
+        }
+        if self.state() == State::Completing {
+            return Err(ErrorCode::REBALANCE_IN_PROGRESS);
+        }
+        Ok(())
+    }
+}
+
+impl Offsets {
+    pub(crate) fn get(&self, topic: &str, partition: i32) -> Option<&OffsetCommitValue> {
+        self.0.get(topic)?.get(&partition)
+    }
+
+    /// All offsets by topic and partition.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Str, &BTreeMap<i32, OffsetCommitValue>)> {
+        self.0.iter()
+    }
+
+    /// Takes over what a record says.
+    pub(super) fn replay(&mut self, topic: Str, partition: i32, value: Option<OffsetCommitValue>) {
+        match value {
+            Some(value) => {
+                self.0.entry(topic).or_default().insert(partition, value);
+            }
+            None => {
+                let Some(partitions) = self.0.get_mut(topic.as_str()) else { return };
+                partitions.remove(&partition);
+                if partitions.is_empty() {
+                    self.0.remove(topic.as_str());
+                }
+            }
+        }
+    }
+
+    /// The records that say what is here.
+    pub(super) fn records(&self, group: &Str, records: &mut Vec<Record>) {
+        for (topic, partitions) in &self.0 {
+            for (&partition, value) in partitions {
+                let (group, topic, value) = (group.clone(), topic.clone(), Some(value.clone()));
+                records.push(Record::Offset { group, topic, partition, value });
+            }
+        }
+    }
+
+    /// The records that end all offsets.
+    pub(super) fn tombstones(&self, group: &str) -> Vec<Record> {
+        let mut records = Vec::new();
+        self.records(&Str::from(group), &mut records);
+        for record in &mut records {
+            if let Record::Offset { value, .. } = record {
+                *value = None;
+            }
+        }
+        records
+    }
+
+    pub(super) fn retain_topics(&mut self, exists: impl Fn(&str, Uuid) -> bool) {
+        self.0.retain(|topic, partitions| {
+            partitions.retain(|_, value| exists(topic, value.topic_id));
+            !partitions.is_empty()
+        });
+    }
+
+    pub(super) fn forget_topic(&mut self, group: &Str, topic: &str, records: &mut Vec<Record>) {
+        let Some((topic, partitions)) = self.0.remove_entry(topic) else { return };
+        records.extend(partitions.into_keys().map(|partition| Record::Offset {
+            group: group.clone(),
+            topic: topic.clone(),
+            partition,
+            value: None,
+        }));
+    }
+
+    /// Removes offsets that nobody has used for the retention. True when none is left.
+    ///
+    /// Of an empty group they count from when it became empty, of a simple one from their commit. Members keep the
+    /// offsets of the topics that they subscribe to (KIP-211).
+    pub(super) fn expire(
+        &mut self,
+        group: &Str,
+        classic: &Classic,
+        now_ms: i64,
+        retention_ms: i64,
+        records: &mut Vec<Record>,
+    ) -> bool {
+        let since_empty = match (classic.protocol_type(), classic.state()) {
+            (None, _) => None,
+            (Some(_), State::Empty) => classic.since_ms(),
+            (Some(_), State::Stable) if classic.is_of_consumers() && classic.subscribed().is_some() => None,
+            _ => return self.0.is_empty(),
+        };
+        self.0.retain(|topic, partitions| {
+            if classic.is_subscribed_to(topic) {
+                return true;
+            }
+            partitions.retain(|&partition, value| {
+                let is_expired = match value.expire_timestamp {
+                    -1 => now_ms - since_empty.unwrap_or(value.commit_timestamp) >= retention_ms,
+                    at => now_ms >= at,
+                };
+                if is_expired {
+                    let (group, topic) = (group.clone(), topic.clone());
+                    records.push(Record::Offset { group, topic, partition, value: None });
+                }
+                !is_expired
+            });
+            !partitions.is_empty()
+        });
+        self.0.is_empty()
+    }
+}
