@@ -73,7 +73,8 @@ impl Parts {
         let random = Random::new(settings.seed.rotate_left(7));
         let mut groups = Groups::open(settings.groups.clone(), random, journal);
         let state = State::open(nodes, defaults, Random::new(settings.seed), storage)?;
-        groups.retain_topics(|name, id| state.topic(name).is_some_and(|topic| id.is_zero() || topic.id == id));
+        groups
+            .retain_topics(|name, id| state.topic(name).is_some_and(|topic| id.is_zero() || topic.id == id));
         Ok(Self {
             settings,
             state: RwLock::new(state),

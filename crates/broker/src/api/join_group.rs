@@ -44,7 +44,10 @@ fn respond(call: &mut Call<'_>, reader: &mut Reader<'_>) -> Result<Outcome, Refu
 }
 
 /// Answers if the reply has come; parks the request otherwise.
-pub(super) fn resume(call: &mut Call<'_>, parked: ParkedReply<JoinGroupResponse>) -> Result<Outcome, Refused> {
+pub(super) fn resume(
+    call: &mut Call<'_>,
+    parked: ParkedReply<JoinGroupResponse>,
+) -> Result<Outcome, Refused> {
     let Some(mut response) = parked.reply.take() else {
         return Ok(Outcome::Parked(Waiting::Join(parked.again(call.now))));
     };

@@ -64,9 +64,9 @@ fn handle(call: &Call<'_>, mut request: OffsetCommitRequest) -> OffsetCommitResp
     if commits.is_empty() {
         return OffsetCommitResponse { topics, ..Default::default() };
     }
-    let committed = call
-        .check_coordinator(&request.group_id)
-        .and_then(|()| call.parts.groups(call.now).commit(&request, call.envelope.version, commits, call.now));
+    let committed = call.check_coordinator(&request.group_id).and_then(|()| {
+        call.parts.groups(call.now).commit(&request, call.envelope.version, commits, call.now)
+    });
     for (index, (topic, partition)) in places.into_iter().enumerate() {
         topics[topic].partitions[partition].error_code = match &committed {
             Ok(codes) => codes[index],

@@ -15,10 +15,8 @@ use super::row::Api;
 use crate::call::Call;
 use crate::groups::offsets::Offsets;
 
-pub(super) const API: Api = Api {
-    is_repeatable: true,
-    ..Api::new(ApiKey::OffsetFetch, |call, reader| call.answer(reader, handle))
-};
+pub(super) const API: Api =
+    Api { is_repeatable: true, ..Api::new(ApiKey::OffsetFetch, |call, reader| call.answer(reader, handle)) };
 
 /// From this version on a request is about several groups.
 const SEVERAL_FROM: i16 = 8;
@@ -57,7 +55,9 @@ fn fetch(call: &Call<'_>, wanted: OffsetFetchRequestGroup) -> OffsetFetchRespons
     }
     let by_id = call.envelope.version >= TOPIC_IDS_FROM;
     // Names and ids are looked up under one lock, and the offsets under another one.
-    let named = wanted.topics.map(|topics| topics.into_iter().map(|topic| name(call, topic, by_id)).collect::<Vec<_>>());
+    let named = wanted
+        .topics
+        .map(|topics| topics.into_iter().map(|topic| name(call, topic, by_id)).collect::<Vec<_>>());
     let groups = call.parts.groups(call.now);
     let none = Offsets::default();
     let offsets = groups.get(&group_id).map_or(&none, |group| &group.offsets);
@@ -70,13 +70,20 @@ fn fetch(call: &Call<'_>, wanted: OffsetFetchRequestGroup) -> OffsetFetchRespons
             })
             .collect(),
         None => {
-            let all: Vec<OffsetFetchResponseTopics> = offsets.iter().map(|(name, partitions)| OffsetFetchResponseTopics {
-                name: name.clone(),
-                partitions: partitions.iter().map(|(&index, value)| answer(index, Some(value))).collect(),
-                ..Default::default()
-            }).collect();
+            let all: Vec<OffsetFetchResponseTopics> = offsets
+                .iter()
+                .map(|(name, partitions)| OffsetFetchResponseTopics {
+                    name: name.clone(),
+                    partitions: partitions.iter().map(|(&index, value)| answer(index, Some(value))).collect(),
+                    ..Default::default()
+                })
+                .collect();
             drop(groups);
-            return OffsetFetchResponseGroup { group_id, topics: with_ids(call, all, by_id), ..Default::default() };
+            return OffsetFetchResponseGroup {
+                group_id,
+                topics: with_ids(call, all, by_id),
+                ..Default::default()
+            };
         }
     };
     OffsetFetchResponseGroup { group_id, topics, ..Default::default() }
@@ -132,12 +139,7 @@ fn answer(partition_index: i32, value: Option<&OffsetCommitValue>) -> OffsetFetc
 fn failed(topic: OffsetFetchRequestTopics, error_code: ErrorCode) -> OffsetFetchResponseTopics {
     let failed = |index| OffsetFetchResponsePartitions { error_code, ..answer(index, None) };
     let partitions = topic.partition_indexes.into_iter().map(failed).collect();
-    OffsetFetchResponseTopics {
-        name: topic.name,
-        topic_id: topic.topic_id,
-        partitions,
-        ..Default::default()
-    }
+    OffsetFetchResponseTopics { name: topic.name, topic_id: topic.topic_id, partitions, ..Default::default() }
 }
 
 /// A topic in the form that the answer about one group has.

@@ -25,7 +25,10 @@ fn respond(call: &mut Call<'_>, reader: &mut Reader<'_>) -> Result<Outcome, Refu
 }
 
 /// Answers if the reply has come; parks the request otherwise.
-pub(super) fn resume(call: &mut Call<'_>, parked: ParkedReply<SyncGroupResponse>) -> Result<Outcome, Refused> {
+pub(super) fn resume(
+    call: &mut Call<'_>,
+    parked: ParkedReply<SyncGroupResponse>,
+) -> Result<Outcome, Refused> {
     match parked.reply.take() {
         Some(response) => Ok(Outcome::Answered(call.envelope.answer(&response)?)),
         None => Ok(Outcome::Parked(Waiting::Sync(parked.again(call.now)))),

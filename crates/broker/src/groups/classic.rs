@@ -153,7 +153,12 @@ impl Groups {
     }
 
     /// A member fetches its assignment; the leader brings the assignments of all.
-    pub(crate) fn sync(&mut self, request: &SyncGroupRequest, reply: &Arc<Reply<SyncGroupResponse>>, now: Now) {
+    pub(crate) fn sync(
+        &mut self,
+        request: &SyncGroupRequest,
+        reply: &Arc<Reply<SyncGroupResponse>>,
+        now: Now,
+    ) {
         let denied = |code| reply.put(SyncGroupResponse { error_code: code, ..Default::default() });
         if request.group_id.is_empty() {
             return denied(ErrorCode::INVALID_GROUP_ID);
@@ -169,7 +174,9 @@ impl Groups {
         if request.group_id.is_empty() {
             return ErrorCode::INVALID_GROUP_ID;
         }
-        let Some((mut turn, _)) = self.turn(&request.group_id, now) else { return ErrorCode::UNKNOWN_MEMBER_ID };
+        let Some((mut turn, _)) = self.turn(&request.group_id, now) else {
+            return ErrorCode::UNKNOWN_MEMBER_ID;
+        };
         let found = turn.group.check(&request.member_id, request.group_instance_id.as_ref());
         if let Err(code) = found {
             return code;
@@ -222,12 +229,7 @@ impl Groups {
 }
 
 impl Turn<'_> {
-    pub(super) fn new<'a>(
-        id: &'a Str,
-        group: &'a mut Classic,
-        shared: &'a mut Shared,
-        now: Now,
-    ) -> Turn<'a> {
+    pub(super) fn new<'a>(id: &'a Str, group: &'a mut Classic, shared: &'a mut Shared, now: Now) -> Turn<'a> {
         Turn { id, group, shared, now }
     }
 
@@ -555,7 +557,13 @@ impl Turn<'_> {
         self.shared.queue.cancel(&Due::Join(self.id.clone()));
         // Static members stay until their session ends: they may be starting anew (KIP-345).
         let is_late = |member: &Member| member.join.is_none() && member.instance_id.is_none();
-        let late: Vec<Str> = self.group.members.iter().filter(|(_, member)| is_late(member)).map(|(id, _)| id.clone()).collect();
+        let late: Vec<Str> = self
+            .group
+            .members
+            .iter()
+            .filter(|(_, member)| is_late(member))
+            .map(|(id, _)| id.clone())
+            .collect();
         for member_id in late {
             self.remove(&member_id);
         }
@@ -684,7 +692,10 @@ impl Turn<'_> {
                 group.statics.remove(instance_id);
             }
             if let Some(sync) = member.sync {
-                sync.put(SyncGroupResponse { error_code: ErrorCode::UNKNOWN_MEMBER_ID, ..Default::default() });
+                sync.put(SyncGroupResponse {
+                    error_code: ErrorCode::UNKNOWN_MEMBER_ID,
+                    ..Default::default()
+                });
             }
         }
         if group.leader.as_ref() == Some(member_id) {

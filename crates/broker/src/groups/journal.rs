@@ -241,7 +241,8 @@ impl Record {
                 let key = OffsetCommitKey::decode(&mut reader, 0).ok()?;
                 let value = transpose(value.map(decode::<OffsetCommitValue>))?;
                 // Copies, because a slice would keep the whole file in memory.
-                let value = value.map(|value| OffsetCommitValue { metadata: copied(&value.metadata), ..value });
+                let value =
+                    value.map(|value| OffsetCommitValue { metadata: copied(&value.metadata), ..value });
                 let (group, topic) = (copied(&key.group), copied(&key.topic));
                 Some(Self::Offset { group, topic, partition: key.partition, value })
             }
@@ -263,7 +264,11 @@ fn copied(text: &Str) -> Str {
 }
 
 /// A key begins with its type, a value with its version.
-fn encode<M: Message>(kind: Option<i16>, message: &M, version: i16) -> Result<Vec<u8>, milena_wire::EncodeError> {
+fn encode<M: Message>(
+    kind: Option<i16>,
+    message: &M,
+    version: i16,
+) -> Result<Vec<u8>, milena_wire::EncodeError> {
     let mut writer = Writer::new();
     writer.i16(kind.unwrap_or(version));
     message.encode(&mut writer, version)?;
@@ -300,7 +305,10 @@ mod tests {
         let frames = [
             vec![group(Some(GroupMetadataValue { generation: 3, ..Default::default() }))],
             vec![offset(0, 5, -1), offset(1, 6, 99)],
-            vec![Record::Offset { group: "g".into(), topic: "t".into(), partition: 0, value: None }, group(None)],
+            vec![
+                Record::Offset { group: "g".into(), topic: "t".into(), partition: 0, value: None },
+                group(None),
+            ],
         ];
         let mut journal = Journal::open(&path).expect("opens");
         for records in &frames {

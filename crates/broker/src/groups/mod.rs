@@ -195,7 +195,8 @@ impl Groups {
 
     /// The group and what it needs to be worked on; `None` when there is no such group.
     fn turn(&mut self, id: &str, now: Now) -> Option<(Turn<'_>, &mut Offsets)> {
-        let mut found = self.groups.range_mut::<str, _>((std::ops::Bound::Included(id), std::ops::Bound::Included(id)));
+        let mut found =
+            self.groups.range_mut::<str, _>((std::ops::Bound::Included(id), std::ops::Bound::Included(id)));
         let (id, group) = found.next()?;
         Some((Turn::new(id, &mut group.classic, &mut self.shared, now), &mut group.offsets))
     }

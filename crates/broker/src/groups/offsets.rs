@@ -126,7 +126,12 @@ impl Groups {
         if !turn.shared().write(&records) {
             return Err(ErrorCode::NOT_COORDINATOR);
         }
-        for (topic, partition) in partitions.iter().zip(&codes).filter(|(_, code): &(_, &ErrorCode)| code.is_none()).map(|(partition, _)| partition) {
+        for (topic, partition) in partitions
+            .iter()
+            .zip(&codes)
+            .filter(|(_, code): &(_, &ErrorCode)| code.is_none())
+            .map(|(partition, _)| partition)
+        {
             offsets.replay(topic.clone(), *partition, None);
         }
         Ok(codes)

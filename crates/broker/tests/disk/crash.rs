@@ -31,13 +31,13 @@ fn broker_for_the_crash_test() {
 }
 
 /// A broker in a process of its own; killed when dropped.
-struct Victim {
+pub(crate) struct Victim {
     process: Child,
     stream: TcpStream,
 }
 
 impl Victim {
-    fn start(dir: &Path) -> Self {
+    pub(crate) fn start(dir: &Path) -> Self {
         let mut process = Command::new(std::env::current_exe().expect("this test"))
             .args(["--exact", "crash::broker_for_the_crash_test", "--nocapture"])
             .env(DIR, dir)
@@ -57,7 +57,7 @@ impl Victim {
         Self { process, stream }
     }
 
-    fn send<R: Request>(&mut self, version: i16, request: &R) -> std::io::Result<()> {
+    pub(crate) fn send<R: Request>(&mut self, version: i16, request: &R) -> std::io::Result<()> {
         let mut writer = Writer::new();
         let mark = writer.begin_frame();
         let header = RequestHeader {
@@ -82,7 +82,7 @@ impl Victim {
         Ok(R::Response::decode(&mut reader, version).expect("a response"))
     }
 
-    fn ask<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
+    pub(crate) fn ask<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
         self.send(version, request).expect("sent");
         self.receive::<R>(version).expect("answered")
     }

@@ -3,4 +3,5 @@
 #![allow(clippy::disallowed_methods, reason = "tests have a clock")]
 
 mod crash;
+mod groups;
 mod restart;

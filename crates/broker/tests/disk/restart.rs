@@ -19,10 +19,10 @@ use milena_wire::pool::Pool;
 use milena_wire::{Reader, Writer};
 
 /// One run of a broker on a directory.
-struct Run(Machine);
+pub(crate) struct Run(Machine);
 
 impl Run {
-    fn start(dir: &Path) -> Self {
+    pub(crate) fn start(dir: &Path) -> Self {
         Self::try_start(dir).expect("starts")
     }
 
@@ -30,7 +30,7 @@ impl Run {
         Broker::builder().default_partitions(2).segment_bytes(2000).data_dir(dir).machine().map(Self)
     }
 
-    fn ask<R: Request>(&self, version: i16, request: &R) -> R::Response {
+    pub(crate) fn ask<R: Request>(&self, version: i16, request: &R) -> R::Response {
         let mut writer = Writer::new();
         let header = RequestHeader {
             request_api_key: R::KEY.as_i16(),
@@ -51,7 +51,7 @@ impl Run {
         R::Response::decode(&mut reader, version).expect("a response")
     }
 
-    fn metadata(&self, name: &str) -> MetadataResponse {
+    pub(crate) fn metadata(&self, name: &str) -> MetadataResponse {
         let topics = Some(vec![MetadataRequestTopic { name: Some(name.into()), ..Default::default() }]);
         self.ask(12, &MetadataRequest { topics, ..Default::default() })
     }

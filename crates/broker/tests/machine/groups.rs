@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use milena_broker::{Broker, Builder, Parked};
+use milena_messages::ErrorCode;
 use milena_messages::describe_groups::{DescribeGroupsRequest, DescribedGroup};
 use milena_messages::heartbeat::HeartbeatRequest;
 use milena_messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
 use milena_messages::leave_group::{LeaveGroupRequest, MemberIdentity};
 use milena_messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse};
-use milena_messages::ErrorCode;
 use milena_wire::Str;
 
 use crate::rig::{Outcome, Rig, is_due};
@@ -290,10 +290,7 @@ fn what_is_not_allowed_is_refused_with_kafkas_codes() {
     live_through(&mut rig, SESSION);
     rig.stable(std::slice::from_mut(&mut member));
     let other = protocols(&["sticky"]);
-    assert_eq!(
-        join(&rig, &|join| join.protocols.clone_from(&other)),
-        ErrorCode::INCONSISTENT_GROUP_PROTOCOL
-    );
+    assert_eq!(join(&rig, &|join| join.protocols.clone_from(&other)), ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
     assert_eq!(
         join(&rig, &|join| join.protocol_type = "connect".into()),
         ErrorCode::INCONSISTENT_GROUP_PROTOCOL
@@ -443,7 +440,10 @@ fn a_static_member_comes_back_without_a_rebalance() {
         leader.id = Str::default();
         let again = rig.join_at(version, &join_request(&leader)).answered();
         assert_eq!((again.error_code, again.skip_assignment), (ErrorCode::NONE, skips));
-        assert_eq!((again.members.len(), again.leader == again.member_id), if skips { (2, true) } else { (0, false) });
+        assert_eq!(
+            (again.members.len(), again.leader == again.member_id),
+            if skips { (2, true) } else { (0, false) }
+        );
         leader.id = again.member_id;
     }
     assert_eq!(rig.state(), "Stable");

@@ -29,7 +29,7 @@ use crate::time::live_through;
 const COMMIT: i16 = 9;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-fn commit_request(topic: &str, partition: i32, offset: i64) -> OffsetCommitRequest {
+pub(crate) fn commit_request(topic: &str, partition: i32, offset: i64) -> OffsetCommitRequest {
     let partition = OffsetCommitRequestPartition {
         partition_index: partition,
         committed_offset: offset,
@@ -140,11 +140,8 @@ fn older_versions_ask_for_one_group() {
     let rig = rig();
     commit(&rig, "t", 1, 5);
     for version in 1..8 {
-        let topic = OffsetFetchRequestTopic {
-            name: "t".into(),
-            partition_indexes: vec![1, 2],
-            ..Default::default()
-        };
+        let topic =
+            OffsetFetchRequestTopic { name: "t".into(), partition_indexes: vec![1, 2], ..Default::default() };
         for topics in [Some(vec![topic]), None] {
             if topics.is_none() && version < 2 {
                 continue;
@@ -255,7 +252,10 @@ fn unused_offsets_expire_and_used_ones_do_not() {
         generation_id_or_member_epoch: member.generation,
         ..commit_request("other", 0, 2)
     };
-    assert_eq!((commit_as(&rig, &member, COMMIT, 1), code(&rig, COMMIT, &other)), (ErrorCode::NONE, ErrorCode::NONE));
+    assert_eq!(
+        (commit_as(&rig, &member, COMMIT, 1), code(&rig, COMMIT, &other)),
+        (ErrorCode::NONE, ErrorCode::NONE)
+    );
     for _ in 0..(DAY.as_secs() + 600) / 9 + 1 {
         live_through(&mut rig, one_second(9));
         assert_eq!(rig.heartbeat(&member), ErrorCode::NONE);
@@ -354,7 +354,9 @@ fn only_the_coordinator_answers() {
     let found = |rig: &Rig, from: i32| rig.ask(from, 4, &find).coordinators[0].node_id;
     let first = found(&rig, 1);
     assert!((1..=3).all(|node| found(&rig, node) == first));
-    let code = |rig: &Rig, node| rig.ask(node, COMMIT, &commit_request("t", 0, 1)).topics[0].partitions[0].error_code;
+    let code = |rig: &Rig, node| {
+        rig.ask(node, COMMIT, &commit_request("t", 0, 1)).topics[0].partitions[0].error_code
+    };
     for node in 1..=3 {
         let expected = if node == first { ErrorCode::NONE } else { ErrorCode::NOT_COORDINATOR };
         assert_eq!(code(&rig, node), expected);
@@ -366,5 +368,7 @@ fn only_the_coordinator_answers() {
     assert_eq!(code(&rig, second), ErrorCode::NONE);
     rig.machine.start_node(first).expect("it was down");
     assert_eq!((found(&rig, first), code(&rig, second)), (first, ErrorCode::NOT_COORDINATOR));
-    assert!(matches!(rig.try_send(first, 5, &ListGroupsRequest::default()), Ok(Outcome::Answered(list)) if list.groups.len() == 1));
+    assert!(
+        matches!(rig.try_send(first, 5, &ListGroupsRequest::default()), Ok(Outcome::Answered(list)) if list.groups.len() == 1)
+    );
 }

@@ -9,15 +9,28 @@ use milena_broker::Answer;
 use milena_messages::api_versions::ApiVersionsRequest;
 use milena_messages::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use milena_messages::create_topics::{CreatableReplicaAssignment, CreatableTopic, CreateTopicsRequest};
+use milena_messages::delete_groups::DeleteGroupsRequest;
 use milena_messages::delete_topics::DeleteTopicsRequest;
 use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use milena_messages::describe_groups::DescribeGroupsRequest;
 use milena_messages::fetch::FetchRequest;
+use milena_messages::heartbeat::HeartbeatRequest;
+use milena_messages::join_group::JoinGroupRequest;
+use milena_messages::leave_group::{LeaveGroupRequest, MemberIdentity};
+use milena_messages::list_groups::ListGroupsRequest;
 use milena_messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic};
+use milena_messages::offset_delete::{
+    OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
+use milena_messages::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use milena_messages::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
+use milena_messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 
+use crate::groups::{Member, join_request};
+use crate::groups_offsets::commit_request;
 use crate::rig::{Rig, batch, fetch, frame, produce};
 
 /// A valid request of each kind that has something to change, in an early and a late version.
@@ -60,7 +73,8 @@ fn valid() -> Vec<Bytes> {
     };
     let waiting = FetchRequest { min_bytes: 9, max_wait_ms: 50, session_epoch: 0, ..fetch("t", &[(0, 1)]) };
     let records = batch(&["first", "second", "third"], Some((7, 0, 0)));
-    vec![
+    let groups = group_requests();
+    let mut frames = vec![
         frame(9, &produce("t", 0, Some(records.clone()), 1)),
         frame(3, &produce("t", 1, Some(records), -1)),
         frame(12, &waiting),
@@ -76,6 +90,44 @@ fn valid() -> Vec<Bytes> {
         frame(4, &DescribeConfigsRequest { resources: vec![resource], ..Default::default() }),
         frame(5, &DeleteTopicsRequest { topic_names: vec!["u".into()], ..Default::default() }),
         frame(3, &ApiVersionsRequest { client_software_name: "rig".into(), ..Default::default() }),
+    ];
+    frames.extend(groups);
+    frames
+}
+
+fn group_requests() -> Vec<Bytes> {
+    let join = JoinGroupRequest { rebalance_timeout_ms: 9000, ..join_request(&Member::default()) };
+    let fixed = JoinGroupRequest { group_instance_id: Some("i".into()), ..join.clone() };
+    let assignment = SyncGroupRequestAssignment { member_id: "m".into(), ..Default::default() };
+    let sync = SyncGroupRequest {
+        group_id: "g".into(),
+        generation_id: 1,
+        assignments: vec![assignment],
+        ..Default::default()
+    };
+    let identity = MemberIdentity { group_instance_id: Some("i".into()), ..Default::default() };
+    let topic =
+        OffsetFetchRequestTopics { name: "t".into(), partition_indexes: vec![0, 1], ..Default::default() };
+    let some =
+        OffsetFetchRequestGroup { group_id: "g".into(), topics: Some(vec![topic]), ..Default::default() };
+    let offset = OffsetDeleteRequestTopic {
+        name: "t".into(),
+        partitions: vec![OffsetDeleteRequestPartition { partition_index: 0 }],
+    };
+    vec![
+        frame(3, &join),
+        frame(9, &join),
+        frame(9, &fixed),
+        frame(5, &sync),
+        frame(4, &HeartbeatRequest { group_id: "g".into(), generation_id: 1, ..Default::default() }),
+        frame(5, &LeaveGroupRequest { group_id: "g".into(), members: vec![identity], ..Default::default() }),
+        frame(9, &commit_request("t", 0, 5)),
+        frame(4, &commit_request("t", 0, 5)),
+        frame(9, &OffsetFetchRequest { groups: vec![some], ..Default::default() }),
+        frame(5, &ListGroupsRequest { states_filter: vec!["Stable".into()], ..Default::default() }),
+        frame(6, &DescribeGroupsRequest { groups: vec!["g".into()], ..Default::default() }),
+        frame(0, &OffsetDeleteRequest { group_id: "g".into(), topics: vec![offset] }),
+        frame(2, &DeleteGroupsRequest { groups_names: vec!["g".into()], ..Default::default() }),
     ]
 }
 

@@ -102,7 +102,10 @@ fn check_groups(rig: &Rig, topic_id: Uuid) {
     check(rig, |_| DescribeGroupsRequest { groups: vec!["g".into(), "none".into()], ..Default::default() });
     check(rig, |_| ListGroupsRequest::default());
     check(rig, |_| OffsetDeleteRequest { group_id: "g".into(), ..Default::default() });
-    check(rig, |_| DeleteGroupsRequest { groups_names: vec!["g".into(), "none".into()], ..Default::default() });
+    check(rig, |_| DeleteGroupsRequest {
+        groups_names: vec!["g".into(), "none".into()],
+        ..Default::default()
+    });
 }
 
 #[test]
