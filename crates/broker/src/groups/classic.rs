@@ -266,14 +266,14 @@ impl Turn<'_> {
         let member_id = self.new_member_id(&prefix);
         let before = instance_id.and_then(|id| self.group.statics.get(id)).cloned();
         match before {
-            Some(before) => self.replace(joiner, &before, member_id),
+            Some(before) => self.replace(&joiner, &before, &member_id),
             None if instance_id.is_none() && joiner.version >= MEMBER_ID_REQUIRED_FROM => {
                 self.group.pending.insert(member_id.clone());
                 let timeout = milliseconds(joiner.request.session_timeout_ms);
                 self.start_session(&member_id, timeout);
                 joiner.deny(member_id, ErrorCode::MEMBER_ID_REQUIRED);
             }
-            None => self.add(joiner, member_id),
+            None => self.add(joiner, &member_id),
         }
     }
 
@@ -284,7 +284,7 @@ impl Turn<'_> {
         if instance_id.is_none() && self.group.pending.contains(&member_id) {
             // The key of the set is a copy; the request's would keep its frame in memory.
             let member_id = self.group.pending.take(&member_id).expect("it is there");
-            return self.add(joiner, member_id);
+            return self.add(joiner, &member_id);
         }
         if let Err(code) = self.group.check(&member_id, instance_id.as_ref()) {
             return joiner.deny(member_id, code);
@@ -308,7 +308,7 @@ impl Turn<'_> {
         }
     }
 
-    fn add(&mut self, joiner: Joiner, member_id: Str) {
+    fn add(&mut self, joiner: Joiner, member_id: &Str) {
         if self.group.state == State::Preparing && self.group.previous == State::Empty {
             self.group.has_newcomer = true;
         }
@@ -333,14 +333,14 @@ impl Turn<'_> {
             sync: None,
         };
         self.group.leader.get_or_insert_with(|| member_id.clone());
-        self.group.pending.remove(&member_id);
+        self.group.pending.remove(member_id);
         self.group.members.insert(member_id.clone(), member);
-        self.start_session(&member_id, NEW_MEMBER_JOIN_TIMEOUT);
+        self.start_session(member_id, NEW_MEMBER_JOIN_TIMEOUT);
         self.rebalance();
     }
 
     /// A static member comes back without its member id: it takes its old place under a new one.
-    fn replace(&mut self, joiner: Joiner, before: &Str, member_id: Str) {
+    fn replace(&mut self, joiner: &Joiner, before: &Str, member_id: &Str) {
         let leader = self.group.leader.clone();
         let mut member = self.group.members.remove(before).expect("a static member is a member");
         self.cancel_session(before);
@@ -360,11 +360,11 @@ impl Turn<'_> {
         member.is_new = false;
         self.group.unsynced.remove(before);
         self.group.members.insert(member_id.clone(), member);
-        self.group.update(&member_id, &joiner.request, Some(Arc::clone(&joiner.reply)));
-        self.renew(&member_id);
+        self.group.update(member_id, &joiner.request, Some(Arc::clone(&joiner.reply)));
+        self.renew(member_id);
         match self.group.state {
             State::Stable if self.group.protocol == self.group.select_protocol() => {
-                self.rejoin_without_rebalance(&joiner, &member_id, before, leader);
+                self.rejoin_without_rebalance(joiner, member_id, before, leader);
             }
             State::Stable | State::Completing => self.prepare(),
             State::Preparing => self.complete_if_all_joined(),

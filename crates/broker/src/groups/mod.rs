@@ -217,21 +217,21 @@ impl Groups {
     /// Does all work that is due.
     pub(crate) fn handle_due(&mut self, now: Now) {
         while let Some(due) = self.shared.queue.take_due(now.instant) {
-            match due {
-                Due::Join(id) => self.with(&id, now, |turn| turn.rebalance_is_due()),
-                Due::Sync(id) => self.with(&id, now, |turn| turn.expire_sync()),
-                Due::Session(id, member) => self.with(&id, now, |turn| turn.expire_session(&member)),
+            let (id, member) = match &due {
+                Due::Join(id) | Due::Sync(id) => (id, None),
+                Due::Session(id, member) => (id, Some(member)),
                 Due::Expire => {
                     self.expire_offsets(now);
                     self.shared.queue.set(Due::Expire, now.instant + OFFSETS_CHECK_INTERVAL);
+                    continue;
                 }
+            };
+            let Some((mut turn, _)) = self.turn(id, now) else { continue };
+            match (&due, member) {
+                (Due::Join(_), _) => turn.rebalance_is_due(),
+                (_, Some(member)) => turn.expire_session(member),
+                (_, None) => turn.expire_sync(),
             }
-        }
-    }
-
-    fn with(&mut self, id: &str, now: Now, work: impl FnOnce(&mut Turn<'_>)) {
-        if let Some((mut turn, _)) = self.turn(id, now) {
-            work(&mut turn);
         }
     }
 

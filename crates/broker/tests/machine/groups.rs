@@ -146,8 +146,8 @@ impl Rig {
             let outcome = self.join(&mut members[at]);
             // The members before it learn of the rebalance and join again.
             let mut outcomes = vec![(at, outcome)];
-            for before in 0..at {
-                outcomes.push((before, self.join(&mut members[before])));
+            for (before, member) in members[..at].iter_mut().enumerate() {
+                outcomes.push((before, self.join(member)));
             }
             parked = outcomes;
         }
@@ -275,7 +275,8 @@ fn what_is_not_allowed_is_refused_with_kafkas_codes() {
         change(&mut request);
         rig.join_at(JOIN, &request).answered().error_code
     };
-    let table: [(&str, &dyn Fn(&mut JoinGroupRequest), ErrorCode); 7] = [
+    type Change<'a> = &'a dyn Fn(&mut JoinGroupRequest);
+    let table: [(&str, Change<'_>, ErrorCode); 7] = [
         ("no group id", &|join| join.group_id = "".into(), ErrorCode::INVALID_GROUP_ID),
         ("a short session", &|join| join.session_timeout_ms = 5999, ErrorCode::INVALID_SESSION_TIMEOUT),
         ("a long session", &|join| join.session_timeout_ms = 1_800_001, ErrorCode::INVALID_SESSION_TIMEOUT),

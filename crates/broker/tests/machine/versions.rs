@@ -92,7 +92,7 @@ fn check_groups(rig: &Rig, topic_id: Uuid) {
     });
     check(rig, |version| OffsetFetchRequest {
         group_id: if version < 8 { "g".into() } else { Str::default() },
-        topics: if version < 2 || version >= 8 { Some(Vec::new()) } else { None },
+        topics: if !(2..8).contains(&version) { Some(Vec::new()) } else { None },
         groups: match version {
             8.. => vec![OffsetFetchRequestGroup { group_id: "g".into(), topics: None, ..Default::default() }],
             _ => Vec::new(),
