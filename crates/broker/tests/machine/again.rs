@@ -10,12 +10,18 @@ use milena_messages::api_versions::ApiVersionsRequest;
 use milena_messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use milena_messages::delete_topics::DeleteTopicsRequest;
 use milena_messages::describe_cluster::DescribeClusterRequest;
+use milena_messages::describe_groups::DescribeGroupsRequest;
 use milena_messages::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use milena_messages::fetch::FetchRequest;
 use milena_messages::init_producer_id::InitProducerIdRequest;
+use milena_messages::join_group::JoinGroupRequest;
+use milena_messages::list_groups::ListGroupsRequest;
 use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic};
+use milena_messages::offset_commit::OffsetCommitRequest;
 use milena_wire::Str;
 
+use crate::groups::{Member, join_request};
+use crate::groups_offsets::commit_request;
 use crate::rig::{FETCH, PRODUCE, Rig, batch, fetch, frame, is_due, produce};
 
 const NODES: i32 = 3;
@@ -66,6 +72,28 @@ impl Run {
     }
 }
 
+impl Run {
+    /// Members of groups come, under names or without, and vanish; others commit, and administrators look.
+    fn churn(&mut self, round: i32, node: i32) {
+        for group in 0..5 {
+            let group_id = Str::from(format!("group-{group}"));
+            let member = Member { instance: (round % 2 == 0).then(|| "i".into()), ..Member::default() };
+            for version in [5, 9] {
+                let request = JoinGroupRequest { group_id: group_id.clone(), ..join_request(&member) };
+                self.ask(node, version, &request);
+            }
+            let offset = OffsetCommitRequest {
+                group_id: format!("simple-{group}").into(),
+                ..commit_request("topic-199", group % 3, i64::from(round))
+            };
+            self.ask(node, 9, &offset);
+        }
+        self.ask(node, 5, &ListGroupsRequest::default());
+        let groups = (0..5).map(|group| Str::from(format!("group-{group}"))).collect();
+        self.ask(node, 6, &DescribeGroupsRequest { groups, ..Default::default() });
+    }
+}
+
 /// The names of this many topics, not in order.
 fn names(count: usize) -> Vec<Str> {
     (0..count).map(|index| Str::from(format!("topic-{}", index * 7919 % count))).collect()
@@ -106,6 +134,7 @@ fn run() -> Vec<String> {
         let _ = run.rig.machine.move_leader(&name, 0, 1 + (round + 1) % NODES);
         run.resume();
         run.ask(node, 6, &DeleteTopicsRequest { topic_names: vec![name.into()], ..Default::default() });
+        run.churn(round, node);
         let missing =
             MetadataRequestTopic { name: Some(format!("new-{round}").into()), ..Default::default() };
         let request = MetadataRequest {
@@ -116,7 +145,7 @@ fn run() -> Vec<String> {
         run.ask(node, 9, &request);
         run.rig.pass(Duration::from_secs(30));
         if let Some(due) = run.rig.machine.poll_timeout() {
-            run.say("due in", due - run.rig.now.instant);
+            run.say("due in", due.saturating_duration_since(run.rig.now.instant));
             run.rig.machine.handle_timeout(run.rig.now);
         }
     }
