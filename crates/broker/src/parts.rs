@@ -96,7 +96,9 @@ impl Parts {
 
     /// The groups, for work at `now`.
     pub(crate) fn groups(&self, now: Now) -> Locked<'_> {
-        Groups::locked(crate::lock(&self.groups), &self.timers, now)
+        let mut groups = Locked::new(crate::lock(&self.groups), &self.timers);
+        groups.pass(now);
+        groups
     }
 
     /// Has the coordinators of groups changed by `change`. Groups that have another one now begin anew there.
@@ -112,7 +114,7 @@ impl Parts {
         let moved = ids.into_iter().zip(before).filter(|(id, before)| of(&state, id) != *before);
         let moved: Vec<Str> = moved.map(|(id, _)| id).collect();
         drop(state);
-        crate::lock(&self.groups).reload(&moved);
+        Locked::new(crate::lock(&self.groups), &self.timers).reload(&moved);
         Ok(())
     }
 

@@ -147,6 +147,7 @@ impl Groups {
         let (mut turn, _) = self.turn(&id, now).expect("it was just made");
         // Kafka writes that a group exists before its first generation.
         if is_new && !turn.write_empty() {
+            self.groups.remove(id.as_str());
             return denied(ErrorCode::NOT_COORDINATOR);
         }
         turn.join(joiner);

@@ -134,14 +134,8 @@ impl Groups {
         groups
     }
 
-    /// Locks the groups for work at `now`.
-    pub(crate) fn locked<'a>(mut groups: MutexGuard<'a, Self>, timers: &'a Timers, now: Now) -> Locked<'a> {
-        groups.pass(now);
-        Locked { groups, timers }
-    }
-
     /// Learns the time. The first time starts the sessions of members that were read from the journal.
-    fn pass(&mut self, now: Now) {
+    pub(crate) fn pass(&mut self, now: Now) {
         if self.now.replace(now).is_none() {
             self.shared.queue.set(Due::Expire, now.instant + OFFSETS_CHECK_INTERVAL);
             for (id, group) in &mut self.groups {
@@ -338,6 +332,12 @@ impl Shared {
 
     fn set(&mut self, due: Due, at: Instant) {
         self.queue.set(due, at);
+    }
+}
+
+impl<'a> Locked<'a> {
+    pub(crate) fn new(groups: MutexGuard<'a, Groups>, timers: &'a Timers) -> Self {
+        Self { groups, timers }
     }
 }
 

@@ -508,6 +508,12 @@ fn a_group_moves_to_another_coordinator_and_its_members_go_on() {
         ..Default::default()
     };
     assert_eq!(rig.ask(2, 4, &beat).error_code, ErrorCode::NONE, "the rebalance was not written");
+    // Sessions go on at the new coordinator.
+    let mut rig = rig;
+    live_through(&mut rig, SESSION - one_second(1));
+    assert_eq!(rig.ask(2, 4, &beat).error_code, ErrorCode::NONE);
+    live_through(&mut rig, one_second(1));
+    assert_eq!(rig.ask(2, 4, &beat).error_code, ErrorCode::REBALANCE_IN_PROGRESS, "the second was silent");
     rig.machine.stop_node(2).expect("node 2 was up");
     assert_eq!(rig.ask(1, 4, &beat).error_code, ErrorCode::NONE);
 }
