@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod calls;
 pub mod failure;
 pub mod framing;
+pub mod group;
 mod handshake;
 mod id;
 mod inflight;

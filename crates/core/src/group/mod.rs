@@ -1,0 +1,3 @@
+//! What a member of a consumer group decides.
+
+pub mod assignors;
