@@ -1,3 +1,6 @@
-//! What a member of a consumer group decides.
+//! Membership in a consumer group.
 
-pub mod assignors;
+mod coordinator;
+mod liveness;
+pub mod terms;
+mod verdict;

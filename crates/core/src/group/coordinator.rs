@@ -1,0 +1,88 @@
+//! Where the group's coordinator is, and when to look it up.
+//!
+//! ```text
+//!            looked up         answered
+//!  Unknown ───────────▶ Asked ─────────▶ Known
+//!   ▲ ▲ failed: backoff   │                │
+//!   │ └───────────────────┘                │
+//!   └──────────────────────────────────────┘ it moved, or did not answer
+//! ```
+
+use crate::backoff::Retry;
+use crate::{Backoff, BrokerId, Failure, Instant, Notice, Rng};
+
+/// The coordinator, or how far we are from knowing it. One look-up at most is on its way.
+#[derive(Debug, Default)]
+pub(super) struct Coordinator {
+    state: State,
+    retry: Retry,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum State {
+    #[default]
+    Unknown,
+    Asked,
+    Known(BrokerId),
+}
+
+impl Coordinator {
+    /// The broker to send requests to.
+    pub(super) fn broker(&self) -> Option<BrokerId> {
+        match self.state {
+            State::Known(broker) => Some(broker),
+            State::Unknown | State::Asked => None,
+        }
+    }
+
+    /// Whether to look it up now.
+    pub(super) fn poll_wanted(&mut self, now: Instant) -> bool {
+        let is_wanted = self.state == State::Unknown && self.retry.is_ready(now);
+        if is_wanted {
+            self.state = State::Asked;
+        }
+        is_wanted
+    }
+
+    /// The answer to a look-up.
+    ///
+    /// # Errors
+    /// When looking it up again is in vain.
+    pub(super) fn handle(
+        &mut self,
+        answer: Result<BrokerId, Failure>,
+        now: Instant,
+        backoff: &Backoff,
+        rng: &mut Rng,
+    ) -> Result<Option<Notice>, Failure> {
+        let failure = match answer {
+            Ok(broker) => {
+                self.state = State::Known(broker);
+                self.retry.succeeded();
+                return Ok(None);
+            }
+            Err(failure) => failure,
+        };
+        self.state = State::Unknown;
+        self.retry.failed_by(&failure, now, backoff, rng);
+        if !self.retry.may_pass(&failure) {
+            return Err(failure);
+        }
+        let failures = self.retry.failures();
+        let is_notable = self.retry.is_notable(&failure);
+        Ok(is_notable.then(|| Notice { doing: "looking up the group's coordinator".into(), failure, failures }))
+    }
+
+    /// `broker` is not the coordinator any more, or does not answer. It says nothing about a coordinator that was found since.
+    pub(super) fn lost(&mut self, broker: BrokerId) {
+        if self.state == State::Known(broker) {
+            self.state = State::Unknown;
+        }
+    }
+
+    /// When the next look-up may go out, if one is to go out.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        // Without a backoff the look-up is due now, which the caller's next poll finds.
+        (self.state == State::Unknown).then(|| self.retry.not_before()).flatten()
+    }
+}
