@@ -1,5 +1,6 @@
 //! Membership in a consumer group.
 
+mod classic;
 mod coordinator;
 mod liveness;
 pub mod terms;
