@@ -28,8 +28,8 @@ use milena_messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 use super::coordinator::Coordinator;
 use super::liveness::{Late, Liveness};
 use super::terms::{
-    Ask, Assignor, Claim, Event, Goodbye, Kind, Member, MemberIdentity, Request, Response, Settings, Subscription,
-    TopicPartition, Wanted, earliest, millis, str_of,
+    Ask, Assignor, Claim, Event, Goodbye, Kind, Member, MemberIdentity, Request, Response, Settings,
+    Subscription, TopicPartition, Wanted, earliest, millis, str_of,
 };
 use super::verdict::{self, Verdict};
 use crate::backoff::Retry;
@@ -633,8 +633,9 @@ impl Classic {
                 Some(Late::Half(since)) => self.events.push_back(Event::Slow { since }),
                 Some(Late::Full(since)) => {
                     let limit = self.settings.max_poll_interval;
-                    let text =
-                        format!("the application took no batch for {since:?}, and max_poll_interval is {limit:?}");
+                    let text = format!(
+                        "the application took no batch for {since:?}, and max_poll_interval is {limit:?}"
+                    );
                     let failure = Failure::Caller(text.into());
                     self.step(Happened::Stalled, Some(&failure), now);
                     self.events.push_back(Event::Left(failure));
@@ -941,8 +942,8 @@ fn is_described(snapshot: &Snapshot, topic: &str) -> bool {
 /// The next state and what to do. Every pair is named, so that a new state or event does not compile before its row is written.
 fn next(state: State, happened: Happened) -> (State, Action) {
     use Happened::{
-        Assigned, Close, Elected, Ended, Expelled, Expired, Joined, Progress, Refused, Released, Stalled, Subscribed,
-        Synced, Unsubscribed,
+        Assigned, Close, Elected, Ended, Expelled, Expired, Joined, Progress, Refused, Released, Stalled,
+        Subscribed, Synced, Unsubscribed,
     };
     let nothing = (state, Action::Nothing);
     match (state, happened) {

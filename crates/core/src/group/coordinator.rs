@@ -70,7 +70,11 @@ impl Coordinator {
         }
         let failures = self.retry.failures();
         let is_notable = self.retry.is_notable(&failure);
-        Ok(is_notable.then(|| Notice { doing: "looking up the group's coordinator".into(), failure, failures }))
+        Ok(is_notable.then(|| Notice {
+            doing: "looking up the group's coordinator".into(),
+            failure,
+            failures,
+        }))
     }
 
     /// `broker` is not the coordinator any more, or does not answer. It says nothing about a coordinator that was found since.

@@ -4,4 +4,6 @@ mod classic;
 mod coordinator;
 mod liveness;
 pub mod terms;
+#[cfg(test)]
+mod testing;
 mod verdict;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use milena_messages::consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
+use milena_messages::consumer_group_heartbeat::{
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
+};
 use milena_messages::heartbeat::{HeartbeatRequest, HeartbeatResponse};
 use milena_messages::join_group::{JoinGroupRequest, JoinGroupResponse};
 use milena_messages::leave_group::{LeaveGroupRequest, LeaveGroupResponse};

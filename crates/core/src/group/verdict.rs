@@ -60,9 +60,10 @@ pub(super) fn consumer(kind: Kind, code: ErrorCode) -> Verdict {
         (Kind::Leave, _) => Verdict::Done,
         (_, ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE) => Verdict::Moved,
         // The member joins again with epoch 0. Its id is its own choice, so both keep it.
-        (_, ErrorCode::FENCED_MEMBER_EPOCH | ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::STALE_MEMBER_EPOCH) => {
-            Verdict::Expelled { forgets_id: false }
-        }
+        (
+            _,
+            ErrorCode::FENCED_MEMBER_EPOCH | ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::STALE_MEMBER_EPOCH,
+        ) => Verdict::Expelled { forgets_id: false },
         // An instance that was killed has not left. Its place comes free when its session ends, and then this one has it.
         (_, ErrorCode::UNRELEASED_INSTANCE_ID) => Verdict::Again,
         // The coordinator is too old, or its `group.coordinator.rebalance.protocols` lacks it; or the group has members of
