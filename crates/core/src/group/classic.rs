@@ -245,6 +245,12 @@ impl Classic {
         }
     }
 
+    /// Begins with the events that another protocol's machine left, and numbers its requests after that one's.
+    pub(super) fn take_over(&mut self, events: impl Iterator<Item = Event>, next_number: u64) {
+        self.events.extend(events);
+        self.next_number = next_number;
+    }
+
     pub(super) fn handle_subscription(&mut self, subscription: Subscription, now: Instant) {
         if subscription == self.subscription && self.state != State::Failed {
             return;
@@ -632,11 +638,7 @@ impl Classic {
                 None => {}
                 Some(Late::Half(since)) => self.events.push_back(Event::Slow { since }),
                 Some(Late::Full(since)) => {
-                    let limit = self.settings.max_poll_interval;
-                    let text = format!(
-                        "the application took no batch for {since:?}, and max_poll_interval is {limit:?}"
-                    );
-                    let failure = Failure::Caller(text.into());
+                    let failure = super::stalled(since, self.settings.max_poll_interval);
                     self.step(Happened::Stalled, Some(&failure), now);
                     self.events.push_back(Event::Left(failure));
                 }

@@ -1,0 +1,59 @@
+//! Which protocol is used, on virtual time.
+
+use milena_messages::consumer_group_heartbeat::ConsumerGroupHeartbeatResponse;
+
+use super::testing::{settings, start, topics};
+use super::*;
+
+fn member(protocol: Protocol) -> Membership {
+    let mut member = Membership::new(Settings { protocol, ..settings(true) }, Rng::seeded(1));
+    member.handle_subscription(topics(&["t"]), start());
+    member
+}
+
+fn ask(member: &mut Membership) -> Ask {
+    if member.poll_coordinator_wanted(start()) {
+        member.handle_coordinator(Ok(BrokerId(1)), start());
+    }
+    member.poll_request(start()).expect("a request")
+}
+
+fn refuse(member: &mut Membership, error_code: ErrorCode) {
+    let ask = ask(member);
+    let response = ConsumerGroupHeartbeatResponse { error_code, ..Default::default() };
+    member.handle_response(ask.number, Response::Consumer(response), start());
+}
+
+#[test]
+fn each_protocol_begins_with_its_own_request() {
+    assert!(matches!(ask(&mut member(Protocol::Classic)).request, Request::Join(_)));
+    assert!(matches!(ask(&mut member(Protocol::Consumer)).request, Request::Consumer(_)));
+    assert!(matches!(ask(&mut member(Protocol::Automatic)).request, Request::Consumer(_)));
+}
+
+#[test]
+fn the_classic_protocol_takes_over_where_the_coordinator_has_no_other() {
+    for code in [ErrorCode::UNSUPPORTED_VERSION, ErrorCode::GROUP_ID_NOT_FOUND] {
+        let mut member = member(Protocol::Automatic);
+        refuse(&mut member, code);
+        assert_eq!(member.protocol(), Protocol::Classic);
+        assert_eq!(member.poll_handed_over().and_then(|failure| failure.code()), Some(code));
+        assert!(member.poll_handed_over().is_none(), "it is told once");
+        let join = ask(&mut member);
+        assert!(matches!(join.request, Request::Join(_)));
+        assert_eq!(join.number, 2, "an answer to the other machine's requests is not taken for one of these");
+    }
+    let mut member = member(Protocol::Automatic);
+    let ask = ask(&mut member);
+    let failure = Failure::NoCommonVersion { peer: "b:1".into(), reason: "no ConsumerGroupHeartbeat".into() };
+    member.handle_lost(ask.number, &failure, start());
+    assert_eq!(member.protocol(), Protocol::Classic);
+}
+
+#[test]
+fn a_protocol_that_was_asked_for_by_name_is_not_replaced() {
+    let mut member = member(Protocol::Consumer);
+    refuse(&mut member, ErrorCode::UNSUPPORTED_VERSION);
+    assert_eq!(member.protocol(), Protocol::Consumer);
+    assert!(matches!(member.poll_event(), Some(Event::Failed(_))));
+}
