@@ -28,8 +28,8 @@ use milena_wire::Uuid;
 use super::coordinator::Coordinator;
 use super::liveness::{Late, Liveness};
 use super::terms::{
-    Ask, Event, Goodbye, Kind, MemberIdentity, Protocol, Request, Response, Settings, Subscription, TopicPartition,
-    Wanted, earliest, millis, str_of,
+    Ask, Event, Goodbye, Kind, MemberIdentity, Protocol, Request, Response, Settings, Subscription,
+    TopicPartition, Wanted, earliest, millis, str_of,
 };
 use super::verdict::{self, Verdict};
 use crate::backoff::Retry;
@@ -343,7 +343,8 @@ impl Consumer {
         let is_missing = |id: &Uuid| !self.names.contains_key(id);
         let missing: BTreeSet<_> = added.iter().map(|(id, _)| *id).filter(is_missing).collect();
         if !missing.is_empty() {
-            let named = self.snapshot.topics.values().flatten().filter_map(|topic| topic.id.zip(Some(&topic.name)));
+            let named =
+                self.snapshot.topics.values().flatten().filter_map(|topic| topic.id.zip(Some(&topic.name)));
             self.names.extend(
                 named.filter(|(id, _)| missing.contains(id)).map(|(id, name)| (id, Arc::clone(name))),
             );
@@ -434,7 +435,8 @@ impl Consumer {
         }
         self.beat_at = at;
         if self.retry.is_notable(failure) {
-            let doing = if self.epoch.is_none() { "joining the group" } else { "sending a heartbeat to the group" };
+            let doing =
+                if self.epoch.is_none() { "joining the group" } else { "sending a heartbeat to the group" };
             let failures = self.retry.failures();
             self.notices.push_back(Notice { doing: doing.into(), failure: failure.clone(), failures });
         }
@@ -606,7 +608,8 @@ impl Consumer {
         let told_pattern = told.and_then(|told| told.pattern.as_ref());
         if told_pattern != self.subscription.pattern.as_ref() {
             // An empty pattern takes the last one back.
-            request.subscribed_topic_regex = Some(self.subscription.pattern.as_deref().unwrap_or_default().into());
+            request.subscribed_topic_regex =
+                Some(self.subscription.pattern.as_deref().unwrap_or_default().into());
         }
         // In the barrier and before the target is reached nothing is reported but at a new beginning, when everything is.
         let is_settled = self.state == State::Stable || told.is_none();
@@ -763,8 +766,8 @@ fn random_id(rng: &mut Rng) -> Arc<str> {
 /// The next state and what to do. Every pair is named, so that a new state or event does not compile before its row is written.
 fn next(state: State, happened: Happened) -> (State, Action) {
     use Happened::{
-        Close, Expelled, Expired, Foreign, Joined, Progress, Refused, Released, Stalled, Subscribed, Targeted,
-        Unsubscribed,
+        Close, Expelled, Expired, Foreign, Joined, Progress, Refused, Released, Stalled, Subscribed,
+        Targeted, Unsubscribed,
     };
     let nothing = (state, Action::Nothing);
     match (state, happened) {

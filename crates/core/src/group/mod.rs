@@ -29,8 +29,8 @@ use milena_messages::ErrorCode;
 use self::classic::Classic;
 use self::consumer::Consumer;
 pub use self::terms::{
-    Ask, Assignor, Claim, Event, Goodbye, Kind, Member, MemberIdentity, Protocol, Request, Response, Settings,
-    Subscription, TopicPartition, Wanted, leave_by_id,
+    Ask, Assignor, Claim, Event, Goodbye, Kind, Member, MemberIdentity, Protocol, Request, Response,
+    Settings, Subscription, TopicPartition, Wanted, leave_by_id,
 };
 use crate::metadata::Snapshot;
 use crate::{BrokerId, Failure, Instant, Notice, Rng};

@@ -183,7 +183,86 @@ fn the_table() {
     assert_eq!(table, TABLE, "\n{table}");
 }
 
-const TABLE: &str = "";
+const TABLE: &str = "\
+Out
+  Subscribed → Joining
+  Close → Closed
+  Close+yields → Closed
+  nothing on Unsubscribed, Unsubscribed+yields, Joined, Targeted, Targeted+yields, Released, Expelled, Expired, Refused, Foreign, Stalled, Progress
+Away
+  Subscribed → Joining
+  Unsubscribed → Out
+  Unsubscribed+yields → Out
+  Progress → Joining
+  Close → Closed
+  Close+yields → Closed
+  nothing on Joined, Targeted, Targeted+yields, Released, Expelled, Expired, Refused, Foreign, Stalled
+Joining
+  Unsubscribed → Out, Leave
+  Unsubscribed+yields → Quitting, YieldAll
+  Joined → Stable
+  Expelled → Joining, Lose
+  Expired → Joining, Lose
+  Refused → Failed, Fail
+  Foreign → Unsupported, HandOver
+  Stalled → Away, LoseAndLeave
+  Close → Closed, Leave
+  Close+yields → Closing, YieldAll
+  nothing on Subscribed, Targeted, Targeted+yields, Released, Progress
+Stable
+  Unsubscribed → Out, Leave
+  Unsubscribed+yields → Quitting, YieldAll
+  Targeted → Stable, Take
+  Targeted+yields → Yielding, Yield
+  Expelled → Joining, Lose
+  Expired → Joining, Lose
+  Refused → Failed, Fail
+  Foreign → Unsupported, HandOver
+  Stalled → Away, LoseAndLeave
+  Close → Closed, Leave
+  Close+yields → Closing, YieldAll
+  nothing on Subscribed, Joined, Released, Progress
+Yielding
+  Unsubscribed → Out, Leave
+  Unsubscribed+yields → Quitting, YieldAll
+  Released → Stable, Reconcile
+  Expelled → Joining, Lose
+  Expired → Joining, Lose
+  Refused → Failed, Fail
+  Foreign → Unsupported, HandOver
+  Stalled → Away, LoseAndLeave
+  Close → Closed, Leave
+  Close+yields → Closing, YieldAll
+  nothing on Subscribed, Joined, Targeted, Targeted+yields, Progress
+Quitting
+  Subscribed → Yielding
+  Released → Out, Leave
+  Expelled → Out, Lose
+  Expired → Out, Lose
+  Refused → Out, Lose
+  Foreign → Out, Lose
+  Close → Closed, Leave
+  Close+yields → Closing, YieldAll
+  nothing on Unsubscribed, Unsubscribed+yields, Joined, Targeted, Targeted+yields, Stalled, Progress
+Closing
+  Released → Closed, Leave
+  Expelled → Closed, Lose
+  Expired → Closed, Lose
+  Refused → Closed, Lose
+  Foreign → Closed, Lose
+  nothing on Subscribed, Unsubscribed, Unsubscribed+yields, Joined, Targeted, Targeted+yields, Stalled, Progress, Close, Close+yields
+Closed
+  nothing on Subscribed, Unsubscribed, Unsubscribed+yields, Joined, Targeted, Targeted+yields, Released, Expelled, Expired, Refused, Foreign, Stalled, Progress, Close, Close+yields
+Failed
+  Subscribed → Joining
+  Unsubscribed → Out
+  Unsubscribed+yields → Out
+  Close → Closed
+  Close+yields → Closed
+  nothing on Joined, Targeted, Targeted+yields, Released, Expelled, Expired, Refused, Foreign, Stalled, Progress
+Unsupported
+  nothing on Subscribed, Unsubscribed, Unsubscribed+yields, Joined, Targeted, Targeted+yields, Released, Expelled, Expired, Refused, Foreign, Stalled, Progress, Close, Close+yields
+";
 
 #[test]
 fn a_member_joins_with_everything_and_then_says_only_what_changed() {
@@ -225,7 +304,10 @@ fn case_76_the_coordinator_resolves_the_pattern() {
     let pattern = Some("t.*".into());
     rig.member.handle_subscription(Subscription { pattern, ..Subscription::default() }, rig.now);
     let (_, join) = rig.ask();
-    assert_eq!((join.subscribed_topic_names, join.subscribed_topic_regex), (Some(Vec::new()), Some("t.*".into())));
+    assert_eq!(
+        (join.subscribed_topic_names, join.subscribed_topic_regex),
+        (Some(Vec::new()), Some("t.*".into()))
+    );
 }
 
 #[test]
