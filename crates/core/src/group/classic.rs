@@ -58,10 +58,10 @@ pub(super) struct Classic {
     lead: Option<Lead>,
     /// What the application reads, those of `yielding` included.
     owned: BTreeSet<TopicPartition>,
-    /// Partitions in the revoke barrier.
-    yielding: BTreeSet<TopicPartition>,
-    /// Revoke events that were not answered by a release.
-    releases: u32,
+    /// The partitions of each Revoke event that was not answered by a release, oldest first.
+    yielding: VecDeque<BTreeSet<TopicPartition>>,
+    /// Those of `last` that the subscription has.
+    target: BTreeSet<TopicPartition>,
     /// The assignment of the last SyncGroup, and its generation.
     last: BTreeSet<TopicPartition>,
     last_generation: Option<i32>,
@@ -223,8 +223,8 @@ impl Classic {
             assignor: None,
             lead: None,
             owned: BTreeSet::new(),
-            yielding: BTreeSet::new(),
-            releases: 0,
+            yielding: VecDeque::new(),
+            target: BTreeSet::new(),
             last: BTreeSet::new(),
             last_generation: None,
             asked: None,
@@ -581,24 +581,19 @@ impl Classic {
         // The subscription may have changed since the member joined. What it dropped is not read for a moment first.
         assigned.retain(|assigned| self.subscription.topics.contains(&assigned.topic));
         let yields = !self.owned.is_subset(&assigned);
-        // `Take` reads it from there.
-        self.yielding = self.owned.difference(&assigned).cloned().collect();
-        let added: BTreeSet<_> = assigned.difference(&self.owned).cloned().collect();
+        self.target = assigned;
         self.step(Happened::Synced { yields }, None, now);
-        self.owned.extend(added.iter().cloned());
-        self.events.push_back(Event::Assign { partitions: added });
         self.rejoin_if_resubscribed(now);
         self.rejoin_if_partitions_changed(now);
     }
 
     /// The driver has finished the partitions of the oldest Revoke event.
     pub(super) fn handle_released(&mut self, now: Instant) {
-        self.releases = self.releases.saturating_sub(1);
-        if self.releases > 0 || self.yielding.is_empty() {
+        // After everything was lost there is no barrier.
+        let Some(released) = self.yielding.pop_front() else { return };
+        self.owned.retain(|owned| !released.contains(owned));
+        if !self.yielding.is_empty() {
             return;
-        }
-        for released in std::mem::take(&mut self.yielding) {
-            self.owned.remove(&released);
         }
         self.step(Happened::Released, None, now);
     }
@@ -815,8 +810,11 @@ impl Classic {
             Action::Nothing => {}
             Action::Assign => self.try_assign(now),
             Action::Take => {
-                let gone = std::mem::take(&mut self.yielding);
+                let gone = self.owned.difference(&self.target).cloned().collect();
                 self.revoke(gone, now);
+                let partitions: BTreeSet<_> = self.target.difference(&self.owned).cloned().collect();
+                self.owned.extend(partitions.iter().cloned());
+                self.events.push_back(Event::Assign { partitions });
             }
             Action::Yield => {
                 let gone = self.to_yield();
@@ -841,17 +839,16 @@ impl Classic {
     }
 
     /// Takes back those of `gone` that are not being taken back already.
-    fn revoke(&mut self, gone: BTreeSet<TopicPartition>, now: Instant) {
-        let partitions: BTreeSet<_> = gone.difference(&self.yielding).cloned().collect();
-        self.yielding.extend(gone);
-        if partitions.is_empty() {
+    fn revoke(&mut self, mut gone: BTreeSet<TopicPartition>, now: Instant) {
+        gone.retain(|gone| !self.yielding.iter().any(|yielding| yielding.contains(gone)));
+        if gone.is_empty() {
             return;
         }
-        self.releases += 1;
         // The rebalance began up to a heartbeat ago, and JoinGroup has to arrive before it ends.
         let spare = (self.heartbeat_interval() * 2).min(self.settings.rebalance_timeout / 2);
         let deadline = now + self.settings.rebalance_timeout.saturating_sub(spare);
-        self.events.push_back(Event::Revoke { partitions, deadline });
+        self.events.push_back(Event::Revoke { partitions: gone.clone(), deadline });
+        self.yielding.push_back(gone);
     }
 
     fn lose(&mut self, failure: Option<&Failure>) {
@@ -860,7 +857,6 @@ impl Classic {
             self.events.push_back(Event::Lost { partitions, failure: failure.clone() });
         }
         self.yielding.clear();
-        self.releases = 0;
         self.last.clear();
         self.last_generation = None;
         self.forget_generation();

@@ -54,10 +54,8 @@ pub(super) struct Consumer {
     target: Option<BTreeSet<Owned>>,
     /// What the application reads, those of `yielding` included. Each of their topics is in `names`.
     owned: BTreeSet<Owned>,
-    /// Partitions in the revoke barrier.
-    yielding: BTreeSet<Owned>,
-    /// Revoke events that were not answered by a release.
-    releases: u32,
+    /// The partitions of each Revoke event that was not answered by a release, oldest first.
+    yielding: VecDeque<BTreeSet<Owned>>,
     names: BTreeMap<Uuid, Arc<str>>,
     /// Ids that the coordinator assigned and the metadata does not have.
     unnamed: BTreeSet<Uuid>,
@@ -205,8 +203,7 @@ impl Consumer {
             epoch: None,
             target: None,
             owned: BTreeSet::new(),
-            yielding: BTreeSet::new(),
-            releases: 0,
+            yielding: VecDeque::new(),
             names: BTreeMap::new(),
             unnamed: BTreeSet::new(),
             told: Told::default(),
@@ -444,12 +441,11 @@ impl Consumer {
 
     /// The driver has finished the partitions of the oldest Revoke event.
     pub(super) fn handle_released(&mut self, now: Instant) {
-        self.releases = self.releases.saturating_sub(1);
-        if self.releases > 0 || self.yielding.is_empty() {
+        // After everything was lost there is no barrier.
+        let Some(released) = self.yielding.pop_front() else { return };
+        self.owned.retain(|owned| !released.contains(owned));
+        if !self.yielding.is_empty() {
             return;
-        }
-        for released in std::mem::take(&mut self.yielding) {
-            self.owned.remove(&released);
         }
         self.step(Happened::Released, None, now);
     }
@@ -682,17 +678,16 @@ impl Consumer {
     }
 
     /// Takes back those of `gone` that are not being taken back already.
-    fn revoke(&mut self, gone: BTreeSet<Owned>, now: Instant) {
-        let more: BTreeSet<_> = gone.difference(&self.yielding).copied().collect();
-        self.yielding.extend(gone);
-        if more.is_empty() {
+    fn revoke(&mut self, mut gone: BTreeSet<Owned>, now: Instant) {
+        gone.retain(|gone| !self.yielding.iter().any(|yielding| yielding.contains(gone)));
+        if gone.is_empty() {
             return;
         }
-        self.releases += 1;
         // The coordinator counts from its answer on, and has to hear of the release before the time is over.
         let spare = (self.interval * 2).min(self.settings.rebalance_timeout / 2);
         let deadline = now + self.settings.rebalance_timeout.saturating_sub(spare);
-        self.events.push_back(Event::Revoke { partitions: self.named(&more), deadline });
+        self.events.push_back(Event::Revoke { partitions: self.named(&gone), deadline });
+        self.yielding.push_back(gone);
     }
 
     fn lose(&mut self, failure: Option<&Failure>) {
@@ -702,7 +697,6 @@ impl Consumer {
             self.events.push_back(Event::Lost { partitions, failure: failure.clone() });
         }
         self.yielding.clear();
-        self.releases = 0;
         self.names.clear();
         self.set_unnamed(BTreeSet::new());
         self.epoch = None;

@@ -65,7 +65,8 @@ use crate::{BrokerId, Failure, Instant, Notice, Rng};
 ///
 /// A partition is read from its [`Event::Assign`] to its `Revoke` or `Lost`. It is in no second `Assign` in between.
 /// [`identity`](Self::identity) is there as long as commits may succeed, also in a revoke barrier; after `Lost` it is not, until
-/// the member has joined again. At most one request of each [`Kind`] is on its way.
+/// the member has joined again. The machine waits for at most one request of each [`Kind`]. After a turn `poll_timeout` is later than
+/// `now`.
 ///
 /// # Time
 ///

@@ -26,7 +26,7 @@ impl Assignor for Greedy {
     }
 
     fn metadata(&self, claim: &Claim<'_>) -> Bytes {
-        let topics: Vec<_> = claim.topics.iter().map(|topic| topic.to_string()).collect();
+        let topics: Vec<_> = claim.topics.iter().map(ToString::to_string).collect();
         let owned: Vec<_> = claim.owned.iter().map(ToString::to_string).collect();
         let generation = claim.generation.unwrap_or(-1);
         format!("{}|{}|{generation}", topics.join(","), owned.join(",")).into()

@@ -1,4 +1,6 @@
-//! Which protocol is used, on virtual time.
+//! Which protocol is used, and what both machines promise whatever happens, on virtual time.
+
+mod promises;
 
 use milena_messages::consumer_group_heartbeat::ConsumerGroupHeartbeatResponse;
 
