@@ -10,7 +10,7 @@
 //!
 //! The coordinator names a target. The member first gives up what is not in it, then takes what is new, and reports what it owns
 //! in the next heartbeat, which goes out at once. A heartbeat has only what changed since the last one; after one without a good
-//! answer it has everything, because nobody knows what arrived.
+//! answer it has everything, because it is not known what arrived.
 //!
 //! It is a table: [`next`] names every pair of state and event, and a test compares all of it with a snapshot.
 
@@ -714,7 +714,7 @@ impl Consumer {
     fn leave(&mut self, is_in: bool, now: Instant) {
         let is_static = self.settings.instance_id.is_some();
         let epoch = match self.how {
-            // A static member says that it will be back, and nobody gets its partitions until its session ends.
+            // A static member says that it will be back, and keeps its partitions until its session ends.
             Goodbye::Usual | Goodbye::Stay if is_static => Some(-2),
             Goodbye::Usual | Goodbye::Leave => Some(-1),
             Goodbye::Stay => None,
