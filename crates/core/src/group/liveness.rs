@@ -13,6 +13,7 @@ pub(super) struct Liveness {
     limit: Duration,
     /// Since when the clock runs. None while the application waits for records.
     since: Option<Instant>,
+    is_waiting: bool,
     is_told: bool,
 }
 
@@ -27,17 +28,18 @@ pub(super) enum Late {
 
 impl Liveness {
     pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, since: None, is_told: false }
+        Self { limit, since: None, is_waiting: false, is_told: false }
     }
 
-    /// The application took a batch, or called `next`.
+    /// The application took a batch, or subscribed. That does not end its waiting, so it does not start the clock.
     pub(super) fn progress(&mut self, now: Instant) {
-        self.since = Some(now);
+        self.since = (!self.is_waiting).then_some(now);
         self.is_told = false;
     }
 
     /// Whether the application waits in `next` while nothing is there to take.
     pub(super) fn set_waiting(&mut self, is_waiting: bool, now: Instant) {
+        self.is_waiting = is_waiting;
         self.since = if is_waiting { None } else { Some(self.since.unwrap_or(now)) };
         self.is_told &= !is_waiting;
     }
@@ -57,5 +59,38 @@ impl Liveness {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let since = self.since?;
         Some(since + if self.is_told { self.limit } else { self.limit / 2 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::ORIGIN + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn the_warning_comes_once_and_the_end_after_the_limit() {
+        let mut liveness = Liveness::new(Duration::from_secs(10));
+        liveness.progress(at(0));
+        assert_eq!(liveness.poll(at(4)), None);
+        assert_eq!(liveness.poll_timeout(), Some(at(5)));
+        assert_eq!(liveness.poll(at(6)), Some(Late::Half(Duration::from_secs(6))));
+        assert_eq!((liveness.poll(at(7)), liveness.poll_timeout()), (None, Some(at(10))));
+        assert_eq!(liveness.poll(at(10)), Some(Late::Full(Duration::from_secs(10))));
+        liveness.progress(at(11));
+        assert_eq!(liveness.poll(at(16)), Some(Late::Half(Duration::from_secs(5))));
+    }
+
+    #[test]
+    fn an_application_that_waits_is_never_late() {
+        let mut liveness = Liveness::new(Duration::from_secs(10));
+        liveness.set_waiting(true, at(0));
+        // It subscribes from another task.
+        liveness.progress(at(1));
+        assert_eq!((liveness.poll(at(100)), liveness.poll_timeout()), (None, None));
+        liveness.set_waiting(false, at(100));
+        assert_eq!(liveness.poll_timeout(), Some(at(105)));
     }
 }

@@ -1,5 +1,6 @@
 //! Which protocol is used, and what both machines promise whatever happens, on virtual time.
 
+mod company;
 mod promises;
 
 use milena_messages::consumer_group_heartbeat::ConsumerGroupHeartbeatResponse;

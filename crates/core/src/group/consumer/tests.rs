@@ -490,7 +490,7 @@ fn case_73_partitions_are_lost_when_no_heartbeat_is_answered_for_the_session_tim
 fn case_72_an_application_that_stops_is_warned_and_then_leaves() {
     let mut rig = Rig::of_static().stable(&[0]);
     let taken = rig.now;
-    rig.member.handle_progress(taken);
+    rig.member.handle_waiting(false, taken);
     let mut told = Vec::new();
     while rig.member.state != State::Away {
         rig.now = rig.member.poll_timeout().expect("a timer").max(rig.now);
