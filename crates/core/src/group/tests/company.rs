@@ -106,7 +106,7 @@ impl Coordinator {
                 self.pending.insert(id);
                 let error_code = ErrorCode::MEMBER_ID_REQUIRED;
                 let response = JoinGroupResponse { error_code, member_id, ..Default::default() };
-                return vec![(peer, ask.number, Response::Join(response))];
+                vec![(peer, ask.number, Response::Join(response))]
             }
             Request::Join(request) => {
                 let id = request.member_id.to_string();
