@@ -12,10 +12,12 @@
 //!
 //! It must not know positions, offsets or records.
 
+pub mod assignors;
 mod classic;
 mod consumer;
 mod coordinator;
 mod liveness;
+mod offer;
 pub mod terms;
 #[cfg(test)]
 mod testing;
@@ -28,6 +30,7 @@ use milena_messages::ErrorCode;
 
 use self::classic::Classic;
 use self::consumer::Consumer;
+pub use self::offer::offer;
 pub use self::terms::{
     Ask, Assignor, Claim, Event, Goodbye, Kind, Member, MemberIdentity, Protocol, Request, Response,
     Settings, Subscription, TopicPartition, Wanted, leave_by_id,
