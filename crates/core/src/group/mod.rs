@@ -14,8 +14,10 @@
 
 pub mod assignors;
 mod classic;
+pub mod commits;
 mod consumer;
 mod coordinator;
+pub mod ledger;
 mod liveness;
 mod offer;
 pub mod terms;

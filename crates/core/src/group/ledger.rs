@@ -1,0 +1,486 @@
+//! What was delivered of one partition, what of it is done, and the offset that may be committed.
+//!
+//! ```text
+//!  offset   0 ········ 40 ──── 55 ── 60 ─────── 80 ── 90 ─────── 120
+//!           committable ▲   (open) │ run │ (open) │ run │  (open)  ▲ delivered
+//! ```
+//!
+//! Every offset below `committable` is finished: its record is done, or there is no record at it. Above it, the finished
+//! offsets are kept as runs, so that memory follows the number of holes between unfinished records, not the number of records.
+//!
+//! This must not know requests, members or time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+
+use crate::LeaderEpoch;
+use crate::source::Epoch;
+
+/// The account of one partition, from the position at which reading began.
+///
+/// # Inputs
+///
+/// Of each batch, in the order in which they are delivered: [`handle_delivered`](Self::handle_delivered). If the batch lacks
+/// offsets that compaction removed, and single records of it will be marked, [`handle_hole`](Self::handle_hole) for each
+/// stretch without records. A batch that is marked as a whole needs none.
+/// [`handle_passed`](Self::handle_passed) where reading goes on after control batches, aborted transactions and batches that
+/// compaction emptied.
+///
+/// [`handle_done`](Self::handle_done) marks offsets as done, in any order and any number of times.
+///
+/// Every input carries the [`Epoch`] of the assignment or seek that it belongs to. One of an older epoch changes nothing, so
+/// a batch that is done after its partition was revoked or sought has no effect.
+///
+/// # Between calls
+///
+/// [`committable`](Self::committable) never falls within an epoch, and is never above an offset that was delivered and is not
+/// finished. No two runs overlap or touch, and each begins above `committable`.
+///
+/// # Cost
+///
+/// A mark takes constant time if it begins at or below `committable`, as it does when work is finished in order; a run that
+/// is reached by it is removed once. Any other mark takes the logarithm of the number of runs.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    epoch: Epoch,
+    is_before_delivery: bool,
+    /// All below it is finished.
+    finished: i64,
+    /// The offset after the last one that was delivered or passed.
+    delivered: i64,
+    /// Finished offsets above `finished`: from each key up to, not including, its value.
+    runs: BTreeMap<i64, i64>,
+    /// The leader epoch of the last record below `finished`.
+    leader_epoch: Option<LeaderEpoch>,
+    /// Where a batch with another leader epoch than the one before it begins, at or above `finished`.
+    leaders: VecDeque<(i64, Option<LeaderEpoch>)>,
+}
+
+/// An offset to commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committable {
+    /// The next offset to read.
+    pub offset: i64,
+    /// The leader epoch of the last record before it (KIP-320). None if that is not known.
+    pub leader_epoch: Option<LeaderEpoch>,
+}
+
+/// What a mark did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marked {
+    /// At least one offset of it was unfinished and is finished now.
+    New,
+    /// All of it was finished before.
+    Already,
+    /// It belongs to an older assignment or to a position before a seek. It had no effect.
+    Stale,
+    /// Part of it was never delivered in this epoch. It had no effect: a mark like this comes from a computed offset, and
+    /// to believe any of it could commit records that were not read.
+    NotDelivered,
+}
+
+/// A partition whose ledger holds this many runs gets no more batches until some are joined: every run stands for an
+/// unfinished record that blocks the offset. Together they take about 3 MB.
+pub const RUNS_MAX: usize = 65_536;
+
+impl Ledger {
+    /// A ledger of a partition that is read from `position`. `leader_epoch` is the one that was committed with the position,
+    /// if it is a committed offset. `is_before_delivery`: batches count as done when they are delivered, so that an offset is
+    /// committed before the application sees the record (at most once).
+    pub fn new(
+        epoch: Epoch,
+        position: i64,
+        leader_epoch: Option<LeaderEpoch>,
+        is_before_delivery: bool,
+    ) -> Self {
+        Self {
+            epoch,
+            is_before_delivery,
+            finished: position,
+            delivered: position,
+            runs: BTreeMap::new(),
+            leader_epoch,
+            leaders: VecDeque::new(),
+        }
+    }
+
+    /// The partition was sought, or its position reset: reading goes on at `position`. Marks of earlier epochs count no more.
+    pub fn restart(&mut self, epoch: Epoch, position: i64, leader_epoch: Option<LeaderEpoch>) {
+        if epoch >= self.epoch {
+            *self = Self::new(epoch, position, leader_epoch, self.is_before_delivery);
+        }
+    }
+
+    /// The epoch of the last assignment or seek.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// A batch is delivered: the offsets from its first one up to, not including, `offsets.end`. There is no record between the
+    /// batch before it and this one. Offsets that were delivered before are left out. Answers false if the epoch is over.
+    pub fn handle_delivered(
+        &mut self,
+        epoch: Epoch,
+        offsets: Range<i64>,
+        leader_epoch: Option<LeaderEpoch>,
+    ) -> bool {
+        if epoch != self.epoch {
+            return false;
+        }
+        let start = offsets.start.max(self.delivered);
+        if start >= offsets.end {
+            return true;
+        }
+        self.pass(start);
+        let last = self.leaders.back().map_or(self.leader_epoch, |(_, epoch)| *epoch);
+        if last != leader_epoch {
+            self.leaders.push_back((start, leader_epoch));
+        }
+        self.delivered = offsets.end;
+        if self.is_before_delivery {
+            self.finish(start..offsets.end);
+        }
+        true
+    }
+
+    /// There is nothing to deliver before `next`, where reading goes on. Answers false if the epoch is over.
+    pub fn handle_passed(&mut self, epoch: Epoch, next: i64) -> bool {
+        let is_current = epoch == self.epoch;
+        if is_current {
+            self.pass(next);
+        }
+        is_current
+    }
+
+    /// A batch that was delivered has no records at these offsets.
+    pub fn handle_hole(&mut self, epoch: Epoch, offsets: Range<i64>) -> Marked {
+        self.handle_done(epoch, offsets)
+    }
+
+    /// Marks offsets as done: a batch, a record or any range. Offsets below the position at which the epoch began count as
+    /// done already.
+    pub fn handle_done(&mut self, epoch: Epoch, offsets: Range<i64>) -> Marked {
+        if epoch != self.epoch {
+            return Marked::Stale;
+        }
+        if offsets.end > self.delivered {
+            return Marked::NotDelivered;
+        }
+        if self.finish(offsets) { Marked::New } else { Marked::Already }
+    }
+
+    /// The offset to commit: the lowest unfinished one, or the one after the last that was delivered if all is done.
+    pub fn committable(&self) -> Committable {
+        Committable { offset: self.finished, leader_epoch: self.leader_epoch }
+    }
+
+    /// The offset after the last one that was delivered.
+    pub fn delivered(&self) -> i64 {
+        self.delivered
+    }
+
+    /// Whether all that was delivered is done.
+    pub fn is_finished(&self) -> bool {
+        self.finished == self.delivered
+    }
+
+    /// The finished offsets above the [`committable`](Self::committable) one, ascending. After a restart they need not be
+    /// processed again by a program that kept them beside the committed offset.
+    pub fn finished_above(&self) -> impl Iterator<Item = Range<i64>> + '_ {
+        self.runs.iter().map(|(start, end)| *start..*end)
+    }
+
+    /// The number of runs of finished offsets above the committable one.
+    pub fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Whether the partition should get no more batches until unfinished records are done.
+    pub fn is_full(&self) -> bool {
+        self.runs.len() >= RUNS_MAX
+    }
+
+    fn pass(&mut self, next: i64) {
+        if next > self.delivered {
+            let from = self.delivered;
+            self.delivered = next;
+            self.finish(from..next);
+        }
+    }
+
+    /// Finishes offsets; answers whether any of them was not.
+    fn finish(&mut self, offsets: Range<i64>) -> bool {
+        let (mut start, mut end) = (offsets.start.max(self.finished), offsets.end);
+        if start >= end {
+            return false;
+        }
+        if start == self.finished {
+            self.finished = end;
+            while let Some(run) = self.runs.first_entry().filter(|run| *run.key() <= self.finished) {
+                self.finished = self.finished.max(run.remove());
+            }
+            self.settle_leaders();
+            return true;
+        }
+        // The run that begins at or before these offsets may hold or touch them.
+        if let Some((before, until)) = self.runs.range(..=start).next_back().map(|(start, end)| (*start, *end)) {
+            if until >= end {
+                return false;
+            }
+            if until >= start {
+                start = before;
+            }
+        }
+        // Runs that begin within them or right after them are joined.
+        while let Some((next, until)) = self.runs.range(start..=end).next().map(|(start, end)| (*start, *end)) {
+            self.runs.remove(&next);
+            end = end.max(until);
+        }
+        self.runs.insert(start, end);
+        true
+    }
+
+    /// Leaves only those leader epochs that belong to records at or above `finished`.
+    fn settle_leaders(&mut self) {
+        while let Some((_, epoch)) = self.leaders.pop_front_if(|(start, _)| *start < self.finished) {
+            self.leader_epoch = epoch;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+
+    const E: Epoch = Epoch(1);
+
+    fn ledger(position: i64) -> Ledger {
+        Ledger::new(E, position, None, false)
+    }
+
+    /// Delivers batches of ten from `position` on.
+    fn delivered(position: i64, batches: i64) -> Ledger {
+        let mut ledger = ledger(position);
+        for batch in 0..batches {
+            let start = position + batch * 10;
+            assert!(ledger.handle_delivered(E, start..start + 10, None));
+        }
+        ledger
+    }
+
+    fn above(ledger: &Ledger) -> Vec<Range<i64>> {
+        ledger.finished_above().collect()
+    }
+
+    #[test]
+    fn nothing_delivered_commits_the_position() {
+        let ledger = Ledger::new(E, 7, Some(LeaderEpoch(3)), false);
+        assert_eq!(ledger.committable(), Committable { offset: 7, leader_epoch: Some(LeaderEpoch(3)) });
+        assert!(ledger.is_finished());
+    }
+
+    #[test]
+    fn batches_done_in_order_leave_no_runs() {
+        let mut ledger = delivered(0, 5);
+        for batch in 0..5 {
+            assert_eq!(ledger.committable().offset, batch * 10);
+            assert_eq!(ledger.handle_done(E, batch * 10..batch * 10 + 10), Marked::New);
+            assert_eq!(ledger.runs(), 0);
+        }
+        assert!(ledger.is_finished());
+    }
+
+    #[test]
+    fn the_lowest_unfinished_record_holds_the_offset_back() {
+        let mut ledger = delivered(0, 3);
+        ledger.handle_done(E, 10..20);
+        ledger.handle_done(E, 20..30);
+        assert_eq!((ledger.committable().offset, above(&ledger)), (0, vec![10..30]));
+        ledger.handle_done(E, 1..10);
+        assert_eq!((ledger.committable().offset, above(&ledger)), (0, vec![1..30]));
+        ledger.handle_done(E, 0..1);
+        assert_eq!((ledger.committable().offset, above(&ledger)), (30, vec![]));
+    }
+
+    #[test]
+    fn records_done_in_any_order_join_into_runs() {
+        let mut ledger = delivered(100, 1);
+        for (offset, expect) in [
+            (105, vec![105..106]),
+            (107, vec![105..106, 107..108]),
+            (106, vec![105..108]),
+            (102, vec![102..103, 105..108]),
+            (104, vec![102..103, 104..108]),
+            (103, vec![102..108]),
+        ] {
+            assert_eq!(ledger.handle_done(E, offset..offset + 1), Marked::New);
+            assert_eq!(above(&ledger), expect);
+        }
+        assert_eq!(ledger.handle_done(E, 100..109), Marked::New);
+        assert_eq!((ledger.committable().offset, ledger.runs()), (109, 0));
+    }
+
+    #[test]
+    fn done_twice_changes_nothing() {
+        let mut ledger = delivered(0, 3);
+        assert_eq!(ledger.handle_done(E, 10..20), Marked::New);
+        assert_eq!(ledger.handle_done(E, 10..20), Marked::Already);
+        assert_eq!(ledger.handle_done(E, 12..15), Marked::Already);
+        assert_eq!(ledger.handle_done(E, 0..10), Marked::New);
+        assert_eq!(ledger.handle_done(E, 0..20), Marked::Already);
+        assert_eq!(ledger.handle_done(E, 5..5), Marked::Already);
+        assert_eq!(ledger.handle_done(E, 15..25), Marked::New, "its second half is new");
+        assert_eq!(ledger.committable().offset, 25);
+    }
+
+    #[test]
+    fn done_after_a_seek_or_a_revoke_has_no_effect() {
+        let mut ledger = delivered(0, 3);
+        ledger.restart(Epoch(2), 5, None);
+        assert_eq!(ledger.handle_done(E, 0..30), Marked::Stale);
+        assert!(!ledger.handle_delivered(E, 30..40, None), "a batch of before the seek");
+        assert!(!ledger.handle_passed(E, 50));
+        assert_eq!((ledger.committable().offset, ledger.delivered()), (5, 5));
+        // Two seeks whose orders came the wrong way round.
+        ledger.restart(E, 0, None);
+        assert_eq!((ledger.epoch(), ledger.committable().offset), (Epoch(2), 5));
+    }
+
+    #[test]
+    fn done_of_an_offset_that_was_never_delivered_has_no_effect() {
+        let mut ledger = delivered(0, 1);
+        assert_eq!(ledger.handle_done(E, 0..11), Marked::NotDelivered);
+        assert_eq!(ledger.handle_done(E, 10..11), Marked::NotDelivered);
+        assert_eq!((ledger.committable().offset, ledger.runs()), (0, 0));
+    }
+
+    #[test]
+    fn markers_gaps_and_aborted_records_never_block() {
+        let mut ledger = ledger(0);
+        // Offsets 0 to 4 were compacted away, and the batch lacks 7 and 8.
+        ledger.handle_delivered(E, 5..10, None);
+        assert_eq!(ledger.committable().offset, 5);
+        assert_eq!(ledger.handle_hole(E, 7..9), Marked::New);
+        // A marker and an aborted transaction follow.
+        ledger.handle_passed(E, 15);
+        ledger.handle_delivered(E, 20..25, None);
+        assert_eq!(above(&ledger), [7..9, 10..20]);
+        for offset in [5, 6, 9] {
+            ledger.handle_done(E, offset..offset + 1);
+        }
+        assert_eq!((ledger.committable().offset, ledger.is_finished()), (20, false));
+        ledger.handle_done(E, 20..25);
+        ledger.handle_passed(E, 26);
+        assert_eq!(ledger.committable().offset, 26, "a marker after the last record");
+        assert!(ledger.is_finished());
+    }
+
+    #[test]
+    fn a_whole_batch_is_done_although_its_holes_were_not_told() {
+        let mut ledger = ledger(0);
+        ledger.handle_delivered(E, 3..100, None);
+        ledger.handle_done(E, 3..100);
+        assert_eq!(ledger.committable().offset, 100);
+    }
+
+    #[test]
+    fn a_batch_from_before_the_position_counts_from_the_position() {
+        let mut ledger = ledger(15);
+        ledger.handle_delivered(E, 10..20, None);
+        assert_eq!(ledger.committable().offset, 15);
+        assert_eq!(ledger.handle_done(E, 10..20), Marked::New);
+        assert_eq!(ledger.committable().offset, 20);
+    }
+
+    #[test]
+    fn the_leader_epoch_is_that_of_the_last_record_before_the_offset() {
+        let mut ledger = Ledger::new(E, 0, Some(LeaderEpoch(1)), false);
+        let epoch = |number| Some(LeaderEpoch(number));
+        ledger.handle_delivered(E, 0..10, epoch(1));
+        ledger.handle_delivered(E, 10..20, epoch(2));
+        ledger.handle_delivered(E, 20..30, epoch(2));
+        ledger.handle_delivered(E, 30..40, None);
+        for (done, offset, leader) in [
+            (10..20, 0, epoch(1)),
+            (0..10, 20, epoch(2)),
+            (20..29, 29, epoch(2)),
+            (29..30, 30, epoch(2)),
+            (30..31, 31, None),
+        ] {
+            ledger.handle_done(E, done);
+            assert_eq!(ledger.committable(), Committable { offset, leader_epoch: leader });
+        }
+    }
+
+    #[test]
+    fn at_most_once_finishes_a_batch_when_it_is_delivered() {
+        let mut ledger = Ledger::new(E, 0, None, true);
+        ledger.handle_delivered(E, 0..10, Some(LeaderEpoch(4)));
+        assert_eq!(ledger.committable(), Committable { offset: 10, leader_epoch: Some(LeaderEpoch(4)) });
+        assert_eq!(ledger.handle_done(E, 0..10), Marked::Already);
+    }
+
+    #[test]
+    fn memory_follows_the_unfinished_records_and_a_full_ledger_says_so() {
+        let mut ledger = ledger(0);
+        let records = 2 * RUNS_MAX as i64;
+        ledger.handle_delivered(E, 0..records + 1, None);
+        for offset in (1..records).step_by(2) {
+            assert!(!ledger.is_full());
+            ledger.handle_done(E, offset..offset + 1);
+        }
+        assert!(ledger.is_full());
+        ledger.handle_done(E, 2..3);
+        assert!(!ledger.is_full(), "two runs became one");
+        ledger.handle_done(E, 0..records);
+        assert_eq!((ledger.runs(), ledger.committable().offset), (0, records));
+    }
+
+    /// Against a ledger that has a flag for each offset.
+    #[test]
+    fn it_agrees_with_a_list_of_flags() {
+        for seed in 0..300 {
+            let mut rng = Rng::seeded(seed);
+            let start = i64::from(rng.below(50));
+            let mut ledger = ledger(start);
+            // Whether each offset from `start` on is finished.
+            let mut flags: Vec<bool> = Vec::new();
+            for _ in 0..200 {
+                let delivered = start + flags.len() as i64;
+                match rng.below(4) {
+                    0 => {
+                        let (gap, count) = (rng.below(3) as usize, 1 + rng.below(12) as usize);
+                        flags.extend(vec![true; gap]);
+                        flags.extend(vec![false; count]);
+                        let first = delivered + gap as i64;
+                        ledger.handle_delivered(E, first..first + count as i64, None);
+                    }
+                    1 if rng.below(4) == 0 => {
+                        let count = rng.below(4) as usize;
+                        flags.extend(vec![true; count]);
+                        ledger.handle_passed(E, delivered + count as i64);
+                    }
+                    _ => {
+                        let from = rng.below(flags.len() as u32 + 1) as usize;
+                        let until = (from + rng.below(9) as usize).min(flags.len());
+                        let is_new = flags[from..until].contains(&false);
+                        flags[from..until].fill(true);
+                        let marked = ledger.handle_done(E, start + from as i64..start + until as i64);
+                        assert_eq!(marked == Marked::New, is_new, "seed {seed}");
+                    }
+                }
+                let lowest = flags.iter().position(|done| !done).unwrap_or(flags.len());
+                assert_eq!(ledger.committable().offset, start + lowest as i64, "seed {seed}");
+                let mut above = vec![false; flags.len()];
+                let mut last = ledger.committable().offset;
+                for run in ledger.finished_above() {
+                    assert!(run.start > last && run.end > run.start, "seed {seed}: runs touch");
+                    last = run.end;
+                    above[(run.start - start) as usize..(run.end - start) as usize].fill(true);
+                }
+                assert_eq!(above[lowest..], flags[lowest..], "seed {seed}");
+            }
+        }
+    }
+}
