@@ -223,7 +223,9 @@ impl Ledger {
             return true;
         }
         // The run that begins at or before these offsets may hold or touch them.
-        if let Some((before, until)) = self.runs.range(..=start).next_back().map(|(start, end)| (*start, *end)) {
+        if let Some((before, until)) =
+            self.runs.range(..=start).next_back().map(|(start, end)| (*start, *end))
+        {
             if until >= end {
                 return false;
             }
@@ -232,7 +234,8 @@ impl Ledger {
             }
         }
         // Runs that begin within them or right after them are joined.
-        while let Some((next, until)) = self.runs.range(start..=end).next().map(|(start, end)| (*start, *end)) {
+        while let Some((next, until)) = self.runs.range(start..=end).next().map(|(start, end)| (*start, *end))
+        {
             self.runs.remove(&next);
             end = end.max(until);
         }
@@ -269,8 +272,8 @@ mod tests {
         ledger
     }
 
-    fn above(ledger: &Ledger) -> Vec<Range<i64>> {
-        ledger.finished_above().collect()
+    fn above(ledger: &Ledger) -> Vec<(i64, i64)> {
+        ledger.finished_above().map(|run| (run.start, run.end)).collect()
     }
 
     #[test]
@@ -296,9 +299,9 @@ mod tests {
         let mut ledger = delivered(0, 3);
         ledger.handle_done(E, 10..20);
         ledger.handle_done(E, 20..30);
-        assert_eq!((ledger.committable().offset, above(&ledger)), (0, vec![10..30]));
+        assert_eq!((ledger.committable().offset, above(&ledger)), (0, vec![(10, 30)]));
         ledger.handle_done(E, 1..10);
-        assert_eq!((ledger.committable().offset, above(&ledger)), (0, vec![1..30]));
+        assert_eq!((ledger.committable().offset, above(&ledger)), (0, vec![(1, 30)]));
         ledger.handle_done(E, 0..1);
         assert_eq!((ledger.committable().offset, above(&ledger)), (30, vec![]));
     }
@@ -307,12 +310,12 @@ mod tests {
     fn records_done_in_any_order_join_into_runs() {
         let mut ledger = delivered(100, 1);
         for (offset, expect) in [
-            (105, vec![105..106]),
-            (107, vec![105..106, 107..108]),
-            (106, vec![105..108]),
-            (102, vec![102..103, 105..108]),
-            (104, vec![102..103, 104..108]),
-            (103, vec![102..108]),
+            (105, vec![(105, 106)]),
+            (107, vec![(105, 106), (107, 108)]),
+            (106, vec![(105, 108)]),
+            (102, vec![(102, 103), (105, 108)]),
+            (104, vec![(102, 103), (104, 108)]),
+            (103, vec![(102, 108)]),
         ] {
             assert_eq!(ledger.handle_done(E, offset..offset + 1), Marked::New);
             assert_eq!(above(&ledger), expect);
@@ -365,7 +368,7 @@ mod tests {
         // A marker and an aborted transaction follow.
         ledger.handle_passed(E, 15);
         ledger.handle_delivered(E, 20..25, None);
-        assert_eq!(above(&ledger), [7..9, 10..20]);
+        assert_eq!(above(&ledger), [(7, 9), (10, 20)]);
         for offset in [5, 6, 9] {
             ledger.handle_done(E, offset..offset + 1);
         }

@@ -1,0 +1,1156 @@
+//! What a group's member commits, when, and what the coordinator's answers mean; and where its partitions begin.
+//!
+//! ```text
+//!  delivered, done ─▶ ┌─────────┐ ── OffsetCommit, one at a time ─▶ coordinator
+//!  commit, release ─▶ │ Commits │ ── OffsetFetch ────────────────▶
+//!  identity ────────▶ └─────────┘ ── tickets settled, offsets found, rejoin ─▶ driver
+//! ```
+//!
+//! The rules it keeps:
+//! - A commit says what is finished at the moment its request is made, and never passes an unfinished record.
+//! - One commit is in flight. One that is made again is made anew, with the newest offsets, so it cannot overtake a newer one.
+//! - A committed offset only grows, unless the application itself commits an earlier one, goes back without automatic
+//!   commits, or the position was reset because the committed offset does not exist any more.
+//! - A call that waits for a commit gets an answer by its deadline, which names what is not committed and why.
+//! - An answer that leaves a partition out, or that says "not stable yet", is never read as "no offset".
+//!
+//! What is done of a partition is `ledger.rs`; what each code means, `commits/verdict.rs`; lookups, `commits/lookup.rs`.
+
+mod lookup;
+mod terms;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::{Bound, Range};
+use std::sync::Arc;
+use std::time::Duration;
+
+use milena_messages::ErrorCode;
+use milena_messages::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
+};
+use milena_messages::offset_fetch::OffsetFetchResponse;
+use milena_wire::Uuid;
+
+pub use self::lookup::Lookup;
+use self::lookup::Lookups;
+pub use self::terms::{
+    Event, INTERVAL, Kind, MemberIdentity, NotCommitted, Request, Settings, StoredOffset, Ticket,
+    TopicPartition, Uncommitted,
+};
+use self::verdict::{Verdict, verdict};
+use super::ledger::{Ledger, Marked};
+use crate::backoff::Retry;
+use crate::source::Epoch;
+use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice, Rng};
+
+/// The machine of a consumer's commits: the [module](self) has the rules that it keeps.
+///
+/// # A turn
+///
+/// 1. Tell it what the application did: [`handle_done`](Self::handle_done) for the marks that wait, then
+///    [`commit`](Self::commit), [`commit_offsets`](Self::commit_offsets), [`seek`](Self::seek). Marks come first, so that a
+///    commit takes in what its caller has done before.
+/// 2. Tell it what the group decided: [`handle_identity`](Self::handle_identity), [`look_up`](Self::look_up),
+///    [`assign`](Self::assign), [`release`](Self::release), [`give_up`](Self::give_up).
+/// 3. Tell it what arrived: [`handle_committed`](Self::handle_committed), [`handle_offsets`](Self::handle_offsets),
+///    [`handle_lost`](Self::handle_lost), [`handle_coordinator`](Self::handle_coordinator).
+/// 4. [`handle_timeout`](Self::handle_timeout).
+/// 5. [`poll_request`](Self::poll_request) until there is none. It may find that a commit is not needed any more, which is an
+///    event.
+/// 6. [`poll_event`](Self::poll_event) until there is none, [`poll_coordinator_wanted`](Self::poll_coordinator_wanted),
+///    [`poll_metadata_wanted`](Self::poll_metadata_wanted) and [`poll_notice`](Self::poll_notice), in any order.
+///
+/// Then sleep until something happens, or until [`poll_timeout`](Self::poll_timeout), which any of these calls may change.
+///
+/// # Inputs
+///
+/// Every [`Request`] is answered once, by its deadline. When a coordinator is wanted, `handle_coordinator` tells it or why
+/// there is none. No request goes out without a coordinator and an identity: `handle_identity(None)` while the member has
+/// none, and [`MemberIdentity::outside`] for a consumer that is in no group.
+///
+/// A partition is looked up, assigned with what was found, and given up; between these the [`Epoch`] of each input fences marks
+/// and batches of before.
+///
+/// # Between calls
+///
+/// At most one commit and one lookup are in flight. Every ticket that was given out is settled once, with an [`Event`].
+///
+/// # Cost
+///
+/// A mark takes the logarithm of the number of partitions, and what [`Ledger`] says. A commit takes time by the partitions that
+/// have progressed since the last one, and its answer by those times the tickets that wait for them.
+#[derive(Debug)]
+pub struct Commits {
+    settings: Settings,
+    rng: Rng,
+    identity: Option<MemberIdentity>,
+    coordinator: Option<BrokerId>,
+    lookup_of_coordinator: CoordinatorLookup,
+    coordinator_retry: Retry,
+    partitions: BTreeMap<TopicPartition, Owned>,
+    /// Partitions whose committable offset is not the stored one, and may be stored.
+    unsaved: BTreeSet<TopicPartition>,
+    /// What the next request commits.
+    due: BTreeMap<TopicPartition, Due>,
+    in_flight: Option<InFlight>,
+    /// After a request that failed as a whole.
+    retry: Retry,
+    tickets: BTreeMap<Ticket, Waiting>,
+    lookups: Lookups,
+    /// The coordinator's quota holds requests back until then (KIP-219).
+    throttled_until: Option<Instant>,
+    /// When progress is committed by itself. None: there is none.
+    interval_ends: Option<Instant>,
+    is_closing: bool,
+    /// Why nothing can be committed any more.
+    ended: Option<Failure>,
+    /// Why no request succeeds at present, for tickets whose deadline passes.
+    last_failure: Option<Failure>,
+    events: VecDeque<Event>,
+    notices: VecDeque<Notice>,
+    is_metadata_wanted: bool,
+    next: u64,
+}
+
+/// Whether the driver looks for the coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CoordinatorLookup {
+    Idle,
+    Asked,
+}
+
+/// A partition that is assigned.
+#[derive(Debug)]
+struct Owned {
+    /// Tells this assignment from an earlier one of the same partition.
+    assignment: u64,
+    topic_id: Option<Uuid>,
+    ledger: Ledger,
+    /// The offset that the group has stored, as far as we know.
+    stored: Option<i64>,
+    /// Whether an offset below the stored one may be committed.
+    may_go_back: bool,
+    /// The last ticket that waits for its next commit.
+    asked: Option<Ticket>,
+    /// The offset that the coordinator refused: it is not tried again by itself.
+    refused: Option<i64>,
+    /// What was sent last and may be stored, although no answer says so.
+    uncertain: Option<Item>,
+    /// Whether the answer to a commit was lost, and no later one was answered well.
+    was_lost: bool,
+    /// Why the last attempt failed, if it did.
+    failure: Option<Failure>,
+    retry: Retry,
+}
+
+impl Owned {
+    /// What is to be stored, and the epoch that it is of: what is done, or what may be stored already if that is more. A lower
+    /// offset could move the committed one back, because a commit whose answer was lost may have been stored.
+    fn target(&self) -> (StoredOffset, Epoch) {
+        let done = self.ledger.committable();
+        match &self.uncertain {
+            Some(item) if item.what.offset > done.offset => (item.what.clone(), item.epoch),
+            _ => {
+                let what =
+                    StoredOffset { offset: done.offset, leader_epoch: done.leader_epoch, metadata: None };
+                (what, self.ledger.epoch())
+            }
+        }
+    }
+
+    /// Whether `offset` is worth a commit.
+    fn needs(&self, offset: i64) -> bool {
+        match self.stored {
+            None => true,
+            Some(stored) if self.may_go_back => offset != stored,
+            Some(stored) => offset > stored,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Due {
+    /// What is done when the request is made.
+    Done,
+    /// What the application gave.
+    Given(StoredOffset),
+}
+
+#[derive(Debug)]
+struct InFlight {
+    identity: MemberIdentity,
+    items: BTreeMap<TopicPartition, Item>,
+}
+
+/// A partition in a request.
+#[derive(Debug, Clone)]
+struct Item {
+    assignment: u64,
+    epoch: Epoch,
+    topic_id: Option<Uuid>,
+    what: StoredOffset,
+    is_given: bool,
+    /// Tickets up to this one are settled by the answer.
+    asked: Option<Ticket>,
+    /// Whether the answer to an earlier attempt was lost.
+    was_lost: bool,
+}
+
+/// A call that waits.
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    deadline: Instant,
+    /// Its partitions that are not settled, and the offsets that it wants stored.
+    partitions: BTreeMap<TopicPartition, i64>,
+    failed: Vec<Uncommitted>,
+}
+
+/// One request commits this many partitions at most, and the next request the rest: the coordinator writes a request as one
+/// batch, which must fit `max.message.bytes` of its topic (INVALID_COMMIT_OFFSET_SIZE). 1 MB holds 5 000 offsets with names of
+/// 100 bytes.
+const PARTITIONS_MAX: usize = 2_000;
+/// No coordinator's throttle holds longer than this.
+const THROTTLE_MAX: Duration = Duration::from_secs(60);
+/// The last version of OffsetCommitRequest that names topics by name; later ones use ids (KIP-848).
+const COMMIT_BY_NAME: i16 = 9;
+
+impl Commits {
+    /// A machine without partitions, coordinator or identity.
+    pub fn new(settings: Settings, rng: Rng) -> Self {
+        Self {
+            settings,
+            rng,
+            identity: None,
+            coordinator: None,
+            lookup_of_coordinator: CoordinatorLookup::Idle,
+            coordinator_retry: Retry::default(),
+            partitions: BTreeMap::new(),
+            unsaved: BTreeSet::new(),
+            due: BTreeMap::new(),
+            in_flight: None,
+            retry: Retry::default(),
+            tickets: BTreeMap::new(),
+            lookups: Lookups::default(),
+            throttled_until: None,
+            interval_ends: None,
+            is_closing: false,
+            ended: None,
+            last_failure: None,
+            events: VecDeque::new(),
+            notices: VecDeque::new(),
+            is_metadata_wanted: false,
+            next: 0,
+        }
+    }
+
+    // What the group decides.
+
+    /// Asks what the group has stored of a partition that is about to be assigned. [`Event::Found`] answers.
+    pub fn look_up(&mut self, partition: TopicPartition, topic_id: Option<Uuid>) {
+        if let Some(failure) = &self.ended {
+            self.events.push_back(Event::Found(partition, Err(failure.clone())));
+            return;
+        }
+        self.lookups.want(partition, topic_id);
+    }
+
+    /// A partition is read from `from.offset`. `is_stored`: that is the offset which [`Event::Found`] brought.
+    pub fn assign(
+        &mut self,
+        partition: &TopicPartition,
+        topic_id: Option<Uuid>,
+        epoch: Epoch,
+        from: &StoredOffset,
+        is_stored: bool,
+        now: Instant,
+    ) {
+        self.give_up(partition, &Failure::Ended("the partition was assigned anew"));
+        let assignment = self.number();
+        let is_before_delivery = self.settings.is_before_delivery;
+        let owned = Owned {
+            assignment,
+            topic_id,
+            ledger: Ledger::new(epoch, from.offset, from.leader_epoch, is_before_delivery),
+            stored: is_stored.then_some(from.offset),
+            may_go_back: false,
+            asked: None,
+            refused: None,
+            uncertain: None,
+            was_lost: false,
+            failure: None,
+            retry: Retry::default(),
+        };
+        self.partitions.insert(partition.clone(), owned);
+        self.changed(partition, now);
+    }
+
+    /// The application sought: what was done before counts no more. With automatic commits the committed offset stays where it
+    /// is until work passes it. Without them the application may commit an earlier offset.
+    pub fn seek(&mut self, partition: &TopicPartition, epoch: Epoch, offset: i64, now: Instant) {
+        let may_go_back = self.settings.interval.is_none();
+        self.restart(partition, epoch, offset, may_go_back, "the partition was sought elsewhere first", now);
+    }
+
+    /// The position was reset by the policy, because the offset does not exist: the committed offset may have to go back.
+    pub fn reset(&mut self, partition: &TopicPartition, epoch: Epoch, offset: i64, now: Instant) {
+        self.restart(partition, epoch, offset, true, "the position was reset first", now);
+    }
+
+    /// The topic has this id now. If it had another one, it was made again, and no offset that is stored means anything.
+    pub fn set_topic_id(&mut self, partition: &TopicPartition, topic_id: Uuid) {
+        let Some(owned) = self.partitions.get_mut(partition) else { return };
+        if owned.topic_id.is_some_and(|id| id != topic_id) {
+            owned.stored = None;
+            owned.uncertain = None;
+            owned.may_go_back = true;
+        }
+        owned.topic_id = Some(topic_id);
+    }
+
+    fn restart(
+        &mut self,
+        partition: &TopicPartition,
+        epoch: Epoch,
+        offset: i64,
+        may_go_back: bool,
+        why: &'static str,
+        now: Instant,
+    ) {
+        let Some(owned) = self.partitions.get_mut(partition) else { return };
+        if epoch < owned.ledger.epoch() {
+            return;
+        }
+        owned.ledger.restart(epoch, offset, None);
+        owned.may_go_back |= may_go_back;
+        owned.refused = None;
+        if may_go_back {
+            owned.uncertain = None;
+        }
+        // An offset that the application gave is committed all the same.
+        if matches!(self.due.get(partition), Some(Due::Done)) {
+            // One that may be stored already is made sure of first, for those that wait for it.
+            let kept = owned.uncertain.as_ref().and_then(|item| item.asked);
+            let asked = owned.asked.take();
+            owned.asked = kept;
+            if owned.uncertain.is_none() {
+                self.due.remove(partition);
+            }
+            let in_flight = self.in_flight.as_ref().and_then(|of| of.items.get(partition)?.asked);
+            self.settle_after(
+                partition,
+                kept.max(in_flight),
+                asked,
+                &Err(Failure::Caller(why.into())),
+                false,
+            );
+        }
+        self.changed(partition, now);
+    }
+
+    /// Commits what is done of partitions that the member is about to give up, if commits are automatic, and waits for commits
+    /// that the application has asked for. When the ticket is settled, or its deadline has passed, they can be given up.
+    pub fn release(&mut self, partitions: &[TopicPartition], deadline: Instant, now: Instant) -> Ticket {
+        let takes_done = self.settings.interval.is_some() || self.settings.is_before_delivery;
+        let partitions: Vec<_> = partitions.to_vec();
+        self.ask(&partitions, takes_done, deadline, now)
+    }
+
+    /// As [`release`](Self::release), for all partitions, before the member leaves. Nothing is committed by itself afterwards.
+    pub fn close(&mut self, deadline: Instant, now: Instant) -> Ticket {
+        let takes_done = self.settings.interval.is_some() || self.settings.is_before_delivery;
+        self.is_closing = true;
+        self.interval_ends = None;
+        let partitions: Vec<_> = self.partitions.keys().cloned().collect();
+        self.ask(&partitions, takes_done, deadline, now)
+    }
+
+    /// The member has a partition no more. Commits of it that wait fail with `why`; one that is in flight is waited for.
+    pub fn give_up(&mut self, partition: &TopicPartition, why: &Failure) {
+        self.lookups.forget(partition);
+        self.unsaved.remove(partition);
+        self.drop_due(partition, why);
+        self.partitions.remove(partition);
+    }
+
+    /// What is due of a partition is not committed. Tickets that wait for the request in flight go on waiting.
+    fn drop_due(&mut self, partition: &TopicPartition, why: &Failure) {
+        self.due.remove(partition);
+        let asked = self.partitions.get_mut(partition).and_then(|owned| owned.asked.take());
+        let in_flight = self.in_flight.as_ref().and_then(|of| of.items.get(partition)?.asked);
+        self.settle_after(partition, in_flight, asked, &Err(why.clone()), false);
+    }
+
+    /// As what the coordinator knows the member now. None: it knows it not, or not yet.
+    pub fn handle_identity(&mut self, identity: Option<MemberIdentity>) {
+        if identity.is_some() && identity != self.identity {
+            // What was refused for the old identity may be taken now.
+            self.retry.hurry();
+            self.lookups.hurry();
+        }
+        self.identity = identity;
+    }
+
+    // What the application does.
+
+    /// A batch is delivered, as [`Ledger::handle_delivered`] has it. Answers whether it may be: not if its partition was given
+    /// up or sought since.
+    pub fn handle_delivered(
+        &mut self,
+        partition: &TopicPartition,
+        epoch: Epoch,
+        offsets: Range<i64>,
+        leader_epoch: Option<LeaderEpoch>,
+        now: Instant,
+    ) -> bool {
+        let Some(owned) = self.partitions.get_mut(partition) else { return false };
+        let is_current = owned.ledger.handle_delivered(epoch, offsets, leader_epoch);
+        self.changed(partition, now);
+        is_current
+    }
+
+    /// Reading goes on at `next`, as [`Ledger::handle_passed`] has it.
+    pub fn handle_passed(&mut self, partition: &TopicPartition, epoch: Epoch, next: i64, now: Instant) {
+        if let Some(owned) = self.partitions.get_mut(partition) {
+            owned.ledger.handle_passed(epoch, next);
+            self.changed(partition, now);
+        }
+    }
+
+    /// Offsets are done, or hold no record, as [`Ledger::handle_done`] has it.
+    pub fn handle_done(
+        &mut self,
+        partition: &TopicPartition,
+        epoch: Epoch,
+        offsets: Range<i64>,
+        now: Instant,
+    ) -> Marked {
+        let Some(owned) = self.partitions.get_mut(partition) else { return Marked::Stale };
+        let marked = owned.ledger.handle_done(epoch, offsets);
+        if marked == Marked::New {
+            self.changed(partition, now);
+        }
+        marked
+    }
+
+    /// Commits what is done now of all partitions. The ticket is settled when it is stored, or at `deadline`.
+    pub fn commit(&mut self, deadline: Instant, now: Instant) -> Ticket {
+        let mut partitions: BTreeSet<_> = self.unsaved.clone();
+        partitions.extend(self.due.keys().cloned());
+        partitions.extend(self.in_flight.iter().flat_map(|of| of.items.keys().cloned()));
+        let partitions: Vec<_> = partitions.into_iter().collect();
+        self.ask(&partitions, true, deadline, now)
+    }
+
+    /// Commits these offsets as they are, also if they are below committed ones. Of two commits of a partition that wait,
+    /// the later one counts.
+    pub fn commit_offsets(
+        &mut self,
+        offsets: impl IntoIterator<Item = (TopicPartition, StoredOffset)>,
+        deadline: Instant,
+        now: Instant,
+    ) -> Ticket {
+        let ticket = Ticket(self.number());
+        let mut waiting = Waiting { since: now, deadline, partitions: BTreeMap::new(), failed: Vec::new() };
+        for (partition, what) in offsets {
+            let failure = match (&self.ended, self.partitions.get(&partition)) {
+                (Some(failure), _) => Some(failure.clone()),
+                (None, None) => {
+                    Some(Failure::Caller("the partition is not assigned to this consumer".into()))
+                }
+                (None, Some(_)) if what.offset < 0 => {
+                    Some(Failure::Caller("an offset to commit is 0 or more".into()))
+                }
+                (None, Some(_)) => None,
+            };
+            if let Some(failure) = failure {
+                let offset = what.offset;
+                waiting.failed.push(Uncommitted { partition, offset, failure, may_be_stored: false });
+                continue;
+            }
+            if let Some(owned) = self.partitions.get_mut(&partition) {
+                owned.asked = Some(ticket);
+            }
+            waiting.partitions.insert(partition.clone(), what.offset);
+            self.due.insert(partition, Due::Given(what));
+        }
+        self.wait(ticket, waiting);
+        ticket
+    }
+
+    /// The offset that the group has stored of a partition, as far as is known. With commits before delivery, a batch that ends
+    /// at or below it may be delivered.
+    pub fn stored(&self, partition: &TopicPartition) -> Option<i64> {
+        self.partitions.get(partition)?.stored
+    }
+
+    /// The account of a partition, if it is assigned.
+    pub fn ledger(&self, partition: &TopicPartition) -> Option<&Ledger> {
+        Some(&self.partitions.get(partition)?.ledger)
+    }
+
+    /// Gives a ticket that waits for these partitions: for what is done of them if `takes_done`, and for what is due or in flight.
+    fn ask(
+        &mut self,
+        partitions: &[TopicPartition],
+        takes_done: bool,
+        deadline: Instant,
+        now: Instant,
+    ) -> Ticket {
+        let ticket = Ticket(self.number());
+        let mut waiting = Waiting { since: now, deadline, partitions: BTreeMap::new(), failed: Vec::new() };
+        for partition in partitions {
+            if takes_done {
+                self.make_due(partition);
+            }
+            let in_flight = self.in_flight.as_mut().and_then(|of| of.items.get_mut(partition));
+            let offset = match (self.due.get(partition), in_flight, self.partitions.get_mut(partition)) {
+                (Some(due), _, Some(owned)) => {
+                    owned.asked = Some(ticket);
+                    match due {
+                        Due::Done => owned.target().0.offset,
+                        Due::Given(what) => what.offset,
+                    }
+                }
+                (_, Some(item), _) => {
+                    item.asked = Some(ticket);
+                    item.what.offset
+                }
+                (_, None, _) => continue,
+            };
+            waiting.partitions.insert(partition.clone(), offset);
+        }
+        if let Some(failure) = self.ended.clone() {
+            self.due.clear();
+            let all = std::mem::take(&mut waiting.partitions);
+            waiting.failed.extend(all.into_iter().map(|(partition, offset)| Uncommitted {
+                partition,
+                offset,
+                failure: failure.clone(),
+                may_be_stored: false,
+            }));
+        }
+        self.wait(ticket, waiting);
+        ticket
+    }
+
+    /// What is done of a partition is to be committed, unless it is stored or the request in flight does it.
+    fn make_due(&mut self, partition: &TopicPartition) {
+        let Some(owned) = self.partitions.get(partition) else { return };
+        let target = owned.target().0.offset;
+        if !self.unsaved.contains(partition) {
+            return;
+        }
+        let is_in_flight = self
+            .in_flight
+            .as_ref()
+            .and_then(|of| of.items.get(partition))
+            .is_some_and(|item| item.assignment == owned.assignment && item.what.offset == target);
+        match self.due.get(partition) {
+            None if is_in_flight => {}
+            // An earlier offset that the application gave is what it wants now.
+            Some(Due::Given(what)) if target <= what.offset => {}
+            _ => {
+                self.due.insert(partition.clone(), Due::Done);
+            }
+        }
+    }
+
+    fn wait(&mut self, ticket: Ticket, waiting: Waiting) {
+        self.tickets.insert(ticket, waiting);
+        self.conclude(ticket);
+    }
+
+    /// Settles a ticket whose partitions are all settled.
+    fn conclude(&mut self, ticket: Ticket) {
+        if !self.tickets.get(&ticket).is_some_and(|waiting| waiting.partitions.is_empty()) {
+            return;
+        }
+        let Some(waiting) = self.tickets.remove(&ticket) else { return };
+        let result = if waiting.failed.is_empty() {
+            Ok(())
+        } else {
+            Err(NotCommitted { group: Arc::clone(&self.settings.group), partitions: waiting.failed })
+        };
+        self.events.push_back(Event::Settled(ticket, result));
+    }
+
+    /// A commit of a partition ended for all tickets up to `asked`.
+    fn settle(&mut self, partition: &TopicPartition, item: &Item, result: &Result<(), Failure>) {
+        self.settle_after(partition, None, item.asked, result, item.was_lost);
+    }
+
+    /// As [`settle`](Self::settle), for tickets after `first` only.
+    fn settle_after(
+        &mut self,
+        partition: &TopicPartition,
+        first: Option<Ticket>,
+        asked: Option<Ticket>,
+        result: &Result<(), Failure>,
+        was_lost: bool,
+    ) {
+        let Some(asked) = asked.filter(|asked| first < Some(*asked)) else { return };
+        let mut settled = Vec::new();
+        let was_lost = was_lost || self.partitions.get(partition).is_some_and(|owned| owned.was_lost);
+        let may_be_stored = was_lost || result.as_ref().is_err_and(Failure::may_have_acted);
+        let after = first.map_or(Bound::Unbounded, Bound::Excluded);
+        for (ticket, waiting) in self.tickets.range_mut((after, Bound::Included(asked))) {
+            let Some(offset) = waiting.partitions.remove(partition) else { continue };
+            if let Err(failure) = result {
+                let (partition, failure) = (partition.clone(), failure.clone());
+                waiting.failed.push(Uncommitted { partition, offset, failure, may_be_stored });
+            }
+            settled.push(*ticket);
+        }
+        for ticket in settled {
+            self.conclude(ticket);
+        }
+    }
+
+    /// A partition's ledger or stored offset has changed.
+    fn changed(&mut self, partition: &TopicPartition, now: Instant) {
+        let Some(owned) = self.partitions.get(partition) else { return };
+        let offset = owned.target().0.offset;
+        if !owned.needs(offset) {
+            self.unsaved.remove(partition);
+            // A commit that was in flight has stored it, or more.
+            if matches!(self.due.get(partition), Some(Due::Done)) {
+                self.due.remove(partition);
+                let asked = self.partitions.get_mut(partition).and_then(|owned| owned.asked.take());
+                let in_flight = self.in_flight.as_ref().and_then(|of| of.items.get(partition)?.asked);
+                self.settle_after(partition, in_flight, asked, &Ok(()), false);
+            }
+            return;
+        }
+        if !self.unsaved.contains(partition) {
+            self.unsaved.insert(partition.clone());
+        }
+        let is_automatic = !self.is_closing && self.ended.is_none() && owned.refused != Some(offset);
+        if let Some(interval) = self.settings.interval.filter(|_| is_automatic) {
+            self.interval_ends.get_or_insert(now + interval);
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    // What arrives.
+
+    /// The coordinator was looked up.
+    pub fn handle_coordinator(&mut self, found: Result<BrokerId, Failure>, now: Instant) {
+        self.lookup_of_coordinator = CoordinatorLookup::Idle;
+        let failure = match found {
+            Ok(broker) => {
+                self.coordinator = Some(broker);
+                self.coordinator_retry.succeeded();
+                return;
+            }
+            Err(failure) => failure,
+        };
+        self.coordinator = None;
+        let may_pass = self.coordinator_retry.may_pass(&failure);
+        self.coordinator_retry.failed_by(&failure, now, &self.settings.backoff, &mut self.rng);
+        if self.coordinator_retry.is_notable(&failure) {
+            let failures = self.coordinator_retry.failures();
+            self.notice("looking for the coordinator of group", &failure, failures);
+        }
+        self.last_failure = Some(failure.clone());
+        if !may_pass {
+            self.fail_due(&failure);
+            self.fail_lookups(&failure);
+        }
+    }
+
+    /// The commit in flight was answered.
+    pub fn handle_committed(&mut self, response: &OffsetCommitResponse, now: Instant) {
+        self.throttle(response.throttle_time_ms, now);
+        let Some(in_flight) = self.in_flight.take() else { return };
+        let mut codes = BTreeMap::new();
+        for topic in &response.topics {
+            for of in &topic.partitions {
+                codes.insert((&*topic.name, topic.topic_id, of.partition_index), of.error_code);
+            }
+        }
+        // The worst that was said of all partitions.
+        let mut whole: Option<(Verdict, Failure)> = None;
+        let mut notable: Vec<(TopicPartition, Failure, u32)> = Vec::new();
+        let is_current = self.identity.as_ref() == Some(&in_flight.identity);
+        for (partition, item) in in_flight.items {
+            let by_name = codes.get(&(&*partition.topic, Uuid::ZERO, partition.partition));
+            let by_id = || item.topic_id.and_then(|id| codes.get(&("", id, partition.partition)));
+            let Some(code) = by_name.or_else(by_id).copied() else {
+                let failure = Failure::incomplete();
+                let may_pass = self.partitions.get(&partition).is_some_and(|of| of.retry.may_pass(&failure));
+                let told = if may_pass {
+                    self.again(&partition, item, &failure, true, now)
+                } else {
+                    self.refuse(&partition, &item, &failure, now)
+                };
+                notable.extend(told.map(|failures| (partition, failure, failures)));
+                continue;
+            };
+            let failure = Failure::answer(code, None);
+            let verdict = match verdict(code) {
+                // The group has members, and this consumer is none of them.
+                Verdict::Rejoin | Verdict::Fenced | Verdict::AfterRebalance
+                    if !in_flight.identity.is_member() =>
+                {
+                    Verdict::Refused
+                }
+                // The member has joined again since, or is about to: what it still owns is committed with its new identity.
+                Verdict::Rejoin | Verdict::Fenced if !is_current => Verdict::AfterRebalance,
+                verdict => verdict,
+            };
+            let told = match verdict {
+                Verdict::Good => {
+                    self.store(&partition, &item, now);
+                    None
+                }
+                Verdict::Again => {
+                    self.is_metadata_wanted |= code == ErrorCode::UNKNOWN_TOPIC_ID;
+                    self.again(&partition, item, &failure, true, now)
+                }
+                Verdict::Reroute | Verdict::AfterRebalance => {
+                    self.again(&partition, item, &failure, false, now);
+                    whole = Some((verdict, failure.clone()));
+                    None
+                }
+                Verdict::Rejoin | Verdict::Fenced => {
+                    self.settle(&partition, &item, &Err(failure.clone()));
+                    whole = Some((verdict, failure.clone()));
+                    None
+                }
+                Verdict::Refused => self.refuse(&partition, &item, &failure, now),
+            };
+            notable.extend(told.map(|failures| (partition, failure, failures)));
+        }
+        // One warning for an answer: ten thousand partitions of a topic fail for the same reason.
+        if let Some((partition, failure, failures)) = notable.first() {
+            let doing = match notable.len() - 1 {
+                0 => format!("committing {partition} in group"),
+                more => format!("committing {partition} and {more} more partitions in group"),
+            };
+            self.notice(&doing, failure, *failures);
+        }
+        match whole {
+            Some((verdict, failure)) => {
+                self.retry.failed_by(&failure, now, &self.settings.backoff, &mut self.rng);
+                if verdict == Verdict::AfterRebalance && !is_current && self.identity.is_some() {
+                    self.retry.hurry();
+                }
+                if self.retry.is_notable(&failure) {
+                    let failures = self.retry.failures();
+                    self.notice("committing offsets of group", &failure, failures);
+                }
+                self.take_whole(verdict, failure);
+            }
+            None => {
+                self.retry.succeeded();
+                self.last_failure = None;
+            }
+        }
+        let unsaved: Vec<_> = self.unsaved.iter().cloned().collect();
+        for partition in unsaved {
+            self.changed(&partition, now);
+        }
+    }
+
+    /// The lookup in flight was answered.
+    pub fn handle_offsets(&mut self, response: &OffsetFetchResponse, now: Instant) {
+        self.throttle(response.throttle_time_ms, now);
+        let identity = self.identity.as_ref();
+        let heard =
+            self.lookups.handle_response(response, identity, now, &self.settings.backoff, &mut self.rng);
+        for (partition, found) in heard.found {
+            self.events.push_back(Event::Found(partition, found));
+        }
+        if let Some((verdict, failure)) = heard.verdict {
+            self.is_metadata_wanted |= failure.code() == Some(ErrorCode::UNKNOWN_TOPIC_ID);
+            if self.lookups.retry().is_notable(&failure) {
+                let failures = self.lookups.retry().failures();
+                self.notice("asking for the committed offsets of group", &failure, failures);
+            }
+            self.take_whole(verdict, failure);
+        }
+    }
+
+    fn throttle(&mut self, throttle_ms: i32, now: Instant) {
+        let throttle = Duration::from_millis(u64::try_from(throttle_ms).unwrap_or(0)).min(THROTTLE_MAX);
+        if throttle > Duration::ZERO {
+            self.throttled_until = self.throttled_until.max(Some(now + throttle));
+        }
+    }
+
+    /// A request got no usable answer: the connection was lost, its deadline passed, or the answer cannot be read.
+    pub fn handle_lost(&mut self, kind: Kind, failure: &Failure, now: Instant) {
+        // The coordinator may have moved. A broker that is silent does not say so itself.
+        self.coordinator = None;
+        self.last_failure = Some(failure.clone());
+        match kind {
+            Kind::Lookup => {
+                if !self.lookups.handle_lost(failure, now, &self.settings.backoff, &mut self.rng) {
+                    self.fail_lookups(failure);
+                }
+            }
+            Kind::Commit => {
+                let Some(in_flight) = self.in_flight.take() else { return };
+                let may_pass = self.retry.may_pass(failure);
+                self.retry.failed_by(failure, now, &self.settings.backoff, &mut self.rng);
+                for (partition, item) in in_flight.items {
+                    if may_pass {
+                        self.again(&partition, item, failure, false, now);
+                    } else {
+                        self.refuse(&partition, &item, failure, now);
+                    }
+                }
+                if self.retry.is_notable(failure) {
+                    let failures = self.retry.failures();
+                    self.notice("committing offsets of group", failure, failures);
+                }
+            }
+        }
+    }
+
+    /// Commits progress whose interval has ended, and settles tickets whose deadline has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.throttled_until = self.throttled_until.filter(|at| *at > now);
+        if self.interval_ends.is_some_and(|at| at <= now) {
+            self.interval_ends = None;
+            let unsaved: Vec<_> = self.unsaved.iter().cloned().collect();
+            for partition in unsaved {
+                let is_refused = self
+                    .partitions
+                    .get(&partition)
+                    .is_some_and(|of| of.refused == Some(of.target().0.offset));
+                if !is_refused {
+                    self.make_due(&partition);
+                }
+            }
+        }
+        let late: Vec<_> = self
+            .tickets
+            .iter()
+            .filter(|(_, waiting)| waiting.deadline <= now)
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        for ticket in late {
+            self.expire(ticket);
+        }
+    }
+
+    /// The deadline of a ticket has passed.
+    fn expire(&mut self, ticket: Ticket) {
+        let Some(waiting) = self.tickets.get_mut(&ticket) else { return };
+        let after = waiting.deadline - waiting.since;
+        for (partition, offset) in std::mem::take(&mut waiting.partitions) {
+            let item = self.in_flight.as_ref().and_then(|of| of.items.get(&partition));
+            let sent = item.is_some_and(|item| item.asked >= Some(ticket));
+            let silence = || Failure::TimedOut { peer: "the group's coordinator".into(), after, sent };
+            let of_partition = || self.partitions.get(&partition).and_then(|owned| owned.failure.clone());
+            let last = if sent { None } else { self.last_failure.clone().or_else(of_partition) };
+            let failure = last.unwrap_or_else(silence);
+            let was_lost = self.partitions.get(&partition).is_some_and(|owned| owned.was_lost);
+            let may_be_stored = was_lost || failure.may_have_acted();
+            waiting.failed.push(Uncommitted { partition, offset, failure, may_be_stored });
+        }
+        self.conclude(ticket);
+        // Its caller was told that nothing is committed, and without automatic commits no other attempt is made.
+        let due: Vec<_> = self.due.keys().filter(|partition| !self.is_worth(partition)).cloned().collect();
+        for partition in due {
+            self.due.remove(&partition);
+        }
+    }
+
+    /// Whether an attempt to commit a partition is worth another one: commits are automatic, or a call waits for it.
+    fn is_worth(&self, partition: &TopicPartition) -> bool {
+        self.settings.interval.is_some()
+            || self.tickets.values().any(|waiting| waiting.partitions.contains_key(partition))
+    }
+
+    /// The group has stored an item.
+    fn store(&mut self, partition: &TopicPartition, item: &Item, now: Instant) {
+        if let Some(owned) = self.partitions.get_mut(partition).filter(|of| of.assignment == item.assignment)
+        {
+            if owned.topic_id == item.topic_id || item.topic_id.is_none() {
+                owned.stored = Some(item.what.offset);
+            }
+            // What was in flight when the application sought says nothing about going back.
+            owned.may_go_back &= item.epoch != owned.ledger.epoch();
+            owned.refused = None;
+            owned.uncertain = None;
+            owned.was_lost = false;
+            owned.failure = None;
+            owned.retry.succeeded();
+        }
+        self.settle(partition, item, &Ok(()));
+        self.changed(partition, now);
+    }
+
+    /// An item is to be committed again, with what is done by then. Answers how often in a row the partition has failed, if
+    /// people are to be told.
+    fn again(
+        &mut self,
+        partition: &TopicPartition,
+        item: Item,
+        failure: &Failure,
+        is_of_partition: bool,
+        now: Instant,
+    ) -> Option<u32> {
+        let backoff = self.settings.backoff;
+        let owned = self.partitions.get_mut(partition).filter(|of| of.assignment == item.assignment);
+        // Automatic commits never go back, so they remember what may be stored. Others send what the application wants.
+        let is_uncertain = self.settings.interval.is_some() && failure.may_have_acted();
+        let Some(owned) = owned else {
+            self.settle(partition, &item, &Err(failure.clone()));
+            return None;
+        };
+        if !item.is_given && !is_uncertain && owned.ledger.epoch() != item.epoch {
+            // What was done before a seek is not committed after it, except for what may be stored already.
+            let kept = owned.uncertain.as_ref().map(|uncertain| uncertain.asked);
+            if let Some(asked) = kept {
+                owned.asked = owned.asked.max(asked);
+                self.due.entry(partition.clone()).or_insert(Due::Done);
+            }
+            self.settle_after(partition, kept.flatten(), item.asked, &Err(failure.clone()), item.was_lost);
+            return None;
+        }
+        owned.was_lost |= failure.may_have_acted();
+        if is_uncertain {
+            owned.uncertain = Some(item.clone());
+        }
+        owned.failure = Some(failure.clone());
+        let mut told = None;
+        if is_of_partition {
+            owned.retry.failed_by(failure, now, &backoff, &mut self.rng);
+            told = owned.retry.is_notable(failure).then(|| owned.retry.failures());
+        }
+        // A newer commit of the partition counts in its place, and its answer settles both.
+        owned.asked = owned.asked.max(item.asked);
+        if self.is_worth(partition) {
+            let due = if item.is_given { Due::Given(item.what) } else { Due::Done };
+            self.due.entry(partition.clone()).or_insert(due);
+        }
+        told
+    }
+
+    /// The coordinator refuses an item, or no request can reach it. Answers as [`again`](Self::again).
+    fn refuse(
+        &mut self,
+        partition: &TopicPartition,
+        item: &Item,
+        failure: &Failure,
+        now: Instant,
+    ) -> Option<u32> {
+        let backoff = self.settings.backoff;
+        let mut told = None;
+        if let Some(owned) = self.partitions.get_mut(partition).filter(|of| of.assignment == item.assignment)
+        {
+            owned.refused = Some(item.what.offset);
+            owned.retry.failed_by(failure, now, &backoff, &mut self.rng);
+            let failures = owned.retry.failures();
+            // A call that waits gets the error. Without one, the log has it.
+            let is_told = item.asked.is_none() && (failures == 1 || owned.retry.is_notable(failure));
+            told = is_told.then_some(failures);
+        }
+        self.settle(partition, item, &Err(failure.clone()));
+        told
+    }
+
+    /// An answer was about the request as a whole.
+    fn take_whole(&mut self, verdict: Verdict, failure: Failure) {
+        self.last_failure = Some(failure.clone());
+        match verdict {
+            Verdict::Good | Verdict::Again | Verdict::AfterRebalance | Verdict::Refused => {}
+            Verdict::Reroute => self.coordinator = None,
+            Verdict::Rejoin => {
+                if let Some(identity) = self.identity.take() {
+                    let generation_or_epoch = identity.generation_or_epoch;
+                    self.events.push_back(Event::Rejoin { failure, generation_or_epoch });
+                }
+            }
+            Verdict::Fenced => {
+                self.ended = Some(failure.clone());
+                self.interval_ends = None;
+                self.fail_due(&failure);
+                self.fail_lookups(&failure);
+                self.events.push_back(Event::Fenced(failure));
+            }
+        }
+    }
+
+    /// All that waits to be sent fails.
+    fn fail_due(&mut self, failure: &Failure) {
+        let due: Vec<_> = self.due.keys().cloned().collect();
+        for partition in due {
+            self.drop_due(&partition, failure);
+        }
+    }
+
+    fn fail_lookups(&mut self, failure: &Failure) {
+        for partition in self.lookups.abandon() {
+            self.events.push_back(Event::Found(partition, Err(failure.clone())));
+        }
+    }
+
+    fn notice(&mut self, doing: &str, failure: &Failure, failures: u32) {
+        let doing = format!("{doing} {}", self.settings.group).into();
+        self.notices.push_back(Notice { doing, failure: failure.clone(), failures });
+    }
+
+    // What to do.
+
+    /// What the driver is to be told.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The request to send now.
+    pub fn poll_request(&mut self, now: Instant) -> Option<Request> {
+        let may_send = self.ended.is_none() && self.throttled_until.is_none_or(|at| at <= now);
+        let broker = self.coordinator.filter(|_| may_send)?;
+        let identity = self.identity.clone()?;
+        let deadline = now + self.settings.request_timeout;
+        // A commit first: the coordinator answers one connection in order, so a lookup after it sees what it stored.
+        if let Some(request) = self.poll_commit(broker, &identity, deadline, now) {
+            return Some(request);
+        }
+        let require_stable = self.settings.require_stable;
+        let (lookup, version_max) =
+            self.lookups.poll(&self.settings.group, &identity, require_stable, now)?;
+        Some(Request::Lookup { broker, lookup, version_max, deadline })
+    }
+
+    fn poll_commit(
+        &mut self,
+        broker: BrokerId,
+        identity: &MemberIdentity,
+        deadline: Instant,
+        now: Instant,
+    ) -> Option<Request> {
+        if self.in_flight.is_some() || self.due.is_empty() || !self.retry.is_ready(now) {
+            return None;
+        }
+        let is_ready = |partition: &TopicPartition| {
+            self.partitions.get(partition).is_some_and(|of| of.retry.is_ready(now))
+        };
+        let ready: Vec<_> = self.due.keys().filter(|partition| is_ready(partition)).cloned().collect();
+        let mut items = BTreeMap::new();
+        for partition in ready {
+            if items.len() == PARTITIONS_MAX {
+                break;
+            }
+            let (Some(due), Some(owned)) = (self.due.remove(&partition), self.partitions.get_mut(&partition))
+            else {
+                continue;
+            };
+            let asked = owned.asked.take();
+            let (what, epoch, is_given) = match due {
+                Due::Given(what) => (what, owned.ledger.epoch(), true),
+                Due::Done => {
+                    let (what, epoch) = owned.target();
+                    (what, epoch, false)
+                }
+            };
+            if !is_given && !owned.needs(what.offset) {
+                // A commit that the application gave has stored it, or more.
+                self.settle_after(&partition, None, asked, &Ok(()), false);
+                continue;
+            }
+            let (assignment, topic_id, was_lost) = (owned.assignment, owned.topic_id, owned.was_lost);
+            items.insert(partition, Item { assignment, epoch, topic_id, what, is_given, asked, was_lost });
+        }
+        if items.is_empty() {
+            return None;
+        }
+        let (request, version_max) = commit_request(&self.settings.group, identity, &items);
+        self.in_flight = Some(InFlight { identity: identity.clone(), items });
+        Some(Request::Commit { broker, request, version_max, deadline })
+    }
+
+    /// Whether the coordinator is to be looked up, anew if it was before. Each time is told once, and answered by
+    /// [`handle_coordinator`](Self::handle_coordinator).
+    pub fn poll_coordinator_wanted(&mut self, now: Instant) -> bool {
+        let is_wanted = self.coordinator.is_none() && self.has_work() && self.coordinator_retry.is_ready(now);
+        if !is_wanted || self.lookup_of_coordinator == CoordinatorLookup::Asked {
+            return false;
+        }
+        self.lookup_of_coordinator = CoordinatorLookup::Asked;
+        true
+    }
+
+    fn has_work(&self) -> bool {
+        self.ended.is_none() && (!self.due.is_empty() || self.lookups.is_wanted())
+    }
+
+    /// Whether the metadata should be asked for anew, because the coordinator does not know a topic's id. Each time is told once.
+    pub fn poll_metadata_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.is_metadata_wanted)
+    }
+
+    /// A warning to log.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) and poll again, although nothing happened.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let deadlines = self.tickets.values().map(|waiting| waiting.deadline).min();
+        let mut next = [self.interval_ends, deadlines].into_iter().flatten().min();
+        let mut consider = |at: Option<Instant>| next = [next, at].into_iter().flatten().min();
+        if self.coordinator.is_none() {
+            if self.has_work() && self.lookup_of_coordinator == CoordinatorLookup::Idle {
+                consider(self.coordinator_retry.not_before());
+            }
+        } else if self.identity.is_some() {
+            consider(self.lookups.not_before().max(self.throttled_until));
+            if self.in_flight.is_none() && !self.due.is_empty() {
+                let of_partitions = self.due.keys().filter_map(|partition| self.partitions.get(partition));
+                let first = of_partitions.map(|of| of.retry.not_before()).min().flatten();
+                consider(self.retry.not_before().max(first).max(self.throttled_until));
+            }
+        }
+        next
+    }
+}
+
+/// The request for these items, and the latest version that can carry it.
+fn commit_request(
+    group: &Arc<str>,
+    identity: &MemberIdentity,
+    items: &BTreeMap<TopicPartition, Item>,
+) -> (OffsetCommitRequest, i16) {
+    let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
+    for (at, item) in items {
+        let partition = OffsetCommitRequestPartition {
+            partition_index: at.partition,
+            committed_offset: item.what.offset,
+            committed_leader_epoch: item.what.leader_epoch.map_or(-1, |epoch| epoch.0),
+            committed_metadata: Some(item.what.metadata.as_deref().unwrap_or_default().into()),
+            ..Default::default()
+        };
+        match topics.last_mut().filter(|topic| topic.name == *at.topic) {
+            Some(topic) => topic.partitions.push(partition),
+            None => topics.push(OffsetCommitRequestTopic {
+                name: (&*at.topic).into(),
+                topic_id: item.topic_id.unwrap_or(Uuid::ZERO),
+                partitions: vec![partition],
+                ..Default::default()
+            }),
+        }
+    }
+    let has_ids = topics.iter().all(|topic| topic.topic_id != Uuid::ZERO);
+    let request = OffsetCommitRequest {
+        group_id: (&**group).into(),
+        generation_id_or_member_epoch: identity.generation_or_epoch,
+        member_id: (&*identity.member_id).into(),
+        group_instance_id: identity.instance_id.as_deref().map(Into::into),
+        topics,
+        ..Default::default()
+    };
+    (request, if has_ids { i16::MAX } else { COMMIT_BY_NAME })
+}
