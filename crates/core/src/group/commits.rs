@@ -541,14 +541,14 @@ impl Commits {
     fn make_due(&mut self, partition: &TopicPartition) {
         let Some(owned) = self.partitions.get(partition) else { return };
         let target = owned.target().0.offset;
-        if !self.unsaved.contains(partition) {
+        let in_flight = self.in_flight.as_ref().and_then(|of| of.items.get(partition));
+        let in_flight = in_flight.filter(|item| item.assignment == owned.assignment);
+        let is_in_flight = in_flight.is_some_and(|item| item.what.offset == target);
+        // When the application goes back, the stored offset may be right now and wrong once the request has arrived.
+        let goes_back = owned.may_go_back && in_flight.is_some() && !is_in_flight;
+        if !self.unsaved.contains(partition) && !goes_back {
             return;
         }
-        let is_in_flight = self
-            .in_flight
-            .as_ref()
-            .and_then(|of| of.items.get(partition))
-            .is_some_and(|item| item.assignment == owned.assignment && item.what.offset == target);
         match self.due.get(partition) {
             None if is_in_flight => {}
             // An earlier offset that the application gave is what it wants now.
@@ -919,7 +919,12 @@ impl Commits {
             self.settle_after(partition, kept.flatten(), item.asked, &Err(failure.clone()), item.was_lost);
             return None;
         }
-        owned.was_lost |= failure.may_have_acted();
+        if failure.may_have_acted() {
+            owned.was_lost = true;
+            if self.settings.interval.is_none() {
+                owned.stored = None;
+            }
+        }
         if is_uncertain {
             owned.uncertain = Some(item.clone());
         }

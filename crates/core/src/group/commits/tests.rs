@@ -751,6 +751,28 @@ fn case_0030_offsets_that_the_application_gives_go_out_with_epoch_and_text() {
 }
 
 #[test]
+fn case_63_going_back_to_the_stored_offset_is_committed_though_a_higher_one_may_be_stored() {
+    for is_lost in [true, false] {
+        let mut rig = Rig::manual();
+        rig.work(0, 0..20);
+        rig.commit();
+        assert_eq!(rig.sent(), Some(vec![(0, 20)]));
+        if is_lost {
+            rig.lose(Kind::Commit);
+        }
+        rig.commits.seek(&at(0), Epoch(2), 0, rig.now);
+        let ticket = rig.commit();
+        if !is_lost {
+            rig.take(&[(0, OK)]);
+        }
+        assert!(!rig.settled.contains_key(&ticket), "0 was stored before, and 20 may be now");
+        assert_eq!(rig.sent_later().1, [(0, 0)]);
+        rig.take(&[(0, OK)]);
+        assert!(rig.is_committed(ticket));
+    }
+}
+
+#[test]
 fn a_manual_commit_that_failed_is_not_made_later() {
     let mut rig = Rig::manual();
     rig.work(0, 0..10);
