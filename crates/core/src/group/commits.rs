@@ -37,11 +37,11 @@ use milena_wire::Uuid;
 pub use self::lookup::Lookup;
 use self::lookup::Lookups;
 pub use self::terms::{
-    Event, INTERVAL, Kind, MemberIdentity, NotCommitted, Request, Settings, StoredOffset, Ticket,
-    TopicPartition, Uncommitted,
+    Event, INTERVAL, Kind, NotCommitted, Request, Settings, StoredOffset, Ticket, Uncommitted,
 };
 use self::verdict::{Verdict, verdict};
 use super::ledger::{Ledger, Marked};
+use super::terms::{MemberIdentity, TopicPartition};
 use crate::backoff::Retry;
 use crate::source::Epoch;
 use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice, Rng};

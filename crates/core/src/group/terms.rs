@@ -172,6 +172,18 @@ pub struct MemberIdentity {
     pub instance_id: Option<Arc<str>>,
 }
 
+impl MemberIdentity {
+    /// The identity of a consumer that reads by position and commits offsets to a group that has no members.
+    pub fn outside() -> Self {
+        Self { member_id: Arc::from(""), generation_or_epoch: -1, instance_id: None }
+    }
+
+    /// Whether it is one of a member.
+    pub fn is_member(&self) -> bool {
+        self.generation_or_epoch >= 0
+    }
+}
+
 /// How a member goes when its consumer is closed (KIP-1092).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Goodbye {

@@ -10,7 +10,8 @@ use milena_messages::offset_fetch::{
 };
 use milena_wire::Uuid;
 
-use super::terms::{MemberIdentity, StoredOffset, TopicPartition};
+use super::super::terms::{MemberIdentity, TopicPartition};
+use super::terms::StoredOffset;
 use super::verdict::{Verdict, verdict};
 use crate::backoff::Retry;
 use crate::{Backoff, Failure, Instant, LeaderEpoch, Rng};

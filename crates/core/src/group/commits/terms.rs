@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use milena_messages::offset_commit::OffsetCommitRequest;
 
+use super::super::terms::TopicPartition;
 use super::lookup::Lookup;
 use crate::{Backoff, BrokerId, Failure, Instant, LeaderEpoch};
 
@@ -28,51 +29,6 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// Between attempts.
     pub backoff: Backoff,
-}
-
-/// A partition, by topic and index.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TopicPartition {
-    /// The topic.
-    pub topic: Arc<str>,
-    /// The index of the partition.
-    pub partition: i32,
-}
-
-impl TopicPartition {
-    /// This partition of this topic.
-    pub fn new(topic: &Arc<str>, partition: i32) -> Self {
-        Self { topic: Arc::clone(topic), partition }
-    }
-}
-
-impl fmt::Display for TopicPartition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.topic, self.partition)
-    }
-}
-
-/// As what the coordinator knows a member.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberIdentity {
-    /// The member's id.
-    pub member_id: Arc<str>,
-    /// The generation of a classic group, or the member's epoch (KIP-848).
-    pub generation_or_epoch: i32,
-    /// The name of a static member (KIP-345).
-    pub instance_id: Option<Arc<str>>,
-}
-
-impl MemberIdentity {
-    /// The identity of a consumer that reads by position and commits offsets to a group that has no members.
-    pub fn outside() -> Self {
-        Self { member_id: Arc::from(""), generation_or_epoch: -1, instance_id: None }
-    }
-
-    /// Whether it is one of a member.
-    pub fn is_member(&self) -> bool {
-        self.generation_or_epoch >= 0
-    }
 }
 
 /// An offset as the coordinator stores it.
