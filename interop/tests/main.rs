@@ -7,6 +7,7 @@ mod answers;
 mod client;
 mod conformance;
 mod console;
+mod franz_go;
 mod mutants;
 mod partners;
 mod programs;
