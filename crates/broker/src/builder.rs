@@ -9,6 +9,7 @@ use std::time::Duration;
 use milena_wire::Str;
 
 use crate::cluster::Cluster;
+use crate::configs::Overrides;
 use crate::error::Error;
 use crate::groups::GroupSettings;
 use crate::machine::Machine;
@@ -70,8 +71,8 @@ impl Default for Builder {
                 partitions_default: 1,
                 replication_default: 1,
                 auto_create_topics: true,
-                batch_bytes_max: 1_048_588,
-                segment_bytes: 1 << 30,
+                topic_defaults: Overrides::new(),
+                retention_check_interval: Duration::from_secs(5 * 60),
                 fetch_bytes_max: 55 << 20,
                 fetch_sessions_max: 1000,
                 groups: GroupSettings::default(),
@@ -140,14 +141,21 @@ impl Builder {
     }
 
     /// The largest record batch in bytes, compressed if it is (`message.max.bytes`). Default 1 048 588.
-    pub fn batch_bytes_max(mut self, bytes: usize) -> Self {
-        self.machine.batch_bytes_max = bytes;
-        self
+    pub fn batch_bytes_max(self, bytes: usize) -> Self {
+        self.topic_default("max.message.bytes", bytes.min(i32::MAX as usize).to_string())
     }
 
     /// The largest segment file in bytes (`log.segment.bytes`). Default 1 GiB.
-    pub fn segment_bytes(mut self, bytes: u32) -> Self {
-        self.machine.segment_bytes = u64::from(bytes.clamp(1, i32::MAX as u32));
+    pub fn segment_bytes(self, bytes: u32) -> Self {
+        self.topic_default("segment.bytes", bytes.clamp(1, i32::MAX as u32).to_string())
+    }
+
+    /// How often the broker looks for records that it need not keep (`log.retention.check.interval.ms`). Default 5
+    /// minutes. The first time is at most 30 seconds after the first connection, as in Kafka.
+    ///
+    /// How long they are kept is a topic's own setting, `retention.ms` or `retention.bytes`; Kafka's default is 7 days.
+    pub fn retention_check_interval(mut self, interval: Duration) -> Self {
+        self.machine.retention_check_interval = interval.max(Duration::from_millis(1));
         self
     }
 
@@ -248,6 +256,11 @@ impl Builder {
         self.machine_of(nodes)
     }
 
+    fn topic_default(mut self, name: &str, value: String) -> Self {
+        self.machine.topic_defaults.insert(name.to_owned(), value);
+        self
+    }
+
     /// The machine for nodes at these addresses.
     pub(crate) fn machine_of(mut self, addresses: Vec<(i32, Str, u16)>) -> Result<Machine, Error> {
         self.machine.seed = self.seed.unwrap_or_else(random_seed);
@@ -283,7 +296,7 @@ impl Builder {
     }
 
     pub(crate) fn limits(&self) -> ServerLimits {
-        let disk_fetch_bytes = self.data_dir.as_ref().map_or(0, |_| self.machine.batch_bytes_max.max(1));
+        let disk_fetch_bytes = self.data_dir.as_ref().map_or(0, |_| self.machine.batch_bytes_max().max(1));
         ServerLimits { disk_fetch_bytes, ..self.limits }
     }
 }

@@ -178,7 +178,7 @@ mod tests {
             name: Str::from("a.b-c"),
             id,
             overrides: overrides.clone(),
-            rules: TopicRules::new(&overrides, 1, 1),
+            rules: TopicRules::new(&overrides, &Overrides::new()),
             partitions: partitions.collect(),
         });
         let text = write("cluster", 3000, [topic].iter());

@@ -10,6 +10,7 @@ use milena_wire::Str;
 use milena_wire::codec::Compression;
 
 use crate::check::Rules;
+use crate::log::{Retention, Roll};
 
 /// The form of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub(crate) struct Definition {
 enum Effect {
     /// The broker acts on it.
     Honoured,
-    /// It would matter only together with a value of another config, and that value is refused.
+    /// Every value is right: it tunes something that does not happen here, or that happens as little as it allows.
     Idle,
     /// The broker always does the same, and this says what. Only the default and these values ask for it.
     Fixed(&'static [&'static str], &'static str),
@@ -52,7 +53,7 @@ enum Effect {
 pub(crate) type Overrides = BTreeMap<String, String>;
 
 /// The configs of a topic that this broker acts on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct TopicRules {
     /// `max.message.bytes`, unit bytes.
     pub(crate) batch_bytes_max: usize,
@@ -60,22 +61,28 @@ pub(crate) struct TopicRules {
     pub(crate) record_bytes_max: usize,
     /// `segment.bytes`.
     pub(crate) segment_bytes: u64,
+    /// `segment.ms`.
+    pub(crate) segment_ms: i64,
     /// `message.timestamp.type=LogAppendTime`.
     pub(crate) stamps_append_time: bool,
     /// `message.timestamp.before.max.ms`.
     pub(crate) timestamp_before_max_ms: i64,
     /// `message.timestamp.after.max.ms`.
     pub(crate) timestamp_after_max_ms: i64,
-    /// `cleanup.policy` contains `compact`. It is refused now, but catalogues of earlier versions may have it.
+    /// `cleanup.policy` contains `delete`.
+    pub(crate) is_trimmed: bool,
+    /// `cleanup.policy` contains `compact`.
     pub(crate) is_compacted: bool,
+    /// `retention.ms`.
+    pub(crate) retention_ms: Option<i64>,
+    /// `retention.bytes`.
+    pub(crate) retention_bytes: Option<u64>,
     /// `min.insync.replicas`.
     pub(crate) insync_min: usize,
 }
 
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 
-/// The default of `max.decompressed.message.bytes`.
-const RECORD_BYTES_MAX: usize = 2_147_483_639;
 const LONG_MAX: &str = "9223372036854775807";
 
 const fn fixed(
@@ -97,10 +104,9 @@ const fn honoured(name: &'static str, kind: Kind, default: &'static str, min: i6
     Definition { name, kind, default, min, effect: Effect::Honoured }
 }
 
-const KEEPS_ALL: &str = "keeps all records for ever";
+const KEEPS_ALL: &str = "does not compact";
 const KEEPS_CODEC: &str = "stores batches as their producers compressed them";
 const FLUSHES: &str = "leaves it to the system when to write to the disk, but for a clean stop";
-const ROLLS_BY_SIZE: &str = "begins a new segment when the last one is full, and not before";
 const HAS_NO_INDEX_SETTINGS: &str = "lays out its segments and indexes by itself";
 const HAS_NO_TIERS: &str = "has no remote storage";
 const COPIES_NOTHING: &str = "has nothing to throttle, as all replicas of a partition are one log";
@@ -117,7 +123,8 @@ pub(crate) const TOPIC: &[Definition] = &[
     idle("compression.zstd.level", Kind::Level(Compression::Zstd), "3", 1),
     idle("delete.retention.ms", Kind::Long, "86400000", 0),
     fixed("errors.deadletterqueue.group.enable", Kind::Bool, "false", 0, &[], HAS_NO_SHARE_GROUPS),
-    fixed("file.delete.delay.ms", Kind::Long, "60000", 0, &[], HAS_NO_INDEX_SETTINGS),
+    // Files are removed at once: no other thread reads them.
+    idle("file.delete.delay.ms", Kind::Long, "60000", 0),
     fixed("flush.messages", Kind::Long, LONG_MAX, 1, &[], FLUSHES),
     fixed("flush.ms", Kind::Long, LONG_MAX, 0, &[], FLUSHES),
     fixed("follower.replication.throttled.replicas", Kind::List(&[]), "", 0, &[], COPIES_NOTHING),
@@ -140,18 +147,20 @@ pub(crate) const TOPIC: &[Definition] = &[
     fixed("remote.log.copy.disable", Kind::Bool, "false", 0, &[], HAS_NO_TIERS),
     fixed("remote.log.delete.on.disable", Kind::Bool, "false", 0, &[], HAS_NO_TIERS),
     fixed("remote.storage.enable", Kind::Bool, "false", 0, &[], HAS_NO_TIERS),
-    fixed("retention.bytes", Kind::Long, "-1", i64::MIN, &[], KEEPS_ALL),
-    fixed("retention.ms", Kind::Long, "604800000", -1, &["-1"], KEEPS_ALL),
+    honoured("retention.bytes", Kind::Long, "-1", i64::MIN),
+    honoured("retention.ms", Kind::Long, "604800000", -1),
     honoured("segment.bytes", Kind::Int, "1073741824", 1 << 20),
     fixed("segment.index.bytes", Kind::Int, "10485760", 4, &[], HAS_NO_INDEX_SETTINGS),
-    fixed("segment.jitter.ms", Kind::Long, "0", 0, &[], ROLLS_BY_SIZE),
-    fixed("segment.ms", Kind::Long, "604800000", 1, &[], ROLLS_BY_SIZE),
+    // It is the most that a segment may begin earlier, and here none does.
+    idle("segment.jitter.ms", Kind::Long, "0", 0),
+    honoured("segment.ms", Kind::Long, "604800000", 1),
     fixed("unclean.leader.election.enable", Kind::Bool, "false", 0, &[], LOSES_NOTHING),
 ];
 
 /// The definition of a topic config.
 pub(crate) fn definition(name: &str) -> Option<&'static Definition> {
-    TOPIC.iter().find(|definition| definition.name == name)
+    let at = TOPIC.binary_search_by_key(&name, |definition| definition.name).ok()?;
+    Some(&TOPIC[at])
 }
 
 /// Checks the configs that a client wants for a topic. The error is a sentence for the client.
@@ -235,23 +244,42 @@ impl Kind {
 }
 
 impl TopicRules {
-    /// The rules of a topic with these `overrides`. `batch_bytes_max` is the broker's `message.max.bytes`.
-    pub(crate) fn new(overrides: &Overrides, batch_bytes_max: usize, segment_bytes: u64) -> Self {
-        let text = |name: &str| overrides.get(name).map(String::as_str).map(str::trim);
-        let number = |name: &str| text(name).and_then(|value| value.parse::<i64>().ok());
+    /// The rules of a topic that sets `overrides`, and has the broker's `defaults` for what it does not set.
+    pub(crate) fn new(overrides: &Overrides, defaults: &Overrides) -> Self {
+        let text = |name: &str| {
+            let value = overrides.get(name).or_else(|| defaults.get(name)).map(String::as_str);
+            value.unwrap_or_else(|| definition(name).map_or("", |definition| definition.default)).trim()
+        };
+        // Values are checked before they are stored, so that these conversions do not fail.
+        let number = |name: &str| text(name).parse::<i64>().unwrap_or_default();
+        let size = |name: &str| number(name).max(0) as usize;
+        let has_policy =
+            |wanted: &str| text("cleanup.policy").split(',').any(|policy| policy.trim() == wanted);
         Self {
-            batch_bytes_max: number("max.message.bytes")
-                .map_or(batch_bytes_max, |bytes| bytes.max(0) as usize),
-            record_bytes_max: number("max.decompressed.message.bytes")
-                .map_or(RECORD_BYTES_MAX, |bytes| bytes.max(0) as usize),
-            segment_bytes: number("segment.bytes").map_or(segment_bytes, |bytes| bytes.max(1) as u64),
-            stamps_append_time: text("message.timestamp.type") == Some("LogAppendTime"),
-            timestamp_before_max_ms: number("message.timestamp.before.max.ms").unwrap_or(i64::MAX),
-            timestamp_after_max_ms: number("message.timestamp.after.max.ms").unwrap_or(3_600_000),
-            is_compacted: text("cleanup.policy")
-                .is_some_and(|policies| policies.split(',').any(|policy| policy.trim() == "compact")),
-            insync_min: number("min.insync.replicas").map_or(1, |count| count.max(1) as usize),
+            batch_bytes_max: size("max.message.bytes"),
+            record_bytes_max: size("max.decompressed.message.bytes"),
+            segment_bytes: number("segment.bytes").max(1) as u64,
+            segment_ms: number("segment.ms"),
+            stamps_append_time: text("message.timestamp.type") == "LogAppendTime",
+            timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
+            timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
+            is_trimmed: has_policy("delete"),
+            is_compacted: has_policy("compact"),
+            retention_ms: Some(number("retention.ms")).filter(|&ms| ms >= 0),
+            retention_bytes: u64::try_from(number("retention.bytes")).ok(),
+            insync_min: size("min.insync.replicas").max(1),
         }
+    }
+
+    /// When a new segment begins.
+    pub(crate) fn roll(&self) -> Roll {
+        Roll { bytes_max: self.segment_bytes, span_max_ms: self.segment_ms }
+    }
+
+    /// How much of a log is kept; `None` if that has no limit.
+    pub(crate) fn retention(&self) -> Option<Retention> {
+        let retention = Retention { age_max_ms: self.retention_ms, bytes_max: self.retention_bytes };
+        self.is_trimmed.then_some(retention)
     }
 
     /// The rules for batches that arrive at `now_ms`.
@@ -329,13 +357,12 @@ mod tests {
         assert_eq!(
             taken,
             [
-                // These tune recompression and compaction, which are refused.
                 "compression.gzip.level",
                 "compression.lz4.level",
                 "compression.zstd.level",
                 "delete.retention.ms",
+                "file.delete.delay.ms",
                 "max.compaction.lag.ms",
-                // The broker acts on these.
                 "max.decompressed.message.bytes",
                 "max.message.bytes",
                 "message.timestamp.after.max.ms",
@@ -344,14 +371,18 @@ mod tests {
                 "min.cleanable.dirty.ratio",
                 "min.compaction.lag.ms",
                 "min.insync.replicas",
+                "retention.bytes",
+                "retention.ms",
                 "segment.bytes",
+                "segment.jitter.ms",
+                "segment.ms",
             ]
         );
         let reason = outcome("cleanup.policy", Some("compact")).unwrap_err();
         assert_eq!(
             reason,
-            "cleanup.policy=compact would have no effect and is refused: this broker keeps all records for ever. \
-             Leave it out, or set cleanup.policy=delete"
+            "cleanup.policy=compact would have no effect and is refused: this broker does not compact. Leave it \
+             out, or set cleanup.policy=delete"
         );
     }
 

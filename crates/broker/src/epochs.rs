@@ -8,6 +8,16 @@
 pub(crate) struct Epochs(Vec<(i32, i64)>);
 
 impl Epochs {
+    /// The epochs of these `(epoch, offset)`s, in any order: each begins at the first offset that it has here.
+    pub(crate) fn merged(mut all: Vec<(i32, i64)>) -> Self {
+        all.sort_unstable();
+        let mut epochs = Self::default();
+        for (epoch, offset) in all {
+            epochs.begin(epoch, offset);
+        }
+        epochs
+    }
+
     /// Notes that `epoch` writes from `offset` on. Returns whether that is a new epoch.
     pub(crate) fn begin(&mut self, epoch: i32, offset: i64) -> bool {
         if self.latest().is_some_and(|latest| latest >= epoch) {
@@ -18,6 +28,17 @@ impl Epochs {
             self.0.pop();
         }
         self.0.push((epoch, offset));
+        true
+    }
+
+    /// Forgets what is before `start`, the log's first offset. Returns whether that changed anything.
+    pub(crate) fn start_at(&mut self, start: i64) -> bool {
+        let after = self.0.partition_point(|&(_, begin)| begin <= start);
+        let Some(at) = after.checked_sub(1).filter(|&at| at > 0 || self.0[at].1 < start) else {
+            return false;
+        };
+        self.0.drain(..at);
+        self.0[0].1 = start;
         true
     }
 
@@ -72,6 +93,22 @@ mod tests {
             assert_eq!(epochs.end_of(requested, 40), expected, "epoch {requested}");
         }
         assert_eq!([0, 19, 20, 99].map(|offset| epochs.of_offset(offset)), [2, 2, 5, 5].map(Some));
+    }
+
+    #[test]
+    fn the_epoch_of_the_first_offset_stays_known() {
+        let epochs = || Epochs(vec![(2, 0), (5, 20), (6, 30)]);
+        for (start, changes, expected) in [
+            (0, false, vec![(2, 0), (5, 20), (6, 30)]),
+            (1, true, vec![(2, 1), (5, 20), (6, 30)]),
+            (20, true, vec![(5, 20), (6, 30)]),
+            (29, true, vec![(5, 29), (6, 30)]),
+            (99, true, vec![(6, 99)]),
+        ] {
+            let mut epochs = epochs();
+            assert_eq!((epochs.start_at(start), epochs.entries()), (changes, &expected[..]), "start {start}");
+        }
+        assert!(!Epochs::default().start_at(7));
     }
 
     #[test]

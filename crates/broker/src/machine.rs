@@ -65,6 +65,9 @@ pub enum Answer {
 /// How often partitions look for producers to forget (Kafka's `producer.id.expiration.check.interval.ms`).
 const PRODUCER_CHECK_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
+/// When partitions look for records to remove for the first time (Kafka's `log.initial.task.delay.ms`).
+const RETENTION_CHECK_FIRST: Duration = Duration::from_secs(30);
+
 impl Machine {
     pub(crate) fn new(
         settings: MachineSettings,
@@ -87,6 +90,8 @@ impl Machine {
         // A machine that was just made does not know the time. It learns it here, and without a connection nothing is
         // due.
         self.parts.timers.arm_if_idle(Timer::ExpireProducers, now.instant + PRODUCER_CHECK_INTERVAL);
+        let first = self.parts.settings.retention_check_interval.min(RETENTION_CHECK_FIRST);
+        self.parts.timers.arm_if_idle(Timer::Retain, now.instant + first);
         drop(self.parts.groups(now));
         Ok(Peer::new(self.connections.fetch_add(1, Ordering::Relaxed), node, address))
     }
@@ -184,6 +189,10 @@ impl Machine {
                 Timer::ExpireProducers => {
                     self.parts.expire_producers(now.unix_ms);
                     self.parts.timers.arm(timer, now.instant + PRODUCER_CHECK_INTERVAL);
+                }
+                Timer::Retain => {
+                    self.parts.retain(now.unix_ms);
+                    self.parts.timers.arm(timer, now.instant + self.parts.settings.retention_check_interval);
                 }
                 Timer::Groups => self.parts.groups(now).handle_due(now),
             }

@@ -24,8 +24,9 @@ use bytes::Bytes;
 use milena_messages::ErrorCode;
 
 use crate::check::Checked;
+use crate::configs::TopicRules;
 use crate::epochs::Epochs;
-use crate::log::{self, DiskLog, Log, MemoryLog, OpenError, epoch_checkpoint};
+use crate::log::{self, Log, OpenError, checkpoint};
 use crate::producers::{Producers, Refused, Stamp, Verdict};
 use crate::waiter::{Waiter, Waiters};
 
@@ -83,22 +84,15 @@ pub(crate) type Denied = ErrorCode;
 impl Partition {
     /// A new partition whose log is in memory.
     pub(crate) fn in_memory(index: i32, placement: Placement) -> Self {
-        let log = Log::Memory(MemoryLog::default());
-        Self::new(index, placement, log, Epochs::default(), Producers::default())
+        Self::new(index, placement, Log::in_memory(), Epochs::default(), Producers::default())
     }
 
     /// A new partition whose log is created in `dir`.
-    pub(crate) fn create(
-        index: i32,
-        placement: Placement,
-        dir: &Path,
-        segment_bytes: u64,
-    ) -> io::Result<Self> {
-        let log = Log::Disk(DiskLog::create(dir, segment_bytes)?);
-        Ok(Self::new(index, placement, log, Epochs::default(), Producers::default()))
+    pub(crate) fn create(index: i32, placement: Placement, dir: &Path) -> io::Result<Self> {
+        Ok(Self::new(index, placement, Log::create(dir)?, Epochs::default(), Producers::default()))
     }
 
-    /// A partition recovered from `dir`; see [`DiskLog::open`].
+    /// A partition recovered from `dir`; see [`Log::open`].
     ///
     /// A new leader epoch begins, as it does when a Kafka broker restarts. A power cut may have taken records from the
     /// log's end, and other records at their offsets must not have the same epoch (KIP-320).
@@ -106,11 +100,10 @@ impl Partition {
         index: i32,
         mut placement: Placement,
         dir: &Path,
-        segment_bytes: u64,
         recovery_point: i64,
     ) -> Result<Self, OpenError> {
         let (mut epochs, mut producers) = (Epochs::default(), Producers::default());
-        let log = DiskLog::open(dir, segment_bytes, recovery_point, &mut |header| {
+        let log = Log::open(dir, recovery_point, &mut |header| {
             if let Some(epoch) = header.partition_leader_epoch {
                 epochs.begin(epoch, header.base_offset);
             }
@@ -118,14 +111,15 @@ impl Partition {
                 producers.record(&stamp, header.base_offset, header.max_timestamp);
             }
         })?;
-        // The latest epoch may have written nothing. Then no batch has it, and only the file knows it.
-        for (epoch, start) in epoch_checkpoint::read(dir) {
-            if start == log.end() {
-                epochs.begin(epoch, start);
-            }
-        }
+        // An epoch may have written nothing, and compaction may have removed all that it wrote. Then no batch has it,
+        // and only the file knows it.
+        let mut all = checkpoint::read_epochs(dir);
+        all.retain(|&(_, start)| start <= log.end());
+        all.extend(epochs.entries());
+        let mut epochs = Epochs::merged(all);
+        epochs.start_at(log.start());
         placement.leader_epoch += 1;
-        Ok(Self::new(index, placement, Log::Disk(log), epochs, producers))
+        Ok(Self::new(index, placement, log, epochs, producers))
     }
 
     fn new(index: i32, placement: Placement, log: Log, epochs: Epochs, producers: Producers) -> Self {
@@ -211,11 +205,12 @@ impl PartitionState {
         self.placement.isr.len() >= count.min(self.placement.replicas.len())
     }
 
-    /// Appends a batch, unless its producer's sequence says otherwise.
+    /// Appends a batch at `now_ms`, unless its producer's sequence says otherwise.
     pub(crate) fn append(
         &mut self,
         batch: &Checked<'_>,
-        append_time: Option<i64>,
+        rules: &TopicRules,
+        now_ms: i64,
     ) -> Result<Appended, Denied> {
         if let Some(stamp) = batch.stamp() {
             match self.producers.check(stamp) {
@@ -228,8 +223,9 @@ impl PartitionState {
                 Err(Refused::StaleEpoch) => return Err(ErrorCode::INVALID_PRODUCER_EPOCH),
             }
         }
+        let append_time = rules.stamps_append_time.then_some(now_ms);
         let entry = batch.entry(self.log.end(), self.placement.leader_epoch, append_time);
-        self.log.append(&entry).map_err(|error| storage_error(&self.log, &error))?;
+        self.log.append(&entry, rules.roll(), now_ms).map_err(|error| storage_error(&self.log, &error))?;
         let base_offset = entry.header.base_offset;
         let append_time = append_time.unwrap_or(-1);
         if let Some(stamp) = batch.stamp() {
@@ -262,9 +258,9 @@ impl PartitionState {
         Ok(if end < self.log.end() { log::batches_before(&read, end) } else { read })
     }
 
-    /// The first batch whose greatest timestamp is at least `timestamp`.
-    pub(crate) fn batch_by_time(&mut self, timestamp: i64) -> Result<Option<Bytes>, Denied> {
-        self.log.batch_by_time(timestamp).map_err(|error| storage_error(&self.log, &error))
+    /// The first batch that has `offset` or a later one, and whose greatest timestamp is at least `timestamp`.
+    pub(crate) fn batch_by_time(&mut self, timestamp: i64, offset: i64) -> Result<Option<Bytes>, Denied> {
+        self.log.batch_by_time(timestamp, offset).map_err(|error| storage_error(&self.log, &error))
     }
 
     /// The greatest timestamp of any record.
@@ -310,13 +306,30 @@ impl PartitionState {
 
     /// Makes everything durable. Returns the log's end, which is the new recovery point, when the log is on disk.
     pub(crate) fn flush(&mut self) -> io::Result<Option<i64>> {
-        match &mut self.log {
-            Log::Memory(_) => Ok(None),
-            Log::Disk(log) => {
-                log.flush()?;
-                Ok(Some(log.end()))
-            }
+        self.log.flush()?;
+        Ok(self.log.dir().map(|_| self.log.end()))
+    }
+
+    /// Removes the segments that the topic's retention does not keep at `now_ms`.
+    pub(crate) fn retain(&mut self, rules: &TopicRules, now_ms: i64) {
+        let retained = self.log.retain(rules.retention(), now_ms);
+        match retained {
+            Ok(false) => {}
+            Ok(true) => self.note_start(),
+            Err(error) => drop(storage_error(&self.log, &error)),
         }
+    }
+
+    /// Has the log start at `offset`, or at the high watermark. Returns where it starts.
+    pub(crate) fn delete_to(&mut self, offset: Option<i64>) -> Result<i64, Denied> {
+        let offset = offset.unwrap_or(self.high_watermark);
+        if !(0..=self.high_watermark).contains(&offset) {
+            return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+        }
+        if self.log.delete_to(offset).map_err(|error| storage_error(&self.log, &error))? {
+            self.note_start();
+        }
+        Ok(self.log.start())
     }
 
     /// Moves the high watermark to the log's end: all replicas in sync are this log.
@@ -332,12 +345,23 @@ impl PartitionState {
     }
 
     fn begin_epoch(&mut self) {
-        let is_news = self.epochs.begin(self.placement.leader_epoch, self.log.end());
-        if let (true, Log::Disk(log)) = (is_news, &self.log)
-            && let Err(error) = epoch_checkpoint::write(log.dir(), self.epochs.entries())
-        {
+        if self.epochs.begin(self.placement.leader_epoch, self.log.end()) {
+            self.save_epochs();
+        }
+    }
+
+    /// The log starts later now.
+    fn note_start(&mut self) {
+        if self.epochs.start_at(self.log.start()) {
+            self.save_epochs();
+        }
+    }
+
+    fn save_epochs(&self) {
+        let Some(dir) = self.log.dir() else { return };
+        if let Err(error) = checkpoint::write_epochs(dir, self.epochs.entries()) {
             // The broker can go on: recovery finds the epochs in the batches, too.
-            tracing::warn!(dir = %log.dir().display(), %error, "cannot write the leader epoch checkpoint");
+            tracing::warn!(dir = %dir.display(), %error, "cannot write the leader epoch checkpoint");
         }
     }
 }
@@ -351,10 +375,8 @@ impl Isolation {
 
 #[cold]
 fn storage_error(log: &Log, error: &io::Error) -> ErrorCode {
-    match log {
-        Log::Disk(log) => tracing::error!("storage failed in {}: {error}", log.dir().display()),
-        Log::Memory(_) => tracing::error!("storage failed: {error}"),
-    }
+    let dir = log.dir().unwrap_or(Path::new("memory")).display();
+    tracing::error!("storage failed in {dir}: {error}");
     ErrorCode::KAFKA_STORAGE_ERROR
 }
 
@@ -368,8 +390,9 @@ mod tests {
         let placement = Placement { leader: Some(1), leader_epoch: 0, replicas: vec![1], isr: vec![1] };
         let partition = Partition::in_memory(0, placement);
         let mut state = partition.lock();
+        let roll = log::Roll { bytes_max: 1 << 20, span_max_ms: i64::MAX };
         for base_offset in [0, 10, 20] {
-            state.log.append(&entry(&batch(base_offset, 10, 100, 0))).expect("memory does not fail");
+            state.log.append(&entry(&batch(base_offset, 10, 100, 0)), roll, 0).expect("memory does not fail");
         }
         (state.high_watermark, state.last_stable_offset) = (20, 10);
         drop(state);

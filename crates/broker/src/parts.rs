@@ -14,16 +14,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use milena_wire::Str;
 
 use crate::check::Decompressors;
+use crate::configs::{Overrides, TopicRules};
 use crate::error::Error;
 use crate::groups::{GroupSettings, Groups, Journal, Locked};
 use crate::now::Now;
 use crate::random::Random;
 use crate::sessions::Sessions;
-use crate::state::{Defaults, Node, State};
+use crate::state::{Node, State};
 use crate::storage::Storage;
 use crate::timers::Timers;
 use crate::topic::Topic;
@@ -47,12 +49,21 @@ pub(crate) struct MachineSettings {
     pub(crate) partitions_default: i32,
     pub(crate) replication_default: i16,
     pub(crate) auto_create_topics: bool,
-    pub(crate) batch_bytes_max: usize,
-    pub(crate) segment_bytes: u64,
+    /// The values of topic configs that a topic has when it does not set its own, where they are not Kafka's.
+    pub(crate) topic_defaults: Overrides,
+    /// How often to look for records that are too old (`log.retention.check.interval.ms`).
+    pub(crate) retention_check_interval: Duration,
     pub(crate) fetch_bytes_max: usize,
     pub(crate) fetch_sessions_max: usize,
     pub(crate) seed: u64,
     pub(crate) groups: GroupSettings,
+}
+
+impl MachineSettings {
+    /// The largest batch that a topic takes unless it sets its own limit (`message.max.bytes`).
+    pub(crate) fn batch_bytes_max(&self) -> usize {
+        TopicRules::new(&Overrides::new(), &self.topic_defaults).batch_bytes_max
+    }
 }
 
 impl Parts {
@@ -62,8 +73,7 @@ impl Parts {
         nodes: Vec<Node>,
         storage: Option<Storage>,
     ) -> Result<Self, Error> {
-        let defaults =
-            Defaults { batch_bytes_max: settings.batch_bytes_max, segment_bytes: settings.segment_bytes };
+        let defaults = settings.topic_defaults.clone();
         let new_sessions = |node: &Node| {
             let seed = settings.seed ^ (node.id as u64).rotate_left(32);
             (node.id, Mutex::new(Sessions::new(settings.fetch_sessions_max, seed)))
@@ -130,6 +140,14 @@ impl Parts {
         let topics: Vec<Arc<Topic>> = self.state().topics().cloned().collect();
         for partition in topics.iter().flat_map(|topic| &topic.partitions) {
             partition.lock().expire_producers(now_ms);
+        }
+    }
+
+    /// Has every partition remove the segments that its topic's retention does not keep.
+    pub(crate) fn retain(&self, now_ms: i64) {
+        let topics: Vec<Arc<Topic>> = self.state().topics().cloned().collect();
+        for topic in topics {
+            topic.partitions.iter().for_each(|partition| partition.lock().retain(&topic.rules, now_ms));
         }
     }
 

@@ -36,7 +36,8 @@ pub(crate) struct State {
     reserved_producer_id: i64,
     random: Random,
     next_assignment: usize,
-    defaults: Defaults,
+    /// The broker's values of topic configs.
+    defaults: Overrides,
     storage: Option<Storage>,
 }
 
@@ -47,13 +48,6 @@ pub(crate) struct Node {
     pub(crate) host: Str,
     pub(crate) port: u16,
     pub(crate) is_up: bool,
-}
-
-/// The configs of a topic that sets none of its own.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Defaults {
-    pub(crate) batch_bytes_max: usize,
-    pub(crate) segment_bytes: u64,
 }
 
 /// The most partitions that all topics may have together. Each costs memory, and on disk a file handle, and a request
@@ -68,7 +62,7 @@ impl State {
     /// The state that was saved in `storage`, or a new one.
     pub(crate) fn open(
         nodes: Vec<Node>,
-        defaults: Defaults,
+        defaults: Overrides,
         mut random: Random,
         storage: Option<Storage>,
     ) -> Result<Self, Error> {
@@ -118,7 +112,7 @@ impl State {
                 let index = index as i32;
                 let dir = storage.partition_dir(&stored.name, index);
                 let point = recovery.get(&(stored.name.to_string(), index)).copied().unwrap_or(0);
-                let partition = Partition::open(index, placement, &dir, rules.segment_bytes, point);
+                let partition = Partition::open(index, placement, &dir, point);
                 partitions.push(Arc::new(partition.map_err(|error| Error::open(&dir, error))?));
             }
             let overrides = stored.overrides;
@@ -188,7 +182,7 @@ impl State {
 
     /// The rules that batches for a topic with these configs must keep.
     pub(crate) fn rules(&self, overrides: &Overrides) -> TopicRules {
-        TopicRules::new(overrides, self.defaults.batch_bytes_max, self.defaults.segment_bytes)
+        TopicRules::new(overrides, &self.defaults)
     }
 
     /// The number of partitions of all topics.
@@ -239,7 +233,7 @@ impl State {
     ) -> Result<Arc<Topic>, Error> {
         let id = self.random.uuid();
         let rules = self.rules(&overrides);
-        let partitions = self.make_partitions(name, id, rules, 0, assignment)?;
+        let partitions = self.make_partitions(name, id, 0, assignment)?;
         Ok(self.insert(Arc::new(Topic { name: Str::from(name), id, overrides, rules, partitions })))
     }
 
@@ -250,7 +244,7 @@ impl State {
         };
         let first = old.partitions.len() as i32;
         let mut partitions = old.partitions.clone();
-        partitions.extend(self.make_partitions(name, old.id, old.rules, first, assignment)?);
+        partitions.extend(self.make_partitions(name, old.id, first, assignment)?);
         let overrides = old.overrides.clone();
         let new = Topic { name: old.name.clone(), id: old.id, overrides, rules: old.rules, partitions };
         self.insert(Arc::new(new));
@@ -362,7 +356,6 @@ impl State {
         &self,
         name: &str,
         id: Uuid,
-        rules: TopicRules,
         first: i32,
         assignment: Vec<Vec<i32>>,
     ) -> Result<Vec<Arc<Partition>>, Error> {
@@ -373,7 +366,7 @@ impl State {
             let placement = Placement { leader: isr.first().copied(), leader_epoch: 0, replicas, isr };
             let partition = match &self.storage {
                 None => Partition::in_memory(index, placement),
-                Some(storage) => storage.create_partition(name, id, index, placement, rules.segment_bytes)?,
+                Some(storage) => storage.create_partition(name, id, index, placement)?,
             };
             partitions.push(Arc::new(partition));
         }

@@ -5,7 +5,7 @@
 //!         milena.groups                         groups and their offsets: see groups/journal.rs
 //!         recovery-point-offset-checkpoint      offsets that are durable; only between a clean stop and the next start
 //!         .lock                                 locked while a broker runs
-//!         orders-0/                             see log/disk.rs
+//!         orders-0/                             see log/mod.rs
 //! ```
 //!
 //! Kafka's tools can read the partitions. Kafka's broker must not be started on this directory, nor this broker on a
@@ -108,14 +108,13 @@ impl Storage {
         id: Uuid,
         index: i32,
         placement: Placement,
-        segment_bytes: u64,
     ) -> Result<Partition, Error> {
         let dir = self.partition_dir(topic, index);
         let create = || {
             if dir.exists() {
                 fs::remove_dir_all(&dir)?;
             }
-            let partition = Partition::create(index, placement, &dir, segment_bytes)?;
+            let partition = Partition::create(index, placement, &dir)?;
             fs::write(dir.join(PARTITION_METADATA), format!("version: 0\ntopic_id: {id}"))?;
             Ok(partition)
         };

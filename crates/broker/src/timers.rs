@@ -18,6 +18,8 @@ use std::time::Instant;
 pub(crate) enum Timer {
     /// Partitions forget the producers whose newest batch is too old.
     ExpireProducers,
+    /// Partitions remove the records that they need not keep.
+    Retain,
     /// The group coordinator has something to do. It keeps a queue of its own that says what.
     Groups,
 }

@@ -9,7 +9,7 @@ use milena_wire::Str;
 
 use super::row::{Api, COSTLY_ELEMENTS_MAX, HEAVY_COSTLY_BYTES};
 use crate::call::Call;
-use crate::configs::{self, Definition, Kind, Overrides};
+use crate::configs::{self, Definition, Kind, Overrides, TopicRules};
 
 const RESOURCE_TOPIC: i8 = 2;
 const RESOURCE_BROKER: i8 = 4;
@@ -55,14 +55,12 @@ pub(super) fn topic_value(call: &Call<'_>, definition: &Definition, overrides: &
     if let Some(text) = overrides.get(definition.name) {
         return Value { text: Str::from(text.as_str()), source: SOURCE_TOPIC };
     }
-    let settings = &call.parts.settings;
-    let of_broker = match definition.name {
-        "max.message.bytes" => settings.batch_bytes_max.to_string(),
-        "segment.bytes" => settings.segment_bytes.to_string(),
-        _ => definition.default.to_owned(),
-    };
-    let source = if of_broker == definition.default { SOURCE_DEFAULT } else { SOURCE_STATIC_BROKER };
-    Value { text: of_broker.into(), source }
+    match call.parts.settings.topic_defaults.get(definition.name) {
+        Some(text) if text != definition.default => {
+            Value { text: Str::from(text.as_str()), source: SOURCE_STATIC_BROKER }
+        }
+        _ => Value { text: Str::from_static(definition.default), source: SOURCE_DEFAULT },
+    }
 }
 
 type Described = Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)>;
@@ -124,14 +122,15 @@ fn describe_broker(call: &Call<'_>, name: &str, is_wanted: impl Fn(&str) -> bool
         return Err((ErrorCode::INVALID_REQUEST, format!("There is no broker {name} in this cluster.")));
     }
     let settings = &call.parts.settings;
+    let rules = TopicRules::new(&Overrides::new(), &settings.topic_defaults);
     let all = [
         ("auto.create.topics.enable", Kind::Bool, settings.auto_create_topics.to_string()),
         ("broker.id", Kind::Int, name.to_owned()),
         ("default.replication.factor", Kind::Int, settings.replication_default.to_string()),
         ("fetch.max.bytes", Kind::Int, settings.fetch_bytes_max.to_string()),
-        ("log.segment.bytes", Kind::Int, settings.segment_bytes.to_string()),
+        ("log.segment.bytes", Kind::Int, rules.segment_bytes.to_string()),
         ("max.incremental.fetch.session.cache.slots", Kind::Int, settings.fetch_sessions_max.to_string()),
-        ("message.max.bytes", Kind::Int, settings.batch_bytes_max.to_string()),
+        ("message.max.bytes", Kind::Int, rules.batch_bytes_max.to_string()),
         ("num.partitions", Kind::Int, settings.partitions_default.to_string()),
     ];
     let wanted = all.into_iter().filter(|(name, ..)| is_wanted(name));

@@ -7,7 +7,7 @@ use milena_messages::list_offsets::{
     ListOffsetsTopicResponse,
 };
 use milena_messages::{ApiKey, ErrorCode};
-use milena_wire::batch::{RawBatch, TimestampType};
+use milena_wire::batch::RawBatch;
 use milena_wire::codec::Decompressor;
 use milena_wire::pool::Pool;
 use milena_wire::{DecodeError, Limits};
@@ -87,49 +87,56 @@ fn look_up(
     let current = (wanted.current_leader_epoch >= 0).then_some(wanted.current_leader_epoch);
     state.check_leader(call.peer.node(), current)?;
     let readable_end = state.readable_end(isolation);
-    let batch = match wanted.timestamp {
+    let mut from = state.log_start();
+    let timestamp = match wanted.timestamp {
         LATEST => return Ok(Some(((-1, readable_end), state.epochs().latest()))),
-        EARLIEST | EARLIEST_LOCAL => {
-            let start = state.log_start();
-            return Ok(Some(((-1, start), state.epochs().of_offset(start))));
-        }
-        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => None,
+        EARLIEST | EARLIEST_LOCAL => return Ok(Some(((-1, from), state.epochs().of_offset(from)))),
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => return Ok(None),
         MAX_TIMESTAMP => match state.max_timestamp() {
-            Some(timestamp) => state.batch_by_time(timestamp)?,
-            None => None,
+            Some(timestamp) => timestamp,
+            None => return Ok(None),
         },
-        timestamp => state.batch_by_time(timestamp)?,
+        timestamp => timestamp,
     };
-    // Decompressing may take long, so it is done without the partition's lock.
-    drop(state);
-    let Some(batch) = batch else { return Ok(None) };
-    let found = record_by_time(&batch, wanted.timestamp).map_err(|error| {
-        tracing::warn!(%error, "cannot look into a stored batch");
-        ErrorCode::CORRUPT_MESSAGE
-    })?;
-    // As in Kafka: a record that the consumer may not read yet is not found.
-    if found.1 >= readable_end {
-        return Ok(None);
+    // A batch may have no such record: its records before the log's start are deleted, and compaction removes records
+    // without lowering the greatest timestamp of a batch that has none left.
+    loop {
+        let Some(batch) = state.batch_by_time(timestamp, from)? else { return Ok(None) };
+        // Decompressing may take long, so it is done without the partition's lock.
+        drop(state);
+        let found = record_by_time(&batch, timestamp, from).map_err(|error| {
+            tracing::warn!(%error, "cannot look into a stored batch");
+            ErrorCode::CORRUPT_MESSAGE
+        })?;
+        state = partition.lock();
+        match found {
+            Search::Found(found) => {
+                // As in Kafka: a record that the consumer may not read yet is not found.
+                let epoch = state.epochs().of_offset(found.1);
+                return Ok((found.1 < readable_end).then_some((found, epoch)));
+            }
+            Search::GoOnAt(next) => from = next,
+        }
     }
-    Ok(Some((found, partition.lock().epochs().of_offset(found.1))))
 }
 
-/// The first record of the batch whose timestamp is at least `timestamp`; for `MAX_TIMESTAMP`, the record that has the
-/// greatest.
-fn record_by_time(batch: &Bytes, timestamp: i64) -> Result<Found, DecodeError> {
+/// The outcome of looking into one batch.
+enum Search {
+    Found(Found),
+    /// It has no such record. The next batch has this offset or a later one.
+    GoOnAt(i64),
+}
+
+/// The first record of the batch at `from` or after it whose timestamp is at least `timestamp`.
+fn record_by_time(batch: &Bytes, timestamp: i64, from: i64) -> Result<Search, DecodeError> {
     let raw = RawBatch::parse(batch)?;
     let header = raw.header;
-    let timestamp = if timestamp == MAX_TIMESTAMP { header.max_timestamp } else { timestamp };
-    if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
-        return Ok((header.max_timestamp, header.base_offset));
-    }
     let records = raw.decompress(&mut Decompressor::new(), &Pool::default(), &Limits::default())?;
     for record in &records {
         let record = record.map_err(|error| error.error)?;
-        if record.timestamp >= timestamp {
-            return Ok((record.timestamp, record.offset));
+        if record.timestamp >= timestamp && record.offset >= from {
+            return Ok(Search::Found((record.timestamp, record.offset)));
         }
     }
-    // The header promises a greater timestamp than any record has. That is the producer's mistake, and harmless.
-    Ok((header.max_timestamp, header.last_offset()))
+    Ok(Search::GoOnAt(header.next_offset()))
 }

@@ -170,7 +170,6 @@ fn append(call: &Call<'_>, checked: CheckedIn<'_>, index: i32) -> PartitionProdu
     let Some(partition) = topic.partition(index) else {
         return failed(index, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None);
     };
-    let append_time = topic.rules.stamps_append_time.then_some(call.now.unix_ms);
     let batch = match batch {
         Some(Err(rejected)) => return refused_batch(index, rejected, partition.lock().log_start()),
         Some(Ok(batch)) => Some(batch),
@@ -179,7 +178,7 @@ fn append(call: &Call<'_>, checked: CheckedIn<'_>, index: i32) -> PartitionProdu
     let mut state = partition.lock();
     let appended = match (state.check_leader(call.peer.node(), None), batch) {
         (Err(code), _) => Err(code),
-        (Ok(()), Some(batch)) => state.append(&batch, append_time),
+        (Ok(()), Some(batch)) => state.append(&batch, &topic.rules, call.now.unix_ms),
         // The node was not the leader when the batch was to be checked, and has become it since. The client tries
         // again.
         (Ok(()), None) => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),

@@ -1,32 +1,14 @@
-//! A log on disk: the directory of a partition with its segments, in the form that Kafka's own tools read.
-//!
-//! ```text
-//!  orders-0/  00000000000000000000.log .index .timeindex
-//!             00000000000000104214.log                      the last one takes the appends
-//!             leader-epoch-checkpoint  partition.metadata
-//! ```
-//!
-//! Appends are as durable as Kafka's. An acknowledged one is in the page cache: `kill -9` of the process loses nothing,
-//! and a power cut may lose what the system had not written yet. [`DiskLog::flush`] makes everything durable.
+//! A log on disk: how it is created, and how it is opened after a clean stop or a crash.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-use milena_wire::batch::{BatchHeader, HEADER_BYTES};
+use milena_wire::batch::BatchHeader;
 
-use super::segment::{Damage, Segment};
-use super::{Entry, file};
-
-/// A partition's batches in segment files.
-#[derive(Debug)]
-pub(crate) struct DiskLog {
-    dir: PathBuf,
-    segment_bytes_max: u64,
-    /// In ascending order, and never empty.
-    segments: Vec<Segment>,
-}
+use super::segment::Segment;
+use super::segment_file::{Damage, SegmentFile};
+use super::{Log, checkpoint, file};
 
 /// Why a log could not be opened.
 #[derive(Debug)]
@@ -43,12 +25,12 @@ impl From<io::Error> for OpenError {
     }
 }
 
-impl DiskLog {
+impl Log {
     /// Creates an empty log in a new directory `dir`. The caller makes the directory's name durable.
-    pub(crate) fn create(dir: &Path, segment_bytes_max: u64) -> io::Result<Self> {
+    pub(crate) fn create(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
-        let segments = vec![Segment::create(dir, 0)?];
-        Ok(Self { dir: dir.to_owned(), segment_bytes_max, segments })
+        let segments = vec![create_segment(dir, 0)?];
+        Ok(Self { dir: Some(dir.to_owned()), segments, start: 0 })
     }
 
     /// Opens the log in `dir` and calls `visit` with every batch header, in order.
@@ -57,108 +39,72 @@ impl DiskLog {
     /// the log is cut off before the first unsound byte. Damage before the recovery point is an error.
     pub(crate) fn open(
         dir: &Path,
-        segment_bytes_max: u64,
         recovery_point: i64,
         visit: &mut dyn FnMut(&BatchHeader),
     ) -> Result<Self, OpenError> {
-        let mut log = Self { dir: dir.to_owned(), segment_bytes_max, segments: Vec::new() };
+        let mut segments = Vec::new();
         let bases = segment_bases(dir)?;
         for (index, &base) in bases.iter().enumerate() {
             let next = bases.get(index + 1).copied().unwrap_or(i64::MAX);
             let verify = next > recovery_point;
-            let path = dir.join(super::segment::file_name(base));
-            let (segment, damage) = Segment::open(path, base, verify, visit)?;
+            let path = segment_path(dir, base);
+            let (segment, damage) = SegmentFile::open(path.clone(), base, verify, visit)?;
             let sound_to = segment.end();
-            log.segments.push(segment);
+            segments.push(segment);
             let Some(damage) = damage else { continue };
-            let path = log.active().path().to_owned();
             if sound_to < recovery_point {
                 return Err(OpenError::Damaged { path, damage });
             }
             tracing::warn!(path = %path.display(), position = damage.position, reason = damage.reason,
                 "cut off a torn tail");
-            log.active().truncate_file()?;
-            remove_segments(dir, &bases[index + 1..])?;
+            if let Some(file) = segments.last_mut().and_then(Segment::file) {
+                file.truncate(damage.position)?;
+            }
+            bases[index + 1..].iter().try_for_each(|&base| remove_segment(dir, base))?;
             break;
         }
-        if log.segments.is_empty() {
-            log.segments.push(Segment::create(dir, 0)?);
+        if segments.is_empty() {
+            segments.push(create_segment(dir, 0)?);
         }
-        if log.end() < recovery_point {
-            let reason = format!("ends at offset {}, but was durable up to {recovery_point}", log.end());
-            let active = log.active();
-            let damage = Damage { position: active.bytes(), reason };
-            return Err(OpenError::Damaged { path: active.path().to_owned(), damage });
+        let (first, last) = (segments[0].base_offset(), &segments[segments.len() - 1]);
+        if last.end() < recovery_point {
+            let reason = format!("ends at offset {}, but was durable up to {recovery_point}", last.end());
+            let damage = Damage { position: last.bytes(), reason };
+            return Err(OpenError::Damaged { path: segment_path(dir, last.base_offset()), damage });
         }
-        Ok(log)
-    }
-
-    pub(crate) fn start(&self) -> i64 {
-        self.segments.first().map_or(0, Segment::base_offset)
-    }
-
-    pub(crate) fn end(&self) -> i64 {
-        self.active().end()
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.segments.iter().map(Segment::bytes).sum()
-    }
-
-    pub(super) fn max_timestamp(&self) -> Option<i64> {
-        self.segments.iter().filter_map(Segment::max_timestamp).max()
-    }
-
-    pub(super) fn append(&mut self, entry: &Entry<'_>) -> io::Result<()> {
-        let bytes = (HEADER_BYTES + entry.records.len()) as u64;
-        let active = self.active();
-        let full = active.bytes() > 0 && active.bytes() + bytes > self.segment_bytes_max;
-        if full || !active.can_address(entry.header.last_offset()) {
-            self.roll()?;
-        }
-        self.active_mut().append(entry)
-    }
-
-    pub(super) fn read(&self, offset: i64, bytes_max: usize, at_least_one: bool) -> io::Result<Bytes> {
-        let after = self.segments.partition_point(|segment| segment.base_offset() <= offset);
-        // If the offset lies in a gap at the end of a segment, the next segment has the first batch after it.
-        for segment in &self.segments[after.saturating_sub(1)..] {
-            if segment.end() > offset {
-                return segment.read(offset.max(segment.base_offset()), bytes_max, at_least_one);
-            }
-        }
-        Ok(Bytes::new())
-    }
-
-    pub(super) fn batch_by_time(&self, timestamp: i64) -> io::Result<Option<Bytes>> {
-        let reaches = |segment: &&Segment| segment.max_timestamp().is_some_and(|max| max >= timestamp);
-        self.segments.iter().find(reaches).map_or(Ok(None), |segment| segment.batch_by_time(timestamp))
+        // A power cut may take records from the end that were deleted before.
+        let start = checkpoint::read_log_start(dir).unwrap_or(first).min(last.end()).max(first);
+        Ok(Self { dir: Some(dir.to_owned()), segments, start })
     }
 
     /// Makes everything durable that was written. After it the recovery point may be the log's end.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.segments.iter_mut().try_for_each(Segment::flush)?;
-        file::sync_dir(&self.dir)
+        let Some(dir) = &self.dir else { return Ok(()) };
+        self.segments.iter_mut().filter_map(Segment::file).try_for_each(SegmentFile::flush)?;
+        file::sync_dir(dir)
     }
+}
 
-    fn roll(&mut self) -> io::Result<()> {
-        self.active_mut().write_index()?;
-        let next = Segment::create(&self.dir, self.end())?;
-        self.segments.push(next);
-        Ok(())
-    }
+/// Creates an empty segment.
+pub(super) fn create_segment(dir: &Path, base_offset: i64) -> io::Result<Segment> {
+    Ok(Segment::in_file(base_offset, SegmentFile::create(segment_path(dir, base_offset))?))
+}
 
-    fn active(&self) -> &Segment {
-        self.segments.last().expect("a log has at least one segment")
+/// Removes the files of a segment.
+pub(super) fn remove_segment(dir: &Path, base_offset: i64) -> io::Result<()> {
+    let log = segment_path(dir, base_offset);
+    for path in [log.with_extension("index"), log.with_extension("timeindex"), log] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
+    Ok(())
+}
 
-    fn active_mut(&mut self) -> &mut Segment {
-        self.segments.last_mut().expect("a log has at least one segment")
-    }
+/// The path of a segment's file: its base offset in 20 digits.
+fn segment_path(dir: &Path, base_offset: i64) -> PathBuf {
+    dir.join(format!("{base_offset:020}.log"))
 }
 
 /// The base offsets of the segments in a directory, in ascending order.
@@ -171,19 +117,6 @@ fn segment_bases(dir: &Path) -> io::Result<Vec<i64>> {
     }
     bases.sort_unstable();
     Ok(bases)
-}
-
-fn remove_segments(dir: &Path, bases: &[i64]) -> io::Result<()> {
-    for &base in bases {
-        let log = dir.join(super::segment::file_name(base));
-        for path in [log.with_extension("index"), log.with_extension("timeindex"), log] {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,3 +1,6 @@
+use milena_wire::batch::BatchHeader;
+
+use super::super::Roll;
 use super::super::testing::{batch, entry};
 use super::*;
 
@@ -12,20 +15,21 @@ impl Rig {
         Self { dir: tempfile::tempdir().expect("a directory"), batches: Vec::new() }
     }
 
-    fn open(&self, segment_bytes_max: u64, recovery_point: i64) -> Result<DiskLog, OpenError> {
-        DiskLog::open(self.dir.path(), segment_bytes_max, recovery_point, &mut |_| {})
+    fn open(&self, recovery_point: i64) -> Result<Log, OpenError> {
+        Log::open(self.dir.path(), recovery_point, &mut |_| {})
     }
 
-    fn fill(&mut self, log: &mut DiskLog, count: i64, bytes: impl Fn(i64) -> usize) {
+    fn fill(&mut self, log: &mut Log, segment_bytes: u64, count: i64, bytes: impl Fn(i64) -> usize) {
+        let roll = Roll { bytes_max: segment_bytes, span_max_ms: i64::MAX };
         for index in 0..count {
             let raw = batch(log.end(), 10, bytes(index), index);
-            log.append(&entry(&raw)).expect("appended");
+            log.append(&entry(&raw), roll, 0).expect("appended");
             self.batches.push(raw);
         }
     }
 
     /// Every offset reads back what was appended there.
-    fn assert_reads(&self, log: &DiskLog) {
+    fn assert_reads(&self, log: &mut Log) {
         assert_eq!(log.end(), self.batches.len() as i64 * 10);
         for offset in 0..log.end() {
             let expected = &self.batches[(offset / 10) as usize];
@@ -46,24 +50,24 @@ impl Rig {
 #[test]
 fn segments_roll_by_size_and_are_found_again() {
     let mut rig = Rig::new();
-    let mut log = rig.open(5000, 0).expect("opened");
-    rig.fill(&mut log, 100, |index| 100 + (index as usize * 131) % 900);
-    rig.assert_reads(&log);
+    let mut log = rig.open(0).expect("opened");
+    rig.fill(&mut log, 5000, 100, |index| 100 + (index as usize * 131) % 900);
+    rig.assert_reads(&mut log);
     assert!(rig.files("log").len() > 8, "{:?}", rig.files("log"));
     let bytes = log.bytes();
     drop(log);
-    let mut log = rig.open(5000, 0).expect("opened");
+    let mut log = rig.open(0).expect("opened");
     assert_eq!(log.bytes(), bytes);
-    rig.assert_reads(&log);
-    rig.fill(&mut log, 10, |_| 700);
-    rig.assert_reads(&log);
+    rig.assert_reads(&mut log);
+    rig.fill(&mut log, 5000, 10, |_| 700);
+    rig.assert_reads(&mut log);
 }
 
 #[test]
 fn reads_are_whole_batches_within_the_limit() {
     let mut rig = Rig::new();
-    let mut log = rig.open(1 << 30, 0).expect("opened");
-    rig.fill(&mut log, 50, |_| 300);
+    let mut log = rig.open(0).expect("opened");
+    rig.fill(&mut log, 1 << 30, 50, |_| 300);
     let all = rig.batches.concat();
     for (offset, bytes_max, at_least_one, expected) in [
         (0, 300, true, 0..300),
@@ -81,8 +85,8 @@ fn reads_are_whole_batches_within_the_limit() {
 #[test]
 fn a_tail_torn_at_any_byte_is_cut_off_and_the_log_goes_on() {
     let mut rig = Rig::new();
-    let mut log = rig.open(4000, 0).expect("opened");
-    rig.fill(&mut log, 12, |_| 333);
+    let mut log = rig.open(0).expect("opened");
+    rig.fill(&mut log, 4000, 12, |_| 333);
     drop(log);
     let path = rig.files("log").pop().expect("a segment");
     let whole = fs::read(&path).expect("read");
@@ -90,57 +94,57 @@ fn a_tail_torn_at_any_byte_is_cut_off_and_the_log_goes_on() {
     let sound = whole.len() - last.len();
     for cut in sound..whole.len() {
         fs::write(&path, &whole[..cut]).expect("torn");
-        let log = rig.open(4000, 0).expect("opened");
-        rig.assert_reads(&log);
+        let mut log = rig.open(0).expect("opened");
+        rig.assert_reads(&mut log);
         assert_eq!(fs::metadata(&path).expect("there").len(), sound as u64, "cut at {cut}");
     }
-    let mut log = rig.open(4000, 0).expect("opened");
-    rig.fill(&mut log, 3, |_| 200);
-    rig.assert_reads(&log);
+    let mut log = rig.open(0).expect("opened");
+    rig.fill(&mut log, 4000, 3, |_| 200);
+    rig.assert_reads(&mut log);
 }
 
 #[test]
 fn a_flipped_bit_after_the_recovery_point_cuts_the_log_there_and_before_it_is_an_error() {
     let mut rig = Rig::new();
-    let mut log = rig.open(1000, 0).expect("opened");
-    rig.fill(&mut log, 12, |_| 300);
+    let mut log = rig.open(0).expect("opened");
+    rig.fill(&mut log, 1000, 12, |_| 300);
     drop(log);
     let paths = rig.files("log");
     assert_eq!(paths.len(), 4);
     let mut bytes = fs::read(&paths[1]).expect("read");
     bytes[300 + 200] ^= 1; // in the records of the second batch of the second segment: offsets 40 to 49
     fs::write(&paths[1], &bytes).expect("written");
-    assert!(matches!(rig.open(1000, 50), Err(OpenError::Damaged { damage, .. }) if damage.position == 300));
-    let log = rig.open(1000, 40).expect("opened");
+    assert!(matches!(rig.open(50), Err(OpenError::Damaged { damage, .. }) if damage.position == 300));
+    let mut log = rig.open(40).expect("opened");
     rig.batches.truncate(4);
-    rig.assert_reads(&log);
+    rig.assert_reads(&mut log);
     assert_eq!(rig.files("log").len(), 2, "segments after the damage are gone");
 }
 
 #[test]
 fn a_log_that_ends_before_its_recovery_point_is_an_error() {
     let rig = Rig::new();
-    assert!(matches!(rig.open(1000, 1), Err(OpenError::Damaged { .. })));
+    assert!(matches!(rig.open(1), Err(OpenError::Damaged { .. })));
 }
 
 #[test]
 fn time_finds_the_first_batch_that_reaches_it_in_any_segment() {
     let mut rig = Rig::new();
-    let mut log = rig.open(5000, 0).expect("opened");
-    rig.fill(&mut log, 60, |_| 400);
+    let mut log = rig.open(0).expect("opened");
+    rig.fill(&mut log, 5000, 60, |_| 400);
     assert_eq!(log.max_timestamp(), Some(59));
     for timestamp in 0..60 {
-        let found = log.batch_by_time(timestamp).expect("read").expect("found");
+        let found = log.batch_by_time(timestamp, 0).expect("read").expect("found");
         assert_eq!(found, rig.batches[timestamp as usize], "time {timestamp}");
     }
-    assert_eq!(log.batch_by_time(60).expect("read"), None);
+    assert_eq!(log.batch_by_time(60, 0).expect("read"), None);
 }
 
 #[test]
 fn index_files_are_in_kafkas_form() {
     let mut rig = Rig::new();
-    let mut log = rig.open(1 << 20, 0).expect("opened");
-    rig.fill(&mut log, 40, |_| 500);
+    let mut log = rig.open(0).expect("opened");
+    rig.fill(&mut log, 1 << 20, 40, |_| 500);
     log.flush().expect("flushed");
     let log_bytes = fs::read(&rig.files("log")[0]).expect("read");
     let index = fs::read(&rig.files("index")[0]).expect("read");

@@ -48,10 +48,6 @@ impl Index {
         after.checked_sub(1).map_or(0, |index| self.position_before(self.times[index].1))
     }
 
-    pub(super) fn max_timestamp(&self) -> Option<i64> {
-        self.max_timestamp.map(|(timestamp, _)| timestamp)
-    }
-
     /// Writes `<base>.index` and `<base>.timeindex` beside the segment at `log_path`. A crash may lose them.
     pub(super) fn write_files(&mut self, log_path: &Path) -> io::Result<()> {
         self.note_time();
@@ -99,6 +95,5 @@ mod tests {
             let first = batches.iter().find(|batch| batch.1 >= timestamp).expect("itself");
             assert!(index.position_before_time(timestamp) <= first.2, "time {timestamp}");
         }
-        assert_eq!(index.max_timestamp(), batches.iter().map(|batch| batch.1).max());
     }
 }

@@ -1,4 +1,4 @@
-//! A log in memory. Batches are copied once into runs of contiguous bytes, and read as slices of the runs.
+//! A segment in memory. Batches are copied once into runs of contiguous bytes, and read as slices of the runs.
 //!
 //! ```text
 //!  runs:    [ batch batch batch ][ batch ][ batch batch ░░░░ ]   the last run is open: it grows until it is read
@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Entry;
 
-/// The capacity of a log's first buffer. Most topics in tests hold less.
+/// The capacity of a segment's first buffer. Most topics in tests hold less.
 const CHUNK_BYTES_FIRST: usize = 16 * 1024;
 
 /// Each buffer has twice the capacity of the one before, up to this one.
@@ -39,30 +39,16 @@ impl Batch {
     }
 }
 
-/// A partition's batches in memory.
+/// A segment's batches in memory.
 #[derive(Debug, Default)]
-pub(crate) struct MemoryLog {
+pub(super) struct MemoryRuns {
     sealed: Vec<Bytes>,
     open: BytesMut,
     batches: Vec<Batch>,
-    max_timestamp: Option<i64>,
-    bytes: u64,
     chunk_bytes: usize,
 }
 
-impl MemoryLog {
-    pub(super) fn end(&self) -> i64 {
-        self.batches.last().map_or(0, |batch| batch.last_offset + 1)
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    pub(super) fn max_timestamp(&self) -> Option<i64> {
-        self.max_timestamp
-    }
-
+impl MemoryRuns {
     pub(super) fn append(&mut self, entry: &Entry<'_>) {
         let bytes = entry.head.len() + entry.records.len();
         if self.open.capacity() - self.open.len() < bytes {
@@ -79,8 +65,6 @@ impl MemoryLog {
         });
         self.open.extend_from_slice(&entry.head);
         self.open.extend_from_slice(entry.records);
-        self.max_timestamp = self.max_timestamp.max(Some(entry.header.max_timestamp));
-        self.bytes += bytes as u64;
     }
 
     pub(super) fn read(&mut self, offset: i64, bytes_max: usize, at_least_one: bool) -> Bytes {
@@ -93,9 +77,11 @@ impl MemoryLog {
         self.join(slice, next, bytes_max)
     }
 
-    pub(super) fn batch_by_time(&mut self, timestamp: i64) -> Option<Bytes> {
+    /// The first batch that has `offset` or a later one, and whose greatest timestamp is at least `timestamp`.
+    pub(super) fn batch_by_time(&mut self, timestamp: i64, offset: i64) -> Option<Bytes> {
         // Timestamps need not ascend, so this goes through all entries. They are small, and this is asked rarely.
-        let index = self.batches.iter().position(|batch| batch.max_timestamp >= timestamp)?;
+        let reaches = |batch: &Batch| batch.max_timestamp >= timestamp && batch.last_offset >= offset;
+        let index = self.batches.iter().position(reaches)?;
         Some(self.slice(index, 0, true))
     }
 
@@ -151,8 +137,8 @@ mod tests {
     use super::*;
 
     /// A log of ten-record batches, each of `bytes`, and the same bytes end to end.
-    fn log(count: i64, bytes: usize) -> (MemoryLog, Vec<u8>) {
-        let (mut log, mut all) = (MemoryLog::default(), Vec::new());
+    fn log(count: i64, bytes: usize) -> (MemoryRuns, Vec<u8>) {
+        let (mut log, mut all) = (MemoryRuns::default(), Vec::new());
         for index in 0..count {
             let raw = batch(index * 10, 10, bytes, index);
             log.append(&entry(&raw));
@@ -164,7 +150,6 @@ mod tests {
     #[test]
     fn a_read_is_whole_batches_from_the_one_that_holds_the_offset() {
         let (mut log, all) = log(20, 100);
-        assert_eq!(log.end(), 200);
         let table = [
             (0, 100, true, 0..100),
             (9, 199, true, 0..100),
@@ -197,7 +182,7 @@ mod tests {
 
     #[test]
     fn runs_cut_short_by_readers_are_joined_for_the_next_one() {
-        let (mut log, mut all) = (MemoryLog::default(), Vec::new());
+        let (mut log, mut all) = (MemoryRuns::default(), Vec::new());
         for index in 0..100 {
             let raw = batch(index * 10, 10, 1000, 0);
             log.append(&entry(&raw));
@@ -211,7 +196,7 @@ mod tests {
 
     #[test]
     fn every_batch_is_found_whatever_its_size() {
-        let (mut log, mut all, mut starts) = (MemoryLog::default(), Vec::new(), Vec::new());
+        let (mut log, mut all, mut starts) = (MemoryRuns::default(), Vec::new(), Vec::new());
         for index in 0..200_i64 {
             let raw = batch(index, 1, 61 + (index as usize * 7919) % 50_000, 0);
             log.append(&entry(&raw));
@@ -228,8 +213,8 @@ mod tests {
     #[test]
     fn time_finds_the_first_batch_that_reaches_it() {
         let (mut log, all) = log(20, 100);
-        assert_eq!(log.batch_by_time(7), Some(Bytes::copy_from_slice(&all[700..800])));
-        assert_eq!(log.batch_by_time(20), None);
-        assert_eq!(log.max_timestamp(), Some(19));
+        assert_eq!(log.batch_by_time(7, 0), Some(Bytes::copy_from_slice(&all[700..800])));
+        assert_eq!(log.batch_by_time(7, 80), Some(Bytes::copy_from_slice(&all[800..900])));
+        assert_eq!(log.batch_by_time(20, 0), None);
     }
 }

@@ -1,28 +1,39 @@
-//! A partition's log: record batches by offset, in memory or in segment files.
+//! A partition's log: record batches by offset, in segments, which are in memory or in files.
 //!
 //! ```text
-//!  Entry (stamped header + records) ─▶ append ─▶ memory: runs of contiguous batches
-//!                                             └▶ disk:   00000000000000000000.log .index .timeindex
-//!  read(offset, bytes) ─▶ whole batches, one contiguous slice
+//!  Entry (stamped header + records) ─▶ append ─▶ the last segment │ a new one when that is full or old
+//!  read(offset, bytes) ─▶ whole batches of one segment, one contiguous slice
+//!  retain, delete_to   ─▶ the first segments go; the log starts later
+//!
+//!  orders-0/  00000000000000000000.log .index .timeindex
+//!             00000000000000104214.log                      the last one takes the appends
+//!             leader-epoch-checkpoint  log-start-offset-checkpoint  partition.metadata
 //! ```
 //!
-//! It owns offsets and bytes. It must not know requests, producers, leaders or time. Its callers pass valid batches
+//! It owns offsets and bytes. It must not know requests, producers, leaders or a clock. Its callers pass valid batches
 //! only.
+//!
+//! On disk, appends are as durable as Kafka's. An acknowledged one is in the page cache: `kill -9` of the process loses
+//! nothing, and a power cut may lose what the system had not written yet. [`Log::flush`] makes everything durable.
 
+pub(crate) mod checkpoint;
 mod disk;
-pub(crate) mod epoch_checkpoint;
 pub(crate) mod file;
 mod index;
 mod memory;
+mod retention;
 mod segment;
+mod segment_file;
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use milena_wire::batch::{BatchHeader, HEADER_BYTES};
 
-pub(crate) use disk::{DiskLog, OpenError};
-pub(crate) use memory::MemoryLog;
+pub(crate) use disk::OpenError;
+pub(crate) use retention::Retention;
+use segment::Segment;
 
 /// A batch to be appended: its header, in which offset, epoch and time are set already, and its records.
 #[derive(Debug)]
@@ -35,43 +46,71 @@ pub(crate) struct Entry<'a> {
     pub(crate) records: &'a [u8],
 }
 
-/// A log in memory or on disk.
+/// When a new segment begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Roll {
+    /// `segment.bytes`.
+    pub(crate) bytes_max: u64,
+    /// `segment.ms`, from the first batch's timestamp to that of the next one.
+    pub(crate) span_max_ms: i64,
+}
+
+/// A partition's log.
 #[derive(Debug)]
-pub(crate) enum Log {
-    Memory(MemoryLog),
-    Disk(DiskLog),
+pub(crate) struct Log {
+    /// The directory of its files, if it is on disk.
+    dir: Option<PathBuf>,
+    /// In ascending order, and never empty.
+    segments: Vec<Segment>,
+    /// The offset before which nothing can be read, though the first segment may have it still.
+    start: i64,
 }
 
 impl Log {
-    /// The offset of the first record, or of the first one that will be there.
+    /// An empty log in memory.
+    pub(crate) fn in_memory() -> Self {
+        Self { dir: None, segments: vec![Segment::in_memory(0)], start: 0 }
+    }
+
+    /// The directory of its files, if it is on disk.
+    pub(crate) fn dir(&self) -> Option<&Path> {
+        self.dir.as_deref()
+    }
+
+    /// The offset of the first record that can be read, or of the first one that will be there.
     pub(crate) fn start(&self) -> i64 {
-        match self {
-            Self::Memory(_) => 0,
-            Self::Disk(log) => log.start(),
-        }
+        self.start
     }
 
     /// The offset that the next record will get.
     pub(crate) fn end(&self) -> i64 {
-        match self {
-            Self::Memory(log) => log.end(),
-            Self::Disk(log) => log.end(),
-        }
+        self.active().end()
     }
 
-    /// Appends a batch whose base offset is [`end`](Self::end).
+    /// The bytes of all batches.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.segments.iter().map(Segment::bytes).sum()
+    }
+
+    /// The greatest timestamp of all records.
+    pub(crate) fn max_timestamp(&self) -> Option<i64> {
+        self.segments.iter().filter_map(Segment::max_timestamp).max()
+    }
+
+    /// Appends a batch, whose base offset is [`end`](Self::end), at `now_ms`.
     ///
     /// # Errors
     /// When the disk fails. Then the log is as it was before.
-    pub(crate) fn append(&mut self, entry: &Entry<'_>) -> io::Result<()> {
+    pub(crate) fn append(&mut self, entry: &Entry<'_>, roll: Roll, now_ms: i64) -> io::Result<()> {
         debug_assert_eq!(entry.header.base_offset, self.end(), "offsets leave no gap");
-        match self {
-            Self::Memory(log) => {
-                log.append(entry);
-                Ok(())
-            }
-            Self::Disk(log) => log.append(entry),
+        let bytes = (HEADER_BYTES + entry.records.len()) as u64;
+        let active = self.active();
+        let is_full = active.bytes() + bytes > roll.bytes_max
+            || active.span_ms(entry.header.max_timestamp, now_ms) > roll.span_max_ms;
+        if active.bytes() > 0 && is_full || !active.can_address(entry.header.last_offset()) {
+            self.roll()?;
         }
+        self.active_mut().append(entry, now_ms)
     }
 
     /// Whole batches from the one that contains `offset` on, at most `bytes_max` bytes of them. With `at_least_one` the
@@ -80,37 +119,51 @@ impl Log {
     /// # Errors
     /// When the disk fails.
     pub(crate) fn read(&mut self, offset: i64, bytes_max: usize, at_least_one: bool) -> io::Result<Bytes> {
-        match self {
-            Self::Memory(log) => Ok(log.read(offset, bytes_max, at_least_one)),
-            Self::Disk(log) => log.read(offset, bytes_max, at_least_one),
+        let after = self.segments.partition_point(|segment| segment.base_offset() <= offset);
+        // If the offset lies in a gap at the end of a segment, a later segment has the first batch after it.
+        for segment in &mut self.segments[after.saturating_sub(1)..] {
+            if segment.end() > offset {
+                return segment.read(offset, bytes_max, at_least_one);
+            }
         }
+        Ok(Bytes::new())
     }
 
-    /// The first batch whose greatest timestamp is at least `timestamp`.
+    /// The first batch that has `offset` or a later one, and whose greatest timestamp is at least `timestamp`.
     ///
     /// # Errors
     /// When the disk fails.
-    pub(crate) fn batch_by_time(&mut self, timestamp: i64) -> io::Result<Option<Bytes>> {
-        match self {
-            Self::Memory(log) => Ok(log.batch_by_time(timestamp)),
-            Self::Disk(log) => log.batch_by_time(timestamp),
+    pub(crate) fn batch_by_time(&mut self, timestamp: i64, offset: i64) -> io::Result<Option<Bytes>> {
+        for segment in &mut self.segments {
+            if segment.end() <= offset || segment.max_timestamp().is_none_or(|max| max < timestamp) {
+                continue;
+            }
+            if let Some(found) = segment.batch_by_time(timestamp, offset)? {
+                return Ok(Some(found));
+            }
         }
+        Ok(None)
     }
 
-    /// The greatest timestamp of all records.
-    pub(crate) fn max_timestamp(&self) -> Option<i64> {
-        match self {
-            Self::Memory(log) => log.max_timestamp(),
-            Self::Disk(log) => log.max_timestamp(),
-        }
+    fn active(&self) -> &Segment {
+        self.segments.last().expect("a log has at least one segment")
     }
 
-    /// The bytes of all batches.
-    pub(crate) fn bytes(&self) -> u64 {
-        match self {
-            Self::Memory(log) => log.bytes(),
-            Self::Disk(log) => log.bytes(),
+    fn active_mut(&mut self) -> &mut Segment {
+        self.segments.last_mut().expect("a log has at least one segment")
+    }
+
+    /// Begins a new segment.
+    fn roll(&mut self) -> io::Result<()> {
+        let next = match &self.dir {
+            None => Segment::in_memory(self.end()),
+            Some(dir) => disk::create_segment(dir, self.end())?,
+        };
+        if let Some(file) = self.active_mut().file() {
+            file.write_index()?;
         }
+        self.segments.push(next);
+        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use milena_messages::header::{RequestHeader, ResponseHeader};
 use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use milena_messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use milena_messages::{ErrorCode, Message, Request};
-use milena_wire::batch::{BatchBuilder, BatchHeader};
+use milena_wire::batch::{BatchBuilder, BatchHeader, NO_TIMESTAMP};
 use milena_wire::pool::Pool;
 use milena_wire::{Reader, Writer};
 
@@ -97,13 +97,14 @@ impl Drop for Victim {
 }
 
 /// Batch number `n`: producer 7, one record, which says `n` at its start and end; sizes vary, some are large.
-fn numbered(n: i32) -> ProduceRequest {
+pub(crate) fn numbered(n: i32) -> ProduceRequest {
     let mut value = vec![n as u8; 50 + (n as usize * 7919) % 60_000];
     let length = value.len();
     value[..4].copy_from_slice(&n.to_be_bytes());
     value[length - 4..].copy_from_slice(&n.to_be_bytes());
     let mut builder = BatchBuilder::new(&Pool::default());
-    builder.append(1_700_000_000_000, None, Some(&value), &[]).expect("fits");
+    // It has no timestamp, so that it is never too old to be kept.
+    builder.append(NO_TIMESTAMP, None, Some(&value), &[]).expect("fits");
     let mut sealed = builder.seal();
     sealed.stamp(7, 0, n);
     let data = PartitionProduceData { index: 0, records: Some(sealed.into_bytes()), ..Default::default() };

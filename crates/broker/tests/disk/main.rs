@@ -5,3 +5,4 @@
 mod crash;
 mod groups;
 mod restart;
+mod retention;

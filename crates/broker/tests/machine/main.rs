@@ -10,6 +10,7 @@ mod mutations;
 mod offsets;
 mod peers;
 mod produce;
+mod retention;
 mod rig;
 mod sessions;
 mod time;

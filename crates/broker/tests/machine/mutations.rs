@@ -10,6 +10,7 @@ use milena_messages::api_versions::ApiVersionsRequest;
 use milena_messages::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use milena_messages::create_topics::{CreatableReplicaAssignment, CreatableTopic, CreateTopicsRequest};
 use milena_messages::delete_groups::DeleteGroupsRequest;
+use milena_messages::delete_records::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic};
 use milena_messages::delete_topics::DeleteTopicsRequest;
 use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use milena_messages::describe_groups::DescribeGroupsRequest;
@@ -89,10 +90,17 @@ fn valid() -> Vec<Bytes> {
         frame(3, &CreatePartitionsRequest { topics: vec![grow], ..Default::default() }),
         frame(4, &DescribeConfigsRequest { resources: vec![resource], ..Default::default() }),
         frame(5, &DeleteTopicsRequest { topic_names: vec!["u".into()], ..Default::default() }),
+        frame(2, &delete_records()),
         frame(3, &ApiVersionsRequest { client_software_name: "rig".into(), ..Default::default() }),
     ];
     frames.extend(groups);
     frames
+}
+
+fn delete_records() -> DeleteRecordsRequest {
+    let partition = DeleteRecordsPartition { partition_index: 1, offset: 2, ..Default::default() };
+    let topic = DeleteRecordsTopic { name: "t".into(), partitions: vec![partition], ..Default::default() };
+    DeleteRecordsRequest { topics: vec![topic], ..Default::default() }
 }
 
 fn group_requests() -> Vec<Bytes> {

@@ -8,6 +8,7 @@ use milena_messages::api_versions::ApiVersionsRequest;
 use milena_messages::create_partitions::CreatePartitionsRequest;
 use milena_messages::create_topics::CreateTopicsRequest;
 use milena_messages::delete_groups::DeleteGroupsRequest;
+use milena_messages::delete_records::DeleteRecordsRequest;
 use milena_messages::delete_topics::DeleteTopicsRequest;
 use milena_messages::describe_cluster::DescribeClusterRequest;
 use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
@@ -153,6 +154,7 @@ fn every_advertised_version_is_answered() {
     check(&rig, |_| InitProducerIdRequest { transactional_id: None, ..Default::default() });
     check(&rig, |_| CreateTopicsRequest::default());
     check(&rig, |_| DeleteTopicsRequest::default());
+    check(&rig, |_| DeleteRecordsRequest::default());
     check(&rig, |_| CreatePartitionsRequest::default());
     check(&rig, |_| DescribeConfigsRequest {
         resources: vec![DescribeConfigsResource {
@@ -165,7 +167,7 @@ fn every_advertised_version_is_answered() {
     });
     check(&rig, |_| DescribeClusterRequest::default());
     check(&rig, |_| DescribeTopicPartitionsRequest::default());
-    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 24, "all of them are checked above");
+    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 25, "all of them are checked above");
 }
 
 #[test]
