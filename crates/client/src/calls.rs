@@ -38,8 +38,9 @@ pub(crate) trait ApiCall: Sync {
     /// What an answer tells of an item.
     type Found: Clone + Send;
 
-    /// Where the item's request goes. A call whose row has [`Route::Named`](milena_core::calls::Route::Named) or
-    /// [`Route::Leader`](milena_core::calls::Route::Leader) says it; for other rows the table does.
+    /// Where the item's request goes. A call whose row has [`Route::Named`](milena_core::calls::Route::Named),
+    /// [`Route::Leader`](milena_core::calls::Route::Leader) or
+    /// [`Route::Coordinator`](milena_core::calls::Route::Coordinator) says it; for other rows the table does.
     fn destination(&self, _item: &Self::Item) -> Destination {
         Self::ROW.route.destination()
     }
@@ -75,7 +76,7 @@ impl Client {
             Run::new(C::ROW, destinations.iter().cloned(), deadline, self.retry_backoff(), self.rng());
         // The topics stay in the metadata for as long as their leaders are asked.
         let _known = self.learn_leaders_of(&destinations, &mut run, deadline).await;
-        let mut under_way = Together::new();
+        let (mut under_way, mut lookups) = (Together::new(), Together::new());
         loop {
             for part in run.poll_parts(&self.snapshot(), clock.now()) {
                 let asked: Vec<_> = part.items.iter().map(|index| &items[*index]).collect();
@@ -83,6 +84,12 @@ impl Client {
                 under_way.push(async move {
                     let outcome = self.ask(part.broker, request, deadline).await;
                     (part, outcome)
+                });
+            }
+            for of in run.poll_lookups() {
+                lookups.push(async move {
+                    let found = self.look_up_coordinator(of.clone(), deadline).await;
+                    (of, found)
                 });
             }
             if run.is_done() {
@@ -102,6 +109,7 @@ impl Client {
                     let outcome = outcome.map(|response| call.answers(response));
                     settle(call, items, &mut run, &part, outcome, clock.now());
                 }
+                Some((of, found)) = lookups.next() => run.handle_coordinator(&of, found, clock.now()),
                 () = clock.sleep_until(run.poll_timeout()) => {}
             }
         }

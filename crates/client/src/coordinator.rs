@@ -3,6 +3,8 @@
 //! The caller gets the coordinator, and nothing else keeps it: only the caller talks to it, so only the caller learns when
 //! it has moved.
 
+use std::pin::Pin;
+
 use milena_core::calls::{FIND_COORDINATOR, Row};
 use milena_core::metadata::{Broker, Coordinated};
 use milena_core::{BrokerId, Failure, Instant};
@@ -51,7 +53,17 @@ impl Client {
         of: Coordinated,
         deadline: Instant,
     ) -> Result<Coordinator, Failure> {
-        let broker = self.call_one(&Find, of, deadline).await?;
+        let broker = self.look_up_coordinator(of, deadline).await?;
         Ok(Coordinator { broker: broker.id, address: Address::of(&broker) })
+    }
+
+    /// As [`find_coordinator`](Self::find_coordinator), for a call to the coordinator. A look-up is a call itself, so its
+    /// future is boxed: the type would contain itself otherwise.
+    pub(crate) fn look_up_coordinator(
+        &self,
+        of: Coordinated,
+        deadline: Instant,
+    ) -> Pin<Box<dyn Future<Output = Result<Broker, Failure>> + Send + '_>> {
+        Box::pin(self.call_one(&Find, of, deadline))
     }
 }

@@ -3,8 +3,9 @@
 //!
 //! ```text
 //!  items ─▶ Run ── poll_parts: items by broker ─▶ one request per part ─▶ answers, item by item ─┐
-//!            ▲                                                                                   │
-//!            └── only items that failed in a way that may pass are due again ◀── Row ◀───────────┘
+//!           ▲ │                                                                                  │
+//!           │ └─── poll_lookups: coordinators ─▶ handle_coordinator                              │
+//!           └───── only items that failed in a way that may pass are due again ◀── Row ◀─────────┘
 //! ```
 //!
 //! The caller of such a call waits for its one result. Requests that a driver keeps under way (produce, fetch) have machines
@@ -12,11 +13,14 @@
 //!
 //! This must not know what is in a request or a response.
 
+mod members;
 mod run;
 mod table;
 
+pub use self::members::{is_of_another_protocol, of_group_with_members};
 pub use self::run::{Part, Run};
 pub use self::table::{
-    CREATE_TOPICS, DELETE_TOPICS, DESCRIBE_CONFIGS, FIND_COORDINATOR, LIST_OFFSETS, METADATA, Nature,
-    Patience, Route, Row, Split, TABLE,
+    CONSUMER_GROUP_DESCRIBE, CREATE_TOPICS, DELETE_GROUPS, DELETE_TOPICS, DESCRIBE_CONFIGS, DESCRIBE_GROUPS,
+    FIND_COORDINATOR, LEAVE_GROUP, LIST_GROUPS, LIST_OFFSETS, METADATA, Nature, OFFSET_COMMIT, OFFSET_DELETE,
+    OFFSET_FETCH, Patience, Route, Row, Split, TABLE,
 };

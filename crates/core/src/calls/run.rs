@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::table::{Route, Row, Split};
-use crate::metadata::{Destination, Snapshot};
+use crate::metadata::{Broker, Coordinated, Destination, Snapshot};
 use crate::{Backoff, BrokerId, Failure, Instant, Rng};
 
 /// A call under way. `T` is what an answer tells of an item.
@@ -14,6 +14,9 @@ use crate::{Backoff, BrokerId, Failure, Instant, Rng};
 /// [`poll_timeout`](Self::poll_timeout) has passed, [`poll_metadata_outdated`](Self::poll_metadata_outdated) and then
 /// `poll_parts` are polled again, until the call [is done](Self::is_done). Then [`finish`](Self::finish) it.
 ///
+/// After `poll_parts`, [`poll_lookups`](Self::poll_lookups) says which coordinators are to be looked up.
+/// [`handle_coordinator`](Self::handle_coordinator) is called once for each of them.
+///
 /// An item is named by its index among the destinations that the call began with.
 #[derive(Debug)]
 pub struct Run<T> {
@@ -23,6 +26,10 @@ pub struct Run<T> {
     backoff: Backoff,
     rng: Rng,
     is_metadata_outdated: bool,
+    /// Those that are known, as far as no answer said otherwise. None for one that is being looked up.
+    coordinators: BTreeMap<Coordinated, Option<Broker>>,
+    /// Those to look up, that `poll_lookups` has not told yet.
+    lookups: Vec<Coordinated>,
 }
 
 /// A request to send.
@@ -46,6 +53,8 @@ struct Item<T> {
 enum State<T> {
     /// It is to be asked for from this time on.
     Due(Instant),
+    /// Its coordinator is being looked up.
+    Sought,
     /// It is in a part that is under way.
     Asked,
     /// It has its result. `is_answered` says whether a broker's answer to its request gave it.
@@ -66,7 +75,8 @@ impl<T> Run<T> {
             Item { destination, attempts: 0, state: State::Due(Instant::ORIGIN) }
         };
         let items = destinations.into_iter().map(item).collect();
-        Self { row, items, deadline, backoff, rng, is_metadata_outdated: false }
+        let (coordinators, lookups) = (BTreeMap::new(), Vec::new());
+        Self { row, items, deadline, backoff, rng, is_metadata_outdated: false, coordinators, lookups }
     }
 
     /// The requests to send now, with items routed by `snapshot`.
@@ -74,18 +84,21 @@ impl<T> Run<T> {
         let mut parts: Vec<Part> = Vec::new();
         let mut by_broker: BTreeMap<Option<BrokerId>, usize> = BTreeMap::new();
         for index in 0..self.items.len() {
-            let item = &mut self.items[index];
-            if !matches!(item.state, State::Due(at) if at <= now) {
+            if !matches!(self.items[index].state, State::Due(at) if at <= now) {
                 continue;
             }
-            let broker = match snapshot.route(&item.destination) {
+            let Some(routed) = self.route(index, snapshot) else {
+                self.items[index].state = State::Sought;
+                continue;
+            };
+            let broker = match routed {
                 Ok(broker) => broker,
                 Err(failure) => {
                     self.fail(index, failure, now);
                     continue;
                 }
             };
-            item.state = State::Asked;
+            self.items[index].state = State::Asked;
             let together = by_broker.get(&broker).copied().filter(|_| self.row.split == Split::ByBroker);
             let part = together.unwrap_or_else(|| {
                 parts.push(Part { broker, items: Vec::new() });
@@ -95,6 +108,49 @@ impl<T> Run<T> {
             parts[part].items.push(index);
         }
         parts
+    }
+
+    /// The broker that the item goes to. None while its coordinator is being looked up.
+    fn route(&mut self, index: usize, snapshot: &Snapshot) -> Option<Result<Option<BrokerId>, Failure>> {
+        let destination = &self.items[index].destination;
+        let Destination::Coordinator(of) = destination else { return Some(snapshot.route(destination)) };
+        match self.coordinators.get(of) {
+            Some(Some(broker)) => Some(snapshot.route(&Destination::Broker(broker.id))),
+            Some(None) => None,
+            None => {
+                self.lookups.push(of.clone());
+                self.coordinators.insert(of.clone(), None);
+                None
+            }
+        }
+    }
+
+    /// The coordinators to look up now. Each is told once.
+    pub fn poll_lookups(&mut self) -> Vec<Coordinated> {
+        std::mem::take(&mut self.lookups)
+    }
+
+    /// The look-up of a coordinator has ended. It has tried for as long as it may, so that items fail with it.
+    pub fn handle_coordinator(&mut self, of: &Coordinated, found: Result<Broker, Failure>, now: Instant) {
+        for item in &mut self.items {
+            if !matches!((&item.state, &item.destination), (State::Sought, Destination::Coordinator(its)) if its == of) {
+                continue;
+            }
+            item.state = match &found {
+                Ok(_) => State::Due(now),
+                Err(failure) => State::Done { result: Err(failure.clone()), is_answered: false },
+            };
+        }
+        match found {
+            Ok(broker) => drop(self.coordinators.insert(of.clone(), Some(broker))),
+            Err(_) => drop(self.coordinators.remove(of)),
+        }
+    }
+
+    /// The coordinator that the item's last request went to.
+    pub fn coordinator(&self, index: usize) -> Option<&Broker> {
+        let Destination::Coordinator(of) = &self.items[index].destination else { return None };
+        self.coordinators.get(of)?.as_ref()
     }
 
     /// The answer to an item's request said this of the item, or did not mention it.
@@ -133,6 +189,9 @@ impl<T> Run<T> {
     /// Makes the item due again after a backoff. If that is after the deadline, it has failed for this reason.
     fn again(&mut self, index: usize, failure: Failure, now: Instant) {
         let item = &mut self.items[index];
+        if let Destination::Coordinator(of) = &item.destination {
+            self.coordinators.retain(|known, broker| known != of || broker.is_none());
+        }
         item.attempts += 1;
         let at = now + self.backoff.delay(item.attempts, &mut self.rng);
         if at < self.deadline {
@@ -151,7 +210,7 @@ impl<T> Run<T> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = self.items.iter().filter_map(|item| match item.state {
             State::Due(at) => Some(at),
-            State::Asked | State::Done { .. } => None,
+            State::Sought | State::Asked | State::Done { .. } => None,
         });
         due.min()
     }
@@ -184,7 +243,7 @@ impl<T> Item<T> {
     fn result(self) -> (Result<T, Failure>, bool) {
         match self.state {
             State::Done { result, is_answered } => (result, is_answered),
-            State::Due(_) | State::Asked => (Err(Failure::Closed), false),
+            State::Due(_) | State::Sought | State::Asked => (Err(Failure::Closed), false),
         }
     }
 }
@@ -197,7 +256,7 @@ mod tests {
     use milena_messages::ErrorCode;
 
     use super::*;
-    use crate::calls::{CREATE_TOPICS, DESCRIBE_CONFIGS, FIND_COORDINATOR, LIST_OFFSETS};
+    use crate::calls::{CREATE_TOPICS, DESCRIBE_CONFIGS, DESCRIBE_GROUPS, FIND_COORDINATOR, LIST_OFFSETS};
     use crate::metadata::tests::snapshot;
 
     const BACKOFF: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(1) };
@@ -311,6 +370,80 @@ mod tests {
         let (many, until) = tries(run(&FIND_COORDINATOR, &[Destination::Any]));
         assert!((30..40).contains(&many), "{many}");
         assert!(until > at(28_000), "{until:?}");
+    }
+
+    fn group(id: &str) -> Coordinated {
+        Coordinated::Group(Arc::from(id))
+    }
+
+    fn broker(id: i32) -> Broker {
+        Broker { id: BrokerId(id), host: Arc::from("b"), port: 9092, rack: None }
+    }
+
+    #[test]
+    fn each_coordinator_is_looked_up_once_and_again_when_it_has_moved() {
+        let brokers = snapshot("t", &[(1, 0), (2, 0)]);
+        let items = ["g", "h", "g"].map(|id| Destination::Coordinator(group(id)));
+        let mut run = run(&DESCRIBE_GROUPS, &items);
+        assert!(run.poll_parts(&brokers, at(0)).is_empty());
+        assert_eq!(run.poll_lookups(), [group("g"), group("h")]);
+        assert!(run.poll_parts(&brokers, at(1)).is_empty() && run.poll_lookups().is_empty());
+        assert_eq!(run.poll_timeout(), None, "it waits for the look-ups");
+        run.handle_coordinator(&group("g"), Ok(broker(1)), at(2));
+        assert_eq!(run.poll_parts(&brokers, at(2)), [part(1, &[0, 2])]);
+        run.handle_coordinator(&group("h"), Ok(broker(2)), at(3));
+        assert_eq!(run.poll_parts(&brokers, at(3)), [part(2, &[1])]);
+        run.handle_item(1, Some(Ok(1)), at(4));
+        // Both items of the group learn that it has moved, and one look-up answers both.
+        for index in [0, 2] {
+            run.handle_item(index, code(ErrorCode::NOT_COORDINATOR), at(4));
+        }
+        let again = at(400);
+        assert!(run.poll_parts(&brokers, again).is_empty());
+        assert_eq!(run.poll_lookups(), [group("g")]);
+        run.handle_coordinator(&group("g"), Ok(broker(2)), again);
+        assert_eq!(run.poll_parts(&brokers, again), [part(2, &[0, 2])]);
+        run.handle_item(0, Some(Ok(0)), again);
+        run.handle_item(2, Some(Ok(2)), again);
+        assert!(run.is_done());
+        assert_eq!(run.coordinator(0), Some(&broker(2)));
+        assert!(run.finish().iter().all(Result::is_ok));
+    }
+
+    #[test]
+    fn a_coordinator_that_is_gone_is_looked_up_until_the_deadline() {
+        let brokers = snapshot("t", &[(1, 0)]);
+        let mut run = run(&DESCRIBE_GROUPS, &[Destination::Coordinator(group("g"))]);
+        let (mut now, mut lookups) = (at(0), 0);
+        while !run.is_done() {
+            for part in run.poll_parts(&brokers, now) {
+                run.handle_failure(&part, &Failure::unreachable("b:1", "refused"), now);
+            }
+            for of in run.poll_lookups() {
+                lookups += 1;
+                // Each second time it is a broker that the metadata do not have.
+                run.handle_coordinator(&of, Ok(broker(1 + lookups % 2 * 8)), now);
+            }
+            now = run.poll_timeout().unwrap_or(now);
+            assert!(now < at(30_000), "{now:?}");
+        }
+        assert!(lookups > 20, "{lookups}");
+        assert!(run.finish_whole().expect_err("gone").is_retriable());
+    }
+
+    #[test]
+    fn a_look_up_that_failed_fails_the_items_of_its_coordinator_alone() {
+        let brokers = snapshot("t", &[(1, 0)]);
+        let mut run = run(&DESCRIBE_GROUPS, &["g", "h"].map(|id| Destination::Coordinator(group(id))));
+        run.poll_parts(&brokers, at(0));
+        run.poll_lookups();
+        let denied = Failure::answer(ErrorCode::GROUP_AUTHORIZATION_FAILED, None);
+        run.handle_coordinator(&group("g"), Err(denied), at(0));
+        run.handle_coordinator(&group("h"), Ok(broker(1)), at(0));
+        assert_eq!(run.poll_parts(&brokers, at(0)), [part(1, &[1])]);
+        run.handle_item(1, Some(Ok(1)), at(0));
+        let results = run.finish_whole().expect("answered");
+        assert!(matches!(&results[..], [Err(_), Ok(1)]), "{results:?}");
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub enum Route {
     Named,
     /// The leader of the item's partition.
     Leader,
+    /// The coordinator of the item's group or transactional producer, which is looked up first.
+    Coordinator,
 }
 
 /// Which items share a request. Results are per item in either case.
@@ -158,9 +160,85 @@ pub const LIST_OFFSETS: Row = Row {
     ],
 };
 
+/// The groups that one broker coordinates. Each broker knows its own.
+pub const LIST_GROUPS: Row = Row {
+    api: ApiKey::ListGroups,
+    version_max: i16::MAX,
+    route: Route::Named,
+    split: Split::ByBroker,
+    nature: Nature::Question,
+    patience: Patience::Attempts,
+    moved: &[],
+    again: &COORDINATOR_AGAIN,
+};
+
+/// Groups of the classic protocol: their states and members.
+pub const DESCRIBE_GROUPS: Row = of_coordinator(ApiKey::DescribeGroups, Nature::Question);
+
+/// Groups of the consumer protocol (KIP-848): their states and members.
+pub const CONSUMER_GROUP_DESCRIBE: Row = of_coordinator(ApiKey::ConsumerGroupDescribe, Nature::Question);
+
+/// The offsets that groups have committed.
+pub const OFFSET_FETCH: Row = Row {
+    // From version 8 on a request is about several groups, and has another shape. Version 7 is of Kafka 2.5.
+    version_max: 7,
+    split: Split::Singly,
+    ..of_coordinator(ApiKey::OffsetFetch, Nature::Question)
+};
+
+/// Offsets committed for a group that has no members.
+pub const OFFSET_COMMIT: Row = Row {
+    // From version 10 on topics are named by their ids. We name them by name.
+    version_max: 9,
+    ..of_coordinator(ApiKey::OffsetCommit, Nature::Order)
+};
+
+/// Deletes committed offsets.
+pub const OFFSET_DELETE: Row = of_coordinator(ApiKey::OffsetDelete, Nature::Order);
+
+/// Deletes groups that have no members.
+pub const DELETE_GROUPS: Row = of_coordinator(ApiKey::DeleteGroups, Nature::Order);
+
+/// Removes members from a group.
+pub const LEAVE_GROUP: Row = of_coordinator(ApiKey::LeaveGroup, Nature::Order);
+
+/// A row of an API that coordinators have. A coordinator that is gone is replaced within seconds, and the look-up names the old
+/// one until then, so such a call goes on until its deadline, as Java's does.
+const fn of_coordinator(api: ApiKey, nature: Nature) -> Row {
+    Row {
+        api,
+        version_max: i16::MAX,
+        route: Route::Coordinator,
+        split: Split::ByBroker,
+        nature,
+        patience: Patience::Deadline,
+        moved: &[ErrorCode::NOT_COORDINATOR],
+        again: &COORDINATOR_AGAIN,
+    }
+}
+
+/// The coordinator cannot answer yet. Kafka answers an order with COORDINATOR_NOT_AVAILABLE also when it could not replicate
+/// what it wrote. Giving the same order again does no harm then: the orders to a coordinator say how something shall be.
+const COORDINATOR_AGAIN: [ErrorCode; 2] =
+    [ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, ErrorCode::COORDINATOR_NOT_AVAILABLE];
+
 /// All rows.
-pub static TABLE: [&Row; 6] =
-    [&METADATA, &FIND_COORDINATOR, &CREATE_TOPICS, &DELETE_TOPICS, &DESCRIBE_CONFIGS, &LIST_OFFSETS];
+pub static TABLE: [&Row; 14] = [
+    &METADATA,
+    &FIND_COORDINATOR,
+    &CREATE_TOPICS,
+    &DELETE_TOPICS,
+    &DESCRIBE_CONFIGS,
+    &LIST_OFFSETS,
+    &LIST_GROUPS,
+    &DESCRIBE_GROUPS,
+    &CONSUMER_GROUP_DESCRIBE,
+    &OFFSET_FETCH,
+    &OFFSET_COMMIT,
+    &OFFSET_DELETE,
+    &DELETE_GROUPS,
+    &LEAVE_GROUP,
+];
 
 impl Row {
     /// Whether an item that the broker refused at its `attempt`th attempt is asked for again.
@@ -187,7 +265,7 @@ impl Route {
     pub fn destination(self) -> Destination {
         match self {
             Self::Controller => Destination::Controller,
-            Self::Any | Self::Named | Self::Leader => Destination::Any,
+            Self::Any | Self::Named | Self::Leader | Self::Coordinator => Destination::Any,
         }
     }
 
@@ -198,6 +276,7 @@ impl Route {
             Self::Controller => *destination == Destination::Controller,
             Self::Named => matches!(destination, Destination::Any | Destination::Broker(_)),
             Self::Leader => matches!(destination, Destination::Leader { .. }),
+            Self::Coordinator => matches!(destination, Destination::Coordinator(_)),
         }
     }
 }
@@ -239,6 +318,29 @@ DescribeConfigs newest: Named, ByBroker, Question, Attempts
 ListOffsets newest: Leader, ByBroker, Question, Attempts
     moved: NOT_LEADER_OR_FOLLOWER REPLICA_NOT_AVAILABLE FENCED_LEADER_EPOCH UNKNOWN_LEADER_EPOCH
     again: UNKNOWN_TOPIC_OR_PARTITION LEADER_NOT_AVAILABLE KAFKA_STORAGE_ERROR OFFSET_NOT_AVAILABLE
+ListGroups newest: Named, ByBroker, Question, Attempts
+    again: COORDINATOR_LOAD_IN_PROGRESS COORDINATOR_NOT_AVAILABLE
+DescribeGroups newest: Coordinator, ByBroker, Question, Deadline
+    moved: NOT_COORDINATOR
+    again: COORDINATOR_LOAD_IN_PROGRESS COORDINATOR_NOT_AVAILABLE
+ConsumerGroupDescribe newest: Coordinator, ByBroker, Question, Deadline
+    moved: NOT_COORDINATOR
+    again: COORDINATOR_LOAD_IN_PROGRESS COORDINATOR_NOT_AVAILABLE
+OffsetFetch 7: Coordinator, Singly, Question, Deadline
+    moved: NOT_COORDINATOR
+    again: COORDINATOR_LOAD_IN_PROGRESS COORDINATOR_NOT_AVAILABLE
+OffsetCommit 9: Coordinator, ByBroker, Order, Deadline
+    moved: NOT_COORDINATOR
+    again: COORDINATOR_LOAD_IN_PROGRESS COORDINATOR_NOT_AVAILABLE
+OffsetDelete newest: Coordinator, ByBroker, Order, Deadline
+    moved: NOT_COORDINATOR
+    again: COORDINATOR_LOAD_IN_PROGRESS COORDINATOR_NOT_AVAILABLE
+DeleteGroups newest: Coordinator, ByBroker, Order, Deadline
+    moved: NOT_COORDINATOR
+    again: COORDINATOR_LOAD_IN_PROGRESS COORDINATOR_NOT_AVAILABLE
+LeaveGroup newest: Coordinator, ByBroker, Order, Deadline
+    moved: NOT_COORDINATOR
+    again: COORDINATOR_LOAD_IN_PROGRESS COORDINATOR_NOT_AVAILABLE
 ";
         assert_eq!(printed, expected, "\n{printed}");
     }
@@ -253,9 +355,14 @@ ListOffsets newest: Leader, ByBroker, Question, Attempts
                 assert!(code.is_retriable(), "{name}: {code} does not pass");
             }
             assert!(row.moved.iter().all(|code| !row.again.contains(code)), "{name}");
-            // The codes after which an order is repeated must say that nothing was done.
+            // The codes after which an order is repeated must say that nothing was done, or the order must be one that may
+            // be given twice.
             if row.nature == Nature::Order {
-                assert_eq!((row.moved, row.again), (&[ErrorCode::NOT_CONTROLLER][..], &[][..]), "{name}");
+                let expected = match row.route {
+                    Route::Coordinator => (&[ErrorCode::NOT_COORDINATOR][..], &COORDINATOR_AGAIN[..]),
+                    _ => (&[ErrorCode::NOT_CONTROLLER][..], &[][..]),
+                };
+                assert_eq!((row.moved, row.again), expected, "{name}");
             }
         }
     }
@@ -276,6 +383,8 @@ ListOffsets newest: Leader, ByBroker, Question, Attempts
             (&FIND_COORDINATOR, [None, None, None, None, Some(1)]),
             (&CREATE_TOPICS, [None, Some(4), Some(1), Some(1), Some(1)]),
             (&LIST_OFFSETS, [Some(4), Some(4), Some(4), Some(4), Some(1)]),
+            (&DESCRIBE_GROUPS, [None, None, None, None, Some(1)]),
+            (&DELETE_GROUPS, [None, None, Some(1), Some(1), Some(1)]),
         ] {
             let found = [&nowhere, &unsent, &lost, &silent, &garbage].map(|failure| attempts(row, failure));
             assert_eq!(found, expected, "{}", row.api.name());
@@ -292,6 +401,9 @@ ListOffsets newest: Leader, ByBroker, Question, Attempts
             (&LIST_OFFSETS, ErrorCode::NOT_LEADER_OR_FOLLOWER, None),
             (&LIST_OFFSETS, ErrorCode::OFFSET_NOT_AVAILABLE, Some(4)),
             (&LIST_OFFSETS, ErrorCode::TOPIC_AUTHORIZATION_FAILED, Some(1)),
+            (&DELETE_GROUPS, ErrorCode::NOT_COORDINATOR, None),
+            (&DELETE_GROUPS, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, None),
+            (&DELETE_GROUPS, ErrorCode::NON_EMPTY_GROUP, Some(1)),
         ] {
             assert_eq!(of_item(row, code), expected, "{}: {code}", row.api.name());
         }

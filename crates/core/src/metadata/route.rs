@@ -23,6 +23,8 @@ pub enum Destination {
         /// The partition.
         partition: i32,
     },
+    /// The coordinator of a group or a transactional producer, which the metadata do not name: it is looked up.
+    Coordinator(Coordinated),
 }
 
 /// A group or a transactional producer: each has a broker as its coordinator.
@@ -72,6 +74,9 @@ impl Snapshot {
             Destination::Leader { topic, partition } => {
                 let (_, found) = self.partition(topic, *partition)?;
                 found.leader.ok_or_else(|| found.leaderless(topic))?
+            }
+            Destination::Coordinator(_) => {
+                return Err(Failure::NoRoute("the coordinator is not looked up yet".into()));
             }
         };
         if self.brokers.contains_key(&broker) {
