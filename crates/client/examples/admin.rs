@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use milena::{Client, ConfigResource, Error, ErrorKind, Isolation, NewTopic, OffsetAt};
+use milena::{Client, ConfigResource, Error, ErrorKind, GroupFilter, Isolation, NewTopic, OffsetAt};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -63,6 +63,24 @@ async fn main() -> Result<(), Error> {
 
     println!("group coordinator: broker {}", admin.group_coordinator("billing").await?.id);
     println!("transaction coordinator: broker {}", admin.transaction_coordinator("billing").await?.id);
+
+    let group = format!("{topic}-readers");
+    for (_, set) in admin.alter_group_offsets(&group, [((topic.as_str(), 0), 0)]).await? {
+        set?;
+    }
+    for listed in admin.list_groups(&GroupFilter::all()).await?.groups {
+        println!("group {} is {:?}", listed.group, listed.state);
+    }
+    for (name, described) in admin.describe_groups([group.as_str()]).await {
+        println!("group {name} has {} members", described?.members.len());
+    }
+    for (name, offsets) in admin.list_group_offsets([group.as_str()]).await {
+        println!("group {name} has committed {:?}", offsets?);
+    }
+    for (name, deleted) in admin.delete_groups([group.as_str()]).await {
+        deleted?;
+        println!("deleted group {name}");
+    }
 
     for (name, deleted) in admin.delete_topics([topic.as_str()]).await? {
         deleted?;

@@ -71,8 +71,9 @@ mod topics;
 
 pub use address::Address;
 pub use admin::{
-    Admin, BrokerDescription, ClusterDescription, ConfigEntry, ConfigResource, NewTopic, OffsetAt,
-    PartitionDescription, TopicDescription,
+    Admin, BrokerDescription, ClusterDescription, CommittedOffset, ConfigEntry, ConfigResource,
+    GroupDescription, GroupFilter, GroupListing, GroupState, GroupType, ListedGroup, MemberDescription,
+    NewTopic, OffsetAt, PartitionDescription, TopicDescription,
 };
 pub use builder::ClientBuilder;
 pub use client::Client;

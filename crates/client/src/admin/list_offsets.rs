@@ -1,6 +1,6 @@
 //! `ListOffsets`: looks up offsets by position or time, at the leader of each partition.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use milena_core::Failure;
@@ -10,7 +10,7 @@ use milena_messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
 };
 
-use super::partitions::{Partition, by_topic, leader_of};
+use super::partitions::{OfPartitions, Partition, by_topic, leader_of, named};
 use super::{Admin, OffsetAt};
 use crate::Error;
 use crate::calls::{Answers, ApiCall};
@@ -20,9 +20,6 @@ struct ListOffsets {
     timestamp: i64,
     isolation: Isolation,
 }
-
-/// One partition's result: the offset, or none when no record is that late.
-type Found = ((String, i32), Result<Option<i64>, Error>);
 
 impl ApiCall for ListOffsets {
     const ROW: &'static Row = &LIST_OFFSETS;
@@ -42,15 +39,16 @@ impl ApiCall for ListOffsets {
     fn request(&self, partitions: &[&Partition]) -> ListOffsetsRequest {
         let timestamp = self.timestamp;
         let asked = |index| ListOffsetsPartition { partition_index: index, timestamp, ..Default::default() };
-        let topic = |(name, partitions): (&str, BTreeSet<i32>)| ListOffsetsTopic {
+        let topic = |(name, partitions): (&str, BTreeMap<i32, ()>)| ListOffsetsTopic {
             name: name.into(),
-            partitions: partitions.into_iter().map(asked).collect(),
+            partitions: partitions.into_keys().map(asked).collect(),
             ..Default::default()
         };
+        let topics = by_topic(partitions.iter().map(|partition| (*partition, ()))).into_iter();
         ListOffsetsRequest {
             replica_id: -1,
             isolation_level: i8::from(self.isolation == Isolation::ReadCommitted),
-            topics: by_topic(partitions).into_iter().map(topic).collect(),
+            topics: topics.map(topic).collect(),
             ..Default::default()
         }
     }
@@ -70,8 +68,8 @@ impl ApiCall for ListOffsets {
 }
 
 impl Admin {
-    /// Looks up an offset of each partition. There is one result per partition, in the order given. All leaders are asked at
-    /// the same time, and only partitions whose leader has moved are asked for again.
+    /// Looks up an offset of each partition. There is one result per partition, in the order given: the offset, or none when no
+    /// record is that late. All leaders are asked at the same time, and only partitions whose leader has moved are asked for again.
     /// [`isolation`](Self::isolation) says where a partition ends, and which records a time may find.
     ///
     /// # Errors
@@ -83,11 +81,10 @@ impl Admin {
         &self,
         partitions: impl IntoIterator<Item = (T, i32)>,
         at: impl Into<OffsetAt>,
-    ) -> Result<Vec<Found>, Error> {
+    ) -> Result<OfPartitions<Option<i64>>, Error> {
         let timestamp = at.into().timestamp();
         let timestamp = timestamp.map_err(|failure| Error::harmless("looking up offsets", failure))?;
-        let partition = |(topic, at): (T, i32)| (Arc::from(topic.as_ref()), at);
-        let partitions: Vec<Partition> = partitions.into_iter().map(partition).collect();
+        let partitions = named(partitions);
         let call = ListOffsets { timestamp, isolation: self.isolation };
         let found = self.call(&call, &partitions, self.deadline()).await.finish();
         let result = |((topic, partition), found): (Partition, Result<_, Failure>)| {

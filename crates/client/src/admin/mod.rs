@@ -4,17 +4,26 @@
 //! functions of that API. The table in [`milena_core::calls`] says where requests go and what is tried again, and
 //! [`Client::call`] is the loop that they all go through. Public types are in files of their own.
 
+mod alter_group_offsets;
 mod configs;
 mod create_topics;
+mod delete_group_offsets;
+mod delete_groups;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod descriptions;
 mod find_coordinator;
+mod group_descriptions;
+mod groups;
+mod list_group_offsets;
+mod list_groups;
 mod list_offsets;
 mod new_topic;
 mod offset_at;
 mod partitions;
+mod remove_members;
 
 use std::time::Duration;
 
@@ -23,14 +32,18 @@ use milena_core::{Failure, Instant};
 
 pub use self::configs::{ConfigEntry, ConfigResource};
 pub use self::descriptions::{BrokerDescription, ClusterDescription, PartitionDescription, TopicDescription};
+pub use self::groups::{
+    CommittedOffset, GroupDescription, GroupFilter, GroupListing, GroupState, GroupType, ListedGroup,
+    MemberDescription,
+};
 pub use self::new_topic::NewTopic;
 pub use self::offset_at::OffsetAt;
 use crate::Client;
 use crate::calls::ApiCall;
 use crate::settings::Isolation;
 
-/// Creates, deletes and describes topics, shows configurations and looks up offsets and coordinators. It comes from
-/// [`Client::admin`], and is cheap to clone.
+/// Creates, deletes and describes topics, shows configurations, looks up offsets and coordinators, and lists, describes, changes
+/// and deletes groups. It comes from [`Client::admin`], and is cheap to clone.
 ///
 /// # Cancel safety
 /// Dropping the future of a call that only looks is harmless. Dropping the future of a call that changes something leaves
@@ -43,7 +56,7 @@ pub struct Admin {
 }
 
 impl Client {
-    /// Admin calls: topics, configurations, offsets, coordinators.
+    /// Admin calls: topics, configurations, offsets, coordinators, groups.
     pub fn admin(&self) -> Admin {
         Admin::new(self.clone())
     }

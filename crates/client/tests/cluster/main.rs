@@ -4,6 +4,7 @@
 
 mod admin;
 mod elsewhere;
+mod groups;
 mod memory;
 mod mistakes;
 mod producing;

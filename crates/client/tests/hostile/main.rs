@@ -5,6 +5,7 @@
 
 mod addresses;
 mod brokers;
+mod groups;
 mod peer;
 mod storms;
 mod topics;

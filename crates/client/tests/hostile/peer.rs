@@ -11,9 +11,14 @@ use milena_messages::api_versions::{ApiVersion, ApiVersionsResponse};
 use milena_messages::create_topics::{
     CreatableTopic, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
 };
+use milena_messages::delete_groups::DeleteGroupsResponse;
+use milena_messages::describe_groups::DescribeGroupsResponse;
 use milena_messages::fetch::{FetchRequest, FetchResponse};
+use milena_messages::find_coordinator::FindCoordinatorResponse;
 use milena_messages::header::{RequestHeader, ResponseHeader};
 use milena_messages::init_producer_id::InitProducerIdResponse;
+use milena_messages::leave_group::LeaveGroupResponse;
+use milena_messages::list_groups::{ListGroupsResponse, ListedGroup};
 use milena_messages::list_offsets::{
     ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
     ListOffsetsTopicResponse,
@@ -22,6 +27,9 @@ use milena_messages::metadata::{
     MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
     MetadataResponseTopic,
 };
+use milena_messages::offset_commit::OffsetCommitResponse;
+use milena_messages::offset_delete::OffsetDeleteResponse;
+use milena_messages::offset_fetch::OffsetFetchResponse;
 use milena_messages::produce::{
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
@@ -285,6 +293,25 @@ fn answer(frame: &Bytes, key: ApiKey, behaviour: Behaviour, cluster: &Cluster) -
             created(&request, cluster).encode(&mut writer, version)
         }
         ApiKey::Fetch => FetchResponse::default().encode(&mut writer, version),
+        ApiKey::FindCoordinator => FindCoordinatorResponse {
+            node_id: 1,
+            host: cluster.host.as_str().into(),
+            port: i32::from(cluster.port),
+            ..Default::default()
+        }
+        .encode(&mut writer, version),
+        ApiKey::ListGroups => ListGroupsResponse {
+            groups: vec![ListedGroup { group_id: "g".into(), ..Default::default() }],
+            ..Default::default()
+        }
+        .encode(&mut writer, version),
+        // It says nothing of what was asked.
+        ApiKey::DescribeGroups => DescribeGroupsResponse::default().encode(&mut writer, version),
+        ApiKey::OffsetFetch => OffsetFetchResponse::default().encode(&mut writer, version),
+        ApiKey::OffsetCommit => OffsetCommitResponse::default().encode(&mut writer, version),
+        ApiKey::OffsetDelete => OffsetDeleteResponse::default().encode(&mut writer, version),
+        ApiKey::DeleteGroups => DeleteGroupsResponse::default().encode(&mut writer, version),
+        ApiKey::LeaveGroup => LeaveGroupResponse::default().encode(&mut writer, version),
         other => panic!("{other:?} is not expected here"),
     };
     encoded.expect("encodes");
@@ -301,6 +328,14 @@ fn versions(behaviour: Behaviour) -> ApiVersionsResponse {
         ApiKey::ListOffsets,
         ApiKey::Fetch,
         ApiKey::CreateTopics,
+        ApiKey::FindCoordinator,
+        ApiKey::ListGroups,
+        ApiKey::DescribeGroups,
+        ApiKey::OffsetFetch,
+        ApiKey::OffsetCommit,
+        ApiKey::OffsetDelete,
+        ApiKey::DeleteGroups,
+        ApiKey::LeaveGroup,
     ];
     let range = |key: ApiKey| {
         let is_future = matches!(behaviour, Behaviour::BrokerFromTheFuture) && key != ApiKey::ApiVersions;

@@ -133,7 +133,8 @@ impl<T> Run<T> {
     /// The look-up of a coordinator has ended. It has tried for as long as it may, so that items fail with it.
     pub fn handle_coordinator(&mut self, of: &Coordinated, found: Result<Broker, Failure>, now: Instant) {
         for item in &mut self.items {
-            if !matches!((&item.state, &item.destination), (State::Sought, Destination::Coordinator(its)) if its == of) {
+            if !matches!((&item.state, &item.destination), (State::Sought, Destination::Coordinator(its)) if its == of)
+            {
                 continue;
             }
             item.state = match &found {
@@ -145,12 +146,6 @@ impl<T> Run<T> {
             Ok(broker) => drop(self.coordinators.insert(of.clone(), Some(broker))),
             Err(_) => drop(self.coordinators.remove(of)),
         }
-    }
-
-    /// The coordinator that the item's last request went to.
-    pub fn coordinator(&self, index: usize) -> Option<&Broker> {
-        let Destination::Coordinator(of) = &self.items[index].destination else { return None };
-        self.coordinators.get(of)?.as_ref()
     }
 
     /// The answer to an item's request said this of the item, or did not mention it.
@@ -223,6 +218,21 @@ impl<T> Run<T> {
     /// The result of each item, in order.
     pub fn finish(self) -> Vec<Result<T, Failure>> {
         self.items.into_iter().map(|item| item.result().0).collect()
+    }
+
+    /// As [`finish`](Self::finish), with the coordinator that gave the answer.
+    pub fn finish_with_coordinators(self) -> Vec<Result<(T, Broker), Failure>> {
+        let coordinators = self.coordinators;
+        let with_its_own = |item: Item<T>| {
+            let coordinator = match &item.destination {
+                Destination::Coordinator(of) => coordinators.get(of).cloned().flatten(),
+                _ => None,
+            };
+            let nowhere = || Failure::NoRoute("the coordinator has moved".into());
+            let result = item.result().0?;
+            Ok((result, coordinator.ok_or_else(nowhere)?))
+        };
+        self.items.into_iter().map(with_its_own).collect()
     }
 
     /// As [`finish`](Self::finish), for a call that fails as a whole if no item was answered.
@@ -406,8 +416,8 @@ mod tests {
         run.handle_item(0, Some(Ok(0)), again);
         run.handle_item(2, Some(Ok(2)), again);
         assert!(run.is_done());
-        assert_eq!(run.coordinator(0), Some(&broker(2)));
-        assert!(run.finish().iter().all(Result::is_ok));
+        let results: Vec<_> = run.finish_with_coordinators().into_iter().map(Result::ok).collect();
+        assert_eq!(results, [0, 1, 2].map(|found| Some((found, broker(2)))));
     }
 
     #[test]
