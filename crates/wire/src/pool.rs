@@ -7,10 +7,14 @@
 //! ```
 //!
 //! It must not know what the bytes mean, or how many of them may exist: the memory budget decides that.
+//!
+//! Where the buffers are kept is up to a [`BufferPool`], which the user may write. [`Pool`] trusts it with nothing: a pool
+//! that panics, or returns a buffer that is too small, only costs an allocation, and is counted in [`PoolStats::faults`].
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +22,9 @@ use bytes::Bytes;
 
 /// Keeps buffers between uses. [`SizeClasses`] is the default; implement this trait to use another one.
 ///
-/// Calls come once per frame or batch, from any thread, and must not block for long.
+/// Calls come once per frame or batch, from any thread, and must not block for long. If a call panics, or
+/// [`take`](Self::take) returns a buffer that is too small, the [`Pool`] allocates a buffer instead, and counts that in
+/// [`PoolStats::faults`].
 ///
 /// ```
 /// use milena_wire::pool::{BufferPool, Pool};
@@ -55,6 +61,11 @@ pub trait BufferPool: Send + Sync {
     /// Frees the kept buffers that were not used since the last call. A client calls this every few seconds, so that an idle
     /// client keeps no buffers. The default does nothing.
     fn trim(&self) {}
+
+    /// The bytes of the buffers that are kept now, for [`PoolStats::bytes_idle`]. The default says 0.
+    fn kept_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// A handle to a pool of buffers; clones share it.
@@ -84,6 +95,7 @@ struct Shared {
     buffers: Box<dyn BufferPool>,
     hits: AtomicU64,
     misses: AtomicU64,
+    faults: AtomicU64,
     bytes_out: AtomicUsize,
 }
 
@@ -94,8 +106,13 @@ pub struct PoolStats {
     pub hits: u64,
     /// Buffers that had to be allocated.
     pub misses: u64,
+    /// How often the [`BufferPool`] panicked or returned a buffer that is too small. Such a call of
+    /// [`BufferPool::take`] counts as a miss as well.
+    pub faults: u64,
     /// The capacity of all buffers in use, in bytes. Each counts as it was when it was taken or became [`Bytes`].
     pub bytes_out: usize,
+    /// The bytes of the buffers that are kept for the next use ([`BufferPool::kept_bytes`]).
+    pub bytes_idle: usize,
 }
 
 impl Pool {
@@ -105,6 +122,7 @@ impl Pool {
             buffers: Box::new(buffers),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
             bytes_out: AtomicUsize::new(0),
         };
         Self { shared: Arc::new(shared) }
@@ -128,12 +146,18 @@ impl Pool {
     /// first.
     pub(crate) fn take_uncleared(&self, bytes_min: usize) -> PooledBuffer {
         let shared = &self.shared;
-        let memory = if let Some(memory) = shared.buffers.take(bytes_min) {
-            shared.hits.fetch_add(1, Ordering::Relaxed);
-            memory
-        } else {
-            shared.misses.fetch_add(1, Ordering::Relaxed);
-            Vec::with_capacity(class_bytes(bytes_min))
+        let kept = shared.guarded(None, |buffers| buffers.take(bytes_min));
+        let memory = match kept {
+            Some(memory) if memory.capacity() >= bytes_min => {
+                shared.hits.fetch_add(1, Ordering::Relaxed);
+                memory
+            }
+            unusable => {
+                // The default pool returns none that is too small, so only a user's pool can be at fault.
+                shared.faults.fetch_add(u64::from(unusable.is_some()), Ordering::Relaxed);
+                shared.misses.fetch_add(1, Ordering::Relaxed);
+                Vec::with_capacity(class_bytes(bytes_min))
+            }
         };
         let counted = memory.capacity();
         shared.bytes_out.fetch_add(counted, Ordering::Relaxed);
@@ -142,16 +166,30 @@ impl Pool {
 
     /// Frees the buffers that were not used since the last call: see [`BufferPool::trim`].
     pub fn trim(&self) {
-        self.shared.buffers.trim();
+        self.shared.guarded((), |buffers| buffers.trim());
     }
 
     /// The counters.
     pub fn stats(&self) -> PoolStats {
+        let bytes_idle = self.shared.guarded(0, |buffers| buffers.kept_bytes());
         PoolStats {
             hits: self.shared.hits.load(Ordering::Relaxed),
             misses: self.shared.misses.load(Ordering::Relaxed),
+            faults: self.shared.faults.load(Ordering::Relaxed),
             bytes_out: self.shared.bytes_out.load(Ordering::Relaxed),
+            bytes_idle,
         }
+    }
+}
+
+impl Shared {
+    /// Calls the user's code. If it panics, the answer is `otherwise`: buffers are taken by the tasks of connections and given
+    /// back wherever a batch is dropped, and a panic there would end the task, or the process if it is already unwinding.
+    fn guarded<T>(&self, otherwise: T, call: impl FnOnce(&dyn BufferPool) -> T) -> T {
+        catch_unwind(AssertUnwindSafe(|| call(&*self.buffers))).unwrap_or_else(|_| {
+            self.faults.fetch_add(1, Ordering::Relaxed);
+            otherwise
+        })
     }
 }
 
@@ -203,7 +241,8 @@ impl PooledBuffer {
 impl Drop for PooledBuffer {
     fn drop(&mut self) {
         self.pool.shared.bytes_out.fetch_sub(self.counted, Ordering::Relaxed);
-        self.pool.shared.buffers.give(std::mem::take(&mut self.memory));
+        let memory = std::mem::take(&mut self.memory);
+        self.pool.shared.guarded((), |buffers| buffers.give(memory));
     }
 }
 
@@ -298,11 +337,6 @@ impl SizeClasses {
         Self { kept: Mutex::new(kept), kept_bytes_max }
     }
 
-    /// The bytes of the buffers that are kept now.
-    pub fn kept_bytes(&self) -> usize {
-        self.kept().bytes
-    }
-
     fn kept(&self) -> MutexGuard<'_, Kept> {
         // No change can be interrupted by a panic, so the state is valid.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
@@ -395,6 +429,10 @@ impl BufferPool for SizeClasses {
         kept.trimmed = kept.returns;
         drop(kept);
     }
+
+    fn kept_bytes(&self) -> usize {
+        self.kept().bytes
+    }
 }
 
 impl fmt::Debug for SizeClasses {
@@ -441,7 +479,10 @@ mod tests {
         drop(buffer);
         let again = pool.take(4097);
         assert_eq!((again.as_ptr(), again.len()), (address, 0));
-        assert_eq!(pool.stats(), PoolStats { hits: 1, misses: 1, bytes_out: 5120 });
+        let expected = PoolStats { hits: 1, misses: 1, faults: 0, bytes_out: 5120, bytes_idle: 0 };
+        assert_eq!(pool.stats(), expected);
+        drop(again);
+        assert_eq!(pool.stats(), PoolStats { bytes_out: 0, bytes_idle: 5120, ..expected });
     }
 
     #[test]
@@ -558,5 +599,48 @@ mod tests {
         drop(bytes);
         assert_eq!(pool.stats().bytes_out, 0);
         assert!(pool.shared.buffers.take(60_000).is_some());
+    }
+
+    /// A pool that is wrong in one way.
+    struct Faulty {
+        panics: bool,
+    }
+
+    impl BufferPool for Faulty {
+        fn take(&self, _: usize) -> Option<Vec<u8>> {
+            assert!(!self.panics, "take");
+            Some(Vec::with_capacity(10))
+        }
+
+        fn give(&self, _: Vec<u8>) {
+            assert!(!self.panics, "give");
+        }
+
+        fn trim(&self) {
+            assert!(!self.panics, "trim");
+        }
+
+        fn kept_bytes(&self) -> usize {
+            assert!(!self.panics, "kept_bytes");
+            7
+        }
+    }
+
+    #[test]
+    fn a_pool_that_panics_or_gives_too_little_costs_allocations_only() {
+        let stats = |panics| {
+            let pool = Pool::new(Faulty { panics });
+            let buffer = pool.take(5000);
+            assert!(buffer.capacity() >= 5000);
+            let bytes = buffer.into_bytes();
+            assert!(pool.stats().bytes_out >= 5000);
+            drop(bytes);
+            pool.trim();
+            // Asking for the counters asks the pool once more.
+            pool.stats()
+        };
+        let expected = PoolStats { hits: 0, misses: 1, faults: 1, bytes_out: 0, bytes_idle: 7 };
+        assert_eq!(stats(false), expected);
+        assert_eq!(stats(true), PoolStats { faults: 5, bytes_idle: 0, ..expected });
     }
 }

@@ -104,6 +104,14 @@ impl<'a> Headers<'a> {
     /// No headers.
     pub(crate) const NONE: Self = Self { cursor: Cursor { rest: &[], end: 0 }, remaining: 0 };
 
+    pub(super) fn parts(&self) -> (Cursor<'a>, u32) {
+        (self.cursor, self.remaining)
+    }
+
+    pub(super) fn from_parts(cursor: Cursor<'a>, remaining: u32) -> Self {
+        Self { cursor, remaining }
+    }
+
     /// How many headers are left, as the record announces.
     pub fn remaining(&self) -> usize {
         self.remaining as usize

@@ -109,6 +109,20 @@ impl RecordBatch {
         self.records.len()
     }
 
+    /// The memory that the batch has of its own, in bytes: the capacity of the buffer that it was decompressed into, or 0 if it
+    /// shares the frame in which it arrived.
+    pub fn own_bytes(&self) -> usize {
+        match &self.records {
+            Memory::Frame(_) => 0,
+            Memory::Decompressed(buffer) => buffer.capacity(),
+        }
+    }
+
+    /// Where the records are.
+    pub(super) fn memory(&self) -> &[u8] {
+        &self.records
+    }
+
     /// The records, in order. A record that cannot be read is an error; the records after it follow if its length is valid.
     #[inline]
     pub fn records(&self) -> Records<'_> {
