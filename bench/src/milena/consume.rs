@@ -21,7 +21,7 @@ pub(super) async fn run(options: &Options) -> Result<Outcome, Failure> {
     let mut in_use = 0;
     while reader.records < options.records {
         let Some(batch) = consumer.next().await? else { break };
-        in_use = in_use.max(client.pool_stats().bytes_out);
+        in_use = in_use.max(client.pool_stats().bytes_out + client.decompressed_pool_stats().bytes_out);
         reader.read(&batch);
     }
     let seconds = start.elapsed().as_secs_f64();

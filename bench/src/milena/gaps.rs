@@ -49,6 +49,7 @@ pub(super) async fn run(options: &Options) -> Result<Outcome, Failure> {
         "longest_wait_ms": longest.0.as_secs_f64() * 1e3,
         "longest_wait_after_records": longest.1,
         "pool": format!("{:?}", client.pool_stats()),
+        "decompressed_pool": format!("{:?}", client.decompressed_pool_stats()),
     });
     let (latency, allocations) = (Some(waits), Some(allocations.count()));
     Ok(Outcome { records, bytes, seconds, allocations, latency, settings, ..Default::default() })

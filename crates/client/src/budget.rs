@@ -48,6 +48,11 @@ impl Budget {
         self.0.bytes_max
     }
 
+    /// The bytes that are in use. They may be more than the whole budget.
+    pub(crate) fn bytes_used(&self) -> usize {
+        self.state().in_use
+    }
+
     /// The bytes that are not in use.
     pub(crate) fn available(&self) -> usize {
         self.0.bytes_max.saturating_sub(self.state().in_use)

@@ -29,6 +29,7 @@ pub struct ClientBuilder {
     runtime: Option<Executor>,
     connector: Connector,
     pool: Pool,
+    decompressed_pool: Pool,
     seed: Option<u64>,
     mistake: Option<Error>,
 }
@@ -84,6 +85,7 @@ impl Client {
             runtime: None,
             connector: Arc::new(Tcp),
             pool: Pool::default(),
+            decompressed_pool: Pool::default(),
             seed: None,
             mistake: None,
         }
@@ -201,9 +203,17 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the pool that buffers come from. Default: a pool with size classes.
+    /// Sets the pool that the buffers of responses come from, and those of the batches that producers write. Default: a
+    /// pool with size classes, which keeps up to 64 MiB. [`Client::pool_stats`] has its counters.
     pub fn buffer_pool(mut self, pool: impl BufferPool + 'static) -> Self {
         self.pool = Pool::new(pool);
+        self
+    }
+
+    /// Sets the pool that the buffers come from into which fetched batches are decompressed. Default: another pool with size
+    /// classes, which keeps up to 64 MiB. [`Client::decompressed_pool_stats`] has its counters.
+    pub fn decompressed_pool(mut self, pool: impl BufferPool + 'static) -> Self {
+        self.decompressed_pool = Pool::new(pool);
         self
     }
 
@@ -266,7 +276,8 @@ impl ClientBuilder {
         let (events, inbox) = mpsc::channel(EVENTS);
         // Each user of a topic sends two or three of these, so their number is bounded by that of users.
         let (concerns, concerned) = mpsc::unbounded_channel();
-        runtime.spawn_here(control.run(publish, inbox, concerned, self.pool.clone()));
+        let pools = [self.pool.clone(), self.decompressed_pool.clone()];
+        runtime.spawn_here(control.run(publish, inbox, concerned, pools));
         let half = of_client.memory_bytes_max / 2;
         Ok(Client(Arc::new(Shared {
             produce_budget: Budget::new(settings.producer.memory_bytes_max.unwrap_or(half)),
@@ -274,6 +285,7 @@ impl ClientBuilder {
             runtime,
             clock,
             pool: self.pool,
+            decompressed_pool: self.decompressed_pool,
             link_settings,
             links,
             concerns,

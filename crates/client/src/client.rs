@@ -45,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) runtime: Executor,
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
+    pub(crate) decompressed_pool: Pool,
     pub(crate) link_settings: LinkSettings,
     pub(crate) produce_budget: Budget,
     pub(crate) fetch_budget: Budget,
@@ -66,9 +67,16 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// How much memory of the buffer pool is in use, and how much is kept for the next use.
+    /// The counters of the pool of responses and of the batches that producers write
+    /// ([`ClientBuilder::buffer_pool`](crate::ClientBuilder::buffer_pool)).
     pub fn pool_stats(&self) -> PoolStats {
         self.0.pool.stats()
+    }
+
+    /// The counters of the pool of decompressed batches
+    /// ([`ClientBuilder::decompressed_pool`](crate::ClientBuilder::decompressed_pool)).
+    pub fn decompressed_pool_stats(&self) -> PoolStats {
+        self.0.decompressed_pool.stats()
     }
 
     /// The newest metadata.

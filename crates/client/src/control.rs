@@ -36,7 +36,7 @@ pub(crate) struct Control {
     rng: Rng,
 }
 
-/// How often the buffer pool is trimmed. A buffer that nothing asked for between two trims is given back to the system: a busy
+/// How often the buffer pools are trimmed. A buffer that nothing asked for between two trims is given back to the system: a busy
 /// client asks for its buffers many times a second, and an idle one keeps none.
 const TRIM_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -59,7 +59,7 @@ impl Control {
         publish: watch::Sender<Arc<Snapshot>>,
         mut events: mpsc::Receiver<Event>,
         mut concerns: mpsc::UnboundedReceiver<Concern>,
-        pool: Pool,
+        pools: [Pool; 2],
     ) {
         let settings = RefreshSettings {
             age_max: self.settings.metadata_age_max,
@@ -88,7 +88,7 @@ impl Control {
             }
             let now = self.clock.now();
             if trim_at <= now {
-                pool.trim();
+                pools.iter().for_each(Pool::trim);
                 trim_at = now + TRIM_INTERVAL;
             }
             let wake = refresh.poll_timeout().map_or(trim_at, |at| at.min(trim_at));

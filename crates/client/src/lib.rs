@@ -79,7 +79,8 @@ pub use builder::ClientBuilder;
 pub use client::Client;
 pub use connect::{Connect, ConnectError, Connecting, Obstacle, Resolving, Tcp, Transport};
 pub use consumer::{
-    Batch, Consumer, ConsumerBuilder, ConsumerHandle, PartitionConsumer, Position, RecordViews,
+    Batch, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerMemory, PartitionConsumer, Position,
+    RecordViews, SharedBatch, SharedRecord, TopicMemory,
 };
 pub use error::{Error, ErrorCode, ErrorKind, Fault};
 pub use milena_wire::pool::{BufferPool, PoolStats};

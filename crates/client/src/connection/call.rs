@@ -93,6 +93,8 @@ pub(crate) type Landing = mpsc::UnboundedSender<(u64, Result<Answer, Failure>)>;
 pub(crate) struct Answer {
     /// The frame after its header.
     pub(crate) body: Bytes,
+    /// The memory that a slice of the body keeps, in bytes.
+    pub(crate) memory_bytes: usize,
     pub(crate) version: i16,
     pub(crate) peer: Arc<str>,
     /// When its first bytes arrived.

@@ -25,6 +25,14 @@ pub(super) struct Frames {
     large: Option<Large>,
 }
 
+/// A frame, without its size.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) bytes: Bytes,
+    /// The memory that a slice of it keeps.
+    pub(super) memory_bytes: usize,
+}
+
 /// A frame that did not fit the staging buffer.
 #[derive(Debug)]
 struct Large {
@@ -57,19 +65,20 @@ impl Frames {
         Self { pool, frame_bytes_max, staged: Vec::new(), at: 0, large: None }
     }
 
-    /// The next frame, without its size. A frame of up to `expected` bytes gets its memory at once, and a larger one as it
+    /// The next frame. A frame of up to `expected` bytes gets its memory at once, and a larger one as it
     /// arrives.
     pub(super) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut dyn Transport,
         expected: usize,
-    ) -> Poll<Result<Bytes, FramesError>> {
+    ) -> Poll<Result<Frame, FramesError>> {
         loop {
             if let Some(large) = &mut self.large {
                 ready!(large.poll_fill(cx, stream))?;
                 if let Some(large) = self.large.take() {
-                    return Poll::Ready(Ok(large.buffer.into_bytes()));
+                    let memory_bytes = large.buffer.capacity();
+                    return Poll::Ready(Ok(Frame { bytes: large.buffer.into_bytes(), memory_bytes }));
                 }
             }
             if let Some(frame) = self.next_staged(expected).map_err(FramesError::Framing)? {
@@ -87,7 +96,7 @@ impl Frames {
     }
 
     /// The next frame, if the staging buffer holds all of it. The beginning of a large frame moves to memory of its own.
-    fn next_staged(&mut self, expected: usize) -> Result<Option<Bytes>, FramingError> {
+    fn next_staged(&mut self, expected: usize) -> Result<Option<Frame>, FramingError> {
         let rest = &self.staged[self.at..];
         let Some((head, body)) = rest.split_first_chunk::<4>() else { return Ok(None) };
         let bytes = framing::frame_bytes(*head, self.frame_bytes_max)?;
@@ -95,7 +104,7 @@ impl Frames {
             // Copied: a slice would keep the whole staging buffer for as long as somebody keeps the frame.
             let frame = Bytes::copy_from_slice(frame);
             self.at += 4 + bytes;
-            return Ok(Some(frame));
+            return Ok(Some(Frame { bytes: frame, memory_bytes: bytes }));
         }
         if bytes + 4 > STAGING_BYTES {
             let mut buffer = self.pool.take(bytes.min(expected.max(STAGING_BYTES)));
@@ -179,7 +188,7 @@ mod tests {
     use super::*;
 
     async fn next(frames: &mut Frames, stream: &mut dyn Transport) -> Result<Bytes, FramesError> {
-        poll_fn(|cx| frames.poll_next(cx, stream, 0)).await
+        poll_fn(|cx| frames.poll_next(cx, stream, 0)).await.map(|frame| frame.bytes)
     }
 
     #[tokio::test]

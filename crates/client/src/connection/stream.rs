@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use super::alarm::Alarm;
 use super::call::{Answer, AnyRequest, Call, Reply, Typed, encode_frame, request_header};
-use super::frames::{Frames, FramesError};
+use super::frames::{Frame, Frames, FramesError};
 use super::settings::LinkSettings;
 use crate::clock::Clock;
 use crate::connect::Transport;
@@ -296,6 +296,7 @@ impl Connection {
                 self.life.handle_finished(self.polled_at);
                 reply.send(Ok(Answer {
                     body: Bytes::new(),
+                    memory_bytes: 0,
                     version,
                     peer: Arc::clone(&self.peer),
                     began: self.polled_at,
@@ -316,10 +317,14 @@ impl Connection {
                 return Poll::Pending;
             }
         };
-        Poll::Ready(frame.map_err(|error| self.frames_failure(error)).and_then(|frame| self.dispatch(frame)))
+        Poll::Ready(
+            frame
+                .map_err(|error| self.frames_failure(error))
+                .and_then(|Frame { bytes, memory_bytes }| self.dispatch(bytes, memory_bytes)),
+        )
     }
 
-    fn dispatch(&mut self, mut frame: Bytes) -> Result<(), Failure> {
+    fn dispatch(&mut self, mut frame: Bytes, memory_bytes: usize) -> Result<(), Failure> {
         let malformed =
             |reason: String| Failure::Malformed { peer: Arc::clone(&self.peer), reason: reason.into() };
         let mut reader = Reader::new(&frame);
@@ -346,7 +351,8 @@ impl Connection {
             Asker::Caller { reply, .. } => {
                 self.life.handle_finished(self.polled_at);
                 let peer = Arc::clone(&self.peer);
-                reply.send(Ok(Answer { body: frame, version: pending.version, peer, began }));
+                let version = pending.version;
+                reply.send(Ok(Answer { body: frame, memory_bytes, version, peer, began }));
             }
         }
         Ok(())

@@ -8,15 +8,17 @@ use milena_core::source::Epoch;
 use milena_wire::batch::{RecordBatch, RecordError, Records};
 use milena_wire::{DecodeError, DecodeReason};
 
-use super::queue::{Frame, Queue};
-use crate::budget::Reservation;
+use super::held::Hold;
+use super::queue::Queue;
 use crate::{Error, RecordView};
 
 /// Consecutive records of one partition: the unit in which records are fetched, delivered and kept.
 ///
-/// Iterating borrows from the batch's one buffer and allocates nothing. The buffer lives as long as the batch and
-/// counts against the client's memory budget until then. Records that are kept for long should be copied
-/// ([`RecordView::to_owned`]).
+/// Iterating borrows from the batch's one buffer and allocates nothing. The buffer lives as long as the batch, and counts
+/// against the client's memory budget until then. A batch that was not compressed when it came is a part of the response
+/// that brought it, and keeps all of that in memory. So records that are kept for long should be copied
+/// ([`RecordView::to_owned`]); [`Consumer::memory`](crate::Consumer::memory) shows what is held. To hand records to other
+/// tasks without copying them, [`share`](Self::share) the batch.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -34,18 +36,15 @@ use crate::{Error, RecordView};
 /// # }
 /// ```
 pub struct Batch {
-    pub(super) queue: Arc<Queue>,
+    /// The first field: the memory is freed before `hold` gives it back to the budget.
+    pub(super) records: RecordBatch,
+    pub(super) hold: Hold,
     /// The assignment or seek that it was fetched for.
     pub(super) epoch: Epoch,
-    pub(super) records: RecordBatch,
     /// The offset that was asked for: earlier records of the batch are not returned.
     pub(super) from: i64,
     pub(super) high_watermark: i64,
     pub(super) unreadable: Arc<Unreadable>,
-    /// The frame that a batch without compression is part of.
-    pub(super) _frame: Option<Arc<Frame>>,
-    /// The memory of the buffer that a compressed batch was decompressed into.
-    pub(super) _decompressed: Option<Reservation>,
 }
 
 /// Records that an iteration could not read. The next call of the consumer returns the error.
@@ -62,9 +61,10 @@ pub(super) struct Met {
 impl Unreadable {
     fn note(&self, batch: &Batch, error: RecordError) {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |met: &Met| Arc::ptr_eq(&met.queue, &batch.queue) && met.error.offset == error.offset;
+        let is_it =
+            |met: &Met| Arc::ptr_eq(&met.queue, &batch.hold.queue) && met.error.offset == error.offset;
         if !noted.iter().any(is_it) {
-            noted.push(Met { queue: Arc::clone(&batch.queue), epoch: batch.epoch, error });
+            noted.push(Met { queue: Arc::clone(&batch.hold.queue), epoch: batch.epoch, error });
         }
     }
 
@@ -76,12 +76,12 @@ impl Unreadable {
 impl Batch {
     /// The topic.
     pub fn topic(&self) -> &str {
-        &self.queue.topic
+        &self.hold.queue.topic
     }
 
     /// The partition.
     pub fn partition(&self) -> i32 {
-        self.queue.partition
+        self.hold.queue.partition
     }
 
     /// The offset at which the batch begins to be read. It is that of the first record, unless compaction has removed
@@ -111,6 +111,16 @@ impl Batch {
         self.records.records_bytes()
     }
 
+    /// The memory that the batch takes, in bytes: as many as it had when it came, if it was not compressed, or else the
+    /// buffer that it was decompressed into, which may be larger than the records. It counts against the client's memory
+    /// budget until the batch is dropped.
+    pub fn memory_bytes(&self) -> usize {
+        match self.records.own_bytes() {
+            0 => self.records.header().bytes,
+            bytes => bytes,
+        }
+    }
+
     /// The epoch of the leader that appended the batch.
     pub fn leader_epoch(&self) -> Option<i32> {
         self.records.header().partition_leader_epoch
@@ -125,7 +135,7 @@ impl Batch {
     /// [`Consumer::next`]: crate::Consumer::next
     /// [`Consumer::skip`]: crate::Consumer::skip
     pub fn iter(&self) -> RecordViews<'_> {
-        RecordViews { batch: self, records: self.records.records_from(self.from) }
+        RecordViews::from_offset(self, self.from)
     }
 
     /// The records, in order. A record that cannot be read is an error in its place.
@@ -133,7 +143,7 @@ impl Batch {
         self.records.records_from(self.from).map(|record| {
             record
                 .map(|record| RecordView { record, batch: self })
-                .map_err(|error| unreadable(&self.queue, &error))
+                .map_err(|error| unreadable(&self.hold.queue, &error))
         })
     }
 }
@@ -177,6 +187,14 @@ pub(super) fn unread(
 pub struct RecordViews<'a> {
     batch: &'a Batch,
     records: Records<'a>,
+}
+
+impl<'a> RecordViews<'a> {
+    /// The records of `batch` from `offset` on.
+    #[inline]
+    pub(super) fn from_offset(batch: &'a Batch, offset: i64) -> Self {
+        Self { batch, records: batch.records.records_from(offset) }
+    }
 }
 
 impl<'a> Iterator for RecordViews<'a> {

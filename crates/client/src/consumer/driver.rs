@@ -24,7 +24,9 @@ use tokio::sync::watch;
 
 use super::commands::{Command, Commands};
 use super::ends::{End, Ends};
-use super::queue::{Frame, Queue, Queued, Ready};
+use super::held::Memory;
+use super::memory::Watch;
+use super::queue::{Fetched, Queue, Queued, Ready};
 use super::shared::Shared;
 use crate::brokers::address_of;
 use crate::budget::Reservation;
@@ -90,6 +92,7 @@ pub(super) struct Driver {
     /// Whether partitions were assigned whose leaders the machine does not know yet.
     is_unrouted: bool,
     ends: Ends,
+    watch: Watch,
 }
 
 impl Drop for Driver {
@@ -118,6 +121,7 @@ impl Driver {
         Self {
             requests: Requests::new(&client),
             snapshot: client.watch_snapshot(),
+            watch: Watch::new(client.0.clock.now()),
             client,
             source,
             commands,
@@ -135,7 +139,8 @@ impl Driver {
         let arrived = Arc::clone(&self.commands.arrived);
         let mut commands = Vec::new();
         loop {
-            let wake = self.source.poll_timeout(self.now());
+            let watch_at = self.watch.poll_timeout();
+            let wake = self.source.poll_timeout(self.now()).map_or(watch_at, |at| at.min(watch_at));
             let mut landed = None;
             tokio::select! {
                 // Whichever wakes the task, every input that is there is taken in below. Only the answers about ends
@@ -145,7 +150,7 @@ impl Driver {
                 first = self.requests.landed() => landed = Some(first),
                 () = arrived.notified() => {}
                 Ok(()) = self.snapshot.changed() => self.handle_metadata(),
-                () = self.client.0.clock.sleep_until(wake) => {}
+                () = self.client.0.clock.sleep_until(Some(wake)) => {}
             }
             if self.snapshot.has_changed().unwrap_or(false) {
                 self.handle_metadata();
@@ -249,29 +254,28 @@ impl Driver {
         }
     }
 
-    fn handle_fetched(&mut self, mut fetching: Fetching, outcome: Result<Answer, Failure>) {
+    fn handle_fetched(&mut self, fetching: Fetching, outcome: Result<Answer, Failure>) {
         let now = self.now();
+        let (bytes, began) = outcome.as_ref().map_or((0, now), |answer| (answer.memory_bytes, answer.began));
+        let answer = fetching.response(outcome);
+        let Fetching { lane, number, mut reservation } = fetching;
+        self.source.handle_fetched(lane, number, answer, began, self.ready.idle_since(), now);
         // The reservation was for what was expected. Now it is for what the answer takes, until its last batch is
         // dropped.
-        let (bytes, began) = outcome.as_ref().map_or((0, now), |answer| (answer.body.len(), answer.began));
-        fetching.reservation.resize(bytes);
-        let answer = fetching.response(outcome);
-        let Fetching { lane, number, reservation } = fetching;
-        self.source.handle_fetched(lane, number, answer, began, self.ready.idle_since(), now);
-        let freed = Arc::clone(&self.commands.arrived);
-        let frame = Arc::new(Frame { reservation: Some(reservation), freed });
+        reservation.resize(bytes + self.source.event_count() * Queued::PLACE_BYTES);
+        let frame = Arc::new(Memory::new(reservation, &self.commands.arrived));
         self.deliver(Some(&frame));
     }
 
     /// Puts what the machine has for the application into the partitions' queues. Batches are parts of `frame`.
-    fn deliver(&mut self, frame: Option<&Arc<Frame>>) {
+    fn deliver(&mut self, frame: Option<&Arc<Memory>>) {
         while let Some(event) = self.source.poll_event() {
             match event {
                 Event::Batch { slot, epoch, batch, from, high_watermark } => {
                     let Some(frame) = frame else { continue };
-                    let queued =
-                        Queued { batch, from, passed: None, high_watermark, frame: Arc::clone(frame) };
-                    self.with_queue(slot, epoch, |inner| inner.batches.push_back(queued));
+                    let fetched = Fetched { batch, from, passed: None, high_watermark };
+                    let queued = Queued { fetched, frame: Arc::clone(frame) };
+                    self.with_queue(slot, epoch, |inner| inner.push(queued));
                 }
                 Event::Passed { slot, epoch, offset } | Event::Positioned { slot, epoch, offset } => {
                     self.with_queue(slot, epoch, |inner| inner.pass(offset));
@@ -341,6 +345,9 @@ impl Driver {
             self.source.handle_metadata(&snapshot, now);
         }
         self.source.handle_timeout(now);
+        if let Some(shared) = self.shared.upgrade() {
+            self.watch.handle_timeout(now, &shared);
+        }
         self.deliver(None);
         self.ends.ask(|| self.shared.upgrade().map(|shared| shared.asking()));
         while let Some(lookup) = self.source.poll_lookup(now) {

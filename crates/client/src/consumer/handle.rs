@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use milena_core::Failure;
 use milena_core::source::Position;
 
+use super::memory::ConsumerMemory;
 use super::shared::Shared;
 use crate::interest::Interest;
 use crate::topics::Known;
@@ -107,6 +108,11 @@ impl ConsumerHandle {
     /// As [`Consumer::position`](crate::Consumer::position); none when the consumer was dropped.
     pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
         self.0.upgrade()?.position(topic, partition)
+    }
+
+    /// As [`Consumer::memory`](crate::Consumer::memory); none when the consumer was dropped.
+    pub fn memory(&self) -> Option<ConsumerMemory> {
+        Some(self.0.upgrade()?.memory())
     }
 
     /// The partitions that are assigned; none when the consumer was dropped.

@@ -17,8 +17,11 @@ mod commands;
 mod driver;
 mod ends;
 mod handle;
+mod held;
+mod memory;
 mod partition;
 mod queue;
+mod share;
 mod shared;
 mod stream;
 
@@ -35,8 +38,10 @@ pub use self::batch::{Batch, RecordViews};
 use self::driver::Driver;
 pub use self::handle::ConsumerHandle;
 use self::handle::owned;
+pub use self::memory::{ConsumerMemory, TopicMemory};
 pub use self::partition::PartitionConsumer;
 use self::queue::Next;
+pub use self::share::{SharedBatch, SharedRecord};
 use self::shared::{Opener, Shared};
 use self::stream::{Look, Waiting};
 use crate::settings::{ConsumerSettings, Isolation, Reset};
@@ -160,7 +165,7 @@ impl Consumer {
     fn look(&mut self) -> Result<Look, Error> {
         self.opener.check()?;
         match self.shared.ready.next() {
-            Next::Batch(queue, epoch, queued) => self.opener.open(&queue, epoch, queued).map(Look::Batch),
+            Next::Batch(hold, epoch, fetched) => self.opener.open(hold, epoch, fetched).map(Look::Batch),
             Next::Stopped(error) => Err(error),
             Next::Nothing => {
                 if self.shared.is_over()? {
@@ -258,6 +263,15 @@ impl Consumer {
     /// follow it. None while the offset is being looked up, or when the partition is not assigned.
     pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
         self.shared.position(topic, partition)
+    }
+
+    /// What this consumer's batches take of the client's memory now, by topic: what is buffered, what the application holds,
+    /// and what it has held for long. The log warns once of batches that are held for more than a minute.
+    ///
+    /// A call takes some nanoseconds for each partition and for each batch that is held, and holds up no reader. Batches
+    /// that come or go meanwhile may be counted or not.
+    pub fn memory(&self) -> ConsumerMemory {
+        self.shared.memory()
     }
 
     /// The partitions that are assigned.

@@ -114,7 +114,7 @@ impl PartitionConsumer {
     pub(super) fn look(&mut self) -> Result<Look, Error> {
         self.opener.check()?;
         match Queue::next(&self.queue) {
-            Next::Batch(queue, epoch, queued) => self.opener.open(&queue, epoch, queued).map(Look::Batch),
+            Next::Batch(hold, epoch, fetched) => self.opener.open(hold, epoch, fetched).map(Look::Batch),
             Next::Stopped(error) => Err(error),
             Next::Nothing if self.queue.is_over() || self.queue.is_read() => Ok(Look::End),
             Next::Nothing => {

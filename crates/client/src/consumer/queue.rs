@@ -14,8 +14,8 @@ use milena_core::{Failure, Instant};
 use milena_wire::batch::RawBatch;
 use tokio::sync::Notify;
 
+use super::held::{Held, Hold, Memory};
 use crate::Error;
-use crate::budget::Reservation;
 use crate::clock::Clock;
 
 /// What was fetched of one assigned partition, and how it is read.
@@ -30,6 +30,8 @@ pub(super) struct Queue {
     /// The offset up to which the partition is read, or [`FOR_EVER`].
     until: AtomicI64,
     inner: Mutex<Inner>,
+    /// The batches that the application holds.
+    pub(super) held: Held,
 }
 
 /// In place of an offset: the partition is read for as long as it is assigned.
@@ -38,7 +40,9 @@ const FOR_EVER: i64 = i64::MAX;
 /// The part of a queue that the driver fills and a reader empties. The lock is held for one batch.
 pub(super) struct Inner {
     pub(super) epoch: Epoch,
-    pub(super) batches: VecDeque<Queued>,
+    batches: VecDeque<Queued>,
+    /// The memory of the batches that are here: their sizes and their places in the queue.
+    bytes: usize,
     /// The next offset to read, after the last batch that was taken.
     pub(super) position: Option<i64>,
     /// Why reading stops after the batches that are here.
@@ -64,7 +68,30 @@ impl Inner {
         self.stopped = None;
         self.is_told = false;
         self.read_in = None;
+        self.bytes = 0;
         std::mem::take(&mut self.batches)
+    }
+
+    /// A batch was fetched.
+    pub(super) fn push(&mut self, batch: Queued) {
+        self.bytes += batch.bytes();
+        self.batches.push_back(batch);
+    }
+
+    /// Takes the batch that was fetched first.
+    fn pop(&mut self) -> Option<Queued> {
+        let batch = self.batches.pop_front()?;
+        self.bytes -= batch.bytes();
+        if self.batches.is_empty() && self.batches.capacity() > ROOM_KEPT {
+            // Thousands of small batches leave room for thousands, in each of thousands of partitions.
+            self.batches = VecDeque::new();
+        }
+        Some(batch)
+    }
+
+    /// The memory of the batches that are here, in bytes, and their number.
+    pub(super) fn buffered(&self) -> (usize, usize) {
+        (self.bytes, self.batches.len())
     }
 
     fn wake_reader(&self) {
@@ -82,42 +109,45 @@ impl Inner {
     /// Reading goes on at `offset` after the batches that are here.
     pub(super) fn pass(&mut self, offset: i64) {
         match self.batches.back_mut() {
-            Some(last) => last.passed = Some(offset),
+            Some(last) => last.fetched.passed = Some(offset),
             None => self.position = Some(offset),
         }
     }
 }
 
-impl Queued {
-    /// The next offset to read after this batch.
-    pub(super) fn next_offset(&self) -> i64 {
-        let header = &self.batch.header;
-        self.passed.unwrap_or(header.base_offset + i64::from(header.last_offset_delta) + 1)
-    }
+/// A queue without batches keeps room for this many.
+const ROOM_KEPT: usize = 16;
+
+/// A fetched batch in its queue, and the response that it is a part of.
+pub(super) struct Queued {
+    pub(super) fetched: Fetched,
+    pub(super) frame: Arc<Memory>,
 }
 
 /// A fetched batch.
-pub(super) struct Queued {
+pub(super) struct Fetched {
     pub(super) batch: RawBatch,
     /// The offset that was asked for: earlier records of the batch are not returned.
     pub(super) from: i64,
     /// The next offset to read when control records or aborted batches follow this batch.
     pub(super) passed: Option<i64>,
     pub(super) high_watermark: i64,
-    pub(super) frame: Arc<Frame>,
 }
 
-/// The memory of a fetch response, which is held until the last of its batches is dropped.
-pub(super) struct Frame {
-    pub(super) reservation: Option<Reservation>,
-    /// Wakes the driver, which may have room for a fetch again.
-    pub(super) freed: Arc<Notify>,
+impl Queued {
+    /// The memory that a place in a queue takes. It is more than many small batches take themselves.
+    pub(super) const PLACE_BYTES: usize = size_of::<Self>();
+
+    fn bytes(&self) -> usize {
+        self.fetched.batch.bytes().len() + Self::PLACE_BYTES
+    }
 }
 
-impl Drop for Frame {
-    fn drop(&mut self) {
-        drop(self.reservation.take());
-        self.freed.notify_one();
+impl Fetched {
+    /// The next offset to read after this batch.
+    pub(super) fn next_offset(&self) -> i64 {
+        let header = &self.batch.header;
+        self.passed.unwrap_or(header.base_offset + i64::from(header.last_offset_delta) + 1)
     }
 }
 
@@ -160,7 +190,7 @@ pub(super) enum Coming {
 
 /// What a reader gets next.
 pub(super) enum Next {
-    Batch(Arc<Queue>, Epoch, Queued),
+    Batch(Hold, Epoch, Fetched),
     Stopped(Error),
     Nothing,
 }
@@ -172,10 +202,12 @@ impl Queue {
         epoch: Epoch,
         position: Option<i64>,
         until: Option<i64>,
+        clock: &Clock,
     ) -> Self {
         let inner = Inner {
             epoch,
             batches: VecDeque::new(),
+            bytes: 0,
             position,
             stopped: None,
             is_told: false,
@@ -191,6 +223,7 @@ impl Queue {
             is_over: AtomicBool::new(false),
             until: AtomicI64::new(until.unwrap_or(FOR_EVER)),
             inner: Mutex::new(inner),
+            held: Held::new(clock),
         }
     }
 
@@ -308,12 +341,13 @@ impl Queue {
             // The batches stay here, and resuming lists the partition again.
             return Next::Nothing;
         }
-        match inner.batches.pop_front() {
-            Some(batch) => {
+        match inner.pop() {
+            Some(Queued { fetched, frame }) => {
                 // Under the lock that `pass` is called under. Otherwise a marker that is passed after the batch was
                 // popped and before the position is set would be lost, and the position would stay before it for ever.
-                inner.position = Some(batch.next_offset());
-                Next::Batch(Arc::clone(queue), inner.epoch, batch)
+                inner.position = Some(fetched.next_offset());
+                let hold = Hold::new(queue, frame, fetched.batch.bytes().len());
+                Next::Batch(hold, inner.epoch, fetched)
             }
             None => inner.stopped.clone().map_or(Next::Nothing, Next::Stopped),
         }
@@ -445,23 +479,28 @@ mod tests {
     use milena_wire::pool::Pool;
 
     use super::*;
+    use crate::budget::Budget;
 
     /// A batch of one record at offset 0.
     fn batch() -> Queued {
         let mut builder = BatchBuilder::new(&Pool::default());
         builder.append(0, None, Some(b"record"), &[]).expect("room");
         let batch = Batches::new(builder.seal().into_bytes()).next().expect("one").expect("whole");
-        let frame = Arc::new(Frame { reservation: None, freed: Arc::default() });
-        Queued { batch, from: 0, passed: None, high_watermark: 2, frame }
+        let fetched = Fetched { batch, from: 0, passed: None, high_watermark: 2 };
+        Queued { fetched, frame: Arc::new(Memory::new(Budget::new(0).reserve_beyond(0), &Arc::default())) }
+    }
+
+    fn clock() -> Clock {
+        Clock::Tokio(tokio::time::Instant::now())
     }
 
     #[test]
     fn a_marker_that_is_passed_while_its_batch_is_being_opened_moves_the_position() {
-        let queue = Arc::new(Queue::new("t".into(), 0, Epoch(1), Some(0), None));
+        let queue = Arc::new(Queue::new("t".into(), 0, Epoch(1), Some(0), None, &clock()));
         // The marker is passed before the batch is taken, and after. Opening the batch later does not change the
         // position.
         for is_taken_first in [false, true] {
-            queue.inner().batches.push_back(batch());
+            queue.inner().push(batch());
             let take = || assert!(matches!(Queue::next(&queue), Next::Batch(..)));
             if is_taken_first {
                 take();
@@ -483,8 +522,8 @@ mod tests {
     #[test]
     fn a_last_batch_that_cannot_be_read_is_told_however_early_its_partition_was_read() {
         let epochs = Epochs::default();
-        let queue = Arc::new(Queue::new("t".into(), 0, epochs.next(), Some(0), Some(1)));
-        queue.inner().batches.push_back(batch());
+        let queue = Arc::new(Queue::new("t".into(), 0, epochs.next(), Some(0), Some(1), &clock()));
+        queue.inner().push(batch());
         let Next::Batch(_, epoch, _) = Queue::next(&queue) else { panic!("there is a batch") };
         // While its reader opens the batch, the driver finds that everything was read.
         assert!(queue.finish_if_read(&epochs).is_some());

@@ -1,16 +1,18 @@
 //! The state that a consumer and the partitions taken from it share, and how they open batches.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use milena_core::metadata::Snapshot;
 use milena_core::source::{Epoch, Position};
-use milena_wire::Limits;
+use milena_wire::batch::{RawBatch, RecordBatch};
 use milena_wire::codec::{Compression, Decompressor};
+use milena_wire::{DecodeError, Limits};
 
 use super::batch::{Batch, Met, Unreadable, unread, unreadable};
 use super::commands::{Command, Commands};
-use super::queue::{Coming, Epochs, Queue, Queued, Ready};
+use super::held::{Hold, Memory};
+use super::queue::{Coming, Epochs, Fetched, Queue, Ready};
 use crate::interest::Interest;
 use crate::settings::{ConsumerSettings, Isolation};
 use crate::{Admin, Client, Error};
@@ -26,6 +28,7 @@ pub(super) struct Shared {
     pub(super) is_until_end: bool,
     epochs: Epochs,
     assigned: Mutex<Assigned>,
+    decompressors: Decompressors,
 }
 
 #[derive(Default)]
@@ -35,6 +38,8 @@ pub(super) struct Assigned {
     interests: BTreeMap<Arc<str>, Interest>,
     /// Topics read as a whole, and how many of their partitions were assigned.
     pub(super) followed: BTreeMap<Arc<str>, usize>,
+    /// Partitions that are not assigned any more, of which the application held batches when they were given up.
+    pub(super) given_up: Vec<Weak<Queue>>,
 }
 
 impl Shared {
@@ -48,6 +53,7 @@ impl Shared {
             is_until_end,
             epochs: Epochs::default(),
             assigned: Mutex::default(),
+            decompressors: Decompressors::default(),
         }
     }
 
@@ -122,7 +128,8 @@ impl Shared {
             return self.restart(queue, position);
         }
         let epoch = self.epochs.next();
-        let queue = Queue::new(Arc::clone(&topic), partition, epoch, known_offset(position), until);
+        let clock = &self.client.0.clock;
+        let queue = Queue::new(Arc::clone(&topic), partition, epoch, known_offset(position), until, clock);
         let queue = Arc::new(queue);
         assigned.queues.insert((topic, partition), Arc::clone(&queue));
         self.commands.push(Command::Assign { queue: Arc::clone(&queue), epoch, position });
@@ -144,6 +151,10 @@ impl Shared {
         let mut assigned = self.assigned();
         if let Some(queue) = assigned.queues.remove(&(Arc::from(topic), partition)) {
             assigned.forget_unread(topic);
+            assigned.given_up.retain(|queue| queue.strong_count() > 0);
+            if !queue.held.is_empty() {
+                assigned.given_up.push(Arc::downgrade(&queue));
+            }
             let epoch = queue.end(&self.epochs);
             self.commands.push(Command::Unassign { queue, epoch });
         }
@@ -200,6 +211,17 @@ impl Shared {
         }
     }
 
+    /// Makes the records of a batch readable.
+    fn decompress(&self, batch: &RawBatch) -> Result<RecordBatch, DecodeError> {
+        let client = &self.client.0;
+        let limits = Limits { decompressed_bytes_max: client.settings.client.decompressed_bytes_max };
+        let pool = &client.decompressed_pool;
+        match batch.header.attributes.compression()? {
+            Compression::None => batch.decompress(&mut Decompressor::new(), pool, &limits),
+            _ => self.decompressors.with(|decompressor| batch.decompress(decompressor, pool, &limits)),
+        }
+    }
+
     /// Goes on after the record or batch that could not be read according to `error`.
     pub(super) fn skip(&self, queue: &Arc<Queue>, error: &Error) -> Result<(), Error> {
         let Queue { topic, partition, .. } = &**queue;
@@ -245,16 +267,35 @@ impl Drop for Shared {
     }
 }
 
+/// The decompressors that no reader is using. Their contexts take some hundred kilobytes for some codecs, so that there
+/// are as many as tasks that decompress at once, and not one for each of thousands of partitions. The lock is not held
+/// while a batch is decompressed.
+#[derive(Default)]
+struct Decompressors(Mutex<Vec<Decompressor>>);
+
+impl Decompressors {
+    fn list(&self) -> MutexGuard<'_, Vec<Decompressor>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, decompress: impl FnOnce(&mut Decompressor) -> T) -> T {
+        let idle = self.list().pop();
+        let mut decompressor = idle.unwrap_or_default();
+        let decompressed = decompress(&mut decompressor);
+        self.list().push(decompressor);
+        decompressed
+    }
+}
+
 /// Checks and decompresses batches for one reader, in its own task.
 pub(super) struct Opener {
     pub(super) shared: Arc<Shared>,
     unreadable: Arc<Unreadable>,
-    decompressor: Decompressor,
 }
 
 impl Opener {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, unreadable: Arc::default(), decompressor: Decompressor::new() }
+        Self { shared, unreadable: Arc::default() }
     }
 
     /// Fails if an iteration has met a record that cannot be read since the last call. Its partition is stopped there.
@@ -270,46 +311,32 @@ impl Opener {
     }
 
     /// Checks and decompresses a batch.
-    pub(super) fn open(&mut self, queue: &Arc<Queue>, epoch: Epoch, queued: Queued) -> Result<Batch, Error> {
-        let next_offset = queued.next_offset();
-        let Queued { batch, from, high_watermark, frame, .. } = queued;
-        self.shared.ready.note_busy();
-        let client = &self.shared.client;
+    pub(super) fn open(&mut self, hold: Hold, epoch: Epoch, fetched: Fetched) -> Result<Batch, Error> {
+        let next_offset = fetched.next_offset();
+        let Fetched { batch, from, high_watermark, .. } = fetched;
+        let (shared, queue) = (&*self.shared, &hold.queue);
+        shared.ready.note_busy();
         let bytes = batch.bytes().len();
-        self.shared.commands.push(Command::Taken { queue: Arc::clone(queue), epoch, bytes });
-        let checked = if self.shared.check_crcs { batch.check_crc() } else { Ok(()) };
-        let limits = Limits { decompressed_bytes_max: client.0.settings.client.decompressed_bytes_max };
-        let records =
-            checked.and_then(|()| batch.decompress(&mut self.decompressor, &client.0.pool, &limits));
-        let records = match records {
+        shared.commands.push(Command::Taken { queue: Arc::clone(queue), epoch, bytes });
+        let checked = if shared.check_crcs { batch.check_crc() } else { Ok(()) };
+        let records = match checked.and_then(|()| shared.decompress(&batch)) {
             Ok(records) => records,
             Err(error) => {
                 let told = unread(queue, from, next_offset, "the stored batch", &error);
-                self.shared.stop(queue, epoch, from, &told);
+                shared.stop(queue, epoch, from, &told);
                 return Err(told);
             }
         };
-        let is_compressed =
-            batch.header.attributes.compression().is_ok_and(|codec| codec != Compression::None);
-        let (frame, decompressed) = if is_compressed {
-            // The frame can go once its batch was decompressed. The buffer exists now, so it counts against the budget
-            // even if that has no room.
-            drop(frame);
-            (None, Some(client.0.fetch_budget.reserve_beyond(records.records_bytes())))
-        } else {
-            (Some(frame), None)
-        };
-        self.shared.finish_if_read(queue);
-        Ok(Batch {
-            queue: Arc::clone(queue),
-            epoch,
-            records,
-            from,
-            high_watermark,
-            unreadable: Arc::clone(&self.unreadable),
-            _frame: frame,
-            _decompressed: decompressed,
-        })
+        // The response can go once its batch was decompressed. Its memory goes first, and then what is counted for it.
+        drop(batch);
+        if records.own_bytes() > 0 {
+            // The buffer exists now, so it counts against the budget even if that has no room.
+            let reservation = shared.client.0.fetch_budget.reserve_beyond(records.own_bytes());
+            hold.move_to(Memory::new(reservation, &shared.commands.arrived));
+        }
+        shared.finish_if_read(queue);
+        let unreadable = Arc::clone(&self.unreadable);
+        Ok(Batch { records, hold, epoch, from, high_watermark, unreadable })
     }
 }
 

@@ -332,9 +332,10 @@ async fn check_returned(
     plan: &ProducerPlan,
     ledgers: &[Ledger],
 ) -> Outcome<()> {
-    let is_back = || client.pool_stats().bytes_out == 0;
+    let bytes_out = || client.pool_stats().bytes_out + client.decompressed_pool_stats().bytes_out;
+    let is_back = || bytes_out() == 0;
     world.until("buffers to come back", is_back).await.inspect_err(|_| {
-        world.violate(format_args!("{} bytes of buffers never came back", client.pool_stats().bytes_out));
+        world.violate(format_args!("{} bytes of buffers never came back", bytes_out()));
     })?;
     let half = world.plan.memory_bytes_max / 2;
     if half < BATCH_BYTES_MAX {

@@ -5,6 +5,7 @@
 mod admin;
 mod elsewhere;
 mod groups;
+mod holding;
 mod memory;
 mod mistakes;
 mod producing;

@@ -568,6 +568,11 @@ impl Source {
         Fetch { lane: id, number, request, version_max, bytes_expected, deadline }
     }
 
+    /// How many events there are for [`poll_event`](Self::poll_event).
+    pub fn event_count(&self) -> usize {
+        self.events.len()
+    }
+
     /// The next thing to tell the application.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()

@@ -1,0 +1,139 @@
+//! The batches of one partition that the application holds, and the memory that each of them keeps.
+//!
+//! ```text
+//!  Queue ── taken ──▶ Hold, in a Batch or in what it was shared as ── dropped ──▶ Memory goes back to the budget
+//!                      │ listed in the partition's Held for as long as it lives
+//! ```
+//!
+//! A batch is listed under the queue's lock, in the same moment in which it leaves the queue, and not when it has been
+//! decompressed: whoever waits until the application has finished a partition's batches must not miss one. It costs two
+//! short locks of this list per batch and nothing per record.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use milena_core::Instant;
+use tokio::sync::Notify;
+
+use super::queue::Queue;
+use crate::budget::Reservation;
+use crate::clock::Clock;
+
+/// The memory of a fetch response or of a decompressed batch. It counts against the budget until this is dropped.
+pub(super) struct Memory {
+    reservation: Option<Reservation>,
+    /// Wakes the driver, which may have room for a fetch again.
+    freed: Arc<Notify>,
+}
+
+/// What a batch that the application holds keeps in memory.
+pub(super) enum Kept {
+    /// The response that it is a part of, with its own size in bytes. Batches of other partitions may be parts of it too.
+    Part { frame: Arc<Memory>, bytes: usize },
+    /// A buffer of its own.
+    Whole(Memory),
+}
+
+/// The batches of one partition that the application holds.
+pub(super) struct Held {
+    clock: Clock,
+    list: Mutex<List>,
+}
+
+/// A batch is known by its index, so that any of them can be removed at once.
+#[derive(Default)]
+struct List {
+    entries: Vec<Option<Entry>>,
+    /// The indexes that are not in use.
+    free: Vec<usize>,
+}
+
+/// A batch that the application holds.
+pub(super) struct Entry {
+    pub(super) since: Instant,
+    pub(super) kept: Kept,
+}
+
+/// Keeps a batch's memory, and the batch in its partition's list.
+pub(super) struct Hold {
+    pub(super) queue: Arc<Queue>,
+    index: usize,
+}
+
+/// An empty list with more room than this gives it back.
+const ROOM_KEPT: usize = 16;
+
+impl Memory {
+    pub(super) fn new(reservation: Reservation, freed: &Arc<Notify>) -> Self {
+        Self { reservation: Some(reservation), freed: Arc::clone(freed) }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.reservation.as_ref().map_or(0, Reservation::bytes)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        drop(self.reservation.take());
+        self.freed.notify_one();
+    }
+}
+
+impl Held {
+    pub(super) fn new(clock: &Clock) -> Self {
+        Self { clock: clock.clone(), list: Mutex::default() }
+    }
+
+    /// Whether the application holds no batch of the partition.
+    pub(super) fn is_empty(&self) -> bool {
+        let list = self.list();
+        list.free.len() == list.entries.len()
+    }
+
+    /// Calls `see` with each batch. It must not take a lock that is held while a batch is taken or dropped.
+    pub(super) fn each(&self, see: impl FnMut(&Entry)) {
+        self.list().entries.iter().flatten().for_each(see);
+    }
+
+    fn list(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hold {
+    /// Lists a batch that leaves the queue. The caller holds the queue's lock.
+    pub(super) fn new(queue: &Arc<Queue>, frame: Arc<Memory>, bytes: usize) -> Self {
+        let entry = Entry { since: queue.held.clock.now(), kept: Kept::Part { frame, bytes } };
+        let mut list = queue.held.list();
+        let index = list.free.pop().unwrap_or_else(|| {
+            list.entries.push(None);
+            list.entries.len() - 1
+        });
+        list.entries[index] = Some(entry);
+        Self { queue: Arc::clone(queue), index }
+    }
+
+    /// The batch was decompressed into `memory`, and no longer keeps the response in which it came.
+    pub(super) fn move_to(&self, memory: Memory) {
+        let mut list = self.queue.held.list();
+        let Some(entry) = list.entries[self.index].as_mut() else { return };
+        let frame = std::mem::replace(&mut entry.kept, Kept::Whole(memory));
+        drop(list);
+        // Outside the lock, because freeing memory wakes tasks.
+        drop(frame);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut list = self.queue.held.list();
+        let entry = list.entries[self.index].take();
+        list.free.push(self.index);
+        if list.free.len() == list.entries.len() && list.entries.capacity() > ROOM_KEPT {
+            *list = List::default();
+        }
+        drop(list);
+        // Outside the lock, because freeing memory wakes tasks.
+        drop(entry);
+    }
+}
