@@ -221,6 +221,34 @@ impl Builder {
         self
     }
 
+    /// How often members of the consumer protocol (KIP-848) send heartbeats (`group.consumer.heartbeat.interval.ms`). It is
+    /// how long they take to learn of a rebalance. Default 5 seconds.
+    pub fn group_consumer_heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.machine.groups.consumer_heartbeat_interval = interval;
+        self
+    }
+
+    /// How long members of the consumer protocol may be silent (`group.consumer.session.timeout.ms`). Default 45 seconds.
+    pub fn group_consumer_session_timeout(mut self, timeout: Duration) -> Self {
+        self.machine.groups.consumer_session_timeout = timeout;
+        self
+    }
+
+    /// The most members of a group of the consumer protocol (`group.consumer.max.size`). Default 10 000; Kafka has no
+    /// limit.
+    pub fn group_consumer_members_max(mut self, members: usize) -> Self {
+        self.machine.groups.consumer_members_max = members.max(1);
+        self
+    }
+
+    /// The shortest time between two assignments of a group of the consumer protocol
+    /// (`group.consumer.assignment.interval.ms`). Default zero, so that no member waits for its partitions longer than it
+    /// must; Kafka's default is 1 second since 4.3.
+    pub fn group_consumer_assignment_interval(mut self, interval: Duration) -> Self {
+        self.machine.groups.consumer_assignment_interval = interval;
+        self
+    }
+
     /// How long committed offsets are kept that no member of their group uses (`offsets.retention.minutes`). Default 7
     /// days.
     pub fn offsets_retention(mut self, retention: Duration) -> Self {

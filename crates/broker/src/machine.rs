@@ -194,7 +194,7 @@ impl Machine {
                     self.parts.retain(now.unix_ms);
                     self.parts.timers.arm(timer, now.instant + self.parts.settings.retention_check_interval);
                 }
-                Timer::Groups => self.parts.groups(now).handle_due(now),
+                Timer::Groups => self.parts.groups_with_topics(now).handle_due(now),
             }
         }
     }

@@ -111,6 +111,20 @@ impl Parts {
         groups
     }
 
+    /// The groups, and they know the topics. What a group of the consumer protocol does depends on them.
+    pub(crate) fn groups_with_topics(&self, now: Now) -> Locked<'_> {
+        let known = crate::lock(&self.groups).topics_version();
+        let newer = {
+            let state = self.state();
+            (state.topics_version() != known).then(|| state.group_topics())
+        };
+        let mut groups = self.groups(now);
+        if let Some(topics) = newer {
+            groups.learn_topics(topics);
+        }
+        groups
+    }
+
     /// Has the coordinators of groups changed by `change`. Groups that have another one now begin anew there.
     pub(crate) fn move_coordinators(
         &self,

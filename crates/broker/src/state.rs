@@ -14,6 +14,7 @@ use milena_wire::{Str, Uuid};
 
 use crate::configs::{Overrides, TopicRules};
 use crate::error::Error;
+use crate::groups::Topics;
 use crate::partition::{Partition, Placement};
 use crate::random::Random;
 use crate::storage::Storage;
@@ -39,6 +40,9 @@ pub(crate) struct State {
     /// The broker's values of topic configs.
     defaults: Overrides,
     storage: Option<Storage>,
+    /// The number of changes of topics since the start, and how many of them came before the last creation.
+    topics_version: u64,
+    topics_created: u64,
 }
 
 /// A node of the cluster.
@@ -81,6 +85,8 @@ impl State {
             next_assignment: 0,
             defaults,
             storage,
+            topics_version: 0,
+            topics_created: 0,
         };
         state.load()?;
         state.settle_leaders();
@@ -144,6 +150,17 @@ impl State {
     pub(crate) fn topics_from(&self, name: &str) -> impl Iterator<Item = &Arc<Topic>> {
         let range = (std::ops::Bound::Included(name), std::ops::Bound::Unbounded);
         self.topics.range::<str, _>(range).map(|(_, topic)| topic)
+    }
+
+    /// A number that grows with every change of a topic or its partitions.
+    pub(crate) fn topics_version(&self) -> u64 {
+        self.topics_version
+    }
+
+    /// The topics as the groups know them.
+    pub(crate) fn group_topics(&self) -> Topics {
+        let topic = |topic: &Arc<Topic>| (topic.name.clone(), topic.id, topic.partitions.len() as i32);
+        Topics::new(self.topics_version, self.topics_created, self.topics.values().map(topic))
     }
 
     pub(crate) fn live_nodes(&self) -> impl Iterator<Item = &Node> {
@@ -377,6 +394,10 @@ impl State {
     /// Puts a topic in, in place of one that has the same name.
     fn insert(&mut self, topic: Arc<Topic>) -> Arc<Topic> {
         self.partitions += topic.partitions.len();
+        self.topics_version += 1;
+        if self.topics.get(&topic.name).is_none_or(|old| old.id != topic.id) {
+            self.topics_created = self.topics_version;
+        }
         if let Some(old) = self.topics.insert(topic.name.clone(), Arc::clone(&topic)) {
             self.partitions -= old.partitions.len();
         }
@@ -386,6 +407,7 @@ impl State {
     }
 
     fn remove(&mut self, topic: &Topic) {
+        self.topics_version += 1;
         if let Some(old) = self.topics.remove(topic.name.as_str()) {
             self.partitions -= old.partitions.len();
         }

@@ -1,9 +1,11 @@
 //! ApiVersions (18): the APIs and versions that this broker serves. KIP-35, KIP-511 (downgrade, client software),
 //! KIP-1242 (wrong cluster or node).
 
-use milena_messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+use milena_messages::api_versions::{
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use milena_messages::{ApiKey, ErrorCode};
-use milena_wire::{Reader, WireFrame};
+use milena_wire::{Reader, Str, WireFrame};
 
 use super::APIS;
 use super::row::Api;
@@ -20,9 +22,19 @@ fn respond(call: &mut Call<'_>, reader: &mut Reader<'_>) -> Result<Outcome, Refu
     if has_names && error_code != ErrorCode::INVALID_REQUEST {
         call.peer.set_software(&request.client_software_name, &request.client_software_version);
     }
-    let apis = if error_code.is_none() { APIS } else { &[] };
-    let api_keys = apis.iter().map(entry).collect();
-    let response = ApiVersionsResponse { error_code, api_keys, ..Default::default() };
+    let mut response = ApiVersionsResponse { error_code, ..Default::default() };
+    if error_code.is_none() {
+        response.api_keys = APIS.iter().map(entry).collect();
+        // Kafka's name for groups of the consumer protocol (KIP-848, KIP-1071).
+        let name = || Str::from_static("group.version");
+        let supported = SupportedFeatureKey { name: name(), max_version: 1, ..Default::default() };
+        let (max_version_level, min_version_level) = (1, 1);
+        let finalized =
+            FinalizedFeatureKey { name: name(), max_version_level, min_version_level, ..Default::default() };
+        response.supported_features = vec![supported];
+        response.finalized_features_epoch = 0;
+        response.finalized_features = vec![finalized];
+    }
     Ok(Outcome::Answered(call.envelope.answer(&response)?))
 }
 

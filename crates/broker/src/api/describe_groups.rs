@@ -19,7 +19,7 @@ const NOT_FOUND_FROM: i16 = 6;
 
 /// The operations on a group, each with a bit of Kafka's AclOperation: Read, Delete, Describe, DescribeConfigs,
 /// AlterConfigs.
-const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
+pub(super) const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
 
 fn handle(call: &Call<'_>, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let describe = |group_id: Str| {
@@ -28,7 +28,7 @@ fn handle(call: &Call<'_>, request: DescribeGroupsRequest) -> DescribeGroupsResp
             Err(error_code) => DescribedGroup { group_id, error_code, ..Default::default() },
             Ok(()) => {
                 let found = call.parts.groups(call.now).describe(&group_id);
-                found.unwrap_or_else(|| missing(call, group_id))
+                found.unwrap_or_else(|why| missing(call, group_id, why))
             }
         };
         if request.include_authorized_operations && group.error_code.is_none() {
@@ -40,12 +40,12 @@ fn handle(call: &Call<'_>, request: DescribeGroupsRequest) -> DescribeGroupsResp
     DescribeGroupsResponse { groups, ..Default::default() }
 }
 
-fn missing(call: &Call<'_>, group_id: Str) -> DescribedGroup {
+fn missing(call: &Call<'_>, group_id: Str, why: String) -> DescribedGroup {
     let group_state = Str::from_static("Dead");
     if call.envelope.version < NOT_FOUND_FROM {
         return DescribedGroup { group_id, group_state, ..Default::default() };
     }
-    let error_message = Some(format!("Group {group_id} not found.").into());
+    let error_message = Some(why.into());
     let error_code = ErrorCode::GROUP_ID_NOT_FOUND;
     DescribedGroup { group_id, group_state, error_code, error_message, ..Default::default() }
 }

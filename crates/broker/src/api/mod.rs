@@ -9,6 +9,8 @@
 )]
 
 mod api_versions;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -72,6 +74,8 @@ static APIS: &[Api] = &[
     delete_groups::API,
     offset_delete::API,
     describe_cluster::API,
+    consumer_group_heartbeat::API,
+    consumer_group_describe::API,
     describe_topic_partitions::API,
 ];
 

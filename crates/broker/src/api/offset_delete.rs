@@ -34,7 +34,7 @@ fn handle(call: &Call<'_>, request: OffsetDeleteRequest) -> OffsetDeleteResponse
         true => Err(ErrorCode::INVALID_GROUP_ID),
         false => call
             .check_coordinator(&request.group_id)
-            .and_then(|()| call.parts.groups(call.now).delete_offsets(&request.group_id, &wanted, call.now)),
+            .and_then(|()| call.parts.groups(call.now).delete_offsets(&request.group_id, &wanted)),
     };
     match deleted {
         Err(error_code) => OffsetDeleteResponse { error_code, ..Default::default() },

@@ -59,6 +59,10 @@ fn fetch(call: &Call<'_>, wanted: OffsetFetchRequestGroup) -> OffsetFetchRespons
         .topics
         .map(|topics| topics.into_iter().map(|topic| name(call, topic, by_id)).collect::<Vec<_>>());
     let groups = call.parts.groups(call.now);
+    let checked = groups.check_fetch(&group_id, wanted.member_id.as_ref(), wanted.member_epoch);
+    if let Err(error_code) = checked {
+        return OffsetFetchResponseGroup { group_id, error_code, ..Default::default() };
+    }
     let none = Offsets::default();
     let offsets = groups.get(&group_id).map_or(&none, |group| &group.offsets);
     let topics = match named {

@@ -31,8 +31,8 @@ use milena_messages::sync_group::{SyncGroupRequest, SyncGroupResponse};
 use milena_messages::{ErrorCode, Message};
 use milena_wire::{Reader, Str};
 
-use super::Groups;
 use super::reply::Reply;
+use super::{CONSUMER, Groups};
 use crate::now::Now;
 pub(super) use turn::Turn;
 
@@ -100,9 +100,6 @@ pub(crate) struct Joiner {
     pub(crate) reply: Arc<Reply<JoinGroupResponse>>,
 }
 
-/// The protocol type of consumers.
-const CONSUMER: &str = "consumer";
-
 impl State {
     /// Kafka's name of it.
     pub(crate) fn name(self) -> &'static str {
@@ -133,8 +130,14 @@ impl Groups {
         if !member_id.is_empty() && self.get(&id).is_none() {
             return denied(ErrorCode::UNKNOWN_MEMBER_ID);
         }
-        let Some(is_new) = self.ensure(&id) else { return denied(ErrorCode::COORDINATOR_NOT_AVAILABLE) };
-        let (mut turn, _) = self.turn(&id, now).expect("it was just made");
+        let is_new = match self.make_classic(&id) {
+            Ok(is_new) => is_new,
+            Err(code) => return denied(code),
+        };
+        if self.ensure(&id).is_none() {
+            return denied(ErrorCode::COORDINATOR_NOT_AVAILABLE);
+        }
+        let mut turn = self.classic_turn(&id, now).expect("it was just made");
         // Kafka writes that a group exists before its first generation.
         if is_new && !turn.write_empty() {
             self.groups.remove(id.as_str());
@@ -154,9 +157,9 @@ impl Groups {
         if request.group_id.is_empty() {
             return denied(ErrorCode::INVALID_GROUP_ID);
         }
-        match self.turn(&request.group_id, now) {
+        match self.classic_turn(&request.group_id, now) {
             None => denied(ErrorCode::UNKNOWN_MEMBER_ID),
-            Some((mut turn, _)) => turn.sync(request, reply).unwrap_or_else(denied),
+            Some(mut turn) => turn.sync(request, reply).unwrap_or_else(denied),
         }
     }
 
@@ -165,7 +168,7 @@ impl Groups {
         if request.group_id.is_empty() {
             return ErrorCode::INVALID_GROUP_ID;
         }
-        let Some((mut turn, _)) = self.turn(&request.group_id, now) else {
+        let Some(mut turn) = self.classic_turn(&request.group_id, now) else {
             return ErrorCode::UNKNOWN_MEMBER_ID;
         };
         let found = turn.group.check(&request.member_id, request.group_instance_id.as_ref());
@@ -192,7 +195,7 @@ impl Groups {
         if request.group_id.is_empty() {
             return Err(ErrorCode::INVALID_GROUP_ID);
         }
-        let mut turn = self.turn(&request.group_id, now).map(|(turn, _)| turn);
+        let mut turn = self.classic_turn(&request.group_id, now);
         let mut leave = |member: &milena_messages::leave_group::MemberIdentity| MemberResponse {
             member_id: member.member_id.clone(),
             group_instance_id: member.group_instance_id.clone(),

@@ -5,7 +5,7 @@
 //!  frame           length u32 │ crc32c u32 │ (key length u32, key, value length i32 or -1, value) …
 //! ```
 //!
-//! Keys and values are those of Kafka's GroupMetadata and OffsetCommit records; a later record replaces an earlier one of
+//! Keys and values are those of Kafka's GroupMetadata, ConsumerGroup* and OffsetCommit records; a later record replaces an earlier one of
 //! the same key, and one without a value ends it. A frame is written at once and is taken whole or not at all, so
 //! `kill -9` loses nothing that was answered. When most of the file is outdated it is replaced by a short one. Without a
 //! data directory there is no file, and nothing is written.
@@ -20,6 +20,7 @@ use milena_messages::group_metadata_record::{GroupMetadataKey, GroupMetadataValu
 use milena_messages::offset_commit_record::{OffsetCommitKey, OffsetCommitValue};
 use milena_wire::{Reader, Str, Writer};
 
+use super::consumer::Change;
 use crate::error::Error;
 use crate::log::file;
 
@@ -27,6 +28,7 @@ use crate::log::file;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Record {
     Group { group: Str, value: Option<GroupMetadataValue> },
+    Consumer { group: Str, change: Change },
     Offset { group: Str, topic: Str, partition: i32, value: Option<OffsetCommitValue> },
 }
 
@@ -216,6 +218,7 @@ impl Record {
                 let value = value.as_ref().map(|value| encode(None, value, GROUP_VERSION)).transpose()?;
                 Ok((encode(Some(GroupMetadataKey::RECORD_TYPE), &key, 0)?, value))
             }
+            Self::Consumer { group, change } => change.encode(group),
             Self::Offset { group, topic, partition, value } => {
                 let (group, topic) = (group.clone(), topic.clone());
                 let key = OffsetCommitKey { group, topic, partition: *partition };
@@ -246,12 +249,15 @@ impl Record {
                 let (group, topic) = (copied(&key.group), copied(&key.topic));
                 Some(Self::Offset { group, topic, partition: key.partition, value })
             }
-            _ => None,
+            kind => {
+                let (group, change) = Change::decode(kind, &mut reader, value)?;
+                Some(Self::Consumer { group: copied(&group), change })
+            }
         }
     }
 }
 
-fn transpose<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn transpose<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     match value {
         Some(None) => None,
         Some(Some(value)) => Some(Some(value)),
@@ -259,12 +265,12 @@ fn transpose<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-fn copied(text: &Str) -> Str {
+pub(super) fn copied(text: &Str) -> Str {
     Str::from(text.as_str())
 }
 
 /// A key begins with its type, a value with its version.
-fn encode<M: Message>(
+pub(super) fn encode<M: Message>(
     kind: Option<i16>,
     message: &M,
     version: i16,
@@ -275,7 +281,7 @@ fn encode<M: Message>(
     Ok(writer.finish().to_vec())
 }
 
-fn decode<M: Message>(value: &Bytes) -> Option<M> {
+pub(super) fn decode<M: Message>(value: &Bytes) -> Option<M> {
     let mut reader = Reader::new(value);
     let version = reader.i16("Value.Version").ok()?;
     M::decode(&mut reader, version).ok()

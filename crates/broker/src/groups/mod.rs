@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  api/join_group … ─▶ Groups ─▶ Group ─▶ classic   members, generation, rebalances
+//!                        │             ├▶ consumer  members, epochs, assignments (KIP-848)
 //!                        │             └▶ offsets   what the group has committed
 //!                        ├▶ queue      sessions, rebalances, syncs and offsets that will run out
 //!                        └▶ journal    what Kafka writes to __consumer_offsets, so that a crash loses none of it
@@ -12,16 +13,20 @@
 //! coordinator would read it. The groups must not know requests' frames or other parts of the broker.
 
 pub(crate) mod classic;
+pub(crate) mod consumer;
 mod journal;
 pub(crate) mod offsets;
 pub(crate) mod reply;
+mod topics;
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use milena_messages::ErrorCode;
+use milena_messages::consumer_group_describe;
+use milena_messages::consumer_group_heartbeat::ConsumerGroupHeartbeatResponse;
 use milena_messages::describe_groups::DescribedGroup;
 use milena_messages::group_metadata_record::GroupMetadataValue;
 use milena_messages::list_groups::ListedGroup;
@@ -31,10 +36,12 @@ use crate::now::Now;
 use crate::random::Random;
 use crate::timers::{Queue, Timer, Timers};
 
-use classic::{Classic, Turn};
+use classic::Classic;
+use consumer::{Beat, Change, Consumer, Refusal};
 pub(crate) use journal::Journal;
 use journal::Record;
 use offsets::Offsets;
+pub(crate) use topics::Topics;
 
 /// The settings of the coordinator, as Kafka's broker has them.
 #[derive(Debug, Clone)]
@@ -48,6 +55,14 @@ pub(crate) struct GroupSettings {
     pub(crate) session_timeout_max: Duration,
     /// The most members of a group (`group.max.size`).
     pub(crate) members_max: usize,
+    /// The same for groups of the consumer protocol (`group.consumer.max.size`).
+    pub(crate) consumer_members_max: usize,
+    /// How often members of the consumer protocol send heartbeats (`group.consumer.heartbeat.interval.ms`), and how long
+    /// they may be silent (`group.consumer.session.timeout.ms`).
+    pub(crate) consumer_heartbeat_interval: Duration,
+    pub(crate) consumer_session_timeout: Duration,
+    /// The shortest time between two assignments of a group (`group.consumer.assignment.interval.ms`).
+    pub(crate) consumer_assignment_interval: Duration,
     /// The longest metadata of a committed offset, in UTF-16 units as Kafka counts them (`offset.metadata.max.bytes`).
     pub(crate) metadata_max: usize,
     /// How long offsets are kept that are not in use (`offsets.retention.minutes`).
@@ -61,6 +76,10 @@ impl Default for GroupSettings {
             session_timeout_min: Duration::from_secs(6),
             session_timeout_max: Duration::from_secs(30 * 60),
             members_max: 10_000,
+            consumer_members_max: 10_000,
+            consumer_heartbeat_interval: Duration::from_secs(5),
+            consumer_session_timeout: Duration::from_secs(45),
+            consumer_assignment_interval: Duration::ZERO,
             metadata_max: 4096,
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
         }
@@ -89,8 +108,15 @@ pub(crate) struct Groups {
 /// One group.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
-    pub(crate) classic: Classic,
+    pub(crate) kind: Kind,
     pub(crate) offsets: Offsets,
+}
+
+/// The members of a group, by the protocol that they speak. A group that has offsets only is a classic one.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Classic(Box<Classic>),
+    Consumer(Consumer),
 }
 
 /// What the groups have in common.
@@ -100,6 +126,7 @@ pub(crate) struct Shared {
     queue: Queue<Due>,
     random: Random,
     journal: Journal,
+    topics: Arc<Topics>,
 }
 
 /// Work that is due at some time.
@@ -111,8 +138,19 @@ enum Due {
     Sync(Str),
     /// A member of a group was silent for too long.
     Session(Str, Str),
+    /// A member has not given up its partitions in time.
+    Revocation(Str, Str),
+    /// A group's subscriptions have patterns, and their topics are not known.
+    Patterns(Str),
     /// Offsets expire.
     Expire,
+}
+
+/// A group in the hands of the coordinator.
+#[derive(Debug)]
+enum Turn<'a> {
+    Classic(classic::Turn<'a>),
+    Consumer(consumer::Turn<'a>),
 }
 
 /// The groups, locked. When it is dropped the machine's timer is set to the earliest work.
@@ -126,10 +164,16 @@ impl Groups {
     /// The groups that the journal has.
     pub(crate) fn open(settings: GroupSettings, random: Random, mut journal: Journal) -> Self {
         let records = journal.take_loaded();
-        let shared = Shared { settings, queue: Queue::default(), random, journal };
+        let topics = Arc::default();
+        let shared = Shared { settings, queue: Queue::default(), random, journal, topics };
         let mut groups = Self { groups: BTreeMap::new(), shared, now: None };
         for record in records {
             groups.replay(record);
+        }
+        for group in groups.groups.values_mut() {
+            if let Kind::Consumer(consumer) = &mut group.kind {
+                consumer.settle();
+            }
         }
         groups
     }
@@ -139,7 +183,14 @@ impl Groups {
         if self.now.replace(now).is_none() {
             self.shared.queue.set(Due::Expire, now.instant + OFFSETS_CHECK_INTERVAL);
             for (id, group) in &mut self.groups {
-                Turn::new(id, &mut group.classic, &mut self.shared, now).start_sessions();
+                match &mut group.kind {
+                    Kind::Classic(classic) => {
+                        classic::Turn::new(id, classic, &mut self.shared, now).start_sessions();
+                    }
+                    Kind::Consumer(consumer) => {
+                        consumer::Turn::new(id, consumer, &mut self.shared, now).start_timers();
+                    }
+                }
             }
         }
     }
@@ -147,11 +198,19 @@ impl Groups {
     fn replay(&mut self, record: Record) {
         match record {
             Record::Group { group, value: Some(value) } => {
-                self.groups.entry(group).or_default().classic = Classic::from_record(value);
+                self.groups.entry(group).or_default().kind =
+                    Kind::Classic(Box::new(Classic::from_record(value)));
             }
-            // Kafka writes the tombstones of a group's offsets before that of the group.
-            Record::Group { group, value: None } => {
-                self.groups.remove(group.as_str());
+            Record::Group { group, value: None } => self.end_kind(&group),
+            Record::Consumer { group, change: Change::Epoch(None) } => self.end_kind(&group),
+            Record::Consumer { group, change } => {
+                let kind = &mut self.groups.entry(group).or_default().kind;
+                if let Kind::Classic(_) = kind {
+                    *kind = Kind::Consumer(Consumer::default());
+                }
+                if let Kind::Consumer(consumer) = kind {
+                    consumer.take(&change);
+                }
             }
             Record::Offset { group, topic, partition, value } => {
                 // The end of an offset must not make a group that ended before.
@@ -159,6 +218,28 @@ impl Groups {
                     self.groups.entry(group).or_default().offsets.replay(topic, partition, value);
                 }
             }
+        }
+    }
+
+    /// The end of a group's members. Kafka writes the tombstones of a group's offsets before, if they end too; otherwise
+    /// the group goes on with its offsets, and members of the other protocol may follow.
+    fn end_kind(&mut self, id: &Str) {
+        if self.groups.get(id).is_some_and(|group| group.offsets.is_empty()) {
+            self.groups.remove(id);
+        } else if let Some(group) = self.groups.get_mut(id) {
+            group.kind = Kind::default();
+        }
+    }
+
+    /// The version of the topics that the groups know.
+    pub(crate) fn topics_version(&self) -> u64 {
+        self.shared.topics.version()
+    }
+
+    /// Learns which topics there are, unless it knows newer ones.
+    pub(crate) fn learn_topics(&mut self, topics: Topics) {
+        if topics.version() > self.topics_version() {
+            self.shared.topics = Arc::new(topics);
         }
     }
 
@@ -187,12 +268,25 @@ impl Groups {
         self.groups.keys()
     }
 
-    /// The group and what it needs to be worked on; `None` when there is no such group.
+    /// A group and what it needs to be worked on; `None` when there is no such group.
     fn turn(&mut self, id: &str, now: Now) -> Option<(Turn<'_>, &mut Offsets)> {
         let mut found =
             self.groups.range_mut::<str, _>((std::ops::Bound::Included(id), std::ops::Bound::Included(id)));
         let (id, group) = found.next()?;
-        Some((Turn::new(id, &mut group.classic, &mut self.shared, now), &mut group.offsets))
+        let shared = &mut self.shared;
+        let turn = match &mut group.kind {
+            Kind::Classic(classic) => Turn::Classic(classic::Turn::new(id, classic, shared, now)),
+            Kind::Consumer(consumer) => Turn::Consumer(consumer::Turn::new(id, consumer, shared, now)),
+        };
+        Some((turn, &mut group.offsets))
+    }
+
+    /// The same for groups of the classic protocol only.
+    fn classic_turn(&mut self, id: &str, now: Now) -> Option<classic::Turn<'_>> {
+        match self.turn(id, now)?.0 {
+            Turn::Classic(turn) => Some(turn),
+            Turn::Consumer(_) => None,
+        }
     }
 
     /// Makes a group if it does not exist. `None` when there are too many. True if it was made.
@@ -211,20 +305,25 @@ impl Groups {
     /// Does all work that is due.
     pub(crate) fn handle_due(&mut self, now: Now) {
         while let Some(due) = self.shared.queue.take_due(now.instant) {
-            let (id, member) = match &due {
-                Due::Join(id) | Due::Sync(id) => (id, None),
-                Due::Session(id, member) => (id, Some(member)),
+            let id = match &due {
+                Due::Join(id) | Due::Sync(id) | Due::Patterns(id) => id,
+                Due::Session(id, _) | Due::Revocation(id, _) => id,
                 Due::Expire => {
                     self.expire_offsets(now);
                     self.shared.queue.set(Due::Expire, now.instant + OFFSETS_CHECK_INTERVAL);
                     continue;
                 }
             };
-            let Some((mut turn, _)) = self.turn(id, now) else { continue };
-            match (&due, member) {
-                (Due::Join(_), _) => turn.rebalance_is_due(),
-                (_, Some(member)) => turn.expire_session(member),
-                (_, None) => turn.expire_sync(),
+            let Some((turn, _)) = self.turn(id, now) else { continue };
+            match (turn, &due) {
+                (Turn::Classic(mut turn), Due::Join(_)) => turn.rebalance_is_due(),
+                (Turn::Classic(mut turn), Due::Sync(_)) => turn.expire_sync(),
+                (Turn::Classic(mut turn), Due::Session(_, member)) => turn.expire_session(member),
+                (Turn::Consumer(mut turn), Due::Session(_, member)) => turn.expire(member),
+                (Turn::Consumer(mut turn), Due::Revocation(_, member)) => turn.expire_revocation(member),
+                (Turn::Consumer(mut turn), Due::Patterns(_)) => turn.resolve_patterns(),
+                // The group's protocol has changed since.
+                (Turn::Classic(_) | Turn::Consumer(_), _) => {}
             }
         }
     }
@@ -234,11 +333,11 @@ impl Groups {
         let retention = self.shared.settings.offsets_retention.as_millis() as i64;
         let mut records = Vec::new();
         self.groups.retain(|id, group| {
-            let is_bare = group.offsets.expire(id, &group.classic, now.unix_ms, retention, &mut records);
-            let ends = is_bare && group.classic.is_empty();
+            let is_bare = group.offsets.expire(id, &group.kind, now.unix_ms, retention, &mut records);
+            let ends = is_bare && group.kind.is_empty();
             if ends {
-                records.push(Record::Group { group: id.clone(), value: None });
-                self.shared.cancel_all(id, &group.classic);
+                records.extend(group.kind.tombstones(id));
+                self.shared.cancel_all(id, &group.kind);
             }
             !ends
         });
@@ -250,42 +349,152 @@ impl Groups {
     pub(crate) fn reload(&mut self, ids: &[Str]) {
         let Some(now) = self.now else { return };
         for id in ids {
-            if let Some((mut turn, _)) = self.turn(id, now) {
-                turn.reload();
+            match self.turn(id, now) {
+                Some((Turn::Classic(mut turn), _)) => turn.reload(),
+                // What it is has been written; only its timers begin anew.
+                Some((Turn::Consumer(mut turn), _)) => turn.start_timers(),
+                None => {}
             }
         }
     }
 
-    /// Describes one group; `None` when there is no such group.
-    pub(crate) fn describe(&self, id: &str) -> Option<DescribedGroup> {
-        let (id, group) = self.groups.get_key_value(id)?;
-        Some(group.classic.describe(id.clone()))
+    /// A heartbeat of the consumer protocol.
+    pub(crate) fn consumer_heartbeat(
+        &mut self,
+        beat: &Beat<'_>,
+        version: i16,
+        now: Now,
+    ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
+        consumer::check(beat.request, version)?;
+        let (id, epoch) = (&beat.request.group_id, beat.request.member_epoch);
+        if epoch == 0 {
+            return self.consumer_join(beat, now);
+        }
+        match self.turn(id, now) {
+            Some((Turn::Consumer(mut turn), _)) if epoch < 0 => turn.leave(beat.request),
+            Some((Turn::Consumer(mut turn), _)) => turn.heartbeat(beat, Vec::new()),
+            Some((Turn::Classic(_), _)) => Err(Refusal::new(
+                ErrorCode::GROUP_ID_NOT_FOUND,
+                format!("group {id} is one of the classic protocol"),
+            )),
+            None => Err(Refusal::new(ErrorCode::GROUP_ID_NOT_FOUND, format!("there is no group {id}"))),
+        }
+    }
+
+    /// A heartbeat of a member that joins. It makes the group if there is none, or none with members.
+    fn consumer_join(
+        &mut self,
+        beat: &Beat<'_>,
+        now: Now,
+    ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
+        let id = &beat.request.group_id;
+        let mut before = Vec::new();
+        match self.groups.get(id) {
+            None if self.groups.len() >= GROUPS_MAX => {
+                return Err(Refusal::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, "there are too many groups"));
+            }
+            None => {}
+            Some(Group { kind: Kind::Consumer(_), .. }) => {
+                return match self.turn(id, now) {
+                    Some((Turn::Consumer(mut turn), _)) => turn.heartbeat(beat, before),
+                    _ => unreachable!("it is a group of the consumer protocol"),
+                };
+            }
+            Some(Group { kind, .. }) if kind.is_empty() => before = kind.tombstones(id),
+            Some(_) => {
+                return Err(Refusal::new(
+                    ErrorCode::GROUP_ID_NOT_FOUND,
+                    format!("group {id} has members of the classic protocol"),
+                ));
+            }
+        }
+        let id = classic::owned(id);
+        let mut consumer = Consumer::default();
+        let response =
+            consumer::Turn::new(&id, &mut consumer, &mut self.shared, now).heartbeat(beat, before)?;
+        let group = self.groups.entry(id.clone()).or_default();
+        self.shared.cancel_all(&id, &group.kind);
+        group.kind = Kind::Consumer(consumer);
+        Ok(response)
+    }
+
+    /// Makes a group without members one of the classic protocol. True when it was none before.
+    fn make_classic(&mut self, id: &str) -> Result<bool, ErrorCode> {
+        let Some((id, group)) = self.groups.get_key_value(id) else { return Ok(true) };
+        match &group.kind {
+            Kind::Classic(_) => return Ok(false),
+            Kind::Consumer(consumer) if !consumer.is_empty() => {
+                return Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+            }
+            Kind::Consumer(_) => {}
+        }
+        let id = id.clone();
+        if !self.shared.write(&group.kind.tombstones(&id)) {
+            return Err(ErrorCode::NOT_COORDINATOR);
+        }
+        if let Some(group) = self.groups.get_mut(&id) {
+            self.shared.cancel_all(&id, &group.kind);
+            group.kind = Kind::default();
+        }
+        Ok(true)
+    }
+
+    /// Describes one group of the classic protocol. The error is a sentence.
+    pub(crate) fn describe(&self, id: &str) -> Result<DescribedGroup, String> {
+        match self.groups.get_key_value(id) {
+            Some((id, Group { kind: Kind::Classic(classic), .. })) => Ok(classic.describe(id.clone())),
+            Some(_) => Err(format!("Group {id} is not a classic group.")),
+            None => Err(format!("Group {id} not found.")),
+        }
+    }
+
+    /// Describes one group of the consumer protocol. The error is a sentence.
+    pub(crate) fn describe_consumer(
+        &self,
+        id: &str,
+    ) -> Result<consumer_group_describe::DescribedGroup, String> {
+        match self.groups.get_key_value(id) {
+            Some((id, Group { kind: Kind::Consumer(group), .. })) => {
+                Ok(group.describe(id.clone(), &self.shared.topics))
+            }
+            Some(_) => Err(format!("Group {id} is not a consumer group.")),
+            None => Err(format!("Group {id} not found.")),
+        }
     }
 
     /// The groups as ListGroups shows them, by their ids.
     pub(crate) fn list(&self) -> impl Iterator<Item = ListedGroup> {
-        self.groups.iter().map(|(id, group)| ListedGroup {
-            group_id: id.clone(),
-            protocol_type: group.classic.protocol_type().cloned().unwrap_or_default(),
-            group_state: Str::from_static(group.classic.state().name()),
-            group_type: Str::from_static("classic"),
-            ..Default::default()
+        self.groups.iter().map(|(id, group)| {
+            let (protocol_type, state, kind) = match &group.kind {
+                Kind::Classic(classic) => {
+                    (classic.protocol_type().cloned().unwrap_or_default(), classic.state().name(), "classic")
+                }
+                Kind::Consumer(consumer) => (Str::from_static(CONSUMER), consumer.state(), CONSUMER),
+            };
+            ListedGroup {
+                group_id: id.clone(),
+                protocol_type,
+                group_state: Str::from_static(state),
+                group_type: Str::from_static(kind),
+                ..Default::default()
+            }
         })
     }
 
     /// Deletes a group that has no members, and its offsets.
     pub(crate) fn delete(&mut self, id: &str) -> ErrorCode {
-        let Some(group) = self.groups.get(id) else { return ErrorCode::GROUP_ID_NOT_FOUND };
-        if !group.classic.is_empty() {
+        let Some((id, group)) = self.groups.get_key_value(id) else { return ErrorCode::GROUP_ID_NOT_FOUND };
+        if !group.kind.is_empty() {
             return ErrorCode::NON_EMPTY_GROUP;
         }
-        let mut records = group.offsets.tombstones(id);
-        records.push(Record::Group { group: Str::from(id), value: None });
+        let id = id.clone();
+        let mut records = group.offsets.tombstones(&id);
+        records.extend(group.kind.tombstones(&id));
         if !self.shared.write(&records) {
             return ErrorCode::NOT_COORDINATOR;
         }
-        if let Some(group) = self.groups.remove(id) {
-            self.shared.cancel_all(&Str::from(id), &group.classic);
+        if let Some(group) = self.groups.remove(&id) {
+            self.shared.cancel_all(&id, &group.kind);
         }
         ErrorCode::NONE
     }
@@ -302,13 +511,47 @@ impl Groups {
         }
         let mut records = Vec::new();
         for (id, group) in &self.groups {
-            if let Some(value) = group.classic.written() {
-                records.push(Record::Group { group: id.clone(), value: Some(value.clone()) });
+            match &group.kind {
+                Kind::Classic(classic) => {
+                    let written = classic.written().cloned().map(Some);
+                    records.extend(written.map(|value| Record::Group { group: id.clone(), value }));
+                }
+                Kind::Consumer(consumer) => records.extend(of_consumer(id, consumer.changes())),
             }
             group.offsets.records(id, &mut records);
         }
         self.shared.journal.replace(&records);
     }
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self::Classic(Box::default())
+    }
+}
+
+impl Kind {
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Classic(classic) => classic.is_empty(),
+            Self::Consumer(consumer) => consumer.is_empty(),
+        }
+    }
+
+    /// The records that end the group's members.
+    fn tombstones(&self, id: &Str) -> Vec<Record> {
+        match self {
+            Self::Classic(_) => vec![Record::Group { group: id.clone(), value: None }],
+            Self::Consumer(consumer) => of_consumer(id, consumer.tombstones()),
+        }
+    }
+}
+
+/// The protocol type of consumers, and the type of groups of the consumer protocol.
+const CONSUMER: &str = "consumer";
+
+fn of_consumer(group: &Str, changes: Vec<Change>) -> Vec<Record> {
+    changes.into_iter().map(|change| Record::Consumer { group: group.clone(), change }).collect()
 }
 
 impl Shared {
@@ -322,7 +565,20 @@ impl Shared {
     }
 
     /// Forgets all work for a group that ends.
-    fn cancel_all(&mut self, id: &Str, classic: &Classic) {
+    fn cancel_all(&mut self, id: &Str, kind: &Kind) {
+        match kind {
+            Kind::Classic(classic) => self.cancel_classic(id, classic),
+            Kind::Consumer(consumer) => {
+                self.queue.cancel(&Due::Patterns(id.clone()));
+                for member in consumer.member_ids() {
+                    self.queue.cancel(&Due::Session(id.clone(), member.clone()));
+                    self.queue.cancel(&Due::Revocation(id.clone(), member.clone()));
+                }
+            }
+        }
+    }
+
+    fn cancel_classic(&mut self, id: &Str, classic: &Classic) {
         self.queue.cancel(&Due::Join(id.clone()));
         self.queue.cancel(&Due::Sync(id.clone()));
         for member in classic.member_ids() {

@@ -11,9 +11,9 @@ use milena_messages::offset_commit::OffsetCommitRequest;
 use milena_messages::offset_commit_record::OffsetCommitValue;
 use milena_wire::{Str, Uuid};
 
-use super::classic::{Classic, State, owned};
+use super::classic::{self, Classic, State, owned};
 use super::journal::Record;
-use super::{Groups, Turn};
+use super::{Groups, Kind};
 use crate::now::Now;
 
 /// The offsets of one group.
@@ -55,8 +55,7 @@ impl Groups {
         // A consumer without members of its own, or an administrator: the group is made for its offsets alone.
         let is_made = self.ensure(&request.group_id).ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
         let metadata_max = self.shared.settings.metadata_max;
-        let (mut turn, offsets) = self.turn(&request.group_id, now).expect("it exists");
-        let accepted = turn.group().check_commit(request).map(|()| turn.renew_by_commit(&request.member_id));
+        let accepted = self.check_commit(request, version, &commits, now);
         if let Err(code) = accepted {
             if is_made {
                 self.groups.remove(request.group_id.as_str());
@@ -67,6 +66,7 @@ impl Groups {
             RETENTION_DEFAULT => -1,
             retention => now.unix_ms.saturating_add(retention),
         };
+        let group_id = owned(&request.group_id);
         let mut codes = Vec::with_capacity(commits.len());
         let mut records = Vec::with_capacity(commits.len());
         for commit in commits {
@@ -86,17 +86,53 @@ impl Groups {
                 ..Default::default()
             };
             let (topic, partition) = (owned(&commit.topic), commit.partition);
-            records.push(Record::Offset { group: turn.id().clone(), topic, partition, value: Some(value) });
+            records.push(Record::Offset { group: group_id.clone(), topic, partition, value: Some(value) });
         }
-        if !turn.shared().write(&records) {
+        if !self.shared.write(&records) {
             return Err(ErrorCode::NOT_COORDINATOR);
         }
+        let group = self.groups.get_mut(&group_id).expect("it exists");
         for record in records {
             if let Record::Offset { topic, partition, value, .. } = record {
-                offsets.replay(topic, partition, value);
+                group.offsets.replay(topic, partition, value);
             }
         }
         Ok(codes)
+    }
+
+    /// Whether the request may commit to its group, which exists. If it may, its member lives.
+    fn check_commit(
+        &mut self,
+        request: &OffsetCommitRequest,
+        version: i16,
+        commits: &[Commit],
+        now: Now,
+    ) -> Result<(), ErrorCode> {
+        let (member_id, epoch) = (&request.member_id, request.generation_id_or_member_epoch);
+        match self.turn(&request.group_id, now).expect("it exists").0 {
+            super::Turn::Classic(mut turn) => {
+                turn.group().check_commit(request)?;
+                turn.renew_by_commit(member_id);
+                Ok(())
+            }
+            super::Turn::Consumer(turn) => {
+                let partitions = commits.iter().map(|commit| (commit.topic_id, commit.partition));
+                turn.group().check_commit(member_id, epoch, version, partitions)
+            }
+        }
+    }
+
+    /// Whether a member may fetch offsets of its group. Members of the classic protocol are not asked who they are.
+    pub(crate) fn check_fetch(
+        &self,
+        group_id: &str,
+        member_id: Option<&Str>,
+        epoch: i32,
+    ) -> Result<(), ErrorCode> {
+        match self.get(group_id).map(|group| &group.kind) {
+            Some(Kind::Consumer(consumer)) => consumer.check_fetch(member_id, epoch),
+            Some(Kind::Classic(_)) | None => Ok(()),
+        }
     }
 
     /// Deletes offsets of partitions that exist, each with a code of its own.
@@ -104,28 +140,30 @@ impl Groups {
         &mut self,
         group_id: &str,
         partitions: &[(Str, i32)],
-        now: Now,
     ) -> Result<Vec<ErrorCode>, ErrorCode> {
-        let (mut turn, offsets) = self.turn(group_id, now).ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
-        let group = turn.group();
-        if !group.is_empty() && !group.is_of_consumers() {
+        let (id, group) = self.groups.get_key_value(group_id).ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
+        if let Kind::Classic(classic) = &group.kind
+            && !classic.is_empty()
+            && !classic.is_of_consumers()
+        {
             return Err(ErrorCode::NON_EMPTY_GROUP);
         }
         let mut records = Vec::new();
         let delete = |(topic, partition): &(Str, i32)| {
-            if group.is_subscribed_to(topic) {
+            if group.kind.is_subscribed_to(topic) {
                 return ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC;
             }
-            if offsets.get(topic, *partition).is_some() {
-                let (group, topic, partition) = (turn.id().clone(), owned(topic), *partition);
+            if group.offsets.get(topic, *partition).is_some() {
+                let (group, topic, partition) = (id.clone(), owned(topic), *partition);
                 records.push(Record::Offset { group, topic, partition, value: None });
             }
             ErrorCode::NONE
         };
         let codes = partitions.iter().map(delete).collect();
-        if !turn.shared().write(&records) {
+        if !self.shared.write(&records) {
             return Err(ErrorCode::NOT_COORDINATOR);
         }
+        let offsets = &mut self.groups.get_mut(group_id).expect("it was just found").offsets;
         for (topic, partition) in partitions
             .iter()
             .zip(&codes)
@@ -138,7 +176,16 @@ impl Groups {
     }
 }
 
-impl Turn<'_> {
+impl Kind {
+    fn is_subscribed_to(&self, topic: &str) -> bool {
+        match self {
+            Self::Classic(classic) => classic.is_subscribed_to(topic),
+            Self::Consumer(consumer) => consumer.is_subscribed_to(topic),
+        }
+    }
+}
+
+impl classic::Turn<'_> {
     /// A commit says that its member lives. While assignments are handed out it says nothing, as in Kafka.
     fn renew_by_commit(&mut self, member_id: &Str) {
         if matches!(self.group().state(), State::Stable | State::Preparing) {
@@ -169,6 +216,10 @@ impl Classic {
 }
 
 impl Offsets {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn get(&self, topic: &str, partition: i32) -> Option<&OffsetCommitValue> {
         self.0.get(topic)?.get(&partition)
     }
@@ -235,24 +286,29 @@ impl Offsets {
 
     /// Removes offsets that nobody has used for the retention. True when none is left.
     ///
-    /// Of an empty group they count from when it became empty, of a simple one from their commit. Members keep the
+    /// Of an empty classic group they count from when it became empty, of other groups from their commit. Members keep the
     /// offsets of the topics that they subscribe to (KIP-211).
     pub(super) fn expire(
         &mut self,
         group: &Str,
-        classic: &Classic,
+        kind: &Kind,
         now_ms: i64,
         retention_ms: i64,
         records: &mut Vec<Record>,
     ) -> bool {
-        let since_empty = match (classic.protocol_type(), classic.state()) {
-            (None, _) => None,
-            (Some(_), State::Empty) => classic.since_ms(),
-            (Some(_), State::Stable) if classic.is_of_consumers() && classic.subscribed().is_some() => None,
-            _ => return self.0.is_empty(),
+        let since_empty = match kind {
+            Kind::Consumer(_) => None,
+            Kind::Classic(classic) => match (classic.protocol_type(), classic.state()) {
+                (None, _) => None,
+                (Some(_), State::Empty) => classic.since_ms(),
+                (Some(_), State::Stable) if classic.is_of_consumers() && classic.subscribed().is_some() => {
+                    None
+                }
+                _ => return self.0.is_empty(),
+            },
         };
         self.0.retain(|topic, partitions| {
-            if classic.is_subscribed_to(topic) {
+            if kind.is_subscribed_to(topic) {
                 return true;
             }
             partitions.retain(|&partition, value| {

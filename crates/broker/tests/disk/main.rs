@@ -4,5 +4,6 @@
 
 mod crash;
 mod groups;
+mod groups_consumer;
 mod restart;
 mod retention;

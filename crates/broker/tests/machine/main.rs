@@ -5,6 +5,7 @@
 mod again;
 mod fetch;
 mod groups;
+mod groups_consumer;
 mod groups_offsets;
 mod mutations;
 mod offsets;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use milena_broker::Answer;
 use milena_messages::api_versions::ApiVersionsRequest;
+use milena_messages::consumer_group_describe::ConsumerGroupDescribeRequest;
 use milena_messages::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use milena_messages::create_topics::{CreatableReplicaAssignment, CreatableTopic, CreateTopicsRequest};
 use milena_messages::delete_groups::DeleteGroupsRequest;
@@ -31,6 +32,7 @@ use milena_messages::offset_for_leader_epoch::{
 use milena_messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 
 use crate::groups::{Member, join_request};
+use crate::groups_consumer::Member as Consumer;
 use crate::groups_offsets::commit_request;
 use crate::rig::{Rig, batch, fetch, frame, produce};
 
@@ -129,6 +131,10 @@ fn group_requests() -> Vec<Bytes> {
         frame(5, &sync),
         frame(4, &HeartbeatRequest { group_id: "g".into(), generation_id: 1, ..Default::default() }),
         frame(5, &LeaveGroupRequest { group_id: "g".into(), members: vec![identity], ..Default::default() }),
+        frame(1, &Consumer::of("m", &["t"]).request()),
+        frame(1, &Consumer { pattern: Some("t|[u-w]+".into()), ..Consumer::of("n", &[]) }.request()),
+        frame(1, &Consumer { epoch: 2, instance: Some("i".into()), ..Consumer::of("m", &[]) }.request()),
+        frame(1, &ConsumerGroupDescribeRequest { group_ids: vec!["g".into()], ..Default::default() }),
         frame(9, &commit_request("t", 0, 5)),
         frame(4, &commit_request("t", 0, 5)),
         frame(9, &OffsetFetchRequest { groups: vec![some], ..Default::default() }),
@@ -172,6 +178,7 @@ fn changed_requests_never_panic() {
             }
         }
         rig.pass(Duration::from_millis(1));
+        rig.machine.handle_timeout(rig.now);
         let mut peer = rig.connect(1 + random(2) as i32);
         match rig.machine.handle(&mut peer, &raw.into(), rig.now, usize::MAX) {
             Ok(Answer::Later(parked)) => {

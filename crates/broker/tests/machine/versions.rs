@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use milena_messages::api_versions::ApiVersionsRequest;
+use milena_messages::consumer_group_describe::ConsumerGroupDescribeRequest;
+use milena_messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use milena_messages::create_partitions::CreatePartitionsRequest;
 use milena_messages::create_topics::CreateTopicsRequest;
 use milena_messages::delete_groups::DeleteGroupsRequest;
@@ -101,6 +103,18 @@ fn check_groups(rig: &Rig, topic_id: Uuid) {
         ..Default::default()
     });
     check(rig, |_| DescribeGroupsRequest { groups: vec!["g".into(), "none".into()], ..Default::default() });
+    check(rig, |_| ConsumerGroupHeartbeatRequest {
+        group_id: "c".into(),
+        member_id: "m".into(),
+        rebalance_timeout_ms: 6000,
+        subscribed_topic_names: Some(vec!["t".into()]),
+        topic_partitions: Some(Vec::new()),
+        ..Default::default()
+    });
+    check(rig, |_| ConsumerGroupDescribeRequest {
+        group_ids: vec!["c".into(), "g".into(), "none".into()],
+        ..Default::default()
+    });
     check(rig, |_| ListGroupsRequest::default());
     check(rig, |_| OffsetDeleteRequest { group_id: "g".into(), ..Default::default() });
     check(rig, |_| DeleteGroupsRequest {
@@ -167,7 +181,7 @@ fn every_advertised_version_is_answered() {
     });
     check(&rig, |_| DescribeClusterRequest::default());
     check(&rig, |_| DescribeTopicPartitionsRequest::default());
-    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 25, "all of them are checked above");
+    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 27, "all of them are checked above");
 }
 
 #[test]

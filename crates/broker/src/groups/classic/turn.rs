@@ -45,14 +45,6 @@ impl Turn<'_> {
         self.group
     }
 
-    pub(in crate::groups) fn id(&self) -> &Str {
-        self.id
-    }
-
-    pub(in crate::groups) fn shared(&mut self) -> &mut Shared {
-        self.shared
-    }
-
     pub(super) fn join(&mut self, joiner: Joiner) {
         let member_id = joiner.request.member_id.clone();
         if !self.group.has_room_for(&member_id, self.shared.settings.members_max) {
@@ -454,7 +446,7 @@ impl Turn<'_> {
                 sync.put(SyncGroupResponse { error_code, ..Default::default() });
             }
         }
-        self.shared.cancel_all(self.id, self.group);
+        self.shared.cancel_classic(self.id, self.group);
         *self.group = self.group.written.take().map_or_else(Classic::default, Classic::from_record);
         self.start_sessions();
     }

@@ -1,0 +1,33 @@
+//! ConsumerGroupHeartbeat (68): a member joins a group whose coordinator assigns, stays in it and leaves it. KIP-848.
+
+use milena_messages::ApiKey;
+use milena_messages::consumer_group_heartbeat::{
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
+};
+
+use super::row::Api;
+use crate::call::Call;
+use crate::groups::consumer::Beat;
+
+pub(super) const API: Api =
+    Api::new(ApiKey::ConsumerGroupHeartbeat, |call, reader| call.answer(reader, handle));
+
+fn handle(call: &Call<'_>, request: ConsumerGroupHeartbeatRequest) -> ConsumerGroupHeartbeatResponse {
+    if let Err(error_code) = call.check_coordinator(&request.group_id) {
+        return ConsumerGroupHeartbeatResponse { error_code, ..Default::default() };
+    }
+    let beat = Beat {
+        request: &request,
+        client_id: call.client_id.clone().unwrap_or_default(),
+        client_host: format!("/{}", call.peer.address().ip()),
+    };
+    let mut groups = call.parts.groups_with_topics(call.now);
+    match groups.consumer_heartbeat(&beat, call.envelope.version, call.now) {
+        Ok(response) => response,
+        Err(refusal) => ConsumerGroupHeartbeatResponse {
+            error_code: refusal.code,
+            error_message: Some(refusal.message.into()),
+            ..Default::default()
+        },
+    }
+}
