@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milena_core::backoff::Backoff;
-use milena_core::metadata::{LeaderHint, Refresh, RefreshSettings, Snapshot};
+use milena_core::metadata::{LeaderHint, Refresh, RefreshSettings, Snapshot, drop_unreliable_epochs};
 use milena_core::{Failure, Rng};
 use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use milena_wire::pool::Pool;
@@ -160,7 +160,12 @@ impl Control {
         };
         let request = Typed { request, version_max: i16::MAX };
         let limit = self.settings.connect_timeout.min(self.settings.request_timeout);
-        let read = |answer: Answer| answer.decode();
+        let read = |answer: Answer| {
+            let version = answer.version;
+            let mut response = answer.decode()?;
+            drop_unreliable_epochs(&mut response, version);
+            Ok(response)
+        };
         ask_any(&self.links, &self.clock, addresses, &request, |now| now + limit, read).await
     }
 

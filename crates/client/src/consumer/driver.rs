@@ -16,10 +16,13 @@
 use std::sync::{Arc, Weak};
 
 use milena_core::metadata::Snapshot;
-use milena_core::source::{Epoch, Event, Fetch, LaneId, Lookup, Position, ROOM_MIN, Slot, Source};
+use milena_core::source::{
+    Epoch, Event, Fetch, LaneId, Lookup, Position, ROOM_MIN, Slot, Source, Validation,
+};
 use milena_core::{Failure, Instant};
 use milena_messages::fetch::FetchRequest;
 use milena_messages::list_offsets::ListOffsetsRequest;
+use milena_messages::offset_for_leader_epoch::OffsetForLeaderEpochRequest;
 use tokio::sync::watch;
 
 use super::commands::{Command, Commands};
@@ -39,6 +42,7 @@ use crate::{Client, Error};
 enum Tag {
     Fetch(Fetching),
     LookUp(LookingUp),
+    Validate(Validating),
 }
 
 /// A fetch, and the memory for its answer. The machine knows it by its lane and number.
@@ -50,6 +54,11 @@ struct Fetching {
 
 /// A look-up of offsets, which the machine knows by this number.
 struct LookingUp {
+    number: u64,
+}
+
+/// A validation of positions, which the machine knows by this number.
+struct Validating {
     number: u64,
 }
 
@@ -65,6 +74,10 @@ impl RequestKind for LookingUp {
     type Request = ListOffsetsRequest;
 }
 
+impl RequestKind for Validating {
+    type Request = OffsetForLeaderEpochRequest;
+}
+
 impl From<Fetching> for Tag {
     fn from(fetching: Fetching) -> Self {
         Self::Fetch(fetching)
@@ -74,6 +87,12 @@ impl From<Fetching> for Tag {
 impl From<LookingUp> for Tag {
     fn from(looking_up: LookingUp) -> Self {
         Self::LookUp(looking_up)
+    }
+}
+
+impl From<Validating> for Tag {
+    fn from(validating: Validating) -> Self {
+        Self::Validate(validating)
     }
 }
 
@@ -251,6 +270,10 @@ impl Driver {
                 let now = self.now();
                 self.source.handle_lookup(looking_up.number, looking_up.response(outcome), now);
             }
+            Tag::Validate(validating) => {
+                let now = self.now();
+                self.source.handle_validation(validating.number, validating.response(outcome), now);
+            }
         }
     }
 
@@ -281,6 +304,18 @@ impl Driver {
                     self.with_queue(slot, epoch, |inner| inner.pass(offset));
                 }
                 Event::AtEnd { slot, epoch, offset } => self.handle_end(slot, epoch, offset),
+                Event::Truncated { slot, epoch, offset, position, leader_epoch } => {
+                    let Some(queue) = self.queue(slot).cloned() else { continue };
+                    tracing::warn!(
+                        target: "milena",
+                        "an unclean election has cut off partition {} of topic {:?}: it was read up to offset \
+                         {position}, in leader epoch {leader_epoch}, and the log differs from offset {offset} on; \
+                         reading goes on there",
+                        queue.partition,
+                        queue.topic,
+                    );
+                    self.handle_truncated(slot, epoch, &queue, offset);
+                }
                 Event::Stopped { slot, epoch, offset, failure } => {
                     let Some(queue) = self.queue(slot) else { continue };
                     let at = offset.map_or_else(String::new, |offset| format!(" at offset {offset}"));
@@ -290,6 +325,15 @@ impl Driver {
                     self.with_queue(slot, epoch, |inner| inner.stop(error, false));
                 }
             }
+        }
+    }
+
+    /// The log differs from what was fetched from `offset` on: as after a seek, what was fetched is dropped, and reading
+    /// goes on at the position, or at `offset` if the application has read further.
+    fn handle_truncated(&mut self, slot: Slot, epoch: Epoch, queue: &Queue, offset: i64) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        if let Some((epoch, offset)) = shared.truncate(queue, epoch, offset) {
+            self.source.seek(slot, epoch, Position::Offset(offset));
         }
     }
 
@@ -350,8 +394,11 @@ impl Driver {
         }
         self.deliver(None);
         self.ends.ask(|| self.shared.upgrade().map(|shared| shared.asking()));
-        while let Some(lookup) = self.source.poll_lookup(now) {
+        while let Some(lookup) = self.source.poll_lookup(now, self.client.0.clock.unix_ms()) {
             self.look_up(lookup);
+        }
+        while let Some(validation) = self.source.poll_validation(now) {
+            self.validate(validation);
         }
         loop {
             let room = self.room();
@@ -392,5 +439,12 @@ impl Driver {
         let to = address_of(&self.client.snapshot(), broker);
         let request = Typed { request, version_max: i16::MAX };
         self.requests.send(Role::LookUp, to, request, deadline, LookingUp { number });
+    }
+
+    fn validate(&mut self, validation: Validation) {
+        let Validation { broker, number, request, deadline } = validation;
+        let to = address_of(&self.client.snapshot(), broker);
+        let request = Typed { request, version_max: i16::MAX };
+        self.requests.send(Role::LookUp, to, request, deadline, Validating { number });
     }
 }

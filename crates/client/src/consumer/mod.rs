@@ -359,6 +359,13 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Sets the rack that the application runs in, as brokers name theirs in `broker.rack`: a partition is fetched from
+    /// a replica in this rack if its leader knows one (KIP-392). Default: none, so that leaders are fetched from.
+    pub fn rack(mut self, rack: impl Into<Arc<str>>) -> Self {
+        self.settings.rack = rack.into();
+        self
+    }
+
     /// Changes any other setting.
     pub fn settings(mut self, change: impl FnOnce(&mut ConsumerSettings)) -> Self {
         change(&mut self.settings);
@@ -388,7 +395,9 @@ impl ConsumerBuilder {
                 Reset::Fail => None,
                 Reset::Earliest => Some(Position::Earliest),
                 Reset::Latest => Some(Position::Latest),
+                Reset::ByDuration(time) => Some(Position::Ago(time)),
             },
+            rack: (&*settings.rack).into(),
             read_committed: settings.isolation == Isolation::ReadCommitted,
             tells_ends: is_until_end,
             request_timeout: of_client.request_timeout,

@@ -370,6 +370,21 @@ impl Queue {
         Some(epoch)
     }
 
+    /// Drops the batches and begins a new epoch at the position, or at `offset` if the position is after it. Does nothing
+    /// if the partition was sought since epoch `of`.
+    pub(super) fn truncate(&self, epochs: &Epochs, of: Epoch, offset: i64) -> Option<(Epoch, i64)> {
+        let mut inner = self.inner();
+        if inner.epoch != of {
+            return None;
+        }
+        let position = inner.position.map_or(offset, |position| position.min(offset));
+        let dropped = inner.restart(epochs, Some(position));
+        let epoch = inner.epoch;
+        drop(inner);
+        drop(dropped);
+        Some((epoch, position))
+    }
+
     /// Drops the batches and begins a new epoch at `position`.
     pub(super) fn restart(&self, epochs: &Epochs, position: Option<i64>) -> Epoch {
         let mut inner = self.inner();

@@ -129,7 +129,7 @@ impl Shared {
         }
         let epoch = self.epochs.next();
         let clock = &self.client.0.clock;
-        let queue = Queue::new(Arc::clone(&topic), partition, epoch, known_offset(position), until, clock);
+        let queue = Queue::new(Arc::clone(&topic), partition, epoch, position.offset(), until, clock);
         let queue = Arc::new(queue);
         assigned.queues.insert((topic, partition), Arc::clone(&queue));
         self.commands.push(Command::Assign { queue: Arc::clone(&queue), epoch, position });
@@ -171,7 +171,7 @@ impl Shared {
     }
 
     fn restart(&self, queue: &Arc<Queue>, position: Position) {
-        let epoch = queue.restart(&self.epochs, known_offset(position));
+        let epoch = queue.restart(&self.epochs, position.offset());
         self.commands.push(Command::Seek { queue: Arc::clone(queue), epoch, position });
         self.finish_at(queue, position);
     }
@@ -179,11 +179,17 @@ impl Shared {
     /// Ends reading at once if it begins at the offset up to which the partition is read. At a later offset it does
     /// not end before a fetch has shown that the offset exists.
     fn finish_at(&self, queue: &Arc<Queue>, position: Position) {
-        if let Position::Offset(offset) = position
+        if let Some(offset) = position.offset()
             && queue.until() == Some(offset)
         {
             self.finish_if_read(queue);
         }
+    }
+
+    /// What was fetched of `queue` from `offset` on is not in the log any more. Begins a new epoch, and answers with it
+    /// and with the offset at which reading goes on; none if the partition was sought since `epoch`.
+    pub(super) fn truncate(&self, queue: &Queue, epoch: Epoch, offset: i64) -> Option<(Epoch, i64)> {
+        queue.truncate(&self.epochs, epoch, offset)
     }
 
     /// To be called when the position of `queue` or its end has changed: once everything up to the end was read,
@@ -342,11 +348,4 @@ impl Opener {
 
 pub(super) fn not_assigned(doing: &str) -> Error {
     Error::caller(doing, "it is not assigned to this consumer")
-}
-
-fn known_offset(position: Position) -> Option<i64> {
-    match position {
-        Position::Offset(offset) => Some(offset),
-        _ => None,
-    }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Unit;
+use super::{Reset, Unit};
 use crate::Address;
 
 /// Reads, checks and writes the values of a setting of type `T`.
@@ -236,6 +236,70 @@ impl<T: Copy + PartialEq> Kind<T> for Choice<T> {
     fn unit(&self) -> Unit {
         Unit::Text(self.0)
     }
+}
+
+/// A consumer's reset policy: a word, or `by_duration:` and a duration.
+pub(super) struct Resets(pub(super) Choice<Reset>);
+
+const BY_DURATION: &str = "by_duration:";
+
+impl Kind<Reset> for Resets {
+    fn read(&self, text: &str) -> Result<Reset, String> {
+        match text.strip_prefix(BY_DURATION) {
+            Some(duration) => iso_duration(duration).map(Reset::ByDuration).ok_or_else(|| {
+                format!("{duration:?} is not a duration in the form of ISO 8601, such as PT1H30M or P2D")
+            }),
+            None => self.0.read(text),
+        }
+    }
+
+    fn fit(&self, value: Reset) -> Result<Reset, String> {
+        Ok(value)
+    }
+
+    fn write(&self, value: &Reset) -> String {
+        match value {
+            Reset::ByDuration(time) => format!("{BY_DURATION}PT{}S", time.as_secs_f64()),
+            word => self.0.write(word),
+        }
+    }
+
+    fn unit(&self) -> Unit {
+        self.0.unit()
+    }
+}
+
+/// A duration as Java's `Duration.parse` reads it, such as `P1DT2H3M4.5S`, but not a negative one.
+fn iso_duration(text: &str) -> Option<Duration> {
+    let text = text.to_ascii_uppercase();
+    let rest = text.strip_prefix('P')?;
+    let (days, clock) = rest.split_once('T').map_or((rest, None), |(days, clock)| (days, Some(clock)));
+    // `PT` without anything after it is no duration.
+    if rest.is_empty() || clock == Some("") {
+        return None;
+    }
+    let mut seconds = 0.0;
+    for (text, units) in
+        [(days, &[('D', 86_400.0)][..]), (clock.unwrap_or(""), &[('H', 3600.0), ('M', 60.0), ('S', 1.0)])]
+    {
+        let mut left = text;
+        for (unit, length) in units {
+            if let Some((number, after)) = left.split_once(*unit) {
+                let is_number =
+                    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+                // Only seconds have fractions.
+                if !is_number || (*unit != 'S' && number.contains('.')) {
+                    return None;
+                }
+                seconds += number.parse::<f64>().ok()? * length;
+                left = after;
+            }
+        }
+        if !left.is_empty() {
+            return None;
+        }
+    }
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// A name that is sent in requests.

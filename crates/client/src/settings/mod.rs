@@ -15,6 +15,7 @@ mod table;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 pub use milena_core::producer::Acks;
 pub use milena_wire::codec::Compression;
@@ -48,6 +49,9 @@ pub enum Reset {
     Earliest,
     /// After the last record of the partition.
     Latest,
+    /// At the first record whose timestamp is at most this long ago, and after the last record if there is none.
+    /// `by_duration:PT1H` in properties (KIP-1106).
+    ByDuration(Duration),
 }
 
 /// Which records of transactions a consumer reads.

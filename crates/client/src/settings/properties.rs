@@ -139,7 +139,7 @@ impl Property {
                 return Ok(());
             }
             settings.named.insert(setting.name);
-            return (setting.read)(settings, text).map_err(|why| explained(setting.name, text, why));
+            return (setting.read)(settings, text).map_err(|why| explained(text, why));
         }
         let Some(foreign) = find_with(&self.name, Foreign::find) else { return Err(unknown(&self.name)) };
         if foreign.says_what_happens_anyway(text) {
@@ -147,7 +147,7 @@ impl Property {
         }
         let reason = match foreign.otherwise {
             Otherwise::Sets(set) => {
-                return set(settings, text).map_err(|why| explained(&self.name, text, why));
+                return set(settings, text).map_err(|why| explained(text, why));
             }
             Otherwise::Refused(reason) => return Err(reason.into()),
             Otherwise::NeedsTls if !is_plain => {
@@ -209,13 +209,10 @@ pub(super) fn find_with<T>(name: &str, find: impl Fn(&str) -> Option<T>) -> Opti
 }
 
 /// The reason, with advice for the usual mistakes of Java's and librdkafka's users.
-fn explained(name: &str, text: &str, why: String) -> String {
+fn explained(text: &str, why: String) -> String {
     let is_quoted = |quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
     if is_quoted('"') || is_quoted('\'') {
         return format!("{why}; write the value without quotes");
-    }
-    if name == "reset" && text.starts_with("by_duration:") {
-        return format!("{why}; to start at a time, use Position::Timestamp in code");
     }
     why
 }

@@ -9,7 +9,7 @@ use milena_core::metadata::AGE_MIN;
 use milena_core::producer::Acks;
 use milena_wire::codec::Compression;
 
-use super::kind::{Addresses, Choice, Flag, Kind, Name, Number, Optional, SOME_TIME, TIME, Time};
+use super::kind::{Addresses, Choice, Flag, Kind, Name, Number, Optional, Resets, SOME_TIME, TIME, Time};
 use super::{Isolation, Reset, Settings, Unit};
 use crate::Address;
 
@@ -183,8 +183,8 @@ const COMPRESSION: Choice<Compression> = Choice(
     ],
 );
 
-const RESET: Choice<Reset> = Choice(
-    "none, earliest or latest",
+const RESET: Resets = Resets(Choice(
+    "none, earliest, latest or by_duration: and an ISO 8601 duration",
     &[
         ("none", Reset::Fail),
         ("error", Reset::Fail),
@@ -195,7 +195,7 @@ const RESET: Choice<Reset> = Choice(
         ("largest", Reset::Latest),
         ("end", Reset::Latest),
     ],
-);
+));
 
 const ISOLATION: Choice<Isolation> = Choice(
     "read_uncommitted or read_committed",
@@ -310,6 +310,9 @@ settings! {
         fetch_bytes_min: usize = (1), BYTES, ["fetch.min.bytes"], [];
         /// Where the consumer continues when the offset it wants to read does not exist any more.
         reset: Reset = (Reset::Fail), RESET, ["auto.offset.reset"], [];
+        /// The rack that the application runs in, as brokers name theirs in `broker.rack`. A partition is fetched from a
+        /// replica in this rack if its leader knows one (KIP-392). Without a rack leaders are fetched from.
+        rack: Arc<str> = (Arc::from("")), Name, ["client.rack"], [];
         /// Which records of transactions the consumer reads.
         isolation: Isolation = (Isolation::ReadUncommitted), ISOLATION, ["isolation.level"], [];
         /// The memory for batches that are fetched and not yet dropped, in bytes. `None` is half of the client's.

@@ -207,7 +207,8 @@ fn what_cannot_be_done_is_refused_with_its_reason_and_no_secret_is_told() {
     check("config.providers=file", "look up");
     check("dr_msg_cb=x", "a C function");
     check("enable.idempotence=true\nacks=1", "needs acks=all");
-    check("auto.offset.reset=by_duration:PT1H", "use Position::Timestamp");
+    check("auto.offset.reset=by_duration:1h", "ISO 8601");
+    check("auto.offset.reset=by_duration:-PT1H", "ISO 8601");
     check("compression.type=\"lz4\"", "without quotes");
     check("bootstrap.servers=", "the list is empty");
     check("linger.ms=", "the value is empty");
@@ -254,7 +255,7 @@ fn zeros_that_would_make_a_storm_are_taken_as_the_least_that_makes_none() {
 #[test]
 fn settings_made_in_code_are_held_to_the_same_bounds() {
     let mut settings = Settings::default();
-    settings.client.metadata_age_max = std::time::Duration::ZERO;
+    settings.client.metadata_age_max = Duration::ZERO;
     settings.fit().expect("raised");
     assert_eq!(settings.client.metadata_age_max.as_millis(), 1000);
     settings.client.memory_bytes_max = 0;
@@ -290,6 +291,25 @@ fn what_has_no_effect_is_one_sentence() {
          session.timeout.ms (there are no consumer groups yet, and nothing is committed)"
     );
     assert_eq!(file("acks=all").expect("taken").ignored(), None);
+}
+
+#[test]
+fn a_reset_by_duration_is_read_as_java_reads_it() {
+    let hour = 3600.0;
+    for (text, seconds) in [
+        ("PT1H", hour),
+        ("P1D", 24.0 * hour),
+        ("pt30m", hour / 2.0),
+        ("P2DT3H4M5.5S", 51.0 * hour + 245.5),
+        ("PT0S", 0.0),
+    ] {
+        let settings = file(&format!("auto.offset.reset=by_duration:{text}")).expect("a duration");
+        let reset = settings.consumer.reset;
+        assert_eq!(reset, Reset::ByDuration(Duration::from_secs_f64(seconds)), "{text}");
+    }
+    for text in ["", "P", "PT", "P1DT", "1H", "PT1", "PTH", "PT1.5H", "PT1M1H", "P-1D", "PT1H junk"] {
+        assert!(file(&format!("auto.offset.reset=by_duration:{text}")).is_err(), "{text:?}");
+    }
 }
 
 #[test]

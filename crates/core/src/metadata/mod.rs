@@ -153,6 +153,21 @@ impl Endpoints {
     }
 }
 
+/// Brokers before 2.4, which do not have this version of Metadata, may tell leader epochs that are not those of their
+/// partitions (KAFKA-9840).
+const EPOCHS_RELIABLE_FROM: i16 = 9;
+
+/// Takes the leader epochs out of a response of `version` if they cannot be relied on. Positions are not validated by
+/// such epochs, and requests do not name them.
+pub fn drop_unreliable_epochs(response: &mut MetadataResponse, version: i16) {
+    if version >= EPOCHS_RELIABLE_FROM {
+        return;
+    }
+    for partition in response.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+        partition.leader_epoch = -1;
+    }
+}
+
 /// A leader epoch that is lower than before is believed when this many answers in a row say it. As a rule the broker
 /// that was asked has not heard of a change yet. After an unclean change of controller the lower epoch may be the truth
 /// (franz-go 12eaa1e, librdkafka #4680).

@@ -16,7 +16,7 @@ use super::state::Input;
 use super::verdict::{Verdict, verdict};
 use super::{Event, LaneId, Slot, Source};
 use crate::metadata::{Endpoints, LeaderHint};
-use crate::{Failure, Instant, Notice};
+use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice};
 
 impl Source {
     /// Fetch `number` of `lane` was answered, or failed. `began` is when the first bytes of the answer were there.
@@ -115,7 +115,7 @@ impl Source {
                 partition.end = end;
                 // Otherwise it was sought since, or the other lane has brought the same batches first.
                 if partition.is_at(member.epoch, member.offset) {
-                    self.handle_partition(slot, member, data, now);
+                    self.handle_partition(id.broker, slot, member, data, now);
                 }
                 // The other lane may have a fetch in flight that asks for it at its old offset, and brings nothing new.
                 self.hasten(slot);
@@ -144,9 +144,28 @@ impl Source {
         }
     }
 
-    fn handle_partition(&mut self, slot: Slot, member: Member, data: &PartitionData, now: Instant) {
+    fn handle_partition(
+        &mut self,
+        broker: BrokerId,
+        slot: Slot,
+        member: Member,
+        data: &PartitionData,
+        now: Instant,
+    ) {
+        let partition = self.at(slot);
+        let (is_leader, is_follower) = (partition.leader == Some(broker), partition.follower == Some(broker));
         match verdict(data.error_code) {
-            Verdict::Fetched => self.take_batches(slot, member, data, now),
+            Verdict::Fetched => {
+                let named = BrokerId::known(data.preferred_read_replica);
+                if let Some(named) = named.filter(|named| *named != broker && is_leader) {
+                    self.refer(slot, named, now);
+                }
+                self.take_batches(slot, member, data, now);
+            }
+            // It lags behind the leader, or has no replica any more. Only the leader knows whether the position exists.
+            _ if is_follower => self.leave_follower(slot, now),
+            // It is fetched from elsewhere by now.
+            _ if !is_leader => {}
             Verdict::OutOfRange => {
                 let failure = Failure::answer(data.error_code, None);
                 self.stop_on(slot, Input::OutOfRange(self.settings.reset), failure);
@@ -173,6 +192,7 @@ impl Source {
         let mut aborted =
             self.settings.read_committed.then(|| Aborted::new(data.aborted_transactions.as_deref()));
         let mut next = member.offset;
+        let mut read_in = None;
         let buffer_bytes_max = self.settings.buffer_bytes_max;
         let (mut bytes, mut shown, mut smallest, mut largest) = (0, next, usize::MAX, 0);
         for batch in &mut batches {
@@ -181,7 +201,7 @@ impl Source {
                 Err(error) => {
                     // The batches before it are good, and the position stays after them.
                     self.at(slot).buffer.fill(bytes, buffer_bytes_max);
-                    self.step(slot, Input::Advanced(next));
+                    self.step(slot, Input::Advanced(next, read_in));
                     let reason =
                         format!("a record batch at or after offset {next} cannot be read: {error}").into();
                     return self.stop(slot, Failure::Malformed { peer: Arc::from("the broker"), reason });
@@ -197,6 +217,7 @@ impl Source {
                 continue;
             }
             let from = std::mem::replace(&mut next, end);
+            read_in = header.partition_leader_epoch.map(LeaderEpoch);
             if aborted.as_mut().is_some_and(|aborted| aborted.covers(&batch, end)) {
                 continue;
             }
@@ -222,7 +243,7 @@ impl Source {
             *batch_bytes = needed.unwrap_or(*batch_bytes);
             return self.handle_no_progress(slot, needed, now);
         }
-        self.step(slot, Input::Advanced(next));
+        self.step(slot, Input::Advanced(next, read_in));
         if shown < next {
             // A reader to an end offset would wait for ever if the last batch before it is the marker of a transaction.
             self.events.push_back(Event::Passed { slot, epoch: member.epoch, offset: next });
@@ -256,6 +277,8 @@ impl Source {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.retry.failed_by(failure, now, &backoff, &mut self.rng);
         self.metadata_wanted = true;
+        self.leave_followers_at(id.broker, now);
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
         if lane.retry.may_pass(failure) {
             if lane.retry.is_notable(failure) {
                 self.notices.push_back(Notice {
@@ -268,7 +291,7 @@ impl Source {
         }
         // There is no version in common, or the broker breaks the protocol again and again: it is not asked any more.
         for index in 0..self.partitions.len() {
-            if self.partitions[index].leader == Some(id.broker) {
+            if self.partitions[index].source() == Some(id.broker) {
                 self.stop(Slot(index as u32), failure.clone());
             }
         }
@@ -320,18 +343,21 @@ mod tests {
     use crate::source::Epoch;
     use crate::{Backoff, Rng};
 
-    const SETTINGS: Settings = Settings {
-        fetch_bytes_max: 1 << 20,
-        partition_bytes_max: 1 << 20,
-        fetch_bytes_min: 1,
-        fetch_wait: Duration::from_millis(500),
-        buffer_bytes_max: 1 << 20,
-        reset: None,
-        read_committed: false,
-        tells_ends: false,
-        request_timeout: Duration::from_secs(30),
-        backoff: Backoff { min: Duration::from_millis(100), max: Duration::from_secs(1) },
-    };
+    fn settings() -> Settings {
+        Settings {
+            fetch_bytes_max: 1 << 20,
+            partition_bytes_max: 1 << 20,
+            fetch_bytes_min: 1,
+            fetch_wait: Duration::from_millis(500),
+            buffer_bytes_max: 1 << 20,
+            reset: None,
+            rack: milena_wire::Str::default(),
+            read_committed: false,
+            tells_ends: false,
+            request_timeout: Duration::from_secs(30),
+            backoff: Backoff { min: Duration::from_millis(100), max: Duration::from_secs(1) },
+        }
+    }
 
     fn at(base_offset: i64, batch: &[u8]) -> Vec<u8> {
         [&base_offset.to_be_bytes(), &batch[8..]].concat()
@@ -348,7 +374,7 @@ mod tests {
             &end_transaction(&pool, ControlRecord::Commit { coordinator_epoch: 0 }, 0, 1, 0).into_bytes(),
         );
         let check = |from: i64, bytes: Vec<u8>, expected: &[&str]| {
-            let mut source = Source::new(SETTINGS, Rng::seeded(1));
+            let mut source = Source::new(settings(), Rng::seeded(1));
             source.assign(&"t".into(), 0, Epoch(0), Position::Offset(from));
             source.handle_metadata(&snapshot("t", &[(1, 0)]), Instant::ORIGIN);
             let fetch = source.poll_fetch(Instant::ORIGIN, 1 << 20).expect("a fetch");

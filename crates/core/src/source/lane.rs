@@ -173,7 +173,7 @@ impl Source {
         self.touch(slot);
         self.at(slot).lane = lane;
         self.touch(slot);
-        let quick = self.at(slot).leader.map(|broker| LaneId { broker, lane: QUICK });
+        let quick = self.at(slot).source().map(|broker| LaneId { broker, lane: QUICK });
         if let Some(quick) = quick.and_then(|quick| self.lanes.get_mut(&quick)) {
             quick.empty_answers = 0;
         }
@@ -223,7 +223,7 @@ impl Source {
         let starving: Vec<_> = self.own_empty.iter().filter(is_starving).copied().collect();
         // This holds until a partition is touched, as it is when its backoff ends, or until an answer ends a fetch.
         self.is_fed = starving.is_empty();
-        let broker_of = |slot: &Slot| self.partitions[slot.0 as usize].leader;
+        let broker_of = |slot: &Slot| self.partitions[slot.0 as usize].source();
         let broker = starving.iter().filter_map(broker_of).find(|broker| {
             let quick = self.lanes.get(&LaneId { broker: *broker, lane: QUICK });
             quick.is_none_or(|quick| quick.is_ready(now))

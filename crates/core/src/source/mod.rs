@@ -15,15 +15,20 @@
 //! - A partition that has records at its broker, room in the budget and a reader that will take them is in a request
 //!   that is on its way. It waits for no other partition's long poll, and its reader for no other reader.
 //! - Positions advance by batch: past compacted gaps and control batches, and never past a batch that was not whole.
+//! - After a change of leaders nothing is fetched before the new leader has said that its log has the last record that
+//!   was read (KIP-320).
+//! - A replica that is nearer than the leader is fetched from if the leader says so (KIP-392). No error of such a
+//!   replica moves a position: the leader is asked then.
 //!
-//! Where each partition stands is `state.rs`; which of a broker's two connections fetches it, `lane.rs`; which
-//! partitions a broker remembers (KIP-227), `session.rs`; how much one fetch asks for, `appetite.rs`; what an answer
-//! means, `answer.rs`.
+//! Where each partition stands is `state.rs`; which replica is fetched, `follower.rs`; which of a broker's two
+//! connections fetches it, `lane.rs`; which partitions a broker remembers (KIP-227), `session.rs`; how much one fetch
+//! asks for, `appetite.rs`; what an answer means, `answer.rs`; whether a log was cut off, `validation.rs`.
 
 mod aborted;
 mod answer;
 mod appetite;
 mod buffer;
+mod follower;
 mod lane;
 mod partition;
 mod session;
@@ -32,6 +37,7 @@ mod state;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod validation;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -50,11 +56,11 @@ use self::partition::{Partition, Reader};
 use self::session::{SESSIONLESS, Sent};
 use self::slots::Slots;
 use self::state::{Input, State, Tell};
-pub use self::terms::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, Settings, Slot};
+pub use self::terms::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, Settings, Slot, Validation};
 use self::verdict::{Verdict, verdict};
 use crate::backoff::Retry;
 use crate::metadata::{LeaderHint, Snapshot};
-use crate::{BrokerId, Failure, Instant, Notice, Rng};
+use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice, Rng};
 
 /// The consumer's machine for reading assigned partitions: the [module](self) has the rules that it keeps.
 ///
@@ -65,10 +71,11 @@ use crate::{BrokerId, Failure, Instant, Notice, Rng};
 ///    [`handle_taken`](Self::handle_taken). These come first: a seek, for example, makes an answer worthless that
 ///    has arrived and was not looked at.
 /// 2. Tell it what arrived: [`handle_fetched`](Self::handle_fetched), [`handle_lookup`](Self::handle_lookup),
-///    [`handle_metadata`](Self::handle_metadata). After each `handle_fetched` drain [`poll_event`](Self::poll_event):
+///    [`handle_validation`](Self::handle_validation), [`handle_metadata`](Self::handle_metadata). After each `handle_fetched` drain [`poll_event`](Self::poll_event):
 ///    its batches are slices of that answer's frame, and the caller counts the frame's memory for as long as they live.
 /// 3. [`handle_timeout`](Self::handle_timeout), and `poll_event` again: a topic that has been missing for long stops.
-/// 4. [`poll_lookup`](Self::poll_lookup) and [`poll_fetch`](Self::poll_fetch), each until there is none. Each fetch
+/// 4. [`poll_lookup`](Self::poll_lookup), [`poll_validation`](Self::poll_validation) and
+///    [`poll_fetch`](Self::poll_fetch), each until there is none. Each fetch
 ///    takes memory, so there is less `room` for the next one.
 /// 5. [`poll_metadata_wanted`](Self::poll_metadata_wanted), [`poll_notice`](Self::poll_notice) and
 ///    [`poll_hints`](Self::poll_hints), in any order.
@@ -78,8 +85,9 @@ use crate::{BrokerId, Failure, Instant, Notice, Rng};
 ///
 /// # Inputs
 ///
-/// Every [`Fetch`] is answered by `handle_fetched` with its lane and number, every [`Lookup`] by `handle_lookup`, once,
-/// by its deadline; a lane fetches nothing until then. Answers with other numbers are ignored.
+/// Every [`Fetch`] is answered by `handle_fetched` with its lane and number, every [`Lookup`] by `handle_lookup` and
+/// every [`Validation`] by `handle_validation`, once, by its deadline; a lane fetches nothing until then. Answers with
+/// other numbers are ignored.
 ///
 /// A [`Slot`] may be used from `assign` to `unassign`. Afterwards it may be given to another partition. The [`Epoch`]s
 /// of one source come from one counter that only grows, and no two assignments or seeks have the same one. Two tasks'
@@ -100,7 +108,8 @@ use crate::{BrokerId, Failure, Instant, Notice, Rng};
 ///
 /// An answer takes time by the partitions that it names; with [`Settings::tells_ends`], by all partitions of its lane.
 /// A fetch takes time by the partitions that changed since the lane's last one. `handle_metadata` goes through all
-/// partitions, `poll_lookup` through those whose offset is not known yet, `poll_timeout` through all lanes. While
+/// partitions, `poll_lookup` and `poll_validation` through those whose position is not known or validated yet,
+/// `poll_timeout` through all lanes. While
 /// memory is short, `poll_fetch` goes through the partitions with a reader of their own that wait for records, once
 /// after each change.
 #[derive(Debug)]
@@ -113,9 +122,16 @@ pub struct Source {
     lanes: BTreeMap<LaneId, Lane>,
     /// The lane that fetched last: all other lanes are served before it.
     last_lane: Option<LaneId>,
-    /// Partitions whose offset is to be looked up, or is being looked up.
+    /// Partitions whose offset is to be looked up or validated, or is being looked up or validated.
     unresolved: BTreeSet<Slot>,
+    /// Lookups and validations in flight, and what each asks about.
     lookups: BTreeMap<u64, Vec<(Slot, Epoch)>>,
+    /// The brokers that are up.
+    brokers: BTreeSet<BrokerId>,
+    /// When followers are left again, so that their leaders may name nearer ones.
+    leases: BTreeSet<(Instant, Slot)>,
+    /// Leaders that have named followers which could not be used, and until when they are not told our rack.
+    distrusted: BTreeMap<BrokerId, Instant>,
     /// Partitions that have a reader of their own and nothing for it to take.
     own_empty: BTreeSet<Slot>,
     /// Every one of these that is to be fetched is asked for by a fetch in flight. False until that was looked at, and
@@ -163,6 +179,9 @@ impl Source {
             last_lane: None,
             unresolved: BTreeSet::new(),
             lookups: BTreeMap::new(),
+            brokers: BTreeSet::new(),
+            leases: BTreeSet::new(),
+            distrusted: BTreeMap::new(),
             own_empty: BTreeSet::new(),
             is_fed: false,
             own_filled: BTreeSet::new(),
@@ -191,6 +210,7 @@ impl Source {
         // While it was not assigned, the topic may have been deleted and made again. That does not concern this
         // assignment.
         partition.topic_id = None;
+        partition.follower = None;
         self.set_position(slot, epoch, position);
         slot
     }
@@ -212,6 +232,7 @@ impl Source {
         partition.retry = Retry::default();
         partition.buffer.clear();
         self.step(slot, Input::Sought(position));
+        self.step_led(slot);
         self.hasten(slot);
     }
 
@@ -270,6 +291,7 @@ impl Source {
 
     /// The metadata has changed.
     pub fn handle_metadata(&mut self, snapshot: &Snapshot, now: Instant) {
+        self.brokers = snapshot.brokers.keys().copied().collect();
         let mut leaders = BTreeSet::new();
         for index in 0..self.partitions.len() {
             let slot = Slot(index as u32);
@@ -290,39 +312,57 @@ impl Source {
                 }
             };
             leaders.extend(leader);
+            let is_follower_gone =
+                partition.follower.is_some_and(|follower| !self.brokers.contains(&follower));
             // A lower epoch may be the truth. `Snapshot::merge` has decided that, so any other epoch is news here.
-            if (partition.leader, partition.leader_epoch, partition.topic_id) == (leader, epoch, id) {
+            let is_known =
+                (partition.leader, partition.leader_epoch, partition.topic_id) == (leader, epoch, id);
+            if is_known && !is_follower_gone {
                 continue;
             }
             let is_moved = partition.leader != leader;
             let is_remade = partition.topic_id.is_some() && id.is_some() && partition.topic_id != id;
-            // The old leader's session still has the partition, which its next fetch must forget.
-            let old = partition.lane();
             if let Some(id) = id {
                 self.slots.set_id(&partition.topic, partition.topic_id, id);
             }
-            partition.leader = leader;
-            partition.leader_epoch = epoch;
-            partition.topic_id = id;
             partition.retry.hurry();
-            if is_moved {
-                partition.lane = LONG;
-            }
+            self.relocate(slot, |partition| {
+                partition.leader = leader;
+                partition.leader_epoch = epoch;
+                partition.topic_id = id;
+                // The new leader decides which follower is near.
+                if is_moved || is_follower_gone {
+                    partition.follower = None;
+                }
+            });
             if is_remade {
                 self.handle_remade(slot);
             }
-            if let Some(lane) = old.and_then(|old| self.lanes.get_mut(&old)) {
-                lane.session.touch(slot);
-            }
+            self.step_led(slot);
             self.hasten(slot);
         }
         self.drop_lanes(|broker| snapshot.brokers.contains_key(&broker) || leaders.contains(&broker));
     }
 
+    /// Lets `change` decide anew from where `slot` is fetched.
+    fn relocate(&mut self, slot: Slot, change: impl FnOnce(&mut Partition)) {
+        let partition = self.at(slot);
+        let (old, source) = (partition.lane(), partition.source());
+        change(partition);
+        if partition.source() != source {
+            partition.lane = LONG;
+        }
+        // The session of where it was fetched before still has the partition, which its next fetch must forget.
+        if let Some(lane) = old.and_then(|old| self.lanes.get_mut(&old)) {
+            lane.session.touch(slot);
+        }
+        self.hasten(slot);
+    }
+
     /// The topic of `slot` was deleted and made again: no offset of the old topic means anything in the new one.
     fn handle_remade(&mut self, slot: Slot) {
         // Nor does an answer about the old topic.
-        self.lookups.values_mut().for_each(|asked| asked.retain(|(asked, _)| *asked != slot));
+        self.forget_asked(slot);
         let partition = &mut self.partitions[slot.0 as usize];
         partition.batch_bytes = 0;
         partition.end = None;
@@ -333,6 +373,11 @@ impl Source {
         });
         let failure = Failure::answer(ErrorCode::OFFSET_OUT_OF_RANGE, why.as_deref());
         self.stop_on(slot, Input::Remade(self.settings.reset), failure);
+    }
+
+    /// Answers about `slot` that are on their way do not count any more.
+    fn forget_asked(&mut self, slot: Slot) {
+        self.lookups.values_mut().for_each(|asked| asked.retain(|(asked, _)| *asked != slot));
     }
 
     /// Time has passed.
@@ -350,6 +395,7 @@ impl Source {
             self.delayed.remove(&(at, slot));
             self.hasten(slot);
         }
+        self.end_leases(now);
     }
 
     /// A lookup was answered, or failed.
@@ -372,20 +418,19 @@ impl Source {
             let found = answers.get(&(&*partition.topic, partition.index));
             let outcome = match (found, &failure) {
                 (Some(found), _) => {
-                    found.error_code.ok().map(|()| found.offset).map_err(|code| Failure::answer(code, None))
+                    let place = (found.offset, LeaderEpoch::known(found.leader_epoch));
+                    found.error_code.ok().map(|()| place).map_err(|code| Failure::answer(code, None))
                 }
                 (None, Some(failure)) => Err(failure.clone()),
-                (None, None) => {
-                    Err(Failure::NoRoute("the broker's answer does not mention the partition".into()))
-                }
+                (None, None) => Err(unmentioned()),
             };
             self.resolve(slot, outcome, now);
         }
     }
 
-    fn resolve(&mut self, slot: Slot, outcome: Result<i64, Failure>, now: Instant) {
+    fn resolve(&mut self, slot: Slot, outcome: Result<(i64, Option<LeaderEpoch>), Failure>, now: Instant) {
         match outcome {
-            Ok(offset) if offset < 0 => {
+            Ok((offset, _)) if offset < 0 => {
                 let is_beginning = self.at(slot).state == State::LookingUp { position: Position::Earliest };
                 self.step(slot, Input::NotFound);
                 if is_beginning {
@@ -393,8 +438,8 @@ impl Source {
                     self.delay(slot, now);
                 }
             }
-            Ok(offset) => {
-                if let Tell::Positioned(offset) = self.step(slot, Input::Found(offset)) {
+            Ok((offset, read_in)) => {
+                if let Tell::Positioned(offset) = self.step(slot, Input::Found(offset, read_in)) {
                     let partition = self.at(slot);
                     partition.retry.succeeded();
                     let epoch = partition.epoch;
@@ -468,16 +513,12 @@ impl Source {
         tell
     }
 
-    /// The next request for offsets: it asks one broker about all partitions that are due there.
-    pub fn poll_lookup(&mut self, now: Instant) -> Option<Lookup> {
+    /// The next request for offsets: it asks one broker about all partitions that are due there. `unix_ms` is the time
+    /// of day in milliseconds since 1970, which [`Position::Ago`] counts from.
+    pub fn poll_lookup(&mut self, now: Instant, unix_ms: i64) -> Option<Lookup> {
         debug_assert!(now >= self.passed_at, "what time made possible would not be possible yet");
-        let is_due = |partition: &Partition| {
-            matches!(partition.state, State::Unresolved { .. }) && partition.retry.is_ready(now)
-        };
-        let broker = self.unresolved.iter().find_map(|slot| {
-            let partition = &self.partitions[slot.0 as usize];
-            partition.leader.filter(|_| is_due(partition))
-        })?;
+        let is_due = |state| matches!(state, State::Unresolved { .. });
+        let broker = self.leader_to_ask(is_due, now)?;
         let mut topics: BTreeMap<Arc<str>, Vec<ListOffsetsPartition>> = BTreeMap::new();
         let mut asked = Vec::new();
         for slot in &self.unresolved {
@@ -491,7 +532,7 @@ impl Source {
             topics.entry(Arc::clone(&partition.topic)).or_default().push(ListOffsetsPartition {
                 partition_index: partition.index,
                 current_leader_epoch: partition.leader_epoch.map_or(-1, |epoch| epoch.0),
-                timestamp: timestamp_of(position),
+                timestamp: timestamp_of(position, unix_ms),
                 ..Default::default()
             });
             asked.push((*slot, partition.epoch));
@@ -510,6 +551,14 @@ impl Source {
         let number = self.number();
         self.lookups.insert(number, asked);
         Some(Lookup { broker, number, request, deadline: now + self.settings.request_timeout })
+    }
+
+    /// The leader of a partition whose state `is_due` accepts, and that may be asked about now.
+    fn leader_to_ask(&self, is_due: impl Fn(State) -> bool, now: Instant) -> Option<BrokerId> {
+        self.unresolved.iter().find_map(|slot| {
+            let partition = &self.partitions[slot.0 as usize];
+            partition.leader.filter(|_| is_due(partition.state) && partition.retry.is_ready(now))
+        })
     }
 
     /// The next fetch to send, when there is memory for an answer of `room` bytes. Lanes take turns. However little
@@ -560,6 +609,9 @@ impl Source {
         request.min_bytes = size(settings.fetch_bytes_min);
         request.max_bytes = size(asked);
         request.isolation_level = i8::from(settings.read_committed);
+        if self.distrusted.get(&id.broker).is_none_or(|until| *until <= now) {
+            request.rack_id = settings.rack.clone();
+        }
         let is_ration = request.session_epoch == SESSIONLESS;
         lane.in_flight = Some(InFlight { number, sent, is_ration, asked, at: now });
         let latest = *<FetchRequest as milena_messages::Message>::VERSIONS.end();
@@ -598,7 +650,8 @@ impl Source {
         let lanes = self.lanes.values().flat_map(|lane| [lane.retry.not_before(), lane.muted_until]);
         let lanes = lanes.flatten().filter(|at| *at > now);
         let missing = self.missing.values().map(|(since, _)| *since + MISSING_MAX);
-        lanes.chain(self.delayed.first().map(|(at, _)| *at)).chain(missing).min()
+        let lease = self.leases.first().map(|(at, _)| *at);
+        lanes.chain(self.delayed.first().map(|(at, _)| *at)).chain(missing).chain(lease).min()
     }
 
     fn at(&mut self, slot: Slot) -> &mut Partition {
@@ -642,11 +695,21 @@ fn missing(snapshot: &Snapshot, partition: &Partition) -> Option<Failure> {
     }
 }
 
+fn unmentioned() -> Failure {
+    Failure::NoRoute("the broker's answer does not mention the partition".into())
+}
+
 /// `Timestamp` of a ListOffsetsRequest: −1 is the end, −2 the beginning.
-fn timestamp_of(position: Position) -> i64 {
+fn timestamp_of(position: Position, unix_ms: i64) -> i64 {
     match position {
         Position::Earliest => -2,
-        Position::Latest | Position::BeforeEnd(_) | Position::Offset(_) => -1,
+        Position::Latest | Position::BeforeEnd(_) | Position::Offset(_) | Position::OffsetInEpoch { .. } => {
+            -1
+        }
         Position::TimestampMs(at) => at,
+        // No record is older than 1970, and negative numbers have other meanings.
+        Position::Ago(time) => {
+            unix_ms.saturating_sub(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)).max(0)
+        }
     }
 }

@@ -20,7 +20,9 @@ pub(super) struct Partition {
     pub state: State,
     pub leader: Option<BrokerId>,
     pub leader_epoch: Option<LeaderEpoch>,
-    /// Which of the leader's lanes it is fetched by.
+    /// The replica that the leader has named as nearer to us (KIP-392).
+    pub follower: Option<BrokerId>,
+    /// Which of the broker's lanes it is fetched by.
     pub lane: u8,
     pub is_paused: bool,
     pub buffer: Buffer,
@@ -56,6 +58,7 @@ impl Partition {
             state: State::Unassigned,
             leader: None,
             leader_epoch: None,
+            follower: None,
             lane: 0,
             is_paused: false,
             buffer: Buffer::default(),
@@ -67,9 +70,14 @@ impl Partition {
         }
     }
 
+    /// The broker that it is fetched from: the leader, or the follower that the leader has named.
+    pub(super) fn source(&self) -> Option<BrokerId> {
+        self.follower.or(self.leader)
+    }
+
     /// The lane it is fetched by, if it has a leader.
     pub(super) fn lane(&self) -> Option<LaneId> {
-        self.leader.map(|broker| LaneId { broker, lane: self.lane })
+        self.source().map(|broker| LaneId { broker, lane: self.lane })
     }
 
     /// Whether it is to be fetched, but for a backoff.
@@ -79,7 +87,7 @@ impl Partition {
 
     /// Whether it still stands where it stood when this was asked of it.
     pub(super) fn is_at(&self, epoch: Epoch, offset: i64) -> bool {
-        self.epoch == epoch && self.state.next() == Some(offset)
+        self.epoch == epoch && self.state.fetched() == Some(offset)
     }
 
     /// Whether it is to be fetched now.

@@ -223,7 +223,7 @@ impl Session {
 impl Member {
     /// What to say of `partition`, if it is being fetched.
     fn new(partition: &Partition, settings: &Settings) -> Option<Self> {
-        let offset = partition.state.next()?;
+        let offset = partition.state.fetched()?;
         // A broker that waits for `fetch_bytes_min` counts no more of a partition than its limit, so with a smaller
         // limit one partition full of records would be waited for until `fetch_wait` is over.
         let bytes_max = whole_batches(settings.partition_bytes_max, partition.batch_bytes)

@@ -4,9 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use milena_messages::fetch::FetchRequest;
 use milena_messages::list_offsets::ListOffsetsRequest;
+use milena_messages::offset_for_leader_epoch::OffsetForLeaderEpochRequest;
+use milena_wire::Str;
 use milena_wire::batch::RawBatch;
 
-use crate::{Backoff, BrokerId, Failure, Instant, millis_since_epoch};
+use crate::{Backoff, BrokerId, Failure, Instant, LeaderEpoch, millis_since_epoch};
 
 /// How the source decides.
 #[derive(Debug, Clone)]
@@ -23,6 +25,9 @@ pub struct Settings {
     pub buffer_bytes_max: usize,
     /// Where to go when an offset does not exist any more. None: the partition stops.
     pub reset: Option<Position>,
+    /// The rack that the application runs in (KIP-392). A leader that knows a replica nearer to it names that replica,
+    /// which is fetched from then. Empty: everything is fetched from leaders. `client.rack`.
+    pub rack: Str,
     /// Whether records of open and aborted transactions are held back.
     pub read_committed: bool,
     /// Whether [`Event::AtEnd`] is told.
@@ -38,6 +43,15 @@ pub struct Settings {
 pub enum Position {
     /// At this offset.
     Offset(i64),
+    /// At this offset, with the leader epoch of the record before it, as committed offsets have it. The leader is asked
+    /// first whether it still has that record (KIP-320): after an unclean election another record may be in its place.
+    /// Java's `OffsetAndMetadata` with a leader epoch.
+    OffsetInEpoch {
+        /// The offset.
+        offset: i64,
+        /// The leader epoch of the record before it.
+        leader_epoch: i32,
+    },
     /// At the first record there is.
     Earliest,
     /// After the last record there is: at the next one that is written.
@@ -47,6 +61,9 @@ pub enum Position {
     /// At the first record whose timestamp is at or after this, in milliseconds since the epoch. If there is none, as
     /// `Latest`.
     TimestampMs(i64),
+    /// At the first record whose timestamp is at most this long before the time at which the broker is asked. If there
+    /// is none, as `Latest`. KIP-1106.
+    Ago(Duration),
 }
 
 /// The first record at or after that time. A time before 1970 is refused where it is used.
@@ -64,7 +81,12 @@ impl Position {
     /// The reason why it cannot.
     pub fn check(self) -> Result<(), Failure> {
         let why = match self {
-            Self::Offset(offset) if offset < 0 => format!("offset {offset} cannot be: offsets count from 0"),
+            Self::Offset(offset) | Self::OffsetInEpoch { offset, .. } if offset < 0 => {
+                format!("offset {offset} cannot be: offsets count from 0")
+            }
+            Self::OffsetInEpoch { leader_epoch, .. } if leader_epoch < 0 => {
+                format!("leader epoch {leader_epoch} cannot be: epochs count from 0")
+            }
             Self::BeforeEnd(count) if count < 0 => {
                 format!("{count} records before the end cannot be: the count is 0 or more")
             }
@@ -74,6 +96,14 @@ impl Position {
             _ => return Ok(()),
         };
         Err(Failure::Caller(why.into()))
+    }
+
+    /// The offset, if the position is one already and need not be looked up.
+    pub fn offset(self) -> Option<i64> {
+        match self {
+            Self::Offset(offset) | Self::OffsetInEpoch { offset, .. } => Some(offset),
+            Self::Earliest | Self::Latest | Self::BeforeEnd(_) | Self::TimestampMs(_) | Self::Ago(_) => None,
+        }
     }
 }
 
@@ -115,6 +145,19 @@ pub struct Lookup {
     pub deadline: Instant,
 }
 
+/// A request to send that asks a leader how far leader epochs reach in its log (KIP-320).
+#[derive(Debug)]
+pub struct Validation {
+    /// The broker.
+    pub broker: BrokerId,
+    /// To be handed back with the answer.
+    pub number: u64,
+    /// The request.
+    pub request: OffsetForLeaderEpochRequest,
+    /// When to give up waiting.
+    pub deadline: Instant,
+}
+
 /// What the application is told.
 #[derive(Debug)]
 pub enum Event {
@@ -149,6 +192,20 @@ pub enum Event {
         epoch: Epoch,
         /// The offset.
         offset: i64,
+    },
+    /// Records that were read are not in the log any more: an unclean election has cut it off (KIP-320). Reading goes on
+    /// at `offset`. What was fetched from there on and not taken yet is not in the log either.
+    Truncated {
+        /// The partition.
+        slot: Slot,
+        /// The partition's epoch.
+        epoch: Epoch,
+        /// The first offset at which the log differs from what was read.
+        offset: i64,
+        /// The next offset that was to be read.
+        position: i64,
+        /// The leader epoch of the last record that was read.
+        leader_epoch: LeaderEpoch,
     },
     /// The position exists, and its broker has no record from there on at present. It is told with each answer for as
     /// long as that is so, if [`Settings::tells_ends`] is set.

@@ -12,10 +12,10 @@ use milena_messages::fetch::{
 use milena_messages::list_offsets::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
-use milena_wire::Uuid;
 use milena_wire::batch::ControlRecord;
 use milena_wire::batch::{BatchBuilder, BatchMut, end_transaction};
 use milena_wire::pool::Pool;
+use milena_wire::{Str, Uuid};
 
 use super::lane::{LONG, QUICK};
 use super::{Epoch, Event, Fetch, LaneId, Lookup, Position, Settings, Slot, Source};
@@ -23,6 +23,8 @@ use crate::metadata::Snapshot;
 use crate::metadata::tests::{response as metadata_response, set_topic_id, snapshot};
 use crate::{Backoff, BrokerId, Failure, Instant, Rng};
 
+mod follower;
+mod validation;
 mod waiting;
 
 fn settings() -> Settings {
@@ -33,6 +35,7 @@ fn settings() -> Settings {
         fetch_wait: Duration::from_millis(500),
         buffer_bytes_max: 10_000,
         reset: None,
+        rack: Str::default(),
         read_committed: false,
         tells_ends: false,
         request_timeout: Duration::from_secs(3),
@@ -102,6 +105,8 @@ struct Lab {
 }
 
 const ROOM: usize = 1 << 20;
+/// The time of day.
+const UNIX_MS: i64 = 1_700_000_000_000;
 
 impl Lab {
     fn new(settings: Settings, position: Position) -> Self {
@@ -140,6 +145,9 @@ impl Lab {
                 Event::Passed { slot, offset, .. } => format!("{} passed to {offset}", slot.0),
                 Event::Positioned { slot, offset, .. } => format!("{} at {offset}", slot.0),
                 Event::AtEnd { slot, offset, .. } => format!("{} ends at {offset}", slot.0),
+                Event::Truncated { slot, offset, position, leader_epoch, .. } => {
+                    format!("{} cut at {offset}, read to {position} in epoch {leader_epoch}", slot.0)
+                }
                 Event::Stopped { slot, offset, failure, .. } => {
                     let why =
                         failure.code().map_or_else(|| failure.to_string(), |code| code.name().to_owned());
@@ -379,11 +387,11 @@ fn an_answer_to_an_older_question_does_not_count() {
 #[test]
 fn an_offset_that_was_looked_up_for_an_older_seek_does_not_count() {
     let mut lab = Lab::new(settings(), Position::Latest);
-    let old = lab.source.poll_lookup(lab.now).expect("a question");
+    let old = lab.source.poll_lookup(lab.now, UNIX_MS).expect("a question");
     for slot in [Slot(0), Slot(1)] {
         lab.source.seek(slot, Epoch(1), Position::Earliest);
     }
-    let new = lab.source.poll_lookup(lab.now).expect("another question");
+    let new = lab.source.poll_lookup(lab.now, UNIX_MS).expect("another question");
     lab.source.handle_lookup(old.number, Ok(found(&old, |_, _| 1000)), lab.now);
     assert!(lab.events().is_empty());
     lab.source.handle_lookup(new.number, Ok(found(&new, |_, _| 3)), lab.now);
@@ -511,7 +519,7 @@ fn a_topic_made_anew_is_not_asked_for_by_its_old_id() {
     };
     lab.answer(&first, answer(vec![data(0, batch(0, 3))]));
     lab.source.handle_metadata(&remade(2, 2), lab.now);
-    let lookup = lab.source.poll_lookup(lab.now).expect("a question");
+    let lookup = lab.source.poll_lookup(lab.now, UNIX_MS).expect("a question");
     lab.source.handle_lookup(lookup.number, Ok(found(&lookup, |_, _| 0)), lab.now);
     // Both are named by the new id, in a session that never heard of the old one.
     let second = lab.fetch();
@@ -549,7 +557,7 @@ fn the_offset_of_a_topic_that_is_gone_is_none_of_the_one_made_in_its_place() {
         assert_eq!(lab.events(), expected);
         // Whatever the old one had does not count.
         assert_eq!(lab.answer(&second, response(7, vec![data(0, batch(3, 3))])), [] as [&str; 0]);
-        let Some(lookup) = lab.source.poll_lookup(lab.now) else { return reset.is_none() };
+        let Some(lookup) = lab.source.poll_lookup(lab.now, UNIX_MS) else { return reset.is_none() };
         lab.source.handle_lookup(lookup.number, Ok(found(&lookup, |_, _| 0)), lab.now);
         assert_eq!(lab.events(), ["0 at 0", "1 at 0"]);
         named(&lab.fetch()).0 == [(0, 0), (1, 0)]
@@ -563,9 +571,9 @@ fn the_offset_of_a_topic_that_is_gone_is_none_of_the_one_made_in_its_place() {
 fn an_answer_about_a_deleted_topic_sets_no_position_in_the_one_that_was_made_in_its_place() {
     let mut lab = Lab::new(settings(), Position::Latest);
     lab.source.handle_metadata(&remade(1, 2), lab.now);
-    let old = lab.source.poll_lookup(lab.now).expect("a question");
+    let old = lab.source.poll_lookup(lab.now, UNIX_MS).expect("a question");
     lab.source.handle_metadata(&remade(2, 2), lab.now);
-    let new = lab.source.poll_lookup(lab.now).expect("the question again");
+    let new = lab.source.poll_lookup(lab.now, UNIX_MS).expect("the question again");
     lab.source.handle_lookup(old.number, Ok(found(&old, |_, _| 1000)), lab.now);
     assert!(lab.events().is_empty());
     lab.source.handle_lookup(new.number, Ok(found(&new, |_, _| 5)), lab.now);
@@ -643,8 +651,8 @@ fn positions_are_looked_up_at_the_leader() {
     let check = |position, expected_timestamp, offset: i64, expected: &str| {
         let mut lab = Lab::new(settings(), position);
         assert!(lab.source.poll_fetch(lab.now, ROOM).is_none());
-        let lookup = lab.source.poll_lookup(lab.now).expect("a question");
-        assert!(lab.source.poll_lookup(lab.now).is_none(), "one question for both partitions");
+        let lookup = lab.source.poll_lookup(lab.now, UNIX_MS).expect("a question");
+        assert!(lab.source.poll_lookup(lab.now, UNIX_MS).is_none(), "one question for both partitions");
         assert_eq!(lookup.request.topics[0].partitions[1].timestamp, expected_timestamp);
         let answer = found(&lookup, |_, _| offset);
         lab.source.handle_lookup(lookup.number, Ok(answer), lab.now);
@@ -655,13 +663,44 @@ fn positions_are_looked_up_at_the_leader() {
     check(Position::BeforeEnd(10), -1, 30, "0 at 20");
     check(Position::BeforeEnd(100), -1, 30, "0 at 0");
     check(Position::TimestampMs(1234), 1234, 17, "0 at 17");
+    check(Position::Ago(Duration::from_secs(3600)), UNIX_MS - 3_600_000, 17, "0 at 17");
+    check(Position::Ago(Duration::MAX), 0, 17, "0 at 17");
+}
+
+#[test]
+fn a_reset_by_duration_counts_back_from_the_time_of_the_reset() {
+    let hour = Position::Ago(Duration::from_secs(3600));
+    let mut lab = Lab::new(Settings { reset: Some(hour), ..settings() }, Position::Offset(5));
+    let first = lab.fetch();
+    lab.answer(&first, response(7, vec![refused(0, ErrorCode::OFFSET_OUT_OF_RANGE)]));
+    let later = UNIX_MS + 60_000;
+    let lookup = lab.source.poll_lookup(lab.now, later).expect("a question");
+    let asked = &lookup.request.topics[0].partitions;
+    assert_eq!(
+        asked.iter().map(|asked| asked.partition_index).collect::<Vec<_>>(),
+        [0],
+        "only that partition"
+    );
+    assert_eq!(asked[0].timestamp, later - 3_600_000);
+    lab.source.handle_lookup(lookup.number, Ok(found(&lookup, |_, _| 17)), lab.now);
+    assert_eq!(lab.events(), ["0 at 17"]);
+}
+
+#[test]
+fn an_offset_out_of_range_from_before_a_seek_resets_nothing() {
+    let mut lab = Lab::new(Settings { reset: Some(Position::Latest), ..settings() }, Position::Offset(5));
+    let first = lab.fetch();
+    lab.source.seek(Slot(0), Epoch(1), Position::Offset(2));
+    lab.answer(&first, response(7, vec![refused(0, ErrorCode::OFFSET_OUT_OF_RANGE)]));
+    assert!(lab.source.poll_lookup(lab.now, UNIX_MS).is_none(), "it is no reset");
+    assert_eq!(named(&lab.fetch()).0, [(0, 2)]);
 }
 
 #[test]
 fn a_time_after_the_last_record_is_the_end() {
     let mut lab = Lab::new(settings(), Position::TimestampMs(1234));
     for (offset, expected) in [(-1, &[][..]), (30, &["0 at 30", "1 at 30"][..])] {
-        let lookup = lab.source.poll_lookup(lab.now).expect("a question");
+        let lookup = lab.source.poll_lookup(lab.now, UNIX_MS).expect("a question");
         lab.source.handle_lookup(lookup.number, Ok(found(&lookup, |_, _| offset)), lab.now);
         assert_eq!(lab.events(), expected);
     }
@@ -672,7 +711,7 @@ fn a_broker_that_tells_neither_end_nor_beginning_is_not_asked_as_fast_as_it_answ
     let mut lab = Lab::new(settings(), Position::Latest);
     let mut count = 0;
     for _ in 0..100 {
-        while let Some(lookup) = lab.source.poll_lookup(lab.now) {
+        while let Some(lookup) = lab.source.poll_lookup(lab.now, UNIX_MS) {
             count += 1;
             assert!(count <= 200, "asked in a circle at {:?}", lab.now);
             lab.source.handle_lookup(lookup.number, Ok(found(&lookup, |_, _| -1)), lab.now);
@@ -685,15 +724,15 @@ fn a_broker_that_tells_neither_end_nor_beginning_is_not_asked_as_fast_as_it_answ
 #[test]
 fn a_lookup_that_fails_is_repeated_later() {
     let mut lab = Lab::new(settings(), Position::Earliest);
-    let lookup = lab.source.poll_lookup(lab.now).expect("a question");
+    let lookup = lab.source.poll_lookup(lab.now, UNIX_MS).expect("a question");
     let failure = Failure::Lost { peer: "b".into(), reason: "cut".into(), sent: true };
     lab.source.handle_lookup(lookup.number, Err(failure), lab.now);
     assert!(lab.source.poll_metadata_wanted());
-    assert!(lab.source.poll_lookup(lab.now).is_none());
+    assert!(lab.source.poll_lookup(lab.now, UNIX_MS).is_none());
     let at = lab.source.poll_timeout(lab.now).expect("a time to come back");
     assert!(
-        lab.source.poll_lookup(at).is_some()
-            || lab.source.poll_lookup(at + Duration::from_millis(50)).is_some()
+        lab.source.poll_lookup(at, UNIX_MS).is_some()
+            || lab.source.poll_lookup(at + Duration::from_millis(50), UNIX_MS).is_some()
     );
 }
 
@@ -840,7 +879,7 @@ fn a_lane_on_which_nothing_is_wanted_is_not_looked_at_again() {
 fn an_offset_that_was_sought_is_not_moved_because_an_earlier_one_was_counted_from_the_end() {
     let check = |again: fn(&mut Source)| {
         let mut lab = Lab::new(settings(), Position::BeforeEnd(10));
-        let lookup = lab.source.poll_lookup(lab.now).expect("a question");
+        let lookup = lab.source.poll_lookup(lab.now, UNIX_MS).expect("a question");
         lab.source.handle_lookup(lookup.number, Ok(found(&lookup, |_, _| 30)), lab.now);
         assert_eq!(lab.events(), ["0 at 20", "1 at 20"]);
         again(&mut lab.source);

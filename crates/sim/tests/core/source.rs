@@ -9,12 +9,14 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use milena_broker::{Parked, Peer};
-use milena_core::source::{Epoch, Event, Fetch, LANES, LaneId, Position, Settings, Slot, Source};
+use milena_core::source::{Epoch, Event, Fetch, LANES, LaneId, Position, Settings, Slot, Source, Validation};
 use milena_core::{Backoff, BrokerId, Failure, Instant, Rng};
 use milena_messages::ErrorCode;
 use milena_messages::fetch::{FetchRequest, FetchResponse};
+use milena_messages::offset_for_leader_epoch::OffsetForLeaderEpochResponse;
 use milena_messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use milena_sim::operator::{Asked, resume};
+use milena_wire::Str;
 use milena_wire::batch::BatchBuilder;
 use milena_wire::pool::Pool;
 
@@ -35,8 +37,13 @@ const FETCH_BY_NAME: i16 = 12;
 /// A version that names topics by id.
 const FETCH_BY_ID: i16 = 16;
 const PRODUCE_BY_NAME: i16 = 12;
+const EPOCHS_VERSION: i16 = 4;
 
-type Answered = (LaneId, u64, Option<FetchResponse>);
+/// An answer; `None` stands for one that is lost.
+enum Answered {
+    Fetch(LaneId, u64, Option<FetchResponse>),
+    Validation(u64, Option<OffsetForLeaderEpochResponse>),
+}
 
 /// A fetch that its broker parked.
 struct Held {
@@ -55,7 +62,7 @@ struct World {
     /// The connection of each lane. The next fetch makes one where there is none.
     peers: BTreeMap<LaneId, Peer>,
     held: Vec<Held>,
-    /// Answers on their way; `None` stands for one that is lost.
+    /// Answers on their way.
     answers: BTreeMap<(Instant, u64), Answered>,
     epochs: Vec<u64>,
     /// Where each log ends.
@@ -84,6 +91,7 @@ impl World {
             fetch_wait: Duration::from_millis(500),
             buffer_bytes_max: 10_000,
             reset: None,
+            rack: Str::default(),
             read_committed: false,
             tells_ends: false,
             request_timeout: Duration::from_secs(3),
@@ -144,8 +152,12 @@ impl World {
                 return;
             }
             self.pass();
-            if let Some((lane, number, answer)) = self.due() {
-                self.hear(lane, number, answer);
+            match self.due() {
+                Some(Answered::Fetch(lane, number, answer)) => self.hear(lane, number, answer),
+                Some(Answered::Validation(number, answer)) => {
+                    self.source.handle_validation(number, answer.ok_or_else(lost), self.now);
+                }
+                None => {}
             }
         }
         panic!("seed {}: delivery stands at {:?}", self.seed, self.expected);
@@ -193,8 +205,8 @@ impl World {
             self.peers.remove(&lane);
             self.held.retain(|held| held.lane != lane);
         }
-        let lost = Failure::Lost { peer: "b".into(), reason: "cut".into(), sent: true };
-        self.source.handle_fetched(lane, number, answer.ok_or(lost), self.now, Instant::ORIGIN, self.now);
+        let answer = answer.ok_or_else(lost);
+        self.source.handle_fetched(lane, number, answer, self.now, Instant::ORIGIN, self.now);
     }
 
     fn disturb(&mut self) {
@@ -292,6 +304,7 @@ impl World {
                     }
                 }
                 Event::Stopped { failure, .. } => panic!("seed {}: {failure}", self.seed),
+                Event::Truncated { .. } => panic!("seed {}: no log is cut off", self.seed),
                 Event::Positioned { .. } | Event::Passed { .. } | Event::AtEnd { .. } => {}
             }
         }
@@ -307,10 +320,25 @@ impl World {
         if self.source.poll_metadata_wanted() {
             self.source.handle_metadata(&self.brokers.snapshot(self.now), self.now);
         }
-        assert!(self.source.poll_lookup(self.now).is_none(), "seed {}: positions are known", self.seed);
+        assert!(self.source.poll_lookup(self.now, 0).is_none(), "seed {}: positions are known", self.seed);
+        while let Some(validation) = self.source.poll_validation(self.now) {
+            self.validate(&validation);
+        }
         while let Some(fetch) = self.source.poll_fetch(self.now, ROOM) {
             self.serve(&fetch);
         }
+    }
+
+    fn validate(&mut self, validation: &Validation) {
+        let Validation { broker, number, request, .. } = validation;
+        let mut peer = self.brokers.connect(broker.0, self.now).expect("all nodes are up");
+        let answer = match self.brokers.ask(&mut peer, EPOCHS_VERSION, request, self.now) {
+            Asked::Answered(response) => Some(response).filter(|_| !self.chance(10)),
+            Asked::Parked(_) | Asked::Silent => {
+                panic!("seed {}: a validation is answered at once", self.seed)
+            }
+        };
+        self.deliver(*number, Answered::Validation(*number, answer));
     }
 
     fn serve(&mut self, fetch: &Fetch) {
@@ -321,7 +349,7 @@ impl World {
             assert!(!self.paused[partition as usize], "seed {}: partition {partition} is paused", self.seed);
         }
         if self.chance(3) {
-            return self.deliver(*lane, *number, None);
+            return self.deliver(*number, Answered::Fetch(*lane, *number, None));
         }
         let (brokers, now) = (&self.brokers, self.now);
         let peer = self.peers.entry(*lane);
@@ -340,13 +368,17 @@ impl World {
                     self.sessions.insert(lane.broker, response.session_id);
                 }
                 let is_heard = !self.chance(3);
-                self.deliver(lane, number, is_heard.then_some(response));
+                self.deliver(number, Answered::Fetch(lane, number, is_heard.then_some(response)));
             }
         }
     }
 
-    fn deliver(&mut self, lane: LaneId, number: u64, answer: Option<FetchResponse>) {
+    fn deliver(&mut self, number: u64, answer: Answered) {
         let delay = Duration::from_millis(u64::from(self.rng.below(20)));
-        self.answers.insert((self.now + delay, number), (lane, number, answer));
+        self.answers.insert((self.now + delay, number), answer);
     }
+}
+
+fn lost() -> Failure {
+    Failure::Lost { peer: "b".into(), reason: "cut".into(), sent: true }
 }
