@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{broker, consume, produce, topics};
+use crate::commands::{broker, consume, groups, produce, topics};
 use crate::{demo, exit};
 
 /// Kafka from the command line, with a broker inside.
@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Broker(broker::Args),
     /// List, create, describe and delete topics
     Topics(topics::Args),
+    /// List, describe and delete consumer groups, and change their committed offsets
+    Groups(groups::Args),
     /// Send records from stdin or a file
     Produce(produce::Args),
     /// Read records to stdout

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use milena::{Client, ClientBuilder, Properties};
+use milena::{Admin, Client, ClientBuilder, Properties};
 
 use crate::exit::{Exit, Failure};
 
@@ -89,6 +89,13 @@ pub(crate) struct Connected {
     pub(crate) timeout: Duration,
     /// Whether a topic that does not exist is created when the command asks for it.
     pub(crate) creates_topics: bool,
+}
+
+impl Connected {
+    /// Admin calls, each within the timeout.
+    pub(crate) fn admin(&self) -> Admin {
+        self.client.admin().timeout(self.timeout)
+    }
 }
 
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);

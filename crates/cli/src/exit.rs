@@ -17,7 +17,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Some of the work was done and some was not; the message counts both parts.
     Partial = 3,
-    /// The topic, partition, offset or file does not exist.
+    /// The topic, partition, offset, group or file does not exist.
     NotFound = 4,
     /// The broker refused authentication or authorization.
     Auth = 5,
@@ -36,7 +36,7 @@ Exit codes:
     1  failed
     2  wrong usage or wrong input; nothing was done
     3  partly done; the message counts both parts
-    4  topic, partition, offset or file not found
+    4  topic, partition, offset, group or file not found
     5  authentication or authorization refused
     6  timeout, or the cluster cannot be reached
     7  a check failed (demo: a record was lost, doubled, changed or out of order)
@@ -126,6 +126,7 @@ impl From<milena::Error> for Failure {
             Some(
                 ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
                 | ErrorCode::UNKNOWN_TOPIC_ID
+                | ErrorCode::GROUP_ID_NOT_FOUND
                 | ErrorCode::OFFSET_OUT_OF_RANGE,
             ) => Exit::NotFound,
             code => match (error.kind(), error.fault()) {
@@ -139,6 +140,28 @@ impl From<milena::Error> for Failure {
         };
         Self::new(exit, error.to_string())
     }
+}
+
+/// One result for several things, such as topics: the message of every failure, an exit code that says whether all or only some failed, and
+/// the things that succeeded.
+pub(crate) fn summary(done: &str, results: Vec<(String, Result<(), Failure>)>) -> Result<(), Failure> {
+    let count = results.len();
+    let (mut names, mut failures) = (Vec::new(), Vec::new());
+    for (name, result) in results {
+        match result {
+            Ok(()) => names.push(name),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    let Some(first) = failures.first() else { return Ok(()) };
+    let exit = if names.is_empty() { first.exit() } else { Exit::Partial };
+    let sentences: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    let failure = Failure::new(exit, sentences.join("\n       "));
+    if count == 1 {
+        return Err(failure);
+    }
+    let these = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
+    Err(failure.hint(format!("{} of {count} {done}{these}.", names.len())))
 }
 
 #[cfg(test)]

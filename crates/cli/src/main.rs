@@ -1,7 +1,7 @@
 //! The `milena` binary: reads the command line, runs one command, ends with its exit code.
 //!
 //! The crate has thin commands and pure parts: parsing, formatting, verifying and reporting are in modules without I/O
-//! ([`offsets`], [`mod@format`], [`json`], `demo::ledger`), and the commands connect them to the client. Nothing here
+//! ([`offsets`], [`mod@format`], [`json`], [`lag`], [`reset`], [`stored`], `demo::ledger`), and the commands connect them to the client. Nothing here
 //! knows the protocol.
 
 mod args;
@@ -14,12 +14,16 @@ mod format;
 mod input;
 mod interrupt;
 mod json;
+mod lag;
 mod log;
 mod memory;
 mod offsets;
 mod output;
 mod progress;
 mod recipe;
+mod reset;
+mod stored;
+mod table;
 mod units;
 mod view;
 
@@ -59,6 +63,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Demo(args) => demo::run(&args, &interrupt).await,
             Command::Broker(args) => commands::broker::run(&args, &interrupt).await,
             Command::Topics(args) => commands::topics::run(args, &interrupt).await,
+            Command::Groups(args) => commands::groups::run(args, &interrupt).await,
             Command::Produce(args) => commands::produce::run(&args, &interrupt).await,
             Command::Consume(args) => commands::consume::run(&args, &interrupt).await,
         }

@@ -184,8 +184,19 @@ pub(crate) fn parse_time(text: &str) -> Result<i64, String> {
     }
 }
 
+/// The time that was a duration before `now`: `1h30m`, or `PT1H30M` as Java's tools have it.
+pub(crate) fn ago(text: &str, now: Timestamp) -> Result<i64, String> {
+    let wrong = || format!("{text:?} is not a duration: write 90s, 5m or 1h30m, and 48h for two days");
+    let duration = text.parse::<SignedDuration>().map_err(|_| wrong())?;
+    if duration.is_negative() {
+        return Err(wrong());
+    }
+    let at = now.checked_sub(duration).map_err(|_| format!("{text:?} is too long ago"))?;
+    Ok(at.as_millisecond())
+}
+
 /// [`parse_time`], or `now`, or a duration relative to it: `-1h`, `-1h30m`.
-fn parse_time_near(text: &str, now: Timestamp) -> Result<i64, String> {
+pub(crate) fn parse_time_near(text: &str, now: Timestamp) -> Result<i64, String> {
     if text == "now" {
         return Ok(now.as_millisecond());
     }
@@ -319,6 +330,16 @@ mod tests {
         ] {
             let error = parse(text).unwrap_err();
             assert!(says.iter().all(|says| error.contains(says)), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn durations_go_back_from_now() {
+        for (text, ms) in [("1h", 3_600_000), ("1h30m", 5_400_000), ("PT1H30M", 5_400_000), ("0s", 0)] {
+            assert_eq!(ago(text, now()), Ok(1_700_000_000_000 - ms), "{text}");
+        }
+        for text in ["", "-1h", "1", "yesterday", "P1D"] {
+            assert!(ago(text, now()).is_err(), "{text}");
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 
+use serde::Serialize;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::exit::Failure;
@@ -83,6 +84,18 @@ pub(crate) fn tell(line: impl fmt::Display) {
 /// Writes `text` to stdout at once.
 pub(crate) fn print(text: &str) -> Result<Reader, Failure> {
     write_to(&mut io::stdout().lock(), text.as_bytes())
+}
+
+/// Writes `text` to stdout at once, whether or not somebody reads it.
+pub(crate) fn write_out(text: &str) -> Result<(), Failure> {
+    match print(text)? {
+        Reader::Listening | Reader::Gone => Ok(()),
+    }
+}
+
+/// `value` as JSON on one line.
+pub(crate) fn to_json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|e| Failure::failed(e.to_string()))
 }
 
 fn write_to(out: &mut impl Write, bytes: &[u8]) -> Result<Reader, Failure> {

@@ -70,6 +70,37 @@ impl fmt::Display for Micros {
     }
 }
 
+/// A time of seconds or more: `17 s`, `4 min`, `2 h`, `3 d`.
+pub(crate) struct Span(pub(crate) Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (number, unit) = match self.0.as_secs_f64().ceil() as u64 {
+            s if s < 120 => (s, "s"),
+            s if s < 7200 => (s.div_ceil(60), "min"),
+            s if s < 48 * 3600 => (s.div_ceil(3600), "h"),
+            s => (s.div_ceil(24 * 3600), "d"),
+        };
+        f.pad(&format!("{number} {unit}"))
+    }
+}
+
+/// Ascending numbers: `0-2,5`.
+pub(crate) struct Ranges<'a>(pub(crate) &'a [i32]);
+
+impl fmt::Display for Ranges<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, run) in self.0.chunk_by(|a, b| a.checked_add(1) == Some(*b)).enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            match run {
+                [first, .., last] => write!(f, "{comma}{first}-{last}")?,
+                one => one.iter().try_for_each(|number| write!(f, "{comma}{number}"))?,
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +121,21 @@ mod tests {
             [(7, "7 µs"), (3140, "3.14 ms"), (31_400, "31.4 ms"), (314_000, "314 ms"), (3_140_000, "3.14 s")]
         {
             assert_eq!(Micros(us).to_string(), expect);
+        }
+        for (seconds, expect) in [
+            (0.2, "1 s"),
+            (119.0, "119 s"),
+            (121.0, "3 min"),
+            (7200.0, "2 h"),
+            (172_800.0, "2 d"),
+            (1e6, "12 d"),
+        ] {
+            assert_eq!(Span(Duration::from_secs_f64(seconds)).to_string(), expect);
+        }
+        for (numbers, expect) in
+            [(&[][..], ""), (&[3], "3"), (&[0, 1, 2, 5, 7, 8], "0-2,5,7-8"), (&[i32::MAX, 0], "2147483647,0")]
+        {
+            assert_eq!(Ranges(numbers).to_string(), expect);
         }
         assert_eq!(format!("{}/s", per_second(371_000, Duration::from_secs(1))), "371 k/s");
         assert_eq!(format!("{:>9}|{:>9}", Count(1000), Micros(7)), "    1 000|     7 µs");

@@ -216,7 +216,7 @@ async fn consume(args: &Args, plan: &Plan, output: &mut Output) -> Result<(), Fa
 
 /// Nothing came for a while: there may be no new records, or the cluster may be gone. Asks it, to find out.
 async fn check_answers(cluster: &Connected) -> Result<(), Failure> {
-    let asked = cluster.client.admin().timeout(cluster.timeout).describe_cluster().await;
+    let asked = cluster.admin().describe_cluster().await;
     asked
         .map(drop)
         .map_err(|error| Failure::from(error).at(&format!("nothing came for {:?}", cluster.timeout)))
@@ -268,7 +268,7 @@ struct Lookup<'a> {
 
 impl<'a> Lookup<'a> {
     async fn new(cluster: &Connected, args: &'a Args, partitions: &[i32]) -> Result<Self, Failure> {
-        let admin = cluster.client.admin().timeout(cluster.timeout);
+        let admin = cluster.admin();
         let mut lookup = Self { admin, topic: &args.topic, bounds: BTreeMap::new() };
         let beginnings = lookup.ask(partitions, OffsetAt::Earliest).await?;
         let ends = lookup.ask(partitions, OffsetAt::Latest).await?;

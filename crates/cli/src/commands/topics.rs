@@ -10,9 +10,9 @@ use milena::{
 use serde::Serialize;
 
 use crate::cluster::{Cluster, Connected, property};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, summary};
 use crate::interrupt::Interrupt;
-use crate::output::{Reader, print};
+use crate::output::{to_json, write_out};
 
 /// List, create, describe and delete topics.
 #[derive(Debug, clap::Args)]
@@ -106,7 +106,7 @@ pub(crate) async fn run(args: Args, interrupt: &Interrupt) -> Result<(), Failure
 
 async fn carry_out(command: Command) -> Result<(), Failure> {
     let connected = command.cluster().connect().await?;
-    let admin = connected.client.admin().timeout(connected.timeout);
+    let admin = connected.admin();
     match command {
         Command::List { internal, json, .. } => list(&admin, internal, json).await,
         Command::Create { topics, partitions, replicas, configs, if_not_exists, .. } => {
@@ -138,7 +138,7 @@ async fn carry_out(command: Command) -> Result<(), Failure> {
 
 /// Describes a topic that must exist, or is created if `allow.auto.create.topics` is set.
 pub(crate) async fn describe_topic(cluster: &Connected, name: &str) -> Result<TopicDescription, Failure> {
-    let admin = cluster.client.admin().timeout(cluster.timeout);
+    let admin = cluster.admin();
     let mut described = describe_one(&admin, name).await;
     if cluster.creates_topics && described.as_ref().is_err_and(|failure| failure.exit() == Exit::NotFound) {
         // A describe request does not create the topic. Assigning a partition asks for its metadata in the way that does.
@@ -211,28 +211,6 @@ fn each(
             (name, result)
         })
         .collect()
-}
-
-/// One result for all topics: the message of every failure, an exit code that says whether all or only some failed, and
-/// the topics that succeeded.
-fn summary(done: &str, results: Vec<(String, Result<(), Failure>)>) -> Result<(), Failure> {
-    let count = results.len();
-    let (mut names, mut failures) = (Vec::new(), Vec::new());
-    for (name, result) in results {
-        match result {
-            Ok(()) => names.push(name),
-            Err(failure) => failures.push(failure),
-        }
-    }
-    let Some(first) = failures.first() else { return Ok(()) };
-    let exit = if names.is_empty() { first.exit() } else { Exit::Partial };
-    let sentences: Vec<String> = failures.iter().map(ToString::to_string).collect();
-    let failure = Failure::new(exit, sentences.join("\n       "));
-    if count == 1 {
-        return Err(failure);
-    }
-    let these = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
-    Err(failure.hint(format!("{} of {count} {done}{these}.", names.len())))
 }
 
 #[derive(Serialize)]
@@ -372,14 +350,4 @@ impl Described<'_> {
 
 fn ids(ids: &[i32]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-}
-
-fn to_json(value: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string(value).map_err(|e| Failure::failed(e.to_string()))
-}
-
-fn write_out(text: &str) -> Result<(), Failure> {
-    match print(text)? {
-        Reader::Listening | Reader::Gone => Ok(()),
-    }
 }
