@@ -27,6 +27,7 @@ pub struct Broker;
 #[must_use = "nothing runs before `start`"]
 pub struct Builder {
     nodes: u16,
+    racks: Vec<Str>,
     host: IpAddr,
     advertised_host: Option<String>,
     first_port: u16,
@@ -55,6 +56,7 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             nodes: 1,
+            racks: Vec::new(),
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
             advertised_host: None,
             first_port: 0,
@@ -87,6 +89,14 @@ impl Builder {
     /// The number of nodes, each with a port of its own. Their ids are 1, 2, and so on. Default 1.
     pub fn nodes(mut self, nodes: u16) -> Self {
         self.nodes = nodes.max(1);
+        self
+    }
+
+    /// The racks of the nodes, in the order of their ids (`broker.rack`). Default: none. With racks, a leader names to a
+    /// consumer in another rack a replica that is in the consumer's own, as Kafka does with its `RackAwareReplicaSelector`
+    /// (KIP-392).
+    pub fn racks<R: Into<String>>(mut self, racks: impl IntoIterator<Item = R>) -> Self {
+        self.racks = racks.into_iter().map(|rack| Str::from(rack.into())).collect();
         self
     }
 
@@ -293,7 +303,9 @@ impl Builder {
     pub(crate) fn machine_of(mut self, addresses: Vec<(i32, Str, u16)>) -> Result<Machine, Error> {
         self.machine.seed = self.seed.unwrap_or_else(random_seed);
         let storage = self.data_dir.as_deref().map(Storage::open).transpose()?;
-        let node = |(id, host, port)| Node { id, host, port, is_up: true };
+        let racks = std::mem::take(&mut self.racks);
+        let rack = |id: i32| racks.get(usize::try_from(id - 1).ok()?).cloned();
+        let node = |(id, host, port)| Node { id, host, port, rack: rack(id), is_up: true };
         Machine::new(self.machine, addresses.into_iter().map(node).collect(), storage)
     }
 

@@ -113,6 +113,16 @@ impl Cluster {
         self.shared.machine.move_leader(topic, partition, node)
     }
 
+    /// Makes `node` the leader of a partition as an unclean election does: its replica lacks the records from `offset` on,
+    /// and they are lost. `offset` is moved back to the start of its batch.
+    ///
+    /// # Errors
+    /// As [`move_leader`](Self::move_leader), when the log does not reach from its start to `offset`, and when it is on
+    /// disk.
+    pub fn elect_uncleanly(&self, topic: &str, partition: i32, node: i32, offset: i64) -> Result<(), Error> {
+        self.shared.machine.elect_uncleanly(topic, partition, node, offset)
+    }
+
     /// Makes `node` the coordinator of a group until the next start, whether the group exists or not.
     ///
     /// # Errors

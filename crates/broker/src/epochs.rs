@@ -42,6 +42,11 @@ impl Epochs {
         true
     }
 
+    /// The log was cut off at `end`.
+    pub(crate) fn cut_off(&mut self, end: i64) {
+        self.0.retain(|&(_, start)| start < end);
+    }
+
     /// The newest epoch.
     pub(crate) fn latest(&self) -> Option<i32> {
         self.0.last().map(|&(epoch, _)| epoch)

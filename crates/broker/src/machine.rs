@@ -205,7 +205,17 @@ impl Machine {
     /// When there is no such partition, when the node holds no replica of it or is down, and when the state cannot be
     /// saved to disk.
     pub fn move_leader(&self, topic: &str, partition: i32, node: i32) -> Result<(), Error> {
-        self.parts.state_mut().move_leader(topic, partition, node)
+        self.parts.state_mut().move_leader(topic, partition, node, None)
+    }
+
+    /// Makes `node` the leader of a partition as an unclean election does: its replica lacks the records from `offset` on,
+    /// and they are lost. `offset` is moved back to the start of its batch.
+    ///
+    /// # Errors
+    /// As [`move_leader`](Self::move_leader), when the log does not reach from its start to `offset`, and when it is on
+    /// disk.
+    pub fn elect_uncleanly(&self, topic: &str, partition: i32, node: i32, offset: i64) -> Result<(), Error> {
+        self.parts.state_mut().move_leader(topic, partition, node, Some(offset))
     }
 
     /// Makes `node` the coordinator of a group, whether the group exists or not. A group that has members is there as it

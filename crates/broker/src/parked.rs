@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use milena_messages::join_group::JoinGroupResponse;
 use milena_messages::sync_group::SyncGroupResponse;
 
+use milena_wire::Str;
+
 use crate::envelope::Envelope;
 use crate::groups::reply::Reply;
 use crate::now::Now;
@@ -44,11 +46,21 @@ pub(crate) struct ParkedFetch {
 }
 
 /// The limits of a fetch that hold for all partitions together.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct FetchLimits {
     pub(crate) bytes_min: usize,
     pub(crate) bytes_max: usize,
     pub(crate) isolation: Isolation,
+    pub(crate) replicas: Replicas,
+}
+
+/// Which replicas answer a fetch (KIP-392).
+#[derive(Debug, Clone)]
+pub(crate) enum Replicas {
+    /// Leaders only: the request is older than v11.
+    Leader,
+    /// Any. A leader names one in the consumer's rack, if a node is in that rack.
+    Any { rack: Option<Str> },
 }
 
 /// A request that waits for the group coordinator's reply. It has no deadline of its own: the coordinator's timers

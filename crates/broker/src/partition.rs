@@ -22,10 +22,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use milena_messages::ErrorCode;
+use milena_wire::batch::Batches;
 
 use crate::check::Checked;
 use crate::configs::TopicRules;
 use crate::epochs::Epochs;
+use crate::error::Error;
 use crate::log::{self, Log, OpenError, checkpoint};
 use crate::producers::{Producers, Refused, Stamp, Verdict};
 use crate::waiter::{Waiter, Waiters};
@@ -200,6 +202,25 @@ impl PartitionState {
         }
     }
 
+    /// Whether `node` may answer a consumer's fetch from a replica of its own (KIP-392), as
+    /// [`check_leader`](Self::check_leader).
+    pub(crate) fn check_replica(&self, node: i32, current_epoch: Option<i32>) -> Result<(), Denied> {
+        match self.check_leader(node, current_epoch) {
+            Err(ErrorCode::NOT_LEADER_OR_FOLLOWER) if self.placement.isr.contains(&node) => Ok(()),
+            checked => checked,
+        }
+    }
+
+    /// The replica that its leader `node` names to a consumer as nearer, if there is one with the offset (KIP-392). `near`
+    /// has the nodes in the consumer's rack.
+    pub(crate) fn nearer_replica(&self, node: i32, near: &[i32], offset: i64) -> Option<i32> {
+        let has_offset = (self.log.start()..=self.log.end()).contains(&offset);
+        if self.placement.leader != Some(node) || near.contains(&node) || !has_offset {
+            return None;
+        }
+        self.placement.isr.iter().copied().find(|replica| near.contains(replica))
+    }
+
     /// Whether `count` replicas are in sync, or all of them if there are fewer than `count`.
     pub(crate) fn has_in_sync(&self, count: usize) -> bool {
         self.placement.isr.len() >= count.min(self.placement.replicas.len())
@@ -286,6 +307,38 @@ impl PartitionState {
         self.begin_epoch();
         self.changes += 1;
         self.waiters.wake_all();
+    }
+
+    /// The records from `end` on are lost. `end` is moved back to the start of its batch.
+    pub(crate) fn cut_off(&mut self, end: i64) -> Result<(), Error> {
+        if self.log.dir().is_some() {
+            return Err(Error::refused("only logs in memory can be cut off"));
+        }
+        let (start, log_end) = (self.log.start(), self.log.end());
+        if !(start..=log_end).contains(&end) {
+            return Err(Error::refused(format!("the log has the offsets from {start} to {log_end}")));
+        }
+        let failed = |error| Error::refused(format!("the log cannot be cut off: {error}"));
+        self.log.cut_off(end, self.log.max_timestamp().unwrap_or(0)).map_err(failed)?;
+        self.epochs.cut_off(self.log.end());
+        // What the producers wrote last is gone, too.
+        self.producers = Producers::default();
+        let mut at = start;
+        loop {
+            let read = self.log.read(at, usize::MAX, true).map_err(failed)?;
+            let before = at;
+            for batch in Batches::new(read).filter_map(Result::ok) {
+                if let Some(stamp) = Stamp::of(&batch.header) {
+                    self.producers.record(&stamp, batch.header.base_offset, batch.header.max_timestamp);
+                }
+                at = batch.header.next_offset();
+            }
+            if at == before {
+                break;
+            }
+        }
+        self.replicate();
+        Ok(())
     }
 
     /// Changes which replicas are in sync, under the same leader.

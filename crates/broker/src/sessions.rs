@@ -310,6 +310,7 @@ impl Wanted {
         !data.error_code.is_none()
             || data.records.as_ref().is_some_and(|records| !records.is_empty())
             || data.diverging_epoch.epoch >= 0
+            || data.preferred_read_replica >= 0
             || self.told != Some(Told::of(data))
     }
 

@@ -51,6 +51,8 @@ pub(crate) struct Node {
     pub(crate) id: i32,
     pub(crate) host: Str,
     pub(crate) port: u16,
+    /// `broker.rack`.
+    pub(crate) rack: Option<Str>,
     pub(crate) is_up: bool,
 }
 
@@ -186,6 +188,21 @@ impl State {
         Ok(())
     }
 
+    /// The name of this rack, if a node is in it. It is the node's own, not a part of the caller's frame.
+    pub(crate) fn known_rack(&self, rack: &str) -> Option<Str> {
+        self.nodes
+            .values()
+            .filter_map(|node| node.rack.as_ref())
+            .find(|known| known.as_str() == rack)
+            .cloned()
+    }
+
+    /// The nodes in this rack that are up.
+    pub(crate) fn nodes_in(&self, rack: &str) -> Vec<i32> {
+        let is_there = |node: &&Node| node.rack.as_deref() == Some(rack);
+        self.live_nodes().filter(is_there).map(|node| node.id).collect()
+    }
+
     /// Those of `nodes` that are down.
     pub(crate) fn offline(&self, nodes: &[i32]) -> Vec<i32> {
         let is_up = |node: &i32| self.nodes.get(node).is_some_and(|node| node.is_up);
@@ -294,8 +311,15 @@ impl State {
         Ok(self.next_producer_id - 1)
     }
 
-    /// Moves a partition's leadership to one of its replicas that is up.
-    pub(crate) fn move_leader(&mut self, topic: &str, partition: i32, node: i32) -> Result<(), Error> {
+    /// Moves a partition's leadership to one of its replicas that is up. With `end` that replica has no records from
+    /// there on, and they are lost.
+    pub(crate) fn move_leader(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        node: i32,
+        end: Option<i64>,
+    ) -> Result<(), Error> {
         let found = self.topics.get(topic).and_then(|topic| topic.partition(partition));
         let Some(found) = found.cloned() else {
             return Err(Error::refused(format!("there is no partition {topic}-{partition}")));
@@ -313,6 +337,9 @@ impl State {
                 )));
             }
             let isr = placement.isr.clone();
+            if let Some(end) = end {
+                state.cut_off(end)?;
+            }
             state.lead(Some(node), isr);
         }
         self.save()

@@ -36,6 +36,7 @@ fn handle(call: &Call<'_>, request: DescribeClusterRequest) -> DescribeClusterRe
         broker_id: node.id,
         host: node.host.clone(),
         port: i32::from(node.port),
+        rack: node.rack.clone(),
         is_fenced: !node.is_up,
         ..Default::default()
     });

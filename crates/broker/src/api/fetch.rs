@@ -1,5 +1,5 @@
-//! Fetch (1). KIP-74 (limits), KIP-227 (sessions), KIP-320 (epochs), KIP-516 (topic ids), KIP-595 (diverging epochs),
-//! KIP-951 (the current leader).
+//! Fetch (1). KIP-74 (limits), KIP-227 (sessions), KIP-320 (epochs), KIP-392 (the closest replica), KIP-516 (topic ids),
+//! KIP-595 (diverging epochs), KIP-951 (the current leader).
 //!
 //! ```text
 //!  request ─▶ plan (sessions) ─▶ pass over the partitions ─▶ enough, or an error? ─▶ response
@@ -23,7 +23,7 @@ use milena_wire::{Str, Uuid};
 
 use super::row::Api;
 use crate::call::{Call, Outcome};
-use crate::parked::{FetchLimits, ParkedFetch, Waiting};
+use crate::parked::{FetchLimits, ParkedFetch, Replicas, Waiting};
 use crate::partition::{Isolation, Partition, PartitionState};
 use crate::refused::Refused;
 use crate::sessions::{Answers, Plan, Session, TopicKey, Turn, Wanted};
@@ -50,6 +50,8 @@ enum Look {
 /// The first version with a field for the current leader, and the first one with a field for the leader's address.
 const LEADERS_FROM: i16 = 12;
 const ENDPOINTS_FROM: i16 = 16;
+/// The first version that followers answer.
+const FOLLOWERS_FROM: i16 = 11;
 
 pub(super) const API: Api = Api {
     brings_records: true,
@@ -72,6 +74,10 @@ fn respond(call: &Call<'_>, request: &FetchRequest) -> Result<Outcome, Refused> 
         bytes_min: (request.min_bytes.max(0) as usize).min(bytes_max),
         bytes_max,
         isolation: Isolation::of(request.isolation_level),
+        replicas: match version {
+            FOLLOWERS_FROM.. => Replicas::Any { rack: call.parts.state().known_rack(&request.rack_id) },
+            _ => Replicas::Leader,
+        },
     };
     let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
     answer_or_park(call, plan, limits, call.now.instant + wait, None)
@@ -100,10 +106,10 @@ fn answer_or_park(
         let response = FetchResponse { error_code, session_id: session.id, ..Default::default() };
         return Ok(Outcome::Answered(call.envelope.answer(&response)?));
     }
-    let pass = read_all(call, &mut session, plan.answers, limits);
+    let pass = read_all(call, &mut session, plan.answers, &limits);
     // Nothing can wake a fetch all of whose partitions are missing, so it is answered at once.
     let is_due = call.now.instant >= deadline || pass.missing.len() == session.wanted.len();
-    let is_enough = pass.bytes >= limits.bytes_min || available(&session, &pass, limits) >= limits.bytes_min;
+    let is_enough = pass.bytes >= limits.bytes_min || available(&session, &pass, &limits) >= limits.bytes_min;
     // A partition was created or deleted since the fetch was parked: Kafka answers that at once, too.
     let has_vanished = missing.is_some_and(|before| before != pass.missing.len());
     if is_due || pass.is_urgent || is_enough || has_vanished {
@@ -127,14 +133,21 @@ fn answer_or_park(
 }
 
 /// Reads every partition once, in the order of their turns.
-fn read_all(call: &Call<'_>, session: &mut Session, answers: Answers, limits: FetchLimits) -> Pass {
+fn read_all(call: &Call<'_>, session: &mut Session, answers: Answers, limits: &FetchLimits) -> Pass {
     let mut pass = Pass::default();
+    // Now, because partitions are locked after the state.
+    let near = match &limits.replicas {
+        Replicas::Any { rack: Some(rack) } => call.parts.state().nodes_in(rack),
+        Replicas::Any { rack: None } | Replicas::Leader => Vec::new(),
+    };
     for (&turn, wanted) in &mut session.wanted {
-        match read(call, wanted, limits, pass.bytes) {
+        match read(call, wanted, limits, &near, pass.bytes) {
             Look::Missing(data) => pass.missing.push((turn, data)),
             Look::Found(data) => {
                 pass.bytes += data.records.as_ref().map_or(0, Bytes::len);
-                pass.is_urgent |= !data.error_code.is_none() || data.diverging_epoch.epoch >= 0;
+                pass.is_urgent |= !data.error_code.is_none()
+                    || data.diverging_epoch.epoch >= 0
+                    || data.preferred_read_replica >= 0;
                 if answers.are_all() || wanted.is_news(&data) {
                     pass.found.push((turn, data));
                 }
@@ -146,7 +159,7 @@ fn read_all(call: &Call<'_>, session: &mut Session, answers: Answers, limits: Fe
 
 /// The bytes that are there, as Kafka counts them. A partition that has more than was read counts with its whole limit,
 /// though only whole batches are sent.
-fn available(session: &Session, pass: &Pass, limits: FetchLimits) -> usize {
+fn available(session: &Session, pass: &Pass, limits: &FetchLimits) -> usize {
     let available = |(turn, data): &(Turn, PartitionData)| {
         let (wanted, records) = (&session.wanted[turn], data.records.clone().unwrap_or_default());
         let bytes = records.len();
@@ -162,14 +175,14 @@ fn available(session: &Session, pass: &Pass, limits: FetchLimits) -> usize {
 }
 
 /// One partition's part of the response. The partitions before it brought `bytes` of records.
-fn read(call: &Call<'_>, wanted: &mut Wanted, limits: FetchLimits, bytes: usize) -> Look {
+fn read(call: &Call<'_>, wanted: &mut Wanted, limits: &FetchLimits, near: &[i32], bytes: usize) -> Look {
     let read_from = |partition: &Partition, wanted: &mut Wanted| {
         let mut state = partition.lock();
         if state.is_deleted() {
             return None;
         }
         wanted.seen_changes = state.changes();
-        let read = read_records(call, &mut state, wanted, limits, bytes);
+        let read = read_records(call, &mut state, wanted, limits, near, bytes);
         Some(Look::Found(read.unwrap_or_else(|code| denied(call, &state, wanted, code))))
     };
     if let Some(partition) = wanted.partition.upgrade()
@@ -210,10 +223,15 @@ fn read_records(
     call: &Call<'_>,
     state: &mut PartitionState,
     wanted: &Wanted,
-    limits: FetchLimits,
+    limits: &FetchLimits,
+    near: &[i32],
     bytes: usize,
 ) -> Result<PartitionData, ErrorCode> {
-    state.check_leader(call.peer.node(), wanted.current_epoch)?;
+    let node = call.peer.node();
+    match limits.replicas {
+        Replicas::Leader => state.check_leader(node, wanted.current_epoch)?,
+        Replicas::Any { .. } => state.check_replica(node, wanted.current_epoch)?,
+    }
     let mut data = PartitionData {
         partition_index: wanted.index,
         high_watermark: state.high_watermark(),
@@ -223,6 +241,10 @@ fn read_records(
         records: Some(Bytes::new()),
         ..Default::default()
     };
+    if let Some(nearer) = state.nearer_replica(node, near, wanted.fetch_offset) {
+        data.preferred_read_replica = nearer;
+        return Ok(data);
+    }
     if let Some(last_epoch) = wanted.last_fetched_epoch {
         let end = state.epochs().end_of(last_epoch, state.log_end());
         let (epoch, end_offset) = end.ok_or(ErrorCode::OFFSET_OUT_OF_RANGE)?;

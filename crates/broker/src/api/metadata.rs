@@ -56,6 +56,7 @@ fn handle(call: &Call<'_>, request: MetadataRequest) -> MetadataResponse {
         node_id: node.id,
         host: node.host.clone(),
         port: i32::from(node.port),
+        rack: node.rack.clone(),
         ..Default::default()
     });
     let asked = request.include_cluster_authorized_operations;

@@ -29,7 +29,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use milena_wire::batch::{BatchHeader, HEADER_BYTES};
+use milena_wire::batch::{BatchHeader, Batches, HEADER_BYTES};
 
 pub(crate) use disk::OpenError;
 pub(crate) use retention::Retention;
@@ -143,6 +143,29 @@ impl Log {
             }
         }
         Ok(None)
+    }
+
+    /// Takes the batches away that reach beyond `end`, from a log in memory that has that offset.
+    pub(crate) fn cut_off(&mut self, end: i64, now_ms: i64) -> io::Result<()> {
+        debug_assert!(self.dir.is_none() && (self.start..=self.end()).contains(&end), "cut off at {end}");
+        let cut = self.segments.partition_point(|segment| segment.base_offset() < end).saturating_sub(1);
+        let mut old = self.segments.split_off(cut).into_iter();
+        let Some(mut old) = old.next() else { return Ok(()) };
+        let mut kept = Segment::in_memory(old.base_offset());
+        loop {
+            let read = batches_before(&old.read(kept.end(), usize::MAX, true)?, end);
+            for batch in Batches::new(read.clone()).filter_map(Result::ok) {
+                let bytes = batch.bytes();
+                let Some(head) = bytes.first_chunk::<HEADER_BYTES>() else { continue };
+                let entry = Entry { header: batch.header, head: *head, records: &bytes[HEADER_BYTES..] };
+                kept.append(&entry, now_ms)?;
+            }
+            if read.is_empty() {
+                break;
+            }
+        }
+        self.segments.push(kept);
+        Ok(())
     }
 
     fn active(&self) -> &Segment {

@@ -173,3 +173,57 @@ fn topics_can_be_fetched_by_id_and_unknown_ids_are_told() {
     let response = rig.ask(1, 17, &request);
     assert_eq!(response.responses[0].partitions[0].error_code, ErrorCode::UNKNOWN_TOPIC_ID);
 }
+
+/// Three nodes in three racks, each with a replica of "t"; node 1 leads it.
+fn racks() -> Rig {
+    let rig =
+        Rig::with(milena_broker::Broker::builder().nodes(3).racks(["a", "b", "c"]).default_replication(3));
+    rig.create("t", 1, &[]);
+    rig.machine.move_leader("t", 0, 1).expect("moved");
+    rig.produce("t", 0, batch(&["1", "2", "3"], None));
+    rig
+}
+
+#[test]
+fn a_leader_names_the_replica_in_the_consumers_rack() {
+    let rig = racks();
+    let ask = |node, version, rack: &str, offset| {
+        let request = FetchRequest { rack_id: rack.into(), max_wait_ms: 0, ..fetch("t", &[(0, offset)]) };
+        let response = rig.ask(node, version, &request);
+        let data = &response.responses[0].partitions[0];
+        (data.error_code, data.preferred_read_replica, base_offsets(data).len())
+    };
+    const NONE: ErrorCode = ErrorCode::NONE;
+    let table = [
+        (1, 12, "b", 0, (NONE, 2, 0)),
+        (1, 12, "c", 3, (NONE, 3, 0)),
+        (1, 12, "a", 0, (NONE, -1, 1)),
+        (1, 12, "elsewhere", 0, (NONE, -1, 1)),
+        (1, 12, "", 0, (NONE, -1, 1)),
+        // The followers answer.
+        (2, 12, "b", 0, (NONE, -1, 1)),
+        (2, 12, "", 0, (NONE, -1, 1)),
+        (2, 12, "a", 0, (NONE, -1, 1)),
+        // No follower has such an offset.
+        (1, 12, "b", 9, (ErrorCode::OFFSET_OUT_OF_RANGE, -1, 0)),
+        // Before v11 only leaders answer.
+        (1, 10, "", 0, (NONE, -1, 1)),
+        (2, 10, "", 0, (ErrorCode::NOT_LEADER_OR_FOLLOWER, -1, 0)),
+    ];
+    for (node, version, rack, offset, expected) in table {
+        assert_eq!(ask(node, version, rack, offset), expected, "node {node}, v{version}, {rack:?}, {offset}");
+    }
+    // A follower that is down is not named.
+    rig.machine.stop_node(2).expect("stopped");
+    assert_eq!(ask(1, 12, "b", 0), (NONE, -1, 1));
+}
+
+#[test]
+fn a_consumer_in_another_rack_is_not_made_to_wait_for_the_name_of_its_replica() {
+    let rig = racks();
+    let request = FetchRequest { rack_id: "b".into(), max_wait_ms: 60_000, ..fetch("t", &[(0, 3)]) };
+    let response = rig.ask(1, FETCH_BY_NAME, &request);
+    assert_eq!(response.responses[0].partitions[0].preferred_read_replica, 2);
+}
+
+const FETCH_BY_NAME: i16 = 12;

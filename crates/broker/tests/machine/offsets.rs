@@ -9,7 +9,7 @@ use milena_wire::batch::BatchBuilder;
 use milena_wire::codec::{Compression, Compressor};
 use milena_wire::pool::Pool;
 
-use crate::rig::{Rig, batch, batch_at, fetch};
+use crate::rig::{PRODUCE, Rig, batch, batch_at, fetch, produce};
 
 fn list(rig: &Rig, timestamp: i64) -> (ErrorCode, i64, i64, i32) {
     let partition = ListOffsetsPartition { timestamp, ..Default::default() };
@@ -109,4 +109,51 @@ fn an_epoch_ends_where_the_next_begins() {
     let data = rig.ask(1, 12, &request).responses[0].partitions[0].clone();
     assert_eq!((data.diverging_epoch.epoch, data.diverging_epoch.end_offset), (0, 2));
     assert!(data.records.is_some_and(|records| records.is_empty()));
+}
+
+#[test]
+fn after_an_unclean_election_the_ends_of_epochs_are_those_of_the_new_leader() {
+    let rig = Rig::with(milena_broker::Broker::builder().nodes(2).default_replication(2));
+    rig.create("t", 1, &[]);
+    rig.machine.move_leader("t", 0, 1).expect("moved");
+    let first_epoch = 1;
+    for _ in 0..5 {
+        rig.produce("t", 0, batch(&["1", "2"], None));
+    }
+    let end = |node, leader_epoch| {
+        let partition =
+            OffsetForLeaderPartition { current_leader_epoch: -1, leader_epoch, ..Default::default() };
+        let topic =
+            OffsetForLeaderTopic { topic: "t".into(), partitions: vec![partition], ..Default::default() };
+        let request = OffsetForLeaderEpochRequest { topics: vec![topic], ..Default::default() };
+        let end = rig.ask(node, 4, &request).topics[0].partitions[0].clone();
+        (end.error_code, end.leader_epoch, end.end_offset)
+    };
+    assert_eq!(end(1, first_epoch), (ErrorCode::NONE, first_epoch, 10));
+    assert!(rig.machine.elect_uncleanly("t", 0, 2, 11).is_err(), "the log has no such offset");
+    assert!(rig.machine.elect_uncleanly("t", 0, 2, -1).is_err());
+    // Within a batch: the whole batch is lost.
+    rig.machine.elect_uncleanly("t", 0, 2, 5).expect("elected");
+    assert_eq!(end(2, first_epoch), (ErrorCode::NONE, first_epoch, 4));
+    assert_eq!(end(1, first_epoch).0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    // The new records have a new epoch.
+    let written = rig.ask(2, PRODUCE, &produce("t", 0, Some(batch(&["3"], None)), -1));
+    assert_eq!(written.responses[0].partition_responses[0].base_offset, 4);
+    assert_eq!(end(2, first_epoch + 1), (ErrorCode::NONE, first_epoch + 1, 5));
+    assert_eq!(end(2, first_epoch), (ErrorCode::NONE, first_epoch, 4));
+}
+
+#[test]
+fn records_that_were_lost_are_not_duplicates_when_their_producer_sends_them_again() {
+    let rig = Rig::with(milena_broker::Broker::builder().nodes(2).default_replication(2));
+    rig.create("t", 1, &[]);
+    rig.machine.move_leader("t", 0, 1).expect("moved");
+    for sequence in 0..3 {
+        rig.produce("t", 0, batch(&["1"], Some((7, 0, sequence))));
+    }
+    rig.machine.elect_uncleanly("t", 0, 1, 1).expect("elected");
+    for (sequence, offset) in [(0, 0), (1, 1), (2, 2)] {
+        let written = rig.produce("t", 0, batch(&["1"], Some((7, 0, sequence))));
+        assert_eq!((written.error_code, written.base_offset), (ErrorCode::NONE, offset), "{sequence}");
+    }
 }
