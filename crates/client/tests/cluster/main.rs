@@ -11,6 +11,7 @@ mod mistakes;
 mod producing;
 mod readme;
 mod remade;
+mod replicas;
 mod stops;
 mod whole;
 
