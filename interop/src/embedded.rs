@@ -20,7 +20,7 @@ impl Embedded {
         Self::build(Broker::builder().nodes(nodes))
     }
 
-    /// A cluster with the settings of `builder`.
+    /// A cluster with the settings of `builder`, which keeps records whatever their age, as real Kafka does in tests.
     ///
     /// # Panics
     /// It does not start.
@@ -28,7 +28,7 @@ impl Embedded {
     pub fn build(builder: Builder) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.unwrap_or_else(|error| panic!("tokio does not start: {error}"));
-        let cluster = runtime.block_on(builder.start());
+        let cluster = runtime.block_on(builder.config("log.retention.ms", "-1").start());
         let cluster = cluster.unwrap_or_else(|error| panic!("the embedded broker does not start: {error}"));
         Self { cluster: Some(cluster), runtime }
     }

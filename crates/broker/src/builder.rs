@@ -9,7 +9,7 @@ use std::time::Duration;
 use milena_wire::Str;
 
 use crate::cluster::Cluster;
-use crate::configs::Overrides;
+use crate::configs::{BrokerConfig, Overrides};
 use crate::error::Error;
 use crate::groups::GroupSettings;
 use crate::machine::Machine;
@@ -34,6 +34,7 @@ pub struct Builder {
     data_dir: Option<PathBuf>,
     limits: ServerLimits,
     machine: MachineSettings,
+    configs: Vec<(String, String)>,
     seed: Option<u64>,
 }
 
@@ -80,6 +81,7 @@ impl Default for Builder {
                 groups: GroupSettings::default(),
                 seed: 0,
             },
+            configs: Vec::new(),
             seed: None,
         }
     }
@@ -266,6 +268,16 @@ impl Builder {
         self
     }
 
+    /// Sets a broker config by Kafka's name, such as `log.retention.ms`, `log.cleanup.policy` or `group.max.size`. It
+    /// goes before this builder's own setting for the same thing. DescribeConfigs shows all of them, and clients may
+    /// alter them while the broker runs.
+    ///
+    /// [`start`](Self::start) fails if there is no such config, and if it cannot have this value.
+    pub fn config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.configs.push((name.into(), value.into()));
+        self
+    }
+
     /// The seed of topic ids, cluster id and fetch session ids. Default: another one for each cluster.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -291,12 +303,23 @@ impl Builder {
     pub fn machine(self) -> Result<Machine, Error> {
         let node = |id| (id, Str::from(format!("node-{id}")), 9092);
         let nodes = self.node_ids().map(node).collect();
-        self.machine_of(nodes)
+        self.configured()?.machine_of(nodes)
     }
 
     fn topic_default(mut self, name: &str, value: String) -> Self {
         self.machine.topic_defaults.insert(name.to_owned(), value);
         self
+    }
+
+    /// Has the settings follow the configs that were set by name.
+    fn configured(mut self) -> Result<Self, Error> {
+        for (name, value) in std::mem::take(&mut self.configs) {
+            let config = BrokerConfig::find(&name);
+            let config = config.ok_or_else(|| Error::refused(format!("this broker has no config {name}")))?;
+            let value = config.check(&value).map_err(Error::refused)?;
+            config.write(&mut self.machine, &value);
+        }
+        Ok(self)
     }
 
     /// The machine for nodes at these addresses.
@@ -307,6 +330,11 @@ impl Builder {
         let rack = |id: i32| racks.get(usize::try_from(id - 1).ok()?).cloned();
         let node = |(id, host, port)| Node { id, host, port, rack: rack(id), is_up: true };
         Machine::new(self.machine, addresses.into_iter().map(node).collect(), storage)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn settings(&self) -> &MachineSettings {
+        &self.machine
     }
 
     pub(crate) fn node_ids(&self) -> impl Iterator<Item = i32> + use<> {
@@ -348,6 +376,7 @@ fn random_seed() -> u64 {
 
 impl Cluster {
     async fn start(builder: Builder) -> Result<Self, Error> {
+        let builder = builder.configured()?;
         if !builder.host.is_loopback() {
             tracing::warn!(host = %builder.host, "every client that reaches this address may delete all data");
         }

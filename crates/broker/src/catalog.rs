@@ -4,6 +4,8 @@
 //! milena-catalog 1
 //! cluster-id PfGoRs6ZRz-3QXqz9rGg7Q
 //! producer-ids 1000
+//! brokers log.roll.ms 60000       (a config of all brokers, and one of the only broker)
+//! broker log.segment.bytes 1048576
 //! topic orders 7rXk0m7vQ8mF0n3Yt8Vd1w
 //! config segment.bytes 1048576
 //! partition 3 1 1,2,3 1,2         (leader epoch, leader or "none", replicas, in-sync replicas)
@@ -17,17 +19,19 @@ use std::sync::Arc;
 
 use milena_wire::{Str, Uuid};
 
-use crate::configs::Overrides;
+use crate::configs::{BrokerConfigs, Overrides};
 use crate::partition::Placement;
 use crate::topic::Topic;
 
 const HEADER: &str = "milena-catalog 1";
 
 /// A catalogue as it was read.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Catalog {
     pub(crate) cluster_id: Str,
     pub(crate) next_producer_id: i64,
+    pub(crate) all_brokers: Overrides,
+    pub(crate) one_broker: Overrides,
     pub(crate) topics: Vec<StoredTopic>,
 }
 
@@ -44,20 +48,27 @@ pub(crate) struct StoredTopic {
 pub(crate) fn write<'a>(
     cluster_id: &str,
     next_producer_id: i64,
+    configs: &BrokerConfigs,
     topics: impl Iterator<Item = &'a Arc<Topic>>,
 ) -> String {
     let mut text = format!("{HEADER}\ncluster-id {cluster_id}\nproducer-ids {next_producer_id}\n");
+    write_configs(&mut text, "brokers", &configs.all);
+    write_configs(&mut text, "broker", &configs.one);
     for topic in topics {
         let _ = writeln!(text, "topic {} {}", topic.name, topic.id);
-        for (name, value) in &topic.overrides {
-            let _ = writeln!(text, "config {name} {}", value.escape_default());
-        }
+        write_configs(&mut text, "config", &topic.overrides);
         for partition in &topic.partitions {
             write_placement(&mut text, partition.lock().placement());
         }
     }
     text.push_str("end\n");
     text
+}
+
+fn write_configs(text: &mut String, word: &str, configs: &Overrides) {
+    for (name, value) in configs {
+        let _ = writeln!(text, "{word} {name} {}", value.escape_default());
+    }
 }
 
 fn write_placement(text: &mut String, placement: &Placement) {
@@ -76,7 +87,7 @@ pub(crate) fn parse(text: &str) -> Result<Catalog, String> {
     if lines.next() != Some(HEADER) {
         return Err(format!("does not begin with {HEADER:?}"));
     }
-    let mut catalog = Catalog { cluster_id: Str::default(), next_producer_id: 0, topics: Vec::new() };
+    let mut catalog = Catalog::default();
     for (number, line) in lines.enumerate() {
         if line == "end" {
             let is_empty = |topic: &&StoredTopic| topic.placements.is_empty();
@@ -101,9 +112,14 @@ fn parse_line(catalog: &mut Catalog, line: &str) -> Option<()> {
             let (overrides, placements) = (Overrides::new(), Vec::new());
             catalog.topics.push(StoredTopic { name, id, overrides, placements });
         }
-        "config" => {
+        "config" | "brokers" | "broker" => {
             let (name, value) = rest.split_once(' ').unwrap_or((rest, ""));
-            catalog.topics.last_mut()?.overrides.insert(name.to_owned(), unescape(value)?);
+            let configs = match word {
+                "brokers" => &mut catalog.all_brokers,
+                "broker" => &mut catalog.one_broker,
+                _ => &mut catalog.topics.last_mut()?.overrides,
+            };
+            configs.insert(name.to_owned(), unescape(value)?);
         }
         "partition" => catalog.topics.last_mut()?.placements.push(parse_placement(rest)?),
         _ => return None,
@@ -181,10 +197,17 @@ mod tests {
             rules: TopicRules::new(&overrides, &Overrides::new()),
             partitions: partitions.collect(),
         });
-        let text = write("cluster", 3000, [topic].iter());
-        let stored = StoredTopic { name: Str::from("a.b-c"), id, overrides, placements };
-        let expected =
-            Catalog { cluster_id: Str::from("cluster"), next_producer_id: 3000, topics: vec![stored] };
+        let mut configs = BrokerConfigs::new(crate::Broker::builder().settings().clone());
+        configs.all.insert("log.roll.ms".to_owned(), "5".to_owned());
+        configs.one.insert("log.cleanup.policy".to_owned(), String::new());
+        let text = write("cluster", 3000, &configs, [topic].iter());
+        let expected = Catalog {
+            cluster_id: Str::from("cluster"),
+            next_producer_id: 3000,
+            all_brokers: configs.all,
+            one_broker: configs.one,
+            topics: vec![StoredTopic { name: Str::from("a.b-c"), id, overrides, placements }],
+        };
         assert_eq!(parse(&text), Ok(expected));
         for end in 0..text.len() - "end\n".len() {
             if text.is_char_boundary(end) {

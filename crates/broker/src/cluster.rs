@@ -84,7 +84,7 @@ impl Cluster {
         if partitions < 1 {
             return Err(Error::refused(format!("a topic cannot have {partitions} partitions")));
         }
-        let replication = self.shared.machine.parts.settings.replication_default as usize;
+        let replication = self.shared.machine.parts.settings().replication_default as usize;
         let mut state = self.shared.machine.parts.state_mut();
         if state.collision(name).is_some() {
             return Err(Error::refused(format!(

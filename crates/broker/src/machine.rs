@@ -90,7 +90,7 @@ impl Machine {
         // A machine that was just made does not know the time. It learns it here, and without a connection nothing is
         // due.
         self.parts.timers.arm_if_idle(Timer::ExpireProducers, now.instant + PRODUCER_CHECK_INTERVAL);
-        let first = self.parts.settings.retention_check_interval.min(RETENTION_CHECK_FIRST);
+        let first = self.parts.settings().retention_check_interval.min(RETENTION_CHECK_FIRST);
         self.parts.timers.arm_if_idle(Timer::Retain, now.instant + first);
         drop(self.parts.groups(now));
         Ok(Peer::new(self.connections.fetch_add(1, Ordering::Relaxed), node, address))
@@ -192,7 +192,8 @@ impl Machine {
                 }
                 Timer::Retain => {
                     self.parts.retain(now.unix_ms);
-                    self.parts.timers.arm(timer, now.instant + self.parts.settings.retention_check_interval);
+                    let interval = self.parts.settings().retention_check_interval;
+                    self.parts.timers.arm(timer, now.instant + interval);
                 }
                 Timer::Groups => self.parts.groups_with_topics(now).handle_due(now),
             }

@@ -27,14 +27,13 @@ use crate::random::Random;
 use crate::sessions::Sessions;
 use crate::state::{Node, State};
 use crate::storage::Storage;
-use crate::timers::Timers;
+use crate::timers::{Timer, Timers};
 use crate::topic::Topic;
 use crate::unserved::Unserved;
 
 /// Everything of a cluster that outlives a request.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub(crate) settings: MachineSettings,
     state: RwLock<State>,
     groups: Mutex<Groups>,
     sessions: BTreeMap<i32, Mutex<Sessions>>,
@@ -73,7 +72,6 @@ impl Parts {
         nodes: Vec<Node>,
         storage: Option<Storage>,
     ) -> Result<Self, Error> {
-        let defaults = settings.topic_defaults.clone();
         let new_sessions = |node: &Node| {
             let seed = settings.seed ^ (node.id as u64).rotate_left(32);
             (node.id, Mutex::new(Sessions::new(settings.fetch_sessions_max, seed)))
@@ -81,12 +79,11 @@ impl Parts {
         let sessions = nodes.iter().map(new_sessions).collect();
         let journal = storage.as_ref().map_or_else(|| Ok(Journal::in_memory()), Storage::open_groups)?;
         let random = Random::new(settings.seed.rotate_left(7));
-        let mut groups = Groups::open(settings.groups.clone(), random, journal);
-        let state = State::open(nodes, defaults, Random::new(settings.seed), storage)?;
+        let state = State::open(nodes, settings, storage)?;
+        let mut groups = Groups::open(state.settings().groups.clone(), random, journal);
         groups
             .retain_topics(|name, id| state.topic(name).is_some_and(|topic| id.is_zero() || topic.id == id));
         Ok(Self {
-            settings,
             state: RwLock::new(state),
             groups: Mutex::new(groups),
             sessions,
@@ -98,6 +95,18 @@ impl Parts {
 
     pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The settings that hold now.
+    pub(crate) fn settings(&self) -> Arc<MachineSettings> {
+        Arc::clone(self.state().settings())
+    }
+
+    /// Has the parts beside the state follow settings that clients have changed.
+    pub(crate) fn settings_changed(&self, now: Now) {
+        let settings = self.settings();
+        self.timers.arm(Timer::Retain, now.instant + settings.retention_check_interval);
+        self.groups(now).configure(settings.groups.clone());
     }
 
     pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {

@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 use milena_wire::{Str, Uuid};
 
-use crate::configs::{Overrides, TopicRules};
+use crate::configs::{BrokerConfigs, Overrides, TopicRules};
 use crate::error::Error;
 use crate::groups::Topics;
 use crate::partition::{Partition, Placement};
+use crate::parts::MachineSettings;
 use crate::random::Random;
 use crate::storage::Storage;
 use crate::topic::Topic;
@@ -37,8 +38,9 @@ pub(crate) struct State {
     reserved_producer_id: i64,
     random: Random,
     next_assignment: usize,
-    /// The broker's values of topic configs.
-    defaults: Overrides,
+    configs: BrokerConfigs,
+    /// What [`configs`](Self::configs) come to.
+    settings: Arc<MachineSettings>,
     storage: Option<Storage>,
     /// The number of changes of topics since the start, and how many of them came before the last creation.
     topics_version: u64,
@@ -68,10 +70,10 @@ impl State {
     /// The state that was saved in `storage`, or a new one.
     pub(crate) fn open(
         nodes: Vec<Node>,
-        defaults: Overrides,
-        mut random: Random,
+        settings: MachineSettings,
         storage: Option<Storage>,
     ) -> Result<Self, Error> {
+        let mut random = Random::new(settings.seed);
         let cluster_id = Str::from(random.uuid().to_string());
         let mut state = Self {
             cluster_id,
@@ -85,7 +87,8 @@ impl State {
             reserved_producer_id: 0,
             random,
             next_assignment: 0,
-            defaults,
+            settings: Arc::new(settings.clone()),
+            configs: BrokerConfigs::new(settings),
             storage,
             topics_version: 0,
             topics_created: 0,
@@ -109,6 +112,8 @@ impl State {
         self.cluster_id = catalog.cluster_id;
         self.next_producer_id = catalog.next_producer_id;
         self.reserved_producer_id = catalog.next_producer_id;
+        (self.configs.all, self.configs.one) = (catalog.all_brokers, catalog.one_broker);
+        self.settings = Arc::new(self.configs.settings());
         let recovery = storage.recovery_points();
         for stored in catalog.topics {
             for (name, value) in crate::configs::without_effect(&stored.overrides) {
@@ -216,7 +221,17 @@ impl State {
 
     /// The rules that batches for a topic with these configs must keep.
     pub(crate) fn rules(&self, overrides: &Overrides) -> TopicRules {
-        TopicRules::new(overrides, &self.defaults)
+        TopicRules::new(overrides, &self.settings.topic_defaults)
+    }
+
+    /// The configs of the brokers.
+    pub(crate) fn configs(&self) -> &BrokerConfigs {
+        &self.configs
+    }
+
+    /// The settings that hold now.
+    pub(crate) fn settings(&self) -> &Arc<MachineSettings> {
+        &self.settings
     }
 
     /// The number of partitions of all topics.
@@ -285,6 +300,42 @@ impl State {
         self.save().inspect_err(|_| {
             self.insert(old);
         })
+    }
+
+    /// Gives topics these configs instead of their own, and brokers these, and saves it.
+    pub(crate) fn alter(
+        &mut self,
+        topics: Vec<(Arc<Topic>, Overrides)>,
+        brokers: Option<BrokerConfigs>,
+    ) -> Result<(), Error> {
+        let before: Vec<Arc<Topic>> = match &brokers {
+            // The configs of brokers are in the rules of every topic.
+            Some(_) => self.topics.values().cloned().collect(),
+            None => topics.iter().map(|(topic, _)| Arc::clone(topic)).collect(),
+        };
+        let configs_before = self.configs.clone();
+        if let Some(brokers) = brokers {
+            self.set_configs(brokers);
+            before.iter().for_each(|topic| self.set_overrides(topic, topic.overrides.clone()));
+        }
+        for (topic, overrides) in topics {
+            self.set_overrides(&topic, overrides);
+        }
+        self.save().inspect_err(|_| {
+            self.set_configs(configs_before);
+            before.into_iter().for_each(|topic| drop(self.insert(topic)));
+        })
+    }
+
+    fn set_configs(&mut self, configs: BrokerConfigs) {
+        self.settings = Arc::new(configs.settings());
+        self.configs = configs;
+    }
+
+    fn set_overrides(&mut self, topic: &Topic, overrides: Overrides) {
+        let rules = self.rules(&overrides);
+        let (name, partitions) = (topic.name.clone(), topic.partitions.clone());
+        self.insert(Arc::new(Topic { name, id: topic.id, overrides, rules, partitions }));
     }
 
     /// Deletes a topic. When this returns its directories have other names, and soon after they are gone from the disk.
@@ -444,7 +495,7 @@ impl State {
 
     fn save(&self) -> Result<(), Error> {
         let Some(storage) = &self.storage else { return Ok(()) };
-        storage.save(&self.cluster_id, self.reserved_producer_id, self.topics.values())
+        storage.save(&self.cluster_id, self.reserved_producer_id, &self.configs, self.topics.values())
     }
 }
 

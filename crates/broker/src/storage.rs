@@ -23,6 +23,7 @@ use std::time::Duration;
 use milena_wire::{Str, Uuid};
 
 use crate::catalog::{self, Catalog};
+use crate::configs::BrokerConfigs;
 use crate::error::Error;
 use crate::groups::Journal;
 use crate::log::file;
@@ -95,9 +96,10 @@ impl Storage {
         &self,
         cluster_id: &Str,
         next_producer_id: i64,
+        configs: &BrokerConfigs,
         topics: impl Iterator<Item = &'a Arc<Topic>>,
     ) -> Result<(), Error> {
-        let text = catalog::write(cluster_id, next_producer_id, topics);
+        let text = catalog::write(cluster_id, next_producer_id, configs, topics);
         self.replace(CATALOG, &text)
     }
 

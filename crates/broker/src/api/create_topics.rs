@@ -10,7 +10,7 @@ use milena_messages::create_topics::{
 use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
-use super::describe_configs::topic_value;
+use super::describe_configs::{topic_chain, value_of};
 use super::row::{Api, COSTLY_ELEMENTS_MAX, HEAVY_COSTLY_BYTES};
 use crate::call::Call;
 use crate::configs::{self, Overrides};
@@ -46,9 +46,9 @@ fn handle(call: &Call<'_>, request: CreateTopicsRequest) -> CreateTopicsResponse
         let created = match named.remove(wanted.name.as_str()) {
             None => continue,
             Some(1) if request.validate_only => {
-                plan(call, &mut state, wanted).map(|plan| described(call, wanted, &plan))
+                plan(&mut state, wanted).map(|plan| described(&state, wanted, &plan))
             }
-            Some(1) => create(call, &mut state, wanted, &mut prepared),
+            Some(1) => create(&mut state, wanted, &mut prepared),
             Some(_) => Err((ErrorCode::INVALID_REQUEST, "Duplicate topic name.".to_owned())),
         };
         results.push(created.unwrap_or_else(|denial| denied(&wanted.name, denial)));
@@ -64,13 +64,12 @@ fn handle(call: &Call<'_>, request: CreateTopicsRequest) -> CreateTopicsResponse
 
 /// Creates a topic but does not save it: one write saves all topics of a request.
 fn create(
-    call: &Call<'_>,
     state: &mut State,
     wanted: &CreatableTopic,
     prepared: &mut Vec<Arc<Topic>>,
 ) -> Result<CreatableTopicResult, Denial> {
-    let plan = plan(call, state, wanted)?;
-    let mut result = described(call, wanted, &plan);
+    let plan = plan(state, wanted)?;
+    let mut result = described(state, wanted, &plan);
     let topic = state.prepare_topic(&wanted.name, plan.overrides, plan.assignment);
     let topic = topic.map_err(|error| (ErrorCode::KAFKA_STORAGE_ERROR, error.to_string()))?;
     result.topic_id = topic.id;
@@ -79,17 +78,18 @@ fn create(
 }
 
 /// The answer for a topic as it is planned, without its id.
-fn described(call: &Call<'_>, wanted: &CreatableTopic, plan: &Plan) -> CreatableTopicResult {
+fn described(state: &State, wanted: &CreatableTopic, plan: &Plan) -> CreatableTopicResult {
     CreatableTopicResult {
         name: wanted.name.clone(),
         num_partitions: plan.assignment.len() as i32,
         replication_factor: plan.assignment[0].len() as i16,
-        configs: Some(describe(call, &plan.overrides)),
+        error_message: None,
+        configs: Some(describe(state, &plan.overrides)),
         ..Default::default()
     }
 }
 
-fn plan(call: &Call<'_>, state: &mut State, wanted: &CreatableTopic) -> Result<Plan, Denial> {
+fn plan(state: &mut State, wanted: &CreatableTopic) -> Result<Plan, Denial> {
     topic::check_name(&wanted.name).map_err(|reason| (ErrorCode::INVALID_TOPIC_EXCEPTION, reason))?;
     if state.topic(&wanted.name).is_some() {
         return Err((ErrorCode::TOPIC_ALREADY_EXISTS, format!("Topic '{}' already exists.", wanted.name)));
@@ -98,16 +98,27 @@ fn plan(call: &Call<'_>, state: &mut State, wanted: &CreatableTopic) -> Result<P
         let reason = format!("Topic '{}' collides with existing topic: {other}", wanted.name);
         return Err((ErrorCode::INVALID_TOPIC_EXCEPTION, reason));
     }
-    let configs = wanted.configs.iter().map(|config| (&config.name, config.value.as_ref()));
-    let overrides = configs::check(configs).map_err(|reason| (ErrorCode::INVALID_CONFIG, reason))?;
+    let overrides = overrides(wanted).map_err(|reason| (ErrorCode::INVALID_CONFIG, reason))?;
     let assignment =
-        if wanted.assignments.is_empty() { assign(call, state, wanted)? } else { assigned(state, wanted)? };
+        if wanted.assignments.is_empty() { assign(state, wanted)? } else { assigned(state, wanted)? };
     Ok(Plan { overrides, assignment })
 }
 
+/// The configs that the client wants, as they are kept.
+fn overrides(wanted: &CreatableTopic) -> Result<Overrides, String> {
+    let mut overrides = Overrides::new();
+    for config in &wanted.configs {
+        let Some(value) = &config.value else {
+            return Err(format!("Null value not supported for topic configs: {}", config.name));
+        };
+        overrides.insert(config.name.to_string(), value.to_string());
+    }
+    configs::check(&overrides)
+}
+
 /// The broker's own assignment. −1 in the request asks for the broker's defaults.
-fn assign(call: &Call<'_>, state: &mut State, wanted: &CreatableTopic) -> Result<Vec<Vec<i32>>, Denial> {
-    let settings = &call.parts.settings;
+fn assign(state: &mut State, wanted: &CreatableTopic) -> Result<Vec<Vec<i32>>, Denial> {
+    let settings = state.settings();
     let or_default = |asked: i32, default: i32| if asked == -1 { default } else { asked };
     let partitions = or_default(wanted.num_partitions, settings.partitions_default);
     let replication =
@@ -197,13 +208,14 @@ pub(super) fn check_replicas(state: &State, assignment: &[Vec<i32>]) -> Result<(
 }
 
 /// Every config that the new topic has (KIP-525).
-fn describe(call: &Call<'_>, overrides: &Overrides) -> Vec<CreatableTopicConfigs> {
-    let effective = |definition: &configs::Definition| {
-        let value = topic_value(call, definition, overrides);
+fn describe(state: &State, overrides: &Overrides) -> Vec<CreatableTopicConfigs> {
+    let effective = |definition: &'static configs::Definition| {
+        let chain = topic_chain(state.configs(), definition, overrides);
+        let (config_source, value) = value_of(&chain, definition.default);
         CreatableTopicConfigs {
             name: Str::from_static(definition.name),
-            value: Some(value.text),
-            config_source: value.source,
+            value: Some(value),
+            config_source,
             ..Default::default()
         }
     };

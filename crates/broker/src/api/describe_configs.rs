@@ -9,20 +9,18 @@ use milena_wire::Str;
 
 use super::row::{Api, COSTLY_ELEMENTS_MAX, HEAVY_COSTLY_BYTES};
 use crate::call::Call;
-use crate::configs::{self, Definition, Kind, Overrides, TopicRules};
+use crate::configs::{self, BrokerConfig, BrokerConfigs, Definition, Kind, Link, Overrides};
 
-const RESOURCE_TOPIC: i8 = 2;
-const RESOURCE_BROKER: i8 = 4;
+pub(super) const RESOURCE_TOPIC: i8 = 2;
+pub(super) const RESOURCE_BROKER: i8 = 4;
+
+/// The one config that nodes do not share.
+pub(super) const BROKER_ID: &str = "broker.id";
 
 const SOURCE_TOPIC: i8 = 1;
+const SOURCE_ALL_BROKERS: i8 = 3;
 const SOURCE_STATIC_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
-
-/// The value of a config, and DescribeConfigs' number for its source.
-pub(super) struct Value {
-    pub(super) text: Str,
-    pub(super) source: i8,
-}
 
 pub(super) const API: Api = Api {
     elements_max: COSTLY_ELEMENTS_MAX,
@@ -50,16 +48,24 @@ fn handle(call: &Call<'_>, request: DescribeConfigsRequest) -> DescribeConfigsRe
     DescribeConfigsResponse { results: results.collect(), ..Default::default() }
 }
 
-/// The value of one config of a topic that sets these configs itself.
-pub(super) fn topic_value(call: &Call<'_>, definition: &Definition, overrides: &Overrides) -> Value {
-    if let Some(text) = overrides.get(definition.name) {
-        return Value { text: Str::from(text.as_str()), source: SOURCE_TOPIC };
-    }
-    match call.parts.settings.topic_defaults.get(definition.name) {
-        Some(text) if text != definition.default => {
-            Value { text: Str::from(text.as_str()), source: SOURCE_STATIC_BROKER }
-        }
-        _ => Value { text: Str::from_static(definition.default), source: SOURCE_DEFAULT },
+/// The places where a topic's config has a value, for a topic that sets these configs itself. The first one holds.
+pub(super) fn topic_chain(
+    brokers: &BrokerConfigs,
+    definition: &'static Definition,
+    overrides: &Overrides,
+) -> Vec<Link> {
+    let own = overrides.get(definition.name);
+    let own = own.map(|value| (SOURCE_TOPIC, definition.name, value.clone()));
+    let of_broker =
+        (!definition.broker.is_empty()).then(|| brokers.chain(BrokerConfig::OfTopics(definition)));
+    own.into_iter().chain(of_broker.unwrap_or_default()).collect()
+}
+
+/// The value that holds and its source. Kafka has no link for some defaults.
+pub(super) fn value_of(chain: &[Link], default: &'static str) -> (i8, Str) {
+    match chain.first() {
+        Some((source, _, value)) => (*source, Str::from(value.as_str())),
+        None => (SOURCE_DEFAULT, Str::from_static(default)),
     }
 }
 
@@ -72,7 +78,7 @@ fn describe(call: &Call<'_>, resource: &DescribeConfigsResource, synonyms: bool)
         |name: &str| keys.is_none_or(|keys| keys.is_empty() || keys.iter().any(|key| key == name));
     match resource.resource_type {
         RESOURCE_TOPIC => describe_topic(call, &resource.resource_name, is_wanted, synonyms),
-        RESOURCE_BROKER => describe_broker(call, &resource.resource_name, is_wanted),
+        RESOURCE_BROKER => describe_broker(call, &resource.resource_name, is_wanted, synonyms),
         other => Err((ErrorCode::INVALID_REQUEST, format!("Resource type {other} is not supported."))),
     }
 }
@@ -84,70 +90,79 @@ fn describe_topic(
     synonyms: bool,
 ) -> Described {
     crate::topic::check_name(name).map_err(|reason| (ErrorCode::INVALID_TOPIC_EXCEPTION, reason))?;
-    let topic = call.parts.state().topic(name).cloned();
+    let state = call.parts.state();
     let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
-    let topic = topic.ok_or_else(|| (unknown, unknown.description().to_owned()))?;
+    let topic = state.topic(name).ok_or_else(|| (unknown, unknown.description().to_owned()))?;
     let wanted = configs::TOPIC.iter().filter(|definition| is_wanted(definition.name));
-    Ok(wanted
-        .map(|definition| {
-            let value = topic_value(call, definition, &topic.overrides);
-            let synonym = |value: &Value| DescribeConfigsSynonym {
-                name: Str::from_static(definition.name),
-                value: Some(value.text.clone()),
-                source: value.source,
-                ..Default::default()
-            };
-            let mut chain = Vec::new();
-            if synonyms {
-                chain.push(synonym(&value));
-                if value.source == SOURCE_TOPIC {
-                    chain.push(synonym(&topic_value(call, definition, &Overrides::new())));
-                }
-            }
-            DescribeConfigsResourceResult {
-                synonyms: chain,
-                ..result(definition.name, definition.kind, value)
-            }
-        })
-        .collect())
+    let described = wanted.map(|definition| {
+        let chain = topic_chain(state.configs(), definition, &topic.overrides);
+        let (source, value) = value_of(&chain, definition.default);
+        result(definition.name, definition.kind, source, Some(value), synonyms.then_some(chain))
+    });
+    Ok(described.collect())
 }
 
-fn describe_broker(call: &Call<'_>, name: &str, is_wanted: impl Fn(&str) -> bool) -> Described {
-    let known = name.parse().is_ok_and(|node: i32| call.parts.state().nodes.contains_key(&node));
-    // The empty name asks for the configs that were set dynamically for all brokers. There are none here.
-    if name.is_empty() {
-        return Ok(Vec::new());
-    }
-    if !known {
+fn describe_broker(
+    call: &Call<'_>,
+    name: &str,
+    is_wanted: impl Fn(&str) -> bool,
+    synonyms: bool,
+) -> Described {
+    let state = call.parts.state();
+    // The empty name asks for what was altered for all brokers.
+    let is_all = name.is_empty();
+    if !is_all && !name.parse().is_ok_and(|node: i32| state.nodes.contains_key(&node)) {
         return Err((ErrorCode::INVALID_REQUEST, format!("There is no broker {name} in this cluster.")));
     }
-    let settings = &call.parts.settings;
-    let rules = TopicRules::new(&Overrides::new(), &settings.topic_defaults);
-    let all = [
-        ("auto.create.topics.enable", Kind::Bool, settings.auto_create_topics.to_string()),
-        ("broker.id", Kind::Int, name.to_owned()),
-        ("default.replication.factor", Kind::Int, settings.replication_default.to_string()),
-        ("fetch.max.bytes", Kind::Int, settings.fetch_bytes_max.to_string()),
-        ("log.segment.bytes", Kind::Int, rules.segment_bytes.to_string()),
-        ("max.incremental.fetch.session.cache.slots", Kind::Int, settings.fetch_sessions_max.to_string()),
-        ("message.max.bytes", Kind::Int, rules.batch_bytes_max.to_string()),
-        ("num.partitions", Kind::Int, settings.partitions_default.to_string()),
-    ];
-    let wanted = all.into_iter().filter(|(name, ..)| is_wanted(name));
-    Ok(wanted
-        .map(|(name, kind, text)| {
-            let value = Value { text: text.into(), source: SOURCE_STATIC_BROKER };
-            DescribeConfigsResourceResult { read_only: true, ..result(name, kind, value) }
-        })
-        .collect())
+    let mut described = Vec::new();
+    for config in BrokerConfig::all().into_iter().filter(|config| is_wanted(config.name())) {
+        let mut chain = state.configs().chain(config);
+        if is_all {
+            chain.retain(|(source, ..)| *source == SOURCE_ALL_BROKERS);
+            if chain.is_empty() {
+                continue;
+            }
+        }
+        let (source, value) = match chain.first() {
+            Some((source, _, value)) => (*source, Some(Str::from(value.as_str()))),
+            None => (SOURCE_DEFAULT, None),
+        };
+        let chain = synonyms.then_some(chain);
+        described.push(DescribeConfigsResourceResult {
+            read_only: !config.is_dynamic(),
+            ..result(config.name(), config.kind(), source, value, chain)
+        });
+    }
+    if !is_all && is_wanted(BROKER_ID) {
+        let chain = vec![(SOURCE_STATIC_BROKER, BROKER_ID, name.to_owned())];
+        let value = Some(Str::from(name));
+        described.push(DescribeConfigsResourceResult {
+            read_only: true,
+            ..result(BROKER_ID, Kind::Int, SOURCE_STATIC_BROKER, value, synonyms.then_some(chain))
+        });
+    }
+    Ok(described)
 }
 
-fn result(name: &'static str, kind: Kind, value: Value) -> DescribeConfigsResourceResult {
+fn result(
+    name: &'static str,
+    kind: Kind,
+    config_source: i8,
+    value: Option<Str>,
+    synonyms: Option<Vec<Link>>,
+) -> DescribeConfigsResourceResult {
+    let synonym = |(source, name, value): Link| DescribeConfigsSynonym {
+        name: Str::from_static(name),
+        value: Some(value.into()),
+        source,
+        ..Default::default()
+    };
     DescribeConfigsResourceResult {
         name: Str::from_static(name),
-        value: Some(value.text),
-        config_source: value.source,
+        value,
+        config_source,
         config_type: kind.number(),
+        synonyms: synonyms.into_iter().flatten().map(synonym).collect(),
         ..Default::default()
     }
 }

@@ -68,7 +68,7 @@ fn respond(call: &Call<'_>, request: &FetchRequest) -> Result<Outcome, Refused> 
             return Ok(Outcome::Answered(call.envelope.answer(&response)?));
         }
     };
-    let bytes_max = (request.max_bytes.max(0) as usize).min(call.parts.settings.fetch_bytes_max);
+    let bytes_max = (request.max_bytes.max(0) as usize).min(call.parts.settings().fetch_bytes_max);
     let limits = FetchLimits {
         // More bytes than one answer may have never come, so the fetch must not wait for them.
         bytes_min: (request.min_bytes.max(0) as usize).min(bytes_max),

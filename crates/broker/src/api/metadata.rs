@@ -76,7 +76,7 @@ const CREATED_MAX: usize = 100;
 
 /// Creates the topics that are asked for by name and do not exist (`auto.create.topics.enable`).
 fn create_missing(call: &Call<'_>, wanted: &[MetadataRequestTopic]) {
-    let settings = &call.parts.settings;
+    let settings = call.parts.settings();
     if !settings.auto_create_topics {
         return;
     }

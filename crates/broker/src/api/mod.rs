@@ -8,6 +8,7 @@
     reason = "handlers have one shape, whether they consume their request or not"
 )]
 
+mod alter_configs;
 mod api_versions;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
@@ -23,6 +24,7 @@ mod describe_topic_partitions;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
@@ -70,8 +72,10 @@ static APIS: &[Api] = &[
     init_producer_id::API,
     offset_for_leader_epoch::API,
     describe_configs::API,
+    alter_configs::API,
     create_partitions::API,
     delete_groups::API,
+    incremental_alter_configs::API,
     offset_delete::API,
     describe_cluster::API,
     consumer_group_heartbeat::API,

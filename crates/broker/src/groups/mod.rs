@@ -178,6 +178,11 @@ impl Groups {
         groups
     }
 
+    /// Follows other settings from now on.
+    pub(crate) fn configure(&mut self, settings: GroupSettings) {
+        self.shared.settings = settings;
+    }
+
     /// Learns the time. The first time starts the sessions of members that were read from the journal.
     pub(crate) fn pass(&mut self, now: Now) {
         if self.now.replace(now).is_none() {

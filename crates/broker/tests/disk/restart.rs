@@ -8,8 +8,12 @@ use std::time::Instant;
 use bytes::{Buf, Bytes};
 use milena_broker::{Answer, Broker, Error, Machine, Now};
 use milena_messages::delete_topics::DeleteTopicsRequest;
+use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic, PartitionData};
 use milena_messages::header::{RequestHeader, ResponseHeader};
+use milena_messages::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
 use milena_messages::init_producer_id::InitProducerIdRequest;
 use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use milena_messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
@@ -258,4 +262,46 @@ fn a_topic_that_was_made_compacted_wants_keys() {
     fs::write(&catalog, text).expect("writable");
     let run = Run::start(dir.path());
     assert_eq!(run.produce(0, 1), (ErrorCode::INVALID_RECORD, -1), "the record has no key");
+}
+
+#[test]
+fn configs_that_were_altered_are_there_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let resource = |resource_type, name: &str, config: &str, value: &str| AlterConfigsResource {
+        resource_type,
+        resource_name: name.into(),
+        configs: vec![AlterableConfig {
+            name: config.into(),
+            value: Some(value.into()),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let described = |run: &Run, resource_type, name: &str, config: &str| {
+        let resource = DescribeConfigsResource {
+            resource_type,
+            resource_name: name.into(),
+            configuration_keys: Some(vec![config.into()]),
+            ..Default::default()
+        };
+        let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
+        let config = run.ask(4, &request).results[0].configs[0].clone();
+        (config.value.map(|value| value.to_string()), config.config_source)
+    };
+    let run = Run::start(dir.path());
+    run.metadata("t");
+    let resources = vec![
+        resource(2, "t", "retention.ms", "5000"),
+        resource(4, "", "log.roll.ms", "6000"),
+        resource(4, "1", "num.partitions", "7"),
+    ];
+    let altered = run.ask(1, &IncrementalAlterConfigsRequest { resources, ..Default::default() });
+    assert!(altered.responses.iter().all(|response| response.error_code.is_none()), "{altered:?}");
+    drop(run);
+    let run = Run::start(dir.path());
+    let text = |value: &str| Some(value.to_owned());
+    assert_eq!(described(&run, 2, "t", "retention.ms"), (text("5000"), 1));
+    assert_eq!(described(&run, 2, "t", "segment.ms"), (text("6000"), 3));
+    assert_eq!(described(&run, 4, "1", "num.partitions"), (text("7"), 2));
+    assert_eq!(run.metadata("u").topics[0].partitions.len(), 7);
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests have a clock")]
 
 mod again;
+mod configs;
 mod fetch;
 mod groups;
 mod groups_consumer;

@@ -31,6 +31,7 @@ use milena_messages::offset_for_leader_epoch::{
 };
 use milena_messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 
+use crate::configs::alter_request;
 use crate::groups::{Member, join_request};
 use crate::groups_consumer::Member as Consumer;
 use crate::groups_offsets::commit_request;
@@ -93,6 +94,11 @@ fn valid() -> Vec<Bytes> {
         frame(4, &DescribeConfigsRequest { resources: vec![resource], ..Default::default() }),
         frame(5, &DeleteTopicsRequest { topic_names: vec!["u".into()], ..Default::default() }),
         frame(2, &delete_records()),
+        frame(
+            1,
+            &alter_request(2, "t", &[("segment.ms", 0, Some("5")), ("cleanup.policy", 2, Some("delete"))]),
+        ),
+        frame(1, &alter_request(4, "", &[("num.partitions", 0, Some("2"))])),
         frame(3, &ApiVersionsRequest { client_software_name: "rig".into(), ..Default::default() }),
     ];
     frames.extend(groups);

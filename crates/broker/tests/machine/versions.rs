@@ -4,6 +4,7 @@ use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use milena_messages::alter_configs::AlterConfigsRequest;
 use milena_messages::api_versions::ApiVersionsRequest;
 use milena_messages::consumer_group_describe::ConsumerGroupDescribeRequest;
 use milena_messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
@@ -18,6 +19,7 @@ use milena_messages::describe_groups::DescribeGroupsRequest;
 use milena_messages::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use milena_messages::find_coordinator::FindCoordinatorRequest;
 use milena_messages::heartbeat::HeartbeatRequest;
+use milena_messages::incremental_alter_configs::IncrementalAlterConfigsRequest;
 use milena_messages::init_producer_id::InitProducerIdRequest;
 use milena_messages::join_group::JoinGroupRequest;
 use milena_messages::leave_group::{LeaveGroupRequest, MemberIdentity};
@@ -179,6 +181,8 @@ fn every_advertised_version_is_answered() {
         }],
         ..Default::default()
     });
+    check(&rig, |_| AlterConfigsRequest::default());
+    check(&rig, |_| IncrementalAlterConfigsRequest::default());
     check(&rig, |_| DescribeClusterRequest::default());
     check(&rig, |_| DescribeTopicPartitionsRequest::default());
     assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 27, "all of them are checked above");
