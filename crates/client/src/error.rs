@@ -6,6 +6,7 @@ use std::sync::Arc;
 pub use milena_core::ErrorKind;
 use milena_core::Failure;
 pub use milena_core::failure::Fault;
+use milena_core::group::commits::NotCommitted;
 pub use milena_messages::ErrorCode;
 
 /// Any error of this crate. It has methods instead of variants: its [kind](Self::kind) to branch on, whose
@@ -93,6 +94,28 @@ impl Error {
         let doing = doing.into();
         let is_of_another_record = true;
         Self(Arc::new(Inner { doing, failure, maybe_written, is_of_another_record, unread: None }))
+    }
+
+    /// Offsets were not committed.
+    pub(crate) fn not_committed(error: &NotCommitted) -> Self {
+        let NotCommitted { group, partitions } = error;
+        let maybe_written = partitions.iter().any(|of| of.may_be_stored);
+        let (doing, failure) = match &**partitions {
+            [] => (format!("committing in group {group:?}"), Failure::incomplete()),
+            [of] => {
+                let doing = format!("committing offset {} of {} in group {group:?}", of.offset, of.partition);
+                (doing, of.failure.clone())
+            }
+            [of, rest @ ..] => {
+                let (offset, count) = (of.offset, rest.len());
+                let of_first = format!("committing offset {offset} of {}", of.partition);
+                (
+                    format!("{of_first} and offsets of {count} more partitions in group {group:?}"),
+                    of.failure.clone(),
+                )
+            }
+        };
+        Self::with_maybe_written(doing, failure, maybe_written)
     }
 
     /// Why it failed, in terms of the protocol.

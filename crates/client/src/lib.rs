@@ -79,17 +79,21 @@ pub use builder::ClientBuilder;
 pub use client::Client;
 pub use connect::{Connect, ConnectError, Connecting, Obstacle, Resolving, Tcp, Transport};
 pub use consumer::{
-    Batch, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerMemory, PartitionConsumer, Position,
-    RecordViews, SharedBatch, SharedRecord, TopicMemory,
+    Batch, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerMemory, GroupConsumerBuilder,
+    PartitionConsumer, Position, RecordViews, SharedBatch, SharedRecord, TopicMemory,
 };
 pub use error::{Error, ErrorCode, ErrorKind, Fault};
+/// How the members of a classic group divide partitions among themselves: the assignors of Java's client, and the trait for
+/// others.
+pub use milena_core::group::assignors;
+pub use milena_core::group::{Goodbye, Protocol};
 pub use milena_wire::pool::{BufferPool, PoolStats};
 pub use producer::{Delivery, Producer, ProducerBuilder, Receipt};
 pub use record::{Header, OwnedRecord, Payload, Record, RecordView};
 pub use runtime::Runtime;
 pub use settings::{
-    Acks, ClientSettings, Compression, ConsumerSettings, Isolation, ProducerSettings, Properties, Reset,
-    SETTINGS, SettingDoc, Unit,
+    Acks, ClientSettings, Compression, ConsumerSettings, GroupSettings, Isolation, ProducerSettings,
+    Properties, Reset, SETTINGS, SettingDoc, Unit,
 };
 
 /// What a program that produces and consumes needs.

@@ -25,7 +25,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
 use crate::brokers::{Question, is_up};
-use crate::connection::{Answer, Call, Claim, Landing, Links, Reply, Typed};
+use crate::connection::{Answer, Call, Claim, Landing, Links, Reply, Sendable, Typed};
 use crate::runtime::Together;
 use crate::{Address, Client};
 
@@ -39,6 +39,12 @@ pub(crate) enum Role {
     Fetch(u8),
     /// Offsets that a consumer looks up, for which its fetches need not return first.
     LookUp,
+    /// Joining a group, which takes as long as its rebalance.
+    Join,
+    /// Heartbeats and leaving, which wait for nothing.
+    Coordinator,
+    /// Offsets that a group's member commits, and those that it asks for.
+    Commit,
 }
 
 /// One kind of request, with what its driver needs to know when the answer is there.
@@ -113,7 +119,7 @@ impl<T> Requests<T> {
         &mut self,
         role: Role,
         to: Result<Address, Failure>,
-        request: Typed<K::Request>,
+        request: impl Sendable<K::Request>,
         deadline: Instant,
         kind: K,
     ) {
@@ -224,10 +230,11 @@ impl<T> Requests<T> {
         Some(Landed { tag, outcome: Err(failure), has_begun: false })
     }
 
-    /// Closes the links to brokers that `snapshot` has no more. What is under way there still lands.
-    pub(crate) fn retain_links(&self, snapshot: &Snapshot) {
+    /// Closes the links to brokers that `snapshot` has no more, but for the one at `kept`: a coordinator may be a broker that
+    /// the metadata lacks. What is under way there still lands.
+    pub(crate) fn retain_links(&self, snapshot: &Snapshot, kept: Option<&Address>) {
         for (_, links) in &self.links {
-            links.retain(|address| is_up(snapshot, address));
+            links.retain(|address| kept == Some(address) || is_up(snapshot, address));
         }
     }
 }

@@ -52,7 +52,7 @@ pub(super) trait Held: Send + Sync {
     fn is_gone(&self) -> bool;
 }
 
-impl<R: Request + Send + Sync> Held for Mutex<Option<Typed<R>>> {
+impl<Q: AnyRequest> Held for Mutex<Option<Q>> {
     fn begin(&self, encode: &mut dyn FnMut(&dyn AnyRequest)) {
         let request = held(self).take();
         if let Some(request) = request {
@@ -70,7 +70,7 @@ impl<R: Request + Send + Sync> Held for Mutex<Option<Typed<R>>> {
     }
 }
 
-fn held<R>(request: &Mutex<Option<Typed<R>>>) -> MutexGuard<'_, Option<Typed<R>>> {
+fn held<Q>(request: &Mutex<Option<Q>>) -> MutexGuard<'_, Option<Q>> {
     request.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -102,7 +102,7 @@ pub(crate) struct Answer {
 }
 
 /// The part of a request that a connection needs to know.
-pub(super) trait AnyRequest: Send + Sync {
+pub(crate) trait AnyRequest: Send + Sync {
     fn api(&self) -> ApiKey;
     fn choose(&self, versions: &BrokerVersions) -> Result<i16, NoCommonVersion>;
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError>;
@@ -129,12 +129,38 @@ impl<R: Request + Send + Sync> AnyRequest for Typed<R> {
     }
 }
 
+/// A request whose fields depend on the version, beyond which of them are left out. It is made once the version is chosen.
+pub(crate) struct ByVersion<R> {
+    pub(crate) make: Box<dyn Fn(i16) -> R + Send + Sync>,
+    pub(crate) version_max: i16,
+}
+
+impl<R: Request> AnyRequest for ByVersion<R> {
+    fn api(&self) -> ApiKey {
+        R::KEY
+    }
+
+    fn choose(&self, versions: &BrokerVersions) -> Result<i16, NoCommonVersion> {
+        versions.choose::<R>(self.version_max)
+    }
+
+    fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        (self.make)(version).encode(writer, version)
+    }
+}
+
+/// What can be sent as a request of type `R`.
+pub(crate) trait Sendable<R>: AnyRequest + 'static {}
+
+impl<R: Request + Send + Sync + 'static> Sendable<R> for Typed<R> {}
+impl<R: Request + 'static> Sendable<R> for ByVersion<R> {}
+
 /// An answer of any announced size gets this much memory at once. It gets the rest as it arrives.
 const ANSWER_BYTES_AT_ONCE: usize = 64 << 10;
 
 impl Call {
-    pub(crate) fn new<R: Request + Send + Sync + 'static>(
-        request: Typed<R>,
+    pub(crate) fn new(
+        request: impl AnyRequest + 'static,
         deadline: Instant,
         timeout: Duration,
         reply: Reply,

@@ -17,6 +17,6 @@ mod peers;
 mod settings;
 mod stream;
 
-pub(crate) use self::call::{Answer, Call, Claim, Landing, Reply, Typed};
+pub(crate) use self::call::{Answer, ByVersion, Call, Claim, Landing, Reply, Sendable, Typed};
 pub(crate) use self::link::{Link, Links};
 pub(crate) use self::settings::LinkSettings;

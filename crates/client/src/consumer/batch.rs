@@ -1,6 +1,7 @@
 //! A batch as the application gets it. Its records are views into one buffer.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use milena_core::Failure;
@@ -45,6 +46,8 @@ pub struct Batch {
     pub(super) from: i64,
     pub(super) high_watermark: i64,
     pub(super) unreadable: Arc<Unreadable>,
+    /// Whether offsets without records were marked as done.
+    pub(super) are_holes_marked: AtomicBool,
 }
 
 /// Records that an iteration could not read. The next call of the consumer returns the error.
@@ -124,6 +127,27 @@ impl Batch {
     /// The epoch of the leader that appended the batch.
     pub fn leader_epoch(&self) -> Option<i32> {
         self.records.header().partition_leader_epoch
+    }
+
+    /// Marks the offsets at which compaction has removed the records, so that single records can be marked as done. Batches
+    /// that are done as a whole need none of it, and few batches have such offsets.
+    pub(super) fn mark_holes(&self) {
+        let header = self.records.header();
+        let is_whole = i64::from(header.record_count) > i64::from(header.last_offset_delta);
+        if is_whole || self.are_holes_marked.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let mut next = self.first_offset();
+        for record in self.records.records_from(self.from) {
+            let Ok(record) = record else { return };
+            if record.offset > next {
+                self.hold.queue.mark(self.epoch, next..record.offset);
+            }
+            next = record.offset + 1;
+        }
+        if next < self.next_offset() {
+            self.hold.queue.mark(self.epoch, next..self.next_offset());
+        }
     }
 
     /// The records, in order.

@@ -2,10 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use milena_core::Instant;
+use milena_core::group::commits::StoredOffset;
+use milena_core::group::{Goodbye, Subscription, TopicPartition};
 use milena_core::source::{Epoch, Position};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::queue::Queue;
+use crate::Error;
 
 /// Something for the driver to do. Pausing and taking name the partition and not the new state, which the driver reads
 /// from the partition's queue: when two tasks change the state, their commands may come in the wrong order.
@@ -24,9 +28,33 @@ pub(super) enum Command {
     Own { queue: Arc<Queue> },
     /// A batch of `bytes` was taken out of the partition's queue.
     Taken { queue: Arc<Queue>, epoch: Epoch, bytes: usize },
+    /// Something for the group that the consumer is a member of.
+    Group(GroupCommand),
     /// The consumer and all partitions taken from it were dropped.
     Released,
 }
+
+/// Where the outcome of a call goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// Something for a group's member to do.
+pub(super) enum GroupCommand {
+    /// Commit what is done now.
+    Commit { deadline: Instant, reply: Reply<()> },
+    /// Commit these offsets.
+    CommitOffsets { offsets: Vec<(TopicPartition, StoredOffset)>, deadline: Instant, reply: Reply<()> },
+    /// Ask what is committed of these partitions.
+    Committed { partitions: Vec<TopicPartition>, deadline: Instant, reply: Reply<Stored> },
+    /// Subscribe to this in place of what was subscribed to before.
+    Subscribe(Subscription),
+    /// The application asks for a batch after it heard that the member had left.
+    Rejoin,
+    /// Give everything up and leave the group, or stay in it.
+    Close { how: Goodbye, deadline: Instant, reply: Reply<()> },
+}
+
+/// What is committed of partitions.
+pub(super) type Stored = Vec<(TopicPartition, Option<StoredOffset>)>;
 
 /// Where commands are left for the driver. They are a few per batch at most, so a mutex is cheap.
 #[derive(Default)]

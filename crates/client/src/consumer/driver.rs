@@ -27,6 +27,7 @@ use tokio::sync::watch;
 
 use super::commands::{Command, Commands};
 use super::ends::{End, Ends};
+use super::group::{Group, GroupTag};
 use super::held::Memory;
 use super::memory::Watch;
 use super::queue::{Fetched, Queue, Queued, Ready};
@@ -34,31 +35,33 @@ use super::shared::Shared;
 use crate::brokers::address_of;
 use crate::budget::Reservation;
 use crate::connection::{Answer, Typed};
+use crate::coordinator::Coordinator;
 use crate::report::report;
 use crate::requests::{Landed, RequestKind, Requests, Role};
 use crate::{Client, Error};
 
 /// The kinds of requests that a consumer sends.
-enum Tag {
+pub(super) enum Tag {
     Fetch(Fetching),
     LookUp(LookingUp),
     Validate(Validating),
+    Group(GroupTag),
 }
 
 /// A fetch, and the memory for its answer. The machine knows it by its lane and number.
-struct Fetching {
+pub(super) struct Fetching {
     lane: LaneId,
     number: u64,
     reservation: Reservation,
 }
 
 /// A look-up of offsets, which the machine knows by this number.
-struct LookingUp {
+pub(super) struct LookingUp {
     number: u64,
 }
 
 /// A validation of positions, which the machine knows by this number.
-struct Validating {
+pub(super) struct Validating {
     number: u64,
 }
 
@@ -99,19 +102,21 @@ impl From<Validating> for Tag {
 pub(super) struct Driver {
     client: Client,
     source: Source,
-    commands: Arc<Commands>,
-    ready: Arc<Ready>,
+    pub(super) commands: Arc<Commands>,
+    pub(super) ready: Arc<Ready>,
     /// Gone when the consumer and all partitions taken from it were dropped.
-    shared: Weak<Shared>,
+    pub(super) shared: Weak<Shared>,
     /// By slot.
     queues: Vec<Option<Arc<Queue>>>,
-    requests: Requests<Tag>,
+    pub(super) requests: Requests<Tag>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     fetch_bytes_max: usize,
     /// Whether partitions were assigned whose leaders the machine does not know yet.
     is_unrouted: bool,
     ends: Ends,
     watch: Watch,
+    /// None for a consumer that reads by position, and while the group has its turn.
+    group: Option<Box<Group>>,
 }
 
 impl Drop for Driver {
@@ -136,6 +141,7 @@ impl Driver {
         ready: Arc<Ready>,
         shared: Weak<Shared>,
         fetch_bytes_max: usize,
+        group: Option<Box<Group>>,
     ) -> Self {
         Self {
             requests: Requests::new(&client),
@@ -150,6 +156,7 @@ impl Driver {
             fetch_bytes_max,
             is_unrouted: false,
             ends: Ends::new(),
+            group,
         }
     }
 
@@ -159,13 +166,16 @@ impl Driver {
         let mut commands = Vec::new();
         loop {
             let watch_at = self.watch.poll_timeout();
-            let wake = self.source.poll_timeout(self.now()).map_or(watch_at, |at| at.min(watch_at));
+            let of_group = self.group.as_ref().and_then(|group| group.poll_timeout());
+            let of_source = self.source.poll_timeout(self.now());
+            let wake = [of_source, of_group].into_iter().flatten().fold(watch_at, Instant::min);
             let mut landed = None;
             tokio::select! {
                 // Whichever wakes the task, every input that is there is taken in below. Only the answers about ends
                 // are taken here alone, so they come first; they are rare.
                 biased;
                 Some(ends) = self.ends.answered() => self.handle_ends(&ends),
+                Some(found) = found_coordinator(&mut self.group) => self.handle_coordinator(found),
                 first = self.requests.landed() => landed = Some(first),
                 () = arrived.notified() => {}
                 Ok(()) = self.snapshot.changed() => self.handle_metadata(),
@@ -185,7 +195,16 @@ impl Driver {
             while let Some(next) = landed.take().or_else(|| self.requests.try_landed()) {
                 self.handle_landed(next);
             }
-            self.act();
+            if self.act() {
+                return;
+            }
+        }
+    }
+
+    fn handle_coordinator(&mut self, found: Result<Coordinator, Failure>) {
+        let now = self.now();
+        if let Some(group) = &mut self.group {
+            group.handle_coordinator(found, now);
         }
     }
 
@@ -196,18 +215,17 @@ impl Driver {
     /// Answers whether the consumer is gone.
     fn handle_command(&mut self, command: Command) -> bool {
         match command {
-            Command::Released => return true,
-            Command::Assign { queue, epoch, position } => self.assign(queue, epoch, position),
-            Command::Seek { queue, epoch, position } => {
-                self.with_slot(&queue, |source, slot| source.seek(slot, epoch, position));
+            Command::Released => {
+                let now = self.now();
+                let Some(group) = &mut self.group else { return true };
+                group.handle_dropped(now);
             }
+            Command::Assign { queue, epoch, position } => self.assign(queue, epoch, position),
+            Command::Seek { queue, epoch, position } => self.seek(&queue, epoch, position),
             Command::Halt { queue, epoch } => {
                 self.with_slot(&queue, |source, slot| source.halt(slot, epoch));
             }
-            Command::Unassign { queue, epoch } => {
-                self.with_slot(&queue, |source, slot| source.unassign(slot, epoch));
-                self.forget(&queue);
-            }
+            Command::Unassign { queue, epoch } => self.unassign(&queue, epoch),
             Command::Pause { queue } => {
                 self.with_slot(&queue, |source, slot| source.set_paused(slot, queue.is_paused()));
             }
@@ -216,6 +234,15 @@ impl Driver {
             }
             Command::Taken { queue, epoch, bytes } => {
                 self.with_slot(&queue, |source, slot| source.handle_taken(slot, epoch, bytes));
+                if let Some(group) = &mut self.group {
+                    group.note_progress();
+                }
+            }
+            Command::Group(command) => {
+                let now = self.now();
+                if let Some(group) = &mut self.group {
+                    group.handle_command(command, now);
+                }
             }
         }
         false
@@ -230,6 +257,47 @@ impl Driver {
         }
         self.queues[index] = Some(queue);
         self.is_unrouted = true;
+    }
+
+    fn seek(&mut self, queue: &Arc<Queue>, epoch: Epoch, position: Position) {
+        let now = self.now();
+        if let Some(group) = &mut self.group {
+            if !group.handle_seek(queue, epoch, position, now) {
+                return;
+            }
+            if queue.slot().is_none() {
+                // The group could not say where to begin, and the application does.
+                return self.begin(queue, epoch, position);
+            }
+        }
+        self.with_slot(queue, |source, slot| source.seek(slot, epoch, position));
+    }
+
+    /// Reads a partition that the group has assigned.
+    pub(super) fn begin(&mut self, queue: &Arc<Queue>, epoch: Epoch, position: Position) {
+        self.assign(Arc::clone(queue), epoch, position);
+        self.with_slot(queue, |source, slot| {
+            source.set_paused(slot, queue.is_paused());
+            source.set_own_reader(slot, queue.is_taken());
+        });
+        if let (Some(offset), Some(slot)) = (position.offset(), queue.slot()) {
+            self.with_queue(slot, epoch, |inner| inner.pass(offset));
+        }
+    }
+
+    /// A partition that the group has assigned cannot be read.
+    pub(super) fn stop(&self, queue: &Arc<Queue>, epoch: Epoch, error: Error) {
+        let mut inner = queue.inner();
+        if inner.epoch == epoch {
+            inner.stop(error, false);
+            drop(inner);
+            self.ready.list(queue);
+        }
+    }
+
+    pub(super) fn unassign(&mut self, queue: &Arc<Queue>, epoch: Epoch) {
+        self.with_slot(queue, |source, slot| source.unassign(slot, epoch));
+        self.forget(queue);
     }
 
     /// Empties the partition's slot, unless another partition has it already.
@@ -259,7 +327,11 @@ impl Driver {
         if let Some(shared) = self.shared.upgrade() {
             shared.follow(&snapshot);
         }
-        self.requests.retain_links(&snapshot);
+        if let Some(group) = &mut self.group {
+            group.handle_metadata(&snapshot, now);
+        }
+        let coordinator = self.group.as_ref().and_then(|group| group.coordinator_address());
+        self.requests.retain_links(&snapshot, coordinator);
     }
 
     fn handle_landed(&mut self, landed: Landed<Tag>) {
@@ -273,6 +345,12 @@ impl Driver {
             Tag::Validate(validating) => {
                 let now = self.now();
                 self.source.handle_validation(validating.number, validating.response(outcome), now);
+            }
+            Tag::Group(tag) => {
+                let now = self.now();
+                if let Some(group) = &mut self.group {
+                    group.handle_landed(tag, outcome, now);
+                }
             }
         }
     }
@@ -292,15 +370,23 @@ impl Driver {
 
     /// Puts what the machine has for the application into the partitions' queues. Batches are parts of `frame`.
     fn deliver(&mut self, frame: Option<&Arc<Memory>>) {
+        let now = self.now();
         while let Some(event) = self.source.poll_event() {
             match event {
                 Event::Batch { slot, epoch, batch, from, high_watermark } => {
                     let Some(frame) = frame else { continue };
                     let fetched = Fetched { batch, from, passed: None, high_watermark };
+                    // The group is told first: once the batch is in its queue, it may be marked as done.
+                    self.with_group(slot, |group, queue| group.handle_delivered(queue, epoch, &fetched, now));
                     let queued = Queued { fetched, frame: Arc::clone(frame) };
                     self.with_queue(slot, epoch, |inner| inner.push(queued));
                 }
-                Event::Passed { slot, epoch, offset } | Event::Positioned { slot, epoch, offset } => {
+                Event::Passed { slot, epoch, offset } => {
+                    self.with_group(slot, |group, queue| group.handle_passed(queue, epoch, offset, now));
+                    self.with_queue(slot, epoch, |inner| inner.pass(offset));
+                }
+                Event::Positioned { slot, epoch, offset } => {
+                    self.with_group(slot, |group, queue| group.handle_positioned(queue, epoch, offset, now));
                     self.with_queue(slot, epoch, |inner| inner.pass(offset));
                 }
                 Event::AtEnd { slot, epoch, offset } => self.handle_end(slot, epoch, offset),
@@ -334,6 +420,8 @@ impl Driver {
         let Some(shared) = self.shared.upgrade() else { return };
         if let Some((epoch, offset)) = shared.truncate(queue, epoch, offset) {
             self.source.seek(slot, epoch, Position::Offset(offset));
+            let now = self.now();
+            self.with_group(slot, |group, queue| group.handle_truncated(queue, epoch, offset, now));
         }
     }
 
@@ -362,6 +450,14 @@ impl Driver {
         self.queues.get(slot.0 as usize)?.as_ref()
     }
 
+    /// Tells the group of its partition in `slot`, if there is a group.
+    fn with_group(&mut self, slot: Slot, tell: impl FnOnce(&mut Group, &Queue)) {
+        let queue = self.queues.get(slot.0 as usize).and_then(Option::as_ref);
+        if let (Some(group), Some(queue)) = (&mut self.group, queue) {
+            tell(group, queue);
+        }
+    }
+
     /// Changes a partition's queue, unless the partition was sought since `epoch`, and wakes its reader if there is
     /// something for it.
     fn with_queue(&self, slot: Slot, epoch: Epoch, change: impl FnOnce(&mut super::queue::Inner)) {
@@ -379,9 +475,17 @@ impl Driver {
         }
     }
 
-    /// Does what the machine says, until it says nothing more.
-    fn act(&mut self) {
+    /// Does what the machines say, until they say nothing more. Answers whether a member has closed.
+    fn act(&mut self) -> bool {
         let now = self.now();
+        // The group first, because it assigns and takes back what the fetch machine reads.
+        if let Some(mut group) = self.group.take() {
+            let is_closed = group.act(self, now);
+            self.group = Some(group);
+            if is_closed {
+                return true;
+            }
+        }
         // Once for all partitions that were assigned in this turn, because a look-up of leaders goes through every
         // partition.
         if std::mem::take(&mut self.is_unrouted) {
@@ -412,6 +516,7 @@ impl Driver {
             report(&notice);
         }
         self.client.learn_leaders(self.source.poll_hints());
+        false
     }
 
     /// How many bytes one more fetch may bring. The budget is shared evenly by the brokers and the batches that wait
@@ -447,4 +552,12 @@ impl Driver {
         let request = Typed { request, version_max: i16::MAX };
         self.requests.send(Role::LookUp, to, request, deadline, Validating { number });
     }
+}
+
+/// The answer to a group's look-up of its coordinator; none when nothing is asked.
+///
+/// # Cancel safety
+/// Dropped, nothing was answered.
+async fn found_coordinator(group: &mut Option<Box<Group>>) -> Option<Result<Coordinator, Failure>> {
+    group.as_mut()?.found_coordinator().await
 }

@@ -40,14 +40,14 @@ use crate::{Error, OffsetAt};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct ConsumerHandle(Weak<Shared>);
+pub struct ConsumerHandle(pub(super) Weak<Shared>);
 
 impl ConsumerHandle {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
         Self(Arc::downgrade(shared))
     }
 
-    fn shared(&self, doing: &str) -> Result<Arc<Shared>, Error> {
+    pub(super) fn shared(&self, doing: &str) -> Result<Arc<Shared>, Error> {
         self.0.upgrade().ok_or_else(|| Error::new(doing, Failure::Ended("the consumer was dropped")))
     }
 
@@ -147,6 +147,10 @@ struct Found {
 impl Shared {
     /// Assigns these partitions, or none of them if one cannot be assigned.
     pub(super) async fn assign_all(&self, partitions: Vec<(String, i32, Position)>) -> Result<(), Error> {
+        if self.standing.is_some() {
+            let why = "the consumer is a member of a group, which assigns the partitions";
+            return Err(Error::caller("assigning partitions", why));
+        }
         let mut found = Vec::with_capacity(partitions.len());
         let mut last: Option<Known> = None;
         let mut interests = Vec::new();
@@ -229,6 +233,9 @@ impl Shared {
     }
 
     pub(super) fn unassign_all<T: AsRef<str>>(&self, partitions: impl IntoIterator<Item = (T, i32)>) {
+        if self.standing.is_some() {
+            return;
+        }
         for (topic, partition) in partitions {
             self.unassign(topic.as_ref(), partition);
         }

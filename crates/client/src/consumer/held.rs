@@ -9,6 +9,7 @@
 //! decompressed: whoever waits until the application has finished a partition's batches must not miss one. It costs two
 //! short locks of this list per batch and nothing per record.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use milena_core::Instant;
@@ -57,6 +58,8 @@ pub(super) struct Entry {
 pub(super) struct Hold {
     pub(super) queue: Arc<Queue>,
     index: usize,
+    /// Whether the application has finished the batch, although it may keep it.
+    is_down: AtomicBool,
 }
 
 /// An empty list with more room than this gives it back.
@@ -110,7 +113,15 @@ impl Hold {
             list.entries.len() - 1
         });
         list.entries[index] = Some(entry);
-        Self { queue: Arc::clone(queue), index }
+        queue.take_up();
+        Self { queue: Arc::clone(queue), index, is_down: AtomicBool::new(false) }
+    }
+
+    /// The application has finished the batch.
+    pub(super) fn put_down(&self) {
+        if !self.is_down.swap(true, Ordering::Relaxed) {
+            self.queue.put_down();
+        }
     }
 
     /// The batch was decompressed into `memory`, and no longer keeps the response in which it came.
@@ -135,5 +146,6 @@ impl Drop for Hold {
         drop(list);
         // Outside the lock, because freeing memory wakes tasks.
         drop(entry);
+        self.put_down();
     }
 }

@@ -14,40 +14,47 @@
 
 mod batch;
 mod commands;
+mod done;
 mod driver;
 mod ends;
+mod group;
 mod handle;
 mod held;
+mod hooks;
+mod member;
 mod memory;
 mod partition;
 mod queue;
 mod share;
 mod shared;
+mod standing;
 mod stream;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena_core::backoff::Backoff;
 use milena_core::source::{Settings as MachineSettings, Source};
 
 pub use milena_core::source::Position;
 
 pub use self::batch::{Batch, RecordViews};
 use self::driver::Driver;
+use self::group::{Group, Setup};
 pub use self::handle::ConsumerHandle;
 use self::handle::owned;
+pub use self::member::GroupConsumerBuilder;
 pub use self::memory::{ConsumerMemory, TopicMemory};
 pub use self::partition::PartitionConsumer;
 use self::queue::Next;
 pub use self::share::{SharedBatch, SharedRecord};
 use self::shared::{Opener, Shared};
+use self::standing::Standing;
 use self::stream::{Look, Waiting};
 use crate::settings::{ConsumerSettings, Isolation, Reset};
 use crate::{Client, Error};
 
-/// Reads the partitions it is given.
+/// Reads partitions: those that it is given, or those that its group assigns to it ([`Client::consumer`]).
 ///
 /// Records come in batches, each of one partition; partitions take turns. While the application works on one batch, the
 /// next ones are fetched, as far as the client's memory budget has room.
@@ -123,13 +130,19 @@ impl Client {
 
 impl Consumer {
     /// Waits for the next batch, of any partition that is not paused. None when no partition is assigned, or when every
-    /// partition was read [to its end](ConsumerBuilder::until_end).
+    /// partition was read [to its end](ConsumerBuilder::until_end). A member of a group waits while the group assigns it no
+    /// partition; it returns none only after it was [closed](Self::close).
     ///
     /// # Errors
     /// - When a partition cannot be read on. It stops at its position until [`seek`](Self::seek) or
     ///   [`assign`](Self::assign) starts it again; the next call goes on with the remaining partitions. The error of a
     ///   partition is returned once, but when all partitions that this consumer reads have stopped, every call returns
     ///   the error of one of them.
+    /// - When a member has left its group because it took no batch for
+    ///   [`max_poll_interval`](GroupConsumerBuilder::max_poll_interval). The next call joins the group again.
+    /// - When the coordinator refuses the member, for example because another one with its
+    ///   [name](GroupConsumerBuilder::instance_id) has taken its place. Every call returns the error, until
+    ///   [`subscribe`](Self::subscribe) tries again.
     /// - When the runtime that the consumer was built on has ended: nothing is fetched any more.
     ///
     /// # Cancel safety
@@ -194,7 +207,7 @@ impl Consumer {
     ///
     /// # Errors
     /// When a topic or partition does not exist, or the position is below zero. None of the partitions is assigned
-    /// then.
+    /// then. When the consumer is a member of a group, which assigns the partitions.
     ///
     /// # Cancel safety
     /// If the future is dropped, none of the partitions is assigned.
@@ -206,7 +219,8 @@ impl Consumer {
         self.shared.assign_all(owned(partitions, position.into())).await
     }
 
-    /// Stops reading these partitions. Batches that were fetched and not returned yet are dropped.
+    /// Stops reading these partitions. Batches that were fetched and not returned yet are dropped. A member of a group keeps
+    /// what the group assigns.
     pub fn unassign<T: AsRef<str>>(&self, partitions: impl IntoIterator<Item = (T, i32)>) {
         self.shared.unassign_all(partitions);
     }
@@ -343,7 +357,7 @@ impl ConsumerBuilder {
 
     /// Sets where a partition is read from when its position does not exist any more. Default [`Reset::Fail`].
     pub fn reset(mut self, reset: Reset) -> Self {
-        self.settings.reset = reset;
+        self.settings.reset = Some(reset);
         self
     }
 
@@ -384,37 +398,58 @@ impl ConsumerBuilder {
         let Self { client, settings, assignments, topics, from, is_until_end } = self;
         let settings = client.0.settings.with_consumer(settings)?.consumer;
         let runtime = client.0.runtime.clone();
-        let of_client = &client.0.settings.client;
-        let machine = MachineSettings {
-            fetch_bytes_max: settings.fetch_bytes_max,
-            partition_bytes_max: settings.fetch_partition_bytes_max,
-            fetch_bytes_min: settings.fetch_bytes_min,
-            fetch_wait: settings.fetch_wait,
-            buffer_bytes_max: settings.fetch_partition_bytes_max,
-            reset: match settings.reset {
-                Reset::Fail => None,
-                Reset::Earliest => Some(Position::Earliest),
-                Reset::Latest => Some(Position::Latest),
-                Reset::ByDuration(time) => Some(Position::Ago(time)),
-            },
-            rack: (&*settings.rack).into(),
-            read_committed: settings.isolation == Isolation::ReadCommitted,
-            tells_ends: is_until_end,
-            request_timeout: of_client.request_timeout,
-            backoff: Backoff { min: of_client.retry_backoff, max: of_client.retry_backoff_max },
-        };
-        let source = Source::new(machine, client.rng());
-        let shared = Arc::new(Shared::new(client.clone(), &settings, is_until_end));
-        let (commands, ready) = (Arc::clone(&shared.commands), Arc::clone(&shared.ready));
-        let driver =
-            Driver::new(client, source, commands, ready, Arc::downgrade(&shared), settings.fetch_bytes_max);
-        let opener = Opener::new(Arc::clone(&shared));
-        let consumer = Consumer { opener, shared, waiting: Waiting::default() };
+        let (consumer, driver) = consumer(client, &settings, settings.reset, is_until_end, None);
         consumer.shared.assign_all(assignments).await?;
         consumer.shared.assign_topics(topics, from).await?;
         // Not before everything is assigned: the first fetch would be a long poll for the first partition alone, and
         // the remaining ones would have to wait until it returned.
         runtime.spawn(driver.run());
         Ok(consumer)
+    }
+}
+
+/// A consumer and its driver, which does not run yet.
+fn consumer(
+    client: Client,
+    settings: &ConsumerSettings,
+    reset: Option<Reset>,
+    is_until_end: bool,
+    member: Option<Setup>,
+) -> (Consumer, Driver) {
+    let of_client = &client.0.settings.client;
+    let machine = MachineSettings {
+        fetch_bytes_max: settings.fetch_bytes_max,
+        partition_bytes_max: settings.fetch_partition_bytes_max,
+        fetch_bytes_min: settings.fetch_bytes_min,
+        fetch_wait: settings.fetch_wait,
+        buffer_bytes_max: settings.fetch_partition_bytes_max,
+        reset: reset.and_then(Reset::position),
+        rack: (&*settings.rack).into(),
+        read_committed: settings.isolation == Isolation::ReadCommitted,
+        tells_ends: is_until_end,
+        request_timeout: of_client.request_timeout,
+        backoff: client.retry_backoff(),
+    };
+    let source = Source::new(machine, client.rng());
+    let standing = member.as_ref().map(|setup| Arc::new(Standing::new(setup.group_id())));
+    let shared = Arc::new(Shared::new(client.clone(), settings, is_until_end, standing.clone()));
+    let group = member.zip(standing);
+    let group = group.map(|(setup, standing)| Box::new(Group::new(&client, &shared, standing, setup)));
+    let (commands, ready) = (Arc::clone(&shared.commands), Arc::clone(&shared.ready));
+    let (fetch_bytes_max, weak) = (settings.fetch_bytes_max, Arc::downgrade(&shared));
+    let driver = Driver::new(client, source, commands, ready, weak, fetch_bytes_max, group);
+    let opener = Opener::new(Arc::clone(&shared));
+    (Consumer { opener, shared, waiting: Waiting::default() }, driver)
+}
+
+impl Reset {
+    /// Where to go on; none if the partition stops.
+    fn position(self) -> Option<Position> {
+        match self {
+            Self::Fail => None,
+            Self::Earliest => Some(Position::Earliest),
+            Self::Latest => Some(Position::Latest),
+            Self::ByDuration(time) => Some(Position::Ago(time)),
+        }
     }
 }

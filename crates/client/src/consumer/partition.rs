@@ -50,7 +50,7 @@ pub struct PartitionConsumer {
     queue: Arc<Queue>,
     /// Told when there may be something for this reader.
     pub(super) arrived: Arc<Notify>,
-    opener: Opener,
+    pub(super) opener: Opener,
     pub(super) waiting: Waiting,
 }
 

@@ -3,9 +3,13 @@
 //! A [`Queue`] holds the batches of one partition that were fetched and not taken yet, still compressed. [`Ready`]
 //! lists the partitions whose queues hold something for the consumer. The driver fills a queue, lists it, and wakes
 //! the consumer's task, or only the reader of that partition if it has one of its own.
+//!
+//! In a group a queue also counts the batches in the application's hands, and keeps what the application has marked as
+//! done until the driver takes that in.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -32,7 +36,17 @@ pub(super) struct Queue {
     inner: Mutex<Inner>,
     /// The batches that the application holds.
     pub(super) held: Held,
+    /// How many batches the application works on: taken, and neither done nor dropped.
+    in_hand: AtomicUsize,
+    /// What the application has marked as done since the driver looked last, in a group. It has a lock of its own, so that
+    /// a mark never waits for the driver, which holds the other one while it fills the queue.
+    marks: Mutex<Vec<Mark>>,
+    /// Wakes the driver.
+    driver: Arc<Notify>,
 }
+
+/// Offsets that are done, of batches that were fetched in this epoch.
+pub(super) type Mark = (Epoch, Range<i64>);
 
 /// In place of an offset: the partition is read for as long as it is assigned.
 const FOR_EVER: i64 = i64::MAX;
@@ -146,8 +160,18 @@ impl Queued {
 impl Fetched {
     /// The next offset to read after this batch.
     pub(super) fn next_offset(&self) -> i64 {
+        self.passed.unwrap_or_else(|| self.end_offset())
+    }
+
+    /// The first offset that is returned of it.
+    pub(super) fn first_offset(&self) -> i64 {
+        self.from.max(self.batch.header.base_offset)
+    }
+
+    /// The offset after its last one.
+    pub(super) fn end_offset(&self) -> i64 {
         let header = &self.batch.header;
-        self.passed.unwrap_or(header.base_offset + i64::from(header.last_offset_delta) + 1)
+        header.base_offset + i64::from(header.last_offset_delta) + 1
     }
 }
 
@@ -202,6 +226,7 @@ impl Queue {
         epoch: Epoch,
         position: Option<i64>,
         until: Option<i64>,
+        driver: Arc<Notify>,
         clock: &Clock,
     ) -> Self {
         let inner = Inner {
@@ -224,7 +249,47 @@ impl Queue {
             until: AtomicI64::new(until.unwrap_or(FOR_EVER)),
             inner: Mutex::new(inner),
             held: Held::new(clock),
+            in_hand: AtomicUsize::new(0),
+            marks: Mutex::default(),
+            driver,
         }
+    }
+
+    /// The application takes a batch. The caller holds the queue's lock: nothing is taken once the partition is over.
+    pub(super) fn take_up(&self) {
+        self.in_hand.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The application has finished a batch. The driver is told when the last one of a partition that is being given up is
+    /// finished.
+    pub(super) fn put_down(&self) {
+        if self.in_hand.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_over() {
+            self.driver.notify_one();
+        }
+    }
+
+    /// Whether the application works on no batch. Once the partition [is over](Self::is_over) it stays so.
+    pub(super) fn is_put_down(&self) -> bool {
+        self.in_hand.load(Ordering::SeqCst) == 0
+    }
+
+    /// Marks offsets as done. Marks in order make one entry. Answers with the number of entries.
+    pub(super) fn mark(&self, epoch: Epoch, offsets: Range<i64>) -> usize {
+        let mut marks = self.marks();
+        match marks.last_mut() {
+            Some((of, last)) if *of == epoch && last.end == offsets.start => last.end = offsets.end,
+            _ => marks.push((epoch, offsets)),
+        }
+        marks.len()
+    }
+
+    /// Moves what was marked to `into`, which is empty.
+    pub(super) fn take_marks(&self, into: &mut Vec<Mark>) {
+        into.append(&mut self.marks());
+    }
+
+    fn marks(&self) -> MutexGuard<'_, Vec<Mark>> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn slot(&self) -> Option<Slot> {
@@ -319,14 +384,14 @@ impl Queue {
 
     /// Whether the partition is not assigned any more.
     pub(super) fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Acquire)
+        self.is_over.load(Ordering::SeqCst)
     }
 
     /// The partition is not assigned any more.
     pub(super) fn end(&self, epochs: &Epochs) -> Epoch {
         let mut inner = self.inner();
         let dropped = inner.restart(epochs, None);
-        self.is_over.store(true, Ordering::Release);
+        self.is_over.store(true, Ordering::SeqCst);
         inner.wake_reader();
         let epoch = inner.epoch;
         drop(inner);
@@ -426,6 +491,11 @@ impl Ready {
         self.has_told.load(Ordering::Relaxed)
     }
 
+    /// Whether the application waits for a batch and there is none.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.idle_since.load(Ordering::Relaxed) != BUSY && self.queues().is_empty()
+    }
+
     /// The driver's task has ended with its runtime, so that nothing is fetched any more: wakes every reader.
     pub(super) fn end<'a>(&self, queues: impl IntoIterator<Item = &'a Arc<Queue>>) {
         self.is_over.store(true, Ordering::Release);
@@ -511,7 +581,7 @@ mod tests {
 
     #[test]
     fn a_marker_that_is_passed_while_its_batch_is_being_opened_moves_the_position() {
-        let queue = Arc::new(Queue::new("t".into(), 0, Epoch(1), Some(0), None, &clock()));
+        let queue = Arc::new(Queue::new("t".into(), 0, Epoch(1), Some(0), None, Arc::default(), &clock()));
         // The marker is passed before the batch is taken, and after. Opening the batch later does not change the
         // position.
         for is_taken_first in [false, true] {
@@ -537,7 +607,8 @@ mod tests {
     #[test]
     fn a_last_batch_that_cannot_be_read_is_told_however_early_its_partition_was_read() {
         let epochs = Epochs::default();
-        let queue = Arc::new(Queue::new("t".into(), 0, epochs.next(), Some(0), Some(1), &clock()));
+        let driver = Arc::default();
+        let queue = Arc::new(Queue::new("t".into(), 0, epochs.next(), Some(0), Some(1), driver, &clock()));
         queue.inner().push(batch());
         let Next::Batch(_, epoch, _) = Queue::next(&queue) else { panic!("there is a batch") };
         // While its reader opens the batch, the driver finds that everything was read.

@@ -1,6 +1,7 @@
 //! The state that a consumer and the partitions taken from it share, and how they open batches.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use milena_core::metadata::Snapshot;
@@ -10,9 +11,10 @@ use milena_wire::codec::{Compression, Decompressor};
 use milena_wire::{DecodeError, Limits};
 
 use super::batch::{Batch, Met, Unreadable, unread, unreadable};
-use super::commands::{Command, Commands};
+use super::commands::{Command, Commands, GroupCommand};
 use super::held::{Hold, Memory};
 use super::queue::{Coming, Epochs, Fetched, Queue, Ready};
+use super::standing::{Outlook, Standing};
 use crate::interest::Interest;
 use crate::settings::{ConsumerSettings, Isolation};
 use crate::{Admin, Client, Error};
@@ -26,7 +28,9 @@ pub(super) struct Shared {
     pub(super) is_read_committed: bool,
     /// Whether partitions are read up to where they ended when they were assigned.
     pub(super) is_until_end: bool,
-    epochs: Epochs,
+    /// None for a consumer that reads by position.
+    pub(super) standing: Option<Arc<Standing>>,
+    pub(super) epochs: Arc<Epochs>,
     assigned: Mutex<Assigned>,
     decompressors: Decompressors,
 }
@@ -43,7 +47,12 @@ pub(super) struct Assigned {
 }
 
 impl Shared {
-    pub(super) fn new(client: Client, settings: &ConsumerSettings, is_until_end: bool) -> Self {
+    pub(super) fn new(
+        client: Client,
+        settings: &ConsumerSettings,
+        is_until_end: bool,
+        standing: Option<Arc<Standing>>,
+    ) -> Self {
         Self {
             client,
             commands: Arc::default(),
@@ -51,7 +60,8 @@ impl Shared {
             check_crcs: settings.check_crcs,
             is_read_committed: settings.isolation == Isolation::ReadCommitted,
             is_until_end,
-            epochs: Epochs::default(),
+            standing,
+            epochs: Arc::default(),
             assigned: Mutex::default(),
             decompressors: Decompressors::default(),
         }
@@ -66,16 +76,28 @@ impl Shared {
         self.ready.note_idle(&self.client.0.clock);
     }
 
-    /// Whether the consumer has nothing more to wait for: no partition is assigned, or each was read up to its end.
+    /// Whether the consumer has nothing more to wait for: no partition is assigned, or each was read up to its end; in a
+    /// group, it was closed.
     ///
     /// # Errors
     /// - When the driver has ended.
+    /// - When the member is out of its group.
     /// - When every partition that was not read to its end has stopped, and the consumer has returned the error of
     ///   each. This is the error of one of them, because an application that logs errors and goes on would wait for
     ///   ever.
     pub(super) fn is_over(&self) -> Result<bool, Error> {
+        if let Some(standing) = &self.standing {
+            match standing.outlook()? {
+                Outlook::Wait => {}
+                Outlook::Rejoin => self.commands.push(Command::Group(GroupCommand::Rejoin)),
+                Outlook::End => return Ok(true),
+            }
+        }
         self.ready.check_driver()?;
         let assigned = self.assigned();
+        if self.standing.is_some() && (assigned.queues.is_empty() || !self.ready.has_told_of_stops()) {
+            return Ok(false);
+        }
         if !self.is_until_end && !self.ready.has_told_of_stops() {
             return Ok(assigned.queues.is_empty());
         }
@@ -128,12 +150,35 @@ impl Shared {
             return self.restart(queue, position);
         }
         let epoch = self.epochs.next();
-        let clock = &self.client.0.clock;
-        let queue = Queue::new(Arc::clone(&topic), partition, epoch, position.offset(), until, clock);
-        let queue = Arc::new(queue);
+        let queue = self.new_queue(&topic, partition, epoch, position.offset(), until);
         assigned.queues.insert((topic, partition), Arc::clone(&queue));
         self.commands.push(Command::Assign { queue: Arc::clone(&queue), epoch, position });
         self.finish_at(&queue, position);
+    }
+
+    fn new_queue(
+        &self,
+        topic: &Arc<str>,
+        partition: i32,
+        epoch: Epoch,
+        position: Option<i64>,
+        until: Option<i64>,
+    ) -> Arc<Queue> {
+        let (driver, clock) = (Arc::clone(&self.commands.arrived), &self.client.0.clock);
+        Arc::new(Queue::new(Arc::clone(topic), partition, epoch, position, until, driver, clock))
+    }
+
+    /// The group has assigned a partition. It is not read before the driver knows where it begins.
+    pub(super) fn hold(&self, topic: &Arc<str>, partition: i32) -> (Arc<Queue>, Epoch) {
+        let epoch = self.epochs.next();
+        let queue = self.new_queue(topic, partition, epoch, None, None);
+        self.assigned().queues.insert((Arc::clone(topic), partition), Arc::clone(&queue));
+        (queue, epoch)
+    }
+
+    /// The group has taken a partition back.
+    pub(super) fn let_go(&self, topic: &Arc<str>, partition: i32) {
+        drop(self.assigned().remove(topic, partition));
     }
 
     /// Keeps the interests of topics for as long as a partition of them is assigned.
@@ -149,12 +194,8 @@ impl Shared {
 
     pub(super) fn unassign(&self, topic: &str, partition: i32) {
         let mut assigned = self.assigned();
-        if let Some(queue) = assigned.queues.remove(&(Arc::from(topic), partition)) {
+        if let Some(queue) = assigned.remove(&Arc::from(topic), partition) {
             assigned.forget_unread(topic);
-            assigned.given_up.retain(|queue| queue.strong_count() > 0);
-            if !queue.held.is_empty() {
-                assigned.given_up.push(Arc::downgrade(&queue));
-            }
             let epoch = queue.end(&self.epochs);
             self.commands.push(Command::Unassign { queue, epoch });
         }
@@ -256,6 +297,16 @@ impl Shared {
 }
 
 impl Assigned {
+    /// Removes a partition. It is remembered while the application holds batches of it.
+    fn remove(&mut self, topic: &Arc<str>, partition: i32) -> Option<Arc<Queue>> {
+        let queue = self.queues.remove(&(Arc::clone(topic), partition))?;
+        self.given_up.retain(|queue| queue.strong_count() > 0);
+        if !queue.held.is_empty() {
+            self.given_up.push(Arc::downgrade(&queue));
+        }
+        Some(queue)
+    }
+
     /// Gives the interest in `topic` back if no partition of it is assigned any more.
     fn forget_unread(&mut self, topic: &str) {
         let first = (Arc::from(topic), i32::MIN);
@@ -342,7 +393,8 @@ impl Opener {
         }
         shared.finish_if_read(queue);
         let unreadable = Arc::clone(&self.unreadable);
-        Ok(Batch { records, hold, epoch, from, high_watermark, unreadable })
+        let are_holes_marked = AtomicBool::new(false);
+        Ok(Batch { records, hold, epoch, from, high_watermark, unreadable, are_holes_marked })
     }
 }
 

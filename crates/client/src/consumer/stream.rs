@@ -38,6 +38,10 @@ impl Waiting {
 }
 
 /// What a reader finds when it looks.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation per batch, for a value that lives for a call"
+)]
 pub(super) enum Look {
     Batch(Batch),
     /// No batch yet.

@@ -266,7 +266,7 @@ impl Driver {
             }
         }
         self.machine.handle_metadata(&snapshot, self.now());
-        self.requests.retain_links(&snapshot);
+        self.requests.retain_links(&snapshot, None);
     }
 
     /// Does what the machine says, until it says nothing more.

@@ -328,7 +328,7 @@ async fn a_link_to_a_broker_that_is_gone_is_closed_and_those_to_other_brokers_st
     }
     let mut snapshot = (*lab.client.snapshot()).clone();
     snapshot.brokers.remove(&TWO);
-    lab.requests.retain_links(&snapshot);
+    lab.requests.retain_links(&snapshot, None);
     assert!(matches!(lab.asked().await, Asked::Closed { host } if host == "two"));
     lab.ask_ends(Role::LookUp, ONE, "again");
     lab.asked_of("one").await.1(2);

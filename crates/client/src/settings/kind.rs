@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use milena_core::group::assignors::{self, Assignor};
+
 use super::{Reset, Unit};
 use crate::Address;
 
@@ -166,7 +168,7 @@ impl<T: fmt::Display> Number<T> {
 /// A value that may be left unset.
 pub(super) struct Optional<K>(pub(super) K);
 
-impl<T: Copy, K: Kind<T>> Kind<Option<T>> for Optional<K> {
+impl<T, K: Kind<T>> Kind<Option<T>> for Optional<K> {
     fn read(&self, text: &str) -> Result<Option<T>, String> {
         self.0.read(text).map(Some)
     }
@@ -325,6 +327,57 @@ impl Kind<Arc<str>> for Name {
 
     fn unit(&self) -> Unit {
         Unit::Text("name")
+    }
+}
+
+/// Assignors by their names. Assignors of other programs' own are set in code.
+pub(super) struct Assignors;
+
+type MakeAssignor = fn() -> Arc<dyn Assignor>;
+
+/// The assignors that have a name in properties, with the class that Java's client has for each.
+const ASSIGNORS: [(&str, MakeAssignor); 4] = [
+    ("RangeAssignor", || Arc::new(assignors::Range)),
+    ("RoundRobinAssignor", || Arc::new(assignors::RoundRobin)),
+    ("StickyAssignor", || Arc::new(assignors::Sticky)),
+    ("CooperativeStickyAssignor", || Arc::new(assignors::CooperativeSticky)),
+];
+/// Where Java's client has them.
+const JAVA_PACKAGE: &str = "org.apache.kafka.clients.consumer.";
+
+impl Kind<Vec<Arc<dyn Assignor>>> for Assignors {
+    fn read(&self, text: &str) -> Result<Vec<Arc<dyn Assignor>>, String> {
+        let one = |name: &str| {
+            let made = ASSIGNORS.iter().map(|(class, make)| (class, make()));
+            let is_it = |class: &str, known: &str| {
+                name.eq_ignore_ascii_case(known) || name.strip_prefix(JAVA_PACKAGE) == Some(class)
+            };
+            let mut found = made.filter(|(class, assignor)| is_it(class, assignor.name()));
+            let words = || ASSIGNORS.map(|(_, make)| make().name().to_owned()).join(", ");
+            found
+                .next()
+                .map(|(_, assignor)| assignor)
+                .ok_or_else(|| format!("{name:?} is not one of {}", words()))
+        };
+        text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(one).collect()
+    }
+
+    fn fit(&self, value: Vec<Arc<dyn Assignor>>) -> Result<Vec<Arc<dyn Assignor>>, String> {
+        if value.is_empty() {
+            return Err("the list is empty; it needs at least one assignor".into());
+        }
+        if assignors::protocol_of(&value).is_none() {
+            return Err("these assignors have no rebalance protocol in common".into());
+        }
+        Ok(value)
+    }
+
+    fn write(&self, value: &Vec<Arc<dyn Assignor>>) -> String {
+        value.iter().map(|assignor| assignor.name().to_owned()).collect::<Vec<_>>().join(",")
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Text("range, roundrobin, sticky or cooperative-sticky, separated by commas")
     }
 }
 

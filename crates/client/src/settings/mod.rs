@@ -21,7 +21,9 @@ pub use milena_core::producer::Acks;
 pub use milena_wire::codec::Compression;
 
 pub use self::properties::Properties;
-pub use self::table::{ClientSettings, ConsumerSettings, ProducerSettings, SETTINGS, SettingDoc};
+pub use self::table::{
+    ClientSettings, ConsumerSettings, GroupSettings, ProducerSettings, SETTINGS, SettingDoc,
+};
 use crate::Error;
 
 /// How a setting's value is written.
@@ -70,6 +72,7 @@ pub(crate) struct Settings {
     pub(crate) client: ClientSettings,
     pub(crate) producer: ProducerSettings,
     pub(crate) consumer: ConsumerSettings,
+    pub(crate) group: GroupSettings,
     levels: Levels,
     /// The settings that properties named.
     named: BTreeSet<&'static str>,
@@ -110,6 +113,22 @@ impl Settings {
         if fetch > response {
             let why = format!("{fetch} bytes are more than response_bytes_max allows, {response} bytes");
             return Err(Error::caller("checking the setting fetch_bytes_max", why));
+        }
+        Ok(settings)
+    }
+
+    /// These settings with the settings of one member of a group.
+    pub(crate) fn with_member(
+        &self,
+        consumer: ConsumerSettings,
+        group: GroupSettings,
+    ) -> Result<Self, Error> {
+        let settings = Self { group, ..self.clone() }.with_consumer(consumer)?;
+        let GroupSettings { heartbeat_interval, session_timeout, .. } = settings.group;
+        if heartbeat_interval >= session_timeout {
+            let why =
+                format!("{heartbeat_interval:?} is not less than the session timeout, {session_timeout:?}");
+            return Err(Error::caller("checking the setting heartbeat_interval", why));
         }
         Ok(settings)
     }

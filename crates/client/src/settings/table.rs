@@ -5,11 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milena_core::Backoff;
+use milena_core::group::Protocol;
+use milena_core::group::assignors::{self, Assignor};
 use milena_core::metadata::AGE_MIN;
 use milena_core::producer::Acks;
 use milena_wire::codec::Compression;
 
-use super::kind::{Addresses, Choice, Flag, Kind, Name, Number, Optional, Resets, SOME_TIME, TIME, Time};
+use super::kind::{
+    Addresses, Assignors, Choice, Flag, Kind, Name, Number, Optional, Resets, SOME_TIME, TIME, Time,
+};
 use super::{Isolation, Reset, Settings, Unit};
 use crate::Address;
 
@@ -197,6 +201,11 @@ const RESET: Resets = Resets(Choice(
     ],
 ));
 
+const PROTOCOL: Choice<Protocol> = Choice(
+    "automatic, classic or consumer",
+    &[("automatic", Protocol::Automatic), ("classic", Protocol::Classic), ("consumer", Protocol::Consumer)],
+);
+
 const ISOLATION: Choice<Isolation> = Choice(
     "read_uncommitted or read_committed",
     &[("read_uncommitted", Isolation::ReadUncommitted), ("read_committed", Isolation::ReadCommitted)],
@@ -308,8 +317,10 @@ settings! {
             ["fetch.max.wait.ms"], ["fetch.wait.max.ms"];
         /// How many bytes of records a broker waits for, at most `fetch_wait`, before it answers a fetch. 0 is taken as 1.
         fetch_bytes_min: usize = (1), BYTES, ["fetch.min.bytes"], [];
-        /// Where the consumer continues when the offset it wants to read does not exist any more.
-        reset: Reset = (Reset::Fail), RESET, ["auto.offset.reset"], [];
+        /// Where the consumer continues when the offset it wants to read does not exist any more, and where a group begins that
+        /// has committed nothing of a partition. `None` is [`Reset::Fail`] for a consumer that reads by position, and
+        /// [`Reset::Earliest`] in a group, so that no record is skipped unless it is asked for.
+        reset: Option<Reset> = (None), Optional(RESET), ["auto.offset.reset"], [];
         /// The rack that the application runs in, as brokers name theirs in `broker.rack`. A partition is fetched from a
         /// replica in this rack if its leader knows one (KIP-392). Without a rack leaders are fetched from.
         rack: Arc<str> = (Arc::from("")), Name, ["client.rack"], [];
@@ -319,5 +330,33 @@ settings! {
         memory_bytes_max: Option<usize> = (None), Optional(MEMORY), [], [], named "consumer_memory_bytes_max";
         /// Whether the checksum of each batch is verified.
         check_crcs: bool = (true), Flag, ["check.crcs"], [];
+    }
+
+    /// The settings of a [`Consumer`](crate::Consumer) that is a member of a group.
+    group: GroupSettings {
+        /// The name of a static member (KIP-345). It keeps its partitions when it is closed and comes back within the
+        /// session timeout.
+        instance_id: Option<Arc<str>> = (None), Optional(Name), [], [], named "group_instance_id";
+        /// The protocol of the group: [`Protocol::Consumer`] (KIP-848), [`Protocol::Classic`], or the first one where the
+        /// coordinator has it.
+        protocol: Protocol = (Protocol::Automatic), PROTOCOL, [], [], named "group_protocol";
+        /// How partitions may be divided among the members of a classic group, best first.
+        assignors: Vec<Arc<dyn Assignor>> = (assignors::defaults()), Assignors, [], [];
+        /// The assignor of the coordinator, for [`Protocol::Consumer`]. `None` is the coordinator's choice.
+        server_assignor: Option<Arc<str>> = (None), Optional(Name), [], [];
+        /// After this long without a heartbeat the coordinator gives a member's partitions to other members. With
+        /// [`Protocol::Consumer`] the coordinator has its own setting.
+        session_timeout: Duration = (45 s), SOME_TIME, [], [];
+        /// The time between two heartbeats; at most a third of the session timeout. With [`Protocol::Consumer`] the
+        /// coordinator says it.
+        heartbeat_interval: Duration = (3 s), SOME_TIME, [], [];
+        /// A member whose application takes no batch for this long, although there are some, leaves the group.
+        max_poll_interval: Duration = (5 min), SOME_TIME, [], [];
+        /// How long a member may take to give partitions up when the group rebalances. `None` is `max_poll_interval`.
+        rebalance_timeout: Option<Duration> = (None), Optional(SOME_TIME), [], [];
+        /// Whether what is done is committed in the background, and before a partition is given up.
+        auto_commit: bool = (true), Flag, [], [];
+        /// How long what is done waits until it is committed in the background.
+        commit_interval: Duration = (1 s), SOME_TIME, [], [];
     }
 }

@@ -142,7 +142,7 @@ fn everyday_files_work_as_they_are() {
             "specific.avro.reader",
             "value.deserializer",
         ],
-        |s| s.client.bootstrap.len() == 2 && s.consumer.reset == Reset::Earliest,
+        |s| s.client.bootstrap.len() == 2 && s.consumer.reset == Some(Reset::Earliest),
     );
     // kcat's.
     check(
@@ -305,7 +305,7 @@ fn a_reset_by_duration_is_read_as_java_reads_it() {
     ] {
         let settings = file(&format!("auto.offset.reset=by_duration:{text}")).expect("a duration");
         let reset = settings.consumer.reset;
-        assert_eq!(reset, Reset::ByDuration(Duration::from_secs_f64(seconds)), "{text}");
+        assert_eq!(reset, Some(Reset::ByDuration(Duration::from_secs_f64(seconds))), "{text}");
     }
     for text in ["", "P", "PT", "P1DT", "1H", "PT1", "PTH", "PT1.5H", "PT1M1H", "P-1D", "PT1H junk"] {
         assert!(file(&format!("auto.offset.reset=by_duration:{text}")).is_err(), "{text:?}");

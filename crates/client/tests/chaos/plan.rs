@@ -265,7 +265,7 @@ impl ReaderPlan {
     }
 
     pub(crate) fn apply(&self, settings: &mut ConsumerSettings) {
-        settings.reset = self.reset;
+        settings.reset = Some(self.reset);
         settings.fetch_bytes_max = self.fetch_bytes_max;
         settings.fetch_partition_bytes_max = self.fetch_partition_bytes_max;
         settings.fetch_wait = self.fetch_wait;

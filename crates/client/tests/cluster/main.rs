@@ -6,6 +6,7 @@ mod admin;
 mod elsewhere;
 mod groups;
 mod holding;
+mod members;
 mod memory;
 mod mistakes;
 mod producing;

@@ -1,0 +1,1018 @@
+//! A member of a group, as the consumer's driver runs it.
+//!
+//! ```text
+//!  join, sync, heartbeat, leave ◀─ Membership ─ assign ─▶ Starting (hook, committed offset) ─▶ Source, Commits
+//!                                            ├─ revoke ─▶ Barrier (batches put down, hook, commit) ─▶ given up
+//!                                            └─ lost ───▶ given up at once
+//!  marks of the application ─▶ Commits ─ commit, fetch offsets ─▶ coordinator
+//! ```
+//!
+//! The machines decide; this carries out what they say, in the same turn as the driver serves the fetch machine: revoking,
+//! assigning and fetching are one step. It must not know what an error code means.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use milena_core::group::commits::{
+    Commits, Event as CommitEvent, Kind as CommitKind, NotCommitted, Request as CommitRequest,
+    Settings as CommitSettings, StoredOffset, Ticket,
+};
+use milena_core::group::{
+    Ask, Event, Goodbye, Membership, Protocol, Request, Response, Settings as MemberSettings, Subscription,
+    TopicPartition, Wanted, leave_by_id,
+};
+use milena_core::metadata::{Coordinated, Snapshot};
+use milena_core::source::{Epoch, Position};
+use milena_core::{BrokerId, Failure, Instant, LeaderEpoch};
+use milena_messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
+use milena_messages::heartbeat::HeartbeatRequest;
+use milena_messages::join_group::JoinGroupRequest;
+use milena_messages::leave_group::LeaveGroupRequest;
+use milena_messages::offset_commit::OffsetCommitRequest;
+use milena_messages::offset_fetch::OffsetFetchRequest;
+use milena_messages::sync_group::SyncGroupRequest;
+use milena_wire::Uuid;
+
+use super::commands::{GroupCommand, Reply, Stored};
+use super::driver::{Driver, Tag};
+use super::handle::ConsumerHandle;
+use super::hooks::{Hook, Hooks, Partitions, Run};
+use super::queue::{Epochs, Fetched, Mark, Queue};
+use super::shared::Shared;
+use super::standing::Standing;
+use crate::brokers::address_of;
+use crate::connection::{Answer, ByVersion, Typed};
+use crate::coordinator::Coordinator;
+use crate::interest::Interest;
+use crate::report::report;
+use crate::requests::{RequestKind, Role};
+use crate::runtime::Together;
+use crate::{Address, Client, Error};
+
+/// A member's request, which its machine knows by this number.
+pub(super) struct Asking<R> {
+    number: u64,
+    request: PhantomData<fn() -> R>,
+}
+
+impl<R> Asking<R> {
+    fn new(number: u64) -> Self {
+        Self { number, request: PhantomData }
+    }
+}
+
+impl<R: milena_messages::Request + Send + Sync + 'static> RequestKind for Asking<R> {
+    type Request = R;
+}
+
+/// The kinds of requests that a member sends.
+pub(super) enum GroupTag {
+    Join(Asking<JoinGroupRequest>),
+    Sync(Asking<SyncGroupRequest>),
+    Heartbeat(Asking<HeartbeatRequest>),
+    Leave(Asking<LeaveGroupRequest>),
+    Consumer(Asking<ConsumerGroupHeartbeatRequest>),
+    Commit(Asking<OffsetCommitRequest>),
+    Lookup(Asking<OffsetFetchRequest>),
+}
+
+macro_rules! tags {
+    ($($variant:ident: $request:ty,)+) => {
+        $(impl From<Asking<$request>> for Tag {
+            fn from(asking: Asking<$request>) -> Self {
+                Self::Group(GroupTag::$variant(asking))
+            }
+        })+
+    };
+}
+
+tags! {
+    Join: JoinGroupRequest,
+    Sync: SyncGroupRequest,
+    Heartbeat: HeartbeatRequest,
+    Leave: LeaveGroupRequest,
+    Consumer: ConsumerGroupHeartbeatRequest,
+    Commit: OffsetCommitRequest,
+    Lookup: OffsetFetchRequest,
+}
+
+/// The driver's part of a member.
+pub(super) struct Group {
+    id: Arc<str>,
+    client: Client,
+    standing: Arc<Standing>,
+    epochs: Arc<Epochs>,
+    handle: ConsumerHandle,
+    hooks: Hooks,
+    membership: Membership,
+    commits: Commits,
+    commit_settings: CommitSettings,
+    /// Where to begin in a partition of which the group has committed nothing. None: it cannot be read until it is sought.
+    reset: Option<Position>,
+    coordinator: Option<Coordinator>,
+    /// One look-up at most. It answers both machines.
+    looking_up: Together<'static, Result<Coordinator, Failure>>,
+    membership_waits: bool,
+    /// What the commits were told last that the coordinator knows this member as.
+    identity: Option<milena_core::group::MemberIdentity>,
+    /// The partitions that are assigned.
+    owned: BTreeMap<TopicPartition, Arc<Queue>>,
+    /// Those of them that are not read yet.
+    starting: BTreeMap<TopicPartition, Starting>,
+    /// Those of them that were sought to a position whose offset is being looked up.
+    seeking: BTreeSet<TopicPartition>,
+    /// Partitions that are being given up, in the order in which the membership is told of their release.
+    barriers: VecDeque<Barrier>,
+    calls: BTreeMap<Ticket, Reply<()>>,
+    questions: Vec<Question>,
+    topics: BTreeSet<Arc<str>>,
+    wanted: BTreeSet<Arc<str>>,
+    interests: BTreeMap<Arc<str>, Interest>,
+    closing: Option<Closing>,
+    is_protocol_told: bool,
+    has_progressed: bool,
+    /// When what is marked is taken in, after the first mark.
+    drain_at: Option<Instant>,
+    marks: Vec<Mark>,
+}
+
+/// A partition that was assigned and is not read yet.
+struct Starting {
+    queue: Arc<Queue>,
+    epoch: Epoch,
+    hook: Option<Run>,
+    /// Where the application wants to begin.
+    sought: Option<Position>,
+    /// What the group has committed, once that is known.
+    found: Option<Result<Option<StoredOffset>, Failure>>,
+}
+
+/// Partitions that the application finishes before they are given up.
+struct Barrier {
+    partitions: BTreeSet<TopicPartition>,
+    hook: Option<Run>,
+    /// When waiting for the application ends, so that there is time for the commit.
+    finish_by: Instant,
+    deadline: Instant,
+    state: Releasing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Releasing {
+    /// The application has batches of them in its hands, or its hook runs.
+    Finishing,
+    /// What is done is being committed.
+    Committing(Ticket),
+    Finished,
+}
+
+/// A call that asks what is committed.
+struct Question {
+    missing: BTreeSet<TopicPartition>,
+    found: Stored,
+    deadline: Instant,
+    reply: Reply<Stored>,
+}
+
+/// The consumer is being closed.
+struct Closing {
+    deadline: Instant,
+    /// Whether it was dropped: nothing can be marked as done any more, so that no batch is waited for.
+    is_dropped: bool,
+    calls: Vec<Reply<()>>,
+    failure: Option<Error>,
+}
+
+/// What a member is made of.
+pub(super) struct Setup {
+    pub(super) membership: MemberSettings,
+    pub(super) commits: CommitSettings,
+    pub(super) reset: Option<Position>,
+    pub(super) hooks: Hooks,
+    pub(super) subscription: Subscription,
+}
+
+impl Setup {
+    pub(super) fn group_id(&self) -> Arc<str> {
+        Arc::clone(&self.membership.group_id)
+    }
+}
+
+/// How long a consumer that was dropped may take to commit what is done and to leave its group.
+const DROPPED_FOR: Duration = Duration::from_secs(5);
+/// Of the time in which partitions are to be given up, this much at most is kept for the commit.
+const COMMIT_FOR: Duration = Duration::from_secs(5);
+
+impl Group {
+    pub(super) fn new(client: &Client, shared: &Arc<Shared>, standing: Arc<Standing>, setup: Setup) -> Self {
+        let Setup { membership, commits: commit_settings, reset, hooks, subscription } = setup;
+        let mut group = Self {
+            id: Arc::clone(&membership.group_id),
+            client: client.clone(),
+            standing,
+            epochs: Arc::clone(&shared.epochs),
+            handle: ConsumerHandle::new(shared),
+            hooks,
+            membership: Membership::new(membership, client.rng()),
+            commits: Commits::new(commit_settings.clone(), client.rng()),
+            commit_settings,
+            reset,
+            coordinator: None,
+            looking_up: Together::new(),
+            membership_waits: false,
+            identity: None,
+            owned: BTreeMap::new(),
+            starting: BTreeMap::new(),
+            seeking: BTreeSet::new(),
+            barriers: VecDeque::new(),
+            calls: BTreeMap::new(),
+            questions: Vec::new(),
+            topics: BTreeSet::new(),
+            wanted: BTreeSet::new(),
+            interests: BTreeMap::new(),
+            closing: None,
+            is_protocol_told: false,
+            has_progressed: false,
+            drain_at: None,
+            marks: Vec::new(),
+        };
+        let now = client.0.clock.now();
+        group.membership.handle_metadata(&client.snapshot(), now);
+        group.subscribe(subscription, now);
+        group
+    }
+
+    // What the application does.
+
+    pub(super) fn handle_command(&mut self, command: GroupCommand, now: Instant) {
+        match command {
+            GroupCommand::Commit { deadline, reply } => {
+                self.drain(now);
+                let ticket = self.commits.commit(deadline, now);
+                self.calls.insert(ticket, reply);
+            }
+            GroupCommand::CommitOffsets { offsets, deadline, reply } => {
+                self.drain(now);
+                let ticket = self.commits.commit_offsets(offsets, deadline, now);
+                self.calls.insert(ticket, reply);
+            }
+            GroupCommand::Committed { partitions, deadline, reply } => {
+                for partition in &partitions {
+                    self.commits.look_up(partition.clone(), self.topic_id(&partition.topic));
+                }
+                let missing = partitions.into_iter().collect();
+                self.questions.push(Question { missing, found: Vec::new(), deadline, reply });
+            }
+            GroupCommand::Subscribe(subscription) => {
+                self.standing.joins();
+                self.subscribe(subscription, now);
+            }
+            GroupCommand::Rejoin => self.has_progressed = true,
+            GroupCommand::Close { how, deadline, reply } => self.close(how, deadline, Some(reply), now),
+        }
+    }
+
+    fn subscribe(&mut self, subscription: Subscription, now: Instant) {
+        if self.owned.is_empty() && self.barriers.is_empty() {
+            // A machine that was fenced commits nothing any more, and this is a new beginning.
+            let stored = Commits::new(self.commit_settings.clone(), self.client.rng());
+            self.commits = stored;
+            self.identity = None;
+        }
+        self.topics.clone_from(&subscription.topics);
+        self.take_interest();
+        self.membership.handle_subscription(subscription, now);
+    }
+
+    /// The consumer was dropped: what is done is committed and the member leaves, within a bounded time.
+    pub(super) fn handle_dropped(&mut self, now: Instant) {
+        self.close(Goodbye::Usual, now + DROPPED_FOR, None, now);
+        if let Some(closing) = &mut self.closing {
+            closing.is_dropped = true;
+        }
+    }
+
+    fn close(&mut self, how: Goodbye, deadline: Instant, reply: Option<Reply<()>>, now: Instant) {
+        match &mut self.closing {
+            Some(closing) => {
+                closing.deadline = closing.deadline.min(deadline);
+                closing.calls.extend(reply);
+            }
+            None => {
+                let calls = reply.into_iter().collect();
+                self.closing = Some(Closing { deadline, is_dropped: false, calls, failure: None });
+                self.membership.handle_close(how, now);
+            }
+        }
+        for barrier in &mut self.barriers {
+            barrier.end_by(deadline, now);
+        }
+    }
+
+    /// The application took a batch.
+    pub(super) fn note_progress(&mut self) {
+        self.has_progressed = true;
+    }
+
+    /// The application sought. Answers whether the partition is to be read from there now.
+    pub(super) fn handle_seek(
+        &mut self,
+        queue: &Arc<Queue>,
+        epoch: Epoch,
+        position: Position,
+        now: Instant,
+    ) -> bool {
+        let at = of(queue);
+        if queue.is_over() || !self.owned.get(&at).is_some_and(|known| Arc::ptr_eq(known, queue)) {
+            return false;
+        }
+        match self.starting.get_mut(&at) {
+            Some(starting) => {
+                starting.epoch = epoch;
+                starting.sought = Some(position);
+                false
+            }
+            None => {
+                self.sought(at, epoch, position, now);
+                true
+            }
+        }
+    }
+
+    fn sought(&mut self, at: TopicPartition, epoch: Epoch, position: Position, now: Instant) {
+        // What was done up to now counts, although the application goes elsewhere.
+        self.drain_one(&at, now);
+        match position.offset() {
+            Some(offset) => {
+                self.seeking.remove(&at);
+                if self.commits.ledger(&at).is_some() {
+                    self.commits.seek(&at, epoch, offset, now);
+                } else {
+                    let id = self.topic_id(&at.topic);
+                    self.commits.assign(&at, id, epoch, &StoredOffset::at(offset), false, now);
+                }
+            }
+            None => {
+                self.seeking.insert(at);
+            }
+        }
+    }
+
+    // What the fetch machine says.
+
+    /// A batch is put into the queue of its partition.
+    pub(super) fn handle_delivered(&mut self, queue: &Queue, epoch: Epoch, batch: &Fetched, now: Instant) {
+        let offsets = batch.first_offset()..batch.end_offset();
+        let leader_epoch = batch.batch.header.partition_leader_epoch.map(LeaderEpoch);
+        self.commits.handle_delivered(&of(queue), epoch, offsets, leader_epoch, now);
+    }
+
+    pub(super) fn handle_passed(&mut self, queue: &Queue, epoch: Epoch, next: i64, now: Instant) {
+        self.commits.handle_passed(&of(queue), epoch, next, now);
+    }
+
+    /// The offset of a position that was looked up is known.
+    pub(super) fn handle_positioned(&mut self, queue: &Queue, epoch: Epoch, offset: i64, now: Instant) {
+        let at = of(queue);
+        if self.seeking.remove(&at) && self.commits.ledger(&at).is_some() {
+            self.commits.seek(&at, epoch, offset, now);
+        } else if self.commits.ledger(&at).is_some() {
+            self.commits.reset(&at, epoch, offset, now);
+        } else {
+            let id = self.topic_id(&at.topic);
+            self.commits.assign(&at, id, epoch, &StoredOffset::at(offset), false, now);
+        }
+    }
+
+    /// Records that were read are gone, and reading goes on at `offset`: what is committed may have to go back.
+    pub(super) fn handle_truncated(&mut self, queue: &Queue, epoch: Epoch, offset: i64, now: Instant) {
+        self.commits.reset(&of(queue), epoch, offset, now);
+    }
+
+    pub(super) fn handle_metadata(&mut self, snapshot: &Arc<Snapshot>, now: Instant) {
+        self.membership.handle_metadata(snapshot, now);
+        for at in self.owned.keys() {
+            if let Some(id) = snapshot.topic(&at.topic).ok().and_then(|topic| topic.id) {
+                self.commits.set_topic_id(at, id);
+            }
+        }
+    }
+
+    /// Where the coordinator listens, which may be a broker that the metadata lacks.
+    pub(super) fn coordinator_address(&self) -> Option<&Address> {
+        self.coordinator.as_ref().map(|coordinator| &coordinator.address)
+    }
+
+    // What arrives.
+
+    /// The answer to a look-up of the coordinator.
+    ///
+    /// # Cancel safety
+    /// Dropped, nothing was answered.
+    pub(super) fn found_coordinator(
+        &mut self,
+    ) -> impl Future<Output = Option<Result<Coordinator, Failure>>> + Send {
+        self.looking_up.next()
+    }
+
+    pub(super) fn handle_coordinator(&mut self, found: Result<Coordinator, Failure>, now: Instant) {
+        let answer = match found {
+            Ok(coordinator) => {
+                let broker = coordinator.broker;
+                self.coordinator = Some(coordinator);
+                Ok(broker)
+            }
+            Err(failure) => Err(failure),
+        };
+        if std::mem::take(&mut self.membership_waits) {
+            self.membership.handle_coordinator(answer.clone(), now);
+        }
+        // The commits may not have asked; then the answer saves them a look-up, and a failure is none of theirs.
+        self.commits.handle_coordinator(answer, now);
+    }
+
+    /// A request of this member's is no longer under way.
+    pub(super) fn handle_landed(&mut self, tag: GroupTag, outcome: Result<Answer, Failure>, now: Instant) {
+        let (number, response) = match tag {
+            GroupTag::Join(of) => (of.number, of.response(outcome).map(Response::Join)),
+            GroupTag::Sync(of) => (of.number, of.response(outcome).map(Response::Sync)),
+            GroupTag::Heartbeat(of) => (of.number, of.response(outcome).map(Response::Heartbeat)),
+            GroupTag::Leave(of) => (of.number, of.response(outcome).map(Response::Leave)),
+            GroupTag::Consumer(of) => (of.number, of.response(outcome).map(Response::Consumer)),
+            GroupTag::Commit(of) => {
+                return match of.response(outcome) {
+                    Ok(response) => self.commits.handle_committed(&response, now),
+                    Err(failure) => self.commits.handle_lost(CommitKind::Commit, &failure, now),
+                };
+            }
+            GroupTag::Lookup(of) => {
+                return match of.response(outcome) {
+                    Ok(response) => self.commits.handle_offsets(&response, now),
+                    Err(failure) => self.commits.handle_lost(CommitKind::Lookup, &failure, now),
+                };
+            }
+        };
+        match response {
+            Ok(response) => self.membership.handle_response(number, response, now),
+            Err(failure) => self.membership.handle_lost(number, &failure, now),
+        }
+    }
+
+    // The turn.
+
+    /// When to have a turn although nothing happens.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let barriers = self.barriers.iter().map(|barrier| match barrier.state {
+            Releasing::Finishing => barrier.finish_by,
+            Releasing::Committing(_) | Releasing::Finished => barrier.deadline,
+        });
+        let questions = self.questions.iter().map(|question| question.deadline);
+        let machines = [self.membership.poll_timeout(), self.commits.poll_timeout(), self.drain_at];
+        let closing = self.closing.as_ref().map(|closing| closing.deadline);
+        barriers.chain(questions).chain(machines.into_iter().flatten()).chain(closing).min()
+    }
+
+    /// Does what the machines say, until they say nothing more. Answers whether the member has closed.
+    pub(super) fn act(&mut self, driver: &mut Driver, now: Instant) -> bool {
+        self.membership.handle_waiting(driver.ready.is_waited_for(), now);
+        if std::mem::take(&mut self.has_progressed) {
+            self.membership.handle_progress(now);
+        }
+        self.drain_if_due(now);
+        self.membership.handle_timeout(now);
+        self.commits.handle_timeout(now);
+        loop {
+            let mut is_quiet = true;
+            while let Some(event) = self.membership.poll_event() {
+                self.handle_event(event, driver, now);
+                is_quiet = false;
+            }
+            let identity = self.membership.identity();
+            if identity != self.identity {
+                self.identity.clone_from(&identity);
+                self.commits.handle_identity(identity);
+            }
+            self.begin_ready(driver, now);
+            is_quiet &= !self.release(driver, now);
+            self.send(driver, now);
+            while let Some(event) = self.commits.poll_event() {
+                self.handle_commit_event(event, now);
+                is_quiet = false;
+            }
+            if is_quiet {
+                break;
+            }
+        }
+        self.look_up_coordinator(now);
+        if let Some(Wanted { topics, .. }) = self.membership.poll_metadata_wanted() {
+            self.wanted = topics;
+            self.take_interest();
+        }
+        if self.commits.poll_metadata_wanted() {
+            self.client.metadata_is_outdated();
+        }
+        self.tell();
+        self.expire_questions(now);
+        self.is_closed(now)
+    }
+
+    fn handle_event(&mut self, event: Event, driver: &mut Driver, now: Instant) {
+        match event {
+            Event::Assign { partitions } => self.assign(&partitions, driver),
+            Event::Revoke { partitions, deadline } => self.revoke(partitions, deadline, driver, now),
+            Event::Lost { partitions, failure } => self.lose(&partitions, &failure, driver),
+            Event::Slow { since } => {
+                tracing::warn!(
+                    target: "milena",
+                    "group {}: the application has taken no batch for {since:?}; it leaves the group when \
+                     max_poll_interval has passed",
+                    self.id
+                );
+            }
+            Event::Left(failure) => {
+                self.standing
+                    .left(Error::harmless(format!("reading as a member of group {:?}", self.id), failure));
+                driver.ready.arrived.notify_one();
+            }
+            Event::Failed(failure) => {
+                self.standing
+                    .failed(Error::harmless(format!("reading as a member of group {:?}", self.id), failure));
+                driver.ready.arrived.notify_one();
+            }
+        }
+    }
+
+    fn assign(&mut self, partitions: &BTreeSet<TopicPartition>, driver: &Driver) {
+        if !std::mem::replace(&mut self.is_protocol_told, true) {
+            let protocol = match self.membership.protocol() {
+                Protocol::Classic => "the classic protocol",
+                Protocol::Automatic | Protocol::Consumer => "the consumer protocol (KIP-848)",
+            };
+            tracing::info!(target: "milena", "group {}: joined by {protocol}", self.id);
+        }
+        let Some(shared) = driver.shared.upgrade() else { return };
+        for at in partitions {
+            let (queue, epoch) = shared.hold(&at.topic, at.partition);
+            self.owned.insert(at.clone(), Arc::clone(&queue));
+            self.commits.look_up(at.clone(), self.topic_id(&at.topic));
+            let starting = Starting { queue, epoch, hook: None, sought: None, found: None };
+            self.starting.insert(at.clone(), starting);
+        }
+        self.take_interest();
+        // After the partitions are there, because the hook may seek in them.
+        let run = self.run_hook(self.hooks.assigned.as_ref(), partitions, driver);
+        for at in partitions {
+            if let Some(starting) = self.starting.get_mut(at) {
+                starting.hook.clone_from(&run);
+            }
+        }
+    }
+
+    fn run_hook(&self, hook: Option<&Hook>, of: &BTreeSet<TopicPartition>, driver: &Driver) -> Option<Run> {
+        let hook = hook.filter(|_| !of.is_empty())?;
+        let partitions: Partitions = of.iter().map(|at| (at.topic.to_string(), at.partition)).collect();
+        let (runtime, arrived) = (&self.client.0.runtime, &driver.commands.arrived);
+        Some(hook.run(partitions, self.handle.clone(), runtime, arrived))
+    }
+
+    /// Begins to read the partitions of which it is known where they begin.
+    fn begin_ready(&mut self, driver: &mut Driver, now: Instant) {
+        let is_ready = |starting: &Starting| {
+            starting.found.is_some() && starting.hook.as_ref().is_none_or(Run::is_finished)
+        };
+        let ready: Vec<_> =
+            self.starting.iter().filter(|(_, of)| is_ready(of)).map(|(at, _)| at.clone()).collect();
+        for at in ready {
+            if let Some(starting) = self.starting.remove(&at) {
+                self.begin(&at, starting, driver, now);
+            }
+        }
+    }
+
+    fn begin(&mut self, at: &TopicPartition, starting: Starting, driver: &mut Driver, now: Instant) {
+        let Starting { queue, epoch, sought, found, .. } = starting;
+        let id = self.topic_id(&at.topic);
+        let stored = match found {
+            Some(Ok(stored)) => stored,
+            Some(Err(failure)) if sought.is_none() => {
+                let doing = format!("asking where group {:?} goes on in {at}", self.id);
+                return driver.stop(&queue, epoch, Error::harmless(doing, failure));
+            }
+            _ => None,
+        };
+        if let Some(stored) = &stored {
+            self.commits.assign(at, id, epoch, stored, true, now);
+        }
+        if let Some(position) = sought {
+            self.sought(at.clone(), epoch, position, now);
+        }
+        let position = sought.or(stored.as_ref().map(position_of)).or(self.reset);
+        let Some(position) = position else {
+            let doing = format!("beginning to read {at} in group {:?}", self.id);
+            let why = "the group has committed no offset of it, and the reset policy is to fail";
+            return driver.stop(&queue, epoch, Error::caller(doing, why));
+        };
+        driver.begin(&queue, epoch, position);
+    }
+
+    /// Stops reading these partitions at once. What the application holds of them is finished, then they are given up.
+    fn revoke(
+        &mut self,
+        partitions: BTreeSet<TopicPartition>,
+        deadline: Instant,
+        driver: &mut Driver,
+        now: Instant,
+    ) {
+        for at in &partitions {
+            self.stop_reading(at, driver);
+        }
+        let hook = self.run_hook(self.hooks.revoked.as_ref(), &partitions, driver);
+        let mut barrier =
+            Barrier { partitions, hook, finish_by: deadline, deadline, state: Releasing::Finishing };
+        let close_by = self.closing.as_ref().map_or(deadline, |closing| closing.deadline);
+        barrier.end_by(deadline.min(close_by), now);
+        self.barriers.push_back(barrier);
+    }
+
+    fn stop_reading(&mut self, at: &TopicPartition, driver: &mut Driver) {
+        self.starting.remove(at);
+        self.seeking.remove(at);
+        if let Some(queue) = self.owned.get(at) {
+            let epoch = queue.end(&self.epochs);
+            driver.unassign(queue, epoch);
+        }
+    }
+
+    /// Goes on with the partitions that are being given up. Answers whether the membership was told of a release.
+    fn release(&mut self, driver: &Driver, now: Instant) -> bool {
+        let is_dropped = self.closing.as_ref().is_some_and(|closing| closing.is_dropped);
+        for index in 0..self.barriers.len() {
+            let barrier = &self.barriers[index];
+            let is_put_down =
+                |at: &TopicPartition| self.owned.get(at).is_none_or(|queue| queue.is_put_down());
+            let next = match barrier.state {
+                Releasing::Finishing => {
+                    let is_hook_finished = barrier.hook.as_ref().is_none_or(Run::is_finished);
+                    let is_finished =
+                        (is_hook_finished && barrier.partitions.iter().all(is_put_down)) || is_dropped;
+                    if !is_finished && now < barrier.finish_by {
+                        continue;
+                    }
+                    if !is_finished {
+                        let held = barrier.partitions.iter().filter(|at| !is_put_down(at));
+                        let held: Vec<_> = held.map(ToString::to_string).collect();
+                        tracing::warn!(
+                            target: "milena",
+                            "group {}: partitions are given up although the application has not finished with them: {}",
+                            self.id,
+                            if held.is_empty() { "its on_revoked hook still runs".into() } else { held.join(", ") }
+                        );
+                    }
+                    let partitions: Vec<_> = barrier.partitions.iter().cloned().collect();
+                    let deadline = barrier.deadline;
+                    for at in &partitions {
+                        self.drain_one(at, now);
+                    }
+                    Releasing::Committing(self.commits.release(&partitions, deadline, now))
+                }
+                Releasing::Committing(_) if now >= barrier.deadline => Releasing::Finished,
+                Releasing::Committing(_) | Releasing::Finished => continue,
+            };
+            self.barriers[index].state = next;
+        }
+        let mut has_released = false;
+        while self.barriers.front().is_some_and(|barrier| barrier.state == Releasing::Finished) {
+            let Some(barrier) = self.barriers.pop_front() else { break };
+            for at in &barrier.partitions {
+                self.give_up(at, &Failure::Ended("the partition was given up"), driver);
+            }
+            self.take_interest();
+            self.membership.handle_released(now);
+            has_released = true;
+        }
+        has_released
+    }
+
+    fn give_up(&mut self, at: &TopicPartition, why: &Failure, driver: &Driver) {
+        self.commits.give_up(at, why);
+        self.owned.remove(at);
+        if let Some(shared) = driver.shared.upgrade() {
+            shared.let_go(&at.topic, at.partition);
+        }
+    }
+
+    /// Other members may read these partitions already.
+    fn lose(&mut self, partitions: &BTreeSet<TopicPartition>, failure: &Failure, driver: &mut Driver) {
+        self.barriers.clear();
+        let names: Vec<_> = partitions.iter().take(5).map(ToString::to_string).collect();
+        let more = partitions.len() - names.len();
+        let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        tracing::warn!(
+            target: "milena",
+            "group {}: lost {}{and_more}, of which nothing more is committed: {failure}",
+            self.id,
+            names.join(", ")
+        );
+        for at in partitions {
+            self.stop_reading(at, driver);
+            self.give_up(at, failure, driver);
+        }
+        self.take_interest();
+        self.run_hook(self.hooks.lost.as_ref(), partitions, driver);
+    }
+
+    fn send(&mut self, driver: &mut Driver, now: Instant) {
+        while let Some(ask) = self.membership.poll_request(now) {
+            self.send_ask(ask, driver);
+        }
+        while let Some(request) = self.commits.poll_request(now) {
+            match request {
+                CommitRequest::Commit { broker, request, version_max, deadline } => {
+                    let request = Typed { request, version_max };
+                    let to = self.address(broker);
+                    driver.requests.send(
+                        Role::Commit,
+                        to,
+                        request,
+                        deadline,
+                        Asking::<OffsetCommitRequest>::new(0),
+                    );
+                }
+                CommitRequest::Lookup { broker, lookup, version_max, deadline } => {
+                    let make = Box::new(move |version| lookup.request(version));
+                    let request = ByVersion { make, version_max };
+                    let to = self.address(broker);
+                    driver.requests.send(
+                        Role::Commit,
+                        to,
+                        request,
+                        deadline,
+                        Asking::<OffsetFetchRequest>::new(0),
+                    );
+                }
+            }
+        }
+    }
+
+    fn send_ask(&self, ask: Ask, driver: &mut Driver) {
+        let Ask { number, broker, request, deadline, .. } = ask;
+        let (to, requests) = (self.address(broker), &mut driver.requests);
+        let version_max = i16::MAX;
+        match request {
+            Request::Join(request) => {
+                let request = Typed { request, version_max };
+                requests.send(Role::Join, to, request, deadline, Asking::<JoinGroupRequest>::new(number));
+            }
+            Request::Sync(request) => {
+                let request = Typed { request, version_max };
+                requests.send(Role::Join, to, request, deadline, Asking::<SyncGroupRequest>::new(number));
+            }
+            Request::Heartbeat(request) => {
+                let request = Typed { request, version_max };
+                requests.send(
+                    Role::Coordinator,
+                    to,
+                    request,
+                    deadline,
+                    Asking::<HeartbeatRequest>::new(number),
+                );
+            }
+            Request::Consumer(request) => {
+                let request = Typed { request, version_max };
+                requests.send(
+                    Role::Coordinator,
+                    to,
+                    request,
+                    deadline,
+                    Asking::<ConsumerGroupHeartbeatRequest>::new(number),
+                );
+            }
+            Request::Leave(request) => {
+                // Older versions name one member.
+                const FIRST_WITH_MEMBERS: i16 = 3;
+                let make = Box::new(move |version| {
+                    if version < FIRST_WITH_MEMBERS { leave_by_id(&request) } else { request.clone() }
+                });
+                let request = ByVersion { make, version_max };
+                requests.send(
+                    Role::Coordinator,
+                    to,
+                    request,
+                    deadline,
+                    Asking::<LeaveGroupRequest>::new(number),
+                );
+            }
+        }
+    }
+
+    fn address(&self, broker: BrokerId) -> Result<Address, Failure> {
+        match &self.coordinator {
+            Some(coordinator) if coordinator.broker == broker => Ok(coordinator.address.clone()),
+            _ => address_of(&self.client.snapshot(), broker),
+        }
+    }
+
+    fn handle_commit_event(&mut self, event: CommitEvent, now: Instant) {
+        match event {
+            CommitEvent::Settled(ticket, result) => self.settle(ticket, result),
+            CommitEvent::Found(at, found) => {
+                self.answer(&at, &found);
+                if let Some(starting) = self.starting.get_mut(&at) {
+                    starting.found = Some(found);
+                }
+            }
+            CommitEvent::Rejoin { failure, generation_or_epoch } => {
+                if let Some(code) = failure.code() {
+                    self.membership.handle_commit_refused(code, generation_or_epoch, now);
+                }
+            }
+            CommitEvent::Fenced(failure) => {
+                let generation = self.identity.as_ref().map_or(-1, |identity| identity.generation_or_epoch);
+                if let Some(code) = failure.code() {
+                    self.membership.handle_commit_refused(code, generation, now);
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, ticket: Ticket, result: Result<(), NotCommitted>) {
+        if let Some(reply) = self.calls.remove(&ticket) {
+            // The caller may have stopped waiting.
+            let _ = reply.send(result.map_err(|error| Error::not_committed(&error)));
+            return;
+        }
+        let barrier = self.barriers.iter_mut().find(|of| of.state == Releasing::Committing(ticket));
+        let Some(barrier) = barrier else { return };
+        barrier.state = Releasing::Finished;
+        if let Err(error) = result {
+            tracing::warn!(target: "milena", "partitions are given up, and not all that was done is committed: {error}");
+            if let Some(closing) = &mut self.closing {
+                closing.failure.get_or_insert_with(|| Error::not_committed(&error));
+            }
+        }
+    }
+
+    fn answer(&mut self, at: &TopicPartition, found: &Result<Option<StoredOffset>, Failure>) {
+        let mut index = 0;
+        while let Some(question) = self.questions.get_mut(index) {
+            if question.missing.remove(at) {
+                match found {
+                    Ok(stored) => question.found.push((at.clone(), stored.clone())),
+                    Err(failure) => {
+                        let question = self.questions.swap_remove(index);
+                        let doing = format!("asking what group {:?} has committed of {at}", self.id);
+                        let _ = question.reply.send(Err(Error::harmless(doing, failure.clone())));
+                        continue;
+                    }
+                }
+            }
+            if question.missing.is_empty() {
+                let Question { found, reply, .. } = self.questions.swap_remove(index);
+                let _ = reply.send(Ok(found));
+                continue;
+            }
+            index += 1;
+        }
+    }
+
+    fn expire_questions(&mut self, now: Instant) {
+        let mut index = 0;
+        while let Some(question) = self.questions.get(index) {
+            if question.deadline > now && !question.missing.is_empty() {
+                index += 1;
+                continue;
+            }
+            let Question { missing, found, reply, .. } = self.questions.swap_remove(index);
+            let result = if missing.is_empty() {
+                Ok(found)
+            } else {
+                let doing = format!("asking what group {:?} has committed", self.id);
+                let after = self.client.0.settings.client.api_timeout;
+                let peer = "the group's coordinator".into();
+                Err(Error::harmless(doing, Failure::TimedOut { peer, after, sent: false }))
+            };
+            let _ = reply.send(result);
+        }
+    }
+
+    fn look_up_coordinator(&mut self, now: Instant) {
+        self.membership_waits |= self.membership.poll_coordinator_wanted(now);
+        let is_wanted = self.commits.poll_coordinator_wanted(now) || self.membership_waits;
+        if !is_wanted || !self.looking_up.is_empty() {
+            return;
+        }
+        let (client, of) = (self.client.clone(), Coordinated::Group(Arc::clone(&self.id)));
+        let deadline = now + client.0.settings.client.request_timeout;
+        self.looking_up.push(async move { client.find_coordinator(of, deadline).await });
+    }
+
+    fn tell(&mut self) {
+        while let Some(notice) = self.membership.poll_notice().or_else(|| self.commits.poll_notice()) {
+            report(&notice);
+        }
+        if let Some(failure) = self.membership.poll_handed_over() {
+            tracing::debug!(target: "milena", "group {}: the consumer protocol is not there: {failure}", self.id);
+        }
+    }
+
+    /// Whether nothing is left to do. Then the calls that wait for it have their answers.
+    fn is_closed(&mut self, now: Instant) -> bool {
+        let Some(closing) = &mut self.closing else { return false };
+        let is_closed = self.membership.is_closed() && self.barriers.is_empty();
+        if !is_closed && now < closing.deadline {
+            return false;
+        }
+        let result = match closing.failure.take() {
+            Some(error) => Err(error),
+            None if is_closed => Ok(()),
+            None => {
+                let peer = "the group's coordinator".into();
+                let after = self.client.0.settings.client.request_timeout;
+                let failure = Failure::TimedOut { peer, after, sent: true };
+                Err(Error::harmless(format!("leaving group {:?}", self.id), failure))
+            }
+        };
+        self.standing.closed();
+        for reply in closing.calls.drain(..) {
+            let _ = reply.send(result.clone());
+        }
+        true
+    }
+
+    // Marks.
+
+    /// Takes in what is marked when the first mark comes, so that the time until the commit counts from there, and again
+    /// before anything is committed by itself.
+    fn drain_if_due(&mut self, now: Instant) {
+        let is_due = self.drain_at.or(self.commits.poll_timeout()).is_some_and(|at| at <= now);
+        if is_due {
+            self.drain_at = None;
+            self.standing.clear_marks();
+            self.drain(now);
+        } else if self.standing.has_marks() && self.drain_at.is_none() {
+            self.drain_at = Some(now + self.commit_settings.interval.unwrap_or(MANUAL_DRAIN));
+            self.drain(now);
+        }
+    }
+
+    fn drain(&mut self, now: Instant) {
+        for (at, queue) in &self.owned {
+            queue.take_marks(&mut self.marks);
+            for (epoch, offsets) in self.marks.drain(..) {
+                self.commits.handle_done(at, epoch, offsets, now);
+            }
+        }
+    }
+
+    fn drain_one(&mut self, at: &TopicPartition, now: Instant) {
+        let Some(queue) = self.owned.get(at) else { return };
+        queue.take_marks(&mut self.marks);
+        for (epoch, offsets) in self.marks.drain(..) {
+            self.commits.handle_done(at, epoch, offsets, now);
+        }
+    }
+
+    // Metadata.
+
+    fn topic_id(&self, topic: &str) -> Option<Uuid> {
+        self.client.snapshot().topic(topic).ok()?.id
+    }
+
+    /// Keeps in the metadata what is subscribed to, what other members subscribe to, and what is assigned.
+    fn take_interest(&mut self) {
+        let assigned = self.owned.keys().map(|at| &at.topic);
+        let topics: BTreeSet<_> = self.topics.iter().chain(&self.wanted).chain(assigned).cloned().collect();
+        self.interests.retain(|topic, _| topics.contains(topic));
+        for topic in topics {
+            self.interests.entry(topic).or_insert_with_key(|topic| self.client.interest_in(topic));
+        }
+    }
+}
+
+/// Without automatic commits, what is marked is taken in so often, so that it takes little memory.
+const MANUAL_DRAIN: Duration = Duration::from_secs(1);
+
+impl Barrier {
+    /// It ends by `deadline`, if not before.
+    fn end_by(&mut self, deadline: Instant, now: Instant) {
+        self.deadline = self.deadline.min(deadline);
+        let spare = ((self.deadline - now) / 4).min(COMMIT_FOR);
+        let patience = (self.deadline - now).saturating_sub(spare);
+        self.finish_by = self.finish_by.min(now + patience);
+    }
+}
+
+/// Where a committed offset says that reading goes on.
+fn position_of(stored: &StoredOffset) -> Position {
+    let offset = stored.offset;
+    match stored.leader_epoch {
+        Some(LeaderEpoch(leader_epoch)) => Position::OffsetInEpoch { offset, leader_epoch },
+        None => Position::Offset(offset),
+    }
+}
+
+fn of(queue: &Queue) -> TopicPartition {
+    TopicPartition::new(&queue.topic, queue.partition)
+}

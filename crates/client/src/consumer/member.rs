@@ -1,0 +1,258 @@
+//! Sets a group's member up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use milena_core::group::assignors::Assignor;
+use milena_core::group::commits::Settings as CommitSettings;
+use milena_core::group::{Protocol, Settings as MemberSettings, Subscription, offer};
+
+use super::group::Setup;
+use super::handle::ConsumerHandle;
+use super::hooks::{Hook, Hooks};
+use super::{Consumer, Reset, consumer};
+use crate::settings::{ConsumerSettings, GroupSettings, Isolation};
+use crate::{Client, Error};
+
+/// Sets up a consumer that is a member of a group; see [`Client::consumer`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct GroupConsumerBuilder {
+    client: Client,
+    group: Arc<str>,
+    settings: ConsumerSettings,
+    of_group: GroupSettings,
+    subscription: Subscription,
+    hooks: Hooks,
+}
+
+impl Client {
+    /// Sets up a consumer that is a member of the group `group`: the group assigns to each member a part of the partitions of
+    /// the topics that it subscribes to, and remembers what of them is done.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().group_initial_rebalance_delay(std::time::Duration::ZERO).start().await?;
+    /// # cluster.create_topic("orders", 2)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// # client.producer().build().await?.send(milena::Record::to("orders").key("42").value("created")).await?;
+    /// let mut consumer = client.consumer("billing").subscribe(["orders"]).build().await?;
+    /// while let Some(batch) = consumer.next().await? {
+    ///     for record in &batch {
+    ///         println!("charge for {:?}", record.key());
+    ///     }
+    ///     consumer.done(&batch); // committed in the background, and before its partition is given up
+    ///     # break;
+    /// }
+    /// consumer.close().await?; // commits, and leaves the group, so that other members take over at once
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// What is not marked as [done](Consumer::done) is read again after a restart, so each record is processed at least once.
+    pub fn consumer(&self, group: impl Into<Arc<str>>) -> GroupConsumerBuilder {
+        GroupConsumerBuilder {
+            client: self.clone(),
+            group: group.into(),
+            settings: self.0.settings.consumer.clone(),
+            of_group: self.0.settings.group.clone(),
+            subscription: Subscription::default(),
+            hooks: Hooks::default(),
+        }
+    }
+}
+
+impl GroupConsumerBuilder {
+    /// Adds topics to subscribe to. One that does not exist yet is read once it does.
+    pub fn subscribe<T: AsRef<str>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
+        self.subscription.topics.extend(topics.into_iter().map(|topic| Arc::from(topic.as_ref())));
+        self
+    }
+
+    /// Sets the name of a static member (`group.instance.id`, KIP-345): it keeps its partitions when it is closed and comes
+    /// back within the [session timeout](Self::session_timeout). Default: none.
+    pub fn instance_id(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.of_group.instance_id = Some(id.into());
+        self
+    }
+
+    /// Sets the protocol by which the group assigns partitions (`group.protocol`). Default [`Protocol::Automatic`].
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.of_group.protocol = protocol;
+        self
+    }
+
+    /// Sets how partitions may be divided among the members of a classic group, best first
+    /// (`partition.assignment.strategy`). Members agree on an assignor that all of them offer. Default: as Java's client,
+    /// [`Range`](crate::assignors::Range) and [`CooperativeSticky`](crate::assignors::CooperativeSticky).
+    pub fn assignors(mut self, assignors: impl IntoIterator<Item = Arc<dyn Assignor>>) -> Self {
+        self.of_group.assignors = assignors.into_iter().collect();
+        self
+    }
+
+    /// Sets the coordinator's assignor, for [`Protocol::Consumer`] (`group.remote.assignor`). Default: the coordinator's
+    /// choice.
+    pub fn server_assignor(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.of_group.server_assignor = Some(name.into());
+        self
+    }
+
+    /// Sets after how long without a heartbeat the coordinator gives the member's partitions to other members
+    /// (`session.timeout.ms`). Heartbeats go out whatever the application does. Default 45 s.
+    pub fn session_timeout(mut self, timeout: Duration) -> Self {
+        self.of_group.session_timeout = timeout;
+        self
+    }
+
+    /// Sets the time between two heartbeats (`heartbeat.interval.ms`). Default 3 s.
+    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.of_group.heartbeat_interval = interval;
+        self
+    }
+
+    /// Sets how long the application may take no batch although there are some (`max.poll.interval.ms`). Then the member
+    /// leaves the group, so that its partitions are read by other members. Default 5 min.
+    pub fn max_poll_interval(mut self, interval: Duration) -> Self {
+        self.of_group.max_poll_interval = interval;
+        self
+    }
+
+    /// Sets how long the member may take to finish partitions that the group takes back. Default:
+    /// [`max_poll_interval`](Self::max_poll_interval), as in Java's client.
+    pub fn rebalance_timeout(mut self, timeout: Duration) -> Self {
+        self.of_group.rebalance_timeout = Some(timeout);
+        self
+    }
+
+    /// Sets how long what is done waits until it is committed in the background (`auto.commit.interval.ms`). Default 1 s.
+    pub fn commit_interval(mut self, interval: Duration) -> Self {
+        self.of_group.commit_interval = interval;
+        self
+    }
+
+    /// Commits nothing by itself (`enable.auto.commit=false`): only [`Consumer::commit`] and
+    /// [`Consumer::commit_offsets`] commit.
+    pub fn manual_commits(mut self) -> Self {
+        self.of_group.auto_commit = false;
+        self
+    }
+
+    /// Sets where a partition is read from of which the group has committed nothing, or whose committed offset does not exist
+    /// any more (`auto.offset.reset`). Default [`Reset::Earliest`], so that no record is skipped; in Java's client it is
+    /// `latest`.
+    pub fn reset(mut self, reset: Reset) -> Self {
+        self.settings.reset = Some(reset);
+        self
+    }
+
+    /// Sets which records of transactions are read (`isolation.level`). Default [`Isolation::ReadUncommitted`].
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.settings.isolation = isolation;
+        self
+    }
+
+    /// Runs `hook` when partitions are assigned, before they are read: it may seek in them.
+    ///
+    /// It runs in a task of its own. The partitions are not read before it has finished.
+    pub fn on_assigned<F, R>(mut self, hook: F) -> Self
+    where
+        F: Fn(Vec<(String, i32)>, ConsumerHandle) -> R + Send + Sync + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        self.hooks.assigned = Some(Hook::new(hook));
+        self
+    }
+
+    /// Runs `hook` when the group takes partitions back, or the consumer is closed. No batch of them is returned any more, and
+    /// what is marked as done until `hook` has finished is committed before they are given up.
+    ///
+    /// It runs in a task of its own, until the [rebalance timeout](Self::rebalance_timeout) at the latest: then the partitions
+    /// are given up all the same.
+    pub fn on_revoked<F, R>(mut self, hook: F) -> Self
+    where
+        F: Fn(Vec<(String, i32)>, ConsumerHandle) -> R + Send + Sync + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        self.hooks.revoked = Some(Hook::new(hook));
+        self
+    }
+
+    /// Runs `hook` when partitions were lost: the coordinator has removed the member, or was silent for too long. Other members
+    /// may read them already, and nothing of them can be committed.
+    pub fn on_lost<F, R>(mut self, hook: F) -> Self
+    where
+        F: Fn(Vec<(String, i32)>, ConsumerHandle) -> R + Send + Sync + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        self.hooks.lost = Some(Hook::new(hook));
+        self
+    }
+
+    /// Changes any other setting of reading.
+    pub fn settings(mut self, change: impl FnOnce(&mut ConsumerSettings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// Changes any setting of the member.
+    pub fn group_settings(mut self, change: impl FnOnce(&mut GroupSettings)) -> Self {
+        change(&mut self.of_group);
+        self
+    }
+
+    /// Starts the consumer. It joins the group in the background; [`Consumer::next`] waits for the first batch.
+    ///
+    /// # Errors
+    /// When a setting is wrong, or there is no group id or no subscription.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, no consumer was started.
+    #[expect(
+        clippy::unused_async,
+        reason = "as the other builders, and joining may be waited for here later"
+    )]
+    pub async fn build(self) -> Result<Consumer, Error> {
+        let Self { client, group, settings, of_group, subscription, hooks } = self;
+        let settings = client.0.settings.with_member(settings, of_group)?;
+        let wrong = |why: &str| Err(Error::caller(format!("joining group {group:?}"), why));
+        if group.is_empty() {
+            return wrong("the group id is empty");
+        }
+        if subscription.is_empty() {
+            return wrong("it subscribes to no topic");
+        }
+        let (of_client, of_group) = (&settings.client, &settings.group);
+        let Some(assignors) = offer(&of_group.assignors) else {
+            return wrong("the assignors have no rebalance protocol in common");
+        };
+        let max_poll_interval = of_group.max_poll_interval;
+        let membership = MemberSettings {
+            group_id: Arc::clone(&group),
+            instance_id: of_group.instance_id.clone(),
+            rack: Some(&settings.consumer.rack).filter(|rack| !rack.is_empty()).cloned(),
+            protocol: of_group.protocol,
+            session_timeout: of_group.session_timeout,
+            heartbeat_interval: of_group.heartbeat_interval,
+            rebalance_timeout: of_group.rebalance_timeout.unwrap_or(max_poll_interval),
+            max_poll_interval,
+            request_timeout: of_client.request_timeout,
+            backoff: client.retry_backoff(),
+            assignors,
+            server_assignor: of_group.server_assignor.clone(),
+        };
+        let commits = CommitSettings {
+            group,
+            interval: of_group.auto_commit.then_some(of_group.commit_interval),
+            is_before_delivery: false,
+            require_stable: settings.consumer.isolation == Isolation::ReadCommitted,
+            request_timeout: of_client.request_timeout,
+            backoff: client.retry_backoff(),
+        };
+        let reset = settings.consumer.reset.unwrap_or(Reset::Earliest);
+        let setup = Setup { membership, commits, reset: reset.position(), hooks, subscription };
+        let runtime = client.0.runtime.clone();
+        let (consumer, driver) = consumer(client, &settings.consumer, Some(reset), false, Some(setup));
+        runtime.spawn(driver.run());
+        Ok(consumer)
+    }
+}

@@ -1,0 +1,107 @@
+//! What the application and the driver of a group's member tell each other beside commands: whether it is in the group, and
+//! that something was marked as done.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::Error;
+
+/// Where a member stands, as far as the application has to hear of it.
+pub(super) struct Standing {
+    pub(super) group: Arc<str>,
+    /// Whether something was marked as done since the driver cleared this. The first mark wakes the driver, which takes in what
+    /// is marked before it commits; marks after that wake nothing.
+    has_marks: AtomicBool,
+    place: Mutex<Place>,
+}
+
+enum Place {
+    /// In the group, or on the way into it.
+    Member,
+    /// It left because the application took no batch, which the application has not heard yet.
+    Left(Error),
+    /// As `Left`, and it has heard so: when it asks for a batch again, the member joins again.
+    Told,
+    /// It does not come back by itself.
+    Failed(Error),
+    /// It was closed.
+    Closed,
+}
+
+/// What a reader that finds no batch does.
+pub(super) enum Outlook {
+    Wait,
+    /// Waits, and the member joins again.
+    Rejoin,
+    End,
+}
+
+impl Standing {
+    pub(super) fn new(group: Arc<str>) -> Self {
+        Self { group, has_marks: AtomicBool::new(false), place: Mutex::new(Place::Member) }
+    }
+
+    /// What a reader does that finds no batch.
+    ///
+    /// # Errors
+    /// When the member is out of the group: once if it joins again with the next call, else each time.
+    pub(super) fn outlook(&self) -> Result<Outlook, Error> {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *place, Place::Member) {
+            Place::Member => Ok(Outlook::Wait),
+            Place::Left(error) => {
+                *place = Place::Told;
+                Err(error)
+            }
+            Place::Told => Ok(Outlook::Rejoin),
+            Place::Failed(error) => {
+                *place = Place::Failed(error.clone());
+                Err(error)
+            }
+            Place::Closed => {
+                *place = Place::Closed;
+                Ok(Outlook::End)
+            }
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(*self.place.lock().unwrap_or_else(PoisonError::into_inner), Place::Closed)
+    }
+
+    fn set(&self, to: Place) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = to;
+    }
+
+    pub(super) fn left(&self, error: Error) {
+        self.set(Place::Left(error));
+    }
+
+    pub(super) fn failed(&self, error: Error) {
+        self.set(Place::Failed(error));
+    }
+
+    /// There is a new subscription.
+    pub(super) fn joins(&self) {
+        self.set(Place::Member);
+    }
+
+    pub(super) fn closed(&self) {
+        self.set(Place::Closed);
+    }
+
+    /// Something was marked as done. Answers whether to wake the driver.
+    pub(super) fn note_mark(&self) -> bool {
+        !self.has_marks.load(Ordering::Relaxed) && !self.has_marks.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn has_marks(&self) -> bool {
+        self.has_marks.load(Ordering::Relaxed)
+    }
+
+    /// The next mark wakes the driver. To be called before it takes in what is marked: a mark after that finds this cleared,
+    /// because both hold the lock of the marks.
+    pub(super) fn clear_marks(&self) {
+        self.has_marks.store(false, Ordering::Relaxed);
+    }
+}
