@@ -1,7 +1,7 @@
 //! The `milena` binary: reads the command line, runs one command, ends with its exit code.
 //!
 //! The crate has thin commands and pure parts: parsing, formatting, verifying and reporting are in modules without I/O
-//! ([`offsets`], [`mod@format`], [`json`], [`lag`], [`reset`], [`stored`], `demo::ledger`), and the commands connect them to the client. Nothing here
+//! ([`offsets`], [`filter`], [`mod@format`], [`json`], [`lag`], [`reset`], [`stored`], `demo::ledger`), and the commands connect them to the client. Nothing here
 //! knows the protocol.
 
 mod args;
@@ -10,6 +10,7 @@ mod commands;
 mod demo;
 mod escape;
 mod exit;
+mod filter;
 mod format;
 mod input;
 mod interrupt;

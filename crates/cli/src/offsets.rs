@@ -15,6 +15,7 @@ Offsets:
   -10                  10 offsets before the end of each partition
   @1700000000000       the first record with this timestamp (ms) or a later one
   @2023-11-14T22:13Z   the same with a date; @-1h and @-30m are relative to now, @now is now
+  -1h, now, 2023-...   times that cannot be numbers need no @
   s@TIME, e@TIME       as in kcat: start at this time, and stop before it (the same as --until @TIME)
   0=100,1=-5,end       one for each partition; the one without a partition is for all remaining partitions";
 
@@ -121,8 +122,12 @@ impl Point {
         match (text.strip_prefix('-').map(str::parse::<i64>), text.parse::<i64>()) {
             (Some(Ok(before)), _) if before >= 0 => Ok(Self::BeforeEnd(before)),
             (None, Ok(offset)) => Ok(Self::At(offset)),
+            // A number is an offset. Other times are told from offsets by their form.
+            _ if text == "now" || text.starts_with('-') || text.contains('T') => {
+                parse_time_near(text, now).map(Self::Time)
+            }
             _ => Err(format!(
-                "{text:?} is not an offset: write beginning, end, N, -N (N before the end) or @TIME (as in @-1h)"
+                "{text:?} is not an offset: write beginning, end, N, -N (N before the end) or a time (as in -1h)"
             )),
         }
     }
@@ -278,6 +283,9 @@ mod tests {
             ("@-90s", Point::Time(1_700_000_000_000 - 90_000)),
             ("@-250ms", Point::Time(1_700_000_000_000 - 250)),
             ("@2023-11-14T22:13:20Z", Point::Time(1_700_000_000_000)),
+            ("-1h", Point::Time(1_700_000_000_000 - 3_600_000)),
+            ("now", Point::Time(1_700_000_000_000)),
+            ("2023-11-14T22:13:20Z", Point::Time(1_700_000_000_000)),
             ("@2023-11-14T22:13Z", Point::Time(1_700_000_000_000 - 20_000)),
             ("@2023-11-15T00:13:20.5+02:00", Point::Time(1_700_000_000_500)),
         ] {
@@ -311,6 +319,7 @@ mod tests {
             "0=1,0=2",
             "1,2",
             "@-1parsec",
+            "-1parsec",
             "s@1700000000000",
             "0=e@1700000000000",
             "stored",

@@ -336,3 +336,41 @@ fn a_batch_that_holds_less_than_it_promises_is_an_error_and_not_the_end() {
     assert!(run.stderr.contains("partition 0 of topic \"t\""), "{}", run.stderr);
     assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
 }
+
+#[test]
+fn filters_choose_records_before_they_are_counted() {
+    let cluster = Cluster::start(&["--topic", "t:1"]);
+    let lines: String = (0..30)
+        .map(|i| {
+            let (key, city, time) = (i % 3, ["Praha", "Brno"][i % 2], 1_700_000_000_000_u64 + i as u64);
+            format!(
+                "{{\"key\":\"{key}\",\"value\":\"{i} {city}\",\"timestamp\":{time},\"headers\":[{{\"key\":\"h\",\"value\":\"{}\"}}]}}\n",
+                i % 5
+            )
+        })
+        .collect();
+    cluster.ok(&["produce", "t", "--json"], lines);
+    let read = |args: &[&str]| {
+        let all = [&["consume", "t", "-f", "%o "], args].concat();
+        text(cluster.ok(&all, "")).trim_end().to_owned()
+    };
+    assert_eq!(read(&["-e", "--grep", "^1.*Praha"]), "10 12 14 16 18");
+    assert_eq!(read(&["-e", "--grep", "(?i)PRAHA", "--key", "0"]), "0 6 12 18 24");
+    assert_eq!(read(&["-e", "--key", "0", "--header", "h=2"]), "12 27");
+    assert_eq!(read(&["-e", "-H", "h", "-H", "h=2", "--grep", "Brno"]), "7 17 27");
+    assert_eq!(read(&["-e", "--key", "nobody"]), "");
+    // The count is that of the records written, and ends it although there is no end.
+    assert_eq!(read(&["-c", "2", "--key", "2", "--from", "10"]), "11 14");
+    let times = ["--from", "2023-11-14T22:13:20.010Z", "--to", "@1700000000020", "-p", "0"];
+    assert_eq!(read(&[&times[..], &["--key", "1"]].concat()), "10 13 16 19");
+    assert_eq!(read(&["--from", "-1h", "--to", "now"]), "");
+    assert_eq!(read(&["-e", "--isolation", "read_committed", "--key", "0", "-H", "h=2"]), "12 27");
+    for (args, says) in [
+        (&["--grep", "("][..], "--grep"),
+        (&["--header", "=1"], "no name"),
+        (&["--isolation", "snapshot"], "read_committed"),
+        (&["--from", "-1x"], "-1h30m"),
+    ] {
+        assert_fails(&cluster.run(&[&["consume", "t"], args].concat(), ""), 2, says);
+    }
+}

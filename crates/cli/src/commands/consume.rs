@@ -5,12 +5,13 @@ use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use milena::{Admin, Batch, Consumer, OffsetAt, Position};
+use milena::{Admin, Batch, Consumer, ConsumerBuilder, Isolation, OffsetAt, Position};
 
 use crate::cluster::{Cluster, Connected};
 use crate::commands::topics::{check_partitions, describe_topic};
 use crate::escape::unescape;
 use crate::exit::{Exit, Failure};
+use crate::filter::Filter;
 use crate::format::Format;
 use crate::interrupt::{GRACE, Interrupt};
 use crate::offsets::{Offsets, Point, parse_partitions, split_stop};
@@ -25,7 +26,8 @@ Examples:
   milena consume orders -e                              all records, then stop
   milena consume orders -o end                          new records only
   milena consume orders -o -10 -c 10 -p 0               the last ten records of partition 0
-  milena consume orders -o @-1h --until @now            the last hour
+  milena consume orders --from -1h --to now             the last hour
+  milena consume orders -e --grep Praha --key 42        of the records with key 42 those with this text
   milena consume orders -f '%p:%o %T %k=%s\\n'           a format of your own
   milena consume orders -e --json | jq .value           JSON lines";
 
@@ -43,8 +45,8 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "LIST")]
     pub(crate) partitions: Option<String>,
 
-    /// Where to start: beginning (the default), end, N, -N (N before the end) or @TIME; see --help
-    #[arg(short, long, allow_hyphen_values = true)]
+    /// Where to start: beginning (the default), end, N, -N (N before the end) or a time as -1h; see --help
+    #[arg(short, long, visible_alias = "from", allow_hyphen_values = true)]
     pub(crate) offset: Vec<String>,
 
     /// Where to stop, written as for --offset; the record at this offset is not read
@@ -58,6 +60,23 @@ pub(crate) struct Args {
     /// Stop after N records
     #[arg(short, long, value_name = "N")]
     pub(crate) count: Option<u64>,
+
+    /// Only records with a key or value that matches PATTERN, a regular expression; (?i) in front ignores case
+    #[arg(long, value_name = "PATTERN", help_heading = "Filters")]
+    pub(crate) grep: Option<String>,
+
+    /// Only records with this key
+    #[arg(long, value_name = "KEY", help_heading = "Filters")]
+    pub(crate) key: Option<String>,
+
+    /// Only records with this header, or with a header NAME of any value; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME[=VALUE]", help_heading = "Filters")]
+    pub(crate) headers: Vec<String>,
+
+    /// Whether to read records of transactions that are open or aborted: read_committed or read_uncommitted. Default:
+    /// isolation.level, read_uncommitted
+    #[arg(long, value_name = "LEVEL", value_parser = isolation, help_heading = "Filters")]
+    pub(crate) isolation: Option<Isolation>,
 
     /// The format of a record, with %t %p %o %k %s %h %T and more; see --help
     #[arg(short, long)]
@@ -87,9 +106,18 @@ pub(crate) struct Args {
     pub(crate) cluster: Cluster,
 }
 
+fn isolation(text: &str) -> Result<Isolation, String> {
+    match text {
+        "read_committed" => Ok(Isolation::ReadCommitted),
+        "read_uncommitted" => Ok(Isolation::ReadUncommitted),
+        _ => Err("write read_committed or read_uncommitted".into()),
+    }
+}
+
 /// The parsed arguments: what to write, where to start and where to stop.
 struct Plan {
     form: Form,
+    filter: Filter,
     partitions: Option<Vec<i32>>,
     start: Offsets,
     stop: Option<Offsets>,
@@ -131,6 +159,7 @@ impl Args {
         }
         Ok(Plan {
             form,
+            filter: Filter::new(self.grep.as_deref(), self.key.as_deref(), &self.headers)?,
             partitions: self.partitions.as_deref().map(parse_partitions).transpose()?,
             start: match start {
                 Some(start) => Offsets::parse(&start, Point::Beginning, now)?,
@@ -163,11 +192,13 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
 async fn consume(args: &Args, plan: &Plan, output: &mut Output) -> Result<(), Failure> {
     let cluster = args.cluster.connect().await?;
     let spans = Spans::look_up(&cluster, args, plan).await?;
-    let mut reading = Reading { output, form: &plan.form, spans, left: plan.count_max };
+    let (form, filter) = (&plan.form, &plan.filter);
+    let mut reading = Reading { output, form, filter, spans, left: plan.count_max };
     if reading.is_over() {
         return Ok(());
     }
     let mut builder = cluster.client.consumer_direct();
+    builder = args.isolation.into_iter().fold(builder, ConsumerBuilder::isolation);
     for (partition, span) in &reading.spans.unfinished {
         builder = builder.assign([(&args.topic, *partition)], Position::Offset(span.start));
     }
@@ -268,7 +299,8 @@ struct Lookup<'a> {
 
 impl<'a> Lookup<'a> {
     async fn new(cluster: &Connected, args: &'a Args, partitions: &[i32]) -> Result<Self, Failure> {
-        let admin = cluster.admin();
+        // A partition ends where the consumer's isolation lets it end.
+        let admin = args.isolation.into_iter().fold(cluster.admin(), Admin::isolation);
         let mut lookup = Self { admin, topic: &args.topic, bounds: BTreeMap::new() };
         let beginnings = lookup.ask(partitions, OffsetAt::Earliest).await?;
         let ends = lookup.ask(partitions, OffsetAt::Latest).await?;
@@ -313,6 +345,7 @@ impl<'a> Lookup<'a> {
 struct Reading<'a> {
     output: &'a mut Output,
     form: &'a Form,
+    filter: &'a Filter,
     spans: Spans,
     /// How many more records to write.
     left: u64,
@@ -334,10 +367,14 @@ impl Reading<'_> {
             if self.left == 0 || stop.is_some_and(|stop| record.offset() >= stop) {
                 break;
             }
+            let its_headers = || record.headers().map(|header| (header.key, header.value));
+            if !self.filter.wants(record.key(), record.value(), its_headers) {
+                continue;
+            }
             self.left -= 1;
             headers.clear();
             if self.form.wants_headers() {
-                headers.extend(record.headers().map(|header| (header.key, header.value)));
+                headers.extend(its_headers());
             }
             self.form.write(
                 &View {
