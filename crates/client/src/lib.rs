@@ -80,7 +80,7 @@ pub use client::Client;
 pub use connect::{Connect, ConnectError, Connecting, Obstacle, Resolving, Tcp, Transport};
 pub use consumer::{
     Batch, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerMemory, GroupConsumerBuilder,
-    PartitionConsumer, Position, RecordViews, SharedBatch, SharedRecord, TopicMemory,
+    PartitionConsumer, PartitionHandle, Position, RecordViews, SharedBatch, SharedRecord, TopicMemory,
 };
 pub use error::{Error, ErrorCode, ErrorKind, Fault};
 /// How the members of a classic group divide partitions among themselves: the assignors of Java's client, and the trait for

@@ -6,7 +6,7 @@ use std::io::Write as _;
 
 use bytes::{Buf as _, Bytes};
 use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
-use milena::{Client, Header, Position, Record};
+use milena::{Client, Header, PartitionHandle, Position, Record};
 use milena_broker::Broker;
 use milena_messages::header::{RequestHeader, ResponseHeader};
 use milena_messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
@@ -118,6 +118,26 @@ async fn handles_of_a_shared_batch_cost_one_allocation_together() {
     });
     assert_eq!((count, keys), (expected, expected));
     assert_eq!(allocations.count_total, 1, "for {expected} records");
+}
+
+#[tokio::test]
+async fn pausing_and_resuming_costs_no_allocation() {
+    let cluster = Broker::builder().start().await.expect("started");
+    cluster.create_topic("t", 1000).expect("created");
+    let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+    let consumer = client.consumer_direct().topic("t").build().await.expect("built");
+    let (handles, by_name) = (consumer.partition_handles(), consumer.handle());
+    let counted = allocation_counter::measure(|| {
+        for turn in 0..10_000 {
+            let handle = &handles[turn % 1000];
+            assert!(handle.pause() && handle.is_paused() && handle.resume());
+            by_name.pause("t", turn as i32 % 1000).expect("assigned");
+            by_name.resume("t", turn as i32 % 1000).expect("assigned");
+        }
+        PartitionHandle::pause_each(&handles);
+        PartitionHandle::resume_each(&handles);
+    });
+    assert_eq!(counted.count_total, 0);
 }
 
 /// A batch as franz-go writes it: lz4 in blocks of up to 4 MiB, without a content size.

@@ -11,8 +11,9 @@ use tokio::sync::{Notify, oneshot};
 use super::queue::Queue;
 use crate::Error;
 
-/// Something for the driver to do. Pausing and taking name the partition and not the new state, which the driver reads
-/// from the partition's queue: when two tasks change the state, their commands may come in the wrong order.
+/// Something for the driver to do. What is about pausing and about readers names the partition and not the new state,
+/// which the driver reads from the partition's queue: when two tasks change the state, their commands may come in the
+/// wrong order.
 pub(super) enum Command {
     /// Read the partition from `position`.
     Assign { queue: Arc<Queue>, epoch: Epoch, position: Position },
@@ -22,8 +23,10 @@ pub(super) enum Command {
     Halt { queue: Arc<Queue>, epoch: Epoch },
     /// Read the partition no more.
     Unassign { queue: Arc<Queue>, epoch: Epoch },
-    /// The partition was paused or resumed.
-    Pause { queue: Arc<Queue> },
+    /// The partition was paused, and a reader has found that it has something.
+    Parked { queue: Arc<Queue> },
+    /// The partition was resumed after it had been left out of fetches.
+    Resumed { queue: Arc<Queue> },
     /// The partition got a reader of its own, or has none any more.
     Own { queue: Arc<Queue> },
     /// A batch of `bytes` was taken out of the partition's queue.
@@ -66,7 +69,12 @@ pub(super) struct Commands {
 
 impl Commands {
     pub(super) fn push(&self, command: Command) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        self.push_all([command]);
+    }
+
+    /// Leaves commands that the driver is to see together.
+    pub(super) fn push_all(&self, commands: impl IntoIterator<Item = Command>) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).extend(commands);
         self.arrived.notify_one();
     }
 

@@ -220,15 +220,17 @@ impl Driver {
                 let Some(group) = &mut self.group else { return true };
                 group.handle_dropped(now);
             }
-            Command::Assign { queue, epoch, position } => self.assign(queue, epoch, position),
+            Command::Assign { queue, epoch, position } => self.assign(&queue, epoch, position),
             Command::Seek { queue, epoch, position } => self.seek(&queue, epoch, position),
             Command::Halt { queue, epoch } => {
                 self.with_slot(&queue, |source, slot| source.halt(slot, epoch));
             }
             Command::Unassign { queue, epoch } => self.unassign(&queue, epoch),
-            Command::Pause { queue } => {
-                self.with_slot(&queue, |source, slot| source.set_paused(slot, queue.is_paused()));
+            Command::Parked { queue } => {
+                queue.gate.heard();
+                self.look_at_gate(&queue);
             }
+            Command::Resumed { queue } => self.look_at_gate(&queue),
             Command::Own { queue } => {
                 self.with_slot(&queue, |source, slot| source.set_own_reader(slot, queue.is_taken()));
             }
@@ -248,15 +250,31 @@ impl Driver {
         false
     }
 
-    fn assign(&mut self, queue: Arc<Queue>, epoch: Epoch, position: Position) {
+    fn assign(&mut self, queue: &Arc<Queue>, epoch: Epoch, position: Position) {
         let slot = self.source.assign(&queue.topic, queue.partition, epoch, position);
         queue.set_slot(slot);
         let index = slot.0 as usize;
         if self.queues.len() <= index {
             self.queues.resize(index + 1, None);
         }
-        self.queues[index] = Some(queue);
+        self.queues[index] = Some(Arc::clone(queue));
         self.is_unrouted = true;
+        self.look_at_gate(queue);
+    }
+
+    /// Leaves the partition out of fetches while it is paused.
+    fn look_at_gate(&mut self, queue: &Arc<Queue>) {
+        // Only for the partition's present assignment: `hold` would set the bit of a later one.
+        self.with_slot(queue, |source, slot| source.set_paused(slot, queue.gate.hold()));
+    }
+
+    /// As [`look_at_gate`](Self::look_at_gate), for a partition of which something has arrived.
+    fn hold_if_paused(&mut self, slot: Slot) {
+        if let Some(queue) = self.queue(slot)
+            && queue.gate.hold()
+        {
+            self.source.set_paused(slot, true);
+        }
     }
 
     fn seek(&mut self, queue: &Arc<Queue>, epoch: Epoch, position: Position) {
@@ -271,15 +289,13 @@ impl Driver {
             }
         }
         self.with_slot(queue, |source, slot| source.seek(slot, epoch, position));
+        self.look_at_gate(queue);
     }
 
     /// Reads a partition that the group has assigned.
     pub(super) fn begin(&mut self, queue: &Arc<Queue>, epoch: Epoch, position: Position) {
-        self.assign(Arc::clone(queue), epoch, position);
-        self.with_slot(queue, |source, slot| {
-            source.set_paused(slot, queue.is_paused());
-            source.set_own_reader(slot, queue.is_taken());
-        });
+        self.assign(queue, epoch, position);
+        self.with_slot(queue, |source, slot| source.set_own_reader(slot, queue.is_taken()));
         if let (Some(offset), Some(slot)) = (position.offset(), queue.slot()) {
             self.with_queue(slot, epoch, |inner| inner.pass(offset));
         }
@@ -375,6 +391,8 @@ impl Driver {
             match event {
                 Event::Batch { slot, epoch, batch, from, high_watermark } => {
                     let Some(frame) = frame else { continue };
+                    // Before the batch is listed, which would make a command of it.
+                    self.hold_if_paused(slot);
                     let fetched = Fetched { batch, from, passed: None, high_watermark };
                     // The group is told first: once the batch is in its queue, it may be marked as done.
                     self.with_group(slot, |group, queue| group.handle_delivered(queue, epoch, &fetched, now));

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use milena_core::Failure;
 use milena_core::source::Position;
 
+use super::flow::PartitionHandle;
 use super::memory::ConsumerMemory;
 use super::shared::Shared;
 use crate::interest::Interest;
@@ -94,7 +95,7 @@ impl ConsumerHandle {
     /// # Errors
     /// As there, and when the consumer was dropped.
     pub fn pause(&self, topic: &str, partition: i32) -> Result<(), Error> {
-        self.shared("pausing")?.pause(topic, partition, true)
+        self.shared("pausing")?.pause(topic, partition)
     }
 
     /// As [`Consumer::resume`](crate::Consumer::resume).
@@ -102,7 +103,34 @@ impl ConsumerHandle {
     /// # Errors
     /// As there, and when the consumer was dropped.
     pub fn resume(&self, topic: &str, partition: i32) -> Result<(), Error> {
-        self.shared("resuming")?.pause(topic, partition, false)
+        self.shared("resuming")?.resume(topic, partition)
+    }
+
+    /// As [`Consumer::pause_all`](crate::Consumer::pause_all).
+    pub fn pause_all(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.pause_all();
+        }
+    }
+
+    /// As [`Consumer::resume_all`](crate::Consumer::resume_all).
+    pub fn resume_all(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.resume_all();
+        }
+    }
+
+    /// As [`Consumer::partition_handle`](crate::Consumer::partition_handle).
+    ///
+    /// # Errors
+    /// As there, and when the consumer was dropped.
+    pub fn partition_handle(&self, topic: &str, partition: i32) -> Result<PartitionHandle, Error> {
+        self.shared("looking for a partition")?.partition_handle(topic, partition)
+    }
+
+    /// As [`Consumer::partition_handles`](crate::Consumer::partition_handles); none when the consumer was dropped.
+    pub fn partition_handles(&self) -> Vec<PartitionHandle> {
+        self.0.upgrade().map_or_else(Vec::new, |shared| shared.partition_handles())
     }
 
     /// As [`Consumer::position`](crate::Consumer::position); none when the consumer was dropped.
@@ -254,12 +282,6 @@ impl Shared {
             return Err(Error::caller(doing, "the error does not say where reading can go on"));
         };
         self.skip(&self.found(topic, partition, "going on after an error in")?, error)
-    }
-
-    pub(super) fn pause(&self, topic: &str, partition: i32, is_paused: bool) -> Result<(), Error> {
-        let queue = self.found(topic, partition, if is_paused { "pausing" } else { "resuming" })?;
-        self.set_paused(&queue, is_paused);
-        Ok(())
     }
 
     pub(super) fn position(&self, topic: &str, partition: i32) -> Option<i64> {

@@ -17,6 +17,8 @@ mod commands;
 mod done;
 mod driver;
 mod ends;
+mod flow;
+mod gate;
 mod group;
 mod handle;
 mod held;
@@ -40,6 +42,7 @@ pub use milena_core::source::Position;
 
 pub use self::batch::{Batch, RecordViews};
 use self::driver::Driver;
+pub use self::flow::PartitionHandle;
 use self::group::{Group, Setup};
 pub use self::handle::ConsumerHandle;
 use self::handle::owned;
@@ -259,10 +262,13 @@ impl Consumer {
 
     /// Returns no batches of the partition until [`resume`](Self::resume). Batches that were fetched stay in memory.
     ///
+    /// It finds the partition by its name and then does what [`PartitionHandle::pause`] does; a program that pauses
+    /// often saves the search with a [handle](Self::partition_handle).
+    ///
     /// # Errors
     /// When the partition is not assigned.
     pub fn pause(&self, topic: &str, partition: i32) -> Result<(), Error> {
-        self.shared.pause(topic, partition, true)
+        self.shared.pause(topic, partition)
     }
 
     /// Returns batches of the partition again, beginning with those that were fetched before it was paused.
@@ -270,7 +276,30 @@ impl Consumer {
     /// # Errors
     /// When the partition is not assigned.
     pub fn resume(&self, topic: &str, partition: i32) -> Result<(), Error> {
-        self.shared.pause(topic, partition, false)
+        self.shared.resume(topic, partition)
+    }
+
+    /// [Pauses](Self::pause) all partitions that are assigned now. Partitions that are assigned later are not paused.
+    pub fn pause_all(&self) {
+        self.shared.pause_all();
+    }
+
+    /// [Resumes](Self::resume) all partitions that are assigned now.
+    pub fn resume_all(&self) {
+        self.shared.resume_all();
+    }
+
+    /// A handle that pauses and resumes the partition, from any task.
+    ///
+    /// # Errors
+    /// When the partition is not assigned.
+    pub fn partition_handle(&self, topic: &str, partition: i32) -> Result<PartitionHandle, Error> {
+        self.shared.partition_handle(topic, partition)
+    }
+
+    /// A handle of each partition that is assigned, in the order of topics and partitions.
+    pub fn partition_handles(&self) -> Vec<PartitionHandle> {
+        self.shared.partition_handles()
     }
 
     /// The next offset to read: after the last batch returned, and after the control records and aborted batches that

@@ -7,6 +7,7 @@ use milena_core::source::Position;
 use tokio::sync::Notify;
 
 use super::batch::Batch;
+use super::flow::PartitionHandle;
 use super::queue::{Next, Queue};
 use super::shared::{Opener, Shared};
 use super::stream::{Look, Waiting};
@@ -113,7 +114,7 @@ impl PartitionConsumer {
 
     pub(super) fn look(&mut self) -> Result<Look, Error> {
         self.opener.check()?;
-        match Queue::next(&self.queue) {
+        match self.opener.shared.ready.next_of(&self.queue) {
             Next::Batch(hold, epoch, fetched) => self.opener.open(hold, epoch, fetched).map(Look::Batch),
             Next::Stopped(error) => Err(error),
             Next::Nothing if self.queue.is_over() || self.queue.is_read() => Ok(Look::End),
@@ -123,6 +124,21 @@ impl PartitionConsumer {
                 Ok(Look::Nothing)
             }
         }
+    }
+
+    /// As [`PartitionHandle::pause`].
+    pub fn pause(&self) -> bool {
+        self.queue.gate.pause()
+    }
+
+    /// As [`PartitionHandle::resume`].
+    pub fn resume(&self) -> bool {
+        self.opener.shared.resume_gate(&self.queue.gate)
+    }
+
+    /// A handle that pauses and resumes the partition, from any task.
+    pub fn partition_handle(&self) -> PartitionHandle {
+        self.opener.shared.handle(&self.queue.gate)
     }
 
     /// Goes on from `position`. After this returns, no batch that was fetched before is returned.

@@ -18,6 +18,8 @@ use milena_core::{Failure, Instant};
 use milena_wire::batch::RawBatch;
 use tokio::sync::Notify;
 
+use super::commands::{Command, Commands};
+use super::gate::{Gate, Park};
 use super::held::{Held, Hold, Memory};
 use crate::Error;
 use crate::clock::Clock;
@@ -28,7 +30,8 @@ pub(super) struct Queue {
     slot: OnceLock<Slot>,
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
-    is_paused: AtomicBool,
+    /// Whether the partition is paused.
+    pub(super) gate: Arc<Gate>,
     /// Whether the partition is not assigned any more.
     is_over: AtomicBool,
     /// The offset up to which the partition is read, or [`FOR_EVER`].
@@ -176,8 +179,8 @@ impl Fetched {
 }
 
 /// The partitions whose queues hold a batch or an error for the consumer, in the order in which it takes from them.
-#[derive(Default)]
 pub(super) struct Ready {
+    commands: Arc<Commands>,
     queues: Mutex<VecDeque<Arc<Queue>>>,
     /// Told when a partition was listed, or when the consumer may have nothing more to wait for.
     pub(super) arrived: Arc<Notify>,
@@ -221,8 +224,7 @@ pub(super) enum Next {
 
 impl Queue {
     pub(super) fn new(
-        topic: Arc<str>,
-        partition: i32,
+        gate: Arc<Gate>,
         epoch: Epoch,
         position: Option<i64>,
         until: Option<i64>,
@@ -242,9 +244,9 @@ impl Queue {
         };
         Self {
             slot: OnceLock::new(),
-            topic,
-            partition,
-            is_paused: AtomicBool::new(false),
+            topic: Arc::clone(&gate.topic),
+            partition: gate.partition,
+            gate,
             is_over: AtomicBool::new(false),
             until: AtomicI64::new(until.unwrap_or(FOR_EVER)),
             inner: Mutex::new(inner),
@@ -303,15 +305,6 @@ impl Queue {
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn is_paused(&self) -> bool {
-        self.is_paused.load(Ordering::Relaxed)
-    }
-
-    /// Answers whether that is a change.
-    pub(super) fn set_paused(&self, is_paused: bool) -> bool {
-        self.is_paused.swap(is_paused, Ordering::Relaxed) != is_paused
     }
 
     /// Gives the partition a reader of its own, so that the consumer does not take from it any more. Answers with what
@@ -399,25 +392,6 @@ impl Queue {
         epoch
     }
 
-    /// Takes the next batch, or the error after the last one.
-    pub(super) fn next(queue: &Arc<Self>) -> Next {
-        let mut inner = queue.inner();
-        if queue.is_paused() {
-            // The batches stay here, and resuming lists the partition again.
-            return Next::Nothing;
-        }
-        match inner.pop() {
-            Some(Queued { fetched, frame }) => {
-                // Under the lock that `pass` is called under. Otherwise a marker that is passed after the batch was
-                // popped and before the position is set would be lost, and the position would stay before it for ever.
-                inner.position = Some(fetched.next_offset());
-                let hold = Hold::new(queue, frame, fetched.batch.bytes().len());
-                Next::Batch(hold, inner.epoch, fetched)
-            }
-            None => inner.stopped.clone().map_or(Next::Nothing, Next::Stopped),
-        }
-    }
-
     /// Drops the batches and stops at `offset` because of `error`, which the caller returns to the reader. Does
     /// nothing if the partition was sought since epoch `of`. Having been read to its end is not a seek: if the last
     /// batch or a record in it cannot be read, the partition was not read to its end after all.
@@ -463,6 +437,17 @@ impl Queue {
 }
 
 impl Ready {
+    pub(super) fn new(commands: Arc<Commands>) -> Self {
+        Self {
+            commands,
+            queues: Mutex::default(),
+            arrived: Arc::default(),
+            idle_since: AtomicU64::default(),
+            has_told: AtomicBool::default(),
+            is_over: AtomicBool::default(),
+        }
+    }
+
     /// A reader found nothing.
     pub(super) fn note_idle(&self, clock: &Clock) {
         if self.idle_since.load(Ordering::Relaxed) == BUSY {
@@ -512,12 +497,14 @@ impl Ready {
     }
 
     /// Lists `queue` if it holds something for the consumer and is not listed, and wakes the consumer; or wakes the
-    /// reader of its own, if it has one.
+    /// reader of its own, if it has one. A partition that is paused is parked instead.
     pub(super) fn list(&self, queue: &Arc<Queue>) {
         let mut inner = queue.inner();
         let is_news = inner.stopped.is_some() && (!inner.is_told || inner.reader.is_some());
-        let has_something = !inner.batches.is_empty() || is_news;
-        if queue.is_paused() || !has_something {
+        if inner.batches.is_empty() && !is_news {
+            return;
+        }
+        if self.is_parked(queue) {
             return;
         }
         if inner.reader.is_some() {
@@ -541,7 +528,7 @@ impl Ready {
                 inner.is_listed = false;
                 inner.reader.is_some()
             };
-            let next = if is_taken { Next::Nothing } else { Queue::next(&queue) };
+            let next = if is_taken { Next::Nothing } else { self.next_of(&queue) };
             if matches!(next, Next::Stopped(_)) {
                 queue.inner().is_told = true;
                 self.note_told();
@@ -549,6 +536,40 @@ impl Ready {
             self.list(&queue);
             if !matches!(next, Next::Nothing) {
                 return next;
+            }
+        }
+    }
+
+    /// Takes the next batch of one partition, or the error after the last one.
+    pub(super) fn next_of(&self, queue: &Arc<Queue>) -> Next {
+        let mut inner = queue.inner();
+        if inner.batches.is_empty() && inner.stopped.is_none() {
+            return Next::Nothing;
+        }
+        if self.is_parked(queue) {
+            // The batches stay here, and resuming lists the partition again.
+            return Next::Nothing;
+        }
+        match inner.pop() {
+            Some(Queued { fetched, frame }) => {
+                // Under the lock that `pass` is called under. Otherwise a marker that is passed after the batch was
+                // popped and before the position is set would be lost, and the position would stay before it for ever.
+                inner.position = Some(fetched.next_offset());
+                let hold = Hold::new(queue, frame, fetched.batch.bytes().len());
+                Next::Batch(hold, inner.epoch, fetched)
+            }
+            None => inner.stopped.clone().map_or(Next::Nothing, Next::Stopped),
+        }
+    }
+
+    /// Parks a partition that has something for a reader, if it is paused. To be called under the lock of its queue.
+    fn is_parked(&self, queue: &Arc<Queue>) -> bool {
+        match queue.gate.park() {
+            Park::Open => false,
+            Park::Parked => true,
+            Park::ParkedUntold => {
+                self.commands.push(Command::Parked { queue: Arc::clone(queue) });
+                true
             }
         }
     }
@@ -563,6 +584,7 @@ mod tests {
     use milena_wire::batch::{BatchBuilder, Batches};
     use milena_wire::pool::Pool;
 
+    use super::super::gate::Gates;
     use super::*;
     use crate::budget::Budget;
 
@@ -579,14 +601,23 @@ mod tests {
         Clock::Tokio(tokio::time::Instant::now())
     }
 
+    /// A partition that is read from offset 0.
+    fn queue(epoch: Epoch, until: Option<i64>) -> Arc<Queue> {
+        let gates = Gates::default();
+        let gate = gates.get(&"t".into(), 0);
+        gate.open();
+        Arc::new(Queue::new(Arc::clone(gate), epoch, Some(0), until, Arc::default(), &clock()))
+    }
+
     #[test]
     fn a_marker_that_is_passed_while_its_batch_is_being_opened_moves_the_position() {
-        let queue = Arc::new(Queue::new("t".into(), 0, Epoch(1), Some(0), None, Arc::default(), &clock()));
+        let ready = Ready::new(Arc::default());
+        let queue = queue(Epoch(1), None);
         // The marker is passed before the batch is taken, and after. Opening the batch later does not change the
         // position.
         for is_taken_first in [false, true] {
             queue.inner().push(batch());
-            let take = || assert!(matches!(Queue::next(&queue), Next::Batch(..)));
+            let take = || assert!(matches!(ready.next_of(&queue), Next::Batch(..)));
             if is_taken_first {
                 take();
                 assert_eq!(queue.inner().position, Some(1));
@@ -607,20 +638,105 @@ mod tests {
     #[test]
     fn a_last_batch_that_cannot_be_read_is_told_however_early_its_partition_was_read() {
         let epochs = Epochs::default();
-        let driver = Arc::default();
-        let queue = Arc::new(Queue::new("t".into(), 0, epochs.next(), Some(0), Some(1), driver, &clock()));
+        let ready = Ready::new(Arc::default());
+        let queue = queue(epochs.next(), Some(1));
         queue.inner().push(batch());
-        let Next::Batch(_, epoch, _) = Queue::next(&queue) else { panic!("there is a batch") };
+        let Next::Batch(_, epoch, _) = ready.next_of(&queue) else { panic!("there is a batch") };
         // While its reader opens the batch, the driver finds that everything was read.
         assert!(queue.finish_if_read(&epochs).is_some());
         assert!(queue.stop(&epochs, epoch, 0, &error()).is_some(), "it was not sought");
         assert!(
-            matches!(Queue::next(&queue), Next::Stopped(_)) && !queue.is_read(),
+            matches!(ready.next_of(&queue), Next::Stopped(_)) && !queue.is_read(),
             "not everything was read"
         );
         // After a seek, an error of before it does not count.
         queue.restart(&epochs, Some(1));
         assert!(queue.finish_if_read(&epochs).is_some());
         assert!(queue.stop(&epochs, epoch, 0, &error()).is_none(), "the error is from before the seek");
+    }
+
+    fn commands(commands: &Commands) -> Vec<Command> {
+        let mut taken = Vec::new();
+        commands.take(&mut taken);
+        taken
+    }
+
+    #[test]
+    fn flips_tell_the_driver_nothing_unless_a_reader_went_away_empty() {
+        let all = Arc::<Commands>::default();
+        let ready = Ready::new(Arc::clone(&all));
+        let queue = queue(Epoch(1), None);
+        for _ in 0..10_000 {
+            queue.gate.pause();
+            assert!(matches!(ready.next_of(&queue), Next::Nothing));
+            assert!(!queue.gate.resume().is_wanted());
+        }
+        assert!(commands(&all).is_empty());
+        // With something to read it is told once, however many readers look before it has heard.
+        queue.inner().push(batch());
+        for _ in 0..10_000 {
+            queue.gate.pause();
+            assert!(matches!(ready.next_of(&queue), Next::Nothing));
+            ready.list(&queue);
+            assert!(queue.gate.resume().is_parked);
+        }
+        assert!(matches!(&commands(&all)[..], [Command::Parked { .. }]));
+        assert!(matches!(ready.next_of(&queue), Next::Batch(..)));
+    }
+
+    /// Lets two threads go on together, within nanoseconds if both run.
+    #[derive(Default)]
+    struct Start(AtomicU64);
+
+    impl Start {
+        fn wait(&self, round: u64) {
+            self.0.fetch_add(1, Ordering::AcqRel);
+            let mut looks = 0_u32;
+            while self.0.load(Ordering::Acquire) < 2 * round {
+                looks += 1;
+                assert!(looks < 100_000_000, "the other thread has failed");
+                if looks.is_multiple_of(500) {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_that_arrives_while_its_partition_is_flipped_is_listed() {
+        const ROUNDS: u64 = 20_000;
+        let ready = Ready::new(Arc::default());
+        let queue = queue(Epoch(1), None);
+        let start = Start::default();
+        let (ready, queue, start) = (&ready, &queue, &start);
+        let mut queued: Vec<_> = (0..ROUNDS).map(|_| batch()).collect();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    start.wait(2 * round + 1);
+                    for _ in 0..3 {
+                        queue.gate.pause();
+                        if queue.gate.resume().is_parked {
+                            ready.list(queue);
+                        }
+                    }
+                    start.wait(2 * round + 2);
+                }
+            });
+            for round in 0..ROUNDS {
+                let queued = queued.pop().expect("one for each round");
+                start.wait(2 * round + 1);
+                queue.inner().push(queued);
+                ready.list(queue);
+                // As a reader does that was woken too early, and finds the partition paused or not.
+                let early = matches!(ready.next(), Next::Batch(..));
+                start.wait(2 * round + 2);
+                // The partition is not paused, and no task will flip it again.
+                assert!(
+                    early || matches!(ready.next(), Next::Batch(..)),
+                    "the batch of round {round} is lost"
+                );
+            }
+        });
     }
 }

@@ -12,6 +12,7 @@ use milena_wire::{DecodeError, Limits};
 
 use super::batch::{Batch, Met, Unreadable, unread, unreadable};
 use super::commands::{Command, Commands, GroupCommand};
+use super::gate::{Gate, Gates, Resumed};
 use super::held::{Hold, Memory};
 use super::queue::{Coming, Epochs, Fetched, Queue, Ready};
 use super::standing::{Outlook, Standing};
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     /// None for a consumer that reads by position.
     pub(super) standing: Option<Arc<Standing>>,
     pub(super) epochs: Arc<Epochs>,
+    gates: Gates,
     assigned: Mutex<Assigned>,
     decompressors: Decompressors,
 }
@@ -53,15 +55,17 @@ impl Shared {
         is_until_end: bool,
         standing: Option<Arc<Standing>>,
     ) -> Self {
+        let commands = Arc::<Commands>::default();
         Self {
             client,
-            commands: Arc::default(),
-            ready: Arc::default(),
+            ready: Arc::new(Ready::new(Arc::clone(&commands))),
+            commands,
             check_crcs: settings.check_crcs,
             is_read_committed: settings.isolation == Isolation::ReadCommitted,
             is_until_end,
             standing,
             epochs: Arc::default(),
+            gates: Gates::default(),
             assigned: Mutex::default(),
             decompressors: Decompressors::default(),
         }
@@ -156,6 +160,8 @@ impl Shared {
         self.finish_at(&queue, position);
     }
 
+    /// Makes the queue of a partition that is not assigned, which is not paused then. The caller holds the lock of what
+    /// is assigned.
     fn new_queue(
         &self,
         topic: &Arc<str>,
@@ -165,14 +171,17 @@ impl Shared {
         until: Option<i64>,
     ) -> Arc<Queue> {
         let (driver, clock) = (Arc::clone(&self.commands.arrived), &self.client.0.clock);
-        Arc::new(Queue::new(Arc::clone(topic), partition, epoch, position, until, driver, clock))
+        let gate = Arc::clone(self.gates.get(topic, partition));
+        gate.open();
+        Arc::new(Queue::new(gate, epoch, position, until, driver, clock))
     }
 
     /// The group has assigned a partition. It is not read before the driver knows where it begins.
     pub(super) fn hold(&self, topic: &Arc<str>, partition: i32) -> (Arc<Queue>, Epoch) {
+        let mut assigned = self.assigned();
         let epoch = self.epochs.next();
         let queue = self.new_queue(topic, partition, epoch, None, None);
-        self.assigned().queues.insert((Arc::clone(topic), partition), Arc::clone(&queue));
+        assigned.queues.insert((Arc::clone(topic), partition), Arc::clone(&queue));
         (queue, epoch)
     }
 
@@ -288,10 +297,36 @@ impl Shared {
         self.commands.push(Command::Own { queue: Arc::clone(queue) });
     }
 
-    pub(super) fn set_paused(&self, queue: &Arc<Queue>, is_paused: bool) {
-        if queue.set_paused(is_paused) {
-            self.commands.push(Command::Pause { queue: Arc::clone(queue) });
-            self.ready.list(queue);
+    /// The gate of the partition, which must be assigned. Takes no lock.
+    ///
+    /// # Errors
+    /// When it is not assigned. The error says what the caller was `doing`.
+    pub(super) fn gate(&self, topic: &str, partition: i32, doing: &str) -> Result<&Arc<Gate>, Error> {
+        let gate = self.gates.find(topic, partition).filter(|gate| gate.is_assigned());
+        gate.ok_or_else(|| not_assigned(&format!("{doing} partition {partition} of topic {topic:?}")))
+    }
+
+    /// The gates of all assigned partitions.
+    pub(super) fn gates(&self) -> Vec<Arc<Gate>> {
+        self.assigned().queues.values().map(|queue| Arc::clone(&queue.gate)).collect()
+    }
+
+    /// Partitions were resumed: lists what they have, and tells the driver of those that are not fetched.
+    pub(super) fn handle_resumed<'a>(&self, resumed: impl IntoIterator<Item = (&'a Gate, Resumed)>) {
+        let mut commands = Vec::new();
+        for (gate, Resumed { is_parked, is_held, .. }) in resumed {
+            let queue = self.assigned().queues.get(&(Arc::clone(&gate.topic), gate.partition)).cloned();
+            let Some(queue) = queue else { continue };
+            if is_parked {
+                self.ready.list(&queue);
+            }
+            if is_held {
+                commands.push(Command::Resumed { queue });
+            }
+        }
+        // Together, or the first of them would be fetched alone, and the others had to wait for that fetch.
+        if !commands.is_empty() {
+            self.commands.push_all(commands);
         }
     }
 }
@@ -300,6 +335,7 @@ impl Assigned {
     /// Removes a partition. It is remembered while the application holds batches of it.
     fn remove(&mut self, topic: &Arc<str>, partition: i32) -> Option<Arc<Queue>> {
         let queue = self.queues.remove(&(Arc::clone(topic), partition))?;
+        queue.gate.close();
         self.given_up.retain(|queue| queue.strong_count() > 0);
         if !queue.held.is_empty() {
             self.given_up.push(Arc::downgrade(&queue));

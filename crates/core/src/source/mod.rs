@@ -265,8 +265,9 @@ impl Source {
 
     /// Stops fetching `slot`, or goes on. Batches that were fetched stay where they are.
     pub fn set_paused(&mut self, slot: Slot, is_paused: bool) {
-        self.assigned(slot).is_paused = is_paused;
-        self.hasten(slot);
+        if std::mem::replace(&mut self.assigned(slot).is_paused, is_paused) != is_paused {
+            self.hasten(slot);
+        }
     }
 
     /// Tells whether `slot` has a reader of its own, or is read in turns with others.
