@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena_broker::{Broker, Machine, Now, Peer};
+use milena_broker::{Broker, Builder, Machine, Now, Peer};
 use milena_core::Instant;
 use milena_core::metadata::Snapshot;
 use milena_messages::Request;
@@ -25,11 +25,19 @@ impl Brokers {
     pub(crate) fn start(seed: u64, nodes: u16, partitions: i32, batch_bytes_max: Option<usize>) -> Self {
         let builder =
             Broker::builder().nodes(nodes).default_replication(nodes as i16).auto_create_topics(false);
-        let machine = Arc::new(builder.seed(seed).machine().expect("a cluster in memory starts"));
+        Self { batch_bytes_max, ..Self::of(builder.seed(seed), partitions) }.with_topic()
+    }
+
+    /// A cluster without a topic.
+    pub(crate) fn of(builder: Builder, partitions: i32) -> Self {
+        let machine = Arc::new(builder.machine().expect("a cluster in memory starts"));
         let origin = Now { instant: std::time::Instant::now(), unix_ms: 1_700_000_000_000 };
-        let brokers = Self { machine, origin, partitions, batch_bytes_max };
-        brokers.create_topic(Instant::ORIGIN);
-        brokers
+        Self { machine, origin, partitions, batch_bytes_max: None }
+    }
+
+    pub(crate) fn with_topic(self) -> Self {
+        self.create_topic(Instant::ORIGIN);
+        self
     }
 
     pub(crate) fn create_topic(&self, now: Instant) {

@@ -2,14 +2,30 @@
 //! answers over themselves, and lose, delay and repeat them. There are no tasks, so a round takes a few milliseconds.
 
 mod brokers;
+mod groups;
 mod producer;
 mod source;
+
+use std::sync::{Mutex, PoisonError};
 
 use milena_sim::seeds;
 
 #[test]
 fn a_producer_writes_once_in_order_and_says_what_may_have_been_written() {
     seeds::play(300, producer::play);
+}
+
+#[test]
+fn members_of_groups_skip_no_record_and_share_no_partition() {
+    let seen = Mutex::new(groups::Seen::default());
+    seeds::play(20, |seed| {
+        let of_round = groups::play(seed);
+        *seen.lock().unwrap_or_else(PoisonError::into_inner) += of_round;
+    });
+    let seen = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{seen:?}");
+    let has_seen = [seen.moves, seen.losses, seen.left, seen.commits, seen.refusals, seen.repeats];
+    assert!(has_seen.iter().all(|count| *count > 0), "idle rounds prove nothing: {seen:?}");
 }
 
 #[test]
