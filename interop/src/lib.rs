@@ -4,10 +4,18 @@
 //! ```text
 //!  letters ─▶ Partner (Java, franz-go, librdkafka) or Raw ─▶ real Kafka or the embedded broker ─▶ another of them ─▶ letters
 //! ```
+//!
+//! Groups have another set: `member` starts members of all clients, `stream` produces for them, `journal` gathers what they
+//! saw, and `checker` judges it; `group` has them together.
 
+pub mod checker;
 pub mod embedded;
+pub mod group;
+pub mod journal;
 pub mod letter;
+pub mod member;
 pub mod ours;
 pub mod partner;
 pub mod raw;
 pub mod real;
+pub mod stream;

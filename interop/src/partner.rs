@@ -55,11 +55,7 @@ impl Partner {
             Self::FranzGo | Self::Sarama => &["go"],
             Self::Librdkafka => &["go", "cc"],
         };
-        let missing = programs.iter().find(|program| !process::is_installed(program));
-        if let Some(program) = missing {
-            crate::real::skip(&format!("{self:?} is no partner here: {program} is not installed"));
-        }
-        missing.is_none()
+        are_here(programs)
     }
 
     /// Produces `letters`, each to its own partition; returns the offset of each.
@@ -132,9 +128,9 @@ impl Partner {
         let version = match self {
             Self::Java => NEWEST,
             Self::OldJava => crate::real::OLD,
-            Self::FranzGo => return Ok(Command::new(go_programs()?.join("franz"))),
-            Self::Librdkafka => return Ok(Command::new(go_programs()?.join("rdkafka"))),
-            Self::Sarama => return Ok(Command::new(go_programs()?.join("sarama"))),
+            Self::FranzGo => return go("franz"),
+            Self::Librdkafka => return go("rdkafka"),
+            Self::Sarama => return go("sarama"),
         };
         java("Partner", version)
     }
@@ -153,6 +149,44 @@ pub fn java(program: &str, version: &str) -> anyhow::Result<Command> {
     Ok(java)
 }
 
+/// One of the programs in `go/`.
+///
+/// # Errors
+/// It does not build.
+pub fn go(program: &str) -> anyhow::Result<Command> {
+    Ok(Command::new(go_programs()?.join(program)))
+}
+
+/// One of the programs in `python/`, with the packages that it needs.
+///
+/// # Errors
+/// The packages cannot be installed.
+pub fn python(program: &str) -> anyhow::Result<Command> {
+    let mut python = Command::new(python_packages()?.join("bin/python"));
+    python.arg(xtask::root().join("interop/python").join(program).with_extension("py"));
+    Ok(python)
+}
+
+/// One of the programs in `js/`, with the packages that it needs.
+///
+/// # Errors
+/// The packages cannot be installed.
+pub fn node(program: &str) -> anyhow::Result<Command> {
+    let mut node = Command::new("node");
+    node.arg(node_packages()?.join(program).with_extension("mjs"));
+    Ok(node)
+}
+
+/// Whether these programs are installed here. If one is not, prints that the test is skipped (`real::skip`).
+#[must_use]
+pub fn are_here(wanted: &[&str]) -> bool {
+    let missing = wanted.iter().find(|program| !process::is_installed(program));
+    if let Some(program) = missing {
+        crate::real::skip(&format!("a client of another project is not tested: {program} is not installed"));
+    }
+    missing.is_none()
+}
+
 /// The folder with the Java programs.
 fn java_programs() -> anyhow::Result<&'static PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
@@ -162,7 +196,7 @@ fn java_programs() -> anyhow::Result<&'static PathBuf> {
         javac
             .args(["-Xlint:all", "-Werror", "--release", "17", "-cp", &dist.classpath(), "-d"])
             .arg(programs());
-        for program in ["Partner", "MessageSets"] {
+        for program in ["Partner", "MessageSets", "Member"] {
             javac.arg(xtask::root().join(format!("interop/java/{program}.java")));
         }
         run_build(javac)
@@ -180,14 +214,73 @@ fn go_programs() -> anyhow::Result<&'static PathBuf> {
     })
 }
 
+/// The folder of an environment with the packages of `python/requirements.txt`.
+fn python_packages() -> anyhow::Result<&'static PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    built_in(&BUILT, programs().join("python"), |folder| {
+        let wanted = xtask::root().join("interop/python/requirements.txt");
+        let installed = folder.join("requirements.txt");
+        if fs::read(&installed).ok() == Some(fs::read(&wanted)?) {
+            return Ok(());
+        }
+        let mut python = Command::new("python3");
+        python.args(["-m", "venv", "--clear"]).arg(folder);
+        run_build(python)?;
+        let mut pip = Command::new(folder.join("bin/python"));
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--only-binary=:all:",
+            "-r",
+        ]);
+        pip.arg(&wanted);
+        run_build(pip)?;
+        fs::copy(&wanted, &installed)?;
+        Ok(())
+    })
+}
+
+/// The folder with the programs of `js/` and the packages that they import.
+fn node_packages() -> anyhow::Result<&'static PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    built_in(&BUILT, programs().join("js"), |folder| {
+        let same = |file: &str| {
+            let wanted = fs::read(xtask::root().join("interop/js").join(file))?;
+            let same = fs::read(folder.join(file)).ok().as_ref() == Some(&wanted);
+            fs::write(folder.join(file), wanted)?;
+            anyhow::Ok(same)
+        };
+        same("member.mjs")?;
+        same("package.json")?;
+        if same("package-lock.json")? && folder.join("node_modules").is_dir() {
+            return Ok(());
+        }
+        let mut npm = Command::new("npm");
+        npm.current_dir(folder).args(["ci", "--no-audit", "--no-fund"]);
+        run_build(npm)
+    })
+}
+
 /// Builds once for the whole test program. If it fails, every test that needs it fails.
 fn built(
     cell: &'static OnceLock<Result<PathBuf, String>>,
     build: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<&'static PathBuf> {
+    built_in(cell, programs(), |_| build())
+}
+
+/// As `built`, in a folder of its own.
+fn built_in(
+    cell: &'static OnceLock<Result<PathBuf, String>>,
+    folder: PathBuf,
+    build: impl FnOnce(&PathBuf) -> anyhow::Result<()>,
+) -> anyhow::Result<&'static PathBuf> {
     let result = cell.get_or_init(|| {
-        let done = fs::create_dir_all(programs()).map_err(anyhow::Error::from).and_then(|()| build());
-        done.map(|()| programs()).map_err(|error| format!("{error:#}"))
+        let done = fs::create_dir_all(&folder).map_err(anyhow::Error::from).and_then(|()| build(&folder));
+        done.map(|()| folder).map_err(|error| format!("{error:#}"))
     });
     result.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
 }

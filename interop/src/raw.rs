@@ -10,9 +10,11 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use milena_messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic, PartitionData};
+use milena_messages::find_coordinator::FindCoordinatorRequest;
 use milena_messages::header::{RequestHeader, ResponseHeader};
 use milena_messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use milena_messages::metadata::{MetadataRequest, MetadataRequestTopic};
+use milena_messages::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestTopic};
 use milena_messages::{ErrorCode, Message as _, Request};
 use milena_wire::batch::{BatchBuilder, Batches, Header};
 use milena_wire::codec::{Compression, Compressor, Decompressor};
@@ -157,6 +159,46 @@ impl Raw {
         let response = self.call(&request, 6)?;
         let mut answers = response.topics.iter().flat_map(|topic| &topic.partitions);
         Ok(answers.all(|answer| answer.error_code == ErrorCode::NONE))
+    }
+}
+
+/// The committed offsets of a group in the partitions of a topic that have one, from the group's coordinator.
+///
+/// # Errors
+/// As [`Raw::call`], or the group has no coordinator within ten seconds.
+pub fn committed(
+    bootstrap: &str,
+    group: &str,
+    topic: &str,
+    partitions: i32,
+) -> anyhow::Result<Vec<(i32, i64)>> {
+    let topic = OffsetFetchRequestTopic {
+        name: topic.into(),
+        partition_indexes: (0..partitions).collect(),
+        ..Default::default()
+    };
+    let request =
+        OffsetFetchRequest { group_id: group.into(), topics: Some(vec![topic]), ..Default::default() };
+    let started = Instant::now();
+    loop {
+        let wanted = FindCoordinatorRequest { key: group.into(), ..Default::default() };
+        let coordinator = Raw::connect(bootstrap)?.call(&wanted, 3)?;
+        let mut error = coordinator.error_code;
+        if error == ErrorCode::NONE {
+            let address = format!("{}:{}", coordinator.host, coordinator.port);
+            let response = Raw::connect(&address)?.call(&request, 6)?;
+            error = response.error_code;
+            if error == ErrorCode::NONE {
+                let all = response.topics.iter().flat_map(|topic| &topic.partitions);
+                let has = all.filter(|partition| partition.committed_offset >= 0);
+                return Ok(has
+                    .map(|partition| (partition.partition_index, partition.committed_offset))
+                    .collect());
+            }
+        }
+        // Real Kafka makes its coordinators when a group first asks for one.
+        ensure!(started.elapsed() < PATIENCE, "group {group} has no coordinator: {error}");
+        thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -8,6 +8,8 @@ mod client;
 mod conformance;
 mod console;
 mod franz_go;
+mod group_tools;
+mod groups;
 mod mutants;
 mod partners;
 mod programs;

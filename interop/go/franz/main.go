@@ -29,6 +29,8 @@ func main() {
 		consume(ctx, args[1], args[2], lines.Number(args[3]), lines.Number(args[4]))
 	case "admin":
 		admin(ctx, args[1], args[2])
+	case "member":
+		member(lines.Join(args[1:]))
 	default:
 		lines.Check(fmt.Errorf("no command %q", args[0]))
 	}

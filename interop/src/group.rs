@@ -1,0 +1,134 @@
+//! A group whose members are processes of any client, with the topic that they read and the records that are produced to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::ensure;
+
+use crate::checker::{self, Findings};
+use crate::journal::{Event, Journal, Saw, now};
+use crate::member::{Client, Joining, Member};
+use crate::raw::{self, Raw};
+use crate::stream::Stream;
+
+/// A group and its topic.
+#[derive(Debug)]
+pub struct Group {
+    /// What its members see.
+    pub journal: Arc<Journal>,
+    joining: Joining,
+    partitions: i32,
+    members: usize,
+    stream: Stream,
+}
+
+/// Each wait ends long before, unless something hangs: a busy machine starts a Java program in ten seconds.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+impl Group {
+    /// Creates the topic `name` with that many partitions, and begins to produce `rate` records per second to it, at most
+    /// `most`. The group has the topic's name.
+    ///
+    /// # Errors
+    /// The topic cannot be created.
+    pub fn start(
+        bootstrap: &str,
+        name: &str,
+        partitions: i32,
+        protocol: &str,
+        rate: u64,
+        most: u64,
+    ) -> anyhow::Result<Self> {
+        Raw::connect(bootstrap)?.create_topic(name, partitions)?;
+        let joining = Joining {
+            bootstrap: bootstrap.into(),
+            group: name.into(),
+            topic: name.into(),
+            protocol: protocol.into(),
+            session: Duration::from_secs(6),
+            heartbeat: Duration::from_secs(1),
+        };
+        let stream = Stream::start(bootstrap, name, partitions, rate, most);
+        Ok(Self { journal: Arc::default(), joining, partitions, members: 0, stream })
+    }
+
+    /// A new member, which joins; `instance` makes it a static one.
+    ///
+    /// # Errors
+    /// Its program does not start.
+    pub fn join(&mut self, client: Client, instance: Option<&str>) -> anyhow::Result<Member> {
+        self.members += 1;
+        Member::start(client, self.members, &self.joining, instance, &self.journal)
+    }
+
+    /// Waits until `members` members own something, and each partition is owned once.
+    ///
+    /// # Errors
+    /// Not by the deadline.
+    pub fn settle(&self, members: usize) -> anyhow::Result<()> {
+        let what = format!("{members} members share {} partitions", self.partitions);
+        let shared =
+            |state: &crate::journal::State| state.is_shared(self.partitions, members, 1).then_some(());
+        self.journal.wait(&what, PATIENCE, shared)
+    }
+
+    /// Waits until `count` more records of each partition are read than now.
+    ///
+    /// # Errors
+    /// Not by the deadline.
+    pub fn flow(&self, count: i64) -> anyhow::Result<()> {
+        let mut wanted: Option<BTreeMap<i32, i64>> = None;
+        self.journal.wait(&format!("{count} more records in each partition"), PATIENCE, |state| {
+            let seen = |partition: i32| state.seen.get(&partition).copied().unwrap_or_default();
+            let wanted = wanted.get_or_insert_with(|| {
+                (0..self.partitions).map(|partition| (partition, seen(partition) + count)).collect()
+            });
+            wanted.iter().all(|(partition, wanted)| seen(*partition) >= *wanted).then_some(())
+        })
+    }
+
+    /// Kills a member, and notes which offsets the broker has.
+    ///
+    /// # Errors
+    /// The member had ended before, or the broker does not answer.
+    pub fn kill(&self, member: Member) -> anyhow::Result<()> {
+        let number = member.number;
+        member.kill()?;
+        let saw = Saw::Stored(self.committed()?);
+        self.journal.add(Event { at: now(), member: number, saw });
+        Ok(())
+    }
+
+    /// The offsets that the broker has.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn committed(&self) -> anyhow::Result<Vec<(i32, i64)>> {
+        let Joining { bootstrap, group, topic, .. } = &self.joining;
+        raw::committed(bootstrap, group, topic, self.partitions)
+    }
+
+    /// Ends the records, at once or when all are produced, waits until all are read, lets `members` leave, and judges.
+    ///
+    /// # Errors
+    /// A record was not read, a member did not leave, or not all is committed after all have left.
+    pub fn finish(self, members: Vec<Member>, at_once: bool) -> anyhow::Result<Findings> {
+        let Self { journal, joining, partitions, stream, .. } = self;
+        let ends = stream.stop(at_once)?;
+        journal.wait(&format!("all of {ends:?} are read"), PATIENCE, |state| {
+            let read = |(partition, end): (i32, &i64)| {
+                state.seen.get(&partition).copied().unwrap_or_default() >= *end
+            };
+            (0..).zip(&ends).all(read).then_some(())
+        })?;
+        for member in members {
+            member.close()?;
+        }
+        let Joining { bootstrap, group, topic, .. } = &joining;
+        let committed = raw::committed(bootstrap, group, topic, partitions)?;
+        let all: Vec<(i32, i64)> = (0..).zip(ends.iter().copied()).collect();
+        ensure!(committed == all, "{committed:?} is committed, and {all:?} was read");
+        Ok(checker::check(journal.events(), &ends, false))
+    }
+}
