@@ -207,7 +207,7 @@ impl Checker {
         let mut wrong = Vec::new();
         match position {
             Some(position) if position != offset => {
-                wrong.push(format!("read {offset} after {}", position - 1))
+                wrong.push(format!("read {offset} after {}", position - 1));
             }
             None if offset > next => wrong.push(format!("began at {offset}, but {next} was not read")),
             None if self.by_done => {

@@ -1,6 +1,9 @@
 //! Clients of other projects in groups: members join, leave and are killed while records are produced all the time, and every
 //! record is read, in order, and twice only where a killed member had not committed it.
 
+use std::time::Duration;
+
+use milena_broker::Broker;
 use milena_interop::checker::Findings;
 use milena_interop::embedded::Embedded;
 use milena_interop::group::Group;
@@ -40,7 +43,11 @@ fn live(bootstrap: &str, name: &str, protocol: &str, clients: [Client; 2]) -> Op
 }
 
 fn live_embedded(protocol: &str, client: Client) {
-    let broker = Embedded::start(3);
+    let second = Duration::from_secs(1);
+    let builder = Broker::builder().nodes(3);
+    let builder =
+        builder.group_consumer_session_timeout(6 * second).group_consumer_heartbeat_interval(second);
+    let broker = Embedded::build(builder);
     live(broker.bootstrap(), "lives", protocol, [client; 2]);
 }
 
@@ -77,4 +84,19 @@ fn aiokafka_lives_in_a_group() {
 #[test]
 fn kafkajs_lives_in_a_group() {
     live_embedded("roundrobin", Client::Kafkajs);
+}
+
+#[test]
+fn java_lives_in_a_group_of_the_consumer_protocol() {
+    live_embedded("consumer", Client::Java);
+}
+
+#[test]
+fn franz_go_lives_in_a_group_of_the_consumer_protocol() {
+    live_embedded("consumer", Client::FranzGo);
+}
+
+#[test]
+fn confluent_kafka_lives_in_a_group_of_the_consumer_protocol() {
+    live_embedded("consumer", Client::Confluent);
 }
