@@ -21,7 +21,11 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 public final class Member implements ConsumerRebalanceListener {
     private static final PrintStream OUT = new PrintStream(System.out, false, StandardCharsets.UTF_8);
 
-    private Member() {}
+    private final KafkaConsumer<byte[], byte[]> consumer;
+
+    private Member(KafkaConsumer<byte[], byte[]> consumer) {
+        this.consumer = consumer;
+    }
 
     public static void main(String[] args) {
         Properties settings = new Properties();
@@ -56,7 +60,7 @@ public final class Member implements ConsumerRebalanceListener {
 
         var bytes = new ByteArrayDeserializer();
         try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(settings, bytes, bytes)) {
-            consumer.subscribe(List.of(args[2]), new Member());
+            consumer.subscribe(List.of(args[2]), new Member(consumer));
             say("started");
             while (!told.get()) {
                 ConsumerRecords<byte[], byte[]> records = consumer.poll(Duration.ofMillis(100));
@@ -64,23 +68,24 @@ public final class Member implements ConsumerRebalanceListener {
                     line("record", record.partition(), record.offset(), new String(record.value(), StandardCharsets.UTF_8));
                 }
                 OUT.flush();
-                if (!records.isEmpty()) {
-                    commit(consumer, records);
+                if (!records.isEmpty() && commit(consumer)) {
+                    for (TopicPartition partition : records.partitions()) {
+                        say("committed", partition.partition(), last(records.records(partition)).offset() + 1);
+                    }
                 }
             }
         }
         say("closed");
     }
 
-    private static void commit(KafkaConsumer<byte[], byte[]> consumer, ConsumerRecords<byte[], byte[]> records) {
+    /** Commits all that was read. While a cooperative rebalance goes on the client refuses to, and it is done later. */
+    private static boolean commit(KafkaConsumer<byte[], byte[]> consumer) {
         try {
             consumer.commitSync();
+            return true;
         } catch (KafkaException e) {
             say("error", e);
-            return;
-        }
-        for (TopicPartition partition : records.partitions()) {
-            say("committed", partition.partition(), last(records.records(partition)).offset() + 1);
+            return false;
         }
     }
 
@@ -107,6 +112,7 @@ public final class Member implements ConsumerRebalanceListener {
 
     @Override
     public void onPartitionsRevoked(Collection<TopicPartition> partitions) {
+        commit(consumer);
         partitions("revoked", partitions);
     }
 

@@ -12,6 +12,32 @@ use crate::member::{Client, Joining, Member};
 use crate::raw::{self, Raw};
 use crate::stream::Stream;
 
+/// How a group is.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The topic's partitions. Default 6.
+    pub partitions: i32,
+    /// Assignors, separated by commas, or `consumer`.
+    pub protocol: String,
+    /// Records per second. Default 600.
+    pub rate: u64,
+    /// How long the group waits for a member that does not speak; with KIP-848 the broker knows. Default 6 s.
+    pub session: Duration,
+    /// How often a member speaks; with KIP-848 the broker knows. Default 1 s.
+    pub heartbeat: Duration,
+    /// Milena's members finish records in random order. Default no.
+    pub by_done: bool,
+}
+
+impl Setup {
+    /// The defaults.
+    #[must_use]
+    pub fn new(protocol: &str) -> Self {
+        let (session, heartbeat) = (Duration::from_secs(6), Duration::from_secs(1));
+        Self { partitions: 6, protocol: protocol.into(), rate: 600, session, heartbeat, by_done: false }
+    }
+}
+
 /// A group and its topic.
 #[derive(Debug)]
 pub struct Group {
@@ -27,30 +53,23 @@ pub struct Group {
 const PATIENCE: Duration = Duration::from_secs(90);
 
 impl Group {
-    /// Creates the topic `name` with that many partitions, and begins to produce `rate` records per second to it, at most
-    /// `most`. The group has the topic's name.
+    /// Creates the topic `name`, and begins to produce to it. The group has the topic's name.
     ///
     /// # Errors
     /// The topic cannot be created.
-    pub fn start(
-        bootstrap: &str,
-        name: &str,
-        partitions: i32,
-        protocol: &str,
-        rate: u64,
-        most: u64,
-    ) -> anyhow::Result<Self> {
-        Raw::connect(bootstrap)?.create_topic(name, partitions)?;
+    pub fn start(bootstrap: &str, name: &str, setup: &Setup) -> anyhow::Result<Self> {
+        Raw::connect(bootstrap)?.create_topic(name, setup.partitions)?;
         let joining = Joining {
             bootstrap: bootstrap.into(),
             group: name.into(),
             topic: name.into(),
-            protocol: protocol.into(),
-            session: Duration::from_secs(6),
-            heartbeat: Duration::from_secs(1),
+            protocol: setup.protocol.clone(),
+            session: setup.session,
+            heartbeat: setup.heartbeat,
+            by_done: setup.by_done,
         };
-        let stream = Stream::start(bootstrap, name, partitions, rate, most);
-        Ok(Self { journal: Arc::default(), joining, partitions, members: 0, stream })
+        let stream = Stream::start(bootstrap, name, setup.partitions, setup.rate);
+        Ok(Self { journal: Arc::default(), joining, partitions: setup.partitions, members: 0, stream })
     }
 
     /// A new member, which joins; `instance` makes it a static one.
@@ -109,13 +128,13 @@ impl Group {
         raw::committed(bootstrap, group, topic, self.partitions)
     }
 
-    /// Ends the records, at once or when all are produced, waits until all are read, lets `members` leave, and judges.
+    /// Ends the records, waits until all are read, lets `members` leave, and judges.
     ///
     /// # Errors
     /// A record was not read, a member did not leave, or not all is committed after all have left.
-    pub fn finish(self, members: Vec<Member>, at_once: bool) -> anyhow::Result<Findings> {
+    pub fn finish(self, members: Vec<Member>) -> anyhow::Result<Findings> {
         let Self { journal, joining, partitions, stream, .. } = self;
-        let ends = stream.stop(at_once)?;
+        let ends = stream.stop()?;
         journal.wait(&format!("all of {ends:?} are read"), PATIENCE, |state| {
             let read = |(partition, end): (i32, &i64)| {
                 state.seen.get(&partition).copied().unwrap_or_default() >= *end
@@ -129,6 +148,6 @@ impl Group {
         let committed = raw::committed(bootstrap, group, topic, partitions)?;
         let all: Vec<(i32, i64)> = (0..).zip(ends.iter().copied()).collect();
         ensure!(committed == all, "{committed:?} is committed, and {all:?} was read");
-        Ok(checker::check(journal.events(), &ends, false))
+        Ok(checker::check(journal.events(), &ends, joining.by_done))
     }
 }

@@ -107,6 +107,8 @@ pub struct State {
     pub owned: BTreeMap<usize, BTreeSet<i32>>,
     /// The records of each partition that were seen, counted once each: all offsets below are seen.
     pub seen: BTreeMap<i32, i64>,
+    /// How many records each member has read.
+    pub records_of: BTreeMap<usize, u64>,
 }
 
 impl Journal {
@@ -180,6 +182,7 @@ impl State {
             Saw::Record { partition, offset, .. } => {
                 let seen = self.seen.entry(*partition).or_default();
                 *seen = (*seen).max(offset + 1);
+                *self.records_of.entry(event.member).or_default() += 1;
             }
             Saw::Done { .. } | Saw::Committed { .. } | Saw::Stored(_) | Saw::Error(_) => {}
         }

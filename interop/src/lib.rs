@@ -9,6 +9,7 @@
 //! saw, and `checker` judges it; `group` has them together.
 
 pub mod checker;
+pub mod churn;
 pub mod embedded;
 pub mod group;
 pub mod journal;
@@ -16,6 +17,7 @@ pub mod letter;
 pub mod member;
 pub mod ours;
 pub mod partner;
+pub mod random;
 pub mod raw;
 pub mod real;
 pub mod stream;

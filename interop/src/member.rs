@@ -36,6 +36,8 @@ pub enum Client {
     Aiokafka,
     /// kafkajs of npm, with round robin whatever the protocol says.
     Kafkajs,
+    /// This project's.
+    Milena,
 }
 
 /// The group that a member joins.
@@ -53,6 +55,8 @@ pub struct Joining {
     pub session: Duration,
     /// How often the member speaks; with KIP-848 the broker knows.
     pub heartbeat: Duration,
+    /// Only for Milena: the member finishes records in random order.
+    pub by_done: bool,
 }
 
 /// A member: a process of its own.
@@ -65,14 +69,10 @@ pub struct Member {
     journal: Arc<Journal>,
     child: Child,
     stdin: Option<ChildStdin>,
-    readers: Vec<JoinHandle<String>>,
+    reader: Option<JoinHandle<String>>,
 }
 
 impl Client {
-    /// All clients of other projects.
-    pub const ALL: [Self; 6] =
-        [Self::Java, Self::FranzGo, Self::Librdkafka, Self::Confluent, Self::Aiokafka, Self::Kafkajs];
-
     fn command(self) -> anyhow::Result<Command> {
         let go = |program| {
             partner::go(program).map(|mut go| {
@@ -87,6 +87,7 @@ impl Client {
             Self::Confluent => partner::python("confluent_member"),
             Self::Aiokafka => partner::python("aiokafka_member"),
             Self::Kafkajs => partner::node("member"),
+            Self::Milena => milena(),
         }
     }
 
@@ -99,8 +100,16 @@ impl Client {
             Self::Librdkafka => &["go", "cc"],
             Self::Confluent | Self::Aiokafka => &["python3"],
             Self::Kafkajs => &["node", "npm"],
+            Self::Milena => &[],
         })
     }
+}
+
+/// The program `member`, which cargo builds beside the program that runs.
+fn milena() -> anyhow::Result<Command> {
+    let here = std::env::current_exe()?;
+    let found = here.ancestors().map(|folder| folder.join("member")).find(|program| program.is_file());
+    Ok(Command::new(found.with_context(|| format!("no program member beside {}", here.display()))?))
 }
 
 impl Member {
@@ -119,33 +128,35 @@ impl Member {
         command.args([&joining.bootstrap, &joining.group, &joining.topic, &joining.protocol]);
         command.args([joining.session.as_millis().to_string(), joining.heartbeat.as_millis().to_string()]);
         command.arg(instance.unwrap_or("-"));
+        if joining.by_done {
+            command.arg(number.to_string());
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("{client:?} does not start"))?;
         let stdin = child.stdin.take();
         let (stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
-        let to = Arc::clone(journal);
-        let said = thread::spawn(move || {
-            for line in
-                stdout.map(BufReader::new).into_iter().flat_map(|out| out.lines().map_while(Result::ok))
-            {
-                // A process that is killed may leave half a line.
-                let event = Event::from_line(number, &line).unwrap_or_else(|error| Event {
-                    at: now(),
-                    member: number,
-                    saw: Saw::Error(format!("{error:#}")),
-                });
-                to.add(event);
-            }
-            String::new()
-        });
         let complained = thread::spawn(move || {
             let mut text = String::new();
             // What can be read is for the test's own error.
             let _ = stderr.as_mut().map(|stderr| stderr.read_to_string(&mut text));
             text
         });
-        let readers = vec![said, complained];
-        Ok(Self { number, client, journal: Arc::clone(journal), child, stdin, readers })
+        let to = Arc::clone(journal);
+        let said = thread::spawn(move || {
+            let error = |text| Event { at: now(), member: number, saw: Saw::Error(text) };
+            for line in
+                stdout.map(BufReader::new).into_iter().flat_map(|out| out.lines().map_while(Result::ok))
+            {
+                // A process that is killed may leave half a line.
+                to.add(Event::from_line(number, &line).unwrap_or_else(|why| error(format!("{why:#}"))));
+            }
+            let text = complained.join().unwrap_or_default();
+            if !text.is_empty() {
+                to.add(error(text.clone()));
+            }
+            text
+        });
+        Ok(Self { number, client, journal: Arc::clone(journal), child, stdin, reader: Some(said) })
     }
 
     /// Tells it to leave, and waits until it has.
@@ -190,7 +201,7 @@ impl Member {
     /// Waits until the process is gone and all that it said is read.
     fn end(&mut self) -> anyhow::Result<(ExitStatus, String)> {
         let status = self.child.wait()?;
-        let said = self.readers.drain(..).map(|reader| reader.join().unwrap_or_default()).collect();
+        let said = self.reader.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
         Ok((status, said))
     }
 }

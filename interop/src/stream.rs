@@ -20,26 +20,25 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Produces about `rate` records per second to each of the partitions in turn, until it is stopped or has produced
-    /// `most` records.
+    /// Produces about `rate` records per second, to each of the partitions in turn, until it is stopped.
     #[must_use]
-    pub fn start(bootstrap: &str, topic: &str, partitions: i32, rate: u64, most: u64) -> Self {
+    pub fn start(bootstrap: &str, topic: &str, partitions: i32, rate: u64) -> Self {
         let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(produce(&bootstrap, &topic, partitions, rate, most, &stopped))
+            runtime.block_on(produce(&bootstrap, &topic, partitions, rate, &stopped))
         });
         Self { stop, thread }
     }
 
-    /// Waits until it has produced all, or stops it, and returns how many records each partition has.
+    /// Stops it, and returns how many records each partition has.
     ///
     /// # Errors
     /// A record was not written.
-    pub fn stop(self, at_once: bool) -> anyhow::Result<Vec<i64>> {
-        self.stop.fetch_or(at_once, Ordering::Relaxed);
+    pub fn stop(self) -> anyhow::Result<Vec<i64>> {
+        self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow!("the stream panicked"))?
     }
 }
@@ -49,7 +48,6 @@ async fn produce(
     topic: &str,
     partitions: i32,
     rate: u64,
-    most: u64,
     stopped: &AtomicBool,
 ) -> anyhow::Result<Vec<i64>> {
     let client = Client::connect(bootstrap).await?;
@@ -57,9 +55,9 @@ async fn produce(
     let mut ends = vec![0; usize::try_from(partitions)?];
     let (started, mut sent) = (Instant::now(), 0);
     let mut deliveries = Vec::new();
-    while sent < most && !stopped.load(Ordering::Relaxed) {
+    while !stopped.load(Ordering::Relaxed) {
         let due = (started.elapsed().as_secs_f64() * rate as f64) as u64;
-        while sent < due.min(most) {
+        while sent < due {
             let partition = (sent % ends.len() as u64) as usize;
             let value = format!("{}:{}", ends[partition], now());
             ends[partition] += 1;

@@ -6,17 +6,15 @@ use std::time::Duration;
 use milena_broker::Broker;
 use milena_interop::checker::Findings;
 use milena_interop::embedded::Embedded;
-use milena_interop::group::Group;
+use milena_interop::group::{Group, Setup};
 use milena_interop::member::Client;
-
-const PARTITIONS: i32 = 6;
 
 /// Two members of two clients join a group, leave it and are killed.
 fn live(bootstrap: &str, name: &str, protocol: &str, clients: [Client; 2]) -> Option<Findings> {
     if !clients.iter().all(|client| client.is_here()) {
         return None;
     }
-    let mut group = Group::start(bootstrap, name, PARTITIONS, protocol, 600, u64::MAX).unwrap();
+    let mut group = Group::start(bootstrap, name, &Setup::new(protocol)).unwrap();
     let [first, second] = clients;
     let a = group.join(first, None).unwrap();
     group.settle(1).unwrap();
@@ -33,7 +31,7 @@ fn live(bootstrap: &str, name: &str, protocol: &str, clients: [Client; 2]) -> Op
     group.kill(b).unwrap();
     group.settle(1).unwrap();
     group.flow(20).unwrap();
-    let findings = group.finish(vec![c], true).unwrap();
+    let findings = group.finish(vec![c]).unwrap();
     let Findings { faults, errors, records, again, lost, assigned, .. } = &findings;
     assert!(faults.is_empty(), "{clients:?} {protocol}: {faults:#?}\nerrors {errors:#?}");
     println!(

@@ -4,6 +4,7 @@
 
 mod admin;
 mod answers;
+mod churn;
 mod client;
 mod conformance;
 mod console;

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod chaos;
+pub mod churn;
 pub mod edges;
 pub mod r#gen;
 pub mod kafka;

@@ -13,6 +13,7 @@ Usage: cargo xtask COMMAND
   kafka            run Apache Kafka from Maven Central on loopback: start, status, stop, tool
   bench            measure Milena and other clients on the same brokers: quick, full, or scenarios by name
   chaos            run the client against three brokers over a faulty network, by seed
+  churn            let members of Milena, Java and librdkafka join a group, leave it and be killed, and check what they read
   sim              run client and broker on virtual time, by seed
   oracle [--check] write the golden messages and batches with Kafka's encoder; with --check, compare with the committed ones
   help             print this text
@@ -39,6 +40,7 @@ fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
         "gen" => xtask::r#gen::run(args),
         "bench" => xtask::bench::run(args),
         "chaos" => xtask::chaos::run(args),
+        "churn" => xtask::churn::run(args),
         "edges" => xtask::edges::run(args),
         "kafka" => xtask::kafka::run(args),
         "sim" => xtask::sim::run(args),

@@ -34,7 +34,13 @@ func member(joining lines.Joining) {
 		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
 		kgo.OnPartitionsAssigned(say("assigned")),
-		kgo.OnPartitionsRevoked(say("revoked")),
+		kgo.OnPartitionsRevoked(func(ctx context.Context, client *kgo.Client, topics map[string][]int32) {
+			// What a rebalance kept from being committed.
+			if err := client.CommitUncommittedOffsets(ctx); err != nil {
+				journal.Say("error", err.Error())
+			}
+			journal.Partitions("revoked", topics[joining.Topic])
+		}),
 		kgo.OnPartitionsLost(say("lost")),
 	}
 	if joining.Protocols[0] == "consumer" {

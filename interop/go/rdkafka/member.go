@@ -23,7 +23,12 @@ func member(joining lines.Joining) {
 	if joining.Protocols[0] == "consumer" {
 		config["group.protocol"] = "consumer"
 	} else {
-		config["partition.assignment.strategy"] = strings.Join(joining.Protocols, ",")
+		// librdkafka offers only assignors of one kind: in a list with others, the cooperative one is left out.
+		offered := joining.Protocols
+		if len(offered) > 1 {
+			offered = slices.DeleteFunc(offered, func(name string) bool { return name == "cooperative-sticky" })
+		}
+		config["partition.assignment.strategy"] = strings.Join(offered, ",")
 		config["session.timeout.ms"] = int(joining.Session.Milliseconds())
 		config["heartbeat.interval.ms"] = int(joining.Heartbeat.Milliseconds())
 	}
@@ -33,13 +38,13 @@ func member(joining lines.Joining) {
 	consumer, err := kafka.NewConsumer(&config)
 	lines.Check(err)
 
+	// What was read and is not committed yet: a rebalance may keep it from being committed at once.
 	last := map[int32]kafka.Offset{}
 	commit := func() {
 		var offsets []kafka.TopicPartition
 		for partition, offset := range last {
 			offsets = append(offsets, kafka.TopicPartition{Topic: &joining.Topic, Partition: partition, Offset: offset + 1})
 		}
-		clear(last)
 		if len(offsets) == 0 {
 			return
 		}
@@ -51,9 +56,10 @@ func member(joining lines.Joining) {
 		for _, partition := range committed {
 			if partition.Error != nil {
 				journal.Say("error", partition.Error.Error())
-			} else {
-				journal.Committed(partition.Partition, int64(partition.Offset))
+				continue
 			}
+			delete(last, partition.Partition)
+			journal.Committed(partition.Partition, int64(partition.Offset))
 		}
 	}
 	// Called by Poll and by Close.
@@ -63,13 +69,15 @@ func member(joining lines.Joining) {
 			journal.Partitions("assigned", numbers(event.Partitions))
 		case kafka.RevokedPartitions:
 			journal.Flush()
-			if consumer.AssignmentLost() {
-				clear(last)
-				journal.Partitions("lost", numbers(event.Partitions))
-			} else {
+			what := "lost"
+			if !consumer.AssignmentLost() {
 				commit()
-				journal.Partitions("revoked", numbers(event.Partitions))
+				what = "revoked"
 			}
+			for _, partition := range event.Partitions {
+				delete(last, partition.Partition)
+			}
+			journal.Partitions(what, numbers(event.Partitions))
 		}
 		return nil
 	}
