@@ -9,6 +9,8 @@ use milena_messages::create_partitions::{CreatePartitionsRequest, CreatePartitio
 use milena_messages::delete_topics::DeleteTopicsRequest;
 use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use milena_messages::header::{RequestHeader, ResponseHeader};
+use milena_messages::list_groups::ListGroupsRequest;
+use milena_messages::offset_fetch::OffsetFetchRequest;
 use milena_messages::{ErrorCode, Message, Request};
 use milena_wire::batch::Batches;
 use milena_wire::codec::Decompressor;
@@ -91,6 +93,28 @@ pub(crate) async fn read_log(leader: SocketAddr, topic: &str, partition: i32) ->
             return Ok(log);
         }
     }
+}
+
+/// What a group has committed: topic, partition and offset.
+pub(crate) async fn committed(coordinator: SocketAddr, group: &str) -> io::Result<Vec<(String, i32, i64)>> {
+    let request = OffsetFetchRequest { group_id: group.into(), topics: None, ..Default::default() };
+    // The last version that asks for one group.
+    let response = Plain::open(coordinator).await?.ask(&request, 7).await?;
+    checked(Some(response.error_code))?;
+    let topics = response.topics.iter();
+    let found = topics.flat_map(|topic| topic.partitions.iter().map(move |of| (topic, of)));
+    Ok(found
+        .filter(|(_, of)| of.error_code.is_none() && of.committed_offset >= 0)
+        .map(|(topic, of)| (topic.name.to_string(), of.partition_index, of.committed_offset))
+        .collect())
+}
+
+/// The state of a group, as the coordinator lists it.
+pub(crate) async fn group_state(coordinator: SocketAddr, group: &str) -> io::Result<String> {
+    let response = Plain::open(coordinator).await?.ask(&ListGroupsRequest::default(), 5).await?;
+    checked(Some(response.error_code))?;
+    let listed = response.groups.iter().find(|listed| *listed.group_id == *group);
+    Ok(listed.map(|listed| listed.group_state.to_string()).unwrap_or_default())
 }
 
 /// Adds the records in `records` that follow those of `log`.

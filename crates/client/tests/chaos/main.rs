@@ -1,8 +1,8 @@
-//! Chaos by seed: client and brokers in one process, a faulty network between them, leaders that move, nodes that stop,
-//! futures that are dropped, and a checker that reads the brokers' logs.
+//! Chaos by seed: client and brokers in one process, a faulty network between them, leaders and coordinators that move, nodes that
+//! stop, members of groups that come and go or are killed, futures that are dropped, and a checker that reads the brokers' logs.
 //!
 //! ```text
-//!  plan (of a seed) ─▶ round: writers, readers ─▶ client ─▶ network ─▶ brokers
+//!  plan (of a seed) ─▶ round: writers, readers, members ─▶ client ─▶ network ─▶ brokers
 //!                        └──▶ their results ─────▶ checker ◀─ logs ◀────┘
 //! ```
 //!
@@ -15,7 +15,9 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests run on tokio")]
 
 mod checker;
+mod chronicle;
 mod log;
+mod members;
 mod network;
 mod plan;
 mod reader;

@@ -1,9 +1,13 @@
 //! The plan of a seed: the sizes, settings and troubles of one round. It determines everything but timing.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use milena::{Acks, ClientSettings, Compression, ConsumerSettings, ProducerSettings, Reset};
+use milena::assignors::CooperativeSticky;
+use milena::{
+    Acks, ClientSettings, Compression, ConsumerSettings, GroupSettings, ProducerSettings, Protocol, Reset,
+};
 
 use crate::network::Rates;
 
@@ -67,6 +71,8 @@ pub(crate) enum Mode {
     Calm,
     /// Topics are deleted and made again.
     Recreate,
+    /// The members of a group read, come and go, and their coordinator moves.
+    Group,
 }
 
 /// One round.
@@ -85,6 +91,24 @@ pub(crate) struct Plan {
     pub(crate) retry_backoff: Duration,
     pub(crate) producers: Vec<ProducerPlan>,
     pub(crate) readers: Vec<ReaderPlan>,
+    /// Instead of readers: the members of a group.
+    pub(crate) group: Option<GroupPlan>,
+}
+
+/// The members of a group.
+#[derive(Debug, Clone)]
+pub(crate) struct GroupPlan {
+    pub(crate) protocol: Protocol,
+    /// Whether members of a classic group keep their partitions during a rebalance.
+    pub(crate) is_cooperative: bool,
+    /// The number of members at a time. Each that goes is followed by another one.
+    pub(crate) members: usize,
+    /// Whether members have names, under which the next ones come back.
+    pub(crate) are_static: bool,
+    pub(crate) session_timeout: Duration,
+    commit_interval: Duration,
+    /// How members fetch.
+    reader: ReaderPlan,
 }
 
 #[derive(Debug, Clone)]
@@ -123,26 +147,30 @@ pub(crate) struct ReaderPlan {
 impl Plan {
     pub(crate) fn of(seed: u64) -> Self {
         let mut rng = Rng::seeded(seed ^ 0x006d_696c_656e_6100);
-        use Mode::{Burst, Calm, Recreate, Storm};
+        use Mode::{Burst, Calm, Group, Recreate, Storm};
         let mode =
-            [Storm, Burst, Burst, Recreate, Storm, Burst, Calm, Storm, Burst, Burst][(seed % 10) as usize];
+            [Storm, Burst, Group, Recreate, Group, Burst, Calm, Storm, Group, Burst][(seed % 10) as usize];
         let partitions_max = rng.pick(&[3, 8, 20]);
         let topics: Vec<i32> =
             (0..rng.between(1, 3)).map(|_| rng.between(1, partitions_max) as i32).collect();
         let producers = (0..rng.between(1, 3)).map(|_| ProducerPlan::of(&mut rng, mode)).collect();
-        let readers = (0..rng.between(1, 3)).map(|_| ReaderPlan::of(&mut rng, mode)).collect();
+        let readers: Vec<_> = (0..rng.between(1, 3)).map(|_| ReaderPlan::of(&mut rng, mode)).collect();
+        let is_group = mode == Group;
+        let group = is_group.then(|| GroupPlan::of(&mut rng));
         Self {
             seed,
             mode,
             threads: rng.pick(&[1, 1, 2, 3]),
             topics,
-            storm: Duration::from_millis(rng.between(150, 600) as u64),
+            // Groups need time for several rebalances.
+            storm: Duration::from_millis(rng.between(150, 600) as u64) * if is_group { 4 } else { 1 },
             rates: if mode == Calm { Rates::default() } else { Rates::of(&mut rng) },
             memory_bytes_max: rng.pick(&[64 << 10, 256 << 10, 1 << 20, 64 << 20]),
             request_timeout: Duration::from_millis(rng.pick(&[150, 400, 2000])),
             retry_backoff: Duration::from_millis(rng.pick(&[1, 5, 20])),
             producers,
-            readers,
+            readers: if is_group { Vec::new() } else { readers },
+            group,
         }
     }
 
@@ -273,6 +301,38 @@ impl ReaderPlan {
     }
 }
 
+impl GroupPlan {
+    fn of(rng: &mut Rng) -> Self {
+        Self {
+            protocol: rng.pick(&[Protocol::Classic, Protocol::Consumer, Protocol::Automatic]),
+            is_cooperative: rng.percent(50),
+            members: rng.between(1, 4),
+            are_static: rng.percent(20),
+            session_timeout: Duration::from_millis(rng.pick(&[300, 1000, 3000])),
+            commit_interval: Duration::from_millis(rng.pick(&[1, 20, 200, 1000])),
+            reader: ReaderPlan::of(rng, Mode::Group),
+        }
+    }
+
+    /// The settings of the member in this place.
+    pub(crate) fn apply_to_fetches(&self, settings: &mut ConsumerSettings) {
+        self.reader.apply(settings);
+        settings.reset = Some(Reset::Earliest);
+    }
+
+    pub(crate) fn apply(&self, place: usize, group: &mut GroupSettings) {
+        group.instance_id = self.are_static.then(|| format!("place-{place}").into());
+        group.protocol = self.protocol;
+        if self.is_cooperative {
+            group.assignors = vec![Arc::new(CooperativeSticky)];
+        }
+        group.session_timeout = self.session_timeout;
+        group.heartbeat_interval = self.session_timeout / 10;
+        group.rebalance_timeout = Some(Duration::from_secs(3));
+        group.commit_interval = self.commit_interval;
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, mode, threads, topics, storm, rates, memory_bytes_max, .. } = self;
@@ -284,6 +344,7 @@ impl fmt::Display for Plan {
         )?;
         writeln!(f, "  {rates:?}")?;
         self.producers.iter().try_for_each(|producer| writeln!(f, "  {producer:?}"))?;
-        self.readers.iter().try_for_each(|reader| writeln!(f, "  {reader:?}"))
+        self.readers.iter().try_for_each(|reader| writeln!(f, "  {reader:?}"))?;
+        self.group.iter().try_for_each(|group| writeln!(f, "  {group:?}"))
     }
 }

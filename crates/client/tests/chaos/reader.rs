@@ -79,7 +79,7 @@ pub(crate) fn digest(content: &Content) -> u64 {
     hasher.finish()
 }
 
-fn contents(batch: &Batch) -> Vec<(i64, u64)> {
+pub(crate) fn contents(batch: &Batch) -> Vec<(i64, u64)> {
     let content = |record: milena::RecordView<'_>| Content {
         timestamp_ms: record.timestamp_ms().unwrap_or(-1),
         key: record.key().map(<[u8]>::to_vec),

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use crate::checker::{Logs, check_run, check_written};
 use crate::log::{delete_topic, grow_topic, read_log};
+use crate::members::Company;
 use crate::network::{Connector, Gate, Network, lock};
 use crate::plan::{Mode, Plan, ProducerPlan, Rng};
 use crate::reader::Reader;
@@ -27,6 +28,15 @@ pub(crate) async fn play(plan: Plan, notes: Arc<Notes>) {
     let mut rng = Rng::seeded(plan.seed);
     let builder =
         Broker::builder().nodes(NODES).default_replication(3).auto_create_topics(false).seed(plan.seed);
+    // Writers give records times of years ago, and all of them have to be there when the round ends.
+    let builder = builder.retention_check_interval(Duration::from_secs(3600));
+    let builder = match &plan.group {
+        Some(group) => builder
+            .group_session_timeout_min(group.session_timeout)
+            .group_consumer_session_timeout(group.session_timeout)
+            .group_consumer_heartbeat_interval(group.session_timeout / 10),
+        None => builder,
+    };
     let cluster = builder.start().await.expect("a cluster starts");
     for (index, partitions) in plan.topics.iter().enumerate() {
         cluster.create_topic(&World::topic(index), *partitions).expect("a topic is created");
@@ -87,6 +97,11 @@ async fn run(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
     for mut reader in readers {
         reading.spawn(async move { (reader.storm().await, reader) });
     }
+    let company = plan.group.as_ref().map(|group| Company::new(world, group));
+    let mut belonging = JoinSet::new();
+    if let Some(company) = &company {
+        belonging.spawn(Arc::clone(company).storm(rng.fork()));
+    }
     let strangers = tokio::spawn(strange(Arc::clone(world), client.clone(), outlets[0].clone(), rng.fork()));
 
     sabotage(world, rng.fork()).await?;
@@ -102,6 +117,9 @@ async fn run(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
             Err(error) => world.violate(format_args!("a reader failed: {error}")),
         }
     }
+    while let Some(ended) = world.within("the members", belonging.join_next()).await? {
+        ended.map_err(|error| world.violate(format_args!("the group failed: {error}"))).unwrap_or(Ok(()))?;
+    }
     world.within("the calls that name missing topics", strangers).await?.unwrap_or(Ok(()))?;
 
     for (index, outlet) in outlets.iter().enumerate() {
@@ -116,11 +134,16 @@ async fn run(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
     for reader in &mut readers {
         reader.drain(&logs).await?;
     }
+    if let Some(company) = &company {
+        Arc::clone(company).drain(&logs, rng.fork()).await?;
+    }
     read_to_end(world, &client, &logs).await?;
     let runs: Vec<_> = readers.into_iter().flat_map(Reader::into_runs).collect();
     let last = ProducerPlan::patient();
     check_returned(world, &client, &last, &ledgers).await?;
-    let bound = 2 * (1 + plan.producers.len() + 3 * plan.readers.len());
+    let members = plan.group.as_ref().map_or(0, |group| group.members);
+    // Those of members that were killed may not have ended when the next ones begin.
+    let bound = 2 * (1 + plan.producers.len() + 3 * plan.readers.len() + 8 * members);
     if world.network.open_max() > bound {
         world.violate(format_args!(
             "{} connections to one node, at most {bound} expected",
@@ -139,6 +162,9 @@ async fn run(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
     let logs = read_logs(world).await?;
     check_written(world, &logs, &ledgers, &plans);
     runs.iter().for_each(|run| check_run(world, &logs, &lock(run)));
+    if let Some(company) = &company {
+        company.chronicle().check(world, &logs);
+    }
     Ok(())
 }
 
@@ -301,7 +327,7 @@ async fn read_logs(world: &World) -> Outcome<Logs> {
 /// Checks that reading a topic to its end returns all its records, and ends.
 async fn read_to_end(world: &World, client: &Client, logs: &Logs) -> Outcome<()> {
     for topic in 0..world.topic_count() {
-        let read = async {
+        let read = async || {
             let builder = client.consumer_direct().topic(World::topic(topic)).from(Position::Earliest);
             let mut consumer = builder.until_end().build().await?;
             let mut ends = BTreeMap::new();
@@ -310,6 +336,17 @@ async fn read_to_end(world: &World, client: &Client, logs: &Logs) -> Outcome<()>
             }
             Ok(ends)
         };
+        let read = async {
+            loop {
+                match read().await {
+                    // On a slow machine a look-up may outlast a short timeout.
+                    Err::<_, milena::Error>(error) if error.is_retriable() => {
+                        world.note(format_args!("topic {topic} was not read to its end yet: {error}"));
+                    }
+                    read => return read,
+                }
+            }
+        };
         let read = world.within(format!("topic {topic} being read to its end"), read).await?;
         let own = logs.iter().filter(|((of, _), log)| *of == topic && !log.is_empty());
         let expected: BTreeMap<_, _> = own.map(|(at, log)| (*at, log.len() as i64)).collect();
@@ -317,7 +354,7 @@ async fn read_to_end(world: &World, client: &Client, logs: &Logs) -> Outcome<()>
             // Records may have arrived since then, from a connection that was lost.
             Ok(ends) if expected.iter().all(|(at, end)| ends.get(at) >= Some(end)) => {}
             Ok(ends) => world.violate(format_args!("topic {topic} ended at {ends:?}, not {expected:?}")),
-            Err::<_, milena::Error>(error) => {
+            Err(error) => {
                 world.violate(format_args!("reading to the end failed: {error}"));
             }
         }
