@@ -261,6 +261,13 @@ impl Builder {
         self
     }
 
+    /// Which groups change from one protocol to the other while they have members (`group.consumer.migration.policy`).
+    /// Default [`MigrationPolicy::Bidirectional`].
+    pub fn group_migration(mut self, policy: MigrationPolicy) -> Self {
+        self.machine.groups.migration = policy;
+        self
+    }
+
     /// How long committed offsets are kept that no member of their group uses (`offsets.retention.minutes`). Default 7
     /// days.
     pub fn offsets_retention(mut self, retention: Duration) -> Self {
@@ -393,5 +400,30 @@ impl Cluster {
         let limits = builder.limits();
         let machine = builder.machine_of(addresses)?;
         Ok(Self::run(Arc::new(crate::server::Shared::new(machine, limits)), listeners))
+    }
+}
+
+/// Which groups change between the classic and the consumer protocol while they have members
+/// (`group.consumer.migration.policy`). A group without members takes either, whatever the policy is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MigrationPolicy {
+    /// None: members of the other protocol are refused.
+    Disabled,
+    /// A classic group takes members of the consumer protocol, and stays a group of the consumer protocol.
+    Upgrade,
+    /// When the last member of the consumer protocol leaves, a group becomes a classic one.
+    Downgrade,
+    /// Both.
+    #[default]
+    Bidirectional,
+}
+
+impl MigrationPolicy {
+    pub(crate) fn upgrades(self) -> bool {
+        matches!(self, Self::Upgrade | Self::Bidirectional)
+    }
+
+    pub(crate) fn downgrades(self) -> bool {
+        matches!(self, Self::Downgrade | Self::Bidirectional)
     }
 }

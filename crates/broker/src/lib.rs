@@ -68,7 +68,7 @@ mod waiter;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use builder::{Broker, Builder};
+pub use builder::{Broker, Builder, MigrationPolicy};
 pub use cluster::{Cluster, Stats};
 pub use error::Error;
 pub use machine::{Answer, Machine};

@@ -50,7 +50,7 @@ impl Timers {
     /// Sets a timer unless it is set already.
     pub(crate) fn arm_if_idle(&self, timer: Timer, at: Instant) {
         let mut inner = crate::lock(&self.0);
-        if !inner.queue.by_work.contains_key(&timer) {
+        if !inner.queue.contains(&timer) {
             inner.set(timer, at);
         }
     }
@@ -105,6 +105,11 @@ impl<T: Ord + Clone> Queue<T> {
         self.cancel(&work);
         self.by_time.insert((at, work.clone()));
         self.by_work.insert(work, at);
+    }
+
+    /// Whether work is in the queue.
+    pub(crate) fn contains(&self, work: &T) -> bool {
+        self.by_work.contains_key(work)
     }
 
     /// Takes work out, if it is in the queue.

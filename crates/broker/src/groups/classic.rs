@@ -31,10 +31,13 @@ use milena_messages::sync_group::{SyncGroupRequest, SyncGroupResponse};
 use milena_messages::{ErrorCode, Message};
 use milena_wire::{Reader, Str};
 
+use super::consumer::Partitions;
+use super::migration::{self, Moved};
 use super::reply::Reply;
+use super::topics::Topics;
 use super::{CONSUMER, Groups};
 use crate::now::Now;
-pub(super) use turn::Turn;
+pub(super) use turn::{MEMBER_ID_REQUIRED_FROM, Turn};
 
 /// What a group of the classic protocol is.
 #[derive(Debug, Default)]
@@ -130,6 +133,12 @@ impl Groups {
         if !member_id.is_empty() && self.get(&id).is_none() {
             return denied(ErrorCode::UNKNOWN_MEMBER_ID);
         }
+        if self.is_consumer_with_members(&id) {
+            return match self.join_consumer(&joiner, now) {
+                Ok(answer) => reply.put(answer),
+                Err(code) => denied(code),
+            };
+        }
         let is_new = match self.make_classic(&id) {
             Ok(is_new) => is_new,
             Err(code) => return denied(code),
@@ -157,9 +166,12 @@ impl Groups {
         if request.group_id.is_empty() {
             return denied(ErrorCode::INVALID_GROUP_ID);
         }
-        match self.classic_turn(&request.group_id, now) {
+        match self.turn(&request.group_id, now).map(|(turn, _)| turn) {
             None => denied(ErrorCode::UNKNOWN_MEMBER_ID),
-            Some(mut turn) => turn.sync(request, reply).unwrap_or_else(denied),
+            Some(super::Turn::Classic(mut turn)) => turn.sync(request, reply).unwrap_or_else(denied),
+            Some(super::Turn::Consumer(mut turn)) => {
+                turn.sync_classic(request).map_or_else(denied, |answer| reply.put(answer));
+            }
         }
     }
 
@@ -168,8 +180,12 @@ impl Groups {
         if request.group_id.is_empty() {
             return ErrorCode::INVALID_GROUP_ID;
         }
-        let Some(mut turn) = self.classic_turn(&request.group_id, now) else {
-            return ErrorCode::UNKNOWN_MEMBER_ID;
+        let mut turn = match self.turn(&request.group_id, now).map(|(turn, _)| turn) {
+            None => return ErrorCode::UNKNOWN_MEMBER_ID,
+            Some(super::Turn::Consumer(mut turn)) => {
+                return turn.heartbeat_classic(request).err().unwrap_or(ErrorCode::NONE);
+            }
+            Some(super::Turn::Classic(turn)) => turn,
         };
         let found = turn.group.check(&request.member_id, request.group_instance_id.as_ref());
         if let Err(code) = found {
@@ -194,6 +210,9 @@ impl Groups {
     ) -> Result<Vec<MemberResponse>, ErrorCode> {
         if request.group_id.is_empty() {
             return Err(ErrorCode::INVALID_GROUP_ID);
+        }
+        if self.is_consumer_with_members(&request.group_id) {
+            return self.leave_consumer(request, now);
         }
         let mut turn = self.classic_turn(&request.group_id, now);
         let mut leave = |member: &milena_messages::leave_group::MemberIdentity| MemberResponse {
@@ -263,6 +282,84 @@ impl Classic {
         group.subscribed = group.find_subscribed();
         group.written = Some(value);
         group
+    }
+
+    /// The stable group that one of the consumer protocol becomes, and what is to be written of it. Its members have what
+    /// they were to have there.
+    pub(super) fn from_consumer(
+        generation: i32,
+        moved: Vec<(Moved, Partitions)>,
+        topics: &Topics,
+        now: Now,
+    ) -> Self {
+        let mut group = Self {
+            state: State::Stable,
+            since_ms: Some(now.unix_ms),
+            generation,
+            protocol_type: Some(Str::from_static(CONSUMER)),
+            ..Self::default()
+        };
+        let mut targets = BTreeMap::new();
+        for (moved, target) in moved {
+            if let Some(instance_id) = &moved.instance_id {
+                group.statics.insert(instance_id.clone(), moved.id.clone());
+            }
+            let member = Member {
+                instance_id: moved.instance_id,
+                client_id: moved.client_id,
+                client_host: moved.client_host,
+                rebalance_timeout: milliseconds(moved.rebalance_timeout_ms),
+                session_timeout: milliseconds(moved.session_timeout_ms),
+                protocols: moved.protocols,
+                assignment: Bytes::new(),
+                is_new: false,
+                join: None,
+                sync: None,
+            };
+            targets.insert(moved.id.clone(), target);
+            group.members.insert(moved.id, member);
+        }
+        group.protocol = group.select_protocol();
+        group.subscribed = group.find_subscribed();
+        for (id, member) in &mut group.members {
+            let metadata = member.metadata(group.protocol.as_ref());
+            member.assignment = migration::assignment(&targets[id], &metadata, topics).unwrap_or_default();
+        }
+        group.written = Some(group.record(&group.assignments()));
+        group
+    }
+
+    /// The generation and the members, on their way to the consumer protocol. `None` before the first rebalance is done.
+    pub(super) fn moving(&self) -> Option<(i32, Vec<Moved>)> {
+        let protocol = self.protocol.as_ref()?;
+        let moved = |(id, member): (&Str, &Member)| Moved {
+            id: id.clone(),
+            instance_id: member.instance_id.clone(),
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            rebalance_timeout_ms: member.rebalance_timeout.as_millis() as i32,
+            session_timeout_ms: member.session_timeout.as_millis() as i32,
+            protocols: member.protocols.clone(),
+            metadata: member.metadata(Some(protocol)),
+            assignment: member.assignment.clone(),
+        };
+        Some((self.generation, self.members.iter().map(moved).collect()))
+    }
+
+    pub(super) fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Answers all requests that wait with this code.
+    pub(super) fn dismiss(&mut self, error_code: ErrorCode) {
+        for (id, member) in &mut self.members {
+            if let Some(join) = member.join.take() {
+                join.put(refused_join(id.clone(), error_code));
+            }
+            if let Some(sync) = member.sync.take() {
+                sync.put(SyncGroupResponse { error_code, ..Default::default() });
+            }
+        }
     }
 
     /// What is written of the group when its members have these assignments.
@@ -532,7 +629,7 @@ fn refused_join(member_id: Str, error_code: ErrorCode) -> JoinGroupResponse {
 }
 
 /// Copies of a request's protocols. Slices would keep the whole frame in memory.
-fn protocols(offered: &[JoinGroupRequestProtocol]) -> Vec<(Str, Bytes)> {
+pub(super) fn protocols(offered: &[JoinGroupRequestProtocol]) -> Vec<(Str, Bytes)> {
     let copy = |offered: &JoinGroupRequestProtocol| {
         (owned(&offered.name), Bytes::copy_from_slice(&offered.metadata))
     };

@@ -16,6 +16,7 @@
 
 mod assignor;
 mod change;
+mod classic;
 mod heartbeat;
 mod pattern;
 mod reconcile;
@@ -43,6 +44,7 @@ use super::classic::owned;
 use super::topics::Topics;
 use assignor::Assignor;
 pub(super) use change::Change;
+pub(super) use classic::Downgrade;
 pub(crate) use heartbeat::{Beat, Refusal};
 pub(super) use heartbeat::{Turn, check};
 

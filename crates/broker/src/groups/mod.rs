@@ -15,6 +15,7 @@
 pub(crate) mod classic;
 pub(crate) mod consumer;
 mod journal;
+mod migration;
 pub(crate) mod offsets;
 pub(crate) mod reply;
 mod topics;
@@ -32,6 +33,7 @@ use milena_messages::group_metadata_record::GroupMetadataValue;
 use milena_messages::list_groups::ListedGroup;
 use milena_wire::{Str, Uuid};
 
+use crate::builder::MigrationPolicy;
 use crate::now::Now;
 use crate::random::Random;
 use crate::timers::{Queue, Timer, Timers};
@@ -63,6 +65,8 @@ pub(crate) struct GroupSettings {
     pub(crate) consumer_session_timeout: Duration,
     /// The shortest time between two assignments of a group (`group.consumer.assignment.interval.ms`).
     pub(crate) consumer_assignment_interval: Duration,
+    /// Which groups change their protocol while they have members (`group.consumer.migration.policy`).
+    pub(crate) migration: MigrationPolicy,
     /// The longest metadata of a committed offset, in UTF-16 units as Kafka counts them (`offset.metadata.max.bytes`).
     pub(crate) metadata_max: usize,
     /// How long offsets are kept that are not in use (`offsets.retention.minutes`).
@@ -80,6 +84,7 @@ impl Default for GroupSettings {
             consumer_heartbeat_interval: Duration::from_secs(5),
             consumer_session_timeout: Duration::from_secs(45),
             consumer_assignment_interval: Duration::ZERO,
+            migration: MigrationPolicy::Bidirectional,
             metadata_max: 4096,
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
         }
@@ -140,10 +145,20 @@ enum Due {
     Session(Str, Str),
     /// A member has not given up its partitions in time.
     Revocation(Str, Str),
+    /// A member of the classic protocol, in a group of the other one, has not joined again in time.
+    Rejoin(Str, Str),
+    /// The same of one that has not fetched its assignment.
+    Resync(Str, Str),
     /// A group's subscriptions have patterns, and their topics are not known.
     Patterns(Str),
     /// Offsets expire.
     Expire,
+}
+
+impl Due {
+    /// The work that is for a member of a group of the consumer protocol.
+    const OF_MEMBERS: [fn(Str, Str) -> Self; 4] =
+        [Self::Session, Self::Revocation, Self::Rejoin, Self::Resync];
 }
 
 /// A group in the hands of the coordinator.
@@ -312,7 +327,7 @@ impl Groups {
         while let Some(due) = self.shared.queue.take_due(now.instant) {
             let id = match &due {
                 Due::Join(id) | Due::Sync(id) | Due::Patterns(id) => id,
-                Due::Session(id, _) | Due::Revocation(id, _) => id,
+                Due::Session(id, _) | Due::Revocation(id, _) | Due::Rejoin(id, _) | Due::Resync(id, _) => id,
                 Due::Expire => {
                     self.expire_offsets(now);
                     self.shared.queue.set(Due::Expire, now.instant + OFFSETS_CHECK_INTERVAL);
@@ -324,11 +339,26 @@ impl Groups {
                 (Turn::Classic(mut turn), Due::Join(_)) => turn.rebalance_is_due(),
                 (Turn::Classic(mut turn), Due::Sync(_)) => turn.expire_sync(),
                 (Turn::Classic(mut turn), Due::Session(_, member)) => turn.expire_session(member),
-                (Turn::Consumer(mut turn), Due::Session(_, member)) => turn.expire(member),
-                (Turn::Consumer(mut turn), Due::Revocation(_, member)) => turn.expire_revocation(member),
                 (Turn::Consumer(mut turn), Due::Patterns(_)) => turn.resolve_patterns(),
+                (
+                    Turn::Consumer(turn),
+                    Due::Session(_, member)
+                    | Due::Revocation(_, member)
+                    | Due::Rejoin(_, member)
+                    | Due::Resync(_, member),
+                ) if turn.is_over(&due, member) => self.expire_member(id, member, now),
                 // The group's protocol has changed since.
                 (Turn::Classic(_) | Turn::Consumer(_), _) => {}
+            }
+        }
+    }
+
+    /// The time of a member of a group of the consumer protocol is over.
+    fn expire_member(&mut self, id: &Str, member: &Str, now: Now) {
+        if let Err(refusal) = self.fence(id, std::slice::from_ref(member), now) {
+            tracing::warn!(group = %id, %member, "cannot remove a member whose time is over: {}", refusal.message);
+            if let Some((Turn::Consumer(mut turn), _)) = self.turn(id, now) {
+                turn.renew(member);
             }
         }
     }
@@ -376,7 +406,16 @@ impl Groups {
             return self.consumer_join(beat, now);
         }
         match self.turn(id, now) {
-            Some((Turn::Consumer(mut turn), _)) if epoch < 0 => turn.leave(beat.request),
+            Some((Turn::Consumer(mut turn), _)) if epoch < 0 => {
+                if let Some(member) = turn.leave(beat.request)? {
+                    self.fence(&classic::owned(id), &[member], now)?;
+                }
+                Ok(ConsumerGroupHeartbeatResponse {
+                    member_id: Some(beat.request.member_id.clone()),
+                    member_epoch: epoch,
+                    ..Default::default()
+                })
+            }
             Some((Turn::Consumer(mut turn), _)) => turn.heartbeat(beat, Vec::new()),
             Some((Turn::Classic(_), _)) => Err(Refusal::new(
                 ErrorCode::GROUP_ID_NOT_FOUND,
@@ -386,52 +425,24 @@ impl Groups {
         }
     }
 
-    /// A heartbeat of a member that joins. It makes the group if there is none, or none with members.
-    fn consumer_join(
-        &mut self,
-        beat: &Beat<'_>,
-        now: Now,
-    ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
-        let id = &beat.request.group_id;
-        let mut before = Vec::new();
-        match self.groups.get(id) {
-            None if self.groups.len() >= GROUPS_MAX => {
-                return Err(Refusal::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, "there are too many groups"));
-            }
-            None => {}
-            Some(Group { kind: Kind::Consumer(_), .. }) => {
-                return match self.turn(id, now) {
-                    Some((Turn::Consumer(mut turn), _)) => turn.heartbeat(beat, before),
-                    _ => unreachable!("it is a group of the consumer protocol"),
-                };
-            }
-            Some(Group { kind, .. }) if kind.is_empty() => before = kind.tombstones(id),
-            Some(_) => {
-                return Err(Refusal::new(
-                    ErrorCode::GROUP_ID_NOT_FOUND,
-                    format!("group {id} has members of the classic protocol"),
-                ));
-            }
+    /// Refuses a group too many.
+    fn check_count(&self) -> Result<(), Refusal> {
+        if self.groups.len() < GROUPS_MAX {
+            return Ok(());
         }
-        let id = classic::owned(id);
-        let mut consumer = Consumer::default();
-        let response =
-            consumer::Turn::new(&id, &mut consumer, &mut self.shared, now).heartbeat(beat, before)?;
-        let group = self.groups.entry(id.clone()).or_default();
-        self.shared.cancel_all(&id, &group.kind);
-        group.kind = Kind::Consumer(consumer);
-        Ok(response)
+        Err(Refusal::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, "there are too many groups"))
     }
 
-    /// Makes a group without members one of the classic protocol. True when it was none before.
+    fn is_consumer_with_members(&self, id: &str) -> bool {
+        let kind = self.groups.get(id).map(|group| &group.kind);
+        matches!(kind, Some(Kind::Consumer(consumer)) if !consumer.is_empty())
+    }
+
+    /// Makes a group of the consumer protocol, which has no members, a classic one. True when it was none before.
     fn make_classic(&mut self, id: &str) -> Result<bool, ErrorCode> {
         let Some((id, group)) = self.groups.get_key_value(id) else { return Ok(true) };
-        match &group.kind {
-            Kind::Classic(_) => return Ok(false),
-            Kind::Consumer(consumer) if !consumer.is_empty() => {
-                return Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
-            }
-            Kind::Consumer(_) => {}
+        if let Kind::Classic(_) = &group.kind {
+            return Ok(false);
         }
         let id = id.clone();
         if !self.shared.write(&group.kind.tombstones(&id)) {
@@ -575,9 +586,9 @@ impl Shared {
             Kind::Classic(classic) => self.cancel_classic(id, classic),
             Kind::Consumer(consumer) => {
                 self.queue.cancel(&Due::Patterns(id.clone()));
-                for member in consumer.member_ids() {
-                    self.queue.cancel(&Due::Session(id.clone(), member.clone()));
-                    self.queue.cancel(&Due::Revocation(id.clone(), member.clone()));
+                for (member, due) in consumer.member_ids().flat_map(|id| Due::OF_MEMBERS.map(|due| (id, due)))
+                {
+                    self.queue.cancel(&due(id.clone(), member.clone()));
                 }
             }
         }

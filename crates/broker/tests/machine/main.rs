@@ -7,6 +7,7 @@ mod configs;
 mod fetch;
 mod groups;
 mod groups_consumer;
+mod groups_mixed;
 mod groups_offsets;
 mod mutations;
 mod offsets;

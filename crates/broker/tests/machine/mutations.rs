@@ -121,6 +121,7 @@ fn group_requests() -> Vec<Bytes> {
         assignments: vec![assignment],
         ..Default::default()
     };
+    let heartbeat = HeartbeatRequest { group_id: "g".into(), generation_id: 1, ..Default::default() };
     let identity = MemberIdentity { group_instance_id: Some("i".into()), ..Default::default() };
     let topic =
         OffsetFetchRequestTopics { name: "t".into(), partition_indexes: vec![0, 1], ..Default::default() };
@@ -134,8 +135,12 @@ fn group_requests() -> Vec<Bytes> {
         frame(3, &join),
         frame(9, &join),
         frame(9, &fixed),
+        // Members of the classic protocol in the group of the consumer protocol that the requests below make.
+        frame(9, &JoinGroupRequest { member_id: "k".into(), ..join.clone() }),
+        frame(4, &HeartbeatRequest { member_id: "k".into(), ..heartbeat.clone() }),
+        frame(5, &SyncGroupRequest { member_id: "k".into(), ..sync.clone() }),
         frame(5, &sync),
-        frame(4, &HeartbeatRequest { group_id: "g".into(), generation_id: 1, ..Default::default() }),
+        frame(4, &heartbeat),
         frame(5, &LeaveGroupRequest { group_id: "g".into(), members: vec![identity], ..Default::default() }),
         frame(1, &Consumer::of("m", &["t"]).request()),
         frame(1, &Consumer { pattern: Some("t|[u-w]+".into()), ..Consumer::of("n", &[]) }.request()),

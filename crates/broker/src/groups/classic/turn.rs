@@ -28,7 +28,7 @@ pub(in crate::groups) struct Turn<'a> {
 }
 
 /// From this version on a new member must join twice: the first answer brings its member id (KIP-394).
-const MEMBER_ID_REQUIRED_FROM: i16 = 4;
+pub(in crate::groups) const MEMBER_ID_REQUIRED_FROM: i16 = 4;
 /// From this version on a leader can be told to skip the assignment (KIP-814).
 const SKIPS_ASSIGNMENT_FROM: i16 = 9;
 impl Turn<'_> {
@@ -296,7 +296,7 @@ impl Turn<'_> {
     }
 
     /// A rebalance begins, if none is being prepared; otherwise it may be that all have joined it now.
-    pub(super) fn rebalance(&mut self) {
+    pub(in crate::groups) fn rebalance(&mut self) {
         match self.group.state {
             State::Preparing => self.complete_if_all_joined(),
             State::Empty | State::Completing | State::Stable => self.prepare(),
@@ -436,16 +436,7 @@ impl Turn<'_> {
 
     /// Sends all waiting requests away. The group is then as the last record has it.
     pub(in crate::groups) fn reload(&mut self) {
-        let answers = self.group.members.values_mut().map(|member| (member.join.take(), member.sync.take()));
-        for (join, sync) in answers {
-            let error_code = ErrorCode::NOT_COORDINATOR;
-            if let Some(join) = join {
-                join.put(refused_join(Str::default(), error_code));
-            }
-            if let Some(sync) = sync {
-                sync.put(SyncGroupResponse { error_code, ..Default::default() });
-            }
-        }
+        self.group.dismiss(ErrorCode::NOT_COORDINATOR);
         self.shared.cancel_classic(self.id, self.group);
         *self.group = self.group.written.take().map_or_else(Classic::default, Classic::from_record);
         self.start_sessions();

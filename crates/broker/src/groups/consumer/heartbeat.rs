@@ -49,8 +49,9 @@ pub(in crate::groups) struct Turn<'a> {
     now: Now,
 }
 
-/// What becomes of a heartbeat.
-struct Outcome {
+/// What becomes of a member and its group.
+#[derive(Debug)]
+pub(super) struct Plan {
     changes: Vec<Change>,
     id: Str,
     before: Member,
@@ -58,6 +59,13 @@ struct Outcome {
     /// The static member whose place this one takes.
     replaced: Option<Str>,
     needs_patterns: bool,
+}
+
+impl Plan {
+    /// The member's epoch.
+    pub(super) fn epoch(&self) -> i32 {
+        self.after.epoch
+    }
 }
 
 /// Patterns are not looked at more often than this (Kafka's constant).
@@ -142,63 +150,53 @@ impl Turn<'_> {
         beat: &Beat<'_>,
         before: Vec<Record>,
     ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
-        let member_id = match beat.request.member_id.is_empty() {
-            true => Str::from(self.shared.random.uuid().to_string()),
-            false => owned(&beat.request.member_id),
-        };
-        let outcome = self.beat(beat, member_id)?;
-        self.write(before, &outcome.changes)?;
-        self.group.seen = Some(self.shared.topics.version());
-        let Outcome { id, before, after, replaced, needs_patterns, .. } = outcome;
-        if let Some(replaced) = replaced {
-            self.cancel(&replaced);
-        }
-        self.renew(&id);
-        let revocation = Due::Revocation(self.id.clone(), id.clone());
-        if after.state != MemberState::Unrevoked {
-            self.shared.queue.cancel(&revocation);
-        } else if after.state != before.state || after.revoking != before.revoking {
-            let timeout = Duration::from_millis(after.rebalance_timeout_ms.max(0) as u64);
-            self.shared.set(revocation, self.now.instant + timeout);
-        }
-        if needs_patterns {
-            self.shared.set(Due::Patterns(self.id.clone()), self.now.instant);
-        }
         let request = beat.request;
+        let id = if request.member_id.is_empty() { self.new_id() } else { owned(&request.member_id) };
+        let owned_partitions = request.topic_partitions.as_deref().map(owned_partitions);
+        self.check_room(&id, request.instance_id.as_ref())?;
+        let (member, replaced) = self.member(request, &id, owned_partitions.as_ref())?;
+        let mut after = member.clone();
+        after.update(beat);
+        let plan = self.plan(id.clone(), member, &after, replaced, owned_partitions.as_ref())?;
         let is_full = request.rebalance_timeout_ms != -1
             && (request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some())
             && request.topic_partitions.is_some();
-        let tells = request.member_epoch == 0 || is_full || after.assigned != before.assigned;
-        Ok(ConsumerGroupHeartbeatResponse {
+        let tells = request.member_epoch == 0 || is_full || plan.after.assigned != plan.before.assigned;
+        let response = ConsumerGroupHeartbeatResponse {
             member_id: Some(id),
-            member_epoch: after.epoch,
+            member_epoch: plan.epoch(),
             heartbeat_interval_ms: self.shared.settings.consumer_heartbeat_interval.as_millis() as i32,
-            assignment: tells.then(|| assignment(&after.assigned)),
+            assignment: tells.then(|| assignment(&plan.after.assigned)),
             ..Default::default()
-        })
+        };
+        self.enact(before, plan)?;
+        Ok(response)
     }
 
-    fn beat(&self, beat: &Beat<'_>, id: Str) -> Result<Outcome, Refusal> {
-        let request = beat.request;
+    /// What becomes of the group when a member is `after` that was `before`: its subscription, the group's epoch, the
+    /// target assignment, and the member's next step.
+    pub(super) fn plan(
+        &self,
+        id: Str,
+        before: Member,
+        after: &Member,
+        replaced: Option<Str>,
+        owned: Option<&Partitions>,
+    ) -> Result<Plan, Refusal> {
         let mut changes = Vec::new();
-        let owned_partitions = request.topic_partitions.as_deref().map(owned_partitions);
-        self.check_room(&id, request.instance_id.as_ref())?;
-        let (before, replaced) = self.member(request, &id, owned_partitions.as_ref())?;
         if let Some(replaced) = &replaced {
+            let none = Partitions::new();
             changes.extend(removal(replaced));
             changes.push(before.metadata_change(&id));
-            changes.push(target_change(&id, self.group.targets.get(replaced).unwrap_or(&Partitions::new())));
+            changes.push(target_change(&id, self.group.targets.get(replaced).unwrap_or(&none)));
             changes.push(before.current_change(&id));
         }
-        let mut after = before.clone();
-        after.update(beat);
-        if after != before {
+        if *after != before {
             changes.push(after.metadata_change(&id));
         }
-        let view = View { group: self.group, without: replaced.as_ref(), id: &id, member: &after };
+        let view = View { group: self.group, without: replaced.as_ref(), id: &id, member: after };
         let has_new_names = after.topics != before.topics;
         let (pattern, needs_patterns) = self.update_pattern(&before, &view, &mut changes)?;
-        let has_new_topics = has_new_names || pattern != PatternChange::None;
         let has_new_assignor =
             self.group.assignor(self.group.members.values()) != self.group.assignor(view.members());
         let is_new = has_new_names || pattern == PatternChange::Resolved || has_new_assignor;
@@ -211,24 +209,53 @@ impl Turn<'_> {
             }
         }
         let (target_epoch, target) = self.target(epoch, &view, replaced.as_ref(), &mut changes);
-        let topics = self.shared.topics.ids(view.topics_of(&after));
         let step = Step {
             target_epoch,
             target: &target,
-            topics,
-            has_new_topics,
-            owned: owned_partitions.as_ref(),
+            topics: self.shared.topics.ids(view.topics_of(after)),
+            has_new_topics: has_new_names || pattern != PatternChange::None,
+            owned,
             is_taken: &|topic, partition| self.group.owners.contains_key(&(topic, partition)),
         };
         let mut reconciled = after.clone();
         step.take(&mut reconciled);
-        if reconciled != after {
+        if reconciled != *after {
             changes.push(reconciled.current_change(&id));
         }
-        Ok(Outcome { changes, id, before, after: reconciled, replaced, needs_patterns })
+        Ok(Plan { changes, id, before, after: reconciled, replaced, needs_patterns })
     }
 
-    fn check_room(&self, id: &Str, instance_id: Option<&Str>) -> Result<(), Refusal> {
+    /// Writes a plan after `records`, carries it out, and sets the member's timers.
+    pub(super) fn enact(&mut self, records: Vec<Record>, plan: Plan) -> Result<(), Refusal> {
+        let Plan { changes, id, before, after, replaced, needs_patterns } = plan;
+        self.write(records, &changes)?;
+        self.group.seen = Some(self.shared.topics.version());
+        if let Some(replaced) = replaced {
+            self.cancel(&replaced);
+        }
+        self.renew(&id);
+        // Members of the classic protocol must join again in time, and that covers giving up.
+        if after.state != MemberState::Unrevoked || after.classic.is_some() {
+            self.cancel_due(Due::Revocation, &id);
+        } else if after.state != before.state || after.revoking != before.revoking {
+            self.set_due(Due::Revocation, &id, after.rebalance_timeout());
+        }
+        if needs_patterns {
+            self.shared.set(Due::Patterns(self.id.clone()), self.now.instant);
+        }
+        Ok(())
+    }
+
+    /// An id for a member that does not choose it itself.
+    pub(super) fn new_id(&mut self) -> Str {
+        Str::from(self.shared.random.uuid().to_string())
+    }
+
+    pub(super) fn topics(&self) -> &Topics {
+        &self.shared.topics
+    }
+
+    pub(super) fn check_room(&self, id: &Str, instance_id: Option<&Str>) -> Result<(), Refusal> {
         let is_known = self.group.members.contains_key(id)
             || instance_id.is_some_and(|instance_id| self.group.statics.contains_key(instance_id));
         let max = self.shared.settings.consumer_members_max;
@@ -357,55 +384,37 @@ impl Turn<'_> {
         (epoch, targets.remove(view.id).unwrap_or_default())
     }
 
-    /// A member leaves, for good or for a while.
+    /// A member leaves, for good or for a while. The answer is the member that is to be removed.
     pub(in crate::groups) fn leave(
         &mut self,
         request: &ConsumerGroupHeartbeatRequest,
-    ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
+    ) -> Result<Option<Str>, Refusal> {
         let id = owned(&request.member_id);
-        let member = match &request.instance_id {
-            None => self.group.members.get(&id).ok_or_else(|| self.unknown(&id))?,
-            Some(instance_id) => {
-                let holder = self.group.statics.get(instance_id);
-                let holder = holder.ok_or_else(|| {
-                    Refusal::new(ErrorCode::UNKNOWN_MEMBER_ID, format!("nobody is {instance_id}"))
-                })?;
-                self.check_instance(holder, &id, instance_id)?;
-                &self.group.members[holder]
-            }
+        let Some(instance_id) = &request.instance_id else {
+            return if self.group.members.contains_key(&id) { Ok(Some(id)) } else { Err(self.unknown(&id)) };
         };
-        if request.instance_id.is_some() && request.member_epoch == AWAY {
-            let away = Member { epoch: AWAY, revoking: Held::new(), ..member.clone() };
-            self.write(Vec::new(), &[away.current_change(&id)])?;
-        } else {
-            self.remove(std::slice::from_ref(&id))?;
+        let Some(holder) = self.group.statics.get(instance_id) else {
+            return Err(Refusal::new(ErrorCode::UNKNOWN_MEMBER_ID, format!("nobody is {instance_id}")));
+        };
+        self.check_instance(holder, &id, instance_id)?;
+        if request.member_epoch != AWAY {
+            return Ok(Some(id));
         }
-        Ok(ConsumerGroupHeartbeatResponse {
-            member_id: Some(id),
-            member_epoch: request.member_epoch,
-            ..Default::default()
+        let away = Member { epoch: AWAY, revoking: Held::new(), ..self.group.members[&id].clone() };
+        self.write(Vec::new(), &[away.current_change(&id)])?;
+        Ok(None)
+    }
+
+    /// Whether a member's time is over that this timer is for.
+    pub(in crate::groups) fn is_over(&self, due: &Due, id: &str) -> bool {
+        let member = self.group.members.get(id);
+        member.is_some_and(|member| {
+            !matches!(due, Due::Revocation(..)) || member.state == MemberState::Unrevoked
         })
     }
 
-    /// A member was silent for its whole session, or did not give up its partitions in time.
-    pub(in crate::groups) fn expire(&mut self, id: &Str) {
-        if self.group.members.contains_key(id)
-            && let Err(refusal) = self.remove(std::slice::from_ref(id))
-        {
-            tracing::warn!(group = %self.id, member = %id, "cannot remove the member: {}", refusal.message);
-            self.renew(id);
-        }
-    }
-
-    /// Members that have not given up their partitions in time leave.
-    pub(in crate::groups) fn expire_revocation(&mut self, id: &Str) {
-        if self.group.members.get(id).is_some_and(|member| member.state == MemberState::Unrevoked) {
-            self.expire(id);
-        }
-    }
-
     /// Members leave the group. The others get their partitions with their next heartbeats.
-    fn remove(&mut self, ids: &[Str]) -> Result<(), Refusal> {
+    pub(in crate::groups) fn remove(&mut self, ids: &[Str]) -> Result<(), Refusal> {
         let stay = || self.group.members.iter().filter(|(id, _)| !ids.contains(id)).map(|(_, member)| member);
         let mut changes: Vec<Change> = ids.iter().flat_map(removal).collect();
         let patterns: BTreeSet<&Str> = stay().map(|member| &member.pattern).collect();
@@ -470,19 +479,17 @@ impl Turn<'_> {
 
     /// Starts the timers of a group that another coordinator had, or another process.
     pub(in crate::groups) fn start_timers(&mut self) {
-        let members: Vec<(Str, bool, i32)> = self
-            .group
-            .members
-            .iter()
+        let members = self.group.members.iter();
+        let members: Vec<(Str, Option<Duration>)> = members
             .map(|(id, member)| {
-                (id.clone(), member.state == MemberState::Unrevoked, member.rebalance_timeout_ms)
+                let is_revoking = member.state == MemberState::Unrevoked && member.classic.is_none();
+                (id.clone(), is_revoking.then(|| member.rebalance_timeout()))
             })
             .collect();
-        for (id, is_revoking, timeout_ms) in members {
+        for (id, revocation) in members {
             self.renew(&id);
-            if is_revoking {
-                let timeout = Duration::from_millis(timeout_ms.max(0) as u64);
-                self.shared.set(Due::Revocation(self.id.clone(), id), self.now.instant + timeout);
+            if let Some(timeout) = revocation {
+                self.set_due(Due::Revocation, &id, timeout);
             }
         }
     }
@@ -498,17 +505,29 @@ impl Turn<'_> {
         Ok(())
     }
 
-    fn renew(&mut self, id: &Str) {
+    /// The member's session begins anew.
+    pub(in crate::groups) fn renew(&mut self, id: &Str) {
         let classic = self.group.members.get(id).and_then(|member| member.classic.as_ref());
         let timeout = classic.map_or(self.shared.settings.consumer_session_timeout, |classic| {
             Duration::from_millis(classic.session_timeout_ms.max(0) as u64)
         });
-        self.shared.set(Due::Session(self.id.clone(), id.clone()), self.now.instant + timeout);
+        self.set_due(Due::Session, id, timeout);
     }
 
     fn cancel(&mut self, id: &Str) {
-        self.shared.queue.cancel(&Due::Session(self.id.clone(), id.clone()));
-        self.shared.queue.cancel(&Due::Revocation(self.id.clone(), id.clone()));
+        Due::OF_MEMBERS.into_iter().for_each(|due| self.cancel_due(due, id));
+    }
+
+    pub(super) fn set_due(&mut self, due: fn(Str, Str) -> Due, id: &Str, timeout: Duration) {
+        self.shared.set(due(self.id.clone(), id.clone()), self.now.instant + timeout);
+    }
+
+    pub(super) fn has_due(&self, due: fn(Str, Str) -> Due, id: &Str) -> bool {
+        self.shared.queue.contains(&due(self.id.clone(), id.clone()))
+    }
+
+    pub(super) fn cancel_due(&mut self, due: fn(Str, Str) -> Due, id: &Str) {
+        self.shared.queue.cancel(&due(self.id.clone(), id.clone()));
     }
 }
 
@@ -576,6 +595,11 @@ impl<'a> View<'a> {
 }
 
 impl Member {
+    /// How long it may take to give up partitions, or to join again.
+    pub(super) fn rebalance_timeout(&self) -> Duration {
+        Duration::from_millis(self.rebalance_timeout_ms.max(0) as u64)
+    }
+
     /// Takes over what a heartbeat says. What it leaves out has not changed.
     fn update(&mut self, beat: &Beat<'_>) {
         let request = beat.request;
