@@ -50,6 +50,14 @@ impl Raw {
     /// The connection broke, the deadline of ten seconds passed, or the answer does not decode.
     pub fn call<R: Request>(&mut self, request: &R, version: i16) -> anyhow::Result<R::Response> {
         self.send(request, version)?;
+        self.answer::<R>(version)
+    }
+
+    /// Waits for the answer to a request that was sent, every byte of which must be understood.
+    ///
+    /// # Errors
+    /// As [`Raw::call`].
+    pub fn answer<R: Request>(&mut self, version: i16) -> anyhow::Result<R::Response> {
         let frame = self.receive()?;
         let mut reader = Reader::new(&frame);
         let header = ResponseHeader::decode(&mut reader, R::KEY.response_header_version(version))?;

@@ -3,6 +3,9 @@
 
 mod configs;
 mod fetch;
+mod groups;
+mod groups_consumer;
+mod groups_mixed;
 mod offsets;
 mod produce;
 mod sessions;

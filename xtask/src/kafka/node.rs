@@ -186,6 +186,8 @@ auto.create.topics.enable=false
 log.retention.ms=-1
 # A group of one does not wait three seconds for others.
 group.initial.rebalance.delay.ms=0
+# Nor does a new member of a group of the consumer protocol wait until the last assignment is a second old.
+group.consumer.assignment.interval.ms=0
 # Internal topics as wide and as safe as a cluster of this size needs: creating 50 partitions takes seconds.
 offsets.topic.num.partitions=4
 offsets.topic.replication.factor={replicas}
