@@ -419,6 +419,21 @@ pub enum MigrationPolicy {
 }
 
 impl MigrationPolicy {
+    /// Kafka's names of the policies, in the order of `ALL`.
+    pub(crate) const NAMES: &'static [&'static str] = &["bidirectional", "disabled", "downgrade", "upgrade"];
+    const ALL: [Self; 4] = [Self::Bidirectional, Self::Disabled, Self::Downgrade, Self::Upgrade];
+
+    pub(crate) fn name(self) -> &'static str {
+        let named = Self::ALL.into_iter().zip(Self::NAMES).find(|(policy, _)| *policy == self);
+        named.map_or(Self::NAMES[0], |(_, name)| name)
+    }
+
+    /// The policy of this name, which is one of [`NAMES`](Self::NAMES).
+    pub(crate) fn named(name: &str) -> Self {
+        let named = Self::NAMES.iter().zip(Self::ALL).find(|(known, _)| **known == name);
+        named.map_or_else(Self::default, |(_, policy)| policy)
+    }
+
     pub(crate) fn upgrades(self) -> bool {
         matches!(self, Self::Upgrade | Self::Bidirectional)
     }

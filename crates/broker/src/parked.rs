@@ -95,6 +95,15 @@ impl Parked {
         }
     }
 
+    /// How long its connection may be silent. A member of a group waits for the others as long as their rebalance timeout
+    /// allows, and must not lose its connection meanwhile.
+    pub(crate) fn idle_timeout(&self, usual: Duration) -> Duration {
+        match &self.waiting {
+            Waiting::Fetch(_) => usual,
+            Waiting::Join(_) | Waiting::Sync(_) => usual.max(LOOK_AGAIN),
+        }
+    }
+
     /// When the request is to be resumed at the latest.
     pub fn deadline(&self) -> Instant {
         match &self.waiting {

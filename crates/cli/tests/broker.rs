@@ -135,3 +135,19 @@ fn a_broker_says_what_clients_ask_for_in_vain() {
     let line = broker.stderr_line_with("does not serve");
     assert!(line.starts_with("warning: ") && line.contains("EndTxn"), "{line}");
 }
+
+#[test]
+fn configs_are_set_by_kafkas_names() {
+    let cluster = Cluster::start(&["-c", "num.partitions=3", "--config", "group.min.session.timeout.ms=100"]);
+    cluster.ok(&["topics", "create", "t"], "");
+    let described = String::from_utf8(cluster.ok(&["topics", "describe", "t", "--json"], "")).unwrap();
+    let described: serde_json::Value = serde_json::from_str(&described).unwrap();
+    assert_eq!(described["partitions"].as_array().map(Vec::len), Some(3));
+    for (config, why) in [
+        ("no.such.config=1", "no.such.config"),
+        ("group.min.session.timeout.ms=soon", "soon"),
+        ("group.consumer.migration.policy=sideways", "sideways"),
+    ] {
+        assert_fails(&milena(&["broker", "--port", "0", "-c", config]), 2, why);
+    }
+}

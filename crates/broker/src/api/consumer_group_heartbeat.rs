@@ -5,12 +5,18 @@ use milena_messages::consumer_group_heartbeat::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
 };
 
-use super::row::Api;
+use super::row::{Api, HEAVY_BYTES};
 use crate::call::Call;
 use crate::groups::consumer::Beat;
 
-pub(super) const API: Api =
-    Api::new(ApiKey::ConsumerGroupHeartbeat, |call, reader| call.answer(reader, handle));
+pub(super) const API: Api = Api {
+    // A heartbeat of a few bytes may have the whole group assigned anew.
+    is_heavy: |parts, bytes| bytes > HEAVY_BYTES || parts.state().partition_count() > MANY_PARTITIONS,
+    ..Api::new(ApiKey::ConsumerGroupHeartbeat, |call, reader| call.answer(reader, handle))
+};
+
+/// Assigning more partitions takes milliseconds.
+const MANY_PARTITIONS: usize = 2000;
 
 fn handle(call: &Call<'_>, request: ConsumerGroupHeartbeatRequest) -> ConsumerGroupHeartbeatResponse {
     if let Err(error_code) = call.check_coordinator(&request.group_id) {

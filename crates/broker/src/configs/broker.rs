@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::topic::{Definition, TOPIC};
 use super::{Kind, Overrides};
+use crate::builder::MigrationPolicy;
 use crate::parts::MachineSettings;
 
 /// One config of a broker.
@@ -65,6 +66,31 @@ static OWN: &[Own] = &[
         read: |settings| settings.fetch_bytes_max.to_string(),
         write: |settings, value| settings.fetch_bytes_max = number(value) as usize,
         ..own("fetch.max.bytes", Kind::Int, "57671680", 1024)
+    },
+    Own {
+        read: |settings| millis(settings.groups.consumer_assignment_interval),
+        write: |settings, value| settings.groups.consumer_assignment_interval = from_millis(value),
+        ..own("group.consumer.assignment.interval.ms", Kind::Int, "1000", 0)
+    },
+    Own {
+        read: |settings| millis(settings.groups.consumer_heartbeat_interval),
+        write: |settings, value| settings.groups.consumer_heartbeat_interval = from_millis(value),
+        ..own("group.consumer.heartbeat.interval.ms", Kind::Int, "5000", 1)
+    },
+    Own {
+        read: |settings| settings.groups.consumer_members_max.to_string(),
+        write: |settings, value| settings.groups.consumer_members_max = number(value) as usize,
+        ..own("group.consumer.max.size", Kind::Int, "2147483647", 1)
+    },
+    Own {
+        read: |settings| settings.groups.migration.name().to_owned(),
+        write: |settings, value| settings.groups.migration = MigrationPolicy::named(value),
+        ..own("group.consumer.migration.policy", Kind::Choice(MigrationPolicy::NAMES), "bidirectional", 0)
+    },
+    Own {
+        read: |settings| millis(settings.groups.consumer_session_timeout),
+        write: |settings, value| settings.groups.consumer_session_timeout = from_millis(value),
+        ..own("group.consumer.session.timeout.ms", Kind::Int, "45000", 1)
     },
     Own {
         read: |settings| millis(settings.groups.initial_rebalance_delay),
@@ -264,7 +290,11 @@ mod tests {
     fn what_is_written_is_read() {
         let mut settings = crate::Broker::builder().settings().clone();
         for own in OWN {
-            let value = if own.kind == Kind::Bool { "false".to_owned() } else { "7654".to_owned() };
+            let value = match own.kind {
+                Kind::Bool => "false".to_owned(),
+                Kind::Choice(words) => words[1].to_owned(),
+                _ => "7654".to_owned(),
+            };
             (own.write)(&mut settings, &value);
             assert_eq!((own.read)(&settings), value, "{}", own.name);
         }

@@ -7,7 +7,7 @@
 //!
 //! Keys and values are those of Kafka's GroupMetadata, ConsumerGroup* and OffsetCommit records; a later record replaces an earlier one of
 //! the same key, and one without a value ends it. A frame is written at once and is taken whole or not at all, so
-//! `kill -9` loses nothing that was answered. When most of the file is outdated it is replaced by a short one. Without a
+//! `kill -9` loses nothing that was answered. A damaged frame is what a crash has cut off, unless whole ones follow it. When most of the file is outdated it is replaced by a short one. Without a
 //! data directory there is no file, and nothing is written.
 
 use std::fs::{File, OpenOptions};
@@ -79,6 +79,12 @@ impl Journal {
         }
         let (loaded, bytes) = read_frames(&content);
         if bytes < content.len() {
+            // A crash leaves nothing whole behind what it has cut off.
+            if let Some(next) = (bytes + 1..content.len()).find(|&at| read_frame(&content, at).is_some()) {
+                let what =
+                    format!("its bytes from {bytes} to {next} are damaged, and whole records follow them");
+                return Err(Error::damaged(path, what));
+            }
             tracing::warn!(path = %path.display(), position = bytes, "removed what a crash has cut off");
             opened.set_len(bytes as u64).map_err(failed)?;
         }
@@ -336,6 +342,30 @@ mod tests {
         }
         counts.dedup();
         assert_eq!(counts, [0, 1, 3]);
+    }
+
+    #[test]
+    fn damage_before_whole_records_is_no_crash() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("milena.groups");
+        let mut journal = Journal::open(&path).expect("opens");
+        let mut ends = vec![HEADER.len()];
+        for partition in 0..3 {
+            assert!(journal.append(&[offset(partition, 5, -1)]));
+            ends.push(std::fs::metadata(&path).expect("is there").len() as usize);
+        }
+        drop(journal);
+        let whole = std::fs::read(&path).expect("reads");
+        for at in ends[0]..ends[3] {
+            let mut content = whole.clone();
+            content[at] ^= 0x55;
+            std::fs::write(&path, &content).expect("writes");
+            let opened = Journal::open(&path);
+            match at < ends[2] {
+                true => assert!(opened.is_err_and(|error| error.is_damaged()), "byte {at}"),
+                false => assert_eq!(opened.expect("like one that was cut off").loaded.len(), 2, "byte {at}"),
+            }
+        }
     }
 
     #[test]

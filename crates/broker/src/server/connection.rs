@@ -161,11 +161,12 @@ impl Connection {
         self.intake.shrink();
         self.lease.hold(self.intake.allocated(), 0).await;
         let deadline = parked.deadline().into();
+        let idle_timeout = parked.idle_timeout(self.limits().idle_timeout);
         tokio::select! {
             _ = timeout_at(deadline, poll_fn(|context| parked.poll(context))) => {}
             reason = hung_up(&self.stream) => return Err(reason),
             // The client may ask for weeks of waiting and then vanish without closing the connection.
-            () = tokio::time::sleep(self.limits().idle_timeout) => return Err(Hangup::Idle),
+            () = tokio::time::sleep(idle_timeout) => return Err(Hangup::Idle),
         }
         // The connection made no progress because the client asked it to wait. That does not count as a stall.
         self.lease.mark();

@@ -7,6 +7,8 @@ use std::time::Duration;
 use milena_broker::{Answer, Broker, Parked};
 use milena_messages::Request;
 use milena_messages::api_versions::ApiVersionsRequest;
+use milena_messages::consumer_group_describe::ConsumerGroupDescribeRequest;
+use milena_messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use milena_messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use milena_messages::delete_topics::DeleteTopicsRequest;
 use milena_messages::describe_cluster::DescribeClusterRequest;
@@ -21,6 +23,7 @@ use milena_messages::offset_commit::OffsetCommitRequest;
 use milena_wire::Str;
 
 use crate::groups::{Member, join_request};
+use crate::groups_consumer::Member as Consumer;
 use crate::groups_offsets::commit_request;
 use crate::rig::{FETCH, PRODUCE, Rig, batch, fetch, frame, is_due, produce};
 
@@ -88,9 +91,37 @@ impl Run {
             };
             self.ask(node, 9, &offset);
         }
+        self.churn_consumers(round);
         self.ask(node, 5, &ListGroupsRequest::default());
         let groups = (0..5).map(|group| Str::from(format!("group-{group}"))).collect();
         self.ask(node, 6, &DescribeGroupsRequest { groups, ..Default::default() });
+    }
+}
+
+impl Run {
+    /// Members of the consumer protocol, some with a pattern, and classic ones among them: they share topics of which one
+    /// is deleted in each round.
+    fn churn_consumers(&mut self, round: i32) {
+        for node in 1..=NODES {
+            for group in 0..5 {
+                for kind in 0..3 {
+                    let pattern = (kind == 1).then(|| "topic-1.".into());
+                    let id = format!("member-{}", (round + kind) % 7);
+                    let member =
+                        Consumer { pattern, ..Consumer::of(&id, &["topic-7", "topic-8", "topic-39"]) };
+                    let group_id = Str::from(format!("consumers-{group}"));
+                    let request =
+                        ConsumerGroupHeartbeatRequest { group_id: group_id.clone(), ..member.request() };
+                    self.ask(node, 1, &request);
+                    if round % 10 == 9 {
+                        let classic = Member { id: "classic".into(), ..Member::default() };
+                        self.ask(node, 9, &JoinGroupRequest { group_id, ..join_request(&classic) });
+                    }
+                }
+            }
+            let group_ids = (0..5).map(|group| Str::from(format!("consumers-{group}"))).collect();
+            self.ask(node, 1, &ConsumerGroupDescribeRequest { group_ids, ..Default::default() });
+        }
     }
 }
 

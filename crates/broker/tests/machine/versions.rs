@@ -185,7 +185,7 @@ fn every_advertised_version_is_answered() {
     check(&rig, |_| IncrementalAlterConfigsRequest::default());
     check(&rig, |_| DescribeClusterRequest::default());
     check(&rig, |_| DescribeTopicPartitionsRequest::default());
-    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 27, "all of them are checked above");
+    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 29, "all of them are checked above");
 }
 
 #[test]

@@ -3,9 +3,12 @@
 use std::time::{Duration, Instant};
 
 use milena_broker::Broker;
+use milena_messages::ErrorCode;
 use milena_messages::fetch::FetchRequest;
+use milena_messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
 use milena_messages::metadata::MetadataRequest;
 use milena_messages::produce::ProduceRequest;
+use milena_wire::Str;
 
 use crate::client::{Client, FETCH, PRODUCE, batch, eventually, fetch, outcome, produce, start};
 
@@ -79,4 +82,24 @@ async fn a_wait_of_weeks_ends_with_the_idle_timeout() {
     client.send(2, FETCH, &parked).await;
     assert!(client.read_to_end().await.is_empty());
     eventually("no connection is left", || cluster.stats().connections == 0).await;
+}
+
+#[tokio::test]
+async fn a_member_that_waits_for_others_keeps_its_connection() {
+    let builder = Broker::builder().idle_timeout(Duration::from_millis(200));
+    let cluster = start(builder.group_session_timeout_min(Duration::from_millis(1))).await;
+    let request = |member_id: Str| JoinGroupRequest {
+        group_id: "g".into(),
+        session_timeout_ms: 60_000,
+        rebalance_timeout_ms: 1000,
+        member_id,
+        protocol_type: "consumer".into(),
+        protocols: vec![JoinGroupRequestProtocol { name: "range".into(), ..Default::default() }],
+        ..Default::default()
+    };
+    let (mut one, mut two) = (Client::of(&cluster).await, Client::of(&cluster).await);
+    assert_eq!(one.ask(3, &request(Str::default())).await.error_code, ErrorCode::NONE);
+    // The first one does not join again, and the second one waits for it as long as a rebalance takes.
+    let answer = two.ask(3, &request(Str::default())).await;
+    assert_eq!((answer.error_code, answer.generation_id, answer.members.len()), (ErrorCode::NONE, 2, 1));
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use milena_broker::Broker;
 use tokio::net::lookup_host;
 
+use crate::cluster::property;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::output::{Reader, print, tell};
@@ -15,6 +16,8 @@ Examples:
   milena broker                                     one node on 127.0.0.1:9092, in memory
   milena broker --nodes 3 --port 0                  three nodes on free ports
   milena broker --data-dir ./data --topic orders:12 on disk, with a topic of 12 partitions
+  milena broker -c group.consumer.heartbeat.interval.ms=500
+                                                    groups that notice changes sooner
   milena broker --host 0.0.0.0 --advertised-host me for other machines, which reach this one as me
 
 The first line on stdout is the bootstrap address; it is printed when the broker accepts connections.
@@ -48,6 +51,10 @@ pub(crate) struct Args {
     /// Create a topic if it does not exist, with one partition by default; may be repeated
     #[arg(short, long = "topic", value_name = "NAME[:PARTITIONS]", value_parser = topic)]
     pub(crate) topics: Vec<Topic>,
+
+    /// Set a broker config by Kafka's name, such as group.min.session.timeout.ms or log.retention.ms; may be repeated
+    #[arg(short, long = "config", value_name = "NAME=VALUE", value_parser = property)]
+    pub(crate) configs: Vec<(String, String)>,
 }
 
 /// A topic to start with.
@@ -105,6 +112,7 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
     if let Some(dir) = &args.data_dir {
         builder = builder.data_dir(dir);
     }
+    builder = args.configs.iter().fold(builder, |builder, (name, value)| builder.config(name, value));
     let start = async { builder.start().await.map_err(|error| start_failure(&error, args)) };
     let cluster = interrupt.or(start).await?;
     if host.is_unspecified() && args.advertised_host.is_none() {
@@ -132,7 +140,9 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
 const REPLICAS_MAX: u16 = 3;
 
 fn start_failure(error: &milena_broker::Error, args: &Args) -> Failure {
-    let failure = Failure::new(Exit::Failed, format!("the broker cannot start: {error}"));
+    // What is left is a setting that it cannot have.
+    let exit = if error.is_io() || error.is_damaged() { Exit::Failed } else { Exit::Usage };
+    let failure = Failure::new(exit, format!("the broker cannot start: {error}"));
     if error.is_damaged() {
         return failure
             .hint("Nothing on disk was changed. Choose another --data-dir, or move the damaged file away.");

@@ -197,8 +197,9 @@ impl Turn<'_> {
         let view = View { group: self.group, without: replaced.as_ref(), id: &id, member: after };
         let has_new_names = after.topics != before.topics;
         let (pattern, needs_patterns) = self.update_pattern(&before, &view, &mut changes)?;
-        let has_new_assignor =
-            self.group.assignor(self.group.members.values()) != self.group.assignor(view.members());
+        // Most heartbeats change nothing, and must not cost what the group has of members.
+        let has_new_assignor = after.assignor != before.assignor
+            && self.group.assignor(self.group.members.values()) != self.group.assignor(view.members());
         let is_new = has_new_names || pattern == PatternChange::Resolved || has_new_assignor;
         let mut epoch = self.group.epoch;
         if is_new || self.group.seen != Some(self.shared.topics.version()) {
@@ -326,6 +327,9 @@ impl Turn<'_> {
         let after = view.member;
         let (old, new) = (&before.pattern, &after.pattern);
         let (mut change, mut needs) = (PatternChange::None, false);
+        if old.is_empty() && new.is_empty() && self.group.patterns.is_empty() {
+            return Ok((change, needs));
+        }
         let subscribers =
             |pattern: &Str| self.group.members.values().filter(|member| member.pattern == *pattern).count();
         if old != new {

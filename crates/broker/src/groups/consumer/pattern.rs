@@ -11,12 +11,17 @@ use regex::Regex;
 #[derive(Debug)]
 pub(super) struct Pattern(Regex);
 
+/// The most bytes of a pattern: its length is an int16 in the group's records.
+const BYTES_MAX: usize = i16::MAX as usize;
 /// The most bytes of a compiled pattern.
-const COMPILED_BYTES_MAX: usize = 1 << 20;
+const COMPILED_BYTES_MAX: usize = 10 << 20;
 
 impl Pattern {
     /// The error says what is wrong with the pattern.
     pub(super) fn new(pattern: &str) -> Result<Self, String> {
+        if pattern.len() > BYTES_MAX {
+            return Err(format!("it is longer than {BYTES_MAX} bytes"));
+        }
         let pattern = unquoted(pattern);
         if let Some(flag) = foreign_flag(&pattern) {
             return Err(format!("RE2 has no flag {flag:?}"));
@@ -100,5 +105,8 @@ mod tests {
         for invalid in ["(", "a)|(b", "*", r"(?=a)", r"(a)\1", "(?x)a # b", "a{1001,}b{1000}{1000}", "[a"] {
             assert!(Pattern::new(invalid).is_err(), "{invalid}");
         }
+        assert!(
+            Pattern::new(&"a".repeat(BYTES_MAX)).is_ok() && Pattern::new(&"a".repeat(BYTES_MAX + 1)).is_err()
+        );
     }
 }
