@@ -134,7 +134,7 @@ impl Properties {
     /// Each property
     /// - sets a setting of the table [`SETTINGS`](crate::SETTINGS),
     /// - or asks for what Milena does in any case (`security.protocol=PLAINTEXT`),
-    /// - or has no effect, as `group.id`, because there are no consumer groups yet; when the client connects, one warning of
+    /// - or has no effect, as `retries`, because records are retried until their delivery timeout; when the client connects, one warning of
     ///   the [`tracing`](https://docs.rs/tracing) target `milena` lists all these properties with the reasons,
     /// - or is refused: a name that neither Java nor librdkafka has, a value out of bounds, or a value that asks for what
     ///   Milena cannot do (`security.protocol=SSL`).

@@ -56,7 +56,6 @@ const YES: &[&str] = &["true", "t", "1"];
 const NO: &[&str] = &["false", "f", "0"];
 const NONE: &[&str] = &[];
 
-const NO_GROUPS: Otherwise = Ignored("there are no consumer groups yet, and nothing is committed");
 const NO_METRICS: Otherwise = Ignored("no metrics are reported");
 const OWN_WAY: Otherwise = Ignored("the client decides this itself");
 const NO_CALLBACK: Otherwise = Refused("it is a C function, which a property cannot name");
@@ -362,27 +361,26 @@ const FOREIGN: &[Foreign] = &[
     },
     // Consuming.
     Foreign {
-        names: &["enable.auto.commit", "auto.commit.enable", "enable.auto.offset.store"],
+        names: &["enable.auto.offset.store"],
         anyway: NO,
-        otherwise: NO_GROUPS,
+        otherwise: Ignored("a batch counts once the program has marked it as done"),
     },
+    Foreign { names: &["group.protocol.type"], anyway: &["consumer"], otherwise: OWN_WAY },
     Foreign {
         names: &[
-            "group.*",
-            "session.timeout.ms",
-            "heartbeat.interval.ms",
-            "max.poll.interval.ms",
-            "partition.assignment.strategy",
             "coordinator.query.interval.ms",
-            "auto.commit.interval.ms",
-            "offset.store.*",
-            "share.*",
             "internal.leave.group.on.close",
             "internal.throw.on.fetch.stable.offset.unsupported",
         ],
         anyway: NONE,
-        otherwise: NO_GROUPS,
+        otherwise: OWN_WAY,
     },
+    Foreign {
+        names: &["offset.store.*"],
+        anyway: NONE,
+        otherwise: Ignored("offsets are stored by the group's coordinator"),
+    },
+    Foreign { names: &["share.*"], anyway: NONE, otherwise: Ignored("there are no share groups") },
     Foreign {
         names: &["queued.max.messages.kbytes"],
         anyway: NONE,

@@ -17,6 +17,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use milena_core::group::Protocol;
 pub use milena_core::producer::Acks;
 pub use milena_wire::codec::Compression;
 
@@ -117,13 +118,17 @@ impl Settings {
         Ok(settings)
     }
 
-    /// These settings with the settings of one member of a group.
+    /// These settings with the settings of one member of a group, of which the program gave
+    /// `named` by name.
     pub(crate) fn with_member(
         &self,
         consumer: ConsumerSettings,
         group: GroupSettings,
+        named: &[&'static str],
     ) -> Result<Self, Error> {
-        let settings = Self { group, ..self.clone() }.with_consumer(consumer)?;
+        let mut settings = Self { group, ..self.clone() }.with_consumer(consumer)?;
+        settings.named.extend(named);
+        settings.check_protocol()?;
         let GroupSettings { heartbeat_interval, session_timeout, .. } = settings.group;
         if heartbeat_interval >= session_timeout {
             let why =
@@ -131,6 +136,22 @@ impl Settings {
             return Err(Error::caller("checking the setting heartbeat_interval", why));
         }
         Ok(settings)
+    }
+
+    /// Refuses settings that the group's protocol does not have, if that is chosen and they are given.
+    fn check_protocol(&self) -> Result<(), Error> {
+        let (of_members, of_coordinator) = match self.group.protocol {
+            Protocol::Automatic => return Ok(()),
+            Protocol::Classic => (&[][..], &["server_assignor"][..]),
+            Protocol::Consumer => (&["session_timeout", "heartbeat_interval", "assignors"][..], &[][..]),
+        };
+        let given = |names: &[&'static str]| names.iter().find(|name| self.named.contains(*name)).copied();
+        let (name, why) = match (given(of_members), given(of_coordinator)) {
+            (Some(name), _) => (name, "with group_protocol=consumer the coordinator has this setting"),
+            (None, Some(name)) => (name, "it is for group_protocol=consumer"),
+            (None, None) => return Ok(()),
+        };
+        Err(Error::caller(format!("checking the setting {name}"), why))
     }
 
     /// Whether a property turned idempotence on. Then settings that contradict it are errors, and do not turn it off.

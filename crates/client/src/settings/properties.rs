@@ -115,6 +115,7 @@ impl Properties {
             let why = "it needs acks=all: a leader that fails could lose records that it acknowledged";
             return Err(Error::caller("setting the property \"enable.idempotence\"", why));
         }
+        settings.check_protocol()?;
         settings.fit()?;
         Ok(settings)
     }

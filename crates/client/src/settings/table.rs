@@ -334,29 +334,35 @@ settings! {
 
     /// The settings of a [`Consumer`](crate::Consumer) that is a member of a group.
     group: GroupSettings {
+        /// The group. A program gives it to [`Client::consumer`](crate::Client::consumer);
+        /// [`Client::group_id`](crate::Client::group_id) has it if properties named it.
+        id: Option<Arc<str>> = (None), Optional(Name), ["group.id"], [], named "group_id";
         /// The name of a static member (KIP-345). It keeps its partitions when it is closed and comes back within the
         /// session timeout.
-        instance_id: Option<Arc<str>> = (None), Optional(Name), [], [], named "group_instance_id";
+        instance_id: Option<Arc<str>> = (None), Optional(Name), ["group.instance.id"], [], named "group_instance_id";
         /// The protocol of the group: [`Protocol::Consumer`] (KIP-848), [`Protocol::Classic`], or the first one where the
         /// coordinator has it.
-        protocol: Protocol = (Protocol::Automatic), PROTOCOL, [], [], named "group_protocol";
-        /// How partitions may be divided among the members of a classic group, best first.
-        assignors: Vec<Arc<dyn Assignor>> = (assignors::defaults()), Assignors, [], [];
+        protocol: Protocol = (Protocol::Automatic), PROTOCOL, ["group.protocol"], [], named "group_protocol";
+        /// How partitions may be divided among the members of a classic group, best first. Java's classes are known by their
+        /// names, and assignors of a program's own are set in code.
+        assignors: Vec<Arc<dyn Assignor>> = (assignors::defaults()), Assignors, ["partition.assignment.strategy"], [];
         /// The assignor of the coordinator, for [`Protocol::Consumer`]. `None` is the coordinator's choice.
-        server_assignor: Option<Arc<str>> = (None), Optional(Name), [], [];
+        server_assignor: Option<Arc<str>> = (None), Optional(Name), ["group.remote.assignor"], [];
         /// After this long without a heartbeat the coordinator gives a member's partitions to other members. With
         /// [`Protocol::Consumer`] the coordinator has its own setting.
-        session_timeout: Duration = (45 s), SOME_TIME, [], [];
-        /// The time between two heartbeats; at most a third of the session timeout. With [`Protocol::Consumer`] the
-        /// coordinator says it.
-        heartbeat_interval: Duration = (3 s), SOME_TIME, [], [];
+        session_timeout: Duration = (45 s), SOME_TIME, ["session.timeout.ms"], [];
+        /// The time between two heartbeats. It must be less than the session timeout, and is never more than a third of it.
+        /// With [`Protocol::Consumer`] the coordinator says it.
+        heartbeat_interval: Duration = (3 s), SOME_TIME, ["heartbeat.interval.ms"], [];
         /// A member whose application takes no batch for this long, although there are some, leaves the group.
-        max_poll_interval: Duration = (5 min), SOME_TIME, [], [];
-        /// How long a member may take to give partitions up when the group rebalances. `None` is `max_poll_interval`.
+        max_poll_interval: Duration = (5 min), SOME_TIME, ["max.poll.interval.ms"], [];
+        /// How long a member may take to give partitions up when the group rebalances. `None` is `max_poll_interval`, as in
+        /// Java's client, where it is no setting.
         rebalance_timeout: Option<Duration> = (None), Optional(SOME_TIME), [], [];
         /// Whether what is done is committed in the background, and before a partition is given up.
-        auto_commit: bool = (true), Flag, [], [];
-        /// How long what is done waits until it is committed in the background.
-        commit_interval: Duration = (1 s), SOME_TIME, [], [];
+        auto_commit: bool = (true), Flag, ["enable.auto.commit"], ["auto.commit.enable"];
+        /// How long what is done waits until it is committed in the background. Less than 10 ms is taken as 10 ms.
+        commit_interval: Duration = (1 s), Time { floor: Duration::from_millis(10), ..TIME },
+            ["auto.commit.interval.ms"], [];
     }
 }

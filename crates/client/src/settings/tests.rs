@@ -135,14 +135,11 @@ fn everyday_files_work_as_they_are() {
          key.deserializer = org.apache.kafka.common.serialization.ByteArrayDeserializer\n\
          value.deserializer = io.confluent.kafka.serializers.KafkaAvroDeserializer\n\
          schema.registry.url = http://registry:8081\nspecific.avro.reader = true\n",
-        &[
-            "group.id",
-            "max.poll.records",
-            "schema.registry.url",
-            "specific.avro.reader",
-            "value.deserializer",
-        ],
-        |s| s.client.bootstrap.len() == 2 && s.consumer.reset == Some(Reset::Earliest),
+        &["max.poll.records", "schema.registry.url", "specific.avro.reader", "value.deserializer"],
+        |s| {
+            let is_reset = s.consumer.reset == Some(Reset::Earliest);
+            is_reset && s.group.id.as_deref() == Some("billing") && !s.group.auto_commit
+        },
     );
     // kcat's.
     check(
@@ -284,11 +281,11 @@ fn levels_are_for_the_codec_that_is_used() {
 
 #[test]
 fn what_has_no_effect_is_one_sentence() {
-    let settings = file("group.id=a\nretries=3\nsession.timeout.ms=1\ngroup.id=b\n").expect("taken");
+    let settings = file("share.a=a\nretries=3\nshare.b=1\nshare.a=b\n").expect("taken");
     assert_eq!(
         settings.ignored().expect("some"),
-        "without effect here: retries (failed records are retried until delivery.timeout.ms has passed); group.id, \
-         session.timeout.ms (there are no consumer groups yet, and nothing is committed)"
+        "without effect here: retries (failed records are retried until delivery.timeout.ms has passed); share.a, \
+         share.b (there are no share groups)"
     );
     assert_eq!(file("acks=all").expect("taken").ignored(), None);
 }
@@ -326,4 +323,33 @@ fn a_file_is_named_with_its_line() {
     let error = Properties::read(&dir).expect_err("a directory").to_string();
     assert!(error.contains("reading the properties file"), "{error}");
     std::fs::remove_dir_all(&dir).expect("removed");
+}
+
+#[test]
+fn what_a_protocol_does_not_have_is_refused_as_java_refuses_it() {
+    for (text, why) in [
+        ("group.protocol=consumer\nsession.timeout.ms=6000", "the coordinator has this setting"),
+        ("group.protocol=CONSUMER\nheartbeat.interval.ms=6000", "the coordinator has this setting"),
+        ("group.protocol=consumer\npartition.assignment.strategy=range", "the coordinator has this setting"),
+        ("group.protocol=classic\ngroup.remote.assignor=uniform", "it is for group_protocol=consumer"),
+    ] {
+        let error = file(text).expect_err(text).to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    for text in ["group.protocol=classic\nsession.timeout.ms=6000", "group.remote.assignor=uniform"] {
+        file(text).expect(text);
+    }
+}
+
+#[test]
+fn assignors_are_known_by_their_names_and_by_javas_classes() {
+    let java = "org.apache.kafka.clients.consumer.";
+    let names = |text: &str| {
+        let settings = file(&format!("partition.assignment.strategy={text}")).expect(text);
+        settings.group.assignors.iter().map(|assignor| assignor.name().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("cooperative-sticky, range"), ["cooperative-sticky", "range"]);
+    assert_eq!(names(&format!("{java}StickyAssignor,{java}RoundRobinAssignor")), ["sticky", "roundrobin"]);
+    let error = file("partition.assignment.strategy=com.example.Own").expect_err("unknown").to_string();
+    assert!(error.contains("is not one of range, roundrobin, sticky, cooperative-sticky"), "{error}");
 }
