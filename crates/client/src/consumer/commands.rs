@@ -1,13 +1,15 @@
 //! What a consumer and the partitions taken from it tell the driver's task.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use milena_core::Instant;
 use milena_core::group::commits::StoredOffset;
-use milena_core::group::{Goodbye, Subscription, TopicPartition};
+use milena_core::group::{Goodbye, TopicPartition};
 use milena_core::source::{Epoch, Position};
 use tokio::sync::{Notify, oneshot};
 
+use super::naming::Pattern;
 use super::queue::Queue;
 use crate::Error;
 
@@ -49,11 +51,18 @@ pub(super) enum GroupCommand {
     /// Ask what is committed of these partitions.
     Committed { partitions: Vec<TopicPartition>, deadline: Instant, reply: Reply<Stored> },
     /// Subscribe to this in place of what was subscribed to before.
-    Subscribe(Subscription),
+    Subscribe(Subscribed),
     /// The application asks for a batch after it heard that the member had left.
     Rejoin,
     /// Give everything up and leave the group, or stay in it.
     Close { how: Goodbye, deadline: Instant, reply: Reply<()> },
+}
+
+/// What a member subscribes to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Subscribed {
+    pub(super) topics: BTreeSet<Arc<str>>,
+    pub(super) pattern: Option<Pattern>,
 }
 
 /// What is committed of partitions.

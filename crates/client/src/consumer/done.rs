@@ -1,15 +1,17 @@
 //! Marking what is done, committing, and leaving: what the application of a group's member does.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use milena_core::group::commits::StoredOffset;
-use milena_core::group::{Goodbye, Subscription, TopicPartition};
+use milena_core::group::{Goodbye, TopicPartition};
 use milena_core::{Failure, Instant, LeaderEpoch};
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
-use super::commands::{Command, GroupCommand, Reply};
+use super::commands::{Command, GroupCommand, Reply, Subscribed};
 use super::handle::ConsumerHandle;
+use super::naming::Pattern;
 use super::shared::Shared;
 use super::standing::Standing;
 use super::{Consumer, PartitionConsumer};
@@ -107,15 +109,22 @@ impl Consumer {
         self.shared.subscribe(topics)
     }
 
+    /// Subscribes to the topics whose names match `pattern`, in place of those before; see
+    /// [`subscribe_pattern`](crate::GroupConsumerBuilder::subscribe_pattern).
+    ///
+    /// # Errors
+    /// When the pattern is not a regular expression, and as [`subscribe`](Self::subscribe).
+    pub fn subscribe_pattern(&self, pattern: &str) -> Result<(), Error> {
+        self.shared.subscribe_pattern(pattern)
+    }
+
     /// Gives all partitions up and leaves the group, for [`request_timeout`](crate::ClientSettings::request_timeout) at most.
     /// The application finishes the batches that it holds, and what is done is committed. Other members get the partitions at
-    /// once; a [static](GroupConsumerBuilder::instance_id) member stays in the group instead, until its session ends or it
+    /// once; a [static](crate::GroupConsumerBuilder::instance_id) member stays in the group instead, until its session ends or it
     /// comes back. Afterwards [`next`](Self::next) returns none.
     ///
     /// A consumer that is dropped without this commits what is done and leaves in the background, for 5 s at most, if its
     /// runtime goes on for so long.
-    ///
-    /// [`GroupConsumerBuilder::instance_id`]: crate::GroupConsumerBuilder::instance_id
     ///
     /// # Errors
     /// When not all that was done is committed, or the coordinator did not answer in time. The consumer is closed all the
@@ -264,7 +273,11 @@ impl Shared {
     fn mark(&self, batch: &Batch, first: i64, end: i64) {
         let Some(standing) = &self.standing else { return };
         let entries = batch.hold.queue.mark(batch.epoch, first..end);
-        if standing.note_mark() || entries == MARKS_MAX {
+        let is_crowded = entries == MARKS_MAX;
+        if is_crowded {
+            standing.note_crowd();
+        }
+        if standing.note_mark() || is_crowded {
             self.commands.arrived.notify_one();
         }
     }
@@ -337,8 +350,16 @@ impl Shared {
     fn subscribe<T: AsRef<str>>(&self, topics: impl IntoIterator<Item = T>) -> Result<(), Error> {
         self.standing("subscribing")?;
         let topics = topics.into_iter().map(|topic| Arc::from(topic.as_ref())).collect();
-        let subscription = Subscription { topics, pattern: None };
-        self.commands.push(Command::Group(GroupCommand::Subscribe(subscription)));
+        self.commands.push(Command::Group(GroupCommand::Subscribe(Subscribed { topics, pattern: None })));
+        Ok(())
+    }
+
+    fn subscribe_pattern(&self, pattern: &str) -> Result<(), Error> {
+        self.standing("subscribing")?;
+        let wrong = |why| Error::caller(format!("subscribing to the pattern {pattern:?}"), why);
+        let pattern = Some(Pattern::new(pattern).map_err(wrong)?);
+        let subscribed = Subscribed { topics: BTreeSet::new(), pattern };
+        self.commands.push(Command::Group(GroupCommand::Subscribe(subscribed)));
         Ok(())
     }
 

@@ -237,7 +237,7 @@ impl Driver {
             Command::Taken { queue, epoch, bytes } => {
                 self.with_slot(&queue, |source, slot| source.handle_taken(slot, epoch, bytes));
                 if let Some(group) = &mut self.group {
-                    group.note_progress();
+                    group.note_progress(&queue);
                 }
             }
             Command::Group(command) => {
@@ -309,6 +309,12 @@ impl Driver {
             drop(inner);
             self.ready.list(queue);
         }
+    }
+
+    /// Hands out the batches of a partition up to `offset`.
+    pub(super) fn open(&self, queue: &Arc<Queue>, offset: i64) {
+        queue.set_open_until(offset);
+        self.ready.list(queue);
     }
 
     pub(super) fn unassign(&mut self, queue: &Arc<Queue>, epoch: Epoch) {

@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::marker::PhantomData;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use milena_core::group::commits::{
     Commits, Event as CommitEvent, Kind as CommitKind, NotCommitted, Request as CommitRequest,
     Settings as CommitSettings, StoredOffset, Ticket,
 };
+use milena_core::group::ledger::Ledger;
 use milena_core::group::{
     Ask, Event, Goodbye, Membership, Protocol, Request, Response, Settings as MemberSettings, Subscription,
     TopicPartition, Wanted, leave_by_id,
@@ -30,15 +32,17 @@ use milena_messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use milena_messages::heartbeat::HeartbeatRequest;
 use milena_messages::join_group::JoinGroupRequest;
 use milena_messages::leave_group::LeaveGroupRequest;
+use milena_messages::metadata::MetadataRequest;
 use milena_messages::offset_commit::OffsetCommitRequest;
 use milena_messages::offset_fetch::OffsetFetchRequest;
 use milena_messages::sync_group::SyncGroupRequest;
 use milena_wire::Uuid;
 
-use super::commands::{GroupCommand, Reply, Stored};
+use super::commands::{GroupCommand, Reply, Stored, Subscribed};
 use super::driver::{Driver, Tag};
 use super::handle::ConsumerHandle;
 use super::hooks::{Hook, Hooks, Partitions, Run};
+use super::naming::Naming;
 use super::queue::{Epochs, Fetched, Mark, Queue};
 use super::shared::Shared;
 use super::standing::Standing;
@@ -76,6 +80,7 @@ pub(super) enum GroupTag {
     Consumer(Asking<ConsumerGroupHeartbeatRequest>),
     Commit(Asking<OffsetCommitRequest>),
     Lookup(Asking<OffsetFetchRequest>),
+    Name(Asking<MetadataRequest>),
 }
 
 macro_rules! tags {
@@ -96,6 +101,7 @@ tags! {
     Consumer: ConsumerGroupHeartbeatRequest,
     Commit: OffsetCommitRequest,
     Lookup: OffsetFetchRequest,
+    Name: MetadataRequest,
 }
 
 /// The driver's part of a member.
@@ -127,7 +133,9 @@ pub(super) struct Group {
     barriers: VecDeque<Barrier>,
     calls: BTreeMap<Ticket, Reply<()>>,
     questions: Vec<Question>,
-    topics: BTreeSet<Arc<str>>,
+    subscribed: Subscribed,
+    naming: Naming,
+    /// What other members of the group subscribe to.
     wanted: BTreeSet<Arc<str>>,
     interests: BTreeMap<Arc<str>, Interest>,
     closing: Option<Closing>,
@@ -136,6 +144,12 @@ pub(super) struct Group {
     /// When what is marked is taken in, after the first mark.
     drain_at: Option<Instant>,
     marks: Vec<Mark>,
+    /// With commits before delivery: partitions whose next batch waits for its commit, or may have to.
+    gated: BTreeSet<TopicPartition>,
+    /// The one that was committed last.
+    last_gated: TopicPartition,
+    /// Partitions of which no batch is handed out, because too many runs of finished records wait for one that is not.
+    full: BTreeSet<TopicPartition>,
 }
 
 /// A partition that was assigned and is not read yet.
@@ -191,12 +205,12 @@ pub(super) struct Setup {
     pub(super) commits: CommitSettings,
     pub(super) reset: Option<Position>,
     pub(super) hooks: Hooks,
-    pub(super) subscription: Subscription,
+    pub(super) subscribed: Subscribed,
 }
 
 impl Setup {
-    pub(super) fn group_id(&self) -> Arc<str> {
-        Arc::clone(&self.membership.group_id)
+    pub(super) fn standing(&self) -> Standing {
+        Standing::new(Arc::clone(&self.membership.group_id), self.commits.is_before_delivery)
     }
 }
 
@@ -207,7 +221,7 @@ const COMMIT_FOR: Duration = Duration::from_secs(5);
 
 impl Group {
     pub(super) fn new(client: &Client, shared: &Arc<Shared>, standing: Arc<Standing>, setup: Setup) -> Self {
-        let Setup { membership, commits: commit_settings, reset, hooks, subscription } = setup;
+        let Setup { membership, commits: commit_settings, reset, hooks, subscribed } = setup;
         let mut group = Self {
             id: Arc::clone(&membership.group_id),
             client: client.clone(),
@@ -229,7 +243,8 @@ impl Group {
             barriers: VecDeque::new(),
             calls: BTreeMap::new(),
             questions: Vec::new(),
-            topics: BTreeSet::new(),
+            subscribed: Subscribed::default(),
+            naming: Naming::new(),
             wanted: BTreeSet::new(),
             interests: BTreeMap::new(),
             closing: None,
@@ -237,10 +252,13 @@ impl Group {
             has_progressed: false,
             drain_at: None,
             marks: Vec::new(),
+            gated: BTreeSet::new(),
+            last_gated: TopicPartition::new(&Arc::from(""), 0),
+            full: BTreeSet::new(),
         };
         let now = client.0.clock.now();
         group.membership.handle_metadata(&client.snapshot(), now);
-        group.subscribe(subscription, now);
+        group.subscribe(subscribed, now);
         group
     }
 
@@ -265,25 +283,34 @@ impl Group {
                 let missing = partitions.into_iter().collect();
                 self.questions.push(Question { missing, found: Vec::new(), deadline, reply });
             }
-            GroupCommand::Subscribe(subscription) => {
+            GroupCommand::Subscribe(subscribed) => {
                 self.standing.joins();
-                self.subscribe(subscription, now);
+                self.subscribe(subscribed, now);
             }
             GroupCommand::Rejoin => self.has_progressed = true,
             GroupCommand::Close { how, deadline, reply } => self.close(how, deadline, Some(reply), now),
         }
     }
 
-    fn subscribe(&mut self, subscription: Subscription, now: Instant) {
+    fn subscribe(&mut self, subscribed: Subscribed, now: Instant) {
         if self.owned.is_empty() && self.barriers.is_empty() {
             // A machine that was fenced commits nothing any more, and this is a new beginning.
             let stored = Commits::new(self.commit_settings.clone(), self.client.rng());
             self.commits = stored;
             self.identity = None;
         }
-        self.topics.clone_from(&subscription.topics);
+        self.naming.set_pattern(subscribed.pattern.clone(), now);
+        self.subscribed = subscribed;
+        self.tell_subscription(now);
+    }
+
+    /// Tells the membership what is subscribed to, with the topics that match the pattern as far as they are known.
+    fn tell_subscription(&mut self, now: Instant) {
         self.take_interest();
-        self.membership.handle_subscription(subscription, now);
+        let Subscribed { topics, pattern } = &self.subscribed;
+        let topics = topics.union(self.naming.matched()).cloned().collect();
+        let pattern = pattern.as_ref().map(|pattern| Arc::clone(&pattern.text));
+        self.membership.handle_subscription(Subscription { topics, pattern }, now);
     }
 
     /// The consumer was dropped: what is done is committed and the member leaves, within a bounded time.
@@ -312,8 +339,11 @@ impl Group {
     }
 
     /// The application took a batch.
-    pub(super) fn note_progress(&mut self) {
+    pub(super) fn note_progress(&mut self, queue: &Queue) {
         self.has_progressed = true;
+        if self.commit_settings.is_before_delivery {
+            self.gated.insert(of(queue));
+        }
     }
 
     /// The application sought. Answers whether the partition is to be read from there now.
@@ -364,12 +394,20 @@ impl Group {
 
     /// A batch is put into the queue of its partition.
     pub(super) fn handle_delivered(&mut self, queue: &Queue, epoch: Epoch, batch: &Fetched, now: Instant) {
+        if self.commit_settings.is_before_delivery {
+            self.gated.insert(of(queue));
+            return;
+        }
         let offsets = batch.first_offset()..batch.end_offset();
         let leader_epoch = batch.batch.header.partition_leader_epoch.map(LeaderEpoch);
         self.commits.handle_delivered(&of(queue), epoch, offsets, leader_epoch, now);
     }
 
     pub(super) fn handle_passed(&mut self, queue: &Queue, epoch: Epoch, next: i64, now: Instant) {
+        // With commits before delivery, what was passed is committed with the batch that it follows.
+        if self.commit_settings.is_before_delivery && queue.inner().front().is_some() {
+            return;
+        }
         self.commits.handle_passed(&of(queue), epoch, next, now);
     }
 
@@ -453,6 +491,16 @@ impl Group {
                     Err(failure) => self.commits.handle_lost(CommitKind::Lookup, &failure, now),
                 };
             }
+            GroupTag::Name(of) => {
+                let age_max = self.client.0.settings.client.metadata_age_max;
+                self.naming.handle(of.response(outcome), age_max, now);
+                if self.finds_topics() {
+                    self.tell_subscription(now);
+                } else {
+                    self.take_interest();
+                }
+                return;
+            }
         };
         match response {
             Ok(response) => self.membership.handle_response(number, response, now),
@@ -469,7 +517,8 @@ impl Group {
             Releasing::Committing(_) | Releasing::Finished => barrier.deadline,
         });
         let questions = self.questions.iter().map(|question| question.deadline);
-        let machines = [self.membership.poll_timeout(), self.commits.poll_timeout(), self.drain_at];
+        let naming = self.naming.poll_timeout(self.finds_topics());
+        let machines = [self.membership.poll_timeout(), self.commits.poll_timeout(), naming, self.drain_at];
         let closing = self.closing.as_ref().map(|closing| closing.deadline);
         barriers.chain(questions).chain(machines.into_iter().flatten()).chain(closing).min()
     }
@@ -495,6 +544,7 @@ impl Group {
                 self.commits.handle_identity(identity);
             }
             self.begin_ready(driver, now);
+            self.commit_before_delivery(driver, now);
             is_quiet &= !self.release(driver, now);
             self.send(driver, now);
             while let Some(event) = self.commits.poll_event() {
@@ -505,10 +555,17 @@ impl Group {
                 break;
             }
         }
+        self.let_out(driver);
         self.look_up_coordinator(now);
-        if let Some(Wanted { topics, .. }) = self.membership.poll_metadata_wanted() {
+        if let Some(Wanted { topics, ids }) = self.membership.poll_metadata_wanted() {
             self.wanted = topics;
+            self.naming.set_ids(ids);
             self.take_interest();
+        }
+        if let Some(request) = self.naming.poll(self.finds_topics(), now) {
+            let deadline = now + self.client.0.settings.client.request_timeout;
+            let request = Typed { request, version_max: i16::MAX };
+            driver.requests.ask_any(request, deadline, Asking::<MetadataRequest>::new(0));
         }
         if self.commits.poll_metadata_wanted() {
             self.client.metadata_is_outdated();
@@ -555,6 +612,9 @@ impl Group {
         let Some(shared) = driver.shared.upgrade() else { return };
         for at in partitions {
             let (queue, epoch) = shared.hold(&at.topic, at.partition);
+            if self.commit_settings.is_before_delivery {
+                queue.set_open_until(i64::MIN);
+            }
             self.owned.insert(at.clone(), Arc::clone(&queue));
             self.commits.look_up(at.clone(), self.topic_id(&at.topic));
             let starting = Starting { queue, epoch, hook: None, sought: None, found: None };
@@ -954,15 +1014,16 @@ impl Group {
         } else if self.standing.has_marks() && self.drain_at.is_none() {
             self.drain_at = Some(now + self.commit_settings.interval.unwrap_or(MANUAL_DRAIN));
             self.drain(now);
+        } else if self.standing.take_crowd() {
+            self.drain(now);
         }
     }
 
     fn drain(&mut self, now: Instant) {
-        for (at, queue) in &self.owned {
-            queue.take_marks(&mut self.marks);
-            for (epoch, offsets) in self.marks.drain(..) {
-                self.commits.handle_done(at, epoch, offsets, now);
-            }
+        let marked = self.owned.iter().filter(|(_, queue)| queue.has_marks());
+        let marked: Vec<_> = marked.map(|(at, _)| at.clone()).collect();
+        for at in &marked {
+            self.drain_one(at, now);
         }
     }
 
@@ -972,9 +1033,93 @@ impl Group {
         for (epoch, offsets) in self.marks.drain(..) {
             self.commits.handle_done(at, epoch, offsets, now);
         }
+        self.close_if_full(at);
+    }
+
+    /// Marks the next batch as done before it is handed out, and commits it. Only one that is waited for: what is committed and
+    /// not taken would be lost. Partitions without a reader of their own take turns.
+    fn commit_before_delivery(&mut self, driver: &Driver, now: Instant) {
+        if self.gated.is_empty() || !driver.ready.is_waited_for() {
+            return;
+        }
+        let (mut waiting, mut is_shared_chosen) = (Vec::new(), false);
+        let later = self.gated.range((Bound::Excluded(&self.last_gated), Bound::Unbounded));
+        for at in later.chain(self.gated.range(..=&self.last_gated)) {
+            let queue = self.owned.get(at).filter(|queue| !queue.gate.is_paused());
+            let (Some(queue), Some(ledger)) = (queue, self.commits.ledger(at)) else { continue };
+            let inner = queue.inner();
+            let (front, epoch) = (inner.front(), inner.epoch);
+            drop(inner);
+            let Some((offsets, leader_epoch)) = front.filter(|_| epoch == ledger.epoch()) else { continue };
+            let is_own = queue.is_taken();
+            if ledger.delivered() >= offsets.end {
+                // It is on its way, and the others wait.
+                is_shared_chosen |= !is_own;
+            } else {
+                waiting.push((is_own, at.clone(), epoch, offsets, leader_epoch));
+            }
+        }
+        let mut chosen = Vec::new();
+        for (is_own, at, epoch, offsets, leader_epoch) in waiting {
+            if is_own || !std::mem::replace(&mut is_shared_chosen, true) {
+                chosen.push((at, epoch, offsets, leader_epoch));
+            }
+        }
+        if chosen.is_empty() {
+            return;
+        }
+        for (at, epoch, offsets, leader_epoch) in chosen {
+            self.commits.handle_delivered(&at, epoch, offsets, leader_epoch, now);
+            self.last_gated = at;
+        }
+        // Nobody waits for it: what fails is tried again, and the batches wait in their queues.
+        self.commits.commit(now + self.commit_settings.request_timeout, now);
+    }
+
+    /// Hands out what was committed, and what is not full any more.
+    fn let_out(&mut self, driver: &Driver) {
+        let (owned, commits) = (&self.owned, &self.commits);
+        self.gated.retain(|at| {
+            let Some(queue) = owned.get(at) else { return false };
+            let Some(stored) = commits.stored(at) else { return true };
+            driver.open(queue, stored);
+            let front = queue.inner().front();
+            front.is_some_and(|(offsets, _)| offsets.end > stored)
+        });
+        self.full.retain(|at| {
+            let Some(queue) = owned.get(at) else { return false };
+            let is_full = commits.ledger(at).is_some_and(Ledger::is_full);
+            if !is_full {
+                driver.open(queue, i64::MAX);
+            }
+            is_full
+        });
+    }
+
+    /// Hands out no more of a partition while its account is full.
+    fn close_if_full(&mut self, at: &TopicPartition) {
+        let Some(ledger) = self.commits.ledger(at).filter(|ledger| ledger.is_full()) else { return };
+        if self.commit_settings.is_before_delivery || !self.full.insert(at.clone()) {
+            return;
+        }
+        let (runs, offset) = (ledger.runs(), ledger.committable().offset);
+        tracing::warn!(
+            target: "milena",
+            "group {}: {runs} runs of records of {at} are done after offset {offset}, which is not; no more of it is \
+             returned until that is done",
+            self.id
+        );
+        if let Some(queue) = self.owned.get(at) {
+            queue.set_open_until(i64::MIN);
+        }
     }
 
     // Metadata.
+
+    /// Whether this member, and not its coordinator, finds the topics that match its pattern.
+    fn finds_topics(&self) -> bool {
+        self.membership.protocol() == Protocol::Classic
+    }
 
     fn topic_id(&self, topic: &str) -> Option<Uuid> {
         self.client.snapshot().topic(topic).ok()?.id
@@ -983,7 +1128,9 @@ impl Group {
     /// Keeps in the metadata what is subscribed to, what other members subscribe to, and what is assigned.
     fn take_interest(&mut self) {
         let assigned = self.owned.keys().map(|at| &at.topic);
-        let topics: BTreeSet<_> = self.topics.iter().chain(&self.wanted).chain(assigned).cloned().collect();
+        let subscribed = self.subscribed.topics.iter().chain(self.naming.matched());
+        let topics = subscribed.chain(&self.wanted).chain(self.naming.names()).chain(assigned);
+        let topics: BTreeSet<_> = topics.cloned().collect();
         self.interests.retain(|topic, _| topics.contains(topic));
         for topic in topics {
             self.interests.entry(topic).or_insert_with_key(|topic| self.client.interest_in(topic));

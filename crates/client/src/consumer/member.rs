@@ -1,15 +1,18 @@
 //! Sets a group's member up.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use milena_core::group::assignors::Assignor;
 use milena_core::group::commits::Settings as CommitSettings;
-use milena_core::group::{Protocol, Settings as MemberSettings, Subscription, offer};
+use milena_core::group::{Protocol, Settings as MemberSettings, offer};
 
+use super::commands::Subscribed;
 use super::group::Setup;
 use super::handle::ConsumerHandle;
 use super::hooks::{Hook, Hooks};
+use super::naming::Pattern;
 use super::{Consumer, Reset, consumer};
 use crate::settings::{ConsumerSettings, GroupSettings, Isolation};
 use crate::{Client, Error};
@@ -22,8 +25,12 @@ pub struct GroupConsumerBuilder {
     group: Arc<str>,
     settings: ConsumerSettings,
     of_group: GroupSettings,
-    subscription: Subscription,
+    topics: BTreeSet<Arc<str>>,
+    pattern: Option<String>,
+    is_at_most_once: bool,
     hooks: Hooks,
+    /// The settings that were given, of those that only one protocol has.
+    named: Vec<&'static str>,
 }
 
 impl Client {
@@ -56,16 +63,35 @@ impl Client {
             group: group.into(),
             settings: self.0.settings.consumer.clone(),
             of_group: self.0.settings.group.clone(),
-            subscription: Subscription::default(),
+            topics: BTreeSet::new(),
+            pattern: None,
+            is_at_most_once: false,
             hooks: Hooks::default(),
+            named: Vec::new(),
         }
+    }
+
+    /// The group that the client's properties name (`group.id`), if they name one.
+    pub fn group_id(&self) -> Option<&str> {
+        self.0.settings.group.id.as_deref()
     }
 }
 
 impl GroupConsumerBuilder {
     /// Adds topics to subscribe to. One that does not exist yet is read once it does.
     pub fn subscribe<T: AsRef<str>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
-        self.subscription.topics.extend(topics.into_iter().map(|topic| Arc::from(topic.as_ref())));
+        self.topics.extend(topics.into_iter().map(|topic| Arc::from(topic.as_ref())));
+        self
+    }
+
+    /// Subscribes to all topics whose whole names match a regular expression, in addition to those
+    /// [named](Self::subscribe), but not to Kafka's own topics.
+    ///
+    /// With [`Protocol::Consumer`] the coordinator resolves it, in the syntax of RE2. With [`Protocol::Classic`] the client
+    /// does, in the syntax of the [`regex`](https://docs.rs/regex) crate, which differs little, and looks for new topics when
+    /// it starts and each [`metadata_age_max`](crate::ClientSettings::metadata_age_max).
+    pub fn subscribe_pattern(mut self, pattern: impl Into<String>) -> Self {
+        self.pattern = Some(pattern.into());
         self
     }
 
@@ -86,6 +112,7 @@ impl GroupConsumerBuilder {
     /// (`partition.assignment.strategy`). Members agree on an assignor that all of them offer. Default: as Java's client,
     /// [`Range`](crate::assignors::Range) and [`CooperativeSticky`](crate::assignors::CooperativeSticky).
     pub fn assignors(mut self, assignors: impl IntoIterator<Item = Arc<dyn Assignor>>) -> Self {
+        self.named.push("assignors");
         self.of_group.assignors = assignors.into_iter().collect();
         self
     }
@@ -93,6 +120,7 @@ impl GroupConsumerBuilder {
     /// Sets the coordinator's assignor, for [`Protocol::Consumer`] (`group.remote.assignor`). Default: the coordinator's
     /// choice.
     pub fn server_assignor(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.named.push("server_assignor");
         self.of_group.server_assignor = Some(name.into());
         self
     }
@@ -100,12 +128,14 @@ impl GroupConsumerBuilder {
     /// Sets after how long without a heartbeat the coordinator gives the member's partitions to other members
     /// (`session.timeout.ms`). Heartbeats go out whatever the application does. Default 45 s.
     pub fn session_timeout(mut self, timeout: Duration) -> Self {
+        self.named.push("session_timeout");
         self.of_group.session_timeout = timeout;
         self
     }
 
     /// Sets the time between two heartbeats (`heartbeat.interval.ms`). Default 3 s.
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.named.push("heartbeat_interval");
         self.of_group.heartbeat_interval = interval;
         self
     }
@@ -134,6 +164,14 @@ impl GroupConsumerBuilder {
     /// [`Consumer::commit_offsets`] commit.
     pub fn manual_commits(mut self) -> Self {
         self.of_group.auto_commit = false;
+        self
+    }
+
+    /// Commits the offset after each batch before the batch is returned, so that each record is processed at most once: one
+    /// that is being processed when the program crashes is not read again. Each batch waits for its commit, so this is slow.
+    /// Marks of what is done count nothing.
+    pub fn at_most_once(mut self) -> Self {
+        self.is_at_most_once = true;
         self
     }
 
@@ -212,15 +250,25 @@ impl GroupConsumerBuilder {
         reason = "as the other builders, and joining may be waited for here later"
     )]
     pub async fn build(self) -> Result<Consumer, Error> {
-        let Self { client, group, settings, of_group, subscription, hooks } = self;
-        let settings = client.0.settings.with_member(settings, of_group)?;
+        let Self { client, group, settings, of_group, topics, pattern, is_at_most_once, hooks, named } = self;
+        let settings = client.0.settings.with_member(settings, of_group, &named)?;
         let wrong = |why: &str| Err(Error::caller(format!("joining group {group:?}"), why));
         if group.is_empty() {
             return wrong("the group id is empty");
         }
-        if subscription.is_empty() {
+        if settings.group.instance_id.as_ref().is_some_and(|id| id.is_empty()) {
+            return wrong("the instance id is empty");
+        }
+        if topics.is_empty() && pattern.is_none() {
             return wrong("it subscribes to no topic");
         }
+        if is_at_most_once && !settings.group.auto_commit {
+            return wrong("at_most_once commits each batch by itself, which auto_commit=false forbids");
+        }
+        let pattern = match pattern.map(|pattern| Pattern::new(&pattern)).transpose() {
+            Ok(pattern) => pattern,
+            Err(why) => return wrong(&format!("the pattern of topics cannot be read: {why}")),
+        };
         let (of_client, of_group) = (&settings.client, &settings.group);
         let Some(assignors) = offer(&of_group.assignors) else {
             return wrong("the assignors have no rebalance protocol in common");
@@ -243,13 +291,14 @@ impl GroupConsumerBuilder {
         let commits = CommitSettings {
             group,
             interval: of_group.auto_commit.then_some(of_group.commit_interval),
-            is_before_delivery: false,
+            is_before_delivery: is_at_most_once,
             require_stable: settings.consumer.isolation == Isolation::ReadCommitted,
             request_timeout: of_client.request_timeout,
             backoff: client.retry_backoff(),
         };
         let reset = settings.consumer.reset.unwrap_or(Reset::Earliest);
-        let setup = Setup { membership, commits, reset: reset.position(), hooks, subscription };
+        let subscribed = Subscribed { topics, pattern };
+        let setup = Setup { membership, commits, reset: reset.position(), hooks, subscribed };
         let runtime = client.0.runtime.clone();
         let (consumer, driver) = consumer(client, &settings.consumer, Some(reset), false, Some(setup));
         runtime.spawn(driver.run());

@@ -25,6 +25,7 @@ mod held;
 mod hooks;
 mod member;
 mod memory;
+mod naming;
 mod partition;
 mod queue;
 mod share;
@@ -52,7 +53,6 @@ pub use self::partition::PartitionConsumer;
 use self::queue::Next;
 pub use self::share::{SharedBatch, SharedRecord};
 use self::shared::{Opener, Shared};
-use self::standing::Standing;
 use self::stream::{Look, Waiting};
 use crate::settings::{ConsumerSettings, Isolation, Reset};
 use crate::{Client, Error};
@@ -460,7 +460,7 @@ fn consumer(
         backoff: client.retry_backoff(),
     };
     let source = Source::new(machine, client.rng());
-    let standing = member.as_ref().map(|setup| Arc::new(Standing::new(setup.group_id())));
+    let standing = member.as_ref().map(|setup| Arc::new(setup.standing()));
     let shared = Arc::new(Shared::new(client.clone(), settings, is_until_end, standing.clone()));
     let group = member.zip(standing);
     let group = group.map(|(setup, standing)| Box::new(Group::new(&client, &shared, standing, setup)));

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use milena_core::source::{Epoch, Slot};
-use milena_core::{Failure, Instant};
+use milena_core::{Failure, Instant, LeaderEpoch};
 use milena_wire::batch::RawBatch;
 use tokio::sync::Notify;
 
@@ -44,6 +44,8 @@ pub(super) struct Queue {
     /// What the application has marked as done since the driver looked last, in a group. It has a lock of its own, so that
     /// a mark never waits for the driver, which holds the other one while it fills the queue.
     marks: Mutex<Vec<Mark>>,
+    /// Batches that end after this offset stay here.
+    open_until: AtomicI64,
     /// Wakes the driver.
     driver: Arc<Notify>,
 }
@@ -109,6 +111,13 @@ impl Inner {
     /// The memory of the batches that are here, in bytes, and their number.
     pub(super) fn buffered(&self) -> (usize, usize) {
         (self.bytes, self.batches.len())
+    }
+
+    /// The offsets of the next batch, to which what follows it without a record belongs, and its leader epoch.
+    pub(super) fn front(&self) -> Option<(Range<i64>, Option<LeaderEpoch>)> {
+        let fetched = &self.batches.front()?.fetched;
+        let leader_epoch = fetched.batch.header.partition_leader_epoch.map(LeaderEpoch);
+        Some((fetched.first_offset()..fetched.next_offset(), leader_epoch))
     }
 
     fn wake_reader(&self) {
@@ -253,6 +262,7 @@ impl Queue {
             held: Held::new(clock),
             in_hand: AtomicUsize::new(0),
             marks: Mutex::default(),
+            open_until: AtomicI64::new(i64::MAX),
             driver,
         }
     }
@@ -288,6 +298,21 @@ impl Queue {
     /// Moves what was marked to `into`, which is empty.
     pub(super) fn take_marks(&self, into: &mut Vec<Mark>) {
         into.append(&mut self.marks());
+    }
+
+    pub(super) fn has_marks(&self) -> bool {
+        !self.marks().is_empty()
+    }
+
+    /// Hands out batches up to this offset. After it was raised the queue is [listed](Ready::list) again.
+    pub(super) fn set_open_until(&self, offset: i64) {
+        self.open_until.store(offset, Ordering::Relaxed);
+    }
+
+    /// Whether the next batch stays here.
+    fn is_closed(&self, inner: &Inner) -> bool {
+        let until = self.open_until.load(Ordering::Relaxed);
+        until != i64::MAX && inner.batches.front().is_some_and(|next| next.fetched.next_offset() > until)
     }
 
     fn marks(&self) -> MutexGuard<'_, Vec<Mark>> {
@@ -501,7 +526,7 @@ impl Ready {
     pub(super) fn list(&self, queue: &Arc<Queue>) {
         let mut inner = queue.inner();
         let is_news = inner.stopped.is_some() && (!inner.is_told || inner.reader.is_some());
-        if inner.batches.is_empty() && !is_news {
+        if (inner.batches.is_empty() && !is_news) || queue.is_closed(&inner) {
             return;
         }
         if self.is_parked(queue) {
@@ -543,7 +568,7 @@ impl Ready {
     /// Takes the next batch of one partition, or the error after the last one.
     pub(super) fn next_of(&self, queue: &Arc<Queue>) -> Next {
         let mut inner = queue.inner();
-        if inner.batches.is_empty() && inner.stopped.is_none() {
+        if (inner.batches.is_empty() && inner.stopped.is_none()) || queue.is_closed(&inner) {
             return Next::Nothing;
         }
         if self.is_parked(queue) {

@@ -78,6 +78,10 @@ impl Shared {
     /// A reader found nothing.
     pub(super) fn note_idle(&self) {
         self.ready.note_idle(&self.client.0.clock);
+        if self.standing.as_ref().is_some_and(|standing| standing.is_at_most_once) {
+            // The driver commits a batch when it is waited for.
+            self.commands.arrived.notify_one();
+        }
     }
 
     /// Whether the consumer has nothing more to wait for: no partition is assigned, or each was read up to its end; in a

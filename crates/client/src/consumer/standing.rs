@@ -9,9 +9,12 @@ use crate::Error;
 /// Where a member stands, as far as the application has to hear of it.
 pub(super) struct Standing {
     pub(super) group: Arc<str>,
+    pub(super) is_at_most_once: bool,
     /// Whether something was marked as done since the driver cleared this. The first mark wakes the driver, which takes in what
     /// is marked before it commits; marks after that wake nothing.
     has_marks: AtomicBool,
+    /// Whether so much was marked, out of order, that the driver is to take it in now.
+    is_crowded: AtomicBool,
     place: Mutex<Place>,
 }
 
@@ -37,8 +40,14 @@ pub(super) enum Outlook {
 }
 
 impl Standing {
-    pub(super) fn new(group: Arc<str>) -> Self {
-        Self { group, has_marks: AtomicBool::new(false), place: Mutex::new(Place::Member) }
+    pub(super) fn new(group: Arc<str>, is_at_most_once: bool) -> Self {
+        Self {
+            group,
+            is_at_most_once,
+            has_marks: AtomicBool::new(false),
+            is_crowded: AtomicBool::new(false),
+            place: Mutex::new(Place::Member),
+        }
     }
 
     /// What a reader does that finds no batch.
@@ -93,6 +102,15 @@ impl Standing {
     /// Something was marked as done. Answers whether to wake the driver.
     pub(super) fn note_mark(&self) -> bool {
         !self.has_marks.load(Ordering::Relaxed) && !self.has_marks.swap(true, Ordering::Relaxed)
+    }
+
+    /// The driver is to take in what is marked now.
+    pub(super) fn note_crowd(&self) {
+        self.is_crowded.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn take_crowd(&self) -> bool {
+        self.is_crowded.load(Ordering::Relaxed) && self.is_crowded.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn has_marks(&self) -> bool {

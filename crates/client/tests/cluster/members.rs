@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use milena::assignors::{Assignor, CooperativeSticky, Range};
-use milena::{CommittedOffset, GroupConsumerBuilder};
+use milena::{CommittedOffset, GroupConsumerBuilder, GroupType, Protocol};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -303,4 +303,302 @@ async fn what_a_consumer_cannot_do_is_an_error() {
     let direct = super::consumer(&client, "t", 1).await;
     refused(direct.commit().await.expect_err("no group"), "the consumer is in no group");
     refused(direct.subscribe(["t"]).expect_err("no group"), "the consumer is in no group");
+}
+
+/// Waits until `is_so`.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+#[tokio::test]
+async fn the_consumer_protocol_is_used_where_it_is_there() {
+    let (_cluster, client) = start_grouping(1, &[("t", 4)]).await;
+    for (protocol, expected) in [
+        (Protocol::Automatic, GroupType::Consumer),
+        (Protocol::Consumer, GroupType::Consumer),
+        (Protocol::Classic, GroupType::Classic),
+    ] {
+        let group = format!("g-{protocol:?}");
+        fill(&client, "t", 4, 5).await;
+        let builder = client.consumer(group.as_str()).subscribe(["t"]).protocol(protocol);
+        let mut consumer = builder.build().await.expect("built");
+        let seen = read_done(&mut consumer, 20).await;
+        assert!(seen.len() >= 20);
+        let described = client.admin().describe_groups([group]).await.remove(0).1.expect("described");
+        assert_eq!(described.group_type, expected, "{protocol:?}");
+        timeout(PATIENCE, consumer.close()).await.expect("in time").expect("closed");
+    }
+}
+
+#[tokio::test]
+async fn members_of_the_consumer_protocol_share_and_take_over() {
+    let (_cluster, client) = start_grouping(1, &[("t", 4)]).await;
+    let (tell, mut seen) = mpsc::unbounded_channel();
+    let mut handles = Vec::new();
+    for index in 0..2 {
+        let consumer = member(&client).protocol(Protocol::Consumer).build().await.expect("built");
+        handles.push(consumer.handle());
+        reading(index, consumer, tell.clone());
+        fill(&client, "t", 4, 100).await;
+    }
+    until("shared", || handles.iter().all(|handle| handle.assignment().len() == 2)).await;
+    once(&mut seen, 4, 200).await;
+    timeout(PATIENCE, handles[0].close()).await.expect("in time").expect("closed");
+    until("taken over", || handles[1].assignment().len() == 4).await;
+}
+
+#[tokio::test]
+async fn a_pattern_finds_its_topics_and_those_made_later() {
+    for protocol in [Protocol::Classic, Protocol::Consumer] {
+        let cluster =
+            Broker::builder().group_initial_rebalance_delay(Duration::ZERO).start().await.expect("started");
+        cluster.create_topic("orders-eu", 1).expect("created");
+        cluster.create_topic("invoices", 1).expect("created");
+        let builder = Client::builder().bootstrap(cluster.bootstrap());
+        let client =
+            builder.settings(|settings| settings.metadata_age_max = Duration::from_secs(1)).connect().await;
+        let client = client.expect("connected");
+        let builder = client.consumer("g").subscribe_pattern("orders-.*").protocol(protocol);
+        let consumer = builder.build().await.expect("built");
+        let named = || {
+            let topics = consumer.assignment().into_iter().map(|(topic, _)| topic);
+            topics.collect::<BTreeSet<_>>()
+        };
+        until("the first one", || named() == BTreeSet::from(["orders-eu".to_owned()])).await;
+        cluster.create_topic("orders-us", 1).expect("created");
+        until("the second one", || named().len() == 2).await;
+        assert!(!named().contains("invoices"));
+    }
+    let (_cluster, client) = start_grouping(1, &[]).await;
+    let error = client.consumer("g").subscribe_pattern("orders-(").build().await.expect_err("no expression");
+    assert!(error.to_string().contains("the pattern of topics cannot be read"), "{error}");
+}
+
+#[tokio::test]
+async fn a_topic_that_is_made_after_the_subscription_is_read() {
+    for protocol in [Protocol::Classic, Protocol::Consumer] {
+        let (cluster, client) = start_grouping(1, &[]).await;
+        let mut consumer = member(&client).protocol(protocol).build().await.expect("built");
+        assert!(timeout(Duration::from_millis(200), consumer.next()).await.is_err(), "it waits");
+        cluster.create_topic("t", 2).expect("created");
+        fill(&client, "t", 2, 3).await;
+        read_done(&mut consumer, 6).await;
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_changes_while_the_member_runs() {
+    for protocol in [Protocol::Classic, Protocol::Consumer] {
+        let (_cluster, client) = start_grouping(1, &[("t", 1), ("u", 1)]).await;
+        let consumer = member(&client).protocol(protocol).build().await.expect("built");
+        until("t", || consumer.assignment() == [("t".to_owned(), 0)]).await;
+        consumer.subscribe(["u"]).expect("a member");
+        until("u", || consumer.assignment() == [("u".to_owned(), 0)]).await;
+        consumer.subscribe(Vec::<&str>::new()).expect("a member");
+        until("nothing", || consumer.assignment().is_empty()).await;
+        consumer.subscribe(["t", "u"]).expect("a member");
+        until("both", || consumer.assignment().len() == 2).await;
+        consumer.close().await.expect("closed");
+    }
+}
+
+#[tokio::test]
+async fn a_group_outlives_moves_and_stops_of_its_coordinator() {
+    for protocol in [Protocol::Classic, Protocol::Consumer] {
+        let (cluster, client) = start_grouping(3, &[("t", 3)]).await;
+        let builder = member(&client).protocol(protocol);
+        let mut consumer = builder.build().await.expect("built");
+        fill(&client, "t", 3, 10).await;
+        read_done(&mut consumer, 30).await;
+        let old = cluster.coordinator("g").expect("coordinated");
+        let next = cluster.addresses().keys().copied().find(|node| *node != old).expect("others");
+        cluster.move_coordinator("g", next).expect("moved");
+        fill(&client, "t", 3, 10).await;
+        read_done(&mut consumer, 30).await;
+        timeout(PATIENCE, consumer.commit()).await.expect("in time").expect("committed");
+        assert_eq!(committed(&consumer, 3).await, [Some(20); 3]);
+        cluster.stop_node(next).await.expect("stopped");
+        cluster.start_node(next).await.expect("started");
+        fill(&client, "t", 3, 10).await;
+        read_done(&mut consumer, 30).await;
+        timeout(PATIENCE, consumer.commit()).await.expect("in time").expect("committed");
+        assert_eq!(committed(&consumer, 3).await, [Some(30); 3]);
+    }
+}
+
+#[tokio::test]
+async fn an_application_that_takes_no_batch_leaves_and_comes_back() {
+    for protocol in [Protocol::Classic, Protocol::Consumer] {
+        let (_cluster, client) = start_grouping(1, &[("t", 2)]).await;
+        fill(&client, "t", 2, 10).await;
+        let builder = member(&client).protocol(protocol).max_poll_interval(Duration::from_millis(500));
+        let mut consumer = builder.build().await.expect("built");
+        drop(next(&mut consumer).await);
+        until("it left", || consumer.assignment().is_empty()).await;
+        let error = timeout(PATIENCE, consumer.next()).await.expect("in time").expect_err("it left");
+        assert!(error.to_string().contains("max_poll_interval is 500ms"), "{error}");
+        let batch = next(&mut consumer).await;
+        assert_eq!(batch.first_offset(), 0, "nothing was done");
+    }
+}
+
+#[tokio::test]
+async fn a_static_member_keeps_its_partitions_over_a_restart() {
+    for protocol in [Protocol::Classic, Protocol::Consumer] {
+        let (_cluster, client) = start_grouping(1, &[("t", 2)]).await;
+        let build = |name: &str| member(&client).protocol(protocol).instance_id(name).build();
+        let first = build("one").await.expect("built");
+        let second = build("two").await.expect("built");
+        balanced(&[&first, &second], 2).await;
+        let owned = first.assignment();
+        timeout(PATIENCE, first.close()).await.expect("in time").expect("closed");
+        let again = build("one").await.expect("built");
+        until("it is back", || !again.assignment().is_empty()).await;
+        assert_eq!((again.assignment(), second.assignment().len()), (owned, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_member_whose_name_is_taken_is_told() {
+    let (_cluster, client) = start_grouping(1, &[("t", 1)]).await;
+    let build = || {
+        member(&client)
+            .protocol(Protocol::Classic)
+            .instance_id("one")
+            .heartbeat_interval(Duration::from_millis(50))
+    };
+    let mut first = build().build().await.expect("built");
+    until("assigned", || !first.assignment().is_empty()).await;
+    let _second = build().build().await.expect("built");
+    for _ in 0..2 {
+        let error = timeout(PATIENCE, first.next()).await.expect("in time").expect_err("fenced");
+        assert!(error.is_fenced() && error.is_fatal(), "{error}");
+    }
+    let error = timeout(PATIENCE, first.commit()).await.expect("in time");
+    assert!(error.is_ok() || error.is_err_and(|error| error.is_fenced()));
+}
+
+#[tokio::test]
+async fn partitions_are_lost_when_the_coordinator_is_silent() {
+    let cluster = Broker::builder().group_initial_rebalance_delay(Duration::ZERO);
+    let cluster =
+        cluster.group_session_timeout_min(Duration::from_millis(100)).start().await.expect("started");
+    cluster.create_topic("t", 1).expect("created");
+    let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+    fill(&client, "t", 1, 10).await;
+    let (tell, mut lost) = mpsc::unbounded_channel();
+    let builder = member(&client).protocol(Protocol::Classic).session_timeout(Duration::from_millis(900));
+    let builder = builder.heartbeat_interval(Duration::from_millis(100)).on_lost(move |partitions, _| {
+        let _ = tell.send(partitions);
+        async {}
+    });
+    let mut consumer = builder.build().await.expect("built");
+    let batch = next(&mut consumer).await;
+    let node = *cluster.addresses().keys().next().expect("one");
+    cluster.stop_node(node).await.expect("stopped");
+    let told = timeout(PATIENCE, lost.recv()).await.expect("in time").expect("told");
+    assert_eq!(told, [("t".to_owned(), 0)]);
+    assert!(consumer.assignment().is_empty());
+    consumer.done(&batch);
+    cluster.start_node(node).await.expect("started");
+    assert_eq!(next(&mut consumer).await.first_offset(), 0, "what was done after the loss does not count");
+}
+
+#[tokio::test]
+async fn with_at_most_once_a_batch_is_committed_before_it_is_returned() {
+    for protocol in [Protocol::Classic, Protocol::Consumer] {
+        let (_cluster, client) = start_grouping(1, &[("t", 2)]).await;
+        for _ in 0..5 {
+            // Batches of their own.
+            fill(&client, "t", 2, 2).await;
+        }
+        let mut consumer = member(&client).protocol(protocol).at_most_once().build().await.expect("built");
+        let mut count = 0;
+        while count < 10 {
+            let batch = next(&mut consumer).await;
+            count += batch.iter().count();
+            let stored = committed(&consumer, 2).await[batch.partition() as usize].expect("committed");
+            assert!(stored >= batch.next_offset(), "{stored} and {batch:?}");
+        }
+        // Nothing of what is only buffered is lost.
+        timeout(PATIENCE, consumer.close()).await.expect("in time").expect("closed");
+        let mut consumer = member(&client).protocol(protocol).build().await.expect("built");
+        assert_eq!(read_done(&mut consumer, 20 - count).await.len(), 20 - count);
+    }
+}
+
+#[tokio::test]
+async fn what_the_coordinator_refuses_is_told_and_the_rest_is_committed() {
+    let (_cluster, client) = start_grouping(1, &[("t", 2)]).await;
+    let mut consumer = member(&client).manual_commits().build().await.expect("built");
+    fill(&client, "t", 2, 10).await;
+    drop(next(&mut consumer).await);
+    let long = CommittedOffset { offset: 3, leader_epoch: None, metadata: Some("x".repeat(5_000)) };
+    let offsets = [(("t", 0), long), (("t", 1), 4.into())];
+    let error =
+        timeout(PATIENCE, consumer.commit_offsets(offsets)).await.expect("in time").expect_err("too long");
+    assert_eq!(error.code(), Some(milena::ErrorCode::OFFSET_METADATA_TOO_LARGE), "{error}");
+    assert!(error.to_string().contains("offset 3 of t-0") && !error.maybe_written(), "{error}");
+    assert_eq!(committed(&consumer, 2).await, [None, Some(4)]);
+}
+
+#[tokio::test]
+async fn calls_that_are_cancelled_lose_nothing() {
+    for protocol in [Protocol::Classic, Protocol::Consumer] {
+        let (_cluster, client) = start_grouping(1, &[("t", 2)]).await;
+        fill(&client, "t", 2, 100).await;
+        let mut consumer = member(&client).protocol(protocol).build().await.expect("built");
+        let mut seen = BTreeSet::new();
+        let reading = async {
+            while seen.len() < 200 {
+                let Ok(batch) = timeout(Duration::ZERO, consumer.next()).await else {
+                    tokio::task::yield_now().await;
+                    continue;
+                };
+                let batch = batch.expect("read").expect("not closed");
+                for record in &batch {
+                    assert!(seen.insert((record.partition(), record.offset())), "twice");
+                }
+                consumer.done(&batch);
+                let _ = timeout(Duration::ZERO, consumer.commit()).await;
+            }
+        };
+        timeout(PATIENCE, reading).await.expect("all in time");
+        let _ = timeout(Duration::ZERO, consumer.close()).await;
+        assert!(timeout(PATIENCE, consumer.next()).await.expect("in time").expect("closed").is_none());
+        let other = member(&client).protocol(protocol).build().await.expect("built");
+        assert_eq!(committed(&other, 2).await, [Some(100); 2]);
+    }
+}
+
+#[tokio::test]
+async fn partitions_that_are_read_on_their_own_end_when_they_are_given_up() {
+    let (_cluster, client) = start_grouping(1, &[("t", 2)]).await;
+    fill(&client, "t", 2, 10).await;
+    let build = || member(&client).protocol(Protocol::Classic).assignors(cooperative());
+    let first = build().heartbeat_interval(Duration::from_millis(50)).build().await.expect("built");
+    until("assigned", || first.assignment().len() == 2).await;
+    let tasks = first.partitions().into_iter().map(|mut partition| {
+        tokio::spawn(async move {
+            let mut count = 0;
+            while let Some(batch) = partition.next().await.expect("read") {
+                count += batch.iter().count();
+                partition.done(&batch);
+            }
+            count
+        })
+    });
+    let tasks = tasks.collect::<Vec<_>>();
+    let second = build().build().await.expect("built");
+    balanced(&[&first, &second], 2).await;
+    first.close().await.expect("closed");
+    for task in tasks {
+        assert_eq!(timeout(PATIENCE, task).await.expect("ended").expect("read"), 10);
+    }
+    assert_eq!(committed(&second, 2).await, [Some(10); 2]);
 }
