@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{broker, consume, groups, produce, topics};
+use crate::commands::{broker, consume, groups, produce, topics, verifiable};
 use crate::{demo, exit};
 
 /// Kafka from the command line, with a broker inside.
@@ -35,6 +35,10 @@ pub(crate) enum Command {
     Produce(produce::Args),
     /// Read records to stdout
     Consume(consume::Args),
+    /// Read in a group as Kafka's system tests want it (VerifiableConsumer)
+    VerifiableConsumer(verifiable::consumer::Args),
+    /// Write as Kafka's system tests want it (VerifiableProducer)
+    VerifiableProducer(verifiable::producer::Args),
 }
 
 #[cfg(test)]

@@ -129,6 +129,8 @@ impl From<milena::Error> for Failure {
                 | ErrorCode::GROUP_ID_NOT_FOUND
                 | ErrorCode::OFFSET_OUT_OF_RANGE,
             ) => Exit::NotFound,
+            // The group is in a state that passes: it was asked properly.
+            Some(ErrorCode::NON_EMPTY_GROUP | ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC) => Exit::Failed,
             code => match (error.kind(), error.fault()) {
                 (ErrorKind::Authorization | ErrorKind::Authentication, _) => Exit::Auth,
                 (ErrorKind::InvalidInput, _) => Exit::Usage,

@@ -67,6 +67,8 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Groups(args) => commands::groups::run(args, &interrupt).await,
             Command::Produce(args) => commands::produce::run(&args, &interrupt).await,
             Command::Consume(args) => commands::consume::run(&args, &interrupt).await,
+            Command::VerifiableConsumer(args) => commands::verifiable::consumer::run(&args, &interrupt).await,
+            Command::VerifiableProducer(args) => commands::verifiable::producer::run(&args, &interrupt).await,
         }
     });
     // A thread may still wait for input from a terminal; do not wait for that thread.

@@ -73,6 +73,11 @@ impl Offsets {
         self.by_partition.get(&partition).copied().unwrap_or(self.of_others)
     }
 
+    /// The point of all partitions, if none has one of its own.
+    pub(crate) fn everywhere_alike(&self) -> Option<Point> {
+        self.by_partition.is_empty().then_some(self.of_others)
+    }
+
     /// Whether any point is a time after `now`.
     pub(crate) fn is_after(&self, now: Timestamp) -> bool {
         let later = |point: &Point| matches!(point, Point::Time(ms) if *ms > now.as_millisecond());

@@ -41,9 +41,14 @@ impl Output {
         &mut self.buffer
     }
 
+    /// Whether there is enough for a large write.
+    pub(crate) fn is_full(&self) -> bool {
+        self.buffer.len() >= WRITE_BYTES
+    }
+
     /// Cancel safe, as [`Output::flush`] is.
     pub(crate) async fn flush_when_full(&mut self) -> Result<Reader, Failure> {
-        if self.buffer.len() < WRITE_BYTES { Ok(Reader::Listening) } else { self.flush().await }
+        if self.is_full() { self.flush().await } else { Ok(Reader::Listening) }
     }
 
     /// Writes the buffer. Cancel safe: a write that was started goes on, and the next flush waits for it.

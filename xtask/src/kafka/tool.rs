@@ -22,6 +22,8 @@ pub enum Tool {
     DumpLog,
     ProducerPerf,
     ConsumerPerf,
+    VerifiableConsumer,
+    VerifiableProducer,
 }
 
 impl Tool {
@@ -64,6 +66,18 @@ impl Tool {
         ),
         (Self::ProducerPerf, "kafka-producer-perf-test", "org.apache.kafka.tools.ProducerPerformance", ""),
         (Self::ConsumerPerf, "kafka-consumer-perf-test", "org.apache.kafka.tools.ConsumerPerformance", ""),
+        (
+            Self::VerifiableConsumer,
+            "kafka-verifiable-consumer",
+            "org.apache.kafka.tools.VerifiableConsumer",
+            "",
+        ),
+        (
+            Self::VerifiableProducer,
+            "kafka-verifiable-producer",
+            "org.apache.kafka.tools.VerifiableProducer",
+            "",
+        ),
     ];
 
     /// The tool whose script is `name`.

@@ -1,9 +1,13 @@
 //! `milena consume`: reads records and writes them to stdout.
 
+mod group;
+mod printing;
+
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
+use group::Commit;
 use jiff::Timestamp;
 use milena::{Admin, Batch, Consumer, ConsumerBuilder, Isolation, OffsetAt, Position};
 
@@ -20,6 +24,7 @@ use crate::progress::{Progress, TICK};
 use crate::units::Count;
 use crate::view::View;
 use crate::{format, json, offsets};
+use printing::Printing;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,7 +34,8 @@ Examples:
   milena consume orders --from -1h --to now             the last hour
   milena consume orders -e --grep Praha --key 42        of the records with key 42 those with this text
   milena consume orders -f '%p:%o %T %k=%s\\n'           a format of your own
-  milena consume orders -e --json | jq .value           JSON lines";
+  milena consume orders -e --json | jq .value           JSON lines
+  milena consume -g billing orders payments             as a member of a group, which remembers what was written";
 
 /// Read records to stdout. Partitions are read in parallel: records keep their order within a partition only.
 #[derive(Debug, clap::Args)]
@@ -38,8 +44,9 @@ Examples:
     after_help = [EXAMPLES, "--help explains offsets, format strings and JSON lines."].join("\n\n")
 )]
 pub(crate) struct Args {
-    /// The topic
-    pub(crate) topic: String,
+    /// The topic. With --group several
+    #[arg(required = true, value_name = "TOPIC")]
+    pub(crate) topics: Vec<String>,
 
     /// Read only these partitions, as in 0,2,5-7
     #[arg(short, long, value_name = "LIST")]
@@ -102,6 +109,19 @@ pub(crate) struct Args {
     #[arg(short = 'Z', conflicts_with = "null")]
     pub(crate) null_is_null: bool,
 
+    /// Read as a member of GROUP, from its committed offsets on. Where it has none, -o says where to start, as beginning
+    /// (the default), end or -1h. Ctrl-C commits and leaves the group
+    #[arg(short, long, value_name = "GROUP", conflicts_with_all = ["partitions", "until", "exit_at_end"], help_heading = "Group")]
+    pub(crate) group: Option<String>,
+
+    /// When offsets are committed. No offset is committed before its record was written to stdout
+    #[arg(long, value_name = "WHEN", default_value = "auto", requires = "group", help_heading = "Group")]
+    pub(crate) commit: Commit,
+
+    /// The name of a static member, which keeps its partitions while it restarts
+    #[arg(long, value_name = "ID", requires = "group", help_heading = "Group")]
+    pub(crate) group_instance_id: Option<String>,
+
     #[command(flatten)]
     pub(crate) cluster: Cluster,
 }
@@ -130,6 +150,11 @@ enum Form {
 }
 
 impl Args {
+    /// The topic to read without a group: there is one.
+    fn topic(&self) -> &str {
+        self.topics.first().map_or("", String::as_str)
+    }
+
     fn plan(&self) -> Result<Plan, String> {
         let now = Timestamp::now();
         let null = match (&self.null, self.null_is_null) {
@@ -145,6 +170,11 @@ impl Args {
                 Form::Text(Format::delimited(key_delimiter, unescape(&self.delimiter)?, null))
             }
         };
+        if self.group.is_some() {
+            group::reset(self)?;
+        } else if let [_, second, ..] = &self.topics[..] {
+            return Err(format!("{second:?} is a second topic: several are read with --group"));
+        }
         let (start, kcats_stop) = split_stop(&self.offset)?;
         if kcats_stop.is_some() && (self.until.is_some() || self.exit_at_end) {
             return Err("-o e@TIME, --until and -e each set where to stop: use one of them".into());
@@ -174,6 +204,9 @@ impl Args {
 /// Runs the command.
 pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failure> {
     let plan = args.plan().map_err(Failure::usage)?;
+    if let Some(group) = &args.group {
+        return group::consume(args, &plan, group, interrupt).await;
+    }
     let mut output = Output::new();
     let ended = interrupt.or(consume(args, &plan, &mut output)).await;
     // Write the records that were read, however the command ended, unless the pipe's reader does not read.
@@ -191,16 +224,17 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
 
 async fn consume(args: &Args, plan: &Plan, output: &mut Output) -> Result<(), Failure> {
     let cluster = args.cluster.connect().await?;
+    let topic = args.topic();
     let spans = Spans::look_up(&cluster, args, plan).await?;
-    let (form, filter) = (&plan.form, &plan.filter);
-    let mut reading = Reading { output, form, filter, spans, left: plan.count_max };
+    let printing = Printing { output, form: &plan.form, filter: &plan.filter, left: plan.count_max };
+    let mut reading = Reading { printing, spans };
     if reading.is_over() {
         return Ok(());
     }
     let mut builder = cluster.client.consumer_direct();
     builder = args.isolation.into_iter().fold(builder, ConsumerBuilder::isolation);
     for (partition, span) in &reading.spans.unfinished {
-        builder = builder.assign([(&args.topic, *partition)], Position::Offset(span.start));
+        builder = builder.assign([(topic, *partition)], Position::Offset(span.start));
     }
     let mut consumer = builder.build().await?;
     // Records on the same terminal would overwrite a progress line.
@@ -211,9 +245,9 @@ async fn consume(args: &Args, plan: &Plan, output: &mut Output) -> Result<(), Fa
         let batch = tokio::select! {
             batch = consumer.next() => batch?,
             _ = tick.tick() => {
-                let count = plan.count_max - reading.left;
+                let count = plan.count_max - reading.printing.left;
                 progress.show(count, format!("{} records", Count(count)));
-                reading.pass(&args.topic, &consumer);
+                reading.pass(topic, &consumer);
                 if reading.is_over() {
                     return Ok(());
                 }
@@ -239,7 +273,7 @@ async fn consume(args: &Args, plan: &Plan, output: &mut Output) -> Result<(), Fa
                 return Ok(());
             }
         }
-        if reading.output.flush().await? == Reader::Gone {
+        if reading.printing.output.flush().await? == Reader::Gone {
             return Ok(());
         }
     }
@@ -268,7 +302,7 @@ struct Spans {
 
 impl Spans {
     async fn look_up(cluster: &Connected, args: &Args, plan: &Plan) -> Result<Self, Failure> {
-        let topic = describe_topic(cluster, &args.topic).await?;
+        let topic = describe_topic(cluster, args.topic()).await?;
         let all = || topic.partitions.iter().map(|p| p.index).collect();
         let wanted: Vec<i32> = plan.partitions.clone().unwrap_or_else(all);
         let named = plan.start.partitions().chain(plan.stop.iter().flat_map(Offsets::partitions));
@@ -301,7 +335,7 @@ impl<'a> Lookup<'a> {
     async fn new(cluster: &Connected, args: &'a Args, partitions: &[i32]) -> Result<Self, Failure> {
         // A partition ends where the consumer's isolation lets it end.
         let admin = args.isolation.into_iter().fold(cluster.admin(), Admin::isolation);
-        let mut lookup = Self { admin, topic: &args.topic, bounds: BTreeMap::new() };
+        let mut lookup = Self { admin, topic: args.topic(), bounds: BTreeMap::new() };
         let beginnings = lookup.ask(partitions, OffsetAt::Earliest).await?;
         let ends = lookup.ask(partitions, OffsetAt::Latest).await?;
         let bounds = partitions.iter().map(|p| (*p, (beginnings[p].unwrap_or(0), ends[p].unwrap_or(0))));
@@ -341,19 +375,15 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// Writes batches to the output, up to the count and the offsets at which to stop.
+/// Reads each partition up to the offset at which to stop.
 struct Reading<'a> {
-    output: &'a mut Output,
-    form: &'a Form,
-    filter: &'a Filter,
+    printing: Printing<'a>,
     spans: Spans,
-    /// How many more records to write.
-    left: u64,
 }
 
 impl Reading<'_> {
     fn is_over(&self) -> bool {
-        self.left == 0 || self.spans.unfinished.is_empty()
+        self.printing.left == 0 || self.spans.unfinished.is_empty()
     }
 
     /// Appends those records of the batch that are to be written.
@@ -361,39 +391,12 @@ impl Reading<'_> {
         let Some(Span { stop, .. }) = self.spans.unfinished.get(&batch.partition()).copied() else {
             return Ok(Reader::Listening);
         };
-        let mut headers = Vec::new();
-        for record in batch.try_iter() {
-            let record = record?;
-            if self.left == 0 || stop.is_some_and(|stop| record.offset() >= stop) {
-                break;
-            }
-            let its_headers = || record.headers().map(|header| (header.key, header.value));
-            if !self.filter.wants(record.key(), record.value(), its_headers) {
-                continue;
-            }
-            self.left -= 1;
-            headers.clear();
-            if self.form.wants_headers() {
-                headers.extend(its_headers());
-            }
-            self.form.write(
-                &View {
-                    topic: batch.topic(),
-                    partition: batch.partition(),
-                    offset: record.offset(),
-                    timestamp: record.timestamp_ms().unwrap_or(-1),
-                    key: record.key(),
-                    value: record.value(),
-                    headers: &headers,
-                },
-                self.output.buffer(),
-            );
-        }
+        self.printing.append(batch, stop)?;
         if stop.is_some_and(|stop| batch.next_offset() >= stop) {
             self.spans.unfinished.remove(&batch.partition());
             consumer.unassign([(batch.topic(), batch.partition())]);
         }
-        self.output.flush_when_full().await
+        self.printing.output.flush_when_full().await
     }
 
     /// Nothing came for `time`. That is normal while waiting for new records, and a failure if every record to read exists.

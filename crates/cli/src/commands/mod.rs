@@ -5,3 +5,4 @@ pub(crate) mod consume;
 pub(crate) mod groups;
 pub(crate) mod produce;
 pub(crate) mod topics;
+pub(crate) mod verifiable;

@@ -210,8 +210,8 @@ async fn reset(args: Reset) -> Result<(), Failure> {
     show(&plan, args.json)?;
     let changes: Vec<_> = plan.into_iter().filter(Step::is_change).collect();
     let count = changes.len();
-    let active =
-        format!("group {:?} has {members} members: offsets can be set when they have stopped", args.group);
+    let are = if members == 1 { "1 member".into() } else { format!("{members} members") };
+    let active = format!("group {:?} has {are}: offsets can be set when it has none", args.group);
     match (count, args.yes) {
         (0, _) => tell("There is nothing to change."),
         (_, true) if members > 0 => {
