@@ -34,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) threads: Option<usize>,
     /// Milena only: the fetch wait; without it, the default.
     pub(crate) fetch_wait_ms: Option<u64>,
+    /// Milena's `stopped` only: each partition has a reader of its own.
+    pub(crate) own_readers: bool,
     /// Milena's `gaps` only: how long the application works on each record.
     pub(crate) work_us: u64,
 }
@@ -131,6 +133,7 @@ impl Options {
             "idle-topics" => self.idle_topics = Some(args.value()?.string()?),
             "deliveries" => self.deliveries = true,
             "threads" => self.threads = Some(args.value()?.parse()?),
+            "own-readers" => self.own_readers = true,
             "fetch-wait-ms" => self.fetch_wait_ms = Some(args.value()?.parse()?),
             "work-us" => self.work_us = args.value()?.parse()?,
             other => return Err(Failure::Usage(format!("no option is called --{other}"))),
@@ -182,6 +185,7 @@ impl Default for Options {
             deliveries: false,
             threads: None,
             fetch_wait_ms: None,
+            own_readers: false,
             work_us: 0,
         }
     }

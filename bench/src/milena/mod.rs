@@ -4,6 +4,7 @@ mod consume;
 mod gaps;
 mod paced;
 mod produce;
+mod stopped;
 
 use std::fs;
 use std::path::Path;
@@ -25,6 +26,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Failure> {
             "pace" => paced::pace(options).await,
             "consume" => consume::run(&options.with_fetch_sizes()).await,
             "gaps" => gaps::run(options).await,
+            "stopped" => stopped::run(options).await,
             "latency" => paced::latency(options).await,
             mode => Err(Failure::Usage(format!("no mode is called {mode:?}"))),
         }

@@ -13,6 +13,7 @@ mod plot;
 mod report;
 mod run;
 mod scenario;
+mod stopped;
 mod summary;
 mod targets;
 
@@ -34,6 +35,7 @@ const HELP: &str = "\
 Usage: cargo xtask bench [quick|full|writers|NAME...] [--rounds N] [--clients A,B] [--limit SECONDS] [--out DIR]
        cargo xtask bench gate [--record]
        cargo xtask bench gaps [--rounds N]
+       cargo xtask bench stopped [--seconds N]
        cargo xtask bench list
 
 Measures Milena and other clients, each with its own driver, on a sink that costs nearly nothing, on Apache Kafka and on
@@ -51,6 +53,8 @@ gate       fails if allocations, requests, wire bytes or instructions per record
            bench/instructions.txt; --record writes these files
 gaps       fails if `next()` waits 100 ms or more while there are records to read, with the default fetch wait;
            8 rounds by default
+stopped    fails if the application stops reading 10 000 partitions, and resident memory exceeds the budget by more
+           than 48 MiB; it watches each way of reading for --seconds (10)
 list       prints the scenarios and the clients
 ";
 
@@ -60,6 +64,7 @@ struct Options {
     rounds: Option<u32>,
     clients: Vec<Client>,
     limit: Duration,
+    seconds: u64,
     out: Option<PathBuf>,
     is_record: bool,
 }
@@ -82,6 +87,7 @@ pub fn run(args: lexopt::Parser) -> anyhow::Result<()> {
         }
         Some("gate") => gate::run(options.is_record),
         Some("gaps") => gaps::run(options.rounds),
+        Some("stopped") => stopped::run(options.seconds),
         _ => measure(&options),
     }
 }
@@ -129,6 +135,7 @@ impl Options {
             rounds: None,
             clients: CLIENTS.to_vec(),
             limit,
+            seconds: 10,
             out: None,
             is_record: false,
         };
@@ -139,6 +146,7 @@ impl Options {
                 Arg::Long("rounds") => options.rounds = Some(args.value()?.parse()?),
                 Arg::Long("clients") => options.clients = clients(&args.value()?.string()?)?,
                 Arg::Long("limit") => options.limit = Duration::from_secs(args.value()?.parse()?),
+                Arg::Long("seconds") => options.seconds = args.value()?.parse()?,
                 Arg::Long("record") => options.is_record = true,
                 Arg::Long("out") => options.out = Some(args.value()?.into()),
                 other => return Err(other.unexpected().into()),

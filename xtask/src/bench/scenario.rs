@@ -289,6 +289,19 @@ pub(super) fn written(broker: Broker, codec: &'static str, writer: Writer) -> Sc
     Scenario { writer: Some(writer), ..scenario }.named()
 }
 
+/// 10 000 partitions, each with more records than fit the memory of any of them: in small batches, and in large ones, of
+/// which even one for each partition is too much.
+pub(super) fn stopped() -> [Scenario; 2] {
+    [("none", 16 << 10), ("lz4", MIB)].map(|(codec, batch_bytes)| {
+        let scenario = consume(SINK, Payload::Bytes(1024), codec, batch_bytes, Twist::None);
+        Scenario { partitions: 10_000, ..scenario }.with(|work| {
+            if let Work::Consume { records, .. } = work {
+                *records = 10_000 * 4096;
+            }
+        })
+    })
+}
+
 fn scenario(broker: Broker, payload: Payload, work: Work) -> Scenario {
     let name = String::new();
     let (is_quick, is_long, writer) = (false, false, None);

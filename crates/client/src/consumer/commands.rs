@@ -31,6 +31,8 @@ pub(super) enum Command {
     Resumed { queue: Arc<Queue> },
     /// The partition got a reader of its own, or has none any more.
     Own { queue: Arc<Queue> },
+    /// The partition's own reader has found nothing since it took the last batch, and waits.
+    Awaited { queue: Arc<Queue> },
     /// A batch of `bytes` was taken out of the partition's queue.
     Taken { queue: Arc<Queue>, epoch: Epoch, bytes: usize },
     /// Something for the group that the consumer is a member of.

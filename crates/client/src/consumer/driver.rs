@@ -234,6 +234,9 @@ impl Driver {
             Command::Own { queue } => {
                 self.with_slot(&queue, |source, slot| source.set_own_reader(slot, queue.is_taken()));
             }
+            Command::Awaited { queue } => {
+                self.with_slot(&queue, Source::handle_awaited);
+            }
             Command::Taken { queue, epoch, bytes } => {
                 self.with_slot(&queue, |source, slot| source.handle_taken(slot, epoch, bytes));
                 if let Some(group) = &mut self.group {

@@ -7,6 +7,7 @@ use milena_core::source::Position;
 use tokio::sync::Notify;
 
 use super::batch::Batch;
+use super::commands::Command;
 use super::flow::PartitionHandle;
 use super::queue::{Next, Queue};
 use super::shared::{Opener, Shared};
@@ -121,6 +122,9 @@ impl PartitionConsumer {
             Next::Nothing => {
                 self.opener.shared.ready.check_driver()?;
                 self.opener.shared.note_idle();
+                if self.queue.note_awaited() {
+                    self.opener.shared.commands.push(Command::Awaited { queue: Arc::clone(&self.queue) });
+                }
                 Ok(Look::Nothing)
             }
         }

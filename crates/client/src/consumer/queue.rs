@@ -72,6 +72,8 @@ pub(super) struct Inner {
     read_in: Option<Epoch>,
     /// Whether the partition is in the list of [`Ready`].
     is_listed: bool,
+    /// Whether the partition's own reader has found nothing since it took the last batch.
+    is_awaited: bool,
     /// Wakes the task that reads this partition alone, if there is one. It is made when the partition is taken,
     /// because most partitions never are.
     reader: Option<Arc<Notify>>,
@@ -100,6 +102,7 @@ impl Inner {
     /// Takes the batch that was fetched first.
     fn pop(&mut self) -> Option<Queued> {
         let batch = self.batches.pop_front()?;
+        self.is_awaited = false;
         self.bytes -= batch.bytes();
         if self.batches.is_empty() && self.batches.capacity() > ROOM_KEPT {
             // Thousands of small batches leave room for thousands, in each of thousands of partitions.
@@ -249,6 +252,7 @@ impl Queue {
             is_told: false,
             read_in: None,
             is_listed: false,
+            is_awaited: false,
             reader: None,
         };
         Self {
@@ -339,6 +343,7 @@ impl Queue {
         if inner.reader.is_some() {
             return None;
         }
+        inner.is_awaited = false;
         Some(Arc::clone(inner.reader.insert(Arc::default())))
     }
 
@@ -347,6 +352,11 @@ impl Queue {
         // If the partition has stopped, only its reader has returned the error. The consumer returns it as well.
         inner.is_told = false;
         inner.reader = None;
+    }
+
+    /// The partition's own reader has found nothing. Answers whether that is the first time since it took the last batch.
+    pub(super) fn note_awaited(&self) -> bool {
+        !std::mem::replace(&mut self.inner().is_awaited, true)
     }
 
     /// Whether the partition has a reader of its own.

@@ -343,3 +343,46 @@ async fn each_pool_counts_its_own_buffers() {
     assert_eq!((decompressed.hits, decompressed.bytes_out), (3, 0), "{decompressed:?}");
     assert!(decompressed.bytes_idle >= 100_000, "{decompressed:?}");
 }
+
+/// A pool whose users meet in it: it lets no two of them go before the second has come.
+#[derive(Clone, Default)]
+struct Meeting(Arc<(Mutex<usize>, std::sync::Condvar)>);
+
+impl BufferPool for Meeting {
+    fn take(&self, _: usize) -> Option<Vec<u8>> {
+        let (inside, changed) = &*self.0;
+        let mut inside = inside.lock().expect("not poisoned");
+        *inside += 1;
+        changed.notify_all();
+        let (inside, waited) =
+            changed.wait_timeout_while(inside, PATIENCE, |inside| *inside < 2).expect("not poisoned");
+        drop(inside);
+        assert!(!waited.timed_out(), "the second reader waits until the first one has decompressed");
+        None
+    }
+
+    fn give(&self, _: Vec<u8>) {}
+}
+
+/// The threads that meet must not be those that the connections need.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_of_two_partitions_decompress_at_the_same_time() {
+    let (cluster, writer) = start(1, &[("t", 2)]).await;
+    let producer = writer.producer().compression(Compression::Zstd).build().await.expect("built");
+    for partition in 0..2 {
+        let value = vec![7; 10_000];
+        producer.send(Record::to("t").partition(partition).value(&value)).await.expect("written");
+    }
+    let meeting = Meeting::default();
+    let builder = Client::builder().bootstrap(cluster.bootstrap()).decompressed_pool(meeting.clone());
+    let client = builder.connect().await.expect("connected");
+    let readers = consumer(&client, "t", 2).await.partitions();
+    let reading = readers.into_iter().map(|mut reader| {
+        tokio::spawn(async move { reader.next().await.expect("read").expect("assigned").iter().count() })
+    });
+    for reading in reading.collect::<Vec<_>>() {
+        assert_eq!(timeout(PATIENCE, reading).await.expect("in time").expect("read"), 1);
+    }
+    assert_eq!(*meeting.0.0.lock().expect("not poisoned"), 2);
+    assert_eq!(client.decompressed_pool_stats().faults, 0, "no one waited in vain");
+}

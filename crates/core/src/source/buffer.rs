@@ -41,6 +41,14 @@ impl Buffer {
         self.is_full = true;
     }
 
+    /// A reader waits for the first batch, or another reader comes: an empty buffer is not held back any more. Answers whether
+    /// it was.
+    pub(super) fn release(&mut self) -> bool {
+        let was_held = self.is_full && self.is_empty();
+        self.is_full &= !was_held;
+        was_held
+    }
+
     /// The batches are of no use any more: the partition was sought or given up.
     pub(super) fn clear(&mut self) {
         *self = Self::default();

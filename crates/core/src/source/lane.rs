@@ -196,17 +196,18 @@ impl Source {
         }
     }
 
-    /// While memory is short, a partition with a reader of its own counts as full as soon as it has something.
-    /// Otherwise readers that take nothing would hold the memory, and no other reader would get any.
+    /// While memory is short, a partition with a reader of its own counts as full unless that reader waits for it. Otherwise
+    /// readers that take nothing would hold the memory, and no other reader would get any. If only those counted that
+    /// have something, each of thousands of readers would be given something before it asks, whatever the memory.
     pub(super) fn hold_back(&mut self) {
-        for slot in std::mem::take(&mut self.own_filled) {
+        for slot in std::mem::take(&mut self.own_unawaited) {
             self.at(slot).buffer.hold_back();
             self.touch(slot);
         }
     }
 
     /// While memory is short and lanes wait for readers to take what they have: a fetch for partitions whose own reader
-    /// has nothing. It is outside of the lane's session, which would otherwise have to forget all other partitions and
+    /// has nothing and waits. It is outside of the lane's session, which would otherwise have to forget all other partitions and
     /// name them again.
     pub(super) fn ration(&mut self, now: Instant) -> Option<(LaneId, session::Sent, FetchRequest, bool)> {
         if self.is_fed {
@@ -220,7 +221,7 @@ impl Source {
             };
             !is_asked(LONG) && !is_asked(QUICK)
         };
-        let starving: Vec<_> = self.own_empty.iter().filter(is_starving).copied().collect();
+        let starving: Vec<_> = self.own_awaited.iter().filter(is_starving).copied().collect();
         // This holds until a partition is touched, as it is when its backoff ends, or until an answer ends a fetch.
         self.is_fed = starving.is_empty();
         let broker_of = |slot: &Slot| self.partitions[slot.0 as usize].source();
@@ -238,10 +239,11 @@ impl Source {
     pub(super) fn recount(&mut self, slot: Slot) {
         let partition = &mut self.partitions[slot.0 as usize];
         let (is_own, buffer) = (partition.reader == Reader::Own, &partition.buffer);
-        if list(&mut self.own_empty, slot, is_own && buffer.is_empty()) {
+        let is_waiting = buffer.is_empty() && partition.is_awaited;
+        if list(&mut self.own_awaited, slot, is_own && is_waiting) {
             self.is_fed = false;
         }
-        list(&mut self.own_filled, slot, is_own && !buffer.is_empty() && !buffer.is_full());
+        list(&mut self.own_unawaited, slot, is_own && !is_waiting && !buffer.is_full());
         let lane = partition.lane().filter(|_| !partition.is_paused && !buffer.is_full());
         let own_bytes = if is_own { buffer.bytes() } else { 0 };
         let counted = lane.map(|lane| (lane, buffer.bytes(), own_bytes));

@@ -132,13 +132,13 @@ pub struct Source {
     leases: BTreeSet<(Instant, Slot)>,
     /// Leaders that have named followers which could not be used, and until when they are not told our rack.
     distrusted: BTreeMap<BrokerId, Instant>,
-    /// Partitions that have a reader of their own and nothing for it to take.
-    own_empty: BTreeSet<Slot>,
+    /// Partitions whose own reader waits, because they have nothing for it to take.
+    own_awaited: BTreeSet<Slot>,
     /// Every one of these that is to be fetched is asked for by a fetch in flight. False until that was looked at, and
     /// again after any change.
     is_fed: bool,
-    /// Partitions that have a reader of their own and something for it to take, and are not full.
-    own_filled: BTreeSet<Slot>,
+    /// Partitions that have a reader of their own that does not wait, and are not full.
+    own_unawaited: BTreeSet<Slot>,
     /// Partitions that failed, and when each may be tried again.
     delayed: BTreeSet<(Instant, Slot)>,
     /// Partitions that the brokers do not know any more: since when, and why.
@@ -182,9 +182,9 @@ impl Source {
             brokers: BTreeSet::new(),
             leases: BTreeSet::new(),
             distrusted: BTreeMap::new(),
-            own_empty: BTreeSet::new(),
+            own_awaited: BTreeSet::new(),
             is_fed: false,
-            own_filled: BTreeSet::new(),
+            own_unawaited: BTreeSet::new(),
             delayed: BTreeSet::new(),
             missing: BTreeMap::new(),
             events: VecDeque::new(),
@@ -272,16 +272,33 @@ impl Source {
 
     /// Tells whether `slot` has a reader of its own, or is read in turns with others.
     pub fn set_own_reader(&mut self, slot: Slot, has_own_reader: bool) {
-        self.assigned(slot).reader = if has_own_reader { Reader::Own } else { Reader::Shared };
-        self.recount(slot);
+        let partition = self.assigned(slot);
+        partition.reader = if has_own_reader { Reader::Own } else { Reader::Shared };
+        // Another reader has not asked yet; and without one, nobody would say that an empty partition is awaited.
+        partition.is_awaited = false;
+        partition.buffer.release();
+        self.hasten(slot);
+    }
+
+    /// The partition's own reader has found nothing since it took the last batch, and waits. While memory is short, only
+    /// then is it given more.
+    pub fn handle_awaited(&mut self, slot: Slot) {
+        let partition = self.assigned(slot);
+        partition.is_awaited = true;
+        if partition.buffer.release() {
+            self.hasten(slot);
+        } else {
+            self.recount(slot);
+        }
     }
 
     /// The application took `bytes` of `slot` out of its buffer.
     pub fn handle_taken(&mut self, slot: Slot, epoch: Epoch, bytes: usize) {
         let bytes_max = self.settings.buffer_bytes_max;
         let partition = self.assigned(slot);
+        partition.is_awaited = false;
         if partition.epoch != epoch {
-            return;
+            return self.recount(slot);
         }
         if partition.buffer.take(bytes, bytes_max) {
             self.hasten(slot);

@@ -27,6 +27,8 @@ pub(super) struct Partition {
     pub is_paused: bool,
     pub buffer: Buffer,
     pub reader: Reader,
+    /// Whether its own reader has found nothing since it took the last batch, and waits.
+    pub is_awaited: bool,
     /// The size of a batch, if those that came last are alike, or of one that did not come whole. 0 if they are not
     /// alike.
     pub batch_bytes: usize,
@@ -63,6 +65,7 @@ impl Partition {
             is_paused: false,
             buffer: Buffer::default(),
             reader: Reader::Shared,
+            is_awaited: false,
             batch_bytes: 0,
             end: None,
             counted: None,

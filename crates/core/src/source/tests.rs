@@ -829,6 +829,7 @@ fn a_broker_that_has_nothing_is_asked_less_and_less_often() {
 fn a_reader_for_which_there_is_nothing_asks_less_and_less_often_while_memory_is_short() {
     let mut lab = Lab::new(settings(), Position::Offset(0));
     lab.source.set_own_reader(Slot(1), true);
+    lab.source.handle_awaited(Slot(1));
     let first = lab.fetch();
     lab.answer(&first, response(7, vec![data(0, batch(0, 3))]));
     let end = lab.now + Duration::from_secs(10);
@@ -842,9 +843,34 @@ fn a_reader_for_which_there_is_nothing_asks_less_and_less_often_while_memory_is_
 }
 
 #[test]
-fn readers_that_are_all_asked_for_are_not_looked_at_again_while_memory_is_short() {
+fn a_reader_that_does_not_wait_is_given_nothing_while_memory_is_short() {
     let mut lab = Lab::new(settings(), Position::Offset(0));
     (0..2).for_each(|slot| lab.source.set_own_reader(Slot(slot), true));
+    assert!(lab.source.poll_fetch(lab.now, 0).is_none(), "no reader has asked yet");
+    lab.source.handle_awaited(Slot(1));
+    let fetch = lab.source.poll_fetch(lab.now, 0).expect("one asks");
+    assert_eq!(named(&fetch).0, [(1, 0)]);
+    let answer = response(7, vec![data(1, batch(0, 3))]);
+    assert_eq!(lab.answer(&fetch, answer), ["1:0..3"]);
+    lab.source.handle_taken(Slot(1), Epoch(0), usize::MAX);
+    assert!(lab.source.poll_fetch(lab.now, 0).is_none(), "it works on what it took");
+    // A seek by another task does not make a reader that waits one that does not.
+    lab.source.handle_awaited(Slot(1));
+    lab.source.seek(Slot(1), Epoch(1), Position::Offset(9));
+    assert_eq!(named(&lab.source.poll_fetch(lab.now, 0).expect("it still waits")).0, [(1, 9)]);
+    // With memory, both are read ahead, as far as they are not held back; and without its own reader, a partition is
+    // not held back for it.
+    lab.source.set_own_reader(Slot(0), false);
+    assert_eq!(named(&lab.fetch()).0, [(0, 0)]);
+}
+
+#[test]
+fn readers_that_are_all_asked_for_are_not_looked_at_again_while_memory_is_short() {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    for slot in [Slot(0), Slot(1)] {
+        lab.source.set_own_reader(slot, true);
+        lab.source.handle_awaited(slot);
+    }
     let first = lab.source.poll_fetch(lab.now, 0).expect("readers that have nothing are fed");
     assert!(lab.source.poll_fetch(lab.now, 0).is_none());
     // There is no partition to look at.

@@ -62,6 +62,16 @@ struct Taker {
     reader: Reader,
     partitions: Vec<usize>,
     next_at: Instant,
+    /// It reads one partition on its own.
+    is_own: bool,
+    /// It has found nothing since it took the last batch.
+    awaits: bool,
+}
+
+impl Taker {
+    fn new(reader: Reader, partitions: Vec<usize>, is_own: bool) -> Self {
+        Self { reader, partitions, next_at: Instant::ORIGIN, is_own, awaits: false }
+    }
 }
 
 /// A session as the broker keeps it: its epoch, and the offset wanted of each partition, in the order of turns.
@@ -141,10 +151,10 @@ impl World {
         let mut takers = Vec::new();
         for index in &own {
             source.set_own_reader(Slot(*index as u32), true);
-            takers.push(Taker { reader: reader(true), partitions: vec![*index], next_at: Instant::ORIGIN });
+            takers.push(Taker::new(reader(true), vec![*index], true));
         }
         let rest: Vec<_> = (0..count).filter(|index| !own.contains(index)).collect();
-        takers.push(Taker { reader: reader(false), partitions: rest, next_at: Instant::ORIGIN });
+        takers.push(Taker::new(reader(false), rest, false));
         let budget = [150_000, 400_000, 32 << 20][rng.below(3) as usize];
         let mut world = Self {
             seed,
@@ -305,10 +315,14 @@ impl World {
                 partition.taken += 1;
                 batches -= 1;
                 self.source.handle_taken(Slot(index as u32), Epoch(partition.epoch), bytes);
+                taker.awaits = false;
                 taker.next_at = match taker.reader {
                     Reader::Slow(ms) | Reader::Bursts(ms) => self.now + Duration::from_millis(ms),
                     _ => self.now,
                 };
+            }
+            if batches > 0 && taker.is_own && !std::mem::replace(&mut taker.awaits, true) {
+                self.source.handle_awaited(Slot(taker.partitions[0] as u32));
             }
         }
     }
@@ -436,8 +450,12 @@ impl World {
             let listed = partitions.filter(|(_, known)| known.reader == KnownReader::Own && is_listed(known));
             listed.map(|(index, _)| Slot(index as u32)).collect()
         };
-        assert_eq!(self.source.own_empty, own(|known| known.buffer.is_empty()));
-        assert_eq!(self.source.own_filled, own(|known| !known.buffer.is_empty() && !known.buffer.is_full()));
+        let is_waiting = |known: &Known| known.buffer.is_empty() && known.is_awaited;
+        assert_eq!(self.source.own_awaited, own(is_waiting));
+        assert_eq!(
+            self.source.own_unawaited,
+            own(|known| !(known.buffer.is_full() || known.buffer.is_empty() && known.is_awaited))
+        );
         for index in 0..self.partitions.len() {
             let known = &self.source.partitions[index];
             let partition = &self.partitions[index];
@@ -488,7 +506,8 @@ impl World {
     /// Whether the reader of a partition waits for it and has nothing else.
     fn is_starving(&self, index: usize) -> bool {
         let taker = self.takers.iter().find(|taker| taker.partitions.contains(&index)).expect("one");
-        taker.partitions.iter().all(|index| self.partitions[*index].buffered.is_empty())
+        let has_nothing = taker.partitions.iter().all(|index| self.partitions[*index].buffered.is_empty());
+        has_nothing && (taker.awaits || !taker.is_own)
     }
 }
 
