@@ -2,31 +2,72 @@
 //! last records.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use milena::{Address, Connect, Connecting, Transport};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::*;
 
-/// Notes the port of each connection.
+/// Counts the bytes that come from each port.
 #[derive(Clone, Default)]
-struct Dialled(Arc<Mutex<Vec<u16>>>);
+struct Counted(Arc<Mutex<BTreeMap<u16, usize>>>);
 
-impl Dialled {
-    fn has(&self, node: SocketAddr) -> bool {
-        self.0.lock().expect("no panic").contains(&node.port())
+impl Counted {
+    fn from(&self, node: SocketAddr) -> usize {
+        self.0.lock().expect("no panic").get(&node.port()).copied().unwrap_or_default()
     }
 }
 
-impl Connect for Dialled {
+impl Connect for Counted {
     fn connect(&self, address: &Address, _: Option<SocketAddr>) -> Connecting {
-        self.0.lock().expect("no panic").push(address.port());
-        let to = (address.host().to_owned(), address.port());
+        let (to, all) = ((address.host().to_owned(), address.port()), self.clone());
         Box::pin(async move {
+            let port = to.1;
             let stream = TcpStream::connect(to).await.map_err(milena::ConnectError::from)?;
-            Ok(Box::new(stream) as Box<dyn Transport>)
+            Ok(Box::new(CountedStream { stream, port, all }) as Box<dyn Transport>)
         })
+    }
+}
+
+struct CountedStream {
+    stream: TcpStream,
+    port: u16,
+    all: Counted,
+}
+
+impl AsyncRead for CountedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let bytes = buffer.filled().len() - before;
+        *self.all.0.lock().expect("no panic").entry(self.port).or_default() += bytes;
+        read
+    }
+}
+
+impl AsyncWrite for CountedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -62,18 +103,24 @@ async fn records_come_from_the_replica_in_the_readers_rack_and_from_the_leader_w
     for (rack, expected) in [("b", true), ("a", false), ("c", false), ("", false)] {
         let cluster = two_racks().await;
         let addresses = cluster.addresses().clone();
-        let dialled = Dialled::default();
+        let counted = Counted::default();
         let writer = Client::connect(cluster.bootstrap()).await.expect("connected");
-        fill(&writer, 0, 10).await;
-        let client = Client::builder().bootstrap(&addresses[&1].to_string()).connector(dialled.clone());
+        let large = "x".repeat(100_000);
+        let producer = producer(&writer).await;
+        for _ in 0..10 {
+            producer.send(Record::to("t").value(&large)).await.expect("written");
+        }
+        let client = Client::builder().bootstrap(&addresses[&1].to_string()).connector(counted.clone());
         let client = client.connect().await.expect("connected");
         let builder = client.consumer_direct().assign([("t", 0)], Position::Earliest).rack(rack);
         let mut consumer = builder.build().await.expect("built");
-        assert_eq!(values(&read(&mut consumer, 10).await[&0]), written(0..10, 0), "rack {rack:?}");
+        assert_eq!(read(&mut consumer, 10).await[&0].len(), 10, "rack {rack:?}");
+        let from_follower = counted.from(addresses[&2]);
+        assert_eq!(from_follower > 1_000_000, expected, "rack {rack:?}: {from_follower} bytes");
+        assert_eq!(counted.from(addresses[&1]) > 1_000_000, !expected, "rack {rack:?}");
         fill(&writer, 10, 1).await;
         assert_eq!(values(&read(&mut consumer, 1).await[&0]), written(10..11, 10), "rack {rack:?}");
         if expected {
-            assert!(dialled.has(addresses[&2]), "rack {rack:?}");
             // Without the follower it goes on at the leader, and misses nothing.
             cluster.stop_node(2).await.expect("stopped");
         }
