@@ -783,6 +783,28 @@ fn records_of_aborted_transactions_are_seen_only_by_those_who_want_them() {
     check(false, &["0:0..2", "0:2..3", "0:3..4", "0:5..6", "0:8..9", "0 passed to 10"]);
 }
 
+#[test]
+fn an_aborted_transaction_ends_with_its_own_abort_marker_and_with_no_other() {
+    let records = [
+        transactional(0, 1, 10), // aborted
+        marker(1, 10, false),    // a commit marker of the producer: not the end of what is aborted
+        transactional(2, 1, 10), // aborted
+        marker(3, 11, true),     // another producer's
+        transactional(4, 1, 10), // aborted
+        marker(5, 10, true),
+        marker(6, 10, true),     // once more
+        transactional(7, 1, 10), // committed
+        marker(8, 10, false),
+    ];
+    let transaction = AbortedTransaction { producer_id: 10, first_offset: 0, ..Default::default() };
+    let mut lab = Lab::new(Settings { read_committed: true, ..settings() }, Position::Offset(0));
+    let first = lab.fetch();
+    let mut data = data(0, records.concat());
+    // A broker may list it twice.
+    data.aborted_transactions = Some(vec![transaction.clone(), transaction]);
+    assert_eq!(lab.answer(&first, response(7, vec![data])), ["0:7..8", "0 passed to 9"]);
+}
+
 /// Answers all that is asked on the quick lane with nothing, as late as the broker may, until `end`: how often it was
 /// asked, and the longest it might have held a fetch.
 fn answer_in_vain(lab: &mut Lab, room: usize, end: Instant) -> (usize, i32) {
