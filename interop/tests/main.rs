@@ -14,3 +14,4 @@ mod groups;
 mod mutants;
 mod partners;
 mod programs;
+mod replicas;

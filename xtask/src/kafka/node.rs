@@ -199,6 +199,11 @@ share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr={quorum_min}
 "
     );
+    if replicas > 1 {
+        // Consumers that say in which rack they are read from the replica there (KIP-392).
+        text += &format!("broker.rack=rack-{id}\n");
+        text += "replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector\n";
+    }
     for setting in settings {
         text += setting;
         text.push('\n');
