@@ -1,13 +1,16 @@
 //! Clients of other projects in groups: members join, leave and are killed while records are produced all the time, and every
 //! record is read, in order, and twice only where a killed member had not committed it.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use milena_broker::Broker;
 use milena_interop::checker::Findings;
 use milena_interop::embedded::Embedded;
 use milena_interop::group::{Group, Setup};
+use milena_interop::journal::State;
 use milena_interop::member::Client;
+use milena_interop::real;
 
 /// Two members of two clients join a group, leave it and are killed.
 fn live(bootstrap: &str, name: &str, protocol: &str, clients: [Client; 2]) -> Option<Findings> {
@@ -97,4 +100,71 @@ fn franz_go_lives_in_a_group_of_the_consumer_protocol() {
 #[test]
 fn confluent_kafka_lives_in_a_group_of_the_consumer_protocol() {
     live_embedded("consumer", Client::Confluent);
+}
+
+/// Four clients that assign partitions in turns: each is once the first member, and so the leader.
+const MIXED: [Client; 4] = [Client::Milena, Client::Java, Client::Librdkafka, Client::FranzGo];
+
+/// The members of a mixed group agree, whichever client assigns: each partition has one owner, all own equally many, and
+/// nothing moves any more.
+fn agree(bootstrap: &str, protocol: &str) {
+    if !MIXED.iter().all(|client| client.is_here()) {
+        return;
+    }
+    for first in 0..MIXED.len() {
+        let what = format!("{protocol} by {:?}", MIXED[first]);
+        // No member is killed. On a busy machine a member may be silent for some seconds.
+        let session = Duration::from_secs(45);
+        let setup = Setup { partitions: 12, session, ..Setup::new(protocol) };
+        let mut group = Group::start(bootstrap, &format!("agree-{protocol}-{first}"), &setup).unwrap();
+        let mut members = Vec::new();
+        for number in 0..MIXED.len() {
+            members.push(group.join(MIXED[(first + number) % MIXED.len()], None).unwrap());
+            group.settle(number + 1).unwrap();
+        }
+        assert_rests(&group, &what, &setup, [3; 4]);
+        // The leader leaves, and another client assigns.
+        members.remove(0).close().unwrap();
+        group.settle(3).unwrap();
+        assert_rests(&group, &what, &setup, [4; 3]);
+        let findings = group.finish(members).unwrap();
+        assert!(findings.faults.is_empty(), "{what}: {:#?}", findings.faults);
+    }
+}
+
+/// Each member comes to own that many partitions, and keeps them for three heartbeats and longer.
+fn assert_rests<const MEMBERS: usize>(group: &Group, what: &str, setup: &Setup, counts: [usize; MEMBERS]) {
+    let mut since = None;
+    let rests = |state: &State| {
+        let owned: Vec<usize> = state.owned.values().map(BTreeSet::len).collect();
+        let (owned_now, since_when) = since.get_or_insert_with(|| (state.owned.clone(), Instant::now()));
+        if owned != counts || *owned_now != state.owned {
+            since = None;
+            return None;
+        }
+        (since_when.elapsed() > 3 * setup.heartbeat).then_some(())
+    };
+    group.journal.wait(&format!("{what}: {counts:?} at rest"), Duration::from_secs(60), rests).unwrap();
+}
+
+#[test]
+fn a_mixed_group_agrees_on_range() {
+    agree(Embedded::start(3).bootstrap(), "range");
+}
+
+#[test]
+fn a_mixed_group_agrees_on_cooperative_sticky() {
+    agree(Embedded::start(3).bootstrap(), "cooperative-sticky");
+}
+
+#[test]
+fn a_mixed_group_of_real_kafka_agrees_on_range() {
+    let Some(kafka) = real::three() else { return };
+    agree(&kafka.bootstrap(), "range");
+}
+
+#[test]
+fn a_mixed_group_of_real_kafka_agrees_on_cooperative_sticky() {
+    let Some(kafka) = real::three() else { return };
+    agree(&kafka.bootstrap(), "cooperative-sticky");
 }
