@@ -18,7 +18,7 @@ use milena_wire::Str;
 use crate::crash::Victim;
 use crate::restart::Run;
 
-fn commit(offset: i64, metadata: String) -> OffsetCommitRequest {
+pub(crate) fn commit(offset: i64, metadata: String) -> OffsetCommitRequest {
     let partition = OffsetCommitRequestPartition {
         committed_offset: offset,
         committed_leader_epoch: 2,
@@ -30,7 +30,7 @@ fn commit(offset: i64, metadata: String) -> OffsetCommitRequest {
     OffsetCommitRequest { group_id: "g".into(), topics: vec![topic], ..Default::default() }
 }
 
-fn all() -> OffsetFetchRequest {
+pub(crate) fn all() -> OffsetFetchRequest {
     let group = OffsetFetchRequestGroup { group_id: "g".into(), topics: None, ..Default::default() };
     OffsetFetchRequest { groups: vec![group], ..Default::default() }
 }

@@ -9,6 +9,7 @@ use milena_messages::consumer_group_heartbeat::{
 use milena_messages::delete_groups::DeleteGroupsRequest;
 use milena_messages::list_groups::ListGroupsRequest;
 
+use crate::groups::{all, commit};
 use crate::restart::Run;
 
 fn join(run: &Run, member: &str, instance: Option<&str>) -> ConsumerGroupHeartbeatResponse {
@@ -95,4 +96,19 @@ fn a_group_that_was_deleted_stays_deleted() {
     assert_eq!(run.ask(2, &request).results[0].error_code, ErrorCode::NONE);
     drop(run);
     assert!(Run::start(dir.path()).ask(5, &ListGroupsRequest::default()).groups.is_empty());
+}
+
+#[test]
+fn offsets_survive_a_change_of_protocol() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let run = Run::start(dir.path());
+    run.metadata("t");
+    run.ask(9, &commit(42, String::new()));
+    // The group was a classic one that had offsets only.
+    assert_eq!(join(&run, "a", None).error_code, ErrorCode::NONE);
+    drop(run);
+    let run = Run::start(dir.path());
+    let group = run.ask(9, &all()).groups[0].clone();
+    assert_eq!(group.topics[0].partitions[0].committed_offset, 42);
+    assert_eq!(describe(&run).members.len(), 1);
 }
