@@ -94,7 +94,7 @@ pub fn run(bootstrap: &str, name: &str, plan: &Plan) -> anyhow::Result<Report> {
             thread::sleep(Duration::from_millis(random.below(700) as u64));
         } else {
             let settled = group.settle(slots.iter().flatten().count());
-            settled.with_context(|| format!("change {number} of seed {}", plan.seed))?;
+            settled.with_context(|| format!("change {number} of seed {}, {}", plan.seed, named(&clients)))?;
             thread::sleep(Duration::from_millis(random.below(300) as u64));
         }
         changes.push(Change { from, until: now(), is_kill });
@@ -109,9 +109,7 @@ pub fn run(bootstrap: &str, name: &str, plan: &Plan) -> anyhow::Result<Report> {
     let mut text = summary(plan, &findings, started.elapsed());
     writeln!(text, "{} joined, {} left, {} were killed", counts[0], counts[1], counts[2])?;
     if !findings.faults.is_empty() {
-        let clients: Vec<String> =
-            (1..).zip(&clients).map(|(number, client)| format!("{number} {client:?}")).collect();
-        writeln!(text, "members: {}", clients.join(", "))?;
+        writeln!(text, "{}", named(&clients))?;
     }
     waits(&mut text, plan, &findings, &changes, &clients)?;
     Ok(Report { findings, text })
@@ -152,6 +150,13 @@ pub fn crash(bootstrap: &str, name: &str, plan: &Plan) -> anyhow::Result<Report>
     let findings = group.finish(members.into_iter().filter_map(|(_, member)| member).collect())?;
     let text = summary(plan, &findings, started.elapsed());
     Ok(Report { findings, text })
+}
+
+/// The numbers of the members and their clients.
+fn named(clients: &[Client]) -> String {
+    let names: Vec<String> =
+        (1..).zip(clients).map(|(number, client)| format!("{number} {client:?}")).collect();
+    format!("members: {}", names.join(", "))
 }
 
 fn summary(plan: &Plan, findings: &Findings, took: Duration) -> String {

@@ -49,8 +49,8 @@ pub struct Group {
     stream: Stream,
 }
 
-/// Each wait ends long before, unless something hangs: a busy machine starts a Java program in ten seconds.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Each wait ends long before, unless something hangs: a very busy machine takes 80 s to start a Java program.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 impl Group {
     /// Creates the topic `name`, and begins to produce to it. The group has the topic's name.

@@ -18,6 +18,7 @@ is read twice only if a killed member had not committed it. Short forms are test
   --changes N      members join, leave or are killed N times (default 200)
   --records N      until N records are read (default 1000000)
   --rate N         N records are produced per second (default 2000)
+  --session MS     a killed member is missed after MS milliseconds (default 6000, with --crash 1500)
   --seed S         which change comes when follows from the seed (default 0)
   --crash          instead, members of Milena that finish records in random order are killed and started again
   --release        build with optimizations
@@ -33,7 +34,9 @@ pub fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
         match arg {
             Arg::Long("crash") => options.push("--crash".to_owned()),
             Arg::Long("release") => profile = "release",
-            Arg::Long(name @ ("target" | "protocol" | "changes" | "records" | "rate" | "seed")) => {
+            Arg::Long(
+                name @ ("target" | "protocol" | "changes" | "records" | "rate" | "seed" | "session"),
+            ) => {
                 let name = format!("--{name}");
                 options.extend([name, args.value()?.string()?]);
             }

@@ -15,7 +15,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let mut args = lexopt::Parser::from_env();
     let (mut kafka, mut bootstrap, mut crash) = (false, None, false);
     let mut setup = Setup { partitions: 12, rate: 2000, ..Setup::new("range,cooperative-sticky") };
-    let (mut changes, mut records, mut seed) = (200, 1_000_000, 0);
+    let (mut changes, mut records, mut seed, mut session) = (200, 1_000_000, 0, None);
     while let Some(arg) = args.next()? {
         match arg {
             Arg::Long("target") => match args.value()?.string()?.as_str() {
@@ -28,6 +28,7 @@ fn main() -> anyhow::Result<ExitCode> {
             Arg::Long("records") => records = args.value()?.parse()?,
             Arg::Long("rate") => setup.rate = args.value()?.parse()?,
             Arg::Long("seed") => seed = args.value()?.parse()?,
+            Arg::Long("session") => session = Some(Duration::from_millis(args.value()?.parse()?)),
             Arg::Long("crash") => crash = true,
             other => return Err(other.unexpected().into()),
         }
@@ -36,6 +37,7 @@ fn main() -> anyhow::Result<ExitCode> {
         setup.session = Duration::from_millis(1500);
         setup.heartbeat = Duration::from_millis(300);
     }
+    setup.session = session.unwrap_or(setup.session);
     let (session, heartbeat) = (setup.session, setup.heartbeat);
     let (mut real, mut embedded) = (None, None);
     let bootstrap = match bootstrap {
