@@ -76,6 +76,7 @@ impl Default for Builder {
                 auto_create_topics: true,
                 topic_defaults: Overrides::new(),
                 retention_check_interval: Duration::from_secs(5 * 60),
+                cleaner_backoff: Duration::from_secs(15),
                 fetch_bytes_max: 55 << 20,
                 fetch_sessions_max: 1000,
                 groups: GroupSettings::default(),

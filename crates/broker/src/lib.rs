@@ -21,11 +21,12 @@
 //!   acknowledged record.
 //! - All nodes share one log per partition, so replication is instant and leaders move on command
 //!   ([`Cluster::move_leader`], [`Cluster::stop_node`]).
-//! - Every API that ApiVersions advertises is implemented, in every version that Kafka 4.4 has. Transactions, groups of
-//!   the consumer protocol (KIP-848), authentication and compaction are not implemented yet: a client that asks for them
-//!   gets an error, and the log says so once. Topic configs without an effect are refused.
+//! - Every API that ApiVersions advertises is implemented, in every version that Kafka 4.4 has. Transactions and
+//!   authentication are not implemented yet: a client that asks for them gets an error, and the log says so once. Topic
+//!   configs without an effect are refused.
 //! - Records are kept as long as their topic says (`retention.ms`, `retention.bytes`), by default 7 days by their
-//!   timestamps, and until a client deletes them (DeleteRecords).
+//!   timestamps, and until a client deletes them (DeleteRecords). Topics with `cleanup.policy=compact` keep the newest
+//!   record of each key. Clients alter the configs of topics and brokers while it runs.
 //! - It takes or refuses a batch as Kafka does, with the same error code and record errors (KIP-467). A batch that
 //!   Kafka takes and readers could not read is refused, too.
 //! - Peers that send garbage or vanish do it no harm: it takes memory for bytes that arrived, never for a size that a
@@ -41,6 +42,7 @@ mod builder;
 mod call;
 mod catalog;
 mod check;
+mod cleaner;
 mod cluster;
 mod configs;
 mod envelope;

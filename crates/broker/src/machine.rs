@@ -92,6 +92,7 @@ impl Machine {
         self.parts.timers.arm_if_idle(Timer::ExpireProducers, now.instant + PRODUCER_CHECK_INTERVAL);
         let first = self.parts.settings().retention_check_interval.min(RETENTION_CHECK_FIRST);
         self.parts.timers.arm_if_idle(Timer::Retain, now.instant + first);
+        self.parts.timers.arm_if_idle(Timer::Clean, now.instant + self.parts.settings().cleaner_backoff);
         drop(self.parts.groups(now));
         Ok(Peer::new(self.connections.fetch_add(1, Ordering::Relaxed), node, address))
     }
@@ -195,6 +196,7 @@ impl Machine {
                     let interval = self.parts.settings().retention_check_interval;
                     self.parts.timers.arm(timer, now.instant + interval);
                 }
+                Timer::Clean => self.parts.timers.arm(timer, self.parts.clean(now)),
                 Timer::Groups => self.parts.groups_with_topics(now).handle_due(now),
             }
         }

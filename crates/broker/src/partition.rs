@@ -16,6 +16,7 @@
 //!                       └─ no transaction is open before it (settle)
 //! ```
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -28,7 +29,7 @@ use crate::check::Checked;
 use crate::configs::TopicRules;
 use crate::epochs::Epochs;
 use crate::error::Error;
-use crate::log::{self, Log, OpenError, checkpoint};
+use crate::log::{self, Compaction, Dirty, Log, OpenError, checkpoint};
 use crate::producers::{Producers, Refused, Stamp, Verdict};
 use crate::waiter::{Waiter, Waiters};
 
@@ -371,6 +372,19 @@ impl PartitionState {
             Ok(true) => self.note_start(),
             Err(error) => drop(storage_error(&self.log, &error)),
         }
+    }
+
+    /// The part of the log that is to be compacted at `now_ms`, and the last offsets of producers, if enough of it is
+    /// dirty.
+    pub(crate) fn dirty(&self, rules: &Compaction, now_ms: i64) -> Option<(Dirty, BTreeMap<i64, i64>)> {
+        let dirty = self.log.dirty(rules, self.last_stable_offset, now_ms)?;
+        Some((dirty, self.producers.last_offsets()))
+    }
+
+    /// The log, for its compaction: that changes nothing but which of the records before the last stable offset are
+    /// there.
+    pub(crate) fn log(&mut self) -> &mut Log {
+        &mut self.log
     }
 
     /// Has the log start at `offset`, or at the high watermark. Returns where it starts.

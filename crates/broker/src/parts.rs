@@ -4,21 +4,23 @@
 //!  Parts ─▶ state          topics, nodes, producer ids: read by most requests, written by commands
 //!        ├▶ groups         the group coordinator
 //!        ├▶ sessions       fetch sessions, one lock for each node
+//!        ├▶ cleaner        the compaction that is going on
 //!        ├▶ decompressors  contexts and memory for looking into compressed batches
 //!        ├▶ timers         work that is due later
 //!        └▶ unserved       warnings that are in the log already
 //! ```
 //!
-//! A part must not know requests. No part takes another part's lock while it holds its own, with two exceptions: the
-//! state locks partitions, one at a time, and the groups set their timer.
+//! A part must not know requests. No part takes another part's lock while it holds its own, with these exceptions: the
+//! state and the cleaner lock partitions, one at a time, the cleaner reads the state, and the groups set their timer.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use milena_wire::Str;
 
 use crate::check::Decompressors;
+use crate::cleaner::Cleaner;
 use crate::configs::{Overrides, TopicRules};
 use crate::error::Error;
 use crate::groups::{GroupSettings, Groups, Journal, Locked};
@@ -37,6 +39,7 @@ pub(crate) struct Parts {
     state: RwLock<State>,
     groups: Mutex<Groups>,
     sessions: BTreeMap<i32, Mutex<Sessions>>,
+    cleaner: Mutex<Cleaner>,
     pub(crate) decompressors: Decompressors,
     pub(crate) timers: Timers,
     pub(crate) unserved: Unserved,
@@ -52,6 +55,8 @@ pub(crate) struct MachineSettings {
     pub(crate) topic_defaults: Overrides,
     /// How often to look for records that are too old (`log.retention.check.interval.ms`).
     pub(crate) retention_check_interval: Duration,
+    /// How often to look for logs to compact (`log.cleaner.backoff.ms`).
+    pub(crate) cleaner_backoff: Duration,
     pub(crate) fetch_bytes_max: usize,
     pub(crate) fetch_sessions_max: usize,
     pub(crate) seed: u64,
@@ -87,6 +92,7 @@ impl Parts {
             state: RwLock::new(state),
             groups: Mutex::new(groups),
             sessions,
+            cleaner: Mutex::new(Cleaner::default()),
             decompressors: Decompressors::default(),
             timers: Timers::default(),
             unserved: Unserved::default(),
@@ -106,6 +112,7 @@ impl Parts {
     pub(crate) fn settings_changed(&self, now: Now) {
         let settings = self.settings();
         self.timers.arm(Timer::Retain, now.instant + settings.retention_check_interval);
+        self.timers.arm(Timer::Clean, now.instant + settings.cleaner_backoff);
         self.groups(now).configure(settings.groups.clone());
     }
 
@@ -172,6 +179,18 @@ impl Parts {
         for topic in topics {
             topic.partitions.iter().for_each(|partition| partition.lock().retain(&topic.rules, now_ms));
         }
+    }
+
+    /// Compacts a piece of a log. Returns when to call this again.
+    pub(crate) fn clean(&self, now: Now) -> Instant {
+        let mut cleaner = crate::lock(&self.cleaner);
+        if cleaner.is_idle() {
+            cleaner.begin(self.state().topics().filter(|topic| topic.rules.is_compacted));
+        }
+        cleaner.step(now.unix_ms);
+        // Between two pieces there is time for other timers, and a backoff of 0 must not keep a thread busy.
+        let wait = if cleaner.is_idle() { self.settings().cleaner_backoff } else { Duration::ZERO };
+        now.instant + wait.max(Duration::from_millis(1))
     }
 
     /// The fetch sessions of a node. The node exists: it is that of a [`Peer`](crate::Peer).

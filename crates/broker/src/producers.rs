@@ -128,6 +128,11 @@ impl Producers {
         producer.last_offset = base_offset + i64::from(stamp.last_offset_delta);
     }
 
+    /// The last offset of each producer.
+    pub(crate) fn last_offsets(&self) -> BTreeMap<i64, i64> {
+        self.by_id.iter().map(|(&id, producer)| (id, producer.last_offset)).collect()
+    }
+
     /// Forgets the producers whose newest batch is too old. As in Kafka, the age of a batch is that of its greatest
     /// timestamp, even when the client set it: a producer that writes old records is forgotten at the next check.
     pub(crate) fn expire(&mut self, now_ms: i64) {

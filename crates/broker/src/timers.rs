@@ -20,6 +20,8 @@ pub(crate) enum Timer {
     ExpireProducers,
     /// Partitions remove the records that they need not keep.
     Retain,
+    /// Partitions are compacted.
+    Clean,
     /// The group coordinator has something to do. It keeps a queue of its own that says what.
     Groups,
 }

@@ -1,8 +1,12 @@
 //! Configs: altering them, in every wrong way too, and what is described afterwards.
 
+use std::time::{Duration, Instant};
+
 use milena_messages::alter_configs::{self, AlterConfigsRequest};
 use milena_messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
-use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use milena_messages::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
+};
 use milena_messages::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
@@ -62,8 +66,29 @@ fn replace(asker: &mut Asker, what: &str, resource_type: i8, name: &str, configs
     }
 }
 
-/// Everything that is said of the named configs, synonyms included.
-fn describe(asker: &mut Asker, what: &str, resource_type: i8, name: &str, keys: &[&str]) {
+/// Notes everything that is said of the named configs, synonyms included.
+fn describe(asker: &mut Asker, what: &str, resource_type: i8, name: &str, keys: &[&str]) -> Vec<String> {
+    let said = described(asker, resource_type, name, keys);
+    said.iter().for_each(|line| asker.say(what, line));
+    said
+}
+
+/// The same, as soon as it is not `before` any more: Kafka's brokers hear of a change a moment after it is answered.
+fn changed(
+    asker: &mut Asker,
+    what: &str,
+    (resource_type, name): (i8, &str),
+    keys: &[&str],
+    before: &[String],
+) -> Vec<String> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while described(asker, resource_type, name, keys) == before && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    describe(asker, what, resource_type, name, keys)
+}
+
+fn described(asker: &mut Asker, resource_type: i8, name: &str, keys: &[&str]) -> Vec<String> {
     let resource = DescribeConfigsResource {
         resource_type,
         resource_name: name.into(),
@@ -72,15 +97,16 @@ fn describe(asker: &mut Asker, what: &str, resource_type: i8, name: &str, keys: 
     };
     let request =
         DescribeConfigsRequest { resources: vec![resource], include_synonyms: true, ..Default::default() };
-    let Some(response) = asker.ask(what, &request, 4) else { return };
+    let Some(response) = asker.ask("describe", &request, 4) else { return Vec::new() };
     let mut configs = response.results[0].configs.clone();
     configs.sort_by(|one, other| one.name.cmp(&other.name));
-    for config in configs {
+    let line = |config: DescribeConfigsResourceResult| {
         let synonyms: Vec<_> =
             config.synonyms.iter().map(|s| (s.source, &s.name, s.value.as_deref())).collect();
         let facts = (config.config_source, config.read_only, config.config_type, synonyms);
-        asker.say(&format!("{what} {}={:?}", config.name, config.value.as_deref()), facts);
-    }
+        format!("{}={:?} {facts:?}", config.name, config.value.as_deref())
+    };
+    configs.into_iter().map(line).collect()
 }
 
 #[test]
@@ -100,7 +126,8 @@ fn topics_configs_are_altered_as_kafka_does() {
             "segment.bytes",
             "segment.ms",
         ];
-        describe(asker, "before", TOPIC, "altered", &keys);
+        let altered = (TOPIC, "altered");
+        let before = describe(asker, "before", TOPIC, "altered", &keys);
         for (what, changes) in [
             ("nothing", &[][..]),
             ("one", &[("segment.ms", SET, Some("5000"))]),
@@ -109,6 +136,11 @@ fn topics_configs_are_altered_as_kafka_does() {
             ("with spaces", &[("segment.bytes", SET, Some(" 3000000 "))]),
             ("one away", &[("segment.bytes", DELETE, None)]),
             ("what is away", &[("segment.bytes", DELETE, Some("x"))]),
+            ("a list", &[("cleanup.policy", APPEND, Some("compact"))]),
+            ("a list again", &[("cleanup.policy", APPEND, Some("compact"))]),
+            ("a list down", &[("cleanup.policy", SUBTRACT, Some("delete"))]),
+            ("a list to nothing", &[("cleanup.policy", SUBTRACT, Some("compact"))]),
+            ("a list to two", &[("cleanup.policy", SET, Some("compact,delete"))]),
             ("no list, append", &[("segment.ms", APPEND, Some("1"))]),
             ("no list, subtract", &[("segment.ms", SUBTRACT, Some("1"))]),
             ("an unknown one", &[("no.such", SET, Some("1"))]),
@@ -145,7 +177,7 @@ fn topics_configs_are_altered_as_kafka_does() {
         alter(asker, "two topics", vec![resource(TOPIC, "nowhere", &[]), one()], false);
         alter(asker, "an unknown type", vec![resource(99, "x", &[])], false);
         alter(asker, "no resource", Vec::new(), false);
-        describe(asker, "after", TOPIC, "altered", &keys);
+        let before = changed(asker, "after", altered, &keys, &before);
         for (what, configs) in [
             ("all", &[("segment.ms", Some("7000")), ("max.message.bytes", Some("2000"))][..]),
             ("all, wrongly", &[("segment.ms", Some("x"))]),
@@ -157,9 +189,9 @@ fn topics_configs_are_altered_as_kafka_does() {
             replace(asker, what, TOPIC, "altered", configs);
         }
         replace(asker, "all of none", TOPIC, "nowhere", &[]);
-        describe(asker, "replaced", TOPIC, "altered", &keys);
+        let before = changed(asker, "replaced", altered, &keys, &before);
         replace(asker, "all by nothing", TOPIC, "altered", &[]);
-        describe(asker, "emptied", TOPIC, "altered", &keys);
+        changed(asker, "emptied", altered, &keys, &before);
     });
 }
 
@@ -175,7 +207,7 @@ fn brokers_configs_are_altered_as_kafka_does() {
         let all = |changes: &[Change<'_>]| vec![resource(BROKER, "", changes)];
         let one = |changes: &[Change<'_>]| vec![resource(BROKER, "1", changes)];
         asker.create("of-broker", 1);
-        describe(asker, "before", BROKER, "1", &keys);
+        let before = describe(asker, "before", BROKER, "1", &keys);
         alter(
             asker,
             "all",
@@ -205,18 +237,19 @@ fn brokers_configs_are_altered_as_kafka_does() {
                 false,
             );
         }
+        let first = (BROKER, "1");
+        let before = changed(asker, "one", first, &keys, &before);
         describe(asker, "all", BROKER, "", &keys);
-        describe(asker, "one", BROKER, "1", &keys);
         describe(asker, "topic", TOPIC, "of-broker", &["segment.jitter.ms", "min.compaction.lag.ms"]);
         alter(asker, "one back", one(&[("log.cleaner.min.compaction.lag.ms", DELETE, None)]), false);
-        describe(asker, "one back", BROKER, "1", &keys);
+        let before = changed(asker, "one back", first, &keys, &before);
         describe(asker, "topic", TOPIC, "of-broker", &["segment.jitter.ms", "min.compaction.lag.ms"]);
         // Kafka needs a min.insync.replicas for all brokers.
         let insync = ("min.insync.replicas", Some("1"));
         replace(asker, "all", BROKER, "", &[("log.roll.jitter.ms", Some("6000")), insync]);
-        describe(asker, "replaced", BROKER, "1", &keys);
+        let before = changed(asker, "replaced", first, &keys, &before);
         replace(asker, "all by little", BROKER, "", &[insync]);
-        describe(asker, "emptied", BROKER, "1", &keys);
+        changed(asker, "emptied", first, &keys, &before);
         describe(asker, "emptied", BROKER, "", &keys);
     });
 }
@@ -233,6 +266,7 @@ fn bad_values_are_refused_in_kafkas_words() {
             ("min.cleanable.dirty.ratio", "x"),
             ("message.timestamp.type", "x"),
             ("cleanup.policy", "x"),
+            ("cleanup.policy", ""),
             ("cleanup.policy", "delete,delete"),
             ("preallocate", "x"),
             ("compression.gzip.level", "10"),

@@ -1,6 +1,7 @@
 //! Real Kafka and the embedded broker must give the same answers to the same requests: error codes, offsets and limits. Each
 //! script notes the important parts of an answer as a line, and the lines must be equal.
 
+mod compaction;
 mod configs;
 mod fetch;
 mod groups;

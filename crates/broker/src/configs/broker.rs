@@ -113,6 +113,11 @@ static OWN: &[Own] = &[
         ..own("group.min.session.timeout.ms", Kind::Int, "6000", 0)
     },
     Own {
+        read: |settings| millis(settings.cleaner_backoff),
+        write: |settings, value| settings.cleaner_backoff = from_millis(value),
+        ..own("log.cleaner.backoff.ms", Kind::Long, "15000", 0)
+    },
+    Own {
         read: |settings| millis(settings.retention_check_interval),
         write: |settings, value| settings.retention_check_interval = from_millis(value),
         ..own("log.retention.check.interval.ms", Kind::Long, "300000", 1)

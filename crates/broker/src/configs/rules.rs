@@ -3,7 +3,7 @@
 use super::Overrides;
 use super::topic::definition;
 use crate::check::Rules;
-use crate::log::{Retention, Roll};
+use crate::log::{Compaction, Retention, Roll};
 
 /// The configs of a topic that this broker acts on.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,6 +30,14 @@ pub(crate) struct TopicRules {
     pub(crate) retention_ms: Option<i64>,
     /// `retention.bytes`.
     pub(crate) retention_bytes: Option<u64>,
+    /// `min.cleanable.dirty.ratio`.
+    pub(crate) dirty_ratio_min: f64,
+    /// `min.compaction.lag.ms`.
+    pub(crate) compaction_lag_min_ms: i64,
+    /// `max.compaction.lag.ms`.
+    pub(crate) compaction_lag_max_ms: i64,
+    /// `delete.retention.ms`.
+    pub(crate) tombstone_ms: i64,
     /// `min.insync.replicas`.
     pub(crate) insync_min: usize,
 }
@@ -58,13 +66,32 @@ impl TopicRules {
             is_compacted: has_policy("compact"),
             retention_ms: Some(number("retention.ms")).filter(|&ms| ms >= 0),
             retention_bytes: u64::try_from(number("retention.bytes")).ok(),
+            dirty_ratio_min: text("min.cleanable.dirty.ratio").parse().unwrap_or(0.5),
+            compaction_lag_min_ms: number("min.compaction.lag.ms"),
+            compaction_lag_max_ms: number("max.compaction.lag.ms"),
+            tombstone_ms: number("delete.retention.ms"),
             insync_min: size("min.insync.replicas").max(1),
         }
     }
 
     /// When a new segment begins.
     pub(crate) fn roll(&self) -> Roll {
-        Roll { bytes_max: self.segment_bytes, span_max_ms: self.segment_ms }
+        // A record can be compacted only when its segment is not the last one any more.
+        let is_hurried = self.is_compacted && self.compaction_lag_max_ms > 0;
+        let lag_max_ms = if is_hurried { self.compaction_lag_max_ms } else { i64::MAX };
+        Roll { bytes_max: self.segment_bytes, span_max_ms: self.segment_ms.min(lag_max_ms) }
+    }
+
+    /// When a log is compacted; `None` if it is not.
+    pub(crate) fn compaction(&self) -> Option<Compaction> {
+        let compaction = Compaction {
+            dirty_ratio_min: self.dirty_ratio_min,
+            lag_min_ms: self.compaction_lag_min_ms,
+            lag_max_ms: self.compaction_lag_max_ms,
+            tombstone_ms: self.tombstone_ms,
+            segment_bytes: self.segment_bytes,
+        };
+        self.is_compacted.then_some(compaction)
     }
 
     /// How much of a log is kept; `None` if that has no limit.

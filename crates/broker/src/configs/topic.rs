@@ -36,7 +36,6 @@ const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "prod
 
 const LONG_MAX: &str = "9223372036854775807";
 
-const KEEPS_ALL: &str = "does not compact";
 const KEEPS_CODEC: &str = "stores batches as their producers compressed them";
 const FLUSHES: &str = "leaves it to the system when to write to the disk, but for a clean stop";
 const HAS_NO_INDEX_SETTINGS: &str = "lays out its segments and indexes by itself";
@@ -65,7 +64,7 @@ pub(crate) static TOPIC: &[Definition] = &[
         Kind::List(&["compact", "delete"]),
         "delete",
         0,
-        Effect::Fixed(KEEPS_ALL),
+        Effect::Honoured,
     ),
     config(
         "compression.gzip.level",
@@ -99,7 +98,14 @@ pub(crate) static TOPIC: &[Definition] = &[
         1,
         Effect::Idle,
     ),
-    config("delete.retention.ms", "log.cleaner.delete.retention.ms", Kind::Long, "86400000", 0, Effect::Idle),
+    config(
+        "delete.retention.ms",
+        "log.cleaner.delete.retention.ms",
+        Kind::Long,
+        "86400000",
+        0,
+        Effect::Honoured,
+    ),
     config(
         "errors.deadletterqueue.group.enable",
         "",
@@ -151,7 +157,7 @@ pub(crate) static TOPIC: &[Definition] = &[
         Kind::Long,
         LONG_MAX,
         1,
-        Effect::Idle,
+        Effect::Honoured,
     ),
     config(
         "max.decompressed.message.bytes",
@@ -192,9 +198,16 @@ pub(crate) static TOPIC: &[Definition] = &[
         Kind::Double,
         "0.5",
         0,
-        Effect::Idle,
+        Effect::Honoured,
     ),
-    config("min.compaction.lag.ms", "log.cleaner.min.compaction.lag.ms", Kind::Long, "0", 0, Effect::Idle),
+    config(
+        "min.compaction.lag.ms",
+        "log.cleaner.min.compaction.lag.ms",
+        Kind::Long,
+        "0",
+        0,
+        Effect::Honoured,
+    ),
     config("min.insync.replicas", "min.insync.replicas", Kind::Int, "1", 1, Effect::Honoured),
     config("preallocate", "log.preallocate", Kind::Bool, "false", 0, Effect::Fixed(HAS_NO_INDEX_SETTINGS)),
     config(
@@ -306,6 +319,7 @@ mod tests {
     fn values_are_checked_as_kafka_checks_them_and_kept_in_one_form() {
         for (name, value, kept) in [
             ("cleanup.policy", "delete, delete", "delete"),
+            ("cleanup.policy", "", ""),
             ("retention.ms", "-1", "-1"),
             ("segment.bytes", " 1048576 ", "1048576"),
             ("message.timestamp.type", "LogAppendTime", "LogAppendTime"),
@@ -367,6 +381,7 @@ mod tests {
         assert_eq!(
             taken,
             [
+                "cleanup.policy",
                 "compression.gzip.level",
                 "compression.lz4.level",
                 "compression.zstd.level",
@@ -388,11 +403,11 @@ mod tests {
                 "segment.ms",
             ]
         );
-        let reason = outcome("cleanup.policy", "compact").unwrap_err();
+        let reason = outcome("remote.storage.enable", "true").unwrap_err();
         assert_eq!(
             reason,
-            "cleanup.policy=compact would have no effect and is refused: this broker does not compact. Leave it \
-             out, or set cleanup.policy=delete"
+            "remote.storage.enable=true would have no effect and is refused: this broker has no remote storage. \
+             Leave it out, or set remote.storage.enable=false"
         );
     }
 

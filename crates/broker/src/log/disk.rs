@@ -8,7 +8,7 @@ use milena_wire::batch::BatchHeader;
 
 use super::segment::Segment;
 use super::segment_file::{Damage, SegmentFile};
-use super::{Log, checkpoint, file};
+use super::{Log, checkpoint, compaction, file};
 
 /// Why a log could not be opened.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Log {
     pub(crate) fn create(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let segments = vec![create_segment(dir, 0)?];
-        Ok(Self { dir: Some(dir.to_owned()), segments, start: 0 })
+        Ok(Self { dir: Some(dir.to_owned()), segments, start: 0, cleaned_to: 0 })
     }
 
     /// Opens the log in `dir` and calls `visit` with every batch header, in order.
@@ -42,6 +42,7 @@ impl Log {
         recovery_point: i64,
         visit: &mut dyn FnMut(&BatchHeader),
     ) -> Result<Self, OpenError> {
+        compaction::finish_swaps(dir)?;
         let mut segments = Vec::new();
         let bases = segment_bases(dir)?;
         for (index, &base) in bases.iter().enumerate() {
@@ -74,7 +75,8 @@ impl Log {
         }
         // A power cut may take records from the end that were deleted before.
         let start = checkpoint::read_log_start(dir).unwrap_or(first).min(last.end()).max(first);
-        Ok(Self { dir: Some(dir.to_owned()), segments, start })
+        let cleaned_to = checkpoint::read_cleaned(dir).unwrap_or(start);
+        Ok(Self { dir: Some(dir.to_owned()), segments, start, cleaned_to })
     }
 
     /// Makes everything durable that was written. After it the recovery point may be the log's end.
@@ -103,12 +105,12 @@ pub(super) fn remove_segment(dir: &Path, base_offset: i64) -> io::Result<()> {
 }
 
 /// The path of a segment's file: its base offset in 20 digits.
-fn segment_path(dir: &Path, base_offset: i64) -> PathBuf {
+pub(super) fn segment_path(dir: &Path, base_offset: i64) -> PathBuf {
     dir.join(format!("{base_offset:020}.log"))
 }
 
 /// The base offsets of the segments in a directory, in ascending order.
-fn segment_bases(dir: &Path) -> io::Result<Vec<i64>> {
+pub(super) fn segment_bases(dir: &Path) -> io::Result<Vec<i64>> {
     let mut bases = Vec::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();

@@ -4,10 +4,12 @@
 //!  Entry (stamped header + records) ─▶ append ─▶ the last segment │ a new one when that is full or old
 //!  read(offset, bytes) ─▶ whole batches of one segment, one contiguous slice
 //!  retain, delete_to   ─▶ the first segments go; the log starts later
+//!  replace             ─▶ compacted segments take the place of others; offsets have gaps
 //!
 //!  orders-0/  00000000000000000000.log .index .timeindex
 //!             00000000000000104214.log                      the last one takes the appends
-//!             leader-epoch-checkpoint  log-start-offset-checkpoint  partition.metadata
+//!             leader-epoch-checkpoint  log-start-offset-checkpoint  cleaner-offset-checkpoint
+//!             partition.metadata
 //! ```
 //!
 //! It owns offsets and bytes. It must not know requests, producers, leaders or a clock. Its callers pass valid batches
@@ -17,11 +19,13 @@
 //! nothing, and a power cut may lose what the system had not written yet. [`Log::flush`] makes everything durable.
 
 pub(crate) mod checkpoint;
+mod compaction;
 mod disk;
 pub(crate) mod file;
 mod index;
 mod memory;
 mod retention;
+mod rewrite;
 mod segment;
 mod segment_file;
 
@@ -31,8 +35,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use milena_wire::batch::{BatchHeader, Batches, HEADER_BYTES};
 
+pub(crate) use compaction::{Compaction, Dirty, Group, Replacement};
 pub(crate) use disk::OpenError;
 pub(crate) use retention::Retention;
+pub(crate) use rewrite::{Keys, Left, Rewriter, Terms};
 use segment::Segment;
 
 /// A batch to be appended: its header, in which offset, epoch and time are set already, and its records.
@@ -64,12 +70,14 @@ pub(crate) struct Log {
     segments: Vec<Segment>,
     /// The offset before which nothing can be read, though the first segment may have it still.
     start: i64,
+    /// The offset up to which it is compacted.
+    cleaned_to: i64,
 }
 
 impl Log {
     /// An empty log in memory.
     pub(crate) fn in_memory() -> Self {
-        Self { dir: None, segments: vec![Segment::in_memory(0)], start: 0 }
+        Self { dir: None, segments: vec![Segment::in_memory(0)], start: 0, cleaned_to: 0 }
     }
 
     /// The directory of its files, if it is on disk.
@@ -102,7 +110,7 @@ impl Log {
     /// # Errors
     /// When the disk fails. Then the log is as it was before.
     pub(crate) fn append(&mut self, entry: &Entry<'_>, roll: Roll, now_ms: i64) -> io::Result<()> {
-        debug_assert_eq!(entry.header.base_offset, self.end(), "offsets leave no gap");
+        debug_assert_eq!(entry.header.base_offset, self.end(), "the next offset");
         let bytes = (HEADER_BYTES + entry.records.len()) as u64;
         let active = self.active();
         let is_full = active.bytes() + bytes > roll.bytes_max
@@ -165,6 +173,7 @@ impl Log {
             }
         }
         self.segments.push(kept);
+        self.cleaned_to = self.cleaned_to.min(self.end());
         Ok(())
     }
 

@@ -102,15 +102,31 @@ impl Segment {
         }
     }
 
+    /// The greatest timestamp of its first batch.
+    pub(super) fn first_timestamp(&self) -> Option<i64> {
+        self.times.first_batch
+    }
+
+    /// Is as old as `other`, where its records have no timestamps.
+    pub(super) fn take_age(&mut self, other: &Self) {
+        self.times.appended = other.times.appended;
+    }
+
     /// Appends a batch at `now_ms`.
     pub(super) fn append(&mut self, entry: &Entry<'_>, now_ms: i64) -> io::Result<()> {
+        self.write(entry)?;
+        let first = self.times.appended.map_or(now_ms, |(first, _)| first);
+        self.times.appended = Some((first, now_ms));
+        Ok(())
+    }
+
+    /// Appends a batch that another segment had before.
+    pub(super) fn write(&mut self, entry: &Entry<'_>) -> io::Result<()> {
         match &mut self.store {
             Store::Memory(runs) => runs.append(entry),
             Store::File(file) => file.append(entry, self.bytes)?,
         }
         self.note(&entry.header, HEADER_BYTES + entry.records.len());
-        let first = self.times.appended.map_or(now_ms, |(first, _)| first);
-        self.times.appended = Some((first, now_ms));
         Ok(())
     }
 

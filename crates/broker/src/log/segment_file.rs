@@ -129,9 +129,23 @@ impl SegmentFile {
         self.file.sync_all()
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file has another name now.
+    pub(super) fn set_path(&mut self, path: PathBuf) {
+        self.path = path;
+    }
+
+    /// Makes its bytes durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
     /// Makes everything durable and writes the index files.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.file.sync_all()?;
+        self.sync()?;
         self.write_index()
     }
 

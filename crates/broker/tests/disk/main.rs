@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests have a clock")]
 
+mod compaction;
 mod crash;
 mod groups;
 mod groups_consumer;

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests have a clock")]
 
 mod again;
+mod compaction;
 mod configs;
 mod fetch;
 mod groups;

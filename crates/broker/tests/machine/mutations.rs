@@ -11,7 +11,6 @@ use milena_messages::consumer_group_describe::ConsumerGroupDescribeRequest;
 use milena_messages::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use milena_messages::create_topics::{CreatableReplicaAssignment, CreatableTopic, CreateTopicsRequest};
 use milena_messages::delete_groups::DeleteGroupsRequest;
-use milena_messages::delete_records::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic};
 use milena_messages::delete_topics::DeleteTopicsRequest;
 use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use milena_messages::describe_groups::DescribeGroupsRequest;
@@ -35,6 +34,7 @@ use crate::configs::alter_request;
 use crate::groups::{Member, join_request};
 use crate::groups_consumer::Member as Consumer;
 use crate::groups_offsets::commit_request;
+use crate::retention::delete_request;
 use crate::rig::{Rig, batch, fetch, frame, produce};
 
 /// A valid request of each kind that has something to change, in an early and a late version.
@@ -93,7 +93,7 @@ fn valid() -> Vec<Bytes> {
         frame(3, &CreatePartitionsRequest { topics: vec![grow], ..Default::default() }),
         frame(4, &DescribeConfigsRequest { resources: vec![resource], ..Default::default() }),
         frame(5, &DeleteTopicsRequest { topic_names: vec!["u".into()], ..Default::default() }),
-        frame(2, &delete_records()),
+        frame(2, &delete_request("t", 1, 2)),
         frame(
             1,
             &alter_request(2, "t", &[("segment.ms", 0, Some("5")), ("cleanup.policy", 2, Some("delete"))]),
@@ -103,12 +103,6 @@ fn valid() -> Vec<Bytes> {
     ];
     frames.extend(groups);
     frames
-}
-
-fn delete_records() -> DeleteRecordsRequest {
-    let partition = DeleteRecordsPartition { partition_index: 1, offset: 2, ..Default::default() };
-    let topic = DeleteRecordsTopic { name: "t".into(), partitions: vec![partition], ..Default::default() };
-    DeleteRecordsRequest { topics: vec![topic], ..Default::default() }
 }
 
 fn group_requests() -> Vec<Bytes> {

@@ -28,11 +28,16 @@ fn earliest(rig: &Rig) -> i64 {
     list(rig, -2).2
 }
 
-/// Deletes the records before an offset of `t-0`, at node `node`.
-fn delete(rig: &Rig, node: i32, version: i16, index: i32, offset: i64) -> (ErrorCode, i64) {
+/// A request that deletes the records of a partition before `offset`.
+pub(crate) fn delete_request(topic: &str, index: i32, offset: i64) -> DeleteRecordsRequest {
     let partition = DeleteRecordsPartition { partition_index: index, offset, ..Default::default() };
-    let topic = DeleteRecordsTopic { name: "t".into(), partitions: vec![partition], ..Default::default() };
-    let request = DeleteRecordsRequest { topics: vec![topic], ..Default::default() };
+    let topic = DeleteRecordsTopic { name: topic.into(), partitions: vec![partition], ..Default::default() };
+    DeleteRecordsRequest { topics: vec![topic], ..Default::default() }
+}
+
+/// Deletes the records of a partition of `t` before `offset`, at node `node`.
+fn delete(rig: &Rig, node: i32, version: i16, index: i32, offset: i64) -> (ErrorCode, i64) {
+    let request = delete_request("t", index, offset);
     let deleted = rig.ask(node, version, &request).topics[0].partitions[0].clone();
     (deleted.error_code, deleted.low_watermark)
 }
