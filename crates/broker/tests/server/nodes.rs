@@ -91,13 +91,15 @@ async fn a_leader_that_moves_answers_the_fetches_that_wait_for_it() {
     cluster.create_topic("t", 1).expect("created");
     let leader = cluster.leader("t", 0).expect("a leader");
     let mut client = Client::connect(cluster.addresses()[&leader]).await;
-    let parked = FetchRequest { min_bytes: 1, max_wait_ms: i32::MAX, ..fetch("t", 0, 0) };
+    let mut parked = FetchRequest { min_bytes: 1, max_wait_ms: i32::MAX, ..fetch("t", 0, 0) };
+    // Without an epoch a follower would serve it (KIP-392).
+    parked.topics[0].partitions[0].current_leader_epoch = 0;
     client.send(1, FETCH, &parked).await;
     eventually("it is parked", || cluster.stats().requests == 1).await;
     cluster.move_leader("t", 0, 3 - leader).expect("moved");
     let (_, response) = client.receive::<FetchRequest>(FETCH).await;
     let partition = &response.responses[0].partitions[0];
-    assert_eq!(partition.error_code, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    assert_eq!(partition.error_code, ErrorCode::FENCED_LEADER_EPOCH);
     assert_eq!(partition.current_leader.leader_id, 3 - leader);
 }
 
