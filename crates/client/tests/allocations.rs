@@ -91,6 +91,53 @@ async fn records_cost_no_allocations() {
     check("next and iterate", count / 2);
 }
 
+/// How much a consumer that marks each batch as done allocates to read all records, with its driver and the broker.
+fn allocations_of_reading(
+    runtime: &tokio::runtime::Runtime,
+    build: impl AsyncFnOnce() -> milena::Consumer,
+) -> u64 {
+    let mut consumer = runtime.block_on(build());
+    // Joining and the first fetch are not counted.
+    let first = runtime.block_on(consumer.next()).expect("read").expect("assigned");
+    let counted = allocation_counter::measure(|| {
+        runtime.block_on(async {
+            let mut seen = first.iter().count();
+            while seen < RECORDS {
+                let batch = consumer.next().await.expect("read").expect("assigned");
+                seen += batch.iter().count();
+                consumer.done(&batch);
+            }
+        });
+    });
+    counted.count_total
+}
+
+#[test]
+fn a_member_of_a_group_allocates_nothing_per_record() {
+    // One thread, so that all tasks are counted.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("built");
+    let (_cluster, client) = runtime.block_on(async {
+        let builder = Broker::builder().group_initial_rebalance_delay(std::time::Duration::ZERO);
+        let cluster = builder.start().await.expect("started");
+        cluster.create_topic("t", 6).expect("created");
+        let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+        let producer = client.producer().build().await.expect("built");
+        for _ in 0..RECORDS {
+            producer.post(Record::to("t").value(&[b'v'; 100])).await.expect("taken");
+        }
+        producer.flush().await.expect("flushed");
+        (cluster, client)
+    });
+    let by_position = allocations_of_reading(&runtime, async || {
+        client.consumer_direct().topic("t").build().await.expect("built")
+    });
+    let in_group = allocations_of_reading(&runtime, async || {
+        client.consumer("g").subscribe(["t"]).build().await.expect("built")
+    });
+    let more = in_group.saturating_sub(by_position) as f64 / RECORDS as f64;
+    assert!(more < 0.01, "{by_position} allocations by position, {in_group} in a group");
+}
+
 #[tokio::test]
 async fn handles_of_a_shared_batch_cost_one_allocation_together() {
     let cluster = Broker::builder().start().await.expect("started");
