@@ -9,6 +9,7 @@ mod client;
 mod conformance;
 mod console;
 mod franz_go;
+mod group_admin;
 mod group_tools;
 mod groups;
 mod mutants;
