@@ -79,8 +79,9 @@ pub use builder::ClientBuilder;
 pub use client::Client;
 pub use connect::{Connect, ConnectError, Connecting, Obstacle, Resolving, Tcp, Transport};
 pub use consumer::{
-    Batch, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerMemory, GroupConsumerBuilder,
-    PartitionConsumer, PartitionHandle, Position, RecordViews, SharedBatch, SharedRecord, TopicMemory,
+    Batch, Consumer, ConsumerBuilder, ConsumerFlow, ConsumerHandle, ConsumerMemory, FetchStops,
+    GroupConsumerBuilder, PartitionConsumer, PartitionHandle, Position, RecordViews, SharedBatch,
+    SharedRecord, TopicMemory,
 };
 pub use error::{Error, ErrorCode, ErrorKind, Fault};
 /// How the members of a classic group divide partitions among themselves: the assignors of Java's client, and the trait for

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use milena_core::Instant;
 use milena_core::group::commits::StoredOffset;
 use milena_core::group::{Goodbye, TopicPartition};
-use milena_core::source::{Epoch, Position};
+use milena_core::source::{Amount, Epoch, Position};
 use tokio::sync::{Notify, oneshot};
 
 use super::naming::Pattern;
@@ -33,8 +33,8 @@ pub(super) enum Command {
     Own { queue: Arc<Queue> },
     /// The partition's own reader has found nothing since it took the last batch, and waits.
     Awaited { queue: Arc<Queue> },
-    /// A batch of `bytes` was taken out of the partition's queue.
-    Taken { queue: Arc<Queue>, epoch: Epoch, bytes: usize },
+    /// A batch of this size was taken out of the partition's queue.
+    Taken { queue: Arc<Queue>, epoch: Epoch, amount: Amount },
     /// Something for the group that the consumer is a member of.
     Group(GroupCommand),
     /// The consumer and all partitions taken from it were dropped.

@@ -17,7 +17,7 @@ use std::sync::{Arc, Weak};
 
 use milena_core::metadata::Snapshot;
 use milena_core::source::{
-    Epoch, Event, Fetch, LaneId, Lookup, Position, ROOM_MIN, Slot, Source, Validation,
+    Epoch, Event, Fetch, Flow, LaneId, Lookup, Position, ROOM_MIN, Slot, Source, Validation,
 };
 use milena_core::{Failure, Instant};
 use milena_messages::fetch::FetchRequest;
@@ -114,6 +114,8 @@ pub(super) struct Driver {
     /// Whether partitions were assigned whose leaders the machine does not know yet.
     is_unrouted: bool,
     ends: Ends,
+    /// As it was told last.
+    flow: Flow,
     watch: Watch,
     /// None for a consumer that reads by position, and while the group has its turn.
     group: Option<Box<Group>>,
@@ -156,6 +158,7 @@ impl Driver {
             fetch_bytes_max,
             is_unrouted: false,
             ends: Ends::new(),
+            flow: Flow::default(),
             group,
         }
     }
@@ -237,8 +240,8 @@ impl Driver {
             Command::Awaited { queue } => {
                 self.with_slot(&queue, Source::handle_awaited);
             }
-            Command::Taken { queue, epoch, bytes } => {
-                self.with_slot(&queue, |source, slot| source.handle_taken(slot, epoch, bytes));
+            Command::Taken { queue, epoch, amount } => {
+                self.with_slot(&queue, |source, slot| source.handle_taken(slot, epoch, amount));
                 if let Some(group) = &mut self.group {
                     group.note_progress(&queue);
                 }
@@ -535,6 +538,12 @@ impl Driver {
             let room = self.room();
             let Some(fetch) = self.source.poll_fetch(now, room) else { break };
             self.fetch(fetch);
+        }
+        let flow = self.source.flow();
+        if std::mem::replace(&mut self.flow, flow) != flow
+            && let Some(shared) = self.shared.upgrade()
+        {
+            shared.set_flow(flow);
         }
         if self.source.poll_metadata_wanted() {
             self.client.metadata_is_outdated();

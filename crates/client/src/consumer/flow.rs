@@ -1,7 +1,12 @@
-//! Pausing and resuming partitions: through handles, by name, and all at once.
+//! Pausing and resuming partitions through handles, by name, and all at once; and what the consumer does by itself when the
+//! application takes less than comes.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use milena_core::Instant;
+use milena_core::source::{Flow, Stops};
 
 use super::gate::Gate;
 use super::shared::Shared;
@@ -107,6 +112,70 @@ impl PartitionHandle {
             let shared = Weak::clone(&first.shared);
             let of_one = std::iter::from_fn(|| handles.next_if(|next| next.shared.ptr_eq(&shared)));
             resume_each(&shared, of_one.map(|handle| &*handle.gate));
+        }
+    }
+}
+
+/// What a consumer has buffered, and how often and for how long it has stopped fetching because of that, at one moment. See
+/// [`Consumer::flow`](crate::Consumer::flow).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = milena_broker::Broker::builder().start().await?;
+/// # cluster.create_topic("orders", 1)?;
+/// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+/// # client.producer().build().await?.send(milena::Record::to("orders").value("created")).await?;
+/// let builder = client.consumer_direct().topic("orders");
+/// let builder = builder.settings(|settings| settings.partition_buffer_records_max = Some(1));
+/// let mut consumer = builder.build().await?;
+/// let batch = consumer.next().await?.expect("a partition is assigned");
+/// let flow = consumer.flow();
+/// println!("stopped {} times, for {:?} in all", flow.partitions.count, flow.partitions.time);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConsumerFlow {
+    /// Bytes that were fetched and not taken yet, as they came. Paused partitions do not count.
+    pub buffered_bytes: usize,
+    /// The number of records in them.
+    pub buffered_records: usize,
+    /// Single partitions that had as much as
+    /// [`partition_buffer_bytes_max`](crate::ConsumerSettings::partition_buffer_bytes_max) or
+    /// [`partition_buffer_records_max`](crate::ConsumerSettings::partition_buffer_records_max) allow.
+    pub partitions: FetchStops,
+    /// All partitions together, which had as much as
+    /// [`buffer_bytes_max`](crate::ConsumerSettings::buffer_bytes_max) or
+    /// [`buffer_records_max`](crate::ConsumerSettings::buffer_records_max) allow.
+    pub all: FetchStops,
+}
+
+/// How often fetching has stopped because the application takes less than comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FetchStops {
+    /// How many are stopped now.
+    pub now: usize,
+    /// How often one has stopped since the consumer was built.
+    pub count: u64,
+    /// For how long, in all. Two partitions that have stopped for a second count as two seconds.
+    pub time: Duration,
+}
+
+impl FetchStops {
+    fn new(stops: &Stops, now: Instant) -> Self {
+        Self { now: stops.now, count: stops.count, time: stops.time(now) }
+    }
+}
+
+impl ConsumerFlow {
+    pub(super) fn new(flow: &Flow, now: Instant) -> Self {
+        Self {
+            buffered_bytes: flow.buffered.bytes,
+            buffered_records: flow.buffered.records,
+            partitions: FetchStops::new(&flow.partitions, now),
+            all: FetchStops::new(&flow.all, now),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use milena_core::Failure;
 use milena_core::source::Position;
 
-use super::flow::PartitionHandle;
+use super::flow::{ConsumerFlow, PartitionHandle};
 use super::memory::ConsumerMemory;
 use super::shared::Shared;
 use crate::interest::Interest;
@@ -118,6 +118,11 @@ impl ConsumerHandle {
         if let Some(shared) = self.0.upgrade() {
             shared.resume_all();
         }
+    }
+
+    /// As [`Consumer::flow`](crate::Consumer::flow); none when the consumer was dropped.
+    pub fn flow(&self) -> Option<ConsumerFlow> {
+        Some(self.0.upgrade()?.flow())
     }
 
     /// As [`Consumer::partition_handle`](crate::Consumer::partition_handle).

@@ -37,13 +37,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena_core::source::{Settings as MachineSettings, Source};
+use milena_core::source::{Settings as MachineSettings, Source, Watermarks};
 
 pub use milena_core::source::Position;
 
 pub use self::batch::{Batch, RecordViews};
 use self::driver::Driver;
-pub use self::flow::PartitionHandle;
+pub use self::flow::{ConsumerFlow, FetchStops, PartitionHandle};
 use self::group::{Group, Setup};
 pub use self::handle::ConsumerHandle;
 use self::handle::owned;
@@ -289,6 +289,11 @@ impl Consumer {
         self.shared.resume_all();
     }
 
+    /// What is buffered, and how often and for how long fetching has stopped because of that.
+    pub fn flow(&self) -> ConsumerFlow {
+        self.shared.flow()
+    }
+
     /// A handle that pauses and resumes the partition, from any task.
     ///
     /// # Errors
@@ -446,12 +451,20 @@ fn consumer(
     member: Option<Setup>,
 ) -> (Consumer, Driver) {
     let of_client = &client.0.settings.client;
+    let watermarks = |bytes: Option<usize>, records: Option<usize>| {
+        let limit = |limit: Option<usize>| limit.unwrap_or(usize::MAX);
+        Watermarks::new(limit(bytes), limit(records), settings.buffer_resume_percent)
+    };
     let machine = MachineSettings {
         fetch_bytes_max: settings.fetch_bytes_max,
         partition_bytes_max: settings.fetch_partition_bytes_max,
         fetch_bytes_min: settings.fetch_bytes_min,
         fetch_wait: settings.fetch_wait,
-        buffer_bytes_max: settings.fetch_partition_bytes_max,
+        partition_watermarks: watermarks(
+            settings.partition_buffer_bytes_max.or(Some(settings.fetch_partition_bytes_max)),
+            settings.partition_buffer_records_max,
+        ),
+        watermarks: watermarks(settings.buffer_bytes_max, settings.buffer_records_max),
         reset: reset.and_then(Reset::position),
         rack: (&*settings.rack).into(),
         read_committed: settings.isolation == Isolation::ReadCommitted,

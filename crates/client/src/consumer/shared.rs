@@ -5,13 +5,14 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use milena_core::metadata::Snapshot;
-use milena_core::source::{Epoch, Position};
+use milena_core::source::{Epoch, Flow, Position, amount_of};
 use milena_wire::batch::{RawBatch, RecordBatch};
 use milena_wire::codec::{Compression, Decompressor};
 use milena_wire::{DecodeError, Limits};
 
 use super::batch::{Batch, Met, Unreadable, unread, unreadable};
 use super::commands::{Command, Commands, GroupCommand};
+use super::flow::ConsumerFlow;
 use super::gate::{Gate, Gates, Resumed};
 use super::held::{Hold, Memory};
 use super::queue::{Coming, Epochs, Fetched, Queue, Ready};
@@ -33,6 +34,7 @@ pub(super) struct Shared {
     pub(super) standing: Option<Arc<Standing>>,
     pub(super) epochs: Arc<Epochs>,
     gates: Gates,
+    flow: Mutex<Flow>,
     assigned: Mutex<Assigned>,
     decompressors: Decompressors,
 }
@@ -66,6 +68,7 @@ impl Shared {
             standing,
             epochs: Arc::default(),
             gates: Gates::default(),
+            flow: Mutex::default(),
             assigned: Mutex::default(),
             decompressors: Decompressors::default(),
         }
@@ -315,6 +318,16 @@ impl Shared {
         self.assigned().queues.values().map(|queue| Arc::clone(&queue.gate)).collect()
     }
 
+    /// The driver says what is buffered, after each of its turns in which that has changed.
+    pub(super) fn set_flow(&self, flow: Flow) {
+        *self.flow.lock().unwrap_or_else(PoisonError::into_inner) = flow;
+    }
+
+    pub(super) fn flow(&self) -> ConsumerFlow {
+        let flow = *self.flow.lock().unwrap_or_else(PoisonError::into_inner);
+        ConsumerFlow::new(&flow, self.client.0.clock.now())
+    }
+
     /// Partitions were resumed: lists what they have, and tells the driver of those that are not fetched.
     pub(super) fn handle_resumed<'a>(&self, resumed: impl IntoIterator<Item = (&'a Gate, Resumed)>) {
         let mut commands = Vec::new();
@@ -413,8 +426,8 @@ impl Opener {
         let Fetched { batch, from, high_watermark, .. } = fetched;
         let (shared, queue) = (&*self.shared, &hold.queue);
         shared.ready.note_busy();
-        let bytes = batch.bytes().len();
-        shared.commands.push(Command::Taken { queue: Arc::clone(queue), epoch, bytes });
+        let amount = amount_of(&batch);
+        shared.commands.push(Command::Taken { queue: Arc::clone(queue), epoch, amount });
         let checked = if shared.check_crcs { batch.check_crc() } else { Ok(()) };
         let records = match checked.and_then(|()| shared.decompress(&batch)) {
             Ok(records) => records,

@@ -389,7 +389,6 @@ const FOREIGN: &[Foreign] = &[
     Foreign {
         names: &[
             "max.poll.records",
-            "queued.min.messages",
             "fetch.queue.backoff.ms",
             "fetch.error.backoff.ms",
             "consume.callback.max.messages",

@@ -160,6 +160,10 @@ macro_rules! settings {
 /// A number of bytes of memory.
 pub(super) const MEMORY: Number<usize> =
     Number { unit: Unit::Bytes, least: 4096, most: usize::MAX, floor: 0, ceiling: usize::MAX };
+/// What may be buffered, in bytes or in records. It limits what is asked for and is no memory that is reserved.
+const BUFFER: Number<usize> =
+    Number { unit: Unit::Bytes, least: 1, most: usize::MAX, floor: 1, ceiling: usize::MAX };
+const BUFFER_RECORDS: Number<usize> = Number { unit: Unit::Count, ..BUFFER };
 const I32_MAX: usize = i32::MAX as usize;
 /// A number of bytes that Kafka's protocol writes as an i32.
 const BYTES: Number<usize> =
@@ -328,6 +332,22 @@ settings! {
         isolation: Isolation = (Isolation::ReadUncommitted), ISOLATION, ["isolation.level"], [];
         /// The memory for batches that are fetched and not yet dropped, in bytes. `None` is half of the client's.
         memory_bytes_max: Option<usize> = (None), Optional(MEMORY), [], [], named "consumer_memory_bytes_max";
+        /// How many bytes are fetched of one partition before the application takes some of them: a partition that has as
+        /// many is not fetched. `None` is `fetch_partition_bytes_max`. The last fetch may exceed it.
+        partition_buffer_bytes_max: Option<usize> = (None), Optional(BUFFER), [], [];
+        /// How many records are fetched of one partition before the application takes some of them. The last fetch may
+        /// exceed it. `None` is no limit.
+        partition_buffer_records_max: Option<usize> = (None), Optional(BUFFER_RECORDS), [], ["queued.min.messages"];
+        /// How many bytes are fetched of all partitions of a consumer before the application takes some of them. Paused
+        /// partitions do not count. A reader that has nothing to take is given something all the same. `None` is no
+        /// limit but the memory.
+        buffer_bytes_max: Option<usize> = (None), Optional(BUFFER), [], [];
+        /// As `buffer_bytes_max`, in records.
+        buffer_records_max: Option<usize> = (None), Optional(BUFFER_RECORDS), [], [];
+        /// Fetching that has stopped at one of these four limits goes on when this percentage of it is left, so that a
+        /// slow reader is sent a few large fetches and not many small ones.
+        buffer_resume_percent: usize = (50),
+            Number { unit: Unit::Count, least: 0, most: 100, floor: 0, ceiling: 100 }, [], [];
         /// Whether the checksum of each batch is verified.
         check_crcs: bool = (true), Flag, ["check.crcs"], [];
     }

@@ -306,3 +306,149 @@ async fn a_handle_is_of_its_partition_for_as_long_as_the_consumer_lives() {
     drop(consumer);
     assert!(handle.resume(), "nothing is left to wake");
 }
+
+/// Waits until `is_so`, while the consumer's tasks run.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(tokio::time::Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn fetching_stops_at_a_number_of_records_and_says_so() {
+    const COUNT: usize = 300;
+    let (_cluster, client) = start(1, &[("t", 2)]).await;
+    fill(&client, 2, COUNT, &[7; 500]).await;
+    let partitions = (0..2).map(|partition| ("t", partition));
+    let builder = client.consumer_direct().assign(partitions, Position::Earliest);
+    let builder = builder.settings(|settings| {
+        // Two batches of one record at a time, so that a fetch exceeds the limit by one record at most.
+        settings.fetch_partition_bytes_max = 1200;
+        settings.partition_buffer_records_max = Some(20);
+        settings.partition_buffer_bytes_max = Some(1 << 20);
+    });
+    let mut consumer = builder.build().await.expect("built");
+    until("both stop", || consumer.flow().partitions.now == 2).await;
+    let flow = consumer.flow();
+    assert!((40..=44).contains(&flow.buffered_records), "{flow:?}");
+    assert!(flow.buffered_bytes > flow.buffered_records * 500, "{flow:?}");
+    assert_eq!((flow.partitions.count, flow.all.count), (2, 0));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let later = consumer.flow();
+    assert_eq!((later.buffered_records, later.partitions.count), (flow.buffered_records, 2), "nothing comes");
+    assert!(later.partitions.time >= flow.partitions.time + Duration::from_millis(40), "{later:?}");
+    // Everything comes all the same.
+    assert_eq!(read(&mut consumer, 2 * COUNT).await.values().map(Vec::len).sum::<usize>(), 2 * COUNT);
+    until("nothing is left", || consumer.flow().buffered_records == 0).await;
+    let flow = consumer.flow();
+    assert_eq!((flow.buffered_bytes, flow.partitions.now), (0, 0), "{flow:?}");
+    assert!(flow.partitions.time >= later.partitions.time, "{flow:?} {later:?}");
+}
+
+#[tokio::test]
+async fn fetching_stops_for_all_partitions_together_and_paused_ones_do_not_count() {
+    const COUNT: usize = 200;
+    let (_cluster, client) = start(1, &[("t", 3)]).await;
+    fill(&client, 3, COUNT, &[7; 500]).await;
+    let partitions = (0..3).map(|partition| ("t", partition));
+    let builder = client.consumer_direct().assign(partitions, Position::Earliest);
+    let builder = builder.settings(|settings| {
+        settings.fetch_partition_bytes_max = 6000;
+        settings.buffer_records_max = Some(60);
+    });
+    let mut consumer = builder.build().await.expect("built");
+    let first = consumer.partition_handle("t", 0).expect("assigned");
+    until("all stop together", || consumer.flow().all.now == 1).await;
+    let flow = consumer.flow();
+    assert!((60..=120).contains(&flow.buffered_records) && flow.all.count == 1, "{flow:?}");
+    // What partition 0 has is taken by no one, and the other two are read to their ends.
+    first.pause();
+    let mut left = 2 * COUNT;
+    while left > 0 {
+        let batch = next(&mut consumer).await;
+        assert_ne!(batch.partition(), 0);
+        left -= batch.iter().count();
+    }
+    first.resume();
+    assert_eq!(read(&mut consumer, COUNT).await[&0].len(), COUNT);
+}
+
+/// Counts what the client logs.
+struct Lines(Arc<AtomicU64>);
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::INFO && !metadata.target().starts_with("milena_broker")
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_thousand_changes_of_what_is_assigned_log_nothing_and_disturb_no_fetch() {
+    const CHANGES: usize = 1000;
+    const VALUE: usize = 4000;
+    let (cluster, client) = start(1, &[("t", 8)]).await;
+    let producer = producer(&client).await;
+    let meter = Meter::default();
+    let builder = Client::builder().bootstrap(cluster.bootstrap()).connector(meter.clone());
+    let reader = builder.connect().await.expect("connected");
+    let mut consumer = consumer(&reader, "t", 2).await;
+    let handle = consumer.handle();
+    let mut next_offsets = [0; 2];
+    let mut bytes_before = 0;
+    let mut accepted = 0;
+    let lines = Arc::new(AtomicU64::new(0));
+    let guard = tracing::subscriber::set_default(Lines(Arc::clone(&lines)));
+    for change in 0..CHANGES {
+        let other = 2 + (change * 7 % 6) as i32;
+        match change % 4 {
+            0 => handle.assign([("t", other)], Position::Earliest).await.expect("there is one"),
+            1 => handle.pause_all(),
+            2 => handle.unassign([("t", 2 + ((change - 2) * 7 % 6) as i32)]),
+            _ => handle.resume_all(),
+        }
+        if change % 4 != 3 {
+            continue;
+        }
+        // The two partitions that are kept go on.
+        for partition in 0..2 {
+            let record = Record::to("t").partition(partition).value(&[7; VALUE]);
+            producer.send(record).await.expect("written");
+        }
+        for _ in 0..2 {
+            let batch = next(&mut consumer).await;
+            let place = batch.partition() as usize;
+            assert_eq!(batch.first_offset(), next_offsets[place]);
+            next_offsets[place] = batch.next_offset();
+        }
+        if change == 99 {
+            // By now every connection is made.
+            accepted = cluster.stats().accepted;
+            bytes_before = meter.0.load(Ordering::Relaxed);
+        }
+    }
+    drop(guard);
+    assert_eq!(next_offsets, [(CHANGES / 4) as i64; 2]);
+    assert_eq!(lines.load(Ordering::Relaxed), 0, "nothing is logged");
+    assert_eq!(cluster.stats().accepted, accepted, "no connection is made again");
+    let came = meter.0.load(Ordering::Relaxed) - bytes_before;
+    let written = (2 * (CHANGES - 100) / 4 * VALUE) as u64;
+    assert!((written..written * 5 / 4).contains(&came), "{came} bytes came for {written}");
+}

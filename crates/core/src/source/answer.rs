@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use milena_messages::ErrorCode;
 use milena_messages::fetch::{FetchResponse, PartitionData};
-use milena_wire::batch::Batches;
+use milena_wire::batch::{Batches, RawBatch};
 
 use super::aborted::Aborted;
 use super::appetite::Arrival;
+use super::buffer::Amount;
 use super::lane::InFlight;
 use super::session::Member;
 use super::state::Input;
@@ -193,14 +194,14 @@ impl Source {
             self.settings.read_committed.then(|| Aborted::new(data.aborted_transactions.as_deref()));
         let mut next = member.offset;
         let mut read_in = None;
-        let buffer_bytes_max = self.settings.buffer_bytes_max;
-        let (mut bytes, mut shown, mut smallest, mut largest) = (0, next, usize::MAX, 0);
+        let watermarks = self.settings.partition_watermarks;
+        let (mut amount, mut shown, mut smallest, mut largest) = (Amount::default(), next, usize::MAX, 0);
         for batch in &mut batches {
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(error) => {
                     // The batches before it are good, and the position stays after them.
-                    self.at(slot).buffer.fill(bytes, buffer_bytes_max);
+                    self.at(slot).buffer.fill(amount, &watermarks);
                     self.step(slot, Input::Advanced(next, read_in));
                     let reason =
                         format!("a record batch at or after offset {next} cannot be read: {error}").into();
@@ -226,7 +227,7 @@ impl Source {
             if header.attributes.is_control() || (header.magic == 2 && header.record_count == 0) {
                 continue;
             }
-            bytes += batch.bytes().len();
+            amount.add(amount_of(&batch));
             let epoch = member.epoch;
             self.events.push_back(Event::Batch {
                 slot,
@@ -253,7 +254,7 @@ impl Source {
         let largest = largest.max(needed.unwrap_or(0));
         // Where batches differ in size, no multiple of one of them fits better than the limit itself.
         partition.batch_bytes = if largest - smallest <= largest / 16 { largest } else { 0 };
-        partition.buffer.fill(bytes, buffer_bytes_max);
+        partition.buffer.fill(amount, &watermarks);
     }
 
     /// Bytes came, and no batch from the position on. Brokers send a first batch whole whatever its size (KIP-74), so
@@ -321,6 +322,17 @@ impl Source {
     }
 }
 
+/// What a batch adds to its partition's buffer, and what it takes from there when the application takes it.
+pub fn amount_of(batch: &RawBatch) -> Amount {
+    let header = &batch.header;
+    // Message sets of before Kafka 0.11 do not say how many records they have.
+    let records = match header.magic {
+        2 => header.record_count as usize,
+        _ => usize::try_from(header.last_offset_delta).unwrap_or(0) + 1,
+    };
+    Amount { bytes: batch.bytes().len(), records }
+}
+
 /// The bytes of all records, and the bytes of the largest among the first batches of the partitions.
 fn sizes(response: &FetchResponse) -> (usize, usize) {
     let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
@@ -337,7 +349,7 @@ mod tests {
     use milena_wire::batch::{BatchBuilder, ControlRecord, end_transaction};
     use milena_wire::pool::Pool;
 
-    use super::super::{Position, Settings};
+    use super::super::{Position, Settings, Watermarks};
     use super::*;
     use crate::metadata::tests::snapshot;
     use crate::source::Epoch;
@@ -349,7 +361,8 @@ mod tests {
             partition_bytes_max: 1 << 20,
             fetch_bytes_min: 1,
             fetch_wait: Duration::from_millis(500),
-            buffer_bytes_max: 1 << 20,
+            partition_watermarks: Watermarks::new(1 << 20, usize::MAX, 50),
+            watermarks: Watermarks::NONE,
             reset: None,
             rack: milena_wire::Str::default(),
             read_committed: false,

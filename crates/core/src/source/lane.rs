@@ -16,6 +16,7 @@ use std::time::Duration;
 use milena_messages::fetch::FetchRequest;
 
 use super::appetite::Appetite;
+use super::buffer::Amount;
 use super::partition::{Partition, Reader};
 use super::session::{self, Member, Session};
 use super::{LaneId, ROOM_MIN, Settings, Slot, Source, THROTTLE_MAX};
@@ -244,6 +245,13 @@ impl Source {
             self.is_fed = false;
         }
         list(&mut self.own_unawaited, slot, is_own && !is_waiting && !buffer.is_full());
+        // Paused partitions do not count: their batches may never be taken, and no other partition waits for that.
+        let in_all = if partition.is_paused { Amount::default() } else { buffer.amount() };
+        self.total.replace(std::mem::replace(&mut partition.counted_in_all, in_all), in_all);
+        if partition.full_since.is_some() != buffer.is_above_watermark() {
+            // Noted with the time of this turn, which is known later.
+            self.total.changed.push(slot);
+        }
         let lane = partition.lane().filter(|_| !partition.is_paused && !buffer.is_full());
         let own_bytes = if is_own { buffer.bytes() } else { 0 };
         let counted = lane.map(|lane| (lane, buffer.bytes(), own_bytes));

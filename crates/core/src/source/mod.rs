@@ -51,6 +51,9 @@ use milena_messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
 };
 
+pub use self::answer::amount_of;
+use self::buffer::Total;
+pub use self::buffer::{Amount, Flow, Stops, Watermarks};
 use self::lane::{InFlight, LONG, Lane};
 use self::partition::{Partition, Reader};
 use self::session::{SESSIONLESS, Sent};
@@ -141,6 +144,8 @@ pub struct Source {
     own_unawaited: BTreeSet<Slot>,
     /// Partitions that failed, and when each may be tried again.
     delayed: BTreeSet<(Instant, Slot)>,
+    /// What is buffered of all partitions.
+    total: Total,
     /// Partitions that the brokers do not know any more: since when, and why.
     missing: BTreeMap<Slot, (Instant, Failure)>,
     events: VecDeque<Event>,
@@ -186,6 +191,7 @@ impl Source {
             is_fed: false,
             own_unawaited: BTreeSet::new(),
             delayed: BTreeSet::new(),
+            total: Total::default(),
             missing: BTreeMap::new(),
             events: VecDeque::new(),
             hints: Vec::new(),
@@ -292,15 +298,15 @@ impl Source {
         }
     }
 
-    /// The application took `bytes` of `slot` out of its buffer.
-    pub fn handle_taken(&mut self, slot: Slot, epoch: Epoch, bytes: usize) {
-        let bytes_max = self.settings.buffer_bytes_max;
+    /// The application took this much of `slot` out of its buffer: the [`amount_of`] each batch.
+    pub fn handle_taken(&mut self, slot: Slot, epoch: Epoch, amount: Amount) {
+        let watermarks = self.settings.partition_watermarks;
         let partition = self.assigned(slot);
         partition.is_awaited = false;
         if partition.epoch != epoch {
             return self.recount(slot);
         }
-        if partition.buffer.take(bytes, bytes_max) {
+        if partition.buffer.take(amount, &watermarks) {
             self.hasten(slot);
         } else {
             self.recount(slot);
@@ -402,6 +408,11 @@ impl Source {
     pub fn handle_timeout(&mut self, now: Instant) {
         debug_assert!(now >= self.passed_at, "time does not go back");
         self.passed_at = now;
+        while let Some(slot) = self.total.changed.pop() {
+            let Partition { buffer, full_since, .. } = &mut self.partitions[slot.0 as usize];
+            self.total.note(full_since, buffer.is_above_watermark(), now);
+        }
+        self.total.look(&self.settings.watermarks, now);
         let is_gone = |(_, (since, _)): &(&Slot, &(Instant, Failure))| *since + MISSING_MAX <= now;
         let gone: Vec<_> = self.missing.iter().filter(is_gone).map(|(slot, _)| *slot).collect();
         for slot in gone {
@@ -584,6 +595,8 @@ impl Source {
     /// paused partitions or of another consumer, which may never take them.
     pub fn poll_fetch(&mut self, now: Instant, room: usize) -> Option<Fetch> {
         debug_assert!(now >= self.passed_at, "what time made possible would not be possible yet");
+        // What is buffered of all partitions limits fetches as free memory does.
+        let room = if self.total.is_full() { 0 } else { room };
         let is_short = room < ROOM_MIN;
         if is_short {
             self.hold_back();
@@ -641,6 +654,11 @@ impl Source {
     /// How many events there are for [`poll_event`](Self::poll_event).
     pub fn event_count(&self) -> usize {
         self.events.len()
+    }
+
+    /// What is buffered, and how often and for how long fetching has stopped for this reason.
+    pub fn flow(&self) -> Flow {
+        self.total.flow
     }
 
     /// The next thing to tell the application.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use milena_wire::{Str, Uuid};
 
-use super::buffer::Buffer;
+use super::buffer::{Amount, Buffer};
 use super::state::State;
 use super::{Epoch, LaneId};
 use crate::backoff::Retry;
@@ -26,6 +26,8 @@ pub(super) struct Partition {
     pub lane: u8,
     pub is_paused: bool,
     pub buffer: Buffer,
+    /// Since when its buffer has been above its high watermark.
+    pub full_since: Option<Instant>,
     pub reader: Reader,
     /// Whether its own reader has found nothing since it took the last batch, and waits.
     pub is_awaited: bool,
@@ -37,6 +39,8 @@ pub(super) struct Partition {
     pub end: Option<i64>,
     /// What `Lane::buffered_bytes` and `Lane::own_bytes` have of it, and of which lane.
     pub counted: Option<(LaneId, usize, usize)>,
+    /// What the total of all partitions has of it.
+    pub counted_in_all: Amount,
     pub retry: Retry,
 }
 
@@ -64,6 +68,8 @@ impl Partition {
             lane: 0,
             is_paused: false,
             buffer: Buffer::default(),
+            full_since: None,
+            counted_in_all: Amount::default(),
             reader: Reader::Shared,
             is_awaited: false,
             batch_bytes: 0,

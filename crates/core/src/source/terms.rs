@@ -8,6 +8,7 @@ use milena_messages::offset_for_leader_epoch::OffsetForLeaderEpochRequest;
 use milena_wire::Str;
 use milena_wire::batch::RawBatch;
 
+use super::buffer::Watermarks;
 use crate::{Backoff, BrokerId, Failure, Instant, LeaderEpoch, millis_since_epoch};
 
 /// How the source decides.
@@ -21,8 +22,11 @@ pub struct Settings {
     pub fetch_bytes_min: usize,
     /// How long a broker waits for them at most. `fetch.max.wait.ms`.
     pub fetch_wait: Duration,
-    /// A partition that has this many bytes buffered is not fetched until half of them were taken.
-    pub buffer_bytes_max: usize,
+    /// How much is buffered of one partition.
+    pub partition_watermarks: Watermarks,
+    /// How much is buffered of all partitions together. Those that are paused do not count. While it is too much, only
+    /// readers that have nothing to take are given something.
+    pub watermarks: Watermarks,
     /// Where to go when an offset does not exist any more. None: the partition stops.
     pub reset: Option<Position>,
     /// The rack that the application runs in (KIP-392). A leader that knows a replica nearer to it names that replica,

@@ -18,7 +18,7 @@ use milena_wire::pool::Pool;
 use milena_wire::{Str, Uuid};
 
 use super::lane::{LONG, QUICK};
-use super::{Epoch, Event, Fetch, LaneId, Lookup, Position, Settings, Slot, Source};
+use super::{Amount, Epoch, Event, Fetch, LaneId, Lookup, Position, Settings, Slot, Source, Watermarks};
 use crate::metadata::Snapshot;
 use crate::metadata::tests::{response as metadata_response, set_topic_id, snapshot};
 use crate::{Backoff, BrokerId, Failure, Instant, Rng};
@@ -33,7 +33,8 @@ fn settings() -> Settings {
         partition_bytes_max: 10_000,
         fetch_bytes_min: 1,
         fetch_wait: Duration::from_millis(500),
-        buffer_bytes_max: 10_000,
+        partition_watermarks: Watermarks::new(10_000, usize::MAX, 50),
+        watermarks: Watermarks::NONE,
         reset: None,
         rack: Str::default(),
         read_committed: false,
@@ -41,6 +42,10 @@ fn settings() -> Settings {
         request_timeout: Duration::from_secs(3),
         backoff: Backoff { min: Duration::from_millis(100), max: Duration::from_secs(1) },
     }
+}
+
+fn of_bytes(bytes: usize) -> Amount {
+    Amount { bytes, records: 0 }
 }
 
 /// A batch of `count` records from offset `base` on.
@@ -222,7 +227,7 @@ fn an_application_with_nothing_to_do_is_given_more_at_once() {
     let limits = Settings {
         fetch_bytes_max: 50 << 20,
         partition_bytes_max: 50 << 20,
-        buffer_bytes_max: 50 << 20,
+        partition_watermarks: Watermarks::new(50 << 20, usize::MAX, 50),
         ..settings()
     };
     let alike = batch(0, 900);
@@ -244,12 +249,12 @@ fn an_application_with_nothing_to_do_is_given_more_at_once() {
             next += count * 900;
             lab.source.handle_fetched(fetch.lane, fetch.number, Ok(answer), lab.now, idle_since, lab.now);
             lab.events();
-            lab.source.handle_taken(Slot(0), Epoch::default(), asked);
+            lab.source.handle_taken(Slot(0), Epoch::default(), of_bytes(asked));
             lab.now += Duration::from_micros(40);
         }
         asked
     };
-    let take: fn(&mut Lab) = |lab| lab.source.handle_taken(Slot(1), Epoch::default(), 1000);
+    let take: fn(&mut Lab) = |lab| lab.source.handle_taken(Slot(1), Epoch::default(), of_bytes(1000));
     let pause: fn(&mut Lab) = |lab| lab.source.set_paused(Slot(1), true);
     let more = asked(|now| now, take);
     assert!((3 << 20..4 << 20).contains(&more), "{more}");
@@ -332,7 +337,10 @@ fn a_paused_partition_is_forgotten_and_named_again() {
 
 #[test]
 fn a_full_buffer_stops_its_partition_until_half_of_it_was_taken() {
-    let mut lab = Lab::new(Settings { buffer_bytes_max: 200, ..settings() }, Position::Offset(0));
+    let mut lab = Lab::new(
+        Settings { partition_watermarks: Watermarks::new(200, usize::MAX, 50), ..settings() },
+        Position::Offset(0),
+    );
     let first = lab.fetch();
     let large = batch(0, 10);
     let bytes = large.len();
@@ -341,9 +349,9 @@ fn a_full_buffer_stops_its_partition_until_half_of_it_was_taken() {
     let second = lab.fetch();
     assert_eq!(named(&second), (vec![], vec![0]));
     lab.answer(&second, response(7, vec![]));
-    lab.source.handle_taken(Slot(0), Epoch::default(), bytes - 101);
+    lab.source.handle_taken(Slot(0), Epoch::default(), of_bytes(bytes - 101));
     assert_eq!(named(&lab.fetch()), (vec![], vec![]));
-    lab.source.handle_taken(Slot(0), Epoch::default(), 1);
+    lab.source.handle_taken(Slot(0), Epoch::default(), of_bytes(1));
     assert_eq!(named(&lab.fetch()), (vec![(0, 10)], vec![]));
 }
 
@@ -874,7 +882,7 @@ fn a_reader_that_does_not_wait_is_given_nothing_while_memory_is_short() {
     assert_eq!(named(&fetch).0, [(1, 0)]);
     let answer = response(7, vec![data(1, batch(0, 3))]);
     assert_eq!(lab.answer(&fetch, answer), ["1:0..3"]);
-    lab.source.handle_taken(Slot(1), Epoch(0), usize::MAX);
+    lab.source.handle_taken(Slot(1), Epoch(0), of_bytes(usize::MAX));
     assert!(lab.source.poll_fetch(lab.now, 0).is_none(), "it works on what it took");
     // A seek by another task does not make a reader that waits one that does not.
     lab.source.handle_awaited(Slot(1));
@@ -965,4 +973,55 @@ fn hints_of_one_answer_share_the_hosts_that_it_names() {
     let endpoints: Vec<_> = hints.iter().filter_map(|hint| hint.endpoint.as_ref()).collect();
     assert!(endpoints.iter().all(|(host, port)| (&**host, *port) == ("far", 1)), "{endpoints:?}");
     assert!(endpoints.len() == 2 && Arc::ptr_eq(&endpoints[0].0, &endpoints[1].0), "one name in memory");
+}
+
+#[test]
+fn a_partition_with_many_records_stops_until_half_of_them_were_taken_and_that_is_counted() {
+    let watermarks = Watermarks::new(usize::MAX, 20, 50);
+    let mut lab = Lab::new(Settings { partition_watermarks: watermarks, ..settings() }, Position::Offset(0));
+    let first = lab.fetch();
+    lab.answer(&first, response(7, vec![data(0, [batch(0, 10), batch(10, 9)].concat())]));
+    // 19 records are not 20.
+    let second = lab.fetch();
+    assert_eq!(named(&second), (vec![(0, 19)], vec![]));
+    lab.answer(&second, response(7, vec![data(0, batch(19, 1))]));
+    assert_eq!(named(&lab.fetch()), (vec![], vec![0]));
+    lab.source.handle_timeout(lab.now);
+    let flow = lab.source.flow();
+    assert_eq!((flow.buffered.records, flow.partitions.now, flow.partitions.count), (20, 1, 1));
+    lab.now += Duration::from_secs(3);
+    assert_eq!(lab.source.flow().partitions.time(lab.now), Duration::from_secs(3));
+    let take = |lab: &mut Lab, records| {
+        lab.source.handle_taken(Slot(0), Epoch::default(), Amount { bytes: 0, records });
+        lab.source.handle_timeout(lab.now);
+        lab.source.flow().partitions.now
+    };
+    assert_eq!(take(&mut lab, 9), 1, "11 are left");
+    assert_eq!(take(&mut lab, 1), 0, "10 are left");
+    lab.now += Duration::from_secs(5);
+    let stops = lab.source.flow().partitions;
+    assert_eq!((stops.count, stops.time(lab.now)), (1, Duration::from_secs(3)), "it is stopped no more");
+}
+
+#[test]
+fn the_watermark_of_all_partitions_does_not_count_those_that_are_paused() {
+    let watermarks = Watermarks::new(usize::MAX, 25, 50);
+    let mut lab = Lab::new(Settings { watermarks, ..settings() }, Position::Offset(0));
+    let first = lab.fetch();
+    assert_eq!(named(&first).0, [(0, 0), (1, 0)]);
+    lab.answer(&first, response(7, vec![data(0, batch(0, 20)), data(1, batch(0, 10))]));
+    lab.source.handle_timeout(lab.now);
+    assert!(lab.source.poll_fetch(lab.now, 1 << 20).is_none(), "30 records are enough");
+    assert_eq!((lab.source.flow().all.now, lab.source.flow().all.count), (1, 1));
+    // The application does not want the 20 of partition 0 for now.
+    lab.source.set_paused(Slot(0), true);
+    lab.source.handle_timeout(lab.now);
+    assert_eq!((lab.source.flow().buffered.records, lab.source.flow().all.now), (10, 0));
+    assert_eq!(named(&lab.fetch()), (vec![(1, 10)], vec![0]));
+    lab.source.set_paused(Slot(0), false);
+    lab.source.handle_timeout(lab.now);
+    assert_eq!(lab.source.flow().all.count, 2);
+    lab.source.handle_taken(Slot(1), Epoch::default(), Amount { bytes: 0, records: 10 });
+    lab.source.handle_timeout(lab.now);
+    assert_eq!(lab.source.flow().all.now, 1, "20 are left, and 12 are wanted");
 }

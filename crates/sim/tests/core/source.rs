@@ -9,7 +9,10 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use milena_broker::{Parked, Peer};
-use milena_core::source::{Epoch, Event, Fetch, LANES, LaneId, Position, Settings, Slot, Source, Validation};
+use milena_core::source::{
+    Amount, Epoch, Event, Fetch, LANES, LaneId, Position, Settings, Slot, Source, Validation, Watermarks,
+    amount_of,
+};
 use milena_core::{Backoff, BrokerId, Failure, Instant, Rng};
 use milena_messages::ErrorCode;
 use milena_messages::fetch::{FetchRequest, FetchResponse};
@@ -71,7 +74,7 @@ struct World {
     expected: Vec<i64>,
     paused: Vec<bool>,
     /// The bytes of batches that were delivered and not taken yet.
-    buffered: Vec<Vec<usize>>,
+    buffered: Vec<Vec<Amount>>,
     has_faults: bool,
     fetches: usize,
     /// The last session of each broker.
@@ -89,7 +92,8 @@ impl World {
             partition_bytes_max: 10_000,
             fetch_bytes_min: 1,
             fetch_wait: Duration::from_millis(500),
-            buffer_bytes_max: 10_000,
+            partition_watermarks: Watermarks::new(10_000, 200, 50),
+            watermarks: Watermarks::new(30_000, usize::MAX, 50),
             reset: None,
             rack: Str::default(),
             read_committed: false,
@@ -300,7 +304,7 @@ impl World {
                         let is_there = header.base_offset <= from && next > from;
                         assert!(is_there, "seed {seed}: a batch {}..{next} at {from}", header.base_offset);
                         self.expected[partition] = next;
-                        self.buffered[partition].push(batch.bytes().len());
+                        self.buffered[partition].push(amount_of(&batch));
                     }
                 }
                 Event::Stopped { failure, .. } => panic!("seed {}: {failure}", self.seed),
@@ -312,8 +316,8 @@ impl World {
         for partition in 0..PARTITIONS {
             if self.rng.below(3) > 0 {
                 let (slot, epoch) = (Slot(partition as u32), Epoch(self.epochs[partition]));
-                for bytes in std::mem::take(&mut self.buffered[partition]) {
-                    self.source.handle_taken(slot, epoch, bytes);
+                for amount in std::mem::take(&mut self.buffered[partition]) {
+                    self.source.handle_taken(slot, epoch, amount);
                 }
             }
         }

@@ -17,7 +17,9 @@ use milena_wire::pool::Pool;
 use super::{placed, refused, response, settings};
 use crate::metadata::tests::snapshot;
 use crate::source::partition::{Partition as Known, Reader as KnownReader};
-use crate::source::{Epoch, Event, Fetch, LaneId, Position, ROOM_MIN, Settings, Slot, Source};
+use crate::source::{
+    Amount, Epoch, Event, Fetch, LaneId, Position, ROOM_MIN, Settings, Slot, Source, Watermarks, amount_of,
+};
 use crate::{Instant, Rng};
 
 const BROKERS: u32 = 2;
@@ -51,7 +53,7 @@ struct Partition {
     epoch: u64,
     is_paused: bool,
     /// Fetched and not taken, in bytes.
-    buffered: VecDeque<usize>,
+    buffered: VecDeque<Amount>,
     /// Since when it might be served.
     due_since: Option<Instant>,
     taken: usize,
@@ -114,7 +116,11 @@ impl World {
         let count = 2 + rng.below(8) as usize;
         let settings = Settings {
             partition_bytes_max: 1 << 20,
-            buffer_bytes_max: if rng.below(2) == 0 { 40_000 } else { 400_000 },
+            partition_watermarks: {
+                let bytes = if rng.below(2) == 0 { 40_000 } else { 400_000 };
+                Watermarks::new(bytes, if rng.below(2) == 0 { 20 } else { usize::MAX }, 50)
+            },
+            watermarks: [Watermarks::NONE, Watermarks::new(100_000, 100, 50)][rng.below(2) as usize],
             fetch_wait: Duration::from_secs(3),
             ..settings()
         };
@@ -280,7 +286,7 @@ impl World {
             assert_eq!(from, partition.next, "seed {}: partition {}", self.seed, slot.0);
             partition.next = batch.header.base_offset + COUNT;
             partition.due_since = None;
-            partition.buffered.push_back(batch.bytes().len());
+            partition.buffered.push_back(amount_of(&batch));
         }
     }
 
@@ -311,10 +317,10 @@ impl World {
                 taker.partitions.retain(|other| *other != index);
                 taker.partitions.push(index);
                 let partition = &mut self.partitions[index];
-                let bytes = partition.buffered.pop_front().expect("has some");
+                let amount = partition.buffered.pop_front().expect("has some");
                 partition.taken += 1;
                 batches -= 1;
-                self.source.handle_taken(Slot(index as u32), Epoch(partition.epoch), bytes);
+                self.source.handle_taken(Slot(index as u32), Epoch(partition.epoch), amount);
                 taker.awaits = false;
                 taker.next_at = match taker.reader {
                     Reader::Slow(ms) | Reader::Bursts(ms) => self.now + Duration::from_millis(ms),
@@ -329,7 +335,8 @@ impl World {
 
     /// As the driver has it.
     fn room(&self) -> usize {
-        let buffered = self.partitions.iter().flat_map(|partition| &partition.buffered).sum::<usize>();
+        let buffered = self.partitions.iter().flat_map(|partition| &partition.buffered);
+        let buffered = buffered.map(|amount| amount.bytes).sum::<usize>();
         let expected = self.flying.iter().map(|flying| flying.fetch.bytes_expected).sum::<usize>();
         let share = self.budget / (BROKERS as usize + 1);
         share.max(ROOM_MIN).min(self.budget.saturating_sub(buffered + expected))
@@ -464,7 +471,7 @@ impl World {
             let may_be_served = is_led
                 && is_wanted
                 && partition.end > partition.next
-                && (room >= ROOM_MIN || self.is_starving(index));
+                && ((room >= ROOM_MIN && !self.source.total.is_full()) || self.is_starving(index));
             if !may_be_served {
                 self.partitions[index].due_since = None;
                 continue;

@@ -13,7 +13,7 @@ use milena_core::group::commits::{Kind as CommitKind, Settings as CommitSettings
 use milena_core::group::ledger::Marked;
 use milena_core::group::{Event as GroupEvent, Goodbye, Membership, Settings as GroupSettings, Subscription};
 use milena_core::metadata::Snapshot;
-use milena_core::source::{Epoch, Event, Position, Settings, Slot, Source};
+use milena_core::source::{Amount, Epoch, Event, Position, Settings, Slot, Source, Watermarks, amount_of};
 use milena_core::{Backoff, BrokerId, Failure, Instant, LeaderEpoch, Rng};
 use milena_messages::ErrorCode;
 use milena_wire::{Str, Uuid};
@@ -76,7 +76,7 @@ struct Part {
 struct Batch {
     offsets: Range<i64>,
     leader_epoch: Option<LeaderEpoch>,
-    bytes: usize,
+    amount: Amount,
 }
 
 /// A batch that the application works on.
@@ -119,7 +119,8 @@ impl Member {
             partition_bytes_max: 10_000,
             fetch_bytes_min: 1,
             fetch_wait: Duration::from_millis(500),
-            buffer_bytes_max: 2_000,
+            partition_watermarks: Watermarks::new(2_000, usize::MAX, 50),
+            watermarks: Watermarks::NONE,
             reset: Some(Position::Earliest),
             rack: Str::default(),
             read_committed: false,
@@ -477,7 +478,7 @@ impl Member {
             Event::Batch { batch, from, .. } => {
                 let leader_epoch = batch.header.partition_leader_epoch.map(LeaderEpoch);
                 let offsets = from..batch.header.next_offset();
-                part.queue.push_back(Batch { offsets, leader_epoch, bytes: batch.bytes().len() });
+                part.queue.push_back(Batch { offsets, leader_epoch, amount: amount_of(&batch) });
             }
             Event::Positioned { offset, .. } => {
                 judge.begins(self.number, index, offset);
@@ -529,7 +530,7 @@ impl Member {
             let of = TopicPartition::new(&self.topic, index);
             judge.delivered(self.number, index, &batch.offsets);
             self.membership.handle_progress(now);
-            self.source.handle_taken(slot, epoch, batch.bytes);
+            self.source.handle_taken(slot, epoch, batch.amount);
             let is_current =
                 self.commits.handle_delivered(&of, epoch, batch.offsets.clone(), batch.leader_epoch, now);
             assert!(is_current, "member {}: partition {index} is its own", self.number);
