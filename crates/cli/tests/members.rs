@@ -160,3 +160,16 @@ fn where_a_group_begins_can_be_said() {
     }
     assert_fails(&cluster.run(&["consume", "nowhere", "-g", "g"], ""), 4, "nowhere");
 }
+
+#[test]
+fn a_pattern_subscribes_to_all_topics_that_match() {
+    let cluster = Cluster::start(&["--topic", "pay-a", "--topic", "pay-b", "--topic", "other"]);
+    for topic in ["pay-a", "pay-b", "other"] {
+        cluster.ok(&["produce", topic], format!("{topic}\n"));
+    }
+    let mut member = cluster.spawn(&["consume", "^pay-.*", "-g", "g"], "");
+    assert_eq!(lines(&mut member, 2), ["pay-a", "pay-b"]);
+    member.interrupt();
+    assert_eq!(member.wait().code, Some(130));
+    assert_eq!(committed(&cluster), "pay-a,0,1 pay-b,0,1");
+}

@@ -44,7 +44,7 @@ Examples:
     after_help = [EXAMPLES, "--help explains offsets, format strings and JSON lines."].join("\n\n")
 )]
 pub(crate) struct Args {
-    /// The topic. With --group several
+    /// The topic. With --group several, and ^PATTERN for all topics whose whole names match
     #[arg(required = true, value_name = "TOPIC")]
     pub(crate) topics: Vec<String>,
 

@@ -82,6 +82,11 @@ pub(super) async fn consume(
 async fn join(args: &Args, cluster: &Connected, group: &str) -> Result<Consumer, Failure> {
     let mut builder = cluster.client.consumer(group);
     for topic in &args.topics {
+        // As in librdkafka: no topic's name begins like this.
+        if topic.starts_with('^') {
+            builder = builder.subscribe_pattern(topic);
+            continue;
+        }
         // A member waits for a topic that does not exist. Here it is more likely misspelt.
         describe_topic(cluster, topic).await?;
         builder = builder.subscribe([topic]);
