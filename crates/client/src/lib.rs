@@ -71,7 +71,7 @@ mod topics;
 
 pub use address::Address;
 pub use admin::{
-    Admin, BrokerDescription, ClusterDescription, CommittedOffset, ConfigEntry, ConfigResource,
+    Admin, BrokerDescription, ClusterDescription, CommittedOffset, ConfigChange, ConfigEntry, ConfigResource,
     GroupDescription, GroupFilter, GroupListing, GroupState, GroupType, ListedGroup, MemberDescription,
     NewTopic, OffsetAt, PartitionDescription, TopicDescription,
 };

@@ -30,15 +30,12 @@ impl ApiCall for DescribeConfigs {
     }
 
     fn key(&self, resource: &ConfigResource) -> (i8, String) {
-        match resource {
-            ConfigResource::Topic(name) => (TOPIC, name.clone()),
-            ConfigResource::Broker(id) => (BROKER, id.to_string()),
-        }
+        resource.key()
     }
 
     fn request(&self, resources: &[&ConfigResource]) -> DescribeConfigsRequest {
         let resource = |resource: &&ConfigResource| {
-            let (resource_type, name) = self.key(resource);
+            let (resource_type, name) = resource.key();
             DescribeConfigsResource { resource_type, resource_name: name.into(), ..Default::default() }
         };
         DescribeConfigsRequest { resources: resources.iter().map(resource).collect(), ..Default::default() }
@@ -54,9 +51,6 @@ impl ApiCall for DescribeConfigs {
     }
 }
 
-/// `DescribeConfigsRequest.Resources.ResourceType`.
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
 /// `DescribeConfigsResourceResult.ConfigSource`: the value is the default.
 const SOURCE_DEFAULT: i8 = 5;
 
@@ -69,12 +63,10 @@ impl Admin {
     /// # Cancel safety
     /// See [`Admin`].
     pub async fn describe_configs(&self, resource: &ConfigResource) -> Result<Vec<ConfigEntry>, Error> {
-        let doing = || match resource {
-            ConfigResource::Topic(name) => format!("describing the configuration of topic {name:?}"),
-            ConfigResource::Broker(id) => format!("describing the configuration of broker {id}"),
-        };
         let found = self.call_one(&DescribeConfigs, resource.clone()).await;
-        found.map_err(|failure| Error::harmless(doing(), failure))
+        found.map_err(|failure| {
+            Error::harmless(format!("describing the configuration of {resource}"), failure)
+        })
     }
 }
 

@@ -4,11 +4,13 @@
 //! functions of that API. The table in [`milena_core::calls`] says where requests go and what is tried again, and
 //! [`Client::call`] is the loop that they all go through. Public types are in files of their own.
 
+mod alter_configs;
 mod alter_group_offsets;
 mod configs;
 mod create_topics;
 mod delete_group_offsets;
 mod delete_groups;
+mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
@@ -30,7 +32,7 @@ use std::time::Duration;
 use milena_core::calls::Run;
 use milena_core::{Failure, Instant};
 
-pub use self::configs::{ConfigEntry, ConfigResource};
+pub use self::configs::{ConfigChange, ConfigEntry, ConfigResource};
 pub use self::descriptions::{BrokerDescription, ClusterDescription, PartitionDescription, TopicDescription};
 pub use self::groups::{
     CommittedOffset, GroupDescription, GroupFilter, GroupListing, GroupState, GroupType, ListedGroup,
@@ -42,7 +44,7 @@ use crate::Client;
 use crate::calls::ApiCall;
 use crate::settings::Isolation;
 
-/// Creates, deletes and describes topics, shows configurations, looks up offsets and coordinators, and lists, describes, changes
+/// Creates, deletes and describes topics, deletes records, shows and changes configurations, looks up offsets and coordinators, and lists, describes, changes
 /// and deletes groups. It comes from [`Client::admin`], and is cheap to clone.
 ///
 /// # Cancel safety

@@ -1,6 +1,8 @@
 //! Admin calls whose items go to different brokers, fail one by one, or move meanwhile.
 
-use milena::{Client, ErrorCode, NewTopic, OffsetAt, Record};
+use std::time::{Duration, SystemTime};
+
+use milena::{Client, ConfigChange, ConfigResource, ErrorCode, NewTopic, OffsetAt, Position, Record};
 use milena_broker::{Broker, Cluster};
 use tokio::time::timeout;
 
@@ -56,4 +58,86 @@ async fn an_item_that_fails_takes_no_other_with_it() {
     assert!(nowhere.to_string().contains("partition 0 of topic \"nowhere\""), "{nowhere}");
     let beyond = results[2].expect_err("no such partition");
     assert!(beyond.to_string().contains("has 3 partitions and no partition 9"), "{beyond}");
+}
+
+#[tokio::test]
+async fn records_are_deleted_at_the_leader_of_each_partition() {
+    let (cluster, client) = start().await;
+    let admin = client.admin();
+    let next = cluster.addresses().keys().copied().find(|node| cluster.leader("t", 1) != Some(*node));
+    cluster.move_leader("t", 1, next.expect("another node")).expect("moved");
+    let before = [(("t", 0), Some(0)), (("t", 1), None), (("t", 2), Some(2)), (("t", 9), None)];
+    let deleted = timeout(PATIENCE, admin.delete_records(before)).await.expect("in time").expect("asked");
+    let code = |at: usize| deleted[at].1.as_ref().expect_err("refused").code();
+    assert_eq!((deleted[0].1.as_ref().ok(), deleted[1].1.as_ref().ok()), (Some(&0), Some(&1)));
+    assert_eq!(code(2), Some(ErrorCode::OFFSET_OUT_OF_RANGE), "it has one record");
+    assert!(deleted[3].1.is_err());
+    let starts = admin.list_offsets([("t", 0), ("t", 1)], OffsetAt::Earliest).await.expect("listed");
+    let starts: Vec<_> = starts.into_iter().map(|(_, start)| start.expect("found")).collect();
+    assert_eq!(starts, [Some(0), Some(1)]);
+    for wrong in [vec![(("t", 0), -2)], vec![(("t", 0), 1), (("t", 0), 1)]] {
+        assert!(admin.delete_records(wrong).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn configs_are_changed_and_described() {
+    let (_cluster, client) = start().await;
+    let admin = client.admin();
+    let topic = ConfigResource::Topic("t".into());
+    let value = async |name: &str| {
+        let configs = admin.describe_configs(&topic).await.expect("described");
+        let entry = configs.into_iter().find(|entry| entry.name == name).expect("there");
+        (entry.value.expect("a value"), entry.is_default)
+    };
+    let changes =
+        [ConfigChange::set("segment.ms", "5000"), ConfigChange::append("cleanup.policy", "compact")];
+    admin.alter_configs(&topic, changes).await.expect("changed");
+    assert_eq!(value("segment.ms").await, ("5000".to_owned(), false));
+    assert_eq!(value("cleanup.policy").await, ("delete,compact".to_owned(), false));
+    let changes = [ConfigChange::delete("segment.ms"), ConfigChange::subtract("cleanup.policy", "delete")];
+    admin.alter_configs(&topic, changes).await.expect("changed");
+    assert_eq!(value("segment.ms").await, ("604800000".to_owned(), true));
+    assert_eq!(value("cleanup.policy").await, ("compact".to_owned(), false));
+    let wrong = admin.alter_configs(&topic, [ConfigChange::set("segment.ms", "soon")]).await;
+    let wrong = wrong.expect_err("not a number");
+    assert_eq!(wrong.code(), Some(ErrorCode::INVALID_CONFIG));
+    assert!(wrong.to_string().contains("Not a number of type LONG"), "{wrong}");
+    let nowhere = ConfigResource::Topic("nowhere".into());
+    let nowhere = admin.alter_configs(&nowhere, [ConfigChange::set("segment.ms", "5")]).await;
+    assert_eq!(nowhere.expect_err("no topic").code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+}
+
+/// Compaction leaves gaps in the offsets, and batches without records.
+#[tokio::test]
+async fn a_reader_passes_the_gaps_of_a_compacted_topic() {
+    let broker = Broker::builder().config("log.cleaner.backoff.ms", "1");
+    let cluster = broker.start().await.expect("started");
+    let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+    let topic = NewTopic::new("c").partitions(1).config("cleanup.policy", "compact");
+    let topic = topic.config("segment.ms", "10").config("min.cleanable.dirty.ratio", "0.01");
+    client.admin().create_topic(topic).await.expect("made");
+    let producer = producer(&client).await;
+    for n in 0..20 {
+        // Each batch is a segment, and the next one supersedes it; the last one is not touched.
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + n);
+        let record = Record::to("c").key("k").value(n.to_string()).timestamp(time);
+        producer.send(record).await.expect("written");
+    }
+    let read = async || {
+        let mut consumer =
+            client.consumer_direct().assign([("c", 0)], Position::Earliest).build().await.expect("assigned");
+        let mut offsets = Vec::new();
+        while offsets.last() != Some(&19) {
+            let batch = timeout(PATIENCE, consumer.next()).await.expect("in time").expect("read");
+            offsets.extend(batch.expect("a batch").iter().map(|record| record.offset()));
+        }
+        offsets
+    };
+    let compacted = async {
+        while read().await != [18, 19] {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, compacted).await.expect("compacted");
 }

@@ -138,6 +138,30 @@ pub const DESCRIBE_CONFIGS: Row = Row {
     again: &[],
 };
 
+/// Changes configurations. A broker takes changes of its own only.
+pub const INCREMENTAL_ALTER_CONFIGS: Row = Row {
+    api: ApiKey::IncrementalAlterConfigs,
+    version_max: i16::MAX,
+    route: Route::Named,
+    split: Split::ByBroker,
+    nature: Nature::Order,
+    patience: Patience::Attempts,
+    moved: &[],
+    again: &[],
+};
+
+/// Deletes the records of partitions before an offset.
+pub const DELETE_RECORDS: Row = Row {
+    api: ApiKey::DeleteRecords,
+    version_max: i16::MAX,
+    route: Route::Leader,
+    split: Split::ByBroker,
+    nature: Nature::Order,
+    patience: Patience::Attempts,
+    moved: &[ErrorCode::NOT_LEADER_OR_FOLLOWER],
+    again: &[ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ErrorCode::LEADER_NOT_AVAILABLE],
+};
+
 /// Offsets of partitions by position or time. Java's client asks again after the same codes.
 pub const LIST_OFFSETS: Row = Row {
     api: ApiKey::ListOffsets,
@@ -223,12 +247,14 @@ const COORDINATOR_AGAIN: [ErrorCode; 2] =
     [ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, ErrorCode::COORDINATOR_NOT_AVAILABLE];
 
 /// All rows.
-pub static TABLE: [&Row; 14] = [
+pub static TABLE: [&Row; 16] = [
     &METADATA,
     &FIND_COORDINATOR,
     &CREATE_TOPICS,
     &DELETE_TOPICS,
     &DESCRIBE_CONFIGS,
+    &INCREMENTAL_ALTER_CONFIGS,
+    &DELETE_RECORDS,
     &LIST_OFFSETS,
     &LIST_GROUPS,
     &DESCRIBE_GROUPS,
@@ -315,6 +341,10 @@ CreateTopics newest: Controller, ByBroker, Order, Election
 DeleteTopics 5: Controller, ByBroker, Order, Election
     moved: NOT_CONTROLLER
 DescribeConfigs newest: Named, ByBroker, Question, Attempts
+IncrementalAlterConfigs newest: Named, ByBroker, Order, Attempts
+DeleteRecords newest: Leader, ByBroker, Order, Attempts
+    moved: NOT_LEADER_OR_FOLLOWER
+    again: UNKNOWN_TOPIC_OR_PARTITION LEADER_NOT_AVAILABLE
 ListOffsets newest: Leader, ByBroker, Question, Attempts
     moved: NOT_LEADER_OR_FOLLOWER REPLICA_NOT_AVAILABLE FENCED_LEADER_EPOCH UNKNOWN_LEADER_EPOCH
     again: UNKNOWN_TOPIC_OR_PARTITION LEADER_NOT_AVAILABLE KAFKA_STORAGE_ERROR OFFSET_NOT_AVAILABLE
