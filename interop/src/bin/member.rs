@@ -35,15 +35,14 @@ async fn run(args: &[String]) -> anyhow::Result<()> {
         builder.protocol(Protocol::Consumer)
     } else {
         let assignors = protocol.split(',').map(assignor).collect::<anyhow::Result<Vec<_>>>()?;
-        builder.protocol(Protocol::Classic).assignors(assignors)
+        let builder = builder.protocol(Protocol::Classic).assignors(assignors);
+        builder.session_timeout(millis(session)?).heartbeat_interval(millis(heartbeat)?)
     };
     if !rest.is_empty() {
         // A member that is killed after half a second has committed several times.
         builder = builder.commit_interval(Duration::from_millis(50));
     }
     let mut consumer = builder
-        .session_timeout(millis(session)?)
-        .heartbeat_interval(millis(heartbeat)?)
         .on_assigned(|partitions, _| async move { say_partitions("assigned", &partitions) })
         .on_revoked(|partitions, _| async move { say_partitions("revoked", &partitions) })
         .on_lost(|partitions, _| async move { say_partitions("lost", &partitions) })
