@@ -326,6 +326,24 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_passes_segments_that_have_nothing_left() {
+        let (logs, dir) = logs();
+        for mut log in logs {
+            fill(&mut log, 23);
+            for group in log.groups(150, 500) {
+                let empty = log.replacement(&group).expect("created");
+                assert!(log.replace(&group, empty).expect("replaced"));
+            }
+            assert_eq!(bases(&log), [0, 50, 100, 150, 200]);
+            assert_eq!((readable(&mut log)[0], log.start(), log.end()), (150, 0, 230));
+            let found = log.batch_by_time(0, 0).expect("read").expect("found");
+            assert_eq!(BatchHeader::parse(&found).expect("a batch").base_offset, 150);
+        }
+        let mut log = Log::open(dir.path(), 0, &mut |_| {}).expect("opened");
+        assert_eq!((readable(&mut log)[0], log.start(), log.end()), (150, 0, 230));
+    }
+
+    #[test]
     fn nothing_is_replaced_that_is_not_as_it_was() {
         let (logs, dir) = logs();
         for mut log in logs {

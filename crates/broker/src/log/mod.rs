@@ -128,9 +128,10 @@ impl Log {
     /// When the disk fails.
     pub(crate) fn read(&mut self, offset: i64, bytes_max: usize, at_least_one: bool) -> io::Result<Bytes> {
         let after = self.segments.partition_point(|segment| segment.base_offset() <= offset);
-        // If the offset lies in a gap at the end of a segment, a later segment has the first batch after it.
+        // If the offset lies in a gap at the end of a segment, a later segment has the first batch after it. Compaction may
+        // leave a segment without batches in between.
         for segment in &mut self.segments[after.saturating_sub(1)..] {
-            if segment.end() > offset {
+            if segment.bytes() > 0 && segment.end() > offset {
                 return segment.read(offset, bytes_max, at_least_one);
             }
         }

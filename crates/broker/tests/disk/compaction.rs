@@ -70,7 +70,9 @@ fn fetch(victim: &mut Victim, fetch_offset: i64) -> Bytes {
     let topic = FetchTopic { topic: "t".into(), partitions: vec![wanted], ..Default::default() };
     let request =
         FetchRequest { max_bytes: 1 << 20, session_epoch: -1, topics: vec![topic], ..Default::default() };
-    victim.ask(12, &request).responses[0].partitions[0].records.clone().expect("records")
+    let data = victim.ask(12, &request).responses[0].partitions[0].clone();
+    assert_eq!(data.error_code, ErrorCode::NONE, "from {fetch_offset}");
+    data.records.expect("records")
 }
 
 /// The number of the batch that has the newest record of each key, and how many records there are.
