@@ -42,8 +42,9 @@ impl Consumer {
     /// the partition is given up. Batches may be marked in any order, and from other tasks through the
     /// [handle](Self::handle): no offset is committed above a record that is not done.
     ///
-    /// A batch that was read before its partition was given up or sought is not counted. A consumer that reads by position
-    /// commits nothing, and this does nothing.
+    /// A batch that was read before its partition was given up is not counted. Of one that was read before a
+    /// [seek](Self::seek), the records before the new position are. A consumer that reads by position commits nothing, and this
+    /// does nothing.
     pub fn done(&self, batch: &Batch) {
         self.shared.done(batch);
     }

@@ -426,7 +426,7 @@ impl Group {
 
     /// Records that were read are gone, and reading goes on at `offset`: what is committed may have to go back.
     pub(super) fn handle_truncated(&mut self, queue: &Queue, epoch: Epoch, offset: i64, now: Instant) {
-        self.commits.reset(&of(queue), epoch, offset, now);
+        self.commits.truncate(&of(queue), epoch, offset, now);
     }
 
     pub(super) fn handle_metadata(&mut self, snapshot: &Arc<Snapshot>, now: Instant) {

@@ -230,6 +230,10 @@ impl Consumer {
 
     /// Goes on from `position`. After this returns, no batch that was fetched before is returned.
     ///
+    /// In a group, records before `position` that were returned and are not [done](Consumer::done) still hold the committed
+    /// offset back until they are; records that were never returned count as done, and those from `position` on are returned
+    /// again.
+    ///
     /// # Errors
     /// When the partition is not assigned, or the position is below zero. Reading goes on as before then.
     pub fn seek(&self, topic: &str, partition: i32, position: impl Into<Position>) -> Result<(), Error> {

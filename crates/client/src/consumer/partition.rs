@@ -145,7 +145,8 @@ impl PartitionConsumer {
         self.opener.shared.handle(&self.queue.gate)
     }
 
-    /// Goes on from `position`. After this returns, no batch that was fetched before is returned.
+    /// Goes on from `position`. After this returns, no batch that was fetched before is returned. In a group it means for commits
+    /// what [`Consumer::seek`](crate::Consumer::seek) says.
     ///
     /// # Errors
     /// When the partition is not assigned any more, or the position is below zero.

@@ -49,17 +49,6 @@ impl Chronicle {
         lock(&self.0).push(Entry { member, at, what });
     }
 
-    /// All offsets of the partition below this one are done.
-    pub(crate) fn done_up_to(&self, at: At) -> i64 {
-        let entries = lock(&self.0);
-        let done = entries.iter().filter(|entry| entry.at == at).filter_map(|entry| match &entry.what {
-            What::Done(offsets) => Some(offsets),
-            _ => None,
-        });
-        let done: BTreeSet<i64> = done.flatten().copied().collect();
-        (0..).find(|offset| !done.contains(offset)).unwrap_or(0)
-    }
-
     /// Checks everything. It knows nothing of the client.
     pub(crate) fn check(&self, world: &World, logs: &Logs) {
         let entries = lock(&self.0);

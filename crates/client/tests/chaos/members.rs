@@ -431,12 +431,11 @@ impl Member {
         }
     }
 
-    /// Goes back a little: not to a record after one that is not done, because a position that was sought is committed.
+    /// Goes back a little, perhaps to a record after one that it has and has not done.
     fn seek(&mut self) {
         let Some(at) = self.owned() else { return };
         let Some(position) = self.consumer.position(&World::topic(at.0), at.1) else { return };
-        let most = position.min(self.chronicle.done_up_to(at));
-        let offset = (most - self.rng.below(20) as i64).max(0);
+        let offset = (position - self.rng.below(20) as i64).max(0);
         self.chronicle.note(self.index, at, What::Sought(offset));
         // It may have been given up meanwhile.
         let _ = self.consumer.seek(&World::topic(at.0), at.1, Position::Offset(offset));

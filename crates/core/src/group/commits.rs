@@ -288,16 +288,27 @@ impl Commits {
         self.changed(partition, now);
     }
 
-    /// The application sought: what was done before counts no more. With automatic commits the committed offset stays where it
-    /// is until work passes it. Without them the application may commit an earlier offset.
+    /// The application sought. What it has of the records before `offset` and has not done holds the committed offset back as
+    /// before. With automatic commits the committed offset stays where it is until work passes it. Without them the application
+    /// may commit an earlier offset.
     pub fn seek(&mut self, partition: &TopicPartition, epoch: Epoch, offset: i64, now: Instant) {
         let may_go_back = self.settings.interval.is_none();
-        self.restart(partition, epoch, offset, may_go_back, "the partition was sought elsewhere first", now);
+        let why = "the partition was sought elsewhere first";
+        self.go_on(partition, epoch, may_go_back, why, now, |ledger| ledger.resume(epoch, offset));
     }
 
-    /// The position was reset by the policy, because the offset does not exist: the committed offset may have to go back.
+    /// The log was cut off at `offset`: the committed offset may have to go back. What the application has of the records before it
+    /// counts as before.
+    pub fn truncate(&mut self, partition: &TopicPartition, epoch: Epoch, offset: i64, now: Instant) {
+        let why = "the log was cut off first";
+        self.go_on(partition, epoch, true, why, now, |ledger| ledger.resume(epoch, offset));
+    }
+
+    /// The position was reset by the policy, because the offset does not exist: the committed offset may have to go back, and
+    /// what was done before counts no more.
     pub fn reset(&mut self, partition: &TopicPartition, epoch: Epoch, offset: i64, now: Instant) {
-        self.restart(partition, epoch, offset, true, "the position was reset first", now);
+        let why = "the position was reset first";
+        self.go_on(partition, epoch, true, why, now, |ledger| ledger.restart(epoch, offset, None));
     }
 
     /// The topic has this id now. If it had another one, it was made again, and no offset that is stored means anything.
@@ -311,20 +322,21 @@ impl Commits {
         owned.topic_id = Some(topic_id);
     }
 
-    fn restart(
+    /// Reading goes on elsewhere, in another epoch.
+    fn go_on(
         &mut self,
         partition: &TopicPartition,
         epoch: Epoch,
-        offset: i64,
         may_go_back: bool,
         why: &'static str,
         now: Instant,
+        change: impl FnOnce(&mut Ledger),
     ) {
         let Some(owned) = self.partitions.get_mut(partition) else { return };
         if epoch < owned.ledger.epoch() {
             return;
         }
-        owned.ledger.restart(epoch, offset, None);
+        change(&mut owned.ledger);
         owned.may_go_back |= may_go_back;
         owned.refused = None;
         if may_go_back {

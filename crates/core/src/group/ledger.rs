@@ -28,13 +28,14 @@ use crate::source::Epoch;
 ///
 /// [`handle_done`](Self::handle_done) marks offsets as done, in any order and any number of times.
 ///
-/// Every input carries the [`Epoch`] of the assignment or seek that it belongs to. One of an older epoch changes nothing, so
-/// a batch that is done after its partition was revoked or sought has no effect.
+/// Every input carries the [`Epoch`] of the assignment or seek that it belongs to. After [`resume`](Self::resume) marks of the
+/// epochs before count below the position, because the application may still work on what it has. Any other input of an older
+/// epoch changes nothing.
 ///
 /// # Between calls
 ///
-/// [`committable`](Self::committable) never falls within an epoch, and is never above an offset that was delivered and is not
-/// finished. No two runs overlap or touch, and each begins above `committable`.
+/// [`committable`](Self::committable) falls only when reading goes on at an earlier offset, and is never above an offset that was
+/// delivered and is not finished. No two runs overlap or touch, and each begins above `committable`.
 ///
 /// # Cost
 ///
@@ -54,6 +55,8 @@ pub struct Ledger {
     leader_epoch: Option<LeaderEpoch>,
     /// Where a batch with another leader epoch than the one before it begins, at or above `finished`.
     leaders: VecDeque<(i64, Option<LeaderEpoch>)>,
+    /// Epochs before this one of which records are unfinished, and the offset below which marks of each count.
+    earlier: Vec<(Epoch, i64)>,
 }
 
 /// An offset to commit.
@@ -72,7 +75,7 @@ pub enum Marked {
     New,
     /// All of it was finished before.
     Already,
-    /// It belongs to an older assignment or to a position before a seek. It had no effect.
+    /// It belongs to an older assignment, or to records that are delivered again after a seek. It had no effect.
     Stale,
     /// Part of it was never delivered in this epoch. It had no effect: a mark like this comes from a computed offset, and
     /// to believe any of it could commit records that were not read.
@@ -101,10 +104,44 @@ impl Ledger {
             runs: BTreeMap::new(),
             leader_epoch,
             leaders: VecDeque::new(),
+            earlier: Vec::new(),
         }
     }
 
-    /// The partition was sought, or its position reset: reading goes on at `position`. Marks of earlier epochs count no more.
+    /// Reading goes on at `position`: the partition was sought, a record was skipped, or the log was cut off there. Records before
+    /// it that were delivered and are not finished stay unfinished until they are marked. Offsets that are passed over without
+    /// having been delivered are finished, because the application does not want them. What was delivered from `position` on is
+    /// delivered again.
+    pub fn resume(&mut self, epoch: Epoch, position: i64) {
+        if epoch <= self.epoch {
+            return;
+        }
+        self.earlier.push((self.epoch, position));
+        self.epoch = epoch;
+        if position < self.delivered {
+            self.delivered = position;
+            self.runs.split_off(&position);
+            if let Some(mut last) = self.runs.last_entry() {
+                let until = last.get_mut();
+                *until = position.min(*until);
+            }
+            while self.leaders.pop_back_if(|(start, _)| *start >= position).is_some() {}
+            if position < self.finished {
+                self.finished = position;
+                // The epochs of finished records are not kept.
+                self.leader_epoch = None;
+            }
+        } else {
+            self.pass(position);
+        }
+        for (_, limit) in &mut self.earlier {
+            *limit = position.min(*limit);
+        }
+        self.earlier.retain(|(_, limit)| *limit > self.finished);
+    }
+
+    /// The position was reset, because the offset or the topic of before is not there any more: reading goes on at `position`.
+    /// Marks of earlier epochs count no more.
     pub fn restart(&mut self, epoch: Epoch, position: i64, leader_epoch: Option<LeaderEpoch>) {
         if epoch >= self.epoch {
             *self = Self::new(epoch, position, leader_epoch, self.is_before_delivery);
@@ -160,9 +197,15 @@ impl Ledger {
     /// Marks offsets as done: a batch, a record or any range. Offsets below the position at which the epoch began count as
     /// done already.
     pub fn handle_done(&mut self, epoch: Epoch, offsets: Range<i64>) -> Marked {
-        if epoch != self.epoch {
-            return Marked::Stale;
-        }
+        let offsets = if epoch == self.epoch {
+            offsets
+        } else {
+            let earlier = self.earlier.iter().find(|(of, _)| *of == epoch);
+            match earlier {
+                Some((_, limit)) if offsets.start < *limit => offsets.start..offsets.end.min(*limit),
+                _ => return Marked::Stale,
+            }
+        };
         if offsets.end > self.delivered {
             return Marked::NotDelivered;
         }
@@ -438,6 +481,40 @@ mod tests {
         assert!(!ledger.is_full(), "two runs became one");
         ledger.handle_done(E, 0..records);
         assert_eq!((ledger.runs(), ledger.committable().offset), (0, records));
+    }
+
+    #[test]
+    fn after_a_seek_forward_what_is_in_hand_holds_the_offset_back() {
+        let mut ledger = delivered(0, 2);
+        ledger.handle_done(E, 0..5);
+        ledger.resume(Epoch(2), 50);
+        assert_eq!((ledger.committable().offset, above(&ledger)), (5, vec![(20, 50)]));
+        assert_eq!(ledger.handle_done(Epoch(2), 40..41), Marked::Already);
+        assert_eq!(ledger.handle_done(Epoch(2), 40..60), Marked::NotDelivered);
+        assert_eq!(ledger.handle_done(E, 5..20), Marked::New);
+        assert_eq!(ledger.committable().offset, 50);
+        ledger.handle_delivered(Epoch(2), 50..60, None);
+        assert_eq!(ledger.handle_done(E, 50..60), Marked::Stale, "an epoch of before cannot have had it");
+        assert_eq!(ledger.handle_done(Epoch(2), 50..60), Marked::New);
+        assert_eq!((ledger.committable().offset, ledger.runs()), (60, 0));
+    }
+
+    #[test]
+    fn after_a_seek_back_what_comes_again_is_unfinished_and_what_is_before_it_waits_for_its_mark() {
+        let mut ledger = delivered(0, 4);
+        ledger.handle_done(E, 10..20);
+        ledger.handle_done(E, 25..40);
+        ledger.resume(Epoch(2), 15);
+        assert_eq!((ledger.committable().offset, above(&ledger)), (0, vec![(10, 15)]));
+        assert_eq!(ledger.handle_done(E, 20..25), Marked::Stale);
+        assert_eq!(ledger.handle_done(E, 0..40), Marked::New, "only what is before the position counts");
+        assert_eq!((ledger.committable().offset, ledger.delivered()), (15, 15));
+        ledger.handle_delivered(Epoch(2), 15..40, None);
+        assert_eq!(ledger.handle_done(Epoch(2), 15..40), Marked::New);
+        ledger.resume(Epoch(3), 3);
+        assert_eq!(ledger.committable().offset, 3);
+        ledger.resume(Epoch(2), 30);
+        assert_eq!(ledger.delivered(), 3, "an older epoch changes nothing");
     }
 
     /// Against a ledger that has a flag for each offset.

@@ -25,8 +25,8 @@ struct Offset {
 struct Held {
     epoch: Epoch,
     position: i64,
-    /// Ranges that were delivered and are not done.
-    open: Vec<Range<i64>>,
+    /// Ranges that were delivered and are not done, and the epochs in which they were.
+    open: Vec<(Epoch, Range<i64>)>,
     /// The stored offset may not go below this one while the assignment lasts.
     floor: i64,
 }
@@ -193,7 +193,7 @@ impl World {
             self.commits.handle_passed(&at(partition), held.epoch, first, self.now);
         } else {
             assert!(self.commits.handle_delivered(&at(partition), held.epoch, first..end, None, self.now));
-            held.open.push(first..end);
+            held.open.push((held.epoch, first..end));
         }
         held.position = end;
     }
@@ -203,21 +203,21 @@ impl World {
         let (pick, is_whole, is_first) = (self.rng.next_u64(), self.one_in(2), self.one_in(2));
         let truth = &mut self.partitions[partition as usize];
         let Some(held) = truth.held.as_mut().filter(|held| !held.open.is_empty()) else { return };
-        let open = held.open.swap_remove(pick as usize % held.open.len());
+        let (epoch, open) = held.open.swap_remove(pick as usize % held.open.len());
         let (done, rest) = match (is_whole, is_first) {
             (true, _) => (open.clone(), open.end..open.end),
             (_, true) => (open.start..open.start + 1, open.start + 1..open.end),
             _ => (open.end - 1..open.end, open.start..open.end - 1),
         };
         if !rest.is_empty() {
-            held.open.push(rest);
+            held.open.push((epoch, rest));
         }
         truth.log[done.start as usize..done.end as usize].iter_mut().for_each(|of| of.is_processed = true);
-        assert_eq!(self.commits.handle_done(&at(partition), held.epoch, done.clone(), self.now), Marked::New);
-        // Marks of an epoch that is over, and those that come twice, have no effect.
-        let old = Epoch(held.epoch.0 - 1);
-        assert_eq!(self.commits.handle_done(&at(partition), old, done.clone(), self.now), Marked::Stale);
-        assert_eq!(self.commits.handle_done(&at(partition), held.epoch, done, self.now), Marked::Already);
+        assert_eq!(self.commits.handle_done(&at(partition), epoch, done.clone(), self.now), Marked::New);
+        // Marks of another assignment have no effect, nor have those that come twice.
+        let other = Epoch(0);
+        assert_eq!(self.commits.handle_done(&at(partition), other, done.clone(), self.now), Marked::Stale);
+        assert_ne!(self.commits.handle_done(&at(partition), epoch, done, self.now), Marked::New);
     }
 
     fn seek(&mut self, partition: i32) {
@@ -225,13 +225,14 @@ impl World {
         let pick = self.rng.next_u64();
         let truth = &mut self.partitions[partition as usize];
         let Some(held) = &mut truth.held else { return };
-        // Only to where nothing is skipped: the application takes records again.
-        let first = truth.log.iter().position(|of| of.is_record && !of.is_processed);
-        let offset = pick as usize % (first.unwrap_or(truth.log.len()) + 1);
+        // Only to where nothing is skipped that was not delivered: the application takes records again.
+        let offset = (pick % (held.position as u64 + 1)) as i64;
         held.epoch = epoch;
-        held.position = offset as i64;
-        held.open.clear();
-        self.commits.seek(&at(partition), epoch, offset as i64, self.now);
+        held.position = offset;
+        // It goes on with what it has of the records before that, and drops the rest, which comes again.
+        held.open.iter_mut().for_each(|(_, open)| open.end = open.end.min(offset));
+        held.open.retain(|(_, open)| !open.is_empty());
+        self.commits.seek(&at(partition), epoch, offset, self.now);
     }
 
     fn promise(&mut self) {
