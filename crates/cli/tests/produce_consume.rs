@@ -176,7 +176,7 @@ fn settings_come_from_a_file_and_errors_name_its_line() {
     let write = |text: &str| std::fs::write(&file, text).unwrap();
     write(&format!(
         "# of the team\nbootstrap.servers = {bootstrap}\nacks: ALL\nenable.idempotence=True\n\
-         security.protocol=PLAINTEXT\ngroup.id=billing\nsession.timeout.ms=45000\nretries=3\n\
+         security.protocol=PLAINTEXT\nmetrics.num.samples=2\nmetrics.sample.window.ms=30000\nretries=3\n\
          key.serializer=org.apache.kafka.common.serialization.StringSerializer\n"
     ));
     // Told once, in one line, however many there are.
@@ -188,7 +188,8 @@ fn settings_come_from_a_file_and_errors_name_its_line() {
         let told: Vec<_> = run.stderr.lines().filter(|line| line.contains("without effect here")).collect();
         assert_eq!(told.len(), 1, "{}", run.stderr);
         assert!(
-            told[0].starts_with("warning: ") && told[0].contains("group.id, session.timeout.ms ("),
+            told[0].starts_with("warning: ")
+                && told[0].contains("metrics.num.samples, metrics.sample.window.ms ("),
             "{told:?}"
         );
         assert!(told[0].contains("retries (") && !told[0].contains("serializer"), "{told:?}");

@@ -16,6 +16,24 @@ async fn produce(bootstrap: &str) -> Result<(), milena::Error> {
     Ok(())
 }
 
+async fn consume_in_a_group(bootstrap: &str, count: usize) -> Result<(), milena::Error> {
+    let mut left = count;
+    let client = Client::connect(bootstrap).await?;
+    let mut consumer = client.consumer("billing").subscribe(["orders"]).build().await?;
+    while let Some(batch) = consumer.next().await? {
+        for record in &batch {
+            println!("{} {:?} = {:?}", record.offset(), record.key(), record.value());
+        }
+        consumer.done(&batch); // committed in the background, and before another member gets the partition
+
+        left -= batch.iter().count();
+        if left == 0 {
+            consumer.close().await?;
+        }
+    }
+    Ok(())
+}
+
 async fn consume(bootstrap: &str) -> Result<usize, milena::Error> {
     let mut count = 0;
     let client = Client::connect(bootstrap).await?;
@@ -46,6 +64,7 @@ async fn what_readme_produces_it_consumes() {
     let (cluster, _client) = start(1, &[("orders", 3)]).await;
     produce(cluster.bootstrap()).await.expect("produced");
     assert_eq!(consume(cluster.bootstrap()).await.expect("consumed"), 2);
+    consume_in_a_group(cluster.bootstrap(), 2).await.expect("consumed in a group");
 }
 
 /// Lines without what differs between a page and a file: indentation, empty lines, closing braces alone.
@@ -59,7 +78,7 @@ fn readme_shows_the_code_of_this_file() {
     let here = lines(include_str!("readme.rs"));
     let blocks: Vec<&str> =
         readme.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 3, "produce, consume, test");
+    assert_eq!(blocks.len(), 4, "produce, consume in a group, consume, test");
     for block in blocks {
         let block = lines(block);
         assert!(here.windows(block.len()).any(|window| window == block), "{block:#?}");
