@@ -110,7 +110,6 @@ pub(super) struct Driver {
     queues: Vec<Option<Arc<Queue>>>,
     pub(super) requests: Requests<Tag>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
-    fetch_bytes_max: usize,
     /// Whether partitions were assigned whose leaders the machine does not know yet.
     is_unrouted: bool,
     ends: Ends,
@@ -142,7 +141,6 @@ impl Driver {
         commands: Arc<Commands>,
         ready: Arc<Ready>,
         shared: Weak<Shared>,
-        fetch_bytes_max: usize,
         group: Option<Box<Group>>,
     ) -> Self {
         Self {
@@ -155,7 +153,6 @@ impl Driver {
             ready,
             shared,
             queues: Vec::new(),
-            fetch_bytes_max,
             is_unrouted: false,
             ends: Ends::new(),
             flow: Flow::default(),
@@ -561,7 +558,7 @@ impl Driver {
         let budget = &self.client.0.fetch_budget;
         let brokers = self.snapshot.borrow().brokers.len();
         let share = budget.bytes_max() / (brokers + 1);
-        share.min(self.fetch_bytes_max).max(ROOM_MIN).min(budget.available())
+        share.max(ROOM_MIN).min(budget.available())
     }
 
     fn fetch(&mut self, fetch: Fetch) {

@@ -482,8 +482,8 @@ fn consumer(
     let group = member.zip(standing);
     let group = group.map(|(setup, standing)| Box::new(Group::new(&client, &shared, standing, setup)));
     let (commands, ready) = (Arc::clone(&shared.commands), Arc::clone(&shared.ready));
-    let (fetch_bytes_max, weak) = (settings.fetch_bytes_max, Arc::downgrade(&shared));
-    let driver = Driver::new(client, source, commands, ready, weak, fetch_bytes_max, group);
+    let weak = Arc::downgrade(&shared);
+    let driver = Driver::new(client, source, commands, ready, weak, group);
     let opener = Opener::new(Arc::clone(&shared));
     (Consumer { opener, shared, waiting: Waiting::default() }, driver)
 }

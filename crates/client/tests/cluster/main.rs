@@ -7,6 +7,7 @@ mod elsewhere;
 mod flow;
 mod groups;
 mod holding;
+mod limits;
 mod members;
 mod memory;
 mod mistakes;
