@@ -91,20 +91,35 @@ fn a_consumer_tells_what_it_does_in_order() {
         }
         let expect = json!({"name": "record_data", "key": null, "value": "a", "topic": "t", "partition": 0, "offset": 0});
         assert_eq!(data, expect, "{protocol}");
-        assert_eq!(
-            (next(&mut member)["value"].clone(), next(&mut member)["value"].clone()),
-            (json!("b"), json!("c"))
-        );
-        let consumed = json!({"topic": "t", "partition": 0, "count": 3, "minOffset": 0, "maxOffset": 2});
-        assert_eq!(
-            next(&mut member),
-            json!({"name": "records_consumed", "count": 3, "partitions": [consumed]})
-        );
-        let offsets = json!([{"topic": "t", "partition": 0, "offset": 3}]);
-        assert_eq!(
-            next(&mut member),
-            json!({"name": "offsets_committed", "offsets": offsets, "success": true})
-        );
+        // The records may have been written in several batches: each is told before it is counted, and counted before it is
+        // committed.
+        let (mut values, mut consumed, mut committed) = (vec![data["value"].clone()], 0, 0);
+        while committed < 3 {
+            let event = next(&mut member);
+            match event["name"].as_str().expect("a name") {
+                "record_data" => values.push(event["value"].clone()),
+                "records_consumed" => {
+                    let told = values.len() as i64;
+                    let part = json!({"topic": "t", "partition": 0, "count": told - consumed, "minOffset": consumed, "maxOffset": told - 1});
+                    assert_eq!(
+                        event,
+                        json!({"name": "records_consumed", "count": told - consumed, "partitions": [part]})
+                    );
+                    consumed = told;
+                }
+                "offsets_committed" => {
+                    committed = event["offsets"][0]["offset"].as_i64().expect("an offset");
+                    assert!(committed <= consumed, "{event}");
+                    let offsets = json!([{"topic": "t", "partition": 0, "offset": committed}]);
+                    assert_eq!(
+                        event,
+                        json!({"name": "offsets_committed", "offsets": offsets, "success": true})
+                    );
+                }
+                _ => panic!("{event}"),
+            }
+        }
+        assert_eq!(values, [json!("a"), json!("b"), json!("c")]);
         member.terminate();
         let revoked = json!({"name": "partitions_revoked", "partitions": partitions(&[0, 1])});
         let requested = json!({"name": "shutdown_requested"});

@@ -390,6 +390,12 @@ LeaveGroup newest: Coordinator, ByBroker, Order, Deadline
             if row.nature == Nature::Order {
                 let expected = match row.route {
                     Route::Coordinator => (&[ErrorCode::NOT_COORDINATOR][..], &COORDINATOR_AGAIN[..]),
+                    Route::Leader => (
+                        &[ErrorCode::NOT_LEADER_OR_FOLLOWER][..],
+                        &[ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ErrorCode::LEADER_NOT_AVAILABLE][..],
+                    ),
+                    // The broker that it is for is the only one that can carry it out.
+                    Route::Named => (&[][..], &[][..]),
                     _ => (&[ErrorCode::NOT_CONTROLLER][..], &[][..]),
                 };
                 assert_eq!((row.moved, row.again), expected, "{name}");
