@@ -9,10 +9,13 @@ use tokio::sync::mpsc;
 
 use super::*;
 
+/// How often members send a heartbeat, so that they learn of a rebalance soon.
+pub(crate) const HEARTBEAT: Duration = Duration::from_millis(50);
+
 /// A cluster whose groups begin as soon as their first member has joined.
 pub(crate) async fn start_grouping(nodes: u16, topics: &[(&str, i32)]) -> (Cluster, Client) {
-    let cluster = Broker::builder().nodes(nodes).group_initial_rebalance_delay(Duration::ZERO).start().await;
-    let cluster = cluster.expect("started");
+    let builder = Broker::builder().nodes(nodes).group_initial_rebalance_delay(Duration::ZERO);
+    let cluster = builder.group_consumer_heartbeat_interval(HEARTBEAT).start().await.expect("started");
     for (topic, partitions) in topics {
         cluster.create_topic(topic, *partitions).expect("created");
     }
@@ -36,14 +39,40 @@ fn member(client: &Client) -> GroupConsumerBuilder {
     client.consumer("g").subscribe(["t"])
 }
 
+/// How a group rebalances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The classic protocol: each member gives up all it has.
+    Eager,
+    /// The classic protocol: each member gives up only what another member gets.
+    Cooperative,
+    /// KIP-848.
+    Consumer,
+}
+
+pub(crate) const WAYS: [Way; 3] = [Way::Eager, Way::Cooperative, Way::Consumer];
+
+impl Way {
+    /// A member of group `g` that hears of a rebalance soon.
+    pub(crate) fn member(self, client: &Client, topics: &[&str]) -> GroupConsumerBuilder {
+        let builder = client.consumer("g").subscribe(topics);
+        let assignor: Arc<dyn Assignor> = match self {
+            Self::Eager => Arc::new(Range),
+            Self::Cooperative => Arc::new(CooperativeSticky),
+            Self::Consumer => return builder.protocol(Protocol::Consumer),
+        };
+        builder.protocol(Protocol::Classic).heartbeat_interval(HEARTBEAT).assignors([assignor])
+    }
+}
+
 /// The next batch, which comes soon.
-async fn next(consumer: &mut Consumer) -> milena::Batch {
+pub(crate) async fn next(consumer: &mut Consumer) -> milena::Batch {
     let next = timeout(PATIENCE, consumer.next()).await.expect("in time");
     next.expect("read").expect("not closed")
 }
 
 /// Reads `count` records and marks each batch as done.
-async fn read_done(consumer: &mut Consumer, count: usize) -> Vec<(i32, i64)> {
+pub(crate) async fn read_done(consumer: &mut Consumer, count: usize) -> Vec<(i32, i64)> {
     let mut seen = Vec::new();
     while seen.len() < count {
         let batch = next(consumer).await;
@@ -75,11 +104,6 @@ async fn a_member_goes_on_after_what_was_done() {
     assert!(seen.iter().all(|(_, offset)| *offset >= 10), "{seen:?}");
     consumer.commit().await.expect("committed");
     assert_eq!(committed(&consumer, 2).await, [Some(15), Some(15)]);
-}
-
-/// The assignors with which a group rebalances cooperatively.
-fn cooperative() -> [Arc<dyn Assignor>; 1] {
-    [Arc::new(CooperativeSticky)]
 }
 
 /// Waits until the members own `partitions` in all, each of them once, and each member about as many as the others.
@@ -133,15 +157,13 @@ async fn once(seen: &mut Seen, partitions: i32, count: i64) {
 }
 
 /// Three members come one after another while records are written, and one goes: each record is read once.
-async fn each_record_once(assignors: &[Arc<dyn Assignor>]) {
+async fn each_record_once(way: Way) {
     const PARTITIONS: i32 = 6;
     let (_cluster, client) = start_grouping(1, &[("t", PARTITIONS)]).await;
     let (tell, mut seen) = mpsc::unbounded_channel();
     let mut handles = Vec::new();
     for round in 0..3 {
-        let builder =
-            member(&client).assignors(assignors.to_vec()).heartbeat_interval(Duration::from_millis(50));
-        let consumer = builder.build().await.expect("built");
+        let consumer = way.member(&client, &["t"]).build().await.expect("built");
         handles.push(consumer.handle());
         reading(round, consumer, tell.clone());
         fill(&client, "t", PARTITIONS, 200).await;
@@ -172,34 +194,43 @@ async fn each_record_once(assignors: &[Arc<dyn Assignor>]) {
 
 #[tokio::test]
 async fn eager_members_come_and_go_and_each_record_is_read_once() {
-    each_record_once(&[Arc::new(Range)]).await;
+    each_record_once(Way::Eager).await;
 }
 
 #[tokio::test]
 async fn cooperative_members_come_and_go_and_each_record_is_read_once() {
-    each_record_once(&cooperative()).await;
+    each_record_once(Way::Cooperative).await;
+}
+
+#[tokio::test]
+async fn members_of_the_consumer_protocol_come_and_go_and_each_record_is_read_once() {
+    each_record_once(Way::Consumer).await;
 }
 
 #[tokio::test]
 async fn a_partition_is_given_up_when_its_batch_in_hand_is_finished() {
-    let (_cluster, client) = start_grouping(1, &[("t", 2)]).await;
-    fill(&client, "t", 2, 10).await;
-    let build = || member(&client).heartbeat_interval(Duration::from_millis(50));
-    let mut first = build().build().await.expect("built");
-    let batches = [next(&mut first).await, next(&mut first).await];
-    // A second member comes. An eager member gives all up, but not while the application works on a batch.
-    let mut second = build().build().await.expect("built");
-    let early = timeout(Duration::from_millis(500), second.next()).await;
-    assert!(early.is_err(), "the first member still works on both partitions");
-    for batch in &batches {
-        first.done(batch);
+    for way in WAYS {
+        let (_cluster, client) = start_grouping(1, &[("t", 2)]).await;
+        fill(&client, "t", 2, 10).await;
+        let build = || way.member(&client, &["t"]).build();
+        let mut first = build().await.expect("built");
+        let batches = [next(&mut first).await, next(&mut first).await];
+        // A second member comes, and the application works on a batch of each partition that it could get.
+        let mut second = build().await.expect("built");
+        let early = timeout(Duration::from_millis(500), second.next()).await;
+        assert!(early.is_err(), "{way:?}: the first member still works on both partitions");
+        for batch in &batches {
+            first.done(batch);
+        }
+        balanced(&[&first, &second], 2).await;
+        // What is kept is committed in the background.
+        timeout(PATIENCE, first.commit()).await.expect("in time").expect("committed");
+        assert_eq!(committed(&second, 2).await, [Some(10), Some(10)], "{way:?}");
+        drop(batches);
+        fill(&client, "t", 2, 1).await;
+        let late = next(&mut second).await;
+        assert_eq!(late.first_offset(), 10, "{way:?}: what was done is not read again");
     }
-    balanced(&[&first, &second], 2).await;
-    assert_eq!(committed(&second, 2).await, [Some(10), Some(10)]);
-    drop(batches);
-    fill(&client, "t", 2, 1).await;
-    let late = next(&mut second).await;
-    assert_eq!(late.first_offset(), 10, "what was done is not read again");
 }
 
 #[tokio::test]
@@ -306,7 +337,7 @@ async fn what_a_consumer_cannot_do_is_an_error() {
 }
 
 /// Waits until `is_so`.
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let waiting = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -580,8 +611,8 @@ async fn calls_that_are_cancelled_lose_nothing() {
 async fn partitions_that_are_read_on_their_own_end_when_they_are_given_up() {
     let (_cluster, client) = start_grouping(1, &[("t", 2)]).await;
     fill(&client, "t", 2, 10).await;
-    let build = || member(&client).protocol(Protocol::Classic).assignors(cooperative());
-    let first = build().heartbeat_interval(Duration::from_millis(50)).build().await.expect("built");
+    let build = || Way::Cooperative.member(&client, &["t"]);
+    let first = build().build().await.expect("built");
     until("assigned", || first.assignment().len() == 2).await;
     let tasks = first.partitions().into_iter().map(|mut partition| {
         tokio::spawn(async move {
