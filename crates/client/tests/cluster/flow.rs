@@ -14,9 +14,15 @@ use tokio::task::{JoinSet, yield_now};
 
 use super::*;
 
-/// Counts what comes over all connections.
+/// Counts the bytes that come over all connections.
 #[derive(Clone, Default)]
-struct Meter(Arc<AtomicU64>);
+pub(crate) struct Meter(Arc<AtomicU64>);
+
+impl Meter {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 struct Metered {
     inner: Box<dyn Transport>,
@@ -70,7 +76,7 @@ async fn next(consumer: &mut Consumer) -> Batch {
 }
 
 /// `count` batches of one record in each of these partitions of `t`.
-async fn fill(client: &Client, partitions: i32, count: usize, value: &[u8]) {
+pub(crate) async fn fill(client: &Client, partitions: i32, count: usize, value: &[u8]) {
     let producer = client.producer().batch_bytes_max(value.len()).build().await.expect("built");
     for partition in (0..count).flat_map(|_| 0..partitions) {
         producer.post(Record::to("t").partition(partition).value(value)).await.expect("taken");
@@ -182,7 +188,7 @@ async fn a_thousand_flips_fetch_nothing_twice() {
     let builder = client.consumer_direct().assign(partitions, Position::Earliest);
     // Many fetches, of a few batches each.
     let builder = builder.settings(|settings| settings.fetch_partition_bytes_max = 40_000);
-    let before = meter.0.load(Ordering::Relaxed);
+    let before = meter.bytes();
     let mut consumer = builder.build().await.expect("built");
     let handles = consumer.partition_handles();
     let (mut flips, mut read) = (0, [0; 3]);
@@ -203,7 +209,7 @@ async fn a_thousand_flips_fetch_nothing_twice() {
         flips += 1;
     }
     assert!(flips >= 1000, "{flips}");
-    let came = meter.0.load(Ordering::Relaxed) - before;
+    let came = meter.bytes() - before;
     let written = (3 * COUNT * VALUE) as u64;
     // Headers and answers around the records are the remainder. A single fetch more would be 40 kB.
     assert!((written..written + written / 20).contains(&came), "{came} bytes came for {written}");
@@ -441,14 +447,14 @@ async fn a_thousand_changes_of_what_is_assigned_log_nothing_and_disturb_no_fetch
         if change == 99 {
             // By now every connection is made.
             accepted = cluster.stats().accepted;
-            bytes_before = meter.0.load(Ordering::Relaxed);
+            bytes_before = meter.bytes();
         }
     }
     drop(guard);
     assert_eq!(next_offsets, [(CHANGES / 4) as i64; 2]);
     assert_eq!(lines.load(Ordering::Relaxed), 0, "nothing is logged");
     assert_eq!(cluster.stats().accepted, accepted, "no connection is made again");
-    let came = meter.0.load(Ordering::Relaxed) - bytes_before;
+    let came = meter.bytes() - bytes_before;
     let written = (2 * (CHANGES - 100) / 4 * VALUE) as u64;
     assert!((written..written * 5 / 4).contains(&came), "{came} bytes came for {written}");
 }

@@ -200,14 +200,13 @@ async fn a_group_with_members_is_described_and_keeps_its_offsets_until_they_are_
 }
 
 /// A member of a classic group that says what it is told to say, and never sends a heartbeat.
-struct Member(TcpStream);
+struct Member(Raw);
 
 impl Member {
     /// Joins `group` alone, and assigns itself two partitions of topic `t`.
     async fn join(cluster: &Cluster, group: &str, instance: &str) -> Self {
         let coordinator = cluster.coordinator(group).expect("coordinated");
-        let mut member =
-            Self(TcpStream::connect(cluster.addresses()[&coordinator]).await.expect("connected"));
+        let mut member = Self(Raw::connect(cluster, coordinator).await);
         let subscription =
             Subscription { topics: vec!["t".into()], rack: Some("r1".into()), ..Default::default() };
         let request = JoinGroupRequest {
@@ -223,7 +222,7 @@ impl Member {
             }],
             ..Default::default()
         };
-        let joined = member.ask(request, 5).await;
+        let joined = member.0.ask(request, 5).await;
         assert!(joined.error_code.is_none(), "{joined:?}");
         let partitions = vec![TopicPartitions { topic: "t".into(), partitions: vec![0, 2] }];
         let assignment = Assignment { partitions, user_data: None };
@@ -239,11 +238,20 @@ impl Member {
             }],
             ..Default::default()
         };
-        assert!(member.ask(request, 3).await.error_code.is_none());
+        assert!(member.0.ask(request, 3).await.error_code.is_none());
         member
     }
+}
 
-    async fn ask<R: Request>(&mut self, request: R, version: i16) -> R::Response {
+/// A connection that sends the requests that the client has no call for.
+pub(crate) struct Raw(TcpStream);
+
+impl Raw {
+    pub(crate) async fn connect(cluster: &Cluster, node: i32) -> Self {
+        Self(TcpStream::connect(cluster.addresses()[&node]).await.expect("connected"))
+    }
+
+    pub(crate) async fn ask<R: Request>(&mut self, request: R, version: i16) -> R::Response {
         let mut writer = Writer::new();
         let mark = writer.begin_frame();
         let header = RequestHeader {

@@ -7,6 +7,7 @@ mod elsewhere;
 mod flow;
 mod groups;
 mod holding;
+mod kept;
 mod limits;
 mod members;
 mod memory;
