@@ -90,20 +90,22 @@ async fn committed(consumer: &Consumer, partitions: i32) -> Vec<Option<i64>> {
 
 #[tokio::test]
 async fn a_member_goes_on_after_what_was_done() {
-    let (_cluster, client) = start_grouping(1, &[("t", 2)]).await;
-    fill(&client, "t", 2, 10).await;
-    let mut consumer = member(&client).build().await.expect("built");
-    let seen = read_done(&mut consumer, 20).await;
-    assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 20);
-    timeout(PATIENCE, consumer.close()).await.expect("in time").expect("closed");
-    assert!(consumer.next().await.expect("no error").is_none(), "it was closed");
+    for way in WAYS {
+        let (_cluster, client) = start_grouping(1, &[("t", 2)]).await;
+        fill(&client, "t", 2, 10).await;
+        let mut consumer = way.member(&client, &["t"]).build().await.expect("built");
+        let seen = read_done(&mut consumer, 20).await;
+        assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 20);
+        timeout(PATIENCE, consumer.close()).await.expect("in time").expect("closed");
+        assert!(consumer.next().await.expect("no error").is_none(), "it was closed");
 
-    fill(&client, "t", 2, 5).await;
-    let mut consumer = member(&client).build().await.expect("built");
-    let seen = read_done(&mut consumer, 10).await;
-    assert!(seen.iter().all(|(_, offset)| *offset >= 10), "{seen:?}");
-    consumer.commit().await.expect("committed");
-    assert_eq!(committed(&consumer, 2).await, [Some(15), Some(15)]);
+        fill(&client, "t", 2, 5).await;
+        let mut consumer = way.member(&client, &["t"]).build().await.expect("built");
+        let seen = read_done(&mut consumer, 10).await;
+        assert!(seen.iter().all(|(_, offset)| *offset >= 10), "{seen:?}");
+        consumer.commit().await.expect("committed");
+        assert_eq!(committed(&consumer, 2).await, [Some(15), Some(15)]);
+    }
 }
 
 /// Waits until the members own `partitions` in all, each of them once, and each member about as many as the others.
@@ -235,69 +237,76 @@ async fn a_partition_is_given_up_when_its_batch_in_hand_is_finished() {
 
 #[tokio::test]
 async fn a_batch_that_is_dropped_without_being_done_is_read_again_by_the_next_owner() {
-    let (_cluster, client) = start_grouping(1, &[("t", 1)]).await;
-    fill(&client, "t", 1, 10).await;
-    let mut first = member(&client).build().await.expect("built");
-    let batch = next(&mut first).await;
-    let third = batch.iter().nth(2).expect("ten records");
-    first.done_up_to(&third);
-    drop(batch);
-    timeout(PATIENCE, first.close()).await.expect("in time").expect("closed");
-    let mut second = member(&client).build().await.expect("built");
-    assert_eq!(next(&mut second).await.first_offset(), 3);
+    for way in WAYS {
+        let (_cluster, client) = start_grouping(1, &[("t", 1)]).await;
+        fill(&client, "t", 1, 10).await;
+        let mut first = way.member(&client, &["t"]).build().await.expect("built");
+        let batch = next(&mut first).await;
+        let third = batch.iter().nth(2).expect("ten records");
+        first.done_up_to(&third);
+        drop(batch);
+        timeout(PATIENCE, first.close()).await.expect("in time").expect("closed");
+        let mut second = way.member(&client, &["t"]).build().await.expect("built");
+        assert_eq!(next(&mut second).await.first_offset(), 3);
+    }
 }
 
 #[tokio::test]
 async fn hooks_run_before_partitions_are_read_and_before_they_are_given_up() {
-    let (_cluster, client) = start_grouping(1, &[("t", 1)]).await;
-    fill(&client, "t", 1, 10).await;
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let assigned = tell.clone();
-    let builder = member(&client)
-        .on_assigned(move |partitions, handle| {
-            handle.seek("t", 0, Position::Offset(7)).expect("assigned");
-            let _ = assigned.send(format!("assigned {partitions:?}"));
-            async {}
-        })
-        .on_revoked(move |partitions, handle| {
-            let tell = tell.clone();
-            async move {
-                handle.commit().await.expect("committed");
-                let _ = tell.send(format!("revoked {partitions:?}"));
-            }
-        });
-    let mut consumer = builder.build().await.expect("built");
-    let batch = next(&mut consumer).await;
-    assert_eq!(batch.first_offset(), 7);
-    consumer.done(&batch);
-    drop(batch);
-    assert_eq!(told.recv().await.expect("told"), "assigned [(\"t\", 0)]");
-    timeout(PATIENCE, consumer.close()).await.expect("in time").expect("closed");
-    assert_eq!(told.recv().await.expect("told"), "revoked [(\"t\", 0)]");
-    let other = member(&client).build().await.expect("built");
-    assert_eq!(committed(&other, 1).await, [Some(10)]);
+    for way in WAYS {
+        let (_cluster, client) = start_grouping(1, &[("t", 1)]).await;
+        fill(&client, "t", 1, 10).await;
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let assigned = tell.clone();
+        let builder = way
+            .member(&client, &["t"])
+            .on_assigned(move |partitions, handle| {
+                handle.seek("t", 0, Position::Offset(7)).expect("assigned");
+                let _ = assigned.send(format!("assigned {partitions:?}"));
+                async {}
+            })
+            .on_revoked(move |partitions, handle| {
+                let tell = tell.clone();
+                async move {
+                    handle.commit().await.expect("committed");
+                    let _ = tell.send(format!("revoked {partitions:?}"));
+                }
+            });
+        let mut consumer = builder.build().await.expect("built");
+        let batch = next(&mut consumer).await;
+        assert_eq!(batch.first_offset(), 7);
+        consumer.done(&batch);
+        drop(batch);
+        assert_eq!(told.recv().await.expect("told"), "assigned [(\"t\", 0)]");
+        timeout(PATIENCE, consumer.close()).await.expect("in time").expect("closed");
+        assert_eq!(told.recv().await.expect("told"), "revoked [(\"t\", 0)]");
+        let other = way.member(&client, &["t"]).build().await.expect("built");
+        assert_eq!(committed(&other, 1).await, [Some(10)]);
+    }
 }
 
 #[tokio::test]
 async fn a_member_that_closes_leaves_at_once_and_so_does_one_that_is_dropped() {
-    let (_cluster, client) = start_grouping(1, &[("t", 2)]).await;
-    let build = || member(&client).heartbeat_interval(Duration::from_millis(50));
-    let first = build().build().await.expect("built");
-    let second = build().build().await.expect("built");
-    let third = build().build().await.expect("built");
-    let all = async {
-        while third.assignment().len() + second.assignment().len() + first.assignment().len() < 2 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, all).await.expect("assigned");
-    // The session timeout is 45 s, longer than this test waits.
-    timeout(PATIENCE, first.close()).await.expect("in time").expect("closed");
-    drop(second);
-    balanced(&[&third], 2).await;
-    assert!(first.assignment().is_empty());
-    let error = first.commit().await.expect_err("it was closed");
-    assert!(error.to_string().contains("the consumer was closed"), "{error}");
+    for way in WAYS {
+        let (_cluster, client) = start_grouping(1, &[("t", 2)]).await;
+        let build = || way.member(&client, &["t"]);
+        let first = build().build().await.expect("built");
+        let second = build().build().await.expect("built");
+        let third = build().build().await.expect("built");
+        let all = async {
+            while third.assignment().len() + second.assignment().len() + first.assignment().len() < 2 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, all).await.expect("assigned");
+        // The session timeout is 45 s, longer than this test waits.
+        timeout(PATIENCE, first.close()).await.expect("in time").expect("closed");
+        drop(second);
+        balanced(&[&third], 2).await;
+        assert!(first.assignment().is_empty());
+        let error = first.commit().await.expect_err("it was closed");
+        assert!(error.to_string().contains("the consumer was closed"), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -386,10 +395,7 @@ async fn members_of_the_consumer_protocol_share_and_take_over() {
 #[tokio::test]
 async fn a_pattern_finds_its_topics_and_those_made_later() {
     for protocol in [Protocol::Classic, Protocol::Consumer] {
-        let cluster =
-            Broker::builder().group_initial_rebalance_delay(Duration::ZERO).start().await.expect("started");
-        cluster.create_topic("orders-eu", 1).expect("created");
-        cluster.create_topic("invoices", 1).expect("created");
+        let (cluster, _) = start_grouping(1, &[("orders-eu", 1), ("invoices", 1)]).await;
         let builder = Client::builder().bootstrap(cluster.bootstrap());
         let client =
             builder.settings(|settings| settings.metadata_age_max = Duration::from_secs(1)).connect().await;
