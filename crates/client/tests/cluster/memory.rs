@@ -124,6 +124,39 @@ async fn readers_that_take_nothing_stop_nobody() {
 }
 
 #[tokio::test]
+async fn readers_that_take_one_batch_and_stop_hold_little_beyond_the_budget() {
+    const PARTITIONS: i32 = 500;
+    let (cluster, _) = start(1, &[("t", PARTITIONS)]).await;
+    // Four batches of 16 KB in each partition.
+    fill(&cluster, "t", PARTITIONS, 12, 5000).await;
+    // Half of it is for reading: less than a 30th of what the partitions hold.
+    let client = with_memory(&cluster, 2 << 20).await;
+    let consumer = consumer(&client, "t", PARTITIONS).await;
+    let mut taking = JoinSet::new();
+    for mut reader in consumer.partitions() {
+        taking.spawn(async move {
+            let next = timeout(PATIENCE, reader.next()).await.expect("in time");
+            assert!(next.expect("read").is_some());
+            reader
+        });
+    }
+    // Each reader stays, and takes nothing more.
+    let readers = taking.join_all().await;
+    let memory = consumer.memory();
+    // Beyond the budget are two fetches of 64 KiB on their way, and pooled buffers that are larger than what they hold.
+    let bytes_max = memory.budget_bytes_max + (512 << 10);
+    assert!(memory.budget_bytes_used <= bytes_max, "{} of {bytes_max}", memory.budget_bytes_used);
+    // They still get the rest.
+    for mut reader in readers {
+        let mut count = 3;
+        while count < 12 {
+            let next = timeout(PATIENCE, reader.next()).await.expect("in time");
+            count += next.expect("read").expect("assigned").iter().count();
+        }
+    }
+}
+
+#[tokio::test]
 async fn one_that_reads_in_turns_and_takes_nothing_stops_no_reader_of_its_own() {
     let (cluster, _) = start(1, &[("t", 3)]).await;
     fill(&cluster, "t", 3, 200, 8000).await;

@@ -102,6 +102,7 @@ impl Source {
         response: &FetchResponse,
         now: Instant,
     ) {
+        let mut is_first_served = in_flight.is_ration;
         for topic in &response.responses {
             for data in &topic.partitions {
                 let Some(lane) = self.lanes.get(&id) else { return };
@@ -111,6 +112,10 @@ impl Source {
                 else {
                     continue;
                 };
+                if is_first_served && data.records.as_ref().is_some_and(|records| !records.is_empty()) {
+                    self.last_rationed = slot;
+                    is_first_served = false;
+                }
                 let end = self.end(data);
                 let partition = self.at(slot);
                 partition.end = end;

@@ -18,7 +18,7 @@ use milena_messages::fetch::FetchRequest;
 use super::appetite::Appetite;
 use super::buffer::Amount;
 use super::partition::{Partition, Reader};
-use super::session::{self, Member, Session};
+use super::session::{self, Limits, Member, Session};
 use super::{LaneId, ROOM_MIN, Settings, Slot, Source, THROTTLE_MAX};
 use crate::backoff::Retry;
 use crate::{BrokerId, Instant};
@@ -78,7 +78,7 @@ impl Lane {
 
     /// How large its next answer may be when there are `room` bytes of memory. None while it must not fetch.
     ///
-    /// While memory is short it must not fetch as long as its readers have something to take. A reader that has nothing
+    /// While memory is short it must not fetch as long as its readers have something to take. A lane whose readers have nothing
     /// is given [`ROOM_MIN`] even then: the batches that hold the memory may be those of paused partitions, or of
     /// another consumer, and may never be taken. All partitions without a reader of their own are read by one reader in
     /// turns, so that one has something as soon as any of them does. Readers of their own are [`Source::ration`]'s
@@ -207,6 +207,28 @@ impl Source {
         }
     }
 
+    /// Memory has become short, or is no longer short: the sessions are told other limits of the partitions whose own
+    /// reader waits. Those of other readers of their own are held back while it is short, and named again afterwards.
+    pub(super) fn limit_own(&mut self, own_bytes: Option<usize>) {
+        let Self { settings, partitions, lanes, own_awaited, .. } = self;
+        let limits = Limits { settings, own_bytes };
+        for slot in own_awaited.iter().copied() {
+            let partition = &partitions[slot.0 as usize];
+            let Some(lane) = partition.lane().and_then(|id| lanes.get_mut(&id)) else { continue };
+            let sent = lane.in_flight.as_ref().and_then(|in_flight| lane.asked(in_flight, slot));
+            let told = [sent, lane.session.member(slot)];
+            if told.iter().flatten().any(|member| limits.is_outdated(member, partition)) {
+                lane.session.touch(slot);
+            }
+        }
+    }
+
+    /// The number of bytes to ask for of a partition with a reader of its own while memory is short. All of these readers
+    /// together may leave [`ROOM_MIN`] of what they are given, and the batch that each of them waits for.
+    pub(super) fn own_bytes(&self) -> usize {
+        ROOM_MIN / self.own_readers.max(1)
+    }
+
     /// While memory is short and lanes wait for readers to take what they have: a fetch for partitions whose own reader
     /// has nothing and waits. It is outside of the lane's session, which would otherwise have to forget all other partitions and
     /// name them again.
@@ -222,7 +244,11 @@ impl Source {
             };
             !is_asked(LONG) && !is_asked(QUICK)
         };
-        let starving: Vec<_> = self.own_awaited.iter().filter(is_starving).copied().collect();
+        let mut starving: Vec<_> = self.own_awaited.iter().filter(is_starving).copied().collect();
+        // An answer may have a batch for the first of them only. Without turns, partitions whose readers come back at
+        // once would be served again before those after them.
+        let served = starving.partition_point(|slot| *slot <= self.last_rationed);
+        starving.rotate_left(served);
         // This holds until a partition is touched, as it is when its backoff ends, or until an answer ends a fetch.
         self.is_fed = starving.is_empty();
         let broker_of = |slot: &Slot| self.partitions[slot.0 as usize].source();
@@ -231,7 +257,8 @@ impl Source {
             quick.is_none_or(|quick| quick.is_ready(now))
         })?;
         let slots = starving.iter().filter(|slot| broker_of(slot) == Some(broker)).copied();
-        let (sent, request, has_ids) = session::ration(slots, &self.partitions, &self.settings);
+        let limits = Limits { settings: &self.settings, own_bytes: Some(self.own_bytes()) };
+        let (sent, request, has_ids) = session::ration(slots, &self.partitions, &limits);
         Some((LaneId { broker, lane: QUICK }, sent, request, has_ids))
     }
 

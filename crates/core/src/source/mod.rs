@@ -56,7 +56,7 @@ use self::buffer::Total;
 pub use self::buffer::{Amount, Flow, Stops, Watermarks};
 use self::lane::{InFlight, LONG, Lane};
 use self::partition::{Partition, Reader};
-use self::session::{SESSIONLESS, Sent};
+use self::session::{Limits, SESSIONLESS, Sent};
 use self::slots::Slots;
 use self::state::{Input, State, Tell};
 pub use self::terms::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, Settings, Slot, Validation};
@@ -114,7 +114,7 @@ use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice, Rng};
 /// partitions, `poll_lookup` and `poll_validation` through those whose position is not known or validated yet,
 /// `poll_timeout` through all lanes. While
 /// memory is short, `poll_fetch` goes through the partitions with a reader of their own that wait for records, once
-/// after each change.
+/// after each change; and once when memory becomes short, and when it is no longer short.
 #[derive(Debug)]
 pub struct Source {
     settings: Settings,
@@ -135,9 +135,15 @@ pub struct Source {
     leases: BTreeSet<(Instant, Slot)>,
     /// Leaders that have named followers which could not be used, and until when they are not told our rack.
     distrusted: BTreeMap<BrokerId, Instant>,
+    /// How many partitions have a reader of their own.
+    own_readers: usize,
+    /// Whether memory was short when the last fetch was asked for.
+    is_short: bool,
     /// Partitions whose own reader waits, because they have nothing for it to take.
     own_awaited: BTreeSet<Slot>,
-    /// Every one of these that is to be fetched is asked for by a fetch in flight. False until that was looked at, and
+    /// The first partition of which the last ration has brought something.
+    last_rationed: Slot,
+    /// Every one of `own_awaited` that is to be fetched is asked for by a fetch in flight. False until that was looked at, and
     /// again after any change.
     is_fed: bool,
     /// Partitions that have a reader of their own that does not wait, and are not full.
@@ -187,7 +193,10 @@ impl Source {
             brokers: BTreeSet::new(),
             leases: BTreeSet::new(),
             distrusted: BTreeMap::new(),
+            own_readers: 0,
+            is_short: false,
             own_awaited: BTreeSet::new(),
+            last_rationed: Slot(0),
             is_fed: false,
             own_unawaited: BTreeSet::new(),
             delayed: BTreeSet::new(),
@@ -279,10 +288,13 @@ impl Source {
     /// Tells whether `slot` has a reader of its own, or is read in turns with others.
     pub fn set_own_reader(&mut self, slot: Slot, has_own_reader: bool) {
         let partition = self.assigned(slot);
-        partition.reader = if has_own_reader { Reader::Own } else { Reader::Shared };
+        let reader = if has_own_reader { Reader::Own } else { Reader::Shared };
+        let was_own = std::mem::replace(&mut partition.reader, reader) == Reader::Own;
         // Another reader has not asked yet; and without one, nobody would say that an empty partition is awaited.
         partition.is_awaited = false;
         partition.buffer.release();
+        self.own_readers += usize::from(has_own_reader);
+        self.own_readers -= usize::from(was_own);
         self.hasten(slot);
     }
 
@@ -601,10 +613,15 @@ impl Source {
         if is_short {
             self.hold_back();
         }
+        let own_bytes = is_short.then(|| self.own_bytes());
+        if std::mem::replace(&mut self.is_short, is_short) != is_short {
+            self.limit_own(own_bytes);
+        }
         let Self { lanes, partitions, settings, last_lane, .. } = self;
+        let limits = Limits { settings, own_bytes };
         let mut ask = |(id, lane): (&LaneId, &mut Lane)| {
             let bytes_max = lane.room(room, now)?;
-            let (sent, request, has_ids) = lane.session.request(*id, partitions, settings, now)?;
+            let (sent, request, has_ids) = lane.session.request(*id, partitions, &limits, now)?;
             Some((*id, sent, request, has_ids, bytes_max))
         };
         let last = last_lane.unwrap_or(LaneId { broker: BrokerId(i32::MIN), lane: 0 });
@@ -637,7 +654,9 @@ impl Source {
         let size = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
         request.replica_id = -1;
         request.max_wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        request.min_bytes = size(settings.fetch_bytes_min);
+        // While memory is short, readers of their own are given less than the broker would wait for.
+        let has_small_limits = self.is_short && self.own_readers > 0;
+        request.min_bytes = size(settings.fetch_bytes_min).min(if has_small_limits { 1 } else { i32::MAX });
         request.max_bytes = size(asked);
         request.isolation_level = i8::from(settings.read_committed);
         if self.distrusted.get(&id.broker).is_none_or(|until| *until <= now) {

@@ -17,7 +17,7 @@ use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic, Forgotten
 use milena_wire::Uuid;
 
 use super::appetite::whole_batches;
-use super::partition::Partition;
+use super::partition::{Partition, Reader};
 use super::{Epoch, LaneId, Settings, Slot};
 use crate::Instant;
 
@@ -94,7 +94,7 @@ impl Session {
         &mut self,
         lane: LaneId,
         partitions: &[Partition],
-        settings: &Settings,
+        limits: &Limits<'_>,
         now: Instant,
     ) -> Option<(Sent, FetchRequest, bool)> {
         if self.is_idle {
@@ -103,7 +103,7 @@ impl Session {
         let wanted = |slot: Slot| {
             let partition = &partitions[slot.0 as usize];
             let is_wanted = partition.lane() == Some(lane) && partition.is_wanted(now);
-            is_wanted.then(|| Member::new(partition, settings)).flatten()
+            is_wanted.then(|| Member::new(partition, limits)).flatten()
         };
         // A topic that was made again has another id. Up to v12 a request names topics by name: it would name the
         // partition and forget it in one, Kafka would obey the latter, and the partition would never be read. The
@@ -222,12 +222,9 @@ impl Session {
 
 impl Member {
     /// What to say of `partition`, if it is being fetched.
-    fn new(partition: &Partition, settings: &Settings) -> Option<Self> {
+    fn new(partition: &Partition, limits: &Limits<'_>) -> Option<Self> {
         let offset = partition.state.fetched()?;
-        // A broker that waits for `fetch_bytes_min` counts no more of a partition than its limit, so with a smaller
-        // limit one partition full of records would be waited for until `fetch_wait` is over.
-        let bytes_max = whole_batches(settings.partition_bytes_max, partition.batch_bytes)
-            .max(settings.fetch_bytes_min.min(settings.partition_bytes_max));
+        let bytes_max = limits.bytes_max(partition);
         Some(Self {
             offset,
             epoch: partition.epoch,
@@ -238,24 +235,66 @@ impl Member {
     }
 }
 
+/// How many bytes a request asks for of each partition.
+#[derive(Debug)]
+pub(super) struct Limits<'a> {
+    pub settings: &'a Settings,
+    /// While memory is short, the number of bytes for a partition with a reader of its own. None while it is not short.
+    pub own_bytes: Option<usize>,
+}
+
+impl Limits<'_> {
+    fn bytes_max(&self, partition: &Partition) -> usize {
+        let (settings, batch_bytes) = (self.settings, partition.batch_bytes);
+        match self.own_bytes.filter(|_| partition.reader == Reader::Own) {
+            // A reader may take one batch and stop, and the batches after that one would keep their memory. Brokers send
+            // a first batch whole whatever the limit (KIP-74), but only the first one of the answer: with the size of
+            // a batch as the limit, one answer has a batch for each of several readers.
+            Some(own_bytes) => {
+                let bytes = whole_batches(own_bytes, batch_bytes).max(batch_bytes);
+                bytes.min(settings.partition_bytes_max).max(1)
+            }
+            None => whole_batches(settings.partition_bytes_max, batch_bytes).max(least(settings)),
+        }
+    }
+
+    /// Whether `member`, a partition with a reader of its own, must be named again because memory has become short, or
+    /// is no longer short.
+    pub(super) fn is_outdated(&self, member: &Member, partition: &Partition) -> bool {
+        let told = usize::try_from(member.bytes_max).unwrap_or(0);
+        match self.own_bytes {
+            Some(_) => told > self.bytes_max(partition),
+            // Otherwise the small limit can stay until the partition is named for another reason.
+            None => told < least(self.settings),
+        }
+    }
+}
+
+/// A broker that waits for `fetch_bytes_min` counts no more of a partition than its limit, so with a smaller limit than
+/// this one partition full of records would be waited for until `fetch_wait` is over.
+fn least(settings: &Settings) -> usize {
+    settings.fetch_bytes_min.min(settings.partition_bytes_max)
+}
+
 /// `SessionEpoch` of a FetchRequest that names all that it wants and makes no session.
 pub(super) const SESSIONLESS: i32 = -1;
 
-/// A request outside of any session for the partitions of `slots`, which are in ascending order.
+/// A request outside of any session for the partitions of `slots`, in this order: the broker begins with the first.
 pub(super) fn ration(
     slots: impl Iterator<Item = Slot>,
     partitions: &[Partition],
-    settings: &Settings,
+    limits: &Limits<'_>,
 ) -> (Sent, FetchRequest, bool) {
     let mut sent = Sent::default();
     let mut request = FetchRequest { session_epoch: SESSIONLESS, ..Default::default() };
     for slot in slots {
         let partition = &partitions[slot.0 as usize];
-        if let Some(member) = Member::new(partition, settings) {
+        if let Some(member) = Member::new(partition, limits) {
             name(&mut request, partition, &member);
             sent.named.push((slot, member));
         }
     }
+    sent.named.sort_unstable_by_key(|(slot, _)| *slot);
     let has_ids = sent.has_ids();
     (sent, request, has_ids)
 }

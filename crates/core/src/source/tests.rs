@@ -18,11 +18,13 @@ use milena_wire::pool::Pool;
 use milena_wire::{Str, Uuid};
 
 use super::lane::{LONG, QUICK};
+use super::session::Limits;
 use super::{Amount, Epoch, Event, Fetch, LaneId, Lookup, Position, Settings, Slot, Source, Watermarks};
 use crate::metadata::Snapshot;
 use crate::metadata::tests::{response as metadata_response, set_topic_id, snapshot};
 use crate::{Backoff, BrokerId, Failure, Instant, Rng};
 
+mod feeding;
 mod follower;
 mod validation;
 mod waiting;
@@ -926,7 +928,8 @@ fn a_lane_on_which_nothing_is_wanted_is_not_looked_at_again() {
     let id = LaneId { broker: BrokerId(1), lane: LONG };
     let lane = lab.source.lanes.get_mut(&id).expect("it has fetched");
     // There is no partition to look at.
-    assert!(lane.session.request(id, &[], &settings(), lab.now).is_none());
+    let limits = Limits { settings: &settings(), own_bytes: None };
+    assert!(lane.session.request(id, &[], &limits, lab.now).is_none());
     lab.source.set_paused(Slot(0), false);
     assert_eq!(named(&lab.fetch()), (vec![(0, 3)], vec![1]));
 }

@@ -76,18 +76,21 @@ impl Taker {
     }
 }
 
-/// A session as the broker keeps it: its epoch, and the offset wanted of each partition, in the order of turns.
+/// A partition, the offset wanted of it, and the limit in bytes.
+type Wanted = (i32, i64, usize);
+
+/// A session as the broker keeps it: its epoch, and what is wanted of each partition, in the order of turns.
 #[derive(Default)]
 struct Session {
     epoch: i32,
-    wanted: Vec<(i32, i64)>,
+    wanted: Vec<Wanted>,
 }
 
 /// A fetch that was sent and not answered.
 struct Flying {
     fetch: Fetch,
     /// What the broker has to look for, or why it refuses.
-    wanted: Result<(i32, Vec<(i32, i64)>), ErrorCode>,
+    wanted: Result<(i32, Vec<Wanted>), ErrorCode>,
     arrives: Instant,
     held_until: Instant,
     answer: Option<(Instant, FetchResponse)>,
@@ -353,9 +356,11 @@ impl World {
     }
 
     /// As `FetchSession.scala` does: what is added and forgotten at once is forgotten.
-    fn session(&mut self, request: &FetchRequest) -> Result<(i32, Vec<(i32, i64)>), ErrorCode> {
+    fn session(&mut self, request: &FetchRequest) -> Result<(i32, Vec<Wanted>), ErrorCode> {
         let named = request.topics.iter().flat_map(|topic| &topic.partitions);
-        let named = named.map(|partition| (partition.partition, partition.fetch_offset));
+        let named = named.map(|partition| {
+            (partition.partition, partition.fetch_offset, partition.partition_max_bytes as usize)
+        });
         if request.session_epoch <= 0 {
             self.sessions.remove(&request.session_id);
             let wanted: Vec<_> = named.collect();
@@ -372,14 +377,14 @@ impl World {
             return Err(ErrorCode::INVALID_FETCH_SESSION_EPOCH);
         }
         session.epoch += 1;
-        for (index, offset) in named {
-            match session.wanted.iter_mut().find(|(known, _)| *known == index) {
-                Some(known) => known.1 = offset,
-                None => session.wanted.push((index, offset)),
+        for named in named {
+            match session.wanted.iter_mut().find(|(known, ..)| *known == named.0) {
+                Some(known) => *known = named,
+                None => session.wanted.push(named),
             }
         }
         let forgotten = request.forgotten_topics_data.iter().flat_map(|topic| topic.partitions.clone());
-        forgotten.for_each(|index| session.wanted.retain(|(known, _)| *known != index));
+        forgotten.for_each(|index| session.wanted.retain(|(known, ..)| *known != index));
         Ok((request.session_id, session.wanted.clone()))
     }
 
@@ -403,7 +408,7 @@ impl World {
                     if let Some(session) = self.sessions.get_mut(&session) {
                         for data in &answers {
                             let place =
-                                session.wanted.iter().position(|(known, _)| *known == data.partition_index);
+                                session.wanted.iter().position(|(known, ..)| *known == data.partition_index);
                             if let Some(place) = place {
                                 let served = session.wanted.remove(place);
                                 session.wanted.push(served);
@@ -417,10 +422,10 @@ impl World {
         }
     }
 
-    fn read(&self, broker: i32, wanted: &[(i32, i64)], request: &FetchRequest) -> Vec<PartitionData> {
+    fn read(&self, broker: i32, wanted: &[Wanted], request: &FetchRequest) -> Vec<PartitionData> {
         let mut left = request.max_bytes as usize;
         let mut answers = Vec::new();
-        for (index, offset) in wanted {
+        for (index, offset, bytes_max) in wanted {
             let partition = &self.partitions[*index as usize];
             if partition.leader.0 != broker {
                 answers.push(refused(*index, ErrorCode::NOT_LEADER_OR_FOLLOWER));
@@ -428,7 +433,8 @@ impl World {
             }
             let mut records = Vec::new();
             let mut base = *offset;
-            let fits = |records: &[u8]| self.template.len() <= left.saturating_sub(records.len());
+            let fits =
+                |records: &[u8]| self.template.len() <= left.min(*bytes_max).saturating_sub(records.len());
             // The first batch of all comes whole whatever its size.
             while base < partition.end && (fits(&records) || (answers.is_empty() && records.is_empty())) {
                 records.extend(placed(&self.template, base));
@@ -481,7 +487,11 @@ impl World {
             let of_leader = |flying: &&Flying| flying.fetch.lane.broker.0 == partition.leader.0;
             let asks = |flying: &Flying| {
                 let wanted = flying.wanted.as_ref().ok();
-                wanted.is_some_and(|(_, wanted)| wanted.contains(&(index as i32, partition.next)))
+                wanted.is_some_and(|(_, wanted)| {
+                    wanted
+                        .iter()
+                        .any(|(named, offset, _)| (*named, *offset) == (index as i32, partition.next))
+                })
             };
             let is_quick = |flying: &Flying| {
                 flying.answer.is_some()
