@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use milena::{Admin, Client, Error, ErrorKind, GroupFilter};
+use milena::{Admin, Client, Error, ErrorKind, GroupFilter, Protocol};
 use milena_messages::ApiKey;
 use tokio::time::timeout;
 
@@ -75,5 +75,34 @@ async fn garbage_about_groups_fails_its_call_alone() {
         let errors = errors(&client.admin().timeout(Duration::from_secs(5))).await;
         assert_eq!(errors.len(), 7, "{errors:?}");
         client.admin().topics().await.expect("the client goes on");
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_is_answered_with_garbage_says_so_and_can_be_closed() {
+    const OF_MEMBERS: &[ApiKey] = &[
+        ApiKey::JoinGroup,
+        ApiKey::SyncGroup,
+        ApiKey::Heartbeat,
+        ApiKey::ConsumerGroupHeartbeat,
+        ApiKey::OffsetFetch,
+        ApiKey::LeaveGroup,
+    ];
+    for protocol in [Protocol::Classic, Protocol::Consumer] {
+        for body in [&[0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0x07][..], &[0xff; 40], &[0]] {
+            let peer = Peer::start(Behaviour::BrokerButBody(OF_MEMBERS, body)).await;
+            let builder =
+                Client::builder().bootstrap(&peer.address()).request_timeout(Duration::from_secs(2));
+            let client = builder.connect().await.expect("connected");
+            let mut member =
+                client.consumer("g").subscribe(["t"]).protocol(protocol).build().await.expect("built");
+            let error = timeout(PATIENCE, member.next()).await.expect("it is told").expect_err("no batch");
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{protocol:?}, {body:?}: {error}");
+            let asked: usize = OF_MEMBERS.iter().map(|key| peer.requests(*key)).sum();
+            assert!((1..=4).contains(&asked), "{protocol:?}, {body:?}: {asked} requests");
+            client.admin().topics().await.expect("the client goes on");
+            let _ = timeout(PATIENCE, member.close()).await.expect("closing does not hang");
+            assert!(matches!(timeout(PATIENCE, member.next()).await, Ok(Ok(None))), "{protocol:?}, {body:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use milena_messages::api_versions::{ApiVersion, ApiVersionsResponse};
+use milena_messages::consumer_group_heartbeat::ConsumerGroupHeartbeatResponse;
 use milena_messages::create_topics::{
     CreatableTopic, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
 };
@@ -16,7 +17,9 @@ use milena_messages::describe_groups::DescribeGroupsResponse;
 use milena_messages::fetch::{FetchRequest, FetchResponse};
 use milena_messages::find_coordinator::FindCoordinatorResponse;
 use milena_messages::header::{RequestHeader, ResponseHeader};
+use milena_messages::heartbeat::HeartbeatResponse;
 use milena_messages::init_producer_id::InitProducerIdResponse;
+use milena_messages::join_group::JoinGroupResponse;
 use milena_messages::leave_group::LeaveGroupResponse;
 use milena_messages::list_groups::{ListGroupsResponse, ListedGroup};
 use milena_messages::list_offsets::{
@@ -33,6 +36,7 @@ use milena_messages::offset_fetch::OffsetFetchResponse;
 use milena_messages::produce::{
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
+use milena_messages::sync_group::SyncGroupResponse;
 use milena_messages::{ApiKey, ErrorCode, Message, Request};
 use milena_wire::{Reader, Writer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -312,6 +316,12 @@ fn answer(frame: &Bytes, key: ApiKey, behaviour: Behaviour, cluster: &Cluster) -
         ApiKey::OffsetDelete => OffsetDeleteResponse::default().encode(&mut writer, version),
         ApiKey::DeleteGroups => DeleteGroupsResponse::default().encode(&mut writer, version),
         ApiKey::LeaveGroup => LeaveGroupResponse::default().encode(&mut writer, version),
+        ApiKey::JoinGroup => JoinGroupResponse::default().encode(&mut writer, version),
+        ApiKey::SyncGroup => SyncGroupResponse::default().encode(&mut writer, version),
+        ApiKey::Heartbeat => HeartbeatResponse::default().encode(&mut writer, version),
+        ApiKey::ConsumerGroupHeartbeat => {
+            ConsumerGroupHeartbeatResponse::default().encode(&mut writer, version)
+        }
         other => panic!("{other:?} is not expected here"),
     };
     encoded.expect("encodes");
@@ -336,6 +346,10 @@ fn versions(behaviour: Behaviour) -> ApiVersionsResponse {
         ApiKey::OffsetDelete,
         ApiKey::DeleteGroups,
         ApiKey::LeaveGroup,
+        ApiKey::JoinGroup,
+        ApiKey::SyncGroup,
+        ApiKey::Heartbeat,
+        ApiKey::ConsumerGroupHeartbeat,
     ];
     let range = |key: ApiKey| {
         let is_future = matches!(behaviour, Behaviour::BrokerFromTheFuture) && key != ApiKey::ApiVersions;
