@@ -176,7 +176,7 @@ fn settings_come_from_a_file_and_errors_name_its_line() {
     let write = |text: &str| std::fs::write(&file, text).unwrap();
     write(&format!(
         "# of the team\nbootstrap.servers = {bootstrap}\nacks: ALL\nenable.idempotence=True\n\
-         security.protocol=PLAINTEXT\nmetrics.num.samples=2\nmetrics.sample.window.ms=30000\nretries=3\n\
+         security.protocol=PLAINTEXT\nmetrics.num.samples=2\nmetrics.sample.window.ms=30000\ngroup.id=billing\nretries=3\n\
          key.serializer=org.apache.kafka.common.serialization.StringSerializer\n"
     ));
     // Told once, in one line, however many there are.
@@ -185,8 +185,11 @@ fn settings_come_from_a_file_and_errors_name_its_line() {
     {
         let run = harness::milena_in(&[args, &["-F", path]].concat(), stdin);
         assert_eq!(run.code, Some(0), "{}", run.stderr);
-        let told: Vec<_> = run.stderr.lines().filter(|line| line.contains("without effect here")).collect();
+        let told = run.stderr.lines().filter(|line| line.contains("without effect here"));
+        let (of_group, told): (Vec<_>, Vec<_>) = told.partition(|line| line.contains("group.id"));
         assert_eq!(told.len(), 1, "{}", run.stderr);
+        // A group has an effect on what reads in it.
+        assert_eq!(of_group.len(), usize::from(args[0] == "consume"), "{}", run.stderr);
         assert!(
             told[0].starts_with("warning: ")
                 && told[0].contains("metrics.num.samples, metrics.sample.window.ms ("),

@@ -435,6 +435,12 @@ impl ConsumerBuilder {
     pub async fn build(self) -> Result<Consumer, Error> {
         let Self { client, settings, assignments, topics, from, is_until_end } = self;
         let settings = client.0.settings.with_consumer(settings)?.consumer;
+        if let Some(group) = client.group_id() {
+            tracing::warn!(
+                target: "milena",
+                "without effect here: group.id={group} (a consumer that reads by position is in no group)"
+            );
+        }
         let runtime = client.0.runtime.clone();
         let (consumer, driver) = consumer(client, &settings, settings.reset, is_until_end, None);
         consumer.shared.assign_all(assignments).await?;
