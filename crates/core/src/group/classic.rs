@@ -23,7 +23,7 @@ use milena_messages::ErrorCode;
 use milena_messages::heartbeat::HeartbeatRequest;
 use milena_messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
 use milena_messages::leave_group::{LeaveGroupRequest, MemberIdentity as Leaver};
-use milena_messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
+use milena_messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse};
 
 use super::coordinator::Coordinator;
 use super::liveness::{Late, Liveness};
@@ -356,18 +356,37 @@ impl Classic {
             Verdict::Done => self.handle_done(asked, response, now),
             Verdict::Named => {
                 if let Response::Join(response) = response {
-                    self.member_id = Arc::from(&*response.member_id);
+                    self.handle_named(asked, &response.member_id, now);
                 }
             }
             other => self.handle_code(asked, other, code, now),
         }
     }
 
+    /// The coordinator gave the member this id. It is used at once, unless the member had one already, which no coordinator
+    /// asks for twice.
+    fn handle_named(&mut self, asked: Asked, id: &str, now: Instant) {
+        if id.is_empty() {
+            self.try_again(asked.kind, &malformed("it asks for a member id and gives none"), false, now);
+            return;
+        }
+        self.member_id = Arc::from(id);
+        if !asked.is_nameless {
+            self.try_again(asked.kind, &Failure::answer(ErrorCode::MEMBER_ID_REQUIRED, None), true, now);
+        }
+    }
+
     fn handle_done(&mut self, asked: Asked, response: Response, now: Instant) {
         match response {
             Response::Join(response) => self.handle_joined(&response, now),
-            Response::Sync(response) => self.handle_synced(&response.assignment, now),
-            Response::Heartbeat(_) => self.alive(asked.at),
+            Response::Sync(response) => self.handle_synced(&response, now),
+            Response::Heartbeat(_) => {
+                self.alive(asked.at);
+                // Not when SyncGroup is answered: a coordinator that ends each generation at once is asked with backoffs.
+                if self.state == State::Stable {
+                    self.retry.succeeded();
+                }
+            }
             Response::Leave(_) => self.goodbye = None,
             Response::Consumer(_) => {}
         }
@@ -388,6 +407,9 @@ impl Classic {
                 self.alive(asked.at);
                 // Brokers before 2.5 answer so to a heartbeat between JoinGroup and SyncGroup too. If it is meant,
                 // SyncGroup is answered in the same way.
+                if asked.kind == Kind::Sync {
+                    self.fail_once(&failure, now);
+                }
                 if asked.kind == Kind::Sync || self.state == State::Stable {
                     self.end_generation("the group rebalances", now);
                 }
@@ -413,13 +435,17 @@ impl Classic {
             self.member_id = "".into();
         }
         self.reason = "the coordinator removed the member";
-        // At once the first time, so that a member that was only late is back soon.
+        self.fail_once(failure, now);
+        self.step(Happened::Expelled, Some(failure), now);
+    }
+
+    /// The generation ended. The member joins again at once the first time, so that one that was only late is back soon.
+    fn fail_once(&mut self, failure: &Failure, now: Instant) {
         if self.retry.failures() == 0 {
             self.retry.failed_but_try_at_once();
         } else {
             self.retry.failed_by(failure, now, &self.settings.backoff, &mut self.rng);
         }
-        self.step(Happened::Expelled, Some(failure), now);
     }
 
     /// A commit was refused. The driver tells it here, so that the member joins again at once and does not go on reading what
@@ -431,6 +457,7 @@ impl Classic {
                 self.expel(forgets_id, &failure, now);
             }
             Verdict::Rebalance if self.state == State::Stable && self.generation == Some(generation) => {
+                self.fail_once(&failure, now);
                 self.end_generation("the group rebalances", now);
             }
             Verdict::Refused if code == ErrorCode::FENCED_INSTANCE_ID => {
@@ -494,13 +521,18 @@ impl Classic {
     }
 
     fn handle_joined(&mut self, response: &JoinGroupResponse, now: Instant) {
+        if response.generation_id < 0 || response.member_id.is_empty() {
+            let reason = format!(
+                "it let the member {:?} join in generation {}",
+                response.member_id, response.generation_id
+            );
+            return self.try_again(Kind::Join, &malformed(&reason), false, now);
+        }
         let agreed = response.protocol_name.as_deref().unwrap_or_default();
         let assignor = self.settings.assignors.iter().find(|assignor| assignor.name() == agreed);
         let Some(assignor) = assignor.cloned() else {
-            let reason = format!("the group agreed on the assignor {agreed:?}, which was not offered").into();
-            let failure = Failure::Malformed { peer: "the group's coordinator".into(), reason };
-            self.step(Happened::Refused, Some(&failure), now);
-            return;
+            let reason = format!("the group agreed on the assignor {agreed:?}, which was not offered");
+            return self.step(Happened::Refused, Some(&malformed(&reason)), now);
         };
         self.member_id = Arc::from(&*response.member_id);
         self.generation = Some(response.generation_id);
@@ -563,14 +595,18 @@ impl Classic {
         }
     }
 
-    fn handle_synced(&mut self, assignment: &Bytes, now: Instant) {
+    fn handle_synced(&mut self, response: &SyncGroupResponse, now: Instant) {
         // While the member gives everything up to leave, it takes nothing any more.
         let Some(assignor) = self.assignor.as_ref().filter(|_| self.state == State::Syncing) else { return };
-        let mut assigned = match assignor.decode(assignment) {
+        // SyncGroupResponse v5+. Another assignor's bytes may read as partitions that nobody gave to this member.
+        if let Some(other) = response.protocol_name.as_deref().filter(|name| *name != assignor.name()) {
+            let reason = format!("it assigns by {other:?}, and the group agreed on {:?}", assignor.name());
+            return self.give_up_leading(&malformed(&reason), now);
+        }
+        let mut assigned = match assignor.decode(&response.assignment) {
             Ok(assigned) => assigned,
             Err(failure) => return self.give_up_leading(&failure, now),
         };
-        self.retry.succeeded();
         self.alive(now);
         if let Some(lead) = &mut self.lead {
             lead.assignments.clear();
@@ -911,6 +947,10 @@ impl Classic {
 
 fn ask(asked: Asked, request: Request, deadline: Instant) -> Ask {
     Ask { number: asked.number, broker: asked.broker, kind: asked.kind, request, deadline }
+}
+
+fn malformed(reason: &str) -> Failure {
+    Failure::Malformed { peer: "the group's coordinator".into(), reason: reason.into() }
 }
 
 fn member(member: &milena_messages::join_group::JoinGroupResponseMember) -> Member {

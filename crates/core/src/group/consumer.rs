@@ -65,6 +65,10 @@ pub(super) struct Consumer {
     retry: Retry,
     interval: Duration,
     beat_at: Instant,
+    /// When the last heartbeat went out.
+    asked_at: Instant,
+    /// How many answers in a row brought an assignment.
+    assigned_in_a_row: u32,
     /// When the coordinator is known to have restarted the session.
     alive_at: Instant,
     /// Since when another instance has this one's place.
@@ -95,6 +99,8 @@ struct Asked {
     number: u64,
     broker: BrokerId,
     at: Instant,
+    /// Whether it had epoch 0.
+    is_join: bool,
 }
 
 /// The heartbeat that leaves. It goes out once.
@@ -187,6 +193,11 @@ enum Action {
 const INTERVAL: Duration = Duration::from_secs(5);
 /// A coordinator that asks for more frequent heartbeats than this is not obeyed.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// After this many answers in a row that bring an assignment, the next one is acknowledged only after [`NEWS_WAIT`]: a
+/// coordinator that assigns in each answer would otherwise be asked as fast as it answers.
+const ASSIGNED_MAX: u32 = 8;
+/// See [`ASSIGNED_MAX`].
+const NEWS_WAIT: Duration = Duration::from_secs(1);
 
 impl Consumer {
     pub(super) fn new(settings: Arc<Settings>, mut rng: Rng) -> Self {
@@ -211,6 +222,8 @@ impl Consumer {
             retry: Retry::default(),
             interval: INTERVAL,
             beat_at: Instant::ORIGIN,
+            asked_at: Instant::ORIGIN,
+            assigned_in_a_row: 0,
             alive_at: Instant::ORIGIN,
             unreleased_since: None,
             goodbye: None,
@@ -283,6 +296,10 @@ impl Consumer {
                 self.try_again(&failure, true, now);
             }
             Verdict::Expelled { .. } => self.expel(&failure, now),
+            // A member's group does not change its protocol. It is gone, and joining makes it again.
+            Verdict::Unsupported if code == ErrorCode::GROUP_ID_NOT_FOUND && !asked.is_join => {
+                self.expel(&failure, now);
+            }
             Verdict::Unsupported => self.unsupported(&failure, now),
             Verdict::Refused => self.step(Happened::Refused, Some(&failure), now),
             Verdict::Again | Verdict::Done | Verdict::Named | Verdict::Rebalance => {
@@ -302,9 +319,12 @@ impl Consumer {
     }
 
     fn handle_answered(&mut self, asked: Asked, response: &ConsumerGroupHeartbeatResponse, now: Instant) {
-        // A leave of an earlier life may be answered so (KAFKA-16251); it says nothing of this one.
-        if response.member_epoch < 0 {
-            return;
+        // Epochs of members begin with 1. Leaves are answered with negative ones, and have numbers of their own.
+        if response.member_epoch <= 0 {
+            self.told = Told::default();
+            let reason = format!("it answers a heartbeat with epoch {}", response.member_epoch).into();
+            let failure = Failure::Malformed { peer: "the group's coordinator".into(), reason };
+            return self.try_again(&failure, false, now);
         }
         // Coordinators of version 0 may choose the id.
         if let Some(id) = response.member_id.as_deref().filter(|id| !id.is_empty()) {
@@ -315,8 +335,13 @@ impl Consumer {
         self.interval = Duration::from_millis(interval).clamp(INTERVAL_MIN, self.settings.session_timeout);
         self.beat_at = asked.at + self.interval;
         self.alive_at = self.alive_at.max(asked.at);
-        self.retry.succeeded();
+        // Not by joining alone: a coordinator that fences each member it has let in is asked with backoffs.
+        if !asked.is_join {
+            self.retry.succeeded();
+        }
         self.unreleased_since = None;
+        let brings = u32::from(response.assignment.is_some());
+        self.assigned_in_a_row = self.assigned_in_a_row.saturating_add(1) * brings;
         self.step(Happened::Joined, None, now);
         if let Some(assignment) = &response.assignment {
             self.target = Some(target(assignment));
@@ -347,7 +372,14 @@ impl Consumer {
             );
         }
         let unnamed: BTreeSet<_> = missing.into_iter().filter(|id| !self.names.contains_key(id)).collect();
-        let added: BTreeSet<_> = added.into_iter().filter(|(id, _)| !unnamed.contains(id)).collect();
+        // A topic that was made again has two ids under one name. What is read by the old one is given up first.
+        let readers: BTreeMap<_, _> = self.owned.iter().map(|(id, _)| (self.names.get(id), *id)).collect();
+        let is_read = |(id, partition): &Owned| {
+            let reader = readers.get(&self.names.get(id)).filter(|reader| *reader != id);
+            reader.is_some_and(|reader| self.owned.contains(&(*reader, *partition)))
+        };
+        let is_new = |of: &Owned| !unnamed.contains(&of.0) && !is_read(of);
+        let added: BTreeSet<_> = added.into_iter().filter(is_new).collect();
         self.set_unnamed(unnamed);
         // Names of topics that are gone are forgotten, so that the map does not grow.
         let kept: BTreeSet<_> = self.owned.iter().chain(&added).map(|(id, _)| *id).collect();
@@ -393,9 +425,15 @@ impl Consumer {
     pub(super) fn handle_commit_refused(&mut self, code: ErrorCode, epoch: i32, now: Instant) {
         let failure = Failure::answer(code, None);
         match code {
-            ErrorCode::FENCED_MEMBER_EPOCH | ErrorCode::UNKNOWN_MEMBER_ID if self.epoch == Some(epoch) => {
+            ErrorCode::FENCED_MEMBER_EPOCH
+            | ErrorCode::UNKNOWN_MEMBER_ID
+            | ErrorCode::ILLEGAL_GENERATION
+            | ErrorCode::GROUP_ID_NOT_FOUND
+                if self.epoch == Some(epoch) =>
+            {
                 self.expel(&failure, now);
             }
+            ErrorCode::FENCED_INSTANCE_ID => self.step(Happened::Refused, Some(&failure), now),
             // The epoch has risen, and the next heartbeat's answer says it. The commit is tried again under that one.
             ErrorCode::STALE_MEMBER_EPOCH if self.epoch == Some(epoch) => self.beat_at = now,
             _ => {}
@@ -525,7 +563,10 @@ impl Consumer {
         if self.beat.is_some() || !self.beats() {
             return None;
         }
-        let not_before = self.retry.not_before().unwrap_or(Instant::ORIGIN);
+        let mut not_before = self.retry.not_before().unwrap_or(Instant::ORIGIN);
+        if self.assigned_in_a_row > ASSIGNED_MAX {
+            not_before = not_before.max(self.asked_at + NEWS_WAIT);
+        }
         Some(if self.has_news() { not_before } else { self.beat_at.max(not_before) })
     }
 
@@ -567,6 +608,7 @@ impl Consumer {
         let asked = self.number(broker, now);
         self.beat = Some(asked);
         self.beat_at = now + self.interval;
+        self.asked_at = now;
         let request = self.heartbeat();
         // A silent coordinator leaves half of the session to find the next one.
         let patience = self.settings.request_timeout.min(self.settings.session_timeout / 2);
@@ -575,7 +617,7 @@ impl Consumer {
 
     fn number(&mut self, broker: BrokerId, at: Instant) -> Asked {
         self.next_number += 1;
-        Asked { number: self.next_number, broker, at }
+        Asked { number: self.next_number, broker, at, is_join: self.epoch.is_none() }
     }
 
     /// The fields that every heartbeat has.

@@ -2,6 +2,7 @@
 
 mod company;
 mod promises;
+mod storms;
 
 use milena_messages::consumer_group_heartbeat::ConsumerGroupHeartbeatResponse;
 

@@ -38,6 +38,10 @@ pub(super) fn classic(kind: Kind, code: ErrorCode) -> Verdict {
         (Kind::Join, ErrorCode::REBALANCE_IN_PROGRESS) => Verdict::Again,
         (Kind::Sync | Kind::Heartbeat, ErrorCode::REBALANCE_IN_PROGRESS) => Verdict::Rebalance,
         (_, ErrorCode::UNKNOWN_MEMBER_ID) => Verdict::Expelled { forgets_id: true },
+        // Commits (version 9 and later) of a member whose group is gone, or became one of the consumer protocol.
+        (Kind::Sync | Kind::Heartbeat, ErrorCode::GROUP_ID_NOT_FOUND | ErrorCode::FENCED_MEMBER_EPOCH) => {
+            Verdict::Expelled { forgets_id: true }
+        }
         // The member is known, but missed a rebalance. It keeps its id, as Java's does, and saves a round trip.
         (_, ErrorCode::ILLEGAL_GENERATION) => Verdict::Expelled { forgets_id: false },
         // A newer instance with the same `group.instance.id` runs (KIP-345). Joining again would fence that one in turn.

@@ -369,6 +369,53 @@ fn case_69_the_member_id_of_kip_394_is_used_at_once() {
 }
 
 #[test]
+fn an_id_that_is_asked_for_again_or_not_given_is_tried_with_a_backoff() {
+    let mut rig = Rig::cooperative();
+    for (sent, given) in [("", "m"), ("m", "n"), ("n", "o")] {
+        let ask = rig.ask(Kind::Join);
+        assert_eq!(join_of(&ask).member_id, sent);
+        rig.answer(&ask, join_refused(ErrorCode::MEMBER_ID_REQUIRED, given));
+        let waits = rig.member.retry.not_before().is_some_and(|at| at > rig.now);
+        assert_eq!(waits, !sent.is_empty());
+        rig.pass(if waits { seconds(1) } else { Duration::ZERO });
+    }
+    // Without an id it breaks the protocol, which is not believed twice.
+    for _ in 0..2 {
+        let ask = rig.ask(Kind::Join);
+        rig.answer(&ask, join_refused(ErrorCode::MEMBER_ID_REQUIRED, ""));
+        rig.pass(seconds(1));
+    }
+    assert_eq!(rig.events(), ["failed "]);
+}
+
+#[test]
+fn a_generation_below_0_or_a_member_without_an_id_is_no_membership() {
+    for (id, generation) in [("m", -1), ("m", i32::MIN), ("", 3)] {
+        let mut rig = Rig::cooperative();
+        for _ in 0..2 {
+            rig.join(id, generation);
+            assert_eq!(rig.member.identity(), None);
+            rig.pass(seconds(1));
+        }
+        assert_eq!(rig.events(), ["failed "]);
+    }
+}
+
+#[test]
+fn an_assignment_by_another_assignor_is_not_taken() {
+    let mut rig = Rig::cooperative();
+    rig.join("m", 1);
+    let ask = rig.ask(Kind::Sync);
+    let response = SyncGroupResponse {
+        protocol_name: Some("range".into()),
+        assignment: "t-0".into(),
+        ..Default::default()
+    };
+    rig.answer(&ask, Response::Sync(response));
+    assert_eq!(rig.events(), ["failed "]);
+}
+
+#[test]
 fn case_69_a_pending_member_leaves_when_it_closes() {
     let mut rig = Rig::eager();
     let ask = rig.ask(Kind::Join);

@@ -409,11 +409,61 @@ fn a_member_that_closes_while_it_joins_leaves() {
 }
 
 #[test]
-fn case_70_a_negative_epoch_is_ignored() {
+fn case_70_an_epoch_below_1_changes_nothing_and_twice_ends_the_membership() {
+    for epoch in [-1, 0] {
+        let mut rig = Rig::dynamic().stable(&[0]);
+        rig.answer(epoch, Some(&[]));
+        assert!(rig.events().is_empty());
+        assert_eq!(rig.member.identity().map(|identity| identity.generation_or_epoch), Some(3));
+        let (at, since) = (rig.member.due_at().expect("a heartbeat"), rig.now);
+        assert!(at > since, "with a backoff");
+        rig.answer(epoch, Some(&[]));
+        assert_eq!(rig.events(), ["lost t-0", "failed "]);
+    }
+}
+
+#[test]
+fn a_member_whose_group_is_gone_makes_it_again_and_keeps_its_protocol() {
     let mut rig = Rig::dynamic().stable(&[0]);
-    rig.answer(-1, Some(&[]));
-    assert!(rig.events().is_empty());
-    assert_eq!(rig.member.identity().map(|identity| identity.generation_or_epoch), Some(3));
+    rig.refuse(ErrorCode::GROUP_ID_NOT_FOUND);
+    assert_eq!(rig.events(), ["lost t-0"]);
+    assert!(rig.member.poll_unsupported().is_none());
+    let request = rig.answer(1, Some(&[(1, &[0])]));
+    assert_eq!(request.member_epoch, 0);
+    assert_eq!(rig.events(), ["assign t-0"]);
+}
+
+#[test]
+fn a_commit_that_is_refused_for_good_is_never_left_without_a_consequence() {
+    for code in [ErrorCode::ILLEGAL_GENERATION, ErrorCode::GROUP_ID_NOT_FOUND, ErrorCode::UNKNOWN_MEMBER_ID] {
+        let mut rig = Rig::dynamic().stable(&[0]);
+        rig.member.handle_commit_refused(code, 3, rig.now);
+        assert_eq!(rig.events(), ["lost t-0"], "{code}");
+        assert_eq!(rig.beat().1.member_epoch, 0, "{code}");
+    }
+    let mut rig = Rig::of_static().stable(&[0]);
+    rig.member.handle_commit_refused(ErrorCode::FENCED_INSTANCE_ID, 3, rig.now);
+    assert_eq!(rig.events(), ["lost t-0", "failed FENCED_INSTANCE_ID"]);
+}
+
+#[test]
+fn an_assignment_in_each_answer_is_acknowledged_at_once_a_few_times_and_then_each_second() {
+    let mut rig = Rig::dynamic().stable(&[0]);
+    let since = rig.now;
+    rig.answer(4, Some(&[(1, &[1])]));
+    for epoch in 5..30 {
+        rig.member.handle_released(rig.now);
+        rig.answer(epoch, Some(&[(1, &[epoch % 3])]));
+    }
+    let time = rig.now - since;
+    assert!((seconds(17)..seconds(27)).contains(&time), "{time:?}");
+    rig.member.handle_released(rig.now);
+    rig.answer(30, None);
+    rig.events();
+    // The next one that comes alone is acknowledged at once.
+    rig.pass(seconds(5));
+    rig.answer(31, Some(&[(1, &[0, 1, 2])]));
+    assert_eq!(rig.member.due_at(), Some(rig.member.retry.not_before().unwrap_or(Instant::ORIGIN)));
 }
 
 #[test]
@@ -441,6 +491,20 @@ fn a_topic_that_is_made_again_is_given_up_before_the_new_one_is_taken() {
     rig.member.handle_released(rig.now);
     assert_eq!(rig.events(), ["assign t-0"]);
     assert_eq!(owned_in(&rig.ask().1), Some(vec![(id(9), vec![0])]));
+}
+
+#[test]
+fn a_partition_that_is_assigned_under_two_ids_is_read_once() {
+    let mut rig = Rig::dynamic().stable(&[0]);
+    let mut again = snapshot("t", &[(1, 1), (1, 1)]);
+    set_topic_id(&mut again, "t", 5);
+    rig.member.handle_metadata(&Arc::new(again), rig.now);
+    rig.answer(4, Some(&[(1, &[0]), (5, &[0, 1])]));
+    assert_eq!(rig.events(), ["assign t-1"]);
+    rig.answer(5, Some(&[(5, &[0, 1])]));
+    assert_eq!(rig.events(), ["revoke t-0"]);
+    rig.member.handle_released(rig.now);
+    assert_eq!(rig.events(), ["assign t-0"]);
 }
 
 #[test]
