@@ -136,6 +136,13 @@ fn a_member_of_a_group_allocates_nothing_per_record() {
     });
     let more = in_group.saturating_sub(by_position) as f64 / RECORDS as f64;
     assert!(more < 0.01, "{by_position} allocations by position, {in_group} in a group");
+    let in_parts = allocations_of_reading(&runtime, async || {
+        let builder = client.consumer("parts").subscribe(["t"]);
+        builder.settings(|settings| settings.delivery_records_max = Some(10)).build().await.expect("built")
+    });
+    // Those of a batch, and none of its parts.
+    let of_parts = in_parts.saturating_sub(in_group) as f64 / (RECORDS as f64 / 10.0);
+    assert!(of_parts < 0.1, "{in_group} allocations, {in_parts} in parts");
 }
 
 #[tokio::test]

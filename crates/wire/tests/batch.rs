@@ -5,7 +5,8 @@
 use bytes::Bytes;
 use milena_wire::batch::{
     AppendError, Attributes, BatchBuilder, BatchHeader, BatchMut, Batches, ControlRecord, HEADER_BYTES,
-    Header, NO_TIMESTAMP, ProducerStamp, RawBatch, RecordBatch, RecordError, TimestampType, end_transaction,
+    Header, NO_TIMESTAMP, ProducerStamp, RawBatch, RecordBatch, RecordError, RecordsPlace, TimestampType,
+    end_transaction,
 };
 use milena_wire::codec::{Compression, Compressor, Decompressor};
 use milena_wire::pool::Pool;
@@ -559,6 +560,43 @@ fn a_reader_gets_past_poison_by_its_resume_offset() {
     let batch = around(&[1]);
     let error = batch.records_from(4).next().unwrap().unwrap_err();
     assert_eq!((error.offset, error.resume_offset), (1, batch.header().next_offset()));
+}
+
+/// The records of a batch, read in parts of `size` each.
+fn in_parts(batch: &RecordBatch, size: usize) -> Vec<Result<i64, RecordError>> {
+    let mut all = Vec::new();
+    let mut from = RecordsPlace::default();
+    loop {
+        let mut ahead = batch.records_between(from, None, i64::MIN);
+        ahead.by_ref().take(size).for_each(drop);
+        let until = ahead.place();
+        // No part comes after a record after which no other is found.
+        let is_last = ahead.is_broken() || ahead.next().is_none();
+        let part = batch.records_between(from, (!is_last).then_some(until), i64::MIN);
+        all.extend(part.map(|record| record.map(|record| record.offset)));
+        if is_last {
+            return all;
+        }
+        from = until;
+    }
+}
+
+#[test]
+fn parts_of_a_batch_are_together_what_it_is_as_a_whole() {
+    let whole = open(numbered(9));
+    // Of one batch a record is wrong, and of the other one the records after it are not found.
+    let poisoned = around(&framed(&[0, 0, 10, 20, b'k', b'k']));
+    let broken = around(&[1]);
+    for batch in [&whole, &poisoned, &broken] {
+        for size in 1..11 {
+            assert_eq!(in_parts(batch, size), outcomes(batch), "{size} at a time");
+        }
+    }
+    // As with the whole batch, records before an offset are left out.
+    let mut ahead = whole.records();
+    ahead.by_ref().take(6).for_each(drop);
+    let part = whole.records_between(RecordsPlace::default(), Some(ahead.place()), 4);
+    assert_eq!(part.map(|record| record.unwrap().offset).collect::<Vec<_>>(), [4, 5]);
 }
 
 #[test]

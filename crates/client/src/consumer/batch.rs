@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use milena_core::Failure;
-use milena_core::source::Epoch;
-use milena_wire::batch::{RecordBatch, RecordError, Records};
+use milena_core::source::{Amount, Epoch};
+use milena_wire::batch::{RecordBatch, RecordError, Records, RecordsPlace};
 use milena_wire::{DecodeError, DecodeReason};
 
 use super::held::Hold;
@@ -38,7 +38,7 @@ use crate::{Error, RecordView};
 /// ```
 pub struct Batch {
     /// The first field: the memory is freed before `hold` gives it back to the budget.
-    pub(super) records: RecordBatch,
+    pub(super) records: Content,
     pub(super) hold: Hold,
     /// The assignment or seek that it was fetched for.
     pub(super) epoch: Epoch,
@@ -48,6 +48,53 @@ pub struct Batch {
     pub(super) unreadable: Arc<Unreadable>,
     /// Whether offsets without records were marked as done.
     pub(super) are_holes_marked: AtomicBool,
+}
+
+/// The records of a batch.
+pub(super) enum Content {
+    /// All that were fetched.
+    Whole(RecordBatch),
+    /// A part of them.
+    Part(Part),
+}
+
+/// A batch that was opened to be handed out in parts.
+pub(super) struct Opened {
+    pub(super) records: RecordBatch,
+    /// What it takes of its partition's buffer until the last part was taken.
+    pub(super) amount: Amount,
+}
+
+/// A part of a batch, between two places.
+pub(super) struct Part {
+    pub(super) opened: Arc<Opened>,
+    pub(super) from: RecordsPlace,
+    /// None for the last part.
+    pub(super) until: Option<RecordsPlace>,
+    /// The offset after it.
+    pub(super) end: i64,
+}
+
+impl Opened {
+    pub(super) fn memory_bytes(&self) -> usize {
+        memory_bytes(&self.records)
+    }
+}
+
+impl Part {
+    /// The size of its records, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let end = self.until.map_or_else(|| self.opened.records.records_bytes(), RecordsPlace::bytes);
+        end.saturating_sub(self.from.bytes())
+    }
+}
+
+/// What the batch takes of the memory, in bytes.
+fn memory_bytes(records: &RecordBatch) -> usize {
+    match records.own_bytes() {
+        0 => records.header().bytes,
+        bytes => bytes,
+    }
 }
 
 /// Records that an iteration could not read. The next call of the consumer returns the error.
@@ -90,12 +137,15 @@ impl Batch {
     /// The offset at which the batch begins to be read. It is that of the first record, unless compaction has removed
     /// that one.
     pub fn first_offset(&self) -> i64 {
-        self.from.max(self.records.header().base_offset)
+        self.from.max(self.records().header().base_offset)
     }
 
     /// The next offset to read after this batch.
     pub fn next_offset(&self) -> i64 {
-        end_of(&self.records)
+        match &self.records {
+            Content::Whole(records) => end_of(records),
+            Content::Part(part) => part.end,
+        }
     }
 
     /// The high watermark of the partition when the batch was fetched: the offset after the last record that is
@@ -111,34 +161,52 @@ impl Batch {
 
     /// The size of the records in bytes, decompressed. Records before the offset that was asked for count as well.
     pub fn bytes(&self) -> usize {
-        self.records.records_bytes()
+        match &self.records {
+            Content::Whole(records) => records.records_bytes(),
+            Content::Part(part) => part.bytes(),
+        }
     }
 
     /// The memory that the batch takes, in bytes: as many as it had when it came, if it was not compressed, or else the
-    /// buffer that it was decompressed into, which may be larger than the records. It counts against the client's memory
-    /// budget until the batch is dropped.
+    /// buffer that it was decompressed into, which may be larger than the records. A part of a batch
+    /// ([`delivery_records_max`](crate::ConsumerSettings::delivery_records_max)) keeps all of it. It counts against the
+    /// client's memory budget until the batch is dropped.
     pub fn memory_bytes(&self) -> usize {
-        match self.records.own_bytes() {
-            0 => self.records.header().bytes,
-            bytes => bytes,
+        memory_bytes(self.records())
+    }
+
+    /// All records that were fetched, of which this batch may be a part.
+    #[inline]
+    pub(super) fn records(&self) -> &RecordBatch {
+        match &self.records {
+            Content::Whole(records) => records,
+            Content::Part(part) => &part.opened.records,
+        }
+    }
+
+    #[inline]
+    fn records_from(&self, offset: i64) -> Records<'_> {
+        match &self.records {
+            Content::Whole(records) => records.records_from(offset),
+            Content::Part(part) => part.opened.records.records_between(part.from, part.until, offset),
         }
     }
 
     /// The epoch of the leader that appended the batch.
     pub fn leader_epoch(&self) -> Option<i32> {
-        self.records.header().partition_leader_epoch
+        self.records().header().partition_leader_epoch
     }
 
     /// Marks the offsets at which compaction has removed the records, so that single records can be marked as done. Batches
     /// that are done as a whole need none of it, and few batches have such offsets.
     pub(super) fn mark_holes(&self) {
-        let header = self.records.header();
+        let header = self.records().header();
         let is_whole = i64::from(header.record_count) > i64::from(header.last_offset_delta);
         if is_whole || self.are_holes_marked.swap(true, Ordering::Relaxed) {
             return;
         }
         let mut next = self.first_offset();
-        for record in self.records.records_from(self.from) {
+        for record in self.records_from(self.from) {
             let Ok(record) = record else { return };
             if record.offset > next {
                 self.hold.queue.mark(self.epoch, next..record.offset);
@@ -164,7 +232,7 @@ impl Batch {
 
     /// The records, in order. A record that cannot be read is an error in its place.
     pub fn try_iter(&self) -> impl Iterator<Item = Result<RecordView<'_>, Error>> {
-        self.records.records_from(self.from).map(|record| {
+        self.records_from(self.from).map(|record| {
             record
                 .map(|record| RecordView { record, batch: self })
                 .map_err(|error| unreadable(&self.hold.queue, &error))
@@ -217,7 +285,7 @@ impl<'a> RecordViews<'a> {
     /// The records of `batch` from `offset` on.
     #[inline]
     pub(super) fn from_offset(batch: &'a Batch, offset: i64) -> Self {
-        Self { batch, records: batch.records.records_from(offset) }
+        Self { batch, records: batch.records_from(offset) }
     }
 }
 

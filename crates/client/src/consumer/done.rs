@@ -1,10 +1,12 @@
 //! Marking what is done, committing, and leaving: what the application of a group's member does.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use milena_core::group::commits::StoredOffset;
 use milena_core::group::{Goodbye, TopicPartition};
+use milena_core::source::Epoch;
 use milena_core::{Failure, Instant, LeaderEpoch};
 use tokio::sync::oneshot;
 
@@ -12,6 +14,7 @@ use super::batch::Batch;
 use super::commands::{Command, GroupCommand, Reply, Subscribed};
 use super::handle::ConsumerHandle;
 use super::naming::Pattern;
+use super::queue::Queue;
 use super::shared::Shared;
 use super::standing::Standing;
 use super::{Consumer, PartitionConsumer};
@@ -272,8 +275,13 @@ impl Shared {
     }
 
     fn mark(&self, batch: &Batch, first: i64, end: i64) {
+        self.mark_in(&batch.hold.queue, batch.epoch, first..end);
+    }
+
+    /// Marks offsets of a partition as done, if the consumer is in a group.
+    pub(super) fn mark_in(&self, queue: &Queue, epoch: Epoch, offsets: Range<i64>) {
         let Some(standing) = &self.standing else { return };
-        let entries = batch.hold.queue.mark(batch.epoch, first..end);
+        let entries = queue.mark(epoch, offsets);
         let is_crowded = entries == MARKS_MAX;
         if is_crowded {
             standing.note_crowd();

@@ -30,7 +30,7 @@ use super::ends::{End, Ends};
 use super::group::{Group, GroupTag};
 use super::held::Memory;
 use super::memory::Watch;
-use super::queue::{Fetched, Queue, Queued, Ready};
+use super::queue::{Content, Fetched, Queue, Queued, Ready};
 use super::shared::Shared;
 use crate::brokers::address_of;
 use crate::budget::Reservation;
@@ -402,7 +402,8 @@ impl Driver {
                     let Some(frame) = frame else { continue };
                     // Before the batch is listed, which would make a command of it.
                     self.hold_if_paused(slot);
-                    let fetched = Fetched { batch, from, passed: None, high_watermark };
+                    let fetched =
+                        Fetched { content: Content::Raw(batch), from, passed: None, high_watermark };
                     // The group is told first: once the batch is in its queue, it may be marked as done.
                     self.with_group(slot, |group, queue| group.handle_delivered(queue, epoch, &fetched, now));
                     let queued = Queued { fetched, frame: Arc::clone(frame) };

@@ -399,7 +399,7 @@ impl Group {
             return;
         }
         let offsets = batch.first_offset()..batch.end_offset();
-        let leader_epoch = batch.batch.header.partition_leader_epoch.map(LeaderEpoch);
+        let leader_epoch = batch.header().partition_leader_epoch.map(LeaderEpoch);
         self.commits.handle_delivered(&of(queue), epoch, offsets, leader_epoch, now);
     }
 

@@ -28,7 +28,8 @@ pub(super) struct Memory {
 
 /// What a batch that the application holds keeps in memory.
 pub(super) enum Kept {
-    /// The response that it is a part of, with its own size in bytes. Batches of other partitions may be parts of it too.
+    /// The memory that it is a part of, with its own size in bytes. Of a response, batches of other partitions may be
+    /// parts too; of a decompressed batch that is handed out in parts, its other parts.
     Part { frame: Arc<Memory>, bytes: usize },
     /// A buffer of its own.
     Whole(Memory),
@@ -124,11 +125,11 @@ impl Hold {
         }
     }
 
-    /// The batch was decompressed into `memory`, and no longer keeps the response in which it came.
-    pub(super) fn move_to(&self, memory: Memory) {
+    /// The batch is in this memory now, and no longer keeps the one of before.
+    pub(super) fn move_to(&self, kept: Kept) {
         let mut list = self.queue.held.list();
         let Some(entry) = list.entries[self.index].as_mut() else { return };
-        let frame = std::mem::replace(&mut entry.kept, Kept::Whole(memory));
+        let frame = std::mem::replace(&mut entry.kept, kept);
         drop(list);
         // Outside the lock, because freeing memory wakes tasks.
         drop(frame);

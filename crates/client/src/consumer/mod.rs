@@ -180,16 +180,21 @@ impl Consumer {
 
     fn look(&mut self) -> Result<Look, Error> {
         self.opener.check()?;
-        match self.shared.ready.next() {
-            Next::Batch(hold, epoch, fetched) => self.opener.open(hold, epoch, fetched).map(Look::Batch),
-            Next::Stopped(error) => Err(error),
-            Next::Nothing => {
-                if self.shared.is_over()? {
-                    return Ok(Look::End);
+        loop {
+            return match self.shared.ready.next() {
+                Next::Batch(hold, epoch, queued, end) => match self.opener.open(hold, epoch, queued, end)? {
+                    Some(batch) => Ok(Look::Batch(batch)),
+                    None => continue,
+                },
+                Next::Stopped(error) => Err(error),
+                Next::Nothing => {
+                    if self.shared.is_over()? {
+                        return Ok(Look::End);
+                    }
+                    self.shared.note_idle();
+                    Ok(Look::Nothing)
                 }
-                self.shared.note_idle();
-                Ok(Look::Nothing)
-            }
+            };
         }
     }
 

@@ -115,18 +115,23 @@ impl PartitionConsumer {
 
     pub(super) fn look(&mut self) -> Result<Look, Error> {
         self.opener.check()?;
-        match self.opener.shared.ready.next_of(&self.queue) {
-            Next::Batch(hold, epoch, fetched) => self.opener.open(hold, epoch, fetched).map(Look::Batch),
-            Next::Stopped(error) => Err(error),
-            Next::Nothing if self.queue.is_over() || self.queue.is_read() => Ok(Look::End),
-            Next::Nothing => {
-                self.opener.shared.ready.check_driver()?;
-                self.opener.shared.note_idle();
-                if self.queue.note_awaited() {
-                    self.opener.shared.commands.push(Command::Awaited { queue: Arc::clone(&self.queue) });
+        loop {
+            return match self.opener.shared.ready.next_of(&self.queue) {
+                Next::Batch(hold, epoch, queued, end) => match self.opener.open(hold, epoch, queued, end)? {
+                    Some(batch) => Ok(Look::Batch(batch)),
+                    None => continue,
+                },
+                Next::Stopped(error) => Err(error),
+                Next::Nothing if self.queue.is_over() || self.queue.is_read() => Ok(Look::End),
+                Next::Nothing => {
+                    self.opener.shared.ready.check_driver()?;
+                    self.opener.shared.note_idle();
+                    if self.queue.note_awaited() {
+                        self.opener.shared.commands.push(Command::Awaited { queue: Arc::clone(&self.queue) });
+                    }
+                    Ok(Look::Nothing)
                 }
-                Ok(Look::Nothing)
-            }
+            };
         }
     }
 

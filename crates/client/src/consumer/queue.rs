@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use milena_core::source::{Epoch, Slot};
 use milena_core::{Failure, Instant, LeaderEpoch};
-use milena_wire::batch::RawBatch;
+use milena_wire::batch::{BatchHeader, RawBatch, RecordsPlace};
 use tokio::sync::Notify;
 
+use super::batch::Opened;
 use super::commands::{Command, Commands};
 use super::gate::{Gate, Park};
 use super::held::{Held, Hold, Memory};
@@ -62,6 +63,8 @@ pub(super) struct Inner {
     batches: VecDeque<Queued>,
     /// The memory of the batches that are here: their sizes and their places in the queue.
     bytes: usize,
+    /// The most records that are taken at a time. Of a larger batch the first ones are taken, and the rest stays in front.
+    records_max: i64,
     /// The next offset to read, after the last batch that was taken.
     pub(super) position: Option<i64>,
     /// Why reading stops after the batches that are here.
@@ -99,6 +102,43 @@ impl Inner {
         self.batches.push_back(batch);
     }
 
+    /// Takes the batch that was fetched first, or as much of it as may be taken at a time, with the offset at which it
+    /// ends then.
+    fn take(&mut self) -> Option<(Queued, Option<i64>)> {
+        let Some(end) = self.batches.front()?.fetched.part_end(self.records_max) else {
+            return Some((self.pop()?, None));
+        };
+        self.is_awaited = false;
+        let front = self.batches.front_mut()?;
+        let part = front.clone();
+        front.fetched.from = end;
+        Some((part, Some(end)))
+    }
+
+    /// The rest of the batch of which a part was taken: it goes on at `from`, and its records are found at `place` of
+    /// what was opened, which `frame` counts the memory of. Answers with what it was before, which the caller drops
+    /// once the lock is free.
+    pub(super) fn keep_rest(
+        &mut self,
+        opened: &Arc<Opened>,
+        place: RecordsPlace,
+        frame: &Arc<Memory>,
+        from: i64,
+    ) -> Option<(Content, Arc<Memory>)> {
+        let front = self.batches.front_mut()?;
+        let before = front.bytes();
+        let content =
+            std::mem::replace(&mut front.fetched.content, Content::Opened(Arc::clone(opened), place));
+        let old = (content, std::mem::replace(&mut front.frame, Arc::clone(frame)));
+        front.fetched.from = from;
+        self.bytes = self.bytes + front.bytes() - before;
+        if self.position.is_some_and(|position| position < from) {
+            // No record is between the two.
+            self.position = Some(from);
+        }
+        Some(old)
+    }
+
     /// Takes the batch that was fetched first.
     fn pop(&mut self) -> Option<Queued> {
         let batch = self.batches.pop_front()?;
@@ -116,11 +156,16 @@ impl Inner {
         (self.bytes, self.batches.len())
     }
 
-    /// The offsets of the next batch, to which what follows it without a record belongs, and its leader epoch.
+    /// The offsets of what is taken next, to which what follows it without a record belongs, and its leader epoch.
     pub(super) fn front(&self) -> Option<(Range<i64>, Option<LeaderEpoch>)> {
         let fetched = &self.batches.front()?.fetched;
-        let leader_epoch = fetched.batch.header.partition_leader_epoch.map(LeaderEpoch);
-        Some((fetched.first_offset()..fetched.next_offset(), leader_epoch))
+        let leader_epoch = fetched.header().partition_leader_epoch.map(LeaderEpoch);
+        Some((fetched.first_offset()..self.end_of_next(fetched), leader_epoch))
+    }
+
+    /// The position once the batch in front, or the part of it that may be taken at a time, was taken.
+    fn end_of_next(&self, front: &Fetched) -> i64 {
+        front.part_end(self.records_max).unwrap_or_else(|| front.next_offset())
     }
 
     fn wake_reader(&self) {
@@ -147,15 +192,17 @@ impl Inner {
 /// A queue without batches keeps room for this many.
 const ROOM_KEPT: usize = 16;
 
-/// A fetched batch in its queue, and the response that it is a part of.
+/// A fetched batch in its queue, and the memory that it is in: the response that it is a part of, or a buffer of its own.
+#[derive(Clone)]
 pub(super) struct Queued {
     pub(super) fetched: Fetched,
     pub(super) frame: Arc<Memory>,
 }
 
 /// A fetched batch.
+#[derive(Clone)]
 pub(super) struct Fetched {
-    pub(super) batch: RawBatch,
+    pub(super) content: Content,
     /// The offset that was asked for: earlier records of the batch are not returned.
     pub(super) from: i64,
     /// The next offset to read when control records or aborted batches follow this batch.
@@ -163,16 +210,46 @@ pub(super) struct Fetched {
     pub(super) high_watermark: i64,
 }
 
+/// The records of a fetched batch.
+#[derive(Clone)]
+pub(super) enum Content {
+    /// As they came.
+    Raw(RawBatch),
+    /// Checked and decompressed, because a part of them was taken. The rest begins at this place.
+    Opened(Arc<Opened>, RecordsPlace),
+}
+
 impl Queued {
     /// The memory that a place in a queue takes. It is more than many small batches take themselves.
     pub(super) const PLACE_BYTES: usize = size_of::<Self>();
 
     fn bytes(&self) -> usize {
-        self.fetched.batch.bytes().len() + Self::PLACE_BYTES
+        let bytes = match &self.fetched.content {
+            Content::Raw(batch) => batch.bytes().len(),
+            Content::Opened(opened, place) => opened.memory_bytes().saturating_sub(place.bytes()),
+        };
+        bytes + Self::PLACE_BYTES
     }
 }
 
 impl Fetched {
+    pub(super) fn header(&self) -> &BatchHeader {
+        match &self.content {
+            Content::Raw(batch) => &batch.header,
+            Content::Opened(opened, _) => opened.records.header(),
+        }
+    }
+
+    /// Where the part of at most `records_max` records ends that is taken first. None if all of it is taken at once. It
+    /// goes by offsets, so that the records need not be read for it.
+    fn part_end(&self, records_max: i64) -> Option<i64> {
+        let header = self.header();
+        // Message sets of before Kafka 0.11 do not say how many records they have.
+        let is_small = header.magic == 2 && i64::from(header.record_count) <= records_max;
+        let end = self.first_offset().saturating_add(records_max);
+        (!is_small && end < self.end_offset()).then_some(end)
+    }
+
     /// The next offset to read after this batch.
     pub(super) fn next_offset(&self) -> i64 {
         self.passed.unwrap_or_else(|| self.end_offset())
@@ -180,12 +257,12 @@ impl Fetched {
 
     /// The first offset that is returned of it.
     pub(super) fn first_offset(&self) -> i64 {
-        self.from.max(self.batch.header.base_offset)
+        self.from.max(self.header().base_offset)
     }
 
     /// The offset after its last one.
     pub(super) fn end_offset(&self) -> i64 {
-        let header = &self.batch.header;
+        let header = self.header();
         header.base_offset + i64::from(header.last_offset_delta) + 1
     }
 }
@@ -229,7 +306,8 @@ pub(super) enum Coming {
 
 /// What a reader gets next.
 pub(super) enum Next {
-    Batch(Hold, Epoch, Fetched),
+    /// A batch, or the part of it that ends at this offset.
+    Batch(Hold, Epoch, Queued, Option<i64>),
     Stopped(Error),
     Nothing,
 }
@@ -240,6 +318,7 @@ impl Queue {
         epoch: Epoch,
         position: Option<i64>,
         until: Option<i64>,
+        records_max: i64,
         driver: Arc<Notify>,
         clock: &Clock,
     ) -> Self {
@@ -247,6 +326,7 @@ impl Queue {
             epoch,
             batches: VecDeque::new(),
             bytes: 0,
+            records_max,
             position,
             stopped: None,
             is_told: false,
@@ -316,7 +396,8 @@ impl Queue {
     /// Whether the next batch stays here.
     fn is_closed(&self, inner: &Inner) -> bool {
         let until = self.open_until.load(Ordering::Relaxed);
-        until != i64::MAX && inner.batches.front().is_some_and(|next| next.fetched.next_offset() > until)
+        until != i64::MAX
+            && inner.batches.front().is_some_and(|next| inner.end_of_next(&next.fetched) > until)
     }
 
     fn marks(&self) -> MutexGuard<'_, Vec<Mark>> {
@@ -585,13 +666,13 @@ impl Ready {
             // The batches stay here, and resuming lists the partition again.
             return Next::Nothing;
         }
-        match inner.pop() {
-            Some(Queued { fetched, frame }) => {
+        match inner.take() {
+            Some((queued, end)) => {
                 // Under the lock that `pass` is called under. Otherwise a marker that is passed after the batch was
                 // popped and before the position is set would be lost, and the position would stay before it for ever.
-                inner.position = Some(fetched.next_offset());
-                let hold = Hold::new(queue, frame, fetched.batch.bytes().len());
-                Next::Batch(hold, inner.epoch, fetched)
+                inner.position = Some(end.unwrap_or_else(|| queued.fetched.next_offset()));
+                let hold = Hold::new(queue, Arc::clone(&queued.frame), queued.bytes() - Queued::PLACE_BYTES);
+                Next::Batch(hold, inner.epoch, queued, end)
             }
             None => inner.stopped.clone().map_or(Next::Nothing, Next::Stopped),
         }
@@ -628,7 +709,7 @@ mod tests {
         let mut builder = BatchBuilder::new(&Pool::default());
         builder.append(0, None, Some(b"record"), &[]).expect("room");
         let batch = Batches::new(builder.seal().into_bytes()).next().expect("one").expect("whole");
-        let fetched = Fetched { batch, from: 0, passed: None, high_watermark: 2 };
+        let fetched = Fetched { content: Content::Raw(batch), from: 0, passed: None, high_watermark: 2 };
         Queued { fetched, frame: Arc::new(Memory::new(Budget::new(0).reserve_beyond(0), &Arc::default())) }
     }
 
@@ -641,7 +722,7 @@ mod tests {
         let gates = Gates::default();
         let gate = gates.get(&"t".into(), 0);
         gate.open();
-        Arc::new(Queue::new(Arc::clone(gate), epoch, Some(0), until, Arc::default(), &clock()))
+        Arc::new(Queue::new(Arc::clone(gate), epoch, Some(0), until, i64::MAX, Arc::default(), &clock()))
     }
 
     #[test]
@@ -676,7 +757,7 @@ mod tests {
         let ready = Ready::new(Arc::default());
         let queue = queue(epochs.next(), Some(1));
         queue.inner().push(batch());
-        let Next::Batch(_, epoch, _) = ready.next_of(&queue) else { panic!("there is a batch") };
+        let Next::Batch(_, epoch, ..) = ready.next_of(&queue) else { panic!("there is a batch") };
         // While its reader opens the batch, the driver finds that everything was read.
         assert!(queue.finish_if_read(&epochs).is_some());
         assert!(queue.stop(&epochs, epoch, 0, &error()).is_some(), "it was not sought");

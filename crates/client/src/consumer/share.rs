@@ -154,7 +154,7 @@ impl SharedBatch {
     }
 
     fn own(&self, record: &RecordView<'_>) -> SharedRecord {
-        let place = self.batch.records.place_of(&record.record).expect("the record is one of this batch");
+        let place = self.batch.records().place_of(&record.record).expect("the record is one of this batch");
         SharedRecord { batch: Arc::clone(&self.batch), place }
     }
 }
@@ -163,7 +163,7 @@ impl SharedRecord {
     /// The record as a batch shows it, borrowed from this handle.
     #[inline]
     pub fn view(&self) -> RecordView<'_> {
-        RecordView { record: self.batch.records.record_at(&self.place), batch: &self.batch }
+        RecordView { record: self.batch.records().record_at(&self.place), batch: &self.batch }
     }
 
     /// The batch that it is a record of.

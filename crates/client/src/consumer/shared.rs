@@ -1,21 +1,22 @@
 //! The state that a consumer and the partitions taken from it share, and how they open batches.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use milena_core::metadata::Snapshot;
-use milena_core::source::{Epoch, Flow, Position, amount_of};
-use milena_wire::batch::{RawBatch, RecordBatch};
+use milena_core::source::{Amount, Epoch, Flow, Position, amount_of};
+use milena_wire::batch::{RawBatch, RecordBatch, RecordsPlace};
 use milena_wire::codec::{Compression, Decompressor};
 use milena_wire::{DecodeError, Limits};
 
-use super::batch::{Batch, Met, Unreadable, unread, unreadable};
+use super::batch::{Batch, Content as Records, Met, Opened, Part, Unreadable, end_of, unread, unreadable};
 use super::commands::{Command, Commands, GroupCommand};
 use super::flow::ConsumerFlow;
 use super::gate::{Gate, Gates, Resumed};
-use super::held::{Hold, Memory};
-use super::queue::{Coming, Epochs, Fetched, Queue, Ready};
+use super::held::{Hold, Kept, Memory};
+use super::queue::{Coming, Content, Epochs, Fetched, Queue, Queued, Ready};
 use super::standing::{Outlook, Standing};
 use crate::interest::Interest;
 use crate::settings::{ConsumerSettings, Isolation};
@@ -28,6 +29,8 @@ pub(super) struct Shared {
     pub(super) ready: Arc<Ready>,
     pub(super) check_crcs: bool,
     pub(super) is_read_committed: bool,
+    /// The most records that are handed out at a time.
+    records_max: i64,
     /// Whether partitions are read up to where they ended when they were assigned.
     pub(super) is_until_end: bool,
     /// None for a consumer that reads by position.
@@ -64,6 +67,9 @@ impl Shared {
             commands,
             check_crcs: settings.check_crcs,
             is_read_committed: settings.isolation == Isolation::ReadCommitted,
+            records_max: settings
+                .delivery_records_max
+                .map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX)),
             is_until_end,
             standing,
             epochs: Arc::default(),
@@ -180,7 +186,7 @@ impl Shared {
         let (driver, clock) = (Arc::clone(&self.commands.arrived), &self.client.0.clock);
         let gate = Arc::clone(self.gates.get(topic, partition));
         gate.open();
-        Arc::new(Queue::new(gate, epoch, position, until, driver, clock))
+        Arc::new(Queue::new(gate, epoch, position, until, self.records_max, driver, clock))
     }
 
     /// The group has assigned a partition. It is not read before the driver knows where it begins.
@@ -420,35 +426,148 @@ impl Opener {
         }
     }
 
-    /// Checks and decompresses a batch.
-    pub(super) fn open(&mut self, hold: Hold, epoch: Epoch, fetched: Fetched) -> Result<Batch, Error> {
+    /// Checks and decompresses a batch, or hands out the next part of one, which ends at `end`. None for a part in which
+    /// compaction has left no record.
+    pub(super) fn open(
+        &mut self,
+        hold: Hold,
+        epoch: Epoch,
+        queued: Queued,
+        end: Option<i64>,
+    ) -> Result<Option<Batch>, Error> {
+        self.shared.ready.note_busy();
+        let Queued { fetched, frame } = queued;
         let next_offset = fetched.next_offset();
-        let Fetched { batch, from, high_watermark, .. } = fetched;
-        let (shared, queue) = (&*self.shared, &hold.queue);
-        shared.ready.note_busy();
-        let amount = amount_of(&batch);
-        shared.commands.push(Command::Taken { queue: Arc::clone(queue), epoch, amount });
-        let checked = if shared.check_crcs { batch.check_crc() } else { Ok(()) };
-        let records = match checked.and_then(|()| shared.decompress(&batch)) {
-            Ok(records) => records,
-            Err(error) => {
-                let told = unread(queue, from, next_offset, "the stored batch", &error);
-                shared.stop(queue, epoch, from, &told);
-                return Err(told);
+        let Fetched { content, from, high_watermark, .. } = fetched;
+        let records = match (content, end) {
+            (Content::Raw(raw), None) => {
+                self.taken(&hold, epoch, amount_of(&raw));
+                drop(frame);
+                let records = self.open_raw(&hold, epoch, raw, from, next_offset)?;
+                if let Some(memory) = self.own_memory(&records) {
+                    hold.move_to(Kept::Whole(memory));
+                }
+                Records::Whole(records)
+            }
+            (Content::Raw(raw), Some(end)) => {
+                let amount = amount_of(&raw);
+                self.taken(&hold, epoch, Amount::default());
+                let records = self.open_raw(&hold, epoch, raw, from, next_offset)?;
+                let frame = self.own_memory(&records).map_or(frame, Arc::new);
+                let opened = Arc::new(Opened { records, amount });
+                match part(&hold, epoch, opened, RecordsPlace::default(), from, &frame, end) {
+                    Ok(part) => part,
+                    Err(next) => return Ok(self.pass_over(&hold, epoch, from..next)),
+                }
+            }
+            (Content::Opened(opened, place), Some(end)) => {
+                self.taken(&hold, epoch, Amount::default());
+                match part(&hold, epoch, opened, place, from, &frame, end) {
+                    Ok(part) => part,
+                    Err(next) => return Ok(self.pass_over(&hold, epoch, from..next)),
+                }
+            }
+            (Content::Opened(opened, place), None) => {
+                self.taken(&hold, epoch, opened.amount);
+                let end = end_of(&opened.records);
+                if opened.records.records_between(place, None, from).next().is_none() {
+                    return Ok(self.pass_over(&hold, epoch, from..end));
+                }
+                let part = Part { opened, from: place, until: None, end };
+                hold.move_to(Kept::Part { frame, bytes: part.bytes() });
+                Records::Part(part)
             }
         };
-        // The response can go once its batch was decompressed. Its memory goes first, and then what is counted for it.
-        drop(batch);
-        if records.own_bytes() > 0 {
-            // The buffer exists now, so it counts against the budget even if that has no room.
-            let reservation = shared.client.0.fetch_budget.reserve_beyond(records.own_bytes());
-            hold.move_to(Memory::new(reservation, &shared.commands.arrived));
-        }
-        shared.finish_if_read(queue);
+        self.shared.finish_if_read(&hold.queue);
         let unreadable = Arc::clone(&self.unreadable);
         let are_holes_marked = AtomicBool::new(false);
-        Ok(Batch { records, hold, epoch, from, high_watermark, unreadable, are_holes_marked })
+        Ok(Some(Batch { records, hold, epoch, from, high_watermark, unreadable, are_holes_marked }))
     }
+
+    /// Compaction has left no record at these offsets of a batch.
+    fn pass_over(&self, hold: &Hold, epoch: Epoch, offsets: Range<i64>) -> Option<Batch> {
+        self.shared.mark_in(&hold.queue, epoch, offsets);
+        self.shared.finish_if_read(&hold.queue);
+        None
+    }
+
+    fn taken(&self, hold: &Hold, epoch: Epoch, amount: Amount) {
+        self.shared.commands.push(Command::Taken { queue: Arc::clone(&hold.queue), epoch, amount });
+    }
+
+    fn open_raw(
+        &self,
+        hold: &Hold,
+        epoch: Epoch,
+        batch: RawBatch,
+        from: i64,
+        next_offset: i64,
+    ) -> Result<RecordBatch, Error> {
+        let (shared, queue) = (&*self.shared, &hold.queue);
+        let checked = if shared.check_crcs { batch.check_crc() } else { Ok(()) };
+        let opened = checked.and_then(|()| shared.decompress(&batch));
+        // The response can go now, if the batch was decompressed. Its memory goes first, and then what is counted for it.
+        drop(batch);
+        opened.map_err(|error| {
+            let told = unread(queue, from, next_offset, "the stored batch", &error);
+            shared.stop(queue, epoch, from, &told);
+            told
+        })
+    }
+
+    /// Counts the buffer that a batch was decompressed into. It exists now, so it counts even if the budget has no room.
+    fn own_memory(&self, records: &RecordBatch) -> Option<Memory> {
+        let bytes = records.own_bytes();
+        let reserve = || self.shared.client.0.fetch_budget.reserve_beyond(bytes);
+        (bytes > 0).then(|| Memory::new(reserve(), &self.shared.commands.arrived))
+    }
+}
+
+/// The part of a batch from `place` and `from` on that ends at `end`. The rest stays in front of the queue, unless the
+/// partition was sought meanwhile. If no record is there, the error is the offset at which the batch goes on.
+fn part(
+    hold: &Hold,
+    epoch: Epoch,
+    opened: Arc<Opened>,
+    place: RecordsPlace,
+    from: i64,
+    frame: &Arc<Memory>,
+    end: i64,
+) -> Result<Records, i64> {
+    let mut records = opened.records.records_between(place, None, from);
+    let (mut is_empty, mut rest_from, mut until) = (true, end, None);
+    let mut rest = records.place();
+    while let Some(record) = records.next() {
+        let offset = record.as_ref().map_or_else(|error| error.offset, |record| record.offset);
+        if offset >= end {
+            until = Some(rest);
+            if is_empty {
+                // Nothing is between the two.
+                rest_from = offset;
+            }
+            break;
+        }
+        is_empty = false;
+        if records.is_broken() {
+            // This part shows the error, and the rest does too.
+            break;
+        }
+        rest = records.place();
+    }
+    if is_empty && until.is_none() {
+        rest_from = end_of(&opened.records);
+    }
+    let mut inner = hold.queue.inner();
+    let old = if inner.epoch == epoch { inner.keep_rest(&opened, rest, frame, rest_from) } else { None };
+    drop(inner);
+    // Outside the lock, because freeing memory wakes tasks.
+    drop(old);
+    if is_empty {
+        return Err(rest_from);
+    }
+    let part = Part { opened, from: place, until, end };
+    hold.move_to(Kept::Part { frame: Arc::clone(frame), bytes: part.bytes() });
+    Ok(Records::Part(part))
 }
 
 pub(super) fn not_assigned(doing: &str) -> Error {

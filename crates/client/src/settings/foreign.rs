@@ -388,7 +388,6 @@ const FOREIGN: &[Foreign] = &[
     },
     Foreign {
         names: &[
-            "max.poll.records",
             "fetch.queue.backoff.ms",
             "fetch.error.backoff.ms",
             "consume.callback.max.messages",

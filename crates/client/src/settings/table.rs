@@ -348,6 +348,9 @@ settings! {
         /// slow reader is sent a few large fetches and not many small ones.
         buffer_resume_percent: usize = (50),
             Number { unit: Unit::Count, least: 0, most: 100, floor: 0, ceiling: 100 }, [], [];
+        /// The most records that one call returns, counted by their offsets: a larger batch is returned in parts, which
+        /// share its memory. `None` is no limit. It costs one more pass over the records of a batch that is parted.
+        delivery_records_max: Option<usize> = (None), Optional(BUFFER_RECORDS), ["max.poll.records"], [];
         /// Whether the checksum of each batch is verified.
         check_crcs: bool = (true), Flag, ["check.crcs"], [];
     }

@@ -142,6 +142,8 @@ pub(crate) struct ReaderPlan {
     pub(crate) slow: bool,
     /// Reads its partitions to their ends one after the other, and takes no batches of the remaining ones meanwhile.
     pub(crate) one_by_one: bool,
+    /// How many records it takes at a time.
+    delivery_records_max: Option<usize>,
 }
 
 impl Plan {
@@ -289,6 +291,7 @@ impl ReaderPlan {
             whole,
             slow: rng.percent(30),
             one_by_one: mode != Mode::Recreate && !whole && rng.percent(30),
+            delivery_records_max: rng.pick(&[None, None, Some(1), Some(3), Some(40)]),
         }
     }
 
@@ -298,6 +301,7 @@ impl ReaderPlan {
         settings.fetch_partition_bytes_max = self.fetch_partition_bytes_max;
         settings.fetch_wait = self.fetch_wait;
         settings.fetch_bytes_min = self.fetch_bytes_min;
+        settings.delivery_records_max = self.delivery_records_max;
     }
 }
 

@@ -12,6 +12,7 @@ mod limits;
 mod members;
 mod memory;
 mod mistakes;
+mod parts;
 mod producing;
 mod readme;
 mod remade;

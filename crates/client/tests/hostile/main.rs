@@ -6,6 +6,7 @@
 mod addresses;
 mod brokers;
 mod groups;
+mod parts;
 mod peer;
 mod storms;
 mod topics;

@@ -40,8 +40,13 @@ fn with_garbage(base: i64) -> Vec<u8> {
     bytes
 }
 
-/// A peer whose partition 0 of topic `t` is `batches`, whatever is asked for, and its reader.
 async fn read(batches: &[Vec<u8>]) -> (Peer, Consumer) {
+    read_parted(batches, None).await
+}
+
+/// A peer whose partition 0 of topic `t` is `batches`, whatever is asked for, and its reader, which is given this many
+/// records at a time.
+pub(crate) async fn read_parted(batches: &[Vec<u8>], records_max: Option<usize>) -> (Peer, Consumer) {
     let records = Some(Bytes::from(batches.concat()));
     let partition = PartitionData { high_watermark: 9, records, ..Default::default() };
     let topic =
@@ -54,7 +59,10 @@ async fn read(batches: &[Vec<u8>]) -> (Peer, Consumer) {
     let peer = Peer::start(Behaviour::BrokerButBody(&[ApiKey::Fetch], body.leak())).await;
     let client = Client::connect(&peer.address()).await.expect("connected");
     let consumer = client.consumer_direct().assign([("t", 0)], Position::Offset(0));
-    let consumer = consumer.settings(|settings| settings.check_crcs = false);
+    let consumer = consumer.settings(|settings| {
+        settings.check_crcs = false;
+        settings.delivery_records_max = records_max;
+    });
     (peer, consumer.build().await.expect("built"))
 }
 

@@ -30,5 +30,5 @@ pub use edit::BatchMut;
 pub use header::{Attributes, BatchHeader, HEADER_BYTES, NO_TIMESTAMP, ProducerStamp, TimestampType};
 pub use place::RecordPlace;
 pub use record::{Header, Headers, Record};
-pub use records::{Contents, RecordBatch, RecordError, Records};
+pub use records::{Contents, RecordBatch, RecordError, Records, RecordsPlace};
 pub use sealed::SealedBatch;

@@ -160,6 +160,27 @@ impl RecordBatch {
         }
     }
 
+    /// The records from `offset` on that are between two places, which iterations of this batch had reached. Without a
+    /// second place they go on to the end. So a batch is read in parts, and none of them passes over the records of
+    /// those before it.
+    pub fn records_between(
+        &self,
+        from: RecordsPlace,
+        until: Option<RecordsPlace>,
+        offset: i64,
+    ) -> Records<'_> {
+        let mut records = self.records_from(offset);
+        if let Some(until) = until {
+            records.area = records.area.get(..until.at).unwrap_or(records.area);
+            records.remaining = records.remaining.min(until.index);
+        }
+        records.at = from.at.min(records.area.len());
+        records.remaining = records.remaining.saturating_sub(from.index);
+        records.index = from.index;
+        records.next_offset = records.next_offset.max(from.next_offset);
+        records
+    }
+
     /// Reads all records, as a broker does before it appends a produced batch of magic 2. Checks that every record and header is
     /// well formed, that there are as many records as announced and at least one, and that their offsets count up from the
     /// base offset without a gap.
@@ -266,6 +287,21 @@ impl fmt::Debug for Records<'_> {
     }
 }
 
+/// How far an iteration of a batch has come: see [`Records::place`]. The default is the batch's beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RecordsPlace {
+    at: usize,
+    index: u32,
+    next_offset: i64,
+}
+
+impl RecordsPlace {
+    /// The bytes of the records before it.
+    pub fn bytes(self) -> usize {
+        self.at
+    }
+}
+
 type Item<'a> = Result<Record<'a>, RecordError>;
 
 impl<'a> Iterator for Records<'a> {
@@ -291,6 +327,16 @@ impl<'a> Iterator for Records<'a> {
 }
 
 impl<'a> Records<'a> {
+    /// How far the iteration has come. [`RecordBatch::records_between`] of the same batch goes on from there.
+    pub fn place(&self) -> RecordsPlace {
+        RecordsPlace { at: self.at, index: self.index, next_offset: self.next_offset }
+    }
+
+    /// Whether a record was met after which no other can be found.
+    pub fn is_broken(&self) -> bool {
+        self.ended
+    }
+
     #[inline(always)]
     fn record(&mut self, deltas: Deltas<'a>) -> Record<'a> {
         let offset = self.base_offset + i64::from(deltas.offset);
