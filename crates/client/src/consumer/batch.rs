@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use milena_core::Failure;
 use milena_core::source::{Amount, Epoch};
-use milena_wire::batch::{RecordBatch, RecordError, Records, RecordsPlace};
+use milena_wire::batch::{BatchHeader, RecordBatch, RecordError, Records, RecordsPlace};
 use milena_wire::{DecodeError, DecodeReason};
 
 use super::held::Hold;
@@ -137,7 +137,7 @@ impl Batch {
     /// The offset at which the batch begins to be read. It is that of the first record, unless compaction has removed
     /// that one.
     pub fn first_offset(&self) -> i64 {
-        self.from.max(self.records().header().base_offset)
+        begin_of(self.records().header(), self.from)
     }
 
     /// The next offset to read after this batch.
@@ -238,6 +238,13 @@ impl Batch {
                 .map_err(|error| unreadable(&self.hold.queue, &error))
         })
     }
+}
+
+/// Where a batch begins that was asked for from offset `from` on.
+pub(super) fn begin_of(header: &BatchHeader, from: i64) -> i64 {
+    // A compressed message set of before Kafka 0.11 only says where it ends. Nothing else is between `from` and its end.
+    let is_begin_known = header.magic == 2 || header.record_count > 0;
+    if is_begin_known { from.max(header.base_offset) } else { from }
 }
 
 pub(super) fn end_of(records: &RecordBatch) -> i64 {

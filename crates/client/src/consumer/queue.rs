@@ -18,7 +18,7 @@ use milena_core::{Failure, Instant, LeaderEpoch};
 use milena_wire::batch::{BatchHeader, RawBatch, RecordsPlace};
 use tokio::sync::Notify;
 
-use super::batch::Opened;
+use super::batch::{Opened, begin_of};
 use super::commands::{Command, Commands};
 use super::gate::{Gate, Park};
 use super::held::{Held, Hold, Memory};
@@ -257,7 +257,7 @@ impl Fetched {
 
     /// The first offset that is returned of it.
     pub(super) fn first_offset(&self) -> i64 {
-        self.from.max(self.header().base_offset)
+        begin_of(self.header(), self.from)
     }
 
     /// The offset after its last one.

@@ -1,10 +1,12 @@
-//! Batches that are returned in parts, and have gaps or records that cannot be read.
+//! Batches that are returned in parts, and are not as a broker of today writes them: with gaps, with records that cannot be
+//! read, and message sets of before Kafka 0.11.
 
 use std::ops::Range;
 use std::time::Duration;
 
 use milena::{Batch, Consumer};
 use milena_wire::batch::{BatchBuilder, HEADER_BYTES};
+use milena_wire::codec::{Compression, Compressor};
 use milena_wire::pool::Pool;
 use tokio::time::timeout;
 
@@ -114,5 +116,60 @@ async fn a_record_after_which_no_other_is_found_ends_all_parts_after_it() {
     for expected in [0..3, 3..6, 6..8] {
         let batch = next(&mut consumer).await;
         assert_eq!(batch.first_offset()..batch.next_offset(), expected);
+    }
+}
+
+/// A message of before Kafka 0.11.
+fn message(magic: u8, offset: i64, compression: Compression, value: &[u8]) -> Vec<u8> {
+    let mut body = vec![magic, compression.attributes() as u8];
+    if magic == 1 {
+        body.extend([0; 8]);
+    }
+    body.extend((-1_i32).to_be_bytes());
+    body.extend((value.len() as i32).to_be_bytes());
+    body.extend(value);
+    let crc = crc32fast::hash(&body).to_be_bytes();
+    let bytes = body.len() as i32 + 4;
+    [&offset.to_be_bytes()[..], &bytes.to_be_bytes(), &crc, &body].concat()
+}
+
+/// The messages of these offsets in one compressed message. Those of magic 1 count from the first one (KIP-31).
+fn compressed(magic: u8, offsets: Range<i64>) -> Vec<u8> {
+    let of = |offset| if magic == 1 { offset - offsets.start } else { offset };
+    let set: Vec<_> =
+        offsets.clone().flat_map(|offset| message(magic, of(offset), Compression::None, b"v")).collect();
+    let mut value = Vec::new();
+    Compressor::new().compress(Compression::Gzip, None, &set, &mut value).expect("compresses");
+    message(magic, offsets.end - 1, Compression::Gzip, &value)
+}
+
+#[tokio::test]
+async fn message_sets_are_returned_in_parts_too() {
+    for magic in [0, 1] {
+        let plain: Vec<_> = (0..3).map(|offset| message(magic, offset, Compression::None, b"v")).collect();
+        let sets = [plain.concat(), compressed(magic, 3..10), compressed(magic, 10..12)];
+        let (_peer, mut consumer) = read_parted(&sets, Some(3)).await;
+        for expected in [0..1, 1..2, 2..3, 3..6, 6..9, 9..10, 10..12] {
+            let batch = next(&mut consumer).await;
+            assert_eq!(part(&batch), (expected.clone(), expected.clone().collect()), "magic {magic}");
+            let shared = batch.share();
+            assert_eq!(shared.records().map(|record| record.offset()).collect::<Vec<_>>(), {
+                expected.collect::<Vec<_>>()
+            });
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_message_set_begins_where_the_one_before_it_ends() {
+    for magic in [0, 1] {
+        let (_peer, mut consumer) =
+            read_parted(&[compressed(magic, 0..7), compressed(magic, 7..9)], None).await;
+        for expected in [0..7, 7..9] {
+            let batch = next(&mut consumer).await;
+            assert_eq!(part(&batch), (expected.clone(), expected.clone().collect()), "magic {magic}");
+            let shared = batch.share();
+            assert_eq!(shared.records().count(), expected.count(), "magic {magic}");
+        }
     }
 }
