@@ -6,7 +6,8 @@ use std::sync::Arc;
 pub use milena_core::ErrorKind;
 use milena_core::Failure;
 pub use milena_core::failure::Fault;
-use milena_core::group::commits::NotCommitted;
+use milena_core::group::TopicPartition;
+use milena_core::group::commits::{NotCommitted, Uncommitted as CoreUncommitted};
 pub use milena_messages::ErrorCode;
 
 /// Any error of this crate. It has methods instead of variants: its [kind](Self::kind) to branch on, whose
@@ -47,6 +48,22 @@ struct Inner {
     maybe_written: bool,
     is_of_another_record: bool,
     unread: Option<Unread>,
+    uncommitted: Vec<Uncommitted>,
+}
+
+/// An offset that a group has not stored, as far as is known: see [`Error::uncommitted`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Uncommitted {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset that was to be committed.
+    pub offset: i64,
+    /// Why it is not committed. If this says that something [may have been written](Error::maybe_written), the group may
+    /// have stored the offset all the same.
+    pub error: Error,
 }
 
 /// A record or a batch that cannot be read.
@@ -80,9 +97,7 @@ impl Error {
         failure: Failure,
         maybe_written: bool,
     ) -> Self {
-        let doing = doing.into();
-        let is_of_another_record = false;
-        Self(Arc::new(Inner { doing, failure, maybe_written, is_of_another_record, unread: None }))
+        Self(Arc::new(Inner::new(doing, failure, maybe_written)))
     }
 
     /// A record was refused because of another record in its batch.
@@ -91,31 +106,34 @@ impl Error {
         failure: Failure,
         maybe_written: bool,
     ) -> Self {
-        let doing = doing.into();
-        let is_of_another_record = true;
-        Self(Arc::new(Inner { doing, failure, maybe_written, is_of_another_record, unread: None }))
+        let inner = Inner::new(doing, failure, maybe_written);
+        Self(Arc::new(Inner { is_of_another_record: true, ..inner }))
     }
 
     /// Offsets were not committed.
-    pub(crate) fn not_committed(error: &NotCommitted) -> Self {
+    pub(crate) fn not_committed(error: NotCommitted) -> Self {
         let NotCommitted { group, partitions } = error;
-        let maybe_written = partitions.iter().any(|of| of.may_be_stored);
-        let (doing, failure) = match &**partitions {
+        let doing = |at: &TopicPartition, offset| format!("committing offset {offset} of {at}");
+        let uncommitted = partitions.into_iter().map(|of| {
+            let CoreUncommitted { partition: at, offset, failure, may_be_stored } = of;
+            let doing = format!("{} in group {group:?}", doing(&at, offset));
+            let error = Self::with_maybe_written(doing, failure, may_be_stored);
+            Uncommitted { topic: at.topic.to_string(), partition: at.partition, offset, error }
+        });
+        let uncommitted: Vec<_> = uncommitted.collect();
+        let maybe_written = uncommitted.iter().any(|of| of.error.maybe_written());
+        let (doing, failure) = match &*uncommitted {
             [] => (format!("committing in group {group:?}"), Failure::incomplete()),
-            [of] => {
-                let doing = format!("committing offset {} of {} in group {group:?}", of.offset, of.partition);
-                (doing, of.failure.clone())
-            }
+            [of] => (of.error.doing().to_owned(), of.error.failure().clone()),
             [of, rest @ ..] => {
-                let (offset, count) = (of.offset, rest.len());
-                let of_first = format!("committing offset {offset} of {}", of.partition);
-                (
-                    format!("{of_first} and offsets of {count} more partitions in group {group:?}"),
-                    of.failure.clone(),
-                )
+                let at = TopicPartition::new(&Arc::from(&*of.topic), of.partition);
+                let (of_first, count) = (doing(&at, of.offset), rest.len());
+                let doing = format!("{of_first} and offsets of {count} more partitions in group {group:?}");
+                (doing, of.error.failure().clone())
             }
         };
-        Self::with_maybe_written(doing, failure, maybe_written)
+        let inner = Inner::new(doing, failure, maybe_written);
+        Self(Arc::new(Inner { uncommitted, ..inner }))
     }
 
     /// Why it failed, in terms of the protocol.
@@ -136,10 +154,8 @@ impl Error {
         partition: i32,
         next_offset: i64,
     ) -> Self {
-        let doing = doing.into();
         let unread = Some(Unread { topic, partition, next_offset });
-        let (maybe_written, is_of_another_record) = (false, false);
-        Self(Arc::new(Inner { doing, failure, maybe_written, is_of_another_record, unread }))
+        Self(Arc::new(Inner { unread, ..Inner::new(doing, failure, false) }))
     }
 
     /// The partition in which something cannot be read, and the offset at which reading can go on.
@@ -199,9 +215,40 @@ impl Error {
         self.0.unread.as_ref().map(|unread| unread.next_offset)
     }
 
+    /// What a failed commit has left uncommitted: each partition with its offset and why. Everything else that the call was to
+    /// commit is committed. Empty for an error of anything but a commit.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().group_initial_rebalance_delay(std::time::Duration::ZERO).start().await?;
+    /// # cluster.create_topic("orders", 1)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// # client.producer().build().await?.send(milena::Record::to("orders").value("created")).await?;
+    /// # let mut consumer = client.consumer("billing").subscribe(["orders"]).build().await?;
+    /// # let batch = consumer.next().await?;
+    /// let error = consumer.commit_offsets([(("orders", 0), 1), (("orders", 7), 1)]).await.unwrap_err();
+    /// for of in error.uncommitted() {
+    ///     println!("{}/{} at {}: {}", of.topic, of.partition, of.offset, of.error);
+    /// }
+    /// assert_eq!(error.uncommitted().len(), 1); // the group has stored that of partition 0
+    /// assert_eq!(error.uncommitted()[0].partition, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn uncommitted(&self) -> &[Uncommitted] {
+        &self.0.uncommitted
+    }
+
     /// Whose fault it is: who can mend it.
     pub fn fault(&self) -> Fault {
         self.0.failure.fault()
+    }
+}
+
+impl Inner {
+    fn new(doing: impl Into<Box<str>>, failure: Failure, maybe_written: bool) -> Self {
+        let (doing, uncommitted) = (doing.into(), Vec::new());
+        Self { doing, failure, maybe_written, is_of_another_record: false, unread: None, uncommitted }
     }
 }
 

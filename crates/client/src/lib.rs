@@ -83,7 +83,7 @@ pub use consumer::{
     GroupConsumerBuilder, PartitionConsumer, PartitionHandle, Position, RecordViews, SharedBatch,
     SharedRecord, TopicMemory,
 };
-pub use error::{Error, ErrorCode, ErrorKind, Fault};
+pub use error::{Error, ErrorCode, ErrorKind, Fault, Uncommitted};
 /// How the members of a classic group divide partitions among themselves: the assignors of Java's client, and the trait for
 /// others.
 pub use milena_core::group::assignors;

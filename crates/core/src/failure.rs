@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena_messages::ErrorCode;
 pub use milena_messages::Fault;
+use milena_messages::{ApiKey, ErrorCode};
 
 use crate::ErrorKind;
 
@@ -70,6 +70,8 @@ pub enum Failure {
     NoCommonVersion {
         /// The broker.
         peer: Arc<str>,
+        /// The request.
+        api: ApiKey,
         /// The request, and the versions of both sides.
         reason: Arc<str>,
     },
@@ -317,7 +319,7 @@ impl Failure {
                 return Some("compare with what the topic holds before sending it again");
             }
             Self::OverLimit { .. } => return Some("raise the limit, or ask for less at a time"),
-            Self::NoCommonVersion { .. } => return Some("brokers from Kafka 2.1 on are supported"),
+            Self::NoCommonVersion { api, .. } => return Some(needed(*api)),
             _ => {}
         }
         Some(match self.code()? {
@@ -337,6 +339,20 @@ impl Failure {
             }
             _ => return None,
         })
+    }
+}
+
+/// The brokers that know a request.
+fn needed(api: ApiKey) -> &'static str {
+    match api {
+        ApiKey::ConsumerGroupHeartbeat => {
+            "the consumer protocol (KIP-848) needs brokers from Kafka 4.0 on, and the classic protocol works with all"
+        }
+        ApiKey::ConsumerGroupDescribe => "it needs brokers from Kafka 4.0 on (KIP-848)",
+        ApiKey::IncrementalAlterConfigs => "it needs brokers from Kafka 2.3 on (KIP-339)",
+        ApiKey::OffsetDelete => "it needs brokers from Kafka 2.4 on (KIP-496)",
+        ApiKey::DescribeCluster => "it needs brokers from Kafka 2.8 on (KIP-700)",
+        _ => "brokers from Kafka 2.1 on are supported",
     }
 }
 
@@ -366,7 +382,7 @@ impl fmt::Display for Failure {
             Self::OverLimit { peer, announced, limit, setting } => {
                 write!(f, "{peer} announced a response of {announced} bytes, and {setting} allows {limit}")
             }
-            Self::NoCommonVersion { peer, reason } => write!(f, "{peer}: {reason}"),
+            Self::NoCommonVersion { peer, reason, .. } => write!(f, "{peer}: {reason}"),
             Self::Caller(reason) => f.write_str(reason),
             Self::Undelivered { after, last: Some(last) } => {
                 write!(f, "not delivered within {:?}; the last attempt: {last}", rounded(*after))

@@ -240,6 +240,7 @@ impl Connection {
     fn encode_for_peer(&mut self, request: &dyn AnyRequest) -> Result<(i16, WireFrame), Failure> {
         let version = request.choose(self.life.versions()).map_err(|error| Failure::NoCommonVersion {
             peer: Arc::clone(&self.peer),
+            api: error.api,
             reason: error.to_string().into(),
         })?;
         Ok((version, self.encode(request, version)?))

@@ -66,7 +66,8 @@ impl Consumer {
     /// [`api_timeout`](crate::ClientSettings::api_timeout) at most.
     ///
     /// # Errors
-    /// When not all of it is committed: the error names a partition, its offset and why. When the consumer is in no group.
+    /// When not all of it is committed: the error [lists](Error::uncommitted) each partition that is not, its offset and why.
+    /// When the consumer is in no group.
     ///
     /// # Cancel safety
     /// If the future is dropped, the commit goes on.
@@ -80,7 +81,7 @@ impl Consumer {
     ///
     /// # Errors
     /// As [`commit`](Self::commit), and when a partition is not assigned to this consumer or an offset is below zero. What the
-    /// error does not name is committed.
+    /// error does not [list](Error::uncommitted) is committed.
     ///
     /// # Cancel safety
     /// If the future is dropped, the commit goes on.
@@ -131,8 +132,8 @@ impl Consumer {
     /// runtime goes on for so long.
     ///
     /// # Errors
-    /// When not all that was done is committed, or the coordinator did not answer in time. The consumer is closed all the
-    /// same.
+    /// When not all that was done is committed, which the error [lists](Error::uncommitted), or the coordinator did not answer
+    /// in time. The consumer is closed all the same.
     ///
     /// # Cancel safety
     /// If the future is dropped, closing goes on.

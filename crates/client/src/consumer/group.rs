@@ -196,7 +196,8 @@ struct Closing {
     /// Whether it was dropped: nothing can be marked as done any more, so that no batch is waited for.
     is_dropped: bool,
     calls: Vec<Reply<()>>,
-    failure: Option<Error>,
+    /// What partitions that were given up have left uncommitted.
+    failure: Option<NotCommitted>,
 }
 
 /// What a member is made of.
@@ -335,6 +336,12 @@ impl Group {
         }
         for barrier in &mut self.barriers {
             barrier.end_by(deadline, now);
+            if let Releasing::Committing(_) = barrier.state {
+                // Waits for the same commit, until the earlier deadline.
+                let partitions: Vec<_> = barrier.partitions.iter().cloned().collect();
+                barrier.state =
+                    Releasing::Committing(self.commits.release(&partitions, barrier.deadline, now));
+            }
         }
     }
 
@@ -543,14 +550,13 @@ impl Group {
                 self.identity.clone_from(&identity);
                 self.commits.handle_identity(identity);
             }
+            // What is known of commits counts before a barrier is over, so that closing can say what is not committed.
+            is_quiet &= !self.handle_commit_events(now);
             self.begin_ready(driver, now);
             self.commit_before_delivery(driver, now);
             is_quiet &= !self.release(driver, now);
             self.send(driver, now);
-            while let Some(event) = self.commits.poll_event() {
-                self.handle_commit_event(event, now);
-                is_quiet = false;
-            }
+            is_quiet &= !self.handle_commit_events(now);
             if is_quiet {
                 break;
             }
@@ -874,6 +880,16 @@ impl Group {
         }
     }
 
+    /// Answers whether there was any.
+    fn handle_commit_events(&mut self, now: Instant) -> bool {
+        let mut is_any = false;
+        while let Some(event) = self.commits.poll_event() {
+            self.handle_commit_event(event, now);
+            is_any = true;
+        }
+        is_any
+    }
+
     fn handle_commit_event(&mut self, event: CommitEvent, now: Instant) {
         match event {
             CommitEvent::Settled(ticket, result) => self.settle(ticket, result),
@@ -900,7 +916,7 @@ impl Group {
     fn settle(&mut self, ticket: Ticket, result: Result<(), NotCommitted>) {
         if let Some(reply) = self.calls.remove(&ticket) {
             // The caller may have stopped waiting.
-            let _ = reply.send(result.map_err(|error| Error::not_committed(&error)));
+            let _ = reply.send(result.map_err(Error::not_committed));
             return;
         }
         let barrier = self.barriers.iter_mut().find(|of| of.state == Releasing::Committing(ticket));
@@ -909,7 +925,10 @@ impl Group {
         if let Err(error) = result {
             tracing::warn!(target: "milena", "partitions are given up, and not all that was done is committed: {error}");
             if let Some(closing) = &mut self.closing {
-                closing.failure.get_or_insert_with(|| Error::not_committed(&error));
+                match &mut closing.failure {
+                    Some(of_others) => of_others.partitions.extend(error.partitions),
+                    None => closing.failure = Some(error),
+                }
             }
         }
     }
@@ -985,7 +1004,7 @@ impl Group {
             return false;
         }
         let result = match closing.failure.take() {
-            Some(error) => Err(error),
+            Some(error) => Err(Error::not_committed(error)),
             None if is_closed => Ok(()),
             None => {
                 let peer = "the group's coordinator".into();

@@ -582,6 +582,46 @@ async fn what_the_coordinator_refuses_is_told_and_the_rest_is_committed() {
     assert_eq!(error.code(), Some(milena::ErrorCode::OFFSET_METADATA_TOO_LARGE), "{error}");
     assert!(error.to_string().contains("offset 3 of t-0") && !error.maybe_written(), "{error}");
     assert_eq!(committed(&consumer, 2).await, [None, Some(4)]);
+
+    // Everything that is not committed is listed, each with its own reason.
+    let long = CommittedOffset { offset: 3, leader_epoch: None, metadata: Some("x".repeat(5_000)) };
+    let offsets = [(("t", 0), long), (("t", 1), 5.into()), (("t", 7), 6.into()), (("u", 0), 7.into())];
+    let error = timeout(PATIENCE, consumer.commit_offsets(offsets)).await.expect("in time");
+    let error = error.expect_err("three are wrong");
+    let mut listed: Vec<_> = error.uncommitted().to_vec();
+    listed.sort_by_key(|of| of.offset);
+    let named: Vec<_> = listed.iter().map(|of| (&*of.topic, of.partition, of.offset)).collect();
+    assert_eq!(named, [("t", 0, 3), ("t", 7, 6), ("u", 0, 7)]);
+    assert_eq!(listed[0].error.code(), Some(milena::ErrorCode::OFFSET_METADATA_TOO_LARGE));
+    for (of, text) in listed.iter().zip(["offset 3 of t-0", "offset 6 of t-7", "offset 7 of u-0"]) {
+        assert!(of.error.to_string().contains(text) && !of.error.maybe_written(), "{}", of.error);
+    }
+    assert!(listed[1].error.to_string().contains("not assigned to this consumer"), "{}", listed[1].error);
+    assert!(error.to_string().contains("and offsets of 2 more partitions"), "{error}");
+    assert_eq!(committed(&consumer, 2).await, [None, Some(5)]);
+}
+
+#[tokio::test]
+async fn closing_lists_all_that_it_could_not_commit() {
+    let cluster = Broker::builder().group_initial_rebalance_delay(Duration::ZERO);
+    let cluster = cluster.start().await.expect("started");
+    cluster.create_topic("t", 3).expect("created");
+    let settings = |settings: &mut milena::ClientSettings| {
+        settings.request_timeout = Duration::from_millis(300);
+    };
+    let client = Client::builder().bootstrap(cluster.bootstrap()).settings(settings).connect().await;
+    let client = client.expect("connected");
+    fill(&client, "t", 3, 10).await;
+    let builder = member(&client).protocol(Protocol::Classic).commit_interval(Duration::from_secs(60));
+    let mut consumer = builder.build().await.expect("built");
+    read_done(&mut consumer, 30).await;
+    let node = *cluster.addresses().keys().next().expect("one");
+    cluster.stop_node(node).await.expect("stopped");
+    let error = timeout(PATIENCE, consumer.close()).await.expect("in time").expect_err("nobody answers");
+    let mut listed: Vec<_> =
+        error.uncommitted().iter().map(|of| (&*of.topic, of.partition, of.offset)).collect();
+    listed.sort_unstable();
+    assert_eq!(listed, [("t", 0, 10), ("t", 1, 10), ("t", 2, 10)], "{error}");
 }
 
 #[tokio::test]

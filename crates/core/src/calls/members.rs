@@ -33,7 +33,11 @@ mod tests {
 
     #[test]
     fn a_group_that_is_not_of_the_consumer_protocol_is_looked_for_as_a_classic_one() {
-        let old = Failure::NoCommonVersion { peer: "b:1".into(), reason: "too old".into() };
+        let old = Failure::NoCommonVersion {
+            peer: "b:1".into(),
+            api: milena_messages::ApiKey::ConsumerGroupDescribe,
+            reason: "too old".into(),
+        };
         assert!(is_of_another_protocol(&old));
         for (code, expected) in [
             (ErrorCode::GROUP_ID_NOT_FOUND, true),

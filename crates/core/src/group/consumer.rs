@@ -198,6 +198,9 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const ASSIGNED_MAX: u32 = 8;
 /// See [`ASSIGNED_MAX`].
 const NEWS_WAIT: Duration = Duration::from_secs(1);
+/// Why a coordinator refuses a member that wants this protocol and no other.
+const IS_OFF: &str =
+    "the coordinator does not have the consumer protocol (KIP-848), which is on by default from Kafka 4.0 on";
 
 impl Consumer {
     pub(super) fn new(settings: Arc<Settings>, mut rng: Rng) -> Self {
@@ -416,8 +419,13 @@ impl Consumer {
 
     fn unsupported(&mut self, failure: &Failure, now: Instant) {
         let may_hand_over = self.settings.protocol == Protocol::Automatic;
-        let happened = if may_hand_over { Happened::Foreign } else { Happened::Refused };
-        self.step(happened, Some(failure), now);
+        if may_hand_over {
+            return self.step(Happened::Foreign, Some(failure), now);
+        }
+        // Brokers answer so from 3.7 on: they know the request, and have the protocol turned off.
+        let is_off = failure.code() == Some(ErrorCode::UNSUPPORTED_VERSION);
+        let told = || Failure::answer(ErrorCode::UNSUPPORTED_VERSION, Some(IS_OFF));
+        self.step(Happened::Refused, Some(&if is_off { told() } else { failure.clone() }), now);
     }
 
     /// A commit was refused. The driver tells it here, so that the member joins again at once and does not go on reading what

@@ -4,6 +4,7 @@ mod company;
 mod promises;
 mod storms;
 
+use milena_messages::ApiKey;
 use milena_messages::consumer_group_heartbeat::ConsumerGroupHeartbeatResponse;
 
 use super::testing::{settings, start, topics};
@@ -49,15 +50,35 @@ fn the_classic_protocol_takes_over_where_the_coordinator_has_no_other() {
     }
     let mut member = member(Protocol::Automatic);
     let ask = ask(&mut member);
-    let failure = Failure::NoCommonVersion { peer: "b:1".into(), reason: "no ConsumerGroupHeartbeat".into() };
+    let failure = Failure::NoCommonVersion {
+        peer: "b:1".into(),
+        api: ApiKey::ConsumerGroupHeartbeat,
+        reason: "no ConsumerGroupHeartbeat".into(),
+    };
     member.handle_lost(ask.number, &failure, start());
     assert_eq!(member.protocol(), Protocol::Classic);
 }
 
 #[test]
 fn a_protocol_that_was_asked_for_by_name_is_not_replaced() {
-    let mut member = member(Protocol::Consumer);
-    refuse(&mut member, ErrorCode::UNSUPPORTED_VERSION);
-    assert_eq!(member.protocol(), Protocol::Consumer);
-    assert!(matches!(member.poll_event(), Some(Event::Failed(_))));
+    let told = |member: &mut Membership| {
+        assert_eq!(member.protocol(), Protocol::Consumer);
+        let Some(Event::Failed(failure)) = member.poll_event() else { panic!("it has failed") };
+        format!("{failure}; {}", failure.advice().unwrap_or_default())
+    };
+    // From 3.7 on a broker knows the request, and may have the protocol turned off.
+    let mut off = member(Protocol::Consumer);
+    refuse(&mut off, ErrorCode::UNSUPPORTED_VERSION);
+    let text = told(&mut off);
+    assert!(
+        text.contains("UNSUPPORTED_VERSION: the coordinator does not have the consumer protocol (KIP-848)")
+    );
+    assert!(text.contains("from Kafka 4.0 on"), "{text}");
+    let mut old = member(Protocol::Consumer);
+    let number = ask(&mut old).number;
+    let (api, reason) = (ApiKey::ConsumerGroupHeartbeat, "the broker does not know it".into());
+    old.handle_lost(number, &Failure::NoCommonVersion { peer: "b:1".into(), api, reason }, start());
+    let text = told(&mut old);
+    assert!(text.contains("the consumer protocol (KIP-848) needs brokers from Kafka 4.0 on"), "{text}");
+    assert!(!text.contains("2.1"), "{text}");
 }

@@ -175,7 +175,11 @@ fn one_garbled_answer_refuses_no_look_up_and_what_only_people_can_mend_does() {
         refused(crate::Obstacle::Certificate),
         refused(crate::Obstacle::Configuration),
         refused(crate::Obstacle::Peer),
-        Failure::NoCommonVersion { peer: "b:1".into(), reason: "it is too old".into() },
+        Failure::NoCommonVersion {
+            peer: "b:1".into(),
+            api: milena_messages::ApiKey::Metadata,
+            reason: "it is too old".into(),
+        },
         Failure::answer(ErrorCode::CLUSTER_AUTHORIZATION_FAILED, None),
     ] {
         assert!(is_final(&nothing.with_trouble(failure.clone())), "{failure}");

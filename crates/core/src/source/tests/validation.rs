@@ -183,7 +183,11 @@ fn a_validation_that_is_refused_for_good_stops_the_partition_and_is_no_reset() {
 
 #[test]
 fn brokers_that_cannot_be_asked_are_read_without_being_asked() {
-    let too_old = Failure::NoCommonVersion { peer: "b".into(), reason: "OffsetForLeaderEpoch".into() };
+    let too_old = Failure::NoCommonVersion {
+        peer: "b".into(),
+        api: milena_messages::ApiKey::OffsetForLeaderEpoch,
+        reason: "OffsetForLeaderEpoch".into(),
+    };
     let refusal = Failure::answer(ErrorCode::CLUSTER_AUTHORIZATION_FAILED, None);
     for failure in [too_old, refusal] {
         let mut lab = Lab::after_an_election(None);
