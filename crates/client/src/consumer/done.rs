@@ -45,7 +45,7 @@ impl Consumer {
     /// the partition is given up. Batches may be marked in any order, and from other tasks through the
     /// [handle](Self::handle): no offset is committed above a record that is not done.
     ///
-    /// A batch that was read before its partition was given up is not counted. Of one that was read before a
+    /// A batch that was read before its partition was given up is not counted, and the next [`commit`](Self::commit) says so. Of one that was read before a
     /// [seek](Self::seek), the records before the new position are. A consumer that reads by position commits nothing, and this
     /// does nothing.
     pub fn done(&self, batch: &Batch) {
@@ -66,8 +66,9 @@ impl Consumer {
     /// [`api_timeout`](crate::ClientSettings::api_timeout) at most.
     ///
     /// # Errors
-    /// When not all of it is committed: the error [lists](Error::uncommitted) each partition that is not, its offset and why.
-    /// When the consumer is in no group.
+    /// When not all of it is committed: the error [lists](Error::uncommitted) each partition that is not, its offset and why. That
+    /// includes what was marked as done since the last call and cannot be committed any more, because its partition was lost or
+    /// given up first: another member will read it again. When the consumer is in no group.
     ///
     /// # Cancel safety
     /// If the future is dropped, the commit goes on.
@@ -282,7 +283,13 @@ impl Shared {
     /// Marks offsets of a partition as done, if the consumer is in a group.
     pub(super) fn mark_in(&self, queue: &Queue, epoch: Epoch, offsets: Range<i64>) {
         let Some(standing) = &self.standing else { return };
-        let entries = queue.mark(epoch, offsets);
+        let end = offsets.end;
+        let Some(entries) = queue.mark(epoch, offsets) else {
+            if !standing.is_at_most_once {
+                standing.note_late(&queue.topic, queue.partition, end);
+            }
+            return;
+        };
         let is_crowded = entries == MARKS_MAX;
         if is_crowded {
             standing.note_crowd();
@@ -316,6 +323,10 @@ impl Shared {
         self.ready.check_driver()?;
         let (reply, outcome) = oneshot::channel();
         self.commands.push(Command::Group(command(reply)));
+        if self.ready.is_over() {
+            // The driver has ended meanwhile and may not have seen the command, which would wait for it without end.
+            self.commands.take(&mut Vec::new());
+        }
         let ended = || {
             Error::harmless(format!("{doing} in group {group:?}"), Failure::Ended("the consumer was closed"))
         };

@@ -124,6 +124,8 @@ impl Drop for Driver {
     /// The runtime may end while tasks on other runtimes wait for batches: they are woken and fail, those of
     /// partitions that were assigned only now included.
     fn drop(&mut self) {
+        // First, so that a call which leaves a command after they were taken sees it and does not wait for an answer.
+        self.ready.note_over();
         let mut commands = Vec::new();
         self.commands.take(&mut commands);
         self.queues.extend(commands.into_iter().filter_map(|command| match command {

@@ -269,6 +269,9 @@ impl Group {
         match command {
             GroupCommand::Commit { deadline, reply } => {
                 self.drain(now);
+                for ((topic, partition), offset) in self.standing.take_late() {
+                    self.commits.handle_done_too_late(&TopicPartition { topic, partition }, offset);
+                }
                 let ticket = self.commits.commit(deadline, now);
                 self.calls.insert(ticket, reply);
             }
@@ -294,8 +297,8 @@ impl Group {
     }
 
     fn subscribe(&mut self, subscribed: Subscribed, now: Instant) {
-        if self.owned.is_empty() && self.barriers.is_empty() {
-            // A machine that was fenced commits nothing any more, and this is a new beginning.
+        if self.commits.is_ended() && self.owned.is_empty() {
+            // It was fenced and commits nothing any more, and this is a new beginning. No call waits for it.
             let stored = Commits::new(self.commit_settings.clone(), self.client.rng());
             self.commits = stored;
             self.identity = None;
@@ -330,6 +333,8 @@ impl Group {
             }
             None => {
                 let calls = reply.into_iter().collect();
+                // What was lost before was told when it was lost. Closing tells what it leaves out itself.
+                self.commits.take_left_out();
                 self.closing = Some(Closing { deadline, is_dropped: false, calls, failure: None });
                 self.membership.handle_close(how, now);
             }
@@ -585,7 +590,7 @@ impl Group {
         match event {
             Event::Assign { partitions } => self.assign(&partitions, driver),
             Event::Revoke { partitions, deadline } => self.revoke(partitions, deadline, driver, now),
-            Event::Lost { partitions, failure } => self.lose(&partitions, &failure, driver),
+            Event::Lost { partitions, failure } => self.lose(&partitions, &failure, driver, now),
             Event::Slow { since } => {
                 tracing::warn!(
                     target: "milena",
@@ -743,7 +748,11 @@ impl Group {
                     }
                     Releasing::Committing(self.commits.release(&partitions, deadline, now))
                 }
-                Releasing::Committing(_) if now >= barrier.deadline => Releasing::Finished,
+                // It is settled then, which ends the barrier and tells what is not committed.
+                Releasing::Committing(ticket) if now >= barrier.deadline => {
+                    self.commits.stop_waiting(ticket, now);
+                    continue;
+                }
                 Releasing::Committing(_) | Releasing::Finished => continue,
             };
             self.barriers[index].state = next;
@@ -762,15 +771,38 @@ impl Group {
     }
 
     fn give_up(&mut self, at: &TopicPartition, why: &Failure, driver: &Driver) {
+        let stored = self.commits.stored(at);
         self.commits.give_up(at, why);
-        self.owned.remove(at);
+        if let Some(queue) = self.owned.remove(at) {
+            queue.end_marks(stored);
+        }
+        if self.questions.iter().any(|question| question.missing.contains(at)) {
+            // A call asks what is committed of it, and need not own it.
+            self.commits.look_up(at.clone(), self.topic_id(&at.topic));
+        }
         if let Some(shared) = driver.shared.upgrade() {
             shared.let_go(&at.topic, at.partition);
         }
     }
 
     /// Other members may read these partitions already.
-    fn lose(&mut self, partitions: &BTreeSet<TopicPartition>, failure: &Failure, driver: &mut Driver) {
+    fn lose(
+        &mut self,
+        partitions: &BTreeSet<TopicPartition>,
+        failure: &Failure,
+        driver: &mut Driver,
+        now: Instant,
+    ) {
+        // What is marked by now counts as done and not committed.
+        self.drain(now);
+        for barrier in &self.barriers {
+            if let Releasing::Committing(ticket) = barrier.state {
+                self.commits.stop_waiting(ticket, now);
+            }
+        }
+        while let Some(event) = self.commits.poll_event() {
+            self.handle_commit_event(event, now);
+        }
         self.barriers.clear();
         let names: Vec<_> = partitions.iter().take(5).map(ToString::to_string).collect();
         let more = partitions.len() - names.len();
@@ -1003,7 +1035,7 @@ impl Group {
         if !is_closed && now < closing.deadline {
             return false;
         }
-        let result = match closing.failure.take() {
+        let result = match closing.failure.take().or_else(|| self.commits.take_left_out()) {
             Some(error) => Err(Error::not_committed(error)),
             None if is_closed => Ok(()),
             None => {

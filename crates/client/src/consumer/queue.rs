@@ -44,7 +44,7 @@ pub(super) struct Queue {
     in_hand: AtomicUsize,
     /// What the application has marked as done since the driver looked last, in a group. It has a lock of its own, so that
     /// a mark never waits for the driver, which holds the other one while it fills the queue.
-    marks: Mutex<Vec<Mark>>,
+    marks: Mutex<Marks>,
     /// Batches that end after this offset stay here.
     open_until: AtomicI64,
     /// Wakes the driver.
@@ -53,6 +53,14 @@ pub(super) struct Queue {
 
 /// Offsets that are done, of batches that were fetched in this epoch.
 pub(super) type Mark = (Epoch, Range<i64>);
+
+/// What is marked of a partition.
+enum Marks {
+    /// Since the driver looked last.
+    Open(Vec<Mark>),
+    /// Nothing counts any more, because the partition was given up when the group had stored this offset.
+    Over(Option<i64>),
+}
 
 /// In place of an offset: the partition is read for as long as it is assigned.
 const FOR_EVER: i64 = i64::MAX;
@@ -345,7 +353,7 @@ impl Queue {
             inner: Mutex::new(inner),
             held: Held::new(clock),
             in_hand: AtomicUsize::new(0),
-            marks: Mutex::default(),
+            marks: Mutex::new(Marks::Open(Vec::new())),
             open_until: AtomicI64::new(i64::MAX),
             driver,
         }
@@ -369,23 +377,35 @@ impl Queue {
         self.in_hand.load(Ordering::SeqCst) == 0
     }
 
-    /// Marks offsets as done. Marks in order make one entry. Answers with the number of entries.
-    pub(super) fn mark(&self, epoch: Epoch, offsets: Range<i64>) -> usize {
-        let mut marks = self.marks();
-        match marks.last_mut() {
-            Some((of, last)) if *of == epoch && last.end == offsets.start => last.end = offsets.end,
-            _ => marks.push((epoch, offsets)),
+    /// Marks offsets as done. Marks in order make one entry. Answers with the number of entries; none if the partition was given
+    /// up before, so that the group does not hear of the mark.
+    pub(super) fn mark(&self, epoch: Epoch, offsets: Range<i64>) -> Option<usize> {
+        match &mut *self.marks() {
+            Marks::Open(marks) => {
+                match marks.last_mut() {
+                    Some((of, last)) if *of == epoch && last.end == offsets.start => last.end = offsets.end,
+                    _ => marks.push((epoch, offsets)),
+                }
+                Some(marks.len())
+            }
+            Marks::Over(stored) => stored.is_some_and(|stored| offsets.end <= stored).then_some(0),
         }
-        marks.len()
     }
 
     /// Moves what was marked to `into`, which is empty.
     pub(super) fn take_marks(&self, into: &mut Vec<Mark>) {
-        into.append(&mut self.marks());
+        if let Marks::Open(marks) = &mut *self.marks() {
+            into.append(marks);
+        }
+    }
+
+    /// The partition was given up, and the group has stored this offset: no mark counts any more, nor takes memory.
+    pub(super) fn end_marks(&self, stored: Option<i64>) {
+        *self.marks() = Marks::Over(stored);
     }
 
     pub(super) fn has_marks(&self) -> bool {
-        !self.marks().is_empty()
+        matches!(&*self.marks(), Marks::Open(marks) if !marks.is_empty())
     }
 
     /// Hands out batches up to this offset. After it was raised the queue is [listed](Ready::list) again.
@@ -400,7 +420,7 @@ impl Queue {
             && inner.batches.front().is_some_and(|next| inner.end_of_next(&next.fetched) > until)
     }
 
-    fn marks(&self) -> MutexGuard<'_, Vec<Mark>> {
+    fn marks(&self) -> MutexGuard<'_, Marks> {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -599,14 +619,24 @@ impl Ready {
 
     /// The driver's task has ended with its runtime, so that nothing is fetched any more: wakes every reader.
     pub(super) fn end<'a>(&self, queues: impl IntoIterator<Item = &'a Arc<Queue>>) {
-        self.is_over.store(true, Ordering::Release);
+        self.note_over();
         self.arrived.notify_one();
         queues.into_iter().for_each(|queue| queue.inner().wake_reader());
     }
 
+    /// Commands that are left after this are not carried out.
+    pub(super) fn note_over(&self) {
+        self.is_over.store(true, Ordering::Release);
+    }
+
+    /// Whether the driver's task has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
     /// Fails if the driver's task has ended.
     pub(super) fn check_driver(&self) -> Result<(), Error> {
-        if !self.is_over.load(Ordering::Acquire) {
+        if !self.is_over() {
             return Ok(());
         }
         Err(Error::new("reading", Failure::Ended("the runtime that drives the consumer has ended")))

@@ -1,6 +1,7 @@
 //! What the application and the driver of a group's member tell each other beside commands: whether it is in the group, and
 //! that something was marked as done.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,8 +16,12 @@ pub(super) struct Standing {
     has_marks: AtomicBool,
     /// Whether so much was marked, out of order, that the driver is to take it in now.
     is_crowded: AtomicBool,
+    /// What was marked as done after its partition had been given up, and up to which offset.
+    late: Mutex<Late>,
     place: Mutex<Place>,
 }
+
+type Late = BTreeMap<(Arc<str>, i32), i64>;
 
 enum Place {
     /// In the group, or on the way into it.
@@ -46,6 +51,7 @@ impl Standing {
             is_at_most_once,
             has_marks: AtomicBool::new(false),
             is_crowded: AtomicBool::new(false),
+            late: Mutex::default(),
             place: Mutex::new(Place::Member),
         }
     }
@@ -111,6 +117,17 @@ impl Standing {
 
     pub(super) fn take_crowd(&self) -> bool {
         self.is_crowded.load(Ordering::Relaxed) && self.is_crowded.swap(false, Ordering::Relaxed)
+    }
+
+    /// Offsets below `end` were marked as done after their partition had been given up.
+    pub(super) fn note_late(&self, topic: &Arc<str>, partition: i32, end: i64) {
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = late.entry((Arc::clone(topic), partition)).or_insert(end);
+        *known = end.max(*known);
+    }
+
+    pub(super) fn take_late(&self) -> Late {
+        std::mem::take(&mut *self.late.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn has_marks(&self) -> bool {

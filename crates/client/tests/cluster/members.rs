@@ -544,6 +544,56 @@ async fn partitions_are_lost_when_the_coordinator_is_silent() {
     consumer.done(&batch);
     cluster.start_node(node).await.expect("started");
     assert_eq!(next(&mut consumer).await.first_offset(), 0, "what was done after the loss does not count");
+    // The mark came too late, and whoever asks is told.
+    let error = timeout(PATIENCE, consumer.commit()).await.expect("in time").expect_err("not committed");
+    assert!(error.to_string().contains("offset 10 of t-0"), "{error}");
+    timeout(PATIENCE, consumer.commit()).await.expect("in time").expect("it is told once");
+}
+
+#[tokio::test]
+async fn closing_says_what_is_not_committed_whoever_the_member_is() {
+    for protocol in [Protocol::Classic, Protocol::Consumer] {
+        for name in [None, Some("one")] {
+            let (cluster, client) = start_grouping(1, &[("t", 1)]).await;
+            fill(&client, "t", 1, 10).await;
+            let client = Client::builder()
+                .bootstrap(cluster.bootstrap())
+                .settings(|settings| settings.request_timeout = Duration::from_secs(1));
+            let client = client.connect().await.expect("connected");
+            let mut builder = member(&client).protocol(protocol).commit_interval(Duration::from_secs(600));
+            if let Some(name) = name {
+                builder = builder.instance_id(name);
+            }
+            let mut consumer = builder.build().await.expect("built");
+            read_done(&mut consumer, 10).await;
+            for node in cluster.addresses().keys() {
+                cluster.stop_node(*node).await.expect("stopped");
+            }
+            let error =
+                timeout(PATIENCE, consumer.close()).await.expect("in time").expect_err("nobody heard");
+            assert!(error.to_string().contains("offset 10 of t-0"), "{protocol:?}, {name:?}: {error}");
+            assert!(consumer.next().await.expect("no error").is_none());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_waits_outlives_a_new_subscription() {
+    for way in WAYS {
+        let (_cluster, client) = start_grouping(1, &[("t", 1), ("u", 1)]).await;
+        fill(&client, "t", 1, 10).await;
+        let mut consumer = way.member(&client, &["t"]).build().await.expect("built");
+        read_done(&mut consumer, 10).await;
+        consumer.subscribe::<&str>([]).expect("subscribed");
+        until("nothing is assigned", || consumer.assignment().is_empty()).await;
+        // Outside the group nothing is answered, so these wait until the member has joined again.
+        let handle = consumer.handle();
+        let asking = tokio::spawn(async move { handle.committed([("t", 0)]).await });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        consumer.subscribe(["u"]).expect("subscribed");
+        let found = timeout(PATIENCE, asking).await.expect("in time").expect("no panic").expect("answered");
+        assert_eq!(found[0].1.as_ref().map(|of| of.offset), Some(10), "{way:?}");
+    }
 }
 
 #[tokio::test]

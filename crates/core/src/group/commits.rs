@@ -99,6 +99,8 @@ pub struct Commits {
     /// After a request that failed as a whole.
     retry: Retry,
     tickets: BTreeMap<Ticket, Waiting>,
+    /// What was done of partitions that are gone, and is not committed. The next call that commits tells it.
+    left_out: BTreeMap<TopicPartition, Uncommitted>,
     lookups: Lookups,
     /// The coordinator's quota holds requests back until then (KIP-219).
     throttled_until: Option<Instant>,
@@ -129,6 +131,10 @@ struct Owned {
     assignment: u64,
     topic_id: Option<Uuid>,
     ledger: Ledger,
+    /// Whether something was marked as done since all that was done was stored.
+    is_marked: bool,
+    /// Whether the topic was deleted and made again, and reading goes on as if it had not been: nothing is committed.
+    is_remade: bool,
     /// The offset that the group has stored, as far as we know.
     stored: Option<i64>,
     /// Whether an offset below the stored one may be committed.
@@ -199,14 +205,22 @@ struct Item {
     was_lost: bool,
 }
 
-/// A call that waits.
+/// A ticket that waits.
 #[derive(Debug)]
 struct Waiting {
     since: Instant,
     deadline: Instant,
+    /// Whether a call of the application waits for it, and not a partition that is given up.
+    is_call: bool,
     /// Its partitions that are not settled, and the offsets that it wants stored.
     partitions: BTreeMap<TopicPartition, i64>,
     failed: Vec<Uncommitted>,
+}
+
+impl Waiting {
+    fn new(deadline: Instant, now: Instant) -> Self {
+        Self { since: now, deadline, is_call: false, partitions: BTreeMap::new(), failed: Vec::new() }
+    }
 }
 
 /// One request commits this many partitions at most, and the next request the rest: the coordinator writes a request as one
@@ -234,6 +248,7 @@ impl Commits {
             in_flight: None,
             retry: Retry::default(),
             tickets: BTreeMap::new(),
+            left_out: BTreeMap::new(),
             lookups: Lookups::default(),
             throttled_until: None,
             interval_ends: None,
@@ -275,6 +290,8 @@ impl Commits {
             assignment,
             topic_id,
             ledger: Ledger::new(epoch, from.offset, from.leader_epoch, is_before_delivery),
+            is_marked: false,
+            is_remade: false,
             stored: is_stored.then_some(from.offset),
             may_go_back: false,
             asked: None,
@@ -285,6 +302,9 @@ impl Commits {
             retry: Retry::default(),
         };
         self.partitions.insert(partition.clone(), owned);
+        if is_stored {
+            self.found_stored(partition, from.offset);
+        }
         self.changed(partition, now);
     }
 
@@ -311,15 +331,23 @@ impl Commits {
         self.go_on(partition, epoch, true, why, now, |ledger| ledger.restart(epoch, offset, None));
     }
 
-    /// The topic has this id now. If it had another one, it was made again, and no offset that is stored means anything.
+    /// The topic has this id now. If it had another one, it was made again: no offset that is stored means anything, and until
+    /// reading goes on elsewhere, no offset that is done may be stored.
     pub fn set_topic_id(&mut self, partition: &TopicPartition, topic_id: Uuid) {
+        self.lookups.set_topic_id(partition, topic_id);
         let Some(owned) = self.partitions.get_mut(partition) else { return };
-        if owned.topic_id.is_some_and(|id| id != topic_id) {
-            owned.stored = None;
-            owned.uncertain = None;
-            owned.may_go_back = true;
+        let old = owned.topic_id.replace(topic_id);
+        if old.is_none_or(|old| old == topic_id) {
+            return;
         }
-        owned.topic_id = Some(topic_id);
+        owned.stored = None;
+        owned.uncertain = None;
+        owned.may_go_back = true;
+        owned.is_remade = true;
+        self.unsaved.remove(partition);
+        if matches!(self.due.get(partition), Some(Due::Done)) {
+            self.drop_due(partition, &remade());
+        }
     }
 
     /// Reading goes on elsewhere, in another epoch.
@@ -336,6 +364,11 @@ impl Commits {
         if epoch < owned.ledger.epoch() {
             return;
         }
+        let is_remade = std::mem::take(&mut owned.is_remade);
+        if is_remade {
+            self.leave_out(partition, &remade());
+        }
+        let Some(owned) = self.partitions.get_mut(partition) else { return };
         change(&mut owned.ledger);
         owned.may_go_back |= may_go_back;
         owned.refused = None;
@@ -367,8 +400,8 @@ impl Commits {
     /// that the application has asked for. When the ticket is settled, or its deadline has passed, they can be given up.
     pub fn release(&mut self, partitions: &[TopicPartition], deadline: Instant, now: Instant) -> Ticket {
         let takes_done = self.settings.interval.is_some() || self.settings.is_before_delivery;
-        let partitions: Vec<_> = partitions.to_vec();
-        self.ask(&partitions, takes_done, deadline, now)
+        let (ticket, waiting) = self.ask(partitions, takes_done, deadline, now);
+        self.wait(ticket, waiting)
     }
 
     /// As [`release`](Self::release), for all partitions, before the member leaves. Nothing is committed by itself afterwards.
@@ -377,23 +410,69 @@ impl Commits {
         self.is_closing = true;
         self.interval_ends = None;
         let partitions: Vec<_> = self.partitions.keys().cloned().collect();
-        self.ask(&partitions, takes_done, deadline, now)
+        let (ticket, waiting) = self.ask(&partitions, takes_done, deadline, now);
+        self.wait(ticket, waiting)
     }
 
     /// The member has a partition no more. Commits of it that wait fail with `why`; one that is in flight is waited for.
     pub fn give_up(&mut self, partition: &TopicPartition, why: &Failure) {
         self.lookups.forget(partition);
         self.unsaved.remove(partition);
-        self.drop_due(partition, why);
+        if !self.drop_due(partition, why) {
+            self.leave_out(partition, why);
+        }
         self.partitions.remove(partition);
     }
 
-    /// What is due of a partition is not committed. Tickets that wait for the request in flight go on waiting.
-    fn drop_due(&mut self, partition: &TopicPartition, why: &Failure) {
+    /// What is due of a partition is not committed. Tickets that wait for the request in flight go on waiting. Answers whether a
+    /// call was told.
+    fn drop_due(&mut self, partition: &TopicPartition, why: &Failure) -> bool {
         self.due.remove(partition);
         let asked = self.partitions.get_mut(partition).and_then(|owned| owned.asked.take());
         let in_flight = self.in_flight.as_ref().and_then(|of| of.items.get(partition)?.asked);
-        self.settle_after(partition, in_flight, asked, &Err(why.clone()), false);
+        self.settle_after(partition, in_flight, asked, &Err(why.clone()), false)
+    }
+
+    /// What was marked as done of a partition is not committed and will not be, unless the request in flight commits it.
+    fn leave_out(&mut self, partition: &TopicPartition, why: &Failure) {
+        let Some(owned) = self.partitions.get_mut(partition) else { return };
+        let offset = owned.ledger.committable().offset;
+        let in_flight = self.in_flight.as_ref().and_then(|of| of.items.get(partition));
+        let in_flight = in_flight.filter(|item| item.assignment == owned.assignment);
+        let is_decided = in_flight.is_none_or(|item| item.what.offset != offset || owned.is_remade);
+        if std::mem::take(&mut owned.is_marked) && is_decided && owned.needs(offset) {
+            let may_be_stored = owned.was_lost;
+            self.note_left_out(partition, offset, why, may_be_stored);
+        }
+    }
+
+    /// Something was marked as done after its partition had been given up, up to `offset`. The next call that commits tells it.
+    pub fn handle_done_too_late(&mut self, partition: &TopicPartition, offset: i64) {
+        let stored = self.partitions.get(partition).and_then(|owned| owned.stored);
+        if stored.is_none_or(|stored| stored < offset) {
+            let why = Failure::Ended("its partition was given up before it was done");
+            self.note_left_out(partition, offset, &why, false);
+        }
+    }
+
+    fn note_left_out(&mut self, partition: &TopicPartition, offset: i64, why: &Failure, may_be_stored: bool) {
+        let of = Uncommitted { partition: partition.clone(), offset, failure: why.clone(), may_be_stored };
+        self.left_out.insert(partition.clone(), of);
+    }
+
+    /// The group has stored `offset`, or more.
+    fn found_stored(&mut self, partition: &TopicPartition, offset: i64) {
+        if self.left_out.get(partition).is_some_and(|of| of.offset <= offset) {
+            self.left_out.remove(partition);
+        }
+    }
+
+    /// What was marked as done of partitions that were given up, and is not committed. Each is told once, here or by
+    /// [`commit`](Self::commit).
+    pub fn take_left_out(&mut self) -> Option<NotCommitted> {
+        let partitions: Vec<_> = std::mem::take(&mut self.left_out).into_values().collect();
+        let group = Arc::clone(&self.settings.group);
+        (!partitions.is_empty()).then_some(NotCommitted { group, partitions })
     }
 
     /// As what the coordinator knows the member now. None: it knows it not, or not yet.
@@ -443,18 +522,28 @@ impl Commits {
         let Some(owned) = self.partitions.get_mut(partition) else { return Marked::Stale };
         let marked = owned.ledger.handle_done(epoch, offsets);
         if marked == Marked::New {
+            owned.is_marked = true;
             self.changed(partition, now);
         }
         marked
     }
 
-    /// Commits what is done now of all partitions. The ticket is settled when it is stored, or at `deadline`.
+    /// Commits what is done now of all partitions. The ticket is settled when it is stored, or at `deadline`. It fails as well
+    /// for what was done since the last call and cannot be committed any more, because its partition is gone.
     pub fn commit(&mut self, deadline: Instant, now: Instant) -> Ticket {
+        let remade = self.partitions.iter().filter(|(_, owned)| owned.is_remade);
+        let remade: Vec<_> = remade.map(|(partition, _)| partition.clone()).collect();
+        for partition in remade {
+            self.leave_out(&partition, &self::remade());
+        }
         let mut partitions: BTreeSet<_> = self.unsaved.clone();
         partitions.extend(self.due.keys().cloned());
         partitions.extend(self.in_flight.iter().flat_map(|of| of.items.keys().cloned()));
         let partitions: Vec<_> = partitions.into_iter().collect();
-        self.ask(&partitions, true, deadline, now)
+        let (ticket, mut waiting) = self.ask(&partitions, true, deadline, now);
+        waiting.is_call = true;
+        waiting.failed.extend(std::mem::take(&mut self.left_out).into_values());
+        self.wait(ticket, waiting)
     }
 
     /// Commits these offsets as they are, also if they are below committed ones. Of two commits of a partition that wait,
@@ -466,7 +555,8 @@ impl Commits {
         now: Instant,
     ) -> Ticket {
         let ticket = Ticket(self.number());
-        let mut waiting = Waiting { since: now, deadline, partitions: BTreeMap::new(), failed: Vec::new() };
+        let mut waiting = Waiting::new(deadline, now);
+        waiting.is_call = true;
         for (partition, what) in offsets {
             let failure = match (&self.ended, self.partitions.get(&partition)) {
                 (Some(failure), _) => Some(failure.clone()),
@@ -489,8 +579,7 @@ impl Commits {
             waiting.partitions.insert(partition.clone(), what.offset);
             self.due.insert(partition, Due::Given(what));
         }
-        self.wait(ticket, waiting);
-        ticket
+        self.wait(ticket, waiting)
     }
 
     /// The offset that the group has stored of a partition, as far as is known. With commits before delivery, a batch that ends
@@ -499,21 +588,26 @@ impl Commits {
         self.partitions.get(partition)?.stored
     }
 
+    /// Whether nothing is committed any more, because another instance has taken the member's place.
+    pub fn is_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
     /// The account of a partition, if it is assigned.
     pub fn ledger(&self, partition: &TopicPartition) -> Option<&Ledger> {
         Some(&self.partitions.get(partition)?.ledger)
     }
 
-    /// Gives a ticket that waits for these partitions: for what is done of them if `takes_done`, and for what is due or in flight.
+    /// A ticket for these partitions: for what is done of them if `takes_done`, and for what is due or in flight.
     fn ask(
         &mut self,
         partitions: &[TopicPartition],
         takes_done: bool,
         deadline: Instant,
         now: Instant,
-    ) -> Ticket {
+    ) -> (Ticket, Waiting) {
         let ticket = Ticket(self.number());
-        let mut waiting = Waiting { since: now, deadline, partitions: BTreeMap::new(), failed: Vec::new() };
+        let mut waiting = Waiting::new(deadline, now);
         for partition in partitions {
             if takes_done {
                 self.make_due(partition);
@@ -545,13 +639,12 @@ impl Commits {
                 may_be_stored: false,
             }));
         }
-        self.wait(ticket, waiting);
-        ticket
+        (ticket, waiting)
     }
 
     /// What is done of a partition is to be committed, unless it is stored or the request in flight does it.
     fn make_due(&mut self, partition: &TopicPartition) {
-        let Some(owned) = self.partitions.get(partition) else { return };
+        let Some(owned) = self.partitions.get(partition).filter(|owned| !owned.is_remade) else { return };
         let target = owned.target().0.offset;
         let in_flight = self.in_flight.as_ref().and_then(|of| of.items.get(partition));
         let in_flight = in_flight.filter(|item| item.assignment == owned.assignment);
@@ -571,9 +664,10 @@ impl Commits {
         }
     }
 
-    fn wait(&mut self, ticket: Ticket, waiting: Waiting) {
+    fn wait(&mut self, ticket: Ticket, waiting: Waiting) -> Ticket {
         self.tickets.insert(ticket, waiting);
         self.conclude(ticket);
+        ticket
     }
 
     /// Settles a ticket whose partitions are all settled.
@@ -592,10 +686,23 @@ impl Commits {
 
     /// A commit of a partition ended for all tickets up to `asked`.
     fn settle(&mut self, partition: &TopicPartition, item: &Item, result: &Result<(), Failure>) {
-        self.settle_after(partition, None, item.asked, result, item.was_lost);
+        let is_told = self.settle_after(partition, None, item.asked, result, item.was_lost);
+        let is_gone = self.partitions.get(partition).is_none_or(|of| of.assignment != item.assignment);
+        if let Err(failure) = result
+            && is_gone
+            && !is_told
+            && !item.is_given
+        {
+            self.note_left_out(
+                partition,
+                item.what.offset,
+                failure,
+                item.was_lost || failure.may_have_acted(),
+            );
+        }
     }
 
-    /// As [`settle`](Self::settle), for tickets after `first` only.
+    /// As [`settle`](Self::settle), for tickets after `first` only. Answers whether a call was told.
     fn settle_after(
         &mut self,
         partition: &TopicPartition,
@@ -603,14 +710,16 @@ impl Commits {
         asked: Option<Ticket>,
         result: &Result<(), Failure>,
         was_lost: bool,
-    ) {
-        let Some(asked) = asked.filter(|asked| first < Some(*asked)) else { return };
+    ) -> bool {
+        let Some(asked) = asked.filter(|asked| first < Some(*asked)) else { return false };
+        let mut is_told = false;
         let mut settled = Vec::new();
         let was_lost = was_lost || self.partitions.get(partition).is_some_and(|owned| owned.was_lost);
         let may_be_stored = was_lost || result.as_ref().is_err_and(Failure::may_have_acted);
         let after = first.map_or(Bound::Unbounded, Bound::Excluded);
         for (ticket, waiting) in self.tickets.range_mut((after, Bound::Included(asked))) {
             let Some(offset) = waiting.partitions.remove(partition) else { continue };
+            is_told |= waiting.is_call;
             if let Err(failure) = result {
                 let (partition, failure) = (partition.clone(), failure.clone());
                 waiting.failed.push(Uncommitted { partition, offset, failure, may_be_stored });
@@ -620,12 +729,16 @@ impl Commits {
         for ticket in settled {
             self.conclude(ticket);
         }
+        is_told
     }
 
     /// A partition's ledger or stored offset has changed.
     fn changed(&mut self, partition: &TopicPartition, now: Instant) {
         let Some(owned) = self.partitions.get(partition) else { return };
         let offset = owned.target().0.offset;
+        if owned.is_remade {
+            return;
+        }
         if !owned.needs(offset) {
             self.unsaved.remove(partition);
             // A commit that was in flight has stored it, or more.
@@ -851,14 +964,14 @@ impl Commits {
             .map(|(ticket, _)| *ticket)
             .collect();
         for ticket in late {
-            self.expire(ticket);
+            self.stop_waiting(ticket, now);
         }
     }
 
-    /// The deadline of a ticket has passed.
-    fn expire(&mut self, ticket: Ticket) {
+    /// Settles a ticket that is not settled yet: its deadline has passed, or nothing waits for it any more.
+    pub fn stop_waiting(&mut self, ticket: Ticket, now: Instant) {
         let Some(waiting) = self.tickets.get_mut(&ticket) else { return };
-        let after = waiting.deadline - waiting.since;
+        let after = now.min(waiting.deadline) - waiting.since;
         for (partition, offset) in std::mem::take(&mut waiting.partitions) {
             let item = self.in_flight.as_ref().and_then(|of| of.items.get(&partition));
             let sent = item.is_some_and(|item| item.asked >= Some(ticket));
@@ -898,7 +1011,12 @@ impl Commits {
             owned.was_lost = false;
             owned.failure = None;
             owned.retry.succeeded();
+            if item.is_given {
+                owned.ledger.handle_committed(item.epoch, item.what.offset);
+            }
+            owned.is_marked &= owned.needs(owned.ledger.committable().offset);
         }
+        self.found_stored(partition, item.what.offset);
         self.settle(partition, item, &Ok(()));
         self.changed(partition, now);
     }
@@ -1133,6 +1251,10 @@ impl Commits {
         }
         next
     }
+}
+
+fn remade() -> Failure {
+    Failure::Ended("the topic was deleted and made again")
 }
 
 /// The request for these items, and the latest version that can carry it.

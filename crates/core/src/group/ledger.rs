@@ -55,7 +55,12 @@ pub struct Ledger {
     leader_epoch: Option<LeaderEpoch>,
     /// Where a batch with another leader epoch than the one before it begins, at or above `finished`.
     leaders: VecDeque<(i64, Option<LeaderEpoch>)>,
-    /// Epochs before this one of which records are unfinished, and the offset below which marks of each count.
+    /// The first epoch whose marks may count.
+    first_epoch: Epoch,
+    /// Whether anything was delivered in this epoch.
+    has_delivered: bool,
+    /// Epochs before this one of which records are unfinished, and the offset below which marks of each count. An epoch that is
+    /// not listed has the limit of the next one that is. Later epochs have higher limits.
     earlier: Vec<(Epoch, i64)>,
 }
 
@@ -85,6 +90,13 @@ pub enum Marked {
 /// A partition whose ledger holds this many runs gets no more batches until some are joined: every run stands for an
 /// unfinished record that blocks the offset. Together they take about 3 MB.
 pub const RUNS_MAX: usize = 65_536;
+/// Offsets without records that would make more runs than this count as unfinished. It is more than [`RUNS_MAX`], because
+/// batches may be in their queue when the partition is closed.
+const RUNS_KEPT_MAX: usize = 2 * RUNS_MAX;
+/// After more seeks than this, before each of which records were delivered and not finished, the oldest ones count no more.
+const EARLIER_MAX: usize = 1_024;
+/// Leaders change rarely, so more changes than this among unfinished records are a broker's fault.
+const LEADERS_MAX: usize = 1_024;
 
 impl Ledger {
     /// A ledger of a partition that is read from `position`. `leader_epoch` is the one that was committed with the position,
@@ -104,6 +116,8 @@ impl Ledger {
             runs: BTreeMap::new(),
             leader_epoch,
             leaders: VecDeque::new(),
+            first_epoch: epoch,
+            has_delivered: false,
             earlier: Vec::new(),
         }
     }
@@ -116,7 +130,9 @@ impl Ledger {
         if epoch <= self.epoch {
             return;
         }
-        self.earlier.push((self.epoch, position));
+        if std::mem::take(&mut self.has_delivered) {
+            self.earlier.push((self.epoch, position));
+        }
         self.epoch = epoch;
         if position < self.delivered {
             self.delivered = position;
@@ -137,7 +153,22 @@ impl Ledger {
         for (_, limit) in &mut self.earlier {
             *limit = position.min(*limit);
         }
-        self.earlier.retain(|(_, limit)| *limit > self.finished);
+        let finished = self.earlier.partition_point(|(_, limit)| *limit <= self.finished);
+        for (epoch, _) in self.earlier.drain(..finished) {
+            self.first_epoch = Epoch(epoch.0 + 1);
+        }
+        // Of epochs with one limit the last is kept, and of too many the two oldest get the lower limit.
+        self.earlier.dedup_by(|next, kept| {
+            let is_same = next.1 == kept.1;
+            if is_same {
+                kept.0 = next.0;
+            }
+            is_same
+        });
+        if self.earlier.len() > EARLIER_MAX {
+            let (_, limit) = self.earlier.remove(0);
+            self.earlier[0].1 = limit;
+        }
     }
 
     /// The position was reset, because the offset or the topic of before is not there any more: reading goes on at `position`.
@@ -171,8 +202,14 @@ impl Ledger {
         self.pass(start);
         let last = self.leaders.back().map_or(self.leader_epoch, |(_, epoch)| *epoch);
         if last != leader_epoch {
-            self.leaders.push_back((start, leader_epoch));
+            let is_full = self.leaders.len() >= LEADERS_MAX;
+            match self.leaders.back_mut().filter(|_| is_full) {
+                // An epoch that is not known is not checked. A wrong one would look like a truncation.
+                Some((_, last)) => *last = None,
+                None => self.leaders.push_back((start, leader_epoch)),
+            }
         }
+        self.has_delivered = true;
         self.delivered = offsets.end;
         if self.is_before_delivery {
             self.finish(start..offsets.end);
@@ -200,8 +237,8 @@ impl Ledger {
         let offsets = if epoch == self.epoch {
             offsets
         } else {
-            let earlier = self.earlier.iter().find(|(of, _)| *of == epoch);
-            match earlier {
+            let index = self.earlier.partition_point(|(of, _)| *of < epoch);
+            match self.earlier.get(index).filter(|_| epoch >= self.first_epoch) {
                 Some((_, limit)) if offsets.start < *limit => offsets.start..offsets.end.min(*limit),
                 _ => return Marked::Stale,
             }
@@ -210,6 +247,13 @@ impl Ledger {
             return Marked::NotDelivered;
         }
         if self.finish(offsets) { Marked::New } else { Marked::Already }
+    }
+
+    /// The application itself has committed `offset`: what was delivered before it is finished.
+    pub fn handle_committed(&mut self, epoch: Epoch, offset: i64) {
+        if epoch == self.epoch {
+            self.finish(self.finished..offset.min(self.delivered));
+        }
     }
 
     /// The offset to commit: the lowest unfinished one, or the one after the last that was delivered if all is done.
@@ -247,7 +291,10 @@ impl Ledger {
         if next > self.delivered {
             let from = self.delivered;
             self.delivered = next;
-            self.finish(from..next);
+            // An application that marks nothing does not let a transactional topic's markers fill the memory.
+            if from == self.finished || self.runs.len() < RUNS_KEPT_MAX {
+                self.finish(from..next);
+            }
         }
     }
 
@@ -515,6 +562,68 @@ mod tests {
         assert_eq!(ledger.committable().offset, 3);
         ledger.resume(Epoch(2), 30);
         assert_eq!(ledger.delivered(), 3, "an older epoch changes nothing");
+    }
+
+    #[test]
+    fn seeks_without_end_take_no_memory_without_end() {
+        let mut ledger = delivered(0, 1);
+        // Without a batch in between, nothing is to be remembered.
+        for epoch in 2..100_000 {
+            ledger.resume(Epoch(epoch), 10 + i64::from(epoch % 2 == 0));
+        }
+        assert_eq!(ledger.earlier.len(), 1);
+        // With one, and back to the same place.
+        let mut ledger = delivered(0, 1);
+        for epoch in 2..10_000 {
+            ledger.resume(Epoch(epoch), 10);
+            ledger.handle_delivered(Epoch(epoch), 10..20, None);
+        }
+        assert_eq!(ledger.earlier.len(), 1);
+        assert_eq!(ledger.handle_done(E, 0..10), Marked::New);
+        assert_eq!(ledger.committable().offset, 10);
+        assert_eq!(ledger.handle_done(Epoch(77), 10..20), Marked::Stale, "it is delivered again");
+        // With one each, ever further on.
+        let mut ledger = delivered(0, 1);
+        for epoch in 2..10_000 {
+            let at = epoch as i64 * 100;
+            ledger.resume(Epoch(epoch), at);
+            ledger.handle_delivered(Epoch(epoch), at..at + 10, None);
+        }
+        assert_eq!(ledger.earlier.len(), EARLIER_MAX);
+        assert_eq!(ledger.handle_done(Epoch(9_990), 999_000..999_010), Marked::New);
+        assert_eq!(ledger.committable().offset, 0);
+    }
+
+    #[test]
+    fn a_mark_of_an_epoch_that_is_settled_does_not_count_for_a_later_one() {
+        let mut ledger = delivered(0, 4);
+        ledger.resume(Epoch(2), 15);
+        ledger.handle_delivered(Epoch(2), 15..40, None);
+        ledger.handle_done(E, 0..15);
+        ledger.resume(Epoch(3), 30);
+        assert_eq!(ledger.handle_done(E, 20..25), Marked::Stale, "the second epoch has them");
+        assert_eq!(ledger.handle_done(Epoch(2), 20..25), Marked::New);
+        assert_eq!(ledger.committable().offset, 15);
+    }
+
+    #[test]
+    fn an_application_that_marks_nothing_takes_no_memory_without_end() {
+        let mut ledger = ledger(0);
+        for transaction in 0..3 * RUNS_MAX as i64 {
+            ledger.handle_delivered(
+                E,
+                transaction * 2..transaction * 2 + 1,
+                Some(LeaderEpoch(transaction as i32)),
+            );
+            ledger.handle_passed(E, transaction * 2 + 2);
+        }
+        assert_eq!((ledger.runs(), ledger.leaders.len()), (RUNS_KEPT_MAX, LEADERS_MAX));
+        // What it commits itself is finished.
+        ledger.handle_committed(E, 1_001);
+        assert_eq!((ledger.committable().offset, ledger.runs()), (1_002, RUNS_KEPT_MAX - 501));
+        ledger.handle_committed(E, i64::MAX);
+        assert_eq!((ledger.committable().offset, ledger.runs()), (ledger.delivered(), 0));
+        assert_eq!(ledger.committable().leader_epoch, None, "too many to know");
     }
 
     /// Against a ledger that has a flag for each offset.

@@ -107,6 +107,16 @@ impl Lookups {
         self.retry.hurry();
     }
 
+    /// The partition's topic has this id now. If it had another one, what was asked by that one is asked again.
+    pub(super) fn set_topic_id(&mut self, partition: &TopicPartition, topic_id: Uuid) {
+        let Some(wanted) = self.wanted.get_mut(partition) else { return };
+        if wanted.topic_id.is_some_and(|id| id != topic_id) {
+            self.next += 1;
+            wanted.number = self.next;
+        }
+        wanted.topic_id = Some(topic_id);
+    }
+
     pub(super) fn forget(&mut self, partition: &TopicPartition) {
         self.wanted.remove(partition);
     }

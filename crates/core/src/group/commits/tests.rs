@@ -353,6 +353,127 @@ fn a_topic_that_was_made_again_begins_below_what_was_stored() {
 }
 
 #[test]
+fn offsets_of_a_topic_that_is_gone_are_not_committed_to_the_one_that_took_its_name() {
+    let (old, new) = (Uuid::from_bytes([1; 16]), Uuid::from_bytes([2; 16]));
+    let mut rig = Rig::with(settings(Some(INTERVAL)));
+    rig.commits.assign(&at(0), Some(old), E, &StoredOffset::at(0), true, rig.now);
+    rig.work(0, 0..50);
+    let due = rig.commit();
+    rig.commits.set_topic_id(&at(0), new);
+    rig.events();
+    assert!(rig.settled[&due].is_err(), "it will never be committed");
+    // Before it is known where the new topic begins, the old one's records may still come in and be marked.
+    rig.work(0, 50..60);
+    rig.pass(INTERVAL);
+    assert_eq!(rig.sent(), None);
+    let never = rig.commit();
+    assert_eq!(rig.sent(), None);
+    let error = rig.settled[&never].as_ref().expect_err("offset 60 is not committed").to_string();
+    assert!(error.contains("offset 60 of orders-0: the topic was deleted"), "{error}");
+    rig.commits.reset(&at(0), Epoch(2), 0, rig.now);
+    assert!(rig.commits.handle_delivered(&at(0), Epoch(2), 0..3, None, rig.now));
+    rig.commits.handle_done(&at(0), Epoch(2), 0..3, rig.now);
+    rig.pass(INTERVAL);
+    assert_eq!(rig.sent(), Some(vec![(0, 3)]));
+    // While a commit of these was in flight, the topic was made once more.
+    rig.commits.set_topic_id(&at(0), old);
+    rig.commit();
+    rig.take(&[(0, OK)]);
+    rig.pass(INTERVAL);
+    assert_eq!(rig.sent(), None);
+}
+
+#[test]
+fn what_is_done_after_its_partition_was_given_up_is_told_by_the_next_commit() {
+    let mut rig = Rig::automatic();
+    rig.commits.give_up(&at(0), &Failure::Ended("revoked"));
+    rig.commits.handle_done_too_late(&at(0), 10);
+    let ticket = rig.commit();
+    let error = rig.settled[&ticket].as_ref().expect_err("offset 10 is not committed").to_string();
+    assert!(error.contains("offset 10 of orders-0: its partition was given up"), "{error}");
+    // Another member has done as much meanwhile.
+    rig.commits.assign(&at(0), None, E, &StoredOffset::at(10), true, rig.now);
+    rig.commits.handle_done_too_late(&at(0), 10);
+    let ticket = rig.commit();
+    assert!(rig.is_committed(ticket));
+}
+
+#[test]
+fn what_was_done_of_a_partition_that_is_gone_is_told_by_the_next_commit() {
+    let why = || Failure::Ended("the coordinator removed the member");
+    let mut rig = Rig::automatic();
+    rig.work(0, 0..10);
+    rig.work(1, 0..20);
+    rig.pass(INTERVAL);
+    rig.sent();
+    rig.take(&[(0, OK), (1, OK)]);
+    rig.work(1, 20..30);
+    rig.deliver(0, 10..15);
+    rig.commits.give_up(&at(0), &why());
+    rig.commits.give_up(&at(1), &why());
+    let first = rig.commit();
+    let error = rig.settled[&first].as_ref().expect_err("offset 30 is not committed");
+    assert_eq!(error.partitions.len(), 1, "of partition 0 all that was done is committed");
+    assert_eq!((error.partitions[0].partition.clone(), error.partitions[0].offset), (at(1), 30));
+    let second = rig.commit();
+    assert!(rig.is_committed(second), "it is told once");
+    // Once the group has stored as much, there is nothing to tell.
+    rig.assign(&[1]);
+    rig.work(1, 0..30);
+    rig.commits.give_up(&at(1), &why());
+    rig.commits.assign(&at(1), None, E, &StoredOffset::at(30), true, rig.now);
+    let third = rig.commit();
+    assert!(rig.is_committed(third));
+}
+
+#[test]
+fn a_commit_in_flight_of_a_partition_that_is_gone_is_told_if_it_is_refused() {
+    for (code, is_told) in [(OK, false), (ErrorCode::UNKNOWN_MEMBER_ID, true)] {
+        for is_asked in [false, true] {
+            let mut rig = Rig::automatic();
+            rig.work(0, 0..10);
+            let asked = is_asked.then(|| rig.commit());
+            rig.pass(INTERVAL);
+            rig.sent();
+            rig.commits.give_up(&at(0), &Failure::Ended("revoked"));
+            rig.take(&[(0, code)]);
+            assert!(asked.is_none_or(|asked| rig.settled[&asked].is_err() == is_told));
+            let next = rig.commit();
+            assert_eq!(rig.is_committed(next), is_asked || !is_told, "{code}, {is_asked}: it is told once");
+        }
+    }
+}
+
+#[test]
+fn an_application_that_commits_offsets_of_its_own_need_not_mark_what_is_before_them() {
+    let mut rig = Rig::manual();
+    rig.deliver(0, 0..10);
+    let given = rig.commits.commit_offsets([(at(0), StoredOffset::at(7))], rig.now + ms(10_000), rig.now);
+    rig.sent();
+    rig.take(&[(0, OK)]);
+    assert!(rig.is_committed(given));
+    assert_eq!(rig.commits.ledger(&at(0)).map(|ledger| ledger.committable().offset), Some(7));
+    rig.done(0, 7..10);
+    rig.commit();
+    assert_eq!(rig.sent(), Some(vec![(0, 10)]));
+}
+
+#[test]
+fn waiting_for_a_commit_can_be_given_up_before_its_deadline() {
+    let mut rig = Rig::automatic();
+    rig.work(0, 0..10);
+    let ticket = rig.commits.release(&[at(0)], rig.now + ms(60_000), rig.now);
+    rig.sent();
+    rig.now += ms(5_000);
+    rig.commits.stop_waiting(ticket, rig.now);
+    rig.events();
+    let error = rig.settled[&ticket].as_ref().expect_err("no answer");
+    assert_eq!(error.partitions[0].offset, 10);
+    assert!(error.partitions[0].may_be_stored);
+    assert!(error.to_string().contains("5s"), "{error}");
+}
+
+#[test]
 fn a_throttle_holds_the_next_request_back() {
     let mut rig = Rig::automatic();
     rig.work(0, 0..10);
@@ -1019,6 +1140,22 @@ fn a_lookup_of_before_the_partition_was_given_up_does_not_count() {
     assert!(rig.asks());
     rig.hear(&new_answer(OK, None, &[(0, 50, -1, OK)]));
     assert_eq!(rig.offsets(), [(1, 20), (0, 50)]);
+}
+
+#[test]
+fn a_lookup_asks_by_the_id_that_the_topic_has_now() {
+    let id = |id: u8| Uuid::from_bytes([id; 16]);
+    let mut rig = Rig::looking_up(Some(id(1)));
+    rig.hear(&new_answer(OK, Some(id(1)), &[(0, -1, -1, ErrorCode::UNKNOWN_TOPIC_ID), (1, 20, -1, OK)]));
+    assert!(rig.commits.poll_metadata_wanted());
+    rig.asks_later();
+    // The topic was made again. What is stored of the old one is no place to begin in the new one.
+    rig.commits.set_topic_id(&at(0), id(2));
+    rig.hear(&new_answer(OK, Some(id(1)), &[(0, 900, -1, OK)]));
+    assert_eq!(rig.offsets(), [(1, 20)]);
+    rig.asks_later();
+    rig.hear(&new_answer(OK, Some(id(2)), &[(0, 5, -1, OK)]));
+    assert_eq!(rig.offsets(), [(1, 20), (0, 5)]);
 }
 
 #[test]
