@@ -171,6 +171,8 @@ pub struct Source {
 /// No fetch is given less room than this, in bytes.
 pub const ROOM_MIN: usize = 64 << 10;
 
+/// Without events there is room for this many at most.
+const EVENTS_KEPT: usize = 512;
 /// The last version of FetchRequest that names topics by name; later ones use ids (KIP-516).
 const FETCH_BY_NAME: i16 = 12;
 /// A topic that no broker knows may be being deleted and made again. After this long its partitions stop.
@@ -654,9 +656,13 @@ impl Source {
         let size = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
         request.replica_id = -1;
         request.max_wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        // While memory is short, readers of their own are given less than the broker would wait for.
-        let has_small_limits = self.is_short && self.own_readers > 0;
-        request.min_bytes = size(settings.fetch_bytes_min).min(if has_small_limits { 1 } else { i32::MAX });
+        // While memory is short, less is asked for than the broker would wait for, and of readers of their own even less.
+        let answered_max = match (self.is_short, self.own_readers > 0) {
+            (true, true) => 1,
+            (true, false) => asked,
+            (false, _) => usize::MAX,
+        };
+        request.min_bytes = size(settings.fetch_bytes_min.min(answered_max));
         request.max_bytes = size(asked);
         request.isolation_level = i8::from(settings.read_committed);
         if self.distrusted.get(&id.broker).is_none_or(|until| *until <= now) {
@@ -682,7 +688,12 @@ impl Source {
 
     /// The next thing to tell the application.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if event.is_none() && self.events.capacity() > EVENTS_KEPT {
+            // An answer of thousands of small batches leaves room for thousands.
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// Something that has failed several times and is still being tried, for people to know.
