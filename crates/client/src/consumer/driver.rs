@@ -14,6 +14,7 @@
 //! the consumer and all partitions taken from it were dropped.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use milena_core::metadata::Snapshot;
 use milena_core::source::{
@@ -30,7 +31,7 @@ use super::ends::{End, Ends};
 use super::group::{Group, GroupTag};
 use super::held::Memory;
 use super::memory::Watch;
-use super::queue::{Content, Fetched, Queue, Queued, Ready};
+use super::queue::{Queue, Queued, Ready};
 use super::shared::Shared;
 use crate::brokers::address_of;
 use crate::budget::Reservation;
@@ -99,6 +100,12 @@ impl From<Validating> for Tag {
     }
 }
 
+/// Looking for batches to copy takes some nanoseconds for each partition, and one that no reader has taken for this long
+/// stays.
+const COMPACTION_INTERVAL: Duration = Duration::from_millis(200);
+/// Copying more at a time would hold up answers and heartbeats for more than a millisecond.
+const COMPACTED_BYTES_MAX: usize = 2 << 20;
+
 pub(super) struct Driver {
     client: Client,
     source: Source,
@@ -116,6 +123,8 @@ pub(super) struct Driver {
     /// As it was told last.
     flow: Flow,
     watch: Watch,
+    /// When batches may be copied out of responses again.
+    compacts_at: Instant,
     /// None for a consumer that reads by position, and while the group has its turn.
     group: Option<Box<Group>>,
 }
@@ -149,6 +158,7 @@ impl Driver {
             requests: Requests::new(&client),
             snapshot: client.watch_snapshot(),
             watch: Watch::new(client.0.clock.now()),
+            compacts_at: Instant::ORIGIN,
             client,
             source,
             commands,
@@ -404,11 +414,10 @@ impl Driver {
                     let Some(frame) = frame else { continue };
                     // Before the batch is listed, which would make a command of it.
                     self.hold_if_paused(slot);
-                    let fetched =
-                        Fetched { content: Content::Raw(batch), from, passed: None, high_watermark };
+                    let queued = Queued::new(batch, from, high_watermark, frame);
+                    let fetched = &queued.fetched;
                     // The group is told first: once the batch is in its queue, it may be marked as done.
-                    self.with_group(slot, |group, queue| group.handle_delivered(queue, epoch, &fetched, now));
-                    let queued = Queued { fetched, frame: Arc::clone(frame) };
+                    self.with_group(slot, |group, queue| group.handle_delivered(queue, epoch, fetched, now));
                     self.with_queue(slot, epoch, |inner| inner.push(queued));
                 }
                 Event::Passed { slot, epoch, offset } => {
@@ -534,6 +543,7 @@ impl Driver {
         while let Some(validation) = self.source.poll_validation(now) {
             self.validate(validation);
         }
+        self.compact(now);
         loop {
             let room = self.room();
             let Some(fetch) = self.source.poll_fetch(now, room) else { break };
@@ -555,13 +565,46 @@ impl Driver {
         false
     }
 
-    /// How many bytes one more fetch may bring. The budget is shared evenly by the brokers and the batches that wait
-    /// to be read; of such a share, as much as is free.
+    /// How many bytes one more fetch may bring: of a share of the budget, as much as is free.
     fn room(&self) -> usize {
-        let budget = &self.client.0.fetch_budget;
+        self.share().min(self.client.0.fetch_budget.available())
+    }
+
+    /// The budget is shared evenly by the brokers and the batches that wait to be read.
+    fn share(&self) -> usize {
         let brokers = self.snapshot.borrow().brokers.len();
-        let share = budget.bytes_max() / (brokers + 1);
-        share.max(ROOM_MIN).min(budget.available())
+        (self.client.0.fetch_budget.bytes_max() / (brokers + 1)).max(ROOM_MIN)
+    }
+
+    /// While less than a share of the budget is free: copies batches that stay in their queues, as those of paused
+    /// partitions do, out of responses of which most was taken. Otherwise a small batch holds as much of the budget as the
+    /// whole response, and other partitions are fetched in small pieces for as long as it stays.
+    fn compact(&mut self, now: Instant) {
+        if now < self.compacts_at || self.client.0.fetch_budget.available() >= self.share() {
+            return;
+        }
+        self.compacts_at = now + COMPACTION_INTERVAL;
+        let reserve = |bytes| {
+            let reservation = self.client.0.fetch_budget.reserve_beyond(bytes);
+            Arc::new(Memory::new(reservation, &self.commands.arrived))
+        };
+        let mut copied = Vec::new();
+        let mut left = COMPACTED_BYTES_MAX;
+        for queue in self.queues.iter().flatten() {
+            let of_queue = queue.inner().compact(left, reserve);
+            left = left.saturating_sub(of_queue.iter().map(|queued| queued.claim.bytes()).sum());
+            copied.extend(of_queue);
+            if left == 0 {
+                break;
+            }
+        }
+        if !copied.is_empty() {
+            // Outside the queues' locks, because freeing memory wakes tasks.
+            drop(copied);
+            // Otherwise the pool would keep the responses' buffers for some seconds beside the copies. The first call only notes
+            // which buffers are idle.
+            (0..2).for_each(|_| self.client.0.pool.trim());
+        }
     }
 
     fn fetch(&mut self, fetch: Fetch) {

@@ -9,28 +9,38 @@
 //! decompressed: whoever waits until the application has finished a partition's batches must not miss one. It costs two
 //! short locks of this list per batch and nothing per record.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use milena_core::Instant;
 use tokio::sync::Notify;
 
-use super::queue::Queue;
+use super::queue::{Queue, Queued};
 use crate::budget::Reservation;
 use crate::clock::Clock;
 
 /// The memory of a fetch response or of a decompressed batch. It counts against the budget until this is dropped.
 pub(super) struct Memory {
     reservation: Option<Reservation>,
+    /// The bytes of its batches, with their places in the queues.
+    claimed_bytes: AtomicUsize,
     /// Wakes the driver, which may have room for a fetch again.
     freed: Arc<Notify>,
 }
 
+/// What a batch uses of memory that other batches are in too, such as a response with batches of other partitions. Each of
+/// them keeps all of it.
+pub(super) struct Claim {
+    memory: Arc<Memory>,
+    /// The size of the batch.
+    bytes: usize,
+}
+
 /// What a batch that the application holds keeps in memory.
 pub(super) enum Kept {
-    /// The memory that it is a part of, with its own size in bytes. Of a response, batches of other partitions may be
-    /// parts too; of a decompressed batch that is handed out in parts, its other parts.
-    Part { frame: Arc<Memory>, bytes: usize },
+    /// The memory that it is a part of. Of a response, batches of other partitions may be parts too; of a decompressed batch
+    /// that is handed out in parts, its other parts.
+    Part(Claim),
     /// A buffer of its own.
     Whole(Memory),
 }
@@ -68,7 +78,7 @@ const ROOM_KEPT: usize = 16;
 
 impl Memory {
     pub(super) fn new(reservation: Reservation, freed: &Arc<Notify>) -> Self {
-        Self { reservation: Some(reservation), freed: Arc::clone(freed) }
+        Self { reservation: Some(reservation), claimed_bytes: AtomicUsize::new(0), freed: Arc::clone(freed) }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -80,6 +90,39 @@ impl Drop for Memory {
     fn drop(&mut self) {
         drop(self.reservation.take());
         self.freed.notify_one();
+    }
+}
+
+impl Claim {
+    pub(super) fn new(memory: &Arc<Memory>, bytes: usize) -> Self {
+        memory.claimed_bytes.fetch_add(bytes + Queued::PLACE_BYTES, Ordering::Relaxed);
+        Self { memory: Arc::clone(memory), bytes }
+    }
+
+    /// The size of the batch, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// Whether less than half of the memory is still buffered or held. Then a copy of that takes less memory than it frees.
+    pub(super) fn is_of_waste(&self) -> bool {
+        self.memory.claimed_bytes.load(Ordering::Relaxed) < self.memory.bytes() / 2
+    }
+}
+
+impl Clone for Claim {
+    fn clone(&self) -> Self {
+        Self::new(&self.memory, self.bytes)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.memory.claimed_bytes.fetch_sub(self.bytes + Queued::PLACE_BYTES, Ordering::Relaxed);
     }
 }
 
@@ -106,8 +149,8 @@ impl Held {
 
 impl Hold {
     /// Lists a batch that leaves the queue. The caller holds the queue's lock.
-    pub(super) fn new(queue: &Arc<Queue>, frame: Arc<Memory>, bytes: usize) -> Self {
-        let entry = Entry { since: queue.held.clock.now(), kept: Kept::Part { frame, bytes } };
+    pub(super) fn new(queue: &Arc<Queue>, claim: Claim) -> Self {
+        let entry = Entry { since: queue.held.clock.now(), kept: Kept::Part(claim) };
         let mut list = queue.held.list();
         let index = list.free.pop().unwrap_or_else(|| {
             list.entries.push(None);

@@ -94,7 +94,7 @@ impl Entry {
     /// The bytes of the batch itself.
     fn bytes(&self) -> usize {
         match &self.kept {
-            Kept::Part { bytes, .. } => *bytes,
+            Kept::Part(claim) => claim.bytes(),
             Kept::Whole(memory) => memory.bytes(),
         }
     }
@@ -102,8 +102,8 @@ impl Entry {
     /// All that it keeps in memory, in bytes. A response of which another batch is in `seen` is not counted again.
     fn pinned_bytes(&self, seen: &mut BTreeSet<usize>) -> usize {
         match &self.kept {
-            Kept::Part { frame, .. } if seen.insert(Arc::as_ptr(frame) as usize) => frame.bytes(),
-            Kept::Part { .. } => 0,
+            Kept::Part(claim) if seen.insert(Arc::as_ptr(claim.memory()) as usize) => claim.memory().bytes(),
+            Kept::Part(_) => 0,
             Kept::Whole(memory) => memory.bytes(),
         }
     }
@@ -194,7 +194,8 @@ impl Watch {
                 target: "milena",
                 "the application holds {count} batches for more than {} s, which keep {bytes} bytes of the budget of \
                  {budget}; the oldest is of partition {partition} of topic {topic:?}, for {age} s: copy the records that \
-                 are kept (to_owned), and drop the batches",
+                 are kept (to_owned) and drop the batches, or copy the batches out of their responses \
+                 (shrink_to_fit)",
                 WARNED_AFTER.as_secs(),
             );
         }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use milena_core::source::{Epoch, Slot};
 use milena_core::{Failure, Instant, LeaderEpoch};
 use milena_wire::batch::{BatchHeader, RawBatch, RecordsPlace};
@@ -21,7 +22,7 @@ use tokio::sync::Notify;
 use super::batch::{Opened, begin_of};
 use super::commands::{Command, Commands};
 use super::gate::{Gate, Park};
-use super::held::{Held, Hold, Memory};
+use super::held::{Claim, Held, Hold, Memory};
 use crate::Error;
 use crate::clock::Clock;
 
@@ -85,6 +86,8 @@ pub(super) struct Inner {
     is_listed: bool,
     /// Whether the partition's own reader has found nothing since it took the last batch.
     is_awaited: bool,
+    /// Whether no batch was taken since [`compact`](Self::compact) was called last.
+    is_stale: bool,
     /// Wakes the task that reads this partition alone, if there is one. It is made when the partition is taken,
     /// because most partitions never are.
     reader: Option<Arc<Notify>>,
@@ -101,12 +104,17 @@ impl Inner {
         self.is_told = false;
         self.read_in = None;
         self.bytes = 0;
+        self.is_stale = false;
         std::mem::take(&mut self.batches)
     }
 
     /// A batch was fetched.
     pub(super) fn push(&mut self, batch: Queued) {
         self.bytes += batch.bytes();
+        if self.batches.len() == self.batches.capacity() {
+            // By a quarter, and not to twice the room, of which each place would be counted half.
+            self.batches.reserve_exact((self.batches.len() / 4).max(1));
+        }
         self.batches.push_back(batch);
     }
 
@@ -116,7 +124,7 @@ impl Inner {
         let Some(end) = self.batches.front()?.fetched.part_end(self.records_max) else {
             return Some((self.pop()?, None));
         };
-        self.is_awaited = false;
+        (self.is_awaited, self.is_stale) = (false, false);
         let front = self.batches.front_mut()?;
         let part = front.clone();
         front.fetched.from = end;
@@ -132,12 +140,13 @@ impl Inner {
         place: RecordsPlace,
         frame: &Arc<Memory>,
         from: i64,
-    ) -> Option<(Content, Arc<Memory>)> {
+    ) -> Option<(Content, Claim)> {
         let front = self.batches.front_mut()?;
         let before = front.bytes();
         let content =
             std::mem::replace(&mut front.fetched.content, Content::Opened(Arc::clone(opened), place));
-        let old = (content, std::mem::replace(&mut front.frame, Arc::clone(frame)));
+        let claim = Claim::new(frame, opened.memory_bytes().saturating_sub(place.bytes()));
+        let old = (content, std::mem::replace(&mut front.claim, claim));
         front.fetched.from = from;
         self.bytes = self.bytes + front.bytes() - before;
         if self.position.is_some_and(|position| position < from) {
@@ -150,13 +159,53 @@ impl Inner {
     /// Takes the batch that was fetched first.
     fn pop(&mut self) -> Option<Queued> {
         let batch = self.batches.pop_front()?;
-        self.is_awaited = false;
+        (self.is_awaited, self.is_stale) = (false, false);
         self.bytes -= batch.bytes();
         if self.batches.is_empty() && self.batches.capacity() > ROOM_KEPT {
             // Thousands of small batches leave room for thousands, in each of thousands of partitions.
             self.batches = VecDeque::new();
         }
         Some(batch)
+    }
+
+    /// Copies batches out of responses of which less than half is still buffered or held, up to `bytes_max`: together, into
+    /// memory of their own that `reserve` counts. Does so only if none of them was taken since the last call, so that a
+    /// partition that is read costs no copy. Answers with the batches that were copied, which the caller drops once the lock
+    /// is free.
+    pub(super) fn compact(
+        &mut self,
+        bytes_max: usize,
+        reserve: impl FnOnce(usize) -> Arc<Memory>,
+    ) -> Vec<Queued> {
+        if !std::mem::replace(&mut self.is_stale, true) {
+            return Vec::new();
+        }
+        let (mut bytes, mut chosen) = (0, Vec::new());
+        for (index, queued) in self.batches.iter().enumerate() {
+            if let Content::Raw(batch) = &queued.fetched.content
+                && queued.claim.is_of_waste()
+                && bytes < bytes_max
+            {
+                bytes += batch.bytes().len();
+                chosen.push((index, batch.bytes().clone()));
+            }
+        }
+        if chosen.is_empty() {
+            return Vec::new();
+        }
+        let memory = reserve(bytes + chosen.len() * Queued::PLACE_BYTES);
+        let mut copy = Vec::with_capacity(bytes);
+        chosen.iter().for_each(|(_, bytes)| copy.extend_from_slice(bytes));
+        let (mut copy, mut copied) = (Bytes::from(copy), Vec::with_capacity(chosen.len()));
+        for (index, bytes) in chosen {
+            let queued = &mut self.batches[index];
+            let batch = RawBatch::parse(&copy.split_to(bytes.len())).expect("the same bytes");
+            let Fetched { from, passed, high_watermark, .. } = queued.fetched;
+            let mut moved = Queued::new(batch, from, high_watermark, &memory);
+            moved.fetched.passed = passed;
+            copied.push(std::mem::replace(queued, moved));
+        }
+        copied
     }
 
     /// The memory of the batches that are here, in bytes, and their number.
@@ -203,8 +252,9 @@ const ROOM_KEPT: usize = 16;
 /// A fetched batch in its queue, and the memory that it is in: the response that it is a part of, or a buffer of its own.
 #[derive(Clone)]
 pub(super) struct Queued {
+    /// The first field: the memory is freed before `claim` gives it back to the budget.
     pub(super) fetched: Fetched,
-    pub(super) frame: Arc<Memory>,
+    pub(super) claim: Claim,
 }
 
 /// A fetched batch.
@@ -231,12 +281,15 @@ impl Queued {
     /// The memory that a place in a queue takes. It is more than many small batches take themselves.
     pub(super) const PLACE_BYTES: usize = size_of::<Self>();
 
+    /// A batch as it came, in memory that is counted by `frame`.
+    pub(super) fn new(batch: RawBatch, from: i64, high_watermark: i64, frame: &Arc<Memory>) -> Self {
+        let claim = Claim::new(frame, batch.bytes().len());
+        let fetched = Fetched { content: Content::Raw(batch), from, passed: None, high_watermark };
+        Self { fetched, claim }
+    }
+
     fn bytes(&self) -> usize {
-        let bytes = match &self.fetched.content {
-            Content::Raw(batch) => batch.bytes().len(),
-            Content::Opened(opened, place) => opened.memory_bytes().saturating_sub(place.bytes()),
-        };
-        bytes + Self::PLACE_BYTES
+        self.claim.bytes() + Self::PLACE_BYTES
     }
 }
 
@@ -341,6 +394,7 @@ impl Queue {
             read_in: None,
             is_listed: false,
             is_awaited: false,
+            is_stale: false,
             reader: None,
         };
         Self {
@@ -701,7 +755,7 @@ impl Ready {
                 // Under the lock that `pass` is called under. Otherwise a marker that is passed after the batch was
                 // popped and before the position is set would be lost, and the position would stay before it for ever.
                 inner.position = Some(end.unwrap_or_else(|| queued.fetched.next_offset()));
-                let hold = Hold::new(queue, Arc::clone(&queued.frame), queued.bytes() - Queued::PLACE_BYTES);
+                let hold = Hold::new(queue, queued.claim.clone());
                 Next::Batch(hold, inner.epoch, queued, end)
             }
             None => inner.stopped.clone().map_or(Next::Nothing, Next::Stopped),
@@ -739,8 +793,8 @@ mod tests {
         let mut builder = BatchBuilder::new(&Pool::default());
         builder.append(0, None, Some(b"record"), &[]).expect("room");
         let batch = Batches::new(builder.seal().into_bytes()).next().expect("one").expect("whole");
-        let fetched = Fetched { content: Content::Raw(batch), from: 0, passed: None, high_watermark: 2 };
-        Queued { fetched, frame: Arc::new(Memory::new(Budget::new(0).reserve_beyond(0), &Arc::default())) }
+        let memory = Memory::new(Budget::new(0).reserve_beyond(0), &Arc::default());
+        Queued::new(batch, 0, 2, &Arc::new(memory))
     }
 
     fn clock() -> Clock {

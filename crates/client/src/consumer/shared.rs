@@ -15,7 +15,7 @@ use super::batch::{Batch, Content as Records, Met, Opened, Part, Unreadable, end
 use super::commands::{Command, Commands, GroupCommand};
 use super::flow::ConsumerFlow;
 use super::gate::{Gate, Gates, Resumed};
-use super::held::{Hold, Kept, Memory};
+use super::held::{Claim, Hold, Kept, Memory};
 use super::queue::{Coming, Content, Epochs, Fetched, Queue, Queued, Ready};
 use super::standing::{Outlook, Standing};
 use crate::interest::Interest;
@@ -436,13 +436,13 @@ impl Opener {
         end: Option<i64>,
     ) -> Result<Option<Batch>, Error> {
         self.shared.ready.note_busy();
-        let Queued { fetched, frame } = queued;
+        let Queued { fetched, claim } = queued;
         let next_offset = fetched.next_offset();
         let Fetched { content, from, high_watermark, .. } = fetched;
         let records = match (content, end) {
             (Content::Raw(raw), None) => {
                 self.taken(&hold, epoch, amount_of(&raw));
-                drop(frame);
+                drop(claim);
                 let records = self.open_raw(&hold, epoch, raw, from, next_offset)?;
                 if let Some(memory) = self.own_memory(&records) {
                     hold.move_to(Kept::Whole(memory));
@@ -453,16 +453,16 @@ impl Opener {
                 let amount = amount_of(&raw);
                 self.taken(&hold, epoch, Amount::default());
                 let records = self.open_raw(&hold, epoch, raw, from, next_offset)?;
-                let frame = self.own_memory(&records).map_or(frame, Arc::new);
+                let memory = self.own_memory(&records).map_or_else(|| Arc::clone(claim.memory()), Arc::new);
                 let opened = Arc::new(Opened { records, amount });
-                match part(&hold, epoch, opened, RecordsPlace::default(), from, &frame, end) {
+                match part(&hold, epoch, opened, RecordsPlace::default(), from, &memory, end) {
                     Ok(part) => part,
                     Err(next) => return Ok(self.pass_over(&hold, epoch, from..next)),
                 }
             }
             (Content::Opened(opened, place), Some(end)) => {
                 self.taken(&hold, epoch, Amount::default());
-                match part(&hold, epoch, opened, place, from, &frame, end) {
+                match part(&hold, epoch, opened, place, from, claim.memory(), end) {
                     Ok(part) => part,
                     Err(next) => return Ok(self.pass_over(&hold, epoch, from..next)),
                 }
@@ -474,7 +474,7 @@ impl Opener {
                     return Ok(self.pass_over(&hold, epoch, from..end));
                 }
                 let part = Part { opened, from: place, until: None, end };
-                hold.move_to(Kept::Part { frame, bytes: part.bytes() });
+                hold.move_to(Kept::Part(Claim::new(claim.memory(), part.bytes())));
                 Records::Part(part)
             }
         };
@@ -566,7 +566,7 @@ fn part(
         return Err(rest_from);
     }
     let part = Part { opened, from: place, until, end };
-    hold.move_to(Kept::Part { frame: Arc::clone(frame), bytes: part.bytes() });
+    hold.move_to(Kept::Part(Claim::new(frame, part.bytes())));
     Ok(Records::Part(part))
 }
 

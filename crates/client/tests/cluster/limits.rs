@@ -20,7 +20,7 @@ use super::*;
 
 /// Keeps the fetch requests of all connections, and counts what comes over them.
 #[derive(Clone, Default)]
-struct Wire {
+pub(crate) struct Wire {
     fetches: Arc<Mutex<Vec<FetchRequest>>>,
     received: Arc<AtomicUsize>,
 }
@@ -33,7 +33,7 @@ struct Watched {
 }
 
 impl Wire {
-    fn fetches(&self) -> Vec<FetchRequest> {
+    pub(crate) fn fetches(&self) -> Vec<FetchRequest> {
         self.fetches.lock().expect("no panic").clone()
     }
 

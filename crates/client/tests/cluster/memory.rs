@@ -7,6 +7,7 @@ use milena_broker::Broker;
 use milena_wire::pool::{BufferPool, SizeClasses};
 use tokio::task::JoinSet;
 
+use super::limits::Wire;
 use super::*;
 
 async fn fill(cluster: &Cluster, topic: &str, partitions: i32, each: usize, record_bytes: usize) {
@@ -68,6 +69,68 @@ async fn what_is_paused_and_buffered_holds_nobody_up() {
     consumer.assign([("t", 1)], Position::Earliest).await.expect("assigned");
     assert_eq!(next(&mut consumer).await.partition(), 1);
     drop(batch);
+}
+
+/// How many fetches it takes to read `count` batches of 20 kB of a topic that has more of them.
+async fn fetches_of(wire: &Wire, consumer: &mut Consumer, topic: &str, count: usize) -> usize {
+    let before = wire.fetches().len();
+    for _ in 0..count {
+        assert_eq!(next(consumer).await.topic(), topic);
+    }
+    wire.fetches().len() - before
+}
+
+#[tokio::test]
+async fn small_batches_of_paused_partitions_leave_the_memory_to_other_partitions() {
+    const PAUSED: i32 = 20;
+    let (cluster, writer) = start(1, &[("t", 1 + PAUSED), ("u", 1), ("v", 1)]).await;
+    fill(&cluster, "u", 1, 3000, 6600).await;
+    fill(&cluster, "v", 1, 3000, 6600).await;
+    let wire = Wire::default();
+    // Half of it is for reading.
+    let builder = Client::builder().bootstrap(cluster.bootstrap()).memory_bytes_max(8 << 20);
+    let client = builder.connector(wire.clone()).connect().await.expect("connected");
+    let builder = client.consumer_direct().topic("t").fetch_wait(Duration::from_millis(300));
+    let change = |settings: &mut milena::ConsumerSettings| {
+        (settings.fetch_bytes_min, settings.fetch_bytes_max) = (310_000, 480_000);
+    };
+    let mut consumer = builder.settings(change).build().await.expect("built");
+    // The broker waits for 16 batches of partition 0, and then answers with all that there is.
+    let round = async |consumer: &mut Consumer| {
+        flow::fill(&writer, 1, 16, &[7; 20_000]).await;
+        for _ in 0..16 {
+            assert_eq!(next(consumer).await.partition(), 0);
+        }
+    };
+    round(&mut consumer).await;
+    let producer = producer(&writer).await;
+    for partition in 1..=PAUSED {
+        // The fetch on its way asks for the partition, and its answer still comes.
+        consumer.pause("t", partition).expect("assigned");
+        producer.send(Record::to("t").partition(partition).value("small")).await.expect("written");
+        round(&mut consumer).await;
+    }
+    let memory = consumer.memory();
+    assert_eq!(memory.topics[0].buffered_batches, PAUSED as usize, "{memory:?}");
+    // Their responses took more than there is. The batches themselves take little.
+    let freeing = async {
+        while consumer.memory().budget_bytes_used > memory.budget_bytes_max / 4 * 3 {
+            round(&mut consumer).await;
+        }
+    };
+    timeout(PATIENCE, freeing).await.expect("small batches keep no large responses");
+    consumer.assign([("u", 0)], Position::Earliest).await.expect("assigned");
+    let beside = fetches_of(&wire, &mut consumer, "u", 950).await;
+    let mut alone = client.consumer_direct().topic("v").settings(change).build().await.expect("built");
+    let alone = fetches_of(&wire, &mut alone, "v", 950).await;
+    assert!(beside * 9 <= alone * 10, "{beside} fetches, and {alone} without paused partitions");
+    // What was copied is what was written.
+    consumer.unassign([("u", 0)]);
+    consumer.resume_all();
+    for batch in read(&mut consumer, PAUSED as usize).await.into_values() {
+        let values: Vec<_> = batch.iter().map(|record| record.value.as_deref()).collect();
+        assert_eq!(values, [Some(&b"small"[..])]);
+    }
 }
 
 #[tokio::test]
