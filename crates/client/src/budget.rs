@@ -134,6 +134,11 @@ impl Reservation {
         self.bytes
     }
 
+    /// Another reservation of the same budget, as [`Budget::reserve_beyond`].
+    pub(crate) fn another(&self, bytes: usize) -> Reservation {
+        self.budget.reserve_beyond(bytes)
+    }
+
     /// Adds `bytes` if they are available and no reservation is waiting; returns whether it did.
     pub(crate) fn try_grow(&mut self, bytes: usize) -> bool {
         match self.budget.try_reserve(bytes) {

@@ -9,7 +9,7 @@ use milena_core::source::{Amount, Epoch};
 use milena_wire::batch::{BatchHeader, RecordBatch, RecordError, Records, RecordsPlace};
 use milena_wire::{DecodeError, DecodeReason};
 
-use super::held::Hold;
+use super::held::{Hold, Kept};
 use super::queue::Queue;
 use crate::{Error, RecordView};
 
@@ -18,7 +18,7 @@ use crate::{Error, RecordView};
 /// Iterating borrows from the batch's one buffer and allocates nothing. The buffer lives as long as the batch, and counts
 /// against the client's memory budget until then. A batch that was not compressed when it came is a part of the response
 /// that brought it, and keeps all of that in memory. So records that are kept for long should be copied
-/// ([`RecordView::to_owned`]); [`Consumer::memory`](crate::Consumer::memory) shows what is held. To hand records to other
+/// ([`RecordView::to_owned`]), or the batch ([`shrink_to_fit`](Self::shrink_to_fit)); [`Consumer::memory`](crate::Consumer::memory) shows what is held. To hand records to other
 /// tasks without copying them, [`share`](Self::share) the batch.
 ///
 /// ```
@@ -189,6 +189,40 @@ impl Batch {
         match &self.records {
             Content::Whole(records) => records.records_from(offset),
             Content::Part(part) => part.opened.records.records_between(part.from, part.until, offset),
+        }
+    }
+
+    /// Copies the batch out of the response in which it came, if that takes more memory than the batch. Do so with a batch that
+    /// is kept for long or [shared](Self::share) with slow workers: otherwise it keeps the whole response, in which batches of
+    /// other partitions came too, and other batches are fetched in small pieces once the memory is short. It costs one
+    /// allocation and a copy. A batch that was compressed when it came has a buffer of its own, and is not copied; nor is
+    /// a part of a batch ([`delivery_records_max`](crate::ConsumerSettings::delivery_records_max)).
+    ///
+    /// A batch still takes its own memory for one record that is kept. [`RecordView::to_owned`] copies a single record.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().start().await?;
+    /// # cluster.create_topic("orders", 1)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// # client.producer().build().await?.send(milena::Record::to("orders").value("created")).await?;
+    /// # let mut consumer = client.consumer_direct().topic("orders").until_end().build().await?;
+    /// let mut kept = Vec::new();
+    /// while let Some(mut batch) = consumer.next().await? {
+    ///     batch.shrink_to_fit();
+    ///     kept.push(batch.share());
+    /// }
+    /// assert_eq!(kept[0].iter().count(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn shrink_to_fit(&mut self) {
+        // A part of a batch shares its memory with the other parts.
+        if let Content::Whole(records) = &mut self.records
+            && let Some(memory) = self.hold.memory_of_copy()
+        {
+            records.copy_out();
+            self.hold.move_to(Kept::Whole(memory));
         }
     }
 

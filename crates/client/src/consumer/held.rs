@@ -168,6 +168,17 @@ impl Hold {
         }
     }
 
+    /// Memory for a copy of the batch, if it is a part of a response that takes more: at least an eighth more.
+    pub(super) fn memory_of_copy(&self) -> Option<Memory> {
+        let list = self.queue.held.list();
+        let Kept::Part(Claim { memory, bytes }) = &list.entries[self.index].as_ref()?.kept else {
+            return None;
+        };
+        let is_worth_it = memory.bytes() > bytes + bytes / 8 + Queued::PLACE_BYTES;
+        let reservation = memory.reservation.as_ref().filter(|_| is_worth_it)?.another(*bytes);
+        Some(Memory::new(reservation, &memory.freed))
+    }
+
     /// The batch is in this memory now, and no longer keeps the one of before.
     pub(super) fn move_to(&self, kept: Kept) {
         let mut list = self.queue.held.list();

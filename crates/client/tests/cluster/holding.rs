@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use milena::{Batch, ConsumerMemory, PoolStats, SharedRecord, TopicMemory};
+use milena::{Batch, ConsumerHandle, ConsumerMemory, PoolStats, SharedRecord, TopicMemory};
 use milena_wire::pool::BufferPool;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
@@ -196,6 +196,29 @@ async fn a_small_batch_that_is_kept_shows_the_whole_response_as_pinned() {
 }
 
 #[tokio::test]
+async fn a_batch_that_is_shrunk_takes_no_more_than_itself() {
+    for codec in [Compression::None, Compression::Lz4] {
+        let (_cluster, client) = start(1, &[("t", 1)]).await;
+        write(&client, codec, 40, 50).await;
+        let mut consumer = client.consumer_direct().topic("t").until_end().build().await.expect("built");
+        let mut kept = next(&mut consumer).await;
+        let copies = |batch: &Batch| batch.iter().map(|record| record.to_owned()).collect::<Vec<_>>();
+        let (before, bytes) = (copies(&kept), kept.memory_bytes());
+        let record = before[7].clone();
+        kept.shrink_to_fit();
+        assert_eq!((copies(&kept), kept.memory_bytes()), (before, bytes), "{codec}");
+        kept.shrink_to_fit();
+        let shared = kept.share().records().nth(7).expect("a record");
+        assert_eq!(shared.to_owned(), record, "{codec}");
+        while timeout(PATIENCE, consumer.next()).await.expect("in time").expect("read").is_some() {}
+        wait_until(|| consumer.memory().budget_bytes_used == bytes).await;
+        assert_eq!(topic(&consumer.memory()).in_use_bytes, bytes, "{codec}");
+        drop(shared);
+        assert_eq!(consumer.memory().budget_bytes_used, 0, "{codec}");
+    }
+}
+
+#[tokio::test]
 async fn a_batch_of_a_partition_that_was_given_up_is_still_shown() {
     let (_cluster, client) = start(1, &[("t", 1)]).await;
     write(&client, Compression::None, 1, 50).await;
@@ -344,45 +367,102 @@ async fn each_pool_counts_its_own_buffers() {
     assert!(decompressed.bytes_idle >= 100_000, "{decompressed:?}");
 }
 
-/// A pool whose users meet in it: it lets no two of them go before the second has come.
+/// A pool that returns buffers of a megabyte, whatever is asked for, and keeps what it is given for ever.
 #[derive(Clone, Default)]
-struct Meeting(Arc<(Mutex<usize>, std::sync::Condvar)>);
+struct Wasteful(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl BufferPool for Wasteful {
+    fn take(&self, bytes_min: usize) -> Option<Vec<u8>> {
+        Some(Vec::with_capacity(bytes_min.max(1 << 20)))
+    }
+
+    fn give(&self, buffer: Vec<u8>) {
+        self.0.lock().expect("not poisoned").push(buffer);
+    }
+}
+
+#[tokio::test]
+async fn pools_that_return_too_much_and_free_nothing_are_counted_as_they_are() {
+    const BATCHES: usize = 20;
+    let (cluster, writer) = start(1, &[("t", 1)]).await;
+    write(&writer, Compression::Lz4, BATCHES, 50).await;
+    // Half of it is for reading.
+    let builder = Client::builder().bootstrap(cluster.bootstrap()).memory_bytes_max(4 << 20);
+    let pool = Wasteful::default();
+    let builder = builder.buffer_pool(pool.clone()).decompressed_pool(pool.clone());
+    let client = builder.connect().await.expect("connected");
+    let mut consumer = client.consumer_direct().topic("t").until_end().build().await.expect("built");
+    let mut held = Vec::new();
+    while let Some(batch) = timeout(PATIENCE, consumer.next()).await.expect("in time").expect("read") {
+        assert_eq!(batch.memory_bytes(), 1 << 20);
+        held.push(batch);
+        assert!(consumer.memory().budget_bytes_used >= held.len() << 20);
+    }
+    assert_eq!(held.len(), BATCHES);
+    drop(held);
+    wait_until(|| consumer.memory().budget_bytes_used == 0).await;
+    assert_eq!(client.decompressed_pool_stats().bytes_out, 0);
+    assert!(pool.0.lock().expect("not poisoned").len() >= BATCHES);
+}
+
+/// A pool whose users meet in it: it lets none of them go before the last one has come.
+#[derive(Clone)]
+struct Meeting {
+    inside: Arc<(Mutex<usize>, std::sync::Condvar)>,
+    /// The last one to come looks at the consumer, under every lock that there is.
+    handle: Arc<std::sync::OnceLock<ConsumerHandle>>,
+}
 
 impl BufferPool for Meeting {
     fn take(&self, _: usize) -> Option<Vec<u8>> {
-        let (inside, changed) = &*self.0;
+        let (inside, changed) = &*self.inside;
         let mut inside = inside.lock().expect("not poisoned");
         *inside += 1;
+        if *inside == READERS {
+            let handle = self.handle.get().expect("set before anything is read");
+            for partition in 0..READERS as i32 {
+                assert!(handle.position("t", partition).is_some());
+                handle.pause("t", partition).expect("assigned");
+                handle.resume("t", partition).expect("assigned");
+                handle.seek("t", partition, Position::Offset(0)).expect("assigned");
+            }
+            let memory = handle.memory().expect("the consumer lives");
+            assert_eq!(memory.topics[0].in_use_batches, READERS);
+        }
         changed.notify_all();
         let (inside, waited) =
-            changed.wait_timeout_while(inside, PATIENCE, |inside| *inside < 2).expect("not poisoned");
+            changed.wait_timeout_while(inside, PATIENCE, |inside| *inside < READERS).expect("not poisoned");
         drop(inside);
-        assert!(!waited.timed_out(), "the second reader waits until the first one has decompressed");
+        assert!(!waited.timed_out(), "a reader waits until another one has decompressed");
         None
     }
 
     fn give(&self, _: Vec<u8>) {}
 }
 
+const READERS: usize = 6;
+
 /// The threads that meet must not be those that the connections need.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn readers_of_two_partitions_decompress_at_the_same_time() {
-    let (cluster, writer) = start(1, &[("t", 2)]).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn readers_of_all_partitions_decompress_at_the_same_time_and_under_no_lock() {
+    let (cluster, writer) = start(1, &[("t", READERS as i32)]).await;
     let producer = writer.producer().compression(Compression::Zstd).build().await.expect("built");
-    for partition in 0..2 {
+    for partition in 0..READERS as i32 {
         let value = vec![7; 10_000];
         producer.send(Record::to("t").partition(partition).value(&value)).await.expect("written");
     }
-    let meeting = Meeting::default();
+    let meeting = Meeting { inside: Arc::default(), handle: Arc::default() };
     let builder = Client::builder().bootstrap(cluster.bootstrap()).decompressed_pool(meeting.clone());
     let client = builder.connect().await.expect("connected");
-    let readers = consumer(&client, "t", 2).await.partitions();
+    let consumer = consumer(&client, "t", READERS as i32).await;
+    assert!(meeting.handle.set(consumer.handle()).is_ok());
+    let readers = consumer.partitions();
     let reading = readers.into_iter().map(|mut reader| {
         tokio::spawn(async move { reader.next().await.expect("read").expect("assigned").iter().count() })
     });
     for reading in reading.collect::<Vec<_>>() {
         assert_eq!(timeout(PATIENCE, reading).await.expect("in time").expect("read"), 1);
     }
-    assert_eq!(*meeting.0.0.lock().expect("not poisoned"), 2);
+    assert_eq!(*meeting.inside.0.lock().expect("not poisoned"), READERS);
     assert_eq!(client.decompressed_pool_stats().faults, 0, "no one waited in vain");
 }

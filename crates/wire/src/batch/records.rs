@@ -118,6 +118,28 @@ impl RecordBatch {
         }
     }
 
+    /// Copies the records out of the frame in which they arrived, so that the batch does not keep the frame in memory. Does
+    /// nothing if they were decompressed.
+    ///
+    /// ```
+    /// # use milena_wire::{Limits, batch::{BatchBuilder, RawBatch}, codec::Decompressor, pool::Pool};
+    /// let pool = Pool::default();
+    /// let mut builder = BatchBuilder::new(&pool);
+    /// builder.append(1_700_000_000_000, None, Some(b"value"), &[])?;
+    /// let raw = RawBatch::parse(&builder.seal().into_bytes())?;
+    /// let mut batch = raw.decompress(&mut Decompressor::new(), &pool, &Limits::default())?;
+    /// drop(raw);
+    /// batch.copy_out();
+    /// assert_eq!(pool.stats().bytes_out, 0);
+    /// assert_eq!(batch.records().next().expect("one")?.value, Some(&b"value"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn copy_out(&mut self) {
+        if let Memory::Frame(bytes) = &mut self.records {
+            *bytes = Bytes::copy_from_slice(bytes);
+        }
+    }
+
     /// Where the records are.
     pub(super) fn memory(&self) -> &[u8] {
         &self.records
