@@ -294,3 +294,31 @@ async fn memory_is_there_for_what_another_client_wrote() {
     // Two lanes of half a megabyte and their batches, twice.
     assert!(out_max < 8 << 20, "{out_max} bytes were in use");
 }
+
+/// What it costs to give up six partitions of which this many records were fetched and not taken.
+async fn allocations_of_giving_up(records: usize) -> u64 {
+    let cluster = Broker::builder().start().await.expect("started");
+    cluster.create_topic("t", 6).expect("created");
+    let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+    let producer = client.producer().batch_bytes_max(10_000).build().await.expect("built");
+    let value = [b'v'; 1000];
+    for index in 0..records {
+        let record = Record::to("t").partition((index % 6) as i32).value(&value);
+        producer.post(record).await.expect("taken");
+    }
+    producer.flush().await.expect("written");
+    let consumer = client.consumer_direct().topic("t").build().await.expect("built");
+    while consumer.memory().topics[0].buffered_bytes < records * value.len() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let counted = allocation_counter::measure(|| consumer.unassign((0..6).map(|partition| ("t", partition))));
+    assert!(consumer.memory().topics.is_empty());
+    counted.count_total
+}
+
+#[tokio::test]
+async fn giving_partitions_up_costs_the_same_however_much_of_them_is_buffered() {
+    let (few, many) = (allocations_of_giving_up(60).await, allocations_of_giving_up(5000).await);
+    // The pool's lists may grow, as some large buffers return to it. There are 500 batches, and 5000 records.
+    assert!(many <= few + 20, "{few} and {many} allocations");
+}
