@@ -35,6 +35,8 @@ pub struct Stats {
     pub accepted: u64,
     /// Requests handled.
     pub requests: u64,
+    /// Bytes of responses that were given to the operating system.
+    pub sent_bytes: u64,
     /// Connections closed because of bytes that are not a request, or a request that this broker does not serve.
     pub malformed: u64,
     /// Connections closed because the peer spoke another protocol, such as HTTP or TLS.
@@ -184,6 +186,7 @@ impl Cluster {
             log_bytes: shared.machine.parts.state().log_bytes(),
             accepted: count(&shared.accepted),
             requests: count(&shared.requests),
+            sent_bytes: count(&shared.sent_bytes),
             malformed: count(&shared.hangups.malformed),
             strangers: count(&shared.hangups.strangers),
             timed_out: count(&shared.hangups.timed_out),

@@ -255,6 +255,7 @@ impl Connection {
             match timeout_at(deadline, self.stream.write_buf(&mut frame)).await {
                 Ok(Ok(0)) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
                 Ok(Ok(bytes)) => {
+                    self.shared().count_sent(bytes);
                     if self.lease.moved(bytes) {
                         deadline = Instant::now() + stall_timeout;
                     }

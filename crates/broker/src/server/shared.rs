@@ -23,6 +23,7 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     pub(crate) accepted: AtomicU64,
     pub(crate) requests: AtomicU64,
+    pub(crate) sent_bytes: AtomicU64,
 }
 
 /// One connection of the most that there may be. It is given back on drop, also when the connection's task is
@@ -41,11 +42,16 @@ impl Shared {
             connections: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
         }
     }
 
     pub(super) fn count_request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_sent(&self, bytes: usize) {
+        self.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
