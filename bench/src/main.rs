@@ -44,7 +44,8 @@ milena-bench COMMAND
 With --features drivers, what `cargo xtask bench` runs:
 
   sink OPTION...             a broker that drops what is produced and serves what was made before
-  broker [--nodes N]         the embedded broker
+  broker [--nodes N] [--move-leader TOPIC]
+                             the embedded broker; a partition's leader may move every second
   fill OPTION...             makes topics, and writes prepared batches into them
   payloads DIR               writes the files of values and keys
   measure SECONDS COMMAND    runs a command for no longer than that, and says what it cost

@@ -28,6 +28,14 @@ pub(crate) struct Options {
     pub(crate) pause: Option<i32>,
     pub(crate) slow: Option<i32>,
     pub(crate) idle_topics: Option<String>,
+    /// Reads as the member of this group, instead of by position.
+    pub(crate) group: Option<String>,
+    /// Whether the member marks each batch as done, so that it is committed in the background.
+    pub(crate) done: bool,
+    /// Whether a partition is paused for a millisecond after each batch.
+    pub(crate) pause_each: bool,
+    /// `flip` only: how often each task pauses or resumes a partition, per second.
+    pub(crate) flips: f64,
     /// Milena only: a delivery for each record instead of one result for all.
     pub(crate) deliveries: bool,
     /// Milena only: the number of worker threads; without it, the runtime is on the main thread.
@@ -124,12 +132,16 @@ impl Options {
             "seconds" => self.seconds = args.value()?.parse()?,
             "rate" => self.rate = args.value()?.parse()?,
             // Asked of the broker instead.
-            "partitions" => drop(args.value()?),
+            "partitions" | "idle-partitions" => drop(args.value()?),
             "partition-fetch-bytes" => self.partition_fetch_bytes = Some(args.value()?.parse()?),
             "fetch-bytes" => self.fetch_bytes = Some(args.value()?.parse()?),
             "retain" => self.retain = Some(args.value()?.parse()?),
             "pause" => self.pause = Some(args.value()?.parse()?),
             "slow" => self.slow = Some(args.value()?.parse()?),
+            "group" => self.group = Some(args.value()?.string()?),
+            "done" => self.done = true,
+            "pause-each" => self.pause_each = true,
+            "flips" => self.flips = args.value()?.parse()?,
             "idle-topics" => self.idle_topics = Some(args.value()?.string()?),
             "deliveries" => self.deliveries = true,
             "threads" => self.threads = Some(args.value()?.parse()?),
@@ -182,6 +194,10 @@ impl Default for Options {
             pause: None,
             slow: None,
             idle_topics: None,
+            group: None,
+            done: false,
+            pause_each: false,
+            flips: 100.0,
             deliveries: false,
             threads: None,
             fetch_wait_ms: None,

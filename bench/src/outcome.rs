@@ -37,6 +37,8 @@ pub(crate) struct Outcome {
     pub(crate) latency: Option<Histogram>,
     /// The highest capacity of the buffers in use after any batch.
     pub(crate) in_use_bytes: Option<usize>,
+    /// What `flip` found.
+    pub(crate) flips: Value,
     pub(crate) settings: Value,
 }
 
@@ -54,6 +56,7 @@ impl Outcome {
             "allocated_bytes": self.allocations.map(|(_, bytes)| bytes),
             "latency_us": self.latency.as_ref().map(Histogram::to_json),
             "in_use_bytes": self.in_use_bytes,
+            "flips": self.flips,
             "settings": self.settings,
         })
     }

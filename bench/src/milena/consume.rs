@@ -1,10 +1,17 @@
 //! Reads all partitions of a topic from the beginning.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use milena::{Batch, Client, Consumer, OwnedRecord, PartitionConsumer, Position};
+use milena::assignors::{Assignor, CooperativeSticky};
+use milena::{
+    Batch, Client, Consumer, ConsumerSettings, GroupConsumerBuilder, OwnedRecord, PartitionConsumer,
+    PartitionHandle, Position, Protocol,
+};
 use serde_json::json;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::connect;
@@ -16,6 +23,7 @@ pub(super) async fn run(options: &Options) -> Result<Outcome, Failure> {
     let start = Instant::now();
     let client = connect(options).await?;
     let mut consumer = consumer(&client, options).await?;
+    let pauses = options.pause_each.then(|| Pauses::start(&consumer));
     let slow = options.slow.map(|partition| tokio::spawn(read_slowly(take(&consumer, partition))));
     let mut reader = Reader { retain: options.retain.unwrap_or(u64::MAX), ..Reader::default() };
     let mut in_use = 0;
@@ -23,6 +31,12 @@ pub(super) async fn run(options: &Options) -> Result<Outcome, Failure> {
         let Some(batch) = consumer.next().await? else { break };
         in_use = in_use.max(client.pool_stats().bytes_out + client.decompressed_pool_stats().bytes_out);
         reader.read(&batch);
+        if options.done {
+            consumer.done(&batch);
+        }
+        if let Some(pauses) = &pauses {
+            pauses.pause(batch.partition());
+        }
     }
     let seconds = start.elapsed().as_secs_f64();
     slow.inspect(JoinHandle::abort);
@@ -33,36 +47,83 @@ pub(super) async fn run(options: &Options) -> Result<Outcome, Failure> {
         "fetch_bytes_max": options.fetch_bytes,
         "threads": options.threads,
         "retained": reader.retained.len(),
+        "group": options.group,
+        "done": options.done,
     });
     let (records, bytes, in_use_bytes) = (reader.records, reader.bytes, Some(in_use));
     Ok(Outcome { records, bytes, seconds, allocations, in_use_bytes, settings, ..Default::default() })
 }
 
-/// A consumer of the topic and of the idle topics; one partition may be paused.
+/// A consumer of the topic and of the idle topics, by position or in a group; one partition may be paused.
 pub(super) async fn consumer(client: &Client, options: &Options) -> Result<Consumer, Failure> {
+    if let Some(group) = &options.group {
+        let topics = [Some(&options.topic), options.idle_topics.as_ref()].into_iter().flatten();
+        let mut member = client.consumer(group.as_str()).subscribe(topics);
+        if options.mode == "follow" {
+            member = cooperative(member);
+        }
+        return Ok(member.settings(|settings| fetching(options, settings)).build().await?);
+    }
     let mut partitions = partitions(client, &options.topic).await?;
     if let Some(idle) = &options.idle_topics {
         partitions.extend(self::partitions(client, idle).await?);
     }
     let builder = client.consumer_direct().assign(partitions, Position::Earliest);
-    let consumer = builder
-        .settings(|settings| {
-            if let Some(bytes) = options.partition_fetch_bytes {
-                settings.fetch_partition_bytes_max = bytes;
-            }
-            if let Some(bytes) = options.fetch_bytes {
-                settings.fetch_bytes_max = bytes;
-            }
-            if let Some(wait) = options.fetch_wait_ms {
-                settings.fetch_wait = Duration::from_millis(wait);
-            }
-        })
-        .build()
-        .await?;
+    let consumer = builder.settings(|settings| fetching(options, settings)).build().await?;
     if let Some(partition) = options.pause {
         consumer.pause(&options.topic, partition)?;
     }
     Ok(consumer)
+}
+
+fn fetching(options: &Options, settings: &mut ConsumerSettings) {
+    if let Some(bytes) = options.partition_fetch_bytes {
+        settings.fetch_partition_bytes_max = bytes;
+    }
+    if let Some(bytes) = options.fetch_bytes {
+        settings.fetch_bytes_max = bytes;
+    }
+    if let Some(wait) = options.fetch_wait_ms {
+        settings.fetch_wait = Duration::from_millis(wait);
+    }
+}
+
+/// What the members of all clients are told when partitions move: cooperative-sticky in the classic protocol, which all of
+/// them have, and heartbeats that let a rebalance begin soon.
+pub(super) fn cooperative(member: GroupConsumerBuilder) -> GroupConsumerBuilder {
+    let member =
+        member.protocol(Protocol::Classic).assignors([Arc::new(CooperativeSticky) as Arc<dyn Assignor>]);
+    member.heartbeat_interval(Duration::from_millis(300))
+}
+
+/// How long a partition is paused after each batch.
+const PAUSED_FOR: Duration = Duration::from_millis(1);
+
+/// Pauses the partitions of a topic, and resumes each after a millisecond, as a worker does that is done with a batch.
+struct Pauses {
+    handles: BTreeMap<i32, PartitionHandle>,
+    worker: UnboundedSender<(Instant, PartitionHandle)>,
+}
+
+impl Pauses {
+    fn start(consumer: &Consumer) -> Self {
+        let handles = consumer.partition_handles().into_iter();
+        let (worker, mut paused) = unbounded_channel::<(Instant, PartitionHandle)>();
+        tokio::spawn(async move {
+            while let Some((until, handle)) = paused.recv().await {
+                tokio::time::sleep_until(until.into()).await;
+                handle.resume();
+            }
+        });
+        Self { handles: handles.map(|handle| (handle.partition(), handle)).collect(), worker }
+    }
+
+    fn pause(&self, partition: i32) {
+        if let Some(handle) = self.handles.get(&partition) {
+            handle.pause();
+            let _ = self.worker.send((Instant::now() + PAUSED_FOR, handle.clone()));
+        }
+    }
 }
 
 /// Takes one partition from the consumer, which keeps the remaining ones.

@@ -1,9 +1,13 @@
 //! The driver of Milena. Each mode is written as an application would be.
 
+mod churn;
 mod consume;
+mod flip;
+mod follow;
 mod gaps;
 mod paced;
 mod produce;
+mod resume;
 mod stopped;
 
 use std::fs;
@@ -28,6 +32,11 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Failure> {
             "gaps" => gaps::run(options).await,
             "stopped" => stopped::run(options).await,
             "latency" => paced::latency(options).await,
+            "flip" => flip::run(options).await,
+            "resume" => resume::run(options).await,
+            "follow" => follow::run(options).await,
+            "write" => paced::write(options).await,
+            "churn" => churn::run(options).await,
             mode => Err(Failure::Usage(format!("no mode is called {mode:?}"))),
         }
     })

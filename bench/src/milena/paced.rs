@@ -137,8 +137,8 @@ pub(super) async fn latency(options: &Options) -> Result<Outcome, Failure> {
         let now = nanoseconds_since_1970();
         for record in &batch {
             let value = record.value().unwrap_or_default();
-            let Some(stamp) = value.first_chunk() else { continue };
-            histogram.add(now.saturating_sub(i64::from_le_bytes(*stamp)) as u64);
+            let Some(sent) = stamp(value) else { continue };
+            histogram.add(now.saturating_sub(sent) as u64);
             bytes += value.len() as u64;
         }
     }
@@ -156,6 +156,15 @@ pub(super) async fn latency(options: &Options) -> Result<Outcome, Failure> {
         settings,
         ..Default::default()
     })
+}
+
+/// Sends records whose values begin with their intended times, for consumers in other processes.
+pub(super) async fn write(options: &Options) -> Result<Outcome, Failure> {
+    let producer = connect(options).await?.producer().build().await?;
+    let pace = Pace::new(options);
+    send_stamped(producer, pace, options.topic.clone(), options.values()?).await?;
+    let seconds = pace.start.elapsed().as_secs_f64();
+    Ok(Outcome { records: pace.count, seconds, ..Default::default() })
 }
 
 async fn send_stamped(
@@ -178,7 +187,12 @@ async fn send_stamped(
     Ok(producer.flush().await?)
 }
 
-fn nanoseconds_since_1970() -> i64 {
+/// The intended time at the beginning of a value.
+pub(super) fn stamp(value: &[u8]) -> Option<i64> {
+    value.first_chunk().map(|stamp| i64::from_le_bytes(*stamp))
+}
+
+pub(super) fn nanoseconds_since_1970() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as i64)
 }
 

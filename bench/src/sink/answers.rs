@@ -26,7 +26,7 @@ use super::Sink;
 use super::topics::Topic;
 
 /// The APIs that are served, besides the floor's requests.
-pub(super) const SERVED: [ApiKey; 9] = [
+pub(super) const SERVED: [ApiKey; 15] = [
     ApiKey::Produce,
     ApiKey::Fetch,
     ApiKey::ListOffsets,
@@ -36,6 +36,12 @@ pub(super) const SERVED: [ApiKey; 9] = [
     ApiKey::InitProducerId,
     ApiKey::OffsetForLeaderEpoch,
     ApiKey::DescribeCluster,
+    ApiKey::JoinGroup,
+    ApiKey::SyncGroup,
+    ApiKey::Heartbeat,
+    ApiKey::LeaveGroup,
+    ApiKey::OffsetCommit,
+    ApiKey::OffsetFetch,
 ];
 
 pub(super) const HOST: Str = Str::from_static("127.0.0.1");
@@ -137,8 +143,12 @@ pub(super) fn find_coordinator(sink: &Sink, request: &FindCoordinatorRequest) ->
     let port = i32::from(sink.ports[0]);
     let coordinator =
         |key: &Str| Coordinator { key: key.clone(), node_id: 0, host: HOST, port, ..Default::default() };
+    if request.coordinator_keys.is_empty() {
+        return FindCoordinatorResponse { node_id: 0, host: HOST, port, ..Default::default() };
+    }
+    // From version 4 on, a request is about several keys.
     let coordinators = request.coordinator_keys.iter().map(coordinator).collect();
-    FindCoordinatorResponse { node_id: 0, host: HOST, port, coordinators, ..Default::default() }
+    FindCoordinatorResponse { coordinators, ..Default::default() }
 }
 
 pub(super) fn init_producer_id(sink: &Sink, request: &InitProducerIdRequest) -> InitProducerIdResponse {

@@ -7,6 +7,7 @@
 mod answers;
 mod counters;
 mod fetch;
+mod group;
 mod input;
 mod node;
 mod produce;

@@ -23,7 +23,7 @@ use super::answers::{self, SERVED};
 use super::fetch::{self, Source};
 use super::input::{Frame, Socket, invalid};
 use super::response::Response;
-use super::{Sink, produce, raw};
+use super::{Sink, group, produce, raw};
 
 /// Accepts connections for as long as the process lives.
 pub(super) fn serve(sink: &Arc<Sink>, node: usize, listener: &TcpListener) {
@@ -160,6 +160,12 @@ impl Connection {
             ApiKey::InitProducerId => self.plain(reader, head, answers::init_producer_id),
             ApiKey::OffsetForLeaderEpoch => self.plain(reader, head, answers::offset_for_leader_epoch),
             ApiKey::DescribeCluster => self.plain(reader, head, answers::describe_cluster),
+            ApiKey::JoinGroup => self.plain(reader, head, group::join),
+            ApiKey::SyncGroup => self.plain(reader, head, group::sync),
+            ApiKey::Heartbeat => self.plain(reader, head, group::heartbeat),
+            ApiKey::LeaveGroup => self.plain(reader, head, group::leave),
+            ApiKey::OffsetCommit => self.plain(reader, head, group::commit),
+            ApiKey::OffsetFetch => self.plain(reader, head, group::committed),
             _ => self.plain(reader, head, answers::api_versions),
         }
     }

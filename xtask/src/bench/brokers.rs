@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 use super::drivers::{self, CLIENTS};
-use super::scenario::{Broker, Payload, Scenario, Twist, Work, Writer};
+use super::scenario::{Broker, Disturbance, Payload, Scenario, Twist, Work, Writer};
 use crate::kafka::{Cluster, NEWEST, process};
 
 /// The brokers, each of which runs as long as the rounds that need it.
@@ -38,6 +38,25 @@ pub(super) struct Target {
     pub(super) idle_topic: Option<String>,
     process: Option<Process>,
 }
+
+/// What runs beside a client: a process that writes what it reads, or another member of its group. They end with this.
+#[derive(Debug)]
+pub(super) struct Beside(Vec<Child>);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The group of clients that are members of one.
+pub(super) const GROUP: &str = "bench";
+
+/// Longer than any run.
+const BESIDE_SECONDS: &str = "600";
 
 /// A broker process of `milena-bench`, which ends when its standard input is closed.
 #[derive(Debug)]
@@ -76,12 +95,20 @@ impl Brokers {
             _ if is_floor => self.sink(scenario, 1, 0),
             Broker::Kafka(nodes) => self.kafka(scenario, nodes),
             Broker::Embedded(nodes) => {
-                let nodes = nodes.to_string();
-                let process =
-                    Process::start(Command::new(&self.program).args(["broker", "--nodes", &nodes]))?;
+                let mut command = Command::new(&self.program);
+                command.args(["broker", "--nodes", &nodes.to_string()]);
+                if matches!(scenario.work, Work::Follow { disturbance: Disturbance::LeaderMoves, .. }) {
+                    command.args(["--move-leader", IDLE_TOPIC]);
+                }
+                let process = Process::start(&mut command)?;
                 let bootstrap = process.bootstrap()?;
                 self.fill(&bootstrap, &spec(scenario, TOPIC), scenario)?;
-                Ok(Target { bootstrap, topic: TOPIC.into(), idle_topic: None, process: Some(process) })
+                let idle = idle_spec(scenario);
+                if let Some(idle) = &idle {
+                    self.fill_prepared(&bootstrap, idle, scenario)?;
+                }
+                let idle_topic = idle.map(|_| IDLE_TOPIC.into());
+                Ok(Target { bootstrap, topic: TOPIC.into(), idle_topic, process: Some(process) })
             }
         }
     }
@@ -98,6 +125,28 @@ impl Brokers {
         let bootstrap = process.bootstrap()?;
         let idle_topic = idle.map(|_| IDLE_TOPIC.into());
         Ok(Target { bootstrap, topic: TOPIC.into(), idle_topic, process: Some(process) })
+    }
+
+    /// Starts what runs beside a client in this scenario.
+    ///
+    /// # Errors
+    /// A process does not start.
+    pub(super) fn beside(&self, scenario: &Scenario, target: &Target) -> anyhow::Result<Beside> {
+        let mut beside = Beside(Vec::new());
+        let Work::Follow { disturbance, rate, .. } = scenario.work else { return Ok(beside) };
+        let mut start = |mode: &str, topic: &str, rest: &[&str]| -> anyhow::Result<()> {
+            let mut command = Command::new(&self.program);
+            command.args(["milena", mode, "--bootstrap", &target.bootstrap, "--topic", topic]).args(rest);
+            beside.0.push(command.stdout(Stdio::null()).spawn()?);
+            Ok(())
+        };
+        let values = self.payloads.join(scenario.payload.values());
+        let (values, rate) = (values.to_string_lossy(), rate.to_string());
+        start("write", &target.topic, &["--values", &values, "--rate", &rate, "--seconds", BESIDE_SECONDS])?;
+        if disturbance == Disturbance::Revokes {
+            start("churn", IDLE_TOPIC, &["--group", GROUP])?;
+        }
+        Ok(beside)
     }
 
     /// A topic to write to is made for each run; a topic to read is made once.
@@ -245,6 +294,7 @@ impl Brokers {
         let values = self.payloads.join(scenario.payload.values());
         let batch_bytes = match scenario.work {
             Work::Consume { batch_bytes, .. } => batch_bytes,
+            Work::Flip { .. } => 16_384,
             _ => 1_000_000,
         };
         let words = ["--values", &values.to_string_lossy(), "--codec", scenario.codec(), "--batch-bytes"];
@@ -312,15 +362,14 @@ fn spec(scenario: &Scenario, topic: &str) -> String {
             format!("{topic}:{partitions}:{records}:1")
         }
         Work::Consume { records, .. } => format!("{topic}:{partitions}:{records}"),
+        // More than anybody reads.
+        Work::Flip { .. } => format!("{topic}:{partitions}:1000000000"),
         _ => format!("{topic}:{partitions}"),
     }
 }
 
 fn idle_spec(scenario: &Scenario) -> Option<String> {
-    match scenario.work {
-        Work::Consume { twist: Twist::IdlePartitions(count), .. } => Some(format!("{IDLE_TOPIC}:{count}")),
-        _ => None,
-    }
+    scenario.idle_partitions().map(|count| format!("{IDLE_TOPIC}:{count}"))
 }
 
 /// Writes the files of values and keys with `program`.

@@ -19,13 +19,15 @@ use super::summary::{Measure, Summary};
 use crate::kafka::process;
 
 /// The scenarios of the gate, each with a quarter of the report's records.
-const SCENARIOS: [&str; 8] = [
+const SCENARIOS: [&str; 10] = [
     "produce-sink-100B-none",
     "produce-sink-100B-none-keyed",
     "produce-sink-1K-lz4",
     "produce-sink-rtt5-100B-none",
     "consume-sink-100B-none",
     "consume-sink-1K-lz4",
+    "consume-sink-100B-none-group",
+    "consume-sink-100B-lz4-group",
     "consume-sink-100B-none-batches16K-idle10000",
     "send-sink-16tasks",
 ];

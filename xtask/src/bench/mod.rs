@@ -9,6 +9,7 @@ mod drivers;
 mod figures;
 mod gaps;
 mod gate;
+mod group;
 mod plot;
 mod report;
 mod run;
@@ -35,6 +36,7 @@ const HELP: &str = "\
 Usage: cargo xtask bench [quick|full|writers|NAME...] [--rounds N] [--clients A,B] [--limit SECONDS] [--out DIR]
        cargo xtask bench gate [--record]
        cargo xtask bench gaps [--rounds N]
+       cargo xtask bench group [--rounds N]
        cargo xtask bench stopped [--seconds N]
        cargo xtask bench list
 
@@ -53,6 +55,8 @@ gate       fails if allocations, requests, wire bytes or instructions per record
            bench/instructions.txt; --record writes these files
 gaps       fails if `next()` waits 100 ms or more while there are records to read, with the default fetch wait;
            8 rounds by default
+group      fails if reading in a group costs over 3 % more CPU or instructions per record than reading by position, or
+           0.01 allocations per record; 7 rounds by default
 stopped    fails if the application stops reading 10 000 partitions, and resident memory exceeds the budget by more
            than 48 MiB; it watches each way of reading for --seconds (10)
 list       prints the scenarios and the clients
@@ -87,6 +91,7 @@ pub fn run(args: lexopt::Parser) -> anyhow::Result<()> {
         }
         Some("gate") => gate::run(options.is_record),
         Some("gaps") => gaps::run(options.rounds),
+        Some("group") => group::run(options.rounds),
         Some("stopped") => stopped::run(options.seconds),
         _ => measure(&options),
     }

@@ -129,7 +129,7 @@ impl Report {
 }
 
 /// The columns of a table.
-const COLUMNS: [(Measure, &str); 10] = [
+const COLUMNS: [(Measure, &str); 15] = [
     (Measure::RecordsPerSecond, "records/s"),
     (Measure::CpuNsPerRecord, "CPU ns/record"),
     (Measure::RssMb, "peak RSS MB"),
@@ -138,8 +138,13 @@ const COLUMNS: [(Measure, &str); 10] = [
     (Measure::SwitchesPerThousandRecords, "switches/1000"),
     (Measure::LatencyP50Us, "p50 µs"),
     (Measure::LatencyP99Us, "p99 µs"),
+    (Measure::LatencyMaxUs, "max µs"),
     (Measure::WirePerByte, "wire/byte"),
     (Measure::RequestsPerThousandRecords, "requests/1000"),
+    (Measure::FlipShare, "with flips/without"),
+    (Measure::FlipNs, "ns/flip"),
+    (Measure::FreeFlipShare, "with free flips/without"),
+    (Measure::FreeFlipsPerSecond, "free flips/s"),
 ];
 
 /// A scenario's table, without the columns for which no client has a figure.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::brokers::{Brokers, Target};
-use super::drivers::{self, Driver, FLOOR, MILENA};
+use super::brokers::{Brokers, GROUP, Target};
+use super::drivers::{self, Driver, FLOOR, Kind, MILENA};
 use super::scenario::{Broker, SPECIAL_PARTITION, Scenario, Twist, Work};
 use crate::kafka::process;
 
@@ -107,6 +107,10 @@ fn turn(plan: &Plan, brokers: &mut Brokers, scenario: &Scenario, driver: &Driver
         Ok(words) => words,
         Err(reason) => return rounds.missing.push(Missing::Lacks(format!("not built: {reason}"))),
     };
+    if driver.client.kind == Kind::Rust && scenario.is_flow() {
+        let why = "its driver has no groups, and pauses nothing while it reads";
+        return rounds.missing.push(Missing::Lacks(why.into()));
+    }
     let mut sum = 0.0;
     // One round is a quick look.
     for _ in 0..RUNS_MAX.min(plan.rounds) {
@@ -142,8 +146,10 @@ fn run(
     let mut command = Command::new(&plan.program);
     command.arg("measure").arg(plan.limit.as_secs_f64().to_string()).args(words);
     command.args(arguments(scenario, client, &target, &plan.payloads));
+    let beside = brokers.beside(scenario, &target)?;
     // Leave the driver some time after the limit to write its output.
     let output = process::run(command, None, plan.limit + Duration::from_secs(10))?;
+    drop(beside);
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     let is_read = matches!(scenario.work, Work::Consume { .. });
     let sink = brokers.finish(target, is_read)?;
@@ -172,6 +178,7 @@ fn arguments(scenario: &Scenario, client: &str, target: &Target, payloads: &Path
     let mut words = Vec::new();
     let mut add = |name: &str, value: &dyn ToString| words.extend([format!("--{name}"), value.to_string()]);
     let values = payloads.join(scenario.payload.values());
+    let mut flag = None;
     let mode = match scenario.work {
         Work::Produce { records, is_keyed, acks, is_idempotent, codec } => {
             add("records", &records);
@@ -215,19 +222,51 @@ fn arguments(scenario: &Scenario, client: &str, target: &Target, payloads: &Path
                 Twist::Paused => add("pause", &SPECIAL_PARTITION),
                 Twist::Slow => add("slow", &SPECIAL_PARTITION),
                 Twist::Retain(every) => add("retain", &every),
-                Twist::IdlePartitions(_) => {
-                    add("idle-topics", &target.idle_topic.clone().unwrap_or_default());
+                Twist::IdlePartitions(_) => {}
+                Twist::PausedEach => flag = Some("--pause-each"),
+                Twist::Group => {
+                    add("group", &GROUP);
+                    // The other clients commit what they have returned.
+                    flag = (client == MILENA).then_some("--done");
                 }
             }
             "consume"
         }
+        Work::Flip { tasks, rate, seconds } => {
+            add("tasks", &tasks);
+            add("flips", &rate);
+            add("seconds", &seconds);
+            add("idle-partitions", &scenario.idle_partitions().unwrap_or(0));
+            if client == MILENA {
+                add("threads", &2);
+            }
+            "flip"
+        }
+        Work::Resume { seconds } => {
+            add("seconds", &seconds);
+            "resume"
+        }
+        Work::Follow { disturbance, seconds, .. } => {
+            add("seconds", &seconds);
+            if disturbance.is_group() {
+                add("group", &GROUP);
+            }
+            "follow"
+        }
     };
-    if !matches!(scenario.work, Work::Consume { .. }) {
+    if matches!(
+        scenario.work,
+        Work::Produce { .. } | Work::Send { .. } | Work::Pace { .. } | Work::Latency { .. }
+    ) {
         add("values", &values.display());
+    }
+    if let Some(idle) = &target.idle_topic {
+        add("idle-topics", idle);
     }
     add("bootstrap", &target.bootstrap);
     add("topic", &target.topic);
     words.insert(0, mode.to_owned());
+    words.extend(flag.map(str::to_owned));
     words
 }
 

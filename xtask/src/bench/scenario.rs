@@ -108,6 +108,43 @@ pub(super) enum Work {
         /// For how long.
         seconds: u32,
     },
+    /// Consumes at full rate while N tasks pause and resume 1000 idle partitions.
+    Flip {
+        /// How many.
+        tasks: u32,
+        /// How often each task pauses or resumes a partition, per second.
+        rate: u32,
+        /// For how long.
+        seconds: u32,
+    },
+    /// Resumes a partition, again and again, to which something was written while it was paused. Six idle partitions keep the
+    /// broker's answer back.
+    Resume {
+        /// For how long.
+        seconds: u32,
+    },
+    /// Consumes a topic that another process writes at intended times, while another topic of one partition is disturbed.
+    Follow {
+        /// How.
+        disturbance: Disturbance,
+        /// Records a second.
+        rate: u32,
+        /// For how long.
+        seconds: u32,
+    },
+}
+
+/// What happens to the other topic's partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Disturbance {
+    /// Nothing.
+    None,
+    /// Its leader moves every second.
+    LeaderMoves,
+    /// Nothing; the consumer is the only member of a group.
+    Group,
+    /// Another member of the group gets it, leaves, and begins again.
+    Revokes,
 }
 
 /// What differs from plain consuming.
@@ -125,6 +162,10 @@ pub(super) enum Twist {
     Retain(u32),
     /// N partitions without records are assigned as well.
     IdlePartitions(u32),
+    /// After each batch, its partition is paused for a millisecond.
+    PausedEach,
+    /// The consumer is the only member of a group. What it has read is committed in the background.
+    Group,
 }
 
 /// The partition that is paused or slow.
@@ -148,6 +189,7 @@ pub(super) fn table() -> Vec<Scenario> {
     consume_variants(&mut table);
     writers(&mut table);
     latencies(&mut table);
+    flows(&mut table);
     table
 }
 
@@ -227,9 +269,26 @@ fn consume_variants(table: &mut Vec<Scenario>) {
     for twist in twists {
         table.push(consume(SINK, payload, "none", 16_384, twist));
     }
-    for twist in [Twist::None].into_iter().chain(twists) {
+    for twist in [Twist::None, Twist::Group].into_iter().chain(twists) {
         table.push(consume(SINK, payload, "none", 16_384, twist).long());
     }
+    table.push(consume(SINK, payload, "lz4", 16_384, Twist::Retain(10_000)));
+    for twist in [Twist::None, Twist::Retain(10_000)] {
+        table.push(consume(SINK, payload, "lz4", 16_384, twist).long());
+    }
+    for codec in ["none", "lz4"] {
+        table.push(consume(SINK, payload, codec, MIB, Twist::Group));
+    }
+    table.push(
+        Scenario { partitions: 1000, ..consume(SINK, payload, "none", 16_384, Twist::PausedEach) }.named(),
+    );
+    for twist in [Twist::None, Twist::Slow] {
+        table.push(Scenario { partitions: 64, ..consume(SINK, payload, "none", 16_384, twist) }.named());
+    }
+    let far = Broker::Sink { nodes: 1, delay_ms: 50 };
+    table.push(
+        Scenario { partitions: 1, ..consume(far, Payload::Bytes(1024), "none", MIB, Twist::None) }.named(),
+    );
     for twist in [Twist::None, Twist::OthersIdle] {
         table.push(consume(three, payload, "none", 16_384, twist).long());
     }
@@ -263,6 +322,23 @@ fn latencies(table: &mut Vec<Scenario>) {
     }
     for broker in [Broker::Kafka(1), Broker::Embedded(1)] {
         table.push(scenario(broker, Payload::Bytes(100), Work::Latency { rate: 10_000, seconds: 3 }));
+    }
+}
+
+/// Partitions that are paused, moved and given away while others are read.
+fn flows(table: &mut Vec<Scenario>) {
+    let payload = Payload::Bytes(100);
+    table.push(scenario(SINK, payload, Work::Flip { tasks: 64, rate: 100, seconds: 12 }));
+    for broker in [Broker::Embedded(1), Broker::Kafka(1)] {
+        table.push(
+            Scenario { partitions: 1, ..scenario(broker, payload, Work::Resume { seconds: 20 }) }.named(),
+        );
+    }
+    let disturbances =
+        [Disturbance::None, Disturbance::LeaderMoves, Disturbance::Group, Disturbance::Revokes];
+    for disturbance in disturbances {
+        let work = Work::Follow { disturbance, rate: 20_000, seconds: 15 };
+        table.push(Scenario { partitions: 299, ..scenario(Broker::Embedded(3), payload, work) }.named());
     }
 }
 
@@ -302,6 +378,18 @@ pub(super) fn stopped() -> [Scenario; 2] {
     })
 }
 
+/// Topics that are read by position and in a group: many small records, and compressed ones.
+pub(super) fn group_costs() -> [Scenario; 2] {
+    [(Payload::Bytes(100), "none"), (Payload::Bytes(1024), "lz4")].map(|(payload, codec)| {
+        let scenario = consume(SINK, payload, codec, 16_384, Twist::None);
+        scenario.with(|work| {
+            if let Work::Consume { records, .. } = work {
+                *records *= 5;
+            }
+        })
+    })
+}
+
 fn scenario(broker: Broker, payload: Payload, work: Work) -> Scenario {
     let name = String::new();
     let (is_quick, is_long, writer) = (false, false, None);
@@ -336,6 +424,11 @@ impl Scenario {
             Work::Send { tasks, .. } => format!("send-{broker}-{tasks}tasks"),
             Work::Pace { rate, .. } => format!("pace-{broker}-{rate}"),
             Work::Latency { rate, .. } => format!("latency-{broker}-{rate}"),
+            Work::Flip { tasks, rate, .. } => format!("flip-{broker}-{tasks}tasks-{rate}"),
+            Work::Resume { .. } => format!("resume-{broker}"),
+            Work::Follow { disturbance, rate, .. } => {
+                format!("follow-{broker}-{rate}{}", disturbance.suffix())
+            }
             Work::Consume { codec, batch_bytes, twist, .. } => {
                 let mut name = format!("consume-{broker}-{payload}-{codec}");
                 if *batch_bytes < MIB {
@@ -350,6 +443,38 @@ impl Scenario {
             self.name += &format!("-{}partitions", self.partitions);
         }
         self
+    }
+
+    /// The same scenario without its twist or its disturbance.
+    #[must_use]
+    pub(super) fn plain(&self) -> Self {
+        self.clone().with(|work| match work {
+            Work::Consume { twist, .. } => *twist = Twist::None,
+            Work::Follow { disturbance, .. } => *disturbance = disturbance.without(),
+            _ => {}
+        })
+    }
+
+    /// The partitions without records that are assigned as well.
+    #[must_use]
+    pub(super) fn idle_partitions(&self) -> Option<u32> {
+        match self.work {
+            Work::Consume { twist: Twist::IdlePartitions(count), .. } => Some(count),
+            Work::Flip { .. } => Some(1000),
+            Work::Resume { .. } => Some(SIX),
+            Work::Follow { .. } => Some(1),
+            _ => None,
+        }
+    }
+
+    /// Whether a client must be a member of a group, or pause partitions while it reads.
+    #[must_use]
+    pub(super) fn is_flow(&self) -> bool {
+        match self.work {
+            Work::Consume { twist, .. } => matches!(twist, Twist::PausedEach | Twist::Group),
+            Work::Flip { .. } | Work::Resume { .. } | Work::Follow { .. } => true,
+            _ => false,
+        }
     }
 
     /// The number of records, unless the work is limited by time.
@@ -377,6 +502,9 @@ impl Scenario {
             Work::Produce { records, .. } | Work::Consume { records, .. } => *records /= 4,
             Work::Send { seconds, .. } | Work::Pace { seconds, .. } | Work::Latency { seconds, .. } => {
                 *seconds = 1;
+            }
+            Work::Flip { seconds, .. } | Work::Resume { seconds } | Work::Follow { seconds, .. } => {
+                *seconds = 3;
             }
         }
         self
@@ -421,7 +549,29 @@ impl Twist {
             Self::Slow => "-slow".into(),
             Self::Retain(every) => format!("-retain{every}"),
             Self::IdlePartitions(count) => format!("-idle{count}"),
+            Self::PausedEach => "-paused-each".into(),
+            Self::Group => "-group".into(),
         }
+    }
+}
+
+impl Disturbance {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::LeaderMoves => "-leader-moves",
+            Self::Group => "-group",
+            Self::Revokes => "-group-revokes",
+        }
+    }
+
+    /// Whether the consumer is a member of a group.
+    pub(super) fn is_group(self) -> bool {
+        matches!(self, Self::Group | Self::Revokes)
+    }
+
+    fn without(self) -> Self {
+        if self.is_group() { Self::Group } else { Self::None }
     }
 }
 
@@ -468,6 +618,20 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn a_scenario_without_its_twist_is_there() {
+        let table = table();
+        let is_compared = |scenario: &&Scenario| {
+            matches!(scenario.work, Work::Follow { .. })
+                || scenario.is_long
+                || matches!(scenario.work, Work::Consume { twist: Twist::PausedEach, .. })
+        };
+        for scenario in table.iter().filter(is_compared) {
+            let plain = scenario.plain().name;
+            assert!(table.iter().any(|other| other.name == plain), "{}: no {plain}", scenario.name);
+        }
     }
 
     #[test]

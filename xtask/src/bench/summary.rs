@@ -43,16 +43,25 @@ pub(super) enum Measure {
     LatencyP50Us,
     LatencyP99Us,
     LatencyP999Us,
-    /// The bytes that the sink sent for each byte of the wanted batches, or received for each byte of a value.
+    LatencyMaxUs,
+    /// The bytes that the sink sent for each byte of the wanted batches, or received for each byte of a value; or that the
+    /// embedded broker sent for each byte of a value that was delivered.
     WirePerByte,
     RequestsPerThousandRecords,
     /// The capacity of the buffers in use, if the driver reports it.
     InUseMb,
+    /// The records per second while partitions are paused and resumed at a fixed rate, as a share of those without.
+    FlipShare,
+    /// The same while they are paused and resumed as fast as possible, and how often that is.
+    FreeFlipShare,
+    FreeFlipsPerSecond,
+    /// The time of pausing or resuming a partition once.
+    FlipNs,
 }
 
 impl Measure {
     /// All measures.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::RecordsPerSecond,
         Self::CpuNsPerRecord,
         Self::RssMb,
@@ -62,9 +71,14 @@ impl Measure {
         Self::LatencyP50Us,
         Self::LatencyP99Us,
         Self::LatencyP999Us,
+        Self::LatencyMaxUs,
         Self::WirePerByte,
         Self::RequestsPerThousandRecords,
         Self::InUseMb,
+        Self::FlipShare,
+        Self::FreeFlipShare,
+        Self::FreeFlipsPerSecond,
+        Self::FlipNs,
     ];
 
     /// The name in the JSON report.
@@ -80,6 +94,11 @@ impl Measure {
             Self::LatencyP50Us => "latency_p50_us",
             Self::LatencyP99Us => "latency_p99_us",
             Self::LatencyP999Us => "latency_p999_us",
+            Self::LatencyMaxUs => "latency_max_us",
+            Self::FlipShare => "flip_share",
+            Self::FreeFlipShare => "free_flip_share",
+            Self::FreeFlipsPerSecond => "free_flips_per_second",
+            Self::FlipNs => "flip_ns",
             Self::WirePerByte => "wire_bytes_per_byte",
             Self::RequestsPerThousandRecords => "requests_per_thousand_records",
             Self::InUseMb => "in_use_mb",
@@ -89,6 +108,7 @@ impl Measure {
     fn of(self, run: &Run, scenario: &Scenario) -> Option<f64> {
         let line = |name: &str| run.line[name].as_f64();
         let latency = |name: &str| run.line["latency_us"][name].as_f64();
+        let flips = |name: &str| run.line["flips"][name].as_f64();
         let records = line("records").filter(|records| *records > 0.0)?;
         match self {
             Self::RecordsPerSecond => Some(records / line("seconds")?),
@@ -100,6 +120,11 @@ impl Measure {
             Self::LatencyP50Us => latency("p50"),
             Self::LatencyP99Us => latency("p99"),
             Self::LatencyP999Us => latency("p999"),
+            Self::LatencyMaxUs => latency("max"),
+            Self::FlipShare => flips("share"),
+            Self::FreeFlipShare => flips("free_share"),
+            Self::FreeFlipsPerSecond => flips("free_per_second"),
+            Self::FlipNs => flips("ns"),
             Self::WirePerByte => wire(run, scenario),
             Self::InUseMb => Some(line("in_use_bytes")? / 1e6),
             Self::RequestsPerThousandRecords => {
@@ -120,6 +145,8 @@ fn wire(run: &Run, scenario: &Scenario) -> Option<f64> {
             let share = run.line["records"].as_f64()? / records as f64;
             Some(number(&sink["fetched_bytes"])? / (number(&sink["stored"]["bytes"])? * share.min(1.0)))
         }
+        Work::Flip { .. } => None,
+        Work::Follow { .. } => Some(number(&sink["sent_bytes"])? / number(&run.line["bytes"])?),
         _ => {
             number(&sink["produced"]["records"])?;
             Some(number(&sink["bytes_in"])? / number(&run.line["bytes"])?)

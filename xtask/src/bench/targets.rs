@@ -81,11 +81,14 @@ fn of_summary(summary: &Summary) -> Vec<Verdict> {
         return written(summary);
     }
     verdicts.extend(throughput(summary));
-    verdicts.extend(alone(summary, Measure::AllocationsPerRecord, "allocations per record", 0.01));
+    if !matches!(summary.scenario.work, Work::Follow { .. } | Work::Resume { .. } | Work::Flip { .. }) {
+        verdicts.extend(alone(summary, Measure::AllocationsPerRecord, "allocations per record", 0.01));
+    }
     if matches!(summary.scenario.work, Work::Consume { .. }) {
         verdicts.extend(alone(summary, Measure::WirePerByte, "wire bytes read per byte", 1.02));
     }
     verdicts.extend(sends(summary));
+    verdicts.extend(flows(summary));
     verdicts.extend(memory(summary));
     verdicts
 }
@@ -110,8 +113,7 @@ const SPARE_MB: f64 = 16.0;
 
 /// The targets for what a twist costs, compared with the same scenario without it.
 fn of_twist(summary: &Summary, all: &[Summary]) -> Vec<Verdict> {
-    let Work::Consume { twist, .. } = summary.scenario.work else { return Vec::new() };
-    let name = summary.scenario.name.strip_suffix(&twist.suffix()).unwrap_or_default();
+    let name = summary.scenario.plain().name;
     let Some(plain) = all.iter().find(|other| other.scenario.name == name) else { return Vec::new() };
     // With the sink, the long scenarios are used.
     if matches!(summary.scenario.broker, Broker::Sink { .. }) && !summary.scenario.is_long {
@@ -123,8 +125,16 @@ fn of_twist(summary: &Summary, all: &[Summary]) -> Vec<Verdict> {
         let theirs = Some((format!("without: {}", number(theirs)), theirs));
         verdict(summary, what, ours, theirs, limit, more_is_better)
     };
+    let twist = match summary.scenario.work {
+        Work::Consume { twist, .. } => twist,
+        Work::Follow { .. } if name != summary.scenario.name => {
+            return beside(Measure::WirePerByte, "bytes sent per byte", 1.05, false).into_iter().collect();
+        }
+        _ => return Vec::new(),
+    };
     let found = match twist {
-        Twist::None => None,
+        Twist::None | Twist::PausedEach => None,
+        Twist::Group => beside(Measure::CpuNsPerRecord, "CPU per record (ns)", 1.03, false),
         Twist::OthersIdle | Twist::Paused | Twist::Slow => {
             beside(Measure::RecordsPerSecond, "records per second", 0.95, true)
         }
@@ -228,6 +238,33 @@ fn sends(summary: &Summary) -> Vec<Verdict> {
         versus_best(summary, Measure::LatencyP50Us, "latency p50 (µs)", 1.0, false),
         versus_best(summary, Measure::LatencyP99Us, "latency p99 (µs)", 1.0, false),
     ];
+    found.into_iter().flatten().collect()
+}
+
+/// The targets for partitions that are paused, moved and given away while others are read.
+fn flows(summary: &Summary) -> Vec<Verdict> {
+    let best = |measure, what, limit| versus_best(summary, measure, what, limit, false);
+    let found = match summary.scenario.work {
+        Work::Consume { twist: Twist::PausedEach, .. } => {
+            [best(Measure::CpuNsPerRecord, "CPU per record (ns)", 0.5), None]
+        }
+        Work::Flip { .. } => [
+            summary.row(MILENA).and_then(|row| {
+                let share = row.median(Measure::FlipShare)?;
+                verdict(summary, "rate with flips, of that without", share, None, 0.95, true)
+            }),
+            alone(summary, Measure::FlipNs, "pausing or resuming once (ns)", 50.0),
+        ],
+        Work::Resume { .. } => [
+            best(Measure::LatencyP50Us, "latency p50 (µs)", 1.0),
+            best(Measure::LatencyP99Us, "latency p99 (µs)", 1.0),
+        ],
+        Work::Follow { .. } => [
+            best(Measure::CpuNsPerRecord, "CPU per record (ns)", 0.5),
+            best(Measure::LatencyP99Us, "latency p99 (µs)", 1.0),
+        ],
+        _ => [None, None],
+    };
     found.into_iter().flatten().collect()
 }
 

@@ -23,6 +23,7 @@ type Job struct {
 	records   int64
 	tasks     int
 	rate      int64
+	flips     float64
 	duration  time.Duration
 }
 
@@ -44,6 +45,31 @@ type Consume struct {
 	Pause               *int
 	Slow                *int
 	IdleTopic           *string
+	IdlePartitions      *int
+	// Group is read in as its member, with commits in the background.
+	Group *string
+	// IsMoving says that partitions move between members: then all clients use cooperative-sticky assignment, and a
+	// heartbeat every HeartbeatInterval.
+	IsMoving bool
+	// PauseEach has a partition paused for PausedFor after each batch.
+	PauseEach *bool
+}
+
+// HeartbeatInterval lets a rebalance begin soon.
+const HeartbeatInterval = 300 * time.Millisecond
+
+// PausedFor is how long a worker takes for a batch.
+const PausedFor = time.Millisecond
+
+// BatchRecords is a batch, for clients that hand over single records.
+const BatchRecords = 100
+
+// Topics are those that are read.
+func (c *Consume) Topics(job *Job) []string {
+	if c.IdleTopic == nil {
+		return []string{job.Topic}
+	}
+	return []string{job.Topic, *c.IdleTopic}
 }
 
 // IsPaused says whether partition is the one that is assigned and paused.
@@ -62,19 +88,24 @@ var (
 		"produce": {[]string{"records", "values"}, append([]string{"keys"}, producingOptions...)},
 		"send":    {[]string{"tasks", "seconds", "values"}, producingOptions},
 		"pace":    {[]string{"rate", "seconds", "values"}, producingOptions},
-		"consume": {[]string{"records"}, append([]string{"partitions", "retain", "pause", "slow", "idle-topics"}, fetchingOptions...)},
+		"consume": {[]string{"records"}, append([]string{"partitions", "retain", "pause", "slow", "idle-topics", "group", "pause-each"}, fetchingOptions...)},
+		"flip":    {[]string{"idle-topics", "idle-partitions", "tasks", "flips", "seconds"}, nil},
+		"resume":  {[]string{"idle-topics", "seconds"}, nil},
+		"follow":  {[]string{"idle-topics", "seconds"}, []string{"group"}},
 		"latency": {[]string{"rate", "seconds"}, slices.Concat([]string{"values"}, producingOptions, fetchingOptions)},
 	}
 )
 
+const modeNames = "produce, send, pace, consume, latency, flip, resume or follow"
+
 func parse(arguments []string) (*Job, error) {
 	if len(arguments) == 0 {
-		return nil, errors.New("a mode is wanted: produce, send, pace, consume or latency")
+		return nil, errors.New("a mode is wanted: " + modeNames)
 	}
 	job := &Job{Mode: arguments[0]}
 	mode, ok := modes[job.Mode]
 	if !ok {
-		return nil, fmt.Errorf("%s: produce, send, pace, consume or latency is wanted", job.Mode)
+		return nil, fmt.Errorf("%s: %s is wanted", job.Mode, modeNames)
 	}
 	job.defaults()
 	flags, bootstrap := job.flags(), ""
@@ -108,6 +139,8 @@ func (job *Job) defaults() {
 		job.producing = Producing{new("none"), new("all"), new(true), new(5 * time.Millisecond), new(1_000_000)}
 	case "consume":
 		job.consume = Consume{PartitionFetchBytes: new(10_485_760), FetchBytes: new(52_428_800)}
+	case "follow":
+		job.consume.IsMoving = true
 	case "latency":
 		job.values = &Lines{lines: [][]byte{[]byte(strings.Repeat(".", 100))}}
 	}
@@ -120,6 +153,7 @@ func (job *Job) flags() *flag.FlagSet {
 	flags.Int64Var(&job.records, "records", 0, "")
 	flags.IntVar(&job.tasks, "tasks", 0, "")
 	flags.Int64Var(&job.rate, "rate", 0, "")
+	flags.Float64Var(&job.flips, "flips", 0, "")
 	flags.Func("seconds", "", func(text string) (err error) {
 		job.duration, err = time.ParseDuration(text + "s")
 		return err
@@ -142,6 +176,9 @@ func (job *Job) flags() *flag.FlagSet {
 	flags.Func("pause", "", scan(&job.consume.Pause))
 	flags.Func("slow", "", scan(&job.consume.Slow))
 	flags.Func("idle-topics", "", scan(&job.consume.IdleTopic))
+	flags.Func("idle-partitions", "", scan(&job.consume.IdlePartitions))
+	flags.Func("group", "", scan(&job.consume.Group))
+	flags.BoolFunc("pause-each", "", func(string) error { job.consume.PauseEach = new(true); return nil })
 	return flags
 }
 

@@ -1,7 +1,7 @@
 // Package driver is what the drivers of Go clients share: arguments, the shape of every mode, latencies, the line of
 // results. A driver is one Client; this package must not know which.
 //
-//	arguments ──▶ Job ──▶ modes (produce, send, pace, consume, latency) ──▶ outcome ──▶ one line of JSON
+//	arguments ──▶ Job ──▶ modes (modes.go, flowing.go) ──▶ outcome ──▶ one line of JSON
 //	                        │  asks a Client for a Sender, an Enqueuer, a Consumer, or to produce at its best
 package driver
 
@@ -40,6 +40,11 @@ type Enqueuer interface {
 // Consumer reads until ctx is done or it fails. Each goroutine that reads asks for a sink of its own.
 type Consumer interface {
 	Run(ctx context.Context, newSink func() *Sink) error
+}
+
+// Pauser is a Consumer whose partitions any goroutine may pause and resume.
+type Pauser interface {
+	SetPaused(topic string, partition int32, isPaused bool) error
 }
 
 // Settings is what was set, in the client's own names.

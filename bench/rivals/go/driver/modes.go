@@ -19,6 +19,12 @@ func run(job *Job, client Client) (*outcome, error) {
 		return pace(job, client, settings)
 	case "consume":
 		return consume(job, client, settings)
+	case "flip":
+		return flip(job, client, settings)
+	case "resume":
+		return resume(job, client, settings)
+	case "follow":
+		return follow(job, client, settings)
 	default:
 		return latency(job, client, settings)
 	}
@@ -35,7 +41,7 @@ func produce(job *Job, client Client, settings Settings) (*outcome, error) {
 	if acknowledged+failed != job.records {
 		return nil, fmt.Errorf("%d records were sent, %d acknowledged and %d failed", job.records, acknowledged, failed)
 	}
-	return &outcome{acknowledged, failed, job.values.bytesOf(job.records), measured, nil, settings}, nil
+	return &outcome{acknowledged, failed, job.values.bytesOf(job.records), measured, nil, nil, settings}, nil
 }
 
 func send(job *Job, client Client, settings Settings) (*outcome, error) {
@@ -67,7 +73,7 @@ func send(job *Job, client Client, settings Settings) (*outcome, error) {
 	running.Wait()
 	measured := measuring.Stop()
 	records := results.acknowledged.Load()
-	return &outcome{records, results.failed.Load(), job.values.bytesOf(records), measured, latencies, settings}, nil
+	return &outcome{records, results.failed.Load(), job.values.bytesOf(records), measured, latencies, nil, settings}, nil
 }
 
 func pace(job *Job, client Client, settings Settings) (*outcome, error) {
@@ -91,7 +97,7 @@ func pace(job *Job, client Client, settings Settings) (*outcome, error) {
 	results.Wait()
 	measured := measuring.Stop()
 	records := results.acknowledged.Load()
-	return &outcome{records, results.failed.Load(), job.values.bytesOf(records), measured, latencies, settings}, nil
+	return &outcome{records, results.failed.Load(), job.values.bytesOf(records), measured, latencies, nil, settings}, nil
 }
 
 func consume(job *Job, client Client, settings Settings) (*outcome, error) {
@@ -108,11 +114,11 @@ func consume(job *Job, client Client, settings Settings) (*outcome, error) {
 	}
 	measured := measuring.Stop()
 	records, bytes := sinks.sum()
-	return &outcome{records, 0, bytes, measured, nil, settings}, nil
+	return &outcome{records, 0, bytes, measured, nil, nil, settings}, nil
 }
 
 func latency(job *Job, client Client, settings Settings) (*outcome, error) {
-	arrivals := &arrivals{began: time.Now().UnixNano()}
+	arrivals := newArrivals(time.Now().UnixNano())
 	sinks := &sinks{prototype: func() *Sink { return newSink(&job.consume, arrivals) }}
 	consumer, err := client.Consumer(job, &job.consume, settings)
 	if err != nil {
@@ -145,7 +151,7 @@ func latency(job *Job, client Client, settings Settings) (*outcome, error) {
 	}
 	measured := measuring.Stop()
 	records, bytes := sinks.sum()
-	return &outcome{records, results.failed.Load(), bytes, measured, &arrivals.latencies, settings}, nil
+	return &outcome{records, results.failed.Load(), bytes, measured, &arrivals.latencies, nil, settings}, nil
 }
 
 func newSink(consume *Consume, arrivals *arrivals) *Sink {

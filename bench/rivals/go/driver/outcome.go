@@ -75,6 +75,7 @@ type outcome struct {
 	records, failed, bytes int64
 	measured               *Measured
 	latencies              *latencies
+	flips                  map[string]float64
 	settings               Settings
 }
 
@@ -83,7 +84,7 @@ func (o *outcome) print(client, version, mode string) {
 		"client": client, "version": version, "mode": mode,
 		"records": o.records, "failed": o.failed, "bytes": o.bytes, "seconds": o.measured.seconds,
 		"allocations": o.measured.allocations, "allocated_bytes": o.measured.allocatedBytes,
-		"latency_us": nil, "settings": o.settings,
+		"latency_us": nil, "flips": o.flips, "settings": o.settings,
 	}
 	if o.latencies != nil {
 		line["latency_us"] = o.latencies.report()

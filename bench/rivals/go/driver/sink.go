@@ -19,13 +19,17 @@ type Sink struct {
 	retain        int   // One record in this many is kept; 0 for none.
 	untilRetained int
 	retained      []any
-	arrivals      *arrivals // In latency mode.
+	arrivals      *arrivals // In the modes latency and follow.
+	resumed       *resumed  // In the mode resume.
 }
 
 // Take takes one record, and says whether the caller should Keep it.
 func (s *Sink) Take(partition int32, value []byte) (keep bool) {
-	if s.arrivals != nil {
+	if s.resumed != nil {
+		s.resumed.take(value)
+	} else if s.arrivals != nil {
 		if !s.arrivals.take(value) {
+			s.seen.bytes += int64(len(value))
 			return false
 		}
 	} else if len(value) > 0 {
@@ -84,8 +88,15 @@ func (s *sinks) sum() (records, bytes int64) {
 // before is passed over, and so is the first record, which only shows that everything is connected.
 type arrivals struct {
 	latencies latencies
-	began     int64
+	began     atomic.Int64
 	isWarm    atomic.Bool
+	isAny     atomic.Bool // Whether anything has come.
+}
+
+func newArrivals(began int64) *arrivals {
+	a := new(arrivals)
+	a.began.Store(began)
+	return a
 }
 
 func (a *arrivals) take(value []byte) bool {
@@ -96,7 +107,10 @@ func (a *arrivals) take(value []byte) bool {
 	if intended == 0 {
 		a.isWarm.Store(true)
 	}
-	if intended < a.began || intended > now {
+	if !a.isAny.Load() {
+		a.isAny.Store(true)
+	}
+	if intended < a.began.Load() || intended > now {
 		return false
 	}
 	a.latencies.record(time.Duration(now - intended))

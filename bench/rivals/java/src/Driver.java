@@ -2,6 +2,7 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -12,10 +13,12 @@ import java.util.TreeMap;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.LockSupport;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.CooperativeStickyAssignor;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.Callback;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
@@ -29,6 +32,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  */
 public final class Driver {
     private static final long STALLED = 30_000_000_000L;
+    /** A fetch that includes a paused partition is answered within this time. */
+    private static final long SETTLE = 50_000_000L;
 
     private final Options options;
     private final Map<String, Object> settings = new TreeMap<>();
@@ -48,7 +53,7 @@ public final class Driver {
         values = lines == null ? new byte[][] {dots} : lines;
     }
 
-    /** Exits with 0 after a line of results, 1 for a failure, 2 for arguments that make no sense. */
+    /** Exits with 0 after a line of results, 1 for a failure, 2 for arguments that make no sense, 3 for what it lacks. */
     public static void main(String[] arguments) {
         try {
             Driver driver = new Driver(new Options(arguments));
@@ -58,6 +63,9 @@ public final class Driver {
         } catch (IllegalArgumentException usage) {
             System.err.println(usage.getMessage());
             System.exit(2);
+        } catch (UnsupportedOperationException lacking) {
+            System.err.println(lacking.getMessage());
+            System.exit(3);
         } catch (Exception failure) {
             System.err.println(failure);
             System.exit(1);
@@ -70,6 +78,9 @@ public final class Driver {
             case "send" -> send();
             case "pace" -> pace();
             case "consume" -> consume();
+            case "resume" -> resume();
+            case "follow" -> follow();
+            case "flip" -> throw new UnsupportedOperationException("KafkaConsumer is for one thread alone");
             default -> latency();
         }
     }
@@ -159,6 +170,67 @@ public final class Driver {
         stop(start);
         records = reading.records;
         bytes = reading.bytes;
+    }
+
+    /**
+     * The time from resuming a partition until all is delivered that was written to it while it was paused. The other
+     * partitions have no records, so the broker holds their fetch back.
+     */
+    private void resume() throws Exception {
+        KafkaConsumer<byte[], byte[]> consumer = consumer();
+        Reading reading = new Reading(consumer, options);
+        KafkaProducer<byte[], byte[]> producer = producer();
+        List<TopicPartition> partition = List.of(new TopicPartition(options.text("topic"), 0));
+        long start = System.nanoTime();
+        // The first cycle shows that everything is connected.
+        for (long cycle = 1; cycle == 1 || System.nanoTime() - start < options.nanos(); cycle++) {
+            consumer.pause(partition);
+            // The first record comes with the fetch that is in flight; a client may keep it. The second one does not.
+            for (long number : new long[] {0, cycle}) {
+                producer.send(record(stamped(values[0], number))).get();
+                long end = System.nanoTime() + SETTLE;
+                for (long left; (left = end - System.nanoTime()) > 0;) {
+                    consumer.poll(Duration.ofNanos(left));
+                }
+            }
+            long resumed = System.nanoTime();
+            consumer.resume(partition);
+            for (boolean isHere = false; !isHere;) {
+                for (ConsumerRecord<byte[], byte[]> record : reading.poll()) {
+                    isHere |= intended(record) == cycle;
+                }
+            }
+            if (cycle == 1) {
+                start = System.nanoTime();
+            } else {
+                latencies.record(System.nanoTime() - resumed);
+                records++;
+            }
+        }
+        stop(start);
+    }
+
+    /** Reads what another process writes meanwhile: the time from when a record was to be sent to its delivery. */
+    private void follow() {
+        Reading reading = new Reading(consumer(), options);
+        long start = 0;
+        // What was written before everything was set up does not count.
+        long began = Long.MAX_VALUE;
+        while (start == 0 || System.nanoTime() - start < options.nanos()) {
+            for (ConsumerRecord<byte[], byte[]> record : reading.poll()) {
+                long arrived = now();
+                if (start == 0) {
+                    start = System.nanoTime();
+                    began = arrived;
+                }
+                bytes += record.value().length;
+                if (intended(record) >= began) {
+                    latencies.record(arrived - intended(record));
+                    records++;
+                }
+            }
+        }
+        stop(start);
     }
 
     private void latency() throws Exception {
@@ -275,6 +347,14 @@ public final class Driver {
     private KafkaConsumer<byte[], byte[]> consumer() {
         Map<String, Object> fetching = options.fetching();
         fetching.put("max.poll.records", "10000");
+        if (options.optionalText("group") != null) {
+            fetching.put("group.id", options.text("group"));
+            fetching.put("auto.offset.reset", "earliest");
+            if (options.mode.equals("follow")) {
+                fetching.put("partition.assignment.strategy", CooperativeStickyAssignor.class.getName());
+                fetching.put("heartbeat.interval.ms", "300");
+            }
+        }
         settings.putAll(fetching);
         fetching.put("bootstrap.servers", options.text("bootstrap"));
         return new KafkaConsumer<>(fetching, new ByteArrayDeserializer(), new ByteArrayDeserializer());

@@ -22,7 +22,11 @@ final class Options {
         "produce", with(true, false, "records", "values", "keys"),
         "send", with(true, false, "tasks", "seconds", "values"),
         "pace", with(true, false, "rate", "seconds", "values"),
-        "consume", with(false, true, "records", "partitions", "retain", "pause", "slow", "idle-topics"),
+        "consume", with(false, true, "records", "partitions", "retain", "pause", "slow", "idle-topics", "group",
+            "pause-each"),
+        "flip", with(false, false, "seconds", "idle-topics", "idle-partitions", "tasks", "flips"),
+        "resume", with(false, false, "seconds", "idle-topics"),
+        "follow", with(false, false, "seconds", "idle-topics", "group"),
         "latency", with(true, true, "rate", "seconds", "values"));
 
     final String mode;
@@ -32,10 +36,15 @@ final class Options {
         mode = arguments.length == 0 ? "" : arguments[0];
         Set<String> taken = MODES.get(mode);
         if (taken == null) {
-            throw new IllegalArgumentException("a mode is wanted: produce, send, pace, consume or latency");
+            throw new IllegalArgumentException("no mode is called " + mode);
         }
         for (int index = 1; index < arguments.length; index += 2) {
             String name = arguments[index].replaceFirst("^--", "");
+            if (name.equals("pause-each")) {
+                given.put(name, "");
+                index--;
+                continue;
+            }
             if (!taken.contains(name) || index + 1 == arguments.length) {
                 throw new IllegalArgumentException(arguments[index] + ": unexpected");
             }

@@ -1,6 +1,8 @@
 import java.time.Duration;
+import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Queue;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
@@ -12,10 +14,13 @@ import org.apache.kafka.common.TopicPartition;
 /** A consumer of all partitions of a topic from their beginning, and what it has read. */
 final class Reading {
     private static final Duration WAIT = Duration.ofMillis(100);
+    private static final Duration PAUSED_FOR = Duration.ofMillis(1);
 
     private final KafkaConsumer<byte[], byte[]> consumer;
     private final TopicPartition slow;
     private final int retainEvery;
+    private final boolean isPausedEach;
+    private final Queue<Paused> paused = new ArrayDeque<>();
     private final List<ConsumerRecord<byte[], byte[]>> retained = new ArrayList<>();
     private final ExecutorService slowWorker = Executors.newSingleThreadExecutor(task -> {
         Thread thread = new Thread(task);
@@ -35,10 +40,16 @@ final class Reading {
         slow = slowPartition < 0 ? null : new TopicPartition(topic, slowPartition);
         retainEvery = options.optional("retain");
         untilRetained = retainEvery;
-        List<TopicPartition> assignment = new ArrayList<>(partitions(topic));
+        isPausedEach = options.optionalText("pause-each") != null;
+        List<String> topics = new ArrayList<>(List.of(topic));
         if (options.optionalText("idle-topics") != null) {
-            assignment.addAll(partitions(options.optionalText("idle-topics")));
+            topics.add(options.optionalText("idle-topics"));
         }
+        if (options.optionalText("group") != null) {
+            consumer.subscribe(topics);
+            return;
+        }
+        List<TopicPartition> assignment = topics.stream().flatMap(of -> partitions(of).stream()).toList();
         consumer.assign(assignment);
         consumer.seekToBeginning(assignment);
         if (options.optional("pause") >= 0) {
@@ -51,7 +62,21 @@ final class Reading {
     }
 
     ConsumerRecords<byte[], byte[]> poll() {
-        return consumer.poll(WAIT);
+        return consumer.poll(paused.isEmpty() ? WAIT : PAUSED_FOR);
+    }
+
+    /** A partition is paused for a millisecond after each batch, which a worker takes. */
+    private void pauseEach(ConsumerRecords<byte[], byte[]> polled) {
+        for (TopicPartition partition : polled.partitions()) {
+            consumer.pause(List.of(partition));
+            paused.add(new Paused(partition, System.nanoTime() + PAUSED_FOR.toNanos()));
+        }
+        while (!paused.isEmpty() && paused.peek().until() <= System.nanoTime()) {
+            consumer.resume(List.of(paused.remove().partition()));
+        }
+    }
+
+    private record Paused(TopicPartition partition, long until) {
     }
 
     /** Polls once and takes what came. */
@@ -60,6 +85,9 @@ final class Reading {
         if (slow == null) {
             for (ConsumerRecord<byte[], byte[]> record : polled) {
                 take(record);
+            }
+            if (isPausedEach) {
+                pauseEach(polled);
             }
             return;
         }

@@ -136,9 +136,18 @@ func (client) Consumer(job *driver.Job, consume *driver.Consume, settings driver
 	if consume.Slow != nil {
 		return nil, driver.Unsupported("confluent-kafka-go does not hand over one partition apart from the others")
 	}
-	// librdkafka wants a group even where partitions are assigned by hand; nobody joins it.
-	settings["group.id"] = "bench"
-	settings["enable.auto.commit"] = false
+	if consume.Group != nil {
+		settings["group.id"] = *consume.Group
+		settings["auto.offset.reset"] = "earliest"
+		if consume.IsMoving {
+			settings["partition.assignment.strategy"] = "cooperative-sticky"
+			settings["heartbeat.interval.ms"] = int(driver.HeartbeatInterval.Milliseconds())
+		}
+	} else {
+		// librdkafka wants a group even where partitions are assigned by hand; nobody joins it.
+		settings["group.id"] = "bench"
+		settings["enable.auto.commit"] = false
+	}
 	// The default of a second is how long a partition rests whenever 100 000 records are ahead of us, which with fetches
 	// of this size they soon are.
 	settings["fetch.queue.backoff.ms"] = 5
@@ -152,16 +161,16 @@ func (client) Consumer(job *driver.Job, consume *driver.Consume, settings driver
 	if err != nil {
 		return nil, err
 	}
-	assignment, err := partitions(connected, job.Topic)
-	if err != nil {
-		return nil, err
+	if consume.Group != nil {
+		return consumer{connected, consume}, connected.SubscribeTopics(consume.Topics(job), nil)
 	}
-	if consume.IdleTopic != nil {
-		idle, err := partitions(connected, *consume.IdleTopic)
+	var assignment []kafka.TopicPartition
+	for _, topic := range consume.Topics(job) {
+		of, err := partitions(connected, topic)
 		if err != nil {
 			return nil, err
 		}
-		assignment = append(assignment, idle...)
+		assignment = append(assignment, of...)
 	}
 	if err := connected.Assign(assignment); err != nil {
 		return nil, err
@@ -172,7 +181,7 @@ func (client) Consumer(job *driver.Job, consume *driver.Consume, settings driver
 			return nil, err
 		}
 	}
-	return consumer{connected}, nil
+	return consumer{connected, consume}, nil
 }
 
 func partitions(consumer *kafka.Consumer, topic string) ([]kafka.TopicPartition, error) {
@@ -187,10 +196,21 @@ func partitions(consumer *kafka.Consumer, topic string) ([]kafka.TopicPartition,
 	return all, nil
 }
 
-type consumer struct{ *kafka.Consumer }
+type consumer struct {
+	*kafka.Consumer
+	consume *driver.Consume
+}
+
+func (c consumer) SetPaused(topic string, partition int32, isPaused bool) error {
+	partitions := []kafka.TopicPartition{{Topic: &topic, Partition: partition}}
+	if isPaused {
+		return c.Pause(partitions)
+	}
+	return c.Resume(partitions)
+}
 
 func (c consumer) Run(ctx context.Context, newSink func() *driver.Sink) error {
-	sink := newSink()
+	sink, counts := newSink(), map[int32]int{}
 	for ctx.Err() == nil {
 		switch event := c.Poll(100).(type) {
 		case *kafka.Message:
@@ -198,6 +218,16 @@ func (c consumer) Run(ctx context.Context, newSink func() *driver.Sink) error {
 				sink.Keep(event)
 			}
 			sink.Publish()
+			if c.consume.PauseEach == nil {
+				continue
+			}
+			partition := event.TopicPartition
+			if counts[partition.Partition]++; counts[partition.Partition]%driver.BatchRecords == 0 {
+				if err := c.SetPaused(*partition.Topic, partition.Partition, true); err != nil {
+					return err
+				}
+				time.AfterFunc(driver.PausedFor, func() { _ = c.SetPaused(*partition.Topic, partition.Partition, false) })
+			}
 		case kafka.Error:
 			if event.IsFatal() {
 				return event

@@ -108,13 +108,18 @@ var codecs = map[string]kgo.CompressionCodec{
 var acksNamed = map[string]kgo.Acks{"all": kgo.AllISRAcks(), "1": kgo.LeaderAck()}
 
 func (franz) Consumer(job *driver.Job, consume *driver.Consume, settings driver.Settings) (driver.Consumer, error) {
-	topics := []string{job.Topic}
-	if consume.IdleTopic != nil {
-		topics = append(topics, *consume.IdleTopic)
-	}
 	options := []kgo.Opt{
-		kgo.SeedBrokers(job.Bootstrap...), kgo.ConsumeTopics(topics...),
+		kgo.SeedBrokers(job.Bootstrap...), kgo.ConsumeTopics(consume.Topics(job)...),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+	}
+	if consume.Group != nil {
+		options = append(options, kgo.ConsumerGroup(*consume.Group))
+		settings["ConsumerGroup"] = *consume.Group
+	}
+	if consume.IsMoving {
+		// Cooperative-sticky is its default.
+		options = append(options, kgo.HeartbeatInterval(driver.HeartbeatInterval))
+		settings["HeartbeatInterval"] = driver.HeartbeatInterval.String()
 	}
 	if bytes := consume.PartitionFetchBytes; bytes != nil {
 		options = append(options, kgo.FetchMaxPartitionBytes(int32(*bytes)))
@@ -151,7 +156,7 @@ func (c consumer) Run(ctx context.Context, newSink func() *driver.Sink) error {
 		}
 		fetches.EachPartition(func(partition kgo.FetchTopicPartition) {
 			if c.consume.IsSlow(partition.Partition) {
-				c.readSlowly(partition)
+				c.pauseFor(partition)
 				return
 			}
 			partition.EachRecord(func(record *kgo.Record) {
@@ -159,19 +164,30 @@ func (c consumer) Run(ctx context.Context, newSink func() *driver.Sink) error {
 					sink.Keep(record)
 				}
 			})
+			sink.Publish()
+			if c.consume.PauseEach != nil {
+				c.pauseFor(partition)
+			}
 		})
 		sink.Publish()
 	}
 }
 
-// Takes a millisecond for what a poll brought of one partition, and lets the others go on meanwhile.
-func (c consumer) readSlowly(partition kgo.FetchTopicPartition) {
+// A worker takes a millisecond for what a poll brought of one partition, and lets the others go on meanwhile.
+func (c consumer) pauseFor(partition kgo.FetchTopicPartition) {
 	paused := map[string][]int32{partition.Topic: {partition.Partition}}
 	c.client.PauseFetchPartitions(paused)
-	go func() {
-		time.Sleep(time.Millisecond)
-		c.client.ResumeFetchPartitions(paused)
-	}()
+	time.AfterFunc(driver.PausedFor, func() { c.client.ResumeFetchPartitions(paused) })
+}
+
+func (c consumer) SetPaused(topic string, partition int32, isPaused bool) error {
+	partitions := map[string][]int32{topic: {partition}}
+	if isPaused {
+		c.client.PauseFetchPartitions(partitions)
+	} else {
+		c.client.ResumeFetchPartitions(partitions)
+	}
+	return nil
 }
 
 // Some batches of the usual size for each of some partitions. The default of 10 000 is one batch of small records; the

@@ -139,19 +139,18 @@ func (e enqueuer) Enqueue(value []byte, done func(error)) {
 }
 
 func (client) Consumer(job *driver.Job, consume *driver.Consume, settings driver.Settings) (driver.Consumer, error) {
-	if consume.Pause != nil {
-		return nil, driver.Unsupported("kafka-go cannot pause a partition")
+	if consume.Group != nil {
+		return nil, driver.Unsupported("kafka-go has no cooperative assignment")
 	}
-	topics := []string{job.Topic}
-	if consume.IdleTopic != nil {
-		topics = append(topics, *consume.IdleTopic)
+	if consume.Pause != nil || consume.PauseEach != nil {
+		return nil, driver.Unsupported("kafka-go cannot pause a partition")
 	}
 	connection, err := kafka.Dial("tcp", job.Bootstrap[0])
 	if err != nil {
 		return nil, err
 	}
 	defer connection.Close()
-	partitions, err := connection.ReadPartitions(topics...)
+	partitions, err := connection.ReadPartitions(consume.Topics(job)...)
 	if err != nil {
 		return nil, err
 	}

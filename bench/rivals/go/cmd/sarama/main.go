@@ -147,6 +147,9 @@ func (e enqueuer) Enqueue(value []byte, done func(error)) {
 }
 
 func (client) Consumer(job *driver.Job, consume *driver.Consume, settings driver.Settings) (driver.Consumer, error) {
+	if consume.Group != nil {
+		return nil, driver.Unsupported("sarama has no cooperative assignment")
+	}
 	config := newConfig(settings)
 	if bytes := consume.PartitionFetchBytes; bytes != nil {
 		config.Consumer.Fetch.Default = int32(*bytes)
@@ -160,12 +163,8 @@ func (client) Consumer(job *driver.Job, consume *driver.Consume, settings driver
 	if err != nil {
 		return nil, err
 	}
-	c := &consumer{consume: consume}
-	topics := []string{job.Topic}
-	if consume.IdleTopic != nil {
-		topics = append(topics, *consume.IdleTopic)
-	}
-	for _, topic := range topics {
+	c := &consumer{consume: consume, byName: map[string][]sarama.PartitionConsumer{}}
+	for _, topic := range consume.Topics(job) {
 		partitions, err := saramaConsumer.Partitions(topic)
 		if err != nil {
 			return nil, err
@@ -178,26 +177,38 @@ func (client) Consumer(job *driver.Job, consume *driver.Consume, settings driver
 			if topic == job.Topic && consume.IsPaused(partition) {
 				reading.Pause()
 			}
-			c.partitions = append(c.partitions, reading)
+			c.byName[topic] = append(c.byName[topic], reading)
 		}
 	}
 	return c, nil
 }
 
 type consumer struct {
-	consume    *driver.Consume
-	partitions []sarama.PartitionConsumer
+	consume *driver.Consume
+	byName  map[string][]sarama.PartitionConsumer // In the order of their numbers.
+}
+
+func (c *consumer) SetPaused(topic string, partition int32, isPaused bool) error {
+	if isPaused {
+		c.byName[topic][partition].Pause()
+	} else {
+		c.byName[topic][partition].Resume()
+	}
+	return nil
 }
 
 func (c *consumer) Run(ctx context.Context, newSink func() *driver.Sink) error {
-	for _, partition := range c.partitions {
-		go c.read(partition, newSink())
+	for _, partitions := range c.byName {
+		for _, partition := range partitions {
+			go c.read(partition, newSink())
+		}
 	}
 	<-ctx.Done()
 	return ctx.Err()
 }
 
 func (c *consumer) read(partition sarama.PartitionConsumer, sink *driver.Sink) {
+	count := 0
 	for message := range partition.Messages() {
 		if sink.Take(message.Partition, message.Value) {
 			sink.Keep(message)
@@ -205,6 +216,10 @@ func (c *consumer) read(partition sarama.PartitionConsumer, sink *driver.Sink) {
 		sink.Publish()
 		if c.consume.IsSlow(message.Partition) {
 			time.Sleep(time.Millisecond)
+		}
+		if count++; c.consume.PauseEach != nil && count%driver.BatchRecords == 0 {
+			partition.Pause()
+			time.AfterFunc(driver.PausedFor, partition.Resume)
 		}
 	}
 }
