@@ -1,12 +1,13 @@
-//! Milena's admin calls for groups whose member is Java's consumer: described, refused while it runs, changed afterwards. The
-//! embedded broker and real Kafka, old and new, must say the same.
+//! Milena's admin calls for groups whose member is Java's consumer: described, refused while it runs, changed afterwards; and a
+//! Milena consumer that commits to such a group without being its member. The embedded broker and real Kafka, old and new, must
+//! say the same.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
-use milena::{Admin, Client, ErrorCode, GroupFilter, GroupState, GroupType};
+use milena::{Admin, Client, ErrorCode, GroupFilter, GroupState, GroupType, Position, Record, Reset};
 use milena_interop::embedded::Embedded;
 use milena_interop::letter::{self, Letter};
 use milena_interop::raw::Raw;
@@ -122,6 +123,89 @@ async fn admin_calls(bootstrap: &str, version: &str, protocol: &str) {
     assert!(admin.remove_all_members(&group).await.is_err());
 }
 
+/// The number that this field of a line has.
+fn number(json: &str, field: &str) -> i64 {
+    let (_, value) = json.split_once(&format!("\"{field}\":")).unwrap();
+    let end = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    value[..end].parse().unwrap()
+}
+
+/// A consumer outside of the group reads and commits, Java's takes over as a member where it has stopped, and then the other way
+/// round.
+async fn taken_over(bootstrap: &str, version: &str, protocol: &str) {
+    const WRITTEN: i64 = 10;
+    let (topic, group) = (format!("outside-{protocol}"), format!("outside-{protocol}"));
+    Raw::connect(bootstrap).unwrap().create_topic(&topic, PARTITIONS).unwrap();
+    let client = Client::connect(bootstrap).await.unwrap();
+    let producer = client.producer().build().await.unwrap();
+    let write = async |count: i64| {
+        for partition in (0..count).flat_map(|_| 0..PARTITIONS) {
+            producer.post(Record::to(&topic).partition(partition).value("v")).await.unwrap();
+        }
+        producer.flush().await.unwrap();
+    };
+    write(WRITTEN).await;
+    let outside =
+        || client.consumer(group.as_str()).assign((0..PARTITIONS).map(|partition| (&topic, partition)));
+
+    let mut first = outside().build().await.unwrap();
+    let mut left = WRITTEN * i64::from(PARTITIONS);
+    while left > 0 {
+        let batch = tokio::time::timeout(PATIENCE, first.next()).await.unwrap().unwrap().unwrap();
+        for record in &batch {
+            left -= 1;
+            // Each partition is done up to another offset.
+            if record.offset() < 3 + i64::from(record.partition()) {
+                first.done_record(&record);
+            }
+        }
+    }
+    first.close().await.unwrap();
+
+    let mut args = vec!["--bootstrap-server", bootstrap, "--topic", &topic, "--group-id", &group];
+    if protocol == "consumer" {
+        args.extend(["--group-protocol", "consumer"]);
+    }
+    let mut java = Java::start(version, &args);
+    let mut begins = BTreeMap::new();
+    while begins.len() < PARTITIONS as usize {
+        let event = java.next("records_consumed");
+        for of in event.split("\"topic\":").skip(1) {
+            begins.entry(number(of, "partition")).or_insert_with(|| number(of, "minOffset"));
+        }
+    }
+    assert_eq!(begins, (0..i64::from(PARTITIONS)).map(|partition| (partition, 3 + partition)).collect());
+
+    // While it runs, nothing is committed from outside.
+    let mut second = outside().reset(Reset::Earliest).build().await.unwrap();
+    second.seek(&topic, 0, Position::Offset(0)).unwrap();
+    let batch = tokio::time::timeout(PATIENCE, second.next()).await.unwrap().unwrap().unwrap();
+    second.done(&batch);
+    let offsets = [((&topic, 0), 1)];
+    let refused = second.commit_offsets(offsets).await.unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::UNKNOWN_MEMBER_ID), "{refused}");
+    assert!(refused.to_string().contains("the group has members"), "{refused}");
+    assert_eq!(refused.uncommitted().len(), 1);
+    drop(batch);
+    drop(second);
+
+    // It commits all when it ends, and a consumer outside of the group goes on there.
+    java.next("offsets_committed");
+    drop(java);
+    until_empty(&client.admin(), &group).await;
+    write(1).await;
+    let mut third = outside().build().await.unwrap();
+    let mut seen = BTreeMap::new();
+    while seen.len() < PARTITIONS as usize {
+        let batch = tokio::time::timeout(PATIENCE, third.next()).await.unwrap().unwrap().unwrap();
+        seen.insert(batch.partition(), batch.first_offset());
+        third.done(&batch);
+    }
+    assert_eq!(seen, (0..PARTITIONS).map(|partition| (partition, WRITTEN)).collect());
+    third.commit().await.unwrap();
+    third.close().await.unwrap();
+}
+
 async fn until_empty(admin: &Admin, group: &str) {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -146,6 +230,7 @@ fn check(bootstrap: &str, version: &str, protocols: &[&str]) {
             .collect();
         ours::produce(bootstrap, &topic, milena::Compression::None, &letters).unwrap();
         runtime.block_on(admin_calls(bootstrap, version, protocol));
+        runtime.block_on(taken_over(bootstrap, version, protocol));
     }
 }
 

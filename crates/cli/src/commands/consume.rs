@@ -394,7 +394,7 @@ impl Reading<'_> {
         self.printing.append(batch, stop)?;
         if stop.is_some_and(|stop| batch.next_offset() >= stop) {
             self.spans.unfinished.remove(&batch.partition());
-            consumer.unassign([(batch.topic(), batch.partition())]);
+            consumer.unassign([(batch.topic(), batch.partition())])?;
         }
         self.printing.output.flush_when_full().await
     }

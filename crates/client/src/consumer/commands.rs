@@ -17,8 +17,8 @@ use crate::Error;
 /// which the driver reads from the partition's queue: when two tasks change the state, their commands may come in the
 /// wrong order.
 pub(super) enum Command {
-    /// Read the partition from `position`.
-    Assign { queue: Arc<Queue>, epoch: Epoch, position: Position },
+    /// Read the partition from `position`; if there is none, from what the group has committed.
+    Assign { queue: Arc<Queue>, epoch: Epoch, position: Option<Position> },
     /// Go on from `position`.
     Seek { queue: Arc<Queue>, epoch: Epoch, position: Position },
     /// Fetch no more of the partition until it is sought.

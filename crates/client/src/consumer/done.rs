@@ -110,7 +110,8 @@ impl Consumer {
     /// Subscribes to these topics in place of those before. With none, the member leaves its group and waits.
     ///
     /// # Errors
-    /// When the consumer is in no group, or was closed.
+    /// When the consumer is in no group, was given partitions by [`assign`](crate::GroupConsumerBuilder::assign), or was
+    /// closed.
     pub fn subscribe<T: AsRef<str>>(&self, topics: impl IntoIterator<Item = T>) -> Result<(), Error> {
         self.shared.subscribe(topics)
     }
@@ -124,7 +125,7 @@ impl Consumer {
         self.shared.subscribe_pattern(pattern)
     }
 
-    /// Gives all partitions up and leaves the group, for [`request_timeout`](crate::ClientSettings::request_timeout) at most.
+    /// Gives all partitions up and leaves the group, if it is a member of one, for [`request_timeout`](crate::ClientSettings::request_timeout) at most.
     /// The application finishes the batches that it holds, and what is done is committed. Other members get the partitions at
     /// once; a [static](crate::GroupConsumerBuilder::instance_id) member stays in the group instead, until its session ends or it
     /// comes back. Afterwards [`next`](Self::next) returns none.
@@ -299,13 +300,24 @@ impl Shared {
         }
     }
 
-    fn standing(&self, doing: &str) -> Result<&Arc<Standing>, Error> {
+    pub(super) fn standing(&self, doing: &str) -> Result<&Arc<Standing>, Error> {
         let standing = self.standing.as_ref();
         let standing = standing.ok_or_else(|| Error::caller(doing, "the consumer is in no group"))?;
         if standing.is_closed() {
             return Err(Error::harmless(doing, Failure::Ended("the consumer was closed")));
         }
         Ok(standing)
+    }
+
+    /// Whether the consumer is a member, which may subscribe.
+    fn check_subscribes(&self) -> Result<(), Error> {
+        let doing = "subscribing";
+        if self.standing(doing)?.is_member {
+            return Ok(());
+        }
+        let why = "the consumer reads partitions that assign() has given it, outside of its group: subscribe() and assign() \
+                   do not go together";
+        Err(Error::caller(doing, why))
     }
 
     fn api_deadline(&self) -> Instant {
@@ -369,14 +381,14 @@ impl Shared {
     }
 
     fn subscribe<T: AsRef<str>>(&self, topics: impl IntoIterator<Item = T>) -> Result<(), Error> {
-        self.standing("subscribing")?;
+        self.check_subscribes()?;
         let topics = topics.into_iter().map(|topic| Arc::from(topic.as_ref())).collect();
         self.commands.push(Command::Group(GroupCommand::Subscribe(Subscribed { topics, pattern: None })));
         Ok(())
     }
 
     fn subscribe_pattern(&self, pattern: &str) -> Result<(), Error> {
-        self.standing("subscribing")?;
+        self.check_subscribes()?;
         let wrong = |why| Error::caller(format!("subscribing to the pattern {pattern:?}"), why);
         let pattern = Some(Pattern::new(pattern).map_err(wrong)?);
         let subscribed = Subscribed { topics: BTreeSet::new(), pattern };
@@ -386,8 +398,7 @@ impl Shared {
 
     async fn close(&self, how: Goodbye) -> Result<(), Error> {
         let Some(standing) = &self.standing else {
-            self.unassign_all(self.assignment());
-            return Ok(());
+            return self.unassign_all(self.assignment());
         };
         if standing.is_closed() {
             return Ok(());

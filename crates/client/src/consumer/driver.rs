@@ -232,12 +232,22 @@ impl Driver {
                 let Some(group) = &mut self.group else { return true };
                 group.handle_dropped(now);
             }
-            Command::Assign { queue, epoch, position } => self.assign(&queue, epoch, position),
+            Command::Assign { queue, epoch, position } => match (&mut self.group, position) {
+                (Some(group), _) => group.handle_assign(queue, epoch, position),
+                (None, Some(position)) => self.assign(&queue, epoch, position),
+                (None, None) => {}
+            },
             Command::Seek { queue, epoch, position } => self.seek(&queue, epoch, position),
             Command::Halt { queue, epoch } => {
                 self.with_slot(&queue, |source, slot| source.halt(slot, epoch));
             }
-            Command::Unassign { queue, epoch } => self.unassign(&queue, epoch),
+            Command::Unassign { queue, epoch } => {
+                self.unassign(&queue, epoch);
+                let now = self.now();
+                if let Some(group) = &mut self.group {
+                    group.handle_unassign(&queue, now);
+                }
+            }
             Command::Parked { queue } => {
                 queue.gate.heard();
                 self.look_at_gate(&queue);
@@ -314,6 +324,21 @@ impl Driver {
         if let (Some(offset), Some(slot)) = (position.offset(), queue.slot()) {
             self.with_queue(slot, epoch, |inner| inner.pass(offset));
         }
+    }
+
+    /// What was fetched of a partition is not handed out, because of `error`. It stays at its position until it is sought.
+    pub(super) fn refuse(&mut self, queue: &Arc<Queue>, error: Error) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let (epoch, position) = {
+            let inner = queue.inner();
+            (inner.epoch, inner.position)
+        };
+        let Some(epoch) = position.and_then(|offset| queue.stop(&shared.epochs, epoch, offset, &error))
+        else {
+            return;
+        };
+        self.with_slot(queue, |source, slot| source.halt(slot, epoch));
+        self.stop(queue, epoch, error);
     }
 
     /// A partition that the group has assigned cannot be read.

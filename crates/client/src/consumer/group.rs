@@ -1,4 +1,5 @@
-//! A member of a group, as the consumer's driver runs it.
+//! A member of a group, as the consumer's driver runs it; or a consumer that reads the partitions it is given and commits to a
+//! group without being its member, which has no [`Membership`].
 //!
 //! ```text
 //!  join, sync, heartbeat, leave ◀─ Membership ─ assign ─▶ Starting (hook, committed offset) ─▶ Source, Commits
@@ -22,8 +23,8 @@ use milena_core::group::commits::{
 };
 use milena_core::group::ledger::Ledger;
 use milena_core::group::{
-    Ask, Event, Goodbye, Membership, Protocol, Request, Response, Settings as MemberSettings, Subscription,
-    TopicPartition, Wanted, leave_by_id,
+    Ask, Event, Goodbye, MemberIdentity, Membership, Protocol, Request, Response, Settings as MemberSettings,
+    Subscription, TopicPartition, Wanted, leave_by_id,
 };
 use milena_core::metadata::{Coordinated, Snapshot};
 use milena_core::source::{Epoch, Position};
@@ -112,7 +113,8 @@ pub(super) struct Group {
     epochs: Arc<Epochs>,
     handle: ConsumerHandle,
     hooks: Hooks,
-    membership: Membership,
+    /// None outside of the group: the application assigns.
+    membership: Option<Membership>,
     commits: Commits,
     commit_settings: CommitSettings,
     /// Where to begin in a partition of which the group has committed nothing. None: it cannot be read until it is sought.
@@ -122,12 +124,14 @@ pub(super) struct Group {
     looking_up: Together<'static, Result<Coordinator, Failure>>,
     membership_waits: bool,
     /// What the commits were told last that the coordinator knows this member as.
-    identity: Option<milena_core::group::MemberIdentity>,
+    identity: Option<MemberIdentity>,
     /// The partitions that are assigned.
     owned: BTreeMap<TopicPartition, Arc<Queue>>,
-    /// Those of them that are not read yet.
+    /// Partitions that the application has assigned, and that are being given up from before.
+    assigning: Vec<Assigning>,
+    /// Those of `owned` that are not read yet.
     starting: BTreeMap<TopicPartition, Starting>,
-    /// Those of them that were sought to a position whose offset is being looked up.
+    /// Those of `owned` that were sought to a position whose offset is being looked up.
     seeking: BTreeSet<TopicPartition>,
     /// Partitions that are being given up, in the order in which the membership is told of their release.
     barriers: VecDeque<Barrier>,
@@ -150,6 +154,14 @@ pub(super) struct Group {
     last_gated: TopicPartition,
     /// Partitions of which no batch is handed out, because too many runs of finished records wait for one that is not.
     full: BTreeSet<TopicPartition>,
+}
+
+/// A partition that the application has assigned.
+struct Assigning {
+    queue: Arc<Queue>,
+    epoch: Epoch,
+    /// None: what the group has committed.
+    position: Option<Position>,
 }
 
 /// A partition that was assigned and is not read yet.
@@ -202,7 +214,8 @@ struct Closing {
 
 /// What a member is made of.
 pub(super) struct Setup {
-    pub(super) membership: MemberSettings,
+    /// None for a consumer that is no member.
+    pub(super) membership: Option<MemberSettings>,
     pub(super) commits: CommitSettings,
     pub(super) reset: Option<Position>,
     pub(super) hooks: Hooks,
@@ -211,7 +224,8 @@ pub(super) struct Setup {
 
 impl Setup {
     pub(super) fn standing(&self) -> Standing {
-        Standing::new(Arc::clone(&self.membership.group_id), self.commits.is_before_delivery)
+        let is_member = self.membership.is_some();
+        Standing::new(Arc::clone(&self.commits.group), self.commits.is_before_delivery, is_member)
     }
 }
 
@@ -224,13 +238,13 @@ impl Group {
     pub(super) fn new(client: &Client, shared: &Arc<Shared>, standing: Arc<Standing>, setup: Setup) -> Self {
         let Setup { membership, commits: commit_settings, reset, hooks, subscribed } = setup;
         let mut group = Self {
-            id: Arc::clone(&membership.group_id),
+            id: Arc::clone(&commit_settings.group),
             client: client.clone(),
             standing,
             epochs: Arc::clone(&shared.epochs),
             handle: ConsumerHandle::new(shared),
             hooks,
-            membership: Membership::new(membership, client.rng()),
+            membership: membership.map(|settings| Membership::new(settings, client.rng())),
             commits: Commits::new(commit_settings.clone(), client.rng()),
             commit_settings,
             reset,
@@ -239,6 +253,7 @@ impl Group {
             membership_waits: false,
             identity: None,
             owned: BTreeMap::new(),
+            assigning: Vec::new(),
             starting: BTreeMap::new(),
             seeking: BTreeSet::new(),
             barriers: VecDeque::new(),
@@ -258,8 +273,10 @@ impl Group {
             full: BTreeSet::new(),
         };
         let now = client.0.clock.now();
-        group.membership.handle_metadata(&client.snapshot(), now);
-        group.subscribe(subscribed, now);
+        if let Some(membership) = &mut group.membership {
+            membership.handle_metadata(&client.snapshot(), now);
+            group.subscribe(subscribed, now);
+        }
         group
     }
 
@@ -314,7 +331,48 @@ impl Group {
         let Subscribed { topics, pattern } = &self.subscribed;
         let topics = topics.union(self.naming.matched()).cloned().collect();
         let pattern = pattern.as_ref().map(|pattern| Arc::clone(&pattern.text));
-        self.membership.handle_subscription(Subscription { topics, pattern }, now);
+        if let Some(membership) = &mut self.membership {
+            membership.handle_subscription(Subscription { topics, pattern }, now);
+        }
+    }
+
+    /// The application has assigned a partition.
+    pub(super) fn handle_assign(&mut self, queue: Arc<Queue>, epoch: Epoch, position: Option<Position>) {
+        if self.commit_settings.is_before_delivery {
+            queue.set_open_until(i64::MIN);
+        }
+        self.assigning.push(Assigning { queue, epoch, position });
+        self.take_in_assigned();
+    }
+
+    /// Takes in what the application has assigned. Of a partition that is being given up, what was done is committed first, so
+    /// that the offset that is looked up has it.
+    fn take_in_assigned(&mut self) {
+        let all = std::mem::take(&mut self.assigning);
+        let (ready, wait) = all.into_iter().partition(|of| !self.owned.contains_key(&self::of(&of.queue)));
+        self.assigning = wait;
+        for Assigning { queue, epoch, position } in ready {
+            let at = of(&queue);
+            self.commits.look_up(at.clone(), self.topic_id(&at.topic));
+            self.owned.insert(at.clone(), Arc::clone(&queue));
+            self.starting.insert(at, Starting { queue, epoch, hook: None, sought: position, found: None });
+        }
+        self.take_interest();
+    }
+
+    /// The application has unassigned a partition, of which nothing is read any more: what is done is committed.
+    pub(super) fn handle_unassign(&mut self, queue: &Arc<Queue>, now: Instant) {
+        self.assigning.retain(|of| !Arc::ptr_eq(&of.queue, queue));
+        let at = of(queue);
+        if !self.owned.get(&at).is_some_and(|known| Arc::ptr_eq(known, queue)) {
+            return;
+        }
+        self.starting.remove(&at);
+        self.seeking.remove(&at);
+        let deadline = now + self.commit_settings.request_timeout;
+        let partitions = BTreeSet::from([at]);
+        let state = Releasing::Finishing;
+        self.barriers.push_back(Barrier { partitions, hook: None, finish_by: now, deadline, state });
     }
 
     /// The consumer was dropped: what is done is committed and the member leaves, within a bounded time.
@@ -336,7 +394,9 @@ impl Group {
                 // What was lost before was told when it was lost. Closing tells what it leaves out itself.
                 self.commits.take_left_out();
                 self.closing = Some(Closing { deadline, is_dropped: false, calls, failure: None });
-                self.membership.handle_close(how, now);
+                if let Some(membership) = &mut self.membership {
+                    membership.handle_close(how, now);
+                }
             }
         }
         for barrier in &mut self.barriers {
@@ -367,6 +427,10 @@ impl Group {
         now: Instant,
     ) -> bool {
         let at = of(queue);
+        if let Some(waiting) = self.assigning.iter_mut().find(|of| Arc::ptr_eq(&of.queue, queue)) {
+            (waiting.epoch, waiting.position) = (epoch, Some(position));
+            return false;
+        }
         if queue.is_over() || !self.owned.get(&at).is_some_and(|known| Arc::ptr_eq(known, queue)) {
             return false;
         }
@@ -442,7 +506,9 @@ impl Group {
     }
 
     pub(super) fn handle_metadata(&mut self, snapshot: &Arc<Snapshot>, now: Instant) {
-        self.membership.handle_metadata(snapshot, now);
+        if let Some(membership) = &mut self.membership {
+            membership.handle_metadata(snapshot, now);
+        }
         for at in self.owned.keys() {
             if let Some(id) = snapshot.topic(&at.topic).ok().and_then(|topic| topic.id) {
                 self.commits.set_topic_id(at, id);
@@ -476,8 +542,10 @@ impl Group {
             }
             Err(failure) => Err(failure),
         };
-        if std::mem::take(&mut self.membership_waits) {
-            self.membership.handle_coordinator(answer.clone(), now);
+        if let Some(membership) = &mut self.membership
+            && std::mem::take(&mut self.membership_waits)
+        {
+            membership.handle_coordinator(answer.clone(), now);
         }
         // The commits may not have asked; then the answer saves them a look-up, and a failure is none of theirs.
         self.commits.handle_coordinator(answer, now);
@@ -514,9 +582,10 @@ impl Group {
                 return;
             }
         };
+        let Some(membership) = &mut self.membership else { return };
         match response {
-            Ok(response) => self.membership.handle_response(number, response, now),
-            Err(failure) => self.membership.handle_lost(number, &failure, now),
+            Ok(response) => membership.handle_response(number, response, now),
+            Err(failure) => membership.handle_lost(number, &failure, now),
         }
     }
 
@@ -530,45 +599,54 @@ impl Group {
         });
         let questions = self.questions.iter().map(|question| question.deadline);
         let naming = self.naming.poll_timeout(self.finds_topics());
-        let machines = [self.membership.poll_timeout(), self.commits.poll_timeout(), naming, self.drain_at];
+        let membership = self.membership.as_ref().and_then(Membership::poll_timeout);
+        let machines = [membership, self.commits.poll_timeout(), naming, self.drain_at];
         let closing = self.closing.as_ref().map(|closing| closing.deadline);
         barriers.chain(questions).chain(machines.into_iter().flatten()).chain(closing).min()
     }
 
     /// Does what the machines say, until they say nothing more. Answers whether the member has closed.
     pub(super) fn act(&mut self, driver: &mut Driver, now: Instant) -> bool {
-        self.membership.handle_waiting(driver.ready.is_waited_for(), now);
-        if std::mem::take(&mut self.has_progressed) {
-            self.membership.handle_progress(now);
-        }
         self.drain_if_due(now);
-        self.membership.handle_timeout(now);
+        let has_progressed = std::mem::take(&mut self.has_progressed);
+        match &mut self.membership {
+            Some(membership) => {
+                membership.handle_waiting(driver.ready.is_waited_for(), now);
+                if has_progressed {
+                    membership.handle_progress(now);
+                }
+                membership.handle_timeout(now);
+            }
+            None => self.give_up_all_if_closing(driver, now),
+        }
         self.commits.handle_timeout(now);
         loop {
             let mut is_quiet = true;
-            while let Some(event) = self.membership.poll_event() {
+            while let Some(event) = self.membership.as_mut().and_then(Membership::poll_event) {
                 self.handle_event(event, driver, now);
                 is_quiet = false;
             }
-            let identity = self.membership.identity();
+            let outside = || Some(MemberIdentity::outside());
+            let identity = self.membership.as_ref().map_or_else(outside, Membership::identity);
             if identity != self.identity {
                 self.identity.clone_from(&identity);
                 self.commits.handle_identity(identity);
             }
             // What is known of commits counts before a barrier is over, so that closing can say what is not committed.
-            is_quiet &= !self.handle_commit_events(now);
+            is_quiet &= !self.handle_commit_events(driver, now);
             self.begin_ready(driver, now);
             self.commit_before_delivery(driver, now);
             is_quiet &= !self.release(driver, now);
             self.send(driver, now);
-            is_quiet &= !self.handle_commit_events(now);
+            is_quiet &= !self.handle_commit_events(driver, now);
             if is_quiet {
                 break;
             }
         }
         self.let_out(driver);
         self.look_up_coordinator(now);
-        if let Some(Wanted { topics, ids }) = self.membership.poll_metadata_wanted() {
+        let wanted = self.membership.as_mut().and_then(Membership::poll_metadata_wanted);
+        if let Some(Wanted { topics, ids }) = wanted {
             self.wanted = topics;
             self.naming.set_ids(ids);
             self.take_interest();
@@ -584,6 +662,19 @@ impl Group {
         self.tell();
         self.expire_questions(now);
         self.is_closed(now)
+    }
+
+    /// A consumer that is no member gives up by itself what it was given.
+    fn give_up_all_if_closing(&mut self, driver: &mut Driver, now: Instant) {
+        let Some(closing) = &self.closing else { return };
+        let deadline = closing.deadline;
+        self.assigning.clear();
+        let is_given_up =
+            |at: &TopicPartition| self.barriers.iter().any(|barrier| barrier.partitions.contains(at));
+        let left: BTreeSet<_> = self.owned.keys().filter(|at| !is_given_up(at)).cloned().collect();
+        if !left.is_empty() {
+            self.revoke(left, deadline, driver, now);
+        }
     }
 
     fn handle_event(&mut self, event: Event, driver: &mut Driver, now: Instant) {
@@ -614,9 +705,9 @@ impl Group {
 
     fn assign(&mut self, partitions: &BTreeSet<TopicPartition>, driver: &Driver) {
         if !std::mem::replace(&mut self.is_protocol_told, true) {
-            let protocol = match self.membership.protocol() {
-                Protocol::Classic => "the classic protocol",
-                Protocol::Automatic | Protocol::Consumer => "the consumer protocol (KIP-848)",
+            let protocol = match self.membership.as_ref().map(Membership::protocol) {
+                Some(Protocol::Classic) => "the classic protocol",
+                _ => "the consumer protocol (KIP-848)",
             };
             tracing::info!(target: "milena", "group {}: joined by {protocol}", self.id);
         }
@@ -719,6 +810,8 @@ impl Group {
     /// Goes on with the partitions that are being given up. Answers whether the membership was told of a release.
     fn release(&mut self, driver: &Driver, now: Instant) -> bool {
         let is_dropped = self.closing.as_ref().is_some_and(|closing| closing.is_dropped);
+        // The application itself has ended them, whatever it holds of them.
+        let is_unassigned = self.membership.is_none() && self.closing.is_none();
         for index in 0..self.barriers.len() {
             let barrier = &self.barriers[index];
             let is_put_down =
@@ -726,8 +819,9 @@ impl Group {
             let next = match barrier.state {
                 Releasing::Finishing => {
                     let is_hook_finished = barrier.hook.as_ref().is_none_or(Run::is_finished);
-                    let is_finished =
-                        (is_hook_finished && barrier.partitions.iter().all(is_put_down)) || is_dropped;
+                    let is_finished = (is_hook_finished && barrier.partitions.iter().all(is_put_down))
+                        || is_dropped
+                        || is_unassigned;
                     if !is_finished && now < barrier.finish_by {
                         continue;
                     }
@@ -763,8 +857,10 @@ impl Group {
             for at in &barrier.partitions {
                 self.give_up(at, &Failure::Ended("the partition was given up"), driver);
             }
-            self.take_interest();
-            self.membership.handle_released(now);
+            self.take_in_assigned();
+            if let Some(membership) = &mut self.membership {
+                membership.handle_released(now);
+            }
             has_released = true;
         }
         has_released
@@ -773,15 +869,16 @@ impl Group {
     fn give_up(&mut self, at: &TopicPartition, why: &Failure, driver: &Driver) {
         let stored = self.commits.stored(at);
         self.commits.give_up(at, why);
-        if let Some(queue) = self.owned.remove(at) {
+        let queue = self.owned.remove(at);
+        if let Some(queue) = &queue {
             queue.end_marks(stored);
         }
         if self.questions.iter().any(|question| question.missing.contains(at)) {
             // A call asks what is committed of it, and need not own it.
             self.commits.look_up(at.clone(), self.topic_id(&at.topic));
         }
-        if let Some(shared) = driver.shared.upgrade() {
-            shared.let_go(&at.topic, at.partition);
+        if let (Some(queue), Some(shared)) = (queue, driver.shared.upgrade()) {
+            shared.let_go(&queue);
         }
     }
 
@@ -800,9 +897,7 @@ impl Group {
                 self.commits.stop_waiting(ticket, now);
             }
         }
-        while let Some(event) = self.commits.poll_event() {
-            self.handle_commit_event(event, now);
-        }
+        self.handle_commit_events(driver, now);
         self.barriers.clear();
         let names: Vec<_> = partitions.iter().take(5).map(ToString::to_string).collect();
         let more = partitions.len() - names.len();
@@ -822,7 +917,7 @@ impl Group {
     }
 
     fn send(&mut self, driver: &mut Driver, now: Instant) {
-        while let Some(ask) = self.membership.poll_request(now) {
+        while let Some(ask) = self.membership.as_mut().and_then(|membership| membership.poll_request(now)) {
             self.send_ask(ask, driver);
         }
         while let Some(request) = self.commits.poll_request(now) {
@@ -913,18 +1008,18 @@ impl Group {
     }
 
     /// Answers whether there was any.
-    fn handle_commit_events(&mut self, now: Instant) -> bool {
+    fn handle_commit_events(&mut self, driver: &mut Driver, now: Instant) -> bool {
         let mut is_any = false;
         while let Some(event) = self.commits.poll_event() {
-            self.handle_commit_event(event, now);
+            self.handle_commit_event(event, driver, now);
             is_any = true;
         }
         is_any
     }
 
-    fn handle_commit_event(&mut self, event: CommitEvent, now: Instant) {
+    fn handle_commit_event(&mut self, event: CommitEvent, driver: &mut Driver, now: Instant) {
         match event {
-            CommitEvent::Settled(ticket, result) => self.settle(ticket, result),
+            CommitEvent::Settled(ticket, result) => self.settle(ticket, result, driver),
             CommitEvent::Found(at, found) => {
                 self.answer(&at, &found);
                 if let Some(starting) = self.starting.get_mut(&at) {
@@ -932,27 +1027,27 @@ impl Group {
                 }
             }
             CommitEvent::Rejoin { failure, generation_or_epoch } => {
-                if let Some(code) = failure.code() {
-                    self.membership.handle_commit_refused(code, generation_or_epoch, now);
+                if let (Some(code), Some(membership)) = (failure.code(), &mut self.membership) {
+                    membership.handle_commit_refused(code, generation_or_epoch, now);
                 }
             }
             CommitEvent::Fenced(failure) => {
                 let generation = self.identity.as_ref().map_or(-1, |identity| identity.generation_or_epoch);
-                if let Some(code) = failure.code() {
-                    self.membership.handle_commit_refused(code, generation, now);
+                if let (Some(code), Some(membership)) = (failure.code(), &mut self.membership) {
+                    membership.handle_commit_refused(code, generation, now);
                 }
             }
         }
     }
 
-    fn settle(&mut self, ticket: Ticket, result: Result<(), NotCommitted>) {
+    fn settle(&mut self, ticket: Ticket, result: Result<(), NotCommitted>, driver: &mut Driver) {
         if let Some(reply) = self.calls.remove(&ticket) {
             // The caller may have stopped waiting.
             let _ = reply.send(result.map_err(Error::not_committed));
             return;
         }
         let barrier = self.barriers.iter_mut().find(|of| of.state == Releasing::Committing(ticket));
-        let Some(barrier) = barrier else { return };
+        let Some(barrier) = barrier else { return self.refuse_uncommitted(result, driver) };
         barrier.state = Releasing::Finished;
         if let Err(error) = result {
             tracing::warn!(target: "milena", "partitions are given up, and not all that was done is committed: {error}");
@@ -961,6 +1056,17 @@ impl Group {
                     Some(of_others) => of_others.partitions.extend(error.partitions),
                     None => closing.failure = Some(error),
                 }
+            }
+        }
+    }
+
+    /// With commits before delivery, what the group will not store is not handed out, and the application hears why.
+    fn refuse_uncommitted(&self, result: Result<(), NotCommitted>, driver: &mut Driver) {
+        let Err(error) = result else { return };
+        for of in Error::not_committed(error).uncommitted() {
+            let at = TopicPartition::new(&Arc::from(&*of.topic), of.partition);
+            if let Some(queue) = self.owned.get(&at).filter(|_| !of.error.is_retriable()) {
+                driver.refuse(queue, of.error.clone());
             }
         }
     }
@@ -1009,7 +1115,8 @@ impl Group {
     }
 
     fn look_up_coordinator(&mut self, now: Instant) {
-        self.membership_waits |= self.membership.poll_coordinator_wanted(now);
+        let membership = self.membership.as_mut();
+        self.membership_waits |= membership.is_some_and(|membership| membership.poll_coordinator_wanted(now));
         let is_wanted = self.commits.poll_coordinator_wanted(now) || self.membership_waits;
         if !is_wanted || !self.looking_up.is_empty() {
             return;
@@ -1020,10 +1127,12 @@ impl Group {
     }
 
     fn tell(&mut self) {
-        while let Some(notice) = self.membership.poll_notice().or_else(|| self.commits.poll_notice()) {
+        let membership = &mut self.membership;
+        let mut of_member = || membership.as_mut().and_then(Membership::poll_notice);
+        while let Some(notice) = of_member().or_else(|| self.commits.poll_notice()) {
             report(&notice);
         }
-        if let Some(failure) = self.membership.poll_handed_over() {
+        if let Some(failure) = self.membership.as_mut().and_then(Membership::poll_handed_over) {
             tracing::debug!(target: "milena", "group {}: the consumer protocol is not there: {failure}", self.id);
         }
     }
@@ -1031,7 +1140,8 @@ impl Group {
     /// Whether nothing is left to do. Then the calls that wait for it have their answers.
     fn is_closed(&mut self, now: Instant) -> bool {
         let Some(closing) = &mut self.closing else { return false };
-        let is_closed = self.membership.is_closed() && self.barriers.is_empty();
+        let has_left = self.membership.as_ref().is_none_or(Membership::is_closed);
+        let is_closed = has_left && self.barriers.is_empty();
         if !is_closed && now < closing.deadline {
             return false;
         }
@@ -1169,7 +1279,7 @@ impl Group {
 
     /// Whether this member, and not its coordinator, finds the topics that match its pattern.
     fn finds_topics(&self) -> bool {
-        self.membership.protocol() == Protocol::Classic
+        self.membership.as_ref().is_some_and(|membership| membership.protocol() == Protocol::Classic)
     }
 
     fn topic_id(&self, topic: &str) -> Option<Uuid> {

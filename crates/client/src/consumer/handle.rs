@@ -34,7 +34,7 @@ use crate::{Error, OffsetAt};
 /// handle.pause("orders", 0)?;
 /// handle.resume("orders", 0)?;
 /// handle.seek("orders", 0, Position::Earliest)?;
-/// handle.unassign([("orders", 0)]); // nothing is left to read: `next` returns none
+/// handle.unassign([("orders", 0)])?; // nothing is left to read: `next` returns none
 /// reading.await??;
 /// assert!(handle.pause("orders", 0).unwrap_err().to_string().contains("the consumer was dropped"));
 /// # Ok(())
@@ -64,14 +64,32 @@ impl ConsumerHandle {
         partitions: impl IntoIterator<Item = (T, i32)>,
         position: impl Into<Position>,
     ) -> Result<(), Error> {
-        self.shared("assigning partitions")?.assign_all(owned(partitions, position.into())).await
+        self.shared("assigning partitions")?.assign_all(owned(partitions, Some(position.into()))).await
     }
 
-    /// As [`Consumer::unassign`](crate::Consumer::unassign).
-    pub fn unassign<T: AsRef<str>>(&self, partitions: impl IntoIterator<Item = (T, i32)>) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.unassign_all(partitions);
-        }
+    /// As [`Consumer::assign_committed`](crate::Consumer::assign_committed).
+    ///
+    /// # Errors
+    /// As there, and when the consumer was dropped.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, none of the partitions is assigned.
+    pub async fn assign_committed<T: AsRef<str>>(
+        &self,
+        partitions: impl IntoIterator<Item = (T, i32)>,
+    ) -> Result<(), Error> {
+        self.shared("assigning partitions")?.assign_all(owned(partitions, None)).await
+    }
+
+    /// As [`Consumer::unassign`](crate::Consumer::unassign). Does nothing when the consumer was dropped.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn unassign<T: AsRef<str>>(
+        &self,
+        partitions: impl IntoIterator<Item = (T, i32)>,
+    ) -> Result<(), Error> {
+        self.0.upgrade().map_or(Ok(()), |shared| shared.unassign_all(partitions))
     }
 
     /// As [`Consumer::seek`](crate::Consumer::seek).
@@ -160,11 +178,13 @@ impl fmt::Debug for ConsumerHandle {
     }
 }
 
-/// Partitions to assign, and the position to read each from.
+/// A partition to assign, and the position to read it from; none for what the group has committed.
+pub(super) type ToAssign = (String, i32, Option<Position>);
+
 pub(super) fn owned<T: AsRef<str>>(
     partitions: impl IntoIterator<Item = (T, i32)>,
-    position: Position,
-) -> Vec<(String, i32, Position)> {
+    position: Option<Position>,
+) -> Vec<ToAssign> {
     let partitions = partitions.into_iter();
     partitions.map(|(topic, partition)| (topic.as_ref().to_owned(), partition, position)).collect()
 }
@@ -173,23 +193,23 @@ pub(super) fn owned<T: AsRef<str>>(
 struct Found {
     topic: Arc<str>,
     partition: i32,
-    position: Position,
+    position: Option<Position>,
     until: Option<i64>,
 }
 
 impl Shared {
     /// Assigns these partitions, or none of them if one cannot be assigned.
-    pub(super) async fn assign_all(&self, partitions: Vec<(String, i32, Position)>) -> Result<(), Error> {
-        if self.standing.is_some() {
-            let why = "the consumer is a member of a group, which assigns the partitions";
-            return Err(Error::caller("assigning partitions", why));
-        }
+    pub(super) async fn assign_all(&self, partitions: Vec<ToAssign>) -> Result<(), Error> {
+        self.check_assigns("assigning partitions")?;
         let mut found = Vec::with_capacity(partitions.len());
         let mut last: Option<Known> = None;
         let mut interests = Vec::new();
         for (topic, partition, position) in partitions {
             let doing = || format!("assigning partition {partition} of topic {topic:?}");
-            position.check().map_err(|failure| Error::new(doing(), failure))?;
+            match position {
+                Some(position) => position.check().map_err(|failure| Error::new(doing(), failure))?,
+                None => drop(self.standing(&doing())?),
+            }
             let is_at_hand =
                 |last: &Known| *last.topic.name == *topic && last.topic.partition(partition).is_some();
             let known = match last.take() {
@@ -226,7 +246,7 @@ impl Shared {
             found.extend(topic.partitions.iter().map(|partition| Found {
                 topic: Arc::clone(&topic.name),
                 partition: partition.index,
-                position,
+                position: Some(position),
                 until: None,
             }));
             if !self.is_until_end {
@@ -265,15 +285,31 @@ impl Shared {
         client.0.runtime.within(client.topic(topic, partition, deadline)).await
     }
 
-    pub(super) fn unassign_all<T: AsRef<str>>(&self, partitions: impl IntoIterator<Item = (T, i32)>) {
-        if self.standing.is_some() {
-            return;
+    /// Whether the application assigns the partitions, and not a group.
+    ///
+    /// # Errors
+    /// When the group does, or the consumer was closed.
+    fn check_assigns(&self, doing: &str) -> Result<(), Error> {
+        let Some(standing) = &self.standing else { return Ok(()) };
+        if standing.is_member {
+            let why = "the consumer is a member of a group, which assigns the partitions: subscribe() and assign() do not go \
+                       together";
+            return Err(Error::caller(doing, why));
         }
+        self.standing(doing).map(drop)
+    }
+
+    pub(super) fn unassign_all<T: AsRef<str>>(
+        &self,
+        partitions: impl IntoIterator<Item = (T, i32)>,
+    ) -> Result<(), Error> {
+        self.check_assigns("unassigning partitions")?;
         for (topic, partition) in partitions {
             self.unassign(topic.as_ref(), partition);
         }
         // The task in `next` may have nothing more to wait for.
         self.ready.arrived.notify_one();
+        Ok(())
     }
 
     pub(super) fn seek_in(&self, topic: &str, partition: i32, position: Position) -> Result<(), Error> {

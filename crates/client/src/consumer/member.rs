@@ -10,11 +10,11 @@ use milena_core::group::{Protocol, Settings as MemberSettings, offer};
 
 use super::commands::Subscribed;
 use super::group::Setup;
-use super::handle::ConsumerHandle;
+use super::handle::{ConsumerHandle, ToAssign, owned};
 use super::hooks::{Hook, Hooks};
 use super::naming::Pattern;
 use super::{Consumer, Reset, consumer};
-use crate::settings::{ConsumerSettings, GroupSettings, Isolation};
+use crate::settings::{ConsumerSettings, GroupSettings, Isolation, Settings};
 use crate::{Client, Error};
 
 /// Sets up a consumer that is a member of a group; see [`Client::consumer`].
@@ -31,6 +31,10 @@ pub struct GroupConsumerBuilder {
     hooks: Hooks,
     /// The settings that were given, of those that only one protocol has.
     named: Vec<&'static str>,
+    /// The partitions to read outside of the group.
+    assigned: Option<Vec<ToAssign>>,
+    /// The methods that were called of those that only a member needs.
+    of_member: Vec<&'static str>,
 }
 
 impl Client {
@@ -68,6 +72,8 @@ impl Client {
             is_at_most_once: false,
             hooks: Hooks::default(),
             named: Vec::new(),
+            assigned: None,
+            of_member: Vec::new(),
         }
     }
 
@@ -95,15 +101,46 @@ impl GroupConsumerBuilder {
         self
     }
 
+    /// Reads these partitions, as Java's `assign` with a `group.id` does: the consumer is no member of its group, and nothing
+    /// takes the partitions from it. It goes on at the offsets that the group has committed, or where [`reset`](Self::reset)
+    /// says, and what is [done](Consumer::done) is committed for the group.
+    ///
+    /// Kafka takes such commits only while the group has no members. Otherwise they are refused with `UNKNOWN_MEMBER_ID`:
+    /// [`Consumer::commit`] and [`Consumer::close`] return the error, and the log warns of automatic commits that are refused.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().start().await?;
+    /// # cluster.create_topic("orders", 2)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// # client.producer().build().await?.send(milena::Record::to("orders").partition(1).value("created")).await?;
+    /// let mut consumer = client.consumer("billing").assign([("orders", 0), ("orders", 1)]).build().await?;
+    /// let batch = consumer.next().await?.expect("partitions are assigned");
+    /// consumer.done(&batch);
+    /// consumer.close().await?; // commits
+    ///
+    /// let again = client.consumer("billing").assign([("orders", 1)]).build().await?;
+    /// let committed = again.committed([("orders", 1)]).await?.remove(0).1;
+    /// assert_eq!(committed.expect("an offset").offset, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn assign<T: AsRef<str>>(mut self, partitions: impl IntoIterator<Item = (T, i32)>) -> Self {
+        self.assigned.get_or_insert_default().extend(owned(partitions, None));
+        self
+    }
+
     /// Sets the name of a static member (`group.instance.id`, KIP-345): it keeps its partitions when it is closed and comes
     /// back within the [session timeout](Self::session_timeout). Default: none.
     pub fn instance_id(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.of_member.push("instance_id");
         self.of_group.instance_id = Some(id.into());
         self
     }
 
     /// Sets the protocol by which the group assigns partitions (`group.protocol`). Default [`Protocol::Automatic`].
     pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.of_member.push("protocol");
         self.of_group.protocol = protocol;
         self
     }
@@ -112,6 +149,7 @@ impl GroupConsumerBuilder {
     /// (`partition.assignment.strategy`). Members agree on an assignor that all of them offer. Default: as Java's client,
     /// [`Range`](crate::assignors::Range) and [`CooperativeSticky`](crate::assignors::CooperativeSticky).
     pub fn assignors(mut self, assignors: impl IntoIterator<Item = Arc<dyn Assignor>>) -> Self {
+        self.of_member.push("assignors");
         self.named.push("assignors");
         self.of_group.assignors = assignors.into_iter().collect();
         self
@@ -120,6 +158,7 @@ impl GroupConsumerBuilder {
     /// Sets the coordinator's assignor, for [`Protocol::Consumer`] (`group.remote.assignor`). Default: the coordinator's
     /// choice.
     pub fn server_assignor(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.of_member.push("server_assignor");
         self.named.push("server_assignor");
         self.of_group.server_assignor = Some(name.into());
         self
@@ -128,6 +167,7 @@ impl GroupConsumerBuilder {
     /// Sets after how long without a heartbeat the coordinator gives the member's partitions to other members
     /// (`session.timeout.ms`). Heartbeats go out whatever the application does. Default 45 s.
     pub fn session_timeout(mut self, timeout: Duration) -> Self {
+        self.of_member.push("session_timeout");
         self.named.push("session_timeout");
         self.of_group.session_timeout = timeout;
         self
@@ -135,6 +175,7 @@ impl GroupConsumerBuilder {
 
     /// Sets the time between two heartbeats (`heartbeat.interval.ms`). Default 3 s.
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.of_member.push("heartbeat_interval");
         self.named.push("heartbeat_interval");
         self.of_group.heartbeat_interval = interval;
         self
@@ -143,6 +184,7 @@ impl GroupConsumerBuilder {
     /// Sets how long the application may take no batch although there are some (`max.poll.interval.ms`). Then the member
     /// leaves the group, so that its partitions are read by other members. Default 5 min.
     pub fn max_poll_interval(mut self, interval: Duration) -> Self {
+        self.of_member.push("max_poll_interval");
         self.of_group.max_poll_interval = interval;
         self
     }
@@ -150,6 +192,7 @@ impl GroupConsumerBuilder {
     /// Sets how long the member may take to finish partitions that the group takes back. Default:
     /// [`max_poll_interval`](Self::max_poll_interval), as in Java's client.
     pub fn rebalance_timeout(mut self, timeout: Duration) -> Self {
+        self.of_member.push("rebalance_timeout");
         self.of_group.rebalance_timeout = Some(timeout);
         self
     }
@@ -197,6 +240,7 @@ impl GroupConsumerBuilder {
         F: Fn(Vec<(String, i32)>, ConsumerHandle) -> R + Send + Sync + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
+        self.of_member.push("on_assigned");
         self.hooks.assigned = Some(Hook::new(hook));
         self
     }
@@ -211,6 +255,7 @@ impl GroupConsumerBuilder {
         F: Fn(Vec<(String, i32)>, ConsumerHandle) -> R + Send + Sync + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
+        self.of_member.push("on_revoked");
         self.hooks.revoked = Some(Hook::new(hook));
         self
     }
@@ -222,6 +267,7 @@ impl GroupConsumerBuilder {
         F: Fn(Vec<(String, i32)>, ConsumerHandle) -> R + Send + Sync + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
+        self.of_member.push("on_lost");
         self.hooks.lost = Some(Hook::new(hook));
         self
     }
@@ -238,29 +284,39 @@ impl GroupConsumerBuilder {
         self
     }
 
-    /// Starts the consumer. It joins the group in the background; [`Consumer::next`] waits for the first batch.
+    /// Starts the consumer. A member joins the group in the background; [`Consumer::next`] waits for the first batch.
     ///
     /// # Errors
-    /// When a setting is wrong, or there is no group id or no subscription.
+    /// When a setting is wrong, or there is no group id. When there is neither a subscription nor an
+    /// [assignment](Self::assign), or both. When a topic or partition that is assigned does not exist.
     ///
     /// # Cancel safety
     /// If the future is dropped, no consumer was started.
-    #[expect(
-        clippy::unused_async,
-        reason = "as the other builders, and joining may be waited for here later"
-    )]
     pub async fn build(self) -> Result<Consumer, Error> {
-        let Self { client, group, settings, of_group, topics, pattern, is_at_most_once, hooks, named } = self;
+        let Self { client, group, settings, of_group, topics, pattern, is_at_most_once, hooks, .. } = self;
+        let Self { named, assigned, of_member, .. } = self;
         let settings = client.0.settings.with_member(settings, of_group, &named)?;
-        let wrong = |why: &str| Err(Error::caller(format!("joining group {group:?}"), why));
+        let doing = if assigned.is_some() { "reading with the offsets of" } else { "joining" };
+        let wrong = |why: &str| Err(Error::caller(format!("{doing} group {group:?}"), why));
         if group.is_empty() {
             return wrong("the group id is empty");
         }
         if settings.group.instance_id.as_ref().is_some_and(|id| id.is_empty()) {
             return wrong("the instance id is empty");
         }
-        if topics.is_empty() && pattern.is_none() {
-            return wrong("it subscribes to no topic");
+        let is_subscribed = !topics.is_empty() || pattern.is_some();
+        match (&assigned, of_member.first()) {
+            (None, _) if !is_subscribed => return wrong("it subscribes to no topic"),
+            (Some(_), _) if is_subscribed => {
+                return wrong(
+                    "subscribe() and assign() do not go together: a member reads what its group assigns",
+                );
+            }
+            (Some(_), Some(method)) => {
+                let why = "is for a member of the group, and assign() makes the consumer none";
+                return wrong(&format!("{method}() {why}"));
+            }
+            _ => {}
         }
         if is_at_most_once && !settings.group.auto_commit {
             return wrong("at_most_once commits each batch by itself, which auto_commit=false forbids");
@@ -270,23 +326,12 @@ impl GroupConsumerBuilder {
             Err(why) => return wrong(&format!("the pattern of topics cannot be read: {why}")),
         };
         let (of_client, of_group) = (&settings.client, &settings.group);
-        let Some(assignors) = offer(&of_group.assignors) else {
-            return wrong("the assignors have no rebalance protocol in common");
-        };
-        let max_poll_interval = of_group.max_poll_interval;
-        let membership = MemberSettings {
-            group_id: Arc::clone(&group),
-            instance_id: of_group.instance_id.clone(),
-            rack: Some(&settings.consumer.rack).filter(|rack| !rack.is_empty()).cloned(),
-            protocol: of_group.protocol,
-            session_timeout: of_group.session_timeout,
-            heartbeat_interval: of_group.heartbeat_interval,
-            rebalance_timeout: of_group.rebalance_timeout.unwrap_or(max_poll_interval),
-            max_poll_interval,
-            request_timeout: of_client.request_timeout,
-            backoff: client.retry_backoff(),
-            assignors,
-            server_assignor: of_group.server_assignor.clone(),
+        let membership = match &assigned {
+            Some(_) => None,
+            None => match offer(&of_group.assignors) {
+                Some(assignors) => Some(member_settings(&client, &group, &settings, assignors)),
+                None => return wrong("the assignors have no rebalance protocol in common"),
+            },
         };
         let commits = CommitSettings {
             group,
@@ -301,7 +346,35 @@ impl GroupConsumerBuilder {
         let setup = Setup { membership, commits, reset: reset.position(), hooks, subscribed };
         let runtime = client.0.runtime.clone();
         let (consumer, driver) = consumer(client, &settings.consumer, Some(reset), false, Some(setup));
+        // As without a group, everything is assigned before the first fetch.
+        if let Some(assigned) = assigned {
+            consumer.shared.assign_all(assigned).await?;
+        }
         runtime.spawn(driver.run());
         Ok(consumer)
+    }
+}
+
+fn member_settings(
+    client: &Client,
+    group: &Arc<str>,
+    settings: &Settings,
+    assignors: Vec<Arc<dyn milena_core::group::Assignor>>,
+) -> MemberSettings {
+    let (of_client, of_group) = (&settings.client, &settings.group);
+    let max_poll_interval = of_group.max_poll_interval;
+    MemberSettings {
+        group_id: Arc::clone(group),
+        instance_id: of_group.instance_id.clone(),
+        rack: Some(&settings.consumer.rack).filter(|rack| !rack.is_empty()).cloned(),
+        protocol: of_group.protocol,
+        session_timeout: of_group.session_timeout,
+        heartbeat_interval: of_group.heartbeat_interval,
+        rebalance_timeout: of_group.rebalance_timeout.unwrap_or(max_poll_interval),
+        max_poll_interval,
+        request_timeout: of_client.request_timeout,
+        backoff: client.retry_backoff(),
+        assignors,
+        server_assignor: of_group.server_assignor.clone(),
     }
 }

@@ -46,7 +46,7 @@ use self::driver::Driver;
 pub use self::flow::{ConsumerFlow, FetchStops, PartitionHandle};
 use self::group::{Group, Setup};
 pub use self::handle::ConsumerHandle;
-use self::handle::owned;
+use self::handle::{ToAssign, owned};
 pub use self::member::GroupConsumerBuilder;
 pub use self::memory::{ConsumerMemory, TopicMemory};
 pub use self::partition::PartitionConsumer;
@@ -118,7 +118,7 @@ pub struct Consumer {
 pub struct ConsumerBuilder {
     client: Client,
     settings: ConsumerSettings,
-    assignments: Vec<(String, i32, Position)>,
+    assignments: Vec<ToAssign>,
     topics: Vec<String>,
     from: Position,
     is_until_end: bool,
@@ -215,7 +215,7 @@ impl Consumer {
     ///
     /// # Errors
     /// When a topic or partition does not exist, or the position is below zero. None of the partitions is assigned
-    /// then. When the consumer is a member of a group, which assigns the partitions.
+    /// then. When the consumer is a member of a group, which assigns the partitions. When it was closed.
     ///
     /// # Cancel safety
     /// If the future is dropped, none of the partitions is assigned.
@@ -224,13 +224,34 @@ impl Consumer {
         partitions: impl IntoIterator<Item = (T, i32)>,
         position: impl Into<Position>,
     ) -> Result<(), Error> {
-        self.shared.assign_all(owned(partitions, position.into())).await
+        self.shared.assign_all(owned(partitions, Some(position.into()))).await
     }
 
-    /// Stops reading these partitions. Batches that were fetched and not returned yet are dropped. A member of a group keeps
-    /// what the group assigns.
-    pub fn unassign<T: AsRef<str>>(&self, partitions: impl IntoIterator<Item = (T, i32)>) {
-        self.shared.unassign_all(partitions);
+    /// Reads these partitions too, each from the offset that the group has committed, as
+    /// [`GroupConsumerBuilder::assign`] does. Partitions that are assigned already go on where they are.
+    ///
+    /// # Errors
+    /// As [`assign`](Self::assign), and when the consumer has no group.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, none of the partitions is assigned.
+    pub async fn assign_committed<T: AsRef<str>>(
+        &self,
+        partitions: impl IntoIterator<Item = (T, i32)>,
+    ) -> Result<(), Error> {
+        self.shared.assign_all(owned(partitions, None)).await
+    }
+
+    /// Stops reading these partitions. Batches that were fetched and not returned yet are dropped. With a group, what is
+    /// [done](Self::done) by now is committed in the background.
+    ///
+    /// # Errors
+    /// When the consumer is a member of a group, which assigns the partitions. When a consumer with a group was closed.
+    pub fn unassign<T: AsRef<str>>(
+        &self,
+        partitions: impl IntoIterator<Item = (T, i32)>,
+    ) -> Result<(), Error> {
+        self.shared.unassign_all(partitions)
     }
 
     /// Goes on from `position`. After this returns, no batch that was fetched before is returned.
@@ -356,7 +377,7 @@ impl ConsumerBuilder {
         partitions: impl IntoIterator<Item = (T, i32)>,
         position: impl Into<Position>,
     ) -> Self {
-        self.assignments.extend(owned(partitions, position.into()));
+        self.assignments.extend(owned(partitions, Some(position.into())));
         self
     }
 

@@ -112,7 +112,8 @@ impl Shared {
         }
         self.ready.check_driver()?;
         let assigned = self.assigned();
-        if self.standing.is_some() && (assigned.queues.is_empty() || !self.ready.has_told_of_stops()) {
+        let is_member = self.standing.as_ref().is_some_and(|standing| standing.is_member);
+        if is_member && (assigned.queues.is_empty() || !self.ready.has_told_of_stops()) {
             return Ok(false);
         }
         if !self.is_until_end && !self.ready.has_told_of_stops() {
@@ -155,22 +156,33 @@ impl Shared {
             *known = count.max(*known);
         }
         for (topic, partition) in added {
-            self.assign(topic, partition, Position::Earliest, None);
+            self.assign(topic, partition, Some(Position::Earliest), None);
         }
     }
 
-    /// Reads the partition from `position`, up to `until` if that is given.
-    pub(super) fn assign(&self, topic: Arc<str>, partition: i32, position: Position, until: Option<i64>) {
+    /// Reads the partition from `position`, up to `until` if that is given. Without a position it is read from what the group
+    /// has committed, or goes on if it is assigned already.
+    pub(super) fn assign(
+        &self,
+        topic: Arc<str>,
+        partition: i32,
+        position: Option<Position>,
+        until: Option<i64>,
+    ) {
         let mut assigned = self.assigned();
         if let Some(queue) = assigned.queues.get(&(Arc::clone(&topic), partition)) {
+            let Some(position) = position else { return };
             queue.set_until(until);
             return self.restart(queue, position);
         }
         let epoch = self.epochs.next();
-        let queue = self.new_queue(&topic, partition, epoch, position.offset(), until);
+        let offset = position.and_then(Position::offset);
+        let queue = self.new_queue(&topic, partition, epoch, offset, until);
         assigned.queues.insert((topic, partition), Arc::clone(&queue));
         self.commands.push(Command::Assign { queue: Arc::clone(&queue), epoch, position });
-        self.finish_at(&queue, position);
+        if let Some(position) = position {
+            self.finish_at(&queue, position);
+        }
     }
 
     /// Makes the queue of a partition that is not assigned, which is not paused then. The caller holds the lock of what
@@ -198,9 +210,15 @@ impl Shared {
         (queue, epoch)
     }
 
-    /// The group has taken a partition back.
-    pub(super) fn let_go(&self, topic: &Arc<str>, partition: i32) {
-        drop(self.assigned().remove(topic, partition));
+    /// The group has taken a partition back, or the consumer closes. Does nothing if the partition was unassigned before: then
+    /// it may have been assigned again.
+    pub(super) fn let_go(&self, queue: &Arc<Queue>) {
+        let mut assigned = self.assigned();
+        let known = assigned.queues.get(&(Arc::clone(&queue.topic), queue.partition));
+        if known.is_some_and(|known| Arc::ptr_eq(known, queue)) {
+            drop(assigned.remove(&queue.topic, queue.partition));
+            assigned.forget_unread(&queue.topic);
+        }
     }
 
     /// Keeps the interests of topics for as long as a partition of them is assigned.

@@ -11,6 +11,8 @@ use crate::Error;
 pub(super) struct Standing {
     pub(super) group: Arc<str>,
     pub(super) is_at_most_once: bool,
+    /// Whether the group assigns the partitions. Otherwise the application does, and the group only stores its offsets.
+    pub(super) is_member: bool,
     /// Whether something was marked as done since the driver cleared this. The first mark wakes the driver, which takes in what
     /// is marked before it commits; marks after that wake nothing.
     has_marks: AtomicBool,
@@ -45,10 +47,11 @@ pub(super) enum Outlook {
 }
 
 impl Standing {
-    pub(super) fn new(group: Arc<str>, is_at_most_once: bool) -> Self {
+    pub(super) fn new(group: Arc<str>, is_at_most_once: bool, is_member: bool) -> Self {
         Self {
             group,
             is_at_most_once,
+            is_member,
             has_marks: AtomicBool::new(false),
             is_crowded: AtomicBool::new(false),
             late: Mutex::default(),

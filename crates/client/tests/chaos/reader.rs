@@ -320,7 +320,7 @@ impl Reader {
         let count = self.rng.between(1, 3);
         for _ in 0..count.min(all.len()) {
             let at = all[self.rng.below(all.len())];
-            self.consumer.unassign([(World::topic(at.0), at.1)]);
+            self.consumer.unassign([(World::topic(at.0), at.1)]).expect("read by position");
             lock(&self.runs).current.remove(&at);
             self.paused.remove(&at);
         }

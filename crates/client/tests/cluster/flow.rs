@@ -301,7 +301,7 @@ async fn a_handle_is_of_its_partition_for_as_long_as_the_consumer_lives() {
     assert_eq!(next(&mut consumer).await.partition(), 0);
     assert!(timeout(Duration::from_millis(50), consumer.next()).await.is_err());
 
-    consumer.unassign([("t", 1)]);
+    consumer.unassign([("t", 1)]).expect("by position");
     assert!(!handle.is_assigned() && !handle.is_paused() && !handle.pause() && !handle.resume());
     assert!(consumer.pause("t", 1).is_err() && consumer.resume("t", 1).is_err());
     // One that is given up and assigned again does not.
@@ -427,7 +427,7 @@ async fn a_thousand_changes_of_what_is_assigned_log_nothing_and_disturb_no_fetch
         match change % 4 {
             0 => handle.assign([("t", other)], Position::Earliest).await.expect("there is one"),
             1 => handle.pause_all(),
-            2 => handle.unassign([("t", 2 + ((change - 2) * 7 % 6) as i32)]),
+            2 => handle.unassign([("t", 2 + ((change - 2) * 7 % 6) as i32)]).expect("by position"),
             _ => handle.resume_all(),
         }
         if change % 4 != 3 {

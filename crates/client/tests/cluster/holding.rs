@@ -224,7 +224,7 @@ async fn a_batch_of_a_partition_that_was_given_up_is_still_shown() {
     write(&client, Compression::None, 1, 50).await;
     let mut consumer = consumer(&client, "t", 1).await;
     let kept = next(&mut consumer).await;
-    consumer.unassign([("t", 0)]);
+    consumer.unassign([("t", 0)]).expect("by position");
     assert_eq!(topic(&consumer.memory()).in_use_bytes, kept.memory_bytes());
     drop(kept);
     assert_eq!(consumer.memory().topics, []);

@@ -12,6 +12,7 @@ mod limits;
 mod members;
 mod memory;
 mod mistakes;
+mod outside;
 mod parts;
 mod producing;
 mod readme;
@@ -313,7 +314,7 @@ async fn a_partition_taken_from_its_consumer_is_read_on_its_own() {
 
     // It ends with its assignment, and outlives its consumer.
     let mut last = partitions.pop().expect("partition 2");
-    consumer.unassign([("t", 1)]);
+    consumer.unassign([("t", 1)]).expect("by position");
     let over = timeout(PATIENCE, partitions[0].next()).await.expect("in time").expect("read");
     assert!(over.is_none(), "not assigned any more");
     drop((consumer, partitions));

@@ -125,7 +125,7 @@ async fn small_batches_of_paused_partitions_leave_the_memory_to_other_partitions
     let alone = fetches_of(&wire, &mut alone, "v", 950).await;
     assert!(beside * 9 <= alone * 10, "{beside} fetches, and {alone} without paused partitions");
     // What was copied is what was written.
-    consumer.unassign([("u", 0)]);
+    consumer.unassign([("u", 0)]).expect("by position");
     consumer.resume_all();
     for batch in read(&mut consumer, PAUSED as usize).await.into_values() {
         let values: Vec<_> = batch.iter().map(|record| record.value.as_deref()).collect();

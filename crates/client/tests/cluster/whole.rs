@@ -99,7 +99,7 @@ async fn a_partition_that_stops_is_told_and_is_not_the_end() {
         }
     }
     assert_eq!(seen, 3);
-    consumer.unassign([("t", 0)]);
+    consumer.unassign([("t", 0)]).expect("by position");
     assert!(next(&mut consumer).await.expect("no error").is_none());
 }
 
@@ -190,7 +190,7 @@ async fn another_task_pauses_seeks_and_unassigns() {
     assert_eq!((handle.position("t", 0), handle.assignment().len()), (Some(2), 1));
     handle.assign([("t", 0)], Position::Offset(1)).await.expect("assigned");
     assert_eq!(next().await, 1);
-    handle.unassign([("t", 0)]);
+    handle.unassign([("t", 0)]).expect("by position");
     timeout(PATIENCE, reading).await.expect("in time").expect("no panic").expect("no error");
     for gone in [handle.pause("t", 0), handle.seek("t", 0, Position::Latest)] {
         assert_eq!(gone.expect_err("dropped").kind(), ErrorKind::Closed);

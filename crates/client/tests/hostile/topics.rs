@@ -121,7 +121,7 @@ async fn a_deleted_topic_that_nobody_uses_is_not_asked_for() {
     let error = producer.send(Record::to("u").value("v")).await.expect_err("no such topic");
     assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
     drop(producer);
-    consumer.unassign([("t", 0)]);
+    consumer.unassign([("t", 0)]).expect("by position");
     metadata_requests_until_calm(&peer).await;
     // It is gone from what the client knows, too: the next user looks it up.
     peer.set_partitions("t", 1);

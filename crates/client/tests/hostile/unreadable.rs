@@ -83,7 +83,7 @@ async fn a_record_that_cannot_be_read_is_passed_over_by_one_call() {
     assert_eq!(next(&mut consumer).await.expect("read"), [2]);
     assert_eq!(next(&mut consumer).await.expect("read"), [3, 4, 5]);
 
-    consumer.unassign([("t", 0)]);
+    consumer.unassign([("t", 0)]).expect("by position");
     let error = consumer.skip(&error).expect_err("not assigned");
     assert!(error.to_string().contains("not assigned") && error.next_offset().is_none(), "{error}");
     consumer.skip(&error).expect_err("of another kind");

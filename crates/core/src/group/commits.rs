@@ -43,6 +43,7 @@ use self::verdict::{Verdict, verdict};
 use super::ledger::{Ledger, Marked};
 use super::terms::{MemberIdentity, TopicPartition};
 use crate::backoff::Retry;
+use crate::calls::of_group_with_members;
 use crate::source::Epoch;
 use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice, Rng};
 
@@ -819,7 +820,10 @@ impl Commits {
                 notable.extend(told.map(|failures| (partition, failure, failures)));
                 continue;
             };
-            let failure = Failure::answer(code, None);
+            let mut failure = Failure::answer(code, None);
+            if !in_flight.identity.is_member() {
+                failure = of_group_with_members(failure);
+            }
             let verdict = match verdict(code) {
                 // The group has members, and this consumer is none of them.
                 Verdict::Rejoin | Verdict::Fenced | Verdict::AfterRebalance

@@ -113,7 +113,7 @@ impl Reader {
                 }
                 6 if self.next.len() > 1 => {
                     self.trace.count("a partition is given up");
-                    self.consumer.unassign([(TOPIC, partition)]);
+                    self.consumer.unassign([(TOPIC, partition)]).expect("read by position");
                     self.next.remove(&partition);
                     self.paused.remove(&partition);
                 }
