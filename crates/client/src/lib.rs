@@ -73,7 +73,7 @@ pub use address::Address;
 pub use admin::{
     Admin, BrokerDescription, ClusterDescription, CommittedOffset, ConfigChange, ConfigEntry, ConfigResource,
     GroupDescription, GroupFilter, GroupListing, GroupState, GroupType, ListedGroup, MemberDescription,
-    NewTopic, OffsetAt, PartitionDescription, TopicDescription,
+    NewPartitions, NewTopic, OffsetAt, PartitionDescription, TopicDescription,
 };
 pub use builder::ClientBuilder;
 pub use client::Client;

@@ -66,6 +66,17 @@ impl Client {
         self.look_up(name, None, true, deadline).await
     }
 
+    /// As [`topic`](Self::topic), for a partition that was added just now: one new answer of a broker decides, whether it has the
+    /// partition or not.
+    pub(crate) async fn partition_made(
+        &self,
+        name: &str,
+        partition: i32,
+        deadline: Instant,
+    ) -> Result<Known, Failure> {
+        self.look_up(name, Some(partition), true, deadline).await
+    }
+
     /// Asks for new metadata without a backoff, because this client changed the cluster or waits for its controller.
     pub(crate) fn cluster_changed(&self) {
         let _ = self.0.concerns.send(Concern::Changed);

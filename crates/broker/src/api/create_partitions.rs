@@ -1,5 +1,7 @@
 //! CreatePartitions (37): more partitions for topics. KIP-195.
 
+use std::collections::BTreeMap;
+
 use milena_messages::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic, CreatePartitionsTopicResult,
 };
@@ -14,14 +16,22 @@ pub(super) const API: Api = Api::new(ApiKey::CreatePartitions, |call, reader| ca
 
 fn handle(call: &Call<'_>, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let mut state = call.parts.state_mut();
-    let results = request.topics.iter().map(|wanted| {
-        let outcome = add(&mut state, wanted, request.validate_only);
+    let mut named: BTreeMap<&str, usize> = BTreeMap::new();
+    for topic in &request.topics {
+        *named.entry(topic.name.as_str()).or_default() += 1;
+    }
+    let results = request.topics.iter().filter_map(|wanted| {
+        // As in Kafka, a topic that is named twice is refused and answered once.
+        let outcome = match named.remove(wanted.name.as_str())? {
+            1 => add(&mut state, wanted, request.validate_only),
+            _ => Err((ErrorCode::INVALID_REQUEST, "Duplicate topic name.".to_owned())),
+        };
         let (error_code, error_message) = match outcome {
             Ok(()) => (ErrorCode::NONE, None),
             Err((code, reason)) => (code, Some(reason.into())),
         };
         let name = wanted.name.clone();
-        CreatePartitionsTopicResult { name, error_code, error_message, ..Default::default() }
+        Some(CreatePartitionsTopicResult { name, error_code, error_message, ..Default::default() })
     });
     CreatePartitionsResponse { results: results.collect(), ..Default::default() }
 }
@@ -34,7 +44,11 @@ fn add(state: &mut State, wanted: &CreatePartitionsTopic, validate_only: bool) -
         ));
     };
     let current = topic.partitions.len() as i32;
-    if wanted.count <= current {
+    if wanted.count == current {
+        let reason = format!("Topic already has {current} partition(s).");
+        return Err((ErrorCode::INVALID_PARTITIONS, reason));
+    }
+    if wanted.count < current {
         let reason = format!(
             "The topic {} currently has {current} partition(s); {} would not be an increase.",
             wanted.name, wanted.count
@@ -43,10 +57,11 @@ fn add(state: &mut State, wanted: &CreatePartitionsTopic, validate_only: bool) -
     }
     let added = wanted.count - current;
     check_room(state, added as usize)?;
+    let replication = topic.partitions[0].lock().placement().replicas.len();
     let assignment = match &wanted.assignments {
         Some(assignments) if assignments.len() != added as usize => {
             let reason = format!(
-                "Attempted to add {added} additional partition(s), but {} assignment(s) were specified.",
+                "Attempted to add {added} additional partition(s), but only {} assignment(s) were specified.",
                 assignments.len()
             );
             return Err((ErrorCode::INVALID_REPLICA_ASSIGNMENT, reason));
@@ -54,11 +69,10 @@ fn add(state: &mut State, wanted: &CreatePartitionsTopic, validate_only: bool) -
         Some(assignments) => {
             let assignment: Vec<Vec<i32>> =
                 assignments.iter().map(|assignment| assignment.broker_ids.clone()).collect();
-            check_replicas(state, &assignment)?;
+            check_replicas(state, &assignment, Some(replication))?;
             assignment
         }
         None => {
-            let replication = topic.partitions[0].lock().placement().replicas.len();
             let nodes = state.live_nodes().count();
             state.assignment(added, replication.min(nodes))
         }

@@ -159,7 +159,7 @@ fn assigned(state: &State, wanted: &CreatableTopic) -> Result<Vec<Vec<i32>>, Den
     let assignment: Vec<Vec<i32>> =
         partitions.into_iter().map(|partition| partition.broker_ids.clone()).collect();
     check_room(state, assignment.len())?;
-    check_replicas(state, &assignment)?;
+    check_replicas(state, &assignment, None)?;
     Ok(assignment)
 }
 
@@ -172,15 +172,17 @@ pub(super) fn check_room(state: &State, count: usize) -> Result<(), Denial> {
     Err((ErrorCode::INVALID_PARTITIONS, reason))
 }
 
-/// Checks a client's assignment. Every partition needs the same number of replicas, at least one, on different nodes
-/// that exist, and one of them must be up.
-pub(super) fn check_replicas(state: &State, assignment: &[Vec<i32>]) -> Result<(), Denial> {
+/// Checks a client's assignment. Every partition needs the same number of replicas, as many as the topic's other partitions have
+/// if there are some, at least one, on different nodes that exist, and one of them must be up.
+pub(super) fn check_replicas(
+    state: &State,
+    assignment: &[Vec<i32>],
+    of_others: Option<usize>,
+) -> Result<(), Denial> {
+    let count = of_others.or_else(|| assignment.first().map(Vec::len)).unwrap_or_default();
     let check = |replicas: &[i32]| {
         if replicas.is_empty() {
             return Err("The manual partition assignment includes an empty replica list.".to_owned());
-        }
-        if replicas.len() != assignment[0].len() {
-            return Err("All partitions must have the same number of replicas.".to_owned());
         }
         for (index, node) in replicas.iter().enumerate() {
             if !state.nodes.contains_key(node) {
@@ -193,6 +195,13 @@ pub(super) fn check_replicas(state: &State, assignment: &[Vec<i32>]) -> Result<(
                     "The manual partition assignment includes the broker {node} more than once."
                 ));
             }
+        }
+        if replicas.len() != count {
+            return Err(format!(
+                "The manual partition assignment includes a partition with {} replica(s), but this is not consistent with \
+                 previous partitions, which have {count} replica(s).",
+                replicas.len()
+            ));
         }
         if state.offline(replicas).len() == replicas.len() {
             return Err(

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use milena_broker::{Answer, Broker, Error, Machine, Now};
+use milena_messages::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use milena_messages::delete_topics::DeleteTopicsRequest;
 use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic, PartitionData};
@@ -148,6 +149,22 @@ fn directories_are_laid_out_as_kafkas_tools_expect_them() {
         assert!(dir.path().join("t-0").join(file).exists(), "{file}");
     }
     assert!(dir.path().join("t-1/00000000000000000000.log").exists());
+}
+
+#[test]
+fn partitions_that_were_added_are_there_after_a_crash() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let run = Run::start(dir.path());
+    run.metadata("t");
+    let topics =
+        vec![CreatePartitionsTopic { name: "t".into(), count: 5, assignments: None, ..Default::default() }];
+    let request = CreatePartitionsRequest { topics, ..Default::default() };
+    assert_eq!(run.ask(3, &request).results[0].error_code, ErrorCode::NONE);
+    assert_eq!(run.produce(4, 0), (ErrorCode::NONE, 0));
+    drop(run);
+    let run = Run::start(dir.path());
+    assert_eq!(run.metadata("t").topics[0].partitions.len(), 5);
+    assert_eq!(run.fetch(4, 0).high_watermark, 1);
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use milena_broker::Broker;
 use milena_messages::ErrorCode;
-use milena_messages::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
+use milena_messages::create_partitions::{
+    CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsTopic,
+};
 use milena_messages::create_topics::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreatableTopicResult,
     CreateTopicsRequest,
@@ -174,6 +176,76 @@ fn partitions_are_added_behind_the_old_ones_which_keep_their_records() {
     assert_eq!(metadata(&rig, "t").partitions.len(), 5);
     assert_eq!(rig.fetch("t", 1, 0).high_watermark, 1);
     assert_eq!(rig.produce("t", 4, batch(&["b"], None)).error_code, ErrorCode::NONE);
+}
+
+#[test]
+fn partitions_that_cannot_be_added_are_refused_as_kafka_refuses_them() {
+    let rig = Rig::new(3);
+    create(&rig, vec![topic("t", 2, 2)], false);
+    let wanted = |count, of_each: Option<&[&[i32]]>| {
+        let assignment =
+            |nodes: &&[i32]| CreatePartitionsAssignment { broker_ids: nodes.to_vec(), ..Default::default() };
+        let assignments = of_each.map(|of_each| of_each.iter().map(assignment).collect());
+        CreatePartitionsTopic { name: "t".into(), count, assignments, ..Default::default() }
+    };
+    let ask = |topics: Vec<CreatePartitionsTopic>, validate_only| {
+        let request = CreatePartitionsRequest { topics, validate_only, ..Default::default() };
+        let results = rig.ask(1, 3, &request).results;
+        results
+            .into_iter()
+            .map(|of| (of.error_code, of.error_message.map(|text| text.to_string()).unwrap_or_default()))
+            .collect::<Vec<_>>()
+    };
+    let (count, replicas) = (ErrorCode::INVALID_PARTITIONS, ErrorCode::INVALID_REPLICA_ASSIGNMENT);
+    for (wanted, code, text) in [
+        (wanted(2, None), count, "Topic already has 2 partition(s)."),
+        (wanted(1, None), count, "The topic t currently has 2 partition(s); 1 would not be an increase."),
+        (wanted(-22, None), count, "The topic t currently has 2 partition(s); -22 would not be an increase."),
+        (
+            wanted(4, Some(&[&[1, 2]])),
+            replicas,
+            "Attempted to add 2 additional partition(s), but only 1 assignment(s) were specified.",
+        ),
+        (
+            wanted(3, Some(&[&[1, 2], &[2, 3]])),
+            replicas,
+            "Attempted to add 1 additional partition(s), but only 2 assignment(s) were specified.",
+        ),
+        (
+            wanted(3, Some(&[&[1]])),
+            replicas,
+            "The manual partition assignment includes a partition with 1 replica(s), but this is not consistent with \
+             previous partitions, which have 2 replica(s).",
+        ),
+        (
+            wanted(3, Some(&[&[1, 7]])),
+            replicas,
+            "The manual partition assignment includes broker 7, but no such broker is registered.",
+        ),
+        (
+            wanted(3, Some(&[&[1, 1]])),
+            replicas,
+            "The manual partition assignment includes the broker 1 more than once.",
+        ),
+        (
+            wanted(3, Some(&[&[]])),
+            replicas,
+            "The manual partition assignment includes an empty replica list.",
+        ),
+    ] {
+        for validate_only in [true, false] {
+            assert_eq!(ask(vec![wanted.clone()], validate_only), [(code, text.to_owned())]);
+        }
+    }
+    let twice = vec![wanted(3, None), wanted(4, None)];
+    assert_eq!(ask(twice, false), [(ErrorCode::INVALID_REQUEST, "Duplicate topic name.".to_owned())]);
+    assert_eq!(metadata(&rig, "t").partitions.len(), 2, "nothing has changed");
+    assert_eq!(ask(vec![wanted(4, Some(&[&[3, 1], &[2, 3]]))], false)[0].0, ErrorCode::NONE);
+    let mut partitions = metadata(&rig, "t").partitions;
+    partitions.sort_by_key(|partition| partition.partition_index);
+    let replicas: Vec<_> =
+        partitions[2..].iter().map(|of| (of.leader_id, of.replica_nodes.clone())).collect();
+    assert_eq!(replicas, [(3, vec![3, 1]), (2, vec![2, 3])]);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod alter_configs;
 mod alter_group_offsets;
 mod configs;
+mod create_partitions;
 mod create_topics;
 mod delete_group_offsets;
 mod delete_groups;
@@ -33,6 +34,7 @@ use milena_core::calls::Run;
 use milena_core::{Failure, Instant};
 
 pub use self::configs::{ConfigChange, ConfigEntry, ConfigResource};
+pub use self::create_partitions::NewPartitions;
 pub use self::descriptions::{BrokerDescription, ClusterDescription, PartitionDescription, TopicDescription};
 pub use self::groups::{
     CommittedOffset, GroupDescription, GroupFilter, GroupListing, GroupState, GroupType, ListedGroup,
@@ -44,8 +46,8 @@ use crate::Client;
 use crate::calls::ApiCall;
 use crate::settings::Isolation;
 
-/// Creates, deletes and describes topics, deletes records, shows and changes configurations, looks up offsets and coordinators, and lists, describes, changes
-/// and deletes groups. It comes from [`Client::admin`], and is cheap to clone.
+/// Creates, grows, deletes and describes topics, deletes records, shows and changes configurations, looks up offsets and
+/// coordinators, and lists, describes, changes and deletes groups. It comes from [`Client::admin`], and is cheap to clone.
 ///
 /// # Cancel safety
 /// Dropping the future of a call that only looks is harmless. Dropping the future of a call that changes something leaves

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use milena::{Client, ConfigChange, ConfigResource, ErrorCode, NewTopic, OffsetAt, Position, Record};
+use milena::{
+    Client, ConfigChange, ConfigResource, ErrorCode, NewPartitions, NewTopic, OffsetAt, Position, Record,
+};
 use milena_broker::{Broker, Cluster};
 use tokio::time::timeout;
 
@@ -140,4 +142,51 @@ async fn a_reader_passes_the_gaps_of_a_compacted_topic() {
         }
     };
     timeout(PATIENCE, compacted).await.expect("compacted");
+}
+
+#[tokio::test]
+async fn partitions_are_added_and_can_be_used_at_once() {
+    let (cluster, client) = start().await;
+    let admin = client.admin();
+    let grown = |total| NewPartitions::total("t", total);
+    let of_others = |total| NewPartitions::total("nowhere", total);
+    // Asking changes nothing.
+    let asked = admin.validate_partitions([grown(5), of_others(5)]).await.expect("asked");
+    assert!(asked[0].1.is_ok(), "{asked:?}");
+    assert_eq!(
+        asked[1].1.as_ref().expect_err("no topic").code(),
+        Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+    );
+    let count = async || {
+        let described = client.admin().describe_topics(["t"]).await.expect("described").remove(0);
+        described.1.expect("there").partitions.len()
+    };
+    assert_eq!(count().await, 3);
+
+    let writer = producer(&client).await;
+    for total in 4..10 {
+        let made = timeout(PATIENCE, admin.create_partitions([grown(total)])).await.expect("in time");
+        made.expect("asked").remove(0).1.expect("added");
+        let last = Record::to("t").partition(total - 1).value("v");
+        let receipt = timeout(PATIENCE, writer.send(last)).await.expect("in time").expect("written");
+        assert_eq!((receipt.partition(), receipt.offset()), (total - 1, Some(0)));
+    }
+    assert_eq!(count().await, 9);
+    // Each topic has its own result, and an error says which topic it is about.
+    let mixed = [grown(9), grown(11).replicas([[3, 1, 2], [2, 3, 1]]), of_others(3)];
+    let results = admin.create_partitions(mixed).await.expect("asked");
+    let text = |index: usize| results[index].1.as_ref().err().map(ToString::to_string).unwrap_or_default();
+    // A topic that is named twice is refused.
+    assert!(text(0).contains("adding partitions to topic \"t\": INVALID_REQUEST"), "{}", text(0));
+    assert!(text(2).contains("adding partitions to topic \"nowhere\": UNKNOWN_TOPIC_OR_PARTITION"));
+    let results = admin.create_partitions([grown(11).replicas([[3, 1, 2], [2, 3, 1]])]).await.expect("asked");
+    results[0].1.as_ref().expect("added");
+    assert_eq!([cluster.leader("t", 9), cluster.leader("t", 10)], [Some(3), Some(2)]);
+    let error = admin.create_partitions([grown(12).replicas([[1]])]).await.expect("asked").remove(0).1;
+    let error = error.expect_err("one replica");
+    assert_eq!(error.code(), Some(ErrorCode::INVALID_REPLICA_ASSIGNMENT));
+    assert!(error.to_string().contains("which have 3 replica(s)") && !error.maybe_written(), "{error}");
+    let error = admin.create_partitions([grown(0)]).await.expect_err("none");
+    assert!(error.to_string().contains("a topic has at least 1 partition, not 0 partitions"), "{error}");
+    assert_eq!(count().await, 11);
 }

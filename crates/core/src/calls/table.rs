@@ -113,6 +113,18 @@ pub const CREATE_TOPICS: Row = Row {
     again: &[],
 };
 
+/// Adds partitions to topics.
+pub const CREATE_PARTITIONS: Row = Row {
+    api: ApiKey::CreatePartitions,
+    version_max: i16::MAX,
+    route: Route::Controller,
+    split: Split::ByBroker,
+    nature: Nature::Order,
+    patience: Patience::Election,
+    moved: &[ErrorCode::NOT_CONTROLLER],
+    again: &[],
+};
+
 /// Deletes topics.
 pub const DELETE_TOPICS: Row = Row {
     api: ApiKey::DeleteTopics,
@@ -247,10 +259,11 @@ const COORDINATOR_AGAIN: [ErrorCode; 2] =
     [ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, ErrorCode::COORDINATOR_NOT_AVAILABLE];
 
 /// All rows.
-pub static TABLE: [&Row; 16] = [
+pub static TABLE: [&Row; 17] = [
     &METADATA,
     &FIND_COORDINATOR,
     &CREATE_TOPICS,
+    &CREATE_PARTITIONS,
     &DELETE_TOPICS,
     &DESCRIBE_CONFIGS,
     &INCREMENTAL_ALTER_CONFIGS,
@@ -337,6 +350,8 @@ Metadata newest: Any, ByBroker, Question, Attempts
 FindCoordinator 3: Any, Singly, Question, Deadline
     again: COORDINATOR_NOT_AVAILABLE COORDINATOR_LOAD_IN_PROGRESS
 CreateTopics newest: Controller, ByBroker, Order, Election
+    moved: NOT_CONTROLLER
+CreatePartitions newest: Controller, ByBroker, Order, Election
     moved: NOT_CONTROLLER
 DeleteTopics 5: Controller, ByBroker, Order, Election
     moved: NOT_CONTROLLER
