@@ -1,6 +1,7 @@
 //! One file per command: its arguments, what it does, what it prints.
 
 pub(crate) mod broker;
+pub(crate) mod chosen;
 pub(crate) mod consume;
 pub(crate) mod groups;
 pub(crate) mod produce;

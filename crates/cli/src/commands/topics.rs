@@ -1,4 +1,7 @@
-//! `milena topics`: lists, creates, describes and deletes topics.
+//! `milena topics`: lists, creates, describes and deletes topics, changes their settings and deletes their oldest records.
+
+mod config;
+mod truncate;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +17,7 @@ use crate::exit::{Exit, Failure, summary};
 use crate::interrupt::Interrupt;
 use crate::output::{to_json, write_out};
 
-/// List, create, describe and delete topics.
+/// List, create, describe and delete topics, change their settings, and delete their oldest records.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 pub(crate) struct Args {
@@ -69,6 +72,10 @@ pub(crate) enum Command {
         #[command(flatten)]
         cluster: Cluster,
     },
+    /// Show and change settings
+    Config(config::Args),
+    /// Delete the oldest records of partitions. Shows the plan; only --yes changes something
+    Truncate(truncate::Args),
     /// Delete topics and all their records, without confirmation
     #[command(visible_alias = "rm")]
     Delete {
@@ -89,13 +96,20 @@ impl Command {
             | Self::Create { cluster, .. }
             | Self::Describe { cluster, .. }
             | Self::Delete { cluster, .. } => cluster,
+            Self::Config(args) => args.cluster(),
+            Self::Truncate(args) => &args.cluster,
         }
     }
 }
 
 /// Runs the command.
 pub(crate) async fn run(args: Args, interrupt: &Interrupt) -> Result<(), Failure> {
-    let changes = matches!(args.command, Command::Create { .. } | Command::Delete { .. });
+    let changes = match &args.command {
+        Command::Create { .. } | Command::Delete { .. } => true,
+        Command::Config(args) => args.changes(),
+        Command::Truncate(args) => args.changes(),
+        Command::List { .. } | Command::Describe { .. } => false,
+    };
     interrupt.or(carry_out(args.command)).await.map_err(|failure| match failure.exit() {
         Exit::Interrupted if changes => {
             Failure::new(Exit::Interrupted, "interrupted: the topics may have been changed already")
@@ -105,6 +119,9 @@ pub(crate) async fn run(args: Args, interrupt: &Interrupt) -> Result<(), Failure
 }
 
 async fn carry_out(command: Command) -> Result<(), Failure> {
+    if let Command::Truncate(args) = &command {
+        args.check()?;
+    }
     let connected = command.cluster().connect().await?;
     let admin = connected.admin();
     match command {
@@ -129,6 +146,8 @@ async fn carry_out(command: Command) -> Result<(), Failure> {
             }
             summary("described", results)
         }
+        Command::Config(args) => config::run(args, &admin).await,
+        Command::Truncate(args) => truncate::run(args, &connected).await,
         Command::Delete { topics, if_exists, .. } => {
             let deleted = admin.delete_topics(topics).await?;
             summary("deleted", each(deleted, if_exists.then_some("UNKNOWN_TOPIC_OR_PARTITION")))

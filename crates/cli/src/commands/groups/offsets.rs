@@ -10,10 +10,10 @@ use milena::{Admin, OffsetAt};
 use serde::Serialize;
 
 use super::no_group;
-use crate::cluster::{Cluster, Connected};
-use crate::commands::topics::{check_partitions, describe_topic};
+use crate::cluster::Cluster;
+use crate::commands::chosen::{Chosen, Partition, chosen, look_up, name, partitions};
 use crate::exit::{Exit, Failure, summary};
-use crate::offsets::{Point, ago, parse_partitions, parse_time_near};
+use crate::offsets::{Point, ago, parse_time_near};
 use crate::output::{tell, to_json, write_out};
 use crate::reset::{Known, Step, Target};
 use crate::stored::{self, Stored};
@@ -124,30 +124,6 @@ struct To {
     #[arg(long, value_name = "FILE", help_heading = "Where to")]
     from_file: Option<PathBuf>,
 }
-
-/// A topic, and which of its partitions if not all.
-#[derive(Clone, Debug)]
-struct Chosen {
-    topic: String,
-    partitions: Option<Vec<i32>>,
-}
-
-fn chosen(text: &str) -> Result<Chosen, String> {
-    Ok(match text.split_once(':') {
-        Some((topic, list)) => Chosen { topic: topic.into(), partitions: Some(parse_partitions(list)?) },
-        None => Chosen { topic: text.into(), partitions: None },
-    })
-}
-
-impl Chosen {
-    fn has(&self, (topic, partition): &Partition) -> bool {
-        *topic == self.topic
-            && self.partitions.as_ref().is_none_or(|partitions| partitions.contains(partition))
-    }
-}
-
-/// A partition by topic and index.
-type Partition = (String, i32);
 
 impl Args {
     /// Whether the command may change something.
@@ -295,18 +271,6 @@ async fn committed(admin: &Admin, group: &str) -> Result<Stored, Failure> {
     Ok(all)
 }
 
-/// The partitions that are chosen, which all exist.
-async fn partitions(cluster: &Connected, chosen: &[Chosen]) -> Result<BTreeSet<Partition>, Failure> {
-    let mut partitions = BTreeSet::new();
-    for Chosen { topic, partitions: some } in chosen {
-        let described = describe_topic(cluster, topic).await?;
-        let some = some.clone().unwrap_or_else(|| described.partitions.iter().map(|p| p.index).collect());
-        check_partitions(&described, some.iter().copied())?;
-        partitions.extend(some.into_iter().map(|partition| (topic.clone(), partition)));
-    }
-    Ok(partitions)
-}
-
 async fn plan(
     admin: &Admin,
     partitions: &BTreeSet<Partition>,
@@ -329,21 +293,6 @@ async fn plan(
         Step::new(&partition.0, partition.1, target, &known).map_err(Failure::not_found)
     };
     partitions.iter().map(step).collect()
-}
-
-/// The offset of each partition that has one.
-async fn look_up(
-    admin: &Admin,
-    partitions: &BTreeSet<Partition>,
-    at: OffsetAt,
-) -> Result<BTreeMap<Partition, i64>, Failure> {
-    let mut offsets = BTreeMap::new();
-    for (partition, offset) in
-        admin.list_offsets(partitions.iter().map(|(topic, at)| (topic, *at)), at).await?
-    {
-        offsets.extend(offset?.map(|offset| (partition, offset)));
-    }
-    Ok(offsets)
 }
 
 #[derive(Serialize)]
@@ -384,8 +333,4 @@ fn show(plan: &[Step], json: bool) -> Result<(), Failure> {
         ]);
     }
     write_out(&if json { lines } else { table.text(0) })
-}
-
-fn name((topic, partition): &Partition) -> String {
-    format!("{topic}-{partition}")
 }
