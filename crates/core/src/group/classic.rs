@@ -29,7 +29,7 @@ use super::coordinator::Coordinator;
 use super::liveness::{Late, Liveness};
 use super::terms::{
     Ask, Assignor, Claim, Event, Goodbye, Kind, Member, MemberIdentity, Request, Response, Settings,
-    Subscription, TopicPartition, Wanted, earliest, millis, str_of,
+    Subscription, TopicPartition, Wanted, earliest, fault_of_assignment, millis, str_of,
 };
 use super::verdict::{self, Verdict};
 use crate::backoff::Retry;
@@ -607,6 +607,10 @@ impl Classic {
             Ok(assigned) => assigned,
             Err(failure) => return self.give_up_leading(&failure, now),
         };
+        if let Some(reason) = fault_of_assignment(assigned.iter().map(|assigned| assigned.partition)) {
+            let failure = Failure::Malformed { peer: "the group's leader".into(), reason: reason.into() };
+            return self.give_up_leading(&failure, now);
+        }
         self.alive(now);
         if let Some(lead) = &mut self.lead {
             lead.assignments.clear();

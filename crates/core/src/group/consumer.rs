@@ -29,7 +29,7 @@ use super::coordinator::Coordinator;
 use super::liveness::{Late, Liveness};
 use super::terms::{
     Ask, Event, Goodbye, Kind, MemberIdentity, Protocol, Request, Response, Settings, Subscription,
-    TopicPartition, Wanted, earliest, millis, str_of,
+    TopicPartition, Wanted, earliest, fault_of_assignment, millis, str_of,
 };
 use super::verdict::{self, Verdict};
 use crate::backoff::Retry;
@@ -323,10 +323,14 @@ impl Consumer {
 
     fn handle_answered(&mut self, asked: Asked, response: &ConsumerGroupHeartbeatResponse, now: Instant) {
         // Epochs of members begin with 1. Leaves are answered with negative ones, and have numbers of their own.
-        if response.member_epoch <= 0 {
+        let of_epoch = (response.member_epoch <= 0)
+            .then(|| format!("it answers a heartbeat with epoch {}", response.member_epoch));
+        let topics = response.assignment.iter().flat_map(|assignment| &assignment.topic_partitions);
+        let assigned = topics.flat_map(|topic| topic.partitions.iter().copied());
+        if let Some(reason) = of_epoch.or_else(|| fault_of_assignment(assigned)) {
             self.told = Told::default();
-            let reason = format!("it answers a heartbeat with epoch {}", response.member_epoch).into();
-            let failure = Failure::Malformed { peer: "the group's coordinator".into(), reason };
+            let failure =
+                Failure::Malformed { peer: "the group's coordinator".into(), reason: reason.into() };
             return self.try_again(&failure, false, now);
         }
         // Coordinators of version 0 may choose the id.

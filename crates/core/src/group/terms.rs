@@ -314,6 +314,22 @@ pub(super) fn str_of(text: Option<&Arc<str>>) -> Option<Str> {
     text.map(|text| Str::from(&**text))
 }
 
+/// A member is assigned this many partitions at most, which is more than one broker can lead. Each takes about a kilobyte, and
+/// whoever assigns may be another program.
+const ASSIGNED_MAX: usize = 200_000;
+
+/// What is wrong with an assignment of these partitions, if anything is.
+pub(super) fn fault_of_assignment(partitions: impl Iterator<Item = i32>) -> Option<String> {
+    let mut count = 0_usize;
+    for partition in partitions {
+        count += 1;
+        if partition < 0 {
+            return Some(format!("it assigns partition {partition}"));
+        }
+    }
+    (count > ASSIGNED_MAX).then(|| format!("it assigns {count} partitions to one member"))
+}
+
 /// Milliseconds as the messages have them.
 pub(super) fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)

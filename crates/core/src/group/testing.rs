@@ -68,7 +68,7 @@ fn garbled() -> Failure {
 /// The partitions of `t-0,t-1`.
 pub(super) fn partitions(text: &str) -> BTreeSet<TopicPartition> {
     let one = |text: &str| {
-        let (topic, partition) = text.rsplit_once('-').expect("topic-partition");
+        let (topic, partition) = text.split_once('-').expect("topic-partition");
         TopicPartition::new(&topic.into(), partition.parse().expect("a number"))
     };
     text.split(',').filter(|text| !text.is_empty()).map(one).collect()

@@ -402,6 +402,17 @@ fn a_generation_below_0_or_a_member_without_an_id_is_no_membership() {
 }
 
 #[test]
+fn an_assignment_that_cannot_be_is_not_taken() {
+    let many: Vec<String> = (0..200_001).map(|index| format!("t-{index}")).collect();
+    for assigned in ["t--1", &many.join(",")] {
+        let mut rig = Rig::cooperative();
+        rig.join("m", 1);
+        rig.sync(assigned);
+        assert_eq!(rig.events(), ["failed "]);
+    }
+}
+
+#[test]
 fn an_assignment_by_another_assignor_is_not_taken() {
     let mut rig = Rig::cooperative();
     rig.join("m", 1);

@@ -494,6 +494,19 @@ fn a_topic_that_is_made_again_is_given_up_before_the_new_one_is_taken() {
 }
 
 #[test]
+fn an_assignment_that_cannot_be_is_not_taken() {
+    let many: Vec<i32> = (0..200_001).collect();
+    for assigned in [&[-1][..], &[0, i32::MIN], &many] {
+        let mut rig = Rig::dynamic();
+        rig.answer(1, Some(&[(1, assigned)]));
+        assert_eq!(rig.member.identity(), None, "it has not joined");
+        rig.pass(seconds(1));
+        rig.answer(1, Some(&[(1, assigned)]));
+        assert_eq!(rig.events(), ["failed "]);
+    }
+}
+
+#[test]
 fn a_partition_that_is_assigned_under_two_ids_is_read_once() {
     let mut rig = Rig::dynamic().stable(&[0]);
     let mut again = snapshot("t", &[(1, 1), (1, 1)]);
