@@ -1,5 +1,7 @@
 //! DeleteGroups (42): ends groups that have no members, with their offsets. KIP-229.
 
+use std::collections::BTreeSet;
+
 use milena_messages::ApiKey;
 use milena_messages::delete_groups::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse};
 use milena_wire::Str;
@@ -18,6 +20,9 @@ fn handle(call: &Call<'_>, request: DeleteGroupsRequest) -> DeleteGroupsResponse
         };
         DeletableGroupResult { group_id, error_code, ..Default::default() }
     };
-    let results = request.groups_names.into_iter().map(delete).collect();
+    // Kafka deletes a group that is named twice once, and answers for it once.
+    let mut seen = BTreeSet::new();
+    let names = request.groups_names.into_iter().filter(|name| seen.insert(name.clone()));
+    let results = names.map(delete).collect();
     DeleteGroupsResponse { results, ..Default::default() }
 }

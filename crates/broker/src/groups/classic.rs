@@ -34,6 +34,7 @@ use milena_wire::{Reader, Str};
 use super::consumer::Partitions;
 use super::migration::{self, Moved};
 use super::reply::Reply;
+use super::room::{self, PLACE};
 use super::topics::Topics;
 use super::{CONSUMER, Groups};
 use crate::now::Now;
@@ -133,6 +134,9 @@ impl Groups {
         if !member_id.is_empty() && self.get(&id).is_none() {
             return denied(ErrorCode::UNKNOWN_MEMBER_ID);
         }
+        if !self.take_room(room::of_join(&joiner.request, &joiner.client_id)) {
+            return denied(ErrorCode::COORDINATOR_NOT_AVAILABLE);
+        }
         if self.is_consumer_with_members(&id) {
             return match self.join_consumer(&joiner, now) {
                 Ok(answer) => reply.put(answer),
@@ -165,6 +169,10 @@ impl Groups {
         let denied = |code| reply.put(SyncGroupResponse { error_code: code, ..Default::default() });
         if request.group_id.is_empty() {
             return denied(ErrorCode::INVALID_GROUP_ID);
+        }
+        if !self.take_room(room::of_sync(request)) {
+            // As Kafka answers when the assignments do not fit into a batch.
+            return denied(ErrorCode::UNKNOWN_SERVER_ERROR);
         }
         match self.turn(&request.group_id, now).map(|(turn, _)| turn) {
             None => denied(ErrorCode::UNKNOWN_MEMBER_ID),
@@ -344,6 +352,16 @@ impl Classic {
             assignment: member.assignment.clone(),
         };
         Some((self.generation, self.members.iter().map(moved).collect()))
+    }
+
+    /// What its members take in memory.
+    pub(super) fn bytes(&self) -> usize {
+        let members = self.members.iter().map(|(id, member)| {
+            let offered = member.protocols.iter().map(|(name, metadata)| PLACE + name.len() + metadata.len());
+            room::MEMBER + 4 * id.len() + offered.sum::<usize>() + member.assignment.len()
+        });
+        let pending = self.pending.iter().map(|id| PLACE + 2 * id.len());
+        members.chain(pending).sum()
     }
 
     pub(super) fn member_count(&self) -> usize {

@@ -41,6 +41,7 @@ use milena_messages::consumer_group_target_assignment_metadata_record::ConsumerG
 use milena_wire::{Str, Uuid};
 
 use super::classic::owned;
+use super::room::{self, PLACE};
 use super::topics::Topics;
 use assignor::Assignor;
 pub(super) use change::Change;
@@ -160,6 +161,19 @@ impl Default for Member {
 }
 
 impl Consumer {
+    /// What its members take in memory.
+    pub(super) fn bytes(&self) -> usize {
+        let members = self.members.iter().map(|(id, member)| {
+            let names: usize = member.topics.iter().map(|name| PLACE + name.len()).sum();
+            let classic = member.classic.iter().flat_map(|classic| &classic.supported_protocols);
+            let offered: usize =
+                classic.map(|offered| PLACE + offered.name.len() + offered.metadata.len()).sum();
+            let texts = 4 * (id.len() + member.client_id.len()) + member.pattern.len();
+            room::MEMBER + texts + names + offered
+        });
+        members.sum()
+    }
+
     /// Changes the group as a record says.
     pub(super) fn take(&mut self, change: &Change) {
         match change {

@@ -18,6 +18,7 @@ mod journal;
 mod migration;
 pub(crate) mod offsets;
 pub(crate) mod reply;
+mod room;
 mod topics;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ use consumer::{Beat, Change, Consumer, Refusal};
 pub(crate) use journal::Journal;
 use journal::Record;
 use offsets::Offsets;
+use room::Room;
 pub(crate) use topics::Topics;
 
 /// The settings of the coordinator, as Kafka's broker has them.
@@ -105,6 +107,7 @@ const GROUPS_MAX: usize = 100_000;
 #[derive(Debug)]
 pub(crate) struct Groups {
     groups: BTreeMap<Str, Group>,
+    room: Room,
     shared: Shared,
     /// The newest time that a caller passed. Commands such as stopping a node have none of their own.
     now: Option<Now>,
@@ -181,7 +184,7 @@ impl Groups {
         let records = journal.take_loaded();
         let topics = Arc::default();
         let shared = Shared { settings, queue: Queue::default(), random, journal, topics };
-        let mut groups = Self { groups: BTreeMap::new(), shared, now: None };
+        let mut groups = Self { groups: BTreeMap::new(), room: Room::default(), shared, now: None };
         for record in records {
             groups.replay(record);
         }
@@ -401,6 +404,9 @@ impl Groups {
         now: Now,
     ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
         consumer::check(beat.request, version)?;
+        if !self.take_room(room::of_heartbeat(beat.request, &beat.client_id)) {
+            return Err(Refusal::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, "groups take too much memory"));
+        }
         let (id, epoch) = (&beat.request.group_id, beat.request.member_epoch);
         if epoch == 0 {
             return self.consumer_join(beat, now);

@@ -13,6 +13,7 @@ use milena_wire::{Str, Uuid};
 
 use super::classic::{self, Classic, State, owned};
 use super::journal::Record;
+use super::room::{self, PLACE};
 use super::{Groups, Kind};
 use crate::now::Now;
 
@@ -51,6 +52,9 @@ impl Groups {
                 GROUP_NOT_FOUND_FROM.. => ErrorCode::GROUP_ID_NOT_FOUND,
                 _ => ErrorCode::ILLEGAL_GENERATION,
             });
+        }
+        if !self.take_room(room::of_commit(request)) {
+            return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE);
         }
         // A consumer without members of its own, or an administrator: the group is made for its offsets alone.
         let is_made = self.ensure(&request.group_id).ok_or(ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
@@ -216,6 +220,12 @@ impl Classic {
 }
 
 impl Offsets {
+    /// What they take in memory.
+    pub(super) fn bytes(&self) -> usize {
+        let partitions = self.0.values().flat_map(BTreeMap::values);
+        partitions.map(|value| PLACE + value.metadata.len()).sum()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -517,3 +517,64 @@ fn a_group_moves_to_another_coordinator_and_its_members_go_on() {
     rig.machine.stop_node(2).expect("node 2 was up");
     assert_eq!(rig.ask(1, 4, &beat).error_code, ErrorCode::NONE);
 }
+
+#[test]
+fn what_clients_say_of_groups_is_bounded_whichever_request_says_it() {
+    let rig = Rig::with(Broker::builder().group_initial_rebalance_delay(Duration::ZERO));
+    let large = Bytes::from(vec![7; 16 << 20]);
+    let join = |group: usize, metadata: &Bytes| {
+        let mut request = join_request(&Member { instance: Some("i".into()), ..Member::default() });
+        request.group_id = Str::from(format!("group-{group}"));
+        request.protocols[0].metadata = metadata.clone();
+        match rig.join_at(JOIN, &request) {
+            Outcome::Answered(answer) => answer,
+            outcome => rig.joined(outcome),
+        }
+    };
+    let answers: Vec<_> = (0..20).map(|group| join(group, &large)).collect();
+    let joined = answers.iter().filter(|answer| answer.error_code.is_none()).count();
+    assert_eq!(joined, 7, "of 16 MiB each");
+    assert!(answers[joined..].iter().all(|of| of.error_code == ErrorCode::COORDINATOR_NOT_AVAILABLE));
+    // Others with less to say go on.
+    assert_eq!(join(100, &Bytes::from_static(b"")).error_code, ErrorCode::NONE);
+    // What is gone makes room.
+    let leave = LeaveGroupRequest {
+        group_id: "group-0".into(),
+        members: vec![MemberIdentity { group_instance_id: Some("i".into()), ..Default::default() }],
+        ..Default::default()
+    };
+    assert_eq!(rig.ask(1, 5, &leave).members[0].error_code, ErrorCode::NONE);
+    assert_eq!(join(200, &large).error_code, ErrorCode::NONE);
+    assert_eq!(join(201, &large).error_code, ErrorCode::COORDINATOR_NOT_AVAILABLE);
+    // The same of those who join again and again: what is replaced does not count.
+    for _ in 0..20 {
+        assert_eq!(join(100, &Bytes::from(vec![7; 1 << 20])).error_code, ErrorCode::NONE);
+    }
+    // The leader's assignments count too.
+    let answer = join(100, &Bytes::from_static(b""));
+    let request = SyncGroupRequest {
+        group_id: "group-100".into(),
+        generation_id: answer.generation_id,
+        member_id: answer.member_id.clone(),
+        group_instance_id: Some("i".into()),
+        assignments: vec![SyncGroupRequestAssignment {
+            member_id: answer.member_id,
+            assignment: large,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    assert_eq!(rig.ask(1, SYNC, &request).error_code, ErrorCode::UNKNOWN_SERVER_ERROR);
+}
+
+#[test]
+fn a_group_that_is_named_twice_is_deleted_once_and_answered_once() {
+    let rig = Rig::new(1);
+    let request = milena_messages::delete_groups::DeleteGroupsRequest {
+        groups_names: vec!["g".into(), "h".into(), "g".into()],
+        ..Default::default()
+    };
+    let answers = rig.ask(1, 2, &request).results;
+    let names: Vec<_> = answers.iter().map(|answer| answer.group_id.as_str()).collect();
+    assert_eq!(names, ["g", "h"]);
+}
