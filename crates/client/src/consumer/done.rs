@@ -15,6 +15,7 @@ use super::commands::{Command, GroupCommand, Reply, Subscribed};
 use super::handle::ConsumerHandle;
 use super::naming::Pattern;
 use super::queue::Queue;
+use super::share::SharedBatch;
 use super::shared::Shared;
 use super::standing::Standing;
 use super::{Consumer, PartitionConsumer};
@@ -60,6 +61,11 @@ impl Consumer {
     /// Marks the records of a batch as done up to this one, which is included.
     pub fn done_up_to(&self, record: &RecordView<'_>) {
         self.shared.done_up_to(record);
+    }
+
+    /// Marks a part of a [shared](crate::Batch::share) batch as done: the range of it that a worker has finished.
+    pub fn done_part(&self, part: &SharedBatch) {
+        self.shared.done_part(part);
     }
 
     /// Commits what is done now, and waits until the group has stored it, for
@@ -171,6 +177,11 @@ impl PartitionConsumer {
     pub fn done_up_to(&self, record: &RecordView<'_>) {
         self.opener.shared.done_up_to(record);
     }
+
+    /// As [`Consumer::done_part`].
+    pub fn done_part(&self, part: &SharedBatch) {
+        self.opener.shared.done_part(part);
+    }
 }
 
 impl ConsumerHandle {
@@ -192,6 +203,13 @@ impl ConsumerHandle {
     pub fn done_up_to(&self, record: &RecordView<'_>) {
         if let Some(shared) = self.0.upgrade() {
             shared.done_up_to(record);
+        }
+    }
+
+    /// As [`Consumer::done_part`]. Does nothing when the consumer was dropped.
+    pub fn done_part(&self, part: &SharedBatch) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.done_part(part);
         }
     }
 
@@ -275,6 +293,10 @@ impl Shared {
             record.batch.mark_holes();
         }
         self.mark(record.batch, record.batch.first_offset(), record.offset() + 1);
+    }
+
+    fn done_part(&self, part: &SharedBatch) {
+        self.mark(part.batch(), part.first_offset(), part.next_offset());
     }
 
     fn mark(&self, batch: &Batch, first: i64, end: i64) {

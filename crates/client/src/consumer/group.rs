@@ -42,7 +42,7 @@ use milena_wire::Uuid;
 use super::commands::{GroupCommand, Reply, Stored, Subscribed};
 use super::driver::{Driver, Tag};
 use super::handle::ConsumerHandle;
-use super::hooks::{Hook, Hooks, Partitions, Run};
+use super::hooks::{Hooks, Occasion, Partitions, Run};
 use super::naming::Naming;
 use super::queue::{Epochs, Fetched, Mark, Queue};
 use super::shared::Shared;
@@ -724,7 +724,7 @@ impl Group {
         }
         self.take_interest();
         // After the partitions are there, because the hook may seek in them.
-        let run = self.run_hook(self.hooks.assigned.as_ref(), partitions, driver);
+        let run = self.run_hook(Occasion::Assigned, partitions, driver);
         for at in partitions {
             if let Some(starting) = self.starting.get_mut(at) {
                 starting.hook.clone_from(&run);
@@ -732,11 +732,18 @@ impl Group {
         }
     }
 
-    fn run_hook(&self, hook: Option<&Hook>, of: &BTreeSet<TopicPartition>, driver: &Driver) -> Option<Run> {
-        let hook = hook.filter(|_| !of.is_empty())?;
+    fn run_hook(
+        &mut self,
+        occasion: Occasion,
+        of: &BTreeSet<TopicPartition>,
+        driver: &Driver,
+    ) -> Option<Run> {
+        if of.is_empty() {
+            return None;
+        }
         let partitions: Partitions = of.iter().map(|at| (at.topic.to_string(), at.partition)).collect();
         let (runtime, arrived) = (&self.client.0.runtime, &driver.commands.arrived);
-        Some(hook.run(partitions, self.handle.clone(), runtime, arrived))
+        self.hooks.run(occasion, partitions, self.handle.clone(), runtime, arrived)
     }
 
     /// Begins to read the partitions of which it is known where they begin.
@@ -790,7 +797,7 @@ impl Group {
         for at in &partitions {
             self.stop_reading(at, driver);
         }
-        let hook = self.run_hook(self.hooks.revoked.as_ref(), &partitions, driver);
+        let hook = self.run_hook(Occasion::Revoked, &partitions, driver);
         let mut barrier =
             Barrier { partitions, hook, finish_by: deadline, deadline, state: Releasing::Finishing };
         let close_by = self.closing.as_ref().map_or(deadline, |closing| closing.deadline);
@@ -913,7 +920,7 @@ impl Group {
             self.give_up(at, failure, driver);
         }
         self.take_interest();
-        self.run_hook(self.hooks.lost.as_ref(), partitions, driver);
+        self.run_hook(Occasion::Lost, partitions, driver);
     }
 
     fn send(&mut self, driver: &mut Driver, now: Instant) {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::handle::ConsumerHandle;
 use crate::runtime::Executor;
@@ -19,11 +19,21 @@ type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) struct Hook(Arc<dyn Fn(Partitions, ConsumerHandle) -> Running + Send + Sync>);
 
 /// The callbacks of a member, each of which may be absent.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Hooks {
     pub(super) assigned: Option<Hook>,
     pub(super) revoked: Option<Hook>,
     pub(super) lost: Option<Hook>,
+    /// Ends when the last one that was called has finished.
+    last: Option<oneshot::Receiver<()>>,
+}
+
+/// Which callback is called.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Occasion {
+    Assigned,
+    Revoked,
+    Lost,
 }
 
 /// Whether a hook has finished, one way or the other.
@@ -54,24 +64,40 @@ impl Hook {
     {
         Self(Arc::new(move |partitions, handle| Box::pin(hook(partitions, handle))))
     }
+}
 
-    /// Runs the hook in a task of its own, because it is the program's and may take long: heartbeats go on meanwhile. `driver`
-    /// is told when it has finished.
+impl Hooks {
+    /// Runs a hook in a task of its own, because it is the program's and may take long: heartbeats go on meanwhile. It begins when
+    /// the one before it has finished, so that a program which opens something for a partition has done so before it is to close
+    /// it. `driver` is told when it has finished. None if there is no such hook.
     pub(super) fn run(
-        &self,
+        &mut self,
+        occasion: Occasion,
         partitions: Partitions,
         handle: ConsumerHandle,
         runtime: &Executor,
         driver: &Arc<Notify>,
-    ) -> Run {
+    ) -> Option<Run> {
+        let hook = match occasion {
+            Occasion::Assigned => &self.assigned,
+            Occasion::Revoked => &self.revoked,
+            Occasion::Lost => &self.lost,
+        };
+        let hook = hook.clone()?;
         let finished = Arc::new(AtomicBool::new(false));
         let finish = Finish(Arc::clone(&finished), Arc::clone(driver));
-        let hook = self.clone();
+        let (ended, end) = oneshot::channel::<()>();
+        let before = self.last.replace(end);
         runtime.spawn(async move {
+            let _ended = ended;
             let _finish = finish;
+            if let Some(before) = before {
+                // It ends with an error when the hook has finished, or has panicked.
+                let _ = before.await;
+            }
             (hook.0)(partitions, handle).await;
         });
-        Run(finished)
+        Some(Run(finished))
     }
 }
 

@@ -234,7 +234,8 @@ impl GroupConsumerBuilder {
 
     /// Runs `hook` when partitions are assigned, before they are read: it may seek in them.
     ///
-    /// It runs in a task of its own. The partitions are not read before it has finished.
+    /// It runs in a task of its own, after the hooks that were called before it. The partitions are not read before it has
+    /// finished.
     pub fn on_assigned<F, R>(mut self, hook: F) -> Self
     where
         F: Fn(Vec<(String, i32)>, ConsumerHandle) -> R + Send + Sync + 'static,
@@ -249,7 +250,7 @@ impl GroupConsumerBuilder {
     /// what is marked as done until `hook` has finished is committed before they are given up.
     ///
     /// It runs in a task of its own, until the [rebalance timeout](Self::rebalance_timeout) at the latest: then the partitions
-    /// are given up all the same.
+    /// are given up all the same. It may commit. It must not wait for [`close`](ConsumerHandle::close), which waits for it.
     pub fn on_revoked<F, R>(mut self, hook: F) -> Self
     where
         F: Fn(Vec<(String, i32)>, ConsumerHandle) -> R + Send + Sync + 'static,

@@ -578,6 +578,59 @@ async fn closing_says_what_is_not_committed_whoever_the_member_is() {
 }
 
 #[tokio::test]
+async fn parts_of_a_batch_are_done_in_any_order() {
+    let (_cluster, client) = start_grouping(1, &[("t", 1)]).await;
+    fill(&client, "t", 1, 10).await;
+    let mut consumer = member(&client).manual_commits().build().await.expect("built");
+    let batch = next(&mut consumer).await.share();
+    assert_eq!(batch.next_offset(), 10, "one batch has all");
+    let parts = [batch.range(6..), batch.range(3..6), batch.range(..3)];
+    drop(batch);
+    let handle = consumer.handle();
+    for (part, expect) in parts.into_iter().zip([None, None, Some(10)]) {
+        handle.done_part(&part);
+        timeout(PATIENCE, consumer.commit()).await.expect("in time").expect("committed");
+        assert_eq!(committed(&consumer, 1).await[0].filter(|offset| *offset > 0), expect);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hook_begins_when_the_one_before_it_has_finished() {
+    for way in WAYS {
+        let (_cluster, client) = start_grouping(1, &[("t", 1)]).await;
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let note = tell.clone();
+        let (open, opened) = tokio::sync::watch::channel(false);
+        let builder = way.member(&client, &["t"]).on_assigned(move |_, _| {
+            let (tell, mut opened) = (note.clone(), opened.clone());
+            async move {
+                let _ = tell.send("assigned");
+                let _ = opened.wait_for(|is_open| *is_open).await;
+                let _ = tell.send("assigned, finished");
+            }
+        });
+        let builder = builder.on_revoked(move |_, _| {
+            let _ = tell.send("revoked");
+            async {}
+        });
+        let consumer = builder.build().await.expect("built");
+        assert_eq!(timeout(PATIENCE, told.recv()).await.expect("in time"), Some("assigned"));
+        let closing = consumer.handle();
+        let closing = tokio::spawn(async move { closing.close().await });
+        // The partition is taken back while its first hook still runs.
+        until("it is revoked", || consumer.assignment().is_empty() || !closing.is_finished()).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        open.send_replace(true);
+        timeout(PATIENCE, closing).await.expect("in time").expect("no panic").expect("closed");
+        let mut order = Vec::new();
+        while let Ok(next) = told.try_recv() {
+            order.push(next);
+        }
+        assert_eq!(order, ["assigned, finished", "revoked"], "{way:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_call_that_waits_outlives_a_new_subscription() {
     for way in WAYS {
         let (_cluster, client) = start_grouping(1, &[("t", 1), ("u", 1)]).await;
