@@ -31,6 +31,9 @@ pub struct Stats {
     pub buffered_bytes: usize,
     /// Bytes that all logs have now. A log counts once, however many replicas it has.
     pub log_bytes: u64,
+    /// Incremental fetch sessions (KIP-227) that are open now. A consumer has up to two at each broker it reads from, and a
+    /// consumer that ends closes them.
+    pub fetch_sessions: usize,
     /// Connections accepted.
     pub accepted: u64,
     /// Requests handled.
@@ -184,6 +187,7 @@ impl Cluster {
             connections: shared.connections.load(Ordering::Relaxed),
             buffered_bytes: shared.budget.held(),
             log_bytes: shared.machine.parts.state().log_bytes(),
+            fetch_sessions: shared.machine.parts.fetch_session_count(),
             accepted: count(&shared.accepted),
             requests: count(&shared.requests),
             sent_bytes: count(&shared.sent_bytes),

@@ -193,6 +193,11 @@ impl Parts {
         now.instant + wait.max(Duration::from_millis(1))
     }
 
+    /// How many fetch sessions all nodes have.
+    pub(crate) fn fetch_session_count(&self) -> usize {
+        self.sessions.values().map(|sessions| crate::lock(sessions).count()).sum()
+    }
+
     /// The fetch sessions of a node. The node exists: it is that of a [`Peer`](crate::Peer).
     pub(crate) fn sessions(&self, node: i32) -> MutexGuard<'_, Sessions> {
         crate::lock(&self.sessions[&node])

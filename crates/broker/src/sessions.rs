@@ -132,6 +132,11 @@ impl Sessions {
         Self { by_id: BTreeMap::new(), sessions_max, random: Random::new(seed) }
     }
 
+    /// How many sessions are open.
+    pub(crate) fn count(&self) -> usize {
+        self.by_id.len()
+    }
+
     /// Finds or ends the session that a request names, and says how the request is to be answered.
     pub(crate) fn plan(
         &mut self,

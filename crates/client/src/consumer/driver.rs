@@ -130,18 +130,9 @@ pub(super) struct Driver {
 }
 
 impl Drop for Driver {
-    /// The runtime may end while tasks on other runtimes wait for batches: they are woken and fail, those of
-    /// partitions that were assigned only now included.
+    /// The runtime may end while tasks on other runtimes wait for batches.
     fn drop(&mut self) {
-        // First, so that a call which leaves a command after they were taken sees it and does not wait for an answer.
-        self.ready.note_over();
-        let mut commands = Vec::new();
-        self.commands.take(&mut commands);
-        self.queues.extend(commands.into_iter().filter_map(|command| match command {
-            Command::Assign { queue, .. } => Some(Some(queue)),
-            _ => None,
-        }));
-        self.ready.end(self.queues.iter().flatten());
+        self.end_queues();
     }
 }
 
@@ -172,8 +163,48 @@ impl Driver {
         }
     }
 
-    /// Runs until the consumer and all partitions taken from it were dropped.
+    /// Runs until the consumer and all partitions taken from it were dropped, or until a member has closed.
     pub(super) async fn run(mut self) {
+        self.take_turns().await;
+        self.end_queues();
+        self.group = None;
+        self.end_sessions().await;
+    }
+
+    /// Wakes all readers, those of partitions that were assigned only now included. They fail.
+    fn end_queues(&mut self) {
+        // First, so that a call which leaves a command after they were taken sees it and does not wait for an answer.
+        self.ready.note_over();
+        let mut commands = Vec::new();
+        self.commands.take(&mut commands);
+        self.queues.extend(commands.into_iter().filter_map(|command| match command {
+            Command::Assign { queue, .. } => Some(Some(queue)),
+            _ => None,
+        }));
+        self.ready.end(self.queues.drain(..).flatten().collect::<Vec<_>>().iter());
+    }
+
+    /// Ends the fetch sessions at the brokers, when the application waits for nothing any more. The requests go to the links,
+    /// which write them and end. Their answers are not waited for, only those that open a session, which come by the
+    /// deadlines of their requests.
+    async fn end_sessions(&mut self) {
+        loop {
+            let now = self.now();
+            while let Some(last) = self.source.poll_session_close(now) {
+                self.fetch(last);
+            }
+            if !self.source.is_opening_sessions() {
+                return;
+            }
+            let Landed { tag, outcome, .. } = self.requests.landed().await;
+            if let Tag::Fetch(fetching) = tag {
+                let answer = fetching.response(outcome);
+                self.source.handle_fetched_at_end(fetching.lane, fetching.number, answer);
+            }
+        }
+    }
+
+    async fn take_turns(&mut self) {
         let arrived = Arc::clone(&self.commands.arrived);
         let mut commands = Vec::new();
         loop {

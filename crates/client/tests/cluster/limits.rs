@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
@@ -23,12 +23,15 @@ use super::*;
 pub(crate) struct Wire {
     fetches: Arc<Mutex<Vec<FetchRequest>>>,
     received: Arc<AtomicUsize>,
+    /// Connections that have carried a fetch take bytes, and nothing comes of them.
+    is_silent: Arc<AtomicBool>,
 }
 
 struct Watched {
     inner: Box<dyn Transport>,
     /// What was written and is no whole request yet.
     written: Vec<u8>,
+    has_fetched: bool,
     wire: Wire,
 }
 
@@ -39,6 +42,11 @@ impl Wire {
 
     fn received(&self) -> usize {
         self.received.load(Ordering::Relaxed)
+    }
+
+    /// Brokers answer no fetch any more, as if their hosts had lost power.
+    pub(crate) fn silence_fetches(&self) {
+        self.is_silent.store(true, Ordering::Relaxed);
     }
 }
 
@@ -51,12 +59,16 @@ impl Connect for Wire {
         let (connecting, wire) = (Tcp.connect(address, at), self.clone());
         Box::pin(async move {
             let inner = connecting.await?;
-            Ok(Box::new(Watched { inner, written: Vec::new(), wire }) as Box<dyn Transport>)
+            Ok(Box::new(Watched { inner, written: Vec::new(), has_fetched: false, wire }) as Box<dyn Transport>)
         })
     }
 }
 
 impl Watched {
+    fn is_silent(&self) -> bool {
+        self.has_fetched && self.wire.is_silent.load(Ordering::Relaxed)
+    }
+
     fn note(&mut self, bytes: &[u8]) {
         self.written.extend_from_slice(bytes);
         while let Some(length) = self.written.first_chunk() {
@@ -73,6 +85,7 @@ impl Watched {
                 RequestHeader::decode(&mut reader, head).expect("a header");
                 let fetch = FetchRequest::decode(&mut reader, version).expect("a fetch");
                 self.wire.fetches.lock().expect("no panic").push(fetch);
+                self.has_fetched = true;
             }
         }
     }
@@ -84,6 +97,9 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_silent() {
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         self.wire.received.fetch_add(buf.filled().len() - before, Ordering::Relaxed);
@@ -93,7 +109,10 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.inner).poll_write(cx, buf))?;
+        let count = match self.is_silent() {
+            true => buf.len(),
+            false => ready!(Pin::new(&mut self.inner).poll_write(cx, buf))?,
+        };
         self.note(&buf[..count]);
         Poll::Ready(Ok(count))
     }

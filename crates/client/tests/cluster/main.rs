@@ -18,6 +18,7 @@ mod producing;
 mod readme;
 mod remade;
 mod replicas;
+mod sessions;
 mod stops;
 mod whole;
 

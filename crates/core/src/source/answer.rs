@@ -42,14 +42,14 @@ impl Source {
         match answer {
             Err(failure) => {
                 // The broker may have acted on the request, and its session is then not what we believe it to be.
-                lane.reset(&in_flight);
+                lane.reset(&in_flight, true);
                 self.handle_lane_failure(id, &failure, now);
             }
             Ok(response) if response.error_code != ErrorCode::NONE => {
                 lane.mute(response.throttle_time_ms, now);
                 // KIP-227: FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH and similar errors concern the
                 // session. A full request begins another one.
-                lane.reset(&in_flight);
+                lane.reset(&in_flight, response.error_code != ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
                 if lane.retry.failures() > 0 {
                     lane.retry.failed(now, &self.settings.backoff, &mut self.rng);
                 } else {

@@ -63,6 +63,8 @@ pub(super) struct InFlight {
     pub sent: session::Sent,
     /// It names every partition that it asks for, and is outside of the lane's session.
     pub is_ration: bool,
+    /// It asks for a new session.
+    pub opens_session: bool,
     /// The number of bytes it asks for.
     pub asked: usize,
     /// When it was sent.
@@ -118,10 +120,11 @@ impl Lane {
         asked.is_some_and(|member| partition.is_at(member.epoch, member.offset))
     }
 
-    /// `in_flight` failed, so it is not known what the broker remembers. A ration told it nothing to remember.
-    pub(super) fn reset(&mut self, in_flight: &InFlight) {
+    /// `in_flight` failed, so it is not known what the broker remembers; `may_exist` says whether it may still have the
+    /// session. A ration told it nothing to remember.
+    pub(super) fn reset(&mut self, in_flight: &InFlight, may_exist: bool) {
         if !in_flight.is_ration {
-            self.session.reset(&in_flight.sent);
+            self.session.reset(&in_flight.sent, may_exist);
         }
     }
 

@@ -46,7 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milena_messages::ErrorCode;
-use milena_messages::fetch::FetchRequest;
+use milena_messages::fetch::{FetchRequest, FetchResponse};
 use milena_messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
 };
@@ -56,7 +56,7 @@ use self::buffer::Total;
 pub use self::buffer::{Amount, Flow, Stops, Watermarks};
 use self::lane::{InFlight, LONG, Lane};
 use self::partition::{Partition, Reader};
-use self::session::{Limits, SESSIONLESS, Sent};
+use self::session::{FINAL, INITIAL, Limits, Sent};
 use self::slots::Slots;
 use self::state::{Input, State, Tell};
 pub use self::terms::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, Settings, Slot, Validation};
@@ -668,12 +668,44 @@ impl Source {
         if self.distrusted.get(&id.broker).is_none_or(|until| *until <= now) {
             request.rack_id = settings.rack.clone();
         }
-        let is_ration = request.session_epoch == SESSIONLESS;
-        lane.in_flight = Some(InFlight { number, sent, is_ration, asked, at: now });
+        let is_ration = request.session_epoch == FINAL;
+        let opens_session = request.session_epoch == INITIAL;
+        lane.in_flight = Some(InFlight { number, sent, is_ration, opens_session, asked, at: now });
         let latest = *<FetchRequest as milena_messages::Message>::VERSIONS.end();
         let version_max = if has_ids { latest } else { latest.min(FETCH_BY_NAME) };
         let deadline = now + settings.request_timeout + wait;
         Fetch { lane: id, number, request, version_max, bytes_expected, deadline }
+    }
+
+    /// Ends the fetch sessions that brokers keep (KIP-227), for a source that fetches nothing more: one request for each, until
+    /// there is none. Otherwise a broker keeps a session until it needs the room, and has no room for new consumers before
+    /// the session is two minutes old. The answers to these requests need not be handed back. While
+    /// [`is_opening_sessions`](Self::is_opening_sessions), hand the answers to
+    /// [`handle_fetched_at_end`](Self::handle_fetched_at_end), and poll this again.
+    pub fn poll_session_close(&mut self, now: Instant) -> Option<Fetch> {
+        let closing = |(id, lane): (&LaneId, &mut Lane)| Some((*id, lane.session.close()?));
+        let (lane, request) = self.lanes.iter_mut().find_map(closing)?;
+        let settings = &self.settings;
+        let request = FetchRequest { replica_id: -1, ..request };
+        let version_max = *<FetchRequest as milena_messages::Message>::VERSIONS.end();
+        // The broker may hold the fetch before it for `fetch_wait`.
+        let deadline = now + settings.request_timeout + settings.fetch_wait;
+        Some(Fetch { lane, number: self.number(), request, version_max, bytes_expected: 0, deadline })
+    }
+
+    /// Whether a fetch in flight opens a session, whose id is in the answer.
+    pub fn is_opening_sessions(&self) -> bool {
+        self.lanes.values().filter_map(|lane| lane.in_flight.as_ref()).any(|in_flight| in_flight.opens_session)
+    }
+
+    /// As [`handle_fetched`](Self::handle_fetched), after [`poll_session_close`](Self::poll_session_close): of the answer only
+    /// the session that it opens counts.
+    pub fn handle_fetched_at_end(&mut self, id: LaneId, number: u64, answer: Result<FetchResponse, Failure>) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let in_flight = lane.in_flight.take_if(|in_flight| in_flight.number == number);
+        if let (Some(InFlight { opens_session: true, .. }), Ok(response)) = (in_flight, answer) {
+            lane.session.handle_opened(response.session_id);
+        }
     }
 
     /// How many events there are for [`poll_event`](Self::poll_event).

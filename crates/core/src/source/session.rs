@@ -24,7 +24,7 @@ use crate::Instant;
 #[derive(Debug, Default)]
 pub(super) struct Session {
     id: i32,
-    /// The epoch of the next request; 0 asks for a new session.
+    /// The epoch of the next request; [`INITIAL`] asks for a new session.
     epoch: i32,
     /// What the broker remembers of each partition.
     members: BTreeMap<Slot, Member>,
@@ -113,13 +113,13 @@ impl Session {
             known.is_some_and(|known| wanted(*slot).is_some_and(|member| member.topic_id != known.topic_id))
         };
         if self.touched.iter().any(is_remade) {
-            self.epoch = 0;
+            self.epoch = INITIAL;
         }
-        if self.epoch == 0 {
+        if self.epoch == INITIAL {
             self.clear();
         }
         let mut sent = std::mem::take(&mut self.spare);
-        // With epoch 0 the id names the session that this one replaces, so that the broker drops it.
+        // With the initial epoch the id names the session that this one replaces, so that the broker drops it.
         let mut request =
             FetchRequest { session_id: self.id, session_epoch: self.epoch, ..Default::default() };
         // Taken one by one, the set keeps its memory for the next request.
@@ -167,7 +167,7 @@ impl Session {
         // Id 0 is no session: the broker has no room for one (`max.incremental.fetch.session.cache.slots`), and every
         // request is a full one. Epochs wrap to 1, as 0 asks for a new session.
         self.epoch = match (session_id, self.epoch) {
-            (0, _) => 0,
+            (0, _) => INITIAL,
             (_, i32::MAX) => 1,
             (_, epoch) => epoch + 1,
         };
@@ -183,14 +183,29 @@ impl Session {
         self.spare = sent;
     }
 
-    /// The broker does not know the session, or we do not know whether it heard the request: the next one is a full
-    /// one.
-    pub(super) fn reset(&mut self, sent: &Sent) {
-        self.id = 0;
-        self.epoch = 0;
+    /// The next request is a full one: the broker does not know the session, or we do not know whether it heard the
+    /// request. If `may_exist`, the full request names the session, so that the broker drops it.
+    pub(super) fn reset(&mut self, sent: &Sent, may_exist: bool) {
+        if !may_exist {
+            self.id = 0;
+        }
+        self.epoch = INITIAL;
         self.clear();
         self.touched.extend(sent.named.iter().map(|(slot, _)| *slot));
         self.is_idle = false;
+    }
+
+    /// The request that ends the session (KIP-227: a final epoch), if the broker has one. It names no partition, so that the
+    /// broker answers it at once.
+    pub(super) fn close(&mut self) -> Option<FetchRequest> {
+        let session_id = std::mem::take(&mut self.id);
+        self.epoch = INITIAL;
+        (session_id != 0).then(|| FetchRequest { session_id, session_epoch: FINAL, ..Default::default() })
+    }
+
+    /// The broker has opened a session of this id, or none if it is 0.
+    pub(super) fn handle_opened(&mut self, id: i32) {
+        self.id = id;
     }
 
     /// Forgets what the broker remembers. All of it is touched, to be named again if it is wanted.
@@ -276,8 +291,11 @@ fn least(settings: &Settings) -> usize {
     settings.fetch_bytes_min.min(settings.partition_bytes_max)
 }
 
-/// `SessionEpoch` of a FetchRequest that names all that it wants and makes no session.
-pub(super) const SESSIONLESS: i32 = -1;
+/// `SessionEpoch` of a FetchRequest that asks for a new session.
+pub(super) const INITIAL: i32 = 0;
+/// `SessionEpoch` of a FetchRequest that ends the session it names and makes no other. A request with this epoch and without
+/// a session is outside of any session, and names all that it wants.
+pub(super) const FINAL: i32 = -1;
 
 /// A request outside of any session for the partitions of `slots`, in this order: the broker begins with the first.
 pub(super) fn ration(
@@ -286,7 +304,7 @@ pub(super) fn ration(
     limits: &Limits<'_>,
 ) -> (Sent, FetchRequest, bool) {
     let mut sent = Sent::default();
-    let mut request = FetchRequest { session_epoch: SESSIONLESS, ..Default::default() };
+    let mut request = FetchRequest { session_epoch: FINAL, ..Default::default() };
     for slot in slots {
         let partition = &partitions[slot.0 as usize];
         if let Some(member) = Member::new(partition, limits) {

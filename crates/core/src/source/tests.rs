@@ -307,8 +307,22 @@ fn a_session_that_is_lost_begins_anew_with_everything() {
         }
         let third = lab.fetch();
         assert_eq!(named(&third), (vec![(0, 3), (1, 0)], vec![]));
-        assert_eq!((third.request.session_id, third.request.session_epoch), (0, 0));
+        // The broker may still have a session whose answer was lost: it drops that one.
+        let replaced = if is_answered { 0 } else { 7 };
+        assert_eq!((third.request.session_id, third.request.session_epoch), (replaced, 0));
     }
+}
+
+#[test]
+fn a_session_in_the_wrong_epoch_is_replaced() {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    let first = lab.fetch();
+    lab.answer(&first, response(7, vec![data(0, batch(0, 3))]));
+    let second = lab.fetch();
+    let error_code = ErrorCode::INVALID_FETCH_SESSION_EPOCH;
+    lab.answer(&second, FetchResponse { error_code, ..Default::default() });
+    let third = lab.fetch();
+    assert_eq!((third.request.session_id, third.request.session_epoch), (7, 0));
 }
 
 #[test]
@@ -319,6 +333,48 @@ fn a_broker_without_room_for_sessions_is_told_everything_every_time() {
         assert_eq!(named(&fetch).0.len(), 2);
         lab.answer(&fetch, response(0, vec![]));
     }
+    assert!(lab.source.poll_session_close(lab.now).is_none(), "there is no session to end");
+}
+
+#[test]
+fn the_sessions_of_all_brokers_are_ended_once() {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    lab.source.handle_metadata(&snapshot("t", &[(1, 0), (2, 0)]), lab.now);
+    for session in [7, 8] {
+        let fetch = lab.fetch();
+        lab.answer(&fetch, response(session, vec![]));
+    }
+    // One of them waits for records, and its answer is still to come.
+    let in_flight = lab.fetch();
+    let mut ended = Vec::new();
+    while let Some(last) = lab.source.poll_session_close(lab.now) {
+        assert_eq!(named(&last), (vec![], vec![]), "it names nothing, so that the broker answers at once");
+        assert_eq!(last.request.session_epoch, -1);
+        assert!(last.number != in_flight.number && last.deadline > lab.now);
+        ended.push((last.lane.broker, last.request.session_id));
+    }
+    assert_eq!(ended, [(BrokerId(1), 7), (BrokerId(2), 8)]);
+    assert!(!lab.source.is_opening_sessions());
+}
+
+#[test]
+fn a_session_that_is_being_opened_is_ended_when_its_id_is_known() {
+    for opened in [7, 0] {
+        let mut lab = Lab::new(settings(), Position::Offset(0));
+        let first = lab.fetch();
+        assert!(lab.source.poll_session_close(lab.now).is_none() && lab.source.is_opening_sessions());
+        let answer = response(opened, vec![data(0, batch(0, 3))]);
+        lab.source.handle_fetched_at_end(first.lane, first.number, Ok(answer));
+        let last = lab.source.poll_session_close(lab.now).map(|last| last.request.session_id);
+        assert_eq!(last, (opened != 0).then_some(opened));
+        assert!(!lab.source.is_opening_sessions() && lab.events().is_empty());
+    }
+    // It is not waited for without end.
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    let first = lab.fetch();
+    let failure = Failure::Lost { peer: "b".into(), reason: "cut".into(), sent: true };
+    lab.source.handle_fetched_at_end(first.lane, first.number, Err(failure));
+    assert!(lab.source.poll_session_close(lab.now).is_none() && !lab.source.is_opening_sessions());
 }
 
 #[test]
