@@ -27,7 +27,8 @@ use crate::{Address, Client, Error};
 pub struct ClientBuilder {
     settings: Settings,
     runtime: Option<Executor>,
-    connector: Connector,
+    /// None for TCP with the request timeout.
+    connector: Option<Connector>,
     pool: Pool,
     decompressed_pool: Pool,
     seed: Option<u64>,
@@ -83,7 +84,7 @@ impl Client {
         ClientBuilder {
             settings: Settings::default(),
             runtime: None,
-            connector: Arc::new(Tcp),
+            connector: None,
             pool: Pool::default(),
             decompressed_pool: Pool::default(),
             seed: None,
@@ -197,9 +198,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets how connections are made. Default [`Tcp`].
+    /// Sets how connections are made. Default: [`Tcp`] with the
+    /// [request timeout](crate::ClientSettings::request_timeout) as its user timeout.
     pub fn connector(mut self, connector: impl Connect + 'static) -> Self {
-        self.connector = Arc::new(connector);
+        self.connector = Some(Arc::new(connector));
         self
     }
 
@@ -251,9 +253,10 @@ impl ClientBuilder {
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         let mut rng = Rng::seeded(seed);
         let clock = Clock::start(&runtime);
+        let tcp = || Arc::new(Tcp::default().with_user_timeout(of_client.request_timeout)) as Connector;
         let link_settings = LinkSettings {
             runtime: runtime.clone(),
-            connector: self.connector,
+            connector: self.connector.unwrap_or_else(tcp),
             clock: clock.clone(),
             pool: self.pool.clone(),
             client_id: Str::from(&*of_client.client_id),

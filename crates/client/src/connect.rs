@@ -6,9 +6,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use milena_core::Failure;
 pub use milena_core::Obstacle;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 
@@ -94,9 +96,64 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// Plain TCP.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Tcp;
+/// Plain TCP, which notices that a peer has vanished.
+///
+/// A host that loses its power or its network closes no connection. Two options of the socket tell:
+/// - `SO_KEEPALIVE`, as Java's client sets it (`socket.keepalive.enable` of librdkafka): a connection on which nothing is sent
+///   is probed after 30 s, or after the user timeout if that is shorter. So a request whose answer takes long, such as a
+///   JoinGroup that waits for other members, does not wait out its own timeout.
+/// - `TCP_USER_TIMEOUT` (RFC 5482), on Linux and Android: a connection whose peer acknowledges no byte for this long is broken.
+///   See [`with_user_timeout`](Self::with_user_timeout).
+///
+/// In either case the connection fails, and the next one looks the name up again. A peer that is alive and answers nothing is
+/// given up after the [request timeout](crate::ClientSettings::request_timeout).
+#[derive(Debug, Clone, Copy)]
+pub struct Tcp {
+    user_timeout: Duration,
+}
+
+/// A connection on which nothing is sent is probed after this long.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+/// When a probe gets no answer, the next one follows after this long.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// No shorter time is taken: one lost packet is sent again after a good part of it.
+const USER_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// The system's limit.
+const USER_TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
+
+impl Tcp {
+    /// The same with `timeout` as `TCP_USER_TIMEOUT`: how long the peer may leave bytes, or a probe, unacknowledged. Less than
+    /// 1 s is taken as 1 s. Default 30 s; a client that was given no connector takes its
+    /// [request timeout](crate::ClientSettings::request_timeout).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let builder = milena::Client::builder().connector(milena::Tcp::default().with_user_timeout(Duration::from_secs(5)));
+    /// ```
+    pub fn with_user_timeout(self, timeout: Duration) -> Self {
+        Self { user_timeout: timeout.clamp(USER_TIMEOUT_MIN, USER_TIMEOUT_MAX) }
+    }
+
+    fn set_options(self, stream: &TcpStream) -> io::Result<()> {
+        // The client batches its writes itself. Nagle's algorithm would only delay them.
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(stream);
+        let after = self.user_timeout.min(KEEPALIVE_AFTER);
+        let keepalive = TcpKeepalive::new().with_time(after).with_interval(KEEPALIVE_INTERVAL.min(after));
+        socket.set_tcp_keepalive(&keepalive)?;
+        // With it, Linux does not count probes.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        socket.set_tcp_user_timeout(Some(self.user_timeout))?;
+        Ok(())
+    }
+}
+
+impl Default for Tcp {
+    fn default() -> Self {
+        Self { user_timeout: Duration::from_secs(30) }
+    }
+}
 
 impl Connect for Tcp {
     /// Resolves anew for every connection, so that a broker that moved is found.
@@ -120,14 +177,13 @@ impl Connect for Tcp {
     }
 
     fn connect(&self, address: &Address, at: Option<SocketAddr>) -> Connecting {
-        let address = address.clone();
+        let (tcp, address) = (*self, address.clone());
         Box::pin(async move {
             let stream = match at {
                 Some(at) => TcpStream::connect(at).await?,
                 None => TcpStream::connect((address.host(), address.port())).await?,
             };
-            // The client batches its writes itself. Nagle's algorithm would only delay them.
-            stream.set_nodelay(true)?;
+            tcp.set_options(&stream)?;
             Ok(Box::new(stream) as Box<dyn Transport>)
         })
     }
@@ -135,3 +191,31 @@ impl Connect for Tcp {
 
 /// The transport a client uses.
 pub(crate) type Connector = Arc<dyn Connect>;
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    async fn a_socket_notices_a_peer_that_has_vanished() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let stream = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+        let check = |tcp: Tcp, user_timeout: Duration, after, interval| {
+            tcp.set_options(&stream).expect("set");
+            let socket = SockRef::from(&stream);
+            assert!(socket.keepalive().expect("read") && stream.nodelay().expect("read"));
+            assert_eq!(socket.tcp_user_timeout().expect("read"), Some(user_timeout));
+            let probes = [socket.tcp_keepalive_time(), socket.tcp_keepalive_interval()];
+            assert_eq!(probes.map(|time| time.expect("read").as_secs()), [after, interval]);
+        };
+        let seconds = Duration::from_secs;
+        check(Tcp::default(), seconds(30), 30, 10);
+        check(Tcp::default().with_user_timeout(seconds(120)), seconds(120), 30, 10);
+        check(Tcp::default().with_user_timeout(seconds(5)), seconds(5), 5, 5);
+        check(Tcp::default().with_user_timeout(Duration::ZERO), seconds(1), 1, 1);
+        check(Tcp::default().with_user_timeout(Duration::MAX), USER_TIMEOUT_MAX, 30, 10);
+    }
+}

@@ -96,7 +96,7 @@ const FOREIGN: &[Foreign] = &[
         anyway: &["0"],
         otherwise: Ignored("the system chooses the sizes of socket buffers"),
     },
-    Foreign { names: &["socket.keepalive.enable"], anyway: NO, otherwise: OWN_WAY },
+    Foreign { names: &["socket.keepalive.enable"], anyway: YES, otherwise: OWN_WAY },
     Foreign { names: &["socket.nagle.disable"], anyway: YES, otherwise: OWN_WAY },
     Foreign { names: &["socket.max.fails"], anyway: &["1"], otherwise: OWN_WAY },
     Foreign { names: &["broker.address.family"], anyway: &["any"], otherwise: OWN_WAY },

@@ -223,7 +223,7 @@ settings! {
             ["bootstrap.servers"], ["metadata.broker.list"];
         /// The client's name in the brokers' logs, metrics and quotas.
         client_id: Arc<str> = (Arc::from("milena")), Name, ["client.id"], [];
-        /// How long a broker may take to answer a request.
+        /// How long a broker may take to answer a request, and its host to acknowledge bytes ([`Tcp`](crate::Tcp)).
         request_timeout: Duration = (30 s), SOME_TIME, ["request.timeout.ms"], ["socket.timeout.ms"];
         /// How long connecting to a broker may take, including the exchange of API versions.
         connect_timeout: Duration = (10 s), SOME_TIME, ["socket.connection.setup.timeout.ms"], [];

@@ -150,7 +150,7 @@ fn everyday_files_work_as_they_are() {
          topic.request.required.acks=-1\ntopic.partitioner=murmur2_random\n\
          socket.send.buffer.bytes=0\ntopic.metadata.refresh.interval.ms=-1\nmax.in.flight=1000000\n\
          statistics.interval.ms=0\nenable.auto.offset.store=f\n",
-        &["broker.address.family", "socket.keepalive.enable"],
+        &["broker.address.family"],
         |s| {
             s.producer.delivery_timeout == kind::NO_LIMIT
                 && s.client.metadata_age_max == kind::NO_LIMIT

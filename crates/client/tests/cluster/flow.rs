@@ -31,11 +31,11 @@ struct Metered {
 
 impl Connect for Meter {
     fn resolve(&self, address: &Address) -> Resolving {
-        Tcp.resolve(address)
+        Tcp::default().resolve(address)
     }
 
     fn connect(&self, address: &Address, at: Option<SocketAddr>) -> Connecting {
-        let (connecting, meter) = (Tcp.connect(address, at), self.clone());
+        let (connecting, meter) = (Tcp::default().connect(address, at), self.clone());
         Box::pin(async move {
             let inner = connecting.await?;
             Ok(Box::new(Metered { inner, meter }) as Box<dyn Transport>)

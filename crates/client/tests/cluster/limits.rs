@@ -52,14 +52,15 @@ impl Wire {
 
 impl Connect for Wire {
     fn resolve(&self, address: &Address) -> Resolving {
-        Tcp.resolve(address)
+        Tcp::default().resolve(address)
     }
 
     fn connect(&self, address: &Address, at: Option<SocketAddr>) -> Connecting {
-        let (connecting, wire) = (Tcp.connect(address, at), self.clone());
+        let (connecting, wire) = (Tcp::default().connect(address, at), self.clone());
         Box::pin(async move {
             let inner = connecting.await?;
-            Ok(Box::new(Watched { inner, written: Vec::new(), has_fetched: false, wire }) as Box<dyn Transport>)
+            Ok(Box::new(Watched { inner, written: Vec::new(), has_fetched: false, wire })
+                as Box<dyn Transport>)
         })
     }
 }

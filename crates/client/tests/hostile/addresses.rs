@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use milena::{
@@ -16,17 +16,28 @@ use tokio::time::timeout;
 use super::peer::{Behaviour, Peer};
 
 const SOON: Duration = Duration::from_secs(5);
+/// Shorter than the delivery timeout, which would hide that nothing is tried.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// TCP with a name service of its own, in which connecting to some addresses never ends.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Names {
-    names: BTreeMap<&'static str, Vec<SocketAddr>>,
+    names: Arc<Mutex<BTreeMap<&'static str, Vec<SocketAddr>>>>,
     black_holes: Vec<SocketAddr>,
+}
+
+impl Names {
+    fn new<const N: usize>(
+        names: [(&'static str, Vec<SocketAddr>); N],
+        black_holes: Vec<SocketAddr>,
+    ) -> Self {
+        Self { names: Arc::new(Mutex::new(BTreeMap::from(names))), black_holes }
+    }
 }
 
 impl Connect for Names {
     fn resolve(&self, address: &Address) -> Resolving {
-        let found = match self.names.get(address.host()) {
+        let found = match self.names.lock().expect("no panic").get(address.host()) {
             Some(found) => Ok(found.clone()),
             None => match address.host().parse() {
                 Ok(ip) => Ok(vec![SocketAddr::new(ip, address.port())]),
@@ -40,7 +51,7 @@ impl Connect for Names {
         if at.is_some_and(|at| self.black_holes.contains(&at)) {
             return Box::pin(std::future::pending());
         }
-        Tcp.connect(address, at)
+        Tcp::default().connect(address, at)
     }
 }
 
@@ -54,13 +65,8 @@ async fn of_a_name_with_several_addresses_one_that_works_is_enough() {
     drop(refusing);
     // The cluster advertises the same name.
     let peer = Peer::start_in(Behaviour::Broker, "kafka.test", Vec::new()).await;
-    let names = Names {
-        names: BTreeMap::from([(
-            "kafka.test",
-            vec![BLACK_HOLE, refused, silent.socket_address(), peer.socket_address()],
-        )]),
-        black_holes: vec![BLACK_HOLE],
-    };
+    let addresses = vec![BLACK_HOLE, refused, silent.socket_address(), peer.socket_address()];
+    let names = Names::new([("kafka.test", addresses)], vec![BLACK_HOLE]);
     let bootstrap = format!("kafka.test:{}", peer.socket_address().port());
     let connecting = Client::builder().bootstrap(&bootstrap).connector(names).connect();
     let client = timeout(SOON, connecting).await.expect("in time").expect("the last one is a broker");
@@ -76,7 +82,7 @@ async fn each_address_gets_its_turn_within_the_connect_timeout() {
     let peer = Peer::start_in(Behaviour::Broker, "kafka.test", Vec::new()).await;
     let mut addresses = vec![BLACK_HOLE; 20];
     addresses.push(peer.socket_address());
-    let names = Names { names: BTreeMap::from([("kafka.test", addresses)]), black_holes: vec![BLACK_HOLE] };
+    let names = Names::new([("kafka.test", addresses)], vec![BLACK_HOLE]);
     let connecting = Client::builder()
         .bootstrap("kafka.test:9092")
         // Twenty quarters of a second are longer.
@@ -91,10 +97,7 @@ async fn when_no_address_works_each_is_told() {
     let refusing = Peer::start(Behaviour::Silent).await;
     let refused = refusing.socket_address();
     drop(refusing);
-    let names = Names {
-        names: BTreeMap::from([("kafka.test", vec![refused, BLACK_HOLE])]),
-        black_holes: vec![BLACK_HOLE],
-    };
+    let names = Names::new([("kafka.test", vec![refused, BLACK_HOLE])], vec![BLACK_HOLE]);
     let connecting = Client::builder()
         .bootstrap("kafka.test:9092")
         .connect_timeout(Duration::from_millis(500))
@@ -114,8 +117,7 @@ async fn an_address_that_answers_says_more_than_one_that_refuses() {
     drop(refusing);
     let tls = Peer::start(Behaviour::Bytes(&[21, 3, 3, 0, 2, 2, 40])).await;
     // As `localhost`, which stands for ::1 and 127.0.0.1.
-    let names = BTreeMap::from([("kafka.test", vec![refused, tls.socket_address()])]);
-    let names = Names { names, black_holes: Vec::new() };
+    let names = Names::new([("kafka.test", vec![refused, tls.socket_address()])], Vec::new());
     let connecting = Client::builder().bootstrap("kafka.test:9092").connector(names).connect();
     let error = timeout(SOON, connecting).await.expect("in time").expect_err("no Kafka");
     assert!(error.to_string().contains("speaks TLS"), "{error}");
@@ -175,7 +177,7 @@ struct Turncoat {
 impl Connect for Turncoat {
     fn connect(&self, address: &Address, at: Option<SocketAddr>) -> Connecting {
         if !self.fails.load(Ordering::Relaxed) {
-            return Tcp.connect(address, at);
+            return Tcp::default().connect(address, at);
         }
         self.attempts.fetch_add(1, Ordering::Relaxed);
         match self.obstacle {
@@ -244,4 +246,42 @@ async fn records_whose_time_is_over_are_not_kept_for_a_connection_that_may_come(
         assert!(returned.await.is_ok(), "{} bytes are kept", client.pool_stats().bytes_out);
     }
     assert_eq!(turncoat.attempts.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn the_name_of_a_host_that_vanished_is_looked_up_again_when_a_request_has_timed_out() {
+    let [old, new] = [(); 2].map(|()| Peer::start_in(Behaviour::Broker, "kafka.test", Vec::new()));
+    let (old, new) = (old.await, new.await);
+    let names = Names::new([("kafka.test", vec![old.socket_address()])], Vec::new());
+    let builder = Client::builder().bootstrap("kafka.test:9092").connector(names.clone());
+    let client = builder.request_timeout(Duration::from_secs(1)).connect().await.expect("connected");
+    let producer = client.producer().build().await.expect("built");
+    producer.send(Record::to("t").value("v")).await.expect("written");
+    // Its connections stay open, and nothing comes over them: no other host has told the client that it is gone.
+    old.set_behaviour(Behaviour::Silent);
+    names.names.lock().expect("no panic").insert("kafka.test", vec![new.socket_address()]);
+    let sent = timeout(PATIENCE, producer.send(Record::to("t").value("v"))).await;
+    sent.expect("long before the delivery timeout")
+        .expect("written by the host that the name stands for now");
+    assert!(new.requests(ApiKey::Produce) > 0);
+}
+
+#[tokio::test]
+async fn a_handshake_that_hangs_ends_at_the_connect_timeout_and_is_tried_anew() {
+    let peer = Peer::start(Behaviour::Broker).await;
+    let builder = Client::builder().bootstrap(&peer.address()).connect_timeout(Duration::from_millis(300));
+    let client = builder.connect().await.expect("connected");
+    // The next connections are accepted, and their ApiVersions requests are not answered.
+    peer.set_behaviour(Behaviour::Silent);
+    let producer = client.producer().idempotence(false).build().await.expect("built");
+    let connections = peer.connections();
+    let sending = tokio::spawn(async move { producer.send(Record::to("t").value("v")).await });
+    let tried_again = async {
+        while peer.connections() < connections + 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, tried_again).await.expect("the first handshakes were given up");
+    peer.set_behaviour(Behaviour::Broker);
+    timeout(PATIENCE, sending).await.expect("in time").expect("no panic").expect("written");
 }
