@@ -336,7 +336,14 @@ impl Builder {
         let storage = self.data_dir.as_deref().map(Storage::open).transpose()?;
         let racks = std::mem::take(&mut self.racks);
         let rack = |id: i32| racks.get(usize::try_from(id - 1).ok()?).cloned();
-        let node = |(id, host, port)| Node { id, host, port, rack: rack(id), is_up: true };
+        let node = |(id, host, port)| Node {
+            id,
+            host,
+            port,
+            rack: rack(id),
+            is_up: true,
+            offer: Default::default(),
+        };
         Machine::new(self.machine, addresses.into_iter().map(node).collect(), storage)
     }
 

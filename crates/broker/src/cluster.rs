@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -139,6 +140,38 @@ impl Cluster {
     /// The node that coordinates a group; `None` when all nodes are down.
     pub fn coordinator(&self, group: &str) -> Option<i32> {
         self.shared.machine.parts.state().coordinator(group).map(|node| node.id)
+    }
+
+    /// Makes a node serve only these versions of an API, as a broker of an older release does: it advertises them, and closes
+    /// the connection upon others. `None` takes the API away: without ConsumerGroupHeartbeat (68) the node
+    /// offers no groups of the consumer protocol (KIP-848). Versions that this broker does not have are left out, so
+    /// `Some(0..=i16::MAX)` gives back all of them. It holds for connections made from now on; brokers are upgraded with
+    /// [`stop_node`](Self::stop_node) before and [`start_node`](Self::start_node) after it.
+    ///
+    /// ```
+    /// # use milena_broker::Broker;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), milena_broker::Error> {
+    /// let cluster = Broker::builder().nodes(3).start().await?;
+    /// // Node 2 is older than the others: it has Fetch (1) by topic names only, and no KIP-848.
+    /// cluster.set_api_versions(2, 1, Some(4..=12))?;
+    /// cluster.set_api_versions(2, 68, None)?;
+    /// // It is upgraded.
+    /// cluster.stop_node(2).await?;
+    /// cluster.set_api_versions(2, 1, Some(0..=i16::MAX))?;
+    /// cluster.set_api_versions(2, 68, Some(0..=i16::MAX))?;
+    /// cluster.start_node(2).await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When there is no such node, and when this broker does not serve the API.
+    pub fn set_api_versions(
+        &self,
+        node: i32,
+        api_key: i16,
+        versions: Option<RangeInclusive<i16>>,
+    ) -> Result<(), Error> {
+        self.shared.machine.set_api_versions(node, api_key, versions)
     }
 
     /// Takes a node down: its connections break, its port is closed, and its partitions get other leaders if they have

@@ -52,6 +52,7 @@ mod groups;
 mod log;
 mod machine;
 mod now;
+mod offer;
 mod parked;
 mod partition;
 mod parts;

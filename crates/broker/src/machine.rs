@@ -14,6 +14,8 @@
 //! nothing of a connection but its [`Peer`].
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -82,11 +84,11 @@ impl Machine {
     /// # Errors
     /// When there is no such node, and when it is down.
     pub fn connect(&self, node: i32, address: SocketAddr, now: Now) -> Result<Peer, Refused> {
-        match self.parts.state().nodes.get(&node) {
-            Some(found) if found.is_up => {}
+        let offer = match self.parts.state().nodes.get(&node) {
+            Some(found) if found.is_up => Arc::clone(&found.offer),
             Some(_) => return Err(Refusal::NodeDown(node).into()),
             None => return Err(Refusal::UnknownNode(node).into()),
-        }
+        };
         // A machine that was just made does not know the time. It learns it here, and without a connection nothing is
         // due.
         self.parts.timers.arm_if_idle(Timer::ExpireProducers, now.instant + PRODUCER_CHECK_INTERVAL);
@@ -94,7 +96,7 @@ impl Machine {
         self.parts.timers.arm_if_idle(Timer::Retain, now.instant + first);
         self.parts.timers.arm_if_idle(Timer::Clean, now.instant + self.parts.settings().cleaner_backoff);
         drop(self.parts.groups(now));
-        Ok(Peer::new(self.connections.fetch_add(1, Ordering::Relaxed), node, address))
+        Ok(Peer::new(self.connections.fetch_add(1, Ordering::Relaxed), node, address, offer))
     }
 
     /// Handles one request of `peer`: a frame without its size. The answer to a fetch has at most `fetch_bytes_max`
@@ -138,10 +140,10 @@ impl Machine {
         let Some(api) = api::find(envelope.key) else {
             return Err(self.refuse(Refusal::UnservedKey(envelope.key), peer, frame));
         };
-        if !api.serves(envelope.version) {
+        if !api.serves(envelope.version) || !peer.offer().has(envelope.key, envelope.version) {
             // A client that is newer than this broker must learn which version it can ask in (KIP-511).
             if envelope.key == ApiKey::ApiVersions {
-                return Ok(Some(Answer::Now(api::downgrade(&envelope)?)));
+                return Ok(Some(Answer::Now(api::downgrade(&envelope, peer.offer())?)));
             }
             let refusal = Refusal::UnsupportedVersion(envelope.key, envelope.version);
             return Err(self.refuse(refusal, peer, frame));
@@ -228,6 +230,19 @@ impl Machine {
     /// When there is no such node or it is down.
     pub fn move_coordinator(&self, group: &str, node: i32) -> Result<(), Error> {
         self.parts.move_coordinators(|state| state.move_coordinator(group, node))
+    }
+
+    /// Changes the versions of an API that `node` serves: [`Cluster::set_api_versions`](crate::Cluster::set_api_versions).
+    ///
+    /// # Errors
+    /// When there is no such node, and when this broker does not serve the API.
+    pub fn set_api_versions(
+        &self,
+        node: i32,
+        api_key: i16,
+        versions: Option<RangeInclusive<i16>>,
+    ) -> Result<(), Error> {
+        self.parts.state_mut().set_api_versions(node, api_key, versions)
     }
 
     /// Takes a node down: its partitions get other leaders if they have other replicas, and its groups another

@@ -10,8 +10,11 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use milena_wire::Str;
+
+use crate::offer::Offer;
 
 /// A connection to a node, as the machine sees it: see [`Machine::connect`](crate::Machine::connect).
 ///
@@ -23,6 +26,8 @@ pub struct Peer {
     node: i32,
     address: SocketAddr,
     software: Option<Software>,
+    /// What its node offered when it connected.
+    offer: Arc<Offer>,
 }
 
 /// The client's software, by its own account (KIP-511).
@@ -36,8 +41,13 @@ struct Software {
 const SOFTWARE_BYTES_MAX: usize = 100;
 
 impl Peer {
-    pub(crate) fn new(connection: u64, node: i32, address: SocketAddr) -> Self {
-        Self { connection, node, address, software: None }
+    pub(crate) fn new(connection: u64, node: i32, address: SocketAddr, offer: Arc<Offer>) -> Self {
+        Self { connection, node, address, software: None, offer }
+    }
+
+    /// What its node offers to it.
+    pub(crate) fn offer(&self) -> &Offer {
+        &self.offer
     }
 
     /// A number that no other connection of this machine has or had.
@@ -69,7 +79,7 @@ impl Peer {
 
     /// The same peer for another thread, which handles one request and returns the peer. It replaces this one then.
     pub(crate) fn lend(&self) -> Self {
-        Self { software: self.software.clone(), ..*self }
+        Self { software: self.software.clone(), offer: Arc::clone(&self.offer), ..*self }
     }
 }
 
@@ -89,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_name_of_any_length_takes_little_memory() {
-        let mut peer = Peer::new(7, 1, SocketAddr::from(([127, 0, 0, 1], 4000)));
+        let mut peer = Peer::new(7, 1, SocketAddr::from(([127, 0, 0, 1], 4000)), Arc::default());
         assert_eq!(peer.to_string(), "127.0.0.1:4000");
         peer.set_software(&"x".repeat(1 << 20), "1.0");
         assert_eq!(peer.software(), Some(("x".repeat(100).as_str(), "1.0")));

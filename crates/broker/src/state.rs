@@ -8,13 +8,16 @@
 //! One read-write lock protects it: most requests read, commands write. It must not know requests.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use milena_messages::ApiKey;
 use milena_wire::{Str, Uuid};
 
 use crate::configs::{BrokerConfigs, Overrides, TopicRules};
 use crate::error::Error;
 use crate::groups::Topics;
+use crate::offer::Offer;
 use crate::partition::{Partition, Placement};
 use crate::parts::MachineSettings;
 use crate::random::Random;
@@ -56,6 +59,8 @@ pub(crate) struct Node {
     /// `broker.rack`.
     pub(crate) rack: Option<Str>,
     pub(crate) is_up: bool,
+    /// What connections made from now on are offered.
+    pub(crate) offer: Arc<Offer>,
 }
 
 /// The most partitions that all topics may have together. Each costs memory, and on disk a file handle, and a request
@@ -190,6 +195,24 @@ impl State {
             return Err(Error::refused(format!("node {node} is not up")));
         }
         self.coordinators.insert(Str::from(group), node);
+        Ok(())
+    }
+
+    /// Changes what a node offers to connections made from now on.
+    pub(crate) fn set_api_versions(
+        &mut self,
+        node: i32,
+        key: i16,
+        versions: Option<RangeInclusive<i16>>,
+    ) -> Result<(), Error> {
+        let served = ApiKey::from_i16(key).filter(|key| crate::api::find(*key).is_some());
+        let key = served.ok_or_else(|| Error::refused(format!("this broker does not serve an API {key}")))?;
+        if key == ApiKey::ApiVersions && versions.as_ref().is_none_or(RangeInclusive::is_empty) {
+            return Err(Error::refused("a broker without ApiVersions cannot be asked anything"));
+        }
+        let node = self.nodes.get_mut(&node);
+        let node = node.ok_or_else(|| Error::refused("there is no such node"))?;
+        Arc::make_mut(&mut node.offer).limit(key, versions);
         Ok(())
     }
 

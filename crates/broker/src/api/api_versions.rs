@@ -11,6 +11,7 @@ use super::APIS;
 use super::row::Api;
 use crate::call::{Call, Outcome};
 use crate::envelope::Envelope;
+use crate::offer::Offer;
 use crate::refused::Refused;
 
 pub(super) const API: Api = Api { is_repeatable: true, ..Api::new(ApiKey::ApiVersions, respond) };
@@ -24,7 +25,13 @@ fn respond(call: &mut Call<'_>, reader: &mut Reader<'_>) -> Result<Outcome, Refu
     }
     let mut response = ApiVersionsResponse { error_code, ..Default::default() };
     if error_code.is_none() {
-        response.api_keys = APIS.iter().map(entry).collect();
+        let offer = call.peer.offer();
+        response.api_keys = APIS.iter().filter_map(|api| entry(api, offer)).collect();
+        let heartbeats =
+            offer.part(ApiKey::ConsumerGroupHeartbeat, ApiKey::ConsumerGroupHeartbeat.versions());
+        if heartbeats.is_none() {
+            return Ok(Outcome::Answered(call.envelope.answer(&response)?));
+        }
         // Kafka's name for groups of the consumer protocol (KIP-848, KIP-1071).
         let name = || Str::from_static("group.version");
         let supported = SupportedFeatureKey { name: name(), max_version: 1, ..Default::default() };
@@ -43,22 +50,23 @@ const NAMES_FROM: i16 = 3;
 
 /// The answer to a request in a version that this broker does not know. It is in version 0 and has the versions of this
 /// API only (KIP-511).
-pub(crate) fn downgrade(envelope: &Envelope) -> Result<WireFrame, Refused> {
+pub(crate) fn downgrade(envelope: &Envelope, offer: &Offer) -> Result<WireFrame, Refused> {
     let response = ApiVersionsResponse {
         error_code: ErrorCode::UNSUPPORTED_VERSION,
-        api_keys: vec![entry(&API)],
+        api_keys: entry(&API, offer).into_iter().collect(),
         ..Default::default()
     };
     envelope.answer_at(&response, 0)
 }
 
-fn entry(api: &Api) -> ApiVersion {
-    ApiVersion {
+fn entry(api: &Api, offer: &Offer) -> Option<ApiVersion> {
+    let versions = offer.part(api.key, api.advertised_from..=*api.key.versions().end())?;
+    Some(ApiVersion {
         api_key: api.key.as_i16(),
-        min_version: api.advertised_from,
-        max_version: *api.key.versions().end(),
+        min_version: *versions.start(),
+        max_version: *versions.end(),
         ..Default::default()
-    }
+    })
 }
 
 fn check(call: &Call<'_>, request: &ApiVersionsRequest, has_names: bool) -> ErrorCode {

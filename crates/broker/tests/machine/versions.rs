@@ -204,6 +204,43 @@ fn what_is_not_advertised_is_not_served() {
 }
 
 #[test]
+fn a_node_may_offer_less_than_the_others() {
+    let rig = Rig::new(2);
+    let metadata = |node, version| {
+        let outcome = rig.try_send(node, version, &MetadataRequest::default());
+        outcome.map(|_| ()).map_err(|refused| refused.to_string())
+    };
+    let old = rig.connect(1);
+    rig.machine.set_api_versions(1, 3, Some(1..=8)).expect("limited");
+    rig.machine.set_api_versions(1, 68, None).expect("taken away");
+    assert_eq!(advertised(&rig, ApiKey::Metadata), 1..=8);
+    let offered = rig.ask(1, 4, &api_versions());
+    assert!(offered.api_keys.iter().all(|api| api.api_key != 68) && offered.finalized_features.is_empty());
+    assert!(metadata(1, 8).is_ok() && metadata(2, 9).is_ok());
+    assert_eq!(metadata(1, 9), Err("Metadata version 9 is not supported by this broker".into()));
+    let other = rig.ask(2, 4, &api_versions());
+    assert!(other.api_keys.iter().any(|api| api.api_key == 68) && !other.finalized_features.is_empty());
+    // A connection keeps what it was offered.
+    let (mut old, request) = (old, frame(9, &MetadataRequest::default()));
+    assert!(rig.machine.handle(&mut old, &request, rig.now, usize::MAX).is_ok());
+    // ApiVersions itself, which is answered in version 0 when it is asked for in a version that is not offered.
+    rig.machine.set_api_versions(1, 18, Some(0..=2)).expect("limited");
+    let Ok(milena_broker::Answer::Now(answer)) = rig.handle(1, &frame(3, &api_versions())) else { panic!() };
+    assert_eq!(answer.to_vec()[14..20], [0, 18, 0, 0, 0, 2]);
+    // All that this broker has, and no more.
+    for key in [3, 18, 68] {
+        rig.machine.set_api_versions(1, key, Some(0..=i16::MAX)).expect("given back");
+    }
+    let whole = |offered: milena_messages::api_versions::ApiVersionsResponse| {
+        offered.api_keys.iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect::<Vec<_>>()
+    };
+    assert_eq!(whole(rig.ask(1, 4, &api_versions())), whole(rig.ask(2, 4, &api_versions())));
+    for (node, key, versions) in [(3, 3, Some(0..=1)), (1, 1000, None), (1, 32767, None), (1, 18, None)] {
+        assert!(rig.machine.set_api_versions(node, key, versions).is_err(), "node {node}, API {key}");
+    }
+}
+
+#[test]
 fn an_unknown_version_of_api_versions_is_answered_with_version_0() {
     let rig = Rig::new(1);
     for version in [6, 99, i16::MAX, -1] {

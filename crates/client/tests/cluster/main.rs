@@ -20,6 +20,7 @@ mod remade;
 mod replicas;
 mod sessions;
 mod stops;
+mod upgrade;
 mod whole;
 
 use std::collections::BTreeMap;
