@@ -4,6 +4,7 @@
 
 mod admin;
 mod elsewhere;
+mod fair;
 mod flow;
 mod groups;
 mod holding;

@@ -57,7 +57,8 @@ async fn a_consumer_that_ends_before_it_is_answered_leaves_no_session() {
     let wire = Wire::default();
     let builder = Client::builder().bootstrap(cluster.bootstrap()).connector(wire.clone());
     let client = builder.connect().await.expect("connected");
-    let fetches = |is_one: fn(&FetchRequest) -> bool| wire.fetches().iter().filter(|fetch| is_one(fetch)).count();
+    let fetches =
+        |is_one: fn(&FetchRequest) -> bool| wire.fetches().iter().filter(|fetch| is_one(fetch)).count();
     let opening = || fetches(|fetch| fetch.session_epoch == 0);
     let mut idle = Vec::new();
     for number in 1..=20 {

@@ -695,7 +695,10 @@ impl Source {
 
     /// Whether a fetch in flight opens a session, whose id is in the answer.
     pub fn is_opening_sessions(&self) -> bool {
-        self.lanes.values().filter_map(|lane| lane.in_flight.as_ref()).any(|in_flight| in_flight.opens_session)
+        self.lanes
+            .values()
+            .filter_map(|lane| lane.in_flight.as_ref())
+            .any(|in_flight| in_flight.opens_session)
     }
 
     /// As [`handle_fetched`](Self::handle_fetched), after [`poll_session_close`](Self::poll_session_close): of the answer only

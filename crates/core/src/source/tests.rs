@@ -26,6 +26,7 @@ use crate::{Backoff, BrokerId, Failure, Instant, Rng};
 
 mod feeding;
 mod follower;
+mod starving;
 mod validation;
 mod waiting;
 
