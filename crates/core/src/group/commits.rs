@@ -39,7 +39,7 @@ use self::lookup::Lookups;
 pub use self::terms::{
     Event, INTERVAL, Kind, NotCommitted, Request, Settings, StoredOffset, Ticket, Uncommitted,
 };
-use self::verdict::{Verdict, verdict};
+use self::verdict::{Verdict, is_unknown_topic, verdict};
 use super::ledger::{Ledger, Marked};
 use super::terms::{MemberIdentity, TopicPartition};
 use crate::backoff::Retry;
@@ -223,6 +223,10 @@ impl Waiting {
         Self { since: now, deadline, is_call: false, partitions: BTreeMap::new(), failed: Vec::new() }
     }
 }
+
+/// A topic that the coordinator did not know this often in a row is taken for deleted. A topic may be missing from its metadata
+/// for a moment.
+const GONE_AFTER: u32 = 5;
 
 /// One request commits this many partitions at most, and the next request the rest: the coordinator writes a request as one
 /// batch, which must fit `max.message.bytes` of its topic (INVALID_COMMIT_OFFSET_SIZE). 1 MB holds 5 000 offsets with names of
@@ -833,6 +837,7 @@ impl Commits {
                 }
                 // The member has joined again since, or is about to: what it still owns is committed with its new identity.
                 Verdict::Rejoin | Verdict::Fenced if !is_current => Verdict::AfterRebalance,
+                Verdict::Again if is_unknown_topic(code) && self.is_gone(&partition) => Verdict::Refused,
                 verdict => verdict,
             };
             let told = match verdict {
@@ -1075,6 +1080,15 @@ impl Commits {
             self.due.entry(partition.clone()).or_insert(due);
         }
         told
+    }
+
+    /// Whether a partition that is given up seems to have been deleted: the coordinator does not know its topic, and has not for
+    /// several attempts. Then the rest of the group is not made to wait for this commit until the rebalance's deadline, as
+    /// Java's client did (KAFKA-13310).
+    fn is_gone(&self, partition: &TopicPartition) -> bool {
+        let is_last = |waiting: &Waiting| !waiting.is_call && waiting.partitions.contains_key(partition);
+        let failures = self.partitions.get(partition).map_or(0, |owned| owned.retry.failures());
+        failures + 1 >= GONE_AFTER && self.tickets.values().any(is_last)
     }
 
     /// The coordinator refuses an item, or no request can reach it. Answers as [`again`](Self::again).

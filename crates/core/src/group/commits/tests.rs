@@ -828,6 +828,31 @@ fn an_unknown_topic_is_tried_again_alone() {
 }
 
 #[test]
+fn a_deleted_topic_holds_up_no_rebalance_and_no_close() {
+    for closes in [false, true] {
+        let mut rig = Rig::automatic();
+        rig.work(0, 0..10);
+        rig.work(1, 0..20);
+        let deadline = rig.now + ms(300_000);
+        let ticket = match closes {
+            true => rig.commits.close(deadline, rig.now),
+            false => rig.commits.release(&[at(0), at(1)], deadline, rig.now),
+        };
+        assert_eq!(rig.sent(), Some(vec![(0, 10), (1, 20)]));
+        rig.take(&[(0, OK), (1, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)]);
+        let since = rig.now;
+        while !rig.settled.contains_key(&ticket) {
+            let (_, sent) = rig.sent_later();
+            assert_eq!(sent, [(1, 20)], "a topic may be missing for a moment");
+            rig.take(&[(1, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)]);
+        }
+        assert_eq!(rig.code(ticket), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+        let waited = rig.now - since;
+        assert!((ms(1000)..ms(5000)).contains(&waited), "{waited:?}");
+    }
+}
+
+#[test]
 fn an_answer_that_leaves_a_partition_out_commits_nothing_of_it() {
     let mut rig = Rig::automatic();
     rig.work(0, 0..10);

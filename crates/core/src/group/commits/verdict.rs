@@ -22,6 +22,11 @@ pub(super) enum Verdict {
     Refused,
 }
 
+/// Whether the coordinator does not know the topic, or not under this id.
+pub(super) fn is_unknown_topic(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID)
+}
+
 pub(super) fn verdict(code: ErrorCode) -> Verdict {
     match code {
         ErrorCode::NONE => Verdict::Good,
