@@ -1140,7 +1140,9 @@ impl Group {
             report(&notice);
         }
         if let Some(failure) = self.membership.as_mut().and_then(Membership::poll_handed_over) {
-            tracing::debug!(target: "milena", "group {}: the consumer protocol is not there: {failure}", self.id);
+            // The protocol of the next assignment is told again.
+            self.is_protocol_told = false;
+            tracing::debug!(target: "milena", "group {}: it changes its protocol: {failure}", self.id);
         }
     }
 

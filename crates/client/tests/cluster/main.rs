@@ -11,6 +11,7 @@ mod holding;
 mod kept;
 mod limits;
 mod members;
+mod membership;
 mod memory;
 mod mistakes;
 mod outside;

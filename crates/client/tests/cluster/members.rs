@@ -126,10 +126,10 @@ async fn balanced(members: &[&Consumer], partitions: usize) {
 }
 
 /// What tasks have read: member, partition, offset.
-type Seen = mpsc::UnboundedReceiver<(usize, i32, i64)>;
+pub(crate) type Seen = mpsc::UnboundedReceiver<(usize, i32, i64)>;
 
 /// Reads in a task of its own until the consumer is closed, and marks each batch as done.
-fn reading(index: usize, mut consumer: Consumer, seen: mpsc::UnboundedSender<(usize, i32, i64)>) {
+pub(crate) fn reading(index: usize, mut consumer: Consumer, seen: mpsc::UnboundedSender<(usize, i32, i64)>) {
     tokio::spawn(async move {
         while let Some(batch) = consumer.next().await.expect("read") {
             for record in &batch {
@@ -141,7 +141,7 @@ fn reading(index: usize, mut consumer: Consumer, seen: mpsc::UnboundedSender<(us
 }
 
 /// Waits for `count` records of each partition, each of which comes once.
-async fn once(seen: &mut Seen, partitions: i32, count: i64) {
+pub(crate) async fn once(seen: &mut Seen, partitions: i32, count: i64) {
     let mut counts = BTreeMap::<(i32, i64), usize>::new();
     let whole = async {
         while counts.len() < (i64::from(partitions) * count) as usize {

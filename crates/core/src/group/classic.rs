@@ -28,8 +28,8 @@ use milena_messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment, 
 use super::coordinator::Coordinator;
 use super::liveness::{Late, Liveness};
 use super::terms::{
-    Ask, Assignor, Claim, Event, Goodbye, Kind, Member, MemberIdentity, Request, Response, Settings,
-    Subscription, TopicPartition, Wanted, earliest, fault_of_assignment, millis, str_of,
+    Ask, Assignor, Claim, Event, Goodbye, Kind, Member, MemberIdentity, Protocol, Request, Response,
+    Settings, Subscription, TopicPartition, Wanted, earliest, fault_of_assignment, millis, str_of,
 };
 use super::verdict::{self, Verdict};
 use crate::backoff::Retry;
@@ -77,6 +77,10 @@ pub(super) struct Classic {
     goodbye: Option<Leaving>,
     /// A JoinGroup without a member id that was given up. The id in its answer has to leave.
     nameless: Option<Asked>,
+    /// Whether it has been a member of the group.
+    has_joined: bool,
+    /// Why the consumer protocol has to take over.
+    unsupported: Option<Failure>,
     how: Goodbye,
     /// Why the member joins again, for the coordinator's log (KIP-800).
     reason: &'static str,
@@ -235,6 +239,8 @@ impl Classic {
             alive_at: Instant::ORIGIN,
             goodbye: None,
             nameless: None,
+            has_joined: false,
+            unsupported: None,
             how: Goodbye::Usual,
             reason: "",
             events: VecDeque::new(),
@@ -249,6 +255,11 @@ impl Classic {
     pub(super) fn take_over(&mut self, events: impl Iterator<Item = Event>, next_number: u64) {
         self.events.extend(events);
         self.next_number = next_number;
+    }
+
+    /// Why the consumer protocol has to take over, and the number that its requests go on from.
+    pub(super) fn poll_unsupported(&mut self) -> Option<(Failure, u64)> {
+        self.unsupported.take().zip(Some(self.next_number))
     }
 
     pub(super) fn handle_subscription(&mut self, subscription: Subscription, now: Instant) {
@@ -420,6 +431,11 @@ impl Classic {
                 }
                 self.expel(forgets_id, &failure, now);
             }
+            // The group took this member before, so that its assignors were right. It has changed its protocol since.
+            Verdict::Unsupported if self.has_joined && self.settings.protocol == Protocol::Automatic => {
+                self.unsupported = Some(failure.clone());
+                self.expel(true, &failure, now);
+            }
             Verdict::Unsupported | Verdict::Refused => self.step(Happened::Refused, Some(&failure), now),
         }
     }
@@ -536,6 +552,7 @@ impl Classic {
         };
         self.member_id = Arc::from(&*response.member_id);
         self.generation = Some(response.generation_id);
+        self.has_joined = true;
         // The answer waited for other members, so the session begins with its end and not with the request.
         self.alive(now);
         self.beat_at = now + self.heartbeat_interval();

@@ -239,6 +239,12 @@ impl Consumer {
         }
     }
 
+    /// Begins with the events that the other protocol's machine left, and numbers its requests after that one's.
+    pub(super) fn take_over(&mut self, events: impl Iterator<Item = Event>, next_number: u64) {
+        self.events.extend(events);
+        self.next_number = next_number;
+    }
+
     pub(super) fn handle_subscription(&mut self, subscription: Subscription, now: Instant) {
         if subscription == self.subscription && self.state != State::Failed {
             return;
@@ -299,7 +305,8 @@ impl Consumer {
                 self.try_again(&failure, true, now);
             }
             Verdict::Expelled { .. } => self.expel(&failure, now),
-            // A member's group does not change its protocol. It is gone, and joining makes it again.
+            // It was a member of the group, which is gone since, or has become a classic one without it. It joins again, which
+            // makes it, or makes it a group of this protocol again.
             Verdict::Unsupported if code == ErrorCode::GROUP_ID_NOT_FOUND && !asked.is_join => {
                 self.expel(&failure, now);
             }

@@ -134,7 +134,8 @@ impl Membership {
         }
     }
 
-    /// The protocol in use. With [`Protocol::Automatic`] it is the consumer protocol until a coordinator does not have it.
+    /// The protocol in use. With [`Protocol::Automatic`] it is the consumer protocol until a coordinator does not have it. It is
+    /// that again when the group has become one of the consumer protocol, and takes no others.
     pub fn protocol(&self) -> Protocol {
         match self.machine {
             Machine::Classic(_) => Protocol::Classic,
@@ -232,7 +233,7 @@ impl Membership {
         either!(&mut self.machine, machine => machine.poll_notice())
     }
 
-    /// Why the classic protocol is used although the other one was preferred. Told once.
+    /// Why the other protocol than before is used. Told once.
     pub fn poll_handed_over(&mut self) -> Option<Failure> {
         self.handed_over.take()
     }
@@ -252,17 +253,32 @@ impl Membership {
         either!(&self.machine, machine => machine.is_closed())
     }
 
-    /// The coordinator does not have the consumer protocol: the classic protocol takes over where it stands.
+    /// The coordinator does not have this protocol, or not for this group: the other one takes over where it stands.
     fn hand_over(&mut self, now: Instant) {
-        let Machine::Consumer(consumer) = &mut self.machine else { return };
-        let Some((failure, number)) = consumer.poll_unsupported() else { return };
-        let mut classic = Classic::new(Arc::clone(&self.settings), Rng::seeded(self.rng.next_u64()));
+        let unsupported = either!(&mut self.machine, machine => machine.poll_unsupported());
+        let Some((failure, number)) = unsupported else { return };
+        let (settings, rng) = (Arc::clone(&self.settings), Rng::seeded(self.rng.next_u64()));
         // Events that were not polled yet come first: what they assign is lost by now, and the driver has to hear both.
-        classic.take_over(std::iter::from_fn(|| consumer.poll_event()), number);
-        classic.handle_metadata(&self.snapshot, now);
-        classic.handle_subscription(self.subscription.clone(), now);
-        classic.handle_waiting(self.is_waiting, now);
-        self.machine = Machine::Classic(Box::new(classic));
+        let is_classic = matches!(self.machine, Machine::Classic(_));
+        let events = std::iter::from_fn(|| either!(&mut self.machine, machine => machine.poll_event()));
+        let next = match is_classic {
+            true => {
+                let mut consumer = Consumer::new(settings, rng);
+                consumer.take_over(events, number);
+                Machine::Consumer(Box::new(consumer))
+            }
+            false => {
+                let mut classic = Classic::new(settings, rng);
+                classic.take_over(events, number);
+                Machine::Classic(Box::new(classic))
+            }
+        };
+        self.machine = next;
+        either!(&mut self.machine, machine => {
+            machine.handle_metadata(&self.snapshot, now);
+            machine.handle_subscription(self.subscription.clone(), now);
+            machine.handle_waiting(self.is_waiting, now);
+        });
         self.handed_over = Some(failure);
     }
 }

@@ -20,7 +20,7 @@ pub(super) enum Verdict {
     /// The coordinator has gone on without the member: its partitions may belong to others. `forgets_id`: the id is of no use
     /// either.
     Expelled { forgets_id: bool },
-    /// The group or the coordinator does not have this protocol. The classic protocol may do.
+    /// The group or the coordinator does not have this protocol. The other one may do.
     Unsupported,
     /// It stays refused until somebody changes something.
     Refused,
@@ -46,11 +46,14 @@ pub(super) fn classic(kind: Kind, code: ErrorCode) -> Verdict {
         (_, ErrorCode::ILLEGAL_GENERATION) => Verdict::Expelled { forgets_id: false },
         // A newer instance with the same `group.instance.id` runs (KIP-345). Joining again would fence that one in turn.
         (_, ErrorCode::FENCED_INSTANCE_ID) => Verdict::Refused,
+        // The group has no assignor in common with the member. Or it is a group of the consumer protocol by now, and does not
+        // take members of this one (`group.consumer.migration.policy`).
+        (Kind::Join, ErrorCode::INCONSISTENT_GROUP_PROTOCOL) => Verdict::Unsupported,
         // The broker failed in a way that has no code; the next attempt may not.
         (_, ErrorCode::UNKNOWN_SERVER_ERROR) => Verdict::Again,
         // COORDINATOR_LOAD_IN_PROGRESS and REQUEST_TIMED_OUT among others.
         (_, code) if code.is_retriable() => Verdict::Again,
-        // INCONSISTENT_GROUP_PROTOCOL, INVALID_SESSION_TIMEOUT, GROUP_AUTHORIZATION_FAILED, GROUP_MAX_SIZE_REACHED,
+        // INVALID_SESSION_TIMEOUT, GROUP_AUTHORIZATION_FAILED, GROUP_MAX_SIZE_REACHED,
         // INVALID_GROUP_ID, UNSUPPORTED_VERSION and those of later versions of Kafka.
         _ => Verdict::Refused,
     }

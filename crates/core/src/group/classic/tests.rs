@@ -541,6 +541,26 @@ fn the_leader_waits_for_the_metadata_of_what_others_subscribe_to() {
 }
 
 #[test]
+fn case_76_a_topic_that_is_gone_or_refused_holds_up_no_assignment() {
+    for code in [ErrorCode::TOPIC_AUTHORIZATION_FAILED, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION] {
+        let mut rig = Rig::eager();
+        let ask = rig.ask(Kind::Join);
+        let mut partly = snapshot("t", &[(1, 1)]);
+        partly.topics.insert("other".into(), Err(code));
+        rig.member.handle_metadata(&Arc::new(partly), rig.now);
+        rig.answer(&ask, elected("m", 1, false));
+        let sync = rig.ask(Kind::Sync);
+        let Request::Sync(request) = &sync.request else { panic!() };
+        assert_eq!(request.assignments[0].assignment[..], b"t-0"[..], "{code:?}");
+        rig.answer(&sync, synced(ErrorCode::NONE, "t-0"));
+        assert_eq!(rig.member.state, State::Stable);
+        // Once it can be read, or is there, it is assigned.
+        rig.member.handle_metadata(&cluster(1), rig.now);
+        assert_eq!(rig.member.state, State::Yielding);
+    }
+}
+
+#[test]
 fn the_leader_assigns_what_it_knows_when_metadata_does_not_come() {
     let mut rig = Rig::eager();
     let ask = rig.ask(Kind::Join);
