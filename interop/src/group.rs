@@ -81,6 +81,16 @@ impl Group {
         Member::start(client, self.members, &self.joining, instance, &self.journal)
     }
 
+    /// A new member that joins by another protocol than the group began with.
+    ///
+    /// # Errors
+    /// Its program does not start.
+    pub fn join_by(&mut self, protocol: &str, client: Client) -> anyhow::Result<Member> {
+        self.members += 1;
+        let joining = Joining { protocol: protocol.into(), ..self.joining.clone() };
+        Member::start(client, self.members, &joining, None, &self.journal)
+    }
+
     /// Waits until `members` members own something, and each partition is owned once.
     ///
     /// # Errors

@@ -168,3 +168,48 @@ fn a_mixed_group_of_real_kafka_agrees_on_cooperative_sticky() {
     let Some(kafka) = real::three() else { return };
     agree(&kafka.bootstrap(), "cooperative-sticky");
 }
+
+/// A classic group is upgraded by a member of the consumer protocol (KIP-848), and downgraded when that one leaves, while Java's
+/// members and Milena's read.
+fn migrate(bootstrap: &str, protocol: &str) {
+    if !Client::Java.is_here() {
+        return;
+    }
+    let mut group = Group::start(bootstrap, &format!("migrates-{protocol}"), &Setup::new(protocol)).unwrap();
+    let java = group.join(Client::Java, None).unwrap();
+    let ours = group.join(Client::Milena, None).unwrap();
+    group.settle(2).unwrap();
+    group.flow(20).unwrap();
+    let upgrades = group.join_by("consumer", Client::Milena).unwrap();
+    group.settle(3).unwrap();
+    group.flow(20).unwrap();
+    // Java's goes over to the consumer protocol by a restart, as a rolling upgrade has it.
+    java.close().unwrap();
+    group.settle(2).unwrap();
+    let java = group.join_by("consumer", Client::Java).unwrap();
+    group.settle(3).unwrap();
+    group.flow(20).unwrap();
+    // And back: when the last member of the consumer protocol leaves, the group is a classic one.
+    java.close().unwrap();
+    upgrades.close().unwrap();
+    group.settle(1).unwrap();
+    group.flow(20).unwrap();
+    let java = group.join(Client::Java, None).unwrap();
+    group.settle(2).unwrap();
+    group.flow(20).unwrap();
+    let findings = group.finish(vec![java, ours]).unwrap();
+    let Findings { faults, errors, records, again, lost, assigned, .. } = &findings;
+    assert!(faults.is_empty(), "{protocol}: {faults:#?}\nerrors {errors:#?}");
+    println!("{protocol}: {records} records, {again} again, {lost} lost, {assigned} assignments, {errors:?}");
+}
+
+#[test]
+fn an_eager_group_migrates_to_the_consumer_protocol_and_back() {
+    migrate(Embedded::start(3).bootstrap(), "range");
+}
+
+#[test]
+fn a_cooperative_group_of_real_kafka_migrates_to_the_consumer_protocol_and_back() {
+    let Some(kafka) = real::kafka() else { return };
+    migrate(&kafka.bootstrap(), "cooperative-sticky");
+}

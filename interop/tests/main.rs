@@ -12,6 +12,7 @@ mod franz_go;
 mod group_admin;
 mod group_tools;
 mod groups;
+mod members;
 mod mutants;
 mod partners;
 mod programs;

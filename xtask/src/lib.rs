@@ -1,6 +1,8 @@
 //! The project's own commands, one module per first word. A library too, so that tests can call them.
 
 pub mod bench;
+#[cfg(test)]
+mod cases;
 pub mod chaos;
 pub mod churn;
 pub mod edges;
