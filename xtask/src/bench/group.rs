@@ -48,20 +48,27 @@ pub(super) fn run(rounds: Option<u32>) -> anyhow::Result<()> {
     for scenario in &scenarios {
         let target = brokers.target(scenario, false)?;
         println!("{}", scenario.name);
-        let found = by_time(&program, &target, scenario, rounds.unwrap_or(ROUNDS))?;
-        failed.extend(found.into_iter().map(|why| format!("{} {why}", scenario.name)));
-        if process::is_installed("valgrind") {
-            let found = by_instructions(&program, &target)?;
-            failed.extend(found.into_iter().map(|why| format!("{} {why}", scenario.name)));
+        // On a busy machine the medians of CPU differ by 5 %. Instructions do not.
+        let is_counted = process::is_installed("valgrind");
+        let mut found = by_time(&program, &target, scenario, rounds.unwrap_or(ROUNDS), !is_counted)?;
+        if is_counted {
+            found.extend(by_instructions(&program, &target)?);
         }
+        failed.extend(found.into_iter().map(|why| format!("{} {why}", scenario.name)));
         brokers.finish(target, true)?;
     }
     ensure!(failed.is_empty(), "more than allowed: {}", failed.join("; "));
     Ok(())
 }
 
-/// CPU and allocations per record.
-fn by_time(program: &Path, target: &Target, scenario: &Scenario, rounds: u32) -> anyhow::Result<Vec<String>> {
+/// CPU and allocations per record. CPU may be printed without being judged.
+fn by_time(
+    program: &Path,
+    target: &Target,
+    scenario: &Scenario,
+    rounds: u32,
+    is_cpu_judged: bool,
+) -> anyhow::Result<Vec<String>> {
     let records = scenario.records().unwrap_or(0);
     let mut cpu: [Vec<f64>; 3] = Default::default();
     let mut allocations: [Vec<f64>; 3] = Default::default();
@@ -80,7 +87,7 @@ fn by_time(program: &Path, target: &Target, scenario: &Scenario, rounds: u32) ->
         let ratio = median(ratios)?;
         let (ns, count) = (median(cpu[reader].clone())?, median(allocations[reader].clone())?);
         println!("  {name:<17} {ns:6.1} ns/record, ratio {ratio:.3}; {count:.5} allocations/record");
-        if ratio > FACTOR_MAX || count >= ALLOCATIONS_MAX {
+        if is_cpu_judged && ratio > FACTOR_MAX || count >= ALLOCATIONS_MAX {
             failed.push(format!("{name}: {ratio:.3} of the CPU, {count:.5} allocations per record"));
         }
     }

@@ -55,8 +55,8 @@ gate       fails if allocations, requests, wire bytes or instructions per record
            bench/instructions.txt; --record writes these files
 gaps       fails if `next()` waits 100 ms or more while there are records to read, with the default fetch wait;
            8 rounds by default
-group      fails if reading in a group costs over 3 % more CPU or instructions per record than reading by position, or
-           0.01 allocations per record; 7 rounds by default
+group      fails if reading in a group costs over 3 % more instructions per record than reading by position (without
+           valgrind: CPU), or 0.01 allocations per record; 7 rounds by default
 stopped    fails if the application stops reading 10 000 partitions, and resident memory exceeds the budget by more
            than 48 MiB; it watches each way of reading for --seconds (10)
 list       prints the scenarios and the clients

@@ -215,7 +215,8 @@ fn arguments(scenario: &Scenario, client: &str, target: &Target, payloads: &Path
                 add("codec", &codec);
             }
             add("partitions", &scenario.partitions);
-            add("partition-fetch-bytes", &10_485_760);
+            // Small enough that a partition is fetched several times, so that there is something to fetch twice.
+            add("partition-fetch-bytes", &if twist == Twist::PausedEach { 65_536 } else { 10_485_760 });
             add("fetch-bytes", &52_428_800);
             match twist {
                 Twist::None | Twist::OthersIdle => {}
