@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -377,6 +378,8 @@ pub(super) fn protocols(names: &[&str]) -> Vec<JoinGroupRequestProtocol> {
 
 /// A topic that another script may have made before.
 pub(super) fn ensure_topic(asker: &mut Asker, topic: &str, partitions: i32) {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let wanted = MetadataRequestTopic { name: Some(topic.into()), ..Default::default() };
     let request = MetadataRequest {
         topics: Some(vec![wanted]),

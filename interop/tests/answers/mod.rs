@@ -6,6 +6,7 @@ mod configs;
 mod fetch;
 mod groups;
 mod groups_consumer;
+mod groups_late;
 mod groups_mixed;
 mod offsets;
 mod produce;
