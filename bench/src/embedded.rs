@@ -11,6 +11,8 @@ use serde_json::json;
 use crate::options::Failure;
 
 const MOVE_EVERY: Duration = Duration::from_secs(1);
+/// Of the members of groups of the consumer protocol.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Moves the leader of partition 0 of a topic to the next node, again and again.
 async fn move_leader(cluster: Arc<Cluster>, topic: String, pause: Duration) {
@@ -36,7 +38,9 @@ pub(crate) fn run(mut args: lexopt::Parser) -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|error| error.to_string())?.block_on(async {
-        let builder = Broker::builder().nodes(nodes).port(0);
+        // Groups wait for nothing but their members, and those hear soon that there is a rebalance.
+        let builder = Broker::builder().nodes(nodes).port(0).group_initial_rebalance_delay(Duration::ZERO);
+        let builder = builder.group_consumer_heartbeat_interval(HEARTBEAT_INTERVAL);
         let cluster = Arc::new(builder.start().await.map_err(|error| error.to_string())?);
         println!("{}", json!({ "bootstrap": cluster.bootstrap() }));
         if let Some(topic) = moved {

@@ -42,8 +42,11 @@ pub(crate) struct Options {
     pub(crate) threads: Option<usize>,
     /// Milena only: the fetch wait; without it, the default.
     pub(crate) fetch_wait_ms: Option<u64>,
-    /// Milena's `stopped` only: each partition has a reader of its own.
-    pub(crate) own_readers: bool,
+    /// Milena's `stopped` only: how the application read before it stopped.
+    pub(crate) reading: String,
+    /// Milena's `rebalance` only: the group's protocol, and the number of bytes to buffer before a member joins.
+    pub(crate) protocol: String,
+    pub(crate) buffer_bytes: usize,
     /// Milena's `gaps` only: how long the application works on each record.
     pub(crate) work_us: u64,
 }
@@ -145,7 +148,9 @@ impl Options {
             "idle-topics" => self.idle_topics = Some(args.value()?.string()?),
             "deliveries" => self.deliveries = true,
             "threads" => self.threads = Some(args.value()?.parse()?),
-            "own-readers" => self.own_readers = true,
+            "reading" => self.reading = args.value()?.string()?,
+            "protocol" => self.protocol = args.value()?.string()?,
+            "buffer-bytes" => self.buffer_bytes = args.value()?.parse()?,
             "fetch-wait-ms" => self.fetch_wait_ms = Some(args.value()?.parse()?),
             "work-us" => self.work_us = args.value()?.parse()?,
             other => return Err(Failure::Usage(format!("no option is called --{other}"))),
@@ -201,7 +206,9 @@ impl Default for Options {
             deliveries: false,
             threads: None,
             fetch_wait_ms: None,
-            own_readers: false,
+            reading: "turns".into(),
+            protocol: "cooperative".into(),
+            buffer_bytes: 1 << 20,
             work_us: 0,
         }
     }

@@ -24,6 +24,12 @@ impl Allocations {
         let change = self.0.change();
         ((change.allocations + change.reallocations) as u64, change.bytes_allocated as u64)
     }
+
+    /// The bytes that were allocated and are not freed.
+    pub(crate) fn live_bytes(&self) -> usize {
+        let change = self.0.change();
+        change.bytes_allocated.saturating_sub(change.bytes_deallocated)
+    }
 }
 
 /// The measured figures.

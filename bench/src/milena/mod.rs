@@ -7,6 +7,7 @@ mod follow;
 mod gaps;
 mod paced;
 mod produce;
+mod rebalance;
 mod resume;
 mod stopped;
 
@@ -30,6 +31,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Failure> {
             "pace" => paced::pace(options).await,
             "consume" => consume::run(&options.with_fetch_sizes()).await,
             "gaps" => gaps::run(options).await,
+            "rebalance" => rebalance::run(options).await,
             "stopped" => stopped::run(options).await,
             "latency" => paced::latency(options).await,
             "flip" => flip::run(options).await,

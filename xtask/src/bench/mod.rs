@@ -11,6 +11,7 @@ mod gaps;
 mod gate;
 mod group;
 mod plot;
+mod rebalance;
 mod report;
 mod run;
 mod scenario;
@@ -38,6 +39,7 @@ Usage: cargo xtask bench [quick|full|writers|NAME...] [--rounds N] [--clients A,
        cargo xtask bench gaps [--rounds N]
        cargo xtask bench group [--rounds N]
        cargo xtask bench stopped [--seconds N]
+       cargo xtask bench rebalance [--rounds N]
        cargo xtask bench list
 
 Measures Milena and other clients, each with its own driver, on a sink that costs nearly nothing, on Apache Kafka and on
@@ -58,7 +60,9 @@ gaps       fails if `next()` waits 100 ms or more while there are records to rea
 group      fails if reading in a group costs over 3 % more instructions per record than reading by position (without
            valgrind: CPU), or 0.01 allocations per record; 7 rounds by default
 stopped    fails if the application stops reading 10 000 partitions, and resident memory exceeds the budget by more
-           than 48 MiB; it watches each way of reading for --seconds (10)
+           than 48 MiB; it watches each way of reading for --seconds (10), and five of them at the same time
+rebalance  fails if a rebalance takes longer while a member has 256 MiB buffered than with 1 MiB; eager, cooperative and
+           by the consumer protocol (KIP-848), with --rounds rebalances each (9)
 list       prints the scenarios and the clients
 ";
 
@@ -93,6 +97,7 @@ pub fn run(args: lexopt::Parser) -> anyhow::Result<()> {
         Some("gaps") => gaps::run(options.rounds),
         Some("group") => group::run(options.rounds),
         Some("stopped") => stopped::run(options.seconds),
+        Some("rebalance") => rebalance::run(options.rounds),
         _ => measure(&options),
     }
 }

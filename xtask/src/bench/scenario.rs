@@ -365,16 +365,34 @@ pub(super) fn written(broker: Broker, codec: &'static str, writer: Writer) -> Sc
     Scenario { writer: Some(writer), ..scenario }.named()
 }
 
-/// 10 000 partitions, each with more records than fit the memory of any of them: in small batches, and in large ones, of
-/// which even one for each partition is too much.
-pub(super) fn stopped() -> [Scenario; 2] {
-    [("none", 16 << 10), ("lz4", MIB)].map(|(codec, batch_bytes)| {
-        let scenario = consume(SINK, Payload::Bytes(1024), codec, batch_bytes, Twist::None);
-        Scenario { partitions: 10_000, ..scenario }.with(|work| {
+/// 10 000 partitions, each with more records than fit the memory of any of them, and how the application reads before it
+/// stops: in small batches, in large ones, of which even one for each partition is too much, and in batches of one record. A
+/// member of a group reads from the embedded broker, which keeps every record in memory, and so has half as many partitions
+/// and fewer records.
+pub(super) fn stopped() -> Vec<(Scenario, &'static str)> {
+    let topic = |broker, codec, batch_bytes, partitions: u32, each: u64| {
+        let scenario = consume(broker, Payload::Bytes(1024), codec, batch_bytes, Twist::None);
+        Scenario { partitions, ..scenario }.with(|work| {
             if let Work::Consume { records, .. } = work {
-                *records = 10_000 * 4096;
+                *records = u64::from(partitions) * each;
             }
         })
+    };
+    let shapes = [("none", 16 << 10), ("lz4", MIB), ("none", 1)];
+    let rows = shapes.iter().flat_map(|(codec, batch_bytes)| {
+        let readings = ["turns", "own", "paused", "keeping"];
+        readings.map(|reading| (topic(SINK, codec, *batch_bytes, 10_000, 4096), reading))
+    });
+    rows.chain([(topic(Broker::Embedded(1), "none", 16 << 10, 5000, 64), "member")]).collect()
+}
+
+/// A topic of 32 partitions with this many bytes of records in all.
+pub(super) fn rebalance(bytes: u64) -> Scenario {
+    let scenario = consume(Broker::Embedded(1), Payload::Bytes(1024), "none", 16 << 10, Twist::None);
+    Scenario { partitions: 32, ..scenario }.with(|work| {
+        if let Work::Consume { records, .. } = work {
+            *records = bytes / 1024;
+        }
     })
 }
 
