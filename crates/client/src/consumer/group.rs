@@ -795,7 +795,7 @@ impl Group {
         now: Instant,
     ) {
         for at in &partitions {
-            self.stop_reading(at, driver);
+            self.stop_reading(at, driver, now);
         }
         let hook = self.run_hook(Occasion::Revoked, &partitions, driver);
         let mut barrier =
@@ -805,12 +805,16 @@ impl Group {
         self.barriers.push_back(barrier);
     }
 
-    fn stop_reading(&mut self, at: &TopicPartition, driver: &mut Driver) {
+    fn stop_reading(&mut self, at: &TopicPartition, driver: &mut Driver, now: Instant) {
         self.starting.remove(at);
         self.seeking.remove(at);
         if let Some(queue) = self.owned.get(at) {
-            let epoch = queue.end(&self.epochs);
+            let (epoch, position) = queue.end(&self.epochs);
             driver.unassign(queue, epoch);
+            if let Some(position) = position.filter(|_| self.commit_settings.is_before_delivery) {
+                // A batch that was committed and is not handed out is the next owner's.
+                self.commits.take_back(at, epoch, position, now);
+            }
         }
     }
 
@@ -916,7 +920,7 @@ impl Group {
             names.join(", ")
         );
         for at in partitions {
-            self.stop_reading(at, driver);
+            self.stop_reading(at, driver, now);
             self.give_up(at, failure, driver);
         }
         self.take_interest();

@@ -213,6 +213,9 @@ impl GroupConsumerBuilder {
     /// Commits the offset after each batch before the batch is returned, so that each record is processed at most once: one
     /// that is being processed when the program crashes is not read again. Each batch waits for its commit, so this is slow.
     /// Marks of what is done count nothing.
+    ///
+    /// When a partition is given up, a batch of it that was committed and not returned is left to the next owner: the offset
+    /// before it is committed again. If the program crashes or the partition is lost, such a batch is read by no one.
     pub fn at_most_once(mut self) -> Self {
         self.is_at_most_once = true;
         self

@@ -570,16 +570,18 @@ impl Queue {
         self.is_over.load(Ordering::SeqCst)
     }
 
-    /// The partition is not assigned any more.
-    pub(super) fn end(&self, epochs: &Epochs) -> Epoch {
+    /// The partition is not assigned any more. Answers with the new epoch, and with the offset after the last batch that was
+    /// taken.
+    pub(super) fn end(&self, epochs: &Epochs) -> (Epoch, Option<i64>) {
         let mut inner = self.inner();
+        let position = inner.position;
         let dropped = inner.restart(epochs, None);
         self.is_over.store(true, Ordering::SeqCst);
         inner.wake_reader();
         let epoch = inner.epoch;
         drop(inner);
         drop(dropped);
-        epoch
+        (epoch, position)
     }
 
     /// Drops the batches and stops at `offset` because of `error`, which the caller returns to the reader. Does

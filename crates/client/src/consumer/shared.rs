@@ -236,7 +236,7 @@ impl Shared {
         let mut assigned = self.assigned();
         if let Some(queue) = assigned.remove(&Arc::from(topic), partition) {
             assigned.forget_unread(topic);
-            let epoch = queue.end(&self.epochs);
+            let (epoch, _) = queue.end(&self.epochs);
             self.commands.push(Command::Unassign { queue, epoch });
         }
     }

@@ -673,6 +673,27 @@ async fn with_at_most_once_a_batch_is_committed_before_it_is_returned() {
 }
 
 #[tokio::test]
+async fn with_at_most_once_a_batch_that_was_not_returned_is_left_to_the_next_owner() {
+    for protocol in [Protocol::Classic, Protocol::Consumer] {
+        let (_cluster, client) = start_grouping(1, &[("t", 1)]).await;
+        let mut consumer = member(&client).protocol(protocol).at_most_once().build().await.expect("built");
+        until("assigned", || consumer.assignment().len() == 1).await;
+        assert!(timeout(Duration::ZERO, consumer.next()).await.is_err(), "there is nothing yet");
+        fill(&client, "t", 1, 10).await;
+        // It is committed because the application has waited for it, and the application has not asked again.
+        let is_committed = async {
+            while committed(&consumer, 1).await != [Some(10)] {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, is_committed).await.expect("committed in time");
+        timeout(PATIENCE, consumer.close()).await.expect("in time").expect("closed");
+        let mut consumer = member(&client).protocol(protocol).build().await.expect("built");
+        assert_eq!(read_done(&mut consumer, 10).await.len(), 10);
+    }
+}
+
+#[tokio::test]
 async fn what_the_coordinator_refuses_is_told_and_the_rest_is_committed() {
     let (_cluster, client) = start_grouping(1, &[("t", 2)]).await;
     let mut consumer = member(&client).manual_commits().build().await.expect("built");

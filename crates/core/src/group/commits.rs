@@ -336,6 +336,17 @@ impl Commits {
         self.go_on(partition, epoch, true, why, now, |ledger| ledger.restart(epoch, offset, None));
     }
 
+    /// What was delivered from `offset` on, and counts as done because commits come before delivery, was not handed out and
+    /// is not going to be: the partition is about to be released. Then `offset` is committed in its place, so that the next
+    /// owner begins there.
+    pub fn take_back(&mut self, partition: &TopicPartition, epoch: Epoch, offset: i64, now: Instant) {
+        let is_ahead = |owned: &Owned| !owned.is_remade && owned.ledger.delivered() > offset;
+        if self.partitions.get(partition).is_some_and(is_ahead) {
+            let why = "the partition was given up first";
+            self.go_on(partition, epoch, true, why, now, |ledger| ledger.resume(epoch, offset));
+        }
+    }
+
     /// The topic has this id now. If it had another one, it was made again: no offset that is stored means anything, and until
     /// reading goes on elsewhere, no offset that is done may be stored.
     pub fn set_topic_id(&mut self, partition: &TopicPartition, topic_id: Uuid) {
@@ -379,6 +390,9 @@ impl Commits {
         owned.refused = None;
         if may_go_back {
             owned.uncertain = None;
+            if owned.was_lost {
+                owned.stored = None;
+            }
         }
         // An offset that the application gave is committed all the same.
         if matches!(self.due.get(partition), Some(Due::Done)) {
@@ -1042,12 +1056,21 @@ impl Commits {
     ) -> Option<u32> {
         let backoff = self.settings.backoff;
         let owned = self.partitions.get_mut(partition).filter(|of| of.assignment == item.assignment);
-        // Automatic commits never go back, so they remember what may be stored. Others send what the application wants.
-        let is_uncertain = self.settings.interval.is_some() && failure.may_have_acted();
         let Some(owned) = owned else {
             self.settle(partition, &item, &Err(failure.clone()));
             return None;
         };
+        // Automatic commits never go back without a reason, so they remember what may be stored. Others send what is wanted
+        // now, whatever is stored.
+        let is_automatic = self.settings.interval.is_some();
+        let goes_back = !is_automatic || (owned.may_go_back && owned.ledger.epoch() != item.epoch);
+        let is_uncertain = !goes_back && failure.may_have_acted();
+        if failure.may_have_acted() {
+            owned.was_lost = true;
+            if goes_back {
+                owned.stored = None;
+            }
+        }
         if !item.is_given && !is_uncertain && owned.ledger.epoch() != item.epoch {
             // What was done before a seek is not committed after it, except for what may be stored already.
             let kept = owned.uncertain.as_ref().map(|uncertain| uncertain.asked);
@@ -1056,13 +1079,8 @@ impl Commits {
                 self.due.entry(partition.clone()).or_insert(Due::Done);
             }
             self.settle_after(partition, kept.flatten(), item.asked, &Err(failure.clone()), item.was_lost);
+            self.changed(partition, now);
             return None;
-        }
-        if failure.may_have_acted() {
-            owned.was_lost = true;
-            if self.settings.interval.is_none() {
-                owned.stored = None;
-            }
         }
         if is_uncertain {
             owned.uncertain = Some(item.clone());

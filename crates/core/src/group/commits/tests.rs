@@ -946,6 +946,85 @@ fn at_most_once_commits_before_delivery() {
 }
 
 #[test]
+fn at_most_once_what_was_not_handed_out_is_taken_back_before_the_partition_is_released() {
+    // What happens to the commit of the batch that is not handed out.
+    #[derive(Debug)]
+    enum Second {
+        Waits,
+        Answered,
+        InFlight,
+        Lost,
+        LostLater,
+    }
+    use Second::{Answered, InFlight, Lost, LostLater, Waits};
+    for second in [Waits, Answered, InFlight, Lost, LostLater] {
+        let mut rig = Rig::with(Settings { is_before_delivery: true, ..settings(Some(INTERVAL)) });
+        rig.assign(&[0]);
+        rig.deliver(0, 0..10);
+        rig.commit();
+        assert_eq!(rig.sent(), Some(vec![(0, 10)]));
+        rig.take(&[(0, OK)]);
+        rig.deliver(0, 10..20);
+        let waits = rig.commit();
+        if !matches!(second, Waits) {
+            assert_eq!(rig.sent(), Some(vec![(0, 20)]));
+        }
+        match second {
+            Answered => rig.take(&[(0, OK)]),
+            Lost => rig.lose(Kind::Commit),
+            Waits | InFlight | LostLater => {}
+        }
+        rig.commits.take_back(&at(0), Epoch(2), 10, rig.now);
+        let ticket = rig.commits.release(&[at(0)], rig.now + ms(5_000), rig.now);
+        rig.events();
+        match second {
+            InFlight => {
+                assert!(!rig.settled.contains_key(&ticket), "20 may be stored after 10");
+                rig.take(&[(0, OK)]);
+            }
+            LostLater => rig.lose(Kind::Commit),
+            Waits | Answered | Lost => {}
+        }
+        if !matches!(second, Waits) {
+            assert_eq!(rig.sent_later().1, [(0, 10)], "{second:?}");
+            assert!(!rig.settled.contains_key(&ticket), "{second:?}");
+            rig.take(&[(0, OK)]);
+        }
+        assert!(
+            rig.is_committed(ticket) && rig.settled.contains_key(&waits),
+            "{second:?}: {:?}",
+            rig.settled
+        );
+        assert_eq!(rig.sent(), None, "{second:?}");
+    }
+    let mut rig = Rig::with(Settings { is_before_delivery: true, ..settings(Some(INTERVAL)) });
+    rig.assign(&[0]);
+    rig.deliver(0, 0..10);
+    rig.commits.take_back(&at(0), Epoch(2), 10, rig.now);
+    rig.commits.release(&[at(0)], rig.now + ms(5_000), rig.now);
+    assert_eq!(rig.sent(), Some(vec![(0, 10)]), "all of it was handed out");
+}
+
+#[test]
+fn by_hand_a_seek_is_committed_although_the_answer_to_what_was_done_before_is_lost() {
+    let mut rig = Rig::with(settings(None));
+    rig.assign(&[0]);
+    rig.work(0, 0..20);
+    rig.commit();
+    rig.sent();
+    rig.take(&[(0, OK)]);
+    rig.work(0, 20..50);
+    rig.commit();
+    assert_eq!(rig.sent(), Some(vec![(0, 50)]));
+    rig.commits.seek(&at(0), Epoch(2), 20, rig.now);
+    rig.lose(Kind::Commit);
+    let ticket = rig.commit();
+    assert_eq!(rig.sent_later().1, [(0, 20)], "50 may be stored");
+    rig.take(&[(0, OK)]);
+    assert!(rig.is_committed(ticket));
+}
+
+#[test]
 fn case_0139_the_leader_epoch_of_the_last_record_goes_with_the_offset() {
     let mut rig = Rig::automatic();
     rig.work(0, 0..10);
