@@ -1,12 +1,13 @@
 //! What the members of a group owned, saw and marked as done, in one order, and what has to hold of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::sync::Mutex;
 
 use crate::checker::Logs;
 use crate::network::lock;
+use crate::plan::Promise;
 use crate::reader::digest;
-use crate::world::World;
 
 /// A partition: the index of its topic, and its own.
 pub(crate) type At = (usize, i32);
@@ -38,10 +39,17 @@ pub(crate) enum What {
     Done(Vec<i64>),
     /// The member holds one batch less.
     Dropped,
-    /// The member is about to leave, in whatever way.
-    Ends,
-    /// The group had committed this offset.
-    Committed(i64),
+    /// The member dropped a call that waited for a batch, of whatever partition, or was told that not all is committed.
+    Cancelled,
+    /// The member is about to leave, or has been killed. `is_orderly`: it closes, and waits until it is closed.
+    Ends { is_orderly: bool },
+    /// The group had committed this offset, with this text.
+    Committed(i64, String),
+}
+
+/// The text that a member commits with an offset.
+pub(crate) fn metadata_of(offset: i64) -> String {
+    format!("up to {offset}")
 }
 
 impl Chronicle {
@@ -49,12 +57,16 @@ impl Chronicle {
         lock(&self.0).push(Entry { member, at, what });
     }
 
-    /// Checks everything. It knows nothing of the client.
-    pub(crate) fn check(&self, world: &World, logs: &Logs) {
+    /// What is wrong with it. It knows nothing of the client.
+    pub(crate) fn check(&self, promise: Promise, logs: &Logs) -> Vec<String> {
         let entries = lock(&self.0);
-        let mut check = Check::new(world, logs);
+        let mut check = Check::new(promise, logs);
         entries.iter().for_each(|entry| check.entry(entry));
-        check_owners(world, &entries);
+        if let Promise::AtMostOnce { .. } = promise {
+            check.missed(&entries);
+        }
+        check_owners(&mut check, &entries);
+        check.wrong
     }
 }
 
@@ -68,7 +80,7 @@ enum Next {
 }
 
 struct Check<'a> {
-    world: &'a World,
+    promise: Promise,
     logs: &'a Logs,
     done: BTreeMap<At, BTreeSet<i64>>,
     /// All offsets below are done.
@@ -76,19 +88,35 @@ struct Check<'a> {
     committed: BTreeMap<At, i64>,
     next: BTreeMap<(usize, At), Next>,
     sought: BTreeMap<(usize, At), i64>,
+    /// The lowest offset to which a member has gone back.
+    sought_least: BTreeMap<At, i64>,
+    /// What some member has seen.
+    seen: BTreeMap<At, BTreeSet<i64>>,
+    wrong: Vec<String>,
 }
 
 impl<'a> Check<'a> {
-    fn new(world: &'a World, logs: &'a Logs) -> Self {
+    fn new(promise: Promise, logs: &'a Logs) -> Self {
         Self {
-            world,
+            promise,
             logs,
             done: BTreeMap::new(),
             prefix: BTreeMap::new(),
             committed: BTreeMap::new(),
             next: BTreeMap::new(),
             sought: BTreeMap::new(),
+            sought_least: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            wrong: Vec::new(),
         }
+    }
+
+    fn violate(&mut self, what: impl Display) {
+        self.wrong.push(what.to_string());
+    }
+
+    fn is_at_most_once(&self) -> bool {
+        matches!(self.promise, Promise::AtMostOnce { .. })
     }
 
     fn entry(&mut self, entry: &Entry) {
@@ -96,44 +124,65 @@ impl<'a> Check<'a> {
         let (member, at) = (*member, *at);
         match what {
             What::Assigned => {
-                let committed = self.committed.get(&at).copied().unwrap_or(0);
+                let mut committed = self.committed.get(&at).copied().unwrap_or(0);
+                if let Some(least) = self.least_by_hand(at) {
+                    committed = committed.min(least);
+                }
+                if self.is_at_most_once() {
+                    // That nothing is delivered twice is checked by itself.
+                    committed = 0;
+                }
                 self.next.insert((member, at), Next::Begin { committed });
             }
-            What::Sought(offset) => drop(self.sought.insert((member, at), *offset)),
+            What::Sought(offset) => {
+                self.sought.insert((member, at), *offset);
+                let least = self.sought_least.entry(at).or_insert(*offset);
+                *least = (*least).min(*offset);
+            }
             What::Seen(records, next) => self.seen(member, at, records, *next),
             What::Done(offsets) => self.done(at, offsets),
-            What::Committed(offset) => self.committed(at, *offset),
-            What::Revoked | What::Lost | What::Dropped | What::Ends => {}
+            What::Committed(offset, metadata) => self.committed(at, *offset, metadata),
+            What::Revoked | What::Lost | What::Dropped | What::Cancelled | What::Ends { .. } => {}
         }
+    }
+
+    /// With commits by hand an application that has sought may commit an earlier offset.
+    fn least_by_hand(&self, at: At) -> Option<i64> {
+        self.sought_least.get(&at).copied().filter(|_| self.promise == Promise::ByHand)
     }
 
     fn seen(&mut self, member: usize, at: At, records: &[(i64, u64)], next: i64) {
         let who = format!("member {member} in {at:?}");
         let Some(begin) = self.next.insert((member, at), Next::At(next)) else {
-            return self.world.violate(format_args!("{who} reads what was not assigned to it"));
+            return self.violate(format_args!("{who} reads what was not assigned to it"));
         };
         let Some((first, _)) = records.first().copied() else { return };
         let prefix = self.prefix.get(&at).copied().unwrap_or(0);
         let is_right = match begin {
             Next::At(next) => first == next,
+            // What is passed was committed before it was delivered: whether it was missed for a reason is checked in the end.
+            Next::Begin { committed } if self.is_at_most_once() => first >= committed,
             // Everything before it was done by some member, and nothing of it was committed.
             Next::Begin { committed } => first >= committed && first <= prefix,
         };
         let sought = self.sought.remove(&(member, at));
         if !is_right && sought != Some(first) {
-            self.world.violate(format_args!(
+            self.violate(format_args!(
                 "{who} saw offset {first}, and expected {begin:?}; all before {prefix} is done, sought {sought:?}"
             ));
         }
         let mut expected = first;
-        for (offset, seen) in records {
+        for (offset, digest_seen) in records {
             if *offset != expected {
-                self.world.violate(format_args!("{who} saw offset {offset} instead of {expected}"));
+                self.violate(format_args!("{who} saw offset {offset} instead of {expected}"));
             }
             expected = offset + 1;
             let content = self.logs.get(&at).and_then(|log| log.get(*offset as usize));
-            if content.map(digest) != Some(*seen) {
-                self.world.violate(format_args!("{who} saw something else than what is at offset {offset}"));
+            if content.map(digest) != Some(*digest_seen) {
+                self.violate(format_args!("{who} saw something else than what is at offset {offset}"));
+            }
+            if !self.seen.entry(at).or_default().insert(*offset) && self.is_at_most_once() {
+                self.violate(format_args!("{who} saw offset {offset}, which was delivered before"));
             }
         }
     }
@@ -147,23 +196,88 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn committed(&mut self, at: At, offset: i64) {
+    fn committed(&mut self, at: At, offset: i64, metadata: &str) {
         let prefix = self.prefix.get(&at).copied().unwrap_or(0);
-        if offset > prefix {
-            self.world
-                .violate(format_args!("offset {offset} of {at:?} is committed, and only {prefix} is done"));
+        if offset > prefix && !self.is_at_most_once() {
+            self.violate(format_args!("offset {offset} of {at:?} is committed, and only {prefix} is done"));
+        }
+        let is_own = metadata == metadata_of(offset) && self.promise == Promise::ByHand;
+        if !metadata.is_empty() && !is_own {
+            self.violate(format_args!("offset {offset} of {at:?} is committed with the text {metadata:?}"));
         }
         let before = self.committed.insert(at, offset);
-        if before > Some(offset) {
-            self.world
-                .violate(format_args!("the committed offset of {at:?} went from {before:?} to {offset}"));
+        // What was committed before delivery and not delivered goes back. If it was delivered, it is delivered twice.
+        let may_go_back = self.is_at_most_once() || self.least_by_hand(at).is_some_and(|least| offset >= least);
+        if before > Some(offset) && !may_go_back {
+            self.violate(format_args!("the committed offset of {at:?} went from {before:?} to {offset}"));
+        }
+    }
+
+    /// Records that were committed before they were delivered may be missed by a member that was killed, that has lost the
+    /// partition, or that has dropped its call: the batch that came next, each time that such a member had the partition.
+    fn missed(&mut self, entries: &[Entry]) {
+        // For each time that a partition was assigned: the next offset, once one was seen.
+        let mut open: BTreeMap<(usize, At), Option<i64>> = BTreeMap::new();
+        // What was revoked: it may turn out to be lost before the offset has gone back.
+        let mut revoked: BTreeMap<(usize, At), Option<i64>> = BTreeMap::new();
+        let careless = entries.iter().filter(|entry| matches!(entry.what, What::Cancelled));
+        let careless: BTreeSet<usize> = careless.map(|entry| entry.member).collect();
+        let mut excuses: BTreeMap<At, Vec<Option<i64>>> = BTreeMap::new();
+        let mut excuse = |at: At, next: Option<i64>| excuses.entry(at).or_default().push(next);
+        for Entry { member, at, what } in entries {
+            match what {
+                What::Assigned => {
+                    revoked.remove(&(*member, *at));
+                    open.insert((*member, *at), None);
+                }
+                What::Seen(_, next) => drop(open.get_mut(&(*member, *at)).map(|of| of.replace(*next))),
+                What::Revoked => {
+                    if let Some(next) = open.remove(&(*member, *at)) {
+                        revoked.insert((*member, *at), next);
+                    }
+                }
+                What::Lost => {
+                    let next = open.remove(&(*member, *at)).or_else(|| revoked.remove(&(*member, *at)));
+                    next.into_iter().for_each(|next| excuse(*at, next));
+                }
+                What::Ends { is_orderly: false } => {
+                    for all in [&mut open, &mut revoked] {
+                        let own: Vec<_> = all.keys().filter(|(of, _)| of == member).copied().collect();
+                        for key in own {
+                            excuse(key.1, all.remove(&key).flatten());
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        for ((_, at), next) in revoked.into_iter().filter(|((member, _), _)| careless.contains(member)) {
+            excuse(at, next);
+        }
+        for (at, log) in self.logs {
+            let end = self.committed.get(at).copied().unwrap_or(0);
+            let seen = self.seen.get(at);
+            let is_missed = |offset: &i64| seen.is_none_or(|seen| !seen.contains(offset));
+            let missed: Vec<i64> = (0..end.min(log.len() as i64)).filter(is_missed).collect();
+            let mut excuses = excuses.remove(at).unwrap_or_default();
+            for first in log.begins_of(&missed) {
+                // A member that has seen nothing yet may have been anywhere.
+                let found = excuses.iter().position(|next| *next == Some(first));
+                match found.or(excuses.iter().position(Option::is_none)) {
+                    Some(index) => drop(excuses.swap_remove(index)),
+                    None => self.wrong.push(format!(
+                        "the batch of {at:?} from offset {first} on was missed for no reason; all that was missed: \
+                         {missed:?}, reasons: {excuses:?}"
+                    )),
+                }
+            }
         }
     }
 }
 
 /// Nobody may own a partition that another member owns, or of which another member holds a batch. Members that lost it, that
 /// were killed or that end do not count: they may not have heard of it yet.
-fn check_owners(world: &World, entries: &[Entry]) {
+fn check_owners(check: &mut Check<'_>, entries: &[Entry]) {
     // For each time that a partition was assigned: whether it was given up in good order.
     let mut open: BTreeMap<(usize, At), usize> = BTreeMap::new();
     let mut orderly: BTreeSet<usize> = BTreeSet::new();
@@ -178,8 +292,10 @@ fn check_owners(world: &World, entries: &[Entry]) {
     let mut owners: BTreeMap<At, BTreeSet<usize>> = BTreeMap::new();
     let mut held: BTreeMap<(At, usize), i64> = BTreeMap::new();
     let mut strict: BTreeSet<(usize, At)> = BTreeSet::new();
+    let mut ended: BTreeSet<usize> = BTreeSet::new();
     for (index, Entry { member, at, what }) in entries.iter().enumerate() {
         match what {
+            What::Assigned if ended.contains(member) => {}
             What::Assigned => {
                 let others = owners.entry(*at).or_default();
                 let mut others: BTreeSet<usize> = others.iter().copied().filter(|of| of != member).collect();
@@ -190,7 +306,7 @@ fn check_owners(world: &World, entries: &[Entry]) {
                         .filter(|holder| strict.contains(&(*holder, *at))),
                 );
                 if !others.is_empty() {
-                    world.violate(format_args!(
+                    check.violate(format_args!(
                         "{at:?} was assigned to member {member}, and {others:?} had it"
                     ));
                 }
@@ -206,13 +322,165 @@ fn check_owners(world: &World, entries: &[Entry]) {
             }
             What::Seen(..) => *held.entry((*at, *member)).or_default() += 1,
             What::Dropped => *held.entry((*at, *member)).or_default() -= 1,
-            What::Ends => {
+            What::Ends { .. } => {
+                ended.insert(*member);
                 for owners in owners.values_mut() {
                     owners.remove(member);
                 }
                 held.retain(|(_, holder), _| holder != member);
             }
-            What::Sought(_) | What::Done(_) | What::Committed(_) => {}
+            What::Sought(_) | What::Done(_) | What::Cancelled | What::Committed(..) => {}
         }
+    }
+}
+
+/// A checker that finds nothing wrong with these histories would find nothing in the client either.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Content, Log};
+
+    const AT: At = (0, 0);
+    const STRICT: Promise = Promise::AtMostOnce { is_strict: true };
+
+    fn content(offset: i64) -> Content {
+        let value = Some(offset.to_string().into_bytes());
+        Content { timestamp_ms: 0, key: None, value, headers: Vec::new() }
+    }
+
+    /// A log of 30 records in batches of 10.
+    fn logs() -> Logs {
+        Logs::from([(AT, Log::of((0..30).map(content).collect(), 10))])
+    }
+
+    fn seen(from: i64, until: i64) -> What {
+        What::Seen((from..until).map(|offset| (offset, digest(&content(offset)))).collect(), until)
+    }
+
+    fn done(from: i64, until: i64) -> What {
+        What::Done((from..until).collect())
+    }
+
+    fn committed(offset: i64) -> (usize, What) {
+        (usize::MAX, What::Committed(offset, String::new()))
+    }
+
+    const KILLED: What = What::Ends { is_orderly: false };
+    const CLOSED: What = What::Ends { is_orderly: true };
+
+    fn check(promise: Promise, history: &[(usize, What)], expected: Option<&str>) {
+        let chronicle = Chronicle::default();
+        history.iter().for_each(|(member, what)| chronicle.note(*member, AT, what.clone()));
+        let wrong = chronicle.check(promise, &logs());
+        match expected {
+            None => assert!(wrong.is_empty(), "{history:?}: {wrong:?}"),
+            Some(text) => {
+                assert!(wrong.iter().any(|wrong| wrong.contains(text)), "{history:?}: {wrong:?}, not {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_history_without_faults_is_right() {
+        use What::{Assigned, Dropped, Revoked, Sought};
+        let history = [
+            (1, Assigned),
+            (1, seen(0, 10)),
+            (1, seen(10, 20)),
+            (1, done(10, 20)),
+            (1, done(0, 5)),
+            (1, Dropped),
+            committed(5),
+            (1, Sought(3)),
+            (1, seen(3, 10)),
+            (1, Dropped),
+            (1, Revoked),
+            (1, Dropped),
+            (2, Assigned),
+            (2, seen(5, 10)),
+            (2, KILLED),
+            (3, Assigned),
+            (3, seen(5, 10)),
+            (3, done(5, 10)),
+            committed(20),
+            (3, seen(10, 20)),
+            (3, seen(20, 30)),
+            (3, done(20, 30)),
+            committed(30),
+        ];
+        check(Promise::AtLeastOnce, &history, None);
+    }
+
+    #[test]
+    fn what_is_skipped_out_of_order_or_committed_too_early_is_found() {
+        use What::{Assigned, Revoked, Sought};
+        let begin = [(1, Assigned), (1, seen(0, 10))];
+        let after = |more: &[(usize, What)], text| {
+            check(Promise::AtLeastOnce, &[&begin[..], more].concat(), Some(text));
+        };
+        after(&[committed(10)], "is committed, and only 0 is done");
+        after(&[(1, done(5, 10)), committed(10)], "is committed, and only 0 is done");
+        after(&[(1, done(0, 10)), committed(10), committed(7)], "went from Some(10) to 7");
+        after(&[(1, seen(20, 30))], "saw offset 20, and expected At(10)");
+        after(&[(1, seen(0, 10))], "saw offset 0, and expected At(10)");
+        after(&[(1, Sought(5)), (1, seen(6, 10))], "saw offset 6, and expected At(10)");
+        after(&[(2, seen(10, 20))], "reads what was not assigned to it");
+        after(&[(1, What::Seen(vec![(10, 0)], 11))], "saw something else");
+        let next = [(1, done(0, 10)), committed(10), (1, Revoked), (2, Assigned)];
+        after(&[&next[..], &[(2, seen(5, 10))]].concat(), "saw offset 5, and expected Begin");
+        after(&[&next[..], &[(2, seen(20, 30))]].concat(), "saw offset 20, and expected Begin");
+        after(&[(usize::MAX, What::Committed(0, metadata_of(0)))], "is committed with the text");
+    }
+
+    #[test]
+    fn two_owners_are_found_and_a_batch_that_is_still_held() {
+        use What::{Assigned, Dropped, Lost, Revoked};
+        let two = "was assigned to member 2, and {1} had it";
+        check(Promise::AtLeastOnce, &[(1, Assigned), (2, Assigned), (1, Revoked)], Some(two));
+        let held = [(1, Assigned), (1, seen(0, 10)), (1, Revoked), (2, Assigned), (1, Dropped)];
+        check(Promise::AtLeastOnce, &held, Some(two));
+        check(Promise::AtLeastOnce, &[(1, Assigned), (2, Assigned), (1, Lost)], None);
+        check(Promise::AtLeastOnce, &[(1, Assigned), (1, KILLED), (2, Assigned)], None);
+    }
+
+    #[test]
+    fn by_hand_an_offset_may_go_back_as_far_as_was_sought() {
+        use What::{Assigned, Sought};
+        let history = |back| {
+            let text = What::Committed(10, metadata_of(10));
+            [
+                (1, Assigned),
+                (1, seen(0, 10)),
+                (1, done(0, 10)),
+                (usize::MAX, text),
+                (1, Sought(5)),
+                committed(back),
+            ]
+        };
+        check(Promise::ByHand, &history(5), None);
+        check(Promise::ByHand, &history(4), Some("went from Some(10) to 4"));
+        check(Promise::AtLeastOnce, &history(5), Some("went from Some(10) to 5"));
+        let text = What::Committed(10, metadata_of(9));
+        let history = [(1, Assigned), (1, seen(0, 10)), (1, done(0, 10)), (usize::MAX, text)];
+        check(Promise::ByHand, &history, Some("is committed with the text"));
+    }
+
+    #[test]
+    fn at_most_once_nothing_is_delivered_twice_and_only_the_killed_miss_a_batch() {
+        use What::{Assigned, Cancelled, Dropped, Lost, Revoked};
+        let history = |end: &[(usize, What)], from| {
+            let begin = [(1, Assigned), (1, seen(0, 10)), (1, Dropped), committed(20)];
+            let next = [(2, Assigned), (2, seen(from, 30)), committed(30)];
+            [&begin[..], end, &next[..]].concat()
+        };
+        for excuse in [&[(1, KILLED)][..], &[(1, Lost)], &[(1, Cancelled), (1, Revoked)]] {
+            check(STRICT, &history(excuse, 20), None);
+        }
+        for end in [&[(1, Revoked)][..], &[(1, CLOSED), (1, Revoked)]] {
+            check(STRICT, &history(end, 20), Some("from offset 10 on was missed for no reason"));
+        }
+        let twice = [(1, Assigned), (1, seen(0, 10)), (1, KILLED), (2, Assigned), (2, seen(0, 10))];
+        check(STRICT, &twice, Some("was delivered before"));
+        check(Promise::AtLeastOnce, &twice, None);
     }
 }

@@ -1,8 +1,10 @@
 //! Reads the brokers' logs over a plain connection, with code that shares only the wire format with the client. It also does
 //! what an operator does: deletes topics and adds partitions.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Deref;
 
 use bytes::Bytes;
 use milena_messages::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
@@ -11,8 +13,9 @@ use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use milena_messages::header::{RequestHeader, ResponseHeader};
 use milena_messages::list_groups::ListGroupsRequest;
 use milena_messages::offset_fetch::OffsetFetchRequest;
+use milena_messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use milena_messages::{ErrorCode, Message, Request};
-use milena_wire::batch::Batches;
+use milena_wire::batch::{BatchBuilder, Batches};
 use milena_wire::codec::Decompressor;
 use milena_wire::pool::Pool;
 use milena_wire::{Limits, Reader, Writer};
@@ -28,8 +31,39 @@ pub(crate) struct Content {
     pub(crate) headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
-/// A record in a log; its index there is its offset.
-pub(crate) type Log = Vec<Content>;
+/// The records of a log; the index of each is its offset.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Log {
+    contents: Vec<Content>,
+    /// The first offset of each batch.
+    batches: BTreeSet<i64>,
+}
+
+impl Log {
+    /// The first of these offsets in each batch.
+    pub(crate) fn begins_of(&self, offsets: &[i64]) -> Vec<i64> {
+        let batch = |offset: &i64| self.batches.range(..=*offset).next_back();
+        let mut begins = BTreeMap::new();
+        for offset in offsets {
+            begins.entry(batch(offset)).or_insert(*offset);
+        }
+        begins.into_values().collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(contents: Vec<Content>, batch: usize) -> Self {
+        let batches = (0..contents.len() as i64).step_by(batch).collect();
+        Self { contents, batches }
+    }
+}
+
+impl Deref for Log {
+    type Target = Vec<Content>;
+
+    fn deref(&self) -> &Vec<Content> {
+        &self.contents
+    }
+}
 
 /// A connection without a client.
 struct Plain(TcpStream);
@@ -65,7 +99,7 @@ impl Plain {
 /// The log of a partition, from its leader.
 pub(crate) async fn read_log(leader: SocketAddr, topic: &str, partition: i32) -> io::Result<Log> {
     let mut plain = Plain::open(leader).await?;
-    let mut log = Log::new();
+    let mut log = Log::default();
     loop {
         let fetched = FetchPartition {
             partition,
@@ -95,8 +129,16 @@ pub(crate) async fn read_log(leader: SocketAddr, topic: &str, partition: i32) ->
     }
 }
 
-/// What a group has committed: topic, partition and offset.
-pub(crate) async fn committed(coordinator: SocketAddr, group: &str) -> io::Result<Vec<(String, i32, i64)>> {
+/// What a group has committed of a partition.
+pub(crate) struct Stored {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) metadata: String,
+}
+
+/// What a group has committed.
+pub(crate) async fn committed(coordinator: SocketAddr, group: &str) -> io::Result<Vec<Stored>> {
     let request = OffsetFetchRequest { group_id: group.into(), topics: None, ..Default::default() };
     // The last version that asks for one group.
     let response = Plain::open(coordinator).await?.ask(&request, 7).await?;
@@ -105,7 +147,12 @@ pub(crate) async fn committed(coordinator: SocketAddr, group: &str) -> io::Resul
     let found = topics.flat_map(|topic| topic.partitions.iter().map(move |of| (topic, of)));
     Ok(found
         .filter(|(_, of)| of.error_code.is_none() && of.committed_offset >= 0)
-        .map(|(topic, of)| (topic.name.to_string(), of.partition_index, of.committed_offset))
+        .map(|(topic, of)| Stored {
+            topic: topic.name.to_string(),
+            partition: of.partition_index,
+            offset: of.committed_offset,
+            metadata: of.metadata.as_ref().map(ToString::to_string).unwrap_or_default(),
+        })
         .collect())
 }
 
@@ -117,11 +164,39 @@ pub(crate) async fn group_state(coordinator: SocketAddr, group: &str) -> io::Res
     Ok(listed.map(|listed| listed.group_state.to_string()).unwrap_or_default())
 }
 
+/// Writes batches of records whose values are their numbers.
+pub(crate) async fn write(
+    leader: SocketAddr,
+    topic: &str,
+    partition: i32,
+    batches: usize,
+    records: usize,
+) -> io::Result<()> {
+    let mut plain = Plain::open(leader).await?;
+    for batch in 0..batches {
+        let mut builder = BatchBuilder::new(&Pool::unpooled());
+        for record in 0..records {
+            let value = format!("{batch}:{record}");
+            builder.append(1_700_000_000_000, None, Some(value.as_bytes()), &[]).map_err(io::Error::other)?;
+        }
+        let records = Some(builder.seal().into_bytes());
+        let data = PartitionProduceData { index: partition, records, ..Default::default() };
+        let data = TopicProduceData { name: topic.into(), partition_data: vec![data], ..Default::default() };
+        let request =
+            ProduceRequest { acks: -1, timeout_ms: 10_000, topic_data: vec![data], ..Default::default() };
+        let response = plain.ask(&request, 9).await?;
+        let answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+        checked(answers.map(|answer| answer.error_code).next())?;
+    }
+    Ok(())
+}
+
 /// Adds the records in `records` that follow those of `log`.
 fn read_batches(records: Bytes, log: &mut Log) -> io::Result<()> {
     for raw in Batches::new(records) {
         let raw = raw.map_err(io::Error::other)?;
         raw.check_crc().map_err(io::Error::other)?;
+        log.batches.insert(raw.header.base_offset);
         let batch = raw.decompress(&mut Decompressor::new(), &Pool::default(), &Limits::default());
         for record in batch.map_err(io::Error::other)?.records_from(log.len() as i64) {
             let record = record.map_err(|error| io::Error::other(error.error))?;
@@ -135,7 +210,7 @@ fn read_batches(records: Bytes, log: &mut Log) -> io::Result<()> {
             let header = |header: milena_wire::batch::Header<'_>| {
                 (header.key.to_vec(), header.value.map(<[u8]>::to_vec))
             };
-            log.push(Content {
+            log.contents.push(Content {
                 timestamp_ms: record.timestamp,
                 key: record.key.map(<[u8]>::to_vec),
                 value: record.value.map(<[u8]>::to_vec),

@@ -16,7 +16,9 @@
 
 mod checker;
 mod chronicle;
+mod extras;
 mod log;
+mod member;
 mod members;
 mod network;
 mod plan;

@@ -9,49 +9,84 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use milena::{Batch, Client, Consumer, Position};
+use milena::{Client, Consumer, GroupConsumerBuilder};
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::checker::Logs;
 use crate::chronicle::{At, Chronicle, What};
 use crate::log::{committed, group_state};
+use crate::member::{End, Member};
 use crate::network::{Connector, lock};
-use crate::plan::{GroupPlan, Rng};
-use crate::reader::contents;
-use crate::world::{Outcome, PATIENCE, World};
+use crate::plan::{GroupPlan, Naming, Promise, Rng};
+use crate::world::{EXTRA, Outcome, PATIENCE, World};
 
-/// The name of the group.
-const GROUP: &str = "company";
-/// The most batches that a member keeps.
-const HELD_MAX: usize = 4;
+/// What hooks say when they panic because the plan says so.
+pub(crate) const PLANNED: &str = "a hook panics, as planned";
 
-/// The members of the group, one after the other in each place.
+/// The members of a group, one after the other in each place.
 pub(crate) struct Company {
-    world: Arc<World>,
-    plan: GroupPlan,
-    chronicle: Arc<Chronicle>,
+    pub(crate) world: Arc<World>,
+    pub(crate) plan: GroupPlan,
+    pub(crate) chronicle: Arc<Chronicle>,
     /// The number of members so far.
     count: AtomicUsize,
+    /// What the group had committed when an operator last asked.
+    known: Mutex<BTreeMap<At, i64>>,
+    /// One at a time asks what is committed, so that the answers are noted in the order in which they were given.
+    looking: tokio::sync::Mutex<()>,
+    /// The runtimes of members that have gone and were not killed, whose tasks must end by themselves.
+    retired: Mutex<Vec<Retired>>,
 }
 
-/// How a member goes.
-#[derive(Debug, Clone, Copy)]
-enum End {
-    Close,
-    /// The call to close is dropped, and then the consumer.
-    CloseInVain,
-    Drop,
+/// The runtime of a member that has gone.
+struct Retired {
+    index: usize,
+    /// None once it is being shut down.
+    runtime: Option<Runtime>,
 }
+
+impl Retired {
+    fn has_tasks(&self) -> bool {
+        self.runtime.as_ref().is_some_and(|runtime| runtime.metrics().num_alive_tasks() > 0)
+    }
+}
+
+impl Drop for Retired {
+    fn drop(&mut self) {
+        // It may not be waited for in a task.
+        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
+    }
+}
+
+/// A client of a member, and its consumer.
+pub(crate) struct Built {
+    pub(crate) client: Client,
+    pub(crate) consumer: Consumer,
+}
+
+/// Partitions that are to be given up, or that were lost or assigned, as the hooks have said.
+pub(crate) type Changed = Arc<Mutex<BTreeSet<At>>>;
 
 impl Company {
     pub(crate) fn new(world: &Arc<World>, plan: &GroupPlan) -> Arc<Self> {
-        let (world, plan) = (Arc::clone(world), plan.clone());
-        Arc::new(Self { world, plan, chronicle: Arc::default(), count: AtomicUsize::new(0) })
+        Arc::new(Self {
+            world: Arc::clone(world),
+            plan: plan.clone(),
+            chronicle: Arc::default(),
+            count: AtomicUsize::new(0),
+            known: Mutex::default(),
+            looking: tokio::sync::Mutex::default(),
+            retired: Mutex::default(),
+        })
     }
 
-    pub(crate) fn chronicle(&self) -> &Chronicle {
-        &self.chronicle
+    /// Checks everything that its members saw.
+    pub(crate) fn check(&self, logs: &Logs) {
+        for wrong in self.chronicle.check(self.plan.promise, logs) {
+            self.world.violate(format_args!("{wrong}, in {}", self.plan.name));
+        }
     }
 
     /// Members come and go until the storm is over.
@@ -86,7 +121,11 @@ impl Company {
                 Some(Ok(ended)) => {
                     // A consumer that was dropped leaves in the background.
                     sleep(rng.moment(Duration::from_millis(100))).await;
-                    runtime.shutdown_background();
+                    if rng.percent(50) {
+                        lock(&self.retired).push(Retired { index, runtime: Some(runtime) });
+                    } else {
+                        runtime.shutdown_background();
+                    }
                     ended?;
                 }
                 Some(Err(error)) => {
@@ -96,7 +135,7 @@ impl Company {
                 None => {
                     self.world.note(format_args!("member {index} is killed"));
                     runtime.shutdown_background();
-                    self.chronicle.note(index, (0, 0), What::Ends);
+                    self.chronicle.note(index, (0, 0), What::Ends { is_orderly: false });
                 }
             }
             sleep(rng.moment(Duration::from_millis(100))).await;
@@ -104,7 +143,7 @@ impl Company {
         Ok(())
     }
 
-    fn runtime(&self) -> tokio::runtime::Runtime {
+    fn runtime(&self) -> Runtime {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let name = format!("chaos-{}", self.world.plan.seed);
         builder.worker_threads(1).thread_name(name).enable_all().build().expect("a runtime starts")
@@ -113,78 +152,105 @@ impl Company {
     /// The life of a member, unless it is killed before.
     async fn live(self: Arc<Self>, index: usize, place: usize, mut rng: Rng) -> Outcome<()> {
         let Some(mut member) = self.join(index, place, rng.fork()).await? else { return Ok(()) };
-        let steps = rng.between(1, 400);
-        member.storm(steps).await?;
         let end = rng.pick(&[End::Close, End::Close, End::CloseInVain, End::Drop]);
+        if let Promise::AtMostOnce { is_strict: true } = self.plan.promise {
+            member.storm_strictly(end, rng.moment(Duration::from_millis(1500))).await?;
+        } else {
+            member.storm(rng.between(1, 400)).await?;
+        }
         member.end(end).await
     }
 
     /// A new member. None if the storm is over.
-    async fn join(&self, index: usize, place: usize, rng: Rng) -> Outcome<Option<Member>> {
+    async fn join(self: &Arc<Self>, index: usize, place: usize, mut rng: Rng) -> Outcome<Option<Member>> {
         let world = &self.world;
-        let changed: Arc<Mutex<BTreeSet<At>>> = Arc::default();
+        let changed: Changed = Arc::default();
         let build = async {
             loop {
-                match self.build(index, place, &changed).await {
-                    Ok(consumer) => return Some(consumer),
+                match self.build(index, place, &changed, rng.fork()).await {
+                    Ok(built) => return Some(built),
                     Err(_) if world.is_over() && place < self.plan.members => return None,
                     // On a slow machine a look-up may outlast a short timeout.
                     Err(error) => world.note(format_args!("member {index} was not built yet: {error}")),
                 }
             }
         };
-        let Some(consumer) = world.within(format!("member {index} being built"), build).await? else {
+        let Some(built) = world.within(format!("member {index} being built"), build).await? else {
             return Ok(None);
         };
-        world.note(format_args!("member {index} is in place {place}"));
-        let (world, chronicle) = (Arc::clone(world), Arc::clone(&self.chronicle));
-        let (paused, held) = (BTreeSet::new(), Vec::new());
-        let (is_static, is_drainer) = (self.plan.are_static, place >= self.plan.members);
-        Ok(Some(Member {
-            world,
-            chronicle,
-            index,
-            consumer,
-            rng,
-            changed,
-            paused,
-            held,
-            is_static,
-            is_drainer,
-        }))
+        world.note(format_args!("member {index} is in place {place} of {}", self.plan.name));
+        let is_drainer = place >= self.plan.members;
+        Ok(Some(Member::new(Arc::clone(self), index, built, rng, changed, is_drainer)))
     }
 
     async fn build(
         &self,
         index: usize,
         place: usize,
-        changed: &Arc<Mutex<BTreeSet<At>>>,
-    ) -> Result<Consumer, milena::Error> {
+        changed: &Changed,
+        rng: Rng,
+    ) -> Result<Built, milena::Error> {
         let world = &self.world;
+        let is_drainer = place >= self.plan.members;
         let builder = Client::builder().bootstrap(world.cluster.bootstrap());
         let builder = builder.seed(world.plan.seed ^ ((index as u64) << 32));
         let builder = builder.connector(Connector(Arc::clone(&world.network)));
-        let client = builder.settings(|settings| world.plan.apply(settings));
+        let builder = builder.settings(|settings| world.plan.apply(settings));
         // Those who read what is left have time, because their calls may not fail.
-        let client = if place < self.plan.members { client } else { client.request_timeout(PATIENCE / 2) };
-        let client = client.connect().await?;
-        let topics = (0..world.topic_count()).map(World::topic);
-        let builder = client.consumer(GROUP).subscribe(topics);
+        let builder = if is_drainer { builder.request_timeout(PATIENCE / 2) } else { builder };
+        let client = builder.connect().await?;
+        let builder = client.consumer(self.plan.name.as_str());
+        let builder = match self.plan.naming {
+            Naming::Pattern => builder.subscribe_pattern(PATTERN),
+            Naming::Topics | Naming::AllTopics => builder.subscribe(self.topics()),
+        };
         let builder = builder.settings(|settings| self.plan.apply_to_fetches(settings));
-        let builder = builder.group_settings(|settings| self.plan.apply(place, settings));
+        let builder = builder.group_settings(|settings| self.plan.apply(place, is_drainer, settings));
+        let builder = match self.plan.promise {
+            Promise::AtMostOnce { .. } => builder.at_most_once(),
+            Promise::AtLeastOnce | Promise::ByHand => builder,
+        };
+        let consumer = self.with_hooks(builder, index, changed, rng).build().await?;
+        Ok(Built { client, consumer })
+    }
+
+    /// What members subscribe to by name.
+    pub(crate) fn topics(&self) -> Vec<String> {
+        let extras = if self.plan.naming == Naming::AllTopics { self.world.plan.extras } else { 0 };
+        (0..self.world.topic_count()).chain(EXTRA..EXTRA + extras).map(World::topic).collect()
+    }
+
+    /// Hooks that note what they are told. Some take their time or panic, but not before they have noted it.
+    fn with_hooks(
+        &self,
+        builder: GroupConsumerBuilder,
+        index: usize,
+        changed: &Changed,
+        rng: Rng,
+    ) -> GroupConsumerBuilder {
+        let rng = Arc::new(Mutex::new(rng));
+        let (is_slow, panics) = (self.plan.has_slow_hooks, self.plan.has_panicking_hooks);
         let note = |what: What| {
             let (chronicle, changed) = (Arc::clone(&self.chronicle), Arc::clone(changed));
+            let rng = Arc::clone(&rng);
             move |partitions: Vec<(String, i32)>, _| {
                 for (topic, partition) in partitions {
                     let at = (World::topic_index(&topic), partition);
                     lock(&changed).insert(at);
                     chronicle.note(index, at, what.clone());
                 }
-                async {}
+                let mut rng = lock(&rng).fork();
+                assert!(!(panics && rng.percent(10)), "{PLANNED}");
+                async move {
+                    if is_slow {
+                        sleep(rng.moment(Duration::from_millis(60))).await;
+                    }
+                    assert!(!(panics && rng.percent(10)), "{PLANNED}");
+                }
             }
         };
         let builder = builder.on_assigned(note(What::Assigned)).on_revoked(note(What::Revoked));
-        builder.on_lost(note(What::Lost)).build().await
+        builder.on_lost(note(What::Lost))
     }
 
     /// Asks the coordinator what is committed, as an operator does.
@@ -194,8 +260,8 @@ impl Company {
             let node = rng.percent(20).then(|| rng.between(1, 3) as i32);
             if let Some(node) = node {
                 // A node that is down takes nothing over.
-                if self.world.cluster.move_coordinator(GROUP, node).is_ok() {
-                    self.world.note(format_args!("node {node} coordinates the group"));
+                if self.world.cluster.move_coordinator(&self.plan.name, node).is_ok() {
+                    self.world.note(format_args!("node {node} coordinates {}", self.plan.name));
                 }
             }
             let look = async { self.look().await };
@@ -205,22 +271,28 @@ impl Company {
     }
 
     fn coordinator(&self) -> Option<SocketAddr> {
-        let node = self.world.cluster.coordinator(GROUP)?;
+        let node = self.world.cluster.coordinator(&self.plan.name)?;
         self.world.cluster.addresses().get(&node).copied()
     }
 
     /// What is committed of each partition, if the coordinator says it.
-    async fn look(&self) -> Option<BTreeMap<At, i64>> {
+    pub(crate) async fn look(&self) -> Option<BTreeMap<At, i64>> {
+        let _turn = self.looking.lock().await;
         let node = self.coordinator()?;
-        let found = timeout(Duration::from_secs(1), committed(node, GROUP)).await.ok()?.ok()?;
-        let found: BTreeMap<At, i64> = found
-            .into_iter()
-            .map(|(topic, partition, offset)| ((World::topic_index(&topic), partition), offset))
-            .collect();
-        for (at, offset) in &found {
-            self.chronicle.note(usize::MAX, *at, What::Committed(*offset));
+        let found = timeout(Duration::from_secs(1), committed(node, &self.plan.name)).await.ok()?.ok()?;
+        let mut offsets = BTreeMap::new();
+        for stored in found {
+            let at = (World::topic_index(&stored.topic), stored.partition);
+            offsets.insert(at, stored.offset);
+            lock(&self.known).insert(at, stored.offset);
+            self.chronicle.note(usize::MAX, at, What::Committed(stored.offset, stored.metadata));
         }
-        Some(found)
+        Some(offsets)
+    }
+
+    /// What was committed when an operator last asked.
+    pub(crate) fn known(&self, at: At) -> Option<i64> {
+        lock(&self.known).get(&at).copied()
     }
 
     /// Reads what is left with members that work in order, until all of it is committed, and closes them.
@@ -242,18 +314,10 @@ impl Company {
                 member.end(End::Close).await
             }));
         }
-        let wanted: BTreeMap<At, i64> =
-            logs.iter().filter(|(_, log)| !log.is_empty()).map(|(at, log)| (*at, log.len() as i64)).collect();
-        let drained = async {
-            loop {
-                let found = self.look().await.unwrap_or_default();
-                if wanted.iter().all(|(at, end)| found.get(at) >= Some(end)) {
-                    return;
-                }
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let drained = self.world.within("the group committing everything", drained).await;
+        let is_wanted = |topic: usize| topic < EXTRA || self.plan.naming != Naming::Topics;
+        let wanted = logs.iter().filter(|((topic, _), log)| is_wanted(*topic) && !log.is_empty());
+        let wanted: BTreeMap<At, i64> = wanted.map(|(at, log)| (*at, log.len() as i64)).collect();
+        let drained = self.drained(&wanted).await;
         finish.send_replace(true);
         for drainer in drainers {
             match drainer.await {
@@ -265,229 +329,50 @@ impl Company {
         self.look().await;
         let emptied = async {
             while let Some(node) = self.coordinator() {
-                match group_state(node, GROUP).await {
+                match group_state(node, &self.plan.name).await {
                     Ok(state) if state == "Empty" => return,
                     _ => sleep(Duration::from_millis(10)).await,
                 }
             }
         };
-        self.world.within("the group being empty", emptied).await
+        self.world.within("the group being empty", emptied).await?;
+        self.bury().await
     }
-}
 
-/// A batch that a member has not finished.
-struct Held {
-    at: At,
-    batch: Batch,
-    /// The offsets that are not marked as done.
-    undone: Vec<i64>,
-}
-
-struct Member {
-    world: Arc<World>,
-    chronicle: Arc<Chronicle>,
-    index: usize,
-    consumer: Consumer,
-    rng: Rng,
-    /// Partitions that are to be given up, or that were lost or assigned, as the hooks have said.
-    changed: Arc<Mutex<BTreeSet<At>>>,
-    paused: BTreeSet<At>,
-    held: Vec<Held>,
-    is_static: bool,
-    /// Whether it reads what is left after the storm.
-    is_drainer: bool,
-}
-
-impl Member {
-    /// Reads, and makes the calls that a member can make, until the storm is over.
-    async fn storm(&mut self, steps: usize) -> Outcome<()> {
-        for _ in 0..steps {
-            if self.world.is_over() {
-                break;
-            }
-            self.finish_changed();
-            match self.rng.below(100) {
-                0..4 => self.pause(),
-                4..10 => self.resume(),
-                10..14 => self.seek(),
-                14..18 => self.commit().await?,
-                18..26 => self.finish_some(),
-                26..30 => sleep(self.rng.moment(Duration::from_millis(30))).await,
-                30 => self.put_down(),
-                _ => {
-                    let limit = self.rng.moment(Duration::from_millis(20));
-                    self.read(limit).await?;
+    /// Waits until all that is wanted is committed. It may take long on a slow machine, but it goes on all the time.
+    async fn drained(&self, wanted: &BTreeMap<At, i64>) -> Outcome<()> {
+        let mut found = self.look().await.unwrap_or_default();
+        while wanted.iter().any(|(at, end)| found.get(at) < Some(end)) {
+            let progress = async {
+                loop {
+                    sleep(Duration::from_millis(5)).await;
+                    match self.look().await {
+                        Some(next) if next != found => return next,
+                        _ => {}
+                    }
+                }
+            };
+            match self.world.within(format!("{} committing what is left", self.plan.name), progress).await {
+                Ok(next) => found = next,
+                Err(hung) => {
+                    self.world.note(format_args!("of {wanted:?} is committed: {found:?}"));
+                    return Err(hung);
                 }
             }
         }
         Ok(())
     }
 
-    async fn read(&mut self, limit: Duration) -> Outcome<()> {
-        let index = self.index;
-        let world = Arc::clone(&self.world);
-        let next = world.within(format!("member {index} reading"), timeout(limit, self.consumer.next()));
-        match next.await? {
-            Err(_) => {}
-            Ok(Ok(Some(batch))) => self.take(batch),
-            Ok(Ok(None)) => world.violate(format_args!("member {index} was told that nothing more comes")),
-            // Another member has its name.
-            Ok(Err(error)) if self.is_static => world.note(format_args!("member {index} is out: {error}")),
-            Ok(Err(error)) => world.violate(format_args!("member {index} failed: {error}")),
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, batch: Batch) {
-        self.finish_changed();
-        let at = (World::topic_index(batch.topic()), batch.partition());
-        let records = contents(&batch);
-        if self.paused.contains(&at) {
-            self.world.violate(format_args!("member {} got a batch of {at:?}, which is paused", self.index));
-        }
-        let undone = records.iter().map(|(offset, _)| *offset).collect();
-        self.chronicle.note(self.index, at, What::Seen(records, batch.next_offset()));
-        self.held.push(Held { at, batch, undone });
-        while self.held.len() > HELD_MAX {
-            let which = self.rng.below(self.held.len());
-            self.finish(which);
-        }
-    }
-
-    /// Marks all of a batch as done, and drops it.
-    fn finish(&mut self, which: usize) {
-        let Held { at, batch, undone } = self.held.swap_remove(which);
-        self.chronicle.note(self.index, at, What::Done(undone));
-        self.consumer.done(&batch);
-        self.chronicle.note(self.index, at, What::Dropped);
-    }
-
-    /// Marks some records of a batch as done, in any order.
-    fn finish_some(&mut self) {
-        if self.held.is_empty() {
-            return;
-        }
-        let which = self.rng.below(self.held.len());
-        let Held { at, batch, undone } = &mut self.held[which];
-        for _ in 0..self.rng.between(1, 4) {
-            if undone.is_empty() {
-                break;
-            }
-            let offset = undone.swap_remove(self.rng.below(undone.len()));
-            self.chronicle.note(self.index, *at, What::Done(vec![offset]));
-            if let Some(record) = batch.iter().find(|record| record.offset() == offset) {
-                self.consumer.done_record(&record);
-            }
-        }
-    }
-
-    /// Finishes the batches of partitions that are to be given up; some are only dropped. If such a partition comes back, it is
-    /// not paused.
-    fn finish_changed(&mut self) {
-        let changed = std::mem::take(&mut *lock(&self.changed));
-        self.paused.retain(|at| !changed.contains(at));
-        while let Some(which) = self.held.iter().position(|held| changed.contains(&held.at)) {
-            if self.rng.percent(70) {
-                self.finish(which);
-            } else {
-                self.drop_one(which);
-            }
-        }
-    }
-
-    fn drop_one(&mut self, which: usize) {
-        let Held { at, batch, .. } = self.held.swap_remove(which);
-        drop(batch);
-        self.chronicle.note(self.index, at, What::Dropped);
-    }
-
-    /// Drops a batch that is not done: what follows of its partition is not committed by this member.
-    fn put_down(&mut self) {
-        if !self.held.is_empty() {
-            let which = self.rng.below(self.held.len());
-            self.drop_one(which);
-        }
-    }
-
-    fn owned(&mut self) -> Option<At> {
-        let owned = self.consumer.assignment();
-        let (topic, partition) = owned.get(self.rng.below(owned.len()))?;
-        Some((World::topic_index(topic), *partition))
-    }
-
-    fn pause(&mut self) {
-        if let Some(at) = self.owned()
-            && self.consumer.pause(&World::topic(at.0), at.1).is_ok()
-            && self.consumer.assignment().contains(&(World::topic(at.0), at.1))
-        {
-            self.paused.insert(at);
-        }
-    }
-
-    fn resume(&mut self) {
-        if let Some(at) = self.paused.pop_first() {
-            // It may have been given up meanwhile.
-            let _ = self.consumer.resume(&World::topic(at.0), at.1);
-        }
-    }
-
-    /// Goes back a little, perhaps to a record after one that it has and has not done.
-    fn seek(&mut self) {
-        let Some(at) = self.owned() else { return };
-        let Some(position) = self.consumer.position(&World::topic(at.0), at.1) else { return };
-        let offset = (position - self.rng.below(20) as i64).max(0);
-        self.chronicle.note(self.index, at, What::Sought(offset));
-        // It may have been given up meanwhile.
-        let _ = self.consumer.seek(&World::topic(at.0), at.1, Position::Offset(offset));
-    }
-
-    async fn commit(&mut self) -> Outcome<()> {
-        let limit = self.rng.moment(Duration::from_millis(60));
-        let call = timeout(limit, self.consumer.commit());
-        // It may fail while the group rebalances, and is told why.
-        let _ = self.world.within(format!("member {} committing", self.index), call).await?;
-        Ok(())
-    }
-
-    /// Takes a batch and finishes it.
-    async fn read_and_finish(&mut self) -> Outcome<()> {
-        self.read(Duration::from_millis(20)).await?;
-        while !self.held.is_empty() {
-            self.finish(0);
-        }
-        Ok(())
-    }
-
-    async fn end(mut self, end: End) -> Outcome<()> {
-        let (world, index) = (Arc::clone(&self.world), self.index);
-
-        self.chronicle.note(index, (0, 0), What::Ends);
-        // What it holds and does not finish is read by another member.
-        while !self.held.is_empty() {
-            if self.rng.percent(60) { self.finish(0) } else { self.drop_one(0) }
-        }
-        world.note(format_args!("member {index} ends: {end:?}"));
-        match end {
-            End::Close => {
-                let closed = world.within(format!("member {index} closing"), self.consumer.close()).await?;
-                if let Err(error) = closed
-                    && self.is_drainer
-                {
-                    world.violate(format_args!("member {index} closed with an error: {error}"));
-                }
-                let after =
-                    world.within(format!("member {index} reading after its end"), self.consumer.next());
-                if !matches!(after.await?, Ok(None)) {
-                    world.violate(format_args!("member {index} was closed, and goes on"));
-                }
-            }
-            End::CloseInVain => {
-                let limit = self.rng.moment(Duration::from_millis(20));
-                let close = timeout(limit, self.consumer.close());
-                let _ = world.within(format!("member {index} closing"), close).await?;
-            }
-            End::Drop => {}
+    /// Checks that no task is left of the members that were not killed.
+    async fn bury(&self) -> Outcome<()> {
+        let all = std::mem::take(&mut *lock(&self.retired));
+        for retired in all {
+            let what = format!("the tasks of member {} to end", retired.index);
+            self.world.until(what, || !retired.has_tasks()).await?;
         }
         Ok(())
     }
 }
+
+/// All topics of the world.
+pub(crate) const PATTERN: &str = "(topic|extra)-[0-9]+";

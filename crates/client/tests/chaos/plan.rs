@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena::assignors::CooperativeSticky;
+use milena::assignors::{self, Assignor, CooperativeSticky, Range, RoundRobin, Sticky};
 use milena::{
     Acks, ClientSettings, Compression, ConsumerSettings, GroupSettings, ProducerSettings, Protocol, Reset,
 };
@@ -91,24 +91,74 @@ pub(crate) struct Plan {
     pub(crate) retry_backoff: Duration,
     pub(crate) producers: Vec<ProducerPlan>,
     pub(crate) readers: Vec<ReaderPlan>,
-    /// Instead of readers: the members of a group.
-    pub(crate) group: Option<GroupPlan>,
+    /// Instead of readers: groups, whose members read the same topics.
+    pub(crate) groups: Vec<GroupPlan>,
+    /// The number of topics that are made during the storm, beside those that are there from the beginning. Some of them are
+    /// deleted again.
+    pub(crate) extras: usize,
+    /// How long a session of a member lasts. The coordinator has one setting for all groups.
+    pub(crate) session_timeout: Duration,
 }
 
 /// The members of a group.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupPlan {
+    /// The group's id.
+    pub(crate) name: String,
     pub(crate) protocol: Protocol,
-    /// Whether members of a classic group keep their partitions during a rebalance.
-    pub(crate) is_cooperative: bool,
+    assignor: Assigning,
     /// The number of members at a time. Each that goes is followed by another one.
     pub(crate) members: usize,
     /// Whether members have names, under which the next ones come back.
     pub(crate) are_static: bool,
-    pub(crate) session_timeout: Duration,
+    pub(crate) promise: Promise,
+    pub(crate) naming: Naming,
+    /// Whether hooks take their time.
+    pub(crate) has_slow_hooks: bool,
+    /// Whether hooks panic now and then.
+    pub(crate) has_panicking_hooks: bool,
+    /// Whether members take some partitions to read them by tasks of their own.
+    pub(crate) has_own_readers: bool,
+    session_timeout: Duration,
     commit_interval: Duration,
+    /// How long an application may take no batch.
+    pub(crate) max_poll_interval: Option<Duration>,
     /// How members fetch.
     reader: ReaderPlan,
+}
+
+/// How a group's partitions are divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Assigning {
+    /// As the client does when it is not told.
+    Usual,
+    CooperativeSticky,
+    Range,
+    RoundRobin,
+    Sticky,
+}
+
+/// How members commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// What is done, in the background.
+    AtLeastOnce,
+    /// Only when the application says so.
+    ByHand,
+    /// Before records are delivered. `is_strict`: members cancel no call that waits for a batch, so that no record is missed
+    /// unless a member is killed or loses a partition.
+    AtMostOnce { is_strict: bool },
+}
+
+/// How members name what they subscribe to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// The topics that are there from the beginning.
+    Topics,
+    /// Also those that are made later.
+    AllTopics,
+    /// A pattern that all of them match.
+    Pattern,
 }
 
 #[derive(Debug, Clone)]
@@ -136,6 +186,7 @@ pub(crate) struct ReaderPlan {
     fetch_partition_bytes_max: usize,
     fetch_wait: Duration,
     fetch_bytes_min: usize,
+    watermarks: WatermarkPlan,
     /// Reads whole topics, also partitions that are added later, and unassigns none.
     pub(crate) whole: bool,
     /// Sleeps between batches.
@@ -144,6 +195,16 @@ pub(crate) struct ReaderPlan {
     pub(crate) one_by_one: bool,
     /// How many records it takes at a time.
     delivery_records_max: Option<usize>,
+}
+
+/// At how much fetching stops, and goes on. None is no limit.
+#[derive(Debug, Clone)]
+struct WatermarkPlan {
+    partition_bytes: Option<usize>,
+    partition_records: Option<usize>,
+    bytes: Option<usize>,
+    records: Option<usize>,
+    resume_percent: usize,
 }
 
 impl Plan {
@@ -158,7 +219,9 @@ impl Plan {
         let producers = (0..rng.between(1, 3)).map(|_| ProducerPlan::of(&mut rng, mode)).collect();
         let readers: Vec<_> = (0..rng.between(1, 3)).map(|_| ReaderPlan::of(&mut rng, mode)).collect();
         let is_group = mode == Group;
-        let group = is_group.then(|| GroupPlan::of(&mut rng));
+        let session_timeout = Duration::from_millis(rng.pick(&[300, 1000, 3000]));
+        let groups = if is_group { rng.pick(&[1, 1, 1, 2]) } else { 0 };
+        let groups = (0..groups).map(|index| GroupPlan::of(&mut rng, index, session_timeout)).collect();
         Self {
             seed,
             mode,
@@ -172,7 +235,9 @@ impl Plan {
             retry_backoff: Duration::from_millis(rng.pick(&[1, 5, 20])),
             producers,
             readers: if is_group { Vec::new() } else { readers },
-            group,
+            groups,
+            extras: if is_group { rng.pick(&[0, 2, 4]) } else { 0 },
+            session_timeout,
         }
     }
 
@@ -184,7 +249,7 @@ impl Plan {
         settings.reconnect_backoff = self.retry_backoff;
         settings.reconnect_backoff_max = self.retry_backoff * 8;
         settings.memory_bytes_max = self.memory_bytes_max;
-        if self.readers.iter().any(|reader| reader.whole) {
+        if self.readers.iter().any(|reader| reader.whole) || !self.groups.is_empty() {
             // A reader of whole topics learns of added partitions when metadata is fetched again.
             settings.metadata_age_max = Duration::from_millis(500);
         }
@@ -288,6 +353,7 @@ impl ReaderPlan {
             fetch_partition_bytes_max: rng.pick(&[300, 4000, 1 << 20]),
             fetch_wait: Duration::from_millis(if fetch_bytes_min > 1 { 20 } else { rng.pick(&[5, 50, 500]) }),
             fetch_bytes_min,
+            watermarks: WatermarkPlan::of(rng),
             whole,
             slow: rng.percent(30),
             one_by_one: mode != Mode::Recreate && !whole && rng.percent(30),
@@ -302,18 +368,56 @@ impl ReaderPlan {
         settings.fetch_wait = self.fetch_wait;
         settings.fetch_bytes_min = self.fetch_bytes_min;
         settings.delivery_records_max = self.delivery_records_max;
+        let watermarks = &self.watermarks;
+        settings.partition_buffer_bytes_max = watermarks.partition_bytes;
+        settings.partition_buffer_records_max = watermarks.partition_records;
+        settings.buffer_bytes_max = watermarks.bytes;
+        settings.buffer_records_max = watermarks.records;
+        settings.buffer_resume_percent = watermarks.resume_percent;
+    }
+}
+
+impl WatermarkPlan {
+    fn of(rng: &mut Rng) -> Self {
+        let mut often_none = |some: &[usize]| rng.percent(30).then(|| rng.pick(some));
+        Self {
+            partition_bytes: often_none(&[1, 500, 4000]),
+            partition_records: often_none(&[1, 10, 50]),
+            bytes: often_none(&[1, 1000, 8000]),
+            records: often_none(&[1, 20, 100]),
+            resume_percent: rng.pick(&[0, 50, 50, 100]),
+        }
     }
 }
 
 impl GroupPlan {
-    fn of(rng: &mut Rng) -> Self {
+    fn of(rng: &mut Rng, index: usize, session_timeout: Duration) -> Self {
+        let promise = match rng.below(10) {
+            0..6 => Promise::AtLeastOnce,
+            6..8 => Promise::ByHand,
+            more => Promise::AtMostOnce { is_strict: more == 8 },
+        };
         Self {
+            name: format!("company-{index}"),
             protocol: rng.pick(&[Protocol::Classic, Protocol::Consumer, Protocol::Automatic]),
-            is_cooperative: rng.percent(50),
+            assignor: rng.pick(&[
+                Assigning::Usual,
+                Assigning::CooperativeSticky,
+                Assigning::CooperativeSticky,
+                Assigning::Range,
+                Assigning::RoundRobin,
+                Assigning::Sticky,
+            ]),
             members: rng.between(1, 4),
             are_static: rng.percent(20),
-            session_timeout: Duration::from_millis(rng.pick(&[300, 1000, 3000])),
+            promise,
+            naming: rng.pick(&[Naming::Topics, Naming::AllTopics, Naming::Pattern]),
+            has_slow_hooks: rng.percent(30),
+            has_panicking_hooks: rng.percent(10),
+            has_own_readers: rng.percent(40),
+            session_timeout,
             commit_interval: Duration::from_millis(rng.pick(&[1, 20, 200, 1000])),
+            max_poll_interval: rng.percent(10).then_some(Duration::from_millis(300)),
             reader: ReaderPlan::of(rng, Mode::Group),
         }
     }
@@ -324,16 +428,34 @@ impl GroupPlan {
         settings.reset = Some(Reset::Earliest);
     }
 
-    pub(crate) fn apply(&self, place: usize, group: &mut GroupSettings) {
+    /// `is_drainer`: it reads what is left, in its own time.
+    pub(crate) fn apply(&self, place: usize, is_drainer: bool, group: &mut GroupSettings) {
         group.instance_id = self.are_static.then(|| format!("place-{place}").into());
         group.protocol = self.protocol;
-        if self.is_cooperative {
-            group.assignors = vec![Arc::new(CooperativeSticky)];
+        let assignor: Option<Arc<dyn Assignor>> = match self.assignor {
+            Assigning::Usual => None,
+            Assigning::CooperativeSticky => Some(Arc::new(CooperativeSticky)),
+            Assigning::Range => Some(Arc::new(Range)),
+            Assigning::RoundRobin => Some(Arc::new(RoundRobin)),
+            Assigning::Sticky => Some(Arc::new(Sticky)),
+        };
+        group.assignors = assignor.map_or_else(assignors::defaults, |assignor| vec![assignor]);
+        if self.protocol == Protocol::Consumer {
+            // The coordinator's assignors have other names.
+            group.server_assignor = match self.assignor {
+                Assigning::Range => Some("range".into()),
+                Assigning::RoundRobin | Assigning::Sticky => Some("uniform".into()),
+                Assigning::Usual | Assigning::CooperativeSticky => None,
+            };
         }
         group.session_timeout = self.session_timeout;
         group.heartbeat_interval = self.session_timeout / 10;
         group.rebalance_timeout = Some(Duration::from_secs(3));
+        group.auto_commit = self.promise != Promise::ByHand;
         group.commit_interval = self.commit_interval;
+        if let Some(interval) = self.max_poll_interval.filter(|_| !is_drainer) {
+            group.max_poll_interval = interval;
+        }
     }
 }
 
@@ -349,6 +471,6 @@ impl fmt::Display for Plan {
         writeln!(f, "  {rates:?}")?;
         self.producers.iter().try_for_each(|producer| writeln!(f, "  {producer:?}"))?;
         self.readers.iter().try_for_each(|reader| writeln!(f, "  {reader:?}"))?;
-        self.group.iter().try_for_each(|group| writeln!(f, "  {group:?}"))
+        self.groups.iter().try_for_each(|group| writeln!(f, "  {group:?}"))
     }
 }

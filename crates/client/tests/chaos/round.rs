@@ -11,8 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::checker::{Logs, check_run, check_written};
+use crate::extras::tend;
 use crate::log::{delete_topic, grow_topic, read_log};
-use crate::members::Company;
+use crate::members::{Company, PLANNED};
 use crate::network::{Connector, Gate, Network, lock};
 use crate::plan::{Mode, Plan, ProducerPlan, Rng};
 use crate::reader::Reader;
@@ -29,14 +30,11 @@ pub(crate) async fn play(plan: Plan, notes: Arc<Notes>) {
     let builder =
         Broker::builder().nodes(NODES).default_replication(3).auto_create_topics(false).seed(plan.seed);
     // Writers give records times of years ago, and all of them have to be there when the round ends.
-    let builder = builder.retention_check_interval(Duration::from_secs(3600));
-    let builder = match &plan.group {
-        Some(group) => builder
-            .group_session_timeout_min(group.session_timeout)
-            .group_consumer_session_timeout(group.session_timeout)
-            .group_consumer_heartbeat_interval(group.session_timeout / 10),
-        None => builder,
-    };
+    let builder = builder.config("log.retention.ms", "-1");
+    let builder = builder
+        .group_session_timeout_min(plan.session_timeout)
+        .group_consumer_session_timeout(plan.session_timeout)
+        .group_consumer_heartbeat_interval(plan.session_timeout / 10);
     let cluster = builder.start().await.expect("a cluster starts");
     for (index, partitions) in plan.topics.iter().enumerate() {
         cluster.create_topic(&World::topic(index), *partitions).expect("a topic is created");
@@ -97,11 +95,12 @@ async fn run(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
     for mut reader in readers {
         reading.spawn(async move { (reader.storm().await, reader) });
     }
-    let company = plan.group.as_ref().map(|group| Company::new(world, group));
+    let companies: Vec<_> = plan.groups.iter().map(|group| Company::new(world, group)).collect();
     let mut belonging = JoinSet::new();
-    if let Some(company) = &company {
+    for company in &companies {
         belonging.spawn(Arc::clone(company).storm(rng.fork()));
     }
+    belonging.spawn(tend(Arc::clone(world), rng.fork()));
     let strangers = tokio::spawn(strange(Arc::clone(world), client.clone(), outlets[0].clone(), rng.fork()));
 
     sabotage(world, rng.fork()).await?;
@@ -134,14 +133,16 @@ async fn run(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
     for reader in &mut readers {
         reader.drain(&logs).await?;
     }
-    if let Some(company) = &company {
-        Arc::clone(company).drain(&logs, rng.fork()).await?;
+    let mut all_logs = logs.clone();
+    all_logs.extend(world.extras.logs_there());
+    for company in &companies {
+        Arc::clone(company).drain(&all_logs, rng.fork()).await?;
     }
     read_to_end(world, &client, &logs).await?;
     let runs: Vec<_> = readers.into_iter().flat_map(Reader::into_runs).collect();
     let last = ProducerPlan::patient();
     check_returned(world, &client, &last, &ledgers).await?;
-    let members = plan.group.as_ref().map_or(0, |group| group.members);
+    let members: usize = plan.groups.iter().map(|group| group.members).sum();
     // Those of members that were killed may not have ended when the next ones begin.
     let bound = 2 * (1 + plan.producers.len() + 3 * plan.readers.len() + 8 * members);
     if world.network.open_max() > bound {
@@ -162,9 +163,9 @@ async fn run(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
     let logs = read_logs(world).await?;
     check_written(world, &logs, &ledgers, &plans);
     runs.iter().for_each(|run| check_run(world, &logs, &lock(run)));
-    if let Some(company) = &company {
-        company.chronicle().check(world, &logs);
-    }
+    let mut all_logs = logs;
+    all_logs.extend(world.extras.logs());
+    companies.iter().for_each(|company| company.check(&all_logs));
     Ok(())
 }
 
@@ -188,7 +189,7 @@ async fn sabotage(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
         if world.plan.mode == Mode::Calm {
             continue;
         }
-        let node = rng.between(1, NODES as usize) as i32;
+        let node = troubled_node(world, &mut rng);
         let (until, port) = (now + rng.moment(Duration::from_millis(300)), ports[&node]);
         match rng.below(100) {
             0..30 => move_leaders(world, &mut rng),
@@ -216,6 +217,14 @@ async fn sabotage(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
         relieve(world, node, ports[&node], is_down).await?;
     }
     Ok(())
+}
+
+/// A node that is to have trouble: any, or one that coordinates a group.
+fn troubled_node(world: &World, rng: &mut Rng) -> i32 {
+    let groups = &world.plan.groups;
+    let group = groups.get(rng.below(groups.len())).filter(|_| rng.percent(40));
+    let coordinator = group.and_then(|group| world.cluster.coordinator(&group.name));
+    coordinator.unwrap_or(rng.between(1, NODES as usize) as i32)
 }
 
 /// Ends a node's trouble.
@@ -286,10 +295,12 @@ async fn recreate(world: &World, rng: &mut Rng) {
 async fn heal(world: &World) -> Outcome<()> {
     world.network.end_storm();
     world.end();
-    for (topic, partition) in world.all_partitions() {
-        let name = World::topic(topic);
-        world.until("a leader", || world.cluster.leader(&name, partition).is_some()).await?;
+    let leads = |(topic, partition)| world.cluster.leader(&World::topic(topic), partition).is_some();
+    for at in world.all_partitions() {
+        world.until("a leader", || leads(at)).await?;
     }
+    // Some of them may be deleted meanwhile.
+    world.until("leaders", || world.extras.partitions_there().into_iter().all(leads)).await?;
     Ok(())
 }
 
@@ -429,6 +440,9 @@ impl Panics {
         let panics = Arc::new(Self::default());
         let (noting, show) = (Arc::clone(&panics), std::panic::take_hook());
         std::panic::set_hook(Box::new(move |panic| {
+            if panic.to_string().contains(PLANNED) {
+                return;
+            }
             let thread = std::thread::current().name().unwrap_or_default().to_owned();
             lock(&noting.0).push((thread, panic.to_string()));
             show(panic);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use milena_broker::Cluster;
 
+use crate::extras::Extras;
 use crate::network::{Network, lock};
 use crate::plan::{Mode, Plan};
 use crate::writer::Sent;
@@ -22,6 +23,8 @@ pub(crate) struct Hung;
 
 pub(crate) type Outcome<T> = Result<T, Hung>;
 
+/// The index of the first topic that is made during the storm.
+pub(crate) const EXTRA: usize = 1000;
 /// Lines of the trace that a failure shows.
 const TRACE_LINES: usize = 60;
 /// Violations of a kind that a failure shows, and the letters that two of a kind share.
@@ -49,6 +52,8 @@ pub(crate) struct World {
     ends: Mutex<BTreeMap<(usize, i32), i64>>,
     /// How many times each topic was made again.
     incarnations: Mutex<Vec<u32>>,
+    /// The topics that are made during the storm.
+    pub(crate) extras: Extras,
     is_over: AtomicBool,
 }
 
@@ -116,7 +121,8 @@ impl World {
         let partitions = Mutex::new(plan.topics.clone());
         let incarnations = Mutex::new(vec![0; plan.topics.len()]);
         let (ends, is_over) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Self { plan, cluster, network, notes, partitions, ends, incarnations, is_over })
+        let extras = Extras::default();
+        Arc::new(Self { plan, cluster, network, notes, partitions, ends, incarnations, extras, is_over })
     }
 
     pub(crate) fn note(&self, line: impl Display) {
@@ -170,11 +176,16 @@ impl World {
     }
 
     pub(crate) fn topic(index: usize) -> String {
-        format!("topic-{index}")
+        match index.checked_sub(EXTRA) {
+            None => format!("topic-{index}"),
+            Some(extra) => format!("extra-{extra}"),
+        }
     }
 
     pub(crate) fn topic_index(name: &str) -> usize {
-        name.rsplit('-').next().and_then(|index| index.parse().ok()).expect("a topic of this world")
+        let (kind, index) = name.rsplit_once('-').expect("a topic of this world");
+        let index: usize = index.parse().expect("a topic of this world");
+        if kind == "extra" { EXTRA + index } else { index }
     }
 
     pub(crate) fn topic_count(&self) -> usize {
