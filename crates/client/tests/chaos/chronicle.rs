@@ -207,7 +207,8 @@ impl<'a> Check<'a> {
         }
         let before = self.committed.insert(at, offset);
         // What was committed before delivery and not delivered goes back. If it was delivered, it is delivered twice.
-        let may_go_back = self.is_at_most_once() || self.least_by_hand(at).is_some_and(|least| offset >= least);
+        let may_go_back =
+            self.is_at_most_once() || self.least_by_hand(at).is_some_and(|least| offset >= least);
         if before > Some(offset) && !may_go_back {
             self.violate(format_args!("the committed offset of {at:?} went from {before:?} to {offset}"));
         }

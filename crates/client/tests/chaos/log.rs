@@ -1,7 +1,7 @@
 //! Reads the brokers' logs over a plain connection, with code that shares only the wire format with the client. It also does
 //! what an operator does: deletes topics and adds partitions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -40,14 +40,12 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// The first of these offsets in each batch.
+    /// Those of these offsets at which a batch begins, or that do not follow another one of them.
     pub(crate) fn begins_of(&self, offsets: &[i64]) -> Vec<i64> {
-        let batch = |offset: &i64| self.batches.range(..=*offset).next_back();
-        let mut begins = BTreeMap::new();
-        for offset in offsets {
-            begins.entry(batch(offset)).or_insert(*offset);
-        }
-        begins.into_values().collect()
+        let follows = |index: usize| index > 0 && offsets[index - 1] + 1 == offsets[index];
+        let begins = offsets.iter().enumerate();
+        let begins = begins.filter(|(index, offset)| self.batches.contains(*offset) || !follows(*index));
+        begins.map(|(_, offset)| *offset).collect()
     }
 
     #[cfg(test)]
