@@ -57,15 +57,15 @@ impl Chronicle {
         lock(&self.0).push(Entry { member, at, what });
     }
 
-    /// What is wrong with it. It knows nothing of the client.
-    pub(crate) fn check(&self, promise: Promise, logs: &Logs) -> Vec<String> {
+    /// What is wrong with it. It knows nothing of the client. `do_sessions_last`: no coordinator gives up a member that goes on.
+    pub(crate) fn check(&self, promise: Promise, do_sessions_last: bool, logs: &Logs) -> Vec<String> {
         let entries = lock(&self.0);
         let mut check = Check::new(promise, logs);
         entries.iter().for_each(|entry| check.entry(entry));
         if let Promise::AtMostOnce { .. } = promise {
             check.missed(&entries);
         }
-        check_owners(&mut check, &entries);
+        check_owners(&mut check, do_sessions_last, &entries);
         check.wrong
     }
 }
@@ -278,14 +278,18 @@ impl<'a> Check<'a> {
 
 /// Nobody may own a partition that another member owns, or of which another member holds a batch. Members that lost it, that
 /// were killed or that end do not count: they may not have heard of it yet.
-fn check_owners(check: &mut Check<'_>, entries: &[Entry]) {
+fn check_owners(check: &mut Check<'_>, do_sessions_last: bool, entries: &[Entry]) {
     // For each time that a partition was assigned: whether it was given up in good order.
     let mut open: BTreeMap<(usize, At), usize> = BTreeMap::new();
     let mut orderly: BTreeSet<usize> = BTreeSet::new();
+    let mut leaving: BTreeSet<usize> = BTreeSet::new();
     for (index, Entry { member, at, what }) in entries.iter().enumerate() {
         match what {
             What::Assigned => drop(open.insert((*member, *at), index)),
+            // A member that leaves may have been given up by the coordinator before, and does not hear of it.
+            What::Revoked if leaving.contains(member) && !do_sessions_last => {}
             What::Revoked => orderly.extend(open.remove(&(*member, *at))),
+            What::Ends { .. } => drop(leaving.insert(*member)),
             What::Lost => drop(open.remove(&(*member, *at))),
             _ => {}
         }
@@ -372,7 +376,7 @@ mod tests {
     fn check(promise: Promise, history: &[(usize, What)], expected: Option<&str>) {
         let chronicle = Chronicle::default();
         history.iter().for_each(|(member, what)| chronicle.note(*member, AT, what.clone()));
-        let wrong = chronicle.check(promise, &logs());
+        let wrong = chronicle.check(promise, true, &logs());
         match expected {
             None => assert!(wrong.is_empty(), "{history:?}: {wrong:?}"),
             Some(text) => {

@@ -84,7 +84,8 @@ impl Company {
 
     /// Checks everything that its members saw.
     pub(crate) fn check(&self, logs: &Logs) {
-        for wrong in self.chronicle.check(self.plan.promise, logs) {
+        let do_sessions_last = self.world.plan.session_timeout > self.world.plan.storm;
+        for wrong in self.chronicle.check(self.plan.promise, do_sessions_last, logs) {
             self.world.violate(format_args!("{wrong}, in {}", self.plan.name));
         }
     }
