@@ -55,7 +55,7 @@ async fn a_hot_partition_starves_no_other_partition_of_its_reader() {
                 others += batch
                     .iter()
                     .inspect(|record| assert!(seen.insert((record.partition(), record.offset()))))
-                    .count()
+                    .count();
             }
         }
     }
@@ -85,7 +85,7 @@ async fn a_hot_partition_starves_no_reader_of_another_partition() {
     let (mut read, mut has_more) = (0, true);
     while !readers.is_empty() {
         tokio::select! {
-            done = timeout(PATIENCE, readers.join_next()) => drop(done.expect("in time").expect("some").expect("no panic")),
+            done = timeout(PATIENCE, readers.join_next()) => done.expect("in time").expect("some").expect("no panic"),
             batch = hot.next(), if has_more => {
                 read += batch.expect("read").expect("assigned").iter().count();
                 has_more = read < HOT_BATCHES;
