@@ -8,7 +8,9 @@
 //! A broker answers the requests of one connection in order, and an idle partition's fetch is held back for half a
 //! second. With one lane a partition that is resumed or sought would wait that long for other partitions' records. With
 //! two, it is asked for at once, or as soon as a quick fetch is answered. Partitions for which the quick lane brings
-//! nothing go back to the long one with that lane's next fetch. Until then the quick lane goes on asking.
+//! nothing go back to the long one, at a moment when no quick fetch is in flight: if both lanes asked for a partition at
+//! once, what comes meanwhile would come twice. So that there is such a moment, the long lane's next fetch is held for
+//! [`QUICK_WAIT_MAX`] only, and the quick lane waits for its answer. Until then the quick lane goes on asking.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -54,6 +56,9 @@ pub(super) struct Lane {
     pub own_bytes: usize,
     /// How many answers in a row brought no record.
     pub empty_answers: u32,
+    /// Of the quick lane: a fetch of the long one is in flight that is answered soon, and then takes its partitions over
+    /// unless records have come.
+    pub yields: bool,
 }
 
 /// A fetch in flight, and what was asked of each partition named in it.
@@ -75,7 +80,8 @@ impl Lane {
     /// Whether it may fetch.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
         let is_muted = self.muted_until.is_some_and(|until| until > now);
-        self.in_flight.is_none() && !is_muted && self.retry.is_ready(now)
+        let is_resting = self.yields && self.empty_answers > 0;
+        self.in_flight.is_none() && !is_muted && !is_resting && self.retry.is_ready(now)
     }
 
     /// How large its next answer may be when there are `room` bytes of memory. None while it must not fetch.
@@ -183,12 +189,30 @@ impl Source {
         }
     }
 
+    /// How long the broker may hold the next fetch of a lane. The quick lane is told if it is to yield to it.
+    pub(super) fn wait(&mut self, id: LaneId) -> Duration {
+        let wait = self.lanes.entry(id).or_default().wait(id.lane, &self.settings);
+        if id.lane != LONG {
+            return wait;
+        }
+        match self.lanes.get_mut(&LaneId { lane: QUICK, ..id }) {
+            Some(quick) if quick.in_flight.is_some() && quick.empty_answers > 0 => {
+                quick.yields = true;
+                wait.min(QUICK_WAIT_MAX)
+            }
+            _ => wait,
+        }
+    }
+
     /// After an answer of `broker`: partitions for which the quick lane asks in vain go to the long one, if that can
     /// fetch now.
     pub(super) fn settle(&mut self, broker: BrokerId, now: Instant) {
-        let is_ready = self.lanes.get(&LaneId { broker, lane: LONG }).is_none_or(|long| long.is_ready(now));
-        let Some(quick) = self.lanes.get(&LaneId { broker, lane: QUICK }) else { return };
-        if !is_ready || quick.empty_answers == 0 || quick.session.is_idle() {
+        let long = self.lanes.get(&LaneId { broker, lane: LONG });
+        let (is_ready, is_answered) =
+            (long.is_none_or(|long| long.is_ready(now)), long.is_none_or(|long| long.in_flight.is_none()));
+        let Some(quick) = self.lanes.get_mut(&LaneId { broker, lane: QUICK }) else { return };
+        quick.yields &= !is_answered;
+        if !is_ready || quick.in_flight.is_some() || quick.empty_answers == 0 || quick.session.is_idle() {
             return;
         }
         // Partitions that have left the quick lane already may still be in its session.

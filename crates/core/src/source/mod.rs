@@ -648,11 +648,11 @@ impl Source {
         now: Instant,
     ) -> Fetch {
         let number = self.number();
+        let wait = self.wait(id);
         let settings = &self.settings;
         let lane = self.lanes.entry(id).or_default();
         let asked = lane.appetite.ask_at_most(bytes_max, settings.fetch_bytes_max);
         let bytes_expected = lane.appetite.expect(asked).min(bytes_max);
-        let wait = lane.wait(id.lane, settings);
         let size = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
         request.replica_id = -1;
         request.max_wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);

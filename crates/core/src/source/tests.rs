@@ -914,6 +914,61 @@ fn a_broker_that_has_nothing_is_asked_less_and_less_often() {
     check(200, 30, 20);
 }
 
+/// Partition 1 was resumed while the long lane's fetch was held back, and the quick lane has asked for it once, in vain.
+fn resumed() -> (Lab, Fetch, Fetch) {
+    let mut lab = Lab::new(settings(), Position::Offset(0));
+    lab.source.set_paused(Slot(1), true);
+    let long = lab.fetch();
+    lab.source.set_paused(Slot(1), false);
+    let quick = lab.fetch();
+    lab.answer(&quick, response(8, vec![]));
+    let quick = lab.fetch();
+    assert_eq!((long.lane.lane, quick.lane.lane), (LONG, QUICK));
+    (lab, long, quick)
+}
+
+#[test]
+fn a_partition_goes_back_to_the_long_lane_without_being_asked_for_by_both_at_once() {
+    // The long lane is answered while a quick fetch asks for partition 1, which therefore stays where it is.
+    let (mut lab, long, quick) = resumed();
+    lab.answer(&long, response(7, vec![data(0, batch(0, 3))]));
+    let long = lab.fetch();
+    assert_eq!((named(&long), long.request.max_wait_ms), ((vec![(0, 3)], vec![]), 10));
+    // The quick lane waits for that answer, and then the long one has the partition.
+    lab.answer(&quick, response(8, vec![]));
+    assert!(lab.source.poll_fetch(lab.now, ROOM).is_none(), "the quick lane waits");
+    lab.answer(&long, response(7, vec![]));
+    let long = lab.fetch();
+    let wanted = (LONG, (vec![(1, 0)], vec![]), 500);
+    assert_eq!((long.lane.lane, named(&long), long.request.max_wait_ms), wanted);
+    assert!(lab.source.poll_fetch(lab.now, ROOM).is_none(), "all is asked for");
+}
+
+#[test]
+fn a_partition_of_which_something_came_stays_on_the_quick_lane_for_the_time_being() {
+    let (mut lab, long, quick) = resumed();
+    lab.answer(&long, response(7, vec![data(0, batch(0, 3))]));
+    let long = lab.fetch();
+    assert_eq!(lab.answer(&quick, response(8, vec![data(1, batch(0, 3))])), ["1:0..3"]);
+    let quick = lab.fetch();
+    assert_eq!((quick.lane.lane, named(&quick).0), (QUICK, vec![(1, 3)]));
+    lab.answer(&long, response(7, vec![]));
+    let long = lab.fetch();
+    assert_eq!((named(&long), long.request.max_wait_ms), ((vec![], vec![]), 500));
+}
+
+#[test]
+fn what_becomes_wanted_does_not_wait_until_the_quick_lane_was_handed_over() {
+    let (mut lab, long, quick) = resumed();
+    lab.answer(&long, response(7, vec![data(0, batch(0, 3))]));
+    lab.fetch();
+    lab.answer(&quick, response(8, vec![]));
+    assert!(lab.source.poll_fetch(lab.now, ROOM).is_none(), "the quick lane waits");
+    lab.source.seek(Slot(0), Epoch(1), Position::Offset(50));
+    let quick = lab.fetch();
+    assert_eq!((quick.lane.lane, named(&quick).0), (QUICK, vec![(0, 50)]));
+}
+
 #[test]
 fn a_reader_for_which_there_is_nothing_asks_less_and_less_often_while_memory_is_short() {
     let mut lab = Lab::new(settings(), Position::Offset(0));
