@@ -65,6 +65,8 @@ pub(super) struct Classic {
     /// The assignment of the last SyncGroup, and its generation.
     last: BTreeSet<TopicPartition>,
     last_generation: Option<i32>,
+    /// Not before this is the next JoinGroup sent: [`REJOIN_WAIT_MAX`].
+    join_at: Instant,
     /// JoinGroup or SyncGroup.
     asked: Option<Asked>,
     /// The delay of the next one.
@@ -210,6 +212,12 @@ enum Action {
 
 /// JoinGroup is answered when the rebalance timeout ends, so it may take a little longer than that.
 const JOIN_SLACK: Duration = Duration::from_secs(5);
+/// A cooperative member that has to give partitions up joins again after this part of the heartbeat interval, and after
+/// REJOIN_WAIT_MAX at most. JoinGroup ends the generation: members whose SyncGroup comes a moment later would get nothing, and
+/// what was given up would have no owner for one more heartbeat. The time is not lost, because the group waits for the
+/// heartbeats of its other members.
+const REJOIN_WAIT_PART: u32 = 20;
+const REJOIN_WAIT_MAX: Duration = Duration::from_millis(100);
 
 impl Classic {
     pub(super) fn new(settings: Arc<Settings>, rng: Rng) -> Self {
@@ -231,6 +239,7 @@ impl Classic {
             target: BTreeSet::new(),
             last: BTreeSet::new(),
             last_generation: None,
+            join_at: Instant::ORIGIN,
             asked: None,
             retry: Retry::default(),
             beat: None,
@@ -638,6 +647,9 @@ impl Classic {
         // The subscription may have changed since the member joined. What it dropped is not read for a moment first.
         assigned.retain(|assigned| self.subscription.topics.contains(&assigned.topic));
         let yields = !self.owned.is_subset(&assigned);
+        if yields {
+            self.join_at = now + (self.heartbeat_interval() / REJOIN_WAIT_PART).min(REJOIN_WAIT_MAX);
+        }
         self.target = assigned;
         self.step(Happened::Synced { yields }, None, now);
         self.rejoin_if_resubscribed(now);
@@ -757,7 +769,7 @@ impl Classic {
             let patience = self.settings.request_timeout.min(self.settings.session_timeout / 2);
             return Some(ask(asked, self.heartbeat(), now + patience));
         }
-        if self.asked.is_some() || !self.retry.is_ready(now) {
+        if self.asked.is_some() || self.ask_at().is_some_and(|at| at > now) {
             return None;
         }
         let (kind, request, patience) = match self.state {
@@ -769,6 +781,12 @@ impl Classic {
         let asked = self.number(kind, broker, now);
         self.asked = Some(asked);
         Some(ask(asked, request, now + patience))
+    }
+
+    /// Not before this is JoinGroup or SyncGroup sent.
+    fn ask_at(&self) -> Option<Instant> {
+        let join_at = (self.state == State::Joining).then_some(self.join_at);
+        join_at.max(self.retry.not_before())
     }
 
     fn number(&mut self, kind: Kind, broker: BrokerId, at: Instant) -> Asked {
@@ -842,7 +860,7 @@ impl Classic {
             self.is_watched().then(|| self.liveness.poll_timeout()).flatten(),
             self.needs_coordinator().then(|| self.coordinator.poll_timeout()).flatten(),
             (is_known && self.beat.is_none() && self.is_member()).then_some(self.beat_at),
-            (is_known && asks).then(|| self.retry.not_before()).flatten(),
+            (is_known && asks).then(|| self.ask_at()).flatten(),
             leaves.and_then(|goodbye| goodbye.retry.not_before()),
             self.goodbye.as_ref().map(|goodbye| goodbye.until),
             self.lead.as_ref().filter(|_| self.state == State::Assigning).map(|lead| lead.until),
@@ -922,6 +940,7 @@ impl Classic {
     /// What was asked in this generation says nothing of the next one.
     fn forget_generation(&mut self) {
         self.generation = None;
+        self.join_at = Instant::ORIGIN;
         self.lead = None;
         self.beat = None;
         self.beat_retry.succeeded();

@@ -648,6 +648,9 @@ fn case_66_what_moves_is_given_up_and_the_member_joins_once_more() {
     assert_eq!(rig.events(), ["revoke t-0", "assign t-2"]);
     assert!(rig.asks().is_empty());
     rig.member.handle_released(rig.now);
+    assert!(rig.asks().is_empty(), "other members may not have their assignments yet");
+    assert_eq!(rig.member.poll_timeout(), Some(rig.now + REJOIN_WAIT_MAX));
+    rig.pass(REJOIN_WAIT_MAX);
     let ask = rig.ask(Kind::Join);
     assert_eq!(
         claim_of(&ask),
