@@ -1,6 +1,7 @@
 //! A group whose members are processes of any client, with the topic that they read and the records that are produced to it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct Setup {
     pub heartbeat: Duration,
     /// Milena's members finish records in random order. Default no.
     pub by_done: bool,
+    /// All that the members saw is written to this file, at the end. Default none.
+    pub journal: Option<PathBuf>,
 }
 
 impl Setup {
@@ -34,7 +37,8 @@ impl Setup {
     #[must_use]
     pub fn new(protocol: &str) -> Self {
         let (session, heartbeat) = (Duration::from_secs(6), Duration::from_secs(1));
-        Self { partitions: 6, protocol: protocol.into(), rate: 600, session, heartbeat, by_done: false }
+        let protocol = protocol.into();
+        Self { partitions: 6, protocol, rate: 600, session, heartbeat, by_done: false, journal: None }
     }
 }
 
@@ -47,6 +51,16 @@ pub struct Group {
     partitions: i32,
     members: usize,
     stream: Stream,
+    control: Option<Control>,
+    written_to: Option<PathBuf>,
+}
+
+/// A reader by position of the group's topic, in a process like a member's, so that what the machine or the broker delays is
+/// told apart from what the group delays.
+#[derive(Debug)]
+struct Control {
+    member: Member,
+    journal: Arc<Journal>,
 }
 
 /// Each wait ends long before, unless something hangs: a very busy machine takes 80 s to start a Java program.
@@ -68,8 +82,29 @@ impl Group {
             heartbeat: setup.heartbeat,
             by_done: setup.by_done,
         };
+        // Real Kafka makes its coordinators when a group first asks for one, which is no wait of the group's own.
+        raw::committed(bootstrap, name, name, setup.partitions)?;
         let stream = Stream::start(bootstrap, name, setup.partitions, setup.rate);
-        Ok(Self { journal: Arc::default(), joining, partitions: setup.partitions, members: 0, stream })
+        Ok(Self {
+            journal: Arc::default(),
+            joining,
+            partitions: setup.partitions,
+            members: 0,
+            stream,
+            control: None,
+            written_to: setup.journal.clone(),
+        })
+    }
+
+    /// Starts the control: what it sees is in the findings.
+    ///
+    /// # Errors
+    /// Its program does not start.
+    pub fn watch(&mut self) -> anyhow::Result<()> {
+        let (joining, journal) = (Joining { group: "-".into(), ..self.joining.clone() }, Arc::default());
+        let member = Member::start(Client::Milena, 0, &joining, None, &journal)?;
+        self.control = Some(Control { member, journal });
+        Ok(())
     }
 
     /// A new member, which joins; `instance` makes it a static one.
@@ -143,21 +178,33 @@ impl Group {
     /// # Errors
     /// A record was not read, a member did not leave, or not all is committed after all have left.
     pub fn finish(self, members: Vec<Member>) -> anyhow::Result<Findings> {
-        let Self { journal, joining, partitions, stream, .. } = self;
+        let Self { journal, joining, partitions, stream, control, written_to, .. } = self;
         let ends = stream.stop()?;
-        journal.wait(&format!("all of {ends:?} are read"), PATIENCE, |state| {
-            let read = |(partition, end): (i32, &i64)| {
-                state.seen.get(&partition).copied().unwrap_or_default() >= *end
-            };
-            (0..).zip(&ends).all(read).then_some(())
-        })?;
+        let all_read = |journal: &Journal| {
+            journal.wait(&format!("all of {ends:?} are read"), PATIENCE, |state| {
+                let read = |(partition, end): (i32, &i64)| {
+                    state.seen.get(&partition).copied().unwrap_or_default() >= *end
+                };
+                (0..).zip(&ends).all(read).then_some(())
+            })
+        };
+        all_read(&journal)?;
         for member in members {
             member.close()?;
+        }
+        if let Some(path) = written_to {
+            journal.write(&path)?;
         }
         let Joining { bootstrap, group, topic, .. } = &joining;
         let committed = raw::committed(bootstrap, group, topic, partitions)?;
         let all: Vec<(i32, i64)> = (0..).zip(ends.iter().copied()).collect();
         ensure!(committed == all, "{committed:?} is committed, and {all:?} was read");
-        Ok(checker::check(journal.events(), &ends, joining.by_done))
+        let mut findings = checker::check(journal.events(), &ends, joining.by_done);
+        if let Some(Control { member, journal }) = control {
+            all_read(&journal)?;
+            member.close()?;
+            findings.control = Some(Box::new(checker::check(journal.events(), &ends, false)));
+        }
+        Ok(findings)
     }
 }

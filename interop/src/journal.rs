@@ -1,6 +1,9 @@
 //! What the members of a group saw, gathered from all of them. `member` has the processes, `checker` judges.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -33,6 +36,8 @@ pub enum Saw {
     Record { partition: i32, offset: i64, number: i64, produced: u64 },
     /// It has finished these records, the last included.
     Done { partition: i32, first: i64, last: i64 },
+    /// An answer brought it the batches from the offset `first` to the one before `next`, to a fetch that was sent at `asked`.
+    Fetched { partition: i32, first: i64, next: i64, bytes: u64, asked: u64 },
     /// The broker has accepted this offset.
     Committed { partition: i32, offset: i64 },
     /// The test asked the broker which offsets are committed.
@@ -69,6 +74,13 @@ impl Event {
             ["done", partition, first, last] => {
                 Saw::Done { partition: partition.parse()?, first: first.parse()?, last: last.parse()? }
             }
+            ["fetched", partition, first, next, bytes, asked] => Saw::Fetched {
+                partition: partition.parse()?,
+                first: first.parse()?,
+                next: next.parse()?,
+                bytes: bytes.parse()?,
+                asked: asked.parse()?,
+            },
             ["committed", partition, offset] => {
                 Saw::Committed { partition: partition.parse()?, offset: offset.parse()? }
             }
@@ -118,7 +130,10 @@ impl Journal {
         state.follow(&event);
         state.events.push(event);
         // A record alone ends no wait that the next other event, or the next look, would not end.
-        if !matches!(state.events.last().map(|event| &event.saw), Some(Saw::Record { .. })) {
+        if !matches!(
+            state.events.last().map(|event| &event.saw),
+            Some(Saw::Record { .. } | Saw::Fetched { .. })
+        ) {
             self.changed.notify_all();
         }
     }
@@ -142,7 +157,9 @@ impl Journal {
             if started.elapsed() > deadline {
                 let events = state.events.iter().rev();
                 let last: Vec<String> = events
-                    .filter(|event| !matches!(event.saw, Saw::Record { .. } | Saw::Committed { .. }))
+                    .filter(|event| {
+                        !matches!(event.saw, Saw::Record { .. } | Saw::Fetched { .. } | Saw::Committed { .. })
+                    })
                     .take(40)
                     .map(|event| format!("{event:?}"))
                     .collect();
@@ -157,6 +174,18 @@ impl Journal {
             let waited = self.changed.wait_timeout(state, Duration::from_millis(20));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Writes all events to a file, a line each.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let mut file = BufWriter::new(File::create(path).with_context(|| path.display().to_string())?);
+        for event in self.events() {
+            writeln!(file, "{} {} {:?}", event.at, event.member, event.saw)?;
+        }
+        Ok(file.flush()?)
     }
 
     /// A copy of all events.
@@ -184,7 +213,11 @@ impl State {
                 *seen = (*seen).max(offset + 1);
                 *self.records_of.entry(event.member).or_default() += 1;
             }
-            Saw::Done { .. } | Saw::Committed { .. } | Saw::Stored(_) | Saw::Error(_) => {}
+            Saw::Done { .. }
+            | Saw::Fetched { .. }
+            | Saw::Committed { .. }
+            | Saw::Stored(_)
+            | Saw::Error(_) => {}
         }
     }
 
@@ -212,6 +245,8 @@ mod tests {
         let record = Saw::Record { partition: 1, offset: 5, number: 5, produced: 99 };
         assert_eq!(saw("12\trecord\t1\t5\t5:99").saw, record);
         assert_eq!(saw("12\terror\tone\ttwo").saw, Saw::Error("one two".into()));
+        let fetched = Saw::Fetched { partition: 1, first: 5, next: 7, bytes: 90, asked: 11 };
+        assert_eq!(saw("12\tfetched\t1\t5\t7\t90\t11").saw, fetched);
         for bad in ["", "12", "12\tsomething", "12\trecord\t1\t5\t5", "x\tclosed"] {
             assert!(Event::from_line(7, bad).is_err(), "{bad:?}");
         }

@@ -5,8 +5,9 @@
 //!  letters ─▶ Partner (Java, franz-go, librdkafka) or Raw ─▶ real Kafka or the embedded broker ─▶ another of them ─▶ letters
 //! ```
 //!
-//! Groups have another set: `member` starts members of all clients, `stream` produces for them, `journal` gathers what they
-//! saw, and `checker` judges it; `group` has them together.
+//! Groups have another set: `member` starts members of all clients, `stream` produces for them, `tap` watches Milena's
+//! connections, `journal` gathers what they saw, and `checker` judges it; `group` has them together, `churn` lets them come and
+//! go, and `report` says which promises were kept.
 
 pub mod checker;
 pub mod churn;
@@ -20,4 +21,6 @@ pub mod partner;
 pub mod random;
 pub mod raw;
 pub mod real;
+pub mod report;
 pub mod stream;
+pub mod tap;

@@ -7,7 +7,8 @@
 //!   records at a time. It leaves when its standard input ends.
 //! - Lines have a time in microseconds since the epoch, a word, and fields, separated by tabs: `started`; `assigned`,
 //!   `revoked` or `lost` and partitions separated by commas; `record PARTITION OFFSET VALUE`; `done PARTITION FIRST LAST`;
-//!   `committed PARTITION OFFSET`; `error TEXT`; `closed`.
+//!   `committed PARTITION OFFSET`; `error TEXT`; `closed`. Milena's also prints `fetched PARTITION FIRST NEXT BYTES ASKED`:
+//!   which record batches came over its connections (`tap`).
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use milena_broker::Broker;
-use milena_interop::churn::{self, Plan, Report};
+use milena_interop::churn::{self, Plan};
 use milena_interop::embedded::Embedded;
 use milena_interop::group::Setup;
 use milena_interop::member::Client;
+use milena_interop::report::Report;
 
 fn start(setup: &Setup) -> Embedded {
     let builder = Broker::builder().nodes(3).group_session_timeout_min(setup.session);

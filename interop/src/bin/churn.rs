@@ -15,7 +15,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let mut args = lexopt::Parser::from_env();
     let (mut kafka, mut bootstrap, mut crash) = (false, None, false);
     let mut setup = Setup { partitions: 12, rate: 2000, ..Setup::new("range,cooperative-sticky") };
-    let (mut changes, mut records, mut seed, mut session) = (200, 1_000_000, 0, None);
+    let (mut changes, mut records, mut seed, mut session) = (200, None, 0, None);
     while let Some(arg) = args.next()? {
         match arg {
             Arg::Long("target") => match args.value()?.string()?.as_str() {
@@ -25,10 +25,11 @@ fn main() -> anyhow::Result<ExitCode> {
             },
             Arg::Long("protocol") => setup.protocol = args.value()?.string()?,
             Arg::Long("changes") => changes = args.value()?.parse()?,
-            Arg::Long("records") => records = args.value()?.parse()?,
+            Arg::Long("records") => records = Some(args.value()?.parse()?),
             Arg::Long("rate") => setup.rate = args.value()?.parse()?,
             Arg::Long("seed") => seed = args.value()?.parse()?,
             Arg::Long("session") => session = Some(Duration::from_millis(args.value()?.parse()?)),
+            Arg::Long("journal") => setup.journal = Some(args.value()?.into()),
             Arg::Long("crash") => crash = true,
             other => return Err(other.unexpected().into()),
         }
@@ -38,6 +39,8 @@ fn main() -> anyhow::Result<ExitCode> {
         setup.heartbeat = Duration::from_millis(300);
     }
     setup.session = session.unwrap_or(setup.session);
+    // Crashes take as long as they take, whatever comes meanwhile.
+    let records = records.unwrap_or(if crash { 0 } else { 1_000_000 });
     let (session, heartbeat) = (setup.session, setup.heartbeat);
     let (mut real, mut embedded) = (None, None);
     let bootstrap = match bootstrap {
@@ -64,11 +67,12 @@ fn main() -> anyhow::Result<ExitCode> {
     };
     let plan = Plan { setup, changes, records, seed };
     let name = format!("churn-{}", milena_interop::journal::now());
+    churn::warm_up(&bootstrap, &format!("{name}-first"), &plan.setup)?;
     let report =
         if crash { churn::crash(&bootstrap, &name, &plan)? } else { churn::run(&bootstrap, &name, &plan)? };
     print!("{}", report.text);
     if report.findings.records < records {
         bail!("only {} records", report.findings.records);
     }
-    Ok(if report.findings.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,6 +1,6 @@
 //! Milena as a member of a group until it is told to leave: `src/member.rs` of the library says what it reads and prints. An
 //! eighth argument is a seed: records are then finished one by one in random order, while later batches come, instead of
-//! batch by batch.
+//! batch by batch. With `-` for the group it reads all partitions by position, as the control that a member is compared with.
 
 use std::io::{Read as _, Write as _, stdout};
 use std::pin::pin;
@@ -13,6 +13,7 @@ use milena::assignors::{Assignor, CooperativeSticky, Range, RoundRobin, Sticky};
 use milena::{Batch, Client, Consumer, Protocol};
 use milena_interop::journal::now;
 use milena_interop::random::Random;
+use milena_interop::tap::{Fetched, Tap};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -26,7 +27,16 @@ async fn run(args: &[String]) -> anyhow::Result<()> {
         bail!("eight arguments are needed");
     };
     let millis = |text: &String| anyhow::Ok(Duration::from_millis(text.parse()?));
-    let client = Client::connect(bootstrap).await?;
+    let told = told();
+    let client = Client::builder().bootstrap(bootstrap).connector(Tap::new(say_fetched)).connect().await?;
+    if group == "-" {
+        let mut consumer = client.consumer_direct().topic(topic.as_str()).build().await?;
+        say("started");
+        say_partitions("assigned", &consumer.assignment());
+        in_order(&mut consumer, &told).await;
+        say("closed");
+        return Ok(());
+    }
     let mut builder = client.consumer(group.as_str()).subscribe([topic]);
     if instance != "-" {
         builder = builder.instance_id(instance.as_str());
@@ -49,14 +59,6 @@ async fn run(args: &[String]) -> anyhow::Result<()> {
         .build()
         .await?;
     say("started");
-
-    let told = Arc::new(Notify::new());
-    let tell = Arc::clone(&told);
-    thread::spawn(move || {
-        // Its end, however it comes, tells the member to leave.
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        tell.notify_one();
-    });
     match rest {
         [seed] => in_random_order(&mut consumer, &told, seed.parse()?).await,
         _ => in_order(&mut consumer, &told).await,
@@ -66,6 +68,18 @@ async fn run(args: &[String]) -> anyhow::Result<()> {
     }
     say("closed");
     Ok(())
+}
+
+/// Notified when the member is told to leave.
+fn told() -> Arc<Notify> {
+    let told = Arc::new(Notify::new());
+    let tell = Arc::clone(&told);
+    thread::spawn(move || {
+        // Its end, however it comes, tells the member to leave.
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        tell.notify_one();
+    });
+    told
 }
 
 async fn in_order(consumer: &mut Consumer, told: &Notify) {
@@ -141,6 +155,11 @@ fn say_partitions(what: &str, partitions: &[(String, i32)]) {
     numbers.sort_unstable();
     let numbers: Vec<String> = numbers.iter().map(i32::to_string).collect();
     say(&format!("{what}\t{}", numbers.join(",")));
+}
+
+fn say_fetched(fetched: Fetched) {
+    let Fetched { partition, first, next, bytes, asked } = fetched;
+    say(&format!("fetched\t{partition}\t{first}\t{next}\t{bytes}\t{asked}"));
 }
 
 fn say(words: &str) {
