@@ -55,11 +55,11 @@ impl Tap {
 
 impl Connect for Tap {
     fn resolve(&self, address: &Address) -> Resolving {
-        Tcp.resolve(address)
+        Tcp::default().resolve(address)
     }
 
     fn connect(&self, address: &Address, at: Option<SocketAddr>) -> Connecting {
-        let (connecting, tell) = (Tcp.connect(address, at), Arc::clone(&self.0));
+        let (connecting, tell) = (Tcp::default().connect(address, at), Arc::clone(&self.0));
         Box::pin(async move {
             let inner = connecting.await?;
             Ok(Box::new(Tapped { inner, tell, conversation: Conversation::default() }) as Box<dyn Transport>)
