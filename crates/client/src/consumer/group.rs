@@ -1076,7 +1076,8 @@ impl Group {
         let Err(error) = result else { return };
         for of in Error::not_committed(error).uncommitted() {
             let at = TopicPartition::new(&Arc::from(&*of.topic), of.partition);
-            if let Some(queue) = self.owned.get(&at).filter(|_| !of.error.is_retriable()) {
+            // What a rebalance has refused is committed again once the member is back.
+            if let Some(queue) = self.owned.get(&at).filter(|_| self.commits.is_refused(&at)) {
                 driver.refuse(queue, of.error.clone());
             }
         }

@@ -601,6 +601,12 @@ impl Commits {
         self.wait(ticket, waiting)
     }
 
+    /// Whether the coordinator has refused what is done of a partition, so that it is not committed again by itself.
+    pub fn is_refused(&self, partition: &TopicPartition) -> bool {
+        let owned = self.partitions.get(partition);
+        owned.is_some_and(|owned| owned.refused == Some(owned.target().0.offset))
+    }
+
     /// The offset that the group has stored of a partition, as far as is known. With commits before delivery, a batch that ends
     /// at or below it may be delivered.
     pub fn stored(&self, partition: &TopicPartition) -> Option<i64> {

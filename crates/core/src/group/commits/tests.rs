@@ -1006,6 +1006,30 @@ fn at_most_once_what_was_not_handed_out_is_taken_back_before_the_partition_is_re
 }
 
 #[test]
+fn at_most_once_what_a_rebalance_refuses_is_committed_once_the_member_is_back() {
+    for (code, is_refused) in [
+        (ErrorCode::ILLEGAL_GENERATION, false),
+        (ErrorCode::UNKNOWN_MEMBER_ID, false),
+        (ErrorCode::GROUP_AUTHORIZATION_FAILED, true),
+    ] {
+        let mut rig = Rig::with(Settings { is_before_delivery: true, ..settings(Some(INTERVAL)) });
+        rig.assign(&[0]);
+        rig.deliver(0, 0..10);
+        let ticket = rig.commit();
+        rig.sent();
+        rig.take(&[(0, code)]);
+        assert_eq!(rig.code(ticket), Some(code), "the ticket does not wait for the rebalance");
+        assert_eq!(rig.commits.is_refused(&at(0)), is_refused, "{code:?}");
+        if !is_refused {
+            rig.commits.handle_identity(Some(member(4)));
+            assert_eq!(rig.sent_later().1, [(0, 10)], "{code:?}");
+            rig.take(&[(0, OK)]);
+            assert_eq!(rig.commits.stored(&at(0)), Some(10));
+        }
+    }
+}
+
+#[test]
 fn by_hand_a_seek_is_committed_although_the_answer_to_what_was_done_before_is_lost() {
     let mut rig = Rig::with(settings(None));
     rig.assign(&[0]);
