@@ -20,7 +20,7 @@ fn cargo_run(args: &[&str]) -> String {
 }
 
 /// The client's examples, each of which is run below.
-const EXAMPLES: [&str; 7] = [
+const EXAMPLES: [&str; 8] = [
     "admin",
     "consume",
     "from_a_time",
@@ -28,6 +28,7 @@ const EXAMPLES: [&str; 7] = [
     "pause_and_resume",
     "per_record_errors",
     "produce",
+    "workers",
 ];
 
 fn example(name: &str, args: &[&str]) -> String {
@@ -48,7 +49,7 @@ fn every_example_is_run_here() {
 fn the_examples_run_as_they_stand() {
     let broker = Embedded::start(1);
     let bootstrap = broker.bootstrap();
-    for topic in ["orders", "orders-copy", "many"] {
+    for topic in ["orders", "orders-copy", "orders-dead", "many"] {
         Raw::connect(bootstrap).unwrap().create_topic(topic, 3).unwrap();
     }
 
@@ -84,36 +85,38 @@ fn the_examples_run_as_they_stand() {
         assert!(admin.contains(part), "no {part} in {admin}");
     }
 
-    let (copied, status) = graceful_shutdown(&[bootstrap, "orders", "orders-copy"]);
+    let (copied, status) = stopped("graceful_shutdown", &[bootstrap, "orders", "orders-copy"], |said| {
+        said.ends_with("10 records read\n")
+    });
     assert!(status.success(), "{status}: {copied}");
     assert!(
         copied.contains("10 records written") && copied.contains("partition 2 continues at offset Some("),
         "{copied}"
     );
     assert_eq!(example("consume", &[bootstrap, "orders-copy"]).lines().count(), 10);
+
+    let (worked, status) =
+        stopped("workers", &[bootstrap, "orders", "billing"], |said| said.lines().count() == 10);
+    assert!(status.success(), "{status}: {worked}");
+    for id in 0..10 {
+        assert_eq!(worked.matches(&format!(": order {id}\n")).count(), 1, "{id}: {worked}");
+    }
 }
 
-/// Runs the example until it has read ten records, and ends it with SIGTERM.
-fn graceful_shutdown(args: &[&str]) -> (String, std::process::ExitStatus) {
+/// Runs the example until `is_enough` of what it has said, and ends it with SIGTERM.
+fn stopped(name: &str, args: &[&str], is_enough: fn(&str) -> bool) -> (String, std::process::ExitStatus) {
     let mut build = Command::new(env!("CARGO"));
-    build.current_dir(xtask::root()).args([
-        "build",
-        "--quiet",
-        "-p",
-        "milena",
-        "--example",
-        "graceful_shutdown",
-    ]);
+    build.current_dir(xtask::root()).args(["build", "--quiet", "-p", "milena", "--example", name]);
     assert!(process::run(build, None, Duration::from_secs(600)).unwrap().status.success());
     let programs = std::env::current_exe().unwrap();
-    let program = programs.ancestors().nth(2).unwrap().join("examples/graceful_shutdown");
+    let program = programs.ancestors().nth(2).unwrap().join("examples").join(name);
     let mut child = Command::new(program).args(args).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut said = String::new();
     let mut kill = Some(Command::new("kill"));
     while let Some(Ok(line)) = lines.next() {
         said += &format!("{line}\n");
-        if line == "10 records read"
+        if is_enough(&said)
             && let Some(mut kill) = kill.take()
         {
             kill.arg("-TERM").arg(child.id().to_string());
