@@ -1,5 +1,7 @@
-//! What happens to members while they read: their group changes its protocol or goes away, fetches hang, hooks panic.
+//! What happens to members while they read: their group changes its protocol or goes away, topics come and go, fetches hang,
+//! hooks panic.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -113,6 +115,47 @@ async fn heartbeats_wait_for_no_fetch() {
         let waited = timeout(Duration::from_secs(5), member.next()).await;
         assert!(waited.is_err(), "{way:?}: {waited:?}");
         assert_eq!((losses.load(Ordering::Relaxed), member.assignment().len()), (0, 1), "{way:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_topic_of_a_pattern_that_is_deleted_and_made_again_is_given_up_and_read_again() {
+    for protocol in [Protocol::Classic, Protocol::Consumer] {
+        let (cluster, _) = start_grouping(1, &[("orders-eu", 1), ("orders-us", 1)]).await;
+        let builder = Client::builder().bootstrap(cluster.bootstrap());
+        let builder = builder.settings(|settings| settings.metadata_age_max = Duration::from_secs(1));
+        let client = builder.connect().await.expect("connected");
+        let builder = client.consumer("g").subscribe_pattern("orders-.*").protocol(protocol);
+        let mut member = builder.build().await.expect("built");
+        let handle = member.handle();
+        let named = || {
+            let topics = handle.assignment().into_iter().map(|(topic, _)| topic);
+            topics.collect::<BTreeSet<_>>()
+        };
+        until("both", || named().len() == 2).await;
+        let reading = tokio::spawn(async move {
+            let mut seen = BTreeSet::new();
+            while !seen.contains("after") {
+                // That a topic is gone may be told before the member has given it up.
+                let Ok(batch) = member.next().await else { continue };
+                let batch = batch.expect("not closed");
+                let values = batch.iter().map(|record| record.to_owned().value.expect("a value"));
+                seen.extend(values.map(|value| String::from_utf8(value).expect("text")));
+                member.done(&batch);
+            }
+            (member, seen)
+        });
+        client.admin().delete_topics(["orders-us"]).await.expect("asked").remove(0).1.expect("deleted");
+        // An eager member gives both up for a moment.
+        until("only the deleted one is given up", || named() == BTreeSet::from(["orders-eu".to_owned()]))
+            .await;
+        let producer = producer(&client).await;
+        producer.send(Record::to("orders-eu").value("beside")).await.expect("written");
+        cluster.create_topic("orders-us", 1).expect("created");
+        until("it is back", || named().len() == 2).await;
+        producer.send(Record::to("orders-us").value("after")).await.expect("written");
+        let (_member, seen) = timeout(PATIENCE, reading).await.expect("in time").expect("no panic");
+        assert!(seen.contains("beside"), "{protocol:?}: {seen:?}");
     }
 }
 
