@@ -632,14 +632,18 @@ impl Driver {
         (self.client.0.fetch_budget.bytes_max() / (brokers + 1)).max(ROOM_MIN)
     }
 
-    /// While less than a share of the budget is free: copies batches that stay in their queues, as those of paused
-    /// partitions do, out of responses of which most was taken. Otherwise a small batch holds as much of the budget as the
-    /// whole response, and other partitions are fetched in small pieces for as long as it stays.
+    /// While less than a share of the budget is free: leaves paused partitions out of fetches, of which the driver is not told
+    /// otherwise until something of them arrives; each of them would bring a whole batch more. And copies batches that stay in
+    /// their queues, as those of paused partitions do, out of responses of which most was taken. Otherwise a small batch holds as
+    /// much of the budget as the whole response, and other partitions are fetched in small pieces for as long as it stays.
     fn compact(&mut self, now: Instant) {
         if now < self.compacts_at || self.client.0.fetch_budget.available() >= self.share() {
             return;
         }
         self.compacts_at = now + COMPACTION_INTERVAL;
+        for slot in 0..self.queues.len() {
+            self.hold_if_paused(Slot(slot as u32));
+        }
         let reserve = |bytes| {
             let reservation = self.client.0.fetch_budget.reserve_beyond(bytes);
             Arc::new(Memory::new(reservation, &self.commands.arrived))

@@ -134,6 +134,40 @@ async fn small_batches_of_paused_partitions_leave_the_memory_to_other_partitions
 }
 
 #[tokio::test]
+async fn while_memory_is_short_a_paused_partition_is_given_no_batch_more() {
+    const PAUSED: i32 = 20;
+    let (cluster, writer) = start(1, &[("t", 1 + PAUSED), ("u", 1)]).await;
+    fill(&cluster, "u", 1, 20, 500_000).await;
+    // Half of it is for reading.
+    let client = with_memory(&cluster, 8 << 20).await;
+    let mut consumer = client.consumer_direct().topic("t").build().await.expect("built");
+    let mut holder = client.consumer_direct().topic("u").build().await.expect("built");
+    let mut held = Vec::new();
+    while consumer.memory().budget_bytes_used < consumer.memory().budget_bytes_max / 8 * 7 {
+        held.push(next(&mut holder).await);
+    }
+    for partition in 1..=PAUSED {
+        consumer.pause("t", partition).expect("assigned");
+    }
+    flow::fill(&writer, 1, 1, b"begin").await;
+    assert_eq!(next(&mut consumer).await.partition(), 0);
+    flow::fill(&writer, 1 + PAUSED, 1, &[7; 500_000]).await;
+    for _ in 0..3 * PAUSED {
+        flow::fill(&writer, 1, 1, b"small").await;
+        assert_eq!(next(&mut consumer).await.partition(), 0);
+    }
+    // What fetches had asked for before still came.
+    let memory = consumer.memory();
+    let buffered =
+        memory.topics.iter().find(|topic| &*topic.topic == "t").map_or(0, |topic| topic.buffered_batches);
+    assert!(buffered <= 4, "{memory:?}");
+    drop(held);
+    consumer.resume_all();
+    // One of partition 0 is left.
+    assert_eq!(read(&mut consumer, 1 + PAUSED as usize).await.len(), 1 + PAUSED as usize);
+}
+
+#[tokio::test]
 async fn a_consumer_that_waits_for_records_leaves_room_for_another() {
     let (cluster, client) = start(3, &[("a", 3), ("b", 3)]).await;
     fill(&cluster, "a", 3, 40, 50_000).await;
