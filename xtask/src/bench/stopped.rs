@@ -81,7 +81,10 @@ fn measure(program: &Path, row: &Row, seconds: u64) -> anyhow::Result<f64> {
         bytes.map(|bytes| bytes / MIB).with_context(|| format!("the driver does not say {what}"))
     };
     let (budget, used, rss) = (mib("budget_bytes")?, mib("budget_bytes_used")?, mib("rss_bytes_max")?);
-    ensure!(used > budget / 2.0, "{name}: {used:.1} of {budget:.1} MiB were used: there was too little to read");
+    ensure!(
+        used > budget / 2.0,
+        "{name}: {used:.1} of {budget:.1} MiB were used: there was too little to read"
+    );
     let beyond = rss - if *reading == "keeping" { budget.max(used) } else { budget };
     println!(
         "{name}: {rss:.1} MiB resident in {seconds} s ({:.1} before the first fetch), {used:.1} of {budget:.1} MiB of the \
