@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use milena::{ConsumerHandle, GroupType, Protocol};
+use milena::{ConsumerHandle, GroupType, NewPartitions, Protocol};
 use tokio::sync::mpsc;
 
 use super::limits::Wire;
@@ -157,6 +157,21 @@ async fn a_topic_of_a_pattern_that_is_deleted_and_made_again_is_given_up_and_rea
         let (_member, seen) = timeout(PATIENCE, reading).await.expect("in time").expect("no panic");
         assert!(seen.contains("beside"), "{protocol:?}: {seen:?}");
     }
+}
+
+/// The coordinator assigns the partition long before the member asks for metadata because of its age.
+#[tokio::test]
+async fn a_partition_that_is_added_is_read_as_soon_as_the_coordinator_assigns_it() {
+    let (cluster, others) = start_grouping(1, &[("t", 1)]).await;
+    let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+    let mut member = Way::Consumer.member(&client, &["t"]).build().await.expect("built");
+    until("it is in", || member.assignment().len() == 1).await;
+    let grown = others.admin().create_partitions([NewPartitions::total("t", 2)]).await;
+    grown.expect("asked").remove(0).1.expect("added");
+    let producer = producer(&others).await;
+    producer.send(Record::to("t").partition(1).value("new")).await.expect("written");
+    let batch = next(&mut member).await;
+    assert_eq!((batch.partition(), batch.first_offset()), (1, 0));
 }
 
 #[tokio::test]

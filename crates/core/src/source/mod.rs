@@ -152,8 +152,7 @@ pub struct Source {
     delayed: BTreeSet<(Instant, Slot)>,
     /// What is buffered of all partitions.
     total: Total,
-    /// Partitions that the brokers do not know any more: since when, and why.
-    missing: BTreeMap<Slot, (Instant, Failure)>,
+    missing: BTreeMap<Slot, Missing>,
     events: VecDeque<Event>,
     hints: Vec<LeaderHint>,
     notices: VecDeque<Notice>,
@@ -177,6 +176,8 @@ const EVENTS_KEPT: usize = 512;
 const FETCH_BY_NAME: i16 = 12;
 /// A topic that no broker knows may be being deleted and made again. After this long its partitions stop.
 const MISSING_MAX: Duration = Duration::from_secs(15);
+/// At first the metadata is wanted again after this time for a partition that is missing.
+const MISSING_ASK_MIN: Duration = Duration::from_millis(50);
 /// No broker's throttle holds longer than this.
 const THROTTLE_MAX: Duration = Duration::from_secs(60);
 
@@ -344,7 +345,9 @@ impl Source {
                 }
                 Err(_) => {
                     if let Some(failure) = missing(snapshot, partition) {
-                        self.missing.entry(slot).or_insert((now, failure));
+                        let is_topic_known = snapshot.topic(&partition.topic).is_ok();
+                        let ask_at = is_topic_known.then_some(now);
+                        self.missing.entry(slot).or_insert(Missing { since: now, failure, ask_at });
                     }
                     (None, partition.leader_epoch, partition.topic_id)
                 }
@@ -427,12 +430,18 @@ impl Source {
             self.total.note(full_since, buffer.is_above_watermark(), now);
         }
         self.total.look(&self.settings.watermarks, now);
-        let is_gone = |(_, (since, _)): &(&Slot, &(Instant, Failure))| *since + MISSING_MAX <= now;
+        let is_gone = |(_, missing): &(&Slot, &Missing)| missing.since + MISSING_MAX <= now;
         let gone: Vec<_> = self.missing.iter().filter(is_gone).map(|(slot, _)| *slot).collect();
         for slot in gone {
-            if let Some((_, failure)) = self.missing.remove(&slot) {
+            if let Some(Missing { failure, .. }) = self.missing.remove(&slot) {
                 self.stop(slot, failure);
             }
+        }
+        let backoff = self.settings.backoff.min.max(MISSING_ASK_MIN);
+        for missing in self.missing.values_mut().filter(|missing| missing.ask_at.is_some_and(|at| at <= now))
+        {
+            missing.ask_at = Some(now + (now - missing.since).max(backoff));
+            self.metadata_wanted = true;
         }
         while let Some((at, slot)) = self.delayed.first().copied().filter(|(at, _)| *at <= now) {
             self.delayed.remove(&(at, slot));
@@ -750,7 +759,10 @@ impl Source {
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let lanes = self.lanes.values().flat_map(|lane| [lane.retry.not_before(), lane.muted_until]);
         let lanes = lanes.flatten().filter(|at| *at > now);
-        let missing = self.missing.values().map(|(since, _)| *since + MISSING_MAX);
+        let missing = self.missing.values().map(|missing| {
+            let end = missing.since + MISSING_MAX;
+            missing.ask_at.map_or(end, |at| at.min(end))
+        });
         let lease = self.leases.first().map(|(at, _)| *at);
         lanes.chain(self.delayed.first().map(|(at, _)| *at)).chain(missing).chain(lease).min()
     }
@@ -775,6 +787,16 @@ impl Source {
     }
 }
 
+/// A partition that the brokers do not know.
+#[derive(Debug)]
+struct Missing {
+    since: Instant,
+    failure: Failure,
+    /// When to want the metadata again, if its topic is known. A member of a group may be given a partition that was added
+    /// after its metadata was asked for. None without the topic, which is asked for until it is there.
+    ask_at: Option<Instant>,
+}
+
 /// Why the brokers do not know a partition. None while they were not asked about its topic, or may not have heard of it
 /// yet.
 fn missing(snapshot: &Snapshot, partition: &Partition) -> Option<Failure> {
@@ -784,7 +806,7 @@ fn missing(snapshot: &Snapshot, partition: &Partition) -> Option<Failure> {
         Ok(found) if found.partitions.is_empty() => None,
         Ok(found) => {
             let count = found.partitions.len();
-            let why = format!("the topic has {count} partitions, and no partition {index} any more");
+            let why = format!("the topic has {count} partitions, and no partition {index}");
             Some(Failure::answer(unknown, Some(&why)))
         }
         Err(code) if [unknown, ErrorCode::UNKNOWN_TOPIC_ID].contains(code) => {

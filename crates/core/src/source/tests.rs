@@ -672,6 +672,28 @@ fn a_partition_that_stays_gone_is_told_and_one_that_comes_back_is_read_on() {
     check(snapshot("t", &[(1, 0), (-1, 0)]), snapshot("t", &[(1, 0), (-1, 0)]), &[]);
 }
 
+/// A member of a group is given an added partition as soon as the coordinator knows it, which may be before the metadata is
+/// asked for again because of its age.
+#[test]
+fn the_metadata_is_wanted_again_while_it_lacks_a_partition_of_a_topic_that_it_has() {
+    let mut lab = Lab::new(settings(), Position::Offset(5));
+    lab.source.poll_metadata_wanted();
+    lab.source.handle_metadata(&snapshot("t", &[(1, 0)]), lab.now);
+    let mut wanted = Vec::new();
+    for ms in (0..10_000).step_by(10) {
+        lab.wait(10);
+        if lab.source.poll_metadata_wanted() {
+            wanted.push(ms);
+            lab.source.handle_metadata(&snapshot("t", &[(1, 0)]), lab.now);
+        }
+    }
+    assert_eq!(wanted[0], 0);
+    assert!((5..12).contains(&wanted.len()), "it is no storm: {wanted:?}");
+    lab.source.handle_metadata(&snapshot("t", &[(1, 0), (1, 0)]), lab.now);
+    lab.wait(10_000);
+    assert!(lab.events().is_empty() && !lab.source.poll_metadata_wanted());
+}
+
 #[test]
 fn the_metadata_decides_which_of_two_leader_epochs_is_the_truth() {
     let mut lab = Lab::new(settings(), Position::Offset(0));
