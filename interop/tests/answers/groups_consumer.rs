@@ -318,6 +318,12 @@ fn static_members_of_a_consumer_group_are_told_the_same() {
         script.leave_consumer("for a while", &c, -2);
         let mut again = named("c", "i");
         script.beat(&mut again);
+        // A join whose answer was lost is no other instance, but is refused like one until the member releases its place.
+        let mut repeated = named("c", "i");
+        script.cling(&mut repeated);
+        script.leave_consumer("for a while, to join again", &repeated, -2);
+        script.beat(&mut repeated);
+        let again = repeated;
         script.cling(&mut Member { instance: None, ..again.clone() });
         script.leave_consumer("for good", &again, -1);
         script.leave("by instance", &[&Classic { instance: Some("j".into()), ..Classic::default() }]);

@@ -71,8 +71,10 @@ pub(super) struct Consumer {
     assigned_in_a_row: u32,
     /// When the coordinator is known to have restarted the session.
     alive_at: Instant,
-    /// Since when another instance has this one's place.
+    /// Since when the place of this instance is taken.
     unreleased_since: Option<Instant>,
+    /// Whether it may be this member that has the place: a join of it was not refused for that.
+    may_have_place: bool,
     goodbye: Option<Leaving>,
     how: Goodbye,
     /// Why the classic protocol has to take over.
@@ -189,6 +191,8 @@ enum Action {
     Leave,
 }
 
+/// The member epoch of a static member that leaves for a while.
+const AWAY: i32 = -2;
 /// Until the coordinator says its own: `group.consumer.heartbeat.interval.ms`.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// A coordinator that asks for more frequent heartbeats than this is not obeyed.
@@ -229,6 +233,7 @@ impl Consumer {
             assigned_in_a_row: 0,
             alive_at: Instant::ORIGIN,
             unreleased_since: None,
+            may_have_place: false,
             goodbye: None,
             how: Goodbye::Usual,
             unsupported: None,
@@ -277,8 +282,9 @@ impl Consumer {
             }
         }
         if let Some(found) = found
-            && self.beat.take_if(|beat| beat.broker != found).is_some()
+            && let Some(beat) = self.beat.take_if(|beat| beat.broker != found)
         {
+            self.may_have_place |= beat.is_join;
             // What went to another broker will not be answered by the coordinator.
             self.told = Told::default();
             self.beat_at = now;
@@ -293,6 +299,7 @@ impl Consumer {
         }
         let Some(asked) = self.beat.take_if(|beat| beat.number == number) else { return };
         let code = response.error_code;
+        self.may_have_place |= asked.is_join && code != ErrorCode::UNRELEASED_INSTANCE_ID;
         if code == ErrorCode::NONE {
             self.handle_answered(asked, response, now);
             return;
@@ -315,9 +322,15 @@ impl Consumer {
             Verdict::Again | Verdict::Done | Verdict::Named | Verdict::Rebalance => {
                 if code == ErrorCode::UNRELEASED_INSTANCE_ID && self.is_held_for_long(now) {
                     self.step(Happened::Refused, Some(&failure), now);
-                } else {
-                    self.try_again(&failure, true, now);
+                    return;
                 }
+                // The coordinator does not look whose place it is: a member whose last join was not answered, or that the
+                // coordinator fenced, is refused its own. It says that it is away, which only the member that has the place can.
+                if code == ErrorCode::UNRELEASED_INSTANCE_ID && self.may_have_place {
+                    let until = now + self.settings.request_timeout;
+                    self.goodbye = Some(Leaving { epoch: AWAY, asked: None, until });
+                }
+                self.try_again(&failure, true, now);
             }
         }
     }
@@ -466,6 +479,7 @@ impl Consumer {
             return;
         }
         let Some(asked) = self.beat.take_if(|beat| beat.number == number) else { return };
+        self.may_have_place |= asked.is_join;
         self.told = Told::default();
         if matches!(failure, Failure::NoCommonVersion { .. }) {
             self.unsupported(failure, now);
@@ -776,7 +790,7 @@ impl Consumer {
         let is_static = self.settings.instance_id.is_some();
         let epoch = match self.how {
             // A static member says that it will be back, and keeps its partitions until its session ends.
-            Goodbye::Usual | Goodbye::Stay if is_static => Some(-2),
+            Goodbye::Usual | Goodbye::Stay if is_static => Some(AWAY),
             Goodbye::Usual | Goodbye::Leave => Some(-1),
             Goodbye::Stay => None,
         };

@@ -600,6 +600,37 @@ fn case_69_a_place_that_a_killed_instance_still_has_is_waited_for() {
     assert_eq!(rig.member.state, State::Failed);
 }
 
+/// Kafka does not look whose place it is: it refuses a join again, although it is the same member's.
+#[test]
+fn a_static_member_releases_the_place_that_it_may_have_itself() {
+    let check = |rig: &mut Rig| {
+        rig.refuse(ErrorCode::UNRELEASED_INSTANCE_ID);
+        let (number, release) = rig.ask();
+        assert_eq!((release.member_epoch, &*release.member_id), (-2, &*rig.member.member_id));
+        // Another member may have the place after all.
+        rig.member.handle_response(number, &refused(ErrorCode::FENCED_INSTANCE_ID), rig.now);
+        let (number, join) = rig.beat();
+        assert_eq!((join.member_epoch, join.member_id), (0, release.member_id));
+        rig.member.handle_response(number, &answered(2, None), rig.now);
+        assert_eq!(rig.member.state, State::Stable);
+    };
+    // The join arrived, and its answer did not.
+    let mut rig = Rig::of_static();
+    let (number, _) = rig.beat();
+    rig.member.handle_lost(number, &lost(), rig.now);
+    check(&mut rig);
+    // It was in, and the coordinator did not accept its epoch.
+    let mut rig = Rig::of_static().stable(&[0]);
+    rig.refuse(ErrorCode::FENCED_MEMBER_EPOCH);
+    check(&mut rig);
+    // It was never let in: the place is that of another one.
+    let mut rig = Rig::of_static();
+    for _ in 0..3 {
+        rig.refuse(ErrorCode::UNRELEASED_INSTANCE_ID);
+        assert!(rig.asks().is_empty());
+    }
+}
+
 #[test]
 fn case_69_a_fenced_static_member_does_not_come_back() {
     let mut rig = Rig::of_static().stable(&[0]);
