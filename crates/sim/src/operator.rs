@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
 use milena_broker::{Answer, Machine, Now, Peer};
+use milena_messages::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use milena_messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use milena_messages::delete_topics::DeleteTopicsRequest;
 use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
@@ -40,6 +41,7 @@ const FETCH_BY_NAME: i16 = 12;
 const DELETE_BY_NAME: i16 = 5;
 const METADATA: i16 = 12;
 const CREATE: i16 = 7;
+const GROW: i16 = 3;
 
 impl Operator {
     /// An operator of this machine.
@@ -80,6 +82,22 @@ impl Operator {
         let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 1000, ..Default::default() };
         let answer = self.ask(self.any_node(), CREATE, &request);
         assert_eq!(answer.topics[0].error_code, ErrorCode::NONE, "topic {name} is created");
+    }
+
+    /// Gives a topic more partitions.
+    ///
+    /// # Panics
+    /// When the broker refuses that.
+    pub fn grow_topic(&self, name: &str, partitions: i32) {
+        let topic = CreatePartitionsTopic {
+            name: name.into(),
+            count: partitions,
+            assignments: None,
+            ..Default::default()
+        };
+        let request = CreatePartitionsRequest { topics: vec![topic], timeout_ms: 1000, ..Default::default() };
+        let answer = self.ask(self.any_node(), GROW, &request);
+        assert_eq!(answer.results[0].error_code, ErrorCode::NONE, "topic {name} has {partitions} partitions");
     }
 
     /// Deletes a topic.

@@ -28,6 +28,15 @@ impl Brokers {
         Self { batch_bytes_max, ..Self::of(builder.seed(seed), partitions) }.with_topic()
     }
 
+    /// Goes on with the machine that `builder` finds on disk, as after a `kill -9` of all nodes.
+    pub(crate) fn restart(&mut self, builder: impl FnOnce() -> Builder) {
+        // The directory is locked for as long as the old machine is there.
+        let empty = Broker::builder().machine().expect("a cluster in memory starts");
+        let old = Arc::into_inner(std::mem::replace(&mut self.machine, Arc::new(empty)));
+        drop(old.expect("nobody else uses it"));
+        self.machine = Arc::new(builder().machine().expect("the cluster starts again"));
+    }
+
     /// A cluster without a topic.
     pub(crate) fn of(builder: Builder, partitions: i32) -> Self {
         let machine = Arc::new(builder.machine().expect("a cluster in memory starts"));

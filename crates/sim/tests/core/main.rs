@@ -24,7 +24,9 @@ fn members_of_groups_skip_no_record_and_share_no_partition() {
     });
     let seen = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("{seen:?}");
-    let has_seen = [seen.moves, seen.losses, seen.left, seen.commits, seen.refusals, seen.repeats];
+    let of_members = [seen.moves, seen.losses, seen.left, seen.returns, seen.added, seen.restarts];
+    let of_commits = [seen.commits, seen.refusals, seen.repeats, seen.seeks, seen.calls];
+    let has_seen = [&of_members[..], &of_commits].concat();
     assert!(has_seen.iter().all(|count| *count > 0), "idle rounds prove nothing: {seen:?}");
 }
 

@@ -22,6 +22,17 @@ pub(crate) struct Seen {
     pub(crate) refusals: usize,
     /// Records that were processed more than once.
     pub(crate) repeats: usize,
+    /// Times that an application went back.
+    pub(crate) seeks: usize,
+    /// Partitions that were added.
+    pub(crate) added: usize,
+    /// Times that the brokers were killed and came back with what is on their disk.
+    pub(crate) restarts: usize,
+    /// Commits that an application has waited for, and those that failed.
+    pub(crate) calls: usize,
+    pub(crate) calls_failed: usize,
+    /// Members that came back under the name of one that was closed or killed.
+    pub(crate) returns: usize,
 }
 
 impl AddAssign for Seen {
@@ -32,6 +43,12 @@ impl AddAssign for Seen {
         self.commits += other.commits;
         self.refusals += other.refusals;
         self.repeats += other.repeats;
+        self.seeks += other.seeks;
+        self.added += other.added;
+        self.restarts += other.restarts;
+        self.calls += other.calls;
+        self.calls_failed += other.calls_failed;
+        self.returns += other.returns;
     }
 }
 
@@ -88,6 +105,34 @@ impl Judge {
         let next = self.readers.get_mut(&partition).and_then(|readers| readers.get_mut(&member));
         *next.unwrap_or_else(|| panic!("seed {seed}: {member} begins {partition}, which it has not")) =
             Some(offset);
+    }
+
+    /// A partition was added.
+    pub(super) fn grow(&mut self) {
+        self.seen.added += 1;
+        self.processed.push(BTreeSet::new());
+        self.finished.push(0);
+        self.committed.push(0);
+    }
+
+    /// An application goes back, or forward to what it has seen.
+    pub(super) fn sought(&mut self, member: usize, partition: i32, offset: i64) {
+        self.seen.seeks += 1;
+        let next = self.readers.get_mut(&partition).and_then(|readers| readers.get_mut(&member));
+        *next.unwrap_or_else(|| {
+            panic!("seed {}: {member} seeks in {partition}, which it has not", self.seed)
+        }) = Some(offset);
+    }
+
+    /// An application that has waited for its commit is told that these offsets are stored.
+    pub(super) fn told(&mut self, member: usize, offsets: &BTreeMap<i32, i64>) {
+        for (partition, offset) in offsets {
+            let (seed, committed) = (self.seed, self.committed[*partition as usize]);
+            assert!(
+                committed >= *offset,
+                "seed {seed}: member {member} is told that {offset} of {partition} is committed, which is {committed}"
+            );
+        }
     }
 
     /// An application is given these offsets.

@@ -1,6 +1,6 @@
 //! One member: the machines of membership, commits and fetching, the driver between them, and an application.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,9 @@ use milena_core::group::commits::{
 };
 use milena_core::group::commits::{Kind as CommitKind, Settings as CommitSettings};
 use milena_core::group::ledger::Marked;
-use milena_core::group::{Event as GroupEvent, Goodbye, Membership, Settings as GroupSettings, Subscription};
+use milena_core::group::{
+    Event as GroupEvent, Goodbye, Membership, Protocol, Settings as GroupSettings, Subscription,
+};
 use milena_core::metadata::Snapshot;
 use milena_core::source::{Amount, Epoch, Event, Position, Settings, Slot, Source, Watermarks, amount_of};
 use milena_core::{Backoff, BrokerId, Failure, Instant, LeaderEpoch, Rng};
@@ -25,14 +27,19 @@ use crate::brokers::TOPIC;
 
 const BACKOFF: Backoff = Backoff { min: Duration::from_millis(50), max: Duration::from_millis(500) };
 const ROOM: usize = 1 << 20;
+/// How often it looks for added partitions.
+const METADATA_AGE_MAX: Duration = Duration::from_secs(20);
 /// The last version of FetchRequest that names topics by name.
 const FETCH_BY_NAME: i16 = 12;
+/// How long an application waits for a commit.
+const CALL_TIMEOUT: Duration = Duration::from_secs(12);
 /// How many batches an application works on at a time.
 const HANDS: usize = 3;
 
 pub(super) struct Member {
     pub(super) number: usize,
     pub(super) membership: Membership,
+    subscription: Subscription,
     commits: Commits,
     source: Source,
     snapshot: Arc<Snapshot>,
@@ -55,6 +62,12 @@ pub(super) struct Member {
     pub(super) is_slow: bool,
     /// Until when its process is stopped.
     pub(super) stopped_until: Option<Instant>,
+    /// Commits that its application waits for: until when, and what is to be stored.
+    calls: BTreeMap<Ticket, (Instant, BTreeMap<i32, i64>)>,
+    /// When it brings the metadata again although nobody wants it.
+    metadata_at: Instant,
+    /// Whether another member has taken its name.
+    pub(super) is_fenced: bool,
 }
 
 /// Which machine waits for the coordinator.
@@ -71,6 +84,7 @@ struct Part {
     queue: VecDeque<Batch>,
     /// It is about to be given up: nothing more is delivered.
     is_leaving: bool,
+    is_paused: bool,
 }
 
 struct Batch {
@@ -98,6 +112,7 @@ impl Member {
     pub(super) fn new(
         number: usize,
         mut settings: GroupSettings,
+        pattern: Option<&str>,
         seed: u64,
         snapshot: Arc<Snapshot>,
         now: Instant,
@@ -132,12 +147,16 @@ impl Member {
         let topic: Arc<str> = TOPIC.into();
         membership.handle_metadata(&snapshot, now);
         membership.handle_waiting(true, now);
-        let topics = BTreeSet::from([Arc::clone(&topic)]);
-        membership.handle_subscription(Subscription { topics, pattern: None }, now);
+        // The members of a classic group find the topics themselves.
+        let finds_topics = pattern.is_none() || membership.protocol() == Protocol::Classic;
+        let topics = finds_topics.then(|| Arc::clone(&topic)).into_iter().collect();
+        let subscription = Subscription { topics, pattern: pattern.map(Arc::from) };
+        membership.handle_subscription(subscription.clone(), now);
         let topic_id = snapshot.topic(TOPIC).ok().and_then(|topic| topic.id);
         Self {
             number,
             membership,
+            subscription,
             commits,
             source,
             snapshot,
@@ -156,6 +175,9 @@ impl Member {
             is_closing: false,
             is_slow: false,
             stopped_until: None,
+            calls: BTreeMap::new(),
+            metadata_at: now + METADATA_AGE_MAX,
+            is_fenced: false,
         }
     }
 
@@ -163,9 +185,53 @@ impl Member {
         self.membership.identity().map(|identity| identity.member_id.to_string())
     }
 
-    pub(super) fn close(&mut self, now: Instant) {
+    pub(super) fn close(&mut self, how: Goodbye, now: Instant) {
         self.is_closing = true;
-        self.membership.handle_close(Goodbye::Leave, now);
+        self.membership.handle_close(how, now);
+    }
+
+    /// The application pauses a partition, or resumes it.
+    pub(super) fn flip(&mut self, index: i32) {
+        let Some(part) = self.parts.get_mut(&index) else { return };
+        part.is_paused = !part.is_paused;
+        if let Some((slot, _)) = part.reading {
+            self.source.set_paused(slot, part.is_paused);
+        }
+    }
+
+    pub(super) fn resume_all(&mut self) {
+        let paused: Vec<_> =
+            self.parts.iter().filter(|(_, part)| part.is_paused).map(|(index, _)| *index).collect();
+        paused.into_iter().for_each(|index| self.flip(index));
+    }
+
+    /// The application goes back to `offset`, if it has read as far.
+    pub(super) fn seek(&mut self, index: i32, back: i64, judge: &mut Judge, now: Instant) {
+        let epoch = self.epoch();
+        let of = TopicPartition::new(&self.topic, index);
+        let Some(part) = self.parts.get_mut(&index).filter(|part| !part.is_leaving) else { return };
+        let (Some((slot, _)), Some(ledger)) = (part.reading, self.commits.ledger(&of)) else { return };
+        // Where the application stands: the batches that it has not taken are delivered as well.
+        let position = part.queue.front().map_or(ledger.delivered(), |batch| batch.offsets.start);
+        let offset = (position - back).max(0);
+        part.queue.clear();
+        part.reading = Some((slot, epoch));
+        self.source.seek(slot, epoch, Position::Offset(offset));
+        self.commits.seek(&of, epoch, offset, now);
+        judge.sought(self.number, index, offset);
+    }
+
+    /// The application commits, and waits.
+    pub(super) fn commit(&mut self, judge: &mut Judge, now: Instant) {
+        let deadline = now + CALL_TIMEOUT;
+        let done = self.parts.keys().filter_map(|index| {
+            let ledger = self.commits.ledger(&TopicPartition::new(&self.topic, *index))?;
+            Some((*index, ledger.committable().offset))
+        });
+        let done = done.collect();
+        let ticket = self.commits.commit(deadline, now);
+        judge.seen.calls += 1;
+        self.calls.insert(ticket, (deadline, done));
     }
 
     /// Whether it is closed and waits for nothing.
@@ -187,7 +253,7 @@ impl Member {
             [self.membership.poll_timeout(), self.commits.poll_timeout(), self.source.poll_timeout(now)];
         let hands = self.hands.iter().map(|hand| hand.until);
         let releases = self.releases.iter().map(|release| release.deadline);
-        let open = self.open.values().copied();
+        let open = self.open.values().copied().chain([self.metadata_at]);
         machines.into_iter().flatten().chain(hands).chain(releases).chain(open).min()
     }
 
@@ -244,6 +310,7 @@ impl Member {
 
     pub(super) fn handle_metadata(&mut self, snapshot: &Arc<Snapshot>, now: Instant) {
         self.snapshot = Arc::clone(snapshot);
+        self.metadata_at = now + METADATA_AGE_MAX;
         self.membership.handle_metadata(snapshot, now);
         self.source.handle_metadata(snapshot, now);
     }
@@ -265,7 +332,7 @@ impl Member {
             let mut is_quiet = true;
             while let Some(event) = self.membership.poll_event() {
                 is_quiet = false;
-                self.carry_out(event, judge);
+                self.carry_out(event, judge, now);
             }
             self.commits.handle_identity(self.membership.identity());
             is_quiet &= !self.release(judge, now);
@@ -301,7 +368,10 @@ impl Member {
             letters.push(Letter { key, node, call: Call::Group(ask.request), deadline: ask.deadline });
         }
         self.poll_source(&mut letters, now);
-        let wants = self.membership.poll_metadata_wanted().is_some();
+        if let Some((ticket, (deadline, _))) = self.calls.iter().find(|(_, (deadline, _))| *deadline < now) {
+            panic!("member {} waits for {ticket:?} since before {deadline:?}, at {now:?}", self.number);
+        }
+        let wants = self.membership.poll_metadata_wanted().is_some() | (self.metadata_at <= now);
         let wants = self.source.poll_metadata_wanted() | self.commits.poll_metadata_wanted() | wants;
         while self.membership.poll_notice().is_some() || self.commits.poll_notice().is_some() {}
         while self.source.poll_notice().is_some() {}
@@ -346,7 +416,7 @@ impl Member {
         }
     }
 
-    fn carry_out(&mut self, event: GroupEvent, judge: &mut Judge) {
+    fn carry_out(&mut self, event: GroupEvent, judge: &mut Judge, now: Instant) {
         match event {
             GroupEvent::Assign { partitions } => {
                 for partition in partitions {
@@ -373,6 +443,14 @@ impl Member {
             }
             GroupEvent::Slow { .. } => {}
             GroupEvent::Left(_) => judge.seen.left += 1,
+            // A request of the one that was killed has arrived after those of the one that came in its place.
+            GroupEvent::Failed(failure) if failure.code() == Some(ErrorCode::FENCED_INSTANCE_ID) => {
+                self.is_fenced = true;
+            }
+            // The session of one that was killed begins anew with each coordinator: the application waits for longer.
+            GroupEvent::Failed(failure) if failure.code() == Some(ErrorCode::UNRELEASED_INSTANCE_ID) => {
+                self.membership.handle_subscription(self.subscription.clone(), now);
+            }
             GroupEvent::Failed(failure) => panic!("member {} fails: {failure}", self.number),
         }
     }
@@ -421,7 +499,13 @@ impl Member {
 
     fn handle_commits(&mut self, event: CommitEvent, judge: &mut Judge, now: Instant) {
         match event {
-            CommitEvent::Settled(ticket, _) => {
+            CommitEvent::Settled(ticket, result) => {
+                if let Some((_, done)) = self.calls.remove(&ticket) {
+                    match result {
+                        Ok(()) => judge.told(self.number, &done),
+                        Err(_) => judge.seen.calls_failed += 1,
+                    }
+                }
                 let release = self.releases.iter_mut().find(|release| release.ticket == Some(ticket));
                 if let Some(release) = release {
                     release.is_settled = true;
@@ -443,6 +527,8 @@ impl Member {
                 };
                 let topic = Arc::clone(&self.topic);
                 let slot = self.source.assign(&topic, index, epoch, position);
+                let is_paused = self.parts.get(&index).is_some_and(|part| part.is_paused);
+                self.source.set_paused(slot, is_paused);
                 self.by_slot.insert(slot, index);
                 if let Some(part) = self.parts.get_mut(&index) {
                     part.reading = Some((slot, epoch));
@@ -459,7 +545,12 @@ impl Member {
                 let code = failure.code().unwrap_or(ErrorCode::UNKNOWN_MEMBER_ID);
                 self.membership.handle_commit_refused(code, generation_or_epoch, now);
             }
-            CommitEvent::Fenced(failure) => panic!("member {} is fenced: {failure}", self.number),
+            CommitEvent::Fenced(failure) => {
+                let generation =
+                    self.membership.identity().map_or(-1, |identity| identity.generation_or_epoch);
+                let code = failure.code().unwrap_or(ErrorCode::FENCED_INSTANCE_ID);
+                self.membership.handle_commit_refused(code, generation, now);
+            }
         }
     }
 
@@ -507,6 +598,7 @@ impl Member {
             for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
                 judge.processed(partition, piece.clone());
                 let of = TopicPartition::new(&self.topic, partition);
+                // After a seek it counts below the position.
                 let marked = self.commits.handle_done(&of, epoch, piece, now);
                 assert_ne!(marked, Marked::NotDelivered, "member {}: it was delivered", self.number);
             }
@@ -518,7 +610,8 @@ impl Member {
         // It is stuck in one of its batches.
         let is_stuck = self.hands.iter().any(|hand| hand.until > now + Duration::from_secs(5));
         while self.hands.len() < HANDS && !self.is_closing && !is_stuck {
-            let ready = self.parts.iter().filter(|(_, part)| !part.is_leaving && !part.queue.is_empty());
+            let may_take = |part: &Part| !part.is_leaving && !part.is_paused && !part.queue.is_empty();
+            let ready = self.parts.iter().filter(|(_, part)| may_take(part));
             let ready: Vec<_> = ready.map(|(index, _)| *index).collect();
             self.membership.handle_waiting(ready.is_empty(), now);
             if ready.is_empty() {

@@ -1,5 +1,7 @@
 //! The machines of several members of a group against the broker's coordinator: members join, leave and are killed, nodes
-//! stop, the coordinator moves, leaders move, requests and answers are lost, applications are slow.
+//! stop, all nodes are killed and go on with what is on disk, the coordinator moves, leaders move, partitions are added,
+//! requests and answers are lost, applications are slow, seek, pause and commit. By seed, members are static, or subscribe to
+//! a pattern.
 //!
 //! ```text
 //!  member: Membership + Commits + Source ── letters ─▶ (late, lost) ─▶ the broker's machine
@@ -21,8 +23,8 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use milena_broker::{Broker, Parked, Peer};
-use milena_core::group::{Protocol, Settings, assignors, offer};
+use milena_broker::{Broker, Builder, Parked, Peer};
+use milena_core::group::{Goodbye, Protocol, Settings, assignors, offer};
 use milena_core::{Backoff, Instant, Rng};
 use milena_messages::ErrorCode;
 use milena_messages::consumer_group_describe::ConsumerGroupDescribeRequest;
@@ -40,6 +42,8 @@ use crate::brokers::{Brokers, TOPIC};
 const GROUP: &str = "g";
 const NODES: i32 = 3;
 const PARTITIONS: usize = 5;
+/// As many are there in the end, at most.
+const PARTITIONS_MAX: usize = 8;
 /// The records of each partition in the end, and those of one batch.
 const END: i64 = 400;
 const BATCH: i64 = 10;
@@ -57,6 +61,20 @@ enum Post {
     Returns(usize, Key, Option<Answer>),
 }
 
+fn builder(seed: u64, disk: Option<&tempfile::TempDir>) -> Builder {
+    let builder = Broker::builder()
+        .nodes(NODES as u16)
+        .default_replication(NODES as i16)
+        .auto_create_topics(false)
+        .group_consumer_heartbeat_interval(Duration::from_secs(1))
+        .group_consumer_session_timeout(Duration::from_secs(15))
+        .seed(seed);
+    match disk {
+        Some(disk) => builder.data_dir(disk.path()),
+        None => builder,
+    }
+}
+
 /// A request that its broker parked.
 struct Held {
     member: usize,
@@ -70,6 +88,14 @@ struct World {
     seed: u64,
     brokers: Brokers,
     protocol: Protocol,
+    /// Whether members have names, under which others come back.
+    are_static: bool,
+    /// The names that were used and that no member has now.
+    free_names: Vec<usize>,
+    names: BTreeMap<usize, usize>,
+    pattern: Option<&'static str>,
+    /// The disk of the brokers, if they have one.
+    disk: Option<tempfile::TempDir>,
     rng: Rng,
     now: Instant,
     members: BTreeMap<usize, Member>,
@@ -91,19 +117,19 @@ pub(crate) fn play(seed: u64) -> Seen {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let builder = Broker::builder()
-            .nodes(NODES as u16)
-            .default_replication(NODES as i16)
-            .auto_create_topics(false)
-            .group_consumer_heartbeat_interval(Duration::from_secs(1))
-            .group_consumer_session_timeout(Duration::from_secs(15));
-        let brokers = Brokers::of(builder.seed(seed), PARTITIONS as i32).with_topic();
+        let disk = (seed % 10 == 3).then(|| tempfile::tempdir().expect("a directory"));
+        let brokers = Brokers::of(builder(seed, disk.as_ref()), PARTITIONS as i32).with_topic();
         let mut rng = Rng::seeded(seed ^ 0x6a0d);
         let protocol = if rng.below(2) == 0 { Protocol::Classic } else { Protocol::Consumer };
         let mut world = Self {
             seed,
             brokers,
             protocol,
+            are_static: rng.below(3) == 0,
+            free_names: Vec::new(),
+            names: BTreeMap::new(),
+            pattern: (rng.below(3) == 0).then_some("[st]"),
+            disk,
             rng,
             now: Instant::ORIGIN,
             members: BTreeMap::new(),
@@ -160,8 +186,9 @@ impl World {
         for member in self.members.values_mut() {
             member.is_slow = false;
             member.stopped_until = None;
+            member.resume_all();
         }
-        for partition in 0..PARTITIONS {
+        for partition in 0..self.written.len() {
             while self.written[partition] < END {
                 self.append(partition);
             }
@@ -172,16 +199,21 @@ impl World {
     fn part(mut self) -> Seen {
         let seed = self.seed;
         for member in self.members.values_mut().filter(|member| !member.is_closing) {
-            member.close(self.now);
+            member.close(Goodbye::Leave, self.now);
         }
         for _ in 0..STEPS_MAX {
-            if self.members.is_empty() {
-                let left = self.listed();
-                assert!(left.is_empty(), "seed {seed}: {left:?} are left in the group");
+            let left = if self.members.is_empty() { self.listed() } else { Vec::new() };
+            // A static member that nobody came back for stays until its session ends.
+            assert!(left.is_empty() || self.are_static, "seed {seed}: {left:?} are left in the group");
+            if self.members.is_empty() && left.is_empty() {
                 assert!(self.judge.is_finished(END), "seed {seed}: {}", self.judge.standing());
                 return self.judge.seen;
             }
-            assert!(self.now < Instant::ORIGIN + STORM + REST, "seed {seed}: {:?} stay", self.members.keys());
+            assert!(
+                self.now < Instant::ORIGIN + STORM + REST,
+                "seed {seed}: {:?} stay, {left:?}",
+                self.members.keys()
+            );
             self.step();
         }
         panic!("seed {seed}: {:?} do not leave", self.members.keys());
@@ -235,13 +267,22 @@ impl World {
             let snapshot = Arc::new(self.brokers.snapshot(self.now));
             member.handle_metadata(&snapshot, self.now);
         }
-        if member.is_gone() {
+        if member.is_fenced {
+            self.remove(number);
+        } else if member.is_gone() {
             if let Some(left) = member.leftovers() {
                 panic!("seed {}: member {number} has closed and has left {left}", self.seed);
             }
-            self.members.remove(&number);
-            self.held.retain(|held| held.member != number);
+            self.remove(number);
         }
+    }
+
+    /// A member is gone: it has closed, or was killed. Its requests that are on their way still arrive.
+    fn remove(&mut self, number: usize) {
+        self.members.remove(&number);
+        self.held.retain(|held| held.member != number);
+        self.judge.gone(number);
+        self.free_names.extend(self.names.remove(&number));
     }
 
     /// Puts a letter on its way, or loses it.
@@ -328,32 +369,24 @@ impl World {
     }
 
     fn disturb(&mut self) {
-        let partition = self.rng.below(PARTITIONS as u32) as usize;
+        let partition = self.rng.below(self.written.len() as u32) as usize;
         self.append(partition);
-        match self.rng.below(10) {
+        match self.rng.below(16) {
             0 | 1 if self.members.len() < MEMBERS_MAX => self.join(),
             2 if self.members.len() > 1 => {
-                if let Some(number) = self.any_member() {
-                    let member = self.members.get_mut(&number).expect("it is one");
+                let how = if self.rng.below(2) == 0 { Goodbye::Usual } else { Goodbye::Leave };
+                self.with_any(|member, _, now| {
                     if !member.is_closing {
-                        member.close(self.now);
+                        member.close(how, now);
                     }
-                }
+                });
             }
             3 if self.members.len() > 1 => {
-                // Killed: its requests that are on their way still arrive.
                 if let Some(number) = self.any_member() {
-                    self.members.remove(&number);
-                    self.held.retain(|held| held.member != number);
-                    self.judge.gone(number);
+                    self.remove(number);
                 }
             }
-            4 => {
-                if let Some(number) = self.any_member() {
-                    let member = self.members.get_mut(&number).expect("it is one");
-                    member.is_slow = !member.is_slow;
-                }
-            }
+            4 => self.with_any(|member, _, _| member.is_slow = !member.is_slow),
             5 | 6 => {
                 let node = 1 + self.rng.below(NODES as u32) as i32;
                 let _ = self.brokers.machine.move_coordinator(GROUP, node);
@@ -368,16 +401,51 @@ impl World {
             },
             8 => {
                 let node = 1 + self.rng.below(NODES as u32) as i32;
-                self.brokers.lead(self.rng.below(PARTITIONS as u32) as i32, node);
+                self.brokers.lead(partition as i32, node);
             }
+            9 if self.rng.below(4) == 0 => self.restart(),
+            // A topic has no replica on a node that is down.
+            10 if self.down.is_none() && self.written.len() < PARTITIONS_MAX => self.grow(),
+            11 | 12 => {
+                let back = i64::from(self.rng.below(60));
+                self.with_any(|member, judge, now| member.seek(partition as i32, back, judge, now));
+            }
+            13 => self.with_any(|member, _, _| member.flip(partition as i32)),
+            14 => self.with_any(Member::commit),
             _ => {
                 let time = Duration::from_millis(u64::from(self.rng.below(25_000)));
-                if let Some(number) = self.any_member() {
-                    let member = self.members.get_mut(&number).expect("it is one");
-                    member.stopped_until = Some(self.now + time);
-                }
+                self.with_any(|member, _, now| member.stopped_until = Some(now + time));
             }
         }
+    }
+
+    fn with_any(&mut self, act: impl FnOnce(&mut Member, &mut Judge, Instant)) {
+        if let Some(number) = self.any_member()
+            && let Some(member) = self.members.get_mut(&number)
+        {
+            act(member, &mut self.judge, self.now);
+        }
+    }
+
+    /// All nodes are killed at once, and come back with what is on disk.
+    fn restart(&mut self) {
+        let Some(disk) = &self.disk else { return };
+        // What was parked is lost with its connection.
+        for Held { member, key, parked, .. } in std::mem::take(&mut self.held) {
+            drop(parked);
+            let delay = Duration::from_millis(u64::from(self.rng.below(20)));
+            self.next_post += 1;
+            self.posts.insert((self.now + delay, self.next_post), Post::Returns(member, key, None));
+        }
+        self.brokers.restart(|| builder(self.seed, Some(disk)));
+        self.down = None;
+        self.judge.seen.restarts += 1;
+    }
+
+    fn grow(&mut self) {
+        self.written.push(0);
+        self.brokers.operator(self.now).grow_topic(TOPIC, self.written.len() as i32);
+        self.judge.grow();
     }
 
     fn start_node(&mut self) {
@@ -400,9 +468,16 @@ impl World {
             2 => vec![Arc::new(assignors::Sticky)],
             _ => vec![Arc::new(assignors::RoundRobin), Arc::new(assignors::Range)],
         };
+        let number = self.next_member;
+        self.next_member += 1;
+        if self.are_static {
+            let back = self.free_names.pop();
+            self.judge.seen.returns += usize::from(back.is_some());
+            self.names.insert(number, back.unwrap_or(number));
+        }
         let settings = Settings {
             group_id: GROUP.into(),
-            instance_id: None,
+            instance_id: self.names.get(&number).map(|name| format!("name-{name}").into()),
             rack: None,
             protocol: self.protocol,
             session_timeout: Duration::from_secs(10),
@@ -414,11 +489,15 @@ impl World {
             assignors: offer(&assignors).expect("they go together"),
             server_assignor: None,
         };
-        let number = self.next_member;
-        self.next_member += 1;
         let snapshot = Arc::new(self.brokers.snapshot(self.now));
-        let member =
-            Member::new(number, settings, self.seed ^ ((number as u64 + 1) << 32), snapshot, self.now);
+        let member = Member::new(
+            number,
+            settings,
+            self.pattern,
+            self.seed ^ ((number as u64 + 1) << 32),
+            snapshot,
+            self.now,
+        );
         self.members.insert(number, member);
     }
 
