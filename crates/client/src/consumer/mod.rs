@@ -34,6 +34,7 @@ mod standing;
 mod stream;
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,6 +155,7 @@ impl Consumer {
         // A notification wakes one waiter. If `poll_next` was called before, it must not be the one that waits in its
         // place.
         self.waiting.leave();
+        poll_fn(|cx| self.waiting.poll_turn(&self.shared.client.0.clock, cx)).await;
         loop {
             // Registered before looking, so that a batch that arrives in between is not missed.
             let ready = Arc::clone(&self.shared.ready);
@@ -164,6 +166,7 @@ impl Consumer {
                 Look::End => return Ok(None),
                 Look::Nothing => arrived.await,
             }
+            self.waiting.waited();
         }
     }
 

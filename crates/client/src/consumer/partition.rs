@@ -1,6 +1,7 @@
 //! One partition read on its own, by a task of its own.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use milena_core::source::Position;
@@ -89,6 +90,7 @@ impl PartitionConsumer {
         // A notification wakes one waiter. If `poll_next` was called before, it must not be the one that waits in its
         // place.
         self.waiting.leave();
+        poll_fn(|cx| self.waiting.poll_turn(&self.opener.shared.client.0.clock, cx)).await;
         loop {
             let arrived = Arc::clone(&self.arrived);
             // Registered before looking, so that a batch that arrives in between is not missed.
@@ -99,6 +101,7 @@ impl PartitionConsumer {
                 Look::End => return Ok(None),
                 Look::Nothing => arrived.await,
             }
+            self.waiting.waited();
         }
     }
 

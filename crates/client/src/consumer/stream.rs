@@ -3,37 +3,67 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_core::Stream;
+use milena_core::Instant;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use super::{Batch, Consumer, PartitionConsumer};
 use crate::Error;
+use crate::clock::Clock;
 
-/// A stream's place among the waiters of a `Notify`, from one poll to the next. It is given back before another waiter
-/// takes its place, because a notification wakes one.
+/// For how long a reader takes batches that are there before it gives way to the other tasks of its runtime.
+const TURN: Duration = Duration::from_millis(1);
+
+/// How a reader waits for batches, and for its turn, from one poll to the next.
 #[derive(Default)]
-pub(super) struct Waiting(Option<Pin<Box<OwnedNotified>>>);
+pub(super) struct Waiting {
+    /// A stream's place among the waiters of a `Notify`. It is given back before another waiter takes its place, because
+    /// a notification wakes one.
+    place: Option<Pin<Box<OwnedNotified>>>,
+    /// When the reader took its first batch since it waited.
+    turn_began: Option<Instant>,
+}
 
 impl Waiting {
     /// Takes a place. This comes before looking for a batch, so that one that arrives in between is not missed.
     fn take(&mut self, notify: &Arc<Notify>) {
-        let place = self.0.get_or_insert_with(|| Box::pin(Arc::clone(notify).notified_owned()));
+        let place = self.place.get_or_insert_with(|| Box::pin(Arc::clone(notify).notified_owned()));
         place.as_mut().enable();
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(place) = &mut self.0 {
+        if let Some(place) = &mut self.place {
             ready!(place.as_mut().poll(cx));
         }
         self.leave();
+        self.waited();
         Poll::Ready(())
     }
 
     /// Gives the place back. If it was notified, the notification goes to the next waiter.
     pub(super) fn leave(&mut self) {
-        self.0 = None;
+        self.place = None;
+    }
+
+    /// The reader has waited, and other tasks could run.
+    pub(super) fn waited(&mut self) {
+        self.turn_began = None;
+    }
+
+    /// Gives way to the runtime's other tasks when the reader's turn is over. While batches are there, nothing else would make
+    /// it wait: on a runtime with one thread, heartbeats and fetches would not run until it has read all of them.
+    pub(super) fn poll_turn(&mut self, clock: &Clock, cx: &mut Context<'_>) -> Poll<()> {
+        let now = clock.now();
+        if now < *self.turn_began.get_or_insert(now) + TURN {
+            return Poll::Ready(());
+        }
+        self.waited();
+        // Its first poll sees to it that the task is woken after the others. A plain wake-up would come before the sockets
+        // are looked at.
+        std::pin::pin!(tokio::task::yield_now()).poll(cx)
     }
 }
 
@@ -70,8 +100,9 @@ impl Stream for Consumer {
     type Item = Result<Batch, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        ready!(this.waiting.poll_turn(&this.shared.client.0.clock, cx));
         loop {
-            let this = &mut *self;
             this.waiting.take(&this.shared.ready.arrived);
             if let Some(item) = item(this.look()) {
                 this.waiting.leave();
@@ -87,8 +118,9 @@ impl Stream for PartitionConsumer {
     type Item = Result<Batch, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        ready!(this.waiting.poll_turn(&this.opener.shared.client.0.clock, cx));
         loop {
-            let this = &mut *self;
             this.waiting.take(&this.arrived);
             if let Some(item) = item(this.look()) {
                 this.waiting.leave();

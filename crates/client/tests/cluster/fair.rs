@@ -1,8 +1,11 @@
-//! One partition with records without end beside thousands with a few.
+//! One partition with records without end beside thousands with a few, and readers beside other tasks.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::task::JoinSet;
+use futures_util::StreamExt;
+use tokio::task::{JoinSet, yield_now};
 
 use super::*;
 
@@ -93,4 +96,51 @@ async fn a_hot_partition_starves_no_reader_of_another_partition() {
         }
     }
     assert!(read < HOT_BATCHES, "the others waited until all of partition 0 was read");
+}
+
+/// On a runtime with one thread, heartbeats and fetches wait for the application's task.
+#[tokio::test]
+async fn a_reader_that_always_has_batches_gives_way_to_other_tasks() {
+    const BATCHES: usize = 20;
+    let (_cluster, client) = start(1, &[("t", 2)]).await;
+    flow::fill(&client, 2, 2 * BATCHES, b"v").await;
+    let mut consumer = consumer(&client, "t", 2).await;
+    let mut alone = consumer.partitions().remove(1);
+    let all_are_here = async || {
+        while consumer.flow().buffered_records < 4 * BATCHES {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, all_are_here()).await.expect("fetched in time");
+
+    let turns = Arc::new(AtomicUsize::new(0));
+    let other = tokio::spawn({
+        let turns = Arc::clone(&turns);
+        async move {
+            loop {
+                turns.fetch_add(1, Ordering::Relaxed);
+                yield_now().await;
+            }
+        }
+    });
+    let work = || std::thread::sleep(Duration::from_millis(1));
+    for way in ["next", "stream", "next of a partition", "stream of a partition"] {
+        let before = turns.load(Ordering::Relaxed);
+        for _ in 0..BATCHES {
+            let batch = match way {
+                "next" => consumer.next().await,
+                "stream" => StreamExt::next(&mut consumer).await.transpose(),
+                "next of a partition" => alone.next().await,
+                _ => StreamExt::next(&mut alone).await.transpose(),
+            };
+            assert_eq!(batch.expect("read").expect("assigned").iter().count(), 1);
+            work();
+        }
+        let turns = turns.load(Ordering::Relaxed) - before;
+        assert!(
+            turns + 1 >= BATCHES,
+            "{way}: another task ran {turns} times while {BATCHES} batches were read"
+        );
+    }
+    other.abort();
 }
