@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 
 use crate::error::Error;
+use crate::groups::ExpiredMember;
 use crate::server::{self, NodeServer, Shared, Timekeeper};
 
 /// A running cluster. Dropping it closes its ports; [`shutdown`](Self::shutdown) also makes its data durable.
@@ -210,6 +211,12 @@ impl Cluster {
         let server = NodeServer::start(node, listener, Arc::clone(&self.shared));
         crate::lock(&self.running).insert(node, server);
         Ok(())
+    }
+
+    /// The last 1000 members of groups that their coordinators removed without the members' doing, oldest first: they were
+    /// silent for their session timeout, or late for a rebalance. A test sees by it whether a consumer was taken for dead.
+    pub fn expired_members(&self) -> Vec<ExpiredMember> {
+        self.shared.machine.expired_members()
     }
 
     /// Counters.

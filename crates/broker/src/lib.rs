@@ -74,6 +74,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use builder::{Broker, Builder, MigrationPolicy};
 pub use cluster::{Cluster, Stats};
 pub use error::Error;
+pub use groups::ExpiredMember;
 pub use machine::{Answer, Machine};
 pub use now::Now;
 pub use parked::Parked;

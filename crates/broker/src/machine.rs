@@ -29,6 +29,7 @@ use crate::api;
 use crate::call::{Call, Effort, Outcome};
 use crate::envelope::Envelope;
 use crate::error::Error;
+use crate::groups::ExpiredMember;
 use crate::now::Now;
 use crate::parked::Parked;
 use crate::parts::{MachineSettings, Parts};
@@ -230,6 +231,11 @@ impl Machine {
     /// When there is no such node or it is down.
     pub fn move_coordinator(&self, group: &str, node: i32) -> Result<(), Error> {
         self.parts.move_coordinators(|state| state.move_coordinator(group, node))
+    }
+
+    /// The last members that groups' coordinators removed: [`Cluster::expired_members`](crate::Cluster::expired_members).
+    pub fn expired_members(&self) -> Vec<ExpiredMember> {
+        self.parts.expired_members()
     }
 
     /// Changes the versions of an API that `node` serves: [`Cluster::set_api_versions`](crate::Cluster::set_api_versions).

@@ -23,7 +23,7 @@ use crate::check::Decompressors;
 use crate::cleaner::Cleaner;
 use crate::configs::{Overrides, TopicRules};
 use crate::error::Error;
-use crate::groups::{GroupSettings, Groups, Journal, Locked};
+use crate::groups::{ExpiredMember, GroupSettings, Groups, Journal, Locked};
 use crate::now::Now;
 use crate::random::Random;
 use crate::sessions::Sessions;
@@ -191,6 +191,11 @@ impl Parts {
         // Between two pieces there is time for other timers, and a backoff of 0 must not keep a thread busy.
         let wait = if cleaner.is_idle() { self.settings().cleaner_backoff } else { Duration::ZERO };
         now.instant + wait.max(Duration::from_millis(1))
+    }
+
+    /// The members of groups that were removed without their doing.
+    pub(crate) fn expired_members(&self) -> Vec<ExpiredMember> {
+        crate::lock(&self.groups).expired()
     }
 
     /// How many fetch sessions all nodes have.

@@ -161,6 +161,11 @@ impl Default for Member {
 }
 
 impl Consumer {
+    /// The `client.id` of a member.
+    pub(super) fn client_id(&self, member: &str) -> Option<Str> {
+        self.members.get(member).map(|member| member.client_id.clone())
+    }
+
     /// What its members take in memory.
     pub(super) fn bytes(&self) -> usize {
         let members = self.members.iter().map(|(id, member)| {

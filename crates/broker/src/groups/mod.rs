@@ -21,7 +21,7 @@ pub(crate) mod reply;
 mod room;
 mod topics;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
@@ -135,7 +135,24 @@ pub(crate) struct Shared {
     random: Random,
     journal: Journal,
     topics: Arc<Topics>,
+    /// The last ones, oldest first.
+    expired: VecDeque<ExpiredMember>,
 }
+
+/// A member that its group's coordinator removed without the member's doing: it was silent for its session timeout, or late for a
+/// rebalance. See [`Cluster::expired_members`](crate::Cluster::expired_members).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpiredMember {
+    /// The group's id.
+    pub group: String,
+    /// The member's id.
+    pub member_id: String,
+    /// The `client.id` of the member's last join or heartbeat.
+    pub client_id: String,
+}
+
+/// How many members that expired are remembered.
+const EXPIRED_MAX: usize = 1000;
 
 /// Work that is due at some time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -183,7 +200,8 @@ impl Groups {
     pub(crate) fn open(settings: GroupSettings, random: Random, mut journal: Journal) -> Self {
         let records = journal.take_loaded();
         let topics = Arc::default();
-        let shared = Shared { settings, queue: Queue::default(), random, journal, topics };
+        let shared =
+            Shared { settings, queue: Queue::default(), random, journal, topics, expired: VecDeque::new() };
         let mut groups = Self { groups: BTreeMap::new(), room: Room::default(), shared, now: None };
         for record in records {
             groups.replay(record);
@@ -199,6 +217,11 @@ impl Groups {
     /// Follows other settings from now on.
     pub(crate) fn configure(&mut self, settings: GroupSettings) {
         self.shared.settings = settings;
+    }
+
+    /// The members that were removed without their doing.
+    pub(crate) fn expired(&self) -> Vec<ExpiredMember> {
+        self.shared.expired.iter().cloned().collect()
     }
 
     /// Learns the time. The first time starts the sessions of members that were read from the journal.
@@ -358,7 +381,15 @@ impl Groups {
 
     /// The time of a member of a group of the consumer protocol is over.
     fn expire_member(&mut self, id: &Str, member: &Str, now: Now) {
-        if let Err(refusal) = self.fence(id, std::slice::from_ref(member), now) {
+        let client_id = match self.turn(id, now) {
+            Some((Turn::Consumer(turn), _)) => turn.group().client_id(member),
+            _ => None,
+        };
+        let fenced = self.fence(id, std::slice::from_ref(member), now);
+        if let (Ok(()), Some(client_id)) = (&fenced, &client_id) {
+            self.shared.note_expired(id, member, client_id);
+        }
+        if let Err(refusal) = fenced {
             tracing::warn!(group = %id, %member, "cannot remove a member whose time is over: {}", refusal.message);
             if let Some((Turn::Consumer(mut turn), _)) = self.turn(id, now) {
                 turn.renew(member);
@@ -577,6 +608,15 @@ fn of_consumer(group: &Str, changes: Vec<Change>) -> Vec<Record> {
 }
 
 impl Shared {
+    /// Remembers a member that is being removed without its doing.
+    fn note_expired(&mut self, group: &Str, member_id: &Str, client_id: &Str) {
+        if self.expired.len() == EXPIRED_MAX {
+            self.expired.pop_front();
+        }
+        let (group, member_id, client_id) = (group.to_string(), member_id.to_string(), client_id.to_string());
+        self.expired.push_back(ExpiredMember { group, member_id, client_id });
+    }
+
     /// Writes records; false when the disk failed, and nothing was written.
     fn write(&mut self, records: &[Record]) -> bool {
         self.journal.append(records)

@@ -57,6 +57,11 @@ pub(crate) fn protocols(names: &[&str]) -> Vec<JoinGroupRequestProtocol> {
 }
 
 impl Rig {
+    /// The ids of the members that the coordinator has removed.
+    fn expired(&self) -> Vec<String> {
+        self.machine.expired_members().into_iter().map(|member| member.member_id).collect()
+    }
+
     fn join_at(&self, version: i16, request: &JoinGroupRequest) -> Outcome<JoinGroupResponse> {
         self.try_send(1, version, request).expect("understood")
     }
@@ -335,6 +340,7 @@ fn a_silent_member_is_out_after_its_session() {
     assert_eq!(rig.heartbeat(&members[0]), ErrorCode::REBALANCE_IN_PROGRESS);
     assert_eq!(rig.heartbeat(&members[1]), ErrorCode::UNKNOWN_MEMBER_ID);
     assert_eq!(rig.joined(rig.join(&mut members[0])).members.len(), 1);
+    assert_eq!(rig.expired(), [members[1].id.as_str()]);
 }
 
 #[test]
@@ -354,6 +360,7 @@ fn a_rebalance_does_not_wait_for_ever() {
     assert_eq!((joined.generation_id, joined.members.len()), (2, 1));
     assert_eq!(joined.leader, members[1].id);
     assert_eq!(rig.heartbeat(&members[0]), ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(rig.expired(), [members[0].id.as_str()]);
 }
 
 #[test]
@@ -368,6 +375,7 @@ fn a_member_that_does_not_fetch_its_assignment_is_out() {
     live_through(&mut rig, one_second(5));
     assert_eq!(rig.heartbeat(&member), ErrorCode::UNKNOWN_MEMBER_ID);
     assert_eq!(rig.state(), "Empty");
+    assert_eq!(rig.expired(), [member.id.as_str()]);
 }
 
 #[test]

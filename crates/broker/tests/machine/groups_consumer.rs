@@ -234,6 +234,7 @@ fn a_member_that_leaves_or_is_silent_gives_its_partitions_to_the_others() {
     assert_eq!(rig.beat(&mut a), ErrorCode::UNKNOWN_MEMBER_ID);
     rig.settle(&mut [&mut b]);
     assert_eq!(b.count(), 4);
+    assert!(rig.machine.expired_members().is_empty(), "it left by itself");
     a = Member::of("a", &["t"]);
     rig.settle(&mut [&mut a, &mut b]);
     live_through(&mut rig, SESSION / 2);
@@ -244,6 +245,8 @@ fn a_member_that_leaves_or_is_silent_gives_its_partitions_to_the_others() {
     assert_eq!(b.count(), 4);
     assert_eq!(rig.leave_with(&b, -1), ErrorCode::NONE);
     assert_eq!(rig.consumer_state(), "Empty");
+    let [expired] = &rig.machine.expired_members()[..] else { panic!("one of them expired") };
+    assert_eq!((&*expired.member_id, &*expired.client_id), ("a", "rig"));
 }
 
 #[test]
@@ -261,6 +264,7 @@ fn a_member_that_does_not_give_up_in_time_is_removed() {
     assert_eq!(rig.cling(&mut a), ErrorCode::UNKNOWN_MEMBER_ID);
     rig.settle(&mut [&mut b]);
     assert_eq!(b.count(), 4);
+    assert_eq!(rig.machine.expired_members()[0].member_id, "a");
 }
 
 #[test]

@@ -365,7 +365,7 @@ impl Turn<'_> {
             .map(|(id, _)| id.clone())
             .collect();
         for member_id in late {
-            self.remove(&member_id);
+            self.expire(&member_id);
         }
         if !self.group.members.is_empty() && !self.group.elect_joined_leader() {
             return self.wait_for_joins(self.group.rebalance_timeout());
@@ -406,7 +406,7 @@ impl Turn<'_> {
             return;
         }
         for member_id in self.group.unsynced.clone() {
-            self.remove(&member_id);
+            self.expire(&member_id);
         }
         self.prepare();
     }
@@ -426,7 +426,7 @@ impl Turn<'_> {
             return;
         }
         self.turn_away(member_id);
-        self.remove(member_id);
+        self.expire(member_id);
         match self.group.state {
             State::Stable | State::Completing => self.prepare(),
             State::Preparing if self.group.have_all_joined() => self.complete(),
@@ -475,6 +475,14 @@ impl Turn<'_> {
     }
 
     /// Takes a member out, or an id that was given to none yet.
+    /// Removes a member without its doing.
+    fn expire(&mut self, member_id: &Str) {
+        if let Some(member) = self.group.members.get(member_id) {
+            self.shared.note_expired(self.id, member_id, &member.client_id);
+        }
+        self.remove(member_id);
+    }
+
     fn remove(&mut self, member_id: &Str) {
         self.cancel_session(member_id);
         let group = &mut *self.group;
