@@ -57,15 +57,16 @@ impl Chronicle {
         lock(&self.0).push(Entry { member, at, what });
     }
 
-    /// What is wrong with it. It knows nothing of the client. `do_sessions_last`: no coordinator gives up a member that goes on.
-    pub(crate) fn check(&self, promise: Promise, do_sessions_last: bool, logs: &Logs) -> Vec<String> {
+    /// What is wrong with it. It knows nothing of the client. `expired`: members that the coordinator has given up at some time.
+    /// They may not have heard of it before they gave up what they had.
+    pub(crate) fn check(&self, promise: Promise, expired: &BTreeSet<usize>, logs: &Logs) -> Vec<String> {
         let entries = lock(&self.0);
         let mut check = Check::new(promise, logs);
         entries.iter().for_each(|entry| check.entry(entry));
         if let Promise::AtMostOnce { .. } = promise {
-            check.missed(&entries);
+            check.missed(expired, &entries);
         }
-        check_owners(&mut check, do_sessions_last, &entries);
+        check_owners(&mut check, expired, &entries);
         check.wrong
     }
 }
@@ -215,20 +216,26 @@ impl<'a> Check<'a> {
     }
 
     /// Records that were committed before they were delivered may be missed by a member that was killed, that has lost the
-    /// partition, or that has dropped its call: the batch that came next, each time that such a member had the partition.
-    fn missed(&mut self, entries: &[Entry]) {
+    /// partition, or that has dropped its call: the batch that came next, each time that such a member had the partition. The
+    /// coordinator takes no offset back from a member that it has given up.
+    fn missed(&mut self, expired: &BTreeSet<usize>, entries: &[Entry]) {
         // For each time that a partition was assigned: the next offset, once one was seen.
         let mut open: BTreeMap<(usize, At), Option<i64>> = BTreeMap::new();
         // What was revoked: it may turn out to be lost before the offset has gone back.
         let mut revoked: BTreeMap<(usize, At), Option<i64>> = BTreeMap::new();
         let careless = entries.iter().filter(|entry| matches!(entry.what, What::Cancelled));
-        let careless: BTreeSet<usize> = careless.map(|entry| entry.member).collect();
+        let careless: BTreeSet<usize> =
+            careless.map(|entry| entry.member).chain(expired.iter().copied()).collect();
         let mut excuses: BTreeMap<At, Vec<Option<i64>>> = BTreeMap::new();
         let mut excuse = |at: At, next: Option<i64>| excuses.entry(at).or_default().push(next);
         for Entry { member, at, what } in entries {
             match what {
                 What::Assigned => {
-                    revoked.remove(&(*member, *at));
+                    let before = revoked.remove(&(*member, *at));
+                    before
+                        .filter(|_| careless.contains(member))
+                        .into_iter()
+                        .for_each(|next| excuse(*at, next));
                     open.insert((*member, *at), None);
                 }
                 What::Seen(_, next) => drop(open.get_mut(&(*member, *at)).map(|of| of.replace(*next))),
@@ -277,19 +284,16 @@ impl<'a> Check<'a> {
 }
 
 /// Nobody may own a partition that another member owns, or of which another member holds a batch. Members that lost it, that
-/// were killed or that end do not count: they may not have heard of it yet.
-fn check_owners(check: &mut Check<'_>, do_sessions_last: bool, entries: &[Entry]) {
+/// were killed or that the coordinator has given up do not count: they may not have heard of it yet.
+fn check_owners(check: &mut Check<'_>, expired: &BTreeSet<usize>, entries: &[Entry]) {
     // For each time that a partition was assigned: whether it was given up in good order.
     let mut open: BTreeMap<(usize, At), usize> = BTreeMap::new();
     let mut orderly: BTreeSet<usize> = BTreeSet::new();
-    let mut leaving: BTreeSet<usize> = BTreeSet::new();
     for (index, Entry { member, at, what }) in entries.iter().enumerate() {
         match what {
             What::Assigned => drop(open.insert((*member, *at), index)),
-            // A member that leaves may have been given up by the coordinator before, and does not hear of it.
-            What::Revoked if leaving.contains(member) && !do_sessions_last => {}
+            What::Revoked if expired.contains(member) => {}
             What::Revoked => orderly.extend(open.remove(&(*member, *at))),
-            What::Ends { .. } => drop(leaving.insert(*member)),
             What::Lost => drop(open.remove(&(*member, *at))),
             _ => {}
         }
@@ -374,9 +378,14 @@ mod tests {
     const CLOSED: What = What::Ends { is_orderly: true };
 
     fn check(promise: Promise, history: &[(usize, What)], expected: Option<&str>) {
+        check_with(promise, &[], history, expected);
+    }
+
+    fn check_with(promise: Promise, expired: &[usize], history: &[(usize, What)], expected: Option<&str>) {
+        let expired = expired.iter().copied().collect();
         let chronicle = Chronicle::default();
         history.iter().for_each(|(member, what)| chronicle.note(*member, AT, what.clone()));
-        let wrong = chronicle.check(promise, true, &logs());
+        let wrong = chronicle.check(promise, &expired, &logs());
         match expected {
             None => assert!(wrong.is_empty(), "{history:?}: {wrong:?}"),
             Some(text) => {
@@ -442,6 +451,9 @@ mod tests {
         use What::{Assigned, Dropped, Lost, Revoked};
         let two = "was assigned to member 2, and {1} had it";
         check(Promise::AtLeastOnce, &[(1, Assigned), (2, Assigned), (1, Revoked)], Some(two));
+        let late = [(1, Assigned), (2, Assigned), (1, Revoked)];
+        check_with(Promise::AtLeastOnce, &[1], &late, None);
+        check_with(Promise::AtLeastOnce, &[2], &late, Some(two));
         let held = [(1, Assigned), (1, seen(0, 10)), (1, Revoked), (2, Assigned), (1, Dropped)];
         check(Promise::AtLeastOnce, &held, Some(two));
         check(Promise::AtLeastOnce, &[(1, Assigned), (2, Assigned), (1, Lost)], None);
@@ -483,6 +495,11 @@ mod tests {
         }
         for end in [&[(1, Revoked)][..], &[(1, CLOSED), (1, Revoked)]] {
             check(STRICT, &history(end, 20), Some("from offset 10 on was missed for no reason"));
+        }
+        // What a member has committed that the coordinator has given up stays so, also if it comes back.
+        for end in [&[(1, Revoked)][..], &[(1, Revoked), (1, Assigned), (1, Revoked)]] {
+            check_with(STRICT, &[1], &history(end, 20), None);
+            check_with(STRICT, &[2], &history(end, 20), Some("from offset 10 on was missed for no reason"));
         }
         let twice = [(1, Assigned), (1, seen(0, 10)), (1, KILLED), (2, Assigned), (2, seen(0, 10))];
         check(STRICT, &twice, Some("was delivered before"));

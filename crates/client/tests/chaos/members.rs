@@ -60,6 +60,9 @@ impl Drop for Retired {
     }
 }
 
+/// Before the member's index in its client's `client.id`.
+const MEMBER: &str = "member-";
+
 /// A client of a member, and its consumer.
 pub(crate) struct Built {
     pub(crate) client: Client,
@@ -84,8 +87,11 @@ impl Company {
 
     /// Checks everything that its members saw.
     pub(crate) fn check(&self, logs: &Logs) {
-        let do_sessions_last = self.world.plan.session_timeout > self.world.plan.storm;
-        for wrong in self.chronicle.check(self.plan.promise, do_sessions_last, logs) {
+        let all = self.world.cluster.expired_members().into_iter();
+        let own = all.filter(|member| member.group == self.plan.name);
+        let expired = own.filter_map(|member| member.client_id.strip_prefix(MEMBER)?.parse().ok());
+        let expired: BTreeSet<usize> = expired.collect();
+        for wrong in self.chronicle.check(self.plan.promise, &expired, logs) {
             self.world.violate(format_args!("{wrong}, in {}", self.plan.name));
         }
     }
@@ -196,7 +202,10 @@ impl Company {
         let builder = Client::builder().bootstrap(world.cluster.bootstrap());
         let builder = builder.seed(world.plan.seed ^ ((index as u64) << 32));
         let builder = builder.connector(Connector(Arc::clone(&world.network)));
-        let builder = builder.settings(|settings| world.plan.apply(settings));
+        let builder = builder.settings(|settings| {
+            world.plan.apply(settings);
+            settings.client_id = format!("{MEMBER}{index}").into();
+        });
         // Those who read what is left have time, because their calls may not fail.
         let builder = if is_drainer { builder.request_timeout(PATIENCE / 2) } else { builder };
         let client = builder.connect().await?;

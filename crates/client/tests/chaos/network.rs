@@ -100,8 +100,10 @@ pub(crate) struct Network {
     is_stormy: AtomicBool,
     calm: watch::Sender<bool>,
     rng: Mutex<Rng>,
-    /// Relays that run.
+    /// Relays that run, and what each direction of them waits for.
     relays: AtomicUsize,
+    stages: Mutex<BTreeMap<usize, [&'static str; 2]>>,
+    next_relay: AtomicUsize,
     frames: AtomicU64,
     requests: Mutex<BTreeMap<&'static str, usize>>,
     notes: Arc<Notes>,
@@ -148,6 +150,8 @@ impl Network {
             calm: watch::Sender::new(true),
             rng: Mutex::new(rng),
             relays: AtomicUsize::new(0),
+            stages: Mutex::default(),
+            next_relay: AtomicUsize::new(0),
             frames: AtomicU64::new(0),
             requests: Mutex::default(),
             notes,
@@ -195,6 +199,12 @@ impl Network {
         self.relays.load(Ordering::Acquire)
     }
 
+    /// Connections that the client has not closed, and what the relays wait for, up and down.
+    pub(crate) fn left(&self) -> String {
+        let open: usize = self.nodes.values().map(|node| node.open.load(Ordering::Acquire)).sum();
+        format!("{open} connections are open, relays: {:?}", lock(&self.stages).values())
+    }
+
     /// The most connections that the client had to one node at a time.
     pub(crate) fn open_max(&self) -> usize {
         self.nodes.values().map(|node| node.open_max.load(Ordering::Relaxed)).max().unwrap_or(0)
@@ -231,7 +241,9 @@ impl Network {
         node.open_max.fetch_max(open, Ordering::AcqRel);
         let (closed, is_closed) = watch::channel(false);
         let network = Arc::clone(&self);
-        let relay = Relay { network, port, is_closed, asked: Mutex::default(), rng: Mutex::new(rng) };
+        let number = self.next_relay.fetch_add(1, Ordering::Relaxed);
+        let (asked, rng) = (Mutex::default(), Mutex::new(rng));
+        let relay = Relay { network, number, port, is_closed, asked, rng };
         tokio::spawn(relay.run(from_client, to_client, broker));
         let closing = Closing { network: self, port, closed };
         Ok(Box::new(ClientEnd { stream: tokio::io::join(from_relay, to_relay), _closing: closing }))
@@ -323,6 +335,7 @@ impl AsyncWrite for ClientEnd {
 /// One connection.
 struct Relay {
     network: Arc<Network>,
+    number: usize,
     port: u16,
     /// Whether the client has closed its end.
     is_closed: watch::Receiver<bool>,
@@ -341,6 +354,7 @@ struct Asked {
 
 impl Drop for Relay {
     fn drop(&mut self) {
+        lock(&self.network.stages).remove(&self.number);
         self.network.relays.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -366,22 +380,33 @@ impl Relay {
 
     /// Requests. It ends when the client has closed its end and everything has arrived, or with a cut.
     async fn up(&self, mut from: DuplexStream, mut to: OwnedWriteHalf) {
+        self.enter(0, "reading");
         while let Some(frame) = read_frame(&mut from).await {
             let frame = self.note_request(frame);
-            if !self.pass(&mut to, &frame).await {
-                return;
+            if !self.pass(0, &mut to, &frame).await {
+                break;
             }
+            self.enter(0, "reading");
         }
+        self.enter(0, "ended");
+    }
+
+    /// Notes what a direction waits for: 0 is up, 1 is down.
+    fn enter(&self, direction: usize, stage: &'static str) {
+        lock(&self.network.stages).entry(self.number).or_default()[direction] = stage;
     }
 
     /// Answers. It ends when the broker has closed its end, or with a cut.
     async fn down(&self, mut from: OwnedReadHalf, mut to: DuplexStream) {
+        self.enter(1, "reading");
         while let Some(frame) = read_frame(&mut from).await {
             let frame = self.note_answer(frame);
-            if !self.pass(&mut to, &frame).await {
-                return;
+            if !self.pass(1, &mut to, &frame).await {
+                break;
             }
+            self.enter(1, "reading");
         }
+        self.enter(1, "ended");
     }
 
     fn fate(&self) -> Fate {
@@ -402,11 +427,14 @@ impl Relay {
     }
 
     /// Lets a frame through, or a part of it; returns whether the connection goes on.
-    async fn pass(&self, to: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> bool {
+    async fn pass(&self, direction: usize, to: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> bool {
         self.network.frames.fetch_add(1, Ordering::Relaxed);
+        self.enter(direction, "at the gate");
         let mut gate = self.network.nodes[&self.port].gate.subscribe();
         let _ = gate.wait_for(|gate| *gate != Gate::Stalled).await;
-        match self.fate() {
+        let fate = self.fate();
+        self.enter(direction, if matches!(fate, Fate::Stall) { "stalled" } else { "writing" });
+        match fate {
             Fate::Pass => to.write_all(frame).await.is_ok(),
             Fate::Delay(delay) => {
                 sleep(delay).await;

@@ -158,7 +158,8 @@ async fn run(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
     let plans: Vec<_> = plans.chain([last]).collect();
     drop((client, users, outlets));
     // Bytes that were written before a connection ended may arrive later.
-    world.until("connections to end with their client", || world.network.relays() == 0).await?;
+    let ended = world.until("connections to end with their client", || world.network.relays() == 0).await;
+    ended.inspect_err(|_| world.note(world.network.left()))?;
     world.until("brokers to see that", || world.cluster.stats().connections == 0).await?;
     let logs = read_logs(world).await?;
     check_written(world, &logs, &ledgers, &plans);
