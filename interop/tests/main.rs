@@ -17,3 +17,4 @@ mod mutants;
 mod partners;
 mod programs;
 mod replicas;
+mod truncation;

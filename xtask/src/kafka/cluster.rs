@@ -124,6 +124,36 @@ impl Cluster {
         tool.run(&self.version, &self.bootstrap(), args, stdin)
     }
 
+    /// Stops the process of broker `id` where it is (SIGSTOP): its connections stay open, and nothing comes over them, as after
+    /// a power cut. [`resume`](Self::resume) lets it go on.
+    ///
+    /// # Errors
+    /// There is no such broker, or it has ended.
+    pub fn pause(&self, id: usize) -> anyhow::Result<()> {
+        process::signal(self.node(id)?.identity().0, rustix::process::Signal::STOP)
+    }
+
+    /// Lets a broker go on that [`pause`](Self::pause) has stopped.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resume(&self, id: usize) -> anyhow::Result<()> {
+        process::signal(self.node(id)?.identity().0, rustix::process::Signal::CONT)
+    }
+
+    /// Ends a broker at once (SIGKILL). It does not come back.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn kill(&self, id: usize) -> anyhow::Result<()> {
+        process::signal(self.node(id)?.identity().0, rustix::process::Signal::KILL)
+    }
+
+    fn node(&self, id: usize) -> anyhow::Result<&Node> {
+        let index = id.checked_sub(1);
+        index.and_then(|index| self.nodes.get(index)).with_context(|| format!("there is no broker {id}"))
+    }
+
     /// Lets the cluster outlive this process.
     pub(super) fn release(mut self) -> anyhow::Result<()> {
         for node in &mut self.nodes {

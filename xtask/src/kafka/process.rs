@@ -90,6 +90,15 @@ pub fn is_ours(pid: u32, mark: &str) -> bool {
     command_line(pid).is_some_and(|line| line.contains(mark))
 }
 
+/// Sends a signal to a child process of this one, which has its id until it is waited for.
+///
+/// # Errors
+/// There is no such process.
+pub fn signal(pid: u32, signal: rustix::process::Signal) -> anyhow::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("no process id")?;
+    Ok(rustix::process::kill_process(pid, signal)?)
+}
+
 /// Ends a process that [`is_ours`], and waits until it is gone.
 ///
 /// # Errors
