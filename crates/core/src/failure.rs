@@ -105,6 +105,13 @@ pub enum Failure {
         /// What is wrong with it.
         reason: Arc<str>,
     },
+    /// A transaction cannot be committed any more.
+    Doomed {
+        /// Why.
+        cause: Box<Failure>,
+        /// Whether the producer can do nothing more. Otherwise it can go on once the transaction is aborted.
+        is_fatal: bool,
+    },
     /// The client's runtime has ended, and with it the tasks that drive the client.
     Closed,
     /// The producer or consumer has ended. The text is a clause, such as "the producer was closed".
@@ -210,6 +217,7 @@ impl Failure {
         match self {
             Self::Unreachable { obstacle, .. } => Some(*obstacle),
             Self::Undelivered { last, .. } => last.as_ref().and_then(|last| last.obstacle()),
+            Self::Doomed { cause, .. } => cause.obstacle(),
             _ => None,
         }
     }
@@ -220,6 +228,7 @@ impl Failure {
             Self::Answer { code, .. } => Some(*code),
             Self::SequenceLost { code } => *code,
             Self::Undelivered { last, .. } => last.as_ref().and_then(|last| last.code()),
+            Self::Doomed { cause, .. } => cause.code(),
             _ => None,
         }
     }
@@ -276,6 +285,9 @@ impl Failure {
 
     /// Whether the producer or consumer that met it can do nothing more.
     pub fn is_fatal(&self) -> bool {
+        if let Self::Doomed { is_fatal, .. } = self {
+            return *is_fatal;
+        }
         // If only a topic or a group is refused, the producer or consumer can go on with other topics.
         let refused = self.code().is_some_and(|code| {
             let is_of_everything = matches!(
@@ -298,6 +310,7 @@ impl Failure {
             Self::Unreachable { obstacle, .. } => obstacle.fault(),
             Self::Lost { .. } | Self::TimedOut { .. } | Self::NoRoom { .. } => Fault::Network,
             Self::Undelivered { last, .. } => last.as_ref().map_or(Fault::Network, |last| last.fault()),
+            Self::Doomed { cause, .. } => cause.fault(),
             Self::Malformed { .. }
             | Self::NoCommonVersion { .. }
             | Self::SequenceLost { .. }
@@ -315,6 +328,7 @@ impl Failure {
     pub fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Undelivered { last: Some(last), .. } => return last.advice(),
+            Self::Doomed { cause, .. } => return cause.advice(),
             Self::SequenceLost { .. } => {
                 return Some("compare with what the topic holds before sending it again");
             }
@@ -397,6 +411,10 @@ impl fmt::Display for Failure {
             }
             Self::TooLarge(reason) => f.write_str(reason),
             Self::Unreadable { what, reason } => write!(f, "{what} cannot be read: {reason}"),
+            Self::Doomed { cause, is_fatal: false } => write!(f, "the transaction cannot be committed: {cause}"),
+            Self::Doomed { cause, is_fatal: true } => {
+                write!(f, "the transactional producer can do nothing more: {cause}")
+            }
             Self::Closed => f.write_str("the runtime that drives the client has ended"),
             Self::Ended(what) => f.write_str(what),
         }

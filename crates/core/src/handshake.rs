@@ -16,7 +16,7 @@ use milena_messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use milena_messages::{ErrorCode, Message};
 use milena_wire::{DecodeError, Reader, Str};
 
-use crate::{BrokerVersions, Failure};
+use crate::{BrokerVersions, Failure, Features};
 
 /// The handshake of one connection.
 ///
@@ -38,6 +38,7 @@ pub struct Handshake {
     /// The last answer did not decode.
     is_undecodable: bool,
     versions: BrokerVersions,
+    features: Features,
 }
 
 /// What the handshake does next.
@@ -91,6 +92,7 @@ impl Handshake {
             version: version.clamp(*versions.start(), *versions.end()),
             is_undecodable: false,
             versions: BrokerVersions::default(),
+            features: Features::default(),
         }
     }
 
@@ -112,6 +114,11 @@ impl Handshake {
     /// The versions that the peer speaks. None before it has told.
     pub fn versions(&self) -> &BrokerVersions {
         &self.versions
+    }
+
+    /// The features that the peer's cluster has finalised, once the handshake is done.
+    pub fn features(&self) -> Features {
+        self.features
     }
 
     /// The request to send now. It is returned once; the next one follows from its answer.
@@ -166,6 +173,7 @@ impl Handshake {
         match response.error_code {
             ErrorCode::NONE => {
                 self.versions = BrokerVersions::new(&response.api_keys);
+                self.features = Features::of(&response);
                 self.step = Step::Done;
                 Ok(())
             }

@@ -63,6 +63,7 @@ impl Failure {
             Self::NoRoute(_) => ErrorKind::Unavailable,
             Self::Closed | Self::Ended(_) => ErrorKind::Closed,
             Self::SequenceLost { .. } => ErrorKind::Other,
+            Self::Doomed { cause, .. } => cause.kind(),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Milena's decisions, without I/O: a connection's phases and handshake, in-flight matching, metadata and routing, batching
-//! and sequences, fetch sessions and positions, backoff.
+//! and sequences, transactions, fetch sessions and positions, backoff.
 //!
 //! Where time, order or uncertainty decide correctness there is a machine. Its driver calls `handle_x(input, now)` to tell what
 //! happened, `poll_y(now)` to ask what to do next, and `poll_timeout()` to ask when to poll again although nothing happened.
@@ -10,6 +10,7 @@
 
 pub mod backoff;
 pub mod calls;
+mod coordinator;
 pub mod failure;
 pub mod framing;
 pub mod group;
@@ -26,6 +27,7 @@ pub mod source;
 #[cfg(test)]
 mod table;
 mod time;
+pub mod transaction;
 mod versions;
 
 pub use backoff::Backoff;
@@ -37,4 +39,4 @@ pub use kind::ErrorKind;
 pub use lifecycle::Lifecycle;
 pub use rng::Rng;
 pub use time::{Instant, millis_since_epoch};
-pub use versions::{BrokerVersions, NoCommonVersion};
+pub use versions::{BrokerVersions, Features, NoCommonVersion};

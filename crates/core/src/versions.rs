@@ -4,13 +4,41 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use milena_messages::api_versions::ApiVersion;
+use milena_messages::api_versions::{ApiVersion, ApiVersionsResponse};
 use milena_messages::{ApiKey, Request};
 
 /// The versions that the broker at the other end of one connection speaks. They belong to the connection, not to the
 /// broker: after a rolling upgrade the same broker speaks others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BrokerVersions(BTreeMap<i16, (i16, i16)>);
+
+/// What a broker says of the features that its cluster has finalised (KIP-584).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Features {
+    /// Counts the changes of the cluster's features. −1 if the broker does not tell.
+    pub epoch: i64,
+    /// The level of `transaction.version` (KIP-890, KIP-1022). None if the cluster has not finalised one.
+    pub transaction_version: Option<i16>,
+}
+
+impl Features {
+    /// The features in a broker's answer.
+    pub fn of(response: &ApiVersionsResponse) -> Self {
+        let mut finalised = response.finalized_features.iter();
+        let of_transactions = finalised.find(|feature| &*feature.name == "transaction.version");
+        Self {
+            epoch: response.finalized_features_epoch,
+            transaction_version: of_transactions.map(|feature| feature.max_version_level),
+        }
+    }
+
+    /// Takes over what another broker says, unless it is older.
+    pub fn learn(&mut self, other: Self) {
+        if other.epoch >= self.epoch {
+            *self = other;
+        }
+    }
+}
 
 /// Client and broker have no version of a request in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,9 +101,38 @@ impl std::error::Error for NoCommonVersion {}
 
 #[cfg(test)]
 mod tests {
+    use milena_messages::api_versions::FinalizedFeatureKey;
     use milena_messages::metadata::MetadataRequest;
 
     use super::*;
+
+    #[test]
+    fn the_newest_features_count_whichever_broker_tells_them() {
+        let features = |epoch, level: Option<i16>| {
+            let finalised = level.map(|max_version_level| FinalizedFeatureKey {
+                name: "transaction.version".into(),
+                max_version_level,
+                ..Default::default()
+            });
+            Features::of(&ApiVersionsResponse {
+                finalized_features_epoch: epoch,
+                finalized_features: finalised.into_iter().collect(),
+                ..Default::default()
+            })
+        };
+        let mut known = Features { epoch: -1, transaction_version: None };
+        for (told, level) in [
+            (features(-1, None), None),
+            (features(5, Some(1)), Some(1)),
+            (features(4, Some(2)), Some(1)),
+            (features(6, Some(2)), Some(2)),
+            (features(-1, None), Some(2)),
+            (features(7, None), None),
+        ] {
+            known.learn(told);
+            assert_eq!(known.transaction_version, level, "{told:?}");
+        }
+    }
 
     #[test]
     fn the_newest_common_version_is_chosen() {

@@ -442,6 +442,7 @@ impl ProducerBuilder {
         let machine = MachineSettings {
             acks: settings.acks,
             idempotent,
+            transactional_id: None,
             linger: settings.linger,
             delivery_timeout: settings.delivery_timeout,
             request_timeout: client.0.settings.client.request_timeout.min(settings.delivery_timeout),

@@ -25,7 +25,6 @@ use milena_messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, Jo
 use milena_messages::leave_group::{LeaveGroupRequest, MemberIdentity as Leaver};
 use milena_messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse};
 
-use super::coordinator::Coordinator;
 use super::liveness::{Late, Liveness};
 use super::terms::{
     Ask, Assignor, Claim, Event, Goodbye, Kind, Member, MemberIdentity, Protocol, Request, Response,
@@ -33,6 +32,7 @@ use super::terms::{
 };
 use super::verdict::{self, Verdict};
 use crate::backoff::Retry;
+use crate::coordinator::Coordinator;
 use crate::metadata::Snapshot;
 use crate::{BrokerId, Failure, Instant, Notice, Rng};
 
@@ -229,7 +229,7 @@ impl Classic {
             subscription: Subscription::default(),
             joined_topics: BTreeSet::new(),
             snapshot: Arc::default(),
-            coordinator: Coordinator::default(),
+            coordinator: Coordinator::of_group(),
             member_id: "".into(),
             generation: None,
             assignor: None,

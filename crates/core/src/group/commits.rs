@@ -601,6 +601,23 @@ impl Commits {
         self.wait(ticket, waiting)
     }
 
+    /// What is done of all partitions and not stored, to be committed in a transaction.
+    pub fn done(&self) -> Vec<(TopicPartition, StoredOffset)> {
+        let of = |at: &TopicPartition| Some((at.clone(), self.partitions.get(at)?.target().0));
+        self.unsaved.iter().filter_map(of).collect()
+    }
+
+    /// These offsets were stored with a transaction.
+    pub fn handle_stored(&mut self, offsets: &[(TopicPartition, StoredOffset)], now: Instant) {
+        for (partition, what) in offsets {
+            let Some(owned) = self.partitions.get_mut(partition) else { continue };
+            owned.stored = Some(what.offset);
+            owned.is_marked &= owned.ledger.committable().offset > what.offset;
+            self.found_stored(partition, what.offset);
+            self.changed(partition, now);
+        }
+    }
+
     /// Whether the coordinator has refused what is done of a partition, so that it is not committed again by itself.
     pub fn is_refused(&self, partition: &TopicPartition) -> bool {
         let owned = self.partitions.get(partition);

@@ -25,7 +25,6 @@ use milena_messages::consumer_group_heartbeat::{
 };
 use milena_wire::Uuid;
 
-use super::coordinator::Coordinator;
 use super::liveness::{Late, Liveness};
 use super::terms::{
     Ask, Event, Goodbye, Kind, MemberIdentity, Protocol, Request, Response, Settings, Subscription,
@@ -33,6 +32,7 @@ use super::terms::{
 };
 use super::verdict::{self, Verdict};
 use crate::backoff::Retry;
+use crate::coordinator::Coordinator;
 use crate::metadata::Snapshot;
 use crate::{BrokerId, Failure, Instant, Notice, Rng};
 
@@ -216,7 +216,7 @@ impl Consumer {
             state: State::Out,
             subscription: Subscription::default(),
             snapshot: Arc::default(),
-            coordinator: Coordinator::default(),
+            coordinator: Coordinator::of_group(),
             member_id,
             epoch: None,
             target: None,

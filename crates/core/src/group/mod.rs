@@ -8,7 +8,7 @@
 //!
 //! There are two protocols: in the classic one (`classic.rs`) the members elect a leader, which assigns; in the consumer
 //! protocol (`consumer.rs`, KIP-848) the coordinator does. Each is a table of states and events. What each error code means is
-//! `verdict.rs`; where the coordinator is, `coordinator.rs`; whether the application still takes batches, `liveness.rs`.
+//! `verdict.rs`; whether the application still takes batches, `liveness.rs`.
 //!
 //! It must not know positions, offsets or records.
 
@@ -16,7 +16,6 @@ pub mod assignors;
 mod classic;
 pub mod commits;
 mod consumer;
-mod coordinator;
 pub mod ledger;
 mod liveness;
 mod offer;

@@ -61,7 +61,7 @@ impl<B: SealedBatch> Producer<B> {
     /// open batch should go is to be closed. One whose open batch may still grow stays. One that is blocked, by a
     /// backoff or by its batches in flight, leaves the list until something stirs it.
     pub(super) fn sort_stirred(&mut self, now: Instant) {
-        if !self.identity.is_settled() {
+        if !self.identity.is_settled() || self.is_doomed() {
             return;
         }
         let Self { stirred, sinks, partitions, closes, settings, .. } = self;
@@ -79,6 +79,10 @@ impl<B: SealedBatch> Producer<B> {
                 debug_assert_eq!((partition.leader, partition.listed), (Some(*broker), Listed::Waiting));
                 partition.listed = Listed::No;
                 if !partition.may_fly(*broker, flights_max(settings), now) {
+                    continue;
+                }
+                // It waits until it is in the transaction, which stirs it, and its open batch grows meanwhile.
+                if !partition.is_in_transaction() {
                     continue;
                 }
                 // A batch that is still being sealed stirs its partition when it comes.
@@ -332,6 +336,9 @@ impl<B: SealedBatch> Producer<B> {
     /// is overdue is settled, and the partition is listed again.
     pub(super) fn land(&mut self, slot: Slot, now: Instant) {
         self.at(slot).gather_returned();
+        if let Some(doom) = self.span.as_ref().and_then(|span| span.doom.clone()) {
+            self.fail_queue(slot, &doom);
+        }
         self.give_to_split(slot);
         // Not before the last batch in flight has landed: its answer belongs to the old identity.
         if self.at(slot).has_gap() && self.at(slot).flights.is_empty() {
@@ -345,6 +352,7 @@ impl<B: SealedBatch> Producer<B> {
     /// the old one would be appended a second time, so they fail as maybe written.
     fn close_gap(&mut self, slot: Slot) {
         let old = self.at(slot).identity();
+        self.note_gap_in_span(slot);
         let doubtful = self.at(slot).restart_sequences();
         for closed in doubtful {
             let code = closed.last_failure.as_ref().and_then(Failure::code);
@@ -356,6 +364,7 @@ impl<B: SealedBatch> Producer<B> {
     }
 
     pub(super) fn settle(&mut self, slot: Slot, closed: Closed<B>, outcome: Outcome) {
+        let outcome = self.outcome_in_span(outcome, closed.sequence.is_some());
         match closed.content {
             Content::Ready(batch) | Content::TooLarge(batch) => {
                 self.flushes.leave(closed.generation);
@@ -467,13 +476,7 @@ impl<B: SealedBatch> Producer<B> {
             if !self.partitions[index].opens.is_empty() {
                 self.closes.push_back(slot);
             }
-            while let Some(closed) = self.partitions[index].queue.pop_front() {
-                let maybe_written = closed.doubt.maybe_written();
-                if closed.sequence.is_some() {
-                    self.partitions[index].note_gap();
-                }
-                self.settle(slot, closed, failed(failure.clone(), maybe_written));
-            }
+            self.fail_queue(slot, &failure);
             // Nothing of it is in flight whose landing would close the gap, and its next batch would wait for ever.
             if self.partitions[index].has_gap() && self.partitions[index].flights.is_empty() {
                 self.close_gap(slot);
@@ -482,6 +485,17 @@ impl<B: SealedBatch> Producer<B> {
         // A refusal that comes after the end changes nothing: what comes late fails all the same.
         if self.given_up.as_ref().is_none_or(|given_up| given_up.upto < upto) {
             self.given_up = Some(GivenUp { upto, failure });
+        }
+    }
+
+    /// Fails the batches of `slot` that are closed and not in flight.
+    fn fail_queue(&mut self, slot: Slot, failure: &Failure) {
+        while let Some(closed) = self.at(slot).queue.pop_front() {
+            let maybe_written = closed.doubt.maybe_written();
+            if closed.sequence.is_some() {
+                self.at(slot).note_gap();
+            }
+            self.settle(slot, closed, failed(failure.clone(), maybe_written));
         }
     }
 

@@ -17,10 +17,8 @@
 //! It is a table: [`next`] names every pair of state and event, and a test compares all of it with a snapshot. It must
 //! not know partitions or batches: [`Producer`](super::Producer) carries out the actions.
 //!
-//! A transactional producer needs the same machine with three differences, each in one place: [`Identity::request`]
-//! names the transactional id; a gap leads from `Known` to `Asked` with the current id and epoch in the request,
-//! because only the coordinator may raise the epoch of a transactional id (KIP-360); and `PRODUCER_FENCED` ends in a
-//! state that is never left.
+//! A transactional producer's identity comes from its coordinator, which alone may raise the epoch of a transactional id: it is
+//! `Awaited` before the first transaction begins, and `Given` from then on.
 
 use milena_messages::ErrorCode;
 use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
@@ -54,6 +52,10 @@ enum State {
     Delayed,
     /// Batches go out under this identity.
     Known(ProducerIdentity),
+    /// No transaction has begun.
+    Awaited,
+    /// Batches go out under this identity, which the coordinator of transactions has granted.
+    Given(ProducerIdentity),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,16 +110,26 @@ impl Identity {
         Self { state, retry: Retry::default() }
     }
 
+    /// The identity of a transactional producer, which is given with each transaction.
+    pub(super) fn awaited() -> Self {
+        Self { state: State::Awaited, retry: Retry::default() }
+    }
+
+    /// A transaction begins, whose batches go out under `identity`.
+    pub(super) fn give(&mut self, identity: ProducerIdentity) {
+        self.step(Event::Granted(identity));
+    }
+
     /// Whether batches can go out: under the identity that is [`known`](Self::known), or without one.
     pub(super) fn is_settled(&self) -> bool {
-        matches!(self.state, State::Unused | State::Known(_))
+        matches!(self.state, State::Unused | State::Known(_) | State::Given(_))
     }
 
     /// The identity that batches go out under.
     pub(super) fn known(&self) -> Option<ProducerIdentity> {
         match self.state {
-            State::Known(identity) => Some(identity),
-            State::Unused | State::Wanted | State::Asked | State::Delayed => None,
+            State::Known(identity) | State::Given(identity) => Some(identity),
+            State::Unused | State::Wanted | State::Asked | State::Delayed | State::Awaited => None,
         }
     }
 
@@ -237,6 +249,12 @@ fn next(state: State, event: Event) -> (State, Action) {
             None => (State::Wanted, Action::Nothing),
         },
         (State::Known(_), Needed | Granted(_) | Failed | Refused | Due | Lost(_)) => (state, Action::Nothing),
+
+        (State::Awaited | State::Given(_), Granted(identity)) => (State::Given(identity), Action::Send),
+        // Sequences that are lost doom the transaction.
+        (State::Awaited | State::Given(_), Needed | Failed | Refused | Due | Lost(_)) => {
+            (state, Action::Nothing)
+        }
     }
 }
 
@@ -263,6 +281,8 @@ mod tests {
             State::Delayed,
             State::Known(raised),
             State::Known(last),
+            State::Awaited,
+            State::Given(raised),
         ];
         let events = [
             Event::Needed,
@@ -303,6 +323,12 @@ Known(7/1)
 Known(7/32767)
   Lost(7/32767) → Wanted
   nothing on Needed, Granted(8/0), Failed, Refused, Due, Lost(7/0), Lost(7/1)
+Awaited
+  Granted(8/0) → Given(8/0), Send
+  nothing on Needed, Failed, Refused, Due, Lost(7/0), Lost(7/1), Lost(7/32767)
+Given(7/1)
+  Granted(8/0) → Given(8/0), Send
+  nothing on Needed, Failed, Refused, Due, Lost(7/0), Lost(7/1), Lost(7/32767)
 ";
 
     #[test]

@@ -22,6 +22,7 @@ mod flow;
 mod identity;
 mod partition;
 mod sink;
+mod span;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -35,12 +36,13 @@ use std::time::Duration;
 use milena_messages::Message as _;
 use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use milena_messages::produce::{ProduceRequest, ProduceResponse};
-use milena_wire::Uuid;
+use milena_wire::{Str, Uuid};
 
 use self::flow::{add_partition, failed, flights_max};
 use self::identity::{Heard, Identity};
 use self::partition::{Closed, Content, Doubt, Listed, Open, Partition};
 use self::sink::Sink;
+use self::span::Span;
 pub use self::terms::{
     Acks, FlushId, Order, Outcome, RequestId, SealedBatch, Settings, Settled, Slot, Ticket, Transmit,
 };
@@ -63,7 +65,10 @@ const PRODUCE_BY_NAME: i16 = 12;
 /// 3. [`poll_settled`](Self::poll_settled), until there is none. Orders may settle batches, so they come first.
 /// 4. [`poll_flushed`](Self::poll_flushed). A flush is complete when its last batch is settled. When it returns to its
 ///    caller the deliveries of its records must be ready, so settled batches come first.
-/// 5. [`poll_metadata_wanted`](Self::poll_metadata_wanted), [`poll_notice`](Self::poll_notice) and
+/// 5. For a transactional producer, before the transaction machine is asked what to do:
+///    [`poll_wanted`](Self::poll_wanted), [`poll_sent`](Self::poll_sent), [`poll_unsure`](Self::poll_unsure) and
+///    [`poll_failed`](Self::poll_failed).
+/// 6. [`poll_metadata_wanted`](Self::poll_metadata_wanted), [`poll_notice`](Self::poll_notice) and
 ///    [`poll_hints`](Self::poll_hints), in any order.
 ///
 /// Then sleep until something happens, or until [`poll_timeout`](Self::poll_timeout), which any of these calls may
@@ -134,6 +139,8 @@ pub struct Producer<B> {
     /// Outcomes of batches that were given up while they were being sealed or split, by ticket.
     unsealed: BTreeMap<u64, Outcome>,
     given_up: Option<GivenUp>,
+    /// The transaction, if the producer is transactional.
+    span: Option<Span>,
 }
 
 /// Why batches that were opened up to an instant fail as soon as they are closed.
@@ -193,7 +200,11 @@ impl<B: SealedBatch> Producer<B> {
     /// A producer without partitions.
     pub fn new(settings: Settings, rng: Rng) -> Self {
         Self {
-            identity: Identity::new(settings.idempotent),
+            identity: match &settings.transactional_id {
+                Some(_) => Identity::awaited(),
+                None => Identity::new(settings.idempotent),
+            },
+            span: settings.transactional_id.as_ref().map(|_| Span::new()),
             settings,
             rng,
             partitions: Vec::new(),
@@ -227,7 +238,11 @@ impl<B: SealedBatch> Producer<B> {
         if number == self.places.len() {
             self.places.push(0);
         }
-        self.partitions.push(Partition::new(topic, number, index));
+        let mut partition = Partition::new(topic, number, index);
+        if let Some(span) = &self.span {
+            partition.admission = span.admission();
+        }
+        self.partitions.push(partition);
         slot
     }
 
@@ -243,6 +258,11 @@ impl<B: SealedBatch> Producer<B> {
         self.at(slot).opens.push_back(Open { since: now, generation });
         self.arm_linger(slot, now);
         self.arm_deadline(slot, now);
+        self.want(slot);
+        if self.is_doomed() {
+            // Its records fail as soon as it is closed.
+            self.closes.push_back(slot);
+        }
         self.stir(slot);
     }
 
@@ -259,9 +279,12 @@ impl<B: SealedBatch> Producer<B> {
             }
         };
         let generation = open.generation;
-        if let Some(given_up) = self.given_up.as_ref().filter(|given_up| open.since <= given_up.upto) {
+        let given_up = self.given_up.as_ref().filter(|given_up| open.since <= given_up.upto);
+        if let Some(failure) = given_up.map(|given_up| given_up.failure.clone()) {
             // Its records wait for an outcome, which takes a sealed batch.
-            self.unsealed.insert(number, failed(given_up.failure.clone(), false));
+            let outcome = failed(failure, false);
+            let outcome = self.outcome_in_span(outcome, false);
+            self.unsealed.insert(number, outcome);
             return Ticket { slot, number, generation, sink: None };
         }
         let partition = self.at(slot);
@@ -324,7 +347,8 @@ impl<B: SealedBatch> Producer<B> {
                         if sequence.is_some() {
                             self.at(slot).note_gap();
                         }
-                        failed(failure, doubt.maybe_written())
+                        let outcome = failed(failure, doubt.maybe_written());
+                        self.outcome_in_span(outcome, sequence.is_some())
                     }
                     _ => self.take_unsealed(number),
                 };
@@ -531,6 +555,7 @@ impl<B: SealedBatch> Producer<B> {
     /// The next order. None when there is nothing to do until something happens or time passes.
     pub fn poll_order(&mut self, now: Instant) -> Option<Order<B>> {
         debug_assert!(now >= self.fired_at, "what timers fired for would not be due");
+        self.purge_if_doomed();
         // Looking goes through all partitions that wait, so what it found is given out before it is repeated.
         if self.closes.is_empty() {
             self.sort_stirred(now);
@@ -545,7 +570,7 @@ impl<B: SealedBatch> Producer<B> {
             return Some(Order::Recall(id));
         }
         // Partitions may be ready from before the identity was lost, and would go out without one.
-        if self.identity.is_settled() { self.next_transmit(now) } else { None }
+        if self.identity.is_settled() && !self.is_doomed() { self.next_transmit(now) } else { None }
     }
 
     /// The next request: the oldest batch of each partition that is ready at one broker, as far as they fit.
@@ -562,6 +587,7 @@ impl<B: SealedBatch> Producer<B> {
                 Acks::All => -1,
             },
             timeout_ms: i32::try_from(self.settings.request_timeout.as_millis()).unwrap_or(i32::MAX),
+            transactional_id: self.settings.transactional_id.as_deref().map(Str::from),
             ..ProduceRequest::default()
         };
         let id = RequestId(self.next_request);
@@ -607,7 +633,11 @@ impl<B: SealedBatch> Producer<B> {
         self.sink(broker).in_flight += 1;
         self.requests.insert(id, Request { broker, carried, begun: Begun::Unknown });
         // KIP-516: later versions name topics by id alone, so one topic without an id decides for the whole request.
-        let latest = *ProduceRequest::VERSIONS.end();
+        let mut latest = *ProduceRequest::VERSIONS.end();
+        if let Some(span) = &mut self.span {
+            span.note_sent();
+            latest = latest.min(span.version.produce_max());
+        }
         Some(Order::Transmit(Transmit {
             id,
             broker,

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use milena_wire::{Str, Uuid};
 
+use super::span::Admission;
 use crate::backoff::Retry;
 use crate::{BrokerId, Failure, Instant, LeaderEpoch, ProducerIdentity};
 
@@ -168,6 +169,7 @@ pub(super) struct Partition<B> {
     pub deadline_armed: Option<Instant>,
     /// None before the first batch and after a restart, and always without idempotence.
     sequences: Option<Sequences>,
+    pub admission: Admission,
 }
 
 /// In which list of its leader's sink the partition is. It is in no list of any other sink.
@@ -232,6 +234,7 @@ impl<B> Partition<B> {
             linger_armed: None,
             deadline_armed: None,
             sequences: None,
+            admission: Admission::Free,
         }
     }
 

@@ -39,6 +39,9 @@ pub struct Settings {
     pub acks: Acks,
     /// Whether batches carry a producer id and sequences, so that retries are written once and in order.
     pub idempotent: bool,
+    /// The name of a transactional producer (`transactional.id`). Its identity comes from its coordinator, with
+    /// [`handle_begin`](super::Producer::handle_begin).
+    pub transactional_id: Option<Arc<str>>,
     /// How long an open batch waits for more records while its broker is busy.
     pub linger: Duration,
     /// How long a record may take from the first append to its batch until it is settled.

@@ -1,6 +1,8 @@
 //! The producer machine on virtual time: what a caller notices of each answer. `crates/sim/tests/core` plays it against
 //! the broker's machine, by seed.
 
+mod transaction;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,6 +92,7 @@ fn settings() -> Settings {
     Settings {
         acks: Acks::All,
         idempotent: true,
+        transactional_id: None,
         linger: Duration::from_millis(5),
         delivery_timeout: Duration::from_secs(10),
         request_timeout: Duration::from_secs(3),
@@ -444,13 +447,19 @@ fn an_answer_that_does_not_exclude_the_append_leaves_the_record_uncertain() {
         ErrorCode::REQUEST_TIMED_OUT,
         ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND,
         ErrorCode::UNKNOWN_SERVER_ERROR,
-        ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+        ErrorCode::OFFSET_NOT_AVAILABLE,
         ErrorCode::from_i16(32_000),
     ] {
         check(code, Acks::All, "?");
         check(code, Acks::Leader, "?");
     }
-    for code in [ErrorCode::NOT_ENOUGH_REPLICAS, ErrorCode::CORRUPT_MESSAGE, ErrorCode::INVALID_RECORD] {
+    for code in [
+        ErrorCode::NOT_ENOUGH_REPLICAS,
+        ErrorCode::CORRUPT_MESSAGE,
+        ErrorCode::INVALID_RECORD,
+        ErrorCode::CONCURRENT_TRANSACTIONS,
+        ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+    ] {
         check(code, Acks::All, "f");
         check(code, Acks::Leader, "f");
     }

@@ -52,6 +52,12 @@ pub(super) fn verdict(code: ErrorCode, acks: Acks) -> Verdict {
             Verdict::Again { moved: false, uncertain: false }
         }
 
+        // KIP-890: the leader asks the transaction's coordinator before it appends, and has not got its consent yet.
+        ErrorCode::CONCURRENT_TRANSACTIONS
+        | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+        | ErrorCode::COORDINATOR_NOT_AVAILABLE
+        | ErrorCode::NOT_COORDINATOR => Verdict::Again { moved: false, uncertain: false },
+
         // The append happened, the replicas did not confirm it in time.
         ErrorCode::REQUEST_TIMED_OUT | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND => {
             Verdict::Again { moved: false, uncertain: true }
@@ -71,6 +77,7 @@ pub(super) fn verdict(code: ErrorCode, acks: Acks) -> Verdict {
         | ErrorCode::INVALID_REQUIRED_ACKS
         | ErrorCode::INVALID_REQUEST
         | ErrorCode::INVALID_TXN_STATE
+        | ErrorCode::TRANSACTION_ABORTABLE
         | ErrorCode::PRODUCER_FENCED
         | ErrorCode::POLICY_VIOLATION
         | ErrorCode::UNSUPPORTED_VERSION

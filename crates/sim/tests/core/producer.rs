@@ -160,6 +160,7 @@ impl World {
         let mut settings = Settings {
             acks: Acks::All,
             idempotent: true,
+            transactional_id: None,
             linger: Duration::from_millis(5),
             delivery_timeout: Duration::from_secs(if seed.is_multiple_of(2) { 5 } else { 60 }),
             request_timeout: Duration::from_secs(2),
