@@ -165,10 +165,10 @@ impl Driver {
 
     /// Runs until the consumer and all partitions taken from it were dropped, or until a member has closed.
     pub(super) async fn run(mut self) {
-        self.take_turns().await;
+        let landed = self.take_turns().await;
         self.end_queues();
         self.group = None;
-        self.end_sessions().await;
+        self.end_sessions(landed).await;
     }
 
     /// Wakes all readers, those of partitions that were assigned only now included. They fail.
@@ -186,8 +186,8 @@ impl Driver {
 
     /// Ends the fetch sessions at the brokers, when the application waits for nothing any more. The requests go to the links,
     /// which write them and end. Their answers are not waited for, only those that open a session, which come by the
-    /// deadlines of their requests.
-    async fn end_sessions(&mut self) {
+    /// deadlines of their requests. `landed` is one that was there when the last turn ended: it does not come again.
+    async fn end_sessions(&mut self, mut landed: Option<Landed<Tag>>) {
         loop {
             let now = self.now();
             while let Some(last) = self.source.poll_session_close(now) {
@@ -196,7 +196,10 @@ impl Driver {
             if !self.source.is_opening_sessions() {
                 return;
             }
-            let Landed { tag, outcome, .. } = self.requests.landed().await;
+            let Landed { tag, outcome, .. } = match landed.take() {
+                Some(landed) => landed,
+                None => self.requests.landed().await,
+            };
             if let Tag::Fetch(fetching) = tag {
                 let answer = fetching.response(outcome);
                 self.source.handle_fetched_at_end(fetching.lane, fetching.number, answer);
@@ -204,7 +207,8 @@ impl Driver {
         }
     }
 
-    async fn take_turns(&mut self) {
+    /// Works until the consumer is gone. Answers with what had landed by then and was not looked at.
+    async fn take_turns(&mut self) -> Option<Landed<Tag>> {
         let arrived = Arc::clone(&self.commands.arrived);
         let mut commands = Vec::new();
         loop {
@@ -232,14 +236,14 @@ impl Driver {
             self.commands.take(&mut commands);
             for command in commands.drain(..) {
                 if self.handle_command(command) {
-                    return;
+                    return landed;
                 }
             }
             while let Some(next) = landed.take().or_else(|| self.requests.try_landed()) {
                 self.handle_landed(next);
             }
             if self.act() {
-                return;
+                return None;
             }
         }
     }

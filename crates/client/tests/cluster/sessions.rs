@@ -3,7 +3,7 @@
 use milena_messages::fetch::FetchRequest;
 
 use super::limits::Wire;
-use super::members::{WAYS, next, start_grouping};
+use super::members::{WAYS, next, start_grouping, until};
 use super::*;
 
 /// Waits until the cluster's brokers have as many sessions as `is_right` wants.
@@ -79,6 +79,25 @@ async fn a_consumer_that_ends_before_it_is_answered_leaves_no_session() {
     };
     timeout(PATIENCE, closed).await.expect("closed in time");
     sessions(&cluster, |count| count == 0).await;
+}
+
+/// The answer to a fetch and the end of the consumer may be found in one turn of its driver.
+#[tokio::test]
+async fn a_consumer_that_ends_while_it_is_answered_leaves_no_connection() {
+    let (cluster, writer) = start(1, &[("t", 1)]).await;
+    members::fill(&writer, "t", 1, 1).await;
+    drop(writer);
+    let idle = || cluster.stats().connections == 0;
+    until("the writer is gone", idle).await;
+    for turns in 0..100 {
+        let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+        let consumer = consumer(&client, "t", 1).await;
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        drop((consumer, client));
+        until("no connection is left", idle).await;
+    }
 }
 
 #[tokio::test]
