@@ -17,6 +17,7 @@ use crate::parts::MachineSettings;
 use crate::server::ServerLimits;
 use crate::state::Node;
 use crate::storage::Storage;
+use crate::transactions::{TransactionSettings, VERSION_MAX};
 
 /// An embedded Kafka broker: see [`Broker::builder`].
 #[derive(Debug)]
@@ -80,6 +81,7 @@ impl Default for Builder {
                 fetch_bytes_max: 55 << 20,
                 fetch_sessions_max: 1000,
                 groups: GroupSettings::default(),
+                transactions: TransactionSettings::default(),
                 seed: 0,
             },
             configs: Vec::new(),
@@ -273,6 +275,40 @@ impl Builder {
     /// days.
     pub fn offsets_retention(mut self, retention: Duration) -> Self {
         self.machine.groups.offsets_retention = retention;
+        self
+    }
+
+    /// The finalized feature `transaction.version`, from 0 to 2. Default 2: clients raise their epoch with each transaction
+    /// (KIP-890). With 1 or 0 they follow the protocol of Kafka 3.9. [`Cluster::set_transaction_version`] changes it while
+    /// the cluster runs.
+    pub fn transaction_version(mut self, version: i16) -> Self {
+        self.machine.transactions.version = version.clamp(0, VERSION_MAX);
+        self
+    }
+
+    /// The longest transaction timeout that a producer may ask for (`transaction.max.timeout.ms`). Default 15 minutes.
+    pub fn transaction_timeout_max(mut self, timeout: Duration) -> Self {
+        self.machine.transactions.timeout_max = timeout;
+        self
+    }
+
+    /// How long a transactional id is kept that no producer uses (`transactional.id.expiration.ms`). Default 7 days.
+    pub fn transactional_id_expiration(mut self, expiration: Duration) -> Self {
+        self.machine.transactions.expiration = expiration;
+        self
+    }
+
+    /// How long after the end of a transaction its markers are written. Default zero. Until then its partitions' last stable
+    /// offset stays, and the producer's next transaction is answered CONCURRENT_TRANSACTIONS, as often happens with Kafka.
+    pub fn transaction_marker_delay(mut self, delay: Duration) -> Self {
+        self.machine.transactions.marker_delay = delay;
+        self
+    }
+
+    /// How long a node is loading when it has become the coordinator of a transactional id: it answers
+    /// COORDINATOR_LOAD_IN_PROGRESS. Default zero.
+    pub fn transaction_load_time(mut self, time: Duration) -> Self {
+        self.machine.transactions.load_time = time;
         self
     }
 

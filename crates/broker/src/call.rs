@@ -67,6 +67,26 @@ impl Call<'_> {
         }
     }
 
+    /// Whether the node that was asked coordinates the transactional id, and is not loading.
+    pub(crate) fn check_transaction_coordinator(&self, id: &str) -> Result<(), ErrorCode> {
+        match self.parts.state().transaction_coordinator(id) {
+            Some(node) if node.id == self.peer.node() => {}
+            _ => return Err(ErrorCode::NOT_COORDINATOR),
+        }
+        match self.parts.transactions(self.now).is_loading(id, self.now) {
+            true => Err(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
+            false => Ok(()),
+        }
+    }
+
+    /// A code for clients that do not know PRODUCER_FENCED before this version of the request (KIP-588).
+    pub(crate) fn before_fenced(&self, code: ErrorCode, known_from: i16) -> ErrorCode {
+        match self.envelope.version < known_from && code == ErrorCode::PRODUCER_FENCED {
+            true => ErrorCode::INVALID_PRODUCER_EPOCH,
+            false => code,
+        }
+    }
+
     /// Logs a warning, once for each client id, that this broker does not serve the request; `what` says why.
     pub(crate) fn tell_unserved(&self, what: &str) {
         self.parts.unserved.tell(&what, self.client_id.as_deref(), self.peer);

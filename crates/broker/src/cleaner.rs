@@ -102,12 +102,11 @@ impl Cleaner {
             if state.is_deleted() {
                 continue;
             }
-            let Some((dirty, producers)) = state.dirty(&rules, now_ms) else {
+            let Some((dirty, terms)) = state.dirty(&rules, now_ms) else {
                 state.retain(&topic.rules, now_ms);
                 continue;
             };
             drop(state);
-            let terms = Terms { end: dirty.end, producers, now_ms, tombstone_ms: rules.tombstone_ms };
             let phase = Phase::Mapping { next: dirty.start };
             return Some(Job { topic, partition, dirty, keys: Keys::default(), terms, phase });
         }
@@ -138,7 +137,9 @@ impl Job {
                 is_done = true;
                 break;
             }
-            rewriter.note_keys(batch.bytes(), self.dirty.start, &mut self.keys).map_err(io::Error::other)?;
+            rewriter
+                .note_keys(batch.bytes(), self.dirty.start, &mut self.keys, &self.terms)
+                .map_err(io::Error::other)?;
             next = batch.header.next_offset();
             is_done = next >= self.dirty.end;
         }

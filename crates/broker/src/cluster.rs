@@ -143,6 +143,28 @@ impl Cluster {
         self.shared.machine.parts.state().coordinator(group).map(|node| node.id)
     }
 
+    /// Makes `node` the coordinator of a transactional id until the next start, whether the id exists or not.
+    ///
+    /// # Errors
+    /// When there is no such node or it is down.
+    pub fn move_transaction_coordinator(&self, id: &str, node: i32) -> Result<(), Error> {
+        self.shared.machine.move_transaction_coordinator(id, node)
+    }
+
+    /// The node that coordinates a transactional id; `None` when all nodes are down.
+    pub fn transaction_coordinator(&self, id: &str) -> Option<i32> {
+        self.shared.machine.parts.state().transaction_coordinator(id).map(|node| node.id)
+    }
+
+    /// Finalizes another `transaction.version`, as `kafka-features.sh upgrade` and `downgrade` do: 2 is KIP-890's protocol, 1 and 0
+    /// are that of Kafka 3.9. Clients learn it with their next ApiVersions request.
+    ///
+    /// # Errors
+    /// When the version is not 0, 1 or 2.
+    pub fn set_transaction_version(&self, version: i16) -> Result<(), Error> {
+        self.shared.machine.set_transaction_version(version)
+    }
+
     /// Makes a node serve only these versions of an API, as a broker of an older release does: it advertises them, and closes
     /// the connection upon others. `None` takes the API away: without ConsumerGroupHeartbeat (68) the node
     /// offers no groups of the consumer protocol (KIP-848). Versions that this broker does not have are left out, so

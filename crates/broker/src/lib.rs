@@ -21,9 +21,12 @@
 //!   acknowledged record.
 //! - All nodes share one log per partition, so replication is instant and leaders move on command
 //!   ([`Cluster::move_leader`], [`Cluster::stop_node`]).
-//! - Every API that ApiVersions advertises is implemented, in every version that Kafka 4.4 has. Transactions and
+//! - Every API that ApiVersions advertises is implemented, in every version that Kafka 4.4 has. Share groups and
 //!   authentication are not implemented yet: a client that asks for them gets an error, and the log says so once. Topic
 //!   configs without an effect are refused.
+//! - Transactions follow both protocols of Kafka, that of 4.x (KIP-890, `transaction.version` 2) and the one before
+//!   ([`Builder::transaction_version`], [`Cluster::set_transaction_version`]). Their coordinators move on command
+//!   ([`Cluster::move_transaction_coordinator`]), and their markers may be late ([`Builder::transaction_marker_delay`]).
 //! - Records are kept as long as their topic says (`retention.ms`, `retention.bytes`), by default 7 days by their
 //!   timestamps, and until a client deletes them (DeleteRecords). Topics with `cleanup.policy=compact` keep the newest
 //!   record of each key. Clients alter the configs of topics and brokers while it runs.
@@ -37,6 +40,7 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests have a clock"))]
 
+mod aborted;
 mod api;
 mod builder;
 mod call;
@@ -49,6 +53,8 @@ mod envelope;
 mod epochs;
 mod error;
 mod groups;
+mod journal;
+mod locked;
 mod log;
 mod machine;
 mod now;
@@ -56,6 +62,7 @@ mod offer;
 mod parked;
 mod partition;
 mod parts;
+mod pattern;
 mod peer;
 mod producers;
 mod random;
@@ -66,6 +73,7 @@ mod state;
 mod storage;
 mod timers;
 mod topic;
+mod transactions;
 mod unserved;
 mod waiter;
 

@@ -97,6 +97,7 @@ impl Machine {
         self.parts.timers.arm_if_idle(Timer::Retain, now.instant + first);
         self.parts.timers.arm_if_idle(Timer::Clean, now.instant + self.parts.settings().cleaner_backoff);
         drop(self.parts.groups(now));
+        drop(self.parts.transactions(now));
         Ok(Peer::new(self.connections.fetch_add(1, Ordering::Relaxed), node, address, offer))
     }
 
@@ -201,6 +202,7 @@ impl Machine {
                 }
                 Timer::Clean => self.parts.timers.arm(timer, self.parts.clean(now)),
                 Timer::Groups => self.parts.groups_with_topics(now).handle_due(now),
+                Timer::Transactions => self.parts.end_transactions(now),
             }
         }
     }
@@ -236,6 +238,23 @@ impl Machine {
     /// The last members that groups' coordinators removed: [`Cluster::expired_members`](crate::Cluster::expired_members).
     pub fn expired_members(&self) -> Vec<ExpiredMember> {
         self.parts.expired_members()
+    }
+
+    /// Makes `node` the coordinator of a transactional id, whether the id exists or not. It goes on with the id's transaction
+    /// where the last coordinator left it.
+    ///
+    /// # Errors
+    /// When there is no such node or it is down.
+    pub fn move_transaction_coordinator(&self, id: &str, node: i32) -> Result<(), Error> {
+        self.parts.move_coordinators(|state| state.move_transaction_coordinator(id, node))
+    }
+
+    /// Finalizes another `transaction.version`: [`Cluster::set_transaction_version`](crate::Cluster::set_transaction_version).
+    ///
+    /// # Errors
+    /// When there is no such version.
+    pub fn set_transaction_version(&self, version: i16) -> Result<(), Error> {
+        self.parts.set_transaction_version(version)
     }
 
     /// Changes the versions of an API that `node` serves: [`Cluster::set_api_versions`](crate::Cluster::set_api_versions).

@@ -1,7 +1,8 @@
-//! One partition: its leader, its log, its idempotent producers, and the fetches that wait for it.
+//! One partition: its leader, its log, its idempotent and transactional producers, and the fetches that wait for it.
 //!
 //! ```text
 //!  Produce ─▶ append: sequence check ─▶ log ─▶ producers, waiters
+//!  marker  ─▶ end_transaction: epoch check ─▶ log ─▶ producers, aborted transactions, last stable offset, waiters
 //!  Fetch   ─▶ read:   leader, epoch and offset checks ─▶ batches
 //! ```
 //!
@@ -16,21 +17,26 @@
 //!                       └─ no transaction is open before it (settle)
 //! ```
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use milena_messages::ErrorCode;
-use milena_wire::batch::Batches;
+use milena_wire::batch::{
+    BatchHeader, BatchMut, Batches, ControlRecord, HEADER_BYTES, RawBatch, end_transaction as marker_batch,
+};
+use milena_wire::codec::Decompressor;
+use milena_wire::pool::Pool;
+use milena_wire::{DecodeError, Limits};
 
+use crate::aborted::{Aborted, AbortedTransactions};
 use crate::check::Checked;
 use crate::configs::TopicRules;
 use crate::epochs::Epochs;
 use crate::error::Error;
-use crate::log::{self, Compaction, Dirty, Log, OpenError, checkpoint};
-use crate::producers::{Producers, Refused, Stamp, Verdict};
+use crate::log::{self, Compaction, Dirty, Entry, Log, OpenError, Terms, checkpoint};
+use crate::producers::{Described, Marker, Producers, Refused, Stamp, Verdict, Verified};
 use crate::waiter::{Waiter, Waiters};
 
 /// A partition, shared by the nodes of the cluster.
@@ -55,7 +61,7 @@ pub(crate) struct PartitionState {
     placement: Placement,
     log: Log,
     epochs: Epochs,
-    producers: Producers,
+    history: History,
     /// Consumers read records before this offset only.
     high_watermark: i64,
     /// Consumers with `isolation.level=read_committed` read records before this offset only.
@@ -64,6 +70,13 @@ pub(crate) struct PartitionState {
     /// Grows with every change that a parked fetch must look at.
     changes: u64,
     is_deleted: bool,
+}
+
+/// What the batches of the log say of its producers and their transactions.
+#[derive(Debug, Default)]
+struct History {
+    producers: Producers,
+    aborted: AbortedTransactions,
 }
 
 /// Which records a consumer may read (`isolation.level`).
@@ -87,12 +100,12 @@ pub(crate) type Denied = ErrorCode;
 impl Partition {
     /// A new partition whose log is in memory.
     pub(crate) fn in_memory(index: i32, placement: Placement) -> Self {
-        Self::new(index, placement, Log::in_memory(), Epochs::default(), Producers::default())
+        Self::new(index, placement, Log::in_memory(), Epochs::default(), History::default())
     }
 
     /// A new partition whose log is created in `dir`.
     pub(crate) fn create(index: i32, placement: Placement, dir: &Path) -> io::Result<Self> {
-        Ok(Self::new(index, placement, Log::create(dir)?, Epochs::default(), Producers::default()))
+        Ok(Self::new(index, placement, Log::create(dir)?, Epochs::default(), History::default()))
     }
 
     /// A partition recovered from `dir`; see [`Log::open`].
@@ -105,15 +118,14 @@ impl Partition {
         dir: &Path,
         recovery_point: i64,
     ) -> Result<Self, OpenError> {
-        let (mut epochs, mut producers) = (Epochs::default(), Producers::default());
-        let log = Log::open(dir, recovery_point, &mut |header| {
+        let (mut epochs, mut history) = (Epochs::default(), History::default());
+        let log = Log::open(dir, recovery_point, &mut |header, bytes| {
             if let Some(epoch) = header.partition_leader_epoch {
                 epochs.begin(epoch, header.base_offset);
             }
-            if let Some(stamp) = Stamp::of(header) {
-                producers.record(&stamp, header.base_offset, header.max_timestamp);
-            }
+            history.replay(header, bytes);
         })?;
+        history.aborted.start_at(log.start());
         // An epoch may have written nothing, and compaction may have removed all that it wrote. Then no batch has it,
         // and only the file knows it.
         let mut all = checkpoint::read_epochs(dir);
@@ -122,15 +134,15 @@ impl Partition {
         let mut epochs = Epochs::merged(all);
         epochs.start_at(log.start());
         placement.leader_epoch += 1;
-        Ok(Self::new(index, placement, log, epochs, producers))
+        Ok(Self::new(index, placement, log, epochs, history))
     }
 
-    fn new(index: i32, placement: Placement, log: Log, epochs: Epochs, producers: Producers) -> Self {
+    fn new(index: i32, placement: Placement, log: Log, epochs: Epochs, history: History) -> Self {
         let mut state = PartitionState {
             placement,
             log,
             epochs,
-            producers,
+            history,
             high_watermark: 0,
             last_stable_offset: 0,
             waiters: Waiters::default(),
@@ -227,22 +239,27 @@ impl PartitionState {
         self.placement.isr.len() >= count.min(self.placement.replicas.len())
     }
 
-    /// Appends a batch at `now_ms`, unless its producer's sequence says otherwise.
+    /// Whether the coordinator must be asked for a batch before it is appended: see [`Producers::to_verify`].
+    pub(crate) fn to_verify(&self, stamp: &Stamp, raises_epoch: bool) -> Option<Verified> {
+        self.history.producers.to_verify(stamp, raises_epoch)
+    }
+
+    /// Appends a batch at `now_ms`, unless its producer's sequence or transaction says otherwise.
     pub(crate) fn append(
         &mut self,
         batch: &Checked<'_>,
+        verified: Option<Verified>,
         rules: &TopicRules,
         now_ms: i64,
     ) -> Result<Appended, Denied> {
         if let Some(stamp) = batch.stamp() {
-            match self.producers.check(stamp) {
+            match self.history.producers.check(stamp, verified) {
                 Ok(Verdict::Fresh) => {}
                 // Kafka answers the greatest timestamp of the stored batch here, even when its producer set it.
                 Ok(Verdict::Duplicate { base_offset, max_timestamp }) => {
                     return Ok(Appended { base_offset, append_time: max_timestamp });
                 }
-                Err(Refused::OutOfOrder) => return Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER),
-                Err(Refused::StaleEpoch) => return Err(ErrorCode::INVALID_PRODUCER_EPOCH),
+                Err(refused) => return Err(refused.code()),
             }
         }
         let append_time = rules.stamps_append_time.then_some(now_ms);
@@ -251,12 +268,50 @@ impl PartitionState {
         let base_offset = entry.header.base_offset;
         let append_time = append_time.unwrap_or(-1);
         if let Some(stamp) = batch.stamp() {
-            self.producers.record(stamp, base_offset, entry.header.max_timestamp);
+            self.history.producers.record(stamp, base_offset, entry.header.max_timestamp);
         }
         self.replicate();
         self.changes += 1;
         self.waiters.appended(batch.bytes());
         Ok(Appended { base_offset, append_time })
+    }
+
+    /// Appends the marker that ends a producer's transaction, at `now_ms`.
+    pub(crate) fn end_transaction(
+        &mut self,
+        marker: &Marker,
+        rules: &TopicRules,
+        now_ms: i64,
+    ) -> Result<(), Denied> {
+        if !self.history.producers.check_marker(marker).map_err(Refused::code)? {
+            return Ok(());
+        }
+        let offset = self.log.end();
+        let batch = stored_marker(marker, offset, self.placement.leader_epoch, now_ms);
+        let header = BatchHeader::parse(&batch).expect("it was just made");
+        let (head, records) = batch.split_first_chunk::<HEADER_BYTES>().expect("a batch has a header");
+        let entry = Entry { header, head: *head, records };
+        self.log.append(&entry, rules.roll(), now_ms).map_err(|error| storage_error(&self.log, &error))?;
+        let stable = self.last_stable_offset;
+        self.history.end(marker, offset, now_ms);
+        self.replicate();
+        self.changes += 1;
+        self.waiters.appended(batch.len());
+        if self.last_stable_offset > stable + 1 {
+            // More can be read now than these few bytes.
+            self.waiters.wake_all();
+        }
+        Ok(())
+    }
+
+    /// The producers that are remembered.
+    pub(crate) fn describe_producers(&self) -> impl Iterator<Item = Described> {
+        self.history.producers.describe()
+    }
+
+    /// The aborted transactions that have records among those from `offset` on before `end`.
+    pub(crate) fn aborted(&self, offset: i64, end: i64) -> impl Iterator<Item = &Aborted> {
+        self.history.aborted.between(offset, end)
     }
 
     /// Batches from `offset` on that a consumer of this isolation may read; see [`Log::read`]. Empty from the end of
@@ -292,7 +347,7 @@ impl PartitionState {
 
     /// Forgets the producers whose newest batch is too old.
     pub(crate) fn expire_producers(&mut self, now_ms: i64) {
-        self.producers.expire(now_ms);
+        self.history.producers.expire(now_ms);
     }
 
     /// Tells `waiter` of every change from now on.
@@ -323,15 +378,13 @@ impl PartitionState {
         self.log.cut_off(end, self.log.max_timestamp().unwrap_or(0)).map_err(failed)?;
         self.epochs.cut_off(self.log.end());
         // What the producers wrote last is gone, too.
-        self.producers = Producers::default();
+        self.history = History::default();
         let mut at = start;
         loop {
             let read = self.log.read(at, usize::MAX, true).map_err(failed)?;
             let before = at;
             for batch in Batches::new(read).filter_map(Result::ok) {
-                if let Some(stamp) = Stamp::of(&batch.header) {
-                    self.producers.record(&stamp, batch.header.base_offset, batch.header.max_timestamp);
-                }
+                self.history.replay(&batch.header, batch.bytes());
                 at = batch.header.next_offset();
             }
             if at == before {
@@ -374,11 +427,17 @@ impl PartitionState {
         }
     }
 
-    /// The part of the log that is to be compacted at `now_ms`, and the last offsets of producers, if enough of it is
-    /// dirty.
-    pub(crate) fn dirty(&self, rules: &Compaction, now_ms: i64) -> Option<(Dirty, BTreeMap<i64, i64>)> {
+    /// The part of the log that is to be compacted at `now_ms`, if enough of it is dirty, and what is known of its batches.
+    pub(crate) fn dirty(&self, rules: &Compaction, now_ms: i64) -> Option<(Dirty, Terms)> {
         let dirty = self.log.dirty(rules, self.last_stable_offset, now_ms)?;
-        Some((dirty, self.producers.last_offsets()))
+        let terms = Terms {
+            end: dirty.end,
+            producers: self.history.producers.last_offsets(),
+            aborted: self.history.aborted.clone(),
+            now_ms,
+            tombstone_ms: rules.tombstone_ms,
+        };
+        Some((dirty, terms))
     }
 
     /// The log, for its compaction: that changes nothing but which of the records before the last stable offset are
@@ -405,10 +464,11 @@ impl PartitionState {
         self.settle();
     }
 
-    /// Moves the last stable offset to the high watermark: transactional batches are refused, so no transaction is
-    /// open.
+    /// Moves the last stable offset to the first record of the earliest transaction that is open, or to the high watermark.
     fn settle(&mut self) {
-        self.last_stable_offset = self.high_watermark;
+        let first_open = self.history.producers.first_open().unwrap_or(i64::MAX);
+        // The beginning of a transaction may have been deleted.
+        self.last_stable_offset = first_open.max(self.log.start()).min(self.high_watermark);
     }
 
     fn begin_epoch(&mut self) {
@@ -422,6 +482,8 @@ impl PartitionState {
         if self.epochs.start_at(self.log.start()) {
             self.save_epochs();
         }
+        self.history.aborted.start_at(self.log.start());
+        self.settle();
     }
 
     fn save_epochs(&self) {
@@ -431,6 +493,66 @@ impl PartitionState {
             tracing::warn!(dir = %dir.display(), %error, "cannot write the leader epoch checkpoint");
         }
     }
+}
+
+impl History {
+    /// Takes over what a batch of the log says. `bytes` has all of it if it is a control batch.
+    fn replay(&mut self, header: &BatchHeader, bytes: &[u8]) {
+        if let Some(stamp) = Stamp::of(header) {
+            self.producers.record(&stamp, header.base_offset, header.max_timestamp);
+        } else if header.is_control() {
+            match read_marker(header, bytes) {
+                Ok(Some(marker)) => self.end(&marker, header.base_offset, header.max_timestamp),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(offset = header.base_offset, %error, "cannot read a control batch");
+                }
+            }
+        }
+    }
+
+    /// A marker is in the log now.
+    fn end(&mut self, marker: &Marker, offset: i64, timestamp: i64) {
+        let Some(ended) = self.producers.end(marker, offset, timestamp) else { return };
+        if !marker.is_commit {
+            self.aborted.add(Aborted {
+                producer_id: marker.producer_id,
+                first_offset: ended.first_offset,
+                last_offset: offset,
+                stable: self.producers.first_open().unwrap_or(offset + 1),
+            });
+        }
+    }
+}
+
+/// The control batch for a marker, as it is stored.
+fn stored_marker(marker: &Marker, offset: i64, leader_epoch: i32, now_ms: i64) -> Vec<u8> {
+    let coordinator_epoch = marker.coordinator_epoch;
+    let record = match marker.is_commit {
+        true => ControlRecord::Commit { coordinator_epoch },
+        false => ControlRecord::Abort { coordinator_epoch },
+    };
+    let sealed = marker_batch(&Pool::default(), record, now_ms, marker.producer_id, marker.producer_epoch);
+    let mut bytes = sealed.into_bytes().to_vec();
+    let mut batch = BatchMut::new(&mut bytes).expect("it was just made");
+    batch.set_base_offset(offset);
+    batch.set_partition_leader_epoch(leader_epoch);
+    bytes
+}
+
+/// The marker in a control batch; `None` if it is empty or has another control record.
+fn read_marker(header: &BatchHeader, bytes: &[u8]) -> Result<Option<Marker>, DecodeError> {
+    let Some(producer) = header.producer.filter(|_| header.record_count > 0) else { return Ok(None) };
+    let raw = RawBatch::parse(&Bytes::copy_from_slice(bytes))?;
+    let batch = raw.decompress(&mut Decompressor::new(), &Pool::default(), &Limits::default())?;
+    let Some(record) = batch.records().next() else { return Ok(None) };
+    let (coordinator_epoch, is_commit) = match ControlRecord::parse(&record.map_err(|error| error.error)?)? {
+        ControlRecord::Commit { coordinator_epoch } => (coordinator_epoch, true),
+        ControlRecord::Abort { coordinator_epoch } => (coordinator_epoch, false),
+        _ => return Ok(None),
+    };
+    let (producer_id, producer_epoch) = (producer.producer_id, producer.producer_epoch);
+    Ok(Some(Marker { producer_id, producer_epoch, coordinator_epoch, is_commit, raises_epoch: false }))
 }
 
 impl Isolation {

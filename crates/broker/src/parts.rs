@@ -3,6 +3,7 @@
 //! ```text
 //!  Parts ─▶ state          topics, nodes, producer ids: read by most requests, written by commands
 //!        ├▶ groups         the group coordinator
+//!        ├▶ transactions   the transaction coordinator
 //!        ├▶ sessions       fetch sessions, one lock for each node
 //!        ├▶ cleaner        the compaction that is going on
 //!        ├▶ decompressors  contexts and memory for looking into compressed batches
@@ -17,13 +18,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use milena_messages::ErrorCode;
 use milena_wire::Str;
 
 use crate::check::Decompressors;
 use crate::cleaner::Cleaner;
 use crate::configs::{Overrides, TopicRules};
 use crate::error::Error;
-use crate::groups::{ExpiredMember, GroupSettings, Groups, Journal, Locked};
+use crate::groups::{ExpiredMember, GroupSettings, Groups};
+use crate::journal::Journal;
+use crate::locked::Locked;
 use crate::now::Now;
 use crate::random::Random;
 use crate::sessions::Sessions;
@@ -31,6 +35,7 @@ use crate::state::{Node, State};
 use crate::storage::Storage;
 use crate::timers::{Timer, Timers};
 use crate::topic::Topic;
+use crate::transactions::{Job, OFFSETS_TOPIC, Partitions, TransactionSettings, Transactions, VERSION_MAX};
 use crate::unserved::Unserved;
 
 /// Everything of a cluster that outlives a request.
@@ -38,6 +43,7 @@ use crate::unserved::Unserved;
 pub(crate) struct Parts {
     state: RwLock<State>,
     groups: Mutex<Groups>,
+    transactions: Mutex<Transactions>,
     sessions: BTreeMap<i32, Mutex<Sessions>>,
     cleaner: Mutex<Cleaner>,
     pub(crate) decompressors: Decompressors,
@@ -61,6 +67,7 @@ pub(crate) struct MachineSettings {
     pub(crate) fetch_sessions_max: usize,
     pub(crate) seed: u64,
     pub(crate) groups: GroupSettings,
+    pub(crate) transactions: TransactionSettings,
 }
 
 impl MachineSettings {
@@ -83,6 +90,8 @@ impl Parts {
         };
         let sessions = nodes.iter().map(new_sessions).collect();
         let journal = storage.as_ref().map_or_else(|| Ok(Journal::in_memory()), Storage::open_groups)?;
+        let ids = storage.as_ref().map_or_else(|| Ok(Journal::in_memory()), Storage::open_transactions)?;
+        let transactions = Transactions::open(settings.transactions.clone(), ids);
         let random = Random::new(settings.seed.rotate_left(7));
         let state = State::open(nodes, settings, storage)?;
         let mut groups = Groups::open(state.settings().groups.clone(), random, journal);
@@ -91,6 +100,7 @@ impl Parts {
         Ok(Self {
             state: RwLock::new(state),
             groups: Mutex::new(groups),
+            transactions: Mutex::new(transactions),
             sessions,
             cleaner: Mutex::new(Cleaner::default()),
             decompressors: Decompressors::default(),
@@ -114,6 +124,7 @@ impl Parts {
         self.timers.arm(Timer::Retain, now.instant + settings.retention_check_interval);
         self.timers.arm(Timer::Clean, now.instant + settings.cleaner_backoff);
         self.groups(now).configure(settings.groups.clone());
+        self.transactions(now).configure(settings.transactions.clone());
     }
 
     pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
@@ -121,14 +132,34 @@ impl Parts {
     }
 
     /// The groups, for work at `now`.
-    pub(crate) fn groups(&self, now: Now) -> Locked<'_> {
+    pub(crate) fn groups(&self, now: Now) -> Locked<'_, Groups> {
         let mut groups = Locked::new(crate::lock(&self.groups), &self.timers);
         groups.pass(now);
         groups
     }
 
+    /// The transactional ids, for work at `now`.
+    pub(crate) fn transactions(&self, now: Now) -> Locked<'_, Transactions> {
+        let mut transactions = Locked::new(crate::lock(&self.transactions), &self.timers);
+        transactions.pass(now);
+        transactions
+    }
+
+    /// The feature `transaction.version` that is finalized, and the number of its changes.
+    pub(crate) fn transaction_version(&self) -> (i16, i64) {
+        crate::lock(&self.transactions).version()
+    }
+
+    pub(crate) fn set_transaction_version(&self, version: i16) -> Result<(), Error> {
+        if !(0..=VERSION_MAX).contains(&version) {
+            return Err(Error::refused(format!("there is no transaction.version {version}")));
+        }
+        crate::lock(&self.transactions).set_version(version);
+        Ok(())
+    }
+
     /// The groups, and they know the topics. What a group of the consumer protocol does depends on them.
-    pub(crate) fn groups_with_topics(&self, now: Now) -> Locked<'_> {
+    pub(crate) fn groups_with_topics(&self, now: Now) -> Locked<'_, Groups> {
         let known = crate::lock(&self.groups).topics_version();
         let newer = {
             let state = self.state();
@@ -141,26 +172,77 @@ impl Parts {
         groups
     }
 
-    /// Has the coordinators of groups changed by `change`. Groups that have another one now begin anew there.
+    /// Has the coordinators of groups and transactional ids changed by `change`. Groups that have another one now begin anew
+    /// there.
     pub(crate) fn move_coordinators(
         &self,
         change: impl FnOnce(&mut State) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let ids: Vec<Str> = crate::lock(&self.groups).ids().cloned().collect();
+        let groups: Vec<Str> = crate::lock(&self.groups).ids().cloned().collect();
+        let ids: Vec<Str> = crate::lock(&self.transactions).iter().map(|(id, _)| id.clone()).collect();
         let mut state = self.state_mut();
-        let of = |state: &State, id: &Str| state.coordinator(id).map(|node| node.id);
-        let before: Vec<Option<i32>> = ids.iter().map(|id| of(&state, id)).collect();
+        let of_group = |state: &State, group: &Str| state.coordinator(group).map(|node| node.id);
+        let of_id = |state: &State, id: &Str| state.transaction_coordinator(id).map(|node| node.id);
+        let before: Vec<Option<i32>> = groups.iter().map(|group| of_group(&state, group)).collect();
+        let ids_before: Vec<Option<i32>> = ids.iter().map(|id| of_id(&state, id)).collect();
         change(&mut state)?;
-        let moved = ids.into_iter().zip(before).filter(|(id, before)| of(&state, id) != *before);
-        let moved: Vec<Str> = moved.map(|(id, _)| id).collect();
+        let moved = groups.into_iter().zip(before).filter(|(id, before)| of_group(&state, id) != *before);
+        let moved: Vec<Str> = moved.map(|(group, _)| group).collect();
+        let moved_ids = ids.into_iter().zip(ids_before).filter(|(id, before)| of_id(&state, id) != *before);
+        let moved_ids: Vec<Str> = moved_ids.map(|(id, _)| id).collect();
         drop(state);
         Locked::new(crate::lock(&self.groups), &self.timers).reload(&moved);
+        if !moved_ids.is_empty() {
+            Locked::new(crate::lock(&self.transactions), &self.timers).moved(&moved_ids);
+        }
         Ok(())
+    }
+
+    /// Does the work of the transaction coordinator that is due: transactions whose time is over are aborted, and the markers of
+    /// those that have ended are written.
+    pub(crate) fn end_transactions(&self, now: Now) {
+        loop {
+            // The coordinator is not locked while markers are written: partitions and groups have locks of their own.
+            let Some(job) = self.transactions(now).next_job(now) else { return };
+            let missing = self.write_markers(&job, now);
+            self.transactions(now).finish(&job, missing, now);
+        }
+    }
+
+    /// Writes the markers of a transaction. Returns the partitions that have no leader, or whose disk failed.
+    fn write_markers(&self, job: &Job, now: Now) -> Partitions {
+        let mut missing = Partitions::new();
+        for (name, partitions) in &job.partitions {
+            if name == OFFSETS_TOPIC {
+                for &index in partitions {
+                    let ended = self.groups(now).end_transaction(index, &job.marker, now);
+                    if ended == Err(ErrorCode::KAFKA_STORAGE_ERROR) {
+                        missing.entry(name.clone()).or_default().insert(index);
+                    }
+                }
+                continue;
+            }
+            let Some(topic) = self.state().topic(name).cloned() else { continue };
+            for &index in partitions {
+                let Some(partition) = topic.partition(index) else { continue };
+                let mut state = partition.lock();
+                if state.placement().leader.is_some() {
+                    match state.end_transaction(&job.marker, &topic.rules, now.unix_ms) {
+                        Err(code) if code == ErrorCode::KAFKA_STORAGE_ERROR => {}
+                        // A newer epoch of this producer has written there already, and its transaction is another one.
+                        Ok(()) | Err(_) => continue,
+                    }
+                }
+                missing.entry(name.clone()).or_default().insert(index);
+            }
+        }
+        missing
     }
 
     /// Makes all data durable.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         crate::lock(&self.groups).flush()?;
+        crate::lock(&self.transactions).flush()?;
         self.state().flush()
     }
 

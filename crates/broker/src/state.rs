@@ -33,8 +33,9 @@ pub(crate) struct State {
     by_id: BTreeMap<Uuid, Arc<Topic>>,
     /// Topic names by their metric name, which two topics must not share.
     by_metric: BTreeMap<String, Str>,
-    /// The coordinators of groups that were moved by command.
+    /// The coordinators of groups that were moved by command, and those of transactional ids.
     coordinators: BTreeMap<Str, i32>,
+    transaction_coordinators: BTreeMap<Str, i32>,
     partitions: usize,
     /// The next producer id to give out, and the first one that is not reserved on disk yet.
     next_producer_id: i64,
@@ -87,6 +88,7 @@ impl State {
             by_id: BTreeMap::new(),
             by_metric: BTreeMap::new(),
             coordinators: BTreeMap::new(),
+            transaction_coordinators: BTreeMap::new(),
             partitions: 0,
             next_producer_id: 0,
             reserved_producer_id: 0,
@@ -179,9 +181,18 @@ impl State {
         self.nodes.values().filter(|node| node.is_up)
     }
 
-    /// The node that coordinates a group or a transactional id. `None` when all nodes are down.
-    pub(crate) fn coordinator(&self, key: &str) -> Option<&Node> {
-        let at = match self.coordinators.get(key) {
+    /// The node that coordinates a group. `None` when all nodes are down.
+    pub(crate) fn coordinator(&self, group: &str) -> Option<&Node> {
+        self.coordinator_of(group, &self.coordinators)
+    }
+
+    /// The node that coordinates a transactional id. `None` when all nodes are down.
+    pub(crate) fn transaction_coordinator(&self, id: &str) -> Option<&Node> {
+        self.coordinator_of(id, &self.transaction_coordinators)
+    }
+
+    fn coordinator_of(&self, key: &str, moved: &BTreeMap<Str, i32>) -> Option<&Node> {
+        let at = match moved.get(key) {
             Some(node) => self.nodes.keys().position(|id| id == node)?,
             None => spread(key) % self.nodes.len().max(1),
         };
@@ -191,11 +202,23 @@ impl State {
 
     /// Makes `node` the coordinator of a group, until the broker is started again.
     pub(crate) fn move_coordinator(&mut self, group: &str, node: i32) -> Result<(), Error> {
-        if !self.nodes.get(&node).is_some_and(|node| node.is_up) {
-            return Err(Error::refused(format!("node {node} is not up")));
-        }
+        self.check_up(node)?;
         self.coordinators.insert(Str::from(group), node);
         Ok(())
+    }
+
+    /// Makes `node` the coordinator of a transactional id, until the broker is started again.
+    pub(crate) fn move_transaction_coordinator(&mut self, id: &str, node: i32) -> Result<(), Error> {
+        self.check_up(node)?;
+        self.transaction_coordinators.insert(Str::from(id), node);
+        Ok(())
+    }
+
+    fn check_up(&self, node: i32) -> Result<(), Error> {
+        match self.nodes.get(&node).is_some_and(|node| node.is_up) {
+            true => Ok(()),
+            false => Err(Error::refused(format!("node {node} is not up"))),
+        }
     }
 
     /// Changes what a node offers to connections made from now on.
@@ -398,9 +421,7 @@ impl State {
         let Some(found) = found.cloned() else {
             return Err(Error::refused(format!("there is no partition {topic}-{partition}")));
         };
-        if !self.nodes.get(&node).is_some_and(|node| node.is_up) {
-            return Err(Error::refused(format!("node {node} is not up")));
-        }
+        self.check_up(node)?;
         {
             let mut state = found.lock();
             let placement = state.placement();
@@ -523,7 +544,7 @@ impl State {
 }
 
 /// Java's `String.hashCode`, by which Kafka spreads groups over the partitions of its offsets topic.
-fn spread(key: &str) -> usize {
+pub(crate) fn spread(key: &str) -> usize {
     let hash =
         key.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     (hash & i32::MAX) as usize

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  data/  milena.catalog                        cluster id, producer ids, topics, placements; replaced whole
-//!         milena.groups                         groups and their offsets: see groups/journal.rs
+//!         milena.groups                         groups and their offsets: see journal.rs
+//!         milena.transactions                   transactional ids: see journal.rs
 //!         recovery-point-offset-checkpoint      offsets that are durable; only between a clean stop and the next start
 //!         .lock                                 locked while a broker runs
 //!         orders-0/                             see log/mod.rs
@@ -25,13 +26,16 @@ use milena_wire::{Str, Uuid};
 use crate::catalog::{self, Catalog};
 use crate::configs::BrokerConfigs;
 use crate::error::Error;
-use crate::groups::Journal;
+use crate::groups;
+use crate::journal::Journal;
 use crate::log::file;
 use crate::partition::{Partition, Placement};
 use crate::topic::Topic;
+use crate::transactions;
 
 const CATALOG: &str = "milena.catalog";
 const GROUPS: &str = "milena.groups";
+const TRANSACTIONS: &str = "milena.transactions";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const PARTITION_METADATA: &str = "partition.metadata";
 /// How often to try to lock the directory. When another thread of this process starts a program, the new process holds
@@ -71,8 +75,13 @@ impl Storage {
     }
 
     /// Opens the journal of groups.
-    pub(crate) fn open_groups(&self) -> Result<Journal, Error> {
+    pub(crate) fn open_groups(&self) -> Result<Journal<groups::Record>, Error> {
         Journal::open(&self.dir.join(GROUPS))
+    }
+
+    /// Opens the journal of transactional ids.
+    pub(crate) fn open_transactions(&self) -> Result<Journal<transactions::Record>, Error> {
+        Journal::open(&self.dir.join(TRANSACTIONS))
     }
 
     /// The directory of a partition.

@@ -24,6 +24,8 @@ pub(crate) enum Timer {
     Clean,
     /// The group coordinator has something to do. It keeps a queue of its own that says what.
     Groups,
+    /// The transaction coordinator has something to do, by a queue of its own.
+    Transactions,
 }
 
 /// All timers that are set.

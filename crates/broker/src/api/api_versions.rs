@@ -13,6 +13,7 @@ use crate::call::{Call, Outcome};
 use crate::envelope::Envelope;
 use crate::offer::Offer;
 use crate::refused::Refused;
+use crate::transactions::VERSION_MAX;
 
 pub(super) const API: Api = Api { is_repeatable: true, ..Api::new(ApiKey::ApiVersions, respond) };
 
@@ -27,20 +28,26 @@ fn respond(call: &mut Call<'_>, reader: &mut Reader<'_>) -> Result<Outcome, Refu
     if error_code.is_none() {
         let offer = call.peer.offer();
         response.api_keys = APIS.iter().filter_map(|api| entry(api, offer)).collect();
-        let heartbeats =
-            offer.part(ApiKey::ConsumerGroupHeartbeat, ApiKey::ConsumerGroupHeartbeat.versions());
-        if heartbeats.is_none() {
-            return Ok(Outcome::Answered(call.envelope.answer(&response)?));
+        let (transactions, changes) = call.parts.transaction_version();
+        let has = |key: ApiKey| offer.part(key, key.versions()).is_some();
+        // Groups of the consumer protocol (KIP-848), and the protocol of transactions (KIP-890).
+        let features = [
+            ("group.version", ApiKey::ConsumerGroupHeartbeat, 1, 1),
+            ("transaction.version", ApiKey::EndTxn, VERSION_MAX, transactions),
+        ];
+        response.finalized_features_epoch = changes;
+        for (name, _, max_version, level) in features.into_iter().filter(|(_, key, ..)| has(*key)) {
+            let name = Str::from_static(name);
+            let supported = SupportedFeatureKey { name: name.clone(), max_version, ..Default::default() };
+            response.supported_features.push(supported);
+            // Kafka does not list a feature that is not finalized.
+            if level > 0 {
+                let (max_version_level, min_version_level) = (level, level);
+                let finalized =
+                    FinalizedFeatureKey { name, max_version_level, min_version_level, ..Default::default() };
+                response.finalized_features.push(finalized);
+            }
         }
-        // Kafka's name for groups of the consumer protocol (KIP-848, KIP-1071).
-        let name = || Str::from_static("group.version");
-        let supported = SupportedFeatureKey { name: name(), max_version: 1, ..Default::default() };
-        let (max_version_level, min_version_level) = (1, 1);
-        let finalized =
-            FinalizedFeatureKey { name: name(), max_version_level, min_version_level, ..Default::default() };
-        response.supported_features = vec![supported];
-        response.finalized_features_epoch = 0;
-        response.finalized_features = vec![finalized];
     }
     Ok(Outcome::Answered(call.envelope.answer(&response)?))
 }

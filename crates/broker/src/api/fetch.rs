@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use milena_messages::fetch::{
-    EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
-    PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse,
+    LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::batch::Batches;
@@ -257,8 +257,27 @@ fn read_records(
     let room = bytes_max.saturating_sub(bytes);
     // The first batch of the response is sent whatever its size, or a consumer would never get past it (KIP-74).
     let bytes_max = wanted.bytes_max.min(room);
-    data.records = Some(state.read(wanted.fetch_offset, limits.isolation, bytes_max, bytes == 0)?);
+    let records = state.read(wanted.fetch_offset, limits.isolation, bytes_max, bytes == 0)?;
+    if let Some(aborted) = &mut data.aborted_transactions {
+        aborted.extend(aborted_in(state, wanted.fetch_offset, &records));
+    }
+    data.records = Some(records);
     Ok(data)
+}
+
+/// The aborted transactions that have records among these, which were read from `offset` on.
+fn aborted_in(state: &PartitionState, offset: i64, records: &Bytes) -> Vec<AbortedTransaction> {
+    if records.is_empty() || state.aborted(offset, i64::MAX).next().is_none() {
+        return Vec::new();
+    }
+    let last = Batches::new(records.clone()).filter_map(Result::ok).last();
+    let end = last.map_or(offset, |batch| batch.header.next_offset());
+    let told = state.aborted(offset, end).map(|aborted| AbortedTransaction {
+        producer_id: aborted.producer_id,
+        first_offset: aborted.first_offset,
+        ..Default::default()
+    });
+    told.collect()
 }
 
 fn find(call: &Call<'_>, wanted: &mut Wanted) -> Result<Arc<Partition>, ErrorCode> {

@@ -1,7 +1,4 @@
 //! FindCoordinator (10): the node that coordinates a group or a transactional id. KIP-699 (several keys at once).
-//!
-//! Transactions are not served yet. Their coordinators are found all the same: the client's next request says what is
-//! missing, and without a coordinator the client would search for ever.
 
 use milena_messages::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 use milena_messages::{ApiKey, ErrorCode};
@@ -21,10 +18,8 @@ pub(super) const API: Api = Api {
 };
 
 fn handle(call: &Call<'_>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    match request.key_type {
-        GROUP => {}
-        TRANSACTION => call.tell_unserved("transactions are not implemented yet"),
-        _ => call.tell_unserved("share groups are not implemented yet"),
+    if !(GROUP..=TRANSACTION).contains(&request.key_type) {
+        call.tell_unserved("share groups are not implemented yet");
     }
     let state = call.parts.state();
     if call.envelope.version >= 4 {
@@ -52,10 +47,12 @@ fn coordinator(state: &State, key_type: i8, key: Str) -> Coordinator {
         error_message: Some(Str::from_static(error_code.description())),
         ..Default::default()
     };
-    if !(GROUP..=TRANSACTION).contains(&key_type) {
-        return denied(key, ErrorCode::INVALID_REQUEST);
-    }
-    let Some(node) = state.coordinator(&key) else {
+    let found = match key_type {
+        GROUP => state.coordinator(&key),
+        TRANSACTION => state.transaction_coordinator(&key),
+        _ => return denied(key, ErrorCode::INVALID_REQUEST),
+    };
+    let Some(node) = found else {
         return denied(key, ErrorCode::COORDINATOR_NOT_AVAILABLE);
     };
     Coordinator {

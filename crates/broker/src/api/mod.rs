@@ -8,6 +8,8 @@
     reason = "handlers have one shape, whether they consume their request or not"
 )]
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod alter_configs;
 mod api_versions;
 mod consumer_group_describe;
@@ -20,7 +22,10 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_producers;
 mod describe_topic_partitions;
+mod describe_transactions;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -30,6 +35,7 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -38,6 +44,8 @@ mod offset_for_leader_epoch;
 mod produce;
 mod row;
 mod sync_group;
+mod txn_offset_commit;
+mod write_txn_markers;
 
 use bytes::Bytes;
 use milena_messages::ApiKey;
@@ -71,6 +79,11 @@ static APIS: &[Api] = &[
     delete_records::API,
     init_producer_id::API,
     offset_for_leader_epoch::API,
+    add_partitions_to_txn::API,
+    add_offsets_to_txn::API,
+    end_txn::API,
+    write_txn_markers::API,
+    txn_offset_commit::API,
     describe_configs::API,
     alter_configs::API,
     create_partitions::API,
@@ -78,6 +91,9 @@ static APIS: &[Api] = &[
     incremental_alter_configs::API,
     offset_delete::API,
     describe_cluster::API,
+    describe_producers::API,
+    describe_transactions::API,
+    list_transactions::API,
     consumer_group_heartbeat::API,
     consumer_group_describe::API,
     describe_topic_partitions::API,

@@ -1,6 +1,5 @@
-//! OffsetFetch (9): the offsets that groups have committed. KIP-709 (several groups), KIP-848 (topic ids in version 10).
-//!
-//! Until there are transactions no offset is unstable, so `require_stable` (KIP-447) changes nothing.
+//! OffsetFetch (9): the offsets that groups have committed. KIP-447 (those that a transaction is about to replace), KIP-709
+//! (several groups), KIP-848 (topic ids in version 10).
 
 use milena_messages::offset_commit_record::OffsetCommitValue;
 use milena_messages::offset_fetch::{
@@ -27,7 +26,8 @@ const CODE_FROM: i16 = 2;
 
 fn handle(call: &Call<'_>, request: OffsetFetchRequest) -> OffsetFetchResponse {
     if call.envelope.version >= SEVERAL_FROM {
-        let groups = request.groups.into_iter().map(|group| fetch(call, group)).collect();
+        let groups =
+            request.groups.into_iter().map(|group| fetch(call, group, request.require_stable)).collect();
         return OffsetFetchResponse { groups, ..Default::default() };
     }
     let topics = request.topics.map(|topics| {
@@ -40,7 +40,7 @@ fn handle(call: &Call<'_>, request: OffsetFetchRequest) -> OffsetFetchResponse {
     });
     let group = OffsetFetchRequestGroup { group_id: request.group_id, topics, ..Default::default() };
     let (asked, version) = (group.topics.clone().unwrap_or_default(), call.envelope.version);
-    let mut group = fetch(call, group);
+    let mut group = fetch(call, group, request.require_stable);
     if version < CODE_FROM && !group.error_code.is_none() {
         group.topics = asked.into_iter().map(|topic| failed(topic, group.error_code)).collect();
     }
@@ -48,7 +48,7 @@ fn handle(call: &Call<'_>, request: OffsetFetchRequest) -> OffsetFetchResponse {
     OffsetFetchResponse { topics, error_code: group.error_code, ..Default::default() }
 }
 
-fn fetch(call: &Call<'_>, wanted: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+fn fetch(call: &Call<'_>, wanted: OffsetFetchRequestGroup, stable: bool) -> OffsetFetchResponseGroup {
     let group_id = wanted.group_id;
     if let Err(error_code) = call.check_coordinator(&group_id) {
         return OffsetFetchResponseGroup { group_id, error_code, ..Default::default() };
@@ -65,11 +65,18 @@ fn fetch(call: &Call<'_>, wanted: OffsetFetchRequestGroup) -> OffsetFetchRespons
     }
     let none = Offsets::default();
     let offsets = groups.get(&group_id).map_or(&none, |group| &group.offsets);
+    let stored = |name: &str, index: i32| match stable && offsets.is_unstable(name, index) {
+        true => OffsetFetchResponsePartitions {
+            error_code: ErrorCode::UNSTABLE_OFFSET_COMMIT,
+            ..answer(index, None)
+        },
+        false => answer(index, offsets.get(name, index)),
+    };
     let topics = match named {
         Some(topics) => topics
             .into_iter()
             .map(|(topic, found)| match found {
-                Some(name) => some_of(offsets, topic, &name),
+                Some(name) => some_of(topic, |index| stored(&name, index)),
                 None => failed(topic, ErrorCode::UNKNOWN_TOPIC_ID),
             })
             .collect(),
@@ -78,7 +85,7 @@ fn fetch(call: &Call<'_>, wanted: OffsetFetchRequestGroup) -> OffsetFetchRespons
                 .iter()
                 .map(|(name, partitions)| OffsetFetchResponseTopics {
                     name: name.clone(),
-                    partitions: partitions.iter().map(|(&index, value)| answer(index, Some(value))).collect(),
+                    partitions: partitions.keys().map(|&index| stored(name, index)).collect(),
                     ..Default::default()
                 })
                 .collect();
@@ -123,9 +130,11 @@ fn with_ids(
     topics.into_iter().filter_map(with_id).collect()
 }
 
-fn some_of(offsets: &Offsets, topic: OffsetFetchRequestTopics, name: &str) -> OffsetFetchResponseTopics {
-    let indexes = topic.partition_indexes.into_iter();
-    let partitions = indexes.map(|index| answer(index, offsets.get(name, index))).collect();
+fn some_of(
+    topic: OffsetFetchRequestTopics,
+    answer: impl Fn(i32) -> OffsetFetchResponsePartitions,
+) -> OffsetFetchResponseTopics {
+    let partitions = topic.partition_indexes.into_iter().map(answer).collect();
     let name = if topic.topic_id == Uuid::ZERO { topic.name } else { Str::default() };
     OffsetFetchResponseTopics { name, topic_id: topic.topic_id, partitions, ..Default::default() }
 }

@@ -1,4 +1,4 @@
-//! Produce (0). KIP-98 (idempotence), KIP-467 (why a batch was refused), KIP-951 (the current leader), KIP-516 (topic
+//! Produce (0). KIP-98 (idempotence, transactions), KIP-890 (partitions of transactions are verified), KIP-467 (why a batch was refused), KIP-951 (the current leader), KIP-516 (topic
 //! ids), KIP-110 (zstd).
 //!
 //! All replicas are one log, so acks=all is answered as soon as acks=1 is.
@@ -16,14 +16,20 @@ use super::row::Api;
 use crate::call::{Call, Effort, Outcome};
 use crate::check::{self, Checked, Checker, Outline, Rejected, Scope};
 use crate::partition::Appended;
+use crate::producers::Verified;
 use crate::refused::{Refusal, Refused};
 use crate::topic::Topic;
+use crate::transactions::Identity;
 
 /// All replicas in sync have the batch.
 const ACKS_ALL: i16 = -1;
 
 /// The first version with a field for the current leader.
 const LEADERS_FROM: i16 = 10;
+
+/// The first version whose clients know TRANSACTION_ABORTABLE, and the first one that adds partitions to transactions.
+const ABORTABLE_FROM: i16 = 11;
+const ADDS_FROM: i16 = 12;
 
 pub(super) const API: Api = Api {
     // librdkafka takes a missing Produce v0 for a broker without compression, so Kafka 4 lists 0 to 2 and refuses them
@@ -69,6 +75,16 @@ fn answer(call: &Call<'_>, request: &ProduceRequest) -> Option<Vec<TopicProduceR
         let message = Str::from(message.as_ref());
         return Some(answer_all(request, |data| failed(data.index, *code, Some(message.clone()))));
     }
+    let transactional = found.iter().flatten().filter(|_| request.transactional_id.is_some());
+    let transactional = transactional.filter_map(|found| found.batch.transactional());
+    let mut producers = transactional.map(|stamp| (stamp.producer_id, stamp.producer_epoch));
+    if let Some(first) = producers.next()
+        && producers.any(|producer| producer != first)
+    {
+        let Rejected { code, message, .. } = check::several_producers();
+        let message = Str::from(message.as_ref());
+        return Some(answer_all(request, |data| failed(data.index, code, Some(message.clone()))));
+    }
     let compressed = found.iter().flatten().filter(|found| found.batch.is_compressed());
     let compressed: usize = compressed.map(|found| found.batch.bytes()).sum();
     if call.effort == Effort::Little && compressed > COSTLY_BYTES {
@@ -84,12 +100,76 @@ fn answer(call: &Call<'_>, request: &ProduceRequest) -> Option<Vec<TopicProduceR
             return None;
         }
     }
-    let mut checked = checked.into_iter();
+    // Checking has no effect, and adding a partition to a transaction has.
+    let verified = verify(call, request.transactional_id.as_ref(), &found, &checked);
+    let mut checked = checked.into_iter().zip(verified);
     Some(answer_all(request, |data| match checked.next() {
-        Some(Ok(checked)) => append(call, checked, data.index),
-        Some(Err(rejected)) => refused_batch(data.index, rejected.clone(), -1),
+        Some((Ok(_), Err(code))) => refused_batch(data.index, check::not_in_transaction(code), -1),
+        Some((Ok(checked), Ok(verified))) => append(call, checked, verified, data.index),
+        Some((Err(rejected), _)) => refused_batch(data.index, rejected.clone(), -1),
         None => failed(data.index, ErrorCode::UNKNOWN_SERVER_ERROR, None),
     }))
+}
+
+/// Asks the coordinator for the batches that must be in a transaction, if it is not open at their partitions yet: from
+/// version 12 on it adds the partitions, and before it they must have been added (KIP-890).
+fn verify(
+    call: &Call<'_>,
+    id: Option<&Str>,
+    found: &[Result<Found<'_>, Rejected>],
+    checked: &[Result<CheckedIn<'_>, &Rejected>],
+) -> Vec<Result<Option<Verified>, ErrorCode>> {
+    let mut verified: Vec<Result<Option<Verified>, ErrorCode>> = vec![Ok(None); found.len()];
+    let Some(id) = id else { return verified };
+    let adds = call.envelope.version >= ADDS_FROM;
+    let mut wanted = Vec::new();
+    for (at, (found, checked)) in found.iter().zip(checked).enumerate() {
+        let (Ok(found), Ok(CheckedIn { batch: Some(_), .. })) = (found, checked) else { continue };
+        let Some(partition) = found.topic.partition(found.index) else { continue };
+        let Some(stamp) = found.batch.transactional() else { continue };
+        verified[at] = Ok(partition.lock().to_verify(&stamp, adds));
+        if verified[at] != Ok(None) {
+            let identity = Identity { producer_id: stamp.producer_id, epoch: stamp.producer_epoch };
+            wanted.push((at, identity, found.topic.name.as_str(), found.index));
+        }
+    }
+    let Some(&(_, identity, ..)) = wanted.first() else { return verified };
+    let is_found = call.parts.state().transaction_coordinator(id).is_some();
+    let mut transactions = call.parts.transactions(call.now);
+    let checked = match () {
+        () if !is_found => Err(ErrorCode::COORDINATOR_NOT_AVAILABLE),
+        () if transactions.is_loading(id, call.now) => Err(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
+        () if adds => {
+            let partitions = wanted.iter().map(|&(_, _, topic, index)| (topic, index));
+            transactions.add(id, identity, partitions, call.now)
+        }
+        () => Ok(()),
+    };
+    for (at, identity, topic, index) in wanted {
+        let answer = match checked {
+            Ok(()) if !adds => transactions.verify(id, identity, topic, index),
+            checked => checked,
+        };
+        if let Err(code) = answer {
+            verified[at] = Err(verification_code(call.envelope.version, code));
+        }
+    }
+    verified
+}
+
+/// The code in the answer to Produce for that of a verification. Clients of each version must know what to do.
+fn verification_code(version: i16, code: ErrorCode) -> ErrorCode {
+    match code {
+        ErrorCode::PRODUCER_FENCED => ErrorCode::INVALID_PRODUCER_EPOCH,
+        ErrorCode::TRANSACTION_ABORTABLE if version < ABORTABLE_FROM => ErrorCode::INVALID_TXN_STATE,
+        ErrorCode::CONCURRENT_TRANSACTIONS if version >= ADDS_FROM => code,
+        // They are retried, and make no client look for another leader.
+        ErrorCode::CONCURRENT_TRANSACTIONS
+        | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+        | ErrorCode::COORDINATOR_NOT_AVAILABLE
+        | ErrorCode::NOT_COORDINATOR => ErrorCode::NOT_ENOUGH_REPLICAS,
+        code => code,
+    }
 }
 
 fn answer_all<'a>(
@@ -109,8 +189,7 @@ fn answer_all<'a>(
 fn refusal(request: &ProduceRequest) -> Option<Rejected> {
     let has_id = request.transactional_id.is_some();
     let mut partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
-    let rejected = partitions.find_map(|data| check::check_request(data.records.as_ref(), has_id).err());
-    rejected.or_else(|| has_id.then(check::transactions_unsupported))
+    partitions.find_map(|data| check::check_request(data.records.as_ref(), has_id).err())
 }
 
 /// A partition that exists, and the batch for it.
@@ -165,7 +244,12 @@ fn check<'a>(call: &Call<'_>, found: &'a Found<'a>, acks: i16, checker: &mut Che
     CheckedIn { topic, batch }
 }
 
-fn append(call: &Call<'_>, checked: CheckedIn<'_>, index: i32) -> PartitionProduceResponse {
+fn append(
+    call: &Call<'_>,
+    checked: CheckedIn<'_>,
+    verified: Option<Verified>,
+    index: i32,
+) -> PartitionProduceResponse {
     let CheckedIn { topic, batch } = checked;
     let Some(partition) = topic.partition(index) else {
         return failed(index, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None);
@@ -178,7 +262,7 @@ fn append(call: &Call<'_>, checked: CheckedIn<'_>, index: i32) -> PartitionProdu
     let mut state = partition.lock();
     let appended = match (state.check_leader(call.peer.node(), None), batch) {
         (Err(code), _) => Err(code),
-        (Ok(()), Some(batch)) => state.append(&batch, &topic.rules, call.now.unix_ms),
+        (Ok(()), Some(batch)) => state.append(&batch, verified, &topic.rules, call.now.unix_ms),
         // The node was not the leader when the batch was to be checked, and has become it since. The client tries
         // again.
         (Ok(()), None) => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),

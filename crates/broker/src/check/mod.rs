@@ -86,9 +86,15 @@ impl Rejected {
     }
 }
 
-/// The rejection of a request with a transactional id.
-pub(crate) fn transactions_unsupported() -> Rejected {
-    of_request(rejected(ErrorCode::INVALID_TXN_STATE, "transactions are not supported by this broker yet"))
+/// The rejection of a request whose transactional batches are of several producers.
+pub(crate) fn several_producers() -> Rejected {
+    let code = ErrorCode::INVALID_PRODUCER_ID_MAPPING;
+    of_request(rejected(code, "the transactional batches of a request are of one producer"))
+}
+
+/// The rejection of a batch that its transaction does not have.
+pub(crate) fn not_in_transaction(code: ErrorCode) -> Rejected {
+    rejected(code, "the transaction coordinator did not let the batch into its producer's transaction")
 }
 
 /// The rejection of a batch with acks=all when fewer replicas are in sync than `min.insync.replicas` asks for.
@@ -186,6 +192,11 @@ impl<'a> Outline<'a> {
     /// Its size.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The stamp of its producer, if it says that it is in a transaction.
+    pub(crate) fn transactional(&self) -> Option<Stamp> {
+        Stamp::of(&BatchHeader::parse(self.bytes).ok()?).filter(|stamp| stamp.is_transactional)
     }
 }
 

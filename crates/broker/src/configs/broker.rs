@@ -145,6 +145,16 @@ static OWN: &[Own] = &[
         },
         ..own("offsets.retention.minutes", Kind::Int, "10080", 1)
     },
+    Own {
+        read: |settings| millis(settings.transactions.timeout_max),
+        write: |settings, value| settings.transactions.timeout_max = from_millis(value),
+        ..own("transaction.max.timeout.ms", Kind::Int, "900000", 1)
+    },
+    Own {
+        read: |settings| millis(settings.transactions.expiration),
+        write: |settings, value| settings.transactions.expiration = from_millis(value),
+        ..own("transactional.id.expiration.ms", Kind::Int, "604800000", 1)
+    },
 ];
 
 const fn own(name: &'static str, kind: Kind, default: &'static str, min: i64) -> Own {

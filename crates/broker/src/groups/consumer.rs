@@ -18,7 +18,6 @@ mod assignor;
 mod change;
 mod classic;
 mod heartbeat;
-mod pattern;
 mod reconcile;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -22,7 +22,7 @@ use milena_wire::{Reader, Str, Writer};
 
 use super::classic::{self, Classic, Joiner};
 use super::consumer::{self, Beat, Consumer, Partitions, Refusal};
-use super::journal::Record;
+use super::record::Record;
 use super::topics::Topics;
 use super::{Groups, Kind, Turn, of_consumer};
 use crate::builder::MigrationPolicy;

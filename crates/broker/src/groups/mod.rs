@@ -14,16 +14,16 @@
 
 pub(crate) mod classic;
 pub(crate) mod consumer;
-mod journal;
 mod migration;
 pub(crate) mod offsets;
+mod record;
 pub(crate) mod reply;
 mod room;
 mod topics;
+pub(crate) mod transactional;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use milena_messages::ErrorCode;
@@ -35,17 +35,19 @@ use milena_messages::list_groups::ListedGroup;
 use milena_wire::{Str, Uuid};
 
 use crate::builder::MigrationPolicy;
+use crate::journal::Journal;
+use crate::locked::Timed;
 use crate::now::Now;
 use crate::random::Random;
-use crate::timers::{Queue, Timer, Timers};
+use crate::timers::{Queue, Timer};
 
 use classic::Classic;
 use consumer::{Beat, Change, Consumer, Refusal};
-pub(crate) use journal::Journal;
-use journal::Record;
 use offsets::Offsets;
+pub(crate) use record::Record;
 use room::Room;
 pub(crate) use topics::Topics;
+use transactional::Writers;
 
 /// The settings of the coordinator, as Kafka's broker has them.
 #[derive(Debug, Clone)]
@@ -108,6 +110,7 @@ const GROUPS_MAX: usize = 100_000;
 pub(crate) struct Groups {
     groups: BTreeMap<Str, Group>,
     room: Room,
+    writers: Writers,
     shared: Shared,
     /// The newest time that a caller passed. Commands such as stopping a node have none of their own.
     now: Option<Now>,
@@ -133,7 +136,7 @@ pub(crate) struct Shared {
     settings: GroupSettings,
     queue: Queue<Due>,
     random: Random,
-    journal: Journal,
+    journal: Journal<Record>,
     topics: Arc<Topics>,
     /// The last ones, oldest first.
     expired: VecDeque<ExpiredMember>,
@@ -188,21 +191,20 @@ enum Turn<'a> {
     Consumer(consumer::Turn<'a>),
 }
 
-/// The groups, locked. When it is dropped the machine's timer is set to the earliest work.
-#[derive(Debug)]
-pub(crate) struct Locked<'a> {
-    groups: MutexGuard<'a, Groups>,
-    timers: &'a Timers,
-}
-
 impl Groups {
     /// The groups that the journal has.
-    pub(crate) fn open(settings: GroupSettings, random: Random, mut journal: Journal) -> Self {
+    pub(crate) fn open(settings: GroupSettings, random: Random, mut journal: Journal<Record>) -> Self {
         let records = journal.take_loaded();
         let topics = Arc::default();
         let shared =
             Shared { settings, queue: Queue::default(), random, journal, topics, expired: VecDeque::new() };
-        let mut groups = Self { groups: BTreeMap::new(), room: Room::default(), shared, now: None };
+        let mut groups = Self {
+            groups: BTreeMap::new(),
+            room: Room::default(),
+            writers: Writers::default(),
+            shared,
+            now: None,
+        };
         for record in records {
             groups.replay(record);
         }
@@ -263,6 +265,12 @@ impl Groups {
                 if value.is_some() || self.groups.contains_key(group.as_str()) {
                     self.groups.entry(group).or_default().offsets.replay(topic, partition, value);
                 }
+            }
+            Record::Pending { group, producer_id, epoch, topic, partition, value } => {
+                self.replay_pending(group, (producer_id, epoch), (topic, partition), value);
+            }
+            Record::Marker { partition, marker, timestamp } => {
+                self.replay_marker(partition, &marker, timestamp);
             }
         }
     }
@@ -411,6 +419,7 @@ impl Groups {
             !ends
         });
         self.shared.write(&records);
+        self.expire_writers(now);
     }
 
     /// Groups have another coordinator now. Requests that wait are sent away, and each group is as its new coordinator
@@ -562,7 +571,8 @@ impl Groups {
         if !self.shared.journal.is_bloated() {
             return;
         }
-        let mut records = Vec::new();
+        let mut records = self.writer_records();
+        records.extend(self.pending_records(true));
         for (id, group) in &self.groups {
             match &group.kind {
                 Kind::Classic(classic) => {
@@ -573,6 +583,7 @@ impl Groups {
             }
             group.offsets.records(id, &mut records);
         }
+        records.extend(self.pending_records(false));
         self.shared.journal.replace(&records);
     }
 }
@@ -653,32 +664,11 @@ impl Shared {
     }
 }
 
-impl<'a> Locked<'a> {
-    pub(crate) fn new(groups: MutexGuard<'a, Groups>, timers: &'a Timers) -> Self {
-        Self { groups, timers }
-    }
-}
+impl Timed for Groups {
+    const TIMER: Timer = Timer::Groups;
 
-impl Deref for Locked<'_> {
-    type Target = Groups;
-
-    fn deref(&self) -> &Groups {
-        &self.groups
-    }
-}
-
-impl DerefMut for Locked<'_> {
-    fn deref_mut(&mut self) -> &mut Groups {
-        &mut self.groups
-    }
-}
-
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        self.groups.compact();
-        // The timer is set under the groups' lock, or an older result could replace a newer one.
-        if let Some(at) = self.groups.shared.queue.earliest() {
-            self.timers.arm(Timer::Groups, at);
-        }
+    fn settle(&mut self) -> Option<Instant> {
+        self.compact();
+        self.shared.queue.earliest()
     }
 }

@@ -12,14 +12,19 @@ use milena_messages::offset_commit_record::OffsetCommitValue;
 use milena_wire::{Str, Uuid};
 
 use super::classic::{self, Classic, State, owned};
-use super::journal::Record;
+use super::record::Record;
 use super::room::{self, PLACE};
+use super::transactional::Pending;
 use super::{Groups, Kind};
 use crate::now::Now;
 
 /// The offsets of one group.
 #[derive(Debug, Default)]
-pub(crate) struct Offsets(BTreeMap<Str, BTreeMap<i32, OffsetCommitValue>>);
+pub(crate) struct Offsets {
+    stored: BTreeMap<Str, BTreeMap<i32, OffsetCommitValue>>,
+    /// Those of transactions that are open.
+    pub(super) pending: Pending,
+}
 
 /// An offset to be committed. Its topic and partition exist.
 #[derive(Debug)]
@@ -157,7 +162,8 @@ impl Groups {
             if group.kind.is_subscribed_to(topic) {
                 return ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC;
             }
-            if group.offsets.get(topic, *partition).is_some() {
+            if group.offsets.get(topic, *partition).is_some() || group.offsets.is_unstable(topic, *partition)
+            {
                 let (group, topic, partition) = (id.clone(), owned(topic), *partition);
                 records.push(Record::Offset { group, topic, partition, value: None });
             }
@@ -222,42 +228,50 @@ impl Classic {
 impl Offsets {
     /// What they take in memory.
     pub(super) fn bytes(&self) -> usize {
-        let partitions = self.0.values().flat_map(BTreeMap::values);
-        partitions.map(|value| PLACE + value.metadata.len()).sum()
+        let partitions = self.stored.values().flat_map(BTreeMap::values);
+        let stored: usize = partitions.map(|value| PLACE + value.metadata.len()).sum();
+        stored + self.pending.bytes()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.stored.is_empty() && self.pending.is_empty()
     }
 
     pub(crate) fn get(&self, topic: &str, partition: i32) -> Option<&OffsetCommitValue> {
-        self.0.get(topic)?.get(&partition)
+        self.stored.get(topic)?.get(&partition)
     }
 
     /// All offsets by topic and partition.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Str, &BTreeMap<i32, OffsetCommitValue>)> {
-        self.0.iter()
+        self.stored.iter()
     }
 
     /// Takes over what a record says.
     pub(super) fn replay(&mut self, topic: Str, partition: i32, value: Option<OffsetCommitValue>) {
         match value {
             Some(value) => {
-                self.0.entry(topic).or_default().insert(partition, value);
+                self.pending.outdate(&topic, partition, i64::MAX);
+                self.put(topic, partition, value);
             }
             None => {
-                let Some(partitions) = self.0.get_mut(topic.as_str()) else { return };
+                self.pending.retain(|name, index, _| (name, index) != (topic.as_str(), partition));
+                let Some(partitions) = self.stored.get_mut(topic.as_str()) else { return };
                 partitions.remove(&partition);
                 if partitions.is_empty() {
-                    self.0.remove(topic.as_str());
+                    self.stored.remove(topic.as_str());
                 }
             }
         }
     }
 
+    /// Has this offset in the place of any other.
+    pub(super) fn put(&mut self, topic: Str, partition: i32, value: OffsetCommitValue) {
+        self.stored.entry(topic).or_default().insert(partition, value);
+    }
+
     /// The records that say what is here.
     pub(super) fn records(&self, group: &Str, records: &mut Vec<Record>) {
-        for (topic, partitions) in &self.0 {
+        for (topic, partitions) in &self.stored {
             for (&partition, value) in partitions {
                 let (group, topic, value) = (group.clone(), topic.clone(), Some(value.clone()));
                 records.push(Record::Offset { group, topic, partition, value });
@@ -274,18 +288,32 @@ impl Offsets {
                 *value = None;
             }
         }
+        records.extend(self.pending.partitions().map(|(topic, partition)| Record::Offset {
+            group: Str::from(group),
+            topic: topic.clone(),
+            partition: *partition,
+            value: None,
+        }));
         records
     }
 
     pub(super) fn retain_topics(&mut self, exists: impl Fn(&str, Uuid) -> bool) {
-        self.0.retain(|topic, partitions| {
+        self.stored.retain(|topic, partitions| {
             partitions.retain(|_, value| exists(topic, value.topic_id));
             !partitions.is_empty()
         });
+        self.pending.retain(|topic, _, id| exists(topic, id));
     }
 
     pub(super) fn forget_topic(&mut self, group: &Str, topic: &str, records: &mut Vec<Record>) {
-        let Some((topic, partitions)) = self.0.remove_entry(topic) else { return };
+        records.extend(self.pending.partitions().filter(|(name, _)| name == topic).map(
+            |(name, partition)| {
+                let (group, topic, partition) = (group.clone(), name.clone(), *partition);
+                Record::Offset { group, topic, partition, value: None }
+            },
+        ));
+        self.pending.retain(|name, _, _| name != topic);
+        let Some((topic, partitions)) = self.stored.remove_entry(topic) else { return };
         records.extend(partitions.into_keys().map(|partition| Record::Offset {
             group: group.clone(),
             topic: topic.clone(),
@@ -314,10 +342,11 @@ impl Offsets {
                 (Some(_), State::Stable) if classic.is_of_consumers() && classic.subscribed().is_some() => {
                     None
                 }
-                _ => return self.0.is_empty(),
+                _ => return self.is_empty(),
             },
         };
-        self.0.retain(|topic, partitions| {
+        let pending = &self.pending;
+        self.stored.retain(|topic, partitions| {
             if kind.is_subscribed_to(topic) {
                 return true;
             }
@@ -326,6 +355,9 @@ impl Offsets {
                     -1 => now_ms - since_empty.unwrap_or(value.commit_timestamp) >= retention_ms,
                     at => now_ms >= at,
                 };
+                // One that a transaction is about to replace stays until then.
+                let is_expired = is_expired
+                    && !pending.partitions().any(|(name, index)| (name, *index) == (topic, partition));
                 if is_expired {
                     let (group, topic) = (group.clone(), topic.clone());
                     records.push(Record::Offset { group, topic, partition, value: None });
@@ -334,6 +366,6 @@ impl Offsets {
             });
             !partitions.is_empty()
         });
-        self.0.is_empty()
+        self.is_empty()
     }
 }

@@ -7,6 +7,7 @@ use milena_messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use milena_messages::join_group::JoinGroupRequest;
 use milena_messages::offset_commit::OffsetCommitRequest;
 use milena_messages::sync_group::SyncGroupRequest;
+use milena_messages::txn_offset_commit::TxnOffsetCommitRequest;
 use milena_wire::Str;
 
 use super::{Groups, Kind};
@@ -70,6 +71,15 @@ pub(super) fn of_heartbeat(request: &ConsumerGroupHeartbeatRequest, client_id: &
     let names = request.subscribed_topic_names.iter().flatten();
     let names: usize = names.map(|name| PLACE + name.len()).sum();
     joins + names + request.subscribed_topic_regex.as_ref().map_or(0, Str::len)
+}
+
+pub(super) fn of_transactional_commit(request: &TxnOffsetCommitRequest) -> usize {
+    let offsets = request.topics.iter().flat_map(|topic| {
+        let name = topic.name.len();
+        topic.partitions.iter().map(move |of| (name, of.committed_metadata.as_ref().map_or(0, Str::len)))
+    });
+    // Each is kept until its transaction ends, and after that as the group's.
+    PLACE + request.group_id.len() + offsets.map(|(name, text)| 3 * PLACE + name + 2 * text).sum::<usize>()
 }
 
 pub(super) fn of_commit(request: &OffsetCommitRequest) -> usize {

@@ -320,7 +320,7 @@ mod tests {
             fill(&mut log, 1);
             assert_eq!(log.end(), 240);
         }
-        let mut log = Log::open(dir.path(), 0, &mut |_| {}).expect("opened");
+        let mut log = Log::open(dir.path(), 0, &mut |_, _| {}).expect("opened");
         assert_eq!((bases(&log), log.end(), log.cleaned_to), (vec![0, 100, 200], 240, 200));
         assert_eq!(readable(&mut log).len(), 14);
     }
@@ -339,7 +339,7 @@ mod tests {
             let found = log.batch_by_time(0, 0).expect("read").expect("found");
             assert_eq!(BatchHeader::parse(&found).expect("a batch").base_offset, 150);
         }
-        let mut log = Log::open(dir.path(), 0, &mut |_| {}).expect("opened");
+        let mut log = Log::open(dir.path(), 0, &mut |_, _| {}).expect("opened");
         assert_eq!((readable(&mut log)[0], log.start(), log.end()), (150, 0, 230));
     }
 
@@ -389,7 +389,7 @@ mod tests {
         copies.push((copy(), &new));
         for (step, (copy, expected)) in copies.into_iter().enumerate() {
             for _ in 0..2 {
-                let mut log = Log::open(copy.path(), 0, &mut |_| {}).expect("opened");
+                let mut log = Log::open(copy.path(), 0, &mut |_, _| {}).expect("opened");
                 assert_eq!((&readable(&mut log), log.start(), log.end()), (expected, 0, 230), "step {step}");
             }
             let names = fs::read_dir(copy.path()).expect("listed").map(|entry| entry.unwrap().path());

@@ -4,11 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use milena_wire::batch::BatchHeader;
-
 use super::segment::Segment;
 use super::segment_file::{Damage, SegmentFile};
-use super::{Log, checkpoint, compaction, file};
+use super::{Log, Visit, checkpoint, compaction, file};
 
 /// Why a log could not be opened.
 #[derive(Debug)]
@@ -33,15 +31,11 @@ impl Log {
         Ok(Self { dir: Some(dir.to_owned()), segments, start: 0, cleaned_to: 0 })
     }
 
-    /// Opens the log in `dir` and calls `visit` with every batch header, in order.
+    /// Opens the log in `dir` and calls `visit` with every batch, in order.
     ///
     /// Batches at `recovery_point` and after it were perhaps not durable when the process ended. They are checked, and
     /// the log is cut off before the first unsound byte. Damage before the recovery point is an error.
-    pub(crate) fn open(
-        dir: &Path,
-        recovery_point: i64,
-        visit: &mut dyn FnMut(&BatchHeader),
-    ) -> Result<Self, OpenError> {
+    pub(crate) fn open(dir: &Path, recovery_point: i64, visit: &mut Visit<'_>) -> Result<Self, OpenError> {
         compaction::finish_swaps(dir)?;
         let mut segments = Vec::new();
         let bases = segment_bases(dir)?;

@@ -16,7 +16,7 @@ impl Rig {
     }
 
     fn open(&self, recovery_point: i64) -> Result<Log, OpenError> {
-        Log::open(self.dir.path(), recovery_point, &mut |_| {})
+        Log::open(self.dir.path(), recovery_point, &mut |_, _| {})
     }
 
     fn fill(&mut self, log: &mut Log, segment_bytes: u64, count: i64, bytes: impl Fn(i64) -> usize) {

@@ -52,6 +52,9 @@ pub(crate) struct Entry<'a> {
     pub(crate) records: &'a [u8],
 }
 
+/// Sees a batch while a log is opened: its header, and all bytes of it if it is a control batch.
+pub(crate) type Visit<'a> = dyn FnMut(&BatchHeader, &[u8]) + 'a;
+
 /// When a new segment begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Roll {

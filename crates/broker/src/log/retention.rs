@@ -187,7 +187,7 @@ mod tests {
             log.retain(retention, 0).expect("retained");
             let bytes = log.bytes();
             drop(log);
-            let log = Log::open(dir.path(), 0, &mut |_| {}).expect("opened");
+            let log = Log::open(dir.path(), 0, &mut |_, _| {}).expect("opened");
             assert_eq!((log.start(), log.end(), log.bytes()), (start, 200, bytes));
         }
         let (mut logs, dir) = logs();
@@ -195,7 +195,7 @@ mod tests {
         fill(&mut log, 20);
         log.retain(retention(Some(0), None), 9999).expect("retained");
         drop(log);
-        let log = Log::open(dir.path(), 0, &mut |_| {}).expect("opened");
+        let log = Log::open(dir.path(), 0, &mut |_, _| {}).expect("opened");
         assert_eq!((log.start(), log.end(), log.bytes()), (200, 200, 0), "an empty log keeps its offsets");
     }
 }

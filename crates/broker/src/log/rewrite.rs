@@ -20,6 +20,8 @@ use milena_wire::codec::{Compression, Compressor, Decompressor};
 use milena_wire::varint;
 use milena_wire::{DecodeError, DecodeReason};
 
+use crate::aborted::AbortedTransactions;
+
 /// The newest offset of each key, from the first dirty offset on.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
@@ -37,9 +39,19 @@ pub(crate) struct Terms {
     /// The last offset of each producer that is remembered. The batch with it stays, if only its header, because it has
     /// the producer's last sequence.
     pub(crate) producers: BTreeMap<i64, i64>,
+    /// The aborted transactions. Their records go, and do not replace others with their keys.
+    pub(crate) aborted: AbortedTransactions,
     pub(crate) now_ms: i64,
     /// `delete.retention.ms`.
     pub(crate) tombstone_ms: i64,
+}
+
+impl Terms {
+    /// Whether a batch of records is part of an aborted transaction.
+    fn is_aborted(&self, header: &BatchHeader) -> bool {
+        let producer = header.producer.filter(|_| header.is_transactional());
+        producer.is_some_and(|producer| self.aborted.has(producer.producer_id, header.base_offset))
+    }
 }
 
 /// What is left of a batch.
@@ -95,9 +107,15 @@ impl Keys {
 
 impl Rewriter {
     /// Notes the keys of a batch's records from offset `from` on.
-    pub(crate) fn note_keys(&mut self, batch: &[u8], from: i64, keys: &mut Keys) -> Result<(), DecodeError> {
+    pub(crate) fn note_keys(
+        &mut self,
+        batch: &[u8],
+        from: i64,
+        keys: &mut Keys,
+        terms: &Terms,
+    ) -> Result<(), DecodeError> {
         let header = BatchHeader::parse(batch)?;
-        if !header.is_control() {
+        if !header.is_control() && !terms.is_aborted(&header) {
             self.each_record(&header, batch, |record| {
                 let offset = header.base_offset + i64::from(record.offset_delta);
                 if let Some(key) = record.key.filter(|_| offset >= from) {
@@ -113,14 +131,18 @@ impl Rewriter {
     pub(crate) fn rewrite(&mut self, batch: &[u8], keys: &Keys, terms: &Terms) -> Result<Left, DecodeError> {
         let header = BatchHeader::parse(batch)?;
         if header.is_control() {
-            // Markers stay: there are no transactions yet, and so no end of one that could let its marker go.
+            // Markers stay. Without one, a reader would take the producer's next transaction for aborted too.
             return Ok(Left::All);
         }
         let horizon = header.attributes.has_delete_horizon().then_some(header.base_timestamp);
         let mut kept = std::mem::take(&mut self.kept);
         kept.clear();
         let mut tally = Tally { max_timestamp: -1, ..Tally::default() };
+        let is_aborted = terms.is_aborted(&header);
         let outcome = self.each_record(&header, batch, |record| {
+            if is_aborted {
+                return;
+            }
             let offset = header.base_offset + i64::from(record.offset_delta);
             if offset <= keys.last_offset {
                 let Some(key) = record.key else { return };
@@ -335,12 +357,13 @@ mod tests {
     }
 
     fn terms(now_ms: i64) -> Terms {
-        Terms { end: 1000, producers: BTreeMap::new(), now_ms, tombstone_ms: 500 }
+        let (producers, aborted) = (BTreeMap::new(), AbortedTransactions::default());
+        Terms { end: 1000, producers, aborted, now_ms, tombstone_ms: 500 }
     }
 
     fn keys(rewriter: &mut Rewriter, batches: &[&[u8]]) -> Keys {
         let mut keys = Keys::default();
-        batches.iter().for_each(|batch| rewriter.note_keys(batch, 0, &mut keys).unwrap());
+        batches.iter().for_each(|batch| rewriter.note_keys(batch, 0, &mut keys, &terms(0)).unwrap());
         keys
     }
 
@@ -460,7 +483,7 @@ mod tests {
             for value in 0..=255 {
                 let mut changed = whole.clone();
                 changed[at] = value;
-                let _ = rewriter.note_keys(&changed, 0, &mut Keys::default());
+                let _ = rewriter.note_keys(&changed, 0, &mut Keys::default(), &terms(NOW));
                 let _ = rewriter.rewrite(&changed, &keys, &terms(NOW));
             }
         }

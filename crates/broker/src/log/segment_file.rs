@@ -19,7 +19,7 @@ use milena_wire::batch::{BatchHeader, HEADER_BYTES};
 use super::file::{read_at, write_at};
 use super::index::Index;
 use super::segment::Segment;
-use super::{Entry, whole_batches};
+use super::{Entry, Visit, whole_batches};
 
 /// Batches up to this size are copied, so that one system call writes them.
 const COPIED_WRITE_BYTES: usize = 16 * 1024;
@@ -51,7 +51,7 @@ impl SegmentFile {
         Ok(Self { path, file, index: Index::default() })
     }
 
-    /// Opens the file of a segment and walks it. Calls `visit` with the header of each sound batch. With `verify` the
+    /// Opens the file of a segment and walks it. Calls `visit` with each sound batch. With `verify` the
     /// checksums are checked too.
     ///
     /// If there is damage, it is returned too, and the segment ends before it. The file still has the damaged bytes.
@@ -59,7 +59,7 @@ impl SegmentFile {
         path: PathBuf,
         base_offset: i64,
         verify: bool,
-        visit: &mut dyn FnMut(&BatchHeader),
+        visit: &mut Visit<'_>,
     ) -> io::Result<(Segment, Option<Damage>)> {
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
         let walked = file.try_clone()?;
@@ -182,7 +182,7 @@ fn walk(
     file: &File,
     segment: &mut Segment,
     verify: bool,
-    visit: &mut dyn FnMut(&BatchHeader),
+    visit: &mut Visit<'_>,
 ) -> io::Result<Option<Damage>> {
     let file_bytes = file.metadata()?.len();
     let mut window = Window { position: 0, bytes: Vec::new() };
@@ -203,7 +203,9 @@ fn walk(
                 return Ok(damage("checksum mismatch".to_owned()));
             }
         }
-        visit(&header);
+        // The content of control batches says how transactions ended. That of other batches is not read.
+        let bytes = if header.is_control() { header.bytes } else { HEADER_BYTES };
+        visit(&header, window.at(file, position, bytes)?);
         segment.note(&header, header.bytes);
     }
     Ok(None)

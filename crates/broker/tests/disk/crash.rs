@@ -32,7 +32,7 @@ fn broker_for_the_crash_test() {
 
 /// A broker in a process of its own; killed when dropped.
 pub(crate) struct Victim {
-    process: Child,
+    pub(crate) process: Child,
     stream: TcpStream,
 }
 
@@ -71,7 +71,7 @@ impl Victim {
         self.stream.write_all(&writer.finish().to_vec())
     }
 
-    fn receive<R: Request>(&mut self, version: i16) -> std::io::Result<R::Response> {
+    pub(crate) fn receive<R: Request>(&mut self, version: i16) -> std::io::Result<R::Response> {
         let mut size = [0; 4];
         self.stream.read_exact(&mut size)?;
         let mut raw = vec![0; u32::from_be_bytes(size) as usize];

@@ -8,3 +8,4 @@ mod groups;
 mod groups_consumer;
 mod restart;
 mod retention;
+mod transactions;

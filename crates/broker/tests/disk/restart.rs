@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use bytes::{Buf, Bytes};
-use milena_broker::{Answer, Broker, Error, Machine, Now};
+use milena_broker::{Answer, Broker, Builder, Error, Machine, Now};
 use milena_messages::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use milena_messages::delete_topics::DeleteTopicsRequest;
 use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
@@ -32,7 +32,16 @@ impl Run {
     }
 
     fn try_start(dir: &Path) -> Result<Self, Error> {
-        Broker::builder().default_partitions(2).segment_bytes(2000).data_dir(dir).machine().map(Self)
+        Self::with(Broker::builder(), dir)
+    }
+
+    pub(crate) fn with(builder: Builder, dir: &Path) -> Result<Self, Error> {
+        builder.default_partitions(2).segment_bytes(2000).data_dir(dir).machine().map(Self)
+    }
+
+    /// Does the work that no request asks for and that is due now.
+    pub(crate) fn handle_timeout(&self) {
+        self.0.handle_timeout(Now { instant: Instant::now(), unix_ms: 1_700_000_000_000 });
     }
 
     pub(crate) fn ask<R: Request>(&self, version: i16, request: &R) -> R::Response {

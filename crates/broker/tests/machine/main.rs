@@ -19,4 +19,6 @@ mod rig;
 mod sessions;
 mod time;
 mod topics;
+mod transactions;
+mod transactions_offsets;
 mod versions;

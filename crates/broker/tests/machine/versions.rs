@@ -4,8 +4,10 @@ use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use milena_messages::add_offsets_to_txn::AddOffsetsToTxnRequest;
+use milena_messages::add_partitions_to_txn::AddPartitionsToTxnRequest;
 use milena_messages::alter_configs::AlterConfigsRequest;
-use milena_messages::api_versions::ApiVersionsRequest;
+use milena_messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use milena_messages::consumer_group_describe::ConsumerGroupDescribeRequest;
 use milena_messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use milena_messages::create_partitions::CreatePartitionsRequest;
@@ -16,7 +18,10 @@ use milena_messages::delete_topics::DeleteTopicsRequest;
 use milena_messages::describe_cluster::DescribeClusterRequest;
 use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use milena_messages::describe_groups::DescribeGroupsRequest;
+use milena_messages::describe_producers::DescribeProducersRequest;
 use milena_messages::describe_topic_partitions::DescribeTopicPartitionsRequest;
+use milena_messages::describe_transactions::DescribeTransactionsRequest;
+use milena_messages::end_txn::EndTxnRequest;
 use milena_messages::find_coordinator::FindCoordinatorRequest;
 use milena_messages::heartbeat::HeartbeatRequest;
 use milena_messages::incremental_alter_configs::IncrementalAlterConfigsRequest;
@@ -25,6 +30,7 @@ use milena_messages::join_group::JoinGroupRequest;
 use milena_messages::leave_group::{LeaveGroupRequest, MemberIdentity};
 use milena_messages::list_groups::ListGroupsRequest;
 use milena_messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use milena_messages::list_transactions::ListTransactionsRequest;
 use milena_messages::metadata::MetadataRequest;
 use milena_messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -35,6 +41,10 @@ use milena_messages::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use milena_messages::sync_group::SyncGroupRequest;
+use milena_messages::txn_offset_commit::{
+    TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
+use milena_messages::write_txn_markers::{WritableTxnMarker, WriteTxnMarkersRequest};
 use milena_messages::{ApiKey, ErrorCode, Request};
 use milena_wire::{Str, Uuid};
 use tracing::field::Field;
@@ -66,6 +76,32 @@ fn check<R: Request>(rig: &Rig, request: impl Fn(i16) -> R) {
         let outcome = rig.try_send(1, version, &request(version));
         assert!(matches!(outcome, Ok(Outcome::Answered(_))), "{} version {version}", R::NAME);
     }
+}
+
+fn check_transactions(rig: &Rig, topic_id: Uuid) {
+    check(rig, |_| InitProducerIdRequest { transactional_id: Some("a".into()), ..Default::default() });
+    check(rig, |_| AddPartitionsToTxnRequest::default());
+    check(rig, |_| AddOffsetsToTxnRequest::default());
+    check(rig, |_| EndTxnRequest::default());
+    check(rig, |version| {
+        let marker = WritableTxnMarker { transaction_version: i8::from(version >= 2), ..Default::default() };
+        WriteTxnMarkersRequest { markers: vec![marker], ..Default::default() }
+    });
+    check(rig, |version| TxnOffsetCommitRequest {
+        topics: vec![TxnOffsetCommitRequestTopic {
+            name: if version < 6 { "t".into() } else { Str::default() },
+            topic_id: if version < 6 { Uuid::ZERO } else { topic_id },
+            partitions: vec![TxnOffsetCommitRequestPartition::default()],
+            ..Default::default()
+        }],
+        ..Default::default()
+    });
+    check(rig, |_| DescribeProducersRequest::default());
+    check(rig, |_| DescribeTransactionsRequest {
+        transactional_ids: vec!["a".into(), "".into()],
+        ..Default::default()
+    });
+    check(rig, |_| ListTransactionsRequest::default());
 }
 
 fn check_groups(rig: &Rig, topic_id: Uuid) {
@@ -167,6 +203,7 @@ fn every_advertised_version_is_answered() {
         ..Default::default()
     });
     check_groups(&rig, id);
+    check_transactions(&rig, id);
     check(&rig, |_| InitProducerIdRequest { transactional_id: None, ..Default::default() });
     check(&rig, |_| CreateTopicsRequest::default());
     check(&rig, |_| DeleteTopicsRequest::default());
@@ -185,7 +222,7 @@ fn every_advertised_version_is_answered() {
     check(&rig, |_| IncrementalAlterConfigsRequest::default());
     check(&rig, |_| DescribeClusterRequest::default());
     check(&rig, |_| DescribeTopicPartitionsRequest::default());
-    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 29, "all of them are checked above");
+    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 37, "all of them are checked above");
 }
 
 #[test]
@@ -215,11 +252,14 @@ fn a_node_may_offer_less_than_the_others() {
     rig.machine.set_api_versions(1, 68, None).expect("taken away");
     assert_eq!(advertised(&rig, ApiKey::Metadata), 1..=8);
     let offered = rig.ask(1, 4, &api_versions());
-    assert!(offered.api_keys.iter().all(|api| api.api_key != 68) && offered.finalized_features.is_empty());
+    let of_groups = |offered: &ApiVersionsResponse| {
+        offered.finalized_features.iter().any(|feature| feature.name == "group.version")
+    };
+    assert!(offered.api_keys.iter().all(|api| api.api_key != 68) && !of_groups(&offered));
     assert!(metadata(1, 8).is_ok() && metadata(2, 9).is_ok());
     assert_eq!(metadata(1, 9), Err("Metadata version 9 is not supported by this broker".into()));
     let other = rig.ask(2, 4, &api_versions());
-    assert!(other.api_keys.iter().any(|api| api.api_key == 68) && !other.finalized_features.is_empty());
+    assert!(other.api_keys.iter().any(|api| api.api_key == 68) && of_groups(&other));
     // A connection keeps what it was offered.
     let (mut old, request) = (old, frame(9, &MetadataRequest::default()));
     assert!(rig.machine.handle(&mut old, &request, rig.now, usize::MAX).is_ok());
@@ -231,7 +271,7 @@ fn a_node_may_offer_less_than_the_others() {
     for key in [3, 18, 68] {
         rig.machine.set_api_versions(1, key, Some(0..=i16::MAX)).expect("given back");
     }
-    let whole = |offered: milena_messages::api_versions::ApiVersionsResponse| {
+    let whole = |offered: ApiVersionsResponse| {
         offered.api_keys.iter().map(|api| (api.api_key, api.min_version, api.max_version)).collect::<Vec<_>>()
     };
     assert_eq!(whole(rig.ask(1, 4, &api_versions())), whole(rig.ask(2, 4, &api_versions())));
@@ -336,14 +376,14 @@ fn what_a_client_asks_for_in_vain_is_told_to_the_log_once() {
             Bytes::from(frame)
         };
         for _ in 0..3 {
-            for (key, version) in [(24, 5), (1234, 0), (3, 99)] {
+            for (key, version) in [(29, 1), (1234, 0), (3, 99)] {
                 assert!(rig.handle(1, &header(key, version)).is_err());
             }
             rig.ask(
                 1,
                 4,
                 &FindCoordinatorRequest {
-                    key_type: 1,
+                    key_type: 2,
                     coordinator_keys: vec!["t".into()],
                     ..Default::default()
                 },
@@ -352,10 +392,10 @@ fn what_a_client_asks_for_in_vain_is_told_to_the_log_once() {
     });
     let told = warnings.0.lock().expect("no panic");
     let expected = [
-        "AddPartitionsToTxn is not implemented by this broker yet",
+        "DescribeAcls is not implemented by this broker yet",
         "API key 1234 does not exist",
         "Metadata version 99",
-        "transactions",
+        "share groups",
     ];
     assert_eq!(told.len(), expected.len(), "{told:#?}");
     for (told, expected) in told.iter().zip(expected) {

@@ -26,11 +26,11 @@ use milena_messages::consumer_group_target_assignment_metadata_record::{
 };
 use milena_wire::{EncodeError, Reader, Str};
 
-use crate::groups::journal::{copied, decode, encode, transpose};
+use crate::journal::{copied, decode, encode, transpose};
 
 /// A change of a consumer group. What has no value ends.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::groups) enum Change {
+pub(crate) enum Change {
     /// The group's epoch. Without a value the group ends.
     Epoch(Option<EpochValue>),
     /// A member and its subscription, by its id.

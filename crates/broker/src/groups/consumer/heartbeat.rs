@@ -15,15 +15,15 @@ use milena_messages::consumer_group_heartbeat::{
 use milena_wire::{Str, Uuid};
 
 use super::assignor::{Assignor, Candidate};
-use super::pattern::Pattern;
 use super::reconcile::Step;
 use super::{AWAY, Change, Consumer, Held, Member, MemberState, Partitions, Resolved};
 use super::{epoch_change, target_change, target_epoch_change};
 use crate::groups::classic::owned;
-use crate::groups::journal::Record;
+use crate::groups::record::Record;
 use crate::groups::topics::Topics;
 use crate::groups::{Due, Shared};
 use crate::now::Now;
+use crate::pattern::Pattern;
 
 /// Why a request is refused.
 #[derive(Debug)]

@@ -1,14 +1,14 @@
-//! The journal: what Kafka writes to `__consumer_offsets`, in a file of its own.
+//! A journal: what Kafka's coordinators write to `__consumer_offsets` and `__transaction_state`, each in a file of its own.
 //!
 //! ```text
-//!  milena.groups   header │ frame │ frame │ …
-//!  frame           length u32 │ crc32c u32 │ (key length u32, key, value length i32 or -1, value) …
+//!  milena.groups, milena.transactions   header │ frame │ frame │ …
+//!  frame   length u32 │ crc32c u32 │ (key length u32, key, value length i32 or -1, value) …
 //! ```
 //!
-//! Keys and values are those of Kafka's GroupMetadata, ConsumerGroup* and OffsetCommit records; a later record replaces an earlier one of
-//! the same key, and one without a value ends it. A frame is written at once and is taken whole or not at all, so
-//! `kill -9` loses nothing that was answered. A damaged frame is what a crash has cut off, unless whole ones follow it. When most of the file is outdated it is replaced by a short one. Without a
-//! data directory there is no file, and nothing is written.
+//! Keys and values are those of Kafka's records; a later record replaces an earlier one of the same key, and one without a
+//! value ends it. A frame is written at once and is taken whole or not at all, so `kill -9` loses nothing that was answered. A
+//! damaged frame is what a crash has cut off, unless whole ones follow it. When most of the file is outdated it is replaced by
+//! a short one. Without a data directory there is no file, and nothing is written. It must not know what records mean.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -16,27 +16,30 @@ use std::path::{Path, PathBuf};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use milena_messages::Message;
-use milena_messages::group_metadata_record::{GroupMetadataKey, GroupMetadataValue};
-use milena_messages::offset_commit_record::{OffsetCommitKey, OffsetCommitValue};
-use milena_wire::{Reader, Str, Writer};
+use milena_wire::{EncodeError, Reader, Str, Writer};
 
-use super::consumer::Change;
 use crate::error::Error;
 use crate::log::file;
 
-/// What is kept of groups.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Record {
-    Group { group: Str, value: Option<GroupMetadataValue> },
-    Consumer { group: Str, change: Change },
-    Offset { group: Str, topic: Str, partition: i32, value: Option<OffsetCommitValue> },
+/// What one coordinator keeps.
+pub(crate) trait Record: Sized {
+    /// The first line of its file.
+    const HEADER: &'static [u8];
+    /// What the file is about, for errors.
+    const ABOUT: &'static str;
+
+    /// Its key and its value.
+    fn encode(&self) -> Result<(Vec<u8>, Option<Vec<u8>>), EncodeError>;
+
+    /// `None` when it is no such record.
+    fn decode(key: &Bytes, value: Option<&Bytes>) -> Option<Self>;
 }
 
 /// Where records are written.
-#[derive(Debug, Default)]
-pub(crate) struct Journal {
+#[derive(Debug)]
+pub(crate) struct Journal<R> {
     file: Option<OpenFile>,
-    loaded: Vec<Record>,
+    loaded: Vec<R>,
 }
 
 #[derive(Debug)]
@@ -48,39 +51,35 @@ struct OpenFile {
     short_bytes: u64,
 }
 
-const HEADER: &[u8] = b"milena-groups 1\n";
 /// A file with fewer bytes is never replaced.
 const COMPACT_FROM: u64 = 1 << 20;
 /// A file is replaced when it is this many times as long as a short one was.
 const BLOAT: u64 = 4;
-/// Every offset record of a group's version; version 1 alone has a time to expire.
-const OFFSET_VERSION: i16 = 4;
-const OFFSET_WITH_EXPIRY_VERSION: i16 = 1;
-const GROUP_VERSION: i16 = 4;
 
-impl Journal {
+impl<R: Record> Journal<R> {
     /// A journal without a file.
     pub(crate) fn in_memory() -> Self {
-        Self::default()
+        Self { file: None, loaded: Vec::new() }
     }
 
     /// Opens the file, or makes it. A frame that a crash has cut off is removed.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let failed = |error| Error::io(format!("cannot open {}", path.display()), error);
         if !path.exists() {
-            file::replace(path, HEADER).map_err(failed)?;
+            file::replace(path, R::HEADER).map_err(failed)?;
         }
         let mut opened = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
         let mut content = Vec::new();
         opened.read_to_end(&mut content).map_err(failed)?;
         let content = Bytes::from(content);
-        if !content.starts_with(HEADER) {
-            return Err(Error::damaged(path, "it is no file of this broker's groups"));
+        if !content.starts_with(R::HEADER) {
+            return Err(Error::damaged(path, format!("it is no file of this broker's {}", R::ABOUT)));
         }
-        let (loaded, bytes) = read_frames(&content);
+        let (loaded, bytes) = read_frames::<R>(&content);
         if bytes < content.len() {
             // A crash leaves nothing whole behind what it has cut off.
-            if let Some(next) = (bytes + 1..content.len()).find(|&at| read_frame(&content, at).is_some()) {
+            if let Some(next) = (bytes + 1..content.len()).find(|&at| read_frame::<R>(&content, at).is_some())
+            {
                 let what =
                     format!("its bytes from {bytes} to {next} are damaged, and whole records follow them");
                 return Err(Error::damaged(path, what));
@@ -93,12 +92,12 @@ impl Journal {
     }
 
     /// The records that were in the file.
-    pub(super) fn take_loaded(&mut self) -> Vec<Record> {
+    pub(crate) fn take_loaded(&mut self) -> Vec<R> {
         std::mem::take(&mut self.loaded)
     }
 
     /// Writes records, all or none. False when the disk failed.
-    pub(super) fn append(&mut self, records: &[Record]) -> bool {
+    pub(crate) fn append(&mut self, records: &[R]) -> bool {
         let Some(open) = &mut self.file else { return true };
         if records.is_empty() {
             return true;
@@ -106,25 +105,25 @@ impl Journal {
         match open.append(records) {
             Ok(()) => true,
             Err(error) => {
-                tracing::error!(path = %open.path.display(), %error, "cannot write what groups are");
+                tracing::error!(path = %open.path.display(), %error, "cannot write what {} are", R::ABOUT);
                 false
             }
         }
     }
 
     /// Whether most of the file is outdated, as far as its length tells.
-    pub(super) fn is_bloated(&self) -> bool {
+    pub(crate) fn is_bloated(&self) -> bool {
         let is_bloated = |open: &OpenFile| open.bytes > COMPACT_FROM.max(open.short_bytes * BLOAT);
         self.file.as_ref().is_some_and(is_bloated)
     }
 
     /// Replaces the whole content.
-    pub(super) fn replace(&mut self, records: &[Record]) {
+    pub(crate) fn replace(&mut self, records: &[R]) {
         let Some(open) = &mut self.file else { return };
         if let Err(error) = open.replace(records) {
             // The long file is as good. It is tried again when the file has grown further.
             open.short_bytes = open.bytes;
-            tracing::warn!(path = %open.path.display(), %error, "cannot shorten the file of groups");
+            tracing::warn!(path = %open.path.display(), %error, "cannot shorten the file of {}", R::ABOUT);
         }
     }
 
@@ -137,7 +136,7 @@ impl Journal {
 }
 
 impl OpenFile {
-    fn append(&mut self, records: &[Record]) -> io::Result<()> {
+    fn append<R: Record>(&mut self, records: &[R]) -> io::Result<()> {
         let frame = frame(records)?;
         if let Err(error) = file::write_at(&self.file, &frame, self.bytes) {
             // What was written in part would be taken for a crash's rest, and the next frame overwrites it.
@@ -148,8 +147,8 @@ impl OpenFile {
         Ok(())
     }
 
-    fn replace(&mut self, records: &[Record]) -> io::Result<()> {
-        let mut content = BytesMut::from(HEADER);
+    fn replace<R: Record>(&mut self, records: &[R]) -> io::Result<()> {
+        let mut content = BytesMut::from(R::HEADER);
         for some in records.chunks(1000) {
             content.extend_from_slice(&frame(some)?);
         }
@@ -161,7 +160,7 @@ impl OpenFile {
     }
 }
 
-fn frame(records: &[Record]) -> io::Result<BytesMut> {
+fn frame<R: Record>(records: &[R]) -> io::Result<BytesMut> {
     let mut frame = BytesMut::from(&[0; 8][..]);
     for record in records {
         let (key, value) = record.encode().map_err(io::Error::other)?;
@@ -182,9 +181,9 @@ fn frame(records: &[Record]) -> io::Result<BytesMut> {
 }
 
 /// The records of all whole frames, and where the last of them ends.
-fn read_frames(content: &Bytes) -> (Vec<Record>, usize) {
+fn read_frames<R: Record>(content: &Bytes) -> (Vec<R>, usize) {
     let mut records = Vec::new();
-    let mut end = HEADER.len();
+    let mut end = R::HEADER.len();
     while let Some((next, more)) = read_frame(content, end) {
         records.extend(more);
         end = next;
@@ -192,7 +191,7 @@ fn read_frames(content: &Bytes) -> (Vec<Record>, usize) {
     (records, end)
 }
 
-fn read_frame(content: &Bytes, at: usize) -> Option<(usize, Vec<Record>)> {
+fn read_frame<R: Record>(content: &Bytes, at: usize) -> Option<(usize, Vec<R>)> {
     let mut head = content.get(at..at + 8)?;
     let (length, checksum) = (head.get_u32() as usize, head.get_u32());
     let (start, end) = (at + 8, (at + 8).checked_add(length)?);
@@ -211,59 +210,12 @@ fn read_frame(content: &Bytes, at: usize) -> Option<(usize, Vec<Record>)> {
                 Some((bytes <= body.len()).then(|| body.split_to(bytes))?)
             }
         };
-        records.push(Record::decode(&key, value.as_ref())?);
+        records.push(R::decode(&key, value.as_ref())?);
     }
     Some((end, records))
 }
 
-impl Record {
-    fn encode(&self) -> Result<(Vec<u8>, Option<Vec<u8>>), milena_wire::EncodeError> {
-        match self {
-            Self::Group { group, value } => {
-                let key = GroupMetadataKey { group: group.clone() };
-                let value = value.as_ref().map(|value| encode(None, value, GROUP_VERSION)).transpose()?;
-                Ok((encode(Some(GroupMetadataKey::RECORD_TYPE), &key, 0)?, value))
-            }
-            Self::Consumer { group, change } => change.encode(group),
-            Self::Offset { group, topic, partition, value } => {
-                let (group, topic) = (group.clone(), topic.clone());
-                let key = OffsetCommitKey { group, topic, partition: *partition };
-                let write = |value: &OffsetCommitValue| match value.expire_timestamp {
-                    -1 => encode(None, value, OFFSET_VERSION),
-                    _ => encode(None, value, OFFSET_WITH_EXPIRY_VERSION),
-                };
-                let value = value.as_ref().map(write).transpose()?;
-                Ok((encode(Some(OffsetCommitKey::RECORD_TYPE), &key, 0)?, value))
-            }
-        }
-    }
-
-    fn decode(key: &Bytes, value: Option<&Bytes>) -> Option<Self> {
-        let mut reader = Reader::new(key);
-        match reader.i16("Key.Type").ok()? {
-            GroupMetadataKey::RECORD_TYPE => {
-                let group = copied(&GroupMetadataKey::decode(&mut reader, 0).ok()?.group);
-                let value = value.map(decode::<GroupMetadataValue>);
-                Some(Self::Group { group, value: transpose(value)? })
-            }
-            OffsetCommitKey::RECORD_TYPE => {
-                let key = OffsetCommitKey::decode(&mut reader, 0).ok()?;
-                let value = transpose(value.map(decode::<OffsetCommitValue>))?;
-                // Copies, because a slice would keep the whole file in memory.
-                let value =
-                    value.map(|value| OffsetCommitValue { metadata: copied(&value.metadata), ..value });
-                let (group, topic) = (copied(&key.group), copied(&key.topic));
-                Some(Self::Offset { group, topic, partition: key.partition, value })
-            }
-            kind => {
-                let (group, change) = Change::decode(kind, &mut reader, value)?;
-                Some(Self::Consumer { group: copied(&group), change })
-            }
-        }
-    }
-}
-
-pub(super) fn transpose<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+pub(crate) fn transpose<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     match value {
         Some(None) => None,
         Some(Some(value)) => Some(Some(value)),
@@ -271,23 +223,23 @@ pub(super) fn transpose<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-pub(super) fn copied(text: &Str) -> Str {
+pub(crate) fn copied(text: &Str) -> Str {
     Str::from(text.as_str())
 }
 
 /// A key begins with its type, a value with its version.
-pub(super) fn encode<M: Message>(
+pub(crate) fn encode<M: Message>(
     kind: Option<i16>,
     message: &M,
     version: i16,
-) -> Result<Vec<u8>, milena_wire::EncodeError> {
+) -> Result<Vec<u8>, EncodeError> {
     let mut writer = Writer::new();
     writer.i16(kind.unwrap_or(version));
     message.encode(&mut writer, version)?;
     Ok(writer.finish().to_vec())
 }
 
-pub(super) fn decode<M: Message>(value: &Bytes) -> Option<M> {
+pub(crate) fn decode<M: Message>(value: &Bytes) -> Option<M> {
     let mut reader = Reader::new(value);
     let version = reader.i16("Value.Version").ok()?;
     M::decode(&mut reader, version).ok()
@@ -295,7 +247,13 @@ pub(super) fn decode<M: Message>(value: &Bytes) -> Option<M> {
 
 #[cfg(test)]
 mod tests {
+    use milena_messages::group_metadata_record::GroupMetadataValue;
+    use milena_messages::offset_commit_record::OffsetCommitValue;
+
     use super::*;
+    use crate::groups::Record;
+
+    const HEADER: &[u8] = <Record as super::Record>::HEADER;
 
     fn offset(partition: i32, offset: i64, expire_timestamp: i64) -> Record {
         let value = OffsetCommitValue {
@@ -322,23 +280,26 @@ mod tests {
                 group(None),
             ],
         ];
-        let mut journal = Journal::open(&path).expect("opens");
+        let mut journal = Journal::<Record>::open(&path).expect("opens");
         for records in &frames {
             assert!(journal.append(records));
         }
         drop(journal);
         let whole = std::fs::read(&path).expect("reads");
-        assert_eq!(Journal::open(&path).expect("opens").loaded, frames.concat());
+        assert_eq!(Journal::<Record>::open(&path).expect("opens").loaded, frames.concat());
         let mut counts = Vec::new();
         for end in HEADER.len()..whole.len() {
             std::fs::write(&path, &whole[..end]).expect("writes");
-            let mut journal = Journal::open(&path).expect("opens");
+            let mut journal = Journal::<Record>::open(&path).expect("opens");
             let loaded = journal.take_loaded();
             assert!(frames.concat().starts_with(&loaded));
             counts.push(loaded.len());
             // It goes on behind the last whole frame.
             assert!(journal.append(&frames[1]));
-            assert_eq!(Journal::open(&path).expect("opens").loaded, [&loaded[..], &frames[1]].concat());
+            assert_eq!(
+                Journal::<Record>::open(&path).expect("opens").loaded,
+                [&loaded[..], &frames[1]].concat()
+            );
         }
         counts.dedup();
         assert_eq!(counts, [0, 1, 3]);
@@ -348,7 +309,7 @@ mod tests {
     fn damage_before_whole_records_is_no_crash() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("milena.groups");
-        let mut journal = Journal::open(&path).expect("opens");
+        let mut journal = Journal::<Record>::open(&path).expect("opens");
         let mut ends = vec![HEADER.len()];
         for partition in 0..3 {
             assert!(journal.append(&[offset(partition, 5, -1)]));
@@ -360,7 +321,7 @@ mod tests {
             let mut content = whole.clone();
             content[at] ^= 0x55;
             std::fs::write(&path, &content).expect("writes");
-            let opened = Journal::open(&path);
+            let opened = Journal::<Record>::open(&path);
             match at < ends[2] {
                 true => assert!(opened.is_err_and(|error| error.is_damaged()), "byte {at}"),
                 false => assert_eq!(opened.expect("like one that was cut off").loaded.len(), 2, "byte {at}"),
@@ -372,7 +333,7 @@ mod tests {
     fn a_short_file_replaces_a_long_one() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("milena.groups");
-        let mut journal = Journal::open(&path).expect("opens");
+        let mut journal = Journal::<Record>::open(&path).expect("opens");
         let mut count = 0;
         while !journal.is_bloated() {
             assert!(journal.append(&[offset(0, count, -1)]));
@@ -382,6 +343,9 @@ mod tests {
         assert!(!journal.is_bloated());
         assert!(journal.append(&[offset(1, 1, -1)]));
         assert!(std::fs::metadata(&path).expect("is there").len() < 1000);
-        assert_eq!(Journal::open(&path).expect("opens").loaded, [offset(0, count, -1), offset(1, 1, -1)]);
+        assert_eq!(
+            Journal::<Record>::open(&path).expect("opens").loaded,
+            [offset(0, count, -1), offset(1, 1, -1)]
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Topic patterns of subscriptions, in the syntax of RE2 as Kafka's coordinator reads them (RE2/J).
+//! Patterns for the names of topics and for transactional ids, in the syntax of RE2 as Kafka's coordinators read them (RE2/J).
 //!
 //! The `regex` crate is RE2's cousin: matching takes linear time, and what RE2 lacks it lacks too. Where their syntaxes
 //! differ this file makes up for it: RE2 quotes with `\Q…\E`, and it does not know the flags `x`, `R` and `u`.
@@ -7,9 +7,9 @@ use std::fmt::Write;
 
 use regex::Regex;
 
-/// A pattern that matches whole names of topics.
+/// A pattern that matches whole names.
 #[derive(Debug)]
-pub(super) struct Pattern(Regex);
+pub(crate) struct Pattern(Regex);
 
 /// The most bytes of a pattern: its length is an int16 in the group's records.
 const BYTES_MAX: usize = i16::MAX as usize;
@@ -18,7 +18,7 @@ const COMPILED_BYTES_MAX: usize = 10 << 20;
 
 impl Pattern {
     /// The error says what is wrong with the pattern.
-    pub(super) fn new(pattern: &str) -> Result<Self, String> {
+    pub(crate) fn new(pattern: &str) -> Result<Self, String> {
         if pattern.len() > BYTES_MAX {
             return Err(format!("it is longer than {BYTES_MAX} bytes"));
         }
@@ -35,7 +35,7 @@ impl Pattern {
         Ok(Self(compile(&format!(r"\A(?:{pattern})\z"))?))
     }
 
-    pub(super) fn matches(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         self.0.is_match(name)
     }
 }
