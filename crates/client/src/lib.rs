@@ -89,7 +89,9 @@ pub use error::{Error, ErrorCode, ErrorKind, Fault, Uncommitted};
 pub use milena_core::group::assignors;
 pub use milena_core::group::{Goodbye, Protocol};
 pub use milena_wire::pool::{BufferPool, PoolStats};
-pub use producer::{Delivery, Producer, ProducerBuilder, Receipt};
+pub use producer::{
+    ChoosePartition, Delivery, Partitioner, Producer, ProducerBuilder, Receipt, TopicProducer, TopicSettings,
+};
 pub use record::{Header, OwnedRecord, Payload, Record, RecordView};
 pub use runtime::Runtime;
 pub use settings::{

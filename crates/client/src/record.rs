@@ -138,6 +138,13 @@ const UNSET_TIMESTAMP: i64 = i64::MIN;
 const NO_TIMESTAMP: i64 = -1;
 
 impl<'a> Record<'a> {
+    /// A record for the topic of a [`TopicProducer`](crate::TopicProducer), with no key, no value (a tombstone) and no
+    /// headers. A [`Producer`](crate::Producer) refuses it unless [`topic`](Self::topic) sets one.
+    #[expect(clippy::new_without_default, reason = "a record of nothing is no useful default")]
+    pub fn new() -> Self {
+        Self::to("")
+    }
+
     /// A record for `topic`, with no key, no value (a tombstone) and no headers.
     pub fn to(topic: &'a str) -> Self {
         Self {
@@ -230,21 +237,26 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// The key as it is encoded.
+    /// The topic, or an empty text if the record is for a [`TopicProducer`](crate::TopicProducer).
+    pub fn topic_name(&self) -> &'a str {
+        self.topic
+    }
+
+    /// The key as it is encoded. `None` is null.
     #[inline]
-    pub(crate) fn key_bytes(&self) -> Option<&[u8]> {
+    pub fn key_bytes(&self) -> Option<&[u8]> {
         self.has_key.then(|| self.key.bytes())
     }
 
-    /// The value as it is encoded.
+    /// The value as it is encoded. `None` is null, a tombstone.
     #[inline]
-    pub(crate) fn value_bytes(&self) -> Option<&[u8]> {
+    pub fn value_bytes(&self) -> Option<&[u8]> {
         self.has_value.then(|| self.value.bytes())
     }
 
-    /// The partition that the caller chose.
+    /// The partition that was [set](Self::partition).
     #[inline]
-    pub(crate) fn chosen_partition(&self) -> Option<i32> {
+    pub fn chosen_partition(&self) -> Option<i32> {
         (self.partition != UNSET_PARTITION).then_some(self.partition)
     }
 
@@ -261,8 +273,9 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// The headers, in order.
     #[inline]
-    pub(crate) fn header_slice(&self) -> &[Header<'a>] {
+    pub fn header_slice(&self) -> &[Header<'a>] {
         match &self.headers {
             Headers::None => &[],
             Headers::One(header) => std::slice::from_ref(header),

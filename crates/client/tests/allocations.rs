@@ -71,6 +71,16 @@ async fn records_cost_no_allocations() {
     check("enqueue, unkeyed", count);
     producer.flush().await.expect("flushed");
 
+    let topic = producer.topic("t").await.expect("it exists");
+    let ((), count) = allocations(async {
+        for index in 0..RECORDS {
+            topic.post(Record::new().key(&index.to_be_bytes()).value(&value)).await.expect("taken");
+        }
+    })
+    .await;
+    check("post through a topic's handle", count);
+    producer.flush().await.expect("flushed");
+
     let assigned = (0..6).map(|partition| ("t", partition));
     let mut consumer =
         client.consumer_direct().assign(assigned, Position::Earliest).build().await.expect("built");

@@ -1,16 +1,16 @@
 //! Open batches. Callers that write to one partition share nothing but a small mutex around its open batch, held for
 //! one append or one drain.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use milena_core::Rng;
 use milena_core::producer::Slot;
 use milena_wire::batch::{AppendError, BatchBuilder, Header};
 use milena_wire::pool::Pool;
 
 use super::delivery::Promise;
 use super::inbox::{Event, Inbox};
+use super::partitioner::Sticky;
+use super::profile::Profile;
 use crate::Record;
 use crate::budget::{Budget, Reservation};
 
@@ -19,7 +19,8 @@ pub(super) struct Accumulator {
     pub(super) slot: Slot,
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
-    sticky: Arc<Sticky>,
+    pub(super) profile: Arc<Profile>,
+    pub(super) sticky: Arc<Sticky>,
     inbox: Arc<Inbox>,
     batches: Mutex<Batches>,
 }
@@ -44,18 +45,16 @@ pub(super) struct OpenBatch {
     pub(super) reservation: Reservation,
     /// It takes no further record that would make it larger than this.
     pub(super) bytes_max: usize,
+    /// From this size on, records that stick to its partition go to another one.
+    turn_bytes_max: usize,
     /// How many of its records were posted: they have no delivery.
     pub(super) posted: u32,
 }
 
-/// Where batches get their memory, and how large they may become.
-pub(super) struct BatchSettings {
+/// Where batches get their memory.
+pub(super) struct Memory {
     pub(super) pool: Pool,
     pub(super) budget: Budget,
-    /// A batch takes no further record that would make it larger than this.
-    pub(super) bytes_max: usize,
-    /// The first record of a batch may be larger than that, up to this.
-    pub(super) record_bytes_max: usize,
 }
 
 /// What became of an append.
@@ -85,35 +84,39 @@ const RESERVED_BYTES_MIN: usize = 1024;
 /// would fill batches with a record or two.
 const ROOM_BYTES_MIN: usize = 4096;
 
-impl BatchSettings {
+impl Accumulator {
+    pub(super) fn new(
+        slot: Slot,
+        topic: Arc<str>,
+        partition: i32,
+        profile: Arc<Profile>,
+        sticky: Arc<Sticky>,
+        inbox: Arc<Inbox>,
+    ) -> Self {
+        Self { slot, topic, partition, profile, sticky, inbox, batches: Mutex::default() }
+    }
+
     /// How many bytes must be reserved for the batch to take `record`, whether the batch is open or not yet.
     ///
     /// # Errors
     /// When the record is too large for any batch.
-    pub(super) fn room_for(&self, record: &Record<'_>, timestamp_ms: i64) -> Result<usize, TooLarge> {
+    pub(super) fn room_for(
+        &self,
+        record: &Record<'_>,
+        timestamp_ms: i64,
+        memory: &Memory,
+    ) -> Result<usize, TooLarge> {
         let headers = record.header_slice();
-        let builder = BatchBuilder::new(&self.pool);
+        let builder = BatchBuilder::new(&memory.pool);
         let (bytes, limit) = (
             builder.encoded_bytes(timestamp_ms, record.key_bytes(), record.value_bytes(), headers),
-            self.record_bytes_max,
+            self.profile.record_bytes_max,
         );
         if bytes > limit {
             return Err(TooLarge { bytes, limit });
         }
         let bytes = builder.bytes().saturating_add(bytes_at_most(record, headers));
         Ok(bytes.saturating_add(ROOM_BYTES_MIN).checked_next_power_of_two().unwrap_or(bytes))
-    }
-}
-
-impl Accumulator {
-    pub(super) fn new(
-        slot: Slot,
-        topic: Arc<str>,
-        partition: i32,
-        sticky: Arc<Sticky>,
-        inbox: Arc<Inbox>,
-    ) -> Self {
-        Self { slot, topic, partition, sticky, inbox, batches: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Batches> {
@@ -128,7 +131,7 @@ impl Accumulator {
         &self,
         record: &Record<'_>,
         timestamp_ms: i64,
-        settings: &BatchSettings,
+        memory: &Memory,
         room: &mut Option<Reservation>,
         result: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Appended<T> {
@@ -139,7 +142,7 @@ impl Accumulator {
         let batch = match &mut batches.open {
             Some(batch) => batch,
             _ if is_closed => return Appended::Closed,
-            none => match self.open(expected_bytes, bytes_max, settings, room) {
+            none => match self.open(expected_bytes, bytes_max, memory, room) {
                 Some(batch) => none.insert(batch),
                 None => return Appended::NoRoom,
             },
@@ -153,6 +156,10 @@ impl Accumulator {
             match batch.builder.append(timestamp_ms, record.key_bytes(), record.value_bytes(), headers) {
                 Ok(index) => {
                     let result = result(batch, index);
+                    if batch.builder.bytes() >= batch.turn_bytes_max {
+                        batch.turn_bytes_max = usize::MAX;
+                        self.sticky.leave(self.partition);
+                    }
                     if opened {
                         self.tell_opened(&mut batches);
                     }
@@ -188,8 +195,7 @@ impl Accumulator {
     /// Closes the open batch, which is full, and tells the driver.
     #[cold]
     fn fill(&self, batches: &mut Batches) {
-        batches.close_open();
-        self.sticky.leave(self.partition);
+        self.close_open(batches);
         self.inbox.push(Event::Filled(self.slot.0));
     }
 
@@ -198,27 +204,29 @@ impl Accumulator {
         &self,
         expected_bytes: usize,
         bytes_max: Option<usize>,
-        settings: &BatchSettings,
+        memory: &Memory,
         room: &mut Option<Reservation>,
     ) -> Option<OpenBatch> {
+        let Memory { pool, budget } = memory;
         // If each of many partitions reserved as much as its last batch, those that come later would get nothing.
-        let expected_bytes = expected_bytes.min(settings.budget.available() / 4);
+        let expected_bytes = expected_bytes.min(budget.available() / 4);
         let reservation = match room.take() {
             Some(room) => room,
-            None => settings
-                .budget
+            None => budget
                 .try_reserve(expected_bytes.max(RESERVED_BYTES_MIN))
-                .or_else(|| settings.budget.try_reserve(RESERVED_BYTES_MIN))?,
+                .or_else(|| budget.try_reserve(RESERVED_BYTES_MIN))?,
         };
-        let bytes_max = bytes_max.map_or(settings.bytes_max, |learnt| learnt.min(settings.bytes_max));
-        let builder = BatchBuilder::with_expected_bytes(&settings.pool, reservation.bytes())
+        let profile = &self.profile;
+        let bytes_max = bytes_max.map_or(profile.bytes_max, |learnt| learnt.min(profile.bytes_max));
+        let builder = BatchBuilder::with_expected_bytes(pool, reservation.bytes())
             .bytes_max(bytes_max)
-            .record_bytes_max(settings.record_bytes_max);
+            .record_bytes_max(profile.record_bytes_max);
         Some(OpenBatch {
             builder,
             promise: Promise::new(Arc::clone(&self.topic), self.partition),
             reservation,
             bytes_max,
+            turn_bytes_max: self.sticky.turn_bytes_max(self.partition),
             posted: 0,
         })
     }
@@ -227,9 +235,8 @@ impl Accumulator {
     /// batch is open afterwards.
     pub(super) fn take(&self, close: bool, taken: &mut Vec<OpenBatch>) -> bool {
         let mut batches = self.lock();
-        if close && batches.open.is_some() {
-            self.sticky.leave(self.partition);
-            batches.close_open();
+        if close {
+            self.close_open(&mut batches);
         }
         taken.append(&mut batches.filled);
         batches.open.is_none()
@@ -245,15 +252,15 @@ impl Accumulator {
     pub(super) fn close(&self) {
         let mut batches = self.lock();
         batches.is_closed = true;
-        batches.close_open();
+        self.close_open(&mut batches);
     }
-}
 
-impl Batches {
-    fn close_open(&mut self) {
-        if let Some(open) = self.open.take() {
-            self.expected_bytes = open.builder.bytes().next_power_of_two();
-            self.filled.push(open);
+    fn close_open(&self, batches: &mut Batches) {
+        if let Some(open) = batches.open.take() {
+            let bytes = open.builder.bytes();
+            batches.expected_bytes = bytes.next_power_of_two();
+            batches.filled.push(open);
+            self.sticky.closed(self.partition, bytes);
         }
     }
 }
@@ -294,134 +301,48 @@ fn bytes_at_most(record: &Record<'_>, headers: &[Header<'_>]) -> usize {
     })
 }
 
-/// The partition that a topic's unkeyed records go to until its batch is closed (KIP-480).
-pub(super) struct Sticky {
-    current: AtomicU32,
-    turns: AtomicU64,
-    /// The partitions to choose from, ascending: those that have a leader, or all if none has one.
-    choices: Mutex<Vec<u32>>,
-}
-
-impl Sticky {
-    pub(super) fn new(seed: u64, choices: Vec<u32>) -> Self {
-        let sticky = Self {
-            current: AtomicU32::new(u32::MAX),
-            turns: AtomicU64::new(seed),
-            choices: Mutex::new(choices),
-        };
-        sticky.turn();
-        sticky
-    }
-
-    pub(super) fn current(&self) -> u32 {
-        self.current.load(Ordering::Relaxed)
-    }
-
-    /// Sets the partitions to choose from, as leaders come and go. A current partition without a leader gets no more
-    /// records.
-    pub(super) fn choose_from(&self, choices: Vec<u32>) {
-        let is_good = choices.binary_search(&self.current()).is_ok();
-        *self.choices.lock().unwrap_or_else(PoisonError::into_inner) = choices;
-        if !is_good {
-            self.turn();
-        }
-    }
-
-    /// The batch of `partition` was closed, so another partition becomes the current one. Answers whether this one was.
-    fn leave(&self, partition: i32) -> bool {
-        let was_current = u32::try_from(partition) == Ok(self.current());
-        if was_current {
-            self.turn();
-        }
-        was_current
-    }
-
-    /// Makes another partition the current one, by chance.
-    #[cold]
-    fn turn(&self) {
-        let choices = self.choices.lock().unwrap_or_else(PoisonError::into_inner);
-        let seed = self.turns.fetch_add(1, Ordering::Relaxed);
-        let current = choices.binary_search(&self.current()).ok();
-        let count = choices.len() - usize::from(current.is_some());
-        let chance = Rng::seeded(seed).below(count as u32) as usize;
-        // Any partition but the current one, if there is another.
-        let chosen = match current {
-            Some(current) if count > 0 => chance + usize::from(chance >= current),
-            Some(current) => current,
-            None => chance,
-        };
-        self.current.store(choices.get(chosen).copied().unwrap_or(0), Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use milena_core::Rng;
+    use milena_core::partitioner::SpreadSettings;
+    use milena_wire::codec::Compression;
+
     use super::*;
+    use crate::clock::Clock;
+    use crate::producer::profile::Codec;
+    use crate::runtime::Executor;
 
-    #[test]
-    fn the_sticky_partition_changes_and_reaches_all() {
-        let sticky = Sticky::new(1, (0..5).collect());
-        let mut seen = [0; 5];
-        for _ in 0..1000 {
-            let before = sticky.current();
-            assert!(sticky.leave(before as i32));
-            assert_ne!(sticky.current(), before);
-            assert!(!sticky.leave(before as i32));
-            seen[sticky.current() as usize] += 1;
-        }
-        assert!(seen.iter().all(|count| (150..=250).contains(count)), "{seen:?}");
-        let lonely = Sticky::new(1, vec![0]);
-        assert!(lonely.leave(0));
-        assert_eq!(lonely.current(), 0);
-    }
-
-    #[test]
-    fn the_sticky_partition_is_one_that_has_a_leader() {
-        let sticky = Sticky::new(1, vec![0, 3]);
-        let check = |choices: &[u32]| {
-            for _ in 0..100 {
-                assert!(choices.contains(&sticky.current()), "{}", sticky.current());
-                sticky.leave(sticky.current() as i32);
-            }
-        };
-        check(&[0, 3]);
-        sticky.choose_from(vec![1, 2, 4]);
-        check(&[1, 2, 4]);
-        sticky.choose_from(vec![2]);
-        check(&[2]);
-        sticky.choose_from((0..5).collect());
-        check(&[0, 1, 2, 3, 4]);
-    }
-
-    fn partition() -> Accumulator {
-        Accumulator::new(Slot(0), "t".into(), 0, Arc::new(Sticky::new(1, vec![0])), Arc::default())
+    fn partition(bytes_max: usize, record_bytes_max: usize) -> Accumulator {
+        let clock = Clock::start(&Executor::current().expect("a runtime"));
+        let settings = SpreadSettings { is_adaptive: true, availability_timeout: Duration::ZERO };
+        let sticky = Sticky::new(settings, Rng::seeded(1), clock, &[0]);
+        let codec = Codec { compression: Compression::None, level: None };
+        let profile = Profile { codec, bytes_max, record_bytes_max };
+        Accumulator::new(Slot(0), "t".into(), 0, Arc::new(profile), Arc::new(sticky), Arc::default())
     }
 
     /// The room that a record has waited for is enough, in an open batch and in a new one. Otherwise its caller would
     /// wait for the same room again and again.
-    #[test]
-    fn a_record_that_got_its_room_is_taken() {
+    #[tokio::test]
+    async fn a_record_that_got_its_room_is_taken() {
         let budget = Budget::new(1 << 20);
-        let settings = BatchSettings {
-            pool: Pool::default(),
-            budget: budget.clone(),
-            bytes_max: 1 << 19,
-            record_bytes_max: 1 << 19,
-        };
+        let memory = Memory { pool: Pool::default(), budget: budget.clone() };
         for bytes in (0..40).map(|power| 1.3f64.powi(power) as usize) {
             for (value, header) in [(bytes, 0), (0, bytes), (bytes, bytes)] {
                 let (value, header) = (vec![0; value], vec![0; header]);
                 let headers = [Header::new("h", Some(&header)), Header::new("", None)];
                 let record = Record::to("t").value(&value).headers(&headers);
                 for is_open in [false, true] {
-                    let partition = partition();
+                    let partition = partition(1 << 19, 1 << 19);
                     let append = |record: &Record<'_>, room: &mut Option<Reservation>| {
-                        partition.append(record, 0, &settings, room, |_, _| ())
+                        partition.append(record, 0, &memory, room, |_, _| ())
                     };
                     if is_open {
                         assert!(matches!(append(&Record::to("t"), &mut None), Appended::Done(())));
                     }
-                    let wanted = settings.room_for(&record, 0).expect("small enough");
+                    let wanted = partition.room_for(&record, 0, &memory).expect("small enough");
                     let mut room = Some(budget.try_reserve(wanted).expect("free"));
                     // The rest of the budget is taken.
                     let _others = budget.try_reserve(budget.available()).expect("free");
@@ -431,18 +352,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_record_larger_than_a_batch_travels_alone_and_at_once() {
-        let settings = BatchSettings {
-            pool: Pool::default(),
-            budget: Budget::new(1 << 20),
-            bytes_max: 1000,
-            record_bytes_max: 50_000,
-        };
-        let partition = partition();
+    #[tokio::test]
+    async fn a_record_larger_than_a_batch_travels_alone_and_at_once() {
+        let memory = Memory { pool: Pool::default(), budget: Budget::new(1 << 20) };
+        let partition = partition(1000, 50_000);
         let append = |bytes: usize| {
             let value = vec![0; bytes];
-            partition.append(&Record::to("t").value(&value), 0, &settings, &mut None, |_, _| ())
+            partition.append(&Record::to("t").value(&value), 0, &memory, &mut None, |_, _| ())
         };
         let mut taken = Vec::new();
         assert!(matches!(append(10_000), Appended::Done(())));
@@ -455,19 +371,14 @@ mod tests {
         assert!(matches!(append(50_000), Appended::TooLarge(TooLarge { limit: 50_000, .. })));
     }
 
-    #[test]
-    fn a_full_batch_takes_no_memory_for_what_it_refuses() {
+    #[tokio::test]
+    async fn a_full_batch_takes_no_memory_for_what_it_refuses() {
         let budget = Budget::new(1 << 20);
-        let settings = BatchSettings {
-            pool: Pool::default(),
-            budget: budget.clone(),
-            bytes_max: 1 << 16,
-            record_bytes_max: 1 << 16,
-        };
-        let partition = partition();
+        let memory = Memory { pool: Pool::default(), budget: budget.clone() };
+        let partition = partition(1 << 16, 1 << 16);
         let record = Record::to("t").value(&[0; 10_000]);
         let append =
-            || partition.append(&record, 0, &settings, &mut None, |batch, _| batch.reservation.bytes());
+            || partition.append(&record, 0, &memory, &mut None, |batch, _| batch.reservation.bytes());
         for _ in 0..6 {
             assert!(matches!(append(), Appended::Done(result) if result <= 1 << 16));
         }

@@ -22,7 +22,7 @@ use milena_messages::init_producer_id::InitProducerIdRequest;
 use milena_messages::produce::ProduceRequest;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::accumulator::{Accumulator, OpenBatch};
+use super::accumulator::{Accumulator, Memory, OpenBatch};
 use super::inbox::{Event, Inbox};
 use super::seal::{Backlog, Parcel, Sealer};
 use super::topics::Topics;
@@ -226,7 +226,8 @@ impl Driver {
         let now = self.now();
         for batch in taken.drain(..) {
             let ticket = self.machine.handle_closed(slot, now);
-            if let Some((ticket, parcel)) = self.sealer.seal(ticket, batch) {
+            let codec = self.accumulators[index].profile.codec;
+            if let Some((ticket, parcel)) = self.sealer.seal(ticket, batch, codec) {
                 self.machine.handle_sealed(ticket, parcel, now);
             }
         }
@@ -262,7 +263,7 @@ impl Driver {
         let snapshot = Arc::clone(&self.snapshot.borrow_and_update());
         for name in self.topics.names() {
             if let Ok(topic) = snapshot.topic(&name) {
-                self.topics.learn(topic, None, |broker| snapshot.brokers.contains_key(&broker));
+                self.topics.learn(topic, None, &snapshot);
             }
         }
         self.machine.handle_metadata(&snapshot, self.now());
@@ -303,9 +304,11 @@ impl Driver {
     /// Sends the records of a batch that its broker refuses for its size as smaller batches.
     fn split(&mut self, ticket: Ticket, parcel: Parcel) {
         // The partition's next batches are smaller too, or each of them would be refused first.
-        self.accumulators[ticket.slot().0 as usize].lower_bytes_max(parcel.split_bytes_max());
-        let shared = &self.client.0;
-        let pieces = self.sealer.split(parcel, &shared.pool, &shared.produce_budget);
+        let accumulator = &self.accumulators[ticket.slot().0 as usize];
+        accumulator.lower_bytes_max(parcel.split_bytes_max());
+        let memory =
+            Memory { pool: self.client.0.pool.clone(), budget: self.client.0.produce_budget.clone() };
+        let pieces = Sealer::split(parcel, accumulator.profile.codec, &memory);
         self.machine.handle_split(ticket, pieces, self.now());
     }
 
@@ -332,7 +335,9 @@ impl Driver {
     }
 
     fn settle(&self, settled: Settled<Parcel>) {
-        let Settled { batch, outcome, .. } = settled;
+        let Settled { slot, batch, outcome } = settled;
+        let accumulator = &self.accumulators[slot.0 as usize];
+        accumulator.sticky.settled(accumulator.partition);
         if let Some(error) = batch.promise.settle(outcome)
             && batch.posted > 0
         {

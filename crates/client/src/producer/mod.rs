@@ -16,27 +16,38 @@ mod accumulator;
 mod delivery;
 mod driver;
 mod inbox;
+mod partitioner;
+mod profile;
 mod seal;
+mod topic;
 mod topics;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use milena_core::backoff::Backoff;
+use milena_core::partitioner::SpreadSettings;
 use milena_core::producer::{Producer as Machine, Settings as MachineSettings};
 use milena_core::{Failure, Instant};
 use tokio::sync::{mpsc, oneshot};
 
-use self::accumulator::{Appended, BatchSettings, OpenBatch, TooLarge};
+use self::accumulator::{Appended, Memory, OpenBatch, TooLarge};
 pub use self::delivery::{Delivery, Receipt};
 use self::driver::{Driver, Parts};
 use self::inbox::Event;
+pub(crate) use self::partitioner::NAMED;
+use self::partitioner::Place;
+pub use self::partitioner::{ChoosePartition, Partitioner};
+use self::profile::Profiles;
+pub use self::profile::TopicSettings;
 use self::seal::{Backlog, Sealer};
-use self::topics::Topics;
+pub use self::topic::TopicProducer;
+use self::topics::{Spreading, TopicEntry, Topics};
 use crate::budget::Reservation;
 use crate::clock::Clock;
-use crate::settings::{Acks, Compression, ProducerSettings};
+use crate::settings::{Acks, Compression, ProducerSettings, Settings};
 use crate::topics::Known;
 use crate::{Client, Error, Record};
 
@@ -84,7 +95,7 @@ struct Shared {
     /// The client's clock, which each record asks for the time of day: a copy here saves one pointer to follow.
     clock: Clock,
     parts: Parts,
-    batches: BatchSettings,
+    memory: Memory,
     enqueue_timeout: Duration,
 }
 
@@ -94,6 +105,7 @@ struct Shared {
 pub struct ProducerBuilder {
     client: Client,
     settings: ProducerSettings,
+    of_topics: BTreeMap<Arc<str>, TopicSettings>,
     idempotence_asked: bool,
 }
 
@@ -133,21 +145,8 @@ impl Producer {
     ///
     /// # Cancel safety
     /// If the future is dropped before it returns, the record is not sent.
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "an async fn moves its arguments once more, some 100 bytes each time"
-    )]
     pub fn enqueue(&self, record: Record<'_>) -> impl Future<Output = Result<Delivery, Error>> + Send {
-        async move {
-            let timestamp_ms =
-                record.timestamp_or_now(&self.0.clock).map_err(|time| no_time(&record, time))?;
-            let take = |batch: &mut OpenBatch, index| (batch.promise.state(), index);
-            let (state, index) = match self.append_now(&record, timestamp_ms, &mut None, take) {
-                Step::Done(taken) => taken?,
-                Step::Wait(wait) => self.append(&record, timestamp_ms, wait, take).await?,
-            };
-            Ok(Delivery::new(state, index, timestamp_ms))
-        }
+        self.enqueue_to(self.0.parts.topics.get(record.topic), record)
     }
 
     /// Takes a record without making a delivery for it, which is the cheapest way to write. If it is not written, the
@@ -158,18 +157,87 @@ impl Producer {
     ///
     /// # Cancel safety
     /// If the future is dropped before it returns, the record is not sent.
+    pub fn post(&self, record: Record<'_>) -> impl Future<Output = Result<(), Error>> + Send {
+        self.post_to(self.0.parts.topics.get(record.topic), record)
+    }
+
+    /// A handle for one topic, for programs that write many records to it: a record through the handle needs no look-up of
+    /// its topic's name.
+    ///
+    /// # Errors
+    /// When the topic does not exist, as [`enqueue`](Self::enqueue) tells it, or the producer was closed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().start().await?;
+    /// # cluster.create_topic("orders", 2)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// use milena::{Compression, Record};
+    ///
+    /// let producer = client
+    ///     .producer()
+    ///     .topic("orders", |topic| topic.compression = Some(Compression::Zstd))
+    ///     .build()
+    ///     .await?;
+    /// let orders = producer.topic("orders").await?;
+    /// for id in 0..1_000 {
+    ///     orders.post(Record::new().key(&format!("{id}")).value("created")).await?;
+    /// }
+    /// producer.flush().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn topic(&self, name: &str) -> Result<TopicProducer, Error> {
+        let record = Record::to(name);
+        let deadline = self.0.clock.after(self.0.enqueue_timeout);
+        loop {
+            if let Some(entry) = self.0.parts.topics.get(name) {
+                return Ok(TopicProducer::new(self.clone(), Arc::clone(entry)));
+            }
+            self.learn(&record, deadline).await?;
+        }
+    }
+
     #[expect(
         clippy::manual_async_fn,
         reason = "an async fn moves its arguments once more, some 100 bytes each time"
     )]
-    pub fn post(&self, record: Record<'_>) -> impl Future<Output = Result<(), Error>> + Send {
+    fn enqueue_to(
+        &self,
+        topic: Option<&Arc<TopicEntry>>,
+        record: Record<'_>,
+    ) -> impl Future<Output = Result<Delivery, Error>> + Send {
+        async move {
+            let timestamp_ms =
+                record.timestamp_or_now(&self.0.clock).map_err(|time| no_time(&record, time))?;
+            let take = |batch: &mut OpenBatch, index| (batch.promise.state(), index);
+            let (state, index) = match self.append_now(topic, None, &record, timestamp_ms, &mut None, take) {
+                Step::Done(taken) => taken?,
+                Step::Wait(wait, place) => self.append(place, &record, timestamp_ms, wait, take).await?,
+            };
+            Ok(Delivery::new(state, index, timestamp_ms))
+        }
+    }
+
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn moves its arguments once more, some 100 bytes each time"
+    )]
+    fn post_to(
+        &self,
+        topic: Option<&Arc<TopicEntry>>,
+        record: Record<'_>,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
         async move {
             let timestamp_ms =
                 record.timestamp_or_now(&self.0.clock).map_err(|time| no_time(&record, time))?;
             let take = |batch: &mut OpenBatch, _| batch.posted += 1;
-            match self.append_now(&record, timestamp_ms, &mut None, take) {
+            match self.append_now(topic, None, &record, timestamp_ms, &mut None, take) {
                 Step::Done(taken) => taken,
-                Step::Wait(wait) => self.append(&record, timestamp_ms, wait, take).await,
+                Step::Wait(wait, place) => self.append(place, &record, timestamp_ms, wait, take).await,
             }
         }
     }
@@ -213,23 +281,31 @@ impl Producer {
         self.flush().await
     }
 
-    /// Appends the record if that needs no waiting. Otherwise it tells what to wait for.
+    /// Appends the record if that needs no waiting. Otherwise it tells what to wait for. `place` is where an earlier attempt
+    /// found that the record goes: a partitioner is asked once only, or it would pass over partitions.
+    #[inline]
     fn append_now<T>(
         &self,
+        topic: Option<&Arc<TopicEntry>>,
+        place: Option<Place>,
         record: &Record<'_>,
         timestamp_ms: i64,
         room: &mut Option<Reservation>,
         take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Step<T> {
-        let Some(topic) = self.0.parts.topics.get(record.topic) else { return Step::Wait(Wait::Topic) };
+        let Some(topic) = topic else { return Step::Wait(Wait::Topic, None) };
+        let place = match place {
+            Some(place) => place,
+            None => topic.place(record),
+        };
         // The topic may have got more partitions since its metadata was read.
-        let Ok(accumulator) = topic.accumulator(record) else { return Step::Wait(Wait::Topic) };
-        match accumulator.append(record, timestamp_ms, &self.0.batches, room, take) {
+        let Ok(accumulator) = topic.at(place) else { return Step::Wait(Wait::Topic, None) };
+        match accumulator.append(record, timestamp_ms, &self.0.memory, room, take) {
             Appended::Done(result) => Step::Done(Ok(result)),
             Appended::TooLarge(TooLarge { bytes, limit }) => Step::Done(Err(too_large(record, bytes, limit))),
             Appended::Closed => Step::Done(Err(closed(record))),
-            Appended::Filled => Step::Wait(Wait::Turn),
-            Appended::NoRoom => Step::Wait(Wait::Room),
+            Appended::Filled => Step::Wait(Wait::Turn, Some(place)),
+            Appended::NoRoom => Step::Wait(Wait::Room, Some(place)),
         }
     }
 
@@ -237,6 +313,7 @@ impl Producer {
     #[cold]
     async fn append<T>(
         &self,
+        mut place: Option<Place>,
         record: &Record<'_>,
         timestamp_ms: i64,
         mut wait: Wait,
@@ -255,12 +332,13 @@ impl Producer {
                 Wait::Room => {
                     // The room that was too little is given back first, or it would be reserved twice.
                     drop(room.take());
-                    room = Some(self.room(record, timestamp_ms, deadline).await?);
+                    room = Some(self.room(place, record, timestamp_ms, deadline).await?);
                 }
             }
-            match self.append_now(record, timestamp_ms, &mut room, &mut take) {
+            let topic = self.0.parts.topics.get(record.topic);
+            match self.append_now(topic, place, record, timestamp_ms, &mut room, &mut take) {
                 Step::Done(appended) => return appended,
-                Step::Wait(next) => wait = next,
+                Step::Wait(next, at) => (wait, place) = (next, at),
             }
         }
     }
@@ -268,15 +346,16 @@ impl Producer {
     /// Waits for the memory of a batch that takes `record`.
     async fn room(
         &self,
+        place: Option<Place>,
         record: &Record<'_>,
         timestamp_ms: i64,
         deadline: Instant,
     ) -> Result<Reservation, Error> {
-        let wanted = match self.0.batches.room_for(record, timestamp_ms) {
-            Ok(wanted) => wanted,
-            Err(TooLarge { bytes, limit }) => return Err(too_large(record, bytes, limit)),
-        };
-        let reserve = self.0.batches.budget.reserve(wanted);
+        let topic = self.0.parts.topics.get(record.topic);
+        let partition = topic.zip(place).and_then(|(topic, place)| topic.at(place).ok());
+        let wanted = partition.map_or(Ok(0), |at| at.room_for(record, timestamp_ms, &self.0.memory));
+        let wanted = wanted.map_err(|TooLarge { bytes, limit }| too_large(record, bytes, limit))?;
+        let reserve = self.0.memory.budget.reserve(wanted);
         let client = &self.0.client.0;
         let reserved = client.runtime.entered(|| client.clock.timeout_at(deadline, reserve));
         reserved.await.ok_or_else(|| {
@@ -287,19 +366,27 @@ impl Producer {
 
     /// Waits until the record's topic and partition are known.
     async fn learn(&self, record: &Record<'_>, deadline: Instant) -> Result<(), Error> {
-        let known = || self.0.parts.topics.get(record.topic).map(|topic| topic.accumulator(record).map(drop));
+        // The partition that a custom partitioner names may be new, too.
+        let place = self.0.parts.topics.get(record.topic).map(|topic| topic.place(record));
+        let known = || {
+            let topic = self.0.parts.topics.get(record.topic)?;
+            Some(place.map_or(Ok(()), |place| topic.at(place).map(drop)))
+        };
         if known() == Some(Ok(())) {
             return Ok(());
         }
         if self.0.parts.topics.is_closed() {
             return Err(closed(record));
         }
+        if record.topic.is_empty() {
+            return Err(Error::caller(doing(record), "the record names no topic"));
+        }
         let failed = |failure| Error::with_maybe_written(doing(record), failure, false);
         let client = &self.0.client;
         let looked_up = client.topic(record.topic, record.chosen_partition(), deadline);
         let Known { topic, interest } = client.0.runtime.within(looked_up).await.map_err(failed)?;
         let snapshot = client.snapshot();
-        self.0.parts.topics.learn(&topic, Some(interest), |broker| snapshot.brokers.contains_key(&broker));
+        self.0.parts.topics.learn(&topic, Some(interest), &snapshot);
         match known() {
             Some(Err(count)) => {
                 let why = format!("the topic has {count} partitions, counted from 0");
@@ -313,7 +400,8 @@ impl Producer {
 /// What an append that does not wait comes to.
 enum Step<T> {
     Done(Result<T, Error>),
-    Wait(Wait),
+    /// The place is where the record goes, if that is known.
+    Wait(Wait, Option<Place>),
 }
 
 /// What an append waits for.
@@ -371,7 +459,30 @@ impl ProducerBuilder {
     fn new(client: Client) -> Self {
         let settings = client.0.settings.producer.clone();
         let idempotence_asked = client.0.settings.idempotence_asked();
-        Self { client, settings, idempotence_asked }
+        Self { client, settings, of_topics: BTreeMap::new(), idempotence_asked }
+    }
+
+    /// Sets how records that name no partition are placed. Default [`Partitioner::Murmur2Random`], which is Java's default.
+    pub fn partitioner(mut self, partitioner: Partitioner) -> Self {
+        self.settings.partitioner = partitioner;
+        self
+    }
+
+    /// Changes settings of one topic. What it does not set is as for all topics of the producer.
+    ///
+    /// ```
+    /// # fn build(client: milena::Client) -> milena::ProducerBuilder {
+    /// use milena::Compression;
+    ///
+    /// client.producer().compression(Compression::Lz4).topic("archive", |topic| {
+    ///     topic.compression = Some(Compression::Zstd);
+    ///     topic.compression_level = Some(12);
+    /// })
+    /// # }
+    /// ```
+    pub fn topic(mut self, name: &str, change: impl FnOnce(&mut TopicSettings)) -> Self {
+        change(self.of_topics.entry(name.into()).or_default());
+        self
     }
 
     /// Sets which replicas must have a record before it counts as written. Default [`Acks::All`]. With less, records
@@ -434,9 +545,17 @@ impl ProducerBuilder {
     /// The future waits for nothing.
     #[expect(clippy::unused_async, reason = "transactional producers will ask their coordinator here")]
     pub async fn build(self) -> Result<Producer, Error> {
-        let Self { client, settings, idempotence_asked } = self;
-        let all = client.0.settings.with_producer(settings)?;
-        let settings = ProducerSettings { compression_level: all.compression_level(), ..all.producer };
+        let Self { client, settings, of_topics, idempotence_asked } = self;
+        let complete = |settings| {
+            let all = client.0.settings.with_producer(settings)?;
+            Ok(ProducerSettings { compression_level: all.compression_level(), ..all.producer })
+        };
+        let of_topics = of_topics.into_iter();
+        let of_topics = of_topics.map(|(topic, own)| Ok((topic, complete(own.over(&settings))?)));
+        let of_topics = of_topics.collect::<Result<_, Error>>()?;
+        let settings = complete(settings)?;
+        let profiles = Profiles::new(&settings, of_topics)?;
+        let spreading = spreading(&settings, &client.0.settings)?;
         let idempotent = settings.idempotence && settings.acks == Acks::All;
         check(&settings, idempotence_asked)?;
         let machine = MachineSettings {
@@ -455,34 +574,27 @@ impl ProducerBuilder {
         };
         let inbox = Arc::default();
         let parts = Parts {
-            topics: Arc::new(Topics::new(client.rng(), Arc::clone(&inbox))),
+            topics: Arc::new(Topics::new(
+                client.rng(),
+                Arc::clone(&inbox),
+                profiles,
+                spreading,
+                client.0.clock.clone(),
+            )),
             inbox,
             failures: Arc::default(),
             backlog: Arc::new(Backlog::new(settings.batch_bytes_max, client.0.runtime.parallelism())),
         };
         // The memory budget bounds the batches that are being sealed.
         let (done, sealed) = mpsc::unbounded_channel();
-        let sealer = Sealer::new(
-            settings.compression,
-            settings.compression_level,
-            client.0.runtime.clone(),
-            Arc::clone(&parts.backlog),
-            done,
-        );
+        let sealer = Sealer::new(client.0.runtime.clone(), Arc::clone(&parts.backlog), done);
         let machine = Machine::new(machine, client.rng());
         let driver = Driver::new(client.clone(), machine, &parts, sealer, sealed);
         client.0.runtime.spawn(driver.run());
-        let batches = BatchSettings {
-            pool: client.0.pool.clone(),
-            budget: client.0.produce_budget.clone(),
-            // max.message.bytes limits a record as part of its batch, so a broker that takes no larger record takes no
-            // larger batch either.
-            bytes_max: settings.batch_bytes_max.min(settings.record_bytes_max),
-            record_bytes_max: settings.record_bytes_max,
-        };
+        let memory = Memory { pool: client.0.pool.clone(), budget: client.0.produce_budget.clone() };
         let enqueue_timeout = settings.enqueue_timeout;
         let clock = client.0.clock.clone();
-        Ok(Producer(Arc::new(Shared { client, clock, parts, batches, enqueue_timeout })))
+        Ok(Producer(Arc::new(Shared { client, clock, parts, memory, enqueue_timeout })))
     }
 }
 
@@ -498,16 +610,20 @@ fn check(settings: &ProducerSettings, idempotence_asked: bool) -> Result<(), Err
             "with idempotence, in_flight_max is 5 at most: brokers remember five batches (KIP-98)".into(),
         );
     }
-    if !settings.compression.is_built_in() {
-        return wrong(format!("this build has no codec for {}", settings.compression));
-    }
-    if let Some(level) = settings.compression_level {
-        return match settings.compression.levels() {
-            Some(levels) if levels.contains(&level) => Ok(()),
-            Some(levels) => wrong(format!("{} has levels {levels:?}, not {level}", settings.compression)),
-            None if settings.compression == Compression::None => Ok(()),
-            None => wrong(format!("{} has no levels", settings.compression)),
-        };
-    }
     Ok(())
+}
+
+/// How records without a key are spread. The producer's rack is that of the client's consumers unless it has its own.
+fn spreading(settings: &ProducerSettings, of_client: &Settings) -> Result<Spreading, Error> {
+    let rack = settings.rack.as_ref().unwrap_or(&of_client.consumer.rack);
+    if settings.rack_aware && rack.is_empty() {
+        let why = "rack_aware needs to know the rack that the program runs in (client.rack)";
+        return Err(Error::caller("setting a producer up", why));
+    }
+    let rack = settings.rack_aware.then(|| Arc::clone(rack));
+    let settings = SpreadSettings {
+        is_adaptive: settings.adaptive_partitioning,
+        availability_timeout: settings.partition_availability_timeout,
+    };
+    Ok(Spreading { settings, rack })
 }

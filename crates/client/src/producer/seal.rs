@@ -16,9 +16,10 @@ use milena_wire::codec::{Compression, Compressor, Decompressor};
 use milena_wire::pool::Pool;
 use tokio::sync::{Notify, mpsc};
 
-use super::accumulator::OpenBatch;
+use super::accumulator::{Memory, OpenBatch};
 use super::delivery::Promise;
-use crate::budget::{Budget, Reservation};
+use super::profile::Codec;
+use crate::budget::Reservation;
 use crate::clock::Clock;
 use crate::runtime::Executor;
 
@@ -127,9 +128,7 @@ impl Backlog {
 
 /// Seals batches. It compresses as many at a time as the runtime has threads for.
 pub(super) struct Sealer {
-    compression: Compression,
-    level: Option<i32>,
-    waiting: VecDeque<(Ticket, OpenBatch)>,
+    waiting: VecDeque<(Ticket, OpenBatch, Codec)>,
     runtime: Executor,
     backlog: Arc<Backlog>,
     running: usize,
@@ -138,22 +137,25 @@ pub(super) struct Sealer {
 
 impl Sealer {
     pub(super) fn new(
-        compression: Compression,
-        level: Option<i32>,
         runtime: Executor,
         backlog: Arc<Backlog>,
         done: mpsc::UnboundedSender<(Ticket, Parcel)>,
     ) -> Self {
-        Self { compression, level, waiting: VecDeque::new(), runtime, backlog, running: 0, done }
+        Self { waiting: VecDeque::new(), runtime, backlog, running: 0, done }
     }
 
     /// Seals `batch` at once if that costs no more than a checksum. Otherwise the parcel comes through the channel.
-    pub(super) fn seal(&mut self, ticket: Ticket, batch: OpenBatch) -> Option<(Ticket, Parcel)> {
-        if self.compression == Compression::None {
-            return Some((ticket, parcel(batch, BatchBuilder::seal)));
+    pub(super) fn seal(
+        &mut self,
+        ticket: Ticket,
+        batch: OpenBatch,
+        codec: Codec,
+    ) -> Option<(Ticket, Parcel)> {
+        if codec.compression == Compression::None {
+            return Some((ticket, pack(batch.into(), codec)));
         }
         self.backlog.queue(batch.builder.bytes());
-        self.waiting.push_back((ticket, batch));
+        self.waiting.push_back((ticket, batch, codec));
         self.start();
         None
     }
@@ -162,7 +164,8 @@ impl Sealer {
     /// parcel itself if it cannot be split.
     ///
     /// This is done here and not on another thread, because it is rare: the partition makes smaller batches afterwards.
-    pub(super) fn split(&self, mut parcel: Parcel, pool: &Pool, budget: &Budget) -> Vec<Parcel> {
+    pub(super) fn split(mut parcel: Parcel, codec: Codec, memory: &Memory) -> Vec<Parcel> {
+        let Memory { pool, budget } = memory;
         let builders = match halves(&parcel.sealed.bytes(), pool, parcel.split_bytes_max()) {
             Ok(builders) => builders,
             Err(error) => {
@@ -175,25 +178,15 @@ impl Sealer {
             counts.scan(0, |next, count| Some(std::mem::replace(next, *next + count))).collect();
         let Parcel { promise, posted, .. } = parcel;
         let promises = promise.split(&firsts);
-        let pieces = builders.into_iter().zip(promises).map(|(builder, promise)| OpenBatch {
+        let pieces = builders.into_iter().zip(promises).map(|(builder, promise)| Contents {
             reservation: budget.reserve_beyond(builder.memory_bytes()),
             // It is not known which of the records were posted. A flush may tell more failures than there are, but not
             // fewer.
             posted: posted.min(builder.record_count()),
-            bytes_max: 0,
             builder,
             promise,
         });
-        pieces.map(|piece| self.seal_here(piece)).collect()
-    }
-
-    fn seal_here(&self, batch: OpenBatch) -> Parcel {
-        if self.compression == Compression::None {
-            return parcel(batch, BatchBuilder::seal);
-        }
-        COMPRESSOR.with_borrow_mut(|compressor| {
-            parcel(batch, |builder| compress(builder, compressor, self.compression, self.level))
-        })
+        pieces.map(|piece| pack(piece, codec)).collect()
     }
 
     /// A parcel came through the channel, so that a thread is free.
@@ -204,18 +197,14 @@ impl Sealer {
 
     fn start(&mut self) {
         while self.running < self.backlog.threads
-            && let Some((ticket, batch)) = self.waiting.pop_front()
+            && let Some((ticket, batch, codec)) = self.waiting.pop_front()
         {
             self.running += 1;
             self.backlog.start(batch.builder.bytes());
-            let (compression, level) = (self.compression, self.level);
             let done = self.done.clone();
             self.runtime.spawn_blocking(move || {
-                let sealed = COMPRESSOR.with_borrow_mut(|compressor| {
-                    parcel(batch, |builder| compress(builder, compressor, compression, level))
-                });
                 // The driver may have ended: then the parcel settles its batch when it is dropped.
-                drop(done.send((ticket, sealed)));
+                drop(done.send((ticket, pack(batch.into(), codec))));
             });
         }
     }
@@ -224,7 +213,7 @@ impl Sealer {
 /// Batches that are never going to be compressed must not hold up tasks that wait for their turn.
 impl Drop for Sealer {
     fn drop(&mut self) {
-        self.waiting.drain(..).for_each(|(_, batch)| self.backlog.start(batch.builder.bytes()));
+        self.waiting.drain(..).for_each(|(_, batch, _)| self.backlog.start(batch.builder.bytes()));
     }
 }
 
@@ -256,21 +245,30 @@ fn halves(
     Ok(builders)
 }
 
-fn compress(
+/// The records of a batch that is closed, and what belongs to them.
+struct Contents {
     builder: BatchBuilder,
-    compressor: &mut Compressor,
-    compression: Compression,
-    level: Option<i32>,
-) -> milena_wire::batch::SealedBatch {
-    builder
-        .seal_compressed(compressor, compression, level)
-        .expect("the codec and its level were checked when the producer was built")
+    promise: Promise,
+    reservation: Reservation,
+    posted: u32,
 }
 
-fn parcel(batch: OpenBatch, seal: impl FnOnce(BatchBuilder) -> milena_wire::batch::SealedBatch) -> Parcel {
-    let OpenBatch { builder, promise, mut reservation, posted, .. } = batch;
+impl From<OpenBatch> for Contents {
+    fn from(batch: OpenBatch) -> Self {
+        let OpenBatch { builder, promise, reservation, posted, .. } = batch;
+        Self { builder, promise, reservation, posted }
+    }
+}
+
+fn pack(contents: Contents, codec: Codec) -> Parcel {
+    let Contents { builder, promise, mut reservation, posted } = contents;
     let uncompressed = builder.bytes();
-    let sealed = seal(builder);
+    let sealed = match codec.compression {
+        Compression::None => builder.seal(),
+        compression => COMPRESSOR
+            .with_borrow_mut(|compressor| builder.seal_compressed(compressor, compression, codec.level))
+            .expect("the codec and its level were checked when the producer was built"),
+    };
     if sealed.encoded_bytes() < uncompressed {
         reservation.resize(sealed.encoded_bytes().next_power_of_two());
     }

@@ -6,15 +6,18 @@
 use std::hash::{BuildHasher as _, BuildHasherDefault};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use milena_core::metadata::{Partition, Topic};
-use milena_core::partitioner::partition_for_key;
+use milena_core::Rng;
+use milena_core::metadata::{Partition, Snapshot, Topic};
+use milena_core::partitioner::SpreadSettings;
 use milena_core::producer::Slot;
-use milena_core::{BrokerId, Rng};
 use rustc_hash::FxHasher;
 
-use super::accumulator::{Accumulator, Sticky};
+use super::accumulator::Accumulator;
 use super::inbox::{Event, Inbox};
+use super::partitioner::{Place, Rule, Sticky};
+use super::profile::{Profile, Profiles};
 use crate::Record;
+use crate::clock::Clock;
 use crate::interest::Interest;
 
 pub(super) struct Topics {
@@ -22,9 +25,20 @@ pub(super) struct Topics {
     chains: [Cell<TopicEntry>; CHAINS],
     registry: Mutex<Registry>,
     inbox: Arc<Inbox>,
+    profiles: Profiles,
+    spreading: Spreading,
+    clock: Clock,
 }
 
-type Cell<T> = OnceLock<Box<T>>;
+/// How records without a key are spread.
+pub(super) struct Spreading {
+    pub(super) settings: SpreadSettings,
+    /// If there is one, partitions whose leader is in this rack come first (KIP-1123).
+    pub(super) rack: Option<Arc<str>>,
+}
+
+/// It is set once. A handle of a topic shares the topic's entry.
+type Cell<T> = OnceLock<Arc<T>>;
 
 /// With this many, chains are short even for thousands of topics.
 const CHAINS: usize = 256;
@@ -41,8 +55,10 @@ struct Registry {
 }
 
 pub(super) struct TopicEntry {
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
     partitions: Partitions,
+    profile: Arc<Profile>,
+    rule: Rule,
     sticky: Arc<Sticky>,
     /// The next topic in the same chain.
     next: Cell<TopicEntry>,
@@ -55,15 +71,22 @@ struct Partitions {
 }
 
 impl Topics {
-    pub(super) fn new(rng: Rng, inbox: Arc<Inbox>) -> Self {
+    pub(super) fn new(
+        rng: Rng,
+        inbox: Arc<Inbox>,
+        profiles: Profiles,
+        spreading: Spreading,
+        clock: Clock,
+    ) -> Self {
         let registry =
             Registry { interests: Vec::new(), next_slot: 0, added: Vec::new(), rng, is_closed: false };
-        Self { chains: std::array::from_fn(|_| Cell::new()), registry: Mutex::new(registry), inbox }
+        let chains = std::array::from_fn(|_| Cell::new());
+        Self { chains, registry: Mutex::new(registry), inbox, profiles, spreading, clock }
     }
 
     /// The entry of `name`.
     #[inline]
-    pub(super) fn get(&self, name: &str) -> Option<&TopicEntry> {
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<TopicEntry>> {
         let mut cell = self.chain(name);
         while let Some(entry) = cell.get() {
             if *entry.name == *name {
@@ -81,28 +104,33 @@ impl Topics {
     }
 
     /// Takes in the partitions of `topic`, and tells the driver that some are new. The first time it comes with the
-    /// interest that keeps the client's metadata of the topic fresh for as long as this lives. `is_up` tells of a
-    /// broker whether it has an address.
-    pub(super) fn learn(&self, topic: &Topic, interest: Option<Interest>, is_up: impl Fn(BrokerId) -> bool) {
+    /// interest that keeps the client's metadata of the topic fresh for as long as this lives. `snapshot` knows the brokers
+    /// that are up.
+    pub(super) fn learn(&self, topic: &Topic, interest: Option<Interest>, snapshot: &Snapshot) {
         let mut registry = self.registry();
-        let choices = choices(topic, is_up);
+        let choices = choices(topic, snapshot, self.spreading.rack.as_deref());
         let count = topic.partitions.len() as u32;
         let known = self.get(&topic.name);
         let mut all = known.map(|known| known.partitions().to_vec()).unwrap_or_default();
         if let Some(known) = known
             && all.len() >= count as usize
         {
-            return known.sticky.choose_from(choices);
+            return known.sticky.choose_from(&choices);
         }
-        let sticky = match known {
-            Some(known) => Arc::clone(&known.sticky),
-            None => Arc::new(Sticky::new(registry.rng.next_u64(), choices.clone())),
+        let (sticky, profile) = match known {
+            Some(known) => (Arc::clone(&known.sticky), Arc::clone(&known.profile)),
+            None => {
+                let (rng, clock) = (Rng::seeded(registry.rng.next_u64()), self.clock.clone());
+                let sticky = Sticky::new(self.spreading.settings, rng, clock, &choices);
+                (Arc::new(sticky), Arc::clone(&self.profiles.of(&topic.name).0))
+            }
         };
         for index in all.len() as i32..count as i32 {
             let slot = Slot(registry.next_slot);
             registry.next_slot += 1;
             let (name, inbox) = (Arc::clone(&topic.name), Arc::clone(&self.inbox));
-            let accumulator = Accumulator::new(slot, name, index, Arc::clone(&sticky), inbox);
+            let (profile, sticky) = (Arc::clone(&profile), Arc::clone(&sticky));
+            let accumulator = Accumulator::new(slot, name, index, profile, sticky, inbox);
             if registry.is_closed {
                 accumulator.close();
             }
@@ -117,11 +145,12 @@ impl Topics {
         match known {
             Some(known) => {
                 put_last(&known.partitions.grown, partitions, |grown| &grown.grown);
-                known.sticky.choose_from(choices);
+                known.sticky.choose_from(&choices);
             }
             None => {
-                let entry =
-                    TopicEntry { name: Arc::clone(&topic.name), partitions, sticky, next: Cell::new() };
+                let name = Arc::clone(&topic.name);
+                let rule = Rule::new(self.profiles.of(&name).1.clone(), registry.rng.next_u64());
+                let entry = TopicEntry { name, partitions, profile, rule, sticky, next: Cell::new() };
                 registry.interests.extend(interest);
                 put_last(self.chain(&topic.name), entry, |entry| &entry.next);
             }
@@ -161,13 +190,20 @@ impl Topics {
     }
 }
 
-/// The partitions that records without a key may go to: those with a leader that is up, or all if there is none.
-fn choices(topic: &Topic, is_up: impl Fn(BrokerId) -> bool) -> Vec<u32> {
+/// The partitions that records without a key may go to: those with a leader that is up, or all if there is none. With a
+/// rack, those of them whose leader is there, if there are any.
+fn choices(topic: &Topic, snapshot: &Snapshot, rack: Option<&str>) -> Vec<u32> {
     let indexes = |is_wanted: &dyn Fn(&Partition) -> bool| -> Vec<u32> {
         let indexes = topic.partitions.iter().enumerate().filter(|(_, partition)| is_wanted(partition));
         indexes.map(|(index, _)| index as u32).collect()
     };
-    let led = indexes(&|partition| partition.leader.is_some_and(&is_up));
+    let leader = |partition: &Partition| partition.leader.and_then(|leader| snapshot.brokers.get(&leader));
+    let near = |partition: &Partition| leader(partition).is_some_and(|leader| leader.rack.as_deref() == rack);
+    let near = if rack.is_some() { indexes(&near) } else { Vec::new() };
+    if !near.is_empty() {
+        return near;
+    }
+    let led = indexes(&|partition| leader(partition).is_some());
     if led.is_empty() { indexes(&|_| true) } else { led }
 }
 
@@ -176,23 +212,28 @@ fn put_last<T>(mut cell: &Cell<T>, item: T, next: impl Fn(&T) -> &Cell<T>) {
     while let Some(taken) = cell.get() {
         cell = next(taken);
     }
-    let _ = cell.set(Box::new(item));
+    let _ = cell.set(Arc::new(item));
 }
 
 impl TopicEntry {
-    /// Where `record` goes: to the partition that it names, to the one of its key, or to the sticky one.
+    /// Where `record` goes.
+    #[inline]
+    pub(super) fn place(&self, record: &Record<'_>) -> Place {
+        self.rule.place(record, self.partitions().len() as u32, &self.sticky)
+    }
+
+    /// The partition at `place`.
     ///
     /// # Errors
-    /// When it names a partition that the topic does not have. The error is how many partitions there are.
+    /// When the topic does not have the partition. The error is how many partitions there are.
     #[inline]
-    pub(super) fn accumulator(&self, record: &Record<'_>) -> Result<&Accumulator, usize> {
+    pub(super) fn at(&self, place: Place) -> Result<&Accumulator, usize> {
         let partitions = self.partitions();
-        let index = match (record.chosen_partition(), record.key_bytes()) {
-            (Some(partition), _) => usize::try_from(partition).unwrap_or(usize::MAX),
-            (None, Some(key)) => partition_for_key(key, partitions.len() as u32).unwrap_or(u32::MAX) as usize,
-            (None, None) => self.sticky.current() as usize,
+        let index = match place {
+            Place::At(index) => index,
+            Place::Sticky => self.sticky.current(),
         };
-        partitions.get(index).map(|accumulator| &**accumulator).ok_or(partitions.len())
+        partitions.get(index as usize).map(|accumulator| &**accumulator).ok_or(partitions.len())
     }
 
     #[inline]
@@ -207,10 +248,16 @@ impl TopicEntry {
 
 #[cfg(test)]
 mod tests {
-    use milena_core::metadata::Snapshot;
-    use milena_messages::metadata::{MetadataResponse, MetadataResponsePartition, MetadataResponseTopic};
+    use milena_messages::metadata::{
+        MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+    };
+
+    use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use super::*;
+    use crate::runtime::Executor;
+    use crate::settings::ProducerSettings;
 
     fn topic(name: &str, partitions: i32) -> Arc<Topic> {
         let partition = |partition_index| MetadataResponsePartition { partition_index, ..Default::default() };
@@ -223,20 +270,59 @@ mod tests {
         Arc::clone(Snapshot::default().merge(&response, false).topic(name).expect("described"))
     }
 
+    fn topics(inbox: &Arc<Inbox>) -> Topics {
+        let clock = Clock::start(&Executor::current().expect("a runtime"));
+        let profiles = Profiles::new(&ProducerSettings::default(), BTreeMap::new()).expect("the defaults");
+        let settings = SpreadSettings { is_adaptive: true, availability_timeout: Duration::ZERO };
+        let spreading = Spreading { settings, rack: None };
+        Topics::new(Rng::seeded(1), Arc::clone(inbox), profiles, spreading, clock)
+    }
+
+    /// KIP-1123.
     #[test]
-    fn many_topics_are_found_and_grow() {
+    fn records_without_a_key_stay_in_the_rack_if_a_leader_is_there() {
+        let broker = |node_id, rack: &str| {
+            let (host, rack) = ("localhost".into(), Some(rack.into()));
+            MetadataResponseBroker { node_id, host, port: 1, rack, ..Default::default() }
+        };
+        let partition = |partition_index, leader_id| MetadataResponsePartition {
+            partition_index,
+            leader_id,
+            ..Default::default()
+        };
+        let response = MetadataResponse {
+            brokers: vec![broker(1, "a"), broker(2, "b")],
+            topics: vec![MetadataResponseTopic {
+                name: Some("t".into()),
+                partitions: vec![partition(0, 1), partition(1, 2), partition(2, 7), partition(3, 2)],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let snapshot = Snapshot::default().merge(&response, false);
+        let topic = snapshot.topic("t").expect("described");
+        let choices = |rack| choices(topic, &snapshot, rack);
+        assert_eq!(choices(Some("b")), [1, 3]);
+        assert_eq!(choices(Some("a")), [0]);
+        assert_eq!(choices(Some("elsewhere")), [0, 1, 3], "no leader is there");
+        assert_eq!(choices(None), [0, 1, 3]);
+        assert_eq!(super::choices(topic, &Snapshot::default(), Some("a")), [0, 1, 2, 3], "no leader is up");
+    }
+
+    #[tokio::test]
+    async fn many_topics_are_found_and_grow() {
         let inbox = Arc::new(Inbox::default());
-        let topics = Topics::new(Rng::seeded(1), Arc::clone(&inbox));
+        let topics = topics(&inbox);
         let (concerns, _concerned) = tokio::sync::mpsc::unbounded_channel();
         for round in 1..=3 {
             for index in 0..1000 {
                 let topic = topic(&format!("topic-{index}"), round);
                 let interest = Interest::new(Arc::clone(&topic.name), &concerns);
-                topics.learn(&topic, Some(interest), |_| true);
+                topics.learn(&topic, Some(interest), &Snapshot::default());
             }
         }
         // Metadata with fewer partitions than before is outdated.
-        topics.learn(&topic("topic-0", 1), None, |_| true);
+        topics.learn(&topic("topic-0", 1), None, &Snapshot::default());
         let mut events = Vec::new();
         inbox.take(&mut events);
         assert!(events.iter().all(|event| matches!(event, Event::Registered)));
@@ -247,7 +333,7 @@ mod tests {
             let name = format!("topic-{index}");
             let entry = topics.get(&name).expect("known");
             let record = Record::to(&name);
-            let chosen = |partition| entry.accumulator(&record.clone().partition(partition));
+            let chosen = |partition| entry.at(entry.place(&record.clone().partition(partition)));
             assert_eq!(
                 chosen(2).map(|accumulator| (&*accumulator.topic, accumulator.partition)),
                 Ok((&*name, 2))

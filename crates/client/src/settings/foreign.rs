@@ -3,9 +3,10 @@
 
 use milena_wire::codec::Compression;
 
-use super::kind::{Kind as _, Number};
+use super::kind::{Flag, Kind as _, Number};
 use super::table::MEMORY;
 use super::{Settings, Unit};
+use crate::Partitioner;
 
 /// Names that are treated in the same way.
 pub(super) struct Foreign {
@@ -263,28 +264,15 @@ const FOREIGN: &[Foreign] = &[
         otherwise: Ignored("failed records are retried until delivery.timeout.ms has passed"),
     },
     Foreign {
-        names: &["partitioner.class"],
-        anyway: &["null", "org.apache.kafka.clients.producer.internals.DefaultPartitioner"],
-        otherwise: Refused(
-            "the key chooses the partition as with Java's default partitioner; set each record's partition for another rule",
-        ),
-    },
-    Foreign {
-        names: &["partitioner"],
-        anyway: &["murmur2_random"],
-        otherwise: Refused(
-            "the key chooses the partition as in Java, which is murmur2_random; librdkafka's default, consistent_random, \
-             chooses other partitions",
-        ),
-    },
-    Foreign {
         names: &["partitioner.ignore.keys"],
         anyway: NO,
-        otherwise: Refused("records with the same key always go to the same partition"),
+        otherwise: Sets(|to, text| {
+            if Flag.read(text)? {
+                to.producer.partitioner = Partitioner::Uniform;
+            }
+            Ok(())
+        }),
     },
-    Foreign { names: &["partitioner.adaptive.partitioning.enable"], anyway: NONE, otherwise: OWN_WAY },
-    Foreign { names: &["partitioner.availability.timeout.ms"], anyway: &["0"], otherwise: OWN_WAY },
-    Foreign { names: &["partitioner.rack.aware"], anyway: NO, otherwise: OWN_WAY },
     Foreign {
         names: &["transactional.id"],
         anyway: &["null"],

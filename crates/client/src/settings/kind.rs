@@ -7,7 +7,8 @@ use std::time::Duration;
 use milena_core::group::assignors::{self, Assignor};
 
 use super::{Reset, Unit};
-use crate::Address;
+use crate::producer::NAMED;
+use crate::{Address, Partitioner};
 
 /// Reads, checks and writes the values of a setting of type `T`.
 pub(super) trait Kind<T> {
@@ -378,6 +379,38 @@ impl Kind<Vec<Arc<dyn Assignor>>> for Assignors {
 
     fn unit(&self) -> Unit {
         Unit::Text("range, roundrobin, sticky or cooperative-sticky, separated by commas")
+    }
+}
+
+/// Partitioners by their names: librdkafka's words, or the classes that Java's client has. Those of programs' own are set in
+/// code.
+pub(super) struct Partitioners;
+
+impl Kind<Partitioner> for Partitioners {
+    fn read(&self, text: &str) -> Result<Partitioner, String> {
+        // Such as org.apache.kafka.clients.producer.RoundRobinPartitioner.
+        let class = text.rsplit_once('.').map_or(text, |(_, class)| class);
+        let is_it =
+            |word: &str, classes: &[&str]| word.eq_ignore_ascii_case(text) || classes.contains(&class);
+        let found = NAMED.iter().find(|(word, _, classes)| is_it(word, classes));
+        let words = || NAMED.iter().map(|(word, ..)| *word).collect::<Vec<_>>().join(", ");
+        found.map(|(_, partitioner, _)| partitioner.clone()).ok_or_else(|| {
+            format!("{text:?} is neither one of {} nor a partitioner of Java's client", words())
+        })
+    }
+
+    fn fit(&self, value: Partitioner) -> Result<Partitioner, String> {
+        Ok(value)
+    }
+
+    fn write(&self, value: &Partitioner) -> String {
+        let is_it = |known: &Partitioner| std::mem::discriminant(known) == std::mem::discriminant(value);
+        let word = NAMED.iter().find(|(_, known, _)| is_it(known));
+        word.map_or_else(String::new, |(word, ..)| (*word).to_owned())
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Text("a name, such as murmur2_random")
     }
 }
 

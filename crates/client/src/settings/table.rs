@@ -12,10 +12,11 @@ use milena_core::producer::Acks;
 use milena_wire::codec::Compression;
 
 use super::kind::{
-    Addresses, Assignors, Choice, Flag, Kind, Name, Number, Optional, Resets, SOME_TIME, TIME, Time,
+    Addresses, Assignors, Choice, Flag, Kind, Name, Number, Optional, Partitioners, Resets, SOME_TIME, TIME,
+    Time,
 };
 use super::{Isolation, Reset, Settings, Unit};
-use crate::Address;
+use crate::{Address, Partitioner};
 
 /// One setting: its documentation, default and bounds, and its names in properties.
 #[derive(Clone, Copy)]
@@ -302,6 +303,21 @@ settings! {
         /// properties ask for more, and do not turn on idempotence by name, 5 is used.
         in_flight_max: usize = (5), Number { unit: Unit::Count, least: 1, most: 1_000_000, floor: 1, ceiling: 1_000_000 },
             ["max.in.flight.requests.per.connection"], ["max.in.flight"];
+        /// How records that name no partition are placed. librdkafka's default is `consistent_random`, sarama's is
+        /// `fnv1a_random`.
+        partitioner: Partitioner = (Partitioner::Murmur2Random), Partitioners, ["partitioner.class"], [];
+        /// Whether records that are spread go less to partitions whose broker is slow (KIP-794). Otherwise all partitions get
+        /// as many bytes.
+        adaptive_partitioning: bool = (true), Flag, ["partitioner.adaptive.partitioning.enable"], [];
+        /// After this long without an answer to batches that wait, a partition gets none of the records that are spread, as
+        /// long as another one answers. Zero means no limit. It needs `adaptive_partitioning`.
+        partition_availability_timeout: Duration = (0 ms), TIME, ["partitioner.availability.timeout.ms"], [];
+        /// Whether records that are spread go to partitions whose leader is in this producer's rack, if there are any
+        /// (KIP-1123).
+        rack_aware: bool = (false), Flag, ["partitioner.rack.aware"], [];
+        /// The rack that the program runs in, as brokers name theirs in `broker.rack`, for `rack_aware`. `None` is that of the
+        /// client's consumers, which is `client.rack` in properties.
+        rack: Option<Arc<str>> = (None), Optional(Name), [], [], named "producer_rack";
         /// The memory for records that are not acknowledged yet, in bytes. `None` is half of the client's.
         memory_bytes_max: Option<usize> = (None), Optional(MEMORY), ["buffer.memory"], [],
             named "producer_memory_bytes_max";

@@ -59,18 +59,12 @@ fn every_name_of_both_dialects_is_known() {
     assert_eq!(wrong, "");
 }
 
-/// Their defaults that ask for what Milena cannot do.
-const REFUSED_DEFAULTS: [(&str, &str); 1] =
-    // It chooses other partitions for keys than our hash.
-    [("partitioner", "consistent_random")];
-
 #[test]
 fn every_default_of_both_dialects_is_taken() {
     for Known { name, default, .. } in LISTS.into_iter().flat_map(known) {
         let Some(default) = default else { continue };
         let taken = set(&[("security.protocol", "PLAINTEXT")], name, default);
-        let expected = !REFUSED_DEFAULTS.contains(&(name, default));
-        assert_eq!(taken.is_ok(), expected, "{name}={default}: {:?}", taken.err());
+        assert!(taken.is_ok(), "{name}={default}: {:?}", taken.err());
     }
 }
 
@@ -184,6 +178,24 @@ fn everyday_files_work_as_they_are() {
 }
 
 #[test]
+fn partitioners_are_known_by_both_dialects_names() {
+    let check = |text: &str, expected: &str| {
+        let settings = file(text).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(format!("{:?}", settings.producer.partitioner), expected, "{text}");
+    };
+    let java = "partitioner.class=org.apache.kafka.clients.producer";
+    check(&format!("{java}.RoundRobinPartitioner"), "RoundRobin");
+    check(&format!("{java}.UniformStickyPartitioner"), "Uniform");
+    check(&format!("{java}.internals.DefaultPartitioner"), "Murmur2Random");
+    check("partitioner.class=null", "Murmur2Random");
+    check("partitioner.ignore.keys=true", "Uniform");
+    check("partitioner=consistent_random", "ConsistentRandom");
+    check("topic.partitioner=FNV1A", "Fnv1a");
+    check("partitioner=random", "Random");
+    check("linger.ms=5", "Murmur2Random");
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_with_its_reason_and_no_secret_is_told() {
     let check = |text: &str, says: &str| {
         let error = file(text).expect_err(text).to_string();
@@ -199,8 +211,8 @@ fn what_cannot_be_done_is_refused_with_its_reason_and_no_secret_is_told() {
     check("a.b=hunter2", "there is no such setting");
     check("security.protocol=PLAINTEXT\nsecurity.protocol=SSL\nssl.key.password=hunter2", "line 2");
     check("transactional.id=a", "no transactions yet");
-    check("partitioner.class=org.apache.kafka.clients.producer.RoundRobinPartitioner", "default partitioner");
-    check("partitioner=consistent_random", "murmur2_random");
+    check("partitioner.class=com.example.Own", "nor a partitioner of Java's client");
+    check("partitioner=consistent_randon", "consistent_random");
     check("interceptor.classes=com.example.Interceptor", "interceptors and plugins");
     check("config.providers=file", "look up");
     check("dr_msg_cb=x", "a C function");

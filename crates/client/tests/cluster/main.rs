@@ -16,6 +16,7 @@ mod memory;
 mod mistakes;
 mod outside;
 mod parts;
+mod placing;
 mod producing;
 mod readme;
 mod remade;
