@@ -90,7 +90,8 @@ pub use milena_core::group::assignors;
 pub use milena_core::group::{Goodbye, Protocol};
 pub use milena_wire::pool::{BufferPool, PoolStats};
 pub use producer::{
-    ChoosePartition, Delivery, Partitioner, Producer, ProducerBuilder, Receipt, TopicProducer, TopicSettings,
+    ChoosePartition, Delivery, NotAllWritten, Partitioner, Producer, ProducerBuilder, Receipt, RecordSink,
+    TopicProducer, TopicSettings,
 };
 pub use record::{Header, OwnedRecord, Payload, Record, RecordView};
 pub use runtime::Runtime;

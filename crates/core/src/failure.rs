@@ -96,6 +96,8 @@ pub enum Failure {
         /// How long its caller waited.
         after: Duration,
     },
+    /// The program gave up what it had produced before.
+    Purged,
     /// A record is larger than our own settings allow.
     TooLarge(Arc<str>),
     /// A record or a batch of the log cannot be read.
@@ -316,9 +318,12 @@ impl Failure {
             | Self::SequenceLost { .. }
             | Self::Unreadable { .. }
             | Self::NoRoute(_) => Fault::Broker,
-            Self::Caller(_) | Self::TooLarge(_) | Self::OverLimit { .. } | Self::Closed | Self::Ended(_) => {
-                Fault::Caller
-            }
+            Self::Caller(_)
+            | Self::TooLarge(_)
+            | Self::OverLimit { .. }
+            | Self::Purged
+            | Self::Closed
+            | Self::Ended(_) => Fault::Caller,
             // All that is known of a code which this release does not have is that a broker sent it.
             Self::Answer { code, .. } => code.fault().unwrap_or(Fault::Broker),
         }
@@ -406,9 +411,13 @@ impl fmt::Display for Failure {
                 "the broker lost track of this producer's sequence, so sending again could write the record twice",
             ),
             Self::NoRoute(reason) => f.write_str(reason),
+            Self::NoRoom { after: Duration::ZERO } => {
+                f.write_str("there is no room in the producer's memory: records come faster than they are written")
+            }
             Self::NoRoom { after } => {
                 write!(f, "no room came free in the producer's memory within {:?}: records come faster than they are written", rounded(*after))
             }
+            Self::Purged => f.write_str("the program gave it up (purge)"),
             Self::TooLarge(reason) => f.write_str(reason),
             Self::Unreadable { what, reason } => write!(f, "{what} cannot be read: {reason}"),
             Self::Doomed { cause, is_fatal: false } => write!(f, "the transaction cannot be committed: {cause}"),

@@ -40,6 +40,8 @@ pub enum ErrorKind {
     Unavailable,
     /// A stored batch cannot be read: its checksum is wrong, or its bytes are not a record batch.
     Unreadable,
+    /// The program gave the record up before it was settled.
+    Purged,
     /// A broker refused for another reason, which its code tells.
     Other,
 }
@@ -61,6 +63,7 @@ impl Failure {
             Self::TooLarge(_) | Self::OverLimit { .. } => ErrorKind::TooLarge,
             Self::Unreadable { .. } => ErrorKind::Unreadable,
             Self::NoRoute(_) => ErrorKind::Unavailable,
+            Self::Purged => ErrorKind::Purged,
             Self::Closed | Self::Ended(_) => ErrorKind::Closed,
             Self::SequenceLost { .. } => ErrorKind::Other,
             Self::Doomed { cause, .. } => cause.kind(),
@@ -118,6 +121,7 @@ mod tests {
             (Failure::Undelivered { after, last: Some(Box::new(Failure::Closed)) }, ErrorKind::Timeout),
             (Failure::NoRoom { after }, ErrorKind::Full),
             (Failure::Caller("no".into()), ErrorKind::InvalidInput),
+            (Failure::Purged, ErrorKind::Purged),
             (Failure::Ended("the producer was closed"), ErrorKind::Closed),
         ] {
             assert_eq!(failure.kind(), kind, "{failure}");

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use milena_core::Instant;
 use milena_core::producer::Slot;
 use milena_wire::batch::{AppendError, BatchBuilder, Header};
 use milena_wire::pool::Pool;
@@ -55,6 +56,15 @@ pub(super) struct OpenBatch {
 pub(super) struct Memory {
     pub(super) pool: Pool,
     pub(super) budget: Budget,
+}
+
+/// What the caller of an append has waited for. Nothing, at first.
+#[derive(Default)]
+pub(super) struct Waited {
+    /// Since when.
+    pub(super) since: Option<Instant>,
+    /// Memory for the record.
+    pub(super) room: Option<Reservation>,
 }
 
 /// What became of an append.
@@ -123,7 +133,7 @@ impl Accumulator {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Encodes `record` into the open batch, opening one if there is none. `room` is memory that the caller has waited
+    /// Encodes `record` into the open batch, opening one if there is none. `waited` is what the caller has waited
     /// for. `result` makes what the caller wants from the batch and the record's index.
     ///
     /// Bench: `enqueue`.
@@ -132,9 +142,10 @@ impl Accumulator {
         record: &Record<'_>,
         timestamp_ms: i64,
         memory: &Memory,
-        room: &mut Option<Reservation>,
+        waited: &mut Waited,
         result: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Appended<T> {
+        let Waited { since, room } = waited;
         let headers = record.header_slice();
         let mut batches = self.lock();
         let opened = batches.open.is_none();
@@ -161,7 +172,9 @@ impl Accumulator {
                         self.sticky.leave(self.partition);
                     }
                     if opened {
-                        self.tell_opened(&mut batches);
+                        self.tell_opened(&mut batches, *since);
+                    } else if let Some(since) = since {
+                        self.inbox.push(Event::Waited(self.slot.0, *since));
                     }
                     return Appended::Done(result);
                 }
@@ -184,8 +197,11 @@ impl Accumulator {
     /// This happens before the lock is given back. If it happened after, another task could append to the batch and
     /// flush, and the driver would hear of the flush before it heard of the batch.
     #[cold]
-    fn tell_opened(&self, batches: &mut Batches) {
+    fn tell_opened(&self, batches: &mut Batches, waited_since: Option<Instant>) {
         self.inbox.push(Event::Opened(self.slot.0));
+        if let Some(since) = waited_since {
+            self.inbox.push(Event::Waited(self.slot.0, since));
+        }
         // A first record that fills the batch need not wait for more.
         if batches.open.as_ref().is_some_and(|open| open.builder.bytes() >= open.bytes_max) {
             self.fill(batches);
@@ -277,7 +293,7 @@ impl OpenBatch {
         if bytes > self.bytes_max && !self.builder.is_empty() {
             return true;
         }
-        // The room that was waited for is enough for the record: see `BatchSettings::room_for`.
+        // The room that was waited for is enough for the record: see `Accumulator::room_for`.
         if let Some(room) = room.take() {
             self.reservation.merge(room);
         }
@@ -336,17 +352,21 @@ mod tests {
                 let record = Record::to("t").value(&value).headers(&headers);
                 for is_open in [false, true] {
                     let partition = partition(1 << 19, 1 << 19);
-                    let append = |record: &Record<'_>, room: &mut Option<Reservation>| {
-                        partition.append(record, 0, &memory, room, |_, _| ())
+                    let append = |record: &Record<'_>, waited: &mut Waited| {
+                        partition.append(record, 0, &memory, waited, |_, _| ())
                     };
                     if is_open {
-                        assert!(matches!(append(&Record::to("t"), &mut None), Appended::Done(())));
+                        assert!(matches!(
+                            append(&Record::to("t"), &mut Waited::default()),
+                            Appended::Done(())
+                        ));
                     }
                     let wanted = partition.room_for(&record, 0, &memory).expect("small enough");
-                    let mut room = Some(budget.try_reserve(wanted).expect("free"));
+                    let room = Some(budget.try_reserve(wanted).expect("free"));
+                    let mut waited = Waited { since: None, room };
                     // The rest of the budget is taken.
                     let _others = budget.try_reserve(budget.available()).expect("free");
-                    assert!(matches!(append(&record, &mut room), Appended::Done(())), "{bytes} {is_open}");
+                    assert!(matches!(append(&record, &mut waited), Appended::Done(())), "{bytes} {is_open}");
                 }
             }
         }
@@ -358,7 +378,7 @@ mod tests {
         let partition = partition(1000, 50_000);
         let append = |bytes: usize| {
             let value = vec![0; bytes];
-            partition.append(&Record::to("t").value(&value), 0, &memory, &mut None, |_, _| ())
+            partition.append(&Record::to("t").value(&value), 0, &memory, &mut Waited::default(), |_, _| ())
         };
         let mut taken = Vec::new();
         assert!(matches!(append(10_000), Appended::Done(())));
@@ -377,8 +397,10 @@ mod tests {
         let memory = Memory { pool: Pool::default(), budget: budget.clone() };
         let partition = partition(1 << 16, 1 << 16);
         let record = Record::to("t").value(&[0; 10_000]);
-        let append =
-            || partition.append(&record, 0, &memory, &mut None, |batch, _| batch.reservation.bytes());
+        let append = || {
+            partition
+                .append(&record, 0, &memory, &mut Waited::default(), |batch, _| batch.reservation.bytes())
+        };
         for _ in 0..6 {
             assert!(matches!(append(), Appended::Done(result) if result <= 1 << 16));
         }

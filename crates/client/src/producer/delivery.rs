@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -66,11 +67,27 @@ pub(super) struct Promise {
     state: Arc<BatchState>,
     /// Whether the batch was handed to a connection, so that the broker may have written it.
     was_sent: bool,
+    /// What is to be called for some of the records, in their order.
+    callbacks: Vec<Callback>,
+}
+
+/// What a program wants to be called with what became of a record.
+pub(super) type OnSettled = Box<dyn FnOnce(Result<Receipt, Error>) + Send>;
+
+struct Callback {
+    index: u32,
+    timestamp_ms: i64,
+    call: OnSettled,
 }
 
 impl Promise {
     pub(super) fn new(topic: Arc<str>, partition: i32) -> Self {
-        Self { state: Arc::new(BatchState::new(topic, partition)), was_sent: false }
+        Self { state: Arc::new(BatchState::new(topic, partition)), was_sent: false, callbacks: Vec::new() }
+    }
+
+    /// Has `call` called for the record of this index.
+    pub(super) fn call(&mut self, index: u32, timestamp_ms: i64, call: OnSettled) {
+        self.callbacks.push(Callback { index, timestamp_ms, call });
     }
 
     pub(super) fn state(&self) -> Arc<BatchState> {
@@ -81,19 +98,33 @@ impl Promise {
         self.was_sent = true;
     }
 
-    /// Settles the batch; the error, if it failed.
-    pub(super) fn settle(&self, outcome: Outcome) -> Option<Error> {
-        self.state.settle(outcome)
+    /// Settles the batch; the error, if it failed. Callbacks are called before it returns.
+    pub(super) fn settle(&mut self, outcome: Outcome) -> Option<Error> {
+        let error = self.state.settle(outcome);
+        for Callback { index, timestamp_ms, call } in std::mem::take(&mut self.callbacks) {
+            let Some(result) = self.state.receipt(index, timestamp_ms) else { continue };
+            // A panic of the program must not end the driver, which all its records depend on.
+            if catch_unwind(AssertUnwindSafe(|| call(result))).is_err() {
+                tracing::error!(target: "milena", "a delivery callback of the program panicked");
+            }
+        }
+        error
     }
 
     /// Puts the records into several batches, each beginning with the record of one of these indexes. Answers with a
     /// promise for each; the deliveries follow their records.
-    pub(super) fn split(self, firsts: &[u32]) -> Vec<Self> {
-        let piece = |_: &u32| Self {
-            state: Arc::new(BatchState::new(Arc::clone(&self.state.topic), self.state.partition)),
-            was_sent: self.was_sent,
+    pub(super) fn split(mut self, firsts: &[u32]) -> Vec<Self> {
+        let piece = |_: &u32| {
+            let mut piece = Self::new(Arc::clone(&self.state.topic), self.state.partition);
+            piece.was_sent = self.was_sent;
+            piece
         };
-        let pieces: Vec<_> = firsts.iter().map(piece).collect();
+        let mut pieces: Vec<_> = firsts.iter().map(piece).collect();
+        for callback in std::mem::take(&mut self.callbacks) {
+            let piece = firsts.partition_point(|first| *first <= callback.index).saturating_sub(1);
+            let index = callback.index - firsts[piece];
+            pieces[piece].callbacks.push(Callback { index, ..callback });
+        }
         let states = firsts.iter().zip(&pieces).map(|(first, piece)| (*first, piece.state())).collect();
         self.state.set(Settlement::Split(states));
         pieces
@@ -104,7 +135,7 @@ impl Drop for Promise {
     fn drop(&mut self) {
         if self.state.settlement.get().is_none() {
             let (failure, maybe_written) = (Failure::Closed, self.was_sent);
-            self.state.settle(Outcome::Failed { failure, maybe_written, records: Vec::new() });
+            self.settle(Outcome::Failed { failure, maybe_written, records: Vec::new() });
         }
     }
 }
@@ -226,6 +257,11 @@ impl Delivery {
         Self { batch, index, timestamp_ms, place: None }
     }
 
+    /// Its batch, the record's index there, and the record's timestamp.
+    pub(super) fn into_parts(self) -> (Arc<BatchState>, u32, i64) {
+        (self.batch, self.index, self.timestamp_ms)
+    }
+
     /// The partition the record goes to.
     pub fn partition(&self) -> i32 {
         self.batch.partition
@@ -294,7 +330,7 @@ mod tests {
     use super::*;
 
     fn settled(outcome: Outcome) -> (Promise, Option<Error>) {
-        let promise = Promise::new("t".into(), 0);
+        let mut promise = Promise::new("t".into(), 0);
         let error = promise.settle(outcome);
         (promise, error)
     }
@@ -344,7 +380,7 @@ mod tests {
         let waiting = tokio::spawn(deliver(&promise, 5));
         tokio::task::yield_now().await;
         let mut pieces = promise.split(&[0, 2]);
-        let last = pieces.pop().expect("two").split(&[0, 3]);
+        let mut last = pieces.pop().expect("two").split(&[0, 3]);
         assert!(deliveries.iter().all(|delivery| !delivery.is_settled()));
         pieces[0].settle(written(100));
         last[0].settle(written(200));
@@ -356,6 +392,35 @@ mod tests {
         }
         assert_eq!(offsets, [100, 101, 200, 201, 202, 300]);
         assert_eq!(waiting.await.expect("ran").expect("written").offset(), Some(300));
+    }
+
+    #[test]
+    fn callbacks_are_called_once_in_order_and_follow_their_records_into_pieces() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let call = |promise: &mut Promise, index: u32| {
+            let seen = Arc::clone(&seen);
+            let note = move |result: Result<Receipt, Error>| {
+                let offset = result.ok().and_then(|receipt| receipt.offset());
+                seen.lock().expect("no panic").push((index, offset));
+                assert_ne!(index, 3, "a program's callback may panic");
+            };
+            promise.call(index, 5, Box::new(note));
+        };
+        let written = |base| Outcome::Written { base_offset: Some(base), log_append_time_ms: None };
+        let mut promise = Promise::new("t".into(), 0);
+        [0, 2, 3, 5].into_iter().for_each(|index| call(&mut promise, index));
+        let mut pieces = promise.split(&[0, 3]);
+        pieces[1].settle(written(200));
+        pieces[1].settle(written(300));
+        pieces[0].settle(written(100));
+        let expected = [(3, Some(200)), (5, Some(202)), (0, Some(100)), (2, Some(102))];
+        assert_eq!(*seen.lock().expect("no panic"), expected);
+
+        // A batch that is thrown away is settled, too.
+        let mut promise = Promise::new("t".into(), 0);
+        call(&mut promise, 7);
+        drop(promise);
+        assert_eq!(seen.lock().expect("no panic").last(), Some(&(7, None)));
     }
 
     #[test]

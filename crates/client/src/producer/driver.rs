@@ -16,7 +16,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use milena_core::metadata::Snapshot;
-use milena_core::producer::{FlushId, Order, Producer as Machine, RequestId, Settled, Ticket, Transmit};
+use milena_core::producer::{
+    FlushId, Loss, Order, Producer as Machine, RequestId, Settled, Slot, Ticket, Transmit,
+};
 use milena_core::{Failure, Instant};
 use milena_messages::init_producer_id::InitProducerIdRequest;
 use milena_messages::produce::ProduceRequest;
@@ -191,11 +193,11 @@ impl Driver {
             match event {
                 // The partitions were taken in above.
                 Event::Registered => {}
-                Event::Opened(slot) => {
-                    self.machine.handle_opened(self.accumulators[slot as usize].slot, now);
-                }
+                Event::Opened(slot) => self.machine.handle_opened(Slot(slot), now),
+                Event::Waited(slot, began) => self.machine.handle_waited(Slot(slot), began, now),
                 Event::Filled(slot) => self.collect(slot as usize, false),
                 Event::Flush(done) => self.flushing.push((self.machine.handle_flush(), done)),
+                Event::Purge(done) => self.flushing.push((self.machine.handle_abandon(now), done)),
                 Event::Released => self.is_released = true,
             }
         }
@@ -298,6 +300,14 @@ impl Driver {
         while let Some(notice) = self.machine.poll_notice() {
             report(&notice);
         }
+        while let Some(loss) = self.machine.poll_loss() {
+            let Loss { topic, partition, acknowledged, log_start } = loss;
+            tracing::error!(
+                target: "milena",
+                "partition {partition} of topic {topic:?} has lost records that it had acknowledged: the last one of this \
+                 producer had offset {acknowledged}, and the log, which begins at {log_start}, has none of them"
+            );
+        }
         self.client.learn_leaders(self.machine.poll_hints());
     }
 
@@ -335,7 +345,7 @@ impl Driver {
     }
 
     fn settle(&self, settled: Settled<Parcel>) {
-        let Settled { slot, batch, outcome } = settled;
+        let Settled { slot, mut batch, outcome } = settled;
         let accumulator = &self.accumulators[slot.0 as usize];
         accumulator.sticky.settled(accumulator.partition);
         if let Some(error) = batch.promise.settle(outcome)

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use milena_core::Instant;
 use tokio::sync::{Notify, oneshot};
 
 /// Something for the driver to do.
@@ -10,10 +11,14 @@ pub(super) enum Event {
     Registered,
     /// The accumulator with this slot has opened a batch.
     Opened(u32),
+    /// The open batch of the accumulator with this slot has got a record whose caller has waited since then.
+    Waited(u32, Instant),
     /// The accumulator with this slot has filled a batch.
     Filled(u32),
     /// Send everything, and tell the sender once it is settled.
     Flush(oneshot::Sender<()>),
+    /// Give up everything that was taken before, and tell the sender once it is settled.
+    Purge(oneshot::Sender<()>),
     /// The last handle of the producer was dropped.
     Released,
 }

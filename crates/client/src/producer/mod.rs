@@ -16,9 +16,11 @@ mod accumulator;
 mod delivery;
 mod driver;
 mod inbox;
+mod many;
 mod partitioner;
 mod profile;
 mod seal;
+mod sink;
 mod topic;
 mod topics;
 
@@ -33,16 +35,19 @@ use milena_core::producer::{Producer as Machine, Settings as MachineSettings};
 use milena_core::{Failure, Instant};
 use tokio::sync::{mpsc, oneshot};
 
-use self::accumulator::{Appended, Memory, OpenBatch, TooLarge};
+use self::accumulator::{Appended, Memory, OpenBatch, TooLarge, Waited};
+use self::delivery::OnSettled;
 pub use self::delivery::{Delivery, Receipt};
 use self::driver::{Driver, Parts};
 use self::inbox::Event;
+pub use self::many::NotAllWritten;
 pub(crate) use self::partitioner::NAMED;
 use self::partitioner::Place;
 pub use self::partitioner::{ChoosePartition, Partitioner};
 use self::profile::Profiles;
 pub use self::profile::TopicSettings;
 use self::seal::{Backlog, Sealer};
+pub use self::sink::RecordSink;
 pub use self::topic::TopicProducer;
 use self::topics::{Spreading, TopicEntry, Topics};
 use crate::budget::Reservation;
@@ -201,6 +206,55 @@ impl Producer {
         }
     }
 
+    /// Takes a record if that needs no waiting, and refuses it at once otherwise.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue). [`Error::kind`] says why: [`Full`](crate::ErrorKind::Full) if there is no room,
+    /// [`UnknownTopic`](crate::ErrorKind::UnknownTopic) if no broker knows the topic, and
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) if its metadata is not here yet: it is asked for then, and a later call
+    /// finds it. [`topic`](Self::topic) waits for it. The record was not written.
+    #[expect(clippy::needless_pass_by_value, reason = "a record is given away, as with the other calls")]
+    pub fn try_enqueue(&self, record: Record<'_>) -> Result<Delivery, Error> {
+        self.try_enqueue_to(self.0.parts.topics.get(record.topic), &record)
+    }
+
+    /// Takes a record, waiting only for room, and calls `settled` with the receipt when it is written, or with the error when
+    /// it is given up. It is called once, unless this call fails.
+    ///
+    /// Callbacks of one partition are called in the order of their records. They are called on the producer's own task: while
+    /// one runs, the producer sends nothing. It must not block, and may call [`try_enqueue`](Self::try_enqueue). A panic in it
+    /// is caught and logged.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue). `settled` is not called then.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it returns, the record is not sent, and `settled` is not called.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().start().await?;
+    /// # cluster.create_topic("orders", 2)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// # let producer = client.producer().build().await?;
+    /// use milena::Record;
+    ///
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// let record = Record::to("orders").key("42").value("created");
+    /// producer.enqueue_with(record, move |result| drop(sender.send(result))).await?;
+    /// producer.flush().await?; // callbacks of records before it were called when it returns
+    /// assert_eq!(receiver.recv()??.offset(), Some(0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn enqueue_with(
+        &self,
+        record: Record<'_>,
+        settled: impl FnOnce(Result<Receipt, Error>) + Send + 'static,
+    ) -> Result<(), Error> {
+        self.enqueue_with_to(self.0.parts.topics.get(record.topic), record, Box::new(settled)).await
+    }
+
     #[expect(
         clippy::manual_async_fn,
         reason = "an async fn moves its arguments once more, some 100 bytes each time"
@@ -211,10 +265,9 @@ impl Producer {
         record: Record<'_>,
     ) -> impl Future<Output = Result<Delivery, Error>> + Send {
         async move {
-            let timestamp_ms =
-                record.timestamp_or_now(&self.0.clock).map_err(|time| no_time(&record, time))?;
+            let timestamp_ms = self.timestamp_of(&record)?;
             let take = |batch: &mut OpenBatch, index| (batch.promise.state(), index);
-            let (state, index) = match self.append_now(topic, None, &record, timestamp_ms, &mut None, take) {
+            let (state, index) = match self.append_at_once(topic, &record, timestamp_ms, take) {
                 Step::Done(taken) => taken?,
                 Step::Wait(wait, place) => self.append(place, &record, timestamp_ms, wait, take).await?,
             };
@@ -232,14 +285,84 @@ impl Producer {
         record: Record<'_>,
     ) -> impl Future<Output = Result<(), Error>> + Send {
         async move {
-            let timestamp_ms =
-                record.timestamp_or_now(&self.0.clock).map_err(|time| no_time(&record, time))?;
+            let timestamp_ms = self.timestamp_of(&record)?;
             let take = |batch: &mut OpenBatch, _| batch.posted += 1;
-            match self.append_now(topic, None, &record, timestamp_ms, &mut None, take) {
+            match self.append_at_once(topic, &record, timestamp_ms, take) {
                 Step::Done(taken) => taken,
                 Step::Wait(wait, place) => self.append(place, &record, timestamp_ms, wait, take).await,
             }
         }
+    }
+
+    async fn enqueue_with_to(
+        &self,
+        topic: Option<&Arc<TopicEntry>>,
+        record: Record<'_>,
+        settled: OnSettled,
+    ) -> Result<(), Error> {
+        let timestamp_ms = self.timestamp_of(&record)?;
+        let mut settled = Some(settled);
+        let mut take = |batch: &mut OpenBatch, index: u32| {
+            if let Some(settled) = settled.take() {
+                batch.promise.call(index, timestamp_ms, settled);
+            }
+        };
+        match self.append_at_once(topic, &record, timestamp_ms, &mut take) {
+            Step::Done(taken) => taken,
+            Step::Wait(wait, place) => self.append(place, &record, timestamp_ms, wait, take).await,
+        }
+    }
+
+    fn try_enqueue_to(
+        &self,
+        topic: Option<&Arc<TopicEntry>>,
+        record: &Record<'_>,
+    ) -> Result<Delivery, Error> {
+        let timestamp_ms = self.timestamp_of(record)?;
+        let take = |batch: &mut OpenBatch, index| (batch.promise.state(), index);
+        let step = match self.append_at_once(topic, record, timestamp_ms, take) {
+            // The full batch is closed, and the record opens the next one, unless too many wait to be compressed.
+            Step::Wait(Wait::Turn, place) if self.0.parts.backlog.has_room() => {
+                self.append_now(topic, place, record, timestamp_ms, &mut Waited::default(), take)
+            }
+            step => step,
+        };
+        match step {
+            Step::Done(taken) => taken.map(|(state, index)| Delivery::new(state, index, timestamp_ms)),
+            Step::Wait(Wait::Topic, _) => Err(self.not_known(record)),
+            Step::Wait(Wait::Turn | Wait::Room, _) => {
+                Err(Error::harmless(doing(record), Failure::NoRoom { after: Duration::ZERO }))
+            }
+        }
+    }
+
+    /// Why `record` cannot be placed now. Its topic, or its partition, is looked up in the background.
+    #[cold]
+    fn not_known(&self, record: &Record<'_>) -> Error {
+        if self.0.parts.topics.is_closed() {
+            return closed(record);
+        }
+        if record.topic.is_empty() {
+            return Error::caller(doing(record), NO_TOPIC);
+        }
+        let snapshot = self.0.client.snapshot();
+        let failure = match snapshot.topic(record.topic) {
+            Err(failure) if snapshot.missing_since.contains_key(record.topic) => failure,
+            _ => Failure::NoRoute(Arc::from("the topic's metadata is not here yet")),
+        };
+        let parts = &self.0.parts;
+        if let Some(looked_up) = parts.topics.begin_look_up(record.topic) {
+            let (client, topics) = (self.0.client.clone(), Arc::clone(&parts.topics));
+            let partition = record.chosen_partition();
+            let deadline = self.0.clock.after(self.0.enqueue_timeout);
+            self.0.client.0.runtime.spawn(async move {
+                if let Ok(known) = client.topic(&looked_up, partition, deadline).await {
+                    topics.learn(&known.topic, Some(known.interest), &client.snapshot());
+                }
+                topics.end_look_up(&looked_up);
+            });
+        }
+        Error::harmless(doing(record), failure)
     }
 
     /// Sends every record taken before this call without waiting for linger, and waits until each is written or given
@@ -252,23 +375,12 @@ impl Producer {
     /// # Cancel safety
     /// If the future is dropped, the records are sent nevertheless, and failures are kept for the next flush.
     pub async fn flush(&self) -> Result<(), Error> {
-        let (done, flushed) = oneshot::channel();
-        self.0.parts.inbox.push(Event::Flush(done));
-        let ended = |_| Error::new("flushing", Failure::Closed);
-        flushed.await.map_err(ended)?;
-        match self.0.parts.failures.take() {
-            None => Ok(()),
-            Some((count, first)) => {
-                let doing = format!(
-                    "flushing: {count} posted records were not written; the first failure: {}",
-                    first.doing()
-                );
-                Err(Error::with_maybe_written(doing, first.failure().clone(), first.maybe_written()))
-            }
-        }
+        self.settle_all(Event::Flush).await?;
+        self.posted()
     }
 
-    /// Takes no more records, from this or any clone, and flushes.
+    /// Takes no more records, from this or any clone, and flushes. It may take as long as
+    /// [`ProducerSettings::delivery_timeout`]; [`close_within`](Self::close_within) has a deadline of its own.
     ///
     /// # Errors
     /// As [`flush`](Self::flush).
@@ -281,6 +393,78 @@ impl Producer {
         self.flush().await
     }
 
+    /// Takes no more records, flushes for `timeout` at most, and gives up what is left, as [`purge`](Self::purge) does. It
+    /// returns whatever the brokers do.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush): posted records that were given up count as not written. Deliveries of those that were given
+    /// up say so.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the producer is closed nevertheless, and nothing is given up.
+    pub async fn close_within(&self, timeout: Duration) -> Result<(), Error> {
+        self.0.parts.topics.close();
+        let client = &self.0.client.0;
+        let deadline = client.clock.after(timeout);
+        let flushed =
+            client.runtime.entered(|| client.clock.timeout_at(deadline, self.settle_all(Event::Flush)));
+        if flushed.await.transpose()?.is_none() {
+            self.settle_all(Event::Purge).await?;
+        }
+        self.posted()
+    }
+
+    /// Gives up every record that was taken before this call and is not settled, for programs that cannot wait for their
+    /// delivery timeout. The records fail with [`ErrorKind::Purged`](crate::ErrorKind::Purged); those whose request a
+    /// connection has begun to write [may have been written](Error::maybe_written). The producer goes on, and records that are
+    /// taken later are not concerned.
+    ///
+    /// It waits for no broker, only for batches that are being compressed.
+    ///
+    /// # Errors
+    /// When the runtime that drives the client has ended. Posted records that were given up are told by the next
+    /// [`flush`](Self::flush).
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the records are given up nevertheless.
+    pub async fn purge(&self) -> Result<(), Error> {
+        self.settle_all(Event::Purge).await
+    }
+
+    /// Leaves a flush or a purge in the inbox, and waits until every record that it concerns is settled.
+    async fn settle_all(&self, event: impl FnOnce(oneshot::Sender<()>) -> Event) -> Result<(), Error> {
+        let (done, settled) = oneshot::channel();
+        self.0.parts.inbox.push(event(done));
+        settled.await.map_err(|_| Error::new("flushing", Failure::Closed))
+    }
+
+    /// What became of the records that were posted and settled since the last call.
+    fn posted(&self) -> Result<(), Error> {
+        let Some((count, first)) = self.0.parts.failures.take() else { return Ok(()) };
+        let doing = format!(
+            "flushing: {count} posted records were not written; the first failure: {}",
+            first.doing()
+        );
+        Err(Error::with_maybe_written(doing, first.failure().clone(), first.maybe_written()))
+    }
+
+    #[inline]
+    fn timestamp_of(&self, record: &Record<'_>) -> Result<i64, Error> {
+        record.timestamp_or_now(&self.0.clock).map_err(|time| no_time(record, time))
+    }
+
+    /// [`append_now`](Self::append_now), the first time.
+    #[inline]
+    fn append_at_once<T>(
+        &self,
+        topic: Option<&Arc<TopicEntry>>,
+        record: &Record<'_>,
+        timestamp_ms: i64,
+        take: impl FnOnce(&mut OpenBatch, u32) -> T,
+    ) -> Step<T> {
+        self.append_now(topic, None, record, timestamp_ms, &mut Waited::default(), take)
+    }
+
     /// Appends the record if that needs no waiting. Otherwise it tells what to wait for. `place` is where an earlier attempt
     /// found that the record goes: a partitioner is asked once only, or it would pass over partitions.
     #[inline]
@@ -290,7 +474,7 @@ impl Producer {
         place: Option<Place>,
         record: &Record<'_>,
         timestamp_ms: i64,
-        room: &mut Option<Reservation>,
+        waited: &mut Waited,
         take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Step<T> {
         let Some(topic) = topic else { return Step::Wait(Wait::Topic, None) };
@@ -300,7 +484,7 @@ impl Producer {
         };
         // The topic may have got more partitions since its metadata was read.
         let Ok(accumulator) = topic.at(place) else { return Step::Wait(Wait::Topic, None) };
-        match accumulator.append(record, timestamp_ms, &self.0.memory, room, take) {
+        match accumulator.append(record, timestamp_ms, &self.0.memory, waited, take) {
             Appended::Done(result) => Step::Done(Ok(result)),
             Appended::TooLarge(TooLarge { bytes, limit }) => Step::Done(Err(too_large(record, bytes, limit))),
             Appended::Closed => Step::Done(Err(closed(record))),
@@ -319,8 +503,9 @@ impl Producer {
         mut wait: Wait,
         mut take: impl FnMut(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
-        let deadline = self.0.clock.after(self.0.enqueue_timeout);
-        let mut room = None;
+        let began = self.0.clock.now();
+        let deadline = began + self.0.enqueue_timeout;
+        let mut waited = Waited::default();
         loop {
             // What this waits for may be there each time, so that it would never give way to the tasks that make room
             // and watch the time. And the driver sends a full batch while it is in the processor's caches, before
@@ -331,13 +516,18 @@ impl Producer {
                 Wait::Topic => self.learn(record, deadline).await?,
                 Wait::Room => {
                     // The room that was too little is given back first, or it would be reserved twice.
-                    drop(room.take());
-                    room = Some(self.room(place, record, timestamp_ms, deadline).await?);
+                    drop(waited.room.take());
+                    waited.room = Some(self.room(place, record, timestamp_ms, deadline).await?);
                 }
             }
+            let now = self.0.clock.now();
+            // The delivery timeout counts from the call.
+            waited.since = (now - began >= WAIT_COUNTED).then_some(began);
             let topic = self.0.parts.topics.get(record.topic);
-            match self.append_now(topic, place, record, timestamp_ms, &mut room, &mut take) {
+            match self.append_now(topic, place, record, timestamp_ms, &mut waited, &mut take) {
                 Step::Done(appended) => return appended,
+                // Other tasks may fill each batch before this one comes to it.
+                Step::Wait(Wait::Turn, _) if now >= deadline => return Err(self.no_room(record)),
                 Step::Wait(next, at) => (wait, place) = (next, at),
             }
         }
@@ -358,10 +548,12 @@ impl Producer {
         let reserve = self.0.memory.budget.reserve(wanted);
         let client = &self.0.client.0;
         let reserved = client.runtime.entered(|| client.clock.timeout_at(deadline, reserve));
-        reserved.await.ok_or_else(|| {
-            let failure = Failure::NoRoom { after: self.0.enqueue_timeout };
-            Error::harmless(doing(record), failure)
-        })
+        reserved.await.ok_or_else(|| self.no_room(record))
+    }
+
+    #[cold]
+    fn no_room(&self, record: &Record<'_>) -> Error {
+        Error::harmless(doing(record), Failure::NoRoom { after: self.0.enqueue_timeout })
     }
 
     /// Waits until the record's topic and partition are known.
@@ -379,7 +571,7 @@ impl Producer {
             return Err(closed(record));
         }
         if record.topic.is_empty() {
-            return Err(Error::caller(doing(record), "the record names no topic"));
+            return Err(Error::caller(doing(record), NO_TOPIC));
         }
         let failed = |failure| Error::with_maybe_written(doing(record), failure, false);
         let client = &self.0.client;
@@ -413,6 +605,10 @@ enum Wait {
     /// The memory budget has no room for the record.
     Room,
 }
+
+/// A shorter wait is not taken off the delivery timeout, so that a batch that was full costs no message to the driver.
+const WAIT_COUNTED: Duration = Duration::from_millis(10);
+const NO_TOPIC: &str = "the record names no topic";
 
 #[cold]
 fn doing(record: &Record<'_>) -> String {
@@ -592,7 +788,8 @@ impl ProducerBuilder {
         let driver = Driver::new(client.clone(), machine, &parts, sealer, sealed);
         client.0.runtime.spawn(driver.run());
         let memory = Memory { pool: client.0.pool.clone(), budget: client.0.produce_budget.clone() };
-        let enqueue_timeout = settings.enqueue_timeout;
+        // One deadline bounds all that a record waits for.
+        let enqueue_timeout = settings.enqueue_timeout.min(settings.delivery_timeout);
         let clock = client.0.clock.clone();
         Ok(Producer(Arc::new(Shared { client, clock, parts, memory, enqueue_timeout })))
     }

@@ -116,6 +116,12 @@ impl Backlog {
         let _late = runtime.entered(|| clock.timeout_at(clock.after(TURN_MAX), reached)).await;
     }
 
+    /// Whether a task that fills a batch would not wait for its turn.
+    pub(super) fn has_room(&self) -> bool {
+        let goal = self.queued.load(Ordering::Acquire).saturating_sub(self.bytes_max);
+        self.started.load(Ordering::Acquire) >= goal
+    }
+
     fn queue(&self, bytes: usize) {
         self.queued.fetch_add(bytes as u64, Ordering::AcqRel);
     }

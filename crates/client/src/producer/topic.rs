@@ -65,6 +65,30 @@ impl TopicProducer {
         self.producer.post_to(Some(&self.entry), self.addressed(record)?).await
     }
 
+    /// Takes a record if that needs no waiting: [`Producer::try_enqueue`].
+    ///
+    /// # Errors
+    /// As [`Producer::try_enqueue`], and when the record names another topic.
+    pub fn try_enqueue(&self, record: Record<'_>) -> Result<Delivery, Error> {
+        self.producer.try_enqueue_to(Some(&self.entry), &self.addressed(record)?)
+    }
+
+    /// Takes a record, and calls `settled` with what became of it: [`Producer::enqueue_with`].
+    ///
+    /// # Errors
+    /// As [`Producer::enqueue_with`], and when the record names another topic.
+    ///
+    /// # Cancel safety
+    /// As [`Producer::enqueue_with`].
+    pub async fn enqueue_with(
+        &self,
+        record: Record<'_>,
+        settled: impl FnOnce(Result<Receipt, Error>) + Send + 'static,
+    ) -> Result<(), Error> {
+        let record = self.addressed(record)?;
+        self.producer.enqueue_with_to(Some(&self.entry), record, Box::new(settled)).await
+    }
+
     /// The record with this topic.
     #[inline]
     fn addressed<'a>(&'a self, mut record: Record<'a>) -> Result<Record<'a>, Error> {

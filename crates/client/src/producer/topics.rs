@@ -3,6 +3,7 @@
 //!
 //! A topic is never forgotten while its producer lives, so the table only grows: chains of cells that are set once.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, BuildHasherDefault};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -43,12 +44,17 @@ type Cell<T> = OnceLock<Arc<T>>;
 /// With this many, chains are short even for thousands of topics.
 const CHAINS: usize = 256;
 
+/// Topics that are looked up in the background at a time. Each costs a task, until it is found or given up.
+const LOOKED_UP_MAX: usize = 64;
+
 struct Registry {
     /// One for each topic, which keeps the client's metadata of the topic fresh.
     interests: Vec<Interest>,
     next_slot: u32,
     /// Partitions that the driver has not taken in yet, in the order of their slots.
     added: Vec<Arc<Accumulator>>,
+    /// Topics that are looked up in the background.
+    looked_up: BTreeSet<Arc<str>>,
     rng: Rng,
     /// No partition takes records any more, and new ones never do.
     is_closed: bool,
@@ -78,8 +84,14 @@ impl Topics {
         spreading: Spreading,
         clock: Clock,
     ) -> Self {
-        let registry =
-            Registry { interests: Vec::new(), next_slot: 0, added: Vec::new(), rng, is_closed: false };
+        let registry = Registry {
+            interests: Vec::new(),
+            next_slot: 0,
+            added: Vec::new(),
+            looked_up: BTreeSet::new(),
+            rng,
+            is_closed: false,
+        };
         let chains = std::array::from_fn(|_| Cell::new());
         Self { chains, registry: Mutex::new(registry), inbox, profiles, spreading, clock }
     }
@@ -160,6 +172,22 @@ impl Topics {
     /// The partitions that are new since this was called last, in the order of their slots.
     pub(super) fn take_added(&self) -> Vec<Arc<Accumulator>> {
         std::mem::take(&mut self.registry().added)
+    }
+
+    /// The name of a topic that the caller is to look up. None if it is looked up already, or too many are.
+    pub(super) fn begin_look_up(&self, name: &str) -> Option<Arc<str>> {
+        let looked_up = &mut self.registry().looked_up;
+        if looked_up.contains(name) || looked_up.len() >= LOOKED_UP_MAX {
+            return None;
+        }
+        let name: Arc<str> = name.into();
+        looked_up.insert(Arc::clone(&name));
+        Some(name)
+    }
+
+    /// The look-up of [`begin_look_up`](Self::begin_look_up) has ended.
+    pub(super) fn end_look_up(&self, name: &str) {
+        self.registry().looked_up.remove(name);
     }
 
     /// The names of all topics.

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests run on tokio")]
 
 mod admin;
+mod delivering;
 mod elsewhere;
 mod fair;
 mod flow;

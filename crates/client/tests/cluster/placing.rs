@@ -22,8 +22,9 @@ async fn a_programs_own_partitioner_places_records() {
     let builder = client.producer().partitioner(Partitioner::Custom(Arc::new(ByFirstByte)));
     let producer = builder.build().await.expect("built");
     let send = |value: &'static [u8]| producer.send(Record::to("t").key("k").value(value));
+    let values: [&[u8]; 3] = [&[0], &[1], &[2]];
     for partition in [2, 0, 1] {
-        let receipt = send(&[&[0], &[1], &[2]][partition]).await.expect("written");
+        let receipt = send(values[partition]).await.expect("written");
         assert_eq!(receipt.partition(), partition as i32);
     }
     let error = send(&[7]).await.expect_err("there is no such partition");
@@ -111,34 +112,37 @@ async fn a_topics_handle_writes_what_the_producer_would() {
 /// The limits, the codec and the partitioner of one topic do not touch another one.
 #[tokio::test]
 async fn a_topic_may_have_settings_of_its_own() {
-    let (_cluster, client) = start(1, &[("small", 3), ("rest", 3)]).await;
-    let producer = client.producer().compression(Compression::Zstd);
-    let producer = producer.topic("small", |topic| {
-        topic.record_bytes_max = Some(1000);
+    let cluster = Broker::builder().batch_bytes_max(10_000).start().await.expect("started");
+    for topic in ["own", "rest"] {
+        cluster.create_topic(topic, 3).expect("created");
+    }
+    let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+    let producer = client.producer().compression(Compression::Zstd).topic("own", |topic| {
+        topic.record_bytes_max = Some(50_000);
         topic.compression = Some(Compression::None);
         topic.partitioner = Some(Partitioner::RoundRobin);
     });
     let producer = producer.build().await.expect("built");
-    let value = [b'v'; 2000];
-    let error = producer.send(Record::to("small").value(&value)).await.expect_err("too large there");
-    assert!(error.to_string().contains("limit of 1000"), "{error}");
-    for topic in ["small", "rest"] {
-        let value = if topic == "small" { &value[..900] } else { &value };
+    let value = vec![b'v'; 60_000];
+    let send = |topic, bytes: usize| producer.send(Record::to(topic).key("k").value(&value[..bytes]));
+    let error = send("own", 60_000).await.expect_err("too large there");
+    assert!(error.to_string().contains("limit of 50000"), "{error}");
+    // The broker takes 10 kB, compressed or not.
+    let error = send("own", 40_000).await.expect_err("it is not compressed there");
+    assert_eq!(error.code_name(), Some("MESSAGE_TOO_LARGE"));
+    send("rest", 60_000).await.expect("it is compressed");
+    for (topic, count) in [("own", 3), ("rest", 1)] {
         let mut partitions = std::collections::BTreeSet::new();
         for _ in 0..3 {
-            let receipt = producer.send(Record::to(topic).key("k").value(value)).await.expect("written");
-            partitions.insert(receipt.partition());
+            partitions.insert(send(topic, 100).await.expect("written").partition());
         }
-        assert_eq!(partitions.len(), if topic == "small" { 3 } else { 1 }, "{topic}");
-    }
-    for (topic, is_compressed) in [("small", false), ("rest", true)] {
-        let mut consumer = consumer(&client, topic, 3).await;
-        let batch =
-            timeout(PATIENCE, consumer.next()).await.expect("in time").expect("read").expect("assigned");
-        assert_eq!(batch.bytes() < 500, is_compressed, "{topic}: {} bytes", batch.bytes());
+        assert_eq!(partitions.len(), count, "{topic}");
     }
 
-    let builder = client.producer().topic("t", |topic| topic.compression_level = Some(3));
-    let error = builder.build().await.expect_err("there is no codec to have a level").to_string();
+    let builder = client.producer().topic("t", |topic| {
+        topic.compression = Some(Compression::Zstd);
+        topic.compression_level = Some(99);
+    });
+    let error = builder.build().await.expect_err("there is no such level").to_string();
     assert!(error.contains("topic \"t\""), "{error}");
 }

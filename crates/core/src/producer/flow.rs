@@ -14,6 +14,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use milena_messages::ErrorCode;
 use milena_messages::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
     TopicProduceResponse,
@@ -23,7 +24,7 @@ use super::partition::{Closed, Content, Doubt, Flight, Listed, Partition};
 use super::sink::Sink;
 use super::verdict::{Verdict, verdict};
 use super::{
-    Begun, Carried, FlushId, Flushes, GivenUp, Outcome, Producer, Request, RequestId, SEARCHED_MAX,
+    Begun, Carried, FlushId, Flushes, GivenUp, Loss, Outcome, Producer, Request, RequestId, SEARCHED_MAX,
     SealedBatch, Settled, Slot, Ticket, Timer,
 };
 use crate::metadata::{Endpoints, LeaderHint};
@@ -178,6 +179,9 @@ impl<B: SealedBatch> Producer<B> {
             Verdict::Gap => {
                 // For a batch that is not the oldest in flight it only means that one before it failed. That one will
                 // be sent first, and then this one fits.
+                if answer.error_code == ErrorCode::UNKNOWN_PRODUCER_ID {
+                    self.note_loss(slot, answer.log_start_offset);
+                }
                 let partition = self.at(slot);
                 if partition.flights.front().is_some_and(|oldest| oldest.request == id.0) {
                     partition.note_gap();
@@ -191,6 +195,19 @@ impl<B: SealedBatch> Producer<B> {
                 });
                 self.refuse(slot, id, failure(), doubt(uncertain), records.collect());
             }
+        }
+    }
+
+    /// The broker has no batch of this producer in the log of `slot`, which begins at `log_start`. If retention has taken the
+    /// last one that was acknowledged, the log begins after it. Otherwise it was lost (KIP-360), for example by an election of
+    /// a leader that was not in sync.
+    fn note_loss(&mut self, slot: Slot, log_start: i64) {
+        let partition = &mut self.partitions[slot.0 as usize];
+        // Brokers before ProduceResponse v5 do not tell where the log begins.
+        if let Some(acknowledged) = partition.acknowledged.filter(|last| (0..=*last).contains(&log_start)) {
+            partition.acknowledged = None;
+            let topic = Arc::clone(&partition.topic);
+            self.losses.push_back(Loss { topic, partition: partition.index, acknowledged, log_start });
         }
     }
 
@@ -289,6 +306,13 @@ impl<B: SealedBatch> Producer<B> {
         let Some(index) = partition.flights.iter().position(|flight| flight.request == id.0) else { return };
         partition.prove();
         partition.retry.succeeded();
+        if let Outcome::Written { base_offset: Some(base), .. } = outcome {
+            let closed = partition.flights[index].closed.as_ref();
+            let records =
+                closed.and_then(|closed| closed.content.batch()).map_or(1, SealedBatch::record_count);
+            partition.acknowledged =
+                partition.acknowledged.max(Some(base.saturating_add(i64::from(records) - 1)));
+        }
         if let Some(closed) = partition.flights.remove(index).and_then(|flight| flight.closed) {
             let outcome = match outcome {
                 // For a batch that it had already a broker gives its greatest timestamp as the time of append,
@@ -379,18 +403,20 @@ impl<B: SealedBatch> Producer<B> {
     /// open.
     pub(super) fn expire(&mut self, slot: Slot, now: Instant) {
         let timeout = self.settings.delivery_timeout;
-        let Self { partitions, requests, recalls, .. } = self;
+        let Self { partitions, requests, recalls, purged, .. } = self;
         let partition = &mut partitions[slot.0 as usize];
-        if partition.deadline(timeout).is_none_or(|deadline| deadline > now) {
+        let is_purged = |generation: u64| purged.is_some_and(|upto| generation <= upto);
+        let is_any_overdue = partition.deadline(timeout).is_some_and(|deadline| deadline <= now);
+        if !is_any_overdue && !partition.oldest_generation().is_some_and(is_purged) {
             return self.arm_deadline(slot, now);
         }
+        let is_over = |closed: &Closed<B>| closed.opened + timeout <= now || is_purged(closed.generation);
         // For a batch that never met a broker the reason is that there was no leader to send it to.
         let unrouted = partition.unrouted.clone();
         let mut expired = Vec::new();
         for flight in &mut partition.flights {
             let id = RequestId(flight.request);
-            let is_overdue = flight.closed.as_ref().is_some_and(|closed| closed.opened + timeout <= now);
-            if !is_overdue {
+            if !flight.closed.as_ref().is_some_and(is_over) {
                 continue;
             }
             // A request that no connection has begun with is taken back, so that its records are not said to be maybe
@@ -413,7 +439,7 @@ impl<B: SealedBatch> Producer<B> {
         }
         // A sequence that no batch will ever have again is a gap.
         let mut gap = false;
-        while let Some(closed) = partition.queue.pop_front_if(|closed| closed.opened + timeout <= now) {
+        while let Some(closed) = partition.queue.pop_front_if(|closed| is_over(closed)) {
             gap |= closed.sequence.is_some();
             expired.push(closed);
         }
@@ -428,7 +454,11 @@ impl<B: SealedBatch> Producer<B> {
         for closed in expired {
             let last = closed.last_failure.clone().or(unrouted.clone()).map(Box::new);
             let maybe_written = closed.doubt.maybe_written();
-            self.settle(slot, closed, failed(Failure::Undelivered { after: timeout, last }, maybe_written));
+            let failure = match self.is_purged(closed.generation) {
+                true => Failure::Purged,
+                false => Failure::Undelivered { after: timeout, last },
+            };
+            self.settle(slot, closed, failed(failure, maybe_written));
         }
         if self.at(slot).has_gap() && self.at(slot).flights.is_empty() {
             self.close_gap(slot);

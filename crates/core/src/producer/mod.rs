@@ -44,7 +44,7 @@ use self::partition::{Closed, Content, Doubt, Listed, Open, Partition};
 use self::sink::Sink;
 use self::span::Span;
 pub use self::terms::{
-    Acks, FlushId, Order, Outcome, RequestId, SealedBatch, Settings, Settled, Slot, Ticket, Transmit,
+    Acks, FlushId, Loss, Order, Outcome, RequestId, SealedBatch, Settings, Settled, Slot, Ticket, Transmit,
 };
 use crate::metadata::{Endpoints, LeaderHint, Snapshot};
 use crate::{BrokerId, Failure, Instant, Notice, Rng};
@@ -68,8 +68,8 @@ const PRODUCE_BY_NAME: i16 = 12;
 /// 5. For a transactional producer, before the transaction machine is asked what to do:
 ///    [`poll_wanted`](Self::poll_wanted), [`poll_sent`](Self::poll_sent), [`poll_unsure`](Self::poll_unsure) and
 ///    [`poll_failed`](Self::poll_failed).
-/// 6. [`poll_metadata_wanted`](Self::poll_metadata_wanted), [`poll_notice`](Self::poll_notice) and
-///    [`poll_hints`](Self::poll_hints), in any order.
+/// 6. [`poll_metadata_wanted`](Self::poll_metadata_wanted), [`poll_notice`](Self::poll_notice),
+///    [`poll_loss`](Self::poll_loss) and [`poll_hints`](Self::poll_hints), in any order.
 ///
 /// Then sleep until something happens, or until [`poll_timeout`](Self::poll_timeout), which any of these calls may
 /// change.
@@ -141,6 +141,9 @@ pub struct Producer<B> {
     given_up: Option<GivenUp>,
     /// The transaction, if the producer is transactional.
     span: Option<Span>,
+    /// Batches of this generation of flushes and of those before are purged.
+    purged: Option<u64>,
+    losses: VecDeque<Loss>,
 }
 
 /// Why batches that were opened up to an instant fail as soon as they are closed.
@@ -228,6 +231,8 @@ impl<B: SealedBatch> Producer<B> {
             spare_carried: Vec::new(),
             unsealed: BTreeMap::new(),
             given_up: None,
+            purged: None,
+            losses: VecDeque::new(),
         }
     }
 
@@ -266,6 +271,32 @@ impl<B: SealedBatch> Producer<B> {
         self.stir(slot);
     }
 
+    /// The open batch of `slot` has got a record whose caller has waited since `began` for room: its delivery timeout counts
+    /// from there. It is told after [`handle_opened`](Self::handle_opened) of the batch.
+    ///
+    /// Batches of a partition expire in their order, so the timeout of the batch before this one is a lower limit.
+    pub fn handle_waited(&mut self, slot: Slot, began: Instant, now: Instant) {
+        let partition = self.at(slot);
+        // Batches that are closed and not told of yet are between this one and the end of the queue.
+        if partition.unheard > 0 {
+            return;
+        }
+        let of_queue = partition.queue.back().map(|closed| closed.opened);
+        let of_flights = partition.flights.back().and_then(|flight| flight.closed.as_ref());
+        let before_queue = of_flights.map_or(Instant::ORIGIN, |closed| closed.opened);
+        let of_opens = partition.opens.len().checked_sub(2).map(|at| partition.opens[at].since);
+        if let Some(open) = partition.opens.back_mut() {
+            let floor = of_opens.or(of_queue).unwrap_or(before_queue);
+            open.since = open.since.min(began.max(floor));
+        } else {
+            // It was closed before this was told.
+            let floor = partition.queue.len().checked_sub(2).map(|at| partition.queue[at].opened);
+            let Some(closed) = partition.queue.back_mut() else { return };
+            closed.opened = closed.opened.min(began.max(floor.unwrap_or(before_queue)));
+        }
+        self.arm_deadline(slot, now);
+    }
+
     /// The oldest open batch of `slot` was closed, and will be sealed. The ticket names it to
     /// [`handle_sealed`](Self::handle_sealed).
     pub fn handle_closed(&mut self, slot: Slot, now: Instant) -> Ticket {
@@ -284,6 +315,11 @@ impl<B: SealedBatch> Producer<B> {
             // Its records wait for an outcome, which takes a sealed batch.
             let outcome = failed(failure, false);
             let outcome = self.outcome_in_span(outcome, false);
+            self.unsealed.insert(number, outcome);
+            return Ticket { slot, number, generation, sink: None };
+        }
+        if self.is_purged(generation) {
+            let outcome = self.outcome_in_span(failed(Failure::Purged, false), false);
             self.unsealed.insert(number, outcome);
             return Ticket { slot, number, generation, sink: None };
         }
@@ -407,6 +443,7 @@ impl<B: SealedBatch> Producer<B> {
                 // KIP-516: the topic was deleted and made again, and its new log has none of our sequences.
                 if partition.topic_id.is_some() && topic.id.is_some() && partition.topic_id != topic.id {
                     partition.note_gap();
+                    partition.acknowledged = None;
                 }
                 partition.topic_id = topic.id.or(partition.topic_id);
                 found.leader.is_none().then(|| found.leaderless(&partition.topic))
@@ -536,6 +573,28 @@ impl<B: SealedBatch> Producer<B> {
             }
         }
         id
+    }
+
+    /// Gives up every batch that was opened before this call: each fails as soon as it is known whether it may have been
+    /// written, those that are open or being sealed when they come. Later batches are not concerned. It is complete when
+    /// [`poll_flushed`](Self::poll_flushed) names its id or a later one.
+    pub fn handle_abandon(&mut self, now: Instant) -> FlushId {
+        let id = self.flushes.end_generation();
+        self.purged = Some(id.0);
+        for index in 0..self.partitions.len() {
+            let slot = Slot(index as u32);
+            if !self.partitions[index].opens.is_empty() {
+                self.closes.push_back(slot);
+            }
+            self.expire(slot, now);
+            self.stir(slot);
+        }
+        id
+    }
+
+    /// Whether batches of this generation of flushes are purged.
+    fn is_purged(&self, generation: u64) -> bool {
+        self.purged.is_some_and(|upto| generation <= upto)
     }
 
     /// Gives everything up: every batch fails with `failure`, those that are still open or being sealed as soon as they
@@ -669,6 +728,11 @@ impl<B: SealedBatch> Producer<B> {
     /// Something that has failed several times and is still being tried, for people to know.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
+    }
+
+    /// Records that were acknowledged and that are lost, as an answer has shown. Nothing can be done about them here.
+    pub fn poll_loss(&mut self) -> Option<Loss> {
+        self.losses.pop_front()
     }
 
     /// Whether a failure makes the metadata look outdated. It is told once.

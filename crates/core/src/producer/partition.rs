@@ -167,6 +167,8 @@ pub(super) struct Partition<B> {
     /// The timer that ends the linger of the oldest open batch, or of one before it that has left.
     pub linger_armed: Option<Instant>,
     pub deadline_armed: Option<Instant>,
+    /// The offset of the last record that was acknowledged, if the broker said it.
+    pub acknowledged: Option<i64>,
     /// None before the first batch and after a restart, and always without idempotence.
     sequences: Option<Sequences>,
     pub admission: Admission,
@@ -233,6 +235,7 @@ impl<B> Partition<B> {
             listed: Listed::No,
             linger_armed: None,
             deadline_armed: None,
+            acknowledged: None,
             sequences: None,
             admission: Admission::Free,
         }
@@ -282,6 +285,13 @@ impl<B> Partition<B> {
             self.flights.iter().find_map(|flight| flight.closed.as_ref()).map(|closed| closed.opened);
         let open = self.opens.front().map(|open| open.since);
         [flying, queued, open].into_iter().flatten().min().map(|opened| opened + delivery_timeout)
+    }
+
+    /// The generation of flushes of the oldest record that is not settled.
+    pub(super) fn oldest_generation(&self) -> Option<u64> {
+        let flying = self.flights.iter().find_map(|flight| flight.closed.as_ref());
+        let closed = flying.or(self.queue.front()).map(|closed| closed.generation);
+        closed.or_else(|| self.opens.front().map(|open| open.generation))
     }
 
     /// The identity and base sequence that the next batch goes out with, of `records` records. `kept` is the sequence

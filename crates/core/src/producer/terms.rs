@@ -130,6 +130,19 @@ pub struct Settled<B> {
     pub outcome: Outcome,
 }
 
+/// Records that a broker acknowledged, and that its log does not have any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The offset of the last record of this producer that was acknowledged.
+    pub acknowledged: i64,
+    /// Where the log begins now.
+    pub log_start: i64,
+}
+
 /// How a batch was settled.
 #[derive(Debug, Clone)]
 pub enum Outcome {

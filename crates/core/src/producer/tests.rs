@@ -1108,3 +1108,224 @@ fn brokers_answer_for_the_partitions_of_a_request_in_any_order() {
         assert_eq!(hints, [(partitions - 1, 3)]);
     }
 }
+
+/// KIP-360, KAFKA-8803: brokers before 2.5 answer so when they have no batch of the producer any more.
+#[test]
+fn an_unknown_producer_is_a_loss_unless_the_log_begins_after_what_was_acknowledged() {
+    for (log_start, is_lost) in [(0, true), (10, true), (11, false), (-1, false)] {
+        let mut lab = Lab::identified(settings());
+        lab.fill(0);
+        let (id, mut response) = answer(&lab.sent[0], |_| ErrorCode::NONE);
+        response.responses[0].partition_responses[0].base_offset = 1;
+        lab.machine.handle_response(id, &response, lab.now);
+        lab.turn();
+        lab.fill(0);
+        let (id, mut response) = answer(&lab.sent[1], |_| ErrorCode::UNKNOWN_PRODUCER_ID);
+        response.responses[0].partition_responses[0].log_start_offset = log_start;
+        lab.machine.handle_response(id, &response, lab.now);
+        lab.wait(500);
+        // Either way the batch that was refused is in no log, and goes out again.
+        let again = lab.stamps()[2][0];
+        assert_eq!((again.number, again.epoch, again.sequence), (2, 1, 0));
+        lab.answer(2, ErrorCode::NONE);
+        assert_eq!(lab.outcomes(), "1w 2w");
+        let loss = lab.machine.poll_loss();
+        let expected = super::Loss { topic: "t".into(), partition: 0, acknowledged: 10, log_start };
+        assert_eq!(loss, is_lost.then_some(expected), "the log begins at {log_start}");
+        assert_eq!(lab.machine.poll_loss(), None);
+    }
+}
+
+#[test]
+fn a_purge_gives_up_what_came_before_it_and_says_what_may_have_been_written() {
+    let mut lab = Lab::identified(Settings { in_flight_max: 2, ..settings() });
+    // 1 in flight; 2 came back and is certainly not written; 3 is queued; 4 is open.
+    lab.fill(0);
+    lab.fill(1);
+    lab.answer(1, ErrorCode::NOT_ENOUGH_REPLICAS);
+    lab.fill(0);
+    lab.fill(0);
+    lab.append(1);
+    let sealing = {
+        lab.machine.handle_opened(Slot(1), lab.now);
+        lab.machine.handle_closed(Slot(1), lab.now)
+    };
+    let purge = lab.machine.handle_abandon(lab.now);
+    lab.turn();
+    // What comes after the purge is not concerned, even at the same instant.
+    let later = lab.fill(1);
+    assert_eq!(lab.machine.poll_flushed(), None, "a batch is being sealed");
+    lab.machine.handle_sealed(sealing, Fake { number: 99, records: 1, bytes: 100 }, lab.now);
+    lab.turn();
+    assert_eq!(lab.machine.poll_flushed(), Some(purge));
+    let mut outcomes: Vec<_> = lab.outcomes().split(' ').map(str::to_owned).collect();
+    outcomes.sort();
+    assert_eq!(outcomes, ["1?", "2f", "3?", "4f", "5f", "99f"]);
+    for (_, outcome) in &lab.settled {
+        assert!(matches!(outcome, Outcome::Failed { failure: Failure::Purged, .. }), "{outcome:?}");
+    }
+    // The answers of what was in flight settle nothing again, and the partitions go on.
+    lab.settled.clear();
+    for index in 0..lab.sent.len() {
+        lab.answer(index, ErrorCode::NONE);
+    }
+    for _ in 0..10 {
+        lab.wait(500);
+        for index in 0..lab.sent.len() {
+            lab.answer(index, ErrorCode::NONE);
+        }
+    }
+    assert_eq!(lab.outcomes(), format!("{later}w"));
+    assert_eq!(lab.machine.outstanding(), 0);
+}
+
+#[test]
+fn a_purge_takes_back_what_no_connection_has_begun_with() {
+    let mut lab = Lab::identified(settings());
+    lab.is_connected = false;
+    lab.fill(0);
+    let purge = lab.machine.handle_abandon(lab.now);
+    lab.turn();
+    assert_eq!((lab.outcomes().as_str(), lab.machine.poll_flushed()), ("1f", Some(purge)));
+}
+
+/// One deadline bounds everything a record waits for: KIP-91, KAFKA-5886.
+#[test]
+fn the_time_that_a_caller_waited_for_room_counts_towards_the_delivery_timeout() {
+    let mut lab = Lab::identified(settings());
+    lab.wait(4_000);
+    let began = lab.now;
+    lab.lead(&[(-1, 1), (1, 0)]);
+    lab.wait(6_000);
+    lab.append(0);
+    lab.machine.handle_waited(Slot(0), began, lab.now);
+    lab.wait(3_999);
+    assert_eq!(lab.outcomes(), "");
+    lab.wait(1);
+    assert_eq!(lab.outcomes(), "1f");
+
+    // A batch before it keeps its own time, and the one that waited expires no sooner.
+    let began = lab.now;
+    lab.wait(1_000);
+    lab.fill(0);
+    lab.wait(1_000);
+    lab.append(0);
+    lab.machine.handle_waited(Slot(0), began, lab.now);
+    lab.wait(8_999);
+    assert_eq!(lab.outcomes(), "1f");
+    lab.wait(1);
+    assert_eq!(lab.outcomes(), "1f 2f 3f");
+}
+
+/// KIP-98: sequences are 31 bits, and brokers expect zero after 2^31 - 1.
+#[test]
+fn sequences_wrap_within_a_batch_and_between_batches() {
+    let mut lab = Lab::identified(settings());
+    let fill = |lab: &mut Lab, records| {
+        lab.machine.handle_opened(Slot(0), lab.now);
+        let ticket = lab.machine.handle_closed(Slot(0), lab.now);
+        let fake = Fake { number: lab.next, records, bytes: 100 };
+        lab.next += 1;
+        lab.machine.handle_sealed(ticket, fake, lab.now);
+        lab.turn();
+        lab.stamps().last().expect("sent")[0].sequence
+    };
+    // One record was written under sequence 0.
+    assert_eq!(fill(&mut lab, i32::MAX - 2), 1);
+    assert_eq!(fill(&mut lab, 1), i32::MAX - 1);
+    assert_eq!(fill(&mut lab, 5), i32::MAX, "the first record is the last before the wrap");
+    assert_eq!(fill(&mut lab, 1), 4);
+    // All come back and go out again under the same sequences, in order.
+    for index in 0..4 {
+        lab.lose(index);
+    }
+    lab.wait(500);
+    for index in 4..8 {
+        lab.answer(index, ErrorCode::NONE);
+    }
+    let again: Vec<_> = lab.stamps()[4..].iter().map(|stamps| stamps[0].sequence).collect();
+    assert_eq!(again, [1, i32::MAX - 1, i32::MAX, 4]);
+    assert_eq!(lab.outcomes(), "1w 2w 3w 4w");
+    assert_eq!(fill(&mut lab, 1), 5);
+}
+
+/// KIP-360: a producer id whose epochs are used up makes way for another one.
+#[test]
+fn after_the_last_epoch_another_producer_id_is_asked_for_and_nothing_is_lost() {
+    let mut lab = Lab::new(settings());
+    lab.append(0);
+    assert!(lab.machine.poll_identity(lab.now).is_some());
+    lab.identify(7, i16::MAX);
+    lab.answer(0, ErrorCode::NONE);
+    lab.fill(0);
+    lab.fill(1);
+    assert_eq!(lab.stamps()[1][0].epoch, i16::MAX);
+    // The broker has lost the producer's state: sequences start anew, which takes another epoch.
+    lab.answer(1, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    lab.answer(2, ErrorCode::NONE);
+    lab.wait(500);
+    lab.fill(1);
+    assert_eq!(lab.sent.len(), 3, "nothing is sent before there is another id");
+    assert!(lab.machine.poll_identity(lab.now).is_some());
+    lab.identify(8, 0);
+    for index in 3..5 {
+        lab.answer(index.min(lab.sent.len() - 1), ErrorCode::NONE);
+    }
+    lab.wait(500);
+    let stamps: Vec<_> = lab.sent[3..].iter().flat_map(stamps).collect();
+    assert!(stamps.iter().all(|stamp| (stamp.id, stamp.epoch, stamp.sequence) == (8, 0, 0)), "{stamps:?}");
+    let mut outcomes: Vec<_> = lab.outcomes().split(' ').map(str::to_owned).collect();
+    outcomes.sort();
+    assert_eq!(outcomes, ["0w", "1w", "2w", "3w"]);
+}
+
+/// KAFKA-3197: each second another broker leads. The old leader writes what it gets first, and the rest is refused, or written
+/// while its answer is lost.
+#[test]
+fn a_leader_that_moves_each_second_reorders_nothing_and_writes_all_once() {
+    let mut lab = Lab::identified(Settings { delivery_timeout: Duration::from_secs(60), ..settings() });
+    // The log: the next sequence that a leader expects, and the batches that it has.
+    let (mut next, mut log) = (1, Vec::new());
+    let mut append = |stamp: Stamp| {
+        if stamp.sequence == next {
+            next += stamp.records;
+            log.push(stamp.number);
+        }
+        // One that it has already is acknowledged again.
+        if stamp.sequence < next { ErrorCode::NONE } else { ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER }
+    };
+    let mut answered = 0;
+    for second in 0..30 {
+        for _ in 0..3 {
+            lab.fill(0);
+        }
+        let out = answered..lab.sent.len();
+        answered = out.end;
+        for (place, index) in out.enumerate() {
+            let stamp = lab.stamps()[index][0];
+            if place > 0 && second % 2 == 0 {
+                lab.answer(index, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+                continue;
+            }
+            let code = append(stamp);
+            if place == 0 { lab.answer(index, code) } else { lab.lose(index) }
+        }
+        lab.lead(&[(1 + second % 3, second), (1, 0)]);
+        lab.wait(1_000);
+    }
+    while lab.machine.outstanding() > 0 {
+        while answered < lab.sent.len() {
+            let code = append(lab.stamps()[answered][0]);
+            lab.answer(answered, code);
+            answered += 1;
+        }
+        lab.wait(100);
+    }
+    let numbers: Vec<_> = (1..=90).collect();
+    assert_eq!(log, numbers);
+    assert_eq!(
+        lab.outcomes(),
+        numbers.iter().map(|number| format!("{number}w")).collect::<Vec<_>>().join(" ")
+    );
+    assert!(lab.stamps().iter().flatten().all(|stamp| stamp.epoch == 0), "no sequence was lost");
+}
