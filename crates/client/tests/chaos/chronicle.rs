@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use crate::checker::Logs;
 use crate::network::lock;
@@ -13,10 +14,14 @@ use crate::reader::digest;
 pub(crate) type At = (usize, i32);
 
 /// All that happened, in one order.
-#[derive(Default)]
-pub(crate) struct Chronicle(Mutex<Vec<Entry>>);
+pub(crate) struct Chronicle {
+    began: Instant,
+    entries: Mutex<Vec<Entry>>,
+}
 
 struct Entry {
+    /// Since the chronicle began.
+    after: Duration,
     /// `usize::MAX` for what an operator saw.
     member: usize,
     at: At,
@@ -52,15 +57,22 @@ pub(crate) fn metadata_of(offset: i64) -> String {
     format!("up to {offset}")
 }
 
+impl Default for Chronicle {
+    fn default() -> Self {
+        Self { began: Instant::now(), entries: Mutex::default() }
+    }
+}
+
 impl Chronicle {
     pub(crate) fn note(&self, member: usize, at: At, what: What) {
-        lock(&self.0).push(Entry { member, at, what });
+        let mut entries = lock(&self.entries);
+        entries.push(Entry { after: self.began.elapsed(), member, at, what });
     }
 
     /// What is wrong with it. It knows nothing of the client. `expired`: members that the coordinator has given up at some time.
     /// They may not have heard of it before they gave up what they had.
     pub(crate) fn check(&self, promise: Promise, expired: &BTreeSet<usize>, logs: &Logs) -> Vec<String> {
-        let entries = lock(&self.0);
+        let entries = lock(&self.entries);
         let mut check = Check::new(promise, logs);
         entries.iter().for_each(|entry| check.entry(entry));
         if let Promise::AtMostOnce { .. } = promise {
@@ -121,7 +133,7 @@ impl<'a> Check<'a> {
     }
 
     fn entry(&mut self, entry: &Entry) {
-        let Entry { member, at, what } = entry;
+        let Entry { member, at, what, .. } = entry;
         let (member, at) = (*member, *at);
         match what {
             What::Assigned => {
@@ -228,7 +240,7 @@ impl<'a> Check<'a> {
             careless.map(|entry| entry.member).chain(expired.iter().copied()).collect();
         let mut excuses: BTreeMap<At, Vec<Option<i64>>> = BTreeMap::new();
         let mut excuse = |at: At, next: Option<i64>| excuses.entry(at).or_default().push(next);
-        for Entry { member, at, what } in entries {
+        for Entry { member, at, what, .. } in entries {
             match what {
                 What::Assigned => {
                     let before = revoked.remove(&(*member, *at));
@@ -289,7 +301,7 @@ fn check_owners(check: &mut Check<'_>, expired: &BTreeSet<usize>, entries: &[Ent
     // For each time that a partition was assigned: whether it was given up in good order.
     let mut open: BTreeMap<(usize, At), usize> = BTreeMap::new();
     let mut orderly: BTreeSet<usize> = BTreeSet::new();
-    for (index, Entry { member, at, what }) in entries.iter().enumerate() {
+    for (index, Entry { member, at, what, .. }) in entries.iter().enumerate() {
         match what {
             What::Assigned => drop(open.insert((*member, *at), index)),
             What::Revoked if expired.contains(member) => {}
@@ -302,7 +314,7 @@ fn check_owners(check: &mut Check<'_>, expired: &BTreeSet<usize>, entries: &[Ent
     let mut held: BTreeMap<(At, usize), i64> = BTreeMap::new();
     let mut strict: BTreeSet<(usize, At)> = BTreeSet::new();
     let mut ended: BTreeSet<usize> = BTreeSet::new();
-    for (index, Entry { member, at, what }) in entries.iter().enumerate() {
+    for (index, Entry { member, at, what, .. }) in entries.iter().enumerate() {
         match what {
             What::Assigned if ended.contains(member) => {}
             What::Assigned => {
@@ -315,8 +327,9 @@ fn check_owners(check: &mut Check<'_>, expired: &BTreeSet<usize>, entries: &[Ent
                         .filter(|holder| strict.contains(&(*holder, *at))),
                 );
                 if !others.is_empty() {
+                    let history = history(entries, index, *at);
                     check.violate(format_args!(
-                        "{at:?} was assigned to member {member}, and {others:?} had it"
+                        "{at:?} was assigned to member {member}, and {others:?} had it: {history}"
                     ));
                 }
                 if orderly.contains(&index) {
@@ -341,6 +354,22 @@ fn check_owners(check: &mut Check<'_>, expired: &BTreeSet<usize>, entries: &[Ent
             What::Sought(_) | What::Done(_) | What::Cancelled | What::Committed(..) => {}
         }
     }
+}
+
+/// What happened to a partition, and to the members that ended, around the entry at `index`.
+fn history(entries: &[Entry], index: usize, at: At) -> String {
+    let tells = |entry: &&Entry| match entry.what {
+        What::Ends { .. } => true,
+        What::Seen(..) | What::Done(_) | What::Committed(..) | What::Cancelled => false,
+        _ => entry.at == at,
+    };
+    let (before, after) = entries.split_at(index + 1);
+    let mut around: Vec<&Entry> = before.iter().rev().filter(tells).take(20).collect();
+    around.reverse();
+    around.extend(after.iter().filter(tells).take(10));
+    let tell =
+        |Entry { after, member, what, .. }: &Entry| format!("{} ms: {member} {what:?}", after.as_millis());
+    around.into_iter().map(tell).collect::<Vec<_>>().join(", ")
 }
 
 /// A checker that finds nothing wrong with these histories would find nothing in the client either.

@@ -103,6 +103,8 @@ pub(crate) struct Network {
     /// Relays that run, and what each direction of them waits for.
     relays: AtomicUsize,
     stages: Mutex<BTreeMap<usize, [&'static str; 2]>>,
+    /// Requests that had no answer when their connection ended, by connection.
+    unanswered: Mutex<Vec<Vec<&'static str>>>,
     next_relay: AtomicUsize,
     frames: AtomicU64,
     requests: Mutex<BTreeMap<&'static str, usize>>,
@@ -151,6 +153,7 @@ impl Network {
             rng: Mutex::new(rng),
             relays: AtomicUsize::new(0),
             stages: Mutex::default(),
+            unanswered: Mutex::default(),
             next_relay: AtomicUsize::new(0),
             frames: AtomicU64::new(0),
             requests: Mutex::default(),
@@ -197,6 +200,11 @@ impl Network {
     /// Connections that still carry something.
     pub(crate) fn relays(&self) -> usize {
         self.relays.load(Ordering::Acquire)
+    }
+
+    /// What the last connections that ended were not answered.
+    pub(crate) fn unanswered(&self) -> Vec<Vec<&'static str>> {
+        lock(&self.unanswered).iter().rev().take(50).cloned().collect()
     }
 
     /// Connections that the client has not closed, and what the relays wait for, up and down.
@@ -345,6 +353,7 @@ struct Relay {
 }
 
 struct Asked {
+    api: &'static str,
     version: i16,
     /// Its answer is changed to an error.
     is_denied: bool,
@@ -355,6 +364,11 @@ struct Asked {
 impl Drop for Relay {
     fn drop(&mut self) {
         lock(&self.network.stages).remove(&self.number);
+        let unanswered: BTreeMap<_, _> =
+            lock(&self.asked).iter().map(|(id, asked)| (*id, asked.api)).collect();
+        if !unanswered.is_empty() {
+            lock(&self.network.unanswered).push(unanswered.into_values().collect());
+        }
         self.network.relays.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -490,7 +504,7 @@ impl Relay {
         let correlation = i32::from_be_bytes([request[4], request[5], request[6], request[7]]);
         *lock(&self.network.requests).entry(key.name()).or_default() += 1;
         self.check_request(key, &request, version);
-        let mut asked = Asked { version, is_denied: false, answer: None };
+        let mut asked = Asked { api: key.name(), version, is_denied: false, answer: None };
         let mut sent = frame;
         if key == ApiKey::Produce && self.strikes(self.network.rates.refuse) {
             asked.answer = self.refusal(&request, version, correlation);

@@ -160,7 +160,11 @@ async fn run(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
     // Bytes that were written before a connection ended may arrive later.
     let ended = world.until("connections to end with their client", || world.network.relays() == 0).await;
     ended.inspect_err(|_| world.note(world.network.left()))?;
-    world.until("brokers to see that", || world.cluster.stats().connections == 0).await?;
+    let seen = world.until("brokers to see that", || world.cluster.stats().connections == 0).await;
+    seen.inspect_err(|_| {
+        let count = world.cluster.stats().connections;
+        world.note(format_args!("{count} of these: {:?}", world.network.unanswered()));
+    })?;
     let logs = read_logs(world).await?;
     check_written(world, &logs, &ledgers, &plans);
     runs.iter().for_each(|run| check_run(world, &logs, &lock(run)));

@@ -474,7 +474,6 @@ impl Turn<'_> {
         }
     }
 
-    /// Takes a member out, or an id that was given to none yet.
     /// Removes a member without its doing.
     fn expire(&mut self, member_id: &Str) {
         if let Some(member) = self.group.members.get(member_id) {
@@ -483,6 +482,7 @@ impl Turn<'_> {
         self.remove(member_id);
     }
 
+    /// Takes a member out, or an id that was given to none yet.
     fn remove(&mut self, member_id: &Str) {
         self.cancel_session(member_id);
         let group = &mut *self.group;
