@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use milena::{Client, Consumer, Error, Position};
+use milena::{Client, Consumer, ConsumerSettings, Error, Position};
 use milena_messages::fetch::{FetchResponse, FetchableTopicResponse, PartitionData};
 use milena_messages::{ApiKey, Message};
 use milena_wire::Writer;
@@ -47,6 +47,14 @@ async fn read(batches: &[Vec<u8>]) -> (Peer, Consumer) {
 /// A peer whose partition 0 of topic `t` is `batches`, whatever is asked for, and its reader, which is given this many
 /// records at a time.
 pub(crate) async fn read_parted(batches: &[Vec<u8>], records_max: Option<usize>) -> (Peer, Consumer) {
+    let set = |settings: &mut ConsumerSettings| {
+        settings.check_crcs = false;
+        settings.delivery_records_max = records_max;
+    };
+    read_with(batches, set).await
+}
+
+async fn read_with(batches: &[Vec<u8>], set: impl FnOnce(&mut ConsumerSettings)) -> (Peer, Consumer) {
     let records = Some(Bytes::from(batches.concat()));
     let partition = PartitionData { high_watermark: 9, records, ..Default::default() };
     let topic =
@@ -59,11 +67,7 @@ pub(crate) async fn read_parted(batches: &[Vec<u8>], records_max: Option<usize>)
     let peer = Peer::start(Behaviour::BrokerButBody(&[ApiKey::Fetch], body.leak())).await;
     let client = Client::connect(&peer.address()).await.expect("connected");
     let consumer = client.consumer_direct().assign([("t", 0)], Position::Offset(0));
-    let consumer = consumer.settings(|settings| {
-        settings.check_crcs = false;
-        settings.delivery_records_max = records_max;
-    });
-    (peer, consumer.build().await.expect("built"))
+    (peer, consumer.settings(set).build().await.expect("built"))
 }
 
 /// The offsets of the next batch's records.
@@ -87,6 +91,26 @@ async fn a_record_that_cannot_be_read_is_passed_over_by_one_call() {
     let error = consumer.skip(&error).expect_err("not assigned");
     assert!(error.to_string().contains("not assigned") && error.next_offset().is_none(), "{error}");
     consumer.skip(&error).expect_err("of another kind");
+}
+
+#[tokio::test]
+async fn a_wrong_checksum_is_told_and_neither_skipped_nor_fetched_in_a_loop() {
+    // The checksum itself, and a byte of a record.
+    for at in [17, 70] {
+        let mut damaged = batch(3);
+        damaged[at] ^= 1;
+        let (peer, mut consumer) = read_with(&[batch(0), damaged], |_| {}).await;
+        assert_eq!(next(&mut consumer).await.expect("it is sound"), [0, 1, 2]);
+        let mut asked = 0;
+        for turn in 0..20 {
+            let error = next(&mut consumer).await.expect_err("a wrong checksum");
+            assert!(error.to_string().contains("CRC"), "{error}");
+            assert_eq!((error.next_offset(), consumer.position("t", 0)), (Some(6), Some(3)));
+            let now = peer.requests(ApiKey::Fetch);
+            assert!(turn == 0 || now == asked, "it was fetched again");
+            asked = now;
+        }
+    }
 }
 
 #[tokio::test]

@@ -508,6 +508,10 @@ fn bytes_that_are_no_batch_stop_the_partition_where_it_stands() {
     let events = lab.answer(&first, response(7, vec![data(0, [batch(5, 2), garbage].concat())]));
     assert_eq!(events[0], "0:5..7");
     assert!(events[1].starts_with("0 stopped at 7"), "{events:?}");
+    lab.wait(5000);
+    let asked: Vec<_> = std::iter::from_fn(|| lab.source.poll_fetch(lab.now, 1 << 20)).collect();
+    let names = asked.iter().any(|fetch| named(fetch).0.iter().any(|(partition, _)| *partition == 0));
+    assert!(!names, "it is not fetched in a loop");
 }
 
 #[test]
