@@ -60,6 +60,7 @@ mod consumer;
 mod control;
 mod coordinator;
 mod error;
+mod exactly_once;
 mod interest;
 mod producer;
 mod record;
@@ -84,6 +85,7 @@ pub use consumer::{
     SharedRecord, TopicMemory,
 };
 pub use error::{Error, ErrorCode, ErrorKind, Fault, Uncommitted};
+pub use exactly_once::{ExactlyOnce, Processing, exactly_once};
 /// How the members of a classic group divide partitions among themselves: the assignors of Java's client, and the trait for
 /// others.
 pub use milena_core::group::assignors;
@@ -91,7 +93,8 @@ pub use milena_core::group::{Goodbye, Protocol};
 pub use milena_wire::pool::{BufferPool, PoolStats};
 pub use producer::{
     ChoosePartition, Delivery, NotAllWritten, Partitioner, Producer, ProducerBuilder, Receipt, RecordSink,
-    TopicProducer, TopicSettings,
+    TopicProducer, TopicSettings, Transaction, TransactionEnd, TransactionalProducer,
+    TransactionalProducerBuilder,
 };
 pub use record::{Header, OwnedRecord, Payload, Record, RecordView};
 pub use runtime::Runtime;

@@ -45,6 +45,8 @@ pub(crate) enum Role {
     Coordinator,
     /// Offsets that a group's member commits, and those that it asks for.
     Commit,
+    /// What a transactional producer asks coordinators.
+    Transaction,
 }
 
 /// One kind of request, with what its driver needs to know when the answer is there.

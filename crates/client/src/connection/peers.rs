@@ -4,14 +4,25 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use milena_core::{BrokerId, Handshake, Instant};
+use milena_core::{BrokerId, Features, Handshake, Instant};
 use rustc_hash::FxHashMap;
 
 use crate::Address;
 
 /// What earlier connections and the metadata told about addresses.
-#[derive(Debug, Default)]
-pub(crate) struct Peers(Mutex<FxHashMap<Address, Known>>);
+#[derive(Debug)]
+pub(crate) struct Peers {
+    known: Mutex<FxHashMap<Address, Known>>,
+    features: Mutex<Features>,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        // Any broker's word is newer.
+        let features = Features { epoch: -1, transaction_version: None };
+        Self { known: Mutex::default(), features: Mutex::new(features) }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -29,7 +40,7 @@ const LOWERED_FOR: Duration = Duration::from_secs(600);
 
 impl Peers {
     fn known(&self) -> MutexGuard<'_, FxHashMap<Address, Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The handshake for a new connection: at the version of the last success, if a newer one was asked at in vain.
@@ -47,6 +58,7 @@ impl Peers {
         handshake: &Handshake,
         now: Instant,
     ) {
+        self.features.lock().unwrap_or_else(PoisonError::into_inner).learn(handshake.features());
         let mut known = self.known();
         let known = known.entry(address.clone()).or_default();
         known.at = at;
@@ -56,6 +68,11 @@ impl Peers {
         let until = known.lowered.filter(|(lowered, until)| *lowered == version && now < *until);
         let until = until.map_or(now + LOWERED_FOR, |(_, until)| until);
         known.lowered = handshake.is_lowered().then_some((version, until));
+    }
+
+    /// What the cluster has finalised, as the newest handshake with any broker told it.
+    pub(crate) fn features(&self) -> Features {
+        *self.features.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The socket address of the last connection to `address`.

@@ -7,6 +7,7 @@ use milena_core::Instant;
 use milena_core::group::commits::StoredOffset;
 use milena_core::group::{Goodbye, TopicPartition};
 use milena_core::source::{Amount, Epoch, Position};
+use milena_core::transaction::Offsets;
 use tokio::sync::{Notify, oneshot};
 
 use super::naming::Pattern;
@@ -52,6 +53,11 @@ pub(super) enum GroupCommand {
     CommitOffsets { offsets: Vec<(TopicPartition, StoredOffset)>, deadline: Instant, reply: Reply<()> },
     /// Ask what is committed of these partitions.
     Committed { partitions: Vec<TopicPartition>, deadline: Instant, reply: Reply<Stored> },
+    /// Tell the offsets to commit in a transaction, and as which member: these, or what is done. The partitions of these queues
+    /// must still be this consumer's.
+    Offsets { given: Option<Vec<(TopicPartition, StoredOffset)>>, of: Vec<Arc<Queue>>, reply: Reply<Offsets> },
+    /// These offsets were committed in a transaction.
+    Stored(Vec<(TopicPartition, StoredOffset)>),
     /// Subscribe to this in place of what was subscribed to before.
     Subscribe(Subscribed),
     /// The application asks for a batch after it heard that the member had left.

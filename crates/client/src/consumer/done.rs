@@ -347,7 +347,7 @@ impl Shared {
     }
 
     /// Gives the driver a command and waits for what comes of it.
-    async fn order<T>(
+    pub(super) async fn order<T>(
         &self,
         doing: &str,
         command: impl FnOnce(Reply<T>) -> GroupCommand,
@@ -385,7 +385,7 @@ impl Shared {
         self.order("committing", |reply| GroupCommand::CommitOffsets { offsets, deadline, reply }).await
     }
 
-    async fn committed<T: AsRef<str>>(
+    pub(super) async fn committed<T: AsRef<str>>(
         &self,
         partitions: impl IntoIterator<Item = (T, i32)>,
     ) -> Result<Vec<((String, i32), Option<CommittedOffset>)>, Error> {

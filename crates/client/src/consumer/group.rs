@@ -225,7 +225,10 @@ pub(super) struct Setup {
 impl Setup {
     pub(super) fn standing(&self) -> Standing {
         let is_member = self.membership.is_some();
-        Standing::new(Arc::clone(&self.commits.group), self.commits.is_before_delivery, is_member)
+        let commits = &self.commits;
+        let is_automatic = commits.interval.is_some() || commits.is_before_delivery;
+        let group = Arc::clone(&commits.group);
+        Standing::new(group, commits.is_before_delivery, is_member, self.reset, is_automatic)
     }
 }
 
@@ -304,6 +307,11 @@ impl Group {
                 let missing = partitions.into_iter().collect();
                 self.questions.push(Question { missing, found: Vec::new(), deadline, reply });
             }
+            GroupCommand::Offsets { given, of, reply } => {
+                let offsets = self.offsets_in_transaction(given, &of, now);
+                let _ = reply.send(offsets);
+            }
+            GroupCommand::Stored(offsets) => self.commits.handle_stored(&offsets, now),
             GroupCommand::Subscribe(subscribed) => {
                 self.standing.joins();
                 self.subscribe(subscribed, now);

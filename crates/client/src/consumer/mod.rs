@@ -32,6 +32,7 @@ mod share;
 mod shared;
 mod standing;
 mod stream;
+mod transaction;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -55,6 +56,7 @@ use self::queue::Next;
 pub use self::share::{SharedBatch, SharedRecord};
 use self::shared::{Opener, Shared};
 use self::stream::{Look, Waiting};
+pub(crate) use self::transaction::{InTransaction, Taken};
 use crate::settings::{ConsumerSettings, Isolation, Reset};
 use crate::{Client, Error};
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use milena_core::source::Position;
+
 use crate::Error;
 
 /// Where a member stands, as far as the application has to hear of it.
@@ -13,6 +15,10 @@ pub(super) struct Standing {
     pub(super) is_at_most_once: bool,
     /// Whether the group assigns the partitions. Otherwise the application does, and the group only stores its offsets.
     pub(super) is_member: bool,
+    /// Where a partition is read from of which the group has committed nothing.
+    pub(super) reset: Option<Position>,
+    /// Whether what is done is committed without a call.
+    pub(super) is_automatic: bool,
     /// Whether something was marked as done since the driver cleared this. The first mark wakes the driver, which takes in what
     /// is marked before it commits; marks after that wake nothing.
     has_marks: AtomicBool,
@@ -47,11 +53,19 @@ pub(super) enum Outlook {
 }
 
 impl Standing {
-    pub(super) fn new(group: Arc<str>, is_at_most_once: bool, is_member: bool) -> Self {
+    pub(super) fn new(
+        group: Arc<str>,
+        is_at_most_once: bool,
+        is_member: bool,
+        reset: Option<Position>,
+        is_automatic: bool,
+    ) -> Self {
         Self {
             group,
             is_at_most_once,
             is_member,
+            reset,
+            is_automatic,
             has_marks: AtomicBool::new(false),
             is_crowded: AtomicBool::new(false),
             late: Mutex::default(),

@@ -56,6 +56,8 @@ pub(super) struct OpenBatch {
 pub(super) struct Memory {
     pub(super) pool: Pool,
     pub(super) budget: Budget,
+    /// Whether batches are parts of transactions.
+    pub(super) is_transactional: bool,
 }
 
 /// What the caller of an append has waited for. Nothing, at first.
@@ -223,7 +225,7 @@ impl Accumulator {
         memory: &Memory,
         room: &mut Option<Reservation>,
     ) -> Option<OpenBatch> {
-        let Memory { pool, budget } = memory;
+        let Memory { pool, budget, .. } = memory;
         // If each of many partitions reserved as much as its last batch, those that come later would get nothing.
         let expected_bytes = expected_bytes.min(budget.available() / 4);
         let reservation = match room.take() {
@@ -236,7 +238,8 @@ impl Accumulator {
         let bytes_max = bytes_max.map_or(profile.bytes_max, |learnt| learnt.min(profile.bytes_max));
         let builder = BatchBuilder::with_expected_bytes(pool, reservation.bytes())
             .bytes_max(bytes_max)
-            .record_bytes_max(profile.record_bytes_max);
+            .record_bytes_max(profile.record_bytes_max)
+            .transactional(memory.is_transactional);
         Some(OpenBatch {
             builder,
             promise: Promise::new(Arc::clone(&self.topic), self.partition),
@@ -344,7 +347,7 @@ mod tests {
     #[tokio::test]
     async fn a_record_that_got_its_room_is_taken() {
         let budget = Budget::new(1 << 20);
-        let memory = Memory { pool: Pool::default(), budget: budget.clone() };
+        let memory = Memory { pool: Pool::default(), budget: budget.clone(), is_transactional: false };
         for bytes in (0..40).map(|power| 1.3f64.powi(power) as usize) {
             for (value, header) in [(bytes, 0), (0, bytes), (bytes, bytes)] {
                 let (value, header) = (vec![0; value], vec![0; header]);
@@ -374,7 +377,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_record_larger_than_a_batch_travels_alone_and_at_once() {
-        let memory = Memory { pool: Pool::default(), budget: Budget::new(1 << 20) };
+        let memory = Memory { pool: Pool::default(), budget: Budget::new(1 << 20), is_transactional: false };
         let partition = partition(1000, 50_000);
         let append = |bytes: usize| {
             let value = vec![0; bytes];
@@ -394,7 +397,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_batch_takes_no_memory_for_what_it_refuses() {
         let budget = Budget::new(1 << 20);
-        let memory = Memory { pool: Pool::default(), budget: budget.clone() };
+        let memory = Memory { pool: Pool::default(), budget: budget.clone(), is_transactional: false };
         let partition = partition(1 << 16, 1 << 16);
         let record = Record::to("t").value(&[0; 10_000]);
         let append = || {

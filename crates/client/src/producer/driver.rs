@@ -28,6 +28,7 @@ use super::accumulator::{Accumulator, Memory, OpenBatch};
 use super::inbox::{Event, Inbox};
 use super::seal::{Backlog, Parcel, Sealer};
 use super::topics::Topics;
+use super::transacting::{Found, Transacting, TransactionTag};
 use crate::brokers::address_of;
 use crate::connection::Typed;
 use crate::report::report;
@@ -52,20 +53,21 @@ impl PostFailures {
 }
 
 /// The kinds of requests that a producer sends.
-enum Tag {
+pub(super) enum Tag {
     Produce(Produce),
     Identity(AskIdentity),
+    Transaction(TransactionTag),
 }
 
 /// Batches to write.
-struct Produce {
+pub(super) struct Produce {
     id: RequestId,
     /// False with `acks=0`: the broker sends no response, and the request lands when it has been written to the socket.
     is_answered: bool,
 }
 
 /// The question for a producer id.
-struct AskIdentity;
+pub(super) struct AskIdentity;
 
 impl RequestKind for Produce {
     type Request = ProduceRequest;
@@ -99,11 +101,13 @@ pub(super) struct Driver {
     pub(super) failures: Arc<PostFailures>,
     pub(super) sealer: Sealer,
     pub(super) sealed: mpsc::UnboundedReceiver<(Ticket, Parcel)>,
-    requests: Requests<Tag>,
+    pub(super) requests: Requests<Tag>,
     /// By slot.
-    accumulators: Vec<Arc<Accumulator>>,
+    pub(super) accumulators: Vec<Arc<Accumulator>>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     flushing: Vec<(FlushId, oneshot::Sender<()>)>,
+    /// The transactions of a transactional producer.
+    transacting: Option<Box<Transacting>>,
     /// Whether the last handle was dropped.
     is_released: bool,
     /// Empty between turns, as `taken` is: they keep their memory.
@@ -126,6 +130,7 @@ impl Driver {
         parts: &Parts,
         sealer: Sealer,
         sealed: mpsc::UnboundedReceiver<(Ticket, Parcel)>,
+        transacting: Option<Box<Transacting>>,
     ) -> Self {
         Self {
             requests: Requests::new(&client),
@@ -139,6 +144,7 @@ impl Driver {
             sealed,
             accumulators: Vec::new(),
             flushing: Vec::new(),
+            transacting,
             is_released: false,
             events: Vec::new(),
             taken: Vec::new(),
@@ -147,8 +153,9 @@ impl Driver {
 
     /// Runs until the last handle was dropped and every record is settled.
     pub(super) async fn run(mut self) {
-        while !(self.is_released && self.machine.outstanding() == 0) {
-            let wake = self.machine.poll_timeout();
+        while !self.is_done() {
+            let of_transaction = self.transacting.as_deref().and_then(Transacting::poll_timeout);
+            let wake = [self.machine.poll_timeout(), of_transaction].into_iter().flatten().min();
             tokio::select! {
                 // Whichever wakes the task, every input that is there is taken in below. Only the question for the
                 // producer id is answered here alone, so `landed` comes first.
@@ -157,6 +164,9 @@ impl Driver {
                 () = self.inbox.arrived.notified() => {}
                 Some(sealed) = self.sealed.recv() => self.handle_sealed(sealed),
                 Ok(()) = self.snapshot.changed() => self.handle_metadata(),
+                Some(found) = Transacting::found_coordinator(&mut self.transacting) => {
+                    self.handle_coordinator(found);
+                }
                 () = self.client.0.clock.sleep_until(wake) => {}
             }
             // Every input goes in before the machine is asked what to do. An answer may make room for a batch that was
@@ -174,6 +184,13 @@ impl Driver {
             self.machine.handle_timeout(self.now());
             self.act();
         }
+    }
+
+    fn is_done(&self) -> bool {
+        let is_ended = |of: &Transacting| of.is_ended(self.now());
+        self.is_released
+            && self.machine.outstanding() == 0
+            && self.transacting.as_deref().is_none_or(is_ended)
     }
 
     fn now(&self) -> Instant {
@@ -198,7 +215,17 @@ impl Driver {
                 Event::Filled(slot) => self.collect(slot as usize, false),
                 Event::Flush(done) => self.flushing.push((self.machine.handle_flush(), done)),
                 Event::Purge(done) => self.flushing.push((self.machine.handle_abandon(now), done)),
-                Event::Released => self.is_released = true,
+                Event::Transaction(command) => {
+                    if let Some(transacting) = &mut self.transacting {
+                        transacting.handle_command(command, &mut self.machine);
+                    }
+                }
+                Event::Released => {
+                    self.is_released = true;
+                    if let Some(transacting) = &mut self.transacting {
+                        transacting.handle_released(now);
+                    }
+                }
             }
         }
         self.events = events;
@@ -258,6 +285,18 @@ impl Driver {
                 Err(failure) => self.machine.handle_lost(produce.id, &failure, has_begun, now),
             },
             Tag::Identity(question) => self.machine.handle_identity(question.response(outcome), now),
+            Tag::Transaction(tag) => {
+                if let Some(transacting) = &mut self.transacting {
+                    transacting.handle_landed(tag, outcome, has_begun, now);
+                }
+            }
+        }
+    }
+
+    fn handle_coordinator(&mut self, found: Found) {
+        let now = self.now();
+        if let Some(transacting) = &mut self.transacting {
+            transacting.handle_coordinator(found, now);
         }
     }
 
@@ -272,8 +311,20 @@ impl Driver {
         self.requests.retain_links(&snapshot, None);
     }
 
-    /// Does what the machine says, until it says nothing more.
+    /// Does what the machines say, until they say nothing more.
     fn act(&mut self) {
+        loop {
+            self.act_on_records();
+            let Some(mut transacting) = self.transacting.take() else { return };
+            let goes_on = transacting.act(self, self.now());
+            self.transacting = Some(transacting);
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    fn act_on_records(&mut self) {
         while let Some(order) = self.machine.poll_order(self.now()) {
             match order {
                 Order::Close(slot) => self.collect(slot.0 as usize, true),
@@ -316,8 +367,11 @@ impl Driver {
         // The partition's next batches are smaller too, or each of them would be refused first.
         let accumulator = &self.accumulators[ticket.slot().0 as usize];
         accumulator.lower_bytes_max(parcel.split_bytes_max());
-        let memory =
-            Memory { pool: self.client.0.pool.clone(), budget: self.client.0.produce_budget.clone() };
+        let memory = Memory {
+            pool: self.client.0.pool.clone(),
+            budget: self.client.0.produce_budget.clone(),
+            is_transactional: self.transacting.is_some(),
+        };
         let pieces = Sealer::split(parcel, accumulator.profile.codec, &memory);
         self.machine.handle_split(ticket, pieces, self.now());
     }

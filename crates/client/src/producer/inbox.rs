@@ -5,6 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use milena_core::Instant;
 use tokio::sync::{Notify, oneshot};
 
+use super::transacting::Command;
+
 /// Something for the driver to do.
 pub(super) enum Event {
     /// [`Topics`](super::topics::Topics) has new partitions for the driver to take in.
@@ -19,6 +21,8 @@ pub(super) enum Event {
     Flush(oneshot::Sender<()>),
     /// Give up everything that was taken before, and tell the sender once it is settled.
     Purge(oneshot::Sender<()>),
+    /// Something for the transaction.
+    Transaction(Command),
     /// The last handle of the producer was dropped.
     Released,
 }

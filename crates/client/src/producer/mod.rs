@@ -23,6 +23,8 @@ mod seal;
 mod sink;
 mod topic;
 mod topics;
+mod transacting;
+mod transaction;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -50,6 +52,10 @@ use self::seal::{Backlog, Sealer};
 pub use self::sink::RecordSink;
 pub use self::topic::TopicProducer;
 use self::topics::{Spreading, TopicEntry, Topics};
+use self::transacting::Transacting;
+pub use self::transaction::{
+    Transaction, TransactionEnd, TransactionalProducer, TransactionalProducerBuilder,
+};
 use crate::budget::Reservation;
 use crate::clock::Clock;
 use crate::settings::{Acks, Compression, ProducerSettings, Settings};
@@ -112,6 +118,8 @@ pub struct ProducerBuilder {
     settings: ProducerSettings,
     of_topics: BTreeMap<Arc<str>, TopicSettings>,
     idempotence_asked: bool,
+    /// The name of a transactional producer.
+    transactional_id: Option<Arc<str>>,
 }
 
 impl Client {
@@ -655,7 +663,7 @@ impl ProducerBuilder {
     fn new(client: Client) -> Self {
         let settings = client.0.settings.producer.clone();
         let idempotence_asked = client.0.settings.idempotence_asked();
-        Self { client, settings, of_topics: BTreeMap::new(), idempotence_asked }
+        Self { client, settings, of_topics: BTreeMap::new(), idempotence_asked, transactional_id: None }
     }
 
     /// Sets how records that name no partition are placed. Default [`Partitioner::Murmur2Random`], which is Java's default.
@@ -739,9 +747,19 @@ impl ProducerBuilder {
     ///
     /// # Cancel safety
     /// The future waits for nothing.
-    #[expect(clippy::unused_async, reason = "transactional producers will ask their coordinator here")]
+    #[expect(clippy::unused_async, reason = "every builder of a client is awaited")]
     pub async fn build(self) -> Result<Producer, Error> {
-        let Self { client, settings, of_topics, idempotence_asked } = self;
+        if let Some(id) = &self.settings.transactional_id {
+            let why = format!(
+                "transactional.id={id} is set, and this producer has no transactions: Client::transactional makes one that has"
+            );
+            return Err(Error::caller("setting a producer up", why));
+        }
+        self.start()
+    }
+
+    fn start(self) -> Result<Producer, Error> {
+        let Self { client, settings, of_topics, idempotence_asked, transactional_id } = self;
         let complete = |settings| {
             let all = client.0.settings.with_producer(settings)?;
             Ok(ProducerSettings { compression_level: all.compression_level(), ..all.producer })
@@ -754,10 +772,14 @@ impl ProducerBuilder {
         let spreading = spreading(&settings, &client.0.settings)?;
         let idempotent = settings.idempotence && settings.acks == Acks::All;
         check(&settings, idempotence_asked)?;
+        if transactional_id.is_some() && !idempotent {
+            let why = "transactions need idempotence and acks=all";
+            return Err(Error::caller("setting a transactional producer up", why));
+        }
         let machine = MachineSettings {
             acks: settings.acks,
             idempotent,
-            transactional_id: None,
+            transactional_id: transactional_id.clone(),
             linger: settings.linger,
             delivery_timeout: settings.delivery_timeout,
             request_timeout: client.0.settings.client.request_timeout.min(settings.delivery_timeout),
@@ -785,9 +807,13 @@ impl ProducerBuilder {
         let (done, sealed) = mpsc::unbounded_channel();
         let sealer = Sealer::new(client.0.runtime.clone(), Arc::clone(&parts.backlog), done);
         let machine = Machine::new(machine, client.rng());
-        let driver = Driver::new(client.clone(), machine, &parts, sealer, sealed);
+        let is_transactional = transactional_id.is_some();
+        let transacting = transactional_id
+            .map(|id| Box::new(Transacting::new(&client, &parts.inbox, id, settings.transaction_timeout)));
+        let driver = Driver::new(client.clone(), machine, &parts, sealer, sealed, transacting);
         client.0.runtime.spawn(driver.run());
-        let memory = Memory { pool: client.0.pool.clone(), budget: client.0.produce_budget.clone() };
+        let memory =
+            Memory { pool: client.0.pool.clone(), budget: client.0.produce_budget.clone(), is_transactional };
         // One deadline bounds all that a record waits for.
         let enqueue_timeout = settings.enqueue_timeout.min(settings.delivery_timeout);
         let clock = client.0.clock.clone();

@@ -171,7 +171,7 @@ impl Sealer {
     ///
     /// This is done here and not on another thread, because it is rare: the partition makes smaller batches afterwards.
     pub(super) fn split(mut parcel: Parcel, codec: Codec, memory: &Memory) -> Vec<Parcel> {
-        let Memory { pool, budget } = memory;
+        let Memory { pool, budget, .. } = memory;
         let builders = match halves(&parcel.sealed.bytes(), pool, parcel.split_bytes_max()) {
             Ok(builders) => builders,
             Err(error) => {
@@ -231,7 +231,11 @@ fn halves(
 ) -> Result<Vec<BatchBuilder>, Box<dyn std::error::Error>> {
     let limits = Limits { decompressed_bytes_max: usize::MAX };
     let batch = RawBatch::parse(batch)?.decompress(&mut Decompressor::new(), pool, &limits)?;
-    let begin = || BatchBuilder::new(pool).bytes_max(bytes_max).record_bytes_max(usize::MAX);
+    let is_transactional = batch.header().is_transactional();
+    let begin = || {
+        let builder = BatchBuilder::new(pool).bytes_max(bytes_max).record_bytes_max(usize::MAX);
+        builder.transactional(is_transactional)
+    };
     let mut builders = vec![begin()];
     for record in &batch {
         let record = record?;

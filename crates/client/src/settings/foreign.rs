@@ -274,19 +274,9 @@ const FOREIGN: &[Foreign] = &[
         }),
     },
     Foreign {
-        names: &["transactional.id"],
-        anyway: &["null"],
-        otherwise: Refused("there are no transactions yet"),
-    },
-    Foreign {
         names: &["transaction.two.phase.commit.enable"],
         anyway: NO,
-        otherwise: Refused("there are no transactions yet"),
-    },
-    Foreign {
-        names: &["transaction.timeout.ms"],
-        anyway: NONE,
-        otherwise: Ignored("there are no transactions yet"),
+        otherwise: Refused("transactions are not prepared for a commit in two phases (KIP-939)"),
     },
     Foreign {
         names: &["enable.gapless.guarantee"],

@@ -321,6 +321,14 @@ settings! {
         /// The memory for records that are not acknowledged yet, in bytes. `None` is half of the client's.
         memory_bytes_max: Option<usize> = (None), Optional(MEMORY), ["buffer.memory"], [],
             named "producer_memory_bytes_max";
+        /// The name under which a producer's transactions continue across restarts. A program gives it to
+        /// [`Client::transactional`](crate::Client::transactional);
+        /// [`Client::transactional_id`](crate::Client::transactional_id) has it if properties named it.
+        transactional_id: Option<Arc<str>> = (None), Optional(Name), ["transactional.id"], [];
+        /// How long a transaction may be open. Then its coordinator aborts it, and the producer is fenced. The brokers'
+        /// `transaction.max.timeout.ms` limits it.
+        transaction_timeout: Duration = (1 min),
+            Time { ceiling: Duration::from_millis(i32::MAX as u64), ..SOME_TIME }, ["transaction.timeout.ms"], [];
     }
 
     /// The settings of a [`Consumer`](crate::Consumer).

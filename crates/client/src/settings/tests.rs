@@ -210,9 +210,9 @@ fn what_cannot_be_done_is_refused_with_its_reason_and_no_secret_is_told() {
     check("sasl.password=hunter2", "line 1: setting the property \"sasl.password\"");
     check("a.b=hunter2", "there is no such setting");
     check("security.protocol=PLAINTEXT\nsecurity.protocol=SSL\nssl.key.password=hunter2", "line 2");
-    check("transactional.id=a", "no transactions yet");
     check("partitioner.class=com.example.Own", "nor a partitioner of Java's client");
     check("partitioner=consistent_randon", "consistent_random");
+    check("transaction.two.phase.commit.enable=true", "KIP-939");
     check("interceptor.classes=com.example.Interceptor", "interceptors and plugins");
     check("config.providers=file", "look up");
     check("dr_msg_cb=x", "a C function");

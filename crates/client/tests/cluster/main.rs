@@ -11,6 +11,7 @@ mod groups;
 mod holding;
 mod kept;
 mod limits;
+mod lossy;
 mod members;
 mod membership;
 mod memory;
@@ -24,6 +25,7 @@ mod remade;
 mod replicas;
 mod sessions;
 mod stops;
+mod transactions;
 mod upgrade;
 mod whole;
 

@@ -43,8 +43,8 @@ use milena_wire::Str;
 
 use self::state::{Action, Event as Input, State, Trace, next};
 pub use self::terms::{Ask, Event, Fate, Offsets, Request, Response, Settings, Ticket, Version};
-pub use self::verdict::may_be_repeated;
 use self::verdict::{Question, Verdict, verdict};
+pub use self::verdict::{may_be_repeated, moved_on};
 use crate::backoff::Retry;
 use crate::coordinator::Coordinator;
 use crate::group::TopicPartition;

@@ -82,6 +82,11 @@ pub(super) fn verdict(question: Question, code: ErrorCode) -> Verdict {
     }
 }
 
+/// Offsets are not the member's to commit any more, which its coordinator would say too.
+pub fn moved_on(why: &str) -> Failure {
+    Failure::answer(ErrorCode::ILLEGAL_GENERATION, Some(why))
+}
+
 /// Whether a transaction that could not be committed because of `failure` may succeed when all of it is done again: what was in
 /// the way passes, or is gone with the transaction. A record that is too large, or a right that is missing, is not.
 pub fn may_be_repeated(failure: &Failure) -> bool {

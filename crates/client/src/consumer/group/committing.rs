@@ -5,12 +5,14 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena_core::group::TopicPartition;
 use milena_core::group::commits::{Event as CommitEvent, NotCommitted, StoredOffset, Ticket};
 use milena_core::group::ledger::Ledger;
+use milena_core::group::{MemberIdentity, Membership, TopicPartition};
+use milena_core::transaction::{Offsets, moved_on};
 use milena_core::{Failure, Instant};
 
 use super::super::driver::Driver;
+use super::super::queue::Queue;
 use super::{Group, Question, Releasing};
 use crate::Error;
 
@@ -69,6 +71,55 @@ impl Group {
                 }
             }
         }
+    }
+
+    /// What a transaction commits of this member: these offsets, or what is done. Of what was done and cannot be committed any more,
+    /// because its partition is gone, the records may be in the transaction, so that it must not be committed.
+    pub(super) fn offsets_in_transaction(
+        &mut self,
+        given: Option<Vec<(TopicPartition, StoredOffset)>>,
+        of: &[Arc<Queue>],
+        now: Instant,
+    ) -> Result<Offsets, Error> {
+        let doing = || format!("committing offsets of group {:?} in a transaction", self.id);
+        if self.commit_settings.interval.is_some() || self.commit_settings.is_before_delivery {
+            let why = "the consumer commits by itself: make it with manual_commits()";
+            return Err(Error::caller(doing(), why));
+        }
+        self.drain(now);
+        for ((topic, partition), offset) in self.standing.take_late() {
+            self.commits.handle_done_too_late(&TopicPartition { topic, partition }, offset);
+        }
+        if given.is_none()
+            && let Some(left_out) = self.commits.take_left_out()
+        {
+            return Err(Error::not_committed(left_out));
+        }
+        let doing = || format!("committing offsets of group {:?} in a transaction", self.id);
+        let gone =
+            |at: &TopicPartition| Error::harmless(doing(), moved_on(&format!("{at} was given up before")));
+        for queue in of {
+            let at = TopicPartition::new(&queue.topic, queue.partition);
+            if !self.owned.get(&at).is_some_and(|owned| Arc::ptr_eq(owned, queue)) {
+                return Err(gone(&at));
+            }
+        }
+        let offsets = given.unwrap_or_else(|| self.commits.done());
+        for (at, what) in &offsets {
+            if what.offset < 0 {
+                return Err(Error::caller(doing(), "an offset to commit is 0 or more"));
+            }
+            if !self.owned.contains_key(at) {
+                return Err(gone(at));
+            }
+        }
+        let outside = || Some(MemberIdentity::outside());
+        let member = self.membership.as_ref().map_or_else(outside, Membership::identity);
+        let member = member.ok_or_else(|| {
+            let why = "the consumer is in no generation of its group";
+            Error::harmless(doing(), moved_on(why))
+        })?;
+        Ok(Offsets { group: Arc::clone(&self.id), member, offsets })
     }
 
     /// With commits before delivery, what the group will not store is not handed out, and the application hears why.

@@ -1,0 +1,541 @@
+//! Transactions: what readers see of them, whatever happens to their requests.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use milena::{Isolation, TransactionEnd, TransactionalProducer};
+use milena_messages::ApiKey;
+
+use super::lossy::{Loss, Losses};
+use super::*;
+
+/// A cluster with transactions of this version, and a client whose requests may be lost.
+async fn cluster(version: i16, topics: &[(&str, i32)]) -> (Cluster, Client, Losses) {
+    let builder = Broker::builder().nodes(3).transaction_version(version);
+    let builder = builder.group_initial_rebalance_delay(Duration::ZERO);
+    let cluster = builder.start().await.expect("started");
+    for (topic, partitions) in topics {
+        cluster.create_topic(topic, *partitions).expect("created");
+    }
+    let losses = Losses::default();
+    let client = Client::builder().bootstrap(cluster.bootstrap()).connector(losses.clone());
+    (cluster, client.connect().await.expect("connected"), losses)
+}
+
+async fn transactional(client: &Client) -> TransactionalProducer {
+    timeout(PATIENCE, client.transactional("billing").build()).await.expect("in time").expect("built")
+}
+
+/// The values of a topic that a reader of this isolation level sees, up to the end.
+async fn values(cluster: &Cluster, topic: &str, isolation: Isolation) -> Vec<String> {
+    let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+    let builder = client.consumer_direct().topic(topic).isolation(isolation).until_end();
+    let mut consumer = builder.build().await.expect("built");
+    let mut values = Vec::new();
+    while let Some(batch) = timeout(PATIENCE, consumer.next()).await.expect("in time").expect("read") {
+        for record in &batch {
+            values.push(String::from_utf8_lossy(record.value().expect("a value")).into_owned());
+        }
+    }
+    values.sort();
+    values
+}
+
+async fn committed(cluster: &Cluster, topic: &str) -> Vec<String> {
+    values(cluster, topic, Isolation::ReadCommitted).await
+}
+
+const VERSIONS: [i16; 2] = [1, 2];
+
+#[tokio::test]
+async fn readers_see_what_is_committed_and_nothing_of_what_is_aborted_or_dropped() {
+    for version in VERSIONS {
+        let (cluster, client, _) = cluster(version, &[("t", 3), ("u", 1)]).await;
+        let mut producer = transactional(&client).await;
+        for round in 0..3 {
+            let transaction = producer.begin().await.expect("begun");
+            for partition in 0..3 {
+                let value = format!("committed {round} {partition}");
+                transaction.post(Record::to("t").partition(partition).value(&value)).await.expect("taken");
+            }
+            transaction.post(Record::to("u").value("u")).await.expect("taken");
+            transaction.commit().await.expect("committed");
+            assert_eq!(producer.resolve().await.expect("known"), Some(TransactionEnd::Committed));
+
+            let transaction = producer.begin().await.expect("begun");
+            transaction.send(Record::to("t").value("aborted")).await.expect("written");
+            transaction.post(Record::to("u").value("aborted")).await.expect("taken");
+            transaction.abort().await.expect("aborted");
+            assert_eq!(producer.resolve().await.expect("known"), Some(TransactionEnd::Aborted));
+
+            let transaction = producer.begin().await.expect("begun");
+            transaction.send(Record::to("t").value("dropped")).await.expect("written");
+            transaction.post(Record::to("t").value("dropped")).await.expect("taken");
+            drop(transaction);
+            let transaction = producer.begin().await.expect("begun");
+            transaction.commit().await.expect("there is nothing in it");
+        }
+        let expected: Vec<_> = (0..3)
+            .flat_map(|round| (0..3).map(move |partition| format!("committed {round} {partition}")))
+            .collect();
+        assert_eq!(committed(&cluster, "t").await, expected, "version {version}");
+        assert_eq!(committed(&cluster, "u").await, ["u"; 3], "version {version}");
+        let all = values(&cluster, "t", Isolation::ReadUncommitted).await;
+        assert!(all.iter().any(|value| value == "aborted"), "it was written: {all:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_instance_takes_over_and_the_first_one_is_fenced() {
+    for version in VERSIONS {
+        let (cluster, client, _) = cluster(version, &[("t", 1)]).await;
+        let mut first = transactional(&client).await;
+        let open = first.begin().await.expect("begun");
+        open.send(Record::to("t").value("left open")).await.expect("written");
+        let mut second = transactional(&client).await;
+        let error = open.send(Record::to("t").value("late")).await.expect_err("fenced");
+        assert!(!error.is_retriable() && !error.maybe_written(), "version {version}: {error}");
+        let error = open.commit().await.expect_err("fenced");
+        assert!(error.is_fatal() && error.is_fenced(), "version {version}: {error}");
+        assert!(!error.is_retriable() && !error.requires_abort() && !error.maybe_written(), "{error}");
+        let error = first.begin().await.expect_err("fenced");
+        assert!(error.is_fatal() && error.is_fenced(), "version {version}: {error}");
+        let transaction = second.begin().await.expect("begun");
+        transaction.post(Record::to("t").value("second")).await.expect("taken");
+        transaction.commit().await.expect("committed");
+        assert_eq!(committed(&cluster, "t").await, ["second"], "version {version}");
+    }
+}
+
+#[tokio::test]
+async fn lost_requests_and_answers_change_nothing_of_what_is_committed() {
+    let keys = [
+        ApiKey::FindCoordinator,
+        ApiKey::AddPartitionsToTxn,
+        ApiKey::AddOffsetsToTxn,
+        ApiKey::TxnOffsetCommit,
+        ApiKey::Produce,
+        ApiKey::EndTxn,
+    ];
+    for version in VERSIONS {
+        let (cluster, client, losses) = cluster(version, &[("in", 1), ("t", 1)]).await;
+        let plain = client.producer().build().await.expect("built");
+        let mut producer = transactional(&client).await;
+        let consumer = client.consumer("g").assign([("in", 0)]).isolation(Isolation::ReadCommitted);
+        let mut consumer = consumer.manual_commits().build().await.expect("built");
+        let mut expected = Vec::new();
+        for (round, (key, loss)) in
+            keys.iter().flat_map(|key| [(*key, Loss::Request), (*key, Loss::Answer)]).enumerate()
+        {
+            let (value, aborted) = (format!("{round:02}"), format!("aborted {round:02}"));
+            plain.send(Record::to("in").value(&value)).await.expect("written");
+            let batch = timeout(PATIENCE, consumer.next()).await.expect("in time").expect("read");
+            let batch = batch.expect("a partition is assigned");
+            losses.add(key, loss);
+            let transaction = producer.begin().await.expect("begun");
+            transaction.post(Record::to("t").value(&value)).await.expect("taken");
+            consumer.done(&batch);
+            transaction.commit_offsets(&consumer).await.expect("in the transaction");
+            transaction
+                .commit()
+                .await
+                .unwrap_or_else(|error| panic!("version {version}, {key:?} {loss:?}: {error}"));
+            expected.push(value);
+            losses.add(key, loss);
+            let transaction = producer.begin().await.expect("begun");
+            transaction.post(Record::to("t").value(&aborted)).await.expect("taken");
+            let flushed = transaction.flush().await;
+            flushed.unwrap_or_else(|error| panic!("version {version}, {key:?} {loss:?}: {error}"));
+            transaction.abort().await.expect("aborted");
+            let offset =
+                consumer.committed([("in", 0)]).await.expect("told").remove(0).1.expect("an offset").offset;
+            assert_eq!(offset, expected.len() as i64, "version {version}, {key:?} {loss:?}");
+        }
+        assert_eq!(committed(&cluster, "t").await, expected, "version {version}");
+    }
+}
+
+#[tokio::test]
+async fn coordinators_move_between_and_within_transactions() {
+    for version in VERSIONS {
+        let (cluster, client, _) = cluster(version, &[("t", 2)]).await;
+        let mut producer = transactional(&client).await;
+        let mut expected = Vec::new();
+        for round in 0..9 {
+            let node = |step: i32| (round + step) % 3 + 1;
+            let value = format!("{round}");
+            let transaction = producer.begin().await.expect("begun");
+            cluster.move_transaction_coordinator("billing", node(0)).expect("moved");
+            transaction.send(Record::to("t").partition(0).value(&value)).await.expect("written");
+            cluster.move_transaction_coordinator("billing", node(1)).expect("moved");
+            transaction.post(Record::to("t").partition(1).value(&value)).await.expect("taken");
+            if round % 3 == 2 {
+                transaction.abort().await.expect("aborted");
+            } else {
+                transaction.commit().await.expect("committed");
+                expected.extend([value.clone(), value]);
+            }
+        }
+        assert_eq!(committed(&cluster, "t").await, expected, "version {version}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_was_not_written_dooms_its_transaction_and_the_next_one_is_good() {
+    for version in VERSIONS {
+        let (cluster, client, _) = cluster(version, &[("t", 1)]).await;
+        let admin = client.admin();
+        let small = NewTopic::new("small").partitions(1).config("max.message.bytes", "1000");
+        for created in admin.create_topics([small]).await.expect("answered") {
+            created.1.expect("created");
+        }
+        let mut producer = transactional(&client).await;
+        let transaction = producer.begin().await.expect("begun");
+        transaction.send(Record::to("t").value("doomed")).await.expect("written");
+        let error = transaction.send(Record::to("small").value(vec![0; 2000])).await.expect_err("too large");
+        assert!(error.requires_abort() && !error.is_fatal(), "{error}");
+        let error = transaction.send(Record::to("t").value("after")).await.expect_err("it is doomed");
+        assert!(error.requires_abort() && !error.maybe_written(), "{error}");
+        let error = transaction.commit().await.expect_err("it is doomed");
+        assert!(error.requires_abort() && !error.is_fatal() && !error.is_retriable(), "{error}");
+        assert_eq!(error.code_name(), Some("MESSAGE_TOO_LARGE"), "{error}");
+        let transaction = producer.begin().await.expect("begun");
+        transaction.post(Record::to("small").value("fits")).await.expect("taken");
+        transaction.post(Record::to("t").value("good")).await.expect("taken");
+        transaction.commit().await.expect("committed");
+        assert_eq!(committed(&cluster, "t").await, ["good"], "version {version}");
+        assert_eq!(committed(&cluster, "small").await, ["fits"], "version {version}");
+    }
+}
+
+#[tokio::test]
+async fn the_coordinator_ends_a_transaction_that_is_open_for_too_long() {
+    for version in VERSIONS {
+        let (cluster, client, _) = cluster(version, &[("t", 1)]).await;
+        let builder = client.transactional("billing").transaction_timeout(Duration::from_millis(200));
+        let mut producer = builder.build().await.expect("built");
+        let transaction = producer.begin().await.expect("begun");
+        transaction.send(Record::to("t").value("late")).await.expect("written");
+        // Until the coordinator has aborted it, nothing after it is stable.
+        let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+        let is_aborted = async {
+            loop {
+                let admin = client.admin().isolation(Isolation::ReadCommitted);
+                let end = admin.list_offsets([("t", 0)], OffsetAt::Latest).await.expect("told");
+                if end.iter().any(|(_, offset)| offset.as_ref().is_ok_and(|of| *of >= Some(2))) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, is_aborted).await.expect("aborted");
+        let error = transaction.commit().await.expect_err("it is over");
+        assert!(!error.maybe_written() && !error.is_retriable(), "version {version}: {error}");
+        if version == 1 {
+            // The coordinator says the same when another instance has taken over.
+            assert!(error.is_fatal() && error.is_fenced(), "{error}");
+        } else {
+            assert!(error.requires_abort() && !error.is_fatal(), "{error}");
+            producer.begin().await.expect("begun").commit().await.expect("committed");
+        }
+        assert!(committed(&cluster, "t").await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_timeout_above_that_of_the_brokers_is_refused() {
+    let (_cluster, client, _) = cluster(2, &[]).await;
+    let builder = client.transactional("billing").transaction_timeout(Duration::from_secs(3600));
+    let error = timeout(PATIENCE, builder.build()).await.expect("in time").expect_err("too long");
+    assert_eq!(error.code_name(), Some("INVALID_TRANSACTION_TIMEOUT"), "{error}");
+    assert_eq!(error.fault(), Fault::Caller);
+}
+
+#[tokio::test]
+async fn the_version_of_transactions_changes_while_a_producer_works() {
+    let (cluster, client, losses) = cluster(1, &[("t", 1)]).await;
+    let mut producer = transactional(&client).await;
+    let mut expected = Vec::new();
+    for (round, version) in [1, 2, 2, 1, 2, 1].into_iter().enumerate() {
+        cluster.set_transaction_version(version).expect("set");
+        for end in 0..3 {
+            let value = format!("{round} {end}");
+            // The connection that is made anew tells the version.
+            losses.add(ApiKey::Produce, Loss::Answer);
+            let transaction = producer.begin().await.expect("begun");
+            transaction.post(Record::to("t").value(&value)).await.expect("taken");
+            if end == 1 {
+                transaction.abort().await.expect("aborted");
+            } else {
+                transaction.commit().await.expect("committed");
+                expected.push(value);
+            }
+        }
+    }
+    assert!(losses.are_over());
+    assert_eq!(committed(&cluster, "t").await, expected);
+}
+
+/// Each call is dropped at the n-th time that it waits, for every n.
+#[tokio::test]
+async fn a_call_that_is_dropped_leaves_the_transaction_whole() {
+    for version in VERSIONS {
+        let (cluster, client, _) = cluster(version, &[("t", 2)]).await;
+        let mut producer = transactional(&client).await;
+        let (mut committed_rounds, mut round) = (Vec::new(), 0);
+        for step in ["begin", "send", "commit", "abort"] {
+            for polls in 0..12 {
+                round += 1;
+                let value = format!("{round:03}");
+                if step == "begin" {
+                    let is_begun = polled(producer.begin(), polls).await.is_some();
+                    if is_begun {
+                        continue;
+                    }
+                }
+                let transaction = timeout(PATIENCE, producer.begin()).await.expect("in time").expect("begun");
+                transaction.post(Record::to("t").partition(0).value(&value)).await.expect("taken");
+                let sent = transaction.send(Record::to("t").partition(1).value(&value));
+                match step {
+                    "send" => {
+                        polled(sent, polls).await.transpose().expect("written");
+                        drop(transaction);
+                    }
+                    "commit" => {
+                        sent.await.expect("written");
+                        polled(transaction.commit(), polls).await.transpose().expect("committed");
+                    }
+                    _ => {
+                        sent.await.expect("written");
+                        polled(transaction.abort(), polls).await.transpose().expect("aborted");
+                    }
+                }
+                let end = timeout(PATIENCE, producer.resolve()).await.expect("in time").expect("known");
+                if end == Some(TransactionEnd::Committed) {
+                    assert_eq!(step, "commit");
+                    committed_rounds.extend([value.clone(), value]);
+                }
+            }
+        }
+        assert!(committed_rounds.len() >= 4, "a commit that was begun goes on");
+        assert_eq!(committed(&cluster, "t").await, committed_rounds, "version {version}");
+    }
+}
+
+/// Polls a future this many times and drops it; its output if it is finished by then.
+async fn polled<F: Future>(future: F, polls: usize) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    for _ in 0..polls {
+        let woken = std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx)));
+        if let std::task::Poll::Ready(output) = woken.await {
+            return Some(output);
+        }
+        tokio::time::sleep(Duration::from_micros(300)).await;
+    }
+    None
+}
+
+#[tokio::test]
+async fn a_producer_with_a_transactional_id_in_its_properties_is_not_made_without_transactions() {
+    let (cluster, _, _) = cluster(2, &[("t", 1)]).await;
+    let properties = [
+        ("bootstrap.servers", cluster.bootstrap()),
+        ("transactional.id", "billing"),
+        ("transaction.timeout.ms", "5000"),
+    ];
+    let client = Client::from_properties(properties).expect("properties").connect().await.expect("connected");
+    let error = client.producer().build().await.expect_err("it has no transactions");
+    assert!(error.to_string().contains("transactional.id=billing"), "{error}");
+    let id = client.transactional_id().expect("named").to_owned();
+    let mut producer = client.transactional(id).build().await.expect("built");
+    producer.begin().await.expect("begun").commit().await.expect("committed");
+}
+
+#[tokio::test]
+async fn settings_that_contradict_transactions_are_refused() {
+    let (_cluster, client, _) = cluster(2, &[]).await;
+    let builder = client.transactional("billing").settings(|settings| settings.acks = Acks::Leader);
+    let error = builder.build().await.expect_err("acks=1");
+    assert!(error.to_string().contains("acks=all"), "{error}");
+    let error = client.transactional("").build().await.expect_err("no id");
+    assert!(error.to_string().contains("its id is empty"), "{error}");
+}
+
+/// A consumer commits nothing in a transaction what it commits by itself.
+#[tokio::test]
+async fn offsets_of_a_consumer_that_commits_by_itself_doom_the_transaction() {
+    let (_cluster, client, _) = cluster(2, &[("t", 1)]).await;
+    let consumer = client.consumer("g").assign([("t", 0)]).build().await.expect("built");
+    let mut producer = transactional(&client).await;
+    let transaction = producer.begin().await.expect("begun");
+    let error = transaction.commit_offsets(&consumer).await.expect_err("it commits by itself");
+    assert!(error.to_string().contains("manual_commits()"), "{error}");
+    let error = transaction.commit().await.expect_err("its offsets are missing");
+    assert!(error.requires_abort(), "{error}");
+}
+
+/// Copies `in` to `out` exactly once, in members that come and go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_loop_copies_each_record_once_while_members_come_and_go() {
+    const RECORDS: usize = 600;
+    for (version, protocol) in [(1, milena::Protocol::Classic), (2, milena::Protocol::Consumer)] {
+        let (cluster, client, losses) = cluster(version, &[("in", 4), ("out", 2)]).await;
+        let plain = client.producer().build().await.expect("built");
+        for index in 0..RECORDS {
+            let value = format!("{index:04}");
+            plain.post(Record::to("in").partition((index % 4) as i32).value(&value)).await.expect("taken");
+        }
+        plain.flush().await.expect("written");
+        let mut members = Vec::new();
+        for member in 0..4 {
+            let (client, losses) = (client.clone(), losses.clone());
+            members.push(tokio::spawn(async move {
+                let consumer = client
+                    .consumer("copy")
+                    .subscribe(["in"])
+                    .protocol(protocol)
+                    .isolation(Isolation::ReadCommitted)
+                    .manual_commits()
+                    .settings(|settings| settings.delivery_records_max = Some(20))
+                    .build()
+                    .await?;
+                let handle = consumer.handle();
+                let producer = client.transactional(format!("copy-{member}")).build().await?;
+                let turns = AtomicUsize::new(0);
+                let run = milena::exactly_once(consumer, producer).interval(Duration::from_millis(5)).run(
+                    move |transaction, batch| {
+                        let turn = turns.fetch_add(1, Ordering::SeqCst) + 1;
+                        let (handle, losses) = (handle.clone(), losses.clone());
+                        Box::pin(async move {
+                            for record in batch {
+                                let value = record.value().expect("a value");
+                                transaction.post(Record::to("out").key(value).value(value)).await?;
+                            }
+                            if turn.is_multiple_of(5) {
+                                losses.add(ApiKey::EndTxn, Loss::Answer);
+                            }
+                            // Two of them stop while there is work left.
+                            if member < 2 && turn == 4 {
+                                tokio::spawn(async move { handle.close().await });
+                            }
+                            Ok::<_, Error>(())
+                        })
+                    },
+                );
+                tokio::select! {
+                    ended = run => ended,
+                    // One is killed: its transaction is aborted by its successor or by its own drop.
+                    () = tokio::time::sleep(Duration::from_millis(if member == 2 { 150 } else { 1_000_000 })) => Ok(()),
+                }
+            }));
+        }
+        // Whoever is left copies the rest.
+        let is_copied = async {
+            while committed(&cluster, "out").await.len() < RECORDS {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(PATIENCE * 2, is_copied).await.expect("copied");
+        for member in &members {
+            member.abort();
+        }
+        let expected: Vec<_> = (0..RECORDS).map(|index| format!("{index:04}")).collect();
+        assert_eq!(committed(&cluster, "out").await, expected, "version {version}");
+    }
+}
+
+#[tokio::test]
+async fn the_loop_tells_the_programs_own_errors_and_commits_nothing_of_them() {
+    for version in VERSIONS {
+        let (cluster, client, _) = cluster(version, &[("in", 1), ("out", 1)]).await;
+        let plain = client.producer().build().await.expect("built");
+        for value in ["a", "b", "c"] {
+            plain.send(Record::to("in").value(value)).await.expect("written");
+        }
+        let consumer = || {
+            let builder = client.consumer("copy").subscribe(["in"]).isolation(Isolation::ReadCommitted);
+            builder.manual_commits().build()
+        };
+        let turns = AtomicUsize::new(0);
+        let run = milena::exactly_once(consumer().await.expect("built"), transactional(&client).await);
+        let error = run
+            .run(|transaction, batch| {
+                turns.fetch_add(1, Ordering::SeqCst);
+                Box::pin(async move {
+                    for record in batch {
+                        transaction.post(Record::to("out").value(record.value().expect("a value"))).await?;
+                    }
+                    Err::<(), Box<dyn std::error::Error + Send + Sync>>("no such customer".into())
+                })
+            })
+            .await
+            .expect_err("the program's error");
+        assert_eq!(error.to_string(), "no such customer");
+        assert_eq!(turns.load(Ordering::SeqCst), 1);
+        assert!(committed(&cluster, "out").await.is_empty());
+
+        let consumer = consumer().await.expect("built");
+        let run = milena::exactly_once(consumer, transactional(&client).await).run(|transaction, batch| {
+            Box::pin(async move {
+                for record in batch {
+                    transaction.post(Record::to("out").value(record.value().expect("a value"))).await?;
+                }
+                transaction.flush().await?;
+                transaction.send(Record::to("missing").value("x")).await?;
+                Ok::<_, Error>(())
+            })
+        });
+        let error = timeout(PATIENCE, run).await.expect("in time").expect_err("a topic that does not exist");
+        assert_eq!(error.code_name(), Some("UNKNOWN_TOPIC_OR_PARTITION"));
+        assert!(committed(&cluster, "out").await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_loop_refuses_a_consumer_that_would_break_its_promise() {
+    let (_cluster, client, _) = cluster(2, &[("in", 1)]).await;
+    let consumer = client.consumer("g").subscribe(["in"]).isolation(Isolation::ReadCommitted);
+    let consumer = consumer.build().await.expect("built");
+    let run = milena::exactly_once(consumer, transactional(&client).await)
+        .run(|_, _| Box::pin(async { Ok::<_, Error>(()) }));
+    let error = run.await.expect_err("it commits by itself");
+    assert!(error.to_string().contains("manual_commits()"), "{error}");
+    let consumer = client.consumer("g").subscribe(["in"]).manual_commits().build().await.expect("built");
+    let run = milena::exactly_once(consumer, transactional(&client).await)
+        .run(|_, _| Box::pin(async { Ok::<_, Error>(()) }));
+    let error = run.await.expect_err("it reads what is not committed");
+    assert!(error.to_string().contains("isolation"), "{error}");
+}
+
+#[tokio::test]
+async fn after_an_abort_a_consumer_goes_back_to_what_is_committed() {
+    let (_cluster, client, _) = cluster(2, &[("in", 1), ("out", 1)]).await;
+    let plain = client.producer().build().await.expect("built");
+    for value in ["a", "b"] {
+        plain.send(Record::to("in").value(value)).await.expect("written");
+    }
+    let consumer = client.consumer("g").subscribe(["in"]).isolation(Isolation::ReadCommitted);
+    let settings = |settings: &mut milena::ConsumerSettings| settings.delivery_records_max = Some(1);
+    let mut consumer = consumer.manual_commits().settings(settings).build().await.expect("built");
+    let mut producer = transactional(&client).await;
+    let mut seen = Vec::new();
+    for is_committed in [true, false, false, true] {
+        let batch =
+            timeout(PATIENCE, consumer.next()).await.expect("in time").expect("read").expect("a member");
+        seen.push(batch.first_offset());
+        let transaction = producer.begin().await.expect("begun");
+        transaction.post(Record::to("out").value("x")).await.expect("taken");
+        consumer.done(&batch);
+        transaction.commit_offsets(&consumer).await.expect("in the transaction");
+        if is_committed {
+            transaction.commit().await.expect("committed");
+        } else {
+            transaction.abort().await.expect("aborted");
+            consumer.rewind().await.expect("gone back");
+        }
+    }
+    assert_eq!(seen, [0, 1, 1, 1]);
+    assert_eq!(
+        consumer.committed([("in", 0)]).await.expect("told")[0].1.as_ref().map(|of| of.offset),
+        Some(2)
+    );
+}
