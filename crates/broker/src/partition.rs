@@ -239,9 +239,9 @@ impl PartitionState {
         self.placement.isr.len() >= count.min(self.placement.replicas.len())
     }
 
-    /// Whether the coordinator must be asked for a batch before it is appended: see [`Producers::to_verify`].
-    pub(crate) fn to_verify(&self, stamp: &Stamp, raises_epoch: bool) -> Option<Verified> {
-        self.history.producers.to_verify(stamp, raises_epoch)
+    /// Whether the coordinator must be asked for a batch before it is appended: see [`Producers::begin_verification`].
+    pub(crate) fn begin_verification(&mut self, stamp: &Stamp, raises_epoch: bool) -> Option<Verified> {
+        self.history.producers.begin_verification(stamp, raises_epoch)
     }
 
     /// Appends a batch at `now_ms`, unless its producer's sequence or transaction says otherwise.
@@ -283,9 +283,7 @@ impl PartitionState {
         rules: &TopicRules,
         now_ms: i64,
     ) -> Result<(), Denied> {
-        if !self.history.producers.check_marker(marker).map_err(Refused::code)? {
-            return Ok(());
-        }
+        self.history.producers.check_marker(marker).map_err(Refused::code)?;
         let offset = self.log.end();
         let batch = stored_marker(marker, offset, self.placement.leader_epoch, now_ms);
         let header = BatchHeader::parse(&batch).expect("it was just made");

@@ -4,7 +4,7 @@
 //! ```text
 //!  producer id ─▶ epoch, the last five batches (base sequence, last sequence, base offset, timestamp), open transaction
 //!  new batch   ─▶ Fresh │ Duplicate(offset it has) │ out of order │ fenced epoch │ not in a transaction
-//!  marker      ─▶ to be written │ there already │ refused
+//!  marker      ─▶ to be written │ fenced epoch │ fenced coordinator
 //! ```
 //!
 //! All of it comes from the log: recovery replays every batch through [`Producers::record`] and [`Producers::end`].
@@ -44,8 +44,7 @@ pub(crate) struct Marker {
     pub(crate) producer_epoch: i16,
     pub(crate) coordinator_epoch: i32,
     pub(crate) is_commit: bool,
-    /// Whether each transaction has an epoch of its own, which the marker ends (KIP-890): then a marker of an epoch that has
-    /// ended already is a copy.
+    /// Whether each transaction has an epoch of its own, and its marker has the next one (KIP-890).
     pub(crate) raises_epoch: bool,
 }
 
@@ -127,12 +126,30 @@ pub(crate) struct Producers {
     by_id: BTreeMap<i64, Producer>,
     /// The first offsets of the open transactions, and their producers.
     open: BTreeSet<(i64, i64)>,
+    /// The epochs and lowest sequences of batches that were verified, or refused then, before a first one of their transactions
+    /// was appended. When the first of several batches in flight is refused, the next ones must not take its place.
+    verifying: BTreeMap<i64, (i16, i32)>,
 }
 
 impl Producers {
     /// Whether a batch must be in a transaction that is not open here yet, so that the coordinator is to be asked. If so, the
     /// answer is to be given to [`check`](Self::check) with what this returns.
-    pub(crate) fn to_verify(&self, stamp: &Stamp, raises_epoch: bool) -> Option<Verified> {
+    pub(crate) fn begin_verification(&mut self, stamp: &Stamp, raises_epoch: bool) -> Option<Verified> {
+        let to_verify = self.to_verify(stamp, raises_epoch)?;
+        if self.verifying.len() >= PRODUCERS_MAX && !self.verifying.contains_key(&stamp.producer_id) {
+            self.verifying.clear();
+        }
+        let (epoch, sequence) = (stamp.producer_epoch, stamp.base_sequence);
+        let known = self.verifying.entry(stamp.producer_id).or_insert((epoch, sequence));
+        if epoch > known.0 {
+            *known = (epoch, sequence);
+        } else if epoch == known.0 {
+            known.1 = known.1.min(sequence);
+        }
+        Some(to_verify)
+    }
+
+    fn to_verify(&self, stamp: &Stamp, raises_epoch: bool) -> Option<Verified> {
         let producer = self.by_id.get(&stamp.producer_id);
         let is_open =
             producer.is_some_and(|known| known.transaction.is_some() && known.epoch == stamp.producer_epoch);
@@ -152,6 +169,10 @@ impl Producers {
             return Ok(Verdict::Duplicate { base_offset, max_timestamp });
         }
         self.check_transaction(stamp, verified)?;
+        let lowest = self.verifying.get(&stamp.producer_id);
+        if lowest.is_some_and(|&(_, lowest)| stamp.base_sequence > lowest) {
+            return Err(Refused::OutOfOrder);
+        }
         let Some(producer) = producer else {
             // The producer is new or was forgotten. Its history may begin with any sequence (KIP-360), unless it begins one
             // with each transaction (KIP-890).
@@ -208,25 +229,23 @@ impl Producers {
             producer.transaction = Some(base_offset);
             self.open.insert((base_offset, stamp.producer_id));
         }
+        self.verifying.remove(&stamp.producer_id);
     }
 
-    /// Judges a marker before it is appended. False if it is there already.
-    pub(crate) fn check_marker(&self, marker: &Marker) -> Result<bool, Refused> {
-        let Some(producer) = self.by_id.get(&marker.producer_id) else { return Ok(true) };
-        if marker.raises_epoch && marker.producer_epoch == producer.epoch && producer.transaction.is_none() {
-            return Ok(false);
-        }
-        let is_stale = match marker.raises_epoch {
-            true => marker.producer_epoch <= producer.epoch,
-            false => marker.producer_epoch < producer.epoch,
-        };
-        if is_stale {
+    /// Judges a marker before it is appended.
+    pub(crate) fn check_marker(&self, marker: &Marker) -> Result<(), Refused> {
+        let Some(producer) = self.by_id.get(&marker.producer_id) else { return Ok(()) };
+        // Where each transaction has an epoch of its own, one of this epoch is a later one than the marker's. A copy of a
+        // marker ends nothing, and Kafka appends it.
+        let is_of_earlier =
+            marker.raises_epoch && marker.producer_epoch == producer.epoch && producer.transaction.is_some();
+        if marker.producer_epoch < producer.epoch || is_of_earlier {
             return Err(Refused::StaleEpoch);
         }
         if marker.coordinator_epoch < producer.coordinator_epoch {
             return Err(Refused::StaleCoordinator);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Remembers a marker that is in the log now. Returns the transaction that it ended, if one was open.
@@ -235,7 +254,9 @@ impl Producers {
         producer.coordinator_epoch = marker.coordinator_epoch;
         producer.last_timestamp = timestamp;
         producer.ends += 1;
-        let first_offset = producer.transaction.take()?;
+        let first_offset = producer.transaction.take();
+        self.verifying.remove(&marker.producer_id);
+        let first_offset = first_offset?;
         self.open.remove(&(first_offset, marker.producer_id));
         Some(Ended { first_offset })
     }

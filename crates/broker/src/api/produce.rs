@@ -127,7 +127,7 @@ fn verify(
         let (Ok(found), Ok(CheckedIn { batch: Some(_), .. })) = (found, checked) else { continue };
         let Some(partition) = found.topic.partition(found.index) else { continue };
         let Some(stamp) = found.batch.transactional() else { continue };
-        verified[at] = Ok(partition.lock().to_verify(&stamp, adds));
+        verified[at] = Ok(partition.lock().begin_verification(&stamp, adds));
         if verified[at] != Ok(None) {
             let identity = Identity { producer_id: stamp.producer_id, epoch: stamp.producer_epoch };
             wanted.push((at, identity, found.topic.name.as_str(), found.index));
@@ -137,6 +137,7 @@ fn verify(
     let is_found = call.parts.state().transaction_coordinator(id).is_some();
     let mut transactions = call.parts.transactions(call.now);
     let checked = match () {
+        () if id.is_empty() => Err(ErrorCode::INVALID_REQUEST),
         () if !is_found => Err(ErrorCode::COORDINATOR_NOT_AVAILABLE),
         () if transactions.is_loading(id, call.now) => Err(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
         () if adds => {

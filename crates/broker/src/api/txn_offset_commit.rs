@@ -88,7 +88,7 @@ fn commit(
     call.check_coordinator(&request.group_id)?;
     let adds = call.envelope.version >= ADDS_FROM;
     let stamp = Stamp::of_offsets(request.producer_id, request.producer_epoch);
-    let to_verify = call.parts.groups(call.now).to_verify(&request.group_id, &stamp, adds);
+    let to_verify = call.parts.groups(call.now).begin_verification(&request.group_id, &stamp, adds);
     if to_verify.is_some() {
         verify(call, request, adds)?;
     }

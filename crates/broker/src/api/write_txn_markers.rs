@@ -15,6 +15,9 @@ use crate::transactions::{OFFSETS_TOPIC, VERSION_MAX};
 pub(super) const API: Api = Api::new(ApiKey::WriteTxnMarkers, |call, reader| call.answer(reader, handle));
 
 fn handle(call: &Call<'_>, request: WriteTxnMarkersRequest) -> WriteTxnMarkersResponse {
+    // Kafka fails to make one such marker, and answers none of them.
+    let is_void = |marker: &WritableTxnMarker| marker.producer_id < 0 || marker.producer_epoch < 0;
+    let is_refused = request.markers.iter().any(is_void);
     let markers = request.markers.into_iter().map(|wanted| {
         let marker = Marker {
             producer_id: wanted.producer_id,
@@ -23,16 +26,21 @@ fn handle(call: &Call<'_>, request: WriteTxnMarkersRequest) -> WriteTxnMarkersRe
             is_commit: wanted.transaction_result,
             raises_epoch: i16::from(wanted.transaction_version) >= VERSION_MAX,
         };
-        let topics = write(call, &marker, wanted);
+        let topics = write(call, (!is_refused).then_some(&marker), wanted);
         WritableTxnMarkerResult { producer_id: marker.producer_id, topics, ..Default::default() }
     });
     WriteTxnMarkersResponse { markers: markers.collect(), ..Default::default() }
 }
 
-fn write(call: &Call<'_>, marker: &Marker, wanted: WritableTxnMarker) -> Vec<WritableTxnMarkerTopicResult> {
+fn write(
+    call: &Call<'_>,
+    marker: Option<&Marker>,
+    wanted: WritableTxnMarker,
+) -> Vec<WritableTxnMarkerTopicResult> {
     let topics = wanted.topics.into_iter().map(|wanted| {
         let topic = call.parts.state().topic(&wanted.name).cloned();
         let write = |index: i32| {
+            let marker = marker.ok_or(ErrorCode::UNKNOWN_SERVER_ERROR)?;
             if wanted.name == OFFSETS_TOPIC {
                 return call.parts.groups(call.now).end_transaction(index, marker, call.now);
             }

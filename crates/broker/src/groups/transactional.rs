@@ -2,7 +2,7 @@
 //! them, and members commit under their generation), KIP-890 (verification).
 //!
 //! ```text
-//!  TxnOffsetCommit ─▶ to_verify ─▶ the transaction coordinator ─▶ commit_in_transaction ─▶ pending
+//!  TxnOffsetCommit ─▶ begin_verification ─▶ the transaction coordinator ─▶ commit_in_transaction ─▶ pending
 //!  marker          ─▶ end_transaction ─▶ commit: pending offsets become the group's │ abort: they go
 //! ```
 //!
@@ -58,9 +58,14 @@ pub(crate) fn partition_of(group: &str) -> i32 {
 
 impl Groups {
     /// Whether the transaction coordinator must be asked before a producer commits offsets of a group.
-    pub(crate) fn to_verify(&self, group: &str, stamp: &Stamp, raises_epoch: bool) -> Option<Verified> {
-        let known = self.writers.producers.get(&partition_of(group));
-        known.unwrap_or(&Producers::default()).to_verify(stamp, raises_epoch)
+    pub(crate) fn begin_verification(
+        &mut self,
+        group: &str,
+        stamp: &Stamp,
+        raises_epoch: bool,
+    ) -> Option<Verified> {
+        let producers = self.writers.producers.entry(partition_of(group)).or_default();
+        producers.begin_verification(stamp, raises_epoch)
     }
 
     /// Commits offsets within a transaction, each with a code of its own. The error is the code of all of them.
@@ -182,10 +187,8 @@ impl Groups {
         if !(0..PARTITIONS as i32).contains(&partition) {
             return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         }
-        if let Some(producers) = self.writers.producers.get(&partition)
-            && !producers.check_marker(marker).map_err(Refused::code)?
-        {
-            return Ok(());
+        if let Some(producers) = self.writers.producers.get(&partition) {
+            producers.check_marker(marker).map_err(Refused::code)?;
         }
         let record = Record::Marker { partition, marker: *marker, timestamp: now.unix_ms };
         if !self.shared.write(std::slice::from_ref(&record)) {

@@ -332,9 +332,11 @@ impl Transaction {
     }
 
     /// The open transaction is aborted, because its time is over or another producer takes its place. The epoch that its
-    /// producer has ends with it.
+    /// producer has ends with it. Under TV2 that is as if the producer had aborted it, and it may go on with the next one.
     pub(crate) fn fenced(&self, raises_epoch: bool, now_ms: i64) -> Self {
-        Self { last_epoch: NO_EPOCH, raises_epoch, ..self.raised_to(State::PrepareAbort, now_ms) }
+        let fenced = self.raised_to(State::PrepareAbort, now_ms);
+        let last_epoch = if raises_epoch { fenced.last_epoch } else { NO_EPOCH };
+        Self { last_epoch, raises_epoch, ..fenced }
     }
 
     /// All markers are written.

@@ -361,6 +361,20 @@ fn batches_outside_of_a_transaction_are_refused_with_the_code_of_their_version()
 }
 
 #[test]
+fn a_batch_in_flight_does_not_take_the_place_of_one_before_it_that_was_refused() {
+    let rig = rig(Tv1);
+    let mut producer = Producer::start(&rig, "a", Tv1);
+    assert_eq!(producer.produce(&rig, 0, &["1", "2"]).error_code, ErrorCode::TRANSACTION_ABORTABLE);
+    assert_eq!(producer.add(&rig, 0), ErrorCode::NONE);
+    let mut next = Producer { sequences: BTreeMap::from([(0, 2)]), ..producer.clone() };
+    assert_eq!(next.produce(&rig, 0, &["3"]).error_code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    assert_eq!(producer.produce(&rig, 0, &["1", "2"]).error_code, ErrorCode::NONE);
+    assert_eq!(next.produce(&rig, 0, &["3"]).error_code, ErrorCode::NONE);
+    producer.end(&rig, true);
+    assert_eq!(committed(&rig, 0), ["1", "2", "3"]);
+}
+
+#[test]
 fn sequences_begin_anew_with_each_epoch() {
     let rig = rig(Tv2);
     let mut producer = Producer::start(&rig, "a", Tv2);
@@ -706,14 +720,16 @@ fn markers_of_old_epochs_are_refused() {
         transaction_version,
         ..Default::default()
     };
-    assert_eq!(marker(&rig, of(-1, 5, 1)), ErrorCode::INVALID_PRODUCER_EPOCH);
+    assert_eq!(marker(&rig, of(-1, 5, 1)), ErrorCode::UNKNOWN_SERVER_ERROR);
     assert_eq!(marker(&rig, of(0, 5, 2)), ErrorCode::INVALID_PRODUCER_EPOCH, "its epoch is not raised");
     // An administrator aborts it.
     assert_eq!(marker(&rig, of(0, 5, 1)), ErrorCode::NONE);
     assert_eq!((producers(&rig), offsets(&rig, 0)), (vec![(id, 0, 5, -1)], (2, 2)));
     assert_eq!(marker(&rig, of(0, 4, 1)), ErrorCode::TRANSACTION_COORDINATOR_FENCED);
-    assert_eq!(marker(&rig, of(0, 5, 2)), ErrorCode::NONE, "a copy");
-    assert_eq!(offsets(&rig, 0), (2, 2), "a copy is not written");
+    assert_eq!(marker(&rig, of(0, 5, 2)), ErrorCode::NONE, "a copy, which ends nothing");
+    assert_eq!(marker(&rig, of(3, 5, 2)), ErrorCode::NONE);
+    assert_eq!(marker(&rig, of(2, 5, 1)), ErrorCode::INVALID_PRODUCER_EPOCH);
+    assert_eq!(offsets(&rig, 0), (4, 4));
     assert_eq!(committed(&rig, 0), [""; 0]);
 }
 
