@@ -18,6 +18,7 @@ import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
@@ -40,7 +41,11 @@ public final class Partner {
     public static void main(String[] args) throws Exception {
         switch (args[0]) {
             case "produce" -> produce(args[1], args[2], args[3]);
-            case "consume" -> consume(args[1], args[2], Integer.parseInt(args[3]), Integer.parseInt(args[4]));
+            case "consume" ->
+                    consume(args[1], args[2], Integer.parseInt(args[3]), Integer.parseInt(args[4]), "read_uncommitted");
+            case "consume-committed" ->
+                    consume(args[1], args[2], Integer.parseInt(args[3]), Integer.parseInt(args[4]), "read_committed");
+            case "transact" -> transact(args[1], args[2], args[3], args[4], Integer.parseInt(args[5]));
             case "admin" -> admin(args[1], args[2]);
             default -> throw new IllegalArgumentException("no command " + args[0]);
         }
@@ -88,8 +93,9 @@ public final class Partner {
         }
     }
 
-    private static void consume(String bootstrap, String topic, int partitions, int count) {
+    private static void consume(String bootstrap, String topic, int partitions, int count, String isolation) {
         Properties settings = settings(bootstrap);
+        settings.put("isolation.level", isolation);
         settings.put("auto.offset.reset", "none");
         var bytes = new ByteArrayDeserializer();
         try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(settings, bytes, bytes)) {
@@ -123,6 +129,67 @@ public final class Partner {
                 OUT.println("end\t" + end.getKey() + "\t" + end.getValue());
             }
         }
+    }
+
+    /** Copies records within transactions. Each third transaction is aborted, and what it read is read again. */
+    private static void transact(String bootstrap, String input, String output, String id, int count) {
+        Properties reading = settings(bootstrap);
+        reading.put("group.id", id);
+        reading.put("enable.auto.commit", "false");
+        reading.put("auto.offset.reset", "earliest");
+        reading.put("isolation.level", "read_committed");
+        reading.put("max.poll.records", "7");
+        Properties writing = settings(bootstrap);
+        writing.put("transactional.id", id);
+        writing.put("transaction.timeout.ms", "20000");
+        var bytes = new ByteArraySerializer();
+        var unbytes = new ByteArrayDeserializer();
+        try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(reading, unbytes, unbytes);
+                KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(writing, bytes, bytes)) {
+            producer.initTransactions();
+            consumer.subscribe(List.of(input));
+            long deadline = System.nanoTime() + Duration.ofSeconds(60).toNanos();
+            int copied = 0;
+            for (int round = 1; copied < count && System.nanoTime() < deadline; ) {
+                var records = consumer.poll(Duration.ofMillis(200));
+                if (records.isEmpty()) {
+                    continue;
+                }
+                producer.beginTransaction();
+                Map<TopicPartition, OffsetAndMetadata> offsets = new TreeMap<>(Partner::byName);
+                for (ConsumerRecord<byte[], byte[]> record : records) {
+                    producer.send(new ProducerRecord<>(
+                            output,
+                            record.partition(),
+                            record.timestamp(),
+                            record.key(),
+                            record.value(),
+                            record.headers()));
+                    var partition = new TopicPartition(record.topic(), record.partition());
+                    offsets.put(partition, new OffsetAndMetadata(record.offset() + 1));
+                }
+                producer.sendOffsetsToTransaction(offsets, consumer.groupMetadata());
+                if (round++ % 3 == 0) {
+                    producer.flush();
+                    producer.abortTransaction();
+                    consumer.committed(consumer.assignment()).forEach((partition, committed) -> {
+                        if (committed == null) {
+                            consumer.seekToBeginning(List.of(partition));
+                        } else {
+                            consumer.seek(partition, committed);
+                        }
+                    });
+                } else {
+                    producer.commitTransaction();
+                    copied += records.count();
+                }
+            }
+            OUT.println("copied\t" + copied);
+        }
+    }
+
+    private static int byName(TopicPartition one, TopicPartition other) {
+        return one.toString().compareTo(other.toString());
     }
 
     private static Map<Integer, Long> byNumber(Map<TopicPartition, Long> offsets) {

@@ -4,6 +4,8 @@
 //! - `produce BOOTSTRAP TOPIC CODEC` writes, for each letter in order, `partition <tab> offset`.
 //! - `consume BOOTSTRAP TOPIC PARTITIONS COUNT` reads assigned partitions from their beginning until it has seen COUNT
 //!   records, then writes `end <tab> partition <tab> offset` for each partition.
+//! - `consume-committed` is the same under `isolation.level=read_committed`, and
+//!   `transact BOOTSTRAP INPUT OUTPUT ID COUNT` copies records within transactions; Java and librdkafka have them.
 //! - `admin BOOTSTRAP TOPIC` prints the result of each step.
 //!
 //! Every partner uses its library's defaults if they matter: all three produce idempotently with acks=all.
@@ -91,8 +93,51 @@ impl Partner {
         partitions: usize,
         count: usize,
     ) -> anyhow::Result<Consumed> {
-        let said =
-            self.run(&["consume", bootstrap, topic, &partitions.to_string(), &count.to_string()], None)?;
+        self.consume_as("consume", bootstrap, topic, partitions, count)
+    }
+
+    /// Copies `count` records of `input` to `output` within transactions, as the group and transactional id `id`. Each third
+    /// transaction is aborted, and what it read is copied again.
+    ///
+    /// # Errors
+    /// The partner failed, or did not copy that many; the error has its output.
+    pub fn transact(
+        self,
+        bootstrap: &str,
+        input: &str,
+        output: &str,
+        id: &str,
+        count: usize,
+    ) -> anyhow::Result<()> {
+        let said = self.run(&["transact", bootstrap, input, output, id, &count.to_string()], None)?;
+        ensure!(said.trim() == format!("copied\t{count}"), "{self:?} {said}");
+        Ok(())
+    }
+
+    /// As [`consume`](Self::consume), under `isolation.level=read_committed`.
+    ///
+    /// # Errors
+    /// As [`consume`](Self::consume).
+    pub fn consume_committed(
+        self,
+        bootstrap: &str,
+        topic: &str,
+        partitions: usize,
+        count: usize,
+    ) -> anyhow::Result<Consumed> {
+        self.consume_as("consume-committed", bootstrap, topic, partitions, count)
+    }
+
+    fn consume_as(
+        self,
+        command: &str,
+        bootstrap: &str,
+        topic: &str,
+        partitions: usize,
+        count: usize,
+    ) -> anyhow::Result<Consumed> {
+        let (partitions, count) = (partitions.to_string(), count.to_string());
+        let said = self.run(&[command, bootstrap, topic, &partitions, &count], None)?;
         let (mut received, mut ends) = (Vec::new(), Vec::new());
         for line in said.lines() {
             match line.strip_prefix("end\t").and_then(|rest| rest.split_once('\t')) {

@@ -7,9 +7,9 @@ use milena_interop::embedded::Embedded;
 use milena_interop::partner::Partner;
 use xtask::kafka::process;
 
-/// The tests that are not run: transactions and share groups are not there, and the embedded broker has no internal topic
+/// The tests that are not run: share groups are not there, and the embedded broker has no internal topic
 /// `__consumer_offsets`, for which the tests of regular expressions look.
-const SKIPPED: &str = "^(TestTxnEtl|TestShareGroup.*|TestConsumeRegex|Test848RegexBrokerResolves)$";
+const SKIPPED: &str = "^(TestShareGroup.*|TestConsumeRegex|Test848RegexBrokerResolves)$";
 
 /// A chain of three groups reads and writes this many records in each of its steps; franz-go's default is 500 000.
 const RECORDS: &str = "10000";
@@ -56,7 +56,7 @@ fn the_embedded_broker_passes_franz_go_s_own_tests() {
     let broker = Embedded::start(3);
     let said = run(broker.bootstrap(), &[], &["-skip", SKIPPED]);
     assert_groups_ran(&said);
-    for test in ["TestGroupSimple/classic", "TestGroupSimple/848"] {
+    for test in ["TestGroupSimple/classic", "TestGroupSimple/848", "TestTxnEtl"] {
         assert!(said.contains(&format!("--- PASS: {test} ")), "no {test} in {said}");
     }
 }

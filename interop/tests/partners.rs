@@ -1,5 +1,6 @@
 //! Clients of other projects and `milena_wire` read each other's batches through a broker, byte for byte.
 
+use milena_broker::Broker;
 use milena_interop::embedded::Embedded;
 use milena_interop::letter::{self, Received};
 use milena_interop::partner::Partner;
@@ -93,4 +94,42 @@ fn real_kafka_serves_every_partner() {
 fn the_embedded_broker_serves_every_partner() {
     let broker = Embedded::start(1);
     exchange(broker.bootstrap(), &Partner::ALL, "exchange");
+}
+
+/// Each partner copies records within transactions, of which some are aborted, and every one of them reads what the others have
+/// copied: all of it, once and in order.
+fn transact(bootstrap: &str, name: &str) {
+    let partners = [Partner::Java, Partner::OldJava, Partner::Librdkafka];
+    let letters = letter::awkward();
+    let mut raw = Raw::connect(bootstrap).unwrap();
+    let here = || partners.into_iter().filter(|partner| partner.is_here());
+    let mut input = format!("{name}-input");
+    raw.create_topic(&input, 3).unwrap();
+    if let Some(first) = here().next() {
+        first.produce(bootstrap, &input, "none", &letters).unwrap();
+    }
+    for partner in here() {
+        // The next one reads what this one has written, aborted transactions included.
+        let output = format!("{name}-{partner:?}");
+        raw.create_topic(&output, 3).unwrap();
+        partner.transact(bootstrap, &input, &output, &output, letters.len()).unwrap();
+        for reader in here() {
+            let what = format!("{partner:?} copies and {reader:?} reads");
+            let consumed = reader.consume_committed(bootstrap, &output, 3, letters.len()).unwrap();
+            letter::assert_same_letters(&what, &letters, &consumed.received);
+        }
+        input = output;
+    }
+}
+
+#[test]
+fn partners_transact_on_the_embedded_broker() {
+    let broker = Embedded::start(3);
+    transact(broker.bootstrap(), "transact");
+}
+
+#[test]
+fn partners_transact_by_the_older_protocol_on_the_embedded_broker() {
+    let broker = Embedded::build(Broker::builder().nodes(3).transaction_version(0));
+    transact(broker.bootstrap(), "transact");
 }

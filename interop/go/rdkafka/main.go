@@ -23,7 +23,11 @@ func main() {
 	case "produce":
 		produce(args[1], args[2], args[3])
 	case "consume":
-		consume(args[1], args[2], lines.Number(args[3]), lines.Number(args[4]))
+		consume(args[1], args[2], lines.Number(args[3]), lines.Number(args[4]), "read_uncommitted")
+	case "consume-committed":
+		consume(args[1], args[2], lines.Number(args[3]), lines.Number(args[4]), "read_committed")
+	case "transact":
+		transact(args[1], args[2], args[3], args[4], lines.Number(args[5]))
 	case "admin":
 		admin(args[1], args[2])
 	case "member":
@@ -71,11 +75,12 @@ func produce(bootstrap, topic, codec string) {
 	producer.Close()
 }
 
-func consume(bootstrap, topic string, partitions, count int) {
+func consume(bootstrap, topic string, partitions, count int, isolation string) {
 	consumer, err := kafka.NewConsumer(&kafka.ConfigMap{
 		"bootstrap.servers":  bootstrap,
 		"group.id":           "unused: partitions are assigned by hand",
 		"enable.auto.commit": false,
+		"isolation.level":    isolation,
 		"check.crcs":         true,
 		"fetch.wait.max.ms":  100,
 	})

@@ -12,13 +12,16 @@ mod offsets;
 mod produce;
 mod sessions;
 mod topics;
+mod transactions;
 
 use std::fmt::Debug;
 
+use milena_broker::{Broker, Builder};
 use milena_interop::embedded::Embedded;
 use milena_interop::raw::Raw;
 use milena_interop::real;
 use milena_messages::Request;
+use xtask::kafka::Cluster;
 
 /// Sends requests to one of the two brokers and notes the answers.
 pub(crate) struct Asker {
@@ -63,8 +66,17 @@ impl Asker {
 
 /// Runs `script` against both and shows every line that differs.
 pub(crate) fn compare(script: fn(&mut Asker)) {
-    let Some(kafka) = real::kafka() else { return };
-    let embedded = Embedded::start(1);
+    compare_with(real::kafka(), Broker::builder(), script);
+}
+
+/// The same with Kafka 3.9, whose transactions follow the older protocol.
+pub(crate) fn compare_old(script: fn(&mut Asker)) {
+    compare_with(real::old(), Broker::builder().transaction_version(0), script);
+}
+
+fn compare_with(kafka: Option<&Cluster>, builder: Builder, script: fn(&mut Asker)) {
+    let Some(kafka) = kafka else { return };
+    let embedded = Embedded::build(builder);
     let run = |bootstrap: &str| {
         let mut asker = Asker::new(bootstrap);
         script(&mut asker);

@@ -70,8 +70,7 @@ struct Meant {
 }
 
 /// All intended differences of error codes. Besides these, `error_message` has a reason where Kafka has none, a batch gets at
-/// most 10 000 record errors, a batch of more than 64 MiB after decompression is MESSAGE_TOO_LARGE, and requests with a
-/// transactional id are INVALID_TXN_STATE.
+/// most 10 000 record errors, and a batch of more than 64 MiB after decompression is MESSAGE_TOO_LARGE.
 const MEANT: &[Meant] = &[
     // Kafka does not check wrong lengths in compressed batches, lengths below −1, offsets outside an uncompressed batch,
     // checksums and sizes of lz4 content, reserved flags of gzip, bytes after the last lz4 frame or the last chunk of snappy,
