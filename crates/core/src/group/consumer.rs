@@ -57,6 +57,8 @@ pub(super) struct Consumer {
     /// The partitions of each Revoke event that was not answered by a release, oldest first.
     yielding: VecDeque<BTreeSet<Owned>>,
     names: BTreeMap<Uuid, Arc<str>>,
+    /// Whether something of the target is to be taken when the heartbeat on its way is answered.
+    takes_later: bool,
     /// Ids that the coordinator assigned and the metadata does not have.
     unnamed: BTreeSet<Uuid>,
     told: Told,
@@ -103,6 +105,8 @@ struct Asked {
     at: Instant,
     /// Whether it had epoch 0.
     is_join: bool,
+    /// Whether it says what the member owns.
+    reports: bool,
 }
 
 /// The heartbeat that leaves. It goes out once.
@@ -223,6 +227,7 @@ impl Consumer {
             owned: BTreeSet::new(),
             yielding: VecDeque::new(),
             names: BTreeMap::new(),
+            takes_later: false,
             unnamed: BTreeSet::new(),
             told: Told::default(),
             beat: None,
@@ -374,6 +379,8 @@ impl Consumer {
             self.target = Some(target(assignment));
             // Each assignment is acknowledged, even if nothing is to be done for it: the coordinator waits for it to go on.
             self.told.owned = None;
+        }
+        if response.assignment.is_some() || std::mem::take(&mut self.takes_later) {
             self.reconcile(now);
         }
     }
@@ -387,6 +394,12 @@ impl Consumer {
 
     /// Takes what is new in the target and has a name. The rest waits for the metadata.
     fn take(&mut self) {
+        // A heartbeat on its way that says what is owned without them would give them away: the coordinator may have a newer
+        // target by then, and believes that they are free.
+        self.takes_later = self.beat.is_some_and(|beat| beat.reports);
+        if self.takes_later {
+            return;
+        }
         let Some(target) = &self.target else { return };
         let added: Vec<_> = target.difference(&self.owned).copied().collect();
         let is_missing = |id: &Uuid| !self.names.contains_key(id);
@@ -639,10 +652,10 @@ impl Consumer {
             return None;
         }
         let asked = self.number(broker, now);
-        self.beat = Some(asked);
         self.beat_at = now + self.interval;
         self.asked_at = now;
         let request = self.heartbeat();
+        self.beat = Some(Asked { reports: request.topic_partitions.is_some(), ..asked });
         // A silent coordinator leaves half of the session to find the next one.
         let patience = self.settings.request_timeout.min(self.settings.session_timeout / 2);
         Some(ask(asked, Kind::Heartbeat, request, now + patience))
@@ -650,7 +663,7 @@ impl Consumer {
 
     fn number(&mut self, broker: BrokerId, at: Instant) -> Asked {
         self.next_number += 1;
-        Asked { number: self.next_number, broker, at, is_join: self.epoch.is_none() }
+        Asked { number: self.next_number, broker, at, is_join: self.epoch.is_none(), reports: false }
     }
 
     /// The fields that every heartbeat has.
@@ -775,6 +788,7 @@ impl Consumer {
         self.names.clear();
         self.set_unnamed(BTreeSet::new());
         self.epoch = None;
+        self.takes_later = false;
         self.target = None;
         self.told = Told::default();
         self.beat = None;

@@ -631,6 +631,23 @@ fn a_static_member_releases_the_place_that_it_may_have_itself() {
     }
 }
 
+/// The coordinator believes what a heartbeat says: by a newer target it gives to others at once what the member does not have.
+#[test]
+fn nothing_is_taken_while_a_heartbeat_says_that_it_is_not_owned() {
+    let check = |assignment: Option<&[(u8, &[i32])]>, expected: &[&str]| {
+        let mut rig = Rig::dynamic();
+        rig.answer(2, Some(&[(2, &[0, 1])]));
+        let (number, heartbeat) = rig.ask();
+        assert_eq!(owned_in(&heartbeat), Some(vec![]));
+        rig.member.handle_metadata(&larger_cluster(), rig.now);
+        assert!(rig.events().is_empty(), "the heartbeat is on its way");
+        rig.member.handle_response(number, &answered(3, assignment), rig.now);
+        assert_eq!(rig.events(), expected);
+    };
+    check(None, &["assign u-0,u-1"]);
+    check(Some(&[(2, &[1])]), &["assign u-1"]);
+}
+
 #[test]
 fn case_69_a_fenced_static_member_does_not_come_back() {
     let mut rig = Rig::of_static().stable(&[0]);
