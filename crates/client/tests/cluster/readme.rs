@@ -34,6 +34,16 @@ async fn consume_in_a_group(bootstrap: &str, count: usize) -> Result<(), milena:
     Ok(())
 }
 
+async fn transact(bootstrap: &str) -> Result<(), milena::Error> {
+    let client = Client::connect(bootstrap).await?;
+    let mut producer = client.transactional("billing-1").build().await?;
+    let transaction = producer.begin().await?;
+    transaction.post(Record::to("invoices").key("42").value("10.00")).await?;
+    transaction.post(Record::to("ledger").key("42").value("-10.00")).await?;
+    transaction.commit().await?; // if it is dropped instead, it is aborted
+    Ok(())
+}
+
 async fn consume(bootstrap: &str) -> Result<usize, milena::Error> {
     let mut count = 0;
     let client = Client::connect(bootstrap).await?;
@@ -65,6 +75,9 @@ async fn what_readme_produces_it_consumes() {
     produce(cluster.bootstrap()).await.expect("produced");
     assert_eq!(consume(cluster.bootstrap()).await.expect("consumed"), 2);
     consume_in_a_group(cluster.bootstrap(), 2).await.expect("consumed in a group");
+    cluster.create_topic("invoices", 1).expect("created");
+    cluster.create_topic("ledger", 1).expect("created");
+    transact(cluster.bootstrap()).await.expect("committed");
 }
 
 /// Lines without what differs between a page and a file: indentation, empty lines, closing braces alone.
@@ -78,7 +91,7 @@ fn readme_shows_the_code_of_this_file() {
     let here = lines(include_str!("readme.rs"));
     let blocks: Vec<&str> =
         readme.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 4, "produce, consume in a group, consume, test");
+    assert_eq!(blocks.len(), 5, "produce, consume in a group, write in a transaction, consume, test");
     for block in blocks {
         let block = lines(block);
         assert!(here.windows(block.len()).any(|window| window == block), "{block:#?}");
