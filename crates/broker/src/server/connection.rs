@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use milena_wire::WireFrame;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, Ready};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -34,6 +34,8 @@ use crate::refused::Refused;
 /// How long an idle connection keeps a large buffer for the next request. It is shorter than the time after which a
 /// connection counts as stalled, or a client that pauses would lose its connection because of the buffer.
 const BUFFER_KEPT: Duration = Duration::from_millis(250);
+/// How often a connection whose request waits is looked at, if another request hides the end of its stream.
+const HANGUP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The machine's answer, and the turn that the request took if it was heavy.
 type Run = (Result<Answer, Refused>, Option<Turn>);
@@ -278,12 +280,18 @@ impl Connection {
     }
 }
 
-/// Ends when the client closes the connection. It never ends if the client has sent another request: that is read
-/// later.
+/// Ends when the client closes the connection. If the client has sent another request, which is read later, the system is asked
+/// now and then whether the end follows it.
 async fn hung_up(stream: &TcpStream) -> Hangup {
-    match stream.peek(&mut [0]).await {
-        Ok(0) => Hangup::Done,
-        Ok(_) => std::future::pending().await,
-        Err(error) => error.into(),
+    loop {
+        match stream.peek(&mut [0]).await {
+            Ok(0) => return Hangup::Done,
+            Ok(_) => {}
+            Err(error) => return error.into(),
+        }
+        if stream.ready(Interest::READABLE).await.is_ok_and(Ready::is_read_closed) {
+            return Hangup::Done;
+        }
+        tokio::time::sleep(HANGUP_INTERVAL).await;
     }
 }
