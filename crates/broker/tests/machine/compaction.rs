@@ -15,6 +15,7 @@ use milena_wire::pool::Pool;
 
 use crate::rig::{Rig, batch};
 use crate::time::live_through;
+use crate::transactions::{Producer, Tv2, committed};
 
 /// A compacted topic whose segments are closed after a second and compacted as soon as they are dirty.
 const CONFIGS: [(&str, &str); 4] = [
@@ -100,6 +101,22 @@ fn records(rig: &Rig) -> Vec<Read> {
 
 fn record(offset: i64, key: &str, value: Option<&str>) -> Read {
     (offset, key.to_owned(), value.map(str::to_owned))
+}
+
+#[test]
+fn an_aborted_record_goes_and_replaces_none() {
+    let mut rig = Rig::new(1);
+    rig.create("t", 1, &CONFIGS);
+    let mut producer = Producer::start(&rig, "a", Tv2);
+    // All of its records have the same key.
+    for (value, is_committed) in [("1", true), ("2", false)] {
+        producer.write(&rig, 0, &[value]);
+        producer.end(&rig, is_committed);
+    }
+    clean(&mut rig);
+    assert_eq!(committed(&rig, 0), ["1"]);
+    let offsets: Vec<i64> = records(&rig).into_iter().map(|(offset, ..)| offset).collect();
+    assert_eq!(offsets, [0, 1, 3], "the record of the first transaction, and both markers");
 }
 
 #[test]
