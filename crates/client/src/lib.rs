@@ -92,9 +92,9 @@ pub use milena_core::group::assignors;
 pub use milena_core::group::{Goodbye, Protocol};
 pub use milena_wire::pool::{BufferPool, PoolStats};
 pub use producer::{
-    ChoosePartition, Delivery, NotAllWritten, Partitioner, Producer, ProducerBuilder, Receipt, RecordSink,
-    TopicProducer, TopicSettings, Transaction, TransactionEnd, TransactionalProducer,
-    TransactionalProducerBuilder,
+    ChoosePartition, Delivery, Interceptor, NotAllWritten, Partitioner, Producer, ProducerBuilder, Receipt,
+    RecordSink, SettledBatch, TopicProducer, TopicSettings, Transaction, TransactionEnd,
+    TransactionalProducer, TransactionalProducerBuilder,
 };
 pub use record::{Header, OwnedRecord, Payload, Record, RecordView};
 pub use runtime::Runtime;

@@ -235,7 +235,9 @@ impl Accumulator {
                 .or_else(|| budget.try_reserve(RESERVED_BYTES_MIN))?,
         };
         let profile = &self.profile;
-        let bytes_max = bytes_max.map_or(profile.bytes_max, |learnt| learnt.min(profile.bytes_max));
+        // What was learnt from refusals counts until the topic's limit is known.
+        let learnt = bytes_max.filter(|_| !profile.has_limit()).unwrap_or(usize::MAX);
+        let bytes_max = profile.batch_bytes_max().min(learnt);
         let builder = BatchBuilder::with_expected_bytes(pool, reservation.bytes())
             .bytes_max(bytes_max)
             .record_bytes_max(profile.record_bytes_max)
@@ -338,7 +340,7 @@ mod tests {
         let settings = SpreadSettings { is_adaptive: true, availability_timeout: Duration::ZERO };
         let sticky = Sticky::new(settings, Rng::seeded(1), clock, &[0]);
         let codec = Codec { compression: Compression::None, level: None };
-        let profile = Profile { codec, bytes_max, record_bytes_max };
+        let profile = Profile::of(codec, bytes_max, record_bytes_max);
         Accumulator::new(Slot(0), "t".into(), 0, Arc::new(profile), Arc::new(sticky), Arc::default())
     }
 

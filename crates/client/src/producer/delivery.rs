@@ -12,7 +12,8 @@ use milena_core::producer::Outcome;
 
 use crate::Error;
 
-/// Where and as what a record was written.
+/// Where and as what a record was written. With `acks=0` it says only that the record was handed to the network;
+/// [`Producer::flush`](crate::Producer::flush) fails if its connection was lost before the broker had read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     topic: Arc<str>,

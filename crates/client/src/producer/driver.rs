@@ -17,23 +17,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use milena_core::metadata::Snapshot;
 use milena_core::producer::{
-    FlushId, Loss, Order, Producer as Machine, RequestId, Settled, Slot, Ticket, Transmit,
+    FlushId, Loss, Order, Outcome, Producer as Machine, RequestId, SealedBatch as _, Settled, Slot, Ticket,
+    Transmit,
 };
-use milena_core::{Failure, Instant};
+use milena_core::{BrokerId, Failure, Instant};
+use milena_messages::api_versions::ApiVersionsRequest;
 use milena_messages::init_producer_id::InitProducerIdRequest;
 use milena_messages::produce::ProduceRequest;
+use milena_wire::batch::BatchHeader;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::accumulator::{Accumulator, Memory, OpenBatch};
 use super::inbox::{Event, Inbox};
+use super::interceptor::{Interceptor, SettledBatch, tell_settled};
 use super::seal::{Backlog, Parcel, Sealer};
 use super::topics::Topics;
 use super::transacting::{Found, Transacting, TransactionTag};
+use super::unconfirmed::Unconfirmed;
 use crate::brokers::address_of;
 use crate::connection::Typed;
 use crate::report::report;
 use crate::requests::{Landed, RequestKind, Requests, Role};
-use crate::{Client, Error};
+use crate::{Client, ConfigResource, Error};
 
 /// Failures of posted records, which have no delivery; [`flush`](super::Producer::flush) tells them.
 #[derive(Default)]
@@ -57,6 +62,7 @@ pub(super) enum Tag {
     Produce(Produce),
     Identity(AskIdentity),
     Transaction(TransactionTag),
+    Confirm(Confirm),
 }
 
 /// Batches to write.
@@ -68,6 +74,21 @@ pub(super) struct Produce {
 
 /// The question for a producer id.
 pub(super) struct AskIdentity;
+
+/// A question to a broker, whose answer shows that it has read what was sent before: see [`Unconfirmed`].
+pub(super) struct Confirm {
+    broker: BrokerId,
+}
+
+impl RequestKind for Confirm {
+    type Request = ApiVersionsRequest;
+}
+
+impl From<Confirm> for Tag {
+    fn from(confirm: Confirm) -> Self {
+        Self::Confirm(confirm)
+    }
+}
 
 impl RequestKind for Produce {
     type Request = ProduceRequest;
@@ -105,7 +126,14 @@ pub(super) struct Driver {
     /// By slot.
     pub(super) accumulators: Vec<Arc<Accumulator>>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
-    flushing: Vec<(FlushId, oneshot::Sender<()>)>,
+    interceptors: Vec<Arc<dyn Interceptor>>,
+    flushing: Vec<Flushing>,
+    /// The last flush whose batches are settled.
+    flushed: Option<FlushId>,
+    /// What brokers may not have read, with `acks=0`.
+    unconfirmed: Unconfirmed,
+    /// Brokers whose answer to the question for this was lost in this turn.
+    unheard: Vec<(BrokerId, Failure)>,
     /// The transactions of a transactional producer.
     transacting: Option<Box<Transacting>>,
     /// Whether the last handle was dropped.
@@ -113,6 +141,13 @@ pub(super) struct Driver {
     /// Empty between turns, as `taken` is: they keep their memory.
     events: Vec<Event>,
     taken: Vec<OpenBatch>,
+}
+
+/// A flush or a purge that is not complete.
+struct Flushing {
+    id: FlushId,
+    is_purge: bool,
+    done: oneshot::Sender<()>,
 }
 
 /// The parts of a driver that its producer's handles share with it.
@@ -131,6 +166,7 @@ impl Driver {
         sealer: Sealer,
         sealed: mpsc::UnboundedReceiver<(Ticket, Parcel)>,
         transacting: Option<Box<Transacting>>,
+        interceptors: Vec<Arc<dyn Interceptor>>,
     ) -> Self {
         Self {
             requests: Requests::new(&client),
@@ -143,8 +179,12 @@ impl Driver {
             sealer,
             sealed,
             accumulators: Vec::new(),
+            interceptors,
             flushing: Vec::new(),
             transacting,
+            flushed: None,
+            unconfirmed: Unconfirmed::default(),
+            unheard: Vec::new(),
             is_released: false,
             events: Vec::new(),
             taken: Vec::new(),
@@ -190,6 +230,7 @@ impl Driver {
         let is_ended = |of: &Transacting| of.is_ended(self.now());
         self.is_released
             && self.machine.outstanding() == 0
+            && self.unconfirmed.is_empty()
             && self.transacting.as_deref().is_none_or(is_ended)
     }
 
@@ -213,8 +254,14 @@ impl Driver {
                 Event::Opened(slot) => self.machine.handle_opened(Slot(slot), now),
                 Event::Waited(slot, began) => self.machine.handle_waited(Slot(slot), began, now),
                 Event::Filled(slot) => self.collect(slot as usize, false),
-                Event::Flush(done) => self.flushing.push((self.machine.handle_flush(), done)),
-                Event::Purge(done) => self.flushing.push((self.machine.handle_abandon(now), done)),
+                Event::Flush(done) => {
+                    let id = self.machine.handle_flush();
+                    self.flushing.push(Flushing { id, is_purge: false, done });
+                }
+                Event::Purge(done) => {
+                    let id = self.machine.handle_abandon(now);
+                    self.flushing.push(Flushing { id, is_purge: true, done });
+                }
                 Event::Transaction(command) => {
                     if let Some(transacting) = &mut self.transacting {
                         transacting.handle_command(command, &mut self.machine);
@@ -268,6 +315,9 @@ impl Driver {
 
     fn handle_sealed(&mut self, (ticket, parcel): (Ticket, Parcel)) {
         self.sealer.finished();
+        // Only compressed batches come here.
+        let (before, after) = parcel.sizes();
+        self.accumulators[ticket.slot().0 as usize].profile.note_sealed(before, after);
         self.machine.handle_sealed(ticket, parcel, self.now());
     }
 
@@ -278,11 +328,20 @@ impl Driver {
             // The broker does not answer with acks=0. Landing means that the request was written to the socket, no
             // more.
             Tag::Produce(Produce { id, is_answered: false }) if outcome.is_ok() => {
+                self.unconfirmed.note_written(id);
                 self.machine.handle_written(id, now);
             }
             Tag::Produce(produce) => match produce.response(outcome) {
                 Ok(response) => self.machine.handle_response(produce.id, &response, now),
-                Err(failure) => self.machine.handle_lost(produce.id, &failure, has_begun, now),
+                Err(failure) => {
+                    self.unconfirmed.note_failed(produce.id);
+                    self.machine.handle_lost(produce.id, &failure, has_begun, now);
+                }
+            },
+            Tag::Confirm(confirm) => match confirm.response(outcome) {
+                Ok(_) => self.unconfirmed.handle_answer(confirm.broker),
+                // What was written before it may land after it.
+                Err(failure) => self.unheard.push((confirm.broker, failure)),
             },
             Tag::Identity(question) => self.machine.handle_identity(question.response(outcome), now),
             Tag::Transaction(tag) => {
@@ -339,11 +398,14 @@ impl Driver {
         while let Some(settled) = self.machine.poll_settled() {
             self.settle(settled);
         }
-        if let Some(upto) = self.machine.poll_flushed() {
-            for (_, done) in self.flushing.extract_if(.., |(id, _)| *id <= upto) {
-                // The future of the flush may have been dropped.
-                let _ = done.send(());
-            }
+        self.confirm();
+        self.flushed = self.machine.poll_flushed().or(self.flushed);
+        let (flushed, is_confirmed) = (self.flushed, self.unconfirmed.is_empty());
+        // A purge waits for no broker.
+        let is_complete = |of: &mut Flushing| Some(of.id) <= flushed && (is_confirmed || of.is_purge);
+        for Flushing { done, .. } in self.flushing.extract_if(.., is_complete) {
+            // The future of the flush may have been dropped.
+            let _ = done.send(());
         }
         if self.machine.poll_metadata_wanted() {
             self.client.metadata_is_outdated();
@@ -367,6 +429,7 @@ impl Driver {
         // The partition's next batches are smaller too, or each of them would be refused first.
         let accumulator = &self.accumulators[ticket.slot().0 as usize];
         accumulator.lower_bytes_max(parcel.split_bytes_max());
+        self.ask_for_limit(accumulator);
         let memory = Memory {
             pool: self.client.0.pool.clone(),
             budget: self.client.0.produce_budget.clone(),
@@ -376,8 +439,50 @@ impl Driver {
         self.machine.handle_split(ticket, pieces, self.now());
     }
 
+    /// Asks for the topic's `max.message.bytes`, so that its next batches are as large as it takes. If that fails, for lack of
+    /// rights for example, batches are halved until they are taken.
+    fn ask_for_limit(&self, accumulator: &Accumulator) {
+        let profile = Arc::clone(&accumulator.profile);
+        if !profile.begin_asking() {
+            return;
+        }
+        let (admin, topic) = (self.client.admin(), ConfigResource::Topic(accumulator.topic.to_string()));
+        self.client.0.runtime.spawn(async move {
+            let entries = admin.describe_configs(&topic).await.unwrap_or_default();
+            let limit = entries.iter().find(|entry| entry.name == "max.message.bytes");
+            profile.learn_limit(limit.and_then(|entry| entry.value.as_deref()?.parse().ok()));
+        });
+    }
+
+    /// With `acks=0`, finds out what brokers have read.
+    fn confirm(&mut self) {
+        for (broker, failure) in std::mem::take(&mut self.unheard) {
+            let records = self.unconfirmed.handle_lost(broker);
+            if records > 0 {
+                let doing = format!("writing {records} records to broker {broker} without acknowledgement");
+                let error = Error::with_maybe_written(doing, failure, true);
+                tracing::warn!(target: "milena", "{error}");
+                self.failures.note(records, error);
+            }
+        }
+        while let Some(broker) = self.unconfirmed.poll_ask() {
+            let to = address_of(&self.client.snapshot(), broker);
+            let request = ApiVersionsRequest {
+                client_software_name: "milena".into(),
+                client_software_version: env!("CARGO_PKG_VERSION").into(),
+                ..Default::default()
+            };
+            let deadline = self.client.0.clock.after(self.client.0.settings.client.request_timeout);
+            let request = Typed { request, version_max: i16::MAX };
+            self.requests.send(Role::Produce, to, request, deadline, Confirm { broker });
+        }
+    }
+
     fn transmit(&mut self, transmit: Transmit) {
         let Transmit { id, broker, request, version_max, is_answered, deadline } = transmit;
+        if !is_answered {
+            self.unconfirmed.note_sent(broker, id, record_count(&request));
+        }
         let to = address_of(&self.client.snapshot(), broker);
         let request = Typed { request, version_max };
         self.requests.send(Role::Produce, to, request, deadline, Produce { id, is_answered });
@@ -402,12 +507,34 @@ impl Driver {
         let Settled { slot, mut batch, outcome } = settled;
         let accumulator = &self.accumulators[slot.0 as usize];
         accumulator.sticky.settled(accumulator.partition);
-        if let Some(error) = batch.promise.settle(outcome)
-            && batch.posted > 0
-        {
+        let base_offset = match outcome {
+            Outcome::Written { base_offset, .. } => base_offset,
+            Outcome::Failed { .. } => None,
+        };
+        let error = batch.promise.settle(outcome);
+        if !self.interceptors.is_empty() {
+            let (bytes, compressed_bytes) = batch.sizes();
+            let settled = SettledBatch {
+                topic: &accumulator.topic,
+                partition: accumulator.partition,
+                records: batch.record_count().cast_unsigned(),
+                bytes,
+                compressed_bytes,
+                result: error.as_ref().map_or(Ok(base_offset), Err),
+            };
+            tell_settled(&self.interceptors, &settled);
+        }
+        if let Some(error) = error.filter(|_| batch.posted > 0) {
             self.failures.note(batch.posted, error);
         }
     }
+}
+
+/// How many records a request carries, as the headers of its batches say.
+fn record_count(request: &ProduceRequest) -> u32 {
+    let batches = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    let batches = batches.filter_map(|partition| partition.records.as_deref());
+    batches.filter_map(|batch| BatchHeader::parse(batch).ok()).map(|header| header.record_count).sum()
 }
 
 /// Usually everything is settled by now. But the runtime may end while tasks on other runtimes wait for deliveries:

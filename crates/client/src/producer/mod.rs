@@ -16,6 +16,7 @@ mod accumulator;
 mod delivery;
 mod driver;
 mod inbox;
+mod interceptor;
 mod many;
 mod partitioner;
 mod profile;
@@ -25,6 +26,7 @@ mod topic;
 mod topics;
 mod transacting;
 mod transaction;
+mod unconfirmed;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,6 +44,7 @@ use self::delivery::OnSettled;
 pub use self::delivery::{Delivery, Receipt};
 use self::driver::{Driver, Parts};
 use self::inbox::Event;
+pub use self::interceptor::{Interceptor, SettledBatch};
 pub use self::many::NotAllWritten;
 pub(crate) use self::partitioner::NAMED;
 use self::partitioner::Place;
@@ -107,6 +110,8 @@ struct Shared {
     clock: Clock,
     parts: Parts,
     memory: Memory,
+    /// Those that want to see each record.
+    interceptors: Vec<Arc<dyn Interceptor>>,
     enqueue_timeout: Duration,
 }
 
@@ -117,6 +122,7 @@ pub struct ProducerBuilder {
     client: Client,
     settings: ProducerSettings,
     of_topics: BTreeMap<Arc<str>, TopicSettings>,
+    interceptors: Vec<Arc<dyn Interceptor>>,
     idempotence_asked: bool,
     /// The name of a transactional producer.
     transactional_id: Option<Arc<str>>,
@@ -380,6 +386,9 @@ impl Producer {
     /// When records that were [posted](Self::post) since the last flush were not written. The error tells how many
     /// they are and why the first of them failed. Failures of enqueued records are told by their deliveries only.
     ///
+    /// With `acks=0`, for all records: when a connection was lost before its broker had read what was written to it. The
+    /// deliveries of these records have said that they were handed over, which is all that is known of them.
+    ///
     /// # Cancel safety
     /// If the future is dropped, the records are sent nevertheless, and failures are kept for the next flush.
     pub async fn flush(&self) -> Result<(), Error> {
@@ -449,10 +458,9 @@ impl Producer {
     /// What became of the records that were posted and settled since the last call.
     fn posted(&self) -> Result<(), Error> {
         let Some((count, first)) = self.0.parts.failures.take() else { return Ok(()) };
-        let doing = format!(
-            "flushing: {count} posted records were not written; the first failure: {}",
-            first.doing()
-        );
+        let not = if first.maybe_written() { "may not have been" } else { "were not" };
+        let doing =
+            format!("flushing: {count} posted records {not} written; the first failure: {}", first.doing());
         Err(Error::with_maybe_written(doing, first.failure().clone(), first.maybe_written()))
     }
 
@@ -493,7 +501,12 @@ impl Producer {
         // The topic may have got more partitions since its metadata was read.
         let Ok(accumulator) = topic.at(place) else { return Step::Wait(Wait::Topic, None) };
         match accumulator.append(record, timestamp_ms, &self.0.memory, waited, take) {
-            Appended::Done(result) => Step::Done(Ok(result)),
+            Appended::Done(result) => {
+                for interceptor in &self.0.interceptors {
+                    interceptor.taken(record, accumulator.partition);
+                }
+                Step::Done(Ok(result))
+            }
             Appended::TooLarge(TooLarge { bytes, limit }) => Step::Done(Err(too_large(record, bytes, limit))),
             Appended::Closed => Step::Done(Err(closed(record))),
             Appended::Filled => Step::Wait(Wait::Turn, Some(place)),
@@ -663,7 +676,14 @@ impl ProducerBuilder {
     fn new(client: Client) -> Self {
         let settings = client.0.settings.producer.clone();
         let idempotence_asked = client.0.settings.idempotence_asked();
-        Self { client, settings, of_topics: BTreeMap::new(), idempotence_asked, transactional_id: None }
+        let (of_topics, interceptors) = (BTreeMap::new(), Vec::new());
+        Self { client, settings, of_topics, interceptors, idempotence_asked, transactional_id: None }
+    }
+
+    /// Adds an interceptor. Interceptors are called in the order in which they were added.
+    pub fn interceptor(mut self, interceptor: Arc<dyn Interceptor>) -> Self {
+        self.interceptors.push(interceptor);
+        self
     }
 
     /// Sets how records that name no partition are placed. Default [`Partitioner::Murmur2Random`], which is Java's default.
@@ -759,7 +779,7 @@ impl ProducerBuilder {
     }
 
     fn start(self) -> Result<Producer, Error> {
-        let Self { client, settings, of_topics, idempotence_asked, transactional_id } = self;
+        let Self { client, settings, of_topics, interceptors, idempotence_asked, transactional_id } = self;
         let complete = |settings| {
             let all = client.0.settings.with_producer(settings)?;
             Ok(ProducerSettings { compression_level: all.compression_level(), ..all.producer })
@@ -810,14 +830,23 @@ impl ProducerBuilder {
         let is_transactional = transactional_id.is_some();
         let transacting = transactional_id
             .map(|id| Box::new(Transacting::new(&client, &parts.inbox, id, settings.transaction_timeout)));
-        let driver = Driver::new(client.clone(), machine, &parts, sealer, sealed, transacting);
+        let of_records = interceptors.iter().filter(|interceptor| interceptor.wants_records());
+        let of_records = of_records.cloned().collect();
+        let driver = Driver::new(client.clone(), machine, &parts, sealer, sealed, transacting, interceptors);
         client.0.runtime.spawn(driver.run());
         let memory =
             Memory { pool: client.0.pool.clone(), budget: client.0.produce_budget.clone(), is_transactional };
         // One deadline bounds all that a record waits for.
         let enqueue_timeout = settings.enqueue_timeout.min(settings.delivery_timeout);
         let clock = client.0.clock.clone();
-        Ok(Producer(Arc::new(Shared { client, clock, parts, memory, enqueue_timeout })))
+        Ok(Producer(Arc::new(Shared {
+            client,
+            clock,
+            parts,
+            memory,
+            interceptors: of_records,
+            enqueue_timeout,
+        })))
     }
 }
 

@@ -33,6 +33,11 @@ pub(super) struct Parcel {
 }
 
 impl Parcel {
+    /// Its sizes before and after compression.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.sealed.uncompressed_bytes(), self.sealed.encoded_bytes())
+    }
+
     /// How large its pieces may be, before compression, if it is split.
     pub(super) fn split_bytes_max(&self) -> usize {
         self.sealed.uncompressed_bytes() / 2

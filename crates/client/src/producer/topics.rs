@@ -134,7 +134,7 @@ impl Topics {
             None => {
                 let (rng, clock) = (Rng::seeded(registry.rng.next_u64()), self.clock.clone());
                 let sticky = Sticky::new(self.spreading.settings, rng, clock, &choices);
-                (Arc::new(sticky), Arc::clone(&self.profiles.of(&topic.name).0))
+                (Arc::new(sticky), Arc::new(self.profiles.of(&topic.name).0.for_topic()))
             }
         };
         for index in all.len() as i32..count as i32 {

@@ -195,7 +195,7 @@ const FOREIGN: &[Foreign] = &[
     Foreign {
         names: &["interceptor.classes", "interceptors", "plugin.library.paths"],
         anyway: &["[]"],
-        otherwise: Refused("interceptors and plugins are not supported"),
+        otherwise: Refused("a property cannot name interceptors and plugins; interceptors are set in code"),
     },
     Foreign {
         names: &["config.providers"],

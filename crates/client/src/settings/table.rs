@@ -276,9 +276,10 @@ settings! {
         /// How long a batch waits for more records while the broker has requests to answer. If it has none, the batch is
         /// sent at once.
         linger: Duration = (5 ms), TIME, ["linger.ms"], ["queue.buffering.max.ms"];
-        /// The size of a full batch, in bytes before compression: a record that would make a batch larger begins the next
-        /// one. A larger record is sent in a batch of its own, and with 0 every record is. The default is just under what
-        /// brokers accept by default.
+        /// The size of a full batch, in bytes as it is sent: a record that would make a batch larger begins the next one. How
+        /// much fits is estimated from how well the topic's last batches were compressed, up to `record_bytes_max` before
+        /// compression. If a topic's `max.message.bytes` is less, its batches are smaller. A larger record is sent in a batch
+        /// of its own, and with 0 every record is. The default is just under what brokers accept by default.
         batch_bytes_max: usize = (1_000_000 bytes), Number { ceiling: 1 << 30, ..BYTES }, ["batch.size"], [];
         /// The largest record, and the largest batch of several records, in bytes before compression. For larger records
         /// raise the topic's `max.message.bytes` as well.

@@ -213,7 +213,7 @@ fn what_cannot_be_done_is_refused_with_its_reason_and_no_secret_is_told() {
     check("partitioner.class=com.example.Own", "nor a partitioner of Java's client");
     check("partitioner=consistent_randon", "consistent_random");
     check("transaction.two.phase.commit.enable=true", "KIP-939");
-    check("interceptor.classes=com.example.Interceptor", "interceptors and plugins");
+    check("interceptor.classes=com.example.Interceptor", "interceptors are set in code");
     check("config.providers=file", "look up");
     check("dr_msg_cb=x", "a C function");
     check("enable.idempotence=true\nacks=1", "needs acks=all");

@@ -184,3 +184,54 @@ async fn closing_with_a_deadline_returns_although_no_broker_answers() {
     assert!(delivery.is_settled());
     delivery.await.expect("written");
 }
+
+/// Counts what it sees, and panics at the second batch.
+#[derive(Debug, Default)]
+struct Counting {
+    wants_records: bool,
+    taken: std::sync::atomic::AtomicU32,
+    settled: Mutex<Vec<(u32, bool)>>,
+}
+
+impl milena::Interceptor for Counting {
+    fn settled(&self, batch: &milena::SettledBatch<'_>) {
+        let mut settled = self.settled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        settled.push((batch.records, batch.result.is_ok()));
+        assert_ne!(settled.len(), 2, "a program's interceptor may panic");
+    }
+
+    fn wants_records(&self) -> bool {
+        self.wants_records
+    }
+
+    fn taken(&self, record: &Record<'_>, partition: i32) {
+        assert_eq!((record.topic_name(), partition), ("t", 0));
+        self.taken.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn interceptors_see_each_batch_and_records_only_if_they_want() {
+    let (cluster, _client) = start(1, &[("t", 1)]).await;
+    let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+    let [batches, records] =
+        [false, true].map(|wants_records| Arc::new(Counting { wants_records, ..Counting::default() }));
+    let builder = client.producer().interceptor(batches.clone()).interceptor(records.clone());
+    let producer = builder.build().await.expect("built");
+    for _ in 0..5 {
+        producer.send(Record::to("t").value("v")).await.expect("written");
+    }
+    cluster.stop_node(1).await.expect("stopped");
+    for _ in 0..3 {
+        producer.post(Record::to("t").value("v")).await.expect("taken");
+    }
+    producer.purge().await.expect("purged");
+    for (counting, taken) in [(&batches, 0), (&records, 8)] {
+        assert_eq!(counting.taken.load(std::sync::atomic::Ordering::Relaxed), taken);
+        let settled = counting.settled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let count = |is_written| -> u32 {
+            settled.iter().filter(|(_, written)| *written == is_written).map(|(records, _)| records).sum()
+        };
+        assert_eq!((count(true), count(false)), (5, 3), "{settled:?}");
+    }
+}

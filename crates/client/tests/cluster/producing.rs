@@ -224,3 +224,51 @@ async fn a_batch_that_is_too_large_for_its_topic_is_split() {
         producer.flush().await.expect("written");
     }
 }
+
+/// The producer learns the topic's limit, and makes batches that are as large as it takes.
+#[tokio::test]
+async fn batches_follow_the_topics_limit_once_one_was_refused() {
+    let cluster = Broker::builder().batch_bytes_max(10_000).start().await.expect("started");
+    cluster.create_topic("t", 1).expect("created");
+    let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+    let producer = producer(&client).await;
+    let mut consumer = consumer(&client, "t", 1).await;
+    let value = [b'v'; 100];
+    // The limit is asked for in the background.
+    let follows = async {
+        loop {
+            for _ in 0..500 {
+                producer.post(Record::to("t").value(&value)).await.expect("taken");
+            }
+            producer.flush().await.expect("written");
+            let mut seen = 0;
+            let mut largest = 0;
+            while seen < 500 {
+                let batch = consumer.next().await.expect("read").expect("assigned");
+                assert!(batch.bytes() <= 10_000);
+                largest = largest.max(batch.bytes());
+                seen += batch.iter().count();
+            }
+            // Halves of a batch of 1 MB come to 7 812 bytes.
+            if largest > 9_500 {
+                break;
+            }
+        }
+    };
+    timeout(PATIENCE, follows).await.expect("batches stay small");
+}
+
+/// What a flush has confirmed is in the log, also without acknowledgements.
+#[tokio::test]
+async fn without_acks_a_flush_waits_until_the_broker_has_read_everything() {
+    let (_cluster, client) = start(1, &[("t", 1)]).await;
+    let producer = client.producer().acks(Acks::None).build().await.expect("built");
+    for round in 1..=20 {
+        for _ in 0..100 {
+            producer.post(Record::to("t").value("v")).await.expect("taken");
+        }
+        producer.flush().await.expect("the broker has read them");
+        let ends = client.admin().list_offsets([("t", 0)], OffsetAt::Latest).await.expect("answered");
+        assert_eq!(*ends[0].1.as_ref().expect("known"), Some(round * 100));
+    }
+}

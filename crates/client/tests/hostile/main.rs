@@ -308,6 +308,26 @@ async fn without_acks_a_connection_that_takes_no_bytes_is_given_up() {
     timeout(Duration::from_secs(30), writing).await.expect("the dead connection is used for ever");
 }
 
+/// With acks=0 a record is done when it was written. That its broker may not have read it is told nevertheless.
+#[tokio::test]
+async fn without_acks_a_lost_connection_is_told_with_the_number_of_records_that_were_written_to_it() {
+    let peer = Peer::start(Behaviour::BrokerThatCloses(ApiKey::Produce)).await;
+    let client = connect(&peer).await.expect("speaks Kafka so far");
+    let producer = client.producer().acks(milena::Acks::None).build().await.expect("built");
+    let receipt = producer.send(Record::to("t").value("v")).await.expect("handed to the network");
+    assert_eq!(receipt.offset(), None);
+    let flushed = timeout(Duration::from_secs(20), producer.flush()).await.expect("in time");
+    let error = flushed.expect_err("the connection was lost");
+    assert!(error.maybe_written(), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("1 posted records may not have been written")
+            && text.contains("without acknowledgement"),
+        "{text}"
+    );
+    producer.flush().await.expect("it is told once");
+}
+
 #[tokio::test]
 async fn a_broker_that_closes_every_fetch_is_not_stormed() {
     let peer = Peer::start(Behaviour::BrokerThatCloses(ApiKey::Fetch)).await;
