@@ -79,23 +79,15 @@ impl Groups {
         let mut codes = Vec::with_capacity(commits.len());
         let mut records = Vec::with_capacity(commits.len());
         for commit in commits {
-            let metadata = commit.metadata.unwrap_or_default();
-            if metadata.encode_utf16().count() > metadata_max {
-                codes.push(ErrorCode::OFFSET_METADATA_TOO_LARGE);
-                continue;
-            }
-            codes.push(ErrorCode::NONE);
-            let value = OffsetCommitValue {
-                offset: commit.offset,
-                leader_epoch: commit.leader_epoch,
-                metadata: owned(&metadata),
-                commit_timestamp: now.unix_ms,
-                expire_timestamp,
-                topic_id: commit.topic_id,
-                ..Default::default()
-            };
             let (topic, partition) = (owned(&commit.topic), commit.partition);
-            records.push(Record::Offset { group: group_id.clone(), topic, partition, value: Some(value) });
+            match commit.into_value(metadata_max, expire_timestamp, now) {
+                Ok(value) => {
+                    codes.push(ErrorCode::NONE);
+                    let (group, value) = (group_id.clone(), Some(value));
+                    records.push(Record::Offset { group, topic, partition, value });
+                }
+                Err(code) => codes.push(code),
+            }
         }
         if !self.shared.write(&records) {
             return Err(ErrorCode::NOT_COORDINATOR);
@@ -183,6 +175,30 @@ impl Groups {
             offsets.replay(topic.clone(), *partition, None);
         }
         Ok(codes)
+    }
+}
+
+impl Commit {
+    /// The offset as it is kept, if its metadata is not too long.
+    pub(super) fn into_value(
+        self,
+        metadata_max: usize,
+        expire_timestamp: i64,
+        now: Now,
+    ) -> Result<OffsetCommitValue, ErrorCode> {
+        let metadata = self.metadata.unwrap_or_default();
+        if metadata.encode_utf16().count() > metadata_max {
+            return Err(ErrorCode::OFFSET_METADATA_TOO_LARGE);
+        }
+        Ok(OffsetCommitValue {
+            offset: self.offset,
+            leader_epoch: self.leader_epoch,
+            metadata: owned(&metadata),
+            commit_timestamp: now.unix_ms,
+            expire_timestamp,
+            topic_id: self.topic_id,
+            ..Default::default()
+        })
     }
 }
 

@@ -96,23 +96,14 @@ impl Groups {
         let (group, metadata_max) = (owned(id), self.shared.settings.metadata_max);
         let (mut codes, mut records) = (Vec::with_capacity(commits.len()), Vec::new());
         for commit in commits {
-            let metadata = commit.metadata.unwrap_or_default();
-            if metadata.encode_utf16().count() > metadata_max {
-                codes.push(ErrorCode::OFFSET_METADATA_TOO_LARGE);
-                continue;
-            }
-            codes.push(ErrorCode::NONE);
-            let value = OffsetCommitValue {
-                offset: commit.offset,
-                leader_epoch: commit.leader_epoch,
-                metadata: owned(&metadata),
-                commit_timestamp: now.unix_ms,
-                expire_timestamp: -1,
-                topic_id: commit.topic_id,
-                ..Default::default()
-            };
             let (group, topic, partition) = (group.clone(), owned(&commit.topic), commit.partition);
-            records.push(Record::Pending { group, producer_id, epoch, topic, partition, value });
+            match commit.into_value(metadata_max, -1, now) {
+                Ok(value) => {
+                    codes.push(ErrorCode::NONE);
+                    records.push(Record::Pending { group, producer_id, epoch, topic, partition, value });
+                }
+                Err(code) => codes.push(code),
+            }
         }
         if !self.shared.write(&records) {
             return Err(ErrorCode::NOT_COORDINATOR);
