@@ -17,4 +17,5 @@ mod mutants;
 mod partners;
 mod programs;
 mod replicas;
+mod transactions;
 mod truncation;
