@@ -110,13 +110,21 @@ fn is_passing(code: ErrorCode) -> bool {
 }
 
 /// Asks again while the code is a passing one.
+///
+/// Real Kafka verifies the transactions of all producers that come at the same time in one request, and tells all of them with
+/// the code that the first one's version knows. So these two codes count when the broker has said the same twice.
 fn patiently<T>(mut ask: impl FnMut() -> T, code: impl Fn(&T) -> ErrorCode) -> T {
     let started = Instant::now();
+    let mut before = None;
     loop {
         let answer = ask();
-        if !is_passing(code(&answer)) || started.elapsed() > Duration::from_secs(20) {
+        let code = code(&answer);
+        let is_refused = matches!(code, ErrorCode::INVALID_TXN_STATE | ErrorCode::TRANSACTION_ABORTABLE);
+        let is_said = !is_passing(code) && (!is_refused || before == Some(code));
+        if is_said || started.elapsed() > Duration::from_secs(20) {
             return answer;
         }
+        before = Some(code);
         std::thread::sleep(Duration::from_millis(20));
     }
 }
