@@ -55,9 +55,22 @@ impl Clock {
     /// Sleeps until `at`, or forever.
     pub(crate) async fn sleep_until(&self, at: Option<Instant>) {
         match (self, at) {
-            (Self::Tokio(origin), Some(at)) => tokio::time::sleep_until(timer(*origin, at)).await,
+            (Self::Tokio(origin), Some(at)) => tokio::time::sleep_until(timer_at(*origin, at)).await,
             (Self::Given(runtime), Some(at)) => runtime.sleep_until(at.since_origin()).await,
             (_, None) => std::future::pending().await,
+        }
+    }
+
+    /// Sets `timer` to `at`. What it was set for before is forgotten, and its memory is used again.
+    pub(crate) fn set(&self, timer: &mut Option<Timer>, at: Instant) {
+        match (self, timer) {
+            (Self::Tokio(origin), Some(Timer::Tokio(sleep))) => sleep.as_mut().reset(timer_at(*origin, at)),
+            (Self::Tokio(origin), timer) => {
+                *timer = Some(Timer::Tokio(Box::pin(tokio::time::sleep_until(timer_at(*origin, at)))));
+            }
+            (Self::Given(runtime), timer) => {
+                *timer = Some(Timer::Given(runtime.sleep_until(at.since_origin())));
+            }
         }
     }
 
@@ -65,7 +78,7 @@ impl Clock {
     pub(crate) fn timeout_at<F: Future>(&self, at: Instant, future: F) -> Timeout<F> {
         match self {
             Self::Tokio(origin) => {
-                Timeout::Tokio { timeout: tokio::time::timeout_at(timer(*origin, at), future) }
+                Timeout::Tokio { timeout: tokio::time::timeout_at(timer_at(*origin, at), future) }
             }
             Self::Given(runtime) => Timeout::Given { future, sleep: runtime.sleep_until(at.since_origin()) },
         }
@@ -74,9 +87,25 @@ impl Clock {
 
 /// `at` as an instant of tokio's. tokio's instants do not reach as far as core's, so a day from now stands for anything
 /// later.
-fn timer(origin: tokio::time::Instant, at: Instant) -> tokio::time::Instant {
+fn timer_at(origin: tokio::time::Instant, at: Instant) -> tokio::time::Instant {
     let latest = origin.elapsed() + Duration::from_secs(86_400);
     origin + at.since_origin().min(latest)
+}
+
+/// A timer that can be set again; see [`Clock::set`].
+pub(crate) enum Timer {
+    Tokio(Pin<Box<tokio::time::Sleep>>),
+    Given(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+impl Timer {
+    /// Ready from the time on that it was set for. Not to be polled again then before it is set.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tokio(sleep) => sleep.as_mut().poll(cx),
+            Self::Given(sleep) => sleep.as_mut().poll(cx),
+        }
+    }
 }
 
 pin_project! {

@@ -17,15 +17,17 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use milena_core::metadata::Snapshot;
 use milena_core::{Failure, Instant};
 use milena_messages::Request;
+use milena_wire::Lists;
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
 use crate::brokers::{Question, is_up};
-use crate::connection::{Answer, Call, Claim, Landing, Links, Reply, Sendable, Typed};
+use crate::connection::{Answer, AnyRequest, Call, Claim, Landing, Links, Reply, Sendable, Typed};
 use crate::runtime::Together;
 use crate::{Address, Client};
 
@@ -63,12 +65,26 @@ pub(crate) trait RequestKind {
         0
     }
 
+    /// Whether slices of the answer outlive its decoding.
+    fn keeps_answer(&self) -> bool {
+        true
+    }
+
     /// The response in what landed.
     fn response(
         &self,
         outcome: Result<Answer, Failure>,
     ) -> Result<<Self::Request as Request>::Response, Failure> {
         outcome?.decode()
+    }
+
+    /// As [`response`](Self::response); its lists get the memory that `lists` keeps.
+    fn response_into(
+        &self,
+        outcome: Result<Answer, Failure>,
+        lists: &mut Lists,
+    ) -> Result<<Self::Request as Request>::Response, Failure> {
+        outcome?.decode_into(lists)
     }
 }
 
@@ -79,6 +95,8 @@ pub(crate) struct Landed<T> {
     pub(crate) outcome: Result<Answer, Failure>,
     /// Whether a connection had begun to write it: only then the broker may have seen it.
     pub(crate) has_begun: bool,
+    /// What is left of the request, for [`Requests::spent`].
+    pub(crate) rest: Option<Claim>,
 }
 
 /// One driver's requests, tagged with `T`. Their number is bounded by the driver's machine alone.
@@ -91,7 +109,12 @@ pub(crate) struct Requests<T> {
     arrived: mpsc::UnboundedReceiver<(u64, Result<Answer, Failure>)>,
     landing: Landing,
     questions: Together<'static, Landed<T>>,
+    /// Places for the next requests of the kinds that are sent all the time.
+    spare: Vec<Claim>,
 }
+
+/// More places are not kept. A driver has about five requests under way to each broker.
+const SPARE_MAX: usize = 32;
 
 struct UnderWay<T> {
     tag: T,
@@ -112,6 +135,7 @@ impl<T> Requests<T> {
             arrived,
             landing,
             questions: Together::new(),
+            spare: Vec::new(),
         }
     }
 
@@ -128,8 +152,8 @@ impl<T> Requests<T> {
         let number = self.next_number;
         self.next_number += 1;
         let timeout = deadline - self.client.0.clock.now();
-        let call = Call::new(request, deadline, timeout, Reply::to(&self.landing, number));
-        let call = call.expecting(kind.answer_bytes_expected());
+        let call = self.call(request, deadline, timeout, number);
+        let call = call.expecting(kind.answer_bytes_expected(), kind.keeps_answer());
         let call = if kind.is_answered() { call } else { call.unanswered() };
         let (tag, claim) = (kind.into(), call.claim());
         let to = match to {
@@ -144,6 +168,35 @@ impl<T> Requests<T> {
             }
         };
         self.under_way.insert(number, UnderWay { tag, to, claim });
+    }
+
+    fn call(
+        &mut self,
+        request: impl AnyRequest + 'static,
+        deadline: Instant,
+        timeout: Duration,
+        number: u64,
+    ) -> Call {
+        let reply = Reply::to(&self.landing, number);
+        let Some(mut claim) = self.spare.pop() else { return Call::new(request, deadline, timeout, reply) };
+        match claim.hold(request) {
+            Ok(()) => Call::claimed(&claim, deadline, timeout, reply),
+            // It is a place for requests of another kind.
+            Err(request) => {
+                self.spare.push(claim);
+                Call::new(request, deadline, timeout, reply)
+            }
+        }
+    }
+
+    /// The lists of a request of type `Q` that has landed, if a connection had begun with it. Its place is used again.
+    pub(crate) fn spent<Q: AnyRequest + 'static>(&mut self, rest: Option<Claim>) -> Option<Q> {
+        let rest = rest?;
+        let spent = rest.take_spent();
+        if spent.is_some() && self.spare.len() < SPARE_MAX {
+            self.spare.push(rest);
+        }
+        spent
     }
 
     fn links(&mut self, role: Role) -> &Links {
@@ -167,7 +220,7 @@ impl<T> Requests<T> {
         let (client, tag) = (self.client.clone(), kind.into());
         self.questions.push(async move {
             let outcome = client.answer_from_any(request, deadline).await;
-            Landed { tag, outcome, has_begun: true }
+            Landed { tag, outcome, has_begun: true, rest: None }
         });
     }
 
@@ -179,7 +232,7 @@ impl<T> Requests<T> {
         poll_fn(|cx| self.poll_landed(cx))
     }
 
-    fn poll_landed(&mut self, cx: &mut Context<'_>) -> Poll<Landed<T>> {
+    pub(crate) fn poll_landed(&mut self, cx: &mut Context<'_>) -> Poll<Landed<T>> {
         // Questions come first: answers of other requests may come without end, and `try_landed` takes those too.
         if let Poll::Ready(Some(landed)) = self.questions.poll_next(cx) {
             return Poll::Ready(landed);
@@ -205,7 +258,7 @@ impl<T> Requests<T> {
     /// Takes request `number` out of those under way. None if it was recalled and has landed then.
     fn land(&mut self, number: u64, outcome: Result<Answer, Failure>) -> Option<Landed<T>> {
         let UnderWay { tag, claim, .. } = self.under_way.remove(&number)?;
-        Some(Landed { tag, outcome, has_begun: claim.has_begun() })
+        Some(Landed { tag, outcome, has_begun: claim.has_begun(), rest: Some(claim) })
     }
 
     /// Takes back the request whose tag `is_it` accepts: nothing of it will be written. None if a connection has begun
@@ -229,7 +282,7 @@ impl<T> Requests<T> {
         let UnderWay { tag, to, .. } = self.under_way.remove(&number)?;
         let peer = to.map_or_else(|| "a broker without an address".into(), |address| address.to_string());
         let failure = Failure::unreachable(Arc::from(peer), "no connection was there in time");
-        Some(Landed { tag, outcome: Err(failure), has_begun: false })
+        Some(Landed { tag, outcome: Err(failure), has_begun: false, rest: None })
     }
 
     /// Closes the links to brokers that `snapshot` has no more, but for the one at `kept`: a coordinator may be a broker that

@@ -122,6 +122,70 @@ fn allocations_of_reading(
     counted.count_total
 }
 
+/// A broker on a thread of its own, so that only the client's allocations are counted, and a runtime for the client.
+fn apart() -> (tokio::runtime::Runtime, milena_broker::Cluster, tokio::runtime::Runtime) {
+    let elsewhere = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let elsewhere = elsewhere.expect("built");
+    let cluster = elsewhere.block_on(async { Broker::builder().start().await.expect("started") });
+    cluster.create_topic("t", 1).expect("created");
+    let here = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("built");
+    (elsewhere, cluster, here)
+}
+
+/// Before the count: lists and buffers have their sizes.
+const WARM: usize = 200;
+const REQUESTS: usize = 1000;
+/// Queues get a block of memory for some dozens of requests now and then.
+const NOW_AND_THEN: u64 = REQUESTS as u64 / 10;
+
+#[test]
+fn a_record_that_is_sent_alone_costs_two_allocations_with_its_request_and_answer() {
+    let (_elsewhere, cluster, runtime) = apart();
+    let producer = runtime.block_on(async {
+        let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+        client.producer().build().await.expect("built")
+    });
+    let send = |count: usize| {
+        runtime.block_on(async {
+            for _ in 0..count {
+                producer.send(Record::to("t").value(&[b'v'; 100])).await.expect("written");
+            }
+        });
+    };
+    send(WARM);
+    let counted = allocation_counter::measure(|| send(REQUESTS)).count_total;
+    // The state that its deliveries share, and the handle to the batch's memory.
+    assert!(counted <= 2 * REQUESTS as u64 + NOW_AND_THEN, "{counted} allocations for {REQUESTS} requests");
+}
+
+#[test]
+fn a_fetch_costs_two_allocations_with_its_answer() {
+    let (_elsewhere, cluster, runtime) = apart();
+    let client = runtime.block_on(Client::connect(cluster.bootstrap())).expect("connected");
+    let mut consumer = runtime.block_on(async {
+        let producer = client.producer().batch_bytes_max(0).build().await.expect("built");
+        for _ in 0..WARM + REQUESTS {
+            producer.post(Record::to("t").value(&[b'v'; 20_000])).await.expect("taken");
+        }
+        producer.flush().await.expect("written");
+        let builder = client.consumer_direct().assign([("t", 0)], Position::Earliest);
+        // A fetch brings one batch.
+        builder.settings(|settings| settings.fetch_partition_bytes_max = 1).build().await.expect("built")
+    });
+    let mut read = |count: usize| {
+        runtime.block_on(async {
+            for _ in 0..count {
+                let batch = consumer.next().await.expect("read").expect("assigned");
+                assert_eq!(batch.iter().count(), 1);
+            }
+        });
+    };
+    read(WARM);
+    let counted = allocation_counter::measure(|| read(REQUESTS)).count_total;
+    // The handle to the answer's memory, and its place in the budget.
+    assert!(counted <= 2 * REQUESTS as u64 + NOW_AND_THEN, "{counted} allocations for {REQUESTS} fetches");
+}
+
 #[test]
 fn a_member_of_a_group_allocates_nothing_per_record() {
     // One thread, so that all tasks are counted.
@@ -207,10 +271,13 @@ async fn pausing_and_resuming_costs_no_allocation() {
 /// A batch as franz-go writes it: lz4 in blocks of up to 4 MiB, without a content size.
 fn batch_of_franz_go(records: usize) -> Bytes {
     let mut builder = BatchBuilder::new(&Pool::unpooled());
+    // The broker deletes what is old, after half a minute.
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("later");
     for index in 0..records {
         let id = index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         let value = format!(r#"{{"id":"{id:050}","carrier":"UA","origin":"EWR","destination":"ORD"}}"#);
-        builder.append(0, None, Some(value.as_bytes()), &[]).expect("below a megabyte");
+        let timestamp = since_1970.as_millis() as i64;
+        builder.append(timestamp, None, Some(value.as_bytes()), &[]).expect("below a megabyte");
     }
     let sealed = builder.seal().into_bytes();
     let info = FrameInfo::new().block_size(BlockSize::Max4MB).content_checksum(true);

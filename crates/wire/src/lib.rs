@@ -12,6 +12,7 @@ pub mod batch;
 pub mod codec;
 mod error;
 mod limits;
+mod lists;
 mod message_set;
 pub mod pool;
 mod reader;
@@ -22,6 +23,7 @@ mod writer;
 
 pub use error::{DecodeError, DecodeReason, EncodeError, EncodeReason};
 pub use limits::Limits;
+pub use lists::Lists;
 pub use reader::Reader;
 pub use str::Str;
 pub use uuid::Uuid;

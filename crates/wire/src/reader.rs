@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use crate::varint::{self, VarintError};
-use crate::{DecodeError, DecodeReason, Str, TaggedFields, Uuid};
+use crate::{DecodeError, DecodeReason, Lists, Str, TaggedFields, Uuid};
 
 /// A cursor over one frame.
 ///
@@ -32,6 +32,8 @@ pub struct Reader<'a> {
     flexible: bool,
     /// How many more elements arrays may have.
     elements_left: usize,
+    /// Where arrays get their memory.
+    lists: Option<&'a mut Lists>,
 }
 
 /// An announced array gets memory for at most N elements at once, and for the rest while they are read.
@@ -43,7 +45,12 @@ const STRING_BYTES_MAX: usize = i16::MAX as usize;
 impl<'a> Reader<'a> {
     /// A reader at the start of `frame`, with classic lengths.
     pub fn new(frame: &'a Bytes) -> Self {
-        Self { frame, at: 0, flexible: false, elements_left: usize::MAX }
+        Self { frame, at: 0, flexible: false, elements_left: usize::MAX, lists: None }
+    }
+
+    /// The same reader, whose arrays get the memory that `lists` keeps.
+    pub fn with_lists(self, lists: &'a mut Lists) -> Self {
+        Self { lists: Some(lists), ..self }
     }
 
     /// Whether lengths that follow are in the flexible form.
@@ -229,7 +236,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When it is null, when the bytes that remain cannot hold it, or as `element` fails.
-    pub fn array_of<T>(
+    pub fn array_of<T: Send + Sync + 'static>(
         &mut self,
         field: &'static str,
         element_bytes_min: usize,
@@ -245,7 +252,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When the bytes that remain cannot hold it, or as `element` fails.
-    pub fn nullable_array_of<T>(
+    pub fn nullable_array_of<T: Send + Sync + 'static>(
         &mut self,
         field: &'static str,
         element_bytes_min: usize,
@@ -257,13 +264,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn elements<T>(
+    fn elements<T: Send + Sync + 'static>(
         &mut self,
         count: usize,
         field: &'static str,
         mut element: impl FnMut(&mut Self, &'static str) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
-        let mut elements = Vec::with_capacity(count.min(ELEMENTS_AHEAD_MAX));
+        let mut elements = self.lists.as_mut().map_or_else(Vec::new, |lists| lists.take());
+        elements.reserve_exact(count.min(ELEMENTS_AHEAD_MAX));
         while elements.len() < count {
             if elements.len() == elements.capacity() {
                 // Grow by doubling, but not beyond the announced count: an array has no spare memory.

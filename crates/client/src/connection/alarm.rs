@@ -1,50 +1,42 @@
 //! A timer that is moved often and rings rarely.
 
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use milena_core::Instant;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timer};
 
 /// Wakes its task at a time that changes with every request and every answer.
 ///
 /// Setting one of the runtime's timers takes a lock, and another one takes it back. So the timer is set anew only for a time
 /// before the one that it is set for, or when it rings: deadlines mostly move on, and a timer that rings too early rings
 /// once per deadline, not once per request.
-pub(super) struct Alarm {
+pub(crate) struct Alarm {
     clock: Clock,
     timer: Option<Timer>,
-}
-
-struct Timer {
-    at: Instant,
-    sleep: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// What the timer is set for, if it has not rung.
+    set_for: Option<Instant>,
 }
 
 impl Alarm {
-    pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, timer: None }
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { clock, timer: None, set_for: None }
     }
 
     /// Ready when the time is `at`, or a day has passed. If it is not, the task is woken then.
-    pub(super) fn poll_at(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
-        let timer = match self.timer.take() {
-            Some(timer) if timer.at <= at => timer,
-            _ => self.set(at),
-        };
-        let timer = self.timer.insert(timer);
-        if timer.sleep.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
+    pub(crate) fn poll_at(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+        loop {
+            if self.set_for.is_none_or(|set_for| set_for > at) {
+                self.clock.set(&mut self.timer, at);
+                self.set_for = Some(at);
+            }
+            if self.timer.as_mut().is_some_and(|timer| timer.poll(cx).is_pending()) {
+                return Poll::Pending;
+            }
+            if self.set_for.take() == Some(at) {
+                return Poll::Ready(());
+            }
         }
-        let is_due = timer.at >= at;
-        self.timer = None;
-        if is_due { Poll::Ready(()) } else { self.poll_at(cx, at) }
-    }
-
-    fn set(&self, at: Instant) -> Timer {
-        let clock = self.clock.clone();
-        Timer { at, sleep: Box::pin(async move { clock.sleep_until(Some(at)).await }) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A call: a request on its way to a broker, and the reply that its caller waits for.
 
+use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use milena_core::{BrokerVersions, Failure, Instant, NoCommonVersion};
 use milena_messages::header::RequestHeader;
 use milena_messages::{ApiKey, Message, Request};
-use milena_wire::{EncodeError, Reader, Str, Writer};
+use milena_wire::{EncodeError, Lists, Reader, Str, Writer};
 use tokio::sync::{mpsc, oneshot};
 
 /// A request for one broker. Its version is chosen when there is a connection, because each broker has its own
@@ -19,9 +20,18 @@ pub(crate) struct Call {
     /// False for a produce request with `acks=0`, to which the broker sends no response. The reply then comes when the
     /// request was written to the socket.
     pub(super) is_answered: bool,
-    /// For how many bytes of answer the caller has room. A longer answer gets its memory only as it arrives.
-    pub(super) answer_bytes_expected: usize,
+    pub(super) room: Room,
     pub(super) reply: Reply,
+}
+
+/// The memory for an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// For how many bytes the caller has room. A longer answer gets its memory only as it arrives.
+    pub(super) bytes_expected: usize,
+    /// Whether slices of the answer outlive its decoding. If not, a small one is a part of what was read from the socket at
+    /// once, and costs no memory of its own.
+    pub(super) is_kept: bool,
 }
 
 /// Lets its holder take a call back. The connection and the claim share the request, and the first of them to take it
@@ -40,10 +50,32 @@ impl Claim {
     pub(crate) fn has_begun(&self) -> bool {
         self.0.is_gone()
     }
+
+    /// What a connection has left of a request of type `Q`: see [`AnyRequest::spent`].
+    pub(crate) fn take_spent<Q: AnyRequest + 'static>(&self) -> Option<Q> {
+        let any: &dyn Any = &*self.0;
+        match &mut *held(any.downcast_ref()?) {
+            Holding::Gone(spent) => spent.take(),
+            Holding::Request(_) => None,
+        }
+    }
+
+    /// Puts another request in the place of the one that is gone. Gives it back if the place is not for this type, or if a
+    /// call still has it.
+    pub(crate) fn hold<Q: AnyRequest + 'static>(&mut self, request: Q) -> Result<(), Q> {
+        let any = Arc::get_mut(&mut self.0).map(|held| held as &mut dyn Any);
+        match any.and_then(|any| any.downcast_mut::<Mutex<Holding<Q>>>()) {
+            Some(place) => {
+                *place = Mutex::new(Holding::Request(request));
+                Ok(())
+            }
+            None => Err(request),
+        }
+    }
 }
 
 /// A request of any type, held until a connection begins with it or its caller takes it back.
-pub(super) trait Held: Send + Sync {
+pub(super) trait Held: Any + Send + Sync {
     /// Calls `encode` with the request, which a connection begins with. Does nothing if the request was taken back.
     fn begin(&self, encode: &mut dyn FnMut(&dyn AnyRequest));
     /// Drops the request. False if it is no longer held.
@@ -52,11 +84,31 @@ pub(super) trait Held: Send + Sync {
     fn is_gone(&self) -> bool;
 }
 
-impl<Q: AnyRequest> Held for Mutex<Option<Q>> {
+/// The place of a request.
+enum Holding<Q> {
+    Request(Q),
+    /// A connection has begun with it, or it was taken back. What may be used again is left.
+    Gone(Option<Q>),
+}
+
+impl<Q> Holding<Q> {
+    fn take(&mut self) -> Option<Q> {
+        match std::mem::replace(self, Self::Gone(None)) {
+            Self::Request(request) => Some(request),
+            gone @ Self::Gone(_) => {
+                *self = gone;
+                None
+            }
+        }
+    }
+}
+
+impl<Q: AnyRequest + 'static> Held for Mutex<Holding<Q>> {
     fn begin(&self, encode: &mut dyn FnMut(&dyn AnyRequest)) {
         let request = held(self).take();
         if let Some(request) = request {
             encode(&request);
+            *held(self) = Holding::Gone(request.spent());
         }
     }
 
@@ -66,11 +118,11 @@ impl<Q: AnyRequest> Held for Mutex<Option<Q>> {
     }
 
     fn is_gone(&self) -> bool {
-        held(self).is_none()
+        matches!(*held(self), Holding::Gone(_))
     }
 }
 
-fn held<Q>(request: &Mutex<Option<Q>>) -> MutexGuard<'_, Option<Q>> {
+fn held<Q>(request: &Mutex<Holding<Q>>) -> MutexGuard<'_, Holding<Q>> {
     request.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -106,6 +158,14 @@ pub(crate) trait AnyRequest: Send + Sync {
     fn api(&self) -> ApiKey;
     fn choose(&self, versions: &BrokerVersions) -> Result<i16, NoCommonVersion>;
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError>;
+
+    /// What is worth keeping once the request is encoded: its lists, for the next request.
+    fn spent(self) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
 }
 
 /// A request of a known type, and the newest version that can carry it.
@@ -126,6 +186,32 @@ impl<R: Request + Send + Sync> AnyRequest for Typed<R> {
 
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.request.encode(writer, version)
+    }
+}
+
+/// A request that its driver sends all the time, so that its lists are used again.
+pub(crate) struct Reused<R> {
+    pub(crate) typed: Typed<R>,
+    /// Drops what the lists of an encoded request hold of large memory.
+    pub(crate) empty: fn(&mut R),
+}
+
+impl<R: Request + Send + Sync> AnyRequest for Reused<R> {
+    fn api(&self) -> ApiKey {
+        self.typed.api()
+    }
+
+    fn choose(&self, versions: &BrokerVersions) -> Result<i16, NoCommonVersion> {
+        self.typed.choose(versions)
+    }
+
+    fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        self.typed.encode(writer, version)
+    }
+
+    fn spent(mut self) -> Option<Self> {
+        (self.empty)(&mut self.typed.request);
+        Some(self)
     }
 }
 
@@ -154,6 +240,7 @@ pub(crate) trait Sendable<R>: AnyRequest + 'static {}
 
 impl<R: Request + Send + Sync + 'static> Sendable<R> for Typed<R> {}
 impl<R: Request + 'static> Sendable<R> for ByVersion<R> {}
+impl<R: Request + Send + Sync + 'static> Sendable<R> for Reused<R> {}
 
 /// An answer of any announced size gets this much memory at once. It gets the rest as it arrives.
 const ANSWER_BYTES_AT_ONCE: usize = 64 << 10;
@@ -165,14 +252,17 @@ impl Call {
         timeout: Duration,
         reply: Reply,
     ) -> Self {
-        Self {
-            request: Arc::new(Mutex::new(Some(request))),
-            deadline,
-            timeout,
-            is_answered: true,
-            answer_bytes_expected: ANSWER_BYTES_AT_ONCE,
-            reply,
-        }
+        Self::of(Arc::new(Mutex::new(Holding::Request(request))), deadline, timeout, reply)
+    }
+
+    /// A call of the request that `claim` holds.
+    pub(crate) fn claimed(claim: &Claim, deadline: Instant, timeout: Duration, reply: Reply) -> Self {
+        Self::of(Arc::clone(&claim.0), deadline, timeout, reply)
+    }
+
+    fn of(request: Arc<dyn Held>, deadline: Instant, timeout: Duration, reply: Reply) -> Self {
+        let room = Room { bytes_expected: ANSWER_BYTES_AT_ONCE, is_kept: true };
+        Self { request, deadline, timeout, is_answered: true, room, reply }
     }
 
     /// Lets the caller take the call back.
@@ -190,9 +280,10 @@ impl Call {
         self.reply.send(Err(failure));
     }
 
-    /// The same call, for whose answer there is this much room.
-    pub(crate) fn expecting(self, bytes: usize) -> Self {
-        Self { answer_bytes_expected: bytes.max(ANSWER_BYTES_AT_ONCE), ..self }
+    /// The same call, for whose answer there is this much room, and whether slices of it outlive its decoding.
+    pub(crate) fn expecting(self, bytes: usize, is_kept: bool) -> Self {
+        let room = Room { bytes_expected: bytes.max(ANSWER_BYTES_AT_ONCE), is_kept };
+        Self { room, ..self }
     }
 }
 
@@ -235,7 +326,15 @@ impl Answer {
     /// # Errors
     /// When the body is no such response.
     pub(crate) fn decode<M: Message>(&self) -> Result<M, Failure> {
-        let mut reader = Reader::new(&self.body);
+        self.read(Reader::new(&self.body))
+    }
+
+    /// As [`decode`](Self::decode); the response's lists get the memory that `lists` keeps.
+    pub(crate) fn decode_into<M: Message>(&self, lists: &mut Lists) -> Result<M, Failure> {
+        self.read(Reader::new(&self.body).with_lists(lists))
+    }
+
+    fn read<M: Message>(&self, mut reader: Reader<'_>) -> Result<M, Failure> {
         let decoded =
             M::decode(&mut reader, self.version).and_then(|message| reader.finish(M::NAME).map(|()| message));
         decoded.map_err(|error| Failure::Malformed {

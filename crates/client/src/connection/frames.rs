@@ -6,11 +6,12 @@ use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use milena_core::framing::{self, FramingError};
 use milena_wire::pool::{Pool, PooledBuffer};
 use tokio::io::AsyncReadExt;
 
+use super::call::Room;
 use crate::connect::Transport;
 
 /// Reads frames. Small ones come out of one staging buffer, many per read; a large one is read straight into memory of
@@ -19,9 +20,8 @@ use crate::connect::Transport;
 pub(super) struct Frames {
     pool: Pool,
     frame_bytes_max: usize,
-    staged: Vec<u8>,
-    /// Where the unread part of `staged` begins.
-    at: usize,
+    /// What was read and is in no frame yet.
+    staged: BytesMut,
     large: Option<Large>,
 }
 
@@ -56,22 +56,27 @@ pub(super) enum FramesError {
 
 /// One read brings this much at most while frames are small.
 const STAGING_BYTES: usize = 16 << 10;
+/// With less room than this in the staging buffer it gets all of it again.
+const STAGING_FREE_MIN: usize = 4 << 10;
+/// A smaller frame does not come out of the pool, whose smallest buffers have this size. The answers to the fetches of an idle
+/// client are that small, and would keep a buffer in use for ever.
+const POOLED_BYTES_MIN: usize = 1 << 10;
 /// The memory of a frame grows by this factor when it is full. A small factor copies more often; a large one holds more memory
 /// for bytes that may never arrive.
 const GROWTH: usize = 4;
 
 impl Frames {
     pub(super) fn new(pool: Pool, frame_bytes_max: usize) -> Self {
-        Self { pool, frame_bytes_max, staged: Vec::new(), at: 0, large: None }
+        Self { pool, frame_bytes_max, staged: BytesMut::new(), large: None }
     }
 
-    /// The next frame. A frame of up to `expected` bytes gets its memory at once, and a larger one as it
+    /// The next frame. A frame that is expected to be this large gets its memory at once, and a larger one as it
     /// arrives.
     pub(super) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut dyn Transport,
-        expected: usize,
+        room: Room,
     ) -> Poll<Result<Frame, FramesError>> {
         loop {
             if let Some(large) = &mut self.large {
@@ -81,7 +86,7 @@ impl Frames {
                     return Poll::Ready(Ok(Frame { bytes: large.buffer.into_bytes(), memory_bytes }));
                 }
             }
-            if let Some(frame) = self.next_staged(expected).map_err(FramesError::Framing)? {
+            if let Some(frame) = self.next_staged(room).map_err(FramesError::Framing)? {
                 return Poll::Ready(Ok(frame));
             }
             if self.large.is_none() {
@@ -96,22 +101,31 @@ impl Frames {
     }
 
     /// The next frame, if the staging buffer holds all of it. The beginning of a large frame moves to memory of its own.
-    fn next_staged(&mut self, expected: usize) -> Result<Option<Frame>, FramingError> {
-        let rest = &self.staged[self.at..];
-        let Some((head, body)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+    fn next_staged(&mut self, room: Room) -> Result<Option<Frame>, FramingError> {
+        let Some((head, body)) = self.staged.split_first_chunk::<4>() else { return Ok(None) };
         let bytes = framing::frame_bytes(*head, self.frame_bytes_max)?;
         if let Some(frame) = body.get(..bytes) {
-            // Copied: a slice would keep the whole staging buffer for as long as somebody keeps the frame.
-            let frame = Bytes::copy_from_slice(frame);
-            self.at += 4 + bytes;
-            return Ok(Some(Frame { bytes: frame, memory_bytes: bytes }));
+            let frame = if !room.is_kept {
+                self.staged.advance(4);
+                Frame { bytes: self.staged.split_to(bytes).freeze(), memory_bytes: bytes }
+            } else if bytes < POOLED_BYTES_MIN {
+                // Copied: a slice would keep the whole staging buffer for as long as somebody keeps the frame.
+                let copy = Bytes::copy_from_slice(frame);
+                self.staged.advance(4 + bytes);
+                Frame { bytes: copy, memory_bytes: bytes }
+            } else {
+                let mut copy = self.pool.take(bytes);
+                copy.extend_from_slice(frame);
+                self.staged.advance(4 + bytes);
+                Frame { memory_bytes: copy.capacity(), bytes: copy.into_bytes() }
+            };
+            return Ok(Some(frame));
         }
         if bytes + 4 > STAGING_BYTES {
-            let mut buffer = self.pool.take(bytes.min(expected.max(STAGING_BYTES)));
+            let mut buffer = self.pool.take(bytes.min(room.bytes_expected.max(STAGING_BYTES)));
             buffer.extend_from_slice(body);
             self.large = Some(Large { buffer, bytes });
             self.staged.clear();
-            self.at = 0;
         }
         Ok(None)
     }
@@ -121,10 +135,12 @@ impl Frames {
         cx: &mut Context<'_>,
         stream: &mut dyn Transport,
     ) -> Poll<Result<(), FramesError>> {
-        self.staged.drain(..self.at);
-        self.at = 0;
-        self.staged.reserve_exact(STAGING_BYTES - self.staged.len());
-        let room = STAGING_BYTES - self.staged.len();
+        let free = self.staged.capacity() - self.staged.len();
+        if free < STAGING_FREE_MIN {
+            // This is the same buffer again if no frame is a slice of it any more.
+            self.staged.reserve(STAGING_BYTES - self.staged.len());
+        }
+        let room = (self.staged.capacity() - self.staged.len()).min(STAGING_BYTES - self.staged.len());
         let read = ready!(poll_read(cx, stream, &mut self.staged, room)).map_err(FramesError::Io)?;
         Poll::Ready(match (read, self.staged.len()) {
             (0, 0) => Err(FramesError::Closed),
@@ -152,7 +168,7 @@ impl Large {
                 self.grow();
             }
             let room = (self.buffer.capacity() - have).min(self.bytes - have);
-            if ready!(poll_read(cx, stream, &mut self.buffer, room)).map_err(FramesError::Io)? == 0 {
+            if ready!(poll_read(cx, stream, &mut *self.buffer, room)).map_err(FramesError::Io)? == 0 {
                 return Poll::Ready(Err(FramesError::Truncated { bytes: have + 4, needed: self.bytes + 4 }));
             }
         }
@@ -171,7 +187,7 @@ impl Large {
 fn poll_read(
     cx: &mut Context<'_>,
     stream: &mut dyn Transport,
-    buffer: &mut Vec<u8>,
+    buffer: &mut (impl BufMut + ?Sized),
     room: usize,
 ) -> Poll<io::Result<usize>> {
     let mut limited = buffer.limit(room);
@@ -188,7 +204,38 @@ mod tests {
     use super::*;
 
     async fn next(frames: &mut Frames, stream: &mut dyn Transport) -> Result<Bytes, FramesError> {
-        poll_fn(|cx| frames.poll_next(cx, stream, 0)).await.map(|frame| frame.bytes)
+        let room = Room { bytes_expected: 0, is_kept: true };
+        poll_fn(|cx| frames.poll_next(cx, stream, room)).await.map(|frame| frame.bytes)
+    }
+
+    #[tokio::test]
+    async fn frames_that_are_not_kept_cost_no_memory_of_their_own_and_stay_as_they_are() {
+        const FRAMES: usize = 1000;
+        let (mut ours, mut theirs) = tokio::io::duplex(100);
+        let writer = tokio::spawn(async move {
+            for index in 0..FRAMES {
+                theirs.write_i32(60).await.expect("written");
+                theirs.write_all(&[index as u8; 60]).await.expect("written");
+            }
+        });
+        let pool = Pool::default();
+        let mut frames = Frames::new(pool.clone(), 1000);
+        let room = Room { bytes_expected: 0, is_kept: false };
+        let mut memory = std::collections::BTreeSet::new();
+        let mut late = Vec::new();
+        for index in 0..FRAMES {
+            let frame = poll_fn(|cx| frames.poll_next(cx, &mut ours, room)).await.expect("a frame");
+            assert_eq!(&frame.bytes[..], [index as u8; 60]);
+            memory.insert(frame.bytes.as_ptr() as usize / STAGING_BYTES);
+            // A caller that is slow holds its answer while others come.
+            if index % 100 == 0 {
+                late.push((index, frame.bytes));
+            }
+        }
+        assert!(late.iter().all(|(index, bytes)| bytes[..] == [*index as u8; 60]));
+        assert_eq!(pool.stats().misses, 0);
+        assert!(memory.len() < 30, "{} buffers", memory.len());
+        writer.await.expect("ended");
     }
 
     #[tokio::test]

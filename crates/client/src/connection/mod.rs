@@ -17,6 +17,9 @@ mod peers;
 mod settings;
 mod stream;
 
-pub(crate) use self::call::{Answer, ByVersion, Call, Claim, Landing, Reply, Sendable, Typed};
+pub(crate) use self::alarm::Alarm;
+pub(crate) use self::call::{
+    Answer, AnyRequest, ByVersion, Call, Claim, Landing, Reply, Reused, Sendable, Typed,
+};
 pub(crate) use self::link::{Link, Links};
 pub(crate) use self::settings::LinkSettings;

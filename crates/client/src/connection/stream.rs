@@ -20,7 +20,7 @@ use milena_wire::{Reader, Str, WireFrame, Writer};
 use tokio::sync::mpsc;
 
 use super::alarm::Alarm;
-use super::call::{Answer, AnyRequest, Call, Reply, Typed, encode_frame, request_header};
+use super::call::{Answer, AnyRequest, Call, Reply, Room, Typed, encode_frame, request_header};
 use super::frames::{Frame, Frames, FramesError};
 use super::settings::LinkSettings;
 use crate::clock::Clock;
@@ -57,7 +57,7 @@ enum Asker {
     /// To the connection's own handshake.
     Handshake(HandshakeKind),
     /// To a caller.
-    Caller { timeout: Duration, answer_bytes_expected: usize, reply: Reply },
+    Caller { timeout: Duration, room: Room, reply: Reply },
 }
 
 /// A frame that is being written.
@@ -78,6 +78,8 @@ struct Unanswered {
 
 /// A larger frame's memory is not kept for the next one.
 const SPARE_BYTES_MAX: usize = 16 << 10;
+/// The handshake's answers are small.
+const OF_HANDSHAKE: Room = Room { bytes_expected: 0, is_kept: true };
 /// Slices handed to one vectored write; Linux takes 1024.
 const SLICES: usize = 64;
 
@@ -143,15 +145,14 @@ impl Connection {
     fn poll(&mut self, cx: &mut Context<'_>, calls: &mut mpsc::Receiver<Call>) -> Poll<End> {
         loop {
             self.polled_at = self.clock.now();
-            let moved = match self.poll_once(cx, calls) {
-                Ok(moved) => moved,
+            let has_room = match self.poll_once(cx, calls) {
+                Ok(has_room) => has_room,
                 Err(failure) => return Poll::Ready(self.fail(&failure)),
             };
             if let Some(end) = self.life.poll_end(self.polled_at) {
                 return Poll::Ready(end);
             }
-            // What moved may have made room for more.
-            if moved {
+            if has_room {
                 continue;
             }
             let Some(at) = self.poll_timeout() else { return Poll::Pending };
@@ -166,17 +167,13 @@ impl Connection {
         }
     }
 
-    /// Starts calls, writes and reads. Answers whether a call started or a response came, or whether there is room for calls
-    /// that was not there: nothing else wakes the task for those that wait.
+    /// Starts calls, writes and reads, until each of them waits. Answers whether there is room for calls that was not there when
+    /// they were looked at: nothing else wakes the task for those that wait.
     fn poll_once(&mut self, cx: &mut Context<'_>, calls: &mut mpsc::Receiver<Call>) -> Result<bool, Failure> {
-        let mut moved = false;
         self.ask()?;
         while self.life.may_start() {
             match calls.poll_recv(cx) {
-                Poll::Ready(Some(call)) => {
-                    moved = true;
-                    self.start(call);
-                }
+                Poll::Ready(Some(call)) => self.start(call),
                 Poll::Ready(None) => self.life.handle_released(),
                 Poll::Pending => break,
             }
@@ -185,13 +182,11 @@ impl Connection {
         if let Poll::Ready(Err(failure)) = self.poll_write(cx) {
             return Err(failure);
         }
-        // Requests that get no answer have finished if they were written.
-        moved |= was_full && self.life.may_start();
         while let Poll::Ready(read) = self.poll_read(cx) {
             read?;
-            moved = true;
         }
-        Ok(moved)
+        // Requests that get no answer have finished if they were written, and the other ones if their answers came.
+        Ok(was_full && self.life.may_start())
     }
 
     /// Queues the connection's own request, if one is due.
@@ -225,9 +220,9 @@ impl Connection {
             Err(failure) => return call.reply.send(Err(failure)),
         };
         self.life.handle_started();
-        let Call { deadline, timeout, answer_bytes_expected, reply, .. } = call;
+        let Call { deadline, timeout, room, reply, .. } = call;
         let unanswered = if call.is_answered {
-            let asker = Asker::Caller { timeout, answer_bytes_expected, reply };
+            let asker = Asker::Caller { timeout, room, reply };
             self.in_flight.push(Pending { api, version, asker }, deadline);
             None
         } else {
@@ -308,8 +303,8 @@ impl Connection {
 
     /// Reads one response and hands it over.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        let expected = self.in_flight.front().map_or(0, Pending::answer_bytes_expected);
-        let frame = match self.frames.poll_next(cx, &mut *self.stream, expected) {
+        let room = self.in_flight.front().map_or(OF_HANDSHAKE, Pending::room);
+        let frame = match self.frames.poll_next(cx, &mut *self.stream, room) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 if self.began.is_none() && self.frames.is_within_large() {
@@ -422,11 +417,11 @@ impl Connection {
 }
 
 impl Pending {
-    /// The bytes that there is room for. The handshake's answers are small.
-    fn answer_bytes_expected(&self) -> usize {
+    /// The memory for its answer.
+    fn room(&self) -> Room {
         match &self.asker {
-            Asker::Handshake(_) => 0,
-            Asker::Caller { answer_bytes_expected, .. } => *answer_bytes_expected,
+            Asker::Handshake(_) => OF_HANDSHAKE,
+            Asker::Caller { room, .. } => *room,
         }
     }
 }

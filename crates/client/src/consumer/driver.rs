@@ -35,7 +35,7 @@ use super::queue::{Queue, Queued, Ready};
 use super::shared::Shared;
 use crate::brokers::address_of;
 use crate::budget::Reservation;
-use crate::connection::{Answer, Typed};
+use crate::connection::{Answer, Reused, Typed};
 use crate::coordinator::Coordinator;
 use crate::report::report;
 use crate::requests::{Landed, RequestKind, Requests, Role};
@@ -432,7 +432,10 @@ impl Driver {
     }
 
     fn handle_landed(&mut self, landed: Landed<Tag>) {
-        let Landed { tag, outcome, .. } = landed;
+        let Landed { tag, outcome, rest, .. } = landed;
+        if let Some(spent) = self.requests.spent::<Reused<FetchRequest>>(rest) {
+            self.source.recycle_request(spent.typed.request);
+        }
         match tag {
             Tag::Fetch(fetching) => self.handle_fetched(fetching, outcome),
             Tag::LookUp(looking_up) => {
@@ -455,7 +458,7 @@ impl Driver {
     fn handle_fetched(&mut self, fetching: Fetching, outcome: Result<Answer, Failure>) {
         let now = self.now();
         let (bytes, began) = outcome.as_ref().map_or((0, now), |answer| (answer.memory_bytes, answer.began));
-        let answer = fetching.response(outcome);
+        let answer = fetching.response_into(outcome, self.source.lists());
         let Fetching { lane, number, mut reservation } = fetching;
         self.source.handle_fetched(lane, number, answer, began, self.ready.idle_since(), now);
         // The reservation was for what was expected. Now it is for what the answer takes, until its last batch is
@@ -478,7 +481,8 @@ impl Driver {
                     let fetched = &queued.fetched;
                     // The group is told first: once the batch is in its queue, it may be marked as done.
                     self.with_group(slot, |group, queue| group.handle_delivered(queue, epoch, fetched, now));
-                    self.with_queue(slot, epoch, |inner| inner.push(queued));
+                    let ahead = || self.source.batches_ahead(slot);
+                    self.with_queue(slot, epoch, |inner| inner.push(queued, ahead));
                 }
                 Event::Passed { slot, epoch, offset } => {
                     self.with_group(slot, |group, queue| group.handle_passed(queue, epoch, offset, now));
@@ -678,7 +682,7 @@ impl Driver {
         let reservation = self.client.0.fetch_budget.reserve_beyond(bytes_expected);
         let fetching = Fetching { lane, number, reservation };
         let to = address_of(&self.client.snapshot(), lane.broker);
-        let request = Typed { request, version_max };
+        let request = Reused { typed: Typed { request, version_max }, empty: |_| () };
         self.requests.send(Role::Fetch(lane.lane), to, request, deadline, fetching);
     }
 

@@ -108,12 +108,12 @@ impl Inner {
         std::mem::take(&mut self.batches)
     }
 
-    /// A batch was fetched.
-    pub(super) fn push(&mut self, batch: Queued) {
+    /// A batch was fetched. `ahead` tells how many more come with the same answer.
+    pub(super) fn push(&mut self, batch: Queued, ahead: impl FnOnce() -> usize) {
         self.bytes += batch.bytes();
         if self.batches.len() == self.batches.capacity() {
             // By a quarter, and not to twice the room, of which each place would be counted half.
-            self.batches.reserve_exact((self.batches.len() / 4).max(1));
+            self.batches.reserve_exact((self.batches.len() / 4).max(1 + ahead()));
         }
         self.batches.push_back(batch);
     }
@@ -818,7 +818,7 @@ mod tests {
         // The marker is passed before the batch is taken, and after. Opening the batch later does not change the
         // position.
         for is_taken_first in [false, true] {
-            queue.inner().push(batch());
+            queue.inner().push(batch(), || 0);
             let take = || assert!(matches!(ready.next_of(&queue), Next::Batch(..)));
             if is_taken_first {
                 take();
@@ -842,7 +842,7 @@ mod tests {
         let epochs = Epochs::default();
         let ready = Ready::new(Arc::default());
         let queue = queue(epochs.next(), Some(1));
-        queue.inner().push(batch());
+        queue.inner().push(batch(), || 0);
         let Next::Batch(_, epoch, ..) = ready.next_of(&queue) else { panic!("there is a batch") };
         // While its reader opens the batch, the driver finds that everything was read.
         assert!(queue.finish_if_read(&epochs).is_some());
@@ -875,7 +875,7 @@ mod tests {
         }
         assert!(commands(&all).is_empty());
         // With something to read it is told once, however many readers look before it has heard.
-        queue.inner().push(batch());
+        queue.inner().push(batch(), || 0);
         for _ in 0..10_000 {
             queue.gate.pause();
             assert!(matches!(ready.next_of(&queue), Next::Nothing));
@@ -928,7 +928,7 @@ mod tests {
             for round in 0..ROUNDS {
                 let queued = queued.pop().expect("one for each round");
                 start.wait(2 * round + 1);
-                queue.inner().push(queued);
+                queue.inner().push(queued, || 0);
                 ready.list(queue);
                 // As a reader does that was woken too early, and finds the partition paused or not.
                 let early = matches!(ready.next(), Next::Batch(..));

@@ -146,7 +146,38 @@ pub(super) struct BatchState {
     topic: Arc<str>,
     partition: i32,
     settlement: OnceLock<Settlement>,
-    waiting: Mutex<Vec<Waker>>,
+    waiting: Mutex<Waiting>,
+}
+
+/// The tasks that wait for deliveries of a batch. A batch of a task that waits for each record has one, which needs no list.
+#[derive(Default)]
+struct Waiting {
+    first: Option<Waker>,
+    more: Vec<Waker>,
+}
+
+impl Waiting {
+    /// Adds the waker of a delivery, or replaces the one that it has at `place`. Answers with its place.
+    fn put(&mut self, place: Option<usize>, waker: &Waker) -> usize {
+        let Some(place) = place else {
+            if self.first.is_none() {
+                self.first = Some(waker.clone());
+                return 0;
+            }
+            self.more.push(waker.clone());
+            return self.more.len();
+        };
+        let known = match place.checked_sub(1) {
+            None => self.first.get_or_insert_with(|| waker.clone()),
+            Some(index) => &mut self.more[index],
+        };
+        known.clone_from(waker);
+        place
+    }
+
+    fn wake(self) {
+        self.first.into_iter().chain(self.more).for_each(Waker::wake);
+    }
 }
 
 enum Settlement {
@@ -164,7 +195,7 @@ enum Settlement {
 
 impl BatchState {
     fn new(topic: Arc<str>, partition: i32) -> Self {
-        Self { topic, partition, settlement: OnceLock::new(), waiting: Mutex::new(Vec::new()) }
+        Self { topic, partition, settlement: OnceLock::new(), waiting: Mutex::default() }
     }
 
     /// Settles the batch; the error, if it failed. The first settlement counts.
@@ -191,7 +222,7 @@ impl BatchState {
     fn set(&self, settlement: Settlement) {
         let _ = self.settlement.set(settlement);
         let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.wake();
     }
 
     fn failed(
@@ -297,16 +328,7 @@ impl Future for Delivery {
                 if self.batch.settlement.get().is_some() {
                     continue;
                 }
-                match self.place {
-                    Some(place) => {
-                        waiting[place].clone_from(cx.waker());
-                        place
-                    }
-                    None => {
-                        waiting.push(cx.waker().clone());
-                        waiting.len() - 1
-                    }
-                }
+                waiting.put(self.place, cx.waker())
             };
             self.place = Some(place);
             return Poll::Pending;

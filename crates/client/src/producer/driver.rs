@@ -13,7 +13,10 @@
 //! leaves in the next request. It wakes the tasks that wait for deliveries and flushes, the links, and the client's
 //! control task when metadata looks outdated. It ends when the last handle was dropped and every record is settled.
 
+use std::future::{pending, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use milena_core::metadata::Snapshot;
 use milena_core::producer::{
@@ -35,7 +38,7 @@ use super::topics::Topics;
 use super::transacting::{Found, Transacting, TransactionTag};
 use super::unconfirmed::Unconfirmed;
 use crate::brokers::address_of;
-use crate::connection::Typed;
+use crate::connection::{Alarm, Reused, Typed};
 use crate::report::report;
 use crate::requests::{Landed, RequestKind, Requests, Role};
 use crate::{Client, ConfigResource, Error};
@@ -95,6 +98,10 @@ impl RequestKind for Produce {
 
     fn is_answered(&self) -> bool {
         self.is_answered
+    }
+
+    fn keeps_answer(&self) -> bool {
+        false
     }
 }
 
@@ -193,22 +200,43 @@ impl Driver {
 
     /// Runs until the last handle was dropped and every record is settled.
     pub(super) async fn run(mut self) {
+        let (inbox, clock) = (Arc::clone(&self.inbox), self.client.0.clock.clone());
+        // These go on waiting from turn to turn, because to begin and to give up waiting takes locks of the runtime.
+        let mut arrived = pin!(inbox.arrived.notified());
+        let mut changed = pin!(changed(self.snapshot.clone()));
+        let mut alarm = Alarm::new(clock);
         while !self.is_done() {
             let of_transaction = self.transacting.as_deref().and_then(Transacting::poll_timeout);
             let wake = [self.machine.poll_timeout(), of_transaction].into_iter().flatten().min();
-            tokio::select! {
-                // Whichever wakes the task, every input that is there is taken in below. Only the question for the
-                // producer id is answered here alone, so `landed` comes first.
-                biased;
-                landed = self.requests.landed() => self.handle_landed(landed),
-                () = self.inbox.arrived.notified() => {}
-                Some(sealed) = self.sealed.recv() => self.handle_sealed(sealed),
-                Ok(()) = self.snapshot.changed() => self.handle_metadata(),
-                Some(found) = Transacting::found_coordinator(&mut self.transacting) => {
-                    self.handle_coordinator(found);
+            // Whichever wakes the task, every input that is there is taken in below. Only the question for the producer id is
+            // answered here alone, so that it comes first.
+            poll_fn(|cx| {
+                if let Poll::Ready(landed) = self.requests.poll_landed(cx) {
+                    self.handle_landed(landed);
+                    return Poll::Ready(());
                 }
-                () = self.client.0.clock.sleep_until(wake) => {}
-            }
+                if arrived.as_mut().poll(cx).is_ready() {
+                    arrived.set(inbox.arrived.notified());
+                    return Poll::Ready(());
+                }
+                if self.sealer.is_busy()
+                    && let Poll::Ready(Some(sealed)) = self.sealed.poll_recv(cx)
+                {
+                    self.handle_sealed(sealed);
+                    return Poll::Ready(());
+                }
+                if let Poll::Ready(snapshot) = changed.as_mut().poll(cx) {
+                    changed.set(self::changed(snapshot));
+                    return Poll::Ready(());
+                }
+                let found = pin!(Transacting::found_coordinator(&mut self.transacting)).poll(cx);
+                if let Poll::Ready(Some(found)) = found {
+                    self.handle_coordinator(found);
+                    return Poll::Ready(());
+                }
+                wake.map_or(Poll::Pending, |at| alarm.poll_at(cx, at))
+            })
+            .await;
             // Every input goes in before the machine is asked what to do. An answer may make room for a batch that was
             // filled meanwhile, and both leave in one request then.
             while let Some(landed) = self.requests.try_landed() {
@@ -322,8 +350,11 @@ impl Driver {
     }
 
     fn handle_landed(&mut self, landed: Landed<Tag>) {
-        let Landed { tag, outcome, has_begun } = landed;
+        let Landed { tag, outcome, has_begun, rest } = landed;
         let now = self.now();
+        if let Some(spent) = self.requests.spent::<Reused<ProduceRequest>>(rest) {
+            self.machine.recycle_request(spent.typed.request);
+        }
         match tag {
             // The broker does not answer with acks=0. Landing means that the request was written to the socket, no
             // more.
@@ -331,8 +362,11 @@ impl Driver {
                 self.unconfirmed.note_written(id);
                 self.machine.handle_written(id, now);
             }
-            Tag::Produce(produce) => match produce.response(outcome) {
-                Ok(response) => self.machine.handle_response(produce.id, &response, now),
+            Tag::Produce(produce) => match produce.response_into(outcome, self.machine.lists()) {
+                Ok(response) => {
+                    self.machine.handle_response(produce.id, &response, now);
+                    self.machine.recycle_response(response);
+                }
                 Err(failure) => {
                     self.unconfirmed.note_failed(produce.id);
                     self.machine.handle_lost(produce.id, &failure, has_begun, now);
@@ -484,7 +518,12 @@ impl Driver {
             self.unconfirmed.note_sent(broker, id, record_count(&request));
         }
         let to = address_of(&self.client.snapshot(), broker);
-        let request = Typed { request, version_max };
+        // The batches belong to their parcels, which may be settled before the answer comes.
+        let empty = |request: &mut ProduceRequest| {
+            let topics = request.topic_data.iter_mut();
+            topics.flat_map(|topic| &mut topic.partition_data).for_each(|data| data.records = None);
+        };
+        let request = Reused { typed: Typed { request, version_max }, empty };
         self.requests.send(Role::Produce, to, request, deadline, Produce { id, is_answered });
     }
 
@@ -535,6 +574,14 @@ fn record_count(request: &ProduceRequest) -> u32 {
     let batches = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
     let batches = batches.filter_map(|partition| partition.records.as_deref());
     batches.filter_map(|batch| BatchHeader::parse(batch).ok()).map(|header| header.record_count).sum()
+}
+
+/// Waits for a new snapshot, and gives the receiver back. When the client's control task has ended there is none.
+async fn changed(mut snapshot: watch::Receiver<Arc<Snapshot>>) -> watch::Receiver<Arc<Snapshot>> {
+    if snapshot.changed().await.is_err() {
+        pending::<()>().await;
+    }
+    snapshot
 }
 
 /// Usually everything is settled by now. But the runtime may end while tasks on other runtimes wait for deliveries:

@@ -200,6 +200,11 @@ impl Sealer {
         pieces.map(|piece| pack(piece, codec)).collect()
     }
 
+    /// Whether a parcel is to come through the channel.
+    pub(super) fn is_busy(&self) -> bool {
+        self.running > 0
+    }
+
     /// A parcel came through the channel, so that a thread is free.
     pub(super) fn finished(&mut self) {
         self.running -= 1;

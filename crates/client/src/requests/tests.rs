@@ -215,7 +215,7 @@ impl Lab {
 
     /// Waits until something has landed: its name, and the number that was answered.
     async fn landed_response(&mut self) -> (&'static str, i16) {
-        let Landed { tag, outcome, has_begun } = self.landed().await;
+        let Landed { tag, outcome, has_begun, .. } = self.landed().await;
         assert!(has_begun);
         match tag {
             Tag::Ends(ends) => (ends.0, ends.response(outcome).expect("answered").throttle_time_ms as i16),
@@ -271,7 +271,7 @@ async fn a_request_is_recalled_unless_a_connection_has_begun_with_it() {
     let is = |name: &'static str| move |tag: &Tag| matches!(tag, Tag::Ends(ends) if ends.0 == name);
 
     assert!(lab.requests.recall(is("begun")).is_none());
-    let Landed { tag, outcome, has_begun } = lab.requests.recall(is("waiting")).expect("recalled");
+    let Landed { tag, outcome, has_begun, .. } = lab.requests.recall(is("waiting")).expect("recalled");
     assert!(is("waiting")(&tag) && !has_begun);
     let failure = outcome.expect_err("not sent");
     assert!(failure.to_string().contains("unreachable:9092"), "{failure}");
@@ -311,7 +311,7 @@ async fn a_request_lands_with_a_failure_when_its_deadline_passes() {
     let mut lab = Lab::start().await;
     let start = lab.client.0.clock.now();
     lab.ask_id(Role::LookUp, ONE, "silent");
-    let Landed { tag, outcome, has_begun } = lab.landed().await;
+    let Landed { tag, outcome, has_begun, .. } = lab.landed().await;
     assert!(matches!(tag, Tag::Id(AskId("silent"))) && has_begun);
     assert!(matches!(outcome, Err(Failure::TimedOut { sent: true, .. })));
     assert!(lab.client.0.clock.now() - start < Duration::from_secs(61));

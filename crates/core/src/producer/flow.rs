@@ -19,6 +19,7 @@ use milena_messages::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
     TopicProduceResponse,
 };
+use milena_wire::Lists;
 
 use super::partition::{Closed, Content, Doubt, Flight, Listed, Partition};
 use super::sink::Sink;
@@ -619,6 +620,7 @@ pub(super) fn add_partition<B>(
     place: &mut usize,
     partition: &Partition<B>,
     records: Bytes,
+    lists: &mut Lists,
 ) {
     let data = PartitionProduceData { index: partition.index, records: Some(records), ..Default::default() };
     // In a new request the place is still that of an earlier one.
@@ -626,10 +628,12 @@ pub(super) fn add_partition<B>(
         Some(topic) => topic.partition_data.push(data),
         None => {
             *place = request.topic_data.len();
+            let mut partition_data = lists.take();
+            partition_data.push(data);
             request.topic_data.push(TopicProduceData {
                 name: partition.topic_name.clone(),
                 topic_id: partition.topic_id.unwrap_or_default(),
-                partition_data: vec![data],
+                partition_data,
                 ..Default::default()
             });
         }

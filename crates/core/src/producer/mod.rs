@@ -36,12 +36,12 @@ use std::time::Duration;
 use milena_messages::Message as _;
 use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use milena_messages::produce::{ProduceRequest, ProduceResponse};
-use milena_wire::{Str, Uuid};
+use milena_wire::{Lists, Str, Uuid};
 
 use self::flow::{add_partition, failed, flights_max};
 use self::identity::{Heard, Identity};
 use self::partition::{Closed, Content, Doubt, Listed, Open, Partition};
-use self::sink::Sink;
+use self::sink::{Sink, Stirred};
 use self::span::Span;
 pub use self::terms::{
     Acks, FlushId, Loss, Order, Outcome, RequestId, SealedBatch, Settings, Settled, Slot, Ticket, Transmit,
@@ -119,7 +119,7 @@ pub struct Producer<B> {
     places: Vec<usize>,
     sinks: BTreeMap<BrokerId, Sink>,
     /// Sinks that are to be looked at: something has changed that may let a batch go.
-    stirred: BTreeSet<BrokerId>,
+    stirred: Stirred,
     requests: BTreeMap<RequestId, Request>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     /// The `now` of the last `handle_timeout`.
@@ -136,6 +136,8 @@ pub struct Producer<B> {
     next_ticket: u64,
     /// An empty list for the next request, kept for its memory.
     spare_carried: Vec<Carried>,
+    /// The memory of the lists in requests and responses.
+    lists: Lists,
     /// Outcomes of batches that were given up while they were being sealed or split, by ticket.
     unsealed: BTreeMap<u64, Outcome>,
     given_up: Option<GivenUp>,
@@ -214,7 +216,7 @@ impl<B: SealedBatch> Producer<B> {
             topics: BTreeMap::new(),
             places: Vec::new(),
             sinks: BTreeMap::new(),
-            stirred: BTreeSet::new(),
+            stirred: Stirred::default(),
             requests: BTreeMap::new(),
             timers: BinaryHeap::new(),
             fired_at: Instant::ORIGIN,
@@ -229,6 +231,7 @@ impl<B: SealedBatch> Producer<B> {
             next_request: 0,
             next_ticket: 0,
             spare_carried: Vec::new(),
+            lists: Lists::default(),
             unsealed: BTreeMap::new(),
             given_up: None,
             purged: None,
@@ -525,6 +528,27 @@ impl<B: SealedBatch> Producer<B> {
         self.land_all(request.carried, now);
     }
 
+    /// The memory of lists, to decode responses with.
+    pub fn lists(&mut self) -> &mut Lists {
+        &mut self.lists
+    }
+
+    /// Keeps the lists of a response that was handled.
+    pub fn recycle_response(&mut self, mut response: ProduceResponse) {
+        for topic in response.responses.drain(..) {
+            self.lists.give(topic.partition_responses);
+        }
+        self.lists.give(response.responses);
+    }
+
+    /// Keeps the lists of a request that was sent.
+    pub fn recycle_request(&mut self, mut request: ProduceRequest) {
+        for topic in request.topic_data.drain(..) {
+            self.lists.give(topic.partition_data);
+        }
+        self.lists.give(request.topic_data);
+    }
+
     /// A request that gets no answer (`acks=0`) was handed to the network.
     pub fn handle_written(&mut self, id: RequestId, now: Instant) {
         let Some(request) = self.end_request(id) else { return };
@@ -647,6 +671,7 @@ impl<B: SealedBatch> Producer<B> {
             },
             timeout_ms: i32::try_from(self.settings.request_timeout.as_millis()).unwrap_or(i32::MAX),
             transactional_id: self.settings.transactional_id.as_deref().map(Str::from),
+            topic_data: self.lists.take(),
             ..ProduceRequest::default()
         };
         let id = RequestId(self.next_request);
@@ -676,12 +701,14 @@ impl<B: SealedBatch> Producer<B> {
             let topic_id = self.at(slot).topic_id;
             has_ids &= topic_id.is_some();
             let partition = &self.partitions[slot.0 as usize];
-            add_partition(&mut request, &mut self.places[partition.topic_number], partition, records);
+            let place = &mut self.places[partition.topic_number];
+            add_partition(&mut request, place, partition, records, &mut self.lists);
             carried.push(Carried { slot, topic_id, is_answered: false });
         }
         if carried.is_empty() {
             // Another broker may have something.
             self.spare_carried = carried;
+            self.lists.give(request.topic_data);
             return self.poll_order(now);
         }
         self.next_request += 1;

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Slot;
-use crate::Instant;
 use crate::backoff::Retry;
+use crate::{BrokerId, Instant};
 
 /// No broker's throttle holds longer than this, however large the number it sends (KIP-219 sets no bound).
 const THROTTLE_MAX: Duration = Duration::from_secs(60);
@@ -24,6 +24,27 @@ pub(super) struct Sink {
     pub retry: Retry,
     /// The broker takes no request before this (KIP-219).
     pub muted_until: Option<Instant>,
+}
+
+/// Sinks that are to be looked at, in ascending order. A producer looks at them several times per request, and they are a few at
+/// most.
+#[derive(Debug, Default)]
+pub(super) struct Stirred(Vec<BrokerId>);
+
+impl Stirred {
+    pub(super) fn insert(&mut self, broker: BrokerId) {
+        if let Err(place) = self.0.binary_search(&broker) {
+            self.0.insert(place, broker);
+        }
+    }
+
+    pub(super) fn retain(&mut self, is_kept: impl FnMut(&BrokerId) -> bool) {
+        self.0.retain(is_kept);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &BrokerId> {
+        self.0.iter()
+    }
 }
 
 impl Sink {

@@ -87,12 +87,22 @@ impl Source {
                     self.tell_ends(id, &in_flight);
                 }
                 self.hint_leaders(&response);
+                self.recycle_response(response);
             }
         }
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.session.recycle(in_flight.sent);
         }
         self.settle(id.broker, now);
+    }
+
+    fn recycle_response(&mut self, mut response: FetchResponse) {
+        for mut topic in response.responses.drain(..) {
+            let aborted = topic.partitions.drain(..).filter_map(|data| data.aborted_transactions);
+            aborted.for_each(|aborted| self.lists.give(aborted));
+            self.lists.give(topic.partitions);
+        }
+        self.lists.give(response.responses);
     }
 
     fn handle_partitions(

@@ -285,7 +285,7 @@ impl Source {
         })?;
         let slots = starving.iter().filter(|slot| broker_of(slot) == Some(broker)).copied();
         let limits = Limits { settings: &self.settings, own_bytes: Some(self.own_bytes()) };
-        let (sent, request, has_ids) = session::ration(slots, &self.partitions, &limits);
+        let (sent, request, has_ids) = session::ration(slots, &self.partitions, &limits, &mut self.lists);
         Some((LaneId { broker, lane: QUICK }, sent, request, has_ids))
     }
 

@@ -50,6 +50,7 @@ use milena_messages::fetch::{FetchRequest, FetchResponse};
 use milena_messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
 };
+use milena_wire::Lists;
 
 pub use self::answer::amount_of;
 use self::buffer::Total;
@@ -165,6 +166,8 @@ pub struct Source {
     idle: Duration,
     /// Waiting up to this time is in `idle`.
     idle_until: Instant,
+    /// The memory of the lists in requests and responses.
+    lists: Lists,
 }
 
 /// No fetch is given less room than this, in bytes.
@@ -210,6 +213,7 @@ impl Source {
             notices: VecDeque::new(),
             metadata_wanted: false,
             next_number: 0,
+            lists: Lists::default(),
             passed_at: Instant::ORIGIN,
             idle: Duration::ZERO,
             idle_until: Instant::ORIGIN,
@@ -628,11 +632,11 @@ impl Source {
         if std::mem::replace(&mut self.is_short, is_short) != is_short {
             self.limit_own(own_bytes);
         }
-        let Self { lanes, partitions, settings, last_lane, .. } = self;
+        let Self { lanes, partitions, settings, last_lane, lists, .. } = self;
         let limits = Limits { settings, own_bytes };
         let mut ask = |(id, lane): (&LaneId, &mut Lane)| {
             let bytes_max = lane.room(room, now)?;
-            let (sent, request, has_ids) = lane.session.request(*id, partitions, &limits, now)?;
+            let (sent, request, has_ids) = lane.session.request(*id, partitions, &limits, lists, now)?;
             Some((*id, sent, request, has_ids, bytes_max))
         };
         let last = last_lane.unwrap_or(LaneId { broker: BrokerId(i32::MIN), lane: 0 });
@@ -720,9 +724,25 @@ impl Source {
         }
     }
 
+    /// The memory of lists, to decode answers with.
+    pub fn lists(&mut self) -> &mut Lists {
+        &mut self.lists
+    }
+
+    /// Keeps the lists of a request that was sent.
+    pub fn recycle_request(&mut self, request: FetchRequest) {
+        session::recycle(request, &mut self.lists);
+    }
+
     /// How many events there are for [`poll_event`](Self::poll_event).
     pub fn event_count(&self) -> usize {
         self.events.len()
+    }
+
+    /// How many batches of `slot` the next events tell of before anything else.
+    pub fn batches_ahead(&self, slot: Slot) -> usize {
+        let is_of = |event: &&Event| matches!(event, Event::Batch { slot: of, .. } if *of == slot);
+        self.events.iter().take_while(is_of).count()
     }
 
     /// What is buffered, and how often and for how long fetching has stopped for this reason.

@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use milena_messages::fetch::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic};
-use milena_wire::Uuid;
+use milena_wire::{Lists, Uuid};
 
 use super::appetite::whole_batches;
 use super::partition::{Partition, Reader};
@@ -95,6 +95,7 @@ impl Session {
         lane: LaneId,
         partitions: &[Partition],
         limits: &Limits<'_>,
+        lists: &mut Lists,
         now: Instant,
     ) -> Option<(Sent, FetchRequest, bool)> {
         if self.is_idle {
@@ -130,12 +131,12 @@ impl Session {
                 // Touched, and wanted as before: the broker knows.
                 (Some(member), known) => {
                     if known != Some(&member) {
-                        name(&mut request, partition, &member);
+                        name(&mut request, partition, &member, lists);
                         sent.named.push((slot, member));
                     }
                 }
                 (None, Some(known)) => {
-                    forget(&mut request, partition, known);
+                    forget(&mut request, partition, known, lists);
                     sent.forgotten.push(slot);
                 }
                 (None, None) => {}
@@ -149,6 +150,7 @@ impl Session {
             self.touched.extend(sent.forgotten.iter().copied());
             self.is_idle = true;
             self.recycle(sent);
+            recycle(request, lists);
             return None;
         }
         let has_ids = self.without_id == 0 && sent.has_ids();
@@ -302,13 +304,14 @@ pub(super) fn ration(
     slots: impl Iterator<Item = Slot>,
     partitions: &[Partition],
     limits: &Limits<'_>,
+    lists: &mut Lists,
 ) -> (Sent, FetchRequest, bool) {
     let mut sent = Sent::default();
     let mut request = FetchRequest { session_epoch: FINAL, ..Default::default() };
     for slot in slots {
         let partition = &partitions[slot.0 as usize];
         if let Some(member) = Member::new(partition, limits) {
-            name(&mut request, partition, &member);
+            name(&mut request, partition, &member, lists);
             sent.named.push((slot, member));
         }
     }
@@ -317,7 +320,7 @@ pub(super) fn ration(
     (sent, request, has_ids)
 }
 
-fn name(request: &mut FetchRequest, partition: &Partition, member: &Member) {
+fn name(request: &mut FetchRequest, partition: &Partition, member: &Member, lists: &mut Lists) {
     let wanted = FetchPartition {
         partition: partition.index,
         current_leader_epoch: member.leader_epoch,
@@ -330,26 +333,58 @@ fn name(request: &mut FetchRequest, partition: &Partition, member: &Member) {
         |topic: &&mut FetchTopic| topic.topic == partition.topic_name && topic.topic_id == member.topic_id;
     match request.topics.last_mut().filter(is_same) {
         Some(topic) => topic.partitions.push(wanted),
-        None => request.topics.push(FetchTopic {
-            topic: partition.topic_name.clone(),
-            topic_id: member.topic_id,
-            partitions: vec![wanted],
-            ..Default::default()
-        }),
+        None => {
+            let mut named = lists.take();
+            named.push(wanted);
+            push(
+                &mut request.topics,
+                FetchTopic {
+                    topic: partition.topic_name.clone(),
+                    topic_id: member.topic_id,
+                    partitions: named,
+                    ..Default::default()
+                },
+                lists,
+            );
+        }
     }
 }
 
 /// Forgets a partition under the id that it was named by: the topic may have been made again since.
-fn forget(request: &mut FetchRequest, partition: &Partition, told: &Member) {
+fn forget(request: &mut FetchRequest, partition: &Partition, told: &Member, lists: &mut Lists) {
     let is_same =
         |topic: &&mut ForgottenTopic| topic.topic == partition.topic_name && topic.topic_id == told.topic_id;
     match request.forgotten_topics_data.last_mut().filter(is_same) {
         Some(topic) => topic.partitions.push(partition.index),
-        None => request.forgotten_topics_data.push(ForgottenTopic {
-            topic: partition.topic_name.clone(),
-            topic_id: told.topic_id,
-            partitions: vec![partition.index],
-            ..Default::default()
-        }),
+        None => {
+            let mut forgotten = lists.take();
+            forgotten.push(partition.index);
+            push(
+                &mut request.forgotten_topics_data,
+                ForgottenTopic {
+                    topic: partition.topic_name.clone(),
+                    topic_id: told.topic_id,
+                    partitions: forgotten,
+                    ..Default::default()
+                },
+                lists,
+            );
+        }
     }
+}
+
+/// Appends to a list that gets the memory of an earlier one, unless it stays empty.
+fn push<T: Send + Sync + 'static>(list: &mut Vec<T>, element: T, lists: &mut Lists) {
+    if list.capacity() == 0 {
+        *list = lists.take();
+    }
+    list.push(element);
+}
+
+/// Keeps the lists of a request that was sent or is not sent.
+pub(super) fn recycle(mut request: FetchRequest, lists: &mut Lists) {
+    request.topics.drain(..).for_each(|topic| lists.give(topic.partitions));
+    lists.give(request.topics);
+    request.forgotten_topics_data.drain(..).for_each(|topic| lists.give(topic.partitions));
+    lists.give(request.forgotten_topics_data);
 }

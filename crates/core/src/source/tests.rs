@@ -15,7 +15,7 @@ use milena_messages::list_offsets::{
 use milena_wire::batch::ControlRecord;
 use milena_wire::batch::{BatchBuilder, BatchMut, end_transaction};
 use milena_wire::pool::Pool;
-use milena_wire::{Str, Uuid};
+use milena_wire::{Lists, Str, Uuid};
 
 use super::lane::{LONG, QUICK};
 use super::session::Limits;
@@ -1067,7 +1067,7 @@ fn a_lane_on_which_nothing_is_wanted_is_not_looked_at_again() {
     let lane = lab.source.lanes.get_mut(&id).expect("it has fetched");
     // There is no partition to look at.
     let limits = Limits { settings: &settings(), own_bytes: None };
-    assert!(lane.session.request(id, &[], &limits, lab.now).is_none());
+    assert!(lane.session.request(id, &[], &limits, &mut Lists::default(), lab.now).is_none());
     lab.source.set_paused(Slot(0), false);
     assert_eq!(named(&lab.fetch()), (vec![(0, 3)], vec![1]));
 }
