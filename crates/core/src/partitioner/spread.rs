@@ -27,7 +27,7 @@ pub struct SpreadSettings {
     pub availability_timeout: Duration,
 }
 
-/// Chooses partitions for the records of one topic that have no key. The [module](self) says how.
+/// Chooses partitions for the records of one topic that have no key. How is said at the top of its file.
 ///
 /// **Inputs**: [`handle_available`](Self::handle_available) when leaders change; [`handle_closed`](Self::handle_closed) and
 /// [`handle_settled`](Self::handle_settled) once for each batch of the topic, keyed records included.
