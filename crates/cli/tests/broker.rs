@@ -129,11 +129,11 @@ fn a_disk_that_is_full_is_named_with_its_directory() {
 fn a_broker_says_what_clients_ask_for_in_vain() {
     let mut broker = Process::spawn(&["broker", "--port", "0"], "");
     let mut client = TcpStream::connect(broker.stdout_line()).unwrap();
-    // EndTxn (26) v3, correlation id 7, client id `x`; what follows does not matter.
-    let request = [0, 26, 0, 3, 0, 0, 0, 7, 0, 1, b'x'];
+    // DescribeAcls (29) v1, correlation id 7, client id `x`; what follows does not matter.
+    let request = [0, 29, 0, 1, 0, 0, 0, 7, 0, 1, b'x'];
     client.write_all(&[&(request.len() as u32).to_be_bytes()[..], &request].concat()).unwrap();
     let line = broker.stderr_line_with("does not serve");
-    assert!(line.starts_with("warning: ") && line.contains("EndTxn"), "{line}");
+    assert!(line.starts_with("warning: ") && line.contains("DescribeAcls"), "{line}");
 }
 
 #[test]

@@ -32,7 +32,6 @@ fn wrong_usage_is_2() {
         (&["produce", "t", "-X", "batch.size=-1"], "-1"),
         (&["produce", "t", "-X", "max.in.flight=0"], "least"),
         (&["produce", "t", "-X", "security.protocol=SSL"], "TLS"),
-        (&["produce", "t", "-X", "transactional.id=a"], "transactions"),
         (&["produce", "t", "-b", ""], "empty"),
         (&["produce", "t", "-b", ":9092"], "host"),
         (&["produce", "t", "-b", "a:99999"], "65535"),
@@ -149,4 +148,11 @@ fn a_full_stderr_changes_no_exit_code() {
         process.close_stdin();
         assert_eq!(process.wait().code, Some(code), "{args}");
     }
+}
+
+#[test]
+fn a_transactional_id_is_refused_where_nothing_is_transactional() {
+    let cluster = Cluster::start(&[]);
+    cluster.ok(&["topics", "create", "t"], "");
+    assert_fails(&cluster.run(&["produce", "t", "-X", "transactional.id=a"], "x\n"), 2, "transactional.id=a");
 }

@@ -161,9 +161,11 @@ impl Inner {
         let batch = self.batches.pop_front()?;
         (self.is_awaited, self.is_stale) = (false, false);
         self.bytes -= batch.bytes();
-        if self.batches.is_empty() && self.batches.capacity() > ROOM_KEPT {
-            // Thousands of small batches leave room for thousands, in each of thousands of partitions.
-            self.batches = VecDeque::new();
+        // Thousands of small batches leave room for thousands, in each of thousands of partitions. Only places with batches in
+        // them are counted.
+        let (left, room) = (self.batches.len(), self.batches.capacity());
+        if left == 0 && room > ROOM_KEPT || left < room / 2 && room > ROOM_KEPT_BEHIND {
+            self.batches.shrink_to(left + left / 4);
         }
         Some(batch)
     }
@@ -248,6 +250,8 @@ impl Inner {
 
 /// A queue without batches keeps room for this many.
 const ROOM_KEPT: usize = 16;
+/// A queue from which batches are being taken keeps room for this many.
+const ROOM_KEPT_BEHIND: usize = 128;
 
 /// A fetched batch in its queue, and the memory that it is in: the response that it is a part of, or a buffer of its own.
 #[derive(Clone)]
