@@ -9,6 +9,18 @@ use tokio::time::timeout;
 use crate::letter::{Letter, Received};
 use crate::partner::Consumed;
 
+/// The letter as a record of `topic`.
+#[must_use]
+pub fn record<'a>(topic: &'a str, letter: &'a Letter) -> Record<'a> {
+    let record = Record::to(topic)
+        .partition(letter.partition)
+        .timestamp_ms(letter.timestamp)
+        .key_or_null(letter.key.as_deref())
+        .value_or_null(letter.value.as_deref());
+    let headers = letter.headers.iter();
+    headers.fold(record, |record, (name, value)| record.header_or_null(name, value.as_deref()))
+}
+
 /// Produces `letters`, each to its own partition; all of them are in flight before the first answer is awaited. Returns the
 /// offset of each.
 ///
@@ -25,15 +37,7 @@ pub fn produce(
         let producer = client.producer().compression(codec).build().await?;
         let mut deliveries = Vec::new();
         for letter in letters {
-            let mut record = Record::to(topic)
-                .partition(letter.partition)
-                .timestamp_ms(letter.timestamp)
-                .key_or_null(letter.key.as_deref())
-                .value_or_null(letter.value.as_deref());
-            for (name, value) in &letter.headers {
-                record = record.header_or_null(name, value.as_deref());
-            }
-            deliveries.push(producer.enqueue(record).await?);
+            deliveries.push(producer.enqueue(record(topic, letter)).await?);
         }
         let mut placed = Vec::new();
         for delivery in deliveries {

@@ -1,10 +1,13 @@
-//! Milena's transactions on real Kafka, old and new: each has another version of the protocol.
+//! Milena's transactions on real Kafka, with both versions of the protocol: Java reads what Milena has committed, and Milena what
+//! Java has.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use milena::{Client, Error, Isolation, NewTopic, Protocol, Record, TransactionEnd, TransactionalProducer};
-use milena_interop::real;
+use milena_interop::letter;
+use milena_interop::partner::Partner;
+use milena_interop::{ours, real};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
@@ -77,36 +80,45 @@ fn ends(bootstrap: &str) {
     });
 }
 
-/// The loop copies exactly once, of a topic with committed and aborted records.
-fn copies(bootstrap: &str, protocols: &[Protocol]) {
-    Runtime::new().unwrap().block_on(async {
-        let client = Client::connect(bootstrap).await.unwrap();
-        let input = "transactions-input";
-        create(&client, input).await;
-        let mut producer = transactional(&client, "input").await;
-        let mut expected = Vec::new();
-        for round in 0..100 {
-            let transaction = producer.begin().await.unwrap();
-            for partition in 0..PARTITIONS {
-                let value = format!("{round:03} {partition}");
-                transaction.post(Record::to(input).partition(partition).value(&value)).await.unwrap();
-                if round % 3 != 2 {
-                    expected.push(value);
+/// Milena writes in transactions and Java reads; then Java copies in transactions, and the loop copies that exactly once.
+fn with_java(bootstrap: &str, protocols: &[Protocol]) {
+    if !Partner::Java.is_here() {
+        return;
+    }
+    let letters = letter::awkward();
+    let runtime = Runtime::new().unwrap();
+    let client = runtime.block_on(Client::connect(bootstrap)).unwrap();
+    let (our_topic, theirs) = ("transactions-ours", "transactions-theirs");
+    runtime.block_on(async {
+        create(&client, our_topic).await;
+        create(&client, theirs).await;
+        let mut producer = transactional(&client, "ours").await;
+        for chunk in letters.chunks(4) {
+            for is_committed in [false, true] {
+                let transaction = producer.begin().await.unwrap();
+                for letter in chunk {
+                    transaction.post(ours::record(our_topic, letter)).await.unwrap();
+                }
+                if is_committed {
+                    timeout(PATIENCE, transaction.commit()).await.unwrap().unwrap();
+                } else {
+                    transaction.flush().await.unwrap();
+                    timeout(PATIENCE, transaction.abort()).await.unwrap().unwrap();
                 }
             }
-            if round % 3 == 2 {
-                transaction.flush().await.unwrap();
-                timeout(PATIENCE, transaction.abort()).await.unwrap().unwrap();
-            } else {
-                timeout(PATIENCE, transaction.commit()).await.unwrap().unwrap();
-            }
         }
-        for protocol in protocols {
-            let copy = format!("transactions-copy-{protocol:?}");
+    });
+    let partitions = PARTITIONS as usize;
+    let read = Partner::Java.consume_committed(bootstrap, our_topic, partitions, letters.len()).unwrap();
+    letter::assert_same_letters("Java reads what Milena has committed", &letters, &read.received);
+    Partner::Java.transact(bootstrap, our_topic, theirs, "theirs", letters.len()).unwrap();
+    for protocol in protocols {
+        let copy = format!("transactions-copy-{protocol:?}");
+        runtime.block_on(async {
             create(&client, &copy).await;
             let consumer = client
                 .consumer(copy.as_str())
-                .subscribe([input])
+                .subscribe([theirs])
                 .protocol(*protocol)
                 .isolation(Isolation::ReadCommitted)
                 .manual_commits()
@@ -114,7 +126,7 @@ fn copies(bootstrap: &str, protocols: &[Protocol]) {
                 .await
                 .unwrap();
             let (handle, producer) = (consumer.handle(), transactional(&client, &copy).await);
-            let (copied, wanted, to) = (AtomicUsize::new(0), expected.len(), copy.clone());
+            let (copied, wanted, to) = (AtomicUsize::new(0), letters.len(), copy.clone());
             let run = milena::exactly_once(consumer, producer).run(move |transaction, batch| {
                 let (handle, to) = (handle.clone(), to.clone());
                 let count = batch.iter().count();
@@ -122,7 +134,8 @@ fn copies(bootstrap: &str, protocols: &[Protocol]) {
                 Box::pin(async move {
                     for record in batch {
                         let owned = record.to_owned();
-                        transaction.post(owned.as_record().topic(&to).partition(record.partition())).await?;
+                        let copy = owned.as_record().topic(&to).partition(record.partition());
+                        transaction.post(copy).await?;
                     }
                     if is_last {
                         tokio::spawn(async move { handle.close().await });
@@ -131,9 +144,11 @@ fn copies(bootstrap: &str, protocols: &[Protocol]) {
                 })
             });
             timeout(PATIENCE, run).await.unwrap().unwrap();
-            assert_eq!(values(&client, &copy, Isolation::ReadCommitted).await, expected, "{protocol:?}");
-        }
-    });
+        });
+        let what = format!("the loop copies what Java has committed, {protocol:?}");
+        let read = Partner::Java.consume_committed(bootstrap, &copy, partitions, letters.len()).unwrap();
+        letter::assert_same_letters(&what, &letters, &read.received);
+    }
 }
 
 #[test]
@@ -149,13 +164,13 @@ fn end_as_they_should_on_kafka_3_9() {
 }
 
 #[test]
-fn are_copied_exactly_once_on_real_kafka() {
+fn pass_between_milena_and_java_on_real_kafka() {
     let Some(kafka) = real::kafka() else { return };
-    copies(&kafka.bootstrap(), &[Protocol::Classic, Protocol::Consumer]);
+    with_java(&kafka.bootstrap(), &[Protocol::Classic, Protocol::Consumer]);
 }
 
 #[test]
-fn are_copied_exactly_once_on_kafka_3_9() {
+fn pass_between_milena_and_java_on_kafka_3_9() {
     let Some(kafka) = real::old() else { return };
-    copies(&kafka.bootstrap(), &[Protocol::Classic]);
+    with_java(&kafka.bootstrap(), &[Protocol::Classic]);
 }
