@@ -41,7 +41,7 @@ pub use self::terms::{
 };
 use self::verdict::{Verdict, is_unknown_topic, verdict};
 use super::ledger::{Ledger, Marked};
-use super::terms::{MemberIdentity, TopicPartition};
+use super::terms::{MemberIdentity, TopicPartition, earliest};
 use crate::backoff::Retry;
 use crate::calls::of_group_with_members;
 use crate::source::Epoch;
@@ -517,8 +517,12 @@ impl Commits {
         now: Instant,
     ) -> bool {
         let Some(owned) = self.partitions.get_mut(partition) else { return false };
+        let before = owned.ledger.committable().offset;
         let is_current = owned.ledger.handle_delivered(epoch, offsets, leader_epoch);
-        self.changed(partition, now);
+        // Most batches change nothing that can be committed.
+        if owned.ledger.committable().offset != before {
+            self.changed(partition, now);
+        }
         is_current
     }
 
@@ -1294,8 +1298,8 @@ impl Commits {
     /// When to call [`handle_timeout`](Self::handle_timeout) and poll again, although nothing happened.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadlines = self.tickets.values().map(|waiting| waiting.deadline).min();
-        let mut next = [self.interval_ends, deadlines].into_iter().flatten().min();
-        let mut consider = |at: Option<Instant>| next = [next, at].into_iter().flatten().min();
+        let mut next = earliest([self.interval_ends, deadlines]);
+        let mut consider = |at: Option<Instant>| next = earliest([next, at]);
         if self.coordinator.is_none() {
             if self.has_work() && self.lookup_of_coordinator == CoordinatorLookup::Idle {
                 consider(self.coordinator_retry.not_before());

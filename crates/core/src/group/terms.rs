@@ -337,5 +337,12 @@ pub(super) fn millis(duration: Duration) -> i32 {
 
 /// The earliest of several times, each of which may not be set.
 pub(super) fn earliest<const N: usize>(times: [Option<Instant>; N]) -> Option<Instant> {
-    times.into_iter().flatten().min()
+    // This is asked in each turn, and `flatten().min()` costs four times as many instructions.
+    let mut first: Option<Instant> = None;
+    for at in times {
+        if at.is_some_and(|at| first.is_none_or(|first| at < first)) {
+            first = at;
+        }
+    }
+    first
 }
