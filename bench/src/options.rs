@@ -36,6 +36,20 @@ pub(crate) struct Options {
     pub(crate) pause_each: bool,
     /// `flip` only: how often each task pauses or resumes a partition, per second.
     pub(crate) flips: f64,
+    /// `produce` only: the number of records of a transaction; without it, there are no transactions.
+    pub(crate) transaction_records: Option<u64>,
+    /// Milena's `produce` only: the number of records after which it waits until all are written.
+    pub(crate) flush_records: Option<u64>,
+    /// Milena's `produce` only: the batches of a partition that may be in flight; without it, the default.
+    pub(crate) in_flight: Option<usize>,
+    /// Milena's `produce` only: the codec's level, and the producer's memory; without them, the defaults.
+    pub(crate) level: Option<i32>,
+    pub(crate) memory_bytes: Option<usize>,
+    /// `process` only: the topic to write to, how long records are processed before they are committed, and whether that
+    /// is done in transactions.
+    pub(crate) to: Option<String>,
+    pub(crate) interval_ms: u64,
+    pub(crate) exactly_once: bool,
     /// Milena only: a delivery for each record instead of one result for all.
     pub(crate) deliveries: bool,
     /// Milena only: the number of worker threads; without it, the runtime is on the main thread.
@@ -146,6 +160,14 @@ impl Options {
             "pause-each" => self.pause_each = true,
             "flips" => self.flips = args.value()?.parse()?,
             "idle-topics" => self.idle_topics = Some(args.value()?.string()?),
+            "transaction-records" => self.transaction_records = Some(args.value()?.parse()?),
+            "flush-records" => self.flush_records = Some(args.value()?.parse()?),
+            "in-flight" => self.in_flight = Some(args.value()?.parse()?),
+            "level" => self.level = Some(args.value()?.parse()?),
+            "memory-bytes" => self.memory_bytes = Some(args.value()?.parse()?),
+            "to" => self.to = Some(args.value()?.string()?),
+            "interval-ms" => self.interval_ms = args.value()?.parse()?,
+            "exactly-once" => self.exactly_once = true,
             "deliveries" => self.deliveries = true,
             "threads" => self.threads = Some(args.value()?.parse()?),
             "reading" => self.reading = args.value()?.string()?,
@@ -203,6 +225,14 @@ impl Default for Options {
             done: false,
             pause_each: false,
             flips: 100.0,
+            transaction_records: None,
+            flush_records: None,
+            in_flight: None,
+            level: None,
+            memory_bytes: None,
+            to: None,
+            interval_ms: 100,
+            exactly_once: false,
             deliveries: false,
             threads: None,
             fetch_wait_ms: None,

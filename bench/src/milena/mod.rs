@@ -6,6 +6,7 @@ mod flip;
 mod follow;
 mod gaps;
 mod paced;
+mod process;
 mod produce;
 mod rebalance;
 mod resume;
@@ -29,6 +30,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Failure> {
             "produce" => produce::run(options).await,
             "send" => produce::send(options).await,
             "pace" => paced::pace(options).await,
+            "process" => process::run(options).await,
             "consume" => consume::run(&options.with_fetch_sizes()).await,
             "gaps" => gaps::run(options).await,
             "rebalance" => rebalance::run(options).await,

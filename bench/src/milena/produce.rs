@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use milena::{Client, Delivery, Error, Producer, Record};
+use milena::{Client, Delivery, Error, Producer, Record, TransactionalProducer};
 use serde_json::{Value, json};
 
 use super::{acks, connect, linger};
@@ -12,22 +12,31 @@ use crate::options::{Failure, Options};
 use crate::outcome::{Allocations, Outcome};
 use crate::payload::Lines;
 
-/// Sends records with `post`, whose failures `flush` counts; or with `enqueue`, looking at every delivery.
+/// Sends records with `post`, whose failures `flush` counts; or with `enqueue`, looking at every delivery; or in transactions.
 pub(super) async fn run(options: &Options) -> Result<Outcome, Failure> {
     let (values, keys) = (options.values()?, options.keys()?);
-    let producer = producer(&connect(options).await?, options).await?;
-    let allocations = Allocations::start();
-    let start = Instant::now();
-    let failed = if options.deliveries {
-        enqueue_all(&producer, options, &values, keys.as_ref()).await?
+    let client = connect(options).await?;
+    let (failed, seconds, allocations);
+    if let Some(each) = options.transaction_records {
+        let mut producer = transactional(&client, options).await?;
+        let (start, counting) = (Instant::now(), Allocations::start());
+        transact_all(&mut producer, options, each, &values, keys.as_ref()).await?;
+        (failed, seconds, allocations) = (0, start.elapsed().as_secs_f64(), counting.count());
     } else {
-        post_all(&producer, options, &values, keys.as_ref()).await?
-    };
+        let producer = producer(&client, options).await?;
+        let (start, counting) = (Instant::now(), Allocations::start());
+        failed = if options.deliveries {
+            enqueue_all(&producer, options, &values, keys.as_ref()).await?
+        } else {
+            post_all(&producer, options, &values, keys.as_ref()).await?
+        };
+        (seconds, allocations) = (start.elapsed().as_secs_f64(), counting.count());
+    }
     Ok(Outcome {
         records: options.records,
         failed,
-        seconds: start.elapsed().as_secs_f64(),
-        allocations: Some(allocations.count()),
+        seconds,
+        allocations: Some(allocations),
         bytes: values.cycle().take(options.records as usize).map(|value| value.len() as u64).sum(),
         settings: settings(options),
         ..Default::default()
@@ -37,7 +46,25 @@ pub(super) async fn run(options: &Options) -> Result<Outcome, Failure> {
 pub(super) async fn producer(client: &Client, options: &Options) -> Result<Producer, Error> {
     let builder = client.producer().acks(acks(options)).idempotence(options.idempotent);
     let builder = builder.linger(linger(options)).batch_bytes_max(options.batch_bytes);
-    builder.compression(options.codec).build().await
+    let builder = builder.compression(options.codec);
+    builder
+        .settings(|settings| {
+            settings.in_flight_max = options.in_flight.unwrap_or(settings.in_flight_max);
+            settings.compression_level = options.level;
+            settings.memory_bytes_max = options.memory_bytes;
+        })
+        .build()
+        .await
+}
+
+/// A producer of the same settings that writes in transactions. All clients have the same id: the last one's transactions are
+/// over when the next one begins.
+pub(super) async fn transactional(
+    client: &Client,
+    options: &Options,
+) -> Result<TransactionalProducer, Error> {
+    let builder = client.transactional("bench").linger(linger(options));
+    builder.batch_bytes_max(options.batch_bytes).compression(options.codec).build().await
 }
 
 pub(super) fn settings(options: &Options) -> Value {
@@ -47,6 +74,11 @@ pub(super) fn settings(options: &Options) -> Value {
         "linger_ms": options.linger_ms,
         "batch_bytes_max": options.batch_bytes,
         "compression": options.codec.name(),
+        "transaction_records": options.transaction_records,
+        "flush_records": options.flush_records,
+        "in_flight_max": options.in_flight,
+        "level": options.level,
+        "memory_bytes_max": options.memory_bytes,
         "call": if options.deliveries { "enqueue" } else { "post" },
         "threads": options.threads,
     })
@@ -63,9 +95,13 @@ async fn post_all(
     keys: Option<&Lines>,
 ) -> Result<u64, Failure> {
     let mut keys = keys.map(|keys| keys.cycle());
-    for value in values.cycle().take(options.records as usize) {
+    let flush_records = options.flush_records.unwrap_or(u64::MAX);
+    for (value, number) in values.cycle().take(options.records as usize).zip(1_u64..) {
         let key = keys.as_mut().and_then(Iterator::next).map(|key| &key[..]);
         producer.post(record(&options.topic, key, value)).await?;
+        if number % flush_records == 0 {
+            producer.flush().await?;
+        }
     }
     match producer.flush().await {
         Ok(()) => Ok(0),
@@ -74,6 +110,27 @@ async fn post_all(
             Ok(failed_in(&error.to_string()).unwrap_or(options.records))
         }
     }
+}
+
+/// Sends records in transactions of `each` records.
+async fn transact_all(
+    producer: &mut TransactionalProducer,
+    options: &Options,
+    each: u64,
+    values: &Lines,
+    keys: Option<&Lines>,
+) -> Result<(), Failure> {
+    let mut keys = keys.map(|keys| keys.cycle());
+    let mut values = values.cycle().take(options.records as usize).peekable();
+    while values.peek().is_some() {
+        let transaction = producer.begin().await?;
+        for value in values.by_ref().take(each as usize) {
+            let key = keys.as_mut().and_then(Iterator::next).map(|key| &key[..]);
+            transaction.post(record(&options.topic, key, value)).await?;
+        }
+        transaction.commit().await?;
+    }
+    Ok(())
 }
 
 /// The number of records that were not written, from the flush's error.

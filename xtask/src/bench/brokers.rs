@@ -34,7 +34,7 @@ pub(super) struct Target {
     pub(super) bootstrap: String,
     /// The topic.
     pub(super) topic: String,
-    /// The topic of partitions without records.
+    /// The topic of partitions without records: those that are idle, or those that are written to.
     pub(super) idle_topic: Option<String>,
     process: Option<Process>,
 }
@@ -198,6 +198,9 @@ impl Brokers {
         if target.process.is_none() && !is_read {
             let mut command = Command::new(&self.program);
             command.args(["fill", "--bootstrap", &target.bootstrap, "--delete", &target.topic]);
+            if let Some(other) = &target.idle_topic {
+                command.args(["--delete", other]);
+            }
             let output = process::run(command, None, FILL_DEADLINE)?;
             let said = String::from_utf8_lossy(&output.stderr);
             ensure!(output.status.success(), "deleting {}: {said}", target.topic);
@@ -294,7 +297,7 @@ impl Brokers {
         let values = self.payloads.join(scenario.payload.values());
         let batch_bytes = match scenario.work {
             Work::Consume { batch_bytes, .. } => batch_bytes,
-            Work::Flip { .. } => 16_384,
+            Work::Flip { .. } | Work::Process { .. } => 16_384,
             _ => 1_000_000,
         };
         let words = ["--values", &values.to_string_lossy(), "--codec", scenario.codec(), "--batch-bytes"];
@@ -361,7 +364,9 @@ fn spec(scenario: &Scenario, topic: &str) -> String {
         Work::Consume { records, twist: Twist::OthersIdle, .. } => {
             format!("{topic}:{partitions}:{records}:1")
         }
-        Work::Consume { records, .. } => format!("{topic}:{partitions}:{records}"),
+        Work::Consume { records, .. } | Work::Process { records, .. } => {
+            format!("{topic}:{partitions}:{records}")
+        }
         // More than anybody reads.
         Work::Flip { .. } => format!("{topic}:{partitions}:1000000000"),
         _ => format!("{topic}:{partitions}"),

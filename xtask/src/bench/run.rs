@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::brokers::{Brokers, GROUP, Target};
 use super::drivers::{self, Driver, FLOOR, Kind, MILENA};
-use super::scenario::{Broker, SPECIAL_PARTITION, Scenario, Twist, Work};
+use super::scenario::{Broker, Rhythm, SPECIAL_PARTITION, Scenario, Twist, Work};
 use crate::kafka::process;
 
 /// One run of one client.
@@ -76,7 +76,7 @@ pub(super) fn rounds(
     let takes_part = |driver: &&Driver| match driver.client.name {
         MILENA => true,
         FLOOR => floor_does(scenario),
-        _ => !scenario.is_long,
+        _ => !scenario.is_own(),
     };
     let drivers: Vec<&Driver> = drivers.iter().filter(takes_part).collect();
     let new = |driver: &&Driver| Rounds { client: driver.client.name, runs: Vec::new(), missing: Vec::new() };
@@ -110,6 +110,9 @@ fn turn(plan: &Plan, brokers: &mut Brokers, scenario: &Scenario, driver: &Driver
     if driver.client.kind == Kind::Rust && scenario.is_flow() {
         let why = "its driver has no groups, and pauses nothing while it reads";
         return rounds.missing.push(Missing::Lacks(why.into()));
+    }
+    if scenario.is_transactional() && !drivers::TRANSACTIONAL.contains(&driver.client.name) {
+        return rounds.missing.push(Missing::Lacks("its driver has no transactions".into()));
     }
     let mut sum = 0.0;
     // One round is a quick look.
@@ -163,7 +166,9 @@ fn floor_does(scenario: &Scenario) -> bool {
         return false;
     }
     match scenario.work {
-        Work::Produce { .. } => !matches!(scenario.broker, Broker::Sink { delay_ms: 1.., .. }),
+        Work::Produce { rhythm, .. } => {
+            rhythm == Rhythm::Free && !matches!(scenario.broker, Broker::Sink { delay_ms: 1.., .. })
+        }
         Work::Consume { twist, .. } => {
             let is_near = !matches!(scenario.broker, Broker::Sink { delay_ms: 1.., .. });
             twist == Twist::None && is_near && !scenario.is_long
@@ -180,7 +185,7 @@ fn arguments(scenario: &Scenario, client: &str, target: &Target, payloads: &Path
     let values = payloads.join(scenario.payload.values());
     let mut flag = None;
     let mode = match scenario.work {
-        Work::Produce { records, is_keyed, acks, is_idempotent, codec } => {
+        Work::Produce { records, is_keyed, acks, is_idempotent, codec, rhythm } => {
             add("records", &records);
             if is_keyed {
                 add("keys", &payloads.join(scenario.payload.keys()).display());
@@ -190,7 +195,23 @@ fn arguments(scenario: &Scenario, client: &str, target: &Target, payloads: &Path
             add("idempotent", &(is_idempotent && !drivers::NOT_IDEMPOTENT.contains(&client)));
             add("linger-ms", &5);
             add("batch-bytes", &1_000_000);
+            match rhythm {
+                Rhythm::Free => {}
+                Rhythm::OneInFlight => add("in-flight", &1),
+                Rhythm::Flushes(each) => add("flush-records", &each),
+                Rhythm::Transactions(each) => add("transaction-records", &each),
+            }
             "produce"
+        }
+        Work::Process { records, is_exactly_once } => {
+            add("records", &records);
+            add("linger-ms", &5);
+            add("batch-bytes", &1_000_000);
+            // The topic is made for each run, and so is the group.
+            add("group", &target.topic);
+            add("interval-ms", &100);
+            flag = is_exactly_once.then_some("--exactly-once");
+            "process"
         }
         Work::Send { tasks, seconds } => {
             add("tasks", &tasks);
@@ -261,8 +282,9 @@ fn arguments(scenario: &Scenario, client: &str, target: &Target, payloads: &Path
     ) {
         add("values", &values.display());
     }
-    if let Some(idle) = &target.idle_topic {
-        add("idle-topics", idle);
+    if let Some(other) = &target.idle_topic {
+        let is_written = matches!(scenario.work, Work::Process { .. });
+        add(if is_written { "to" } else { "idle-topics" }, other);
     }
     add("bootstrap", &target.bootstrap);
     add("topic", &target.topic);

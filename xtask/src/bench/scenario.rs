@@ -75,6 +75,16 @@ pub(super) enum Work {
         is_idempotent: bool,
         /// By name.
         codec: &'static str,
+        /// When it waits for what it has sent.
+        rhythm: Rhythm,
+    },
+    /// Reads a topic as the only member of a group and writes each record to another topic. Every 100 ms it waits until all is
+    /// written, and commits.
+    Process {
+        /// How many.
+        records: u64,
+        /// In transactions, with the offsets in them.
+        is_exactly_once: bool,
     },
     /// Sends records from N tasks, each of which waits for an answer before its next record.
     Send {
@@ -134,6 +144,19 @@ pub(super) enum Work {
     },
 }
 
+/// When a producer waits for what it has sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rhythm {
+    /// At the end.
+    Free,
+    /// At the end; one batch of a partition is in flight.
+    OneInFlight,
+    /// After N records.
+    Flushes(u32),
+    /// After N records, which are a transaction.
+    Transactions(u32),
+}
+
 /// What happens to the other topic's partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Disturbance {
@@ -187,6 +210,7 @@ pub(super) fn table() -> Vec<Scenario> {
     }
     produce_variants(&mut table);
     consume_variants(&mut table);
+    transactions(&mut table);
     writers(&mut table);
     latencies(&mut table);
     flows(&mut table);
@@ -238,7 +262,28 @@ fn produce_variants(table: &mut Vec<Scenario>) {
     table.push(produce(Broker::Kafka(3), payload, "none"));
     table.push(produce(Broker::Kafka(3), Payload::Bytes(1024), "lz4"));
     table.push(produce(Broker::Embedded(1), payload, "none"));
+    table.push(produce(Broker::Embedded(1), Payload::Bytes(1024), "none"));
     table.push(produce(Broker::Embedded(1), Payload::Bytes(1024), "lz4"));
+    let far = Broker::Sink { nodes: 1, delay_ms: 50 };
+    for rhythm in [Rhythm::Free, Rhythm::OneInFlight] {
+        table.push(Scenario { partitions: 1, ..produce(far, payload, "none").rhythm(rhythm) }.named());
+    }
+}
+
+/// Transactions of 1000 records, and a flow that processes exactly once, each beside the same without transactions.
+fn transactions(table: &mut Vec<Scenario>) {
+    for broker in [Broker::Embedded(1), Broker::Kafka(1)] {
+        for payload in [Payload::Bytes(100), Payload::Bytes(1024)] {
+            for rhythm in [Rhythm::Flushes(1000), Rhythm::Transactions(1000)] {
+                table.push(produce(broker, payload, "none").rhythm(rhythm));
+            }
+        }
+        for is_exactly_once in [false, true] {
+            let payload = Payload::Bytes(100);
+            let work = Work::Process { records: payload.records(), is_exactly_once };
+            table.push(scenario(broker, payload, work));
+        }
+    }
 }
 
 fn consume_variants(table: &mut Vec<Scenario>) {
@@ -344,7 +389,8 @@ fn flows(table: &mut Vec<Scenario>) {
 
 fn produce(broker: Broker, payload: Payload, codec: &'static str) -> Scenario {
     let records = payload.records() / if matches!(broker, Broker::Kafka(3)) { 2 } else { 1 };
-    let work = Work::Produce { records, is_keyed: false, acks: "all", is_idempotent: true, codec };
+    let rhythm = Rhythm::Free;
+    let work = Work::Produce { records, is_keyed: false, acks: "all", is_idempotent: true, codec, rhythm };
     scenario(broker, payload, work)
 }
 
@@ -424,6 +470,25 @@ impl Scenario {
         })
     }
 
+    pub(super) fn rhythm(self, to: Rhythm) -> Self {
+        self.with(|work| {
+            if let Work::Produce { rhythm, .. } = work {
+                *rhythm = to;
+            }
+        })
+    }
+
+    /// The same scenario with a flush in place of each transaction.
+    pub(super) fn flushing(&self) -> Self {
+        self.clone().with(|work| {
+            if let Work::Produce { rhythm, .. } = work
+                && let Rhythm::Transactions(each) = *rhythm
+            {
+                *rhythm = Rhythm::Flushes(each);
+            }
+        })
+    }
+
     pub(super) fn with(mut self, change: impl FnOnce(&mut Work)) -> Self {
         change(&mut self.work);
         self.named()
@@ -433,11 +498,14 @@ impl Scenario {
     fn named(mut self) -> Self {
         let (broker, payload) = (self.broker, self.payload);
         self.name = match &self.work {
-            Work::Produce { is_keyed, acks, is_idempotent, codec, .. } => {
-                let mut name = format!("produce-{broker}-{payload}-{codec}");
+            Work::Produce { is_keyed, acks, is_idempotent, codec, rhythm, .. } => {
+                let mut name = format!("produce-{broker}-{payload}-{codec}{}", rhythm.suffix());
                 name += if *is_keyed { "-keyed" } else { "" };
                 name += if *acks == "1" { "-acks1" } else { "" };
                 name + if *is_idempotent || *acks == "1" { "" } else { "-once-or-twice" }
+            }
+            Work::Process { is_exactly_once, .. } => {
+                format!("process-{broker}-{payload}{}", if *is_exactly_once { "-exactly-once" } else { "" })
             }
             Work::Send { tasks, .. } => format!("send-{broker}-{tasks}tasks"),
             Work::Pace { rate, .. } => format!("pace-{broker}-{rate}"),
@@ -469,20 +537,36 @@ impl Scenario {
         self.clone().with(|work| match work {
             Work::Consume { twist, .. } => *twist = Twist::None,
             Work::Follow { disturbance, .. } => *disturbance = disturbance.without(),
+            Work::Produce { rhythm, .. } => *rhythm = Rhythm::Free,
+            Work::Process { is_exactly_once, .. } => *is_exactly_once = false,
             _ => {}
         })
     }
 
-    /// The partitions without records that are assigned as well.
+    /// The partitions of the other topic, which has no records: those that are assigned as well, or that are written to.
     #[must_use]
     pub(super) fn idle_partitions(&self) -> Option<u32> {
         match self.work {
             Work::Consume { twist: Twist::IdlePartitions(count), .. } => Some(count),
             Work::Flip { .. } => Some(1000),
-            Work::Resume { .. } => Some(SIX),
+            Work::Resume { .. } | Work::Process { .. } => Some(SIX),
             Work::Follow { .. } => Some(1),
             _ => None,
         }
+    }
+
+    /// Whether only Milena does it, beside the same without the twist.
+    #[must_use]
+    pub(super) fn is_own(&self) -> bool {
+        self.is_long
+            || matches!(self.work, Work::Produce { rhythm: Rhythm::Flushes(_) | Rhythm::OneInFlight, .. })
+    }
+
+    /// Whether a client must have transactions, or process in a group as those that have them.
+    #[must_use]
+    pub(super) fn is_transactional(&self) -> bool {
+        let is_process = matches!(self.work, Work::Process { .. });
+        is_process || matches!(self.work, Work::Produce { rhythm: Rhythm::Transactions(_), .. })
     }
 
     /// Whether a client must be a member of a group, or pause partitions while it reads.
@@ -499,7 +583,9 @@ impl Scenario {
     #[must_use]
     pub(super) fn records(&self) -> Option<u64> {
         match self.work {
-            Work::Produce { records, .. } | Work::Consume { records, .. } => Some(records),
+            Work::Produce { records, .. } | Work::Consume { records, .. } | Work::Process { records, .. } => {
+                Some(records)
+            }
             _ => None,
         }
     }
@@ -517,7 +603,9 @@ impl Scenario {
     #[must_use]
     pub(super) fn shortened(mut self) -> Self {
         match &mut self.work {
-            Work::Produce { records, .. } | Work::Consume { records, .. } => *records /= 4,
+            Work::Produce { records, .. } | Work::Consume { records, .. } | Work::Process { records, .. } => {
+                *records /= 4;
+            }
             Work::Send { seconds, .. } | Work::Pace { seconds, .. } | Work::Latency { seconds, .. } => {
                 *seconds = 1;
             }
@@ -569,6 +657,17 @@ impl Twist {
             Self::IdlePartitions(count) => format!("-idle{count}"),
             Self::PausedEach => "-paused-each".into(),
             Self::Group => "-group".into(),
+        }
+    }
+}
+
+impl Rhythm {
+    fn suffix(self) -> String {
+        match self {
+            Self::Free => String::new(),
+            Self::OneInFlight => "-one-in-flight".into(),
+            Self::Flushes(each) => format!("-flush{each}"),
+            Self::Transactions(each) => format!("-transactions{each}"),
         }
     }
 }
@@ -642,13 +741,15 @@ mod tests {
     fn a_scenario_without_its_twist_is_there() {
         let table = table();
         let is_compared = |scenario: &&Scenario| {
-            matches!(scenario.work, Work::Follow { .. })
-                || scenario.is_long
+            matches!(scenario.work, Work::Follow { .. } | Work::Process { .. })
+                || scenario.is_own()
+                || scenario.is_transactional()
                 || matches!(scenario.work, Work::Consume { twist: Twist::PausedEach, .. })
         };
         for scenario in table.iter().filter(is_compared) {
-            let plain = scenario.plain().name;
-            assert!(table.iter().any(|other| other.name == plain), "{}: no {plain}", scenario.name);
+            for plain in [scenario.plain().name, scenario.flushing().name] {
+                assert!(table.iter().any(|other| other.name == plain), "{}: no {plain}", scenario.name);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::drivers::{FLOOR, MILENA, NOT_IDEMPOTENT};
 use super::figures::number;
-use super::scenario::{Broker, Twist, Work};
+use super::scenario::{Broker, Rhythm, Scenario, Twist, Work};
 use super::summary::{Measure, Row, Summary};
 
 /// The targets of the main scenarios: CPU per record as a share of the best other client's, and as a multiple of the floor's.
@@ -61,7 +61,12 @@ impl Verdict {
 /// All targets for which these summaries have figures.
 #[must_use]
 pub(super) fn verdicts(summaries: &[Summary]) -> Vec<Verdict> {
-    let of = |summary| of_summary(summary).into_iter().chain(of_twist(summary, summaries));
+    let of = |summary| {
+        of_summary(summary)
+            .into_iter()
+            .chain(of_twist(summary, summaries))
+            .chain(of_rhythm(summary, summaries))
+    };
     summaries.iter().flat_map(of).collect()
 }
 
@@ -142,6 +147,33 @@ fn of_twist(summary: &Summary, all: &[Summary]) -> Vec<Verdict> {
         Twist::IdlePartitions(_) => beside(Measure::CpuNsPerRecord, "CPU per record (ns)", 1.05, false),
     };
     found.into_iter().collect()
+}
+
+/// The targets for what transactions cost, and for what more than one batch in flight gains, compared with the same scenario
+/// without them.
+fn of_rhythm(summary: &Summary, all: &[Summary]) -> Vec<Verdict> {
+    let beside = |other: &Scenario, name: &str, measure, what: &str, limit, more_is_better| {
+        let other = all.iter().find(|summary| summary.scenario.name == other.name)?;
+        let (ours, theirs) = (summary.row(MILENA)?.median(measure)?, other.row(MILENA)?.median(measure)?);
+        let theirs = Some((format!("{name}: {}", number(theirs)), theirs));
+        verdict(summary, what, ours, theirs, limit, more_is_better)
+    };
+    let (scenario, cpu, rate) = (&summary.scenario, Measure::CpuNsPerRecord, Measure::RecordsPerSecond);
+    let found = match scenario.work {
+        Work::Produce { rhythm: Rhythm::Transactions(_), .. } => vec![
+            beside(&scenario.plain(), "without", cpu, "CPU per record (ns)", 1.1, false),
+            beside(&scenario.flushing(), "flushes", cpu, "CPU per record (ns)", 1.1, false),
+        ],
+        Work::Produce { rhythm: Rhythm::Free, .. } => {
+            let one = scenario.clone().rhythm(Rhythm::OneInFlight);
+            vec![beside(&one, "one in flight", rate, "records per second", 4.0, true)]
+        }
+        Work::Process { is_exactly_once: true, .. } => {
+            vec![beside(&scenario.plain(), "at least once", rate, "records per second", 0.5, true)]
+        }
+        _ => Vec::new(),
+    };
+    found.into_iter().flatten().collect()
 }
 
 /// The targets for memory: at most the least of the clients that are at least half as fast, and at most the budget and a
@@ -374,6 +406,31 @@ mod tests {
         let verdicts = verdicts(&[summary("consume-kafka-100B-lz4-by-franz-go-1M", &clients)]);
         let told: Vec<_> = verdicts.iter().map(|verdict| (verdict.what.as_str(), verdict.limit)).collect();
         assert_eq!(told, [("records per second", 1.0), ("peak RSS (MB), 4.00 of it in use", 4.0 + SPARE_MB)]);
+    }
+
+    #[test]
+    fn transactions_are_judged_beside_the_same_without_them() {
+        let ours = |name: &str, rate, cpu| summary(name, &[("milena", rate, cpu)]);
+        let verdicts = verdicts(&[
+            ours("produce-embedded-1K-none", 4e6, 100.0),
+            ours("produce-embedded-1K-none-flush1000", 4e6, 110.0),
+            ours("produce-embedded-1K-none-transactions1000", 3e6, 120.0),
+            ours("process-embedded-100B", 4e6, 100.0),
+            ours("process-embedded-100B-exactly-once", 1e6, 100.0),
+            ours("produce-sink-rtt50-100B-none-1partitions", 5e6, 100.0),
+            ours("produce-sink-rtt50-100B-none-one-in-flight-1partitions", 1e6, 100.0),
+        ]);
+        let told = verdicts.iter().filter_map(|verdict| {
+            let beside = verdict.beside.as_deref()?.split(':').next()?;
+            Some((beside, (verdict.ratio * 100.0).round(), verdict.is_reached()))
+        });
+        let expected = [
+            ("without", 120.0, false),
+            ("flushes", 109.0, true),
+            ("at least once", 25.0, false),
+            ("one in flight", 500.0, true),
+        ];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -18,6 +18,7 @@ type Job struct {
 
 	producing Producing
 	consume   Consume
+	process   Process
 	values    *Lines
 	keys      *Lines
 	records   int64
@@ -34,7 +35,46 @@ type Producing struct {
 	Idempotent *bool
 	Linger     *time.Duration
 	BatchBytes *int
+	// TransactionRecords is how many records a transaction has.
+	TransactionRecords *int
 }
+
+// InTransactions says whether records are sent in transactions.
+func (p *Producing) InTransactions() bool { return p.TransactionRecords != nil }
+
+// TransactionalID is the same for all clients: the last one's transactions are over when the next one begins.
+const TransactionalID = "bench"
+
+// Process is what a processor is told. It counts what is processed.
+type Process struct {
+	Group, To     string
+	Interval      time.Duration
+	IsExactlyOnce bool
+
+	wanted, records, bytes int64
+	until                  time.Time
+	measuring              *Measuring
+}
+
+// Begin begins an interval with what was polled. The time is measured from the first one on.
+func (p *Process) Begin() {
+	if p.records == 0 {
+		p.measuring = StartMeasuring()
+	}
+	p.until = time.Now().Add(p.Interval)
+}
+
+// Count counts a record that is processed.
+func (p *Process) Count(value []byte) {
+	p.records++
+	p.bytes += int64(len(value))
+}
+
+// IsDue says whether it is time to commit.
+func (p *Process) IsDue() bool { return p.IsDone() || !time.Now().Before(p.until) }
+
+// IsDone says whether all records are processed.
+func (p *Process) IsDone() bool { return p.records >= p.wanted }
 
 // Consume is what a consumer is told; what is nil stays at the client's default, or is not wanted.
 type Consume struct {
@@ -85,7 +125,8 @@ var (
 	fetchingOptions  = []string{"partition-fetch-bytes", "fetch-bytes"}
 	// What each mode needs, and what it takes besides.
 	modes = map[string]struct{ required, optional []string }{
-		"produce": {[]string{"records", "values"}, append([]string{"keys"}, producingOptions...)},
+		"produce": {[]string{"records", "values"}, append([]string{"keys", "transaction-records"}, producingOptions...)},
+		"process": {[]string{"records", "group", "to"}, append([]string{"interval-ms", "exactly-once"}, producingOptions...)},
 		"send":    {[]string{"tasks", "seconds", "values"}, producingOptions},
 		"pace":    {[]string{"rate", "seconds", "values"}, producingOptions},
 		"consume": {[]string{"records"}, append([]string{"partitions", "retain", "pause", "slow", "idle-topics", "group", "pause-each"}, fetchingOptions...)},
@@ -96,7 +137,7 @@ var (
 	}
 )
 
-const modeNames = "produce, send, pace, consume, latency, flip, resume or follow"
+const modeNames = "produce, process, send, pace, consume, latency, flip, resume or follow"
 
 func parse(arguments []string) (*Job, error) {
 	if len(arguments) == 0 {
@@ -136,7 +177,9 @@ func parse(arguments []string) (*Job, error) {
 func (job *Job) defaults() {
 	switch job.Mode {
 	case "produce":
-		job.producing = Producing{new("none"), new("all"), new(true), new(5 * time.Millisecond), new(1_000_000)}
+		job.producing = Producing{new("none"), new("all"), new(true), new(5 * time.Millisecond), new(1_000_000), nil}
+	case "process":
+		job.process.Interval = 100 * time.Millisecond
 	case "consume":
 		job.consume = Consume{PartitionFetchBytes: new(10_485_760), FetchBytes: new(52_428_800)}
 	case "follow":
@@ -169,6 +212,13 @@ func (job *Job) flags() *flag.FlagSet {
 		return err
 	}))
 	flags.Func("batch-bytes", "", orDefault(&job.producing.BatchBytes, scan(&job.producing.BatchBytes)))
+	flags.Func("transaction-records", "", scan(&job.producing.TransactionRecords))
+	flags.StringVar(&job.process.To, "to", "", "")
+	flags.BoolVar(&job.process.IsExactlyOnce, "exactly-once", false, "")
+	flags.Func("interval-ms", "", func(text string) (err error) {
+		job.process.Interval, err = time.ParseDuration(text + "ms")
+		return err
+	})
 	flags.Func("partitions", "", scan(&job.consume.Partitions))
 	flags.Func("partition-fetch-bytes", "", scan(&job.consume.PartitionFetchBytes))
 	flags.Func("fetch-bytes", "", scan(&job.consume.FetchBytes))
@@ -177,7 +227,10 @@ func (job *Job) flags() *flag.FlagSet {
 	flags.Func("slow", "", scan(&job.consume.Slow))
 	flags.Func("idle-topics", "", scan(&job.consume.IdleTopic))
 	flags.Func("idle-partitions", "", scan(&job.consume.IdlePartitions))
-	flags.Func("group", "", scan(&job.consume.Group))
+	flags.Func("group", "", func(text string) error {
+		job.consume.Group, job.process.Group = &text, text
+		return nil
+	})
 	flags.BoolFunc("pause-each", "", func(string) error { job.consume.PauseEach = new(true); return nil })
 	return flags
 }

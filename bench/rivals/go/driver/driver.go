@@ -42,6 +42,11 @@ type Consumer interface {
 	Run(ctx context.Context, newSink func() *Sink) error
 }
 
+// Processor is a Client that reads as the member of a group and writes to another topic, until all is committed.
+type Processor interface {
+	Process(job *Job, process *Process, producing *Producing, settings Settings) error
+}
+
 // Pauser is a Consumer whose partitions any goroutine may pause and resume.
 type Pauser interface {
 	SetPaused(topic string, partition int32, isPaused bool) error

@@ -17,6 +17,8 @@ func run(job *Job, client Client) (*outcome, error) {
 		return send(job, client, settings)
 	case "pace":
 		return pace(job, client, settings)
+	case "process":
+		return process(job, client, settings)
 	case "consume":
 		return consume(job, client, settings)
 	case "flip":
@@ -42,6 +44,21 @@ func produce(job *Job, client Client, settings Settings) (*outcome, error) {
 		return nil, fmt.Errorf("%d records were sent, %d acknowledged and %d failed", job.records, acknowledged, failed)
 	}
 	return &outcome{acknowledged, failed, job.values.bytesOf(job.records), measured, nil, nil, settings}, nil
+}
+
+// Reads as the only member of a group and writes each value to another topic.
+func process(job *Job, client Client, settings Settings) (*outcome, error) {
+	processor, ok := client.(Processor)
+	if !ok {
+		return nil, Unsupported("its driver has no groups with transactions")
+	}
+	settings["interval"], settings["exactly once"] = job.process.Interval.String(), job.process.IsExactlyOnce
+	job.process.wanted, job.process.measuring = job.records, StartMeasuring()
+	if err := processor.Process(job, &job.process, &job.producing, settings); err != nil {
+		return nil, err
+	}
+	measured := job.process.measuring.Stop()
+	return &outcome{job.process.records, 0, job.process.bytes, measured, nil, nil, settings}, nil
 }
 
 func send(job *Job, client Client, settings Settings) (*outcome, error) {

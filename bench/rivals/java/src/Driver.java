@@ -6,6 +6,7 @@ import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
@@ -13,8 +14,10 @@ import java.util.TreeMap;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.LockSupport;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.CooperativeStickyAssignor;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.Callback;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
@@ -75,6 +78,7 @@ public final class Driver {
     private void run() throws Exception {
         switch (options.mode) {
             case "produce" -> produce();
+            case "process" -> process();
             case "send" -> send();
             case "pace" -> pace();
             case "consume" -> consume();
@@ -91,15 +95,28 @@ public final class Driver {
         String topic = options.text("topic");
         try (KafkaProducer<byte[], byte[]> producer = producer()) {
             Callback callback = (metadata, error) -> count(error);
+            int transaction = options.optional("transaction-records");
+            if (transaction > 0) {
+                producer.initTransactions();
+            }
             long start = System.nanoTime();
             int value = 0;
             int key = 0;
             for (long index = 0; index < count; index++) {
+                if (transaction > 0 && index % transaction == 0) {
+                    if (index > 0) {
+                        producer.commitTransaction();
+                    }
+                    producer.beginTransaction();
+                }
                 byte[] keyed = keys == null ? null : keys[key];
                 producer.send(new ProducerRecord<>(topic, keyed, values[value]), callback);
                 bytes += values[value].length;
                 value = value + 1 == values.length ? 0 : value + 1;
                 key = keys == null || key + 1 == keys.length ? 0 : key + 1;
+            }
+            if (transaction > 0) {
+                producer.commitTransaction();
             }
             producer.flush();
             stop(start);
@@ -108,6 +125,52 @@ public final class Driver {
             throw new IllegalStateException(acknowledged + " acknowledged and " + failed + " failed of " + count);
         }
         records = acknowledged.get();
+    }
+
+    /** Reads as the only member of a group and writes each value to another topic. */
+    private void process() {
+        long wanted = options.number("records");
+        boolean isExactlyOnce = options.optionalText("exactly-once") != null;
+        long interval = options.number("interval-ms") * 1_000_000;
+        settings.put("exactly once", isExactlyOnce);
+        String to = options.text("to");
+        Callback callback = (metadata, error) -> count(error);
+        try (KafkaProducer<byte[], byte[]> producer = producer(); KafkaConsumer<byte[], byte[]> consumer = consumer()) {
+            if (isExactlyOnce) {
+                producer.initTransactions();
+            }
+            Reading reading = new Reading(consumer, options);
+            Map<TopicPartition, OffsetAndMetadata> offsets = new HashMap<>();
+            long start = 0;
+            for (long until = 0; records < wanted || !offsets.isEmpty();) {
+                ConsumerRecords<byte[], byte[]> polled = reading.poll();
+                if (offsets.isEmpty() && !polled.isEmpty()) {
+                    long now = System.nanoTime();
+                    start = start == 0 ? now : start;
+                    until = now + interval;
+                    if (isExactlyOnce) {
+                        producer.beginTransaction();
+                    }
+                }
+                for (ConsumerRecord<byte[], byte[]> record : polled) {
+                    producer.send(new ProducerRecord<>(to, record.value()), callback);
+                    records++;
+                    bytes += record.value().length;
+                }
+                offsets.putAll(polled.nextOffsets());
+                if (!offsets.isEmpty() && (records >= wanted || System.nanoTime() >= until)) {
+                    if (isExactlyOnce) {
+                        producer.sendOffsetsToTransaction(offsets, consumer.groupMetadata());
+                        producer.commitTransaction();
+                    } else {
+                        producer.flush();
+                        consumer.commitSync(offsets);
+                    }
+                    offsets.clear();
+                }
+            }
+            stop(start);
+        }
     }
 
     private void send() throws Exception {
@@ -339,6 +402,10 @@ public final class Driver {
 
     private KafkaProducer<byte[], byte[]> producer() {
         Map<String, Object> producing = options.producing();
+        if (options.optionalText("exactly-once") != null || options.optional("transaction-records") > 0) {
+            // The same for all clients: the last one's transactions are over when the next one begins.
+            producing.put("transactional.id", "bench");
+        }
         settings.putAll(producing);
         producing.put("bootstrap.servers", options.text("bootstrap"));
         return new KafkaProducer<>(producing, new ByteArraySerializer(), new ByteArraySerializer());
@@ -350,6 +417,10 @@ public final class Driver {
         if (options.optionalText("group") != null) {
             fetching.put("group.id", options.text("group"));
             fetching.put("auto.offset.reset", "earliest");
+            if (options.mode.equals("process")) {
+                fetching.put("enable.auto.commit", "false");
+                fetching.put("isolation.level", "read_committed");
+            }
             if (options.mode.equals("follow")) {
                 fetching.put("partition.assignment.strategy", CooperativeStickyAssignor.class.getName());
                 fetching.put("heartbeat.interval.ms", "300");

@@ -19,7 +19,8 @@ final class Options {
 
     /** What each mode takes, besides --bootstrap and --topic. */
     private static final Map<String, Set<String>> MODES = Map.of(
-        "produce", with(true, false, "records", "values", "keys"),
+        "produce", with(true, false, "records", "values", "keys", "transaction-records"),
+        "process", with(true, false, "records", "group", "to", "interval-ms", "exactly-once"),
         "send", with(true, false, "tasks", "seconds", "values"),
         "pace", with(true, false, "rate", "seconds", "values"),
         "consume", with(false, true, "records", "partitions", "retain", "pause", "slow", "idle-topics", "group",
@@ -40,7 +41,7 @@ final class Options {
         }
         for (int index = 1; index < arguments.length; index += 2) {
             String name = arguments[index].replaceFirst("^--", "");
-            if (name.equals("pause-each")) {
+            if (name.equals("pause-each") || name.equals("exactly-once")) {
                 given.put(name, "");
                 index--;
                 continue;

@@ -40,10 +40,31 @@ func (client) Produce(job *driver.Job, producing *driver.Producing, records *dri
 			}
 		}
 	}()
-	measuring := driver.StartMeasuring()
+	if producing.InTransactions() {
+		if err := producer.InitTransactions(nil); err != nil {
+			return nil, err
+		}
+	}
+	measuring, sent := driver.StartMeasuring(), 0
 	anywhere := kafka.TopicPartition{Topic: &job.Topic, Partition: kafka.PartitionAny}
 	for key, value, ok := records.Next(); ok; key, value, ok = records.Next() {
+		if producing.InTransactions() && sent%*producing.TransactionRecords == 0 {
+			if sent > 0 {
+				if err := producer.CommitTransaction(nil); err != nil {
+					return nil, err
+				}
+			}
+			if err := producer.BeginTransaction(); err != nil {
+				return nil, err
+			}
+		}
+		sent++
 		if err := produce(producer, &kafka.Message{TopicPartition: anywhere, Key: key, Value: value}); err != nil {
+			return nil, err
+		}
+	}
+	if producing.InTransactions() {
+		if err := producer.CommitTransaction(nil); err != nil {
 			return nil, err
 		}
 	}
@@ -79,6 +100,9 @@ func connect(job *driver.Job, producing *driver.Producing, settings driver.Setti
 	}
 	if producing.BatchBytes != nil {
 		settings["batch.size"] = *producing.BatchBytes
+	}
+	if producing.InTransactions() {
+		settings["transactional.id"] = driver.TransactionalID
 	}
 	return kafka.NewProducer(config(job, settings))
 }

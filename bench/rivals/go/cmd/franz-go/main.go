@@ -42,17 +42,44 @@ func (franz) Produce(job *driver.Job, producing *driver.Producing, records *driv
 		*record = kgo.Record{}
 		pool.Put(record)
 	}
-	measuring := driver.StartMeasuring()
+	measuring, sent := driver.StartMeasuring(), 0
 	for key, value, ok := records.Next(); ok; key, value, ok = records.Next() {
+		if producing.InTransactions() && sent%*producing.TransactionRecords == 0 {
+			if err := next(ctx, client, sent > 0); err != nil {
+				return nil, err
+			}
+		}
 		record := pool.Get().(*kgo.Record)
 		record.Key, record.Value = key, value
 		client.Produce(ctx, record, promise)
+		sent++
 	}
-	if err := client.Flush(ctx); err != nil {
+	if producing.InTransactions() {
+		if err := commit(ctx, client); err != nil {
+			return nil, err
+		}
+	} else if err := client.Flush(ctx); err != nil {
 		return nil, err
 	}
 	results.Wait()
 	return measuring.Stop(), nil
+}
+
+// Begins a transaction, after the last one is committed.
+func next(ctx context.Context, client *kgo.Client, isOpen bool) error {
+	if isOpen {
+		if err := commit(ctx, client); err != nil {
+			return err
+		}
+	}
+	return client.BeginTransaction()
+}
+
+func commit(ctx context.Context, client *kgo.Client) error {
+	if err := client.Flush(ctx); err != nil {
+		return err
+	}
+	return client.EndTransaction(ctx, kgo.TryCommit)
 }
 
 func (franz) Sender(job *driver.Job, producing *driver.Producing, settings driver.Settings) (driver.Sender, error) {
@@ -97,7 +124,92 @@ func connect(job *driver.Job, producing *driver.Producing, settings driver.Setti
 		options = append(options, kgo.ProducerBatchMaxBytes(int32(*bytes)))
 		settings["ProducerBatchMaxBytes"] = *bytes
 	}
+	if producing.InTransactions() {
+		options = append(options, kgo.TransactionalID(driver.TransactionalID))
+		settings["TransactionalID"] = driver.TransactionalID
+	}
 	return kgo.NewClient(options...)
+}
+
+// As its example of exactly once: a GroupTransactSession. Its promises, and those of the records that are written at
+// least once, keep the first error.
+func (franz) Process(job *driver.Job, process *driver.Process, producing *driver.Producing, settings driver.Settings) error {
+	options := []kgo.Opt{
+		kgo.SeedBrokers(job.Bootstrap...), kgo.ConsumerGroup(process.Group), kgo.ConsumeTopics(job.Topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.DefaultProduceTopic(process.To), kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.MaxBufferedRecords(maxBufferedRecords), kgo.ProducerLinger(*producing.Linger),
+		kgo.ProducerBatchMaxBytes(int32(*producing.BatchBytes)),
+	}
+	ctx := context.Background()
+	var poll func(context.Context) kgo.Fetches
+	var begin, end func() error
+	var produce func(context.Context, *kgo.Record, func(*kgo.Record, error))
+	var first kgo.FirstErrPromise
+	if process.IsExactlyOnce {
+		session, err := kgo.NewGroupTransactSession(append(options, kgo.TransactionalID(driver.TransactionalID), kgo.RequireStableFetchOffsets())...)
+		if err != nil {
+			return err
+		}
+		defer session.Close()
+		poll, begin, produce = session.PollFetches, session.Begin, session.Produce
+		end = func() error {
+			committed, err := session.End(ctx, kgo.TransactionEndTry(first.Err() == nil))
+			if err == nil && !committed {
+				err = fmt.Errorf("a transaction is aborted: %v", first.Err())
+			}
+			return err
+		}
+	} else {
+		client, err := kgo.NewClient(append(options, kgo.DisableAutoCommit())...)
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		poll, produce = client.PollFetches, client.Produce
+		begin = func() error { return nil }
+		end = func() error {
+			if err := client.Flush(ctx); err != nil {
+				return err
+			}
+			if err := first.Err(); err != nil {
+				return err
+			}
+			return client.CommitUncommittedOffsets(ctx)
+		}
+	}
+	pool := sync.Pool{New: func() any { return new(kgo.Record) }}
+	promise := func(record *kgo.Record, err error) {
+		first.Promise()(record, err)
+		*record = kgo.Record{}
+		pool.Put(record)
+	}
+	for isOpen := false; !process.IsDone() || isOpen; {
+		fetches := poll(ctx)
+		for _, failed := range fetches.Errors() {
+			return fmt.Errorf("%s-%d: %w", failed.Topic, failed.Partition, failed.Err)
+		}
+		if !isOpen {
+			process.Begin()
+			if err := begin(); err != nil {
+				return err
+			}
+			isOpen = true
+		}
+		fetches.EachRecord(func(read *kgo.Record) {
+			record := pool.Get().(*kgo.Record)
+			record.Value = read.Value
+			produce(ctx, record, promise)
+			process.Count(read.Value)
+		})
+		if process.IsDue() {
+			if err := end(); err != nil {
+				return err
+			}
+			isOpen = false
+		}
+	}
+	return nil
 }
 
 var codecs = map[string]kgo.CompressionCodec{
