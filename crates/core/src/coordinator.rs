@@ -50,6 +50,11 @@ impl Coordinator {
         }
     }
 
+    /// Whether a look-up is on its way.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.state == State::Asked
+    }
+
     /// Whether to look it up now.
     pub(crate) fn poll_wanted(&mut self, now: Instant) -> bool {
         let is_wanted = self.state == State::Unknown && self.retry.is_ready(now);

@@ -328,6 +328,9 @@ impl Transacting {
         if records.poll_sent() {
             self.machine.handle_sent();
         }
+        if records.poll_taken() {
+            self.machine.handle_taken();
+        }
         if records.poll_unsure() {
             self.machine.handle_unsure();
         }

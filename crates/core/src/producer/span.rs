@@ -22,6 +22,8 @@ pub(super) struct Span {
     failed: Option<Failure>,
     /// Whether a request went out that is to be told.
     is_sent: bool,
+    /// Whether a batch was written, which is to be told.
+    is_taken: bool,
     /// Whether the next transaction needs another epoch, which is to be told.
     is_unsure: bool,
 }
@@ -54,6 +56,7 @@ impl Span {
             is_purged: false,
             failed: None,
             is_sent: false,
+            is_taken: false,
             is_unsure: false,
         }
     }
@@ -127,6 +130,11 @@ impl<B: SealedBatch> Producer<B> {
         self.span.as_mut().is_some_and(|span| std::mem::take(&mut span.is_sent))
     }
 
+    /// Whether a batch was written since the last call.
+    pub fn poll_taken(&mut self) -> bool {
+        self.span.as_mut().is_some_and(|span| std::mem::take(&mut span.is_taken))
+    }
+
     /// Whether a batch may be written although it was given up, or its sequence is missing in its partition.
     pub fn poll_unsure(&mut self) -> bool {
         self.span.as_mut().is_some_and(|span| std::mem::take(&mut span.is_unsure))
@@ -154,7 +162,11 @@ impl<B: SealedBatch> Producer<B> {
                 let failure = span.fail(failure, has_sequence);
                 Outcome::Failed { failure, maybe_written, records }
             }
-            (_, outcome) => outcome,
+            (Some(span), written) => {
+                span.is_taken = true;
+                written
+            }
+            (None, outcome) => outcome,
         }
     }
 

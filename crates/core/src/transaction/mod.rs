@@ -59,7 +59,8 @@ use crate::{Backoff, BrokerId, Failure, Instant, Notice, ProducerId, ProducerIde
 ///    [is ready](Self::is_ready), [`handle_offsets`](Self::handle_offsets), [`handle_commit`](Self::handle_commit),
 ///    [`handle_abort`](Self::handle_abort).
 /// 2. Tell it what the producer machine says: [`handle_partition`](Self::handle_partition), [`handle_sent`](Self::handle_sent),
-///    [`handle_unsure`](Self::handle_unsure), [`handle_failed`](Self::handle_failed), and while the transaction
+///    [`handle_taken`](Self::handle_taken), [`handle_unsure`](Self::handle_unsure),
+///    [`handle_failed`](Self::handle_failed), and while the transaction
 ///    [drains](Self::is_draining), [`handle_settled`](Self::handle_settled) once no record is outstanding.
 /// 3. Tell it what arrived: [`handle_coordinator`](Self::handle_coordinator), [`handle_response`](Self::handle_response),
 ///    [`handle_lost`](Self::handle_lost).
@@ -97,6 +98,8 @@ pub struct Transaction {
     offsets: Committing,
     /// Whether all records of a transaction that drains are settled.
     is_settled: bool,
+    /// Whether records or offsets of the transaction were written, so that its coordinator has it.
+    is_taken: bool,
     /// Why the transaction cannot be committed, or why the producer can do nothing more.
     cause: Option<Failure>,
     /// Why the request that is sent again has not succeeded yet.
@@ -158,6 +161,7 @@ impl Transaction {
             groups: BTreeSet::new(),
             offsets: Committing::default(),
             is_settled: false,
+            is_taken: false,
             cause: None,
             trouble: None,
             events: VecDeque::new(),
@@ -216,7 +220,7 @@ impl Transaction {
         }
         self.step(Input::Begun);
         self.groups.clear();
-        self.is_settled = false;
+        (self.is_settled, self.is_taken) = (false, false);
         self.cause = None;
         self.trouble = None;
         self.identity
@@ -275,6 +279,11 @@ impl Transaction {
     /// A request with records goes out, which makes its broker add their partitions to the transaction.
     pub fn handle_sent(&mut self) {
         self.step(Input::Sent);
+    }
+
+    /// Records of the transaction were written.
+    pub fn handle_taken(&mut self) {
+        self.is_taken = true;
     }
 
     /// Records may be written although they were given up, or a sequence is missing in a partition.
@@ -454,13 +463,31 @@ impl Transaction {
                     _ => self.step(Input::Ended),
                 }
             }
-            Verdict::Refused => {
-                self.cause = Some(doomed(&failure));
-                self.retry.succeeded();
-                self.step(Input::Refused);
+            Verdict::Refused => self.refuse_end(&failure),
+            // A coordinator of version two also says so while it completes the last transaction: nothing of this one is there to
+            // be aborted. Asking for a higher epoch tells it from a producer that was fenced.
+            Verdict::Fenced
+                if self.version == Some(Version::Two)
+                    && !self.is_taken
+                    && matches!(self.state, State::Ending(Fate::Abort, _)) =>
+            {
+                self.refuse_end(&failure);
             }
-            verdict => self.handle_verdict(verdict, flight.broker, &failure, now),
+            verdict => {
+                if verdict == Verdict::Moved {
+                    // It answers so as well when it wrote the end and its log did not confirm that.
+                    self.step(Input::Unsure);
+                }
+                self.handle_verdict(verdict, flight.broker, &failure, now);
+            }
         }
+    }
+
+    /// There is no transaction that could end so.
+    fn refuse_end(&mut self, failure: &Failure) {
+        self.cause = Some(doomed(failure));
+        self.retry.succeeded();
+        self.step(Input::Refused);
     }
 
     fn handle_committed(&mut self, response: &TxnOffsetCommitResponse, now: Instant) {
@@ -490,6 +517,7 @@ impl Transaction {
         match verdict {
             Verdict::Done => {
                 self.offsets.retry.succeeded();
+                self.is_taken = true;
                 if let Some(pending) = self.offsets.queue.pop_front() {
                     self.events.push_back(Event::Committed(pending.ticket, Ok(())));
                 }
@@ -726,11 +754,16 @@ impl Transaction {
             return None;
         }
         let offsets = &self.offsets;
-        let own = (self.flight.is_none() && self.question().is_some())
+        // While a coordinator is looked up there is nothing to do before the answer, whenever the retry is due.
+        let own = (self.flight.is_none() && self.question().is_some() && !self.coordinator.is_asked())
             .then(|| self.coordinator.poll_timeout().max(self.retry.not_before()));
         let is_waiting = offsets.flight.is_none() && self.may_grow();
-        let of_group = offsets.queue.front().filter(|_| is_waiting).map(|pending| {
+        let first = offsets.queue.front().filter(|pending| is_waiting && self.is_added(&pending.what.group));
+        let of_group = first.map(|pending| {
             let coordinator = offsets.coordinators.get(&pending.what.group);
+            if coordinator.is_some_and(Coordinator::is_asked) {
+                return None;
+            }
             coordinator.and_then(Coordinator::poll_timeout).max(offsets.retry.not_before())
         });
         let deadlines = offsets.queue.iter().filter(|pending| pending.given_up.is_none());
@@ -772,14 +805,19 @@ impl Transaction {
                 if !self.wanted.is_empty() {
                     return Some(Question::Partitions);
                 }
-                let first = self.offsets.queue.front().filter(|_| self.version == Some(Version::One))?;
-                (!self.groups.contains(&first.what.group)).then_some(Question::Group)
+                let first = self.offsets.queue.front()?;
+                (!self.is_added(&first.what.group)).then_some(Question::Group)
             }
             State::Ending(..) => Some(Question::End),
             State::New | State::Ready | State::Doomed(_) | State::Draining(Fate::Abort, _) | State::Dead => {
                 None
             }
         }
+    }
+
+    /// Whether offsets of this group can be committed in the transaction: brokers add the groups of version two themselves.
+    fn is_added(&self, group: &Arc<str>) -> bool {
+        self.version != Some(Version::One) || self.groups.contains(group)
     }
 
     /// Whether partitions and offsets still come into the transaction.
@@ -859,7 +897,7 @@ impl Transaction {
             return None;
         }
         let Pending { what, .. } = offsets.queue.front()?;
-        if self.version == Some(Version::One) && !self.groups.contains(&what.group) {
+        if !self.is_added(&what.group) {
             return None;
         }
         let broker = offsets.coordinators.get(&what.group)?.broker()?;

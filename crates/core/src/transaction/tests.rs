@@ -615,6 +615,44 @@ fn a_coordinator_that_has_moved_is_looked_up_again() {
 }
 
 #[test]
+fn no_timer_is_due_while_the_answer_of_a_look_up_or_of_the_coordinator_is_waited_for() {
+    let later = |lab: &mut Lab| lab.now += Duration::from_secs(5);
+    // The transaction coordinator is looked up after a failure whose backoff is long over.
+    let mut lab = Lab::ready(Version::Two);
+    lab.machine.handle_sent();
+    lab.commit();
+    let ask = lab.next();
+    lab.machine.handle_lost(ask.number, &lost(), true, lab.now);
+    later(&mut lab);
+    assert!(lab.machine.poll_lookup(lab.now).is_some());
+    assert_eq!(lab.machine.poll_timeout(), None);
+    // So is the group's.
+    let mut lab = Lab::ready(Version::Two);
+    let deadline = lab.now + Duration::from_secs(60);
+    lab.machine.handle_offsets(offsets(), deadline);
+    lab.turn();
+    let ask = lab.next();
+    lab.machine.handle_lost(ask.number, &lost(), true, lab.now);
+    later(&mut lab);
+    assert!(lab.machine.poll_lookup(lab.now).is_some());
+    assert_eq!(lab.machine.poll_timeout(), Some(deadline));
+    // Offsets failed in the last transaction, and the group is being added to this one.
+    let mut lab = Lab::ready(Version::One);
+    lab.machine.handle_offsets(offsets(), lab.now + Duration::from_secs(60));
+    lab.turn();
+    lab.add_group(ErrorCode::NONE);
+    lab.commit_offsets(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+    lab.abort();
+    lab.end(Fate::Abort, ErrorCode::NONE);
+    later(&mut lab);
+    assert!(lab.begin(Version::One));
+    let deadline = lab.now + Duration::from_secs(60);
+    lab.machine.handle_offsets(offsets(), deadline);
+    lab.turn();
+    assert_eq!(lab.machine.poll_timeout(), Some(deadline));
+}
+
+#[test]
 fn what_is_fenced_does_nothing_more_and_says_so() {
     for code in [ErrorCode::PRODUCER_FENCED, ErrorCode::INVALID_PRODUCER_EPOCH] {
         let mut lab = Lab::ready(Version::One);
@@ -641,6 +679,47 @@ fn a_commit_that_is_fenced_after_a_lost_attempt_may_have_been_committed() {
     lab.commit();
     lab.end(Fate::Commit, ErrorCode::PRODUCER_FENCED);
     assert_eq!(lab.told()[1..], ["dead: PRODUCER_FENCED (fatal)"]);
+}
+
+#[test]
+fn an_abort_while_the_last_transaction_is_completed_fences_nobody() {
+    let abort = || {
+        let mut lab = Lab::ready(Version::Two);
+        lab.machine.handle_sent();
+        lab.abort();
+        lab.end(Fate::Abort, ErrorCode::PRODUCER_FENCED);
+        lab
+    };
+    let mut lab = abort();
+    lab.identity(ErrorCode::CONCURRENT_TRANSACTIONS, -1, -1);
+    lab.wait();
+    lab.raise(1);
+    assert!(lab.begin(Version::Two));
+    // Another instance has taken over.
+    let mut lab = abort();
+    lab.told();
+    lab.identity(ErrorCode::PRODUCER_FENCED, -1, -1);
+    assert_eq!(lab.told(), ["dead: PRODUCER_FENCED (fatal)"]);
+    // If a part of the transaction was written, its coordinator has it.
+    let mut lab = Lab::ready(Version::Two);
+    lab.machine.handle_sent();
+    lab.machine.handle_taken();
+    lab.abort();
+    lab.end(Fate::Abort, ErrorCode::PRODUCER_FENCED);
+    assert_eq!(lab.told()[1..], ["dead: PRODUCER_FENCED (fatal)"]);
+}
+
+#[test]
+fn a_coordinator_that_moves_while_it_commits_may_have_committed() {
+    for code in [ErrorCode::NOT_COORDINATOR, ErrorCode::COORDINATOR_NOT_AVAILABLE] {
+        let mut lab = Lab::ready(Version::Two);
+        lab.machine.handle_sent();
+        lab.commit();
+        lab.end(Fate::Commit, code);
+        lab.wait();
+        lab.end(Fate::Commit, ErrorCode::PRODUCER_FENCED);
+        assert_eq!(lab.told(), ["dead: PRODUCER_FENCED (fatal), may be committed"]);
+    }
 }
 
 #[test]
