@@ -11,7 +11,8 @@ Usage: cargo xtask sim [OPTION]... [TEST]
 Runs the simulations on virtual time, in rounds that each have a seed. The same seed repeats the same round, to the
 nanosecond. Prints the seeds of the rounds that fail. `cargo test -p milena-sim` runs the first few hundred.
 
-  TEST             run only the simulations with TEST in their names: client, producer, source, groups
+  TEST             run only the simulations with TEST in their names: client, producer, source, groups,
+                   transactions
   --seeds N        run N rounds of each (default 2000)
   --from SEED      the seed of the first round (default 0); the next rounds have the next seeds
   --release        build with optimizations

@@ -12,6 +12,8 @@ use milena_sim::Operator;
 use milena_sim::operator::{Asked, ask};
 
 pub(crate) const TOPIC: &str = "t";
+/// The time at which rounds begin. Much older records would be deleted (`retention.ms`).
+pub(crate) const UNIX_MS: i64 = 1_700_000_000_000;
 
 /// A cluster with one topic, which has a replica on every node.
 pub(crate) struct Brokers {
@@ -40,7 +42,7 @@ impl Brokers {
     /// A cluster without a topic.
     pub(crate) fn of(builder: Builder, partitions: i32) -> Self {
         let machine = Arc::new(builder.machine().expect("a cluster in memory starts"));
-        let origin = Now { instant: std::time::Instant::now(), unix_ms: 1_700_000_000_000 };
+        let origin = Now { instant: std::time::Instant::now(), unix_ms: UNIX_MS };
         Self { machine, origin, partitions, batch_bytes_max: None }
     }
 

@@ -8,18 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use milena_core::producer::{
-    Acks, Order, Outcome, Producer, RequestId, SealedBatch, Settings, Slot, Ticket, Transmit,
-};
-use milena_core::{Backoff, Failure, Instant, ProducerIdentity, Rng};
+use milena_core::producer::{Acks, Order, Outcome, Producer, RequestId, Settings, Slot, Ticket, Transmit};
+use milena_core::{Backoff, Failure, Instant, Rng};
 use milena_messages::ErrorCode;
 use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use milena_messages::produce::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
 use milena_sim::operator::Asked;
-use milena_wire::batch::BatchBuilder;
-use milena_wire::pool::Pool;
 
+use crate::batch::{self, Batch};
 use crate::brokers::{Brokers, TOPIC};
 
 const PARTITIONS: usize = 6;
@@ -32,56 +28,6 @@ const NUMBERS: u32 = 8;
 const BATCH_BYTES_MAX: usize = 160;
 /// The first version of ProduceRequest that names topics by id.
 const PRODUCE_BY_ID: i16 = 13;
-
-/// Records whose values are their numbers.
-#[derive(Debug)]
-struct Batch {
-    /// The number of its first record.
-    number: u32,
-    values: Vec<Vec<u8>>,
-    sealed: milena_wire::batch::SealedBatch,
-}
-
-impl Batch {
-    fn new(number: u32, values: Vec<Vec<u8>>) -> Self {
-        let mut builder = BatchBuilder::new(&Pool::unpooled());
-        for value in &values {
-            builder.append(1000 + i64::from(number), None, Some(value), &[]).expect("fits");
-        }
-        Self { number, values, sealed: builder.seal() }
-    }
-
-    fn halves(mut self) -> [Self; 2] {
-        let rest = self.values.split_off(self.values.len() / 2);
-        let second = self.number + self.values.len() as u32;
-        [Self::new(self.number, self.values), Self::new(second, rest)]
-    }
-
-    fn numbers(&self) -> std::ops::Range<u32> {
-        self.number..self.number + self.values.len() as u32
-    }
-}
-
-impl SealedBatch for Batch {
-    fn record_count(&self) -> i32 {
-        self.values.len() as i32
-    }
-
-    fn bytes(&self) -> usize {
-        self.sealed.encoded_bytes()
-    }
-
-    fn max_timestamp_ms(&self) -> i64 {
-        self.sealed.header().max_timestamp
-    }
-
-    fn stamped(&mut self, identity: Option<(ProducerIdentity, i32)>) -> Bytes {
-        if let Some((identity, sequence)) = identity {
-            self.sealed.stamp(identity.id.0, identity.epoch, sequence);
-        }
-        self.sealed.bytes()
-    }
-}
 
 /// Something that happens at a time.
 enum Event {
@@ -377,7 +323,7 @@ impl World {
             value.resize(4 + self.rng.below(70) as usize, 0);
             value
         });
-        let batch = Batch::new(number, values.collect());
+        let batch = Batch::new(number, values.collect(), false);
         self.open[partition].push(batch);
         if self.rng.below(2) == 0 {
             self.close(partition);
@@ -552,8 +498,7 @@ impl World {
     /// The numbers of the records in a partition's log.
     fn log(&self, partition: usize) -> Vec<u32> {
         let log = self.brokers.operator(self.now).log(TOPIC, partition as i32);
-        let number = |value: &[u8]| u32::from_be_bytes(value[..4].try_into().expect("four bytes"));
-        log.iter().map(|logged| number(logged.value.as_deref().expect("a value"))).collect()
+        log.iter().map(|logged| batch::number(logged.value.as_deref().expect("a value"))).collect()
     }
 
     fn judge(&self) {
