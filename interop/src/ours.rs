@@ -10,7 +10,6 @@ use crate::letter::{Letter, Received};
 use crate::partner::Consumed;
 
 /// The letter as a record of `topic`.
-#[must_use]
 pub fn record<'a>(topic: &'a str, letter: &'a Letter) -> Record<'a> {
     let record = Record::to(topic)
         .partition(letter.partition)
