@@ -2,6 +2,7 @@
 //! Owns the order of starting, waiting and cleaning up.
 
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::Output;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,6 +22,7 @@ use super::{probe, process};
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Node>,
+    dist: Dist,
     version: String,
     dir: PathBuf,
     /// Set when the cluster was released to live on.
@@ -63,11 +65,11 @@ impl Cluster {
         let claim = state::claim(name)?;
         let dir = super::clusters().join(name);
         // Made before the first node, so that its drop cleans up after any failure from here on.
-        let mut cluster =
-            Self { nodes: Vec::new(), version: version.into(), dir, released: false, _claim: claim };
+        let (nodes, version) = (Vec::new(), version.into());
+        let mut cluster = Self { nodes, dist, version, dir, released: false, _claim: claim };
         let mut attempt = 1;
         loop {
-            match cluster.launch(&dist, brokers, settings) {
+            match cluster.launch(brokers, settings) {
                 Ok(()) => return Ok(cluster),
                 Err(error) if attempt < ATTEMPTS && format!("{error:#}").contains(PORT_TAKEN) => attempt += 1,
                 Err(error) => return Err(error),
@@ -75,9 +77,9 @@ impl Cluster {
         }
     }
 
-    fn launch(&mut self, dist: &Dist, brokers: usize, settings: &[String]) -> anyhow::Result<()> {
+    fn launch(&mut self, brokers: usize, settings: &[String]) -> anyhow::Result<()> {
         self.clear();
-        let dir = &self.dir;
+        let (dist, dir) = (&self.dist, &self.dir);
         fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
         let ports = &node::free_ports(brokers)?;
         let started: Vec<anyhow::Result<Node>> = thread::scope(|scope| {
@@ -100,7 +102,7 @@ impl Cluster {
             return Err(error);
         }
         self.state().write(&self.dir)?;
-        self.wait_ready(READY_DEADLINE)
+        self.wait_ready(0..brokers, READY_DEADLINE)
     }
 
     /// The brokers' addresses, as clients take them: `127.0.0.1:20001,127.0.0.1:20003`.
@@ -141,12 +143,23 @@ impl Cluster {
         process::signal(self.node(id)?.identity().0, rustix::process::Signal::CONT)
     }
 
-    /// Ends a broker at once (SIGKILL). It does not come back.
+    /// Ends a broker at once (SIGKILL). [`restart`](Self::restart) brings it back.
     ///
     /// # Errors
     /// As there.
     pub fn kill(&self, id: usize) -> anyhow::Result<()> {
         process::signal(self.node(id)?.identity().0, rustix::process::Signal::KILL)
+    }
+
+    /// Starts a broker again that [`kill`](Self::kill) has ended, with the settings, the port and the storage that it had, and
+    /// waits until it answers and knows all other brokers.
+    ///
+    /// # Errors
+    /// There is no such broker, or it is not ready in time; the error holds the end of its log.
+    pub fn restart(&mut self, id: usize) -> anyhow::Result<()> {
+        self.node(id)?;
+        self.nodes[id - 1].restart(&self.dist)?;
+        self.wait_ready(id - 1..id, READY_DEADLINE)
     }
 
     fn node(&self, id: usize) -> anyhow::Result<&Node> {
@@ -176,13 +189,13 @@ impl Cluster {
         State { version: self.version.clone(), bootstrap: self.bootstrap(), pids }
     }
 
-    /// Waits until every broker answers and knows all other brokers: an open port alone does not mean that it is ready.
-    fn wait_ready(&mut self, deadline: Duration) -> anyhow::Result<()> {
+    /// Waits until these brokers answer and know all others: an open port alone does not mean that a broker is ready.
+    fn wait_ready(&mut self, which: Range<usize>, deadline: Duration) -> anyhow::Result<()> {
         let started = Instant::now();
         let brokers = self.nodes.len();
-        for index in 0..brokers {
+        for index in which.clone() {
             loop {
-                for node in &mut self.nodes {
+                for node in &mut self.nodes[which.clone()] {
                     node.check_alive()?;
                 }
                 let node = &self.nodes[index];

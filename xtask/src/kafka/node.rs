@@ -29,6 +29,7 @@ pub(super) struct Node {
     address: SocketAddr,
     log: PathBuf,
     mark: PathBuf,
+    heap: &'static str,
 }
 
 impl Node {
@@ -48,23 +49,20 @@ impl Node {
         fs::write(&config, properties(dir, ports, index, settings))?;
         format(dist, &config)?;
         let log = dir.join(format!("node-{id}.log"));
-        let out = fs::File::create(&log)?;
-        let child = java(dist, if ports.len() == 1 { "-Xmx1g" } else { "-Xmx512m" })?
-            .args([
-                "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-                "-Dorg.slf4j.simpleLogger.showDateTime=true",
-            ])
-            .args(["Tether", "kafka.Kafka"])
-            .arg(&config)
-            // In a process group of its own, so that Ctrl-C does not end a released cluster. The tether ends other clusters.
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(out.try_clone()?)
-            .stderr(out)
-            .spawn()
-            .context("starting java")?;
+        let heap = if ports.len() == 1 { "-Xmx1g" } else { "-Xmx512m" };
+        let child = spawn(dist, heap, &config, &log)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[index].broker));
-        Ok(Self { child, address, log, mark: config })
+        Ok(Self { child, address, log, mark: config, heap })
+    }
+
+    /// Starts it again after its process has ended, with its settings and its storage.
+    ///
+    /// # Errors
+    /// Java does not start, or the process does not end.
+    pub(super) fn restart(&mut self, dist: &Dist) -> anyhow::Result<()> {
+        self.kill();
+        self.child = spawn(dist, self.heap, &self.mark, &self.log)?;
+        Ok(())
     }
 
     /// Where clients reach it.
@@ -112,6 +110,22 @@ impl Node {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts the process of a node whose settings are in `config`. What it writes comes after what `log` has.
+fn spawn(dist: &Dist, heap: &str, config: &Path, log: &Path) -> anyhow::Result<Child> {
+    let out = fs::OpenOptions::new().create(true).append(true).open(log)?;
+    java(dist, heap)?
+        .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"])
+        .args(["Tether", "kafka.Kafka"])
+        .arg(config)
+        // In a process group of its own, so that Ctrl-C does not end a released cluster. The tether ends other clusters.
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(out.try_clone()?)
+        .stderr(out)
+        .spawn()
+        .context("starting java")
 }
 
 /// The settings file of node `id`: unique to its cluster, and on the command line of its process.

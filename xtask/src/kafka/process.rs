@@ -63,7 +63,11 @@ fn read_all(pipe: Option<impl Read>) -> Vec<u8> {
     bytes
 }
 
-fn wait(child: &mut Child, deadline: Duration) -> anyhow::Result<std::process::ExitStatus> {
+/// Waits until a child process has ended by itself.
+///
+/// # Errors
+/// It has not ended by the deadline.
+pub fn wait(child: &mut Child, deadline: Duration) -> anyhow::Result<std::process::ExitStatus> {
     let started = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
