@@ -36,6 +36,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 public final class Partner {
     private static final PrintStream OUT = new PrintStream(System.out, false, StandardCharsets.UTF_8);
 
+    private static final Duration PATIENCE = Duration.ofSeconds(60);
+
     private Partner() {}
 
     public static void main(String[] args) throws Exception {
@@ -45,6 +47,7 @@ public final class Partner {
                     consume(args[1], args[2], Integer.parseInt(args[3]), Integer.parseInt(args[4]), "read_uncommitted");
             case "consume-committed" ->
                     consume(args[1], args[2], Integer.parseInt(args[3]), Integer.parseInt(args[4]), "read_committed");
+            case "values" -> values(args[1], args[2], args[3]);
             case "transact" -> transact(args[1], args[2], args[3], args[4], Integer.parseInt(args[5]));
             case "admin" -> admin(args[1], args[2]);
             default -> throw new IllegalArgumentException("no command " + args[0]);
@@ -126,6 +129,39 @@ public final class Partner {
                 }
             }
             for (var end : byNumber(consumer.endOffsets(assigned)).entrySet()) {
+                OUT.println("end\t" + end.getKey() + "\t" + end.getValue());
+            }
+        }
+    }
+
+    /** Prints partition, offset and value of all records that a topic has now. Values are text without line ends. */
+    private static void values(String bootstrap, String topic, String isolation) {
+        Properties settings = settings(bootstrap);
+        settings.put("isolation.level", isolation);
+        settings.put("auto.offset.reset", "none");
+        settings.put("max.poll.records", "5000");
+        var bytes = new ByteArrayDeserializer();
+        try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(settings, bytes, bytes)) {
+            List<TopicPartition> assigned = consumer.partitionsFor(topic).stream()
+                    .map(partition -> new TopicPartition(topic, partition.partition()))
+                    .toList();
+            consumer.assign(assigned);
+            consumer.seekToBeginning(assigned);
+            Map<TopicPartition, Long> ends = consumer.endOffsets(assigned);
+            long deadline = System.nanoTime() + PATIENCE.toNanos();
+            while (ends.entrySet().stream().anyMatch(end -> consumer.position(end.getKey()) < end.getValue())) {
+                if (System.nanoTime() > deadline) {
+                    throw new IllegalStateException("no record came for " + PATIENCE);
+                }
+                StringBuilder text = new StringBuilder();
+                for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofMillis(200))) {
+                    text.append(record.partition()).append('\t').append(record.offset()).append('\t');
+                    text.append(new String(record.value(), StandardCharsets.UTF_8)).append('\n');
+                    deadline = System.nanoTime() + PATIENCE.toNanos();
+                }
+                OUT.print(text);
+            }
+            for (var end : byNumber(ends).entrySet()) {
                 OUT.println("end\t" + end.getKey() + "\t" + end.getValue());
             }
         }

@@ -1,5 +1,6 @@
 //! The embedded broker for tests that do not run on tokio. It lives as long as its handle.
 
+use anyhow::Context as _;
 use milena_broker::{Broker, Builder, Cluster};
 use tokio::runtime::Runtime;
 
@@ -31,6 +32,31 @@ impl Embedded {
         let cluster = runtime.block_on(builder.config("log.retention.ms", "-1").start());
         let cluster = cluster.unwrap_or_else(|error| panic!("the embedded broker does not start: {error}"));
         Self { cluster: Some(cluster), runtime }
+    }
+
+    /// Takes a node down, as [`Cluster::stop_node`] does.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn stop_node(&self, id: usize) -> anyhow::Result<()> {
+        self.with(id, |cluster, runtime, node| runtime.block_on(cluster.stop_node(node)))
+    }
+
+    /// Brings a node back, as [`Cluster::start_node`] does.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn start_node(&self, id: usize) -> anyhow::Result<()> {
+        self.with(id, |cluster, runtime, node| runtime.block_on(cluster.start_node(node)))
+    }
+
+    fn with(
+        &self,
+        id: usize,
+        act: impl FnOnce(&Cluster, &Runtime, i32) -> Result<(), milena_broker::Error>,
+    ) -> anyhow::Result<()> {
+        let cluster = self.cluster.as_ref().context("the cluster is shut down")?;
+        Ok(act(cluster, &self.runtime, i32::try_from(id)?)?)
     }
 
     /// The bootstrap addresses.

@@ -8,12 +8,20 @@
 //! Groups have another set: `member` starts members of all clients, `stream` produces for them, `tap` watches Milena's
 //! connections, `journal` gathers what they saw, and `checker` judges it; `group` has them together, `churn` lets them come and
 //! go, and `report` says which promises were kept.
+//!
+//! What producers are told, and what transactions promise, is tested while processes are killed: `kills` kills `brokers`, and
+//! `fates` judges the log; `hops` kills members of groups in a chain, each of which is a `hop`. Java's consumer reads for the judges.
 
+pub mod brokers;
 pub mod checker;
 pub mod churn;
 pub mod embedded;
+pub mod fates;
 pub mod group;
+pub mod hop;
+pub mod hops;
 pub mod journal;
+pub mod kills;
 pub mod letter;
 pub mod member;
 pub mod ours;

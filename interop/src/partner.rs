@@ -6,13 +6,16 @@
 //!   records, then writes `end <tab> partition <tab> offset` for each partition.
 //! - `consume-committed` is the same under `isolation.level=read_committed`, and
 //!   `transact BOOTSTRAP INPUT OUTPUT ID COUNT` copies records within transactions; Java and librdkafka have them.
+//! - `values BOOTSTRAP TOPIC ISOLATION` prints, for each record that the topic has now, `partition <tab> offset <tab> value`,
+//!   and the ends as `consume` does; Java has it.
 //! - `admin BOOTSTRAP TOPIC` prints the result of each step.
 //!
 //! Every partner uses its library's defaults if they matter: all three produce idempotently with acks=all.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -146,6 +149,40 @@ impl Partner {
             }
         }
         Ok(Consumed { received, ends })
+    }
+
+    /// Shows all records that a topic has now, in the order of each partition: partition, offset and value, which is text. Returns
+    /// the end offset of each partition. However much the topic has, it takes no memory.
+    ///
+    /// # Errors
+    /// The partner failed, or `see` did.
+    pub fn values(
+        self,
+        bootstrap: &str,
+        topic: &str,
+        isolation: &str,
+        mut see: impl FnMut(usize, i64, &str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Vec<i64>> {
+        let mut command = self.command()?;
+        command.args(["values", bootstrap, topic, isolation]).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let mut ends = Vec::new();
+        for line in child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines) {
+            let line = line?;
+            let mut fields = line.splitn(3, '\t');
+            let (Some(first), Some(second), Some(third)) = (fields.next(), fields.next(), fields.next())
+            else {
+                bail!("no record: {line:?}")
+            };
+            if first == "end" {
+                ends.push(third.parse()?);
+            } else {
+                see(first.parse()?, second.parse()?, third)?;
+            }
+        }
+        let status = process::wait(&mut child, Duration::from_secs(30))?;
+        ensure!(status.success(), "{self:?} reads {topic}: {status}");
+        Ok(ends)
     }
 
     /// Creates, describes and deletes `topic`; returns the result of each step.

@@ -110,10 +110,18 @@ impl Raw {
     /// # Errors
     /// It was not created, or has no leaders within ten seconds.
     pub fn create_topic(&mut self, topic: &str, partitions: i32) -> anyhow::Result<()> {
+        self.create_replicated(topic, partitions, 1)
+    }
+
+    /// As [`create_topic`](Self::create_topic), with replicas.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create_replicated(&mut self, topic: &str, partitions: i32, replicas: i16) -> anyhow::Result<()> {
         let wanted = CreatableTopic {
             name: topic.into(),
             num_partitions: partitions,
-            replication_factor: 1,
+            replication_factor: replicas,
             ..Default::default()
         };
         let request = CreateTopicsRequest { topics: vec![wanted], timeout_ms: 10_000, ..Default::default() };

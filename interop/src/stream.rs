@@ -2,7 +2,7 @@
 //! number in its partition, which must be its offset, and the time it was produced.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use crate::journal::now;
 #[derive(Debug)]
 pub struct Stream {
     stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
     thread: JoinHandle<anyhow::Result<Vec<i64>>>,
 }
 
@@ -26,11 +27,19 @@ impl Stream {
         let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let sent = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&sent);
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(produce(&bootstrap, &topic, partitions, rate, &stopped))
+            runtime.block_on(produce(&bootstrap, &topic, partitions, rate, &stopped, &counted))
         });
-        Self { stop, thread }
+        Self { stop, sent, thread }
+    }
+
+    /// How many records were sent so far.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Stops it, and returns how many records each partition has.
@@ -49,6 +58,7 @@ async fn produce(
     partitions: i32,
     rate: u64,
     stopped: &AtomicBool,
+    counted: &AtomicU64,
 ) -> anyhow::Result<Vec<i64>> {
     let client = Client::connect(bootstrap).await?;
     let producer = client.producer().build().await?;
@@ -65,6 +75,7 @@ async fn produce(
             let record = Record::to(topic).partition(partition as i32).value(value.as_bytes());
             deliveries.push(producer.enqueue(record).await?);
         }
+        counted.store(sent, Ordering::Relaxed);
         if deliveries.len() > 10_000 {
             for delivery in deliveries.drain(..) {
                 delivery.await?;

@@ -12,6 +12,8 @@ mod franz_go;
 mod group_admin;
 mod group_tools;
 mod groups;
+mod hops;
+mod kills;
 mod members;
 mod mutants;
 mod partners;

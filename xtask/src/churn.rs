@@ -1,9 +1,6 @@
 //! `cargo xtask churn`: builds and runs the program `churn` of the crate `interop`.
 
-use std::process::Command;
-
-use anyhow::{Context as _, ensure};
-use lexopt::{Arg, ValueExt as _};
+use crate::programs::{Program, run_program};
 
 const HELP: &str = "\
 Usage: cargo xtask churn [OPTION]...
@@ -31,35 +28,9 @@ beside it. The report says which promises were kept. Short forms are tests: carg
 ///
 /// # Errors
 /// When the checker has found a fault.
-pub fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
-    let (mut options, mut profile) = (Vec::new(), "debug");
-    while let Some(arg) = args.next()? {
-        match arg {
-            Arg::Long("crash") => options.push("--crash".to_owned()),
-            Arg::Long("release") => profile = "release",
-            Arg::Long(
-                name @ ("target" | "protocol" | "changes" | "records" | "rate" | "seed" | "session"
-                | "journal"),
-            ) => {
-                let name = format!("--{name}");
-                options.extend([name, args.value()?.string()?]);
-            }
-            Arg::Short('h') | Arg::Long("help") => {
-                print!("{HELP}");
-                return Ok(());
-            }
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(crate::root()).args(["build", "--quiet", "--package", "milena-interop", "--bins"]);
-    if profile == "release" {
-        cargo.arg("--release");
-    }
-    ensure!(cargo.status().context("running cargo build")?.success(), "the programs do not build");
-    let programs =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), Into::into);
-    let status = Command::new(programs.join(profile).join("churn")).args(options).status();
-    ensure!(status.context("running churn")?.success(), "the group did not keep its promises");
-    Ok(())
+pub fn run(args: lexopt::Parser) -> anyhow::Result<()> {
+    let flags = &["crash"];
+    let values = &["target", "protocol", "changes", "records", "rate", "seed", "session", "journal"];
+    let failed = "the group did not keep its promises";
+    run_program(Program { name: "churn", help: HELP, flags, values, failed }, args)
 }

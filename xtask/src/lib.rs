@@ -7,8 +7,11 @@ pub mod chaos;
 pub mod churn;
 pub mod edges;
 pub mod r#gen;
+pub mod hops;
 pub mod kafka;
+pub mod kills;
 pub mod oracle;
+mod programs;
 pub mod sim;
 
 use std::path::PathBuf;

@@ -14,6 +14,8 @@ Usage: cargo xtask COMMAND
   bench            measure Milena and other clients on the same brokers: quick, full, or scenarios by name
   chaos            run the client against three brokers over a faulty network, by seed
   churn            let members of Milena, Java and librdkafka join a group, leave it and be killed, and check what they read
+  kills            kill and restart brokers while producers write, and read the logs back
+  hops             kill members of three groups in a chain that processes exactly once, and compare its ends
   sim              run client and broker on virtual time, by seed
   oracle [--check] write the golden messages and batches with Kafka's encoder; with --check, compare with the committed ones
   help             print this text
@@ -42,6 +44,8 @@ fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
         "chaos" => xtask::chaos::run(args),
         "churn" => xtask::churn::run(args),
         "edges" => xtask::edges::run(args),
+        "hops" => xtask::hops::run(args),
+        "kills" => xtask::kills::run(args),
         "kafka" => xtask::kafka::run(args),
         "sim" => xtask::sim::run(args),
         "oracle" => xtask::oracle::run(args),
