@@ -73,8 +73,10 @@ mod topics;
 pub use address::Address;
 pub use admin::{
     Admin, BrokerDescription, ClusterDescription, CommittedOffset, ConfigChange, ConfigEntry, ConfigResource,
-    GroupDescription, GroupFilter, GroupListing, GroupState, GroupType, ListedGroup, MemberDescription,
-    NewPartitions, NewTopic, OffsetAt, PartitionDescription, TopicDescription,
+    GroupDescription, GroupFilter, GroupListing, GroupState, GroupType, ListedGroup, ListedTransaction,
+    MemberDescription, NewPartitions, NewTopic, OffsetAt, OpenTransaction, PartitionDescription,
+    ProducerDescription, TopicDescription, TransactionDescription, TransactionFilter, TransactionListing,
+    TransactionState,
 };
 pub use builder::ClientBuilder;
 pub use client::Client;

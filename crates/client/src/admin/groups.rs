@@ -68,7 +68,7 @@ const TYPES: [(GroupType, &str); 5] = [
 ];
 
 /// The value whose name is `text`, or why there is none.
-fn named<T: Copy>(names: &[(T, &str)], text: &str) -> Result<T, String> {
+pub(super) fn named<T: Copy>(names: &[(T, &str)], text: &str) -> Result<T, String> {
     let found = names.iter().find(|(_, name)| name.eq_ignore_ascii_case(text));
     found.map(|(value, _)| *value).ok_or_else(|| {
         let names: Vec<_> = names.iter().map(|(_, name)| *name).collect();

@@ -63,25 +63,15 @@ impl Admin {
     /// ```
     ///
     /// # Errors
-    /// When no broker answers.
+    /// When no broker lists its groups.
     ///
     /// # Cancel safety
     /// See [`Admin`].
     pub async fn list_groups(&self, filter: &GroupFilter) -> Result<GroupListing, Error> {
-        let cluster = self.describe_cluster().await?;
-        let brokers: Vec<_> = cluster.brokers.iter().map(|broker| BrokerId(broker.id)).collect();
-        let listed = self.call(&ListGroups(filter), &brokers, self.deadline()).await.finish_whole();
-        let listed = listed.map_err(|failure| Error::harmless("listing groups", failure))?;
-        let mut listing = GroupListing { groups: Vec::new(), failed: Vec::new() };
-        for (broker, listed) in brokers.iter().zip(listed) {
-            match listed {
-                Ok(groups) => listing.groups.extend(groups.iter().map(|group| of_broker(group, *broker))),
-                Err(failure) => {
-                    let doing = format!("listing the groups of broker {broker}");
-                    listing.failed.push((broker.0, Error::harmless(doing, failure)));
-                }
-            }
-        }
+        let (listed, failed) = self.call_all_brokers(&ListGroups(filter), "groups").await?;
+        let groups =
+            listed.iter().flat_map(|(broker, groups)| groups.iter().map(|group| of_broker(group, *broker)));
+        let mut listing = GroupListing { groups: groups.collect(), failed };
         // A group that moves while brokers are asked may be listed by both.
         listing.groups.sort_by(|a, b| a.group.cmp(&b.group));
         listing.groups.dedup_by(|a, b| a.group == b.group);

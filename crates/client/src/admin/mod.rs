@@ -4,6 +4,7 @@
 //! functions of that API. The table in [`milena_core::calls`] says where requests go and what is tried again, and
 //! [`Client::call`] is the loop that they all go through. Public types are in files of their own.
 
+mod abort_transaction;
 mod alter_configs;
 mod alter_group_offsets;
 mod configs;
@@ -16,6 +17,8 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_producers;
+mod describe_transactions;
 mod descriptions;
 mod find_coordinator;
 mod group_descriptions;
@@ -23,15 +26,17 @@ mod groups;
 mod list_group_offsets;
 mod list_groups;
 mod list_offsets;
+mod list_transactions;
 mod new_topic;
 mod offset_at;
 mod partitions;
 mod remove_members;
+mod transactions;
 
 use std::time::Duration;
 
 use milena_core::calls::Run;
-use milena_core::{Failure, Instant};
+use milena_core::{BrokerId, Failure, Instant};
 
 pub use self::configs::{ConfigChange, ConfigEntry, ConfigResource};
 pub use self::create_partitions::NewPartitions;
@@ -42,12 +47,16 @@ pub use self::groups::{
 };
 pub use self::new_topic::NewTopic;
 pub use self::offset_at::OffsetAt;
-use crate::Client;
+pub use self::transactions::{
+    ListedTransaction, OpenTransaction, ProducerDescription, TransactionDescription, TransactionFilter,
+    TransactionListing, TransactionState,
+};
 use crate::calls::ApiCall;
 use crate::settings::Isolation;
+use crate::{Client, Error};
 
 /// Creates, grows, deletes and describes topics, deletes records, shows and changes configurations, looks up offsets and
-/// coordinators, and lists, describes, changes and deletes groups. It comes from [`Client::admin`], and is cheap to clone.
+/// coordinators, lists, describes, changes and deletes groups, and lists, describes and aborts transactions. It comes from [`Client::admin`], and is cheap to clone.
 ///
 /// # Cancel safety
 /// Dropping the future of a call that only looks is harmless. Dropping the future of a call that changes something leaves
@@ -60,7 +69,7 @@ pub struct Admin {
 }
 
 impl Client {
-    /// Admin calls: topics, configurations, offsets, coordinators, groups.
+    /// Admin calls: topics, configurations, offsets, coordinators, groups, transactions.
     pub fn admin(&self) -> Admin {
         Admin::new(self.clone())
     }
@@ -98,6 +107,35 @@ impl Admin {
     /// Makes a call for one item, within the timeout of this handle.
     async fn call_one<C: ApiCall>(&self, call: &C, item: C::Item) -> Result<C::Found, Failure> {
         self.within(self.client.call_one(call, item, self.deadline())).await
+    }
+
+    /// Makes a call about `what` to each broker: what those that answered have told, and the others by id.
+    ///
+    /// # Errors
+    /// When no broker tells anything.
+    async fn call_all_brokers<C: ApiCall<Item = BrokerId>>(
+        &self,
+        call: &C,
+        what: &str,
+    ) -> Result<(Vec<(BrokerId, C::Found)>, Vec<(i32, Error)>), Error> {
+        let cluster = self.describe_cluster().await?;
+        let brokers: Vec<_> = cluster.brokers.iter().map(|broker| BrokerId(broker.id)).collect();
+        let told = self.call(call, &brokers, self.deadline()).await.finish_whole();
+        let told = told.map_err(|failure| Error::harmless(format!("listing {what}"), failure))?;
+        let (mut found, mut failed) = (Vec::new(), Vec::new());
+        for (broker, told) in brokers.into_iter().zip(told) {
+            match told {
+                Ok(told) => found.push((broker, told)),
+                Err(failure) => {
+                    let doing = format!("listing the {what} of broker {broker}");
+                    failed.push((broker.0, Error::harmless(doing, failure)));
+                }
+            }
+        }
+        match failed.first() {
+            Some((_, error)) if found.is_empty() => Err(error.clone()),
+            _ => Ok((found, failed)),
+        }
     }
 
     /// Waits for `future`, on the client's runtime if the caller is on none.

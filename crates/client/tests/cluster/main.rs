@@ -25,6 +25,7 @@ mod remade;
 mod replicas;
 mod sessions;
 mod stops;
+mod transactional_ids;
 mod transactions;
 mod upgrade;
 mod whole;

@@ -238,6 +238,27 @@ pub const DELETE_GROUPS: Row = of_coordinator(ApiKey::DeleteGroups, Nature::Orde
 /// Removes members from a group.
 pub const LEAVE_GROUP: Row = of_coordinator(ApiKey::LeaveGroup, Nature::Order);
 
+/// The transactional producers that one broker coordinates. Each broker knows its own.
+pub const LIST_TRANSACTIONS: Row = Row { api: ApiKey::ListTransactions, ..LIST_GROUPS };
+
+/// Transactional producers: the states and the partitions of their transactions.
+pub const DESCRIBE_TRANSACTIONS: Row = of_coordinator(ApiKey::DescribeTransactions, Nature::Question);
+
+/// The producers that partitions remember. Only the leader knows all of them.
+pub const DESCRIBE_PRODUCERS: Row = Row {
+    api: ApiKey::DescribeProducers,
+    version_max: i16::MAX,
+    route: Route::Leader,
+    split: Split::ByBroker,
+    nature: Nature::Question,
+    patience: Patience::Attempts,
+    moved: &[ErrorCode::NOT_LEADER_OR_FOLLOWER],
+    again: &[ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ErrorCode::LEADER_NOT_AVAILABLE],
+};
+
+/// Ends transactions at single partitions, past their coordinators.
+pub const WRITE_TXN_MARKERS: Row = Row { api: ApiKey::WriteTxnMarkers, ..DELETE_RECORDS };
+
 /// A row of an API that coordinators have. A coordinator that is gone is replaced within seconds, and the look-up names the old
 /// one until then, so such a call goes on until its deadline, as Java's does.
 const fn of_coordinator(api: ApiKey, nature: Nature) -> Row {
@@ -259,7 +280,7 @@ const COORDINATOR_AGAIN: [ErrorCode; 2] =
     [ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, ErrorCode::COORDINATOR_NOT_AVAILABLE];
 
 /// All rows.
-pub static TABLE: [&Row; 17] = [
+pub static TABLE: [&Row; 21] = [
     &METADATA,
     &FIND_COORDINATOR,
     &CREATE_TOPICS,
@@ -277,6 +298,10 @@ pub static TABLE: [&Row; 17] = [
     &OFFSET_DELETE,
     &DELETE_GROUPS,
     &LEAVE_GROUP,
+    &LIST_TRANSACTIONS,
+    &DESCRIBE_TRANSACTIONS,
+    &DESCRIBE_PRODUCERS,
+    &WRITE_TXN_MARKERS,
 ];
 
 impl Row {
@@ -386,6 +411,17 @@ DeleteGroups newest: Coordinator, ByBroker, Order, Deadline
 LeaveGroup newest: Coordinator, ByBroker, Order, Deadline
     moved: NOT_COORDINATOR
     again: COORDINATOR_LOAD_IN_PROGRESS COORDINATOR_NOT_AVAILABLE
+ListTransactions newest: Named, ByBroker, Question, Attempts
+    again: COORDINATOR_LOAD_IN_PROGRESS COORDINATOR_NOT_AVAILABLE
+DescribeTransactions newest: Coordinator, ByBroker, Question, Deadline
+    moved: NOT_COORDINATOR
+    again: COORDINATOR_LOAD_IN_PROGRESS COORDINATOR_NOT_AVAILABLE
+DescribeProducers newest: Leader, ByBroker, Question, Attempts
+    moved: NOT_LEADER_OR_FOLLOWER
+    again: UNKNOWN_TOPIC_OR_PARTITION LEADER_NOT_AVAILABLE
+WriteTxnMarkers newest: Leader, ByBroker, Order, Attempts
+    moved: NOT_LEADER_OR_FOLLOWER
+    again: UNKNOWN_TOPIC_OR_PARTITION LEADER_NOT_AVAILABLE
 ";
         assert_eq!(printed, expected, "\n{printed}");
     }
