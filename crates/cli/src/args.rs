@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{broker, consume, groups, produce, topics, verifiable};
+use crate::commands::{broker, consume, groups, produce, topics, txn, verifiable};
 use crate::{demo, exit};
 
 /// Kafka from the command line, with a broker inside.
@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Topics(topics::Args),
     /// List, describe and delete consumer groups, and change their committed offsets
     Groups(groups::Args),
+    /// List and describe transactions, and abort those that hang
+    Txn(txn::Args),
     /// Send records from stdin or a file
     Produce(produce::Args),
     /// Read records to stdout

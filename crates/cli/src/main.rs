@@ -65,6 +65,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Broker(args) => commands::broker::run(&args, &interrupt).await,
             Command::Topics(args) => commands::topics::run(args, &interrupt).await,
             Command::Groups(args) => commands::groups::run(args, &interrupt).await,
+            Command::Txn(args) => commands::txn::run(args, &interrupt).await,
             Command::Produce(args) => commands::produce::run(&args, &interrupt).await,
             Command::Consume(args) => commands::consume::run(&args, &interrupt).await,
             Command::VerifiableConsumer(args) => commands::verifiable::consumer::run(&args, &interrupt).await,

@@ -6,4 +6,5 @@ pub(crate) mod consume;
 pub(crate) mod groups;
 pub(crate) mod produce;
 pub(crate) mod topics;
+pub(crate) mod txn;
 pub(crate) mod verifiable;
