@@ -100,6 +100,14 @@ impl Error {
         Self(Arc::new(Inner::new(doing, failure, maybe_written)))
     }
 
+    /// The same error of something without which a transaction must not be committed. The producer can go on, though another
+    /// part of the program may not.
+    pub(crate) fn dooming(&self) -> Self {
+        let cause = Box::new(self.failure().clone());
+        let inner = Inner::new(self.doing(), Failure::Doomed { cause, is_fatal: false }, false);
+        Self(Arc::new(Inner { uncommitted: self.0.uncommitted.clone(), ..inner }))
+    }
+
     /// A record was refused because of another record in its batch.
     pub(crate) fn of_another_record(
         doing: impl Into<Box<str>>,

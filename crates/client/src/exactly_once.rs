@@ -9,11 +9,12 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use milena_core::Rng;
 use milena_core::transaction::may_be_repeated;
 
 use crate::consumer::Taken;
 use crate::producer::{Transaction, TransactionEnd, TransactionalProducer};
-use crate::{Batch, Consumer, Error};
+use crate::{Batch, Client, Consumer, Error};
 
 /// Makes a loop that reads with `consumer`, and writes what comes of it in transactions of `producer`: each record read has its
 /// effect once, whatever fails. The offsets of the consumer's group are committed with the records that were written.
@@ -117,28 +118,22 @@ impl ExactlyOnce {
         F: for<'a> FnMut(&'a Transaction<'_>, &'a Batch) -> Processing<'a, E> + Send,
     {
         self.consumer.check_exactly_once()?;
-        let client = self.producer.client().clone();
-        let (mut rng, mut failures) = (client.rng(), 0);
+        let mut pauses = Pauses::of(self.producer.client());
         while let Some(batch) = self.consumer.next().await? {
             let turn: Pin<Box<dyn Future<Output = Outcome<E>> + Send + '_>> =
-                Box::pin(self.transact(batch, &mut process));
+                Box::pin(self.transact(batch, &mut process, &mut pauses));
             match turn.await {
-                Outcome::Committed => failures = 0,
+                Outcome::Committed => pauses.failures = 0,
                 Outcome::Over => return Ok(()),
                 Outcome::Failed(error) => return Err(error),
-                Outcome::Again => {
-                    failures += 1;
-                    let delay = client.retry_backoff().delay(failures, &mut rng);
-                    let (clock, runtime) = (&client.0.clock, &client.0.runtime);
-                    runtime.entered(|| clock.sleep_until(Some(clock.after(delay)))).await;
-                }
+                Outcome::Again => pauses.pause().await,
             }
         }
         Ok(())
     }
 
     /// One transaction, which begins with `first`.
-    async fn transact<E, F>(&mut self, first: Batch, process: &mut F) -> Outcome<E>
+    async fn transact<E, F>(&mut self, first: Batch, process: &mut F, pauses: &mut Pauses) -> Outcome<E>
     where
         E: From<Error> + Send,
         F: for<'a> FnMut(&'a Transaction<'_>, &'a Batch) -> Processing<'a, E> + Send,
@@ -158,12 +153,15 @@ impl ExactlyOnce {
         let (mut batch, mut end) = (first, None);
         loop {
             if let Err(error) = process(&transaction, &batch).await {
-                let aborted = transaction.abort_and_tell().await;
+                // Whether the transaction or the program has failed is asked before the transaction is gone.
+                let doom = transaction.doom().await;
+                let aborted = transaction.abort().await;
                 consumer.give_back(&taken);
-                return match aborted {
-                    Err(failed) if failed.is_fatal() => Outcome::Failed(failed.into()),
-                    Ok(Some(cause)) if may_be_repeated(&cause) => Outcome::Again,
-                    Ok(_) | Err(_) => Outcome::Failed(error),
+                return match (aborted, doom) {
+                    (Err(failed), _) if failed.is_fatal() => Outcome::Failed(failed.into()),
+                    // An abort that takes long goes on, and the next transaction waits for it.
+                    (_, Ok(Some(cause))) if may_be_repeated(&cause) => Outcome::Again,
+                    _ => Outcome::Failed(error),
                 };
             }
             drop(batch);
@@ -205,7 +203,8 @@ impl ExactlyOnce {
                     break;
                 }
                 Err(error) if error.is_fatal() => return Outcome::Failed(error.into()),
-                Err(_) => {}
+                // The producer goes on asking. A call of it may be allowed to wait for no time at all.
+                Err(_) => pauses.pause().await,
             }
         }
         if !is_committed {
@@ -223,5 +222,26 @@ impl ExactlyOnce {
             (_, Some(Ok(()))) => Outcome::Over,
             (_, None) => Outcome::Committed,
         }
+    }
+}
+
+/// The pauses between attempts that have failed.
+struct Pauses {
+    client: Client,
+    rng: Rng,
+    failures: u32,
+}
+
+impl Pauses {
+    fn of(client: &Client) -> Self {
+        Self { client: client.clone(), rng: client.rng(), failures: 0 }
+    }
+
+    /// Something failed, and is tried again after this.
+    async fn pause(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        let delay = self.client.retry_backoff().delay(self.failures, &mut self.rng);
+        let (clock, runtime) = (&self.client.0.clock, &self.client.0.runtime);
+        runtime.entered(|| clock.sleep_until(Some(clock.after(delay)))).await;
     }
 }

@@ -353,6 +353,13 @@ impl Failure {
             ErrorCode::NOT_ENOUGH_REPLICAS | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND => {
                 "brokers are down, or min.insync.replicas is above the replication factor"
             }
+            ErrorCode::PRODUCER_FENCED => {
+                "if no other producer has this transactional id, the transaction was open for longer than \
+                 transaction.timeout.ms"
+            }
+            ErrorCode::INVALID_TRANSACTION_TIMEOUT => {
+                "lower transaction.timeout.ms, or raise the brokers' transaction.max.timeout.ms"
+            }
             ErrorCode::INVALID_REPLICATION_FACTOR => {
                 "the cluster has fewer brokers than replicas were asked for"
             }

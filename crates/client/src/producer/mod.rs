@@ -209,7 +209,11 @@ impl Producer {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn topic(&self, name: &str) -> Result<TopicProducer, Error> {
+    pub async fn topic(&self, name: &str) -> Result<TopicProducer<'static>, Error> {
+        self.topic_for(name).await
+    }
+
+    async fn topic_for<'a>(&self, name: &str) -> Result<TopicProducer<'a>, Error> {
         let record = Record::to(name);
         let deadline = self.0.clock.after(self.0.enqueue_timeout);
         loop {
@@ -771,7 +775,8 @@ impl ProducerBuilder {
     pub async fn build(self) -> Result<Producer, Error> {
         if let Some(id) = &self.settings.transactional_id {
             let why = format!(
-                "transactional.id={id} is set, and this producer has no transactions: Client::transactional makes one that has"
+                "transactional.id={id} is set, and Client::producer makes a producer without transactions; call \
+                 Client::transactional instead, or remove the property"
             );
             return Err(Error::caller("setting a producer up", why));
         }

@@ -14,13 +14,15 @@ use crate::{Error, Record};
 /// Takes records of type `R` as a [`Sink`], to which a stream can be forwarded: see [`Producer::sink`].
 ///
 /// It is ready when the last record is in a batch. Flushing it flushes the producer, and fails if records that were
-/// [posted](Producer::post) or went through a sink were not written. Closing it flushes; the producer goes on.
-pub struct RecordSink<R> {
+/// [posted](Producer::post) or went through a sink were not written. Closing it flushes; the producer goes on. One of a
+/// [transaction](crate::Transaction::sink) lives as long as the transaction is open: `'a` is `'static` for all others.
+pub struct RecordSink<'a, R> {
     producer: Producer,
     /// A record that waits for room or for metadata.
     waiting: Option<BoxFuture<'static, Result<(), Error>>>,
     flushing: Option<BoxFuture<'static, Result<(), Error>>>,
     records: PhantomData<fn(R)>,
+    transaction: PhantomData<&'a ()>,
 }
 
 impl Producer {
@@ -49,11 +51,11 @@ impl Producer {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn sink<R>(&self) -> RecordSink<R>
+    pub fn sink<R>(&self) -> RecordSink<'static, R>
     where
-        for<'a> Record<'a>: From<&'a R>,
+        for<'r> Record<'r>: From<&'r R>,
     {
-        RecordSink { producer: self.clone(), waiting: None, flushing: None, records: PhantomData }
+        RecordSink::of(self)
     }
 
     /// Posts the record if that needs no waiting; `None` otherwise.
@@ -67,9 +69,16 @@ impl Producer {
     }
 }
 
-impl<R: Send + Sync + 'static> Sink<R> for RecordSink<R>
+impl<R> RecordSink<'_, R> {
+    pub(super) fn of(producer: &Producer) -> Self {
+        let (records, transaction) = (PhantomData, PhantomData);
+        Self { producer: producer.clone(), waiting: None, flushing: None, records, transaction }
+    }
+}
+
+impl<R: Send + Sync + 'static> Sink<R> for RecordSink<'_, R>
 where
-    for<'a> Record<'a>: From<&'a R>,
+    for<'r> Record<'r>: From<&'r R>,
 {
     type Error = Error;
 
@@ -109,7 +118,7 @@ where
     }
 }
 
-impl<R> fmt::Debug for RecordSink<R> {
+impl<R> fmt::Debug for RecordSink<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RecordSink").field("producer", &self.producer).finish_non_exhaustive()
     }

@@ -1,35 +1,41 @@
 //! The handle of one topic.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::topics::TopicEntry;
 use super::{Delivery, Producer, Receipt};
 use crate::{Error, Record};
 
-/// Writes records to one topic: see [`Producer::topic`]. Cheap to clone; clones share everything, and keep the producer.
+/// Writes records to one topic: see [`Producer::topic`] and [`Transaction::topic`](crate::Transaction::topic). Cheap to clone;
+/// clones share everything, and keep the producer. One of a transaction lives as long as the transaction is open: `'a` is
+/// `'static` for all others.
 ///
 /// Its records need no topic ([`Record::new`]), and no look-up of the topic's name. Otherwise the calls are those of
 /// [`Producer`]. Records that go through the handle and those that go through the producer share their batches.
 #[derive(Clone)]
-pub struct TopicProducer {
+pub struct TopicProducer<'a> {
     producer: Producer,
     entry: Arc<TopicEntry>,
+    transaction: PhantomData<&'a ()>,
 }
 
-impl TopicProducer {
+impl TopicProducer<'static> {
+    /// The producer that the handle is of.
+    pub fn producer(&self) -> &Producer {
+        &self.producer
+    }
+}
+
+impl TopicProducer<'_> {
     pub(super) fn new(producer: Producer, entry: Arc<TopicEntry>) -> Self {
-        Self { producer, entry }
+        Self { producer, entry, transaction: PhantomData }
     }
 
     /// The topic's name.
     pub fn name(&self) -> &str {
         &self.entry.name
-    }
-
-    /// The producer that the handle is of.
-    pub fn producer(&self) -> &Producer {
-        &self.producer
     }
 
     /// Writes a record and waits until it is written: [`Producer::send`].
@@ -91,7 +97,7 @@ impl TopicProducer {
 
     /// The record with this topic.
     #[inline]
-    fn addressed<'a>(&'a self, mut record: Record<'a>) -> Result<Record<'a>, Error> {
+    fn addressed<'r>(&'r self, mut record: Record<'r>) -> Result<Record<'r>, Error> {
         if !record.topic.is_empty() && *record.topic != *self.entry.name {
             return Err(self.of_another_topic(&record));
         }
@@ -106,7 +112,7 @@ impl TopicProducer {
     }
 }
 
-impl fmt::Debug for TopicProducer {
+impl fmt::Debug for TopicProducer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TopicProducer").field("topic", &self.entry.name).finish_non_exhaustive()
     }

@@ -82,20 +82,30 @@ tags! {
 /// Where the outcome of a call goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
+/// How long a call may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    pub(super) deadline: Instant,
+    /// The time from the call to the deadline, for its error to name.
+    pub(super) after: Duration,
+}
+
 /// Something for the transaction.
 pub(super) enum Command {
     /// Tell when a transaction can begin, and how the last one ended.
-    Settle { deadline: Instant, reply: Reply<Option<Fate>> },
+    Settle { limit: Limit, reply: Reply<Option<Fate>> },
     /// Begin a transaction.
-    Begin { deadline: Instant, reply: Reply<Open> },
+    Begin { limit: Limit, reply: Reply<Open> },
     /// Commit offsets in the transaction.
-    Offsets { what: Offsets, deadline: Instant, reply: Reply<()> },
+    Offsets { what: Offsets, limit: Limit, reply: Reply<()> },
     /// The transaction cannot be committed, because something for it has failed.
     Doom(Failure),
     /// Commit the transaction.
-    Commit { deadline: Instant, reply: Reply<()> },
-    /// Abort the transaction, and tell why it could not have been committed.
-    Abort { deadline: Instant, reply: Reply<Option<Failure>> },
+    Commit { limit: Limit, reply: Reply<()> },
+    /// Tell why the transaction cannot be committed.
+    TellDoom { reply: Reply<Option<Failure>> },
+    /// Abort the transaction.
+    Abort { limit: Limit, reply: Reply<()> },
     /// Abort the transaction, which was dropped.
     Dropped,
 }
@@ -146,7 +156,7 @@ pub(super) struct Transacting {
 
 /// A call that waits until a transaction can begin.
 struct Waiting {
-    deadline: Instant,
+    limit: Limit,
     what: Wait,
 }
 
@@ -155,9 +165,19 @@ enum Wait {
     Begin(Reply<Open>),
 }
 
+impl Wait {
+    /// Whether the future of the call was dropped.
+    fn is_dropped(&self) -> bool {
+        match self {
+            Self::Settle(reply) => reply.is_closed(),
+            Self::Begin(reply) => reply.is_closed(),
+        }
+    }
+}
+
 /// The call that ends the transaction.
 struct Ending {
-    deadline: Instant,
+    limit: Limit,
     what: End,
 }
 
@@ -165,8 +185,7 @@ enum End {
     /// With why it was refused, once it was: it fails when the transaction is aborted, so that the error says whether the
     /// producer can go on.
     Commit(Reply<()>, Option<Failure>),
-    /// With why the transaction could not have been committed.
-    Abort(Reply<Option<Failure>>, Option<Failure>),
+    Abort(Reply<()>),
 }
 
 /// How long a producer that was dropped may take to abort its transaction.
@@ -200,40 +219,47 @@ impl Transacting {
 
     pub(super) fn handle_command(&mut self, command: Command, records: &mut Records<Parcel>) {
         match command {
-            Command::Settle { deadline, reply } => {
+            Command::Settle { limit, reply } => {
                 self.machine.handle_wanted();
-                self.waiting.push(Waiting { deadline, what: Wait::Settle(reply) });
+                self.wait(limit, Wait::Settle(reply));
             }
-            Command::Begin { deadline, reply } => {
-                self.waiting.push(Waiting { deadline, what: Wait::Begin(reply) });
-            }
-            Command::Offsets { what, deadline, reply } => {
-                let ticket = self.machine.handle_offsets(what, deadline);
+            Command::Begin { limit, reply } => self.wait(limit, Wait::Begin(reply)),
+            Command::Offsets { what, limit, reply } => {
+                let ticket = self.machine.handle_offsets(what, limit.deadline, limit.after);
                 self.offsets.insert(ticket, reply);
             }
             Command::Doom(failure) => self.machine.handle_failed(&failure),
-            Command::Commit { deadline, reply } => {
+            Command::Commit { limit, reply } => {
                 // What lingers is sent now.
                 records.handle_flush();
                 self.hear(records);
                 self.last = None;
-                self.ending = Some(Ending { deadline, what: End::Commit(reply, None) });
+                self.ending = Some(Ending { limit, what: End::Commit(reply, None) });
                 self.machine.handle_commit();
             }
-            Command::Abort { deadline, reply } => {
-                // Why it cannot be committed is heard before it is aborted.
+            Command::TellDoom { reply } => {
                 self.hear(records);
-                self.last = None;
-                let cause = self.machine.doom().cloned();
-                self.ending = Some(Ending { deadline, what: End::Abort(reply, cause) });
-                self.machine.handle_abort();
+                let _ = reply.send(Ok(self.machine.doom().cloned()));
             }
-            Command::Dropped => {
-                self.hear(records);
-                self.last = None;
-                self.machine.handle_abort();
+            Command::Abort { limit, reply } => {
+                self.ending = Some(Ending { limit, what: End::Abort(reply) });
+                self.abort(records);
             }
+            Command::Dropped => self.abort(records),
         }
+    }
+
+    fn abort(&mut self, records: &mut Records<Parcel>) {
+        // What brokers may have of it is heard before it is aborted.
+        self.hear(records);
+        self.last = None;
+        self.machine.handle_abort();
+    }
+
+    fn wait(&mut self, limit: Limit, what: Wait) {
+        // A program that gives up soon and calls again leaves many calls behind while the coordinator is silent.
+        self.waiting.retain(|of| !of.what.is_dropped());
+        self.waiting.push(Waiting { limit, what });
     }
 
     /// The producer was dropped.
@@ -292,8 +318,8 @@ impl Transacting {
 
     /// When to have a turn although nothing happens.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let waiting = self.waiting.iter().map(|of| of.deadline);
-        let ending = self.ending.as_ref().map(|of| of.deadline);
+        let waiting = self.waiting.iter().map(|of| of.limit.deadline);
+        let ending = self.ending.as_ref().map(|of| of.limit.deadline);
         waiting.chain(ending).chain(self.machine.poll_timeout()).chain(self.leave_by).min()
     }
 
@@ -371,7 +397,7 @@ impl Transacting {
                     Some(End::Commit(reply, Some(refused))) => {
                         drop(reply.send(Err(Error::harmless(self.doing("committing"), refused))));
                     }
-                    Some(End::Abort(reply, cause)) => drop(reply.send(Ok(cause))),
+                    Some(End::Abort(reply)) => drop(reply.send(Ok(()))),
                     None => {}
                 }
             }
@@ -398,7 +424,7 @@ impl Transacting {
                 let error = Error::with_maybe_written(doing, failure.clone(), may_be_committed);
                 let _ = reply.send(Err(error));
             }
-            Some(End::Abort(reply, _)) => {
+            Some(End::Abort(reply)) => {
                 let _ = reply.send(Err(Error::harmless(self.doing("aborting"), failure.clone())));
             }
             None => {}
@@ -408,18 +434,20 @@ impl Transacting {
 
     fn fail_waiting(&mut self, failure: &Failure) {
         for Waiting { what, .. } in std::mem::take(&mut self.waiting) {
-            self.fail(what, failure);
+            self.fail(what, failure, "");
         }
     }
 
-    fn fail(&self, what: Wait, failure: &Failure) {
+    /// Answers a call that waits. `when` says by when it was to be answered, if that is why it fails.
+    fn fail(&self, what: Wait, failure: &Failure, when: &str) {
         match what {
             Wait::Settle(reply) => {
-                let doing = format!("preparing the transactional producer {:?}", self.id);
+                let doing = format!("making the transactional producer {:?} ready{when}", self.id);
                 drop(reply.send(Err(Error::harmless(doing, failure.clone()))));
             }
             Wait::Begin(reply) => {
-                drop(reply.send(Err(Error::harmless(self.doing("beginning"), failure.clone()))));
+                let doing = format!("{}{when}", self.doing("beginning"));
+                drop(reply.send(Err(Error::harmless(doing, failure.clone()))));
             }
         }
     }
@@ -434,19 +462,19 @@ impl Transacting {
             return false;
         }
         let (mut begins, last) = (Vec::new(), self.last);
-        for Waiting { deadline, what } in std::mem::take(&mut self.waiting) {
+        for Waiting { limit, what } in std::mem::take(&mut self.waiting) {
             match what {
                 Wait::Settle(reply) => drop(reply.send(Ok(last))),
                 // Nobody waits for it any more.
                 Wait::Begin(reply) if reply.is_closed() => {}
-                Wait::Begin(reply) => begins.push((deadline, reply)),
+                Wait::Begin(reply) => begins.push((limit, reply)),
             }
         }
         let mut has_begun = false;
-        for (deadline, reply) in begins {
+        for (limit, reply) in begins {
             let version = Version::of_feature(self.client.0.links.peers().features().transaction_version);
             let Some(identity) = self.machine.handle_begin(version) else {
-                self.waiting.push(Waiting { deadline, what: Wait::Begin(reply) });
+                self.waiting.push(Waiting { limit, what: Wait::Begin(reply) });
                 continue;
             };
             self.slots.clear();
@@ -505,33 +533,39 @@ impl Transacting {
 
     /// Answers the calls whose time is over. What they wait for goes on.
     fn expire(&mut self, now: Instant) {
-        let last = self.machine.trouble().cloned();
-        let late = || {
-            let peer = "the transaction coordinator".into();
-            let after = self.client.0.settings.producer.enqueue_timeout;
-            last.clone().unwrap_or(Failure::TimedOut { peer, after, sent: true })
-        };
-        if let Some(Ending { what, .. }) = self.ending.take_if(|ending| ending.deadline <= now) {
+        let when = |limit: Limit| format!(" within {:?}", limit.after);
+        if let Some(Ending { limit, what }) = self.ending.take_if(|ending| ending.limit.deadline <= now) {
             match what {
                 End::Commit(reply, Some(refused)) => {
                     drop(reply.send(Err(Error::harmless(self.doing("committing"), refused))));
                 }
                 End::Commit(reply, None) => {
-                    let doing = format!("{} in time", self.doing("committing"));
-                    drop(reply.send(Err(Error::with_maybe_written(doing, late(), true))));
+                    let doing = format!("{}{}", self.doing("committing"), when(limit));
+                    let failure = self.obstacle(limit);
+                    drop(reply.send(Err(Error::with_maybe_written(doing, failure, true))));
                 }
-                End::Abort(reply, _) => {
-                    let doing = format!("{} in time", self.doing("aborting"));
-                    drop(reply.send(Err(Error::harmless(doing, late()))));
+                End::Abort(reply) => {
+                    let doing = format!("{}{}", self.doing("aborting"), when(limit));
+                    drop(reply.send(Err(Error::harmless(doing, self.obstacle(limit)))));
                 }
             }
         }
         let (overdue, waiting) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|of| of.deadline <= now);
+            std::mem::take(&mut self.waiting).into_iter().partition(|of| of.limit.deadline <= now);
         self.waiting = waiting;
         let overdue: Vec<Waiting> = overdue;
-        for Waiting { what, .. } in overdue {
-            self.fail(what, &late());
+        for Waiting { limit, what } in overdue {
+            self.fail(what, &self.obstacle(limit), &when(limit));
+        }
+    }
+
+    /// Why what a call waits for has not happened yet.
+    fn obstacle(&self, Limit { after, .. }: Limit) -> Failure {
+        match self.machine.trouble() {
+            Some(trouble) => trouble.clone(),
+            // The coordinator is asked only once all records are settled.
+            None if self.machine.is_draining() => Failure::Undelivered { after, last: None },
+            None => Failure::TimedOut { peer: "the transaction coordinator".into(), after, sent: true },
         }
     }
 }

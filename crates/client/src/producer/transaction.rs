@@ -5,15 +5,18 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use milena_core::Failure;
 use milena_core::group::TopicPartition;
 use milena_core::group::commits::StoredOffset;
 use milena_core::transaction::Fate;
-use milena_core::{Failure, Instant};
 use tokio::sync::oneshot;
 
 use super::inbox::Event;
-use super::transacting::{Command, Open, Reply};
-use super::{Delivery, Producer, ProducerBuilder, Receipt};
+use super::transacting::{Command, Limit, Open, Reply};
+use super::{
+    Delivery, Interceptor, NotAllWritten, Partitioner, Producer, ProducerBuilder, Receipt, RecordSink,
+    TopicProducer, TopicSettings,
+};
 use crate::consumer::{InTransaction, Taken};
 use crate::settings::{Compression, ProducerSettings};
 use crate::{Client, CommittedOffset, Consumer, Error, Record};
@@ -163,6 +166,25 @@ impl TransactionalProducerBuilder {
         self
     }
 
+    /// As [`ProducerBuilder::partitioner`].
+    pub fn partitioner(mut self, partitioner: Partitioner) -> Self {
+        self.producer = self.producer.partitioner(partitioner);
+        self
+    }
+
+    /// As [`ProducerBuilder::topic`].
+    pub fn topic(mut self, name: &str, change: impl FnOnce(&mut TopicSettings)) -> Self {
+        self.producer = self.producer.topic(name, change);
+        self
+    }
+
+    /// As [`ProducerBuilder::interceptor`]. What an interceptor is told of a batch is told when the batch is settled, which is before
+    /// its transaction ends.
+    pub fn interceptor(mut self, interceptor: Arc<dyn Interceptor>) -> Self {
+        self.producer = self.producer.interceptor(interceptor);
+        self
+    }
+
     /// Changes any other setting.
     pub fn settings(mut self, change: impl FnOnce(&mut ProducerSettings)) -> Self {
         self.producer = self.producer.settings(change);
@@ -182,7 +204,10 @@ impl TransactionalProducerBuilder {
     pub async fn build(self) -> Result<TransactionalProducer, Error> {
         let Self { mut producer, id } = self;
         if id.is_empty() {
-            return Err(Error::caller("setting a transactional producer up", "its id is empty"));
+            return Err(Error::caller(
+                "setting a transactional producer up",
+                "the transactional id is empty",
+            ));
         }
         producer.transactional_id = Some(Arc::clone(&id));
         let producer = TransactionalProducer { producer: producer.start()?, id };
@@ -202,8 +227,8 @@ impl TransactionalProducer {
     /// # Cancel safety
     /// If the future is dropped, no transaction is open.
     pub async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
-        let deadline = self.deadline();
-        let open = self.order("beginning", |reply| Command::Begin { deadline, reply }).await?;
+        let limit = self.limit();
+        let open = self.order("beginning", false, |reply| Command::Begin { limit, reply }).await?;
         // Those of a transaction that was dropped.
         self.producer.0.parts.failures.take();
         Ok(Transaction { producer: self, open: Some(open), consumers: Mutex::default() })
@@ -241,33 +266,64 @@ impl TransactionalProducer {
         self.settled().await
     }
 
+    /// Waits until the last transaction has ended, which is aborted if it was dropped, and ends the producer. A program that ends
+    /// without this may leave the transaction open, and until its [timeout](TransactionalProducerBuilder::transaction_timeout)
+    /// consumers that read only what is committed do not get past it.
+    ///
+    /// # Errors
+    /// When the last transaction has not come to its end within `timeout`. The producer goes on trying for 5 seconds, if the
+    /// program does not end.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the producer ends as if it had been dropped.
+    pub async fn close_within(self, timeout: Duration) -> Result<(), Error> {
+        self.settled_within(timeout).await.map(drop)
+    }
+
     /// The id that the producer was made with.
     pub fn transactional_id(&self) -> &str {
         &self.id
     }
 
     async fn settled(&self) -> Result<Option<TransactionEnd>, Error> {
-        let deadline = self.deadline();
-        let last = self.order("settling", |reply| Command::Settle { deadline, reply }).await?;
+        self.settled_within(self.producer.0.enqueue_timeout).await
+    }
+
+    async fn settled_within(&self, timeout: Duration) -> Result<Option<TransactionEnd>, Error> {
+        let limit = self.limit_of(timeout);
+        let last = self.order("settling", false, |reply| Command::Settle { limit, reply }).await?;
         Ok(last.map(|fate| match fate {
             Fate::Commit => TransactionEnd::Committed,
             Fate::Abort => TransactionEnd::Aborted,
         }))
     }
 
-    fn deadline(&self) -> Instant {
-        self.producer.0.clock.after(self.producer.0.enqueue_timeout)
+    fn limit(&self) -> Limit {
+        self.limit_of(self.producer.0.enqueue_timeout)
+    }
+
+    fn limit_of(&self, after: Duration) -> Limit {
+        Limit { deadline: self.producer.0.clock.after(after), after }
     }
 
     fn push(&self, command: Command) {
         self.producer.0.parts.inbox.push(Event::Transaction(command));
     }
 
-    /// Gives the driver a command and waits for what comes of it.
-    async fn order<T>(&self, doing: &str, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+    /// Gives the driver a command and waits for what comes of it. If the driver's runtime ends meanwhile, the error says that
+    /// something may have been written if the command is one that `may_write`.
+    async fn order<T>(
+        &self,
+        doing: &str,
+        may_write: bool,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T, Error> {
         let (reply, outcome) = oneshot::channel();
         self.push(command(reply));
-        let ended = |_| Error::new(format!("{doing} a transaction of {:?}", self.id), Failure::Closed);
+        let ended = |_| {
+            let doing = format!("{doing} a transaction of {:?}", self.id);
+            Error::with_maybe_written(doing, Failure::Closed, may_write)
+        };
         outcome.await.map_err(ended)?
     }
 
@@ -328,6 +384,132 @@ impl Transaction<'_> {
         self.producer.producer.post(record)
     }
 
+    /// Takes a record if that needs no waiting, as [`Producer::try_enqueue`] does.
+    ///
+    /// # Errors
+    /// As [`Producer::try_enqueue`]. The record is not in the transaction then, which can be committed without it.
+    pub fn try_enqueue(&self, record: Record<'_>) -> Result<Delivery, Error> {
+        self.producer.producer.try_enqueue(record)
+    }
+
+    /// Takes a record, and calls `settled` with what became of it, as [`Producer::enqueue_with`] does: before the transaction ends.
+    /// A record that is written counts only once the transaction is committed.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue); `settled` is not called then.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it returns, the record is not sent, and `settled` is not called.
+    pub async fn enqueue_with(
+        &self,
+        record: Record<'_>,
+        settled: impl FnOnce(Result<Receipt, Error>) + Send + 'static,
+    ) -> Result<(), Error> {
+        self.producer.producer.enqueue_with(record, settled).await
+    }
+
+    /// Writes many records, and waits until each is written or given up, as [`Producer::send_all`] does.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().start().await?;
+    /// # cluster.create_topic("invoices", 2)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// # let mut producer = client.transactional("billing-1").build().await?;
+    /// use milena::Record;
+    ///
+    /// let transaction = producer.begin().await?;
+    /// let lines = ["created", "due", "paid"];
+    /// match transaction.send_all(lines.map(|line| Record::to("invoices").key("42").value(line))).await {
+    ///     Ok(_) => transaction.commit().await?,
+    ///     Err(_) => transaction.abort().await?,
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Producer::send_all`]. If a record was taken and not written, the transaction can only be aborted then.
+    ///
+    /// # Cancel safety
+    /// As [`Producer::send_all`].
+    pub async fn send_all<'r>(
+        &self,
+        records: impl IntoIterator<Item = Record<'r>>,
+    ) -> Result<Vec<Receipt>, NotAllWritten> {
+        self.producer.producer.send_all(records).await
+    }
+
+    /// A handle of one topic, as [`Producer::topic`] makes. It borrows the transaction:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().start().await?;
+    /// # cluster.create_topic("invoices", 2)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// # let mut producer = client.transactional("billing-1").build().await?;
+    /// use milena::Record;
+    ///
+    /// let transaction = producer.begin().await?;
+    /// let invoices = transaction.topic("invoices").await?;
+    /// for line in ["created", "due", "paid"] {
+    ///     invoices.post(Record::new().key("42").value(line)).await?;
+    /// }
+    /// transaction.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// ```compile_fail,E0505
+    /// # async fn check(producer: &mut milena::TransactionalProducer) -> Result<(), milena::Error> {
+    /// let transaction = producer.begin().await?;
+    /// let invoices = transaction.topic("invoices").await?;
+    /// transaction.commit().await?;
+    /// invoices.post(milena::Record::new().value("late")).await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Producer::topic`].
+    ///
+    /// # Cancel safety
+    /// As [`Producer::topic`].
+    pub async fn topic(&self, name: &str) -> Result<TopicProducer<'_>, Error> {
+        self.producer.producer.topic_for(name).await
+    }
+
+    /// A sink of records, as [`Producer::sink`] makes. It borrows the transaction:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().start().await?;
+    /// # cluster.create_topic("invoices", 2)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// # let mut producer = client.transactional("billing-1").build().await?;
+    /// use futures_util::{StreamExt as _, stream};
+    /// use milena::Record;
+    ///
+    /// struct Invoice(u32);
+    ///
+    /// impl<'a> From<&'a Invoice> for Record<'a> {
+    ///     fn from(invoice: &'a Invoice) -> Self {
+    ///         Record::to("invoices").key(invoice.0.to_string()).value("created")
+    ///     }
+    /// }
+    ///
+    /// let transaction = producer.begin().await?;
+    /// stream::iter((0..100).map(Invoice)).map(Ok).forward(transaction.sink()).await?;
+    /// transaction.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sink<R>(&self) -> RecordSink<'_, R>
+    where
+        for<'r> Record<'r>: From<&'r R>,
+    {
+        RecordSink::of(&self.producer.producer)
+    }
+
     /// Sends every record taken before this call without waiting for linger, and waits until each is written or given up. A commit
     /// does so by itself.
     ///
@@ -383,9 +565,9 @@ impl Transaction<'_> {
     /// ([`manual_commits`](crate::GroupConsumerBuilder::manual_commits)).
     ///
     /// # Cancel safety
-    /// If the future is dropped, the offsets may be in the transaction or not.
+    /// If the future is dropped, the transaction is committed with the offsets or not at all.
     pub async fn commit_offsets(&self, consumer: &Consumer) -> Result<(), Error> {
-        self.commit_of(consumer.in_transaction(None).await).await
+        self.commit_of(consumer.in_transaction(None)).await
     }
 
     /// Commits these offsets of the consumer's group in the transaction, as they are: each is the next offset to read. It is for
@@ -405,24 +587,32 @@ impl Transaction<'_> {
             let offset: CommittedOffset = offset.into();
             (TopicPartition::new(&Arc::from(topic.as_ref()), partition), StoredOffset::from(offset))
         });
-        self.commit_of(consumer.in_transaction(Some(offsets.collect())).await).await
+        self.commit_of(consumer.in_transaction(Some(offsets.collect()))).await
     }
 
     /// Commits the offsets after what was taken of the consumer.
     pub(crate) async fn commit_taken(&self, consumer: &Consumer, taken: &[Taken]) -> Result<(), Error> {
-        self.commit_of(consumer.taken_in_transaction(taken).await).await
+        self.commit_of(consumer.taken_in_transaction(taken)).await
     }
 
-    async fn commit_of(&self, taken: Result<Option<InTransaction>, Error>) -> Result<(), Error> {
-        let taken = taken.inspect_err(|error| {
-            // Without its offsets the transaction must not be committed, though the caller may go on.
-            let cause = Box::new(error.failure().clone());
-            self.producer.push(Command::Doom(Failure::Doomed { cause, is_fatal: false }));
+    async fn commit_of(
+        &self,
+        taken: impl Future<Output = Result<Option<InTransaction>, Error>>,
+    ) -> Result<(), Error> {
+        // Without its offsets the transaction must not be committed, though the caller may go on, or drop this future.
+        let mut missing =
+            MissingOffsets { producer: self.producer, why: Some(Failure::Caller(NOT_AWAITED.into())) };
+        let taken = taken.await.map_err(|error| {
+            let error = error.dooming();
+            missing.why = Some(error.failure().clone());
+            error
         })?;
+        // From here on the driver has them: a commit waits for what becomes of them.
+        missing.why = None;
         let Some(taken) = taken else { return Ok(()) };
-        let (what, deadline) = (taken.offsets().clone(), self.producer.deadline());
-        let order = |reply| Command::Offsets { what, deadline, reply };
-        self.producer.order("committing offsets in", order).await?;
+        let (what, limit) = (taken.offsets().clone(), self.producer.limit());
+        let order = |reply| Command::Offsets { what, limit, reply };
+        self.producer.order("committing offsets in", false, order).await?;
         self.consumers.lock().unwrap_or_else(PoisonError::into_inner).push(taken);
         Ok(())
     }
@@ -440,11 +630,12 @@ impl Transaction<'_> {
     /// If the future is dropped before it was polled, the transaction is aborted. Later the commit goes on, and
     /// [`TransactionalProducer::resolve`] tells what has become of it.
     pub async fn commit(mut self) -> Result<(), Error> {
-        let deadline = self.producer.deadline();
+        let limit = self.producer.limit();
         if let Some(open) = self.open.take() {
             open.end();
         }
-        let committed = self.producer.order("committing", |reply| Command::Commit { deadline, reply }).await;
+        let committed =
+            self.producer.order("committing", true, |reply| Command::Commit { limit, reply }).await;
         // Records that were posted have no other way to fail than with the transaction.
         self.producer.producer.0.parts.failures.take();
         committed?;
@@ -462,19 +653,36 @@ impl Transaction<'_> {
     ///
     /// # Cancel safety
     /// If the future is dropped, the transaction is aborted nevertheless.
-    pub async fn abort(self) -> Result<(), Error> {
-        self.abort_and_tell().await.map(drop)
-    }
-
-    /// As [`abort`](Self::abort). Tells why the transaction could not have been committed.
-    pub(crate) async fn abort_and_tell(mut self) -> Result<Option<Failure>, Error> {
-        let deadline = self.producer.deadline();
+    pub async fn abort(mut self) -> Result<(), Error> {
+        let limit = self.producer.limit();
         if let Some(open) = self.open.take() {
             open.end();
         }
-        let aborted = self.producer.order("aborting", |reply| Command::Abort { deadline, reply }).await;
+        let aborted = self.producer.order("aborting", false, |reply| Command::Abort { limit, reply }).await;
         self.producer.producer.0.parts.failures.take();
         aborted
+    }
+
+    /// Why the transaction cannot be committed, if it cannot.
+    pub(crate) async fn doom(&self) -> Result<Option<Failure>, Error> {
+        self.producer.order("asking about", false, |reply| Command::TellDoom { reply }).await
+    }
+}
+
+/// Offsets that were to come into a transaction. If this is dropped while it says why they did not, the transaction can only be
+/// aborted.
+struct MissingOffsets<'a> {
+    producer: &'a TransactionalProducer,
+    why: Option<Failure>,
+}
+
+const NOT_AWAITED: &str = "the program dropped the call that was to commit offsets in the transaction";
+
+impl Drop for MissingOffsets<'_> {
+    fn drop(&mut self) {
+        if let Some(why) = self.why.take() {
+            self.producer.push(Command::Doom(Failure::Doomed { cause: Box::new(why), is_fatal: false }));
+        }
     }
 }
 

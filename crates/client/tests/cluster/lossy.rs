@@ -1,7 +1,9 @@
-//! A transport that loses chosen requests or their answers, and closes their connection.
+//! A transport that loses or delays chosen requests or their answers, and closes their connection.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use milena::{Address, Connect, Connecting, Resolving, Tcp, Transport};
 use milena_messages::ApiKey;
@@ -14,6 +16,12 @@ pub(crate) enum Loss {
     Request,
     /// The broker carries the request out, and its answer never arrives.
     Answer,
+    /// The broker carries the request out, and the connection ends in the middle of its answer.
+    HalfAnswer,
+    /// The broker carries the request out, and its answer comes late, as do those after it.
+    Late(Duration),
+    /// The broker never sees the request, nor anything after it, and the connection stays open.
+    Silence,
 }
 
 /// The losses that are still to come. Clones share them.
@@ -58,16 +66,17 @@ impl Connect for Losses {
 async fn relay(client: tokio::io::DuplexStream, broker: Box<dyn Transport>, losses: Losses) {
     let (mut from_client, mut to_client) = split(client);
     let (mut from_broker, mut to_broker) = split(broker);
-    // The correlation id of the answer that is to be lost.
-    let lost = Mutex::new(None::<i32>);
+    // The correlation ids of answers that something happens to.
+    let faults = Mutex::new(BTreeMap::<i32, Loss>::new());
     let up = async {
         while let Some(frame) = next(&mut from_client).await {
             let key = i16::from_be_bytes([frame[4], frame[5]]);
             match losses.take(key) {
                 Some(Loss::Request) => return,
-                Some(Loss::Answer) => {
+                Some(Loss::Silence) => return std::future::pending().await,
+                Some(loss) => {
                     let id = [frame[8], frame[9], frame[10], frame[11]];
-                    *lost.lock().expect("not poisoned") = Some(i32::from_be_bytes(id));
+                    faults.lock().expect("not poisoned").insert(i32::from_be_bytes(id), loss);
                 }
                 None => {}
             }
@@ -77,10 +86,16 @@ async fn relay(client: tokio::io::DuplexStream, broker: Box<dyn Transport>, loss
         }
     };
     let down = async {
-        while let Some(frame) = next(&mut from_broker).await {
+        while let Some(mut frame) = next(&mut from_broker).await {
             let id = i32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
-            let is_lost = *lost.lock().expect("not poisoned") == Some(id);
-            if is_lost || to_client.write_all(&frame).await.is_err() {
+            let fault = faults.lock().expect("not poisoned").remove(&id);
+            match fault {
+                Some(Loss::Late(by)) => tokio::time::sleep(by).await,
+                Some(Loss::HalfAnswer) => frame.truncate(frame.len() / 2),
+                Some(_) => return,
+                None => {}
+            }
+            if to_client.write_all(&frame).await.is_err() || fault == Some(Loss::HalfAnswer) {
                 return;
             }
         }

@@ -1,5 +1,6 @@
 //! Transactions: what readers see of them, whatever happens to their requests.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use milena::{Isolation, TransactionEnd, TransactionalProducer};
@@ -17,8 +18,13 @@ async fn cluster(version: i16, topics: &[(&str, i32)]) -> (Cluster, Client, Loss
         cluster.create_topic(topic, *partitions).expect("created");
     }
     let losses = Losses::default();
+    let client = client_of(&cluster, &losses, PATIENCE).await;
+    (cluster, client, losses)
+}
+
+async fn client_of(cluster: &Cluster, losses: &Losses, request_timeout: Duration) -> Client {
     let client = Client::builder().bootstrap(cluster.bootstrap()).connector(losses.clone());
-    (cluster, client.connect().await.expect("connected"), losses)
+    client.request_timeout(request_timeout).connect().await.expect("connected")
 }
 
 async fn transactional(client: &Client) -> TransactionalProducer {
@@ -216,27 +222,328 @@ async fn the_coordinator_ends_a_transaction_that_is_open_for_too_long() {
         let transaction = producer.begin().await.expect("begun");
         transaction.send(Record::to("t").value("late")).await.expect("written");
         // Until the coordinator has aborted it, nothing after it is stable.
-        let client = Client::connect(cluster.bootstrap()).await.expect("connected");
-        let is_aborted = async {
-            loop {
-                let admin = client.admin().isolation(Isolation::ReadCommitted);
-                let end = admin.list_offsets([("t", 0)], OffsetAt::Latest).await.expect("told");
-                if end.iter().any(|(_, offset)| offset.as_ref().is_ok_and(|of| *of >= Some(2))) {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        timeout(PATIENCE, is_aborted).await.expect("aborted");
+        until_stable(&cluster, 2).await;
         let error = transaction.commit().await.expect_err("it is over");
         assert!(!error.maybe_written() && !error.is_retriable(), "version {version}: {error}");
         if version == 1 {
             // The coordinator says the same when another instance has taken over.
             assert!(error.is_fatal() && error.is_fenced(), "{error}");
+            assert!(error.to_string().contains("transaction.timeout.ms"), "{error}");
         } else {
             assert!(error.requires_abort() && !error.is_fatal(), "{error}");
             producer.begin().await.expect("begun").commit().await.expect("committed");
         }
+        assert!(committed(&cluster, "t").await.is_empty());
+    }
+}
+
+/// With version two the producer goes on, whatever it was doing when it learnt that its transaction is over (KAFKA-19367).
+#[tokio::test]
+async fn whatever_meets_the_end_of_a_transaction_that_timed_out_the_producer_goes_on_with_version_two() {
+    for call in ["send", "commit_offsets", "abort", "drop"] {
+        let (cluster, client, _) = cluster(2, &[("t", 1), ("in", 1)]).await;
+        let builder = client.transactional("billing").transaction_timeout(Duration::from_millis(200));
+        let mut producer = builder.build().await.expect("built");
+        let consumer =
+            client.consumer("g").assign([("in", 0)]).manual_commits().build().await.expect("built");
+        let transaction = producer.begin().await.expect("begun");
+        transaction.send(Record::to("t").value("late")).await.expect("written");
+        transaction.commit_offsets_at(&consumer, [(("in", 0), 1)]).await.expect("in the transaction");
+        until_stable(&cluster, 2).await;
+        let error = match call {
+            "send" => transaction.send(Record::to("t").value("later")).await.err(),
+            "commit_offsets" => transaction.commit_offsets_at(&consumer, [(("in", 0), 2)]).await.err(),
+            _ => None,
+        };
+        if let Some(error) = &error {
+            assert!(error.requires_abort() && !error.is_fatal() && !error.maybe_written(), "{call}: {error}");
+        }
+        assert_eq!(error.is_some(), ["send", "commit_offsets"].contains(&call), "{call}");
+        match call {
+            "drop" => drop(transaction),
+            _ => transaction.abort().await.unwrap_or_else(|error| panic!("{call}: {error}")),
+        }
+        let transaction = timeout(PATIENCE, producer.begin()).await.expect("in time").expect("begun");
+        transaction.post(Record::to("t").value("next")).await.expect("taken");
+        transaction.commit().await.unwrap_or_else(|error| panic!("{call}: {error}"));
+        assert_eq!(committed(&cluster, "t").await, ["next"], "{call}");
+        assert_eq!(
+            consumer.committed([("in", 0)]).await.expect("told")[0].1.as_ref().map(|of| of.offset),
+            None
+        );
+    }
+}
+
+/// Waits until this offset of `t` is stable: transactions before it have ended.
+async fn until_stable(cluster: &Cluster, offset: i64) {
+    let client = Client::connect(cluster.bootstrap()).await.expect("connected");
+    let is_stable = async {
+        loop {
+            let admin = client.admin().isolation(Isolation::ReadCommitted);
+            let end = admin.list_offsets([("t", 0)], OffsetAt::Latest).await.expect("told");
+            if end.iter().any(|(_, end)| end.as_ref().is_ok_and(|of| *of >= Some(offset))) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, is_stable).await.expect("stable");
+}
+
+/// Each call returns within its own time while its coordinator or leader is silent, and its error names the time.
+#[tokio::test]
+async fn calls_return_in_their_time_and_name_it_while_a_broker_is_silent() {
+    for version in VERSIONS {
+        let (cluster, _, losses) = cluster(version, &[("t", 1)]).await;
+        let client = client_of(&cluster, &losses, Duration::from_secs(2)).await;
+        let build = || {
+            let builder = client.transactional("billing");
+            builder.settings(|settings| settings.enqueue_timeout = Duration::from_millis(300)).build()
+        };
+        losses.add(ApiKey::InitProducerId, Loss::Silence);
+        let error = timeout(PATIENCE, build()).await.expect("in time").expect_err("silent");
+        assert!(error.is_retriable() && !error.is_fatal(), "{error}");
+        assert!(error.to_string().contains("within 300ms"), "{error}");
+
+        let mut producer = loop {
+            // The silent connection is replaced once its request has timed out.
+            match timeout(PATIENCE, build()).await.expect("in time") {
+                Ok(producer) => break producer,
+                Err(error) => assert!(error.is_retriable(), "{error}"),
+            }
+        };
+        for fate in [TransactionEnd::Committed, TransactionEnd::Aborted] {
+            let transaction = producer.begin().await.expect("begun");
+            transaction.send(Record::to("t").value("v")).await.expect("written");
+            losses.add(ApiKey::EndTxn, Loss::Silence);
+            let ended = async {
+                match fate {
+                    TransactionEnd::Committed => transaction.commit().await,
+                    TransactionEnd::Aborted => transaction.abort().await,
+                }
+            };
+            let error = timeout(PATIENCE, ended).await.expect("in time").expect_err("silent");
+            assert_eq!(error.maybe_written(), fate == TransactionEnd::Committed, "{error}");
+            assert!(!error.is_fatal() && !error.requires_abort(), "{error}");
+            assert!(error.to_string().contains("within 300ms"), "{error}");
+            let error = timeout(PATIENCE, producer.begin()).await.expect("in time").expect_err("silent");
+            assert!(error.is_retriable() && !error.maybe_written(), "{error}");
+            assert!(error.to_string().contains("within 300ms"), "{error}");
+            let end = loop {
+                if let Ok(end) = timeout(PATIENCE, producer.resolve()).await.expect("in time") {
+                    break end;
+                }
+            };
+            assert_eq!(end, Some(fate), "version {version}");
+        }
+        let transaction = producer.begin().await.expect("begun");
+        losses.add(ApiKey::Produce, Loss::Silence);
+        transaction.post(Record::to("t").value("slow")).await.expect("taken");
+        let error = timeout(PATIENCE, transaction.commit()).await.expect("in time").expect_err("silent");
+        assert!(error.maybe_written() && error.to_string().contains("not delivered within 300ms"), "{error}");
+        let error = producer.close_within(Duration::from_millis(20)).await.expect_err("it is not known yet");
+        assert!(error.to_string().contains("within 20ms"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn closing_aborts_what_was_dropped_and_waits_for_it() {
+    for version in VERSIONS {
+        let (cluster, client, _) = cluster(version, &[("t", 1)]).await;
+        let mut producer = transactional(&client).await;
+        let transaction = producer.begin().await.expect("begun");
+        transaction.send(Record::to("t").value("dropped")).await.expect("written");
+        drop(transaction);
+        producer.close_within(PATIENCE).await.expect("ended");
+        // The record and the marker are stable, so that nobody waits for the transaction's timeout.
+        timeout(Duration::from_secs(10), until_stable(&cluster, 2)).await.expect("stable");
+        assert!(committed(&cluster, "t").await.is_empty());
+    }
+}
+
+/// The runtime that drives the client ends while a commit is on its way.
+#[test]
+fn a_commit_whose_runtime_ends_may_have_been_carried_out() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let (_cluster, mut producer, losses) = runtime.block_on(async {
+        let (cluster, client, losses) = cluster(2, &[("t", 1)]).await;
+        let producer = transactional(&client).await;
+        (cluster, producer, losses)
+    });
+    let caller = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let error = caller.block_on(async {
+        let transaction = producer.begin().await.expect("begun");
+        transaction.send(Record::to("t").value("v")).await.expect("written");
+        losses.add(ApiKey::EndTxn, Loss::Silence);
+        let mut commit = std::pin::pin!(transaction.commit());
+        while !losses.are_over() {
+            assert!(timeout(Duration::from_millis(10), &mut commit).await.is_err(), "it is silent");
+        }
+        runtime.shutdown_background();
+        timeout(PATIENCE, commit).await.expect("in time").expect_err("the runtime has ended")
+    });
+    assert!(error.maybe_written() && error.is_fatal(), "{error}");
+}
+
+#[tokio::test]
+async fn offsets_whose_call_was_dropped_are_committed_with_the_transaction_or_nothing_is() {
+    for version in VERSIONS {
+        let (cluster, client, _) = cluster(version, &[("in", 1), ("out", 1)]).await;
+        let plain = client.producer().build().await.expect("built");
+        let consumer = client.consumer("g").assign([("in", 0)]).isolation(Isolation::ReadCommitted);
+        let mut consumer = consumer.manual_commits().build().await.expect("built");
+        let mut producer = transactional(&client).await;
+        let (mut expected, mut refused) = (Vec::new(), 0);
+        for round in 0..12 {
+            let value = format!("{round:02}");
+            plain.send(Record::to("in").value(&value)).await.expect("written");
+            let batch = timeout(PATIENCE, consumer.next()).await.expect("in time").expect("read");
+            consumer.done(&batch.expect("a partition is assigned"));
+            let transaction = producer.begin().await.expect("begun");
+            transaction.post(Record::to("out").value(&value)).await.expect("taken");
+            polled(transaction.commit_offsets(&consumer), 1 + round % 4).await.transpose().expect("in it");
+            let offset = match transaction.commit().await {
+                Ok(()) => {
+                    expected.push(value);
+                    Some(round as i64 + 1)
+                }
+                Err(error) => {
+                    assert!(error.requires_abort() && !error.is_fatal(), "{error}");
+                    refused += 1;
+                    None
+                }
+            };
+            let stored = consumer.committed([("in", 0)]).await.expect("told").remove(0).1.map(|of| of.offset);
+            assert!(offset.is_none() || stored == offset, "version {version}, {round}: {stored:?}");
+            assert!(
+                offset.is_some() || stored != Some(round as i64 + 1),
+                "version {version}, {round}: {stored:?}"
+            );
+        }
+        assert!(refused > 0 && !expected.is_empty(), "{refused} of 12 were refused");
+        assert_eq!(committed(&cluster, "out").await, expected, "version {version}");
+    }
+}
+
+struct Line(String);
+
+impl<'a> From<&'a Line> for Record<'a> {
+    fn from(line: &'a Line) -> Self {
+        Record::to("t").value(&line.0)
+    }
+}
+
+#[tokio::test]
+async fn whatever_form_a_record_is_given_in_it_is_in_the_transaction() {
+    use futures_util::{StreamExt as _, stream};
+    for version in VERSIONS {
+        let (cluster, client, _) = cluster(version, &[("t", 1)]).await;
+        let mut producer = transactional(&client).await;
+        let called = std::sync::Arc::new(AtomicUsize::new(0));
+        let mut expected = Vec::new();
+        for is_committed in [true, false, true] {
+            let transaction = producer.begin().await.expect("begun");
+            let topic = transaction.topic("t").await.expect("there is one");
+            let count = |called: &std::sync::Arc<AtomicUsize>| {
+                let called = std::sync::Arc::clone(called);
+                move |result: Result<milena::Receipt, Error>| {
+                    result.expect("written");
+                    called.fetch_add(1, Ordering::SeqCst);
+                }
+            };
+            transaction.send(Record::to("t").value("send")).await.expect("written");
+            let enqueued = transaction.enqueue(Record::to("t").value("enqueue")).await.expect("taken");
+            transaction.post(Record::to("t").value("post")).await.expect("taken");
+            let tried = transaction.try_enqueue(Record::to("t").value("try_enqueue")).expect("taken");
+            let with = transaction.enqueue_with(Record::to("t").value("enqueue_with"), count(&called));
+            with.await.expect("taken");
+            let all = transaction.send_all(["all 1", "all 2"].map(|line| Record::to("t").value(line))).await;
+            assert_eq!(all.expect("written").len(), 2);
+            let lines = stream::iter(["sink 1", "sink 2"].map(|line| Ok(Line(line.to_owned()))));
+            lines.forward(transaction.sink()).await.expect("written");
+            topic.send(Record::new().value("topic send")).await.expect("written");
+            topic.post(Record::new().value("topic post")).await.expect("taken");
+            let tried_there = topic.try_enqueue(Record::new().value("topic try_enqueue")).expect("taken");
+            topic
+                .enqueue_with(Record::new().value("topic enqueue_with"), count(&called))
+                .await
+                .expect("taken");
+            for delivery in [enqueued, tried, tried_there] {
+                delivery.await.expect("written");
+            }
+            transaction.flush().await.expect("written");
+            if is_committed {
+                transaction.commit().await.expect("committed");
+                expected.extend([
+                    "all 1",
+                    "all 2",
+                    "enqueue",
+                    "enqueue_with",
+                    "post",
+                    "send",
+                    "sink 1",
+                    "sink 2",
+                    "topic enqueue_with",
+                    "topic post",
+                    "topic send",
+                    "topic try_enqueue",
+                    "try_enqueue",
+                ]);
+            } else {
+                transaction.abort().await.expect("aborted");
+            }
+        }
+        assert_eq!(called.load(Ordering::SeqCst), 6);
+        expected.sort_unstable();
+        assert_eq!(committed(&cluster, "t").await, expected, "version {version}");
+    }
+}
+
+/// What an abort takes back is told once to each who waits for it, and an interceptor hears the batch.
+#[tokio::test]
+async fn an_abort_fails_what_was_not_sent_and_tells_each_record_once() {
+    #[derive(Debug, Default)]
+    struct Settled(AtomicUsize);
+    impl milena::Interceptor for Settled {
+        fn settled(&self, batch: &milena::SettledBatch<'_>) {
+            let error = batch.result.expect_err("it was aborted");
+            assert!(!error.maybe_written(), "{error}");
+            self.0.fetch_add(batch.records as usize, Ordering::SeqCst);
+        }
+    }
+    for version in VERSIONS {
+        let (cluster, client, losses) = cluster(version, &[("t", 1)]).await;
+        let settled = std::sync::Arc::new(Settled::default());
+        // The metadata is there, so that the records wait for the partition's admission or for their linger.
+        let producer = client.transactional("billing").linger(PATIENCE).interceptor(settled.clone());
+        let mut producer = producer.build().await.expect("built");
+        let transaction = producer.begin().await.expect("begun");
+        let topic = transaction.topic("t").await.expect("there is one");
+        losses.add(ApiKey::AddPartitionsToTxn, Loss::Late(Duration::from_millis(100)));
+        losses.add(ApiKey::Produce, Loss::Request);
+        let told = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let mut deliveries = Vec::new();
+        for index in 0..10 {
+            deliveries.push(topic.try_enqueue(Record::new().value("aborted")).expect("taken"));
+            let told = std::sync::Arc::clone(&told);
+            let record = Record::new().value("aborted");
+            let tell = move |result: Result<milena::Receipt, Error>| {
+                told.lock().expect("not poisoned").push((index, result.expect_err("it was aborted")));
+            };
+            topic.enqueue_with(record, tell).await.expect("taken");
+        }
+        transaction.abort().await.expect("aborted");
+        for delivery in deliveries {
+            let error = delivery.await.expect_err("it was aborted");
+            assert!(
+                error.requires_abort() && error.to_string().contains("aborted"),
+                "version {version}: {error}"
+            );
+        }
+        let told = told.lock().expect("not poisoned");
+        assert_eq!(told.iter().map(|(index, _)| *index).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        assert_eq!(settled.0.load(Ordering::SeqCst), 20);
         assert!(committed(&cluster, "t").await.is_empty());
     }
 }
@@ -357,7 +664,7 @@ async fn settings_that_contradict_transactions_are_refused() {
     let error = builder.build().await.expect_err("acks=1");
     assert!(error.to_string().contains("acks=all"), "{error}");
     let error = client.transactional("").build().await.expect_err("no id");
-    assert!(error.to_string().contains("its id is empty"), "{error}");
+    assert!(error.to_string().contains("the transactional id is empty"), "{error}");
 }
 
 /// A consumer commits nothing in a transaction what it commits by itself.
@@ -369,6 +676,7 @@ async fn offsets_of_a_consumer_that_commits_by_itself_doom_the_transaction() {
     let transaction = producer.begin().await.expect("begun");
     let error = transaction.commit_offsets(&consumer).await.expect_err("it commits by itself");
     assert!(error.to_string().contains("manual_commits()"), "{error}");
+    assert!(error.requires_abort() && !error.is_fatal(), "{error}");
     let error = transaction.commit().await.expect_err("its offsets are missing");
     assert!(error.requires_abort(), "{error}");
 }

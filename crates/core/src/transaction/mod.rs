@@ -136,6 +136,8 @@ struct Pending {
     ticket: Ticket,
     what: Offsets,
     deadline: Instant,
+    /// How long the caller waits until the deadline.
+    after: Duration,
     /// Why it was given up while its request is under way.
     given_up: Option<Failure>,
 }
@@ -226,13 +228,13 @@ impl Transaction {
         self.identity
     }
 
-    /// Commits offsets as a part of the transaction, by `deadline`.
-    pub fn handle_offsets(&mut self, what: Offsets, deadline: Instant) -> Ticket {
+    /// Commits offsets as a part of the transaction by `deadline`, which is `after` so long.
+    pub fn handle_offsets(&mut self, what: Offsets, deadline: Instant, after: Duration) -> Ticket {
         let ticket = Ticket(self.offsets.next);
         self.offsets.next += 1;
         match self.refusal() {
             None => {
-                self.offsets.queue.push_back(Pending { ticket, what, deadline, given_up: None });
+                self.offsets.queue.push_back(Pending { ticket, what, deadline, after, given_up: None });
             }
             Some(failure) => self.events.push_back(Event::Committed(ticket, Err(failure))),
         }
@@ -384,13 +386,21 @@ impl Transaction {
         let failure = Failure::answer(error_code, None);
         match verdict(flight.question, error_code) {
             Verdict::Done => match identity(producer_id, producer_epoch) {
-                Some(identity) => {
+                // Under the epoch that it has it must not go on.
+                Some(identity) if self.state != State::Raising || is_raised(self.identity, identity) => {
                     self.identity = Some(identity);
                     self.succeeded();
                     self.step(Input::Granted);
                 }
-                None => {
-                    let reason = format!("it granted producer id {producer_id} with epoch {producer_epoch}");
+                _ => {
+                    let before = match self.identity {
+                        Some(of) => {
+                            format!(" to one that has producer id {} with epoch {}", of.id.0, of.epoch)
+                        }
+                        None => String::new(),
+                    };
+                    let reason =
+                        format!("it granted producer id {producer_id} with epoch {producer_epoch}{before}");
                     let failure =
                         Failure::Malformed { peer: "the coordinator".into(), reason: reason.into() };
                     self.ask_again_alike(&failure, now);
@@ -518,10 +528,14 @@ impl Transaction {
             Verdict::Done => {
                 self.offsets.retry.succeeded();
                 self.is_taken = true;
+                self.trouble = None;
                 if let Some(pending) = self.offsets.queue.pop_front() {
                     self.events.push_back(Event::Committed(pending.ticket, Ok(())));
                 }
             }
+            // The epoch was raised because the transaction was open for too long, or by another instance. With version two the
+            // producer may go on after the first (KAFKA-19367): the answer to its abort tells the two apart.
+            Verdict::Fenced if self.version == Some(Version::Two) => self.fail_offsets(&failure),
             Verdict::Fenced => self.die(&fenced()),
             Verdict::Fatal => self.die(&failure),
             Verdict::Refused => self.fail_offsets(&failure),
@@ -737,10 +751,9 @@ impl Transaction {
             let group = &overdue.what.group;
             let text = format!("offsets of group {group:?} were not committed in time");
             let failure = match &self.trouble {
-                Some(trouble) => Failure::Undelivered {
-                    after: self.settings.request_timeout,
-                    last: Some(Box::new(trouble.clone())),
-                },
+                Some(trouble) => {
+                    Failure::Undelivered { after: overdue.after, last: Some(Box::new(trouble.clone())) }
+                }
                 None => Failure::NoRoute(text.into()),
             };
             self.spoil(&failure);
@@ -948,6 +961,11 @@ fn fenced() -> Failure {
 fn identity(producer_id: i64, epoch: i16) -> Option<ProducerIdentity> {
     let id = ProducerId::known(producer_id).filter(|_| epoch >= 0)?;
     Some(ProducerIdentity { id, epoch })
+}
+
+/// Whether brokers refuse what comes under `before` once they have seen `after`.
+fn is_raised(before: Option<ProducerIdentity>, after: ProducerIdentity) -> bool {
+    before.is_none_or(|before| before.id != after.id || before.epoch < after.epoch)
 }
 
 /// Of several verdicts in one answer the most severe one counts.

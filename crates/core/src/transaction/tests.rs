@@ -286,7 +286,7 @@ fn a_transaction_adds_its_partitions_in_one_request_and_commits_under_the_same_e
 fn with_version_two_each_transaction_has_an_epoch_of_its_own_and_nothing_is_added() {
     let mut lab = Lab::ready(Version::Two);
     lab.machine.handle_sent();
-    lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS);
+    lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS, 10_000 * MS);
     lab.turn();
     assert_eq!(lab.asked[0].version_max, 5);
     lab.commit_offsets(ErrorCode::NONE);
@@ -317,7 +317,7 @@ fn a_transaction_without_anything_in_it_asks_the_coordinator_nothing() {
 #[test]
 fn offsets_go_to_the_groups_coordinator_as_its_member() {
     let mut lab = Lab::ready(Version::One);
-    lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS);
+    lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS, 10_000 * MS);
     lab.turn();
     lab.add_group(ErrorCode::NONE);
     let ask = lab.asked.front().expect("a request");
@@ -327,7 +327,7 @@ fn offsets_go_to_the_groups_coordinator_as_its_member() {
     assert_eq!(request.topics[0].partitions[0].committed_offset, 17);
     lab.commit_offsets(ErrorCode::NONE);
     // The group is in the transaction, and need not be added again.
-    lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS);
+    lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS, 10_000 * MS);
     lab.turn();
     lab.commit_offsets(ErrorCode::NONE);
     assert_eq!(lab.told(), ["offsets in", "offsets in"]);
@@ -337,7 +337,7 @@ fn offsets_go_to_the_groups_coordinator_as_its_member() {
 fn a_commit_waits_for_everything_that_is_under_way() {
     let mut lab = Lab::ready(Version::One);
     lab.write(0);
-    lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS);
+    lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS, 10_000 * MS);
     lab.machine.handle_commit();
     lab.turn();
     lab.add(ErrorCode::NONE);
@@ -452,7 +452,7 @@ fn any_request_that_was_lost_raises_the_epoch() {
             lab.wait();
             lab.add(ErrorCode::NONE);
         } else {
-            lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS);
+            lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS, 10_000 * MS);
             lab.turn();
             if lost == "group" {
                 lab.lose();
@@ -501,7 +501,7 @@ fn what_failed_dooms_the_transaction_and_the_commit_is_refused() {
         lab.turn();
         assert_eq!(lab.told(), ["purge: MESSAGE_TOO_LARGE (abort)"]);
         // Offsets and partitions that come now are not sent.
-        lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS);
+        lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS, 10_000 * MS);
         lab.machine.handle_partition(at(5));
         lab.commit();
         assert_eq!(
@@ -565,7 +565,7 @@ fn offsets_of_a_group_that_has_moved_on_doom_the_transaction() {
         ErrorCode::STALE_MEMBER_EPOCH,
     ] {
         let mut lab = Lab::ready(Version::One);
-        lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS);
+        lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS, 10_000 * MS);
         lab.turn();
         lab.add_group(ErrorCode::NONE);
         lab.commit_offsets(code);
@@ -577,7 +577,7 @@ fn offsets_of_a_group_that_has_moved_on_doom_the_transaction() {
 #[test]
 fn offsets_that_are_not_committed_in_time_doom_the_transaction_and_their_request_is_waited_for() {
     let mut lab = Lab::ready(Version::Two);
-    lab.machine.handle_offsets(offsets(), lab.now + 500 * MS);
+    lab.machine.handle_offsets(offsets(), lab.now + 500 * MS, 500 * MS);
     lab.turn();
     lab.commit_offsets(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
     lab.wait();
@@ -585,6 +585,11 @@ fn offsets_that_are_not_committed_in_time_doom_the_transaction_and_their_request
     lab.wait();
     let told = lab.told();
     assert!(told[0].starts_with("offsets out: COORDINATOR_LOAD_IN_PROGRESS (abort)"), "{told:?}");
+    let doom = lab.machine.doom().expect("doomed").to_string();
+    assert!(
+        doom.contains("not delivered within 500ms; the last attempt: COORDINATOR_LOAD_IN_PROGRESS"),
+        "{doom}"
+    );
     lab.abort();
     assert!(lab.machine.is_draining(), "the request may still be carried out");
     lab.commit_offsets(ErrorCode::NONE);
@@ -601,7 +606,7 @@ fn a_coordinator_that_has_moved_is_looked_up_again() {
     lab.wait();
     assert_eq!(lab.lookups.len(), lookups + 1);
     lab.add(ErrorCode::NONE);
-    lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS);
+    lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS, 10_000 * MS);
     lab.turn();
     lab.add_group(ErrorCode::NONE);
     let lookups = lab.lookups.len();
@@ -628,8 +633,9 @@ fn no_timer_is_due_while_the_answer_of_a_look_up_or_of_the_coordinator_is_waited
     assert_eq!(lab.machine.poll_timeout(), None);
     // So is the group's.
     let mut lab = Lab::ready(Version::Two);
-    let deadline = lab.now + Duration::from_secs(60);
-    lab.machine.handle_offsets(offsets(), deadline);
+    let after = Duration::from_secs(60);
+    let deadline = lab.now + after;
+    lab.machine.handle_offsets(offsets(), deadline, after);
     lab.turn();
     let ask = lab.next();
     lab.machine.handle_lost(ask.number, &lost(), true, lab.now);
@@ -638,7 +644,7 @@ fn no_timer_is_due_while_the_answer_of_a_look_up_or_of_the_coordinator_is_waited
     assert_eq!(lab.machine.poll_timeout(), Some(deadline));
     // Offsets failed in the last transaction, and the group is being added to this one.
     let mut lab = Lab::ready(Version::One);
-    lab.machine.handle_offsets(offsets(), lab.now + Duration::from_secs(60));
+    lab.machine.handle_offsets(offsets(), lab.now + Duration::from_secs(60), Duration::from_secs(60));
     lab.turn();
     lab.add_group(ErrorCode::NONE);
     lab.commit_offsets(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
@@ -646,8 +652,9 @@ fn no_timer_is_due_while_the_answer_of_a_look_up_or_of_the_coordinator_is_waited
     lab.end(Fate::Abort, ErrorCode::NONE);
     later(&mut lab);
     assert!(lab.begin(Version::One));
-    let deadline = lab.now + Duration::from_secs(60);
-    lab.machine.handle_offsets(offsets(), deadline);
+    let after = Duration::from_secs(60);
+    let deadline = lab.now + after;
+    lab.machine.handle_offsets(offsets(), deadline, after);
     lab.turn();
     assert_eq!(lab.machine.poll_timeout(), Some(deadline));
 }
@@ -679,6 +686,119 @@ fn a_commit_that_is_fenced_after_a_lost_attempt_may_have_been_committed() {
     lab.commit();
     lab.end(Fate::Commit, ErrorCode::PRODUCER_FENCED);
     assert_eq!(lab.told()[1..], ["dead: PRODUCER_FENCED (fatal)"]);
+}
+
+#[test]
+fn with_version_two_an_abort_tells_a_transaction_that_timed_out_from_a_producer_that_is_fenced() {
+    for is_fenced in [false, true] {
+        let mut lab = Lab::ready(Version::Two);
+        lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS, 10_000 * MS);
+        lab.turn();
+        lab.commit_offsets(ErrorCode::INVALID_PRODUCER_EPOCH);
+        let code = "INVALID_PRODUCER_EPOCH (abort)";
+        assert_eq!(lab.told(), [format!("offsets out: {code}"), format!("purge: {code}")]);
+        lab.abort();
+        if is_fenced {
+            // Nothing of the transaction was taken, so that asking for a higher epoch decides.
+            lab.end(Fate::Abort, ErrorCode::PRODUCER_FENCED);
+            lab.identity(ErrorCode::PRODUCER_FENCED, -1, -1);
+            assert_eq!(lab.told().pop().as_deref(), Some("dead: PRODUCER_FENCED (fatal)"));
+        } else {
+            let raised = EndTxnResponse { producer_id: 7, producer_epoch: 2, ..Default::default() };
+            lab.end_with(Fate::Abort, raised);
+            assert!(lab.begin(Version::Two));
+        }
+    }
+}
+
+#[test]
+fn an_epoch_that_was_not_raised_is_not_gone_on_with() {
+    let mut lab = with_a_lost_end(Version::One, Fate::Abort);
+    lab.wait();
+    lab.end(Fate::Abort, ErrorCode::NONE);
+    lab.told();
+    lab.grant(7, 0);
+    assert!(!lab.machine.is_ready());
+    lab.wait();
+    lab.grant(7, -3);
+    assert!(lab.told()[0].starts_with("dead: the transactional producer can do nothing more"));
+    // Another id is as good as a higher epoch.
+    let mut lab = with_a_lost_end(Version::One, Fate::Abort);
+    lab.wait();
+    lab.end(Fate::Abort, ErrorCode::NONE);
+    lab.grant(8, 0);
+    assert!(lab.machine.is_ready());
+}
+
+/// No answer of a coordinator, however often it comes, is asked for more than some fifty times a minute, or stops the machine
+/// for good without saying so.
+#[test]
+fn no_answer_that_comes_without_end_makes_a_storm_or_a_standstill() {
+    let codes = [
+        ErrorCode::CONCURRENT_TRANSACTIONS,
+        ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+        ErrorCode::COORDINATOR_NOT_AVAILABLE,
+        ErrorCode::NOT_COORDINATOR,
+        ErrorCode::REQUEST_TIMED_OUT,
+        ErrorCode::UNKNOWN_SERVER_ERROR,
+        ErrorCode::from_i16(-7),
+        ErrorCode::from_i16(9999),
+    ];
+    for code in codes {
+        let mut lab = Lab::ready(Version::One);
+        lab.write(0);
+        lab.add(ErrorCode::NONE);
+        lab.machine.handle_commit();
+        lab.machine.handle_settled();
+        lab.turn();
+        let (since, mut asked) = (lab.now, 0);
+        while lab.now < since + 60_000 * MS {
+            asked += 1;
+            lab.end(Fate::Commit, code);
+            assert!(lab.asked.is_empty(), "{code} is asked again at once");
+            assert!(lab.machine.trouble().is_some_and(|of| of.code() == Some(code)), "{code}");
+            lab.wait();
+        }
+        assert!((50..=90).contains(&asked), "{code}: {asked} requests");
+        lab.end(Fate::Commit, ErrorCode::NONE);
+        assert_eq!(lab.told(), ["added 1", "ended: Commit"]);
+    }
+}
+
+/// Answers that name too few partitions, others, or the same ones twice.
+#[test]
+fn answers_that_name_other_partitions_than_were_asked_for_add_nothing() {
+    let mut lab = Lab::ready(Version::One);
+    lab.write(0);
+    for (topic, partitions) in [("orders", vec![]), ("others", vec![0]), ("orders", vec![1, -1, i32::MAX, 1])]
+    {
+        let ask = lab.next();
+        let results = partitions.into_iter().map(|partition_index| AddPartitionsToTxnPartitionResult {
+            partition_index,
+            ..Default::default()
+        });
+        let topic = AddPartitionsToTxnTopicResult {
+            name: topic.into(),
+            results_by_partition: results.collect(),
+            ..Default::default()
+        };
+        let response =
+            AddPartitionsToTxnResponse { results_by_topic_v3_and_below: vec![topic], ..Default::default() };
+        lab.answer(&ask, &Response::Partitions(response));
+        assert!(lab.told().is_empty());
+        lab.wait();
+    }
+    lab.add(ErrorCode::NONE);
+    assert_eq!(lab.told(), ["added 1"]);
+    lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS, 10_000 * MS);
+    lab.turn();
+    lab.add_group(ErrorCode::NONE);
+    let ask = lab.next();
+    lab.answer(&ask, &Response::Offsets(TxnOffsetCommitResponse::default()));
+    assert!(lab.told().is_empty());
+    lab.wait();
+    lab.commit_offsets(ErrorCode::NONE);
+    assert_eq!(lab.told(), ["offsets in"]);
 }
 
 #[test]

@@ -175,8 +175,8 @@ impl Instance {
                     offsets: offsets.to_vec(),
                 };
                 judge.offsets_added(current);
-                let deadline = network.now + Duration::from_secs(4);
-                self.offsets = Some(self.transaction.handle_offsets(what, deadline));
+                let after = Duration::from_secs(4);
+                self.offsets = Some(self.transaction.handle_offsets(what, network.now + after, after));
             }
             2 => drop(self.records.handle_flush()),
             _ => {
