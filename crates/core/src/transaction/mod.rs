@@ -144,6 +144,8 @@ struct Pending {
 
 /// The last transaction is being completed: markers take the coordinator some milliseconds.
 const SOON: Duration = Duration::from_millis(20);
+/// So often a coordinator that completes the last transaction may refuse to abort the next one: some five seconds.
+const COMPLETING_MAX: u32 = 10;
 /// A request adds this many partitions at most.
 const PARTITIONS_MAX: usize = 5_000;
 
@@ -473,15 +475,22 @@ impl Transaction {
                     _ => self.step(Input::Ended),
                 }
             }
-            Verdict::Refused => self.refuse_end(&failure),
-            // A coordinator of version two also says so while it completes the last transaction: nothing of this one is there to
-            // be aborted. Asking for a higher epoch tells it from a producer that was fenced.
+            Verdict::Refused => {
+                self.cause = Some(doomed(&failure));
+                self.retry.succeeded();
+                self.step(Input::Refused);
+            }
+            // A coordinator of version two also says so while it completes the last transaction, if nothing of this one has
+            // reached it. Asking for a higher epoch would tell that from a producer that was fenced, and would abort the
+            // transaction of the instance that has taken over: Kafka compares no epochs while one is open. So it is asked again
+            // for a while.
             Verdict::Fenced
                 if self.version == Some(Version::Two)
                     && !self.is_taken
-                    && matches!(self.state, State::Ending(Fate::Abort, _)) =>
+                    && matches!(self.state, State::Ending(Fate::Abort, _))
+                    && self.retry.failures() < COMPLETING_MAX =>
             {
-                self.refuse_end(&failure);
+                self.go_on(Verdict::Soon, flight.broker, &failure, now);
             }
             verdict => {
                 if verdict == Verdict::Moved {
@@ -491,13 +500,6 @@ impl Transaction {
                 self.handle_verdict(verdict, flight.broker, &failure, now);
             }
         }
-    }
-
-    /// There is no transaction that could end so.
-    fn refuse_end(&mut self, failure: &Failure) {
-        self.cause = Some(doomed(failure));
-        self.retry.succeeded();
-        self.step(Input::Refused);
     }
 
     fn handle_committed(&mut self, response: &TxnOffsetCommitResponse, now: Instant) {
