@@ -777,6 +777,33 @@ fn answer_by_id(lab: &mut Lab, index: usize, code: ErrorCode) {
     lab.turn();
 }
 
+/// A topic that is missing from the metadata for a moment is the same topic afterwards (librdkafka 1.9 lost records here).
+#[test]
+fn a_topic_that_vanishes_for_a_moment_keeps_its_sequences() {
+    let mut lab = Lab::identified(settings());
+    made_anew(&mut lab, 1);
+    lab.fill(0);
+    answer_by_id(&mut lab, 0, ErrorCode::NONE);
+    lab.fill(0);
+    lab.fill(0);
+    lab.machine.handle_metadata(&snapshot("u", &[(1, 0)]), lab.now);
+    lab.turn();
+    lab.lose(1);
+    answer_by_id(&mut lab, 2, ErrorCode::UNKNOWN_TOPIC_ID);
+    lab.fill(0);
+    lab.wait(3_000);
+    assert_eq!((lab.sent.len(), lab.outcomes().as_str()), (3, "1w"), "there is no leader to send to");
+    made_anew(&mut lab, 1);
+    lab.wait(500);
+    let again: Vec<_> =
+        lab.stamps()[3..].iter().flatten().map(|stamp| (stamp.epoch, stamp.sequence)).collect();
+    assert_eq!(again, [(0, 11), (0, 21), (0, 31)]);
+    for index in 3..6 {
+        answer_by_id(&mut lab, index, ErrorCode::NONE);
+    }
+    assert_eq!(lab.outcomes(), "1w 2w 3w 4w");
+}
+
 /// Batches in flight when the topic was deleted and made again go to the new topic, unless they were written to the old
 /// one: the new log cannot have what was sent to the old topic by its id.
 #[test]
