@@ -6,6 +6,7 @@ mod admin;
 mod delivering;
 mod elsewhere;
 mod fair;
+mod faults;
 mod flow;
 mod groups;
 mod holding;
