@@ -73,7 +73,7 @@ impl Progress {
         class.extend(error.code_name().map(str::to_owned));
         let says = [
             (error.maybe_written(), "maybe written"),
-            (error.requires_abort(), "abort"),
+            (error.is_retriable(), "retriable"),
             (error.is_fatal(), "fatal"),
             (error.is_fenced(), "fenced"),
         ];
@@ -378,7 +378,7 @@ impl Writer<'_> {
         if self.is_hasty() { builder.delivery_timeout(HASTE) } else { builder }
     }
 
-    /// Transactions of up to 400 records, most of which are committed, and the others aborted or dropped.
+    /// Transactions of up to half a second, most of which are committed, and the others aborted or dropped.
     async fn transact(&mut self, seed: u64) -> anyhow::Result<()> {
         let mut random = Random::new(seed + self.number as u64);
         let mut transaction = 0;
@@ -421,7 +421,7 @@ impl Writer<'_> {
             }
         };
         let mut pending = Vec::new();
-        for _ in 0..=random.below(400) {
+        for _ in 0..=random.below(self.rate as usize / 2 + 1) {
             if !self.is_due().await {
                 break;
             }

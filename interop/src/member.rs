@@ -17,6 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use tokio::sync::Notify;
 use xtask::kafka::NEWEST;
 
 use crate::journal::{Event, Journal, Saw, now};
@@ -205,6 +206,19 @@ impl Member {
         let said = self.reader.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
         Ok((status, said))
     }
+}
+
+/// In the process of a member: notified when it is told to leave, which is when its standard input ends, however that comes.
+#[must_use]
+pub fn told() -> Arc<Notify> {
+    let told = Arc::new(Notify::new());
+    let tell = Arc::clone(&told);
+    thread::spawn(move || {
+        // An error is an end too.
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        tell.notify_one();
+    });
+    told
 }
 
 impl Drop for Member {

@@ -2,15 +2,13 @@
 //! adds a mark to each value and produces, exactly once. At random times a batch fails: then the loop ends with that error, and a
 //! new one begins.
 
-use std::io::Read as _;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use milena::{Client, Error, Isolation, Protocol, Record, Transaction};
+use milena_interop::member::told;
 use milena_interop::random::Random;
-use tokio::sync::Notify;
 use tokio::time::sleep;
 
 /// Why a loop ended.
@@ -102,16 +100,4 @@ async fn copy(
         transaction.post(Record::to(output).partition(batch.partition()).value(&value)).await?;
     }
     Ok(())
-}
-
-/// Notified when the member is told to leave.
-fn told() -> Arc<Notify> {
-    let told = Arc::new(Notify::new());
-    let tell = Arc::clone(&told);
-    thread::spawn(move || {
-        // Its end, however it comes, tells the member to leave.
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        tell.notify_one();
-    });
-    told
 }

@@ -2,16 +2,16 @@
 //! eighth argument is a seed: records are then finished one by one in random order, while later batches come, instead of
 //! batch by batch. With `-` for the group it reads all partitions by position, as the control that a member is compared with.
 
-use std::io::{Read as _, Write as _, stdout};
+use std::io::{Write as _, stdout};
 use std::pin::pin;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use milena::assignors::{Assignor, CooperativeSticky, Range, RoundRobin, Sticky};
 use milena::{Batch, Client, Consumer, Protocol};
 use milena_interop::journal::now;
+use milena_interop::member::told;
 use milena_interop::random::Random;
 use milena_interop::tap::{Fetched, Tap};
 use tokio::sync::Notify;
@@ -68,18 +68,6 @@ async fn run(args: &[String]) -> anyhow::Result<()> {
     }
     say("closed");
     Ok(())
-}
-
-/// Notified when the member is told to leave.
-fn told() -> Arc<Notify> {
-    let told = Arc::new(Notify::new());
-    let tell = Arc::clone(&told);
-    thread::spawn(move || {
-        // Its end, however it comes, tells the member to leave.
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        tell.notify_one();
-    });
-    told
 }
 
 async fn in_order(consumer: &mut Consumer, told: &Notify) {
