@@ -102,6 +102,12 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 const VARIABLE: &str = "MILENA_BOOTSTRAP";
 
 impl Cluster {
+    /// The same with another setting, which overrides those in -X and -F.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.settings.properties.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// How long the cluster may take to answer a request.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(TIMEOUT_DEFAULT)

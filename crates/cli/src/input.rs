@@ -106,24 +106,42 @@ pub(crate) struct Block {
 impl Block {
     /// Each record without its delimiter, with its number in the input (from 1).
     pub(crate) fn records(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        let delimiter = self.delimiter.needle();
-        let mut rest = Some(self.bytes.as_slice());
-        let mut number = self.first_number;
-        std::iter::from_fn(move || {
-            let bytes = rest.take().filter(|r| !r.is_empty())?;
-            let at = match delimiter {
-                [] => None,
-                [byte] => memchr::memchr(*byte, bytes),
-                _ => self.delimiter.find(bytes),
-            };
-            let (record, left) = match at {
-                Some(at) => (&bytes[..at], Some(&bytes[at + delimiter.len()..])),
-                None => (bytes, None),
-            };
-            rest = left;
-            number += 1;
-            Some((number - 1, record))
+        let mut at = 0;
+        (self.first_number..).map_while(move |number| {
+            let (record, next) = self.record_at(at)?;
+            at = next;
+            Some((number, record))
         })
+    }
+
+    /// The record that begins at this place of the block, without its delimiter, and where the next one begins.
+    pub(crate) fn record_at(&self, at: usize) -> Option<(&[u8], usize)> {
+        let bytes = self.bytes.get(at..).filter(|rest| !rest.is_empty())?;
+        let delimiter = self.delimiter.needle();
+        let end = match delimiter {
+            [] => None,
+            [byte] => memchr::memchr(*byte, bytes),
+            _ => self.delimiter.find(bytes),
+        };
+        Some(match end {
+            Some(end) => (&bytes[..end], at + end + delimiter.len()),
+            None => (bytes, self.bytes.len()),
+        })
+    }
+
+    /// Whether a record begins at this place.
+    pub(crate) fn has_record_at(&self, at: usize) -> bool {
+        at < self.bytes.len()
+    }
+
+    /// The number of the first record in the input.
+    pub(crate) fn first_number(&self) -> u64 {
+        self.first_number
+    }
+
+    /// The length in bytes, delimiters included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.len()
     }
 }
 

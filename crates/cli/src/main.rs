@@ -16,6 +16,7 @@ mod input;
 mod interrupt;
 mod json;
 mod lag;
+mod latency;
 mod log;
 mod memory;
 mod offsets;

@@ -4,7 +4,6 @@
 //! however the run ends.
 
 mod flights;
-mod latency;
 mod ledger;
 mod report;
 mod run;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::latency::Percentiles;
 use super::ledger::{Fault, Findings};
+use crate::latency::Percentiles;
 use crate::memory::Resident;
 use crate::units::{Bytes, Count, Micros, per_second};
 

@@ -20,10 +20,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use super::flights::Flights;
-use super::latency::Latency;
 use super::ledger::{Findings, Ledger, Reading, digest};
 use super::report::Snapshot;
 use crate::exit::Failure;
+use crate::latency::Latency;
 use crate::memory;
 
 /// The header with the record's index, as four bytes, big endian.

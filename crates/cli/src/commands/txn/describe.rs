@@ -17,7 +17,7 @@ use crate::units::{Ranges, Span};
 const EXAMPLES: &str = "\
 Examples:
   milena txn describe billing-1              its state, and its transaction if one is open
-  milena txn describe --topic orders:0,2     the producers of two partitions, and their open transactions
+  milena txn describe --topic orders:0,2     the producers that two partitions remember
   milena txn describe --topic orders --open  only those with an open transaction";
 
 /// Show transactional ids with their open transactions, or the producers of partitions.

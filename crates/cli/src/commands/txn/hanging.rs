@@ -29,11 +29,12 @@ Examples:
   milena txn abort-hanging --topic orders --yes        what the plan says
   milena txn abort-hanging --all-topics --older-than 0 also what was written to a moment ago
 
-A transaction hangs if a partition has it open and its coordinator does not know of it. Nothing ends it then, and consumers
-that read only what is committed wait before it for ever. An abort writes a marker to the partition, and needs the right to
-change the cluster. Transactions that a coordinator knows are never aborted: their timeout ends them.
-A principal that may not see all transactional ids sees transactions that do not hang as hanging. That is why those which were
-written to within the longest transaction timeout of Kafka's defaults are left out.";
+A transaction hangs if a partition has it open and its coordinator does not know of it. Nothing ends
+it then, and consumers that read only what is committed wait before it for ever. An abort writes a
+marker to the partition, and needs the right to change the cluster. Transactions that a coordinator
+knows are never aborted: their timeout ends them.
+A principal that may not see all transactional ids takes live transactions for hanging ones. That is
+why those which were written to within Kafka's longest transaction timeout are left out.";
 
 /// Abort transactions that are open at partitions and that no coordinator knows. Shows the plan; only --yes changes something
 #[derive(Debug, clap::Args)]

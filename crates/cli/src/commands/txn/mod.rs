@@ -26,8 +26,8 @@ pub(crate) struct Args {
 
 const LIST_EXAMPLES: &str = "\
 Examples:
-  milena txn list --state ongoing --longer-than 10m     transactions that are open for more than 10 minutes
-  milena txn list --id 'billing-.*'                     transactional ids that match a pattern as a whole";
+  milena txn list --state ongoing --longer-than 10m     open for more than 10 minutes
+  milena txn list --id 'billing-.*'                     ids that match a pattern as a whole";
 
 #[derive(Debug, Subcommand)]
 enum Command {

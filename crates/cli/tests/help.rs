@@ -1,0 +1,26 @@
+//! The help texts of the commands that produce and of transactions, as they are. `UPDATE_HELP=1 cargo test` writes them anew.
+
+mod harness;
+
+use std::path::Path;
+
+use harness::milena;
+
+#[test]
+fn help_texts_are_as_they_were_read() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help");
+    for command in
+        [&["produce"][..], &["txn"], &["txn", "list"], &["txn", "describe"], &["txn", "abort-hanging"]]
+    {
+        let run = milena(&[command, &["--help"]].concat());
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        let text = String::from_utf8(run.stdout).expect("text");
+        let path = directory.join(format!("{}.txt", command.join("-")));
+        if std::env::var_os("UPDATE_HELP").is_some() {
+            std::fs::create_dir_all(&directory).expect("made");
+            std::fs::write(&path, &text).expect("written");
+        }
+        let expect = std::fs::read_to_string(&path).expect("a text that was read");
+        assert_eq!(text, expect, "{}", path.display());
+    }
+}
