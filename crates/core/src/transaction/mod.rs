@@ -100,6 +100,8 @@ pub struct Transaction {
     is_settled: bool,
     /// Whether records or offsets of the transaction were written, so that its coordinator has it.
     is_taken: bool,
+    /// Whether an attempt to end the transaction has an unknown fate.
+    is_end_unsure: bool,
     /// Why the transaction cannot be committed, or why the producer can do nothing more.
     cause: Option<Failure>,
     /// Why the request that is sent again has not succeeded yet.
@@ -166,6 +168,7 @@ impl Transaction {
             offsets: Committing::default(),
             is_settled: false,
             is_taken: false,
+            is_end_unsure: false,
             cause: None,
             trouble: None,
             events: VecDeque::new(),
@@ -224,7 +227,7 @@ impl Transaction {
         }
         self.step(Input::Begun);
         self.groups.clear();
-        (self.is_settled, self.is_taken) = (false, false);
+        (self.is_settled, self.is_taken, self.is_end_unsure) = (false, false, false);
         self.cause = None;
         self.trouble = None;
         self.identity
@@ -375,6 +378,7 @@ impl Transaction {
         } else if let Some(flight) = self.flight.take_if(|flight| flight.number == number) {
             // A second identity does no harm: it is only asked for while nothing else is under way.
             if is_unsure && flight.question != Question::Identity {
+                self.is_end_unsure |= flight.question == Question::End;
                 self.step(Input::Unsure);
             }
             self.coordinator.lost(flight.broker);
@@ -475,6 +479,16 @@ impl Transaction {
                     _ => self.step(Input::Ended),
                 }
             }
+            // An attempt of unknown fate may have committed the transaction, and a late copy of a request for a higher epoch made
+            // the coordinator forget that. With version two such a copy has an epoch that is too old.
+            Verdict::Refused
+                if self.is_end_unsure
+                    && self.version == Some(Version::One)
+                    && response.error_code != ErrorCode::TRANSACTION_ABORTABLE
+                    && matches!(self.state, State::Ending(Fate::Commit, _)) =>
+            {
+                self.die(&failure);
+            }
             Verdict::Refused => {
                 self.cause = Some(doomed(&failure));
                 self.retry.succeeded();
@@ -493,8 +507,9 @@ impl Transaction {
                 self.go_on(Verdict::Soon, flight.broker, &failure, now);
             }
             verdict => {
-                if verdict == Verdict::Moved {
-                    // It answers so as well when it wrote the end and its log did not confirm that.
+                // A coordinator that has moved answers so as well when it wrote the end and its log did not confirm that.
+                if matches!(verdict, Verdict::Moved | Verdict::Unsure) {
+                    self.is_end_unsure = true;
                     self.step(Input::Unsure);
                 }
                 self.handle_verdict(verdict, flight.broker, &failure, now);

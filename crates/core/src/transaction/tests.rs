@@ -850,6 +850,26 @@ fn a_coordinator_that_moves_while_it_commits_may_have_committed() {
 }
 
 #[test]
+fn a_commit_that_is_refused_after_a_lost_attempt_may_have_been_committed() {
+    for code in [ErrorCode::INVALID_TXN_STATE, ErrorCode::UNKNOWN_PRODUCER_ID] {
+        let mut lab = with_a_lost_end(Version::One, Fate::Commit);
+        lab.wait();
+        lab.end(Fate::Commit, code);
+        assert_eq!(lab.told(), [format!("dead: {} (fatal), may be committed", code.name())]);
+    }
+    // These say that it is not.
+    for (version, code) in
+        [(Version::One, ErrorCode::TRANSACTION_ABORTABLE), (Version::Two, ErrorCode::INVALID_TXN_STATE)]
+    {
+        let mut lab = with_a_lost_end(version, Fate::Commit);
+        lab.wait();
+        lab.end(Fate::Commit, code);
+        lab.end(Fate::Abort, ErrorCode::NONE);
+        assert_eq!(lab.told().last().map(String::as_str), Some("ended: Abort"));
+    }
+}
+
+#[test]
 fn a_commit_that_the_coordinator_refuses_is_aborted_and_the_epoch_raised() {
     let mut lab = Lab::ready(Version::One);
     lab.write(0);

@@ -26,6 +26,8 @@ pub(crate) struct Seen {
     pub(crate) timed_out: usize,
     /// Producers that late copies of their own requests have fenced.
     pub(crate) fenced_by_itself: usize,
+    /// Producers whose coordinator has forgotten how a transaction has ended.
+    pub(crate) forgotten: usize,
     /// Requests for a higher epoch.
     pub(crate) raised: usize,
     /// Requests that arrived when a later transaction of their producer was open.
@@ -44,6 +46,7 @@ impl AddAssign for Seen {
         self.fenced += other.fenced;
         self.timed_out += other.timed_out;
         self.fenced_by_itself += other.fenced_by_itself;
+        self.forgotten += other.forgotten;
         self.raised += other.raised;
         self.late += other.late;
         self.offsets += other.offsets;
@@ -91,8 +94,9 @@ pub(super) struct Judge {
     producers: Vec<(usize, Instant)>,
     /// The producers whose requests for an identity reached the coordinator, and when.
     identified: Vec<(usize, Instant)>,
-    /// The producers of whose requests to coordinators a copy arrived that had been given up, and when.
-    late: Vec<(usize, Instant)>,
+    /// The producers of whose requests to coordinators a copy arrived that had been given up, whether it asks for a new identity,
+    /// and when.
+    late: Vec<(usize, bool, Instant)>,
     pub(super) seen: Seen,
 }
 
@@ -124,8 +128,8 @@ impl Judge {
     }
 
     /// A request to a coordinator has arrived that its producer had given up.
-    pub(super) fn arrived_late(&mut self, producer: usize, now: Instant) {
-        self.late.push((producer, now));
+    pub(super) fn arrived_late(&mut self, producer: usize, is_takeover: bool, now: Instant) {
+        self.late.push((producer, is_takeover, now));
     }
 
     pub(super) fn begun(&mut self, producer: usize, id: usize, now: Instant) -> usize {
@@ -221,18 +225,31 @@ impl Judge {
         now: Instant,
     ) {
         let seed = self.seed;
-        assert!(failure.is_fatal() && failure.is_fenced(), "seed {seed}: {producer} is dead: {failure}");
+        assert!(failure.is_fatal(), "seed {seed}: {producer} is dead: {failure}");
+        if let Some(span) = span {
+            self.spans[span].told = if may_be_committed { Told::Unknown } else { Told::Aborted };
+        }
+        if !failure.is_fenced() {
+            // The coordinator has forgotten how the transaction has ended.
+            assert!(may_be_committed, "seed {seed}: {producer} is dead: {failure}");
+            self.seen.forgotten += 1;
+            return;
+        }
         let (id, started) = self.producers[producer];
         let is_taken_over = self
             .identified
             .iter()
             .any(|(other, at)| *other != producer && self.producers[*other].0 == id && *at >= started);
         let last = self.spans.iter().rev().find(|of| of.producer == producer);
-        // Late copies of its own requests fence a producer too, and no client can prevent that: one that asks for a higher epoch
-        // fences it in its next transaction, and one that adds a partition begins a transaction in which the coordinator takes
+        // Late copies of its own requests fence a producer too, and no client can prevent that. One that asks for an identity or
+        // a higher epoch fences it when it has one. One that adds a partition begins a transaction, in which the coordinator takes
         // the next request for a higher epoch for that of another instance.
-        let is_its_own = last
-            .is_some_and(|of| self.late.iter().any(|(other, at)| *other == producer && *at >= of.begun_at));
+        let since = self.spans.iter().rev().filter(|of| of.producer == producer).nth(1);
+        let since = since.map_or(started, |of| of.begun_at);
+        let is_its_own = self
+            .late
+            .iter()
+            .any(|(other, is_takeover, at)| *other == producer && (*is_takeover || *at >= since));
         let is_old = last.is_some_and(|of| now - of.begun_at >= TIMEOUT);
         let counted = match () {
             () if is_taken_over => &mut self.seen.fenced,
@@ -241,9 +258,6 @@ impl Judge {
             () => panic!("seed {seed}: nothing has fenced {producer} at {now:?}: {failure}"),
         };
         *counted += 1;
-        if let Some(span) = span {
-            self.spans[span].told = if may_be_committed { Told::Unknown } else { Told::Aborted };
-        }
     }
 
     /// Whether a transaction of this producer has begun since.

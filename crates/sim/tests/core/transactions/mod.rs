@@ -73,10 +73,22 @@ struct World {
     /// The ids of which another instance is about to start.
     launching: Vec<usize>,
     version: i16,
-    is_version_fixed: bool,
+    changes: Changes,
     down: Option<i32>,
     /// How many transactions each id still has to commit when the faults have ended.
     missing: Vec<usize>,
+}
+
+/// How the version of transactions changes during a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changes {
+    No,
+    /// It goes up, once.
+    Up,
+    /// It goes up and down. No instance takes over from another one then: when the new one ends a transaction by version one,
+    /// Kafka takes an end by version two of the old one, whose epoch is one lower, for a repetition, and answers with the
+    /// epoch of the new one.
+    Both,
 }
 
 pub(crate) fn play(seed: u64) -> Seen {
@@ -85,7 +97,12 @@ pub(crate) fn play(seed: u64) -> Seen {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let version = if seed.is_multiple_of(3) { 1 } else { 2 };
+        let changes = match seed % 12 {
+            11 => Changes::Both,
+            2 | 5 | 8 => Changes::Up,
+            _ => Changes::No,
+        };
+        let version = if seed % 3 == 1 { 2 } else { 1 };
         let mut builder = Broker::builder()
             .nodes(NODES as u16)
             .default_replication(NODES as i16)
@@ -108,7 +125,7 @@ impl World {
             newest: vec![usize::MAX; IDS.len()],
             launching: Vec::new(),
             version,
-            is_version_fixed: seed % 3 < 2,
+            changes,
             down: None,
             missing: vec![2; IDS.len()],
         };
@@ -380,8 +397,8 @@ impl World {
                 self.network.after(delay, Event::Start);
             }
             // Another instance starts beside the one that is there.
-            13 if self.network.below(2) == 0 => self.launch_later(id),
-            14 if self.network.below(2) == 0 => {
+            13 if self.changes != Changes::Both && self.network.below(2) == 0 => self.launch_later(id),
+            14 if self.changes != Changes::Both && self.network.below(2) == 0 => {
                 let number = self.newest[id];
                 self.instances[number].kill(&mut self.judge);
                 for address in self.network.addresses(|of| of.producer == number) {
@@ -389,7 +406,9 @@ impl World {
                 }
                 self.launch_later(id);
             }
-            15 | 16 if !self.is_version_fixed => {
+            15 | 16
+                if self.changes == Changes::Both || (self.changes == Changes::Up && self.version == 1) =>
+            {
                 self.version = 3 - self.version;
                 self.brokers.machine.set_transaction_version(self.version).expect("there is such a version");
             }
@@ -424,11 +443,13 @@ impl World {
                 Answer::Records(response)
             }
             Call::Ask(ask) => {
-                if matches!(ask.request, Request::Identity(_)) {
+                let mut is_takeover = false;
+                if let Request::Identity(request) = &ask.request {
+                    is_takeover = request.producer_id < 0;
                     self.judge.identified(address.producer, self.network.now);
                 }
                 if !self.network.is_under_way(address, number) {
-                    self.judge.arrived_late(address.producer, self.network.now);
+                    self.judge.arrived_late(address.producer, is_takeover, self.network.now);
                 }
                 Answer::Ask(self.coordinate(&mut peer, &ask))
             }
