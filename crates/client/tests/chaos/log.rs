@@ -1,7 +1,7 @@
 //! Reads the brokers' logs over a plain connection, with code that shares only the wire format with the client. It also does
 //! what an operator does: deletes topics and adds partitions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -15,12 +15,15 @@ use milena_messages::list_groups::ListGroupsRequest;
 use milena_messages::offset_fetch::OffsetFetchRequest;
 use milena_messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use milena_messages::{ErrorCode, Message, Request};
-use milena_wire::batch::{BatchBuilder, Batches};
+use milena_wire::batch::{BatchBuilder, Batches, ControlRecord};
 use milena_wire::codec::Decompressor;
 use milena_wire::pool::Pool;
 use milena_wire::{Limits, Reader, Writer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+/// The last version of FetchRequest that names topics.
+const FETCH_BY_NAME: i16 = 12;
 
 /// A record's bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -113,8 +116,7 @@ pub(crate) async fn read_log(leader: SocketAddr, topic: &str, partition: i32) ->
             topics: vec![FetchTopic { topic: topic.into(), partitions: vec![fetched], ..Default::default() }],
             ..Default::default()
         };
-        // The last version that names topics.
-        let response = plain.ask(&request, 12).await?;
+        let response = plain.ask(&request, FETCH_BY_NAME).await?;
         let answers = response.responses.into_iter().flat_map(|topic| topic.partitions);
         let answer =
             answers.into_iter().next().ok_or_else(|| io::Error::other("an answer without the partition"))?;
@@ -125,6 +127,61 @@ pub(crate) async fn read_log(leader: SocketAddr, topic: &str, partition: i32) ->
             return Ok(log);
         }
     }
+}
+
+/// What readers of committed records see of a partition.
+pub(crate) struct Committed {
+    pub(crate) values: Vec<String>,
+    /// Whether no transaction is open there.
+    pub(crate) is_stable: bool,
+}
+
+/// The committed records of a partition, whose values are texts, from its leader.
+pub(crate) async fn read_committed(leader: SocketAddr, topic: &str, partition: i32) -> io::Result<Committed> {
+    let fetched = FetchPartition {
+        partition,
+        current_leader_epoch: -1,
+        partition_max_bytes: i32::MAX,
+        ..Default::default()
+    };
+    let request = FetchRequest {
+        replica_id: -1,
+        max_bytes: i32::MAX,
+        session_epoch: -1,
+        isolation_level: 1,
+        topics: vec![FetchTopic { topic: topic.into(), partitions: vec![fetched], ..Default::default() }],
+        ..Default::default()
+    };
+    let response = Plain::open(leader).await?.ask(&request, FETCH_BY_NAME).await?;
+    let answers = response.responses.into_iter().flat_map(|topic| topic.partitions);
+    let answer = answers.into_iter().next();
+    let answer = answer.ok_or_else(|| io::Error::other("an answer without the partition"))?;
+    checked(Some(answer.error_code))?;
+    let mut aborted: Vec<_> =
+        answer.aborted_transactions.iter().flatten().map(|of| (of.first_offset, of.producer_id)).collect();
+    aborted.sort_unstable();
+    let (mut aborted, mut aborting) = (VecDeque::from(aborted), BTreeSet::new());
+    let mut values = Vec::new();
+    for raw in Batches::new(answer.records.unwrap_or_default()) {
+        let raw = raw.map_err(io::Error::other)?;
+        raw.check_crc().map_err(io::Error::other)?;
+        let (header, producer) = (raw.header, raw.header.producer.map(|of| of.producer_id));
+        while let Some((_, of)) = aborted.pop_front_if(|(first, _)| *first <= header.base_offset) {
+            aborting.insert(Some(of));
+        }
+        let batch = raw.decompress(&mut Decompressor::new(), &Pool::default(), &Limits::default());
+        for record in batch.map_err(io::Error::other)?.records() {
+            let record = record.map_err(|error| io::Error::other(error.error))?;
+            if header.attributes.is_control() {
+                if let Ok(ControlRecord::Abort { .. }) = ControlRecord::parse(&record) {
+                    aborting.remove(&producer);
+                }
+            } else if !(header.attributes.is_transactional() && aborting.contains(&producer)) {
+                values.push(String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned());
+            }
+        }
+    }
+    Ok(Committed { values, is_stable: answer.last_stable_offset == answer.high_watermark })
 }
 
 /// What a group has committed of a partition.

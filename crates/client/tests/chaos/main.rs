@@ -1,5 +1,6 @@
 //! Chaos by seed: client and brokers in one process, a faulty network between them, leaders and coordinators that move, nodes that
-//! stop, members of groups that come and go or are killed, futures that are dropped, and a checker that reads the brokers' logs.
+//! stop, members of groups that come and go or are killed, transactions, futures that are dropped, and a checker that reads the
+//! brokers' logs.
 //!
 //! ```text
 //!  plan (of a seed) ─▶ round: writers, readers, members ─▶ client ─▶ network ─▶ brokers
@@ -24,6 +25,7 @@ mod network;
 mod plan;
 mod reader;
 mod round;
+mod transactor;
 mod world;
 mod writer;
 
@@ -85,6 +87,11 @@ fn nothing_is_lost_doubled_reordered_or_stuck_whatever_the_network_does() {
         "{played} rounds from seed {from} in {:.1} s, {} failed",
         began.elapsed().as_secs_f64(),
         failed.len()
+    );
+    let ended = transactor::ENDED.each_ref().map(|count| count.load(Ordering::Relaxed));
+    let copied = transactor::COPIED.load(Ordering::Relaxed);
+    eprintln!(
+        "transactions: {ended:?} committed, aborted and of unknown end; {copied} records copied exactly once"
     );
     assert!(
         failed.is_empty(),

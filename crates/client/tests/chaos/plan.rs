@@ -96,8 +96,31 @@ pub(crate) struct Plan {
     /// The number of topics that are made during the storm, beside those that are there from the beginning. Some of them are
     /// deleted again.
     pub(crate) extras: usize,
+    /// Producers and loops with transactions, beside the others.
+    pub(crate) transactions: Option<TransactionPlan>,
     /// How long a session of a member lasts. The coordinator has one setting for all groups.
     pub(crate) session_timeout: Duration,
+}
+
+/// Transactional producers, and loops that process exactly once.
+#[derive(Debug, Clone)]
+pub(crate) struct TransactionPlan {
+    /// `transaction.version` at the beginning.
+    pub(crate) version: i16,
+    pub(crate) is_version_changed: bool,
+    /// The number of transactional ids.
+    pub(crate) producers: usize,
+    /// Whether each id has two instances, which fence each other.
+    pub(crate) has_rivals: bool,
+    /// The number of loops that copy a topic.
+    pub(crate) loops: usize,
+    /// How the loops' group is coordinated.
+    pub(crate) protocol: Protocol,
+    /// Whether coordinators and leaders move.
+    pub(crate) has_trouble: bool,
+    delivery_timeout: Duration,
+    enqueue_timeout: Duration,
+    batch_bytes_max: usize,
 }
 
 /// The members of a group.
@@ -237,6 +260,8 @@ impl Plan {
             readers: if is_group { Vec::new() } else { readers },
             groups,
             extras: if is_group { rng.pick(&[0, 2, 4]) } else { 0 },
+            transactions: matches!(mode, Storm | Calm)
+                .then(|| TransactionPlan::of(&mut rng, mode, session_timeout)),
             session_timeout,
         }
     }
@@ -253,6 +278,33 @@ impl Plan {
             // A reader of whole topics learns of added partitions when metadata is fetched again.
             settings.metadata_age_max = Duration::from_millis(500);
         }
+    }
+}
+
+impl TransactionPlan {
+    fn of(rng: &mut Rng, mode: Mode, session_timeout: Duration) -> Self {
+        // Members whose sessions are shorter than a round trip on a busy machine never get anywhere.
+        let has_loops = session_timeout >= Duration::from_secs(1) && rng.percent(70);
+        Self {
+            version: rng.pick(&[1, 2]),
+            is_version_changed: rng.percent(25),
+            producers: rng.between(1, 2),
+            has_rivals: rng.percent(25),
+            loops: if has_loops { rng.between(1, 2) } else { 0 },
+            protocol: rng.pick(&[Protocol::Classic, Protocol::Consumer]),
+            has_trouble: mode != Mode::Calm,
+            delivery_timeout: rng.pick(&[Duration::from_millis(300), Duration::from_secs(2), PATIENT]),
+            enqueue_timeout: rng.pick(&[Duration::from_secs(1), Duration::from_secs(5), PATIENT]),
+            batch_bytes_max: rng.pick(&[200, 16_384]),
+        }
+    }
+
+    pub(crate) fn apply(&self, settings: &mut ProducerSettings) {
+        settings.delivery_timeout = self.delivery_timeout;
+        settings.enqueue_timeout = self.enqueue_timeout;
+        settings.batch_bytes_max = self.batch_bytes_max;
+        // Kafka's default of a minute is longer than a round waits for a transaction of a producer that was dropped.
+        settings.transaction_timeout = Duration::from_secs(5);
     }
 }
 
@@ -471,6 +523,7 @@ impl fmt::Display for Plan {
         writeln!(f, "  {rates:?}")?;
         self.producers.iter().try_for_each(|producer| writeln!(f, "  {producer:?}"))?;
         self.readers.iter().try_for_each(|reader| writeln!(f, "  {reader:?}"))?;
-        self.groups.iter().try_for_each(|group| writeln!(f, "  {group:?}"))
+        self.groups.iter().try_for_each(|group| writeln!(f, "  {group:?}"))?;
+        self.transactions.iter().try_for_each(|transactions| writeln!(f, "  {transactions:?}"))
     }
 }

@@ -17,6 +17,7 @@ use crate::members::{Company, PLANNED};
 use crate::network::{Connector, Gate, Network, lock};
 use crate::plan::{Mode, Plan, ProducerPlan, Rng};
 use crate::reader::Reader;
+use crate::transactor::Transactors;
 use crate::world::{Hung, Notes, Outcome, PATIENCE, World};
 use crate::writer::{Ledger, Outlet, Writer, prove_alive};
 
@@ -34,7 +35,8 @@ pub(crate) async fn play(plan: Plan, notes: Arc<Notes>) {
     let builder = builder
         .group_session_timeout_min(plan.session_timeout)
         .group_consumer_session_timeout(plan.session_timeout)
-        .group_consumer_heartbeat_interval(plan.session_timeout / 10);
+        .group_consumer_heartbeat_interval(plan.session_timeout / 10)
+        .transaction_version(plan.transactions.as_ref().map_or(2, |transactions| transactions.version));
     let cluster = builder.start().await.expect("a cluster starts");
     for (index, partitions) in plan.topics.iter().enumerate() {
         cluster.create_topic(&World::topic(index), *partitions).expect("a topic is created");
@@ -80,6 +82,10 @@ async fn run(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
     for (index, plan) in plan.readers.iter().enumerate() {
         readers.push(Reader::start(world, &client, index, plan, rng.fork()).await?);
     }
+    let transactors = match &plan.transactions {
+        Some(plan) => Some(Transactors::start(world, plan).await?),
+        None => None,
+    };
     if plan.mode != Mode::Calm {
         world.network.begin_storm();
         if rng.percent(40) {
@@ -96,6 +102,10 @@ async fn run(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
         reading.spawn(async move { (reader.storm().await, reader) });
     }
     let companies: Vec<_> = plan.groups.iter().map(|group| Company::new(world, group)).collect();
+    let mut transacting = JoinSet::new();
+    if let Some(transactors) = &transactors {
+        transacting.spawn(Arc::clone(transactors).play(rng.fork()));
+    }
     let mut belonging = JoinSet::new();
     for company in &companies {
         belonging.spawn(Arc::clone(company).storm(rng.fork()));
@@ -118,6 +128,11 @@ async fn run(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
     }
     while let Some(ended) = world.within("the members", belonging.join_next()).await? {
         ended.map_err(|error| world.violate(format_args!("the group failed: {error}"))).unwrap_or(Ok(()))?;
+    }
+    while let Some(ended) = world.within("the transactions", transacting.join_next()).await? {
+        ended
+            .map_err(|error| world.violate(format_args!("transactions failed: {error}")))
+            .unwrap_or(Ok(()))?;
     }
     world.within("the calls that name missing topics", strangers).await?.unwrap_or(Ok(()))?;
 
@@ -143,8 +158,9 @@ async fn run(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
     let last = ProducerPlan::patient();
     check_returned(world, &client, &last, &ledgers).await?;
     let members: usize = plan.groups.iter().map(|group| group.members).sum();
+    let transactional = plan.transactions.as_ref().map_or(0, |of| 2 * of.producers + 2 * of.loops);
     // Those of members that were killed may not have ended when the next ones begin.
-    let bound = 2 * (1 + plan.producers.len() + 3 * plan.readers.len() + 8 * members);
+    let bound = 2 * (1 + plan.producers.len() + 3 * plan.readers.len() + 8 * (members + transactional));
     if world.network.open_max() > bound {
         world.violate(format_args!(
             "{} connections to one node, at most {bound} expected",
@@ -171,6 +187,9 @@ async fn run(world: &Arc<World>, mut rng: Rng) -> Outcome<()> {
     let mut all_logs = logs;
     all_logs.extend(world.extras.logs());
     companies.iter().for_each(|company| company.check(&all_logs));
+    if let Some(transactors) = transactors {
+        transactors.check().await?;
+    }
     Ok(())
 }
 

@@ -241,7 +241,12 @@ impl World {
 
     /// Where the leader of a partition listens, or any node that is up.
     pub(crate) fn leader(&self, topic: usize, partition: i32) -> SocketAddr {
-        let leader = self.cluster.leader(&Self::topic(topic), partition);
+        self.leader_of(&Self::topic(topic), partition)
+    }
+
+    /// As [`leader`](Self::leader), for a topic by its name.
+    pub(crate) fn leader_of(&self, topic: &str, partition: i32) -> SocketAddr {
+        let leader = self.cluster.leader(topic, partition);
         let addresses = self.cluster.addresses();
         leader.and_then(|leader| addresses.get(&leader)).copied().unwrap_or_else(|| addresses[&1])
     }
