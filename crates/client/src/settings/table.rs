@@ -287,9 +287,9 @@ settings! {
             ["max.request.size"], ["message.max.bytes"];
         /// The codec that compresses batches.
         compression: Compression = (Compression::None), COMPRESSION, ["compression.type"], ["compression.codec"];
-        /// The codec's compression level; `None` is the codec's default: 6 for gzip, and 1 for zstd, where Java's client and
-        /// librdkafka have 3. In properties, `compression.gzip.level` and `compression.zstd.level` (Java) apply to one codec, and
-        /// `compression.level` (librdkafka) to every codec, moved into the codec's bounds.
+        /// The codec's compression level; `None` is the codec's default. In properties, `compression.gzip.level` and
+        /// `compression.zstd.level` (Java) apply to one codec, and `compression.level` (librdkafka) to every codec, moved
+        /// into the codec's bounds.
         compression_level: Option<i32> = (None),
             Optional(Number { unit: Unit::Count, least: i32::MIN, most: i32::MAX, floor: i32::MIN, ceiling: i32::MAX }), [], [];
         /// How long a record may take from the call until it is acknowledged; then it fails. In properties 0 means no

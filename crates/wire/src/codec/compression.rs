@@ -83,14 +83,13 @@ impl Compression {
         }
     }
 
-    /// The default level. It is Kafka's, except for zstd, where Kafka's is 3: at level 1 our encoder makes batches about as small
-    /// as libzstd does at level 3, in about the same time. Its own level 3 takes at least one and a half times as long.
+    /// The default level, which is Kafka's.
     pub fn default_level(self) -> Option<i32> {
         match self {
             Self::None | Self::Snappy => None,
             Self::Gzip => Some(6),
             Self::Lz4 => Some(9),
-            Self::Zstd => Some(1),
+            Self::Zstd => Some(3),
         }
     }
 }

@@ -102,7 +102,7 @@ impl Compressor {
 
     /// Appends `input`, compressed, to `out`.
     ///
-    /// `level` is one of [`Compression::levels`], or `None` for the [default](Compression::default_level).
+    /// `level` is one of [`Compression::levels`], or `None` for Kafka's default.
     ///
     /// # Errors
     /// When the codec is not built in or has no such level; `out` is then as it was.

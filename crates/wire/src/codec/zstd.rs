@@ -23,7 +23,7 @@ pub(super) struct Encoder {
 
 impl Default for Encoder {
     fn default() -> Self {
-        let level = 1;
+        let level = 3;
         let mut compressor = FrameCompressor::new(CompressionLevel::from_level(level));
         compressor.set_content_checksum(false);
         Self { compressor, level, frame: Vec::new() }
