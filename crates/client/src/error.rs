@@ -186,7 +186,9 @@ impl Error {
         self.0.failure.is_fatal()
     }
 
-    /// Whether another instance has taken over: a newer transactional producer, or a newer static member of a group.
+    /// Whether a broker refuses this instance because it knows a newer one: a transactional producer with a higher epoch, or a newer
+    /// static member of a group. The epoch is higher when another instance has begun, when the transaction was open for longer
+    /// than `transaction.timeout.ms`, or when a request of this producer that had been lost was carried out late.
     pub fn is_fenced(&self) -> bool {
         self.0.failure.is_fenced()
     }
@@ -304,8 +306,11 @@ mod tests {
     #[test]
     fn a_report_names_each_cause_once() {
         let lost = Failure::Lost { peer: "b:1".into(), reason: "the broker hung up".into(), sent: true };
-        let undelivered =
-            Failure::Undelivered { after: Duration::from_secs(5), last: Some(Box::new(lost.clone())) };
+        let undelivered = Failure::Undelivered {
+            after: Duration::from_secs(5),
+            waited_for: None,
+            last: Some(Box::new(lost.clone())),
+        };
         for failure in [lost, undelivered] {
             let report = report(&Error::new("writing to topic \"t\"", failure));
             assert_eq!(report.matches("the broker hung up").count(), 1, "{report}");

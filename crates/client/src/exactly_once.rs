@@ -9,11 +9,13 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use milena_core::Rng;
+use milena_core::backoff::Retry;
 use milena_core::transaction::may_be_repeated;
+use milena_core::{Failure, Notice, Rng};
 
 use crate::consumer::Taken;
 use crate::producer::{Transaction, TransactionEnd, TransactionalProducer};
+use crate::report::report;
 use crate::{Batch, Client, Consumer, Error};
 
 /// Makes a loop that reads with `consumer`, and writes what comes of it in transactions of `producer`: each record read has its
@@ -82,8 +84,8 @@ enum Outcome<E> {
     Committed,
     /// It was committed, and the consumer is closed.
     Over,
-    /// It was aborted, the consumer has gone back, and all of it is done again.
-    Again,
+    /// It was aborted because of this, the consumer has gone back, and all of it is done again.
+    Again(Failure),
     Failed(E),
 }
 
@@ -123,10 +125,10 @@ impl ExactlyOnce {
             let turn: Pin<Box<dyn Future<Output = Outcome<E>> + Send + '_>> =
                 Box::pin(self.transact(batch, &mut process, &mut pauses));
             match turn.await {
-                Outcome::Committed => pauses.failures = 0,
+                Outcome::Committed => pauses.retry.succeeded(),
                 Outcome::Over => return Ok(()),
                 Outcome::Failed(error) => return Err(error),
-                Outcome::Again => pauses.pause().await,
+                Outcome::Again(failure) => pauses.pause(&failure).await,
             }
         }
         Ok(())
@@ -146,7 +148,10 @@ impl ExactlyOnce {
             Ok(transaction) => transaction,
             Err(error) => {
                 consumer.give_back(&taken);
-                return if error.is_fatal() { Outcome::Failed(error.into()) } else { Outcome::Again };
+                return match error.is_fatal() {
+                    true => Outcome::Failed(error.into()),
+                    false => Outcome::Again(error.failure().clone()),
+                };
             }
         };
         let until = clock.after(*interval);
@@ -160,7 +165,7 @@ impl ExactlyOnce {
                 return match (aborted, doom) {
                     (Err(failed), _) if failed.is_fatal() => Outcome::Failed(failed.into()),
                     // An abort that takes long goes on, and the next transaction waits for it.
-                    (_, Ok(Some(cause))) if may_be_repeated(&cause) => Outcome::Again,
+                    (_, Ok(Some(cause))) if may_be_repeated(&cause) => Outcome::Again(cause),
                     _ => Outcome::Failed(error),
                 };
             }
@@ -204,7 +209,7 @@ impl ExactlyOnce {
                 }
                 Err(error) if error.is_fatal() => return Outcome::Failed(error.into()),
                 // The producer goes on asking. A call of it may be allowed to wait for no time at all.
-                Err(_) => pauses.pause().await,
+                Err(error) => pauses.pause(error.failure()).await,
             }
         }
         if !is_committed {
@@ -217,7 +222,7 @@ impl ExactlyOnce {
                 Outcome::Failed(error.into())
             }
             (Err(error), _) if error.is_fatal() => Outcome::Failed(error.into()),
-            _ if !is_committed => Outcome::Again,
+            (Err(error), _) if !is_committed => Outcome::Again(error.failure().clone()),
             (_, Some(Err(error))) => Outcome::Failed(error.into()),
             (_, Some(Ok(()))) => Outcome::Over,
             (_, None) => Outcome::Committed,
@@ -229,19 +234,23 @@ impl ExactlyOnce {
 struct Pauses {
     client: Client,
     rng: Rng,
-    failures: u32,
+    retry: Retry,
 }
 
 impl Pauses {
     fn of(client: &Client) -> Self {
-        Self { client: client.clone(), rng: client.rng(), failures: 0 }
+        Self { client: client.clone(), rng: client.rng(), retry: Retry::default() }
     }
 
-    /// Something failed, and is tried again after this.
-    async fn pause(&mut self) {
-        self.failures = self.failures.saturating_add(1);
-        let delay = self.client.retry_backoff().delay(self.failures, &mut self.rng);
+    /// Something failed, and is tried again after this. A loop that makes no progress for a while says why in the log.
+    async fn pause(&mut self, failure: &Failure) {
         let (clock, runtime) = (&self.client.0.clock, &self.client.0.runtime);
-        runtime.entered(|| clock.sleep_until(Some(clock.after(delay)))).await;
+        let until = self.retry.failed_by(failure, clock.now(), &self.client.retry_backoff(), &mut self.rng);
+        if self.retry.is_notable(failure) {
+            let failures = self.retry.failures();
+            let doing = "a transaction of the loop that processes exactly once".into();
+            report(&Notice { doing, failure: failure.clone(), failures });
+        }
+        runtime.entered(|| clock.sleep_until(Some(until))).await;
     }
 }

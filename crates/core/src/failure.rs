@@ -30,19 +30,6 @@ pub enum Failure {
         /// What happened.
         reason: Arc<str>,
     },
-    /// A broker and the client did not come to know each other, so nothing was sent.
-    Unauthenticated {
-        /// `host:port`, and the broker's id when it is known.
-        peer: Arc<str>,
-        /// The SASL mechanism.
-        mechanism: &'static str,
-        /// The broker's code, if it sent one.
-        code: Option<ErrorCode>,
-        /// Whether the credentials, the settings or the broker stand in the way.
-        obstacle: Obstacle,
-        /// What happened.
-        reason: Arc<str>,
-    },
     /// The connection was lost or given up while the request was under way on it.
     Lost {
         /// `host:port`, and the broker's id when it is known.
@@ -94,6 +81,8 @@ pub enum Failure {
     Undelivered {
         /// The timeout.
         after: Duration,
+        /// What it waited for before it could be sent, if that is known to have taken the time: a clause that follows "waiting for".
+        waited_for: Option<&'static str>,
         /// The last failure, if there was one.
         last: Option<Box<Failure>>,
     },
@@ -230,7 +219,7 @@ impl Failure {
     /// What stood in the way of a connection, if that was the cause.
     pub fn obstacle(&self) -> Option<Obstacle> {
         match self {
-            Self::Unreachable { obstacle, .. } | Self::Unauthenticated { obstacle, .. } => Some(*obstacle),
+            Self::Unreachable { obstacle, .. } => Some(*obstacle),
             Self::Undelivered { last, .. } => last.as_ref().and_then(|last| last.obstacle()),
             Self::Doomed { cause, .. } => cause.obstacle(),
             _ => None,
@@ -241,7 +230,7 @@ impl Failure {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Answer { code, .. } => Some(*code),
-            Self::SequenceLost { code } | Self::Unauthenticated { code, .. } => *code,
+            Self::SequenceLost { code } => *code,
             Self::Undelivered { last, .. } => last.as_ref().and_then(|last| last.code()),
             Self::Doomed { cause, .. } => cause.code(),
             _ => None,
@@ -287,19 +276,14 @@ impl Failure {
         is_refused || is_foreign || self.obstacle().is_some_and(Obstacle::is_final)
     }
 
-    /// Whether one side does not accept the other's credentials or certificate, or they have no mechanism in common. It stays so
-    /// until somebody changes something, and trying again and again may lock the account.
-    pub fn is_authentication(&self) -> bool {
-        self.kind() == ErrorKind::Authentication
-    }
-
     /// Whether the peer's answer cannot be used: it breaks the protocol, or is larger than our setting allows. A peer may send
     /// such an answer once by accident; after the second in a row it is not asked again.
     pub fn is_unusable(&self) -> bool {
         matches!(self, Self::Malformed { .. } | Self::OverLimit { .. })
     }
 
-    /// Whether another instance has taken over.
+    /// Whether a broker refuses this instance because it knows a newer one: another instance has taken over, or for a
+    /// transactional producer a late request of its own has raised the epoch.
     pub fn is_fenced(&self) -> bool {
         self.code().is_some_and(ErrorCode::is_fenced)
     }
@@ -308,10 +292,6 @@ impl Failure {
     pub fn is_fatal(&self) -> bool {
         if let Self::Doomed { is_fatal, .. } = self {
             return *is_fatal;
-        }
-        // With other credentials it can go on.
-        if matches!(self, Self::Unauthenticated { .. }) {
-            return false;
         }
         // If only a topic or a group is refused, the producer or consumer can go on with other topics.
         let refused = self.code().is_some_and(|code| {
@@ -332,7 +312,7 @@ impl Failure {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Unreachable { obstacle, .. } | Self::Unauthenticated { obstacle, .. } => obstacle.fault(),
+            Self::Unreachable { obstacle, .. } => obstacle.fault(),
             Self::Lost { .. } | Self::TimedOut { .. } | Self::NoRoom { .. } => Fault::Network,
             Self::Undelivered { last, .. } => last.as_ref().map_or(Fault::Network, |last| last.fault()),
             Self::Doomed { cause, .. } => cause.fault(),
@@ -378,7 +358,7 @@ impl Failure {
             }
             ErrorCode::PRODUCER_FENCED => {
                 "if no other producer has this transactional id, the transaction was open for longer than \
-                 transaction.timeout.ms"
+                 transaction.timeout.ms, or a request of this producer that had been lost was carried out late"
             }
             ErrorCode::INVALID_TRANSACTION_TIMEOUT => {
                 "lower transaction.timeout.ms, or raise the brokers' transaction.max.timeout.ms"
@@ -425,9 +405,6 @@ impl fmt::Display for Failure {
                 write!(f, "{}: {words}", code.name())
             }
             Self::Unreachable { peer, reason, .. } => write!(f, "cannot reach {peer}: {reason}"),
-            Self::Unauthenticated { peer, mechanism, reason, .. } => {
-                write!(f, "cannot authenticate with {mechanism} to {peer}: {reason}")
-            }
             Self::Lost { peer, reason, .. } => write!(f, "lost the connection to {peer}: {reason}"),
             Self::TimedOut { peer, after, .. } => write!(f, "{peer} did not answer within {:?}", rounded(*after)),
             Self::Malformed { peer, reason } => write!(f, "{peer} does not follow the Kafka protocol: {reason}"),
@@ -436,10 +413,13 @@ impl fmt::Display for Failure {
             }
             Self::NoCommonVersion { peer, reason, .. } => write!(f, "{peer}: {reason}"),
             Self::Caller(reason) => f.write_str(reason),
-            Self::Undelivered { after, last: Some(last) } => {
-                write!(f, "not delivered within {:?}; the last attempt: {last}", rounded(*after))
+            Self::Undelivered { after, waited_for, last } => {
+                write!(f, "not delivered within {:?}", rounded(*after))?;
+                if let Some(what) = waited_for {
+                    write!(f, ", waiting for {what}")?;
+                }
+                last.as_ref().map_or(Ok(()), |last| write!(f, "; the last attempt: {last}"))
             }
-            Self::Undelivered { after, last: None } => write!(f, "not delivered within {:?}", rounded(*after)),
             Self::SequenceLost { .. } => f.write_str(
                 "the broker lost track of this producer's sequence, so sending again could write the record twice",
             ),

@@ -34,7 +34,7 @@ pub enum ErrorKind {
     OffsetOutOfRange,
     /// A record, a batch or a response is larger than the settings or the topic allow.
     TooLarge,
-    /// Another instance has taken over: a newer transactional producer, or a newer static member of a group.
+    /// A broker knows a newer instance: a transactional producer with a higher epoch, or a newer static member of a group.
     Fenced,
     /// The cluster cannot do it at present: there is no leader, or too few replicas are in sync.
     Unavailable,
@@ -55,7 +55,6 @@ impl Failure {
                 _ => ErrorKind::Other,
             }),
             Self::Unreachable { obstacle, .. } => of_obstacle(*obstacle),
-            Self::Unauthenticated { .. } => ErrorKind::Authentication,
             Self::Lost { .. } => ErrorKind::Network,
             Self::TimedOut { .. } | Self::Undelivered { .. } => ErrorKind::Timeout,
             Self::NoRoom { .. } => ErrorKind::Full,
@@ -119,7 +118,10 @@ mod tests {
             (answer(ErrorCode::UNKNOWN_SERVER_ERROR), ErrorKind::Other),
             (answer(ErrorCode::from_i16(9999)), ErrorKind::Other),
             (Failure::TimedOut { peer: "b".into(), after, sent: true }, ErrorKind::Timeout),
-            (Failure::Undelivered { after, last: Some(Box::new(Failure::Closed)) }, ErrorKind::Timeout),
+            (
+                Failure::Undelivered { after, waited_for: None, last: Some(Box::new(Failure::Closed)) },
+                ErrorKind::Timeout,
+            ),
             (Failure::NoRoom { after }, ErrorKind::Full),
             (Failure::Caller("no".into()), ErrorKind::InvalidInput),
             (Failure::Purged, ErrorKind::Purged),

@@ -340,6 +340,7 @@ impl Transacting {
         while let Some(event) = self.machine.poll_event() {
             goes_on |= self.handle_event(event, &mut driver.machine);
         }
+        driver.machine.handle_unadded(self.machine.trouble());
         goes_on |= self.begin(&mut driver.machine);
         self.send(driver, now);
         self.expire(now);
@@ -564,7 +565,9 @@ impl Transacting {
         match self.machine.trouble() {
             Some(trouble) => trouble.clone(),
             // The coordinator is asked only once all records are settled.
-            None if self.machine.is_draining() => Failure::Undelivered { after, last: None },
+            None if self.machine.is_draining() => {
+                Failure::Undelivered { after, waited_for: None, last: None }
+            }
             None => Failure::TimedOut { peer: "the transaction coordinator".into(), after, sent: true },
         }
     }

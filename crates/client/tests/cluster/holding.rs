@@ -230,10 +230,10 @@ async fn a_batch_of_a_partition_that_was_given_up_is_still_shown() {
     assert_eq!(consumer.memory().topics, []);
 }
 
-/// Counts the warnings that contain `part`.
-struct Warnings {
-    part: &'static str,
-    seen: Arc<Mutex<Vec<String>>>,
+/// Keeps the warnings that contain `part`.
+pub(crate) struct Warnings {
+    pub(crate) part: &'static str,
+    pub(crate) seen: Arc<Mutex<Vec<String>>>,
 }
 
 struct Text<'a>(&'a mut String);

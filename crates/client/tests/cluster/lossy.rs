@@ -39,6 +39,11 @@ impl Losses {
         self.0.lock().expect("not poisoned").is_empty()
     }
 
+    /// Nothing is lost any more.
+    pub(crate) fn clear(&self) {
+        self.0.lock().expect("not poisoned").clear();
+    }
+
     fn take(&self, key: i16) -> Option<Loss> {
         let mut losses = self.0.lock().expect("not poisoned");
         let index = losses.iter().position(|(of, _)| of.as_i16() == key)?;

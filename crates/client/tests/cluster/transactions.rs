@@ -1,11 +1,12 @@
 //! Transactions: what readers see of them, whatever happens to their requests.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use milena::{Isolation, TransactionEnd, TransactionalProducer};
 use milena_messages::ApiKey;
 
+use super::holding::Warnings;
 use super::lossy::{Loss, Losses};
 use super::*;
 
@@ -186,6 +187,28 @@ async fn lost_requests_and_answers_change_nothing_of_what_is_committed() {
             assert_eq!(offset, expected.len() as i64, "version {version}, {key:?} {loss:?}");
         }
         assert_eq!(committed(&cluster, "t").await, expected, "version {version}");
+    }
+}
+
+/// With version one a partition is written to once the coordinator has added it.
+#[tokio::test]
+async fn a_record_that_waits_for_the_coordinator_says_so_when_its_time_is_over() {
+    for (loss, last) in [(Loss::Silence, None), (Loss::Answer, Some("the last attempt: lost the connection"))]
+    {
+        let (_cluster, client, losses) = cluster(1, &[("t", 1)]).await;
+        let builder = client.transactional("billing").delivery_timeout(Duration::from_millis(600));
+        let mut producer = builder.build().await.expect("built");
+        let transaction = producer.begin().await.expect("begun");
+        (0..100).for_each(|_| losses.add(ApiKey::AddPartitionsToTxn, loss));
+        let sent = timeout(PATIENCE, transaction.send(Record::to("t").value("late"))).await;
+        let error = sent.expect("in time").expect_err("never added");
+        let text = error.to_string();
+        assert!(
+            text.contains("waiting for the coordinator to add the partition to the transaction"),
+            "{loss:?}: {text}"
+        );
+        assert!(last.is_none_or(|last| text.contains(last)), "{loss:?}: {text}");
+        assert!(error.requires_abort() && !error.maybe_written(), "{loss:?}: {text}");
     }
 }
 
@@ -469,13 +492,13 @@ async fn whatever_form_a_record_is_given_in_it_is_in_the_transaction() {
     for version in VERSIONS {
         let (cluster, client, _) = cluster(version, &[("t", 1)]).await;
         let mut producer = transactional(&client).await;
-        let called = std::sync::Arc::new(AtomicUsize::new(0));
+        let called = Arc::new(AtomicUsize::new(0));
         let mut expected = Vec::new();
         for is_committed in [true, false, true] {
             let transaction = producer.begin().await.expect("begun");
             let topic = transaction.topic("t").await.expect("there is one");
-            let count = |called: &std::sync::Arc<AtomicUsize>| {
-                let called = std::sync::Arc::clone(called);
+            let count = |called: &Arc<AtomicUsize>| {
+                let called = Arc::clone(called);
                 move |result: Result<milena::Receipt, Error>| {
                     result.expect("written");
                     called.fetch_add(1, Ordering::SeqCst);
@@ -543,7 +566,7 @@ async fn an_abort_fails_what_was_not_sent_and_tells_each_record_once() {
     }
     for version in VERSIONS {
         let (cluster, client, losses) = cluster(version, &[("t", 1)]).await;
-        let settled = std::sync::Arc::new(Settled::default());
+        let settled = Arc::new(Settled::default());
         // The metadata is there, so that the records wait for the partition's admission or for their linger.
         let producer = client.transactional("billing").linger(PATIENCE).interceptor(settled.clone());
         let mut producer = producer.build().await.expect("built");
@@ -551,11 +574,11 @@ async fn an_abort_fails_what_was_not_sent_and_tells_each_record_once() {
         let topic = transaction.topic("t").await.expect("there is one");
         losses.add(ApiKey::AddPartitionsToTxn, Loss::Late(Duration::from_millis(100)));
         losses.add(ApiKey::Produce, Loss::Request);
-        let told = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::new(Mutex::new(Vec::new()));
         let mut deliveries = Vec::new();
         for index in 0..10 {
             deliveries.push(topic.try_enqueue(Record::new().value("aborted")).expect("taken"));
-            let told = std::sync::Arc::clone(&told);
+            let told = Arc::clone(&told);
             let record = Record::new().value("aborted");
             let tell = move |result: Result<milena::Receipt, Error>| {
                 told.lock().expect("not poisoned").push((index, result.expect_err("it was aborted")));
@@ -824,6 +847,50 @@ async fn the_loop_tells_the_programs_own_errors_and_commits_nothing_of_them() {
         let error = timeout(PATIENCE, run).await.expect("in time").expect_err("a topic that does not exist");
         assert_eq!(error.code_name(), Some("UNKNOWN_TOPIC_OR_PARTITION"));
         assert!(committed(&cluster, "out").await.is_empty());
+    }
+}
+
+/// A loop whose records never reach their partition in time goes on, and does not do so in silence.
+#[tokio::test]
+async fn the_loop_does_a_doomed_transaction_again_and_says_why_if_that_is_in_vain() {
+    let seen = Arc::<Mutex<Vec<String>>>::default();
+    let warnings = Warnings { part: "processes exactly once failed", seen: Arc::clone(&seen) };
+    let _log = tracing::subscriber::set_default(warnings);
+    let (cluster, client, losses) = cluster(2, &[("in", 1), ("out", 1)]).await;
+    let plain = client.producer().build().await.expect("built");
+    plain.send(Record::to("in").value("a")).await.expect("written");
+    let consumer = client.consumer("copy").subscribe(["in"]).isolation(Isolation::ReadCommitted);
+    let consumer = consumer.manual_commits().build().await.expect("built");
+    let handle = consumer.handle();
+    let producer = client.transactional("copier").delivery_timeout(Duration::from_millis(150));
+    let producer = producer.build().await.expect("built");
+    let runs = AtomicUsize::new(0);
+    let run = milena::exactly_once(consumer, producer).run(|transaction, batch| {
+        match runs.fetch_add(1, Ordering::SeqCst) {
+            0..3 => (0..10).for_each(|_| losses.add(ApiKey::Produce, Loss::Request)),
+            _ => losses.clear(),
+        }
+        Box::pin(async move {
+            assert_eq!(batch.first_offset(), 0);
+            for record in batch {
+                transaction.post(Record::to("out").value(record.value().expect("a value"))).await?;
+            }
+            Ok::<_, Error>(())
+        })
+    });
+    let closed = async {
+        while committed(&cluster, "out").await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        handle.close().await
+    };
+    let (ended, closed) = timeout(PATIENCE, async { tokio::join!(run, closed) }).await.expect("in time");
+    ended.and(closed).expect("closed");
+    assert!(runs.load(Ordering::SeqCst) > 3);
+    assert_eq!(committed(&cluster, "out").await, ["a"]);
+    let seen = seen.lock().expect("not poisoned").clone();
+    for part in ["failed 3 times in a row", "not delivered within 150ms", "trying again"] {
+        assert!(seen[0].contains(part), "{seen:?}");
     }
 }
 

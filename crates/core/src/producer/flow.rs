@@ -404,7 +404,7 @@ impl<B: SealedBatch> Producer<B> {
     /// open.
     pub(super) fn expire(&mut self, slot: Slot, now: Instant) {
         let timeout = self.settings.delivery_timeout;
-        let Self { partitions, requests, recalls, purged, .. } = self;
+        let Self { partitions, requests, recalls, purged, span, .. } = self;
         let partition = &mut partitions[slot.0 as usize];
         let is_purged = |generation: u64| purged.is_some_and(|upto| generation <= upto);
         let is_any_overdue = partition.deadline(timeout).is_some_and(|deadline| deadline <= now);
@@ -414,6 +414,9 @@ impl<B: SealedBatch> Producer<B> {
         let is_over = |closed: &Closed<B>| closed.opened + timeout <= now || is_purged(closed.generation);
         // For a batch that never met a broker the reason is that there was no leader to send it to.
         let unrouted = partition.unrouted.clone();
+        let waited_for = (!partition.is_in_transaction())
+            .then_some("the coordinator to add the partition to the transaction (AddPartitionsToTxn)");
+        let unadded = waited_for.and(span.as_ref().and_then(|span| span.unadded.clone()));
         let mut expired = Vec::new();
         for flight in &mut partition.flights {
             let id = RequestId(flight.request);
@@ -453,11 +456,11 @@ impl<B: SealedBatch> Producer<B> {
             self.closes.push_back(slot);
         }
         for closed in expired {
-            let last = closed.last_failure.clone().or(unrouted.clone()).map(Box::new);
+            let last = closed.last_failure.clone().or(unadded.clone()).or(unrouted.clone()).map(Box::new);
             let maybe_written = closed.doubt.maybe_written();
             let failure = match self.is_purged(closed.generation) {
                 true => Failure::Purged,
-                false => Failure::Undelivered { after: timeout, last },
+                false => Failure::Undelivered { after: timeout, waited_for, last },
             };
             self.settle(slot, closed, failed(failure, maybe_written));
         }

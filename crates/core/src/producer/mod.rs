@@ -67,7 +67,8 @@ const PRODUCE_BY_NAME: i16 = 12;
 ///    caller the deliveries of its records must be ready, so settled batches come first.
 /// 5. For a transactional producer, before the transaction machine is asked what to do:
 ///    [`poll_wanted`](Self::poll_wanted), [`poll_sent`](Self::poll_sent), [`poll_taken`](Self::poll_taken),
-///    [`poll_unsure`](Self::poll_unsure) and [`poll_failed`](Self::poll_failed).
+///    [`poll_unsure`](Self::poll_unsure) and [`poll_failed`](Self::poll_failed). After its events were carried out it says why
+///    partitions are not added yet: [`handle_unadded`](Self::handle_unadded).
 /// 6. [`poll_metadata_wanted`](Self::poll_metadata_wanted), [`poll_notice`](Self::poll_notice),
 ///    [`poll_loss`](Self::poll_loss) and [`poll_hints`](Self::poll_hints), in any order.
 ///

@@ -14,6 +14,8 @@ pub(super) struct Span {
     pub version: Version,
     /// Partitions that are to be added to it, for the driver to tell.
     wanted: Vec<Slot>,
+    /// Why partitions have not been added to it yet.
+    pub unadded: Option<Failure>,
     /// Why nothing of it is sent any more: what comes fails with this.
     pub doom: Option<Failure>,
     /// Whether what waits has failed with `doom`.
@@ -52,6 +54,7 @@ impl Span {
         Self {
             version: Version::One,
             wanted: Vec::new(),
+            unadded: None,
             doom: None,
             is_purged: false,
             failed: None,
@@ -106,6 +109,13 @@ impl<B: SealedBatch> Producer<B> {
     pub fn handle_added(&mut self, slot: Slot) {
         self.at(slot).admission = Admission::Added;
         self.stir(slot);
+    }
+
+    /// Why partitions that were asked for are not in the transaction yet, for the errors of records that wait for them.
+    pub fn handle_unadded(&mut self, why: Option<&Failure>) {
+        if let Some(span) = &mut self.span {
+            span.unadded = why.cloned();
+        }
     }
 
     /// Nothing of the transaction is sent any more: what is not in flight fails with `failure`, and what comes.

@@ -769,7 +769,8 @@ impl Transaction {
             let text = format!("offsets of group {group:?} were not committed in time");
             let failure = match &self.trouble {
                 Some(trouble) => {
-                    Failure::Undelivered { after: overdue.after, last: Some(Box::new(trouble.clone())) }
+                    let last = Some(Box::new(trouble.clone()));
+                    Failure::Undelivered { after: overdue.after, waited_for: None, last }
                 }
                 None => Failure::NoRoute(text.into()),
             };

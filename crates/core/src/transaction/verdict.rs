@@ -33,7 +33,8 @@ pub(super) enum Verdict {
     Unsure,
     /// It will never be done. The producer can go on once the transaction is aborted.
     Refused,
-    /// Another instance has taken over, or the transaction has timed out.
+    /// The epoch is higher than this producer's: another instance has begun, the transaction has timed out, or a late copy of a request
+    /// of its own was carried out.
     Fenced,
     /// The cluster will not serve this producer.
     Fatal,

@@ -55,6 +55,46 @@ fn a_partition_is_written_to_only_once_it_is_in_the_transaction() {
 }
 
 #[test]
+fn records_that_wait_to_be_added_say_so_and_name_the_coordinators_last_refusal() {
+    let why = Failure::answer(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, None);
+    for (last, expected) in [
+        (
+            None,
+            "not delivered within 10s, waiting for the coordinator to add the partition to the transaction",
+        ),
+        (Some(&why), "(AddPartitionsToTxn); the last attempt: COORDINATOR_LOAD_IN_PROGRESS"),
+    ] {
+        let mut lab = begun(Version::One);
+        lab.append(0);
+        lab.fill(1);
+        while lab.machine.poll_wanted().is_some() {}
+        lab.machine.handle_unadded(last);
+        lab.wait(10_000);
+        assert_eq!(lab.settled.len(), 2);
+        for (_, outcome) in &lab.settled {
+            let Outcome::Failed { failure, maybe_written: false, .. } = outcome else {
+                panic!("{outcome:?}")
+            };
+            assert!(failure.to_string().contains(expected), "{failure}");
+            assert_eq!(failure.code(), last.and_then(Failure::code));
+        }
+    }
+    // A partition that was added, or that brokers add themselves, is not said to wait for the coordinator.
+    for version in [Version::One, Version::Two] {
+        let mut lab = begun(version);
+        lab.fill(0);
+        add(&mut lab);
+        lab.machine.handle_unadded(Some(&why));
+        lab.fill(0);
+        lab.lose(0);
+        lab.wait(10_000);
+        let (_, outcome) = lab.settled.last().expect("settled");
+        let Outcome::Failed { failure, .. } = outcome else { panic!("{outcome:?}") };
+        assert!(!failure.to_string().contains("coordinator"), "{failure}");
+    }
+}
+
+#[test]
 fn with_version_two_brokers_add_partitions_and_sequences_begin_anew_with_each_epoch() {
     let mut lab = begun(Version::Two);
     lab.fill(0);

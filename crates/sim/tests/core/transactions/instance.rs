@@ -297,6 +297,7 @@ impl Instance {
         while let Some(event) = self.transaction.poll_event() {
             goes_on |= self.handle_event(event, judge, network.now);
         }
+        self.records.handle_unadded(self.transaction.trouble());
         if self.wants_begin
             && self.transaction.is_ready()
             && let Some(identity) = self.transaction.handle_begin(self.version)
