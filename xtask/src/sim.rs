@@ -12,7 +12,7 @@ Runs the simulations on virtual time, in rounds that each have a seed. The same 
 nanosecond. Prints the seeds of the rounds that fail. `cargo test -p milena-sim` runs the first few hundred.
 
   TEST             run only the simulations with TEST in their names: client, producer, source, groups,
-                   transactions
+                   transactions, exactly_once
   --seeds N        run N rounds of each (default 2000)
   --from SEED      the seed of the first round (default 0); the next rounds have the next seeds
   --release        build with optimizations

@@ -181,6 +181,28 @@ impl Cluster {
         }
     }
 
+    /// Makes `node` the coordinator of a transactional id, unless it is down.
+    pub fn move_transaction_coordinator(&self, id: &str, node: i32) {
+        if self.0.machine.move_transaction_coordinator(id, node).is_ok() {
+            self.0.trace.count("a transactional id gets another coordinator");
+        }
+    }
+
+    /// Makes `node` the coordinator of a group, unless it is down.
+    pub fn move_coordinator(&self, group: &str, node: i32) {
+        if self.0.machine.move_coordinator(group, node).is_ok() {
+            self.0.trace.count("a group gets another coordinator");
+        }
+    }
+
+    /// Finalizes another `transaction.version`.
+    ///
+    /// # Panics
+    /// When there is no such version.
+    pub fn set_transaction_version(&self, version: i16) {
+        self.0.machine.set_transaction_version(version).expect("a version of transactions");
+    }
+
     /// The number of connections of which an end is still in use.
     pub fn connections(&self) -> usize {
         let mut state = lock(&self.0.state);

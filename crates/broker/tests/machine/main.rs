@@ -16,7 +16,6 @@ mod peers;
 mod produce;
 mod retention;
 mod rig;
-mod sasl;
 mod sessions;
 mod time;
 mod topics;

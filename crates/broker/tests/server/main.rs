@@ -4,6 +4,5 @@
 
 mod client;
 mod hostile;
-mod listeners;
 mod nodes;
 mod order;

@@ -1,5 +1,5 @@
 //! Whole clients against a whole cluster, by seed: producers and consumers, a faulty network, nodes that stop, leaders
-//! that move, futures that are dropped.
+//! that move, futures that are dropped; and the same with transactions.
 //!
 //! ```text
 //!  seed ─▶ plan ─▶ writers, readers ─▶ client ─▶ network ─▶ cluster
@@ -9,6 +9,7 @@
 mod plan;
 mod reader;
 mod round;
+mod transactions;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -74,5 +75,44 @@ fn a_client_writes_once_in_order_and_reads_all_of_it_and_a_seed_plays_the_same_t
         for what in MET {
             assert!(counts.get(what).is_some_and(|count| *count >= MET_MIN), "{what}: {counts:#?}");
         }
+    }
+}
+
+/// Seeds of rounds with transactions.
+const TRANSACTIONS: u64 = 60;
+/// What these rounds must meet.
+const MET_BY_TRANSACTIONS: [&str; 9] = [
+    "a commit is refused",
+    "a commit of unknown fate is resolved",
+    "a group gets another coordinator",
+    "a loop's transaction fails, and its records are processed again",
+    "a node stops",
+    "a partition gets another leader",
+    "a transactional id gets another coordinator",
+    "an answer is lost",
+    "an answer is torn",
+];
+
+#[test]
+fn exactly_once_holds_while_leaders_and_coordinators_move_and_answers_are_lost() {
+    let counts: Mutex<BTreeMap<&'static str, u64>> = Mutex::default();
+    seeds::play(TRANSACTIONS, |seed| {
+        for (what, count) in transactions::play(seed).counts() {
+            *counts.lock().expect("whole").entry(what).or_default() += count;
+        }
+    });
+    let counts = counts.into_inner().expect("whole");
+    println!("{counts:#?}");
+    if std::env::var_os("MILENA_SIM_SEEDS").is_none() {
+        for what in MET_BY_TRANSACTIONS {
+            assert!(counts.get(what).is_some_and(|count| *count >= MET_MIN), "{what}: {counts:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_loop_processes_the_records_of_a_doomed_transaction_again_and_they_count_once() {
+    for version in [1, 2] {
+        transactions::play_doomed(version);
     }
 }
