@@ -1,6 +1,7 @@
 //! The settings of an embedded cluster, and its start.
 
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,16 +9,20 @@ use std::time::Duration;
 
 use milena_wire::Str;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Door};
 use crate::configs::{BrokerConfig, Overrides};
+use crate::entropy::Entropy;
 use crate::error::Error;
 use crate::groups::GroupSettings;
+use crate::listener::Listener;
 use crate::machine::Machine;
-use crate::parts::MachineSettings;
+use crate::parts::{MachineSettings, Security};
+use crate::sasl::SaslMechanism;
 use crate::server::ServerLimits;
-use crate::state::Node;
+use crate::state::{Endpoint, Node};
 use crate::storage::Storage;
 use crate::transactions::{TransactionSettings, VERSION_MAX};
+use crate::users::Login;
 
 /// An embedded Kafka broker: see [`Broker::builder`].
 #[derive(Debug)]
@@ -37,6 +42,10 @@ pub struct Builder {
     machine: MachineSettings,
     configs: Vec<(String, String)>,
     seed: Option<u64>,
+    /// Empty for one listener with the security protocol PLAINTEXT.
+    listeners: Vec<Listener>,
+    mechanisms: Vec<SaslMechanism>,
+    logins: Vec<Login>,
 }
 
 impl Broker {
@@ -82,10 +91,15 @@ impl Default for Builder {
                 fetch_sessions_max: 1000,
                 groups: GroupSettings::default(),
                 transactions: TransactionSettings::default(),
+                session_lifetime_max: Duration::ZERO,
+                failed_authentication_delay: Duration::from_millis(100),
                 seed: 0,
             },
             configs: Vec::new(),
             seed: None,
+            listeners: Vec::new(),
+            mechanisms: SaslMechanism::ALL.to_vec(),
+            logins: Vec::new(),
         }
     }
 }
@@ -105,8 +119,43 @@ impl Builder {
         self
     }
 
-    /// The address to listen on. Default 127.0.0.1. The broker has no authentication: on any other address, everyone
-    /// who can reach it can read, write and delete everything.
+    /// Adds a listener (`listeners`). May be repeated; every node has a port for each listener. Default: one
+    /// [`Listener::plaintext`]. Clients that come by a listener learn the addresses that the nodes have there, as in Kafka.
+    pub fn listener(mut self, listener: Listener) -> Self {
+        self.listeners.push(listener);
+        self
+    }
+
+    /// The mechanisms by which clients may authenticate to listeners with SASL (`sasl.enabled.mechanisms`). Default: all.
+    pub fn sasl_mechanisms(mut self, mechanisms: impl IntoIterator<Item = SaslMechanism>) -> Self {
+        self.mechanisms = mechanisms.into_iter().collect();
+        self
+    }
+
+    /// Adds a user who may log in to listeners with SASL, by PLAIN and by SCRAM as far as they are enabled. The principal
+    /// is `User:` and the name. The password is hashed when the broker starts.
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        let password = password.into().into_bytes().into();
+        self.logins.push(Login { user: name.into(), password });
+        self
+    }
+
+    /// How long an authenticated connection lasts (`connections.max.reauth.ms`, KIP-368). A client that has not
+    /// authenticated again by then is disconnected when it sends its next request. Default: no limit.
+    pub fn session_lifetime_max(mut self, lifetime: Duration) -> Self {
+        self.machine.session_lifetime_max = lifetime;
+        self
+    }
+
+    /// How long the answer to a failed authentication is held back (`connection.failed.authentication.delay.ms`), so that
+    /// guessing passwords takes long. Default 100 ms.
+    pub fn failed_authentication_delay(mut self, delay: Duration) -> Self {
+        self.machine.failed_authentication_delay = delay;
+        self
+    }
+
+    /// The address to listen on. Default 127.0.0.1. On any other address, everyone who can reach a listener without
+    /// authentication can read, write and delete everything.
     pub fn host(mut self, host: IpAddr) -> Self {
         self.host = host;
         self
@@ -119,7 +168,8 @@ impl Builder {
         self
     }
 
-    /// The port of node 1. The next nodes have the next ports. Default 0: the system chooses free ports.
+    /// The first listener's port at node 1. The next nodes have the next ports. Default 0: the system chooses free ports.
+    /// The other listeners have ports of their own ([`Listener::port`]).
     pub fn port(mut self, first: u16) -> Self {
         self.first_port = first;
         self
@@ -331,8 +381,8 @@ impl Builder {
     /// Starts the cluster on the tokio runtime that this is called in.
     ///
     /// # Errors
-    /// When a port cannot be bound, when the data directory cannot be used or another broker uses it, and when its data
-    /// is damaged ([`Error::is_damaged`]).
+    /// When a port cannot be bound, when two listeners have the same name, when the data directory cannot be used or another
+    /// broker uses it, and when its data is damaged ([`Error::is_damaged`]).
     ///
     /// # Cancel safety
     /// Cancelled, no part of the cluster runs.
@@ -340,14 +390,22 @@ impl Builder {
         Cluster::start(self).await
     }
 
-    /// Makes the cluster's machine, without sockets. The addresses of its nodes are `node-1:9092` and so on.
+    /// Makes the cluster's machine, without sockets. The addresses of its nodes are `node-1:9092` and so on, with the next
+    /// port for the next listener. Nonces and salts come from the seed.
     ///
     /// # Errors
     /// As [`start`](Self::start), except for the ports.
-    pub fn machine(self) -> Result<Machine, Error> {
-        let node = |id| (id, Str::from(format!("node-{id}")), 9092);
-        let nodes = self.node_ids().map(node).collect();
-        self.configured()?.machine_of(nodes)
+    pub fn machine(mut self) -> Result<Machine, Error> {
+        let seed = self.seed.unwrap_or_else(random_seed);
+        self.seed = Some(seed);
+        let builder = self.configured()?;
+        let count = builder.listeners.len() as u16;
+        let endpoints = |id| {
+            let endpoint = |index| Endpoint { host: Str::from(format!("node-{id}")), port: 9092 + index };
+            (id, (0..count).map(endpoint).collect())
+        };
+        let nodes = builder.node_ids().map(endpoints).collect();
+        builder.machine_of(nodes, Entropy::seeded(seed))
     }
 
     fn topic_default(mut self, name: &str, value: String) -> Self {
@@ -355,8 +413,16 @@ impl Builder {
         self
     }
 
-    /// Has the settings follow the configs that were set by name.
+    /// Has the settings follow the configs that were set by name, and checks the listeners.
     fn configured(mut self) -> Result<Self, Error> {
+        if self.listeners.is_empty() {
+            self.listeners.push(Listener::plaintext());
+        }
+        for (index, listener) in self.listeners.iter().enumerate() {
+            if self.listeners[..index].iter().any(|other| other.name == listener.name) {
+                return Err(Error::refused(format!("two listeners have the name {}", listener.name)));
+            }
+        }
         for (name, value) in std::mem::take(&mut self.configs) {
             let config = BrokerConfig::find(&name);
             let config = config.ok_or_else(|| Error::refused(format!("this broker has no config {name}")))?;
@@ -367,20 +433,20 @@ impl Builder {
     }
 
     /// The machine for nodes at these addresses.
-    pub(crate) fn machine_of(mut self, addresses: Vec<(i32, Str, u16)>) -> Result<Machine, Error> {
+    pub(crate) fn machine_of(
+        mut self,
+        nodes: Vec<(i32, Vec<Endpoint>)>,
+        entropy: Entropy,
+    ) -> Result<Machine, Error> {
         self.machine.seed = self.seed.unwrap_or_else(random_seed);
         let storage = self.data_dir.as_deref().map(Storage::open).transpose()?;
         let racks = std::mem::take(&mut self.racks);
         let rack = |id: i32| racks.get(usize::try_from(id - 1).ok()?).cloned();
-        let node = |(id, host, port)| Node {
-            id,
-            host,
-            port,
-            rack: rack(id),
-            is_up: true,
-            offer: Default::default(),
-        };
-        Machine::new(self.machine, addresses.into_iter().map(node).collect(), storage)
+        let node =
+            |(id, endpoints)| Node { id, endpoints, rack: rack(id), is_up: true, offer: Default::default() };
+        let protocols = self.listeners.iter().map(|listener| listener.protocol).collect();
+        let security = Security { protocols, mechanisms: self.mechanisms, logins: self.logins, entropy };
+        Machine::new(self.machine, security, nodes.into_iter().map(node).collect(), storage)
     }
 
     #[cfg(test)]
@@ -393,8 +459,9 @@ impl Builder {
     }
 
     /// The address that a node is to listen on.
-    pub(crate) fn address(&self, node: i32) -> SocketAddr {
-        let port = match self.first_port {
+    fn address(&self, node: i32, index: usize, listener: &Listener) -> SocketAddr {
+        let usual = if index == 0 { self.first_port } else { 0 };
+        let port = match listener.first_port.unwrap_or(usual) {
             0 => 0,
             first => first.saturating_add((node - 1) as u16),
         };
@@ -414,6 +481,10 @@ impl Builder {
         Str::from(ip.to_string())
     }
 
+    fn listener_names(&self) -> Vec<String> {
+        self.listeners.iter().map(|listener| listener.name.clone()).collect()
+    }
+
     pub(crate) fn limits(&self) -> ServerLimits {
         let disk_fetch_bytes = self.data_dir.as_ref().map_or(0, |_| self.machine.batch_bytes_max().max(1));
         ServerLimits { disk_fetch_bytes, ..self.limits }
@@ -425,25 +496,38 @@ fn random_seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
+/// Random bytes of the operating system.
+fn entropy() -> Result<Entropy, Error> {
+    let mut key = vec![0; 32];
+    match getrandom::fill(&mut key) {
+        Ok(()) => Ok(Entropy::new(key)),
+        Err(error) => Err(Error::io("cannot get random bytes of the system", io::Error::other(error))),
+    }
+}
+
 impl Cluster {
     async fn start(builder: Builder) -> Result<Self, Error> {
         let builder = builder.configured()?;
         if !builder.host.is_loopback() {
             tracing::warn!(host = %builder.host, "every client that reaches this address may delete all data");
         }
-        let mut listeners = Vec::new();
-        let mut addresses = Vec::new();
+        let mut sockets = Vec::new();
+        let mut nodes = Vec::new();
         for node in builder.node_ids() {
-            let wanted = builder.address(node);
-            let failed = |error| Error::io(format!("cannot listen on {wanted}"), error);
-            let listener = crate::server::bind(wanted).await.map_err(failed)?;
-            let bound = listener.local_addr().map_err(failed)?;
-            addresses.push((node, builder.advertised(bound), bound.port()));
-            listeners.push((node, bound, listener));
+            let mut endpoints = Vec::new();
+            for (index, listener) in builder.listeners.iter().enumerate() {
+                let wanted = builder.address(node, index, listener);
+                let failed = |error| Error::io(format!("cannot listen on {wanted}"), error);
+                let socket = crate::server::bind(wanted).await.map_err(failed)?;
+                let bound = socket.local_addr().map_err(failed)?;
+                endpoints.push(Endpoint { host: builder.advertised(bound), port: bound.port() });
+                sockets.push((Door { node, listener: index, address: bound }, socket));
+            }
+            nodes.push((node, endpoints));
         }
-        let limits = builder.limits();
-        let machine = builder.machine_of(addresses)?;
-        Ok(Self::run(Arc::new(crate::server::Shared::new(machine, limits)), listeners))
+        let (limits, names) = (builder.limits(), builder.listener_names());
+        let machine = builder.machine_of(nodes, entropy()?)?;
+        Ok(Self::run(Arc::new(crate::server::Shared::new(machine, limits)), names, sockets))
     }
 }
 

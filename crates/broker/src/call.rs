@@ -5,10 +5,11 @@ use milena_wire::{Reader, Str, WireFrame};
 
 use crate::envelope::Envelope;
 use crate::now::Now;
-use crate::parked::Waiting;
+use crate::parked::{Denied, Waiting};
 use crate::parts::Parts;
 use crate::peer::Peer;
 use crate::refused::Refused;
+use crate::sasl::{Denial, Reply};
 
 /// One request being handled.
 pub(crate) struct Call<'a> {
@@ -57,6 +58,26 @@ impl Call<'_> {
     /// MetadataRequest v9+ with a null array of four bytes instead of one, and the first byte says what it means.
     pub(crate) fn decode<M: Message>(&self, reader: &mut Reader<'_>) -> Result<M, Refused> {
         Ok(M::decode(reader, self.envelope.version)?)
+    }
+
+    /// Hands a token of the client to its SASL exchange.
+    pub(crate) fn authenticate(&mut self, token: &[u8]) -> Result<Reply, Denial> {
+        let lifetime_max = self.parts.settings().session_lifetime_max;
+        self.peer.session_mut().step(token, &mut self.parts.users(), lifetime_max, self.now)
+    }
+
+    /// Ends the session with a last answer. It comes late, so that guessing takes long
+    /// (`connection.failed.authentication.delay.ms`).
+    pub(crate) fn deny<M: Message>(&mut self, response: &M, reason: String) -> Result<Outcome, Refused> {
+        let frame = self.envelope.answer(response)?;
+        Ok(self.deny_with(frame, reason))
+    }
+
+    /// The same with an answer that is written already.
+    pub(crate) fn deny_with(&mut self, frame: WireFrame, reason: String) -> Outcome {
+        self.peer.session_mut().end(reason);
+        let due = self.now.instant + self.parts.settings().failed_authentication_delay;
+        Outcome::Parked(Waiting::Denied(Denied { frame, due }))
     }
 
     /// Whether the node that was asked coordinates the group. Otherwise the client must ask for the coordinator again.

@@ -11,15 +11,31 @@ use tokio::net::TcpListener;
 use crate::error::Error;
 use crate::groups::ExpiredMember;
 use crate::server::{self, NodeServer, Shared, Timekeeper};
+use crate::state::Endpoint;
 
 /// A running cluster. Dropping it closes its ports; [`shutdown`](Self::shutdown) also makes its data durable.
 #[derive(Debug)]
 pub struct Cluster {
     shared: Arc<Shared>,
+    ways: Vec<Way>,
+    running: Mutex<BTreeMap<i32, Vec<NodeServer>>>,
+    timekeeper: Timekeeper,
+}
+
+/// A listener of all nodes.
+#[derive(Debug)]
+struct Way {
+    name: String,
     bootstrap: String,
     nodes: BTreeMap<i32, SocketAddr>,
-    running: Mutex<BTreeMap<i32, NodeServer>>,
-    timekeeper: Timekeeper,
+}
+
+/// A socket of a node that listens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Door {
+    pub(crate) node: i32,
+    pub(crate) listener: usize,
+    pub(crate) address: SocketAddr,
 }
 
 /// Counters of a cluster. The first three are of this moment; the other ones count since the start.
@@ -50,35 +66,49 @@ pub struct Stats {
     pub timed_out: u64,
     /// Connections closed because they had stalled while other connections needed memory.
     pub shed: u64,
+    /// Connections closed because authentication had failed, or had not come before or in time.
+    pub unauthenticated: u64,
     /// Connections closed at once because there were as many as there may be.
     pub refused: u64,
 }
 
 impl Cluster {
-    pub(crate) fn run(shared: Arc<Shared>, listeners: Vec<(i32, SocketAddr, TcpListener)>) -> Self {
-        let bootstrap = {
+    pub(crate) fn run(shared: Arc<Shared>, names: Vec<String>, sockets: Vec<(Door, TcpListener)>) -> Self {
+        let way = |(index, name)| {
             let state = shared.machine.parts.state();
-            let addresses = state.nodes.values().map(|node| match node.host.contains(':') {
-                true => format!("[{}]:{}", node.host, node.port),
-                false => format!("{}:{}", node.host, node.port),
+            let addresses = state.nodes.values().map(|node| {
+                let Endpoint { host, port } = node.endpoint(index);
+                if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
             });
-            addresses.collect::<Vec<_>>().join(",")
+            let bootstrap = addresses.collect::<Vec<_>>().join(",");
+            let doors = sockets.iter().map(|(door, _)| door).filter(|door| door.listener == index);
+            Way { name, bootstrap, nodes: doors.map(|door| (door.node, door.address)).collect() }
         };
-        let nodes = listeners.iter().map(|&(node, address, _)| (node, address)).collect();
-        let start = |(node, _, listener)| (node, NodeServer::start(node, listener, Arc::clone(&shared)));
-        let running = Mutex::new(listeners.into_iter().map(start).collect());
+        let ways = names.into_iter().enumerate().map(way).collect();
+        let mut running: BTreeMap<i32, Vec<NodeServer>> = BTreeMap::new();
+        for (door, socket) in sockets {
+            let server = NodeServer::start(door.node, door.listener, socket, Arc::clone(&shared));
+            running.entry(door.node).or_default().push(server);
+        }
         let timekeeper = Timekeeper::start(Arc::clone(&shared));
-        Self { shared, bootstrap, nodes, running, timekeeper }
+        Self { shared, ways, running: Mutex::new(running), timekeeper }
     }
 
-    /// The value for a client's `bootstrap.servers`: `host:port` of every node, separated by commas.
+    /// The value for a client's `bootstrap.servers`: `host:port` of every node, separated by commas. It is that of the
+    /// first listener.
     pub fn bootstrap(&self) -> &str {
-        &self.bootstrap
+        self.ways.first().map_or("", |way| &way.bootstrap)
     }
 
-    /// The address of each node by its id, whether the node is up or not.
+    /// The value for `bootstrap.servers` of the clients of a listener; `None` when no listener has this name. Unless
+    /// [`Listener::name`](crate::Listener::name) gave it another one, its name is that of its security protocol.
+    pub fn bootstrap_of(&self, listener: &str) -> Option<&str> {
+        self.ways.iter().find(|way| way.name == listener).map(|way| way.bootstrap.as_str())
+    }
+
+    /// The address of each node by its id, whether the node is up or not. It is that of the first listener.
     pub fn addresses(&self) -> &BTreeMap<i32, SocketAddr> {
-        &self.nodes
+        &self.ways[0].nodes
     }
 
     /// Creates a topic, with the cluster's default replication factor.
@@ -207,8 +237,8 @@ impl Cluster {
     /// Cancelled, the node may be down while its partitions still name it as their leader; call it again.
     pub async fn stop_node(&self, node: i32) -> Result<(), Error> {
         let running = crate::lock(&self.running).remove(&node);
-        if let Some(running) = running {
-            running.stop().await;
+        for server in running.into_iter().flatten() {
+            server.stop().await;
         }
         self.shared.machine.stop_node(node)
     }
@@ -221,17 +251,22 @@ impl Cluster {
     /// # Cancel safety
     /// Cancelled, the node stays down.
     pub async fn start_node(&self, node: i32) -> Result<(), Error> {
-        let Some(&address) = self.nodes.get(&node) else {
+        if !self.addresses().contains_key(&node) {
             return Err(Error::refused(format!("there is no node {node}")));
-        };
+        }
         if crate::lock(&self.running).contains_key(&node) {
             return Ok(());
         }
-        let failed = |error| Error::io(format!("cannot listen on {address}"), error);
-        let listener = server::bind(address).await.map_err(failed)?;
+        let mut sockets = Vec::new();
+        for way in &self.ways {
+            let address = way.nodes[&node];
+            let failed = |error| Error::io(format!("cannot listen on {address}"), error);
+            sockets.push(server::bind(address).await.map_err(failed)?);
+        }
         self.shared.machine.start_node(node)?;
-        let server = NodeServer::start(node, listener, Arc::clone(&self.shared));
-        crate::lock(&self.running).insert(node, server);
+        let start = |(index, socket)| NodeServer::start(node, index, socket, Arc::clone(&self.shared));
+        let servers = sockets.into_iter().enumerate().map(start).collect();
+        crate::lock(&self.running).insert(node, servers);
         Ok(())
     }
 
@@ -257,6 +292,7 @@ impl Cluster {
             strangers: count(&shared.hangups.strangers),
             timed_out: count(&shared.hangups.timed_out),
             shed: count(&shared.hangups.shed),
+            unauthenticated: count(&shared.hangups.unauthenticated),
             refused: count(&shared.hangups.full),
         }
     }
@@ -270,7 +306,7 @@ impl Cluster {
     /// Cancelled, the cluster is dropped: see [`Cluster`].
     pub async fn shutdown(self) -> Result<(), Error> {
         let running = std::mem::take(&mut *crate::lock(&self.running));
-        for server in running.into_values() {
+        for server in running.into_values().flatten() {
             server.stop().await;
         }
         self.timekeeper.stop().await;

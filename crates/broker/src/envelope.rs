@@ -7,6 +7,16 @@ use milena_wire::{Reader, WireFrame, Writer};
 
 use crate::refused::{Refusal, Refused};
 
+/// The frame of a SASL token without a header.
+pub(crate) fn bare(token: &Bytes) -> Result<WireFrame, Refused> {
+    let mut writer = Writer::new();
+    let mark = writer.begin_frame();
+    writer.payload(token);
+    let ended = writer.end_frame(mark, "SaslToken");
+    ended.map_err(|error| Refusal::Unencodable(ApiKey::SaslAuthenticate, error))?;
+    Ok(writer.finish())
+}
+
 /// API, version and correlation id of a request. The response is written in this version and carries this id.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Envelope {

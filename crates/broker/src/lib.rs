@@ -21,9 +21,11 @@
 //!   acknowledged record.
 //! - All nodes share one log per partition, so replication is instant and leaders move on command
 //!   ([`Cluster::move_leader`], [`Cluster::stop_node`]).
-//! - Every API that ApiVersions advertises is implemented, in every version that Kafka 4.4 has. Share groups and
-//!   authentication are not implemented yet: a client that asks for them gets an error, and the log says so once. Topic
-//!   configs without an effect are refused.
+//! - Every API that ApiVersions advertises is implemented, in every version that Kafka 4.4 has. Share groups are not
+//!   implemented yet: a client that asks for them gets an error, and the log says so once. Topic configs without an effect
+//!   are refused.
+//! - Clients log in by SASL where a listener wants it ([`Builder::listener`], [`Builder::user`]): PLAIN, SCRAM-SHA-256 and
+//!   SCRAM-SHA-512.
 //! - Transactions follow both protocols of Kafka, that of 4.x (KIP-890, `transaction.version` 2) and the one before
 //!   ([`Builder::transaction_version`], [`Cluster::set_transaction_version`]). Their coordinators move on command
 //!   ([`Cluster::move_transaction_coordinator`]), and their markers may be late ([`Builder::transaction_marker_delay`]).
@@ -49,11 +51,14 @@ mod check;
 mod cleaner;
 mod cluster;
 mod configs;
+mod entropy;
 mod envelope;
 mod epochs;
 mod error;
 mod groups;
+mod hash;
 mod journal;
+mod listener;
 mod locked;
 mod log;
 mod machine;
@@ -67,6 +72,8 @@ mod peer;
 mod producers;
 mod random;
 mod refused;
+mod sasl;
+mod secret;
 mod server;
 mod sessions;
 mod state;
@@ -75,6 +82,7 @@ mod timers;
 mod topic;
 mod transactions;
 mod unserved;
+mod users;
 mod waiter;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -83,11 +91,13 @@ pub use builder::{Broker, Builder, MigrationPolicy};
 pub use cluster::{Cluster, Stats};
 pub use error::Error;
 pub use groups::ExpiredMember;
+pub use listener::Listener;
 pub use machine::{Answer, Machine};
 pub use now::Now;
 pub use parked::Parked;
 pub use peer::Peer;
 pub use refused::Refused;
+pub use sasl::{SaslMechanism, UnknownMechanism};
 
 /// Locks a mutex, also after a thread panicked while it held the lock: the content is whole all the same.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

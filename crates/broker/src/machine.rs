@@ -23,18 +23,20 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use milena_messages::header::RequestHeader;
 use milena_messages::{ApiKey, Message};
-use milena_wire::{Reader, WireFrame};
+use milena_wire::{Reader, WireFrame, Writer};
 
 use crate::api;
 use crate::call::{Call, Effort, Outcome};
-use crate::envelope::Envelope;
+use crate::envelope::{self, Envelope};
 use crate::error::Error;
 use crate::groups::ExpiredMember;
+use crate::listener::SecurityProtocol;
 use crate::now::Now;
 use crate::parked::Parked;
-use crate::parts::{MachineSettings, Parts};
-use crate::peer::Peer;
+use crate::parts::{MachineSettings, Parts, Security};
+use crate::peer::{Entry, Peer};
 use crate::refused::{Refusal, Refused};
+use crate::sasl::Session;
 use crate::state::Node;
 use crate::storage::Storage;
 use crate::timers::Timer;
@@ -51,6 +53,8 @@ use crate::timers::Timer;
 #[derive(Debug)]
 pub struct Machine {
     pub(crate) parts: Parts,
+    /// The listeners' security protocols, by their indices.
+    protocols: Vec<SecurityProtocol>,
     connections: AtomicU64,
 }
 
@@ -74,17 +78,39 @@ const RETENTION_CHECK_FIRST: Duration = Duration::from_secs(30);
 impl Machine {
     pub(crate) fn new(
         settings: MachineSettings,
+        security: Security,
         nodes: Vec<Node>,
         storage: Option<Storage>,
     ) -> Result<Self, Error> {
-        Ok(Self { parts: Parts::open(settings, nodes, storage)?, connections: AtomicU64::new(0) })
+        let protocols = security.protocols.clone();
+        let parts = Parts::open(settings, security, nodes, storage)?;
+        Ok(Self { parts, protocols, connections: AtomicU64::new(0) })
     }
 
-    /// Accepts a connection from `address` to `node`. When the connection ends the peer is dropped, and that is all.
+    /// Accepts a connection from `address` to the first listener of `node`. When the connection ends the peer is dropped,
+    /// and that is all.
     ///
     /// # Errors
     /// When there is no such node, and when it is down.
     pub fn connect(&self, node: i32, address: SocketAddr, now: Now) -> Result<Peer, Refused> {
+        self.connect_to(node, 0, address, now)
+    }
+
+    /// The same for any listener. `listener` is its index in the order in which the builder got them.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect), and when there is no such listener.
+    pub fn connect_to(
+        &self,
+        node: i32,
+        listener: usize,
+        address: SocketAddr,
+        now: Now,
+    ) -> Result<Peer, Refused> {
+        let Some(protocol) = self.protocols.get(listener) else {
+            return Err(Refusal::UnknownListener(listener).into());
+        };
+        let session = if protocol.has_sasl() { Session::guarded() } else { Session::open() };
         let offer = match self.parts.state().nodes.get(&node) {
             Some(found) if found.is_up => Arc::clone(&found.offer),
             Some(_) => return Err(Refusal::NodeDown(node).into()),
@@ -98,7 +124,8 @@ impl Machine {
         self.parts.timers.arm_if_idle(Timer::Clean, now.instant + self.parts.settings().cleaner_backoff);
         drop(self.parts.groups(now));
         drop(self.parts.transactions(now));
-        Ok(Peer::new(self.connections.fetch_add(1, Ordering::Relaxed), node, address, offer))
+        let entry = Entry { node, listener, address };
+        Ok(Peer::new(self.connections.fetch_add(1, Ordering::Relaxed), entry, offer, session))
     }
 
     /// Handles one request of `peer`: a frame without its size. The answer to a fetch has at most `fetch_bytes_max`
@@ -138,7 +165,11 @@ impl Machine {
         now: Now,
         fetch_bytes_max: usize,
     ) -> Result<Option<Answer>, Refused> {
+        if peer.session().takes_raw_token() {
+            return self.take_token(peer, frame, now).map(Some);
+        }
         let envelope = Envelope::read(frame).map_err(|refusal| self.refuse(refusal, peer, frame))?;
+        peer.session().admit(envelope.key, now)?;
         let Some(api) = api::find(envelope.key) else {
             return Err(self.refuse(Refusal::UnservedKey(envelope.key), peer, frame));
         };
@@ -156,6 +187,20 @@ impl Machine {
         let client_id = RequestHeader::decode(&mut reader, header_version)?.client_id;
         let mut call = Call { parts: &self.parts, peer, envelope, now, fetch_bytes_max, client_id, effort };
         Ok(Answer::new(envelope, (api.respond)(&mut call, &mut reader)?))
+    }
+
+    /// Takes a SASL token that came without a header, as it does after SaslHandshake v0.
+    fn take_token(&self, peer: &mut Peer, token: &Bytes, now: Now) -> Result<Answer, Refused> {
+        let envelope = Envelope { key: ApiKey::SaslAuthenticate, version: 0, correlation_id: 0 };
+        let effort = Effort::Any;
+        let mut call =
+            Call { parts: &self.parts, peer, envelope, now, fetch_bytes_max: 0, client_id: None, effort };
+        let outcome = match call.authenticate(token) {
+            Ok(reply) => Outcome::Answered(envelope::bare(&reply.token)?),
+            // There is no answer that would say why.
+            Err(denial) => call.deny_with(Writer::new().finish(), denial.reason),
+        };
+        Ok(Answer::new(envelope, outcome).expect("any effort is enough"))
     }
 
     /// Goes on with a parked request of `peer`, when [`Parked::poll`] was ready or the deadline has passed. The request

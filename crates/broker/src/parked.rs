@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use milena_messages::join_group::JoinGroupResponse;
 use milena_messages::sync_group::SyncGroupResponse;
 
-use milena_wire::Str;
+use milena_wire::{Str, WireFrame};
 
 use crate::envelope::Envelope;
 use crate::groups::reply::Reply;
@@ -32,6 +32,14 @@ pub(crate) enum Waiting {
     Fetch(ParkedFetch),
     Join(ParkedReply<JoinGroupResponse>),
     Sync(ParkedReply<SyncGroupResponse>),
+    Denied(Denied),
+}
+
+/// The last answer to a client whose authentication has failed. It waits until its time has come.
+#[derive(Debug)]
+pub(crate) struct Denied {
+    pub(crate) frame: WireFrame,
+    pub(crate) due: Instant,
 }
 
 /// A fetch that found too few bytes. It waits at every partition that it asks for.
@@ -92,6 +100,7 @@ impl Parked {
             Waiting::Fetch(fetch) => fetch.waiter.poll(context),
             Waiting::Join(join) => join.reply.poll(context),
             Waiting::Sync(sync) => sync.reply.poll(context),
+            Waiting::Denied(_) => Poll::Pending,
         }
     }
 
@@ -99,7 +108,7 @@ impl Parked {
     /// allows, and must not lose its connection meanwhile.
     pub(crate) fn idle_timeout(&self, usual: Duration) -> Duration {
         match &self.waiting {
-            Waiting::Fetch(_) => usual,
+            Waiting::Fetch(_) | Waiting::Denied(_) => usual,
             Waiting::Join(_) | Waiting::Sync(_) => usual.max(LOOK_AGAIN),
         }
     }
@@ -110,6 +119,7 @@ impl Parked {
             Waiting::Fetch(fetch) => fetch.deadline,
             Waiting::Join(join) => join.look_again,
             Waiting::Sync(sync) => sync.look_again,
+            Waiting::Denied(denied) => denied.due,
         }
     }
 }

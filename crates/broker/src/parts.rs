@@ -6,6 +6,7 @@
 //!        ├▶ transactions   the transaction coordinator
 //!        ├▶ sessions       fetch sessions, one lock for each node
 //!        ├▶ cleaner        the compaction that is going on
+//!        ├▶ users          who may log in, and what is kept of their passwords
 //!        ├▶ decompressors  contexts and memory for looking into compressed batches
 //!        ├▶ timers         work that is due later
 //!        └▶ unserved       warnings that are in the log already
@@ -24,12 +25,15 @@ use milena_wire::Str;
 use crate::check::Decompressors;
 use crate::cleaner::Cleaner;
 use crate::configs::{Overrides, TopicRules};
+use crate::entropy::Entropy;
 use crate::error::Error;
 use crate::groups::{ExpiredMember, GroupSettings, Groups};
 use crate::journal::Journal;
+use crate::listener::SecurityProtocol;
 use crate::locked::Locked;
 use crate::now::Now;
 use crate::random::Random;
+use crate::sasl::SaslMechanism;
 use crate::sessions::Sessions;
 use crate::state::{Node, State};
 use crate::storage::Storage;
@@ -37,6 +41,7 @@ use crate::timers::{Timer, Timers};
 use crate::topic::Topic;
 use crate::transactions::{Job, OFFSETS_TOPIC, Partitions, TransactionSettings, Transactions, VERSION_MAX};
 use crate::unserved::Unserved;
+use crate::users::{Login, Users};
 
 /// Everything of a cluster that outlives a request.
 #[derive(Debug)]
@@ -46,6 +51,7 @@ pub(crate) struct Parts {
     transactions: Mutex<Transactions>,
     sessions: BTreeMap<i32, Mutex<Sessions>>,
     cleaner: Mutex<Cleaner>,
+    users: Mutex<Users>,
     pub(crate) decompressors: Decompressors,
     pub(crate) timers: Timers,
     pub(crate) unserved: Unserved,
@@ -68,6 +74,20 @@ pub(crate) struct MachineSettings {
     pub(crate) seed: u64,
     pub(crate) groups: GroupSettings,
     pub(crate) transactions: TransactionSettings,
+    /// How long an authenticated connection lasts (`connections.max.reauth.ms`); zero is for ever.
+    pub(crate) session_lifetime_max: Duration,
+    /// How long the answer to a failed authentication is held back (`connection.failed.authentication.delay.ms`).
+    pub(crate) failed_authentication_delay: Duration,
+}
+
+/// Who may log in, and how.
+#[derive(Debug)]
+pub(crate) struct Security {
+    /// The listeners' security protocols, by their indices.
+    pub(crate) protocols: Vec<SecurityProtocol>,
+    pub(crate) mechanisms: Vec<SaslMechanism>,
+    pub(crate) logins: Vec<Login>,
+    pub(crate) entropy: Entropy,
 }
 
 impl MachineSettings {
@@ -81,6 +101,7 @@ impl Parts {
     /// The parts of a cluster. Its state is the one that was saved in `storage`, if any was.
     pub(crate) fn open(
         settings: MachineSettings,
+        security: Security,
         nodes: Vec<Node>,
         storage: Option<Storage>,
     ) -> Result<Self, Error> {
@@ -93,6 +114,7 @@ impl Parts {
         let ids = storage.as_ref().map_or_else(|| Ok(Journal::in_memory()), Storage::open_transactions)?;
         let transactions = Transactions::open(settings.transactions.clone(), ids);
         let random = Random::new(settings.seed.rotate_left(7));
+        let users = Users::new(security.mechanisms, &security.logins, security.entropy);
         let state = State::open(nodes, settings, storage)?;
         let mut groups = Groups::open(state.settings().groups.clone(), random, journal);
         groups
@@ -103,6 +125,7 @@ impl Parts {
             transactions: Mutex::new(transactions),
             sessions,
             cleaner: Mutex::new(Cleaner::default()),
+            users: Mutex::new(users),
             decompressors: Decompressors::default(),
             timers: Timers::default(),
             unserved: Unserved::default(),
@@ -237,6 +260,11 @@ impl Parts {
             }
         }
         missing
+    }
+
+    /// The users that may log in.
+    pub(crate) fn users(&self) -> MutexGuard<'_, Users> {
+        crate::lock(&self.users)
     }
 
     /// Makes all data durable.

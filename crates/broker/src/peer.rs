@@ -15,19 +15,29 @@ use std::sync::Arc;
 use milena_wire::Str;
 
 use crate::offer::Offer;
+use crate::sasl::Session;
 
 /// A connection to a node, as the machine sees it: see [`Machine::connect`](crate::Machine::connect).
 ///
-/// Each connection has its own, because a peer learns from the connection's requests. Authentication will keep the
-/// principal here.
+/// Each connection has its own, because a peer learns from the connection's requests. The principal is kept here.
 #[derive(Debug)]
 pub struct Peer {
     connection: u64,
     node: i32,
+    listener: usize,
     address: SocketAddr,
     software: Option<Software>,
     /// What its node offered when it connected.
     offer: Arc<Offer>,
+    session: Session,
+}
+
+/// Where a connection comes in, and from where.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) node: i32,
+    pub(crate) listener: usize,
+    pub(crate) address: SocketAddr,
 }
 
 /// The client's software, by its own account (KIP-511).
@@ -41,8 +51,9 @@ struct Software {
 const SOFTWARE_BYTES_MAX: usize = 100;
 
 impl Peer {
-    pub(crate) fn new(connection: u64, node: i32, address: SocketAddr, offer: Arc<Offer>) -> Self {
-        Self { connection, node, address, software: None, offer }
+    pub(crate) fn new(connection: u64, entry: Entry, offer: Arc<Offer>, session: Session) -> Self {
+        let Entry { node, listener, address } = entry;
+        Self { connection, node, listener, address, software: None, offer, session }
     }
 
     /// What its node offers to it.
@@ -58,6 +69,30 @@ impl Peer {
     /// The node that the client connected to.
     pub fn node(&self) -> i32 {
         self.node
+    }
+
+    /// The index of the listener that the client connected to, in the order in which the builder got them.
+    pub fn listener(&self) -> usize {
+        self.listener
+    }
+
+    /// The principal that the client's requests are made as, such as `User:alice`; `User:ANONYMOUS` without
+    /// authentication.
+    pub fn principal(&self) -> &str {
+        self.session.principal()
+    }
+
+    /// Why authentication has failed, if it has. The owner must close the connection when the last answer is sent.
+    pub fn denied(&self) -> Option<&str> {
+        self.session.ended()
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub(crate) fn session_mut(&mut self) -> &mut Session {
+        &mut self.session
     }
 
     /// Where the client connects from.
@@ -79,7 +114,8 @@ impl Peer {
 
     /// The same peer for another thread, which handles one request and returns the peer. It replaces this one then.
     pub(crate) fn lend(&self) -> Self {
-        Self { software: self.software.clone(), offer: Arc::clone(&self.offer), ..*self }
+        let (software, session) = (self.software.clone(), self.session.clone());
+        Self { software, offer: Arc::clone(&self.offer), session, ..*self }
     }
 }
 
@@ -99,7 +135,8 @@ mod tests {
 
     #[test]
     fn a_name_of_any_length_takes_little_memory() {
-        let mut peer = Peer::new(7, 1, SocketAddr::from(([127, 0, 0, 1], 4000)), Arc::default());
+        let entry = Entry { node: 1, listener: 0, address: SocketAddr::from(([127, 0, 0, 1], 4000)) };
+        let mut peer = Peer::new(7, entry, Arc::default(), Session::open());
         assert_eq!(peer.to_string(), "127.0.0.1:4000");
         peer.set_software(&"x".repeat(1 << 20), "1.0");
         assert_eq!(peer.software(), Some(("x".repeat(100).as_str(), "1.0")));

@@ -17,7 +17,12 @@ pub(crate) enum Refusal {
     Malformed(DecodeError),
     Unencodable(ApiKey, EncodeError),
     UnknownNode(i32),
+    UnknownListener(usize),
     NodeDown(i32),
+    /// The client has not authenticated.
+    Unauthenticated(ApiKey),
+    /// The client had to authenticate again before.
+    SessionExpired(ApiKey),
     /// A Produce request with acks=0 failed.
     Unacknowledged(ErrorCode),
 }
@@ -27,6 +32,11 @@ impl Refused {
     /// already.
     pub(crate) fn is_unserved(&self) -> bool {
         self.0.is_unserved()
+    }
+
+    /// Whether the client had to authenticate before.
+    pub(crate) fn is_unauthenticated(&self) -> bool {
+        matches!(self.0, Refusal::Unauthenticated(_) | Refusal::SessionExpired(_))
     }
 }
 
@@ -65,7 +75,12 @@ impl fmt::Display for Refusal {
             Self::Malformed(error) => write!(f, "malformed request: {error}"),
             Self::Unencodable(key, error) => write!(f, "cannot encode the response to {key}: {error}"),
             Self::UnknownNode(node) => write!(f, "there is no node {node}"),
+            Self::UnknownListener(listener) => write!(f, "there is no listener {listener}"),
             Self::NodeDown(node) => write!(f, "node {node} is down"),
+            Self::Unauthenticated(key) => write!(f, "{key} came before the client had authenticated"),
+            Self::SessionExpired(key) => {
+                write!(f, "{key} came after the end of the session; the client had to authenticate again")
+            }
             Self::Unacknowledged(code) => {
                 write!(f, "a Produce request with acks=0 failed with {code}")
             }

@@ -55,13 +55,27 @@ pub(crate) struct State {
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(crate) id: i32,
-    pub(crate) host: Str,
-    pub(crate) port: u16,
+    /// The addresses that clients are told, one for each listener.
+    pub(crate) endpoints: Vec<Endpoint>,
     /// `broker.rack`.
     pub(crate) rack: Option<Str>,
     pub(crate) is_up: bool,
     /// What connections made from now on are offered.
     pub(crate) offer: Arc<Offer>,
+}
+
+/// An address of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) host: Str,
+    pub(crate) port: u16,
+}
+
+impl Node {
+    /// The address for clients that came by a listener: they reach the other nodes by the same one, as in Kafka.
+    pub(crate) fn endpoint(&self, listener: usize) -> &Endpoint {
+        &self.endpoints[listener]
+    }
 }
 
 /// The most partitions that all topics may have together. Each costs memory, and on disk a file handle, and a request

@@ -45,6 +45,12 @@ pub trait Connect: Send + Sync {
     /// returned any. The client drops the future when it takes longer than the connect timeout, or when another address was
     /// faster.
     fn connect(&self, address: &Address, at: Option<SocketAddr>) -> Connecting;
+
+    /// Whether nobody between the client and the broker can read what is sent. Passwords and tokens are not sent over other
+    /// connections unless that is allowed by name. False unless a transport says otherwise.
+    fn is_encrypted(&self) -> bool {
+        false
+    }
 }
 
 /// Why a transport made no connection.

@@ -67,6 +67,7 @@ mod record;
 mod report;
 mod requests;
 mod runtime;
+mod secret;
 mod settings;
 mod topics;
 
@@ -100,6 +101,7 @@ pub use producer::{
 };
 pub use record::{Header, OwnedRecord, Payload, Record, RecordView};
 pub use runtime::Runtime;
+pub use secret::Secret;
 pub use settings::{
     Acks, ClientSettings, Compression, ConsumerSettings, GroupSettings, Isolation, ProducerSettings,
     Properties, Reset, SETTINGS, SettingDoc, Unit,

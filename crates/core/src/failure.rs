@@ -30,6 +30,19 @@ pub enum Failure {
         /// What happened.
         reason: Arc<str>,
     },
+    /// A broker and the client did not come to know each other, so nothing was sent.
+    Unauthenticated {
+        /// `host:port`, and the broker's id when it is known.
+        peer: Arc<str>,
+        /// The SASL mechanism.
+        mechanism: &'static str,
+        /// The broker's code, if it sent one.
+        code: Option<ErrorCode>,
+        /// Whether the credentials, the settings or the broker stand in the way.
+        obstacle: Obstacle,
+        /// What happened.
+        reason: Arc<str>,
+    },
     /// The connection was lost or given up while the request was under way on it.
     Lost {
         /// `host:port`, and the broker's id when it is known.
@@ -219,7 +232,7 @@ impl Failure {
     /// What stood in the way of a connection, if that was the cause.
     pub fn obstacle(&self) -> Option<Obstacle> {
         match self {
-            Self::Unreachable { obstacle, .. } => Some(*obstacle),
+            Self::Unreachable { obstacle, .. } | Self::Unauthenticated { obstacle, .. } => Some(*obstacle),
             Self::Undelivered { last, .. } => last.as_ref().and_then(|last| last.obstacle()),
             Self::Doomed { cause, .. } => cause.obstacle(),
             _ => None,
@@ -230,7 +243,7 @@ impl Failure {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Answer { code, .. } => Some(*code),
-            Self::SequenceLost { code } => *code,
+            Self::SequenceLost { code } | Self::Unauthenticated { code, .. } => *code,
             Self::Undelivered { last, .. } => last.as_ref().and_then(|last| last.code()),
             Self::Doomed { cause, .. } => cause.code(),
             _ => None,
@@ -276,6 +289,12 @@ impl Failure {
         is_refused || is_foreign || self.obstacle().is_some_and(Obstacle::is_final)
     }
 
+    /// Whether one side does not accept the other's credentials or certificate, or they have no mechanism in common. It stays so
+    /// until somebody changes something, and trying again and again may lock the account.
+    pub fn is_authentication(&self) -> bool {
+        self.kind() == ErrorKind::Authentication
+    }
+
     /// Whether the peer's answer cannot be used: it breaks the protocol, or is larger than our setting allows. A peer may send
     /// such an answer once by accident; after the second in a row it is not asked again.
     pub fn is_unusable(&self) -> bool {
@@ -292,6 +311,10 @@ impl Failure {
     pub fn is_fatal(&self) -> bool {
         if let Self::Doomed { is_fatal, .. } = self {
             return *is_fatal;
+        }
+        // With other credentials it can go on.
+        if matches!(self, Self::Unauthenticated { .. }) {
+            return false;
         }
         // If only a topic or a group is refused, the producer or consumer can go on with other topics.
         let refused = self.code().is_some_and(|code| {
@@ -312,7 +335,7 @@ impl Failure {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Unreachable { obstacle, .. } => obstacle.fault(),
+            Self::Unreachable { obstacle, .. } | Self::Unauthenticated { obstacle, .. } => obstacle.fault(),
             Self::Lost { .. } | Self::TimedOut { .. } | Self::NoRoom { .. } => Fault::Network,
             Self::Undelivered { last, .. } => last.as_ref().map_or(Fault::Network, |last| last.fault()),
             Self::Doomed { cause, .. } => cause.fault(),
@@ -405,6 +428,9 @@ impl fmt::Display for Failure {
                 write!(f, "{}: {words}", code.name())
             }
             Self::Unreachable { peer, reason, .. } => write!(f, "cannot reach {peer}: {reason}"),
+            Self::Unauthenticated { peer, mechanism, reason, .. } => {
+                write!(f, "cannot authenticate with {mechanism} to {peer}: {reason}")
+            }
             Self::Lost { peer, reason, .. } => write!(f, "lost the connection to {peer}: {reason}"),
             Self::TimedOut { peer, after, .. } => write!(f, "{peer} did not answer within {:?}", rounded(*after)),
             Self::Malformed { peer, reason } => write!(f, "{peer} does not follow the Kafka protocol: {reason}"),

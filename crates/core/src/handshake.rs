@@ -8,14 +8,28 @@
 //!         └─▶ hung up, or an answer that does not decode ─▶ connect again and ask at 3, then at 0
 //! ```
 //!
+//! With credentials, SASL follows the versions (KIP-43, KIP-152):
+//!
+//! ```text
+//!  SaslHandshake names the mechanism ─▶ SaslAuthenticate carries the exchange, one message a time ─▶ done
+//!                                              └─▶ a key is derived elsewhere ─▶ the next message
+//! ```
+//!
 //! Servers that do not know a version of ApiVersions hang up on it (Event Hubs on 4), so what a handshake has learned about
 //! the version outlives its connection. Each answer and each end lowers the version: a server sees a few attempts at most.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use milena_messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
-use milena_messages::{ErrorCode, Message};
+use milena_messages::sasl_authenticate::{SaslAuthenticateRequest, SaslAuthenticateResponse};
+use milena_messages::sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};
+use milena_messages::{ApiKey, ErrorCode, Message};
 use milena_wire::{DecodeError, Reader, Str};
 
+use crate::failure::Obstacle;
+use crate::sasl::{Credentials, Derivation, Exchange, Nonce, Refusal, SaltedPassword, Turn, printable};
 use crate::{BrokerVersions, Failure, Features};
 
 /// The handshake of one connection.
@@ -26,10 +40,10 @@ use crate::{BrokerVersions, Failure, Features};
 /// cause to [`handle_failure`](Self::handle_failure), which answers with the handshake for the next connection or with the
 /// error that ends the attempt.
 ///
-/// SASL goes here, as two more kinds of request between the versions and the end: `SaslHandshake` names the mechanism, and
-/// `SaslAuthenticate` carries the rounds of its exchange. The answer to the last round gives the session's lifetime, and a
-/// re-authentication (KIP-368) starts again at `SaslHandshake` on the live connection; [`Lifecycle`](crate::Lifecycle) says
-/// when.
+/// A broker that demands SASL is told the credentials after the versions: see [`authenticating`](Self::authenticating). The
+/// driver then also asks [`poll_derivation`](Self::poll_derivation) after each answer. The answer to the last round gives the
+/// session's lifetime, and a re-authentication (KIP-368) starts again at SaslHandshake on the live connection:
+/// [`reauthenticate`](Self::reauthenticate). [`Lifecycle`](crate::Lifecycle) says when.
 #[derive(Debug, Clone)]
 pub struct Handshake {
     step: Step,
@@ -39,6 +53,21 @@ pub struct Handshake {
     is_undecodable: bool,
     versions: BrokerVersions,
     features: Features,
+    sasl: Option<Sasl>,
+}
+
+/// What the handshake knows of its SASL exchange.
+#[derive(Debug, Clone)]
+struct Sasl {
+    exchange: Exchange,
+    /// The client's next message.
+    message: Bytes,
+    /// Work for somebody else.
+    derivation: Option<Derivation>,
+    /// How long the broker lets the session live.
+    lifetime: Option<Duration>,
+    /// A random number, so that connections made at the same time do not renew their sessions at the same time.
+    spread: u8,
 }
 
 /// What the handshake does next.
@@ -48,6 +77,8 @@ enum Step {
     Ask(HandshakeKind),
     /// A request of this kind was sent, and its answer is to come.
     Await(HandshakeKind),
+    /// A key is being derived from the password.
+    Derive,
     /// The peer may be asked anything.
     Done,
 }
@@ -57,6 +88,10 @@ enum Step {
 pub enum HandshakeKind {
     /// Which versions of which requests the peer speaks.
     Versions,
+    /// Which SASL mechanism the client wants.
+    Mechanism,
+    /// A message of the mechanism's exchange.
+    Authenticate,
 }
 
 /// A request that a handshake sends.
@@ -69,6 +104,20 @@ pub enum HandshakeRequest {
         /// The version to encode it at. No versions are agreed upon yet, so the handshake says which.
         version: i16,
     },
+    /// Which SASL mechanism the client wants.
+    Mechanism {
+        /// The request.
+        request: SaslHandshakeRequest,
+        /// The version to encode it at.
+        version: i16,
+    },
+    /// A message of the mechanism's exchange.
+    Authenticate {
+        /// The request. It holds a secret.
+        request: SaslAuthenticateRequest,
+        /// The version to encode it at.
+        version: i16,
+    },
 }
 
 /// How the client introduces itself (KIP-511). Brokers accept letters, digits, `.` and `-`.
@@ -77,6 +126,10 @@ const SOFTWARE_VERSION: Str = Str::from_static(env!("CARGO_PKG_VERSION"));
 /// The versions at which a server is asked next if it hangs up: the first version that tells the client's name, known to
 /// everything that calls itself Kafka 2.4; then 0, which every server knows.
 const LOWER: [i16; 2] = [3, 0];
+/// With version 0 of SaslHandshake the exchange goes on without requests. Brokers before Kafka 1.0 know nothing else.
+const SASL_HANDSHAKE: i16 = 1;
+/// More mechanisms of a broker than these are not named in an error.
+const MECHANISMS_NAMED_MAX: usize = 16;
 
 impl Handshake {
     /// Begins at the newest version we speak.
@@ -93,7 +146,31 @@ impl Handshake {
             is_undecodable: false,
             versions: BrokerVersions::default(),
             features: Features::default(),
+            sasl: None,
         }
+    }
+
+    /// The same, which authenticates with `credentials` before it is done. `nonce` must be another one for each connection.
+    #[must_use]
+    pub fn authenticating(self, credentials: Arc<Credentials>, nonce: &Nonce) -> Self {
+        Self { sasl: Some(Sasl::new(credentials, nonce)), ..self }
+    }
+
+    /// Begins again at SaslHandshake, on a connection whose handshake was done.
+    pub fn reauthenticate(&mut self, credentials: Arc<Credentials>, nonce: &Nonce) {
+        debug_assert!(self.is_done(), "one handshake at a time");
+        self.sasl = Some(Sasl::new(credentials, nonce));
+        self.step = Step::Ask(HandshakeKind::Mechanism);
+    }
+
+    /// What the peer was told last, if it demands SASL.
+    pub fn credentials(&self) -> Option<&Arc<Credentials>> {
+        self.sasl.as_ref().map(|sasl| sasl.exchange.credentials())
+    }
+
+    /// How long the broker lets the session live, once the handshake is done. None if it sets no limit.
+    pub fn session_lifetime(&self) -> Option<Duration> {
+        self.sasl.as_ref().and_then(|sasl| sasl.lifetime)
     }
 
     /// The version of ApiVersions that the peer is asked at. Once the handshake is done, the peer has answered it.
@@ -125,7 +202,19 @@ impl Handshake {
     pub fn poll_request(&mut self) -> Option<HandshakeRequest> {
         let Step::Ask(kind) = self.step else { return None };
         self.step = Step::Await(kind);
+        let sasl = self.sasl.as_mut();
         Some(match kind {
+            HandshakeKind::Mechanism => {
+                let mechanism = sasl?.exchange.credentials().mechanism();
+                let request = SaslHandshakeRequest { mechanism: Str::from_static(mechanism.name()) };
+                HandshakeRequest::Mechanism { request, version: SASL_HANDSHAKE }
+            }
+            HandshakeKind::Authenticate => {
+                let auth_bytes = std::mem::take(&mut sasl?.message);
+                let request = SaslAuthenticateRequest { auth_bytes, ..Default::default() };
+                let version = self.versions.choose::<SaslAuthenticateRequest>(i16::MAX).unwrap_or_default();
+                HandshakeRequest::Authenticate { request, version }
+            }
             HandshakeKind::Versions => HandshakeRequest::Versions {
                 request: ApiVersionsRequest {
                     client_software_name: SOFTWARE_NAME,
@@ -137,6 +226,32 @@ impl Handshake {
         })
     }
 
+    /// A random number of this session, once there are credentials.
+    pub(crate) fn spread(&self) -> u8 {
+        self.sasl.as_ref().map_or(0, |sasl| sasl.spread)
+    }
+
+    /// Whether a request is to be sent now.
+    pub fn has_request(&self) -> bool {
+        matches!(self.step, Step::Ask(_))
+    }
+
+    /// Work that takes too long for a task which moves bytes. It is returned once; its result goes to
+    /// [`handle_derived`](Self::handle_derived).
+    pub fn poll_derivation(&mut self) -> Option<Derivation> {
+        self.sasl.as_mut()?.derivation.take()
+    }
+
+    /// The work is done.
+    pub fn handle_derived(&mut self, salted: &SaltedPassword) {
+        if let (Step::Derive, Some(sasl)) = (self.step, &mut self.sasl)
+            && let Some(message) = sasl.exchange.handle_derived(salted)
+        {
+            sasl.message = message;
+            self.step = Step::Ask(HandshakeKind::Authenticate);
+        }
+    }
+
     /// The answer to the request of this kind came: `body` is the frame after its header.
     ///
     /// # Errors
@@ -144,15 +259,31 @@ impl Handshake {
     pub fn handle_answer(&mut self, peer: &str, kind: HandshakeKind, body: &Bytes) -> Result<(), Failure> {
         debug_assert_eq!(self.step, Step::Await(kind), "an answer comes once, to the request that is out");
         match kind {
-            HandshakeKind::Versions => self.handle_versions(peer, body),
+            HandshakeKind::Versions => {
+                self.handle_versions(peer, body)?;
+                match &self.sasl {
+                    Some(sasl) if self.is_done() => {
+                        self.step = Step::Ask(HandshakeKind::Mechanism);
+                        sasl.check_versions(peer, &self.versions)
+                    }
+                    _ => Ok(()),
+                }
+            }
+            HandshakeKind::Mechanism | HandshakeKind::Authenticate => {
+                let Some(sasl) = &mut self.sasl else { return Ok(()) };
+                self.step = if kind == HandshakeKind::Mechanism {
+                    sasl.handle_mechanism(peer, body)?
+                } else {
+                    let version = self.versions.choose::<SaslAuthenticateRequest>(i16::MAX);
+                    sasl.handle_authenticate(peer, body, version.unwrap_or_default())?
+                };
+                Ok(())
+            }
         }
     }
 
     fn handle_versions(&mut self, peer: &str, body: &Bytes) -> Result<(), Failure> {
-        let malformed = |error: DecodeError| Failure::Malformed {
-            peer: peer.into(),
-            reason: format!("its ApiVersions answer does not decode: {error}").into(),
-        };
+        let malformed = |error: DecodeError| undecodable(peer, "ApiVersions", &error);
         self.is_undecodable = true;
         let code = Reader::new(body).i16("ApiVersionsResponse.ErrorCode").map_err(malformed)?;
         if ErrorCode::from_i16(code) == ErrorCode::UNSUPPORTED_VERSION && self.version > 0 {
@@ -189,12 +320,22 @@ impl Handshake {
     /// Whether they should try again, and whose fault it is, follows from the broker's code, or from the
     /// [`Obstacle`](crate::Obstacle) if there was no answer.
     pub fn handle_failure(self, failure: Failure) -> Result<Self, Failure> {
-        let is_about_version = self.is_undecodable || matches!(failure, Failure::Lost { .. });
+        let is_of_versions =
+            matches!(self.step, Step::Ask(HandshakeKind::Versions) | Step::Await(HandshakeKind::Versions));
+        let is_about_version =
+            is_of_versions && (self.is_undecodable || matches!(failure, Failure::Lost { .. }));
         let lower = LOWER.into_iter().find(|lower| *lower < self.version);
         if let Some(lower) = lower.filter(|_| is_about_version) {
-            return Ok(Self::at(lower));
+            return Ok(Self { sasl: self.sasl, ..Self::at(lower) });
         }
         Err(match failure {
+            Failure::Lost { peer, reason, .. } if !is_of_versions => {
+                let mechanism = self.credentials().map_or("", |credentials| credentials.mechanism().name());
+                Failure::unreachable(
+                    peer,
+                    format!("{reason} while the client authenticated with {mechanism}"),
+                )
+            }
             Failure::Lost { peer, reason, .. } => Failure::unreachable(
                 peer,
                 format!(
@@ -211,8 +352,108 @@ impl HandshakeRequest {
     pub fn kind(&self) -> HandshakeKind {
         match self {
             Self::Versions { .. } => HandshakeKind::Versions,
+            Self::Mechanism { .. } => HandshakeKind::Mechanism,
+            Self::Authenticate { .. } => HandshakeKind::Authenticate,
         }
     }
+}
+
+impl Sasl {
+    fn new(credentials: Arc<Credentials>, nonce: &Nonce) -> Self {
+        let exchange = Exchange::new(credentials, nonce);
+        Self { exchange, message: Bytes::new(), derivation: None, lifetime: None, spread: nonce[0] }
+    }
+
+    fn failure(&self, peer: &str, code: Option<ErrorCode>, refusal: Refusal) -> Failure {
+        let mechanism = self.exchange.credentials().mechanism().name();
+        let Refusal { obstacle, reason } = refusal;
+        Failure::Unauthenticated { peer: peer.into(), mechanism, code, obstacle, reason: reason.into() }
+    }
+
+    /// The settings ask for something that the broker does not have.
+    fn misconfigured(&self, peer: &str, code: Option<ErrorCode>, reason: impl Into<String>) -> Failure {
+        self.failure(peer, code, Refusal { obstacle: Obstacle::Configuration, reason: reason.into() })
+    }
+
+    /// Refuses a broker that does not have the requests of SASL as they are since Kafka 1.0.
+    fn check_versions(&self, peer: &str, versions: &BrokerVersions) -> Result<(), Failure> {
+        let why = match versions.range(ApiKey::SaslHandshake) {
+            None => "the broker has no SASL",
+            Some(range) if !range.contains(&SASL_HANDSHAKE) => {
+                "the broker has SASL as it was before Kafka 1.0, which this client does not speak"
+            }
+            Some(_) => match versions.choose::<SaslAuthenticateRequest>(i16::MAX) {
+                Ok(_) => return Ok(()),
+                Err(_) => "the broker has no version of SaslAuthenticate that this client speaks",
+            },
+        };
+        Err(self.misconfigured(peer, None, why))
+    }
+
+    fn handle_mechanism(&mut self, peer: &str, body: &Bytes) -> Result<Step, Failure> {
+        let response = SaslHandshakeResponse::decode(&mut Reader::new(body), SASL_HANDSHAKE);
+        let response = response.map_err(|error| undecodable(peer, "SaslHandshake", &error))?;
+        let code = Some(response.error_code);
+        match response.error_code {
+            ErrorCode::NONE => {
+                self.message = self.exchange.first();
+                Ok(Step::Ask(HandshakeKind::Authenticate))
+            }
+            ErrorCode::UNSUPPORTED_SASL_MECHANISM => {
+                let enabled = response.mechanisms.iter().take(MECHANISMS_NAMED_MAX);
+                let enabled: Vec<_> = enabled.map(|name| printable(name)).collect();
+                let why = match &*enabled {
+                    [] => "the broker has not enabled this mechanism, and names none that it has".to_owned(),
+                    enabled => {
+                        format!("the broker has not enabled this mechanism; it has {}", enabled.join(", "))
+                    }
+                };
+                Err(self.misconfigured(peer, code, why))
+            }
+            ErrorCode::ILLEGAL_SASL_STATE => {
+                let why = "this listener has no SASL: its security protocol is PLAINTEXT or SSL";
+                Err(self.misconfigured(peer, code, why))
+            }
+            other => {
+                let why = format!("the broker refuses SASL with {}: {}", other.name(), other.description());
+                Err(self.misconfigured(peer, code, why.trim_end_matches('.')))
+            }
+        }
+    }
+
+    fn handle_authenticate(&mut self, peer: &str, body: &Bytes, version: i16) -> Result<Step, Failure> {
+        let response = SaslAuthenticateResponse::decode(&mut Reader::new(body), version);
+        let response = response.map_err(|error| undecodable(peer, "SaslAuthenticate", &error))?;
+        if response.error_code != ErrorCode::NONE {
+            let code = response.error_code;
+            let mut reason = self.exchange.refusal(response.error_message.as_deref());
+            if code != ErrorCode::SASL_AUTHENTICATION_FAILED {
+                reason = format!("{reason} ({})", code.name());
+            }
+            return Err(self.failure(peer, Some(code), Refusal { obstacle: Obstacle::Credentials, reason }));
+        }
+        let turn = self.exchange.handle(&response.auth_bytes);
+        Ok(match turn.map_err(|refusal| self.failure(peer, None, refusal))? {
+            Turn::Send(message) => {
+                self.message = message;
+                Step::Ask(HandshakeKind::Authenticate)
+            }
+            Turn::Derive(derivation) => {
+                self.derivation = Some(derivation);
+                Step::Derive
+            }
+            Turn::Done => {
+                let lifetime = u64::try_from(response.session_lifetime_ms).unwrap_or_default();
+                self.lifetime = (lifetime > 0).then(|| Duration::from_millis(lifetime));
+                Step::Done
+            }
+        })
+    }
+}
+
+fn undecodable(peer: &str, what: &str, error: &DecodeError) -> Failure {
+    let reason = format!("its {what} answer does not decode: {error}");
+    Failure::Malformed { peer: peer.into(), reason: reason.into() }
 }
 
 impl Default for Handshake {
@@ -257,7 +498,7 @@ mod tests {
         answer(&mut handshake, &body(ErrorCode::NONE, Some(2), newest)).expect("answered");
         assert!(handshake.is_done() && !handshake.is_lowered());
         assert_eq!(handshake.poll_request(), None);
-        assert_eq!(handshake.versions().range(milena_messages::ApiKey::ApiVersions), Some(0..=2));
+        assert_eq!(handshake.versions().range(ApiKey::ApiVersions), Some(0..=2));
     }
 
     #[test]
@@ -331,7 +572,7 @@ mod tests {
 
     #[test]
     fn a_failure_that_is_not_about_the_version_ends_the_attempt() {
-        let late = Failure::TimedOut { peer: "b:1".into(), after: std::time::Duration::ZERO, sent: true };
+        let late = Failure::TimedOut { peer: "b:1".into(), after: Duration::ZERO, sent: true };
         let tls = Failure::Malformed { peer: "b:1".into(), reason: "it speaks TLS".into() };
         for failure in [late, tls] {
             let (mut handshake, text) = (Handshake::new(), failure.to_string());
@@ -343,5 +584,186 @@ mod tests {
         let failure = answer(&mut handshake, &refused).expect_err("refused");
         let failure = handshake.handle_failure(failure).expect_err("ended");
         assert!(failure.is_final(), "{failure}");
+    }
+
+    fn credentials() -> Arc<Credentials> {
+        let (user, password) = ("alice".into(), "pencil".into());
+        let of = crate::sasl::Password { scram: None, user, password, is_delegation_token: false };
+        Arc::new(Credentials::Password(of))
+    }
+
+    fn encoded(message: &impl Message, version: i16) -> Bytes {
+        let mut writer = Writer::new();
+        message.encode(&mut writer, version).expect("encodes");
+        writer.finish().to_vec().into()
+    }
+
+    /// A handshake whose versions are answered: the broker has SaslHandshake to `mechanism`, and SaslAuthenticate to 2.
+    fn told_versions(mechanism: Option<(i16, i16)>) -> (Handshake, Result<(), Failure>) {
+        let mut handshake = Handshake::new().authenticating(credentials(), &[1; 24]);
+        let range = |api_key, (min_version, max_version)| ApiVersion {
+            api_key,
+            min_version,
+            max_version,
+            ..Default::default()
+        };
+        let mut api_keys = vec![range(36, (0, 2))];
+        api_keys.extend(mechanism.map(|versions| range(17, versions)));
+        let body = encoded(&ApiVersionsResponse { api_keys, ..Default::default() }, handshake.version);
+        let outcome = answer(&mut handshake, &body);
+        (handshake, outcome)
+    }
+
+    fn mechanism(error_code: ErrorCode, mechanisms: &[&'static str]) -> Bytes {
+        let mechanisms = mechanisms.iter().map(|name| Str::from_static(name)).collect();
+        encoded(&SaslHandshakeResponse { error_code, mechanisms }, 1)
+    }
+
+    fn authenticated(session_lifetime_ms: i64) -> Bytes {
+        encoded(&SaslAuthenticateResponse { session_lifetime_ms, ..Default::default() }, 2)
+    }
+
+    #[test]
+    fn credentials_follow_the_versions_and_again_on_the_same_connection() {
+        let (mut handshake, outcome) = told_versions(Some((0, 1)));
+        outcome.expect("it has SASL");
+        for (lifetime, expected) in [(60_000, Some(Duration::from_secs(60))), (0, None), (-1, None)] {
+            assert!(!handshake.is_done() && handshake.has_request());
+            let Some(HandshakeRequest::Mechanism { request, version: 1 }) = handshake.poll_request() else {
+                panic!("the mechanism comes first")
+            };
+            assert_eq!(&*request.mechanism, "PLAIN");
+            let enabled = mechanism(ErrorCode::NONE, &["PLAIN"]);
+            handshake.handle_answer("b:1", HandshakeKind::Mechanism, &enabled).expect("enabled");
+            let Some(HandshakeRequest::Authenticate { request, version: 2 }) = handshake.poll_request()
+            else {
+                panic!("the exchange follows")
+            };
+            assert_eq!(request.auth_bytes, "\0alice\0pencil".as_bytes());
+            assert!(!format!("{request:?}").contains("pencil"));
+            let accepted = authenticated(lifetime);
+            handshake.handle_answer("b:1", HandshakeKind::Authenticate, &accepted).expect("accepted");
+            assert!(handshake.is_done() && handshake.poll_request().is_none());
+            assert_eq!(handshake.session_lifetime(), expected);
+            handshake.reauthenticate(credentials(), &[2; 24]);
+        }
+    }
+
+    /// The failure after these answers to SaslHandshake and SaslAuthenticate.
+    fn refused(answers: &[Bytes]) -> Failure {
+        let (mut handshake, outcome) = told_versions(Some((0, 1)));
+        outcome.expect("it has SASL");
+        let outcome = answers.iter().try_for_each(|body| answer(&mut handshake, body));
+        let failure = outcome.expect_err("refused");
+        let failure = handshake.handle_failure(failure).expect_err("a new connection would meet the same");
+        assert!(failure.is_authentication() && failure.is_final() && !failure.is_retriable(), "{failure}");
+        assert!(!failure.is_fatal() && !failure.may_have_acted(), "{failure}");
+        failure
+    }
+
+    #[test]
+    fn a_refusal_is_final_and_names_its_cause() {
+        let check = |answers: &[Bytes], code: ErrorCode, obstacle: Obstacle, expected: &str| {
+            let failure = refused(answers);
+            assert_eq!((failure.code(), failure.obstacle()), (Some(code), Some(obstacle)));
+            assert_eq!(failure.to_string(), format!("cannot authenticate with PLAIN to b:1: {expected}"));
+        };
+        let code = ErrorCode::UNSUPPORTED_SASL_MECHANISM;
+        check(
+            &[mechanism(code, &["SCRAM-SHA-256", "GSS\nAPI"])],
+            code,
+            Obstacle::Configuration,
+            "the broker has not enabled this mechanism; it has SCRAM-SHA-256, GSS API",
+        );
+        check(
+            &[mechanism(code, &[])],
+            code,
+            Obstacle::Configuration,
+            "the broker has not enabled this mechanism, and names none that it has",
+        );
+        check(
+            &[mechanism(ErrorCode::ILLEGAL_SASL_STATE, &[])],
+            ErrorCode::ILLEGAL_SASL_STATE,
+            Obstacle::Configuration,
+            "this listener has no SASL: its security protocol is PLAINTEXT or SSL",
+        );
+        let failed = |error_code, message: &'static str| {
+            let error_message = Some(Str::from_static(message));
+            encoded(&SaslAuthenticateResponse { error_code, error_message, ..Default::default() }, 2)
+        };
+        let enabled = mechanism(ErrorCode::NONE, &["PLAIN"]);
+        let code = ErrorCode::SASL_AUTHENTICATION_FAILED;
+        check(
+            &[enabled.clone(), failed(code, "Authentication failed: Invalid username or password.")],
+            code,
+            Obstacle::Credentials,
+            "the broker refused the credentials of user \"alice\": Authentication failed: Invalid username or password",
+        );
+        check(
+            &[enabled.clone(), failed(code, "not pencil")],
+            code,
+            Obstacle::Credentials,
+            "the broker refused the credentials of user \"alice\": not [hidden]",
+        );
+        check(
+            &[enabled, failed(ErrorCode::ILLEGAL_SASL_STATE, "")],
+            ErrorCode::ILLEGAL_SASL_STATE,
+            Obstacle::Credentials,
+            "the broker refused the credentials of user \"alice\" (ILLEGAL_SASL_STATE)",
+        );
+    }
+
+    #[test]
+    fn a_broker_without_the_requests_of_sasl_is_named() {
+        for (versions, expected) in [
+            (None, "the broker has no SASL"),
+            (
+                Some((0, 0)),
+                "the broker has SASL as it was before Kafka 1.0, which this client does not speak",
+            ),
+        ] {
+            let failure = told_versions(versions).1.expect_err("refused");
+            assert_eq!(failure.to_string(), format!("cannot authenticate with PLAIN to b:1: {expected}"));
+        }
+    }
+
+    #[test]
+    fn a_connection_that_ends_within_sasl_is_not_about_the_version() {
+        let (mut handshake, _) = told_versions(Some((0, 1)));
+        handshake.poll_request().expect("a request");
+        let failure = handshake.handle_failure(lost()).expect_err("no lower version");
+        assert_eq!(failure.to_string(), "cannot reach b:1: closed while the client authenticated with PLAIN");
+        assert!(failure.is_retriable(), "the broker may be stopping");
+        let mut handshake = Handshake::new().authenticating(credentials(), &[1; 24]);
+        handshake.poll_request().expect("a request");
+        let lower = handshake.handle_failure(lost()).expect("a lower version");
+        assert_eq!((lower.version, lower.credentials()), (3, Some(&credentials())));
+    }
+
+    #[test]
+    fn a_key_is_derived_by_somebody_else() {
+        let of = match &*credentials() {
+            Credentials::Password(of) => of.clone(),
+            Credentials::Token(_) => panic!("a password"),
+        };
+        let of = crate::sasl::Password { scram: Some(crate::sasl::Hash::Sha256), ..of };
+        let (mut handshake, _) = told_versions(Some((0, 1)));
+        handshake.step = Step::Done;
+        handshake.reauthenticate(Arc::new(Credentials::Password(of)), &[0; 24]);
+        answer(&mut handshake, &mechanism(ErrorCode::NONE, &[])).expect("enabled");
+        let nonce = "A".repeat(32);
+        let salted = format!("r={nonce}x,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096").into();
+        let salted = encoded(&SaslAuthenticateResponse { auth_bytes: salted, ..Default::default() }, 2);
+        answer(&mut handshake, &salted).expect("understood");
+        assert!(handshake.poll_request().is_none() && !handshake.is_done());
+        let work = handshake.poll_derivation().expect("work");
+        assert!(handshake.poll_derivation().is_none(), "it is returned once");
+        handshake.handle_derived(&work.run());
+        let Some(HandshakeRequest::Authenticate { request, .. }) = handshake.poll_request() else {
+            panic!("the proof follows")
+        };
+        assert!(request.auth_bytes.starts_with(b"c=biws,r=AAAA"));
+        let garbage = handshake.handle_answer("b:1", HandshakeKind::Authenticate, &authenticated(0));
+        assert!(garbage.expect_err("no signature").to_string().contains("has no signature"));
     }
 }

@@ -55,6 +55,7 @@ impl Failure {
                 _ => ErrorKind::Other,
             }),
             Self::Unreachable { obstacle, .. } => of_obstacle(*obstacle),
+            Self::Unauthenticated { .. } => ErrorKind::Authentication,
             Self::Lost { .. } => ErrorKind::Network,
             Self::TimedOut { .. } | Self::Undelivered { .. } => ErrorKind::Timeout,
             Self::NoRoom { .. } => ErrorKind::Full,

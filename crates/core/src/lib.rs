@@ -23,6 +23,8 @@ pub mod metadata;
 pub mod partitioner;
 pub mod producer;
 mod rng;
+pub mod sasl;
+mod secret;
 pub mod source;
 #[cfg(test)]
 mod table;
@@ -38,5 +40,6 @@ pub use inflight::{InFlight, UnexpectedResponse};
 pub use kind::ErrorKind;
 pub use lifecycle::Lifecycle;
 pub use rng::Rng;
+pub use secret::Secret;
 pub use time::{Instant, millis_since_epoch};
 pub use versions::{BrokerVersions, Features, NoCommonVersion};

@@ -1,19 +1,25 @@
 //! The phases of one connection, from its handshake to its end.
 //!
 //! ```text
-//!  Handshaking ─ done ─▶ Serving ─ released ─▶ Draining ─ nothing under way ─▶ Closed(Released)
-//!       │                  │  │                    │
-//!       │                  │  └─ idle for too long, or the peer closed it while idle ─▶ Closed(Idle)
-//!       └──────────────────┴───────────────────────┴─ it broke ─▶ Closed(Broken)
+//!       ┌── nothing under way ── Renewing ◀─┐ credentials for the next session
+//!       ▼                                   │
+//!  Handshaking ─ done ─▶ Serving ───────────┘
+//!       │                  │  └─ released, or its session ends ─▶ Draining ─ nothing under way ─▶ Closed(Released)
+//!       │                  └─ idle for too long, or the peer closed it while idle ─▶ Closed(Idle)
+//!       └─ it broke, in any phase ─▶ Closed(Broken)
 //! ```
+//!
+//! A session that ends is that of a client which has authenticated: the broker says how long it lives, or its token ends.
 //!
 //! It must not know what a call asks, nor how bytes travel.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::backoff::Retry;
+use crate::sasl::{Credentials, Derivation, Nonce, SaltedPassword};
 use crate::{Backoff, BrokerVersions, Failure, Handshake, HandshakeKind, HandshakeRequest, Instant, Rng};
 
 /// Decides what a connection may do now, what it must do by itself, and when it ends.
@@ -24,17 +30,21 @@ use crate::{Backoff, BrokerVersions, Failure, Handshake, HandshakeKind, Handshak
 /// [`handle_failure`](Self::handle_failure) when the connection broke. After any of them, and at
 /// [`poll_timeout`](Self::poll_timeout), it polls in this order:
 ///
-/// 1. [`poll_request`](Self::poll_request): a request of the connection's own. It goes out before any call.
-/// 2. [`may_start`](Self::may_start): calls start as long as this says so.
-/// 3. [`poll_end`](Self::poll_end), after reading and writing: an answer that has arrived is never lost to an end.
-/// 4. [`poll_timeout`](Self::poll_timeout): when to poll again although nothing happened.
+/// 1. [`poll_need`](Self::poll_need): credentials, or work that takes too long for a connection's task. The result comes back
+///    by [`handle_credentials`](Self::handle_credentials) or [`handle_derived`](Self::handle_derived).
+/// 2. [`poll_request`](Self::poll_request): a request of the connection's own. It goes out before any call.
+/// 3. [`may_start`](Self::may_start): calls start as long as this says so.
+/// 4. [`poll_end`](Self::poll_end), after reading and writing: an answer that has arrived is never lost to an end.
+/// 5. [`poll_timeout`](Self::poll_timeout): when to poll again although nothing happened.
 ///
 /// A call that starts is always finished or failed: a connection that ends by itself takes no new calls first, and the
 /// driver opens another connection for them.
 ///
-/// Re-authentication (KIP-368) is one more way through these phases: before the session's lifetime ends, `poll_timeout`
-/// wakes the driver, no call starts, and when nothing is under way the connection is `Handshaking` again, from
-/// `SaslHandshake` on and with a deadline of its own. Then it serves calls as before.
+/// A session is renewed before it ends (KIP-368). The connection serves calls until the credentials for the next session are
+/// there. Then no call starts, and when nothing is under way the connection is `Handshaking` again, from SaslHandshake on and
+/// with a deadline of its own; after that it serves calls as before. If the broker sets no limit but the token ends, or if the
+/// next session would be another user's, the connection drains and another one is made. It drains too when its session ends
+/// and there are no credentials.
 #[derive(Debug)]
 pub struct Lifecycle {
     phase: Phase,
@@ -47,6 +57,38 @@ pub struct Lifecycle {
     served_since: Option<Instant>,
     /// When the last call finished.
     idle_since: Instant,
+    session: Option<Session>,
+    renewal: Option<Renewal>,
+}
+
+/// What limits how long the connection may be used.
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    ends_at: Instant,
+    /// When credentials for the next session are asked for. None while they are being fetched.
+    ask_at: Option<Instant>,
+    /// Whether the broker takes new credentials on the live connection.
+    is_renewable: bool,
+}
+
+/// The next session.
+#[derive(Debug)]
+struct Renewal {
+    credentials: Arc<Credentials>,
+    nonce: Nonce,
+    /// How long its handshake may take.
+    timeout: Duration,
+    /// Until when, once it has begun.
+    until: Option<Instant>,
+}
+
+/// What a connection needs and cannot make itself.
+#[derive(Debug)]
+pub enum Need {
+    /// Credentials for the next session: see [`Lifecycle::handle_credentials`].
+    Credentials,
+    /// The result of this work: see [`Lifecycle::handle_derived`].
+    Derivation(Derivation),
 }
 
 /// What a connection is doing.
@@ -56,6 +98,8 @@ pub enum Phase {
     Handshaking,
     /// Calls start and finish.
     Serving,
+    /// No call starts. When those under way have finished, the handshake of the next session begins.
+    Renewing,
     /// No call starts. The connection ends when those under way have finished.
     Draining,
     /// It has ended.
@@ -65,7 +109,7 @@ pub enum Phase {
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// The last handle for calls was dropped, and the calls under way have finished.
+    /// The last handle for calls was dropped, or its session ended, and the calls under way have finished.
     Released,
     /// It ended while nothing was under way: it was idle for too long, or the peer closed it, which brokers do with idle
     /// connections (`connections.max.idle.ms`).
@@ -79,6 +123,13 @@ pub enum End {
 
 /// Calls that may be under way on one connection. A broker works on one at a time.
 const UNDER_WAY_MAX: usize = 128;
+/// When part of a session has passed, the next one begins: from 85 % to 95 %, as in Java's client.
+const RENEW_PERCENT_MIN: u32 = 85;
+const RENEW_PERCENT_SPREAD: u32 = 11;
+/// A broker closes a connection that authenticates again sooner than this (KIP-368).
+const RENEW_AFTER_MIN: Duration = Duration::from_secs(1);
+/// After this long credentials are asked for again, when there were none.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Lifecycle {
     /// A connection that was just made. It ends when it has been idle for `idle_max`.
@@ -90,6 +141,8 @@ impl Lifecycle {
             under_way: 0,
             served_since: None,
             idle_since: now,
+            session: None,
+            renewal: None,
         }
     }
 
@@ -113,12 +166,84 @@ impl Lifecycle {
         self.handshake
     }
 
-    /// The connection's own request to send now. There is one while a handshake runs and none is out.
-    pub fn poll_request(&mut self) -> Option<HandshakeRequest> {
-        match self.phase {
-            Phase::Handshaking => self.handshake.poll_request(),
-            Phase::Serving | Phase::Draining | Phase::Closed(_) => None,
+    /// What the connection needs of somebody else. Each need is returned once.
+    pub fn poll_need(&mut self, now: Instant) -> Option<Need> {
+        if self.phase == Phase::Handshaking {
+            return self.handshake.poll_derivation().map(Need::Derivation);
         }
+        let session = self.session.as_mut().filter(|_| self.phase == Phase::Serving)?;
+        if session.ends_at <= now {
+            // A request that reaches the broker later would be answered by the end of the connection.
+            self.phase = Phase::Draining;
+            return None;
+        }
+        session.ask_at.take_if(|at| *at <= now).map(|_| Need::Credentials)
+    }
+
+    /// Credentials for the next session are there. Its handshake may take as long as `timeout`. A token that has little of its
+    /// life left is not used, nor one that ends no later than the present one if that is what limits the session; the
+    /// connection asks again after a second.
+    pub fn handle_credentials(
+        &mut self,
+        credentials: Arc<Credentials>,
+        nonce: Nonce,
+        timeout: Duration,
+        now: Instant,
+    ) {
+        let Some(session) = self.session.filter(|_| self.phase == Phase::Serving) else { return };
+        let is_old = matches!(&*credentials, Credentials::Token(token) if token.is_old(now));
+        let gains = session.is_renewable || credentials.until().is_none_or(|until| session.ends_at < until);
+        if is_old || !gains {
+            return self.handle_no_credentials(now);
+        }
+        let may_follow = self.handshake.credentials().is_some_and(|earlier| credentials.may_follow(earlier));
+        if session.is_renewable && may_follow {
+            self.phase = Phase::Renewing;
+            self.renewal = Some(Renewal { credentials, nonce, timeout, until: None });
+        } else {
+            self.phase = Phase::Draining;
+        }
+    }
+
+    /// There are no credentials for the next session at present.
+    pub fn handle_no_credentials(&mut self, now: Instant) {
+        if let Some(session) = &mut self.session {
+            session.ask_at = Some(now + ASK_AGAIN_AFTER);
+        }
+    }
+
+    /// The work for the handshake is done.
+    pub fn handle_derived(&mut self, salted: &SaltedPassword) {
+        self.handshake.handle_derived(salted);
+    }
+
+    /// Whether the connection has a request of its own to send now.
+    pub fn has_request(&self) -> bool {
+        match self.phase {
+            Phase::Handshaking => self.handshake.has_request(),
+            Phase::Renewing => self.under_way == 0,
+            Phase::Serving | Phase::Draining | Phase::Closed(_) => false,
+        }
+    }
+
+    /// The connection's own request to send now. There is one while a handshake runs and none is out.
+    pub fn poll_request(&mut self, now: Instant) -> Option<HandshakeRequest> {
+        match (self.phase, &mut self.renewal) {
+            (Phase::Renewing, Some(renewal)) if self.under_way == 0 => {
+                renewal.until = Some(now + renewal.timeout);
+                self.handshake.reauthenticate(Arc::clone(&renewal.credentials), &renewal.nonce);
+                self.phase = Phase::Handshaking;
+            }
+            (Phase::Handshaking, _) => {}
+            _ => return None,
+        }
+        self.handshake.poll_request()
+    }
+
+    /// How long the handshake of a renewal was allowed to take, if it took longer.
+    pub fn overdue(&self, now: Instant) -> Option<Duration> {
+        let renewal = self.renewal.as_ref()?;
+        renewal.until.filter(|until| *until <= now).map(|_| renewal.timeout)
     }
 
     /// The answer to the connection's own request of this kind came: `body` is the frame after its header.
@@ -135,10 +260,25 @@ impl Lifecycle {
         self.handshake.handle_answer(peer, kind, body)?;
         if self.handshake.is_done() && self.phase == Phase::Handshaking {
             self.phase = Phase::Serving;
-            self.served_since.get_or_insert(now);
-            self.idle_since = now;
+            if self.served_since.is_none() {
+                self.served_since = Some(now);
+                // Renewing a session is no use of the connection: an idle one ends all the same.
+                self.idle_since = now;
+            }
+            self.renewal = None;
+            self.session = self.begun_session(now);
         }
         Ok(())
+    }
+
+    /// The session that begins now, if something limits it.
+    fn begun_session(&self, now: Instant) -> Option<Session> {
+        let of_broker = self.handshake.session_lifetime().map(|lifetime| now + lifetime);
+        let of_token = self.handshake.credentials().and_then(|credentials| credentials.until());
+        let ends_at = [of_broker, of_token].into_iter().flatten().min()?;
+        let percent = RENEW_PERCENT_MIN + u32::from(self.handshake.spread()) % RENEW_PERCENT_SPREAD;
+        let after = ((ends_at - now) / 100 * percent).max(RENEW_AFTER_MIN);
+        Some(Session { ends_at, ask_at: Some(now + after), is_renewable: of_broker.is_some() })
     }
 
     /// Whether a call may start now.
@@ -170,8 +310,8 @@ impl Lifecycle {
         let end = match self.phase {
             Phase::Closed(end) => end,
             Phase::Draining if is_closed_idle => End::Released,
-            Phase::Serving if is_closed_idle => End::Idle,
-            Phase::Handshaking | Phase::Serving | Phase::Draining => {
+            Phase::Serving | Phase::Renewing if is_closed_idle => End::Idle,
+            Phase::Handshaking | Phase::Serving | Phase::Renewing | Phase::Draining => {
                 End::Broken { served: self.served_since.map_or(Duration::ZERO, |since| now - since) }
             }
         };
@@ -190,13 +330,17 @@ impl Lifecycle {
         }
         match self.phase {
             Phase::Closed(end) => Some(end),
-            Phase::Handshaking | Phase::Serving | Phase::Draining => None,
+            Phase::Handshaking | Phase::Serving | Phase::Renewing | Phase::Draining => None,
         }
     }
 
     /// When something is to be done although nothing happened.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.idle_until()
+        let session = self.session.filter(|_| self.phase == Phase::Serving);
+        let of_session =
+            session.map(|session| session.ask_at.map_or(session.ends_at, |at| at.min(session.ends_at)));
+        let of_renewal = self.renewal.as_ref().and_then(|renewal| renewal.until);
+        [self.idle_until(), of_session, of_renewal].into_iter().flatten().min()
     }
 
     /// When the connection will have been idle for too long, if it is idle.
@@ -224,10 +368,13 @@ impl End {
 #[cfg(test)]
 mod tests {
     use milena_messages::Message;
-    use milena_messages::api_versions::ApiVersionsResponse;
+    use milena_messages::api_versions::{ApiVersion, ApiVersionsResponse};
+    use milena_messages::sasl_authenticate::SaslAuthenticateResponse;
+    use milena_messages::sasl_handshake::SaslHandshakeResponse;
     use milena_wire::Writer;
 
     use super::*;
+    use crate::sasl::{Password, Token};
     use crate::table;
 
     const IDLE_MAX: Duration = Duration::from_secs(540);
@@ -248,7 +395,9 @@ mod tests {
     /// A connection whose handshake was done at `seconds`.
     fn serving(seconds: u64) -> Lifecycle {
         let mut life = connected();
-        let HandshakeRequest::Versions { version, .. } = life.poll_request().expect("a request");
+        let Some(HandshakeRequest::Versions { version, .. }) = life.poll_request(at(0)) else {
+            panic!("a request")
+        };
         let mut writer = Writer::new();
         ApiVersionsResponse::default().encode(&mut writer, version).expect("encodes");
         let body = writer.finish().to_vec().into();
@@ -261,10 +410,10 @@ mod tests {
         let mut life = connected();
         assert!(!life.may_start());
         assert_eq!((life.phase(), life.poll_timeout()), (Phase::Handshaking, None));
-        assert!(life.poll_request().is_some());
-        assert!(life.poll_request().is_none() && !life.may_start(), "the answer is to come");
+        assert!(life.poll_request(at(0)).is_some());
+        assert!(life.poll_request(at(0)).is_none() && !life.may_start(), "the answer is to come");
         let mut life = serving(1);
-        assert!(life.may_start() && life.poll_request().is_none());
+        assert!(life.may_start() && life.poll_request(at(0)).is_none());
         assert_eq!((life.phase(), life.poll_end(at(1))), (Phase::Serving, None));
     }
 
@@ -313,10 +462,179 @@ mod tests {
         Established,
         Started,
         Finished,
+        Renewable,
+        SessionOver,
         Released,
         IdleForLong,
         Closed,
         Garbage,
+    }
+
+    fn password(user: &str) -> Arc<Credentials> {
+        let (user, password) = (user.into(), "pencil".into());
+        Arc::new(Credentials::Password(Password { scram: None, user, password, is_delegation_token: false }))
+    }
+
+    fn token(since: u64, until: u64) -> Arc<Credentials> {
+        let (since, until) = (at(since), at(until));
+        let token = Token { value: "t".into(), extensions: Vec::new(), principal: None, since, until };
+        Arc::new(Credentials::Token(token))
+    }
+
+    fn encoded(message: &impl Message, version: i16) -> Bytes {
+        let mut writer = Writer::new();
+        message.encode(&mut writer, version).expect("encodes");
+        writer.finish().to_vec().into()
+    }
+
+    /// Sends and answers the rest of a handshake, whose session the broker lets live for `lifetime` seconds.
+    fn authenticate(life: &mut Lifecycle, lifetime: i64, now: Instant) {
+        while let Some(request) = life.poll_request(now) {
+            let range = |api_key| ApiVersion { api_key, max_version: 2, ..Default::default() };
+            let api_keys = vec![range(17), range(36)];
+            let session_lifetime_ms = lifetime * 1000;
+            let body = match &request {
+                HandshakeRequest::Versions { version, .. } => {
+                    encoded(&ApiVersionsResponse { api_keys, ..Default::default() }, *version)
+                }
+                HandshakeRequest::Mechanism { version, .. } => {
+                    encoded(&SaslHandshakeResponse::default(), *version)
+                }
+                HandshakeRequest::Authenticate { version, .. } => {
+                    encoded(&SaslAuthenticateResponse { session_lifetime_ms, ..Default::default() }, *version)
+                }
+            };
+            life.handle_answer("b:1", request.kind(), &body, now).expect("answered");
+        }
+        assert_eq!(life.phase(), Phase::Serving);
+    }
+
+    /// A connection that authenticated at 0 s. Its session is renewed after 85 % of its life.
+    fn authenticated(credentials: Arc<Credentials>, lifetime: i64) -> Lifecycle {
+        let handshake = Handshake::new().authenticating(credentials, &[0; 24]);
+        let mut life = Lifecycle::new(handshake, IDLE_MAX, at(0));
+        authenticate(&mut life, lifetime, at(0));
+        life
+    }
+
+    const TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// Whether the connection asks for credentials at `seconds`.
+    fn asks(life: &mut Lifecycle, seconds: u64) -> bool {
+        matches!(life.poll_need(at(seconds)), Some(Need::Credentials))
+    }
+
+    #[test]
+    fn a_session_is_renewed_when_nothing_is_under_way_and_calls_wait_for_it() {
+        let mut life = authenticated(password("alice"), 100);
+        life.handle_started();
+        assert_eq!((life.poll_timeout(), asks(&mut life, 84)), (Some(at(85)), false));
+        assert!(asks(&mut life, 85) && !asks(&mut life, 86), "it asks once");
+        assert!(life.may_start(), "calls go on until the credentials are there");
+        life.handle_started();
+        life.handle_credentials(password("alice"), [0; 24], TIMEOUT, at(86));
+        assert!(!life.may_start() && !life.has_request() && life.poll_request(at(86)).is_none());
+        life.handle_finished(at(87));
+        assert!(life.poll_request(at(87)).is_none(), "one is still under way");
+        life.handle_finished(at(88));
+        assert!(life.has_request());
+        authenticate(&mut life, 100, at(89));
+        assert!(life.may_start() && life.poll_end(at(89)).is_none());
+        assert!(!asks(&mut life, 89 + 84) && asks(&mut life, 89 + 85));
+    }
+
+    #[test]
+    fn sessions_that_began_together_are_renewed_apart() {
+        let renewed = |spread| {
+            let handshake = Handshake::new().authenticating(password("alice"), &[spread; 24]);
+            let mut life = Lifecycle::new(handshake, IDLE_MAX, at(0));
+            authenticate(&mut life, 100, at(0));
+            life.poll_timeout().expect("renewed").since_origin().as_secs()
+        };
+        let all: std::collections::BTreeSet<_> = (0..=255).map(renewed).collect();
+        assert_eq!((all.first(), all.last(), all.len()), (Some(&85), Some(&95), 11));
+        // A broker refuses to be asked again within a second, so a shorter session is not renewed.
+        let mut short = authenticated(password("alice"), 1);
+        assert_eq!((short.poll_timeout(), asks(&mut short, 1)), (Some(at(1)), false));
+        assert_eq!(short.poll_end(at(1)), Some(End::Released));
+    }
+
+    #[test]
+    fn a_renewal_that_is_not_answered_is_given_up_at_its_deadline() {
+        let mut life = authenticated(password("alice"), 100);
+        assert!(asks(&mut life, 85));
+        life.handle_credentials(password("alice"), [1; 24], TIMEOUT, at(85));
+        assert!(life.poll_request(at(86)).is_some());
+        assert_eq!((life.poll_timeout(), life.overdue(at(95))), (Some(at(96)), None));
+        assert_eq!(life.overdue(at(96)), Some(TIMEOUT));
+        let failure = Failure::TimedOut { peer: "b:1".into(), after: TIMEOUT, sent: false };
+        assert!(matches!(life.handle_failure(&failure, at(96)), End::Broken { .. }));
+    }
+
+    #[test]
+    fn renewals_do_not_keep_an_idle_connection() {
+        let mut life = authenticated(password("alice"), 100);
+        for seconds in (85..540).step_by(85) {
+            assert_eq!(life.poll_end(at(seconds)), None);
+            assert!(asks(&mut life, seconds), "{seconds}");
+            life.handle_credentials(password("alice"), [0; 24], TIMEOUT, at(seconds));
+            authenticate(&mut life, 100, at(seconds));
+        }
+        assert_eq!((life.poll_timeout(), life.poll_end(at(540))), (Some(at(540)), Some(End::Idle)));
+    }
+
+    #[test]
+    fn another_user_gets_another_connection() {
+        let mut life = authenticated(password("alice"), 100);
+        life.handle_started();
+        assert!(asks(&mut life, 85));
+        life.handle_credentials(password("bob"), [1; 24], TIMEOUT, at(85));
+        assert_eq!((life.phase(), life.poll_end(at(85))), (Phase::Draining, None));
+        life.handle_finished(at(86));
+        assert_eq!(life.poll_end(at(86)), Some(End::Released));
+    }
+
+    #[test]
+    fn a_token_that_ends_without_a_session_lifetime_is_followed_by_another_connection() {
+        let mut life = authenticated(token(0, 100), 0);
+        assert!(!asks(&mut life, 84) && asks(&mut life, 85));
+        // The same token again: nothing would be gained.
+        life.handle_credentials(token(0, 100), [1; 24], TIMEOUT, at(85));
+        assert_eq!((life.phase(), asks(&mut life, 85), asks(&mut life, 86)), (Phase::Serving, false, true));
+        life.handle_credentials(token(80, 180), [1; 24], TIMEOUT, at(86));
+        assert_eq!(life.poll_end(at(86)), Some(End::Released));
+    }
+
+    #[test]
+    fn an_old_token_begins_no_session() {
+        let mut life = authenticated(token(0, 200), 100);
+        assert!(asks(&mut life, 85));
+        life.handle_credentials(token(0, 100), [1; 24], TIMEOUT, at(85));
+        assert_eq!(life.phase(), Phase::Serving);
+        assert!(asks(&mut life, 86));
+        life.handle_credentials(token(80, 180), [1; 24], TIMEOUT, at(86));
+        assert_eq!(life.phase(), Phase::Renewing);
+    }
+
+    #[test]
+    fn a_connection_without_new_credentials_serves_until_its_session_ends() {
+        let mut life = authenticated(token(0, 90), 100);
+        assert!(asks(&mut life, 77));
+        life.handle_no_credentials(at(77));
+        assert!(asks(&mut life, 78) && life.may_start());
+        assert_eq!(life.poll_timeout(), Some(at(90)), "the token ends before the broker's limit");
+        life.handle_started();
+        assert!(!asks(&mut life, 90) && !life.may_start(), "a program that slept finds the session over too");
+        assert_eq!(life.poll_end(at(90)), None);
+        life.handle_finished(at(91));
+        assert_eq!(life.poll_end(at(91)), Some(End::Released));
+    }
+
+    #[test]
+    fn without_a_limit_a_session_is_not_renewed() {
+        let mut life = authenticated(password("alice"), 0);
+        assert!(!asks(&mut life, 9_999_999));
+        assert_eq!(life.poll_timeout(), Some(at(540)), "for being idle");
     }
 
     /// A phase, and how many calls are under way.
@@ -324,10 +642,16 @@ mod tests {
 
     /// The state that follows when `event` happens seven seconds after the handshake was done.
     fn next((phase, calls): State, event: Event) -> (State, ()) {
-        let mut life = if phase == Phase::Handshaking { connected() } else { serving(0) };
+        let mut life = match phase {
+            Phase::Handshaking => connected(),
+            _ => authenticated(password("alice"), 8),
+        };
         (0..calls).for_each(|_| life.handle_started());
         if phase == Phase::Draining {
             life.handle_released();
+        }
+        if phase == Phase::Renewing {
+            life.handle_credentials(password("alice"), [0; 24], TIMEOUT, at(7));
         }
         assert_eq!((life.phase(), life.under_way), (phase, calls));
         let mut now = at(7);
@@ -338,6 +662,11 @@ mod tests {
             Event::Started => {}
             Event::Finished if calls > 0 => life.handle_finished(now),
             Event::Finished => {}
+            Event::Renewable => drop(life.poll_request(now)),
+            Event::SessionOver => {
+                now = at(8);
+                drop(life.poll_need(now));
+            }
             Event::Released => life.handle_released(),
             Event::IdleForLong => now = at(7) + IDLE_MAX,
             Event::Closed => drop(life.handle_failure(&lost(), now)),
@@ -356,6 +685,8 @@ mod tests {
             (Phase::Handshaking, 0),
             (Phase::Serving, 0),
             (Phase::Serving, 1),
+            (Phase::Renewing, 0),
+            (Phase::Renewing, 1),
             (Phase::Draining, 1),
             (Phase::Draining, 2),
         ];
@@ -363,6 +694,8 @@ mod tests {
             Event::Established,
             Event::Started,
             Event::Finished,
+            Event::Renewable,
+            Event::SessionOver,
             Event::Released,
             Event::IdleForLong,
             Event::Closed,
@@ -377,31 +710,43 @@ mod tests {
   Established → (Serving, 0)
   Closed → (Closed(Broken { served: 0ns }), 0)
   Garbage → (Closed(Broken { served: 0ns }), 0)
-  nothing on Started, Finished, Released, IdleForLong
+  nothing on Started, Finished, Renewable, SessionOver, Released, IdleForLong
 (Serving, 0)
   Started → (Serving, 1)
+  SessionOver → (Closed(Released), 0)
   Released → (Closed(Released), 0)
   IdleForLong → (Closed(Idle), 0)
   Closed → (Closed(Idle), 0)
   Garbage → (Closed(Broken { served: 7s }), 0)
-  nothing on Established, Finished
+  nothing on Established, Finished, Renewable
 (Serving, 1)
   Started → (Serving, 2)
   Finished → (Serving, 0)
+  SessionOver → (Draining, 1)
   Released → (Draining, 1)
   Closed → (Closed(Broken { served: 7s }), 1)
   Garbage → (Closed(Broken { served: 7s }), 1)
-  nothing on Established, IdleForLong
+  nothing on Established, Renewable, IdleForLong
+(Renewing, 0)
+  Renewable → (Handshaking, 0)
+  Closed → (Closed(Idle), 0)
+  Garbage → (Closed(Broken { served: 7s }), 0)
+  nothing on Established, Started, Finished, SessionOver, Released, IdleForLong
+(Renewing, 1)
+  Finished → (Renewing, 0)
+  Closed → (Closed(Broken { served: 7s }), 1)
+  Garbage → (Closed(Broken { served: 7s }), 1)
+  nothing on Established, Started, Renewable, SessionOver, Released, IdleForLong
 (Draining, 1)
   Finished → (Closed(Released), 0)
   Closed → (Closed(Broken { served: 7s }), 1)
   Garbage → (Closed(Broken { served: 7s }), 1)
-  nothing on Established, Started, Released, IdleForLong
+  nothing on Established, Started, Renewable, SessionOver, Released, IdleForLong
 (Draining, 2)
   Finished → (Draining, 1)
   Closed → (Closed(Broken { served: 7s }), 2)
   Garbage → (Closed(Broken { served: 7s }), 2)
-  nothing on Established, Started, Released, IdleForLong
+  nothing on Established, Started, Renewable, SessionOver, Released, IdleForLong
 ";
 
     #[test]

@@ -19,6 +19,11 @@ pub(super) const API: Api = Api { is_repeatable: true, ..Api::new(ApiKey::ApiVer
 
 fn respond(call: &mut Call<'_>, reader: &mut Reader<'_>) -> Result<Outcome, Refused> {
     let request: ApiVersionsRequest = call.decode(reader)?;
+    if !call.peer.session_mut().answer_versions() {
+        let error_code = ErrorCode::ILLEGAL_SASL_STATE;
+        let reason = "ApiVersions came twice before authentication, or within a SASL exchange".to_owned();
+        return call.deny(&ApiVersionsResponse { error_code, ..Default::default() }, reason);
+    }
     let has_names = call.envelope.version >= NAMES_FROM;
     let error_code = check(call, &request, has_names);
     if has_names && error_code != ErrorCode::INVALID_REQUEST {

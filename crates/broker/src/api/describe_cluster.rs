@@ -30,12 +30,12 @@ fn handle(call: &Call<'_>, request: DescribeClusterRequest) -> DescribeClusterRe
             ..Default::default()
         };
     }
-    let state = call.parts.state();
+    let (state, listener) = (call.parts.state(), call.peer.listener());
     let listed = state.nodes.values().filter(|node| node.is_up || request.include_fenced_brokers);
     let brokers = listed.map(|node| DescribeClusterBroker {
         broker_id: node.id,
-        host: node.host.clone(),
-        port: i32::from(node.port),
+        host: node.endpoint(listener).host.clone(),
+        port: i32::from(node.endpoint(listener).port),
         rack: node.rack.clone(),
         is_fenced: !node.is_up,
         ..Default::default()

@@ -359,13 +359,13 @@ fn endpoints(call: &Call<'_>, mut leaders: Vec<i32>) -> Vec<NodeEndpoint> {
     if leaders.is_empty() || call.envelope.version < ENDPOINTS_FROM {
         return Vec::new();
     }
-    let state = call.parts.state();
+    let (state, listener) = (call.parts.state(), call.peer.listener());
     let nodes = leaders.into_iter().filter_map(|id| state.nodes.get(&id));
     nodes
         .map(|node| NodeEndpoint {
             node_id: node.id,
-            host: node.host.clone(),
-            port: i32::from(node.port),
+            host: node.endpoint(listener).host.clone(),
+            port: i32::from(node.endpoint(listener).port),
             ..Default::default()
         })
         .collect()

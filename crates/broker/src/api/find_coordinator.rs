@@ -21,13 +21,13 @@ fn handle(call: &Call<'_>, request: FindCoordinatorRequest) -> FindCoordinatorRe
     if !(GROUP..=TRANSACTION).contains(&request.key_type) {
         call.tell_unserved("share groups are not implemented yet");
     }
-    let state = call.parts.state();
+    let (state, listener) = (call.parts.state(), call.peer.listener());
     if call.envelope.version >= 4 {
-        let find = |key| coordinator(&state, request.key_type, key);
+        let find = |key| coordinator(&state, listener, request.key_type, key);
         let coordinators = request.coordinator_keys.into_iter().map(find).collect();
         return FindCoordinatorResponse { coordinators, ..Default::default() };
     }
-    let found = coordinator(&state, request.key_type, request.key);
+    let found = coordinator(&state, listener, request.key_type, request.key);
     FindCoordinatorResponse {
         error_code: found.error_code,
         error_message: found.error_message,
@@ -38,7 +38,7 @@ fn handle(call: &Call<'_>, request: FindCoordinatorRequest) -> FindCoordinatorRe
     }
 }
 
-fn coordinator(state: &State, key_type: i8, key: Str) -> Coordinator {
+fn coordinator(state: &State, listener: usize, key_type: i8, key: Str) -> Coordinator {
     let denied = |key, error_code: ErrorCode| Coordinator {
         key,
         node_id: -1,
@@ -58,8 +58,8 @@ fn coordinator(state: &State, key_type: i8, key: Str) -> Coordinator {
     Coordinator {
         key,
         node_id: node.id,
-        host: node.host.clone(),
-        port: i32::from(node.port),
+        host: node.endpoint(listener).host.clone(),
+        port: i32::from(node.endpoint(listener).port),
         error_message: Some(Str::default()),
         ..Default::default()
     }

@@ -52,10 +52,11 @@ fn handle(call: &Call<'_>, request: MetadataRequest) -> MetadataResponse {
         let named = topics.iter_mut().filter(|topic| topic.name.is_some());
         named.for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
     }
+    let listener = call.peer.listener();
     let brokers = state.live_nodes().map(|node| MetadataResponseBroker {
         node_id: node.id,
-        host: node.host.clone(),
-        port: i32::from(node.port),
+        host: node.endpoint(listener).host.clone(),
+        port: i32::from(node.endpoint(listener).port),
         rack: node.rack.clone(),
         ..Default::default()
     });

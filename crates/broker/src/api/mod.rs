@@ -43,6 +43,8 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod row;
+mod sasl_authenticate;
+mod sasl_handshake;
 mod sync_group;
 mod txn_offset_commit;
 mod write_txn_markers;
@@ -73,6 +75,7 @@ static APIS: &[Api] = &[
     sync_group::API,
     describe_groups::API,
     list_groups::API,
+    sasl_handshake::API,
     api_versions::API,
     create_topics::API,
     delete_topics::API,
@@ -86,6 +89,7 @@ static APIS: &[Api] = &[
     txn_offset_commit::API,
     describe_configs::API,
     alter_configs::API,
+    sasl_authenticate::API,
     create_partitions::API,
     delete_groups::API,
     incremental_alter_configs::API,
@@ -130,6 +134,7 @@ pub(crate) fn resume(call: &mut Call<'_>, waiting: Waiting) -> Result<Outcome, R
         Waiting::Fetch(fetch) => fetch::resume(call, fetch),
         Waiting::Join(join) => join_group::resume(call, join),
         Waiting::Sync(sync) => sync_group::resume(call, sync),
+        Waiting::Denied(denied) => Ok(Outcome::Answered(denied.frame)),
     }
 }
 

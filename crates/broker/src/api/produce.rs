@@ -317,13 +317,13 @@ fn leaders(call: &Call<'_>, response: &ProduceResponse) -> Vec<NodeEndpoint> {
     ids.retain(|&id| id >= 0);
     ids.sort_unstable();
     ids.dedup();
-    let state = call.parts.state();
+    let (state, listener) = (call.parts.state(), call.peer.listener());
     let nodes = ids.into_iter().filter_map(|id| state.nodes.get(&id));
     nodes
         .map(|node| NodeEndpoint {
             node_id: node.id,
-            host: node.host.clone(),
-            port: i32::from(node.port),
+            host: node.endpoint(listener).host.clone(),
+            port: i32::from(node.endpoint(listener).port),
             ..Default::default()
         })
         .collect()

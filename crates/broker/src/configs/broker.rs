@@ -58,6 +58,18 @@ static OWN: &[Own] = &[
         ..own("auto.create.topics.enable", Kind::Bool, "true", 0)
     },
     Own {
+        is_dynamic: false,
+        read: |settings| millis(settings.failed_authentication_delay),
+        write: |settings, value| settings.failed_authentication_delay = from_millis(value),
+        ..own("connection.failed.authentication.delay.ms", Kind::Int, "100", 0)
+    },
+    Own {
+        is_dynamic: false,
+        read: |settings| millis(settings.session_lifetime_max),
+        write: |settings, value| settings.session_lifetime_max = from_millis(value),
+        ..own("connections.max.reauth.ms", Kind::Long, "0", 0)
+    },
+    Own {
         read: |settings| settings.replication_default.to_string(),
         write: |settings, value| settings.replication_default = number(value) as i16,
         ..own("default.replication.factor", Kind::Int, "1", 1)

@@ -23,7 +23,7 @@ use super::ServerLimits;
 use super::budget::Lease;
 use super::hangup::{HTTP_ANSWER, Hangup};
 use super::heavy::Turn;
-use super::intake::Intake;
+use super::intake::{HEADER_BYTES_MIN, Intake};
 use super::shared::{Shared, Slot, now};
 use crate::api;
 use crate::machine::Answer;
@@ -37,6 +37,10 @@ const BUFFER_KEPT: Duration = Duration::from_millis(250);
 /// How often a connection whose request waits is looked at, if another request hides the end of its stream.
 const HANGUP_INTERVAL: Duration = Duration::from_millis(500);
 
+/// The largest frame of a client that has not authenticated (`sasl.server.max.receive.size`, which is 512 KiB in Kafka).
+/// Tokens of a few kilobytes are the largest that any mechanism has.
+const UNAUTHENTICATED_BYTES_MAX: usize = 64 * 1024;
+
 /// The machine's answer, and the turn that the request took if it was heavy.
 type Run = (Result<Answer, Refused>, Option<Turn>);
 
@@ -47,6 +51,8 @@ pub(super) struct Connection {
     intake: Intake,
     lease: Lease,
     slot: Slot,
+    /// Whether the client may have yet to authenticate.
+    is_guarded: bool,
 }
 
 impl Connection {
@@ -54,7 +60,20 @@ impl Connection {
         let shared = slot.shared();
         let intake = Intake::new(shared.limits.request_bytes_max);
         let lease = shared.budget.lease();
-        Self { peer, stream, intake, lease, slot }
+        Self { peer, stream, intake, lease, slot, is_guarded: true }
+    }
+
+    /// Keeps the frames small until the client has authenticated.
+    fn guard(&mut self) {
+        let session = self.peer.session();
+        let request_bytes_max = self.limits().request_bytes_max;
+        self.is_guarded = !session.is_admitted();
+        if self.is_guarded {
+            let bytes_min = if session.takes_raw_token() { 0 } else { HEADER_BYTES_MIN };
+            self.intake.limit(bytes_min..=UNAUTHENTICATED_BYTES_MAX.min(request_bytes_max));
+        } else {
+            self.intake.limit(HEADER_BYTES_MIN..=request_bytes_max);
+        }
     }
 
     /// Serves the connection until it ends, and logs why it ended.
@@ -87,12 +106,21 @@ impl Connection {
     }
 
     async fn serve_one(&mut self) -> Result<(), Hangup> {
+        if self.is_guarded {
+            self.guard();
+        }
         let frame = self.read_frame().await?;
         let mut answer = self.handle(frame).await?;
         self.shared().count_request();
         loop {
             match answer {
-                Answer::Now(frame) => return self.write(frame).await,
+                Answer::Now(frame) => {
+                    self.write(frame).await?;
+                    return match self.peer.denied() {
+                        None => Ok(()),
+                        Some(reason) => Err(Hangup::Denied(reason.to_owned())),
+                    };
+                }
                 Answer::Nothing => return Ok(()),
                 Answer::Later(parked) => answer = self.wait(parked).await?,
             }

@@ -22,6 +22,8 @@ pub(crate) enum Hangup {
     FrameSize(i32),
     /// A request that cannot be answered.
     Refused(Refused),
+    /// Authentication has failed. The client was told before.
+    Denied(String),
     /// There was no request for too long.
     Idle,
     /// A request did not arrive whole in time.
@@ -41,6 +43,7 @@ pub(crate) struct Hangups {
     pub(crate) strangers: AtomicU64,
     pub(crate) timed_out: AtomicU64,
     pub(crate) shed: AtomicU64,
+    pub(crate) unauthenticated: AtomicU64,
     pub(crate) full: AtomicU64,
 }
 
@@ -65,6 +68,8 @@ impl Hangups {
                 tracing::debug!(connection, node, %peer, %reason, "connection closed");
                 return;
             }
+            Hangup::Denied(_) => count(&self.unauthenticated),
+            Hangup::Refused(refused) if refused.is_unauthenticated() => count(&self.unauthenticated),
             Hangup::Stranger(_) => count(&self.strangers),
             Hangup::FrameSize(_) | Hangup::Refused(_) => count(&self.malformed),
             Hangup::SlowRequest { .. } | Hangup::SlowReader { .. } => count(&self.timed_out),
@@ -84,6 +89,7 @@ impl fmt::Display for Hangup {
             Self::Stranger(protocol) => write!(f, "the peer speaks {protocol}, not Kafka's protocol"),
             Self::FrameSize(size) => write!(f, "a frame announces {size} bytes"),
             Self::Refused(refused) => refused.fmt(f),
+            Self::Denied(reason) => f.write_str(reason),
             Self::Idle => f.write_str("there was no request for too long"),
             Self::SlowRequest { bytes } => write!(f, "a request stalled after {bytes} bytes"),
             Self::SlowReader { bytes } => write!(f, "the client left {bytes} bytes of a response unread"),

@@ -8,6 +8,8 @@
 //! When a frame was handled, its part of the buffer is used again. So a connection that sends large requests one after
 //! another allocates once. It must not know sockets or time.
 
+use std::ops::RangeInclusive;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::hangup::{self, Hangup};
@@ -24,12 +26,18 @@ pub(super) struct Intake {
     buffer: BytesMut,
     /// The least size of the buffer's allocation, whichever part of it the buffer uses now.
     allocated: usize,
-    frame_bytes_max: usize,
+    /// The bytes that a frame may have.
+    frame_bytes: RangeInclusive<usize>,
 }
 
 impl Intake {
     pub(super) fn new(frame_bytes_max: usize) -> Self {
-        Self { buffer: BytesMut::new(), allocated: 0, frame_bytes_max }
+        Self { buffer: BytesMut::new(), allocated: 0, frame_bytes: HEADER_BYTES_MIN..=frame_bytes_max }
+    }
+
+    /// Has the next frames this many bytes.
+    pub(super) fn limit(&mut self, frame_bytes: RangeInclusive<usize>) {
+        self.frame_bytes = frame_bytes;
     }
 
     /// The next whole frame, without its size.
@@ -102,14 +110,14 @@ impl Intake {
         let Some(&first) = self.buffer.first_chunk::<4>() else { return Ok(None) };
         let announced = i32::from_be_bytes(first);
         match usize::try_from(announced) {
-            Ok(size) if (HEADER_BYTES_MIN..=self.frame_bytes_max).contains(&size) => Ok(Some(size)),
+            Ok(size) if self.frame_bytes.contains(&size) => Ok(Some(size)),
             _ => Err(hangup::recognise(first).map_or(Hangup::FrameSize(announced), Hangup::Stranger)),
         }
     }
 }
 
 /// API key, version and correlation id. No request is shorter.
-const HEADER_BYTES_MIN: usize = 8;
+pub(super) const HEADER_BYTES_MIN: usize = 8;
 
 #[cfg(test)]
 mod tests {

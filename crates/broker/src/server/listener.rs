@@ -1,4 +1,4 @@
-//! The port of one node: accepts connections up to their limit, and ends them all when the node stops.
+//! A port of one node: accepts connections up to their limit, and ends them all when the node stops.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,10 +24,10 @@ pub(crate) struct NodeServer {
 }
 
 impl NodeServer {
-    /// Serves `node` on `listener`, on the runtime this is called in.
-    pub(crate) fn start(node: i32, listener: TcpListener, shared: Arc<Shared>) -> Self {
+    /// Serves `node` on `socket`, which is that of the listener with this index, on the runtime this is called in.
+    pub(crate) fn start(node: i32, listener: usize, socket: TcpListener, shared: Arc<Shared>) -> Self {
         let (stop, stopped) = watch::channel(());
-        let task = tokio::spawn(serve(node, listener, shared, stopped));
+        let task = tokio::spawn(serve(node, listener, socket, shared, stopped));
         Self { stop, task }
     }
 
@@ -40,12 +40,18 @@ impl NodeServer {
     }
 }
 
-async fn serve(node: i32, listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<()>) {
+async fn serve(
+    node: i32,
+    listener: usize,
+    socket: TcpListener,
+    shared: Arc<Shared>,
+    mut stopped: watch::Receiver<()>,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => accept(node, stream, peer, &shared, &mut connections),
+            accepted = socket.accept() => match accepted {
+                Ok((stream, address)) => accept(node, listener, (stream, address), &shared, &mut connections),
                 Err(error) => {
                     tracing::warn!(node, %error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
@@ -56,18 +62,18 @@ async fn serve(node: i32, listener: TcpListener, shared: Arc<Shared>, mut stoppe
             _ = stopped.changed() => break,
         }
     }
-    drop(listener);
+    drop(socket);
     connections.shutdown().await;
 }
 
 fn accept(
     node: i32,
-    stream: TcpStream,
-    address: SocketAddr,
+    listener: usize,
+    (stream, address): (TcpStream, SocketAddr),
     shared: &Arc<Shared>,
     connections: &mut JoinSet<()>,
 ) {
-    let peer = match shared.machine.connect(node, address, shared::now()) {
+    let peer = match shared.machine.connect_to(node, listener, address, shared::now()) {
         Ok(peer) => peer,
         // The node is going down: its port closes next.
         Err(refused) => return tracing::debug!(node, %address, %refused, "connection closed"),

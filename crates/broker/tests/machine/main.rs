@@ -16,6 +16,7 @@ mod peers;
 mod produce;
 mod retention;
 mod rig;
+mod sasl;
 mod sessions;
 mod time;
 mod topics;

@@ -40,6 +40,8 @@ use milena_messages::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup}
 use milena_messages::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
+use milena_messages::sasl_authenticate::SaslAuthenticateRequest;
+use milena_messages::sasl_handshake::SaslHandshakeRequest;
 use milena_messages::sync_group::SyncGroupRequest;
 use milena_messages::txn_offset_commit::{
     TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
@@ -222,7 +224,9 @@ fn every_advertised_version_is_answered() {
     check(&rig, |_| IncrementalAlterConfigsRequest::default());
     check(&rig, |_| DescribeClusterRequest::default());
     check(&rig, |_| DescribeTopicPartitionsRequest::default());
-    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 37, "all of them are checked above");
+    check(&rig, |_| SaslHandshakeRequest::default());
+    check(&rig, |_| SaslAuthenticateRequest::default());
+    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 39, "all of them are checked above");
 }
 
 #[test]

@@ -4,5 +4,6 @@
 
 mod client;
 mod hostile;
+mod listeners;
 mod nodes;
 mod order;

@@ -15,7 +15,7 @@ use milena_core::{
     CorrelationId, Failure, Handshake, HandshakeKind, HandshakeRequest, InFlight, Instant, Lifecycle,
 };
 use milena_messages::header::ResponseHeader;
-use milena_messages::{ApiKey, Message};
+use milena_messages::{ApiKey, Message, Request};
 use milena_wire::{Reader, Str, WireFrame, Writer};
 use tokio::sync::mpsc;
 
@@ -191,18 +191,27 @@ impl Connection {
 
     /// Queues the connection's own request, if one is due.
     fn ask(&mut self) -> Result<(), Failure> {
-        let Some(request) = self.life.poll_request() else { return Ok(()) };
+        let Some(request) = self.life.poll_request(self.polled_at) else { return Ok(()) };
         let kind = request.kind();
         let (api, version, frame) = match request {
-            HandshakeRequest::Versions { request, version } => {
-                let request = Typed { request, version_max: version };
-                (request.api(), version, self.encode(&request, version)?)
-            }
+            HandshakeRequest::Versions { request, version } => self.own(request, version)?,
+            HandshakeRequest::Mechanism { request, version } => self.own(request, version)?,
+            HandshakeRequest::Authenticate { request, version } => self.own(request, version)?,
         };
         // `dial` limits the time of the handshake.
         self.in_flight.push(Pending { api, version, asker: Asker::Handshake(kind) }, Instant::NEVER);
         self.outgoing.push_back(Outgoing { frame, unanswered: None });
         Ok(())
+    }
+
+    /// Encodes a request of the connection's own.
+    fn own<R: Request + Send + Sync>(
+        &mut self,
+        request: R,
+        version: i16,
+    ) -> Result<(ApiKey, i16, WireFrame), Failure> {
+        let request = Typed { request, version_max: version };
+        Ok((R::KEY, version, self.encode(&request, version)?))
     }
 
     /// Encodes a call and queues it for writing, or fails it.

@@ -1,0 +1,71 @@
+//! Passwords, keys and tokens: what must not be printed, and must not stay in memory.
+
+use std::fmt;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+/// A password, a private key or a token.
+///
+/// It is not printed: its `Debug` shows `***`, and it has no `Display`. Its memory is overwritten when the last clone is
+/// dropped; clones share it.
+///
+/// ```
+/// use milena::Secret;
+///
+/// let secret = Secret::from("hunter2");
+/// assert_eq!(format!("{secret:?}"), "***");
+/// assert_eq!(secret.expose(), b"hunter2");
+/// ```
+#[derive(Clone)]
+pub struct Secret(Arc<Zeroizing<Vec<u8>>>);
+
+impl Secret {
+    /// The bytes. Whoever calls this must neither print nor keep them.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for Secret {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Zeroizing::new(bytes)))
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self::from(text.into_bytes())
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self::from(text.as_bytes().to_vec())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_not_printed_alone_or_inside_of_something() {
+        let secrets = [
+            Secret::from("hunter2"),
+            Secret::from(String::from("hunter2")),
+            Secret::from(b"hunter2".to_vec()),
+        ];
+        for secret in &secrets {
+            assert_eq!(secret.expose(), b"hunter2");
+        }
+        assert_eq!(format!("{:?}", Some(&secrets)), "Some([***, ***, ***])");
+        assert_eq!(format!("{:#?}", secrets[0].clone()), "***");
+    }
+}

@@ -1,0 +1,333 @@
+//! SASL: the exchange in which a client proves who it is, one file per mechanism.
+//!
+//! ```text
+//!  Credentials ─▶ Exchange::new ─ first() ─▶ broker ─ challenge ─▶ handle() ─┬─▶ Send: the next message
+//!                                                                            ├─▶ Derive: work, then handle_derived()
+//!                                                                            └─▶ Done
+//! ```
+//!
+//! An exchange must not know how its messages travel: [`Handshake`](crate::Handshake) puts them into SaslAuthenticate requests.
+
+mod bearer;
+mod scram;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use zeroize::Zeroizing;
+
+use self::bearer::Bearer;
+use self::scram::Scram;
+pub use self::scram::{Derivation, Hash, SaltedPassword};
+use crate::failure::Obstacle;
+use crate::{Instant, Secret};
+
+/// How a client proves who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Mechanism {
+    /// The password itself (RFC 4616).
+    Plain,
+    /// A proof that the client knows the password (RFC 5802, RFC 7677).
+    Scram(Hash),
+    /// A token of OAuth 2 (RFC 7628, KIP-255).
+    OauthBearer,
+}
+
+impl Mechanism {
+    /// All mechanisms.
+    pub const ALL: [Self; 4] =
+        [Self::Plain, Self::Scram(Hash::Sha256), Self::Scram(Hash::Sha512), Self::OauthBearer];
+
+    /// Its name in the protocol and in `sasl.mechanism`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::Scram(Hash::Sha256) => "SCRAM-SHA-256",
+            Self::Scram(Hash::Sha512) => "SCRAM-SHA-512",
+            Self::OauthBearer => "OAUTHBEARER",
+        }
+    }
+
+    /// Whether the secret itself is sent, so that everybody on the way can read it unless the connection is encrypted.
+    pub fn sends_secret(self) -> bool {
+        matches!(self, Self::Plain | Self::OauthBearer)
+    }
+}
+
+impl fmt::Display for Mechanism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Who a client says it is, and how it proves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// A user and a password, for [`Mechanism::Plain`] and [`Mechanism::Scram`].
+    Password(Password),
+    /// A token, for [`Mechanism::OauthBearer`].
+    Token(Token),
+}
+
+/// A user and a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Password {
+    /// The hash of SCRAM, or none for PLAIN.
+    pub scram: Option<Hash>,
+    /// The user.
+    pub user: Arc<str>,
+    /// The password.
+    pub password: Secret,
+    /// Whether the two are the id and the HMAC of a delegation token (KIP-48), which brokers look up elsewhere.
+    pub is_delegation_token: bool,
+}
+
+/// A token of OAuth 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The token as it is sent.
+    pub value: Secret,
+    /// SASL extensions (KIP-342).
+    pub extensions: Vec<(String, String)>,
+    /// Whom it stands for, if that is known.
+    pub principal: Option<Arc<str>>,
+    /// When it was fetched.
+    pub since: Instant,
+    /// When it ends.
+    pub until: Instant,
+}
+
+impl Token {
+    /// Whether it has so little of its life left that no session is to begin with it: less than 20 %.
+    pub fn is_old(&self, now: Instant) -> bool {
+        const LEFT_MIN: u32 = 5;
+        self.until - now < (self.until - self.since) / LEFT_MIN
+    }
+}
+
+impl Credentials {
+    /// The mechanism that they are for.
+    pub fn mechanism(&self) -> Mechanism {
+        match self {
+            Self::Password(Password { scram: None, .. }) => Mechanism::Plain,
+            Self::Password(Password { scram: Some(hash), .. }) => Mechanism::Scram(*hash),
+            Self::Token(_) => Mechanism::OauthBearer,
+        }
+    }
+
+    /// When they end by themselves.
+    pub fn until(&self) -> Option<Instant> {
+        match self {
+            Self::Password(_) => None,
+            Self::Token(token) => Some(token.until),
+        }
+    }
+
+    /// Whether a session that began with `earlier` can go on with these. A broker refuses to change the principal or the
+    /// mechanism of a session (KIP-368). The principal of a token may be unknown; then it is taken to be the same.
+    pub fn may_follow(&self, earlier: &Self) -> bool {
+        let is_same = match (self, earlier) {
+            (Self::Password(this), Self::Password(that)) => this.user == that.user,
+            (Self::Token(this), Self::Token(that)) => {
+                this.principal.is_none() || that.principal.is_none() || this.principal == that.principal
+            }
+            _ => false,
+        };
+        is_same && self.mechanism() == earlier.mechanism()
+    }
+
+    /// Refuses what a mechanism cannot carry.
+    ///
+    /// Kafka's brokers and Java's client compare users and passwords by their bytes in UTF-8 and do not prepare them
+    /// (SASLprep, RFC 4013). Neither does this client, so that the same password works with all of them. What SASLprep forbids
+    /// and no one can type, control characters, is refused.
+    ///
+    /// # Errors
+    /// The reason, without the secret.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Password(of) => {
+                if of.user.is_empty() {
+                    return Err("the user name is empty".into());
+                }
+                if of.password.reveal().is_empty() {
+                    return Err(format!("the password of user {:?} is empty", of.user));
+                }
+                let is_wrong = |text: &str| text.chars().any(char::is_control);
+                if is_wrong(&of.user) {
+                    return Err(format!("the user name {:?} has a control character", of.user));
+                }
+                if is_wrong(of.password.reveal()) {
+                    let why = "has a control character, such as a line's end that was read from a file";
+                    return Err(format!("the password of user {:?} {why}", of.user));
+                }
+                Ok(())
+            }
+            Self::Token(token) => bearer::check(token),
+        }
+    }
+
+    /// Whose they are, for errors: `the credentials of user "alice"`.
+    fn whose(&self) -> String {
+        match self {
+            Self::Password(of) if of.is_delegation_token => format!("the delegation token {:?}", of.user),
+            Self::Password(of) => format!("the credentials of user {:?}", of.user),
+            Self::Token(Token { principal: Some(principal), .. }) => format!("the token of {principal:?}"),
+            Self::Token(_) => "the token".into(),
+        }
+    }
+
+    /// A text of the peer's, for an error: short, on one line, and without the secret.
+    pub(crate) fn quoted(&self, text: &str) -> String {
+        let secret = match self {
+            Self::Password(of) => &of.password,
+            Self::Token(token) => &token.value,
+        };
+        printable(&secret.hide_in(text))
+    }
+}
+
+/// The most of a peer's text that an error repeats.
+const QUOTED_BYTES_MAX: usize = 512;
+
+/// A peer's text on one line, and not too long.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars() {
+        if shown.len() >= QUOTED_BYTES_MAX {
+            shown.push('…');
+            break;
+        }
+        shown.push(if character.is_control() { ' ' } else { character });
+    }
+    shown.trim().to_owned()
+}
+
+/// The unpredictable part of an exchange. It must be another one each time.
+pub type Nonce = [u8; 24];
+
+/// One exchange. The client speaks first.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    credentials: Arc<Credentials>,
+    state: State,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    Plain,
+    Scram(Scram),
+    Bearer(Bearer),
+}
+
+/// What follows from a broker's challenge.
+#[derive(Debug)]
+pub enum Turn {
+    /// This message goes to the broker.
+    Send(Bytes),
+    /// This work takes milliseconds, or a second if the broker asks for many iterations. It is run elsewhere, and its result
+    /// handed to [`Exchange::handle_derived`].
+    Derive(Derivation),
+    /// The client has nothing more to say, and trusts the broker.
+    Done,
+}
+
+/// Why an exchange cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Whether the credentials were refused, or the broker is not trusted.
+    pub obstacle: Obstacle,
+    /// The reason, a clause.
+    pub reason: String,
+}
+
+impl Refusal {
+    fn of_credentials(reason: impl Into<String>) -> Self {
+        Self { obstacle: Obstacle::Credentials, reason: reason.into() }
+    }
+
+    fn of_peer(reason: impl Into<String>) -> Self {
+        Self { obstacle: Obstacle::Peer, reason: reason.into() }
+    }
+}
+
+impl Exchange {
+    /// Begins an exchange.
+    pub fn new(credentials: Arc<Credentials>, nonce: &Nonce) -> Self {
+        let state = match &*credentials {
+            Credentials::Password(Password { scram: Some(hash), .. }) => {
+                State::Scram(Scram::new(*hash, nonce))
+            }
+            Credentials::Password(_) => State::Plain,
+            Credentials::Token(_) => State::Bearer(Bearer::default()),
+        };
+        Self { credentials, state }
+    }
+
+    /// The credentials.
+    pub fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
+    }
+
+    /// The client's first message.
+    pub fn first(&self) -> Bytes {
+        match (&self.state, &*self.credentials) {
+            (State::Scram(scram), Credentials::Password(of)) => scram.first(of),
+            (_, Credentials::Password(of)) => {
+                secret_bytes(["\0", &*of.user, "\0", of.password.reveal()].into_iter())
+            }
+            (_, Credentials::Token(token)) => bearer::first(token),
+        }
+    }
+
+    /// The broker's answer to the last message.
+    ///
+    /// # Errors
+    /// When the broker refuses, cannot be trusted, or says what no broker would.
+    pub fn handle(&mut self, challenge: &[u8]) -> Result<Turn, Refusal> {
+        match (&mut self.state, &*self.credentials) {
+            (State::Scram(scram), Credentials::Password(of)) => scram.handle(of, challenge),
+            (State::Bearer(bearer), _) => bearer.handle(challenge),
+            // A broker has nothing to add.
+            _ => Ok(Turn::Done),
+        }
+    }
+
+    /// The result of the work that [`Turn::Derive`] asked for. Answers with the next message.
+    pub fn handle_derived(&mut self, salted: &SaltedPassword) -> Option<Bytes> {
+        match &mut self.state {
+            State::Scram(scram) => scram.handle_derived(salted),
+            State::Plain | State::Bearer(_) => None,
+        }
+    }
+
+    /// Why the broker refused the credentials, in its own words if it had any.
+    pub(crate) fn refusal(&self, message: Option<&str>) -> String {
+        let whose = self.credentials.whose();
+        // A broker of OAUTHBEARER has told its reason before, and repeats it in other words.
+        let told = match &self.state {
+            State::Bearer(bearer) => bearer.told().map(str::to_owned),
+            State::Plain | State::Scram(_) => None,
+        };
+        let told = told.or_else(|| message.filter(|text| !text.is_empty()).map(str::to_owned));
+        match told {
+            Some(told) => {
+                let told = self.credentials.quoted(&told);
+                format!("the broker refused {whose}: {}", told.trim_end_matches('.'))
+            }
+            None => format!("the broker refused {whose}"),
+        }
+    }
+}
+
+/// The parts as bytes whose memory is overwritten when they are dropped.
+fn secret_bytes<'a>(parts: impl Iterator<Item = &'a str> + Clone) -> Bytes {
+    // The vector must not grow: that would leave its first memory behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(parts.clone().map(str::len).sum()));
+    parts.for_each(|part| bytes.extend_from_slice(part.as_bytes()));
+    Bytes::from_owner(bytes)
+}
