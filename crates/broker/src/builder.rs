@@ -18,9 +18,10 @@ use crate::listener::Listener;
 use crate::machine::Machine;
 use crate::parts::{MachineSettings, Security};
 use crate::sasl::SaslMechanism;
-use crate::server::ServerLimits;
+use crate::server::{Acceptor, Entrance, ServerLimits};
 use crate::state::{Endpoint, Node};
 use crate::storage::Storage;
+use crate::tls::Tls;
 use crate::transactions::{TransactionSettings, VERSION_MAX};
 use crate::users::Login;
 
@@ -381,7 +382,7 @@ impl Builder {
     /// Starts the cluster on the tokio runtime that this is called in.
     ///
     /// # Errors
-    /// When a port cannot be bound, when two listeners have the same name, when the data directory cannot be used or another
+    /// When a port cannot be bound, when a certificate does not fit its key, when two listeners have the same name, when the data directory cannot be used or another
     /// broker uses it, and when its data is damaged ([`Error::is_damaged`]).
     ///
     /// # Cancel safety
@@ -481,6 +482,13 @@ impl Builder {
         Str::from(ip.to_string())
     }
 
+    /// The listeners with TLS, by their indices.
+    fn entrances(&self) -> Result<Vec<Option<Entrance>>, Error> {
+        let entrance =
+            |tls: &Tls| Ok(Entrance { acceptor: Acceptor(tls.config()?.into()), rules: tls.rules() });
+        self.listeners.iter().map(|listener| listener.tls.as_ref().map(entrance).transpose()).collect()
+    }
+
     fn listener_names(&self) -> Vec<String> {
         self.listeners.iter().map(|listener| listener.name.clone()).collect()
     }
@@ -525,9 +533,9 @@ impl Cluster {
             }
             nodes.push((node, endpoints));
         }
-        let (limits, names) = (builder.limits(), builder.listener_names());
+        let (limits, names, entrances) = (builder.limits(), builder.listener_names(), builder.entrances()?);
         let machine = builder.machine_of(nodes, entropy()?)?;
-        Ok(Self::run(Arc::new(crate::server::Shared::new(machine, limits)), names, sockets))
+        Ok(Self::run(Arc::new(crate::server::Shared::new(machine, limits, entrances)), names, sockets))
     }
 }
 

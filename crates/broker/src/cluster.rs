@@ -68,6 +68,8 @@ pub struct Stats {
     pub shed: u64,
     /// Connections closed because authentication had failed, or had not come before or in time.
     pub unauthenticated: u64,
+    /// Connections closed because their TLS handshake failed. The clients' certificates may be at fault.
+    pub tls_failed: u64,
     /// Connections closed at once because there were as many as there may be.
     pub refused: u64,
 }
@@ -293,6 +295,7 @@ impl Cluster {
             timed_out: count(&shared.hangups.timed_out),
             shed: count(&shared.hangups.shed),
             unauthenticated: count(&shared.hangups.unauthenticated),
+            tls_failed: count(&shared.hangups.tls),
             refused: count(&shared.hangups.full),
         }
     }

@@ -25,7 +25,8 @@
 //!   implemented yet: a client that asks for them gets an error, and the log says so once. Topic configs without an effect
 //!   are refused.
 //! - Clients log in by SASL where a listener wants it ([`Builder::listener`], [`Builder::user`]): PLAIN, SCRAM-SHA-256 and
-//!   SCRAM-SHA-512.
+//!   SCRAM-SHA-512. Listeners speak TLS ([`Tls`]), where certificates of clients can give their principals, and an
+//!   [`Authority`] makes certificates at the start.
 //! - Transactions follow both protocols of Kafka, that of 4.x (KIP-890, `transaction.version` 2) and the one before
 //!   ([`Builder::transaction_version`], [`Cluster::set_transaction_version`]). Their coordinators move on command
 //!   ([`Cluster::move_transaction_coordinator`]), and their markers may be late ([`Builder::transaction_marker_delay`]).
@@ -79,6 +80,7 @@ mod sessions;
 mod state;
 mod storage;
 mod timers;
+mod tls;
 mod topic;
 mod transactions;
 mod unserved;
@@ -98,6 +100,7 @@ pub use parked::Parked;
 pub use peer::Peer;
 pub use refused::Refused;
 pub use sasl::{SaslMechanism, UnknownMechanism};
+pub use tls::{Authority, Identity, Tls};
 
 /// Locks a mutex, also after a thread panicked while it held the lock: the content is whole all the same.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::tls::Tls;
+
 /// A way in to every node: its name, its port and its security protocol.
 ///
 /// ```
@@ -24,29 +26,42 @@ pub struct Listener {
     pub(crate) name: String,
     pub(crate) protocol: SecurityProtocol,
     pub(crate) first_port: Option<u16>,
+    pub(crate) tls: Option<Tls>,
 }
 
 /// What protects a listener's connections, by Kafka's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SecurityProtocol {
     Plaintext,
+    Ssl,
     SaslPlaintext,
+    SaslSsl,
 }
 
 impl Listener {
     /// Connections without encryption and authentication (`PLAINTEXT`).
     pub fn plaintext() -> Self {
-        Self::new(SecurityProtocol::Plaintext)
+        Self::new(SecurityProtocol::Plaintext, None)
+    }
+
+    /// Connections with TLS (`SSL`). Clients authenticate if `tls` wants certificates of them.
+    pub fn ssl(tls: Tls) -> Self {
+        Self::new(SecurityProtocol::Ssl, Some(tls))
     }
 
     /// Connections without encryption, whose clients authenticate by SASL (`SASL_PLAINTEXT`). Who can read the network can
     /// read the passwords of PLAIN.
     pub fn sasl_plaintext() -> Self {
-        Self::new(SecurityProtocol::SaslPlaintext)
+        Self::new(SecurityProtocol::SaslPlaintext, None)
     }
 
-    fn new(protocol: SecurityProtocol) -> Self {
-        Self { name: protocol.to_string(), protocol, first_port: None }
+    /// Connections with TLS, whose clients authenticate by SASL (`SASL_SSL`).
+    pub fn sasl_ssl(tls: Tls) -> Self {
+        Self::new(SecurityProtocol::SaslSsl, Some(tls))
+    }
+
+    fn new(protocol: SecurityProtocol, tls: Option<Tls>) -> Self {
+        Self { name: protocol.to_string(), protocol, first_port: None, tls }
     }
 
     /// Another name than that of the security protocol, as in Kafka's `listener.security.protocol.map`. Names differ.
@@ -65,7 +80,7 @@ impl Listener {
 
 impl SecurityProtocol {
     pub(crate) fn has_sasl(self) -> bool {
-        matches!(self, Self::SaslPlaintext)
+        matches!(self, Self::SaslPlaintext | Self::SaslSsl)
     }
 }
 
@@ -73,7 +88,9 @@ impl fmt::Display for SecurityProtocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Plaintext => "PLAINTEXT",
+            Self::Ssl => "SSL",
             Self::SaslPlaintext => "SASL_PLAINTEXT",
+            Self::SaslSsl => "SASL_SSL",
         })
     }
 }

@@ -124,6 +124,13 @@ impl Session {
         Self { stage: Stage::Handshake { has_versions: false }, has_sasl: true, ..Self::open() }
     }
 
+    /// Makes the client's requests those of the user whom its certificate names, unless SASL names one.
+    pub(crate) fn certify(&mut self, name: &str) {
+        if !self.has_sasl {
+            self.principal = format!("User:{name}").into();
+        }
+    }
+
     pub(crate) fn principal(&self) -> &Str {
         &self.principal
     }

@@ -25,11 +25,13 @@ use super::hangup::{HTTP_ANSWER, Hangup};
 use super::heavy::Turn;
 use super::intake::{HEADER_BYTES_MIN, Intake};
 use super::shared::{Shared, Slot, now};
+use super::stream::Stream;
 use crate::api;
 use crate::machine::Answer;
 use crate::parked::Parked;
 use crate::peer::Peer;
 use crate::refused::Refused;
+use crate::tls;
 
 /// How long an idle connection keeps a large buffer for the next request. It is shorter than the time after which a
 /// connection counts as stalled, or a client that pauses would lose its connection because of the buffer.
@@ -47,7 +49,7 @@ type Run = (Result<Answer, Refused>, Option<Turn>);
 /// A client's connection to a node.
 pub(super) struct Connection {
     peer: Peer,
-    stream: TcpStream,
+    stream: Stream,
     intake: Intake,
     lease: Lease,
     slot: Slot,
@@ -56,7 +58,15 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(peer: Peer, stream: TcpStream, slot: Slot) -> Self {
+    /// Serves a connection from its first byte to its last one.
+    pub(super) async fn begin(mut peer: Peer, stream: TcpStream, slot: Slot) {
+        match open(&mut peer, stream, slot.shared()).await {
+            Ok(stream) => Box::pin(Self::new(peer, stream, slot).serve()).await,
+            Err(reason) => slot.shared().hangups.note(&peer, &reason),
+        }
+    }
+
+    fn new(peer: Peer, stream: Stream, slot: Slot) -> Self {
         let shared = slot.shared();
         let intake = Intake::new(shared.limits.request_bytes_max);
         let lease = shared.budget.lease();
@@ -77,16 +87,13 @@ impl Connection {
     }
 
     /// Serves the connection until it ends, and logs why it ended.
-    pub(super) async fn serve(mut self) {
+    async fn serve(mut self) {
         let reason = self.serve_all().await;
+        self.stream.end().await;
         self.shared().hangups.note(&self.peer, &reason);
     }
 
     async fn serve_all(&mut self) -> Hangup {
-        // Answers are written whole, so Nagle's algorithm would only delay them.
-        if let Err(error) = self.stream.set_nodelay(true) {
-            return error.into();
-        }
         let shed = self.lease.shed();
         let served = async {
             loop {
@@ -194,7 +201,7 @@ impl Connection {
         let idle_timeout = parked.idle_timeout(self.limits().idle_timeout);
         tokio::select! {
             _ = timeout_at(deadline, poll_fn(|context| parked.poll(context))) => {}
-            reason = hung_up(&self.stream) => return Err(reason),
+            reason = hung_up(self.stream.socket()) => return Err(reason),
             // The client may ask for weeks of waiting and then vanish without closing the connection.
             () = tokio::time::sleep(idle_timeout) => return Err(Hangup::Idle),
         }
@@ -294,6 +301,11 @@ impl Connection {
                 Err(_) => return Err(Hangup::SlowReader { bytes: frame.remaining() }),
             }
         }
+        // In TLS the last record may not be with the system yet.
+        match timeout_at(deadline, self.stream.flush()).await {
+            Ok(flushed) => flushed?,
+            Err(_) => return Err(Hangup::SlowReader { bytes: 0 }),
+        }
         self.lease.mark();
         self.lease.hold(self.intake.allocated(), 0).await;
         Ok(())
@@ -306,6 +318,23 @@ impl Connection {
     fn limits(&self) -> &ServerLimits {
         &self.shared().limits
     }
+}
+
+/// Makes a connection ready for requests: in TLS, that is the handshake, and the principal of the client's certificate.
+async fn open(peer: &mut Peer, stream: TcpStream, shared: &Shared) -> Result<Stream, Hangup> {
+    // Answers are written whole, so Nagle's algorithm would only delay them.
+    stream.set_nodelay(true)?;
+    let Some(entrance) = &shared.entrances[peer.listener()] else { return Ok(Stream::Plain(stream)) };
+    let stream = entrance.acceptor.accept(stream, shared.limits.stall_timeout).await?;
+    if let Some(certificate) = stream.client_certificate() {
+        let unreadable =
+            || Hangup::Denied("the subject of the client's certificate cannot be read".to_owned());
+        let subject = tls::subject(certificate).ok_or_else(unreadable)?;
+        let unmatched = || Hangup::Denied(format!("no principal mapping rule matches {subject:?}"));
+        let name = entrance.rules.name(&subject).ok_or_else(unmatched)?;
+        peer.session_mut().certify(&name);
+    }
+    Ok(stream)
 }
 
 /// Ends when the client closes the connection. If the client has sent another request, which is read later, the system is asked

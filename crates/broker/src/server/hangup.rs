@@ -16,6 +16,10 @@ pub(crate) enum Hangup {
     CutOff { bytes: usize },
     /// Reading from it or writing to it failed.
     Io(io::Error),
+    /// The TLS handshake failed.
+    Tls(io::Error),
+    /// The TLS handshake did not end in time.
+    SlowHandshake,
     /// The peer speaks another protocol than Kafka's.
     Stranger(&'static str),
     /// A frame announces a size that no frame may have.
@@ -44,6 +48,7 @@ pub(crate) struct Hangups {
     pub(crate) timed_out: AtomicU64,
     pub(crate) shed: AtomicU64,
     pub(crate) unauthenticated: AtomicU64,
+    pub(crate) tls: AtomicU64,
     pub(crate) full: AtomicU64,
 }
 
@@ -72,7 +77,10 @@ impl Hangups {
             Hangup::Refused(refused) if refused.is_unauthenticated() => count(&self.unauthenticated),
             Hangup::Stranger(_) => count(&self.strangers),
             Hangup::FrameSize(_) | Hangup::Refused(_) => count(&self.malformed),
-            Hangup::SlowRequest { .. } | Hangup::SlowReader { .. } => count(&self.timed_out),
+            Hangup::Tls(_) => count(&self.tls),
+            Hangup::SlowHandshake | Hangup::SlowRequest { .. } | Hangup::SlowReader { .. } => {
+                count(&self.timed_out);
+            }
             Hangup::Shed => count(&self.shed),
             Hangup::Full => count(&self.full),
         }
@@ -86,6 +94,8 @@ impl fmt::Display for Hangup {
             Self::Done => f.write_str("closed by the client"),
             Self::CutOff { bytes } => write!(f, "closed by the client after {bytes} bytes of a request"),
             Self::Io(error) => error.fmt(f),
+            Self::Tls(error) => write!(f, "the TLS handshake failed: {error}"),
+            Self::SlowHandshake => f.write_str("the TLS handshake took too long"),
             Self::Stranger(protocol) => write!(f, "the peer speaks {protocol}, not Kafka's protocol"),
             Self::FrameSize(size) => write!(f, "a frame announces {size} bytes"),
             Self::Refused(refused) => refused.fmt(f),

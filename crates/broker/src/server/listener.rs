@@ -80,7 +80,7 @@ fn accept(
     };
     match Slot::take(shared) {
         Ok(slot) => {
-            connections.spawn(Connection::new(peer, stream, slot).serve());
+            connections.spawn(Connection::begin(peer, stream, slot));
         }
         Err(reason) => shared.hangups.note(&peer, &reason),
     }

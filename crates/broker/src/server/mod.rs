@@ -15,6 +15,7 @@ mod heavy;
 mod intake;
 mod listener;
 mod shared;
+mod stream;
 mod timekeeper;
 
 use std::time::Duration;
@@ -22,7 +23,8 @@ use std::time::Duration;
 pub(crate) use budget::Budget;
 pub(crate) use hangup::Hangups;
 pub(crate) use listener::{NodeServer, bind};
-pub(crate) use shared::Shared;
+pub(crate) use shared::{Entrance, Shared};
+pub(crate) use stream::Acceptor;
 pub(crate) use timekeeper::Timekeeper;
 
 /// Limits for what peers may cost. All nodes of a cluster share them.

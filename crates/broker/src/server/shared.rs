@@ -8,15 +8,18 @@ use tokio::time::Instant;
 
 use super::hangup::Hangup;
 use super::heavy::Heavy;
-use super::{Budget, Hangups, ServerLimits};
+use super::{Acceptor, Budget, Hangups, ServerLimits};
 use crate::machine::Machine;
 use crate::now::Now;
+use crate::tls::Rules;
 
 /// The things that all connections of a cluster share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) machine: Machine,
     pub(crate) limits: ServerLimits,
+    /// The listeners with TLS, by their indices.
+    pub(super) entrances: Vec<Option<Entrance>>,
     pub(crate) budget: Arc<Budget>,
     pub(super) heavy: Heavy,
     pub(crate) hangups: Hangups,
@@ -26,16 +29,25 @@ pub(crate) struct Shared {
     pub(crate) sent_bytes: AtomicU64,
 }
 
+/// A listener with TLS.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    pub(crate) acceptor: Acceptor,
+    /// How a client's certificate gives its principal.
+    pub(crate) rules: Rules,
+}
+
 /// One connection of the most that there may be. It is given back on drop, also when the connection's task is
 /// cancelled.
 #[derive(Debug)]
 pub(super) struct Slot(Arc<Shared>);
 
 impl Shared {
-    pub(crate) fn new(machine: Machine, limits: ServerLimits) -> Self {
+    pub(crate) fn new(machine: Machine, limits: ServerLimits, entrances: Vec<Option<Entrance>>) -> Self {
         Self {
             machine,
             limits,
+            entrances,
             budget: Budget::new(limits.buffer_bytes_max),
             heavy: Heavy::new(),
             hangups: Hangups::default(),

@@ -75,7 +75,7 @@ mod tests {
     async fn a_timer_that_is_set_while_the_task_waits_for_none_is_kept() {
         let builder = Broker::builder();
         let limits = builder.limits();
-        let shared = Arc::new(Shared::new(builder.machine().expect("starts"), limits));
+        let shared = Arc::new(Shared::new(builder.machine().expect("starts"), limits, vec![None]));
         let timekeeper = Timekeeper::start(Arc::clone(&shared));
         tokio::task::yield_now().await;
         assert_eq!(shared.machine.poll_timeout(), None);

@@ -1,6 +1,7 @@
 //! A client of few words: frames over a socket, in order.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,9 +13,12 @@ use milena_messages::{ErrorCode, Message, Request};
 use milena_wire::batch::BatchBuilder;
 use milena_wire::pool::Pool;
 use milena_wire::{Reader, Writer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 /// Longer than anything takes that works; what does not work fails instead of hanging.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,14 +28,29 @@ pub(crate) const FETCH: i16 = 12;
 
 /// A connection to a node.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Duplex>,
 }
+
+/// A stream of bytes both ways.
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("connects");
         stream.set_nodelay(true).expect("a socket");
-        Self { stream }
+        Self { stream: Box::new(stream) }
+    }
+
+    /// With TLS, to a node whose certificate is for 127.0.0.1.
+    pub(crate) async fn tls(address: SocketAddr, config: Arc<ClientConfig>) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::from(address.ip());
+        let handshake = TlsConnector::from(config).connect(name, stream);
+        let stream = timeout(PATIENCE, handshake).await.expect("in time")?;
+        Ok(Self { stream: Box::new(stream) })
     }
 
     /// To node 1.
@@ -84,6 +103,13 @@ impl Client {
         // A reset is a way to hang up, too.
         let _ = timeout(PATIENCE, self.stream.read_to_end(&mut bytes)).await.expect("hung up in time");
         bytes
+    }
+
+    /// Why reading ends.
+    pub(crate) async fn read_error(&mut self) -> String {
+        let read =
+            timeout(PATIENCE, self.stream.read_to_end(&mut Vec::new())).await.expect("hung up in time");
+        read.expect_err("an alert").to_string()
     }
 
     /// Sends to a node that may hang up meanwhile.

@@ -7,3 +7,4 @@ mod hostile;
 mod listeners;
 mod nodes;
 mod order;
+mod tls;
