@@ -20,6 +20,8 @@ use crate::connection::{LinkSettings, Links};
 use crate::control::Control;
 use crate::runtime::{Executor, Runtime};
 use crate::settings::{ClientSettings, Properties, Settings};
+#[cfg(feature = "tls")]
+use crate::tls::{Material, Tls, TlsConnector};
 use crate::{Address, Client, Error};
 
 /// Builds a client; see [`Client::builder`].
@@ -29,6 +31,8 @@ pub struct ClientBuilder {
     runtime: Option<Executor>,
     /// None for TCP with the request timeout.
     connector: Option<Connector>,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
     pool: Pool,
     decompressed_pool: Pool,
     seed: Option<u64>,
@@ -85,6 +89,8 @@ impl Client {
             settings: Settings::default(),
             runtime: None,
             connector: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             pool: Pool::default(),
             decompressed_pool: Pool::default(),
             seed: None,
@@ -205,6 +211,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Uses TLS over the connections that the [connector](Self::connector) makes. Default: plain text.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Sets the pool that the buffers of responses come from, and those of the batches that producers write. Default: a
     /// pool with size classes, which keeps up to 64 MiB. [`Client::pool_stats`] has its counters.
     pub fn buffer_pool(mut self, pool: impl BufferPool + 'static) -> Self {
@@ -254,9 +267,20 @@ impl ClientBuilder {
         let mut rng = Rng::seeded(seed);
         let clock = Clock::start(&runtime);
         let tcp = || Arc::new(Tcp::default().with_user_timeout(of_client.request_timeout)) as Connector;
+        let connector = self.connector.unwrap_or_else(tcp);
+        #[cfg(feature = "tls")]
+        let tls = self.tls.map(Material::new).transpose()?.map(Arc::new);
+        #[cfg(feature = "tls")]
+        let connector = match &tls {
+            Some(material) => {
+                let (material, timeout) = (Arc::clone(material), of_client.connect_timeout);
+                Arc::new(TlsConnector::new(connector, material, clock.clone(), timeout)) as Connector
+            }
+            None => connector,
+        };
         let link_settings = LinkSettings {
             runtime: runtime.clone(),
-            connector: self.connector.unwrap_or_else(tcp),
+            connector,
             clock: clock.clone(),
             pool: self.pool.clone(),
             client_id: Str::from(&*of_client.client_id),
@@ -296,6 +320,8 @@ impl ClientBuilder {
             events,
             rng: Mutex::new(rng),
             settings,
+            #[cfg(feature = "tls")]
+            tls,
         })))
     }
 }

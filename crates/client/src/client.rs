@@ -20,6 +20,8 @@ use crate::control::Event;
 use crate::interest::Concerns;
 use crate::runtime::Executor;
 use crate::settings::Settings;
+#[cfg(feature = "tls")]
+use crate::tls::{Material, TlsState};
 
 /// A client of one Kafka cluster. Producers, consumers and admin calls come from it and share its metadata and its memory
 /// budgets. It is cheap to clone, and clones share everything.
@@ -54,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) rng: Mutex<Rng>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Arc<Material>>,
 }
 
 impl fmt::Debug for Client {
@@ -77,6 +81,13 @@ impl Client {
     /// ([`ClientBuilder::decompressed_pool`](crate::ClientBuilder::decompressed_pool)).
     pub fn decompressed_pool_stats(&self) -> PoolStats {
         self.0.decompressed_pool.stats()
+    }
+
+    /// How long the certificates of the client and of the brokers are valid, and whether changed files could not be used; none
+    /// without TLS.
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<TlsState> {
+        self.0.tls.as_ref().map(|material| material.state())
     }
 
     /// The newest metadata.

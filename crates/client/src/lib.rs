@@ -69,6 +69,8 @@ mod requests;
 mod runtime;
 mod secret;
 mod settings;
+#[cfg(feature = "tls")]
+mod tls;
 mod topics;
 
 pub use address::Address;
@@ -106,6 +108,9 @@ pub use settings::{
     Acks, ClientSettings, Compression, ConsumerSettings, GroupSettings, Isolation, ProducerSettings,
     Properties, Reset, SETTINGS, SettingDoc, Unit,
 };
+
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsState, TlsVersion, Validity};
 
 /// What a program that produces and consumes needs.
 pub mod prelude {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -24,7 +24,7 @@ use super::call::{Answer, AnyRequest, Call, Reply, Room, Typed, encode_frame, re
 use super::frames::{Frame, Frames, FramesError};
 use super::settings::LinkSettings;
 use crate::clock::Clock;
-use crate::connect::Transport;
+use crate::connect::{ConnectError, Transport};
 
 /// One connection to one broker.
 pub(super) struct Connection {
@@ -274,14 +274,14 @@ impl Connection {
             let written = match ready!(stream.poll_write_vectored(cx, &slices[..filled])) {
                 Ok(0) => return Poll::Ready(Err(self.lost("it takes no more bytes"))),
                 Ok(written) => written,
-                Err(error) => return Poll::Ready(Err(self.lost(&error.to_string()))),
+                Err(error) => return Poll::Ready(Err(self.io_failure(error))),
             };
             self.advance(written);
         }
         // A transport with a buffer, such as TLS, sends it now. TCP does nothing here.
         match ready!(Pin::new(&mut *self.stream).poll_flush(cx)) {
             Ok(()) => Poll::Ready(Ok(())),
-            Err(error) => Poll::Ready(Err(self.lost(&error.to_string()))),
+            Err(error) => Poll::Ready(Err(self.io_failure(error))),
         }
     }
 
@@ -408,11 +408,24 @@ impl Connection {
         Failure::Lost { peer: Arc::clone(&self.peer), reason: reason.into(), sent: true }
     }
 
+    /// The failure for an error of the transport. With TLS 1.3 a broker refuses our certificate when the transport is made
+    /// already, so until the first answer the transport's reason is one for having no connection.
+    #[cold]
+    fn io_failure(&self, error: io::Error) -> Failure {
+        if self.life.phase() != Phase::Handshaking {
+            return self.lost(&error.to_string());
+        }
+        match error.downcast::<ConnectError>() {
+            Ok(refused) => refused.into_failure(&self.peer),
+            Err(error) => self.lost(&error.to_string()),
+        }
+    }
+
     #[cold]
     fn frames_failure(&self, error: FramesError) -> Failure {
         match error {
             FramesError::Closed => self.lost("the broker closed it"),
-            FramesError::Io(error) => self.lost(&error.to_string()),
+            FramesError::Io(error) => self.io_failure(error),
             FramesError::Truncated { bytes, needed } => {
                 self.lost(&format!("the broker closed it after {bytes} of a response's {needed} bytes"))
             }

@@ -1,0 +1,10 @@
+//! TLS against the embedded broker, whose connections a server of rustls encrypts.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests run on tokio")]
+
+mod certificates;
+mod refusals;
+mod reload;
+mod server;
+mod stores;
+mod traffic;
