@@ -65,6 +65,11 @@ pub(crate) trait RequestKind {
         0
     }
 
+    /// Whether the broker answers as soon as it has done what is asked. Then the answer may be waited for awake.
+    fn is_quick(&self) -> bool {
+        false
+    }
+
     /// Whether slices of the answer outlive its decoding.
     fn keeps_answer(&self) -> bool {
         true
@@ -154,7 +159,7 @@ impl<T> Requests<T> {
         let timeout = deadline - self.client.0.clock.now();
         let call = self.call(request, deadline, timeout, number);
         let call = call.expecting(kind.answer_bytes_expected(), kind.keeps_answer());
-        let call = if kind.is_answered() { call } else { call.unanswered() };
+        let call = if kind.is_answered() { call.quick(kind.is_quick()) } else { call.unanswered() };
         let (tag, claim) = (kind.into(), call.claim());
         let to = match to {
             Ok(address) => {

@@ -142,6 +142,17 @@ impl Executor {
         }
     }
 
+    /// Whether a task may look for something again and again instead of sleeping: what it waits for is done by another processor,
+    /// and no clock of a simulation stands still meanwhile.
+    pub(crate) fn can_busy_wait(&self) -> bool {
+        matches!(self, Self::Tokio(_)) && self.parallelism() > 1
+    }
+
+    /// Lets the runtime's other tasks run, and looks at its sockets, before the caller's task goes on. Sleeps for no time.
+    pub(crate) async fn give_way(&self) {
+        tokio::task::yield_now().await;
+    }
+
     /// How many pieces of blocking work are worth running at a time.
     pub(crate) fn parallelism(&self) -> usize {
         match self {

@@ -9,6 +9,7 @@
 //! This crate must not know tasks, sockets, clocks or unseeded randomness. Time and seeds are arguments.
 
 pub mod backoff;
+mod busy_wait;
 pub mod calls;
 mod coordinator;
 pub mod failure;
@@ -33,6 +34,7 @@ pub mod transaction;
 mod versions;
 
 pub use backoff::Backoff;
+pub use busy_wait::BusyWait;
 pub use failure::{Failure, Notice, Obstacle};
 pub use handshake::{Handshake, HandshakeKind, HandshakeRequest};
 pub use id::{BrokerId, CorrelationId, LeaderEpoch, ProducerId, ProducerIdentity};

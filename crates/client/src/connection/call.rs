@@ -20,6 +20,8 @@ pub(crate) struct Call {
     /// False for a produce request with `acks=0`, to which the broker sends no response. The reply then comes when the
     /// request was written to the socket.
     pub(super) is_answered: bool,
+    /// Whether the broker answers as soon as it has done what is asked, and the caller can do nothing before.
+    pub(super) is_quick: bool,
     pub(super) room: Room,
     pub(super) reply: Reply,
 }
@@ -262,7 +264,7 @@ impl Call {
 
     fn of(request: Arc<dyn Held>, deadline: Instant, timeout: Duration, reply: Reply) -> Self {
         let room = Room { bytes_expected: ANSWER_BYTES_AT_ONCE, is_kept: true };
-        Self { request, deadline, timeout, is_answered: true, room, reply }
+        Self { request, deadline, timeout, is_answered: true, is_quick: false, room, reply }
     }
 
     /// Lets the caller take the call back.
@@ -273,6 +275,11 @@ impl Call {
     /// The same call, which the broker does not answer.
     pub(crate) fn unanswered(self) -> Self {
         Self { is_answered: false, ..self }
+    }
+
+    /// The same call, whose answer may be waited for awake.
+    pub(crate) fn quick(self, is_quick: bool) -> Self {
+        Self { is_quick, ..self }
     }
 
     /// Fails the call without handing it to a link.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use milena_core::lifecycle::{End, Phase};
 use milena_core::{
-    CorrelationId, Failure, Handshake, HandshakeKind, HandshakeRequest, InFlight, Instant, Lifecycle,
+    BusyWait, CorrelationId, Failure, Handshake, HandshakeKind, HandshakeRequest, InFlight, Instant, Lifecycle,
 };
 use milena_messages::header::ResponseHeader;
 use milena_messages::{ApiKey, Message, Request};
@@ -25,6 +25,7 @@ use super::frames::{Frame, Frames, FramesError};
 use super::settings::LinkSettings;
 use crate::clock::Clock;
 use crate::connect::{ConnectError, Transport};
+use crate::runtime::Executor;
 
 /// One connection to one broker.
 pub(super) struct Connection {
@@ -43,6 +44,17 @@ pub(super) struct Connection {
     polled_at: Instant,
     /// The memory of a frame that was sent, for the next one.
     spare: Option<Writer>,
+    runtime: Executor,
+    /// None if the runtime cannot.
+    busy_wait: Option<BusyWait>,
+}
+
+/// What a connection is polled for.
+enum Next {
+    /// To end.
+    End(End),
+    /// To be polled again without sleeping.
+    GiveWay,
 }
 
 /// A request whose response is to come.
@@ -105,6 +117,8 @@ impl Connection {
             began: None,
             polled_at: now,
             spare: None,
+            busy_wait: settings.runtime.can_busy_wait().then(BusyWait::default),
+            runtime: settings.runtime.clone(),
         }
     }
 
@@ -138,22 +152,30 @@ impl Connection {
     pub(super) async fn run(mut self, first: Call, calls: &mut mpsc::Receiver<Call>) -> End {
         self.polled_at = self.clock.now();
         self.start(first);
-        poll_fn(|cx| self.poll(cx, calls)).await
+        loop {
+            match poll_fn(|cx| self.poll(cx, calls)).await {
+                Next::End(end) => return end,
+                Next::GiveWay => self.runtime.give_way().await,
+            }
+        }
     }
 
-    /// Does everything that can be done now, in the order that [`Lifecycle`] asks for. Ready at the end.
-    fn poll(&mut self, cx: &mut Context<'_>, calls: &mut mpsc::Receiver<Call>) -> Poll<End> {
+    /// Does everything that can be done now, in the order that [`Lifecycle`] asks for.
+    fn poll(&mut self, cx: &mut Context<'_>, calls: &mut mpsc::Receiver<Call>) -> Poll<Next> {
         loop {
             self.polled_at = self.clock.now();
             let has_room = match self.poll_once(cx, calls) {
                 Ok(has_room) => has_room,
-                Err(failure) => return Poll::Ready(self.fail(&failure)),
+                Err(failure) => return Poll::Ready(Next::End(self.fail(&failure))),
             };
             if let Some(end) = self.life.poll_end(self.polled_at) {
-                return Poll::Ready(end);
+                return Poll::Ready(Next::End(end));
             }
             if has_room {
                 continue;
+            }
+            if self.busy_wait.as_mut().is_some_and(|wait| wait.poll_awake(self.polled_at)) {
+                return Poll::Ready(Next::GiveWay);
             }
             let Some(at) = self.poll_timeout() else { return Poll::Pending };
             ready!(self.alarm.poll_at(cx, at));
@@ -162,7 +184,7 @@ impl Connection {
             // answers come in order, and so the oldest call is answered or nothing moves at last.
             self.polled_at = self.clock.now();
             if let Some(failure) = self.overdue() {
-                return Poll::Ready(self.fail(&failure));
+                return Poll::Ready(Next::End(self.fail(&failure)));
             }
         }
     }
@@ -229,8 +251,12 @@ impl Connection {
             Err(failure) => return call.reply.send(Err(failure)),
         };
         self.life.handle_started();
-        let Call { deadline, timeout, room, reply, .. } = call;
+        let Call { deadline, timeout, room, is_quick, reply, .. } = call;
+        let is_alone = self.in_flight.is_empty() && self.outgoing.is_empty();
         let unanswered = if call.is_answered {
+            if let Some(wait) = &mut self.busy_wait {
+                wait.handle_sent(frame.len(), is_alone && is_quick, self.polled_at);
+            }
             let asker = Asker::Caller { timeout, room, reply };
             self.in_flight.push(Pending { api, version, asker }, deadline);
             None
@@ -355,6 +381,9 @@ impl Connection {
             }
             Asker::Caller { reply, .. } => {
                 self.life.handle_finished(self.polled_at);
+                if let Some(wait) = &mut self.busy_wait {
+                    wait.handle_answer(self.polled_at);
+                }
                 let peer = Arc::clone(&self.peer);
                 let version = pending.version;
                 reply.send(Ok(Answer { body: frame, memory_bytes, version, peer, began }));

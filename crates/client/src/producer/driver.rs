@@ -100,6 +100,10 @@ impl RequestKind for Produce {
         self.is_answered
     }
 
+    fn is_quick(&self) -> bool {
+        true
+    }
+
     fn keeps_answer(&self) -> bool {
         false
     }
