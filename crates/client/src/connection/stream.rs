@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use milena_core::lifecycle::{End, Phase};
 use milena_core::{
-    BusyWait, CorrelationId, Failure, Handshake, HandshakeKind, HandshakeRequest, InFlight, Instant, Lifecycle,
+    BusyWait, CorrelationId, Failure, Handshake, HandshakeKind, HandshakeRequest, InFlight, Instant,
+    Lifecycle,
 };
 use milena_messages::header::ResponseHeader;
 use milena_messages::{ApiKey, Message, Request};

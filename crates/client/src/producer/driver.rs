@@ -296,7 +296,7 @@ impl Driver {
                 }
                 Event::Transaction(command) => {
                     if let Some(transacting) = &mut self.transacting {
-                        transacting.handle_command(command, &mut self.machine);
+                        transacting.handle_command(command, &mut self.machine, now);
                     }
                 }
                 Event::Released => {

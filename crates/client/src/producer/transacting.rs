@@ -217,7 +217,7 @@ impl Transacting {
 
     // What the application does.
 
-    pub(super) fn handle_command(&mut self, command: Command, records: &mut Records<Parcel>) {
+    pub(super) fn handle_command(&mut self, command: Command, records: &mut Records<Parcel>, now: Instant) {
         match command {
             Command::Settle { limit, reply } => {
                 self.machine.handle_wanted();
@@ -232,26 +232,26 @@ impl Transacting {
             Command::Commit { limit, reply } => {
                 // What lingers is sent now.
                 records.handle_flush();
-                self.hear(records);
+                self.hear(records, now);
                 self.last = None;
                 self.ending = Some(Ending { limit, what: End::Commit(reply, None) });
                 self.machine.handle_commit();
             }
             Command::TellDoom { reply } => {
-                self.hear(records);
+                self.hear(records, now);
                 let _ = reply.send(Ok(self.machine.doom().cloned()));
             }
             Command::Abort { limit, reply } => {
                 self.ending = Some(Ending { limit, what: End::Abort(reply) });
-                self.abort(records);
+                self.abort(records, now);
             }
-            Command::Dropped => self.abort(records),
+            Command::Dropped => self.abort(records, now),
         }
     }
 
-    fn abort(&mut self, records: &mut Records<Parcel>) {
+    fn abort(&mut self, records: &mut Records<Parcel>, now: Instant) {
         // What brokers may have of it is heard before it is aborted.
-        self.hear(records);
+        self.hear(records, now);
         self.last = None;
         self.machine.handle_abort();
     }
@@ -325,7 +325,7 @@ impl Transacting {
 
     /// Does what the machine says. Answers whether the machine of records has something to do afterwards.
     pub(super) fn act(&mut self, driver: &mut Driver, now: Instant) -> bool {
-        self.hear(&mut driver.machine);
+        self.hear(&mut driver.machine, now);
         while let Some(slot) = driver.machine.poll_wanted() {
             let accumulator = &driver.accumulators[slot.0 as usize];
             let at = TopicPartition::new(&accumulator.topic, accumulator.partition);
@@ -351,12 +351,12 @@ impl Transacting {
     }
 
     /// What the machine of records says of the transaction.
-    fn hear(&mut self, records: &mut Records<Parcel>) {
+    fn hear(&mut self, records: &mut Records<Parcel>, now: Instant) {
         if records.poll_sent() {
-            self.machine.handle_sent();
+            self.machine.handle_sent(now);
         }
         if records.poll_taken() {
-            self.machine.handle_taken();
+            self.machine.handle_taken(now);
         }
         if records.poll_unsure() {
             self.machine.handle_unsure();

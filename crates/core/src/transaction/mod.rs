@@ -18,6 +18,7 @@
 //! Where it stands is a table, `state.rs`; what each code means, `verdict.rs`. Records are the
 //! [producer](crate::producer)'s: this must not know batches.
 
+mod spacing;
 mod state;
 pub mod terms;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use milena_messages::txn_offset_commit::{
 };
 use milena_wire::Str;
 
+use self::spacing::Spacing;
 use self::state::{Action, Event as Input, State, Trace, next};
 pub use self::terms::{Ask, Event, Fate, Offsets, Request, Response, Settings, Ticket, Version};
 use self::verdict::{Question, Verdict, verdict};
@@ -91,6 +93,7 @@ pub struct Transaction {
     /// The request that is under way to the transaction coordinator.
     flight: Option<Flight>,
     retry: Retry,
+    spacing: Spacing,
     /// Partitions that are to be added to the transaction.
     wanted: BTreeSet<TopicPartition>,
     /// Groups that are in the transaction.
@@ -163,6 +166,7 @@ impl Transaction {
             coordinator: Coordinator::of_transactions(),
             flight: None,
             retry: Retry::default(),
+            spacing: Spacing::default(),
             wanted: BTreeSet::new(),
             groups: BTreeSet::new(),
             offsets: Committing::default(),
@@ -187,7 +191,7 @@ impl Transaction {
 
     /// Whether a transaction can begin.
     pub fn is_ready(&self) -> bool {
-        self.state == State::Ready
+        self.state == State::Ready && self.spacing.poll_timeout().is_none()
     }
 
     /// Whether the application has ended the transaction, and it waits until all its records are settled.
@@ -284,12 +288,14 @@ impl Transaction {
     }
 
     /// A request with records goes out, which makes its broker add their partitions to the transaction.
-    pub fn handle_sent(&mut self) {
+    pub fn handle_sent(&mut self, now: Instant) {
+        self.spacing.handle_sent(now);
         self.step(Input::Sent);
     }
 
     /// Records of the transaction were written.
-    pub fn handle_taken(&mut self) {
+    pub fn handle_taken(&mut self, now: Instant) {
+        self.spacing.handle_written(now);
         self.is_taken = true;
     }
 
@@ -466,6 +472,7 @@ impl Transaction {
         match verdict(flight.question, response.error_code) {
             Verdict::Done => {
                 self.succeeded();
+                self.spacing.handle_ended(now);
                 match identity(response.producer_id, response.producer_epoch) {
                     Some(raised) if self.version == Some(Version::Two) => {
                         self.identity = Some(raised);
@@ -567,6 +574,7 @@ impl Transaction {
                     self.step(Input::Unsure);
                 }
                 if verdict == Verdict::Soon {
+                    self.spacing.handle_early();
                     let backoff = Backoff { min: SOON, ..self.settings.backoff };
                     self.offsets.retry.failed(now, &backoff, &mut self.rng);
                 } else {
@@ -596,6 +604,9 @@ impl Transaction {
             _ => {}
         }
         if verdict == Verdict::Soon {
+            if matches!(self.state, State::Open(_)) {
+                self.spacing.handle_early();
+            }
             // Each attempt waits twice as long as the one before, from a delay that is shorter than that after a failure.
             let backoff = Backoff { min: SOON, ..self.settings.backoff };
             self.retry.failed(now, &backoff, &mut self.rng);
@@ -763,6 +774,7 @@ impl Transaction {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.spacing.handle_timeout(now);
         let is_overdue = |pending: &Pending| pending.given_up.is_none() && pending.deadline <= now;
         if let Some(overdue) = self.offsets.queue.iter().find(|pending| is_overdue(pending)) {
             let group = &overdue.what.group;
@@ -799,7 +811,7 @@ impl Transaction {
         });
         let deadlines = offsets.queue.iter().filter(|pending| pending.given_up.is_none());
         let deadline = deadlines.map(|pending| pending.deadline).min();
-        [own.flatten(), of_group.flatten(), deadline].into_iter().flatten().min()
+        [own.flatten(), of_group.flatten(), deadline, self.spacing.poll_timeout()].into_iter().flatten().min()
     }
 
     // What it wants.

@@ -285,7 +285,7 @@ fn a_transaction_adds_its_partitions_in_one_request_and_commits_under_the_same_e
 #[test]
 fn with_version_two_each_transaction_has_an_epoch_of_its_own_and_nothing_is_added() {
     let mut lab = Lab::ready(Version::Two);
-    lab.machine.handle_sent();
+    lab.machine.handle_sent(lab.now);
     lab.machine.handle_offsets(offsets(), lab.now + 10_000 * MS, 10_000 * MS);
     lab.turn();
     assert_eq!(lab.asked[0].version_max, 5);
@@ -358,7 +358,7 @@ fn with_a_lost_end(version: Version, fate: Fate) -> Lab {
         lab.write(0);
         lab.add(ErrorCode::NONE);
     } else {
-        lab.machine.handle_sent();
+        lab.machine.handle_sent(lab.now);
     }
     match fate {
         Fate::Commit => lab.commit(),
@@ -397,7 +397,7 @@ fn with_version_two_the_raised_epoch_of_the_answer_keeps_lost_attempts_out() {
 #[test]
 fn a_coordinator_that_does_not_raise_the_epoch_with_version_two_is_asked_to() {
     let mut lab = Lab::ready(Version::Two);
-    lab.machine.handle_sent();
+    lab.machine.handle_sent(lab.now);
     lab.commit();
     lab.end_with(Fate::Commit, EndTxnResponse { producer_id: -1, producer_epoch: -1, ..Default::default() });
     lab.raise(1);
@@ -494,7 +494,7 @@ fn what_failed_dooms_the_transaction_and_the_commit_is_refused() {
             lab.add(ErrorCode::NONE);
             lab.told();
         } else {
-            lab.machine.handle_sent();
+            lab.machine.handle_sent(lab.now);
         }
         lab.machine.handle_unsure();
         lab.machine.handle_failed(&answer(ErrorCode::MESSAGE_TOO_LARGE));
@@ -553,6 +553,8 @@ fn partitions_that_are_refused_doom_the_transaction_and_concurrent_transactions_
     assert_eq!(lab.told(), ["purge: TOPIC_AUTHORIZATION_FAILED (abort)"]);
     lab.abort();
     lab.end(Fate::Abort, ErrorCode::NONE);
+    // Those markers took so long that the next transaction begins a little later.
+    lab.wait();
     assert!(lab.begin(Version::One), "every request was answered");
 }
 
@@ -624,7 +626,7 @@ fn no_timer_is_due_while_the_answer_of_a_look_up_or_of_the_coordinator_is_waited
     let later = |lab: &mut Lab| lab.now += Duration::from_secs(5);
     // The transaction coordinator is looked up after a failure whose backoff is long over.
     let mut lab = Lab::ready(Version::Two);
-    lab.machine.handle_sent();
+    lab.machine.handle_sent(lab.now);
     lab.commit();
     let ask = lab.next();
     lab.machine.handle_lost(ask.number, &lost(), true, lab.now);
@@ -814,7 +816,7 @@ fn answers_that_name_other_partitions_than_were_asked_for_add_nothing() {
 fn an_abort_while_the_last_transaction_is_completed_fences_nobody() {
     let abort = || {
         let mut lab = Lab::ready(Version::Two);
-        lab.machine.handle_sent();
+        lab.machine.handle_sent(lab.now);
         lab.abort();
         lab.end(Fate::Abort, ErrorCode::PRODUCER_FENCED);
         lab
@@ -835,8 +837,8 @@ fn an_abort_while_the_last_transaction_is_completed_fences_nobody() {
     assert!((2_000 * MS..8_000 * MS).contains(&(lab.now - since)), "{:?}", lab.now - since);
     // If a part of the transaction was written, its coordinator has it.
     let mut lab = Lab::ready(Version::Two);
-    lab.machine.handle_sent();
-    lab.machine.handle_taken();
+    lab.machine.handle_sent(lab.now);
+    lab.machine.handle_taken(lab.now);
     lab.abort();
     lab.end(Fate::Abort, ErrorCode::PRODUCER_FENCED);
     assert_eq!(lab.told()[1..], ["dead: PRODUCER_FENCED (fatal)"]);
@@ -846,7 +848,7 @@ fn an_abort_while_the_last_transaction_is_completed_fences_nobody() {
 fn a_coordinator_that_moves_while_it_commits_may_have_committed() {
     for code in [ErrorCode::NOT_COORDINATOR, ErrorCode::COORDINATOR_NOT_AVAILABLE] {
         let mut lab = Lab::ready(Version::Two);
-        lab.machine.handle_sent();
+        lab.machine.handle_sent(lab.now);
         lab.commit();
         lab.end(Fate::Commit, code);
         lab.wait();
@@ -941,5 +943,23 @@ fn versions_follow_the_finalised_feature() {
         (Some(3), Version::Two),
     ] {
         assert_eq!(Version::of_feature(level), version, "{level:?}");
+    }
+}
+
+#[test]
+fn a_producer_that_was_held_up_by_the_completion_of_its_last_transaction_rests_before_the_next() {
+    let mut lab = Lab::ready(Version::Two);
+    for (producer_epoch, took, is_ready) in [(1, 1, true), (2, 40, false), (3, 1, false)] {
+        lab.machine.handle_sent(lab.now);
+        lab.now += took * MS;
+        lab.machine.handle_taken(lab.now);
+        lab.commit();
+        let response = EndTxnResponse { producer_id: 7, producer_epoch, ..Default::default() };
+        lab.end_with(Fate::Commit, response);
+        assert_eq!(lab.begin(Version::Two), is_ready, "the records took {took} ms");
+        if !is_ready {
+            lab.wait();
+            assert!(lab.begin(Version::Two), "it has rested");
+        }
     }
 }

@@ -200,10 +200,10 @@ impl Instance {
         if chosen < 5 {
             judge.commit_wanted(current);
             self.records.handle_flush();
-            self.hear();
+            self.hear(network.now);
             self.transaction.handle_commit();
         } else {
-            self.hear();
+            self.hear(network.now);
             self.transaction.handle_abort();
             // A transaction that is dropped: the next one is wanted at once.
             self.wants_begin = chosen < 8;
@@ -268,12 +268,12 @@ impl Instance {
         drop(self.records.poll_hints());
     }
 
-    fn hear(&mut self) {
+    fn hear(&mut self, now: Instant) {
         if self.records.poll_sent() {
-            self.transaction.handle_sent();
+            self.transaction.handle_sent(now);
         }
         if self.records.poll_taken() {
-            self.transaction.handle_taken();
+            self.transaction.handle_taken(now);
         }
         if self.records.poll_unsure() {
             self.transaction.handle_unsure();
@@ -285,7 +285,7 @@ impl Instance {
 
     /// Answers whether the machine of records has something to do afterwards.
     fn act_on_transaction(&mut self, judge: &mut Judge, network: &mut Network, up: &[i32]) -> bool {
-        self.hear();
+        self.hear(network.now);
         while let Some(slot) = self.records.poll_wanted() {
             self.transaction.handle_partition(TopicPartition::new(&TOPIC.into(), slot.0 as i32));
         }
