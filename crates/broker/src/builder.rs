@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::groups::GroupSettings;
 use crate::listener::Listener;
 use crate::machine::Machine;
+use crate::oauth::OauthValidator;
 use crate::parts::{MachineSettings, Security};
 use crate::sasl::SaslMechanism;
 use crate::server::{Acceptor, Entrance, ServerLimits};
@@ -45,8 +46,10 @@ pub struct Builder {
     seed: Option<u64>,
     /// Empty for one listener with the security protocol PLAINTEXT.
     listeners: Vec<Listener>,
-    mechanisms: Vec<SaslMechanism>,
+    /// `None` for all that have what they need.
+    mechanisms: Option<Vec<SaslMechanism>>,
     logins: Vec<Login>,
+    oauth: Option<OauthValidator>,
 }
 
 impl Broker {
@@ -99,8 +102,9 @@ impl Default for Builder {
             configs: Vec::new(),
             seed: None,
             listeners: Vec::new(),
-            mechanisms: SaslMechanism::ALL.to_vec(),
+            mechanisms: None,
             logins: Vec::new(),
+            oauth: None,
         }
     }
 }
@@ -127,9 +131,10 @@ impl Builder {
         self
     }
 
-    /// The mechanisms by which clients may authenticate to listeners with SASL (`sasl.enabled.mechanisms`). Default: all.
+    /// The mechanisms by which clients may authenticate to listeners with SASL (`sasl.enabled.mechanisms`). Default: PLAIN,
+    /// SCRAM-SHA-256 and SCRAM-SHA-512, and OAUTHBEARER with [`oauth`](Self::oauth).
     pub fn sasl_mechanisms(mut self, mechanisms: impl IntoIterator<Item = SaslMechanism>) -> Self {
-        self.mechanisms = mechanisms.into_iter().collect();
+        self.mechanisms = Some(mechanisms.into_iter().collect());
         self
     }
 
@@ -138,6 +143,12 @@ impl Builder {
     pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
         let password = password.into().into_bytes().into();
         self.logins.push(Login { user: name.into(), password });
+        self
+    }
+
+    /// The rules for the tokens of OAUTHBEARER. A session lasts no longer than its token. Default: none.
+    pub fn oauth(mut self, validator: OauthValidator) -> Self {
+        self.oauth = Some(validator);
         self
     }
 
@@ -382,7 +393,8 @@ impl Builder {
     /// Starts the cluster on the tokio runtime that this is called in.
     ///
     /// # Errors
-    /// When a port cannot be bound, when a certificate does not fit its key, when two listeners have the same name, when the data directory cannot be used or another
+    /// When a port cannot be bound, when a certificate does not fit its key, when two listeners have the same name, when
+    /// OAUTHBEARER is enabled and has no rules, when the data directory cannot be used or another
     /// broker uses it, and when its data is damaged ([`Error::is_damaged`]).
     ///
     /// # Cancel safety
@@ -419,6 +431,10 @@ impl Builder {
         if self.listeners.is_empty() {
             self.listeners.push(Listener::plaintext());
         }
+        let wanted = self.mechanisms.as_deref().unwrap_or_default();
+        if wanted.contains(&SaslMechanism::OauthBearer) && self.oauth.is_none() {
+            return Err(Error::refused("OAUTHBEARER needs rules for tokens"));
+        }
         for (index, listener) in self.listeners.iter().enumerate() {
             if self.listeners[..index].iter().any(|other| other.name == listener.name) {
                 return Err(Error::refused(format!("two listeners have the name {}", listener.name)));
@@ -446,7 +462,12 @@ impl Builder {
         let node =
             |(id, endpoints)| Node { id, endpoints, rack: rack(id), is_up: true, offer: Default::default() };
         let protocols = self.listeners.iter().map(|listener| listener.protocol).collect();
-        let security = Security { protocols, mechanisms: self.mechanisms, logins: self.logins, entropy };
+        let has_oauth = self.oauth.is_some();
+        let usual = SaslMechanism::ALL.iter().copied();
+        let usual = usual.filter(|mechanism| *mechanism != SaslMechanism::OauthBearer || has_oauth);
+        let mechanisms = self.mechanisms.unwrap_or_else(|| usual.collect());
+        let (logins, oauth) = (self.logins, self.oauth);
+        let security = Security { protocols, mechanisms, logins, oauth, entropy };
         Machine::new(self.machine, security, nodes.into_iter().map(node).collect(), storage)
     }
 

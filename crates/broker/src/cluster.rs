@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::error::Error;
 use crate::groups::ExpiredMember;
+use crate::oauth::OauthValidator;
 use crate::server::{self, NodeServer, Shared, Timekeeper};
 use crate::state::Endpoint;
 
@@ -195,6 +196,11 @@ impl Cluster {
     /// When the version is not 0, 1 or 2.
     pub fn set_transaction_version(&self, version: i16) -> Result<(), Error> {
         self.shared.machine.set_transaction_version(version)
+    }
+
+    /// Gives tokens of OAUTHBEARER other rules, as when an issuer signs with another key. Sessions that are open go on.
+    pub fn set_oauth(&self, validator: OauthValidator) {
+        self.shared.machine.set_oauth(validator);
     }
 
     /// Makes a node serve only these versions of an API, as a broker of an older release does: it advertises them, and closes

@@ -11,6 +11,19 @@ pub(crate) enum Hash {
 }
 
 impl Hash {
+    /// The hash of the SCRAM mechanism with this number in Kafka's requests.
+    pub(crate) fn of_mechanism(number: i8) -> Option<Self> {
+        [Self::Sha256, Self::Sha512].into_iter().find(|hash| hash.mechanism() == number)
+    }
+
+    /// The number of its SCRAM mechanism in Kafka's requests.
+    pub(crate) fn mechanism(self) -> i8 {
+        match self {
+            Self::Sha256 => 1,
+            Self::Sha512 => 2,
+        }
+    }
+
     /// The bytes of its results.
     pub(crate) fn bytes(self) -> usize {
         match self {

@@ -24,8 +24,8 @@
 //! - Every API that ApiVersions advertises is implemented, in every version that Kafka 4.4 has. Share groups are not
 //!   implemented yet: a client that asks for them gets an error, and the log says so once. Topic configs without an effect
 //!   are refused.
-//! - Clients log in by SASL where a listener wants it ([`Builder::listener`], [`Builder::user`]): PLAIN, SCRAM-SHA-256 and
-//!   SCRAM-SHA-512. Listeners speak TLS ([`Tls`]), where certificates of clients can give their principals, and an
+//! - Clients log in by SASL where a listener wants it ([`Builder::listener`], [`Builder::user`]): PLAIN, SCRAM-SHA-256,
+//!   SCRAM-SHA-512 and OAUTHBEARER ([`OauthValidator`]). Listeners speak TLS ([`Tls`]), where certificates of clients can give their principals, and an
 //!   [`Authority`] makes certificates at the start.
 //! - Transactions follow both protocols of Kafka, that of 4.x (KIP-890, `transaction.version` 2) and the one before
 //!   ([`Builder::transaction_version`], [`Cluster::set_transaction_version`]). Their coordinators move on command
@@ -59,11 +59,13 @@ mod error;
 mod groups;
 mod hash;
 mod journal;
+mod kept;
 mod listener;
 mod locked;
 mod log;
 mod machine;
 mod now;
+mod oauth;
 mod offer;
 mod parked;
 mod partition;
@@ -96,6 +98,7 @@ pub use groups::ExpiredMember;
 pub use listener::Listener;
 pub use machine::{Answer, Machine};
 pub use now::Now;
+pub use oauth::OauthValidator;
 pub use parked::Parked;
 pub use peer::Peer;
 pub use refused::Refused;

@@ -32,6 +32,7 @@ use crate::error::Error;
 use crate::groups::ExpiredMember;
 use crate::listener::SecurityProtocol;
 use crate::now::Now;
+use crate::oauth::OauthValidator;
 use crate::parked::Parked;
 use crate::parts::{MachineSettings, Parts, Security};
 use crate::peer::{Entry, Peer};
@@ -292,6 +293,11 @@ impl Machine {
     /// When there is no such node or it is down.
     pub fn move_transaction_coordinator(&self, id: &str, node: i32) -> Result<(), Error> {
         self.parts.move_coordinators(|state| state.move_transaction_coordinator(id, node))
+    }
+
+    /// Gives tokens of OAUTHBEARER other rules: [`Cluster::set_oauth`](crate::Cluster::set_oauth).
+    pub fn set_oauth(&self, validator: OauthValidator) {
+        self.parts.users().set_oauth(validator);
     }
 
     /// Finalizes another `transaction.version`: [`Cluster::set_transaction_version`](crate::Cluster::set_transaction_version).

@@ -29,9 +29,11 @@ use crate::entropy::Entropy;
 use crate::error::Error;
 use crate::groups::{ExpiredMember, GroupSettings, Groups};
 use crate::journal::Journal;
+use crate::kept::Kept;
 use crate::listener::SecurityProtocol;
 use crate::locked::Locked;
 use crate::now::Now;
+use crate::oauth::OauthValidator;
 use crate::random::Random;
 use crate::sasl::SaslMechanism;
 use crate::sessions::Sessions;
@@ -41,7 +43,7 @@ use crate::timers::{Timer, Timers};
 use crate::topic::Topic;
 use crate::transactions::{Job, OFFSETS_TOPIC, Partitions, TransactionSettings, Transactions, VERSION_MAX};
 use crate::unserved::Unserved;
-use crate::users::{Login, Users};
+use crate::users::{self, Login, Users};
 
 /// Everything of a cluster that outlives a request.
 #[derive(Debug)]
@@ -87,6 +89,7 @@ pub(crate) struct Security {
     pub(crate) protocols: Vec<SecurityProtocol>,
     pub(crate) mechanisms: Vec<SaslMechanism>,
     pub(crate) logins: Vec<Login>,
+    pub(crate) oauth: Option<OauthValidator>,
     pub(crate) entropy: Entropy,
 }
 
@@ -114,7 +117,9 @@ impl Parts {
         let ids = storage.as_ref().map_or_else(|| Ok(Journal::in_memory()), Storage::open_transactions)?;
         let transactions = Transactions::open(settings.transactions.clone(), ids);
         let random = Random::new(settings.seed.rotate_left(7));
-        let users = Users::new(security.mechanisms, &security.logins, security.entropy);
+        let kept = Kept::new(users::HEADER, storage.as_ref().map(Storage::users));
+        let users =
+            Users::open(security.mechanisms, &security.logins, security.oauth, security.entropy, kept)?;
         let state = State::open(nodes, settings, storage)?;
         let mut groups = Groups::open(state.settings().groups.clone(), random, journal);
         groups

@@ -4,6 +4,7 @@
 //!  data/  milena.catalog                        cluster id, producer ids, topics, placements; replaced whole
 //!         milena.groups                         groups and their offsets: see journal.rs
 //!         milena.transactions                   transactional ids: see journal.rs
+//!         milena.users                         SCRAM users that clients have made: see kept.rs
 //!         recovery-point-offset-checkpoint      offsets that are durable; only between a clean stop and the next start
 //!         .lock                                 locked while a broker runs
 //!         orders-0/                             see log/mod.rs
@@ -36,6 +37,7 @@ use crate::transactions;
 const CATALOG: &str = "milena.catalog";
 const GROUPS: &str = "milena.groups";
 const TRANSACTIONS: &str = "milena.transactions";
+const USERS: &str = "milena.users";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const PARTITION_METADATA: &str = "partition.metadata";
 /// How often to try to lock the directory. When another thread of this process starts a program, the new process holds
@@ -82,6 +84,11 @@ impl Storage {
     /// Opens the journal of transactional ids.
     pub(crate) fn open_transactions(&self) -> Result<Journal<transactions::Record>, Error> {
         Journal::open(&self.dir.join(TRANSACTIONS))
+    }
+
+    /// The file of the users that clients have made.
+    pub(crate) fn users(&self) -> PathBuf {
+        self.dir.join(USERS)
     }
 
     /// The directory of a partition.

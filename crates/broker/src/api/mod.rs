@@ -11,6 +11,7 @@
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
 mod alter_configs;
+mod alter_user_scram_credentials;
 mod api_versions;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
@@ -25,6 +26,7 @@ mod describe_groups;
 mod describe_producers;
 mod describe_topic_partitions;
 mod describe_transactions;
+mod describe_user_scram_credentials;
 mod end_txn;
 mod fetch;
 mod find_coordinator;
@@ -94,6 +96,8 @@ static APIS: &[Api] = &[
     delete_groups::API,
     incremental_alter_configs::API,
     offset_delete::API,
+    describe_user_scram_credentials::API,
+    alter_user_scram_credentials::API,
     describe_cluster::API,
     describe_producers::API,
     describe_transactions::API,

@@ -2,7 +2,7 @@
 //!
 //! No function moves the file's cursor, so readers and the writer can share one handle.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
@@ -59,8 +59,23 @@ fn write_some(file: &File, bytes: &[u8], position: u64) -> io::Result<usize> {
 /// Replaces the file at `path`. A crash at any moment leaves the old content or the new one, never a mixture: the new
 /// content is written beside it and synced, then the file is renamed and the directory is synced.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace_by(File::options().write(true).create(true).truncate(true), path, content)
+}
+
+/// The same for a file that only its owner may read.
+pub(crate) fn replace_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    // An older file beside it, which a crash has left, keeps the permissions that it has.
+    let _ = fs::remove_file(path.with_added_extension("tmp"));
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    replace_by(&options, path, content)
+}
+
+fn replace_by(options: &OpenOptions, path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = path.with_added_extension("tmp");
-    let mut file = File::create(&beside)?;
+    let mut file = options.open(&beside)?;
     file.write_all(content)?;
     file.sync_all()?;
     drop(file);

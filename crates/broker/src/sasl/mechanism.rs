@@ -20,15 +20,18 @@ pub enum SaslMechanism {
     ScramSha256,
     /// SCRAM-SHA-512: the same with a longer hash.
     ScramSha512,
+    /// OAUTHBEARER (RFC 7628): the client sends a token that an issuer has signed.
+    OauthBearer,
 }
 
 impl SaslMechanism {
     /// All mechanisms, in the order of their names.
-    pub const ALL: &'static [Self] = &[Self::Plain, Self::ScramSha256, Self::ScramSha512];
+    pub const ALL: &'static [Self] = &[Self::OauthBearer, Self::Plain, Self::ScramSha256, Self::ScramSha512];
 
     /// The name that clients ask for.
     pub fn name(self) -> &'static str {
         match self {
+            Self::OauthBearer => "OAUTHBEARER",
             Self::Plain => "PLAIN",
             Self::ScramSha256 => "SCRAM-SHA-256",
             Self::ScramSha512 => "SCRAM-SHA-512",
@@ -38,7 +41,7 @@ impl SaslMechanism {
     /// The hash of a SCRAM mechanism.
     pub(crate) fn scram(self) -> Option<Hash> {
         match self {
-            Self::Plain => None,
+            Self::Plain | Self::OauthBearer => None,
             Self::ScramSha256 => Some(Hash::Sha256),
             Self::ScramSha512 => Some(Hash::Sha512),
         }

@@ -9,6 +9,7 @@
 //! A listener without SASL begins at Open. Before Open only ApiVersions, SaslHandshake and SaslAuthenticate are answered.
 
 mod mechanism;
+mod oauth;
 mod plain;
 mod scram;
 
@@ -19,8 +20,9 @@ use milena_messages::ApiKey;
 use milena_wire::Str;
 
 pub use mechanism::{SaslMechanism, UnknownMechanism};
+use oauth::Oauth;
 use scram::Scram;
-pub(crate) use scram::{Credential, ITERATIONS_MIN};
+pub(crate) use scram::{Credential, ITERATIONS_MAX, ITERATIONS_MIN};
 
 use crate::now::Now;
 use crate::refused::Refusal;
@@ -59,6 +61,7 @@ enum Stage {
 enum Exchange {
     Plain,
     Scram(Scram),
+    Oauth(Oauth),
 }
 
 /// The outcome of a token.
@@ -66,8 +69,8 @@ enum Exchange {
 enum Step {
     /// The exchange goes on with this token.
     Challenge(Vec<u8>),
-    /// The client is this user; the last token is for the client.
-    Done { user: String, token: Vec<u8> },
+    /// The client is this user; the last token is for the client. Its credential may end at a time (ms since 1970).
+    Done { user: String, token: Vec<u8>, expires_ms: Option<i64> },
 }
 
 /// Why a client is refused.
@@ -102,6 +105,9 @@ pub(crate) enum Handshake {
 
 /// The principal of a client that is not authenticated.
 const ANONYMOUS: &str = "User:ANONYMOUS";
+
+/// The longest session, a year: a token may name any time.
+const LIFETIME_MS_MAX: i64 = 365 * 24 * 3600 * 1000;
 
 /// A client may begin to authenticate again this long after the last time it began.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
@@ -207,6 +213,7 @@ impl Session {
                     SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512 => {
                         Exchange::Scram(Scram::new(mechanism))
                     }
+                    SaslMechanism::OauthBearer => Exchange::Oauth(Oauth::default()),
                 };
                 Stage::Exchange { mechanism, exchange, is_raw: version == 0 }
             }
@@ -229,16 +236,16 @@ impl Session {
         now: Now,
     ) -> Result<Reply, Denial> {
         let (mechanism, step) = match &mut self.stage {
-            Stage::Exchange { mechanism, exchange, .. } => (*mechanism, exchange.step(token, users)),
+            Stage::Exchange { mechanism, exchange, .. } => (*mechanism, exchange.step(token, users, now)),
             Stage::OtherMechanism(message) => return Err(Denial::told(std::mem::take(message))),
             Stage::Open | Stage::Handshake { .. } | Stage::Ended(_) => {
                 return Err(Denial::told("a token was not expected".to_owned()));
             }
         };
         let step = step.map_err(|failure| self.denial(failure, mechanism))?;
-        let (user, token) = match step {
+        let (user, token, expires_ms) = match step {
             Step::Challenge(token) => return Ok(Reply { token: token.into(), lifetime: Duration::ZERO }),
-            Step::Done { user, token } => (user, token),
+            Step::Done { user, token, expires_ms } => (user, token, expires_ms),
         };
         let principal = format!("User:{user}");
         if self.mechanism.is_some() && self.principal != principal.as_str() {
@@ -252,8 +259,13 @@ impl Session {
         self.stage = Stage::Open;
         self.principal = principal.into();
         self.mechanism = Some(mechanism);
-        self.expires = (!lifetime_max.is_zero()).then(|| now.instant + lifetime_max);
-        Ok(Reply { token: token.into(), lifetime: lifetime_max })
+        let of_credential =
+            expires_ms.map(|expires| expires.saturating_sub(now.unix_ms).clamp(0, LIFETIME_MS_MAX));
+        let of_credential = of_credential.map(|lifetime| Duration::from_millis(lifetime as u64));
+        let of_settings = (!lifetime_max.is_zero()).then_some(lifetime_max);
+        let lifetime = of_credential.into_iter().chain(of_settings).min();
+        self.expires = lifetime.map(|lifetime| now.instant + lifetime);
+        Ok(Reply { token: token.into(), lifetime: lifetime.unwrap_or_default() })
     }
 
     /// Ends the session, because authentication has failed.
@@ -265,6 +277,7 @@ impl Session {
     fn denial(&self, failure: Failure, mechanism: SaslMechanism) -> Denial {
         match failure {
             Failure::Told(message) => Denial::told(message.to_owned()),
+            Failure::Explained { message, reason } => Denial { message, reason },
             Failure::Hidden(reason) => {
                 let what = if self.mechanism.is_some() { "re-authentication" } else { "authentication" };
                 let message = format!(
@@ -283,10 +296,12 @@ impl Denial {
 }
 
 /// Why an exchange fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Failure {
     /// The client gets these words, which are Kafka's.
     Told(&'static str),
+    /// The client gets these words, and the log others.
+    Explained { message: String, reason: String },
     /// Only the log gets these words.
     Hidden(&'static str),
 }
@@ -297,8 +312,9 @@ const OTHER_AUTHORIZATION_ID: Failure = Failure::Told(
 );
 
 impl Exchange {
-    fn step(&mut self, token: &[u8], users: &mut Users) -> Result<Step, Failure> {
+    fn step(&mut self, token: &[u8], users: &mut Users, now: Now) -> Result<Step, Failure> {
         match self {
+            Self::Oauth(oauth) => oauth.step(token, users, now),
             Self::Plain => plain::check(token, users),
             Self::Scram(scram) => scram.step(token, users),
         }

@@ -18,6 +18,9 @@ use crate::users::Users;
 /// The fewest iterations of PBKDF2, as in Kafka.
 pub(crate) const ITERATIONS_MIN: u32 = 4096;
 
+/// The most iterations, as in Kafka.
+pub(crate) const ITERATIONS_MAX: u32 = 16_384;
+
 /// What the broker keeps of a user's password for one mechanism.
 #[derive(Debug, Clone)]
 pub(crate) struct Credential {
@@ -130,7 +133,7 @@ impl Challenged {
             return Err(Failure::Hidden("the user is unknown or the proof is wrong"));
         }
         let token = format!("v={}", STANDARD.encode(signature)).into_bytes();
-        Ok(Step::Done { user: self.user, token })
+        Ok(Step::Done { user: self.user, token, expires_ms: None })
     }
 }
 
@@ -241,7 +244,7 @@ mod tests {
             challenged.clone().verify(&last("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVR="), Hash::Sha256);
         assert!(matches!(wrong, Err(Failure::Hidden(_))), "{wrong:?}");
         let right = challenged.verify(&last("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="), Hash::Sha256);
-        let Ok(Step::Done { user, token }) = right else { panic!("{right:?}") };
+        let Ok(Step::Done { user, token, .. }) = right else { panic!("{right:?}") };
         assert_eq!(user, "user");
         assert_eq!(token, b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
     }

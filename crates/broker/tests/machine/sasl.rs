@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::{Buf, Bytes};
 use hmac::{Hmac, KeyInit, Mac};
-use milena_broker::{Answer, Broker, Builder, Listener, Peer, SaslMechanism};
+use milena_broker::{Answer, Broker, Builder, Listener, OauthValidator, Peer, SaslMechanism};
+use milena_messages::alter_user_scram_credentials::{
+    AlterUserScramCredentialsRequest, ScramCredentialDeletion, ScramCredentialUpsertion,
+};
 use milena_messages::api_versions::ApiVersionsRequest;
 use milena_messages::describe_cluster::DescribeClusterRequest;
+use milena_messages::describe_user_scram_credentials::{
+    DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResult, UserName,
+};
 use milena_messages::find_coordinator::FindCoordinatorRequest;
 use milena_messages::metadata::MetadataRequest;
 use milena_messages::sasl_authenticate::{SaslAuthenticateRequest, SaslAuthenticateResponse};
@@ -451,4 +457,209 @@ fn clients_learn_the_addresses_of_the_listener_they_came_by() {
         assert_eq!(ask(&rig, &mut peer, 3, &request).expect("answered").port, port);
     }
     assert!(rig.machine.connect_to(1, 2, ([127, 0, 0, 1], 1).into(), rig.now).is_err());
+}
+
+const SALT: &[u8] = b"a salt that a client chose";
+
+fn upsertion(user: &str, mechanism: i8, iterations: i32, password: &str) -> ScramCredentialUpsertion {
+    let mut salted = vec![0; if mechanism == 2 { 64 } else { 32 }];
+    let (password, count) = (password.as_bytes(), iterations.clamp(1, 5000) as u32);
+    match mechanism {
+        2 => pbkdf2::pbkdf2_hmac::<Sha512>(password, SALT, count, &mut salted),
+        _ => pbkdf2::pbkdf2_hmac::<Sha256>(password, SALT, count, &mut salted),
+    }
+    ScramCredentialUpsertion {
+        name: user.into(),
+        mechanism,
+        iterations,
+        salt: SALT.into(),
+        salted_password: salted.into(),
+        ..Default::default()
+    }
+}
+
+fn deletion(user: &str, mechanism: i8) -> ScramCredentialDeletion {
+    ScramCredentialDeletion { name: user.into(), mechanism, ..Default::default() }
+}
+
+/// The users in the answer with their error codes.
+fn alter(
+    rig: &Rig,
+    deletions: Vec<ScramCredentialDeletion>,
+    upsertions: Vec<ScramCredentialUpsertion>,
+) -> Vec<(String, ErrorCode)> {
+    let request = AlterUserScramCredentialsRequest { deletions, upsertions, ..Default::default() };
+    let results = rig.ask(1, 0, &request).results.into_iter();
+    results.map(|result| (result.user.to_string(), result.error_code)).collect()
+}
+
+fn describe(rig: &Rig, users: Option<&[&str]>) -> Vec<DescribeUserScramCredentialsResult> {
+    let name = |&name: &&str| UserName { name: name.into(), ..Default::default() };
+    let users = users.map(|users| users.iter().map(name).collect());
+    rig.ask(1, 0, &DescribeUserScramCredentialsRequest { users, ..Default::default() }).results
+}
+
+fn infos(result: &DescribeUserScramCredentialsResult) -> (String, Vec<(i8, i32)>) {
+    let infos = result.credential_infos.iter().map(|info| (info.mechanism, info.iterations));
+    (result.user.to_string(), infos.collect())
+}
+
+#[test]
+fn users_are_made_and_removed_while_the_broker_runs() {
+    let rig = Rig::with(builder());
+    let made =
+        alter(&rig, Vec::new(), vec![upsertion("carol", 1, 4096, "x"), upsertion("alice", 2, 5000, "y")]);
+    assert_eq!(made, [("alice".to_owned(), ErrorCode::NONE), ("carol".to_owned(), ErrorCode::NONE)]);
+    let described: Vec<_> = describe(&rig, None).iter().map(infos).collect();
+    let of = |name: &str, infos: &[(i8, i32)]| (name.to_owned(), infos.to_vec());
+    assert_eq!(
+        described,
+        [
+            of("a,b=c", &[(1, 4096), (2, 4096)]),
+            of("alice", &[(1, 4096), (2, 5000)]),
+            of("carol", &[(1, 4096)])
+        ]
+    );
+    let login =
+        |mechanism, user, password| scram(&rig, &mut connect(&rig), mechanism, user, password).1.error_code;
+    let [short, long] = HASHED;
+    assert_eq!(login(short, "carol", "x"), ErrorCode::NONE);
+    assert_eq!(login(long, "carol", "x"), ErrorCode::SASL_AUTHENTICATION_FAILED, "another mechanism");
+    assert_eq!(login(long, "alice", "y"), ErrorCode::NONE);
+    assert_eq!(login(long, "alice", "secret"), ErrorCode::SASL_AUTHENTICATION_FAILED, "the old password");
+    assert_eq!(login(short, "alice", "secret"), ErrorCode::NONE, "the other mechanism has its old password");
+    let gone = alter(&rig, vec![deletion("carol", 1)], Vec::new());
+    assert_eq!(gone, [("carol".to_owned(), ErrorCode::NONE)]);
+    assert_eq!(login(short, "carol", "x"), ErrorCode::SASL_AUTHENTICATION_FAILED);
+    let none = &describe(&rig, Some(&["carol"]))[0];
+    assert_eq!(none.error_code, ErrorCode::RESOURCE_NOT_FOUND);
+    let twice = describe(&rig, Some(&["alice", "alice", "a,b=c"]));
+    assert_eq!(infos(&twice[0]).1.len(), 2);
+    assert_eq!((twice.len(), twice[1].error_code), (2, ErrorCode::DUPLICATE_RESOURCE));
+}
+
+#[test]
+fn credentials_that_kafka_does_not_take_are_refused_one_by_one() {
+    let rig = Rig::with(builder());
+    let deletions = vec![deletion("bob", 1), deletion("alice", 3), deletion("a,b=c", 1)];
+    let upsertions = vec![
+        upsertion("few", 1, 4095, "x"),
+        upsertion("many", 1, 16_385, "x"),
+        upsertion("less", 1, -1, "x"),
+        upsertion("", 1, 4096, "x"),
+        upsertion("other", 0, 4096, "x"),
+        upsertion("a,b=c", 1, 4096, "x"),
+        upsertion("good", 1, 16_384, "x"),
+    ];
+    let codes = alter(&rig, deletions, upsertions);
+    let unacceptable = ErrorCode::UNACCEPTABLE_CREDENTIAL;
+    let expected = [
+        ("", unacceptable),
+        ("a,b=c", ErrorCode::DUPLICATE_RESOURCE),
+        ("alice", ErrorCode::UNSUPPORTED_SASL_MECHANISM),
+        ("bob", ErrorCode::RESOURCE_NOT_FOUND),
+        ("few", unacceptable),
+        ("good", ErrorCode::NONE),
+        ("less", unacceptable),
+        ("many", unacceptable),
+        ("other", ErrorCode::UNSUPPORTED_SASL_MECHANISM),
+    ];
+    assert_eq!(codes, expected.map(|(name, code)| (name.to_owned(), code)));
+}
+
+#[test]
+fn users_of_clients_outlive_the_broker() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let on_disk = || builder().data_dir(dir.path());
+    let rig = Rig::with(on_disk());
+    alter(&rig, Vec::new(), vec![upsertion("carol d", 1, 4096, "x"), upsertion("alice", 1, 5000, "y")]);
+    drop(rig);
+    let rig = Rig::with(on_disk());
+    let login = |user: &str, password| {
+        scram(&rig, &mut connect(&rig), SaslMechanism::ScramSha256, user, password).1.error_code
+    };
+    assert_eq!(login("carol d", "x"), ErrorCode::NONE);
+    assert_eq!(login("alice", "secret"), ErrorCode::NONE, "the users given at the start go first");
+    let text = std::fs::read_to_string(dir.path().join("milena.users")).expect("a file");
+    assert_eq!(text.lines().count(), 4, "{text}");
+    alter(&rig, vec![deletion("carol d", 1)], Vec::new());
+    drop(rig);
+    let rig = Rig::with(on_disk());
+    assert_eq!(describe(&rig, Some(&["carol d"]))[0].error_code, ErrorCode::RESOURCE_NOT_FOUND);
+    drop(rig);
+    std::fs::write(dir.path().join("milena.users"), text.replace("scram 1", "scram 9")).expect("written");
+    let error = on_disk().machine().expect_err("damaged");
+    assert!(error.is_damaged(), "{error}");
+}
+
+fn unsecured(claims: &str) -> String {
+    let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    format!("{}.{}.", part(r#"{"alg":"none"}"#), part(claims))
+}
+
+fn bearer(rig: &Rig, peer: &mut Peer, claims: &str, authorization_id: &str) -> SaslAuthenticateResponse {
+    assert_eq!(handshake(rig, peer, 1, "OAUTHBEARER").expect("answered").error_code, ErrorCode::NONE);
+    let first = format!("n,{authorization_id},\u{1}auth=Bearer {}\u{1}trace=1\u{1}\u{1}", unsecured(claims));
+    token(rig, peer, first).expect("answered")
+}
+
+#[test]
+fn a_token_lets_its_principal_in_for_as_long_as_it_lasts() {
+    let mut rig = Rig::with(builder().oauth(OauthValidator::unsecured()));
+    let now = rig.now.unix_ms / 1000;
+    let mut peer = connect(&rig);
+    let answer = bearer(&rig, &mut peer, &format!(r#"{{"sub":"carol","exp":{}}}"#, now + 60), "");
+    assert_eq!((answer.error_code, answer.session_lifetime_ms), (ErrorCode::NONE, 60_000));
+    assert_eq!(peer.principal(), "User:carol");
+    metadata(&rig, &mut peer).expect("answered");
+    rig.pass(Duration::from_secs(50));
+    let answer = bearer(&rig, &mut peer, &format!(r#"{{"sub":"carol","exp":{}}}"#, now + 110), "a=carol");
+    assert_eq!(answer.session_lifetime_ms, 60_000);
+    rig.pass(Duration::from_secs(61));
+    metadata(&rig, &mut peer).expect_err("the token has ended");
+    // The settings may want it sooner.
+    let limited = builder().oauth(OauthValidator::unsecured()).session_lifetime_max(Duration::from_secs(10));
+    let rig = Rig::with(limited);
+    let answer = bearer(&rig, &mut connect(&rig), &format!(r#"{{"sub":"carol","exp":{}}}"#, now + 60), "");
+    assert_eq!(answer.session_lifetime_ms, 10_000);
+}
+
+#[test]
+fn a_token_that_is_not_taken_is_answered_as_the_rfc_has_it() {
+    let validator = OauthValidator::unsecured().required_scope("kafka");
+    let rig = Rig::with(builder().oauth(validator));
+    let now = rig.now.unix_ms / 1000;
+    let good = format!(r#"{{"sub":"carol","scope":"kafka","exp":{}}}"#, now + 60);
+    for (claims, authorization_id, words) in [
+        (good.replace("kafka", "other"), "", r#"{"status":"insufficient_scope", "scope":"kafka"}"#),
+        (good.replace("carol", ""), "", r#"{"status":"invalid_token"}"#),
+        (
+            format!(r#"{{"sub":"carol","scope":"kafka","exp":{}}}"#, now - 60),
+            "",
+            r#"{"status":"invalid_token"}"#,
+        ),
+    ] {
+        let mut peer = connect(&rig);
+        let answer = bearer(&rig, &mut peer, &claims, authorization_id);
+        assert_eq!((answer.error_code, &answer.auth_bytes[..]), (ErrorCode::NONE, words.as_bytes()));
+        assert!(metadata(&rig, &mut peer).is_err());
+        let answer = token(&rig, &mut peer, "\u{1}").expect("answered");
+        assert_eq!(answer.error_code, ErrorCode::SASL_AUTHENTICATION_FAILED);
+        assert_eq!(answer.error_message.as_deref(), Some(words));
+        assert!(!peer.denied().expect("denied").contains("eyJ"), "{:?}", peer.denied());
+    }
+    let mut peer = connect(&rig);
+    let answer = bearer(&rig, &mut peer, &good, "a=bob");
+    let words = "Authentication failed: Client requested an authorization id (bob) that is different from the token's \
+                 principal name (carol)";
+    assert_eq!(answer.error_message.as_deref(), Some(words));
+    let mut peer = connect(&rig);
+    handshake(&rig, &mut peer, 1, "OAUTHBEARER").expect("answered");
+    let answer = token(&rig, &mut peer, "n,,\u{1}auth=Basic x\u{1}\u{1}").expect("answered");
+    assert_eq!(answer.error_code, ErrorCode::SASL_AUTHENTICATION_FAILED);
+    // Without rules for tokens the mechanism is not enabled.
+    let rig = Rig::with(builder());
+    let answer = handshake(&rig, &mut connect(&rig), 1, "OAUTHBEARER").expect("answered");
+    assert_eq!(answer.error_code, ErrorCode::UNSUPPORTED_SASL_MECHANISM);
+    assert!(builder().sasl_mechanisms([SaslMechanism::OauthBearer]).machine().is_err());
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use milena_messages::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use milena_messages::add_partitions_to_txn::AddPartitionsToTxnRequest;
 use milena_messages::alter_configs::AlterConfigsRequest;
+use milena_messages::alter_user_scram_credentials::AlterUserScramCredentialsRequest;
 use milena_messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use milena_messages::consumer_group_describe::ConsumerGroupDescribeRequest;
 use milena_messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
@@ -21,6 +22,7 @@ use milena_messages::describe_groups::DescribeGroupsRequest;
 use milena_messages::describe_producers::DescribeProducersRequest;
 use milena_messages::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use milena_messages::describe_transactions::DescribeTransactionsRequest;
+use milena_messages::describe_user_scram_credentials::DescribeUserScramCredentialsRequest;
 use milena_messages::end_txn::EndTxnRequest;
 use milena_messages::find_coordinator::FindCoordinatorRequest;
 use milena_messages::heartbeat::HeartbeatRequest;
@@ -224,9 +226,11 @@ fn every_advertised_version_is_answered() {
     check(&rig, |_| IncrementalAlterConfigsRequest::default());
     check(&rig, |_| DescribeClusterRequest::default());
     check(&rig, |_| DescribeTopicPartitionsRequest::default());
+    check(&rig, |_| AlterUserScramCredentialsRequest::default());
+    check(&rig, |_| DescribeUserScramCredentialsRequest::default());
     check(&rig, |_| SaslHandshakeRequest::default());
     check(&rig, |_| SaslAuthenticateRequest::default());
-    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 39, "all of them are checked above");
+    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 41, "all of them are checked above");
 }
 
 #[test]
