@@ -67,7 +67,6 @@ mod record;
 mod report;
 mod requests;
 mod runtime;
-mod secret;
 mod settings;
 #[cfg(feature = "tls")]
 mod tls;
@@ -95,6 +94,7 @@ pub use exactly_once::{ExactlyOnce, Processing, exactly_once};
 /// others.
 pub use milena_core::group::assignors;
 pub use milena_core::group::{Goodbye, Protocol};
+pub use milena_core::Secret;
 pub use milena_wire::pool::{BufferPool, PoolStats};
 pub use producer::{
     ChoosePartition, Delivery, Interceptor, NotAllWritten, Partitioner, Producer, ProducerBuilder, Receipt,
@@ -103,7 +103,6 @@ pub use producer::{
 };
 pub use record::{Header, OwnedRecord, Payload, Record, RecordView};
 pub use runtime::Runtime;
-pub use secret::Secret;
 pub use settings::{
     Acks, ClientSettings, Compression, ConsumerSettings, GroupSettings, Isolation, ProducerSettings,
     Properties, Reset, SETTINGS, SettingDoc, Unit,

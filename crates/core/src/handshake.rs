@@ -703,7 +703,7 @@ mod tests {
             &[enabled.clone(), failed(code, "not pencil")],
             code,
             Obstacle::Credentials,
-            "the broker refused the credentials of user \"alice\": not [hidden]",
+            "the broker refused the credentials of user \"alice\": not ***",
         );
         check(
             &[enabled, failed(ErrorCode::ILLEGAL_SASL_STATE, "")],

@@ -14,7 +14,7 @@ pub(super) struct Bearer {
 /// A broker's reason is an object of a few short texts.
 const REASON_BYTES_MAX: usize = 4096;
 /// Between the parts of a message.
-const SEPARATOR: &str = "\u{1}";
+const SEPARATOR: &[u8] = b"\x01";
 
 impl Bearer {
     /// An empty challenge accepts the token. Anything else is the reason why it is refused, and wants `\x01` as an answer
@@ -37,20 +37,21 @@ impl Bearer {
 
 /// The client's first message.
 pub(super) fn first(token: &Token) -> Bytes {
-    let extensions = token.extensions.iter().flat_map(|(name, value)| [&**name, "=", &**value, SEPARATOR]);
-    let begin = ["n,,", SEPARATOR, "auth=Bearer ", token.value.reveal(), SEPARATOR];
+    let extensions = token.extensions.iter();
+    let extensions = extensions.flat_map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes(), SEPARATOR]);
+    let begin = [b"n,,", SEPARATOR, b"auth=Bearer ", token.value.expose(), SEPARATOR];
     secret_bytes(begin.into_iter().chain(extensions).chain([SEPARATOR]))
 }
 
 /// Refuses what a message cannot carry: it has no escapes.
 pub(super) fn check(token: &Token) -> Result<(), String> {
-    let value = token.value.reveal();
+    let value = token.value.expose();
     if value.is_empty() {
         return Err("the token is empty".into());
     }
     // RFC 6750's `b64token`, which is all that brokers take.
     let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
-    if !value.bytes().all(is_of_token) {
+    if !value.iter().copied().all(is_of_token) {
         return Err(
             "the token has a character that no bearer token has, such as a space or a line's end".into()
         );

@@ -154,14 +154,17 @@ impl Credentials {
                 if of.user.is_empty() {
                     return Err("the user name is empty".into());
                 }
-                if of.password.reveal().is_empty() {
+                let Ok(password) = std::str::from_utf8(of.password.expose()) else {
+                    return Err(format!("the password of user {:?} is not UTF-8", of.user));
+                };
+                if password.is_empty() {
                     return Err(format!("the password of user {:?} is empty", of.user));
                 }
                 let is_wrong = |text: &str| text.chars().any(char::is_control);
                 if is_wrong(&of.user) {
                     return Err(format!("the user name {:?} has a control character", of.user));
                 }
-                if is_wrong(of.password.reveal()) {
+                if is_wrong(password) {
                     let why = "has a control character, such as a line's end that was read from a file";
                     return Err(format!("the password of user {:?} {why}", of.user));
                 }
@@ -278,7 +281,7 @@ impl Exchange {
         match (&self.state, &*self.credentials) {
             (State::Scram(scram), Credentials::Password(of)) => scram.first(of),
             (_, Credentials::Password(of)) => {
-                secret_bytes(["\0", &*of.user, "\0", of.password.reveal()].into_iter())
+                secret_bytes([b"\0", of.user.as_bytes(), b"\0", of.password.expose()].into_iter())
             }
             (_, Credentials::Token(token)) => bearer::first(token),
         }
@@ -325,9 +328,9 @@ impl Exchange {
 }
 
 /// The parts as bytes whose memory is overwritten when they are dropped.
-fn secret_bytes<'a>(parts: impl Iterator<Item = &'a str> + Clone) -> Bytes {
+fn secret_bytes<'a>(parts: impl Iterator<Item = &'a [u8]> + Clone) -> Bytes {
     // The vector must not grow: that would leave its first memory behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(parts.clone().map(str::len).sum()));
-    parts.for_each(|part| bytes.extend_from_slice(part.as_bytes()));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(parts.clone().map(<[u8]>::len).sum()));
+    parts.for_each(|part| bytes.extend_from_slice(part));
     Bytes::from_owner(bytes)
 }

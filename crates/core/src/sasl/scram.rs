@@ -211,7 +211,7 @@ pub struct SaltedPassword(Zeroizing<Vec<u8>>);
 impl Derivation {
     /// Does the work.
     pub fn run(self) -> SaltedPassword {
-        let (password, iterations) = (self.password.reveal().as_bytes(), self.iterations);
+        let (password, iterations) = (self.password.expose(), self.iterations);
         let mut salted = Zeroizing::new(vec![0; self.hash.bytes()]);
         match self.hash {
             Hash::Sha256 => pbkdf2::pbkdf2_hmac::<Sha256>(password, &self.salt, iterations, &mut salted),
