@@ -70,7 +70,8 @@ pub(crate) async fn ask_on<R: Request + Send + Sync + 'static>(
 /// Asks one broker after another until one answers, for a request that any broker can answer. If a broker is silent for
 /// [`SILENCE_MAX`], the next one is asked as well, and the first answer counts. A broker that was silent or failed is asked
 /// after all other brokers for a while, see [`Links::in_turn`]. `deadline` turns the time at which a broker is asked into the
-/// time until which it may answer. An answer that `read` refuses counts as a failure of its broker.
+/// time until which it may answer. An answer that `read` refuses counts as a failure of its broker. If a broker refuses the
+/// client's credentials, no other one is asked.
 pub(crate) async fn ask_any<R: Question, T>(
     links: &Links,
     clock: &Clock,
@@ -106,6 +107,9 @@ pub(crate) async fn ask_any<R: Question, T>(
                 }
                 Err(failure) => {
                     links.note_failure(address);
+                    if failure.is_refusal_of_credentials() {
+                        return Err(failure);
+                    }
                     failures.push(failure);
                 }
             },

@@ -19,6 +19,7 @@ use crate::connect::{Connect, Connector, Tcp};
 use crate::connection::{LinkSettings, Links};
 use crate::control::Control;
 use crate::runtime::{Executor, Runtime};
+use crate::sasl::{Holder, Nonces, Sasl};
 use crate::settings::{ClientSettings, Properties, Settings};
 #[cfg(feature = "tls")]
 use crate::tls::{Material, Tls, TlsConnector};
@@ -218,6 +219,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets how the client authenticates. Default: it does not (`sasl.mechanism`, `sasl.jaas.config`, `sasl.username` and
+    /// `sasl.password` in properties).
+    ///
+    /// ```
+    /// use milena::{Client, Sasl};
+    ///
+    /// let builder = Client::builder().bootstrap("kafka-1:9094").sasl(Sasl::scram_sha_256("alice", "pencil"));
+    /// ```
+    pub fn sasl(mut self, sasl: Sasl) -> Self {
+        self.settings.sasl = Some(sasl);
+        self
+    }
+
     /// Sets the pool that the buffers of responses come from, and those of the batches that producers write. Default: a
     /// pool with size classes, which keeps up to 64 MiB. [`Client::pool_stats`] has its counters.
     pub fn buffer_pool(mut self, pool: impl BufferPool + 'static) -> Self {
@@ -278,9 +292,22 @@ impl ClientBuilder {
             }
             None => connector,
         };
+        if let Some(sasl) = &settings.sasl {
+            let checked = sasl.check_transport(connector.is_encrypted());
+            checked.map_err(|why| Error::caller("connecting", why))?;
+        }
+        let sasl = settings.sasl.clone().map(|sasl| {
+            let nonces = match self.seed {
+                Some(_) => Nonces::Seeded(Mutex::new(Rng::seeded(rng.next_u64()))),
+                None => Nonces::System,
+            };
+            let (timeout, rng) = (of_client.connect_timeout, Rng::seeded(rng.next_u64()));
+            Arc::new(Holder::start(sasl, nonces, &runtime, &clock, timeout, rng))
+        });
         let link_settings = LinkSettings {
             runtime: runtime.clone(),
             connector,
+            sasl,
             clock: clock.clone(),
             pool: self.pool.clone(),
             client_id: Str::from(&*of_client.client_id),

@@ -53,7 +53,7 @@ pub trait Connect: Send + Sync {
     }
 }
 
-/// Why a transport made no connection.
+/// Why a transport made no connection, or a provider has nothing to authenticate with.
 ///
 /// ```
 /// use milena::{ConnectError, Obstacle};
@@ -61,7 +61,7 @@ pub trait Connect: Send + Sync {
 /// let error = ConnectError::new(Obstacle::Configuration, "the proxy has no address");
 /// assert!(error.obstacle().is_final()); // it is not tried again: callers get the error at once
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ConnectError {
     obstacle: Obstacle,
     reason: Box<str>,

@@ -193,6 +193,12 @@ impl Error {
         self.0.failure.is_fenced()
     }
 
+    /// Whether the cluster and the client did not accept each other: wrong credentials, a mechanism that is not enabled, a
+    /// listener without SASL, a certificate that is not trusted. It stays so until somebody changes something.
+    pub fn is_authentication(&self) -> bool {
+        self.0.failure.is_authentication()
+    }
+
     /// Whether a transaction in which it happened can only be aborted.
     pub fn requires_abort(&self) -> bool {
         self.0.failure.requires_abort()

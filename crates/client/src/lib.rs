@@ -67,6 +67,7 @@ mod record;
 mod report;
 mod requests;
 mod runtime;
+mod sasl;
 mod settings;
 #[cfg(feature = "tls")]
 mod tls;
@@ -90,11 +91,11 @@ pub use consumer::{
 };
 pub use error::{Error, ErrorCode, ErrorKind, Fault, Uncommitted};
 pub use exactly_once::{ExactlyOnce, Processing, exactly_once};
+pub use milena_core::Secret;
 /// How the members of a classic group divide partitions among themselves: the assignors of Java's client, and the trait for
 /// others.
 pub use milena_core::group::assignors;
 pub use milena_core::group::{Goodbye, Protocol};
-pub use milena_core::Secret;
 pub use milena_wire::pool::{BufferPool, PoolStats};
 pub use producer::{
     ChoosePartition, Delivery, Interceptor, NotAllWritten, Partitioner, Producer, ProducerBuilder, Receipt,
@@ -103,6 +104,7 @@ pub use producer::{
 };
 pub use record::{Header, OwnedRecord, Payload, Record, RecordView};
 pub use runtime::Runtime;
+pub use sasl::{Login, ProvideLogin, ProvideToken, Providing, Sasl, Token};
 pub use settings::{
     Acks, ClientSettings, Compression, ConsumerSettings, GroupSettings, Isolation, ProducerSettings,
     Properties, Reset, SETTINGS, SettingDoc, Unit,

@@ -274,7 +274,9 @@ impl Failure {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Answer { code, .. } => code.is_retriable(),
-            Self::Unreachable { obstacle, .. } => !obstacle.is_final(),
+            Self::Unreachable { obstacle, .. } | Self::Unauthenticated { obstacle, .. } => {
+                !obstacle.is_final()
+            }
             Self::Lost { .. } | Self::TimedOut { .. } | Self::NoRoute(_) | Self::NoRoom { .. } => true,
             Self::Undelivered { last, .. } => last.as_ref().is_none_or(|last| last.is_retriable()),
             _ => false,
@@ -293,6 +295,12 @@ impl Failure {
     /// until somebody changes something, and trying again and again may lock the account.
     pub fn is_authentication(&self) -> bool {
         self.kind() == ErrorKind::Authentication
+    }
+
+    /// Whether a broker refused the client's credentials. Others are not asked then: each refusal may count towards the
+    /// locking of an account.
+    pub fn is_refusal_of_credentials(&self) -> bool {
+        matches!(self, Self::Unauthenticated { obstacle: Obstacle::Credentials, .. })
     }
 
     /// Whether the peer's answer cannot be used: it breaks the protocol, or is larger than our setting allows. A peer may send

@@ -231,9 +231,9 @@ impl Handshake {
         self.sasl.as_ref().map_or(0, |sasl| sasl.spread)
     }
 
-    /// Whether a request is to be sent now.
-    pub fn has_request(&self) -> bool {
-        matches!(self.step, Step::Ask(_))
+    /// Whether a request is to be sent now, or there is work for it.
+    pub fn has_more(&self) -> bool {
+        matches!(self.step, Step::Ask(_)) || self.sasl.as_ref().is_some_and(|sasl| sasl.derivation.is_some())
     }
 
     /// Work that takes too long for a task which moves bytes. It is returned once; its result goes to
@@ -628,7 +628,7 @@ mod tests {
         let (mut handshake, outcome) = told_versions(Some((0, 1)));
         outcome.expect("it has SASL");
         for (lifetime, expected) in [(60_000, Some(Duration::from_secs(60))), (0, None), (-1, None)] {
-            assert!(!handshake.is_done() && handshake.has_request());
+            assert!(!handshake.is_done() && handshake.has_more());
             let Some(HandshakeRequest::Mechanism { request, version: 1 }) = handshake.poll_request() else {
                 panic!("the mechanism comes first")
             };

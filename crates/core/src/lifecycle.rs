@@ -57,6 +57,8 @@ pub struct Lifecycle {
     served_since: Option<Instant>,
     /// When the last call finished.
     idle_since: Instant,
+    /// Whether the broker has answered a call.
+    has_answered: bool,
     session: Option<Session>,
     renewal: Option<Renewal>,
 }
@@ -141,6 +143,7 @@ impl Lifecycle {
             under_way: 0,
             served_since: None,
             idle_since: now,
+            has_answered: false,
             session: None,
             renewal: None,
         }
@@ -217,10 +220,10 @@ impl Lifecycle {
         self.handshake.handle_derived(salted);
     }
 
-    /// Whether the connection has a request of its own to send now.
-    pub fn has_request(&self) -> bool {
+    /// Whether the connection has a request of its own to send now, or needs something for one.
+    pub fn has_more(&self) -> bool {
         match self.phase {
-            Phase::Handshaking => self.handshake.has_request(),
+            Phase::Handshaking => self.handshake.has_more(),
             Phase::Renewing => self.under_way == 0,
             Phase::Serving | Phase::Draining | Phase::Closed(_) => false,
         }
@@ -295,6 +298,18 @@ impl Lifecycle {
     pub fn handle_finished(&mut self, now: Instant) {
         self.under_way = self.under_way.saturating_sub(1);
         self.idle_since = now;
+        self.has_answered = true;
+    }
+
+    /// What to add when the peer ends the connection. A broker that demands SASL answers ApiVersions, and ends the connection at
+    /// the first request of a client that has not authenticated.
+    pub fn hint(&self) -> &'static str {
+        let is_first = self.phase == Phase::Serving && !self.has_answered && self.under_way > 0;
+        if is_first && self.handshake.credentials().is_none() {
+            " at the first request after ApiVersions; it may require SASL, and the client has no credentials"
+        } else {
+            ""
+        }
     }
 
     /// The last handle for calls was dropped: no new ones will come.
@@ -533,11 +548,11 @@ mod tests {
         assert!(life.may_start(), "calls go on until the credentials are there");
         life.handle_started();
         life.handle_credentials(password("alice"), [0; 24], TIMEOUT, at(86));
-        assert!(!life.may_start() && !life.has_request() && life.poll_request(at(86)).is_none());
+        assert!(!life.may_start() && !life.has_more() && life.poll_request(at(86)).is_none());
         life.handle_finished(at(87));
         assert!(life.poll_request(at(87)).is_none(), "one is still under way");
         life.handle_finished(at(88));
-        assert!(life.has_request());
+        assert!(life.has_more());
         authenticate(&mut life, 100, at(89));
         assert!(life.may_start() && life.poll_end(at(89)).is_none());
         assert!(!asks(&mut life, 89 + 84) && asks(&mut life, 89 + 85));
@@ -628,6 +643,20 @@ mod tests {
         assert_eq!(life.poll_end(at(90)), None);
         life.handle_finished(at(91));
         assert_eq!(life.poll_end(at(91)), Some(End::Released));
+    }
+
+    #[test]
+    fn an_end_at_the_first_request_hints_at_sasl() {
+        let mut life = serving(0);
+        assert_eq!(life.hint(), "");
+        life.handle_started();
+        assert!(life.hint().contains("it may require SASL, and the client has no credentials"));
+        life.handle_finished(at(1));
+        life.handle_started();
+        assert_eq!(life.hint(), "", "it answers");
+        let mut life = authenticated(password("alice"), 0);
+        life.handle_started();
+        assert_eq!(life.hint(), "");
     }
 
     #[test]

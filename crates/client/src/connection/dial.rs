@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use milena_core::sasl::{Credentials, Nonce};
 use milena_core::{BrokerId, Failure, Obstacle};
 
 use super::settings::LinkSettings;
@@ -27,14 +28,43 @@ pub(super) async fn dial(
     address: &Address,
     peer: &Arc<str>,
 ) -> Result<Connection, Failure> {
-    let dialed = race(settings, address, peer).await;
+    let dialed = authenticated(settings, address, peer).await;
     dialed.map_err(|failure| match settings.peers.advertiser(address) {
         Some(broker) => advertised(failure, broker),
         None => failure,
     })
 }
 
-async fn race(settings: &LinkSettings, address: &Address, peer: &Arc<str>) -> Result<Connection, Failure> {
+/// Gets what the connection is to authenticate with, and makes it. A provider has a timeout of its own. A broker that has just
+/// refused the credentials is not asked again.
+async fn authenticated(
+    settings: &LinkSettings,
+    address: &Address,
+    peer: &Arc<str>,
+) -> Result<Connection, Failure> {
+    let Some(sasl) = &settings.sasl else { return race(settings, address, peer, None).await };
+    let (credentials, nonce) = sasl.for_connection(peer).await?;
+    if let Some(failure) = settings.peers.refusal(address, &credentials, settings.clock.now()) {
+        return Err(failure);
+    }
+    let dialed = race(settings, address, peer, Some((&credentials, nonce))).await;
+    if let Err(failure) = &dialed
+        && failure.is_refusal_of_credentials()
+    {
+        settings.peers.note_refusal(address, credentials, failure, settings.clock.now());
+    }
+    dialed
+}
+
+/// What a connection authenticates with.
+type Login<'a> = Option<(&'a Arc<Credentials>, Nonce)>;
+
+async fn race(
+    settings: &LinkSettings,
+    address: &Address,
+    peer: &Arc<str>,
+    login: Login<'_>,
+) -> Result<Connection, Failure> {
     let (clock, after) = (&settings.clock, settings.connect_timeout);
     let until = clock.after(after);
     let resolved = clock.timeout_at(until, settings.connector.resolve(address)).await;
@@ -62,7 +92,7 @@ async fn race(settings: &LinkSettings, address: &Address, peer: &Arc<str>) -> Re
     let mut failures = Vec::new();
     loop {
         match candidates.next() {
-            Some(at) => attempts.push(async move { (at, attempt(settings, address, peer, at).await) }),
+            Some(at) => attempts.push(async move { (at, attempt(settings, address, peer, at, login).await) }),
             None if attempts.is_empty() => return Err(all(peer, failures, is_alone)),
             None => {}
         }
@@ -75,6 +105,8 @@ async fn race(settings: &LinkSettings, address: &Address, peer: &Arc<str>) -> Re
                     settings.peers.note_reached(address, at, connection.handshake(), clock.now());
                     return Ok(connection);
                 }
+                // All its addresses are those of one cluster, which would refuse them again.
+                Err(failure) if failure.is_refusal_of_credentials() => return Err(failure),
                 Err(failure) => failures.push((at, failure)),
             },
             () = clock.sleep_until(Some(until)) => {
@@ -108,8 +140,12 @@ async fn attempt(
     address: &Address,
     peer: &Arc<str>,
     at: Option<SocketAddr>,
+    login: Login<'_>,
 ) -> Result<Connection, Failure> {
     let mut handshake = settings.peers.handshake(address, settings.clock.now());
+    if let Some((credentials, nonce)) = login {
+        handshake = handshake.authenticating(Arc::clone(credentials), &nonce);
+    }
     loop {
         let connecting = async { settings.connector.connect(address, at).await };
         let stream = guarded(connecting).await.map_err(|error| error.into_failure(peer))?;

@@ -79,7 +79,11 @@ impl Task {
             match dial(&self.settings, &self.address, &self.peer).await {
                 Ok(connection) => self.serve(connection, first).await,
                 Err(failure) => {
-                    self.note_failure();
+                    // For credentials that were refused there is a backoff of its own, during which callers get the error at
+                    // once (`Peers::refusal`).
+                    if !failure.is_refusal_of_credentials() {
+                        self.note_failure();
+                    }
                     self.refuse(first, &failure);
                 }
             }
@@ -271,6 +275,7 @@ mod tests {
             idle_max: IDLE_MAX,
             frame_bytes_max: 1 << 20,
             peers: Arc::default(),
+            sasl: None,
         };
         Links::new(settings, Rng::seeded(1))
     }

@@ -1,10 +1,12 @@
 //! Remembers about addresses what the next connection to them can use.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use milena_core::{BrokerId, Features, Handshake, Instant};
+use milena_core::backoff::Retry;
+use milena_core::sasl::Credentials;
+use milena_core::{Backoff, BrokerId, Failure, Features, Handshake, Instant, Rng};
 use rustc_hash::FxHashMap;
 
 use crate::Address;
@@ -32,11 +34,25 @@ struct Known {
     lowered: Option<(i16, Instant)>,
     /// The broker that advertises the address, unless the user named it.
     advertiser: Option<BrokerId>,
+    /// The last refusal of credentials, if no connection was made since.
+    refused: Option<Refused>,
+}
+
+/// A broker refused the client's credentials. Each role has a connection of its own, and each request would make it try again:
+/// together they would ask many times a second, and lock an account.
+#[derive(Debug)]
+struct Refused {
+    credentials: Arc<Credentials>,
+    failure: Failure,
+    at: Instant,
+    retry: Retry,
 }
 
 /// A server that did not answer the newest version of ApiVersions is asked at it again after this long: it may have been
 /// upgraded.
 const LOWERED_FOR: Duration = Duration::from_secs(600);
+/// The same credentials are tried again after this long. Other ones are tried sooner, but not before the minimum.
+const REFUSED: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(30) };
 
 impl Peers {
     fn known(&self) -> MutexGuard<'_, FxHashMap<Address, Known>> {
@@ -62,12 +78,43 @@ impl Peers {
         let mut known = self.known();
         let known = known.entry(address.clone()).or_default();
         known.at = at;
+        known.refused = None;
         let version = handshake.version();
         // The time runs from the first success at this version. If each success began it anew, a busy client would never
         // ask at the newest version again.
         let until = known.lowered.filter(|(lowered, until)| *lowered == version && now < *until);
         let until = until.map_or(now + LOWERED_FOR, |(_, until)| until);
         known.lowered = handshake.is_lowered().then_some((version, until));
+    }
+
+    /// The broker's last refusal, if it is too early to try `credentials`.
+    pub(super) fn refusal(
+        &self,
+        address: &Address,
+        credentials: &Credentials,
+        now: Instant,
+    ) -> Option<Failure> {
+        let known = self.known();
+        let refused = known.get(address)?.refused.as_ref()?;
+        let is_same = *refused.credentials == *credentials;
+        let waits = now - refused.at < REFUSED.min || (is_same && !refused.retry.is_ready(now));
+        waits.then(|| refused.failure.clone())
+    }
+
+    /// The broker at `address` refused `credentials`.
+    pub(super) fn note_refusal(
+        &self,
+        address: &Address,
+        credentials: Arc<Credentials>,
+        failure: &Failure,
+        now: Instant,
+    ) {
+        let mut known = self.known();
+        let known = known.entry(address.clone()).or_default();
+        let mut retry = known.refused.take().map_or_else(Retry::default, |refused| refused.retry);
+        // The jitter spreads clients, and each of them begins at another time.
+        retry.failed(now, &REFUSED, &mut Rng::seeded(now.since_origin().as_nanos() as u64));
+        known.refused = Some(Refused { credentials, failure: failure.clone(), at: now, retry });
     }
 
     /// What the cluster has finalised, as the newest handshake with any broker told it.

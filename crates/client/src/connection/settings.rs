@@ -11,6 +11,7 @@ use super::peers::Peers;
 use crate::clock::Clock;
 use crate::connect::Connector;
 use crate::runtime::Executor;
+use crate::sasl::Holder;
 
 /// The settings, clock, transport and memory that all links of a client share.
 #[derive(Clone)]
@@ -29,4 +30,6 @@ pub(crate) struct LinkSettings {
     pub(crate) idle_max: Duration,
     pub(crate) frame_bytes_max: usize,
     pub(crate) peers: Arc<Peers>,
+    /// What connections authenticate with, if they do.
+    pub(crate) sasl: Option<Arc<Holder>>,
 }

@@ -27,6 +27,7 @@ use super::settings::LinkSettings;
 use crate::clock::Clock;
 use crate::connect::{ConnectError, Transport};
 use crate::runtime::Executor;
+use crate::sasl::{Assistance, Assisting, Holder};
 
 /// One connection to one broker.
 pub(super) struct Connection {
@@ -48,6 +49,11 @@ pub(super) struct Connection {
     runtime: Executor,
     /// None if the runtime cannot.
     busy_wait: Option<BusyWait>,
+    sasl: Option<Arc<Holder>>,
+    /// How long the handshake of a renewed session may take.
+    handshake_timeout: Duration,
+    /// What is being done for the connection elsewhere.
+    assisting: Option<Assisting>,
 }
 
 /// What a connection is polled for.
@@ -120,6 +126,9 @@ impl Connection {
             spare: None,
             busy_wait: settings.runtime.can_busy_wait().then(BusyWait::default),
             runtime: settings.runtime.clone(),
+            sasl: settings.sasl.clone(),
+            handshake_timeout: settings.connect_timeout,
+            assisting: None,
         }
     }
 
@@ -128,11 +137,15 @@ impl Connection {
         poll_fn(|cx| {
             while self.life.phase() == Phase::Handshaking {
                 self.polled_at = self.clock.now();
+                self.get_assisted(cx)?;
                 self.ask()?;
                 if let Poll::Ready(Err(failure)) = self.poll_write(cx) {
                     return Poll::Ready(Err(failure));
                 }
-                ready!(self.poll_read(cx))?;
+                // What has arrived may need more than bytes.
+                if !self.life.has_more() {
+                    ready!(self.poll_read(cx))?;
+                }
             }
             Poll::Ready(Ok(()))
         })
@@ -193,6 +206,7 @@ impl Connection {
     /// Starts calls, writes and reads, until each of them waits. Answers whether there is room for calls that was not there when
     /// they were looked at: nothing else wakes the task for those that wait.
     fn poll_once(&mut self, cx: &mut Context<'_>, calls: &mut mpsc::Receiver<Call>) -> Result<bool, Failure> {
+        self.get_assisted(cx)?;
         self.ask()?;
         while self.life.may_start() {
             match calls.poll_recv(cx) {
@@ -208,8 +222,29 @@ impl Connection {
         while let Poll::Ready(read) = self.poll_read(cx) {
             read?;
         }
-        // Requests that get no answer have finished if they were written, and the other ones if their answers came.
-        Ok(was_full && self.life.may_start())
+        // Requests that get no answer have finished if they were written, and the other ones if their answers came. The answer
+        // to a request of the connection's own may want another one.
+        Ok(was_full && (self.life.may_start() || self.life.has_more()))
+    }
+
+    /// Gets what the connection needs of somebody else, and does what it can with what has come.
+    fn get_assisted(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        if let (Some(need), Some(sasl)) = (self.life.poll_need(self.polled_at), &self.sasl) {
+            self.assisting = Some(sasl.assist(need));
+        }
+        let Some(assisting) = &mut self.assisting else { return Ok(()) };
+        let Poll::Ready(assistance) = assisting.as_mut().poll(cx) else { return Ok(()) };
+        self.assisting = None;
+        let now = self.polled_at;
+        match assistance {
+            Assistance::Credentials(Some((credentials, nonce))) => {
+                self.life.handle_credentials(credentials, nonce, self.handshake_timeout, now);
+            }
+            Assistance::Credentials(None) => self.life.handle_no_credentials(now),
+            Assistance::Derived(Some(salted)) => self.life.handle_derived(&salted),
+            Assistance::Derived(None) => return Err(Failure::Closed),
+        }
+        Ok(())
     }
 
     /// Queues the connection's own request, if one is due.
@@ -408,6 +443,9 @@ impl Connection {
     /// goes in order, so nothing else can be done on it either.
     fn overdue(&self) -> Option<Failure> {
         let (peer, now) = (Arc::clone(&self.peer), self.polled_at);
+        if let Some(after) = self.life.overdue(now) {
+            return Some(Failure::TimedOut { peer, after, sent: false });
+        }
         if let Some(Pending { asker: Asker::Caller { timeout, .. }, .. }) = self.in_flight.overdue(now) {
             return Some(Failure::TimedOut { peer, after: *timeout, sent: true });
         }
@@ -419,6 +457,9 @@ impl Connection {
     /// The connection broke. Tells all callers the cause: the broker cannot have acted on a request that was not written
     /// completely.
     fn fail(&mut self, failure: &Failure) -> End {
+        if let Failure::Unauthenticated { .. } = failure {
+            tracing::warn!(target: "milena", "a session was not renewed: {failure}");
+        }
         let end = self.life.handle_failure(failure, self.polled_at);
         let unwritten = self.outgoing.iter().filter(|outgoing| outgoing.unanswered.is_none()).count();
         let written = self.in_flight.len().saturating_sub(unwritten);
@@ -443,7 +484,7 @@ impl Connection {
     #[cold]
     fn io_failure(&self, error: io::Error) -> Failure {
         if self.life.phase() != Phase::Handshaking {
-            return self.lost(&error.to_string());
+            return self.lost(&format!("{error}{}", self.life.hint()));
         }
         match error.downcast::<ConnectError>() {
             Ok(refused) => refused.into_failure(&self.peer),
@@ -454,7 +495,7 @@ impl Connection {
     #[cold]
     fn frames_failure(&self, error: FramesError) -> Failure {
         match error {
-            FramesError::Closed => self.lost("the broker closed it"),
+            FramesError::Closed => self.lost(&format!("the broker closed it{}", self.life.hint())),
             FramesError::Io(error) => self.io_failure(error),
             FramesError::Truncated { bytes, needed } => {
                 self.lost(&format!("the broker closed it after {bytes} of a response's {needed} bytes"))

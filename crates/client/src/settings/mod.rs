@@ -25,7 +25,7 @@ pub use self::properties::Properties;
 pub use self::table::{
     ClientSettings, ConsumerSettings, GroupSettings, ProducerSettings, SETTINGS, SettingDoc,
 };
-use crate::Error;
+use crate::{Error, Sasl};
 
 /// How a setting's value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub(crate) struct Settings {
     pub(crate) producer: ProducerSettings,
     pub(crate) consumer: ConsumerSettings,
     pub(crate) group: GroupSettings,
+    /// How the client authenticates, if it does.
+    pub(crate) sasl: Option<Sasl>,
     levels: Levels,
     /// The settings that properties named.
     named: BTreeSet<&'static str>,

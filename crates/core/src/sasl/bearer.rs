@@ -38,7 +38,8 @@ impl Bearer {
 /// The client's first message.
 pub(super) fn first(token: &Token) -> Bytes {
     let extensions = token.extensions.iter();
-    let extensions = extensions.flat_map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes(), SEPARATOR]);
+    let extensions =
+        extensions.flat_map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes(), SEPARATOR]);
     let begin = [b"n,,", SEPARATOR, b"auth=Bearer ", token.value.expose(), SEPARATOR];
     secret_bytes(begin.into_iter().chain(extensions).chain([SEPARATOR]))
 }

@@ -9,6 +9,7 @@
 //! An exchange must not know how its messages travel: [`Handshake`](crate::Handshake) puts them into SaslAuthenticate requests.
 
 mod bearer;
+mod keeper;
 mod scram;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use self::bearer::Bearer;
+pub use self::keeper::{TokenKeeper, Use};
 use self::scram::Scram;
 pub use self::scram::{Derivation, Hash, SaltedPassword};
 use crate::failure::Obstacle;

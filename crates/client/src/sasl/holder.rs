@@ -1,0 +1,253 @@
+//! Gives a client's connections what they authenticate with. Tokens are kept by one task per client.
+
+use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use milena_core::lifecycle::Need;
+use milena_core::sasl::{Credentials, Nonce, Password, SaltedPassword, Token as CoreToken, TokenKeeper, Use};
+use milena_core::{Failure, Obstacle, Rng};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Login, Nonces, ProvideToken, Providing, Sasl, Source, Token};
+use crate::ConnectError;
+use crate::clock::Clock;
+use crate::runtime::Executor;
+
+/// What all connections of a client authenticate with. The task that keeps the token ends when this is dropped.
+pub(crate) struct Holder {
+    sasl: Sasl,
+    nonces: Nonces,
+    runtime: Executor,
+    clock: Clock,
+    /// How long a provider may take.
+    timeout: Duration,
+    /// To the task that keeps the token, if the mechanism has one.
+    wants: Option<mpsc::UnboundedSender<Want>>,
+}
+
+/// Somebody who waits for a token.
+struct Want {
+    purpose: Use,
+    reply: oneshot::Sender<Result<Arc<Credentials>, ConnectError>>,
+}
+
+/// What was done for a connection.
+pub(crate) enum Assistance {
+    /// Credentials and a nonce for its next session, or none at present.
+    Credentials(Option<(Arc<Credentials>, Nonce)>),
+    /// The key of its exchange. None if the client's runtime has ended.
+    Derived(Option<SaltedPassword>),
+}
+
+/// Something that is being done for a connection.
+pub(crate) type Assisting = Pin<Box<dyn Future<Output = Assistance> + Send>>;
+
+impl Holder {
+    pub(crate) fn start(
+        sasl: Sasl,
+        nonces: Nonces,
+        runtime: &Executor,
+        clock: &Clock,
+        timeout: Duration,
+        rng: Rng,
+    ) -> Self {
+        let wants = match &sasl.source {
+            Source::Logins { .. } => None,
+            Source::Tokens(provider) => {
+                // Each of them is a connection that is being made or renewed, so their number is bounded.
+                let (wants, inbox) = mpsc::unbounded_channel();
+                let (provider, clock) = (Arc::clone(provider), clock.clone());
+                let task =
+                    Task { provider, clock, timeout, keeper: TokenKeeper::new(rng), waiting: Vec::new() };
+                runtime.spawn_here(task.run(inbox));
+                Some(wants)
+            }
+        };
+        Self { sasl, nonces, runtime: runtime.clone(), clock: clock.clone(), timeout, wants }
+    }
+
+    /// What a new connection to `peer` begins with.
+    pub(crate) async fn for_connection(&self, peer: &Arc<str>) -> Result<(Arc<Credentials>, Nonce), Failure> {
+        let found = self.credentials(Use::Connect).await;
+        found.and_then(|credentials| Ok((credentials, self.nonces.next()?))).map_err(|error| {
+            let (mechanism, obstacle) = (self.sasl.mechanism(), error.obstacle());
+            let reason = error.to_string().into();
+            Failure::Unauthenticated { peer: Arc::clone(peer), mechanism, code: None, obstacle, reason }
+        })
+    }
+
+    /// Does what a connection needs.
+    pub(crate) fn assist(self: &Arc<Self>, need: Need) -> Assisting {
+        let this = Arc::clone(self);
+        match need {
+            Need::Credentials => Box::pin(async move {
+                let found = this.credentials(Use::Renew).await;
+                let found = found.and_then(|credentials| Ok((credentials, this.nonces.next()?)));
+                if let Err(error) = &found {
+                    tracing::warn!(target: "milena", "a session cannot be renewed: {error}; trying again");
+                }
+                Assistance::Credentials(found.ok())
+            }),
+            // It takes milliseconds, which is too long for a task that others wait behind.
+            Need::Derivation(work) => Box::pin(async move {
+                let (done, salted) = oneshot::channel();
+                this.runtime.spawn_blocking(move || drop(done.send(work.run())));
+                Assistance::Derived(salted.await.ok())
+            }),
+        }
+    }
+
+    async fn credentials(&self, purpose: Use) -> Result<Arc<Credentials>, ConnectError> {
+        let credentials = match (&self.sasl.source, &self.wants) {
+            (Source::Logins { scram, provider }, _) => {
+                let what = "the password";
+                let Login { user, password, is_delegation_token } =
+                    provided(&self.clock, self.timeout, what, || provider.login()).await?;
+                let scram = *scram;
+                Arc::new(Credentials::Password(Password { scram, user, password, is_delegation_token }))
+            }
+            (Source::Tokens(_), Some(wants)) => {
+                let (reply, answer) = oneshot::channel();
+                // If the task has ended, so has the client's runtime, and this future with it.
+                let _ = wants.send(Want { purpose, reply });
+                match answer.await {
+                    Ok(answer) => answer?,
+                    Err(_) => pending().await,
+                }
+            }
+            (Source::Tokens(_), None) => pending().await,
+        };
+        credentials.check().map_err(|why| ConnectError::new(Obstacle::Configuration, why))?;
+        Ok(credentials)
+    }
+}
+
+/// What the application's provider says, within `timeout`. If it panics, its error says so: the panic must not end the task
+/// that others wait for.
+async fn provided<T>(
+    clock: &Clock,
+    timeout: Duration,
+    what: &str,
+    ask: impl FnOnce() -> Providing<T>,
+) -> Result<T, ConnectError> {
+    let panicked = || ConnectError::new(Obstacle::Configuration, format!("the provider of {what} panicked"));
+    let providing = catch_unwind(AssertUnwindSafe(ask)).map_err(|_| panicked())?;
+    let mut providing = pin!(providing);
+    let guarded = std::future::poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| providing.as_mut().poll(cx)));
+        polled.unwrap_or_else(|_| Poll::Ready(Err(panicked())))
+    });
+    let late = || {
+        ConnectError::new(Obstacle::Network, format!("the provider did not give {what} within {timeout:?}"))
+    };
+    clock.timeout_at(clock.after(timeout), guarded).await.unwrap_or_else(|| Err(late()))
+}
+
+/// The task that keeps the token.
+struct Task {
+    provider: Arc<dyn ProvideToken>,
+    clock: Clock,
+    timeout: Duration,
+    keeper: TokenKeeper,
+    waiting: Vec<Want>,
+}
+
+impl Task {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Want>) {
+        let mut fetching: Option<Providing<CoreToken>> = None;
+        let mut last_error = None;
+        loop {
+            if self.keeper.poll_fetch(self.clock.now()) {
+                fetching =
+                    Some(Box::pin(fetch(Arc::clone(&self.provider), self.clock.clone(), self.timeout)));
+            }
+            let fetched = async {
+                match &mut fetching {
+                    Some(fetching) => fetching.await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                // Whoever asks at the same time is told the same.
+                biased;
+                want = inbox.recv() => match want {
+                    Some(want) => self.handle_want(want, last_error.as_ref()),
+                    None => return,
+                },
+                outcome = fetched => {
+                    fetching = None;
+                    last_error = outcome.as_ref().err().cloned();
+                    self.handle_fetched(outcome);
+                }
+                () = self.clock.sleep_until(self.keeper.poll_timeout()) => {}
+            }
+        }
+    }
+
+    fn handle_want(&mut self, want: Want, last_error: Option<&ConnectError>) {
+        let now = self.clock.now();
+        if let Some(token) = self.keeper.usable(want.purpose, now) {
+            // The connection may be gone.
+            return drop(want.reply.send(Ok(Arc::clone(token))));
+        }
+        // The issuer was asked a moment ago, and is not asked for each connection.
+        if let (Use::Connect, true, Some(error)) = (want.purpose, self.keeper.is_backing_off(now), last_error)
+        {
+            return drop(want.reply.send(Err(error.clone())));
+        }
+        self.waiting.push(want);
+        self.keeper.handle_wanted();
+    }
+
+    fn handle_fetched(&mut self, outcome: Result<CoreToken, ConnectError>) {
+        let now = self.clock.now();
+        match outcome {
+            Ok(token) => {
+                self.keeper.handle_token(token);
+                for want in self.waiting.drain(..) {
+                    // It may have had a life too short to begin a session with, or a value that cannot be sent. The
+                    // connection finds that out.
+                    let token = self.keeper.usable(Use::Connect, now);
+                    let token =
+                        token.ok_or_else(|| ended("the token that the provider gave has ended already"));
+                    drop(want.reply.send(token.cloned()));
+                }
+            }
+            Err(error) => {
+                for want in self.waiting.extract_if(.., |want| want.purpose == Use::Connect) {
+                    drop(want.reply.send(Err(error.clone())));
+                }
+                // A connection that is to be renewed goes on waiting, until its session ends. It is gone then.
+                self.waiting.retain(|want| !want.reply.is_closed());
+                self.keeper.handle_failure(!self.waiting.is_empty(), now);
+                if self.keeper.usable(Use::Connect, now).is_some() {
+                    let failures = self.keeper.failures();
+                    tracing::warn!(target: "milena", "the token could not be fetched again ({failures} times): {error}");
+                }
+            }
+        }
+    }
+}
+
+fn ended(why: &str) -> ConnectError {
+    ConnectError::new(Obstacle::Credentials, why)
+}
+
+async fn fetch(
+    provider: Arc<dyn ProvideToken>,
+    clock: Clock,
+    timeout: Duration,
+) -> Result<CoreToken, ConnectError> {
+    let since = clock.now();
+    let what = "a token";
+    let Token { value, lifetime, extensions, principal } =
+        provided(&clock, timeout, what, || provider.token()).await?;
+    if lifetime.is_zero() {
+        return Err(ended("the token that the provider gave has ended already"));
+    }
+    Ok(CoreToken { value, extensions, principal, since, until: since + lifetime })
+}
