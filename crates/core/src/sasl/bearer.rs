@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{Refusal, Token, Turn, secret_bytes};
+use super::{Credentials, Token, Turn, secret_bytes};
 
 /// The broker's side of the exchange.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Bearer {
-    /// Why the broker refused the token.
+    /// Why the broker refused the token. It does not have the token, even if the broker repeated it.
     told: Option<String>,
 }
 
@@ -19,15 +19,12 @@ const SEPARATOR: &[u8] = b"\x01";
 impl Bearer {
     /// An empty challenge accepts the token. Anything else is the reason why it is refused, and wants `\x01` as an answer
     /// before the broker ends the exchange.
-    pub(super) fn handle(&mut self, challenge: &[u8]) -> Result<Turn, Refusal> {
-        if let Some(told) = &self.told {
-            return Err(Refusal::of_credentials(format!("the broker refused the token: {told}")));
-        }
+    pub(super) fn handle(&mut self, credentials: &Credentials, challenge: &[u8]) -> Turn {
         if challenge.is_empty() {
-            return Ok(Turn::Done);
+            return Turn::Done;
         }
-        self.told = Some(reason(challenge));
-        Ok(Turn::Send(Bytes::from_static(b"\x01")))
+        self.told = Some(credentials.quoted(&reason(challenge)));
+        Turn::Send(Bytes::from_static(b"\x01"))
     }
 
     pub(super) fn told(&self) -> Option<&str> {

@@ -294,9 +294,13 @@ impl Exchange {
     /// # Errors
     /// When the broker refuses, cannot be trusted, or says what no broker would.
     pub fn handle(&mut self, challenge: &[u8]) -> Result<Turn, Refusal> {
+        if matches!(&self.state, State::Bearer(bearer) if bearer.told().is_some()) {
+            // A broker that goes on after it has refused the token has accepted nothing.
+            return Err(Refusal::of_credentials(self.refusal(None)));
+        }
         match (&mut self.state, &*self.credentials) {
             (State::Scram(scram), Credentials::Password(of)) => scram.handle(of, challenge),
-            (State::Bearer(bearer), _) => bearer.handle(challenge),
+            (State::Bearer(bearer), credentials) => Ok(bearer.handle(credentials, challenge)),
             // A broker has nothing to add.
             _ => Ok(Turn::Done),
         }

@@ -209,6 +209,11 @@ pub struct Derivation {
 pub struct SaltedPassword(Zeroizing<Vec<u8>>);
 
 impl Derivation {
+    /// How many times the password is hashed.
+    pub fn iterations(&self) -> u32 {
+        self.iterations
+    }
+
     /// Does the work.
     pub fn run(self) -> SaltedPassword {
         let (password, iterations) = (self.password.expose(), self.iterations);
