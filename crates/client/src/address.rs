@@ -8,8 +8,8 @@ use milena_core::metadata::Broker;
 
 /// Where something listens: a host name or an IP address, and a port.
 ///
-/// Read from text it may have `PLAINTEXT://` in front. `SSL://`, `SASL_SSL://` and `SASL_PLAINTEXT://` are refused until
-/// there are TLS and SASL.
+/// Read from text it may have `PLAINTEXT://` in front. Another security protocol is refused, because an address does not
+/// choose it; in properties it may be the one that `security.protocol` has.
 ///
 /// ```
 /// use milena::Address;
@@ -70,7 +70,9 @@ impl FromStr for Address {
             Some((scheme, _)) => {
                 let known = ENCRYPTED.iter().any(|known| known.eq_ignore_ascii_case(scheme));
                 return Err(wrong(&if known {
-                    format!("this release has no TLS and no SASL, so it cannot connect by {scheme}")
+                    format!(
+                        "an address does not choose {scheme}; set security.protocol or ClientBuilder::tls"
+                    )
                 } else {
                     format!("{scheme:?} is no security protocol of Kafka's; write host:port")
                 }));
@@ -132,12 +134,11 @@ mod tests {
     }
 
     #[test]
-    fn a_security_protocol_that_is_not_there_is_refused_and_named() {
+    fn a_security_protocol_before_an_address_is_refused_and_named() {
         for scheme in ["SSL", "SASL_SSL", "SASL_PLAINTEXT", "ssl"] {
-            let error = format!("{scheme}://a:1").parse::<Address>().expect_err("no TLS, no SASL");
+            let error = format!("{scheme}://a:1").parse::<Address>().expect_err("refused");
             let text = error.to_string();
-            assert!(text.contains(&format!("cannot connect by {scheme}")), "{text}");
-            assert!(text.contains("has no TLS and no SASL"), "{text}");
+            assert!(text.contains(&format!("an address does not choose {scheme}")), "{text}");
         }
         for scheme in ["https", "kafka", "PLAIN TEXT", ""] {
             let error = Address::parse_list(&format!("b:1,{scheme}://a:1")).expect_err("unknown");

@@ -32,8 +32,6 @@ pub struct ClientBuilder {
     runtime: Option<Executor>,
     /// None for TCP with the request timeout.
     connector: Option<Connector>,
-    #[cfg(feature = "tls")]
-    tls: Option<Tls>,
     pool: Pool,
     decompressed_pool: Pool,
     seed: Option<u64>,
@@ -90,8 +88,6 @@ impl Client {
             settings: Settings::default(),
             runtime: None,
             connector: None,
-            #[cfg(feature = "tls")]
-            tls: None,
             pool: Pool::default(),
             decompressed_pool: Pool::default(),
             seed: None,
@@ -121,9 +117,9 @@ impl Client {
     ///
     /// ```
     /// let path = std::env::temp_dir().join(format!("milena-{}.properties", std::process::id()));
-    /// std::fs::write(&path, "bootstrap.servers = kafka-1:9092, kafka-2:9092\nacks = all\nsecurity.protocol = SSL\n")?;
+    /// std::fs::write(&path, "bootstrap.servers = kafka-1:9092, kafka-2:9092\nacks = all\nlinger.mss = 5\n")?;
     /// let error = milena::Client::from_properties_file(&path).err().unwrap();
-    /// assert!(error.to_string().contains("line 3: setting the property \"security.protocol\""), "{error}");
+    /// assert!(error.to_string().contains("line 3: setting the property \"linger.mss\""), "{error}");
     /// # std::fs::remove_file(&path)?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -145,7 +141,7 @@ impl Properties {
     /// - or has no effect, as `retries`, because records are retried until their delivery timeout; when the client connects, one warning of
     ///   the [`tracing`](https://docs.rs/tracing) target `milena` lists all these properties with the reasons,
     /// - or is refused: a name that neither Java nor librdkafka has, a value out of bounds, or a value that asks for what
-    ///   Milena cannot do (`security.protocol=SSL`).
+    ///   Milena cannot do (`ssl.engine.factory.class`).
     ///
     /// # Errors
     /// When a property is refused. The error names it, where it came from, and why.
@@ -212,10 +208,11 @@ impl ClientBuilder {
         self
     }
 
-    /// Uses TLS over the connections that the [connector](Self::connector) makes. Default: plain text.
+    /// Uses TLS over the connections that the [connector](Self::connector) makes. Default: plain text
+    /// (`security.protocol=SSL` in properties).
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: Tls) -> Self {
-        self.tls = Some(tls);
+        self.settings.tls = Some(tls);
         self
     }
 
@@ -283,7 +280,7 @@ impl ClientBuilder {
         let tcp = || Arc::new(Tcp::default().with_user_timeout(of_client.request_timeout)) as Connector;
         let connector = self.connector.unwrap_or_else(tcp);
         #[cfg(feature = "tls")]
-        let tls = self.tls.map(Material::new).transpose()?.map(Arc::new);
+        let tls = settings.tls.clone().map(Material::new).transpose()?.map(Arc::new);
         #[cfg(feature = "tls")]
         let connector = match &tls {
             Some(material) => {

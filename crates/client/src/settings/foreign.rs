@@ -5,6 +5,7 @@ use milena_wire::codec::Compression;
 
 use super::kind::{Flag, Kind as _, Number};
 use super::table::MEMORY;
+use super::tls::{self, TlsProperties};
 use super::{Settings, Unit};
 use crate::Partitioner;
 
@@ -26,6 +27,8 @@ pub(super) enum Otherwise {
     Refused(&'static str),
     /// It is refused, unless the properties say that the connection is plain text; then it has no effect.
     NeedsTls,
+    /// It sets a part of TLS. In plain text it has no effect.
+    SetsTls(fn(&mut TlsProperties, &str) -> Result<(), String>),
     /// It sets a part of our settings.
     Sets(fn(&mut Settings, &str) -> Result<(), String>),
 }
@@ -51,7 +54,7 @@ impl Foreign {
     }
 }
 
-use Otherwise::{Ignored, NeedsTls, Refused, Sets};
+use Otherwise::{Ignored, NeedsTls, Refused, Sets, SetsTls};
 
 const YES: &[&str] = &["true", "t", "1"];
 const NO: &[&str] = &["false", "f", "0"];
@@ -65,16 +68,139 @@ const FOREIGN: &[Foreign] = &[
     // Security.
     Foreign {
         names: &["security.protocol"],
-        anyway: &["PLAINTEXT"],
-        otherwise: Refused("TLS and SASL are not supported yet; only PLAINTEXT is"),
+        // `Properties::settings` reads it.
+        anyway: &["PLAINTEXT", "SSL"],
+        otherwise: Refused("SASL is not supported yet; only PLAINTEXT and SSL are"),
+    },
+    Foreign {
+        names: &["ssl.truststore.location", "ssl.ca.location"],
+        anyway: NONE,
+        otherwise: SetsTls(|tls, text| given(&mut tls.roots.location, text)),
+    },
+    Foreign {
+        names: &["ssl.truststore.certificates", "ssl.ca.pem"],
+        anyway: NONE,
+        otherwise: SetsTls(|tls, text| given(&mut tls.roots.pem, text)),
+    },
+    Foreign {
+        names: &["ssl.truststore.password"],
+        anyway: NONE,
+        otherwise: SetsTls(|tls, text| given(&mut tls.roots.password, text)),
+    },
+    Foreign {
+        names: &["ssl.truststore.type"],
+        anyway: NONE,
+        otherwise: SetsTls(|tls, text| tls::form(text).map(|form| tls.roots.form = form)),
+    },
+    Foreign {
+        names: &["ssl.keystore.location"],
+        anyway: NONE,
+        otherwise: SetsTls(|tls, text| given(&mut tls.own.location, text)),
+    },
+    Foreign {
+        names: &["ssl.keystore.password"],
+        anyway: NONE,
+        otherwise: SetsTls(|tls, text| given(&mut tls.own.password, text)),
+    },
+    Foreign {
+        names: &["ssl.keystore.type"],
+        anyway: NONE,
+        otherwise: SetsTls(|tls, text| tls::form(text).map(|form| tls.own.form = form)),
+    },
+    Foreign {
+        names: &["ssl.keystore.certificate.chain", "ssl.certificate.pem"],
+        anyway: NONE,
+        otherwise: SetsTls(|tls, text| given(&mut tls.chain_pem, text)),
+    },
+    Foreign {
+        names: &["ssl.certificate.location"],
+        anyway: NONE,
+        otherwise: SetsTls(|tls, text| given(&mut tls.chain_location, text)),
+    },
+    Foreign {
+        names: &["ssl.keystore.key", "ssl.key.pem"],
+        anyway: NONE,
+        otherwise: SetsTls(|tls, text| given(&mut tls.key_pem, text)),
+    },
+    Foreign {
+        names: &["ssl.key.location"],
+        anyway: NONE,
+        otherwise: SetsTls(|tls, text| given(&mut tls.key_location, text)),
+    },
+    Foreign {
+        names: &["ssl.key.password"],
+        anyway: NONE,
+        otherwise: SetsTls(|tls, text| given(&mut tls.key_password, text)),
+    },
+    Foreign {
+        names: &["ssl.crl.location"],
+        anyway: NONE,
+        otherwise: SetsTls(|tls, text| given(&mut tls.revocation_list, text)),
+    },
+    Foreign {
+        names: &["ssl.endpoint.identification.algorithm"],
+        anyway: &["https"],
+        otherwise: SetsTls(|tls, text| tls::skips_host_name(text).map(|skips| tls.skips_host_name = skips)),
+    },
+    Foreign {
+        names: &["enable.ssl.certificate.verification"],
+        anyway: YES,
+        otherwise: SetsTls(|tls, text| Flag.read(text).map(|verifies| tls.skips_certificate = !verifies)),
+    },
+    Foreign {
+        names: &["ssl.enabled.protocols"],
+        anyway: NONE,
+        otherwise: SetsTls(|tls, text| tls::enabled(text).map(|enabled| tls.enabled = Some(enabled))),
+    },
+    Foreign {
+        names: &["ssl.protocol"],
+        anyway: NONE,
+        otherwise: SetsTls(|tls, text| tls::is_at_most_12(text).map(|is| tls.is_at_most_12 = is)),
+    },
+    Foreign {
+        names: &["ssl.keymanager.algorithm", "ssl.trustmanager.algorithm"],
+        anyway: &["PKIX", "SunX509"],
+        otherwise: Ignored("there is one algorithm, which is PKIX"),
+    },
+    Foreign {
+        names: &["ssl.provider", "ssl.secure.random.implementation"],
+        anyway: NONE,
+        otherwise: Ignored("the provider of rustls that is installed or built in does the cryptography"),
+    },
+    Foreign {
+        names: &["ssl.ca.certificate.stores"],
+        anyway: &["Root"],
+        otherwise: Ignored("the system's roots are those that it trusts for servers"),
+    },
+    Foreign {
+        names: &["ssl.cipher.suites", "ssl.curves.list", "ssl.sigalgs.list"],
+        anyway: NONE,
+        otherwise: Refused("a provider of rustls decides it; install one that has these algorithms only"),
+    },
+    Foreign {
+        names: &["ssl.engine.factory.class"],
+        anyway: NONE,
+        otherwise: Refused("it names a Java class, which Milena cannot run"),
+    },
+    Foreign {
+        names: &["ssl.engine.id", "ssl.engine.location", "ssl.providers"],
+        anyway: &["dynamic"],
+        otherwise: Refused("it is for OpenSSL, which Milena does not use"),
+    },
+    Foreign {
+        names: &["ssl.certificate.verify_cb", "ssl_engine_callback_data"],
+        anyway: NONE,
+        otherwise: NO_CALLBACK,
+    },
+    Foreign {
+        names: &["ssl_ca", "ssl_certificate", "ssl_key"],
+        anyway: NONE,
+        otherwise: Refused("it is a C structure, which a property cannot name"),
     },
     Foreign {
         names: &[
-            "ssl.*",
-            "ssl_*",
             "sasl.*",
             "https.ca.*",
-            "enable.ssl.certificate.verification",
             "enable.sasl.oauthbearer.unsecure.jwt",
             "oauthbearer_token_refresh_cb",
         ],
@@ -380,6 +506,12 @@ const FOREIGN: &[Foreign] = &[
         otherwise: Ignored("a consumer does not report the end of a partition"),
     },
 ];
+
+/// Sets a text or a secret. An empty one asks for nothing.
+fn given<T: for<'a> From<&'a str>>(to: &mut Option<T>, text: &str) -> Result<(), String> {
+    *to = (!text.is_empty()).then(|| T::from(text));
+    Ok(())
+}
 
 /// Memory in librdkafka's unit, KiB. librdkafka accepts 1 KiB, which is less than a batch; then the least we accept is set.
 fn kibibytes(text: &str, to: &mut Option<usize>) -> Result<(), String> {

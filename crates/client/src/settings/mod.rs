@@ -13,6 +13,7 @@ mod syntax;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -76,6 +77,9 @@ pub(crate) struct Settings {
     pub(crate) group: GroupSettings,
     /// How the client authenticates, if it does.
     pub(crate) sasl: Option<Sasl>,
+    /// TLS, unless connections are in plain text.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<crate::Tls>,
     levels: Levels,
     /// The settings that properties named.
     named: BTreeSet<&'static str>,

@@ -1,6 +1,7 @@
 //! Settings from properties, under the names that Java, librdkafka or Milena have for them. An unknown name is an error: a
 //! setting that is silently ignored is worse than none.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -8,8 +9,10 @@ use std::sync::Arc;
 
 use super::foreign::{Foreign, Otherwise};
 use super::table::{SETTINGS, SettingDoc};
+use super::tls::TlsProperties;
 use super::{Settings, syntax};
 use crate::Error;
+use zeroize::Zeroizing;
 
 /// Properties under the names of Java, librdkafka or this crate ([`SETTINGS`]), each with the place it came from. If a name
 /// occurs twice, the later value counts.
@@ -30,12 +33,19 @@ pub struct Properties {
     entries: Vec<Property>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Property {
     name: String,
-    value: String,
+    value: Zeroizing<String>,
     /// Such as `client.properties, line 3: `; empty for a property from [`Properties::set`].
     place: Arc<str>,
+}
+
+impl fmt::Debug for Property {
+    /// Values are not printed: many are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 /// A longer file is hardly a properties file; it is refused.
@@ -77,14 +87,14 @@ impl Properties {
             .map_err(|(line, why)| Error::caller(format!("{origin}line {line}: reading a property"), why))?;
         let property = |entry: syntax::Entry| {
             let syntax::Entry { line, name, value } = entry;
-            Property { name, value, place: format!("{origin}line {line}: ").into() }
+            Property { name, value: value.into(), place: format!("{origin}line {line}: ").into() }
         };
         Ok(Self { entries: entries.into_iter().map(property).collect() })
     }
 
     /// Sets one property, and removes earlier ones of the same name.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        let (name, value) = (name.into(), value.into());
+        let (name, value) = (name.into(), Zeroizing::new(value.into()));
         self.entries.retain(|property| property.name != name);
         self.entries.push(Property { name, value, place: Arc::from("") });
     }
@@ -102,13 +112,25 @@ impl Properties {
 
     pub(crate) fn settings(&self) -> Result<Settings, Error> {
         let mut settings = Settings::default();
-        // In Java, too, settings of TLS have no effect if security.protocol is PLAINTEXT.
-        let last = self.entries.iter().rfind(|property| property.name == "security.protocol");
-        let is_plain = last.is_some_and(|property| property.value.trim().eq_ignore_ascii_case("PLAINTEXT"));
+        let protocol = self.entries.iter().rfind(|property| property.name == "security.protocol");
+        let protocol = protocol.map(|property| property.value.trim()).filter(|value| !value.is_empty());
+        let mut tls = TlsProperties::default();
         for property in &self.entries {
-            property.apply(&mut settings, is_plain).map_err(|why| {
+            property.apply(&mut settings, &mut tls, protocol).map_err(|why| {
                 Error::caller(format!("{}setting the property {:?}", property.place, property.name), why)
             })?;
+        }
+        if protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case("SSL")) {
+            #[cfg(feature = "tls")]
+            {
+                let built = tls.tls().map_err(|why| Error::caller("setting up TLS from properties", why))?;
+                settings.tls = Some(built);
+            }
+            #[cfg(not(feature = "tls"))]
+            {
+                let why = "this build has no TLS; build with the feature \"tls\"";
+                return Err(Error::caller("setting the property \"security.protocol\"", why));
+            }
         }
         settings.settle();
         if settings.idempotence_asked() && settings.producer.acks != super::Acks::All {
@@ -132,17 +154,32 @@ impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Properties {
 }
 
 impl Property {
-    fn apply(&self, settings: &mut Settings, is_plain: bool) -> Result<(), String> {
+    /// Sets what it says. `protocol` is the value of `security.protocol`, if that is given.
+    fn apply(
+        &self,
+        settings: &mut Settings,
+        tls: &mut TlsProperties,
+        protocol: Option<&str>,
+    ) -> Result<(), String> {
         let text = self.value.trim();
+        let is = |expected: &str| protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(expected));
+        // In Java, too, settings of TLS have no effect if security.protocol is PLAINTEXT.
+        let is_plain = is("PLAINTEXT");
         if let Some(setting) = find(&self.name) {
             // In librdkafka a topic inherits the client's codec. Here all topics have the producer's.
             if setting.name == "compression" && text.eq_ignore_ascii_case("inherit") {
                 return Ok(());
             }
             settings.named.insert(setting.name);
+            let bare = (setting.name == "bootstrap").then(|| without_protocol(text, protocol));
+            let text = bare.as_deref().unwrap_or(text);
             return (setting.read)(settings, text).map_err(|why| explained(text, why));
         }
         let Some(foreign) = find_with(&self.name, Foreign::find) else { return Err(unknown(&self.name)) };
+        // For TLS an empty value may ask for something.
+        if let (Otherwise::SetsTls(set), true) = (foreign.otherwise, is("SSL")) {
+            return set(tls, text).map_err(|why| explained(text, why));
+        }
         if foreign.says_what_happens_anyway(text) {
             return Ok(());
         }
@@ -153,11 +190,14 @@ impl Property {
             Otherwise::Refused(reason) => return Err(reason.into()),
             Otherwise::NeedsTls if !is_plain => {
                 return Err(
-                    "TLS and SASL are not supported yet; with security.protocol=PLAINTEXT it has no effect"
-                        .into(),
+                    "SASL is not supported yet; with security.protocol=PLAINTEXT it has no effect".into()
                 );
             }
-            Otherwise::NeedsTls => "the connection is plain text",
+            // Going on in plain text would surprise whoever named certificates.
+            Otherwise::SetsTls(_) if !is_plain => {
+                return Err("it needs security.protocol=SSL; with PLAINTEXT it has no effect".into());
+            }
+            Otherwise::NeedsTls | Otherwise::SetsTls(_) => "the connection is plain text",
             Otherwise::Ignored(reason) => reason,
         };
         settings.ignored.insert(self.name.clone(), reason);
@@ -199,6 +239,15 @@ impl Settings {
 
 /// The bytes of a fetch response that are not records.
 const AROUND_RECORDS: usize = 512;
+
+/// A list of addresses without the security protocol in front, as librdkafka's users write it, if it is the one that is set.
+fn without_protocol(list: &str, protocol: Option<&str>) -> String {
+    let bare = |address: &str| match (address.trim().split_once("://"), protocol) {
+        (Some((scheme, rest)), Some(protocol)) if scheme.eq_ignore_ascii_case(protocol) => rest.to_owned(),
+        _ => address.to_owned(),
+    };
+    list.split(',').map(bare).collect::<Vec<_>>().join(",")
+}
 
 pub(super) fn find(name: &str) -> Option<&'static SettingDoc> {
     find_with(name, |name| SETTINGS.iter().find(|setting| setting.names().any(|known| known == name)))

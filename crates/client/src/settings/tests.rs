@@ -44,6 +44,7 @@ fn treatment(name: &str) -> &'static str {
         Some(Otherwise::Ignored(_)) => "ignored",
         Some(Otherwise::Refused(_)) => "refused",
         Some(Otherwise::NeedsTls) => "refused without TLS",
+        Some(Otherwise::SetsTls(_)) => "sets TLS",
         None => "unknown",
     }
 }
@@ -63,13 +64,19 @@ fn every_name_of_both_dialects_is_known() {
 fn every_default_of_both_dialects_is_taken() {
     for Known { name, default, .. } in LISTS.into_iter().flat_map(known) {
         let Some(default) = default else { continue };
-        let taken = set(&[("security.protocol", "PLAINTEXT")], name, default);
-        assert!(taken.is_ok(), "{name}={default}: {:?}", taken.err());
+        for protocol in ["PLAINTEXT", "SSL"] {
+            // Those of SASL have no effect in plain text only.
+            if protocol == "SSL" && treatment(name) == "refused without TLS" {
+                continue;
+            }
+            let taken = set(&[("security.protocol", protocol)], name, default);
+            assert!(taken.is_ok(), "{name}={default}: {:?}", taken.err());
+        }
     }
 }
 
 /// Ends of their bounds that are out of bounds here, each for a reason.
-const REFUSED_BOUNDS: [(&str, &str); 7] = [
+const REFUSED_BOUNDS: [(&str, &str); 6] = [
     // With no time for an answer, or no memory to send from, no operation could ever succeed.
     ("request.timeout.ms", "0"),
     ("default.api.timeout.ms", "0"),
@@ -78,8 +85,6 @@ const REFUSED_BOUNDS: [(&str, &str); 7] = [
     // Brokers know -1, 0 and 1 only.
     ("acks", "1000"),
     ("request.required.acks", "1000"),
-    // Not supported yet.
-    ("security.protocol", "ssl"),
 ];
 
 #[test]
@@ -94,7 +99,11 @@ fn the_bounds_of_both_dialects_are_taken() {
             None => bounds.split('|').filter(|word| !word.starts_with("by_duration")).collect(),
         };
         for text in values {
-            let taken = set(&[], name, text);
+            let before = match treatment(name) {
+                "sets TLS" => &[("security.protocol", "SSL")][..],
+                _ => &[],
+            };
+            let taken = set(before, name, text);
             let expected = !REFUSED_BOUNDS.contains(&(name, text));
             assert_eq!(taken.is_ok(), expected, "{name}={text}: {:?}", taken.err());
         }
@@ -170,7 +179,7 @@ fn everyday_files_work_as_they_are() {
     check(
         "security.protocol=plaintext\nssl.endpoint.identification.algorithm=https\nssl.truststore.location=/a\n\
          sasl.mechanism=PLAIN\n",
-        &["sasl.mechanism", "ssl.endpoint.identification.algorithm", "ssl.truststore.location"],
+        &["sasl.mechanism", "ssl.truststore.location"],
         |_| true,
     );
     // An empty value asks for nothing.
@@ -202,14 +211,16 @@ fn what_cannot_be_done_is_refused_with_its_reason_and_no_secret_is_told() {
         assert!(error.contains(says), "{text}: {error}");
         assert!(!error.contains("hunter2"), "{error}");
     };
-    check("security.protocol=SASL_SSL", "TLS and SASL are not supported yet");
+    check("security.protocol=SASL_SSL", "SASL is not supported yet");
     check(
         "sasl.jaas.config=PlainLoginModule required username=\"a\" password=\"hunter2\";",
-        "TLS and SASL are not supported yet",
+        "SASL is not supported yet",
     );
     check("sasl.password=hunter2", "line 1: setting the property \"sasl.password\"");
     check("a.b=hunter2", "there is no such setting");
-    check("security.protocol=PLAINTEXT\nsecurity.protocol=SSL\nssl.key.password=hunter2", "line 2");
+    check("security.protocol=SSL\nssl.key.password=hunter2", "ssl.key.password is given and no key is");
+    check("ssl.keystore.password=hunter2", "it needs security.protocol=SSL");
+    check("security.protocol=SASL_PLAINTEXT\nssl.keystore.password=hunter2", "line 1");
     check("partitioner.class=com.example.Own", "nor a partitioner of Java's client");
     check("partitioner=consistent_randon", "consistent_random");
     check("transaction.two.phase.commit.enable=true", "KIP-939");
@@ -366,4 +377,109 @@ fn assignors_are_known_by_their_names_and_by_javas_classes() {
     assert_eq!(names(&format!("{java}StickyAssignor,{java}RoundRobinAssignor")), ["sticky", "roundrobin"]);
     let error = file("partition.assignment.strategy=com.example.Own").expect_err("unknown").to_string();
     assert!(error.contains("is not one of range, roundrobin, sticky, cooperative-sticky"), "{error}");
+}
+
+#[cfg(feature = "tls")]
+mod of_tls {
+    use super::*;
+
+    fn stores(name: &str) -> String {
+        format!("{}/tests/tls/stores/{name}", env!("CARGO_MANIFEST_DIR"))
+    }
+
+    /// Whether the properties can be used, or what is wrong with them.
+    fn outcome(text: &str) -> String {
+        let text = format!("security.protocol=SSL\n{text}").replace("STORES/", &stores(""));
+        let read = file(&text).and_then(|settings| settings.tls.expect("TLS").check());
+        read.map_or_else(|error| error.to_string(), |()| "read".into())
+    }
+
+    #[test]
+    fn files_of_both_dialects_work_as_they_are() {
+        let escaped = |name: &str| {
+            let pem = std::fs::read_to_string(stores(name)).expect("there");
+            pem.trim().replace('\n', " \\\n  ")
+        };
+        let check = |text: &str| assert_eq!(outcome(text), "read", "{text}");
+        // Java.
+        check(
+            "ssl.truststore.location=STORES/java-trust.jks\nssl.truststore.password=changeit\nssl.truststore.type=JKS\n\
+             ssl.keystore.location=STORES/java.p12\nssl.keystore.password=changeit\nssl.keystore.type=PKCS12\n\
+             ssl.key.password=changeit\nssl.endpoint.identification.algorithm=https\nssl.protocol=TLSv1.3\n\
+             ssl.enabled.protocols=TLSv1.2,TLSv1.3,TLSv1.1\n",
+        );
+        check(
+            "ssl.truststore.location=STORES/ca.pem\nssl.truststore.type=PEM\nssl.endpoint.identification.algorithm=\n",
+        );
+        check(&format!(
+            "ssl.truststore.type=PEM\nssl.truststore.certificates={}\nssl.keystore.type=PEM\nssl.keystore.key={}\n\
+             ssl.keystore.certificate.chain={}\nssl.key.password=changeit\n",
+            escaped("ca.pem"),
+            escaped("key-pbkdf2.pem"),
+            escaped("own.pem")
+        ));
+        // librdkafka.
+        check(
+            "ssl.ca.location=STORES/ca.pem\nssl.certificate.location=STORES/own.pem\nssl.key.location=STORES/key-scrypt.pem\n\
+             ssl.key.password=changeit\nenable.ssl.certificate.verification=true\n\
+             ssl.endpoint.identification.algorithm=none\n",
+        );
+        check(
+            "ssl.keystore.location=STORES/openssl.p12\nssl.keystore.password=changeit\nssl.ca.location=STORES/ca.pem\n",
+        );
+        check("enable.ssl.certificate.verification=false\n");
+    }
+
+    #[test]
+    fn what_they_say_counts() {
+        let tls = |text: &str| {
+            let settings = file(&format!("security.protocol=ssl\n{text}")).expect(text);
+            format!("{:?}", settings.tls.expect("TLS"))
+        };
+        assert!(tls("").contains("System") && tls("").contains("checks: All"), "{}", tls(""));
+        assert!(tls("ssl.ca.location=probe").contains("System"));
+        assert!(tls("ssl.endpoint.identification.algorithm=").contains("checks: NoHostName"));
+        assert!(tls("enable.ssl.certificate.verification=false").contains("checks: Nothing"));
+        assert!(tls("ssl.enabled.protocols=TLSv1.3").contains("versions: [false, true]"));
+        assert!(tls("ssl.protocol=TLSv1.2").contains("versions: [true, false]"));
+        let text =
+            "ssl.ca.location=a\nssl.truststore.password=hunter2\nssl.certificate.pem=a\nssl.key.pem=hunter2";
+        assert!(!tls(text).contains("hunter2") && tls(text).contains("***"), "{}", tls(text));
+        let properties = Properties::parse(text).expect("parsed");
+        assert!(!format!("{properties:?}").contains("hunter2"), "{properties:?}");
+        assert!(file("security.protocol=PLAINTEXT\nssl.ca.location=a").expect("taken").tls.is_none());
+        let addresses =
+            file("security.protocol=SSL\nbootstrap.servers=SSL://a:1, ssl://b:2,c:3").expect("taken");
+        assert_eq!(addresses.client.bootstrap.len(), 3);
+    }
+
+    #[test]
+    fn what_contradicts_itself_or_cannot_be_done_is_refused() {
+        let check = |text: &str, says: &str| {
+            let outcome = outcome(text);
+            assert!(outcome.contains(says), "{text}: {outcome}");
+            assert!(!outcome.contains("hunter2"), "{outcome}");
+        };
+        check("ssl.ca.location=a\nssl.ca.pem=b", "roots are given both in a file and in PEM");
+        check("ssl.truststore.password=hunter2", "ssl.truststore.location is not");
+        check("ssl.keystore.password=hunter2", "ssl.keystore.location is not");
+        check("ssl.key.pem=hunter2", "no certificate for it");
+        check("ssl.certificate.location=a", "no private key for it");
+        check("ssl.certificate.location=a\nssl.key.pem=hunter2", "both be in files, or both in PEM");
+        check("ssl.keystore.location=a\nssl.key.pem=hunter2", "outside of it");
+        check("ssl.truststore.type=BCFKS", "is not one of JKS, PKCS12, PEM");
+        check(
+            "ssl.truststore.location=STORES/java-trust.jks\nssl.truststore.type=PEM",
+            "it is JKS, and its type is said",
+        );
+        check(
+            "ssl.truststore.location=STORES/java-trust.p12\nssl.truststore.password=hunter2",
+            "the password is wrong",
+        );
+        check("ssl.enabled.protocols=TLSv1.1", "none is safe");
+        check("ssl.protocol=SSLv3", "is not one of TLSv1.3, TLSv1.2, TLS");
+        check("ssl.cipher.suites=TLS_AES_128_GCM_SHA256", "a provider of rustls decides it");
+        check("ssl.engine.factory.class=com.example.Own", "a Java class");
+        check("bootstrap.servers=PLAINTEXT://a:1,SASL_SSL://a:1", "an address does not choose SASL_SSL");
+    }
 }

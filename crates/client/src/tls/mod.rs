@@ -199,6 +199,22 @@ impl Tls {
         self
     }
 
+    /// Refuses a store of roots that has another form.
+    pub(crate) fn with_roots_form(mut self, form: Option<Form>) -> Self {
+        if let Roots::Given(store) = &mut self.roots {
+            store.form = form;
+        }
+        self
+    }
+
+    /// Refuses a store of the client's key that has another form.
+    pub(crate) fn with_own_form(mut self, form: Option<Form>) -> Self {
+        if let Own::Store(store) = &mut self.own {
+            store.form = form;
+        }
+        self
+    }
+
     /// Makes a full handshake for each connection. By default a connection continues the session of an earlier one to the
     /// same broker, which saves both sides the signatures.
     pub fn without_session_resumption(mut self) -> Self {
