@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests run on tokio")]
 
 mod certificates;
+mod embedded;
 mod refusals;
 mod reload;
 mod server;

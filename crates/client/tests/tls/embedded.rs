@@ -1,0 +1,93 @@
+//! The embedded broker's own TLS: everything that a program does, set up from properties.
+
+use milena::{Client, ErrorKind, NewTopic, Position, Record};
+use milena_broker::{Authority, Broker, Cluster, Identity, Listener, Tls};
+
+use crate::certificates::Dir;
+
+fn identity(made: Result<Identity, impl std::fmt::Debug>) -> Identity {
+    made.expect("made")
+}
+
+/// Writes the files that properties name.
+fn files(dir: &Dir, authority: &Authority, own: &Identity) {
+    dir.write("ca.pem", authority.certificate_pem());
+    dir.write("own.pem", own.certificate_pem());
+    dir.write("own.key", own.key_pem());
+}
+
+fn properties(cluster: &Cluster, dir: &Dir, enabled: &str) -> Vec<(&'static str, String)> {
+    let path = |name| dir.path().join(name).display().to_string();
+    vec![
+        ("bootstrap.servers", format!("SSL://{}", cluster.bootstrap().replace(',', ",ssl://"))),
+        ("security.protocol", "SSL".into()),
+        ("ssl.truststore.location", path("ca.pem")),
+        ("ssl.truststore.type", "PEM".into()),
+        ("ssl.certificate.location", path("own.pem")),
+        ("ssl.key.location", path("own.key")),
+        ("ssl.enabled.protocols", enabled.into()),
+    ]
+}
+
+#[tokio::test]
+async fn produce_group_transaction_and_admin_work_with_client_certificates_and_both_versions() {
+    let authority = Authority::new().expect("made");
+    let own = identity(authority.client("CN=billing"));
+    let dir = Dir::new("embedded");
+    files(&dir, &authority, &own);
+    for enabled in ["TLSv1.2", "TLSv1.3"] {
+        let tls = Tls::of(&identity(authority.server(["127.0.0.1"])));
+        let tls = tls.require_clients(authority.certificate_pem()).expect("read");
+        let cluster = Broker::builder().nodes(3).listener(Listener::ssl(tls)).start().await.expect("started");
+        let builder = Client::from_properties(properties(&cluster, &dir, enabled)).expect("taken");
+        let client = builder.connect().await.expect("connected");
+        let topic = NewTopic::new("t").partitions(6);
+        client.admin().create_topics([topic]).await.expect("asked").remove(0).1.expect("created");
+
+        let mut producer = client.transactional("id").build().await.expect("built");
+        let transaction = producer.begin().await.expect("begun");
+        for index in 0..60 {
+            let value = format!("{index}").into_bytes();
+            transaction.post(Record::to("t").value(value)).await.expect("taken");
+        }
+        transaction.commit().await.expect("committed");
+
+        let mut consumer = client.consumer("g").subscribe(["t"]).build().await.expect("built");
+        let mut seen = 0;
+        while seen < 60 {
+            seen += consumer.next().await.expect("read").expect("a batch").iter().count();
+        }
+        consumer.close().await.expect("closed");
+        assert_eq!(client.tls().expect("TLS").brokers.len(), 3, "each broker has shown its certificate");
+
+        let mut direct =
+            client.consumer_direct().assign([("t", 0)], Position::Earliest).build().await.expect("built");
+        direct.next().await.expect("read");
+        cluster.shutdown().await.expect("ends");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_requires_certificates_refuses_a_client_without_one_and_it_knows_why() {
+    let authority = Authority::new().expect("made");
+    for (enabled, alert) in
+        [("TLSv1.3", "certificate_required"), ("TLSv1.2", "requires a client certificate")]
+    {
+        let tls = Tls::of(&identity(authority.server(["127.0.0.1"])));
+        let tls = tls.require_clients(authority.certificate_pem()).expect("read");
+        let cluster = Broker::builder().listener(Listener::ssl(tls)).start().await.expect("started");
+        let dir = Dir::new(enabled);
+        files(&dir, &authority, &identity(authority.client("CN=a")));
+        let mut properties = properties(&cluster, &dir, enabled);
+        properties.retain(|(name, _)| !name.contains("key") && !name.contains("certificate."));
+        let builder = Client::from_properties(properties).expect("taken");
+        let error = builder.connect().await.expect_err("refused");
+        assert!(error.to_string().contains(alert), "{error}");
+        assert!(!error.is_retriable(), "{error}");
+        assert!(
+            matches!(error.kind(), ErrorKind::Authentication | ErrorKind::Protocol),
+            "{:?}",
+            error.kind()
+        );
+    }
+}
