@@ -176,7 +176,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets how long connecting and the first exchange may take. Default 10 s.
+    /// Sets how long connecting and the first exchange may take. Default 10 s, and longer after failures
+    /// ([`ClientSettings::connect_timeout_max`]).
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.settings.client.connect_timeout = timeout;
         self
@@ -277,15 +278,17 @@ impl ClientBuilder {
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         let mut rng = Rng::seeded(seed);
         let clock = Clock::start(&runtime);
-        let tcp = || Arc::new(Tcp::default().with_user_timeout(of_client.request_timeout)) as Connector;
-        let connector = self.connector.unwrap_or_else(tcp);
+        let tcp = Tcp::default().with_user_timeout(of_client.request_timeout);
+        let connector = self.connector.unwrap_or_else(|| match &of_client.proxy {
+            Some(proxy) => Arc::new(proxy.clone().with_tcp(tcp)),
+            None => Arc::new(tcp),
+        });
         #[cfg(feature = "tls")]
         let tls = settings.tls.clone().map(Material::new).transpose()?.map(Arc::new);
         #[cfg(feature = "tls")]
         let connector = match &tls {
             Some(material) => {
-                let (material, timeout) = (Arc::clone(material), of_client.connect_timeout);
-                Arc::new(TlsConnector::new(connector, material, clock.clone(), timeout)) as Connector
+                Arc::new(TlsConnector::new(connector, Arc::clone(material), clock.clone())) as Connector
             }
             None => connector,
         };
@@ -309,6 +312,7 @@ impl ClientBuilder {
             pool: self.pool.clone(),
             client_id: Str::from(&*of_client.client_id),
             connect_timeout: of_client.connect_timeout,
+            connect_timeout_max: of_client.connect_timeout_max,
             backoff: Backoff { min: of_client.reconnect_backoff, max: of_client.reconnect_backoff_max },
             idle_max: of_client.connection_idle_max,
             frame_bytes_max: of_client.response_bytes_max,

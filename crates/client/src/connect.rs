@@ -46,6 +46,13 @@ pub trait Connect: Send + Sync {
     /// faster.
     fn connect(&self, address: &Address, at: Option<SocketAddr>) -> Connecting;
 
+    /// As [`connect`](Self::connect), which is the default, and knows that the future will be dropped after `within`. A transport
+    /// that ends a little sooner can say what took so long.
+    fn connect_within(&self, address: &Address, at: Option<SocketAddr>, within: Duration) -> Connecting {
+        let _ = within;
+        self.connect(address, at)
+    }
+
     /// Whether nobody between the client and the broker can read what is sent. Passwords and tokens are not sent over other
     /// connections unless that is allowed by name. False unless a transport says otherwise.
     fn is_encrypted(&self) -> bool {

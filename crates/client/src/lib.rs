@@ -63,6 +63,7 @@ mod error;
 mod exactly_once;
 mod interest;
 mod producer;
+mod proxy;
 mod record;
 mod report;
 mod requests;
@@ -102,6 +103,7 @@ pub use producer::{
     RecordSink, SettledBatch, TopicProducer, TopicSettings, Transaction, TransactionEnd,
     TransactionalProducer, TransactionalProducerBuilder,
 };
+pub use proxy::Proxy;
 pub use record::{Header, OwnedRecord, Payload, Record, RecordView};
 pub use runtime::Runtime;
 pub use sasl::{Login, ProvideLogin, ProvideToken, Providing, Sasl, Token};

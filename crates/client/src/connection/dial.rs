@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use milena_core::sasl::{Credentials, Nonce};
-use milena_core::{BrokerId, Failure, Obstacle};
+use milena_core::{BrokerId, Failure, Instant, Obstacle};
 
 use super::settings::LinkSettings;
 use super::stream::Connection;
@@ -22,13 +22,14 @@ use crate::runtime::Together;
 /// 250 ms).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// Connects to `address`, within the connect timeout. Dropping the future drops all attempts.
+/// Connects to `address` within `after`. Dropping the future drops all attempts.
 pub(super) async fn dial(
     settings: &LinkSettings,
     address: &Address,
     peer: &Arc<str>,
+    after: Duration,
 ) -> Result<Connection, Failure> {
-    let dialed = authenticated(settings, address, peer).await;
+    let dialed = authenticated(settings, address, peer, after).await;
     dialed.map_err(|failure| match settings.peers.advertiser(address) {
         Some(broker) => advertised(failure, broker),
         None => failure,
@@ -41,13 +42,14 @@ async fn authenticated(
     settings: &LinkSettings,
     address: &Address,
     peer: &Arc<str>,
+    after: Duration,
 ) -> Result<Connection, Failure> {
-    let Some(sasl) = &settings.sasl else { return race(settings, address, peer, None).await };
+    let Some(sasl) = &settings.sasl else { return race(settings, address, peer, after, None).await };
     let (credentials, nonce) = sasl.for_connection(peer).await?;
     if let Some(failure) = settings.peers.refusal(address, &credentials, settings.clock.now()) {
         return Err(failure);
     }
-    let dialed = race(settings, address, peer, Some((&credentials, nonce))).await;
+    let dialed = race(settings, address, peer, after, Some((&credentials, nonce))).await;
     if let Err(failure) = &dialed
         && failure.is_refusal_of_credentials()
     {
@@ -63,9 +65,10 @@ async fn race(
     settings: &LinkSettings,
     address: &Address,
     peer: &Arc<str>,
+    after: Duration,
     login: Login<'_>,
 ) -> Result<Connection, Failure> {
-    let (clock, after) = (&settings.clock, settings.connect_timeout);
+    let clock = &settings.clock;
     let until = clock.after(after);
     let resolved = clock.timeout_at(until, settings.connector.resolve(address)).await;
     let Some(resolved) = resolved else {
@@ -92,7 +95,9 @@ async fn race(
     let mut failures = Vec::new();
     loop {
         match candidates.next() {
-            Some(at) => attempts.push(async move { (at, attempt(settings, address, peer, at, login).await) }),
+            Some(at) => {
+                attempts.push(async move { (at, attempt(settings, address, peer, at, until, login).await) });
+            }
             None if attempts.is_empty() => return Err(all(peer, failures, is_alone)),
             None => {}
         }
@@ -140,6 +145,7 @@ async fn attempt(
     address: &Address,
     peer: &Arc<str>,
     at: Option<SocketAddr>,
+    until: Instant,
     login: Login<'_>,
 ) -> Result<Connection, Failure> {
     let mut handshake = settings.peers.handshake(address, settings.clock.now());
@@ -147,7 +153,8 @@ async fn attempt(
         handshake = handshake.authenticating(Arc::clone(credentials), &nonce);
     }
     loop {
-        let connecting = async { settings.connector.connect(address, at).await };
+        let within = until - settings.clock.now();
+        let connecting = async { settings.connector.connect_within(address, at, within).await };
         let stream = guarded(connecting).await.map_err(|error| error.into_failure(peer))?;
         let mut connection = Connection::new(settings, stream, Arc::clone(peer), handshake);
         match connection.open().await {

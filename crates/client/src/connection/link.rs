@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use milena_core::backoff::Retry;
+use milena_core::backoff::{Backoff, Retry};
 use milena_core::{Failure, Instant, Rng};
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
@@ -37,7 +37,8 @@ impl Link {
         let peer: Arc<str> = Arc::from(address.to_string());
         let link = Self { calls: sender, peer: Arc::clone(&peer) };
         let runtime = settings.runtime.clone();
-        runtime.spawn_here(Task { settings, address, peer, calls, retry: Retry::default(), rng }.run());
+        let (retry, failures) = (Retry::default(), 0);
+        runtime.spawn_here(Task { settings, address, peer, calls, retry, failures, rng }.run());
         link
     }
 
@@ -66,6 +67,8 @@ struct Task {
     peer: Arc<str>,
     calls: mpsc::Receiver<Call>,
     retry: Retry,
+    /// Failures in a row to connect.
+    failures: u32,
     rng: Rng,
 }
 
@@ -76,9 +79,14 @@ impl Task {
             if let Some(at) = self.retry.not_before() {
                 self.settings.clock.sleep_until(Some(at)).await;
             }
-            match dial(&self.settings, &self.address, &self.peer).await {
-                Ok(connection) => self.serve(connection, first).await,
+            let within = self.connect_timeout();
+            match dial(&self.settings, &self.address, &self.peer, within).await {
+                Ok(connection) => {
+                    self.failures = 0;
+                    self.serve(connection, first).await;
+                }
                 Err(failure) => {
+                    self.failures = self.failures.saturating_add(1);
                     // For credentials that were refused there is a backoff of its own, during which callers get the error at
                     // once (`Peers::refusal`).
                     if !failure.is_refusal_of_credentials() {
@@ -87,6 +95,15 @@ impl Task {
                     self.refuse(first, &failure);
                 }
             }
+        }
+    }
+
+    /// How long the next attempt to connect may take (KIP-601).
+    fn connect_timeout(&mut self) -> Duration {
+        let (first, most) = (self.settings.connect_timeout, self.settings.connect_timeout_max);
+        match self.failures {
+            0 => first,
+            failures => Backoff { min: first * 2, max: most }.delay(failures, &mut self.rng).max(first),
         }
     }
 
@@ -190,7 +207,6 @@ mod tests {
     use std::task::{Context, Poll, ready};
     use std::time::Duration;
 
-    use milena_core::Backoff;
     use milena_messages::Message;
     use milena_messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
     use milena_wire::pool::Pool;
@@ -271,6 +287,7 @@ mod tests {
             pool: Pool::default(),
             client_id: Str::from("test"),
             connect_timeout: Duration::from_secs(1),
+            connect_timeout_max: Duration::from_secs(3),
             backoff: Backoff { min: Duration::ZERO, max: Duration::ZERO },
             idle_max: IDLE_MAX,
             frame_bytes_max: 1 << 20,
@@ -339,6 +356,32 @@ mod tests {
         let failure = call(&links).await.expect("told").expect_err("no answer");
         assert!(matches!(failure, Failure::TimedOut { sent: true, .. }), "{failure}");
         assert_eq!(links.settings.clock.now() - since, Duration::from_secs(30));
+    }
+
+    /// A broker to which no connection comes about.
+    struct Silent;
+
+    impl Connect for Silent {
+        fn connect(&self, _: &Address, _: Option<SocketAddr>) -> Connecting {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connecting_may_take_longer_after_each_failure_in_a_row_up_to_the_most() {
+        let links = links(Silent);
+        let mut took = Vec::new();
+        for _ in 0..4 {
+            let since = links.settings.clock.now();
+            let failure = call(&links).await.expect("told").expect_err("no connection");
+            assert!(matches!(failure, Failure::TimedOut { sent: false, .. }), "{failure}");
+            took.push((links.settings.clock.now() - since).as_secs_f64());
+        }
+        // With a jitter of a fifth.
+        let [first, second, third, fourth] = took[..] else { panic!("{took:?}") };
+        assert_eq!(first, 1.0);
+        assert!((1.6..=2.4).contains(&second) && (2.4..=3.6).contains(&third), "{took:?}");
+        assert!((2.4..=3.6).contains(&fourth), "{took:?}");
     }
 
     /// A broker whose socket takes no bytes after the handshake until it is told, and then takes all that there are at once.

@@ -25,6 +25,8 @@ pub(crate) struct LinkSettings {
     pub(crate) client_id: Str,
     /// How long connecting and the handshake may take together (KIP-601).
     pub(crate) connect_timeout: Duration,
+    /// How long they may take at most after failures.
+    pub(crate) connect_timeout_max: Duration,
     pub(crate) backoff: Backoff,
     /// A connection that is idle for longer is closed.
     pub(crate) idle_max: Duration,

@@ -236,7 +236,6 @@ const FOREIGN: &[Foreign] = &[
         names: &[
             "broker.address.ttl",
             "socket.blocking.max.ms",
-            "socket.connection.setup.timeout.max.ms",
             "reconnect.backoff.jitter.ms",
             "bootstrap.resolve.timeout.ms",
             "internal.termination.signal",

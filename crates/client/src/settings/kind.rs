@@ -8,7 +8,7 @@ use milena_core::group::assignors::{self, Assignor};
 
 use super::{Reset, Unit};
 use crate::producer::NAMED;
-use crate::{Address, Partitioner};
+use crate::{Address, Partitioner, Proxy};
 
 /// Reads, checks and writes the values of a setting of type `T`.
 pub(super) trait Kind<T> {
@@ -435,6 +435,32 @@ impl Kind<Vec<Address>> for Addresses {
 
     fn unit(&self) -> Unit {
         Unit::Text("host:port,host:port")
+    }
+}
+
+/// A proxy.
+pub(super) struct Proxies;
+
+impl Kind<Option<Proxy>> for Proxies {
+    fn read(&self, text: &str) -> Result<Option<Proxy>, String> {
+        let read = match text {
+            "" => Ok(None),
+            "env" => Proxy::from_env(),
+            url => Proxy::parse(url).map(Some),
+        };
+        read.map_err(|error| error.to_string())
+    }
+
+    fn fit(&self, value: Option<Proxy>) -> Result<Option<Proxy>, String> {
+        Ok(value)
+    }
+
+    fn write(&self, value: &Option<Proxy>) -> String {
+        value.as_ref().map_or_else(String::new, |proxy| format!("{proxy:?}"))
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Text("socks5://host:port, http://host:port or env")
     }
 }
 

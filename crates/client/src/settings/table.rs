@@ -12,11 +12,11 @@ use milena_core::producer::Acks;
 use milena_wire::codec::Compression;
 
 use super::kind::{
-    Addresses, Assignors, Choice, Flag, Kind, Name, Number, Optional, Partitioners, Resets, SOME_TIME, TIME,
-    Time,
+    Addresses, Assignors, Choice, Flag, Kind, Name, Number, Optional, Partitioners, Proxies, Resets,
+    SOME_TIME, TIME, Time,
 };
 use super::{Isolation, Reset, Settings, Unit};
-use crate::{Address, Partitioner};
+use crate::{Address, Partitioner, Proxy};
 
 /// One setting: its documentation, default and bounds, and its names in properties.
 #[derive(Clone, Copy)]
@@ -228,6 +228,14 @@ settings! {
         request_timeout: Duration = (30 s), SOME_TIME, ["request.timeout.ms"], ["socket.timeout.ms"];
         /// How long connecting to a broker may take, including the exchange of API versions.
         connect_timeout: Duration = (10 s), SOME_TIME, ["socket.connection.setup.timeout.ms"], [];
+        /// The longest time that connecting may take. After each failure in a row to connect to a broker, `connect_timeout` is
+        /// doubled up to it, so that a broker which many clients connect to at a time gets through (KIP-601). Less than
+        /// `connect_timeout` is taken as `connect_timeout`.
+        connect_timeout_max: Duration = (30 s), SOME_TIME, ["socket.connection.setup.timeout.max.ms"], [];
+        /// The proxy that connections go through: `socks5://HOST:PORT` or `http://HOST:PORT`, with `USER:PASSWORD@` before the
+        /// host if it asks for them, or `env` for the one that the environment's `ALL_PROXY` names, if it does. A
+        /// [connector](crate::ClientBuilder::connector) goes before it.
+        proxy: Option<Proxy> = (None), Proxies, [], [];
         /// How long a call of [`Admin`](crate::Admin) may take, including all its attempts.
         api_timeout: Duration = (30 s), SOME_TIME, ["default.api.timeout.ms"], [];
         /// The delay after the first failed attempt; it doubles after each further one. Less than 10 ms is taken as 10 ms.

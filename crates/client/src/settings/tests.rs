@@ -379,6 +379,14 @@ fn assignors_are_known_by_their_names_and_by_javas_classes() {
     assert!(error.contains("is not one of range, roundrobin, sticky, cooperative-sticky"), "{error}");
 }
 
+#[test]
+fn a_proxy_is_set_and_its_password_is_not_printed() {
+    let settings = file("proxy=socks5://alice:hunter2@proxy:1081").expect("taken");
+    assert_eq!(format!("{:?}", settings.client.proxy), "Some(socks5://alice:***@proxy:1081)");
+    let error = file("proxy=https://alice:hunter2@proxy").expect_err("refused").to_string();
+    assert!(error.contains("it is neither a SOCKS5 proxy") && !error.contains("hunter2"), "{error}");
+}
+
 #[cfg(feature = "tls")]
 mod of_tls {
     use super::*;

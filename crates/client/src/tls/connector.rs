@@ -19,17 +19,11 @@ pub(crate) struct TlsConnector {
     inner: Connector,
     material: Arc<Material>,
     clock: Clock,
-    connect_timeout: Duration,
 }
 
 impl TlsConnector {
-    pub(crate) fn new(
-        inner: Connector,
-        material: Arc<Material>,
-        clock: Clock,
-        connect_timeout: Duration,
-    ) -> Self {
-        Self { inner, material, clock, connect_timeout }
+    pub(crate) fn new(inner: Connector, material: Arc<Material>, clock: Clock) -> Self {
+        Self { inner, material, clock }
     }
 }
 
@@ -39,11 +33,14 @@ impl Connect for TlsConnector {
     }
 
     fn connect(&self, address: &Address, at: Option<SocketAddr>) -> Connecting {
+        self.connect_within(address, at, WITHIN)
+    }
+
+    fn connect_within(&self, address: &Address, at: Option<SocketAddr>, within: Duration) -> Connecting {
         let (inner, material, clock) =
             (Arc::clone(&self.inner), Arc::clone(&self.material), self.clock.clone());
         let address = address.clone();
-        // What limits the whole attempt would not know what took so long, so the handshake ends a little sooner.
-        let within = self.connect_timeout / 10 * 9;
+        let within = within / 10 * 9;
         let until = clock.after(within);
         Box::pin(async move {
             let name = server_name(address.host())?;
@@ -63,6 +60,7 @@ impl Connect for TlsConnector {
                     return Err(closed(heard, is_plain));
                 }
                 None => {
+                    let within = Duration::from_millis(within.as_millis().next_multiple_of(10) as u64);
                     let reason = format!("the TLS handshake was not completed within {within:?}");
                     return Err(ConnectError::new(Obstacle::Network, reason));
                 }
@@ -78,6 +76,9 @@ impl Connect for TlsConnector {
         true
     }
 }
+
+/// The time for a handshake if nobody limits it.
+const WITHIN: Duration = Duration::from_secs(30);
 
 /// The name that the broker's certificate must be for. A dot at the end makes a name absolute in DNS; no certificate has it.
 fn server_name(host: &str) -> Result<ServerName<'static>, ConnectError> {
