@@ -293,7 +293,8 @@ impl ClientBuilder {
             None => connector,
         };
         if let Some(sasl) = &settings.sasl {
-            let checked = sasl.check_transport(connector.is_encrypted());
+            let is_allowed = of_client.allow_plaintext_credentials;
+            let checked = sasl.check_transport(connector.is_encrypted() || is_allowed);
             checked.map_err(|why| Error::caller("connecting", why))?;
         }
         let sasl = settings.sasl.clone().map(|sasl| {

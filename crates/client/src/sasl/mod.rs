@@ -8,6 +8,7 @@
 
 mod holder;
 mod nonces;
+mod unsecured;
 
 use std::fmt;
 use std::pin::Pin;
@@ -19,6 +20,7 @@ use milena_core::sasl::{Hash, Mechanism};
 
 pub(crate) use self::holder::{Assistance, Assisting, Holder};
 pub(crate) use self::nonces::Nonces;
+pub(crate) use self::unsecured::Unsecured;
 use crate::ConnectError;
 
 /// How a client authenticates, and with what; see [`ClientBuilder::sasl`](crate::ClientBuilder::sasl).

@@ -4,6 +4,7 @@
 use milena_wire::codec::Compression;
 
 use super::kind::{Flag, Kind as _, Number};
+use super::sasl::SaslProperties;
 use super::table::MEMORY;
 use super::tls::{self, TlsProperties};
 use super::{Settings, Unit};
@@ -25,8 +26,11 @@ pub(super) enum Otherwise {
     Ignored(&'static str),
     /// It is refused, for this reason.
     Refused(&'static str),
-    /// It is refused, unless the properties say that the connection is plain text; then it has no effect.
-    NeedsTls,
+    /// It is for a mechanism, or a way to get tokens, that properties cannot choose. It is refused if they choose SASL, and has
+    /// no effect otherwise.
+    NeedsSasl(&'static str),
+    /// It sets a part of SASL. Without SASL it has no effect.
+    SetsSasl(fn(&mut SaslProperties, &str) -> Result<(), String>),
     /// It sets a part of TLS. In plain text it has no effect.
     SetsTls(fn(&mut TlsProperties, &str) -> Result<(), String>),
     /// It sets a part of our settings.
@@ -54,7 +58,7 @@ impl Foreign {
     }
 }
 
-use Otherwise::{Ignored, NeedsTls, Refused, Sets, SetsTls};
+use Otherwise::{Ignored, NeedsSasl, Refused, Sets, SetsSasl, SetsTls};
 
 const YES: &[&str] = &["true", "t", "1"];
 const NO: &[&str] = &["false", "f", "0"];
@@ -69,8 +73,8 @@ const FOREIGN: &[Foreign] = &[
     Foreign {
         names: &["security.protocol"],
         // `Properties::settings` reads it.
-        anyway: &["PLAINTEXT", "SSL"],
-        otherwise: Refused("SASL is not supported yet; only PLAINTEXT and SSL are"),
+        anyway: &["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
+        otherwise: Refused("it is not one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
     },
     Foreign {
         names: &["ssl.truststore.location", "ssl.ca.location"],
@@ -198,15 +202,69 @@ const FOREIGN: &[Foreign] = &[
         otherwise: Refused("it is a C structure, which a property cannot name"),
     },
     Foreign {
+        names: &["sasl.mechanism", "sasl.mechanisms"],
+        anyway: NONE,
+        otherwise: SetsSasl(SaslProperties::set_mechanism),
+    },
+    Foreign { names: &["sasl.username"], anyway: NONE, otherwise: SetsSasl(SaslProperties::set_user) },
+    Foreign { names: &["sasl.password"], anyway: NONE, otherwise: SetsSasl(SaslProperties::set_password) },
+    Foreign { names: &["sasl.jaas.config"], anyway: NONE, otherwise: SetsSasl(SaslProperties::set_jaas) },
+    Foreign {
+        names: &["enable.sasl.oauthbearer.unsecure.jwt"],
+        anyway: NO,
+        otherwise: SetsSasl(|sasl, text| Flag.read(text).map(|is| sasl.is_unsecured = is)),
+    },
+    Foreign {
+        names: &["sasl.oauthbearer.config"],
+        anyway: NONE,
+        otherwise: SetsSasl(SaslProperties::set_unsecured),
+    },
+    Foreign {
+        names: &["sasl.login.refresh.*", "sasl.login.retry.*"],
+        anyway: NONE,
+        otherwise: Ignored(
+            "a token is fetched again when 75 to 80 % of its life have passed, and after failures",
+        ),
+    },
+    Foreign {
+        names: &["sasl.login.connect.timeout.ms", "sasl.login.read.timeout.ms"],
+        anyway: NONE,
+        otherwise: Ignored("the connect timeout is for providers of tokens too"),
+    },
+    Foreign {
+        names: &["sasl.kerberos.*"],
+        anyway: NONE,
+        otherwise: Ignored("it is for GSSAPI, which is not supported"),
+    },
+    Foreign {
         names: &[
-            "sasl.*",
-            "https.ca.*",
-            "enable.sasl.oauthbearer.unsecure.jwt",
-            "oauthbearer_token_refresh_cb",
+            "sasl.client.callback.handler.class",
+            "sasl.login.callback.handler.class",
+            "sasl.login.class",
         ],
         anyway: NONE,
-        otherwise: NeedsTls,
+        otherwise: NeedsSasl("it names a Java class, which Milena cannot run"),
     },
+    Foreign {
+        names: &["sasl.oauthbearer.method"],
+        anyway: &["default"],
+        otherwise: NeedsSasl(
+            "properties cannot name an issuer yet; Sasl::oauth_bearer takes a provider of tokens",
+        ),
+    },
+    Foreign {
+        names: &["sasl.oauthbearer.*"],
+        anyway: NONE,
+        otherwise: NeedsSasl(
+            "properties cannot name an issuer yet; Sasl::oauth_bearer takes a provider of tokens",
+        ),
+    },
+    Foreign {
+        names: &["https.ca.*"],
+        anyway: NONE,
+        otherwise: NeedsSasl("it is for issuers of tokens, which properties cannot name yet"),
+    },
+    Foreign { names: &["oauthbearer_token_refresh_cb"], anyway: NONE, otherwise: NO_CALLBACK },
     Foreign {
         names: &["security.providers"],
         anyway: NONE,

@@ -7,8 +7,10 @@
 //! ```
 
 mod foreign;
+mod jaas;
 mod kind;
 mod properties;
+mod sasl;
 mod syntax;
 mod table;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::foreign::{Foreign, Otherwise};
+use super::sasl::SaslProperties;
 use super::table::{SETTINGS, SettingDoc};
 use super::tls::TlsProperties;
 use super::{Settings, syntax};
@@ -114,13 +115,20 @@ impl Properties {
         let mut settings = Settings::default();
         let protocol = self.entries.iter().rfind(|property| property.name == "security.protocol");
         let protocol = protocol.map(|property| property.value.trim()).filter(|value| !value.is_empty());
-        let mut tls = TlsProperties::default();
+        let is_one_of = |expected: [&str; 2]| {
+            protocol.is_some_and(|protocol| expected.iter().any(|known| known.eq_ignore_ascii_case(protocol)))
+        };
+        let (mut tls, mut sasl) = (TlsProperties::default(), SaslProperties::default());
         for property in &self.entries {
-            property.apply(&mut settings, &mut tls, protocol).map_err(|why| {
+            property.apply(&mut settings, &mut tls, &mut sasl, protocol).map_err(|why| {
                 Error::caller(format!("{}setting the property {:?}", property.place, property.name), why)
             })?;
         }
-        if protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case("SSL")) {
+        if is_one_of(["SASL_PLAINTEXT", "SASL_SSL"]) {
+            let built = sasl.sasl().map_err(|why| Error::caller("setting up SASL from properties", why))?;
+            settings.sasl = Some(built);
+        }
+        if is_one_of(["SSL", "SASL_SSL"]) {
             #[cfg(feature = "tls")]
             {
                 let built = tls.tls().map_err(|why| Error::caller("setting up TLS from properties", why))?;
@@ -159,12 +167,12 @@ impl Property {
         &self,
         settings: &mut Settings,
         tls: &mut TlsProperties,
+        sasl: &mut SaslProperties,
         protocol: Option<&str>,
     ) -> Result<(), String> {
         let text = self.value.trim();
         let is = |expected: &str| protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(expected));
-        // In Java, too, settings of TLS have no effect if security.protocol is PLAINTEXT.
-        let is_plain = is("PLAINTEXT");
+        let (has_tls, has_sasl) = (is("SSL") || is("SASL_SSL"), is("SASL_PLAINTEXT") || is("SASL_SSL"));
         if let Some(setting) = find(&self.name) {
             // In librdkafka a topic inherits the client's codec. Here all topics have the producer's.
             if setting.name == "compression" && text.eq_ignore_ascii_case("inherit") {
@@ -177,8 +185,11 @@ impl Property {
         }
         let Some(foreign) = find_with(&self.name, Foreign::find) else { return Err(unknown(&self.name)) };
         // For TLS an empty value may ask for something.
-        if let (Otherwise::SetsTls(set), true) = (foreign.otherwise, is("SSL")) {
+        if let (Otherwise::SetsTls(set), true) = (foreign.otherwise, has_tls) {
             return set(tls, text).map_err(|why| explained(text, why));
+        }
+        if let (Otherwise::SetsSasl(set), true, false) = (foreign.otherwise, has_sasl, text.is_empty()) {
+            return set(sasl, text).map_err(|why| explained(text, why));
         }
         if foreign.says_what_happens_anyway(text) {
             return Ok(());
@@ -188,16 +199,19 @@ impl Property {
                 return set(settings, text).map_err(|why| explained(text, why));
             }
             Otherwise::Refused(reason) => return Err(reason.into()),
-            Otherwise::NeedsTls if !is_plain => {
+            Otherwise::NeedsSasl(reason) if has_sasl => return Err(reason.into()),
+            // In Java, too, settings of TLS and SASL have no effect if security.protocol says that there is none. Going on in
+            // plain text without it would surprise whoever named certificates and passwords.
+            Otherwise::SetsTls(_) if protocol.is_none() => {
                 return Err(
-                    "SASL is not supported yet; with security.protocol=PLAINTEXT it has no effect".into()
+                    "it needs security.protocol=SSL or SASL_SSL; with PLAINTEXT it has no effect".into()
                 );
             }
-            // Going on in plain text would surprise whoever named certificates.
-            Otherwise::SetsTls(_) if !is_plain => {
-                return Err("it needs security.protocol=SSL; with PLAINTEXT it has no effect".into());
+            Otherwise::SetsSasl(_) | Otherwise::NeedsSasl(_) if protocol.is_none() => {
+                return Err("it needs security.protocol=SASL_SSL or SASL_PLAINTEXT; with another one it has no effect".into());
             }
-            Otherwise::NeedsTls | Otherwise::SetsTls(_) => "the connection is plain text",
+            Otherwise::SetsTls(_) => "the connection is plain text",
+            Otherwise::SetsSasl(_) | Otherwise::NeedsSasl(_) => "the security protocol has no SASL",
             Otherwise::Ignored(reason) => reason,
         };
         settings.ignored.insert(self.name.clone(), reason);

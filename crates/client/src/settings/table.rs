@@ -270,6 +270,9 @@ settings! {
         response_bytes_max: usize = (100 MiB), Number { least: 1000, ..BYTES }, [], ["receive.message.max.bytes"];
         /// The largest batch in bytes after decompression. Reading a larger one is an error.
         decompressed_bytes_max: usize = (64 MiB), Number { least: 1000, ..BYTES }, [], [];
+        /// Whether passwords and tokens may be sent over connections that are not encrypted, where everybody on the way can read
+        /// them: PLAIN and OAUTHBEARER without TLS. SCRAM does not send the password.
+        allow_plaintext_credentials: bool = (false), Flag, [], [];
         /// The memory for records, in bytes: half of it for producers, half for consumers.
         memory_bytes_max: usize = (64 MiB), Number { least: 8192, ..MEMORY }, [], [];
     }

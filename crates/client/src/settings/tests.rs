@@ -43,7 +43,8 @@ fn treatment(name: &str) -> &'static str {
         Some(Otherwise::Sets(_)) => "sets",
         Some(Otherwise::Ignored(_)) => "ignored",
         Some(Otherwise::Refused(_)) => "refused",
-        Some(Otherwise::NeedsTls) => "refused without TLS",
+        Some(Otherwise::NeedsSasl(_)) => "refused with SASL",
+        Some(Otherwise::SetsSasl(_)) => "sets SASL",
         Some(Otherwise::SetsTls(_)) => "sets TLS",
         None => "unknown",
     }
@@ -65,10 +66,6 @@ fn every_default_of_both_dialects_is_taken() {
     for Known { name, default, .. } in LISTS.into_iter().flat_map(known) {
         let Some(default) = default else { continue };
         for protocol in ["PLAINTEXT", "SSL"] {
-            // Those of SASL have no effect in plain text only.
-            if protocol == "SSL" && treatment(name) == "refused without TLS" {
-                continue;
-            }
             let taken = set(&[("security.protocol", protocol)], name, default);
             assert!(taken.is_ok(), "{name}={default}: {:?}", taken.err());
         }
@@ -101,6 +98,7 @@ fn the_bounds_of_both_dialects_are_taken() {
         for text in values {
             let before = match treatment(name) {
                 "sets TLS" => &[("security.protocol", "SSL")][..],
+                "sets SASL" => &[("security.protocol", "PLAINTEXT")],
                 _ => &[],
             };
             let taken = set(before, name, text);
@@ -211,16 +209,15 @@ fn what_cannot_be_done_is_refused_with_its_reason_and_no_secret_is_told() {
         assert!(error.contains(says), "{text}: {error}");
         assert!(!error.contains("hunter2"), "{error}");
     };
-    check("security.protocol=SASL_SSL", "SASL is not supported yet");
     check(
         "sasl.jaas.config=PlainLoginModule required username=\"a\" password=\"hunter2\";",
-        "SASL is not supported yet",
+        "it needs security.protocol=SASL_SSL or SASL_PLAINTEXT",
     );
     check("sasl.password=hunter2", "line 1: setting the property \"sasl.password\"");
     check("a.b=hunter2", "there is no such setting");
     check("security.protocol=SSL\nssl.key.password=hunter2", "ssl.key.password is given and no key is");
     check("ssl.keystore.password=hunter2", "it needs security.protocol=SSL");
-    check("security.protocol=SASL_PLAINTEXT\nssl.keystore.password=hunter2", "line 1");
+    check("security.protocol=SASL", "is not one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL");
     check("partitioner.class=com.example.Own", "nor a partitioner of Java's client");
     check("partitioner=consistent_randon", "consistent_random");
     check("transaction.two.phase.commit.enable=true", "KIP-939");
@@ -489,5 +486,152 @@ mod of_tls {
         check("ssl.cipher.suites=TLS_AES_128_GCM_SHA256", "a provider of rustls decides it");
         check("ssl.engine.factory.class=com.example.Own", "a Java class");
         check("bootstrap.servers=PLAINTEXT://a:1,SASL_SSL://a:1", "an address does not choose SASL_SSL");
+    }
+}
+
+mod of_sasl {
+    use super::*;
+
+    /// The SASL of a file, as `Debug` shows it, and the properties without effect; or the error.
+    fn outcome(text: &str) -> Result<(String, Vec<String>), String> {
+        let properties = Properties::parse(text).expect("parsed");
+        assert!(!format!("{properties:?}").contains("hunter2"), "{properties:?}");
+        let settings = properties.settings().map_err(|error| error.to_string())?;
+        let ignored = settings.ignored.keys().cloned().collect();
+        Ok((settings.sasl.map(|sasl| sasl.mechanism().to_owned()).unwrap_or_default(), ignored))
+    }
+
+    #[test]
+    fn files_of_both_dialects_work_as_they_are() {
+        let check = |text: &str, mechanism: &str, ignored: &[&str]| {
+            let (found, without_effect) = outcome(text).unwrap_or_else(|why| panic!("{text}: {why}"));
+            assert_eq!(
+                (&*found, without_effect),
+                (mechanism, ignored.iter().map(|name| (*name).into()).collect()),
+                "{text}"
+            );
+        };
+        // Java.
+        check(
+            "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\n\
+             sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \\\n  \
+             username=\"alice\" \\\n  password=\"hunter2\";\n",
+            "PLAIN",
+            &[],
+        );
+        check(
+            "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=SCRAM-SHA-512\nsasl.kerberos.service.name=kafka\n\
+             sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required username=\"a\" \
+             password=\"hunter2\" tokenauth=\"true\";\n",
+            "SCRAM-SHA-512",
+            &["sasl.kerberos.service.name"],
+        );
+        check(
+            "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=OAUTHBEARER\nsasl.login.refresh.window.factor=0.5\n\
+             sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
+             unsecuredLoginStringClaim_sub=\"alice\" unsecuredLoginLifetimeSeconds=\"60\" \
+             unsecuredLoginExtension_cluster=\"c\";\n",
+            "OAUTHBEARER",
+            &["sasl.login.refresh.window.factor"],
+        );
+        // librdkafka.
+        check(
+            "security.protocol=sasl_plaintext\nsasl.mechanisms=scram-sha-256\nsasl.username=alice\nsasl.password=hunter2\n\
+             bootstrap.servers=SASL_PLAINTEXT://a:1\n",
+            "SCRAM-SHA-256",
+            &[],
+        );
+        check(
+            "security.protocol=sasl_plaintext\nsasl.mechanism=OAUTHBEARER\nenable.sasl.oauthbearer.unsecure.jwt=true\n\
+             sasl.oauthbearer.config=principal=admin scope=a,b lifeSeconds=60 extension_x=y\n\
+             sasl.oauthbearer.method=default\n",
+            "OAUTHBEARER",
+            &[],
+        );
+        // Without SASL.
+        check(
+            "security.protocol=PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.password=hunter2\nsasl.oauthbearer.scope=x\n",
+            "",
+            &["sasl.mechanism", "sasl.oauthbearer.scope", "sasl.password"],
+        );
+    }
+
+    #[test]
+    #[cfg(feature = "tls")]
+    fn with_tls_both_are_set() {
+        let settings = file(
+            "security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nsasl.username=a\nsasl.password=hunter2\n",
+        );
+        let settings = settings.expect("taken");
+        assert!(settings.tls.is_some() && settings.sasl.is_some());
+        assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
+    }
+
+    #[test]
+    fn what_is_missing_or_contradicts_itself_is_named_without_a_secret() {
+        let check = |text: &str, says: &str| {
+            let why = outcome(&format!("security.protocol=SASL_PLAINTEXT\n{text}")).expect_err(text);
+            assert!(why.contains(says), "{text}: {why}");
+            assert!(!why.contains("hunter2"), "{why}");
+        };
+        check("", "sasl.mechanism is not given, and its default, GSSAPI, is not supported");
+        check("sasl.mechanism=GSSAPI", "\"GSSAPI\" is not supported; choose PLAIN, SCRAM-SHA-256");
+        check("sasl.mechanism=PLAIN", "sasl.username is missing, or sasl.jaas.config");
+        check("sasl.mechanism=PLAIN\nsasl.username=a", "sasl.password is missing");
+        let plain = "sasl.jaas.config=x.PlainLoginModule required username=\"a\" password=\"hunter2\"";
+        check(
+            &format!("sasl.mechanism=PLAIN\n{plain}"),
+            "line 3: setting the property \"sasl.jaas.config\": the semicolon",
+        );
+        check(&format!("sasl.mechanism=SCRAM-SHA-256\n{plain};"), "SCRAM-SHA-256 needs ScramLoginModule");
+        check(
+            &format!("sasl.mechanism=PLAIN\n{plain} hunter=\"2\";"),
+            "has the option \"hunter\", which is not supported",
+        );
+        check(
+            &format!("sasl.mechanism=PLAIN\nsasl.password=hunter2\n{plain};"),
+            "the credentials are given twice",
+        );
+        check(
+            "sasl.mechanism=PLAIN\nsasl.jaas.config=PlainLoginModule required;",
+            "sasl.jaas.config has no username",
+        );
+        check("sasl.mechanism=OAUTHBEARER", "there is nothing that gives tokens");
+        check("sasl.mechanism=OAUTHBEARER\nenable.sasl.oauthbearer.unsecure.jwt=true", "needs a subject");
+        check(
+            "sasl.mechanism=PLAIN\nsasl.username=a\nsasl.password=hunter2\nenable.sasl.oauthbearer.unsecure.jwt=true",
+            "is for OAUTHBEARER, and PLAIN is chosen",
+        );
+        check(
+            "sasl.mechanism=OAUTHBEARER\nsasl.oauthbearer.method=oidc",
+            "properties cannot name an issuer yet",
+        );
+        check("sasl.login.class=com.example.Own", "a Java class");
+        check(
+            "sasl.password=env:MILENA_NO_SUCH_VARIABLE",
+            "the environment has no variable \"MILENA_NO_SUCH_VARIABLE\"",
+        );
+        check("sasl.password=file:/no/such/file", "the file \"/no/such/file\" cannot be read");
+    }
+
+    #[test]
+    fn a_secret_comes_from_where_its_text_says() {
+        let path = std::env::temp_dir().join(format!("milena-secret-{}", std::process::id()));
+        for (content, expected) in [
+            ("hunter2", "hunter2"),
+            ("hunter2\n", "hunter2"),
+            ("hunter2\r\n", "hunter2"),
+            ("a\nb\n\n", "a\nb\n"),
+        ] {
+            std::fs::write(&path, content).expect("written");
+            let secret = sasl::secret(&format!("file:{}", path.display())).expect("read");
+            assert_eq!(secret.expose(), expected.as_bytes());
+        }
+        std::fs::remove_file(&path).expect("removed");
+        assert_eq!(
+            sasl::secret("env:PATH").expect("set").expose(),
+            std::env::var("PATH").expect("set").as_bytes()
+        );
+        assert_eq!(sasl::secret("environment:PATH").expect("itself").expose(), b"environment:PATH");
     }
 }

@@ -1,6 +1,6 @@
 //! Each mechanism, with everything that a client does, against the embedded broker.
 
-use milena::{NewTopic, Position, Record};
+use milena::{NewTopic, Position, Properties, Record};
 use milena_broker::{Broker, Listener};
 
 use super::*;
@@ -39,4 +39,28 @@ async fn a_client_that_has_authenticated_can_do_everything() {
         let done = tokio::time::timeout(PATIENCE, work).await.expect("nothing hangs");
         done.unwrap_or_else(|error| panic!("{mechanism}: {error}"));
     }
+}
+
+#[tokio::test]
+async fn properties_authenticate_by_each_mechanism() {
+    let broker = Broker::builder().listener(Listener::sasl_plaintext()).user("alice", "pen cil");
+    let cluster = broker.start().await.expect("started");
+    let connect = async |lines: &str| {
+        let text =
+            format!("bootstrap.servers={}\nsecurity.protocol=SASL_PLAINTEXT\n{lines}", cluster.bootstrap());
+        Properties::parse(&text).expect("parsed").client().expect("taken").connect().await
+    };
+    let jaas = |module: &str| {
+        format!(
+            "sasl.jaas.config=org.apache.kafka.{module} required username=\"alice\" password=\"pen\\\\040cil\";\n"
+        )
+    };
+    connect(&format!("sasl.mechanism=SCRAM-SHA-256\n{}", jaas("ScramLoginModule"))).await.expect("connected");
+    connect("sasl.mechanisms=SCRAM-SHA-512\nsasl.username=alice\nsasl.password=pen cil")
+        .await
+        .expect("connected");
+    let plain = format!("sasl.mechanism=PLAIN\n{}", jaas("PlainLoginModule"));
+    let error = connect(&plain).await.expect_err("the password would be sent in plain text").to_string();
+    assert!(error.contains("allow it with allow_plaintext_credentials=true"), "{error}");
+    connect(&format!("{plain}allow_plaintext_credentials=true\n")).await.expect("connected");
 }
