@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use milena_wire::Str;
 
+use crate::acls::Authorizer;
 use crate::cluster::{Cluster, Door};
 use crate::configs::{BrokerConfig, Overrides};
 use crate::entropy::Entropy;
@@ -50,6 +51,8 @@ pub struct Builder {
     mechanisms: Option<Vec<SaslMechanism>>,
     logins: Vec<Login>,
     oauth: Option<OauthValidator>,
+    authorizer: Option<Authorizer>,
+    allows_anyone: bool,
 }
 
 impl Broker {
@@ -105,6 +108,8 @@ impl Default for Builder {
             mechanisms: None,
             logins: Vec::new(),
             oauth: None,
+            authorizer: None,
+            allows_anyone: false,
         }
     }
 }
@@ -152,6 +157,12 @@ impl Builder {
         self
     }
 
+    /// Has clients do only what ACLs allow (`authorizer.class.name`). Default: everyone may do everything.
+    pub fn authorizer(mut self, authorizer: Authorizer) -> Self {
+        self.authorizer = Some(authorizer);
+        self
+    }
+
     /// How long an authenticated connection lasts (`connections.max.reauth.ms`, KIP-368). A client that has not
     /// authenticated again by then is disconnected when it sends its next request. Default: no limit.
     pub fn session_lifetime_max(mut self, lifetime: Duration) -> Self {
@@ -166,10 +177,17 @@ impl Builder {
         self
     }
 
-    /// The address to listen on. Default 127.0.0.1. On any other address, everyone who can reach a listener without
-    /// authentication can read, write and delete everything.
+    /// The address to listen on. Default 127.0.0.1. Any other address needs authentication on every listener, or
+    /// [`allow_anyone`](Self::allow_anyone).
     pub fn host(mut self, host: IpAddr) -> Self {
         self.host = host;
+        self
+    }
+
+    /// Listens on an address that is not loopback without authentication. Everyone who can reach it can read, write and
+    /// delete everything then. Default false: such a broker does not start.
+    pub fn allow_anyone(mut self, allow: bool) -> Self {
+        self.allows_anyone = allow;
         self
     }
 
@@ -393,7 +411,8 @@ impl Builder {
     /// Starts the cluster on the tokio runtime that this is called in.
     ///
     /// # Errors
-    /// When a port cannot be bound, when a certificate does not fit its key, when two listeners have the same name, when
+    /// When a port cannot be bound, when a listener without authentication could be reached from other machines
+    /// ([`allow_anyone`](Self::allow_anyone)), when a certificate does not fit its key, when two listeners have the same name, when
     /// OAUTHBEARER is enabled and has no rules, when the data directory cannot be used or another
     /// broker uses it, and when its data is damaged ([`Error::is_damaged`]).
     ///
@@ -449,6 +468,21 @@ impl Builder {
         Ok(self)
     }
 
+    /// Refuses to let everyone in who can reach this computer.
+    fn check_host(&self) -> Result<(), Error> {
+        let open = self.listeners.iter().find(|listener| !listener.authenticates());
+        match open {
+            Some(listener) if !self.host.is_loopback() && !self.allows_anyone => {
+                Err(Error::refused(format!(
+                    "everyone who can reach {} could read and delete everything, because clients of the listener {} need \
+                 not authenticate",
+                    self.host, listener.name
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The machine for nodes at these addresses.
     pub(crate) fn machine_of(
         mut self,
@@ -466,8 +500,8 @@ impl Builder {
         let usual = SaslMechanism::ALL.iter().copied();
         let usual = usual.filter(|mechanism| *mechanism != SaslMechanism::OauthBearer || has_oauth);
         let mechanisms = self.mechanisms.unwrap_or_else(|| usual.collect());
-        let (logins, oauth) = (self.logins, self.oauth);
-        let security = Security { protocols, mechanisms, logins, oauth, entropy };
+        let (logins, oauth, authorizer) = (self.logins, self.oauth, self.authorizer);
+        let security = Security { protocols, mechanisms, logins, oauth, authorizer, entropy };
         Machine::new(self.machine, security, nodes.into_iter().map(node).collect(), storage)
     }
 
@@ -537,9 +571,7 @@ fn entropy() -> Result<Entropy, Error> {
 impl Cluster {
     async fn start(builder: Builder) -> Result<Self, Error> {
         let builder = builder.configured()?;
-        if !builder.host.is_loopback() {
-            tracing::warn!(host = %builder.host, "every client that reaches this address may delete all data");
-        }
+        builder.check_host()?;
         let mut sockets = Vec::new();
         let mut nodes = Vec::new();
         for node in builder.node_ids() {

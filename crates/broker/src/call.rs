@@ -3,6 +3,7 @@
 use milena_messages::{ErrorCode, Message, Request};
 use milena_wire::{Reader, Str, WireFrame};
 
+use crate::acls::{CLUSTER, Operation, Resource, Who};
 use crate::envelope::Envelope;
 use crate::now::Now;
 use crate::parked::{Denied, Waiting};
@@ -80,12 +81,59 @@ impl Call<'_> {
         Outcome::Parked(Waiting::Denied(Denied { frame, due }))
     }
 
+    /// Whether the client may do this.
+    pub(crate) fn may(&self, operation: Operation, resource: Resource, name: &str) -> bool {
+        self.parts.acls().is_none_or(|acls| acls.allows(self.who(), operation, resource, name))
+    }
+
+    /// Whether the client may do this with any resource of a type.
+    pub(crate) fn may_any(&self, operation: Operation, resource: Resource) -> bool {
+        self.parts.acls().is_none_or(|acls| acls.allows_any(self.who(), operation, resource))
+    }
+
+    fn who(&self) -> Who<'_> {
+        Who { principal: self.peer.principal(), address: self.peer.address().ip() }
+    }
+
+    /// Refuses what the client may not do, with the code for the type of the resource.
+    pub(crate) fn check(
+        &self,
+        operation: Operation,
+        resource: Resource,
+        name: &str,
+    ) -> Result<(), ErrorCode> {
+        match self.may(operation, resource, name) {
+            true => Ok(()),
+            false => Err(resource.denial()),
+        }
+    }
+
+    /// Refuses what the client may not do with the cluster.
+    pub(crate) fn check_cluster(&self, operation: Operation) -> Result<(), ErrorCode> {
+        self.check(operation, Resource::Cluster, CLUSTER)
+    }
+
+    /// Those of `operations`, each a bit of Kafka's `AclOperation`, that the client may do (KIP-430).
+    pub(crate) fn allowed(&self, operations: i32, resource: Resource, name: &str) -> i32 {
+        let Some(acls) = self.parts.acls() else { return operations };
+        let is_asked = |operation: &&Operation| operations & (1 << operation.number()) != 0;
+        let asked = Operation::ALL.iter().filter(is_asked);
+        let allowed = asked.filter(|operation| acls.allows(self.who(), **operation, resource, name));
+        allowed.fold(0, |bits, operation| bits | 1 << operation.number())
+    }
+
     /// Whether the node that was asked coordinates the group. Otherwise the client must ask for the coordinator again.
     pub(crate) fn check_coordinator(&self, group: &str) -> Result<(), ErrorCode> {
         match self.parts.state().coordinator(group) {
             Some(node) if node.id == self.peer.node() => Ok(()),
             _ => Err(ErrorCode::NOT_COORDINATOR),
         }
+    }
+
+    /// The same, and whether the client may be a member of the group.
+    pub(crate) fn check_member(&self, group: &str) -> Result<(), ErrorCode> {
+        self.check(Operation::Read, Resource::Group, group)?;
+        self.check_coordinator(group)
     }
 
     /// Whether the node that was asked coordinates the transactional id, and is not loading.

@@ -27,6 +27,7 @@
 //! - Clients log in by SASL where a listener wants it ([`Builder::listener`], [`Builder::user`]): PLAIN, SCRAM-SHA-256,
 //!   SCRAM-SHA-512 and OAUTHBEARER ([`OauthValidator`]). Listeners speak TLS ([`Tls`]), where certificates of clients can give their principals, and an
 //!   [`Authority`] makes certificates at the start.
+//! - Clients may do what ACLs allow, if there is an [`Authorizer`]: with Kafka's rules and error codes.
 //! - Transactions follow both protocols of Kafka, that of 4.x (KIP-890, `transaction.version` 2) and the one before
 //!   ([`Builder::transaction_version`], [`Cluster::set_transaction_version`]). Their coordinators move on command
 //!   ([`Cluster::move_transaction_coordinator`]), and their markers may be late ([`Builder::transaction_marker_delay`]).
@@ -44,6 +45,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests have a clock"))]
 
 mod aborted;
+mod acls;
 mod api;
 mod builder;
 mod call;
@@ -91,6 +93,7 @@ mod waiter;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use acls::Authorizer;
 pub use builder::{Broker, Builder, MigrationPolicy};
 pub use cluster::{Cluster, Stats};
 pub use error::Error;

@@ -60,6 +60,11 @@ impl Listener {
         Self::new(SecurityProtocol::SaslSsl, Some(tls))
     }
 
+    /// Whether every client has to prove who it is.
+    pub(crate) fn authenticates(&self) -> bool {
+        self.protocol.has_sasl() || self.tls.as_ref().is_some_and(Tls::authenticates)
+    }
+
     fn new(protocol: SecurityProtocol, tls: Option<Tls>) -> Self {
         Self { name: protocol.to_string(), protocol, first_port: None, tls }
     }

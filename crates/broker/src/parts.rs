@@ -7,13 +7,15 @@
 //!        ├▶ sessions       fetch sessions, one lock for each node
 //!        ├▶ cleaner        the compaction that is going on
 //!        ├▶ users          who may log in, and what is kept of their passwords
+//!        ├▶ acls           who may do what
 //!        ├▶ decompressors  contexts and memory for looking into compressed batches
 //!        ├▶ timers         work that is due later
 //!        └▶ unserved       warnings that are in the log already
 //! ```
 //!
 //! A part must not know requests. No part takes another part's lock while it holds its own, with these exceptions: the
-//! state and the cleaner lock partitions, one at a time, the cleaner reads the state, and the groups set their timer.
+//! state and the cleaner lock partitions, one at a time, the cleaner reads the state, and the groups set their timer. The ACLs
+//! take no other lock, so they are looked at under any.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -22,6 +24,7 @@ use std::time::{Duration, Instant};
 use milena_messages::ErrorCode;
 use milena_wire::Str;
 
+use crate::acls::{self, Acls, Authorizer};
 use crate::check::Decompressors;
 use crate::cleaner::Cleaner;
 use crate::configs::{Overrides, TopicRules};
@@ -54,6 +57,8 @@ pub(crate) struct Parts {
     sessions: BTreeMap<i32, Mutex<Sessions>>,
     cleaner: Mutex<Cleaner>,
     users: Mutex<Users>,
+    /// `None` when everyone may do everything.
+    acls: Option<RwLock<Acls>>,
     pub(crate) decompressors: Decompressors,
     pub(crate) timers: Timers,
     pub(crate) unserved: Unserved,
@@ -90,6 +95,7 @@ pub(crate) struct Security {
     pub(crate) mechanisms: Vec<SaslMechanism>,
     pub(crate) logins: Vec<Login>,
     pub(crate) oauth: Option<OauthValidator>,
+    pub(crate) authorizer: Option<Authorizer>,
     pub(crate) entropy: Entropy,
 }
 
@@ -117,6 +123,9 @@ impl Parts {
         let ids = storage.as_ref().map_or_else(|| Ok(Journal::in_memory()), Storage::open_transactions)?;
         let transactions = Transactions::open(settings.transactions.clone(), ids);
         let random = Random::new(settings.seed.rotate_left(7));
+        let authorizer = security.authorizer;
+        let kept_acls = Kept::new(acls::HEADER, storage.as_ref().map(Storage::acls));
+        let acls = authorizer.map(|authorizer| Acls::open(authorizer, kept_acls)).transpose()?;
         let kept = Kept::new(users::HEADER, storage.as_ref().map(Storage::users));
         let users =
             Users::open(security.mechanisms, &security.logins, security.oauth, security.entropy, kept)?;
@@ -131,6 +140,7 @@ impl Parts {
             sessions,
             cleaner: Mutex::new(Cleaner::default()),
             users: Mutex::new(users),
+            acls: acls.map(RwLock::new),
             decompressors: Decompressors::default(),
             timers: Timers::default(),
             unserved: Unserved::default(),
@@ -270,6 +280,21 @@ impl Parts {
     /// The users that may log in.
     pub(crate) fn users(&self) -> MutexGuard<'_, Users> {
         crate::lock(&self.users)
+    }
+
+    /// Whether there is an authorizer.
+    pub(crate) fn has_acls(&self) -> bool {
+        self.acls.is_some()
+    }
+
+    /// The access control lists, if there is an authorizer.
+    pub(crate) fn acls(&self) -> Option<RwLockReadGuard<'_, Acls>> {
+        Some(self.acls.as_ref()?.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The same, to change them.
+    pub(crate) fn acls_mut(&self) -> Option<RwLockWriteGuard<'_, Acls>> {
+        Some(self.acls.as_ref()?.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes all data durable.

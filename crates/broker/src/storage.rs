@@ -4,6 +4,7 @@
 //!  data/  milena.catalog                        cluster id, producer ids, topics, placements; replaced whole
 //!         milena.groups                         groups and their offsets: see journal.rs
 //!         milena.transactions                   transactional ids: see journal.rs
+//!         milena.acls                          access control lists: see kept.rs
 //!         milena.users                         SCRAM users that clients have made: see kept.rs
 //!         recovery-point-offset-checkpoint      offsets that are durable; only between a clean stop and the next start
 //!         .lock                                 locked while a broker runs
@@ -37,6 +38,7 @@ use crate::transactions;
 const CATALOG: &str = "milena.catalog";
 const GROUPS: &str = "milena.groups";
 const TRANSACTIONS: &str = "milena.transactions";
+const ACLS: &str = "milena.acls";
 const USERS: &str = "milena.users";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const PARTITION_METADATA: &str = "partition.metadata";
@@ -89,6 +91,11 @@ impl Storage {
     /// The file of the users that clients have made.
     pub(crate) fn users(&self) -> PathBuf {
         self.dir.join(USERS)
+    }
+
+    /// The file of the access control lists.
+    pub(crate) fn acls(&self) -> PathBuf {
+        self.dir.join(ACLS)
     }
 
     /// The directory of a partition.

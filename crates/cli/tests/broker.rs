@@ -85,7 +85,15 @@ fn a_broker_listens_where_a_name_says_and_advertises_another() {
     assert!(cluster.bootstrap.starts_with("127.0.0.1:") || cluster.bootstrap.starts_with("[::1]:"));
     cluster.ok(&["produce", "t"], "one\n");
 
-    let cluster = Cluster::start(&["--host", "0.0.0.0", "--advertised-host", "localhost", "--topic", "t"]);
+    let cluster = Cluster::start(&[
+        "--host",
+        "0.0.0.0",
+        "--allow-anyone",
+        "--advertised-host",
+        "localhost",
+        "--topic",
+        "t",
+    ]);
     assert!(cluster.bootstrap.starts_with("localhost:"), "{}", cluster.bootstrap);
     // Reached by another name, it names the one that it was told to: only records get there by that.
     let port = cluster.bootstrap.rsplit(':').next().unwrap();
@@ -96,9 +104,34 @@ fn a_broker_listens_where_a_name_says_and_advertises_another() {
 
 #[test]
 fn a_broker_that_advertises_this_machine_alone_says_so() {
-    let mut broker = Process::spawn(&["broker", "--host", "0.0.0.0", "--port", "0"], "");
+    let mut broker = Process::spawn(&["broker", "--host", "0.0.0.0", "--port", "0", "--allow-anyone"], "");
     assert!(broker.stdout_line().starts_with("127.0.0.1:"));
     broker.stderr_line_with("--advertised-host");
+}
+
+#[test]
+fn a_broker_lets_everyone_in_only_if_it_is_told_to() {
+    let run = milena(&["broker", "--host", "0.0.0.0", "--port", "0"]);
+    assert_fails(&run, 2, "need not authenticate");
+}
+
+#[test]
+fn a_broker_with_users_and_tls_listens_for_other_machines_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("users"), "alice:hunter2\nbob:hunter2\n").unwrap();
+    std::fs::write(path("wrong"), "alice:hunter2\nhunter2\n").unwrap();
+    let (users, wrong, ca) = (path("users"), path("wrong"), path("ca.pem"));
+    let args = ["broker", "--port", "0", "--host", "0.0.0.0", "--sasl", "plain,scram"];
+    let run = milena(&[&args[..], &["--users", &wrong]].concat());
+    assert_fails(&run, 2, "line 2 is not NAME:PASSWORD");
+    assert!(!run.stderr.contains("hunter2"), "{}", run.stderr);
+    assert_fails(&milena(&args), 2, "MILENA_BROKER_USERS");
+    let rest = ["--users", &users, "--tls", &ca, "--acl", "--super-user", "User:alice"];
+    let mut broker = Process::spawn(&[&args[..], &rest].concat(), "");
+    assert!(broker.stdout_line().starts_with("127.0.0.1:"));
+    let pem = std::fs::read_to_string(&ca).unwrap();
+    assert!(pem.starts_with("-----BEGIN CERTIFICATE-----"), "{pem}");
 }
 
 #[test]
@@ -129,11 +162,11 @@ fn a_disk_that_is_full_is_named_with_its_directory() {
 fn a_broker_says_what_clients_ask_for_in_vain() {
     let mut broker = Process::spawn(&["broker", "--port", "0"], "");
     let mut client = TcpStream::connect(broker.stdout_line()).unwrap();
-    // DescribeAcls (29) v1, correlation id 7, client id `x`; what follows does not matter.
-    let request = [0, 29, 0, 1, 0, 0, 0, 7, 0, 1, b'x'];
+    // DescribeLogDirs (35) v1, correlation id 7, client id `x`; what follows does not matter.
+    let request = [0, 35, 0, 1, 0, 0, 0, 7, 0, 1, b'x'];
     client.write_all(&[&(request.len() as u32).to_be_bytes()[..], &request].concat()).unwrap();
     let line = broker.stderr_line_with("does not serve");
-    assert!(line.starts_with("warning: ") && line.contains("DescribeAcls"), "{line}");
+    assert!(line.starts_with("warning: ") && line.contains("DescribeLogDirs"), "{line}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use milena_messages::add_offsets_to_txn::{AddOffsetsToTxnRequest, AddOffsetsToTx
 use milena_messages::{ApiKey, ErrorCode};
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::groups::transactional::partition_of;
 use crate::transactions::{Identity, OFFSETS_TOPIC};
@@ -25,6 +26,8 @@ fn handle(call: &Call<'_>, request: AddOffsetsToTxnRequest) -> AddOffsetsToTxnRe
 
 fn add(call: &Call<'_>, request: &AddOffsetsToTxnRequest) -> Result<(), ErrorCode> {
     let id = &request.transactional_id;
+    call.check(Operation::Write, Resource::TransactionalId, id)?;
+    call.check(Operation::Read, Resource::Group, &request.group_id)?;
     if id.is_empty() {
         return Err(ErrorCode::INVALID_REQUEST);
     }

@@ -9,6 +9,7 @@ use milena_messages::add_partitions_to_txn::{
 use milena_messages::{ApiKey, ErrorCode};
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::transactions::Identity;
 
@@ -48,6 +49,18 @@ fn add(call: &Call<'_>, transaction: &AddPartitionsToTxnTransaction) -> Vec<AddP
     let exists = |topic: &AddPartitionsToTxnTopic, index: i32| {
         call.parts.state().topic(&topic.name).is_some_and(|topic| topic.partition(index).is_some())
     };
+    if let Err(code) = call.check(Operation::Write, Resource::TransactionalId, id) {
+        return results(topics, |_, _| code);
+    }
+    let denied =
+        |topic: &AddPartitionsToTxnTopic| call.check(Operation::Write, Resource::Topic, &topic.name).err();
+    if topics.iter().any(|topic| denied(topic).is_some()) {
+        return results(topics, |topic, index| match denied(topic) {
+            Some(code) => code,
+            None if exists(topic, index) => ErrorCode::OPERATION_NOT_ATTEMPTED,
+            None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        });
+    }
     let is_missing =
         |topic: &AddPartitionsToTxnTopic| topic.partitions.iter().any(|&index| !exists(topic, index));
     if topics.iter().any(is_missing) {

@@ -1,6 +1,6 @@
 //! AlterUserScramCredentials (51): gives users passwords for SCRAM, and takes them away. KIP-554.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use milena_messages::alter_user_scram_credentials::{
     AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse, AlterUserScramCredentialsResult,
@@ -10,6 +10,7 @@ use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
 use super::row::{Api, COSTLY_ELEMENTS_MAX, HEAVY_COSTLY_BYTES};
+use crate::acls::Operation;
 use crate::call::Call;
 use crate::hash::Hash;
 use crate::sasl::{Credential, ITERATIONS_MAX, ITERATIONS_MIN};
@@ -26,6 +27,19 @@ pub(super) const API: Api = Api {
 type Denial = (ErrorCode, &'static str);
 
 fn handle(call: &Call<'_>, request: AlterUserScramCredentialsRequest) -> AlterUserScramCredentialsResponse {
+    if let Err(error_code) = call.check_cluster(Operation::Alter) {
+        let names = request.deletions.into_iter().map(|deletion| deletion.name);
+        let names: BTreeSet<Str> = names.chain(request.upsertions.into_iter().map(|one| one.name)).collect();
+        let error_message = Some(Str::from_static(error_code.description()));
+        let denied = |user| AlterUserScramCredentialsResult {
+            user,
+            error_code,
+            error_message: error_message.clone(),
+            ..Default::default()
+        };
+        let results = names.into_iter().map(denied).collect();
+        return AlterUserScramCredentialsResponse { results, ..Default::default() };
+    }
     let mut users = call.parts.users();
     let mut plans: BTreeMap<Str, Result<(Hash, Change), Denial>> = BTreeMap::new();
     let deletions = request.deletions.iter().map(|deletion| (&deletion.name, delete(&users, deletion)));

@@ -8,6 +8,7 @@ use milena_wire::Str;
 
 use super::describe_groups::GROUP_OPERATIONS;
 use super::row::{Api, COSTLY_ELEMENTS_MAX, HEAVY_COSTLY_BYTES};
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 
 pub(super) const API: Api = Api {
@@ -19,7 +20,8 @@ pub(super) const API: Api = Api {
 
 fn handle(call: &Call<'_>, request: ConsumerGroupDescribeRequest) -> ConsumerGroupDescribeResponse {
     let describe = |group_id: Str| {
-        if let Err(error_code) = call.check_coordinator(&group_id) {
+        let allowed = call.check(Operation::Describe, Resource::Group, &group_id);
+        if let Err(error_code) = allowed.and_then(|()| call.check_coordinator(&group_id)) {
             return DescribedGroup { group_id, error_code, ..Default::default() };
         }
         let described = call.parts.groups_with_topics(call.now).describe_consumer(&group_id);
@@ -30,7 +32,7 @@ fn handle(call: &Call<'_>, request: ConsumerGroupDescribeRequest) -> ConsumerGro
             ..Default::default()
         });
         if request.include_authorized_operations && group.error_code.is_none() {
-            group.authorized_operations = GROUP_OPERATIONS;
+            group.authorized_operations = call.allowed(GROUP_OPERATIONS, Resource::Group, &group.group_id);
         }
         group
     };

@@ -5,7 +5,10 @@ use milena_messages::consumer_group_heartbeat::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
 };
 
+use milena_wire::Str;
+
 use super::row::{Api, HEAVY_BYTES};
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::groups::consumer::Beat;
 
@@ -19,7 +22,13 @@ pub(super) const API: Api = Api {
 const MANY_PARTITIONS: usize = 2000;
 
 fn handle(call: &Call<'_>, request: ConsumerGroupHeartbeatRequest) -> ConsumerGroupHeartbeatResponse {
-    if let Err(error_code) = call.check_coordinator(&request.group_id) {
+    let mut subscribed = request.subscribed_topic_names.iter().flatten();
+    let visible = |topic: &Str| call.check(Operation::Describe, Resource::Topic, topic);
+    let checked = call
+        .check(Operation::Read, Resource::Group, &request.group_id)
+        .and_then(|()| subscribed.try_for_each(visible))
+        .and_then(|()| call.check_coordinator(&request.group_id));
+    if let Err(error_code) = checked {
         return ConsumerGroupHeartbeatResponse { error_code, ..Default::default() };
     }
     let beat = Beat {

@@ -9,6 +9,7 @@ use milena_messages::{ApiKey, ErrorCode};
 
 use super::create_topics::{Denial, check_replicas, check_room};
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::state::State;
 
@@ -23,6 +24,10 @@ fn handle(call: &Call<'_>, request: CreatePartitionsRequest) -> CreatePartitions
     let results = request.topics.iter().filter_map(|wanted| {
         // As in Kafka, a topic that is named twice is refused and answered once.
         let outcome = match named.remove(wanted.name.as_str())? {
+            _ if !call.may(Operation::Alter, Resource::Topic, &wanted.name) => {
+                let reason = "The topic authorization is failed.".to_owned();
+                Err((ErrorCode::TOPIC_AUTHORIZATION_FAILED, reason))
+            }
             1 => add(&mut state, wanted, request.validate_only),
             _ => Err((ErrorCode::INVALID_REQUEST, "Duplicate topic name.".to_owned())),
         };

@@ -12,6 +12,7 @@ use milena_wire::Str;
 
 use super::describe_configs::{topic_chain, value_of};
 use super::row::{Api, COSTLY_ELEMENTS_MAX, HEAVY_COSTLY_BYTES};
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::configs::{self, Overrides};
 use crate::state::{PARTITIONS_MAX, State};
@@ -38,6 +39,7 @@ fn handle(call: &Call<'_>, request: CreateTopicsRequest) -> CreateTopicsResponse
     for topic in &request.topics {
         *named.entry(topic.name.as_str()).or_default() += 1;
     }
+    let may_create_all = call.check_cluster(Operation::Create).is_ok();
     let mut state = call.parts.state_mut();
     let mut results = Vec::with_capacity(named.len());
     let mut prepared = Vec::new();
@@ -45,13 +47,24 @@ fn handle(call: &Call<'_>, request: CreateTopicsRequest) -> CreateTopicsResponse
         // As in Kafka, a topic that is named twice is refused and answered once.
         let created = match named.remove(wanted.name.as_str()) {
             None => continue,
+            _ if !may_create_all && !call.may(Operation::Create, Resource::Topic, &wanted.name) => {
+                Err((ErrorCode::TOPIC_AUTHORIZATION_FAILED, "Authorization failed.".to_owned()))
+            }
             Some(1) if request.validate_only => {
                 plan(&mut state, wanted).map(|plan| described(&state, wanted, &plan))
             }
             Some(1) => create(&mut state, wanted, &mut prepared),
             Some(_) => Err((ErrorCode::INVALID_REQUEST, "Duplicate topic name.".to_owned())),
         };
-        results.push(created.unwrap_or_else(|denial| denied(&wanted.name, denial)));
+        let mut result = created.unwrap_or_else(|denial| denied(&wanted.name, denial));
+        // The configs are a secret of their own.
+        if result.error_code.is_none()
+            && let Err(code) = call.check(Operation::DescribeConfigs, Resource::Topic, &wanted.name)
+        {
+            (result.topic_config_error_code, result.configs) = (code, None);
+            (result.num_partitions, result.replication_factor) = (-1, -1);
+        }
+        results.push(result);
     }
     if let Err(error) = state.save_prepared(&prepared) {
         let reason = error.to_string();

@@ -7,13 +7,15 @@ use milena_messages::delete_groups::{DeletableGroupResult, DeleteGroupsRequest, 
 use milena_wire::Str;
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 
 pub(super) const API: Api = Api::new(ApiKey::DeleteGroups, |call, reader| call.answer(reader, handle));
 
 fn handle(call: &Call<'_>, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let delete = |group_id: Str| {
-        let checked = call.check_coordinator(&group_id);
+        let allowed = call.check(Operation::Delete, Resource::Group, &group_id);
+        let checked = allowed.and_then(|()| call.check_coordinator(&group_id));
         let error_code = match checked {
             Ok(()) => call.parts.groups(call.now).delete(&group_id),
             Err(code) => code,

@@ -7,6 +7,7 @@ use milena_messages::delete_records::{
 use milena_messages::{ApiKey, ErrorCode};
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::topic::Topic;
 
@@ -18,8 +19,9 @@ pub(super) const API: Api = Api::new(ApiKey::DeleteRecords, |call, reader| call.
 fn handle(call: &Call<'_>, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
     let topics = request.topics.into_iter().map(|wanted| {
         let topic = call.parts.state().topic(&wanted.name).cloned();
+        let allowed = call.check(Operation::Delete, Resource::Topic, &wanted.name);
         let answer = |wanted: &DeleteRecordsPartition| {
-            let deleted = delete(call, topic.as_deref(), wanted);
+            let deleted = allowed.and_then(|()| delete(call, topic.as_deref(), wanted));
             let (error_code, low_watermark) =
                 deleted.map_or_else(|code| (code, -1), |start| (ErrorCode::NONE, start));
             let partition_index = wanted.partition_index;

@@ -10,6 +10,7 @@ use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::{Str, Uuid};
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::state::State;
 
@@ -26,7 +27,9 @@ fn handle(call: &Call<'_>, request: DeleteTopicsRequest) -> DeleteTopicsResponse
     }
     let delete_or_deny =
         |wanted: DeleteTopicState| match counts.remove(&(wanted.name.clone(), wanted.topic_id)) {
-            Some(1) if wanted.name.is_some() == wanted.topic_id.is_zero() => Some(delete(&mut state, wanted)),
+            Some(1) if wanted.name.is_some() == wanted.topic_id.is_zero() => {
+                Some(delete(call, &mut state, wanted))
+            }
             // Named twice, by name and id together, or by neither: refused, and answered once.
             Some(_) => Some(failed(wanted, ErrorCode::INVALID_REQUEST)),
             None => None,
@@ -40,12 +43,22 @@ fn handle(call: &Call<'_>, request: DeleteTopicsRequest) -> DeleteTopicsResponse
     DeleteTopicsResponse { responses, ..Default::default() }
 }
 
-fn delete(state: &mut State, wanted: DeleteTopicState) -> DeletableTopicResult {
+fn delete(call: &Call<'_>, state: &mut State, wanted: DeleteTopicState) -> DeletableTopicResult {
     let (found, unknown) = match &wanted.name {
         Some(name) => (state.topic(name), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
         None => (state.topic_by_id(wanted.topic_id), ErrorCode::UNKNOWN_TOPIC_ID),
     };
-    let Some(topic) = found.cloned() else { return failed(wanted, unknown) };
+    let found = found.cloned();
+    let name = found.as_ref().map(|topic| topic.name.clone()).or(wanted.name.clone());
+    if let Some(name) = name {
+        let is_visible = call.may(Operation::Describe, Resource::Topic, &name);
+        if !is_visible || found.is_some() && !call.may(Operation::Delete, Resource::Topic, &name) {
+            // The answer tells the name of an id only to a client that may describe the topic.
+            let name = wanted.name.clone().or(is_visible.then_some(name));
+            return failed(DeleteTopicState { name, ..wanted }, Resource::Topic.denial());
+        }
+    }
+    let Some(topic) = found else { return failed(wanted, unknown) };
     let (error_code, error_message) = match state.delete_topic(&topic) {
         Ok(()) => (ErrorCode::NONE, None),
         Err(error) => (ErrorCode::KAFKA_STORAGE_ERROR, Some(error.to_string().into())),

@@ -6,7 +6,7 @@ use milena_messages::describe_cluster::{
 };
 use milena_messages::{ApiKey, ErrorCode};
 
-use super::metadata::{CLUSTER_OPERATIONS, OPERATIONS_OMITTED};
+use super::metadata::{OPERATIONS_OMITTED, cluster_operations};
 use super::row::Api;
 use crate::call::Call;
 
@@ -41,11 +41,12 @@ fn handle(call: &Call<'_>, request: DescribeClusterRequest) -> DescribeClusterRe
         ..Default::default()
     });
     let asked = request.include_cluster_authorized_operations;
+    let cluster_authorized_operations = if asked { cluster_operations(call) } else { OPERATIONS_OMITTED };
     DescribeClusterResponse {
         cluster_id: state.cluster_id.clone(),
         controller_id: state.controller().unwrap_or(-1),
         brokers: brokers.collect(),
-        cluster_authorized_operations: if asked { CLUSTER_OPERATIONS } else { OPERATIONS_OMITTED },
+        cluster_authorized_operations,
         ..Default::default()
     }
 }

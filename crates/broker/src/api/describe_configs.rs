@@ -7,7 +7,9 @@ use milena_messages::describe_configs::{
 use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
+use super::create_topics::Denial;
 use super::row::{Api, COSTLY_ELEMENTS_MAX, HEAVY_COSTLY_BYTES};
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::configs::{self, BrokerConfig, BrokerConfigs, Definition, Kind, Link, Overrides};
 
@@ -31,7 +33,9 @@ pub(super) const API: Api = Api {
 
 fn handle(call: &Call<'_>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let results = request.resources.into_iter().map(|resource| {
-        let described = describe(call, &resource, request.include_synonyms);
+        let (kind, name) = (resource.resource_type, &resource.resource_name);
+        let allowed = check_configs(call, Operation::DescribeConfigs, kind, name);
+        let described = allowed.and_then(|()| describe(call, &resource, request.include_synonyms));
         let (error_code, error_message, configs) = match described {
             Ok(configs) => (ErrorCode::NONE, None, configs),
             Err((code, reason)) => (code, Some(Str::from(reason)), Vec::new()),
@@ -46,6 +50,21 @@ fn handle(call: &Call<'_>, request: DescribeConfigsRequest) -> DescribeConfigsRe
         }
     });
     DescribeConfigsResponse { results: results.collect(), ..Default::default() }
+}
+
+/// Whether the client may do this with the configs of a resource.
+pub(super) fn check_configs(
+    call: &Call<'_>,
+    operation: Operation,
+    resource_type: i8,
+    name: &str,
+) -> Result<(), Denial> {
+    let allowed = match resource_type {
+        RESOURCE_TOPIC => call.check(operation, Resource::Topic, name),
+        RESOURCE_BROKER => call.check_cluster(operation),
+        _ => Ok(()),
+    };
+    allowed.map_err(|code| (code, code.description().to_owned()))
 }
 
 /// The places where a topic's config has a value, for a topic that sets these configs itself. The first one holds.
@@ -69,7 +88,7 @@ pub(super) fn value_of(chain: &[Link], default: &'static str) -> (i8, Str) {
     }
 }
 
-type Described = Result<Vec<DescribeConfigsResourceResult>, (ErrorCode, String)>;
+type Described = Result<Vec<DescribeConfigsResourceResult>, Denial>;
 
 fn describe(call: &Call<'_>, resource: &DescribeConfigsResource, synonyms: bool) -> Described {
     let keys = resource.configuration_keys.as_ref();

@@ -5,6 +5,7 @@ use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
 use super::row::{Api, COSTLY_ELEMENTS_MAX, HEAVY_COSTLY_BYTES};
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 
 pub(super) const API: Api = Api {
@@ -23,7 +24,8 @@ pub(super) const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
 
 fn handle(call: &Call<'_>, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let describe = |group_id: Str| {
-        let checked = call.check_coordinator(&group_id);
+        let allowed = call.check(Operation::Describe, Resource::Group, &group_id);
+        let checked = allowed.and_then(|()| call.check_coordinator(&group_id));
         let mut group = match checked {
             Err(error_code) => DescribedGroup { group_id, error_code, ..Default::default() },
             Ok(()) => {
@@ -32,7 +34,7 @@ fn handle(call: &Call<'_>, request: DescribeGroupsRequest) -> DescribeGroupsResp
             }
         };
         if request.include_authorized_operations && group.error_code.is_none() {
-            group.authorized_operations = GROUP_OPERATIONS;
+            group.authorized_operations = call.allowed(GROUP_OPERATIONS, Resource::Group, &group.group_id);
         }
         group
     };

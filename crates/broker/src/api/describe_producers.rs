@@ -7,6 +7,7 @@ use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
 use super::row::{Api, COSTLY_ELEMENTS_MAX, HEAVY_COSTLY_BYTES};
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::topic::Topic;
 
@@ -21,7 +22,8 @@ pub(super) const API: Api = Api {
 fn handle(call: &Call<'_>, request: DescribeProducersRequest) -> DescribeProducersResponse {
     let topics = request.topics.into_iter().map(|wanted| {
         let topic = call.parts.state().topic(&wanted.name).cloned();
-        let describe = |index| match producers(call, topic.as_deref(), index) {
+        let allowed = call.check(Operation::Read, Resource::Topic, &wanted.name);
+        let describe = |index| match allowed.and_then(|()| producers(call, topic.as_deref(), index)) {
             Ok(active_producers) => {
                 PartitionResponse { partition_index: index, active_producers, ..Default::default() }
             }

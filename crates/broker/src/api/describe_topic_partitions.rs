@@ -1,5 +1,7 @@
 //! DescribeTopicPartitions (75): topics page by page, with eligible leader replicas. KIP-966.
 
+use std::sync::Arc;
+
 use milena_messages::describe_topic_partitions::{
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, DescribeTopicPartitionsResponseCursor,
     DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
@@ -7,12 +9,13 @@ use milena_messages::describe_topic_partitions::{
 use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
-use super::metadata::TOPIC_OPERATIONS;
+use super::metadata::{OPERATIONS_OMITTED, TOPIC_OPERATIONS};
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::partition::Partition;
 use crate::state::State;
-use crate::topic;
+use crate::topic::{self, Topic};
 
 /// Kafka's `max.request.partition.size.limit`.
 const PARTITIONS_MAX: usize = 2000;
@@ -27,7 +30,10 @@ fn handle(call: &Call<'_>, request: DescribeTopicPartitionsRequest) -> DescribeT
     let mut room = PARTITIONS_MAX.min(request.response_partition_limit.max(1) as usize);
     let start = request.cursor.as_ref().map_or("", |cursor| cursor.topic_name.as_str());
     let mut names: Vec<Str> = match request.topics.as_slice() {
-        [] => state.topics_from(start).map(|topic| topic.name.clone()).collect(),
+        [] => {
+            let visible = |topic: &&Arc<Topic>| call.may(Operation::Describe, Resource::Topic, &topic.name);
+            state.topics_from(start).filter(visible).map(|topic| topic.name.clone()).collect()
+        }
         asked => asked.iter().map(|topic| topic.name.clone()).collect(),
     };
     names.retain(|name| name.as_str() >= start);
@@ -43,7 +49,7 @@ fn handle(call: &Call<'_>, request: DescribeTopicPartitionsRequest) -> DescribeT
             response.next_cursor = Some(cursor(name, 0));
             break;
         }
-        let described = describe(&state, &name, first, room);
+        let described = describe(call, &state, &name, first, room);
         room -= described.partitions.len();
         let next = first + described.partitions.len();
         let is_cut = state.topic(&name).is_some_and(|topic| next < topic.partitions.len());
@@ -60,14 +66,29 @@ fn cursor(topic_name: Str, partition_index: i32) -> DescribeTopicPartitionsRespo
     DescribeTopicPartitionsResponseCursor { topic_name, partition_index, ..Default::default() }
 }
 
-fn describe(state: &State, name: &Str, first: usize, count: usize) -> DescribeTopicPartitionsResponseTopic {
+fn describe(
+    call: &Call<'_>,
+    state: &State,
+    name: &Str,
+    first: usize,
+    count: usize,
+) -> DescribeTopicPartitionsResponseTopic {
+    if let Err(error_code) = call.check(Operation::Describe, Resource::Topic, name) {
+        return DescribeTopicPartitionsResponseTopic {
+            error_code,
+            name: Some(name.clone()),
+            topic_authorized_operations: OPERATIONS_OMITTED,
+            ..Default::default()
+        };
+    }
+    let topic_authorized_operations = call.allowed(TOPIC_OPERATIONS, Resource::Topic, name);
     let Some(topic) = state.topic(name) else {
         let invalid = topic::check_name(name).is_err();
         let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
         return DescribeTopicPartitionsResponseTopic {
             error_code: if invalid { ErrorCode::INVALID_TOPIC_EXCEPTION } else { unknown },
             name: Some(name.clone()),
-            topic_authorized_operations: TOPIC_OPERATIONS,
+            topic_authorized_operations,
             ..Default::default()
         };
     };
@@ -76,7 +97,7 @@ fn describe(state: &State, name: &Str, first: usize, count: usize) -> DescribeTo
         name: Some(name.clone()),
         topic_id: topic.id,
         partitions: partitions.map(|partition| describe_partition(state, partition)).collect(),
-        topic_authorized_operations: TOPIC_OPERATIONS,
+        topic_authorized_operations,
         ..Default::default()
     }
 }

@@ -7,6 +7,7 @@ use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 
 pub(super) const API: Api = Api {
@@ -24,13 +25,17 @@ fn handle(call: &Call<'_>, request: DescribeTransactionsRequest) -> DescribeTran
 }
 
 fn state(call: &Call<'_>, id: &Str) -> Result<TransactionState, ErrorCode> {
+    call.check(Operation::Describe, Resource::TransactionalId, id)?;
     if id.is_empty() {
         return Err(ErrorCode::INVALID_REQUEST);
     }
     call.check_transaction_coordinator(id)?;
     let transactions = call.parts.transactions(call.now);
     let found = transactions.get(id).ok_or(ErrorCode::TRANSACTIONAL_ID_NOT_FOUND)?;
-    let topics = found.partitions.iter().map(|(topic, partitions)| TopicData {
+    // A client does not learn of topics that it may not see.
+    let visible =
+        found.partitions.iter().filter(|(topic, _)| call.may(Operation::Describe, Resource::Topic, topic));
+    let topics = visible.map(|(topic, partitions)| TopicData {
         topic: topic.clone(),
         partitions: partitions.iter().copied().collect(),
         ..Default::default()

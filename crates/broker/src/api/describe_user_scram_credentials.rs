@@ -10,6 +10,7 @@ use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
 use super::row::Api;
+use crate::acls::Operation;
 use crate::call::Call;
 use crate::users::Users;
 
@@ -22,6 +23,10 @@ fn handle(
     call: &Call<'_>,
     request: DescribeUserScramCredentialsRequest,
 ) -> DescribeUserScramCredentialsResponse {
+    if let Err(error_code) = call.check_cluster(Operation::Describe) {
+        let error_message = Some(Str::from_static(error_code.description()));
+        return DescribeUserScramCredentialsResponse { error_code, error_message, ..Default::default() };
+    }
     let users = call.parts.users();
     let results = match request.users.filter(|asked| !asked.is_empty()) {
         None => users.names().map(|name| describe(&users, Str::from(name))).collect(),

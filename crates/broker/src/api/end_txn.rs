@@ -6,6 +6,7 @@ use milena_messages::{ApiKey, ErrorCode};
 
 use super::init_producer_id::with_producer_id;
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::transactions::{End, Identity};
 
@@ -30,6 +31,7 @@ fn handle(call: &Call<'_>, request: EndTxnRequest) -> EndTxnResponse {
 
 fn end(call: &Call<'_>, request: &EndTxnRequest, raises_epoch: bool) -> Result<Identity, ErrorCode> {
     let id = &request.transactional_id;
+    call.check(Operation::Write, Resource::TransactionalId, id)?;
     if id.is_empty() {
         return Err(ErrorCode::INVALID_REQUEST);
     }

@@ -22,6 +22,7 @@ use milena_wire::batch::Batches;
 use milena_wire::{Str, Uuid};
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::{Call, Outcome};
 use crate::parked::{FetchLimits, ParkedFetch, Replicas, Waiting};
 use crate::partition::{Isolation, Partition, PartitionState};
@@ -185,6 +186,11 @@ fn read(call: &Call<'_>, wanted: &mut Wanted, limits: &FetchLimits, near: &[i32]
         let read = read_records(call, &mut state, wanted, limits, near, bytes);
         Some(Look::Found(read.unwrap_or_else(|code| denied(call, &state, wanted, code))))
     };
+    if let Some(name) = guarded_name(call, wanted)
+        && let Err(code) = call.check(Operation::Read, Resource::Topic, &name)
+    {
+        return Look::Found(failed(wanted.index, code));
+    }
     if let Some(partition) = wanted.partition.upgrade()
         && let Some(found) = read_from(&partition, wanted)
     {
@@ -201,6 +207,17 @@ fn read(call: &Call<'_>, wanted: &mut Wanted, limits: &FetchLimits, near: &[i32]
             Look::Found(PartitionData { aborted_transactions: None, ..failed(wanted.index, code) })
         }
         Err(code) => Look::Missing(failed(wanted.index, code)),
+    }
+}
+
+/// The name of the topic for which the ACLs are to be asked; `None` without an authorizer, and if no topic has the id.
+fn guarded_name(call: &Call<'_>, wanted: &Wanted) -> Option<Str> {
+    if !call.parts.has_acls() {
+        return None;
+    }
+    match (&wanted.topic, &wanted.found_name) {
+        (TopicKey::Name(name), _) | (TopicKey::Id(_), Some(name)) => Some(name.clone()),
+        (TopicKey::Id(id), None) => Some(call.parts.state().topic_by_id(*id)?.name.clone()),
     }
 }
 

@@ -5,6 +5,7 @@ use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::state::State;
 
@@ -21,13 +22,13 @@ fn handle(call: &Call<'_>, request: FindCoordinatorRequest) -> FindCoordinatorRe
     if !(GROUP..=TRANSACTION).contains(&request.key_type) {
         call.tell_unserved("share groups are not implemented yet");
     }
-    let (state, listener) = (call.parts.state(), call.peer.listener());
+    let state = call.parts.state();
     if call.envelope.version >= 4 {
-        let find = |key| coordinator(&state, listener, request.key_type, key);
+        let find = |key| coordinator(call, &state, request.key_type, key);
         let coordinators = request.coordinator_keys.into_iter().map(find).collect();
         return FindCoordinatorResponse { coordinators, ..Default::default() };
     }
-    let found = coordinator(&state, listener, request.key_type, request.key);
+    let found = coordinator(call, &state, request.key_type, request.key);
     FindCoordinatorResponse {
         error_code: found.error_code,
         error_message: found.error_message,
@@ -38,7 +39,7 @@ fn handle(call: &Call<'_>, request: FindCoordinatorRequest) -> FindCoordinatorRe
     }
 }
 
-fn coordinator(state: &State, listener: usize, key_type: i8, key: Str) -> Coordinator {
+fn coordinator(call: &Call<'_>, state: &State, key_type: i8, key: Str) -> Coordinator {
     let denied = |key, error_code: ErrorCode| Coordinator {
         key,
         node_id: -1,
@@ -47,6 +48,12 @@ fn coordinator(state: &State, listener: usize, key_type: i8, key: Str) -> Coordi
         error_message: Some(Str::from_static(error_code.description())),
         ..Default::default()
     };
+    let resource = if key_type == TRANSACTION { Resource::TransactionalId } else { Resource::Group };
+    if (GROUP..=TRANSACTION).contains(&key_type)
+        && let Err(code) = call.check(Operation::Describe, resource, &key)
+    {
+        return denied(key, code);
+    }
     let found = match key_type {
         GROUP => state.coordinator(&key),
         TRANSACTION => state.transaction_coordinator(&key),
@@ -55,6 +62,7 @@ fn coordinator(state: &State, listener: usize, key_type: i8, key: Str) -> Coordi
     let Some(node) = found else {
         return denied(key, ErrorCode::COORDINATOR_NOT_AVAILABLE);
     };
+    let listener = call.peer.listener();
     Coordinator {
         key,
         node_id: node.id,

@@ -9,7 +9,7 @@ use crate::call::Call;
 pub(super) const API: Api = Api::new(ApiKey::Heartbeat, |call, reader| call.answer(reader, handle));
 
 fn handle(call: &Call<'_>, request: HeartbeatRequest) -> HeartbeatResponse {
-    let checked = call.check_coordinator(&request.group_id);
+    let checked = call.check_member(&request.group_id);
     let error_code: ErrorCode = match checked {
         Ok(()) => call.parts.groups(call.now).heartbeat(&request, call.now),
         Err(code) => code,

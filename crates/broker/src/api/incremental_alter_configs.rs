@@ -11,8 +11,9 @@ use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
 use super::create_topics::Denial;
-use super::describe_configs::{BROKER_ID, RESOURCE_BROKER, RESOURCE_TOPIC};
+use super::describe_configs::{BROKER_ID, RESOURCE_BROKER, RESOURCE_TOPIC, check_configs};
 use super::row::{Api, HEAVY_COSTLY_BYTES};
+use crate::acls::Operation;
 use crate::call::Call;
 use crate::configs::{self, BrokerConfig, BrokerConfigs, Overrides};
 use crate::state::State;
@@ -86,6 +87,7 @@ pub(super) fn alter(call: &Call<'_>, wanted: &[Wanted], validate_only: bool) -> 
             return invalid("Each resource must appear at most once.".to_owned());
         }
         check_form(resource)?;
+        check_configs(call, Operation::AlterConfigs, resource.resource_type, &resource.name)?;
         match resource.resource_type {
             RESOURCE_TOPIC => topics.push(plan_topic(&state, resource)?),
             RESOURCE_BROKER => {

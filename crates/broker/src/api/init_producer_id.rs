@@ -4,6 +4,7 @@ use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdRes
 use milena_messages::{ApiKey, ErrorCode};
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::transactions::{Identity, Init, Refusal};
 
@@ -33,8 +34,13 @@ fn identity(call: &Call<'_>, request: &InitProducerIdRequest) -> Result<Identity
     let Some(id) = &request.transactional_id else {
         // Without a transactional id no producer can be resumed, so Kafka answers a new id whatever id the request names
         // (KIP-360).
+        let may = call.check_cluster(Operation::IdempotentWrite).is_ok();
+        if !may && !call.may_any(Operation::Write, Resource::Topic) {
+            return Err(ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+        }
         return Ok(Identity { producer_id: new_producer_id(call)?, epoch: 0 });
     };
+    call.check(Operation::Write, Resource::TransactionalId, id)?;
     if id.is_empty() {
         return Err(ErrorCode::INVALID_REQUEST);
     }

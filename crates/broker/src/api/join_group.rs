@@ -24,7 +24,7 @@ fn respond(call: &mut Call<'_>, reader: &mut Reader<'_>) -> Result<Outcome, Refu
         request.rebalance_timeout_ms = request.session_timeout_ms;
     }
     let reply = Reply::new();
-    match call.check_coordinator(&request.group_id) {
+    match call.check_member(&request.group_id) {
         Err(error_code) => {
             let (member_id, protocol_name) = (request.member_id, None);
             reply.put(JoinGroupResponse { error_code, member_id, protocol_name, ..Default::default() });

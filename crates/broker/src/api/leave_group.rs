@@ -17,7 +17,7 @@ fn handle(call: &Call<'_>, mut request: LeaveGroupRequest) -> LeaveGroupResponse
         request.members = vec![MemberIdentity { member_id, ..Default::default() }];
     }
     let left = call
-        .check_coordinator(&request.group_id)
+        .check_member(&request.group_id)
         .and_then(|()| call.parts.groups(call.now).leave(&request, call.now));
     match left {
         Err(error_code) => LeaveGroupResponse { error_code, ..Default::default() },

@@ -4,6 +4,7 @@ use milena_messages::ApiKey;
 use milena_messages::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 
 pub(super) const API: Api = Api {
@@ -23,6 +24,10 @@ fn handle(call: &Call<'_>, request: ListGroupsRequest) -> ListGroupsResponse {
     };
     let mut groups: Vec<ListedGroup> = call.parts.groups(call.now).list().collect();
     groups.retain(|group| is_wanted(&states, &group.group_state) && is_wanted(&types, &group.group_type));
+    // Who may describe the cluster sees all groups.
+    if call.check_cluster(Operation::Describe).is_err() {
+        groups.retain(|group| call.may(Operation::Describe, Resource::Group, &group.group_id));
+    }
     groups.retain(|group| call.check_coordinator(&group.group_id).is_ok());
     ListGroupsResponse { groups, ..Default::default() }
 }

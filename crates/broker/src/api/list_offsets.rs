@@ -13,6 +13,7 @@ use milena_wire::pool::Pool;
 use milena_wire::{DecodeError, Limits};
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::partition::Isolation;
 use crate::topic::Topic;
@@ -34,7 +35,8 @@ fn handle(call: &Call<'_>, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let isolation = Isolation::of(request.isolation_level);
     let topics = request.topics.into_iter().map(|wanted| {
         let topic = call.parts.state().topic(&wanted.name).cloned();
-        let answer = |partition| answer(call, topic.as_deref(), partition, isolation);
+        let allowed = call.check(Operation::Describe, Resource::Topic, &wanted.name);
+        let answer = |partition| answer(call, allowed.map(|()| topic.as_deref()), partition, isolation);
         let partitions = wanted.partitions.iter().map(answer).collect();
         ListOffsetsTopicResponse { name: wanted.name, partitions, ..Default::default() }
     });
@@ -43,11 +45,11 @@ fn handle(call: &Call<'_>, request: ListOffsetsRequest) -> ListOffsetsResponse {
 
 fn answer(
     call: &Call<'_>,
-    topic: Option<&Topic>,
+    topic: Result<Option<&Topic>, ErrorCode>,
     wanted: &ListOffsetsPartition,
     isolation: Isolation,
 ) -> ListOffsetsPartitionResponse {
-    let (error_code, found) = match look_up(call, topic, wanted, isolation) {
+    let (error_code, found) = match topic.and_then(|topic| look_up(call, topic, wanted, isolation)) {
         Ok(found) => (ErrorCode::NONE, found),
         Err(code) => (code, None),
     };

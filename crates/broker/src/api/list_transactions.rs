@@ -7,6 +7,7 @@ use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::pattern::Pattern;
 use crate::transactions::{State, Transaction};
@@ -42,6 +43,7 @@ fn handle(call: &Call<'_>, request: ListTransactionsRequest) -> ListTransactions
         |id: &str| state.transaction_coordinator(id).is_some_and(|node| node.id == call.peer.node());
     let transactions = call.parts.transactions(call.now);
     let listed = transactions.iter().filter(|(id, transaction)| is_ours(id) && is_wanted(id, transaction));
+    let listed = listed.filter(|(id, _)| call.may(Operation::Describe, Resource::TransactionalId, id));
     let transaction_states = listed.map(|(id, transaction)| TransactionState {
         transactional_id: id.clone(),
         producer_id: transaction.identity.producer_id,

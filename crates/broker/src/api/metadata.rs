@@ -8,8 +8,10 @@ use milena_messages::metadata::{
     MetadataResponsePartition, MetadataResponseTopic,
 };
 use milena_messages::{ApiKey, ErrorCode};
+use milena_wire::Uuid;
 
 use super::row::{Api, HEAVY_BYTES};
+use crate::acls::{CLUSTER, Operation, Resource};
 use crate::call::Call;
 use crate::configs::Overrides;
 use crate::partition::Partition;
@@ -22,7 +24,7 @@ pub(super) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 
 /// The same for the cluster: create, alter, describe, cluster action, describe configs, alter configs, idempotent
 /// write.
-pub(super) const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
 /// The client did not ask for the operations.
 pub(super) const OPERATIONS_OMITTED: i32 = i32::MIN;
@@ -43,14 +45,25 @@ fn handle(call: &Call<'_>, request: MetadataRequest) -> MetadataResponse {
         create_missing(call, wanted.as_deref().unwrap_or_default());
     }
     let state = call.parts.state();
+    let is_visible = |name: &str| call.may(Operation::Describe, Resource::Topic, name);
     let mut topics: Vec<MetadataResponseTopic> = match wanted {
-        Some(wanted) => once_each(wanted).map(|topic| answer_for(&state, topic)).collect(),
-        None => state.topics().map(|topic| describe(&state, topic)).collect(),
+        Some(wanted) => {
+            let answer = |topic| answer_for(call, &state, topic, request.allow_auto_topic_creation);
+            once_each(wanted).map(answer).collect()
+        }
+        // A client does not learn of topics that it may not see.
+        None => {
+            let visible = state.topics().filter(|topic| is_visible(&topic.name));
+            visible.map(|topic| describe(&state, topic)).collect()
+        }
     };
     if request.include_topic_authorized_operations {
         // Kafka answers them for a name that does not exist, too, but not for an unknown id.
-        let named = topics.iter_mut().filter(|topic| topic.name.is_some());
-        named.for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
+        for topic in topics.iter_mut().filter(|topic| topic.error_code != TOPIC_DENIED) {
+            if let Some(name) = &topic.name {
+                topic.topic_authorized_operations = call.allowed(TOPIC_OPERATIONS, Resource::Topic, name);
+            }
+        }
     }
     let listener = call.peer.listener();
     let brokers = state.live_nodes().map(|node| MetadataResponseBroker {
@@ -61,14 +74,30 @@ fn handle(call: &Call<'_>, request: MetadataRequest) -> MetadataResponse {
         ..Default::default()
     });
     let asked = request.include_cluster_authorized_operations;
+    let cluster_authorized_operations = if asked { cluster_operations(call) } else { OPERATIONS_OMITTED };
     MetadataResponse {
         brokers: brokers.collect(),
         cluster_id: Some(state.cluster_id.clone()),
         controller_id: state.controller().unwrap_or(-1),
         topics,
-        cluster_authorized_operations: if asked { CLUSTER_OPERATIONS } else { OPERATIONS_OMITTED },
+        cluster_authorized_operations,
         ..Default::default()
     }
+}
+
+const TOPIC_DENIED: ErrorCode = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
+
+/// The operations on the cluster that the client may do; none if it may not describe the cluster.
+pub(super) fn cluster_operations(call: &Call<'_>) -> i32 {
+    match call.check_cluster(Operation::Describe) {
+        Ok(()) => call.allowed(CLUSTER_OPERATIONS, Resource::Cluster, CLUSTER),
+        Err(_) => 0,
+    }
+}
+
+/// Whether the client may create a topic of this name.
+fn may_create(call: &Call<'_>, name: &str) -> bool {
+    call.check_cluster(Operation::Create).is_ok() || call.may(Operation::Create, Resource::Topic, name)
 }
 
 /// The most topics that one request creates: other requests wait meanwhile. A client that asks for more topics asks
@@ -84,6 +113,9 @@ fn create_missing(call: &Call<'_>, wanted: &[MetadataRequestTopic]) {
     let mut created = 0;
     for name in wanted.iter().filter_map(|topic| topic.name.as_ref()) {
         if call.parts.state().topic(name).is_some() || topic::check_name(name).is_err() {
+            continue;
+        }
+        if !call.may(Operation::Describe, Resource::Topic, name) || !may_create(call, name) {
             continue;
         }
         let mut state = call.parts.state_mut();
@@ -110,7 +142,27 @@ fn once_each(wanted: Vec<MetadataRequestTopic>) -> impl Iterator<Item = Metadata
     wanted.into_iter().filter(move |topic| seen.insert((topic.name.clone(), topic.topic_id)))
 }
 
-fn answer_for(state: &State, wanted: MetadataRequestTopic) -> MetadataResponseTopic {
+fn answer_for(
+    call: &Call<'_>,
+    state: &State,
+    wanted: MetadataRequestTopic,
+    creates: bool,
+) -> MetadataResponseTopic {
+    let by_id = state.topic_by_id(wanted.topic_id).filter(|_| wanted.name.is_none());
+    if let Some(name) = wanted.name.as_ref().or(by_id.map(|topic| &topic.name)) {
+        let is_visible = call.may(Operation::Describe, Resource::Topic, name);
+        let is_missing = state.topic(name).is_none() && creates && state.settings().auto_create_topics;
+        if !is_visible || is_missing && !may_create(call, name) {
+            // An id does not tell the name, and a name does not tell the id.
+            return MetadataResponseTopic {
+                error_code: TOPIC_DENIED,
+                topic_id: if wanted.name.is_some() { Uuid::ZERO } else { wanted.topic_id },
+                name: wanted.name,
+                topic_authorized_operations: OPERATIONS_OMITTED,
+                ..Default::default()
+            };
+        }
+    }
     let (found, error_code) = match &wanted.name {
         Some(name) if topic::check_name(name).is_err() => (None, ErrorCode::INVALID_TOPIC_EXCEPTION),
         Some(name) => (state.topic(name), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),

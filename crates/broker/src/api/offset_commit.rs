@@ -7,6 +7,7 @@ use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::groups::offsets::Commit;
 
@@ -19,6 +20,7 @@ fn handle(call: &Call<'_>, mut request: OffsetCommitRequest) -> OffsetCommitResp
     let mut topics = Vec::with_capacity(request.topics.len());
     // The offsets of partitions that exist, and where their codes go.
     let (mut commits, mut places) = (Vec::new(), Vec::new());
+    let denied = call.check(Operation::Read, Resource::Group, &request.group_id).err();
     let state = call.parts.state();
     for topic in std::mem::take(&mut request.topics) {
         let by_id = call.envelope.version >= TOPIC_IDS_FROM;
@@ -26,11 +28,17 @@ fn handle(call: &Call<'_>, mut request: OffsetCommitRequest) -> OffsetCommitResp
             true => (state.topic_by_id(topic.topic_id), ErrorCode::UNKNOWN_TOPIC_ID),
             false => (state.topic(&topic.name), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
         };
+        let name = found.map_or(&topic.name, |found| &found.name);
+        // An id that no topic has tells nothing.
+        let is_void = by_id && found.is_none();
+        let allowed = if is_void { Ok(()) } else { call.check(Operation::Read, Resource::Topic, name) };
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
             let partition_index = partition.partition_index;
             let exists = found.map(|topic| topic.partition(partition_index).is_some());
+            let exists = exists.filter(|_| allowed.is_ok());
             let error_code = match exists {
+                None if allowed.is_err() => Resource::Topic.denial(),
                 None => unknown,
                 Some(false) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
                 Some(true) => ErrorCode::NONE,
@@ -61,6 +69,11 @@ fn handle(call: &Call<'_>, mut request: OffsetCommitRequest) -> OffsetCommitResp
         });
     }
     drop(state);
+    if let Some(code) = denied {
+        let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+        partitions.for_each(|partition| partition.error_code = code);
+        return OffsetCommitResponse { topics, ..Default::default() };
+    }
     if commits.is_empty() {
         return OffsetCommitResponse { topics, ..Default::default() };
     }

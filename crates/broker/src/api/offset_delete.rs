@@ -6,6 +6,7 @@ use milena_messages::offset_delete::{
 use milena_messages::{ApiKey, ErrorCode};
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 
 pub(super) const API: Api = Api::new(ApiKey::OffsetDelete, |call, reader| call.answer(reader, handle));
@@ -16,11 +17,12 @@ fn handle(call: &Call<'_>, request: OffsetDeleteRequest) -> OffsetDeleteResponse
     let state = call.parts.state();
     for topic in request.topics {
         let found = state.topic(&topic.name);
+        let allowed = call.check(Operation::Read, Resource::Topic, &topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
             let partition_index = partition.partition_index;
-            let mut error_code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
-            if found.is_some_and(|topic| topic.partition(partition_index).is_some()) {
+            let mut error_code = allowed.err().unwrap_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+            if allowed.is_ok() && found.is_some_and(|topic| topic.partition(partition_index).is_some()) {
                 error_code = ErrorCode::NONE;
                 places.push((topics.len(), partitions.len()));
                 wanted.push((topic.name.clone(), partition_index));
@@ -33,7 +35,8 @@ fn handle(call: &Call<'_>, request: OffsetDeleteRequest) -> OffsetDeleteResponse
     let deleted = match request.group_id.is_empty() {
         true => Err(ErrorCode::INVALID_GROUP_ID),
         false => call
-            .check_coordinator(&request.group_id)
+            .check(Operation::Delete, Resource::Group, &request.group_id)
+            .and_then(|()| call.check_coordinator(&request.group_id))
             .and_then(|()| call.parts.groups(call.now).delete_offsets(&request.group_id, &wanted)),
     };
     match deleted {

@@ -11,6 +11,7 @@ use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::{Str, Uuid};
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::groups::offsets::Offsets;
 
@@ -50,7 +51,8 @@ fn handle(call: &Call<'_>, request: OffsetFetchRequest) -> OffsetFetchResponse {
 
 fn fetch(call: &Call<'_>, wanted: OffsetFetchRequestGroup, stable: bool) -> OffsetFetchResponseGroup {
     let group_id = wanted.group_id;
-    if let Err(error_code) = call.check_coordinator(&group_id) {
+    let allowed = call.check(Operation::Describe, Resource::Group, &group_id);
+    if let Err(error_code) = allowed.and_then(|()| call.check_coordinator(&group_id)) {
         return OffsetFetchResponseGroup { group_id, error_code, ..Default::default() };
     }
     let by_id = call.envelope.version >= TOPIC_IDS_FROM;
@@ -76,13 +78,17 @@ fn fetch(call: &Call<'_>, wanted: OffsetFetchRequestGroup, stable: bool) -> Offs
         Some(topics) => topics
             .into_iter()
             .map(|(topic, found)| match found {
-                Some(name) => some_of(topic, |index| stored(&name, index)),
+                Some(name) => match call.check(Operation::Describe, Resource::Topic, &name) {
+                    Ok(()) => some_of(topic, |index| stored(&name, index)),
+                    Err(code) => failed(topic, code),
+                },
                 None => failed(topic, ErrorCode::UNKNOWN_TOPIC_ID),
             })
             .collect(),
         None => {
             let all: Vec<OffsetFetchResponseTopics> = offsets
                 .iter()
+                .filter(|(name, _)| call.may(Operation::Describe, Resource::Topic, name))
                 .map(|(name, partitions)| OffsetFetchResponseTopics {
                     name: name.clone(),
                     partitions: partitions.keys().map(|&index| stored(name, index)).collect(),

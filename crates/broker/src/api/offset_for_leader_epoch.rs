@@ -8,6 +8,7 @@ use milena_messages::offset_for_leader_epoch::{
 use milena_messages::{ApiKey, ErrorCode};
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::topic::Topic;
 
@@ -19,15 +20,21 @@ pub(super) const API: Api = Api {
 fn handle(call: &Call<'_>, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
     let topics = request.topics.into_iter().map(|wanted| {
         let topic = call.parts.state().topic(&wanted.topic).cloned();
-        let partitions = wanted.partitions.iter().map(|partition| end_of(call, topic.as_deref(), partition));
+        let allowed = call.check(Operation::Describe, Resource::Topic, &wanted.topic);
+        let topic = allowed.map(|()| topic.as_deref());
+        let partitions = wanted.partitions.iter().map(|partition| end_of(call, topic, partition));
         let partitions = partitions.collect();
         OffsetForLeaderTopicResult { topic: wanted.topic, partitions, ..Default::default() }
     });
     OffsetForLeaderEpochResponse { topics: topics.collect(), ..Default::default() }
 }
 
-fn end_of(call: &Call<'_>, topic: Option<&Topic>, wanted: &OffsetForLeaderPartition) -> EpochEndOffset {
-    let found = look_up(call, topic, wanted);
+fn end_of(
+    call: &Call<'_>,
+    topic: Result<Option<&Topic>, ErrorCode>,
+    wanted: &OffsetForLeaderPartition,
+) -> EpochEndOffset {
+    let found = topic.and_then(|topic| look_up(call, topic, wanted));
     let (error_code, end) = found.map_or_else(|code| (code, None), |end| (ErrorCode::NONE, end));
     // For an unknown epoch Kafka answers −1 and −1.
     let (leader_epoch, end_offset) = end.unwrap_or((-1, -1));

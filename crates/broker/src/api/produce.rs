@@ -13,6 +13,7 @@ use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::{Call, Effort, Outcome};
 use crate::check::{self, Checked, Checker, Outline, Rejected, Scope};
 use crate::partition::Appended;
@@ -67,6 +68,11 @@ fn answer(call: &Call<'_>, request: &ProduceRequest) -> Option<Vec<TopicProduceR
     if let Some(Rejected { code, message, .. }) = refusal(request) {
         let message = Str::from(message.as_ref());
         return Some(answer_all(request, |data| failed(data.index, code, Some(message.clone()))));
+    }
+    if let Some(id) = &request.transactional_id
+        && let Err(code) = call.check(Operation::Write, Resource::TransactionalId, id)
+    {
+        return Some(answer_all(request, |data| failed(data.index, code, None)));
     }
     // First every batch is found, because some faults of one batch fail the whole request.
     let found: Vec<_> = request.topic_data.iter().flat_map(|data| find(call, data)).collect();
@@ -207,7 +213,12 @@ fn find<'a>(call: &Call<'_>, data: &'a TopicProduceData) -> Vec<Result<Found<'a>
     } else {
         (call.parts.state().topic(&data.name).cloned(), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
     };
+    // A client that may not write to a topic must not learn whether it exists, unless it knows its id.
+    let name = topic.as_ref().map_or(&data.name, |topic| &topic.name);
+    let is_hidden = topic.is_none() && version >= 13;
+    let allowed = if is_hidden { Ok(()) } else { call.check(Operation::Write, Resource::Topic, name) };
     let find = |data: &'a PartitionProduceData| {
+        allowed.map_err(Rejected::code)?;
         let topic = topic.as_ref().ok_or_else(|| Rejected::code(unknown))?;
         if topic.partition(data.index).is_none() {
             return Err(Rejected::code(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));

@@ -17,7 +17,7 @@ pub(super) const API: Api = Api::new(ApiKey::SyncGroup, respond);
 fn respond(call: &mut Call<'_>, reader: &mut Reader<'_>) -> Result<Outcome, Refused> {
     let request: SyncGroupRequest = call.decode(reader)?;
     let reply = Reply::new();
-    match call.check_coordinator(&request.group_id) {
+    match call.check_member(&request.group_id) {
         Err(error_code) => reply.put(SyncGroupResponse { error_code, ..Default::default() }),
         Ok(()) => call.parts.groups(call.now).sync(&request, &Arc::clone(&reply), call.now),
     }

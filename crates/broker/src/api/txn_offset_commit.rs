@@ -9,6 +9,7 @@ use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
 use super::row::Api;
+use crate::acls::{Operation, Resource};
 use crate::call::Call;
 use crate::groups::offsets::Commit;
 use crate::groups::transactional::partition_of;
@@ -27,6 +28,11 @@ fn handle(call: &Call<'_>, mut request: TxnOffsetCommitRequest) -> TxnOffsetComm
     let mut topics = Vec::with_capacity(request.topics.len());
     // The offsets of partitions that exist, and where their codes go.
     let (mut commits, mut places) = (Vec::new(), Vec::new());
+    let id = &request.transactional_id;
+    let denied = call
+        .check(Operation::Write, Resource::TransactionalId, id)
+        .and_then(|()| call.check(Operation::Read, Resource::Group, &request.group_id))
+        .err();
     let state = call.parts.state();
     let by_id = call.envelope.version >= TOPIC_IDS_FROM;
     for topic in &mut request.topics {
@@ -34,11 +40,15 @@ fn handle(call: &Call<'_>, mut request: TxnOffsetCommitRequest) -> TxnOffsetComm
             true => (state.topic_by_id(topic.topic_id), ErrorCode::UNKNOWN_TOPIC_ID),
             false => (state.topic(&topic.name), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
         };
+        let name = found.map_or(&topic.name, |found| &found.name);
+        // An id that no topic has tells nothing.
+        let is_void = by_id && found.is_none();
+        let allowed = if is_void { Ok(()) } else { call.check(Operation::Read, Resource::Topic, name) };
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in &mut topic.partitions {
             let partition_index = partition.partition_index;
-            let mut error_code = unknown;
-            if let Some(topic) = found {
+            let mut error_code = allowed.err().unwrap_or(unknown);
+            if let Some(topic) = found.filter(|_| allowed.is_ok()) {
                 error_code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
                 if topic.partition(partition_index).is_some() {
                     error_code = ErrorCode::NONE;
@@ -64,6 +74,11 @@ fn handle(call: &Call<'_>, mut request: TxnOffsetCommitRequest) -> TxnOffsetComm
         topics.push(TxnOffsetCommitResponseTopic { name, topic_id, partitions, ..Default::default() });
     }
     drop(state);
+    if let Some(code) = denied {
+        let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+        partitions.for_each(|partition| partition.error_code = code);
+        return TxnOffsetCommitResponse { topics, ..Default::default() };
+    }
     if commits.is_empty() {
         return TxnOffsetCommitResponse { topics, ..Default::default() };
     }

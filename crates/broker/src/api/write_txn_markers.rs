@@ -8,6 +8,7 @@ use milena_messages::write_txn_markers::{
 use milena_messages::{ApiKey, ErrorCode};
 
 use super::row::Api;
+use crate::acls::Operation;
 use crate::call::Call;
 use crate::producers::Marker;
 use crate::transactions::{OFFSETS_TOPIC, VERSION_MAX};
@@ -15,6 +16,9 @@ use crate::transactions::{OFFSETS_TOPIC, VERSION_MAX};
 pub(super) const API: Api = Api::new(ApiKey::WriteTxnMarkers, |call, reader| call.answer(reader, handle));
 
 fn handle(call: &Call<'_>, request: WriteTxnMarkersRequest) -> WriteTxnMarkersResponse {
+    // An administrator may do it as well as a coordinator (KIP-1219).
+    let allowed =
+        call.check_cluster(Operation::ClusterAction).or_else(|_| call.check_cluster(Operation::Alter));
     // Kafka fails to make one such marker, and answers none of them.
     let is_void = |marker: &WritableTxnMarker| marker.producer_id < 0 || marker.producer_epoch < 0;
     let is_refused = request.markers.iter().any(is_void);
@@ -26,7 +30,8 @@ fn handle(call: &Call<'_>, request: WriteTxnMarkersRequest) -> WriteTxnMarkersRe
             is_commit: wanted.transaction_result,
             raises_epoch: i16::from(wanted.transaction_version) >= VERSION_MAX,
         };
-        let topics = write(call, (!is_refused).then_some(&marker), wanted);
+        let may_write = if is_refused { Err(ErrorCode::UNKNOWN_SERVER_ERROR) } else { allowed };
+        let topics = write(call, may_write.map(|()| &marker), wanted);
         WritableTxnMarkerResult { producer_id: marker.producer_id, topics, ..Default::default() }
     });
     WriteTxnMarkersResponse { markers: markers.collect(), ..Default::default() }
@@ -34,13 +39,13 @@ fn handle(call: &Call<'_>, request: WriteTxnMarkersRequest) -> WriteTxnMarkersRe
 
 fn write(
     call: &Call<'_>,
-    marker: Option<&Marker>,
+    marker: Result<&Marker, ErrorCode>,
     wanted: WritableTxnMarker,
 ) -> Vec<WritableTxnMarkerTopicResult> {
     let topics = wanted.topics.into_iter().map(|wanted| {
         let topic = call.parts.state().topic(&wanted.name).cloned();
         let write = |index: i32| {
-            let marker = marker.ok_or(ErrorCode::UNKNOWN_SERVER_ERROR)?;
+            let marker = marker?;
             if wanted.name == OFFSETS_TOPIC {
                 return call.parts.groups(call.now).end_transaction(index, marker, call.now);
             }

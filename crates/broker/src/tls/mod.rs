@@ -126,6 +126,11 @@ impl Tls {
         self.rules.clone()
     }
 
+    /// Whether clients without a certificate are sent away.
+    pub(crate) fn authenticates(&self) -> bool {
+        matches!(self.clients, ClientCertificates::Required(_))
+    }
+
     pub(crate) fn config(&self) -> Result<Arc<ServerConfig>, Error> {
         let refused = |error: rustls::Error| Error::refused(format!("TLS cannot be set up: {error}"));
         let provider = Arc::new(rustls_graviola::default_provider());

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests have a clock")]
 
+mod acls;
 mod again;
 mod compaction;
 mod configs;

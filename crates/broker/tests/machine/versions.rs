@@ -11,11 +11,14 @@ use milena_messages::alter_user_scram_credentials::AlterUserScramCredentialsRequ
 use milena_messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use milena_messages::consumer_group_describe::ConsumerGroupDescribeRequest;
 use milena_messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
+use milena_messages::create_acls::CreateAclsRequest;
 use milena_messages::create_partitions::CreatePartitionsRequest;
 use milena_messages::create_topics::CreateTopicsRequest;
+use milena_messages::delete_acls::DeleteAclsRequest;
 use milena_messages::delete_groups::DeleteGroupsRequest;
 use milena_messages::delete_records::DeleteRecordsRequest;
 use milena_messages::delete_topics::DeleteTopicsRequest;
+use milena_messages::describe_acls::DescribeAclsRequest;
 use milena_messages::describe_cluster::DescribeClusterRequest;
 use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use milena_messages::describe_groups::DescribeGroupsRequest;
@@ -226,11 +229,14 @@ fn every_advertised_version_is_answered() {
     check(&rig, |_| IncrementalAlterConfigsRequest::default());
     check(&rig, |_| DescribeClusterRequest::default());
     check(&rig, |_| DescribeTopicPartitionsRequest::default());
+    check(&rig, |_| CreateAclsRequest::default());
+    check(&rig, |_| DescribeAclsRequest::default());
+    check(&rig, |_| DeleteAclsRequest::default());
     check(&rig, |_| AlterUserScramCredentialsRequest::default());
     check(&rig, |_| DescribeUserScramCredentialsRequest::default());
     check(&rig, |_| SaslHandshakeRequest::default());
     check(&rig, |_| SaslAuthenticateRequest::default());
-    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 41, "all of them are checked above");
+    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 44, "all of them are checked above");
 }
 
 #[test]
@@ -384,7 +390,7 @@ fn what_a_client_asks_for_in_vain_is_told_to_the_log_once() {
             Bytes::from(frame)
         };
         for _ in 0..3 {
-            for (key, version) in [(29, 1), (1234, 0), (3, 99)] {
+            for (key, version) in [(35, 1), (1234, 0), (3, 99)] {
                 assert!(rig.handle(1, &header(key, version)).is_err());
             }
             rig.ask(
@@ -400,7 +406,7 @@ fn what_a_client_asks_for_in_vain_is_told_to_the_log_once() {
     });
     let told = warnings.0.lock().expect("no panic");
     let expected = [
-        "DescribeAcls is not implemented by this broker yet",
+        "DescribeLogDirs is not implemented by this broker yet",
         "API key 1234 does not exist",
         "Metadata version 99",
         "share groups",

@@ -63,6 +63,23 @@ async fn a_wrong_password_is_answered_late_and_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn other_machines_reach_a_listener_only_if_it_authenticates_or_that_is_allowed() {
+    let everywhere = || Broker::builder().host([0, 0, 0, 0].into());
+    let refused = everywhere().start().await.expect_err("refused").to_string();
+    assert!(refused.contains("0.0.0.0") && refused.contains("PLAINTEXT"), "{refused}");
+    let both = everywhere().listener(Listener::sasl_plaintext()).listener(Listener::plaintext());
+    both.start().await.expect_err("refused");
+    start(everywhere().allow_anyone(true)).await;
+    start(everywhere().listener(Listener::sasl_plaintext())).await;
+    let authority = milena_broker::Authority::new().expect("made");
+    let tls = milena_broker::Tls::of(&authority.server(["localhost"]).expect("made"));
+    let open = everywhere().listener(Listener::ssl(tls.clone()));
+    open.start().await.expect_err("refused");
+    let tls = tls.require_clients(authority.certificate_pem()).expect("read");
+    start(everywhere().listener(Listener::ssl(tls))).await;
+}
+
+#[tokio::test]
 async fn frames_are_small_until_the_client_has_logged_in() {
     let cluster = guarded().await;
     let too_large = (65_537_i32).to_be_bytes();

@@ -1,9 +1,9 @@
 //! `milena broker`: the embedded broker in the foreground.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use milena_broker::Broker;
+use milena_broker::{Authority, Authorizer, Broker, Builder, Listener, SaslMechanism, Tls};
 use tokio::net::lookup_host;
 
 use crate::cluster::property;
@@ -18,10 +18,15 @@ Examples:
   milena broker --data-dir ./data --topic orders:12 on disk, with a topic of 12 partitions
   milena broker -c group.consumer.heartbeat.interval.ms=500
                                                     groups that notice changes sooner
-  milena broker --host 0.0.0.0 --advertised-host me for other machines, which reach this one as me
+  milena broker --sasl scram --users users.txt      users with passwords: lines such as alice:secret
+  milena broker --tls ca.pem                        TLS; clients trust the certificate in ca.pem
+  milena broker --sasl plain --users users.txt --acl --super-user User:admin
+                                                    clients do only what ACLs allow
+  milena broker --host 0.0.0.0 --advertised-host me --sasl scram --users users.txt
+                                                    for other machines, which reach this one as me
 
 The first line on stdout is the bootstrap address; it is printed when the broker accepts connections.
-The broker is for development and tests. It has no authentication, and all its nodes are this one process.";
+The broker is for development and tests. All its nodes are this one process.";
 
 /// Serves the Kafka protocol until Ctrl-C.
 #[derive(Debug, clap::Args)]
@@ -35,7 +40,7 @@ pub(crate) struct Args {
     #[arg(short, long, default_value = "9092")]
     pub(crate) port: u16,
 
-    /// The address or host name to listen on. Anyone on the network can reach an address that is not loopback
+    /// The address or host name to listen on. One that is not loopback needs --sasl, --tls-clients or --allow-anyone
     #[arg(long, default_value = "127.0.0.1")]
     pub(crate) host: String,
 
@@ -43,6 +48,44 @@ pub(crate) struct Args {
     /// addresses
     #[arg(long, value_name = "HOST", value_parser = advertised_host)]
     pub(crate) advertised_host: Option<String>,
+
+    /// Let everyone who can reach --host read, write and delete everything
+    #[arg(long)]
+    pub(crate) allow_anyone: bool,
+
+    /// Have clients log in by these SASL mechanisms: plain, scram (both of them), scram-sha-256 or scram-sha-512, separated by
+    /// commas
+    #[arg(long, value_name = "MECHANISMS", value_delimiter = ',', value_parser = mechanisms)]
+    pub(crate) sasl: Vec<Mechanisms>,
+
+    /// The file with the users of --sasl, one NAME:PASSWORD per line. Default: the lines of the environment variable
+    /// MILENA_BROKER_USERS
+    #[arg(long, value_name = "FILE", requires = "sasl")]
+    pub(crate) users: Option<PathBuf>,
+
+    /// Speak TLS with a certificate made at the start, and write that of its authority to FILE, by which clients trust it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tls_certificate", "tls_key"])]
+    pub(crate) tls: Option<PathBuf>,
+
+    /// Speak TLS with the certificate chain in this PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+
+    /// The PEM file with the private key of --tls-certificate
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Take only clients with a certificate of the authorities in this PEM file; its subject is their principal
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_clients: Option<PathBuf>,
+
+    /// Let clients do only what ACLs allow
+    #[arg(long, requires = "super_users")]
+    pub(crate) acl: bool,
+
+    /// A principal that may do everything under --acl, such as User:admin; may be repeated
+    #[arg(long = "super-user", value_name = "PRINCIPAL", requires = "acl", value_parser = principal)]
+    pub(crate) super_users: Vec<String>,
 
     /// The directory for records, in Kafka's segment format. Default: records are kept in memory
     #[arg(short, long, value_name = "DIR")]
@@ -55,6 +98,38 @@ pub(crate) struct Args {
     /// Set a broker config by Kafka's name, such as group.min.session.timeout.ms or log.retention.ms; may be repeated
     #[arg(short, long = "config", value_name = "NAME=VALUE", value_parser = property)]
     pub(crate) configs: Vec<(String, String)>,
+}
+
+/// What a word of --sasl means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mechanisms(Vec<SaslMechanism>);
+
+fn mechanisms(text: &str) -> Result<Mechanisms, String> {
+    let word = text.trim().to_ascii_uppercase();
+    let all = match word.as_str() {
+        "SCRAM" => vec![SaslMechanism::ScramSha256, SaslMechanism::ScramSha512],
+        "PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512" => word.parse().into_iter().collect(),
+        _ => return Err("write plain, scram, scram-sha-256 or scram-sha-512".into()),
+    };
+    Ok(Mechanisms(all))
+}
+
+fn principal(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some(("User", name)) if !name.is_empty() => Ok(text.into()),
+        _ => Err("write User: and a name, as in User:admin".into()),
+    }
+}
+
+/// The users in a text with a NAME:PASSWORD in each line. The error does not show the text.
+fn users(text: &str) -> Result<Vec<(&str, &str)>, String> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.is_empty());
+    lines
+        .map(|(number, line)| match line.split_once(':') {
+            Some((name, password)) if !name.is_empty() && !password.is_empty() => Ok((name, password)),
+            _ => Err(format!("line {} is not NAME:PASSWORD", number + 1)),
+        })
+        .collect()
 }
 
 /// A topic to start with.
@@ -94,6 +169,75 @@ async fn address(host: &str) -> Result<IpAddr, Failure> {
     addresses.first().copied().ok_or_else(|| wrong("the name has no address"))
 }
 
+/// The environment variable with the users of --sasl.
+const USERS: &str = "MILENA_BROKER_USERS";
+
+fn read(option: &str, path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure::failed(format!("{option} {}: {error}", path.display())))
+}
+
+/// The TLS that the options ask for.
+fn tls(args: &Args) -> Result<Option<Tls>, Failure> {
+    let refused = |error: milena_broker::Error| Failure::usage(error.to_string());
+    let tls = match (&args.tls, &args.tls_certificate, &args.tls_key) {
+        (Some(path), ..) => {
+            let authority = Authority::new().map_err(refused)?;
+            let names = ["localhost", "127.0.0.1", "::1"].into_iter();
+            let names = names.chain(args.advertised_host.as_deref()).chain([args.host.as_str()]);
+            let names =
+                names.filter(|name| !name.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified()));
+            let identity = authority.server(names).map_err(refused)?;
+            std::fs::write(path, authority.certificate_pem())
+                .map_err(|error| Failure::failed(format!("--tls {}: {error}", path.display())))?;
+            Tls::of(&identity)
+        }
+        (None, Some(certificate), Some(key)) => {
+            let chain = read("--tls-certificate", certificate)?;
+            Tls::pem(chain, read("--tls-key", key)?).map_err(refused)?
+        }
+        (None, ..) if args.tls_clients.is_some() => {
+            return Err(Failure::usage("--tls-clients needs --tls or --tls-certificate"));
+        }
+        (None, ..) => return Ok(None),
+    };
+    match &args.tls_clients {
+        Some(path) => tls.require_clients(read("--tls-clients", path)?).map(Some).map_err(refused),
+        None => Ok(Some(tls)),
+    }
+}
+
+/// Has the builder let in those whom the options let in.
+fn secure(mut builder: Builder, args: &Args) -> Result<Builder, Failure> {
+    let tls = tls(args)?;
+    let listener = match (tls, args.sasl.is_empty()) {
+        (None, true) => Listener::plaintext(),
+        (None, false) => Listener::sasl_plaintext(),
+        (Some(tls), true) => Listener::ssl(tls),
+        (Some(tls), false) => Listener::sasl_ssl(tls),
+    };
+    builder = builder.listener(listener).allow_anyone(args.allow_anyone);
+    if !args.sasl.is_empty() {
+        let (place, text) = match &args.users {
+            Some(path) => (format!("--users {}", path.display()), read("--users", path)?),
+            None => (USERS.to_owned(), std::env::var(USERS).unwrap_or_default()),
+        };
+        let users = users(&text).map_err(|error| Failure::usage(format!("{place}: {error}")))?;
+        if users.is_empty() {
+            return Err(Failure::usage(format!("--sasl needs users: set --users or {USERS}")));
+        }
+        let mechanisms = args.sasl.iter().flat_map(|Mechanisms(all)| all.iter().copied());
+        builder = builder.sasl_mechanisms(mechanisms);
+        builder = users.into_iter().fold(builder, |builder, (name, password)| builder.user(name, password));
+    }
+    if args.acl {
+        let users = args.super_users.iter();
+        let authorizer = users.fold(Authorizer::new(), Authorizer::super_user);
+        builder = builder.authorizer(authorizer);
+    }
+    Ok(builder)
+}
+
 /// Runs the command.
 pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failure> {
     if args.port != 0 && args.port.checked_add(args.nodes - 1).is_none() {
@@ -112,6 +256,7 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
     if let Some(dir) = &args.data_dir {
         builder = builder.data_dir(dir);
     }
+    builder = secure(builder, args)?;
     builder = args.configs.iter().fold(builder, |builder, (name, value)| builder.config(name, value));
     let start = async { builder.start().await.map_err(|error| start_failure(&error, args)) };
     let cluster = interrupt.or(start).await?;
@@ -165,6 +310,24 @@ mod tests {
         for text in ["", "kafka:9092", "a b", "a,b", "[::1]", "http://a", "a\n"] {
             assert!(advertised_host(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn users_are_read_and_errors_do_not_show_them() {
+        assert_eq!(users("alice:secret\n\nbob:a:b\n"), Ok(vec![("alice", "secret"), ("bob", "a:b")]));
+        for text in ["alice", ":secret", "alice:", "a:b\nhunter2"] {
+            let error = users(text).expect_err("refused");
+            assert!(!error.contains("secret") && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn mechanisms_and_principals_are_read() {
+        let read = |text| mechanisms(text).map(|Mechanisms(all)| all.len());
+        assert_eq!((read("plain"), read("SCRAM"), read("scram-sha-512")), (Ok(1), Ok(2), Ok(1)));
+        assert!(read("gssapi").is_err() && read("").is_err());
+        assert_eq!(principal("User:admin").as_deref(), Ok("User:admin"));
+        assert!(principal("admin").is_err() && principal("User:").is_err());
     }
 
     #[test]
