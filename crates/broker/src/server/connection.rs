@@ -301,10 +301,11 @@ impl Connection {
                 Err(_) => return Err(Hangup::SlowReader { bytes: frame.remaining() }),
             }
         }
-        // In TLS the last record may not be with the system yet.
-        match timeout_at(deadline, self.stream.flush()).await {
-            Ok(flushed) => flushed?,
-            Err(_) => return Err(Hangup::SlowReader { bytes: 0 }),
+        if self.stream.holds_back() {
+            match timeout_at(deadline, self.stream.flush()).await {
+                Ok(flushed) => flushed?,
+                Err(_) => return Err(Hangup::SlowReader { bytes: 0 }),
+            }
         }
         self.lease.mark();
         self.lease.hold(self.intake.allocated(), 0).await;

@@ -69,6 +69,11 @@ impl Stream {
         }
     }
 
+    /// Whether bytes that were written may not be with the system yet. In TLS the last record may not.
+    pub(super) fn holds_back(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// Says in TLS that no more bytes follow.
     pub(super) async fn end(&mut self) {
         if let Self::Tls(stream) = self {
