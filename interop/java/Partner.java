@@ -57,7 +57,12 @@ public final class Partner {
 
     private static Properties settings(String bootstrap) {
         Properties settings = new Properties();
-        settings.put("bootstrap.servers", bootstrap);
+        String[] lines = bootstrap.split("\n");
+        settings.put("bootstrap.servers", lines[0]);
+        for (int i = 1; i < lines.length; i++) {
+            String[] pair = lines[i].split("=", 2);
+            settings.put(pair[0], pair[1].replace("\t", "\n"));
+        }
         return settings;
     }
 

@@ -59,6 +59,12 @@ impl Embedded {
         Ok(act(cluster, &self.runtime, i32::try_from(id)?)?)
     }
 
+    /// The bootstrap addresses of a listener, which there is.
+    #[must_use]
+    pub fn bootstrap_of(&self, listener: &str) -> &str {
+        self.cluster.as_ref().and_then(|cluster| cluster.bootstrap_of(listener)).unwrap_or("")
+    }
+
     /// The bootstrap addresses.
     #[must_use]
     pub fn bootstrap(&self) -> &str {

@@ -23,6 +23,7 @@ pub mod hops;
 pub mod journal;
 pub mod kills;
 pub mod letter;
+pub mod login;
 pub mod member;
 pub mod ours;
 pub mod partner;

@@ -10,6 +10,9 @@
 //!   and the ends as `consume` does; Java has it.
 //! - `admin BOOTSTRAP TOPIC` prints the result of each step.
 //!
+//! More lines of BOOTSTRAP are settings, as `name=value` by Java's or librdkafka's names: `login` has those for logging in.
+//! franz-go takes librdkafka's names for the ones that it needs.
+//!
 //! Every partner uses its library's defaults if they matter: all three produce idempotently with acks=all.
 
 use std::fs;

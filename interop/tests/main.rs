@@ -14,6 +14,7 @@ mod group_tools;
 mod groups;
 mod hops;
 mod kills;
+mod login;
 mod members;
 mod mutants;
 mod partners;

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -42,12 +41,12 @@ func produce(ctx context.Context, bootstrap, topic, codec string) {
 		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
 		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 	}
-	client, err := kgo.NewClient(
-		kgo.SeedBrokers(strings.Split(bootstrap, ",")...),
+	client, err := kgo.NewClient(append(
+		settings(bootstrap),
 		kgo.ProducerBatchCompression(codecs[codec]),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(20*time.Millisecond),
-	)
+	)...)
 	lines.Check(err)
 	defer client.Close()
 	records, err := lines.Read(os.Stdin)
@@ -75,10 +74,10 @@ func consume(ctx context.Context, bootstrap, topic string, partitions, count int
 	for partition := range partitions {
 		offsets[int32(partition)] = kgo.NewOffset().AtStart()
 	}
-	client, err := kgo.NewClient(
-		kgo.SeedBrokers(strings.Split(bootstrap, ",")...),
+	client, err := kgo.NewClient(append(
+		settings(bootstrap),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: offsets}),
-	)
+	)...)
 	lines.Check(err)
 	defer client.Close()
 	for seen := 0; seen < count; {
@@ -105,7 +104,7 @@ func consume(ctx context.Context, bootstrap, topic string, partitions, count int
 
 // admin walks a topic's life; each line says what the broker answered.
 func admin(ctx context.Context, bootstrap, topic string) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(bootstrap, ",")...))
+	client, err := kgo.NewClient(settings(bootstrap)...)
 	lines.Check(err)
 	defer client.Close()
 	adm := kadm.NewClient(client)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -38,14 +39,24 @@ func main() {
 	lines.Check(out.Flush())
 }
 
+// settings adds the lines of bootstrap, which are its servers and then settings by librdkafka's names.
+func settings(bootstrap string, config kafka.ConfigMap) *kafka.ConfigMap {
+	all := strings.Split(bootstrap, "\n")
+	config["bootstrap.servers"] = all[0]
+	for _, line := range all[1:] {
+		name, value, _ := strings.Cut(line, "=")
+		config[name] = strings.ReplaceAll(value, "\t", "\n")
+	}
+	return &config
+}
+
 func produce(bootstrap, topic, codec string) {
-	producer, err := kafka.NewProducer(&kafka.ConfigMap{
-		"bootstrap.servers":  bootstrap,
+	producer, err := kafka.NewProducer(settings(bootstrap, kafka.ConfigMap{
 		"enable.idempotence": true,
 		"compression.codec":  codec,
 		"linger.ms":          20,
 		"message.timeout.ms": 20000,
-	})
+	}))
 	lines.Check(err)
 	records, err := lines.Read(os.Stdin)
 	lines.Check(err)
@@ -76,14 +87,13 @@ func produce(bootstrap, topic, codec string) {
 }
 
 func consume(bootstrap, topic string, partitions, count int, isolation string) {
-	consumer, err := kafka.NewConsumer(&kafka.ConfigMap{
-		"bootstrap.servers":  bootstrap,
+	consumer, err := kafka.NewConsumer(settings(bootstrap, kafka.ConfigMap{
 		"group.id":           "unused: partitions are assigned by hand",
 		"enable.auto.commit": false,
 		"isolation.level":    isolation,
 		"check.crcs":         true,
 		"fetch.wait.max.ms":  100,
-	})
+	}))
 	lines.Check(err)
 	var assigned []kafka.TopicPartition
 	for partition := range partitions {
@@ -117,7 +127,7 @@ func consume(bootstrap, topic string, partitions, count int, isolation string) {
 func admin(bootstrap, topic string) {
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
-	adm, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": bootstrap})
+	adm, err := kafka.NewAdminClient(settings(bootstrap, kafka.ConfigMap{}))
 	lines.Check(err)
 	defer adm.Close()
 	create := func() string {

@@ -14,20 +14,18 @@ import (
 func transact(bootstrap, input, output, id string, count int) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*deadline)
 	defer cancel()
-	consumer, err := kafka.NewConsumer(&kafka.ConfigMap{
-		"bootstrap.servers":  bootstrap,
+	consumer, err := kafka.NewConsumer(settings(bootstrap, kafka.ConfigMap{
 		"group.id":           id,
 		"enable.auto.commit": false,
 		"auto.offset.reset":  "earliest",
 		"isolation.level":    "read_committed",
 		"fetch.wait.max.ms":  100,
-	})
+	}))
 	lines.Check(err)
-	producer, err := kafka.NewProducer(&kafka.ConfigMap{
-		"bootstrap.servers":      bootstrap,
+	producer, err := kafka.NewProducer(settings(bootstrap, kafka.ConfigMap{
 		"transactional.id":       id,
 		"transaction.timeout.ms": 20000,
-	})
+	}))
 	lines.Check(err)
 	go func() {
 		for event := range producer.Events() {
