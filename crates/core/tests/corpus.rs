@@ -1,5 +1,7 @@
 //! Every committed fuzz input, through the body of its target, and changed ones.
 
+#![allow(clippy::disallowed_methods, reason = "tests read files")]
+
 use std::fs;
 use std::path::Path;
 
