@@ -20,5 +20,6 @@ mod mutants;
 mod partners;
 mod programs;
 mod replicas;
+mod sasl;
 mod transactions;
 mod truncation;

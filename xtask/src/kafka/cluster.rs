@@ -112,6 +112,14 @@ impl Cluster {
         addresses.join(",")
     }
 
+    /// The addresses of the listeners with SASL in plain text. There is the user `alice` with the password `pencil`, by PLAIN
+    /// and SCRAM, and tokens of OAUTHBEARER need no signature.
+    #[must_use]
+    pub fn sasl_bootstrap(&self) -> String {
+        let addresses: Vec<String> = self.nodes.iter().map(|node| node.sasl_address().to_string()).collect();
+        addresses.join(",")
+    }
+
     /// The release of Kafka that runs.
     #[must_use]
     pub fn version(&self) -> &str {

@@ -20,6 +20,8 @@ pub(super) struct Ports {
     pub(super) broker: u16,
     /// For the controllers' quorum.
     pub(super) controller: u16,
+    /// For clients that authenticate with SASL, in plain text.
+    pub(super) sasl: u16,
 }
 
 /// A started broker, tied to this process by its standard input. Dropping it ends the broker.
@@ -27,6 +29,7 @@ pub(super) struct Ports {
 pub(super) struct Node {
     child: Child,
     address: SocketAddr,
+    sasl_address: SocketAddr,
     log: PathBuf,
     mark: PathBuf,
     heap: &'static str,
@@ -51,8 +54,9 @@ impl Node {
         let log = dir.join(format!("node-{id}.log"));
         let heap = if ports.len() == 1 { "-Xmx1g" } else { "-Xmx512m" };
         let child = spawn(dist, heap, &config, &log)?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[index].broker));
-        Ok(Self { child, address, log, mark: config, heap })
+        let [address, sasl_address] = [ports[index].broker, ports[index].sasl]
+            .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        Ok(Self { child, address, sasl_address, log, mark: config, heap })
     }
 
     /// Starts it again after its process has ended, with its settings and its storage.
@@ -68,6 +72,11 @@ impl Node {
     /// Where clients reach it.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where clients that authenticate with SASL reach it.
+    pub(super) fn sasl_address(&self) -> SocketAddr {
+        self.sasl_address
     }
 
     /// The process id, and a mark on the command line that distinguishes it from a later process with the same id.
@@ -158,8 +167,9 @@ pub(super) fn free_ports(brokers: usize) -> anyhow::Result<Vec<Ports>> {
             held.push(listener);
             ports.push(port);
         }
-        if ports.len() == brokers * 2 {
-            return Ok(ports.chunks(2).map(|pair| Ports { broker: pair[0], controller: pair[1] }).collect());
+        if ports.len() == brokers * 3 {
+            let of_node = |ports: &[u16]| Ports { broker: ports[0], controller: ports[1], sasl: ports[2] };
+            return Ok(ports.chunks(3).map(of_node).collect());
         }
     }
     bail!("no free ports between 20000 and 32000")
@@ -173,7 +183,7 @@ fn clock_noise() -> u32 {
 /// The settings that differ from Kafka's defaults, and why.
 fn properties(dir: &Path, ports: &[Ports], index: usize, settings: &[String]) -> String {
     let id = index + 1;
-    let Ports { broker, controller } = ports[index];
+    let Ports { broker, controller, sasl } = ports[index];
     let replicas = ports.len();
     let quorum_min = if replicas > 1 { 2 } else { 1 };
     let voters: Vec<String> = ports
@@ -184,15 +194,22 @@ fn properties(dir: &Path, ports: &[Ports], index: usize, settings: &[String]) ->
     let voters = voters.join(",");
     let logs = dir.join(format!("node-{id}"));
     let logs = logs.display();
+    let jaas = "org.apache.kafka.common.security";
     let mut text = format!(
         "\
 process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{broker}
+listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller},SASL://127.0.0.1:{sasl}
+advertised.listeners=PLAINTEXT://127.0.0.1:{broker},SASL://127.0.0.1:{sasl}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
+listener.name.sasl.plain.sasl.jaas.config={jaas}.plain.PlainLoginModule required user_alice=\"pencil\";
+listener.name.sasl.scram-sha-256.sasl.jaas.config={jaas}.scram.ScramLoginModule required;
+listener.name.sasl.scram-sha-512.sasl.jaas.config={jaas}.scram.ScramLoginModule required;
+# Tokens without a signature are accepted.
+listener.name.sasl.oauthbearer.sasl.jaas.config={jaas}.oauthbearer.OAuthBearerLoginModule required;
 log.dirs={logs}
 # A mistyped topic is an error, not a topic.
 auto.create.topics.enable=false
@@ -230,7 +247,10 @@ fn format(dist: &Dist, config: &Path) -> anyhow::Result<()> {
     command
         .args(["-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"])
         .args(["Tether", "kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config"])
-        .arg(config);
+        .arg(config)
+        // Users of SCRAM.
+        .args(["--add-scram", "SCRAM-SHA-256=[name=alice,password=pencil]"])
+        .args(["--add-scram", "SCRAM-SHA-512=[name=alice,password=pencil]"]);
     let output = process::run(command, None, Duration::from_secs(60)).context("formatting storage")?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
