@@ -144,7 +144,8 @@ pub(crate) async fn connect(builder: ClientBuilder, timeout: Option<Duration>) -
     });
     // The client's own timeouts apply to each server, and its errors say more: leave them a little more time.
     let limit = timeout.map_or(Duration::MAX, |timeout| timeout + Duration::from_millis(500));
-    let connected = match tokio::time::timeout(limit, builder.connect()).await {
+    // On the heap, because the futures of all commands would have room for it.
+    let connected = match tokio::time::timeout(limit, Box::pin(builder.connect())).await {
         Ok(connected) => connected.map_err(Failure::from),
         Err(_) => {
             let timeout = timeout.unwrap_or_default();
