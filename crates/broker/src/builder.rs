@@ -83,6 +83,7 @@ impl Default for Builder {
                 request_bytes_max: 100 << 20,
                 buffer_bytes_max: 256 << 20,
                 connections_max: 4096,
+                connections_per_address_max: usize::MAX,
                 idle_timeout: Duration::from_secs(600),
                 stall_timeout: Duration::from_secs(30),
                 disk_fetch_bytes: 0,
@@ -280,6 +281,13 @@ impl Builder {
     /// The most connections at a time. Further ones are closed at once. Default 4096.
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.limits.connections_max = connections;
+        self
+    }
+
+    /// The most connections at a time from one address (`max.connections.per.ip`), whether their clients have
+    /// authenticated or not. Further ones are closed at once. Default: no limit but that of all connections.
+    pub fn connections_per_address_max(mut self, connections: usize) -> Self {
+        self.limits.connections_per_address_max = connections;
         self
     }
 

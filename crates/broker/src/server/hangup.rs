@@ -38,6 +38,8 @@ pub(crate) enum Hangup {
     Shed,
     /// Too many connections.
     Full,
+    /// Too many connections from this address.
+    FullOfAddress,
 }
 
 /// The number of connections that ended, for the reasons that are counted.
@@ -82,7 +84,7 @@ impl Hangups {
                 count(&self.timed_out);
             }
             Hangup::Shed => count(&self.shed),
-            Hangup::Full => count(&self.full),
+            Hangup::Full | Hangup::FullOfAddress => count(&self.full),
         }
         tracing::warn!(connection, node, %peer, %reason, "connection closed");
     }
@@ -107,6 +109,7 @@ impl fmt::Display for Hangup {
                 f.write_str("the connection had stalled while other connections needed the memory it held")
             }
             Self::Full => f.write_str("too many connections"),
+            Self::FullOfAddress => f.write_str("too many connections from this address"),
         }
     }
 }

@@ -78,7 +78,7 @@ fn accept(
         // The node is going down: its port closes next.
         Err(refused) => return tracing::debug!(node, %address, %refused, "connection closed"),
     };
-    match Slot::take(shared) {
+    match Slot::take(shared, address.ip()) {
         Ok(slot) => {
             connections.spawn(Connection::begin(peer, stream, slot));
         }

@@ -1,7 +1,9 @@
 //! The things that all connections of a cluster share, and the slot that each connection takes.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
@@ -24,6 +26,8 @@ pub(crate) struct Shared {
     pub(super) heavy: Heavy,
     pub(crate) hangups: Hangups,
     pub(crate) connections: AtomicUsize,
+    /// The connections of each address, whether their clients have authenticated or not.
+    of_addresses: Mutex<BTreeMap<IpAddr, usize>>,
     pub(crate) accepted: AtomicU64,
     pub(crate) requests: AtomicU64,
     pub(crate) sent_bytes: AtomicU64,
@@ -40,7 +44,10 @@ pub(crate) struct Entrance {
 /// One connection of the most that there may be. It is given back on drop, also when the connection's task is
 /// cancelled.
 #[derive(Debug)]
-pub(super) struct Slot(Arc<Shared>);
+pub(super) struct Slot {
+    shared: Arc<Shared>,
+    address: IpAddr,
+}
 
 impl Shared {
     pub(crate) fn new(machine: Machine, limits: ServerLimits, entrances: Vec<Option<Entrance>>) -> Self {
@@ -52,6 +59,7 @@ impl Shared {
             heavy: Heavy::new(),
             hangups: Hangups::default(),
             connections: AtomicUsize::new(0),
+            of_addresses: Mutex::default(),
             accepted: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
@@ -68,22 +76,40 @@ impl Shared {
 }
 
 impl Slot {
-    /// Takes a slot, unless there are as many connections as there may be.
-    pub(super) fn take(shared: &Arc<Shared>) -> Result<Self, Hangup> {
+    /// Takes a slot, unless there are as many connections as there may be, in all or from this address.
+    pub(super) fn take(shared: &Arc<Shared>, address: IpAddr) -> Result<Self, Hangup> {
         shared.accepted.fetch_add(1, Ordering::Relaxed);
-        let slot = Self(Arc::clone(shared));
+        let slot = Self { shared: Arc::clone(shared), address: address.to_canonical() };
         let before = shared.connections.fetch_add(1, Ordering::Relaxed);
-        if before < shared.limits.connections_max { Ok(slot) } else { Err(Hangup::Full) }
+        let of_address = slot.count(|count| *count += 1);
+        match () {
+            () if before >= shared.limits.connections_max => Err(Hangup::Full),
+            () if of_address > shared.limits.connections_per_address_max => Err(Hangup::FullOfAddress),
+            () => Ok(slot),
+        }
+    }
+
+    /// Changes the count of the address's connections, and returns it.
+    fn count(&self, change: impl FnOnce(&mut usize)) -> usize {
+        let mut counts = crate::lock(&self.shared.of_addresses);
+        let count = counts.entry(self.address).or_default();
+        change(count);
+        let changed = *count;
+        if changed == 0 {
+            counts.remove(&self.address);
+        }
+        changed
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.0
+        &self.shared
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.count(|count| *count -= 1);
     }
 }
 

@@ -80,6 +80,20 @@ async fn other_machines_reach_a_listener_only_if_it_authenticates_or_that_is_all
 }
 
 #[tokio::test]
+async fn one_address_has_only_so_many_connections() {
+    let builder = Broker::builder().listener(Listener::sasl_plaintext()).user("alice", "secret");
+    let cluster = start(builder.connections_per_address_max(2)).await;
+    let (mut first, second) = (Client::of(&cluster).await, Client::of(&cluster).await);
+    eventually("both are there", || cluster.stats().connections == 2).await;
+    assert!(Client::of(&cluster).await.read_to_end().await.is_empty());
+    eventually("it is counted", || cluster.stats().refused == 1).await;
+    assert_eq!(login(&mut first, "secret").await, ErrorCode::NONE, "the others go on");
+    drop(second);
+    eventually("one is gone", || cluster.stats().connections == 1).await;
+    assert_eq!(login(&mut Client::of(&cluster).await, "secret").await, ErrorCode::NONE);
+}
+
+#[tokio::test]
 async fn frames_are_small_until_the_client_has_logged_in() {
     let cluster = guarded().await;
     let too_large = (65_537_i32).to_be_bytes();
