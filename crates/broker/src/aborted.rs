@@ -42,6 +42,13 @@ impl AbortedTransactions {
         self.between(offset, offset + 1).any(|aborted| aborted.producer_id == producer_id)
     }
 
+    /// Forgets those with markers at these ascending offsets.
+    pub(crate) fn forget(&mut self, markers: &[i64]) {
+        if !markers.is_empty() {
+            self.0.retain(|aborted| markers.binary_search(&aborted.last_offset).is_err());
+        }
+    }
+
     /// The log starts at `start` now: what ended before is gone.
     pub(crate) fn start_at(&mut self, start: i64) {
         let gone = self.0.partition_point(|aborted| aborted.last_offset < start);
@@ -75,6 +82,8 @@ mod tests {
             assert_eq!(found, expected, "from {from} to {end}");
         }
         assert!(all.has(1, 15) && !all.has(1, 9) && !all.has(3, 15));
+        all.forget(&[10, 30]);
+        assert_eq!(all.between(0, 100).map(|aborted| aborted.producer_id).collect::<Vec<_>>(), [1, 3, 4]);
         all.start_at(31);
         assert_eq!(all.between(0, 100).map(|aborted| aborted.producer_id).collect::<Vec<_>>(), [3, 4]);
     }

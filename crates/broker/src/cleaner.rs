@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use milena_wire::batch::{Batches, RawBatch};
 
-use crate::log::{Dirty, Group, Keys, Left, Replacement, Rewriter, Terms};
+use crate::log::{Dirty, Group, Keys, Left, Passed, Replacement, Rewriter, Terms};
 use crate::partition::Partition;
 use crate::topic::Topic;
 
@@ -34,6 +34,9 @@ struct Job {
     dirty: Dirty,
     keys: Keys,
     terms: Terms,
+    passed: Passed,
+    /// The markers of the group that is rewritten of whose transactions nothing is left.
+    emptied: Vec<i64>,
     phase: Phase,
 }
 
@@ -108,7 +111,8 @@ impl Cleaner {
             };
             drop(state);
             let phase = Phase::Mapping { next: dirty.start };
-            return Some(Job { topic, partition, dirty, keys: Keys::default(), terms, phase });
+            let (keys, passed, emptied) = (Keys::default(), Passed::default(), Vec::new());
+            return Some(Job { topic, partition, dirty, keys, terms, passed, emptied, phase });
         }
         None
     }
@@ -158,7 +162,7 @@ impl Job {
     }
 
     fn rewrite(
-        &self,
+        &mut self,
         mut groups: VecDeque<Group>,
         mut next: i64,
         mut replacement: Replacement,
@@ -172,7 +176,13 @@ impl Job {
                 if is_done {
                     break;
                 }
-                match rewriter.rewrite(batch.bytes(), &self.keys, &self.terms).map_err(io::Error::other)? {
+                let (bytes, header) = (batch.bytes(), batch.header);
+                let left = rewriter.rewrite(bytes, &self.keys, &self.terms, &mut self.passed);
+                let left = left.map_err(io::Error::other)?;
+                if header.is_control() && left != Left::All {
+                    self.emptied.push(header.base_offset);
+                }
+                match left {
                     Left::Nothing => {}
                     Left::All => replacement.append(batch.bytes())?,
                     Left::Some(left) => replacement.append(&left)?,
@@ -189,9 +199,13 @@ impl Job {
         if !is_done {
             return Ok(Next::Step(Phase::Rewriting { groups, next, replacement }));
         }
-        if !self.partition.lock().log().replace(group, replacement)? {
+        let mut state = self.partition.lock();
+        if !state.log().replace(group, replacement)? {
             return Ok(Next::GivenUp);
         }
+        // No reader may be told of an aborted transaction without records: it would wait for its marker, which goes.
+        state.forget_aborted(&std::mem::take(&mut self.emptied));
+        drop(state);
         groups.pop_front();
         self.begin_group(groups)
     }

@@ -430,12 +430,17 @@ impl PartitionState {
         let dirty = self.log.dirty(rules, self.last_stable_offset, now_ms)?;
         let terms = Terms {
             end: dirty.end,
-            producers: self.history.producers.last_offsets(),
+            producers: self.history.producers.remembered(),
             aborted: self.history.aborted.clone(),
             now_ms,
             tombstone_ms: rules.tombstone_ms,
         };
         Some((dirty, terms))
+    }
+
+    /// Of the aborted transactions with markers at these ascending offsets no record is left.
+    pub(crate) fn forget_aborted(&mut self, markers: &[i64]) {
+        self.history.aborted.forget(markers);
     }
 
     /// The log, for its compaction: that changes nothing but which of the records before the last stable offset are

@@ -87,6 +87,15 @@ pub(crate) struct Ended {
     pub(crate) first_offset: i64,
 }
 
+/// What the log says last of a producer, which stays when the log is compacted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remembered {
+    /// The batch that ends at this offset, which has its last sequence.
+    Batch(i64),
+    /// The marker of this epoch, which fences earlier ones.
+    Marker(i16),
+}
+
 /// A producer, as DescribeProducers shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Described {
@@ -287,9 +296,14 @@ impl Producers {
         producer
     }
 
-    /// The last offset of each producer.
-    pub(crate) fn last_offsets(&self) -> BTreeMap<i64, i64> {
-        self.by_id.iter().map(|(&id, producer)| (id, producer.last_offset)).collect()
+    /// What must stay in the log of each producer, for it to be known after a restart: its last batch, or its last marker if no
+    /// batch of its epoch is known.
+    pub(crate) fn remembered(&self) -> BTreeMap<i64, Remembered> {
+        let of = |producer: &Producer| match producer.batches.is_empty() {
+            true => Remembered::Marker(producer.epoch),
+            false => Remembered::Batch(producer.last_offset),
+        };
+        self.by_id.iter().map(|(&id, producer)| (id, of(producer))).collect()
     }
 
     /// All producers, by their ids.

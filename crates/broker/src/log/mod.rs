@@ -38,7 +38,7 @@ use milena_wire::batch::{BatchHeader, Batches, HEADER_BYTES};
 pub(crate) use compaction::{Compaction, Dirty, Group, Replacement};
 pub(crate) use disk::OpenError;
 pub(crate) use retention::Retention;
-pub(crate) use rewrite::{Keys, Left, Rewriter, Terms};
+pub(crate) use rewrite::{Keys, Left, Passed, Rewriter, Terms};
 use segment::Segment;
 
 /// A batch to be appended: its header, in which offset, epoch and time are set already, and its records.

@@ -8,11 +8,12 @@
 //!
 //! A batch keeps its base offset, its last offset, its producer and its sequence, so that its records keep their offsets
 //! and a producer's retry is still recognized. A tombstone stays for `delete.retention.ms` after it was first looked at:
-//! the batch then has the end of this time in its base timestamp, and a flag that says so (KIP-534).
+//! the batch then has the end of this time in its base timestamp, and a flag that says so (KIP-534). So does the marker of a
+//! transaction, from the first time on that no record of the transaction is left.
 //!
 //! It must not know logs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use milena_wire::batch::{BatchHeader, HEADER_BYTES, TimestampType};
@@ -21,6 +22,7 @@ use milena_wire::varint;
 use milena_wire::{DecodeError, DecodeReason};
 
 use crate::aborted::AbortedTransactions;
+use crate::producers::Remembered;
 
 /// The newest offset of each key, from the first dirty offset on.
 #[derive(Debug, Default)]
@@ -36,9 +38,8 @@ pub(crate) struct Keys {
 pub(crate) struct Terms {
     /// The last batch before this offset stays, if only its header, so that the offset is not forgotten.
     pub(crate) end: i64,
-    /// The last offset of each producer that is remembered. The batch with it stays, if only its header, because it has
-    /// the producer's last sequence.
-    pub(crate) producers: BTreeMap<i64, i64>,
+    /// What stays of each producer that is remembered, if only the header of its batch.
+    pub(crate) producers: BTreeMap<i64, Remembered>,
     /// The aborted transactions. Their records go, and do not replace others with their keys.
     pub(crate) aborted: AbortedTransactions,
     pub(crate) now_ms: i64,
@@ -46,7 +47,22 @@ pub(crate) struct Terms {
     pub(crate) tombstone_ms: i64,
 }
 
+/// The transactions of which a compaction has seen records, by their producers, until it sees their markers. It sees all batches
+/// from the start of the log on.
+#[derive(Debug, Default)]
+pub(crate) struct Passed(BTreeSet<i64>);
+
 impl Terms {
+    /// Whether a batch of which no record is left stays as a header.
+    fn keeps_header(&self, header: &BatchHeader) -> bool {
+        let remembered = header.producer.is_some_and(|of| match self.producers.get(&of.producer_id) {
+            Some(Remembered::Batch(offset)) => *offset == header.last_offset(),
+            Some(Remembered::Marker(epoch)) => header.is_control() && *epoch == of.producer_epoch,
+            None => false,
+        });
+        remembered || header.next_offset() == self.end
+    }
+
     /// Whether a batch of records is part of an aborted transaction.
     fn is_aborted(&self, header: &BatchHeader) -> bool {
         let producer = header.producer.filter(|_| header.is_transactional());
@@ -128,13 +144,23 @@ impl Rewriter {
     }
 
     /// What is left of a batch.
-    pub(crate) fn rewrite(&mut self, batch: &[u8], keys: &Keys, terms: &Terms) -> Result<Left, DecodeError> {
+    pub(crate) fn rewrite(
+        &mut self,
+        batch: &[u8],
+        keys: &Keys,
+        terms: &Terms,
+        passed: &mut Passed,
+    ) -> Result<Left, DecodeError> {
         let header = BatchHeader::parse(batch)?;
-        if header.is_control() {
-            // Markers stay. Without one, a reader would take the producer's next transaction for aborted too.
-            return Ok(Left::All);
-        }
+        let producer_id = header.producer.map(|producer| producer.producer_id);
         let horizon = header.attributes.has_delete_horizon().then_some(header.base_timestamp);
+        if header.is_control() {
+            let had_records = producer_id.is_none_or(|id| passed.0.remove(&id));
+            return self.rewrite_marker(&header, batch, had_records, horizon, terms);
+        }
+        if header.is_transactional() {
+            passed.0.extend(producer_id);
+        }
         let mut kept = std::mem::take(&mut self.kept);
         kept.clear();
         let mut tally = Tally { max_timestamp: -1, ..Tally::default() };
@@ -163,6 +189,39 @@ impl Rewriter {
         self.outcome(&header, batch, &tally, horizon, terms)
     }
 
+    /// What is left of a marker. While a record of its transaction is there it stays: without it, a reader would take the producer's
+    /// next transaction for aborted too, or this one for open.
+    fn rewrite_marker(
+        &mut self,
+        header: &BatchHeader,
+        batch: &[u8],
+        had_records: bool,
+        horizon: Option<i64>,
+        terms: &Terms,
+    ) -> Result<Left, DecodeError> {
+        let is_due = header.record_count == 0 || horizon.is_some_and(|horizon| terms.now_ms >= horizon);
+        if had_records && header.record_count > 0 || horizon.is_some() && !is_due {
+            return Ok(Left::All);
+        }
+        if is_due {
+            return Ok(match terms.keeps_header(header) {
+                true => Left::Some(header_only(header, batch)),
+                false => Left::Nothing,
+            });
+        }
+        let mut kept = std::mem::take(&mut self.kept);
+        kept.clear();
+        let mut tally =
+            Tally { max_timestamp: header.max_timestamp, has_tombstone: true, ..Tally::default() };
+        let outcome = self.each_record(header, batch, |record| {
+            tally.count += 1;
+            kept.extend_from_slice(record.whole);
+        });
+        self.kept = kept;
+        outcome?;
+        self.outcome(header, batch, &tally, None, terms)
+    }
+
     fn outcome(
         &mut self,
         header: &BatchHeader,
@@ -172,10 +231,7 @@ impl Rewriter {
         terms: &Terms,
     ) -> Result<Left, DecodeError> {
         if tally.count == 0 {
-            let is_last_of_producer = header.producer.is_some_and(|producer| {
-                terms.producers.get(&producer.producer_id) == Some(&header.last_offset())
-            });
-            return Ok(match is_last_of_producer || header.next_offset() == terms.end {
+            return Ok(match terms.keeps_header(header) {
                 true => Left::Some(header_only(header, batch)),
                 false => Left::Nothing,
             });
@@ -322,7 +378,9 @@ fn invalid(what: &'static str) -> DecodeError {
 #[cfg(test)]
 mod tests {
     use milena_wire::Limits;
-    use milena_wire::batch::{BatchBuilder, BatchMut, Header, ProducerStamp, RawBatch};
+    use milena_wire::batch::{
+        Attributes, BatchBuilder, BatchMut, ControlRecord, Header, ProducerStamp, RawBatch, end_transaction,
+    };
     use milena_wire::pool::Pool;
 
     use super::*;
@@ -367,6 +425,15 @@ mod tests {
         keys
     }
 
+    fn rewrite(
+        rewriter: &mut Rewriter,
+        batch: &[u8],
+        keys: &Keys,
+        terms: &Terms,
+    ) -> Result<Left, DecodeError> {
+        rewriter.rewrite(batch, keys, terms, &mut Passed::default())
+    }
+
     #[test]
     fn the_newest_record_of_each_key_stays_where_it_was() {
         for compression in
@@ -382,7 +449,7 @@ mod tests {
             let two = batch(14, compression, &[("c", Some("5")), ("d", Some("6"))]);
             let keys = keys(&mut rewriter, &[&one, &two]);
             assert_eq!(keys.end(), 16);
-            let Left::Some(left) = rewriter.rewrite(&one, &keys, &terms(NOW)).unwrap() else {
+            let Left::Some(left) = rewrite(&mut rewriter, &one, &keys, &terms(NOW)).unwrap() else {
                 panic!("some")
             };
             let header = BatchHeader::parse(&left).unwrap();
@@ -397,8 +464,12 @@ mod tests {
                 (13, NOW + 3000, "a".to_owned(), Some("4".to_owned())),
             ];
             assert_eq!(read(&left), expected);
-            assert_eq!(rewriter.rewrite(&left, &keys, &terms(NOW)).unwrap(), Left::All, "a second time");
-            assert_eq!(rewriter.rewrite(&two, &keys, &terms(NOW)).unwrap(), Left::All);
+            assert_eq!(
+                rewrite(&mut rewriter, &left, &keys, &terms(NOW)).unwrap(),
+                Left::All,
+                "a second time"
+            );
+            assert_eq!(rewrite(&mut rewriter, &two, &keys, &terms(NOW)).unwrap(), Left::All);
         }
     }
 
@@ -408,8 +479,8 @@ mod tests {
         let one = batch(0, Compression::None, &[("a", Some("1")), ("b", Some("1"))]);
         let two = batch(2, Compression::None, &[("a", Some("2")), ("a", Some("3"))]);
         let keys = keys(&mut rewriter, &[&one]);
-        assert_eq!(rewriter.rewrite(&two, &keys, &terms(NOW)).unwrap(), Left::All);
-        assert_eq!(rewriter.rewrite(&one, &keys, &terms(NOW)).unwrap(), Left::All);
+        assert_eq!(rewrite(&mut rewriter, &two, &keys, &terms(NOW)).unwrap(), Left::All);
+        assert_eq!(rewrite(&mut rewriter, &one, &keys, &terms(NOW)).unwrap(), Left::All);
     }
 
     #[test]
@@ -418,7 +489,7 @@ mod tests {
             let mut rewriter = Rewriter::default();
             let one = batch(5, compression, &[("a", Some("1")), ("a", None), ("b", Some("2"))]);
             let keys = keys(&mut rewriter, &[&one]);
-            let Left::Some(left) = rewriter.rewrite(&one, &keys, &terms(NOW)).unwrap() else {
+            let Left::Some(left) = rewrite(&mut rewriter, &one, &keys, &terms(NOW)).unwrap() else {
                 panic!("some")
             };
             let header = BatchHeader::parse(&left).unwrap();
@@ -427,8 +498,8 @@ mod tests {
             let tombstone = (6, NOW + 1000, "a".to_owned(), None);
             let value = (7, NOW + 2000, "b".to_owned(), Some("2".to_owned()));
             assert_eq!(read(&left), [tombstone, value.clone()]);
-            assert_eq!(rewriter.rewrite(&left, &keys, &terms(NOW + 499)).unwrap(), Left::All);
-            let Left::Some(later) = rewriter.rewrite(&left, &keys, &terms(NOW + 500)).unwrap() else {
+            assert_eq!(rewrite(&mut rewriter, &left, &keys, &terms(NOW + 499)).unwrap(), Left::All);
+            let Left::Some(later) = rewrite(&mut rewriter, &left, &keys, &terms(NOW + 500)).unwrap() else {
                 panic!("some")
             };
             assert_eq!(read(&later), [value]);
@@ -445,11 +516,13 @@ mod tests {
         BatchMut::new(&mut one).unwrap().set_producer(Some(stamp));
         let two = batch(5, Compression::None, &[("a", Some("3")), ("b", Some("4"))]);
         let keys = keys(&mut rewriter, &[&one, &two]);
-        assert_eq!(rewriter.rewrite(&one, &keys, &terms(NOW)).unwrap(), Left::Nothing);
-        let of_producer = |last| Terms { producers: [(9, last)].into(), ..terms(NOW) };
-        assert_eq!(rewriter.rewrite(&one, &keys, &of_producer(8)).unwrap(), Left::Nothing);
+        assert_eq!(rewrite(&mut rewriter, &one, &keys, &terms(NOW)).unwrap(), Left::Nothing);
+        let of_producer = |last| Terms { producers: [(9, Remembered::Batch(last))].into(), ..terms(NOW) };
+        assert_eq!(rewrite(&mut rewriter, &one, &keys, &of_producer(8)).unwrap(), Left::Nothing);
         for terms in [of_producer(4), Terms { end: 5, ..terms(NOW) }] {
-            let Left::Some(left) = rewriter.rewrite(&one, &keys, &terms).unwrap() else { panic!("a header") };
+            let Left::Some(left) = rewrite(&mut rewriter, &one, &keys, &terms).unwrap() else {
+                panic!("a header")
+            };
             let header = BatchHeader::parse(&left).unwrap();
             RawBatch::parse(&left).unwrap().check_crc().unwrap();
             assert_eq!((left.len(), header.record_count, header.producer), (HEADER_BYTES, 0, Some(stamp)));
@@ -457,9 +530,65 @@ mod tests {
             assert_eq!((header.base_timestamp, header.max_timestamp), (-1, NOW + 1000));
             assert_eq!(header.attributes.compression(), Ok(Compression::None));
             assert_eq!(
-                rewriter.rewrite(&left, &keys, &terms).unwrap(),
+                rewrite(&mut rewriter, &left, &keys, &terms).unwrap(),
                 Left::Some(left.clone()),
                 "a second time"
+            );
+        }
+    }
+
+    /// The marker of a transaction of producer 9 at offset 5.
+    fn marker() -> Vec<u8> {
+        let record = ControlRecord::Abort { coordinator_epoch: 3 };
+        let mut raw = end_transaction(&Pool::default(), record, NOW, 9, 4).into_bytes().to_vec();
+        BatchMut::new(&mut raw).unwrap().set_base_offset(5);
+        raw
+    }
+
+    /// The time of a marker and what it says.
+    fn told(marker: &Bytes) -> (i64, ControlRecord) {
+        let raw = RawBatch::parse(marker).unwrap();
+        let batch = raw.decompress(&mut Decompressor::new(), &Pool::default(), &Limits::default()).unwrap();
+        let record = batch.records().next().unwrap().unwrap();
+        (record.timestamp, ControlRecord::parse(&record).unwrap())
+    }
+
+    #[test]
+    fn a_marker_stays_while_a_record_of_its_transaction_does_and_then_until_its_horizon() {
+        let mut rewriter = Rewriter::default();
+        let (marker, keys) = (marker(), Keys { last_offset: 10, ..Keys::default() });
+        let mut one = batch(3, Compression::None, &[("a", Some("1"))]);
+        let stamp = ProducerStamp { producer_id: 9, producer_epoch: 4, base_sequence: Some(0) };
+        BatchMut::new(&mut one).unwrap().set_producer(Some(stamp));
+        BatchMut::new(&mut one).unwrap().set_attributes(Attributes::default().with_transactional(true));
+        let mut passed = Passed::default();
+        rewriter.rewrite(&one, &keys, &terms(NOW), &mut passed).unwrap();
+        assert_eq!(rewriter.rewrite(&marker, &keys, &terms(NOW), &mut passed).unwrap(), Left::All);
+        let Left::Some(left) = rewriter.rewrite(&marker, &keys, &terms(NOW), &mut passed).unwrap() else {
+            panic!("nothing of the second transaction is there")
+        };
+        let header = BatchHeader::parse(&left).unwrap();
+        RawBatch::parse(&left).unwrap().check_crc().unwrap();
+        assert!(header.is_control() && header.attributes.has_delete_horizon());
+        assert_eq!((header.base_offset, header.record_count, header.max_timestamp), (5, 1, NOW));
+        assert_eq!(header.base_timestamp, NOW + 500);
+        assert_eq!(told(&left), (NOW, ControlRecord::Abort { coordinator_epoch: 3 }));
+        assert_eq!(rewrite(&mut rewriter, &left, &keys, &terms(NOW + 499)).unwrap(), Left::All);
+        assert_eq!(rewrite(&mut rewriter, &left, &keys, &terms(NOW + 500)).unwrap(), Left::Nothing);
+        let of = |remembered| Terms { producers: [(9, remembered)].into(), ..terms(NOW + 500) };
+        for terms in [of(Remembered::Marker(5)), of(Remembered::Batch(4))] {
+            assert_eq!(rewrite(&mut rewriter, &left, &keys, &terms).unwrap(), Left::Nothing, "{terms:?}");
+        }
+        for terms in [of(Remembered::Marker(4)), Terms { end: 6, ..terms(NOW + 500) }] {
+            let Left::Some(empty) = rewrite(&mut rewriter, &left, &keys, &terms).unwrap() else {
+                panic!("a header")
+            };
+            let header = BatchHeader::parse(&empty).unwrap();
+            assert!(header.is_control() && header.record_count == 0, "{terms:?}");
+            assert_eq!(rewrite(&mut rewriter, &empty, &keys, &terms).unwrap(), Left::Some(empty.clone()));
+            assert_eq!(
+                rewrite(&mut rewriter, &empty, &keys, &of(Remembered::Marker(5))).unwrap(),
+                Left::Nothing
             );
         }
     }
@@ -471,7 +600,7 @@ mod tests {
         builder.append(NOW, None, Some(b"1"), &[]).unwrap();
         let one = builder.seal().into_bytes();
         let keys = keys(&mut rewriter, &[&one]);
-        assert_eq!(rewriter.rewrite(&one, &keys, &terms(NOW)).unwrap(), Left::Nothing);
+        assert_eq!(rewrite(&mut rewriter, &one, &keys, &terms(NOW)).unwrap(), Left::Nothing);
     }
 
     #[test]
@@ -484,7 +613,7 @@ mod tests {
                 let mut changed = whole.clone();
                 changed[at] = value;
                 let _ = rewriter.note_keys(&changed, 0, &mut Keys::default(), &terms(NOW));
-                let _ = rewriter.rewrite(&changed, &keys, &terms(NOW));
+                let _ = rewrite(&mut rewriter, &changed, &keys, &terms(NOW));
             }
         }
     }

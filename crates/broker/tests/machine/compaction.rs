@@ -15,7 +15,7 @@ use milena_wire::pool::Pool;
 
 use crate::rig::{Rig, batch};
 use crate::time::live_through;
-use crate::transactions::{Producer, Tv2, committed};
+use crate::transactions::{Producer, Tv1, Tv2, committed};
 
 /// A compacted topic whose segments are closed after a second and compacted as soon as they are dirty.
 const CONFIGS: [(&str, &str); 4] = [
@@ -117,6 +117,32 @@ fn an_aborted_record_goes_and_replaces_none() {
     assert_eq!(committed(&rig, 0), ["1"]);
     let offsets: Vec<i64> = records(&rig).into_iter().map(|(offset, ..)| offset).collect();
     assert_eq!(offsets, [0, 1, 3], "the record of the first transaction, and both markers");
+}
+
+/// The producer has one identity for all its transactions: without its marker, an aborted one would swallow the next.
+#[test]
+fn a_marker_goes_when_nothing_is_left_of_its_transaction_and_readers_still_see_the_next_one() {
+    let mut rig = Rig::new(1);
+    rig.create("t", 1, &CONFIGS);
+    let mut producer = Producer::start(&rig, "a", Tv1);
+    let markers = |rig: &Rig| {
+        let headers = read(rig, 0).0.into_iter().filter(BatchHeader::is_control);
+        headers.map(|header| (header.base_offset, header.attributes.has_delete_horizon())).collect::<Vec<_>>()
+    };
+    producer.write(&rig, 0, &["aborted"]);
+    producer.end(&rig, false);
+    producer.write(&rig, 0, &["committed"]);
+    producer.end(&rig, true);
+    clean(&mut rig);
+    assert_eq!(markers(&rig), [(1, false), (3, false)], "the aborted record has just gone");
+    clean(&mut rig);
+    assert_eq!(markers(&rig), [(1, true), (3, false)], "the time of the first one begins");
+    clean(&mut rig);
+    live_through(&mut rig, MINUTE);
+    clean(&mut rig);
+    assert_eq!(markers(&rig), [(3, false)], "a record of the second transaction is there");
+    assert_eq!(committed(&rig, 0).first().map(String::as_str), Some("committed"));
+    assert_eq!(read(&rig, 0).1[0], record(2, "k", Some("committed")));
 }
 
 #[test]
