@@ -17,6 +17,12 @@ pub fn kafka() -> Option<&'static Cluster> {
     CLUSTER.get_or_init(|| start(1, NEWEST)).as_ref()
 }
 
+/// One broker of the newest Kafka for a test that changes what other tests depend on. It ends when it is dropped.
+#[must_use]
+pub fn alone() -> Option<Cluster> {
+    start(1, NEWEST)
+}
+
 /// Three brokers of the newest Kafka.
 #[must_use]
 pub fn three() -> Option<&'static Cluster> {

@@ -224,6 +224,15 @@ impl PartitionState {
         }
     }
 
+    /// Whether `node` has a replica, whatever its state is.
+    pub(crate) fn check_held(&self, node: i32) -> Result<(), Denied> {
+        match self.is_deleted {
+            true => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+            false if !self.placement.replicas.contains(&node) => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+            false => Ok(()),
+        }
+    }
+
     /// The replica that its leader `node` names to a consumer as nearer, if there is one with the offset (KIP-392). `near`
     /// has the nodes in the consumer's rack.
     pub(crate) fn nearer_replica(&self, node: i32, near: &[i32], offset: i64) -> Option<i32> {

@@ -3,6 +3,7 @@
 
 mod compaction;
 mod configs;
+mod features;
 mod fetch;
 mod groups;
 mod groups_consumer;

@@ -24,6 +24,8 @@ pub enum Tool {
     ConsumerPerf,
     VerifiableConsumer,
     VerifiableProducer,
+    Transactions,
+    Features,
 }
 
 impl Tool {
@@ -78,6 +80,8 @@ impl Tool {
             "org.apache.kafka.tools.VerifiableProducer",
             "",
         ),
+        (Self::Transactions, "kafka-transactions", "org.apache.kafka.tools.TransactionsCommand", ""),
+        (Self::Features, "kafka-features", "org.apache.kafka.tools.FeatureCommand", ""),
     ];
 
     /// The tool whose script is `name`.

@@ -33,17 +33,11 @@ fn respond(call: &mut Call<'_>, reader: &mut Reader<'_>) -> Result<Outcome, Refu
     if error_code.is_none() {
         let offer = call.peer.offer();
         response.api_keys = APIS.iter().filter_map(|api| entry(api, offer)).collect();
-        let (transactions, changes) = call.parts.transaction_version();
-        let has = |key: ApiKey| offer.part(key, key.versions()).is_some();
-        // Groups of the consumer protocol (KIP-848), and the protocol of transactions (KIP-890).
-        let features = [
-            ("group.version", ApiKey::ConsumerGroupHeartbeat, 1, 1),
-            ("transaction.version", ApiKey::EndTxn, VERSION_MAX, transactions),
-        ];
-        response.finalized_features_epoch = changes;
-        for (name, _, max_version, level) in features.into_iter().filter(|(_, key, ..)| has(*key)) {
+        response.finalized_features_epoch = call.parts.transaction_version().1;
+        for Feature { name, max, level } in features(call) {
             let name = Str::from_static(name);
-            let supported = SupportedFeatureKey { name: name.clone(), max_version, ..Default::default() };
+            let supported =
+                SupportedFeatureKey { name: name.clone(), max_version: max, ..Default::default() };
             response.supported_features.push(supported);
             // Kafka does not list a feature that is not finalized.
             if level > 0 {
@@ -55,6 +49,32 @@ fn respond(call: &mut Call<'_>, reader: &mut Reader<'_>) -> Result<Outcome, Refu
         }
     }
     Ok(Outcome::Answered(call.envelope.answer(&response)?))
+}
+
+/// Something that all brokers of a cluster do in the same version, which is finalized (KIP-584).
+pub(super) struct Feature {
+    pub(super) name: &'static str,
+    /// The highest version.
+    pub(super) max: i16,
+    /// The version that is finalized, or 0 if the feature is not.
+    pub(super) level: i16,
+}
+
+/// Groups of the consumer protocol (KIP-848).
+pub(super) const GROUPS: &str = "group.version";
+/// The protocol of transactions (KIP-890).
+pub(super) const TRANSACTIONS: &str = "transaction.version";
+
+/// The features of the APIs that this node offers.
+pub(super) fn features(call: &Call<'_>) -> Vec<Feature> {
+    let offer = call.peer.offer();
+    let (transactions, _) = call.parts.transaction_version();
+    let all = [
+        (ApiKey::ConsumerGroupHeartbeat, Feature { name: GROUPS, max: 1, level: 1 }),
+        (ApiKey::EndTxn, Feature { name: TRANSACTIONS, max: VERSION_MAX, level: transactions }),
+    ];
+    let has = |key: ApiKey| offer.part(key, key.versions()).is_some();
+    all.into_iter().filter(|(key, _)| has(*key)).map(|(_, feature)| feature).collect()
 }
 
 /// The first version in which clients name their software.

@@ -43,7 +43,7 @@ fn handle(call: &Call<'_>, request: DescribeProducersRequest) -> DescribeProduce
 fn producers(call: &Call<'_>, topic: Option<&Topic>, index: i32) -> Result<Vec<ProducerState>, ErrorCode> {
     let partition = topic.and_then(|topic| topic.partition(index));
     let state = partition.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?.lock();
-    state.check_leader(call.peer.node(), None)?;
+    state.check_held(call.peer.node())?;
     let described = state.describe_producers().map(|producer| ProducerState {
         producer_id: producer.producer_id,
         producer_epoch: producer.epoch.into(),

@@ -52,6 +52,7 @@ mod sasl_authenticate;
 mod sasl_handshake;
 mod sync_group;
 mod txn_offset_commit;
+mod update_features;
 mod write_txn_markers;
 
 use bytes::Bytes;
@@ -104,6 +105,7 @@ static APIS: &[Api] = &[
     offset_delete::API,
     describe_user_scram_credentials::API,
     alter_user_scram_credentials::API,
+    update_features::API,
     describe_cluster::API,
     describe_producers::API,
     describe_transactions::API,

@@ -17,6 +17,7 @@ use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdRes
 use milena_messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use milena_messages::list_transactions::ListTransactionsRequest;
 use milena_messages::produce::{PartitionProduceResponse, ProduceRequest};
+use milena_messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
 use milena_messages::write_txn_markers::{WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest};
 use milena_wire::batch::{BatchBuilder, Batches};
 use milena_wire::pool::Pool;
@@ -601,6 +602,23 @@ fn the_finalized_version_is_told_and_changes_while_the_cluster_runs() {
     rig.machine.set_transaction_version(0).expect("there is one");
     assert_eq!(told(&rig), (None, 2));
     assert!(rig.machine.set_transaction_version(3).is_err());
+    let asks = |level, kind, validate_only| {
+        let feature = FeatureUpdateKey {
+            feature: "transaction.version".into(),
+            max_version_level: level,
+            upgrade_type: kind,
+            ..Default::default()
+        };
+        let request =
+            UpdateFeaturesRequest { feature_updates: vec![feature], validate_only, ..Default::default() };
+        rig.ask(1, 2, &request).error_code
+    };
+    let refused = ErrorCode::INVALID_UPDATE_VERSION;
+    assert_eq!([asks(3, 1, false), asks(2, 2, false), asks(1, 0, false), asks(-1, 2, false)], [refused; 4]);
+    assert_eq!((asks(2, 1, true), told(&rig)), (ErrorCode::NONE, (None, 2)));
+    assert_eq!((asks(2, 1, false), told(&rig)), (ErrorCode::NONE, (Some(2), 3)));
+    assert_eq!((asks(1, 1, false), asks(1, 3, true)), (refused, ErrorCode::NONE));
+    assert_eq!((asks(1, 2, false), told(&rig)), (ErrorCode::NONE, (Some(1), 4)));
     // What a client does is decided by the versions of its requests.
     for protocol in [Tv2, Tv1, Tv2] {
         let mut producer = Producer::start(&rig, "a", protocol);
@@ -688,15 +706,35 @@ fn ids_that_nobody_uses_expire() {
 
 /// The producers of partition 0: id, epoch, coordinator epoch and the start of an open transaction.
 fn producers(rig: &Rig) -> Vec<(i64, i32, i32, i64)> {
+    producers_at(rig, 1).expect("told")
+}
+
+/// As the replica of `node` remembers them.
+fn producers_at(rig: &Rig, node: i32) -> Result<Vec<(i64, i32, i32, i64)>, ErrorCode> {
     let topic = TopicRequest { name: "t".into(), partition_indexes: vec![0], ..Default::default() };
     let request = DescribeProducersRequest { topics: vec![topic], ..Default::default() };
-    let answer = rig.ask(1, 0, &request).topics[0].partitions[0].clone();
-    assert_eq!(answer.error_code, ErrorCode::NONE);
+    let answer = rig.ask(node, 0, &request).topics[0].partitions[0].clone();
+    answer.error_code.ok()?;
     let row = |producer: milena_messages::describe_producers::ProducerState| {
         let (id, epoch) = (producer.producer_id, producer.producer_epoch);
         (id, epoch, producer.coordinator_epoch, producer.current_txn_start_offset)
     };
-    answer.active_producers.into_iter().map(row).collect()
+    Ok(answer.active_producers.into_iter().map(row).collect())
+}
+
+/// `kafka-transactions.sh describe-producers --broker-id` asks followers as well.
+#[test]
+fn every_replica_tells_the_producers_of_a_partition_and_no_other_node_does() {
+    let rig = Rig::with(Broker::builder().nodes(3).default_replication(2));
+    rig.create("t", 1, &[]);
+    rig.machine.move_transaction_coordinator("a", 1).expect("there is one");
+    let mut producer = Producer::start(&rig, "a", Tv2);
+    rig.machine.move_leader("t", 0, 1).expect("node 1 has a replica");
+    producer.write(&rig, 0, &["1"]);
+    let mut told: Vec<_> = (1..=3).map(|node| producers_at(&rig, node)).collect();
+    told.sort_by_key(Result::is_err);
+    let known = Ok(vec![(producer.producer_id, 0, -1, 0)]);
+    assert_eq!(told, [known.clone(), known, Err(ErrorCode::NOT_LEADER_OR_FOLLOWER)]);
 }
 
 fn marker(rig: &Rig, marker: WritableTxnMarker) -> ErrorCode {

@@ -51,6 +51,7 @@ use milena_messages::sync_group::SyncGroupRequest;
 use milena_messages::txn_offset_commit::{
     TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
+use milena_messages::update_features::UpdateFeaturesRequest;
 use milena_messages::write_txn_markers::{WritableTxnMarker, WriteTxnMarkersRequest};
 use milena_messages::{ApiKey, ErrorCode, Request};
 use milena_wire::{Str, Uuid};
@@ -103,6 +104,7 @@ fn check_transactions(rig: &Rig, topic_id: Uuid) {
         }],
         ..Default::default()
     });
+    check(rig, |_| UpdateFeaturesRequest::default());
     check(rig, |_| DescribeProducersRequest::default());
     check(rig, |_| DescribeTransactionsRequest {
         transactional_ids: vec!["a".into(), "".into()],
@@ -236,7 +238,7 @@ fn every_advertised_version_is_answered() {
     check(&rig, |_| DescribeUserScramCredentialsRequest::default());
     check(&rig, |_| SaslHandshakeRequest::default());
     check(&rig, |_| SaslAuthenticateRequest::default());
-    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 44, "all of them are checked above");
+    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 45, "all of them are checked above");
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! `DescribeProducers`: the producers that the leaders of partitions remember (KIP-664).
+//! `DescribeProducers`: the producers that replicas of partitions remember (KIP-664).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use milena_core::Failure;
 use milena_core::calls::{DESCRIBE_PRODUCERS, Row};
 use milena_core::metadata::Destination;
+use milena_core::{BrokerId, Failure};
 use milena_messages::describe_producers::{
     DescribeProducersRequest, DescribeProducersResponse, ProducerState, TopicRequest,
 };
@@ -15,7 +15,10 @@ use super::{Admin, ProducerDescription};
 use crate::Error;
 use crate::calls::{Answers, ApiCall};
 
-struct DescribeProducers;
+struct DescribeProducers {
+    /// Whose replicas are asked; none for the leaders.
+    broker: Option<BrokerId>,
+}
 
 impl ApiCall for DescribeProducers {
     const ROW: &'static Row = &DESCRIBE_PRODUCERS;
@@ -25,7 +28,7 @@ impl ApiCall for DescribeProducers {
     type Found = Vec<ProducerDescription>;
 
     fn destination(&self, partition: &Partition) -> Destination {
-        leader_of(partition)
+        self.broker.map_or_else(|| leader_of(partition), Destination::Broker)
     }
 
     fn key(&self, partition: &Partition) -> Partition {
@@ -88,8 +91,33 @@ impl Admin {
         &self,
         partitions: impl IntoIterator<Item = (T, i32)>,
     ) -> OfPartitions<Vec<ProducerDescription>> {
+        self.describe(DescribeProducers { broker: None }, partitions).await
+    }
+
+    /// As [`describe_producers`](Self::describe_producers), by the replicas that broker `id` has of these partitions, as Java's
+    /// `DescribeProducersOptions.brokerId`. What a follower remembers may differ from what the leader does.
+    ///
+    /// # Errors
+    /// As [`describe_producers`](Self::describe_producers). A partition of which the broker has no replica is refused with
+    /// `NOT_LEADER_OR_FOLLOWER`.
+    ///
+    /// # Cancel safety
+    /// See [`Admin`].
+    pub async fn describe_producers_of_broker<T: AsRef<str>>(
+        &self,
+        id: i32,
+        partitions: impl IntoIterator<Item = (T, i32)>,
+    ) -> OfPartitions<Vec<ProducerDescription>> {
+        self.describe(DescribeProducers { broker: Some(BrokerId(id)) }, partitions).await
+    }
+
+    async fn describe<T: AsRef<str>>(
+        &self,
+        call: DescribeProducers,
+        partitions: impl IntoIterator<Item = (T, i32)>,
+    ) -> OfPartitions<Vec<ProducerDescription>> {
         let partitions = named(partitions);
-        let found = self.call(&DescribeProducers, &partitions, self.deadline()).await.finish();
+        let found = self.call(&call, &partitions, self.deadline()).await.finish();
         let result = |((topic, partition), found): (Partition, Result<_, Failure>)| {
             let doing = || format!("describing the producers of partition {partition} of topic {topic:?}");
             let found = found.map_err(|failure| Error::harmless(doing(), failure));

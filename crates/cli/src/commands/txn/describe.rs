@@ -18,7 +18,8 @@ const EXAMPLES: &str = "\
 Examples:
   milena txn describe billing-1              its state, and its transaction if one is open
   milena txn describe --topic orders:0,2     the producers that two partitions remember
-  milena txn describe --topic orders --open  only those with an open transaction";
+  milena txn describe --topic orders --open  only those with an open transaction
+  milena txn describe --topic orders --broker 2  as the replicas of broker 2 remember them";
 
 /// Show transactional ids with their open transactions, or the producers of partitions.
 #[derive(Debug, clap::Args)]
@@ -36,6 +37,10 @@ pub(super) struct Args {
     /// Only producers with a transaction that is open there
     #[arg(long, requires = "topics", conflicts_with = "ids")]
     open: bool,
+
+    /// Ask the replicas that this broker has, in place of the leaders
+    #[arg(long, value_name = "ID", requires = "topics", conflicts_with = "ids")]
+    broker: Option<i32>,
 
     /// One JSON object a line
     #[arg(short = 'J', long)]
@@ -145,7 +150,11 @@ struct Remembered<'a> {
 async fn of_partitions(cluster: &Connected, args: &Args) -> Result<(), Failure> {
     let partitions = partitions(cluster, &args.topics).await?;
     let asked = partitions.iter().map(|(topic, partition)| (topic, *partition));
-    let described = cluster.admin().describe_producers(asked).await;
+    let admin = cluster.admin();
+    let described = match args.broker {
+        Some(id) => admin.describe_producers_of_broker(id, asked).await,
+        None => admin.describe_producers(asked).await,
+    };
     let right = Align::Right;
     let columns = [
         ("topic", Align::Left),
