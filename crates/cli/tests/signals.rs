@@ -32,6 +32,11 @@ fn a_signal_ends_what_waits_for_a_silent_broker() {
         &["consume", "t"],
         &["consume", "t", "-e"],
         &["produce", "t"],
+        &["produce", "t", "--transactional-id", "a"],
+        &["txn", "list"],
+        &["txn", "describe", "a"],
+        &["txn", "describe", "--topic", "t"],
+        &["txn", "abort-hanging", "--topic", "t", "--yes"],
         &["demo"],
     ] {
         for name in ["INT", "TERM"] {
@@ -65,6 +70,31 @@ fn a_signal_ends_what_waits_for_a_broker_that_is_gone() {
         let run = producing.wait();
         assert_fails(&run, 130, "interrupted: 1 record acknowledged, 1 failed");
         assert_eq!(consuming.wait().code, Some(130));
+    }
+}
+
+/// The transaction is aborted if the cluster is there, and left to its timeout if it is not.
+#[test]
+fn a_signal_ends_a_program_with_an_open_transaction() {
+    for is_gone in [false, true] {
+        let cluster = Cluster::start(&["--topic", "t"]);
+        let mut producing =
+            cluster.spawn_open(&["produce", "t", "--transactional-id", "a", HOUR[0], HOUR[1]]);
+        let mut consuming = cluster.spawn(&["consume", "t", "--isolation", "read_uncommitted"], "");
+        producing.write("first\n");
+        assert_eq!(consuming.stdout_line(), "first");
+        let cluster = if is_gone {
+            cluster.kill();
+            None
+        } else {
+            Some(cluster)
+        };
+        producing.interrupt();
+        assert_fails(&producing.wait(), 130, "interrupted");
+        if let Some(cluster) = cluster {
+            let end = ["consume", "t", "-e", "--isolation", "read_committed"];
+            assert_eq!(cluster.ok(&end, String::new()), b"", "it was aborted, and nothing waits for it");
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use milena_core::calls::{DESCRIBE_PRODUCERS, Row};
+use milena_core::calls::{DESCRIBE_PRODUCERS, DESCRIBE_PRODUCERS_OF_BROKER, Row};
 use milena_core::metadata::Destination;
 use milena_core::{BrokerId, Failure};
 use milena_messages::describe_producers::{
@@ -15,20 +15,18 @@ use super::{Admin, ProducerDescription};
 use crate::Error;
 use crate::calls::{Answers, ApiCall};
 
-struct DescribeProducers {
-    /// Whose replicas are asked; none for the leaders.
-    broker: Option<BrokerId>,
-}
+/// Asks the replicas of this broker, or the leaders if there is none.
+struct DescribeProducers<const OF_BROKER: bool>(Option<BrokerId>);
 
-impl ApiCall for DescribeProducers {
-    const ROW: &'static Row = &DESCRIBE_PRODUCERS;
+impl<const OF_BROKER: bool> ApiCall for DescribeProducers<OF_BROKER> {
+    const ROW: &'static Row = if OF_BROKER { &DESCRIBE_PRODUCERS_OF_BROKER } else { &DESCRIBE_PRODUCERS };
     type Request = DescribeProducersRequest;
     type Item = Partition;
     type Key = Partition;
     type Found = Vec<ProducerDescription>;
 
     fn destination(&self, partition: &Partition) -> Destination {
-        self.broker.map_or_else(|| leader_of(partition), Destination::Broker)
+        self.0.map_or_else(|| leader_of(partition), Destination::Broker)
     }
 
     fn key(&self, partition: &Partition) -> Partition {
@@ -91,7 +89,7 @@ impl Admin {
         &self,
         partitions: impl IntoIterator<Item = (T, i32)>,
     ) -> OfPartitions<Vec<ProducerDescription>> {
-        self.describe(DescribeProducers { broker: None }, partitions).await
+        self.describe(DescribeProducers::<false>(None), partitions).await
     }
 
     /// As [`describe_producers`](Self::describe_producers), by the replicas that broker `id` has of these partitions, as Java's
@@ -108,12 +106,12 @@ impl Admin {
         id: i32,
         partitions: impl IntoIterator<Item = (T, i32)>,
     ) -> OfPartitions<Vec<ProducerDescription>> {
-        self.describe(DescribeProducers { broker: Some(BrokerId(id)) }, partitions).await
+        self.describe(DescribeProducers::<true>(Some(BrokerId(id))), partitions).await
     }
 
-    async fn describe<T: AsRef<str>>(
+    async fn describe<const OF_BROKER: bool, T: AsRef<str>>(
         &self,
-        call: DescribeProducers,
+        call: DescribeProducers<OF_BROKER>,
         partitions: impl IntoIterator<Item = (T, i32)>,
     ) -> OfPartitions<Vec<ProducerDescription>> {
         let partitions = named(partitions);

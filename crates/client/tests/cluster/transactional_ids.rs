@@ -78,6 +78,18 @@ async fn a_transaction_is_described_by_its_coordinator_and_by_the_partitions_tha
     assert_eq!((at.len(), at[0].producer_id, at[0].transaction_start), (1, a.producer_id, Some(0)));
     assert_eq!((at[0].last_sequence, at[0].coordinator_epoch), (Some(0), None));
     assert!(nowhere.to_string().contains("no partition 9"), "{nowhere}");
+    let mut holders = 0;
+    for broker in client.admin().describe_cluster().await.expect("described").brokers {
+        let mut told = admin.describe_producers_of_broker(broker.id, [("t", 1)]).await;
+        match told.remove(0).1 {
+            Ok(known) => {
+                assert_eq!(known[0].transaction_start, Some(0));
+                holders += 1;
+            }
+            Err(error) => assert_eq!(error.code(), Some(ErrorCode::NOT_LEADER_OR_FOLLOWER)),
+        }
+    }
+    assert_eq!(holders, 1, "the topic has one replica");
 
     transaction.commit().await.expect("committed");
     let (_, after) = admin.describe_producers([("t", 1)]).await.remove(0);

@@ -256,6 +256,10 @@ pub const DESCRIBE_PRODUCERS: Row = Row {
     again: &[ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ErrorCode::LEADER_NOT_AVAILABLE],
 };
 
+/// The producers that the replicas of one broker remember. A broker without a replica stays without it.
+pub const DESCRIBE_PRODUCERS_OF_BROKER: Row =
+    Row { route: Route::Named, moved: &[], again: &[], ..DESCRIBE_PRODUCERS };
+
 /// Ends transactions at single partitions, past their coordinators.
 pub const WRITE_TXN_MARKERS: Row = Row { api: ApiKey::WriteTxnMarkers, ..DELETE_RECORDS };
 
@@ -280,7 +284,7 @@ const COORDINATOR_AGAIN: [ErrorCode; 2] =
     [ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, ErrorCode::COORDINATOR_NOT_AVAILABLE];
 
 /// All rows.
-pub static TABLE: [&Row; 21] = [
+pub static TABLE: [&Row; 22] = [
     &METADATA,
     &FIND_COORDINATOR,
     &CREATE_TOPICS,
@@ -301,6 +305,7 @@ pub static TABLE: [&Row; 21] = [
     &LIST_TRANSACTIONS,
     &DESCRIBE_TRANSACTIONS,
     &DESCRIBE_PRODUCERS,
+    &DESCRIBE_PRODUCERS_OF_BROKER,
     &WRITE_TXN_MARKERS,
 ];
 
@@ -419,6 +424,7 @@ DescribeTransactions newest: Coordinator, ByBroker, Question, Deadline
 DescribeProducers newest: Leader, ByBroker, Question, Attempts
     moved: NOT_LEADER_OR_FOLLOWER
     again: UNKNOWN_TOPIC_OR_PARTITION LEADER_NOT_AVAILABLE
+DescribeProducers newest: Named, ByBroker, Question, Attempts
 WriteTxnMarkers newest: Leader, ByBroker, Order, Attempts
     moved: NOT_LEADER_OR_FOLLOWER
     again: UNKNOWN_TOPIC_OR_PARTITION LEADER_NOT_AVAILABLE
@@ -431,7 +437,7 @@ WriteTxnMarkers newest: Leader, ByBroker, Order, Attempts
         let mut apis = BTreeSet::new();
         for row in TABLE {
             let name = row.api.name();
-            assert!(apis.insert(row.api), "{name} is there twice");
+            assert!(apis.insert((row.api, row.route == Route::Named)), "{name} is there twice");
             for code in row.moved.iter().chain(row.again) {
                 assert!(code.is_retriable(), "{name}: {code} does not pass");
             }
