@@ -21,6 +21,7 @@ use milena_messages::offset_commit::{
 };
 use milena_messages::sasl_authenticate::SaslAuthenticateRequest;
 use milena_messages::sasl_handshake::SaslHandshakeRequest;
+use milena_messages::update_features::UpdateFeaturesRequest;
 use milena_messages::{ErrorCode, Request};
 use milena_wire::Uuid;
 
@@ -87,6 +88,7 @@ const READ: i8 = 3;
 const WRITE: i8 = 4;
 const CREATE: i8 = 5;
 const DELETE: i8 = 6;
+const ALTER: i8 = 7;
 const DESCRIBE: i8 = 8;
 const DESCRIBE_CONFIGS: i8 = 10;
 const IDEMPOTENT_WRITE: i8 = 12;
@@ -242,6 +244,10 @@ fn groups_transactions_and_the_cluster_have_codes_of_their_own() {
     assert_eq!(codes(&mut alice), [ErrorCode::OPERATION_NOT_ATTEMPTED, NO_TOPIC]);
     allow(&rig, vec![acl(TOPIC, "b", WRITE)]);
     assert_eq!(codes(&mut alice), [NONE, NONE]);
+    let features = UpdateFeaturesRequest::default();
+    assert_eq!(ask(&rig, &mut alice, 2, &features).error_code, NO_CLUSTER);
+    allow(&rig, vec![acl(CLUSTER, "kafka-cluster", ALTER)]);
+    assert_eq!(ask(&rig, &mut alice, 2, &features).error_code, NONE);
 }
 
 #[test]
