@@ -21,5 +21,6 @@ mod partners;
 mod programs;
 mod replicas;
 mod sasl;
+mod tls;
 mod transactions;
 mod truncation;

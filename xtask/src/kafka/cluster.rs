@@ -41,7 +41,8 @@ impl Cluster {
         Self::start_with(brokers, version, &[])
     }
 
-    /// As [`Cluster::start`], with lines (`name=value`) added to every node's settings.
+    /// As [`Cluster::start`], with lines (`name=value`) added to every node's settings. `{broker}` and `{controller}` in them
+    /// stand for the ports of a node.
     ///
     /// # Errors
     /// As [`Cluster::start`].

@@ -236,7 +236,9 @@ share.coordinator.state.topic.min.isr={quorum_min}
         text += "replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector\n";
     }
     for setting in settings {
-        text += setting;
+        // A setting that adds a listener names those that are there, whose ports it cannot know.
+        let setting = setting.replace("{broker}", &broker.to_string());
+        text += &setting.replace("{controller}", &controller.to_string());
         text.push('\n');
     }
     text

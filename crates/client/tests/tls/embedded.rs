@@ -91,3 +91,32 @@ async fn a_broker_that_requires_certificates_refuses_a_client_without_one_and_it
         );
     }
 }
+
+#[tokio::test]
+async fn sasl_over_tls_is_set_up_from_properties_and_plain_needs_no_permission_there() {
+    let authority = Authority::new().expect("made");
+    let dir = Dir::new("sasl-ssl");
+    dir.write("ca.pem", authority.certificate_pem());
+    let tls = Tls::of(&identity(authority.server(["127.0.0.1"])));
+    let builder = Broker::builder().listener(Listener::sasl_ssl(tls)).user("alice", "pencil");
+    let cluster = builder.start().await.expect("started");
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let properties = |password: &str| {
+            [
+                ("bootstrap.servers", format!("SASL_SSL://{}", cluster.bootstrap())),
+                ("security.protocol", "SASL_SSL".into()),
+                ("ssl.ca.location", dir.path().join("ca.pem").display().to_string()),
+                ("sasl.mechanism", mechanism.into()),
+                ("sasl.username", "alice".into()),
+                ("sasl.password", password.into()),
+            ]
+        };
+        let builder = Client::from_properties(properties("pencil")).expect("taken");
+        let client = builder.connect().await.expect("connected");
+        client.admin().topics().await.expect("listed");
+        let builder = Client::from_properties(properties("hunter2")).expect("taken");
+        let error = builder.connect().await.expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+        assert!(!error.is_retriable() && !error.to_string().contains("hunter2"), "{error}");
+    }
+}
