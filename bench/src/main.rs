@@ -28,6 +28,8 @@ mod payload;
 mod payload_files;
 #[cfg(feature = "drivers")]
 mod sink;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(feature = "drivers")]
 mod topic_spec;
 mod wire;
@@ -39,6 +41,7 @@ milena-bench COMMAND
 
   wire [--rounds N]          append and read record batches, beside a copying loop and kafka-protocol
   codecs [--seconds S]       codecs on batches of flights (--features codecs, or candidates to compare crates)
+  tls                        providers of TLS's cryptography (--features tls)
   instructions [--record]    instructions per record of the hot functions (valgrind), against instructions.txt
 
 With --features drivers, what `cargo xtask bench` runs:
@@ -73,6 +76,8 @@ fn main() -> ExitCode {
             Ok(seconds) => codecs::run(seconds),
             Err(error) => Err(format!("--seconds {seconds}: {error}")),
         },
+        #[cfg(feature = "tls")]
+        ["tls"] => tls::run(),
         ["instructions"] => instructions::compare(),
         ["instructions", "--record"] => instructions::record(),
         // What `instructions` runs under valgrind.
