@@ -204,6 +204,7 @@ fn settings_come_from_a_file_and_errors_name_its_line() {
     let overridden = ["-X", "security.protocol=plaintext", "-b", bootstrap];
     let run = harness::milena_in(&[&["produce", "t", "-F", path], &overridden[..]].concat(), "two\n");
     assert_eq!(run.code, Some(0), "{}", run.stderr);
+    write("bootstrap.servers=nowhere.invalid:1\nsecurity.protocol=TLS\n");
     let run = harness::milena_in(&["produce", "t", "-F", path], "three\n");
     assert_fails(&run, 2, &format!("{path}, line 2: setting the property \"security.protocol\""));
     write("acks=1\n\n=5\n");
