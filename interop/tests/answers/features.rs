@@ -1,5 +1,7 @@
 //! Features that are finalized while a cluster runs (UpdateFeatures): what may change, and how a refusal is told.
 
+use std::time::{Duration, Instant};
+
 use milena_broker::Broker;
 use milena_interop::raw::Raw;
 use milena_interop::real;
@@ -9,8 +11,9 @@ use milena_messages::update_features::{FeatureUpdateKey, UpdateFeaturesRequest};
 use super::{Asker, compare_with};
 
 const TV: &str = "transaction.version";
+const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The finalized level of transactions, and by how much the number of changes has grown since `before`.
+/// The finalized level of transactions.
 fn level(asker: &mut Asker) -> i16 {
     let request = ApiVersionsRequest {
         client_software_name: "t".into(),
@@ -57,9 +60,13 @@ fn update(asker: &mut Asker, what: &str, version: i16, updates: &[Update], valid
         .map(|of| (of.feature.to_string(), of.error_code, of.error_message.clone()))
         .collect();
     results.sort();
-    let level = level(asker);
-    if std::env::var_os("SHOW").is_some() {
-        eprintln!("{what}: {:?} {:?} {results:?}, level {level}", answer.error_code, answer.error_message);
+    let is_changed = answer.error_code.is_none() && !request.validate_only;
+    let wanted = updates.iter().rfind(|of| is_changed && of.feature == TV).map(|of| of.level);
+    // In real Kafka the broker learns of the change a moment after the controller has answered.
+    let (mut level, started) = (self::level(asker), Instant::now());
+    while wanted.is_some_and(|wanted| wanted != level) && started.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(20));
+        level = self::level(asker);
     }
     asker.say(&what, (answer.error_code, results, level));
 }
