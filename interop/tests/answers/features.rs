@@ -63,7 +63,7 @@ fn update(asker: &mut Asker, what: &str, version: i16, updates: &[Update], valid
     let is_changed = answer.error_code.is_none() && !request.validate_only;
     let wanted = updates.iter().rfind(|of| is_changed && of.feature == TV).map(|of| of.level);
     // In real Kafka the broker learns of the change a moment after the controller has answered.
-    let (mut level, started) = (self::level(asker), Instant::now());
+    let (mut level, started) = (level(asker), Instant::now());
     while wanted.is_some_and(|wanted| wanted != level) && started.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(20));
         level = self::level(asker);

@@ -89,7 +89,7 @@ pub trait ProvideLogin: Send + Sync {
 /// use milena::{ConnectError, Obstacle, Sasl, Token};
 ///
 /// let sasl = Sasl::oauth_bearer(|| async {
-///     let token = tokio::fs::read_to_string("/run/secrets/kafka-token").await;
+///     let token = std::fs::read_to_string("/run/secrets/kafka-token");
 ///     let token = token.map_err(|error| ConnectError::new(Obstacle::Network, error.to_string()))?;
 ///     Ok(Token::new(token.trim(), Duration::from_secs(300)))
 /// });
