@@ -1,6 +1,6 @@
 //! The Rust of README.md, run as it stands there.
 
-use milena::{Client, Record};
+use milena::{Client, Record, Sasl, Tls};
 use milena_broker::Broker;
 
 use super::start;
@@ -58,6 +58,18 @@ async fn consume(bootstrap: &str) -> Result<usize, milena::Error> {
     Ok(count)
 }
 
+/// Compiled only: the README names a broker and a file that are the reader's.
+#[expect(dead_code)]
+async fn log_in() -> Result<Client, Box<dyn std::error::Error>> {
+    let client = Client::builder()
+        .bootstrap("kafka-1:9093")
+        .tls(Tls::roots_from_file("/etc/kafka/ca.pem"))
+        .sasl(Sasl::scram_sha_512("billing", std::env::var("KAFKA_PASSWORD")?))
+        .connect()
+        .await?;
+    Ok(client)
+}
+
 #[tokio::test]
 async fn an_order_is_written() -> Result<(), Box<dyn std::error::Error>> {
     let cluster = Broker::builder().start().await?;
@@ -91,7 +103,7 @@ fn readme_shows_the_code_of_this_file() {
     let here = lines(include_str!("readme.rs"));
     let blocks: Vec<&str> =
         readme.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 5, "produce, consume in a group, write in a transaction, consume, test");
+    assert_eq!(blocks.len(), 6, "produce, consume in a group, write in a transaction, log in, consume, test");
     for block in blocks {
         let block = lines(block);
         assert!(here.windows(block.len()).any(|window| window == block), "{block:#?}");
