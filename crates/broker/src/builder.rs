@@ -20,10 +20,12 @@ use crate::machine::Machine;
 use crate::oauth::OauthValidator;
 use crate::parts::{MachineSettings, Security};
 use crate::sasl::SaslMechanism;
+use crate::secret::Secret;
 use crate::server::{Acceptor, Entrance, ServerLimits};
 use crate::state::{Endpoint, Node};
 use crate::storage::Storage;
 use crate::tls::Tls;
+use crate::tokens::Lifetimes;
 use crate::transactions::{TransactionSettings, VERSION_MAX};
 use crate::users::Login;
 
@@ -52,6 +54,8 @@ pub struct Builder {
     logins: Vec<Login>,
     oauth: Option<OauthValidator>,
     authorizer: Option<Authorizer>,
+    token_key: Option<Secret>,
+    token_lifetimes: Lifetimes,
     allows_anyone: bool,
 }
 
@@ -110,6 +114,8 @@ impl Default for Builder {
             logins: Vec::new(),
             oauth: None,
             authorizer: None,
+            token_key: None,
+            token_lifetimes: Lifetimes::default(),
             allows_anyone: false,
         }
     }
@@ -161,6 +167,29 @@ impl Builder {
     /// Has clients do only what ACLs allow (`authorizer.class.name`). Default: everyone may do everything.
     pub fn authorizer(mut self, authorizer: Authorizer) -> Self {
         self.authorizer = Some(authorizer);
+        self
+    }
+
+    /// The key of delegation tokens (`delegation.token.secret.key`, KIP-48): users who have logged in get tokens then, by
+    /// which other clients log in for them by SCRAM. Tokens outlive a restart only with the same key. Default: none, and
+    /// requests for tokens are answered DELEGATION_TOKEN_AUTH_DISABLED. An empty key is none.
+    pub fn delegation_token_key(mut self, key: impl Into<String>) -> Self {
+        let key = key.into().into_bytes();
+        self.token_key = (!key.is_empty()).then(|| key.into());
+        self
+    }
+
+    /// The longest life of a delegation token, however often it is renewed (`delegation.token.max.lifetime.ms`). Default 7
+    /// days.
+    pub fn delegation_token_lifetime_max(mut self, lifetime: Duration) -> Self {
+        self.token_lifetimes.longest = lifetime.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How long a delegation token lasts unless it is renewed (`delegation.token.expiry.time.ms`). Default 1 day. Nobody can
+    /// log in by a token after that; it is removed within an hour.
+    pub fn delegation_token_expiry(mut self, expiry: Duration) -> Self {
+        self.token_lifetimes.unless_renewed = expiry.max(Duration::from_millis(1));
         self
     }
 
@@ -509,7 +538,17 @@ impl Builder {
         let usual = usual.filter(|mechanism| *mechanism != SaslMechanism::OauthBearer || has_oauth);
         let mechanisms = self.mechanisms.unwrap_or_else(|| usual.collect());
         let (logins, oauth, authorizer) = (self.logins, self.oauth, self.authorizer);
-        let security = Security { protocols, mechanisms, logins, oauth, authorizer, entropy };
+        let (token_key, token_lifetimes) = (self.token_key, self.token_lifetimes);
+        let security = Security {
+            protocols,
+            mechanisms,
+            logins,
+            oauth,
+            authorizer,
+            token_key,
+            token_lifetimes,
+            entropy,
+        };
         Machine::new(self.machine, security, nodes.into_iter().map(node).collect(), storage)
     }
 

@@ -113,6 +113,14 @@ impl Call<'_> {
         self.check(operation, Resource::Cluster, CLUSTER)
     }
 
+    /// Refuses requests about delegation tokens of a client that has not shown who it is, or only by such a token.
+    pub(crate) fn check_tokens(&self) -> Result<(), ErrorCode> {
+        match self.peer.session().may_have_tokens() {
+            true => Ok(()),
+            false => Err(ErrorCode::DELEGATION_TOKEN_REQUEST_NOT_ALLOWED),
+        }
+    }
+
     /// Those of `operations`, each a bit of Kafka's `AclOperation`, that the client may do (KIP-430).
     pub(crate) fn allowed(&self, operations: i32, resource: Resource, name: &str) -> i32 {
         let Some(acls) = self.parts.acls() else { return operations };

@@ -27,6 +27,7 @@
 //! - Clients log in by SASL where a listener wants it ([`Builder::listener`], [`Builder::user`]): PLAIN, SCRAM-SHA-256,
 //!   SCRAM-SHA-512 and OAUTHBEARER ([`OauthValidator`]). Listeners speak TLS ([`Tls`]), where certificates of clients can give their principals, and an
 //!   [`Authority`] makes certificates at the start.
+//! - Users may ask for delegation tokens, if there is a key for them ([`Builder::delegation_token_key`]).
 //! - Clients may do what ACLs allow, if there is an [`Authorizer`]: with Kafka's rules and error codes.
 //! - Transactions follow both protocols of Kafka, that of 4.x (KIP-890, `transaction.version` 2) and the one before
 //!   ([`Builder::transaction_version`], [`Cluster::set_transaction_version`]). Their coordinators move on command
@@ -85,6 +86,7 @@ mod state;
 mod storage;
 mod timers;
 mod tls;
+mod tokens;
 mod topic;
 mod transactions;
 mod unserved;

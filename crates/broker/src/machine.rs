@@ -123,6 +123,9 @@ impl Machine {
         let first = self.parts.settings().retention_check_interval.min(RETENTION_CHECK_FIRST);
         self.parts.timers.arm_if_idle(Timer::Retain, now.instant + first);
         self.parts.timers.arm_if_idle(Timer::Clean, now.instant + self.parts.settings().cleaner_backoff);
+        if let Some(interval) = self.parts.token_check_interval {
+            self.parts.timers.arm_if_idle(Timer::Tokens, now.instant + interval);
+        }
         drop(self.parts.groups(now));
         drop(self.parts.transactions(now));
         let entry = Entry { node, listener, address };
@@ -247,6 +250,12 @@ impl Machine {
                     self.parts.timers.arm(timer, now.instant + interval);
                 }
                 Timer::Clean => self.parts.timers.arm(timer, self.parts.clean(now)),
+                Timer::Tokens => {
+                    self.parts.users().tokens.remove_ended(now.unix_ms);
+                    if let Some(interval) = self.parts.token_check_interval {
+                        self.parts.timers.arm(timer, now.instant + interval);
+                    }
+                }
                 Timer::Groups => self.parts.groups_with_topics(now).handle_due(now),
                 Timer::Transactions => self.parts.end_transactions(now),
             }

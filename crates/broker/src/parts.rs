@@ -6,7 +6,7 @@
 //!        ├▶ transactions   the transaction coordinator
 //!        ├▶ sessions       fetch sessions, one lock for each node
 //!        ├▶ cleaner        the compaction that is going on
-//!        ├▶ users          who may log in, and what is kept of their passwords
+//!        ├▶ users          who may log in, what is kept of their passwords, and delegation tokens
 //!        ├▶ acls           who may do what
 //!        ├▶ decompressors  contexts and memory for looking into compressed batches
 //!        ├▶ timers         work that is due later
@@ -39,10 +39,12 @@ use crate::now::Now;
 use crate::oauth::OauthValidator;
 use crate::random::Random;
 use crate::sasl::SaslMechanism;
+use crate::secret::Secret;
 use crate::sessions::Sessions;
 use crate::state::{Node, State};
 use crate::storage::Storage;
 use crate::timers::{Timer, Timers};
+use crate::tokens::{self, Lifetimes, Tokens};
 use crate::topic::Topic;
 use crate::transactions::{Job, OFFSETS_TOPIC, Partitions, TransactionSettings, Transactions, VERSION_MAX};
 use crate::unserved::Unserved;
@@ -59,6 +61,8 @@ pub(crate) struct Parts {
     users: Mutex<Users>,
     /// `None` when everyone may do everything.
     acls: Option<RwLock<Acls>>,
+    /// How often to look for delegation tokens whose time is over; `None` without such tokens.
+    pub(crate) token_check_interval: Option<Duration>,
     pub(crate) decompressors: Decompressors,
     pub(crate) timers: Timers,
     pub(crate) unserved: Unserved,
@@ -96,6 +100,9 @@ pub(crate) struct Security {
     pub(crate) logins: Vec<Login>,
     pub(crate) oauth: Option<OauthValidator>,
     pub(crate) authorizer: Option<Authorizer>,
+    /// The key of delegation tokens.
+    pub(crate) token_key: Option<Secret>,
+    pub(crate) token_lifetimes: Lifetimes,
     pub(crate) entropy: Entropy,
 }
 
@@ -127,8 +134,17 @@ impl Parts {
         let kept_acls = Kept::new(acls::HEADER, storage.as_ref().map(Storage::acls));
         let acls = authorizer.map(|authorizer| Acls::open(authorizer, kept_acls)).transpose()?;
         let kept = Kept::new(users::HEADER, storage.as_ref().map(Storage::users));
-        let users =
-            Users::open(security.mechanisms, &security.logins, security.oauth, security.entropy, kept)?;
+        let kept_tokens = Kept::new(tokens::HEADER, storage.as_ref().map(Storage::tokens));
+        let tokens = Tokens::open(security.token_key, security.token_lifetimes, kept_tokens)?;
+        let token_check_interval = tokens.is_enabled().then(|| tokens.check_interval());
+        let users = Users::open(
+            security.mechanisms,
+            &security.logins,
+            security.oauth,
+            tokens,
+            security.entropy,
+            kept,
+        )?;
         let state = State::open(nodes, settings, storage)?;
         let mut groups = Groups::open(state.settings().groups.clone(), random, journal);
         groups
@@ -141,6 +157,7 @@ impl Parts {
             cleaner: Mutex::new(Cleaner::default()),
             users: Mutex::new(users),
             acls: acls.map(RwLock::new),
+            token_check_interval,
             decompressors: Decompressors::default(),
             timers: Timers::default(),
             unserved: Unserved::default(),

@@ -22,6 +22,8 @@ pub(crate) enum Timer {
     Retain,
     /// Partitions are compacted.
     Clean,
+    /// Delegation tokens are removed whose time is over.
+    Tokens,
     /// The group coordinator has something to do. It keeps a queue of its own that says what.
     Groups,
     /// The transaction coordinator has something to do, by a queue of its own.

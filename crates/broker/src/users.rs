@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use milena_wire::Str;
+use milena_wire::{Str, Uuid};
 
 use crate::entropy::Entropy;
 use crate::error::Error;
@@ -18,6 +18,7 @@ use crate::kept::{Kept, Words};
 use crate::oauth::OauthValidator;
 use crate::sasl::{Credential, ITERATIONS_MIN, SaslMechanism};
 use crate::secret::Secret;
+use crate::tokens::Tokens;
 
 /// The users of a cluster.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Users {
     entropy: Entropy,
     /// The rules for tokens, if there are any.
     oauth: Option<OauthValidator>,
+    /// Delegation tokens, by which clients log in as their owners.
+    pub(crate) tokens: Tokens,
     kept: Kept,
 }
 
@@ -86,11 +89,12 @@ impl Users {
         mechanisms: Vec<SaslMechanism>,
         logins: &[Login],
         oauth: Option<OauthValidator>,
+        tokens: Tokens,
         entropy: Entropy,
         kept: Kept,
     ) -> Result<Self, Error> {
         let (passwords, scram) = (BTreeMap::new(), BTreeMap::new());
-        let mut users = Self { mechanisms, passwords, scram, entropy, oauth, kept };
+        let mut users = Self { mechanisms, passwords, scram, entropy, oauth, tokens, kept };
         for words in users.kept.load()? {
             let read = read(&words).ok_or_else(|| users.kept.damaged("a user is not understood"))?;
             let (user, hash, credential) = read;
@@ -159,9 +163,14 @@ impl Users {
     /// What proves that a client knows a user's password. A user that does not exist gets a decoy, which is the same each
     /// time.
     pub(crate) fn scram(&self, hash: Hash, user: &str) -> Credential {
-        if let Some(held) = self.scram.get(user).and_then(|of_user| of_user.get(&hash)) {
-            return held.credential.clone();
+        match self.scram.get(user).and_then(|of_user| of_user.get(&hash)) {
+            Some(held) => held.credential.clone(),
+            None => self.decoy(hash, user),
         }
+    }
+
+    /// A credential that no password fits, which is the same each time for a name.
+    pub(crate) fn decoy(&self, hash: Hash, user: &str) -> Credential {
         let fixed = |what: &[u8]| self.entropy.fixed(&[what, &[hash.bytes() as u8], user.as_bytes()]);
         let key = |what| {
             let mut key = fixed(what);
@@ -216,6 +225,13 @@ impl Users {
             kept.map(move |(&hash, held)| write(user, hash, &held.credential))
         });
         self.kept.save(lines).inspect_err(|_| self.scram = before)
+    }
+
+    /// An id for a new delegation token.
+    pub(crate) fn token_id(&mut self) -> String {
+        let bytes = self.entropy.next();
+        let id = bytes.first_chunk().copied().unwrap_or_default();
+        Uuid::from_bytes(id).to_string()
     }
 
     /// The server's part of a nonce.

@@ -16,6 +16,7 @@ mod api_versions;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
 mod create_acls;
+mod create_delegation_token;
 mod create_partitions;
 mod create_topics;
 mod delete_acls;
@@ -25,12 +26,14 @@ mod delete_topics;
 mod describe_acls;
 mod describe_cluster;
 mod describe_configs;
+mod describe_delegation_token;
 mod describe_groups;
 mod describe_producers;
 mod describe_topic_partitions;
 mod describe_transactions;
 mod describe_user_scram_credentials;
 mod end_txn;
+mod expire_delegation_token;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -47,6 +50,7 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod renew_delegation_token;
 mod row;
 mod sasl_authenticate;
 mod sasl_handshake;
@@ -100,6 +104,10 @@ static APIS: &[Api] = &[
     alter_configs::API,
     sasl_authenticate::API,
     create_partitions::API,
+    create_delegation_token::API,
+    renew_delegation_token::API,
+    expire_delegation_token::API,
+    describe_delegation_token::API,
     delete_groups::API,
     incremental_alter_configs::API,
     offset_delete::API,

@@ -36,6 +36,8 @@ pub(crate) struct Session {
     principal: Str,
     /// The mechanism of the last authentication.
     mechanism: Option<SaslMechanism>,
+    /// Whether that was by a delegation token.
+    is_by_token: bool,
     /// When the client must have authenticated again.
     expires: Option<Instant>,
     /// When the last re-authentication began.
@@ -69,8 +71,9 @@ enum Exchange {
 enum Step {
     /// The exchange goes on with this token.
     Challenge(Vec<u8>),
-    /// The client is this user; the last token is for the client. Its credential may end at a time (ms since 1970).
-    Done { user: String, token: Vec<u8>, expires_ms: Option<i64> },
+    /// The client is this user; the last token is for the client. Its credential may end at a time (ms since 1970), and may
+    /// be a delegation token.
+    Done { user: String, token: Vec<u8>, expires_ms: Option<i64>, by_token: bool },
 }
 
 /// Why a client is refused.
@@ -120,6 +123,7 @@ impl Session {
             has_sasl: false,
             principal: Str::from_static(ANONYMOUS),
             mechanism: None,
+            is_by_token: false,
             expires: None,
             renewed: None,
         }
@@ -144,6 +148,11 @@ impl Session {
     /// Whether the client has ever authenticated, or need not.
     pub(crate) fn is_admitted(&self) -> bool {
         !self.has_sasl || self.mechanism.is_some()
+    }
+
+    /// Whether the client may ask for delegation tokens and see them: one that has shown who it is, and not by such a token.
+    pub(crate) fn may_have_tokens(&self) -> bool {
+        !self.is_by_token && (self.has_sasl || self.principal != ANONYMOUS)
     }
 
     /// Why authentication has failed, if it has. The connection must be closed.
@@ -243,9 +252,9 @@ impl Session {
             }
         };
         let step = step.map_err(|failure| self.denial(failure, mechanism))?;
-        let (user, token, expires_ms) = match step {
+        let (user, token, expires_ms, by_token) = match step {
             Step::Challenge(token) => return Ok(Reply { token: token.into(), lifetime: Duration::ZERO }),
-            Step::Done { user, token, expires_ms } => (user, token, expires_ms),
+            Step::Done { user, token, expires_ms, by_token } => (user, token, expires_ms, by_token),
         };
         let principal = format!("User:{user}");
         if self.mechanism.is_some() && self.principal != principal.as_str() {
@@ -259,6 +268,7 @@ impl Session {
         self.stage = Stage::Open;
         self.principal = principal.into();
         self.mechanism = Some(mechanism);
+        self.is_by_token = by_token;
         let of_credential =
             expires_ms.map(|expires| expires.saturating_sub(now.unix_ms).clamp(0, LIFETIME_MS_MAX));
         let of_credential = of_credential.map(|lifetime| Duration::from_millis(lifetime as u64));
@@ -316,7 +326,7 @@ impl Exchange {
         match self {
             Self::Oauth(oauth) => oauth.step(token, users, now),
             Self::Plain => plain::check(token, users),
-            Self::Scram(scram) => scram.step(token, users),
+            Self::Scram(scram) => scram.step(token, users, now),
         }
     }
 }

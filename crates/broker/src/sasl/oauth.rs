@@ -48,6 +48,7 @@ impl Oauth {
                 user: accepted.principal,
                 token: Vec::new(),
                 expires_ms: Some(accepted.expires_ms),
+                by_token: false,
             }),
             Err(rejected) => {
                 let (message, reason) = match rejected {

@@ -24,5 +24,5 @@ pub(super) fn check(token: &[u8], users: &Users) -> Result<Step, Failure> {
     if !authorization_id.is_empty() && authorization_id != user {
         return Err(OTHER_AUTHORIZATION_ID);
     }
-    Ok(Step::Done { user: user.to_owned(), token: Vec::new(), expires_ms: None })
+    Ok(Step::Done { user: user.to_owned(), token: Vec::new(), expires_ms: None, by_token: false })
 }

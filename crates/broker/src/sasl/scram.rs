@@ -4,6 +4,8 @@
 //!  n,,n=user,r=nonce ─▶ r=nonce+ours,s=salt,i=iterations ─▶ c=biws,r=nonce+ours,p=proof ─▶ v=signature
 //! ```
 //!
+//! A client with a delegation token (KIP-48) says `tokenauth=true`, and the user is the token's id.
+//!
 //! An unknown user gets a salt like anyone else and fails at the proof: the answers do not tell which users exist.
 
 use base64::Engine;
@@ -12,6 +14,7 @@ use subtle::ConstantTimeEq;
 
 use super::{Failure, OTHER_AUTHORIZATION_ID, SaslMechanism, Step};
 use crate::hash::Hash;
+use crate::now::Now;
 use crate::secret::Secret;
 use crate::users::Users;
 
@@ -64,6 +67,14 @@ struct Challenged {
     /// The client's first message without the header and the server's first message, with commas.
     said: String,
     credential: Credential,
+    delegated: Option<Delegated>,
+}
+
+/// What a delegation token stands for.
+#[derive(Debug, Clone)]
+struct Delegated {
+    owner: String,
+    expires_ms: i64,
 }
 
 impl Scram {
@@ -72,34 +83,38 @@ impl Scram {
     }
 
     /// Takes the client's next message.
-    pub(super) fn step(&mut self, token: &[u8], users: &mut Users) -> Result<Step, Failure> {
+    pub(super) fn step(&mut self, token: &[u8], users: &mut Users, now: Now) -> Result<Step, Failure> {
         let message = std::str::from_utf8(token).map_err(|_| Failure::Hidden("a message is not UTF-8"))?;
         let Some(hash) = self.mechanism.scram() else {
             return Err(Failure::Hidden("the mechanism is not SCRAM"));
         };
         match self.challenged.take() {
-            None => self.challenge(message, hash, users),
+            None => self.challenge(message, hash, users, now),
             Some(challenged) => challenged.verify(message, hash),
         }
     }
 
-    fn challenge(&mut self, message: &str, hash: Hash, users: &mut Users) -> Result<Step, Failure> {
+    fn challenge(&mut self, message: &str, hash: Hash, users: &mut Users, now: Now) -> Result<Step, Failure> {
         let first =
             ClientFirst::parse(message).ok_or(Failure::Hidden("the first message has another form"))?;
-        if first.is_token {
-            return Err(Failure::Hidden("the client logs in by a delegation token"));
-        }
         let user = user_name(first.user).ok_or(Failure::Hidden("the user's name has another form"))?;
         if first.authorization_id.is_some_and(|id| user_name(id).is_none_or(|id| id != user)) {
             return Err(OTHER_AUTHORIZATION_ID);
         }
-        let credential = users.scram(hash, &user);
+        let (credential, delegated) = match first.is_token {
+            false => (users.scram(hash, &user), None),
+            // The user is the token's id. A token that does not exist is treated as a user that does not.
+            true => match users.tokens.login(hash, &user, now.unix_ms) {
+                Some((owner, expires_ms, credential)) => (credential, Some(Delegated { owner, expires_ms })),
+                None => (users.decoy(hash, &user), None),
+            },
+        };
         let nonce = format!("{}{}", first.nonce, users.nonce());
         let salt = STANDARD.encode(&credential.salt);
         let answer = format!("r={nonce},s={salt},i={}", credential.iterations);
         let said = format!("{},{answer}", first.bare);
         let gs2_header = first.gs2_header.to_owned();
-        self.challenged = Some(Challenged { user, gs2_header, nonce, said, credential });
+        self.challenged = Some(Challenged { user, gs2_header, nonce, said, credential, delegated });
         Ok(Step::Challenge(answer.into_bytes()))
     }
 }
@@ -133,7 +148,12 @@ impl Challenged {
             return Err(Failure::Hidden("the user is unknown or the proof is wrong"));
         }
         let token = format!("v={}", STANDARD.encode(signature)).into_bytes();
-        Ok(Step::Done { user: self.user, token, expires_ms: None })
+        Ok(match self.delegated {
+            None => Step::Done { user: self.user, token, expires_ms: None, by_token: false },
+            Some(Delegated { owner, expires_ms }) => {
+                Step::Done { user: owner, token, expires_ms: Some(expires_ms), by_token: true }
+            }
+        })
     }
 }
 
@@ -238,6 +258,7 @@ mod tests {
             nonce: nonce.to_owned(),
             said,
             credential,
+            delegated: None,
         };
         let last = |proof: &str| format!("c=biws,r={nonce},p={proof}");
         let wrong =

@@ -20,6 +20,7 @@ mod rig;
 mod sasl;
 mod sessions;
 mod time;
+mod tokens;
 mod topics;
 mod transactions;
 mod transactions_offsets;

@@ -27,7 +27,7 @@ use crate::rig::{Outcome, Rig, frame};
 /// The listener of the rigs here that wants SASL.
 const GUARDED: usize = 1;
 
-fn builder() -> Builder {
+pub(crate) fn builder() -> Builder {
     Broker::builder()
         .listener(Listener::plaintext())
         .listener(Listener::sasl_plaintext())
@@ -35,12 +35,17 @@ fn builder() -> Builder {
         .user("a,b=c", "other")
 }
 
-fn connect(rig: &Rig) -> Peer {
+pub(crate) fn connect(rig: &Rig) -> Peer {
     let address = ([127, 0, 0, 1], 40_000).into();
     rig.machine.connect_to(1, GUARDED, address, rig.now).expect("the node is up")
 }
 
-fn ask<R: Request>(rig: &Rig, peer: &mut Peer, version: i16, request: &R) -> Result<R::Response, String> {
+pub(crate) fn ask<R: Request>(
+    rig: &Rig,
+    peer: &mut Peer,
+    version: i16,
+    request: &R,
+) -> Result<R::Response, String> {
     let answer = rig.machine.handle(peer, &frame(version, request), rig.now, usize::MAX);
     match Rig::outcome::<R>(version, answer.map_err(|refused| refused.to_string())?) {
         Outcome::Answered(response) => Ok(response),
@@ -73,7 +78,7 @@ fn token(rig: &Rig, peer: &mut Peer, token: impl Into<Bytes>) -> Result<SaslAuth
     ask(rig, peer, 2, &request)
 }
 
-fn plain(rig: &Rig, peer: &mut Peer, user: &str, password: &str) -> SaslAuthenticateResponse {
+pub(crate) fn plain(rig: &Rig, peer: &mut Peer, user: &str, password: &str) -> SaslAuthenticateResponse {
     assert_eq!(handshake(rig, peer, 1, "PLAIN").expect("answered").error_code, ErrorCode::NONE);
     token(rig, peer, format!("\0{user}\0{password}")).expect("answered")
 }
@@ -81,13 +86,14 @@ fn plain(rig: &Rig, peer: &mut Peer, user: &str, password: &str) -> SaslAuthenti
 /// A SCRAM client of few lines.
 struct Scram {
     is_long: bool,
-    password: &'static str,
+    password: String,
     bare: String,
 }
 
 impl Scram {
-    fn new(mechanism: SaslMechanism, user: &str, password: &'static str) -> Self {
+    fn new(mechanism: SaslMechanism, user: &str, password: &str) -> Self {
         let bare = format!("n={user},r=fyko+d2lbbFgONRv9qkxdawL");
+        let password = password.to_owned();
         Self { is_long: mechanism == SaslMechanism::ScramSha512, password, bare }
     }
 
@@ -136,14 +142,35 @@ impl Scram {
 }
 
 /// Logs in by SCRAM. Returns the server's first message and the last answer.
-fn scram(
+pub(crate) fn scram(
     rig: &Rig,
     peer: &mut Peer,
     mechanism: SaslMechanism,
     user: &str,
-    password: &'static str,
+    password: &str,
 ) -> (String, SaslAuthenticateResponse) {
-    let client = Scram::new(mechanism, user, password);
+    exchange(rig, peer, mechanism, &Scram::new(mechanism, user, password))
+}
+
+/// Logs in by a delegation token.
+pub(crate) fn by_token(
+    rig: &Rig,
+    peer: &mut Peer,
+    mechanism: SaslMechanism,
+    id: &str,
+    hmac: &[u8],
+) -> SaslAuthenticateResponse {
+    let mut client = Scram::new(mechanism, id, &STANDARD.encode(hmac));
+    client.bare += ",tokenauth=true";
+    exchange(rig, peer, mechanism, &client).1
+}
+
+fn exchange(
+    rig: &Rig,
+    peer: &mut Peer,
+    mechanism: SaslMechanism,
+    client: &Scram,
+) -> (String, SaslAuthenticateResponse) {
     assert_eq!(handshake(rig, peer, 1, mechanism.name()).expect("answered").error_code, ErrorCode::NONE);
     let challenge = token(rig, peer, client.first()).expect("answered");
     assert_eq!(challenge.error_code, ErrorCode::NONE);

@@ -12,6 +12,7 @@ use milena_messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use milena_messages::consumer_group_describe::ConsumerGroupDescribeRequest;
 use milena_messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use milena_messages::create_acls::CreateAclsRequest;
+use milena_messages::create_delegation_token::CreateDelegationTokenRequest;
 use milena_messages::create_partitions::CreatePartitionsRequest;
 use milena_messages::create_topics::CreateTopicsRequest;
 use milena_messages::delete_acls::DeleteAclsRequest;
@@ -21,12 +22,14 @@ use milena_messages::delete_topics::DeleteTopicsRequest;
 use milena_messages::describe_acls::DescribeAclsRequest;
 use milena_messages::describe_cluster::DescribeClusterRequest;
 use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
+use milena_messages::describe_delegation_token::DescribeDelegationTokenRequest;
 use milena_messages::describe_groups::DescribeGroupsRequest;
 use milena_messages::describe_producers::DescribeProducersRequest;
 use milena_messages::describe_topic_partitions::DescribeTopicPartitionsRequest;
 use milena_messages::describe_transactions::DescribeTransactionsRequest;
 use milena_messages::describe_user_scram_credentials::DescribeUserScramCredentialsRequest;
 use milena_messages::end_txn::EndTxnRequest;
+use milena_messages::expire_delegation_token::ExpireDelegationTokenRequest;
 use milena_messages::find_coordinator::FindCoordinatorRequest;
 use milena_messages::heartbeat::HeartbeatRequest;
 use milena_messages::incremental_alter_configs::IncrementalAlterConfigsRequest;
@@ -45,6 +48,7 @@ use milena_messages::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup}
 use milena_messages::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
+use milena_messages::renew_delegation_token::RenewDelegationTokenRequest;
 use milena_messages::sasl_authenticate::SaslAuthenticateRequest;
 use milena_messages::sasl_handshake::SaslHandshakeRequest;
 use milena_messages::sync_group::SyncGroupRequest;
@@ -236,9 +240,13 @@ fn every_advertised_version_is_answered() {
     check(&rig, |_| DeleteAclsRequest::default());
     check(&rig, |_| AlterUserScramCredentialsRequest::default());
     check(&rig, |_| DescribeUserScramCredentialsRequest::default());
+    check(&rig, |_| CreateDelegationTokenRequest::default());
+    check(&rig, |_| RenewDelegationTokenRequest::default());
+    check(&rig, |_| ExpireDelegationTokenRequest::default());
+    check(&rig, |_| DescribeDelegationTokenRequest::default());
     check(&rig, |_| SaslHandshakeRequest::default());
     check(&rig, |_| SaslAuthenticateRequest::default());
-    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 45, "all of them are checked above");
+    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 49, "all of them are checked above");
 }
 
 #[test]
