@@ -61,6 +61,9 @@ mod control;
 mod coordinator;
 mod error;
 mod exactly_once;
+#[cfg(feature = "http")]
+#[allow(dead_code, reason = "each feature uses a part of it")]
+mod http;
 mod interest;
 mod producer;
 mod proxy;

@@ -86,13 +86,26 @@ impl Proxy {
     /// # Errors
     /// As [`parse`](Self::parse).
     pub fn from_env() -> Result<Option<Self>, Error> {
+        Self::of_env([("ALL_PROXY", "all_proxy")])
+    }
+
+    /// The proxy that the first of these variables names that is set.
+    fn of_env<'a>(names: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Option<Self>, Error> {
         let of = |upper: &str, lower: &str| std::env::var(upper).or_else(|_| std::env::var(lower)).ok();
-        let Some(url) = of("ALL_PROXY", "all_proxy").filter(|url| !url.is_empty()) else { return Ok(None) };
+        let mut urls = names.into_iter().filter_map(|(upper, lower)| of(upper, lower));
+        let Some(url) = urls.find(|url| !url.is_empty()) else { return Ok(None) };
         let proxy = Self::parse(&url)?;
         Ok(Some(match of("NO_PROXY", "no_proxy") {
             Some(hosts) => proxy.except(&hosts),
             None => proxy,
         }))
+    }
+
+    /// The proxy for requests to web servers over TLS: that of `HTTPS_PROXY` or `https_proxy`, or else of
+    /// [`from_env`](Self::from_env).
+    #[cfg(feature = "http")]
+    pub(crate) fn from_env_for_https() -> Result<Option<Self>, Error> {
+        Self::of_env([("HTTPS_PROXY", "https_proxy"), ("ALL_PROXY", "all_proxy")])
     }
 
     /// Connects to these hosts without the proxy. The list has commas; a host stands for its subdomains too, and `*` for

@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::material::{Material, Ready};
-use super::refusal::{About, refusal};
+use super::refusal::{About, Peer, refusal};
 use super::stream::{TlsStream, Unfinished};
 use crate::Address;
 use crate::clock::Clock;
@@ -19,11 +19,18 @@ pub(crate) struct TlsConnector {
     inner: Connector,
     material: Arc<Material>,
     clock: Clock,
+    peer: Peer,
 }
 
 impl TlsConnector {
     pub(crate) fn new(inner: Connector, material: Arc<Material>, clock: Clock) -> Self {
-        Self { inner, material, clock }
+        Self { inner, material, clock, peer: Peer::Broker }
+    }
+
+    /// Connects to web servers.
+    #[cfg(feature = "http")]
+    pub(crate) fn to_servers(inner: Connector, material: Arc<Material>, clock: Clock) -> Self {
+        Self { peer: Peer::Server, ..Self::new(inner, material, clock) }
     }
 }
 
@@ -39,15 +46,15 @@ impl Connect for TlsConnector {
     fn connect_within(&self, address: &Address, at: Option<SocketAddr>, within: Duration) -> Connecting {
         let (inner, material, clock) =
             (Arc::clone(&self.inner), Arc::clone(&self.material), self.clock.clone());
-        let address = address.clone();
+        let (address, peer) = (address.clone(), self.peer);
         let within = within / 10 * 9;
         let until = clock.after(within);
         Box::pin(async move {
             let name = server_name(address.host())?;
             let io = inner.connect(&address, at).await?;
             let Ready { config, own } = material.ready();
-            let about =
-                About { host: address.host().into(), has_certificate: own.is_some(), first: Vec::new() };
+            let (host, has_certificate) = (address.host().into(), own.is_some());
+            let about = About { host, peer, has_certificate, first: Vec::new() };
             let stream = TlsStream::new(io, config, name, about.clone());
             let mut stream = stream.map_err(|error| refusal(&error, &about))?;
             match clock.timeout_at(until, stream.handshake()).await {
@@ -55,7 +62,7 @@ impl Connect for TlsConnector {
                 Some(Err(Unfinished::Failed(error))) => return Err(failed(error)),
                 Some(Err(Unfinished::Closed(heard))) => {
                     drop(stream);
-                    let is_plain = heard == 0
+                    let is_plain = (heard, peer) == (0, Peer::Broker)
                         && clock.timeout_at(until, speaks_plainly(&inner, &address, at)).await == Some(true);
                     return Err(closed(heard, is_plain));
                 }

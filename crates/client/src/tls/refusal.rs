@@ -27,10 +27,29 @@ impl std::error::Error for Untrusted {}
 #[derive(Debug, Clone)]
 pub(super) struct About {
     pub(super) host: Box<str>,
+    pub(super) peer: Peer,
     /// Whether we have a certificate to show.
     pub(super) has_certificate: bool,
     /// The first bytes that the peer sent.
     pub(super) first: Vec<u8>,
+}
+
+/// What the client connects to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    Broker,
+    /// A web server, such as an issuer of tokens.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "there are none without HTTP"))]
+    Server,
+}
+
+impl Peer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Server => "server",
+        }
+    }
 }
 
 /// The error as a transport reports it.
@@ -48,9 +67,9 @@ pub(super) fn refusal(error: &Error, about: &About) -> ConnectError {
         }
         Error::AlertReceived(alert) => alerted(*alert, about),
         Error::InvalidMessage(_) | Error::InappropriateMessage { .. } if !is_tls(&about.first) => {
-            (Obstacle::Peer, spoken(&about.first))
+            (Obstacle::Peer, spoken(&about.first, about.peer))
         }
-        Error::PeerIncompatible(why) => (Obstacle::Peer, incompatible(why)),
+        Error::PeerIncompatible(why) => (Obstacle::Peer, incompatible(why, about.peer)),
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             (Obstacle::Configuration, "the private key does not belong to the certificate".into())
         }
@@ -83,13 +102,13 @@ fn certificate(why: &CertificateError, about: &About) -> String {
         ),
         CertificateError::NotValidForNameContext { expected, presented } => {
             let names: Vec<_> = presented.iter().map(|name| printable(name)).collect();
-            let expected = expected.to_str();
+            let (expected, peer) = (expected.to_str(), about.peer.name());
             match &*names {
                 [] => format!(
-                    "the certificate of the broker is not for {expected}: it has no alternative names"
+                    "the certificate of the {peer} is not for {expected}: it has no alternative names"
                 ),
                 names => format!(
-                    "the certificate of the broker is not for {expected} but for {}",
+                    "the certificate of the {peer} is not for {expected} but for {}",
                     names.join(", ")
                 ),
             }
@@ -115,7 +134,7 @@ fn certificate(why: &CertificateError, about: &About) -> String {
 /// What the peer's alert means.
 fn alerted(alert: AlertDescription, about: &About) -> (Obstacle, String) {
     use AlertDescription as Alert;
-    let host = &about.host;
+    let (host, peer) = (&about.host, about.peer.name());
     let told = name(alert);
     let is_ours =
         |what: &str| (Obstacle::Certificate, format!("{host} refuses the client's certificate: {what}"));
@@ -137,8 +156,10 @@ fn alerted(alert: AlertDescription, about: &About) -> (Obstacle, String) {
                  does not have, or no TLS version and cipher suite suits both"
             ),
         ),
-        Alert::CertificateRequired => is_ours("it was not issued by an authority that the broker names"),
-        Alert::UnknownCA => is_ours("the broker does not trust the authority that signed it"),
+        Alert::CertificateRequired => {
+            is_ours(&format!("it was not issued by an authority that the {peer} names"))
+        }
+        Alert::UnknownCA => is_ours(&format!("the {peer} does not trust the authority that signed it")),
         Alert::CertificateExpired => is_ours("it has expired"),
         Alert::CertificateRevoked => is_ours("it is revoked"),
         Alert::BadCertificate
@@ -178,14 +199,15 @@ fn name(alert: AlertDescription) -> String {
     name
 }
 
-fn incompatible(why: &PeerIncompatible) -> String {
+fn incompatible(why: &PeerIncompatible, peer: Peer) -> String {
+    let peer = peer.name();
     match why {
         PeerIncompatible::ServerDoesNotSupportTls12Or13
         | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
         | PeerIncompatible::Tls12NotOfferedOrEnabled => {
-            format!("the broker supports none of the client's TLS versions ({why:?})")
+            format!("the {peer} supports none of the client's TLS versions ({why:?})")
         }
-        _ => format!("the broker's TLS does not suit the client: {why:?}"),
+        _ => format!("the {peer}'s TLS does not suit the client: {why:?}"),
     }
 }
 
@@ -195,9 +217,12 @@ fn is_tls(first: &[u8]) -> bool {
 }
 
 /// What a peer speaks that does not speak TLS.
-fn spoken(first: &[u8]) -> String {
+fn spoken(first: &[u8], peer: Peer) -> String {
     let other = first.first_chunk().map(|head| frame_bytes(*head, 1 << 20));
     match other {
+        Some(Err(FramingError::Http)) if peer == Peer::Server => {
+            "the server speaks HTTP without TLS on this port".into()
+        }
         Some(Err(FramingError::Http)) => "the peer speaks HTTP without TLS: this is not a Kafka port".into(),
         Some(Err(FramingError::Ssh)) => "the peer speaks SSH: this is not a Kafka port".into(),
         _ => {
