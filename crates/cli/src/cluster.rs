@@ -13,8 +13,8 @@ use crate::exit::{Exit, Failure};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct Settings {
-    /// A client setting by its Java or librdkafka name, as in -X client.id=me; may be repeated. SASL's password may
-    /// be env:NAME or file:PATH, so that no list of processes has it
+    /// A client setting by its Java or librdkafka name, as in -X client.id=me; may be repeated. Passwords may be
+    /// env:NAME, file:PATH or command:PROGRAM ARGS, so that no list of processes has them
     #[arg(short = 'X', long = "property", value_name = "NAME=VALUE", value_parser = property)]
     properties: Vec<(String, String)>,
 

@@ -26,12 +26,13 @@ fn list(cluster: &Cluster, properties: &[&str]) -> Run {
 }
 
 #[test]
-fn a_password_comes_from_the_environment_or_a_file_and_not_from_the_arguments() {
+fn a_password_comes_from_the_environment_a_file_or_a_command_and_not_from_the_arguments() {
     let (_runtime, cluster) = guarded();
     let file = tempfile::NamedTempFile::new().expect("made");
     std::fs::write(&file, "hunter2\n").expect("written");
     let from_file = format!("sasl.password=file:{}", file.path().display());
-    for password in ["sasl.password=env:MILENA_TEST_PASSWORD", &from_file] {
+    let from_command = format!("sasl.password=command:cat '{}'", file.path().display());
+    for password in ["sasl.password=env:MILENA_TEST_PASSWORD", &from_file, &from_command] {
         let run = list(
             &cluster,
             &[

@@ -143,8 +143,35 @@ impl Properties {
     /// - or is refused: a name that neither Java nor librdkafka has, a value out of bounds, or a value that asks for what
     ///   Milena cannot do (`ssl.engine.factory.class`).
     ///
+    /// The value of a password or a private key (`sasl.password`, those in `sasl.jaas.config`, `ssl.keystore.password`,
+    /// `ssl.truststore.password`, `ssl.key.password`, `ssl.keystore.key` and librdkafka's names of these) may say where the secret is:
+    /// - `env:NAME`: in an environment variable,
+    /// - `file:PATH`: in a file of at most 64 KiB, whose last line's end is left out,
+    /// - `command:PROGRAM ARGS`: a program prints it. Blanks separate the arguments, and `'` or `"` keep blanks in one; no shell is run.
+    ///   The program gets no input, may print 64 KiB and take 10 s, and must end with exit status 0. An error has the end of what it
+    ///   wrote to stderr. Give properties to this function only if whoever wrote them may run programs.
+    ///
+    /// The secret is read by this call, once, and the call blocks until it is there. For one that changes while the client runs,
+    /// there are [`ProvideLogin`](crate::ProvideLogin) and [`ProvideToken`](crate::ProvideToken).
+    ///
+    /// ```
+    /// # let path = std::env::temp_dir().join(format!("milena-doc-password-{}", std::process::id()));
+    /// # std::fs::write(&path, "pencil\n")?;
+    /// let password = format!("command:cat '{}'", path.display()); // a program that asks a vault, more likely
+    /// let builder = milena::Client::from_properties([
+    ///     ("security.protocol", "SASL_SSL"),
+    ///     ("sasl.mechanism", "SCRAM-SHA-512"),
+    ///     ("sasl.username", "alice"),
+    ///     ("sasl.password", &password),
+    /// ])?;
+    /// # std::fs::remove_file(&path)?;
+    /// # drop(builder);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
-    /// When a property is refused. The error names it, where it came from, and why.
+    /// When a property is refused, or a secret is not where its property says. The error names the property, where it came from,
+    /// and why.
     pub fn client(&self) -> Result<ClientBuilder, Error> {
         Ok(ClientBuilder { settings: self.settings()?, ..Client::builder() })
     }

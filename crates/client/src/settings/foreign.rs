@@ -5,10 +5,11 @@ use milena_wire::codec::Compression;
 
 use super::kind::{Flag, Kind as _, Number};
 use super::sasl::SaslProperties;
+use super::secret::secret;
 use super::table::MEMORY;
 use super::tls::{self, TlsProperties};
 use super::{Settings, Unit};
-use crate::Partitioner;
+use crate::{Partitioner, Secret};
 
 /// Names that are treated in the same way.
 pub(super) struct Foreign {
@@ -89,7 +90,7 @@ const FOREIGN: &[Foreign] = &[
     Foreign {
         names: &["ssl.truststore.password"],
         anyway: NONE,
-        otherwise: SetsTls(|tls, text| given(&mut tls.roots.password, text)),
+        otherwise: SetsTls(|tls, text| given_secret(&mut tls.roots.password, text)),
     },
     Foreign {
         names: &["ssl.truststore.type"],
@@ -104,7 +105,7 @@ const FOREIGN: &[Foreign] = &[
     Foreign {
         names: &["ssl.keystore.password"],
         anyway: NONE,
-        otherwise: SetsTls(|tls, text| given(&mut tls.own.password, text)),
+        otherwise: SetsTls(|tls, text| given_secret(&mut tls.own.password, text)),
     },
     Foreign {
         names: &["ssl.keystore.type"],
@@ -124,7 +125,7 @@ const FOREIGN: &[Foreign] = &[
     Foreign {
         names: &["ssl.keystore.key", "ssl.key.pem"],
         anyway: NONE,
-        otherwise: SetsTls(|tls, text| given(&mut tls.key_pem, text)),
+        otherwise: SetsTls(|tls, text| given_secret(&mut tls.key_pem, text)),
     },
     Foreign {
         names: &["ssl.key.location"],
@@ -134,7 +135,7 @@ const FOREIGN: &[Foreign] = &[
     Foreign {
         names: &["ssl.key.password"],
         anyway: NONE,
-        otherwise: SetsTls(|tls, text| given(&mut tls.key_password, text)),
+        otherwise: SetsTls(|tls, text| given_secret(&mut tls.key_password, text)),
     },
     Foreign {
         names: &["ssl.crl.location"],
@@ -564,9 +565,15 @@ const FOREIGN: &[Foreign] = &[
     },
 ];
 
-/// Sets a text or a secret. An empty one asks for nothing.
-fn given<T: for<'a> From<&'a str>>(to: &mut Option<T>, text: &str) -> Result<(), String> {
-    *to = (!text.is_empty()).then(|| T::from(text));
+/// Sets a text. An empty one asks for nothing.
+fn given(to: &mut Option<String>, text: &str) -> Result<(), String> {
+    *to = (!text.is_empty()).then(|| text.to_owned());
+    Ok(())
+}
+
+/// Sets a secret, from where its text says. An empty one asks for nothing.
+fn given_secret(to: &mut Option<Secret>, text: &str) -> Result<(), String> {
+    *to = if text.is_empty() { None } else { Some(secret(text)?) };
     Ok(())
 }
 

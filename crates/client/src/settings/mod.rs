@@ -11,6 +11,7 @@ mod jaas;
 mod kind;
 mod properties;
 mod sasl;
+mod secret;
 mod syntax;
 mod table;
 #[cfg(test)]

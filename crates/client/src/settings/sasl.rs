@@ -1,10 +1,9 @@
 //! The properties of SASL, as Java and librdkafka name them, and what they say together.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::time::Duration;
 
 use super::jaas::{self, Entry};
+use super::secret::secret;
 use crate::sasl::Unsecured;
 use crate::{Login, Sasl, Secret};
 
@@ -21,8 +20,6 @@ pub(super) struct SaslProperties {
     unsecured: Option<Vec<(String, String)>>,
 }
 
-/// A secret's file has one short text.
-const FILE_BYTES_MAX: u64 = 64 << 10;
 const MECHANISMS: &str = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER";
 
 impl SaslProperties {
@@ -172,30 +169,4 @@ impl SaslProperties {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| (1..=86_400 * 365).contains(seconds));
     seconds.map(Duration::from_secs).ok_or_else(|| "the lifetime is not a number of seconds from 1 on".into())
-}
-
-/// A secret, from where its text says: `env:NAME` reads an environment variable, and `file:PATH` a file, whose last line's end
-/// is left out. Any other text is the secret itself.
-pub(super) fn secret(text: &str) -> Result<Secret, String> {
-    if let Some(name) = text.strip_prefix("env:") {
-        let value = std::env::var(name);
-        return value.map(Secret::from).map_err(|error| match error {
-            std::env::VarError::NotPresent => format!("the environment has no variable {name:?}"),
-            std::env::VarError::NotUnicode(_) => format!("the environment variable {name:?} is not UTF-8"),
-        });
-    }
-    let Some(path) = text.strip_prefix("file:") else { return Ok(Secret::from(text)) };
-    let mut bytes = Vec::with_capacity(1024);
-    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-    let read = read.map_err(|error| format!("the file {path:?} cannot be read: {error}"))?;
-    if read as u64 > FILE_BYTES_MAX {
-        return Err(format!("the file {path:?} is longer than {FILE_BYTES_MAX} bytes"));
-    }
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-    }
-    if bytes.last() == Some(&b'\r') {
-        bytes.pop();
-    }
-    Ok(Secret::from(bytes))
 }

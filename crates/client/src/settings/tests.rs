@@ -487,6 +487,24 @@ mod of_tls {
         check("ssl.engine.factory.class=com.example.Own", "a Java class");
         check("bootstrap.servers=PLAINTEXT://a:1,SASL_SSL://a:1", "an address does not choose SASL_SSL");
     }
+
+    #[test]
+    fn a_password_or_a_key_of_tls_comes_from_where_its_text_says() {
+        let names = ["ssl.truststore.password", "ssl.keystore.password", "ssl.key.password"];
+        for name in names.into_iter().chain(["ssl.keystore.key", "ssl.key.pem"]) {
+            for (text, says) in [
+                ("env:MILENA_NO_SUCH_VARIABLE", "the environment has no variable"),
+                ("file:/no/such/file", "the file \"/no/such/file\" cannot be read"),
+                ("command:/no/such/program x", "the command \"/no/such/program\" cannot be run"),
+            ] {
+                let outcome = outcome(&format!("{name}={text}"));
+                assert!(outcome.contains(name) && outcome.contains(says), "{name}={text}: {outcome}");
+            }
+        }
+        let store = "ssl.truststore.location=STORES/java-trust.p12\nssl.truststore.password";
+        #[cfg(unix)]
+        assert_eq!(outcome(&format!("{store}=command:echo changeit")), "read");
+    }
 }
 
 mod of_sasl {
@@ -612,26 +630,10 @@ mod of_sasl {
             "the environment has no variable \"MILENA_NO_SUCH_VARIABLE\"",
         );
         check("sasl.password=file:/no/such/file", "the file \"/no/such/file\" cannot be read");
-    }
-
-    #[test]
-    fn a_secret_comes_from_where_its_text_says() {
-        let path = std::env::temp_dir().join(format!("milena-secret-{}", std::process::id()));
-        for (content, expected) in [
-            ("hunter2", "hunter2"),
-            ("hunter2\n", "hunter2"),
-            ("hunter2\r\n", "hunter2"),
-            ("a\nb\n\n", "a\nb\n"),
-        ] {
-            std::fs::write(&path, content).expect("written");
-            let secret = sasl::secret(&format!("file:{}", path.display())).expect("read");
-            assert_eq!(secret.expose(), expected.as_bytes());
-        }
-        std::fs::remove_file(&path).expect("removed");
-        assert_eq!(
-            sasl::secret("env:PATH").expect("set").expose(),
-            std::env::var("PATH").expect("set").as_bytes()
+        check("sasl.password=command:/no/such/program", "the command \"/no/such/program\" cannot be run");
+        check(
+            "sasl.mechanism=PLAIN\nsasl.jaas.config=PlainLoginModule required username=a password=\"file:/no/such/file\";",
+            "the file \"/no/such/file\" cannot be read",
         );
-        assert_eq!(sasl::secret("environment:PATH").expect("itself").expose(), b"environment:PATH");
     }
 }
