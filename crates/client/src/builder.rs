@@ -6,13 +6,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use milena_core::Rng;
 use milena_core::backoff::Backoff;
+use milena_core::{Failure, Rng};
 use milena_wire::Str;
 use milena_wire::pool::{BufferPool, Pool};
 use tokio::sync::{mpsc, watch};
 
 use crate::budget::Budget;
+use crate::canonical::canonical;
 use crate::client::Shared;
 use crate::clock::Clock;
 use crate::connect::{Connect, Connector, Tcp};
@@ -20,7 +21,7 @@ use crate::connection::{LinkSettings, Links};
 use crate::control::Control;
 use crate::runtime::{Executor, Runtime};
 use crate::sasl::{Holder, Nonces, Sasl};
-use crate::settings::{ClientSettings, Properties, Settings};
+use crate::settings::{ClientSettings, DnsLookup, Properties, Settings};
 #[cfg(feature = "tls")]
 use crate::tls::{Material, Tls, TlsConnector};
 use crate::{Address, Client, Error};
@@ -324,6 +325,19 @@ impl ClientBuilder {
             let checked = sasl.check_transport(connector.is_encrypted() || is_allowed);
             checked.map_err(|why| Error::caller("connecting", why))?;
         }
+        if of_client.dns_lookup == DnsLookup::CanonicalBootstrap {
+            let (within, looking) = (of_client.connect_timeout, canonical(&connector, &of_client.bootstrap));
+            let late = || {
+                let why = format!("the names of their addresses were not found within {within:?}");
+                Error::harmless(
+                    "looking up the bootstrap servers",
+                    Failure::unreachable(Arc::from("DNS"), why),
+                )
+            };
+            let found = clock.timeout_at(clock.after(within), looking).await.ok_or_else(late)??;
+            settings.client.bootstrap = found;
+        }
+        let of_client = &settings.client;
         let sasl = settings.sasl.clone().map(|sasl| {
             let nonces = match self.seed {
                 Some(_) => Nonces::Seeded(Mutex::new(Rng::seeded(rng.next_u64()))),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,9 @@ pub type Connecting = Pin<Box<dyn Future<Output = Result<Box<dyn Transport>, Con
 /// The future that [`Connect::resolve`] returns.
 pub type Resolving = Pin<Box<dyn Future<Output = Result<Vec<SocketAddr>, ConnectError>> + Send>>;
 
+/// The future that [`Connect::name_of`] returns.
+pub type Naming = Pin<Box<dyn Future<Output = Result<Option<Arc<str>>, ConnectError>> + Send>>;
+
 /// Makes connections. It is called once per connection, so its allocations do not count.
 ///
 /// A name may stand for several hosts, and some of them may be dead. A transport that can connect to each of them returns
@@ -39,6 +42,13 @@ pub trait Connect: Send + Sync {
     fn resolve(&self, address: &Address) -> Resolving {
         let _ = address;
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// The name that the address has in DNS, for [`DnsLookup::CanonicalBootstrap`](crate::DnsLookup::CanonicalBootstrap). `None`, which
+    /// is the default, says that it has none.
+    fn name_of(&self, ip: IpAddr) -> Naming {
+        let _ = ip;
+        Box::pin(async { Ok(None) })
     }
 
     /// Connects to `address`: at `at`, which is one of the socket addresses that [`resolve`](Self::resolve) returned, if it
@@ -187,6 +197,16 @@ impl Connect for Tcp {
             }
             Ok(addresses)
         })
+    }
+
+    /// Asks the system, as `getnameinfo` does. A thread waits for it.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tokio's own look-up of names takes a thread in the same way"
+    )]
+    fn name_of(&self, ip: IpAddr) -> Naming {
+        let looking = tokio::task::spawn_blocking(move || dns_lookup::lookup_addr(&ip));
+        Box::pin(async move { Ok(looking.await.ok().and_then(Result::ok).map(Arc::from)) })
     }
 
     fn connect(&self, address: &Address, at: Option<SocketAddr>) -> Connecting {

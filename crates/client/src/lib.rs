@@ -52,6 +52,7 @@ mod brokers;
 mod budget;
 mod builder;
 mod calls;
+mod canonical;
 mod client;
 mod clock;
 mod connect;
@@ -87,7 +88,7 @@ pub use admin::{
 };
 pub use builder::ClientBuilder;
 pub use client::Client;
-pub use connect::{Connect, ConnectError, Connecting, Obstacle, Resolving, Tcp, Transport};
+pub use connect::{Connect, ConnectError, Connecting, Naming, Obstacle, Resolving, Tcp, Transport};
 pub use consumer::{
     Batch, Consumer, ConsumerBuilder, ConsumerFlow, ConsumerHandle, ConsumerMemory, FetchStops,
     GroupConsumerBuilder, PartitionConsumer, PartitionHandle, Position, RecordViews, SharedBatch,
@@ -111,8 +112,8 @@ pub use record::{Header, OwnedRecord, Payload, Record, RecordView};
 pub use runtime::Runtime;
 pub use sasl::{Login, ProvideLogin, ProvideToken, Providing, Sasl, Token};
 pub use settings::{
-    Acks, ClientSettings, Compression, ConsumerSettings, GroupSettings, Isolation, ProducerSettings,
-    Properties, Reset, SETTINGS, SettingDoc, Unit,
+    Acks, ClientSettings, Compression, ConsumerSettings, DnsLookup, GroupSettings, Isolation,
+    ProducerSettings, Properties, Reset, SETTINGS, SettingDoc, Unit,
 };
 
 #[cfg(feature = "tls")]

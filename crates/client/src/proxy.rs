@@ -10,7 +10,7 @@ use milena_core::Obstacle;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
-use crate::connect::{Connect, ConnectError, Connecting, Resolving, Tcp, Transport};
+use crate::connect::{Connect, ConnectError, Connecting, Naming, Resolving, Tcp, Transport};
 use crate::{Address, Error, Secret};
 
 /// A proxy that connects to the brokers for the client. It also looks up their names, which the client's network need not
@@ -312,6 +312,10 @@ impl Connect for Proxy {
         } else {
             self.tcp.resolve(address)
         }
+    }
+
+    fn name_of(&self, ip: IpAddr) -> Naming {
+        self.tcp.name_of(ip)
     }
 
     fn connect(&self, address: &Address, at: Option<SocketAddr>) -> Connecting {

@@ -287,11 +287,6 @@ const FOREIGN: &[Foreign] = &[
     Foreign { names: &["socket.max.fails"], anyway: &["1"], otherwise: OWN_WAY },
     Foreign { names: &["broker.address.family"], anyway: &["any"], otherwise: OWN_WAY },
     Foreign {
-        names: &["client.dns.lookup"],
-        anyway: &["use_all_dns_ips"],
-        otherwise: Ignored("all addresses of a name are tried"),
-    },
-    Foreign {
         names: &[
             "broker.address.ttl",
             "socket.blocking.max.ms",

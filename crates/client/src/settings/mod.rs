@@ -61,6 +61,19 @@ pub enum Reset {
     ByDuration(Duration),
 }
 
+/// Under which names the client connects to the bootstrap servers (KIP-235). It matters to Kerberos and to certificates, which are for
+/// names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DnsLookup {
+    /// Under those that the list has. All addresses of a name are tried. Java's `use_all_dns_ips`.
+    #[default]
+    AllAddresses,
+    /// Under the name that each of their addresses has in DNS, if that name stands for the address, and otherwise the address itself.
+    /// They are looked up once, when the client connects. Brokers are connected to under the names that they advertise, as always.
+    /// Java's `resolve_canonical_bootstrap_servers_only`.
+    CanonicalBootstrap,
+}
+
 /// Which records of transactions a consumer reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Isolation {

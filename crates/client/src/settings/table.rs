@@ -15,7 +15,7 @@ use super::kind::{
     Addresses, Assignors, Choice, Flag, Kind, Name, Number, Optional, Partitioners, Proxies, Resets,
     SOME_TIME, TIME, Time,
 };
-use super::{Isolation, Reset, Settings, Unit};
+use super::{DnsLookup, Isolation, Reset, Settings, Unit};
 use crate::{Address, Partitioner, Proxy};
 
 /// One setting: its documentation, default and bounds, and its names in properties.
@@ -216,12 +216,22 @@ const ISOLATION: Choice<Isolation> = Choice(
     &[("read_uncommitted", Isolation::ReadUncommitted), ("read_committed", Isolation::ReadCommitted)],
 );
 
+const DNS_LOOKUP: Choice<DnsLookup> = Choice(
+    "use_all_dns_ips or resolve_canonical_bootstrap_servers_only",
+    &[
+        ("use_all_dns_ips", DnsLookup::AllAddresses),
+        ("resolve_canonical_bootstrap_servers_only", DnsLookup::CanonicalBootstrap),
+    ],
+);
+
 settings! {
     /// The settings of a [`Client`](crate::Client).
     client: ClientSettings {
         /// The brokers to ask first. They tell the client about all other brokers.
         bootstrap: Vec<Address> = (vec![Address::new("localhost", 9092)]), Addresses,
             ["bootstrap.servers"], ["metadata.broker.list"];
+        /// Under which names the client connects to the bootstrap servers.
+        dns_lookup: DnsLookup = (DnsLookup::AllAddresses), DNS_LOOKUP, ["client.dns.lookup"], [];
         /// The client's name in the brokers' logs, metrics and quotas.
         client_id: Arc<str> = (Arc::from("milena")), Name, ["client.id"], [];
         /// How long a broker may take to answer a request, and its host to acknowledge bytes ([`Tcp`](crate::Tcp)).

@@ -1,6 +1,6 @@
 //! Makes TLS connections over those of another connector.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::refusal::{About, Peer, refusal};
 use super::stream::{TlsStream, Unfinished};
 use crate::Address;
 use crate::clock::Clock;
-use crate::connect::{Connect, ConnectError, Connecting, Connector, Resolving, Transport};
+use crate::connect::{Connect, ConnectError, Connecting, Connector, Naming, Resolving, Transport};
 
 pub(crate) struct TlsConnector {
     inner: Connector,
@@ -37,6 +37,10 @@ impl TlsConnector {
 impl Connect for TlsConnector {
     fn resolve(&self, address: &Address) -> Resolving {
         self.inner.resolve(address)
+    }
+
+    fn name_of(&self, ip: IpAddr) -> Naming {
+        self.inner.name_of(ip)
     }
 
     fn connect(&self, address: &Address, at: Option<SocketAddr>) -> Connecting {

@@ -1,13 +1,13 @@
 //! Names with several addresses, servers that do not know our ApiVersions, and transports that say why they fail.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use milena::{
-    Address, Client, Connect, ConnectError, Connecting, ErrorKind, Fault, Obstacle, Position, Record,
+    Address, Client, Connect, ConnectError, Connecting, ErrorKind, Fault, Naming, Obstacle, Position, Record,
     Resolving, Tcp,
 };
 use milena_messages::ApiKey;
@@ -55,8 +55,7 @@ impl Connect for Names {
     }
 }
 
-const BLACK_HOLE: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 1);
+const BLACK_HOLE: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 1);
 
 #[tokio::test]
 async fn of_a_name_with_several_addresses_one_that_works_is_enough() {
@@ -284,4 +283,77 @@ async fn a_handshake_that_hangs_ends_at_the_connect_timeout_and_is_tried_anew() 
     timeout(PATIENCE, tried_again).await.expect("the first handshakes were given up");
     peer.set_behaviour(Behaviour::Broker);
     timeout(PATIENCE, sending).await.expect("in time").expect("no panic").expect("written");
+}
+
+/// [`Names`] with a reverse zone.
+#[derive(Clone)]
+struct Zone {
+    names: Names,
+    reverse: BTreeMap<IpAddr, &'static str>,
+    /// What was connected to, by name.
+    connected: Arc<Mutex<Vec<String>>>,
+}
+
+impl Connect for Zone {
+    fn resolve(&self, address: &Address) -> Resolving {
+        self.names.resolve(address)
+    }
+
+    fn name_of(&self, ip: IpAddr) -> Naming {
+        let name = self.reverse.get(&ip).copied().map(Arc::from);
+        Box::pin(async move { Ok(name) })
+    }
+
+    fn connect(&self, address: &Address, at: Option<SocketAddr>) -> Connecting {
+        self.connected.lock().expect("no panic").push(address.host().to_owned());
+        self.names.connect(address, at)
+    }
+}
+
+#[tokio::test]
+async fn bootstrap_servers_are_connected_to_by_the_names_of_their_addresses_if_that_is_asked() {
+    let cluster = milena_broker::Broker::builder().start().await.expect("started");
+    let port = cluster.bootstrap().rsplit_once(':').expect("a port").1.parse::<u16>().expect("a port");
+    let ip = |last: u8| IpAddr::from([127, 0, 0, last]);
+    let at = |last: u8| SocketAddr::new(ip(last), port);
+    let check = async |lookup: &str, names: &[(&'static str, &[u8])], reverse: &[(u8, &'static str)]| {
+        let zone = Zone {
+            names: Names::default(),
+            reverse: reverse.iter().map(|(last, name)| (ip(*last), *name)).collect(),
+            connected: Arc::default(),
+        };
+        for (name, lasts) in names {
+            let all = lasts.iter().map(|last| at(*last)).collect();
+            zone.names.names.lock().expect("no panic").insert(name, all);
+        }
+        let properties = [("client.dns.lookup", lookup), ("client.id", "zone")];
+        let builder = Client::from_properties(properties).expect("known").connector(zone.clone());
+        let connected = builder.bootstrap(&format!("kafka:{port}")).connect().await;
+        connected.map(|_| zone.connected.lock().expect("no panic").clone()).map_err(|error| error.to_string())
+    };
+    let canonical = "resolve_canonical_bootstrap_servers_only";
+    let names = [("kafka", &[1][..]), ("b-1.kafka", &[1]), ("elsewhere", &[2])];
+    let by = async |lookup, reverse: &[(u8, &'static str)]| check(lookup, &names, reverse).await;
+    assert_eq!(by("use_all_dns_ips", &[(1, "b-1.kafka")]).await.expect("connected"), ["kafka"]);
+    assert_eq!(by(canonical, &[(1, "b-1.kafka")]).await.expect("connected"), ["b-1.kafka"]);
+    assert_eq!(by(canonical, &[(1, "b-1.kafka.")]).await.expect("connected"), ["b-1.kafka"]);
+    // Without a name, and with one that stands for another address, the address itself is taken.
+    assert_eq!(by(canonical, &[]).await.expect("connected"), ["127.0.0.1"]);
+    assert_eq!(by(canonical, &[(1, "elsewhere")]).await.expect("connected"), ["127.0.0.1"]);
+    assert_eq!(by(canonical, &[(1, "unknown")]).await.expect("connected"), ["127.0.0.1"]);
+    let why = check(canonical, &[], &[]).await.expect_err("unknown");
+    assert_eq!(
+        why,
+        format!(
+            "looking up the canonical names of the bootstrap servers: cannot reach kafka:{port}: there is no such name"
+        )
+    );
+    let why = check(canonical, &[("kafka", &[])], &[]).await.expect_err("not resolved");
+    assert!(why.contains("client.dns.lookup must be use_all_dns_ips"), "{why}");
+}
+
+#[tokio::test]
+async fn tcp_finds_the_name_of_this_host() {
+    let name = Tcp::default().name_of(IpAddr::from([127, 0, 0, 1])).await.expect("looked up");
+    assert!(name.as_deref().is_some_and(|name| name.starts_with("localhost")), "{name:?}");
 }
