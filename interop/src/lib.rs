@@ -11,6 +11,8 @@
 //!
 //! What producers are told, and what transactions promise, is tested while processes are killed: `kills` kills `brokers`, and
 //! `fates` judges the log; `hops` kills members of groups in a chain, each of which is a `hop`. Java's consumer reads for the judges.
+//!
+//! `tokens` lets a client log in again and again while it works.
 
 pub mod brokers;
 pub mod checker;
@@ -33,3 +35,4 @@ pub mod real;
 pub mod report;
 pub mod stream;
 pub mod tap;
+pub mod tokens;

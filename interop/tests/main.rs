@@ -22,5 +22,6 @@ mod programs;
 mod replicas;
 mod sasl;
 mod tls;
+mod tokens;
 mod transactions;
 mod truncation;

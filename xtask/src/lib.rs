@@ -13,6 +13,7 @@ pub mod kills;
 pub mod oracle;
 mod programs;
 pub mod sim;
+pub mod tokens;
 
 use std::path::PathBuf;
 

@@ -17,6 +17,7 @@ Usage: cargo xtask COMMAND
   kills            kill and restart brokers while producers write, and read the logs back
   hops             kill members of three groups in a chain that processes exactly once, and compare its ends
   sim              run client and broker on virtual time, by seed
+  tokens           write and read while tokens and sessions of a minute end again and again
   oracle [--check] write the golden messages and batches with Kafka's encoder; with --check, compare with the committed ones
   help             print this text
 ";
@@ -48,6 +49,7 @@ fn run(mut args: lexopt::Parser) -> anyhow::Result<()> {
         "kills" => xtask::kills::run(args),
         "kafka" => xtask::kafka::run(args),
         "sim" => xtask::sim::run(args),
+        "tokens" => xtask::tokens::run(args),
         "oracle" => xtask::oracle::run(args),
         "help" => {
             print!("{HELP}");
