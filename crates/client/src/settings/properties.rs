@@ -11,7 +11,7 @@ use super::foreign::{Foreign, Otherwise};
 use super::sasl::SaslProperties;
 use super::table::{SETTINGS, SettingDoc};
 use super::tls::TlsProperties;
-use super::{Settings, syntax};
+use super::{Settings, jaas, syntax};
 use crate::Error;
 use zeroize::Zeroizing;
 
@@ -109,6 +109,54 @@ impl Properties {
     /// Whether a property sets `setting`, which is [our name](SettingDoc::name) of a setting.
     pub fn names(&self, setting: &str) -> bool {
         self.entries.iter().any(|property| find(&property.name).is_some_and(|found| found.name == setting))
+    }
+
+    /// The names and values, in the order in which they were given. Values may be secrets: do not print them.
+    ///
+    /// ```
+    /// let properties = milena::Properties::parse("acks = all\nlinger.ms = 5")?;
+    /// assert_eq!(properties.iter().collect::<Vec<_>>(), [("acks", "all"), ("linger.ms", "5")]);
+    /// # Ok::<(), milena::Error>(())
+    /// ```
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.entries.iter().map(|property| (&*property.name, property.value.as_str()))
+    }
+
+    /// Replaces `sasl.jaas.config` by `sasl.username` and `sasl.password`, if that says the same, so that the password can be
+    /// given from [elsewhere](crate::Sasl). It stays as it is if its login module is not that of PLAIN or SCRAM, or has other
+    /// options. Returns whether it was replaced.
+    ///
+    /// ```
+    /// let jaas = r#"org.apache.kafka.common.security.plain.PlainLoginModule required username="alice" password="pencil";"#;
+    /// let mut properties = milena::Properties::from_iter([("sasl.jaas.config", jaas)]);
+    /// assert!(properties.unfold_jaas()?);
+    /// assert_eq!(properties.iter().collect::<Vec<_>>(), [("sasl.username", "alice"), ("sasl.password", "pencil")]);
+    /// # Ok::<(), milena::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the text is not in Java's form. The error has no part of a value.
+    pub fn unfold_jaas(&mut self) -> Result<bool, Error> {
+        const NAME: &str = "sasl.jaas.config";
+        let Some(property) = self.entries.iter().rfind(|property| property.name == NAME) else {
+            return Ok(false);
+        };
+        let wrong = |why| Error::caller(format!("{}reading the property {NAME:?}", property.place), why);
+        let entry = jaas::parse(&property.value).map_err(wrong)?;
+        let is_known =
+            ["PlainLoginModule", "ScramLoginModule"].iter().any(|known| entry.is_of(known, "").is_ok());
+        let options: Vec<_> = entry.options().collect();
+        let ([("username", user), ("password", password)] | [("password", password), ("username", user)]) =
+            options[..]
+        else {
+            return Ok(false);
+        };
+        if is_known {
+            self.set("sasl.username", user);
+            self.set("sasl.password", password);
+            self.entries.retain(|property| property.name != NAME);
+        }
+        Ok(is_known)
     }
 
     pub(crate) fn settings(&self) -> Result<Settings, Error> {
