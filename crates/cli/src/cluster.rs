@@ -1,12 +1,12 @@
 //! How a command reaches a cluster: the options that commands share, and connecting.
 
-use std::env::{self, VarError};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use milena::{Admin, Client, ClientBuilder, Properties};
 
+use crate::config::{self, By, Chosen};
 use crate::exit::{Exit, Failure};
 
 /// Client settings, by name.
@@ -21,12 +21,34 @@ pub(crate) struct Settings {
     /// A file of client settings: Java's .properties or a kcat configuration. -X overrides it
     #[arg(short = 'F', long = "properties-file", value_name = "FILE")]
     properties_file: Option<PathBuf>,
+
+    /// The profile whose settings count where -b, -X, -F and the environment have none. Default: $MILENA_PROFILE; else, if
+    /// nothing else names a cluster, the current one of `milena profile use`
+    #[arg(short = 'P', long, value_name = "NAME")]
+    profile: Option<String>,
+}
+
+/// What a command line, the environment and a profile say together.
+pub(crate) struct Resolved {
+    pub(crate) properties: Properties,
+    /// The cluster, unless the properties name it.
+    pub(crate) bootstrap: Option<String>,
+    /// The profile whose properties are among these.
+    pub(crate) chosen: Option<Chosen>,
+}
+
+/// What names the cluster if the command line does not.
+pub(crate) enum Otherwise {
+    /// The environment, and then the current profile.
+    Environment,
+    /// The command's own cluster, if it has one. Only `--profile` chooses a profile then.
+    Own(Option<String>),
 }
 
 impl Settings {
-    /// All settings. `others` are the values of settings that the command line and the file leave out.
-    fn properties(&self, others: Properties) -> Result<Properties, Failure> {
-        let mut properties = others;
+    /// The settings on the command line, and in the file that it names.
+    fn given(&self) -> Result<Properties, Failure> {
+        let mut properties = Properties::new();
         if let Some(file) = &self.properties_file {
             let read = Properties::read(file).map_err(|error| {
                 let exit = if file.exists() { Exit::Usage } else { Exit::NotFound };
@@ -40,28 +62,79 @@ impl Settings {
         Ok(properties)
     }
 
-    /// A client with these settings. Its cluster comes from `bootstrap`, else from a property, else from `otherwise`.
-    pub(crate) fn client(
+    /// All settings. `others` are the values of settings that nothing else names.
+    ///
+    /// The current profile is for its own cluster: a command line or an environment that names another cluster does not get
+    /// its credentials. A profile that was asked for by name gives all that the command line leaves out.
+    pub(crate) fn resolve(
         &self,
         others: Properties,
         bootstrap: Option<&str>,
-        otherwise: impl FnOnce() -> Result<Option<String>, Failure>,
-    ) -> Result<ClientBuilder, Failure> {
-        let properties = self.properties(others)?;
-        let builder = properties.client().map_err(|error| Failure::usage(error.to_string()))?;
-        Ok(match bootstrap {
+        otherwise: Otherwise,
+    ) -> Result<Resolved, Failure> {
+        let given = self.given()?;
+        let is_named = bootstrap.is_some() || given.names("bootstrap");
+        let (variable, asks) = match otherwise {
+            Otherwise::Environment => {
+                (config::variable(VARIABLE)?, config::is_asked(self.profile.as_deref())?)
+            }
+            Otherwise::Own(own) => (own, self.profile.is_some()),
+        };
+        let chosen = match asks || !(is_named || variable.is_some()) {
+            true => config::chosen(self.profile.as_deref())?,
+            false => None,
+        };
+        let mut properties = others;
+        for (name, value) in chosen.iter().flat_map(|chosen| &chosen.profile.properties) {
+            properties.set(name, value);
+        }
+        properties.extend(given);
+        let of_flag = chosen
+            .as_ref()
+            .is_some_and(|chosen| chosen.by == By::Flag && chosen.profile.bootstrap().is_some());
+        let bootstrap = match bootstrap {
+            Some(bootstrap) => Some(bootstrap.to_owned()),
+            None if is_named || of_flag => None,
+            None => variable,
+        };
+        Ok(Resolved { properties, bootstrap, chosen })
+    }
+
+    /// Whether the command line names the cluster, by a property or a profile.
+    pub(crate) fn name_a_cluster(&self) -> Result<bool, Failure> {
+        let resolved = self.resolve(Properties::new(), None, Otherwise::Own(None))?;
+        Ok(resolved.properties.names("bootstrap"))
+    }
+}
+
+impl Resolved {
+    /// A client with these settings.
+    pub(crate) fn client(&self) -> Result<ClientBuilder, Failure> {
+        let builder = self.properties.client().map_err(|error| {
+            let failure = Failure::usage(error.to_string());
+            match &self.chosen {
+                Some(Chosen { profile, .. }) => {
+                    failure.hint(format!("The profile {} is in use.", profile.name))
+                }
+                None => failure,
+            }
+        })?;
+        Ok(match &self.bootstrap {
             Some(bootstrap) => builder.bootstrap(bootstrap),
-            None if properties.names("bootstrap") => builder,
-            None => match otherwise()? {
-                Some(bootstrap) => builder.bootstrap(&bootstrap),
-                None => builder,
-            },
+            None => builder,
         })
     }
 
-    /// Whether a property names the cluster.
-    pub(crate) fn name_a_cluster(&self) -> Result<bool, Failure> {
-        Ok(self.properties(Properties::new())?.names("bootstrap"))
+    /// The brokers to connect to first, as they are written.
+    pub(crate) fn bootstrap(&self) -> String {
+        if let Some(bootstrap) = &self.bootstrap {
+            return bootstrap.clone();
+        }
+        let named = milena::SETTINGS.iter().find(|setting| setting.name == "bootstrap");
+        let is_bootstrap =
+            |name: &str| named.is_some_and(|setting| setting.names().any(|known| known == name));
+        let value = self.properties.iter().filter(|(name, _)| is_bootstrap(name)).last();
+        value.map_or_else(|| DEFAULT.to_owned(), |(_, value)| value.to_owned())
     }
 }
 
@@ -69,8 +142,8 @@ impl Settings {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct Cluster {
-    /// The brokers to connect to first, HOST:PORT[,HOST:PORT...]. Default: the setting in -X or -F, else
-    /// $MILENA_BOOTSTRAP, else localhost:9092
+    /// The brokers to connect to first, HOST:PORT[,HOST:PORT...]. Default: the setting in -X or -F, else that of --profile,
+    /// else $MILENA_BOOTSTRAP, else that of the current profile, else localhost:9092
     #[arg(short, long, value_name = "HOST:PORT")]
     bootstrap: Option<String>,
 
@@ -81,6 +154,10 @@ pub(crate) struct Cluster {
     /// SECONDS (default: delivery.timeout.ms, 120 s)
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
+
+    /// Delete from the cluster of the protected profile NAME without asking. Without a terminal to ask on, it is needed
+    #[arg(long, value_name = "NAME")]
+    yes_i_mean: Option<String>,
 }
 
 /// A connected client, and how the command uses it.
@@ -101,12 +178,24 @@ impl Connected {
 
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 const VARIABLE: &str = "MILENA_BOOTSTRAP";
+/// The client's own default.
+const DEFAULT: &str = "localhost:9092";
 
 impl Cluster {
     /// The same with another setting, which overrides those in -X and -F.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.settings.properties.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// All settings. `others` are the values of settings that nothing else names.
+    pub(crate) fn resolve(&self, others: Properties) -> Result<Resolved, Failure> {
+        self.settings.resolve(others, self.bootstrap.as_deref(), Otherwise::Environment)
+    }
+
+    /// The profile that the user means, if the command line says so.
+    pub(crate) fn meant(&self) -> Option<&str> {
+        self.yes_i_mean.as_deref()
     }
 
     /// How long the cluster may take to answer a request.
@@ -125,11 +214,7 @@ impl Cluster {
         let timeout = self.timeout();
         let millis = timeout.as_millis().max(1).to_string();
         let others = ["connect_timeout", "request_timeout"].map(|name| (name, &millis));
-        let builder = self.settings.client(
-            Properties::from_iter(others),
-            self.bootstrap.as_deref(),
-            from_environment,
-        )?;
+        let builder = self.resolve(Properties::from_iter(others))?.client()?;
         let mut creates_topics = false;
         let builder = builder.settings(|settings| creates_topics = settings.auto_create_topics);
         let client = connect(builder, self.timeout).await?;
@@ -160,14 +245,6 @@ pub(crate) async fn connect(builder: ClientBuilder, timeout: Option<Duration>) -
         }
         _ => failure,
     })
-}
-
-fn from_environment() -> Result<Option<String>, Failure> {
-    match env::var(VARIABLE) {
-        Ok(bootstrap) => Ok(Some(bootstrap).filter(|bootstrap| !bootstrap.trim().is_empty())),
-        Err(VarError::NotPresent) => Ok(None),
-        Err(VarError::NotUnicode(_)) => Err(Failure::usage(format!("{VARIABLE} is not UTF-8"))),
-    }
 }
 
 pub(crate) fn property(text: &str) -> Result<(String, String), String> {

@@ -7,6 +7,7 @@
 mod args;
 mod cluster;
 mod commands;
+mod config;
 mod demo;
 mod escape;
 mod exit;
@@ -21,7 +22,9 @@ mod log;
 mod memory;
 mod offsets;
 mod output;
+mod profiles;
 mod progress;
+mod protection;
 mod recipe;
 mod reset;
 mod stored;
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     log::listen()?;
+    protection::check(&command)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -67,6 +71,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Topics(args) => commands::topics::run(args, &interrupt).await,
             Command::Groups(args) => commands::groups::run(args, &interrupt).await,
             Command::Txn(args) => commands::txn::run(args, &interrupt).await,
+            Command::Profile(args) => commands::profile::run(args),
             Command::Produce(args) => commands::produce::run(&args, &interrupt).await,
             Command::Consume(args) => commands::consume::run(&args, &interrupt).await,
             Command::VerifiableConsumer(args) => commands::verifiable::consumer::run(&args, &interrupt).await,

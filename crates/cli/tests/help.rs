@@ -9,9 +9,16 @@ use harness::milena;
 #[test]
 fn help_texts_are_as_they_were_read() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help");
-    for command in
-        [&["produce"][..], &["txn"], &["txn", "list"], &["txn", "describe"], &["txn", "abort-hanging"]]
-    {
+    for command in [
+        &["produce"][..],
+        &["txn"],
+        &["txn", "list"],
+        &["txn", "describe"],
+        &["txn", "abort-hanging"],
+        &["profile"],
+        &["profile", "set"],
+        &["profile", "import"],
+    ] {
         let run = milena(&[command, &["--help"]].concat());
         assert_eq!(run.code, Some(0), "{}", run.stderr);
         let text = String::from_utf8(run.stdout).expect("text");

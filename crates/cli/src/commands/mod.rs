@@ -5,6 +5,7 @@ pub(crate) mod chosen;
 pub(crate) mod consume;
 pub(crate) mod groups;
 pub(crate) mod produce;
+pub(crate) mod profile;
 pub(crate) mod topics;
 pub(crate) mod txn;
 pub(crate) mod verifiable;

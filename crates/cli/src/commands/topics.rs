@@ -102,6 +102,23 @@ impl Command {
     }
 }
 
+impl Args {
+    /// The cluster that the command takes something away from, and what.
+    pub(crate) fn destroys(&self) -> Option<(&Cluster, &'static str)> {
+        let what = match &self.command {
+            Command::Delete { .. } => "deletes topics",
+            Command::Truncate(args) if args.changes() => "deletes records",
+            Command::Config(args) if args.changes() => "changes settings of topics",
+            Command::List { .. }
+            | Command::Create { .. }
+            | Command::Describe { .. }
+            | Command::Config(_)
+            | Command::Truncate(_) => return None,
+        };
+        Some((self.command.cluster(), what))
+    }
+}
+
 /// Runs the command.
 pub(crate) async fn run(args: Args, interrupt: &Interrupt) -> Result<(), Failure> {
     let changes = match &args.command {

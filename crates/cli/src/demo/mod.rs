@@ -19,7 +19,7 @@ use milena_broker::{Broker, Cluster};
 use self::flights::Flights;
 use self::report::{Report, fault_counts};
 use self::run::{Outcome, Run, transfer};
-use crate::cluster::{Settings, connect, seconds};
+use crate::cluster::{Otherwise, Settings, connect, seconds};
 use crate::commands::produce::Codec;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::{GRACE, Interrupt};
@@ -118,12 +118,12 @@ impl Stage {
     async fn set(args: &Args) -> Result<Self, Failure> {
         let is_named = args.bootstrap.is_some() || args.settings.name_a_cluster()?;
         let embedded = if is_named { None } else { Some(start_cluster().await?) };
-        let of_embedded = || Ok(embedded.as_ref().map(|cluster| cluster.bootstrap().to_owned()));
+        let own = Otherwise::Own(embedded.as_ref().map(|cluster| cluster.bootstrap().to_owned()));
         // A request may take as long as the run may be without progress.
         let millis = args.timeout.as_millis().max(1).to_string();
         let others = ["connect_timeout", "request_timeout", "api_timeout"].map(|name| (name, &millis));
         let others = Properties::from_iter(others.into_iter().filter(|_| args.timeout < TIMEOUT_DEFAULT));
-        let builder = args.settings.client(others, args.bootstrap.as_deref(), of_embedded)?;
+        let builder = args.settings.resolve(others, args.bootstrap.as_deref(), own)?.client()?;
         let mut bootstrap = String::new();
         let builder = builder.settings(|settings| {
             bootstrap = settings.bootstrap.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");

@@ -114,6 +114,8 @@ impl Process {
             .args(args)
             .env_remove("MILENA_BOOTSTRAP")
             .env_remove("MILENA_LOG")
+            .env_remove("MILENA_PROFILE")
+            .env("MILENA_CONFIG", "")
             .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

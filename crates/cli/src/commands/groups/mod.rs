@@ -55,6 +55,17 @@ pub(crate) enum Command {
     },
 }
 
+impl Args {
+    /// The cluster that the command takes something away from, and what.
+    pub(crate) fn destroys(&self) -> Option<(&Cluster, &'static str)> {
+        match &self.command {
+            Command::Delete { cluster, .. } => Some((cluster, "deletes groups")),
+            Command::Offsets(args) => args.destroys(),
+            Command::List { .. } | Command::Describe(_) => None,
+        }
+    }
+}
+
 /// Runs the command.
 pub(crate) async fn run(args: Args, interrupt: &Interrupt) -> Result<(), Failure> {
     let changes = match &args.command {

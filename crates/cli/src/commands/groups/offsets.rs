@@ -126,6 +126,15 @@ struct To {
 }
 
 impl Args {
+    /// The cluster that the command takes something away from, and what.
+    pub(super) fn destroys(&self) -> Option<(&Cluster, &'static str)> {
+        match &self.command {
+            Command::Delete { cluster, .. } => Some((cluster, "deletes committed offsets")),
+            Command::Reset(reset) if reset.yes => Some((&reset.cluster, "replaces committed offsets")),
+            Command::Export { .. } | Command::Reset(_) => None,
+        }
+    }
+
     /// Whether the command may change something.
     pub(super) fn changes(&self) -> bool {
         match &self.command {

@@ -71,6 +71,10 @@ pub(super) struct Args {
 }
 
 impl Args {
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     /// Whether the command may change something.
     pub(super) fn changes(&self) -> bool {
         self.yes

@@ -75,6 +75,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     parsed.ok_or_else(|| "write a length of time with its unit, as in 90s, 500ms or 1h30m".into())
 }
 
+impl Args {
+    /// The cluster that the command takes something away from, and what.
+    pub(crate) fn destroys(&self) -> Option<(&Cluster, &'static str)> {
+        match &self.command {
+            Command::AbortHanging(args) if args.changes() => Some((args.cluster(), "aborts transactions")),
+            Command::List(_) | Command::Describe(_) | Command::AbortHanging(_) => None,
+        }
+    }
+}
+
 /// Runs the command.
 pub(crate) async fn run(args: Args, interrupt: &Interrupt) -> Result<(), Failure> {
     let changes = matches!(&args.command, Command::AbortHanging(args) if args.changes());

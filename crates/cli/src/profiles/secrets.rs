@@ -1,0 +1,108 @@
+//! Which properties are secrets, and how they are shown.
+
+/// What stands in place of a value that is not shown.
+pub(crate) const HIDDEN: &str = "(hidden)";
+
+/// Where a value may come from instead of being written in the file.
+const SOURCES: [&str; 3] = ["env:", "file:", "command:"];
+
+/// Names with one of these are secrets, whatever client has them.
+const WORDS: [&str; 9] = [
+    "password",
+    "passphrase",
+    "secret",
+    "jaas.config",
+    "key.pem",
+    "keystore.key",
+    "credential",
+    "private",
+    "bearer.config",
+];
+
+/// Properties of TLS and SASL that are no secrets. Those of the client's own table are none either.
+const PUBLIC: [&str; 33] = [
+    "security.protocol",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "sasl.username",
+    "sasl.kerberos.service.name",
+    "sasl.oauthbearer.method",
+    "sasl.oauthbearer.scope",
+    "sasl.oauthbearer.client.id",
+    "sasl.oauthbearer.client.credentials.client.id",
+    "sasl.oauthbearer.token.endpoint.url",
+    "enable.sasl.oauthbearer.unsecure.jwt",
+    "ssl.truststore.location",
+    "ssl.truststore.type",
+    "ssl.truststore.certificates",
+    "ssl.ca.location",
+    "ssl.ca.pem",
+    "ssl.keystore.location",
+    "ssl.keystore.type",
+    "ssl.keystore.certificate.chain",
+    "ssl.certificate.location",
+    "ssl.certificate.pem",
+    "ssl.key.location",
+    "ssl.crl.location",
+    "ssl.endpoint.identification.algorithm",
+    "enable.ssl.certificate.verification",
+    "ssl.enabled.protocols",
+    "ssl.protocol",
+    "client.id",
+    "group.id",
+    "transactional.id",
+    "bootstrap.servers",
+    "metadata.broker.list",
+    "client.dns.lookup",
+];
+
+/// Whether the value of this property must not be shown, as far as its name tells.
+pub(crate) fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    !is_public(&name) && WORDS.iter().any(|word| name.contains(word))
+}
+
+fn is_public(name: &str) -> bool {
+    PUBLIC.contains(&name)
+        || milena::SETTINGS.iter().any(|setting| setting.names().any(|known| known == name))
+}
+
+/// Whether the value says where the secret is, and is not the secret.
+pub(crate) fn is_source(value: &str) -> bool {
+    SOURCES.iter().any(|source| value.starts_with(source))
+}
+
+/// Whether the file has this secret.
+pub(crate) fn is_inline(name: &str, value: &str) -> bool {
+    (is_secret(name) && !value.is_empty() && !is_source(value)) || without_password(value).is_some()
+}
+
+/// The value as people may see it: as it is if the name is known to be no secret's, or if it says where the secret is. An
+/// unknown name may be a misspelt secret's.
+pub(crate) fn shown(name: &str, value: &str) -> String {
+    if let Some(url) = without_password(value) {
+        return url;
+    }
+    if is_source(value) || is_public(&name.to_ascii_lowercase()) {
+        value.to_owned()
+    } else {
+        HIDDEN.to_owned()
+    }
+}
+
+/// An address such as `socks5://user:password@proxy:1080` without its password.
+fn without_password(value: &str) -> Option<String> {
+    let (scheme, rest) = value.split_once("://")?;
+    let (login, host) = rest.split_once('@')?;
+    let (user, _) = login.split_once(':')?;
+    Some(format!("{scheme}://{user}:{HIDDEN}@{host}"))
+}
+
+/// A source to write in place of a secret that was not imported: a variable whose name tells what it is for.
+pub(crate) fn placeholder(profile: &str, name: &str) -> String {
+    let upper = |text: &str| -> String {
+        let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+        text.chars().map(letter).collect()
+    };
+    format!("env:KAFKA_{}_{}", upper(profile), upper(name))
+}
