@@ -27,6 +27,16 @@ pub trait Message: Default {
     /// # Errors
     /// When `version` is not one of [`VERSIONS`](Self::VERSIONS), or the bytes do not follow the schema.
     fn decode(r: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError>;
+
+    /// How long the broker delays the connection for a quota, in milliseconds (KIP-219); zero for messages that do not
+    /// say so.
+    fn throttle_time_ms(&self) -> i32 {
+        0
+    }
+
+    /// Says how long the broker delays the connection for a quota, in milliseconds. It has no effect on messages that do
+    /// not say so, and versions that lack the field leave it out.
+    fn set_throttle_time_ms(&mut self, _throttle_time_ms: i32) {}
 }
 
 /// A message that asks for another.

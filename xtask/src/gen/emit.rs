@@ -158,9 +158,19 @@ fn emit_message_impl(out: &mut String, message: &Message, part: &Struct) -> Resu
     );
     write::message_function(out, message, part)?;
     read::message_function(out, message, part)?;
+    if part.fields.iter().any(|field| field.rust == THROTTLE) {
+        let _ = write!(
+            out,
+            "\nfn {THROTTLE}(&self) -> i32 {{\nself.{THROTTLE}\n}}\n\n\
+             fn set_{THROTTLE}(&mut self, {THROTTLE}: i32) {{\nself.{THROTTLE} = {THROTTLE};\n}}\n"
+        );
+    }
     out.push_str("}\n\n");
     Ok(())
 }
+
+/// The field that says how long a client is delayed. It is ignorable in every schema, so any version takes it.
+const THROTTLE: &str = "throttle_time_ms";
 
 fn emit_key(out: &mut String, message: &Message) {
     let name = &message.name;

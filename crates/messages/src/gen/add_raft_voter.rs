@@ -155,4 +155,12 @@ impl Message for AddRaftVoterResponse {
             unknown_tagged_fields: r.unknown_tagged_fields("AddRaftVoterResponse")?,
         })
     }
+
+    fn throttle_time_ms(&self) -> i32 {
+        self.throttle_time_ms
+    }
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }

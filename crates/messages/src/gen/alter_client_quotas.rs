@@ -177,6 +177,14 @@ impl Message for AlterClientQuotasResponse {
             unknown_tagged_fields: r.unknown_tagged_fields("AlterClientQuotasResponse")?,
         })
     }
+
+    fn throttle_time_ms(&self) -> i32 {
+        self.throttle_time_ms
+    }
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 /// Part of [`AlterClientQuotasResponse`]: `AlterClientQuotasResponse.Entries`.

@@ -147,6 +147,14 @@ impl Message for AlterConfigsResponse {
             unknown_tagged_fields: r.unknown_tagged_fields("AlterConfigsResponse")?,
         })
     }
+
+    fn throttle_time_ms(&self) -> i32 {
+        self.throttle_time_ms
+    }
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 /// Part of [`AlterConfigsResponse`]: `AlterConfigsResponse.Responses`.

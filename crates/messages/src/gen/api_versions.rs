@@ -207,6 +207,14 @@ impl Message for ApiVersionsResponse {
         })?;
         Ok(value)
     }
+
+    fn throttle_time_ms(&self) -> i32 {
+        self.throttle_time_ms
+    }
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 /// Part of [`ApiVersionsResponse`]: `ApiVersionsResponse.ApiKeys`.

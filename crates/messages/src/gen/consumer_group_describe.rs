@@ -81,6 +81,14 @@ impl Message for ConsumerGroupDescribeResponse {
             unknown_tagged_fields: r.unknown_tagged_fields("ConsumerGroupDescribeResponse")?,
         })
     }
+
+    fn throttle_time_ms(&self) -> i32 {
+        self.throttle_time_ms
+    }
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 /// Part of [`ConsumerGroupDescribeResponse`]: `ConsumerGroupDescribeResponse.Groups`.

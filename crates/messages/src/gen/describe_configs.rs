@@ -144,6 +144,14 @@ impl Message for DescribeConfigsResponse {
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeConfigsResponse")?,
         })
     }
+
+    fn throttle_time_ms(&self) -> i32 {
+        self.throttle_time_ms
+    }
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 /// Part of [`DescribeConfigsResponse`]: `DescribeConfigsResponse.Results`.

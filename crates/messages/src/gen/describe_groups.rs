@@ -91,6 +91,14 @@ impl Message for DescribeGroupsResponse {
             unknown_tagged_fields: r.unknown_tagged_fields("DescribeGroupsResponse")?,
         })
     }
+
+    fn throttle_time_ms(&self) -> i32 {
+        self.throttle_time_ms
+    }
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 /// Part of [`DescribeGroupsResponse`]: `DescribeGroupsResponse.Groups`.

@@ -114,4 +114,12 @@ impl Message for GetTelemetrySubscriptionsResponse {
             unknown_tagged_fields: r.unknown_tagged_fields("GetTelemetrySubscriptionsResponse")?,
         })
     }
+
+    fn throttle_time_ms(&self) -> i32 {
+        self.throttle_time_ms
+    }
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }

@@ -141,6 +141,14 @@ impl Message for LeaveGroupResponse {
             unknown_tagged_fields: r.unknown_tagged_fields("LeaveGroupResponse")?,
         })
     }
+
+    fn throttle_time_ms(&self) -> i32 {
+        self.throttle_time_ms
+    }
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 /// Part of [`LeaveGroupResponse`]: `LeaveGroupResponse.Members`.

@@ -131,6 +131,14 @@ impl Message for ListTransactionsResponse {
             unknown_tagged_fields: r.unknown_tagged_fields("ListTransactionsResponse")?,
         })
     }
+
+    fn throttle_time_ms(&self) -> i32 {
+        self.throttle_time_ms
+    }
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 /// Part of [`ListTransactionsResponse`]: `ListTransactionsResponse.TransactionStates`.

@@ -170,6 +170,14 @@ impl Message for OffsetForLeaderEpochResponse {
             unknown_tagged_fields: r.unknown_tagged_fields("OffsetForLeaderEpochResponse")?,
         })
     }
+
+    fn throttle_time_ms(&self) -> i32 {
+        self.throttle_time_ms
+    }
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 /// Part of [`OffsetForLeaderEpochResponse`]: `OffsetForLeaderEpochResponse.Topics`.

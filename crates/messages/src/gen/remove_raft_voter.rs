@@ -106,4 +106,12 @@ impl Message for RemoveRaftVoterResponse {
             unknown_tagged_fields: r.unknown_tagged_fields("RemoveRaftVoterResponse")?,
         })
     }
+
+    fn throttle_time_ms(&self) -> i32 {
+        self.throttle_time_ms
+    }
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }

@@ -289,6 +289,14 @@ impl Message for ShareFetchResponse {
             unknown_tagged_fields: r.unknown_tagged_fields("ShareFetchResponse")?,
         })
     }
+
+    fn throttle_time_ms(&self) -> i32 {
+        self.throttle_time_ms
+    }
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 /// Part of [`ShareFetchResponse`]: `ShareFetchResponse.Responses`.

@@ -269,4 +269,12 @@ impl Message for StreamsGroupTopologyDescriptionUpdateResponse {
                 .unknown_tagged_fields("StreamsGroupTopologyDescriptionUpdateResponse")?,
         })
     }
+
+    fn throttle_time_ms(&self) -> i32 {
+        self.throttle_time_ms
+    }
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }

@@ -89,4 +89,12 @@ impl Message for UnregisterControllerResponse {
             unknown_tagged_fields: r.unknown_tagged_fields("UnregisterControllerResponse")?,
         })
     }
+
+    fn throttle_time_ms(&self) -> i32 {
+        self.throttle_time_ms
+    }
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }

@@ -190,6 +190,14 @@ impl Message for UpdateFeaturesResponse {
             unknown_tagged_fields: r.unknown_tagged_fields("UpdateFeaturesResponse")?,
         })
     }
+
+    fn throttle_time_ms(&self) -> i32 {
+        self.throttle_time_ms
+    }
+
+    fn set_throttle_time_ms(&mut self, throttle_time_ms: i32) {
+        self.throttle_time_ms = throttle_time_ms;
+    }
 }
 
 /// Part of [`UpdateFeaturesResponse`]: `UpdateFeaturesResponse.Results`.
