@@ -1,5 +1,8 @@
 //! A request in the hands of its handler, and the possible outcomes.
 
+use std::cell::Cell;
+use std::time::Duration;
+
 use milena_messages::{ErrorCode, Message, Request};
 use milena_wire::{Reader, Str, WireFrame};
 
@@ -9,6 +12,7 @@ use crate::now::Now;
 use crate::parked::{Denied, Waiting};
 use crate::parts::Parts;
 use crate::peer::Peer;
+use crate::quotas::Key;
 use crate::refused::Refused;
 use crate::sasl::{Denial, Reply};
 
@@ -21,6 +25,10 @@ pub(crate) struct Call<'a> {
     /// The most bytes of records that there is memory for.
     pub(crate) fetch_bytes_max: usize,
     pub(crate) client_id: Option<Str>,
+    /// The size of the request, with its header.
+    pub(crate) request_bytes: usize,
+    /// How long the connection is muted after the answer, because of quotas (KIP-219).
+    pub(crate) throttle: Cell<Duration>,
     pub(crate) effort: Effort,
 }
 
@@ -50,7 +58,39 @@ impl Call<'_> {
         handle: impl FnOnce(&Call<'_>, R) -> R::Response,
     ) -> Result<Outcome, Refused> {
         let request = self.decode(reader)?;
-        Ok(Outcome::Answered(self.envelope.answer(&handle(self, request))?))
+        let response = handle(self, request);
+        self.reply(response)
+    }
+
+    /// Encodes the response. If the client is above its quota of request time, it is told how long to wait.
+    pub(crate) fn reply<M: Message>(&self, mut response: M) -> Result<Outcome, Refused> {
+        self.take_quota(Key::RequestPercentage, 0.0);
+        response.set_throttle_time_ms(self.throttle.get().as_millis() as i32);
+        Ok(Outcome::Answered(self.envelope.answer(&response)?))
+    }
+
+    /// Notes what the request takes of a quota. Returns how long the client has to wait because of that; it waits as long as
+    /// the quota that demands most.
+    pub(crate) fn take_quota(&self, key: Key, amount: f64) -> Duration {
+        if !self.parts.has_quotas() {
+            return Duration::ZERO;
+        }
+        let wait = self.parts.quotas().take(key, self.peer.client(), amount, self.now.instant);
+        self.throttle.set(self.throttle.get().max(wait));
+        wait
+    }
+
+    /// Takes back what [`take_quota`](Self::take_quota) has noted. The client waits all the same.
+    pub(crate) fn put_back_quota(&self, key: Key, amount: f64) {
+        self.parts.quotas().put_back(key, self.peer.client(), amount, self.now.instant);
+    }
+
+    /// The most that the client can take of a quota at once.
+    pub(crate) fn quota_at_once(&self, key: Key) -> Option<f64> {
+        if !self.parts.has_quotas() {
+            return None;
+        }
+        self.parts.quotas().at_once(key, self.peer.client())
     }
 
     /// Decodes the request.
@@ -59,6 +99,12 @@ impl Call<'_> {
     /// MetadataRequest v9+ with a null array of four bytes instead of one, and the first byte says what it means.
     pub(crate) fn decode<M: Message>(&self, reader: &mut Reader<'_>) -> Result<M, Refused> {
         Ok(M::decode(reader, self.envelope.version)?)
+    }
+
+    /// Mutes the connection as long as quotas demand.
+    pub(crate) fn settle(&mut self) {
+        let throttle = self.throttle.get();
+        self.peer.mute((!throttle.is_zero()).then(|| self.now.instant + throttle));
     }
 
     /// Hands a token of the client to its SASL exchange.

@@ -28,6 +28,8 @@
 //!   SCRAM-SHA-512 and OAUTHBEARER ([`OauthValidator`]). Listeners speak TLS ([`Tls`]), where certificates of clients can give their principals, and an
 //!   [`Authority`] makes certificates at the start.
 //! - Users may ask for delegation tokens, if there is a key for them ([`Builder::delegation_token_key`]).
+//! - Clients have quotas, which Kafka's requests set: bytes produced and fetched, time of requests, connections of an address. A
+//!   client above its quota is told how long to wait, and nothing more is read of its connection until then (KIP-219).
 //! - Clients may do what ACLs allow, if there is an [`Authorizer`]: with Kafka's rules and error codes.
 //! - Transactions follow both protocols of Kafka, that of 4.x (KIP-890, `transaction.version` 2) and the one before
 //!   ([`Builder::transaction_version`], [`Cluster::set_transaction_version`]). Their coordinators move on command
@@ -76,6 +78,7 @@ mod parts;
 mod pattern;
 mod peer;
 mod producers;
+mod quotas;
 mod random;
 mod refused;
 mod sasl;

@@ -13,7 +13,8 @@
 //! [`Parts`] holds everything that outlives a request, and `api` has a file for each kind of request. The machine knows
 //! nothing of a connection but its [`Peer`].
 
-use std::net::SocketAddr;
+use std::cell::Cell;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +37,7 @@ use crate::oauth::OauthValidator;
 use crate::parked::Parked;
 use crate::parts::{MachineSettings, Parts, Security};
 use crate::peer::{Entry, Peer};
+use crate::quotas::Key;
 use crate::refused::{Refusal, Refused};
 use crate::sasl::Session;
 use crate::state::Node;
@@ -47,6 +49,8 @@ use crate::timers::Timer;
 /// # Contract
 /// - Each connection has a [`Peer`] of its own. The owner hands in the connection's next request when the last one was
 ///   answered; when that was parked, after [`resume`](Self::resume) has answered it.
+/// - After an answer, and after a request without one, the owner waits until [`Peer::muted_until`] before it hands in the
+///   connection's next request.
 /// - The owner calls [`handle_timeout`](Self::handle_timeout) at the time that [`poll_timeout`](Self::poll_timeout)
 ///   says, or soon after. Any other call may change that time, and any call may make parked requests ready.
 /// - The methods may be called from many threads at once, as the server does. Called from one thread, the same seed and
@@ -189,16 +193,21 @@ impl Machine {
         reader.set_elements_max(api.elements_max);
         let header_version = envelope.key.request_header_version(envelope.version);
         let client_id = RequestHeader::decode(&mut reader, header_version)?.client_id;
-        let mut call = Call { parts: &self.parts, peer, envelope, now, fetch_bytes_max, client_id, effort };
-        Ok(Answer::new(envelope, (api.respond)(&mut call, &mut reader)?))
+        if self.parts.has_quotas() {
+            peer.note_client_id(client_id.as_ref());
+        }
+        let mut call = self.call(peer, envelope, now, effort);
+        (call.fetch_bytes_max, call.client_id, call.request_bytes) =
+            (fetch_bytes_max, client_id, frame.len());
+        let outcome = (api.respond)(&mut call, &mut reader)?;
+        call.settle();
+        Ok(Answer::new(envelope, outcome))
     }
 
     /// Takes a SASL token that came without a header, as it does after SaslHandshake v0.
     fn take_token(&self, peer: &mut Peer, token: &Bytes, now: Now) -> Result<Answer, Refused> {
         let envelope = Envelope { key: ApiKey::SaslAuthenticate, version: 0, correlation_id: 0 };
-        let effort = Effort::Any;
-        let mut call =
-            Call { parts: &self.parts, peer, envelope, now, fetch_bytes_max: 0, client_id: None, effort };
+        let mut call = self.call(peer, envelope, now, Effort::Any);
         let outcome = match call.authenticate(token) {
             Ok(reply) => Outcome::Answered(envelope::bare(&reply.token)?),
             // There is no answer that would say why.
@@ -220,9 +229,50 @@ impl Machine {
         fetch_bytes_max: usize,
     ) -> Result<Answer, Refused> {
         let Parked { envelope, waiting } = parked;
-        let (parts, effort) = (&self.parts, Effort::Any);
-        let mut call = Call { parts, peer, envelope, now, fetch_bytes_max, client_id: None, effort };
-        Ok(Answer::new(envelope, api::resume(&mut call, waiting)?).expect("any effort is enough"))
+        let mut call = self.call(peer, envelope, now, Effort::Any);
+        call.fetch_bytes_max = fetch_bytes_max;
+        let outcome = api::resume(&mut call, waiting)?;
+        call.settle();
+        Ok(Answer::new(envelope, outcome).expect("any effort is enough"))
+    }
+
+    fn call<'a>(&'a self, peer: &'a mut Peer, envelope: Envelope, now: Now, effort: Effort) -> Call<'a> {
+        let throttle = Cell::new(Duration::ZERO);
+        let (fetch_bytes_max, client_id, request_bytes) = (0, None, 0);
+        Call {
+            parts: &self.parts,
+            peer,
+            envelope,
+            now,
+            fetch_bytes_max,
+            client_id,
+            request_bytes,
+            throttle,
+            effort,
+        }
+    }
+
+    /// Whether the owner is to tell how long requests take, by [`charge`](Self::charge).
+    pub fn wants_request_times(&self) -> bool {
+        self.parts.has_quotas()
+    }
+
+    /// Notes how long the last request of `peer` took, for quotas of request time (KIP-124). It counts from the client's next
+    /// request on.
+    pub fn charge(&self, peer: &Peer, took: Duration, now: Now) {
+        if self.parts.has_quotas() {
+            let percent = took.as_secs_f64() * 100.0;
+            self.parts.quotas().take(Key::RequestPercentage, peer.client(), percent, now.instant);
+        }
+    }
+
+    /// How long an address has to wait that wants to connect, if it connects too often (KIP-612). The owner closes the
+    /// connection after that time, in place of handing it to [`connect`](Self::connect).
+    pub fn connection_delay(&self, address: IpAddr, now: Now) -> Option<Duration> {
+        if !self.parts.has_quotas() {
+            return None;
+        }
+        self.parts.quotas().connect(address, now.instant)
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next; `None` when no timer is set.

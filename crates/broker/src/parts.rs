@@ -8,6 +8,7 @@
 //!        ├▶ cleaner        the compaction that is going on
 //!        ├▶ users          who may log in, what is kept of their passwords, and delegation tokens
 //!        ├▶ acls           who may do what
+//!        ├▶ quotas         how much clients may take, and how much they take
 //!        ├▶ decompressors  contexts and memory for looking into compressed batches
 //!        ├▶ timers         work that is due later
 //!        └▶ unserved       warnings that are in the log already
@@ -18,6 +19,7 @@
 //! take no other lock, so they are looked at under any.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -37,6 +39,7 @@ use crate::listener::SecurityProtocol;
 use crate::locked::Locked;
 use crate::now::Now;
 use crate::oauth::OauthValidator;
+use crate::quotas::{self, Quotas};
 use crate::random::Random;
 use crate::sasl::SaslMechanism;
 use crate::secret::Secret;
@@ -61,6 +64,9 @@ pub(crate) struct Parts {
     users: Mutex<Users>,
     /// `None` when everyone may do everything.
     acls: Option<RwLock<Acls>>,
+    quotas: Mutex<Quotas>,
+    /// Whether there are quotas. Without any no request takes their lock.
+    has_quotas: AtomicBool,
     /// How often to look for delegation tokens whose time is over; `None` without such tokens.
     pub(crate) token_check_interval: Option<Duration>,
     pub(crate) decompressors: Decompressors,
@@ -134,6 +140,7 @@ impl Parts {
         let kept_acls = Kept::new(acls::HEADER, storage.as_ref().map(Storage::acls));
         let acls = authorizer.map(|authorizer| Acls::open(authorizer, kept_acls)).transpose()?;
         let kept = Kept::new(users::HEADER, storage.as_ref().map(Storage::users));
+        let quotas = Quotas::open(Kept::new(quotas::HEADER, storage.as_ref().map(Storage::quotas)))?;
         let kept_tokens = Kept::new(tokens::HEADER, storage.as_ref().map(Storage::tokens));
         let tokens = Tokens::open(security.token_key, security.token_lifetimes, kept_tokens)?;
         let token_check_interval = tokens.is_enabled().then(|| tokens.check_interval());
@@ -157,6 +164,8 @@ impl Parts {
             cleaner: Mutex::new(Cleaner::default()),
             users: Mutex::new(users),
             acls: acls.map(RwLock::new),
+            has_quotas: AtomicBool::new(!quotas.is_empty()),
+            quotas: Mutex::new(quotas),
             token_check_interval,
             decompressors: Decompressors::default(),
             timers: Timers::default(),
@@ -297,6 +306,24 @@ impl Parts {
     /// The users that may log in.
     pub(crate) fn users(&self) -> MutexGuard<'_, Users> {
         crate::lock(&self.users)
+    }
+
+    /// The quotas of clients.
+    pub(crate) fn quotas(&self) -> MutexGuard<'_, Quotas> {
+        crate::lock(&self.quotas)
+    }
+
+    /// The same, to change them.
+    pub(crate) fn alter_quotas<T>(&self, alter: impl FnOnce(&mut Quotas) -> T) -> T {
+        let mut quotas = self.quotas();
+        let altered = alter(&mut quotas);
+        self.has_quotas.store(!quotas.is_empty(), Ordering::Relaxed);
+        altered
+    }
+
+    /// Whether there are quotas.
+    pub(crate) fn has_quotas(&self) -> bool {
+        self.has_quotas.load(Ordering::Relaxed)
     }
 
     /// Whether there is an authorizer.

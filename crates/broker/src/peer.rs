@@ -11,10 +11,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use milena_wire::Str;
 
 use crate::offer::Offer;
+use crate::quotas::Client;
 use crate::sasl::Session;
 
 /// A connection to a node, as the machine sees it: see [`Machine::connect`](crate::Machine::connect).
@@ -30,6 +32,9 @@ pub struct Peer {
     /// What its node offered when it connected.
     offer: Arc<Offer>,
     session: Session,
+    /// The client id of its last request, as long as there are quotas.
+    client_id: Option<Str>,
+    muted_until: Option<Instant>,
 }
 
 /// Where a connection comes in, and from where.
@@ -53,7 +58,17 @@ const SOFTWARE_BYTES_MAX: usize = 100;
 impl Peer {
     pub(crate) fn new(connection: u64, entry: Entry, offer: Arc<Offer>, session: Session) -> Self {
         let Entry { node, listener, address } = entry;
-        Self { connection, node, listener, address, software: None, offer, session }
+        Self {
+            connection,
+            node,
+            listener,
+            address,
+            software: None,
+            offer,
+            session,
+            client_id: None,
+            muted_until: None,
+        }
     }
 
     /// What its node offers to it.
@@ -87,6 +102,31 @@ impl Peer {
         self.session.ended()
     }
 
+    /// Until when nothing more may be read of the connection: the client is above a quota (KIP-219). The owner sends the answer
+    /// first, and then waits.
+    pub fn muted_until(&self) -> Option<Instant> {
+        self.muted_until
+    }
+
+    pub(crate) fn mute(&mut self, until: Option<Instant>) {
+        self.muted_until = until;
+    }
+
+    /// Notes the client id of a request, by which quotas are found.
+    pub(crate) fn note_client_id(&mut self, id: Option<&Str>) {
+        if self.client_id.as_deref() != id.map(|id| &**id) {
+            // A copy, because a slice of the request would keep the whole frame in memory.
+            self.client_id = id.map(|id| Str::from(&**id));
+        }
+    }
+
+    /// The client, as quotas know it.
+    pub(crate) fn client(&self) -> Client<'_> {
+        let principal = self.principal();
+        let user = principal.split_once(':').map_or(principal, |(_, name)| name);
+        Client { user, id: self.client_id.as_deref().unwrap_or_default() }
+    }
+
     pub(crate) fn session(&self) -> &Session {
         &self.session
     }
@@ -114,8 +154,9 @@ impl Peer {
 
     /// The same peer for another thread, which handles one request and returns the peer. It replaces this one then.
     pub(crate) fn lend(&self) -> Self {
-        let (software, session) = (self.software.clone(), self.session.clone());
-        Self { software, offer: Arc::clone(&self.offer), session, ..*self }
+        let (software, session, client_id) =
+            (self.software.clone(), self.session.clone(), self.client_id.clone());
+        Self { software, client_id, offer: Arc::clone(&self.offer), session, ..*self }
     }
 }
 

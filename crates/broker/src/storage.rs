@@ -6,6 +6,7 @@
 //!         milena.transactions                   transactional ids: see journal.rs
 //!         milena.acls                          access control lists: see kept.rs
 //!         milena.users                         SCRAM users that clients have made: see kept.rs
+//!         milena.quotas                        quotas of clients: see kept.rs
 //!         milena.tokens                        delegation tokens without their secrets: see kept.rs
 //!         recovery-point-offset-checkpoint      offsets that are durable; only between a clean stop and the next start
 //!         .lock                                 locked while a broker runs
@@ -41,6 +42,7 @@ const GROUPS: &str = "milena.groups";
 const TRANSACTIONS: &str = "milena.transactions";
 const ACLS: &str = "milena.acls";
 const USERS: &str = "milena.users";
+const QUOTAS: &str = "milena.quotas";
 const TOKENS: &str = "milena.tokens";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const PARTITION_METADATA: &str = "partition.metadata";
@@ -93,6 +95,11 @@ impl Storage {
     /// The file of the users that clients have made.
     pub(crate) fn users(&self) -> PathBuf {
         self.dir.join(USERS)
+    }
+
+    /// The file of the quotas.
+    pub(crate) fn quotas(&self) -> PathBuf {
+        self.dir.join(QUOTAS)
     }
 
     /// The file of the delegation tokens.

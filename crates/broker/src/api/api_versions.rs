@@ -48,7 +48,7 @@ fn respond(call: &mut Call<'_>, reader: &mut Reader<'_>) -> Result<Outcome, Refu
             }
         }
     }
-    Ok(Outcome::Answered(call.envelope.answer(&response)?))
+    call.reply(response)
 }
 
 /// Something that all brokers of a cluster do in the same version, which is finalized (KIP-584).

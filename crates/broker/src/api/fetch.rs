@@ -26,6 +26,7 @@ use crate::acls::{Operation, Resource};
 use crate::call::{Call, Outcome};
 use crate::parked::{FetchLimits, ParkedFetch, Replicas, Waiting};
 use crate::partition::{Isolation, Partition, PartitionState};
+use crate::quotas::Key;
 use crate::refused::Refused;
 use crate::sessions::{Answers, Plan, Session, TopicKey, Turn, Wanted};
 use crate::waiter::Waiter;
@@ -66,10 +67,13 @@ fn respond(call: &Call<'_>, request: &FetchRequest) -> Result<Outcome, Refused> 
         Ok(plan) => plan,
         Err(error_code) => {
             let response = FetchResponse { error_code, ..Default::default() };
-            return Ok(Outcome::Answered(call.envelope.answer(&response)?));
+            return call.reply(response);
         }
     };
     let bytes_max = (request.max_bytes.max(0) as usize).min(call.parts.settings().fetch_bytes_max);
+    // More would be above the quota though nothing was fetched before, and the client would never get it.
+    let at_once = call.quota_at_once(Key::ConsumerBytes);
+    let bytes_max = at_once.map_or(bytes_max, |at_once| bytes_max.min(at_once as usize));
     let limits = FetchLimits {
         // More bytes than one answer may have never come, so the fetch must not wait for them.
         bytes_min: (request.min_bytes.max(0) as usize).min(bytes_max),
@@ -105,7 +109,7 @@ fn answer_or_park(
         // The session went on over another connection while this fetch waited.
         let error_code = ErrorCode::INVALID_FETCH_SESSION_EPOCH;
         let response = FetchResponse { error_code, session_id: session.id, ..Default::default() };
-        return Ok(Outcome::Answered(call.envelope.answer(&response)?));
+        return call.reply(response);
     }
     let pass = read_all(call, &mut session, plan.answers, &limits);
     // Nothing can wake a fetch all of whose partitions are missing, so it is answered at once.
@@ -114,8 +118,10 @@ fn answer_or_park(
     // A partition was created or deleted since the fetch was parked: Kafka answers that at once, too.
     let has_vanished = missing.is_some_and(|before| before != pass.missing.len());
     if is_due || pass.is_urgent || is_enough || has_vanished {
-        let response = respond_with(call, &plan, &mut session, pass);
-        return Ok(Outcome::Answered(call.envelope.answer(&response)?));
+        return match is_throttled(call, &pass) {
+            true => call.reply(empty(&plan, &session)),
+            false => call.reply(respond_with(call, &plan, &mut session, pass)),
+        };
     }
     let waiter = Waiter::new((limits.bytes_min - pass.bytes) as i64);
     for wanted in session.wanted.values() {
@@ -131,6 +137,24 @@ fn answer_or_park(
     let missing = pass.missing.len();
     let parked = ParkedFetch { plan, limits, deadline, waiter, missing };
     Ok(Outcome::Parked(Waiting::Fetch(parked)))
+}
+
+/// Whether the client is above a quota. It gets no records then, and these do not count (KIP-13).
+fn is_throttled(call: &Call<'_>, pass: &Pass) -> bool {
+    let (bytes, key) = (pass.bytes as f64, Key::ConsumerBytes);
+    call.take_quota(Key::RequestPercentage, 0.0);
+    call.take_quota(key, bytes);
+    let is_throttled = !call.throttle.get().is_zero();
+    if is_throttled {
+        call.put_back_quota(key, bytes);
+    }
+    is_throttled
+}
+
+/// An answer without partitions. A session that was to begin with it does not begin, as in Kafka.
+fn empty(plan: &Plan, session: &Session) -> FetchResponse {
+    let session_id = if plan.answers == Answers::AllOfNew { 0 } else { session.id };
+    FetchResponse { session_id, ..Default::default() }
 }
 
 /// Reads every partition once, in the order of their turns.

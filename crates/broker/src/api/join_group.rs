@@ -55,5 +55,5 @@ pub(super) fn resume(
         response.protocol_name = Some(Str::default());
     }
     debug_assert!(response.error_code != ErrorCode::NONE || response.generation_id > 0);
-    Ok(Outcome::Answered(call.envelope.answer(&response)?))
+    call.reply(response)
 }

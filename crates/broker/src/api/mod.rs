@@ -10,6 +10,7 @@
 
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
+mod alter_client_quotas;
 mod alter_configs;
 mod alter_user_scram_credentials;
 mod api_versions;
@@ -24,6 +25,7 @@ mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_acls;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_delegation_token;
@@ -111,6 +113,8 @@ static APIS: &[Api] = &[
     delete_groups::API,
     incremental_alter_configs::API,
     offset_delete::API,
+    describe_client_quotas::API,
+    alter_client_quotas::API,
     describe_user_scram_credentials::API,
     alter_user_scram_credentials::API,
     update_features::API,

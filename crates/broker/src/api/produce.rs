@@ -18,6 +18,7 @@ use crate::call::{Call, Effort, Outcome};
 use crate::check::{self, Checked, Checker, Outline, Rejected, Scope};
 use crate::partition::Appended;
 use crate::producers::Verified;
+use crate::quotas::Key;
 use crate::refused::{Refusal, Refused};
 use crate::topic::Topic;
 use crate::transactions::Identity;
@@ -46,6 +47,7 @@ const HEAVY_PRODUCE_BYTES: usize = 4 << 20;
 fn respond(call: &Call<'_>, request: &ProduceRequest) -> Result<Outcome, Refused> {
     let Some(responses) = answer(call, request) else { return Ok(Outcome::TooMuch) };
     let mut response = ProduceResponse { responses, ..Default::default() };
+    call.take_quota(Key::ProducerBytes, call.request_bytes as f64);
     if request.acks == 0 {
         // The client expects no answer. After an error the connection is closed, so that the client looks for the
         // leader.
@@ -56,7 +58,7 @@ fn respond(call: &Call<'_>, request: &ProduceRequest) -> Result<Outcome, Refused
         };
     }
     response.node_endpoints = leaders(call, &response);
-    Ok(Outcome::Answered(call.envelope.answer(&response)?))
+    call.reply(response)
 }
 
 /// With little effort at most this many compressed bytes are checked: decompressed they cost several times as much.

@@ -30,7 +30,7 @@ pub(super) fn resume(
     parked: ParkedReply<SyncGroupResponse>,
 ) -> Result<Outcome, Refused> {
     match parked.reply.take() {
-        Some(response) => Ok(Outcome::Answered(call.envelope.answer(&response)?)),
+        Some(response) => call.reply(response),
         None => Ok(Outcome::Parked(Waiting::Sync(parked.again(call.now)))),
     }
 }

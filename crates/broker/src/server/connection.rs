@@ -124,14 +124,31 @@ impl Connection {
                 Answer::Now(frame) => {
                     self.write(frame).await?;
                     return match self.peer.denied() {
-                        None => Ok(()),
+                        None => self.sit_out().await,
                         Some(reason) => Err(Hangup::Denied(reason.to_owned())),
                     };
                 }
-                Answer::Nothing => return Ok(()),
+                Answer::Nothing => return self.sit_out().await,
                 Answer::Later(parked) => answer = self.wait(parked).await?,
             }
         }
+    }
+
+    /// Reads nothing more as long as the client is above a quota (KIP-219). Meanwhile the connection holds no more memory than
+    /// an idle one.
+    async fn sit_out(&mut self) -> Result<(), Hangup> {
+        let Some(until) = self.peer.muted_until() else { return Ok(()) };
+        self.intake.shrink();
+        self.lease.hold(self.intake.allocated(), 0).await;
+        let idle_timeout = self.limits().idle_timeout;
+        tokio::select! {
+            () = tokio::time::sleep_until(until.into()) => {}
+            reason = hung_up(self.stream.socket()) => return Err(reason),
+            () = tokio::time::sleep(idle_timeout) => return Err(Hangup::Idle),
+        }
+        // The connection made no progress because it was not read.
+        self.lease.mark();
+        Ok(())
     }
 
     /// Handles a request and reserves memory for its answer. The size of an answer is known only when it is made. If it
@@ -143,7 +160,11 @@ impl Connection {
         let fetch_bytes_max = if brings_records { self.reserve_fetch().await } else { 0 };
         let is_heavy = api.is_some_and(|api| (api.is_heavy)(&self.shared().machine.parts, frame.len()));
         loop {
+            let began = self.shared().machine.wants_request_times().then(Instant::now);
             let (answer, turn) = self.run(&frame, is_heavy, fetch_bytes_max).await?;
+            if let Some(began) = began {
+                self.shared().machine.charge(&self.peer, began.elapsed(), now());
+            }
             let answer = answer.map_err(Hangup::Refused)?;
             if !api.is_some_and(|api| api.is_repeatable) {
                 drop(frame);

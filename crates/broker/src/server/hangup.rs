@@ -40,6 +40,8 @@ pub(crate) enum Hangup {
     Full,
     /// Too many connections from this address.
     FullOfAddress,
+    /// The address connects more often than its quota allows.
+    TooOften,
 }
 
 /// The number of connections that ended, for the reasons that are counted.
@@ -84,7 +86,7 @@ impl Hangups {
                 count(&self.timed_out);
             }
             Hangup::Shed => count(&self.shed),
-            Hangup::Full | Hangup::FullOfAddress => count(&self.full),
+            Hangup::Full | Hangup::FullOfAddress | Hangup::TooOften => count(&self.full),
         }
         tracing::warn!(connection, node, %peer, %reason, "connection closed");
     }
@@ -110,6 +112,7 @@ impl fmt::Display for Hangup {
             }
             Self::Full => f.write_str("too many connections"),
             Self::FullOfAddress => f.write_str("too many connections from this address"),
+            Self::TooOften => f.write_str("this address connects more often than its quota allows"),
         }
     }
 }

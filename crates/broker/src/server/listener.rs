@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::connection::Connection;
+use super::hangup::Hangup;
 use super::shared::{self, Shared, Slot};
 
 /// The pause after a failed accept. Most often the process is out of file descriptors, and trying again at once would
@@ -73,15 +74,22 @@ fn accept(
     shared: &Arc<Shared>,
     connections: &mut JoinSet<()>,
 ) {
+    let delay = shared.machine.connection_delay(address.ip(), shared::now());
     let peer = match shared.machine.connect_to(node, listener, address, shared::now()) {
         Ok(peer) => peer,
         // The node is going down: its port closes next.
         Err(refused) => return tracing::debug!(node, %address, %refused, "connection closed"),
     };
     match Slot::take(shared, address.ip()) {
-        Ok(slot) => {
-            connections.spawn(Connection::begin(peer, stream, slot));
-        }
+        Ok(slot) => match delay {
+            None => drop(connections.spawn(Connection::begin(peer, stream, slot))),
+            // The client learns nothing until its time is over, or it would connect again at once.
+            Some(delay) => drop(connections.spawn(async move {
+                tokio::time::sleep(delay).await;
+                slot.shared().hangups.note(&peer, &Hangup::TooOften);
+                drop(stream);
+            })),
+        },
         Err(reason) => shared.hangups.note(&peer, &reason),
     }
 }

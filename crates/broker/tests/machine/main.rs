@@ -15,6 +15,7 @@ mod mutations;
 mod offsets;
 mod peers;
 mod produce;
+mod quotas;
 mod retention;
 mod rig;
 mod sasl;

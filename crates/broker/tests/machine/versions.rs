@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use milena_messages::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use milena_messages::add_partitions_to_txn::AddPartitionsToTxnRequest;
+use milena_messages::alter_client_quotas::AlterClientQuotasRequest;
 use milena_messages::alter_configs::AlterConfigsRequest;
 use milena_messages::alter_user_scram_credentials::AlterUserScramCredentialsRequest;
 use milena_messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
@@ -20,6 +21,7 @@ use milena_messages::delete_groups::DeleteGroupsRequest;
 use milena_messages::delete_records::DeleteRecordsRequest;
 use milena_messages::delete_topics::DeleteTopicsRequest;
 use milena_messages::describe_acls::DescribeAclsRequest;
+use milena_messages::describe_client_quotas::DescribeClientQuotasRequest;
 use milena_messages::describe_cluster::DescribeClusterRequest;
 use milena_messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use milena_messages::describe_delegation_token::DescribeDelegationTokenRequest;
@@ -240,13 +242,15 @@ fn every_advertised_version_is_answered() {
     check(&rig, |_| DeleteAclsRequest::default());
     check(&rig, |_| AlterUserScramCredentialsRequest::default());
     check(&rig, |_| DescribeUserScramCredentialsRequest::default());
+    check(&rig, |_| AlterClientQuotasRequest::default());
+    check(&rig, |_| DescribeClientQuotasRequest::default());
     check(&rig, |_| CreateDelegationTokenRequest::default());
     check(&rig, |_| RenewDelegationTokenRequest::default());
     check(&rig, |_| ExpireDelegationTokenRequest::default());
     check(&rig, |_| DescribeDelegationTokenRequest::default());
     check(&rig, |_| SaslHandshakeRequest::default());
     check(&rig, |_| SaslAuthenticateRequest::default());
-    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 49, "all of them are checked above");
+    assert_eq!(rig.ask(1, 4, &api_versions()).api_keys.len(), 51, "all of them are checked above");
 }
 
 #[test]
