@@ -1,11 +1,13 @@
 //! The embedded broker in a process of its own, as `milena broker` runs it, in memory.
 
+use std::fs;
 use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lexopt::Arg;
-use milena_broker::{Broker, Cluster};
+use milena_broker::{Authority, Broker, Cluster, Listener, Tls};
 use serde_json::json;
 
 use crate::options::Failure;
@@ -26,13 +28,23 @@ async fn move_leader(cluster: Arc<Cluster>, topic: String, pause: Duration) {
     }
 }
 
+/// The server's half of TLS. The certificate of its authority is written to that file.
+fn tls(path: &Path) -> Result<Tls, String> {
+    let authority = Authority::new().map_err(|error| error.to_string())?;
+    fs::write(path, authority.certificate_pem()).map_err(|error| format!("{}: {error}", path.display()))?;
+    let identity = authority.server(["localhost", "127.0.0.1"]).map_err(|error| error.to_string())?;
+    Ok(Tls::of(&identity).only_1_3())
+}
+
 /// Serves until standard input ends. The first line says where, and the last one how many bytes it has sent.
 pub(crate) fn run(mut args: lexopt::Parser) -> Result<(), Failure> {
-    let (mut nodes, mut moved) = (1, None);
+    let (mut nodes, mut moved, mut authority) = (1, None, None);
     while let Some(arg) = args.next()? {
         match arg {
             Arg::Long("nodes") => nodes = lexopt::ValueExt::parse(&args.value()?)?,
             Arg::Long("move-leader") => moved = Some(lexopt::ValueExt::string(args.value()?)?),
+            // The address of a second listener comes first; its authority's certificate is written there.
+            Arg::Long("tls") => authority = Some(PathBuf::from(args.value()?)),
             other => return Err(other.unexpected().into()),
         }
     }
@@ -40,9 +52,13 @@ pub(crate) fn run(mut args: lexopt::Parser) -> Result<(), Failure> {
     runtime.map_err(|error| error.to_string())?.block_on(async {
         // Groups wait for nothing but their members, and those hear soon that there is a rebalance.
         let builder = Broker::builder().nodes(nodes).port(0).group_initial_rebalance_delay(Duration::ZERO);
-        let builder = builder.group_consumer_heartbeat_interval(HEARTBEAT_INTERVAL);
+        let mut builder = builder.group_consumer_heartbeat_interval(HEARTBEAT_INTERVAL);
+        if let Some(path) = &authority {
+            builder = builder.listener(Listener::ssl(tls(path)?)).listener(Listener::plaintext());
+        }
         let cluster = Arc::new(builder.start().await.map_err(|error| error.to_string())?);
-        println!("{}", json!({ "bootstrap": cluster.bootstrap() }));
+        let plain = cluster.bootstrap_of("PLAINTEXT");
+        println!("{}", json!({ "bootstrap": cluster.bootstrap(), "plain": plain }));
         if let Some(topic) = moved {
             tokio::spawn(move_leader(Arc::clone(&cluster), topic, MOVE_EVERY));
         }

@@ -50,6 +50,8 @@ pub(crate) struct Options {
     pub(crate) to: Option<String>,
     pub(crate) interval_ms: u64,
     pub(crate) exactly_once: bool,
+    /// Speaks TLS, and trusts the authority whose certificate is in this file.
+    pub(crate) authority: Option<PathBuf>,
     /// Milena only: a delivery for each record instead of one result for all.
     pub(crate) deliveries: bool,
     /// Milena only: the number of worker threads; without it, the runtime is on the main thread.
@@ -168,6 +170,7 @@ impl Options {
             "to" => self.to = Some(args.value()?.string()?),
             "interval-ms" => self.interval_ms = args.value()?.parse()?,
             "exactly-once" => self.exactly_once = true,
+            "tls" => self.authority = Some(args.value()?.into()),
             "deliveries" => self.deliveries = true,
             "threads" => self.threads = Some(args.value()?.parse()?),
             "reading" => self.reading = args.value()?.string()?,
@@ -233,6 +236,7 @@ impl Default for Options {
             to: None,
             interval_ms: 100,
             exactly_once: false,
+            authority: None,
             deliveries: false,
             threads: None,
             fetch_wait_ms: None,

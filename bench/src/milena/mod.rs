@@ -16,7 +16,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use milena::{Client, Error};
+use milena::{Client, Error, Tls};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::options::{Acks, Failure, Options};
@@ -63,7 +63,11 @@ pub(crate) fn version() -> String {
 }
 
 async fn connect(options: &Options) -> Result<Client, Failure> {
-    Ok(Client::connect(&options.bootstrap).await?)
+    let mut client = Client::builder().bootstrap(&options.bootstrap);
+    if let Some(authority) = &options.authority {
+        client = client.tls(Tls::roots_from_file(authority));
+    }
+    Ok(client.connect().await?)
 }
 
 impl From<Error> for Failure {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -18,7 +19,8 @@ use crate::kafka::{Cluster, NEWEST, process};
 pub(super) struct Brokers {
     program: PathBuf,
     payloads: PathBuf,
-    kafka: BTreeMap<u32, Cluster>,
+    /// By the number of brokers, and whether they have a listener with TLS.
+    kafka: BTreeMap<(u32, bool), Kafka>,
     /// A counter for unique names.
     topics: u32,
     /// The topics that are read several times, by their content.
@@ -34,9 +36,21 @@ pub(super) struct Target {
     pub(super) bootstrap: String,
     /// The topic.
     pub(super) topic: String,
+    /// The certificate that the broker's is signed with, in PEM, if it speaks TLS.
+    pub(super) authority: Option<PathBuf>,
     /// The topic of partitions without records: those that are idle, or those that are written to.
     pub(super) idle_topic: Option<String>,
+    /// The bootstrap addresses without TLS.
+    plain: String,
     process: Option<Process>,
+}
+
+/// A cluster of Apache Kafka.
+#[derive(Debug)]
+struct Kafka {
+    cluster: Cluster,
+    /// Where it speaks TLS.
+    tls: Option<String>,
 }
 
 /// What runs beside a client: a process that writes what it reads, or another member of its group. They end with this.
@@ -100,15 +114,20 @@ impl Brokers {
                 if matches!(scenario.work, Work::Follow { disturbance: Disturbance::LeaderMoves, .. }) {
                     command.args(["--move-leader", IDLE_TOPIC]);
                 }
+                let authority = scenario.is_tls.then(|| self.payloads.join("authority.pem"));
+                if let Some(authority) = &authority {
+                    command.arg("--tls").arg(authority);
+                }
                 let process = Process::start(&mut command)?;
-                let bootstrap = process.bootstrap()?;
-                self.fill(&bootstrap, &spec(scenario, TOPIC), scenario)?;
+                let (bootstrap, plain) = (process.bootstrap("bootstrap")?, process.bootstrap("plain")?);
+                self.fill(&plain, &spec(scenario, TOPIC), scenario)?;
                 let idle = idle_spec(scenario);
                 if let Some(idle) = &idle {
-                    self.fill_prepared(&bootstrap, idle, scenario)?;
+                    self.fill_prepared(&plain, idle, scenario)?;
                 }
                 let idle_topic = idle.map(|_| IDLE_TOPIC.into());
-                Ok(Target { bootstrap, topic: TOPIC.into(), idle_topic, process: Some(process) })
+                let process = Some(process);
+                Ok(Target { bootstrap, plain, authority, topic: TOPIC.into(), idle_topic, process })
             }
         }
     }
@@ -122,9 +141,10 @@ impl Brokers {
             command.args(["--topic", idle]);
         }
         let process = Process::start(command.args(self.shape(scenario)))?;
-        let bootstrap = process.bootstrap()?;
+        let bootstrap = process.bootstrap("bootstrap")?;
         let idle_topic = idle.map(|_| IDLE_TOPIC.into());
-        Ok(Target { bootstrap, topic: TOPIC.into(), idle_topic, process: Some(process) })
+        let (plain, process) = (bootstrap.clone(), Some(process));
+        Ok(Target { bootstrap, plain, authority: None, topic: TOPIC.into(), idle_topic, process })
     }
 
     /// Starts what runs beside a client in this scenario.
@@ -151,16 +171,21 @@ impl Brokers {
 
     /// A topic to write to is made for each run; a topic to read is made once.
     fn kafka(&mut self, scenario: &Scenario, nodes: u32) -> anyhow::Result<Target> {
-        let bootstrap = self.cluster(nodes)?;
+        let (plain, tls) = self.cluster(nodes, scenario.is_tls)?;
         let is_read = matches!(scenario.work, Work::Consume { .. });
         let mut make = |topic_spec: &str, prefix: &str| -> anyhow::Result<String> {
-            let content = format!("{nodes} {topic_spec} {:?} {:?}", self.shape(scenario), scenario.writer);
+            let content = format!(
+                "{nodes} {} {topic_spec} {:?} {:?}",
+                scenario.is_tls,
+                self.shape(scenario),
+                scenario.writer
+            );
             if let Some(topic) = self.filled.get(&content).filter(|_| is_read) {
                 return Ok(topic.clone());
             }
             self.topics += 1;
             let topic = format!("{prefix}-{}", self.topics);
-            self.fill(&bootstrap, &topic_spec.replacen(prefix, &topic, 1), scenario)?;
+            self.fill(&plain, &topic_spec.replacen(prefix, &topic, 1), scenario)?;
             if is_read {
                 self.filled.insert(content, topic.clone());
             }
@@ -168,20 +193,31 @@ impl Brokers {
         };
         let topic = make(&spec(scenario, TOPIC), TOPIC)?;
         let idle_topic = idle_spec(scenario).map(|idle| make(&idle, IDLE_TOPIC)).transpose()?;
-        Ok(Target { bootstrap, topic, idle_topic, process: None })
+        let authority = tls.is_some().then(|| store("ca.pem"));
+        let bootstrap = tls.unwrap_or_else(|| plain.clone());
+        Ok(Target { bootstrap, plain, authority, topic, idle_topic, process: None })
     }
 
-    /// A cluster of Apache Kafka. Other clusters are ended, because they share the memory with the clients.
-    fn cluster(&mut self, nodes: u32) -> anyhow::Result<String> {
-        if !self.kafka.contains_key(&nodes) {
+    /// The addresses of a cluster of Apache Kafka, without and with TLS. Other clusters are ended, because they share the
+    /// memory with the clients.
+    fn cluster(&mut self, nodes: u32, is_tls: bool) -> anyhow::Result<(String, Option<String>)> {
+        if !self.kafka.contains_key(&(nodes, is_tls)) {
             self.restart();
-            let settings =
-                ["offsets.topic.num.partitions=1", "log.segment.delete.delay.ms=1000"].map(str::to_owned);
+            let mut settings = ["offsets.topic.num.partitions=1", "log.segment.delete.delay.ms=1000"]
+                .map(str::to_owned)
+                .to_vec();
+            let mut tls = None;
+            if is_tls {
+                let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+                settings.extend(tls_settings(port));
+                tls = Some(format!("127.0.0.1:{port}"));
+            }
             let cluster = Cluster::start_with(nodes as usize, NEWEST, &settings)?;
             self.warm_up(&cluster.bootstrap())?;
-            self.kafka.insert(nodes, cluster);
+            self.kafka.insert((nodes, is_tls), Kafka { cluster, tls });
         }
-        Ok(self.kafka[&nodes].bootstrap())
+        let kafka = &self.kafka[&(nodes, is_tls)];
+        Ok((kafka.cluster.bootstrap(), kafka.tls.clone()))
     }
 
     /// Ends the brokers, so that the next run starts new ones.
@@ -197,7 +233,7 @@ impl Brokers {
     pub(super) fn finish(&self, target: Target, is_read: bool) -> anyhow::Result<Option<Value>> {
         if target.process.is_none() && !is_read {
             let mut command = Command::new(&self.program);
-            command.args(["fill", "--bootstrap", &target.bootstrap, "--delete", &target.topic]);
+            command.args(["fill", "--bootstrap", &target.plain, "--delete", &target.topic]);
             if let Some(other) = &target.idle_topic {
                 command.args(["--delete", other]);
             }
@@ -341,8 +377,9 @@ impl Process {
         })
     }
 
-    fn bootstrap(&self) -> anyhow::Result<String> {
-        Ok(self.greeting["bootstrap"].as_str().context("a broker says where it listens")?.to_owned())
+    /// The addresses of that name.
+    fn bootstrap(&self, name: &str) -> anyhow::Result<String> {
+        Ok(self.greeting[name].as_str().context("a broker says where it listens")?.to_owned())
     }
 }
 
@@ -356,6 +393,25 @@ impl Drop for Process {
 
 const TOPIC: &str = "records";
 const IDLE_TOPIC: &str = "idle";
+
+/// A file of the stores that Java's keytool made for `localhost` and 127.0.0.1.
+fn store(name: &str) -> PathBuf {
+    crate::root().join("crates/client/tests/tls/stores").join(name)
+}
+
+/// A second listener of the only broker, with TLS.
+fn tls_settings(port: u16) -> [String; 6] {
+    [
+        format!(
+            "listeners=PLAINTEXT://127.0.0.1:{{broker}},CONTROLLER://127.0.0.1:{{controller}},SSL://127.0.0.1:{port}"
+        ),
+        format!("advertised.listeners=PLAINTEXT://127.0.0.1:{{broker}},SSL://127.0.0.1:{port}"),
+        "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL".into(),
+        format!("ssl.keystore.location={}", store("java.p12").display()),
+        "ssl.keystore.password=changeit".into(),
+        "ssl.key.password=changeit".into(),
+    ]
+}
 
 /// The scenario's topic, as an argument for the sink and `fill`.
 fn spec(scenario: &Scenario, topic: &str) -> String {

@@ -59,6 +59,9 @@ pub(super) const NOT_IDEMPOTENT: [&str; 2] = ["kafka-go", "rskafka"];
 /// Clients whose drivers have transactions.
 pub(super) const TRANSACTIONAL: [&str; 4] = [MILENA, "franz-go", "confluent-kafka-go", "kafka-clients"];
 
+/// Clients whose drivers speak TLS.
+pub(super) const ENCRYPTED: [&str; 4] = [MILENA, "franz-go", "confluent-kafka-go", "kafka-clients"];
+
 /// A driver that can be run, or why it cannot.
 #[derive(Debug)]
 pub(super) struct Driver {

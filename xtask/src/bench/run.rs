@@ -114,6 +114,9 @@ fn turn(plan: &Plan, brokers: &mut Brokers, scenario: &Scenario, driver: &Driver
     if scenario.is_transactional() && !drivers::TRANSACTIONAL.contains(&driver.client.name) {
         return rounds.missing.push(Missing::Lacks("its driver has no transactions".into()));
     }
+    if scenario.is_tls && !drivers::ENCRYPTED.contains(&driver.client.name) {
+        return rounds.missing.push(Missing::Lacks("its driver has no TLS".into()));
+    }
     let mut sum = 0.0;
     // One round is a quick look.
     for _ in 0..RUNS_MAX.min(plan.rounds) {
@@ -162,7 +165,7 @@ fn run(
 /// Whether the floor takes part: only scenarios that do nothing but move bytes to and from a sink have one.
 fn floor_does(scenario: &Scenario) -> bool {
     // The floor reads prepared batches from the sink.
-    if scenario.writer.is_some() {
+    if scenario.writer.is_some() || scenario.is_tls {
         return false;
     }
     match scenario.work {
@@ -285,6 +288,9 @@ fn arguments(scenario: &Scenario, client: &str, target: &Target, payloads: &Path
     if let Some(other) = &target.idle_topic {
         let is_written = matches!(scenario.work, Work::Process { .. });
         add(if is_written { "to" } else { "idle-topics" }, other);
+    }
+    if let Some(authority) = &target.authority {
+        add("tls", &authority.display());
     }
     add("bootstrap", &target.bootstrap);
     add("topic", &target.topic);

@@ -20,6 +20,8 @@ pub(super) struct Scenario {
     pub(super) partitions: u32,
     /// The client that writes the topic that is read. Without one, prepared batches are written.
     pub(super) writer: Option<Writer>,
+    /// Whether client and broker speak TLS 1.3. Topics are written without it.
+    pub(super) is_tls: bool,
     /// The client's work.
     pub(super) work: Work,
 }
@@ -211,6 +213,7 @@ pub(super) fn table() -> Vec<Scenario> {
     produce_variants(&mut table);
     consume_variants(&mut table);
     transactions(&mut table);
+    encrypted(&mut table);
     writers(&mut table);
     latencies(&mut table);
     flows(&mut table);
@@ -282,6 +285,19 @@ fn transactions(table: &mut Vec<Scenario>) {
             let payload = Payload::Bytes(100);
             let work = Work::Process { records: payload.records(), is_exactly_once };
             table.push(scenario(broker, payload, work));
+        }
+    }
+}
+
+/// The same work over TLS.
+fn encrypted(table: &mut Vec<Scenario>) {
+    for broker in [Broker::Embedded(1), Broker::Kafka(1)] {
+        for payload in [Payload::Bytes(100), Payload::Bytes(1024)] {
+            for plain in
+                [produce(broker, payload, "none"), consume(broker, payload, "none", MIB, Twist::None)]
+            {
+                table.push(Scenario { is_tls: true, ..plain }.named());
+            }
         }
     }
 }
@@ -456,8 +472,8 @@ pub(super) fn group_costs() -> [Scenario; 2] {
 
 fn scenario(broker: Broker, payload: Payload, work: Work) -> Scenario {
     let name = String::new();
-    let (is_quick, is_long, writer) = (false, false, None);
-    Scenario { name, is_quick, is_long, broker, payload, partitions: SIX, writer, work }.named()
+    let (is_quick, is_long, is_tls, writer) = (false, false, false, None);
+    Scenario { name, is_quick, is_long, broker, payload, partitions: SIX, writer, is_tls, work }.named()
 }
 
 impl Scenario {
@@ -528,6 +544,7 @@ impl Scenario {
         if self.partitions != SIX {
             self.name += &format!("-{}partitions", self.partitions);
         }
+        self.name += if self.is_tls { "-tls" } else { "" };
         self
     }
 

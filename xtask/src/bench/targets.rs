@@ -85,6 +85,9 @@ fn of_summary(summary: &Summary) -> Vec<Verdict> {
     if summary.scenario.writer.is_some() {
         return written(summary);
     }
+    if summary.scenario.is_tls {
+        verdicts.extend(cpu(summary, 1.0, false));
+    }
     verdicts.extend(throughput(summary));
     let allocations = match summary.scenario.work {
         Work::Follow { .. } | Work::Resume { .. } | Work::Flip { .. } => None,

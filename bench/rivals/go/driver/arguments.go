@@ -1,10 +1,13 @@
 package driver
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +18,8 @@ type Job struct {
 	Mode      string
 	Bootstrap []string
 	Topic     string
+	// A file with the certificate of the authority to trust. Without one, nothing is encrypted.
+	Authority string
 
 	producing Producing
 	consume   Consume
@@ -166,12 +171,28 @@ func parse(arguments []string) (*Job, error) {
 		}
 	}
 	for name := range given {
-		if !slices.Contains(required, name) && !slices.Contains(mode.optional, name) {
+		if name != "tls" && !slices.Contains(required, name) && !slices.Contains(mode.optional, name) {
 			return nil, fmt.Errorf("%s does not take --%s", job.Mode, name)
 		}
 	}
 	job.Bootstrap = strings.Split(bootstrap, ",")
 	return job, nil
+}
+
+// TLS returns what a client in Go needs to speak it, or nil if it should not.
+func (job *Job) TLS() (*tls.Config, error) {
+	if job.Authority == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(job.Authority)
+	if err != nil {
+		return nil, err
+	}
+	trusted := x509.NewCertPool()
+	if !trusted.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s: no certificate", job.Authority)
+	}
+	return &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS13}, nil
 }
 
 func (job *Job) defaults() {
@@ -193,6 +214,7 @@ func (job *Job) flags() *flag.FlagSet {
 	flags := flag.NewFlagSet("", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&job.Topic, "topic", "", "")
+	flags.StringVar(&job.Authority, "tls", "", "")
 	flags.Int64Var(&job.records, "records", 0, "")
 	flags.IntVar(&job.tasks, "tasks", 0, "")
 	flags.Int64Var(&job.rate, "rate", 0, "")

@@ -407,7 +407,7 @@ public final class Driver {
             producing.put("transactional.id", "bench");
         }
         settings.putAll(producing);
-        producing.put("bootstrap.servers", options.text("bootstrap"));
+        producing.putAll(options.connecting());
         return new KafkaProducer<>(producing, new ByteArraySerializer(), new ByteArraySerializer());
     }
 
@@ -427,7 +427,7 @@ public final class Driver {
             }
         }
         settings.putAll(fetching);
-        fetching.put("bootstrap.servers", options.text("bootstrap"));
+        fetching.putAll(options.connecting());
         return new KafkaConsumer<>(fetching, new ByteArrayDeserializer(), new ByteArrayDeserializer());
     }
 

@@ -17,7 +17,7 @@ final class Options {
     private static final Map<String, String> FETCHING =
         Map.of("partition-fetch-bytes", "max.partition.fetch.bytes", "fetch-bytes", "fetch.max.bytes");
 
-    /** What each mode takes, besides --bootstrap and --topic. */
+    /** What each mode takes, besides --bootstrap, --topic and --tls. */
     private static final Map<String, Set<String>> MODES = Map.of(
         "produce", with(true, false, "records", "values", "keys", "transaction-records"),
         "process", with(true, false, "records", "group", "to", "interval-ms", "exactly-once"),
@@ -64,7 +64,7 @@ final class Options {
 
     private static Set<String> with(boolean producing, boolean fetching, String... names) {
         List<String> all = new ArrayList<>(List.of(names));
-        all.addAll(List.of("bootstrap", "topic"));
+        all.addAll(List.of("bootstrap", "topic", "tls"));
         all.addAll(producing ? PRODUCING.keySet() : Set.of());
         all.addAll(fetching ? FETCHING.keySet() : Set.of());
         return Set.copyOf(all);
@@ -103,6 +103,16 @@ final class Options {
         }
         String text = Files.readString(Path.of(path), StandardCharsets.ISO_8859_1);
         return text.lines().map(line -> line.getBytes(StandardCharsets.ISO_8859_1)).toArray(byte[][]::new);
+    }
+
+    /** Where the brokers are, and how to speak to them. */
+    Map<String, Object> connecting() {
+        Map<String, Object> connecting = new HashMap<>(Map.of("bootstrap.servers", text("bootstrap")));
+        if (given.containsKey("tls")) {
+            connecting.putAll(Map.of("security.protocol", "SSL", "ssl.truststore.type", "PEM",
+                "ssl.truststore.location", given.get("tls")));
+        }
+        return connecting;
     }
 
     /** What the producer is told; what is not given stays at its default. */

@@ -109,6 +109,9 @@ func connect(job *driver.Job, producing *driver.Producing, settings driver.Setti
 
 func config(job *driver.Job, settings driver.Settings) *kafka.ConfigMap {
 	config := kafka.ConfigMap{"bootstrap.servers": strings.Join(job.Bootstrap, ",")}
+	if job.Authority != "" {
+		config["security.protocol"], config["ssl.ca.location"] = "SSL", job.Authority
+	}
 	for name, value := range settings {
 		config[name] = value
 	}

@@ -103,7 +103,12 @@ func (p producer) Enqueue(value []byte, done func(error)) {
 }
 
 func connect(job *driver.Job, producing *driver.Producing, settings driver.Settings, options ...kgo.Opt) (*kgo.Client, error) {
+	encrypted, err := encryption(job)
+	if err != nil {
+		return nil, err
+	}
 	options = append(options, kgo.SeedBrokers(job.Bootstrap...), kgo.DefaultProduceTopic(job.Topic))
+	options = append(options, encrypted...)
 	if codec := producing.Codec; codec != nil {
 		options = append(options, kgo.ProducerBatchCompression(codecs[*codec]))
 		settings["ProducerBatchCompression"] = *codec
@@ -212,6 +217,14 @@ func (franz) Process(job *driver.Job, process *driver.Process, producing *driver
 	return nil
 }
 
+func encryption(job *driver.Job) ([]kgo.Opt, error) {
+	config, err := job.TLS()
+	if config == nil {
+		return nil, err
+	}
+	return []kgo.Opt{kgo.DialTLSConfig(config)}, nil
+}
+
 var codecs = map[string]kgo.CompressionCodec{
 	"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
 	"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
@@ -224,6 +237,11 @@ func (franz) Consumer(job *driver.Job, consume *driver.Consume, settings driver.
 		kgo.SeedBrokers(job.Bootstrap...), kgo.ConsumeTopics(consume.Topics(job)...),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 	}
+	encrypted, err := encryption(job)
+	if err != nil {
+		return nil, err
+	}
+	options = append(options, encrypted...)
 	if consume.Group != nil {
 		options = append(options, kgo.ConsumerGroup(*consume.Group))
 		settings["ConsumerGroup"] = *consume.Group
