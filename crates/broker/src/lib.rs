@@ -25,7 +25,7 @@
 //!   implemented yet: a client that asks for them gets an error, and the log says so once. Topic configs without an effect
 //!   are refused.
 //! - Clients log in by SASL where a listener wants it ([`Builder::listener`], [`Builder::user`]): PLAIN, SCRAM-SHA-256,
-//!   SCRAM-SHA-512 and OAUTHBEARER ([`OauthValidator`]). Listeners speak TLS ([`Tls`]), where certificates of clients can give their principals, and an
+//!   SCRAM-SHA-512 and OAUTHBEARER ([`OauthValidator`], and an [`Issuer`] that gives tokens). Listeners speak TLS ([`Tls`]), where certificates of clients can give their principals, and an
 //!   [`Authority`] makes certificates at the start.
 //! - Users may ask for delegation tokens, if there is a key for them ([`Builder::delegation_token_key`]).
 //! - Clients have quotas, which Kafka's requests set: bytes produced and fetched, time of requests, connections of an address. A
@@ -63,6 +63,7 @@ mod epochs;
 mod error;
 mod groups;
 mod hash;
+mod issuer;
 mod journal;
 mod kept;
 mod listener;
@@ -103,6 +104,7 @@ pub use builder::{Broker, Builder, MigrationPolicy};
 pub use cluster::{Cluster, Stats};
 pub use error::Error;
 pub use groups::ExpiredMember;
+pub use issuer::{Issuer, IssuerBuilder, IssuerFault, JwtKey};
 pub use listener::Listener;
 pub use machine::{Answer, Machine};
 pub use now::Now;

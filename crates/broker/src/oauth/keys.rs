@@ -13,7 +13,7 @@ use super::text;
 
 /// The keys of a set.
 #[derive(Debug, Clone)]
-pub(super) struct Keys(Arc<[Key]>);
+pub(crate) struct Keys(Arc<[Key]>);
 
 struct Key {
     id: Option<String>,
@@ -36,7 +36,7 @@ impl fmt::Debug for Key {
 
 impl Keys {
     /// Reads a set. Keys that it cannot use are left out, as RFC 7517 wants it. The error is a sentence.
-    pub(super) fn parse(jwks: &str) -> Result<Self, String> {
+    pub(crate) fn parse(jwks: &str) -> Result<Self, String> {
         let set: Value = serde_json::from_str(jwks)
             .map_err(|error| format!("the JSON Web Key Set is not JSON: {error}"))?;
         let keys =

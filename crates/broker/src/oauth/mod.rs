@@ -8,12 +8,14 @@
 
 mod keys;
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use crate::error::Error;
-use keys::Keys;
+pub(crate) use keys::Keys;
 
 /// The rules for tokens of OAUTHBEARER, as Kafka's validators have them (`sasl.oauthbearer.*`).
 ///
@@ -29,8 +31,8 @@ use keys::Keys;
 /// ```
 #[derive(Debug, Clone)]
 pub struct OauthValidator {
-    /// `None` takes unsecured tokens.
-    keys: Option<Keys>,
+    /// `None` takes unsecured tokens. Clones share the keys, which may be replaced.
+    keys: Option<Arc<RwLock<Keys>>>,
     issuer: Option<String>,
     audiences: Vec<String>,
     clock_skew_ms: i64,
@@ -68,6 +70,18 @@ impl OauthValidator {
         Ok(Self::new(Some(Keys::parse(text).map_err(Error::refused)?)))
     }
 
+    /// Takes tokens that are signed by one of these keys from now on, and by no other: an issuer has replaced its keys. It is so
+    /// for all clones, that of a running broker included, and sessions that have begun go on.
+    ///
+    /// # Errors
+    /// As [`jwks`](Self::jwks), and when this takes unsecured tokens. The keys before stay then.
+    pub fn set_jwks(&self, text: &str) -> Result<(), Error> {
+        let keys = Keys::parse(text).map_err(Error::refused)?;
+        let shared = self.keys.as_ref().ok_or_else(|| Error::refused("unsecured tokens have no keys"))?;
+        *shared.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
+    }
+
     /// Takes tokens without a signature (`alg` is `none`), as Kafka's default validator does
     /// (`OAuthBearerUnsecuredValidatorCallbackHandler`). Anyone can write such a token.
     pub fn unsecured() -> Self {
@@ -76,7 +90,7 @@ impl OauthValidator {
 
     fn new(keys: Option<Keys>) -> Self {
         Self {
-            keys,
+            keys: keys.map(|keys| Arc::new(RwLock::new(keys))),
             issuer: None,
             audiences: Vec::new(),
             clock_skew_ms: 30_000,
@@ -139,7 +153,10 @@ impl OauthValidator {
         let fields = object(header).ok_or(invalid("the token's header cannot be read"))?;
         let signed = &token[..header.len() + 1 + body.len()];
         match &self.keys {
-            Some(keys) => keys.verify(&fields, signed.as_bytes(), signature).map_err(invalid)?,
+            Some(keys) => {
+                let keys = keys.read().unwrap_or_else(PoisonError::into_inner).clone();
+                keys.verify(&fields, signed.as_bytes(), signature).map_err(invalid)?;
+            }
             None if text(&fields, "alg") != Some("none") => {
                 return Err(invalid("the token is not unsecured"));
             }
@@ -190,6 +207,24 @@ impl OauthValidator {
         }
         Ok(Accepted { principal: principal.to_owned(), expires_ms })
     }
+}
+
+/// The claims of a token that one of the keys signed which `keys` knows for the claim `iss`. When the token is valid is not
+/// checked.
+pub(crate) fn verified(
+    token: &str,
+    keys: impl FnOnce(&str) -> Option<Keys>,
+) -> Result<Map<String, Value>, &'static str> {
+    let malformed = "the assertion is no JSON Web Token";
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err("the assertion is too long");
+    }
+    let (signed, signature) = token.rsplit_once('.').ok_or(malformed)?;
+    let (header, body) = signed.split_once('.').ok_or(malformed)?;
+    let (header, claims) = (object(header).ok_or(malformed)?, object(body).ok_or(malformed)?);
+    let keys = keys(text(&claims, "iss").unwrap_or_default()).ok_or("the assertion's issuer is not known")?;
+    keys.verify(&header, signed.as_bytes(), signature)?;
+    Ok(claims)
 }
 
 /// The JSON object in a part of a token.

@@ -203,7 +203,7 @@ fn failed(error: impl fmt::Display) -> Error {
 /// The bytes of a line of PEM.
 const LINE_BYTES: usize = 64;
 
-fn pem(label: &str, der: &[u8]) -> String {
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let encoded = STANDARD.encode(der);
     let mut text = format!("-----BEGIN {label}-----\n");
     let mut rest = encoded.as_str();

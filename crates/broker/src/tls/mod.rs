@@ -17,6 +17,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
+pub(crate) use authority::pem;
 pub use authority::{Authority, Identity};
 pub(crate) use rules::Rules;
 pub(crate) use subject::subject;
