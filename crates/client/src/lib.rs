@@ -66,6 +66,8 @@ mod exactly_once;
 #[allow(dead_code, reason = "each feature uses a part of it")]
 mod http;
 mod interest;
+#[cfg(feature = "oauth")]
+pub mod oauth;
 mod producer;
 mod proxy;
 mod record;

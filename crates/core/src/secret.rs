@@ -29,7 +29,7 @@ impl Secret {
 
     /// `text` with each occurrence of the secret replaced, for texts that come from a peer. A secret of less than four bytes
     /// is left: it would occur by accident, and then show what it is.
-    pub(crate) fn hide_in(&self, text: &str) -> String {
+    pub fn hide_in(&self, text: &str) -> String {
         const BYTES_MIN: usize = 4;
         match std::str::from_utf8(&self.0) {
             Ok(secret) if secret.len() >= BYTES_MIN => text.replace(secret, "***"),

@@ -190,7 +190,11 @@ impl Task {
 
     fn handle_want(&mut self, want: Want, last_error: Option<&ConnectError>) {
         let now = self.clock.now();
-        if let Some(token) = self.keeper.usable(want.purpose, now) {
+        // The provider is the application's, and may panic.
+        let has_changed = || catch_unwind(AssertUnwindSafe(|| self.provider.has_changed())).unwrap_or(false);
+        let is_outdated = want.purpose == Use::Connect && !self.keeper.is_backing_off(now) && has_changed();
+        let token = self.keeper.usable(want.purpose, now).filter(|_| !is_outdated);
+        if let Some(token) = token {
             // The connection may be gone.
             return drop(want.reply.send(Ok(Arc::clone(token))));
         }
@@ -218,8 +222,11 @@ impl Task {
                 }
             }
             Err(error) => {
+                // There is one if a newer one was wanted and is of no use.
+                let present = self.keeper.usable(Use::Connect, now);
                 for want in self.waiting.extract_if(.., |want| want.purpose == Use::Connect) {
-                    drop(want.reply.send(Err(error.clone())));
+                    let told = present.map_or_else(|| Err(error.clone()), |token| Ok(Arc::clone(token)));
+                    drop(want.reply.send(told));
                 }
                 // A connection that is to be renewed goes on waiting, until its session ends. It is gone then.
                 self.waiting.retain(|want| !want.reply.is_closed());

@@ -76,7 +76,8 @@ pub trait ProvideLogin: Send + Sync {
     fn login(&self) -> Providing<Login>;
 }
 
-/// Where tokens of OAuth 2 come from. Functions that return a future implement it.
+/// Where tokens of OAuth 2 come from. Functions that return a future implement it, and so do the grants of the module `oauth`,
+/// which the feature `oauth` adds.
 ///
 /// One token is fetched per client and lifetime, however many connections need it: when the first connection is made, and
 /// again when 75 to 80 % of its life have passed. If that fails, it is tried again after 100 ms to 10 s, and the present
@@ -102,6 +103,12 @@ pub trait ProvideToken: Send + Sync {
     /// [`Credentials`](crate::Obstacle::Credentials); if it is down, [`Network`](crate::Obstacle::Network). The client drops
     /// the future after the connect timeout.
     fn token(&self) -> Providing<Token>;
+
+    /// Whether another token is there than the one that was given last, so that new connections take it and do not go on with
+    /// the earlier one. It is asked for each new connection, and must be quick. Default: no.
+    fn has_changed(&self) -> bool {
+        false
+    }
 }
 
 /// A user and a password.
@@ -138,6 +145,11 @@ impl Token {
     /// A token that ends after `lifetime`, counted from when its request began.
     pub fn new(value: impl Into<Secret>, lifetime: Duration) -> Self {
         Self { value: value.into(), lifetime, extensions: Vec::new(), principal: None }
+    }
+
+    /// How long it lives, counted from when its request began.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
     }
 
     /// The same with a SASL extension (KIP-342), such as `logicalCluster`. A name has letters only.

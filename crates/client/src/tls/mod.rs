@@ -17,6 +17,8 @@ mod pem;
 mod pkcs12;
 mod provider;
 mod refusal;
+#[cfg(feature = "oauth")]
+mod signing;
 mod store;
 mod stream;
 mod verify;
@@ -27,6 +29,10 @@ pub use self::certificate::Validity;
 pub(crate) use self::connector::TlsConnector;
 pub(crate) use self::material::Material;
 pub use self::material::TlsState;
+#[cfg(feature = "oauth")]
+pub use self::signing::SigningAlgorithm;
+#[cfg(feature = "oauth")]
+pub(crate) use self::signing::{private_key, sign};
 pub(crate) use self::store::Form;
 use self::store::Source;
 use crate::{Error, Secret};

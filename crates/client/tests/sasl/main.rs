@@ -5,6 +5,7 @@
 
 mod canary;
 mod errors;
+mod everything;
 mod mechanisms;
 mod peer;
 mod sessions;

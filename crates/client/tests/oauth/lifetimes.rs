@@ -1,0 +1,68 @@
+//! Tokens that end soon: they are renewed in time, and what happens when they cannot be.
+
+use milena::ErrorKind;
+use milena_broker::IssuerFault;
+use tokio::time::Instant;
+
+use super::*;
+
+const LIFETIME: Duration = Duration::from_secs(4);
+
+#[tokio::test]
+async fn sessions_outlive_their_tokens_and_each_token_is_fetched_once() {
+    let world = World::start(Issuer::builder().lifetime(LIFETIME)).await;
+    let client = world.connect(world.credentials()).await.expect("connected");
+    let begun = Instant::now();
+    while world.issuer.issued() < 3 {
+        ask(&client).await.expect("answered");
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    // The third is fetched when at least 75 % of the life of two have passed.
+    let least = LIFETIME * 3 / 4 * 2;
+    assert!(begun.elapsed() >= least - SOON, "{:?}", begun.elapsed());
+    assert_eq!(world.issuer.requests(), 3);
+}
+
+#[tokio::test]
+async fn keys_that_are_rotated_do_no_harm() {
+    let world = World::start(Issuer::builder().lifetime(LIFETIME)).await;
+    let client = world.connect(world.credentials()).await.expect("connected");
+    world.issuer.rotate_keys().expect("rotated");
+    while world.issuer.issued() < 2 {
+        ask(&client).await.expect("answered");
+    }
+    world.connect(world.credentials()).await.expect("connected");
+    // Tokens of keys that are gone are not taken.
+    let before = world.issuer.token("billing");
+    world.issuer.replace_keys().expect("replaced");
+    let stale = move || {
+        let token = Token::new(before.as_str(), LIFETIME);
+        async move { Ok(token) }
+    };
+    let error = world.connect(stale).await.expect_err("refused");
+    assert!(error.is_authentication() && error.to_string().contains("invalid_token"), "{error}");
+}
+
+#[tokio::test]
+async fn while_the_issuer_is_down_nothing_happens_until_the_token_ends() {
+    let world = World::with_nodes(Issuer::builder().lifetime(LIFETIME), 1).await;
+    let client = world.connect(world.credentials()).await.expect("connected");
+    let connected = Instant::now();
+    world.issuer.fail(IssuerFault::Status(503), usize::MAX);
+    let error = loop {
+        match ask(&client).await {
+            Ok(()) => assert!(connected.elapsed() < PATIENCE),
+            Err(error) => break error,
+        }
+    };
+    assert!(connected.elapsed() > LIFETIME * 3 / 4, "{:?}", connected.elapsed());
+    let expected = format!("{}: the issuer answers with status 503", world.issuer.token_url());
+    assert!(error.to_string().ends_with(&expected), "{error}");
+    assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Network, true));
+    world.issuer.recover();
+    let recovered = Instant::now();
+    while ask(&client).await.is_err() {
+        assert!(recovered.elapsed() < PATIENCE);
+        tokio::task::yield_now().await;
+    }
+}
