@@ -4,6 +4,7 @@
 use milena_wire::codec::Compression;
 
 use super::kind::{Flag, Kind as _, Number};
+use super::oauth;
 use super::sasl::SaslProperties;
 use super::secret::secret;
 use super::table::MEMORY;
@@ -68,6 +69,15 @@ const NONE: &[&str] = &[];
 const NO_METRICS: Otherwise = Ignored("no metrics are reported");
 const OWN_WAY: Otherwise = Ignored("the client decides this itself");
 const NO_CALLBACK: Otherwise = Refused("it is a C function, which a property cannot name");
+
+/// A property that says where tokens come from.
+const fn issuer(
+    names: &'static [&'static str],
+    anyway: &'static [&'static str],
+    set: fn(&mut SaslProperties, &str) -> Result<(), String>,
+) -> Foreign {
+    Foreign { names, anyway, otherwise: SetsSasl(set) }
+}
 
 const FOREIGN: &[Foreign] = &[
     // Security.
@@ -221,49 +231,95 @@ const FOREIGN: &[Foreign] = &[
         otherwise: SetsSasl(SaslProperties::set_unsecured),
     },
     Foreign {
-        names: &["sasl.login.refresh.*", "sasl.login.retry.*"],
+        names: &["sasl.login.refresh.*"],
         anyway: NONE,
-        otherwise: Ignored(
-            "a token is fetched again when 75 to 80 % of its life have passed, and after failures",
-        ),
+        otherwise: Ignored("a token is fetched again when 75 to 80 % of its life have passed"),
     },
-    Foreign {
-        names: &["sasl.login.connect.timeout.ms", "sasl.login.read.timeout.ms"],
-        anyway: NONE,
-        otherwise: Ignored("the connect timeout is for providers of tokens too"),
-    },
+    issuer(&[oauth::CONNECT_TIMEOUT], NONE, |sasl, text| sasl.oauth.set(oauth::CONNECT_TIMEOUT, text)),
+    issuer(&[oauth::READ_TIMEOUT], NONE, |sasl, text| sasl.oauth.set(oauth::READ_TIMEOUT, text)),
+    issuer(&[oauth::BACKOFF], &["100"], |sasl, text| sasl.oauth.set(oauth::BACKOFF, text)),
+    issuer(&[oauth::BACKOFF_MAX], &["10000"], |sasl, text| sasl.oauth.set(oauth::BACKOFF_MAX, text)),
     Foreign {
         names: &["sasl.kerberos.*"],
         anyway: NONE,
         otherwise: Ignored("it is for GSSAPI, which is not supported"),
     },
     Foreign {
-        names: &[
-            "sasl.client.callback.handler.class",
-            "sasl.login.callback.handler.class",
-            "sasl.login.class",
+        names: &["sasl.login.callback.handler.class"],
+        anyway: &[
+            "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler",
+            "org.apache.kafka.common.security.oauthbearer.secured.OAuthBearerLoginCallbackHandler",
         ],
-        anyway: NONE,
         otherwise: NeedsSasl("it names a Java class, which Milena cannot run"),
     },
     Foreign {
-        names: &["sasl.oauthbearer.method"],
-        anyway: &["default"],
-        otherwise: NeedsSasl(
-            "properties cannot name an issuer yet; Sasl::oauth_bearer takes a provider of tokens",
-        ),
+        names: &["sasl.client.callback.handler.class", "sasl.login.class"],
+        anyway: NONE,
+        otherwise: NeedsSasl("it names a Java class, which Milena cannot run"),
+    },
+    issuer(&[oauth::URL], NONE, |sasl, text| sasl.oauth.set(oauth::URL, text)),
+    issuer(&[oauth::METHOD], &["default"], |sasl, text| sasl.oauth.set(oauth::METHOD, text)),
+    issuer(
+        &[oauth::RETRIEVER],
+        &["org.apache.kafka.common.security.oauthbearer.DefaultJwtRetriever"],
+        |sasl, text| sasl.oauth.set(oauth::RETRIEVER, text),
+    ),
+    issuer(&[oauth::GRANT], &["client_credentials"], |sasl, text| sasl.oauth.set(oauth::GRANT, text)),
+    issuer(&[oauth::CLIENT_ID, "sasl.oauthbearer.client.id"], NONE, |sasl, text| {
+        sasl.oauth.set(oauth::CLIENT_ID, text)
+    }),
+    issuer(&[oauth::CLIENT_SECRET, "sasl.oauthbearer.client.secret"], NONE, |sasl, text| {
+        sasl.oauth.set(oauth::CLIENT_SECRET, text)
+    }),
+    issuer(&[oauth::SCOPE], NONE, |sasl, text| sasl.oauth.set(oauth::SCOPE, text)),
+    issuer(&[oauth::EXTENSIONS], NONE, |sasl, text| sasl.oauth.set(oauth::EXTENSIONS, text)),
+    issuer(&[oauth::URLENCODE], NO, |sasl, text| sasl.oauth.set(oauth::URLENCODE, text)),
+    issuer(&[oauth::ASSERTION_FILE], NONE, |sasl, text| sasl.oauth.set(oauth::ASSERTION_FILE, text)),
+    issuer(&[oauth::KEY_FILE], NONE, |sasl, text| sasl.oauth.set(oauth::KEY_FILE, text)),
+    issuer(&[oauth::KEY_PEM], NONE, |sasl, text| sasl.oauth.set(oauth::KEY_PEM, text)),
+    issuer(&[oauth::KEY_PASSPHRASE], NONE, |sasl, text| sasl.oauth.set(oauth::KEY_PASSPHRASE, text)),
+    issuer(&[oauth::TEMPLATE, "sasl.oauthbearer.assertion.jwt.template.file"], NONE, |sasl, text| {
+        sasl.oauth.set(oauth::TEMPLATE, text)
+    }),
+    issuer(&[oauth::ALGORITHM], &["RS256"], |sasl, text| sasl.oauth.set(oauth::ALGORITHM, text)),
+    issuer(&[oauth::CLAIM_AUD], NONE, |sasl, text| sasl.oauth.set(oauth::CLAIM_AUD, text)),
+    issuer(&[oauth::CLAIM_ISS], NONE, |sasl, text| sasl.oauth.set(oauth::CLAIM_ISS, text)),
+    issuer(&[oauth::CLAIM_SUB], NONE, |sasl, text| sasl.oauth.set(oauth::CLAIM_SUB, text)),
+    issuer(&[oauth::CLAIM_EXP], &["300"], |sasl, text| sasl.oauth.set(oauth::CLAIM_EXP, text)),
+    issuer(&[oauth::CLAIM_NBF], &["60"], |sasl, text| sasl.oauth.set(oauth::CLAIM_NBF, text)),
+    issuer(&[oauth::CLAIM_JTI], NO, |sasl, text| sasl.oauth.set(oauth::CLAIM_JTI, text)),
+    Foreign {
+        names: &["sasl.oauthbearer.jwt.validator.class"],
+        anyway: &[
+            "org.apache.kafka.common.security.oauthbearer.DefaultJwtValidator",
+            "org.apache.kafka.common.security.oauthbearer.ClientJwtValidator",
+        ],
+        otherwise: NeedsSasl("it names a Java class, which Milena cannot run"),
+    },
+    Foreign {
+        names: &["sasl.oauthbearer.metadata.authentication.type"],
+        anyway: &["none"],
+        otherwise: NeedsSasl("metadata services of clouds are not asked for tokens; use Sasl::oauth_bearer"),
+    },
+    Foreign {
+        names: &["sasl.oauthbearer.sub.claim.name"],
+        anyway: &["sub"],
+        otherwise: NeedsSasl("the broker chooses the claim that names the principal"),
     },
     Foreign {
         names: &["sasl.oauthbearer.*"],
         anyway: NONE,
-        otherwise: NeedsSasl(
-            "properties cannot name an issuer yet; Sasl::oauth_bearer takes a provider of tokens",
-        ),
+        otherwise: NeedsSasl("it is for brokers, which check tokens"),
     },
     Foreign {
-        names: &["https.ca.*"],
+        names: &["https.ca.location"],
         anyway: NONE,
-        otherwise: NeedsSasl("it is for issuers of tokens, which properties cannot name yet"),
+        otherwise: SetsSasl(|sasl, text| given(&mut sasl.oauth.tls.roots.location, text)),
+    },
+    Foreign {
+        names: &["https.ca.pem"],
+        anyway: NONE,
+        otherwise: SetsSasl(|sasl, text| given(&mut sasl.oauth.tls.roots.pem, text)),
     },
     Foreign { names: &["oauthbearer_token_refresh_cb"], anyway: NONE, otherwise: NO_CALLBACK },
     Foreign {

@@ -9,6 +9,7 @@
 mod foreign;
 mod jaas;
 mod kind;
+mod oauth;
 mod properties;
 mod sasl;
 mod secret;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::foreign::{Foreign, Otherwise};
+use super::oauth::Surroundings;
 use super::sasl::SaslProperties;
 use super::table::{SETTINGS, SettingDoc};
 use super::tls::TlsProperties;
@@ -32,6 +33,8 @@ use zeroize::Zeroizing;
 #[derive(Debug, Clone, Default)]
 pub struct Properties {
     entries: Vec<Property>,
+    /// None allows all.
+    token_endpoints: Option<Vec<String>>,
 }
 
 #[derive(Clone)]
@@ -90,7 +93,7 @@ impl Properties {
             let syntax::Entry { line, name, value } = entry;
             Property { name, value: value.into(), place: format!("{origin}line {line}: ").into() }
         };
-        Ok(Self { entries: entries.into_iter().map(property).collect() })
+        Ok(Self { entries: entries.into_iter().map(property).collect(), token_endpoints: None })
     }
 
     /// Sets one property, and removes earlier ones of the same name.
@@ -104,6 +107,32 @@ impl Properties {
     pub fn extend(&mut self, other: Self) {
         self.entries.retain(|property| other.entries.iter().all(|new| new.name != property.name));
         self.entries.extend(other.entries);
+        if other.token_endpoints.is_some() {
+            self.token_endpoints = other.token_endpoints;
+        }
+    }
+
+    /// Allows properties to name these token endpoints of OAuth 2 only (`sasl.oauthbearer.token.endpoint.url`), for programs
+    /// whose properties come from somebody else, who could otherwise have the program ask any server and read any file. An
+    /// empty list allows none. Default: every endpoint that the properties name. (Java:
+    /// `org.apache.kafka.sasl.oauthbearer.allowed.urls`.)
+    ///
+    /// ```
+    /// use milena::Properties;
+    ///
+    /// let text = "security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\n\
+    ///             sasl.oauthbearer.token.endpoint.url=file:///etc/passwd\n";
+    /// let mut properties = Properties::parse(text)?;
+    /// properties.allow_token_endpoints(["https://issuer.example/oauth2/token"]);
+    /// let error = properties.client().err().unwrap();
+    /// # let is_built = cfg!(feature = "oauth");
+    /// # if is_built {
+    /// assert!(error.to_string().contains("is none that the program allows"), "{error}");
+    /// # }
+    /// # Ok::<(), milena::Error>(())
+    /// ```
+    pub fn allow_token_endpoints<T: Into<String>>(&mut self, endpoints: impl IntoIterator<Item = T>) {
+        self.token_endpoints = Some(endpoints.into_iter().map(Into::into).collect());
     }
 
     /// Whether a property sets `setting`, which is [our name](SettingDoc::name) of a setting.
@@ -173,7 +202,13 @@ impl Properties {
             })?;
         }
         if is_one_of(["SASL_PLAINTEXT", "SASL_SSL"]) {
-            let built = sasl.sasl().map_err(|why| Error::caller("setting up SASL from properties", why))?;
+            let surroundings = Surroundings {
+                allows_plaintext: settings.client.allow_plaintext_credentials,
+                proxy: settings.client.proxy.as_ref(),
+                endpoints: self.token_endpoints.as_deref(),
+            };
+            let built = sasl.sasl(&surroundings);
+            let built = built.map_err(|why| Error::caller("setting up SASL from properties", why))?;
             settings.sasl = Some(built);
         }
         if is_one_of(["SSL", "SASL_SSL"]) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::jaas::{self, Entry};
+use super::oauth::{OauthProperties, Surroundings};
 use super::secret::secret;
 use crate::sasl::Unsecured;
 use crate::{Login, Sasl, Secret};
@@ -18,6 +19,8 @@ pub(super) struct SaslProperties {
     pub(super) is_unsecured: bool,
     /// librdkafka's `sasl.oauthbearer.config`: `NAME=VALUE`, separated by spaces.
     unsecured: Option<Vec<(String, String)>>,
+    /// Where tokens are fetched.
+    pub(super) oauth: OauthProperties,
 }
 
 const MECHANISMS: &str = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER";
@@ -62,12 +65,24 @@ impl SaslProperties {
     ///
     /// # Errors
     /// When something is missing, or two of them contradict each other. The reason has no secret.
-    pub(super) fn sasl(mut self) -> Result<Sasl, String> {
+    pub(super) fn sasl(mut self, surroundings: &Surroundings<'_>) -> Result<Sasl, String> {
         let Some(mechanism) = self.mechanism.take() else {
             return Err(format!(
                 "sasl.mechanism is not given, and its default, GSSAPI, is not supported; choose {MECHANISMS}"
             ));
         };
+        let asks_issuer = self.oauth.ask(self.jaas.as_ref().filter(|_| mechanism == "OAUTHBEARER"));
+        if mechanism == "OAUTHBEARER" && asks_issuer {
+            if self.is_unsecured {
+                return Err(
+                    "an issuer is named, and enable.sasl.oauthbearer.unsecure.jwt asks for tokens without one".into()
+                );
+            }
+            return self.oauth.sasl(self.jaas.as_ref(), surroundings);
+        }
+        if asks_issuer {
+            return Err(format!("sasl.oauthbearer.* is for OAUTHBEARER, and {mechanism} is chosen"));
+        }
         if mechanism == "OAUTHBEARER" {
             return self.unsecured_tokens().map(Sasl::oauth_bearer);
         }
@@ -151,7 +166,8 @@ impl SaslProperties {
             }
             (None, false) => {
                 return Err(
-                    "there is nothing that gives tokens: set Sasl::oauth_bearer in code, or unsecured tokens for tests \
+                    "there is nothing that gives tokens: name an issuer (sasl.oauthbearer.token.endpoint.url), set \
+                     Sasl::oauth_bearer in code, or ask for unsecured tokens for tests \
                      (enable.sasl.oauthbearer.unsecure.jwt=true)"
                         .into(),
                 );

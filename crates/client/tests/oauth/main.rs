@@ -7,6 +7,7 @@ mod canary;
 mod everything;
 mod flows;
 mod lifetimes;
+mod properties;
 mod trouble;
 
 use std::time::Duration;
