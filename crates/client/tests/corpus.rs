@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+#[cfg(feature = "oauth")]
+#[path = "../../../fuzz/bodies/oauth.rs"]
+mod oauth;
 #[path = "../../../fuzz/bodies/properties.rs"]
 mod properties;
 #[path = "../../../fuzz/bodies/stores.rs"]
@@ -19,6 +22,12 @@ fn replay(target: &str, run: fn(&[u8])) {
         count += 1;
     }
     assert!(count > 0, "{} is empty", folder.display());
+}
+
+#[cfg(feature = "oauth")]
+#[test]
+fn oauth_inputs() {
+    replay("oauth", oauth::run);
 }
 
 #[test]
