@@ -3,7 +3,7 @@
 mod harness;
 
 use harness::{Process, Run};
-use milena_broker::{Broker, Cluster, Listener};
+use milena_broker::{Broker, Cluster, Issuer, IssuerFault, Listener};
 
 /// A cluster that demands SASL, and the runtime that it lives on.
 fn guarded() -> (tokio::runtime::Runtime, Cluster) {
@@ -61,4 +61,56 @@ fn a_refusal_has_its_exit_code_and_names_its_cause() {
         "{}",
         run.stderr
     );
+}
+
+#[test]
+fn a_broker_takes_the_tokens_of_an_issuer_and_the_binary_fetches_them() {
+    const AUTH: i32 = 5;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let issuer = Issuer::builder().client("billing", "hunter2").audience("kafka");
+    let issuer = runtime.block_on(issuer.start()).expect("started");
+    let file = tempfile::NamedTempFile::new().expect("made");
+    std::fs::write(&file, issuer.jwks()).expect("written");
+    let (file, url) = (file.path().display().to_string(), issuer.jwks_url());
+    for keys in [&*file, &*url] {
+        let broker = harness::Cluster::start(&[
+            "--oauth-jwks",
+            keys,
+            "--oauth-issuer",
+            issuer.url(),
+            "--oauth-audience",
+            "kafka",
+            "--topic",
+            "orders",
+        ]);
+        let endpoint = format!("sasl.oauthbearer.token.endpoint.url={}", issuer.token_url());
+        let run = |secret: &str| {
+            let properties = [
+                "security.protocol=SASL_PLAINTEXT",
+                "allow_plaintext_credentials=true",
+                "sasl.mechanism=OAUTHBEARER",
+                "sasl.oauthbearer.client.id=billing",
+                secret,
+                &endpoint,
+            ];
+            let mut args = vec!["topics", "list", "--bootstrap", &broker.bootstrap];
+            properties.iter().for_each(|property| args.extend(["-X", property]));
+            let vars = [("MILENA_TEST_PASSWORD", "hunter2"), ("MILENA_LOG", "trace")];
+            let run = Process::spawn_with(&args, &vars).wait();
+            let shown = [&*String::from_utf8_lossy(&run.stdout), &*run.stderr].concat();
+            assert!(!shown.contains("hunter2"), "{shown}");
+            run
+        };
+        let listed = run("sasl.oauthbearer.client.secret=env:MILENA_TEST_PASSWORD");
+        assert_eq!(listed.code, Some(0), "{}", listed.stderr);
+        assert!(String::from_utf8_lossy(&listed.stdout).contains("orders"));
+        let refused = run("sasl.oauthbearer.client.secret=wrong");
+        assert_eq!(refused.code, Some(AUTH), "{}", refused.stderr);
+        assert!(refused.stderr.contains("the issuer refuses with invalid_client"), "{}", refused.stderr);
+        issuer.fail(IssuerFault::Redirect("https://elsewhere/"), 9);
+        let redirected = run("sasl.oauthbearer.client.secret=env:MILENA_TEST_PASSWORD");
+        issuer.recover();
+        assert!(redirected.stderr.contains("redirects are not followed"), "{}", redirected.stderr);
+        broker.kill();
+    }
 }

@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use milena_broker::{Authority, Authorizer, Broker, Builder, Listener, SaslMechanism, Tls};
+use milena::oauth::Endpoint;
+use milena_broker::{Authority, Authorizer, Broker, Builder, Listener, OauthValidator, SaslMechanism, Tls};
 use tokio::net::lookup_host;
 
 use crate::cluster::property;
@@ -19,6 +21,8 @@ Examples:
   milena broker -c group.consumer.heartbeat.interval.ms=500
                                                     groups that notice changes sooner
   milena broker --sasl scram --users users.txt      users with passwords: lines such as alice:secret
+  milena broker --oauth-jwks https://issuer/jwks --oauth-audience kafka
+                                                    clients log in by tokens of this issuer
   milena broker --tls ca.pem                        TLS; clients trust the certificate in ca.pem
   milena broker --sasl plain --users users.txt --acl --super-user User:admin
                                                     clients do only what ACLs allow
@@ -40,7 +44,8 @@ pub(crate) struct Args {
     #[arg(short, long, default_value = "9092")]
     pub(crate) port: u16,
 
-    /// The address or host name to listen on. One that is not loopback needs --sasl, --tls-clients or --allow-anyone
+    /// The address or host name to listen on. One that is not loopback needs --sasl, --oauth-jwks,
+    /// --tls-clients or --allow-anyone
     #[arg(long, default_value = "127.0.0.1")]
     pub(crate) host: String,
 
@@ -62,6 +67,19 @@ pub(crate) struct Args {
     /// MILENA_BROKER_USERS
     #[arg(long, value_name = "FILE", requires = "sasl")]
     pub(crate) users: Option<PathBuf>,
+
+    /// Have clients log in by OAUTHBEARER, with tokens that one of these keys signed: a JSON Web Key Set in a file, or at a URL of
+    /// https or, on this machine, of http. It is read again each minute
+    #[arg(long, value_name = "FILE|URL")]
+    pub(crate) oauth_jwks: Option<String>,
+
+    /// The issuer that tokens must name (iss). Default: any
+    #[arg(long, value_name = "ISSUER", requires = "oauth_jwks")]
+    pub(crate) oauth_issuer: Option<String>,
+
+    /// An audience of which tokens must name one (aud); may be repeated. Default: tokens name none
+    #[arg(long, value_name = "AUDIENCE", requires = "oauth_jwks")]
+    pub(crate) oauth_audience: Vec<String>,
 
     /// Speak TLS with a certificate made at the start, and write that of its authority to FILE, by which clients trust it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["tls_certificate", "tls_key"])]
@@ -207,10 +225,50 @@ fn tls(args: &Args) -> Result<Option<Tls>, Failure> {
     }
 }
 
+/// The keys of --oauth-jwks.
+async fn keys(from: &str) -> Result<String, String> {
+    if from.contains("://") {
+        let keys = Endpoint::new(from).allow_loopback_http();
+        return keys.fetch_keys().await.map_err(|error| error.to_string());
+    }
+    std::fs::read_to_string(from).map_err(|error| format!("{from}: {error}"))
+}
+
+/// How often keys are read again. Issuers announce new ones earlier than that.
+const KEYS_EVERY: Duration = Duration::from_secs(60);
+
+/// The rules for tokens that the options ask for.
+async fn tokens(args: &Args) -> Result<Option<OauthValidator>, Failure> {
+    let Some(from) = &args.oauth_jwks else { return Ok(None) };
+    let wrong = |why: String| Failure::failed(format!("--oauth-jwks: {why}"));
+    let text = keys(from).await.map_err(wrong)?;
+    let mut validator = OauthValidator::jwks(&text).map_err(|error| wrong(format!("{from}: {error}")))?;
+    if let Some(issuer) = &args.oauth_issuer {
+        validator = validator.issuer(issuer);
+    }
+    validator = args.oauth_audience.iter().fold(validator, OauthValidator::audience);
+    let (follower, from) = (validator.clone(), from.clone());
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(KEYS_EVERY).await;
+            let read = keys(&from).await;
+            let read = read.and_then(|text| follower.set_jwks(&text).map_err(|error| error.to_string()));
+            if let Err(why) = read {
+                tell(format_args!("--oauth-jwks: the keys stay as they were: {why}"));
+            }
+        }
+    });
+    Ok(Some(validator))
+}
+
 /// Has the builder let in those whom the options let in.
-fn secure(mut builder: Builder, args: &Args) -> Result<Builder, Failure> {
-    let tls = tls(args)?;
-    let listener = match (tls, args.sasl.is_empty()) {
+async fn secure(mut builder: Builder, args: &Args) -> Result<Builder, Failure> {
+    let (tls, tokens) = (tls(args)?, tokens(args).await?);
+    let mut mechanisms: Vec<_> = args.sasl.iter().flat_map(|Mechanisms(all)| all.iter().copied()).collect();
+    if tokens.is_some() {
+        mechanisms.push(SaslMechanism::OauthBearer);
+    }
+    let listener = match (tls, mechanisms.is_empty()) {
         (None, true) => Listener::plaintext(),
         (None, false) => Listener::sasl_plaintext(),
         (Some(tls), true) => Listener::ssl(tls),
@@ -226,9 +284,13 @@ fn secure(mut builder: Builder, args: &Args) -> Result<Builder, Failure> {
         if users.is_empty() {
             return Err(Failure::usage(format!("--sasl needs users: set --users or {USERS}")));
         }
-        let mechanisms = args.sasl.iter().flat_map(|Mechanisms(all)| all.iter().copied());
-        builder = builder.sasl_mechanisms(mechanisms);
         builder = users.into_iter().fold(builder, |builder, (name, password)| builder.user(name, password));
+    }
+    if !mechanisms.is_empty() {
+        builder = builder.sasl_mechanisms(mechanisms);
+    }
+    if let Some(validator) = tokens {
+        builder = builder.oauth(validator);
     }
     if args.acl {
         let users = args.super_users.iter();
@@ -256,7 +318,7 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
     if let Some(dir) = &args.data_dir {
         builder = builder.data_dir(dir);
     }
-    builder = secure(builder, args)?;
+    builder = interrupt.or(secure(builder, args)).await?;
     builder = args.configs.iter().fold(builder, |builder, (name, value)| builder.config(name, value));
     let start = async { builder.start().await.map_err(|error| start_failure(&error, args)) };
     let cluster = interrupt.or(start).await?;
