@@ -12,7 +12,7 @@
 //! What producers are told, and what transactions promise, is tested while processes are killed: `kills` kills `brokers`, and
 //! `fates` judges the log; `hops` kills members of groups in a chain, each of which is a `hop`. Java's consumer reads for the judges.
 //!
-//! `tokens` lets a client log in again and again while it works.
+//! `tokens` lets a client log in again and again while it works; `ways` are all the ways to log in.
 
 pub mod brokers;
 pub mod checker;
@@ -36,3 +36,4 @@ pub mod report;
 pub mod stream;
 pub mod tap;
 pub mod tokens;
+pub mod ways;

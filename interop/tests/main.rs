@@ -15,6 +15,7 @@ mod groups;
 mod hops;
 mod kills;
 mod login;
+mod matrix;
 mod members;
 mod mutants;
 mod partners;
