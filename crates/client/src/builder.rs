@@ -26,7 +26,8 @@ use crate::settings::{ClientSettings, DnsLookup, Properties, Settings};
 use crate::tls::{Material, Tls, TlsConnector};
 use crate::{Address, Client, Error};
 
-/// Builds a client; see [`Client::builder`].
+/// Builds a client; see [`Client::builder`]. A clone connects another client with the same settings.
+#[derive(Clone)]
 #[must_use = "a builder does nothing until it connects"]
 pub struct ClientBuilder {
     settings: Settings,
@@ -221,6 +222,17 @@ impl ClientBuilder {
     pub fn settings(mut self, change: impl FnOnce(&mut ClientSettings)) -> Self {
         change(&mut self.settings.client);
         self
+    }
+
+    /// The properties that have no effect, by name, with the reasons.
+    ///
+    /// ```
+    /// let builder = milena::Client::from_properties([("retries", "3")])?;
+    /// assert!(builder.ignored().any(|(name, _)| name == "retries"));
+    /// # Ok::<(), milena::Error>(())
+    /// ```
+    pub fn ignored(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        self.settings.ignored_properties()
     }
 
     /// Sets where the client's tasks run and which clocks it reads. Default: the tokio runtime that

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milena_core::Failure;
-pub use milena_core::Obstacle;
+pub use milena_core::{Cause, Obstacle};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
@@ -81,13 +81,25 @@ pub trait Connect: Send + Sync {
 #[derive(Debug, Clone)]
 pub struct ConnectError {
     obstacle: Obstacle,
+    cause: Option<Cause>,
     reason: Box<str>,
 }
 
 impl ConnectError {
     /// An error with this reason. The obstacle says whether to try again, and whose fault it is.
     pub fn new(obstacle: Obstacle, reason: impl Into<Box<str>>) -> Self {
-        Self { obstacle, reason: reason.into() }
+        Self { obstacle, cause: None, reason: reason.into() }
+    }
+
+    /// The same, which says what exactly stands in the way.
+    #[must_use]
+    pub fn with_cause(self, cause: Cause) -> Self {
+        Self { cause: Some(cause), ..self }
+    }
+
+    /// What exactly stands in the way, where it is known.
+    pub fn cause(&self) -> Option<Cause> {
+        self.cause
     }
 
     /// What stands in the way.
@@ -96,8 +108,8 @@ impl ConnectError {
     }
 
     pub(crate) fn into_failure(self, peer: &Arc<str>) -> Failure {
-        let Self { obstacle, reason } = self;
-        Failure::Unreachable { peer: Arc::clone(peer), obstacle, reason: reason.into() }
+        let Self { obstacle, cause, reason } = self;
+        Failure::Unreachable { peer: Arc::clone(peer), obstacle, cause, reason: reason.into() }
     }
 }
 

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use milena_core::ErrorKind;
-use milena_core::Failure;
 pub use milena_core::failure::Fault;
 use milena_core::group::TopicPartition;
 use milena_core::group::commits::{NotCommitted, Uncommitted as CoreUncommitted};
+use milena_core::{Cause, Failure, Obstacle};
 pub use milena_messages::ErrorCode;
 
 /// Any error of this crate. It has methods instead of variants: its [kind](Self::kind) to branch on, whose
@@ -253,6 +253,30 @@ impl Error {
     /// ```
     pub fn uncommitted(&self) -> &[Uncommitted] {
         &self.0.uncommitted
+    }
+
+    /// What stood in the way of a connection, if that was the cause.
+    pub fn obstacle(&self) -> Option<Obstacle> {
+        self.0.failure.obstacle()
+    }
+
+    /// What exactly stood in the way of a connection, where there are different ways to mend it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().start().await?;
+    /// # let bootstrap = cluster.bootstrap(); // it speaks plain text
+    /// use milena::{Cause, Client, Tls};
+    ///
+    /// # let roots = milena_broker::Authority::new()?.certificate_pem();
+    /// let builder = Client::builder().bootstrap(bootstrap).tls(Tls::roots_from_pem(roots));
+    /// let error = builder.connect().await.unwrap_err();
+    /// assert_eq!(error.cause(), Some(Cause::PeerIsPlain));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cause(&self) -> Option<Cause> {
+        self.0.failure.cause()
     }
 
     /// Whose fault it is: who can mend it.

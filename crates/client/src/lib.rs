@@ -82,15 +82,15 @@ mod topics;
 
 pub use address::Address;
 pub use admin::{
-    Admin, BrokerDescription, ClusterDescription, CommittedOffset, ConfigChange, ConfigEntry, ConfigResource,
-    GroupDescription, GroupFilter, GroupListing, GroupState, GroupType, ListedGroup, ListedTransaction,
-    MemberDescription, NewPartitions, NewTopic, OffsetAt, OpenTransaction, PartitionDescription,
-    ProducerDescription, TopicDescription, TransactionDescription, TransactionFilter, TransactionListing,
-    TransactionState,
+    Admin, ApiSupport, BrokerDescription, ClusterDescription, CommittedOffset, ConfigChange, ConfigEntry,
+    ConfigResource, GroupDescription, GroupFilter, GroupListing, GroupState, GroupType, ListedGroup,
+    ListedTransaction, MemberDescription, NewPartitions, NewTopic, OffsetAt, OpenTransaction,
+    PartitionDescription, ProducerDescription, TopicDescription, TopicRights, TransactionDescription,
+    TransactionFilter, TransactionListing, TransactionState,
 };
 pub use builder::ClientBuilder;
 pub use client::Client;
-pub use connect::{Connect, ConnectError, Connecting, Naming, Obstacle, Resolving, Tcp, Transport};
+pub use connect::{Cause, Connect, ConnectError, Connecting, Naming, Obstacle, Resolving, Tcp, Transport};
 pub use consumer::{
     Batch, Consumer, ConsumerBuilder, ConsumerFlow, ConsumerHandle, ConsumerMemory, FetchStops,
     GroupConsumerBuilder, PartitionConsumer, PartitionHandle, Position, RecordViews, SharedBatch,

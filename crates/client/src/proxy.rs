@@ -108,6 +108,11 @@ impl Proxy {
         Self::of_env([("HTTPS_PROXY", "https_proxy"), ("ALL_PROXY", "all_proxy")])
     }
 
+    /// Where the proxy listens.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// Connects to these hosts without the proxy. The list has commas; a host stands for its subdomains too, and `*` for
     /// everything.
     pub fn except(mut self, hosts: &str) -> Self {

@@ -158,6 +158,7 @@ mod tests {
         let nowhere = Failure::Unreachable {
             peer: "kafak:9092".into(),
             obstacle: Obstacle::Name,
+            cause: None,
             reason: "the name does not resolve".into(),
         };
         let mut retry = Retry::default();

@@ -27,6 +27,8 @@ pub enum Failure {
         peer: Arc<str>,
         /// What stands in the way. It tells whether trying again can help, and whose fault it is.
         obstacle: Obstacle,
+        /// What exactly, where it is known.
+        cause: Option<Cause>,
         /// What happened.
         reason: Arc<str>,
     },
@@ -155,6 +157,34 @@ pub enum Obstacle {
     Peer,
 }
 
+/// What exactly stands in the way of a connection, where people can mend it in different ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Cause {
+    /// A certificate of the broker has expired.
+    CertificateExpired,
+    /// A certificate of the broker is not valid yet, or this machine's clock is slow.
+    CertificateNotYetValid,
+    /// The broker's certificate is for other host names.
+    CertificateOfAnotherHost,
+    /// No trusted root has signed the broker's certificate.
+    CertificateUntrusted,
+    /// The broker's certificate is revoked, or no revocation list says that it is not.
+    CertificateRevoked,
+    /// The broker requires a certificate of the client, which has none.
+    ClientCertificateRequired,
+    /// The broker refuses the client's certificate.
+    ClientCertificateRefused,
+    /// Client and broker have no TLS version and cipher suite in common.
+    NoCommonTls,
+    /// The broker speaks plain text on this port, and the client TLS.
+    PeerIsPlain,
+    /// The broker speaks TLS on this port, and the client plain text.
+    PeerIsTls,
+    /// The peer speaks another protocol, such as HTTP.
+    PeerIsForeign,
+}
+
 impl Obstacle {
     /// Whether trying again is in vain until somebody changes something.
     pub fn is_final(self) -> bool {
@@ -174,7 +204,8 @@ impl Obstacle {
 impl Failure {
     /// A failure to connect to `peer`, for a reason that may pass.
     pub fn unreachable(peer: impl Into<Arc<str>>, reason: impl Into<Arc<str>>) -> Self {
-        Self::Unreachable { peer: peer.into(), obstacle: Obstacle::Network, reason: reason.into() }
+        let (peer, reason) = (peer.into(), reason.into());
+        Self::Unreachable { peer, obstacle: Obstacle::Network, cause: None, reason }
     }
 
     /// An answer with `code` and the broker's message. An empty message counts as none.
@@ -210,7 +241,9 @@ impl Failure {
                     Some(failure) => failure.obstacle().unwrap_or(Obstacle::Network),
                     None => failures.iter().find_map(Self::obstacle).unwrap_or(Obstacle::Peer),
                 };
-                Self::Unreachable { peer: "any of them".into(), obstacle, reason: reasons.join("; ").into() }
+                let cause = failures.iter().find_map(Self::cause);
+                let reason = reasons.join("; ").into();
+                Self::Unreachable { peer: "any of them".into(), obstacle, cause, reason }
             }
         }
     }
@@ -235,6 +268,16 @@ impl Failure {
             Self::Unreachable { obstacle, .. } | Self::Unauthenticated { obstacle, .. } => Some(*obstacle),
             Self::Undelivered { last, .. } => last.as_ref().and_then(|last| last.obstacle()),
             Self::Doomed { cause, .. } => cause.obstacle(),
+            _ => None,
+        }
+    }
+
+    /// What exactly stood in the way of a connection, where it is known.
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Unreachable { cause, .. } => *cause,
+            Self::Undelivered { last, .. } => last.as_ref().and_then(|last| last.cause()),
+            Self::Doomed { cause, .. } => cause.cause(),
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Failure, Obstacle};
+use crate::{Cause, Failure, Obstacle};
 
 /// Reads the size of a frame from its first four bytes.
 ///
@@ -75,7 +75,9 @@ impl FramingError {
                 Failure::OverLimit { peer, announced, limit, setting: "response_bytes_max" }
             }
             Self::Tls | Self::Http | Self::Ssh if !is_broker => {
-                Failure::Unreachable { peer, obstacle: Obstacle::Peer, reason: self.to_string().into() }
+                let cause = if self == Self::Tls { Cause::PeerIsTls } else { Cause::PeerIsForeign };
+                let reason = self.to_string().into();
+                Failure::Unreachable { peer, obstacle: Obstacle::Peer, cause: Some(cause), reason }
             }
             _ => Failure::Malformed { peer, reason: self.to_string().into() },
         }

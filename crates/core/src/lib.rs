@@ -35,7 +35,7 @@ mod versions;
 
 pub use backoff::Backoff;
 pub use busy_wait::BusyWait;
-pub use failure::{Failure, Notice, Obstacle};
+pub use failure::{Cause, Failure, Notice, Obstacle};
 pub use handshake::{Handshake, HandshakeKind, HandshakeRequest};
 pub use id::{BrokerId, CorrelationId, LeaderEpoch, ProducerId, ProducerIdentity};
 pub use inflight::{InFlight, UnexpectedResponse};

@@ -7,6 +7,7 @@
 mod abort_transaction;
 mod alter_configs;
 mod alter_group_offsets;
+mod api_versions;
 mod configs;
 mod create_partitions;
 mod create_topics;
@@ -31,6 +32,7 @@ mod new_topic;
 mod offset_at;
 mod partitions;
 mod remove_members;
+mod rights;
 mod transactions;
 
 use std::time::Duration;
@@ -38,6 +40,7 @@ use std::time::Duration;
 use milena_core::calls::Run;
 use milena_core::{BrokerId, Failure, Instant};
 
+pub use self::api_versions::ApiSupport;
 pub use self::configs::{ConfigChange, ConfigEntry, ConfigResource};
 pub use self::create_partitions::NewPartitions;
 pub use self::descriptions::{BrokerDescription, ClusterDescription, PartitionDescription, TopicDescription};
@@ -47,6 +50,7 @@ pub use self::groups::{
 };
 pub use self::new_topic::NewTopic;
 pub use self::offset_at::OffsetAt;
+pub use self::rights::TopicRights;
 pub use self::transactions::{
     ListedTransaction, OpenTransaction, ProducerDescription, TransactionDescription, TransactionFilter,
     TransactionListing, TransactionState,

@@ -73,7 +73,8 @@ async fn race(
     let resolved = clock.timeout_at(until, settings.connector.resolve(address)).await;
     let Some(resolved) = resolved else {
         let reason = format!("the name was not resolved within {after:?}").into();
-        return Err(Failure::Unreachable { peer: Arc::clone(peer), obstacle: Obstacle::Name, reason });
+        let (peer, obstacle) = (Arc::clone(peer), Obstacle::Name);
+        return Err(Failure::Unreachable { peer, obstacle, cause: None, reason });
     };
     let mut addresses = resolved.map_err(|error| error.into_failure(peer))?;
     let good = settings.peers.reached_at(address);
@@ -187,6 +188,7 @@ fn all(peer: &Arc<str>, mut failures: Vec<(Option<SocketAddr>, Failure)>, is_alo
     Failure::Unreachable {
         peer: Arc::clone(peer),
         obstacle: first.unwrap_or(Obstacle::Network),
+        cause: failures.iter().find_map(|(_, failure)| failure.cause()),
         reason: reasons.join("; ").into(),
     }
 }
@@ -195,8 +197,8 @@ fn all(peer: &Arc<str>, mut failures: Vec<(Option<SocketAddr>, Failure)>, is_alo
 fn advertised(failure: Failure, broker: BrokerId) -> Failure {
     let whence = format!("broker {broker} advertises this address (its advertised.listeners)");
     match failure {
-        Failure::Unreachable { peer, obstacle, reason } => {
-            Failure::Unreachable { peer, obstacle, reason: format!("{reason}; {whence}").into() }
+        Failure::Unreachable { peer, obstacle, cause, reason } => {
+            Failure::Unreachable { peer, obstacle, cause, reason: format!("{reason}; {whence}").into() }
         }
         Failure::TimedOut { peer, after, .. } => {
             Failure::unreachable(peer, format!("it did not answer within {after:?}; {whence}"))

@@ -198,6 +198,11 @@ impl Settings {
         self.producer.compression_level.or(of_codec).or_else(of_any)
     }
 
+    /// The properties that have no effect, with the reasons.
+    pub(crate) fn ignored_properties(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        self.ignored.iter().map(|(name, reason)| (name.as_str(), *reason))
+    }
+
     /// Lists the properties that have no effect, with the reasons, in one sentence.
     pub(crate) fn ignored(&self) -> Option<String> {
         let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena_core::Obstacle;
+use milena_core::{Cause, Obstacle};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -113,7 +113,7 @@ fn failed(error: std::io::Error) -> ConnectError {
 fn closed(heard: usize, is_plain: bool) -> ConnectError {
     if is_plain {
         let reason = "the broker speaks plain text on this port, and the client was told to use TLS";
-        return ConnectError::new(Obstacle::Peer, reason);
+        return ConnectError::new(Obstacle::Peer, reason).with_cause(Cause::PeerIsPlain);
     }
     let reason = if heard == 0 {
         "the peer closed the connection when the TLS handshake began"

@@ -9,7 +9,7 @@ use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, InconsistentKeys, PeerIncompatible};
 
 use super::certificate::Utc;
-use crate::ConnectError;
+use crate::{Cause, ConnectError};
 
 /// Why a chain of certificates ends at no root.
 #[derive(Debug)]
@@ -81,7 +81,66 @@ pub(super) fn refusal(error: &Error, about: &About) -> ConnectError {
         }
         other => (Obstacle::Peer, format!("the TLS handshake failed: {other}")),
     };
-    ConnectError::new(obstacle, reason)
+    let refused = ConnectError::new(obstacle, reason);
+    match cause(error, about) {
+        Some(cause) => refused.with_cause(cause),
+        None => refused,
+    }
+}
+
+/// What people can mend.
+fn cause(error: &Error, about: &About) -> Option<Cause> {
+    use AlertDescription as Alert;
+    Some(match error {
+        Error::InvalidCertificate(why) => match why {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Cause::CertificateExpired,
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                Cause::CertificateNotYetValid
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Cause::CertificateOfAnotherHost
+            }
+            // A root has the name of the authority that signed it, and another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Cause::CertificateUntrusted,
+            CertificateError::Other(other) if other.0.is::<Untrusted>() => Cause::CertificateUntrusted,
+            CertificateError::Revoked
+            | CertificateError::UnknownRevocationStatus
+            | CertificateError::ExpiredRevocationListContext { .. } => Cause::CertificateRevoked,
+            _ => return None,
+        },
+        Error::AlertReceived(alert) => match alert {
+            Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::CertificateUnknown
+            | Alert::AccessDenied
+            | Alert::HandshakeFailure
+                if !about.has_certificate =>
+            {
+                Cause::ClientCertificateRequired
+            }
+            Alert::CertificateRequired
+            | Alert::UnknownCA
+            | Alert::CertificateExpired
+            | Alert::CertificateRevoked
+            | Alert::BadCertificate
+            | Alert::CertificateUnknown
+            | Alert::UnsupportedCertificate
+            | Alert::AccessDenied => Cause::ClientCertificateRefused,
+            Alert::DecryptError if about.has_certificate => Cause::ClientCertificateRefused,
+            Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity => {
+                Cause::NoCommonTls
+            }
+            _ => return None,
+        },
+        Error::InvalidMessage(_) | Error::InappropriateMessage { .. } if !is_tls(&about.first) => {
+            match about.first.first_chunk().map(|head| frame_bytes(*head, 1 << 20)) {
+                Some(Ok(_)) => Cause::PeerIsPlain,
+                _ => Cause::PeerIsForeign,
+            }
+        }
+        Error::PeerIncompatible(_) => Cause::NoCommonTls,
+        _ => return None,
+    })
 }
 
 /// What is wrong with a certificate of the peer.
@@ -120,7 +179,10 @@ fn certificate(why: &CertificateError, about: &About) -> String {
         CertificateError::ExpiredRevocationListContext { next_update, .. } => {
             format!("the revocation list for the certificate of {host} ended on {}", utc(*next_update))
         }
-        CertificateError::BadSignature => format!("the signature of the certificate of {host} is wrong"),
+        CertificateError::BadSignature => format!(
+            "the signature of the certificate of {host} is wrong: a trusted root has the name of the authority that signed it, \
+             and another key"
+        ),
         CertificateError::InvalidPurposeContext { .. } => {
             format!("the certificate of {host} is not one for servers (extended key usage)")
         }
@@ -160,6 +222,10 @@ fn alerted(alert: AlertDescription, about: &About) -> (Obstacle, String) {
             is_ours(&format!("it was not issued by an authority that the {peer} names"))
         }
         Alert::UnknownCA => is_ours(&format!("the {peer} does not trust the authority that signed it")),
+        // What rustls says of a chain whose signature is wrong.
+        Alert::DecryptError if about.has_certificate => is_ours(
+            "its signature is wrong: the broker trusts an authority of the same name, and another key (TLS alert decrypt_error)",
+        ),
         Alert::CertificateExpired => is_ours("it has expired"),
         Alert::CertificateRevoked => is_ours("it is revoked"),
         Alert::BadCertificate

@@ -12,6 +12,22 @@ pub fn is_of_another_protocol(failure: &Failure) -> bool {
     is_old || matches!(failure.code(), Some(ErrorCode::GROUP_ID_NOT_FOUND | ErrorCode::UNSUPPORTED_VERSION))
 }
 
+/// What the answer to the heartbeat of a member that the group does not have says of the principal's right to be a member.
+///
+/// # Errors
+/// When it has no right, or the answer does not tell.
+pub fn may_be_member(code: ErrorCode) -> Result<(), Failure> {
+    match code {
+        // The rights are looked at first.
+        ErrorCode::NONE
+        | ErrorCode::UNKNOWN_MEMBER_ID
+        | ErrorCode::ILLEGAL_GENERATION
+        | ErrorCode::REBALANCE_IN_PROGRESS
+        | ErrorCode::GROUP_ID_NOT_FOUND => Ok(()),
+        code => Err(Failure::answer(code, None)),
+    }
+}
+
 /// Why the coordinator did not take an offset from someone who is not a member. Kafka takes such an offset for a group without
 /// members only, and answers for other groups as it answers a member that it does not know.
 pub fn of_group_with_members(failure: Failure) -> Failure {
@@ -46,6 +62,18 @@ mod tests {
             (ErrorCode::INVALID_GROUP_ID, false),
         ] {
             assert_eq!(is_of_another_protocol(&Failure::answer(code, None)), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn the_right_to_be_a_member_shows_in_how_an_unknown_member_is_refused() {
+        for code in [ErrorCode::UNKNOWN_MEMBER_ID, ErrorCode::ILLEGAL_GENERATION, ErrorCode::NONE] {
+            assert!(may_be_member(code).is_ok(), "{code}");
+        }
+        for code in
+            [ErrorCode::GROUP_AUTHORIZATION_FAILED, ErrorCode::NOT_COORDINATOR, ErrorCode::INVALID_GROUP_ID]
+        {
+            assert_eq!(may_be_member(code).err().and_then(|failure| failure.code()), Some(code));
         }
     }
 

@@ -283,8 +283,16 @@ const fn of_coordinator(api: ApiKey, nature: Nature) -> Row {
 const COORDINATOR_AGAIN: [ErrorCode; 2] =
     [ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, ErrorCode::COORDINATOR_NOT_AVAILABLE];
 
+/// Which versions of which requests a broker has.
+pub const API_VERSIONS: Row = Row { api: ApiKey::ApiVersions, again: &[], ..LIST_GROUPS };
+
+/// The heartbeat of a member that the group does not have. It changes nothing, and the answer tells whether this principal may
+/// be a member.
+pub const HEARTBEAT: Row =
+    Row { split: Split::Singly, ..of_coordinator(ApiKey::Heartbeat, Nature::Question) };
+
 /// All rows.
-pub static TABLE: [&Row; 22] = [
+pub static TABLE: [&Row; 24] = [
     &METADATA,
     &FIND_COORDINATOR,
     &CREATE_TOPICS,
@@ -307,6 +315,8 @@ pub static TABLE: [&Row; 22] = [
     &DESCRIBE_PRODUCERS,
     &DESCRIBE_PRODUCERS_OF_BROKER,
     &WRITE_TXN_MARKERS,
+    &API_VERSIONS,
+    &HEARTBEAT,
 ];
 
 impl Row {
@@ -428,6 +438,10 @@ DescribeProducers newest: Named, ByBroker, Question, Attempts
 WriteTxnMarkers newest: Leader, ByBroker, Order, Attempts
     moved: NOT_LEADER_OR_FOLLOWER
     again: UNKNOWN_TOPIC_OR_PARTITION LEADER_NOT_AVAILABLE
+ApiVersions newest: Named, ByBroker, Question, Attempts
+Heartbeat newest: Coordinator, Singly, Question, Deadline
+    moved: NOT_COORDINATOR
+    again: COORDINATOR_LOAD_IN_PROGRESS COORDINATOR_NOT_AVAILABLE
 ";
         assert_eq!(printed, expected, "\n{printed}");
     }

@@ -587,6 +587,7 @@ AskedAndWanted
         let refused = Failure::Unreachable {
             peer: "b:1".into(),
             obstacle: Obstacle::Credentials,
+            cause: None,
             reason: "the password is wrong".into(),
         };
         assert!(!refused.is_retriable(), "callers that wait get the error");

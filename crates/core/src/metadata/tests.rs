@@ -169,7 +169,8 @@ fn one_garbled_answer_refuses_no_look_up_and_what_only_people_can_mend_does() {
     let lost_between = once.with_trouble(Failure::unreachable("b:1", "it is down"));
     assert!(!is_final(&lost_between) && !is_final(&lost_between.with_trouble(malformed())));
     assert!(!is_final(&nothing.with_trouble(Failure::Closed)), "a task that failed is started again");
-    let refused = |obstacle| Failure::Unreachable { peer: "b:1".into(), obstacle, reason: "no".into() };
+    let refused =
+        |obstacle| Failure::Unreachable { peer: "b:1".into(), obstacle, cause: None, reason: "no".into() };
     for failure in [
         refused(crate::Obstacle::Credentials),
         refused(crate::Obstacle::Certificate),

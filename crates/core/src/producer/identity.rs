@@ -336,8 +336,9 @@ Given(7/1)
         let lost = Failure::Lost { peer: "b".into(), reason: "cut".into(), sent: true };
         let garbled = Failure::Malformed { peer: "b".into(), reason: "garbage".into() };
         let code = |error_code| Ok(InitProducerIdResponse { error_code, ..Default::default() });
-        let obstacle =
-            |obstacle| Err(Failure::Unreachable { peer: "b".into(), obstacle, reason: "no".into() });
+        let obstacle = |obstacle| {
+            Err(Failure::Unreachable { peer: "b".into(), obstacle, cause: None, reason: "no".into() })
+        };
         let silent = Failure::TimedOut { peer: "b".into(), after: Duration::from_secs(1), sent: true };
         let nothing = InitProducerIdResponse { producer_id: -1, ..Default::default() };
         for (answer, may_pass) in [
