@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{broker, consume, groups, produce, profile, topics, txn, verifiable};
+use crate::commands::{broker, consume, doctor, groups, produce, profile, topics, txn, verifiable};
 use crate::{demo, exit};
 
 /// Kafka from the command line, with a broker inside.
@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Groups(groups::Args),
     /// List and describe transactions, and abort those that hang
     Txn(txn::Args),
+    /// Find out why a client cannot connect, produce or consume
+    Doctor(doctor::Args),
     /// Keep clusters under names, with their settings
     Profile(profile::Args),
     /// Send records from stdin or a file

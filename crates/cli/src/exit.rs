@@ -33,7 +33,7 @@ pub(crate) enum Exit {
 pub(crate) const HELP: &str = "\
 Exit codes:
     0  done
-    1  failed
+    1  failed (doctor: a check failed)
     2  wrong usage or wrong input; nothing was done
     3  partly done; the message counts both parts
     4  topic, partition, offset, group or file not found

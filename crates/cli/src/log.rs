@@ -18,14 +18,14 @@ use crate::exit::Failure;
 
 const VARIABLE: &str = "MILENA_LOG";
 
-/// Writes events to stderr from now until the process ends.
-pub(crate) fn listen() -> Result<(), Failure> {
+/// Writes events to stderr from now until the process ends: those of `default` unless the user wants others.
+pub(crate) fn listen(default: &str) -> Result<(), Failure> {
     let wanted = match std::env::var(VARIABLE) {
         Ok(wanted) => wanted,
         Err(VarError::NotPresent) => String::new(),
         Err(VarError::NotUnicode(wanted)) => return Err(no_filter(&wanted.to_string_lossy())),
     };
-    let wanted = filter(&wanted)?;
+    let wanted = filter(if wanted.is_empty() { default } else { &wanted })?;
     let lines = layer()
         .log_internal_errors(false)
         .event_format(Line)

@@ -9,6 +9,7 @@ mod cluster;
 mod commands;
 mod config;
 mod demo;
+mod doctor;
 mod escape;
 mod exit;
 mod filter;
@@ -56,7 +57,8 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), Failure> {
-    log::listen()?;
+    // What the doctor's attempts meet, it tells itself.
+    log::listen(if matches!(command, Command::Doctor(_)) { "off" } else { "warn" })?;
     protection::check(&command)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -71,6 +73,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Topics(args) => commands::topics::run(args, &interrupt).await,
             Command::Groups(args) => commands::groups::run(args, &interrupt).await,
             Command::Txn(args) => commands::txn::run(args, &interrupt).await,
+            Command::Doctor(args) => commands::doctor::run(&args, &interrupt).await,
             Command::Profile(args) => commands::profile::run(args),
             Command::Produce(args) => commands::produce::run(&args, &interrupt).await,
             Command::Consume(args) => commands::consume::run(&args, &interrupt).await,

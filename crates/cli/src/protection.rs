@@ -20,6 +20,7 @@ impl Command {
             Self::Txn(args) => args.destroys(),
             Self::Demo(_)
             | Self::Broker(_)
+            | Self::Doctor(_)
             | Self::Produce(_)
             | Self::Consume(_)
             | Self::Profile(_)

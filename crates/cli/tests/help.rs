@@ -15,6 +15,7 @@ fn help_texts_are_as_they_were_read() {
         &["txn", "list"],
         &["txn", "describe"],
         &["txn", "abort-hanging"],
+        &["doctor"],
         &["profile"],
         &["profile", "set"],
         &["profile", "import"],

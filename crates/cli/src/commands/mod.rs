@@ -3,6 +3,7 @@
 pub(crate) mod broker;
 pub(crate) mod chosen;
 pub(crate) mod consume;
+pub(crate) mod doctor;
 pub(crate) mod groups;
 pub(crate) mod produce;
 pub(crate) mod profile;
