@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use milena_core::sasl::{Credentials, Exchange, Hash, Password, Token, Turn};
+use milena_core::sasl::{AwsKeys, Credentials, Exchange, Fresh, Hash, Password, Token, Turn};
 use milena_core::{Instant, Secret};
 
 /// A key that takes longer to derive is not derived here: it would be the fuzzer's whole time.
@@ -20,6 +20,15 @@ pub(crate) fn run(data: &[u8]) {
         Credentials::Password(Password { scram, user, password, is_delegation_token: choice & 4 != 0 })
     };
     let credentials = match choice & 3 {
+        _ if choice & 8 != 0 => Credentials::Aws(AwsKeys {
+            access_key: "AKIDEXAMPLE".into(),
+            secret: secret(),
+            session_token: Some(secret()),
+            region: None,
+            region_default: None,
+            user_agent: "fuzz".into(),
+            until: None,
+        }),
         0 => password(None),
         1 => password(Some(Hash::Sha256)),
         2 => password(Some(Hash::Sha512)),
@@ -31,7 +40,8 @@ pub(crate) fn run(data: &[u8]) {
             until: Instant::NEVER,
         }),
     };
-    let mut exchange = Exchange::new(Arc::new(credentials), &[b'n'; 24]);
+    let mut exchange =
+        Exchange::new(Arc::new(credentials), &"b".into(), &Fresh { nonce: [b'n'; 24], unix_seconds: 0 });
     let first = exchange.first();
     let nonce = first.rsplit(|byte| *byte == b'=').next().unwrap_or_default().to_vec();
     for message in messages.split(|byte| *byte == 0) {

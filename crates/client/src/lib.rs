@@ -48,6 +48,8 @@
 mod address;
 mod admin;
 mod ask;
+#[cfg(feature = "aws-msk-iam")]
+pub mod aws;
 mod brokers;
 mod budget;
 mod builder;

@@ -29,7 +29,7 @@ use milena_messages::{ApiKey, ErrorCode, Message};
 use milena_wire::{DecodeError, Reader, Str};
 
 use crate::failure::Obstacle;
-use crate::sasl::{Credentials, Derivation, Exchange, Nonce, Refusal, SaltedPassword, Turn, printable};
+use crate::sasl::{Credentials, Derivation, Exchange, Fresh, Refusal, SaltedPassword, Turn, printable};
 use crate::{BrokerVersions, Failure, Features};
 
 /// The handshake of one connection.
@@ -59,6 +59,8 @@ pub struct Handshake {
 /// What the handshake knows of its SASL exchange.
 #[derive(Debug, Clone)]
 struct Sasl {
+    /// The broker's name or address.
+    host: Arc<str>,
     exchange: Exchange,
     /// The client's next message.
     message: Bytes,
@@ -150,16 +152,17 @@ impl Handshake {
         }
     }
 
-    /// The same, which authenticates with `credentials` before it is done. `nonce` must be another one for each connection.
+    /// The same, which authenticates to the broker at `host` with `credentials` before it is done.
     #[must_use]
-    pub fn authenticating(self, credentials: Arc<Credentials>, nonce: &Nonce) -> Self {
-        Self { sasl: Some(Sasl::new(credentials, nonce)), ..self }
+    pub fn authenticating(self, credentials: Arc<Credentials>, host: &Arc<str>, fresh: &Fresh) -> Self {
+        Self { sasl: Some(Sasl::new(credentials, Arc::clone(host), fresh)), ..self }
     }
 
     /// Begins again at SaslHandshake, on a connection whose handshake was done.
-    pub fn reauthenticate(&mut self, credentials: Arc<Credentials>, nonce: &Nonce) {
+    pub fn reauthenticate(&mut self, credentials: Arc<Credentials>, fresh: &Fresh) {
         debug_assert!(self.is_done(), "one handshake at a time");
-        self.sasl = Some(Sasl::new(credentials, nonce));
+        let host = self.sasl.take().map_or_else(|| Arc::from(""), |earlier| earlier.host);
+        self.sasl = Some(Sasl::new(credentials, host, fresh));
         self.step = Step::Ask(HandshakeKind::Mechanism);
     }
 
@@ -359,9 +362,9 @@ impl HandshakeRequest {
 }
 
 impl Sasl {
-    fn new(credentials: Arc<Credentials>, nonce: &Nonce) -> Self {
-        let exchange = Exchange::new(credentials, nonce);
-        Self { exchange, message: Bytes::new(), derivation: None, lifetime: None, spread: nonce[0] }
+    fn new(credentials: Arc<Credentials>, host: Arc<str>, fresh: &Fresh) -> Self {
+        let (exchange, spread) = (Exchange::new(credentials, &host, fresh), fresh.nonce[0]);
+        Self { host, exchange, message: Bytes::new(), derivation: None, lifetime: None, spread }
     }
 
     fn failure(&self, peer: &str, code: Option<ErrorCode>, refusal: Refusal) -> Failure {
@@ -426,9 +429,13 @@ impl Sasl {
         let response = response.map_err(|error| undecodable(peer, "SaslAuthenticate", &error))?;
         if response.error_code != ErrorCode::NONE {
             let code = response.error_code;
-            let mut reason = self.exchange.refusal(response.error_message.as_deref());
+            let message = response.error_message.as_deref();
+            let mut reason = self.exchange.refusal(message);
             if code != ErrorCode::SASL_AUTHENTICATION_FAILED {
                 reason = format!("{reason} ({})", code.name());
+            }
+            if self.exchange.is_throttled(message) {
+                return Err(Failure::unreachable(peer, reason));
             }
             return Err(self.failure(peer, Some(code), Refusal { obstacle: Obstacle::Credentials, reason }));
         }
@@ -469,6 +476,10 @@ mod tests {
 
     use super::*;
     use crate::Obstacle;
+
+    fn fresh(byte: u8) -> Fresh {
+        Fresh { nonce: [byte; 24], unix_seconds: 0 }
+    }
 
     fn body(error_code: ErrorCode, max_version: Option<i16>, version: i16) -> Bytes {
         let range =
@@ -600,7 +611,7 @@ mod tests {
 
     /// A handshake whose versions are answered: the broker has SaslHandshake to `mechanism`, and SaslAuthenticate to 2.
     fn told_versions(mechanism: Option<(i16, i16)>) -> (Handshake, Result<(), Failure>) {
-        let mut handshake = Handshake::new().authenticating(credentials(), &[1; 24]);
+        let mut handshake = Handshake::new().authenticating(credentials(), &"b".into(), &fresh(1));
         let range = |api_key, (min_version, max_version)| ApiVersion {
             api_key,
             min_version,
@@ -645,7 +656,7 @@ mod tests {
             handshake.handle_answer("b:1", HandshakeKind::Authenticate, &accepted).expect("accepted");
             assert!(handshake.is_done() && handshake.poll_request().is_none());
             assert_eq!(handshake.session_lifetime(), expected);
-            handshake.reauthenticate(credentials(), &[2; 24]);
+            handshake.reauthenticate(credentials(), &fresh(2));
         }
     }
 
@@ -734,7 +745,7 @@ mod tests {
         let failure = handshake.handle_failure(lost()).expect_err("no lower version");
         assert_eq!(failure.to_string(), "cannot reach b:1: closed while the client authenticated with PLAIN");
         assert!(failure.is_retriable(), "the broker may be stopping");
-        let mut handshake = Handshake::new().authenticating(credentials(), &[1; 24]);
+        let mut handshake = Handshake::new().authenticating(credentials(), &"b".into(), &fresh(1));
         handshake.poll_request().expect("a request");
         let lower = handshake.handle_failure(lost()).expect("a lower version");
         assert_eq!((lower.version, lower.credentials()), (3, Some(&credentials())));
@@ -744,12 +755,12 @@ mod tests {
     fn a_key_is_derived_by_somebody_else() {
         let of = match &*credentials() {
             Credentials::Password(of) => of.clone(),
-            Credentials::Token(_) => panic!("a password"),
+            Credentials::Token(_) | Credentials::Aws(_) => panic!("a password"),
         };
         let of = crate::sasl::Password { scram: Some(crate::sasl::Hash::Sha256), ..of };
         let (mut handshake, _) = told_versions(Some((0, 1)));
         handshake.step = Step::Done;
-        handshake.reauthenticate(Arc::new(Credentials::Password(of)), &[0; 24]);
+        handshake.reauthenticate(Arc::new(Credentials::Password(of)), &fresh(0));
         answer(&mut handshake, &mechanism(ErrorCode::NONE, &[])).expect("enabled");
         let nonce = "A".repeat(32);
         let salted = format!("r={nonce}x,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096").into();

@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::backoff::Retry;
-use crate::sasl::{Credentials, Derivation, Nonce, SaltedPassword};
+use crate::sasl::{Credentials, Derivation, Fresh, SaltedPassword};
 use crate::{Backoff, BrokerVersions, Failure, Handshake, HandshakeKind, HandshakeRequest, Instant, Rng};
 
 /// Decides what a connection may do now, what it must do by itself, and when it ends.
@@ -77,7 +77,7 @@ struct Session {
 #[derive(Debug)]
 struct Renewal {
     credentials: Arc<Credentials>,
-    nonce: Nonce,
+    fresh: Fresh,
     /// How long its handshake may take.
     timeout: Duration,
     /// Until when, once it has begun.
@@ -189,12 +189,16 @@ impl Lifecycle {
     pub fn handle_credentials(
         &mut self,
         credentials: Arc<Credentials>,
-        nonce: Nonce,
+        fresh: Fresh,
         timeout: Duration,
         now: Instant,
     ) {
         let Some(session) = self.session.filter(|_| self.phase == Phase::Serving) else { return };
-        let is_old = matches!(&*credentials, Credentials::Token(token) if token.is_old(now));
+        let is_old = match &*credentials {
+            Credentials::Token(token) => token.is_old(now),
+            Credentials::Aws(keys) => keys.until.is_some_and(|until| until <= now),
+            Credentials::Password(_) => false,
+        };
         let gains = session.is_renewable || credentials.until().is_none_or(|until| session.ends_at < until);
         if is_old || !gains {
             return self.handle_no_credentials(now);
@@ -202,7 +206,7 @@ impl Lifecycle {
         let may_follow = self.handshake.credentials().is_some_and(|earlier| credentials.may_follow(earlier));
         if session.is_renewable && may_follow {
             self.phase = Phase::Renewing;
-            self.renewal = Some(Renewal { credentials, nonce, timeout, until: None });
+            self.renewal = Some(Renewal { credentials, fresh, timeout, until: None });
         } else {
             self.phase = Phase::Draining;
         }
@@ -234,7 +238,7 @@ impl Lifecycle {
         match (self.phase, &mut self.renewal) {
             (Phase::Renewing, Some(renewal)) if self.under_way == 0 => {
                 renewal.until = Some(now + renewal.timeout);
-                self.handshake.reauthenticate(Arc::clone(&renewal.credentials), &renewal.nonce);
+                self.handshake.reauthenticate(Arc::clone(&renewal.credentials), &renewal.fresh);
                 self.phase = Phase::Handshaking;
             }
             (Phase::Handshaking, _) => {}
@@ -395,6 +399,10 @@ mod tests {
     const IDLE_MAX: Duration = Duration::from_secs(540);
     const BACKOFF: Backoff = Backoff { min: Duration::from_millis(50), max: Duration::from_secs(1) };
 
+    fn fresh(byte: u8) -> Fresh {
+        Fresh { nonce: [byte; 24], unix_seconds: 0 }
+    }
+
     fn at(seconds: u64) -> Instant {
         Instant::ORIGIN + Duration::from_secs(seconds)
     }
@@ -526,7 +534,7 @@ mod tests {
 
     /// A connection that authenticated at 0 s. Its session is renewed after 85 % of its life.
     fn authenticated(credentials: Arc<Credentials>, lifetime: i64) -> Lifecycle {
-        let handshake = Handshake::new().authenticating(credentials, &[0; 24]);
+        let handshake = Handshake::new().authenticating(credentials, &"b".into(), &fresh(0));
         let mut life = Lifecycle::new(handshake, IDLE_MAX, at(0));
         authenticate(&mut life, lifetime, at(0));
         life
@@ -547,7 +555,7 @@ mod tests {
         assert!(asks(&mut life, 85) && !asks(&mut life, 86), "it asks once");
         assert!(life.may_start(), "calls go on until the credentials are there");
         life.handle_started();
-        life.handle_credentials(password("alice"), [0; 24], TIMEOUT, at(86));
+        life.handle_credentials(password("alice"), fresh(0), TIMEOUT, at(86));
         assert!(!life.may_start() && !life.has_more() && life.poll_request(at(86)).is_none());
         life.handle_finished(at(87));
         assert!(life.poll_request(at(87)).is_none(), "one is still under way");
@@ -561,7 +569,7 @@ mod tests {
     #[test]
     fn sessions_that_began_together_are_renewed_apart() {
         let renewed = |spread| {
-            let handshake = Handshake::new().authenticating(password("alice"), &[spread; 24]);
+            let handshake = Handshake::new().authenticating(password("alice"), &"b".into(), &fresh(spread));
             let mut life = Lifecycle::new(handshake, IDLE_MAX, at(0));
             authenticate(&mut life, 100, at(0));
             life.poll_timeout().expect("renewed").since_origin().as_secs()
@@ -578,7 +586,7 @@ mod tests {
     fn a_renewal_that_is_not_answered_is_given_up_at_its_deadline() {
         let mut life = authenticated(password("alice"), 100);
         assert!(asks(&mut life, 85));
-        life.handle_credentials(password("alice"), [1; 24], TIMEOUT, at(85));
+        life.handle_credentials(password("alice"), fresh(1), TIMEOUT, at(85));
         assert!(life.poll_request(at(86)).is_some());
         assert_eq!((life.poll_timeout(), life.overdue(at(95))), (Some(at(96)), None));
         assert_eq!(life.overdue(at(96)), Some(TIMEOUT));
@@ -592,7 +600,7 @@ mod tests {
         for seconds in (85..540).step_by(85) {
             assert_eq!(life.poll_end(at(seconds)), None);
             assert!(asks(&mut life, seconds), "{seconds}");
-            life.handle_credentials(password("alice"), [0; 24], TIMEOUT, at(seconds));
+            life.handle_credentials(password("alice"), fresh(0), TIMEOUT, at(seconds));
             authenticate(&mut life, 100, at(seconds));
         }
         assert_eq!((life.poll_timeout(), life.poll_end(at(540))), (Some(at(540)), Some(End::Idle)));
@@ -603,7 +611,7 @@ mod tests {
         let mut life = authenticated(password("alice"), 100);
         life.handle_started();
         assert!(asks(&mut life, 85));
-        life.handle_credentials(password("bob"), [1; 24], TIMEOUT, at(85));
+        life.handle_credentials(password("bob"), fresh(1), TIMEOUT, at(85));
         assert_eq!((life.phase(), life.poll_end(at(85))), (Phase::Draining, None));
         life.handle_finished(at(86));
         assert_eq!(life.poll_end(at(86)), Some(End::Released));
@@ -614,9 +622,9 @@ mod tests {
         let mut life = authenticated(token(0, 100), 0);
         assert!(!asks(&mut life, 84) && asks(&mut life, 85));
         // The same token again: nothing would be gained.
-        life.handle_credentials(token(0, 100), [1; 24], TIMEOUT, at(85));
+        life.handle_credentials(token(0, 100), fresh(1), TIMEOUT, at(85));
         assert_eq!((life.phase(), asks(&mut life, 85), asks(&mut life, 86)), (Phase::Serving, false, true));
-        life.handle_credentials(token(80, 180), [1; 24], TIMEOUT, at(86));
+        life.handle_credentials(token(80, 180), fresh(1), TIMEOUT, at(86));
         assert_eq!(life.poll_end(at(86)), Some(End::Released));
     }
 
@@ -624,10 +632,10 @@ mod tests {
     fn an_old_token_begins_no_session() {
         let mut life = authenticated(token(0, 200), 100);
         assert!(asks(&mut life, 85));
-        life.handle_credentials(token(0, 100), [1; 24], TIMEOUT, at(85));
+        life.handle_credentials(token(0, 100), fresh(1), TIMEOUT, at(85));
         assert_eq!(life.phase(), Phase::Serving);
         assert!(asks(&mut life, 86));
-        life.handle_credentials(token(80, 180), [1; 24], TIMEOUT, at(86));
+        life.handle_credentials(token(80, 180), fresh(1), TIMEOUT, at(86));
         assert_eq!(life.phase(), Phase::Renewing);
     }
 
@@ -680,7 +688,7 @@ mod tests {
             life.handle_released();
         }
         if phase == Phase::Renewing {
-            life.handle_credentials(password("alice"), [0; 24], TIMEOUT, at(7));
+            life.handle_credentials(password("alice"), fresh(0), TIMEOUT, at(7));
         }
         assert_eq!((life.phase(), life.under_way), (phase, calls));
         let mut now = at(7);

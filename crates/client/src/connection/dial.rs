@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use milena_core::sasl::{Credentials, Nonce};
+use milena_core::sasl::{Credentials, Fresh};
 use milena_core::{BrokerId, Failure, Instant, Obstacle};
 
 use super::settings::LinkSettings;
@@ -45,11 +45,11 @@ async fn authenticated(
     after: Duration,
 ) -> Result<Connection, Failure> {
     let Some(sasl) = &settings.sasl else { return race(settings, address, peer, after, None).await };
-    let (credentials, nonce) = sasl.for_connection(peer).await?;
+    let (credentials, fresh) = sasl.for_connection(peer, address.host()).await?;
     if let Some(failure) = settings.peers.refusal(address, &credentials, settings.clock.now()) {
         return Err(failure);
     }
-    let dialed = race(settings, address, peer, after, Some((&credentials, nonce))).await;
+    let dialed = race(settings, address, peer, after, Some((&credentials, fresh))).await;
     if let Err(failure) = &dialed
         && failure.is_refusal_of_credentials()
     {
@@ -59,7 +59,7 @@ async fn authenticated(
 }
 
 /// What a connection authenticates with.
-type Login<'a> = Option<(&'a Arc<Credentials>, Nonce)>;
+type Login<'a> = Option<(&'a Arc<Credentials>, Fresh)>;
 
 async fn race(
     settings: &LinkSettings,
@@ -150,8 +150,8 @@ async fn attempt(
     login: Login<'_>,
 ) -> Result<Connection, Failure> {
     let mut handshake = settings.peers.handshake(address, settings.clock.now());
-    if let Some((credentials, nonce)) = login {
-        handshake = handshake.authenticating(Arc::clone(credentials), &nonce);
+    if let Some((credentials, fresh)) = login {
+        handshake = handshake.authenticating(Arc::clone(credentials), &address.host().into(), &fresh);
     }
     loop {
         let within = until - settings.clock.now();

@@ -237,8 +237,8 @@ impl Connection {
         self.assisting = None;
         let now = self.polled_at;
         match assistance {
-            Assistance::Credentials(Some((credentials, nonce))) => {
-                self.life.handle_credentials(credentials, nonce, self.handshake_timeout, now);
+            Assistance::Credentials(Some((credentials, fresh))) => {
+                self.life.handle_credentials(credentials, fresh, self.handshake_timeout, now);
             }
             Assistance::Credentials(None) => self.life.handle_no_credentials(now),
             Assistance::Derived(Some(salted)) => self.life.handle_derived(&salted),

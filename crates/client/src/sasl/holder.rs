@@ -8,8 +8,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use milena_core::lifecycle::Need;
-use milena_core::sasl::{Credentials, Nonce, Password, SaltedPassword, Token as CoreToken, TokenKeeper, Use};
-use milena_core::{Failure, Obstacle, Rng};
+use milena_core::sasl::{Credentials, Fresh, Password, SaltedPassword, Token as CoreToken, TokenKeeper, Use};
+use milena_core::{Failure, Instant, Obstacle, Rng};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Login, Nonces, ProvideToken, Providing, Sasl, Source, Token};
@@ -37,8 +37,8 @@ struct Want {
 
 /// What was done for a connection.
 pub(crate) enum Assistance {
-    /// Credentials and a nonce for its next session, or none at present.
-    Credentials(Option<(Arc<Credentials>, Nonce)>),
+    /// Credentials for its next session, with what is new in it, or none at present.
+    Credentials(Option<(Arc<Credentials>, Fresh)>),
     /// The key of its exchange. None if the client's runtime has ended.
     Derived(Option<SaltedPassword>),
 }
@@ -55,25 +55,34 @@ impl Holder {
         timeout: Duration,
         rng: Rng,
     ) -> Self {
-        let wants = match &sasl.source {
+        let provider = match &sasl.source {
             Source::Logins { .. } => None,
-            Source::Tokens(provider) => {
-                // Each of them is a connection that is being made or renewed, so their number is bounded.
-                let (wants, inbox) = mpsc::unbounded_channel();
-                let (provider, clock) = (Arc::clone(provider), clock.clone());
-                let task =
-                    Task { provider, clock, timeout, keeper: TokenKeeper::new(rng), waiting: Vec::new() };
-                runtime.spawn_here(task.run(inbox));
-                Some(wants)
-            }
+            Source::Tokens(provider) => Some(Provider::Tokens(Arc::clone(provider))),
+            #[cfg(feature = "aws-msk-iam")]
+            Source::Aws(provider) => Some(Provider::Aws(Arc::clone(provider))),
         };
+        let wants = provider.map(|provider| {
+            // Each of them is a connection that is being made or renewed, so their number is bounded.
+            let (wants, inbox) = mpsc::unbounded_channel();
+            let (clock, keeper) = (clock.clone(), TokenKeeper::new(rng));
+            runtime.spawn_here(Task { provider, clock, timeout, keeper, waiting: Vec::new() }.run(inbox));
+            wants
+        });
         Self { sasl, nonces, runtime: runtime.clone(), clock: clock.clone(), timeout, wants }
     }
 
-    /// What a new connection to `peer` begins with.
-    pub(crate) async fn for_connection(&self, peer: &Arc<str>) -> Result<(Arc<Credentials>, Nonce), Failure> {
+    /// What a new connection to `peer`, a broker at `host`, begins with.
+    pub(crate) async fn for_connection(
+        &self,
+        peer: &Arc<str>,
+        host: &str,
+    ) -> Result<(Arc<Credentials>, Fresh), Failure> {
         let found = self.credentials(Use::Connect).await;
-        found.and_then(|credentials| Ok((credentials, self.nonces.next()?))).map_err(|error| {
+        let found = found.and_then(|credentials| {
+            check_region(&credentials, host)?;
+            Ok((credentials, self.fresh()?))
+        });
+        found.map_err(|error| {
             let (mechanism, obstacle) = (self.sasl.mechanism(), error.obstacle());
             let reason = error.to_string().into();
             Failure::Unauthenticated { peer: Arc::clone(peer), mechanism, code: None, obstacle, reason }
@@ -86,7 +95,7 @@ impl Holder {
         match need {
             Need::Credentials => Box::pin(async move {
                 let found = this.credentials(Use::Renew).await;
-                let found = found.and_then(|credentials| Ok((credentials, this.nonces.next()?)));
+                let found = found.and_then(|credentials| Ok((credentials, this.fresh()?)));
                 if let Err(error) = &found {
                     tracing::warn!(target: "milena", "a session cannot be renewed: {error}; trying again");
                 }
@@ -101,6 +110,11 @@ impl Holder {
         }
     }
 
+    /// What is new in the next exchange.
+    fn fresh(&self) -> Result<Fresh, ConnectError> {
+        Ok(Fresh { nonce: self.nonces.next()?, unix_seconds: self.clock.unix_ms() / 1000 })
+    }
+
     async fn credentials(&self, purpose: Use) -> Result<Arc<Credentials>, ConnectError> {
         let credentials = match (&self.sasl.source, &self.wants) {
             (Source::Logins { scram, provider }, _) => {
@@ -110,7 +124,7 @@ impl Holder {
                 let scram = *scram;
                 Arc::new(Credentials::Password(Password { scram, user, password, is_delegation_token }))
             }
-            (Source::Tokens(_), Some(wants)) => {
+            (_, Some(wants)) => {
                 let (reply, answer) = oneshot::channel();
                 // If the task has ended, so has the client's runtime, and this future with it.
                 let _ = wants.send(Want { purpose, reply });
@@ -119,7 +133,7 @@ impl Holder {
                     Err(_) => pending().await,
                 }
             }
-            (Source::Tokens(_), None) => pending().await,
+            (_, None) => pending().await,
         };
         credentials.check().map_err(|why| ConnectError::new(Obstacle::Configuration, why))?;
         Ok(credentials)
@@ -147,9 +161,42 @@ async fn provided<T>(
     clock.timeout_at(clock.after(timeout), guarded).await.unwrap_or_else(|| Err(late()))
 }
 
+/// Refuses keys of AWS for a broker whose region is not known.
+fn check_region(credentials: &Credentials, host: &str) -> Result<(), ConnectError> {
+    match credentials {
+        Credentials::Aws(keys) if keys.region_of(host).is_none() => {
+            let why = format!(
+                "the AWS region of the broker is not known: its host name {host:?} does not have it; set AWS_REGION, or \
+                 with_region of the credentials"
+            );
+            Err(ConnectError::new(Obstacle::Configuration, why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where the credentials come from that are kept.
+#[derive(Clone)]
+enum Provider {
+    Tokens(Arc<dyn ProvideToken>),
+    #[cfg(feature = "aws-msk-iam")]
+    Aws(Arc<dyn crate::aws::ProvideCredentials>),
+}
+
+impl Provider {
+    fn has_changed(&self) -> bool {
+        match self {
+            Self::Tokens(provider) => provider.has_changed(),
+            // Keys that end are fetched before that, and other ones are looked up again after a while.
+            #[cfg(feature = "aws-msk-iam")]
+            Self::Aws(_) => false,
+        }
+    }
+}
+
 /// The task that keeps the token.
 struct Task {
-    provider: Arc<dyn ProvideToken>,
+    provider: Provider,
     clock: Clock,
     timeout: Duration,
     keeper: TokenKeeper,
@@ -158,12 +205,11 @@ struct Task {
 
 impl Task {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Want>) {
-        let mut fetching: Option<Providing<CoreToken>> = None;
+        let mut fetching: Option<Providing<(Credentials, Instant)>> = None;
         let mut last_error = None;
         loop {
             if self.keeper.poll_fetch(self.clock.now()) {
-                fetching =
-                    Some(Box::pin(fetch(Arc::clone(&self.provider), self.clock.clone(), self.timeout)));
+                fetching = Some(Box::pin(fetch(self.provider.clone(), self.clock.clone(), self.timeout)));
             }
             let fetched = async {
                 match &mut fetching {
@@ -207,11 +253,11 @@ impl Task {
         self.keeper.handle_wanted();
     }
 
-    fn handle_fetched(&mut self, outcome: Result<CoreToken, ConnectError>) {
+    fn handle_fetched(&mut self, outcome: Result<(Credentials, Instant), ConnectError>) {
         let now = self.clock.now();
         match outcome {
-            Ok(token) => {
-                self.keeper.handle_token(token);
+            Ok((token, since)) => {
+                self.keeper.handle_fetched(token, since);
                 for want in self.waiting.drain(..) {
                     // It may have had a life too short to begin a session with, or a value that cannot be sent. The
                     // connection finds that out.
@@ -244,17 +290,27 @@ fn ended(why: &str) -> ConnectError {
     ConnectError::new(Obstacle::Credentials, why)
 }
 
+/// What the provider gives, and when it was asked.
 async fn fetch(
-    provider: Arc<dyn ProvideToken>,
+    provider: Provider,
     clock: Clock,
     timeout: Duration,
-) -> Result<CoreToken, ConnectError> {
+) -> Result<(Credentials, Instant), ConnectError> {
     let since = clock.now();
+    let provider = match provider {
+        Provider::Tokens(provider) => provider,
+        #[cfg(feature = "aws-msk-iam")]
+        Provider::Aws(provider) => {
+            let keys = provided(&clock, timeout, "AWS credentials", || provider.credentials()).await?;
+            return Ok((Credentials::Aws(keys.into_keys(since)?), since));
+        }
+    };
     let what = "a token";
     let Token { value, lifetime, extensions, principal } =
         provided(&clock, timeout, what, || provider.token()).await?;
     if lifetime.is_zero() {
         return Err(ended("the token that the provider gave has ended already"));
     }
-    Ok(CoreToken { value, extensions, principal, since, until: since + lifetime })
+    let token = CoreToken { value, extensions, principal, since, until: since + lifetime };
+    Ok((Credentials::Token(token), since))
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!  ProvideLogin ─┐
 //!                ├─▶ Holder (one per client; one fetch of a token at a time) ─▶ connections ─▶ core::Handshake
-//!  ProvideToken ─┘
+//!  ProvideToken ─┘ (and aws::ProvideCredentials)
 //! ```
 
 mod holder;
@@ -59,8 +59,13 @@ pub struct Sasl {
 
 #[derive(Clone)]
 enum Source {
-    Logins { scram: Option<Hash>, provider: Arc<dyn ProvideLogin> },
+    Logins {
+        scram: Option<Hash>,
+        provider: Arc<dyn ProvideLogin>,
+    },
     Tokens(Arc<dyn ProvideToken>),
+    #[cfg(feature = "aws-msk-iam")]
+    Aws(Arc<dyn crate::aws::ProvideCredentials>),
 }
 
 /// The future that a provider returns.
@@ -202,6 +207,11 @@ impl Sasl {
         Self { source: Source::Tokens(Arc::new(provider)), allows_plaintext: false }
     }
 
+    #[cfg(feature = "aws-msk-iam")]
+    pub(crate) fn of_aws(provider: Arc<dyn crate::aws::ProvideCredentials>) -> Self {
+        Self { source: Source::Aws(provider), allows_plaintext: false }
+    }
+
     fn logins(scram: Option<Hash>, provider: impl ProvideLogin + 'static) -> Self {
         Self { source: Source::Logins { scram, provider: Arc::new(provider) }, allows_plaintext: false }
     }
@@ -222,6 +232,8 @@ impl Sasl {
             Source::Logins { scram: None, .. } => Mechanism::Plain,
             Source::Logins { scram: Some(hash), .. } => Mechanism::Scram(*hash),
             Source::Tokens(_) => Mechanism::OauthBearer,
+            #[cfg(feature = "aws-msk-iam")]
+            Source::Aws(_) => Mechanism::AwsMskIam,
         }
     }
 
@@ -230,7 +242,11 @@ impl Sasl {
         if is_encrypted || self.allows_plaintext || !self.kind().sends_secret() {
             return Ok(());
         }
-        let what = if self.kind() == Mechanism::Plain { "password" } else { "token" };
+        let what = match self.kind() {
+            Mechanism::Plain => "password",
+            Mechanism::AwsMskIam => "signed request, which is as good as a password for 15 minutes,",
+            _ => "token",
+        };
         Err(format!(
             "{} would send the {what} over a connection that is not encrypted: use TLS (security.protocol=SASL_SSL) or \
              SCRAM, or allow it with allow_plaintext_credentials=true (Sasl::allow_plaintext)",

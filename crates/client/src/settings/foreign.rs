@@ -253,7 +253,13 @@ const FOREIGN: &[Foreign] = &[
         otherwise: NeedsSasl("it names a Java class, which Milena cannot run"),
     },
     Foreign {
-        names: &["sasl.client.callback.handler.class", "sasl.login.class"],
+        names: &["sasl.client.callback.handler.class"],
+        // AWS_MSK_IAM always has it.
+        anyway: &["software.amazon.msk.auth.iam.IAMClientCallbackHandler"],
+        otherwise: NeedsSasl("it names a Java class, which Milena cannot run"),
+    },
+    Foreign {
+        names: &["sasl.login.class"],
         anyway: NONE,
         otherwise: NeedsSasl("it names a Java class, which Milena cannot run"),
     },

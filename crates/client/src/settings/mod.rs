@@ -6,6 +6,7 @@
 //!              NAME=VALUE ─────┘
 //! ```
 
+mod aws;
 mod foreign;
 mod jaas;
 mod kind;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use milena_core::sasl::Mechanism;
+
 use super::jaas::{self, Entry};
 use super::oauth::{OauthProperties, Surroundings};
 use super::secret::secret;
@@ -23,13 +25,13 @@ pub(super) struct SaslProperties {
     pub(super) oauth: OauthProperties,
 }
 
-const MECHANISMS: &str = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER";
+const MECHANISMS: &str = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or AWS_MSK_IAM";
 
 impl SaslProperties {
     /// `sasl.mechanism`, or `sasl.mechanisms` of librdkafka, which takes one as well.
     pub(super) fn set_mechanism(&mut self, text: &str) -> Result<(), String> {
         let name = text.to_ascii_uppercase();
-        let is_known = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"].contains(&&*name);
+        let is_known = Mechanism::ALL.iter().any(|known| known.name() == name);
         if !is_known {
             return Err(format!("{text:?} is not supported; choose {MECHANISMS}"));
         }
@@ -90,6 +92,15 @@ impl SaslProperties {
             return Err(format!(
                 "enable.sasl.oauthbearer.unsecure.jwt is for OAUTHBEARER, and {mechanism} is chosen"
             ));
+        }
+        if mechanism == "AWS_MSK_IAM" {
+            if self.user.is_some() || self.password.is_some() {
+                return Err(
+                    "sasl.username and sasl.password are not for AWS_MSK_IAM, whose credentials are AWS's"
+                        .into(),
+                );
+            }
+            return super::aws::sasl(self.jaas.as_ref());
         }
         let login = self.login(&mechanism)?;
         Ok(match &*mechanism {

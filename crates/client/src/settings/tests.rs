@@ -585,6 +585,48 @@ mod of_sasl {
         assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
     }
 
+    #[cfg(feature = "aws-msk-iam")]
+    #[test]
+    fn files_for_msk_work_as_they_are_and_options_without_effect_are_refused() {
+        // As Amazon's documentation has it.
+        let file = "security.protocol=SASL_SSL\nsasl.mechanism=AWS_MSK_IAM\n\
+                    sasl.client.callback.handler.class=software.amazon.msk.auth.iam.IAMClientCallbackHandler\n";
+        let check = |options: &str, expected: Result<(), &str>| {
+            let module = "sasl.jaas.config=software.amazon.msk.auth.iam.IAMLoginModule required";
+            let outcome = outcome(&format!("{file}{module} {options};"));
+            match (outcome, expected) {
+                (Ok((mechanism, ignored)), Ok(())) => {
+                    assert_eq!((&*mechanism, ignored.len()), ("AWS_MSK_IAM", 0), "{options}");
+                }
+                (Err(why), Err(says)) => {
+                    assert!(why.contains(says) && !why.contains("hunter2"), "{options}: {why}");
+                }
+                (outcome, _) => panic!("{options}: {outcome:?}"),
+            }
+        };
+        check("", Ok(()));
+        check("awsProfileName=\"staging\" awsDebugCreds=\"false\" awsAddDefaultProviders=false", Ok(()));
+        check(
+            "awsRoleArn=\"arn:aws:iam::1:role/r\"",
+            Err("the option \"awsRoleArn\", and this client does not assume a role"),
+        );
+        check("awsRoleSecretAccessKey=hunter2", Err("awsRoleSecretAccessKey"));
+        check(
+            "awsMaxRetries=\"3\"",
+            Err("the option \"awsMaxRetries\", which is not supported for IAMLoginModule"),
+        );
+        check("awsDebugCreds=true", Err("the option \"awsDebugCreds\", which is not supported"));
+        check("awsAddDefaultProviders=false", Err("no place is left"));
+        check("awsProfileName=p awsAddDefaultProviders=true", Err("looks at no other place"));
+        assert_eq!(outcome(file).expect("the default places").0, "AWS_MSK_IAM");
+        let why = outcome(&format!("{file}sasl.username=a\nsasl.password=hunter2")).expect_err("refused");
+        assert!(why.contains("are not for AWS_MSK_IAM"), "{why}");
+        let why = outcome(&format!(
+            "{file}sasl.jaas.config=PlainLoginModule required username=a password=hunter2;"
+        ));
+        assert!(why.expect_err("refused").contains("AWS_MSK_IAM needs IAMLoginModule"));
+    }
+
     #[test]
     fn what_is_missing_or_contradicts_itself_is_named_without_a_secret() {
         let check = |text: &str, says: &str| {

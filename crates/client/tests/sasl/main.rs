@@ -7,6 +7,8 @@ mod canary;
 mod errors;
 mod everything;
 mod mechanisms;
+#[cfg(feature = "aws-msk-iam")]
+mod msk;
 mod peer;
 mod sessions;
 mod tokens;

@@ -29,6 +29,8 @@ pub(crate) struct State {
     pub(crate) challenge: &'static str,
     /// How long a session lives. Zero for ever.
     pub(crate) lifetime: Duration,
+    /// It has too much to do to check a signature, as MSK says it.
+    pub(crate) is_busy: bool,
     /// It does not answer SaslAuthenticate.
     pub(crate) is_silent: bool,
     /// It takes this long to answer Metadata.
@@ -49,6 +51,7 @@ impl Peer {
             accepts: accepts.iter().map(|text| (*text).to_owned()).collect(),
             challenge: "",
             lifetime: Duration::ZERO,
+            is_busy: false,
             is_silent: false,
             work: Duration::ZERO,
             connections: 0,
@@ -70,6 +73,18 @@ impl Peer {
     /// The answer to a message of an exchange, which was refused before or not.
     fn judge(&self, said: &str, connection: usize, is_refused: bool) -> SaslAuthenticateResponse {
         let mut state = self.state();
+        if state.is_busy {
+            let error_message = Some("[8c2e]: Too many connects".into());
+            let error_code = ErrorCode::SASL_AUTHENTICATION_FAILED;
+            return SaslAuthenticateResponse { error_code, error_message, ..Default::default() };
+        }
+        #[cfg(feature = "aws-msk-iam")]
+        if said.starts_with('{') && super::msk::is_signed(said, &state.accepts) {
+            state.accepted.push(connection);
+            let auth_bytes = Bytes::from_static(super::msk::ANSWER.as_bytes());
+            let session_lifetime_ms = state.lifetime.as_millis() as i64;
+            return SaslAuthenticateResponse { auth_bytes, session_lifetime_ms, ..Default::default() };
+        }
         if !is_refused && state.accepts.iter().any(|accepted| said.contains(accepted)) {
             state.accepted.push(connection);
             let session_lifetime_ms = state.lifetime.as_millis() as i64;
@@ -104,7 +119,7 @@ impl Peer {
                 ApiKey::ApiVersions => encoded(&frame, key, version, &versions()),
                 ApiKey::SaslHandshake => {
                     let request: SaslHandshakeRequest = request(&frame, version);
-                    assert!(["PLAIN", "OAUTHBEARER"].contains(&&*request.mechanism));
+                    assert!(["PLAIN", "OAUTHBEARER", "AWS_MSK_IAM"].contains(&&*request.mechanism));
                     encoded(&frame, key, version, &SaslHandshakeResponse::default())
                 }
                 ApiKey::SaslAuthenticate => {
@@ -119,7 +134,8 @@ impl Peer {
                     if response.error_code != ErrorCode::NONE {
                         return stream.write_all(&answer).await;
                     }
-                    is_refused = !response.auth_bytes.is_empty();
+                    // Only MSK says something to a client that it accepts.
+                    is_refused = !response.auth_bytes.is_empty() && !said.starts_with('{');
                     if !is_refused {
                         let lifetime = self.state().lifetime;
                         let never = Duration::from_secs(1 << 30);

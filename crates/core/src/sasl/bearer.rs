@@ -89,7 +89,7 @@ fn reason(challenge: &[u8]) -> String {
 }
 
 /// The members of an object whose values are all texts. Nothing else is read, and nothing nested.
-fn members(text: &str) -> Option<Vec<(String, String)>> {
+pub(super) fn members(text: &str) -> Option<Vec<(String, String)>> {
     let mut rest = text.trim().strip_prefix('{')?.strip_suffix('}')?.trim();
     let mut members = Vec::new();
     while !rest.is_empty() {

@@ -1,20 +1,21 @@
-//! The token of a client, which all its connections use: when it is fetched, who may use it, and when not to ask again.
+//! The token or the temporary keys of a client, which all its connections use: when they are fetched, who may use them, and when not
+//! to ask again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Credentials, Token};
+use super::Credentials;
 use crate::backoff::{Backoff, Retry};
 use crate::{Instant, Rng};
 
-/// Keeps one token, and says when to fetch the next one.
+/// Keeps one token, and says when to fetch the next one. Keys of AWS are kept in the same way, and called a token here.
 ///
 /// The driver tells when somebody [wants](Self::handle_wanted) a token and gets none from [`usable`](Self::usable). After
 /// that, and at [`poll_timeout`](Self::poll_timeout), it asks [`poll_fetch`](Self::poll_fetch), and hands over what came of a
 /// fetch: only one is under way at a time, however many wait.
 ///
 /// A token is fetched again when 75 to 80 % of its life have passed. If that fails it is tried again and again, and the token
-/// is used until it ends.
+/// is used until it ends. Keys without an end are looked up again every ten minutes: they may have been replaced.
 #[derive(Debug)]
 pub struct TokenKeeper {
     token: Option<Arc<Credentials>>,
@@ -42,6 +43,8 @@ const REFRESH_PERCENT_MIN: u32 = 75;
 const REFRESH_PERCENT_SPREAD: u32 = 6;
 /// Tokens that end at once must not make a storm of fetches.
 const REFRESH_AFTER_MIN: Duration = Duration::from_secs(1);
+/// Keys without an end are looked up again after this long.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
 impl TokenKeeper {
     /// Without a token.
@@ -60,6 +63,8 @@ impl TokenKeeper {
     pub fn usable(&self, purpose: Use, now: Instant) -> Option<&Arc<Credentials>> {
         self.token.as_ref().filter(|credentials| match &***credentials {
             Credentials::Token(token) => now < token.until && (purpose == Use::Connect || !token.is_old(now)),
+            // A broker lets a session with keys live as long as the keys do, so it is worth its while to the end.
+            Credentials::Aws(keys) => keys.until.is_none_or(|until| now < until),
             Credentials::Password(_) => false,
         })
     }
@@ -77,12 +82,13 @@ impl TokenKeeper {
         begins
     }
 
-    /// A token was fetched.
-    pub fn handle_token(&mut self, token: Token) {
+    /// A token was fetched. The request for it began at `since`.
+    pub fn handle_fetched(&mut self, token: Credentials, since: Instant) {
         let percent = REFRESH_PERCENT_MIN + self.rng.below(REFRESH_PERCENT_SPREAD);
-        let after = ((token.until - token.since) / 100 * percent).max(REFRESH_AFTER_MIN);
-        self.refresh_at = Some(token.since + after);
-        self.token = Some(Arc::new(Credentials::Token(token)));
+        let life = token.until().map(|until| until - since);
+        let after = life.map_or(LOOK_AGAIN_AFTER, |life| (life / 100 * percent).max(REFRESH_AFTER_MIN));
+        self.refresh_at = Some(since + after);
+        self.token = Some(Arc::new(token));
         self.is_fetching = false;
         self.is_wanted = false;
         self.retry.succeeded();
@@ -123,15 +129,41 @@ impl TokenKeeper {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{AwsKeys, Token};
     use super::*;
 
     fn at(ms: u64) -> Instant {
         Instant::ORIGIN + Duration::from_millis(ms)
     }
 
-    fn token(since: u64, until: u64) -> Token {
+    fn fetched(keeper: &mut TokenKeeper, since: u64, until: u64) {
         let (since, until) = (at(since), at(until));
-        Token { value: "t".into(), extensions: Vec::new(), principal: None, since, until }
+        let token = Token { value: "t".into(), extensions: Vec::new(), principal: None, since, until };
+        keeper.handle_fetched(Credentials::Token(token), since);
+    }
+
+    #[test]
+    fn keys_are_fetched_before_they_end_or_looked_up_again() {
+        let keys = |until: Option<u64>| {
+            Credentials::Aws(AwsKeys {
+                access_key: "AKID".into(),
+                secret: "s".into(),
+                session_token: None,
+                region: None,
+                region_default: None,
+                user_agent: "u".into(),
+                until: until.map(at),
+            })
+        };
+        let mut keeper = TokenKeeper::new(Rng::seeded(1));
+        keeper.handle_fetched(keys(None), at(0));
+        assert_eq!(keeper.poll_timeout(), Some(at(600_000)));
+        assert!(keeper.usable(Use::Renew, Instant::NEVER).is_some());
+        keeper.handle_fetched(keys(Some(3_600_000)), at(0));
+        let due = keeper.poll_timeout().expect("refreshed").since_origin().as_secs();
+        assert!((2700..=2880).contains(&due), "{due}");
+        assert!(keeper.usable(Use::Renew, at(3_599_999)).is_some());
+        assert!(keeper.usable(Use::Connect, at(3_600_000)).is_none());
     }
 
     #[test]
@@ -142,7 +174,7 @@ mod tests {
         assert!(keeper.poll_fetch(at(0)) && !keeper.poll_fetch(at(0)));
         keeper.handle_wanted();
         assert!(!keeper.poll_fetch(at(1)));
-        keeper.handle_token(token(10, 60_010));
+        fetched(&mut keeper, 10, 60_010);
         assert!(!keeper.poll_fetch(at(10)) && keeper.usable(Use::Connect, at(10)).is_some());
     }
 
@@ -150,7 +182,7 @@ mod tests {
     fn a_token_is_fetched_again_at_80_percent_of_its_life_at_the_latest() {
         let refreshed = |seed| {
             let mut keeper = TokenKeeper::new(Rng::seeded(seed));
-            keeper.handle_token(token(0, 60_000));
+            fetched(&mut keeper, 0, 60_000);
             let due = keeper.poll_timeout().expect("refreshed");
             assert!(!keeper.poll_fetch(Instant::ORIGIN) && keeper.poll_fetch(due));
             due.since_origin().as_millis() / 600
@@ -162,7 +194,7 @@ mod tests {
     #[test]
     fn an_issuer_that_is_down_is_asked_again_and_the_token_used_until_it_ends() {
         let mut keeper = TokenKeeper::new(Rng::seeded(1));
-        keeper.handle_token(token(0, 60_000));
+        fetched(&mut keeper, 0, 60_000);
         let mut fetches = 0;
         for ms in 0..90_000 {
             let now = at(ms);
@@ -186,7 +218,7 @@ mod tests {
         assert!(keeper.is_backing_off(at(5)) && !keeper.poll_fetch(at(5)));
         let again = keeper.poll_timeout().expect("tried again");
         assert!(!keeper.is_backing_off(again) && keeper.poll_fetch(again));
-        keeper.handle_token(token(200, 300));
+        fetched(&mut keeper, 200, 300);
         assert_eq!(keeper.poll_timeout(), Some(at(1200)), "short lives make no storm");
     }
 }

@@ -10,7 +10,9 @@
 
 mod bearer;
 mod keeper;
+mod msk;
 mod scram;
+mod sigv4;
 #[cfg(test)]
 mod tests;
 
@@ -22,8 +24,11 @@ use zeroize::Zeroizing;
 
 use self::bearer::Bearer;
 pub use self::keeper::{TokenKeeper, Use};
+use self::msk::Msk;
+pub use self::msk::{AwsKeys, VALID_SECONDS};
 use self::scram::Scram;
 pub use self::scram::{Derivation, Hash, SaltedPassword};
+pub use self::sigv4::percent_encode;
 use crate::failure::Obstacle;
 use crate::{Instant, Secret};
 
@@ -37,12 +42,19 @@ pub enum Mechanism {
     Scram(Hash),
     /// A token of OAuth 2 (RFC 7628, KIP-255).
     OauthBearer,
+    /// A signed request to AWS, for Amazon's MSK.
+    AwsMskIam,
 }
 
 impl Mechanism {
     /// All mechanisms.
-    pub const ALL: [Self; 4] =
-        [Self::Plain, Self::Scram(Hash::Sha256), Self::Scram(Hash::Sha512), Self::OauthBearer];
+    pub const ALL: [Self; 5] = [
+        Self::Plain,
+        Self::Scram(Hash::Sha256),
+        Self::Scram(Hash::Sha512),
+        Self::OauthBearer,
+        Self::AwsMskIam,
+    ];
 
     /// Its name in the protocol and in `sasl.mechanism`.
     pub fn name(self) -> &'static str {
@@ -51,12 +63,14 @@ impl Mechanism {
             Self::Scram(Hash::Sha256) => "SCRAM-SHA-256",
             Self::Scram(Hash::Sha512) => "SCRAM-SHA-512",
             Self::OauthBearer => "OAUTHBEARER",
+            Self::AwsMskIam => "AWS_MSK_IAM",
         }
     }
 
-    /// Whether the secret itself is sent, so that everybody on the way can read it unless the connection is encrypted.
+    /// Whether the secret itself is sent, or what can be used in its place for a while, so that everybody on the way can read it
+    /// unless the connection is encrypted.
     pub fn sends_secret(self) -> bool {
-        matches!(self, Self::Plain | Self::OauthBearer)
+        matches!(self, Self::Plain | Self::OauthBearer | Self::AwsMskIam)
     }
 }
 
@@ -73,6 +87,8 @@ pub enum Credentials {
     Password(Password),
     /// A token, for [`Mechanism::OauthBearer`].
     Token(Token),
+    /// Keys of AWS, for [`Mechanism::AwsMskIam`].
+    Aws(AwsKeys),
 }
 
 /// A user and a password.
@@ -118,6 +134,7 @@ impl Credentials {
             Self::Password(Password { scram: None, .. }) => Mechanism::Plain,
             Self::Password(Password { scram: Some(hash), .. }) => Mechanism::Scram(*hash),
             Self::Token(_) => Mechanism::OauthBearer,
+            Self::Aws(_) => Mechanism::AwsMskIam,
         }
     }
 
@@ -126,6 +143,7 @@ impl Credentials {
         match self {
             Self::Password(_) => None,
             Self::Token(token) => Some(token.until),
+            Self::Aws(keys) => keys.until,
         }
     }
 
@@ -137,6 +155,8 @@ impl Credentials {
             (Self::Token(this), Self::Token(that)) => {
                 this.principal.is_none() || that.principal.is_none() || this.principal == that.principal
             }
+            // A role has other keys each time, and their principal is not known here.
+            (Self::Aws(_), Self::Aws(_)) => true,
             _ => false,
         };
         is_same && self.mechanism() == earlier.mechanism()
@@ -173,6 +193,7 @@ impl Credentials {
                 Ok(())
             }
             Self::Token(token) => bearer::check(token),
+            Self::Aws(keys) => keys.check(),
         }
     }
 
@@ -183,16 +204,19 @@ impl Credentials {
             Self::Password(of) => format!("the credentials of user {:?}", of.user),
             Self::Token(Token { principal: Some(principal), .. }) => format!("the token of {principal:?}"),
             Self::Token(_) => "the token".into(),
+            Self::Aws(keys) => format!("the AWS access key {:?}", keys.access_key),
         }
     }
 
     /// A text of the peer's, for an error: short, on one line, and without the secret.
     pub(crate) fn quoted(&self, text: &str) -> String {
-        let secret = match self {
-            Self::Password(of) => &of.password,
-            Self::Token(token) => &token.value,
+        let (secret, other) = match self {
+            Self::Password(of) => (&of.password, None),
+            Self::Token(token) => (&token.value, None),
+            Self::Aws(keys) => (&keys.secret, keys.session_token.as_ref()),
         };
-        printable(&secret.hide_in(text))
+        let text = secret.hide_in(text);
+        printable(&other.map_or(text.clone(), |other| other.hide_in(&text)))
     }
 }
 
@@ -215,6 +239,15 @@ pub(crate) fn printable(text: &str) -> String {
 /// The unpredictable part of an exchange. It must be another one each time.
 pub type Nonce = [u8; 24];
 
+/// What is another one in each exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fresh {
+    /// For SCRAM.
+    pub nonce: Nonce,
+    /// The time of day in seconds since 1970, for signatures that are good for some minutes.
+    pub unix_seconds: i64,
+}
+
 /// One exchange. The client speaks first.
 #[derive(Debug, Clone)]
 pub struct Exchange {
@@ -227,6 +260,7 @@ enum State {
     Plain,
     Scram(Scram),
     Bearer(Bearer),
+    Msk(Msk),
 }
 
 /// What follows from a broker's challenge.
@@ -261,14 +295,15 @@ impl Refusal {
 }
 
 impl Exchange {
-    /// Begins an exchange.
-    pub fn new(credentials: Arc<Credentials>, nonce: &Nonce) -> Self {
+    /// Begins an exchange with the broker at `host`, which is a name or an address without a port.
+    pub fn new(credentials: Arc<Credentials>, host: &Arc<str>, fresh: &Fresh) -> Self {
         let state = match &*credentials {
             Credentials::Password(Password { scram: Some(hash), .. }) => {
-                State::Scram(Scram::new(*hash, nonce))
+                State::Scram(Scram::new(*hash, &fresh.nonce))
             }
             Credentials::Password(_) => State::Plain,
             Credentials::Token(_) => State::Bearer(Bearer::default()),
+            Credentials::Aws(_) => State::Msk(Msk::new(host, fresh.unix_seconds)),
         };
         Self { credentials, state }
     }
@@ -286,6 +321,9 @@ impl Exchange {
                 secret_bytes([b"\0", of.user.as_bytes(), b"\0", of.password.expose()].into_iter())
             }
             (_, Credentials::Token(token)) => bearer::first(token),
+            (State::Msk(msk), Credentials::Aws(keys)) => msk.first(keys),
+            // `new` gives each kind of credentials the state of its mechanism.
+            (_, Credentials::Aws(_)) => Bytes::new(),
         }
     }
 
@@ -301,6 +339,7 @@ impl Exchange {
         match (&mut self.state, &*self.credentials) {
             (State::Scram(scram), Credentials::Password(of)) => scram.handle(of, challenge),
             (State::Bearer(bearer), credentials) => Ok(bearer.handle(credentials, challenge)),
+            (State::Msk(msk), _) => msk.handle(challenge),
             // A broker has nothing to add.
             _ => Ok(Turn::Done),
         }
@@ -310,8 +349,14 @@ impl Exchange {
     pub fn handle_derived(&mut self, salted: &SaltedPassword) -> Option<Bytes> {
         match &mut self.state {
             State::Scram(scram) => scram.handle_derived(salted),
-            State::Plain | State::Bearer(_) => None,
+            State::Plain | State::Bearer(_) | State::Msk(_) => None,
         }
+    }
+
+    /// Whether a refusal says that the broker has too much to do, and nothing about the credentials. MSK limits how often
+    /// clients log in by AWS_MSK_IAM.
+    pub(crate) fn is_throttled(&self, message: Option<&str>) -> bool {
+        matches!(self.state, State::Msk(_)) && message.is_some_and(|text| text.contains("Too many connects"))
     }
 
     /// Why the broker refused the credentials, in its own words if it had any.
@@ -320,7 +365,7 @@ impl Exchange {
         // A broker of OAUTHBEARER has told its reason before, and repeats it in other words.
         let told = match &self.state {
             State::Bearer(bearer) => bearer.told().map(str::to_owned),
-            State::Plain | State::Scram(_) => None,
+            State::Plain | State::Scram(_) | State::Msk(_) => None,
         };
         let told = told.or_else(|| message.filter(|text| !text.is_empty()).map(str::to_owned));
         match told {

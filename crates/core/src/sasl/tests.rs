@@ -19,8 +19,21 @@ fn token(value: &str, extensions: &[(&str, &str)]) -> Credentials {
     Credentials::Token(Token { value, extensions, principal: None, since: at(0), until: at(100) })
 }
 
+fn aws(secret: &str, session_token: Option<&str>) -> Credentials {
+    Credentials::Aws(AwsKeys {
+        access_key: "AKIDEXAMPLE".into(),
+        secret: secret.into(),
+        session_token: session_token.map(Secret::from),
+        region: None,
+        region_default: None,
+        user_agent: "milena/\"0\"".into(),
+        until: None,
+    })
+}
+
 fn begun(credentials: Credentials) -> Exchange {
-    Exchange::new(Arc::new(credentials), &[7; 24])
+    let host = "b-1.demo.c2.kafka.eu-west-1.amazonaws.com".into();
+    Exchange::new(Arc::new(credentials), &host, &Fresh { nonce: [7; 24], unix_seconds: 1_764_392_400 })
 }
 
 #[test]
@@ -91,11 +104,109 @@ fn what_a_mechanism_cannot_carry_is_refused_without_the_secret() {
     check(token("t", &[("a", "x\u{1}y")]), why);
     check(token("t", &[("a", "")]), why);
     assert_eq!(token("aA0-._~+/==", &[("logicalCluster", "lkc-1")]).check(), Ok(()));
+    let why = "is empty or has other characters than printable ASCII, such as a line's end";
+    check(aws("", None), &format!("the secret of the AWS access key \"AKIDEXAMPLE\" {why}"));
+    check(aws("s", Some("t\n")), &format!("the session token of the AWS access key \"AKIDEXAMPLE\" {why}"));
+}
+
+#[test]
+fn a_request_to_aws_is_signed_for_the_host_and_its_region() {
+    let secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+    let exchange = begun(aws(secret, None));
+    // The members are those of Amazon's client for Java, and the signature is botocore's.
+    let golden =
+        include_str!("golden/sigv4.tsv").lines().find(|line| line.starts_with("msk\t")).expect("a line");
+    let signature = golden.split('\t').next_back().expect("a cell");
+    let expected = format!(
+        "{{\"version\":\"2020_10_22\",\"host\":\"b-1.demo.c2.kafka.eu-west-1.amazonaws.com\",\
+         \"user-agent\":\"milena/\\\"0\\\"\",\"action\":\"kafka-cluster:Connect\",\
+         \"x-amz-algorithm\":\"AWS4-HMAC-SHA256\",\
+         \"x-amz-credential\":\"AKIDEXAMPLE/20251129/eu-west-1/kafka-cluster/aws4_request\",\
+         \"x-amz-date\":\"20251129T050000Z\",\"x-amz-expires\":\"900\",\"x-amz-signedheaders\":\"host\",\
+         \"x-amz-signature\":\"{signature}\"}}"
+    );
+    assert_eq!(String::from_utf8(exchange.first().to_vec()).expect("text"), expected);
+    let first = begun(aws(secret, Some("a/b=="))).first();
+    let first = std::str::from_utf8(&first).expect("text");
+    assert!(first.contains("\"x-amz-security-token\":\"a/b==\""), "{first}");
+}
+
+#[test]
+fn a_broker_of_msk_answers_with_the_requests_id() {
+    let check = |challenge: &[u8], expected: Result<(), &str>| {
+        let turn = begun(aws("secret", None)).handle(challenge);
+        let turn = turn.map(|turn| assert!(matches!(turn, Turn::Done))).map_err(|refusal| refusal.reason);
+        assert_eq!(turn, expected.map_err(|why| format!("its answer to AWS_MSK_IAM {why}")));
+    };
+    check(br#"{"version":"2020_10_22","request-id":"8c2e"}"#, Ok(()));
+    check(
+        br#"{"version":"2020_10_23","request-id":"8c2e"}"#,
+        Err("has the version \"2020_10_23\" and not 2020_10_22"),
+    );
+    check(b"{}", Err("has no version"));
+    check(b"", Err("is empty, so it may be no broker of MSK's"));
+    check(b"{\"version\":", Err("is no object of JSON with texts"));
+    check(b"\xff", Err("is no object of JSON with texts"));
+    let mut exchange = begun(aws("secret", None));
+    exchange.handle(br#"{"version":"2020_10_22"}"#).expect("accepted");
+    assert!(exchange.handle(br#"{"version":"2020_10_22"}"#).is_err());
+    let told = exchange.refusal(Some("[8c2e]: Access denied."));
+    assert_eq!(told, "the broker refused the AWS access key \"AKIDEXAMPLE\": [8c2e]: Access denied");
+    assert!(
+        exchange.is_throttled(Some("[8c2e]: Too many connects")) && !exchange.is_throttled(Some("denied"))
+    );
+}
+
+#[test]
+fn the_region_of_aws_is_given_or_the_hosts_or_the_default() {
+    let Credentials::Aws(keys) = aws("secret", None) else { panic!("keys") };
+    let check = |host: &str, expected: Option<&str>| assert_eq!(keys.region_of(host), expected, "{host}");
+    check("b-1.demo.abc123.c2.kafka.eu-west-1.amazonaws.com", Some("eu-west-1"));
+    check("boot-x.c1.kafka-serverless.us-gov-east-1.amazonaws.com", Some("us-gov-east-1"));
+    check("b-2.x.kafka.cn-north-1.amazonaws.com.cn", Some("cn-north-1"));
+    check("b-1-public.demo.abc123.c2.kafka.eu-west-1.amazonaws.com", Some("eu-west-1"));
+    check("ec2-1-2-3-4.eu-west-1.compute.amazonaws.com", None);
+    check("kafka.amazonaws.com", None);
+    check("kafka.eu-west-1.example.com", None);
+    check("10.0.0.1", None);
+    let with_default = AwsKeys { region_default: Some("us-east-2".into()), ..keys.clone() };
+    assert_eq!(with_default.region_of("10.0.0.1"), Some("us-east-2"));
+    assert_eq!(with_default.region_of("b-1.x.kafka.eu-west-1.amazonaws.com"), Some("eu-west-1"));
+    let given = AwsKeys { region: Some("us-east-2".into()), ..keys };
+    assert_eq!(given.region_of("b-1.x.kafka.eu-west-1.amazonaws.com"), Some("us-east-2"));
+}
+
+#[test]
+fn a_token_for_msk_is_a_signed_address() {
+    let Credentials::Aws(keys) =
+        aws("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", Some("IQoJb3JpZ2luX2VjEFQ/+aXJ=="))
+    else {
+        panic!("keys")
+    };
+    // As aws-msk-iam-sasl-signer-python makes it, but for the order of the parameters.
+    let golden =
+        include_str!("golden/sigv4.tsv").lines().find(|line| line.starts_with("token\t")).expect("a line");
+    let expected = golden.split('\t').next_back().expect("a cell");
+    let parts = |url: &str| {
+        let mut parts: Vec<_> = url.split(['&', '?']).map(str::to_owned).collect();
+        parts.sort_unstable();
+        parts
+    };
+    let token = keys.token("eu-west-1", 1_764_392_400);
+    let url = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, token.expose())
+        .expect("base64");
+    let url = String::from_utf8(url).expect("text");
+    assert!(
+        url.starts_with("https://kafka.eu-west-1.amazonaws.com/?Action=kafka-cluster%3AConnect&"),
+        "{url}"
+    );
+    assert!(url.ends_with("&User-Agent=milena%2F%220%22"), "{url}");
+    assert_eq!(parts(&url), parts(expected));
 }
 
 #[test]
 fn no_secret_is_in_what_is_printed() {
-    for credentials in [password("alice", "canary"), token("canary", &[])] {
+    for credentials in [password("alice", "canary"), token("canary", &[]), aws("canary", Some("canary"))] {
         let exchange = begun(credentials);
         assert!(!format!("{exchange:?} {exchange:#?}").contains("canary"));
         assert!(!exchange.refusal(Some("no canary here")).contains("canary"));
