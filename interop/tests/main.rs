@@ -18,6 +18,7 @@ mod login;
 mod matrix;
 mod members;
 mod mutants;
+mod oauth;
 mod partners;
 mod programs;
 mod replicas;

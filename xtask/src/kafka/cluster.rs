@@ -42,7 +42,7 @@ impl Cluster {
     }
 
     /// As [`Cluster::start`], with lines (`name=value`) added to every node's settings. `{broker}` and `{controller}` in them
-    /// stand for the ports of a node.
+    /// stand for the ports of a node, and a line that begins with `-D` is a system property of Java.
     ///
     /// # Errors
     /// As [`Cluster::start`].

@@ -124,7 +124,9 @@ impl Node {
 /// Starts the process of a node whose settings are in `config`. What it writes comes after what `log` has.
 fn spawn(dist: &Dist, heap: &str, config: &Path, log: &Path) -> anyhow::Result<Child> {
     let out = fs::OpenOptions::new().create(true).append(true).open(log)?;
+    let text = fs::read_to_string(config).with_context(|| format!("reading {}", config.display()))?;
     java(dist, heap)?
+        .args(text.lines().filter_map(|line| line.strip_prefix(SYSTEM_PROPERTY)))
         .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"])
         .args(["Tether", "kafka.Kafka"])
         .arg(config)
@@ -136,6 +138,9 @@ fn spawn(dist: &Dist, heap: &str, config: &Path, log: &Path) -> anyhow::Result<C
         .spawn()
         .context("starting java")
 }
+
+/// Before a system property of Java in a settings file, where it is a comment for Kafka.
+const SYSTEM_PROPERTY: &str = "# java ";
 
 /// The settings file of node `id`: unique to its cluster, and on the command line of its process.
 pub(super) fn config_path(dir: &Path, id: usize) -> PathBuf {
@@ -238,6 +243,9 @@ share.coordinator.state.topic.min.isr={quorum_min}
     for setting in settings {
         // A setting that adds a listener names those that are there, whose ports it cannot know.
         let setting = setting.replace("{broker}", &broker.to_string());
+        if setting.starts_with("-D") {
+            text += SYSTEM_PROPERTY;
+        }
         text += &setting.replace("{controller}", &controller.to_string());
         text.push('\n');
     }
