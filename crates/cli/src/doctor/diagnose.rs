@@ -199,13 +199,11 @@ fn passed(setup: &Setup, address: &str, failed: Option<Layer>) -> Vec<Finding> {
     let is_below = |layer: Layer| failed.is_none_or(|failed| layer < failed);
     let mut findings = Vec::new();
     if setup.has_tls && is_below(Layer::Tls) {
-        findings.push(Finding::ok(
-            Layer::Tls,
-            format!("{address} has a certificate that is trusted, for its host name"),
-        ));
-        if !setup.checks_certificates {
-            findings.clear();
-        }
+        let detail = match setup.checks_certificates {
+            true => format!("{address} has a certificate that is trusted, for its host name"),
+            false => format!("{address} speaks TLS"),
+        };
+        findings.push(Finding::ok(Layer::Tls, detail));
     }
     if let (Some((mechanism, _)), true) = (&setup.sasl, is_below(Layer::Sasl)) {
         findings.push(Finding::ok(Layer::Sasl, format!("{address} lets the client in by {mechanism}")));
@@ -258,9 +256,15 @@ pub(super) fn place(trouble: &Trouble, setup: &Setup, host: &str) -> Place {
             at(Layer::Tls, "look at the certificates of both sides, and into the broker's log")
         }
         (_, Some(Obstacle::Name)) => Place { layer: Layer::Dns, fix: fix_of_name(host) },
+        _ if trouble.text.starts_with("cannot authenticate with") => at(Layer::Sasl, fix_of_source(setup)),
         _ => match trouble.kind {
             ErrorKind::InvalidInput => at(Layer::Configuration, "change the setting that the error names"),
             ErrorKind::Authentication if setup.sasl.is_some() => at(Layer::Sasl, fix_of_login(setup)),
+            // Metadata is what a controller does not have, and every broker has.
+            ErrorKind::Protocol if trouble.text.contains("does not know Metadata requests") => at(
+                Layer::Protocol,
+                "a controller's port (KRaft) has no such requests: connect to the port of a broker's listener",
+            ),
             ErrorKind::Timeout => at(
                 Layer::Protocol,
                 "something takes connections there and does not speak: a broker that hangs, a load balancer without a backend, or \
@@ -291,6 +295,16 @@ fn fix_of_login(setup: &Setup) -> &'static str {
         _ => {
             "check sasl.username and sasl.password; a broker answers alike for unknown users and wrong passwords"
         }
+    }
+}
+
+/// What to do when the client has nothing to log in with, or the connection ended while it did.
+fn fix_of_source(setup: &Setup) -> &'static str {
+    match setup.sasl.as_ref().map(|(mechanism, _)| mechanism.as_str()) {
+        Some("OAUTHBEARER") => {
+            "the issuer (sasl.oauthbearer.token.endpoint.url) must be up, and this machine must reach it; the broker is not to blame"
+        }
+        _ => "look into the broker's log: it ended the connection while the client logged in",
     }
 }
 

@@ -29,6 +29,14 @@ fn a_broker_is_down() {
 }
 
 #[test]
+fn a_controller_is_asked_instead_of_a_broker() {
+    let cluster = Running::start(Broker::builder());
+    // What Kafka's controllers do not have.
+    cluster.cluster.set_api_versions(1, 3, None).expect("taken away");
+    cluster.examine("controllers-port", 1, &[]);
+}
+
+#[test]
 fn a_broker_is_too_old() {
     let cluster = Running::start(Broker::builder());
     cluster.cluster.set_api_versions(1, 22, None).expect("taken away");

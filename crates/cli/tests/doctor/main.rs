@@ -60,6 +60,7 @@ pub(crate) fn examine(mistake: &str, code: i32, bootstrap: &str, args: &[&str]) 
     let run = milena(&[&["doctor", "-b", bootstrap], timeout, args].concat());
     let output = String::from_utf8(run.stdout).expect("text") + &run.stderr;
     let output = plain(output, bootstrap, args);
+    assert!(!["pencil", "hunter2"].iter().any(|secret| output.contains(secret)), "{output}");
     let path = golden().join(format!("{mistake}.txt"));
     if std::env::var_os("UPDATE_DOCTOR").is_some() {
         std::fs::write(&path, &output).expect("written");

@@ -70,7 +70,7 @@ fn a_proxy_is_not_there() {
 
 #[test]
 fn all_is_well() {
-    let cluster = Running::start(Broker::builder());
+    let cluster = Running::start(Broker::builder().config("log.message.timestamp.type", "LogAppendTime"));
     cluster.cluster.create_topic("orders", 3).expect("made");
     let args = ["--topic", "orders", "--group", "billing", "--transactional-id", "billing-1", "--write"];
     cluster.examine("all-is-well", 0, &args);

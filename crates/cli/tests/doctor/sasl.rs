@@ -1,8 +1,8 @@
 //! Logging in.
 
-use milena_broker::{Broker, Listener, OauthValidator, SaslMechanism};
+use milena_broker::{Authority, Broker, Listener, OauthValidator, SaslMechanism, Tls};
 
-use crate::Running;
+use crate::{Files, Running};
 
 fn guarded() -> Running {
     let broker = Broker::builder().listener(Listener::sasl_plaintext()).user("alice", "pencil");
@@ -39,6 +39,34 @@ fn a_mechanism_is_not_enabled() {
 #[test]
 fn a_client_logs_in_where_there_is_no_sasl() {
     examine(&Running::start(Broker::builder()), "sasl-to-port-without", "SCRAM-SHA-256", "alice", "pencil");
+}
+
+#[test]
+fn all_is_well_with_tls_and_a_password() {
+    let (authority, files) = (Authority::new().expect("made"), Files::new());
+    let tls = Tls::of(&authority.server(["127.0.0.1"]).expect("made"));
+    let cluster = Running::start(Broker::builder().listener(Listener::sasl_ssl(tls)).user("alice", "pencil"));
+    let roots = files.property("ssl.ca.location", "ca.pem", authority.certificate_pem());
+    let sasl = ["sasl.mechanism=PLAIN", "sasl.username=alice", "sasl.password=pencil"];
+    let mut args = vec!["-X", "security.protocol=SASL_SSL", "-X", &roots];
+    sasl.iter().for_each(|property| args.extend(["-X", property]));
+    cluster.examine("all-is-well-logged-in", 0, &args);
+}
+
+#[test]
+fn an_issuer_of_tokens_is_not_there() {
+    let broker = Broker::builder().listener(Listener::sasl_plaintext());
+    let broker = broker.oauth(OauthValidator::unsecured()).sasl_mechanisms([SaslMechanism::OauthBearer]);
+    let properties = [
+        "security.protocol=SASL_PLAINTEXT",
+        "sasl.mechanism=OAUTHBEARER",
+        "allow_plaintext_credentials=true",
+        "sasl.oauthbearer.token.endpoint.url=http://127.0.0.1:1/token",
+        "sasl.oauthbearer.client.id=billing",
+        "sasl.oauthbearer.client.secret=hunter2",
+    ];
+    let args: Vec<_> = properties.iter().flat_map(|property| ["-X", property]).collect();
+    Running::start(broker).examine("no-issuer", 1, &args);
 }
 
 #[test]

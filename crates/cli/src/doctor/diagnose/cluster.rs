@@ -42,14 +42,12 @@ fn certificates(seen: &Seen, cluster: &Cluster) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut check = |whose: String, until: SystemTime| {
         let left = until.duration_since(seen.now).unwrap_or(Duration::ZERO).as_secs() / 86_400;
-        if left < DAYS_LEFT_MIN {
-            let detail = format!("{whose} ends in {left} days");
-            findings.push(Finding::warn(
-                Layer::Tls,
-                detail,
-                "renew it; connections that are open then stay open, new ones fail",
-            ));
-        }
+        findings.push(if left < DAYS_LEFT_MIN {
+            let fix = "renew it; connections that are open then stay open, new ones fail";
+            Finding::warn(Layer::Tls, format!("{whose} ends in {left} days"), fix)
+        } else {
+            Finding::ok(Layer::Tls, format!("{whose} is valid for {left} more days"))
+        });
     };
     for (address, until) in &cluster.certificates {
         check(format!("the certificate of {address}"), *until);

@@ -1,0 +1,41 @@
+//! Any text as a file of profiles, and as the configuration file of another program.
+
+use crate::profiles::Profiles;
+use crate::profiles::import::{Format, detect, name_of, read};
+use crate::profiles::secrets;
+
+/// Nothing panics, and what is read can be written and read again.
+pub(crate) fn run(data: &[u8]) {
+    let text = &*String::from_utf8_lossy(data);
+    for format in [detect(text), Format::Properties, Format::Kcl, Format::Rpk, Format::Kaf] {
+        imports(format, text);
+    }
+    let Ok(mut profiles) = Profiles::parse(text) else { return };
+    assert_eq!(profiles.text(), text, "a file that is not changed stays as it is");
+    let all = profiles.all().expect("they were read before");
+    for profile in &all {
+        for (property, value) in &profile.properties {
+            let _ = secrets::shown(property, value);
+            profiles.set(&profile.name, property, "x").expect("it was there");
+        }
+        for (property, _) in &profile.properties {
+            // A name that is written in two ways is found once for each.
+            assert!(profiles.unset(&profile.name, property).expect("a table"), "{property:?}");
+        }
+    }
+    assert!(Profiles::parse(&profiles.text()).is_ok());
+}
+
+fn imports(format: Format, text: &str) {
+    let Ok(imported) = read(format, text) else { return };
+    for mut imports in imported.clusters {
+        let (name, mut profiles) = (name_of(&imports.name), Profiles::default());
+        imports.leave_out_secrets(&name);
+        for (property, value) in &imports.properties {
+            profiles.set(&name, property, value).expect("a good name");
+        }
+        let again = Profiles::parse(&profiles.text()).expect("our own text").profile(&name);
+        let read = again.map(|profile| profile.properties).unwrap_or_default();
+        assert_eq!(read, imports.properties);
+    }
+}
