@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use milena_core::sasl::{AwsKeys, Credentials, Exchange, Fresh, Hash, Password, Token, Turn};
+use milena_core::sasl::{AwsKeys, Credentials, Exchange, Fresh, Hash, Password, Token, Turn, Work};
 use milena_core::{Instant, Secret};
 
 /// A key that takes longer to derive is not derived here: it would be the fuzzer's whole time.
@@ -42,7 +42,7 @@ pub(crate) fn run(data: &[u8]) {
     };
     let mut exchange =
         Exchange::new(Arc::new(credentials), &"b".into(), &Fresh { nonce: [b'n'; 24], unix_seconds: 0 });
-    let first = exchange.first();
+    let Turn::Send(first) = exchange.first() else { panic!("no work is needed for it") };
     let nonce = first.rsplit(|byte| *byte == b'=').next().unwrap_or_default().to_vec();
     for message in messages.split(|byte| *byte == 0) {
         let message = match message.strip_prefix(b"@") {
@@ -51,10 +51,11 @@ pub(crate) fn run(data: &[u8]) {
         };
         match exchange.handle(&message) {
             Ok(Turn::Send(answer)) => assert_eq!(answer, [1].as_slice()),
-            Ok(Turn::Derive(work)) if work.iterations() <= ITERATIONS_MAX => {
-                assert!(exchange.handle_derived(&work.run()).is_some());
+            Ok(Turn::Work(Work::Derive(work))) if work.iterations() <= ITERATIONS_MAX => {
+                assert!(exchange.handle_worked(Work::Derive(work).run()).expect("a key").is_some());
             }
-            Ok(Turn::Derive(work)) => assert!(work.iterations() <= 1_000_000),
+            Ok(Turn::Work(Work::Derive(work))) => assert!(work.iterations() <= 1_000_000),
+            Ok(Turn::Work(Work::Step(_))) => panic!("no mechanism was brought along"),
             Ok(Turn::Done) => return,
             Err(refusal) => {
                 assert!(!refusal.reason.contains(SECRET), "{}", refusal.reason);

@@ -114,7 +114,9 @@ pub use producer::{
 pub use proxy::Proxy;
 pub use record::{Header, OwnedRecord, Payload, Record, RecordView};
 pub use runtime::Runtime;
-pub use sasl::{Login, ProvideLogin, ProvideToken, Providing, Sasl, Token};
+pub use sasl::{
+    Login, ProvideLogin, ProvideToken, Providing, Sasl, SaslExchange, SaslMechanism, SaslStep, Token,
+};
 pub use settings::{
     Acks, ClientSettings, Compression, ConsumerSettings, DnsLookup, GroupSettings, Isolation,
     ProducerSettings, Properties, Reset, SETTINGS, SettingDoc, Unit,

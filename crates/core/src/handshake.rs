@@ -29,7 +29,7 @@ use milena_messages::{ApiKey, ErrorCode, Message};
 use milena_wire::{DecodeError, Reader, Str};
 
 use crate::failure::Obstacle;
-use crate::sasl::{Credentials, Derivation, Exchange, Fresh, Refusal, SaltedPassword, Turn, printable};
+use crate::sasl::{Credentials, Exchange, Fresh, Refusal, Turn, Work, Worked, printable};
 use crate::{BrokerVersions, Failure, Features};
 
 /// The handshake of one connection.
@@ -41,10 +41,10 @@ use crate::{BrokerVersions, Failure, Features};
 /// error that ends the attempt.
 ///
 /// A broker that demands SASL is told the credentials after the versions: see [`authenticating`](Self::authenticating). The
-/// driver then also asks [`poll_derivation`](Self::poll_derivation) after each answer. The answer to the last round gives the
+/// driver then also asks [`poll_work`](Self::poll_work) after each answer. The answer to the last round gives the
 /// session's lifetime, and a re-authentication (KIP-368) starts again at SaslHandshake on the live connection:
 /// [`reauthenticate`](Self::reauthenticate). [`Lifecycle`](crate::Lifecycle) says when.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Handshake {
     step: Step,
     /// The version of ApiVersions that the peer is asked at, and answered at once it is done.
@@ -57,7 +57,7 @@ pub struct Handshake {
 }
 
 /// What the handshake knows of its SASL exchange.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Sasl {
     /// The broker's name or address.
     host: Arc<str>,
@@ -65,7 +65,7 @@ struct Sasl {
     /// The client's next message.
     message: Bytes,
     /// Work for somebody else.
-    derivation: Option<Derivation>,
+    work: Option<Work>,
     /// How long the broker lets the session live.
     lifetime: Option<Duration>,
     /// A random number, so that connections made at the same time do not renew their sessions at the same time.
@@ -79,8 +79,8 @@ enum Step {
     Ask(HandshakeKind),
     /// A request of this kind was sent, and its answer is to come.
     Await(HandshakeKind),
-    /// A key is being derived from the password.
-    Derive,
+    /// Work is being done elsewhere.
+    Work,
     /// The peer may be asked anything.
     Done,
 }
@@ -236,23 +236,28 @@ impl Handshake {
 
     /// Whether a request is to be sent now, or there is work for it.
     pub fn has_more(&self) -> bool {
-        matches!(self.step, Step::Ask(_)) || self.sasl.as_ref().is_some_and(|sasl| sasl.derivation.is_some())
+        matches!(self.step, Step::Ask(_)) || self.sasl.as_ref().is_some_and(|sasl| sasl.work.is_some())
     }
 
     /// Work that takes too long for a task which moves bytes. It is returned once; its result goes to
-    /// [`handle_derived`](Self::handle_derived).
-    pub fn poll_derivation(&mut self) -> Option<Derivation> {
-        self.sasl.as_mut()?.derivation.take()
+    /// [`handle_worked`](Self::handle_worked).
+    pub fn poll_work(&mut self) -> Option<Work> {
+        self.sasl.as_mut()?.work.take()
     }
 
     /// The work is done.
-    pub fn handle_derived(&mut self, salted: &SaltedPassword) {
-        if let (Step::Derive, Some(sasl)) = (self.step, &mut self.sasl)
-            && let Some(message) = sasl.exchange.handle_derived(salted)
-        {
-            sasl.message = message;
-            self.step = Step::Ask(HandshakeKind::Authenticate);
+    ///
+    /// # Errors
+    /// When the application's mechanism refuses to go on. The connection is of no use then.
+    pub fn handle_worked(&mut self, peer: &str, worked: Worked) -> Result<(), Failure> {
+        if let (Step::Work, Some(sasl)) = (self.step, &mut self.sasl) {
+            let turn =
+                sasl.exchange.handle_worked(worked).map_err(|refusal| sasl.failure(peer, None, refusal))?;
+            if let Some(turn) = turn {
+                self.step = sasl.take(turn);
+            }
         }
+        Ok(())
     }
 
     /// The answer to the request of this kind came: `body` is the frame after its header.
@@ -364,7 +369,7 @@ impl HandshakeRequest {
 impl Sasl {
     fn new(credentials: Arc<Credentials>, host: Arc<str>, fresh: &Fresh) -> Self {
         let (exchange, spread) = (Exchange::new(credentials, &host, fresh), fresh.nonce[0]);
-        Self { host, exchange, message: Bytes::new(), derivation: None, lifetime: None, spread }
+        Self { host, exchange, message: Bytes::new(), work: None, lifetime: None, spread }
     }
 
     fn failure(&self, peer: &str, code: Option<ErrorCode>, refusal: Refusal) -> Failure {
@@ -399,8 +404,8 @@ impl Sasl {
         let code = Some(response.error_code);
         match response.error_code {
             ErrorCode::NONE => {
-                self.message = self.exchange.first();
-                Ok(Step::Ask(HandshakeKind::Authenticate))
+                let turn = self.exchange.first();
+                Ok(self.take(turn))
             }
             ErrorCode::UNSUPPORTED_SASL_MECHANISM => {
                 let enabled = response.mechanisms.iter().take(MECHANISMS_NAMED_MAX);
@@ -439,22 +444,27 @@ impl Sasl {
             }
             return Err(self.failure(peer, Some(code), Refusal { obstacle: Obstacle::Credentials, reason }));
         }
+        // The last answer has the one that counts.
+        let lifetime = u64::try_from(response.session_lifetime_ms).unwrap_or_default();
+        self.lifetime = (lifetime > 0).then(|| Duration::from_millis(lifetime));
         let turn = self.exchange.handle(&response.auth_bytes);
-        Ok(match turn.map_err(|refusal| self.failure(peer, None, refusal))? {
+        let turn = turn.map_err(|refusal| self.failure(peer, None, refusal))?;
+        Ok(self.take(turn))
+    }
+
+    /// What the handshake does next.
+    fn take(&mut self, turn: Turn) -> Step {
+        match turn {
             Turn::Send(message) => {
                 self.message = message;
                 Step::Ask(HandshakeKind::Authenticate)
             }
-            Turn::Derive(derivation) => {
-                self.derivation = Some(derivation);
-                Step::Derive
+            Turn::Work(work) => {
+                self.work = Some(work);
+                Step::Work
             }
-            Turn::Done => {
-                let lifetime = u64::try_from(response.session_lifetime_ms).unwrap_or_default();
-                self.lifetime = (lifetime > 0).then(|| Duration::from_millis(lifetime));
-                Step::Done
-            }
-        })
+            Turn::Done => Step::Done,
+        }
     }
 }
 
@@ -755,7 +765,7 @@ mod tests {
     fn a_key_is_derived_by_somebody_else() {
         let of = match &*credentials() {
             Credentials::Password(of) => of.clone(),
-            Credentials::Token(_) | Credentials::Aws(_) => panic!("a password"),
+            _ => panic!("a password"),
         };
         let of = crate::sasl::Password { scram: Some(crate::sasl::Hash::Sha256), ..of };
         let (mut handshake, _) = told_versions(Some((0, 1)));
@@ -767,9 +777,9 @@ mod tests {
         let salted = encoded(&SaslAuthenticateResponse { auth_bytes: salted, ..Default::default() }, 2);
         answer(&mut handshake, &salted).expect("understood");
         assert!(handshake.poll_request().is_none() && !handshake.is_done());
-        let work = handshake.poll_derivation().expect("work");
-        assert!(handshake.poll_derivation().is_none(), "it is returned once");
-        handshake.handle_derived(&work.run());
+        let work = handshake.poll_work().expect("work");
+        assert!(handshake.poll_work().is_none(), "it is returned once");
+        handshake.handle_worked("b:1", work.run()).expect("a key");
         let Some(HandshakeRequest::Authenticate { request, .. }) = handshake.poll_request() else {
             panic!("the proof follows")
         };

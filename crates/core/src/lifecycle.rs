@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::backoff::Retry;
-use crate::sasl::{Credentials, Derivation, Fresh, SaltedPassword};
+use crate::sasl::{Credentials, Fresh, Work, Worked};
 use crate::{Backoff, BrokerVersions, Failure, Handshake, HandshakeKind, HandshakeRequest, Instant, Rng};
 
 /// Decides what a connection may do now, what it must do by itself, and when it ends.
@@ -31,7 +31,7 @@ use crate::{Backoff, BrokerVersions, Failure, Handshake, HandshakeKind, Handshak
 /// [`poll_timeout`](Self::poll_timeout), it polls in this order:
 ///
 /// 1. [`poll_need`](Self::poll_need): credentials, or work that takes too long for a connection's task. The result comes back
-///    by [`handle_credentials`](Self::handle_credentials) or [`handle_derived`](Self::handle_derived).
+///    by [`handle_credentials`](Self::handle_credentials) or [`handle_worked`](Self::handle_worked).
 /// 2. [`poll_request`](Self::poll_request): a request of the connection's own. It goes out before any call.
 /// 3. [`may_start`](Self::may_start): calls start as long as this says so.
 /// 4. [`poll_end`](Self::poll_end), after reading and writing: an answer that has arrived is never lost to an end.
@@ -89,8 +89,8 @@ struct Renewal {
 pub enum Need {
     /// Credentials for the next session: see [`Lifecycle::handle_credentials`].
     Credentials,
-    /// The result of this work: see [`Lifecycle::handle_derived`].
-    Derivation(Derivation),
+    /// The result of this work: see [`Lifecycle::handle_worked`].
+    Work(Work),
 }
 
 /// What a connection is doing.
@@ -172,7 +172,7 @@ impl Lifecycle {
     /// What the connection needs of somebody else. Each need is returned once.
     pub fn poll_need(&mut self, now: Instant) -> Option<Need> {
         if self.phase == Phase::Handshaking {
-            return self.handshake.poll_derivation().map(Need::Derivation);
+            return self.handshake.poll_work().map(Need::Work);
         }
         let session = self.session.as_mut().filter(|_| self.phase == Phase::Serving)?;
         if session.ends_at <= now {
@@ -197,7 +197,7 @@ impl Lifecycle {
         let is_old = match &*credentials {
             Credentials::Token(token) => token.is_old(now),
             Credentials::Aws(keys) => keys.until.is_some_and(|until| until <= now),
-            Credentials::Password(_) => false,
+            Credentials::Password(_) | Credentials::Custom(_) => false,
         };
         let gains = session.is_renewable || credentials.until().is_none_or(|until| session.ends_at < until);
         if is_old || !gains {
@@ -220,8 +220,13 @@ impl Lifecycle {
     }
 
     /// The work for the handshake is done.
-    pub fn handle_derived(&mut self, salted: &SaltedPassword) {
-        self.handshake.handle_derived(salted);
+    ///
+    /// # Errors
+    /// As [`Handshake::handle_worked`]: the connection is of no use then.
+    pub fn handle_worked(&mut self, peer: &str, worked: Worked, now: Instant) -> Result<(), Failure> {
+        self.handshake.handle_worked(peer, worked)?;
+        self.serve_if_done(now);
+        Ok(())
     }
 
     /// Whether the connection has a request of its own to send now, or needs something for one.
@@ -265,6 +270,12 @@ impl Lifecycle {
         now: Instant,
     ) -> Result<(), Failure> {
         self.handshake.handle_answer(peer, kind, body)?;
+        self.serve_if_done(now);
+        Ok(())
+    }
+
+    /// Goes on to serve calls if the handshake is done.
+    fn serve_if_done(&mut self, now: Instant) {
         if self.handshake.is_done() && self.phase == Phase::Handshaking {
             self.phase = Phase::Serving;
             if self.served_since.is_none() {
@@ -275,7 +286,6 @@ impl Lifecycle {
             self.renewal = None;
             self.session = self.begun_session(now);
         }
-        Ok(())
     }
 
     /// The session that begins now, if something limits it.

@@ -142,8 +142,8 @@ impl Connection {
                 if let Poll::Ready(Err(failure)) = self.poll_write(cx) {
                     return Poll::Ready(Err(failure));
                 }
-                // What has arrived may need more than bytes.
-                if !self.life.has_more() {
+                // What has arrived may need more than bytes. A step that somebody else took may have been the last.
+                if self.life.phase() == Phase::Handshaking && !self.life.has_more() {
                     ready!(self.poll_read(cx))?;
                 }
             }
@@ -241,8 +241,8 @@ impl Connection {
                 self.life.handle_credentials(credentials, fresh, self.handshake_timeout, now);
             }
             Assistance::Credentials(None) => self.life.handle_no_credentials(now),
-            Assistance::Derived(Some(salted)) => self.life.handle_derived(&salted),
-            Assistance::Derived(None) => return Err(Failure::Closed),
+            Assistance::Worked(Some(worked)) => self.life.handle_worked(&self.peer, worked, now)?,
+            Assistance::Worked(None) => return Err(Failure::Closed),
         }
         Ok(())
     }

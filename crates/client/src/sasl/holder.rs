@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use milena_core::lifecycle::Need;
-use milena_core::sasl::{Credentials, Fresh, Password, SaltedPassword, Token as CoreToken, TokenKeeper, Use};
+use milena_core::sasl::{Credentials, Custom, Fresh, Password, Token as CoreToken, TokenKeeper, Use, Worked};
 use milena_core::{Failure, Instant, Obstacle, Rng};
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,8 +39,8 @@ struct Want {
 pub(crate) enum Assistance {
     /// Credentials for its next session, with what is new in it, or none at present.
     Credentials(Option<(Arc<Credentials>, Fresh)>),
-    /// The key of its exchange. None if the client's runtime has ended.
-    Derived(Option<SaltedPassword>),
+    /// The result of its work. None if the client's runtime has ended.
+    Worked(Option<Worked>),
 }
 
 /// Something that is being done for a connection.
@@ -56,7 +56,7 @@ impl Holder {
         rng: Rng,
     ) -> Self {
         let provider = match &sasl.source {
-            Source::Logins { .. } => None,
+            Source::Logins { .. } | Source::Custom(_) => None,
             Source::Tokens(provider) => Some(Provider::Tokens(Arc::clone(provider))),
             #[cfg(feature = "aws-msk-iam")]
             Source::Aws(provider) => Some(Provider::Aws(Arc::clone(provider))),
@@ -101,11 +101,11 @@ impl Holder {
                 }
                 Assistance::Credentials(found.ok())
             }),
-            // It takes milliseconds, which is too long for a task that others wait behind.
-            Need::Derivation(work) => Box::pin(async move {
-                let (done, salted) = oneshot::channel();
+            // It takes milliseconds, which is too long for a task that others wait behind, or it may block.
+            Need::Work(work) => Box::pin(async move {
+                let (done, worked) = oneshot::channel();
                 this.runtime.spawn_blocking(move || drop(done.send(work.run())));
-                Assistance::Derived(salted.await.ok())
+                Assistance::Worked(worked.await.ok())
             }),
         }
     }
@@ -124,6 +124,7 @@ impl Holder {
                 let scram = *scram;
                 Arc::new(Credentials::Password(Password { scram, user, password, is_delegation_token }))
             }
+            (Source::Custom(mechanism), _) => Arc::new(Credentials::Custom(Custom(Arc::clone(mechanism)))),
             (_, Some(wants)) => {
                 let (reply, answer) = oneshot::channel();
                 // If the task has ended, so has the client's runtime, and this future with it.

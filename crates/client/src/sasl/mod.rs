@@ -6,6 +6,7 @@
 //!  ProvideToken ─┘ (and aws::ProvideCredentials)
 //! ```
 
+mod custom;
 mod holder;
 mod nonces;
 mod unsecured;
@@ -16,8 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milena_core::Secret;
-use milena_core::sasl::{Hash, Mechanism};
+use milena_core::sasl::{CustomMechanism, Hash, Mechanism};
 
+use self::custom::Brought;
+pub use self::custom::{SaslExchange, SaslMechanism, SaslStep};
 pub(crate) use self::holder::{Assistance, Assisting, Holder};
 pub(crate) use self::nonces::Nonces;
 pub(crate) use self::unsecured::Unsecured;
@@ -64,6 +67,7 @@ enum Source {
         provider: Arc<dyn ProvideLogin>,
     },
     Tokens(Arc<dyn ProvideToken>),
+    Custom(Arc<dyn CustomMechanism>),
     #[cfg(feature = "aws-msk-iam")]
     Aws(Arc<dyn crate::aws::ProvideCredentials>),
 }
@@ -207,6 +211,38 @@ impl Sasl {
         Self { source: Source::Tokens(Arc::new(provider)), allows_plaintext: false }
     }
 
+    /// A mechanism that this crate does not have, such as GSSAPI.
+    ///
+    /// ```
+    /// use milena::{ConnectError, Obstacle, Sasl, SaslExchange, SaslMechanism, SaslStep};
+    ///
+    /// /// EXTERNAL (RFC 4422): the connection itself, such as a client certificate, says who the client is.
+    /// struct External;
+    ///
+    /// impl SaslMechanism for External {
+    ///     fn name(&self) -> &'static str {
+    ///         "EXTERNAL"
+    ///     }
+    ///     fn begin(&self, _host: &str) -> Result<(Box<dyn SaslExchange>, Vec<u8>), ConnectError> {
+    ///         Ok((Box::new(External), Vec::new()))
+    ///     }
+    /// }
+    ///
+    /// impl SaslExchange for External {
+    ///     fn step(&mut self, challenge: &[u8]) -> Result<SaslStep, ConnectError> {
+    ///         match challenge {
+    ///             b"" => Ok(SaslStep::Done),
+    ///             _ => Err(ConnectError::new(Obstacle::Peer, "EXTERNAL has no challenges")),
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// assert_eq!(Sasl::custom(External).mechanism(), "EXTERNAL");
+    /// ```
+    pub fn custom(mechanism: impl SaslMechanism + 'static) -> Self {
+        Self { source: Source::Custom(Arc::new(Brought(Arc::new(mechanism)))), allows_plaintext: false }
+    }
+
     #[cfg(feature = "aws-msk-iam")]
     pub(crate) fn of_aws(provider: Arc<dyn crate::aws::ProvideCredentials>) -> Self {
         Self { source: Source::Aws(provider), allows_plaintext: false }
@@ -232,6 +268,7 @@ impl Sasl {
             Source::Logins { scram: None, .. } => Mechanism::Plain,
             Source::Logins { scram: Some(hash), .. } => Mechanism::Scram(*hash),
             Source::Tokens(_) => Mechanism::OauthBearer,
+            Source::Custom(of) => Mechanism::Custom { name: of.name(), sends_secret: of.sends_secret() },
             #[cfg(feature = "aws-msk-iam")]
             Source::Aws(_) => Mechanism::AwsMskIam,
         }
@@ -243,12 +280,13 @@ impl Sasl {
             return Ok(());
         }
         let what = match self.kind() {
-            Mechanism::Plain => "password",
-            Mechanism::AwsMskIam => "signed request, which is as good as a password for 15 minutes,",
-            _ => "token",
+            Mechanism::Plain => "the password",
+            Mechanism::AwsMskIam => "the signed request, which is as good as a password for 15 minutes,",
+            Mechanism::Custom { .. } => "a secret",
+            _ => "the token",
         };
         Err(format!(
-            "{} would send the {what} over a connection that is not encrypted: use TLS (security.protocol=SASL_SSL) or \
+            "{} would send {what} over a connection that is not encrypted: use TLS (security.protocol=SASL_SSL) or \
              SCRAM, or allow it with allow_plaintext_credentials=true (Sasl::allow_plaintext)",
             self.mechanism()
         ))

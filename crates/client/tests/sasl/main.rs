@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests run on tokio")]
 
 mod canary;
+mod custom;
 mod errors;
 mod everything;
 mod mechanisms;

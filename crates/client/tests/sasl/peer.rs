@@ -85,6 +85,10 @@ impl Peer {
             let session_lifetime_ms = state.lifetime.as_millis() as i64;
             return SaslAuthenticateResponse { auth_bytes, session_lifetime_ms, ..Default::default() };
         }
+        if said.starts_with("toy hello ") {
+            let auth_bytes = Bytes::from_static(b"number 42");
+            return SaslAuthenticateResponse { auth_bytes, ..Default::default() };
+        }
         if !is_refused && state.accepts.iter().any(|accepted| said.contains(accepted)) {
             state.accepted.push(connection);
             let session_lifetime_ms = state.lifetime.as_millis() as i64;
@@ -119,7 +123,7 @@ impl Peer {
                 ApiKey::ApiVersions => encoded(&frame, key, version, &versions()),
                 ApiKey::SaslHandshake => {
                     let request: SaslHandshakeRequest = request(&frame, version);
-                    assert!(["PLAIN", "OAUTHBEARER", "AWS_MSK_IAM"].contains(&&*request.mechanism));
+                    assert!(["PLAIN", "OAUTHBEARER", "AWS_MSK_IAM", "X-TOY"].contains(&&*request.mechanism));
                     encoded(&frame, key, version, &SaslHandshakeResponse::default())
                 }
                 ApiKey::SaslAuthenticate => {
@@ -134,9 +138,10 @@ impl Peer {
                     if response.error_code != ErrorCode::NONE {
                         return stream.write_all(&answer).await;
                     }
+                    let is_challenged = said.starts_with("toy hello ");
                     // Only MSK says something to a client that it accepts.
-                    is_refused = !response.auth_bytes.is_empty() && !said.starts_with('{');
-                    if !is_refused {
+                    is_refused = !response.auth_bytes.is_empty() && !said.starts_with('{') && !is_challenged;
+                    if !is_refused && !is_challenged {
                         let lifetime = self.state().lifetime;
                         let never = Duration::from_secs(1 << 30);
                         session = Some(Instant::now() + if lifetime.is_zero() { never } else { lifetime });

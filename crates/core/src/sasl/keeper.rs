@@ -65,7 +65,7 @@ impl TokenKeeper {
             Credentials::Token(token) => now < token.until && (purpose == Use::Connect || !token.is_old(now)),
             // A broker lets a session with keys live as long as the keys do, so it is worth its while to the end.
             Credentials::Aws(keys) => keys.until.is_none_or(|until| now < until),
-            Credentials::Password(_) => false,
+            Credentials::Password(_) | Credentials::Custom(_) => false,
         })
     }
 

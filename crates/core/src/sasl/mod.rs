@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  Credentials ─▶ Exchange::new ─ first() ─▶ broker ─ challenge ─▶ handle() ─┬─▶ Send: the next message
-//!                                                                            ├─▶ Derive: work, then handle_derived()
+//!                                                                            ├─▶ Work, then handle_worked()
 //!                                                                            └─▶ Done
 //! ```
 //!
 //! An exchange must not know how its messages travel: [`Handshake`](crate::Handshake) puts them into SaslAuthenticate requests.
 
 mod bearer;
+mod custom;
 mod keeper;
 mod msk;
 mod scram;
@@ -23,6 +24,8 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use self::bearer::Bearer;
+use self::custom::Stepper;
+pub use self::custom::{Custom, CustomExchange, CustomMechanism, CustomStep, Stepped};
 pub use self::keeper::{TokenKeeper, Use};
 use self::msk::Msk;
 pub use self::msk::{AwsKeys, VALID_SECONDS};
@@ -44,10 +47,17 @@ pub enum Mechanism {
     OauthBearer,
     /// A signed request to AWS, for Amazon's MSK.
     AwsMskIam,
+    /// Another one, which the application brings along.
+    Custom {
+        /// Its name.
+        name: &'static str,
+        /// Whether it sends something that others could use.
+        sends_secret: bool,
+    },
 }
 
 impl Mechanism {
-    /// All mechanisms.
+    /// All mechanisms that are here.
     pub const ALL: [Self; 5] = [
         Self::Plain,
         Self::Scram(Hash::Sha256),
@@ -64,13 +74,18 @@ impl Mechanism {
             Self::Scram(Hash::Sha512) => "SCRAM-SHA-512",
             Self::OauthBearer => "OAUTHBEARER",
             Self::AwsMskIam => "AWS_MSK_IAM",
+            Self::Custom { name, .. } => name,
         }
     }
 
     /// Whether the secret itself is sent, or what can be used in its place for a while, so that everybody on the way can read it
     /// unless the connection is encrypted.
     pub fn sends_secret(self) -> bool {
-        matches!(self, Self::Plain | Self::OauthBearer | Self::AwsMskIam)
+        match self {
+            Self::Plain | Self::OauthBearer | Self::AwsMskIam => true,
+            Self::Scram(_) => false,
+            Self::Custom { sends_secret, .. } => sends_secret,
+        }
     }
 }
 
@@ -89,6 +104,8 @@ pub enum Credentials {
     Token(Token),
     /// Keys of AWS, for [`Mechanism::AwsMskIam`].
     Aws(AwsKeys),
+    /// What a mechanism of the application's knows.
+    Custom(Custom),
 }
 
 /// A user and a password.
@@ -135,13 +152,16 @@ impl Credentials {
             Self::Password(Password { scram: Some(hash), .. }) => Mechanism::Scram(*hash),
             Self::Token(_) => Mechanism::OauthBearer,
             Self::Aws(_) => Mechanism::AwsMskIam,
+            Self::Custom(Custom(of)) => {
+                Mechanism::Custom { name: of.name(), sends_secret: of.sends_secret() }
+            }
         }
     }
 
     /// When they end by themselves.
     pub fn until(&self) -> Option<Instant> {
         match self {
-            Self::Password(_) => None,
+            Self::Password(_) | Self::Custom(_) => None,
             Self::Token(token) => Some(token.until),
             Self::Aws(keys) => keys.until,
         }
@@ -157,6 +177,7 @@ impl Credentials {
             }
             // A role has other keys each time, and their principal is not known here.
             (Self::Aws(_), Self::Aws(_)) => true,
+            (Self::Custom(this), Self::Custom(that)) => this == that,
             _ => false,
         };
         is_same && self.mechanism() == earlier.mechanism()
@@ -194,6 +215,7 @@ impl Credentials {
             }
             Self::Token(token) => bearer::check(token),
             Self::Aws(keys) => keys.check(),
+            Self::Custom(_) => Ok(()),
         }
     }
 
@@ -205,6 +227,7 @@ impl Credentials {
             Self::Token(Token { principal: Some(principal), .. }) => format!("the token of {principal:?}"),
             Self::Token(_) => "the token".into(),
             Self::Aws(keys) => format!("the AWS access key {:?}", keys.access_key),
+            Self::Custom(Custom(of)) => format!("the client's {} login", of.name()),
         }
     }
 
@@ -214,6 +237,8 @@ impl Credentials {
             Self::Password(of) => (&of.password, None),
             Self::Token(token) => (&token.value, None),
             Self::Aws(keys) => (&keys.secret, keys.session_token.as_ref()),
+            // The mechanism alone knows what is secret.
+            Self::Custom(_) => return printable(text),
         };
         let text = secret.hide_in(text);
         printable(&other.map_or(text.clone(), |other| other.hide_in(&text)))
@@ -249,18 +274,19 @@ pub struct Fresh {
 }
 
 /// One exchange. The client speaks first.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Exchange {
     credentials: Arc<Credentials>,
     state: State,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum State {
     Plain,
     Scram(Scram),
     Bearer(Bearer),
     Msk(Msk),
+    Custom(Stepper),
 }
 
 /// What follows from a broker's challenge.
@@ -268,11 +294,39 @@ enum State {
 pub enum Turn {
     /// This message goes to the broker.
     Send(Bytes),
-    /// This work takes milliseconds, or a second if the broker asks for many iterations. It is run elsewhere, and its result
-    /// handed to [`Exchange::handle_derived`].
-    Derive(Derivation),
+    /// This work takes milliseconds or more, and may block. It is run elsewhere, and its result handed to
+    /// [`Exchange::handle_worked`].
+    Work(Work),
     /// The client has nothing more to say, and trusts the broker.
     Done,
+}
+
+/// Work that takes too long for a task which moves bytes.
+#[derive(Debug)]
+pub enum Work {
+    /// A key is derived from a password, which takes milliseconds, or a second if the broker asks for many iterations.
+    Derive(Derivation),
+    /// A mechanism of the application's takes a step.
+    Step(CustomStep),
+}
+
+/// What came of work.
+#[derive(Debug)]
+pub enum Worked {
+    /// The key.
+    Key(SaltedPassword),
+    /// What the mechanism said.
+    Stepped(Stepped),
+}
+
+impl Work {
+    /// Does the work.
+    pub fn run(self) -> Worked {
+        match self {
+            Self::Derive(derivation) => Worked::Key(derivation.run()),
+            Self::Step(step) => Worked::Stepped(step.run()),
+        }
+    }
 }
 
 /// Why an exchange cannot go on.
@@ -304,6 +358,7 @@ impl Exchange {
             Credentials::Password(_) => State::Plain,
             Credentials::Token(_) => State::Bearer(Bearer::default()),
             Credentials::Aws(_) => State::Msk(Msk::new(host, fresh.unix_seconds)),
+            Credentials::Custom(_) => State::Custom(Stepper::new(host)),
         };
         Self { credentials, state }
     }
@@ -313,9 +368,14 @@ impl Exchange {
         &self.credentials
     }
 
-    /// The client's first message.
-    pub fn first(&self) -> Bytes {
-        match (&self.state, &*self.credentials) {
+    /// The client's first message, or the work that makes it.
+    pub fn first(&self) -> Turn {
+        if let (State::Custom(stepper), Credentials::Custom(Custom(mechanism))) =
+            (&self.state, &*self.credentials)
+        {
+            return Turn::Work(Work::Step(stepper.begin(mechanism)));
+        }
+        Turn::Send(match (&self.state, &*self.credentials) {
             (State::Scram(scram), Credentials::Password(of)) => scram.first(of),
             (_, Credentials::Password(of)) => {
                 secret_bytes([b"\0", of.user.as_bytes(), b"\0", of.password.expose()].into_iter())
@@ -323,8 +383,8 @@ impl Exchange {
             (_, Credentials::Token(token)) => bearer::first(token),
             (State::Msk(msk), Credentials::Aws(keys)) => msk.first(keys),
             // `new` gives each kind of credentials the state of its mechanism.
-            (_, Credentials::Aws(_)) => Bytes::new(),
-        }
+            (_, Credentials::Aws(_) | Credentials::Custom(_)) => Bytes::new(),
+        })
     }
 
     /// The broker's answer to the last message.
@@ -340,17 +400,25 @@ impl Exchange {
             (State::Scram(scram), Credentials::Password(of)) => scram.handle(of, challenge),
             (State::Bearer(bearer), credentials) => Ok(bearer.handle(credentials, challenge)),
             (State::Msk(msk), _) => msk.handle(challenge),
+            (State::Custom(stepper), _) => stepper.handle(challenge).map(|step| Turn::Work(Work::Step(step))),
             // A broker has nothing to add.
             _ => Ok(Turn::Done),
         }
     }
 
-    /// The result of the work that [`Turn::Derive`] asked for. Answers with the next message.
-    pub fn handle_derived(&mut self, salted: &SaltedPassword) -> Option<Bytes> {
-        match &mut self.state {
-            State::Scram(scram) => scram.handle_derived(salted),
-            State::Plain | State::Bearer(_) | State::Msk(_) => None,
-        }
+    /// The result of the work that [`Turn::Work`] asked for. Answers with what follows, or with none if no such work was asked
+    /// for.
+    ///
+    /// # Errors
+    /// When the application's mechanism refuses to go on.
+    pub fn handle_worked(&mut self, worked: Worked) -> Result<Option<Turn>, Refusal> {
+        Ok(match (&mut self.state, worked) {
+            (State::Scram(scram), Worked::Key(salted)) => scram.handle_derived(&salted).map(Turn::Send),
+            (State::Custom(stepper), Worked::Stepped(stepped)) => {
+                Some(stepper.handle_stepped(stepped)?.map_or(Turn::Done, Turn::Send))
+            }
+            _ => None,
+        })
     }
 
     /// Whether a refusal says that the broker has too much to do, and nothing about the credentials. MSK limits how often
@@ -365,7 +433,7 @@ impl Exchange {
         // A broker of OAUTHBEARER has told its reason before, and repeats it in other words.
         let told = match &self.state {
             State::Bearer(bearer) => bearer.told().map(str::to_owned),
-            State::Plain | State::Scram(_) | State::Msk(_) => None,
+            State::Plain | State::Scram(_) | State::Msk(_) | State::Custom(_) => None,
         };
         let told = told.or_else(|| message.filter(|text| !text.is_empty()).map(str::to_owned));
         match told {

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::{Nonce, Password, Refusal, Turn, printable};
+use super::{Nonce, Password, Refusal, Turn, Work, printable};
 use crate::Secret;
 
 /// The hash that SCRAM uses.
@@ -155,7 +155,8 @@ impl Scram {
         }
         let last = format!("c={NO_BINDING},r={nonce}");
         self.step = Step::Deriving { signed: format!("{},{text},{last}", self.first_bare(of)), last };
-        Ok(Turn::Derive(Derivation { hash: self.hash, password: of.password.clone(), salt, iterations }))
+        let derivation = Derivation { hash: self.hash, password: of.password.clone(), salt, iterations };
+        Ok(Turn::Work(Work::Derive(derivation)))
     }
 
     pub(super) fn handle_derived(&mut self, salted: &SaltedPassword) -> Option<Bytes> {
@@ -289,7 +290,8 @@ mod tests {
         let mut said = vec![text(scram.first(of))];
         for message in messages {
             match scram.handle(of, message.as_bytes())? {
-                Turn::Derive(work) => said.extend(scram.handle_derived(&work.run()).map(text)),
+                Turn::Work(Work::Derive(work)) => said.extend(scram.handle_derived(&work.run()).map(text)),
+                Turn::Work(Work::Step(_)) => panic!("a key is derived"),
                 Turn::Send(_) => panic!("everything but the first message needs the key"),
                 Turn::Done => said.push("done".into()),
             }

@@ -36,10 +36,97 @@ fn begun(credentials: Credentials) -> Exchange {
     Exchange::new(Arc::new(credentials), &host, &Fresh { nonce: [7; 24], unix_seconds: 1_764_392_400 })
 }
 
+/// The client's first message.
+fn first(exchange: &Exchange) -> Bytes {
+    let Turn::Send(message) = exchange.first() else { panic!("no work is needed for it") };
+    message
+}
+
+/// A mechanism that adds up: the broker names numbers, and ends with the empty message.
+struct Adding {
+    fails_at: usize,
+}
+
+struct Sum {
+    fails_at: usize,
+    steps: usize,
+    sum: u32,
+}
+
+impl CustomMechanism for Adding {
+    fn name(&self) -> &'static str {
+        "X-ADD"
+    }
+
+    fn sends_secret(&self) -> bool {
+        false
+    }
+
+    fn begin(&self, host: &str) -> Result<(Box<dyn CustomExchange>, Vec<u8>), Refusal> {
+        let refusal = Refusal { obstacle: Obstacle::Network, reason: "nobody\nis there".into() };
+        if self.fails_at == 0 {
+            return Err(refusal);
+        }
+        Ok((Box::new(Sum { fails_at: self.fails_at, steps: 0, sum: 0 }), host.as_bytes().to_vec()))
+    }
+}
+
+impl CustomExchange for Sum {
+    fn step(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
+        self.steps += 1;
+        if self.steps == self.fails_at {
+            return Err(Refusal::of_peer("it cheats"));
+        }
+        let Ok(number) = std::str::from_utf8(challenge).unwrap_or_default().parse::<u32>() else {
+            return Ok(None);
+        };
+        self.sum += number;
+        Ok(Some(self.sum.to_string().into_bytes()))
+    }
+}
+
+/// What an exchange with these messages of the broker says.
+fn added(fails_at: usize, messages: &[&str]) -> Result<Vec<String>, Refusal> {
+    let mechanism: Arc<dyn CustomMechanism> = Arc::new(Adding { fails_at });
+    let mut exchange = begun(Credentials::Custom(Custom(mechanism)));
+    let (mut said, mut turn) = (Vec::new(), exchange.first());
+    let mut messages = messages.iter();
+    loop {
+        turn = match turn {
+            Turn::Work(work) => exchange.handle_worked(work.run())?.expect("it was asked for"),
+            Turn::Send(message) => {
+                said.push(String::from_utf8(message.to_vec()).expect("text"));
+                exchange.handle(messages.next().expect("a message").as_bytes())?
+            }
+            Turn::Done => return Ok(said),
+        };
+    }
+}
+
+#[test]
+fn a_mechanism_of_somebody_elses_takes_its_own_steps() {
+    let host = "b-1.demo.c2.kafka.eu-west-1.amazonaws.com";
+    assert_eq!(added(9, &["3", "4", ""]).expect("accepted"), [host, "3", "7"]);
+    let refusal = added(0, &[]).expect_err("it fails to begin");
+    assert_eq!((refusal.obstacle, &*refusal.reason), (Obstacle::Network, "nobody is there"));
+    assert_eq!(added(2, &["3", "4", ""]).expect_err("it fails").reason, "it cheats");
+    let long = "x".repeat((256 << 10) + 1);
+    let refusal = added(9, &[&long]).expect_err("too long");
+    assert_eq!(refusal.reason, "its message has 262145 bytes, and 262144 is the most");
+    // After the end, and while a step is being taken, nothing is to come.
+    let mechanism: Arc<dyn CustomMechanism> = Arc::new(Adding { fails_at: 9 });
+    let credentials = Credentials::Custom(Custom(mechanism));
+    assert_eq!(credentials.mechanism(), Mechanism::Custom { name: "X-ADD", sends_secret: false });
+    assert!(credentials.may_follow(&credentials.clone()));
+    let mut exchange = begun(credentials);
+    assert!(exchange.handle(b"3").is_err());
+    assert_eq!(exchange.refusal(Some("no")), "the broker refused the client's X-ADD login: no");
+}
+
 #[test]
 fn plain_sends_the_password_once() {
     let mut exchange = begun(password("alice", "pencil"));
-    assert_eq!(exchange.first(), "\0alice\0pencil".as_bytes());
+    assert_eq!(first(&exchange), "\0alice\0pencil".as_bytes());
     assert!(matches!(exchange.handle(b""), Ok(Turn::Done)));
 }
 
@@ -47,7 +134,7 @@ fn plain_sends_the_password_once() {
 fn a_bearer_token_goes_with_its_extensions() {
     let mut exchange = begun(token("123.345.567", &[("nineteen", "42"), ("cluster", "lkc 1")]));
     let expected = "n,,\u{1}auth=Bearer 123.345.567\u{1}nineteen=42\u{1}cluster=lkc 1\u{1}\u{1}";
-    assert_eq!(exchange.first(), expected.as_bytes());
+    assert_eq!(first(&exchange), expected.as_bytes());
     assert!(matches!(exchange.handle(b""), Ok(Turn::Done)));
 }
 
@@ -125,8 +212,8 @@ fn a_request_to_aws_is_signed_for_the_host_and_its_region() {
          \"x-amz-date\":\"20251129T050000Z\",\"x-amz-expires\":\"900\",\"x-amz-signedheaders\":\"host\",\
          \"x-amz-signature\":\"{signature}\"}}"
     );
-    assert_eq!(String::from_utf8(exchange.first().to_vec()).expect("text"), expected);
-    let first = begun(aws(secret, Some("a/b=="))).first();
+    assert_eq!(String::from_utf8(first(&exchange).to_vec()).expect("text"), expected);
+    let first = first(&begun(aws(secret, Some("a/b=="))));
     let first = std::str::from_utf8(&first).expect("text");
     assert!(first.contains("\"x-amz-security-token\":\"a/b==\""), "{first}");
 }
