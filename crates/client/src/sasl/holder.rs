@@ -298,20 +298,20 @@ async fn fetch(
     timeout: Duration,
 ) -> Result<(Credentials, Instant), ConnectError> {
     let since = clock.now();
-    let provider = match provider {
-        Provider::Tokens(provider) => provider,
+    let fetched = match provider {
+        Provider::Tokens(provider) => {
+            let Token { value, lifetime, extensions, principal } =
+                provided(&clock, timeout, "a token", || provider.token()).await?;
+            if lifetime.is_zero() {
+                return Err(ended("the token that the provider gave has ended already"));
+            }
+            Credentials::Token(CoreToken { value, extensions, principal, since, until: since + lifetime })
+        }
         #[cfg(feature = "aws-msk-iam")]
         Provider::Aws(provider) => {
             let keys = provided(&clock, timeout, "AWS credentials", || provider.credentials()).await?;
-            return Ok((Credentials::Aws(keys.into_keys(since)?), since));
+            Credentials::Aws(keys.into_keys(since)?)
         }
     };
-    let what = "a token";
-    let Token { value, lifetime, extensions, principal } =
-        provided(&clock, timeout, what, || provider.token()).await?;
-    if lifetime.is_zero() {
-        return Err(ended("the token that the provider gave has ended already"));
-    }
-    let token = CoreToken { value, extensions, principal, since, until: since + lifetime };
-    Ok((Credentials::Token(token), since))
+    Ok((fetched, since))
 }
