@@ -146,7 +146,8 @@ impl Properties {
     ///   Milena cannot do (`ssl.engine.factory.class`).
     ///
     /// The value of a password or a private key (`sasl.password`, those in `sasl.jaas.config`, `ssl.keystore.password`,
-    /// `ssl.truststore.password`, `ssl.key.password`, `ssl.keystore.key` and librdkafka's names of these) may say where the secret is:
+    /// `ssl.truststore.password`, `ssl.key.password`, `ssl.keystore.key`, the client's secret, the private key and its passphrase of
+    /// `sasl.oauthbearer.*`, and librdkafka's names of these) may say where the secret is:
     /// - `env:NAME`: in an environment variable,
     /// - `file:PATH`: in a file of at most 64 KiB, whose last line's end is left out,
     /// - `command:PROGRAM ARGS`: a program prints it. Blanks separate the arguments, and `'` or `"` keep blanks in one; no shell is run.

@@ -79,6 +79,8 @@ pub enum IssuerFault {
     Hang,
     /// It closes the connection in place of an answer.
     Disconnect,
+    /// It does what it is asked, and its answer is lost: it closes the connection.
+    Lose,
     /// It answers with this body and status 200.
     Body(&'static str),
     /// It answers with a body of this many bytes.

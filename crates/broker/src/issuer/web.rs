@@ -94,6 +94,10 @@ async fn answer(state: &State, request: &Request) -> Option<Answer> {
         Some(IssuerFault::Slow(time)) => tokio::time::sleep(time).await,
         Some(IssuerFault::Hang) => std::future::pending().await,
         Some(IssuerFault::Disconnect) => return None,
+        Some(IssuerFault::Lose) => {
+            grants::answer(state, request);
+            return None;
+        }
         Some(IssuerFault::Body(body)) => return Some(Answer::new(200, body)),
         Some(IssuerFault::Huge(bytes)) => return Some(Answer::new(200, "x".repeat(bytes))),
         Some(IssuerFault::Redirect(to)) => {

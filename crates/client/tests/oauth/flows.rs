@@ -214,9 +214,14 @@ async fn a_token_file_is_read_again_when_it_has_changed() {
         "5 minutes, hardly less"
     );
     assert!(!tokens.has_changed());
-    // What is no token does not replace the one that is in use.
+    // What is no token does not replace the one that is in use, also for connections that are new.
     std::fs::write(&path, "no token").expect("written");
     assert!(tokens.has_changed());
+    world.cluster.create_topic("orders", 3).expect("created");
+    let producer = client.producer().build().await.expect("a producer");
+    for partition in 0..3 {
+        producer.send(milena::Record::to("orders").partition(partition).value("x")).await.expect("sent");
+    }
     let error = fails(&tokens).await;
     assert_eq!(error.to_string(), format!("the token in {}: the token is no JSON Web Token", path.display()));
 }

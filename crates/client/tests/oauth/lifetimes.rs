@@ -19,7 +19,7 @@ async fn sessions_outlive_their_tokens_and_each_token_is_fetched_once() {
     }
     // The third is fetched when at least 75 % of the life of two have passed.
     let least = LIFETIME * 3 / 4 * 2;
-    assert!(begun.elapsed() >= least - SOON, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= least - Duration::from_secs(1), "{:?}", begun.elapsed());
     assert_eq!(world.issuer.requests(), 3);
 }
 
@@ -49,15 +49,17 @@ async fn while_the_issuer_is_down_nothing_happens_until_the_token_ends() {
     let client = world.connect(world.credentials()).await.expect("connected");
     let connected = Instant::now();
     world.issuer.fail(IssuerFault::Status(503), usize::MAX);
+    let expected = format!("{}: the issuer answers with status 503", world.issuer.token_url());
     let error = loop {
+        assert!(connected.elapsed() < PATIENCE);
         match ask(&client).await {
-            Ok(()) => assert!(connected.elapsed() < PATIENCE),
-            Err(error) => break error,
+            Ok(()) => {}
+            Err(error) if error.to_string().ends_with(&expected) => break error,
+            // The one that was under way when the broker ended the session.
+            Err(error) => assert!(error.is_retriable(), "{error}"),
         }
     };
     assert!(connected.elapsed() > LIFETIME * 3 / 4, "{:?}", connected.elapsed());
-    let expected = format!("{}: the issuer answers with status 503", world.issuer.token_url());
-    assert!(error.to_string().ends_with(&expected), "{error}");
     assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Network, true));
     world.issuer.recover();
     let recovered = Instant::now();

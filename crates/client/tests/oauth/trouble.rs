@@ -1,7 +1,10 @@
 //! What an issuer does wrong, and what is wrong on the way to it.
 
-use milena::Obstacle;
-use milena_broker::IssuerFault;
+use milena::oauth::{Assertion, JwtBearer, RefreshToken, SigningAlgorithm};
+use milena::{Obstacle, Proxy};
+use milena_broker::{IssuerFault, JwtKey};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
@@ -9,7 +12,7 @@ use super::*;
 async fn a_client_that_is_refused_is_told_by_the_issuers_words_and_asks_no_more() {
     let world = World::start(Issuer::builder()).await;
     let wrong = ClientCredentials::new(world.endpoint(), ID, "wrong-secret");
-    let error = tokio::time::timeout(SOON, world.connect(wrong)).await.expect("soon").expect_err("refused");
+    let error = world.connect(wrong).await.expect_err("refused");
     let text = error.to_string();
     let url = world.issuer.token_url();
     let bootstrap = world.cluster.bootstrap().replace(',', ", ");
@@ -121,4 +124,58 @@ async fn a_clock_that_is_wrong_is_named() {
     // `expires_in` needs no clock. The broker has one, and refuses the token.
     let error = world.connect(world.credentials()).await.expect_err("refused");
     assert!(error.is_authentication() && error.to_string().contains("invalid_token"), "{error}");
+}
+
+#[tokio::test]
+async fn when_an_answer_is_lost_an_assertion_is_made_anew_and_a_refresh_token_is_used_up() {
+    let key = JwtKey::es256().expect("a key");
+    let world = World::start(Issuer::builder().client_keys("ec", &key.jwks()).expect("keys")).await;
+    let assertion = Assertion::signed(key.private_pem()).algorithm(SigningAlgorithm::Es256).with_jwt_id();
+    let assertion = assertion.issuer("ec").subject("ec").audience(world.issuer.url());
+    world.issuer.fail(IssuerFault::Lose, 1);
+    JwtBearer::new(world.endpoint(), assertion).token().await.expect("a token");
+    assert_eq!(world.issuer.requests(), 2);
+
+    let tokens = RefreshToken::new(world.endpoint(), world.issuer.refresh_token(ID)).client(ID, SECRET);
+    world.issuer.fail(IssuerFault::Lose, 1);
+    let error = fails(&tokens).await;
+    assert!(
+        error.obstacle() == Obstacle::Credentials && error.to_string().contains("invalid_grant"),
+        "{error}"
+    );
+}
+
+/// A proxy that knows where every host is: at `to`. Returns its address, and what it was asked first.
+async fn proxy(to: String) -> (String, tokio::sync::oneshot::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let at = listener.local_addr().expect("bound").to_string();
+    let (asked, first) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("accepted");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("a request"));
+        }
+        let head = String::from_utf8_lossy(&head);
+        asked.send(head.lines().next().unwrap_or_default().to_owned()).expect("waited for");
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("written");
+        let mut issuer = TcpStream::connect(to).await.expect("connected");
+        let _ = tokio::io::copy_bidirectional(&mut stream, &mut issuer).await;
+    });
+    (at, first)
+}
+
+#[tokio::test]
+async fn an_issuer_that_only_a_proxy_knows_is_reached_with_tls_from_end_to_end() {
+    let authority = Authority::new().expect("an authority");
+    let identity = authority.server(["issuer.internal"]).expect("a certificate");
+    let issuer = Issuer::builder().client(ID, SECRET).tls(milena_broker::Tls::of(&identity)).start().await;
+    let issuer = issuer.expect("started");
+    let (at, asked) = proxy(issuer.url().trim_start_matches("https://").to_owned()).await;
+    let endpoint = Endpoint::new("https://issuer.internal/token");
+    let endpoint = endpoint.tls(Tls::roots_from_pem(authority.certificate_pem()));
+    let endpoint = endpoint.proxy(Proxy::parse(&format!("http://{at}")).expect("a proxy"));
+    ClientCredentials::new(endpoint, ID, SECRET).token().await.expect("a token");
+    assert_eq!(asked.await.as_deref(), Ok("CONNECT issuer.internal:443 HTTP/1.1"));
+    assert_eq!(issuer.issued(), 1);
 }
