@@ -259,3 +259,19 @@ fn clusters_are_taken_over_without_their_secrets() {
     );
     assert_fails(&home.run(&["profile", "import", "/nosuch"]), NOT_FOUND, "does not exist");
 }
+
+#[test]
+fn no_command_of_a_file_is_taken_over() {
+    let home = Home::new();
+    let file = home.0.path().join("client.properties");
+    let text = "security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nsasl.username=a\nsasl.password=command:touch here\n";
+    std::fs::write(&file, text).expect("written");
+    let file = file.to_str().expect("text");
+    for with_secrets in [&[][..], &["--with-secrets"]] {
+        let run =
+            home.run(&[&["profile", "import", file, "--name", "theirs", "--replace"], with_secrets].concat());
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        assert!(run.stderr.contains("it would run a command of the file"), "{}", run.stderr);
+        assert!(!home.text().contains("touch"), "{}", home.text());
+    }
+}

@@ -4,7 +4,8 @@
 pub(crate) const HIDDEN: &str = "(hidden)";
 
 /// Where a value may come from instead of being written in the file.
-const SOURCES: [&str; 3] = ["env:", "file:", "command:"];
+const SOURCES: [&str; 3] = ["env:", "file:", COMMAND];
+const COMMAND: &str = "command:";
 
 /// Names with one of these are secrets, whatever client has them.
 const WORDS: [&str; 9] = [
@@ -70,6 +71,11 @@ fn is_public(name: &str) -> bool {
 /// Whether the value says where the secret is, and is not the secret.
 pub(crate) fn is_source(value: &str) -> bool {
     SOURCES.iter().any(|source| value.starts_with(source))
+}
+
+/// Whether the value is what a program prints that the client runs.
+pub(crate) fn is_command(value: &str) -> bool {
+    value.trim_start().starts_with(COMMAND)
 }
 
 /// Whether the file has this secret.

@@ -151,6 +151,20 @@ impl Imports {
         self.note("certificates are not checked, as in the file: whoever is on the way to a broker can read everything");
     }
 
+    /// Writes other sources in place of commands. No other program runs a value, so whoever wrote the file would have a command
+    /// of theirs run here.
+    pub(crate) fn leave_out_commands(&mut self, profile: &str) {
+        for (name, value) in &mut self.properties {
+            if secrets::is_command(value) {
+                let source = secrets::placeholder(profile, name);
+                self.notes.push(format!(
+                    "{name} was not copied: it would run a command of the file; it is read from {source} now"
+                ));
+                *value = source;
+            }
+        }
+    }
+
     /// Writes sources in place of the secrets in the file, and says so.
     pub(crate) fn leave_out_secrets(&mut self, profile: &str) {
         for (name, value) in &mut self.properties {
