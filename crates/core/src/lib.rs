@@ -29,6 +29,7 @@ mod secret;
 pub mod source;
 #[cfg(test)]
 mod table;
+pub mod throttle;
 mod time;
 pub mod transaction;
 mod versions;

@@ -26,6 +26,7 @@ use crate::{Backoff, BrokerVersions, Failure, Handshake, HandshakeKind, Handshak
 ///
 /// The driver tells what happens: [`handle_answer`](Self::handle_answer) for answers to the handshake's requests,
 /// [`handle_started`](Self::handle_started) and [`handle_finished`](Self::handle_finished) for each call,
+/// [`handle_throttle`](Self::handle_throttle) for delays that the broker tells,
 /// [`handle_released`](Self::handle_released) when the last handle for calls was dropped, and
 /// [`handle_failure`](Self::handle_failure) when the connection broke. After any of them, and at
 /// [`poll_timeout`](Self::poll_timeout), it polls in this order:
@@ -61,6 +62,8 @@ pub struct Lifecycle {
     has_answered: bool,
     session: Option<Session>,
     renewal: Option<Renewal>,
+    /// Until when the broker reads nothing of the connection, because the client is above a quota (KIP-219).
+    throttled_until: Option<Instant>,
 }
 
 /// What limits how long the connection may be used.
@@ -146,6 +149,7 @@ impl Lifecycle {
             has_answered: false,
             session: None,
             renewal: None,
+            throttled_until: None,
         }
     }
 
@@ -171,6 +175,7 @@ impl Lifecycle {
 
     /// What the connection needs of somebody else. Each need is returned once.
     pub fn poll_need(&mut self, now: Instant) -> Option<Need> {
+        self.throttled_until.take_if(|until| *until <= now);
         if self.phase == Phase::Handshaking {
             return self.handshake.poll_work().map(Need::Work);
         }
@@ -300,7 +305,15 @@ impl Lifecycle {
 
     /// Whether a call may start now.
     pub fn may_start(&self) -> bool {
-        self.phase == Phase::Serving && self.under_way < UNDER_WAY_MAX
+        self.phase == Phase::Serving && self.under_way < UNDER_WAY_MAX && self.throttled_until.is_none()
+    }
+
+    /// An answer said that the broker delays the connection this long. It reads no request until then, and one that was sent
+    /// all the same would use up its time at the broker, so no call starts (KIP-219).
+    pub fn handle_throttle(&mut self, throttle: Duration, now: Instant) {
+        if !throttle.is_zero() {
+            self.throttled_until = self.throttled_until.max(Some(now + throttle));
+        }
     }
 
     /// A call started.
@@ -369,7 +382,8 @@ impl Lifecycle {
         let of_session =
             session.map(|session| session.ask_at.map_or(session.ends_at, |at| at.min(session.ends_at)));
         let of_renewal = self.renewal.as_ref().and_then(|renewal| renewal.until);
-        [self.idle_until(), of_session, of_renewal].into_iter().flatten().min()
+        let of_throttle = self.throttled_until.filter(|_| self.phase == Phase::Serving);
+        [self.idle_until(), of_session, of_renewal, of_throttle].into_iter().flatten().min()
     }
 
     /// When the connection will have been idle for too long, if it is idle.
@@ -459,6 +473,20 @@ mod tests {
         assert_eq!(life.under_way, UNDER_WAY_MAX);
         life.handle_finished(at(1));
         assert!(life.may_start());
+    }
+
+    #[test]
+    fn no_call_starts_while_the_broker_delays_the_connection() {
+        let mut life = serving(1);
+        life.handle_started();
+        life.handle_finished(at(2));
+        life.handle_throttle(Duration::from_secs(5), at(2));
+        life.handle_throttle(Duration::from_secs(1), at(3));
+        life.handle_throttle(Duration::ZERO, at(3));
+        assert_eq!(life.poll_timeout(), Some(at(7)), "the longest delay counts");
+        assert!(life.poll_need(at(6)).is_none() && !life.may_start());
+        assert!(life.poll_need(at(7)).is_none() && life.may_start());
+        assert_eq!(life.poll_timeout(), Some(at(2) + IDLE_MAX));
     }
 
     #[test]

@@ -320,7 +320,10 @@ impl Cluster {
                     }
                 }
             };
-            let Some(answer) = answer else { continue };
+            let Some(answer) = answer else {
+                self.sit_out(&peer).await;
+                continue;
+            };
             self.dawdle().await;
             if self.chance(|faults| faults.lose_answer_percent) {
                 self.0.trace.count(if is_produce {
@@ -340,6 +343,15 @@ impl Cluster {
                 return Ok(());
             }
             stream.write_all(&answer).await?;
+            self.sit_out(&peer).await;
+        }
+    }
+
+    /// Reads nothing as long as the client is above a quota.
+    async fn sit_out(&self, peer: &Peer) {
+        if let Some(until) = peer.muted_until() {
+            self.0.trace.count("a connection is muted");
+            self.0.sim.sleep(self.until(until)).await;
         }
     }
 

@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 use milena_core::lifecycle::{End, Phase};
 use milena_core::{
     BusyWait, CorrelationId, Failure, Handshake, HandshakeKind, HandshakeRequest, InFlight, Instant,
-    Lifecycle,
+    Lifecycle, throttle,
 };
 use milena_messages::header::ResponseHeader;
 use milena_messages::{ApiKey, Message, Request};
@@ -40,6 +40,8 @@ pub(super) struct Connection {
     life: Lifecycle,
     in_flight: InFlight<Pending>,
     outgoing: VecDeque<Outgoing>,
+    /// Requests without an answer that are written, and may be in a buffer of the transport.
+    unflushed: Vec<Unanswered>,
     /// When the first bytes of the response that is arriving were there, if it is a large one.
     began: Option<Instant>,
     /// When this was last polled. Bytes that are there then arrived before we read them.
@@ -121,6 +123,7 @@ impl Connection {
             life: Lifecycle::new(handshake, settings.idle_max, now),
             in_flight: InFlight::new(),
             outgoing: VecDeque::new(),
+            unflushed: Vec::new(),
             began: None,
             polled_at: now,
             spare: None,
@@ -323,6 +326,20 @@ impl Connection {
 
     /// Writes until everything is written or the socket takes no more.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let written = self.poll_write_all(cx)?;
+        if written.is_pending() && self.unflushed.is_empty() {
+            return Poll::Pending;
+        }
+        // A transport with a buffer, such as TLS, sends it now. TCP does nothing here. Requests without an answer count as
+        // written only after it: what is left in the buffer is lost with the connection, though nothing was wrong with it.
+        match ready!(Pin::new(&mut *self.stream).poll_flush(cx)) {
+            Ok(()) => self.finish_unflushed(),
+            Err(error) => return Poll::Ready(Err(self.io_failure(error))),
+        }
+        written.map(Ok)
+    }
+
+    fn poll_write_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         while !self.outgoing.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut filled = 0;
@@ -340,11 +357,7 @@ impl Connection {
             };
             self.advance(written);
         }
-        // A transport with a buffer, such as TLS, sends it now. TCP does nothing here.
-        match ready!(Pin::new(&mut *self.stream).poll_flush(cx)) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(error) => Poll::Ready(Err(self.io_failure(error))),
-        }
+        Poll::Ready(Ok(()))
     }
 
     fn advance(&mut self, mut written: usize) {
@@ -359,16 +372,21 @@ impl Connection {
             if frame.own_bytes() <= SPARE_BYTES_MAX {
                 self.spare = Some(frame.into_writer());
             }
-            if let Some(Unanswered { version, reply, .. }) = unanswered {
-                self.life.handle_finished(self.polled_at);
-                reply.send(Ok(Answer {
-                    body: Bytes::new(),
-                    memory_bytes: 0,
-                    version,
-                    peer: Arc::clone(&self.peer),
-                    began: self.polled_at,
-                }));
-            }
+            self.unflushed.extend(unanswered);
+        }
+    }
+
+    /// All that was written is with the system.
+    fn finish_unflushed(&mut self) {
+        for Unanswered { version, reply, .. } in self.unflushed.drain(..) {
+            self.life.handle_finished(self.polled_at);
+            reply.send(Ok(Answer {
+                body: Bytes::new(),
+                memory_bytes: 0,
+                version,
+                peer: Arc::clone(&self.peer),
+                began: self.polled_at,
+            }));
         }
     }
 
@@ -417,6 +435,8 @@ impl Connection {
             }
             Asker::Caller { reply, .. } => {
                 self.life.handle_finished(self.polled_at);
+                let throttle = throttle::of(pending.api, pending.version, &frame);
+                self.life.handle_throttle(throttle, self.polled_at);
                 if let Some(wait) = &mut self.busy_wait {
                     wait.handle_answer(self.polled_at);
                 }
@@ -436,7 +456,7 @@ impl Connection {
 
     /// The requests that are being written and get no response.
     fn unanswered(&self) -> impl Iterator<Item = &Unanswered> {
-        self.outgoing.iter().filter_map(|outgoing| outgoing.unanswered.as_ref())
+        self.outgoing.iter().filter_map(|outgoing| outgoing.unanswered.as_ref()).chain(&self.unflushed)
     }
 
     /// The failure that ends the connection if a response is overdue or the peer takes no bytes. Everything on a connection
@@ -470,6 +490,9 @@ impl Connection {
         }
         for Unanswered { reply, .. } in self.outgoing.drain(..).filter_map(|outgoing| outgoing.unanswered) {
             reply.send(Err(failure.of_others().with_sent(false)));
+        }
+        for Unanswered { reply, .. } in self.unflushed.drain(..) {
+            reply.send(Err(failure.of_others().with_sent(true)));
         }
         end
     }

@@ -28,6 +28,7 @@ mod sessions;
 mod stops;
 mod transactional_ids;
 mod transactions;
+mod unflushed;
 mod upgrade;
 mod whole;
 

@@ -7,6 +7,7 @@
 //! ```
 
 mod plan;
+mod quotas;
 mod reader;
 mod round;
 mod transactions;
@@ -115,4 +116,9 @@ fn a_loop_processes_the_records_of_a_doomed_transaction_again_and_they_count_onc
     for version in [1, 2] {
         transactions::play_doomed(version);
     }
+}
+
+#[test]
+fn a_client_above_its_quotas_waits_and_loses_nothing() {
+    quotas::play();
 }
