@@ -88,6 +88,7 @@ impl Default for Builder {
                 buffer_bytes_max: 256 << 20,
                 connections_max: 4096,
                 connections_per_address_max: usize::MAX,
+                guests_per_address_max: 256,
                 idle_timeout: Duration::from_secs(600),
                 stall_timeout: Duration::from_secs(30),
                 disk_fetch_bytes: 0,
@@ -317,6 +318,13 @@ impl Builder {
     /// authenticated or not. Further ones are closed at once. Default: no limit but that of all connections.
     pub fn connections_per_address_max(mut self, connections: usize) -> Self {
         self.limits.connections_per_address_max = connections;
+        self
+    }
+
+    /// The most connections at a time from one address whose clients have yet to authenticate: by SASL, or in the handshake of
+    /// TLS. Further ones are closed at once. Each may take 128 KiB, so that the default of 256 is 32 MiB for an address.
+    pub fn unauthenticated_connections_per_address_max(mut self, connections: usize) -> Self {
+        self.limits.guests_per_address_max = connections;
         self
     }
 

@@ -78,6 +78,9 @@ impl Connection {
         let session = self.peer.session();
         let request_bytes_max = self.limits().request_bytes_max;
         self.is_guarded = !session.is_admitted();
+        if !self.is_guarded {
+            self.slot.admit();
+        }
         if self.is_guarded {
             let bytes_min = if session.takes_raw_token() { 0 } else { HEADER_BYTES_MIN };
             self.intake.limit(bytes_min..=UNAUTHENTICATED_BYTES_MAX.min(request_bytes_max));
@@ -209,9 +212,11 @@ impl Connection {
         }
     }
 
-    /// The memory that an answer takes. Records of a log in memory are slices of the log and cost nothing.
+    /// The memory that an answer takes. Records of a log in memory are slices of the log and cost nothing, until TLS copies
+    /// them.
     fn answer_bytes(&self, frame: &WireFrame) -> usize {
-        if self.limits().disk_fetch_bytes > 0 { frame.len() } else { frame.own_bytes() }
+        let own = if self.limits().disk_fetch_bytes > 0 { frame.len() } else { frame.own_bytes() };
+        own + frame.len().min(self.stream.copied_bytes_max())
     }
 
     /// Waits with a parked request. Meanwhile the connection holds no more memory than an idle one.

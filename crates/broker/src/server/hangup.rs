@@ -40,6 +40,8 @@ pub(crate) enum Hangup {
     Full,
     /// Too many connections from this address.
     FullOfAddress,
+    /// Too many connections from this address whose clients have not authenticated.
+    FullOfGuests,
     /// The address connects more often than its quota allows.
     TooOften,
 }
@@ -86,7 +88,9 @@ impl Hangups {
                 count(&self.timed_out);
             }
             Hangup::Shed => count(&self.shed),
-            Hangup::Full | Hangup::FullOfAddress | Hangup::TooOften => count(&self.full),
+            Hangup::Full | Hangup::FullOfAddress | Hangup::FullOfGuests | Hangup::TooOften => {
+                count(&self.full);
+            }
         }
         tracing::warn!(connection, node, %peer, %reason, "connection closed");
     }
@@ -112,6 +116,9 @@ impl fmt::Display for Hangup {
             }
             Self::Full => f.write_str("too many connections"),
             Self::FullOfAddress => f.write_str("too many connections from this address"),
+            Self::FullOfGuests => {
+                f.write_str("too many connections from this address without authentication")
+            }
             Self::TooOften => f.write_str("this address connects more often than its quota allows"),
         }
     }

@@ -80,7 +80,8 @@ fn accept(
         // The node is going down: its port closes next.
         Err(refused) => return tracing::debug!(node, %address, %refused, "connection closed"),
     };
-    match Slot::take(shared, address.ip()) {
+    let is_guest = shared.entrances[listener].is_some() || !peer.session().is_admitted();
+    match Slot::take(shared, address.ip(), is_guest) {
         Ok(slot) => match delay {
             None => drop(connections.spawn(Connection::begin(peer, stream, slot))),
             // The client learns nothing until its time is over, or it would connect again at once.

@@ -38,6 +38,8 @@ pub(crate) struct ServerLimits {
     pub(crate) connections_max: usize,
     /// The most connections at a time from one address (`max.connections.per.ip`).
     pub(crate) connections_per_address_max: usize,
+    /// The most connections at a time from one address whose clients have yet to authenticate.
+    pub(crate) guests_per_address_max: usize,
     /// A connection without a request for this long is closed (`connections.max.idle.ms`).
     pub(crate) idle_timeout: Duration,
     /// Within this time a frame must be read or written whole, or [`PROGRESS_BYTES`] of it.

@@ -27,10 +27,18 @@ pub(crate) struct Shared {
     pub(crate) hangups: Hangups,
     pub(crate) connections: AtomicUsize,
     /// The connections of each address, whether their clients have authenticated or not.
-    of_addresses: Mutex<BTreeMap<IpAddr, usize>>,
+    of_addresses: Mutex<BTreeMap<IpAddr, Counts>>,
     pub(crate) accepted: AtomicU64,
     pub(crate) requests: AtomicU64,
     pub(crate) sent_bytes: AtomicU64,
+}
+
+/// The connections of an address.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    all: usize,
+    /// Those whose clients have yet to authenticate.
+    guests: usize,
 }
 
 /// A listener with TLS.
@@ -47,6 +55,8 @@ pub(crate) struct Entrance {
 pub(super) struct Slot {
     shared: Arc<Shared>,
     address: IpAddr,
+    /// Whether the client has yet to authenticate.
+    is_guest: bool,
 }
 
 impl Shared {
@@ -76,26 +86,39 @@ impl Shared {
 }
 
 impl Slot {
-    /// Takes a slot, unless there are as many connections as there may be, in all or from this address.
-    pub(super) fn take(shared: &Arc<Shared>, address: IpAddr) -> Result<Self, Hangup> {
+    /// Takes a slot, unless there are as many connections as there may be, in all or from this address. `is_guest` says whether
+    /// the client must authenticate.
+    pub(super) fn take(shared: &Arc<Shared>, address: IpAddr, is_guest: bool) -> Result<Self, Hangup> {
         shared.accepted.fetch_add(1, Ordering::Relaxed);
-        let slot = Self { shared: Arc::clone(shared), address: address.to_canonical() };
+        let slot = Self { shared: Arc::clone(shared), address: address.to_canonical(), is_guest };
         let before = shared.connections.fetch_add(1, Ordering::Relaxed);
-        let of_address = slot.count(|count| *count += 1);
+        let of_address = slot.count(|counts| {
+            counts.all += 1;
+            counts.guests += usize::from(is_guest);
+        });
+        let limits = &shared.limits;
         match () {
-            () if before >= shared.limits.connections_max => Err(Hangup::Full),
-            () if of_address > shared.limits.connections_per_address_max => Err(Hangup::FullOfAddress),
+            () if before >= limits.connections_max => Err(Hangup::Full),
+            () if of_address.all > limits.connections_per_address_max => Err(Hangup::FullOfAddress),
+            () if is_guest && of_address.guests > limits.guests_per_address_max => Err(Hangup::FullOfGuests),
             () => Ok(slot),
         }
     }
 
-    /// Changes the count of the address's connections, and returns it.
-    fn count(&self, change: impl FnOnce(&mut usize)) -> usize {
+    /// The client has authenticated.
+    pub(super) fn admit(&mut self) {
+        if std::mem::take(&mut self.is_guest) {
+            self.count(|counts| counts.guests -= 1);
+        }
+    }
+
+    /// Changes the counts of the address's connections, and returns them.
+    fn count(&self, change: impl FnOnce(&mut Counts)) -> Counts {
         let mut counts = crate::lock(&self.shared.of_addresses);
-        let count = counts.entry(self.address).or_default();
-        change(count);
-        let changed = *count;
-        if changed == 0 {
+        let of_address = counts.entry(self.address).or_default();
+        change(of_address);
+        let changed = *of_address;
+        if changed.all == 0 {
             counts.remove(&self.address);
         }
         changed
@@ -109,7 +132,10 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-        self.count(|count| *count -= 1);
+        self.count(|counts| {
+            counts.all -= 1;
+            counts.guests -= usize::from(self.is_guest);
+        });
     }
 }
 

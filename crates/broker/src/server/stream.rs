@@ -35,6 +35,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take to read why its handshake failed.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// rustls takes no more bytes before the system has taken those that it has.
+const TLS_BUFFER_BYTES: usize = 64 * 1024;
+
 /// The most bytes of a client that are thrown away meanwhile.
 const FAREWELL_BYTES: u64 = 64 * 1024;
 
@@ -66,6 +69,14 @@ impl Stream {
         match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// The most bytes of an answer that are copied before the system takes them. In TLS they are encrypted first.
+    pub(super) fn copied_bytes_max(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Tls(_) => TLS_BUFFER_BYTES,
         }
     }
 

@@ -106,3 +106,27 @@ async fn frames_are_small_until_the_client_has_logged_in() {
     assert_eq!(login(&mut client, "secret").await, ErrorCode::NONE);
     client.produce("t", 0, &vec![7; 500_000]).await;
 }
+
+#[tokio::test]
+async fn an_address_has_few_connections_that_have_not_logged_in() {
+    let builder = Broker::builder().listener(Listener::sasl_plaintext()).user("alice", "secret");
+    let cluster = start(builder.unauthenticated_connections_per_address_max(2)).await;
+    // Those that have logged in do not count.
+    let mut members = Vec::new();
+    for _ in 0..5 {
+        let mut member = Client::of(&cluster).await;
+        assert_eq!(login(&mut member, "secret").await, ErrorCode::NONE);
+        member.ask(12, &MetadataRequest::default()).await;
+        members.push(member);
+    }
+    let mut guests = [Client::of(&cluster).await, Client::of(&cluster).await];
+    eventually("they are here", || cluster.stats().connections == 7).await;
+    let mut refused = Client::of(&cluster).await;
+    assert!(refused.read_to_end().await.is_empty());
+    assert_eq!(cluster.stats().refused, 1);
+    // When one of them logs in or goes, another one may come.
+    assert_eq!(login(&mut guests[0], "secret").await, ErrorCode::NONE);
+    guests[0].ask(12, &MetadataRequest::default()).await;
+    let mut next = Client::of(&cluster).await;
+    assert_eq!(login(&mut next, "secret").await, ErrorCode::NONE);
+}

@@ -7,4 +7,5 @@ mod hostile;
 mod listeners;
 mod nodes;
 mod order;
+mod quotas;
 mod tls;

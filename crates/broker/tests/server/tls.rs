@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use milena_broker::{Authority, Broker, Builder, Cluster, Identity, Listener, Tls};
+use milena_broker::{Authority, Authorizer, Broker, Builder, Cluster, Identity, Listener, Tls};
 use milena_messages::ErrorCode;
+use milena_messages::create_acls::{AclCreation, CreateAclsRequest};
 use milena_messages::metadata::MetadataRequest;
 use milena_messages::sasl_authenticate::SaslAuthenticateRequest;
 use milena_messages::sasl_handshake::SaslHandshakeRequest;
@@ -12,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::client::{Client, eventually, start};
+use crate::client::{Client, PRODUCE, batch, eventually, outcome, produce, start};
 
 fn server(authority: &Authority) -> Tls {
     Tls::of(&authority.server(["localhost", "127.0.0.1"]).expect("made"))
@@ -177,4 +178,47 @@ async fn peers_that_stall_in_the_handshake_are_hung_up_on() {
         stranger.read_to_end().await;
     }
     client.produce("good", 0, &[7; 10_000]).await;
+}
+
+#[tokio::test]
+async fn acls_are_about_the_principal_of_the_certificate() {
+    let authority = Authority::new().expect("made");
+    let tls = server(&authority).require_clients(authority.certificate_pem()).expect("read");
+    let tls = tls.principal_rules("RULE:^CN=([a-z]+),.*$/$1/,DEFAULT").expect("read");
+    let authorizer = Authorizer::new().super_user("User:admin");
+    let cluster = start(builder(tls).authorizer(authorizer)).await;
+    cluster.create_topic("t", 1).expect("created");
+    let client = async |subject: &str| {
+        let own = authority.client(subject).expect("made");
+        connect(&cluster, config(&authority, Some(&own))).await.expect("let in")
+    };
+    let write = async |client: &mut Client| {
+        let answer = client.ask(PRODUCE, &produce("t", 0, batch(b"x"))).await;
+        outcome(&answer).0
+    };
+    let mut admin = client("CN=admin,O=Org").await;
+    let mut alice = client("CN=alice,O=Org").await;
+    // No rule shortens this one.
+    let mut other = client("CN=Alice,O=Org").await;
+    assert_eq!(write(&mut admin).await, ErrorCode::NONE, "a super user");
+    let denied = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
+    assert_eq!((write(&mut alice).await, write(&mut other).await), (denied, denied));
+    let allow = |principal: &str| AclCreation {
+        resource_type: 2,
+        resource_name: "t".into(),
+        resource_pattern_type: 3,
+        principal: principal.into(),
+        host: "127.0.0.1".into(),
+        operation: 4,
+        permission_type: 3,
+        ..Default::default()
+    };
+    let request = CreateAclsRequest { creations: vec![allow("User:alice")], ..Default::default() };
+    let answer = alice.ask(3, &request).await;
+    assert_eq!(answer.results[0].error_code, ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+    assert_eq!(admin.ask(3, &request).await.results[0].error_code, ErrorCode::NONE);
+    assert_eq!((write(&mut alice).await, write(&mut other).await), (ErrorCode::NONE, denied));
+    let request = CreateAclsRequest { creations: vec![allow("User:CN=Alice,O=Org")], ..Default::default() };
+    assert_eq!(admin.ask(3, &request).await.results[0].error_code, ErrorCode::NONE);
+    assert_eq!(write(&mut other).await, ErrorCode::NONE);
 }
