@@ -1,17 +1,22 @@
 //! Real Kafka and the embedded broker must give the same answers to the same requests: error codes, offsets and limits. Each
 //! script notes the important parts of an answer as a line, and the lines must be equal.
 
+mod acls;
 mod compaction;
 mod configs;
+mod exchange;
 mod features;
 mod fetch;
 mod groups;
 mod groups_consumer;
 mod groups_late;
 mod groups_mixed;
+mod guarded;
 mod offsets;
 mod produce;
+mod quotas;
 mod sessions;
+mod tokens;
 mod topics;
 mod transactions;
 
@@ -22,18 +27,52 @@ use milena_interop::embedded::Embedded;
 use milena_interop::raw::Raw;
 use milena_interop::real;
 use milena_messages::Request;
+use milena_messages::sasl_authenticate::SaslAuthenticateRequest;
+use milena_messages::sasl_handshake::SaslHandshakeRequest;
 use xtask::kafka::Cluster;
 
 /// Sends requests to one of the two brokers and notes the answers.
 pub(crate) struct Asker {
     bootstrap: String,
+    /// Who it logs in as, by PLAIN.
+    user: Option<&'static str>,
     raw: Raw,
     said: Vec<String>,
 }
 
 impl Asker {
     fn new(bootstrap: &str) -> Self {
-        Self { bootstrap: bootstrap.into(), raw: Raw::connect(bootstrap).unwrap(), said: Vec::new() }
+        let raw = Raw::connect(bootstrap).unwrap();
+        Self { bootstrap: bootstrap.into(), user: None, raw, said: Vec::new() }
+    }
+
+    /// The same, logged in as `user`.
+    fn login(bootstrap: &str, user: &'static str) -> Self {
+        let mut asker = Self::new(bootstrap);
+        asker.be(user);
+        asker
+    }
+
+    /// Goes on as another user, over another connection.
+    pub(crate) fn be(&mut self, user: &'static str) {
+        self.user = Some(user);
+        self.connect();
+    }
+
+    /// Goes on over another connection.
+    pub(crate) fn anew(&mut self) {
+        self.connect();
+    }
+
+    fn connect(&mut self) {
+        self.raw = Raw::connect(&self.bootstrap).unwrap();
+        let Some(user) = self.user else { return };
+        let mechanism = SaslHandshakeRequest { mechanism: "PLAIN".into(), ..Default::default() };
+        assert!(self.raw.call(&mechanism, 1).unwrap().error_code.is_none());
+        let auth_bytes = format!("\0{user}\0pencil").into();
+        let token = SaslAuthenticateRequest { auth_bytes, ..Default::default() };
+        let answer = self.raw.call(&token, 2).unwrap();
+        assert!(answer.error_code.is_none(), "{user}: {:?}", answer.error_message);
     }
 
     /// Notes an answer.
@@ -47,7 +86,7 @@ impl Asker {
             Ok(response) => Some(response),
             Err(error) if format!("{error:#}").contains("closed the connection") => {
                 self.say(what, "closed the connection");
-                self.raw = Raw::connect(&self.bootstrap).unwrap();
+                self.connect();
                 None
             }
             Err(error) => panic!("{what}: {error:#}; so far: {:#?}", self.said),
@@ -84,9 +123,14 @@ fn compare_with(kafka: Option<&Cluster>, builder: Builder, script: fn(&mut Asker
         asker.said
     };
     let (real, ours) = (run(&kafka.bootstrap()), run(embedded.bootstrap()));
+    differences(&real, &ours);
+}
+
+/// Shows every line that differs.
+fn differences(real: &[String], ours: &[String]) {
     let differ: Vec<String> = real
         .iter()
-        .zip(&ours)
+        .zip(ours)
         .filter(|(real, ours)| real != ours)
         .map(|(real, ours)| format!("real {real}\nours {ours}"))
         .collect();

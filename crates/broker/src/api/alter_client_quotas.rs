@@ -31,7 +31,7 @@ const NAME_BYTES_MAX: usize = 1024;
 fn handle(call: &Call<'_>, request: AlterClientQuotasRequest) -> AlterClientQuotasResponse {
     let outcomes = match call.check_cluster(Operation::AlterConfigs) {
         Err(code) => {
-            let denied = Err((code, code.description().to_owned()));
+            let denied = Err((code, "Cluster authorization failed.".to_owned()));
             request.entries.iter().map(|entry| (names(entry), denied.clone())).collect()
         }
         Ok(()) => call.parts.alter_quotas(|quotas| alter(quotas, &request)),

@@ -82,8 +82,8 @@ fn read(wanted: &AclCreation) -> Result<Acl, String> {
     if resource == Resource::Cluster && wanted.resource_name != CLUSTER {
         return Err(format!("The only valid name for the CLUSTER resource is {CLUSTER}"));
     }
-    let is_principal = |(kind, name): (&str, &str)| !kind.is_empty() && !name.is_empty();
-    if !wanted.principal.split_once(':').is_some_and(is_principal) {
+    // Kafka takes an empty type and an empty name, too.
+    if !wanted.principal.contains(':') {
         return Err("The principal must have the form principalType:principalName".to_owned());
     }
     if wanted.host.is_empty() {

@@ -50,7 +50,10 @@ fn delete(call: &Call<'_>, state: &mut State, wanted: DeleteTopicState) -> Delet
     };
     let found = found.cloned();
     let name = found.as_ref().map(|topic| topic.name.clone()).or(wanted.name.clone());
-    if let Some(name) = name {
+    // Whoever may delete the cluster may delete every topic.
+    if let Some(name) = name
+        && call.check_cluster(Operation::Delete).is_err()
+    {
         let is_visible = call.may(Operation::Describe, Resource::Topic, &name);
         if !is_visible || found.is_some() && !call.may(Operation::Delete, Resource::Topic, &name) {
             // The answer tells the name of an id only to a client that may describe the topic.

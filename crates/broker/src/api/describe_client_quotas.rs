@@ -32,18 +32,18 @@ enum Match {
 type Filter = BTreeMap<Kind, Match>;
 
 fn handle(call: &Call<'_>, request: DescribeClientQuotasRequest) -> DescribeClientQuotasResponse {
-    let failed = |error_code, message: String| DescribeClientQuotasResponse {
+    let failed = |error_code, message: Option<String>| DescribeClientQuotasResponse {
         error_code,
-        error_message: Some(message.into()),
+        error_message: message.map(Into::into),
         entries: None,
         ..Default::default()
     };
     if let Err(code) = call.check_cluster(Operation::DescribeConfigs) {
-        return failed(code, code.description().to_owned());
+        return failed(code, None);
     }
     let filter = match read(&request.components) {
         Ok(filter) => filter,
-        Err((code, message)) => return failed(code, message),
+        Err((code, message)) => return failed(code, Some(message)),
     };
     let quotas = call.parts.quotas();
     let matching = quotas.iter().filter(|(entity, _)| matches(entity, &filter, request.strict));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use milena_messages::describe_user_scram_credentials::{
     CredentialInfo, DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse,
-    DescribeUserScramCredentialsResult,
+    DescribeUserScramCredentialsResult, UserName,
 };
 use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
@@ -25,7 +25,19 @@ fn handle(
 ) -> DescribeUserScramCredentialsResponse {
     if let Err(error_code) = call.check_cluster(Operation::Describe) {
         let error_message = Some(Str::from_static(error_code.description()));
-        return DescribeUserScramCredentialsResponse { error_code, error_message, ..Default::default() };
+        let denied = |user: UserName| DescribeUserScramCredentialsResult {
+            user: user.name,
+            error_code,
+            error_message: error_message.clone(),
+            ..Default::default()
+        };
+        let results = request.users.unwrap_or_default().into_iter().map(denied).collect();
+        return DescribeUserScramCredentialsResponse {
+            error_code,
+            error_message,
+            results,
+            ..Default::default()
+        };
     }
     let users = call.parts.users();
     let results = match request.users.filter(|asked| !asked.is_empty()) {

@@ -11,6 +11,7 @@ use milena_messages::produce::{
 };
 use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
+use milena_wire::batch::Batches;
 
 use super::row::Api;
 use crate::acls::{Operation, Resource};
@@ -71,7 +72,10 @@ fn answer(call: &Call<'_>, request: &ProduceRequest) -> Option<Vec<TopicProduceR
         let message = Str::from(message.as_ref());
         return Some(answer_all(request, |data| failed(data.index, code, Some(message.clone()))));
     }
+    // An id without records of a transaction is of no account, as in Kafka.
     if let Some(id) = &request.transactional_id
+        && call.parts.has_acls()
+        && has_transactional(request)
         && let Err(code) = call.check(Operation::Write, Resource::TransactionalId, id)
     {
         return Some(answer_all(request, |data| failed(data.index, code, None)));
@@ -117,6 +121,13 @@ fn answer(call: &Call<'_>, request: &ProduceRequest) -> Option<Vec<TopicProduceR
         Some((Err(rejected), _)) => refused_batch(data.index, rejected.clone(), -1),
         None => failed(data.index, ErrorCode::UNKNOWN_SERVER_ERROR, None),
     }))
+}
+
+/// Whether any batch belongs to a transaction.
+fn has_transactional(request: &ProduceRequest) -> bool {
+    let records = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    let mut batches = records.filter_map(|data| data.records.clone()).flat_map(Batches::new);
+    batches.any(|batch| batch.is_ok_and(|batch| batch.header.is_transactional()))
 }
 
 /// Asks the coordinator for the batches that must be in a transaction, if it is not open at their partitions yet: from

@@ -178,7 +178,8 @@ impl Session {
                 false if key == ApiKey::SaslHandshake => Ok(()),
                 false => Err(Refusal::SessionExpired(key)),
             },
-            Stage::Handshake { .. } if matches!(key, ApiKey::ApiVersions | ApiKey::SaslHandshake) => Ok(()),
+            Stage::Handshake { .. } if key == ApiKey::SaslHandshake => Ok(()),
+            Stage::Handshake { has_versions: false } if key == ApiKey::ApiVersions => Ok(()),
             // They are answered with an error there.
             Stage::Exchange { .. } | Stage::OtherMechanism(_) if is_of_sasl || key == ApiKey::ApiVersions => {
                 Ok(())
@@ -200,7 +201,8 @@ impl Session {
     pub(crate) fn begin(&mut self, name: &str, version: i16, users: &mut Users, now: Now) -> Handshake {
         match self.stage {
             Stage::Handshake { .. } => {}
-            Stage::Open if self.has_sasl => {
+            // A session without an end cannot be renewed, as in Kafka.
+            Stage::Open if self.has_sasl && self.expires.is_some() => {
                 let next = self.renewed.map(|renewed| renewed + RENEWAL_INTERVAL);
                 if next.is_some_and(|next| now.instant < next) {
                     return Handshake::NotNow;

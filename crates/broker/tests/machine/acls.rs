@@ -173,10 +173,13 @@ fn records_are_written_and_read_where_it_is_allowed() {
     let request = frame(PRODUCE, &produce("b", 0, Some(batch(&["x"], None)), 0));
     assert!(rig.machine.handle(&mut alice, &request, rig.now, usize::MAX).is_err());
     let mut alice = login(&rig, "alice");
-    let mut request = produce("a", 0, Some(batch(&["x"], None)), -1);
-    request.transactional_id = Some("id".into());
-    let answer = ask(&rig, &mut alice, PRODUCE, &request);
-    assert_eq!(answer.responses[0].partition_responses[0].error_code, NO_ID);
+    let mut as_id = |records| {
+        let mut request = produce("a", 0, Some(records), -1);
+        request.transactional_id = Some("id".into());
+        ask(&rig, &mut alice, PRODUCE, &request).responses[0].partition_responses[0].error_code
+    };
+    assert_eq!(as_id(crate::transactions::batch(&["x"], (1, 0, 0))), NO_ID);
+    assert_eq!(as_id(batch(&["x"], None)), NONE, "the id is of no account for other batches");
 }
 
 #[test]

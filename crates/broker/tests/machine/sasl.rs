@@ -406,7 +406,7 @@ fn what_does_not_fit_the_state_is_answered_as_kafka_does() {
     // ApiVersions comes once before authentication.
     let mut peer = connect(&rig);
     ask(&rig, &mut peer, 4, &versions()).expect("answered");
-    assert_eq!(ask(&rig, &mut peer, 4, &versions()).expect("answered").error_code, illegal);
+    assert!(ask(&rig, &mut peer, 4, &versions()).is_err());
     // A token before the handshake.
     assert!(token(&rig, &mut connect(&rig), "\0alice\0secret").is_err());
     // After authentication.
@@ -416,6 +416,9 @@ fn what_does_not_fit_the_state_is_answered_as_kafka_does() {
     assert_eq!(answer.error_code, illegal);
     ask(&rig, &mut peer, 4, &versions()).expect("as often as one likes");
     ask(&rig, &mut peer, 4, &versions()).expect("as often as one likes");
+    // A session without an end is not renewed.
+    assert_eq!(handshake(&rig, &mut peer, 1, "PLAIN").expect("answered").error_code, illegal);
+    metadata(&rig, &mut peer).expect("it goes on");
 }
 
 #[test]
@@ -443,10 +446,10 @@ fn a_session_ends_unless_it_is_renewed() {
 
 #[test]
 fn a_renewed_session_keeps_its_principal_and_its_mechanism() {
-    let mut rig = Rig::with(builder());
+    let mut rig = Rig::with(builder().session_lifetime_max(Duration::from_secs(600)));
     let login = |rig: &Rig| {
         let mut peer = connect(rig);
-        assert_eq!(plain(rig, &mut peer, "alice", "secret").session_lifetime_ms, 0);
+        assert_eq!(plain(rig, &mut peer, "alice", "secret").session_lifetime_ms, 600_000);
         peer
     };
     let mut peer = login(&rig);

@@ -149,7 +149,7 @@ pub(crate) fn init(rig: &Rig, request: &InitProducerIdRequest) -> InitProducerId
 }
 
 /// A transactional batch with a `(producer id, epoch, base sequence)`.
-fn batch(values: &[&str], stamp: (i64, i16, i32)) -> Bytes {
+pub(crate) fn batch(values: &[&str], stamp: (i64, i16, i32)) -> Bytes {
     let mut builder = BatchBuilder::new(&Pool::default()).transactional(true);
     for value in values {
         builder.append(1_700_000_000_000, Some(b"k"), Some(value.as_bytes()), &[]).expect("fits");
