@@ -597,16 +597,9 @@ fn everything(asker: &mut Asker, records: &Bytes) -> Vec<String> {
     probe(asker, s, "heartbeat of another group", 0, &beat);
     let of = OffsetDeleteRequestTopic {
         name: topic(),
-        partitions: vec![OffsetDeleteRequestPartition { partition_index: 7, ..Default::default() }],
-        ..Default::default()
+        partitions: vec![OffsetDeleteRequestPartition { partition_index: 7 }],
     };
-    probe(
-        asker,
-        s,
-        "delete offsets",
-        0,
-        &OffsetDeleteRequest { group_id: G.into(), topics: vec![of], ..Default::default() },
-    );
+    probe(asker, s, "delete offsets", 0, &OffsetDeleteRequest { group_id: G.into(), topics: vec![of] });
     probe(
         asker,
         s,

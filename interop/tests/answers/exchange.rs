@@ -21,7 +21,7 @@ fn versions() -> ApiVersionsRequest {
 }
 
 fn mechanism(name: &str) -> SaslHandshakeRequest {
-    SaslHandshakeRequest { mechanism: name.into(), ..Default::default() }
+    SaslHandshakeRequest { mechanism: name.into() }
 }
 
 fn token(text: &'static str) -> SaslAuthenticateRequest {
@@ -55,10 +55,10 @@ fn script(asker: &mut Asker) {
             ("ApiVersions v0", |asker, what| note(asker, what, 0, &ApiVersionsRequest::default())),
             ("ApiVersions v3", |asker, what| note(asker, what, 3, &versions())),
             ("Metadata", |asker, what| {
-                note(asker, what, 9, &MetadataRequest { topics: Some(Vec::new()), ..Default::default() })
+                note(asker, what, 9, &MetadataRequest { topics: Some(Vec::new()), ..Default::default() });
             }),
             ("FindCoordinator", |asker, what| {
-                note(asker, what, 3, &FindCoordinatorRequest { key: "g".into(), ..Default::default() })
+                note(asker, what, 3, &FindCoordinatorRequest { key: "g".into(), ..Default::default() });
             }),
             ("SaslHandshake", |asker, what| note(asker, what, 1, &mechanism("PLAIN"))),
             ("another mechanism", |asker, what| note(asker, what, 1, &mechanism("SCRAM-SHA-256"))),

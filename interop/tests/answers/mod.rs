@@ -67,7 +67,7 @@ impl Asker {
     fn connect(&mut self) {
         self.raw = Raw::connect(&self.bootstrap).unwrap();
         let Some(user) = self.user else { return };
-        let mechanism = SaslHandshakeRequest { mechanism: "PLAIN".into(), ..Default::default() };
+        let mechanism = SaslHandshakeRequest { mechanism: "PLAIN".into() };
         assert!(self.raw.call(&mechanism, 1).unwrap().error_code.is_none());
         let auth_bytes = format!("\0{user}\0pencil").into();
         let token = SaslAuthenticateRequest { auth_bytes, ..Default::default() };
