@@ -107,8 +107,8 @@ fn describe(asker: &mut Asker, what: &str, version: i16, owners: Option<&[&str]>
 fn say_expiry(asker: &mut Asker, what: &str, code: ErrorCode, expiry_ms: i64) {
     let now_ms =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
-    let hours = |ms: i64| ((ms - now_ms) as f64 / 3_600_000.0).round();
-    asker.say(what, (code, if expiry_ms > 0 { hours(expiry_ms) } else { expiry_ms as f64 }));
+    let hours = |ms: i64| ((ms - now_ms) as f64 / 3_600_000.0).round() as i64;
+    asker.say(what, (code, if expiry_ms > 0 { hours(expiry_ms) } else { expiry_ms }));
 }
 
 fn renew(asker: &mut Asker, what: &str, hmac: &Bytes, renew_period_ms: i64) {
