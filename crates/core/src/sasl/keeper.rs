@@ -32,7 +32,7 @@ pub struct TokenKeeper {
 pub enum Use {
     /// A new connection takes a token that is about to end rather than none.
     Connect,
-    /// A session goes on with a token that has a good part of its life before it: [`Token::is_old`].
+    /// A session goes on with a token that has a good part of its life before it: [`Token::is_old`](super::Token::is_old).
     Renew,
 }
 
