@@ -150,7 +150,8 @@ impl<T> Run<T> {
 
     /// The answer to an item's request said this of the item, or did not mention it.
     pub fn handle_item(&mut self, index: usize, answer: Option<Result<T, Failure>>, now: Instant) {
-        match answer.unwrap_or_else(|| Err(Failure::incomplete())) {
+        let answer = answer.unwrap_or_else(|| Err(Failure::incomplete()));
+        match answer.map_err(|refusal| refusal.of(self.row.api)) {
             Err(refusal) if self.row.repeats_item(&refusal, self.items[index].attempts + 1) => {
                 // A code of a broker that may be any says nothing about where to ask.
                 self.is_metadata_outdated |= self.row.route != Route::Any;

@@ -263,6 +263,44 @@ pub const DESCRIBE_PRODUCERS_OF_BROKER: Row =
 /// Ends transactions at single partitions, past their coordinators.
 pub const WRITE_TXN_MARKERS: Row = Row { api: ApiKey::WriteTxnMarkers, ..DELETE_RECORDS };
 
+/// Access control lists that match a filter.
+pub const DESCRIBE_ACLS: Row = Row { api: ApiKey::DescribeAcls, ..METADATA };
+
+/// Adds access control lists. Every broker takes it and forwards it to the controller. It is an order, so one broker only may
+/// be asked, and that is the one which the metadata names as the controller.
+pub const CREATE_ACLS: Row = Row { api: ApiKey::CreateAcls, ..CREATE_TOPICS };
+
+/// Removes the access control lists that match filters.
+pub const DELETE_ACLS: Row = Row { api: ApiKey::DeleteAcls, ..CREATE_TOPICS };
+
+/// The users of SCRAM.
+pub const DESCRIBE_USER_SCRAM_CREDENTIALS: Row =
+    Row { api: ApiKey::DescribeUserScramCredentials, ..METADATA };
+
+/// Gives users passwords for SCRAM, and takes them away.
+pub const ALTER_USER_SCRAM_CREDENTIALS: Row = Row { api: ApiKey::AlterUserScramCredentials, ..CREATE_TOPICS };
+
+/// Quotas that match a filter.
+pub const DESCRIBE_CLIENT_QUOTAS: Row = Row { api: ApiKey::DescribeClientQuotas, ..METADATA };
+
+/// Changes quotas.
+pub const ALTER_CLIENT_QUOTAS: Row = Row { api: ApiKey::AlterClientQuotas, ..CREATE_TOPICS };
+
+/// Delegation tokens.
+pub const DESCRIBE_DELEGATION_TOKEN: Row = Row { api: ApiKey::DescribeDelegationToken, ..METADATA };
+
+/// Creates a delegation token.
+pub const CREATE_DELEGATION_TOKEN: Row =
+    Row { api: ApiKey::CreateDelegationToken, split: Split::Singly, ..CREATE_TOPICS };
+
+/// Lengthens the life of a delegation token.
+pub const RENEW_DELEGATION_TOKEN: Row =
+    Row { api: ApiKey::RenewDelegationToken, split: Split::Singly, ..CREATE_TOPICS };
+
+/// Sets when a delegation token ends.
+pub const EXPIRE_DELEGATION_TOKEN: Row =
+    Row { api: ApiKey::ExpireDelegationToken, split: Split::Singly, ..CREATE_TOPICS };
+
 /// A row of an API that coordinators have. A coordinator that is gone is replaced within seconds, and the look-up names the old
 /// one until then, so such a call goes on until its deadline, as Java's does.
 const fn of_coordinator(api: ApiKey, nature: Nature) -> Row {
@@ -292,7 +330,7 @@ pub const HEARTBEAT: Row =
     Row { split: Split::Singly, ..of_coordinator(ApiKey::Heartbeat, Nature::Question) };
 
 /// All rows.
-pub static TABLE: [&Row; 24] = [
+pub static TABLE: [&Row; 35] = [
     &METADATA,
     &FIND_COORDINATOR,
     &CREATE_TOPICS,
@@ -317,6 +355,17 @@ pub static TABLE: [&Row; 24] = [
     &WRITE_TXN_MARKERS,
     &API_VERSIONS,
     &HEARTBEAT,
+    &DESCRIBE_ACLS,
+    &CREATE_ACLS,
+    &DELETE_ACLS,
+    &DESCRIBE_USER_SCRAM_CREDENTIALS,
+    &ALTER_USER_SCRAM_CREDENTIALS,
+    &DESCRIBE_CLIENT_QUOTAS,
+    &ALTER_CLIENT_QUOTAS,
+    &DESCRIBE_DELEGATION_TOKEN,
+    &CREATE_DELEGATION_TOKEN,
+    &RENEW_DELEGATION_TOKEN,
+    &EXPIRE_DELEGATION_TOKEN,
 ];
 
 impl Row {
@@ -442,6 +491,24 @@ ApiVersions newest: Named, ByBroker, Question, Attempts
 Heartbeat newest: Coordinator, Singly, Question, Deadline
     moved: NOT_COORDINATOR
     again: COORDINATOR_LOAD_IN_PROGRESS COORDINATOR_NOT_AVAILABLE
+DescribeAcls newest: Any, ByBroker, Question, Attempts
+CreateAcls newest: Controller, ByBroker, Order, Election
+    moved: NOT_CONTROLLER
+DeleteAcls newest: Controller, ByBroker, Order, Election
+    moved: NOT_CONTROLLER
+DescribeUserScramCredentials newest: Any, ByBroker, Question, Attempts
+AlterUserScramCredentials newest: Controller, ByBroker, Order, Election
+    moved: NOT_CONTROLLER
+DescribeClientQuotas newest: Any, ByBroker, Question, Attempts
+AlterClientQuotas newest: Controller, ByBroker, Order, Election
+    moved: NOT_CONTROLLER
+DescribeDelegationToken newest: Any, ByBroker, Question, Attempts
+CreateDelegationToken newest: Controller, Singly, Order, Election
+    moved: NOT_CONTROLLER
+RenewDelegationToken newest: Controller, Singly, Order, Election
+    moved: NOT_CONTROLLER
+ExpireDelegationToken newest: Controller, Singly, Order, Election
+    moved: NOT_CONTROLLER
 ";
         assert_eq!(printed, expected, "\n{printed}");
     }

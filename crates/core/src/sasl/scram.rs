@@ -210,6 +210,11 @@ pub struct Derivation {
 pub struct SaltedPassword(Zeroizing<Vec<u8>>);
 
 impl Derivation {
+    /// What an administrator sets as a user's password, with a salt that is another one each time (KIP-554).
+    pub fn new(hash: Hash, password: Secret, salt: Vec<u8>, iterations: u32) -> Self {
+        Self { hash, password, salt, iterations }
+    }
+
     /// How many times the password is hashed.
     pub fn iterations(&self) -> u32 {
         self.iterations
@@ -224,6 +229,13 @@ impl Derivation {
             Hash::Sha512 => pbkdf2::pbkdf2_hmac::<Sha512>(password, &self.salt, iterations, &mut salted),
         }
         SaltedPassword(salted)
+    }
+}
+
+/// The bytes. Whoever calls this must neither print nor keep them.
+impl AsRef<[u8]> for SaltedPassword {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
