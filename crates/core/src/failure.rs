@@ -1,6 +1,7 @@
 //! Why a request, a batch or a partition failed, in terms of the protocol. A failure is cheap to clone, because one cause may
 //! fail many batches.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ pub use milena_messages::Fault;
 use milena_messages::{ApiKey, ErrorCode};
 
 use crate::ErrorKind;
+use crate::rights::{Resource, Right};
 
 /// Why something failed.
 #[derive(Debug, Clone)]
@@ -20,6 +22,8 @@ pub enum Failure {
         code: ErrorCode,
         /// The broker's own message, if it sent one.
         message: Option<Arc<str>>,
+        /// What the principal must be allowed, if that is why.
+        needs: Option<Box<Right>>,
     },
     /// No connection could be made, so nothing was sent.
     Unreachable {
@@ -210,7 +214,38 @@ impl Failure {
 
     /// An answer with `code` and the broker's message. An empty message counts as none.
     pub fn answer(code: ErrorCode, message: Option<&str>) -> Self {
-        Self::Answer { code, message: message.filter(|text| !text.is_empty()).map(Arc::from) }
+        let message = message.filter(|text| !text.is_empty()).map(Arc::from);
+        Self::Answer { code, message, needs: None }
+    }
+
+    /// The same, as an answer to a request of this kind. A refusal for want of a right then names the right.
+    #[must_use]
+    pub fn of(mut self, api: ApiKey) -> Self {
+        if let Self::Answer { code, needs, .. } = &mut self
+            && needs.is_none()
+        {
+            *needs = Right::needed(api, *code).map(Box::new);
+        }
+        self
+    }
+
+    /// The same. A right that it names is one on this resource, if it is of this type.
+    #[must_use]
+    pub fn on(mut self, resource: Resource, name: &str) -> Self {
+        if let Self::Answer { needs: Some(right), .. } = &mut self {
+            **right = right.as_ref().clone().on(resource, name);
+        }
+        self
+    }
+
+    /// What the principal must be allowed, if that is why a broker refused.
+    pub fn needs(&self) -> Option<&Right> {
+        match self {
+            Self::Answer { needs, .. } => needs.as_deref(),
+            Self::Undelivered { last, .. } => last.as_ref().and_then(|last| last.needs()),
+            Self::Doomed { cause, .. } => cause.needs(),
+            _ => None,
+        }
     }
 
     /// Turns the code and the message of an answer into a result.
@@ -407,10 +442,17 @@ impl Failure {
     }
 
     /// What to do about it, if there is more to say than what happened.
-    pub fn advice(&self) -> Option<&'static str> {
+    pub fn advice(&self) -> Option<Cow<'static, str>> {
+        if let Some(right) = self.needs() {
+            return Some(format!("an administrator must grant this principal {right}").into());
+        }
+        self.advice_of_kind().map(Cow::Borrowed)
+    }
+
+    fn advice_of_kind(&self) -> Option<&'static str> {
         match self {
-            Self::Undelivered { last: Some(last), .. } => return last.advice(),
-            Self::Doomed { cause, .. } => return cause.advice(),
+            Self::Undelivered { last: Some(last), .. } => return last.advice_of_kind(),
+            Self::Doomed { cause, .. } => return cause.advice_of_kind(),
             Self::SequenceLost { .. } => {
                 return Some("compare with what the topic holds before sending it again");
             }
@@ -436,6 +478,18 @@ impl Failure {
             }
             ErrorCode::INVALID_TRANSACTION_TIMEOUT => {
                 "lower transaction.timeout.ms, or raise the brokers' transaction.max.timeout.ms"
+            }
+            ErrorCode::SECURITY_DISABLED => {
+                "ACLs need an authorizer: set authorizer.class.name on the brokers and controllers"
+            }
+            ErrorCode::DELEGATION_TOKEN_AUTH_DISABLED => {
+                "delegation tokens need a key: set delegation.token.secret.key on the brokers and controllers"
+            }
+            ErrorCode::DELEGATION_TOKEN_REQUEST_NOT_ALLOWED => {
+                "tokens are given only to who logged in by SASL or a client certificate, and not by a token"
+            }
+            ErrorCode::DELEGATION_TOKEN_OWNER_MISMATCH => {
+                "only a token's owner and its renewers may change it"
             }
             ErrorCode::INVALID_REPLICATION_FACTOR => {
                 "the cluster has fewer brokers than replicas were asked for"
@@ -474,7 +528,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // Message and description may end in a full stop, and the text goes on after them.
-            Self::Answer { code, message } => {
+            Self::Answer { code, message, .. } => {
                 let words = message.as_deref().unwrap_or(code.description()).trim_end_matches('.');
                 write!(f, "{}: {words}", code.name())
             }

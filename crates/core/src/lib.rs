@@ -23,6 +23,7 @@ pub mod lifecycle;
 pub mod metadata;
 pub mod partitioner;
 pub mod producer;
+pub mod rights;
 mod rng;
 pub mod sasl;
 mod secret;

@@ -19,11 +19,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use milena_messages::ErrorCode;
 use milena_messages::heartbeat::HeartbeatRequest;
 use milena_messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
 use milena_messages::leave_group::{LeaveGroupRequest, MemberIdentity as Leaver};
 use milena_messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse};
+use milena_messages::{ApiKey, ErrorCode};
 
 use super::liveness::{Late, Liveness};
 use super::terms::{
@@ -34,6 +34,7 @@ use super::verdict::{self, Verdict};
 use crate::backoff::Retry;
 use crate::coordinator::Coordinator;
 use crate::metadata::Snapshot;
+use crate::rights::Resource;
 use crate::{BrokerId, Failure, Instant, Notice, Rng};
 
 /// The classic protocol's machine. [`Membership`](super::Membership) has the contract.
@@ -413,7 +414,9 @@ impl Classic {
     }
 
     fn handle_code(&mut self, asked: Asked, verdict: Verdict, code: ErrorCode, now: Instant) {
-        let failure = Failure::answer(code, None);
+        // All requests of a member need the same right.
+        let failure =
+            Failure::answer(code, None).of(ApiKey::JoinGroup).on(Resource::Group, &self.settings.group_id);
         match verdict {
             Verdict::Again | Verdict::Done | Verdict::Named => {
                 self.try_again(asked.kind, &failure, true, now);

@@ -27,11 +27,11 @@ use std::ops::{Bound, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena_messages::ErrorCode;
 use milena_messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
 };
 use milena_messages::offset_fetch::OffsetFetchResponse;
+use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Uuid;
 
 pub use self::lookup::Lookup;
@@ -44,6 +44,7 @@ use super::ledger::{Ledger, Marked};
 use super::terms::{MemberIdentity, TopicPartition, earliest};
 use crate::backoff::Retry;
 use crate::calls::of_group_with_members;
+use crate::rights::Resource;
 use crate::source::Epoch;
 use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice, Rng};
 
@@ -865,7 +866,9 @@ impl Commits {
                 notable.extend(told.map(|failures| (partition, failure, failures)));
                 continue;
             };
-            let mut failure = Failure::answer(code, None);
+            let failure = Failure::answer(code, None).of(ApiKey::OffsetCommit);
+            let failure = failure.on(Resource::Topic, &partition.topic);
+            let mut failure = failure.on(Resource::Group, &self.settings.group);
             if !in_flight.identity.is_member() {
                 failure = of_group_with_members(failure);
             }

@@ -18,11 +18,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena_messages::ErrorCode;
 use milena_messages::consumer_group_heartbeat::{
     Assignment, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatRequestTopicPartitions,
     ConsumerGroupHeartbeatResponse,
 };
+use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Uuid;
 
 use super::liveness::{Late, Liveness};
@@ -34,6 +34,7 @@ use super::verdict::{self, Verdict};
 use crate::backoff::Retry;
 use crate::coordinator::Coordinator;
 use crate::metadata::Snapshot;
+use crate::rights::Resource;
 use crate::{BrokerId, Failure, Instant, Notice, Rng};
 
 /// The consumer protocol's machine. [`Membership`](super::Membership) has the contract.
@@ -311,6 +312,7 @@ impl Consumer {
         }
         self.told = Told::default();
         let failure = Failure::answer(code, response.error_message.as_deref());
+        let failure = failure.of(ApiKey::ConsumerGroupHeartbeat).on(Resource::Group, &self.settings.group_id);
         match verdict::consumer(Kind::Heartbeat, code) {
             Verdict::Moved => {
                 self.coordinator.lost(asked.broker);

@@ -16,12 +16,13 @@ mod route;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use milena_messages::ErrorCode;
 use milena_messages::metadata::{MetadataResponse, MetadataResponsePartition, MetadataResponseTopic};
+use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Uuid;
 
 pub use self::refresh::{AGE_MIN, Ask, FRESH, KEPT, Refresh, RefreshSettings};
 pub use self::route::{Coordinated, Destination};
+use crate::rights::Resource;
 use crate::{BrokerId, Failure, Instant, LeaderEpoch};
 
 /// The cluster as a broker described it last.
@@ -263,7 +264,7 @@ impl Snapshot {
     pub fn topic(&self, name: &str) -> Result<&Arc<Topic>, Failure> {
         match self.topics.get(name) {
             Some(Ok(topic)) => Ok(topic),
-            Some(Err(code)) => Err(Failure::answer(*code, None)),
+            Some(Err(code)) => Err(refused(*code, name)),
             None => Err(self.undescribed(name).failure),
         }
     }
@@ -276,7 +277,7 @@ impl Snapshot {
         match self.topics.get(name) {
             Some(Ok(topic)) if !topic.partitions.is_empty() => Ok(Arc::clone(topic)),
             Some(Err(code)) => Err(Unavailable {
-                failure: Failure::answer(*code, None),
+                failure: refused(*code, name),
                 is_final: !code.is_retriable(),
                 is_unknown: matches!(
                     *code,
@@ -319,6 +320,11 @@ impl Snapshot {
         }
         Ok(())
     }
+}
+
+/// The brokers' answer about a topic that they do not describe.
+fn refused(code: ErrorCode, topic: &str) -> Failure {
+    Failure::answer(code, None).of(ApiKey::Metadata).on(Resource::Topic, topic)
 }
 
 impl Partition {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use milena_messages::ApiKey;
 use milena_messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 
 use super::{Broker, Snapshot, not_up};
@@ -51,7 +52,8 @@ impl Coordinated {
     /// # Errors
     /// When the answer says that there is none, or none at present.
     pub fn coordinator(response: &FindCoordinatorResponse) -> Result<Broker, Failure> {
-        Failure::check(response.error_code, response.error_message.as_deref())?;
+        let checked = Failure::check(response.error_code, response.error_message.as_deref());
+        checked.map_err(|failure| failure.of(ApiKey::FindCoordinator))?;
         let nowhere = || Failure::NoRoute("the broker names no coordinator".into());
         let id = BrokerId::known(response.node_id).ok_or_else(nowhere)?;
         let port = u16::try_from(response.port).map_err(|_| nowhere())?;

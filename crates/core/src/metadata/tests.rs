@@ -178,7 +178,7 @@ fn one_garbled_answer_refuses_no_look_up_and_what_only_people_can_mend_does() {
         refused(crate::Obstacle::Peer),
         Failure::NoCommonVersion {
             peer: "b:1".into(),
-            api: milena_messages::ApiKey::Metadata,
+            api: ApiKey::Metadata,
             reason: "it is too old".into(),
         },
         Failure::answer(ErrorCode::CLUSTER_AUTHORIZATION_FAILED, None),

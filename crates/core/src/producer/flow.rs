@@ -14,11 +14,11 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use milena_messages::ErrorCode;
 use milena_messages::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
     TopicProduceResponse,
 };
+use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Lists;
 
 use super::partition::{Closed, Content, Doubt, Flight, Listed, Partition};
@@ -29,6 +29,7 @@ use super::{
     SealedBatch, Settled, Slot, Ticket, Timer,
 };
 use crate::metadata::{Endpoints, LeaderHint};
+use crate::rights::Resource;
 use crate::{BrokerId, Failure, Instant, Notice};
 
 impl<B: SealedBatch> Producer<B> {
@@ -159,7 +160,11 @@ impl<B: SealedBatch> Producer<B> {
         answer: &PartitionProduceResponse,
         now: Instant,
     ) {
-        let failure = || Failure::answer(answer.error_code, answer.error_message.as_deref());
+        let topic = Arc::clone(&self.partitions[slot.0 as usize].topic);
+        let failure = || {
+            let failure = Failure::answer(answer.error_code, answer.error_message.as_deref());
+            failure.of(ApiKey::Produce).on(Resource::Topic, &topic)
+        };
         let doubt = |uncertain: bool| if uncertain { appended_in } else { Doubt::Unwritten };
         match verdict(answer.error_code, self.settings.acks) {
             Verdict::Written => {

@@ -20,8 +20,8 @@
 //! A transactional producer's identity comes from its coordinator, which alone may raise the epoch of a transactional id: it is
 //! `Awaited` before the first transaction begins, and `Given` from then on.
 
-use milena_messages::ErrorCode;
 use milena_messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+use milena_messages::{ApiKey, ErrorCode};
 
 use crate::backoff::Retry;
 use crate::{Backoff, Failure, Instant, Notice, ProducerId, ProducerIdentity, Rng};
@@ -210,7 +210,7 @@ impl Identity {
 fn granted(response: &InitProducerIdResponse) -> Result<ProducerIdentity, Failure> {
     let InitProducerIdResponse { error_code, producer_id, producer_epoch: epoch, .. } = *response;
     if error_code != ErrorCode::NONE {
-        return Err(Failure::answer(error_code, None));
+        return Err(Failure::answer(error_code, None).of(ApiKey::InitProducerId));
     }
     match ProducerId::known(producer_id) {
         Some(id) if epoch >= 0 => Ok(ProducerIdentity { id, epoch }),

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena_messages::ErrorCode;
 use milena_messages::fetch::{FetchResponse, PartitionData};
+use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::batch::{Batches, RawBatch};
 
 use super::aborted::Aborted;
@@ -17,6 +17,7 @@ use super::state::Input;
 use super::verdict::{Verdict, verdict};
 use super::{Event, LaneId, Slot, Source};
 use crate::metadata::{Endpoints, LeaderHint};
+use crate::rights::Resource;
 use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice};
 
 impl Source {
@@ -187,7 +188,9 @@ impl Source {
                 self.stop_on(slot, Input::OutOfRange(self.settings.reset), failure);
             }
             Verdict::Again | Verdict::Stop => {
-                self.handle_partition_failure(slot, Failure::answer(data.error_code, None), now);
+                let failure = Failure::answer(data.error_code, None).of(ApiKey::Fetch);
+                let failure = failure.on(Resource::Topic, &self.at(slot).topic);
+                self.handle_partition_failure(slot, failure, now);
             }
         }
     }

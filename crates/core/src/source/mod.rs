@@ -45,11 +45,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena_messages::ErrorCode;
 use milena_messages::fetch::{FetchRequest, FetchResponse};
 use milena_messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
 };
+use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Lists;
 
 pub use self::answer::amount_of;
@@ -64,6 +64,7 @@ pub use self::terms::{Epoch, Event, Fetch, LANES, LaneId, Lookup, Position, Sett
 use self::verdict::{Verdict, verdict};
 use crate::backoff::Retry;
 use crate::metadata::{LeaderHint, Snapshot};
+use crate::rights::Resource;
 use crate::{BrokerId, Failure, Instant, LeaderEpoch, Notice, Rng};
 
 /// The consumer's machine for reading assigned partitions: the [module](self) has the rules that it keeps.
@@ -475,7 +476,12 @@ impl Source {
             let outcome = match (found, &failure) {
                 (Some(found), _) => {
                     let place = (found.offset, LeaderEpoch::known(found.leader_epoch));
-                    found.error_code.ok().map(|()| place).map_err(|code| Failure::answer(code, None))
+                    let refused = |code| Failure::answer(code, None).of(ApiKey::ListOffsets);
+                    found
+                        .error_code
+                        .ok()
+                        .map(|()| place)
+                        .map_err(|code| refused(code).on(Resource::Topic, &partition.topic))
                 }
                 (None, Some(failure)) => Err(failure.clone()),
                 (None, None) => Err(unmentioned()),
@@ -834,7 +840,8 @@ fn missing(snapshot: &Snapshot, partition: &Partition) -> Option<Failure> {
             let why = format!("the topic was deleted: no broker has known it for {seconds} s");
             Some(Failure::answer(unknown, Some(&why)))
         }
-        Err(code) => (!code.is_retriable()).then(|| Failure::answer(*code, None)),
+        Err(code) => (!code.is_retriable())
+            .then(|| Failure::answer(*code, None).of(ApiKey::Metadata).on(Resource::Topic, topic)),
     }
 }
 

@@ -29,7 +29,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena_messages::ErrorCode;
 use milena_messages::add_offsets_to_txn::AddOffsetsToTxnRequest;
 use milena_messages::add_partitions_to_txn::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, AddPartitionsToTxnTopic,
@@ -40,6 +39,7 @@ use milena_messages::txn_offset_commit::{
     TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
     TxnOffsetCommitResponse,
 };
+use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Str;
 
 use self::spacing::Spacing;
@@ -51,6 +51,7 @@ use crate::backoff::Retry;
 use crate::coordinator::Coordinator;
 use crate::group::TopicPartition;
 use crate::metadata::Coordinated;
+use crate::rights::Resource;
 use crate::{Backoff, BrokerId, Failure, Instant, Notice, ProducerId, ProducerIdentity, Rng};
 
 /// The machine of a transactional producer: the [module](self) has the rules that it keeps.
@@ -395,7 +396,9 @@ impl Transaction {
 
     fn handle_identity(&mut self, flight: &Flight, response: &InitProducerIdResponse, now: Instant) {
         let InitProducerIdResponse { error_code, producer_id, producer_epoch, .. } = *response;
-        let failure = Failure::answer(error_code, None);
+        let failure = Failure::answer(error_code, None)
+            .of(ApiKey::InitProducerId)
+            .on(Resource::TransactionalId, &self.settings.transactional_id);
         match verdict(flight.question, error_code) {
             Verdict::Done => match identity(producer_id, producer_epoch) {
                 // Under the epoch that it has it must not go on.
@@ -442,7 +445,10 @@ impl Transaction {
             }
             // OPERATION_NOT_ATTEMPTED only says that another partition was refused.
             let says_more = code != Some(ErrorCode::OPERATION_NOT_ATTEMPTED);
-            let failure = code.map_or_else(Failure::incomplete, |code| Failure::answer(code, None));
+            let refused = |code| {
+                Failure::answer(code, None).of(ApiKey::AddPartitionsToTxn).on(Resource::Topic, &at.topic)
+            };
+            let failure = code.map_or_else(Failure::incomplete, refused);
             if worst.as_ref().is_none_or(|(known, _)| severity(*known) < severity(verdict) || says_more) {
                 worst = Some((verdict, failure));
             }
@@ -463,12 +469,19 @@ impl Transaction {
                 self.groups.extend(flight.group);
                 self.succeeded();
             }
-            verdict => self.handle_verdict(verdict, flight.broker, &Failure::answer(code, None), now),
+            verdict => {
+                let failure = Failure::answer(code, None)
+                    .of(ApiKey::AddOffsetsToTxn)
+                    .on(Resource::TransactionalId, &self.settings.transactional_id);
+                self.handle_verdict(verdict, flight.broker, &failure, now);
+            }
         }
     }
 
     fn handle_ended(&mut self, flight: &Flight, response: &EndTxnResponse, now: Instant) {
-        let failure = Failure::answer(response.error_code, None);
+        let failure = Failure::answer(response.error_code, None)
+            .of(ApiKey::EndTxn)
+            .on(Resource::TransactionalId, &self.settings.transactional_id);
         match verdict(flight.question, response.error_code) {
             Verdict::Done => {
                 self.succeeded();
@@ -543,7 +556,10 @@ impl Transaction {
             let code = codes.get(at).copied();
             let verdict = code.map_or(Verdict::Unsure, |code| verdict(Question::Offsets, code));
             if worst.as_ref().is_none_or(|(known, _)| severity(*known) < severity(verdict)) {
-                let failure = code.map_or_else(Failure::incomplete, |code| Failure::answer(code, None));
+                let refused = |code| {
+                    Failure::answer(code, None).of(ApiKey::TxnOffsetCommit).on(Resource::Topic, &at.topic)
+                };
+                let failure = code.map_or_else(Failure::incomplete, refused);
                 worst = Some((verdict, failure));
             }
         }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use milena_messages::ErrorCode;
 use milena_messages::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
     OffsetFetchResponse,
 };
+use milena_messages::{ApiKey, ErrorCode};
 use milena_wire::Uuid;
 
 use super::super::terms::{MemberIdentity, TopicPartition};
@@ -185,7 +185,7 @@ impl Lookups {
                 continue;
             }
             let answer = match &answered {
-                _ if !whole.is_none() => Err(Failure::answer(whole, None)),
+                _ if !whole.is_none() => Err(Failure::answer(whole, None).of(ApiKey::OffsetFetch)),
                 Some(answered) => answered.find(&at, of.topic_id),
                 None => Err(Failure::incomplete()),
             };
@@ -284,7 +284,7 @@ fn answers(response: &OffsetFetchResponse) -> Option<Answered> {
 
 /// What an answer says of a partition. An offset of -1 means that the group has none there.
 fn found(code: ErrorCode, offset: i64, epoch: i32, text: Option<&str>) -> Found {
-    Failure::check(code, None)?;
+    Failure::check(code, None).map_err(|failure| failure.of(ApiKey::OffsetFetch))?;
     Ok((offset >= 0).then(|| StoredOffset {
         offset,
         leader_epoch: LeaderEpoch::known(epoch),
