@@ -84,11 +84,14 @@ mod topics;
 
 pub use address::Address;
 pub use admin::{
-    Admin, ApiSupport, BrokerDescription, ClusterDescription, CommittedOffset, ConfigChange, ConfigEntry,
-    ConfigResource, GroupDescription, GroupFilter, GroupListing, GroupState, GroupType, ListedGroup,
-    ListedTransaction, MemberDescription, NewPartitions, NewTopic, OffsetAt, OpenTransaction,
-    PartitionDescription, ProducerDescription, TopicDescription, TopicRights, TransactionDescription,
-    TransactionFilter, TransactionListing, TransactionState,
+    Acl, AclFilter, AclOperation, AclPermission, AclResource, Admin, ApiSupport, BrokerDescription,
+    ClusterDescription, CommittedOffset, ConfigChange, ConfigEntry, ConfigResource, DelegationToken,
+    DeletedAcls, GroupDescription, GroupFilter, GroupListing, GroupState, GroupType, ListedGroup,
+    ListedTransaction, MemberDescription, NewDelegationToken, NewPartitions, NewTopic, OffsetAt,
+    OpenTransaction, PartitionDescription, PatternFilter, PatternType, ProducerDescription, QuotaChange,
+    QuotaDescription, QuotaEntity, QuotaFilter, ResourceType, ScramChange, ScramCredential, ScramMechanism,
+    TopicDescription, TopicRights, TransactionDescription, TransactionFilter, TransactionListing,
+    TransactionState,
 };
 pub use builder::ClientBuilder;
 pub use client::Client;
@@ -119,7 +122,7 @@ pub use sasl::{
 };
 pub use settings::{
     Acks, ClientSettings, Compression, ConsumerSettings, DnsLookup, GroupSettings, Isolation,
-    ProducerSettings, Properties, Reset, SETTINGS, SettingDoc, Unit,
+    ProducerSettings, Properties, Reset, SETTINGS, SettingDoc, Unit, read_secret,
 };
 
 #[cfg(feature = "tls")]

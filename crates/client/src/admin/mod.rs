@@ -5,22 +5,34 @@
 //! [`Client::call`] is the loop that they all go through. Public types are in files of their own.
 
 mod abort_transaction;
+mod acls;
+mod alter_client_quotas;
 mod alter_configs;
 mod alter_group_offsets;
+mod alter_user_scram_credentials;
 mod api_versions;
 mod configs;
+mod create_acls;
+mod create_delegation_token;
 mod create_partitions;
 mod create_topics;
+mod delegation_tokens;
+mod delete_acls;
 mod delete_group_offsets;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
+mod describe_acls;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
+mod describe_delegation_token;
 mod describe_groups;
 mod describe_producers;
 mod describe_transactions;
+mod describe_user_scram_credentials;
 mod descriptions;
+mod expire_delegation_token;
 mod find_coordinator;
 mod group_descriptions;
 mod groups;
@@ -31,8 +43,11 @@ mod list_transactions;
 mod new_topic;
 mod offset_at;
 mod partitions;
+mod quotas;
 mod remove_members;
+mod renew_delegation_token;
 mod rights;
+mod scram_users;
 mod transactions;
 
 use std::time::Duration;
@@ -40,9 +55,14 @@ use std::time::Duration;
 use milena_core::calls::Run;
 use milena_core::{BrokerId, Failure, Instant};
 
+pub use self::acls::{
+    Acl, AclFilter, AclOperation, AclPermission, AclResource, PatternFilter, PatternType, ResourceType,
+};
 pub use self::api_versions::ApiSupport;
 pub use self::configs::{ConfigChange, ConfigEntry, ConfigResource};
 pub use self::create_partitions::NewPartitions;
+pub use self::delegation_tokens::{DelegationToken, NewDelegationToken};
+pub use self::delete_acls::DeletedAcls;
 pub use self::descriptions::{BrokerDescription, ClusterDescription, PartitionDescription, TopicDescription};
 pub use self::groups::{
     CommittedOffset, GroupDescription, GroupFilter, GroupListing, GroupState, GroupType, ListedGroup,
@@ -50,7 +70,9 @@ pub use self::groups::{
 };
 pub use self::new_topic::NewTopic;
 pub use self::offset_at::OffsetAt;
+pub use self::quotas::{QuotaChange, QuotaDescription, QuotaEntity, QuotaFilter};
 pub use self::rights::TopicRights;
+pub use self::scram_users::{ScramChange, ScramCredential, ScramMechanism};
 pub use self::transactions::{
     ListedTransaction, OpenTransaction, ProducerDescription, TransactionDescription, TransactionFilter,
     TransactionListing, TransactionState,
@@ -60,7 +82,8 @@ use crate::settings::Isolation;
 use crate::{Client, Error};
 
 /// Creates, grows, deletes and describes topics, deletes records, shows and changes configurations, looks up offsets and
-/// coordinators, lists, describes, changes and deletes groups, and lists, describes and aborts transactions. It comes from [`Client::admin`], and is cheap to clone.
+/// coordinators, lists, describes, changes and deletes groups, lists, describes and aborts transactions, and shows and changes access
+/// control lists, users of SCRAM, quotas and delegation tokens. It comes from [`Client::admin`], and is cheap to clone.
 ///
 /// # Cancel safety
 /// Dropping the future of a call that only looks is harmless. Dropping the future of a call that changes something leaves
@@ -73,7 +96,7 @@ pub struct Admin {
 }
 
 impl Client {
-    /// Admin calls: topics, configurations, offsets, coordinators, groups, transactions.
+    /// Admin calls: topics, configurations, offsets, coordinators, groups, transactions, and who may do what.
     pub fn admin(&self) -> Admin {
         Admin::new(self.clone())
     }

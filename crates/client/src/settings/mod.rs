@@ -31,7 +31,22 @@ pub use self::properties::Properties;
 pub use self::table::{
     ClientSettings, ConsumerSettings, GroupSettings, ProducerSettings, SETTINGS, SettingDoc,
 };
-use crate::{Error, Sasl};
+use crate::{Error, Sasl, Secret};
+
+/// Reads a secret from where `source` says, as the properties of passwords do: `env:NAME`, `file:PATH`, `command:PROGRAM ARGS`, or
+/// else the text itself. The last line's end is left out. It blocks while it reads, for ten seconds at most while a program runs.
+///
+/// ```
+/// let secret = milena::read_secret("env:PATH")?; // or "file:/run/secrets/kafka"
+/// assert_eq!(format!("{secret:?}"), "***");
+/// # Ok::<(), milena::Error>(())
+/// ```
+///
+/// # Errors
+/// When the variable is not set, the file cannot be read, or the program fails.
+pub fn read_secret(source: &str) -> Result<Secret, Error> {
+    secret::secret(source).map_err(|why| Error::caller("reading a secret", why))
+}
 
 /// How a setting's value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

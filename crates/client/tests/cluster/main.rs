@@ -24,6 +24,7 @@ mod producing;
 mod readme;
 mod remade;
 mod replicas;
+mod security;
 mod sessions;
 mod stops;
 mod transactional_ids;

@@ -1,6 +1,6 @@
 //! Secrets are printed nowhere: not in errors, not by `Debug`, and not in what is traced at the level TRACE.
 
-use milena::{Login, Secret, Token};
+use milena::{Login, ScramChange, ScramMechanism, Secret, Token};
 use milena_broker::{Broker, Listener};
 
 use super::everything::Everything;
@@ -37,6 +37,10 @@ async fn a_secret_is_in_nothing_that_is_printed() {
                 assert!(is_right, "wrong credentials are accepted");
                 everything.say(&client);
                 ask(&client).await.expect("answered");
+                let change = ScramChange::set("bob", ScramMechanism::Sha256, CANARY).iterations(4096);
+                let twice = change.clone().iterations(1);
+                everything.say((&change, &twice));
+                everything.say(client.admin().alter_scram_users([change, twice]).await);
             }
             Err(error) => {
                 assert!(!is_right, "{error}");
