@@ -23,6 +23,7 @@ mod partners;
 mod programs;
 mod replicas;
 mod sasl;
+mod security_admin;
 mod tls;
 mod tokens;
 mod transactions;

@@ -26,6 +26,8 @@ pub enum Tool {
     VerifiableProducer,
     Transactions,
     Features,
+    Acls,
+    DelegationTokens,
 }
 
 impl Tool {
@@ -82,6 +84,13 @@ impl Tool {
         ),
         (Self::Transactions, "kafka-transactions", "org.apache.kafka.tools.TransactionsCommand", ""),
         (Self::Features, "kafka-features", "org.apache.kafka.tools.FeatureCommand", ""),
+        (Self::Acls, "kafka-acls", "org.apache.kafka.tools.AclCommand", "kafka.admin.AclCommand"),
+        (
+            Self::DelegationTokens,
+            "kafka-delegation-tokens",
+            "org.apache.kafka.tools.DelegationTokenCommand",
+            "",
+        ),
     ];
 
     /// The tool whose script is `name`.
@@ -143,7 +152,7 @@ mod tests {
     fn tools_are_found_by_the_names_of_their_scripts() {
         assert_eq!(Tool::named("kafka-topics"), Some(Tool::Topics));
         assert_eq!(Tool::named("kafka-topics.sh"), Some(Tool::Topics));
-        assert_eq!(Tool::named("kafka-acls"), None);
+        assert_eq!(Tool::named("kafka-nothing"), None);
         assert_eq!(Tool::ConsoleProducer.class("3.9.1"), "kafka.tools.ConsoleProducer");
         assert_eq!(Tool::ConsoleProducer.class("4.3.1"), "org.apache.kafka.tools.ConsoleProducer");
         for name in Tool::names() {
