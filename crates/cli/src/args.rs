@@ -3,7 +3,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{broker, consume, doctor, groups, produce, profile, topics, txn, verifiable};
+use crate::commands::{
+    acl, broker, consume, doctor, groups, produce, profile, quota, token, topics, txn, user, verifiable,
+};
 use crate::{demo, exit};
 
 /// Kafka from the command line, with a broker inside.
@@ -37,6 +39,14 @@ pub(crate) enum Command {
     Doctor(doctor::Args),
     /// Keep clusters under names, with their settings
     Profile(profile::Args),
+    /// List, create and delete access control lists
+    Acl(acl::Args),
+    /// List, create and delete users that log in with SCRAM, and set their passwords
+    User(user::Args),
+    /// List, set and delete the quotas of users, client ids and IP addresses
+    Quota(quota::Args),
+    /// Create, list, renew and end delegation tokens
+    Token(token::Args),
     /// Send records from stdin or a file
     Produce(produce::Args),
     /// Read records to stdout

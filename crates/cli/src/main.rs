@@ -23,6 +23,7 @@ mod log;
 mod memory;
 mod offsets;
 mod output;
+mod password;
 mod profiles;
 mod progress;
 mod protection;
@@ -75,6 +76,10 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Txn(args) => commands::txn::run(args, &interrupt).await,
             Command::Doctor(args) => commands::doctor::run(&args, &interrupt).await,
             Command::Profile(args) => commands::profile::run(args),
+            Command::Acl(args) => commands::acl::run(args, &interrupt).await,
+            Command::User(args) => commands::user::run(args, &interrupt).await,
+            Command::Quota(args) => commands::quota::run(args, &interrupt).await,
+            Command::Token(args) => commands::token::run(args, &interrupt).await,
             Command::Produce(args) => commands::produce::run(&args, &interrupt).await,
             Command::Consume(args) => commands::consume::run(&args, &interrupt).await,
             Command::VerifiableConsumer(args) => commands::verifiable::consumer::run(&args, &interrupt).await,

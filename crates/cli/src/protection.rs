@@ -18,6 +18,10 @@ impl Command {
             Self::Topics(args) => args.destroys(),
             Self::Groups(args) => args.destroys(),
             Self::Txn(args) => args.destroys(),
+            Self::Acl(args) => args.destroys(),
+            Self::User(args) => args.destroys(),
+            Self::Quota(args) => args.destroys(),
+            Self::Token(args) => args.destroys(),
             Self::Demo(_)
             | Self::Broker(_)
             | Self::Doctor(_)

@@ -1,4 +1,4 @@
-//! The help texts of the commands that produce and of transactions, as they are. `UPDATE_HELP=1 cargo test` writes them anew.
+//! The help texts of the commands that produce, of transactions and of security, as they are. `UPDATE_HELP=1 cargo test` writes them anew.
 
 mod harness;
 
@@ -19,6 +19,24 @@ fn help_texts_are_as_they_were_read() {
         &["profile"],
         &["profile", "set"],
         &["profile", "import"],
+        &["acl"],
+        &["acl", "list"],
+        &["acl", "create"],
+        &["acl", "delete"],
+        &["user"],
+        &["user", "list"],
+        &["user", "create"],
+        &["user", "set-password"],
+        &["user", "delete"],
+        &["quota"],
+        &["quota", "list"],
+        &["quota", "set"],
+        &["quota", "delete"],
+        &["token"],
+        &["token", "create"],
+        &["token", "list"],
+        &["token", "renew"],
+        &["token", "expire"],
     ] {
         let run = milena(&[command, &["--help"]].concat());
         assert_eq!(run.code, Some(0), "{}", run.stderr);

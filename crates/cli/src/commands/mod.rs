@@ -1,5 +1,6 @@
 //! One file per command: its arguments, what it does, what it prints.
 
+pub(crate) mod acl;
 pub(crate) mod broker;
 pub(crate) mod chosen;
 pub(crate) mod consume;
@@ -7,6 +8,9 @@ pub(crate) mod doctor;
 pub(crate) mod groups;
 pub(crate) mod produce;
 pub(crate) mod profile;
+pub(crate) mod quota;
+pub(crate) mod token;
 pub(crate) mod topics;
 pub(crate) mod txn;
+pub(crate) mod user;
 pub(crate) mod verifiable;
