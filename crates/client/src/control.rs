@@ -47,7 +47,14 @@ impl Control {
 
     /// Asks the bootstrap servers, each once, for the first snapshot.
     pub(crate) async fn bootstrap(&self) -> Result<Snapshot, Failure> {
-        let response = self.ask(self.settings.bootstrap.clone(), &[]).await?;
+        let asked = self.ask(self.settings.bootstrap.clone(), &[]).await;
+        let response = match asked {
+            // A listener that requires SASL says nothing and hangs up. The next connection learns why.
+            Err(failure) if failure.is_retriable() && self.links.peers().may_require_sasl() => {
+                self.ask(self.settings.bootstrap.clone(), &[]).await
+            }
+            asked => asked,
+        }?;
         let first = Snapshot::default().merge(&response, false);
         self.note_advertised(&first);
         Ok(first)

@@ -40,7 +40,7 @@ pub enum Failure {
     Unauthenticated {
         /// `host:port`, and the broker's id when it is known.
         peer: Arc<str>,
-        /// The SASL mechanism.
+        /// The SASL mechanism; empty if the client has no credentials.
         mechanism: &'static str,
         /// The broker's code, if it sent one.
         code: Option<ErrorCode>,
@@ -533,6 +533,9 @@ impl fmt::Display for Failure {
                 write!(f, "{}: {words}", code.name())
             }
             Self::Unreachable { peer, reason, .. } => write!(f, "cannot reach {peer}: {reason}"),
+            Self::Unauthenticated { peer, mechanism: "", reason, .. } => {
+                write!(f, "cannot authenticate to {peer}: {reason}")
+            }
             Self::Unauthenticated { peer, mechanism, reason, .. } => {
                 write!(f, "cannot authenticate with {mechanism} to {peer}: {reason}")
             }

@@ -15,6 +15,14 @@
 //!                                              └─▶ a key is derived elsewhere ─▶ the next message
 //! ```
 //!
+//! A listener that requires SASL hangs up at the first request of a client without credentials, and says nothing. The handshake of the
+//! next connection asks for a mechanism that no listener has, so the answer tells whether this one requires SASL, and what it has:
+//!
+//! ```text
+//!  SaslHandshake ─▶ ILLEGAL_SASL_STATE: it has no SASL ─▶ done
+//!         └─▶ UNSUPPORTED_SASL_MECHANISM, with the mechanisms that it has ─▶ an error that names them
+//! ```
+//!
 //! Servers that do not know a version of ApiVersions hang up on it (Event Hubs on 4), so what a handshake has learned about
 //! the version outlives its connection. Each answer and each end lowers the version: a server sees a few attempts at most.
 
@@ -54,6 +62,8 @@ pub struct Handshake {
     versions: BrokerVersions,
     features: Features,
     sasl: Option<Sasl>,
+    /// Whether to ask if the listener requires SASL. It does not matter if there are credentials.
+    asks_for_sasl: bool,
 }
 
 /// What the handshake knows of its SASL exchange.
@@ -130,6 +140,8 @@ const SOFTWARE_VERSION: Str = Str::from_static(env!("CARGO_PKG_VERSION"));
 const LOWER: [i16; 2] = [3, 0];
 /// With version 0 of SaslHandshake the exchange goes on without requests. Brokers before Kafka 1.0 know nothing else.
 const SASL_HANDSHAKE: i16 = 1;
+/// A mechanism that no listener has.
+const NO_MECHANISM: Str = Str::from_static("NONE");
 /// More mechanisms of a broker than these are not named in an error.
 const MECHANISMS_NAMED_MAX: usize = 16;
 
@@ -149,7 +161,15 @@ impl Handshake {
             versions: BrokerVersions::default(),
             features: Features::default(),
             sasl: None,
+            asks_for_sasl: false,
         }
+    }
+
+    /// The same, which asks whether the listener requires SASL if it has no credentials: the last connection ended at its first
+    /// request.
+    #[must_use]
+    pub fn asking_for_sasl(self) -> Self {
+        Self { asks_for_sasl: true, ..self }
     }
 
     /// The same, which authenticates to the broker at `host` with `credentials` before it is done.
@@ -208,8 +228,10 @@ impl Handshake {
         let sasl = self.sasl.as_mut();
         Some(match kind {
             HandshakeKind::Mechanism => {
-                let mechanism = sasl?.exchange.credentials().mechanism();
-                let request = SaslHandshakeRequest { mechanism: Str::from_static(mechanism.name()) };
+                let mechanism = sasl.map_or(NO_MECHANISM, |sasl| {
+                    Str::from_static(sasl.exchange.credentials().mechanism().name())
+                });
+                let request = SaslHandshakeRequest { mechanism };
                 HandshakeRequest::Mechanism { request, version: SASL_HANDSHAKE }
             }
             HandshakeKind::Authenticate => {
@@ -274,8 +296,20 @@ impl Handshake {
                         self.step = Step::Ask(HandshakeKind::Mechanism);
                         sasl.check_versions(peer, &self.versions)
                     }
+                    None if self.is_done() && self.asks_for_sasl => {
+                        let range = self.versions.range(ApiKey::SaslHandshake);
+                        if range.is_some_and(|range| range.contains(&SASL_HANDSHAKE)) {
+                            self.step = Step::Ask(HandshakeKind::Mechanism);
+                        }
+                        Ok(())
+                    }
                     _ => Ok(()),
                 }
+            }
+            HandshakeKind::Mechanism if self.sasl.is_none() => {
+                requires_sasl(peer, body)?;
+                self.step = Step::Done;
+                Ok(())
             }
             HandshakeKind::Mechanism | HandshakeKind::Authenticate => {
                 let Some(sasl) = &mut self.sasl else { return Ok(()) };
@@ -334,9 +368,17 @@ impl Handshake {
             is_of_versions && (self.is_undecodable || matches!(failure, Failure::Lost { .. }));
         let lower = LOWER.into_iter().find(|lower| *lower < self.version);
         if let Some(lower) = lower.filter(|_| is_about_version) {
-            return Ok(Self { sasl: self.sasl, ..Self::at(lower) });
+            return Ok(Self { sasl: self.sasl, asks_for_sasl: self.asks_for_sasl, ..Self::at(lower) });
         }
         Err(match failure {
+            Failure::Lost { peer, reason, .. } if !is_of_versions && self.sasl.is_none() => {
+                Failure::unreachable(
+                    peer,
+                    format!(
+                        "{reason} when it was asked whether it requires SASL; the client has no credentials"
+                    ),
+                )
+            }
             Failure::Lost { peer, reason, .. } if !is_of_versions => {
                 let mechanism = self.credentials().map_or("", |credentials| credentials.mechanism().name());
                 Failure::unreachable(
@@ -353,6 +395,36 @@ impl Handshake {
             other => other,
         })
     }
+}
+
+/// The mechanisms that an answer names.
+fn enabled(response: &SaslHandshakeResponse) -> String {
+    let enabled = response.mechanisms.iter().take(MECHANISMS_NAMED_MAX);
+    enabled.map(|name| printable(name)).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether the listener requires SASL, by its answer to a client that has no credentials.
+fn requires_sasl(peer: &str, body: &Bytes) -> Result<(), Failure> {
+    let response = SaslHandshakeResponse::decode(&mut Reader::new(body), SASL_HANDSHAKE);
+    let response = response.map_err(|error| undecodable(peer, "SaslHandshake", &error))?;
+    if response.error_code != ErrorCode::UNSUPPORTED_SASL_MECHANISM {
+        return Ok(());
+    }
+    let has = match &*enabled(&response) {
+        "" => String::new(),
+        enabled => format!("; it has {enabled}"),
+    };
+    Err(Failure::Unauthenticated {
+        peer: peer.into(),
+        mechanism: "",
+        code: Some(response.error_code),
+        obstacle: Obstacle::Configuration,
+        reason: format!(
+            "this listener requires SASL, and the client has no credentials{has}: set security.protocol to SASL_SSL or \
+             SASL_PLAINTEXT, and sasl.mechanism, sasl.username and sasl.password (ClientBuilder::sasl)"
+        )
+        .into(),
+    })
 }
 
 impl HandshakeRequest {
@@ -408,13 +480,9 @@ impl Sasl {
                 Ok(self.take(turn))
             }
             ErrorCode::UNSUPPORTED_SASL_MECHANISM => {
-                let enabled = response.mechanisms.iter().take(MECHANISMS_NAMED_MAX);
-                let enabled: Vec<_> = enabled.map(|name| printable(name)).collect();
-                let why = match &*enabled {
-                    [] => "the broker has not enabled this mechanism, and names none that it has".to_owned(),
-                    enabled => {
-                        format!("the broker has not enabled this mechanism; it has {}", enabled.join(", "))
-                    }
+                let why = match &*enabled(&response) {
+                    "" => "the broker has not enabled this mechanism, and names none that it has".to_owned(),
+                    enabled => format!("the broker has not enabled this mechanism; it has {enabled}"),
                 };
                 Err(self.misconfigured(peer, code, why))
             }
@@ -621,7 +689,13 @@ mod tests {
 
     /// A handshake whose versions are answered: the broker has SaslHandshake to `mechanism`, and SaslAuthenticate to 2.
     fn told_versions(mechanism: Option<(i16, i16)>) -> (Handshake, Result<(), Failure>) {
-        let mut handshake = Handshake::new().authenticating(credentials(), &"b".into(), &fresh(1));
+        tell_versions(Handshake::new().authenticating(credentials(), &"b".into(), &fresh(1)), mechanism)
+    }
+
+    fn tell_versions(
+        mut handshake: Handshake,
+        mechanism: Option<(i16, i16)>,
+    ) -> (Handshake, Result<(), Failure>) {
         let range = |api_key, (min_version, max_version)| ApiVersion {
             api_key,
             min_version,
@@ -668,6 +742,39 @@ mod tests {
             assert_eq!(handshake.session_lifetime(), expected);
             handshake.reauthenticate(credentials(), &fresh(2));
         }
+    }
+
+    #[test]
+    fn a_client_without_credentials_asks_whether_the_listener_requires_sasl_after_a_silent_end() {
+        let asking = || {
+            let (handshake, outcome) = tell_versions(Handshake::new().asking_for_sasl(), Some((0, 1)));
+            outcome.expect("answered");
+            assert!(!handshake.is_done());
+            handshake
+        };
+        let mut handshake = asking();
+        let enabled = mechanism(ErrorCode::UNSUPPORTED_SASL_MECHANISM, &["PLAIN", "GSSAPI"]);
+        let failure = answer(&mut handshake, &enabled).expect_err("it has SASL");
+        let failure = handshake.handle_failure(failure).expect_err("a new connection would meet the same");
+        assert!(failure.is_authentication() && failure.is_final() && !failure.is_refusal_of_credentials());
+        let says = "cannot authenticate to b:1: this listener requires SASL, and the client has no credentials; it has PLAIN, \
+                    GSSAPI: set security.protocol";
+        assert!(failure.to_string().starts_with(says), "{failure}");
+
+        let mut handshake = asking();
+        answer(&mut handshake, &mechanism(ErrorCode::ILLEGAL_SASL_STATE, &[])).expect("it has no SASL");
+        assert!(handshake.is_done(), "the broker had another reason to hang up");
+
+        let mut handshake = asking();
+        handshake.poll_request().expect("a request");
+        let failure = handshake.handle_failure(lost()).expect_err("not of the version");
+        assert!(
+            failure.is_retriable() && failure.to_string().contains("the client has no credentials"),
+            "{failure}"
+        );
+
+        let (handshake, outcome) = tell_versions(Handshake::new().asking_for_sasl(), None);
+        assert!(outcome.is_ok() && handshake.is_done(), "a broker without the request is not asked");
     }
 
     /// The failure after these answers to SaslHandshake and SaslAuthenticate.

@@ -331,12 +331,18 @@ impl Lifecycle {
     /// What to add when the peer ends the connection. A broker that demands SASL answers ApiVersions, and ends the connection at
     /// the first request of a client that has not authenticated.
     pub fn hint(&self) -> &'static str {
-        let is_first = self.phase == Phase::Serving && !self.has_answered && self.under_way > 0;
-        if is_first && self.handshake.credentials().is_none() {
+        if self.may_require_sasl() {
             " at the first request after ApiVersions; it may require SASL, and the client has no credentials"
         } else {
             ""
         }
+    }
+
+    /// Whether the peer has answered nothing but the handshake of a client without credentials. If it ends the connection now, the
+    /// next handshake should ask whether it requires SASL: see [`Handshake::asking_for_sasl`].
+    pub fn may_require_sasl(&self) -> bool {
+        let is_first = self.phase == Phase::Serving && !self.has_answered && self.under_way > 0;
+        is_first && self.handshake.credentials().is_none()
     }
 
     /// The last handle for calls was dropped: no new ones will come.

@@ -157,7 +157,7 @@ async fn attempt(
         let within = until - settings.clock.now();
         let connecting = async { settings.connector.connect_within(address, at, within).await };
         let stream = guarded(connecting).await.map_err(|error| error.into_failure(peer))?;
-        let mut connection = Connection::new(settings, stream, Arc::clone(peer), handshake);
+        let mut connection = Connection::new(settings, stream, address, Arc::clone(peer), handshake);
         match connection.open().await {
             Ok(()) => return Ok(connection),
             Err(failure) => handshake = connection.into_handshake().handle_failure(failure)?,

@@ -36,6 +36,8 @@ struct Known {
     advertiser: Option<BrokerId>,
     /// The last refusal of credentials, if no connection was made since.
     refused: Option<Refused>,
+    /// Whether the last connection ended at its first request, as a listener with SASL ends that of a client without credentials.
+    may_require_sasl: bool,
 }
 
 /// A broker refused the client's credentials. Each role has a connection of its own, and each request would make it try again:
@@ -61,9 +63,21 @@ impl Peers {
 
     /// The handshake for a new connection: at the version of the last success, if a newer one was asked at in vain.
     pub(super) fn handshake(&self, address: &Address, now: Instant) -> Handshake {
-        let lowered = self.known().get(address).and_then(|known| known.lowered);
-        let lowered = lowered.filter(|(_, until)| now < *until);
-        lowered.map_or_else(Handshake::new, |(version, _)| Handshake::at(version))
+        let known = self.known();
+        let Some(known) = known.get(address) else { return Handshake::new() };
+        let lowered = known.lowered.filter(|(_, until)| now < *until);
+        let handshake = lowered.map_or_else(Handshake::new, |(version, _)| Handshake::at(version));
+        if known.may_require_sasl { handshake.asking_for_sasl() } else { handshake }
+    }
+
+    /// A connection of a client without credentials ended at its first request.
+    pub(super) fn note_silent_end(&self, address: &Address) {
+        self.known().entry(address.clone()).or_default().may_require_sasl = true;
+    }
+
+    /// Whether a listener may require SASL, which a client without credentials learns from the next connection.
+    pub(crate) fn may_require_sasl(&self) -> bool {
+        self.known().values().any(|known| known.may_require_sasl)
     }
 
     /// A connection to `address` was made, at the socket address `at`.
@@ -79,6 +93,7 @@ impl Peers {
         let known = known.entry(address.clone()).or_default();
         known.at = at;
         known.refused = None;
+        known.may_require_sasl = false;
         let version = handshake.version();
         // The time runs from the first success at this version. If each success began it anew, a busy client would never
         // ask at the newest version again.

@@ -23,7 +23,9 @@ use tokio::sync::mpsc;
 use super::alarm::Alarm;
 use super::call::{Answer, AnyRequest, Call, Reply, Room, Typed, encode_frame, request_header};
 use super::frames::{Frame, Frames, FramesError};
+use super::peers::Peers;
 use super::settings::LinkSettings;
+use crate::Address;
 use crate::clock::Clock;
 use crate::connect::{ConnectError, Transport};
 use crate::runtime::Executor;
@@ -56,6 +58,9 @@ pub(super) struct Connection {
     handshake_timeout: Duration,
     /// What is being done for the connection elsewhere.
     assisting: Option<Assisting>,
+    address: Address,
+    /// What the next connection to the address should know.
+    peers: Arc<Peers>,
 }
 
 /// What a connection is polled for.
@@ -109,6 +114,7 @@ impl Connection {
     pub(super) fn new(
         settings: &LinkSettings,
         stream: Box<dyn Transport>,
+        address: &Address,
         peer: Arc<str>,
         handshake: Handshake,
     ) -> Self {
@@ -132,6 +138,8 @@ impl Connection {
             sasl: settings.sasl.clone(),
             handshake_timeout: settings.connect_timeout,
             assisting: None,
+            address: address.clone(),
+            peers: Arc::clone(&settings.peers),
         }
     }
 
@@ -479,6 +487,10 @@ impl Connection {
     fn fail(&mut self, failure: &Failure) -> End {
         if let Failure::Unauthenticated { .. } = failure {
             tracing::warn!(target: "milena", "a session was not renewed: {failure}");
+        }
+        if matches!(failure, Failure::Lost { .. }) && self.life.may_require_sasl() {
+            // Before the callers hear of it: they may try again at once.
+            self.peers.note_silent_end(&self.address);
         }
         let end = self.life.handle_failure(failure, self.polled_at);
         let unwritten = self.outgoing.iter().filter(|outgoing| outgoing.unanswered.is_none()).count();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests run on tokio")]
 
+mod acceptance;
 mod certificates;
 mod embedded;
 mod refusals;
