@@ -229,6 +229,16 @@ impl Failure {
         self
     }
 
+    /// The same, of a question that was asked in order to send `api` next. The right for that implies the one to ask, so an
+    /// administrator has to be told of one only.
+    #[must_use]
+    pub fn in_order_to(mut self, api: ApiKey) -> Self {
+        if let Self::Answer { needs: Some(right), .. } = &mut self {
+            **right = right.as_ref().clone().instead_for(api);
+        }
+        self
+    }
+
     /// The same. A right that it names is one on this resource, if it is of this type.
     #[must_use]
     pub fn on(mut self, resource: Resource, name: &str) -> Self {

@@ -48,6 +48,16 @@ impl Right {
         rights.next().map(|(_, _, operation)| Self { operation, resource, name: None })
     }
 
+    /// The right for `api` on the same resource, if it needs one for such a resource.
+    #[must_use]
+    pub fn instead_for(self, api: ApiKey) -> Self {
+        let operation = TABLE.iter().find(|(of, its, _)| *of == api && *its == self.resource);
+        match operation {
+            Some((_, _, operation)) => Self { operation, ..self },
+            None => self,
+        }
+    }
+
     /// The same, on a resource of this name if it is of this type.
     #[must_use]
     pub fn on(self, resource: Resource, name: &str) -> Self {

@@ -41,8 +41,8 @@ impl Cluster {
         Self::start_with(brokers, version, &[])
     }
 
-    /// As [`Cluster::start`], with lines (`name=value`) added to every node's settings. `{broker}` and `{controller}` in them
-    /// stand for the ports of a node, and a line that begins with `-D` is a system property of Java.
+    /// As [`Cluster::start`], with lines (`name=value`) added to every node's settings. `{broker}`, `{controller}` and `{sasl}` in
+    /// them stand for the ports of a node, and a line that begins with `-D` is a system property of Java.
     ///
     /// # Errors
     /// As [`Cluster::start`].

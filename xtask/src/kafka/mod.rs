@@ -32,7 +32,7 @@ Usage: cargo xtask kafka start [--brokers 1|3] [--version V] [--name N] [--set N
 
 start   fetches Apache Kafka (default: 4.4.0) with Maven, starts it on free ports of the loopback interface, waits
         until every broker is ready, and prints the bootstrap addresses as its last line. --set adds a broker setting,
-        in which {broker} and {controller} stand for the broker's ports.
+        in which {broker}, {controller} and {sasl} stand for the broker's ports.
         Two settings differ from Kafka's defaults: records are not deleted because of their age, and topics are not
         created automatically (--set auto.create.topics.enable=true changes that).
 status  lists clusters with their addresses; fails if there is no cluster, or none with that name.

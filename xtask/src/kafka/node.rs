@@ -243,6 +243,7 @@ share.coordinator.state.topic.min.isr={quorum_min}
     for setting in settings {
         // A setting that adds a listener names those that are there, whose ports it cannot know.
         let setting = setting.replace("{broker}", &broker.to_string());
+        let setting = setting.replace("{sasl}", &sasl.to_string());
         if setting.starts_with("-D") {
             text += SYSTEM_PROPERTY;
         }

@@ -37,6 +37,7 @@ use milena_core::backoff::Backoff;
 use milena_core::partitioner::SpreadSettings;
 use milena_core::producer::{Producer as Machine, Settings as MachineSettings};
 use milena_core::{Failure, Instant};
+use milena_messages::ApiKey;
 use tokio::sync::{mpsc, oneshot};
 
 use self::accumulator::{Appended, Memory, OpenBatch, TooLarge, Waited};
@@ -598,7 +599,9 @@ impl Producer {
         if record.topic.is_empty() {
             return Err(Error::caller(doing(record), NO_TOPIC));
         }
-        let failed = |failure| Error::with_maybe_written(doing(record), failure, false);
+        let failed = |failure: Failure| {
+            Error::with_maybe_written(doing(record), failure.in_order_to(ApiKey::Produce), false)
+        };
         let client = &self.0.client;
         let looked_up = client.topic(record.topic, record.chosen_partition(), deadline);
         let Known { topic, interest } = client.0.runtime.within(looked_up).await.map_err(failed)?;

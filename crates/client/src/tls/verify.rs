@@ -61,6 +61,10 @@ fn untrusted(why: CertificateError, last: &CertificateDer<'_>) -> CertificateErr
         CertificateError::UnknownIssuer => {
             format!("is signed by {}, which is not among the trusted roots", last.issuer())
         }
+        CertificateError::BadSignature => {
+            let issuer = last.issuer();
+            format!("is not signed by the {issuer} among the trusted roots: that authority may have been made anew")
+        }
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
             "is one of an authority (basicConstraints CA:TRUE); issue one for the server, or make this very certificate a \
              trusted root"

@@ -105,7 +105,7 @@ async fn credentials_that_are_refused() {
     )
     .await;
     let token = || async { Ok(Token::new("no.token.", Duration::from_secs(60))) };
-    check(Sasl::oauth_bearer(token).allow_plaintext(), "TOKEN").await;
+    check(Sasl::oauth_bearer(token).allow_plaintext(), "the broker refused the token: invalid_token").await;
     meets(
         &cluster,
         2,
@@ -163,7 +163,8 @@ async fn certificates_that_are_refused() {
     )
     .await;
     let stranger = Authority::new().expect("made");
-    check(with_tls(tls(stranger.server(["127.0.0.1"]))).await, "WRONG CA").await;
+    check(with_tls(tls(stranger.server(["127.0.0.1"]))).await, "the certificate of 127.0.0.1 is not signed by the CN=milena among the trusted roots: that authority may have been made \
+         anew").await;
     let demanding =
         tls(authority.server(["127.0.0.1"])).require_clients(authority.certificate_pem()).expect("read");
     check(
@@ -187,7 +188,8 @@ async fn protocols_that_do_not_meet() {
     let open = Broker::builder().start().await.expect("started");
     meets(
         &open,
-        1,
+        // The second one asks in plain text whether this is a broker.
+        2,
         |builder| builder.tls(Tls::roots_from_pem(authority.certificate_pem())),
         "connecting to b:1: cannot reach b:1: the broker speaks plain text on this port, and the client was told to use TLS",
     )
@@ -218,15 +220,17 @@ async fn rights_that_are_missing() {
     };
     let send = async || client.producer().build().await?.send(Record::to("orders").value("x")).await;
     let refused = async || timeout(SOON, send()).await.expect("soon").expect_err("refused");
-    check(refused().await, "WRITE 1");
-    let grants = [
-        Acl::allow("User:alice", AclOperation::Write, AclResource::topic("elsewhere")),
-        Acl::allow("User:alice", AclOperation::Describe, AclResource::topic("orders")),
-    ];
-    for (_, granted) in admin.create_acls(grants).await.expect("asked") {
-        granted.expect("granted");
-    }
-    check(refused().await, "WRITE 2");
+    let grant = async |operation, topic: &str| {
+        let acl = Acl::allow("User:alice", operation, AclResource::topic(topic));
+        admin.create_acls([acl]).await.expect("asked").remove(0).1.expect("granted");
+    };
+    let denied = "writing to topic \"orders\": TOPIC_AUTHORIZATION_FAILED: The principal may not do this with the topic; an \
+                  administrator must grant this principal Write on topic \"orders\"";
+    check(refused().await, denied);
+    grant(AclOperation::Describe, "orders").await;
+    check(refused().await, "WRITE");
+    grant(AclOperation::Write, "elsewhere").await;
+    check(refused().await, denied);
     let mut reader =
         client.consumer_direct().assign([("orders", 0)], Position::Earliest).build().await.expect("built");
     check(timeout(SOON, reader.next()).await.expect("soon").expect_err("refused"), "READ");

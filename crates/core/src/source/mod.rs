@@ -841,7 +841,7 @@ fn missing(snapshot: &Snapshot, partition: &Partition) -> Option<Failure> {
             Some(Failure::answer(unknown, Some(&why)))
         }
         Err(code) => (!code.is_retriable())
-            .then(|| Failure::answer(*code, None).of(ApiKey::Metadata).on(Resource::Topic, topic)),
+            .then(|| Failure::answer(*code, None).of(ApiKey::Fetch).on(Resource::Topic, topic)),
     }
 }
 
