@@ -275,7 +275,7 @@ async fn refusals(kafka: &Cluster, admin: &Admin) {
     let check = |error: Error, needs: &str| {
         assert_eq!(error.kind(), ErrorKind::Authorization, "{error}");
         assert!(!error.is_retriable(), "{error}");
-        let expected = format!("; an administrator must grant this principal {needs}");
+        let expected = format!("; an administrator must grant User:alice {needs}");
         assert!(error.to_string().ends_with(&expected), "{error}");
     };
     let soon = Duration::from_secs(10);

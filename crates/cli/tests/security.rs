@@ -163,7 +163,7 @@ fn who_may_not_is_told_what_is_missing() {
     let created = guarded.run_as("admin", &["user", "create", "eve", "--password", "-"], "hunter2");
     assert_eq!(created.code, Some(0), "{}", created.stderr);
     let check = |args: &[&str], needs: &str| {
-        let says = format!("an administrator must grant this principal {needs}");
+        let says = format!("an administrator must grant User:eve {needs}");
         assert_fails(&guarded.run_as("eve", args, "hunter2"), AUTH, &says);
     };
     check(&["acl", "list"], "Describe on the cluster");

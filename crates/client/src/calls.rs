@@ -93,6 +93,9 @@ impl Client {
                 });
             }
             if run.is_done() {
+                if let Some(principal) = self.principal() {
+                    run.name_principal(&principal);
+                }
                 return run;
             }
             if run.poll_metadata_outdated() {

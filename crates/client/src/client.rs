@@ -7,9 +7,9 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use milena_core::Rng;
 use milena_core::backoff::Backoff;
 use milena_core::metadata::{LeaderHint, Snapshot};
+use milena_core::{Failure, Rng};
 use milena_wire::pool::{Pool, PoolStats};
 use tokio::sync::{mpsc, watch};
 
@@ -88,6 +88,19 @@ impl Client {
     #[cfg(feature = "tls")]
     pub fn tls(&self) -> Option<TlsState> {
         self.0.tls.as_ref().map(|material| material.state())
+    }
+
+    /// Who the client is to the brokers, as in `User:alice`, as far as it knows.
+    pub(crate) fn principal(&self) -> Option<Arc<str>> {
+        self.0.link_settings.sasl.as_ref()?.principal()
+    }
+
+    /// The same, which says who the client is if a right is missing.
+    pub(crate) fn named(&self, failure: Failure) -> Failure {
+        match failure.needs().and_then(|_| self.principal()) {
+            Some(principal) => failure.by(&principal),
+            None => failure,
+        }
     }
 
     /// The newest metadata.

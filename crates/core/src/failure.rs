@@ -248,6 +248,22 @@ impl Failure {
         self
     }
 
+    /// The same. A right that it names is one of this principal, as in `User:alice`.
+    #[must_use]
+    pub fn by(mut self, principal: &Arc<str>) -> Self {
+        match &mut self {
+            Self::Answer { needs: Some(right), .. } => {
+                **right = right.as_ref().clone().of_principal(principal);
+            }
+            Self::Undelivered { last: Some(inner), .. } | Self::Doomed { cause: inner, .. } => {
+                let failure = std::mem::replace(inner.as_mut(), Self::Closed);
+                **inner = failure.by(principal);
+            }
+            _ => {}
+        }
+        self
+    }
+
     /// What the principal must be allowed, if that is why a broker refused.
     pub fn needs(&self) -> Option<&Right> {
         match self {
@@ -454,7 +470,7 @@ impl Failure {
     /// What to do about it, if there is more to say than what happened.
     pub fn advice(&self) -> Option<Cow<'static, str>> {
         if let Some(right) = self.needs() {
-            return Some(format!("an administrator must grant this principal {right}").into());
+            return Some(format!("an administrator must grant {} {right}", right.principal()).into());
         }
         self.advice_of_kind().map(Cow::Borrowed)
     }

@@ -15,6 +15,8 @@ pub struct Right {
     resource: Resource,
     /// The name of the resource, if the failure's own text does not have it.
     name: Option<Arc<str>>,
+    /// Who lacks it, as far as the client knows: brokers may give a client another name than the one it logs in with.
+    principal: Option<Arc<str>>,
 }
 
 /// The type of a resource.
@@ -45,7 +47,18 @@ impl Right {
             _ => return None,
         };
         let mut rights = TABLE.iter().filter(|(of, its, _)| *of == api && *its == resource);
-        rights.next().map(|(_, _, operation)| Self { operation, resource, name: None })
+        rights.next().map(|(_, _, operation)| Self { operation, resource, name: None, principal: None })
+    }
+
+    /// The same, of this principal.
+    #[must_use]
+    pub fn of_principal(self, principal: &Arc<str>) -> Self {
+        Self { principal: Some(Arc::clone(principal)), ..self }
+    }
+
+    /// Who lacks it, as it may follow "must grant".
+    pub fn principal(&self) -> &str {
+        self.principal.as_deref().unwrap_or("this principal")
     }
 
     /// The right for `api` on the same resource, if it needs one for such a resource.

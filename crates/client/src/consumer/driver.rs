@@ -510,6 +510,7 @@ impl Driver {
                     let at = offset.map_or_else(String::new, |offset| format!(" at offset {offset}"));
                     let doing =
                         format!("reading partition {} of topic {:?}{at}", queue.partition, queue.topic);
+                    let failure = self.client.named(failure);
                     let error = Error::with_maybe_written(doing, failure, false);
                     self.with_queue(slot, epoch, |inner| inner.stop(error, false));
                 }

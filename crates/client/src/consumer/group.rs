@@ -699,11 +699,13 @@ impl Group {
                 );
             }
             Event::Left(failure) => {
+                let failure = self.client.named(failure);
                 self.standing
                     .left(Error::harmless(format!("reading as a member of group {:?}", self.id), failure));
                 driver.ready.arrived.notify_one();
             }
             Event::Failed(failure) => {
+                let failure = self.client.named(failure);
                 self.standing
                     .failed(Error::harmless(format!("reading as a member of group {:?}", self.id), failure));
                 driver.ready.arrived.notify_one();
@@ -775,6 +777,7 @@ impl Group {
             Some(Ok(stored)) => stored,
             Some(Err(failure)) if sought.is_none() => {
                 let doing = format!("asking where group {:?} goes on in {at}", self.id);
+                let failure = self.client.named(failure);
                 return driver.stop(&queue, epoch, Error::harmless(doing, failure));
             }
             _ => None,

@@ -554,6 +554,12 @@ impl Driver {
             Outcome::Written { base_offset, .. } => base_offset,
             Outcome::Failed { .. } => None,
         };
+        let outcome = match outcome {
+            Outcome::Failed { failure, maybe_written, records } => {
+                Outcome::Failed { failure: self.client.named(failure), maybe_written, records }
+            }
+            written => written,
+        };
         let error = batch.promise.settle(outcome);
         if !self.interceptors.is_empty() {
             let (bytes, compressed_bytes) = batch.sizes();

@@ -600,7 +600,8 @@ impl Producer {
             return Err(Error::caller(doing(record), NO_TOPIC));
         }
         let failed = |failure: Failure| {
-            Error::with_maybe_written(doing(record), failure.in_order_to(ApiKey::Produce), false)
+            let failure = self.0.client.named(failure.in_order_to(ApiKey::Produce));
+            Error::with_maybe_written(doing(record), failure, false)
         };
         let client = &self.0.client;
         let looked_up = client.topic(record.topic, record.chosen_partition(), deadline);

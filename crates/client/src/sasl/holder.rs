@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(crate) struct Holder {
     timeout: Duration,
     /// To the task that keeps the token, if the mechanism has one.
     wants: Option<mpsc::UnboundedSender<Want>>,
+    /// Whose the last credentials are, for errors.
+    principal: Mutex<Option<Arc<str>>>,
 }
 
 /// Somebody who waits for a token.
@@ -68,7 +70,20 @@ impl Holder {
             runtime.spawn_here(Task { provider, clock, timeout, keeper, waiting: Vec::new() }.run(inbox));
             wants
         });
-        Self { sasl, nonces, runtime: runtime.clone(), clock: clock.clone(), timeout, wants }
+        Self {
+            sasl,
+            nonces,
+            runtime: runtime.clone(),
+            clock: clock.clone(),
+            timeout,
+            wants,
+            principal: Mutex::default(),
+        }
+    }
+
+    /// Who the client is to the brokers, as in `User:alice`. None before the first connection, and if the credentials do not tell.
+    pub(crate) fn principal(&self) -> Option<Arc<str>> {
+        self.principal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What a new connection to `peer`, a broker at `host`, begins with.
@@ -137,6 +152,7 @@ impl Holder {
             (_, None) => pending().await,
         };
         credentials.check().map_err(|why| ConnectError::new(Obstacle::Configuration, why))?;
+        *self.principal.lock().unwrap_or_else(PoisonError::into_inner) = credentials.principal();
         Ok(credentials)
     }
 }

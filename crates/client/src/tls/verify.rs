@@ -92,7 +92,9 @@ impl ServerCertVerifier for Verifier {
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if self.checks == Checks::NoHostName => Ok(ServerCertVerified::assertion()),
             Err(Error::InvalidCertificate(
-                why @ (CertificateError::UnknownIssuer | CertificateError::Other(_)),
+                why @ (CertificateError::UnknownIssuer
+                | CertificateError::BadSignature
+                | CertificateError::Other(_)),
             )) => match self.verify_pinned(end_entity, server_name, now)? {
                 true => Ok(ServerCertVerified::assertion()),
                 false => Err(untrusted(why, intermediates.last().unwrap_or(end_entity)).into()),

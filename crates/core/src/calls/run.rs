@@ -1,6 +1,7 @@
 //! One call: its items, what has become of each, and when it is asked for.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::table::{Route, Row, Split};
 use crate::metadata::{Broker, Coordinated, Destination, Snapshot};
@@ -214,6 +215,17 @@ impl<T> Run<T> {
     /// Whether all items have their results.
     pub fn is_done(&self) -> bool {
         self.items.iter().all(|item| matches!(item.state, State::Done { .. }))
+    }
+
+    /// Names who made the call in the results that were refused for want of a right.
+    pub fn name_principal(&mut self, principal: &Arc<str>) {
+        for item in &mut self.items {
+            if let State::Done { result: Err(failure), .. } = &mut item.state
+                && failure.needs().is_some()
+            {
+                *failure = failure.clone().by(principal);
+            }
+        }
     }
 
     /// The result of each item, in order.

@@ -219,6 +219,17 @@ impl Credentials {
         }
     }
 
+    /// The principal that brokers make of them unless they are told otherwise, as in `User:alice`. A delegation token does not
+    /// tell its owner.
+    pub fn principal(&self) -> Option<Arc<str>> {
+        let name = match self {
+            Self::Password(of) if of.is_delegation_token => return None,
+            Self::Password(of) => &of.user,
+            Self::Token(token) => token.principal.as_ref()?,
+        };
+        Some(format!("User:{name}").into())
+    }
+
     /// Whose they are, for errors: `the credentials of user "alice"`.
     fn whose(&self) -> String {
         match self {
