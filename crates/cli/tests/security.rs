@@ -16,7 +16,8 @@ impl Guarded {
     fn start() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         let broker = Broker::builder().listener(Listener::sasl_plaintext()).user("admin", "hunter2");
-        let broker = broker.authorizer(Authorizer::new().super_user("User:admin"));
+        let broker =
+            broker.authorizer(Authorizer::new().super_user("User:admin")).delegation_token_key("a key");
         let cluster = runtime.block_on(broker.start()).expect("started");
         Self { runtime, cluster }
     }
@@ -170,4 +171,76 @@ fn who_may_not_is_told_what_is_missing() {
     check(&["acl", "create", "--allow", "eve", "--topic", "t", "--operation", "all"], "Alter on the cluster");
     check(&["user", "list"], "Describe on the cluster");
     check(&["topics", "create", "t"], "Create on the topic");
+}
+
+#[test]
+fn quotas_are_set_listed_and_deleted() {
+    let guarded = Guarded::start();
+    let set = [
+        "quota",
+        "set",
+        "--user",
+        "bob",
+        "--default-client-id",
+        "producer_byte_rate=1048576",
+        "request_percentage=12.5",
+    ];
+    assert_eq!(guarded.ok(&[&set[..], &["--dry-run"]].concat()), "");
+    assert_eq!(guarded.ok(&["quota", "list"]), "", "a dry run changes nothing");
+    assert_eq!(guarded.ok(&set), "");
+    let table = "\
+for                                 quota                 value
+user \"bob\", default client id  producer_byte_rate  1048576
+user \"bob\", default client id  request_percentage     12.5
+";
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(&guarded.ok(&["quota", "list"])), words(table));
+    let line = "{\"entity\":{\"client-id\":null,\"user\":\"bob\"},\"quotas\":{\"producer_byte_rate\":1048576.0,\
+                \"request_percentage\":12.5}}\n";
+    assert_eq!(guarded.ok(&["quota", "list", "--user", "bob", "--json"]), line);
+    assert_eq!(guarded.ok(&["quota", "list", "--user", "bob", "--strict"]), "", "it has no quota alone");
+    let delete = ["quota", "delete", "--user", "bob", "--default-client-id"];
+    assert_fails(
+        &guarded.run(&[&delete[..], &["consumer_byte_rate"]].concat()),
+        4,
+        "there is no quota consumer_byte_rate",
+    );
+    guarded.ok(&[&delete[..], &["producer_byte_rate"]].concat());
+    assert_eq!(guarded.ok(&["quota", "list"]).lines().count(), 2);
+    guarded.ok(&[&delete[..], &["--all"]].concat());
+    assert_eq!(guarded.ok(&["quota", "list"]), "");
+    assert_fails(&guarded.run(&["quota", "set", "producer_byte_rate=1"]), 2, "say for whom");
+    assert_fails(&guarded.run(&["quota", "set", "--user", "x", "speed=1"]), 1, "INVALID_REQUEST");
+    assert_fails(
+        &guarded.run(&["quota", "set", "--user", "x", "--ip", "10.0.0.1", "a=1"]),
+        2,
+        "cannot be used with",
+    );
+}
+
+#[test]
+fn a_token_is_created_listed_renewed_and_ended_by_its_id() {
+    let guarded = Guarded::start();
+    let created =
+        guarded.ok(&["token", "create", "--renewer", "scheduler", "--max-lifetime", "1h", "--json"]);
+    let field = |text: &str, name: &str| {
+        let start = text.split_once(&format!("\"{name}\":\"")).expect(name).1;
+        start.split('"').next().expect("a text").to_owned()
+    };
+    let (id, hmac) = (field(&created, "token_id"), field(&created, "hmac"));
+    assert!(
+        created.contains(
+            "\"owner\":\"User:admin\",\"requester\":\"User:admin\",\"renewers\":[\"User:scheduler\"]"
+        )
+    );
+    let listed = guarded.ok(&["token", "list"]);
+    assert!(listed.contains(&id) && !listed.contains(&hmac), "{listed}");
+    assert!(!guarded.ok(&["token", "list", "--json"]).contains("hmac"));
+    assert!(guarded.ok(&["token", "list", "--owner", "admin", "--show-hmac"]).contains(&hmac));
+    assert_eq!(guarded.ok(&["token", "list", "--owner", "nobody"]), "");
+    assert!(guarded.ok(&["token", "renew", &id, "--period", "10m"]).contains(&id));
+    let some = guarded.run(&["token", "expire", &id, "nothing"]);
+    assert_eq!(some.code, Some(3), "{}", some.stderr);
+    assert!(some.stderr.contains("there is no delegation token \"nothing\""), "{}", some.stderr);
+    assert_eq!(guarded.ok(&["token", "list"]), "");
 }

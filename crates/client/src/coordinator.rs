@@ -64,6 +64,9 @@ impl Client {
         of: Coordinated,
         deadline: Instant,
     ) -> Pin<Box<dyn Future<Output = Result<Broker, Failure>> + Send + '_>> {
-        Box::pin(self.call_one(&Find, of, deadline))
+        Box::pin(async move {
+            let found = self.call_one(&Find, of.clone(), deadline).await;
+            found.map_err(|failure| of.name(failure))
+        })
     }
 }

@@ -65,8 +65,10 @@ impl Admin {
     /// Sets quotas and takes them away; those that are not named stay as they are. There is one result per entity, in the order
     /// given. In Java: `alterClientQuotas` (KIP-546).
     ///
-    /// ```no_run
-    /// # async fn example(client: milena::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().start().await?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
     /// use milena::{QuotaChange, QuotaEntity, QuotaFilter};
     ///
     /// let alice = QuotaEntity::new().user("alice");

@@ -78,7 +78,8 @@ impl Admin {
         // The answer may have fewer results than there are ACLs.
         let rest = std::iter::repeat_with(|| Err(Failure::incomplete()));
         let result = |((acl, _), created): (Wanted, Result<(), Failure>)| {
-            let created = created.map_err(|failure| Error::new(doing(&acl), failure));
+            let refused = |failure: Failure| self.client.named(failure.of(CREATE_ACLS.api));
+            let created = created.map_err(|failure| Error::new(doing(&acl), refused(failure)));
             (acl, created)
         };
         Ok(wanted.into_iter().zip(created.into_iter().chain(rest)).map(result).collect())

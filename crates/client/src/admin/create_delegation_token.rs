@@ -53,8 +53,14 @@ impl Admin {
     ///
     /// Kafka gives tokens only to who logged in by SASL or a client certificate, and not to who logged in by a token.
     ///
-    /// ```no_run
-    /// # async fn example(client: milena::Client, bootstrap: &str) -> Result<(), Box<dyn std::error::Error>> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use milena_broker::{Broker, Listener};
+    /// # let broker = Broker::builder().listener(Listener::sasl_plaintext()).user("alice", "pencil");
+    /// # let cluster = broker.delegation_token_key("a key").start().await?;
+    /// # let bootstrap = cluster.bootstrap();
+    /// # let sasl = milena::Sasl::scram_sha_256("alice", "pencil");
+    /// # let client = milena::Client::builder().bootstrap(bootstrap).sasl(sasl).connect().await?;
     /// use std::time::Duration;
     ///
     /// use milena::{Client, NewDelegationToken, Sasl};
@@ -64,6 +70,7 @@ impl Admin {
     /// // Another program logs in with it.
     /// let sasl = Sasl::scram_sha_256_from(token.login());
     /// let other = Client::builder().bootstrap(bootstrap).sasl(sasl).connect().await?;
+    /// # other.admin().topics().await?;
     /// # Ok(())
     /// # }
     /// ```

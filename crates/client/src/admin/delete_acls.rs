@@ -115,12 +115,14 @@ impl Admin {
         let deleted = deleted.map_err(|failure| Error::new(DOING, failure))?;
         // The answer may have fewer results than there are filters.
         let rest = std::iter::repeat_with(|| Err(Failure::incomplete()));
+        let refused = |failure: Failure| self.client.named(failure.of(DELETE_ACLS.api));
         let of_acl = |(acl, deleted): (Acl, Result<(), Failure>)| {
-            let deleted = deleted.map_err(|failure| Error::new(format!("deleting the ACL {acl}"), failure));
+            let deleted =
+                deleted.map_err(|failure| Error::new(format!("deleting the ACL {acl}"), refused(failure)));
             (acl, deleted)
         };
         let of_filter = |deleted: Result<Removed, Failure>| {
-            let deleted = deleted.map_err(|failure| Error::new(DOING, failure))?;
+            let deleted = deleted.map_err(|failure| Error::new(DOING, refused(failure)))?;
             Ok(deleted.into_iter().map(of_acl).collect())
         };
         Ok(deleted.into_iter().chain(rest).take(count).map(of_filter).collect())

@@ -1,8 +1,9 @@
 //! Admin calls about who may do what: ACLs and users of SCRAM. Each result is its own, and secrets are shown nowhere.
 
 use milena::{
-    Acl, AclFilter, AclOperation, AclPermission, AclResource, Client, ErrorCode, PatternFilter, PatternType,
-    ResourceType, Sasl, ScramChange, ScramCredential, ScramMechanism,
+    Acl, AclFilter, AclOperation, AclPermission, AclResource, Client, ErrorCode, NewDelegationToken,
+    PatternFilter, PatternType, QuotaChange, QuotaEntity, QuotaFilter, ResourceType, Sasl, ScramChange,
+    ScramCredential, ScramMechanism, Secret,
 };
 use milena_broker::{Authorizer, Broker, Cluster, Listener};
 
@@ -148,4 +149,98 @@ async fn users_are_created_changed_and_deleted_each_with_its_own_result() {
     }
     assert_eq!(names().await, ["admin", "alice"]);
     assert!(log_in(&cluster, "bob", "hunter2").await.expect_err("gone").is_authentication());
+}
+
+#[tokio::test]
+async fn quotas_are_set_described_and_taken_away_each_with_its_own_result() {
+    let (_cluster, client) = start(2, &[]).await;
+    let admin = client.admin();
+    let entity = QuotaEntity::new;
+    let (bob, pair) = (entity().user("bob"), entity().user("bob").default_client_id());
+    let changes = [
+        (
+            bob.clone(),
+            vec![QuotaChange::set("producer_byte_rate", 1e6), QuotaChange::set("consumer_byte_rate", 2e6)],
+        ),
+        (pair.clone(), vec![QuotaChange::set("request_percentage", 12.5)]),
+        (entity().default_ip(), vec![QuotaChange::set("connection_creation_rate", 1000.0)]),
+        (entity().user("carol"), vec![QuotaChange::set("no_such_quota", 1.0)]),
+        (entity(), vec![QuotaChange::set("producer_byte_rate", 1.0)]),
+    ];
+    let wanted: Vec<_> = changes.iter().map(|(entity, _)| entity.clone()).collect();
+    let asked = admin.validate_quotas(changes.clone()).await;
+    let altered = admin.alter_quotas(changes).await;
+    for results in [asked, altered] {
+        assert!(results.iter().map(|(entity, _)| entity).eq(&wanted), "in the order given");
+        let codes: Vec<_> =
+            results.iter().map(|(_, done)| done.as_ref().err().and_then(Error::code)).collect();
+        let invalid = Some(ErrorCode::INVALID_REQUEST);
+        assert_eq!(codes, [None, None, None, invalid, invalid], "{results:?}");
+        let text = results[3].1.as_ref().expect_err("no such quota").to_string();
+        assert!(text.starts_with("changing the quotas of user \"carol\": INVALID_REQUEST: "), "{text}");
+    }
+    let entities = async |filter: QuotaFilter| {
+        let described = admin.describe_quotas(&filter).await.expect("described");
+        described.into_iter().map(|of| of.entity).collect::<Vec<_>>()
+    };
+    let all = QuotaFilter::all;
+    assert_eq!(entities(all()).await.len(), 3);
+    assert_eq!(entities(all().user("bob")).await.len(), 2);
+    assert_eq!(entities(all().user("bob").strict()).await, [bob.clone()]);
+    assert_eq!(entities(all().any_user().default_client_id()).await, [pair]);
+    assert_eq!(entities(all().any_ip()).await, [entity().default_ip()]);
+    assert_eq!(entities(all().default_user()).await, []);
+    for (_, altered) in admin.alter_quotas([(bob, [QuotaChange::remove("producer_byte_rate")])]).await {
+        altered.expect("taken away");
+    }
+    let left = admin.describe_quotas(&all().user("bob").strict()).await.expect("described").remove(0);
+    assert_eq!(left.quotas, BTreeMap::from([("consumer_byte_rate".to_owned(), 2e6)]), "the other one stays");
+    let wrong = admin.describe_quotas(&all().user("bob").any_ip()).await;
+    assert_eq!(wrong.expect_err("they do not mix").code(), Some(ErrorCode::INVALID_REQUEST));
+}
+
+#[tokio::test]
+async fn a_delegation_token_logs_in_until_it_is_ended() {
+    let broker = Broker::builder().listener(Listener::sasl_plaintext()).user("alice", "pencil");
+    let cluster = broker.delegation_token_key("a key").start().await.expect("started");
+    let client = log_in(&cluster, "alice", "pencil").await.expect("connected");
+    let admin = client.admin();
+    let wanted = NewDelegationToken::new().renewer("User:bob").max_lifetime(Duration::from_secs(3600));
+    let token = admin.create_delegation_token(wanted).await.expect("created");
+    assert_eq!((token.owner.as_str(), token.max_ms - token.issued_ms), ("User:alice", 3_600_000));
+    assert_eq!(token.renewers, ["User:bob"]);
+    let log_in_with = async || {
+        let sasl = Sasl::scram_sha_512_from(token.login());
+        Client::builder().bootstrap(cluster.bootstrap()).sasl(sasl).connect().await
+    };
+    let by_token = log_in_with().await.expect("the token is right").admin();
+    let again = by_token.create_delegation_token(NewDelegationToken::new()).await.expect_err("refused");
+    assert!(
+        again.to_string().ends_with(
+            "; tokens are given only to who logged in by SASL or a client certificate, and not by a token"
+        ),
+        "{again}"
+    );
+    let listed = admin.describe_delegation_tokens(["User:alice"]).await.expect("listed");
+    assert_eq!(listed, [token.clone()], "what is listed is what was created");
+    assert_eq!(admin.describe_delegation_tokens(["User:bob"]).await.expect("listed"), []);
+    let ends =
+        admin.renew_delegation_token(&token.hmac, Some(Duration::from_secs(60))).await.expect("renewed");
+    assert!(ends < token.expires_ms, "{ends}");
+    let unknown =
+        admin.renew_delegation_token(&Secret::from("no hmac"), None).await.expect_err("no such token");
+    assert_eq!(unknown.code(), Some(ErrorCode::DELEGATION_TOKEN_NOT_FOUND));
+    for wrong in [NewDelegationToken::new().owner("alice"), NewDelegationToken::new().renewer(":x")] {
+        let error = admin.create_delegation_token(wrong).await.expect_err("no principal");
+        assert!(error.to_string().contains("as in User:alice") && !error.maybe_written(), "{error}");
+    }
+    admin.expire_delegation_token(&token.hmac, None).await.expect("ended");
+    assert_eq!(admin.describe_delegation_tokens([""; 0]).await.expect("listed"), []);
+    let error = log_in_with().await.expect_err("it has ended");
+    assert!(error.is_authentication(), "{error}");
+    assert!(error.to_string().contains(&format!("the delegation token {:?}", token.token_id)), "{error}");
+
+    let (_keyless, client) = start(1, &[]).await;
+    let error = client.admin().describe_delegation_tokens([""; 0]).await.expect_err("no key").to_string();
+    assert!(error.contains("DELEGATION_TOKEN_"), "{error}");
 }

@@ -140,7 +140,11 @@ impl<T> Run<T> {
             }
             item.state = match &found {
                 Ok(_) => State::Due(now),
-                Err(failure) => State::Done { result: Err(failure.clone()), is_answered: false },
+                Err(failure) => {
+                    // Who may do what the call is about may look up its coordinator, too.
+                    let failure = failure.clone().in_order_to(self.row.api);
+                    State::Done { result: Err(failure), is_answered: false }
+                }
             };
         }
         match found {

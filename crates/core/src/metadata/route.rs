@@ -6,6 +6,7 @@ use milena_messages::ApiKey;
 use milena_messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 
 use super::{Broker, Snapshot, not_up};
+use crate::rights::Resource;
 use crate::{BrokerId, Failure};
 
 /// The broker that a request is for.
@@ -45,6 +46,15 @@ impl Coordinated {
             Self::Transaction(id) => (1, id),
         };
         FindCoordinatorRequest { key: (&**key).into(), key_type, ..Default::default() }
+    }
+
+    /// The failure of a look-up, which names what was looked for if a right is missing.
+    #[must_use]
+    pub fn name(&self, failure: Failure) -> Failure {
+        match self {
+            Self::Group(id) => failure.on(Resource::Group, id),
+            Self::Transaction(id) => failure.on(Resource::TransactionalId, id),
+        }
     }
 
     /// The coordinator that an answer names.
