@@ -216,7 +216,8 @@ fn passed(setup: &Setup, address: &str, failed: Option<Layer>) -> Vec<Finding> {
 
 /// What happened at an address, without a beginning that repeats it.
 fn at(address: &str, text: &str) -> String {
-    let beginnings = ["cannot reach", "lost the connection to", "cannot authenticate with"];
+    let beginnings =
+        ["cannot reach", "lost the connection to", "cannot authenticate with", "cannot authenticate to"];
     let is_beginning = |(before, _): &(&str, &str)| {
         beginnings.iter().any(|beginning| before.starts_with(beginning)) && before.ends_with(address)
     };
@@ -238,6 +239,12 @@ pub(super) fn place(trouble: &Trouble, setup: &Setup, host: &str) -> Place {
         return of_cause(cause, setup, host);
     }
     match (trouble.code, trouble.obstacle) {
+        (Some(ErrorCode::UNSUPPORTED_SASL_MECHANISM), _) if setup.sasl.is_none() => {
+            let protocol = if setup.has_tls { "SASL_SSL" } else { "SASL_PLAINTEXT" };
+            let fix =
+                format!("set security.protocol={protocol}, sasl.mechanism, sasl.username and sasl.password");
+            Place { layer: Layer::Sasl, fix }
+        }
         (Some(ErrorCode::UNSUPPORTED_SASL_MECHANISM), _) => at(
             Layer::Sasl,
             "set sasl.mechanism to one that the broker has, or enable this one (sasl.enabled.mechanisms)",

@@ -61,10 +61,6 @@ fn untrusted(why: CertificateError, last: &CertificateDer<'_>) -> CertificateErr
         CertificateError::UnknownIssuer => {
             format!("is signed by {}, which is not among the trusted roots", last.issuer())
         }
-        CertificateError::BadSignature => {
-            let issuer = last.issuer();
-            format!("is not signed by the {issuer} among the trusted roots: that authority may have been made anew")
-        }
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
             "is one of an authority (basicConstraints CA:TRUE); issue one for the server, or make this very certificate a \
              trusted root"
@@ -92,9 +88,7 @@ impl ServerCertVerifier for Verifier {
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if self.checks == Checks::NoHostName => Ok(ServerCertVerified::assertion()),
             Err(Error::InvalidCertificate(
-                why @ (CertificateError::UnknownIssuer
-                | CertificateError::BadSignature
-                | CertificateError::Other(_)),
+                why @ (CertificateError::UnknownIssuer | CertificateError::Other(_)),
             )) => match self.verify_pinned(end_entity, server_name, now)? {
                 true => Ok(ServerCertVerified::assertion()),
                 false => Err(untrusted(why, intermediates.last().unwrap_or(end_entity)).into()),

@@ -226,6 +226,8 @@ impl Credentials {
             Self::Password(of) if of.is_delegation_token => return None,
             Self::Password(of) => &of.user,
             Self::Token(token) => token.principal.as_ref()?,
+            // Brokers name the role of the keys, which the client does not know, or what their mechanism tells them.
+            Self::Aws(_) | Self::Custom(_) => return None,
         };
         Some(format!("User:{name}").into())
     }
