@@ -210,7 +210,7 @@ user \"bob\", default client id  request_percentage     12.5
     guarded.ok(&[&delete[..], &["--all"]].concat());
     assert_eq!(guarded.ok(&["quota", "list"]), "");
     assert_fails(&guarded.run(&["quota", "set", "producer_byte_rate=1"]), 2, "say for whom");
-    assert_fails(&guarded.run(&["quota", "set", "--user", "x", "speed=1"]), 1, "INVALID_REQUEST");
+    assert_fails(&guarded.run(&["quota", "set", "--user", "x", "speed=1"]), 2, "INVALID_REQUEST");
     assert_fails(
         &guarded.run(&["quota", "set", "--user", "x", "--ip", "10.0.0.1", "a=1"]),
         2,

@@ -61,7 +61,7 @@ enum Command {
     /// List the delegation tokens that you may see
     #[command(visible_alias = "ls", after_help = JSON)]
     List {
-        /// Only of this owner; may be repeated
+        /// Only those that it owns or may renew; may be repeated
         #[arg(long, value_name = "PRINCIPAL", value_parser = principal)]
         owner: Vec<String>,
         /// Show the HMACs too, with which everybody can log in as their owners

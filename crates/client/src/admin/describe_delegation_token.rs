@@ -52,7 +52,8 @@ fn token(of: &DescribedDelegationToken) -> DelegationToken {
 }
 
 impl Admin {
-    /// Lists the delegation tokens of these owners (as in `User:alice`), or all if none is given, sorted by owner and age. A principal
+    /// Lists the delegation tokens that these principals (as in `User:alice`) own or may renew, or all if none is given, sorted by
+    /// owner and age. A principal
     /// sees the tokens that it owns or may renew, and those for which it has `Describe` on the token or `DescribeTokens` on the
     /// owner.
     ///
