@@ -405,7 +405,7 @@ const OPERATIONS: Names<AclOperation> = &[
 const PERMISSIONS: Names<AclPermission> =
     &[(AclPermission::Deny, 2, "Deny"), (AclPermission::Allow, 3, "Allow")];
 
-fn number<T: PartialEq>(names: Names<T>, value: T) -> i8 {
+fn number<T: PartialEq + Copy>(names: Names<T>, value: T) -> i8 {
     names.iter().find(|(named, _, _)| *named == value).map_or(UNKNOWN, |(_, number, _)| *number)
 }
 

@@ -109,7 +109,7 @@ impl Filter {
             _ => PatternFilter::Any,
         };
         let common = AclFilter::all().pattern(pattern);
-        let common = self.host.iter().fold(common, |filter, host| filter.host(host));
+        let common = self.host.iter().fold(common, AclFilter::host);
         let named = resources
             .iter()
             .map(|resource| common.clone().resource_type(resource.resource_type).name(&resource.name));
@@ -121,7 +121,7 @@ impl Filter {
         let about = |permission| move |filter: AclFilter| filter.permission(permission);
         let (allow, deny) = (about(AclPermission::Allow), about(AclPermission::Deny));
         if !(self.allow.is_empty() && self.deny.is_empty() && self.principal.is_empty()) {
-            filters = each(filters, |filter| {
+            filters = each(&filters, |filter| {
                 let of = |principal: &String| filter.clone().principal(principal);
                 let either = self.principal.iter().map(of);
                 let allowed = self.allow.iter().map(of).map(allow);
@@ -129,7 +129,7 @@ impl Filter {
             });
         }
         if !self.operations.is_empty() {
-            filters = each(filters, |filter| {
+            filters = each(&filters, |filter| {
                 let of = |operation: &AclOperation| filter.clone().operation(*operation);
                 self.operations.iter().map(of).collect()
             });
@@ -139,7 +139,7 @@ impl Filter {
 }
 
 /// What `by` makes of each filter.
-fn each(filters: Vec<AclFilter>, by: impl Fn(&AclFilter) -> Vec<AclFilter>) -> Vec<AclFilter> {
+fn each(filters: &[AclFilter], by: impl Fn(&AclFilter) -> Vec<AclFilter>) -> Vec<AclFilter> {
     filters.iter().flat_map(by).collect()
 }
 
