@@ -238,15 +238,21 @@ impl Lifecycle {
     pub fn has_more(&self) -> bool {
         match self.phase {
             Phase::Handshaking => self.handshake.has_more(),
-            Phase::Renewing => self.under_way == 0,
+            Phase::Renewing => self.may_renew(),
             Phase::Serving | Phase::Draining | Phase::Closed(_) => false,
         }
+    }
+
+    /// Whether the handshake of the next session may begin. A broker that delays the connection would not read it, and its time
+    /// would be over before the answer.
+    fn may_renew(&self) -> bool {
+        self.under_way == 0 && self.throttled_until.is_none()
     }
 
     /// The connection's own request to send now. There is one while a handshake runs and none is out.
     pub fn poll_request(&mut self, now: Instant) -> Option<HandshakeRequest> {
         match (self.phase, &mut self.renewal) {
-            (Phase::Renewing, Some(renewal)) if self.under_way == 0 => {
+            (Phase::Renewing, Some(renewal)) if self.under_way == 0 && self.throttled_until.is_none() => {
                 renewal.until = Some(now + renewal.timeout);
                 self.handshake.reauthenticate(Arc::clone(&renewal.credentials), &renewal.fresh);
                 self.phase = Phase::Handshaking;
@@ -388,7 +394,8 @@ impl Lifecycle {
         let of_session =
             session.map(|session| session.ask_at.map_or(session.ends_at, |at| at.min(session.ends_at)));
         let of_renewal = self.renewal.as_ref().and_then(|renewal| renewal.until);
-        let of_throttle = self.throttled_until.filter(|_| self.phase == Phase::Serving);
+        let of_throttle =
+            self.throttled_until.filter(|_| matches!(self.phase, Phase::Serving | Phase::Renewing));
         [self.idle_until(), of_session, of_renewal, of_throttle].into_iter().flatten().min()
     }
 
@@ -695,6 +702,21 @@ mod tests {
         assert_eq!(life.poll_end(at(90)), None);
         life.handle_finished(at(91));
         assert_eq!(life.poll_end(at(91)), Some(End::Released));
+    }
+
+    #[test]
+    fn a_session_is_renewed_when_the_broker_reads_again() {
+        let mut life = authenticated(token(0, 100), 100);
+        life.handle_throttle(Duration::from_secs(30), at(84));
+        assert!(asks(&mut life, 95));
+        life.handle_credentials(token(80, 180), fresh(1), TIMEOUT, at(95));
+        assert_eq!(
+            (life.phase(), life.has_more(), life.poll_timeout()),
+            (Phase::Renewing, false, Some(at(114)))
+        );
+        assert!(life.poll_request(at(95)).is_none() && life.overdue(at(113)).is_none());
+        assert!(life.poll_need(at(114)).is_none() && life.has_more());
+        assert!(life.poll_request(at(114)).is_some());
     }
 
     #[test]

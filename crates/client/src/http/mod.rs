@@ -157,6 +157,15 @@ impl Response {
     }
 }
 
+/// An address that a server names, without what may be secret: the user, the query and the fragment.
+fn without_secrets(address: &str) -> String {
+    let address = address.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = address.split_once("//") else { return address.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}//{host}{path}")
+}
+
 /// What a server said, without control characters, and cut to a length: for errors.
 pub(crate) fn cleaned(text: &str, characters_max: usize) -> String {
     let is_hidden = |character: char| {
@@ -197,8 +206,7 @@ impl Http {
         let response = answered.await.unwrap_or_else(|| Err(late())).map_err(failed)?;
         if let 300..400 = response.status {
             let to = response.headers.get(LOCATION).and_then(|to| to.to_str().ok());
-            // A query may have secrets in it.
-            let to = to.and_then(|to| to.split('?').next()).map(|to| format!(" to {}", cleaned(to, 200)));
+            let to = to.map(|to| format!(" to {}", cleaned(&without_secrets(to), 200)));
             let why = format!("the server redirects{} ({})", to.unwrap_or_default(), response.status);
             let why = format!("{why}, and redirects are not followed: name the right address");
             return Err(failed(ConnectError::new(Obstacle::Configuration, why)));

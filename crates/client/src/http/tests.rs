@@ -178,8 +178,7 @@ async fn answers_are_bounded() {
 
 #[tokio::test]
 async fn a_redirect_is_refused_and_named() {
-    let answer =
-        "HTTP/1.1 302 Found\r\nlocation: https://elsewhere/token?hunter2\r\ncontent-length: 0\r\n\r\n";
+    let answer = "HTTP/1.1 302 Found\r\nlocation: https://me:hunter2@elsewhere/token#hunter2\r\ncontent-length: 0\r\n\r\n";
     let server = Server::start(answer, None).await;
     let (obstacle, why) = fails(plain(), &Request::get(server.url("http", "/"))).await;
     let expected = format!(

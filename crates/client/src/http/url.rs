@@ -104,7 +104,8 @@ impl FromStr for Url {
                 }
             }
             Some(port) => {
-                let port = port.parse().ok().filter(|port| *port != 0 && !rest.starts_with('+'));
+                let digits = port.bytes().all(|byte| byte.is_ascii_digit()).then_some(port);
+                let port = digits.and_then(|port| port.parse().ok()).filter(|port| *port != 0);
                 port.ok_or("the URL has a port that is not a number from 1 to 65535")?
             }
         };
@@ -164,6 +165,7 @@ mod tests {
             "https://issuer/#hunter2",
             "https://issuer:0/",
             "https://issuer:70000/",
+            "https://issuer:+443/",
             "https://issuer:/",
             "https://[::1",
             "https://[hunter2]/",

@@ -115,12 +115,18 @@ fn seconds(value: &Value) -> Option<Duration> {
         Value::String(text) => text.parse().ok()?,
         value => value.as_f64()?,
     };
+    if seconds.is_nan() {
+        return None;
+    }
     let seconds = if seconds <= 0.0 { 0.0 } else { seconds };
     Some(Duration::try_from_secs_f64(seconds).unwrap_or(jwt::LIFETIME_MAX).min(jwt::LIFETIME_MAX))
 }
 
 /// Why there is no token.
 fn refusal(status: u16, answer: Option<&Map<String, Value>>, secrets: &[&Secret]) -> ConnectError {
+    // One of them may be part of another, which has to be found whole.
+    let mut secrets = secrets.to_vec();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
     let text = |name: &str, most: usize| {
         let text = answer?.get(name)?.as_str().filter(|text| !text.is_empty())?;
         let hidden = secrets.iter().fold(text.to_owned(), |text, secret| secret.hide_in(&text));
@@ -182,11 +188,29 @@ mod tests {
                 "the issuer's answer does not say how long the token lives: it has no expires_in, and the token no claim \"exp\"",
             ),
         );
+        check(
+            r#"{"access_token":"t","expires_in":"NaN"}"#,
+            Err(
+                "the issuer's answer does not say how long the token lives: it has no expires_in, and the token no claim \"exp\"",
+            ),
+        );
         check(r#"{"access_token":""}"#, Err("the issuer's answer has no access_token"));
         check(r#"{"access_token":7}"#, Err("the issuer's answer has no access_token"));
         check("<html>", Err("the issuer's answer is not an object of JSON"));
         check("", Err("the issuer's answer is not an object of JSON"));
         check(r#"{"error":"invalid_client"}"#, Err("the issuer refuses with invalid_client (status 200)"));
+    }
+
+    #[test]
+    fn a_secret_that_is_part_of_another_does_not_show_the_rest() {
+        let [part, whole] = ["kafka", "kafka-hunter2"].map(Secret::from);
+        let body = r#"{"error":"invalid_client","error_description":"kafka-hunter2 is wrong"}"#;
+        let Value::Object(answer) = serde_json::from_str(body).expect("an object") else {
+            panic!("an object")
+        };
+        let error = refusal(401, Some(&answer), &[&part, &whole]);
+        let expected = "the issuer refuses with invalid_client: \"*** is wrong\" (status 401)";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]

@@ -19,8 +19,8 @@ use crate::{ConnectError, Proxy, Tls};
 ///
 /// Only this address is asked: a redirect is refused, so that nothing secret goes elsewhere. It must be `https`, and its
 /// certificate is checked as that of a broker. An answer has at most 1 MiB and must be complete within the
-/// [timeout](Self::timeout). An attempt that fails for a reason that may pass is made again, up to three times within half a
-/// second; what happens after that is up to the client, which has a token or not.
+/// [timeout](Self::timeout). An attempt that fails for a reason that may pass is made again: up to three in all begin within half
+/// a second; what happens after that is up to the client, which has a token or not.
 ///
 /// The environment's `HTTPS_PROXY` or `ALL_PROXY` is used, unless `NO_PROXY` excepts the host, or [`proxy`](Self::proxy) names
 /// another one.

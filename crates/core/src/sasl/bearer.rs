@@ -23,7 +23,9 @@ impl Bearer {
         if challenge.is_empty() {
             return Turn::Done;
         }
-        self.told = Some(credentials.quoted(&reason(challenge)));
+        // The secret is hidden in the whole text: a part of it would not be recognised.
+        let text = credentials.hidden(&String::from_utf8_lossy(challenge));
+        self.told = Some(credentials.quoted(&reason(&text)));
         Turn::Send(Bytes::from_static(b"\x01"))
     }
 
@@ -72,12 +74,11 @@ pub(super) fn check(token: &Token) -> Result<(), String> {
 }
 
 /// The reason in a broker's answer, which is an object of JSON with `status`, and maybe `scope` and `openid-configuration`.
-fn reason(challenge: &[u8]) -> String {
-    let challenge = &challenge[..challenge.len().min(REASON_BYTES_MAX)];
-    let text = String::from_utf8_lossy(challenge);
-    let Some(members) = members(&text) else { return text.into_owned() };
+fn reason(text: &str) -> String {
+    let text = &text[..text.floor_char_boundary(REASON_BYTES_MAX)];
+    let Some(members) = members(text) else { return text.to_owned() };
     let member = |wanted: &str| members.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
-    let Some(status) = member("status") else { return text.into_owned() };
+    let Some(status) = member("status") else { return text.to_owned() };
     let mut reason = status.clone();
     if let Some(scope) = member("scope") {
         reason += &format!("; it wants the scope {scope:?}");

@@ -197,6 +197,12 @@ impl Credentials {
                 if of.user.is_empty() {
                     return Err("the user name is empty".into());
                 }
+                if of.is_delegation_token && of.scram.is_none() {
+                    let user = &of.user;
+                    return Err(format!(
+                        "the delegation token {user:?} is for SCRAM; PLAIN would send it to the broker"
+                    ));
+                }
                 let Ok(password) = std::str::from_utf8(of.password.expose()) else {
                     return Err(format!("the password of user {:?} is not UTF-8", of.user));
                 };
@@ -246,15 +252,20 @@ impl Credentials {
 
     /// A text of the peer's, for an error: short, on one line, and without the secret.
     pub(crate) fn quoted(&self, text: &str) -> String {
+        printable(&self.hidden(text))
+    }
+
+    /// A text of the peer's without the secret.
+    fn hidden(&self, text: &str) -> String {
         let (secret, other) = match self {
             Self::Password(of) => (&of.password, None),
             Self::Token(token) => (&token.value, None),
             Self::Aws(keys) => (&keys.secret, keys.session_token.as_ref()),
             // The mechanism alone knows what is secret.
-            Self::Custom(_) => return printable(text),
+            Self::Custom(_) => return text.to_owned(),
         };
         let text = secret.hide_in(text);
-        printable(&other.map_or(text.clone(), |other| other.hide_in(&text)))
+        other.map_or(text.clone(), |other| other.hide_in(&text))
     }
 }
 

@@ -163,6 +163,11 @@ fn a_refused_token_is_acknowledged_and_its_reason_told() {
     check(b"\xff", ": \u{fffd}");
     let long = format!("{}\u{2026}", "x".repeat(512));
     check(&[b'x'; 5000], &format!(": {long}"));
+    // Of a token that reaches beyond the end, no part is shown.
+    let reaching = [&b"{\"status\":\""[..], "y".repeat(4096 - 13).as_bytes(), b"se.cr.et"].concat();
+    let mut exchange = begun(token("se.cr.et", &[]));
+    assert!(exchange.handle(&reaching).is_ok());
+    assert!(!exchange.refusal(None).contains("se."), "{}", exchange.refusal(None));
 }
 
 #[test]
@@ -173,6 +178,12 @@ fn what_a_mechanism_cannot_carry_is_refused_without_the_secret() {
     };
     check(password("", "pencil"), "the user name is empty");
     check(password("alice", ""), "the password of user \"alice\" is empty");
+    let (user, password_of) = ("id".into(), "hmac".into());
+    let as_plain = Password { scram: None, user, password: password_of, is_delegation_token: true };
+    check(
+        Credentials::Password(as_plain),
+        "the delegation token \"id\" is for SCRAM; PLAIN would send it to the broker",
+    );
     check(password("al\0ice", "pencil"), "the user name \"al\\0ice\" has a control character");
     let why = "the password of user \"alice\" has a control character, such as a line's end that was read from a file";
     check(password("alice", "pencil\n"), why);
