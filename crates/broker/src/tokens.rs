@@ -87,11 +87,14 @@ pub(crate) const USER: &str = "User";
 /// The first line of the file.
 pub(crate) const HEADER: &str = "milena-tokens 1";
 
-/// The most tokens of a cluster. Kafka has no limit.
+/// The most tokens of a cluster, and those of one owner, so that no user takes the room of all others. Kafka has no limit.
 const TOKENS_MAX: usize = 10_000;
+const TOKENS_OF_OWNER_MAX: usize = 100;
 
-/// The most renewers of a token, and the longest name of a principal. Kafka has no limit.
-pub(crate) const RENEWERS_MAX: usize = 100;
+/// The most renewers of a token, the longest name of one, and the longest name of another principal. Kafka has no limit. All
+/// tokens together have 60 MB of names at most, and those of one owner less than a megabyte.
+pub(crate) const RENEWERS_MAX: usize = 16;
+pub(crate) const RENEWER_BYTES_MAX: usize = 256;
 pub(crate) const NAME_BYTES_MAX: usize = 1024;
 
 impl Principal {
@@ -156,10 +159,11 @@ impl Tokens {
         now_ms: i64,
     ) -> Result<Token, ErrorCode> {
         let Some(key) = self.key.clone() else { return Err(ErrorCode::DELEGATION_TOKEN_AUTH_DISABLED) };
-        if self.by_id.len() >= TOKENS_MAX {
+        if !self.has_room(&owner) {
             self.remove_ended(now_ms);
         }
-        if self.by_id.len() >= TOKENS_MAX {
+        if !self.has_room(&owner) {
+            tracing::warn!(%owner, "there are too many delegation tokens, in all or of this owner");
             return Err(ErrorCode::POLICY_VIOLATION);
         }
         let longest = millis(self.lifetimes.longest);
@@ -168,8 +172,14 @@ impl Tokens {
         let expires_ms = max_ms.min(now_ms.saturating_add(millis(self.lifetimes.unless_renewed)));
         let facts = Facts { id, owner, requester, renewers, issued_ms: now_ms, expires_ms, max_ms };
         let token = Token::new(&key, facts);
-        self.change(|by_id| drop(by_id.insert(token.facts.id.clone(), token.clone())))?;
+        self.set(&token.facts.id, Some(token.clone()))?;
         Ok(token)
+    }
+
+    /// Whether there is room for one more token of this owner.
+    fn has_room(&self, owner: &Principal) -> bool {
+        let of_owner = self.by_id.values().filter(|token| token.facts.owner == *owner).count();
+        self.by_id.len() < TOKENS_MAX && of_owner < TOKENS_OF_OWNER_MAX
     }
 
     /// Moves the expiry of the token with this HMAC. `period_ms` is how long it is to last, if that is positive. Returns the
@@ -206,7 +216,7 @@ impl Tokens {
             return Err(ErrorCode::DELEGATION_TOKEN_OWNER_MISMATCH);
         }
         if period_ms < 0 {
-            self.change(|by_id| drop(by_id.remove(&facts.id)))?;
+            self.set(&facts.id, None)?;
             return Ok(now_ms);
         }
         if facts.has_ended(now_ms) {
@@ -222,9 +232,11 @@ impl Tokens {
 
     /// Removes the tokens whose time is over.
     pub(crate) fn remove_ended(&mut self, now_ms: i64) {
-        if self.by_id.values().any(|token| token.facts.has_ended(now_ms)) {
-            // When they cannot be removed from the file they are removed at the next check.
-            let _ = self.change(|by_id| by_id.retain(|_, token| !token.facts.has_ended(now_ms)));
+        let mut ended: BTreeMap<_, _> =
+            self.by_id.extract_if(.., |_, token| token.facts.has_ended(now_ms)).collect();
+        // When they cannot be removed from the file they are removed at the next check.
+        if !ended.is_empty() && self.save().is_err() {
+            self.by_id.append(&mut ended);
         }
     }
 
@@ -256,21 +268,28 @@ impl Tokens {
     }
 
     fn set_expiry(&mut self, id: &str, expires_ms: i64) -> Result<i64, ErrorCode> {
-        self.change(|by_id| {
-            if let Some(token) = by_id.get_mut(id) {
-                token.facts.expires_ms = expires_ms;
-            }
-        })?;
+        let token = self.by_id.get(id).cloned();
+        let moved = token.map(|token| Token { facts: Facts { expires_ms, ..token.facts }, ..token });
+        self.set(id, moved)?;
         Ok(expires_ms)
     }
 
-    /// Changes the tokens and keeps them, or changes nothing.
-    fn change(&mut self, change: impl FnOnce(&mut BTreeMap<String, Token>)) -> Result<(), ErrorCode> {
-        let before = self.by_id.clone();
-        change(&mut self.by_id);
+    /// Replaces one token, or removes it, and keeps that, or changes nothing.
+    fn set(&mut self, id: &str, token: Option<Token>) -> Result<(), ErrorCode> {
+        let before = self.put(id, token);
+        self.save().inspect_err(|_| drop(self.put(id, before)))
+    }
+
+    fn put(&mut self, id: &str, token: Option<Token>) -> Option<Token> {
+        match token {
+            Some(token) => self.by_id.insert(id.to_owned(), token),
+            None => self.by_id.remove(id),
+        }
+    }
+
+    fn save(&self) -> Result<(), ErrorCode> {
         self.kept.save(self.by_id.values().map(|token| write(&token.facts))).map_err(|error| {
             tracing::error!(%error, "cannot keep the delegation tokens");
-            self.by_id = before;
             ErrorCode::KAFKA_STORAGE_ERROR
         })
     }
@@ -319,6 +338,33 @@ fn read(words: &[String]) -> Option<Facts> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_that_cannot_be_kept_is_undone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("of tokens").join("milena.tokens");
+        std::fs::create_dir(dir.path().join("of tokens")).expect("created");
+        let key = Some(Secret::from(b"key".to_vec()));
+        let mut tokens =
+            Tokens::open(key, Lifetimes::default(), Kept::new(HEADER, Some(path))).expect("opens");
+        let alice = Principal::new(USER, "alice");
+        let create = |tokens: &mut Tokens, id: &str, now_ms| {
+            tokens.create(id.to_owned(), [alice.clone(), alice.clone()], Vec::new(), -1, now_ms)
+        };
+        let hmac = create(&mut tokens, "one", 0).expect("kept").hmac;
+        let all = |tokens: &Tokens| tokens.iter().map(|token| token.facts.clone()).collect::<Vec<_>>();
+        let before = all(&tokens);
+        std::fs::remove_dir_all(dir.path().join("of tokens")).expect("removed");
+        let failed = ErrorCode::KAFKA_STORAGE_ERROR;
+        assert_eq!(create(&mut tokens, "two", 0).err(), Some(failed));
+        assert_eq!(tokens.renew(hmac.bytes(), &alice, -1, 1), Err(failed));
+        assert_eq!(tokens.expire(hmac.bytes(), &alice, -1, 1), Err(failed));
+        tokens.remove_ended(i64::MAX);
+        assert_eq!(all(&tokens), before);
+        std::fs::create_dir(dir.path().join("of tokens")).expect("created");
+        tokens.remove_ended(i64::MAX);
+        assert_eq!(all(&tokens), []);
+    }
 
     #[test]
     fn a_token_is_a_line_and_back() {

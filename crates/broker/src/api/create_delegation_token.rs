@@ -7,10 +7,13 @@ use milena_messages::{ApiKey, ErrorCode};
 use super::row::Api;
 use crate::acls::{Operation, Resource};
 use crate::call::Call;
-use crate::tokens::{NAME_BYTES_MAX, Principal, RENEWERS_MAX, USER};
+use crate::tokens::{NAME_BYTES_MAX, Principal, RENEWER_BYTES_MAX, RENEWERS_MAX, USER};
 
-pub(super) const API: Api =
-    Api::new(ApiKey::CreateDelegationToken, |call, reader| call.answer(reader, handle));
+pub(super) const API: Api = Api {
+    // The file of all tokens is written anew.
+    is_heavy: |_, _| true,
+    ..Api::new(ApiKey::CreateDelegationToken, |call, reader| call.answer(reader, handle))
+};
 
 /// The times in an answer that the broker has given before it asked its controller, as Kafka's brokers do.
 pub(super) const NO_TIME: i64 = -1;
@@ -70,8 +73,8 @@ fn check(
     if request.renewers.iter().any(|renewer| renewer.principal_type != USER) {
         return Err(ErrorCode::INVALID_PRINCIPAL_TYPE);
     }
-    let names = request.renewers.iter().map(|renewer| renewer.principal_name.len());
-    let is_long = names.chain([owner.kind.len(), owner.name.len()]).any(|bytes| bytes > NAME_BYTES_MAX);
+    let is_long = [owner, requester].iter().any(|who| who.kind.len().max(who.name.len()) > NAME_BYTES_MAX)
+        || request.renewers.iter().any(|renewer| renewer.principal_name.len() > RENEWER_BYTES_MAX);
     match is_long || request.renewers.len() > RENEWERS_MAX {
         true => Err(ErrorCode::POLICY_VIOLATION),
         false => Ok(()),

@@ -8,8 +8,11 @@ use super::row::Api;
 use crate::call::Call;
 use crate::tokens::Principal;
 
-pub(super) const API: Api =
-    Api::new(ApiKey::ExpireDelegationToken, |call, reader| call.answer(reader, handle));
+pub(super) const API: Api = Api {
+    // All tokens are compared, and their file is written anew.
+    is_heavy: |_, _| true,
+    ..Api::new(ApiKey::ExpireDelegationToken, |call, reader| call.answer(reader, handle))
+};
 
 fn handle(call: &Call<'_>, request: ExpireDelegationTokenRequest) -> ExpireDelegationTokenResponse {
     if let Err(error_code) = call.check_tokens() {

@@ -167,6 +167,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn requests_that_go_through_all_tokens_are_heavy() {
+        let machine = crate::Broker::builder().machine().expect("starts");
+        for key in [
+            ApiKey::CreateDelegationToken,
+            ApiKey::RenewDelegationToken,
+            ApiKey::ExpireDelegationToken,
+            ApiKey::DescribeDelegationToken,
+        ] {
+            let api = find(key).expect("served");
+            assert!((api.is_heavy)(&machine.parts, 1), "{key:?}");
+        }
+    }
+
+    #[test]
     fn each_row_is_found_by_its_key_and_no_other_key_finds_one() {
         let rows: Vec<ApiKey> = APIS.iter().map(|api| api.key).collect();
         assert!(rows.is_sorted_by(|one, next| one < next), "each once, and as Kafka lists them: {rows:?}");

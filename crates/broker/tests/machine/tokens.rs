@@ -263,9 +263,25 @@ fn renewers_are_users_and_not_too_many() {
     request.renewers[0].principal_type = "Group".into();
     let refused = create(&rig, &mut alice, &request);
     assert_eq!((refused.error_code, refused.max_timestamp_ms), (ErrorCode::INVALID_PRINCIPAL_TYPE, -1));
-    assert_eq!(create(&rig, &mut alice, &wanted(&["x"; 101], -1)).error_code, ErrorCode::POLICY_VIOLATION);
-    let long = "x".repeat(1025);
+    let longest = "x".repeat(256);
+    assert_eq!(create(&rig, &mut alice, &wanted(&[longest.as_str(); 16], -1)).error_code, NONE);
+    assert_eq!(create(&rig, &mut alice, &wanted(&["x"; 17], -1)).error_code, ErrorCode::POLICY_VIOLATION);
+    let long = "x".repeat(257);
     assert_eq!(create(&rig, &mut alice, &wanted(&[&long], -1)).error_code, ErrorCode::POLICY_VIOLATION);
+}
+
+#[test]
+fn no_user_takes_the_room_for_tokens_of_others() {
+    let mut rig = Rig::with(builder());
+    let mut alice = login(&rig, "alice");
+    for _ in 0..100 {
+        assert_eq!(create(&rig, &mut alice, &wanted(&[], HOUR_MS)).error_code, NONE);
+    }
+    assert_eq!(create(&rig, &mut alice, &wanted(&[], -1)).error_code, ErrorCode::POLICY_VIOLATION);
+    assert_eq!(create(&rig, &mut login(&rig, "bob"), &wanted(&["alice"], -1)).error_code, NONE);
+    // Those whose time is over make room.
+    rig.pass(HOUR + Duration::from_millis(1));
+    assert_eq!(create(&rig, &mut alice, &wanted(&[], -1)).error_code, NONE);
 }
 
 #[test]
