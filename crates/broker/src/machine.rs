@@ -130,6 +130,7 @@ impl Machine {
         if let Some(interval) = self.parts.token_check_interval {
             self.parts.timers.arm_if_idle(Timer::Tokens, now.instant + interval);
         }
+        self.parts.watch_rates(now.instant);
         drop(self.parts.groups(now));
         drop(self.parts.transactions(now));
         let entry = Entry { node, listener, address };
@@ -306,6 +307,10 @@ impl Machine {
                         self.parts.timers.arm(timer, now.instant + interval);
                     }
                 }
+                Timer::Rates => {
+                    self.parts.quotas().forget_rates(now.instant);
+                    self.parts.watch_rates(now.instant);
+                }
                 Timer::Groups => self.parts.groups_with_topics(now).handle_due(now),
                 Timer::Transactions => self.parts.end_transactions(now),
             }
@@ -422,5 +427,36 @@ impl Answer {
             Outcome::Parked(waiting) => Some(Self::Later(Parked { envelope, waiting })),
             Outcome::TooMuch => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quotas::{self, Entity, Kind, Name};
+
+    #[test]
+    fn rates_are_forgotten_every_minute_as_long_as_there_are_quotas() {
+        let machine = crate::Broker::builder().machine().expect("starts");
+        let mut now = Now { instant: Instant::now(), unix_ms: 0 };
+        let mut peer = machine.connect(1, SocketAddr::from(([127, 0, 0, 1], 4000)), now).expect("connects");
+        peer.note_client_id(Some(&"app".into()));
+        let alter = |value, now: Now| {
+            let mut entity = Entity::default();
+            entity.set(Kind::ClientId, Name::Default);
+            let changes = vec![(entity, vec![(Key::RequestPercentage, value)])];
+            machine.parts.alter_quotas(now.instant, |quotas| quotas.alter(changes)).expect("kept");
+        };
+        alter(Some(1.0), now);
+        for _ in 0..2 {
+            machine.charge(&peer, Duration::from_secs(1), now);
+            assert_eq!(machine.parts.quotas().rates(), 1);
+            now.instant += quotas::RATES_CHECK_INTERVAL;
+            machine.handle_timeout(now);
+            assert_eq!(machine.parts.quotas().rates(), 0);
+        }
+        machine.charge(&peer, Duration::from_secs(1), now);
+        alter(None, now);
+        assert_eq!(machine.parts.quotas().rates(), 0);
     }
 }

@@ -314,11 +314,20 @@ impl Parts {
     }
 
     /// The same, to change them.
-    pub(crate) fn alter_quotas<T>(&self, alter: impl FnOnce(&mut Quotas) -> T) -> T {
+    pub(crate) fn alter_quotas<T>(&self, now: Instant, alter: impl FnOnce(&mut Quotas) -> T) -> T {
         let mut quotas = self.quotas();
         let altered = alter(&mut quotas);
         self.has_quotas.store(!quotas.is_empty(), Ordering::Relaxed);
+        drop(quotas);
+        self.watch_rates(now);
         altered
+    }
+
+    /// Has rates forgotten that are over, again and again, as long as there are quotas.
+    pub(crate) fn watch_rates(&self, now: Instant) {
+        if self.has_quotas() {
+            self.timers.arm_if_idle(Timer::Rates, now + quotas::RATES_CHECK_INTERVAL);
+        }
     }
 
     /// Whether there are quotas.

@@ -16,7 +16,7 @@ use std::time::Instant;
 use milena_wire::Str;
 
 use crate::offer::Offer;
-use crate::quotas::Client;
+use crate::quotas::{self, Client};
 use crate::sasl::Session;
 
 /// A connection to a node, as the machine sees it: see [`Machine::connect`](crate::Machine::connect).
@@ -114,9 +114,10 @@ impl Peer {
 
     /// Notes the client id of a request, by which quotas are found.
     pub(crate) fn note_client_id(&mut self, id: Option<&Str>) {
-        if self.client_id.as_deref() != id.map(|id| &**id) {
+        let id = id.map(|id| quotas::brief(id, quotas::NAME_BYTES_MAX));
+        if self.client_id.as_deref() != id.as_deref() {
             // A copy, because a slice of the request would keep the whole frame in memory.
-            self.client_id = id.map(|id| Str::from(&**id));
+            self.client_id = id.map(|id| Str::from(&*id));
         }
     }
 
@@ -183,5 +184,10 @@ mod tests {
         assert_eq!(peer.software(), Some(("x".repeat(100).as_str(), "1.0")));
         peer.set_software("librdkafka", "2.11.0");
         assert_eq!(peer.lend().to_string(), "127.0.0.1:4000 (librdkafka 2.11.0)");
+        let longest = "x".repeat(quotas::NAME_BYTES_MAX);
+        peer.note_client_id(Some(&Str::from(longest.as_str())));
+        assert_eq!(peer.client().id, longest, "it may have a quota");
+        peer.note_client_id(Some(&Str::from("x".repeat(30_000).as_str())));
+        assert_eq!(peer.client().id.len(), 43);
     }
 }

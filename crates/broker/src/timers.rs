@@ -24,6 +24,8 @@ pub(crate) enum Timer {
     Clean,
     /// Delegation tokens are removed whose time is over.
     Tokens,
+    /// Rates of clients with quotas are forgotten that are over.
+    Rates,
     /// The group coordinator has something to do. It keeps a queue of its own that says what.
     Groups,
     /// The transaction coordinator has something to do, by a queue of its own.

@@ -12,7 +12,7 @@ use milena_messages::{ApiKey, ErrorCode};
 use super::row::{Api, COSTLY_ELEMENTS_MAX, HEAVY_COSTLY_BYTES};
 use crate::acls::Operation;
 use crate::call::Call;
-use crate::quotas::{Change, Entity, Key, Kind, Name, Quotas};
+use crate::quotas::{Change, Entity, Key, Kind, NAME_BYTES_MAX, Name, Quotas};
 
 pub(super) const API: Api = Api {
     elements_max: COSTLY_ELEMENTS_MAX,
@@ -25,16 +25,13 @@ type Names = BTreeMap<String, Option<String>>;
 
 type Denial = (ErrorCode, String);
 
-/// The longest name that is kept. Kafka has no limit.
-const NAME_BYTES_MAX: usize = 1024;
-
 fn handle(call: &Call<'_>, request: AlterClientQuotasRequest) -> AlterClientQuotasResponse {
     let outcomes = match call.check_cluster(Operation::AlterConfigs) {
         Err(code) => {
             let denied = Err((code, "Cluster authorization failed.".to_owned()));
             request.entries.iter().map(|entry| (names(entry), denied.clone())).collect()
         }
-        Ok(()) => call.parts.alter_quotas(|quotas| alter(quotas, &request)),
+        Ok(()) => call.parts.alter_quotas(call.now.instant, |quotas| alter(quotas, &request)),
     };
     let entries = outcomes.into_iter().map(|(names, outcome)| answered(names, outcome)).collect();
     AlterClientQuotasResponse { entries, ..Default::default() }

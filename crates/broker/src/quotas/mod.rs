@@ -12,13 +12,17 @@
 mod entity;
 mod rate;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 pub(crate) use entity::{Entity, Kind, Name};
 
 use crate::error::Error;
+use crate::hash::Hash;
 use crate::kept::{Kept, Words};
 use rate::{Rate, SAMPLE, SAMPLES};
 
@@ -30,7 +34,7 @@ pub(crate) struct Quotas {
     kept: Kept,
 }
 
-/// Whose rate is measured: what for, and the user, the client id, or the address.
+/// Whose rate is measured: what for, and the user, the client id, or the address. Names are [`brief`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Meter {
     key: Key,
@@ -66,14 +70,30 @@ pub(crate) type Change = (Key, Option<f64>);
 /// The first line of the file.
 pub(crate) const HEADER: &str = "milena-quotas 1";
 
-/// The most rates that are measured at a time.
+/// The most rates that are measured at a time, and the longest name that is kept with one.
 const RATES_MAX: usize = 10_000;
+const METER_BYTES_MAX: usize = 64;
+
+/// How often rates are forgotten that are over.
+pub(crate) const RATES_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The longest name that may have a quota. Kafka has no limit.
+pub(crate) const NAME_BYTES_MAX: usize = 1024;
 
 /// No address and no request time is delayed longer at a time, as in Kafka.
 const DELAY_MAX: Duration = SAMPLE;
 
 /// The most entities that have quotas. Kafka has no limit.
 const ENTITIES_MAX: usize = 10_000;
+
+/// A name that is kept for each client: itself, or its hash if it has more than `bytes_max` bytes. A client chooses its id, of up to
+/// 32 KiB, as it likes, so one that sends the hash of another id gains nothing.
+pub(crate) fn brief(name: &str, bytes_max: usize) -> Cow<'_, str> {
+    if name.len() <= bytes_max {
+        return Cow::Borrowed(name);
+    }
+    Cow::Owned(STANDARD_NO_PAD.encode(Hash::Sha256.digest(&[name.as_bytes()])))
+}
 
 impl Key {
     const ALL: [Self; 5] = [
@@ -207,7 +227,11 @@ impl Quotas {
         let of_id =
             |id: &Name| self.limit(key, &[(Kind::ClientId, id.clone())]).filter(|_| !client.id.is_empty());
         let default = &Name::Default;
-        let meter = |user: &str, id: &str| Meter { key, user: user.to_owned(), client_id: id.to_owned() };
+        let meter = |user: &str, id: &str| Meter {
+            key,
+            user: brief(user, METER_BYTES_MAX).into_owned(),
+            client_id: brief(id, METER_BYTES_MAX).into_owned(),
+        };
         let both = || meter(client.user, client.id);
         let by_user = || meter(client.user, "");
         let (limit, meter) = None
@@ -227,10 +251,20 @@ impl Quotas {
         self.of_entities.get(&entity)?.get(&key).copied()
     }
 
+    /// Forgets the rates that are over: they say no more than new ones.
+    pub(crate) fn forget_rates(&mut self, now: Instant) {
+        self.rates.retain(|_, rate| !rate.is_over(now));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn rates(&self) -> usize {
+        self.rates.len()
+    }
+
     fn rate(&mut self, meter: Meter, now: Instant) -> &mut Rate {
         if self.rates.len() >= RATES_MAX && !self.rates.contains_key(&meter) {
-            // Rates that are over say no more than new ones. If there are none, the one that was used least recently goes.
-            self.rates.retain(|_, rate| !rate.is_over(now));
+            // If none is over, the one that was used least recently goes.
+            self.forget_rates(now);
             let oldest = self.rates.iter().min_by_key(|(_, rate)| rate.touched());
             if let Some(oldest) = oldest.map(|(meter, _)| meter.clone())
                 && self.rates.len() >= RATES_MAX
@@ -269,7 +303,11 @@ impl Quotas {
         let lines = self.of_entities.iter().flat_map(|(entity, of_entity)| {
             of_entity.iter().map(move |(&key, &value)| write(entity, key, value))
         });
-        self.kept.save(lines).inspect_err(|_| self.of_entities = before)
+        self.kept.save(lines).inspect_err(|_| self.of_entities = before)?;
+        if self.is_empty() {
+            self.rates.clear();
+        }
+        Ok(())
     }
 }
 
@@ -429,6 +467,29 @@ mod tests {
         assert_eq!(quotas.rates.len(), RATES_MAX);
         quotas.take(Key::ProducerBytes, Client { user: "", id: "x" }, 1.0, now + SAMPLE * 12);
         assert_eq!(quotas.rates.len(), 1);
+    }
+
+    #[test]
+    fn a_rate_keeps_no_long_name_and_goes_with_the_last_quota() {
+        let mut quotas = quotas(Key::ProducerBytes, &[], &[("*", "*", 1.0)]);
+        let now = Instant::now();
+        let long = "x".repeat(30_000);
+        let other = format!("{}y", &long[1..]);
+        let mut take = |user, id| quotas.take(Key::ProducerBytes, Client { user, id }, 11.0, now);
+        for (user, id) in [(long.as_str(), "a"), ("a", long.as_str()), ("a", other.as_str())] {
+            assert_eq!(take(user, id), Duration::from_secs(1), "a rate of its own");
+        }
+        assert_eq!(take("a", &long), Duration::from_secs(12));
+        for Meter { user, client_id, .. } in quotas.rates.keys() {
+            assert!(user.len().max(client_id.len()) <= METER_BYTES_MAX);
+        }
+        quotas.forget_rates(now + SAMPLE);
+        assert_eq!(quotas.rates.len(), 3);
+        let mut both = Entity::default();
+        both.set(Kind::User, Name::Default);
+        both.set(Kind::ClientId, Name::Default);
+        quotas.alter(vec![(both, vec![(Key::ProducerBytes, None)])]).expect("in memory");
+        assert_eq!(quotas.rates.len(), 0);
     }
 
     #[test]
