@@ -1,7 +1,6 @@
 //! AlterClientQuotas (49): sets and removes quotas. KIP-546, KIP-612 (connections of addresses).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use milena_messages::alter_client_quotas::{
     AlterClientQuotasRequest, AlterClientQuotasRequestEntryData, AlterClientQuotasResponse,
@@ -12,7 +11,7 @@ use milena_messages::{ApiKey, ErrorCode};
 use super::row::{Api, COSTLY_ELEMENTS_MAX, HEAVY_COSTLY_BYTES};
 use crate::acls::Operation;
 use crate::call::Call;
-use crate::quotas::{Change, Entity, Key, Kind, NAME_BYTES_MAX, Name, Quotas};
+use crate::quotas::{self, Change, Entity, Key, Kind, NAME_BYTES_MAX, Name, Quotas};
 
 pub(super) const API: Api = Api {
     elements_max: COSTLY_ELEMENTS_MAX,
@@ -119,10 +118,14 @@ fn read_entity(names: &Names) -> Result<Entity, Denial> {
         Some(_) if entity.iter().count() > 1 => {
             invalid("Invalid quota entity combination, IP entity shouldnot be combined with User or ClientId")
         }
-        // Kafka takes names of hosts, too, and asks for their addresses.
-        Some(Name::Is(ip)) if ip.parse::<IpAddr>().is_err() => {
-            invalid(format!("{ip} is not a valid IP or resolvable host."))
-        }
+        Some(Name::Is(ip)) => match quotas::address(ip) {
+            Some(address) => {
+                entity.set(Kind::Ip, Name::Is(address));
+                Ok(entity)
+            }
+            // Kafka takes names of hosts, too, and asks for their addresses.
+            None => invalid(format!("{ip} is not a valid IP or resolvable host.")),
+        },
         _ if entity == Entity::default() => invalid("Invalid empty client quota entity"),
         _ => Ok(entity),
     }

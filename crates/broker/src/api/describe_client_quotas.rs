@@ -11,7 +11,7 @@ use milena_messages::{ApiKey, ErrorCode};
 use super::row::Api;
 use crate::acls::Operation;
 use crate::call::Call;
-use crate::quotas::{Entity, Key, Kind, Name};
+use crate::quotas::{self, Entity, Key, Kind, Name};
 
 pub(super) const API: Api = Api {
     is_repeatable: true,
@@ -69,7 +69,10 @@ fn read(components: &[ComponentData]) -> Result<Filter, (ErrorCode, String)> {
             Err(invalid(format!("Request specified MATCH_TYPE_{what}, but also specified a match string.")))
         };
         let matched = match (component.match_type, component.r#match.as_deref()) {
-            (0, Some(name)) => Match::Is(Name::Is(name.to_owned())),
+            (0, Some(name)) => {
+                let address = Some(name).filter(|_| kind == Kind::Ip).and_then(quotas::address);
+                Match::Is(Name::Is(address.unwrap_or_else(|| name.to_owned())))
+            }
             (0, None) => {
                 let what = "Request specified MATCH_TYPE_EXACT, but set match string to null.";
                 return Err(invalid(what.to_owned()));

@@ -95,6 +95,12 @@ pub(crate) fn brief(name: &str, bytes_max: usize) -> Cow<'_, str> {
     Cow::Owned(STANDARD_NO_PAD.encode(Hash::Sha256.digest(&[name.as_bytes()])))
 }
 
+/// An address as entities have it: in the one form that those of connections have, too. `None` if it is no address.
+pub(crate) fn address(text: &str) -> Option<String> {
+    let address: IpAddr = text.parse().ok()?;
+    Some(address.to_canonical().to_string())
+}
+
 impl Key {
     const ALL: [Self; 5] = [
         Self::Connections,

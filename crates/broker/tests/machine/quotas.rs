@@ -325,3 +325,21 @@ fn an_address_that_connects_too_often_has_to_wait() {
     set(&rig, &[("ip", "*")], CONNECTIONS, 1.0);
     assert_eq!((0..11).filter_map(|_| delay()).collect::<Vec<_>>(), [Duration::from_secs(1)]);
 }
+
+#[test]
+fn an_address_may_be_written_in_any_way() {
+    let rig = Rig::new(1);
+    set(&rig, &[("ip", "2001:DB8:0:0::01")], CONNECTIONS, 1.0);
+    set(&rig, &[("ip", "::ffff:127.0.0.1")], CONNECTIONS, 1.0);
+    for address in ["2001:db8::1", "127.0.0.1"] {
+        let of: std::net::IpAddr = address.parse().expect("an address");
+        let refused = (0..11).filter_map(|_| rig.machine.connection_delay(of, rig.now)).count();
+        assert_eq!(refused, 1, "{address}");
+        let quota = format!("ip={address} connection_creation_rate:1");
+        assert_eq!(found(&rig, &[("ip", 0, Some(address))], true), [quota]);
+    }
+    assert_eq!(found(&rig, &[("ip", 0, Some("2001:0db8::0001"))], true).len(), 1);
+    assert_eq!(found(&rig, &[("ip", 0, Some("::FFFF:127.0.0.1"))], true).len(), 1);
+    set(&rig, &[("ip", "2001:0db8::1")], CONNECTIONS, None);
+    assert_eq!(found(&rig, &[("ip", 2, None)], true).len(), 1);
+}
