@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::ServerLimits;
 use super::budget::Lease;
 use super::hangup::{HTTP_ANSWER, Hangup};
-use super::heavy::Turn;
+use super::heavy::{Done, Turn};
 use super::intake::{HEADER_BYTES_MIN, Intake};
 use super::shared::{Shared, Slot, now};
 use super::stream::Stream;
@@ -163,11 +163,7 @@ impl Connection {
         let fetch_bytes_max = if brings_records { self.reserve_fetch().await } else { 0 };
         let is_heavy = api.is_some_and(|api| (api.is_heavy)(&self.shared().machine.parts, frame.len()));
         loop {
-            let began = self.shared().machine.wants_request_times().then(Instant::now);
             let (answer, turn) = self.run(&frame, is_heavy, fetch_bytes_max).await?;
-            if let Some(began) = began {
-                self.shared().machine.charge(&self.peer, began.elapsed(), now());
-            }
             let answer = answer.map_err(Hangup::Refused)?;
             if !api.is_some_and(|api| api.is_repeatable) {
                 drop(frame);
@@ -183,10 +179,15 @@ impl Connection {
         }
     }
 
+    /// Has the machine handle a request. Only the time of that is charged, and not the wait behind the requests of others.
     async fn run(&mut self, frame: &Bytes, is_heavy: bool, fetch_bytes_max: usize) -> io::Result<Run> {
         if !is_heavy {
             let machine = &self.slot.shared().machine;
+            let began = machine.wants_request_times().then(Instant::now);
             let answer = machine.handle_lightly(&mut self.peer, frame, now(), fetch_bytes_max);
+            if let Some(began) = began {
+                machine.charge(&self.peer, began.elapsed(), now());
+            }
             if let Some(answer) = answer.transpose() {
                 return Ok((answer, None));
             }
@@ -196,8 +197,9 @@ impl Connection {
             let answer = shared.machine.handle(&mut peer, &request, now(), fetch_bytes_max);
             (answer, peer)
         };
-        let ((answer, peer), turn) = self.shared().heavy.run(run).await?;
+        let Done { value: (answer, peer), turn, took } = self.shared().heavy.run(run).await?;
         self.peer = peer;
+        self.shared().machine.charge(&self.peer, took, now());
         Ok((answer, Some(turn)))
     }
 

@@ -11,8 +11,10 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// The turns of all heavy requests of a cluster.
 #[derive(Debug)]
@@ -24,6 +26,15 @@ pub(super) struct Heavy {
 /// so that there are never more unreserved answers than turns.
 #[derive(Debug)]
 pub(super) struct Turn(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+
+/// Work that is done.
+#[derive(Debug)]
+pub(super) struct Done<T> {
+    pub(super) value: T,
+    pub(super) turn: Turn,
+    /// How long the work itself took, without the wait for its turn.
+    pub(super) took: Duration,
+}
 
 impl Heavy {
     pub(super) fn new() -> Self {
@@ -41,8 +52,36 @@ impl Heavy {
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> io::Result<(T, Turn)> {
+    ) -> io::Result<Done<T>> {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(io::Error::other)?;
-        Ok(tokio::task::spawn_blocking(move || (work(), Turn(turn))).await?)
+        let done = tokio::task::spawn_blocking(move || {
+            let began = Instant::now();
+            let value = work();
+            Done { value, turn: Turn(turn), took: began.elapsed() }
+        });
+        Ok(done.await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_for_a_turn_is_no_time_of_the_work() {
+        let heavy = Heavy::new();
+        let mut turns = Vec::new();
+        while heavy.turns.available_permits() > 0 {
+            turns.push(heavy.run(|| ()).await.expect("done").turn);
+        }
+        let minute = Duration::from_secs(60);
+        let began = Instant::now();
+        let others = async {
+            tokio::time::sleep(minute).await;
+            drop(turns);
+        };
+        let (done, ()) = tokio::join!(heavy.run(|| ()), others);
+        assert!(began.elapsed() >= minute, "it waited for the others");
+        assert!(done.expect("done").took < minute);
     }
 }

@@ -7,6 +7,7 @@ use milena_messages::ErrorCode;
 use milena_messages::alter_client_quotas::{
     AlterClientQuotasRequest, AlterClientQuotasRequestEntityData, AlterClientQuotasRequestEntryData, OpData,
 };
+use milena_messages::list_groups::ListGroupsRequest;
 use milena_messages::metadata::MetadataRequest;
 
 use crate::client::{Client, PRODUCE, batch, eventually, outcome, produce, start};
@@ -45,6 +46,23 @@ async fn the_answer_comes_at_once_and_the_next_request_is_read_when_its_time_is_
     assert!(began.elapsed() > throttle / 2, "{:?} of {throttle:?}", began.elapsed());
     // The connections of other users, and those of the same one that have asked for nothing, are not delayed.
     Client::of(&cluster).await.ask(12, &MetadataRequest::default()).await;
+}
+
+#[tokio::test]
+async fn the_time_of_every_request_is_charged() {
+    for is_heavy in [false, true] {
+        let cluster = start(Broker::builder()).await;
+        // A nanosecond of each second: any request is above that.
+        set(&cluster, "user", "request_percentage", 1e-7).await;
+        let mut client = Client::of(&cluster).await;
+        if is_heavy {
+            client.ask(5, &ListGroupsRequest::default()).await;
+        } else {
+            client.ask(12, &MetadataRequest::default()).await;
+        }
+        let next = client.ask(12, &MetadataRequest::default()).await;
+        assert_eq!(next.throttle_time_ms, 1000, "heavy: {is_heavy}");
+    }
 }
 
 #[tokio::test]
