@@ -16,6 +16,9 @@ use crate::sasl::{ProvideToken, Providing, Token};
 /// on. It is kept in memory only: a program that starts again needs one that is still valid, which
 /// [`current`](Self::current) tells.
 ///
+/// Clones share the token, also those in several clients: one of them asks at a time, and the next one waits for its answer,
+/// so that a token that may be used once is not sent twice.
+///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use milena::oauth::{Endpoint, RefreshToken};
@@ -43,6 +46,8 @@ pub struct RefreshToken {
     asked: Asked,
     /// Clones share it, so that one of them does not use what another has used up.
     current: Arc<Mutex<Secret>>,
+    /// Held from reading the current token until the next one is stored.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 asked!(RefreshToken);
@@ -56,6 +61,7 @@ impl RefreshToken {
             is_header_encoded: false,
             asked: Asked::default(),
             current: Arc::new(Mutex::new(refresh_token.into())),
+            turn: Arc::default(),
         }
     }
 
@@ -94,6 +100,8 @@ impl ProvideToken for RefreshToken {
     fn token(&self) -> Providing<Token> {
         let this = self.clone();
         Box::pin(async move {
+            // Dropped with the future, it lets the next one ask.
+            let _turn = this.turn.lock().await;
             let form = || {
                 let mut form = Form::of_grant("refresh_token");
                 form.add("refresh_token", this.current());

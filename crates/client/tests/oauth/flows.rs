@@ -194,6 +194,25 @@ async fn refresh_tokens_are_used_once_and_followed_by_the_next() {
 }
 
 #[tokio::test]
+async fn clones_do_not_use_the_same_refresh_token_twice() {
+    let world = World::start(Issuer::builder()).await;
+    let tokens = RefreshToken::new(world.endpoint(), world.issuer.refresh_token(ID)).client(ID, SECRET);
+    // One that is dropped while it asks does not keep the others from asking.
+    tokio::select! {
+        biased;
+        _ = tokens.token() => panic!("an answer without waiting for one"),
+        () = std::future::ready(()) => {}
+    }
+    let clones = [tokens.clone(), tokens.clone(), tokens];
+    let all = async { tokio::join!(clones[0].token(), clones[1].token(), clones[2].token()) };
+    let (first, second, third) = tokio::time::timeout(PATIENCE, all).await.expect("an end");
+    for token in [first, second, third] {
+        token.expect("a token");
+    }
+    assert_eq!(world.issuer.issued(), 3);
+}
+
+#[tokio::test]
 async fn a_token_file_is_read_again_when_it_has_changed() {
     let world = World::start(Issuer::builder()).await;
     let folder = tempfile::tempdir().expect("a folder");
