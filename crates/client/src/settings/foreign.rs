@@ -15,7 +15,7 @@ use crate::{Partitioner, Secret};
 /// Names that are treated in the same way.
 pub(super) struct Foreign {
     /// A name that ends in `*` stands for all names that begin with the rest.
-    names: &'static [&'static str],
+    pub(super) names: &'static [&'static str],
     /// The values that ask for what Milena does in any case. An empty value always does.
     anyway: &'static [&'static str],
     pub(super) otherwise: Otherwise,

@@ -1,6 +1,7 @@
 //! Settings from properties, under the names that Java, librdkafka or Milena have for them. An unknown name is an error: a
 //! setting that is silently ignored is worse than none.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
@@ -8,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::foreign::{Foreign, Otherwise};
-use super::oauth::Surroundings;
+use super::oauth::{ASSERTION_FILE, KEY_FILE, Surroundings, TEMPLATE, URL};
 use super::sasl::SaslProperties;
 use super::table::{SETTINGS, SettingDoc};
 use super::tls::TlsProperties;
@@ -17,7 +18,7 @@ use crate::Error;
 use zeroize::Zeroizing;
 
 /// Properties under the names of Java, librdkafka or this crate ([`SETTINGS`]), each with the place it came from. If a name
-/// occurs twice, the later value counts.
+/// occurs twice, the last value counts, and the ones before it are not looked at.
 ///
 /// ```
 /// let mut properties = milena::Properties::parse("linger.ms = 5\ncompression.type: lz4\n")?;
@@ -113,9 +114,16 @@ impl Properties {
     }
 
     /// Allows properties to name these token endpoints of OAuth 2 only (`sasl.oauthbearer.token.endpoint.url`), for programs
-    /// whose properties come from somebody else, who could otherwise have the program ask any server and read any file. An
-    /// empty list allows none. Default: every endpoint that the properties name. (Java:
-    /// `org.apache.kafka.sasl.oauthbearer.allowed.urls`.)
+    /// whose properties come from somebody else. An empty list allows none. Default: every endpoint that the properties name.
+    /// (Java: `org.apache.kafka.sasl.oauthbearer.allowed.urls`.)
+    ///
+    /// With a list, properties are also refused with which they could send what is on this machine elsewhere, or run a program:
+    /// values that begin with `env:`, `file:` or `command:`, also within `sasl.jaas.config`; the files
+    /// `sasl.oauthbearer.assertion.file`, `sasl.oauthbearer.assertion.private.key.file` and
+    /// `sasl.oauthbearer.assertion.template.file`; and `https.ca.*` and `proxy`. They are refused before anything is read or run.
+    ///
+    /// What the list does not restrict: the brokers (`bootstrap.servers`), to which credentials are sent; the files of TLS that
+    /// `ssl.*` names, which are opened here and not sent; and AWS_MSK_IAM, which uses AWS's credentials of this machine.
     ///
     /// ```
     /// use milena::Properties;
@@ -188,6 +196,15 @@ impl Properties {
         Ok(is_known)
     }
 
+    /// The last property of each name, in their order.
+    fn last_entries(&self) -> Vec<&Property> {
+        let mut seen = BTreeSet::new();
+        let last = self.entries.iter().rev().filter(|property| seen.insert(&*property.name));
+        let mut entries: Vec<_> = last.collect();
+        entries.reverse();
+        entries
+    }
+
     pub(crate) fn settings(&self) -> Result<Settings, Error> {
         let mut settings = Settings::default();
         let protocol = self.entries.iter().rfind(|property| property.name == "security.protocol");
@@ -196,10 +213,19 @@ impl Properties {
             protocol.is_some_and(|protocol| expected.iter().any(|known| known.eq_ignore_ascii_case(protocol)))
         };
         let (mut tls, mut sasl) = (TlsProperties::default(), SaslProperties::default());
-        for property in &self.entries {
-            property.apply(&mut settings, &mut tls, &mut sasl, protocol).map_err(|why| {
-                Error::caller(format!("{}setting the property {:?}", property.place, property.name), why)
-            })?;
+        let entries = self.last_entries();
+        let wrong = |property: &Property, why: String| {
+            Error::caller(format!("{}setting the property {:?}", property.place, property.name), why)
+        };
+        if self.token_endpoints.is_some() {
+            // All of them before the first is applied, which may run a program.
+            for property in &entries {
+                property.check_confined().map_err(|why| wrong(property, why))?;
+            }
+        }
+        for property in entries {
+            let applied = property.apply(&mut settings, &mut tls, &mut sasl, protocol);
+            applied.map_err(|why| wrong(property, why))?;
         }
         if is_one_of(["SASL_PLAINTEXT", "SASL_SSL"]) {
             let surroundings = Surroundings {
@@ -245,6 +271,37 @@ impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Properties {
 }
 
 impl Property {
+    /// Refuses what could send something of this machine elsewhere, or run a program, past the list of token endpoints.
+    fn check_confined(&self) -> Result<(), String> {
+        const WHY: &str =
+            "is not allowed together with a list of token endpoints (Properties::allow_token_endpoints)";
+        const REFUSED: [&str; 5] = [ASSERTION_FILE, KEY_FILE, TEMPLATE, "https.ca.location", "https.ca.pem"];
+        let text = self.value.trim();
+        if text.is_empty() {
+            return Ok(());
+        }
+        let foreign = find_with(&self.name, Foreign::find);
+        let is = |name: &str| foreign.is_some_and(|foreign| foreign.names.contains(&name));
+        if REFUSED.into_iter().any(is) || find(&self.name).is_some_and(|setting| setting.name == "proxy") {
+            return Err(format!("it {WHY}"));
+        }
+        let source =
+            |text: &str| ["env:", "file:", "command:"].into_iter().find(|source| text.starts_with(source));
+        // The list itself says whether a file may give tokens.
+        if let Some(source) = source(text).filter(|_| !is(URL)) {
+            return Err(format!("a value from {source:?} {WHY}"));
+        }
+        if is("sasl.jaas.config") {
+            // What cannot be parsed is refused when it is applied.
+            let entry = jaas::parse(text).ok();
+            let mut options = entry.iter().flat_map(jaas::Entry::options);
+            if let Some((name, source)) = options.find_map(|(name, value)| Some((name, source(value)?))) {
+                return Err(format!("the option {name:?} from {source:?} {WHY}"));
+            }
+        }
+        Ok(())
+    }
+
     /// Sets what it says. `protocol` is the value of `security.protocol`, if that is given.
     fn apply(
         &self,
@@ -423,6 +480,52 @@ mod tests {
         check("acks", "two", "\"two\" is not one of all, -1, 1, 0");
         check("linger.ms", "-1", "-1 ms is less than the least, 0 ms");
         check("fetch.max.bytes", "many", "\"many\" is not a whole number");
+    }
+
+    #[test]
+    fn the_last_value_of_a_name_counts_and_those_before_are_not_looked_at() {
+        let text = "linger.ms=many\nsecurity.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.username=a\n\
+                    sasl.password=command:/no/such/program\nsasl.oauthbearer.scope=a\nsasl.oauthbearer.scope=\n\
+                    linger.ms=7\nsasl.password=hunter2\n";
+        let settings = Properties::parse(text).expect("read").settings().expect("set");
+        assert_eq!(settings.producer.linger, Duration::from_millis(7));
+    }
+
+    #[test]
+    fn a_list_of_token_endpoints_keeps_properties_from_files_programs_and_other_ways() {
+        let refused = |line: &str| {
+            let text =
+                format!("security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.username=a\n{line}\n");
+            let mut properties = Properties::parse(&text).expect("read");
+            properties.allow_token_endpoints(["https://issuer.test/token"]);
+            properties.settings().expect_err(line).to_string()
+        };
+        let marker = std::env::temp_dir().join(format!("milena-confined-{}", std::process::id()));
+        let command = format!("command:touch {}", marker.display());
+        for (name, value) in [
+            ("sasl.password", &*command),
+            ("topic.sasl.password", &*command),
+            ("sasl.password", "env:PATH"),
+            ("sasl.password", " file:/etc/passwd"),
+            ("ssl.key.password", &*command),
+            ("sasl.oauthbearer.client.secret", "file:/etc/passwd"),
+            (ASSERTION_FILE, "/etc/passwd"),
+            (KEY_FILE, "/etc/passwd"),
+            (TEMPLATE, "/etc/passwd"),
+            ("sasl.oauthbearer.assertion.jwt.template.file", "/etc/passwd"),
+            ("https.ca.location", "/etc/passwd"),
+            ("https.ca.pem", "x"),
+            ("proxy", "socks5://elsewhere.test:1"),
+            ("sasl.jaas.config", &*format!("PlainLoginModule required username=a password=\"{command}\";")),
+        ] {
+            // Nothing of the ones before it is read or run either.
+            let error = refused(&format!("sasl.password=hunter2\n{name}={value}"));
+            assert!(error.contains(&format!("setting the property {name:?}")), "{error}");
+            assert!(error.contains("Properties::allow_token_endpoints"), "{error}");
+            assert!(!error.contains("passwd"), "{error}");
+        }
+        let error = refused(&format!("ssl.key.password=x\nsasl.password={command}\nproxy=env"));
+        assert!(error.contains("allow_token_endpoints") && !marker.exists(), "{error}");
     }
 
     #[test]

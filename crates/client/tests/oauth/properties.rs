@@ -160,6 +160,15 @@ fn what_is_missing_or_has_no_effect_is_named() {
 }
 
 #[test]
+fn the_last_value_of_a_name_counts() {
+    let text = format!(
+        "{HEAD}{URL}=file:relative\n{URL}=https://issuer.test/token\nsasl.oauthbearer.client.id=me\n\
+         sasl.oauthbearer.client.secret=command:/no/such/program\nsasl.oauthbearer.client.secret=x\n"
+    );
+    Properties::parse(&text).and_then(|properties| properties.client()).map(drop).expect("built");
+}
+
+#[test]
 fn a_program_can_say_which_endpoints_properties_may_name() {
     let check = |url: &str, allowed: &[&str], expected: bool| {
         let text =
