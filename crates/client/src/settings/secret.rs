@@ -81,7 +81,7 @@ fn printed(line: &str, timeout: Duration) -> Result<Secret, String> {
         return Err(wrong(format!("wrote more than {BYTES_MAX} bytes to stdout")));
     }
     if !status.success() {
-        let excerpt = excerpt(&stderr, &stdout);
+        let excerpt = excerpt(&stderr, &stdout, arguments);
         // Such as "exit status: 2", or "signal: 9 (SIGKILL)".
         let status = status.to_string().replacen(": ", " ", 1);
         return Err(wrong(match excerpt.is_empty() {
@@ -149,8 +149,9 @@ fn reading(pipe: Option<impl Read + Send + 'static>) -> Receiver<io::Result<Zero
     outcome
 }
 
-/// The end of what a program wrote to stderr, on one line, without what it wrote to stdout, which may be the secret.
-fn excerpt(stderr: &[u8], stdout: &[u8]) -> String {
+/// The end of what a program wrote to stderr, on one line, without what it wrote to stdout, which may be the secret, and without
+/// the words of its arguments, which may be secrets too.
+fn excerpt(stderr: &[u8], stdout: &[u8], arguments: &[Zeroizing<String>]) -> String {
     /// A shorter word would occur by accident.
     const WORD_BYTES_MIN: usize = 4;
     let text = String::from_utf8_lossy(stderr);
@@ -158,7 +159,14 @@ fn excerpt(stderr: &[u8], stdout: &[u8]) -> String {
     let words: Vec<_> = text.split(is_blank).filter(|word| !word.is_empty()).collect();
     let mut text = words.join(" ");
     let stdout = String::from_utf8_lossy(stdout);
-    for word in stdout.split(is_blank).filter(|word| word.len() >= WORD_BYTES_MIN) {
+    // A program that does not like `--token=s3cr3t` may name the value only.
+    let arguments = arguments.iter().flat_map(|argument| argument.split(is_blank));
+    let arguments = arguments.flat_map(|word| [word, word.split_once('=').map_or("", |(_, value)| value)]);
+    let mut hidden: Vec<_> = stdout.split(is_blank).chain(arguments).collect();
+    hidden.retain(|word| word.len() >= WORD_BYTES_MIN);
+    // A word that is a part of a longer one would leave the rest of that.
+    hidden.sort_unstable_by_key(|word| std::cmp::Reverse(word.len()));
+    for word in hidden {
         text = text.replace(word, "***");
     }
     let length = text.chars().count();
@@ -250,9 +258,13 @@ mod tests {
         check("true", Err("the command \"true\" wrote nothing to stdout"));
         check("sh -c 'exit 3'", Err("the command \"sh\" ended with exit status 3"));
         check(
-            "sh -c 'echo hunter2; echo \"no  lease\x07 for hunter2\" >&2; exit 1'",
-            Err("the command \"sh\" ended with exit status 1: no lease for ***"),
+            "sh -c 'echo hunter2; echo \"no  key\x07 for hunter2\" >&2; exit 1'",
+            Err("the command \"sh\" ended with exit status 1: no key for ***"),
         );
+        let hidden = Err("the command \"sh\" ended with exit status 1: no ***");
+        check("sh -c 'echo \"no $0\" >&2; exit 1' --token=s3cr3t", hidden);
+        check("sh -c 'echo \"no ${0#*=}\" >&2; exit 1' --token=s3cr3t", hidden);
+        check("sh -c 'echo \"no $1\" >&2; exit 1' s3cr s3cr3t", hidden);
         check("sh -c 'kill -9 $$'", Err("the command \"sh\" ended with signal 9 (SIGKILL)"));
         let long = format!("the command \"sh\" ended with exit status 1: …{}", "x".repeat(200));
         check("sh -c 'head -c 100000 /dev/zero | tr \"\\0\" x >&2; exit 1'", Err(&long));
