@@ -17,7 +17,9 @@ use crate::{ConnectError, Secret};
 /// Token, and lives until its claim `exp` says.
 ///
 /// The file is looked at for each new connection, and read again when it has changed, and when 75 to 80 % of the token's life
-/// have passed. (`sasl.oauthbearer.token.endpoint.url=file:///PATH`.)
+/// have passed. Clones, and clients with clones of one [`Sasl`](crate::Sasl), share what they know of the file: the first one
+/// that reads a change is the one that notices it, and the others go on with the token they have until those 75 to 80 % have
+/// passed. Make one with [`new`](Self::new) for each client if each is to notice. (`sasl.oauthbearer.token.endpoint.url=file:///PATH`.)
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -42,7 +44,7 @@ use crate::{ConnectError, Secret};
 pub struct TokenFile {
     path: PathBuf,
     asked: Asked,
-    /// What the file was like when it was read last.
+    /// What the file was like when it was read last, by any of the clones.
     stamp: Arc<Mutex<Option<Stamp>>>,
 }
 
