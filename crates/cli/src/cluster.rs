@@ -1,6 +1,7 @@
 //! How a command reaches a cluster: the options that commands share, and connecting.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::Args;
@@ -21,6 +22,11 @@ pub(crate) struct Settings {
     /// A file of client settings: Java's .properties or a kcat configuration. -X overrides it
     #[arg(short = 'F', long = "properties-file", value_name = "FILE")]
     properties_file: Option<PathBuf>,
+
+    /// What the file says. It is read once: a pipe has nothing for a second reader, and a file that changed meanwhile could
+    /// have a command act on another cluster than the one that was checked.
+    #[arg(skip)]
+    of_file: OnceLock<Properties>,
 
     /// The profile whose settings count where -b, -X, -F and the environment have none. Default: $MILENA_PROFILE; else, if
     /// nothing else names a cluster, the current one of `milena profile use`
@@ -50,11 +56,17 @@ impl Settings {
     fn given(&self) -> Result<Properties, Failure> {
         let mut properties = Properties::new();
         if let Some(file) = &self.properties_file {
-            let read = Properties::read(file).map_err(|error| {
-                let exit = if file.exists() { Exit::Usage } else { Exit::NotFound };
-                Failure::from(error).with_exit(exit)
-            });
-            properties.extend(read?);
+            let read = match self.of_file.get() {
+                Some(read) => read,
+                None => {
+                    let read = Properties::read(file).map_err(|error| {
+                        let exit = if file.exists() { Exit::Usage } else { Exit::NotFound };
+                        Failure::from(error).with_exit(exit)
+                    })?;
+                    self.of_file.get_or_init(|| read)
+                }
+            };
+            properties.extend(read.clone());
         }
         for (name, value) in &self.properties {
             properties.set(name, value);

@@ -4,6 +4,7 @@ use std::env;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::exit::{Exit, Failure};
 use crate::output::tell;
@@ -15,6 +16,7 @@ const LOCATION: &str = "MILENA_CONFIG";
 const PROFILE: &str = "MILENA_PROFILE";
 
 /// The profiles file, which need not exist.
+#[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) path: PathBuf,
     pub(crate) profiles: Profiles,
@@ -40,7 +42,18 @@ pub(crate) enum By {
 
 impl Config {
     /// Reads the file. None if there is no place for one.
+    ///
+    /// It is read once: a command acts on the cluster that was checked, even if the file changes meanwhile or is a pipe.
     pub(crate) fn read() -> Result<Option<Self>, Failure> {
+        static READ: OnceLock<Option<Config>> = OnceLock::new();
+        if let Some(read) = READ.get() {
+            return Ok(read.clone());
+        }
+        let read = Self::read_anew()?;
+        Ok(READ.get_or_init(|| read).clone())
+    }
+
+    fn read_anew() -> Result<Option<Self>, Failure> {
         let Some(path) = location() else { return Ok(None) };
         let Some(text) = text(&path)? else { return Ok(Some(Self { path, profiles: Profiles::default() })) };
         let profiles = Profiles::parse(&text)
