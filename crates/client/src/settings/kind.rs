@@ -443,6 +443,15 @@ pub(super) struct Proxies;
 
 impl Kind<Option<Proxy>> for Proxies {
     fn read(&self, text: &str) -> Result<Option<Proxy>, String> {
+        // The address may have a password in it.
+        let is_elsewhere = ["env:", "file:", "command:"].iter().any(|source| text.starts_with(source));
+        let read = if is_elsewhere { Some(super::secret::secret(text)?) } else { None };
+        let text = match &read {
+            Some(read) => {
+                std::str::from_utf8(read.expose()).map_err(|_| "what was read is not UTF-8")?.trim()
+            }
+            None => text,
+        };
         let read = match text {
             "" => Ok(None),
             "env" => Proxy::from_env(),
@@ -460,7 +469,9 @@ impl Kind<Option<Proxy>> for Proxies {
     }
 
     fn unit(&self) -> Unit {
-        Unit::Text("socks5://host:port, http://host:port or env")
+        Unit::Text(
+            "socks5://host:port, http://host:port, env, or where it is: env:NAME, file:PATH, command:PROGRAM ARGS",
+        )
     }
 }
 

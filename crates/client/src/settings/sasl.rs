@@ -50,6 +50,9 @@ impl SaslProperties {
     }
 
     pub(super) fn set_jaas(&mut self, text: &str) -> Result<(), String> {
+        // A class's name has no colon, so that a text which begins with a source is none of JAAS.
+        let text = secret(text)?;
+        let text = std::str::from_utf8(text.expose()).map_err(|_| "what was read is not UTF-8")?;
         self.jaas = Some(jaas::parse(text)?);
         Ok(())
     }

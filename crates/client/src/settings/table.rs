@@ -243,7 +243,8 @@ settings! {
         /// `connect_timeout` is taken as `connect_timeout`.
         connect_timeout_max: Duration = (30 s), SOME_TIME, ["socket.connection.setup.timeout.max.ms"], [];
         /// The proxy that connections go through: `socks5://HOST:PORT` or `http://HOST:PORT`, with `USER:PASSWORD@` before the
-        /// host if it asks for them, or `env` for the one that the environment's `ALL_PROXY` names, if it does. A
+        /// host if it asks for them, or `env` for the one that the environment's `ALL_PROXY` names, if it does. `env:NAME`,
+        /// `file:PATH` and `command:PROGRAM ARGS` say where the address is, as for [passwords](crate::Sasl). A
         /// [connector](crate::ClientBuilder::connector) goes before it.
         proxy: Option<Proxy> = (None), Proxies, [], [];
         /// How long a call of [`Admin`](crate::Admin) may take, including all its attempts.
