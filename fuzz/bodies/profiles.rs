@@ -30,7 +30,7 @@ fn imports(format: Format, text: &str) {
     let Ok(imported) = read(format, text) else { return };
     for mut imports in imported.clusters {
         let (name, mut profiles) = (name_of(&imports.name), Profiles::default());
-        imports.leave_out_commands(&name);
+        imports.leave_out_sources(&name);
         imports.leave_out_secrets(&name);
         assert!(imports.properties.iter().all(|(_, value)| !secrets::is_command(value)));
         for (property, value) in &imports.properties {

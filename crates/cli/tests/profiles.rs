@@ -260,6 +260,82 @@ fn clusters_are_taken_over_without_their_secrets() {
     assert_fails(&home.run(&["profile", "import", "/nosuch"]), NOT_FOUND, "does not exist");
 }
 
+/// A second reader of a pipe finds nothing.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_cluster_that_was_checked_is_the_one_that_loses_something() {
+    let (prod, dev) = (Cluster::start(&["--topic", "a:1"]), Cluster::start(&["--topic", "a:1"]));
+    let home = Home::new();
+    let there = format!("bootstrap.servers={}", prod.bootstrap);
+    home.ok(&["profile", "set", "prod", &there, "--protected", "true", "--use"]);
+    let file = home.file();
+    let own = [("MILENA_CONFIG", file.to_str().expect("text"))];
+    let mut process = Process::spawn_with(&["topics", "delete", "a", "-F", "/dev/stdin"], &own);
+    process.write(&format!("bootstrap.servers={}\n", dev.bootstrap));
+    process.close_stdin();
+    let run = process.wait();
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let has_topic = |cluster: &Cluster| !cluster.ok(&["topics", "list", "-J"], "").is_empty();
+    assert_eq!((has_topic(&prod), has_topic(&dev)), (true, false));
+}
+
+#[test]
+fn no_source_of_a_file_is_taken_over_or_read() {
+    let home = Home::new();
+    let (file, touched) = (home.0.path().join("client.properties"), home.0.path().join("touched"));
+    let command = format!("command:touch {}", touched.display());
+    let escaped = command.replacen('c', "\\\\143", 1);
+    let scram = "sasl.mechanism=SCRAM-SHA-256\nsasl.jaas.config=x.ScramLoginModule required username=\"a\" tokenauth=\"true\"";
+    let oauth = "sasl.mechanism=OAUTHBEARER\nsasl.oauthbearer.token.endpoint.url=https://issuer.example/token\n\
+                 sasl.jaas.config=x.OAuthBearerLoginModule required clientId=\"a\"";
+    let plain = "sasl.mechanism=PLAIN\nsasl.username=a\nsasl.password=";
+    let texts = [
+        format!("{scram} password=\"{command}\";"),
+        format!("{scram} password=\"{escaped}\";"),
+        format!("{oauth} clientSecret=\"{command}\";"),
+        format!("{scram} password=\"file:/etc/hostname\";"),
+        format!("{plain}{command}"),
+        format!("{plain}file:/home/me/.ssh/id"),
+        format!("{plain}env:AWS_SECRET_ACCESS_KEY"),
+        "proxy=file:/home/me/.ssh/id".to_owned(),
+    ];
+    for text in texts {
+        std::fs::write(&file, format!("security.protocol=SASL_SSL\n{text}\n")).expect("written");
+        let file = file.to_str().expect("text");
+        for with_secrets in [&[][..], &["--with-secrets"]] {
+            let args = ["profile", "import", file, "--name", "theirs", "--replace"];
+            let run = home.run(&[&args, with_secrets].concat());
+            assert_eq!(run.code, Some(0), "{text}: {}", run.stderr);
+            assert!(run.stderr.contains("was not copied: it would"), "{text}: {}", run.stderr);
+            let taken = home.text();
+            assert!(!["command:", "143", "file:", "AWS"].iter().any(|word| taken.contains(word)), "{taken}");
+        }
+    }
+    // A profile of one's own may have them, and they are not run before it is used.
+    let own = format!("sasl.jaas.config=x.ScramLoginModule required username=\"a\" password=\"{command}\";");
+    home.ok(&["profile", "set", "own", "security.protocol=SASL_SSL", "sasl.mechanism=SCRAM-SHA-256", &own]);
+    home.ok(&["profile", "set", "own", &format!("sasl.password= {command}"), "--unset", "sasl.jaas.config"]);
+    assert!(!touched.exists());
+}
+
+/// What stands in place of an address with a password is read by the client.
+#[test]
+fn a_proxy_with_a_password_is_taken_over() {
+    let home = Home::new();
+    let file = home.0.path().join("client.properties");
+    std::fs::write(&file, "bootstrap.servers=127.0.0.1:1\nproxy=socks5://me:hunter2@127.0.0.1:1\n")
+        .expect("written");
+    let run = home.run(&["profile", "import", file.to_str().expect("text"), "--name", "far"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stderr.contains("read from env:KAFKA_FAR_PROXY now"), "{}", run.stderr);
+    assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+    assert!(!home.text().contains("hunter2"), "{}", home.text());
+    let list = ["topics", "list", "-P", "far", "--timeout", "2"];
+    let run = home.run_with(&list, &[("KAFKA_FAR_PROXY", "socks5://me:hunter2@127.0.0.1:1")]);
+    assert!(run.stderr.contains("proxy 127.0.0.1:1"), "{}", run.stderr);
+    assert!(!run.stderr.contains("hunter2"), "{}", run.stderr);
+}
+
 #[test]
 fn no_command_of_a_file_is_taken_over() {
     let home = Home::new();

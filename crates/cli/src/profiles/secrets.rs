@@ -7,6 +7,11 @@ pub(crate) const HIDDEN: &str = "(hidden)";
 const SOURCES: [&str; 3] = ["env:", "file:", COMMAND];
 const COMMAND: &str = "command:";
 
+/// A text with several secrets in a syntax of its own.
+const JAAS: &str = "jaas.config";
+/// An address that may have a password in it.
+pub(crate) const PROXY: &str = "proxy";
+
 /// Names with one of these are secrets, whatever client has them.
 const WORDS: [&str; 9] = [
     "password",
@@ -70,7 +75,50 @@ fn is_public(name: &str) -> bool {
 
 /// Whether the value says where the secret is, and is not the secret.
 pub(crate) fn is_source(value: &str) -> bool {
+    // The client does not look at blanks around a value.
+    let value = value.trim_start();
     SOURCES.iter().any(|source| value.starts_with(source))
+}
+
+/// Whether the client would run a command, or read a variable or a file, to have the value of this property.
+pub(crate) fn is_read_elsewhere(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    (is_source(value) && (name == PROXY || !is_public(&name)))
+        || is_command(value)
+        || has_source_within(&name, value)
+}
+
+/// Whether a text of JAAS may have an option that says where its secret is. The words are looked for anywhere, and as they are
+/// when their escapes are undone: a text that has them and means no source is taken for one that does.
+pub(crate) fn has_source_within(name: &str, value: &str) -> bool {
+    let has_source = |text: &str| SOURCES.iter().any(|source| text.contains(source));
+    name.to_ascii_lowercase().ends_with(JAAS) && (has_source(value) || has_source(&unescaped(value)))
+}
+
+/// The text without the escapes that JAAS has within quotes.
+fn unescaped(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        if character != '\\' {
+            plain.push(character);
+            continue;
+        }
+        let Some(escaped) = characters.next() else { break };
+        let Some(mut code) = escaped.to_digit(8) else {
+            plain.push(escaped);
+            continue;
+        };
+        // As in Java's StreamTokenizer, three digits only if they fit a byte.
+        let digits_max = if code <= 3 { 2 } else { 1 };
+        for _ in 0..digits_max {
+            let next = characters.next_if(|next| next.is_digit(8)).and_then(|next| next.to_digit(8));
+            let Some(digit) = next else { break };
+            code = code * 8 + digit;
+        }
+        plain.extend(char::from_u32(code));
+    }
+    plain
 }
 
 /// Whether the value is what a program prints that the client runs.
@@ -80,17 +128,14 @@ pub(crate) fn is_command(value: &str) -> bool {
 
 /// Whether the file has this secret.
 pub(crate) fn is_inline(name: &str, value: &str) -> bool {
-    (is_secret(name) && !value.is_empty() && !is_source(value)) || without_password(value).is_some()
+    !value.is_empty() && !is_source(value) && (is_secret(name) || without_password(value).is_some())
 }
 
 /// The value as people may see it: as it is if the name is known to be no secret's, or if it says where the secret is. An
 /// unknown name may be a misspelt secret's.
 pub(crate) fn shown(name: &str, value: &str) -> String {
-    if let Some(url) = without_password(value) {
-        return url;
-    }
     if is_source(value) || is_public(&name.to_ascii_lowercase()) {
-        value.to_owned()
+        without_password(value).unwrap_or_else(|| value.to_owned())
     } else {
         HIDDEN.to_owned()
     }
@@ -99,7 +144,8 @@ pub(crate) fn shown(name: &str, value: &str) -> String {
 /// An address such as `socks5://user:password@proxy:1080` without its password.
 fn without_password(value: &str) -> Option<String> {
     let (scheme, rest) = value.split_once("://")?;
-    let (login, host) = rest.split_once('@')?;
+    // At the last, as the client does: a password may have this character.
+    let (login, host) = rest.rsplit_once('@')?;
     let (user, _) = login.split_once(':')?;
     Some(format!("{scheme}://{user}:{HIDDEN}@{host}"))
 }

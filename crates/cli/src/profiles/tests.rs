@@ -105,6 +105,10 @@ fn secrets_are_not_shown() {
     check("ssl.keystore.key", "-----BEGIN", "(hidden)");
     check("sasl.pasword", "hunter2", "(hidden)");
     check("proxy", "socks5://me:hunter2@proxy:1080", "socks5://me:(hidden)@proxy:1080");
+    check("proxy", "socks5://me:hun@ter2@proxy:1080", "socks5://me:(hidden)@proxy:1080");
+    check("sasl.password", "a://b:c@hunter2", "(hidden)");
+    check("sasl.jaas.config", "X required password=\"hunter2\" url=\"a://b:c@d\";", "(hidden)");
+    check("sasl.pasword", "a://b:c@hunter2", "(hidden)");
     check("bootstrap.servers", "a:1", "a:1");
     check("linger.ms", "5", "5");
     check("sasl.username", "alice", "alice");

@@ -19,7 +19,8 @@ Examples:
   milena profile import ~/.kaf/config --use                 all clusters of kaf, and its current one
 
 Secrets are not copied unless --with-secrets is given: a variable of the environment takes the place of each, and a
-line on stderr names it. Commands (command:...) are never copied. What has no meaning for Milena is told on stderr too.";
+line on stderr names it. Sources (command:..., env:... and file:...) are never copied, because only Milena reads them.
+What has no meaning for Milena is told on stderr too.";
 
 /// Take clusters over from the configuration file of another client
 #[derive(Debug, clap::Args)]
@@ -90,7 +91,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     imported.notes.iter().for_each(tell);
     let mut text = String::new();
     for (name, mut imports) in clusters.clone() {
-        imports.leave_out_commands(&name);
+        imports.leave_out_sources(&name);
         if !args.with_secrets {
             imports.leave_out_secrets(&name);
         }

@@ -155,9 +155,18 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 
 /// Says what the client would refuse. Secrets are not looked for where they are: a command may ask for a finger.
 fn warn_of_mistakes(profile: &Profile) {
+    // What such a text says cannot be known without looking for its secrets.
+    if profile.properties.iter().any(|(name, value)| secrets::has_source_within(name, value)) {
+        return;
+    }
     let without = |value: &str| if secrets::is_source(value) { "x".to_owned() } else { value.to_owned() };
-    let properties: Properties =
-        profile.properties.iter().map(|(name, value)| (name.as_str(), without(value))).collect();
+    let is_checked = |name: &str, value: &str| name != secrets::PROXY || !secrets::is_source(value);
+    let properties: Properties = profile
+        .properties
+        .iter()
+        .filter(|(name, value)| is_checked(name, value))
+        .map(|(name, value)| (name.as_str(), without(value)))
+        .collect();
     if let Err(error) = properties.client() {
         tell(format_args!("warning: the profile {} cannot be used as it is: {error}", profile.name));
     }

@@ -151,18 +151,28 @@ impl Imports {
         self.note("certificates are not checked, as in the file: whoever is on the way to a broker can read everything");
     }
 
-    /// Writes other sources in place of commands. No other program runs a value, so whoever wrote the file would have a command
-    /// of theirs run here.
-    pub(crate) fn leave_out_commands(&mut self, profile: &str) {
-        for (name, value) in &mut self.properties {
-            if secrets::is_command(value) {
-                let source = secrets::placeholder(profile, name);
-                self.notes.push(format!(
-                    "{name} was not copied: it would run a command of the file; it is read from {source} now"
-                ));
-                *value = source;
+    /// Writes other sources in place of those in the file. No other program runs a value, or reads what it names, so whoever
+    /// wrote the file would have a command of theirs run here, or a file of this machine sent to a broker of theirs.
+    pub(crate) fn leave_out_sources(&mut self, profile: &str) {
+        let Self { properties, notes, .. } = self;
+        properties.retain_mut(|(name, value)| {
+            if !secrets::is_read_elsewhere(name, value) {
+                return true;
             }
-        }
+            let would = match secrets::is_command(value) {
+                true => "it would run a command of the file",
+                false => "it would run a command, or read a variable or a file, that the file names",
+            };
+            let has_source = secrets::is_secret(name) || name == secrets::PROXY;
+            if has_source {
+                let source = secrets::placeholder(profile, name);
+                notes.push(format!("{name} was not copied: {would}; it is read from {source} now"));
+                *value = source;
+            } else {
+                notes.push(format!("{name} was not copied: {would}"));
+            }
+            has_source
+        });
     }
 
     /// Writes sources in place of the secrets in the file, and says so.
