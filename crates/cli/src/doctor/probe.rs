@@ -101,7 +101,7 @@ async fn reach_one(mut endpoint: Endpoint, limits: Limits) -> Endpoint {
         let at = SocketAddr::new(*address, endpoint.port);
         connecting.spawn(async move {
             let outcome = match timeout_at(until, TcpStream::connect(at)).await {
-                Ok(Ok(_)) => Ok(()),
+                Ok(Ok(stream)) => Ok(is_here(&stream)),
                 Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
                     Err(Unreached::Refused)
                 }
@@ -118,8 +118,15 @@ async fn reach_one(mut endpoint: Endpoint, limits: Limits) -> Endpoint {
         reached.push(outcome);
     }
     reached.sort_by_key(|(index, ..)| *index);
-    endpoint.reached = reached.into_iter().map(|(_, at, outcome)| (at, outcome)).collect();
+    endpoint.is_here = reached.iter().any(|(.., outcome)| matches!(outcome, Ok(true)));
+    endpoint.reached = reached.into_iter().map(|(_, at, outcome)| (at, outcome.map(drop))).collect();
     endpoint
+}
+
+/// Whether both ends have the same address.
+fn is_here(stream: &TcpStream) -> bool {
+    let of = |address: std::io::Result<SocketAddr>| address.ok().map(|address| address.ip());
+    of(stream.local_addr()).is_some_and(|own| Some(own) == of(stream.peer_addr()))
 }
 
 /// Connects as a client to each bootstrap server that can be reached. The first one is asked alone: if it refuses the
@@ -355,5 +362,19 @@ async fn of_clock(client: &Client, topic: &str, is_told: bool, limits: Limits) -
             Clock::Differs { by_ms, round_trip_ms: after - before }
         }
         Ok(_) => Clock::NotTold,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_on_this_machine_is_known_by_its_address() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let port = listener.local_addr().expect("bound").port();
+        let limits = Limits { end: Instant::now() + Duration::from_secs(60), step: Duration::from_secs(60) };
+        let endpoint = reach_one(Endpoint::new("127.0.0.1", port), limits).await;
+        assert!(endpoint.is_reached() && endpoint.is_here, "{endpoint:?}");
     }
 }

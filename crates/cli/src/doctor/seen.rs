@@ -56,6 +56,8 @@ pub(crate) struct Endpoint {
     pub(crate) addresses: Option<Result<Vec<IpAddr>, String>>,
     /// What came of a connection to each address.
     pub(crate) reached: Vec<(SocketAddr, Result<(), Unreached>)>,
+    /// Whether a connection began and ended at the same address, so that it is on this machine.
+    pub(crate) is_here: bool,
     /// What came of talking to it as a client. None if that was not tried.
     pub(crate) talked: Option<Result<(), Trouble>>,
 }

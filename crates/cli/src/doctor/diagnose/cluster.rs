@@ -1,6 +1,6 @@
 //! What the cluster says of its brokers, of a topic, and of the principal's rights.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use milena::ErrorCode;
@@ -99,7 +99,9 @@ fn of_broker(seen: &Seen, cluster: &Cluster, broker: &Broker) -> Finding {
         return fail("which is no address to connect to".into(), ADVERTISED);
     }
     let is_remote = |server: &Endpoint| {
-        server.reached.iter().any(|(at, reached)| reached.is_ok() && !at.ip().is_loopback())
+        let is_reached =
+            |(at, reached): &(SocketAddr, Result<(), _>)| reached.is_ok() && !at.ip().is_loopback();
+        !server.is_here && server.reached.iter().any(is_reached)
     };
     if is_loopback(&at.host) && seen.bootstrap.iter().any(is_remote) {
         return fail("which is this machine, while the cluster is on another".into(), ADVERTISED);

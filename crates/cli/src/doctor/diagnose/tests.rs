@@ -130,6 +130,9 @@ fn advertised_addresses() {
     let mut local = with(good("localhost", 9093, "127.0.0.1"));
     local.bootstrap = vec![good("localhost", 9092, "127.0.0.1")];
     assert_eq!(failed(&diagnose(&local)), None);
+    // So may one that was found here under another of this machine's addresses.
+    local.bootstrap = vec![Endpoint { is_here: true, ..good("192.168.0.7", 9092, "192.168.0.7") }];
+    assert_eq!(failed(&diagnose(&local)), None);
 }
 
 #[test]
