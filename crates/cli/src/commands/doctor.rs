@@ -51,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long, requires = "topic")]
     write: bool,
 
-    /// End within SECONDS, whatever was looked at by then. Each look has a third of it, or --timeout
+    /// End within SECONDS once secrets are read, whatever was looked at by then. Each look has a third of it, or --timeout
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
     limit: Duration,
 
@@ -78,10 +78,6 @@ pub(crate) async fn run(args: &Args, interrupt: &Interrupt) -> Result<(), Failur
 }
 
 async fn see(args: &Args) -> Result<Seen, Failure> {
-    let limits = Limits {
-        end: Instant::now() + args.limit,
-        step: args.cluster.timeout_asked().unwrap_or(args.limit / 3).min(args.limit),
-    };
     let asked = Asked {
         topic: args.topic.clone(),
         group: args.group.clone(),
@@ -91,11 +87,25 @@ async fn see(args: &Args) -> Result<Seen, Failure> {
     let resolved = args.cluster.resolve(Properties::new())?;
     let mut setup = setup(&resolved);
     let (mut servers, mut proxy) = (Vec::new(), None);
-    // Secrets are read where they are, which may take a moment.
-    let builder = match resolved.properties.client() {
+    // Secrets are read where they are, and a command for one may take its time. That is not the network's, whose time begins
+    // afterwards.
+    let properties = resolved.properties.clone();
+    let reading = tokio::task::spawn_blocking(move || properties.client().map_err(|error| error.to_string()));
+    let read = match tokio::time::timeout(args.limit, reading).await {
+        Ok(read) => read.unwrap_or_else(|error| Err(error.to_string())),
+        Err(_) => Err(format!(
+            "reading the files and running the commands of the settings takes longer than {:?}",
+            args.limit
+        )),
+    };
+    let limits = Limits {
+        end: Instant::now() + args.limit,
+        step: args.cluster.timeout_asked().unwrap_or(args.limit / 3).min(args.limit),
+    };
+    let builder = match read {
         Ok(builder) => builder,
-        Err(error) => {
-            setup.refused = Some(error.to_string());
+        Err(refused) => {
+            setup.refused = Some(refused);
             return Ok(Seen {
                 now: std::time::SystemTime::now(),
                 setup,

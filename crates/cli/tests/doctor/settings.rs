@@ -35,6 +35,23 @@ fn a_password_would_go_over_the_network_as_it_is() {
 }
 
 #[test]
+fn a_command_for_the_password_takes_too_long() {
+    let args = [
+        "--limit",
+        "1",
+        "-X",
+        "security.protocol=SASL_PLAINTEXT",
+        "-X",
+        "sasl.mechanism=SCRAM-SHA-256",
+        "-X",
+        "sasl.username=alice",
+        "-X",
+        "sasl.password=command:sleep 8",
+    ];
+    examine("slow-command", 1, NOWHERE, &args);
+}
+
+#[test]
 fn a_variable_with_the_password_is_not_set() {
     let args = [
         "-X",
