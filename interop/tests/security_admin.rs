@@ -232,7 +232,7 @@ async fn tokens(kafka: &Cluster, plain: &Admin) {
          org.apache.kafka.common.security.scram.ScramLoginModule required username=\"alice\" password=\"pencil\";"
     )
     .unwrap();
-    let args = format!("--describe --command-config {}", file.path().display());
+    let args = format!("--describe --owner-principal User:alice --command-config {}", file.path().display());
     let words: Vec<&str> = args.split_whitespace().collect();
     let output = Tool::DelegationTokens.run(kafka.version(), &kafka.sasl_bootstrap(), &words, None).unwrap();
     let theirs = String::from_utf8_lossy(&output.stdout);
