@@ -7,11 +7,12 @@ pub(crate) fn run(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     match Properties::parse(&text) {
         Ok(properties) => {
-            // No value is printed.
+            // No value is printed. A name is, even if it looks like a value.
             let printed = format!("{properties:?}");
+            let is_named = properties.iter().any(|(name, _)| name.contains("hunter2"));
+            assert!(is_named || !printed.contains("hunter2"), "{printed}");
             if let Err(error) = properties.client() {
-                let text = error.to_string();
-                assert!(!text.is_empty() && !printed.contains("hunter2"), "{text}");
+                assert!(!error.to_string().is_empty());
             }
         }
         Err(error) => assert!(error.to_string().contains("line "), "{error}"),

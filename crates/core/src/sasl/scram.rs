@@ -192,7 +192,7 @@ fn refused(of: &Password, error: &str) -> Refusal {
     Refusal::of_credentials(format!(
         "the broker refused the credentials of user {:?}: {why} ({})",
         of.user,
-        printable(error)
+        printable(&of.password.hide_in(error))
     ))
 }
 
@@ -405,6 +405,7 @@ mod tests {
         check(&["e=unknown-user"], &format!("{whose}: it does not know the user (unknown-user)"));
         check(&[SALTED, "e=invalid-proof"], &format!("{whose}: the password is wrong (invalid-proof)"));
         check(&[SALTED, "e=other-error,x=y"], &format!("{whose}: it gives no reason (other-error)"));
+        check(&[SALTED, "e=not pencil"], &format!("{whose}: it gives no reason (not ***)"));
         check(&[SALTED, "e=a\nb"], &format!("{whose}: it gives no reason (a b)"));
     }
 }
