@@ -11,7 +11,9 @@ pub(crate) fn run(data: &[u8]) {
         imports(format, text);
     }
     let Ok(mut profiles) = Profiles::parse(text) else { return };
-    assert_eq!(profiles.text(), text, "a file that is not changed stays as it is");
+    // But for a byte order mark, and for how lines and the file end.
+    let plain = |text: &str| text.trim_start_matches('\u{feff}').replace('\r', "").trim_end().to_owned();
+    assert_eq!(plain(&profiles.text()), plain(text), "a file that is not changed stays as it is");
     let all = profiles.all().expect("they were read before");
     for profile in &all {
         for (property, value) in &profile.properties {
