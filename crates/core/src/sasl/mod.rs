@@ -423,7 +423,7 @@ impl Exchange {
         match (&mut self.state, &*self.credentials) {
             (State::Scram(scram), Credentials::Password(of)) => scram.handle(of, challenge),
             (State::Bearer(bearer), credentials) => Ok(bearer.handle(credentials, challenge)),
-            (State::Msk(msk), _) => msk.handle(challenge),
+            (State::Msk(msk), credentials) => msk.handle(credentials, challenge),
             (State::Custom(stepper), _) => stepper.handle(challenge).map(|step| Turn::Work(Work::Step(step))),
             // A broker has nothing to add.
             _ => Ok(Turn::Done),

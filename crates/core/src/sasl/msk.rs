@@ -17,7 +17,7 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::sigv4::{Signer, percent_encode, query};
-use super::{Refusal, Turn, bearer, secret_bytes};
+use super::{Credentials, Refusal, Turn, bearer, secret_bytes};
 use crate::{Instant, Secret};
 
 /// Keys of AWS, with which requests are signed.
@@ -138,7 +138,7 @@ impl Msk {
         secret_bytes([object.as_bytes()].into_iter())
     }
 
-    pub(super) fn handle(&mut self, challenge: &[u8]) -> Result<Turn, Refusal> {
+    pub(super) fn handle(&mut self, credentials: &Credentials, challenge: &[u8]) -> Result<Turn, Refusal> {
         let wrong = |why: String| Refusal::of_peer(format!("its answer to AWS_MSK_IAM {why}"));
         if self.is_done {
             return Err(wrong("is one more than the exchange has".into()));
@@ -156,7 +156,7 @@ impl Msk {
                 Ok(Turn::Done)
             }
             Some(other) => {
-                Err(wrong(format!("has the version {:?} and not {VERSION}", super::printable(other))))
+                Err(wrong(format!("has the version {:?} and not {VERSION}", credentials.quoted(other))))
             }
             None => Err(wrong("has no version".into())),
         }

@@ -241,6 +241,7 @@ fn a_broker_of_msk_answers_with_the_requests_id() {
         br#"{"version":"2020_10_23","request-id":"8c2e"}"#,
         Err("has the version \"2020_10_23\" and not 2020_10_22"),
     );
+    check(br#"{"version":"secret"}"#, Err("has the version \"***\" and not 2020_10_22"));
     check(b"{}", Err("has no version"));
     check(b"", Err("is empty, so it may be no broker of MSK's"));
     check(b"{\"version\":", Err("is no object of JSON with texts"));
