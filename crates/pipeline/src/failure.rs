@@ -1,0 +1,160 @@
+//! What a handler says of a record that it could not process: the error, and what may be done about it.
+
+use std::error::Error;
+use std::fmt;
+
+/// An error of any type.
+pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
+
+/// Why a record was not processed, and whether another attempt may help.
+///
+/// Every error converts into one that is [retriable](Class::Retriable), so that `?` works in handlers. The two others are said by
+/// name:
+///
+/// ```
+/// use milena_pipeline::{Class, Failure};
+///
+/// fn parse(value: &[u8]) -> Result<u32, Failure> {
+///     let text = std::str::from_utf8(value).map_err(Failure::poison)?; // never becomes text
+///     Ok(text.parse().map_err(Failure::poison)?)
+/// }
+/// fn look_up() -> Result<(), Failure> {
+///     Err(std::io::Error::other("the database is not there"))? // retriable
+/// }
+/// assert_eq!(parse(b"four").unwrap_err().class(), Class::Poison);
+/// assert_eq!(look_up().unwrap_err().class(), Class::Retriable);
+/// ```
+pub struct Failure {
+    class: Class,
+    error: BoxError,
+}
+
+/// What may be done about a [`Failure`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Another attempt may succeed: it is made as the retry policy says.
+    Retriable,
+    /// No attempt at this record can succeed. It goes to the dead letters at once.
+    Poison,
+    /// No attempt at any record can succeed, for example because a setting is wrong. The pipeline stops, and the record stays
+    /// uncommitted.
+    Fatal,
+}
+
+impl Failure {
+    /// A failure that another attempt may not have.
+    pub fn retriable(error: impl Into<BoxError>) -> Self {
+        Self { class: Class::Retriable, error: error.into() }
+    }
+
+    /// A failure of this record that no attempt can mend.
+    pub fn poison(error: impl Into<BoxError>) -> Self {
+        Self { class: Class::Poison, error: error.into() }
+    }
+
+    /// A failure that every record would have.
+    pub fn fatal(error: impl Into<BoxError>) -> Self {
+        Self { class: Class::Fatal, error: error.into() }
+    }
+
+    /// What may be done about it.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
+    /// The error.
+    pub fn error(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.error
+    }
+
+    /// The error, if it is an `E`.
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        self.error.downcast_ref()
+    }
+
+    /// The texts of the error and of the errors that caused it, the outermost first. At most 16: the chain is the handler's.
+    pub fn chain(&self) -> impl Iterator<Item = String> + '_ {
+        let mut next: Option<&(dyn Error + 'static)> = Some(&*self.error);
+        std::iter::from_fn(move || {
+            let error = next?;
+            next = error.source();
+            Some(error.to_string())
+        })
+        .take(CHAIN_MAX)
+    }
+}
+
+/// Causes of an error that are told.
+const CHAIN_MAX: usize = 16;
+
+impl<E: Into<BoxError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::retriable(error)
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failure").field("class", &self.class).field("error", &self.error).finish()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, text) in self.chain().enumerate() {
+            if index > 0 {
+                f.write_str(": ")?;
+            }
+            f.write_str(&text)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Outer(std::io::Error);
+
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("charging failed")
+        }
+    }
+
+    impl Error for Outer {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn the_text_names_the_causes() {
+        let failure = Failure::poison(Outer(std::io::Error::other("no route")));
+        assert_eq!(failure.to_string(), "charging failed: no route");
+        assert!(failure.downcast_ref::<Outer>().is_some());
+    }
+
+    /// An error that says it is its own cause.
+    #[derive(Debug)]
+    struct Endless;
+
+    impl fmt::Display for Endless {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("again")
+        }
+    }
+
+    impl Error for Endless {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(self)
+        }
+    }
+
+    #[test]
+    fn a_chain_without_end_is_cut_off() {
+        assert_eq!(Failure::retriable(Endless).chain().count(), CHAIN_MAX);
+    }
+}

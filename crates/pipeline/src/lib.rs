@@ -1,0 +1,15 @@
+//! Processes Kafka records with many workers.
+//!
+//! One consumer reads, and a handler is called for each record: for many records at once, but for one at a time of each key, or of
+//! each partition. What fails is tried again, and in the end put aside. An offset is committed when everything below it is
+//! finished.
+
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run on tokio"))]
+// Until the pipeline itself is here.
+#![allow(dead_code)]
+
+mod failure;
+mod record;
+
+pub use failure::{BoxError, Class, Failure};
+pub use record::Record;

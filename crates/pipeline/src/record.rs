@@ -1,0 +1,72 @@
+//! The record that a handler gets.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use milena::SharedRecord;
+use tokio_util::sync::CancellationToken;
+
+/// A record to process: a handle of the fetched batch, without a copy of key or value.
+///
+/// It has all methods of [`SharedRecord`]. Its memory counts against the client's budget until it is dropped; to keep a record for
+/// long, use [`to_owned`](SharedRecord::to_owned).
+#[derive(Clone)]
+pub struct Record {
+    record: SharedRecord,
+    attempt: u32,
+    held: Arc<Held>,
+}
+
+/// What records of one partition share while this program has it.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// Fires when the partition is given up before the record is finished.
+    pub(crate) cancelled: CancellationToken,
+}
+
+impl Record {
+    pub(crate) fn new(record: SharedRecord, attempt: u32, held: Arc<Held>) -> Self {
+        Self { record, attempt, held }
+    }
+
+    /// The number of this attempt at the record; the first is 1. Attempts before a restart of the program do not count, those
+    /// before the record went through a retry topic do.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Whether what comes of this attempt counts no more: the partition was given up, or the pipeline stops and its deadline has
+    /// passed. Handlers that compute for long look at it.
+    pub fn is_cancelled(&self) -> bool {
+        self.held.cancelled.is_cancelled()
+    }
+
+    /// Waits until [`is_cancelled`](Self::is_cancelled). The future of an async handler is dropped then, so that only tasks which
+    /// the handler has spawned need this.
+    ///
+    /// # Cancel safety
+    /// It may be dropped.
+    pub async fn cancelled(&self) {
+        self.held.cancelled.cancelled().await;
+    }
+
+    /// The handle of the consumer.
+    pub fn shared(&self) -> &SharedRecord {
+        &self.record
+    }
+}
+
+impl Deref for Record {
+    type Target = SharedRecord;
+
+    fn deref(&self) -> &SharedRecord {
+        &self.record
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record").field("record", &self.record).field("attempt", &self.attempt).finish()
+    }
+}
