@@ -73,6 +73,13 @@ impl Config {
     pub(crate) fn write(&self) -> Result<(), Failure> {
         let wrong =
             |error: std::io::Error| Failure::failed(format!("cannot write {}: {error}", self.path.display()));
+        let text = self.profiles.text();
+        // Such a file would not be read again.
+        if text.len() as u64 > TEXT_BYTES_MAX {
+            let error = format!("{} would be longer than {TEXT_BYTES_MAX} bytes", self.path.display());
+            return Err(Failure::usage(error)
+                .hint("Remove profiles, or name files instead of writing their content."));
+        }
         // The target of a link is replaced, not the link.
         let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -81,7 +88,7 @@ impl Config {
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let fresh = path.with_file_name(format!(".{name}.{}", std::process::id()));
-        let written = write_to(&fresh, self.profiles.text().as_bytes()).and_then(|()| {
+        let written = write_to(&fresh, text.as_bytes()).and_then(|()| {
             if let Ok(old) = fs::metadata(&path) {
                 fs::set_permissions(&fresh, old.permissions())?;
             }

@@ -351,3 +351,15 @@ fn no_command_of_a_file_is_taken_over() {
         assert!(!home.text().contains("touch"), "{}", home.text());
     }
 }
+
+/// A value of many escapes is longer in the file than it was.
+#[test]
+fn no_file_is_written_that_would_not_be_read_again() {
+    let home = Home::new();
+    home.ok(&["profile", "set", "a", "bootstrap.servers=localhost:9"]);
+    let file = home.0.path().join("client.properties");
+    std::fs::write(&file, format!("client.id={}", "\u{1}".repeat(400_000))).expect("written");
+    let run = home.run(&["profile", "import", file.to_str().expect("text")]);
+    assert_fails(&run, USAGE, "would be longer than 1048576 bytes");
+    assert_eq!(home.text(), "[profiles.a]\n\"bootstrap.servers\" = \"localhost:9\"\n");
+}

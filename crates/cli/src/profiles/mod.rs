@@ -22,6 +22,8 @@ mod yaml;
 use std::fmt;
 
 use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
+use toml_parser::Source;
+use toml_parser::lexer::TokenKind;
 
 /// A longer file is hardly one of profiles.
 pub(crate) const TEXT_BYTES_MAX: u64 = 1 << 20;
@@ -198,18 +200,63 @@ fn toml(text: &str) -> Result<DocumentMut, String> {
     if text.len() as u64 > TEXT_BYTES_MAX {
         return Err(format!("it is longer than {TEXT_BYTES_MAX} bytes"));
     }
-    // The parser keeps dotted keys as tables in tables, which are dropped recursively.
-    let is_deep =
-        |line: &str| line.split(['=', '"', '\'']).any(|part| part.matches('.').count() > 4 * DEPTH_MAX);
-    if let Some(line) = text.lines().position(is_deep) {
-        return Err(format!("line {}: a name has too many parts", line + 1));
+    if let Some(at) = too_deep(text) {
+        return Err(format!(
+            "line {}: a name has too many parts, or a bracket is not closed",
+            line_at(text, at)
+        ));
     }
     text.parse().map_err(|error: toml_edit::TomlError| {
         let at = error.span().map_or(0, |span| span.start);
-        let line = 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+        let line = line_at(text, at);
         let why = error.message().lines().next().unwrap_or("it is not TOML").to_owned();
         format!("line {line}: {why}")
     })
+}
+
+fn line_at(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+}
+
+/// Where the text nests tables deeper than any file of profiles. The parser bounds the parts of a name and the brackets, but
+/// not their product, and tables are dropped recursively.
+///
+/// Its own lexer is asked, because dots in texts, in quoted names and in comments mean nothing. A bracket that does not close
+/// the innermost one closes nothing: of a file that is not TOML, rather too much is counted than too little.
+fn too_deep(text: &str) -> Option<usize> {
+    // Brackets that are open, each with the depth within it.
+    let mut open: Vec<(TokenKind, usize)> = Vec::new();
+    let (mut depth, mut is_line_start) = (0, true);
+    for token in Source::new(text).lex() {
+        let base = open.last().map_or(0, |(_, depth)| *depth);
+        match token.kind() {
+            TokenKind::Newline if open.is_empty() => depth = 0,
+            TokenKind::Comma => depth = base,
+            TokenKind::Dot => depth += 1,
+            // The brackets of a heading hold a name, not a value.
+            TokenKind::LeftSquareBracket if open.is_empty() && is_line_start => continue,
+            kind @ (TokenKind::LeftSquareBracket | TokenKind::LeftCurlyBracket) => {
+                depth += 1;
+                open.push((kind, depth));
+            }
+            kind @ (TokenKind::RightSquareBracket | TokenKind::RightCurlyBracket) => {
+                let opening = match kind {
+                    TokenKind::RightSquareBracket => TokenKind::LeftSquareBracket,
+                    _ => TokenKind::LeftCurlyBracket,
+                };
+                if open.pop_if(|(kind, _)| *kind == opening).is_some() {
+                    depth = open.last().map_or(0, |(_, depth)| *depth);
+                }
+            }
+            _ => {}
+        }
+        if depth > 4 * DEPTH_MAX {
+            return Some(token.span().start());
+        }
+        let is_blank = token.kind() == TokenKind::Whitespace;
+        is_line_start = token.kind() == TokenKind::Newline || (is_line_start && is_blank);
+    }
+    None
 }
 
 fn read(name: &str, item: &Item) -> Result<Profile, String> {

@@ -91,7 +91,32 @@ fn what_is_wrong_is_told_without_a_value() {
     check("current = 5", "current is not the name of a profile");
     check(&format!("[profiles.a]\n{}x = 1", "a.".repeat(20)), "has too many parts");
     check(&format!("[profiles.a]\n{}x = 1", "a.".repeat(200_000)), "line 2: a name has too many parts");
+    check(&format!("[profiles.a]\n{}x = 1", "\"a\".".repeat(100_000)), "line 2: a name has too many parts");
+    // Neither the names nor the brackets alone are too deep.
+    let nested = format!("{}={{", ["a"; 60].join(".")).repeat(70);
+    check(&format!("[profiles.a]\n{nested}x=1{}", "}".repeat(70)), "has too many parts");
+    check(&format!("[profiles.a]\n{nested}"), "has too many parts");
+    check(&format!("[profiles.a]\n{}", nested.replace('{', "{]")), "has too many parts");
     check(&"#".repeat(2 << 20), "longer than 1048576 bytes");
+}
+
+/// Twelve brokers of a cloud have more dots than a name may have.
+#[test]
+fn dots_in_texts_and_comments_are_no_parts_of_names() {
+    let dots = "b-1.a.b.kafka.example.com:9098,".repeat(40);
+    let mut profiles = Profiles::default();
+    let values =
+        [("bootstrap.servers", &*dots), (&*dots, "x"), ("", "a\n.\"'".trim_end()), ("a.", &"\n.".repeat(99))];
+    for (name, value) in values {
+        profiles.set("a", name, value).expect("set");
+    }
+    let text =
+        format!("# {dots}\n{}literal = '{dots}'\nfloats = [{}]\n", profiles.text(), "1.5, ".repeat(99));
+    let read = Profiles::parse(&text).expect("read").profile("a").expect("there");
+    for (name, value) in values.into_iter().chain([("literal", &*dots)]) {
+        assert_eq!(read.value(name), Some(value), "{name}");
+    }
+    assert_eq!(read.properties.len(), 6);
 }
 
 #[test]
