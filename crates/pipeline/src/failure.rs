@@ -72,15 +72,20 @@ impl Failure {
         self.error.downcast_ref()
     }
 
-    /// The texts of the error and of the errors that caused it, the outermost first. At most 16: the chain is the handler's.
-    pub fn chain(&self) -> impl Iterator<Item = String> + '_ {
+    /// The error and the errors that caused it, the outermost first. At most 16: the chain is the handler's.
+    pub fn causes(&self) -> impl Iterator<Item = &(dyn Error + 'static)> + '_ {
         let mut next: Option<&(dyn Error + 'static)> = Some(&*self.error);
         std::iter::from_fn(move || {
             let error = next?;
             next = error.source();
-            Some(error.to_string())
+            Some(error)
         })
         .take(CHAIN_MAX)
+    }
+
+    /// The texts of the error and of the errors that caused it, as [`causes`](Self::causes) has them.
+    pub fn chain(&self) -> impl Iterator<Item = String> + '_ {
+        self.causes().map(ToString::to_string)
     }
 }
 

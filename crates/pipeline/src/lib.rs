@@ -10,6 +10,15 @@
 
 mod failure;
 mod record;
+mod retry;
+mod span;
 
 pub use failure::{BoxError, Class, Failure};
 pub use record::Record;
+pub use retry::Retry;
+pub use span::Span;
+
+/// What most programs with a pipeline need.
+pub mod prelude {
+    pub use crate::{Failure, Record, Retry, Span};
+}
