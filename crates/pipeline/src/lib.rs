@@ -8,6 +8,7 @@
 // Until the pipeline itself is here.
 #![allow(dead_code)]
 
+pub mod dead_letters;
 mod failure;
 mod record;
 mod retry;

@@ -1,0 +1,16 @@
+//! Dead letters: records that could not be processed, put aside in a topic of their own with what is known of their failure.
+//!
+//! ```text
+//!  the failed record, its Failure, Facts ─▶ letter (pure: which headers) ─▶ writer (producer, awaits the ack)
+//!  a dead letter of anyone's ─▶ headers (pure, by the tables of dialect) ─▶ Letter: `milena dlq`
+//! ```
+
+mod dialect;
+mod headers;
+mod letter;
+mod writer;
+
+pub use dialect::Dialect;
+pub use headers::Letter;
+pub use letter::{DeadLetter, Facts, ReplayMarks};
+pub use writer::{DeadLetterWriter, DeadLetters};
