@@ -11,16 +11,30 @@ use milena_core::Rng;
 #[path = "../../../fuzz/bodies/sasl.rs"]
 mod sasl;
 
+#[allow(dead_code, unreachable_pub, reason = "shared with the fuzz target")]
+#[path = "../../../fuzz/bodies/finished.rs"]
+mod finished;
+
 #[test]
 fn sasl_inputs() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/sasl");
+    replay("sasl", b",=0@\0\"\\{", sasl::run);
+}
+
+#[test]
+fn finished_inputs() {
+    replay("finished", b"\0\x01\x7f\xff~=eo", finished::run);
+}
+
+/// Runs every input of a target, and then changed ones, in which some bytes are likely.
+fn replay(target: &str, likely: &[u8; 8], run: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
     let mut inputs = Vec::new();
     for entry in fs::read_dir(&folder).expect("is there") {
         let path = entry.expect("is readable").path();
         // Printed when the body panics.
         println!("{}", path.display());
         let input = fs::read(&path).expect("is readable");
-        sasl::run(&input);
+        run(&input);
         inputs.push(input);
     }
     assert!(!inputs.is_empty(), "{} is empty", folder.display());
@@ -33,7 +47,7 @@ fn sasl_inputs() {
             match rng.below(4) {
                 0 => input[at] = rng.next_u64() as u8,
                 1 => drop(input.remove(at)),
-                2 => input.insert(at, b",=0@\0\"\\{"[rng.below(8) as usize]),
+                2 => input.insert(at, likely[rng.below(8) as usize]),
                 _ => input.truncate(at.max(1)),
             }
             if input.is_empty() {
@@ -41,6 +55,6 @@ fn sasl_inputs() {
             }
         }
         println!("{input:?}");
-        sasl::run(&input);
+        run(&input);
     }
 }

@@ -16,6 +16,7 @@ pub mod assignors;
 mod classic;
 pub mod commits;
 mod consumer;
+pub mod finished;
 pub mod ledger;
 mod liveness;
 mod offer;
