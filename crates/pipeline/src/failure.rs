@@ -62,6 +62,11 @@ impl Failure {
         self.class
     }
 
+    /// The same, of another class.
+    pub(crate) fn with_class(self, class: Class) -> Self {
+        Self { class, ..self }
+    }
+
     /// The error.
     pub fn error(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.error

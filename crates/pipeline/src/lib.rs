@@ -5,21 +5,34 @@
 //! finished.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run on tokio"))]
-// Until the pipeline itself is here.
-#![allow(dead_code)]
 
+mod aside;
+mod control;
 pub mod dead_letters;
 mod failure;
+mod flow;
+mod handler;
+mod intake;
+mod permits;
+mod pipeline;
 mod record;
 mod retry;
+mod schedule;
 mod span;
+mod worker;
 
 pub use failure::{BoxError, Class, Failure};
+pub use handler::{
+    Attempt, Blocking, FromBytes, FromRecord, Handler, Headers, Json, Key, Outcome, RecordService, Value,
+    blocking, service,
+};
+pub use pipeline::{Left, Pipeline, PipelineError, PipelineStats, PipelineWatch, Report, Stall};
 pub use record::Record;
 pub use retry::Retry;
+pub use schedule::Order;
 pub use span::Span;
 
 /// What most programs with a pipeline need.
 pub mod prelude {
-    pub use crate::{Failure, Record, Retry, Span};
+    pub use crate::{Attempt, Failure, Json, Key, Order, Pipeline, Record, Retry, Span, Value};
 }

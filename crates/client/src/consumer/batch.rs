@@ -328,6 +328,21 @@ impl<'a> RecordViews<'a> {
     pub(super) fn from_offset(batch: &'a Batch, offset: i64) -> Self {
         Self { batch, records: batch.records_from(offset) }
     }
+
+    /// The records of `batch` from `offset` on that come after `place`, which an iteration of it had reached.
+    pub(super) fn resumed(batch: &'a Batch, place: Option<RecordsPlace>, offset: i64) -> Self {
+        let Some(place) = place else { return Self::from_offset(batch, offset) };
+        let records = match &batch.records {
+            Content::Whole(records) => records.records_between(place, None, offset),
+            Content::Part(part) => part.opened.records.records_between(place, part.until, offset),
+        };
+        Self { batch, records }
+    }
+
+    /// How far the iteration has come.
+    pub(super) fn place(&self) -> RecordsPlace {
+        self.records.place()
+    }
 }
 
 impl<'a> Iterator for RecordViews<'a> {

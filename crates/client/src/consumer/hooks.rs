@@ -57,12 +57,24 @@ impl Drop for Finish {
 }
 
 impl Hook {
-    pub(super) fn new<F, R>(hook: F) -> Self
+    /// Adds a callback. It runs after the one that is there.
+    pub(super) fn add<F, R>(to: &mut Option<Self>, hook: F)
     where
         F: Fn(Partitions, ConsumerHandle) -> R + Send + Sync + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        Self(Arc::new(move |partitions, handle| Box::pin(hook(partitions, handle))))
+        let Some(Self(first)) = to.take() else {
+            *to = Some(Self(Arc::new(move |partitions, handle| Box::pin(hook(partitions, handle)))));
+            return;
+        };
+        let then = Arc::new(hook);
+        *to = Some(Self(Arc::new(move |partitions, handle| {
+            let (before, then) = (first(partitions.clone(), handle.clone()), Arc::clone(&then));
+            Box::pin(async move {
+                before.await;
+                then(partitions, handle).await;
+            })
+        })));
     }
 }
 

@@ -84,6 +84,21 @@ impl Client {
 }
 
 impl GroupConsumerBuilder {
+    /// The client that it is of.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The group.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// The topics that were [named](Self::subscribe).
+    pub fn topics(&self) -> impl Iterator<Item = &str> {
+        self.topics.iter().map(|topic| &**topic)
+    }
+
     /// Adds topics to subscribe to. One that does not exist yet is read once it does.
     pub fn subscribe<T: AsRef<str>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
         self.topics.extend(topics.into_iter().map(|topic| Arc::from(topic.as_ref())));
@@ -245,7 +260,7 @@ impl GroupConsumerBuilder {
         R: Future<Output = ()> + Send + 'static,
     {
         self.of_member.push("on_assigned");
-        self.hooks.assigned = Some(Hook::new(hook));
+        Hook::add(&mut self.hooks.assigned, hook);
         self
     }
 
@@ -260,7 +275,7 @@ impl GroupConsumerBuilder {
         R: Future<Output = ()> + Send + 'static,
     {
         self.of_member.push("on_revoked");
-        self.hooks.revoked = Some(Hook::new(hook));
+        Hook::add(&mut self.hooks.revoked, hook);
         self
     }
 
@@ -272,7 +287,7 @@ impl GroupConsumerBuilder {
         R: Future<Output = ()> + Send + 'static,
     {
         self.of_member.push("on_lost");
-        self.hooks.lost = Some(Hook::new(hook));
+        Hook::add(&mut self.hooks.lost, hook);
         self
     }
 

@@ -53,7 +53,7 @@ pub use self::member::GroupConsumerBuilder;
 pub use self::memory::{ConsumerMemory, TopicMemory};
 pub use self::partition::PartitionConsumer;
 use self::queue::Next;
-pub use self::share::{SharedBatch, SharedRecord};
+pub use self::share::{RecordCursor, SharedBatch, SharedRecord};
 use self::shared::{Opener, Shared};
 use self::stream::{Look, Waiting};
 pub(crate) use self::transaction::{InTransaction, Taken};

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use milena_wire::batch::{Header, RecordPlace};
+use milena_wire::batch::{Header, RecordPlace, RecordsPlace};
 
 use super::batch::{Batch, RecordViews};
 use crate::{OwnedRecord, RecordView};
@@ -153,13 +153,84 @@ impl SharedBatch {
         std::ptr::eq(record.batch, &raw const *self.batch).then(|| self.own(record))
     }
 
+    /// Reads the records a few at a time.
+    pub fn cursor(&self) -> RecordCursor {
+        RecordCursor { batch: self.clone(), place: None, is_at_end: false }
+    }
+
     fn own(&self, record: &RecordView<'_>) -> SharedRecord {
         let place = self.batch.records().place_of(&record.record).expect("the record is one of this batch");
         SharedRecord { batch: Arc::clone(&self.batch), place }
     }
 }
 
+/// Reads the records of a [`SharedBatch`] a few at a time, for a task that has room for a few. It borrows nothing, and going on
+/// does not pass over the records before it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = milena_broker::Broker::builder().start().await?;
+/// # cluster.create_topic("orders", 1)?;
+/// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+/// # let producer = client.producer().build().await?;
+/// # for _ in 0..5 {
+/// #     producer.post(milena::Record::to("orders").key("42").value("created")).await?;
+/// # }
+/// # producer.flush().await?;
+/// # let mut consumer = client.consumer_direct().topic("orders").until_end().build().await?;
+/// let mut offsets = Vec::new();
+/// while let Some(batch) = consumer.next().await? {
+///     let mut cursor = batch.share().cursor();
+///     while cursor.advance(2, |record| offsets.push(record.offset())) {
+///         tokio::task::yield_now().await;
+///     }
+/// }
+/// assert_eq!(offsets, [0, 1, 2, 3, 4]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct RecordCursor {
+    batch: SharedBatch,
+    /// None before the first record.
+    place: Option<RecordsPlace>,
+    is_at_end: bool,
+}
+
+impl RecordCursor {
+    /// Calls `each` with the next records, `count` at most. Answers whether there may be more. A record that cannot be read ends
+    /// the iteration, as in [`Batch::iter`].
+    pub fn advance(&mut self, count: usize, mut each: impl FnMut(RecordView<'_>)) -> bool {
+        if self.is_at_end {
+            return false;
+        }
+        let mut records = RecordViews::resumed(&self.batch.batch, self.place, self.batch.from);
+        for _ in 0..count {
+            let Some(record) = records.next().filter(|record| record.offset() < self.batch.until) else {
+                self.is_at_end = true;
+                return false;
+            };
+            each(record);
+        }
+        self.place = Some(records.place());
+        true
+    }
+
+    /// The batch.
+    pub fn batch(&self) -> &SharedBatch {
+        &self.batch
+    }
+}
+
 impl SharedRecord {
+    /// A part of the batch that the record is one of; see [`SharedBatch::range`]. Offsets that the batch does not have are left
+    /// out.
+    pub fn range(&self, offsets: Range<i64>) -> SharedBatch {
+        let (first, next) = (self.batch.first_offset(), self.batch.next_offset());
+        let from = offsets.start.clamp(first, next);
+        SharedBatch { batch: Arc::clone(&self.batch), from, until: offsets.end.clamp(from, next) }
+    }
+
     /// The record as a batch shows it, borrowed from this handle.
     #[inline]
     pub fn view(&self) -> RecordView<'_> {
@@ -236,6 +307,15 @@ impl fmt::Debug for SharedBatch {
     }
 }
 
+impl fmt::Debug for RecordCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordCursor")
+            .field("batch", &self.batch)
+            .field("is_at_end", &self.is_at_end)
+            .finish()
+    }
+}
+
 impl fmt::Debug for SharedRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("SharedRecord").field(&self.view()).finish()
@@ -247,4 +327,5 @@ const _: () = {
     const fn is_for_other_threads<T: Send + Sync + 'static>() {}
     is_for_other_threads::<SharedBatch>();
     is_for_other_threads::<SharedRecord>();
+    is_for_other_threads::<RecordCursor>();
 };

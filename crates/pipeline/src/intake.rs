@@ -1,0 +1,172 @@
+//! Takes batches from the consumer and gives them to workers; gives partitions up when the group takes them.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use milena::{Batch, Consumer, Error};
+use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
+
+use crate::control::Control;
+use crate::flow::Flow;
+use crate::pipeline::Left;
+use crate::schedule::Order;
+use crate::worker::{Command, Inbox, Route, Share};
+
+/// Which workers have which partitions.
+pub(crate) struct Intake {
+    order: Order,
+    /// From this many bytes on that workers have of a partition, it is paused.
+    partition_bytes_max: usize,
+    workers: Vec<Arc<Inbox<Command>>>,
+    control: Arc<Control>,
+    /// Batches are taken from the consumer and routed under this lock, so that a partition which is given up has no batch on the
+    /// way to a worker.
+    routes: Mutex<Routes>,
+}
+
+#[derive(Default)]
+struct Routes {
+    by_topic: FxHashMap<Arc<str>, FxHashMap<i32, Entry>>,
+    next: u64,
+    /// The number of partitions, or parts of them, that each worker has.
+    loads: Vec<usize>,
+}
+
+/// A partition, and the workers that have its keys.
+struct Entry {
+    workers: Vec<usize>,
+    route: Route,
+}
+
+impl Intake {
+    pub(crate) fn new(
+        order: Order,
+        partition_bytes_max: usize,
+        workers: Vec<Arc<Inbox<Command>>>,
+        control: Arc<Control>,
+    ) -> Self {
+        let routes = Routes { loads: vec![0; workers.len()], ..Routes::default() };
+        Self { order, partition_bytes_max, workers, control, routes: Mutex::new(routes) }
+    }
+
+    /// Takes batches until the consumer has ended.
+    ///
+    /// # Errors
+    /// The consumer's.
+    ///
+    /// # Cancel safety
+    /// It may be dropped: no batch is lost that the consumer has returned.
+    pub(crate) async fn run(&self, consumer: &mut Consumer) -> Result<(), Error> {
+        loop {
+            let handle = consumer.handle();
+            let mut next = pin!(consumer.next());
+            let is_over = poll_fn(|context| {
+                let mut routes = self.routes();
+                let Poll::Ready(taken) = next.as_mut().poll(context) else { return Poll::Pending };
+                Poll::Ready(taken.map(|batch| match batch {
+                    Some(batch) => {
+                        self.route(batch, &handle, &mut routes);
+                        false
+                    }
+                    None => true,
+                }))
+            });
+            if is_over.await? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn route(&self, mut batch: Batch, consumer: &milena::ConsumerHandle, routes: &mut Routes) {
+        let (topic, partition) = (batch.topic(), batch.partition());
+        let known = routes.by_topic.get(topic).is_some_and(|of| of.contains_key(&partition));
+        if !known {
+            // It was given up meanwhile: another member reads the batch.
+            let Ok(handle) = consumer.partition_handle(topic, partition) else { return };
+            let count = consumer.assignment().len();
+            let topic: Arc<str> = Arc::from(topic);
+            let entry = self.enter(Flow::new(handle, self.partition_bytes_max), count, routes);
+            routes.by_topic.entry(topic).or_default().insert(partition, entry);
+        }
+        let entry = &routes.by_topic[batch.topic()][&partition];
+        if entry.route.flow.is_slow() {
+            // It may be kept for long, and is a part of a response with batches of other partitions.
+            batch.shrink_to_fit();
+        }
+        let bytes = batch.memory_bytes();
+        let batch = batch.share();
+        entry.route.flow.take(bytes * entry.workers.len());
+        for (index, worker) in entry.workers.iter().enumerate() {
+            let share = Share { index: index as u64, ..entry.route.share };
+            let route = Route { share, ..entry.route.clone() };
+            self.workers[*worker].push(Command::Batch { route, batch: batch.clone(), bytes });
+        }
+    }
+
+    /// Chooses the workers of a partition: one, unless there are fewer partitions than workers. Then its keys are divided among
+    /// several, because a worker runs on one core at a time.
+    fn enter(&self, flow: Flow, partition_count: usize, routes: &mut Routes) -> Entry {
+        let count = match self.order {
+            Order::Partition => 1,
+            Order::Key | Order::None => (self.workers.len() / partition_count.max(1)).max(1),
+        };
+        let mut workers: Vec<usize> = (0..self.workers.len()).collect();
+        workers.sort_by_key(|worker| routes.loads[*worker]);
+        workers.truncate(count);
+        for worker in &workers {
+            routes.loads[*worker] += 1;
+        }
+        routes.next += 1;
+        let share = Share { index: 0, count: count as u64 };
+        let route = Route { number: routes.next, share, held: Arc::default(), flow: Arc::new(flow) };
+        Entry { workers, route }
+    }
+
+    /// Gives partitions up: records in work have until the deadline to end. Answers with those that were left.
+    pub(crate) async fn give_up(&self, partitions: &[(String, i32)], deadline: Duration) -> Vec<Left> {
+        let mut replies = Vec::new();
+        {
+            let mut routes = self.routes();
+            for (topic, partition) in partitions {
+                let entry = routes.by_topic.get_mut(&**topic).and_then(|of| of.remove(partition));
+                let Some(Entry { workers, route }) = entry else { continue };
+                for worker in workers {
+                    routes.loads[worker] -= 1;
+                    let (reply, left) = oneshot::channel();
+                    self.workers[worker].push(Command::Revoke { route: route.number, deadline, reply });
+                    replies.push(left);
+                }
+            }
+        }
+        let mut left = Vec::new();
+        for reply in replies {
+            // A worker that has ended has nothing in work.
+            left.extend(reply.await.unwrap_or_default());
+        }
+        left
+    }
+
+    /// As [`give_up`](Self::give_up), all that there are.
+    pub(crate) async fn give_up_all(&self, deadline: Duration) -> Vec<Left> {
+        let all: Vec<(String, i32)> = {
+            let routes = self.routes();
+            let topics = routes.by_topic.iter();
+            topics
+                .flat_map(|(topic, of)| of.keys().map(|partition| (topic.to_string(), *partition)))
+                .collect()
+        };
+        self.give_up(&all, deadline).await
+    }
+
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
+    }
+
+    fn routes(&self) -> MutexGuard<'_, Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

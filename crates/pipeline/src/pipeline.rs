@@ -1,0 +1,575 @@
+//! The pipeline: its settings, its run, and what it says of itself.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use milena::{ConsumerHandle, GroupConsumerBuilder, SharedRecord};
+use tokio::task::JoinSet;
+
+use crate::aside::Aside;
+use crate::control::Control;
+use crate::dead_letters::DeadLetters;
+use crate::handler::Handler;
+use crate::intake::Intake;
+use crate::permits::Permits;
+use crate::schedule::{Order, Terms};
+use crate::worker::{Common, Inbox, Worker};
+use crate::{Failure, Retry};
+
+/// Processes the records of a consumer group's member with many workers.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let cluster = milena_broker::Broker::builder().group_initial_rebalance_delay(std::time::Duration::ZERO).start().await?;
+/// # cluster.create_topic("orders", 2)?;
+/// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+/// # let producer = client.producer().build().await?;
+/// # for amount in ["5", "many", "7"] {
+/// #     producer.send(milena::Record::to("orders").key("42").value(amount)).await?;
+/// # }
+/// # let (finished, shutdown) = tokio::sync::oneshot::channel::<()>();
+/// # let finished = std::sync::Arc::new(std::sync::Mutex::new(Some(finished)));
+/// # let shutdown = async move { let _ = shutdown.await; };
+/// use milena_pipeline::dead_letters::DeadLetters;
+/// use milena_pipeline::prelude::*;
+///
+/// let report = Pipeline::new(client.consumer("billing").subscribe(["orders"]))
+///     .order(Order::Key)
+///     .concurrency(256)
+///     .retry(Retry::exponential(100.ms(), 10.s()).attempts(5).full_jitter())
+///     .dead_letters(DeadLetters::to("orders.dlq").create(true))
+///     .run(
+///         move |Value(amount): Value<String>| {
+///             # let finished = finished.clone();
+///             async move {
+///                 let amount: u32 = amount.parse().map_err(Failure::poison)?;
+///                 println!("charged {amount}");
+///                 # if amount == 7 { finished.lock().unwrap().take().map(|finished| finished.send(())); }
+///                 Ok::<_, Failure>(())
+///             }
+///         },
+///         shutdown, // any future: a signal, a token
+///     )
+///     .await?;
+/// assert_eq!((report.finished, report.dead), (3, 1));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # What is promised
+///
+/// - An offset is committed when everything below it is finished: processed, or written to the dead letters. A crash makes records
+///   run again, and loses none.
+/// - Records that [have to wait](Order) for each other are processed one after the other, also if one of them is tried again.
+/// - A key or a partition that takes long holds up only itself. Of each partition, workers have
+///   [so many bytes](Self::partition_bytes_max) at most; the consumer buffers more within the client's budget.
+/// - A partition that the group takes back is [drained](Self::drain): what is in work may end, and is committed; nothing else of
+///   it starts.
+/// - A handler that panics, or takes longer than its [time limit](Self::time_limit), has failed like one that returns an error.
+#[must_use = "a pipeline does nothing until it runs"]
+pub struct Pipeline {
+    consumer: GroupConsumerBuilder,
+    settings: Settings,
+    control: Arc<Control>,
+}
+
+#[derive(Debug, Clone)]
+struct Settings {
+    order: Order,
+    concurrency: usize,
+    workers: Option<usize>,
+    retry: Retry,
+    given_up: Given,
+    time_limit: Option<Duration>,
+    report_after: Duration,
+    drain: Duration,
+    partition_bytes_max: usize,
+    waiting_max: usize,
+}
+
+/// What is done with records that are given up.
+#[derive(Debug, Clone)]
+enum Given {
+    Stop,
+    Skip,
+    DeadLetters(DeadLetters),
+}
+
+impl Pipeline {
+    /// A pipeline that reads with this member of a group. The member commits by itself what is finished.
+    pub fn new(consumer: GroupConsumerBuilder) -> Self {
+        let settings = Settings {
+            order: Order::default(),
+            concurrency: 16,
+            workers: None,
+            retry: Retry::exponential(Duration::from_millis(100), Duration::from_secs(10)),
+            given_up: Given::Stop,
+            time_limit: None,
+            report_after: Duration::from_secs(10),
+            drain: Duration::from_secs(10),
+            partition_bytes_max: 4 << 20,
+            waiting_max: 10_000,
+        };
+        Self { consumer, settings, control: Arc::new(Control::new()) }
+    }
+
+    /// Sets which records may be in work at the same time. Default [`Order::Key`].
+    pub fn order(mut self, order: Order) -> Self {
+        self.settings.order = order;
+        self
+    }
+
+    /// Sets how many records may be in work at the same time, over all partitions. Default 16, at least 1.
+    ///
+    /// A record that waits for its next attempt is not in work. Handlers that wait for a network or a database can be many;
+    /// for those that compute, no more than there are cores are of use.
+    pub fn concurrency(mut self, records: usize) -> Self {
+        self.settings.concurrency = records;
+        self
+    }
+
+    /// Sets the number of worker tasks. Default: one per core, and no more than the [concurrency](Self::concurrency). Each polls the
+    /// handlers of its records, so that handlers which compute run on as many cores at a time.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.settings.workers = Some(workers);
+        self
+    }
+
+    /// Sets how failed records are tried again. Default: `Retry::exponential(100.ms(), 10.s())`.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.settings.retry = retry;
+        self
+    }
+
+    /// Writes records that are given up to a topic, with their origin and what failed. They count as finished when they are
+    /// written. If one cannot be written, its source stays uncommitted and no record is started until it can.
+    ///
+    /// Without this and without [`skip_failed`](Self::skip_failed), the pipeline stops at a record that is given up, with an error.
+    pub fn dead_letters(mut self, to: impl Into<DeadLetters>) -> Self {
+        self.settings.given_up = Given::DeadLetters(to.into());
+        self
+    }
+
+    /// Logs records that are given up, and goes on without them: they count as finished.
+    pub fn skip_failed(mut self) -> Self {
+        self.settings.given_up = Given::Skip;
+        self
+    }
+
+    /// Sets how long an attempt at a record may take. Then its future is dropped, and it has failed. Default: as long as it takes.
+    /// A [blocking](crate::blocking) handler cannot be stopped, but its outcome counts no more.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.settings.time_limit = Some(limit);
+        self
+    }
+
+    /// Sets after which time a record in work is reported, in the log, to [`on_stall`](Self::on_stall) and in
+    /// [`PipelineStats::stalls`]. Default 10 s.
+    pub fn report_after(mut self, time: Duration) -> Self {
+        self.settings.report_after = time;
+        self
+    }
+
+    /// Calls `report` with each record that is in work for longer than [`report_after`](Self::report_after), once per attempt. It
+    /// must not block.
+    pub fn on_stall(self, report: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
+        // A second one has no effect: the first one stays.
+        let _ = self.control.on_stall.set(Box::new(report));
+        self
+    }
+
+    /// Sets how long records in work may take when their partition is given up, or the pipeline stops. Then their futures are
+    /// dropped, and they are processed again by the next owner of the partition. Default 10 s. It should be shorter than the
+    /// member's [rebalance timeout](GroupConsumerBuilder::rebalance_timeout).
+    pub fn drain(mut self, time: Duration) -> Self {
+        self.settings.drain = time;
+        self
+    }
+
+    /// Sets how many bytes of one partition workers may have before it is paused; see
+    /// [`PartitionHandle::pause`](milena::PartitionHandle::pause). Default 4 MiB. A batch counts until its last record is finished.
+    pub fn partition_bytes_max(mut self, bytes: usize) -> Self {
+        self.settings.partition_bytes_max = bytes;
+        self
+    }
+
+    /// What the pipeline says of itself, also while it runs.
+    pub fn watch(&self) -> PipelineWatch {
+        PipelineWatch { control: Arc::clone(&self.control) }
+    }
+
+    /// Reads, and calls `handler` for each record, until `shutdown` ends. Then records in work are [drained](Self::drain), what is
+    /// finished is committed, and the member leaves its group.
+    ///
+    /// # Errors
+    /// - When a setting is wrong, or the member cannot be made; see [`GroupConsumerBuilder::build`].
+    /// - When a record is given up and there is no place for it, or its failure is [fatal](crate::Class::Fatal).
+    /// - When the consumer fails for good, or a record cannot be read.
+    ///
+    /// What was in work is drained then too, and what is finished is committed.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, handlers are dropped where they are, and the member leaves without a last commit: what was finished
+    /// since the commit before is processed again.
+    pub async fn run<M, H: Handler<M>>(
+        self,
+        handler: H,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<Report, PipelineError> {
+        let Self { consumer, settings, control } = self;
+        let worker_count = settings.check()?;
+        let client = consumer.client().clone();
+        let group: Arc<str> = Arc::from(consumer.group());
+        let aside = match &settings.given_up {
+            Given::Stop => Aside::Stop,
+            Given::Skip => Aside::Skip,
+            Given::DeadLetters(to) => {
+                let topics: Vec<String> = consumer.topics().map(str::to_owned).collect();
+                let writer = to.open(&client, &topics).await.map_err(PipelineError::of_client)?;
+                Aside::DeadLetters { writer: Box::new(writer), group }
+            }
+        };
+        let inboxes: Vec<_> = (0..worker_count).map(|_| Arc::new(Inbox::new())).collect();
+        if control.workers.set(inboxes.clone()).is_err() {
+            unreachable!("a pipeline runs once");
+        }
+        let intake =
+            Intake::new(settings.order, settings.partition_bytes_max, inboxes.clone(), Arc::clone(&control));
+        let intake = Arc::new(intake);
+        let (revoking, losing, drain) = (Arc::clone(&intake), Arc::clone(&intake), settings.drain);
+        let consumer = consumer
+            .on_revoked(move |partitions, _: ConsumerHandle| {
+                let intake = Arc::clone(&revoking);
+                async move {
+                    let deadline = intake.control().now() + drain;
+                    intake.give_up(&partitions, deadline).await;
+                }
+            })
+            .on_lost(move |partitions, _| {
+                let intake = Arc::clone(&losing);
+                async move {
+                    intake.give_up(&partitions, Duration::ZERO).await;
+                }
+            });
+        let mut consumer = consumer.build().await.map_err(PipelineError::of_client)?;
+        let common = Common {
+            terms: settings.terms(),
+            retry: settings.retry.clone(),
+            permits: Permits::new(settings.concurrency),
+            control: Arc::clone(&control),
+            aside: Arc::new(aside),
+            hasher: RandomState::default(),
+        };
+        let service = handler.into_service();
+        // Its workers end when this is dropped.
+        let mut workers = JoinSet::new();
+        for inbox in inboxes {
+            workers.spawn(Worker::new(service.clone(), common.clone(), inbox, consumer.handle()).run());
+        }
+        tokio::select! {
+            taken = intake.run(&mut consumer) => {
+                if let Err(error) = taken {
+                    control.fail(PipelineError::of_client(error));
+                }
+            }
+            () = shutdown => {}
+            () = control.stopping.notified() => {}
+            // Only a panic in this crate ends one.
+            Some(ended) = workers.join_next() => {
+                control.fail(PipelineError::worker(ended.err().map(|error| error.to_string())));
+            }
+        }
+        control.stop();
+        let left = intake.give_up_all(control.now() + settings.drain).await;
+        let closed = consumer.close().await;
+        drop(workers);
+        if let Some(failure) = control.take_failure() {
+            return Err(failure);
+        }
+        closed.map_err(PipelineError::of_client)?;
+        let stats = PipelineStats::of(&control);
+        Ok(Report {
+            finished: stats.finished,
+            dead: stats.dead,
+            skipped: stats.skipped,
+            retries: stats.retries,
+            left,
+        })
+    }
+}
+
+impl Settings {
+    /// Answers with the number of workers.
+    fn check(&self) -> Result<usize, PipelineError> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let workers = self.workers.unwrap_or(cores.min(self.concurrency));
+        let wrong = |why: &str| Err(PipelineError::setting(why));
+        match self {
+            _ if self.concurrency == 0 => wrong("concurrency is 0: no record could start"),
+            _ if workers == 0 => wrong("workers is 0: no record could start"),
+            _ if workers > self.concurrency => {
+                let concurrency = self.concurrency;
+                wrong(&format!(
+                    "workers is {workers}, more than the concurrency of {concurrency}: some could never start a record"
+                ))
+            }
+            _ if self.time_limit.is_some_and(|limit| limit.is_zero()) => {
+                wrong("time_limit is 0: every attempt would fail")
+            }
+            _ if self.partition_bytes_max == 0 => wrong("partition_bytes_max is 0: no record could be read"),
+            _ => Ok(workers),
+        }
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            order: self.order,
+            time_limit: self.time_limit,
+            report_after: self.report_after,
+            waiting_max: self.waiting_max,
+            // What a partition whose handlers hang leaves to the others.
+            lane_running_max: (self.concurrency - self.concurrency / 4).max(1),
+        }
+    }
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline")
+            .field("consumer", &self.consumer)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Records that are finished: processed, skipped, or written to the dead letters.
+    pub finished: u64,
+    /// Records that were written to the dead letters.
+    pub dead: u64,
+    /// Records that were skipped.
+    pub skipped: u64,
+    /// Attempts after the first.
+    pub retries: u64,
+    /// Records that were in work when the time to drain was over, or waited for another attempt. They are not committed. Records
+    /// that had not started are not listed.
+    pub left: Vec<Left>,
+}
+
+/// A record that was left unfinished.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub struct Left {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+}
+
+impl Left {
+    pub(crate) fn of(record: &SharedRecord) -> Self {
+        Self { topic: record.topic().to_owned(), partition: record.partition(), offset: record.offset() }
+    }
+}
+
+/// A record that is in work for longer than the limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stall {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+    /// The number of the attempt; the first is 1.
+    pub attempt: u32,
+    /// For how long it was in work when it was reported.
+    pub in_work: Duration,
+    /// Records of its key that wait for it.
+    pub waiting_for_its_key: usize,
+    /// Records of its partition that were read and had not started.
+    pub unstarted_of_its_partition: usize,
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topic, partition, offset, attempt, in_work, .. } = self;
+        write!(
+            f,
+            "the record at offset {offset} of partition {partition} of topic {topic:?} is in work for {in_work:?}, attempt {attempt}; \
+             {} records wait for it, and {} of its partition have not started",
+            self.waiting_for_its_key, self.unstarted_of_its_partition
+        )
+    }
+}
+
+/// Looks at a pipeline from outside. Cheap to clone.
+#[derive(Clone)]
+pub struct PipelineWatch {
+    control: Arc<Control>,
+}
+
+impl PipelineWatch {
+    /// What it has counted so far.
+    pub fn stats(&self) -> PipelineStats {
+        PipelineStats::of(&self.control)
+    }
+
+    /// Stops it as its shutdown does.
+    pub fn stop(&self) {
+        self.control.stop();
+    }
+}
+
+impl fmt::Debug for PipelineWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PipelineWatch").field(&self.stats()).finish()
+    }
+}
+
+/// What a pipeline has counted since it began, and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct PipelineStats {
+    /// Records that were started.
+    pub records: u64,
+    /// Records that are finished: processed, skipped, or written to the dead letters.
+    pub finished: u64,
+    /// Attempts that failed.
+    pub failed_attempts: u64,
+    /// Attempts after the first.
+    pub retries: u64,
+    /// Attempts that took longer than the time limit.
+    pub expired: u64,
+    /// Records that were written to the dead letters.
+    pub dead: u64,
+    /// Records that were skipped.
+    pub skipped: u64,
+    /// Writes of dead letters that failed.
+    pub dead_letter_failures: u64,
+    /// Whether nothing is started because a dead letter cannot be written.
+    pub is_held: bool,
+    /// Records in work for longer than the limit.
+    pub stalls: Vec<Stall>,
+}
+
+impl PipelineStats {
+    fn of(control: &Control) -> Self {
+        let counts = &control.counts;
+        Self {
+            records: counts.records.load(Ordering::Relaxed),
+            finished: counts.finished.load(Ordering::Relaxed),
+            failed_attempts: counts.failed_attempts.load(Ordering::Relaxed),
+            retries: counts.retries.load(Ordering::Relaxed),
+            expired: counts.expired.load(Ordering::Relaxed),
+            dead: counts.dead.load(Ordering::Relaxed),
+            skipped: counts.skipped.load(Ordering::Relaxed),
+            dead_letter_failures: counts.aside_failures.load(Ordering::Relaxed),
+            is_held: control.is_held(),
+            stalls: control.stalls(),
+        }
+    }
+}
+
+/// Why a pipeline has ended.
+#[derive(Debug)]
+pub struct PipelineError(Box<Kind>);
+
+#[derive(Debug)]
+enum Kind {
+    Client(milena::Error),
+    Record { left: Left, failure: Failure },
+    Handler(Failure),
+    Setting(String),
+    Worker(Option<String>),
+}
+
+impl PipelineError {
+    pub(crate) fn of_client(error: milena::Error) -> Self {
+        Self(Box::new(Kind::Client(error)))
+    }
+
+    pub(crate) fn of_record(record: &SharedRecord, failure: Failure) -> Self {
+        Self(Box::new(Kind::Record { left: Left::of(record), failure }))
+    }
+
+    pub(crate) fn handler(failure: Failure) -> Self {
+        Self(Box::new(Kind::Handler(failure)))
+    }
+
+    fn setting(why: &str) -> Self {
+        Self(Box::new(Kind::Setting(why.to_owned())))
+    }
+
+    fn worker(why: Option<String>) -> Self {
+        Self(Box::new(Kind::Worker(why)))
+    }
+
+    /// The client's error, if that is the cause.
+    pub fn client_error(&self) -> Option<&milena::Error> {
+        match &*self.0 {
+            Kind::Client(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The record at which the pipeline has stopped, if that is the cause. It is not committed.
+    pub fn record(&self) -> Option<&Left> {
+        match &*self.0 {
+            Kind::Record { left, .. } => Some(left),
+            _ => None,
+        }
+    }
+
+    /// What the handler said, if that is the cause.
+    pub fn failure(&self) -> Option<&Failure> {
+        match &*self.0 {
+            Kind::Record { failure, .. } | Kind::Handler(failure) => Some(failure),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for PipelineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            Kind::Client(error) => write!(f, "the pipeline has ended: {error}"),
+            Kind::Record { left: Left { topic, partition, offset }, failure } => write!(
+                f,
+                "the pipeline has stopped at offset {offset} of partition {partition} of topic {topic:?}, which is not committed: \
+                 {failure}"
+            ),
+            Kind::Handler(failure) => {
+                write!(f, "the pipeline has stopped, because its handler takes no more records: {failure}")
+            }
+            Kind::Setting(why) => write!(f, "the pipeline cannot run: {why}"),
+            Kind::Worker(why) => {
+                write!(
+                    f,
+                    "a worker of the pipeline has ended: {}",
+                    why.as_deref().unwrap_or("without an error")
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for PipelineError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &*self.0 {
+            Kind::Client(error) => error.source(),
+            Kind::Record { failure, .. } | Kind::Handler(failure) => failure.error().source(),
+            Kind::Setting(_) | Kind::Worker(_) => None,
+        }
+    }
+}

@@ -1,0 +1,474 @@
+//! Decides which record starts when: one record at a time of each key or partition, failed ones again later, those of a partition
+//! that is given up not at all.
+//!
+//! ```text
+//!  handle_records ─▶ lane's queue ─▶ poll_start ─▶ running ─▶ handle_done
+//!                         ▼ ▲                       ▲    ▼
+//!                  waits for its key             delayed ◀ handle_failed ─▶ aside ─▶ handle_settled
+//! ```
+//!
+//! It has no clock: times are durations since the pipeline began. It must not know futures, topics or the consumer. Each worker
+//! has one, and a partition is one worker's, or one worker's for each of its keys.
+
+mod job;
+mod lane;
+#[cfg(test)]
+mod property;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+pub(crate) use self::job::{Item, Job, JobId, Tried};
+use self::job::{Jobs, State};
+pub(crate) use self::lane::LaneId;
+use self::lane::{Lane, Place};
+
+/// Which records may be in work at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Order {
+    /// Records of a partition that have the same key are processed one after the other, in their order. Records without a key
+    /// have no order among them.
+    #[default]
+    Key,
+    /// The records of a partition are processed one after the other, in their order.
+    Partition,
+    /// Any records may be in work at the same time.
+    None,
+}
+
+/// How a schedule decides.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) order: Order,
+    /// An attempt that takes longer is ended.
+    pub(crate) time_limit: Option<Duration>,
+    /// A record whose attempt takes longer is reported, once per attempt.
+    pub(crate) report_after: Duration,
+    /// A lane is read no further while this many of its records wait for their key or for their next attempt.
+    pub(crate) waiting_max: usize,
+    /// One lane has no more than this many records in work while there are other lanes, so that a partition whose handlers hang
+    /// leaves permits to others.
+    pub(crate) lane_running_max: usize,
+}
+
+/// What becomes of a record whose attempt has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is tried again after this time.
+    Again(Duration),
+    /// The attempt was not made: it waits for this time.
+    Postponed(Duration),
+    /// It is put aside, which takes time: [`handle_settled`](Schedule::handle_settled) tells that it was.
+    Aside,
+    /// It stays unfinished, and nothing that has to wait for it starts any more. The pipeline stops.
+    Left,
+}
+
+/// What takes long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overdue {
+    /// The attempt has had its time: its future is to be dropped, and its failure told.
+    Expired(JobId),
+    /// It takes longer than the reporting limit.
+    Slow(JobId),
+}
+
+/// Which records of a worker start when.
+///
+/// # Inputs
+///
+/// [`handle_assigned`](Self::handle_assigned) makes a lane, [`handle_records`](Self::handle_records) fills it, and
+/// [`handle_revoked`](Self::handle_revoked) and [`handle_gone`](Self::handle_gone) end it. Of each job that
+/// [`poll_start`](Self::poll_start) returns, the outcome is told.
+///
+/// # Between calls
+///
+/// No two jobs of one lane and shard are running, delayed or being put aside at the same time, unless the order is
+/// [`Order::None`]. Records of a shard start in the order in which they came.
+pub(crate) struct Schedule<R> {
+    terms: Terms,
+    lanes: BTreeMap<LaneId, Lane<R>>,
+    next_lane: u64,
+    jobs: Jobs<R>,
+    /// Keys that have a record in work, and the records that wait for its end.
+    shards: FxHashMap<(LaneId, u64), VecDeque<Item<R>>>,
+    /// Lanes that have a record to start.
+    startable: BTreeSet<Place>,
+    turn: u64,
+    /// Records that the lane whose turn it is has started.
+    started: u32,
+    /// Jobs that are tried again, by when.
+    delayed: BinaryHeap<Reverse<(Duration, JobId)>>,
+    /// Jobs by the end of their time limit, and by the reporting limit. All have the same limits, so these are in order.
+    limits: VecDeque<(Duration, JobId)>,
+    reports: VecDeque<(Duration, JobId)>,
+    running: usize,
+}
+
+/// A lane starts this many records in a row if none of them stays in work.
+const TURN: u32 = 256;
+
+impl<R> Schedule<R> {
+    pub(crate) fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            lanes: BTreeMap::new(),
+            next_lane: 0,
+            jobs: Jobs::default(),
+            shards: FxHashMap::default(),
+            startable: BTreeSet::new(),
+            turn: 0,
+            started: 0,
+            delayed: BinaryHeap::new(),
+            limits: VecDeque::new(),
+            reports: VecDeque::new(),
+            running: 0,
+        }
+    }
+
+    /// A partition, or a part of its keys, belongs to this worker from now on.
+    pub(crate) fn handle_assigned(&mut self) -> LaneId {
+        let id = LaneId(self.next_lane);
+        self.next_lane += 1;
+        self.lanes.insert(id, Lane::new(self.turn));
+        id
+    }
+
+    /// Records of a lane, which come after those that it was given before.
+    pub(crate) fn handle_records(&mut self, lane: LaneId, items: impl IntoIterator<Item = Item<R>>) {
+        let Some(of) = self.lanes.get_mut(&lane).filter(|of| !of.is_revoked) else { return };
+        of.queue.extend(items);
+        self.list(lane);
+    }
+
+    /// The next record to start. Its handler is to be called at once, and what comes of that told before the next call.
+    pub(crate) fn poll_start(&mut self, now: Duration) -> Option<Job<R>> {
+        self.let_due(now);
+        loop {
+            let (running, _, id) = *self.startable.first()?;
+            if self.started >= TURN {
+                self.started = 0;
+                self.turn += 1;
+                self.lanes.get_mut(&id).expect("a lane that is listed is there").turn = self.turn;
+                self.list(id);
+                continue;
+            }
+            if running >= self.terms.lane_running_max && self.lanes.len() > 1 {
+                // It has the fewest in work, and as many as one lane may have.
+                return None;
+            }
+            if let Some(job) = self.start(id, now) {
+                return Some(job);
+            }
+            self.list(id);
+        }
+    }
+
+    /// Whether [`poll_start`](Self::poll_start) has something to start now.
+    pub(crate) fn is_startable(&mut self, now: Duration) -> bool {
+        self.let_due(now);
+        let first = self.startable.first();
+        first.is_some_and(|(running, ..)| *running < self.terms.lane_running_max || self.lanes.len() == 1)
+    }
+
+    /// The attempt goes on: the first look at its future did not end it.
+    pub(crate) fn handle_pending(&mut self, mut job: Job<R>, now: Duration) -> JobId {
+        self.count(&mut job);
+        job.began = now;
+        let lane = job.lane;
+        self.running += 1;
+        self.lanes.get_mut(&lane).expect("a started job's lane is there").running += 1;
+        let id = self.jobs.insert(State::Running, job);
+        if let Some(limit) = self.terms.time_limit {
+            self.limits.push_back((now.saturating_add(limit), id));
+        }
+        self.reports.push_back((now.saturating_add(self.terms.report_after), id));
+        self.list(lane);
+        id
+    }
+
+    /// An attempt that was pending has ended. The job is to be given to [`handle_done`](Self::handle_done) or
+    /// [`handle_failed`](Self::handle_failed). None if its lane is gone.
+    pub(crate) fn handle_ended(&mut self, id: JobId) -> Option<Job<R>> {
+        if !self.jobs.is(id, State::Running) {
+            return None;
+        }
+        let (_, job) = self.jobs.remove(id)?;
+        self.running -= 1;
+        self.lanes.get_mut(&job.lane).expect("a running job's lane is there").running -= 1;
+        Some(job)
+    }
+
+    /// The record was processed. Answers with it: its offsets are done.
+    pub(crate) fn handle_done(&mut self, job: Job<R>) -> Item<R> {
+        self.finish(job)
+    }
+
+    /// The attempt has failed. If the record is put aside, answers with the number by which that is settled.
+    pub(crate) fn handle_failed(
+        &mut self,
+        mut job: Job<R>,
+        verdict: Verdict,
+        now: Duration,
+    ) -> Option<JobId> {
+        self.count(&mut job);
+        let lane = job.lane;
+        let of = self.lanes.get_mut(&lane).expect("a started job's lane is there");
+        let delay = match verdict {
+            Verdict::Again(delay) => {
+                job.tried.last_delay = Some(delay);
+                delay
+            }
+            Verdict::Postponed(delay) => {
+                job.tried.calls -= 1;
+                delay
+            }
+            Verdict::Aside => {
+                of.aside += 1;
+                self.list(lane);
+                return Some(self.jobs.insert(State::Aside, job));
+            }
+            Verdict::Left => return None,
+        };
+        if of.is_revoked {
+            // It would not start again.
+            self.finish(job);
+            return None;
+        }
+        of.delayed += 1;
+        let id = self.jobs.insert(State::Delayed, job);
+        self.delayed.push(Reverse((now.saturating_add(delay), id)));
+        self.list(lane);
+        None
+    }
+
+    /// A record was put aside. Answers with it: its offsets are done.
+    pub(crate) fn handle_settled(&mut self, id: JobId) -> Option<Item<R>> {
+        if !self.jobs.is(id, State::Aside) {
+            return None;
+        }
+        let (_, job) = self.jobs.remove(id)?;
+        self.lanes.get_mut(&job.lane).expect("a job's lane is there").aside -= 1;
+        Some(self.finish(job))
+    }
+
+    /// A lane is given up: no record of it starts any more, and those that wait are forgotten. Records in work go on;
+    /// [`is_drained`](Self::is_drained) says when the last one has ended.
+    pub(crate) fn handle_revoked(&mut self, lane: LaneId) {
+        let Some(of) = self.lanes.get_mut(&lane) else { return };
+        of.is_revoked = true;
+        of.queue.clear();
+        of.freed.clear();
+        of.due.clear();
+        of.waiting = 0;
+        for ((id, _), waiting) in &mut self.shards {
+            if *id == lane {
+                waiting.clear();
+            }
+        }
+        self.forget_delayed(lane);
+        self.list(lane);
+    }
+
+    /// Whether nothing of the lane is in work.
+    pub(crate) fn is_drained(&self, lane: LaneId) -> bool {
+        self.lanes.get(&lane).is_none_or(|of| !of.is_at_work())
+    }
+
+    /// Forgets a lane. Answers with its jobs, and whether each is running, so that its future is to be dropped.
+    pub(crate) fn handle_gone(&mut self, lane: LaneId) -> Vec<(JobId, bool, Job<R>)> {
+        self.handle_revoked(lane);
+        let of_lane = self.jobs.iter().filter(|(_, _, job)| job.lane == lane);
+        let ids: Vec<JobId> = of_lane.map(|(id, ..)| id).collect();
+        let mut ended = Vec::new();
+        for id in ids {
+            let Some((state, job)) = self.jobs.remove(id) else { continue };
+            let is_running = state == State::Running;
+            self.running -= usize::from(is_running);
+            ended.push((id, is_running, job));
+        }
+        self.shards.retain(|(id, _), _| *id != lane);
+        if let Some(place) = self.lanes.remove(&lane).and_then(|of| of.place) {
+            self.startable.remove(&place);
+        }
+        ended
+    }
+
+    /// What takes too long, each once.
+    pub(crate) fn poll_overdue(&mut self, now: Duration) -> Option<Overdue> {
+        self.drop_ended();
+        if let Some((_, id)) = self.limits.pop_front_if(|(at, _)| *at <= now) {
+            return Some(Overdue::Expired(id));
+        }
+        self.reports.pop_front_if(|(at, _)| *at <= now).map(|(_, id)| Overdue::Slow(id))
+    }
+
+    /// When to look at it again without another input.
+    pub(crate) fn poll_timeout(&mut self) -> Option<Duration> {
+        self.drop_ended();
+        let delayed = self.delayed.peek().map(|Reverse((at, _))| *at);
+        let limit = self.limits.front().map(|(at, _)| *at);
+        let report = self.reports.front().map(|(at, _)| *at);
+        [delayed, limit, report].into_iter().flatten().min()
+    }
+
+    /// The number of records that a handler works on.
+    #[cfg(test)]
+    pub(crate) fn running(&self) -> usize {
+        self.running
+    }
+
+    /// A job that is running, waits for its next attempt, or is being put aside.
+    pub(crate) fn job(&self, id: JobId) -> Option<&Job<R>> {
+        self.jobs.get(id).map(|(_, job)| job)
+    }
+
+    /// The records of a lane that were read and not started, and not counting those that wait for their next attempt.
+    pub(crate) fn unstarted(&self, lane: LaneId) -> usize {
+        self.lanes.get(&lane).map_or(0, |of| of.queue.len() + of.waiting)
+    }
+
+    /// The records that wait for the end of this job.
+    pub(crate) fn waiting_for(&self, id: JobId) -> usize {
+        let Some((_, job)) = self.jobs.get(id) else { return 0 };
+        self.shards.get(&(job.lane, self.shard_of(&job.item))).map_or(0, VecDeque::len)
+    }
+
+    /// Whether more records of the lane are of use: few are there that could start.
+    pub(crate) fn is_hungry(&self, lane: LaneId) -> bool {
+        self.lanes.get(&lane).is_some_and(|of| {
+            !of.is_revoked && of.queue.is_empty() && of.waiting + of.delayed < self.terms.waiting_max
+        })
+    }
+
+    // --- within ---
+
+    fn shard_of(&self, item: &Item<R>) -> u64 {
+        match self.terms.order {
+            Order::Key => item.shard,
+            Order::Partition | Order::None => 0,
+        }
+    }
+
+    fn has_shards(&self) -> bool {
+        self.terms.order != Order::None
+    }
+
+    /// A record of this lane that may start.
+    fn start(&mut self, id: LaneId, now: Duration) -> Option<Job<R>> {
+        let has_shards = self.has_shards();
+        let is_by_key = self.terms.order == Order::Key;
+        self.started += 1;
+        let of = self.lanes.get_mut(&id).expect("a lane that is listed is there");
+        while let Some(due) = of.due.pop_front() {
+            if let Some((_, mut job)) = self.jobs.remove(due) {
+                of.delayed -= 1;
+                job.tried.calls += 1;
+                return Some(job);
+            }
+        }
+        while let Some(shard) = of.freed.pop_front() {
+            // The shard stays taken by the record that starts now.
+            if let Some(item) = self.shards.get_mut(&(id, shard)).and_then(VecDeque::pop_front) {
+                of.waiting -= 1;
+                return Some(Job::first(item, id, now, true));
+            }
+        }
+        while of.waiting + of.delayed < self.terms.waiting_max && !(has_shards && !is_by_key && of.is_busy) {
+            let item = of.queue.pop_front()?;
+            if is_by_key
+                && !self.shards.is_empty()
+                && let Some(waiting) = self.shards.get_mut(&(id, item.shard))
+            {
+                waiting.push_back(item);
+                of.waiting += 1;
+                continue;
+            }
+            return Some(Job::first(item, id, now, false));
+        }
+        None
+    }
+
+    /// The shard of a record that stays in work is taken.
+    fn count(&mut self, job: &mut Job<R>) {
+        if std::mem::replace(&mut job.is_counted, true) || !self.has_shards() {
+            return;
+        }
+        self.shards.insert((job.lane, self.shard_of(&job.item)), VecDeque::new());
+        self.lanes.get_mut(&job.lane).expect("a started job's lane is there").is_busy = true;
+    }
+
+    /// The record is finished: the next one of its shard may start.
+    fn finish(&mut self, job: Job<R>) -> Item<R> {
+        let lane = job.lane;
+        if job.is_counted {
+            let (shard, has_shards) = (self.shard_of(&job.item), self.has_shards());
+            let of = self.lanes.get_mut(&lane).expect("a job's lane is there");
+            of.is_busy = false;
+            if has_shards {
+                if self.shards.get(&(lane, shard)).is_some_and(|waiting| !waiting.is_empty()) {
+                    of.freed.push_back(shard);
+                } else {
+                    self.shards.remove(&(lane, shard));
+                }
+            }
+            self.list(lane);
+        }
+        job.item
+    }
+
+    /// Jobs whose delay is over may start.
+    fn let_due(&mut self, now: Duration) {
+        while let Some(Reverse((at, id))) = self.delayed.peek().copied()
+            && at <= now
+        {
+            self.delayed.pop();
+            let Some((State::Delayed, job)) = self.jobs.get(id) else { continue };
+            let lane = job.lane;
+            self.lanes.get_mut(&lane).expect("a job's lane is there").due.push_back(id);
+            self.list(lane);
+        }
+    }
+
+    fn forget_delayed(&mut self, lane: LaneId) {
+        let delayed = self.jobs.iter().filter(|(_, state, job)| *state == State::Delayed && job.lane == lane);
+        let delayed: Vec<JobId> = delayed.map(|(id, ..)| id).collect();
+        for id in delayed {
+            if let Some((_, job)) = self.jobs.remove(id) {
+                self.lanes.get_mut(&lane).expect("the lane is there").delayed -= 1;
+                // Nothing waits for it any more: its lane is revoked.
+                self.finish(job);
+            }
+        }
+    }
+
+    /// Puts the lane where it belongs among those that have a record to start.
+    fn list(&mut self, id: LaneId) {
+        let is_serial = self.terms.order == Order::Partition;
+        let Some(of) = self.lanes.get_mut(&id) else { return };
+        let may_read = of.waiting + of.delayed < self.terms.waiting_max && !(is_serial && of.is_busy);
+        let has_record = !of.due.is_empty() || !of.freed.is_empty() || (may_read && !of.queue.is_empty());
+        let place = has_record.then_some((of.running, of.turn, id));
+        if of.place == place {
+            return;
+        }
+        if let Some(before) = std::mem::replace(&mut of.place, place) {
+            self.startable.remove(&before);
+        }
+        if let Some(place) = place {
+            self.startable.insert(place);
+        }
+    }
+
+    /// Leaves out of the limits the attempts that have ended.
+    fn drop_ended(&mut self) {
+        for limits in [&mut self.limits, &mut self.reports] {
+            while limits.pop_front_if(|(_, id)| !self.jobs.is(*id, State::Running)).is_some() {}
+        }
+    }
+}

@@ -1,0 +1,536 @@
+//! A worker: it reads the batches that it is given, calls the handler for their records as its schedule says, and tells what came of
+//! each.
+//!
+//! ```text
+//!  Inbox ─▶ lanes (cursors) ─▶ Schedule ─▶ Slots (futures) ─▶ Marks ─▶ the consumer's ledger
+//!                                 ▲                 └─ failed ─▶ Retry ─▶ again, or aside
+//!                                 └────────────────────────────────────────┘
+//! ```
+//!
+//! It is one future, polled by one task. Decisions are the schedule's and the retry policy's.
+
+mod inbox;
+mod lane;
+mod marks;
+mod slots;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use milena::{ConsumerHandle, SharedBatch, SharedRecord};
+use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+
+pub(crate) use self::inbox::Inbox;
+pub(crate) use self::lane::Share;
+use self::lane::{Tail, WorkerLane};
+use self::marks::Marks;
+use self::slots::Slots;
+use crate::aside::{Aside, GivenUp};
+use crate::control::Control;
+use crate::flow::Flow;
+use crate::handler::RecordService;
+use crate::permits::Permits;
+use crate::pipeline::{Left, PipelineError, Stall};
+use crate::record::Held;
+use crate::retry::{Admission, Attempts, Next, Retry};
+use crate::schedule::{Item, Job, JobId, LaneId, Overdue, Schedule, Terms, Tried, Verdict};
+use crate::{Failure, Record};
+
+/// What a worker is told.
+pub(crate) enum Command {
+    /// The next batch of a partition.
+    Batch { route: Route, batch: SharedBatch, bytes: usize },
+    /// A partition is given up. What is in work may take until the deadline; answers with what was left.
+    Revoke { route: u64, deadline: Duration, reply: oneshot::Sender<Vec<Left>> },
+    /// A record was put aside.
+    Settled(JobId),
+    /// Look whether records may start.
+    Wake,
+}
+
+/// A partition, or a part of its keys, on its way to one worker.
+#[derive(Clone)]
+pub(crate) struct Route {
+    /// Its number. A partition that is assigned again has another one.
+    pub(crate) number: u64,
+    pub(crate) share: Share,
+    pub(crate) held: Arc<Held>,
+    pub(crate) flow: Arc<Flow>,
+}
+
+/// What all workers of a pipeline have in common.
+#[derive(Clone)]
+pub(crate) struct Common {
+    pub(crate) terms: Terms,
+    pub(crate) retry: Retry,
+    pub(crate) permits: Permits,
+    pub(crate) control: Arc<Control>,
+    pub(crate) aside: Arc<Aside>,
+    /// The same for all workers, so that a key is one worker's.
+    pub(crate) hasher: RandomState,
+}
+
+pub(crate) struct Worker<S: RecordService> {
+    service: S,
+    common: Common,
+    inbox: Arc<Inbox<Command>>,
+    schedule: Schedule<SharedRecord>,
+    slots: Slots<S::Future, Command>,
+    /// The slot of each job in work, by the job's index.
+    slot_of: Vec<usize>,
+    lanes: FxHashMap<LaneId, WorkerLane>,
+    by_route: FxHashMap<u64, LaneId>,
+    /// Lanes with batches that are not read to their end.
+    unread: Vec<LaneId>,
+    marks: Marks,
+    /// Permits that it has and does not use.
+    idle_permits: usize,
+    draining: Vec<Draining>,
+    stalls: FxHashMap<JobId, Arc<Stall>>,
+    timer: Pin<Box<Sleep>>,
+    random: Dice,
+    tally: Tally,
+    commands: Vec<Command>,
+    ready: Vec<usize>,
+    items: Vec<Item<SharedRecord>>,
+}
+
+/// A lane that is given up once its records have ended.
+struct Draining {
+    lane: LaneId,
+    deadline: Duration,
+    reply: oneshot::Sender<Vec<Left>>,
+}
+
+/// What was counted in this turn.
+#[derive(Default)]
+struct Tally {
+    records: u64,
+    finished: u64,
+    failed_attempts: u64,
+    retries: u64,
+    expired: u64,
+}
+
+/// Records that start before other tasks of the runtime have their turn.
+const TURN: usize = 512;
+/// Records of a batch that are looked at in one go.
+const CHUNK: usize = 128;
+
+impl<S: RecordService> Worker<S> {
+    pub(crate) fn new(
+        service: S,
+        common: Common,
+        inbox: Arc<Inbox<Command>>,
+        consumer: ConsumerHandle,
+    ) -> Self {
+        Self {
+            service,
+            schedule: Schedule::new(common.terms),
+            slots: Slots::new(Arc::clone(&inbox)),
+            slot_of: Vec::new(),
+            lanes: FxHashMap::default(),
+            by_route: FxHashMap::default(),
+            unread: Vec::new(),
+            marks: Marks::new(consumer),
+            idle_permits: 0,
+            draining: Vec::new(),
+            stalls: FxHashMap::default(),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            random: Dice::new(),
+            tally: Tally::default(),
+            commands: Vec::new(),
+            ready: Vec::new(),
+            items: Vec::new(),
+            common,
+            inbox,
+        }
+    }
+
+    /// Works until it is dropped.
+    pub(crate) async fn run(mut self) {
+        // Handlers that are always ready would use up the task's budget of tokio, and all others would be woken for nothing.
+        tokio::task::unconstrained(std::future::poll_fn(move |context| self.turn(context))).await;
+    }
+
+    fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let (mut commands, mut ready) = (std::mem::take(&mut self.commands), std::mem::take(&mut self.ready));
+        self.inbox.take(&mut commands, &mut ready, context.waker());
+        let now = self.common.control.now();
+        for command in commands.drain(..) {
+            self.handle(command, now);
+        }
+        for slot in ready.drain(..) {
+            if let Some((job, result)) = self.slots.poll(slot) {
+                self.handle_ended(job, result, now);
+            }
+        }
+        (self.commands, self.ready) = (commands, ready);
+        self.handle_overdue(now);
+        let has_more = self.start_all(context, now);
+        self.marks.flush();
+        self.end_drained(now);
+        self.common.permits.give_back(std::mem::take(&mut self.idle_permits));
+        self.tell();
+        if has_more {
+            context.waker().wake_by_ref();
+        } else {
+            self.set_timer(context);
+        }
+        Poll::Pending
+    }
+
+    fn handle(&mut self, command: Command, now: Duration) {
+        match command {
+            Command::Batch { route, batch, bytes } => {
+                let lane = *self.by_route.entry(route.number).or_insert_with(|| {
+                    let id = self.schedule.handle_assigned();
+                    let Route { share, held, flow, .. } = route;
+                    self.lanes.insert(id, WorkerLane::new(held, flow, share, self.common.hasher.clone()));
+                    id
+                });
+                let of = self.lanes.get_mut(&lane).expect("a route's lane is there");
+                if !of.has_more() {
+                    self.unread.push(lane);
+                }
+                of.push(&batch, bytes);
+            }
+            Command::Revoke { route, deadline, reply } => {
+                let Some(lane) = self.by_route.remove(&route) else {
+                    // No batch of it has come. The caller may have stopped waiting.
+                    let _ = reply.send(Vec::new());
+                    return;
+                };
+                self.schedule.handle_revoked(lane);
+                self.lanes.get_mut(&lane).expect("a route's lane is there").stop_reading();
+                self.unread.retain(|id| *id != lane);
+                self.draining.push(Draining { lane, deadline, reply });
+                self.handle_overdue(now);
+            }
+            Command::Settled(job) => {
+                let lane = self.schedule.job(job).map(|job| job.lane);
+                if let (Some(item), Some(lane)) = (self.schedule.handle_settled(job), lane) {
+                    self.finish(lane, item);
+                }
+            }
+            Command::Wake => {}
+        }
+    }
+
+    /// Starts what may start. Answers whether there is more.
+    fn start_all(&mut self, context: &mut Context<'_>, now: Duration) -> bool {
+        for _ in 0..TURN {
+            if self.common.control.is_held() || self.common.control.is_stopping() {
+                return false;
+            }
+            while !self.schedule.is_startable(now) {
+                if !self.read() {
+                    return false;
+                }
+            }
+            if self.idle_permits == 0 {
+                if !self.common.permits.take(context.waker()) {
+                    return false;
+                }
+                self.idle_permits = 1;
+            }
+            match self.service.poll_ready(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(failure)) => {
+                    self.common.control.fail(PipelineError::handler(failure));
+                    return false;
+                }
+                Poll::Pending => return false,
+            }
+            let Some(job) = self.schedule.poll_start(now) else { continue };
+            self.start(job, now);
+        }
+        true
+    }
+
+    fn start(&mut self, job: Job<SharedRecord>, now: Duration) {
+        if job.tried.calls > 1 {
+            self.tally.retries += 1;
+            if let Some(failure) = &job.failure {
+                match self.common.retry.admit(&attempts(&job.tried, now), failure, now, self.random.roll()) {
+                    Admission::Now => {}
+                    Admission::Later(wait) => {
+                        self.tally.retries -= 1;
+                        self.schedule.handle_failed(job, Verdict::Postponed(wait), now);
+                        return;
+                    }
+                    Admission::GiveUp(_) => return self.put_aside(job, now),
+                }
+            }
+        } else {
+            self.tally.records += 1;
+        }
+        let held = &self.lanes.get(&job.lane).expect("a started job's lane is there").held;
+        let record = Record::new(job.item.record.clone(), job.tried.calls, Arc::clone(held));
+        let service = &mut self.service;
+        match self.slots.start(|| service.call(record)) {
+            Ok(result) => self.settle(job, result, now),
+            Err(slot) => {
+                self.idle_permits -= 1;
+                let id = self.schedule.handle_pending(job, now);
+                if self.slot_of.len() <= id.index() {
+                    self.slot_of.resize(id.index() + 1, usize::MAX);
+                }
+                self.slot_of[id.index()] = slot;
+                self.slots.assign(slot, id);
+            }
+        }
+    }
+
+    /// An attempt that was pending has ended.
+    fn handle_ended(&mut self, id: JobId, result: Result<(), Failure>, now: Duration) {
+        self.idle_permits += 1;
+        self.end_stall(id);
+        if let Some(job) = self.schedule.handle_ended(id) {
+            self.settle(job, result, now);
+        }
+    }
+
+    fn settle(&mut self, mut job: Job<SharedRecord>, result: Result<(), Failure>, now: Duration) {
+        let failure = match result {
+            Ok(()) => {
+                if job.tried.calls > 1 {
+                    self.common.retry.retry_succeeded(now);
+                }
+                let lane = job.lane;
+                let item = self.schedule.handle_done(job);
+                return self.finish(lane, item);
+            }
+            Err(failure) => failure,
+        };
+        self.tally.failed_attempts += 1;
+        let next = self.common.retry.next(&attempts(&job.tried, now), &failure, self.random.roll());
+        match next {
+            Next::After(delay) => {
+                job.failure = Some(failure);
+                self.schedule.handle_failed(job, Verdict::Again(delay), now);
+            }
+            Next::GiveUp(_) => {
+                let class = self.common.retry.class(&failure);
+                job.failure = Some(failure.with_class(class));
+                self.put_aside(job, now);
+            }
+            Next::Stop => {
+                self.common.control.fail(PipelineError::of_record(&job.item.record, failure));
+                self.schedule.handle_failed(job, Verdict::Left, now);
+            }
+        }
+    }
+
+    /// The record is given up: it is written elsewhere, and finished when it is there.
+    fn put_aside(&mut self, mut job: Job<SharedRecord>, now: Duration) {
+        let failure = job.failure.take().expect("a record that is given up has failed");
+        if let Aside::Stop = &*self.common.aside {
+            self.common.control.fail(PipelineError::of_record(&job.item.record, failure));
+            self.schedule.handle_failed(job, Verdict::Left, now);
+            return;
+        }
+        let control = &self.common.control;
+        let given_up = GivenUp {
+            record: job.item.record.clone(),
+            failure,
+            attempts: job.tried.calls,
+            first_ms: control.unix_ms(job.tried.since),
+            last_ms: control.unix_ms(now),
+        };
+        let cancelled =
+            self.lanes.get(&job.lane).expect("a started job's lane is there").held.cancelled.clone();
+        let Some(id) = self.schedule.handle_failed(job, Verdict::Aside, now) else { return };
+        let (aside, control) = (Arc::clone(&self.common.aside), Arc::clone(control));
+        let inbox = Arc::clone(&self.inbox);
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = aside.put(given_up, &control) => inbox.push(Command::Settled(id)),
+                // The partition is another member's, which does it all again.
+                () = cancelled.cancelled() => {}
+            }
+        });
+    }
+
+    /// A record is finished, whatever came of it.
+    fn finish(&mut self, lane: LaneId, item: Item<SharedRecord>) {
+        self.tally.finished += 1;
+        if let Some(of) = self.lanes.get_mut(&lane) {
+            of.finish(item.end - 1);
+        }
+        self.marks.done(item.record, item.from, item.end);
+    }
+
+    /// Ends what has had its time, and reports what takes long.
+    fn handle_overdue(&mut self, now: Duration) {
+        while let Some(overdue) = self.schedule.poll_overdue(now) {
+            match overdue {
+                Overdue::Expired(id) => {
+                    self.tally.expired += 1;
+                    self.slots.cancel(self.slot_of[id.index()]);
+                    let limit = self.common.terms.time_limit.unwrap_or_default();
+                    self.handle_ended(id, Err(Failure::retriable(TimedOut(limit))), now);
+                }
+                Overdue::Slow(id) => self.begin_stall(id, now),
+            }
+        }
+    }
+
+    fn begin_stall(&mut self, id: JobId, now: Duration) {
+        let Some(job) = self.schedule.job(id) else { return };
+        let stall = Arc::new(Stall {
+            topic: job.item.record.topic().into(),
+            partition: job.item.record.partition(),
+            offset: job.item.record.offset(),
+            attempt: job.tried.calls,
+            in_work: now.saturating_sub(job.began),
+            waiting_for_its_key: self.schedule.waiting_for(id),
+            unstarted_of_its_partition: self.schedule.unstarted(job.lane),
+        });
+        let control = &self.common.control;
+        tracing::warn!(target: "milena", "{stall}");
+        if let Some(on_stall) = control.on_stall.get() {
+            on_stall(&stall);
+        }
+        control.begin_stall(&stall);
+        self.stalls.insert(id, stall);
+    }
+
+    fn end_stall(&mut self, id: JobId) {
+        if let Some(stall) = self.stalls.remove(&id) {
+            self.common.control.end_stall(&stall);
+        }
+    }
+
+    /// Reads the lanes that have few records left. Answers whether any was read.
+    fn read(&mut self) -> bool {
+        let mut has_read = false;
+        let mut index = 0;
+        while let Some(id) = self.unread.get(index).copied() {
+            if !self.schedule.is_hungry(id) {
+                index += 1;
+                continue;
+            }
+            has_read = true;
+            let lane = self.lanes.get_mut(&id).expect("an unread lane is there");
+            let tail = lane.read(self.common.terms.order, CHUNK, &mut self.items);
+            if lane.has_more() {
+                index += 1;
+            } else {
+                self.unread.swap_remove(index);
+            }
+            if let Some(Tail(part)) = tail {
+                self.marks.done_part(&part);
+            }
+            self.schedule.handle_records(id, self.items.drain(..));
+        }
+        has_read
+    }
+
+    /// Ends the lanes that were given up and have nothing in work, or whose time is over.
+    fn end_drained(&mut self, now: Duration) {
+        let mut index = 0;
+        while let Some(draining) = self.draining.get(index) {
+            if !self.schedule.is_drained(draining.lane) && now < draining.deadline {
+                index += 1;
+                continue;
+            }
+            let Draining { lane, reply, .. } = self.draining.swap_remove(index);
+            let of = self.lanes.remove(&lane);
+            if let Some(of) = &of {
+                of.held.cancelled.cancel();
+            }
+            let mut left = Vec::new();
+            for (id, is_running, job) in self.schedule.handle_gone(lane) {
+                if is_running {
+                    self.slots.cancel(self.slot_of[id.index()]);
+                    self.idle_permits += 1;
+                    self.end_stall(id);
+                }
+                left.push(Left::of(&job.item.record));
+            }
+            left.sort();
+            let _ = reply.send(left);
+        }
+    }
+
+    /// Wakes this again when something is due.
+    fn set_timer(&mut self, context: &mut Context<'_>) {
+        let drained = self.draining.iter().map(|draining| draining.deadline).min();
+        let Some(at) = [self.schedule.poll_timeout(), drained].into_iter().flatten().min() else { return };
+        let at = self.common.control.at(at);
+        if self.timer.deadline() != at || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(at);
+        }
+        if self.timer.as_mut().poll(context).is_ready() {
+            context.waker().wake_by_ref();
+        }
+    }
+
+    fn tell(&mut self) {
+        let Tally { records, finished, failed_attempts, retries, expired } = std::mem::take(&mut self.tally);
+        let counts = &self.common.control.counts;
+        for (counter, count) in [
+            (&counts.records, records),
+            (&counts.finished, finished),
+            (&counts.failed_attempts, failed_attempts),
+            (&counts.retries, retries),
+            (&counts.expired, expired),
+        ] {
+            if count > 0 {
+                counter.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+        if records > 0 {
+            self.common.retry.first_calls(records, self.common.control.now());
+        }
+    }
+}
+
+/// What the retry policy asks about.
+fn attempts(tried: &Tried, now: Duration) -> Attempts {
+    Attempts { calls: tried.calls, elapsed: now.saturating_sub(tried.since), last_delay: tried.last_delay }
+}
+
+/// The attempt took longer than the time limit.
+#[derive(Debug)]
+pub(crate) struct TimedOut(Duration);
+
+impl std::fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the handler took longer than its time limit of {:?}", self.0)
+    }
+}
+
+impl std::error::Error for TimedOut {}
+
+/// Random numbers for jitter (splitmix64). They need not be good, only different in each process.
+struct Dice(u64);
+
+impl Dice {
+    fn new() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        Self(RandomState::new().hash_one(0_u8))
+    }
+
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+impl<S: RecordService> Drop for Worker<S> {
+    fn drop(&mut self) {
+        self.inbox.close();
+    }
+}

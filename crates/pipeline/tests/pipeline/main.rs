@@ -1,0 +1,8 @@
+//! Pipelines on the embedded broker, as programs use them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod basics;
+mod failing;
+mod rebalancing;
+mod world;
