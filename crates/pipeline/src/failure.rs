@@ -26,6 +26,7 @@ pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 /// ```
 pub struct Failure {
     class: Class,
+    is_counted: bool,
     error: BoxError,
 }
 
@@ -44,27 +45,55 @@ pub enum Class {
 impl Failure {
     /// A failure that another attempt may not have.
     pub fn retriable(error: impl Into<BoxError>) -> Self {
-        Self { class: Class::Retriable, error: error.into() }
+        Self::new(Class::Retriable, error.into())
     }
 
     /// A failure of this record that no attempt can mend.
     pub fn poison(error: impl Into<BoxError>) -> Self {
-        Self { class: Class::Poison, error: error.into() }
+        Self::new(Class::Poison, error.into())
     }
 
     /// A failure that every record would have.
     pub fn fatal(error: impl Into<BoxError>) -> Self {
-        Self { class: Class::Fatal, error: error.into() }
+        Self::new(Class::Fatal, error.into())
+    }
+
+    fn new(class: Class, error: BoxError) -> Self {
+        Self { class, is_counted: true, error }
+    }
+
+    /// The same failure of another class.
+    pub fn with_class(self, class: Class) -> Self {
+        Self { class, ..self }
+    }
+
+    /// The same failure as one that says nothing of the record: the attempt is made again and does not count. Its class is
+    /// [retriable](Class::Retriable) then. A [circuit breaker](crate::layers::CircuitBreaker) answers so while it is open.
+    pub fn not_counted(self) -> Self {
+        Self { class: Class::Retriable, is_counted: false, ..self }
+    }
+
+    /// Whether the attempt counts as one. Default true.
+    pub fn is_counted(&self) -> bool {
+        self.is_counted
+    }
+
+    /// The failure as an error, for layers that want one, such as `tower`'s own timeout. Converted back, it has its class again.
+    ///
+    /// ```
+    /// use milena_pipeline::{Class, Failure};
+    ///
+    /// let error = Failure::poison("no such product").into_error();
+    /// assert_eq!(error.to_string(), "no such product");
+    /// assert_eq!(Failure::from(error).class(), Class::Poison);
+    /// ```
+    pub fn into_error(self) -> BoxError {
+        Box::new(Carried(self))
     }
 
     /// What may be done about it.
     pub fn class(&self) -> Class {
         self.class
-    }
-
-    /// The same, of another class.
-    pub(crate) fn with_class(self, class: Class) -> Self {
-        Self { class, ..self }
     }
 
     /// The error.
@@ -99,13 +128,38 @@ const CHAIN_MAX: usize = 16;
 
 impl<E: Into<BoxError>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::retriable(error)
+        match error.into().downcast::<Carried>() {
+            Ok(carried) => carried.0,
+            Err(error) => Self::new(Class::Retriable, error),
+        }
+    }
+}
+
+/// A failure as an error. [`Failure`] is none itself, because then every error could not convert into it.
+#[derive(Debug)]
+struct Carried(Failure);
+
+impl fmt::Display for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.0.error(), f)
+    }
+}
+
+impl Error for Carried {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.error().source()
     }
 }
 
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Failure").field("class", &self.class).field("error", &self.error).finish()
+        let Self { class, is_counted, error } = self;
+        let mut shown = f.debug_struct("Failure");
+        shown.field("class", class).field("error", error);
+        if !is_counted {
+            shown.field("is_counted", is_counted);
+        }
+        shown.finish()
     }
 }
 

@@ -13,12 +13,14 @@ mod failure;
 mod flow;
 mod handler;
 mod intake;
+pub mod layers;
 mod permits;
 mod pipeline;
 mod record;
 mod retry;
 mod schedule;
 mod span;
+mod window;
 mod worker;
 
 pub use failure::{BoxError, Class, Failure};

@@ -30,6 +30,11 @@ impl Record {
         Self { record, attempt, held }
     }
 
+    /// The same record at another attempt.
+    pub(crate) fn with_attempt(self, attempt: u32) -> Self {
+        Self { attempt, ..self }
+    }
+
     /// The number of this attempt at the record; the first is 1. Attempts before a restart of the program do not count, those
     /// before the record went through a retry topic do.
     pub fn attempt(&self) -> u32 {
@@ -54,6 +59,13 @@ impl Record {
     /// The handle of the consumer.
     pub fn shared(&self) -> &SharedRecord {
         &self.record
+    }
+}
+
+/// A record at its first attempt that is never cancelled: for tests of handlers and layers.
+impl From<SharedRecord> for Record {
+    fn from(record: SharedRecord) -> Self {
+        Self::new(record, 1, Arc::default())
     }
 }
 

@@ -291,7 +291,12 @@ impl Retry {
     }
 
     /// Decides what follows a call that failed. `random` is any number, another each time.
+    ///
+    /// A failure that [does not count](Failure::not_counted) is always tried again; `attempts` does not count its call.
     pub(crate) fn next(&self, attempts: &Attempts, failure: &Failure, random: u64) -> Next {
+        if !failure.is_counted() {
+            return Next::After(self.delay(attempts, random));
+        }
         match self.verdict(failure) {
             Verdict::Class(Class::Fatal) => Next::Stop,
             Verdict::Class(Class::Poison) => Next::GiveUp(Why::Poison),

@@ -176,6 +176,14 @@ fn what_the_handler_says_comes_before_the_rules() {
 }
 
 #[test]
+fn a_failure_that_does_not_count_is_tried_again_whatever_the_limits() {
+    let retry = Retry::never().elapsed_max(1.s()).classify::<Refused>(Class::Fatal);
+    let attempts = Attempts { elapsed: 9.s(), ..after(0) };
+    let failure = Failure::poison(Refused { code: 1 }).not_counted();
+    assert_eq!(retry.next(&attempts, &failure, 7), Next::After(Duration::ZERO));
+}
+
+#[test]
 fn rules_are_asked_about_the_causes_too() {
     let retry = Retry::fixed(1.s())
         .classify_by(|error: &Refused| (error.code == 401).then_some(Class::Fatal))

@@ -61,7 +61,7 @@ pub(crate) struct Terms {
 pub(crate) enum Verdict {
     /// It is tried again after this time.
     Again(Duration),
-    /// The attempt was not made: it waits for this time.
+    /// The attempt was not made, or does not count: it waits for this time.
     Postponed(Duration),
     /// It is put aside, which takes time: [`handle_settled`](Schedule::handle_settled) tells that it was.
     Aside,

@@ -268,7 +268,7 @@ impl<S: RecordService> Worker<S> {
                     Admission::GiveUp(_) => return self.put_aside(job, now),
                 }
             }
-        } else {
+        } else if job.failure.is_none() {
             self.tally.records += 1;
         }
         let held = &self.lanes.get(&job.lane).expect("a started job's lane is there").held;
@@ -313,8 +313,10 @@ impl<S: RecordService> Worker<S> {
         let next = self.common.retry.next(&attempts(&job.tried, now), &failure, self.random.roll());
         match next {
             Next::After(delay) => {
+                let counts = failure.is_counted();
                 job.failure = Some(failure);
-                self.schedule.handle_failed(job, Verdict::Again(delay), now);
+                let verdict = if counts { Verdict::Again(delay) } else { Verdict::Postponed(delay) };
+                self.schedule.handle_failed(job, verdict, now);
             }
             Next::GiveUp(_) => {
                 let class = self.common.retry.class(&failure);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod basics;
+mod circuit;
 mod failing;
 mod rebalancing;
 mod world;

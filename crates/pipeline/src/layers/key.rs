@@ -1,0 +1,69 @@
+//! What of a record says that it belongs together with another.
+
+use std::fmt;
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::sync::Arc;
+
+use crate::Record;
+
+/// A key that layers take from records: the record's own, a header, or what a function makes of it.
+///
+/// Keys are compared by a hash of 128 bits with a secret of the process, so that no sender of records can make two keys the
+/// same.
+#[derive(Clone)]
+pub struct KeyOf(Arc<Take>);
+
+/// A key's hash.
+pub(super) type KeyHash = u128;
+
+type Take = dyn Fn(&Record) -> Option<KeyHash> + Send + Sync;
+
+impl KeyOf {
+    /// The record's key within its topic. A record whose key is null has none.
+    pub fn record_key() -> Self {
+        Self::function(|record: &Record| record.key().map(|key| (record.topic().to_owned(), key.to_owned())))
+    }
+
+    /// The value of the last header of this name, whatever the topic: an id that the sender has given. A record without the header
+    /// or whose header is null has none.
+    pub fn header(name: impl Into<Box<str>>) -> Self {
+        let name = name.into();
+        Self::function(move |record: &Record| record.header(&name).flatten().map(<[u8]>::to_owned))
+    }
+
+    /// Topic, partition and offset: no two records have the same one.
+    pub fn position() -> Self {
+        Self::function(|record: &Record| {
+            Some((record.topic().to_owned(), record.partition(), record.offset()))
+        })
+    }
+
+    /// What a function makes of the record. With `None` the layer leaves the record alone.
+    ///
+    /// ```
+    /// use milena_pipeline::Record;
+    /// use milena_pipeline::layers::KeyOf;
+    ///
+    /// // The part of the key before the first colon.
+    /// let tenant = KeyOf::function(|record: &Record| Some(record.key()?.split(|byte| *byte == b':').next()?.to_vec()));
+    /// # let _ = tenant;
+    /// ```
+    pub fn function<K: Hash>(key: impl Fn(&Record) -> Option<K> + Send + Sync + 'static) -> Self {
+        let secrets = [RandomState::new(), RandomState::new()];
+        Self(Arc::new(move |record| {
+            let key = key(record)?;
+            let [high, low] = secrets.each_ref().map(|secret| secret.hash_one(&key));
+            Some(u128::from(high) << 64 | u128::from(low))
+        }))
+    }
+
+    pub(super) fn hash(&self, record: &Record) -> Option<KeyHash> {
+        (self.0)(record)
+    }
+}
+
+impl fmt::Debug for KeyOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyOf")
+    }
+}
