@@ -7,7 +7,8 @@ use crate::profiles::secrets;
 /// Nothing panics, and what is read can be written and read again.
 pub(crate) fn run(data: &[u8]) {
     let text = &*String::from_utf8_lossy(data);
-    for format in [detect(text), Format::Properties, Format::Kcl, Format::Rpk, Format::Kaf] {
+    let _: Format = detect(text);
+    for format in [Format::Properties, Format::Kcl, Format::Rpk, Format::Kaf] {
         imports(format, text);
     }
     let Ok(mut profiles) = Profiles::parse(text) else { return };
