@@ -1,6 +1,8 @@
 //! Decrypts what a password protects: PBES2 (RFC 8018), and the older schemes of PKCS#12 (RFC 7292) that Java 8 and OpenSSL
 //! 1 wrote.
 
+#![allow(unexpected_cfgs, reason = "cargo-fuzz sets `fuzzing`")]
+
 use cbc::cipher::block_padding::Pkcs7;
 use cbc::cipher::{BlockModeDecrypt, KeyIvInit};
 use pkcs5::pbes2::Kdf;
@@ -10,10 +12,11 @@ use zeroize::Zeroizing;
 
 use super::der::{Der, OCTETS, OID, SEQUENCE};
 
-/// More rounds than this are refused. The readers run where a connection is made, and five million rounds take seconds.
-pub(super) const ROUNDS_MAX: u32 = 5_000_000;
+/// More rounds than this are refused. The readers run where a connection is made, and five million rounds take seconds, which
+/// would be all of a fuzzer's time.
+pub(super) const ROUNDS_MAX: u32 = if cfg!(fuzzing) { 100 } else { 5_000_000 };
 /// The most memory that scrypt may ask for, in bytes.
-const SCRYPT_BYTES_MAX: u64 = 64 << 20;
+const SCRYPT_BYTES_MAX: u64 = if cfg!(fuzzing) { 4 << 10 } else { 64 << 20 };
 
 /// A password for a store: as text, and as PKCS#12 and JKS take it.
 pub(super) struct Password<'a> {
@@ -149,5 +152,68 @@ pub(super) fn derive<D: Digest, const BLOCK: usize>(
                 carry = sum >> 8;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A value of DER with less than 128 bytes.
+    fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+        [&[tag, content.len() as u8], content].concat()
+    }
+
+    /// An integer of as few bytes as it needs.
+    fn number(value: u32) -> Vec<u8> {
+        let bytes = [&[0], &value.to_be_bytes()[..]].concat();
+        let is_needless = |pair: &&[u8]| pair[0] == 0 && pair[1] < 0x80;
+        let needless = bytes.windows(2).take_while(is_needless).count();
+        der(0x02, &bytes[needless..])
+    }
+
+    fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+        der(0x30, &parts.concat())
+    }
+
+    /// PBES2 with AES-128-CBC, and a key that is derived so.
+    fn pbes2(derivation: &[u8]) -> Vec<u8> {
+        let aes = der(OID, &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x01, 0x02]);
+        let scheme = sequence(&[&aes, &der(OCTETS, &[0; 16])]);
+        let pbes2 = der(OID, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05, 0x0d]);
+        sequence(&[&pbes2, &sequence(&[derivation, &scheme])])
+    }
+
+    #[test]
+    fn what_would_take_long_is_refused_before_it_begins() {
+        let password = Password { text: b"changeit" };
+        let check = |algorithm: &[u8], expected: &str| {
+            let told = decrypt(algorithm, &password, &[0; 16]).expect_err("no password fits");
+            assert_eq!(told, expected);
+        };
+        let salt = der(OCTETS, b"saltsalt");
+        let old = |rounds| {
+            sequence(&[&der(OID, &[PKCS12_PBE, &[3]].concat()), &sequence(&[&salt, &number(rounds)])])
+        };
+        let pbkdf2 = |rounds| {
+            let oid = der(OID, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05, 0x0c]);
+            pbes2(&sequence(&[&oid, &sequence(&[&salt, &number(rounds)])]))
+        };
+        let scrypt = |cost, block, parallel| {
+            let oid = der(OID, &[0x2b, 0x06, 0x01, 0x04, 0x01, 0xda, 0x47, 0x04, 0x0b]);
+            let parameters = sequence(&[&salt, &number(cost), &number(block), &number(parallel)]);
+            pbes2(&sequence(&[&oid, &parameters]))
+        };
+        for algorithm in [old(1000), pbkdf2(1000), scrypt(16, 1, 1)] {
+            check(&algorithm, WRONG_PASSWORD);
+        }
+        let many = "its password is hashed in 5000001 rounds; at most 5000000 are allowed";
+        check(&old(5_000_001), many);
+        check(&pbkdf2(5_000_001), many);
+        check(&old(0), "its password is hashed in 0 rounds; at most 5000000 are allowed");
+        let much = "its scrypt parameters ask for more than 67108864 bytes";
+        check(&scrypt(1 << 17, 8, 1), much);
+        check(&scrypt(1 << 10, 1 << 12, 1), much);
+        check(&scrypt(16, 1, 17), much);
     }
 }

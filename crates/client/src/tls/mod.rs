@@ -178,6 +178,20 @@ impl Tls {
         self
     }
 
+    /// As [`client_store`](Self::client_store), of a store that is not in a file: one that a vault gave, for example.
+    ///
+    /// ```
+    /// use milena::Tls;
+    ///
+    /// let from_a_vault = b"not a store".to_vec();
+    /// let tls = Tls::roots_from_file("/etc/kafka/ca.pem").client_store_from_bytes(from_a_vault, Some("changeit".into()));
+    /// assert!(tls.check().is_err());
+    /// ```
+    pub fn client_store_from_bytes(mut self, store: impl Into<Secret>, password: Option<Secret>) -> Self {
+        self.own = Own::Store(Store { source: Source::Memory(store.into()), form: None, password });
+        self
+    }
+
     /// Sets the password of the client's private key, if it is not that of its store. (Java and librdkafka:
     /// `ssl.key.password`.)
     pub fn key_password(mut self, password: impl Into<Secret>) -> Self {
