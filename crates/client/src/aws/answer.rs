@@ -38,6 +38,13 @@ pub(super) fn json_reason(body: &[u8]) -> Option<String> {
     Some(reason(&code?, &message.unwrap_or_default()))
 }
 
+/// The role that an instance has, as the first line of its metadata service's answer names it. It becomes part of an address.
+pub(super) fn role(body: &[u8]) -> Option<&str> {
+    let name = std::str::from_utf8(body).ok()?.lines().next()?.trim();
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-".contains(&byte);
+    (!name.is_empty() && name.bytes().all(is_of_name)).then_some(name)
+}
+
 /// The credentials in an answer of the token service's.
 pub(super) fn xml(body: &[u8], now: i64) -> Result<Credentials, String> {
     let text = std::str::from_utf8(body).map_err(|_| "its answer is not UTF-8")?;

@@ -108,7 +108,7 @@ impl ProvideCredentials for Chain {
 }
 
 /// What a profile says.
-enum Found {
+pub(super) enum Found {
     Keys(Credentials),
     Identity(WebIdentity),
 }
@@ -177,7 +177,7 @@ fn of_profile(
     Ok(None)
 }
 
-fn in_profile(settings: &Profile, name: &str) -> Result<Found, String> {
+pub(super) fn in_profile(settings: &Profile, name: &str) -> Result<Found, String> {
     let given = |setting: &str| settings.get(setting);
     // A role goes before keys, as in AWS's own clients.
     if let (Some(role), Some(file)) = (given("role_arn"), given("web_identity_token_file")) {

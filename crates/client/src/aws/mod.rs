@@ -24,9 +24,14 @@
 //! # }
 //! ```
 
+#![allow(unexpected_cfgs, reason = "cargo-fuzz sets `fuzzing`")]
+
 mod answer;
 mod chain;
 mod environment;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod profile;
 mod remote;
 #[cfg(test)]

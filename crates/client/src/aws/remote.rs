@@ -182,13 +182,11 @@ pub(super) async fn instance(environment: &Environment) -> Result<Credentials, C
         let why = format!("{what}: the instance has no role; attach an instance profile to it");
         return Err(ConnectError::new(Obstacle::Configuration, why));
     }
-    let name = std::str::from_utf8(response.body()).ok().and_then(|text| text.lines().next()).map(str::trim);
-    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-".contains(&byte);
-    let role = match (response.status(), name) {
-        (200, Some(role)) if !role.is_empty() && role.bytes().all(is_of_name) => role,
-        (200, _) => return Err(wrong(what, "its answer has no name of a role")),
-        _ => return Err(refused(what, &response, None, false)),
-    };
+    if response.status() != 200 {
+        return Err(refused(what, &response, None, false));
+    }
+    let role =
+        answer::role(response.body()).ok_or_else(|| wrong(what, "its answer has no name of a role"))?;
     let response = sent(&http, &asked(at(&format!("{path}{role}"))?), what).await?;
     match response.status() {
         200 => answer::json(response.body(), unix_seconds()).map_err(|why| wrong(what, &why)),

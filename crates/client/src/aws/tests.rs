@@ -374,3 +374,19 @@ async fn a_token_for_msk_lives_no_longer_than_its_credentials() {
         "a token for MSK is for one AWS region, and none is given: set AWS_REGION, or with_region"
     );
 }
+
+/// The body of the fuzz target, which calls what only tests and cargo-fuzz see.
+#[path = "../../../../fuzz/bodies/aws.rs"]
+mod body;
+
+#[test]
+fn every_fuzz_input_is_survived() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/aws");
+    let inputs = std::fs::read_dir(folder).expect("a folder").map(|entry| {
+        let path = entry.expect("a file").path();
+        // Printed when the body panics.
+        println!("{}", path.display());
+        body::run(&std::fs::read(path).expect("read"));
+    });
+    assert!(inputs.count() > 0);
+}
