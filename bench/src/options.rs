@@ -58,12 +58,13 @@ pub(crate) struct Options {
     pub(crate) threads: Option<usize>,
     /// Milena only: the fetch wait; without it, the default.
     pub(crate) fetch_wait_ms: Option<u64>,
-    /// Milena's `stopped` only: how the application read before it stopped.
+    /// Milena's `stopped` only: how the application read before it stopped. Its `pipeline` only: in which order records are
+    /// processed, or in a plain loop.
     pub(crate) reading: String,
     /// Milena's `rebalance` only: the group's protocol, and the number of bytes to buffer before a member joins.
     pub(crate) protocol: String,
     pub(crate) buffer_bytes: usize,
-    /// Milena's `gaps` only: how long the application works on each record.
+    /// `gaps` and `pipeline` only: how long the application works on each record.
     pub(crate) work_us: u64,
 }
 

@@ -1,7 +1,8 @@
 //! Writes the files of values and keys for the drivers, which are the same in every run and on every machine.
 //!
 //! `values-BYTES.txt` has 1024 different lines of JSON of that length. `flights.txt` and `tail-numbers.txt` have the real flights
-//! of `data/` as JSON, and their aircraft. `keys.txt` has 4093 different keys.
+//! of `data/` as JSON, and their aircraft. `keys.txt` has 4093 different keys, `many-keys.txt` 100 003, and `zipf-keys.txt` has a
+//! million draws of 100 000 keys, of which the `i`th is drawn in proportion to `1 / i`: few keys are in most records.
 
 use std::fs;
 use std::path::Path;
@@ -15,6 +16,32 @@ const KEYS: usize = 4093;
 
 const BYTES: [usize; 4] = [10, 100, 1024, 10_240];
 
+/// A prime too.
+const MANY_KEYS: usize = 100_003;
+
+const ZIPF_KEYS: usize = 100_000;
+const ZIPF_DRAWS: usize = 1_000_000;
+
+/// Draws from Zipf's distribution with the exponent 1.
+fn zipf_keys() -> String {
+    let mut sum = 0.0;
+    let sums: Vec<f64> = (1..=ZIPF_KEYS)
+        .map(|rank| {
+            sum += 1.0 / rank as f64;
+            sum
+        })
+        .collect();
+    let mut state = 1_u64;
+    let mut text = String::new();
+    for _ in 0..ZIPF_DRAWS {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let drawn = (state >> 11) as f64 / (1_u64 << 53) as f64 * sum;
+        let rank = sums.partition_point(|until| *until < drawn);
+        text += &format!("customer-{rank:06}\n");
+    }
+    text
+}
+
 /// Writes all files.
 pub(crate) fn write(dir: &Path) -> Result<(), String> {
     fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
@@ -23,6 +50,12 @@ pub(crate) fn write(dir: &Path) -> Result<(), String> {
         put(dir, &format!("values-{bytes}.txt"), &lines)?;
     }
     put(dir, "keys.txt", &(0..KEYS).map(|index| format!("customer-{index:05}\n")).collect::<String>())?;
+    put(
+        dir,
+        "many-keys.txt",
+        &(0..MANY_KEYS).map(|index| format!("customer-{index:06}\n")).collect::<String>(),
+    )?;
+    put(dir, "zipf-keys.txt", &zipf_keys())?;
     let (mut keys, mut values) = (String::new(), String::new());
     for (key, value) in flights::lines() {
         keys += &format!("{}\n", if key.is_empty() { "none" } else { &key });

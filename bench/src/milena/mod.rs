@@ -6,6 +6,7 @@ mod flip;
 mod follow;
 mod gaps;
 mod paced;
+mod pipeline;
 mod process;
 mod produce;
 mod rebalance;
@@ -31,6 +32,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Failure> {
             "send" => produce::send(options).await,
             "pace" => paced::pace(options).await,
             "process" => process::run(options).await,
+            "pipeline" => pipeline::run(options).await,
             "consume" => consume::run(&options.with_fetch_sizes()).await,
             "gaps" => gaps::run(options).await,
             "rebalance" => rebalance::run(options).await,
