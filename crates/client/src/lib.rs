@@ -108,6 +108,7 @@ pub use milena_core::Secret;
 /// others.
 pub use milena_core::group::assignors;
 pub use milena_core::group::{Goodbye, Protocol};
+pub use milena_wire::batch::RecordPlace;
 pub use milena_wire::pool::{BufferPool, PoolStats};
 pub use producer::{
     ChoosePartition, Delivery, Interceptor, NotAllWritten, Partitioner, Producer, ProducerBuilder, Receipt,

@@ -153,6 +153,20 @@ impl SharedBatch {
         std::ptr::eq(record.batch, &raw const *self.batch).then(|| self.own(record))
     }
 
+    /// Where `record`, of which a view was borrowed from this batch, is in it. None if it is a record of another batch. A place
+    /// keeps nothing in memory.
+    #[inline]
+    pub fn place(&self, record: &RecordView<'_>) -> Option<RecordPlace> {
+        let is_of_it = std::ptr::eq(record.batch, &raw const *self.batch);
+        is_of_it.then(|| self.batch.records().place_of(&record.record))?
+    }
+
+    /// The record at a [place](Self::place) of this batch. At the place of another batch's record it shows bytes that mean nothing.
+    #[inline]
+    pub fn record_at(&self, place: RecordPlace) -> SharedRecord {
+        SharedRecord { batch: Arc::clone(&self.batch), place }
+    }
+
     /// Reads the records a few at a time.
     pub fn cursor(&self) -> RecordCursor {
         RecordCursor { batch: self.clone(), place: None, is_at_end: false }

@@ -30,6 +30,14 @@ pub trait FromRecord: Sized {
     /// # Errors
     /// When the record does not have it.
     fn from_record(record: &Record) -> Result<Self, Failure>;
+
+    /// As [`from_record`](Self::from_record), for the last argument of a handler: nothing else needs the record.
+    ///
+    /// # Errors
+    /// As there.
+    fn from_last(record: Record) -> Result<Self, Failure> {
+        Self::from_record(&record)
+    }
 }
 
 /// A type that [`Key`] and [`Value`] read from bytes.
@@ -45,6 +53,10 @@ pub trait FromBytes: Sized {
 impl FromRecord for Record {
     fn from_record(record: &Record) -> Result<Self, Failure> {
         Ok(record.clone())
+    }
+
+    fn from_last(record: Record) -> Result<Self, Failure> {
+        Ok(record)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{Failure, Record};
 ///
 /// These are handlers:
 ///
-/// - An async function or closure of up to six arguments, each of which is taken from the record ([`FromRecord`]). It returns
+/// - An async function or closure of one to six arguments, each of which is taken from the record ([`FromRecord`]). It returns
 ///   nothing, or a `Result<(), E>` whose error converts into a [`Failure`], as every error does.
 /// - [`blocking`] of a function that computes or blocks.
 /// - A [`tower` service](https://docs.rs/tower-service) that takes a [`Record`], answers with nothing and fails with a [`Failure`],
@@ -49,7 +49,7 @@ use crate::{Failure, Record};
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
-    note = "a handler is an async function of up to six arguments that are `FromRecord`, which returns nothing or a \
+    note = "a handler is an async function of one to six arguments that are `FromRecord`, which returns nothing or a \
             `Result<(), E>`; `blocking(function)`; or a `tower` service of `Record`"
 )]
 pub trait Handler<M>: Sized {
@@ -151,26 +151,29 @@ impl<R: Future<Output: Outcome>> Future for Running<R> {
     }
 }
 
+/// A function whose arguments before the last one borrow the record, which the last one may keep.
 macro_rules! functions {
-    ($($argument:ident),*) => {
-        impl<F, R, $($argument),*> Handler<($($argument,)*)> for F
+    ($($argument:ident,)* [$last:ident]) => {
+        impl<F, R, $($argument,)* $last> Handler<($($argument,)* $last,)> for F
         where
-            F: Fn($($argument),*) -> R + Clone + Send + 'static,
+            F: Fn($($argument,)* $last) -> R + Clone + Send + 'static,
             R: Future<Output: Outcome> + Send + 'static,
             $($argument: FromRecord + 'static,)*
+            $last: FromRecord + 'static,
         {
-            type Service = Function<F, ($($argument,)*)>;
+            type Service = Function<F, ($($argument,)* $last,)>;
 
             fn into_service(self) -> Self::Service {
                 Function { function: self, arguments: std::marker::PhantomData }
             }
         }
 
-        impl<F, R, $($argument),*> Service<Record> for Function<F, ($($argument,)*)>
+        impl<F, R, $($argument,)* $last> Service<Record> for Function<F, ($($argument,)* $last,)>
         where
-            F: Fn($($argument),*) -> R + Clone + Send + 'static,
+            F: Fn($($argument,)* $last) -> R + Clone + Send + 'static,
             R: Future<Output: Outcome> + Send + 'static,
             $($argument: FromRecord + 'static,)*
+            $last: FromRecord + 'static,
         {
             type Response = ();
             type Error = Failure;
@@ -180,22 +183,24 @@ macro_rules! functions {
                 Poll::Ready(Ok(()))
             }
 
-            #[allow(non_snake_case, unused_variables, reason = "one arm has no arguments")]
+            #[allow(non_snake_case, reason = "arguments are named as their types")]
             fn call(&mut self, record: Record) -> Running<R> {
                 $(let $argument = match $argument::from_record(&record) {
                     Ok(argument) => argument,
                     Err(failure) => return Running::Refused { failure: Some(failure) },
                 };)*
-                Running::Called { future: (self.function)($($argument),*) }
+                match $last::from_last(record) {
+                    Ok(last) => Running::Called { future: (self.function)($($argument,)* last) },
+                    Err(failure) => Running::Refused { failure: Some(failure) },
+                }
             }
         }
     };
 }
 
-functions!();
-functions!(A);
-functions!(A, B);
-functions!(A, B, C);
-functions!(A, B, C, D);
-functions!(A, B, C, D, E);
-functions!(A, B, C, D, E, G);
+functions!([A]);
+functions!(A, [B]);
+functions!(A, B, [C]);
+functions!(A, B, C, [D]);
+functions!(A, B, C, D, [E]);
+functions!(A, B, C, D, E, [G]);

@@ -17,17 +17,6 @@ pub(crate) struct Item<R> {
     pub(crate) end: i64,
 }
 
-/// What was tried of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tried {
-    /// The number of attempts that were begun.
-    pub(crate) calls: u32,
-    /// When the first one began.
-    pub(crate) since: Duration,
-    /// The delay before the last one, if it was not the first.
-    pub(crate) last_delay: Option<Duration>,
-}
-
 /// A record whose attempt begins. Exactly one of [`handle_pending`](super::Schedule::handle_pending),
 /// [`handle_done`](super::Schedule::handle_done) and [`handle_failed`](super::Schedule::handle_failed) takes it, before the next
 /// record starts.
@@ -35,19 +24,42 @@ pub(crate) struct Tried {
 pub(crate) struct Job<R> {
     pub(crate) item: Item<R>,
     pub(crate) lane: LaneId,
-    pub(crate) tried: Tried,
-    /// What the last attempt said. The schedule does not look at it.
-    pub(crate) failure: Option<Failure>,
-    /// When the attempt began, if it is pending.
+    /// When the attempt began.
     pub(crate) began: Duration,
+    /// What was tried before. Few records have any of it.
+    pub(crate) history: Option<Box<History>>,
+    /// Whether it was started before, though that may not count as an attempt.
+    pub(crate) is_again: bool,
     /// Whether its shard is taken by it.
     pub(super) is_counted: bool,
 }
 
+/// The attempts at a record before this one.
+#[derive(Debug)]
+pub(crate) struct History {
+    /// The number of attempts that were made.
+    pub(crate) calls: u32,
+    /// When the first one began.
+    pub(crate) since: Duration,
+    /// The delay after the last one.
+    pub(crate) delay: Duration,
+    /// What the last one said.
+    pub(crate) failure: Failure,
+}
+
 impl<R> Job<R> {
     pub(super) fn first(item: Item<R>, lane: LaneId, now: Duration, is_counted: bool) -> Self {
-        let tried = Tried { calls: 1, since: now, last_delay: None };
-        Self { item, lane, tried, failure: None, began: now, is_counted }
+        Self { item, lane, began: now, history: None, is_again: false, is_counted }
+    }
+
+    /// The number of this attempt; the first is 1.
+    pub(crate) fn attempt(&self) -> u32 {
+        self.history.as_ref().map_or(1, |history| history.calls + 1)
+    }
+
+    /// When the first attempt began.
+    pub(crate) fn since(&self) -> Duration {
+        self.history.as_ref().map_or(self.began, |history| history.since)
     }
 }
 

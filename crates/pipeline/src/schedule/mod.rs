@@ -23,10 +23,11 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-pub(crate) use self::job::{Item, Job, JobId, Tried};
+pub(crate) use self::job::{History, Item, Job, JobId};
 use self::job::{Jobs, State};
 pub(crate) use self::lane::LaneId;
 use self::lane::{Lane, Place};
+use crate::Failure;
 
 /// Which records may be in work at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -57,16 +58,27 @@ pub(crate) struct Terms {
 }
 
 /// What becomes of a record whose attempt has failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Verdict {
     /// It is tried again after this time.
-    Again(Duration),
+    Again(Duration, Failure),
     /// The attempt was not made, or does not count: it waits for this time.
     Postponed(Duration),
     /// It is put aside, which takes time: [`handle_settled`](Schedule::handle_settled) tells that it was.
     Aside,
     /// It stays unfinished, and nothing that has to wait for it starts any more. The pipeline stops.
     Left,
+}
+
+/// What a [burst](Schedule::burst) is told of an attempt.
+#[derive(Debug)]
+pub(crate) enum Attempt<O> {
+    /// The record was processed.
+    Ended,
+    /// It was not begun, and nothing is for now.
+    NotMade,
+    /// Anything else.
+    Other(O),
 }
 
 /// What takes long.
@@ -150,14 +162,7 @@ impl<R> Schedule<R> {
     pub(crate) fn poll_start(&mut self, now: Duration) -> Option<Job<R>> {
         self.let_due(now);
         loop {
-            let (running, _, id) = *self.startable.first()?;
-            if self.started >= TURN {
-                self.started = 0;
-                self.turn += 1;
-                self.lanes.get_mut(&id).expect("a lane that is listed is there").turn = self.turn;
-                self.list(id);
-                continue;
-            }
+            let (running, _, id) = self.first()?;
             if running >= self.terms.lane_running_max && self.lanes.len() > 1 {
                 // It has the fewest in work, and as many as one lane may have.
                 return None;
@@ -167,6 +172,47 @@ impl<R> Schedule<R> {
             }
             self.list(id);
         }
+    }
+
+    /// Starts up to `count` records of the next lane, as long as each ends at once: what [`poll_start`](Self::poll_start) and
+    /// [`handle_done`](Self::handle_done) would do, without their cost for each record. `attempt` is called with each record. Answers
+    /// with the one that did not end, and what `attempt` said of it.
+    pub(crate) fn burst<O>(
+        &mut self,
+        now: Duration,
+        count: usize,
+        mut attempt: impl FnMut(LaneId, &Item<R>) -> Attempt<O>,
+    ) -> Option<(Job<R>, O)> {
+        let (running, _, id) = self.first()?;
+        let is_by_key = self.terms.order == Order::Key;
+        let is_alone = self.lanes.len() == 1;
+        let of = self.lanes.get_mut(&id).expect("a lane that is listed is there");
+        let is_usual =
+            of.due.is_empty() && of.freed.is_empty() && of.waiting + of.delayed < self.terms.waiting_max;
+        if !is_usual || (running >= self.terms.lane_running_max && !is_alone) || (of.is_busy && !is_by_key) {
+            return None;
+        }
+        for _ in 0..count {
+            let Some(item) = of.queue.front() else { break };
+            // The shard of a record in work is taken. It waits in the way of `poll_start`.
+            if is_by_key && !self.shards.is_empty() && self.shards.contains_key(&(id, item.shard)) {
+                break;
+            }
+            let outcome = match attempt(id, item) {
+                Attempt::Ended => None,
+                Attempt::NotMade => break,
+                Attempt::Other(outcome) => Some(outcome),
+            };
+            self.started += 1;
+            let item = of.queue.pop_front().expect("it was looked at");
+            if let Some(outcome) = outcome {
+                return Some((Job::first(item, id, now, false), outcome));
+            }
+        }
+        if of.queue.is_empty() {
+            self.list(id);
+        }
+        None
     }
 
     /// Whether [`poll_start`](Self::poll_start) has something to start now.
@@ -179,7 +225,6 @@ impl<R> Schedule<R> {
     /// The attempt goes on: the first look at its future did not end it.
     pub(crate) fn handle_pending(&mut self, mut job: Job<R>, now: Duration) -> JobId {
         self.count(&mut job);
-        job.began = now;
         let lane = job.lane;
         self.running += 1;
         self.lanes.get_mut(&lane).expect("a started job's lane is there").running += 1;
@@ -220,14 +265,12 @@ impl<R> Schedule<R> {
         let lane = job.lane;
         let of = self.lanes.get_mut(&lane).expect("a started job's lane is there");
         let delay = match verdict {
-            Verdict::Again(delay) => {
-                job.tried.last_delay = Some(delay);
+            Verdict::Again(delay, failure) => {
+                let (calls, since) = (job.attempt(), job.since());
+                job.history = Some(Box::new(History { calls, since, delay, failure }));
                 delay
             }
-            Verdict::Postponed(delay) => {
-                job.tried.calls -= 1;
-                delay
-            }
+            Verdict::Postponed(delay) => delay,
             Verdict::Aside => {
                 of.aside += 1;
                 self.list(lane);
@@ -359,6 +402,18 @@ impl<R> Schedule<R> {
         self.terms.order != Order::None
     }
 
+    /// The lane whose turn it is.
+    fn first(&mut self) -> Option<Place> {
+        if self.started >= TURN {
+            let (_, _, id) = *self.startable.first()?;
+            self.started = 0;
+            self.turn += 1;
+            self.lanes.get_mut(&id).expect("a lane that is listed is there").turn = self.turn;
+            self.list(id);
+        }
+        self.startable.first().copied()
+    }
+
     /// A record of this lane that may start.
     fn start(&mut self, id: LaneId, now: Duration) -> Option<Job<R>> {
         let has_shards = self.has_shards();
@@ -368,7 +423,8 @@ impl<R> Schedule<R> {
         while let Some(due) = of.due.pop_front() {
             if let Some((_, mut job)) = self.jobs.remove(due) {
                 of.delayed -= 1;
-                job.tried.calls += 1;
+                job.began = now;
+                job.is_again = true;
                 return Some(job);
             }
         }

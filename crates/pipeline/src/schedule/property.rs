@@ -163,7 +163,7 @@ impl World {
         };
         let in_work = self.running.values().chain(self.aside.values());
         assert!(!in_work.clone().any(same), "{of:?} starts beside one that it has to wait for");
-        if job.tried.calls > 1 {
+        if job.attempt() > 1 {
             assert!(self.delayed.remove(&(of.partition, of.offset)), "another attempt that nobody asked for");
         } else {
             let partition = &mut self.partitions[of.partition];
@@ -206,7 +206,7 @@ impl World {
             self.aside.insert(id, of);
         } else {
             let delay = Duration::from_millis(self.dice.roll(30));
-            self.schedule.handle_failed(job, Verdict::Again(delay), self.now);
+            self.schedule.handle_failed(job, Verdict::Again(delay, Failure::retriable("again")), self.now);
             self.delayed.insert((of.partition, of.offset));
         }
     }

@@ -96,13 +96,13 @@ fn what_ends_at_once_leaves_nothing_behind() {
 fn a_failed_record_keeps_its_key_until_its_next_attempt() {
     let (mut schedule, _) = one(Order::Key, &[1, 1, 2]);
     let job = schedule.poll_start(Duration::ZERO).expect("a record");
-    schedule.handle_failed(job, Verdict::Again(SECOND), Duration::ZERO);
+    schedule.handle_failed(job, Verdict::Again(SECOND, Failure::retriable("again")), Duration::ZERO);
     assert_eq!(offsets(&start_all(&mut schedule, Duration::ZERO)), [2], "the other key goes on");
     assert_eq!(schedule.poll_timeout(), Some(SECOND));
     assert!(schedule.poll_start(SECOND / 2).is_none());
     let again = schedule.poll_start(SECOND).expect("its time has come");
-    assert_eq!((again.item.record, again.tried.calls), (0, 2));
-    assert_eq!(again.tried.last_delay, Some(SECOND));
+    assert_eq!((again.item.record, again.attempt()), (0, 2));
+    assert_eq!(again.history.as_ref().map(|history| (history.calls, history.delay)), Some((1, SECOND)));
     assert_eq!(schedule.handle_done(again).record, 0);
     assert_eq!(schedule.poll_start(SECOND).expect("the next of its key").item.record, 1);
 }
@@ -124,7 +124,7 @@ fn a_lane_that_is_given_up_starts_nothing_and_ends_what_it_has() {
     let (mut schedule, lane) = one(Order::Key, &[1, 1, 2, 3]);
     let started = start_all(&mut schedule, Duration::ZERO);
     let failed = schedule.handle_ended(started[1].1).expect("it is running");
-    schedule.handle_failed(failed, Verdict::Again(SECOND), Duration::ZERO);
+    schedule.handle_failed(failed, Verdict::Again(SECOND, Failure::retriable("again")), Duration::ZERO);
     schedule.handle_revoked(lane);
     schedule.handle_records(lane, items(&[9]));
     assert!(schedule.poll_start(10 * SECOND).is_none());

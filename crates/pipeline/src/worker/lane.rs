@@ -5,7 +5,8 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use milena::{RecordCursor, SharedBatch, SharedRecord};
+use milena::{RecordCursor, RecordPlace, SharedBatch, SharedRecord};
+use rustc_hash::FxHashMap;
 
 use crate::flow::Flow;
 use crate::record::Held;
@@ -21,21 +22,27 @@ pub(crate) struct Share {
 
 pub(super) struct WorkerLane {
     pub(super) held: Arc<Held>,
-    pub(super) flow: Arc<Flow>,
+    flow: Arc<Flow>,
     share: Share,
-    /// Batches that are not read to their end.
-    cursors: VecDeque<RecordCursor>,
+    /// Batches that are not read to their end, and their numbers.
+    cursors: VecDeque<(u64, RecordCursor)>,
     /// The offset after the last record that was read of the first of them, whoever has it. None before the first record.
     next: Option<i64>,
-    /// Batches with unfinished records, in order.
-    open: VecDeque<Open>,
+    /// Batches with unfinished records, by number.
+    open: FxHashMap<u64, Open>,
+    next_number: u64,
     hasher: RandomState,
 }
 
+/// A record of a lane: the number of its batch, and where it is in it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taken {
+    pub(super) batch: u64,
+    pub(super) place: RecordPlace,
+}
+
 struct Open {
-    first: i64,
-    /// The offset after the batch.
-    end: i64,
+    batch: SharedBatch,
     bytes: usize,
     /// Records that were read and are not finished.
     unfinished: usize,
@@ -47,19 +54,15 @@ pub(super) struct Tail(pub(super) SharedBatch);
 
 impl WorkerLane {
     pub(super) fn new(held: Arc<Held>, flow: Arc<Flow>, share: Share, hasher: RandomState) -> Self {
-        Self { held, flow, share, cursors: VecDeque::new(), next: None, open: VecDeque::new(), hasher }
+        let (cursors, open) = (VecDeque::new(), FxHashMap::default());
+        Self { held, flow, share, cursors, next: None, open, next_number: 0, hasher }
     }
 
     /// Is given the next batch.
-    pub(super) fn push(&mut self, batch: &SharedBatch, bytes: usize) {
-        self.open.push_back(Open {
-            first: batch.first_offset(),
-            end: batch.next_offset(),
-            bytes,
-            unfinished: 0,
-            is_read: false,
-        });
-        self.cursors.push_back(batch.cursor());
+    pub(super) fn push(&mut self, batch: SharedBatch, bytes: usize) {
+        self.cursors.push_back((self.next_number, batch.cursor()));
+        self.open.insert(self.next_number, Open { batch, bytes, unfinished: 0, is_read: false });
+        self.next_number += 1;
     }
 
     /// Whether there is something to read.
@@ -67,15 +70,22 @@ impl WorkerLane {
         !self.cursors.is_empty()
     }
 
+    /// The batch of an unfinished record.
+    pub(super) fn batch(&self, number: u64) -> &SharedBatch {
+        &self.open.get(&number).expect("the batch of an unfinished record is here").batch
+    }
+
+    /// An unfinished record.
+    pub(super) fn record(&self, taken: Taken) -> SharedRecord {
+        self.batch(taken.batch).record_at(taken.place)
+    }
+
     /// Reads up to `count` records into `items`. Answers with the end of a batch that has no records there.
-    pub(super) fn read(
-        &mut self,
-        order: Order,
-        count: usize,
-        items: &mut Vec<Item<SharedRecord>>,
-    ) -> Option<Tail> {
-        let cursor = self.cursors.front_mut()?;
-        let batch = cursor.batch().clone();
+    pub(super) fn read(&mut self, order: Order, count: usize, items: &mut Vec<Item<Taken>>) -> Option<Tail> {
+        let (number, cursor) = self.cursors.front_mut()?;
+        let number = *number;
+        let open = self.open.get_mut(&number).expect("a batch that is read is open");
+        let batch = &open.batch;
         let mut from = self.next.unwrap_or_else(|| batch.first_offset());
         let (share, hasher) = (self.share, &self.hasher);
         let before = items.len();
@@ -88,59 +98,38 @@ impl WorkerLane {
                 Order::None => u64::try_from(offset).unwrap_or_default() >> 6,
             };
             if share.count == 1 || shard % share.count == share.index {
-                let record = batch.record(&view).expect("the view is of this batch");
-                items.push(Item { record, shard, from, end: offset + 1 });
+                let place = batch.place(&view).expect("the view is of this batch");
+                items.push(Item { record: Taken { batch: number, place }, shard, from, end: offset + 1 });
             }
             from = offset + 1;
         });
-        let (first, end) = (batch.first_offset(), batch.next_offset());
-        let open =
-            self.open.iter_mut().find(|open| (open.first, open.end, open.is_read) == (first, end, false));
-        let open = open.expect("a batch that is read is open");
         open.unfinished += items.len() - before;
         if has_more {
             self.next = Some(from);
             return None;
         }
         open.is_read = true;
-        self.cursors.pop_front();
-        self.next = None;
-        self.close();
+        let end = batch.next_offset();
         // One worker of the partition marks what none of them reads.
-        (from < end && share.index == 0).then(|| Tail(batch.range(from..)))
+        let tail = (from < end && share.index == 0).then(|| Tail(batch.range(from..)));
+        self.next = None;
+        self.cursors.pop_front();
+        self.finish(number, 0);
+        tail
     }
 
-    /// A record is finished.
-    pub(super) fn finish(&mut self, offset: i64) {
-        // They are in order unless the position was reset, and there are few.
-        let has = |open: &&mut Open| open.first <= offset && offset < open.end && open.unfinished > 0;
-        if let Some(open) = self.open.iter_mut().find(has) {
-            open.unfinished -= 1;
-            if open.unfinished == 0 && open.is_read {
-                self.close();
-            }
-        }
-    }
-
-    /// Lets the partition go on for what is finished.
-    fn close(&mut self) {
-        let mut bytes = 0;
-        self.open.retain(|open| {
-            let is_closed = open.is_read && open.unfinished == 0;
-            bytes += if is_closed { open.bytes } else { 0 };
-            !is_closed
-        });
-        if bytes > 0 {
-            self.flow.give_back(bytes);
+    /// Records of a batch are finished.
+    pub(super) fn finish(&mut self, number: u64, count: usize) {
+        let Some(open) = self.open.get_mut(&number) else { return };
+        open.unfinished -= count;
+        if open.unfinished == 0 && open.is_read {
+            self.flow.give_back(open.bytes);
+            self.open.remove(&number);
         }
     }
 
     /// Drops what was not read.
     pub(super) fn stop_reading(&mut self) {
         self.cursors.clear();
-        for open in &mut self.open {
-            open.is_read = true;
-        }
-        self.close();
     }
 }

@@ -1,11 +1,23 @@
 //! Marks records as done in the consumer's ledger, a run of them at a time.
 
-use milena::{ConsumerHandle, SharedBatch, SharedRecord};
+use milena::{ConsumerHandle, SharedBatch};
+use rustc_hash::FxHashMap;
+
+use super::lane::{Taken, WorkerLane};
+use crate::schedule::{Item, LaneId};
 
 /// The run that is being extended. Records of a batch that end one after the other make one mark.
 pub(super) struct Marks {
     consumer: ConsumerHandle,
-    open: Option<(SharedRecord, i64, i64)>,
+    open: Option<Run>,
+}
+
+struct Run {
+    lane: LaneId,
+    batch: u64,
+    from: i64,
+    end: i64,
+    count: usize,
 }
 
 impl Marks {
@@ -13,30 +25,39 @@ impl Marks {
         Self { consumer, open: None }
     }
 
-    /// The offsets from `from` to before `end` are finished, of which the last is the record's. There are no records between
-    /// them, so that a batch with holes leaves none unmarked.
-    pub(super) fn done(&mut self, record: SharedRecord, from: i64, end: i64) {
-        if let Some((of, _, last)) = &mut self.open
-            && *last == from
-            && std::ptr::eq(of.batch(), record.batch())
+    /// A record is finished, and there are no records at the offsets from the one before it to it. So a batch with holes leaves none
+    /// unmarked.
+    #[inline]
+    pub(super) fn done(
+        &mut self,
+        lane: LaneId,
+        item: &Item<Taken>,
+        lanes: &mut FxHashMap<LaneId, WorkerLane>,
+    ) {
+        if let Some(run) = &mut self.open
+            && run.end == item.from
+            && run.batch == item.record.batch
+            && run.lane == lane
         {
-            *last = end;
+            run.end = item.end;
+            run.count += 1;
             return;
         }
-        self.flush();
-        self.open = Some((record, from, end));
+        self.flush(lanes);
+        self.open = Some(Run { lane, batch: item.record.batch, from: item.from, end: item.end, count: 1 });
     }
 
     /// These offsets are finished: there are no records at them.
     pub(super) fn done_part(&mut self, part: &SharedBatch) {
-        self.flush();
         self.consumer.done_part(part);
     }
 
     /// What is done counts from now on.
-    pub(super) fn flush(&mut self) {
-        if let Some((of, from, end)) = self.open.take() {
-            self.consumer.done_part(&of.range(from..end));
+    pub(super) fn flush(&mut self, lanes: &mut FxHashMap<LaneId, WorkerLane>) {
+        let Some(run) = self.open.take() else { return };
+        if let Some(lane) = lanes.get_mut(&run.lane) {
+            self.consumer.done_part(&lane.batch(run.batch).range(run.from..run.end));
+            lane.finish(run.batch, run.count);
         }
     }
 }

@@ -21,14 +21,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use milena::{ConsumerHandle, SharedBatch, SharedRecord};
+use milena::{ConsumerHandle, SharedBatch};
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 pub(crate) use self::inbox::Inbox;
 pub(crate) use self::lane::Share;
-use self::lane::{Tail, WorkerLane};
+use self::lane::{Tail, Taken, WorkerLane};
 use self::marks::Marks;
 use self::slots::Slots;
 use crate::aside::{Aside, GivenUp};
@@ -39,7 +39,7 @@ use crate::permits::Permits;
 use crate::pipeline::{Left, PipelineError, Stall};
 use crate::record::Held;
 use crate::retry::{Admission, Attempts, Next, Retry};
-use crate::schedule::{Item, Job, JobId, LaneId, Overdue, Schedule, Terms, Tried, Verdict};
+use crate::schedule::{Attempt, Item, Job, JobId, LaneId, Overdue, Schedule, Terms, Verdict};
 use crate::{Failure, Record};
 
 /// What a worker is told.
@@ -80,7 +80,7 @@ pub(crate) struct Worker<S: RecordService> {
     service: S,
     common: Common,
     inbox: Arc<Inbox<Command>>,
-    schedule: Schedule<SharedRecord>,
+    schedule: Schedule<Taken>,
     slots: Slots<S::Future, Command>,
     /// The slot of each job in work, by the job's index.
     slot_of: Vec<usize>,
@@ -98,7 +98,7 @@ pub(crate) struct Worker<S: RecordService> {
     tally: Tally,
     commands: Vec<Command>,
     ready: Vec<usize>,
-    items: Vec<Item<SharedRecord>>,
+    items: Vec<Item<Taken>>,
 }
 
 /// A lane that is given up once its records have ended.
@@ -174,7 +174,7 @@ impl<S: RecordService> Worker<S> {
         (self.commands, self.ready) = (commands, ready);
         self.handle_overdue(now);
         let has_more = self.start_all(context, now);
-        self.marks.flush();
+        self.marks.flush(&mut self.lanes);
         self.end_drained(now);
         self.common.permits.give_back(std::mem::take(&mut self.idle_permits));
         self.tell();
@@ -199,7 +199,7 @@ impl<S: RecordService> Worker<S> {
                 if !of.has_more() {
                     self.unread.push(lane);
                 }
-                of.push(&batch, bytes);
+                of.push(batch, bytes);
             }
             Command::Revoke { route, deadline, reply } => {
                 let Some(lane) = self.by_route.remove(&route) else {
@@ -216,7 +216,7 @@ impl<S: RecordService> Worker<S> {
             Command::Settled(job) => {
                 let lane = self.schedule.job(job).map(|job| job.lane);
                 if let (Some(item), Some(lane)) = (self.schedule.handle_settled(job), lane) {
-                    self.finish(lane, item);
+                    self.finish(lane, &item);
                 }
             }
             Command::Wake => {}
@@ -226,7 +226,11 @@ impl<S: RecordService> Worker<S> {
     /// Starts what may start. Answers whether there is more.
     fn start_all(&mut self, context: &mut Context<'_>, now: Duration) -> bool {
         for _ in 0..TURN {
-            if self.common.control.is_held() || self.common.control.is_stopping() {
+            if self.tally.records >= TURN as u64 {
+                break;
+            }
+            let control = &self.common.control;
+            if control.is_held() || control.is_stopping() {
                 return false;
             }
             while !self.schedule.is_startable(now) {
@@ -240,41 +244,89 @@ impl<S: RecordService> Worker<S> {
                 }
                 self.idle_permits = 1;
             }
-            match self.service.poll_ready(context) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(failure)) => {
-                    self.common.control.fail(PipelineError::handler(failure));
-                    return false;
-                }
-                Poll::Pending => return false,
+            if !self.is_handler_ready(context) {
+                return false;
             }
-            let Some(job) = self.schedule.poll_start(now) else { continue };
-            self.start(job, now);
+            if !self.burst(context, now) {
+                let Some(job) = self.schedule.poll_start(now) else { continue };
+                self.start(job, now);
+            }
         }
         true
     }
 
-    fn start(&mut self, job: Job<SharedRecord>, now: Duration) {
-        if job.tried.calls > 1 {
-            self.tally.retries += 1;
-            if let Some(failure) = &job.failure {
-                match self.common.retry.admit(&attempts(&job.tried, now), failure, now, self.random.roll()) {
-                    Admission::Now => {}
-                    Admission::Later(wait) => {
-                        self.tally.retries -= 1;
-                        self.schedule.handle_failed(job, Verdict::Postponed(wait), now);
-                        return;
-                    }
-                    Admission::GiveUp(_) => return self.put_aside(job, now),
-                }
+    fn is_handler_ready(&mut self, context: &mut Context<'_>) -> bool {
+        match self.service.poll_ready(context) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(failure)) => {
+                self.common.control.fail(PipelineError::handler(failure));
+                false
             }
-        } else if job.failure.is_none() {
+            Poll::Pending => false,
+        }
+    }
+
+    /// Starts records as long as they end at once. Answers whether it has started any.
+    fn burst(&mut self, context: &mut Context<'_>, now: Duration) -> bool {
+        let Self { schedule, slots, service, lanes, marks, tally, .. } = self;
+        let (mut is_first, before) = (true, tally.records);
+        let stopped = schedule.burst(now, TURN, |lane, item| {
+            // The caller has asked before the first one.
+            if !std::mem::take(&mut is_first) && !matches!(service.poll_ready(context), Poll::Ready(Ok(()))) {
+                return Attempt::NotMade;
+            }
+            tally.records += 1;
+            let of = lanes.get(&lane).expect("a started record's lane is there");
+            let record = Record::new(of.record(item.record), 1, Arc::clone(&of.held));
+            match slots.start(|| service.call(record)) {
+                Ok(Ok(())) => {
+                    tally.finished += 1;
+                    marks.done(lane, item, lanes);
+                    Attempt::Ended
+                }
+                other => Attempt::Other(other),
+            }
+        });
+        let has_started = tally.records > before;
+        if let Some((job, outcome)) = stopped {
+            self.handle_started(job, outcome, now);
+        }
+        has_started
+    }
+
+    fn start(&mut self, job: Job<Taken>, now: Duration) {
+        if let Some(history) = &job.history {
+            let attempts = Attempts {
+                calls: history.calls,
+                elapsed: now.saturating_sub(history.since),
+                last_delay: Some(history.delay),
+            };
+            match self.common.retry.admit(&attempts, &history.failure, now, self.random.roll()) {
+                Admission::Now => self.tally.retries += 1,
+                Admission::Later(wait) => {
+                    self.schedule.handle_failed(job, Verdict::Postponed(wait), now);
+                    return;
+                }
+                Admission::GiveUp(_) => return self.give_up(job, None, now),
+            }
+        } else if !job.is_again {
             self.tally.records += 1;
         }
-        let held = &self.lanes.get(&job.lane).expect("a started job's lane is there").held;
-        let record = Record::new(job.item.record.clone(), job.tried.calls, Arc::clone(held));
+        let lane = self.lanes.get(&job.lane).expect("a started job's lane is there");
+        let record = Record::new(lane.record(job.item.record), job.attempt(), Arc::clone(&lane.held));
         let service = &mut self.service;
-        match self.slots.start(|| service.call(record)) {
+        let outcome = self.slots.start(|| service.call(record));
+        self.handle_started(job, outcome, now);
+    }
+
+    /// What the first look at the future of an attempt has shown: its result, or the slot in which it stays.
+    fn handle_started(
+        &mut self,
+        job: Job<Taken>,
+        outcome: Result<Result<(), Failure>, usize>,
+        now: Duration,
+    ) {
+        match outcome {
             Ok(result) => self.settle(job, result, now),
             Err(slot) => {
                 self.idle_permits -= 1;
@@ -297,60 +349,62 @@ impl<S: RecordService> Worker<S> {
         }
     }
 
-    fn settle(&mut self, mut job: Job<SharedRecord>, result: Result<(), Failure>, now: Duration) {
+    fn settle(&mut self, job: Job<Taken>, result: Result<(), Failure>, now: Duration) {
         let failure = match result {
             Ok(()) => {
-                if job.tried.calls > 1 {
+                if job.history.is_some() {
                     self.common.retry.retry_succeeded(now);
                 }
                 let lane = job.lane;
                 let item = self.schedule.handle_done(job);
-                return self.finish(lane, item);
+                return self.finish(lane, &item);
             }
             Err(failure) => failure,
         };
         self.tally.failed_attempts += 1;
-        let next = self.common.retry.next(&attempts(&job.tried, now), &failure, self.random.roll());
-        match next {
+        let attempts = Attempts {
+            calls: job.attempt(),
+            elapsed: now.saturating_sub(job.since()),
+            last_delay: job.history.as_ref().map(|history| history.delay),
+        };
+        match self.common.retry.next(&attempts, &failure, self.random.roll()) {
             Next::After(delay) => {
-                let counts = failure.is_counted();
-                job.failure = Some(failure);
-                let verdict = if counts { Verdict::Again(delay) } else { Verdict::Postponed(delay) };
+                let is_counted = failure.is_counted();
+                let verdict =
+                    if is_counted { Verdict::Again(delay, failure) } else { Verdict::Postponed(delay) };
                 self.schedule.handle_failed(job, verdict, now);
             }
             Next::GiveUp(_) => {
                 let class = self.common.retry.class(&failure);
-                job.failure = Some(failure.with_class(class));
-                self.put_aside(job, now);
+                self.give_up(job, Some(failure.with_class(class)), now);
             }
-            Next::Stop => {
-                self.common.control.fail(PipelineError::of_record(&job.item.record, failure));
-                self.schedule.handle_failed(job, Verdict::Left, now);
-            }
+            Next::Stop => self.stop_at(job, failure, now),
         }
     }
 
-    /// The record is given up: it is written elsewhere, and finished when it is there.
-    fn put_aside(&mut self, mut job: Job<SharedRecord>, now: Duration) {
-        let failure = job.failure.take().expect("a record that is given up has failed");
+    /// The record is given up, because of this failure or of the one before: it is written elsewhere, and finished when it is there.
+    fn give_up(&mut self, mut job: Job<Taken>, failure: Option<Failure>, now: Duration) {
+        let (since, last) = (job.since(), job.history.take());
+        let (attempts, failure) = match (failure, last) {
+            (Some(failure), last) => (last.map_or(0, |last| last.calls) + 1, failure),
+            (None, Some(last)) => (last.calls, last.failure),
+            (None, None) => unreachable!("a record that is given up has failed"),
+        };
         if let Aside::Stop = &*self.common.aside {
-            self.common.control.fail(PipelineError::of_record(&job.item.record, failure));
-            self.schedule.handle_failed(job, Verdict::Left, now);
-            return;
+            return self.stop_at(job, failure, now);
         }
-        let control = &self.common.control;
+        let lane = self.lanes.get(&job.lane).expect("a started job's lane is there");
+        let control = Arc::clone(&self.common.control);
         let given_up = GivenUp {
-            record: job.item.record.clone(),
+            record: lane.record(job.item.record),
             failure,
-            attempts: job.tried.calls,
-            first_ms: control.unix_ms(job.tried.since),
+            attempts,
+            first_ms: control.unix_ms(since),
             last_ms: control.unix_ms(now),
         };
-        let cancelled =
-            self.lanes.get(&job.lane).expect("a started job's lane is there").held.cancelled.clone();
+        let cancelled = lane.held.cancelled.clone();
         let Some(id) = self.schedule.handle_failed(job, Verdict::Aside, now) else { return };
-        let (aside, control) = (Arc::clone(&self.common.aside), Arc::clone(control));
-        let inbox = Arc::clone(&self.inbox);
+        let (aside, inbox) = (Arc::clone(&self.common.aside), Arc::clone(&self.inbox));
         tokio::spawn(async move {
             tokio::select! {
                 biased;
@@ -361,13 +415,17 @@ impl<S: RecordService> Worker<S> {
         });
     }
 
+    /// The pipeline ends at this record, which stays unfinished.
+    fn stop_at(&mut self, job: Job<Taken>, failure: Failure, now: Duration) {
+        let lane = self.lanes.get(&job.lane).expect("a started job's lane is there");
+        self.common.control.fail(PipelineError::of_record(&lane.record(job.item.record), failure));
+        self.schedule.handle_failed(job, Verdict::Left, now);
+    }
+
     /// A record is finished, whatever came of it.
-    fn finish(&mut self, lane: LaneId, item: Item<SharedRecord>) {
+    fn finish(&mut self, lane: LaneId, item: &Item<Taken>) {
         self.tally.finished += 1;
-        if let Some(of) = self.lanes.get_mut(&lane) {
-            of.finish(item.end - 1);
-        }
-        self.marks.done(item.record, item.from, item.end);
+        self.marks.done(lane, item, &mut self.lanes);
     }
 
     /// Ends what has had its time, and reports what takes long.
@@ -387,11 +445,12 @@ impl<S: RecordService> Worker<S> {
 
     fn begin_stall(&mut self, id: JobId, now: Duration) {
         let Some(job) = self.schedule.job(id) else { return };
+        let batch = self.lanes.get(&job.lane).expect("a job's lane is there").batch(job.item.record.batch);
         let stall = Arc::new(Stall {
-            topic: job.item.record.topic().into(),
-            partition: job.item.record.partition(),
-            offset: job.item.record.offset(),
-            attempt: job.tried.calls,
+            topic: batch.topic().into(),
+            partition: batch.partition(),
+            offset: job.item.end - 1,
+            attempt: job.attempt(),
             in_work: now.saturating_sub(job.began),
             waiting_for_its_key: self.schedule.waiting_for(id),
             unstarted_of_its_partition: self.schedule.unstarted(job.lane),
@@ -456,7 +515,9 @@ impl<S: RecordService> Worker<S> {
                     self.idle_permits += 1;
                     self.end_stall(id);
                 }
-                left.push(Left::of(&job.item.record));
+                if let Some(of) = &of {
+                    left.push(Left::of(&of.record(job.item.record)));
+                }
             }
             left.sort();
             let _ = reply.send(left);
@@ -494,11 +555,6 @@ impl<S: RecordService> Worker<S> {
             self.common.retry.first_calls(records, self.common.control.now());
         }
     }
-}
-
-/// What the retry policy asks about.
-fn attempts(tried: &Tried, now: Duration) -> Attempts {
-    Attempts { calls: tried.calls, elapsed: now.saturating_sub(tried.since), last_delay: tried.last_delay }
 }
 
 /// The attempt took longer than the time limit.
