@@ -66,6 +66,8 @@ pub(crate) struct Options {
     pub(crate) buffer_bytes: usize,
     /// `gaps` and `pipeline` only: how long the application works on each record.
     pub(crate) work_us: u64,
+    /// `pipeline` only: values begin with the time at which they were to be sent.
+    pub(crate) is_stamped: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,6 +180,7 @@ impl Options {
             "protocol" => self.protocol = args.value()?.string()?,
             "buffer-bytes" => self.buffer_bytes = args.value()?.parse()?,
             "fetch-wait-ms" => self.fetch_wait_ms = Some(args.value()?.parse()?),
+            "stamped" => self.is_stamped = true,
             "work-us" => self.work_us = args.value()?.parse()?,
             other => return Err(Failure::Usage(format!("no option is called --{other}"))),
         }
@@ -245,6 +248,7 @@ impl Default for Options {
             protocol: "cooperative".into(),
             buffer_bytes: 1 << 20,
             work_us: 0,
+            is_stamped: false,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! the application waits, or none.
 
 use std::hint::black_box;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use milena::{Client, GroupConsumerBuilder, RecordView};
@@ -9,12 +10,18 @@ use milena_pipeline::{Order, Pipeline, PipelineWatch, Record};
 use serde_json::json;
 
 use super::connect;
+use super::paced::{nanoseconds_since_1970, stamp};
+use crate::histogram::Histogram;
 use crate::options::{Failure, Options};
 use crate::outcome::{Allocations, Outcome, touch};
 
-/// The time is from the first record to the last one.
+/// The time is from the first record to the last one. If values are stamped, the latency is measured from the times at which they
+/// were to be sent until their records are processed.
 pub(super) async fn run(options: &Options) -> Result<Outcome, Failure> {
     let client = connect(options).await?;
+    if options.is_stamped {
+        return stamped(&client, options).await;
+    }
     let allocations = Allocations::start();
     let (reading, work) = (options.reading.as_str(), Duration::from_micros(options.work_us));
     let time = match reading {
@@ -97,6 +104,31 @@ async fn process(
     };
     ended.map_err(|error| Failure::Failed(error.to_string()))?;
     Ok(time)
+}
+
+/// Another process sends the records at their times.
+async fn stamped(client: &Client, options: &Options) -> Result<Outcome, Failure> {
+    let order = if options.reading == "none" { Order::None } else { Order::Key };
+    let work = Duration::from_micros(options.work_us);
+    let pipeline = Pipeline::new(member(client, options)).order(order).concurrency(options.tasks);
+    let (watch, latency) = (pipeline.watch(), Arc::new(Mutex::new(Histogram::new())));
+    let handler = {
+        let latency = Arc::clone(&latency);
+        move |record: Record| {
+            let latency = Arc::clone(&latency);
+            async move {
+                tokio::time::sleep(work).await;
+                if let Some(sent) = stamp(record.value().unwrap_or_default()) {
+                    let took = nanoseconds_since_1970().saturating_sub(sent).max(0) as u64;
+                    latency.lock().expect("no other thread has panicked").add(took);
+                }
+            }
+        }
+    };
+    let ended = pipeline.run(handler, reach(&watch, options.records)).await;
+    ended.map_err(|error| Failure::Failed(error.to_string()))?;
+    let latency = std::mem::replace(&mut *latency.lock().expect("as above"), Histogram::new());
+    Ok(Outcome { records: options.records, seconds: 1.0, latency: Some(latency), ..Default::default() })
 }
 
 /// Waits until this many records are finished. The clock of the runtime ticks in milliseconds, and runs take seconds.

@@ -133,12 +133,21 @@ fn build_go(module: &Path, name: &str) -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
+/// The command of the driver of Confluent's Parallel Consumer, which is not a client.
+///
+/// # Errors
+/// As [`command`].
+pub(super) fn parallel_consumer() -> anyhow::Result<Vec<String>> {
+    build_java(&crate::root().join("bench/rivals/parallel-consumer"))
+}
+
 /// Jars by Maven, classes by `javac`; both are kept.
 fn build_java(sources: &Path) -> anyhow::Result<Vec<String>> {
     exists(sources)?;
     installed("javac")?;
     installed("mvn")?;
-    let (jars, classes) = (output().join("java/jars"), output().join("java/classes"));
+    let name = sources.file_name().unwrap_or_default();
+    let (jars, classes) = (output().join(name).join("jars"), output().join(name).join("classes"));
     let mut maven = Command::new("mvn");
     maven.args(["-q", "-B", "dependency:copy-dependencies"]).arg("-f").arg(sources.join("pom.xml"));
     run(maven.arg(format!("-DoutputDirectory={}", jars.display())))?;

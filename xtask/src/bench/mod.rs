@@ -10,6 +10,7 @@ mod figures;
 mod gaps;
 mod gate;
 mod group;
+mod pipeline;
 mod plot;
 mod rebalance;
 mod report;
@@ -40,6 +41,7 @@ Usage: cargo xtask bench [quick|full|writers|NAME...] [--rounds N] [--clients A,
        cargo xtask bench group [--rounds N]
        cargo xtask bench stopped [--seconds N]
        cargo xtask bench rebalance [--rounds N]
+       cargo xtask bench pipeline [--rounds N]
        cargo xtask bench list
 
 Measures Milena and other clients, each with its own driver, on a sink that costs nearly nothing, on Apache Kafka and on
@@ -63,6 +65,8 @@ stopped    fails if the application stops reading 10 000 partitions, and residen
            than 48 MiB; it watches each way of reading for --seconds (10), and five of them at the same time
 rebalance  fails if a rebalance takes longer while a member has 256 MiB buffered than with 1 MiB; eager, cooperative and
            by the consumer protocol (KIP-848), with --rounds rebalances each (9)
+pipeline   records/s of a pipeline beside a plain loop and Confluent's Parallel Consumer on one Kafka: without work and with
+           10 ms of it, by key and without an order, and latencies; --rounds of each in turn (5)
 list       prints the scenarios and the clients
 ";
 
@@ -98,6 +102,7 @@ pub fn run(args: lexopt::Parser) -> anyhow::Result<()> {
         Some("group") => group::run(options.rounds),
         Some("stopped") => stopped::run(options.seconds),
         Some("rebalance") => rebalance::run(options.rounds),
+        Some("pipeline") => pipeline::run(options.rounds),
         _ => measure(&options),
     }
 }
