@@ -43,7 +43,7 @@ public final class Driver {
         KafkaConsumer<byte[], byte[]> consumer =
             new KafkaConsumer<>(properties, new ByteArrayDeserializer(), new ByteArrayDeserializer());
         ParallelConsumerOptions<byte[], byte[]> options = ParallelConsumerOptions.<byte[], byte[]>builder()
-            .ordering(order).maxConcurrency(Integer.parseInt(given.get("tasks"))).consumer(consumer).build();
+            .ordering(order).ignoreReflectiveAccessExceptionsForAutoCommitDisabledCheck(true).maxConcurrency(Integer.parseInt(given.get("tasks"))).consumer(consumer).build();
         ParallelStreamProcessor<byte[], byte[]> processor =
             ParallelStreamProcessor.createEosStreamProcessor(options);
         processor.subscribe(List.of(given.get("topic")));
