@@ -6,12 +6,19 @@ use std::time::Duration;
 
 use milena::SharedRecord;
 
-use crate::Failure;
 use crate::control::Control;
 use crate::dead_letters::{DeadLetterWriter, Facts};
+use crate::retry_topics::{Leaver, Origin, Retries, Returned, Step, Tier};
+use crate::{Class, Failure};
 
-/// Where records go that are given up.
-pub(crate) enum Aside {
+/// Where records go that are given up: to their next retry topic, and at last to where dead letters go.
+pub(crate) struct Aside {
+    pub(crate) retries: Option<Arc<Retries>>,
+    pub(crate) last: Last,
+}
+
+/// Where records go that are not tried any more.
+pub(crate) enum Last {
     /// Nowhere: the pipeline stops, and the record stays uncommitted.
     Stop,
     /// Nowhere: it is logged, and counts as finished.
@@ -23,25 +30,61 @@ pub(crate) enum Aside {
 /// A record that is given up, and why.
 pub(crate) struct GivenUp {
     pub(crate) record: SharedRecord,
+    /// The retry topic that the record is in.
+    pub(crate) tier: Option<Arc<Tier>>,
     pub(crate) failure: Failure,
+    /// Over all retry topics.
     pub(crate) attempts: u32,
     pub(crate) first_ms: i64,
     pub(crate) last_ms: i64,
 }
 
-/// The first pause after a dead letter could not be written, and the longest.
+/// What became of a record that was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// It waits in a retry topic.
+    InTier,
+    /// It is not tried any more.
+    Aside,
+}
+
+/// Where one record goes.
+enum Place<'a> {
+    Tier(&'a Retries, Step<'a>),
+    DeadLetters(&'a DeadLetterWriter, &'a str),
+}
+
+/// The first pause after a record could not be written, and the longest.
 const PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 impl Aside {
+    /// Whether there is a place for a record that has failed like this.
+    pub(crate) fn has_place(&self, topic: &str, tier: Option<&Tier>, failure: &Failure) -> bool {
+        !matches!(self.last, Last::Stop) || self.next(topic, tier, failure).is_some()
+    }
+
+    fn next(&self, topic: &str, tier: Option<&Tier>, failure: &Failure) -> Option<(&Retries, Step<'_>)> {
+        let retries = self.retries.as_deref().filter(|_| failure.class() == Class::Retriable)?;
+        Some((retries, retries.next(topic, tier)?))
+    }
+
     /// Ends when the record is where it belongs. Until then the source stays uncommitted; if it takes more than one attempt,
     /// nothing else is started meanwhile.
-    pub(crate) async fn put(&self, given_up: GivenUp, control: &Control) {
-        let GivenUp { record, failure, attempts, first_ms, last_ms } = given_up;
+    pub(crate) async fn put(&self, given_up: GivenUp, control: &Control) -> Put {
+        let GivenUp { record, tier, failure, attempts, .. } = &given_up;
         let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
-        match self {
-            Self::Stop => unreachable!("the pipeline stops instead"),
-            Self::Skip => {
+        match (self.next(topic, tier.as_deref(), failure), &self.last) {
+            (Some((retries, step)), _) => {
+                self.write(&Place::Tier(retries, step), &given_up, control).await;
+                retries.counts()[step.index].written.fetch_add(1, Ordering::Relaxed);
+                return Put::InTier;
+            }
+            (None, Last::DeadLetters { writer, group }) => {
+                self.write(&Place::DeadLetters(writer, group), &given_up, control).await;
+                control.counts.dead.fetch_add(1, Ordering::Relaxed);
+            }
+            (None, Last::Skip) => {
                 tracing::warn!(
                     target: "milena",
                     "the record at offset {offset} of partition {partition} of topic {topic:?} is skipped after {attempts} \
@@ -49,24 +92,45 @@ impl Aside {
                 );
                 control.counts.skipped.fetch_add(1, Ordering::Relaxed);
             }
-            Self::DeadLetters { writer, group } => {
-                let facts = Facts { group, handler: None, attempts, first_ms, last_ms };
-                let (mut held, mut pause) = (None, PAUSE);
-                while let Err(error) = writer.write(record.view(), &failure, &facts).await {
-                    control.counts.aside_failures.fetch_add(1, Ordering::Relaxed);
-                    if held.is_none() {
-                        held = Some(Hold::new(control));
-                        tracing::warn!(
-                            target: "milena",
-                            "the record at offset {offset} of partition {partition} of topic {topic:?} cannot be written to the \
-                             dead letters, so no record is started until it can: {error}"
-                        );
-                    }
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(PAUSE_MAX);
+            (None, Last::Stop) => unreachable!("the pipeline stops instead"),
+        }
+        Put::Aside
+    }
+
+    async fn write(&self, to: &Place<'_>, given_up: &GivenUp, control: &Control) {
+        let GivenUp { record, tier, failure, attempts, first_ms, last_ms } = given_up;
+        let (attempts, first_ms, last_ms) = (*attempts, *first_ms, *last_ms);
+        let (mut held, mut pause) = (None, PAUSE);
+        loop {
+            let written = match to {
+                Place::Tier(retries, step) => {
+                    retries.write(&Leaver { record, failure, attempts, first_ms }, *step).await
                 }
-                control.counts.dead.fetch_add(1, Ordering::Relaxed);
+                Place::DeadLetters(writer, group) => {
+                    let view = record.view();
+                    let returned = tier.as_ref().map(|_| Returned::read(view.headers()));
+                    let origin = returned.and_then(|of| of.origin).unwrap_or_else(|| Origin::of(&view));
+                    let facts = Facts { group, handler: None, attempts, first_ms, last_ms };
+                    writer.write_of(view, &origin, failure, &facts).await
+                }
+            };
+            let Err(error) = written else { return };
+            control.counts.aside_failures.fetch_add(1, Ordering::Relaxed);
+            if held.is_none() {
+                held = Some(Hold::new(control));
+                let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
+                let place = match to {
+                    Place::Tier(_, step) => step.topic,
+                    Place::DeadLetters(writer, _) => writer.topic(),
+                };
+                tracing::warn!(
+                    target: "milena",
+                    "the record at offset {offset} of partition {partition} of topic {topic:?} is given up and cannot be written \
+                     to {place:?}, so no record is started until it can: {error}"
+                );
             }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::pipeline::{PipelineError, Stall};
+use crate::pipeline::{PipelineError, RetryTierStats, Stall};
 use crate::worker::{Command, Inbox};
 
 pub(crate) struct Control {
@@ -24,6 +24,8 @@ pub(crate) struct Control {
     stalls: Mutex<Vec<Arc<Stall>>>,
     pub(crate) workers: OnceLock<Vec<Arc<Inbox<Command>>>>,
     pub(crate) on_stall: OnceLock<OnStall>,
+    /// Retry topics, by tier.
+    pub(crate) tiers: OnceLock<Vec<Arc<TierCounts>>>,
 }
 
 pub(crate) type OnStall = Box<dyn Fn(&Stall) + Send + Sync>;
@@ -39,6 +41,27 @@ pub(crate) struct Counts {
     pub(crate) skipped: AtomicU64,
     pub(crate) aside_failures: AtomicU64,
     pub(crate) expired: AtomicU64,
+    pub(crate) moved: AtomicU64,
+}
+
+/// What a pipeline has counted of the retry topics of one delay.
+#[derive(Debug)]
+pub(crate) struct TierCounts {
+    pub(crate) delay: Duration,
+    pub(crate) written: AtomicU64,
+    pub(crate) finished: AtomicU64,
+}
+
+impl TierCounts {
+    pub(crate) fn new(delay: Duration) -> Self {
+        Self { delay, written: AtomicU64::new(0), finished: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn stats(&self) -> RetryTierStats {
+        let (written, finished) =
+            (self.written.load(Ordering::Relaxed), self.finished.load(Ordering::Relaxed));
+        RetryTierStats { delay: self.delay, written, finished }
+    }
 }
 
 impl Control {
@@ -54,6 +77,7 @@ impl Control {
             stalls: Mutex::new(Vec::new()),
             workers: OnceLock::new(),
             on_stall: OnceLock::new(),
+            tiers: OnceLock::new(),
         }
     }
 

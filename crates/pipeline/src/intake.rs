@@ -13,6 +13,8 @@ use tokio::sync::oneshot;
 use crate::control::Control;
 use crate::flow::Flow;
 use crate::pipeline::Left;
+use crate::record::Held;
+use crate::retry_topics::Retries;
 use crate::schedule::Order;
 use crate::worker::{Command, Inbox, Route, Share};
 
@@ -23,6 +25,7 @@ pub(crate) struct Intake {
     partition_bytes_max: usize,
     workers: Vec<Arc<Inbox<Command>>>,
     control: Arc<Control>,
+    retries: Option<Arc<Retries>>,
     /// Batches are taken from the consumer and routed under this lock, so that a partition which is given up has no batch on the
     /// way to a worker.
     routes: Mutex<Routes>,
@@ -48,9 +51,10 @@ impl Intake {
         partition_bytes_max: usize,
         workers: Vec<Arc<Inbox<Command>>>,
         control: Arc<Control>,
+        retries: Option<Arc<Retries>>,
     ) -> Self {
         let routes = Routes { loads: vec![0; workers.len()], ..Routes::default() };
-        Self { order, partition_bytes_max, workers, control, routes: Mutex::new(routes) }
+        Self { order, partition_bytes_max, workers, control, retries, routes: Mutex::new(routes) }
     }
 
     /// Takes batches until the consumer has ended.
@@ -89,7 +93,7 @@ impl Intake {
             let Ok(handle) = consumer.partition_handle(topic, partition) else { return };
             let count = consumer.assignment().len();
             let topic: Arc<str> = Arc::from(topic);
-            let entry = self.enter(Flow::new(handle, self.partition_bytes_max), count, routes);
+            let entry = self.enter(&topic, Flow::new(handle, self.partition_bytes_max), count, routes);
             routes.by_topic.entry(topic).or_default().insert(partition, entry);
         }
         let entry = &routes.by_topic[batch.topic()][&partition];
@@ -109,7 +113,7 @@ impl Intake {
 
     /// Chooses the workers of a partition: one, unless there are fewer partitions than workers. Then its keys are divided among
     /// several, because a worker runs on one core at a time.
-    fn enter(&self, flow: Flow, partition_count: usize, routes: &mut Routes) -> Entry {
+    fn enter(&self, topic: &str, flow: Flow, partition_count: usize, routes: &mut Routes) -> Entry {
         let count = match self.order {
             Order::Partition => 1,
             Order::Key | Order::None => (self.workers.len() / partition_count.max(1)).max(1),
@@ -122,7 +126,9 @@ impl Intake {
         }
         routes.next += 1;
         let share = Share { index: 0, count: count as u64 };
-        let route = Route { number: routes.next, share, held: Arc::default(), flow: Arc::new(flow) };
+        let tier = self.retries.as_ref().and_then(|retries| retries.tier(topic));
+        let held = Arc::new(Held { tier, ..Held::default() });
+        let route = Route { number: routes.next, share, held, flow: Arc::new(flow) };
         Entry { workers, route }
     }
 

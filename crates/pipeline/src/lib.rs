@@ -18,6 +18,7 @@ mod permits;
 mod pipeline;
 mod record;
 mod retry;
+mod retry_topics;
 mod schedule;
 mod span;
 mod window;
@@ -28,9 +29,12 @@ pub use handler::{
     Attempt, Blocking, FromBytes, FromRecord, Handler, Headers, Json, Key, Outcome, RecordService, Value,
     blocking, service,
 };
-pub use pipeline::{Left, Pipeline, PipelineError, PipelineStats, PipelineWatch, Report, Stall};
+pub use pipeline::{
+    Left, Pipeline, PipelineError, PipelineStats, PipelineWatch, Report, RetryTierStats, Stall,
+};
 pub use record::Record;
 pub use retry::Retry;
+pub use retry_topics::{Origin, RetryTopics};
 pub use schedule::Order;
 pub use span::Span;
 

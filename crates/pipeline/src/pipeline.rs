@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 use milena::{ConsumerHandle, GroupConsumerBuilder, SharedRecord};
 use tokio::task::JoinSet;
 
-use crate::aside::Aside;
+use crate::aside::{Aside, Last};
 use crate::control::Control;
 use crate::dead_letters::DeadLetters;
 use crate::handler::Handler;
@@ -18,7 +18,7 @@ use crate::intake::Intake;
 use crate::permits::Permits;
 use crate::schedule::{Order, Terms};
 use crate::worker::{Common, Inbox, Worker};
-use crate::{Failure, Retry};
+use crate::{Failure, Retry, RetryTopics};
 
 /// Processes the records of a consumer group's member with many workers.
 ///
@@ -83,6 +83,7 @@ struct Settings {
     concurrency: usize,
     workers: Option<usize>,
     retry: Retry,
+    retry_topics: Option<RetryTopics>,
     given_up: Given,
     time_limit: Option<Duration>,
     report_after: Duration,
@@ -107,6 +108,7 @@ impl Pipeline {
             concurrency: 16,
             workers: None,
             retry: Retry::exponential(Duration::from_millis(100), Duration::from_secs(10)),
+            retry_topics: None,
             given_up: Given::Stop,
             time_limit: None,
             report_after: Duration::from_secs(10),
@@ -142,6 +144,50 @@ impl Pipeline {
     /// Sets how failed records are tried again. Default: `Retry::exponential(100.ms(), 10.s())`.
     pub fn retry(mut self, retry: Retry) -> Self {
         self.settings.retry = retry;
+        self
+    }
+
+    /// Writes records whose attempts in place are used up to retry topics, in which they wait for later ones, and which this
+    /// pipeline reads too; see [`RetryTopics`]. What fails after the last tier too is given up, and what is
+    /// [poison](crate::Class::Poison) at once. Default: none.
+    ///
+    /// If a record cannot be written to a retry topic, its source stays uncommitted and no record is started until it can.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().group_initial_rebalance_delay(std::time::Duration::ZERO).start().await?;
+    /// # cluster.create_topic("orders", 2)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// # client.producer().build().await?.send(milena::Record::to("orders").key("42").value("created")).await?;
+    /// use milena_pipeline::RetryTopics;
+    /// use milena_pipeline::dead_letters::DeadLetters;
+    /// use milena_pipeline::prelude::*;
+    ///
+    /// let pipeline = Pipeline::new(client.consumer("billing").subscribe(["orders"]))
+    ///     .retry(Retry::fixed(1.ms()).attempts(2))
+    ///     .retry_topics(RetryTopics::tiers([5.ms(), 10.ms()]).create(true))
+    ///     .dead_letters(DeadLetters::to("orders.dlq").create(true));
+    /// let watch = pipeline.watch();
+    /// let report = pipeline
+    ///     .run(
+    ///         async |record: Record| {
+    ///             println!("attempt {} at offset {} of {}", record.attempt(), record.origin().offset, record.origin().topic);
+    ///             Err::<(), _>(Failure::retriable("the bank is closed"))
+    ///         },
+    ///         async move {
+    ///             while watch.stats().dead == 0 {
+    ///                 tokio::task::yield_now().await;
+    ///             }
+    ///         },
+    ///     )
+    ///     .await?;
+    /// // Two attempts in place and one in each tier: three after the first.
+    /// assert_eq!((report.finished, report.moved, report.dead, report.retries), (1, 2, 1, 3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retry_topics(mut self, topics: RetryTopics) -> Self {
+        self.settings.retry_topics = Some(topics);
         self
     }
 
@@ -224,21 +270,36 @@ impl Pipeline {
         let worker_count = settings.check()?;
         let client = consumer.client().clone();
         let group: Arc<str> = Arc::from(consumer.group());
-        let aside = match &settings.given_up {
-            Given::Stop => Aside::Stop,
-            Given::Skip => Aside::Skip,
+        let topics: Vec<String> = consumer.topics().map(str::to_owned).collect();
+        let (mut consumer, mut retries) = (consumer, None);
+        if let Some(of) = &settings.retry_topics {
+            let of = of.open(&client, &group, &topics).await?;
+            consumer = of.subscribe(consumer);
+            if control.tiers.set(of.counts().to_vec()).is_err() {
+                unreachable!("a pipeline runs once");
+            }
+            retries = Some(Arc::new(of));
+        }
+        let last = match &settings.given_up {
+            Given::Stop => Last::Stop,
+            Given::Skip => Last::Skip,
             Given::DeadLetters(to) => {
-                let topics: Vec<String> = consumer.topics().map(str::to_owned).collect();
                 let writer = to.open(&client, &topics).await.map_err(PipelineError::of_client)?;
-                Aside::DeadLetters { writer: Box::new(writer), group }
+                Last::DeadLetters { writer: Box::new(writer), group }
             }
         };
+        let aside = Aside { retries: retries.clone(), last };
         let inboxes: Vec<_> = (0..worker_count).map(|_| Arc::new(Inbox::new())).collect();
         if control.workers.set(inboxes.clone()).is_err() {
             unreachable!("a pipeline runs once");
         }
-        let intake =
-            Intake::new(settings.order, settings.partition_bytes_max, inboxes.clone(), Arc::clone(&control));
+        let intake = Intake::new(
+            settings.order,
+            settings.partition_bytes_max,
+            inboxes.clone(),
+            Arc::clone(&control),
+            retries,
+        );
         let intake = Arc::new(intake);
         let (revoking, losing, drain) = (Arc::clone(&intake), Arc::clone(&intake), settings.drain);
         let consumer = consumer
@@ -297,6 +358,7 @@ impl Pipeline {
             dead: stats.dead,
             skipped: stats.skipped,
             retries: stats.retries,
+            moved: stats.moved,
             left,
         })
     }
@@ -358,6 +420,8 @@ pub struct Report {
     pub skipped: u64,
     /// Attempts after the first.
     pub retries: u64,
+    /// Records that were written to a retry topic, each once per tier. They are not finished by that.
+    pub moved: u64,
     /// Records that were in work when the time to drain was over, or waited for another attempt. They are not committed. Records
     /// that had not started are not listed.
     pub left: Vec<Left>,
@@ -455,15 +519,38 @@ pub struct PipelineStats {
     pub dead: u64,
     /// Records that were skipped.
     pub skipped: u64,
-    /// Writes of dead letters that failed.
+    /// Records that were written to a retry topic, each once per tier. They are not finished by that.
+    pub moved: u64,
+    /// The retry topics, by tier.
+    pub retry_tiers: Vec<RetryTierStats>,
+    /// Writes of dead letters, and to retry topics, that failed.
     pub dead_letter_failures: u64,
-    /// Whether nothing is started because a dead letter cannot be written.
+    /// Whether nothing is started because a record that is given up cannot be written.
     pub is_held: bool,
     /// Records in work for longer than the limit.
     pub stalls: Vec<Stall>,
 }
 
+/// The retry topics of one delay, over all sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetryTierStats {
+    /// The delay.
+    pub delay: Duration,
+    /// Records that this member has written to them since it began.
+    pub written: u64,
+    /// Records of them that this member has finished since it began: processed, put aside, or written to the next tier. They may
+    /// have been written by other members, or before.
+    pub finished: u64,
+}
+
 impl PipelineStats {
+    /// Records that wait in retry topics, as far as this member can know: those that it has written and not finished. Other members
+    /// may finish them; the group's lag in the retry topics counts them all.
+    pub fn retry_backlog(&self) -> u64 {
+        self.retry_tiers.iter().map(|tier| tier.written.saturating_sub(tier.finished)).sum()
+    }
+
     fn of(control: &Control) -> Self {
         let counts = &control.counts;
         Self {
@@ -474,6 +561,8 @@ impl PipelineStats {
             expired: counts.expired.load(Ordering::Relaxed),
             dead: counts.dead.load(Ordering::Relaxed),
             skipped: counts.skipped.load(Ordering::Relaxed),
+            moved: counts.moved.load(Ordering::Relaxed),
+            retry_tiers: control.tiers.get().into_iter().flatten().map(|counts| counts.stats()).collect(),
             dead_letter_failures: counts.aside_failures.load(Ordering::Relaxed),
             is_held: control.is_held(),
             stalls: control.stalls(),
@@ -507,7 +596,7 @@ impl PipelineError {
         Self(Box::new(Kind::Handler(failure)))
     }
 
-    fn setting(why: &str) -> Self {
+    pub(crate) fn setting(why: &str) -> Self {
         Self(Box::new(Kind::Setting(why.to_owned())))
     }
 

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use milena::SharedRecord;
 use tokio_util::sync::CancellationToken;
 
+use crate::retry_topics::{Origin, Returned, Tier};
+
 /// A record to process: a handle of the fetched batch, without a copy of key or value.
 ///
 /// It has all methods of [`SharedRecord`]. Its memory counts against the client's budget until it is dropped; to keep a record for
@@ -23,6 +25,8 @@ pub struct Record {
 pub(crate) struct Held {
     /// Fires when the partition is given up before the record is finished.
     pub(crate) cancelled: CancellationToken,
+    /// The retry topic that it is a partition of.
+    pub(crate) tier: Option<Arc<Tier>>,
 }
 
 impl Record {
@@ -39,6 +43,20 @@ impl Record {
     /// before the record went through a retry topic do.
     pub fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// Where the record was before it went through [retry topics](crate::RetryTopics): for one that did not, where it is. The
+    /// record's own methods tell its place in the retry topic.
+    pub fn origin(&self) -> Origin<'_> {
+        let view = self.record.view();
+        let returned = self.held.tier.as_ref().map(|_| Returned::read(view.headers()));
+        returned.and_then(|of| of.origin).unwrap_or_else(|| Origin::of(&view))
+    }
+
+    /// The number of the [retry topic](crate::RetryTopics) that the record has waited in: the first is 1, and 0 is the topic that
+    /// it came from.
+    pub fn tier(&self) -> usize {
+        self.held.tier.as_ref().map_or(0, |tier| tier.index + 1)
     }
 
     /// Whether what comes of this attempt counts no more: the partition was given up, or the pipeline stops and its deadline has

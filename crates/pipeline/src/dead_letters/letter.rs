@@ -10,6 +10,7 @@ use milena::{Header, Record, RecordView};
 
 use super::dialect::{Dialect, Field, PREFIX};
 use super::headers::Letter;
+use crate::retry_topics::{Origin, PREFIX as RETRY_PREFIX};
 use crate::{Class, Failure};
 
 /// The most bytes that a dead letter is larger than its record: names, values and their lengths.
@@ -72,8 +73,19 @@ pub struct DeadLetter<'a> {
 impl<'a> DeadLetter<'a> {
     /// Makes the headers.
     pub fn new(view: RecordView<'a>, failure: &Failure, facts: &Facts<'_>) -> Self {
+        let origin = Origin::of(&view);
+        Self::with_origin(view, &origin, failure, facts)
+    }
+
+    /// The same of a record that has come through retry topics.
+    pub(crate) fn with_origin(
+        view: RecordView<'a>,
+        origin: &Origin<'_>,
+        failure: &Failure,
+        facts: &Facts<'_>,
+    ) -> Self {
         let earlier = Letter::read_as(Dialect::Milena, view.headers());
-        let added = added(&view, earlier.as_ref(), failure, facts);
+        let added = added(origin, earlier.as_ref(), failure, facts);
         Self { view, added }
     }
 
@@ -84,7 +96,8 @@ impl<'a> DeadLetter<'a> {
 
     /// All headers of the letter: the record's own, then ours.
     pub fn headers(&self) -> Vec<Header<'_>> {
-        let own = self.view.headers().filter(|header| !Dialect::Milena.owns(header.key));
+        let is_ours = |key: &[u8]| Dialect::Milena.owns(key) || key.starts_with(RETRY_PREFIX.as_bytes());
+        let own = self.view.headers().filter(|header| !is_ours(header.key));
         let added = self.added.iter().map(|(name, value)| Header::new(name, Some(value.as_bytes())));
         own.chain(added).collect()
     }
@@ -112,7 +125,7 @@ fn bytes_of(name: &str, value: &str) -> usize {
 }
 
 fn added(
-    view: &RecordView<'_>,
+    place: &Origin<'_>,
     earlier: Option<&Letter<'_>>,
     failure: &Failure,
     facts: &Facts<'_>,
@@ -120,13 +133,13 @@ fn added(
     let mut added = Vec::with_capacity(16);
     let mut add = |name, value: String| added.push((name, value));
     // What went through another topic on its way, for example this one's own dead letters, still comes from where it was first.
-    let origin = earlier.filter(|letter| letter.topic.as_deref().is_some_and(|topic| topic != view.topic()));
+    let origin = earlier.filter(|letter| letter.topic.as_deref().is_some_and(|topic| topic != place.topic));
     let (topic, partition, offset, timestamp_ms) = match origin {
         Some(letter) => {
             let topic = letter.topic.as_deref().unwrap_or_default();
             (topic, letter.partition, letter.offset, letter.timestamp_ms)
         }
-        None => (view.topic(), Some(view.partition()), Some(view.offset()), view.timestamp_ms()),
+        None => (place.topic, Some(place.partition), Some(place.offset), place.timestamp_ms),
     };
     add(TOPIC, clipped(topic, NAME_BYTES_MAX));
     if let Some(partition) = partition {
@@ -217,7 +230,7 @@ impl ReplayMarks {
 const CUT: &str = "…";
 
 /// What `value` displays, cut at the end of a character if it is longer than `bytes_max`.
-fn clipped(value: impl fmt::Display, bytes_max: usize) -> String {
+pub(crate) fn clipped(value: impl fmt::Display, bytes_max: usize) -> String {
     let mut text = Clip { text: String::new(), bytes_max, is_cut: false };
     // The error is the handler's: a panic in its Display must not take the pipeline with it. One that was cut returns an error.
     if catch_unwind(AssertUnwindSafe(|| write!(text, "{value}"))).is_err() {

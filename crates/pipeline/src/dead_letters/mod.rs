@@ -12,5 +12,7 @@ mod writer;
 
 pub use dialect::Dialect;
 pub use headers::Letter;
+pub(crate) use letter::{ADDED_BYTES_MAX, clipped};
 pub use letter::{DeadLetter, Facts, ReplayMarks};
+pub(crate) use writer::config_of;
 pub use writer::{DeadLetterWriter, DeadLetters};

@@ -1,9 +1,12 @@
 //! Writes dead letters: one producer, and the topic that they go to.
 
+use std::collections::BTreeMap;
+
 use milena::{Client, ConfigResource, NewTopic, Producer, Receipt, RecordView};
 
 use super::letter::{ADDED_BYTES_MAX, DeadLetter, Facts};
 use crate::Failure;
+use crate::retry_topics::Origin;
 
 /// Where records go that could not be processed.
 ///
@@ -143,10 +146,14 @@ impl From<String> for DeadLetters {
 
 /// The topic's `max.message.bytes`. None if it cannot be read, for example because this principal may not.
 async fn max_message_bytes(client: &Client, topic: &str) -> Option<usize> {
+    config_of(client, topic).await.get("max.message.bytes")?.parse().ok()
+}
+
+/// The topic's settings. None are there if they cannot be read.
+pub(crate) async fn config_of(client: &Client, topic: &str) -> BTreeMap<String, String> {
     let resource = ConfigResource::Topic(topic.to_owned());
-    let configs = client.admin().describe_configs(&resource).await.ok()?;
-    let entry = configs.into_iter().find(|entry| entry.name == "max.message.bytes")?;
-    entry.value?.parse().ok()
+    let configs = client.admin().describe_configs(&resource).await.unwrap_or_default();
+    configs.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()
 }
 
 /// Writes dead letters to a topic. It comes from [`DeadLetters::open`], and is cheap to clone.
@@ -179,8 +186,20 @@ impl DeadLetterWriter {
         failure: &Failure,
         facts: &Facts<'_>,
     ) -> Result<Receipt, milena::Error> {
+        let origin = Origin::of(&record);
+        self.write_of(record, &origin, failure, facts).await
+    }
+
+    /// The same of a record that has come through retry topics.
+    pub(crate) async fn write_of(
+        &self,
+        record: RecordView<'_>,
+        origin: &Origin<'_>,
+        failure: &Failure,
+        facts: &Facts<'_>,
+    ) -> Result<Receipt, milena::Error> {
         let facts = Facts { handler: facts.handler.or(self.handler.as_deref()), ..*facts };
-        let letter = DeadLetter::new(record, failure, &facts);
+        let letter = DeadLetter::with_origin(record, origin, failure, &facts);
         let headers = letter.headers();
         let mut record = letter.record(&self.topic, &headers);
         if letter.source_partition() < self.partition_count {

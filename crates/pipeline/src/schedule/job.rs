@@ -15,6 +15,8 @@ pub(crate) struct Item<R> {
     pub(crate) from: i64,
     /// The offset after it.
     pub(crate) end: i64,
+    /// It does not start before this time, nor do records of its lane that come after it. Zero if it may start at once.
+    pub(crate) due: Duration,
 }
 
 /// A record whose attempt begins. Exactly one of [`handle_pending`](super::Schedule::handle_pending),

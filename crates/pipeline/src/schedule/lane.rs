@@ -1,6 +1,7 @@
 //! The records of one partition that a worker has, or of a part of its keys.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::job::{Item, JobId};
 
@@ -31,6 +32,8 @@ pub(super) struct Lane<R> {
     pub(super) place: Option<Place>,
     /// When it had its last turn.
     pub(super) turn: u64,
+    /// When it is looked at again, because the first record of its queue is due then.
+    pub(super) wakes_at: Option<Duration>,
 }
 
 /// Lanes with few records in work come first; among equals, the one whose last turn is longest ago.
@@ -50,6 +53,7 @@ impl<R> Lane<R> {
             is_revoked: false,
             place: None,
             turn,
+            wakes_at: None,
         }
     }
 

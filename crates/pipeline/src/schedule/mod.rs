@@ -7,6 +7,9 @@
 //!                  waits for its key             delayed ◀ handle_failed ─▶ aside ─▶ handle_settled
 //! ```
 //!
+//! A record may have a time before which it does not start: retry topics have such records, in the order of these times. The lane
+//! waits for its first one then.
+//!
 //! It has no clock: times are durations since the pipeline began. It must not know futures, topics or the consumer. Each worker
 //! has one, and a partition is one worker's, or one worker's for each of its keys.
 
@@ -120,6 +123,10 @@ pub(crate) struct Schedule<R> {
     limits: VecDeque<(Duration, JobId)>,
     reports: VecDeque<(Duration, JobId)>,
     running: usize,
+    /// Lanes whose first record is not due, by when it is.
+    dues: BinaryHeap<Reverse<(Duration, LaneId)>>,
+    /// The latest time that it was told.
+    now: Duration,
 }
 
 /// A lane starts this many records in a row if none of them stays in work.
@@ -140,6 +147,8 @@ impl<R> Schedule<R> {
             limits: VecDeque::new(),
             reports: VecDeque::new(),
             running: 0,
+            dues: BinaryHeap::new(),
+            now: Duration::ZERO,
         }
     }
 
@@ -193,7 +202,7 @@ impl<R> Schedule<R> {
             return None;
         }
         for _ in 0..count {
-            let Some(item) = of.queue.front() else { break };
+            let Some(item) = of.queue.front().filter(|item| item.due <= self.now) else { break };
             // The shard of a record in work is taken. It waits in the way of `poll_start`.
             if is_by_key && !self.shards.is_empty() && self.shards.contains_key(&(id, item.shard)) {
                 break;
@@ -357,7 +366,8 @@ impl<R> Schedule<R> {
         let delayed = self.delayed.peek().map(|Reverse((at, _))| *at);
         let limit = self.limits.front().map(|(at, _)| *at);
         let report = self.reports.front().map(|(at, _)| *at);
-        [delayed, limit, report].into_iter().flatten().min()
+        let due = self.dues.peek().map(|Reverse((at, _))| *at);
+        [delayed, limit, report, due].into_iter().flatten().min()
     }
 
     /// The number of records that a handler works on.
@@ -436,7 +446,7 @@ impl<R> Schedule<R> {
             }
         }
         while of.waiting + of.delayed < self.terms.waiting_max && !(has_shards && !is_by_key && of.is_busy) {
-            let item = of.queue.pop_front()?;
+            let item = of.queue.pop_front_if(|item| item.due <= self.now)?;
             if is_by_key
                 && !self.shards.is_empty()
                 && let Some(waiting) = self.shards.get_mut(&(id, item.shard))
@@ -478,8 +488,19 @@ impl<R> Schedule<R> {
         job.item
     }
 
-    /// Jobs whose delay is over may start.
+    /// Jobs whose delay is over may start, and lanes whose first record is due.
     fn let_due(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        while let Some(Reverse((at, id))) = self.dues.peek().copied()
+            && at <= now
+        {
+            self.dues.pop();
+            // Of two times of a lane the earlier one counts: the other is of a record that was forgotten.
+            if let Some(of) = self.lanes.get_mut(&id).filter(|of| of.wakes_at == Some(at)) {
+                of.wakes_at = None;
+                self.list(id);
+            }
+        }
         while let Some(Reverse((at, id))) = self.delayed.peek().copied()
             && at <= now
         {
@@ -508,7 +529,15 @@ impl<R> Schedule<R> {
         let is_serial = self.terms.order == Order::Partition;
         let Some(of) = self.lanes.get_mut(&id) else { return };
         let may_read = of.waiting + of.delayed < self.terms.waiting_max && !(is_serial && of.is_busy);
-        let has_record = !of.due.is_empty() || !of.freed.is_empty() || (may_read && !of.queue.is_empty());
+        let first_due = of.queue.front().filter(|_| may_read).map(|item| item.due);
+        let has_record =
+            !of.due.is_empty() || !of.freed.is_empty() || first_due.is_some_and(|due| due <= self.now);
+        if let Some(due) = first_due.filter(|due| *due > self.now)
+            && of.wakes_at.is_none_or(|at| due < at)
+        {
+            of.wakes_at = Some(due);
+            self.dues.push(Reverse((due, id)));
+        }
         let place = has_record.then_some((of.running, of.turn, id));
         if of.place == place {
             return;

@@ -24,6 +24,7 @@ struct Of {
     partition: usize,
     offset: i64,
     key: u64,
+    due: Duration,
 }
 
 /// A partition, as its log and its group see it.
@@ -120,6 +121,10 @@ impl World {
     fn feed(&mut self) {
         let index = self.dice.roll(self.partitions.len() as u64) as usize;
         let count = 1 + self.dice.roll(5);
+        let due = match self.dice.roll(3) {
+            0 => self.now + Duration::from_millis(self.dice.roll(60)),
+            _ => Duration::ZERO,
+        };
         let of = &mut self.partitions[index];
         let Some(lane) = of.lane else { return };
         let mut items = Vec::new();
@@ -135,10 +140,11 @@ impl World {
                 continue;
             }
             items.push(Item {
-                record: Of { partition: index, offset, key },
+                record: Of { partition: index, offset, key, due },
                 shard: key,
                 from,
                 end: offset + 1,
+                due,
             });
             from = offset + 1;
         }
@@ -156,6 +162,7 @@ impl World {
             Some(job.lane),
             "a record of a partition that was given up"
         );
+        assert!(of.due <= self.now, "{of:?} starts at {:?}", self.now);
         let same = |other: &Of| match self.order {
             Order::Key => (other.partition, other.key) == (of.partition, of.key),
             Order::Partition => other.partition == of.partition,

@@ -18,7 +18,13 @@ fn terms(order: Order) -> Terms {
 fn items(keys: &[u64]) -> Vec<Item<i64>> {
     (0..)
         .zip(keys)
-        .map(|(offset, shard)| Item { record: offset, shard: *shard, from: offset, end: offset + 1 })
+        .map(|(offset, shard)| Item {
+            record: offset,
+            shard: *shard,
+            from: offset,
+            end: offset + 1,
+            due: Duration::ZERO,
+        })
         .collect()
 }
 
@@ -61,6 +67,39 @@ fn records_of_one_key_are_processed_one_after_the_other() {
     assert_eq!(offsets(&start_all(&mut schedule, Duration::ZERO)), [3]);
     done(&mut schedule, started[1].1);
     assert_eq!(offsets(&start_all(&mut schedule, Duration::ZERO)), [4]);
+}
+
+#[test]
+fn a_lane_waits_until_its_first_record_is_due_and_holds_up_no_other() {
+    let (mut schedule, waiting) = one(Order::Key, &[]);
+    let due_at = |seconds: &[u32]| {
+        let items = items(&[1, 2, 3]).into_iter().zip(seconds);
+        items.map(|(item, at)| Item { due: *at * SECOND, ..item }).collect::<Vec<_>>()
+    };
+    // The third is due before the second, and waits for it.
+    schedule.handle_records(waiting, due_at(&[10, 20, 15]));
+    let other = schedule.handle_assigned();
+    schedule.handle_records(other, items(&[1]));
+    assert_eq!(offsets(&start_all(&mut schedule, SECOND)), [0]);
+    assert!(!schedule.is_hungry(waiting), "it has records");
+    let just_before = 10 * SECOND - Duration::from_nanos(1);
+    assert!(!schedule.is_startable(just_before));
+    // The record in work has its own limits.
+    schedule.handle_gone(other);
+    assert_eq!(schedule.poll_timeout(), Some(10 * SECOND));
+    assert_eq!(offsets(&start_all(&mut schedule, 10 * SECOND)), [0]);
+    assert!(start_all(&mut schedule, 16 * SECOND).is_empty());
+    assert_eq!(offsets(&start_all(&mut schedule, 20 * SECOND)), [1, 2]);
+}
+
+#[test]
+fn a_lane_that_is_revoked_while_it_waits_is_drained() {
+    let (mut schedule, lane) = one(Order::Partition, &[]);
+    schedule.handle_records(lane, items(&[1]).into_iter().map(|item| Item { due: SECOND, ..item }));
+    schedule.handle_revoked(lane);
+    assert!(schedule.is_drained(lane) && schedule.handle_gone(lane).is_empty());
+    assert!(start_all(&mut schedule, 2 * SECOND).is_empty());
+    assert_eq!(schedule.poll_timeout(), None);
 }
 
 #[test]

@@ -3,13 +3,17 @@
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use milena::{RecordCursor, RecordPlace, SharedBatch, SharedRecord};
 use rustc_hash::FxHashMap;
 
+use crate::control::Control;
 use crate::flow::Flow;
 use crate::record::Held;
+use crate::retry_topics::{Returned, millis, unix_now};
 use crate::schedule::{Item, Order};
 
 /// Which of a partition's records a worker has: those whose number, by key or by offset, leaves `index` when it is divided by
@@ -80,8 +84,20 @@ impl WorkerLane {
         self.batch(taken.batch).record_at(taken.place)
     }
 
+    /// The attempts that were made at an unfinished record before it came to this partition's retry topic.
+    pub(super) fn attempts_before(&self, taken: Taken) -> u32 {
+        // Whoever wrote a record without the header has tried it as well.
+        self.held.tier.as_ref().map_or(0, |_| Returned::read(self.record(taken).headers()).attempts.max(1))
+    }
+
     /// Reads up to `count` records into `items`. Answers with the end of a batch that has no records there.
-    pub(super) fn read(&mut self, order: Order, count: usize, items: &mut Vec<Item<Taken>>) -> Option<Tail> {
+    pub(super) fn read(
+        &mut self,
+        order: Order,
+        count: usize,
+        control: &Control,
+        items: &mut Vec<Item<Taken>>,
+    ) -> Option<Tail> {
         let (number, cursor) = self.cursors.front_mut()?;
         let number = *number;
         let open = self.open.get_mut(&number).expect("a batch that is read is open");
@@ -89,8 +105,18 @@ impl WorkerLane {
         let mut from = self.next.unwrap_or_else(|| batch.first_offset());
         let (share, hasher) = (self.share, &self.hasher);
         let before = items.len();
+        // First the system's clock, then the pipeline's: what passes in between makes records late, and not early.
+        let tier = self.held.tier.as_deref().map(|tier| (tier, millis(unix_now()), control.now()));
         let has_more = cursor.advance(count, |view| {
             let offset = view.offset();
+            let due = match tier {
+                None => Duration::ZERO,
+                Some((tier, now_ms, now)) => match tier.wait(&Returned::read(view.headers()), now_ms) {
+                    Some(wait) => now.saturating_add(wait),
+                    // For this group there is no record at the offset.
+                    None => return,
+                },
+            };
             let shard = match order {
                 Order::Key => view.key().map_or_else(|| hasher.hash_one(offset), |key| hasher.hash_one(key)),
                 Order::Partition => 0,
@@ -99,7 +125,13 @@ impl WorkerLane {
             };
             if share.count == 1 || shard % share.count == share.index {
                 let place = batch.place(&view).expect("the view is of this batch");
-                items.push(Item { record: Taken { batch: number, place }, shard, from, end: offset + 1 });
+                items.push(Item {
+                    record: Taken { batch: number, place },
+                    shard,
+                    from,
+                    end: offset + 1,
+                    due,
+                });
             }
             from = offset + 1;
         });
@@ -121,6 +153,9 @@ impl WorkerLane {
     /// Records of a batch are finished.
     pub(super) fn finish(&mut self, number: u64, count: usize) {
         let Some(open) = self.open.get_mut(&number) else { return };
+        if let Some(tier) = &self.held.tier {
+            tier.counts.finished.fetch_add(count as u64, Ordering::Relaxed);
+        }
         open.unfinished -= count;
         if open.unfinished == 0 && open.is_read {
             self.flow.give_back(open.bytes);

@@ -31,7 +31,7 @@ pub(crate) use self::lane::Share;
 use self::lane::{Tail, Taken, WorkerLane};
 use self::marks::Marks;
 use self::slots::Slots;
-use crate::aside::{Aside, GivenUp};
+use crate::aside::{Aside, GivenUp, Put};
 use crate::control::Control;
 use crate::flow::Flow;
 use crate::handler::RecordService;
@@ -39,6 +39,7 @@ use crate::permits::Permits;
 use crate::pipeline::{Left, PipelineError, Stall};
 use crate::record::Held;
 use crate::retry::{Admission, Attempts, Next, Retry};
+use crate::retry_topics::Returned;
 use crate::schedule::{Attempt, Item, Job, JobId, LaneId, Overdue, Schedule, Terms, Verdict};
 use crate::{Failure, Record};
 
@@ -49,7 +50,7 @@ pub(crate) enum Command {
     /// A partition is given up. What is in work may take until the deadline; answers with what was left.
     Revoke { route: u64, deadline: Duration, reply: oneshot::Sender<Vec<Left>> },
     /// A record was put aside.
-    Settled(JobId),
+    Settled(JobId, Put),
     /// Look whether records may start.
     Wake,
 }
@@ -116,6 +117,17 @@ struct Tally {
     failed_attempts: u64,
     retries: u64,
     expired: u64,
+    moved: u64,
+}
+
+impl Tally {
+    /// A record is started, which was tried so often before in other topics.
+    fn begin(&mut self, attempts_before: u32) {
+        match attempts_before {
+            0 => self.records += 1,
+            _ => self.retries += 1,
+        }
+    }
 }
 
 /// Records that start before other tasks of the runtime have their turn.
@@ -213,9 +225,10 @@ impl<S: RecordService> Worker<S> {
                 self.draining.push(Draining { lane, deadline, reply });
                 self.handle_overdue(now);
             }
-            Command::Settled(job) => {
+            Command::Settled(job, put) => {
                 let lane = self.schedule.job(job).map(|job| job.lane);
                 if let (Some(item), Some(lane)) = (self.schedule.handle_settled(job), lane) {
+                    self.tally.moved += u64::from(put == Put::InTier);
                     self.finish(lane, &item);
                 }
             }
@@ -226,7 +239,7 @@ impl<S: RecordService> Worker<S> {
     /// Starts what may start. Answers whether there is more.
     fn start_all(&mut self, context: &mut Context<'_>, now: Duration) -> bool {
         for _ in 0..TURN {
-            if self.tally.records >= TURN as u64 {
+            if self.tally.records + self.tally.retries >= TURN as u64 {
                 break;
             }
             let control = &self.common.control;
@@ -269,15 +282,18 @@ impl<S: RecordService> Worker<S> {
     /// Starts records as long as they end at once. Answers whether it has started any.
     fn burst(&mut self, context: &mut Context<'_>, now: Duration) -> bool {
         let Self { schedule, slots, service, lanes, marks, tally, .. } = self;
-        let (mut is_first, before) = (true, tally.records);
+        let (mut is_first, mut has_started) = (true, false);
         let stopped = schedule.burst(now, TURN, |lane, item| {
             // The caller has asked before the first one.
             if !std::mem::take(&mut is_first) && !matches!(service.poll_ready(context), Poll::Ready(Ok(()))) {
                 return Attempt::NotMade;
             }
-            tally.records += 1;
+            has_started = true;
             let of = lanes.get(&lane).expect("a started record's lane is there");
-            let record = Record::new(of.record(item.record), 1, Arc::clone(&of.held));
+            let attempts_before = of.attempts_before(item.record);
+            tally.begin(attempts_before);
+            let record =
+                Record::new(of.record(item.record), attempts_before.saturating_add(1), Arc::clone(&of.held));
             match slots.start(|| service.call(record)) {
                 Ok(Ok(())) => {
                     tally.finished += 1;
@@ -287,7 +303,6 @@ impl<S: RecordService> Worker<S> {
                 other => Attempt::Other(other),
             }
         });
-        let has_started = tally.records > before;
         if let Some((job, outcome)) = stopped {
             self.handle_started(job, outcome, now);
         }
@@ -309,11 +324,14 @@ impl<S: RecordService> Worker<S> {
                 }
                 Admission::GiveUp(_) => return self.give_up(job, None, now),
             }
-        } else if !job.is_again {
-            self.tally.records += 1;
         }
         let lane = self.lanes.get(&job.lane).expect("a started job's lane is there");
-        let record = Record::new(lane.record(job.item.record), job.attempt(), Arc::clone(&lane.held));
+        let attempts_before = lane.attempts_before(job.item.record);
+        if !job.is_again {
+            self.tally.begin(attempts_before);
+        }
+        let attempt = attempts_before.saturating_add(job.attempt());
+        let record = Record::new(lane.record(job.item.record), attempt, Arc::clone(&lane.held));
         let service = &mut self.service;
         let outcome = self.slots.start(|| service.call(record));
         self.handle_started(job, outcome, now);
@@ -367,14 +385,16 @@ impl<S: RecordService> Worker<S> {
             elapsed: now.saturating_sub(job.since()),
             last_delay: job.history.as_ref().map(|history| history.delay),
         };
+        let tier = self.lanes.get(&job.lane).and_then(|lane| lane.held.tier.as_ref());
+        let is_last = failure.is_counted() && tier.is_some_and(|tier| attempts.calls >= tier.attempts);
         match self.common.retry.next(&attempts, &failure, self.random.roll()) {
-            Next::After(delay) => {
+            Next::After(delay) if !is_last => {
                 let is_counted = failure.is_counted();
                 let verdict =
                     if is_counted { Verdict::Again(delay, failure) } else { Verdict::Postponed(delay) };
                 self.schedule.handle_failed(job, verdict, now);
             }
-            Next::GiveUp(_) => {
+            Next::After(_) | Next::GiveUp(_) => {
                 let class = self.common.retry.class(&failure);
                 self.give_up(job, Some(failure.with_class(class)), now);
             }
@@ -390,17 +410,20 @@ impl<S: RecordService> Worker<S> {
             (None, Some(last)) => (last.calls, last.failure),
             (None, None) => unreachable!("a record that is given up has failed"),
         };
-        if let Aside::Stop = &*self.common.aside {
+        let lane = self.lanes.get(&job.lane).expect("a started job's lane is there");
+        let (record, tier) = (lane.record(job.item.record), lane.held.tier.clone());
+        if !self.common.aside.has_place(record.topic(), tier.as_deref(), &failure) {
             return self.stop_at(job, failure, now);
         }
-        let lane = self.lanes.get(&job.lane).expect("a started job's lane is there");
         let control = Arc::clone(&self.common.control);
+        let tried_ms = tier.as_ref().and_then(|_| Returned::read(record.headers()).first_ms);
         let given_up = GivenUp {
-            record: lane.record(job.item.record),
+            tier,
             failure,
-            attempts,
-            first_ms: control.unix_ms(since),
+            attempts: lane.attempts_before(job.item.record).saturating_add(attempts),
+            first_ms: tried_ms.unwrap_or_else(|| control.unix_ms(since)),
             last_ms: control.unix_ms(now),
+            record,
         };
         let cancelled = lane.held.cancelled.clone();
         let Some(id) = self.schedule.handle_failed(job, Verdict::Aside, now) else { return };
@@ -408,7 +431,7 @@ impl<S: RecordService> Worker<S> {
         tokio::spawn(async move {
             tokio::select! {
                 biased;
-                () = aside.put(given_up, &control) => inbox.push(Command::Settled(id)),
+                put = aside.put(given_up, &control) => inbox.push(Command::Settled(id, put)),
                 // The partition is another member's, which does it all again.
                 () = cancelled.cancelled() => {}
             }
@@ -481,7 +504,7 @@ impl<S: RecordService> Worker<S> {
             }
             has_read = true;
             let lane = self.lanes.get_mut(&id).expect("an unread lane is there");
-            let tail = lane.read(self.common.terms.order, CHUNK, &mut self.items);
+            let tail = lane.read(self.common.terms.order, CHUNK, &self.common.control, &mut self.items);
             if lane.has_more() {
                 index += 1;
             } else {
@@ -538,11 +561,14 @@ impl<S: RecordService> Worker<S> {
     }
 
     fn tell(&mut self) {
-        let Tally { records, finished, failed_attempts, retries, expired } = std::mem::take(&mut self.tally);
+        let Tally { records, finished, failed_attempts, retries, expired, moved } =
+            std::mem::take(&mut self.tally);
         let counts = &self.common.control.counts;
         for (counter, count) in [
             (&counts.records, records),
-            (&counts.finished, finished),
+            // Offsets of records that wait in a retry topic are finished, but those who count records find them there.
+            (&counts.finished, finished - moved),
+            (&counts.moved, moved),
             (&counts.failed_attempts, failed_attempts),
             (&counts.retries, retries),
             (&counts.expired, expired),

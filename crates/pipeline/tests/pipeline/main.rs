@@ -6,4 +6,5 @@ mod basics;
 mod circuit;
 mod failing;
 mod rebalancing;
+mod retrying;
 mod world;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use milena::{Client, Record};
+use milena::{Client, Isolation, OwnedRecord, Record};
 use milena_broker::{Broker, Cluster};
 use tokio::sync::watch;
 
@@ -38,13 +38,48 @@ impl World {
         producer.flush().await.expect("all are written");
     }
 
-    /// What the group has committed of a partition.
+    /// What the group has committed of a partition of "orders".
     pub(crate) async fn committed(&self, group: &str, partition: i32) -> Option<i64> {
-        let consumer =
-            self.client.consumer(group).assign([("orders", partition)]).build().await.expect("reads");
-        let committed = consumer.committed([("orders", partition)]).await.expect("is told");
+        self.committed_of(group, "orders", partition).await
+    }
+
+    /// What the group has committed of a partition.
+    pub(crate) async fn committed_of(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        let consumer = self.client.consumer(group).assign([(topic, partition)]).build().await.expect("reads");
+        let committed = consumer.committed([(topic, partition)]).await.expect("is told");
         committed.into_iter().next().and_then(|(_, committed)| committed).map(|committed| committed.offset)
     }
+}
+
+impl World {
+    /// All records of a topic, as those see it who read only what is committed.
+    pub(crate) async fn read(&self, topic: &str) -> Vec<OwnedRecord> {
+        let consumer = self.client.consumer_direct().topic(topic).isolation(Isolation::ReadCommitted);
+        let mut consumer = consumer.until_end().build().await.expect("reads");
+        let mut records = Vec::new();
+        while let Some(batch) = consumer.next().await.expect("reads") {
+            records.extend(batch.iter().map(|record| record.to_owned()));
+        }
+        records
+    }
+}
+
+/// The value of a header, as text.
+pub(crate) fn text(record: &OwnedRecord, name: &str) -> String {
+    let value = record.headers.iter().filter(|(of, _)| of == name.as_bytes());
+    let values: Vec<_> = value.map(|(_, value)| value.clone().unwrap_or_default()).collect();
+    assert!(values.len() <= 1, "{name} is there {} times", values.len());
+    String::from_utf8(values.into_iter().next().unwrap_or_default()).expect("text")
+}
+
+/// Waits until something is so.
+pub(crate) async fn until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, waiting).await.expect("it becomes so");
 }
 
 /// Counts, and tells when a number is reached.
