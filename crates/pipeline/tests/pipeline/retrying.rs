@@ -378,6 +378,51 @@ async fn a_program_that_ends_anywhere_loses_no_record() {
     running.abort();
 }
 
+/// Far more waits than the client may hold in memory: what does not wait goes on.
+#[tokio::test]
+async fn what_waits_leaves_memory_to_what_does_not() {
+    let world = World::with_memory(3, 8 << 20).await;
+    let (count, more) = (3_000, 300);
+    let value = "x".repeat(10_000);
+    let write = async |count: usize, first: usize| {
+        let producer = world.client.producer().build().await.unwrap();
+        for number in first..first + count {
+            let value = format!("{number} {value}");
+            let record = milena::Record::to("orders").partition(number as i32 % 3).value(&value);
+            producer.post(record).await.unwrap();
+        }
+        producer.flush().await.unwrap();
+    };
+    write(count, 0).await;
+    let done = Counter::new();
+    let handler = {
+        let done = done.clone();
+        move |record: Record| {
+            let done = done.clone();
+            async move {
+                let value = std::str::from_utf8(record.value().unwrap()).unwrap();
+                let number: usize = value.split(' ').next().unwrap().parse().unwrap();
+                if number < count && record.tier() <= number / 3 % 3 {
+                    return Err(Failure::retriable("not yet"));
+                }
+                done.add();
+                Ok(())
+            }
+        }
+    };
+    let hours = Duration::from_secs(3_600);
+    let pipeline = pipeline(&world, [ms(1), 2 * hours, 3 * hours]);
+    let watch = pipeline.watch();
+    let stop = async {
+        // A third was tried again in the first tier and is done, and two thirds wait in the second.
+        done.reach(count / 3).await;
+        until(|| watch.stats().retry_tiers[1].written == (count - count / 3) as u64).await;
+        write(more, count).await;
+        done.reach(count / 3 + more).await;
+    };
+    pipeline.run(handler, stop).await.expect("succeeds");
+}
+
 /// `cargo test -p milena-pipeline --test pipeline -- --ignored --nocapture a_hundred_thousand` says how late records are, and how much
 /// memory waiting takes beside the broker, which is in the same process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -404,7 +449,8 @@ async fn a_hundred_thousand_that_wait_are_late_by_little_and_take_little_memory(
             }
         }
     };
-    let pipeline = pipeline(&world, [Duration::from_secs(40)]).concurrency(1_000).partition_bytes_max(64 << 10);
+    let pipeline =
+        pipeline(&world, [Duration::from_secs(40)]).concurrency(1_000).partition_bytes_max(64 << 10);
     let watch = pipeline.watch();
     let stop = async {
         let began = std::time::Instant::now();
@@ -412,8 +458,7 @@ async fn a_hundred_thousand_that_wait_are_late_by_little_and_take_little_memory(
             tokio::time::sleep(ms(10)).await;
         }
         println!("all {total} wait after {:?}, {} were tried again", began.elapsed(), done.now());
-        let metered = world.client.memory();
-        println!("{metered:?}, resident {} MiB", resident() >> 20);
+        println!("resident {} MiB", resident() >> 20);
         while done.now() < total {
             tokio::time::sleep(ms(10)).await;
         }

@@ -26,6 +26,13 @@ impl World {
         Self { _cluster: cluster, client }
     }
 
+    /// The same, with a client that may hold so many bytes of records.
+    pub(crate) async fn with_memory(partitions: i32, bytes: usize) -> Self {
+        let world = Self::new(partitions).await;
+        let builder = Client::builder().bootstrap(world._cluster.bootstrap()).memory_bytes_max(bytes);
+        Self { client: builder.connect().await.expect("connects"), ..world }
+    }
+
     /// Writes records "0", "1" and so on, with the key and the partition that `place` names.
     pub(crate) async fn write(&self, count: usize, place: impl Fn(usize) -> (Option<String>, i32)) {
         let producer = self.client.producer().build().await.expect("a producer");
