@@ -4,7 +4,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    acl, broker, consume, doctor, groups, produce, profile, quota, token, topics, txn, user, verifiable,
+    acl, broker, consume, dlq, doctor, groups, produce, profile, quota, token, topics, txn, user, verifiable,
 };
 use crate::{demo, exit};
 
@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Groups(groups::Args),
     /// List and describe transactions, and abort those that hang
     Txn(txn::Args),
+    /// Find, show, count, replay and delete dead letters
+    Dlq(dlq::Args),
     /// Find out why a client cannot connect, produce or consume
     Doctor(doctor::Args),
     /// Keep clusters under names, with their settings

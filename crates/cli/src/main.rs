@@ -74,6 +74,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Topics(args) => commands::topics::run(args, &interrupt).await,
             Command::Groups(args) => commands::groups::run(args, &interrupt).await,
             Command::Txn(args) => commands::txn::run(args, &interrupt).await,
+            Command::Dlq(args) => commands::dlq::run(args, &interrupt).await,
             Command::Doctor(args) => commands::doctor::run(&args, &interrupt).await,
             Command::Profile(args) => commands::profile::run(args),
             Command::Acl(args) => commands::acl::run(args, &interrupt).await,

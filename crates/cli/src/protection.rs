@@ -18,6 +18,7 @@ impl Command {
             Self::Topics(args) => args.destroys(),
             Self::Groups(args) => args.destroys(),
             Self::Txn(args) => args.destroys(),
+            Self::Dlq(args) => args.destroys(),
             Self::Acl(args) => args.destroys(),
             Self::User(args) => args.destroys(),
             Self::Quota(args) => args.destroys(),

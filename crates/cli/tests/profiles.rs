@@ -194,6 +194,7 @@ fn nothing_is_deleted_from_a_protected_cluster_unless_its_name_is_given() {
             "this replaces committed offsets",
         ),
         (&["txn", "abort-hanging", "--topic", "a", "--yes"], "this aborts transactions"),
+        (&["dlq", "purge", "a", "--before", "end", "--yes"], "this deletes dead letters"),
     ];
     for (command, what) in refused {
         let run = home.run(&[command, &["-P", "prod"]].concat());

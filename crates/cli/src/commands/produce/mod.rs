@@ -1,6 +1,6 @@
 //! `milena produce`: reads lines and sends them as records.
 
-mod pace;
+pub(crate) mod pace;
 mod report;
 mod sending;
 mod source;

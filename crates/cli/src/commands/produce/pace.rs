@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Records at even distances.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     between: Duration,
     due: Option<Instant>,
 }
@@ -14,12 +14,12 @@ pub(super) struct Pace {
 const BEHIND_MAX: Duration = Duration::from_millis(20);
 
 impl Pace {
-    pub(super) fn new(per_second: f64) -> Self {
+    pub(crate) fn new(per_second: f64) -> Self {
         Self { between: Duration::from_secs_f64(1.0 / per_second), due: None }
     }
 
     /// When the record that could be sent `now` is due.
-    pub(super) fn next(&mut self, now: Instant) -> Instant {
+    pub(crate) fn next(&mut self, now: Instant) -> Instant {
         let due = match self.due {
             None => now,
             Some(last) => (last + self.between).max(now.checked_sub(BEHIND_MAX).unwrap_or(now)),
