@@ -11,6 +11,7 @@ mod control;
 pub mod dead_letters;
 mod failure;
 mod flow;
+mod gather;
 mod handler;
 mod intake;
 pub mod layers;
@@ -25,9 +26,10 @@ mod window;
 mod worker;
 
 pub use failure::{BoxError, Class, Failure};
+pub use gather::Together;
 pub use handler::{
-    Attempt, Blocking, FromBytes, FromRecord, Handler, Headers, Json, Key, Outcome, RecordService, Value,
-    blocking, service,
+    Attempt, Blocking, FromBytes, FromRecord, GroupHandler, GroupService, Handler, Headers, Json, Key,
+    Outcome, RecordService, Value, blocking, service,
 };
 pub use pipeline::{
     Left, Pipeline, PipelineError, PipelineStats, PipelineWatch, Report, RetryTierStats, Stall,
@@ -40,5 +42,5 @@ pub use span::Span;
 
 /// What most programs with a pipeline need.
 pub mod prelude {
-    pub use crate::{Attempt, Failure, Json, Key, Order, Pipeline, Record, Retry, Span, Value};
+    pub use crate::{Attempt, Failure, Json, Key, Order, Pipeline, Record, Retry, Span, Together, Value};
 }

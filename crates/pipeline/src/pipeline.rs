@@ -13,11 +13,12 @@ use tokio::task::JoinSet;
 use crate::aside::{Aside, Last};
 use crate::control::Control;
 use crate::dead_letters::DeadLetters;
-use crate::handler::Handler;
+use crate::gather::Together;
+use crate::handler::{GroupHandler, Handler};
 use crate::intake::Intake;
 use crate::permits::Permits;
 use crate::schedule::{Order, Terms};
-use crate::worker::{Common, Inbox, Worker};
+use crate::worker::{Common, Group, Inbox, Taken, Unit, Work, Worker};
 use crate::{Failure, Retry, RetryTopics};
 
 /// Processes the records of a consumer group's member with many workers.
@@ -266,6 +267,68 @@ impl Pipeline {
         handler: H,
         shutdown: impl Future<Output = ()>,
     ) -> Result<Report, PipelineError> {
+        self.run_units::<Taken, _>(handler.into_service(), Together::up_to(1), shutdown).await
+    }
+
+    /// As [`run`](Self::run), but `handler` is called with groups of records, for example to write them to a database in one go. A
+    /// group counts as one for the [concurrency](Self::concurrency), the [time limit](Self::time_limit) and what is
+    /// [reported](Self::report_after). Its records are of one partition, in their order.
+    ///
+    /// If a group fails, its records are processed again one by one, each with its own attempts, so that one bad record does no harm
+    /// to others.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = milena_broker::Broker::builder().group_initial_rebalance_delay(std::time::Duration::ZERO).start().await?;
+    /// # cluster.create_topic("orders", 2)?;
+    /// # let client = milena::Client::connect(cluster.bootstrap()).await?;
+    /// # client.producer().build().await?.send(milena::Record::to("orders").key("42").value("created")).await?;
+    /// use milena_pipeline::prelude::*;
+    ///
+    /// # let (finished, shutdown) = tokio::sync::oneshot::channel::<()>();
+    /// # let finished = std::sync::Arc::new(std::sync::Mutex::new(Some(finished)));
+    /// # let shutdown = async move { let _ = shutdown.await; };
+    /// Pipeline::new(client.consumer("billing").subscribe(["orders"]))
+    ///     .order(Order::Partition)
+    ///     .run_together(
+    ///         Together::up_to(500).within(20.ms()),
+    ///         move |records: Vec<Record>| {
+    ///             # let finished = finished.clone();
+    ///             async move {
+    ///                 println!("INSERT of {} rows", records.len());
+    ///                 # finished.lock().unwrap().take().map(|finished| finished.send(()));
+    ///             }
+    ///         },
+    ///         shutdown,
+    ///     )
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn run_together<M, H: GroupHandler<M>>(
+        self,
+        together: Together,
+        handler: H,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<Report, PipelineError> {
+        if together.records_max == 0 {
+            return Err(PipelineError::setting("a group of 0 records is none"));
+        }
+        self.run_units::<Group, _>(handler.into_service(), together, shutdown).await
+    }
+
+    async fn run_units<U: Unit, S: Work<U>>(
+        self,
+        service: S,
+        together: Together,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<Report, PipelineError> {
         let Self { consumer, settings, control } = self;
         let worker_count = settings.check()?;
         let client = consumer.client().clone();
@@ -319,17 +382,18 @@ impl Pipeline {
         let mut consumer = consumer.build().await.map_err(PipelineError::of_client)?;
         let common = Common {
             terms: settings.terms(),
+            together,
             retry: settings.retry.clone(),
             permits: Permits::new(settings.concurrency),
             control: Arc::clone(&control),
             aside: Arc::new(aside),
             hasher: RandomState::default(),
         };
-        let service = handler.into_service();
         // Its workers end when this is dropped.
         let mut workers = JoinSet::new();
         for inbox in inboxes {
-            workers.spawn(Worker::new(service.clone(), common.clone(), inbox, consumer.handle()).run());
+            workers
+                .spawn(Worker::<U, S>::new(service.clone(), common.clone(), inbox, consumer.handle()).run());
         }
         tokio::select! {
             taken = intake.run(&mut consumer) => {

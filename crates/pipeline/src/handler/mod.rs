@@ -71,6 +71,65 @@ impl<S> RecordService for S where
 {
 }
 
+/// What [`Pipeline::run_together`](crate::Pipeline::run_together) calls for each group of records: an async function of
+/// `Vec<Record>` that returns what a [`Handler`] returns, or a `tower` service of `Vec<Record>`.
+pub trait GroupHandler<M>: Sized {
+    /// The service that it becomes.
+    type Service: GroupService;
+
+    /// Makes a service of it.
+    fn into_service(self) -> Self::Service;
+}
+
+/// A `tower` service that processes groups of records, as [`RecordService`] does single ones.
+pub trait GroupService:
+    Service<Vec<Record>, Response = (), Error = Failure, Future: Send + 'static> + Clone + Send + 'static
+{
+}
+
+impl<S> GroupService for S where
+    S: Service<Vec<Record>, Response = (), Error = Failure, Future: Send + 'static> + Clone + Send + 'static
+{
+}
+
+impl<S: GroupService> GroupHandler<AsService> for S {
+    type Service = S;
+
+    fn into_service(self) -> S {
+        self
+    }
+}
+
+impl<F, R> GroupHandler<(Vec<Record>,)> for F
+where
+    F: Fn(Vec<Record>) -> R + Clone + Send + 'static,
+    R: Future<Output: Outcome> + Send + 'static,
+{
+    type Service = Function<F, Vec<Record>>;
+
+    fn into_service(self) -> Self::Service {
+        Function { function: self, arguments: std::marker::PhantomData }
+    }
+}
+
+impl<F, R> Service<Vec<Record>> for Function<F, Vec<Record>>
+where
+    F: Fn(Vec<Record>) -> R + Clone + Send + 'static,
+    R: Future<Output: Outcome> + Send + 'static,
+{
+    type Response = ();
+    type Error = Failure;
+    type Future = Running<R>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, records: Vec<Record>) -> Running<R> {
+        Running::Called { future: (self.function)(records) }
+    }
+}
+
 /// Makes a `tower` service of a handler, to put layers around it.
 pub fn service<M, H: Handler<M>>(handler: H) -> H::Service {
     handler.into_service()

@@ -9,6 +9,13 @@ use super::job::{Item, JobId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct LaneId(pub(super) u64);
 
+#[cfg(test)]
+impl LaneId {
+    pub(crate) fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Lane<R> {
     /// Records that were not looked at yet, in order.

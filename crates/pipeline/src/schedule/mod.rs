@@ -299,6 +299,28 @@ impl<R> Schedule<R> {
         None
     }
 
+    /// The attempt at a group has failed: its records, which these items are, start one after the other, before what comes after
+    /// them.
+    pub(crate) fn handle_split(&mut self, mut job: Job<R>, items: Vec<Item<R>>) {
+        self.count(&mut job);
+        let (lane, shard, has_shards) = (job.lane, self.shard_of(&job.item), self.has_shards());
+        let of = self.lanes.get_mut(&lane).expect("a started job's lane is there");
+        if of.is_revoked {
+            // They would not start.
+            self.finish(job);
+            return;
+        }
+        if has_shards {
+            let waiting = self.shards.get_mut(&(lane, shard)).expect("the job has taken it");
+            of.waiting += items.len();
+            items.into_iter().rev().for_each(|item| waiting.push_front(item));
+        } else {
+            items.into_iter().rev().for_each(|item| of.queue.push_front(item));
+        }
+        self.finish(job);
+        self.list(lane);
+    }
+
     /// A record was put aside. Answers with it: its offsets are done.
     pub(crate) fn handle_settled(&mut self, id: JobId) -> Option<Item<R>> {
         if !self.jobs.is(id, State::Aside) {
@@ -442,6 +464,7 @@ impl<R> Schedule<R> {
             // The shard stays taken by the record that starts now.
             if let Some(item) = self.shards.get_mut(&(id, shard)).and_then(VecDeque::pop_front) {
                 of.waiting -= 1;
+                of.is_busy = true;
                 return Some(Job::first(item, id, now, true));
             }
         }

@@ -244,3 +244,24 @@ fn lanes_whose_records_end_at_once_take_turns() {
     }
     assert_eq!(seen, [first, second, first]);
 }
+
+#[test]
+fn records_of_a_group_that_failed_start_one_by_one_before_what_comes_after_them() {
+    for order in [Order::Partition, Order::Key, Order::None] {
+        let (mut schedule, _) = one(order, &[7, 7]);
+        let job = schedule.poll_start(Duration::ZERO).expect("a group");
+        schedule.handle_split(
+            job,
+            items(&[7, 7, 7]).into_iter().map(|item| Item { record: 10 + item.record, ..item }).collect(),
+        );
+        if order == Order::None {
+            assert_eq!(offsets(&start_all(&mut schedule, Duration::ZERO)), [10, 11, 12, 1]);
+            continue;
+        }
+        for expect in [10, 11, 12, 1] {
+            let started = start_all(&mut schedule, Duration::ZERO);
+            assert_eq!(offsets(&started), [expect], "{order:?}");
+            done(&mut schedule, started[0].1);
+        }
+    }
+}

@@ -10,6 +10,7 @@ use foldhash::fast::RandomState;
 use milena::{RecordCursor, RecordPlace, SharedBatch, SharedRecord};
 use rustc_hash::FxHashMap;
 
+use crate::Record;
 use crate::control::Control;
 use crate::flow::Flow;
 use crate::record::Held;
@@ -24,7 +25,7 @@ pub(crate) struct Share {
     pub(crate) count: u64,
 }
 
-pub(super) struct WorkerLane {
+pub(crate) struct WorkerLane {
     pub(super) held: Arc<Held>,
     flow: Arc<Flow>,
     share: Share,
@@ -40,7 +41,7 @@ pub(super) struct WorkerLane {
 
 /// A record of a lane: the number of its batch, and where it is in it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Taken {
+pub(crate) struct Taken {
     pub(super) batch: u64,
     pub(super) place: RecordPlace,
 }
@@ -88,6 +89,13 @@ impl WorkerLane {
     pub(super) fn attempts_before(&self, taken: Taken) -> u32 {
         // Whoever wrote a record without the header has tried it as well.
         self.held.tier.as_ref().map_or(0, |_| Returned::read(self.record(taken).headers()).attempts.max(1))
+    }
+
+    /// An unfinished record, as a handler gets it at this attempt.
+    #[inline]
+    pub(super) fn input(&self, taken: Taken, attempt: u32) -> Record {
+        let attempt = self.attempts_before(taken).saturating_add(attempt);
+        Record::new(self.record(taken), attempt, Arc::clone(&self.held))
     }
 
     /// Reads up to `count` records into `items`. Answers with the end of a batch that has no records there.

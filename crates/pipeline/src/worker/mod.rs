@@ -13,6 +13,7 @@ mod inbox;
 mod lane;
 mod marks;
 mod slots;
+mod unit;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,23 +26,27 @@ use milena::{ConsumerHandle, SharedBatch};
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
+use tower_service::Service;
 
 pub(crate) use self::inbox::Inbox;
 pub(crate) use self::lane::Share;
-use self::lane::{Tail, Taken, WorkerLane};
+pub(crate) use self::lane::Taken;
+use self::lane::{Tail, WorkerLane};
 use self::marks::Marks;
 use self::slots::Slots;
+use self::unit::Feed;
+pub(crate) use self::unit::{Group, Unit};
 use crate::aside::{Aside, GivenUp, Put};
 use crate::control::Control;
 use crate::flow::Flow;
-use crate::handler::RecordService;
+use crate::gather::{Gather, Together};
 use crate::permits::Permits;
 use crate::pipeline::{Left, PipelineError, Stall};
 use crate::record::Held;
 use crate::retry::{Admission, Attempts, Next, Retry};
 use crate::retry_topics::Returned;
 use crate::schedule::{Attempt, Item, Job, JobId, LaneId, Overdue, Schedule, Terms, Verdict};
-use crate::{Failure, Record};
+use crate::{Class, Failure};
 
 /// What a worker is told.
 pub(crate) enum Command {
@@ -69,6 +74,7 @@ pub(crate) struct Route {
 #[derive(Clone)]
 pub(crate) struct Common {
     pub(crate) terms: Terms,
+    pub(crate) together: Together,
     pub(crate) retry: Retry,
     pub(crate) permits: Permits,
     pub(crate) control: Arc<Control>,
@@ -77,11 +83,12 @@ pub(crate) struct Common {
     pub(crate) hasher: RandomState,
 }
 
-pub(crate) struct Worker<S: RecordService> {
+pub(crate) struct Worker<U: Unit, S: Work<U>> {
     service: S,
     common: Common,
     inbox: Arc<Inbox<Command>>,
-    schedule: Schedule<Taken>,
+    schedule: Schedule<U>,
+    gather: Gather<Taken>,
     slots: Slots<S::Future, Command>,
     /// The slot of each job in work, by the job's index.
     slot_of: Vec<usize>,
@@ -100,6 +107,17 @@ pub(crate) struct Worker<S: RecordService> {
     commands: Vec<Command>,
     ready: Vec<usize>,
     items: Vec<Item<Taken>>,
+}
+
+/// A service that processes units.
+pub(crate) trait Work<U: Unit>:
+    Service<U::Input, Response = (), Error = Failure, Future: Send + 'static> + Clone + Send + 'static
+{
+}
+
+impl<U: Unit, S> Work<U> for S where
+    S: Service<U::Input, Response = (), Error = Failure, Future: Send + 'static> + Clone + Send + 'static
+{
 }
 
 /// A lane that is given up once its records have ended.
@@ -135,7 +153,7 @@ const TURN: usize = 512;
 /// Records of a batch that are looked at in one go.
 const CHUNK: usize = 128;
 
-impl<S: RecordService> Worker<S> {
+impl<U: Unit, S: Work<U>> Worker<U, S> {
     pub(crate) fn new(
         service: S,
         common: Common,
@@ -145,6 +163,7 @@ impl<S: RecordService> Worker<S> {
         Self {
             service,
             schedule: Schedule::new(common.terms),
+            gather: Gather::new(common.together, common.terms.order),
             slots: Slots::new(Arc::clone(&inbox)),
             slot_of: Vec::new(),
             lanes: FxHashMap::default(),
@@ -185,6 +204,7 @@ impl<S: RecordService> Worker<S> {
         }
         (self.commands, self.ready) = (commands, ready);
         self.handle_overdue(now);
+        U::feed_due(Feed { gather: &mut self.gather, schedule: &mut self.schedule }, now);
         let has_more = self.start_all(context, now);
         self.marks.flush(&mut self.lanes);
         self.end_drained(now);
@@ -220,6 +240,7 @@ impl<S: RecordService> Worker<S> {
                     return;
                 };
                 self.schedule.handle_revoked(lane);
+                self.gather.forget(lane);
                 self.lanes.get_mut(&lane).expect("a route's lane is there").stop_reading();
                 self.unread.retain(|id| *id != lane);
                 self.draining.push(Draining { lane, deadline, reply });
@@ -247,7 +268,7 @@ impl<S: RecordService> Worker<S> {
                 return false;
             }
             while !self.schedule.is_startable(now) {
-                if !self.read() {
+                if !self.read(now) {
                     return false;
                 }
             }
@@ -290,14 +311,13 @@ impl<S: RecordService> Worker<S> {
             }
             has_started = true;
             let of = lanes.get(&lane).expect("a started record's lane is there");
-            let attempts_before = of.attempts_before(item.record);
-            tally.begin(attempts_before);
-            let record =
-                Record::new(of.record(item.record), attempts_before.saturating_add(1), Arc::clone(&of.held));
-            match slots.start(|| service.call(record)) {
+            U::records(item).iter().for_each(|record| tally.begin(of.attempts_before(record.record)));
+            let input = item.record.input(of, 1);
+            match slots.start(|| service.call(input)) {
                 Ok(Ok(())) => {
-                    tally.finished += 1;
-                    marks.done(lane, item, lanes);
+                    let records = U::records(item);
+                    tally.finished += records.len() as u64;
+                    records.iter().for_each(|record| marks.done(lane, record, lanes));
                     Attempt::Ended
                 }
                 other => Attempt::Other(other),
@@ -309,7 +329,7 @@ impl<S: RecordService> Worker<S> {
         has_started
     }
 
-    fn start(&mut self, job: Job<Taken>, now: Duration) {
+    fn start(&mut self, job: Job<U>, now: Duration) {
         if let Some(history) = &job.history {
             let attempts = Attempts {
                 calls: history.calls,
@@ -326,24 +346,18 @@ impl<S: RecordService> Worker<S> {
             }
         }
         let lane = self.lanes.get(&job.lane).expect("a started job's lane is there");
-        let attempts_before = lane.attempts_before(job.item.record);
         if !job.is_again {
-            self.tally.begin(attempts_before);
+            let tally = &mut self.tally;
+            U::records(&job.item).iter().for_each(|record| tally.begin(lane.attempts_before(record.record)));
         }
-        let attempt = attempts_before.saturating_add(job.attempt());
-        let record = Record::new(lane.record(job.item.record), attempt, Arc::clone(&lane.held));
+        let input = job.item.record.input(lane, job.attempt());
         let service = &mut self.service;
-        let outcome = self.slots.start(|| service.call(record));
+        let outcome = self.slots.start(|| service.call(input));
         self.handle_started(job, outcome, now);
     }
 
     /// What the first look at the future of an attempt has shown: its result, or the slot in which it stays.
-    fn handle_started(
-        &mut self,
-        job: Job<Taken>,
-        outcome: Result<Result<(), Failure>, usize>,
-        now: Duration,
-    ) {
+    fn handle_started(&mut self, job: Job<U>, outcome: Result<Result<(), Failure>, usize>, now: Duration) {
         match outcome {
             Ok(result) => self.settle(job, result, now),
             Err(slot) => {
@@ -367,7 +381,7 @@ impl<S: RecordService> Worker<S> {
         }
     }
 
-    fn settle(&mut self, job: Job<Taken>, result: Result<(), Failure>, now: Duration) {
+    fn settle(&mut self, job: Job<U>, result: Result<(), Failure>, now: Duration) {
         let failure = match result {
             Ok(()) => {
                 if job.history.is_some() {
@@ -380,6 +394,11 @@ impl<S: RecordService> Worker<S> {
             Err(failure) => failure,
         };
         self.tally.failed_attempts += 1;
+        let is_of_record = failure.is_counted() && self.common.retry.class(&failure) != Class::Fatal;
+        if is_of_record && let Some(records) = U::split(&job.item) {
+            // One record of a group may be the cause, and the others have nothing to do with it.
+            return self.schedule.handle_split(job, records);
+        }
         let attempts = Attempts {
             calls: job.attempt(),
             elapsed: now.saturating_sub(job.since()),
@@ -403,7 +422,7 @@ impl<S: RecordService> Worker<S> {
     }
 
     /// The record is given up, because of this failure or of the one before: it is written elsewhere, and finished when it is there.
-    fn give_up(&mut self, mut job: Job<Taken>, failure: Option<Failure>, now: Duration) {
+    fn give_up(&mut self, mut job: Job<U>, failure: Option<Failure>, now: Duration) {
         let (since, last) = (job.since(), job.history.take());
         let (attempts, failure) = match (failure, last) {
             (Some(failure), last) => (last.map_or(0, |last| last.calls) + 1, failure),
@@ -411,7 +430,9 @@ impl<S: RecordService> Worker<S> {
             (None, None) => unreachable!("a record that is given up has failed"),
         };
         let lane = self.lanes.get(&job.lane).expect("a started job's lane is there");
-        let (record, tier) = (lane.record(job.item.record), lane.held.tier.clone());
+        // Of a group that fails, records are tried one by one.
+        let taken = U::records(&job.item)[0].record;
+        let (record, tier) = (lane.record(taken), lane.held.tier.clone());
         if !self.common.aside.has_place(record.topic(), tier.as_deref(), &failure) {
             return self.stop_at(job, failure, now);
         }
@@ -420,7 +441,7 @@ impl<S: RecordService> Worker<S> {
         let given_up = GivenUp {
             tier,
             failure,
-            attempts: lane.attempts_before(job.item.record).saturating_add(attempts),
+            attempts: lane.attempts_before(taken).saturating_add(attempts),
             first_ms: tried_ms.unwrap_or_else(|| control.unix_ms(since)),
             last_ms: control.unix_ms(now),
             record,
@@ -439,16 +460,20 @@ impl<S: RecordService> Worker<S> {
     }
 
     /// The pipeline ends at this record, which stays unfinished.
-    fn stop_at(&mut self, job: Job<Taken>, failure: Failure, now: Duration) {
+    fn stop_at(&mut self, job: Job<U>, failure: Failure, now: Duration) {
         let lane = self.lanes.get(&job.lane).expect("a started job's lane is there");
-        self.common.control.fail(PipelineError::of_record(&lane.record(job.item.record), failure));
+        let record = lane.record(U::records(&job.item)[0].record);
+        self.common.control.fail(PipelineError::of_record(&record, failure));
         self.schedule.handle_failed(job, Verdict::Left, now);
     }
 
     /// A record is finished, whatever came of it.
-    fn finish(&mut self, lane: LaneId, item: &Item<Taken>) {
-        self.tally.finished += 1;
-        self.marks.done(lane, item, &mut self.lanes);
+    fn finish(&mut self, lane: LaneId, item: &Item<U>) {
+        let records = U::records(item);
+        self.tally.finished += records.len() as u64;
+        for record in records {
+            self.marks.done(lane, record, &mut self.lanes);
+        }
     }
 
     /// Ends what has had its time, and reports what takes long.
@@ -468,7 +493,11 @@ impl<S: RecordService> Worker<S> {
 
     fn begin_stall(&mut self, id: JobId, now: Duration) {
         let Some(job) = self.schedule.job(id) else { return };
-        let batch = self.lanes.get(&job.lane).expect("a job's lane is there").batch(job.item.record.batch);
+        let batch = self
+            .lanes
+            .get(&job.lane)
+            .expect("a job's lane is there")
+            .batch(U::records(&job.item)[0].record.batch);
         let stall = Arc::new(Stall {
             topic: batch.topic().into(),
             partition: batch.partition(),
@@ -494,7 +523,7 @@ impl<S: RecordService> Worker<S> {
     }
 
     /// Reads the lanes that have few records left. Answers whether any was read.
-    fn read(&mut self) -> bool {
+    fn read(&mut self, now: Duration) -> bool {
         let mut has_read = false;
         let mut index = 0;
         while let Some(id) = self.unread.get(index).copied() {
@@ -513,7 +542,8 @@ impl<S: RecordService> Worker<S> {
             if let Some(Tail(part)) = tail {
                 self.marks.done_part(&part);
             }
-            self.schedule.handle_records(id, self.items.drain(..));
+            let feed = Feed { gather: &mut self.gather, schedule: &mut self.schedule };
+            U::feed(feed, id, &mut self.items, now);
         }
         has_read
     }
@@ -539,7 +569,8 @@ impl<S: RecordService> Worker<S> {
                     self.end_stall(id);
                 }
                 if let Some(of) = &of {
-                    left.push(Left::of(&of.record(job.item.record)));
+                    let records = U::records(&job.item).iter();
+                    left.extend(records.map(|record| Left::of(&of.record(record.record))));
                 }
             }
             left.sort();
@@ -550,7 +581,8 @@ impl<S: RecordService> Worker<S> {
     /// Wakes this again when something is due.
     fn set_timer(&mut self, context: &mut Context<'_>) {
         let drained = self.draining.iter().map(|draining| draining.deadline).min();
-        let Some(at) = [self.schedule.poll_timeout(), drained].into_iter().flatten().min() else { return };
+        let at = [self.schedule.poll_timeout(), self.gather.poll_timeout(), drained];
+        let Some(at) = at.into_iter().flatten().min() else { return };
         let at = self.common.control.at(at);
         if self.timer.deadline() != at || self.timer.is_elapsed() {
             self.timer.as_mut().reset(at);
@@ -613,7 +645,7 @@ impl Dice {
     }
 }
 
-impl<S: RecordService> Drop for Worker<S> {
+impl<U: Unit, S: Work<U>> Drop for Worker<U, S> {
     fn drop(&mut self) {
         self.inbox.close();
     }

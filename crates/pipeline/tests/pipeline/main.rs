@@ -7,4 +7,5 @@ mod circuit;
 mod failing;
 mod rebalancing;
 mod retrying;
+mod together;
 mod world;
