@@ -71,7 +71,7 @@ pub(crate) async fn ask_on<R: Request + Send + Sync + 'static>(
 /// [`SILENCE_MAX`], the next one is asked as well, and the first answer counts. A broker that was silent or failed is asked
 /// after all other brokers for a while, see [`Links::in_turn`]. `deadline` turns the time at which a broker is asked into the
 /// time until which it may answer. An answer that `read` refuses counts as a failure of its broker. If a broker refuses the
-/// client's credentials, no other one is asked.
+/// client's credentials, or the client has none at present, no other one is asked.
 pub(crate) async fn ask_any<R: Question, T>(
     links: &Links,
     clock: &Clock,
@@ -105,6 +105,8 @@ pub(crate) async fn ask_any<R: Question, T>(
                     links.note_answer(&address);
                     return Ok(response);
                 }
+                // No broker has anything to do with it.
+                Err(failure) if failure.is_want_of_credentials() => return Err(failure),
                 Err(failure) => {
                     links.note_failure(address);
                     if failure.is_refusal_of_credentials() {

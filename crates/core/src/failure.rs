@@ -407,6 +407,13 @@ impl Failure {
         matches!(self, Self::Unauthenticated { obstacle: Obstacle::Credentials, .. })
     }
 
+    /// Whether the client has nothing to authenticate with at present, because whoever gives its tokens does not answer. All
+    /// connections need the same token, and it is fetched again with a backoff of its own: a caller that asks again, or asks
+    /// another broker, only learns it later.
+    pub fn is_want_of_credentials(&self) -> bool {
+        matches!(self, Self::Unauthenticated { obstacle, code: None, .. } if !obstacle.is_final())
+    }
+
     /// Whether the peer's answer cannot be used: it breaks the protocol, or is larger than our setting allows. A peer may send
     /// such an answer once by accident; after the second in a row it is not asked again.
     pub fn is_unusable(&self) -> bool {

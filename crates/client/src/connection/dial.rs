@@ -22,30 +22,45 @@ use crate::runtime::Together;
 /// 250 ms).
 const STAGGER: Duration = Duration::from_millis(250);
 
+/// What a connection authenticates with. None if the client has no credentials.
+pub(super) type Login = Option<(Arc<Credentials>, Fresh)>;
+
+/// Gets what the next connection is to authenticate with. A provider has a timeout of its own.
+pub(super) async fn login(
+    settings: &LinkSettings,
+    address: &Address,
+    peer: &Arc<str>,
+) -> Result<Login, Failure> {
+    match &settings.sasl {
+        Some(sasl) => sasl.for_connection(peer, address.host()).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 /// Connects to `address` within `after`. Dropping the future drops all attempts.
 pub(super) async fn dial(
     settings: &LinkSettings,
     address: &Address,
     peer: &Arc<str>,
     after: Duration,
+    login: Login,
 ) -> Result<Connection, Failure> {
-    let dialed = authenticated(settings, address, peer, after).await;
+    let dialed = authenticated(settings, address, peer, after, login).await;
     dialed.map_err(|failure| match settings.peers.advertiser(address) {
         Some(broker) => advertised(failure, broker),
         None => failure,
     })
 }
 
-/// Gets what the connection is to authenticate with, and makes it. A provider has a timeout of its own. A broker that has just
-/// refused the credentials is not asked again.
+/// Makes the connection. A broker that has just refused the credentials is not asked again.
 async fn authenticated(
     settings: &LinkSettings,
     address: &Address,
     peer: &Arc<str>,
     after: Duration,
+    login: Login,
 ) -> Result<Connection, Failure> {
-    let Some(sasl) = &settings.sasl else { return race(settings, address, peer, after, None).await };
-    let (credentials, fresh) = sasl.for_connection(peer, address.host()).await?;
+    let Some((credentials, fresh)) = login else { return race(settings, address, peer, after, None).await };
     if let Some(failure) = settings.peers.refusal(address, &credentials, settings.clock.now()) {
         return Err(failure);
     }
@@ -58,15 +73,12 @@ async fn authenticated(
     dialed
 }
 
-/// What a connection authenticates with.
-type Login<'a> = Option<(&'a Arc<Credentials>, Fresh)>;
-
 async fn race(
     settings: &LinkSettings,
     address: &Address,
     peer: &Arc<str>,
     after: Duration,
-    login: Login<'_>,
+    login: Option<(&Arc<Credentials>, Fresh)>,
 ) -> Result<Connection, Failure> {
     let clock = &settings.clock;
     let until = clock.after(after);
@@ -147,7 +159,7 @@ async fn attempt(
     peer: &Arc<str>,
     at: Option<SocketAddr>,
     until: Instant,
-    login: Login<'_>,
+    login: Option<(&Arc<Credentials>, Fresh)>,
 ) -> Result<Connection, Failure> {
     let mut handshake = settings.peers.handshake(address, settings.clock.now());
     if let Some((credentials, fresh)) = login {

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
 use super::call::Call;
-use super::dial::dial;
+use super::dial::{dial, login};
 use super::peers::Peers;
 use super::settings::LinkSettings;
 use super::stream::Connection;
@@ -76,11 +76,19 @@ impl Task {
     async fn run(mut self) {
         // There is no connection before there is something to send.
         while let Some(first) = self.calls.recv().await {
+            // Before the backoff: a call that is in want of credentials fails at once, and that is no failure of the broker.
+            let login = match login(&self.settings, &self.address, &self.peer).await {
+                Ok(login) => login,
+                Err(failure) => {
+                    self.refuse(first, &failure);
+                    continue;
+                }
+            };
             if let Some(at) = self.retry.not_before() {
                 self.settings.clock.sleep_until(Some(at)).await;
             }
             let within = self.connect_timeout();
-            match dial(&self.settings, &self.address, &self.peer, within).await {
+            match dial(&self.settings, &self.address, &self.peer, within, login).await {
                 Ok(connection) => {
                     self.failures = 0;
                     self.serve(connection, first).await;

@@ -9,7 +9,9 @@
 //!
 //! Each of these types is a [`ProvideToken`](crate::ProvideToken). A client asks it when the first connection is made, and
 //! again when 75 to 80 % of the token's life have passed, however many connections there are. If the issuer is down then, the
-//! token is used until it ends.
+//! token is used until it ends. After that callers get the issuer's error within a second, and so it is if the issuer hangs: once a
+//! fetch has failed, nobody waits longer than half a second for the next one, which goes on meanwhile. Only the first fetch of a client
+//! is waited for as long as the endpoint's timeouts allow. The issuer is asked after 100 ms to 10 s, however many callers there are.
 //!
 //! What the issuer refuses (`invalid_client`, `invalid_grant`) is final: the calls that wait fail with the issuer's words, whose
 //! [kind](crate::Error::kind) is [`Authentication`](crate::ErrorKind::Authentication).

@@ -34,6 +34,8 @@ pub(crate) struct Holder {
 /// Somebody who waits for a token.
 struct Want {
     purpose: Use,
+    /// When it is told the last error, if no fetch has ended by then.
+    until: Option<Instant>,
     reply: oneshot::Sender<Result<Arc<Credentials>, ConnectError>>,
 }
 
@@ -143,7 +145,7 @@ impl Holder {
             (_, Some(wants)) => {
                 let (reply, answer) = oneshot::channel();
                 // If the task has ended, so has the client's runtime, and this future with it.
-                let _ = wants.send(Want { purpose, reply });
+                let _ = wants.send(Want { purpose, until: None, reply });
                 match answer.await {
                     Ok(answer) => answer?,
                     Err(_) => pending().await,
@@ -246,12 +248,25 @@ impl Task {
                     last_error = outcome.as_ref().err().cloned();
                     self.handle_fetched(outcome);
                 }
-                () = self.clock.sleep_until(self.keeper.poll_timeout()) => {}
+                () = self.clock.sleep_until(self.wakes_at()) => self.tell_impatient(last_error.as_ref()),
             }
         }
     }
 
-    fn handle_want(&mut self, want: Want, last_error: Option<&ConnectError>) {
+    fn wakes_at(&self) -> Option<Instant> {
+        let impatient = self.waiting.iter().filter_map(|want| want.until);
+        impatient.chain(self.keeper.poll_timeout()).min()
+    }
+
+    /// Tells those who have waited long enough for a fetch that is under way, which goes on for those who ask next.
+    fn tell_impatient(&mut self, last_error: Option<&ConnectError>) {
+        let (now, Some(error)) = (self.clock.now(), last_error) else { return };
+        for want in self.waiting.extract_if(.., |want| want.until.is_some_and(|until| until <= now)) {
+            drop(want.reply.send(Err(error.clone())));
+        }
+    }
+
+    fn handle_want(&mut self, mut want: Want, last_error: Option<&ConnectError>) {
         let now = self.clock.now();
         // The provider is the application's, and may panic.
         let has_changed = || catch_unwind(AssertUnwindSafe(|| self.provider.has_changed())).unwrap_or(false);
@@ -261,10 +276,14 @@ impl Task {
             // The connection may be gone.
             return drop(want.reply.send(Ok(Arc::clone(token))));
         }
-        // The issuer was asked a moment ago, and is not asked for each connection.
-        if let (Use::Connect, true, Some(error)) = (want.purpose, self.keeper.is_backing_off(now), last_error)
+        if let (Use::Connect, Some(until), Some(error)) =
+            (want.purpose, self.keeper.patience(now), last_error)
         {
-            return drop(want.reply.send(Err(error.clone())));
+            // The issuer was asked a moment ago, and is not asked for each connection.
+            if until <= now {
+                return drop(want.reply.send(Err(error.clone())));
+            }
+            want.until = Some(until);
         }
         self.waiting.push(want);
         self.keeper.handle_wanted();
@@ -330,4 +349,72 @@ async fn fetch(
         }
     };
     Ok((fetched, since))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::watch;
+
+    use super::*;
+
+    const LIFE: Duration = Duration::from_secs(60);
+    const TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// An issuer that hangs unless it is told otherwise, and counts who asks.
+    #[derive(Clone)]
+    struct Hangs {
+        asked: Arc<AtomicUsize>,
+        answers: Arc<watch::Sender<bool>>,
+    }
+
+    impl ProvideToken for Hangs {
+        fn token(&self) -> Providing<Token> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let mut answers = self.answers.subscribe();
+            Box::pin(async move {
+                let _ = answers.wait_for(|answers| *answers).await;
+                Ok(Token::new("t", LIFE))
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_the_token_has_ended_callers_are_told_within_half_a_second_why_there_is_none() {
+        let runtime = Executor::current().expect("a runtime");
+        let clock = Clock::start(&runtime);
+        let issuer = Hangs { asked: Arc::default(), answers: Arc::new(watch::channel(true).0) };
+        let sasl = Sasl::oauth_bearer(issuer.clone());
+        let rng = Rng::seeded(1);
+        let holder = Holder::start(sasl, Nonces::System, &runtime, &clock, TIMEOUT, rng);
+        let peer = Arc::from("b:1");
+        let ask = async || {
+            let since = clock.now();
+            let outcome = holder.for_connection(&peer, "b").await;
+            (clock.now() - since, outcome.map(drop))
+        };
+        assert!(ask().await.1.is_ok());
+        issuer.answers.send_replace(false);
+        tokio::time::sleep(LIFE).await;
+        let asked = issuer.asked.load(Ordering::Relaxed);
+        for _ in 0..20 {
+            let (took, outcome) = ask().await;
+            assert!(took <= Duration::from_millis(500), "{took:?}");
+            let failure = outcome.expect_err("it hangs");
+            assert!(failure.is_want_of_credentials() && failure.is_retriable(), "{failure}");
+            let says = "the provider did not give a token within 10s";
+            assert!(failure.to_string().ends_with(says), "{failure}");
+        }
+        let fetches = issuer.asked.load(Ordering::Relaxed) - asked;
+        assert!(fetches <= 2, "{fetches} fetches for 20 callers within 10 s");
+        // When no backoff is left, a caller begins a fetch. It goes on when the caller is told, and whoever asks next gains by it.
+        tokio::time::sleep(TIMEOUT * 3).await;
+        assert_eq!(ask().await.0, Duration::from_millis(500));
+        let asked = issuer.asked.load(Ordering::Relaxed);
+        issuer.answers.send_replace(true);
+        let (took, outcome) = ask().await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+        assert_eq!((took, issuer.asked.load(Ordering::Relaxed)), (Duration::ZERO, asked));
+    }
 }

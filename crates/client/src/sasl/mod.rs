@@ -81,7 +81,7 @@ pub type Providing<T> = Pin<Box<dyn Future<Output = Result<T, ConnectError>> + S
 /// It is asked once for each connection and each renewal of a session, so it should remember what takes long to find.
 pub trait ProvideLogin: Send + Sync {
     /// The present user and password. An error whose [obstacle](crate::Obstacle) is final fails the requests that wait for
-    /// the connection; after another one they are retried. The client drops the future after the connect timeout.
+    /// the connection for good; after another one they fail with an error that is retriable, and producers and consumers try again. The client drops the future after the connect timeout.
     fn login(&self) -> Providing<Login>;
 }
 

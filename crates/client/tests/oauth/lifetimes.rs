@@ -61,6 +61,19 @@ async fn while_the_issuer_is_down_nothing_happens_until_the_token_ends() {
     };
     assert!(connected.elapsed() > LIFETIME * 3 / 4, "{:?}", connected.elapsed());
     assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Network, true));
+    // Each caller after that is told as soon, and the issuer is not asked for each of them.
+    let (ended, before) = (Instant::now(), world.issuer.requests());
+    let told = format!(
+        "listing topics: cannot authenticate with OAUTHBEARER to {}: {expected}",
+        world.cluster.bootstrap()
+    );
+    for _ in 0..10 {
+        assert_eq!(ask(&client).await.expect_err("no token").to_string(), told);
+    }
+    // Ten calls of four attempts each, which wait for each other's backoff, take half a minute.
+    assert!(ended.elapsed() < 10 * Duration::from_secs(1), "{:?}", ended.elapsed());
+    let requests = world.issuer.requests() - before;
+    assert!(requests <= 24, "{requests}: three for each fetch, whose backoff doubles");
     world.issuer.recover();
     let recovered = Instant::now();
     while ask(&client).await.is_err() {

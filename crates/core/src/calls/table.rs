@@ -380,7 +380,8 @@ impl Row {
     pub(super) fn repeats_request(&self, failure: &Failure, attempt: u32) -> bool {
         let is_harmless = self.nature == Nature::Question || !failure.may_have_acted();
         let is_election = self.patience == Patience::Election && matches!(failure, Failure::NoRoute(_));
-        is_harmless && failure.is_retriable() && (is_election || self.has_patience(attempt))
+        let is_vain = failure.is_want_of_credentials();
+        is_harmless && !is_vain && failure.is_retriable() && (is_election || self.has_patience(attempt))
     }
 
     fn has_patience(&self, attempt: u32) -> bool {

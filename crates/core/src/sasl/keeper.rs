@@ -43,6 +43,9 @@ const REFRESH_PERCENT_MIN: u32 = 75;
 const REFRESH_PERCENT_SPREAD: u32 = 6;
 /// Tokens that end at once must not make a storm of fetches.
 const REFRESH_AFTER_MIN: Duration = Duration::from_secs(1);
+/// Somebody who wants to connect waits this long for a fetch if the one before it failed: an issuer that is down, or hangs, must
+/// not hold up whoever can do something else. A caller's error comes within a second, and an issuer on the way up still has time.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Keys without an end are looked up again after this long.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
@@ -110,6 +113,16 @@ impl TokenKeeper {
     /// Whether the last fetch failed so short a time ago that the next one has to wait.
     pub fn is_backing_off(&self, now: Instant) -> bool {
         !self.is_fetching && !self.retry.is_ready(now)
+    }
+
+    /// Until when somebody who wants to connect waits, and is then told why the last fetch failed, while the next one goes on. None:
+    /// until the fetch ends, because none has failed since the last token came, and there is nothing to tell.
+    pub fn patience(&self, now: Instant) -> Option<Instant> {
+        match self.retry.failures() {
+            0 => None,
+            _ if self.is_backing_off(now) => Some(now),
+            _ => Some(now + PATIENCE),
+        }
     }
 
     /// How many fetches have failed since the last token came.
@@ -207,6 +220,21 @@ mod tests {
         }
         assert!((5..15).contains(&fetches), "{fetches} within 13 s, and none after the token's end");
         assert!(keeper.poll_timeout().is_none());
+    }
+
+    #[test]
+    fn after_a_failure_nobody_waits_for_an_issuer_that_hangs() {
+        let mut keeper = TokenKeeper::new(Rng::seeded(1));
+        keeper.handle_wanted();
+        assert!(keeper.poll_fetch(at(0)));
+        assert_eq!(keeper.patience(at(1)), None, "nothing is known of it");
+        keeper.handle_failure(false, at(5000));
+        assert_eq!(keeper.patience(at(5001)), Some(at(5001)), "it was asked a moment ago");
+        keeper.handle_wanted();
+        assert!(keeper.poll_fetch(at(6000)));
+        assert_eq!(keeper.patience(at(6000)), Some(at(6500)));
+        fetched(&mut keeper, 6000, 66_000);
+        assert_eq!(keeper.patience(at(66_000)), None);
     }
 
     #[test]
