@@ -37,7 +37,7 @@ use milena_messages::{ApiKey, ErrorCode, Message};
 use milena_wire::{DecodeError, Reader, Str};
 
 use crate::failure::Obstacle;
-use crate::sasl::{Credentials, Exchange, Fresh, Refusal, Turn, Work, Worked, printable};
+use crate::sasl::{Credentials, Exchange, Fresh, Refusal, Turn, Work, Worked};
 use crate::{BrokerVersions, Failure, Features};
 
 /// The handshake of one connection.
@@ -397,10 +397,19 @@ impl Handshake {
     }
 }
 
-/// The mechanisms that an answer names.
-fn enabled(response: &SaslHandshakeResponse) -> String {
-    let enabled = response.mechanisms.iter().take(MECHANISMS_NAMED_MAX);
-    enabled.map(|name| printable(name)).collect::<Vec<_>>().join(", ")
+/// The mechanisms that an answer names. What cannot be the name of one (RFC 4422) is not shown, nor what has the client's secret:
+/// a broker could put anything there that it has learned.
+fn enabled(response: &SaslHandshakeResponse, credentials: Option<&Credentials>) -> String {
+    let is_of_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+    let is_name = |name: &str| (1..=20).contains(&name.len()) && name.bytes().all(is_of_name);
+    let has_secret = |name: &str| credentials.is_some_and(|credentials| credentials.quoted(name) != name);
+    let named = response.mechanisms.iter().map(|name| &**name).take(MECHANISMS_NAMED_MAX);
+    let shown: Vec<_> = named.filter(|name| is_name(name) && !has_secret(name)).collect();
+    match (shown.len(), response.mechanisms.len()) {
+        (0, 1..) => "some whose names cannot be shown".to_owned(),
+        (shown_count, count) if shown_count < count => format!("{} and others", shown.join(", ")),
+        _ => shown.join(", "),
+    }
 }
 
 /// Whether the listener requires SASL, by its answer to a client that has no credentials.
@@ -410,7 +419,7 @@ fn requires_sasl(peer: &str, body: &Bytes) -> Result<(), Failure> {
     if response.error_code != ErrorCode::UNSUPPORTED_SASL_MECHANISM {
         return Ok(());
     }
-    let has = match &*enabled(&response) {
+    let has = match &*enabled(&response, None) {
         "" => String::new(),
         enabled => format!("; it has {enabled}"),
     };
@@ -480,7 +489,7 @@ impl Sasl {
                 Ok(self.take(turn))
             }
             ErrorCode::UNSUPPORTED_SASL_MECHANISM => {
-                let why = match &*enabled(&response) {
+                let why = match &*enabled(&response, Some(self.exchange.credentials())) {
                     "" => "the broker has not enabled this mechanism, and names none that it has".to_owned(),
                     enabled => format!("the broker has not enabled this mechanism; it has {enabled}"),
                 };
@@ -777,6 +786,26 @@ mod tests {
         assert!(outcome.is_ok() && handshake.is_done(), "a broker without the request is not asked");
     }
 
+    #[test]
+    fn names_of_mechanisms_that_are_none_or_that_have_the_secret_are_not_shown() {
+        let check = |names: &[&str], expected: &str| {
+            let mechanisms = names.iter().map(|name| (*name).into()).collect();
+            let response = SaslHandshakeResponse { mechanisms, ..Default::default() };
+            let password = crate::sasl::Password {
+                scram: None,
+                user: "u".into(),
+                password: "HUNTER2".into(),
+                is_delegation_token: false,
+            };
+            assert_eq!(enabled(&response, Some(&Credentials::Password(password))), expected);
+        };
+        check(&["PLAIN", "AWS_MSK_IAM"], "PLAIN, AWS_MSK_IAM");
+        check(&["PLAIN", "HUNTER2", "X-HUNTER2"], "PLAIN and others");
+        check(&["hunter2", "\u{1b}[2J", "", "A-NAME-OF-21-LETTERS-"], "some whose names cannot be shown");
+        check(&["A"; 20], &format!("{} and others", ["A"; 16].join(", ")));
+        check(&[], "");
+    }
+
     /// The failure after these answers to SaslHandshake and SaslAuthenticate.
     fn refused(answers: &[Bytes]) -> Failure {
         let (mut handshake, outcome) = told_versions(Some((0, 1)));
@@ -798,10 +827,10 @@ mod tests {
         };
         let code = ErrorCode::UNSUPPORTED_SASL_MECHANISM;
         check(
-            &[mechanism(code, &["SCRAM-SHA-256", "GSS\nAPI"])],
+            &[mechanism(code, &["SCRAM-SHA-256", "GSS\nAPI", "hunter2"])],
             code,
             Obstacle::Configuration,
-            "the broker has not enabled this mechanism; it has SCRAM-SHA-256, GSS API",
+            "the broker has not enabled this mechanism; it has SCRAM-SHA-256 and others",
         );
         check(
             &[mechanism(code, &[])],
