@@ -59,11 +59,14 @@ pub(crate) async fn ask_on<R: Request + Send + Sync + 'static>(
 ) -> Result<Answer, Failure> {
     let (reply, outcome) = Reply::channel();
     let timeout = deadline - clock.now();
-    link.send(Call::new(request, deadline, timeout, reply));
+    let call = Call::new(request, deadline, timeout, reply);
+    let claim = call.claim();
+    link.send(call);
     // The connection watches the deadline too, and its error says more. This timer counts while there is no connection yet.
     match clock.timeout_at(deadline + GRACE, outcome).await {
         Some(outcome) => outcome.unwrap_or(Err(Failure::Closed)),
-        None => Err(Failure::TimedOut { peer: link.peer(), after: timeout, sent: true }),
+        // What no connection has begun with is taken back, and was not sent.
+        None => Err(Failure::TimedOut { peer: link.peer(), after: timeout, sent: !claim.recall() }),
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::call::Call;
 use super::dial::{dial, login};
 use super::peers::Peers;
+use super::queue::Queue;
 use super::settings::LinkSettings;
 use super::stream::Connection;
 use crate::Address;
@@ -38,6 +39,7 @@ impl Link {
         let link = Self { calls: sender, peer: Arc::clone(&peer) };
         let runtime = settings.runtime.clone();
         let (retry, failures) = (Retry::default(), 0);
+        let calls = Queue::new(calls, Arc::clone(&peer));
         runtime.spawn_here(Task { settings, address, peer, calls, retry, failures, rng }.run());
         link
     }
@@ -65,7 +67,7 @@ struct Task {
     settings: LinkSettings,
     address: Address,
     peer: Arc<str>,
-    calls: mpsc::Receiver<Call>,
+    calls: Queue,
     retry: Retry,
     /// Failures in a row to connect.
     failures: u32,
@@ -127,7 +129,7 @@ impl Task {
     /// Fails `first` and all calls that wait for a connection with the reason why there is none.
     fn refuse(&mut self, first: Call, failure: &Failure) {
         first.reply.send(Err(failure.clone().with_sent(false)));
-        while let Ok(call) = self.calls.try_recv() {
+        while let Some(call) = self.calls.try_recv() {
             call.reply.send(Err(failure.clone().with_sent(false)));
         }
     }
@@ -215,8 +217,9 @@ mod tests {
     use std::task::{Context, Poll, ready};
     use std::time::Duration;
 
-    use milena_messages::Message;
     use milena_messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+    use milena_messages::list_groups::ListGroupsRequest;
+    use milena_messages::{Message, Request};
     use milena_wire::pool::Pool;
     use milena_wire::{Str, Writer};
     use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
@@ -240,6 +243,8 @@ mod tests {
         /// Requests that have come after the first ones.
         calls: Arc<watch::Sender<usize>>,
         holds: Arc<watch::Sender<bool>>,
+        /// What its answers say of how long it delays the connection.
+        throttle_ms: i32,
     }
 
     impl Peer {
@@ -249,6 +254,7 @@ mod tests {
                 closed: Arc::new(watch::channel(0).0),
                 calls: Arc::new(watch::channel(0).0),
                 holds: Arc::new(watch::channel(holds).0),
+                throttle_ms: 0,
             }
         }
 
@@ -261,11 +267,24 @@ mod tests {
                     self.calls.send_modify(|calls| *calls += 1);
                     self.holds.subscribe().wait_for(|holds| !holds).await.expect("told");
                 }
-                let range = ApiVersion { api_key: 18, max_version: 4, ..Default::default() };
-                let response = ApiVersionsResponse { api_keys: vec![range], ..Default::default() };
-                let mut writer = Writer::new();
-                response.encode(&mut writer, i16::from_be_bytes([frame[2], frame[3]])).expect("encodes");
-                let body = writer.finish().to_vec();
+                let body = match self.throttle_ms {
+                    ms if ms > 0 && number > 0 => ms.to_be_bytes().to_vec(),
+                    _ => {
+                        let ranges = [(18, 4), (16, 1)];
+                        let range = |(api_key, max_version)| ApiVersion {
+                            api_key,
+                            max_version,
+                            ..Default::default()
+                        };
+                        let api_keys = ranges.map(range).to_vec();
+                        let response = ApiVersionsResponse { api_keys, ..Default::default() };
+                        let mut writer = Writer::new();
+                        response
+                            .encode(&mut writer, i16::from_be_bytes([frame[2], frame[3]]))
+                            .expect("encodes");
+                        writer.finish().to_vec()
+                    }
+                };
                 let size = (4 + body.len() as u32).to_be_bytes();
                 stream.write_all(&[&size, &frame[4..8], &body].concat()).await.expect("written");
             }
@@ -311,9 +330,16 @@ mod tests {
 
     /// Sends a request.
     fn call(links: &Links) -> oneshot::Receiver<Result<Answer, Failure>> {
-        let request = Typed { request: ApiVersionsRequest::default(), version_max: 0 };
+        ask(links, ApiVersionsRequest::default(), Duration::from_secs(30))
+    }
+
+    fn ask<R: Request + Send + Sync + 'static>(
+        links: &Links,
+        request: R,
+        timeout: Duration,
+    ) -> oneshot::Receiver<Result<Answer, Failure>> {
+        let request = Typed { request, version_max: 1 };
         let (reply, answer) = Reply::channel();
-        let timeout = Duration::from_secs(30);
         let deadline = links.settings.clock.after(timeout);
         links.to(&address()).send(Call::new(request, deadline, timeout, reply));
         answer
@@ -364,6 +390,36 @@ mod tests {
         let failure = call(&links).await.expect("told").expect_err("no answer");
         assert!(matches!(failure, Failure::TimedOut { sent: true, .. }), "{failure}");
         assert_eq!(links.settings.clock.now() - since, Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_a_delayed_connection_has_not_begun_with_end_at_their_deadlines_and_were_not_sent() {
+        let peer = Peer { throttle_ms: 60_000, ..Peer::new(false) };
+        let links = links(peer.clone());
+        // The answers to these begin with the delay.
+        let seconds = |timeout| ask(&links, ListGroupsRequest::default(), Duration::from_secs(timeout));
+        assert!(seconds(5).await.is_ok_and(|answer| answer.is_ok()));
+        let since = links.settings.clock.now();
+        let (late, early, patient) = (seconds(20), seconds(5), seconds(120));
+        for (ended, after) in [(early, 5), (late, 20)] {
+            let failure = ended.await.expect("told").expect_err("it did not begin");
+            assert!(matches!(failure, Failure::TimedOut { sent: false, .. }), "{failure}");
+            assert_eq!(links.settings.clock.now() - since, Duration::from_secs(after));
+        }
+        assert_eq!(*peer.calls.borrow(), 1, "nothing is sent meanwhile");
+        assert!(patient.await.is_ok_and(|answer| answer.is_ok()));
+        assert_eq!(links.settings.clock.now() - since, Duration::from_secs(60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_waits_for_a_connection_until_its_deadline_was_not_sent() {
+        let links = links(Silent);
+        let request = Typed { request: ApiVersionsRequest::default(), version_max: 0 };
+        let (link, clock) = (links.to(&address()), &links.settings.clock);
+        let deadline = clock.after(Duration::from_millis(500));
+        let failure =
+            crate::brokers::ask_on(&link, clock, request, deadline).await.expect_err("no connection");
+        assert!(matches!(failure, Failure::TimedOut { sent: false, .. }), "{failure}");
     }
 
     /// A broker to which no connection comes about.

@@ -14,6 +14,7 @@ mod dial;
 mod frames;
 mod link;
 mod peers;
+mod queue;
 mod settings;
 mod stream;
 

@@ -18,12 +18,12 @@ use milena_core::{
 use milena_messages::header::ResponseHeader;
 use milena_messages::{ApiKey, Message, Request};
 use milena_wire::{Reader, Str, WireFrame, Writer};
-use tokio::sync::mpsc;
 
 use super::alarm::Alarm;
 use super::call::{Answer, AnyRequest, Call, Reply, Room, Typed, encode_frame, request_header};
 use super::frames::{Frame, Frames, FramesError};
 use super::peers::Peers;
+use super::queue::Queue;
 use super::settings::LinkSettings;
 use crate::Address;
 use crate::clock::Clock;
@@ -174,7 +174,7 @@ impl Connection {
     }
 
     /// Serves `first` and then `calls` until the connection ends.
-    pub(super) async fn run(mut self, first: Call, calls: &mut mpsc::Receiver<Call>) -> End {
+    pub(super) async fn run(mut self, first: Call, calls: &mut Queue) -> End {
         self.polled_at = self.clock.now();
         self.start(first);
         loop {
@@ -186,7 +186,7 @@ impl Connection {
     }
 
     /// Does everything that can be done now, in the order that [`Lifecycle`] asks for.
-    fn poll(&mut self, cx: &mut Context<'_>, calls: &mut mpsc::Receiver<Call>) -> Poll<Next> {
+    fn poll(&mut self, cx: &mut Context<'_>, calls: &mut Queue) -> Poll<Next> {
         loop {
             self.polled_at = self.clock.now();
             let has_room = match self.poll_once(cx, calls) {
@@ -202,7 +202,8 @@ impl Connection {
             if self.busy_wait.as_mut().is_some_and(|wait| wait.poll_awake(self.polled_at)) {
                 return Poll::Ready(Next::GiveWay);
             }
-            let Some(at) = self.poll_timeout() else { return Poll::Pending };
+            let at = [self.poll_timeout(), calls.poll_timeout()].into_iter().flatten().min();
+            let Some(at) = at else { return Poll::Pending };
             ready!(self.alarm.poll_at(cx, at));
             // What has arrived is taken in before deadlines are judged, so that a program that was stopped for a while does
             // not give up answers that are there. The deadline is looked at all the same: calls under way are limited,
@@ -216,7 +217,7 @@ impl Connection {
 
     /// Starts calls, writes and reads, until each of them waits. Answers whether there is room for calls that was not there when
     /// they were looked at: nothing else wakes the task for those that wait.
-    fn poll_once(&mut self, cx: &mut Context<'_>, calls: &mut mpsc::Receiver<Call>) -> Result<bool, Failure> {
+    fn poll_once(&mut self, cx: &mut Context<'_>, calls: &mut Queue) -> Result<bool, Failure> {
         self.get_assisted(cx)?;
         self.ask()?;
         while self.life.may_start() {
@@ -227,6 +228,9 @@ impl Connection {
             }
         }
         let was_full = !self.life.may_start();
+        if was_full {
+            calls.poll_overdue(cx, self.polled_at);
+        }
         if let Poll::Ready(Err(failure)) = self.poll_write(cx) {
             return Err(failure);
         }
