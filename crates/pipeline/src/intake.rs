@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use milena::{Batch, Consumer, Error};
+use milena::{Batch, Consumer, Error, PartitionHandle};
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
@@ -44,6 +44,9 @@ struct Entry {
     workers: Vec<usize>,
     route: Route,
 }
+
+/// Of a retry topic's partition, workers have this part of what they may have of another.
+const TIER_PART: usize = 16;
 
 impl Intake {
     pub(crate) fn new(
@@ -93,7 +96,7 @@ impl Intake {
             let Ok(handle) = consumer.partition_handle(topic, partition) else { return };
             let count = consumer.assignment().len();
             let topic: Arc<str> = Arc::from(topic);
-            let entry = self.enter(&topic, Flow::new(handle, self.partition_bytes_max), count, routes);
+            let entry = self.enter(&topic, handle, count, routes);
             routes.by_topic.entry(topic).or_default().insert(partition, entry);
         }
         let entry = &routes.by_topic[batch.topic()][&partition];
@@ -113,7 +116,13 @@ impl Intake {
 
     /// Chooses the workers of a partition: one, unless there are fewer partitions than workers. Then its keys are divided among
     /// several, because a worker runs on one core at a time.
-    fn enter(&self, topic: &str, flow: Flow, partition_count: usize, routes: &mut Routes) -> Entry {
+    fn enter(
+        &self,
+        topic: &str,
+        partition: PartitionHandle,
+        partition_count: usize,
+        routes: &mut Routes,
+    ) -> Entry {
         let count = match self.order {
             Order::Partition => 1,
             Order::Key | Order::None => (self.workers.len() / partition_count.max(1)).max(1),
@@ -127,6 +136,12 @@ impl Intake {
         routes.next += 1;
         let share = Share { index: 0, count: count as u64 };
         let tier = self.retries.as_ref().and_then(|retries| retries.tier(topic));
+        // Records that wait for hours must not take the memory that others need.
+        let bytes_max = match tier {
+            None => self.partition_bytes_max,
+            Some(_) => (self.partition_bytes_max / TIER_PART).max(1),
+        };
+        let flow = Flow::new(partition, bytes_max);
         let held = Arc::new(Held { tier, ..Held::default() });
         let route = Route { number: routes.next, share, held, flow: Arc::new(flow) };
         Entry { workers, route }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::Terms;
 use super::job::{Item, JobId};
 
 /// The number of a lane. Numbers are not used again.
@@ -15,6 +16,8 @@ impl LaneId {
         Self(number)
     }
 }
+/// Records of a lane that are written elsewhere at the same time. Each is a task, and more make no difference to the producer.
+const ASIDE_MAX: usize = 1_000;
 
 #[derive(Debug)]
 pub(super) struct Lane<R> {
@@ -62,6 +65,11 @@ impl<R> Lane<R> {
             turn,
             wakes_at: None,
         }
+    }
+
+    /// Whether it may read on: what waits, for whatever, takes memory.
+    pub(super) fn has_room(&self, terms: &Terms) -> bool {
+        self.waiting + self.delayed < terms.waiting_max && self.aside < ASIDE_MAX
     }
 
     /// Whether a record of it is in work or waits for another attempt.

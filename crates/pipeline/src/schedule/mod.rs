@@ -196,8 +196,7 @@ impl<R> Schedule<R> {
         let is_by_key = self.terms.order == Order::Key;
         let is_alone = self.lanes.len() == 1;
         let of = self.lanes.get_mut(&id).expect("a lane that is listed is there");
-        let is_usual =
-            of.due.is_empty() && of.freed.is_empty() && of.waiting + of.delayed < self.terms.waiting_max;
+        let is_usual = of.due.is_empty() && of.freed.is_empty() && of.has_room(&self.terms);
         if !is_usual || (running >= self.terms.lane_running_max && !is_alone) || (of.is_busy && !is_by_key) {
             return None;
         }
@@ -416,9 +415,9 @@ impl<R> Schedule<R> {
 
     /// Whether more records of the lane are of use: few are there that could start.
     pub(crate) fn is_hungry(&self, lane: LaneId) -> bool {
-        self.lanes.get(&lane).is_some_and(|of| {
-            !of.is_revoked && of.queue.is_empty() && of.waiting + of.delayed < self.terms.waiting_max
-        })
+        self.lanes
+            .get(&lane)
+            .is_some_and(|of| !of.is_revoked && of.queue.is_empty() && of.has_room(&self.terms))
     }
 
     // --- within ---
@@ -468,7 +467,7 @@ impl<R> Schedule<R> {
                 return Some(Job::first(item, id, now, true));
             }
         }
-        while of.waiting + of.delayed < self.terms.waiting_max && !(has_shards && !is_by_key && of.is_busy) {
+        while of.has_room(&self.terms) && !(has_shards && !is_by_key && of.is_busy) {
             let item = of.queue.pop_front_if(|item| item.due <= self.now)?;
             if is_by_key
                 && !self.shards.is_empty()
@@ -551,7 +550,7 @@ impl<R> Schedule<R> {
     fn list(&mut self, id: LaneId) {
         let is_serial = self.terms.order == Order::Partition;
         let Some(of) = self.lanes.get_mut(&id) else { return };
-        let may_read = of.waiting + of.delayed < self.terms.waiting_max && !(is_serial && of.is_busy);
+        let may_read = of.has_room(&self.terms) && !(is_serial && of.is_busy);
         let first_due = of.queue.front().filter(|_| may_read).map(|item| item.due);
         let has_record =
             !of.due.is_empty() || !of.freed.is_empty() || first_due.is_some_and(|due| due <= self.now);

@@ -93,6 +93,19 @@ fn a_lane_waits_until_its_first_record_is_due_and_holds_up_no_other() {
 }
 
 #[test]
+fn a_lane_reads_no_further_while_many_of_its_records_are_put_aside() {
+    let (mut schedule, lane) = one(Order::None, &[0; 2_000]);
+    let mut aside = Vec::new();
+    while let Some(job) = schedule.poll_start(SECOND) {
+        aside.push(schedule.handle_failed(job, Verdict::Aside, SECOND).expect("a number"));
+    }
+    assert_eq!(aside.len(), 1_000);
+    assert!(!schedule.is_startable(SECOND));
+    assert!(schedule.handle_settled(aside[7]).is_some());
+    assert!(schedule.is_startable(SECOND) && !schedule.is_drained(lane));
+}
+
+#[test]
 fn a_lane_that_is_revoked_while_it_waits_is_drained() {
     let (mut schedule, lane) = one(Order::Partition, &[]);
     schedule.handle_records(lane, items(&[1]).into_iter().map(|item| Item { due: SECOND, ..item }));

@@ -382,7 +382,7 @@ async fn a_program_that_ends_anywhere_loses_no_record() {
 #[tokio::test]
 async fn what_waits_leaves_memory_to_what_does_not() {
     let world = World::with_memory(3, 8 << 20).await;
-    let (count, more) = (3_000, 300);
+    let (count, more) = (2_700, 300);
     let value = "x".repeat(10_000);
     let write = async |count: usize, first: usize| {
         let producer = world.client.producer().build().await.unwrap();
@@ -449,8 +449,7 @@ async fn a_hundred_thousand_that_wait_are_late_by_little_and_take_little_memory(
             }
         }
     };
-    let pipeline =
-        pipeline(&world, [Duration::from_secs(40)]).concurrency(1_000).partition_bytes_max(64 << 10);
+    let pipeline = pipeline(&world, [Duration::from_secs(40)]).concurrency(1_000);
     let watch = pipeline.watch();
     let stop = async {
         let began = std::time::Instant::now();
