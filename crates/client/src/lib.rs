@@ -65,8 +65,7 @@ mod coordinator;
 mod error;
 mod exactly_once;
 #[cfg(feature = "http")]
-#[allow(dead_code, reason = "each feature uses a part of it")]
-mod http;
+pub mod http;
 mod interest;
 #[cfg(feature = "oauth")]
 pub mod oauth;

@@ -1,18 +1,43 @@
-//! Requests over HTTP/1.1 to servers that are no brokers: issuers of tokens, metadata services, registries.
+//! Requests over HTTP/1.1 to servers that are no brokers: issuers of tokens, metadata services, registries, receivers of alerts.
 //!
 //! ```text
 //! Request ─▶ where it may go (url) ─▶ TCP or a proxy ─▶ our TLS ─▶ hyper (io) ─▶ Response, within bounds
 //!                                                   Attempts (attempts): whether and when to try again
 //! ```
 //!
-//! One request goes over one connection. What an answer means is the caller's business; a redirect is an error here.
+//! It is small, and meant for the few requests that Milena's own crates make: one request goes over one connection, bodies are in
+//! memory, and redirects are errors. TLS is that of the client ([`Tls`]). What an answer means is the caller's business.
+//!
+//! Requests go to `https` addresses. `http` has to be allowed, [to this machine](HttpSettings::http_to_loopback) or [to hosts by
+//! name](HttpSettings::http_to).
+//!
+//! ```
+//! use milena::http::{Http, HttpSettings, Request};
+//! # use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # let address = format!("http://{}/health", listener.local_addr()?);
+//! # tokio::spawn(async move {
+//! #     let (mut stream, _) = listener.accept().await.unwrap();
+//! #     let _ = stream.read(&mut [0; 1024]).await;
+//! #     let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nup").await;
+//! # });
+//! let http = Http::new(HttpSettings::default().http_to_loopback());
+//! let response = http.send(&Request::get(address.parse()?)).await?; // "http://localhost:8080/health"
+//! assert_eq!((response.status(), response.body()), (200, &b"up"[..]));
+//! # Ok(())
+//! # }
+//! ```
 
+#[cfg(any(feature = "oauth", test))]
 mod attempts;
 mod io;
 #[cfg(test)]
 mod tests;
 mod url;
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,10 +51,10 @@ use hyper::http::HeaderMap;
 use milena_core::{Instant, Obstacle};
 use zeroize::Zeroizing;
 
-#[allow(unused_imports, reason = "each feature uses a part of this module")]
+#[cfg(feature = "oauth")]
 pub(crate) use self::attempts::{Attempts, BACKOFF};
 use self::io::HyperIo;
-pub(crate) use self::url::Url;
+pub use self::url::Url;
 use crate::clock::Clock;
 use crate::connect::{Connect as _, Connector, Transport};
 use crate::runtime::Executor;
@@ -38,7 +63,7 @@ use crate::{Address, ConnectError, Proxy, Secret, Tcp, Tls};
 
 /// How requests are made.
 #[derive(Debug, Clone)]
-pub(crate) struct HttpSettings {
+pub struct HttpSettings {
     /// Whom to trust. Default: the system's roots.
     pub(crate) tls: Tls,
     /// The way to servers. Default: what the environment says.
@@ -71,7 +96,10 @@ pub(crate) enum Plain {
     /// To this machine.
     Loopback,
     /// To this machine, and to these addresses, which never leave its link: those of metadata services.
+    #[cfg(any(feature = "aws-msk-iam", test))]
     LoopbackAnd(&'static [IpAddr]),
+    /// To this machine, and to the hosts of these names.
+    LoopbackAndHosts(Vec<Box<str>>),
 }
 
 impl Default for HttpSettings {
@@ -87,25 +115,77 @@ impl Default for HttpSettings {
     }
 }
 
+impl HttpSettings {
+    /// Whom to trust. Default: the system's roots.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// Connects through this proxy. Default: the one that `HTTPS_PROXY` or `ALL_PROXY` names, except for the hosts of `NO_PROXY` and
+    /// for loopback addresses. `http` addresses are always connected to directly.
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.route = Route::Proxy(proxy);
+        self
+    }
+
+    /// Lets requests go to this machine without TLS.
+    pub fn http_to_loopback(mut self) -> Self {
+        if matches!(self.plain, Plain::Nowhere) {
+            self.plain = Plain::Loopback;
+        }
+        self
+    }
+
+    /// Lets requests go to this host without TLS, and to this machine. `host` is written as in the URL. Anyone on the way reads such
+    /// a request, and can answer it.
+    pub fn http_to(mut self, host: impl Into<Box<str>>) -> Self {
+        let host = host.into();
+        match &mut self.plain {
+            Plain::LoopbackAndHosts(hosts) => hosts.push(host),
+            plain => *plain = Plain::LoopbackAndHosts(vec![host]),
+        }
+        self
+    }
+
+    /// How long connecting may take, the handshake of TLS included. Default 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a request may take, from connecting to the last byte of the answer. Default 10 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The longest body of an answer. Default 1 MiB.
+    pub fn body_bytes_max(mut self, bytes: usize) -> Self {
+        self.body_bytes_max = bytes;
+        self
+    }
+}
+
 /// Makes requests.
 #[derive(Debug)]
-pub(crate) struct Http {
+pub struct Http {
     settings: HttpSettings,
     /// What TLS reads, when the first request needs it.
     material: Mutex<Option<Arc<Material>>>,
 }
 
-/// A request.
+/// A request. Neither its headers' values nor its body are printed.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
+pub struct Request {
     method: hyper::Method,
     url: Url,
     headers: Vec<(&'static str, Secret)>,
     body: Option<Secret>,
 }
 
-/// An answer.
-pub(crate) struct Response {
+/// An answer. Its body is overwritten in memory when it is dropped.
+pub struct Response {
     status: u16,
     headers: HeaderMap,
     body: Zeroizing<Vec<u8>>,
@@ -116,43 +196,47 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 100;
 
 impl Request {
-    pub(crate) fn get(url: Url) -> Self {
+    /// A GET request.
+    pub fn get(url: Url) -> Self {
         Self { method: hyper::Method::GET, url, headers: Vec::new(), body: None }
     }
 
-    /// A request without a body, such as the one that AWS' metadata service gives session tokens for.
-    pub(crate) fn put(url: Url) -> Self {
+    /// A PUT request without a body, such as the one that AWS' metadata service gives session tokens for.
+    pub fn put(url: Url) -> Self {
         Self { method: hyper::Method::PUT, ..Self::get(url) }
     }
 
-    pub(crate) fn post(url: Url, content_type: &'static str, body: impl Into<Secret>) -> Self {
+    /// A POST request with this body.
+    pub fn post(url: Url, content_type: &'static str, body: impl Into<Secret>) -> Self {
         let headers = vec![("content-type", Secret::from(content_type))];
         Self { method: hyper::Method::POST, url, headers, body: Some(body.into()) }
     }
 
     /// The same with a header. The name is lower-case; the value is not printed.
-    pub(crate) fn header(mut self, name: &'static str, value: impl Into<Secret>) -> Self {
+    pub fn header(mut self, name: &'static str, value: impl Into<Secret>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 }
 
 impl Response {
-    pub(crate) fn status(&self) -> u16 {
+    /// The status, for example 200.
+    pub fn status(&self) -> u16 {
         self.status
     }
 
     /// The value of a header, if it is ASCII.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    pub(crate) fn body(&self) -> &[u8] {
+    /// The body.
+    pub fn body(&self) -> &[u8] {
         &self.body
     }
 
     /// Whether the same request may get another answer soon: the server is overloaded, starting, or has a fault.
-    pub(crate) fn may_pass(&self) -> bool {
+    pub fn may_pass(&self) -> bool {
         matches!(self.status, 408 | 425 | 429 | 500..)
     }
 }
@@ -181,8 +265,16 @@ pub(crate) fn cleaned(text: &str, characters_max: usize) -> String {
     cleaned.trim().to_owned()
 }
 
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body_bytes = self.body.len();
+        f.debug_struct("Response").field("status", &self.status).field("body_bytes", &body_bytes).finish()
+    }
+}
+
 impl Http {
-    pub(crate) fn new(settings: HttpSettings) -> Self {
+    /// Nothing is connected or read before the first request.
+    pub fn new(settings: HttpSettings) -> Self {
         Self { settings, material: Mutex::new(None) }
     }
 
@@ -194,7 +286,7 @@ impl Http {
     ///
     /// # Cancel safety
     /// Dropped, the connection is closed.
-    pub(crate) async fn send(&self, request: &Request) -> Result<Response, ConnectError> {
+    pub async fn send(&self, request: &Request) -> Result<Response, ConnectError> {
         let url = &request.url;
         let failed = |error: ConnectError| ConnectError::new(error.obstacle(), format!("{url}: {error}"));
         let runtime = Executor::current();
@@ -279,7 +371,9 @@ impl Http {
         let tcp = Tcp::default();
         if !url.is_encrypted() {
             let found = tcp.resolve(&address).await?;
-            let allowed = found.into_iter().filter(|at| self.settings.plain.allows(at.ip())).collect();
+            let plain = &self.settings.plain;
+            let is_allowed = |at: &SocketAddr| plain.allows(at.ip()) || plain.allows_host(url.host());
+            let allowed = found.into_iter().filter(is_allowed).collect();
             let refused =
                 "http is allowed to a loopback address only, and only where it is asked for; use https";
             return tried(&(Arc::new(tcp) as Connector), &address, allowed, clock, until)
@@ -398,8 +492,16 @@ impl Plain {
     fn allows(&self, ip: IpAddr) -> bool {
         match self {
             Self::Nowhere => false,
-            Self::Loopback => ip.is_loopback(),
+            Self::Loopback | Self::LoopbackAndHosts(_) => ip.is_loopback(),
+            #[cfg(any(feature = "aws-msk-iam", test))]
             Self::LoopbackAnd(named) => ip.is_loopback() || named.contains(&ip),
+        }
+    }
+
+    fn allows_host(&self, host: &str) -> bool {
+        match self {
+            Self::LoopbackAndHosts(hosts) => hosts.iter().any(|named| named.eq_ignore_ascii_case(host)),
+            _ => false,
         }
     }
 }

@@ -99,7 +99,7 @@ fn plain() -> HttpSettings {
 }
 
 async fn fails(settings: HttpSettings, request: &Request) -> (Obstacle, String) {
-    let error = Http::new(settings).send(request).await.err().expect("it fails");
+    let error = Http::new(settings).send(request).await.expect_err("it fails");
     (error.obstacle(), error.to_string())
 }
 
@@ -146,6 +146,10 @@ async fn plain_http_is_for_named_addresses_only() {
     let (obstacle, why) = fails(plain(), &elsewhere).await;
     assert!(obstacle == Obstacle::Configuration && why.contains("use https"), "{why}");
     assert_eq!(server.requests.load(Ordering::Relaxed), 0);
+    // A host that is named is tried; nothing listens there.
+    let named = HttpSettings::default().http_to("127.0.0.1").http_to("LOCALHOST");
+    assert!(named.plain.allows_host("localhost") && !named.plain.allows_host("localhost.example"));
+    Http::new(named.http_to_loopback()).send(&request).await.expect("an answer");
     const NAMED: &[IpAddr] = &[IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254))];
     assert!(Plain::LoopbackAnd(NAMED).allows(NAMED[0]) && !Plain::Loopback.allows(NAMED[0]));
 }

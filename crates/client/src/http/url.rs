@@ -4,10 +4,21 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// `https://HOST:PORT/PATH?QUERY`, or the same with `http`.
+/// `https://HOST:PORT/PATH?QUERY`, or the same with `http`. It is parsed from text, and shown without its query.
+///
+/// ```
+/// use milena::http::Url;
+///
+/// let url: Url = "https://hooks.example/services/T0/secret".parse()?;
+/// assert_eq!(url.to_string(), "https://hooks.example/services/T0/secret");
+/// assert_eq!(url.with_hidden_path().to_string(), "https://hooks.example/…");
+/// assert!("hooks.example/services".parse::<Url>().is_err());
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Url {
+pub struct Url {
     is_encrypted: bool,
+    is_path_hidden: bool,
     /// Without brackets.
     host: Box<str>,
     port: u16,
@@ -19,15 +30,33 @@ pub(crate) struct Url {
 const URL_BYTES_MAX: usize = 8 << 10;
 
 impl Url {
+    /// The same, shown without its path: that of a web hook is a secret.
+    pub fn with_hidden_path(self) -> Self {
+        Self { is_path_hidden: true, ..self }
+    }
+
+    /// The same with this path and query, which begins with a slash, after its own path. Its own query is left out.
+    ///
+    /// # Errors
+    /// When it cannot be a part of an address.
+    pub fn joined(&self, path: &str) -> Result<Self, String> {
+        let own = self.target.split('?').next().unwrap_or_default().trim_end_matches('/');
+        let scheme = if self.is_encrypted { "https" } else { "http" };
+        let joined: Self = format!("{scheme}://{}{own}{path}", self.authority()).parse()?;
+        Ok(Self { is_path_hidden: self.is_path_hidden, ..joined })
+    }
+
     pub(crate) fn is_encrypted(&self) -> bool {
         self.is_encrypted
     }
 
-    pub(crate) fn host(&self) -> &str {
+    /// The host's name or address; that of IPv6 is without brackets.
+    pub fn host(&self) -> &str {
         &self.host
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    /// The port, also if the text has none.
+    pub fn port(&self) -> u16 {
         self.port
     }
 
@@ -54,7 +83,7 @@ impl Url {
 impl FromStr for Url {
     type Err = String;
 
-    /// The error does not repeat the text, which may have a secret in it.
+    /// The error says what is wrong, and does not repeat the text, which may have a secret in it.
     fn from_str(text: &str) -> Result<Self, String> {
         if text.len() > URL_BYTES_MAX {
             return Err(format!("the URL has more than {URL_BYTES_MAX} bytes"));
@@ -113,7 +142,7 @@ impl FromStr for Url {
             target if target.starts_with('/') => target.into(),
             target => format!("/{target}").into(),
         };
-        Ok(Self { is_encrypted, host: host.into(), port, target })
+        Ok(Self { is_encrypted, is_path_hidden: false, host: host.into(), port, target })
     }
 }
 
@@ -121,7 +150,8 @@ impl FromStr for Url {
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_encrypted { "https" } else { "http" };
-        let path = self.target.split('?').next().unwrap_or_default();
+        let path =
+            if self.is_path_hidden { "/…" } else { self.target.split('?').next().unwrap_or_default() };
         write!(f, "{scheme}://{}{path}", self.authority())
     }
 }
@@ -149,6 +179,17 @@ mod tests {
         check("http://127.0.0.1", "http://127.0.0.1/", "127.0.0.1", 80, "/");
         check("https://issuer?x=1", "https://issuer/", "issuer", 443, "/?x=1");
         check("https://issuer:443/", "https://issuer/", "issuer", 443, "/");
+    }
+
+    #[test]
+    fn a_path_is_joined_and_may_be_hidden() {
+        let joined = |text: &str| text.parse::<Url>().expect(text).joined("/api/v2/alerts").expect("a path");
+        assert_eq!(joined("http://am:9093").to_string(), "http://am:9093/api/v2/alerts");
+        assert_eq!(joined("https://[::1]/prefix/?x=1").target(), "/prefix/api/v2/alerts");
+        let hidden = "https://hooks/hunter2".parse::<Url>().expect("a URL").with_hidden_path();
+        let shown = format!("{hidden} {hidden:?} {}", hidden.joined("/x").expect("a path"));
+        assert_eq!(shown, "https://hooks/… https://hooks/… https://hooks/…");
+        assert!(hidden.joined("/a b").is_err());
     }
 
     #[test]
