@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests run on tokio"))]
 
+pub mod alerts;
 mod aside;
 mod control;
 pub mod dead_letters;

@@ -258,3 +258,37 @@ async fn a_record_that_takes_long_is_reported_with_what_waits_for_it() {
     assert_eq!((stall.offset, stall.attempt, stall.waiting_for_its_key), (0, 1, 7));
     assert!(watch.stats().stalls.is_empty());
 }
+
+#[tokio::test]
+async fn dead_letters_of_a_pipeline_open_an_alert() {
+    use milena_pipeline::alerts::{Alert, Alerts, Delivering, Rule, Sink};
+
+    #[derive(Debug)]
+    struct Told(tokio::sync::mpsc::UnboundedSender<String>);
+    impl Sink for Told {
+        fn name(&self) -> String {
+            "a test".into()
+        }
+        fn deliver<'a>(&'a self, alert: &'a Alert) -> Delivering<'a> {
+            self.0.send(alert.summary.clone()).expect("it is taken");
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    let world = World::new(1).await;
+    world.write(5, |number| (Some(number.to_string()), 0)).await;
+    let pipeline = Pipeline::new(world.client.consumer("billing").subscribe(["orders"]));
+    let pipeline = pipeline.dead_letters(DeadLetters::to("orders.dlq").create(true));
+    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let alerts = Alerts::of("billing").rule(Rule::dead_letter_rate(4)).every(Duration::from_millis(1));
+    let alerts = alerts.to(Told(sender)).watch(pipeline.watch()).expect("rules");
+    let mut summary = None;
+    let stop = async { summary = told.recv().await };
+    let handler = |_: Record| async { Err::<(), _>(Failure::poison("no such customer")) };
+    let report = pipeline.run(handler, stop).await.expect("succeeds");
+    assert_eq!(report.dead, 5);
+    let expected = "5 records went to the dead letters within a minute; the limit is 4";
+    assert_eq!(summary.as_deref(), Some(expected));
+    let stats = alerts.close(Duration::from_secs(60)).await;
+    assert_eq!((stats.opened, stats.resolved, stats.delivered, told.try_recv().is_err()), (1, 0, 1, true));
+}
