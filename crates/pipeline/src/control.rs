@@ -20,6 +20,7 @@ pub(crate) struct Control {
     pub(crate) stopping: Notify,
     /// Records that cannot be put aside at present.
     held: AtomicUsize,
+    concurrency: AtomicUsize,
     /// Records in work for longer than the limit, by a number of their own.
     stalls: Mutex<Vec<Arc<Stall>>>,
     pub(crate) workers: OnceLock<Vec<Arc<Inbox<Command>>>>,
@@ -74,6 +75,7 @@ impl Control {
             is_stopping: AtomicBool::new(false),
             stopping: Notify::new(),
             held: AtomicUsize::new(0),
+            concurrency: AtomicUsize::new(0),
             stalls: Mutex::new(Vec::new()),
             workers: OnceLock::new(),
             on_stall: OnceLock::new(),
@@ -133,6 +135,14 @@ impl Control {
 
     pub(crate) fn is_held(&self) -> bool {
         self.held.load(Ordering::Acquire) > 0
+    }
+
+    pub(crate) fn set_concurrency(&self, records: usize) {
+        self.concurrency.store(records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn concurrency(&self) -> usize {
+        self.concurrency.load(Ordering::Relaxed)
     }
 
     pub(crate) fn begin_stall(&self, stall: &Arc<Stall>) {

@@ -16,6 +16,7 @@ mod gather;
 mod handler;
 mod intake;
 pub mod layers;
+mod limit;
 mod permits;
 mod pipeline;
 mod record;

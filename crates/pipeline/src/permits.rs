@@ -48,7 +48,6 @@ impl Permits {
     }
 
     /// Changes the number of permits. If more are out, none is given until enough have come back.
-    #[cfg(test)]
     pub(crate) fn set_limit(&self, limit: usize) {
         let woken = {
             let mut inner = self.inner();
@@ -56,6 +55,16 @@ impl Permits {
             std::mem::take(&mut inner.waiting)
         };
         woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// The number of permits.
+    pub(crate) fn limit(&self) -> usize {
+        self.inner().limit
+    }
+
+    /// The number of permits that are out.
+    pub(crate) fn out(&self) -> usize {
+        self.inner().out
     }
 
     fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -16,6 +16,7 @@ use crate::dead_letters::DeadLetters;
 use crate::gather::Together;
 use crate::handler::{GroupHandler, Handler};
 use crate::intake::Intake;
+use crate::limit::Limit;
 use crate::permits::Permits;
 use crate::schedule::{Order, Terms};
 use crate::worker::{Common, Group, Inbox, Taken, Unit, Work, Worker};
@@ -82,6 +83,7 @@ pub struct Pipeline {
 struct Settings {
     order: Order,
     concurrency: usize,
+    is_adaptive: bool,
     workers: Option<usize>,
     retry: Retry,
     retry_topics: Option<RetryTopics>,
@@ -107,6 +109,7 @@ impl Pipeline {
         let settings = Settings {
             order: Order::default(),
             concurrency: 16,
+            is_adaptive: false,
             workers: None,
             retry: Retry::exponential(Duration::from_millis(100), Duration::from_secs(10)),
             retry_topics: None,
@@ -132,6 +135,19 @@ impl Pipeline {
     /// for those that compute, no more than there are cores are of use.
     pub fn concurrency(mut self, records: usize) -> Self {
         self.settings.concurrency = records;
+        self.settings.is_adaptive = false;
+        self
+    }
+
+    /// Lets up to this many records be in work, and finds how many are of use: more are let in as long as attempts do not take
+    /// longer for it, and fewer when they do, or run into the [time limit](Self::time_limit). So a database that gets slow is not
+    /// also flooded. It looks at attempts that wait; for handlers that only compute, set the [concurrency](Self::concurrency).
+    ///
+    /// Every ten seconds or so the number is halved for a tenth of a second, to see how long an attempt takes when little else is in
+    /// work. [`PipelineStats::concurrency`] tells the number.
+    pub fn adaptive_concurrency(mut self, records_max: usize) -> Self {
+        self.settings.concurrency = records_max;
+        self.settings.is_adaptive = true;
         self
     }
 
@@ -380,11 +396,15 @@ impl Pipeline {
                 }
             });
         let mut consumer = consumer.build().await.map_err(PipelineError::of_client)?;
+        let limit = settings.is_adaptive.then(|| Limit::new(settings.concurrency));
+        let permits = Permits::new(limit.as_ref().map_or(settings.concurrency, Limit::get));
+        control.set_concurrency(permits.limit());
         let common = Common {
+            limit: limit.map(|limit| Arc::new(Mutex::new(limit))),
             terms: settings.terms(),
             together,
             retry: settings.retry.clone(),
-            permits: Permits::new(settings.concurrency),
+            permits,
             control: Arc::clone(&control),
             aside: Arc::new(aside),
             hasher: RandomState::default(),
@@ -591,6 +611,8 @@ pub struct PipelineStats {
     pub dead_letter_failures: u64,
     /// Whether nothing is started because a record that is given up cannot be written.
     pub is_held: bool,
+    /// The number of records that may be in work.
+    pub concurrency: usize,
     /// Records in work for longer than the limit.
     pub stalls: Vec<Stall>,
 }
@@ -629,6 +651,7 @@ impl PipelineStats {
             retry_tiers: control.tiers.get().into_iter().flatten().map(|counts| counts.stats()).collect(),
             dead_letter_failures: counts.aside_failures.load(Ordering::Relaxed),
             is_held: control.is_held(),
+            concurrency: control.concurrency(),
             stalls: control.stalls(),
         }
     }

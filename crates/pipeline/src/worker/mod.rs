@@ -16,8 +16,8 @@ mod slots;
 mod unit;
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -40,6 +40,7 @@ use crate::aside::{Aside, GivenUp, Put};
 use crate::control::Control;
 use crate::flow::Flow;
 use crate::gather::{Gather, Together};
+use crate::limit::{Limit, Sample};
 use crate::permits::Permits;
 use crate::pipeline::{Left, PipelineError, Stall};
 use crate::record::Held;
@@ -77,6 +78,8 @@ pub(crate) struct Common {
     pub(crate) together: Together,
     pub(crate) retry: Retry,
     pub(crate) permits: Permits,
+    /// Finds the number of permits, if it is not fixed.
+    pub(crate) limit: Option<Arc<Mutex<Limit>>>,
     pub(crate) control: Arc<Control>,
     pub(crate) aside: Arc<Aside>,
     /// The same for all workers, so that a key is one worker's.
@@ -104,6 +107,7 @@ pub(crate) struct Worker<U: Unit, S: Work<U>> {
     timer: Pin<Box<Sleep>>,
     random: Dice,
     tally: Tally,
+    sample: Sample,
     commands: Vec<Command>,
     ready: Vec<usize>,
     items: Vec<Item<Taken>>,
@@ -176,6 +180,7 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             random: Dice::new(),
             tally: Tally::default(),
+            sample: Sample::default(),
             commands: Vec::new(),
             ready: Vec::new(),
             items: Vec::new(),
@@ -208,6 +213,7 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         let has_more = self.start_all(context, now);
         self.marks.flush(&mut self.lanes);
         self.end_drained(now);
+        self.adjust(now);
         self.common.permits.give_back(std::mem::take(&mut self.idle_permits));
         self.tell();
         if has_more {
@@ -377,7 +383,21 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
         self.idle_permits += 1;
         self.end_stall(id);
         if let Some(job) = self.schedule.handle_ended(id) {
+            self.sample.count += 1;
+            self.sample.time += now.saturating_sub(job.began);
             self.settle(job, result, now);
+        }
+    }
+
+    /// Lets more or fewer records be in work, by how long they have taken.
+    fn adjust(&mut self, now: Duration) {
+        let sample = std::mem::take(&mut self.sample);
+        let Some(limit) = self.common.limit.as_ref().filter(|_| sample.count > 0) else { return };
+        let running = self.common.permits.out().saturating_sub(self.idle_permits);
+        let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(records) = limit.handle(Sample { running, ..sample }, now) {
+            self.common.permits.set_limit(records);
+            self.common.control.set_concurrency(records);
         }
     }
 
@@ -482,6 +502,7 @@ impl<U: Unit, S: Work<U>> Worker<U, S> {
             match overdue {
                 Overdue::Expired(id) => {
                     self.tally.expired += 1;
+                    self.sample.has_expired = true;
                     self.slots.cancel(self.slot_of[id.index()]);
                     let limit = self.common.terms.time_limit.unwrap_or_default();
                     self.handle_ended(id, Err(Failure::retriable(TimedOut(limit))), now);

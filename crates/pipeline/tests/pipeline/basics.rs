@@ -213,3 +213,32 @@ impl<S: milena_pipeline::RecordService> tower_service::Service<Record> for Close
         self.0.call(record)
     }
 }
+
+/// A service that does eight records at a time, and lets others wait.
+#[tokio::test]
+async fn the_concurrency_that_is_of_use_is_found() {
+    let world = World::new(4).await;
+    world.write(4_000, |number| (Some(number.to_string()), number as i32 % 4)).await;
+    let (done, busy) = (Counter::new(), std::sync::Arc::new(tokio::sync::Semaphore::new(8)));
+    let handler = {
+        let done = done.clone();
+        move |_: Record| {
+            let (done, busy) = (done.clone(), busy.clone());
+            async move {
+                let _permit = busy.acquire().await;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                done.add();
+            }
+        }
+    };
+    let pipeline = Pipeline::new(world.client.consumer("billing").subscribe(["orders"]));
+    let pipeline = pipeline.order(Order::None).workers(1).adaptive_concurrency(2_000);
+    let watch = pipeline.watch();
+    let stop = async {
+        done.reach(3_900).await;
+        let found = watch.stats().concurrency;
+        assert!((4..=200).contains(&found), "{found}");
+        done.reach(4_000).await;
+    };
+    pipeline.run(handler, stop).await.expect("succeeds");
+}
