@@ -356,6 +356,39 @@ fn reading_starts_at_any_offset_of_a_batch() {
 }
 
 #[test]
+fn records_at_any_offsets_are_left_out() {
+    let mut bytes = numbered(64);
+    BatchMut::new(&mut bytes).unwrap().set_base_offset(1_000);
+    let whole = open(bytes);
+    // The record at offset 1 is wrong.
+    let gap = around(&framed(&[0, 0, 2, 20, b'k', b'k']));
+    let mut state = 1_u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as i64 % below as i64
+    };
+    for (batch, base) in [(&whole, 1_000), (&gap, 0)] {
+        for _ in 0..500 {
+            let (mut left_out, mut at) = (Vec::new(), base - 20 + random(30));
+            while at < base + 70 {
+                let end = at + 1 + random(9);
+                left_out.push(at..end);
+                at = end + 1 + random(9);
+            }
+            let from = base + random(70);
+            let offset = |record: Result<milena_wire::batch::Record<'_>, RecordError>| {
+                record.map_or_else(|of| of.offset, |of| of.offset)
+            };
+            let left = batch.records_from(from).leaving_out(&left_out).map(offset);
+            let is_left = |at: &i64| !left_out.iter().any(|range| range.contains(at));
+            let expect = batch.records_from(from).map(offset).filter(is_left);
+            assert_eq!(left.collect::<Vec<_>>(), expect.collect::<Vec<_>>(), "{left_out:?} from {from}");
+        }
+    }
+    assert_eq!(whole.records().leaving_out(std::slice::from_ref(&(i64::MIN..i64::MAX))).count(), 0);
+}
+
+#[test]
 fn batches_follow_each_other_and_a_cut_one_ends_them() {
     let (first, second) = (numbered(2), numbered(3));
     let both = [&first[..], &second[..]].concat();

@@ -1,7 +1,7 @@
 //! A batch's readable records: decompressed if they were compressed, and parsed while iterating.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use bytes::Bytes;
 
@@ -171,6 +171,8 @@ impl RecordBatch {
             remaining: if message_set.is_none() { header.record_count } else { 0 },
             base_offset: header.base_offset,
             last_offset_delta: header.last_offset_delta,
+            usual_offset_delta: header.last_offset_delta,
+            left_out: &[],
             base_timestamp,
             timestamp_mask,
             next_offset: header.base_offset,
@@ -288,6 +290,10 @@ pub struct Records<'a> {
     remaining: u32,
     base_offset: i64,
     last_offset_delta: i32,
+    // Records after this one are looked at more closely: they may be left out.
+    usual_offset_delta: i32,
+    // Offsets to leave out, ascending, from the next record on.
+    left_out: &'a [Range<i64>],
     base_timestamp: i64,
     // 0 if the append time is the timestamp of all records; then their deltas do not count.
     timestamp_mask: i64,
@@ -333,7 +339,7 @@ impl<'a> Iterator for Records<'a> {
     fn next(&mut self) -> Option<Item<'a>> {
         while self.remaining > 0
             && let Some((deltas, end)) = read_usual(self.area, self.at, self.area_at)
-            && deltas.offset <= self.last_offset_delta
+            && deltas.offset <= self.usual_offset_delta
         {
             self.at = end;
             let record = self.record(deltas);
@@ -349,6 +355,29 @@ impl<'a> Iterator for Records<'a> {
 }
 
 impl<'a> Records<'a> {
+    /// Leaves out the records at these offsets, which ascend and do not overlap. It costs records that are not left out nothing.
+    #[must_use]
+    pub fn leaving_out(mut self, offsets: &'a [Range<i64>]) -> Self {
+        let next = self.from.max(self.next_offset);
+        self.left_out = &offsets[offsets.partition_point(|left_out| left_out.end <= next)..];
+        self.is_left_out(next);
+        self
+    }
+
+    /// Whether the record at `offset`, which is the next one, is left out.
+    fn is_left_out(&mut self, offset: i64) -> bool {
+        let passed = self.left_out.iter().take_while(|left_out| left_out.end <= offset).count();
+        self.left_out = &self.left_out[passed..];
+        let Some(next) = self.left_out.first() else {
+            self.usual_offset_delta = self.last_offset_delta;
+            return offset < self.from;
+        };
+        let usual = next.start.saturating_sub(self.base_offset).saturating_sub(1);
+        let usual = usual.clamp(-1, i64::from(self.last_offset_delta));
+        self.usual_offset_delta = i32::try_from(usual).unwrap_or(-1);
+        offset < self.from || offset >= next.start
+    }
+
     /// How far the iteration has come. [`RecordBatch::records_between`] of the same batch goes on from there.
     pub fn place(&self) -> RecordsPlace {
         RecordsPlace { at: self.at, index: self.index, next_offset: self.next_offset }
@@ -375,12 +404,12 @@ impl<'a> Records<'a> {
     fn next_unusual(mut self) -> (Self, Option<Item<'a>>) {
         loop {
             let item = self.read_any();
-            let is_before = match &item {
-                Some(Ok(record)) => record.offset < self.from,
-                Some(Err(error)) => error.offset < self.from && !self.ended,
+            let is_left_out = match &item {
+                Some(Ok(record)) => self.is_left_out(record.offset),
+                Some(Err(error)) => !self.ended && self.is_left_out(error.offset),
                 None => false,
             };
-            if !is_before {
+            if !is_left_out {
                 return (self, item);
             }
         }
